@@ -1,0 +1,1 @@
+"""How it runs: the `aswhom` command, settings, entry points and the sandbox upstreams."""
