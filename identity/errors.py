@@ -1,0 +1,52 @@
+"""Errors, classed by what happens next.
+
+    AswhomError
+    ├── Unavailable      retry     a lock is busy, a provider is down or limits us; spends no run
+    ├── ReauthRequired   park      waits for a person; the job is kept
+    ├── GrantRevoked     cancel    an explicit signal; what depends on the grant is cancelled
+    ├── PolicyDenied     refuse    policy, scope, audience or approval
+    ├── Misconfigured    refuse    the operator's fault: never touches a user's grant; raises an alarm
+    └── BadInput         answer    a caller's request cannot be used as it is
+
+Messages name principals and accounts by id and never contain a token or a body.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+
+class AswhomError(Exception):
+    """Any error this system raises on purpose."""
+
+
+class Unavailable(AswhomError):
+    """Try again later; nothing is known to be wrong with the credential."""
+
+    def __init__(self, message: str, *, retry_after: timedelta = timedelta(seconds=1)) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ReauthRequired(AswhomError):
+    """The account needs a person to connect it again."""
+
+    def __init__(self, message: str, *, account: str) -> None:
+        super().__init__(message)
+        self.account = account
+
+
+class GrantRevoked(AswhomError):
+    """The authority was withdrawn by an explicit signal."""
+
+
+class PolicyDenied(AswhomError):
+    """Policy, a missing scope or a missing approval forbids the step."""
+
+
+class Misconfigured(AswhomError):
+    """The operator must change a setting, key or client registration."""
+
+
+class BadInput(AswhomError):
+    """What a caller sent cannot be used; the message says what, why and what to do."""

@@ -1,0 +1,193 @@
+"""The words of identity: principals, accounts, grants, leases and the scopes a revocation can name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from identity.secret import Secret
+
+
+class PrincipalKind(StrEnum):
+    """Who a principal is: a person, or the platform acting for a tenant."""
+
+    USER = "user"
+    SERVICE = "service"
+
+
+class AccessPattern(StrEnum):
+    """How authority is obtained. A step is delegated, service or capability; *hybrid* tags a job that mixes."""
+
+    DELEGATED = "delegated"
+    SERVICE = "service"
+    HYBRID = "hybrid"
+    CAPABILITY = "capability"
+
+
+class Effect(StrEnum):
+    """What an action does to the upstream."""
+
+    READ = "read"
+    WRITE = "write"
+    HIGH_RISK = "high_risk"
+
+
+class Credential(StrEnum):
+    """How the access tokens of an account are obtained."""
+
+    AUTHORIZATION_CODE = "authorization_code"  # a user's consent; renewed by refresh token
+    CLIENT_CREDENTIALS = "client_credentials"  # RFC 6749 §4.4; minted anew
+    INSTALLATION = "installation"  # a GitHub App installation token; minted anew
+    STATIC = "static"  # a bot token or key that does not expire
+
+
+class AccountState(StrEnum):
+    """The state of a connected account; `identity.accounts.MOVES` says who may move it where."""
+
+    PENDING = "pending"  # parking a job or a connect link inserts the row
+    ACTIVE = "active"  # a completed consent
+    NEEDS_RECONNECT = "needs_reconnect"  # the coordinator: the grant is dead or a rotation's outcome unknown
+    SUSPENDED = "suspended"  # the provider, reversibly
+    REVOKED = "revoked"  # an explicit revocation
+
+
+class ScopeKind(StrEnum):
+    """What a revocation can name, in the order in which their locks are taken."""
+
+    TENANT = "tenant"
+    CONNECTION = "connection"
+    AGENT = "agent"
+    USER = "user"
+    ACCOUNT = "account"
+
+
+LOCK_ORDER: tuple[ScopeKind, ...] = tuple(ScopeKind)
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Scope:
+    """One tenant, provider connection, agent, user or account."""
+
+    kind: ScopeKind
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.key}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccountKey:
+    """What names an account before its row exists: tenant, provider connection and principal."""
+
+    tenant: str
+    connection: str
+    principal: str
+
+    def __str__(self) -> str:
+        return f"{self.tenant}/{self.connection}/{self.principal}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Principal:
+    """A user or service of one tenant."""
+
+    id: str
+    tenant: str
+    kind: PrincipalKind
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProviderConnection:
+    """A client registration with a provider; one tenant's, or (tenant None) the platform's."""
+
+    id: str
+    tenant: str | None
+    provider: str
+    client_id: str
+    scopes: tuple[str, ...]
+    api_url: str  # base URL of the upstream API
+    authorize_url: str
+    token_url: str
+    config: dict[str, str] = field(default_factory=dict)  # provider-specific and not secret: app id, slug …
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenAnswer:
+    """What a token endpoint granted, parsed. `expires_at` counts from the start of the request."""
+
+    access_token: Secret
+    refresh_token: Secret | None  # None: the provider sent none, the old one stays
+    expires_at: datetime | None  # None: the provider named no lifetime
+    scopes: tuple[str, ...]
+    token_type: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaseRequest:
+    """What a step asks for when it opens."""
+
+    tenant: str
+    connection: str
+    agent: str
+    principal: str
+    accepted: int  # the job's ledger number
+    scopes: frozenset[str]  # required by the action
+    usable_until: datetime  # the token must outlive this
+    after_generation: int = 0  # a token of this generation or an older one was refused upstream
+
+    @property
+    def account_key(self) -> AccountKey:
+        return AccountKey(tenant=self.tenant, connection=self.connection, principal=self.principal)
+
+    @property
+    def scope_list(self) -> tuple[Scope, ...]:
+        """The five scopes the step depends on, in lock order."""
+        return (
+            Scope(kind=ScopeKind.TENANT, key=self.tenant),
+            Scope(kind=ScopeKind.CONNECTION, key=self.connection),
+            Scope(kind=ScopeKind.AGENT, key=self.agent),
+            Scope(kind=ScopeKind.USER, key=self.principal),
+            Scope(kind=ScopeKind.ACCOUNT, key=str(self.account_key)),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leased:
+    """A step's right to one token of one generation. The token is still sealed: it is opened after the commit."""
+
+    account: str
+    generation: int
+    provider: str
+    sealed_token: bytes
+    token_type: str
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeedsRefresh:
+    """The token is too near its end (or was refused upstream): refresh, then open again."""
+
+    account: str
+    generation: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeedsConsent:
+    """A person must connect, reconnect or widen the account before the step can open."""
+
+    account: str | None  # None: there is no row yet
+    state: AccountState
+    missing_scopes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuledOut:
+    """The rule forbids it: a scope was revoked after the job was accepted or after the consent, or is stopped."""
+
+    scope: Scope
+    reason: str
+
+
+LeaseOutcome = Leased | NeedsRefresh | NeedsConsent | RuledOut

@@ -1,0 +1,36 @@
+"""Allowed moves of a state, as data, and the one mover that checks them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+State = TypeVar("State", bound=StrEnum)
+
+
+class IllegalMove(Exception):  # noqa: N818 - a bug, named as what happened
+    """Code asked for a move that the table does not allow: a bug, never an input error."""
+
+
+@dataclass(frozen=True)
+class Moves(Generic[State]):
+    """One table of allowed moves. `sources(to)` is the condition every UPDATE carries."""
+
+    name: str
+    allowed: Mapping[State, frozenset[State]]
+
+    def sources(self, to: State) -> list[str]:
+        """The states from which *to* may be reached, for a WHERE clause."""
+        return [str(state) for state, targets in self.allowed.items() if to in targets]
+
+    def check(self, source: State, to: State) -> State:
+        """*to*, or IllegalMove."""
+        if to not in self.allowed[source]:
+            raise IllegalMove(f"a {self.name} does not move from {source} to {to}")
+        return to
+
+    @property
+    def terminal(self) -> frozenset[State]:
+        return frozenset(state for state, targets in self.allowed.items() if not targets)

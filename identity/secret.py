@@ -1,0 +1,41 @@
+"""A secret value whose text leaves only by `reveal()`."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import NoReturn, final
+
+
+@final
+class Secret:
+    """A token, client secret or key. `str()`, `repr()`, formatting and pickling never show it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        if not value:
+            raise ValueError("a secret must not be empty")
+        self._value = value
+
+    def reveal(self) -> str:
+        """The text itself: for the wire or the vault, never for a message."""
+        return self._value
+
+    def fingerprint(self) -> str:
+        """SHA-256 in hex: enough to recognise a secret, not to use it."""
+        return hashlib.sha256(self._value.encode()).hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and hmac.compare_digest(self._value.encode(), other._value.encode())
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint())
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    __str__ = __repr__
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret is not pickled: seal it with the vault")

@@ -1,0 +1,44 @@
+"""The ledger sequence and the locks of the five scopes (DESIGN §5.1).
+
+A number is taken under the locks, so "before" and "after" of an opening and a revocation mean this number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import blake2b
+
+from sqlalchemy import Connection, Sequence, func, select, text, update
+
+from identity.model import LOCK_ORDER, Scope
+from identity.tables import ledger_numbers, metadata
+
+NUMBERS = Sequence("ledger_number_sequence", metadata=metadata)
+
+
+def next_number(connection: Connection) -> int:
+    """The next ledger number; gaps are allowed."""
+    if connection.dialect.name == "postgresql":
+        return int(connection.execute(select(NUMBERS.next_value())).scalar_one())
+    statement = update(ledger_numbers).values(value=ledger_numbers.c.value + 1).returning(ledger_numbers.c.value)
+    return int(connection.execute(statement).scalar_one())
+
+
+def _advisory_key(scope: Scope) -> int:
+    digest = blake2b(f"{scope.kind}\x00{scope.key}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def lock_shared(connection: Connection, scopes: Iterable[Scope]) -> None:
+    """Keep revocations of these scopes out until the transaction ends. A statement of its own, never part of a read."""
+    if connection.dialect.name != "postgresql":
+        return  # SQLite has one writer
+    ordered = sorted(scopes, key=lambda scope: (LOCK_ORDER.index(scope.kind), scope.key))
+    # One select list is evaluated left to right, so one statement takes the locks in order.
+    connection.execute(select(*(func.pg_advisory_xact_lock_shared(_advisory_key(scope)) for scope in ordered)))
+
+
+def lock_exclusive(connection: Connection, scope: Scope) -> None:
+    """Wait for every opening under this scope, and keep new ones out until the transaction ends."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _advisory_key(scope)})

@@ -1,0 +1,28 @@
+"""What identity needs of a database: the one seam for writes, and reads. `pipeline.database` implements it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from sqlalchemy import Connection
+
+T = TypeVar("T")
+
+
+class CommitUnknown(Exception):  # noqa: N818
+    """The COMMIT's outcome is not known: the caller re-reads by its own key before it does anything."""
+
+
+class Store(Protocol):
+    """A ledger database.
+
+    `write(fn)` runs *fn* inside one transaction, possibly more than once, so *fn* touches only its connection: ids,
+    time, randomness and ciphertext come in as arguments; bells, wake-ups and replies follow the return. It raises
+    Unavailable when no turn could be had in time, CommitUnknown when the commit's outcome is not known, and whatever
+    *fn* raises (its writes are then undone).
+    """
+
+    def write(self, fn: Callable[[Connection], T]) -> T: ...
+
+    def read(self, fn: Callable[[Connection], T]) -> T: ...

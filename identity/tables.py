@@ -1,0 +1,226 @@
+"""The tables of identity. Every time is an `Instant`; every secret column holds ciphertext of the vault."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from identity.columns import Instant
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite's ledger sequence: one row. PostgreSQL uses the sequence of the same name.
+ledger_numbers = Table("ledger_numbers", metadata, Column("only", Integer, primary_key=True), Column("value", BigInteger))
+
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(200), nullable=False),
+    Column("created_at", Instant, nullable=False),
+)
+
+agents = Table(
+    "agents",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant_id", ForeignKey("tenants.id")),  # NULL: an agent of the platform
+    Column("name", String(200), nullable=False),
+    Column("created_at", Instant, nullable=False),
+)
+
+principals = Table(
+    "principals",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("name", String(200), nullable=False),
+    Column("created_at", Instant, nullable=False),
+    UniqueConstraint("tenant_id", "kind", "name"),
+)
+
+provider_connections = Table(
+    "provider_connections",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant_id", ForeignKey("tenants.id")),  # NULL: the platform's
+    Column("provider", String(32), nullable=False),
+    Column("client_id", String(200), nullable=False),
+    Column("scopes", JSON, nullable=False),
+    Column("api_url", Text, nullable=False),
+    Column("authorize_url", Text, nullable=False),
+    Column("token_url", Text, nullable=False),
+    Column("config", JSON, nullable=False),
+    Column("paused_reason", Text),  # set by invalid_client: the operator must act
+    Column("created_at", Instant, nullable=False),
+)
+
+# Several live rows of one name are several live secrets: the overlap of a rotation.
+connection_secrets = Table(
+    "connection_secrets",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("connection_id", ForeignKey("provider_connections.id"), nullable=False),
+    Column("name", String(32), nullable=False),  # client_secret, webhook_secret, private_key
+    Column("sealed", LargeBinary, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("retired_at", Instant),
+    Index("ix_connection_secrets_live", "connection_id", "name"),
+)
+
+installations = Table(
+    "installations",
+    metadata,
+    Column("connection_id", ForeignKey("provider_connections.id"), primary_key=True),
+    Column("external_id", String(200), primary_key=True),
+    Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
+    Column("created_at", Instant, nullable=False),
+)
+
+aliases = Table(
+    "principal_aliases",
+    metadata,
+    Column("tenant_id", ForeignKey("tenants.id"), primary_key=True),
+    Column("provider", String(32), primary_key=True),
+    Column("external_id", String(200), primary_key=True),
+    Column("login", String(200)),
+    Column("principal_id", ForeignKey("principals.id"), nullable=False),
+    Column("made_by", String(200), nullable=False),  # connect:<account> or admin:<who>
+    Column("created_at", Instant, nullable=False),
+)
+
+# One row a scope that was ever revoked or stopped: the whole memory of revocation (DESIGN §5.1).
+scopes = Table(
+    "scopes",
+    metadata,
+    Column("kind", String(16), primary_key=True),
+    Column("key", String(200), primary_key=True),
+    Column("revoked", BigInteger, nullable=False, default=0),
+    Column("stopped", Boolean, nullable=False, default=False),
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
+    Column("connection_id", ForeignKey("provider_connections.id"), nullable=False),
+    Column("principal_id", ForeignKey("principals.id"), nullable=False),
+    Column("provider", String(32), nullable=False),
+    Column("credential", String(32), nullable=False),
+    Column("state", String(32), nullable=False),
+    Column("reason", Text),  # why it is not active, in words
+    Column("external_id", String(200)),  # the provider's id of who consented, or of the installation
+    Column("external_login", String(200)),
+    Column("created_at", Instant, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    UniqueConstraint("tenant_id", "connection_id", "principal_id"),
+    Index("ix_accounts_external", "connection_id", "external_id"),
+)
+
+grants = Table(
+    "grants",
+    metadata,
+    Column("account_id", ForeignKey("accounts.id"), primary_key=True),
+    Column("generation", BigInteger, nullable=False),
+    Column("consented", BigInteger, nullable=False),  # ledger number at which the connect session began
+    Column("access_sealed", LargeBinary),  # NULL after death or shredding
+    Column("refresh_sealed", LargeBinary),
+    Column("token_type", String(32), nullable=False),
+    Column("scopes", JSON, nullable=False),
+    Column("obtained_at", Instant, nullable=False),
+    Column("expires_at", Instant),
+)
+
+refresh_intents = Table(
+    "refresh_intents",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("account_id", ForeignKey("accounts.id"), nullable=False),
+    Column("generation", BigInteger, nullable=False),  # of the credential presented
+    Column("consented", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),  # open, answered, committed, dead, unknown, discarded, failed
+    Column("opened", BigInteger, nullable=False),  # ledger number
+    Column("started_at", Instant, nullable=False),
+    Column("send_before", Instant, nullable=False),
+    Column("settled_by", Instant, nullable=False),  # send_before plus the HTTP budget: after it the outcome is unknown
+    Column("presented", Integer, nullable=False),  # counted before sending
+    Column("answer_sealed", LargeBinary),  # the raw answer, until it is committed or shredded
+    Column("outcome", String(64)),
+    Column("finished_at", Instant),
+    UniqueConstraint("account_id", "generation"),
+)
+
+connect_sessions = Table(
+    "connect_sessions",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("state_hash", String(64), nullable=False, unique=True),
+    Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
+    Column("connection_id", ForeignKey("provider_connections.id"), nullable=False),
+    Column("principal_id", ForeignKey("principals.id"), nullable=False),
+    Column("started", BigInteger, nullable=False),  # ledger number: becomes the grant's `consented`
+    Column("scopes", JSON, nullable=False),
+    Column("verifier_sealed", LargeBinary, nullable=False),
+    Column("browser_hash", String(64)),  # set when the browser opens the link, compared at the callback
+    Column("expires_at", Instant, nullable=False),
+    Column("finished_at", Instant),
+    Column("outcome", String(64)),
+    Column("created_at", Instant, nullable=False),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("at", Instant, nullable=False),
+    Column("number", BigInteger, nullable=False),  # ledger number
+    Column("kind", String(64), nullable=False),
+    Column("tenant_id", String(64), nullable=False),
+    Column("agent_id", String(64)),
+    Column("principal_id", String(64)),  # as whom
+    Column("pattern", String(16)),
+    Column("on_behalf_of", String(64)),
+    Column("account_id", String(64)),
+    Column("generation", BigInteger),
+    Column("job_id", String(64)),
+    Column("step_id", String(64)),
+    Column("attempt_id", String(64)),
+    Column("action", String(100)),
+    Column("outcome", String(64)),
+    Column("reason", Text),
+    Column("detail", JSON, nullable=False),
+    Index("ix_audit_job", "job_id"),
+    Index("ix_audit_tenant_number", "tenant_id", "number"),
+)
+
+# Written by the one sealer: dense numbers and a keyed chain over the rows of `audit`.
+audit_seals = Table(
+    "audit_seals",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("audit_id", String(64), nullable=False, unique=True),
+    Column("mac", String(64), nullable=False),
+    Column("sealed_at", Instant, nullable=False),
+)

@@ -1,0 +1,183 @@
+"""Actions: typed upstream operations with declared facts and pure request and answer functions.
+
+An action is a frozen pydantic model. It never sees a token, a socket or a clock: `request(call)` says what to send,
+`judge(response)` says what the answer means, `read(response)` turns a success into the result. The one sender
+(`pipeline.upstream`) adds the credential and the attempt's id.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from hashlib import sha256
+from typing import Any, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from identity.model import Effect
+
+
+class Result(BaseModel):
+    """What a done step returns; it is stored as JSON and read back on every run."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+R = TypeVar("R", bound=Result)
+
+
+class Recovery(StrEnum):
+    """How an attempt without an answer is resolved. Never by blind repetition (DESIGN §6)."""
+
+    IDEMPOTENT = "idempotent"  # repeat: twice is once
+    KEYED = "keyed"  # repeat with the same idempotency key, which the upstream honours
+    CLIENT_ID = "client_id"  # we choose the id, the upstream refuses it twice: look it up, then send
+    PROBE = "probe"  # search for our marker: adopt what is found, else send
+    ASK = "ask"  # nothing can be looked up: park for an operator
+
+
+SEARCHES = frozenset({Recovery.CLIENT_ID, Recovery.PROBE})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What policy and recovery need to know about an action before it runs."""
+
+    provider: str
+    scopes: frozenset[str]
+    effect: Effect
+    attribution: bool  # must this be traceable to a person?
+    recovery: Recovery
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """What makes the requests of one step recognisable: the same at every attempt of the step."""
+
+    idempotency_key: str  # H(job, step), hexadecimal
+    client_id: str  # a version-5-style UUID from the same hash, for upstreams that take ids
+    marker: str  # an HTML comment that a probe can search for
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One HTTP request, relative to the provider connection's API URL."""
+
+    method: str
+    path: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    json: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Response:
+    """One whole HTTP answer. Header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """The body as JSON; raises UnreadableAnswer."""
+        try:
+            return json.loads(self.body)
+        except ValueError as error:
+            raise UnreadableAnswer(f"the answer (status {self.status}) is not JSON") from error
+
+
+class UnreadableAnswer(Exception):  # noqa: N818
+    """An answer that says success but cannot be read: its effect is unknown."""
+
+
+class Verdict(StrEnum):
+    """What an answer means for the attempt."""
+
+    SUCCESS = "success"
+    UNAUTHORIZED = "unauthorized"  # the token was refused; nothing was done (DESIGN §5.5)
+    RETRY = "retry"  # nothing was done; try again, after `retry_after` if given
+    FAILED = "failed"  # nothing was done, and trying again will not help
+    UNKNOWN = "unknown"  # it may have been done
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    verdict: Verdict
+    reason: str = ""  # in words, without the body
+    retry_after: timedelta | None = None
+
+
+def retry_after(headers: Mapping[str, str]) -> timedelta | None:
+    """Retry-After in seconds (RFC 9110 §10.2.3); the date form is not used by the upstreams here."""
+    value = headers.get("retry-after", "")
+    return timedelta(seconds=int(value)) if value.isdecimal() else None
+
+
+def judge_status(response: Response, *, effect: Effect) -> Judgement:
+    """The meaning of a plain HTTP status: what most upstreams follow."""
+    status = response.status
+    if 200 <= status < 300:
+        return Judgement(verdict=Verdict.SUCCESS)
+    if status == 401:
+        return Judgement(verdict=Verdict.UNAUTHORIZED, reason="401: the token was refused")
+    if status in (429, 503):
+        return Judgement(verdict=Verdict.RETRY, reason=f"status {status}", retry_after=retry_after(response.headers))
+    if status >= 500 or status == 408:
+        verdict = Verdict.RETRY if effect is Effect.READ else Verdict.UNKNOWN
+        return Judgement(verdict=verdict, reason=f"status {status}")
+    return Judgement(verdict=Verdict.FAILED, reason=f"status {status}")
+
+
+class Action(BaseModel, Generic[R]):
+    """The base of all actions. Subclasses set `facts` and `result`, and implement `request` and `read`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    facts: ClassVar[Facts]
+    result: ClassVar[type[Result]]
+
+    @classmethod
+    def action_name(cls) -> str:
+        """`github.CreateIssue`: the provider and the class."""
+        return f"{cls.facts.provider}.{cls.__name__}"
+
+    def request(self, call: Call) -> Request:
+        """What to send. Pure: the same call gives the same request."""
+        raise NotImplementedError
+
+    def judge(self, response: Response) -> Judgement:
+        """What the answer means; override where an upstream answers errors with 200."""
+        return judge_status(response, effect=self.facts.effect)
+
+    def read(self, response: Response) -> R:
+        """The result of a success. May raise UnreadableAnswer."""
+        raise NotImplementedError
+
+    def probe(self, call: Call) -> Request:
+        """The search that tells whether an earlier attempt had its effect (`probe` and `client_id` modes)."""
+        raise NotImplementedError
+
+    def found(self, response: Response, call: Call) -> R | None:
+        """The result of the earlier attempt, or None: it had no effect."""
+        raise NotImplementedError
+
+    def external_id(self, result: R) -> str | None:
+        """The upstream's id of what was made, for the audit."""
+        return None
+
+    def request_hash(self) -> str:
+        """SHA-256 of the action and its parameters: what a replay, a once key and an approval are compared by."""
+        document = {"action": self.action_name(), "parameters": self.model_dump(mode="json")}
+        return sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def check_action(action: type[Action[Any]]) -> None:
+    """Refuse a declaration that recovery could not carry out. Raises TypeError."""
+    searches = action.facts.recovery in SEARCHES
+    for name in ("probe", "found"):
+        if (getattr(action, name) is not getattr(Action, name)) != searches:
+            rule = "must define" if searches else "must not define"
+            raise TypeError(f"{action.action_name()} recovers by {action.facts.recovery}: it {rule} {name}()")

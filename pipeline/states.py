@@ -1,0 +1,89 @@
+"""The states of jobs, steps and attempts, and the moves each may make (DESIGN §6).
+
+docs/reference/states.md draws these tables; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from identity.moves import Moves
+
+
+class JobState(StrEnum):
+    QUEUED = "queued"  # acceptance, a retry, a yield, a lapsed claim, a wake-up, a replay
+    RUNNING = "running"  # a worker's claim
+    STOPPING = "stopping"  # a revocation or an operator, while it runs
+    WAITING = "waiting"  # the run that parks
+    DONE = "done"  # the run
+    CANCELLED = "cancelled"  # a revocation or an operator; the rule
+    DEAD = "dead"  # N spent runs or an expired wait
+
+
+class Wait(StrEnum):
+    """Why a job waits."""
+
+    TIME = "time"
+    CONSENT = "consent"
+    APPROVAL = "approval"
+    ONCE = "once"
+    UNKNOWN = "unknown"
+
+
+class StepState(StrEnum):
+    OPEN = "open"  # the opening transaction
+    DONE = "done"  # the result's commit
+    REFUSED = "refused"  # policy, identity or scope
+    FAILED = "failed"  # no effect, and no retry left
+    UNKNOWN = "unknown"  # sent, outcome not known; resolved by the action's recovery mode
+    SKIPPED = "skipped"  # on_revoke=skip
+
+
+class AttemptState(StrEnum):
+    OPEN = "open"  # intent committed
+    EFFECT = "effect"  # the upstream did it
+    NO_EFFECT = "no_effect"  # the upstream certainly did not
+    UNKNOWN = "unknown"  # sent, no answer
+    ADOPTED = "adopted"  # an unknown whose effect a probe found
+
+
+JOB_MOVES: Moves[JobState] = Moves(
+    "job",
+    {
+        JobState.QUEUED: frozenset({JobState.RUNNING, JobState.CANCELLED, JobState.DEAD}),
+        JobState.RUNNING: frozenset(
+            {JobState.QUEUED, JobState.STOPPING, JobState.WAITING, JobState.DONE, JobState.CANCELLED, JobState.DEAD}
+        ),
+        JobState.STOPPING: frozenset({JobState.CANCELLED, JobState.DONE}),
+        JobState.WAITING: frozenset({JobState.QUEUED, JobState.CANCELLED, JobState.DEAD}),
+        JobState.DONE: frozenset(),
+        # Only a person brings these back: `aswhom replay`.
+        JobState.CANCELLED: frozenset({JobState.QUEUED}),
+        JobState.DEAD: frozenset({JobState.QUEUED}),
+    },
+)
+
+STEP_MOVES: Moves[StepState] = Moves(
+    "step",
+    {
+        StepState.OPEN: frozenset(
+            {StepState.DONE, StepState.REFUSED, StepState.FAILED, StepState.UNKNOWN, StepState.SKIPPED}
+        ),
+        StepState.UNKNOWN: frozenset({StepState.DONE, StepState.FAILED, StepState.OPEN}),
+        StepState.DONE: frozenset(),
+        StepState.REFUSED: frozenset(),
+        StepState.FAILED: frozenset(),
+        StepState.SKIPPED: frozenset(),
+    },
+)
+
+ATTEMPT_MOVES: Moves[AttemptState] = Moves(
+    "attempt",
+    {
+        AttemptState.OPEN: frozenset({AttemptState.EFFECT, AttemptState.NO_EFFECT, AttemptState.UNKNOWN}),
+        AttemptState.UNKNOWN: frozenset({AttemptState.EFFECT, AttemptState.NO_EFFECT, AttemptState.ADOPTED}),
+        AttemptState.EFFECT: frozenset(),
+        AttemptState.NO_EFFECT: frozenset(),
+        AttemptState.ADOPTED: frozenset(),
+    },
+)

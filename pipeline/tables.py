@@ -1,0 +1,232 @@
+"""The tables of the pipeline. They share identity's metadata, so one migration history covers both."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from identity.columns import Instant
+from identity.tables import metadata
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("source", String(32), nullable=False),
+    Column("connection_id", ForeignKey("provider_connections.id"), nullable=False),
+    Column("tenant_id", ForeignKey("tenants.id")),  # NULL: verified, but nobody's (a ping, an unknown installation)
+    Column("delivery_id", String(200), nullable=False),  # the sender's
+    Column("body_sha256", String(64), nullable=False),
+    Column("event", String(100), nullable=False),
+    Column("outcome", String(32), nullable=False),  # accepted, ignored, unrecognised, signal
+    Column("reason", Text),
+    Column("body", LargeBinary, nullable=False),
+    Column("received_at", Instant, nullable=False),
+    UniqueConstraint("connection_id", "delivery_id"),
+)
+
+# The replay guard for senders that do not sign their delivery id: one row a body, taken over when the window has passed.
+delivery_bodies = Table(
+    "delivery_bodies",
+    metadata,
+    Column("connection_id", String(64), primary_key=True),
+    Column("body_sha256", String(64), primary_key=True),
+    Column("delivery_id", String(64), nullable=False),
+    Column("seen_at", Instant, nullable=False),
+)
+
+# Configuration pinned with jobs, stored once by content.
+pinned_configuration = Table(
+    "pinned_configuration",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("document", JSON, nullable=False),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
+    Column("agent_id", ForeignKey("agents.id"), nullable=False),
+    Column("delivery_id", ForeignKey("deliveries.id")),
+    Column("connection_id", ForeignKey("provider_connections.id")),  # of the delivery
+    Column("workflow", String(100), nullable=False),
+    Column("pattern", String(16), nullable=False),  # the tag; names the queue
+    Column("user_id", ForeignKey("principals.id")),  # whom USER means
+    Column("triggered_by", String(200)),  # who sent the event, as the sender names them
+    Column("event", JSON, nullable=False),
+    Column("config_sha256", ForeignKey("pinned_configuration.sha256"), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("wait", String(16)),
+    Column("reason", Text),
+    Column("accepted", BigInteger, nullable=False),  # ledger number
+    Column("due_at", Instant, nullable=False),
+    Column("expires_at", Instant),  # of a wait
+    Column("waits_for", String(200)),  # account key of a consent wait, once key of a once wait
+    Column("rung_until", Instant),  # an outstanding bell
+    Column("claimed_until", Instant),
+    Column("fence", BigInteger, nullable=False, default=0),
+    Column("runs_spent", Integer, nullable=False, default=0),
+    Column("revocation_id", String(64)),  # the one that cancelled or stops it
+    Column("created_at", Instant, nullable=False),
+    Column("finished_at", Instant),
+    Index("ix_jobs_due", "pattern", "tenant_id", "due_at", postgresql_where=text("state = 'queued'"), sqlite_where=text("state = 'queued'")),
+    Index("ix_jobs_rung", "pattern", "tenant_id", "rung_until", postgresql_where=text("rung_until is not null"), sqlite_where=text("rung_until is not null")),
+    Index("ix_jobs_claimed", "claimed_until", postgresql_where=text("claimed_until is not null"), sqlite_where=text("claimed_until is not null")),
+    Index("ix_jobs_waiting", "wait", "due_at", postgresql_where=text("state = 'waiting'"), sqlite_where=text("state = 'waiting'")),
+    Index("ix_jobs_waits_for", "waits_for", postgresql_where=text("waits_for is not null"), sqlite_where=text("waits_for is not null")),
+    Index("ix_jobs_finished", "tenant_id", "created_at"),
+)
+
+# For finding the jobs of a revocation; never the authority over whether a step may open.
+job_scopes = Table(
+    "job_scopes",
+    metadata,
+    Column("kind", String(16), primary_key=True),
+    Column("key", String(200), primary_key=True),
+    Column("job_id", ForeignKey("jobs.id"), primary_key=True),
+)
+
+steps = Table(
+    "steps",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("job_id", ForeignKey("jobs.id"), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("action", String(100), nullable=False),
+    Column("occurrence", Integer, nullable=False),
+    Column("named", String(16), nullable=False),  # user, service or policy: the principal as the author named it
+    Column("principal_id", ForeignKey("principals.id")),
+    Column("pattern", String(16)),
+    Column("reason", Text, nullable=False),  # of the decision, or of the refusal
+    Column("request_hash", String(64), nullable=False),
+    Column("parameters", JSON, nullable=False),
+    Column("once_key", String(200)),
+    Column("adopted_from", String(64)),  # the step of another job whose result this is
+    Column("state", String(16), nullable=False),
+    Column("result", JSON),
+    Column("external_id", String(200)),
+    Column("error", Text),
+    Column("opened_at", Instant, nullable=False),
+    Column("closed_at", Instant),
+    UniqueConstraint("job_id", "position"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("step_id", ForeignKey("steps.id"), nullable=False),
+    Column("job_id", ForeignKey("jobs.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("purpose", String(16), nullable=False),  # call or probe
+    Column("state", String(16), nullable=False),
+    Column("opened", BigInteger, nullable=False),  # ledger numbers
+    Column("closed", BigInteger),
+    # The five scopes it was opened under: the in-flight list of a revocation is found by them.
+    Column("tenant_id", String(64), nullable=False),
+    Column("connection_id", String(64), nullable=False),
+    Column("agent_id", String(64), nullable=False),
+    Column("principal_id", String(64), nullable=False),
+    Column("account_id", String(64), nullable=False),
+    Column("generation", BigInteger, nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("opened_at", Instant, nullable=False),
+    Column("send_before", Instant, nullable=False),
+    Column("settled_by", Instant, nullable=False),  # send_before plus the call's deadline
+    Column("closed_at", Instant),
+    Column("status", Integer),
+    Column("upstream_request_id", String(200)),
+    Column("error", Text),
+    Index("ix_attempts_step", "step_id"),
+    Index("ix_attempts_open", "settled_by", postgresql_where=text("state in ('open', 'unknown')"), sqlite_where=text("state in ('open', 'unknown')")),
+    Index("ix_attempts_account", "account_id", "opened"),
+)
+
+once_keys = Table(
+    "once_keys",
+    metadata,
+    Column("tenant_id", ForeignKey("tenants.id"), primary_key=True),
+    Column("action", String(100), primary_key=True),
+    Column("key", String(200), primary_key=True),
+    Column("request_hash", String(64), nullable=False),
+    Column("step_id", String(64), nullable=False),  # the owner
+    Column("job_id", String(64), nullable=False),
+    Column("taken_at", Instant, nullable=False),
+)
+
+revocations = Table(
+    "revocations",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("number", BigInteger, nullable=False),  # `revoked`: ledger number
+    Column("kind", String(16), nullable=False),
+    Column("key", String(200), nullable=False),
+    Column("tenant_id", String(64)),
+    Column("source", String(64), nullable=False),  # github.github_app_authorization, cli, api …
+    Column("requested_by", String(200), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("state", String(16), nullable=False),  # effective, cancelling, draining, quiesced
+    Column("effective_at", Instant, nullable=False),
+    Column("moved_at", Instant, nullable=False),  # the last progress of `advance`
+    Column("cancelled_jobs", Integer, nullable=False, default=0),
+    Column("stopped_jobs", Integer, nullable=False, default=0),
+    Column("quiesced_at", Instant),
+    Column("receipt", JSON),
+    Column("signature", Text),
+    Index("ix_revocations_unfinished", "moved_at", postgresql_where=text("state <> 'quiesced'"), sqlite_where=text("state <> 'quiesced'")),
+)
+
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
+    Column("workflow", String(100), nullable=False),
+    Column("cron", String(100), nullable=False),
+    Column("zone", String(64), nullable=False),
+    Column("paused", Boolean, nullable=False, default=False),
+    Column("next_at", Instant, nullable=False),
+    UniqueConstraint("tenant_id", "workflow"),
+)
+
+slots = Table(
+    "slots",
+    metadata,
+    Column("schedule_id", ForeignKey("schedules.id"), primary_key=True),
+    Column("slot", Instant, primary_key=True),
+    Column("job_id", String(64), nullable=False),
+    Column("fired_at", Instant, nullable=False),
+)
+
+workflow_settings = Table(
+    "workflow_settings",
+    metadata,
+    Column("tenant_id", ForeignKey("tenants.id"), primary_key=True),
+    Column("workflow", String(100), primary_key=True),
+    Column("enabled", Boolean, nullable=False, default=True),
+    Column("config", JSON, nullable=False),
+)
+
+heartbeats = Table(
+    "heartbeats",
+    metadata,
+    Column("duty", String(64), primary_key=True),
+    Column("host", String(200), primary_key=True),
+    Column("at", Instant, nullable=False),
+    Column("error", Text),
+)

@@ -1,0 +1,219 @@
+"""The workflow API's declarations: triggers, `@workflow`, and the registry that a delivery is matched against."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Flag
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from identity.errors import BadInput
+from identity.model import AccessPattern, Effect
+from pipeline.action import Action, check_action
+
+if TYPE_CHECKING:
+    from pipeline.run import Run
+
+
+class Who(Flag):
+    """Whom a step may act as."""
+
+    USER = 1
+    SERVICE = 2
+
+
+USER, SERVICE = Who.USER, Who.SERVICE
+
+
+class Event(BaseModel):
+    """What a workflow is told about what happened: frozen, and the same on every run."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class ExternalUser(BaseModel):
+    """A person as a provider names them; who they are here is only ever an alias's say-so."""
+
+    model_config = ConfigDict(frozen=True)
+
+    provider: str
+    id: str
+    login: str
+
+
+class NoConfig(BaseModel):
+    """The configuration of a workflow that has none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+E = TypeVar("E", bound=Event)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trigger(Generic[E]):
+    """Which deliveries start a workflow: `read` gives the typed event, or None when it is not meant.
+
+    `read` raises pydantic's ValidationError for a body that is not of the sender's published shape.
+    """
+
+    source: str
+    event: str
+    read: Callable[[Mapping[str, Any]], E | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Daily:
+    """A schedule: a cron line in a time zone, read by Celery Beat's scheduler."""
+
+    cron: str
+    zone: str = "UTC"
+
+
+class Tick(Event):
+    """The event of a scheduled job."""
+
+    slot: str  # ISO time of the slot
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workflow:
+    """A declared workflow: a plain function and what is known about it before it runs."""
+
+    name: str
+    agent: str
+    function: Callable[[Run[Any], Any], None]
+    on: tuple[Trigger[Any], ...]
+    schedule: Daily | None
+    user: Callable[[Any], ExternalUser | None] | None
+    triggered_by: Callable[[Any], str] | None
+    uses: Mapping[type[Action[Any]], Who]
+    config: type[BaseModel]
+    event: type[Event]
+
+    @property
+    def pattern(self) -> AccessPattern:
+        """The tag of its jobs: that of the declared set (DESIGN §4)."""
+        if any(action.facts.effect is Effect.HIGH_RISK for action in self.uses):
+            return AccessPattern.CAPABILITY
+        whole = Who(0)
+        for who in self.uses.values():
+            whole |= who
+        if whole == USER | SERVICE:
+            return AccessPattern.HYBRID
+        return AccessPattern.DELEGATED if whole == USER else AccessPattern.SERVICE
+
+    @property
+    def providers(self) -> Mapping[str, Who]:
+        """Which providers it reaches, and as whom."""
+        found: dict[str, Who] = {}
+        for action, who in self.uses.items():
+            found[action.facts.provider] = found.get(action.facts.provider, Who(0)) | who
+        return found
+
+
+def workflow(
+    *,
+    agent: str,
+    uses: Mapping[type[Action[Any]], Who],
+    event: type[Event] = Tick,
+    on: Trigger[Any] | tuple[Trigger[Any], ...] = (),
+    schedule: Daily | None = None,
+    user: Callable[[Any], ExternalUser | None] | None = None,
+    triggered_by: Callable[[Any], str] | None = None,
+    config: type[BaseModel] = NoConfig,
+    name: str | None = None,
+) -> Callable[[Callable[[Run[Any], Any], None]], Workflow]:
+    """Declare a workflow. Raises TypeError for a declaration that could not be carried out.
+
+    *agent* names the software that acts (in every audit row); *uses* says which action runs as whom; *user* whom USER
+    means; *triggered_by* who sent the event.
+    """
+    for action, who in uses.items():
+        check_action(action)
+        if who & USER and user is None:
+            raise TypeError(f"{action.action_name()} may run as USER, but the workflow does not say who that is: user=…")
+
+    def declare(function: Callable[[Run[Any], Any], None]) -> Workflow:
+        return Workflow(
+            name=name or function.__name__,
+            agent=agent,
+            function=function,
+            on=on if isinstance(on, tuple) else (on,),
+            schedule=schedule,
+            user=user,
+            triggered_by=triggered_by,
+            uses=dict(uses),
+            config=config,
+            event=event,
+        )
+
+    return declare
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """A workflow that a delivery starts, with its typed event."""
+
+    workflow: Workflow
+    event: Event
+    user: ExternalUser | None
+    triggered_by: str | None
+
+
+class Registry:
+    """All workflows of an installation, by name."""
+
+    def __init__(self, workflows: Iterable[Workflow]) -> None:
+        self._by_name: dict[str, Workflow] = {}
+        for declared in workflows:
+            if declared.name in self._by_name:
+                raise TypeError(f"two workflows are named {declared.name}")
+            self._by_name[declared.name] = declared
+
+    @classmethod
+    def load(cls, modules: Iterable[str]) -> Registry:
+        """The workflows that the named modules declare at their top level. Raises ImportError."""
+        found: list[Workflow] = []
+        for module in modules:
+            members = vars(importlib.import_module(module)).values()
+            found.extend(member for member in members if isinstance(member, Workflow))
+        return cls(found)
+
+    def __iter__(self) -> Iterator[Workflow]:
+        return iter(self._by_name.values())
+
+    def get(self, name: str) -> Workflow:
+        """The workflow of that name. Raises BadInput."""
+        try:
+            return self._by_name[name]
+        except KeyError:
+            known = ", ".join(sorted(self._by_name)) or "none"
+            raise BadInput(f"no workflow is named {name!r}: known are {known}. Is its module in ASWHOM_WORKFLOWS?") from None
+
+    def knows(self, source: str, event: str) -> bool:
+        """Whether any workflow listens to this kind of event at all."""
+        return any(t.source == source and t.event == event for w in self._by_name.values() for t in w.on)
+
+    def match(self, source: str, event: str, body: Mapping[str, Any]) -> list[Match]:
+        """Every workflow this delivery starts, with its typed event. Raises BadInput for a body of another shape."""
+        matches: list[Match] = []
+        for declared in self._by_name.values():
+            for trigger in declared.on:
+                if (trigger.source, trigger.event) != (source, event):
+                    continue
+                try:
+                    typed = trigger.read(body)
+                except ValidationError as error:
+                    fields = ", ".join(".".join(map(str, e["loc"])) for e in error.errors()[:5])
+                    raise BadInput(f"the {source} {event} body lacks or mistypes: {fields}") from error
+                if typed is None:
+                    continue
+                user = declared.user(typed) if declared.user else None
+                by = declared.triggered_by(typed) if declared.triggered_by else None
+                matches.append(Match(workflow=declared, event=typed, user=user, triggered_by=by))
+                break
+        return matches
