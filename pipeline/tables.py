@@ -153,7 +153,7 @@ attempts = Table(
     Column("upstream_request_id", String(200)),
     Column("error", Text),
     Index("ix_attempts_step", "step_id"),
-    Index("ix_attempts_open", "settled_by", postgresql_where=text("state in ('open', 'unknown')"), sqlite_where=text("state in ('open', 'unknown')")),
+    Index("ix_attempts_open", "settled_by", postgresql_where=text("state = 'open'"), sqlite_where=text("state = 'open'")),
     Index("ix_attempts_account", "account_id", "opened"),
 )
 
