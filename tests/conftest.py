@@ -1,10 +1,14 @@
 """Real servers for every test that asks for one. A missing server fails the test; it never skips it."""
 
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from tests.servers import shared_data as published
 from tests.servers.oidc import Oidc
 from tests.servers.oidc import oidc as run_oidc
 from tests.servers.postgres import Postgres
@@ -58,3 +62,44 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     name = cluster.create_database()
     yield cluster.url(name)
     cluster.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> ModuleType:
+    """The module `tests.servers.shared_data`, once it is known that there is any."""
+    try:
+        published.folder()
+    except published.NoSharedData as missing:
+        if "CI" in os.environ:
+            raise
+        pytest.skip(f"NOT CHECKED against what upstreams publish: {missing}")
+    return published
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Path:
+    """Debian's Chromium, for Playwright's `executable_path`."""
+    return _from_debian("chromium", package="chromium")
+
+
+@pytest.fixture(scope="session")
+def prometheus() -> Path:
+    """Debian's Prometheus server."""
+    return _from_debian("prometheus", package="prometheus")
+
+
+@pytest.fixture(scope="session")
+def promtool() -> Path:
+    """Debian's promtool, which tests alert rules."""
+    return _from_debian("promtool", package="prometheus")
+
+
+def _from_debian(program: str, *, package: str) -> Path:
+    """What no package index has: skipped loudly on a developer's machine, a failure under CI, which installs it."""
+    found = shutil.which(program)
+    if found is not None:
+        return Path(found)
+    message = f"NOT RUN: no {program} on this system (on Debian: apt-get install {package})"
+    if "CI" in os.environ:
+        pytest.fail(message)
+    pytest.skip(message)

@@ -1,4 +1,4 @@
-"""npm's oidc-provider: a certified OAuth server with rotation and reuse detection, which logs each refresh token shown to it."""
+"""npm's oidc-provider: a certified OAuth server that rotates, detects reuse and logs each refresh token shown to it."""
 
 import base64
 import hashlib
@@ -14,11 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 
 import httpx
 
-from tests.servers.process import DidNotStart, end, start, wait_until
+from tests.servers.npm import install
+from tests.servers.process import end, start, wait_until
 
 HERE = Path(__file__).parents[1] / "peers" / "oidc"
 
@@ -73,7 +75,7 @@ class Oidc:
         return [entry for entry in shown if token is None or entry.fingerprint == fingerprint(token)]
 
     def consent(self, url: str, *, login: str = "alice", refuse: bool = False) -> str:
-        """What a person does at the authorization *url*: sign in, consent or refuse. Returns the callback's full URL."""
+        """Do as a person at the authorization *url*, sign in and consent or refuse; gives the callback's full URL."""
         with httpx.Client(trust_env=False) as browser:
             answer = browser.get(url)
             for _ in range(12):
@@ -92,7 +94,7 @@ class Oidc:
                     answer = browser.post(page, data={"prompt": prompt, "login": login})
         raise RuntimeError(f"no way from {url} to the callback")
 
-    def grant(self, *, login: str = "alice", scope: str = "openid offline_access api") -> dict[str, str]:
+    def grant(self, *, login: str = "alice", scope: str = "openid offline_access api") -> dict[str, Any]:
         """The token answer of a whole code flow with PKCE, for tests that are about what comes after it."""
         verifier = secrets.token_urlsafe(32)
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
@@ -108,7 +110,7 @@ class Oidc:
             code_verifier=verifier,
         )
 
-    def refresh(self, token: str) -> dict[str, str]:
+    def refresh(self, token: str) -> dict[str, Any]:
         """The answer to a refresh, raised for status: somebody else uses the token."""
         return self._token(grant_type="refresh_token", refresh_token=token)
 
@@ -118,32 +120,15 @@ class Oidc:
         answer = httpx.post(self.introspection_url, data=data, auth=self.credentials, trust_env=False)
         return bool(answer.raise_for_status().json()["active"])
 
-    def _token(self, **form: str) -> dict[str, str]:
+    def _token(self, **form: str) -> dict[str, Any]:
         answer = httpx.post(self.token_url, data=form, auth=self.credentials, trust_env=False)
-        tokens: dict[str, str] = answer.raise_for_status().json()
+        tokens: dict[str, Any] = answer.raise_for_status().json()
         return tokens
 
 
 def fingerprint(token: str) -> str:
     """How the log names a token."""
     return hashlib.sha256(token.encode()).hexdigest()
-
-
-def install() -> None:
-    """Install what package-lock.json pins, unless that was done since it last changed."""
-    stamp, lock = HERE / "node_modules" / ".installed", HERE / "package-lock.json"
-    if stamp.exists() and stamp.read_text() == fingerprint(lock.read_text()):
-        return
-    for program in ("node", "npm"):
-        if shutil.which(program) is None:
-            raise DidNotStart(f"the tests run a real authorization server and need {program} (Node 20 or later)")
-    done = subprocess.run(
-        ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
-        cwd=HERE, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    if done.returncode != 0:
-        raise DidNotStart(f"npm ci in {HERE} failed:\n{done.stdout}{done.stderr}")
-    stamp.write_text(fingerprint(lock.read_text()))
 
 
 @contextmanager
@@ -157,10 +142,11 @@ def oidc(
 ) -> Iterator[Oidc]:
     """A running server.
 
-    Nobody needs to listen at *redirect_uri*; several may be given, separated by a space. With *store_latency* its store is
-    no longer atomic: two uses of one refresh token can both succeed. *issuer* is another address to be known by, a proxy's.
+    Nobody needs to listen at *redirect_uri*; several may be given, separated by a space. With *store_latency* its store
+    is no longer atomic: two uses of one refresh token can both succeed. *issuer* is another address to be known by, a
+    proxy's.
     """
-    install()
+    install(HERE)
     directory = Path(tempfile.mkdtemp(prefix="aswhom-oidc-"))
     log = directory / "oidc.log"
     secret = secrets.token_hex(16)
@@ -190,7 +176,7 @@ def oidc(
             pid=process.pid,
             client_id="aswhom",
             client_secret=secret,
-            redirect_uri=redirect_uri.split()[0],
+            redirect_uri=redirect_uri.split(maxsplit=1)[0],
         )
     finally:
         end(process, signal.SIGKILL)  # it keeps nothing that a clean end would save

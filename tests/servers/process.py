@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-# The kernel ends the child when the thread that started it ends: the only way to leave nothing behind after a kill -9 of
-# the tests. So start servers from a thread that stays, as fixtures do. macOS has no such thing.
+# The kernel ends the child when the thread that started it ends: the only way to leave nothing behind after a kill -9
+# of the tests. So start servers from a thread that stays, as fixtures do. macOS has no such thing.
 _SETPRIV = shutil.which("setpriv")
 
 
@@ -51,9 +51,7 @@ def _group_of(user: str) -> str:
     return str(pwd.getpwnam(user).pw_gid)
 
 
-def wait_until(
-    ready: Callable[[], bool], *, process: subprocess.Popen[str], log: Path, seconds: float = 20.0
-) -> None:
+def wait_until(ready: Callable[[], bool], *, process: subprocess.Popen[str], log: Path, seconds: float = 20.0) -> None:
     """Wait for *ready*; say what the server wrote if it ends or is late."""
     deadline = time.monotonic() + seconds
     while not ready():
