@@ -33,8 +33,9 @@ check: .venv/.development  ## format, lint, types, who may import whom, and the 
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(INSTALL) --dry-run --require-hashes -r requirements/dev.txt
-	$(UV) pip check --quiet --python $(BIN)/python
+	@$(UV) pip install --python $(BIN)/python --dry-run --require-hashes -r requirements/dev.txt 2>&1 \
+		| grep -q 'Would make no changes' || { echo 'The environment is not what the lock says: make clean install' >&2; exit 1; }
+	@$(UV) pip check --quiet --python $(BIN)/python
 
 format: .venv/.development  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix-only .
