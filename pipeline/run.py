@@ -36,7 +36,9 @@ class Diverged(Exception):  # noqa: N818
 class Steps(Protocol):
     """What carries out the steps of one run; `pipeline.step.StepRunner` does."""
 
-    def perform(self, position: int, occurrence: int, action: Action[R], *, named: Who | None, once: str | None) -> R: ...
+    def perform(
+        self, position: int, occurrence: int, action: Action[R], *, named: Who | None, once: str | None
+    ) -> R: ...
 
     def sleep(self, position: int, occurrence: int, duration: timedelta) -> None: ...
 

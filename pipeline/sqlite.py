@@ -154,7 +154,9 @@ class SqliteDatabase:
                         connection = self._writer_engine.connect().execution_options(isolation_level="AUTOCOMMIT")
                     self._commit(connection, group)
                 except SQLAlchemyError as error:
-                    log.error("ledger commit failed", action="ledger.commit_failed", writes=len(group), error=str(error))
+                    log.error(
+                        "ledger commit failed", action="ledger.commit_failed", writes=len(group), error=str(error)
+                    )
                     for write in group:
                         write.raised = CommitUnknown("the commit failed; read again by your own key")
                     if connection is not None:

@@ -13,13 +13,22 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row
 
-from identity import accounts
+from identity import accounts, leases
+from identity.connections import connection_for
 from identity.coordinator import Coordinator
 from identity.errors import GrantRevoked, ReauthRequired, Unavailable
 from identity.http import NoAnswer, NotSent
 from identity.ids import Ids
-from identity.leases import access_binding
-from identity.model import Effect, LeaseRequest, NeedsRefresh, PrincipalKind, ProviderConnection
+from identity.model import (
+    AccessPattern,
+    AccountState,
+    Effect,
+    LeaseRequest,
+    NeedsRefresh,
+    PrincipalKind,
+    ProviderConnection,
+)
+from identity.principals import service_principal
 from identity.policy import Decision, Denied, decide
 from identity.store import CommitUnknown, Store
 from identity.vault import Vault
@@ -46,6 +55,8 @@ from pipeline.workflow import SERVICE, USER, Who, Workflow
 
 R = TypeVar("R", bound=Result)
 
+# The principal of a step that nobody may do; it is stored with the refusal.
+NOBODY = Decision(kind=PrincipalKind.SERVICE, pattern=AccessPattern.SERVICE, reason="refused")
 REPEATS = frozenset({Recovery.IDEMPOTENT, Recovery.KEYED})
 
 
@@ -115,7 +126,13 @@ class StepRunner:
         step = stored.id if stored else self._services.ids("step")
         slept = self._services.store.write(
             lambda c: ledger.sleep(
-                c, self._job, step=step, position=position, occurrence=occurrence, request_hash=digest, duration=duration
+                c,
+                self._job,
+                step=step,
+                position=position,
+                occurrence=occurrence,
+                request_hash=digest,
+                duration=duration,
             )
         )
         if not slept:
@@ -128,7 +145,7 @@ class StepRunner:
 
             def look(c: Connection) -> tuple[ProviderConnection, str]:
                 tenant = self._job.tenant
-                return accounts.connection_for(c, tenant, provider), accounts.service_principal(c, tenant)
+                return connection_for(c, tenant, provider), service_principal(c, tenant).id
 
             found = self._connections[provider] = self._services.store.read(look)
         return found
@@ -173,9 +190,9 @@ class _Step:
         decision = self._decide()
         if isinstance(decision, Denied):
             now = datetime.now(UTC)
-            intent = self._intent(_NOBODY, purpose="call", after_generation=0, margin=timedelta())
+            intent = self._intent(NOBODY, purpose="call", after_generation=0, margin=timedelta())
             self._services.store.write(lambda c: ledger.refuse(c, intent, reason=decision.reason, now=now))
-            metrics.steps.labels(self._action.action_name(), "none", "refused").inc()
+            metrics.STEPS.labels(self._action.action_name(), "none", "refused").inc()
             raise StepRefused(decision.reason)
         self._decision = decision
         self._recover()
@@ -236,7 +253,9 @@ class _Step:
             named=self._as_named,
             decision=decision,
             principal=principal,
+            provider=self._provider_connection.provider,
             connection=connection,
+            new_account=self._services.ids("acc"),
             request_hash=self._digest,
             parameters=self._action.model_dump(mode="json"),
             once=self._once,
@@ -266,7 +285,7 @@ class _Step:
             began = time.monotonic()
             match self._open(intent):
                 case Adopted(result=result):
-                    metrics.steps.labels(intent.action, str(self._decision.pattern), "adopted").inc()
+                    metrics.STEPS.labels(intent.action, str(self._decision.pattern), "adopted").inc()
                     return self._action.result.model_validate(result)
                 case Ended(reason=reason):
                     raise RunEnded(reason)
@@ -284,10 +303,16 @@ class _Step:
                     pass
             answer = self._send(intent, lease, began, purpose)
             if isinstance(answer, Response) and self._judge(answer, purpose).verdict is Verdict.UNAUTHORIZED:
-                self._close(intent, Closing(
-                    attempt=intent.attempt, state=AttemptState.NO_EFFECT, step_state=StepState.OPEN, status=answer.status,
-                    error="the token was refused",
-                ))
+                self._close(
+                    intent,
+                    Closing(
+                        attempt=intent.attempt,
+                        state=AttemptState.NO_EFFECT,
+                        step_state=StepState.OPEN,
+                        status=answer.status,
+                        error="the token was refused",
+                    ),
+                )
                 if refused and lease.generation > refused:
                     self._give_up_account(lease.account, intent)
                 refused = after_generation = lease.generation
@@ -301,7 +326,10 @@ class _Step:
         except CommitUnknown:
             # Whether the intent is there is not known, so nothing is sent; if it is there, it had no effect.
             closing = Closing(
-                attempt=intent.attempt, state=AttemptState.NO_EFFECT, step_state=StepState.OPEN, error="not sent: commit unknown"
+                attempt=intent.attempt,
+                state=AttemptState.NO_EFFECT,
+                step_state=StepState.OPEN,
+                error="not sent: commit unknown",
             )
             if self._services.store.read(lambda c: ledger.attempt_state(c, intent.attempt)) is not None:
                 self._close(intent, closing)
@@ -314,7 +342,7 @@ class _Step:
             return generation + 1  # the account's state says so by now: the next opening parks or ends the run
 
     def _send(self, intent: Intent, lease: Any, began: float, purpose: str) -> Response | NotSent | NoAnswer:
-        token = self._services.vault.open(lease.sealed_token, access_binding(self._job.tenant, lease))
+        token = leases.open_token(self._services.vault, self._job.tenant, lease)
         request = self._action.probe(self._call) if purpose == "probe" else self._action.request(self._call)
         self._services.reached("before_call")
         if time.monotonic() - began > intent.send_within.total_seconds():
@@ -336,7 +364,11 @@ class _Step:
     def _conclude(self, intent: Intent, answer: Response | NotSent | NoAnswer, purpose: str) -> Any:
         reads = purpose == "probe" or self._action.facts.effect is Effect.READ
         status = answer.status if isinstance(answer, Response) else None
-        request_id = answer.headers.get("x-github-request-id") or answer.headers.get("x-request-id") if isinstance(answer, Response) else None
+        request_id = (
+            answer.headers.get("x-github-request-id") or answer.headers.get("x-request-id")
+            if isinstance(answer, Response)
+            else None
+        )
         judgement: Judgement
         result: Result | None = None
         match answer:
@@ -350,29 +382,46 @@ class _Step:
                     judgement = Judgement(verdict=Verdict.RETRY, reason=judgement.reason)
                 if judgement.verdict is Verdict.SUCCESS:
                     try:
-                        result = self._action.found(answer, self._call) if purpose == "probe" else self._action.read(answer)
+                        result = (
+                            self._action.found(answer, self._call) if purpose == "probe" else self._action.read(answer)
+                        )
                     except (UnreadableAnswer, ValueError, KeyError, TypeError) as error:
                         verdict = Verdict.FAILED if reads else Verdict.UNKNOWN
-                        judgement = Judgement(verdict=verdict, reason=f"the answer could not be read: {type(error).__name__}")
+                        judgement = Judgement(
+                            verdict=verdict, reason=f"the answer could not be read: {type(error).__name__}"
+                        )
         base: dict[str, Any] = {"attempt": intent.attempt, "status": status, "upstream_request_id": request_id}
         match judgement.verdict:
             case Verdict.SUCCESS if purpose == "probe":
                 return self._close_probe(intent, result, base)
             case Verdict.SUCCESS:
                 assert result is not None  # noqa: S101 - read() returned
-                self._close(intent, Closing(
-                    **base, state=AttemptState.EFFECT, step_state=StepState.DONE, result=result.model_dump(mode="json"),
-                    external_id=self._action.external_id(result), resolves=AttemptState.ADOPTED,
-                ))
+                self._close(
+                    intent,
+                    Closing(
+                        **base,
+                        state=AttemptState.EFFECT,
+                        step_state=StepState.DONE,
+                        result=result.model_dump(mode="json"),
+                        external_id=self._action.external_id(result),
+                        resolves=AttemptState.ADOPTED,
+                    ),
+                )
                 self._services.reached("after_commit")
                 self._count("done")
                 return result
             case Verdict.FAILED if purpose == "call":
-                self._close(intent, Closing(**base, state=AttemptState.NO_EFFECT, step_state=StepState.FAILED, error=judgement.reason))
+                self._close(
+                    intent,
+                    Closing(**base, state=AttemptState.NO_EFFECT, step_state=StepState.FAILED, error=judgement.reason),
+                )
                 self._count("failed")
                 raise ActionFailed(f"{intent.action} failed: {judgement.reason}")
             case Verdict.UNKNOWN:
-                self._close(intent, Closing(**base, state=AttemptState.UNKNOWN, step_state=StepState.UNKNOWN, error=judgement.reason))
+                self._close(
+                    intent,
+                    Closing(**base, state=AttemptState.UNKNOWN, step_state=StepState.UNKNOWN, error=judgement.reason),
+                )
                 self._count("unknown")
                 raise RunAgain(
                     f"{intent.action} was sent and its outcome is not known: {judgement.reason}",
@@ -383,12 +432,24 @@ class _Step:
 
     def _close_probe(self, intent: Intent, found: Result | None, base: Mapping[str, Any]) -> Any:
         if found is None:
-            self._close(intent, Closing(**base, state=AttemptState.NO_EFFECT, step_state=StepState.OPEN, resolves=AttemptState.NO_EFFECT))
+            self._close(
+                intent,
+                Closing(
+                    **base, state=AttemptState.NO_EFFECT, step_state=StepState.OPEN, resolves=AttemptState.NO_EFFECT
+                ),
+            )
             return None
-        self._close(intent, Closing(
-            **base, state=AttemptState.NO_EFFECT, step_state=StepState.DONE, result=found.model_dump(mode="json"),
-            external_id=self._action.external_id(found), resolves=AttemptState.ADOPTED,
-        ))
+        self._close(
+            intent,
+            Closing(
+                **base,
+                state=AttemptState.NO_EFFECT,
+                step_state=StepState.DONE,
+                result=found.model_dump(mode="json"),
+                external_id=self._action.external_id(found),
+                resolves=AttemptState.ADOPTED,
+            ),
+        )
         self._count("done")
         return found
 
@@ -396,9 +457,15 @@ class _Step:
         """Nothing was done: back to the queue, or failed when the attempts are spent. A probe never fails its step."""
         spent = intent.purpose == "call" and intent.number >= self._settings.attempts
         error = judgement.reason if not spent else f"{judgement.reason}, after {intent.number} attempts"
-        self._close(intent, Closing(
-            **base, state=AttemptState.NO_EFFECT, step_state=StepState.FAILED if spent else StepState.OPEN, error=error
-        ))
+        self._close(
+            intent,
+            Closing(
+                **base,
+                state=AttemptState.NO_EFFECT,
+                step_state=StepState.FAILED if spent else StepState.OPEN,
+                error=error,
+            ),
+        )
         if spent:
             self._count("failed")
             raise ActionFailed(f"{intent.action} failed: {error}")
@@ -422,11 +489,13 @@ class _Step:
         """Two generations were refused upstream: a person must reconnect. Nothing is revoked by that."""
         now = datetime.now(UTC)
         reason = "the provider refused a freshly renewed token"
-        self._services.store.write(lambda c: accounts.needs_reconnect(c, account, reason=reason, now=now))
+        self._services.store.write(
+            lambda c: accounts.move_account(c, account, to=AccountState.NEEDS_RECONNECT, reason=reason, now=now)
+        )
 
     def _count(self, outcome: str) -> None:
         assert self._decision is not None  # noqa: S101 - set by carry_out
-        metrics.steps.labels(self._action.action_name(), str(self._decision.pattern), outcome).inc()
+        metrics.STEPS.labels(self._action.action_name(), str(self._decision.pattern), outcome).inc()
 
 
 def _named(named: Who | None) -> str:

@@ -135,7 +135,9 @@ def workflow(
     for action, who in uses.items():
         check_action(action)
         if who & USER and user is None:
-            raise TypeError(f"{action.action_name()} may run as USER, but the workflow does not say who that is: user=…")
+            raise TypeError(
+                f"{action.action_name()} may run as USER, but the workflow does not say who that is: user=…"
+            )
 
     def declare(function: Callable[[Run[Any], Any], None]) -> Workflow:
         return Workflow(
@@ -192,7 +194,9 @@ class Registry:
             return self._by_name[name]
         except KeyError:
             known = ", ".join(sorted(self._by_name)) or "none"
-            raise BadInput(f"no workflow is named {name!r}: known are {known}. Is its module in ASWHOM_WORKFLOWS?") from None
+            raise BadInput(
+                f"no workflow is named {name!r}: known are {known}. Is its module in ASWHOM_WORKFLOWS?"
+            ) from None
 
     def knows(self, source: str, event: str) -> bool:
         """Whether any workflow listens to this kind of event at all."""

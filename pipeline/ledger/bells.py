@@ -20,7 +20,10 @@ FIRST_SHARE = 16  # bells a tenant may have outstanding at once without the disp
 def outstanding(connection: Connection, tenant: str, pattern: str) -> int:
     """Bells of this tenant and pattern that no claim has answered yet."""
     statement = select(func.count()).where(
-        jobs.c.pattern == pattern, jobs.c.tenant_id == tenant, jobs.c.rung_until > database_now(), jobs.c.state == JobState.QUEUED
+        jobs.c.pattern == pattern,
+        jobs.c.tenant_id == tenant,
+        jobs.c.rung_until > database_now(),
+        jobs.c.state == JobState.QUEUED,
     )
     return connection.execute(statement).scalar_one()
 
@@ -45,7 +48,9 @@ def ring_due(connection: Connection, tenant: str, pattern: str, *, share: int) -
         .with_for_update(skip_locked=True)
     )
     statement = update(jobs).where(jobs.c.id.in_(due)).values(rung_until=database_in(RINGS_FOR)).returning(jobs.c.id)
-    return [Bell(job=job, tenant=tenant, pattern=AccessPattern(pattern)) for job in connection.execute(statement).scalars()]
+    return [
+        Bell(job=job, tenant=tenant, pattern=AccessPattern(pattern)) for job in connection.execute(statement).scalars()
+    ]
 
 
 def top_up(connection: Connection, pattern: str, *, window: int) -> list[Bell]:

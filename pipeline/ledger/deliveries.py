@@ -11,12 +11,12 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, select
 
-from identity import accounts, audit
+from identity.connections import connection_for, tenant_of_installation
 from identity.errors import Misconfigured
-from identity.model import AccountKey, Credential, PrincipalKind, Scope, ScopeKind
+from identity.model import AccountKey, Credential, Scope, ScopeKind
+from identity.principals import ensure_agent, resolve_alias, service_principal
 from identity.sequence import next_number
-from identity.tables import accounts as accounts_table
-from identity.tables import installations, provider_connections
+from identity.tables import accounts, provider_connections
 from identity.upsert import insert_or
 from pipeline import revocation
 from pipeline.ledger import bells
@@ -38,7 +38,14 @@ class NewIds:
 
 
 def accept(
-    connection: Connection, delivery: SignedDelivery, matches: Sequence[Match], *, ids: NewIds, outcome: str, reason: str, now: datetime
+    connection: Connection,
+    delivery: SignedDelivery,
+    matches: Sequence[Match],
+    *,
+    ids: NewIds,
+    outcome: str,
+    reason: str,
+    now: datetime,
 ) -> Acceptance:
     """Record a delivery and what follows from it. *outcome* and *reason* say why nothing does, when *matches* is empty.
 
@@ -60,11 +67,17 @@ def accept(
         "received_at": now,
     }
     inserted = connection.execute(
-        insert_or(connection, deliveries).values(row).on_conflict_do_nothing(index_elements=["connection_id", "delivery_id"])
+        insert_or(connection, deliveries)
+        .values(row)
+        .on_conflict_do_nothing(index_elements=["connection_id", "delivery_id"])
     )
     if inserted.rowcount == 0:
         return _duplicate(connection, deliveries.c.delivery_id == delivery.delivery_id, delivery.connection)
-    if delivery.dedupe_by_body and delivery.signal is None and not _first_of_body(connection, delivery, ids.delivery, digest, now):
+    if (
+        delivery.dedupe_by_body
+        and delivery.signal is None
+        and not _first_of_body(connection, delivery, ids.delivery, digest, now)
+    ):
         connection.execute(delete(deliveries).where(deliveries.c.id == ids.delivery))
         first = select(delivery_bodies.c.delivery_id).where(
             delivery_bodies.c.connection_id == delivery.connection, delivery_bodies.c.body_sha256 == digest
@@ -88,10 +101,19 @@ def accept(
         if config is None:
             reasons.append(f"workflow {match.workflow.name} is not switched on for tenant {tenant}")
             continue
-        user = match.user and accounts.resolve_alias(connection, tenant, match.user.provider, match.user.id)
+        user = match.user and resolve_alias(connection, tenant, match.user.provider, match.user.id)
         insert_job(
-            connection, id=job, tenant=tenant, workflow=match.workflow, user=user or None, triggered_by=match.triggered_by,
-            event=match.event.model_dump(mode="json"), config=config, delivery=ids.delivery, source_connection=delivery.connection, now=now,
+            connection,
+            id=job,
+            tenant=tenant,
+            workflow=match.workflow,
+            user=user or None,
+            triggered_by=match.triggered_by,
+            event=match.event.model_dump(mode="json"),
+            config=config,
+            delivery=ids.delivery,
+            source_connection=delivery.connection,
+            now=now,
         )
         accepted.append(job)
         patterns.add(str(match.workflow.pattern))
@@ -100,13 +122,17 @@ def accept(
     rung: list[Bell] = []
     for pattern in sorted(patterns):
         rung += bells.ring_due(connection, tenant, pattern, share=bells.FIRST_SHARE)
-    return _conclude(connection, ids.delivery, "accepted", f"{len(accepted)} job(s)", jobs_=tuple(accepted), rung=tuple(rung))
+    return _conclude(
+        connection, ids.delivery, "accepted", f"{len(accepted)} job(s)", jobs_=tuple(accepted), rung=tuple(rung)
+    )
 
 
 def enabled_config(connection: Connection, tenant: str, workflow: Workflow) -> Mapping[str, Any] | None:
     """The tenant's configuration of a workflow, or None where it is not switched on."""
     statement = select(workflow_settings.c.config).where(
-        workflow_settings.c.tenant_id == tenant, workflow_settings.c.workflow == workflow.name, workflow_settings.c.enabled
+        workflow_settings.c.tenant_id == tenant,
+        workflow_settings.c.workflow == workflow.name,
+        workflow_settings.c.enabled,
     )
     config: Mapping[str, Any] | None = connection.execute(statement).scalar_one_or_none()
     return config
@@ -130,7 +156,7 @@ def insert_job(
     digest = sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
     pinned = insert_or(connection, pinned_configuration).values(sha256=digest, document=config)
     connection.execute(pinned.on_conflict_do_nothing(index_elements=["sha256"]))
-    accounts.ensure_agent(connection, workflow.agent, now=now)
+    ensure_agent(connection, id=workflow.agent, tenant=None, name=workflow.agent, now=now)
     connection.execute(
         jobs.insert().values(
             id=id,
@@ -152,19 +178,22 @@ def insert_job(
             created_at=now,
         )
     )
-    found = [{"kind": str(scope.kind), "key": scope.key, "job_id": id} for scope in _scopes(connection, tenant, workflow, user)]
+    found = [
+        {"kind": str(scope.kind), "key": scope.key, "job_id": id}
+        for scope in _scopes(connection, tenant, workflow, user)
+    ]
     connection.execute(job_scopes.insert(), found)
 
 
 def _scopes(connection: Connection, tenant: str, workflow: Workflow, user: str | None) -> set[Scope]:
     """What a revocation would find this job by, from what the workflow declares."""
     found = {Scope(kind=ScopeKind.TENANT, key=tenant), Scope(kind=ScopeKind.AGENT, key=workflow.agent)}
-    service = accounts.service_principal(connection, tenant)
+    service = service_principal(connection, tenant).id
     for provider, who in workflow.providers.items():
         principals = [user if who & Who.USER else None, service if who & Who.SERVICE else None]
         found |= {Scope(kind=ScopeKind.USER, key=principal) for principal in principals if principal}
         try:
-            through = accounts.connection_for(connection, tenant, provider).id
+            through = connection_for(connection, tenant, provider).id
         except Misconfigured:
             continue  # the step that needs it will say so
         found.add(Scope(kind=ScopeKind.CONNECTION, key=through))
@@ -182,11 +211,7 @@ def _tenant(connection: Connection, delivery: SignedDelivery) -> tuple[str | Non
     ).scalar_one()
     installed = None
     if delivery.installation is not None:
-        installed = connection.execute(
-            select(installations.c.tenant_id).where(
-                installations.c.connection_id == delivery.connection, installations.c.external_id == delivery.installation
-            )
-        ).scalar_one_or_none()
+        installed = tenant_of_installation(connection, delivery.connection, delivery.installation)
     if owner is None:
         return installed, f"no tenant has installation {delivery.installation}"
     if installed is not None and installed != owner:
@@ -207,17 +232,31 @@ def _first_of_body(connection: Connection, delivery: SignedDelivery, id: str, di
 
 
 def _duplicate(connection: Connection, which: Any, through: str) -> Acceptance:
-    first = connection.execute(select(deliveries.c.id).where(deliveries.c.connection_id == through, which)).scalar_one_or_none()
-    started = connection.execute(select(jobs.c.id).where(jobs.c.delivery_id == first).order_by(jobs.c.id)).scalars().all()
-    return Acceptance(delivery=first or "", outcome="duplicate", reason="this delivery was accepted before", jobs=tuple(started))
+    first = connection.execute(
+        select(deliveries.c.id).where(deliveries.c.connection_id == through, which)
+    ).scalar_one_or_none()
+    started = (
+        connection.execute(select(jobs.c.id).where(jobs.c.delivery_id == first).order_by(jobs.c.id)).scalars().all()
+    )
+    return Acceptance(
+        delivery=first or "", outcome="duplicate", reason="this delivery was accepted before", jobs=tuple(started)
+    )
 
 
 def _conclude(
-    connection: Connection, delivery: str, outcome: str, reason: str, *, jobs_: tuple[str, ...] = (),
-    revocations: tuple[str, ...] = (), rung: tuple[Bell, ...] = (),
+    connection: Connection,
+    delivery: str,
+    outcome: str,
+    reason: str,
+    *,
+    jobs_: tuple[str, ...] = (),
+    revocations: tuple[str, ...] = (),
+    rung: tuple[Bell, ...] = (),
 ) -> Acceptance:
     connection.execute(deliveries.update().where(deliveries.c.id == delivery).values(outcome=outcome, reason=reason))
-    return Acceptance(delivery=delivery, outcome=outcome, reason=reason, jobs=jobs_, revocations=revocations, bells=rung)
+    return Acceptance(
+        delivery=delivery, outcome=outcome, reason=reason, jobs=jobs_, revocations=revocations, bells=rung
+    )
 
 
 def _revoke(
@@ -229,10 +268,10 @@ def _revoke(
         if signal.external_user is not None
         else (signal.installation, Credential.INSTALLATION)
     )
-    statement = select(accounts_table.c.tenant_id, accounts_table.c.principal_id).where(
-        accounts_table.c.connection_id == delivery.connection,
-        accounts_table.c.external_id == external,
-        accounts_table.c.credential == credential,
+    statement = select(accounts.c.tenant_id, accounts.c.principal_id).where(
+        accounts.c.connection_id == delivery.connection,
+        accounts.c.external_id == external,
+        accounts.c.credential == credential,
     )
     keys = sorted(
         str(AccountKey(tenant=row.tenant_id, connection=delivery.connection, principal=row.principal_id))
@@ -242,7 +281,13 @@ def _revoke(
     for number, key in enumerate(keys):
         made.append(f"{id}.{number}" if number else id)
         revocation.declare(
-            connection, id=made[-1], scope=Scope(kind=ScopeKind.ACCOUNT, key=key), tenant=key.split("/", 1)[0],
-            source=signal.source, by=f"provider:{delivery.source}", reason=signal.reason, now=now,
+            connection,
+            id=made[-1],
+            scope=Scope(kind=ScopeKind.ACCOUNT, key=key),
+            tenant=key.split("/", 1)[0],
+            source=signal.source,
+            by=f"provider:{delivery.source}",
+            reason=signal.reason,
+            now=now,
         )
     return tuple(made)

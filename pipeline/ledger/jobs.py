@@ -31,13 +31,20 @@ class ClaimedJob:
     connection: str | None
     event: Mapping[str, Any]
     config: Mapping[str, Any]
+    triggered: bool  # by a person's act, not by a schedule
     accepted: int
     fence: int
     runs_spent: int
 
 
 def move_job(
-    connection: Connection, job: str, to: JobState, *, fence: int | None = None, source: JobState | None = None, **values: Any
+    connection: Connection,
+    job: str,
+    to: JobState,
+    *,
+    fence: int | None = None,
+    source: JobState | None = None,
+    **values: Any,
 ) -> bool:
     """Move one job, if its state allows it (and its fence is still ours); every other column of a move is in *values*.
 
@@ -60,7 +67,9 @@ def claim(connection: Connection, job: str, *, hold: timedelta) -> ClaimedJob | 
 
     The tenant and pattern are read from the job's row, never from the message.
     """
-    hinted = connection.execute(select(jobs.c.tenant_id, jobs.c.pattern, jobs.c.state, jobs.c.due_at).where(jobs.c.id == job)).one_or_none()
+    hinted = connection.execute(
+        select(jobs.c.tenant_id, jobs.c.pattern, jobs.c.state, jobs.c.due_at).where(jobs.c.id == job)
+    ).one_or_none()
     if hinted is None:
         return None
     claimed = None
@@ -93,6 +102,7 @@ def claim(connection: Connection, job: str, *, hold: timedelta) -> ClaimedJob | 
         connection=claimed.connection_id,
         event=claimed.event,
         config=connection.execute(document).scalar_one(),
+        triggered=claimed.triggered_by is not None,
         accepted=claimed.accepted,
         fence=claimed.fence,
         runs_spent=claimed.runs_spent,
@@ -103,7 +113,13 @@ def _claim(connection: Connection, which: Any, hold: timedelta) -> Row[Any] | No
     statement = (
         update(jobs)
         .where(which, jobs.c.state == JobState.QUEUED, jobs.c.due_at <= database_now())
-        .values(state=JobState.RUNNING, fence=jobs.c.fence + 1, claimed_until=database_in(hold), rung_until=null(), reason=null())
+        .values(
+            state=JobState.RUNNING,
+            fence=jobs.c.fence + 1,
+            claimed_until=database_in(hold),
+            rung_until=null(),
+            reason=null(),
+        )
         .returning(jobs)
     )
     return connection.execute(statement).one_or_none()
@@ -120,7 +136,14 @@ def requeue(connection: Connection, job: ClaimedJob, *, delay: timedelta, reason
 
 
 def park(
-    connection: Connection, job: ClaimedJob, wait: Wait, *, waits_for: str | None, due_in: timedelta, expires_in: timedelta, reason: str
+    connection: Connection,
+    job: ClaimedJob,
+    wait: Wait,
+    *,
+    waits_for: str | None,
+    due_in: timedelta,
+    expires_in: timedelta,
+    reason: str,
 ) -> bool:
     """Park a running job. A job that was to stop is cancelled instead."""
     parked = move_job(
@@ -153,9 +176,13 @@ def bury(connection: Connection, job: ClaimedJob, *, reason: str) -> bool:
     return move_job(connection, job.id, JobState.DEAD, fence=job.fence, reason=reason) or stop(connection, job)
 
 
-def spend_run(connection: Connection, job: str, *, fence: int, limit: int, delay: timedelta, reason: str) -> JobState | None:
+def spend_run(
+    connection: Connection, job: str, *, fence: int, limit: int, delay: timedelta, reason: str
+) -> JobState | None:
     """A run of a running job came to nothing: queue it again, or bury it at the *limit*. None: no longer ours."""
-    spent = connection.execute(select(jobs.c.runs_spent, jobs.c.state).where(jobs.c.id == job, jobs.c.fence == fence)).one_or_none()
+    spent = connection.execute(
+        select(jobs.c.runs_spent, jobs.c.state).where(jobs.c.id == job, jobs.c.fence == fence)
+    ).one_or_none()
     if spent is None:
         return None
     runs = spent.runs_spent + 1
@@ -171,7 +198,9 @@ def spend_run(connection: Connection, job: str, *, fence: int, limit: int, delay
 
 def wake(connection: Connection, waits_for: str) -> list[str]:
     """Queue every job that waits for *waits_for*, in the transaction of what ends the wait."""
-    waiting = connection.execute(select(jobs.c.id).where(jobs.c.waits_for == waits_for, jobs.c.state == JobState.WAITING)).scalars()
+    waiting = connection.execute(
+        select(jobs.c.id).where(jobs.c.waits_for == waits_for, jobs.c.state == JobState.WAITING)
+    ).scalars()
     return [job for job in waiting.all() if move_job(connection, job, JobState.QUEUED, due_at=database_now())]
 
 
@@ -180,21 +209,37 @@ def replay(connection: Connection, job: str, *, by: str, at: datetime) -> None:
 
     Raises BadInput for a job in any other state.
     """
-    row = connection.execute(select(jobs.c.state, jobs.c.tenant_id, jobs.c.agent_id).where(jobs.c.id == job)).one_or_none()
+    row = connection.execute(
+        select(jobs.c.state, jobs.c.tenant_id, jobs.c.agent_id).where(jobs.c.id == job)
+    ).one_or_none()
     if row is None:
         raise BadInput(f"there is no job {job}: `aswhom jobs list` shows them")
     if row.state not in (JobState.DEAD, JobState.CANCELLED):
         raise BadInput(f"job {job} is {row.state}: only dead and cancelled jobs are replayed")
     number = next_number(connection)
     move_job(
-        connection, job, JobState.QUEUED, source=JobState(row.state), accepted=number, due_at=database_now(), runs_spent=0,
-        reason=f"replayed by {by}", revocation_id=None,
+        connection,
+        job,
+        JobState.QUEUED,
+        source=JobState(row.state),
+        accepted=number,
+        due_at=database_now(),
+        runs_spent=0,
+        reason=f"replayed by {by}",
+        revocation_id=None,
     )
     again = (steps.c.job_id == job) & steps.c.state.in_([StepState.REFUSED, StepState.FAILED])
     connection.execute(update(steps).where(again).values(state=StepState.OPEN, error=None, closed_at=None))
     audit.record(
-        connection, id=f"{job}.replayed.{number}", at=at, kind="job.replayed", tenant=row.tenant_id, agent=row.agent_id, job=job,
-        outcome="queued", reason=f"by {by}",
+        connection,
+        id=f"{job}.replayed.{number}",
+        at=at,
+        kind="job.replayed",
+        tenant=row.tenant_id,
+        agent=row.agent_id,
+        job=job,
+        outcome="queued",
+        reason=f"by {by}",
     )
 
 
@@ -226,7 +271,9 @@ def end_wait(connection: Connection, job: str, *, wait: str, expired: bool, reas
         to, values = JobState.QUEUED, {"due_at": database_now()}
     else:
         # Consent, approval and unknown waits end by their event; until then only expiry moves them.
-        connection.execute(update(jobs).where(jobs.c.id == job, jobs.c.state == JobState.WAITING).values(due_at=jobs.c.expires_at))
+        connection.execute(
+            update(jobs).where(jobs.c.id == job, jobs.c.state == JobState.WAITING).values(due_at=jobs.c.expires_at)
+        )
         return None
     return to if move_job(connection, job, to, source=JobState.WAITING, **values) else None
 

@@ -43,7 +43,9 @@ class Intent:
     named: str
     decision: Decision
     principal: str
+    provider: str
     connection: str
+    new_account: str  # id of the pending account, should there be none
     request_hash: str
     parameters: Mapping[str, Any]
     once: str | None
@@ -86,6 +88,56 @@ class OnceMismatch:
 OpenOutcome = Opened | Adopted | Ended | OnceMismatch | NeedsRefresh
 
 
+def clock(connection: Connection) -> datetime:
+    """The database's clock, which `settled_by` is compared with."""
+    now: datetime = connection.execute(select(database_now())).scalar_one()
+    return now
+
+
+def attempt_state(connection: Connection, attempt: str) -> str | None:
+    """The state of an attempt; None: its intent was not committed."""
+    state: str | None = connection.execute(
+        select(attempts.c.state).where(attempts.c.id == attempt)
+    ).scalar_one_or_none()
+    return state
+
+
+def sleep(
+    connection: Connection,
+    job: ClaimedJob,
+    *,
+    step: str,
+    position: int,
+    occurrence: int,
+    request_hash: str,
+    duration: timedelta,
+) -> bool:
+    """Whether a sleep step is over; if not, park the job until it is."""
+    now = clock(connection)
+    row = {
+        "id": step,
+        "job_id": job.id,
+        "position": position,
+        "action": "run.sleep",
+        "occurrence": occurrence,
+        "named": "policy",
+        "reason": "the workflow sleeps",
+        "request_hash": request_hash,
+        "parameters": {"seconds": duration.total_seconds()},
+        "state": StepState.OPEN,
+        "opened_at": now,
+    }
+    connection.execute(
+        insert_or(connection, steps).values(row).on_conflict_do_nothing(index_elements=["job_id", "position"])
+    )
+    began: datetime = connection.execute(select(steps.c.opened_at).where(steps.c.id == step)).scalar_one()
+    left = began + duration - now
+    if left <= timedelta():
+        return close_step(connection, step, StepState.DONE, now=now, result={})
+    park(connection, job, Wait.TIME, waits_for=None, due_in=left, expires_in=left, reason="the workflow sleeps")
+    return False
+
+
 def load(connection: Connection, job: str) -> dict[int, Row[Any]]:
     """All steps of a job by position, read once a run."""
     rows = connection.execute(select(steps).where(steps.c.job_id == job)).all()
@@ -94,7 +146,9 @@ def load(connection: Connection, job: str) -> dict[int, Row[Any]]:
 
 def attempts_of(connection: Connection, step: str) -> list[Row[Any]]:
     """The attempts of a step, oldest first."""
-    return list(connection.execute(select(attempts).where(attempts.c.step_id == step).order_by(attempts.c.number)).all())
+    return list(
+        connection.execute(select(attempts).where(attempts.c.step_id == step).order_by(attempts.c.number)).all()
+    )
 
 
 def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
@@ -121,7 +175,14 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
         case NeedsRefresh():
             return outcome
     if intent.number > 1 and _overtaken(connection, intent):
-        move_job(connection, job.id, JobState.QUEUED, fence=job.fence, due_at=now, reason="an earlier attempt was answered late")
+        move_job(
+            connection,
+            job.id,
+            JobState.QUEUED,
+            fence=job.fence,
+            due_at=now,
+            reason="an earlier attempt was answered late",
+        )
         return Ended(reason="an earlier attempt was answered late")
     if intent.once is not None and intent.purpose == "call":
         settled = _take_once(connection, intent, now)
@@ -150,14 +211,25 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
             settled_by=now + intent.send_within + intent.deadline,
         )
     )
-    _record(connection, intent, "attempt.opened", id=f"{intent.attempt}.opened", at=now, number=number, outcome="open", lease=outcome)
+    _record(
+        connection,
+        intent,
+        "attempt.opened",
+        id=f"{intent.attempt}.opened",
+        at=now,
+        number=number,
+        outcome="open",
+        lease=outcome,
+    )
     return Opened(lease=outcome)
 
 
 def _overtaken(connection: Connection, intent: Intent) -> bool:
     """Whether an earlier attempt has, or may yet have, the effect that this one is for."""
     settled = [AttemptState.NO_EFFECT, *([AttemptState.UNKNOWN] if intent.repeats_unknown else [])]
-    other = exists().where(attempts.c.step_id == intent.step, attempts.c.purpose == "call", attempts.c.state.not_in(settled))
+    other = exists().where(
+        attempts.c.step_id == intent.step, attempts.c.purpose == "call", attempts.c.state.not_in(settled)
+    )
     return bool(connection.execute(select(other)).scalar_one())
 
 
@@ -181,12 +253,25 @@ def _write_step(connection: Connection, intent: Intent, state: StepState, now: d
         **values,
     }
     again = {key: row[key] for key in ("principal_id", "pattern", "reason", "state", *values)}
-    connection.execute(insert_or(connection, steps).values(row).on_conflict_do_update(index_elements=["job_id", "position"], set_=again))
+    connection.execute(
+        insert_or(connection, steps)
+        .values(row)
+        .on_conflict_do_update(index_elements=["job_id", "position"], set_=again)
+    )
 
 
 def _record(
-    connection: Connection, intent: Intent, kind: str, *, id: str, at: datetime, outcome: str, number: int | None = None,
-    lease: Leased | None = None, reason: str | None = None, detail: Mapping[str, Any] | None = None,
+    connection: Connection,
+    intent: Intent,
+    kind: str,
+    *,
+    id: str,
+    at: datetime,
+    outcome: str,
+    number: int | None = None,
+    lease: Leased | None = None,
+    reason: str | None = None,
+    detail: Mapping[str, Any] | None = None,
 ) -> None:
     audit.record(
         connection,
@@ -197,7 +282,7 @@ def _record(
         tenant=intent.job.tenant,
         agent=intent.job.agent,
         principal=intent.principal,
-        pattern=str(intent.decision.pattern),
+        pattern=intent.decision.pattern,
         on_behalf_of=intent.job.user,
         account=lease.account if lease else None,
         generation=lease.generation if lease else None,
@@ -214,19 +299,33 @@ def _record(
 def _ruled_out(connection: Connection, intent: Intent, ruled: RuledOut, now: datetime) -> Ended:
     """The rule refused the step: it ends the run like a stop."""
     _write_step(connection, intent, StepState.REFUSED, now, error=ruled.reason, closed_at=now)
-    _record(connection, intent, "step.refused", id=f"{intent.attempt}.refused", at=now, outcome="refused", reason=ruled.reason)
+    _record(
+        connection,
+        intent,
+        "step.refused",
+        id=f"{intent.attempt}.refused",
+        at=now,
+        outcome="refused",
+        reason=ruled.reason,
+    )
     move_job(connection, intent.job.id, JobState.CANCELLED, fence=intent.job.fence, reason=ruled.reason)
     return Ended(reason=ruled.reason)
 
 
 def _await_consent(connection: Connection, intent: Intent, needs: NeedsConsent, now: datetime) -> Ended:
     """Park at the step that needs a person; the callback's commit takes the account's lock and wakes the job."""
-    pending_account(connection, intent.lease.account_key, now=now)
+    pending_account(connection, intent.lease.account_key, id=intent.new_account, provider=intent.provider, now=now)
     missing = f", scopes missing: {', '.join(needs.missing_scopes)}" if needs.missing_scopes else ""
     reason = f"{intent.action} needs the consent of {intent.principal}: the account is {needs.state}{missing}"
     key = f"account:{intent.lease.account_key}"
     park(
-        connection, intent.job, Wait.CONSENT, waits_for=key, due_in=CONSENT_EXPIRES, expires_in=CONSENT_EXPIRES, reason=reason
+        connection,
+        intent.job,
+        Wait.CONSENT,
+        waits_for=key,
+        due_in=CONSENT_EXPIRES,
+        expires_in=CONSENT_EXPIRES,
+        reason=reason,
     )
     _record(connection, intent, "job.parked", id=f"{intent.attempt}.parked", at=now, outcome="waiting", reason=reason)
     return Ended(reason=reason)
@@ -242,7 +341,13 @@ def _take_once(connection: Connection, intent: Intent, now: datetime) -> OpenOut
     assert key is not None  # noqa: S101 - the caller checked; for the type checker
     which = (once_keys.c.tenant_id == tenant) & (once_keys.c.action == action) & (once_keys.c.key == key)
     mine = insert_or(connection, once_keys).values(
-        tenant_id=tenant, action=action, key=key, request_hash=intent.request_hash, step_id=intent.step, job_id=intent.job.id, taken_at=now
+        tenant_id=tenant,
+        action=action,
+        key=key,
+        request_hash=intent.request_hash,
+        step_id=intent.step,
+        job_id=intent.job.id,
+        taken_at=now,
     )
     if connection.execute(mine.on_conflict_do_nothing()).rowcount == 1:
         return None
@@ -254,21 +359,38 @@ def _take_once(connection: Connection, intent: Intent, now: datetime) -> OpenOut
     owner = connection.execute(select(steps).where(steps.c.id == held.step_id)).one_or_none()
     if owner is not None and owner.state == StepState.DONE:
         _write_step(
-            connection, intent, StepState.DONE, now, result=owner.result, external_id=owner.external_id, adopted_from=owner.id, closed_at=now
+            connection,
+            intent,
+            StepState.DONE,
+            now,
+            result=owner.result,
+            external_id=owner.external_id,
+            adopted_from=owner.id,
+            closed_at=now,
         )
         _record(
-            connection, intent, "step.adopted", id=f"{intent.attempt}.adopted", at=now, outcome="done",
-            reason=f"done once by job {held.job_id}", detail={"adopted_from": owner.id},
+            connection,
+            intent,
+            "step.adopted",
+            id=f"{intent.attempt}.adopted",
+            at=now,
+            outcome="done",
+            reason=f"done once by job {held.job_id}",
+            detail={"adopted_from": owner.id},
         )
         return Adopted(result=owner.result)
     if _certainly_without_effect(connection, held.step_id):
         # Compare-and-set: of two waiters one takes it over.
         taken = connection.execute(
-            update(once_keys).where(which, once_keys.c.step_id == held.step_id).values(step_id=intent.step, job_id=intent.job.id, taken_at=now)
+            update(once_keys)
+            .where(which, once_keys.c.step_id == held.step_id)
+            .values(step_id=intent.step, job_id=intent.job.id, taken_at=now)
         )
         if taken.rowcount == 1:
             return None
-    settles = connection.execute(select(func.max(attempts.c.settled_by)).where(attempts.c.step_id == held.step_id)).scalar_one()
+    settles = connection.execute(
+        select(func.max(attempts.c.settled_by)).where(attempts.c.step_id == held.step_id)
+    ).scalar_one()
     wait = max(settles - now, timedelta(seconds=1)) if settles else timedelta(seconds=1)
     reason = f"job {held.job_id} is doing this ({key})"
     waits_for = _once_name(tenant, action, key)
@@ -277,7 +399,9 @@ def _take_once(connection: Connection, intent: Intent, now: datetime) -> OpenOut
 
 
 def _certainly_without_effect(connection: Connection, step: str) -> bool:
-    other = exists().where(attempts.c.step_id == step, attempts.c.purpose == "call", attempts.c.state != AttemptState.NO_EFFECT)
+    other = exists().where(
+        attempts.c.step_id == step, attempts.c.purpose == "call", attempts.c.state != AttemptState.NO_EFFECT
+    )
     return not connection.execute(select(other)).scalar_one()
 
 
@@ -327,7 +451,7 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> l
         tenant=row.tenant_id,
         agent=row.agent_id,
         principal=row.principal_id,
-        pattern=str(intent.decision.pattern),
+        pattern=intent.decision.pattern,
         on_behalf_of=intent.job.user,
         account=row.account_id,
         generation=row.generation,
@@ -338,7 +462,9 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> l
         outcome=str(closing.state),
         reason=closing.error or intent.decision.reason,
         detail={
-            "purpose": row.purpose, "status": closing.status, "external_id": closing.external_id,
+            "purpose": row.purpose,
+            "status": closing.status,
+            "external_id": closing.external_id,
             "upstream_request_id": closing.upstream_request_id,
         },
     )
@@ -348,7 +474,13 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> l
         _resolve_unknown(connection, intent, closing.resolves, number=number, now=now)
     if closing.step_state is not StepState.OPEN or intent.purpose == "probe":
         close_step(
-            connection, row.step_id, closing.step_state, now=now, result=closing.result, external_id=closing.external_id, error=closing.error
+            connection,
+            row.step_id,
+            closing.step_state,
+            now=now,
+            result=closing.result,
+            external_id=closing.external_id,
+            error=closing.error,
         )
     if intent.once is not None and closing.step_state is not StepState.UNKNOWN:
         return wake(connection, _once_name(row.tenant_id, intent.action, intent.once))
@@ -356,8 +488,14 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> l
 
 
 def close_step(
-    connection: Connection, step: str, state: StepState, *, now: datetime, result: Mapping[str, Any] | None = None,
-    external_id: str | None = None, error: str | None = None,
+    connection: Connection,
+    step: str,
+    state: StepState,
+    *,
+    now: datetime,
+    result: Mapping[str, Any] | None = None,
+    external_id: str | None = None,
+    error: str | None = None,
 ) -> bool:
     """Move a step: the one mover."""
     values: dict[str, Any] = {"state": state, "error": error}
@@ -372,7 +510,9 @@ def close_step(
 def refuse(connection: Connection, intent: Intent, *, reason: str, now: datetime) -> None:
     """A step that policy refuses: recorded, never sent."""
     _write_step(connection, intent, StepState.REFUSED, now, error=reason, closed_at=now)
-    _record(connection, intent, "step.refused", id=f"{intent.attempt}.refused", at=now, outcome="refused", reason=reason)
+    _record(
+        connection, intent, "step.refused", id=f"{intent.attempt}.refused", at=now, outcome="refused", reason=reason
+    )
 
 
 def _resolve_unknown(connection: Connection, intent: Intent, to: AttemptState, *, number: int, now: datetime) -> None:
@@ -389,7 +529,15 @@ def _resolve_unknown(connection: Connection, intent: Intent, to: AttemptState, *
         .returning(attempts.c.id)
     )
     for attempt in resolved.scalars().all():
-        _record(connection, intent, "attempt.resolved", id=f"{attempt}.resolved", at=now, outcome=str(to), detail={"attempt": attempt})
+        _record(
+            connection,
+            intent,
+            "attempt.resolved",
+            id=f"{attempt}.resolved",
+            at=now,
+            outcome=str(to),
+            detail={"attempt": attempt},
+        )
 
 
 def settle(connection: Connection, attempt: Row[Any], *, now: datetime) -> bool:
@@ -402,9 +550,20 @@ def settle(connection: Connection, attempt: Row[Any], *, now: datetime) -> bool:
     if moved.rowcount == 0:
         return False
     audit.record(
-        connection, id=f"{attempt.id}.unknown", at=now, kind="attempt.unknown", tenant=attempt.tenant_id, agent=attempt.agent_id,
-        principal=attempt.principal_id, account=attempt.account_id, generation=attempt.generation, job=attempt.job_id,
-        step=attempt.step_id, attempt=attempt.id, outcome="unknown", reason="no answer was recorded before the deadline",
+        connection,
+        id=f"{attempt.id}.unknown",
+        at=now,
+        kind="attempt.unknown",
+        tenant=attempt.tenant_id,
+        agent=attempt.agent_id,
+        principal=attempt.principal_id,
+        account=attempt.account_id,
+        generation=attempt.generation,
+        job=attempt.job_id,
+        step=attempt.step_id,
+        attempt=attempt.id,
+        outcome="unknown",
+        reason="no answer was recorded before the deadline",
     )
     return True
 
@@ -420,16 +579,39 @@ def resolve_by_hand(
     connection: Connection, job: str, *, effect: bool, result: Mapping[str, Any], by: str, now: datetime
 ) -> None:
     """An operator says what became of a job's unknown step, and with which *result*; the job goes on."""
-    rows = connection.execute(select(attempts).where(attempts.c.job_id == job, attempts.c.state == AttemptState.UNKNOWN)).all()
+    rows = connection.execute(
+        select(attempts).where(attempts.c.job_id == job, attempts.c.state == AttemptState.UNKNOWN)
+    ).all()
     to = AttemptState.EFFECT if effect else AttemptState.NO_EFFECT
     for row in rows:
         connection.execute(
-            update(attempts).where(attempts.c.id == row.id).values(state=to, closed=next_number(connection), closed_at=now)
+            update(attempts)
+            .where(attempts.c.id == row.id)
+            .values(state=to, closed=next_number(connection), closed_at=now)
         )
-        close_step(connection, row.step_id, StepState.DONE if effect else StepState.OPEN, now=now, result=result if effect else None)
+        close_step(
+            connection,
+            row.step_id,
+            StepState.DONE if effect else StepState.OPEN,
+            now=now,
+            result=result if effect else None,
+        )
         audit.record(
-            connection, id=f"{row.id}.by_hand", at=now, kind="attempt.resolved", tenant=row.tenant_id, agent=row.agent_id,
-            principal=row.principal_id, account=row.account_id, generation=row.generation, job=job, step=row.step_id,
-            attempt=row.id, outcome=str(to), reason=f"resolved by {by}",
+            connection,
+            id=f"{row.id}.by_hand",
+            at=now,
+            kind="attempt.resolved",
+            tenant=row.tenant_id,
+            agent=row.agent_id,
+            principal=row.principal_id,
+            account=row.account_id,
+            generation=row.generation,
+            job=job,
+            step=row.step_id,
+            attempt=row.id,
+            outcome=str(to),
+            reason=f"resolved by {by}",
         )
-    move_job(connection, job, JobState.QUEUED, source=JobState.WAITING, due_at=database_now(), reason=f"resolved by {by}")
+    move_job(
+        connection, job, JobState.QUEUED, source=JobState.WAITING, due_at=database_now(), reason=f"resolved by {by}"
+    )
