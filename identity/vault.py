@@ -2,7 +2,7 @@
 
 A sealed value is ver|kek id|nonce|wrapped data key|nonce|ciphertext. Its laws:
 
-- the record's data are bound to their row: opened under another tenant, record, provider, field or generation, it fails;
+- a value is bound to its row: under another tenant, record, provider, field or generation it does not open;
 - the key-encryption key's id is in the wrap alone, so rewrapping leaves the ciphertext as it is;
 - the newest key writes; every key that is still in the file reads.
 """
@@ -109,7 +109,7 @@ class Vault:
 
 
 def read_keys(text: str) -> dict[int, bytes]:
-    """The keys of a key file: one `id:base64` a line, the newest the highest; `#` begins a comment. Raises Misconfigured."""
+    """The keys of a key file: one `id:base64` a line, the highest id the newest. Raises Misconfigured."""
     keys: dict[int, bytes] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if not (content := line.partition("#")[0].strip()):
