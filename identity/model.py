@@ -136,6 +136,7 @@ class LeaseRequest:
     scopes: frozenset[str]  # required by the action
     usable_until: datetime  # the token must outlive this
     after_generation: int = 0  # a token of this generation or an older one was refused upstream
+    now: datetime | None = None  # None: the database's clock
 
     @property
     def account_key(self) -> AccountKey:
@@ -184,7 +185,7 @@ class NeedsConsent:
 
 @dataclass(frozen=True, kw_only=True)
 class RuledOut:
-    """The rule forbids it: a scope was revoked after the job was accepted or after the consent, or is stopped."""
+    """The rule forbids it for good: a scope is stopped, or was revoked after the number that is asked about."""
 
     scope: Scope
     reason: str

@@ -1,0 +1,189 @@
+"""Connected accounts: who they are, the states they may be in, and the one mover.
+
+All functions run inside the caller's transaction. Tenants, principals and provider connections have files of their
+own; what a caller needs beside an account is named here too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, Row, select, update
+
+from identity.connections import (
+    add_connection,
+    add_installation,
+    add_secret,
+    connection_for,
+    get_connection,
+    live_secrets,
+    pause_connection,
+    paused_reason,
+    remove_installation,
+    resume_connection,
+    retire_secret,
+    seal_secret,
+    tenant_of_installation,
+)
+from identity.errors import Misconfigured
+from identity.model import AccountKey, AccountState, Credential
+from identity.moves import IllegalMove, Moves
+from identity.principals import (
+    ensure_agent,
+    ensure_principal,
+    ensure_tenant,
+    get_principal,
+    link_alias,
+    resolve_alias,
+    service_principal,
+)
+from identity.rows import insert_new
+from identity.tables import accounts
+
+__all__ = [
+    "MOVES",
+    "Account",
+    "add_connection",
+    "add_installation",
+    "add_secret",
+    "connection_for",
+    "ensure_account",
+    "ensure_agent",
+    "ensure_principal",
+    "ensure_tenant",
+    "find_account",
+    "get_account",
+    "get_connection",
+    "get_principal",
+    "link_alias",
+    "live_secrets",
+    "move_account",
+    "pause_connection",
+    "paused_reason",
+    "pending_account",
+    "remove_installation",
+    "resolve_alias",
+    "resume_connection",
+    "retire_secret",
+    "seal_secret",
+    "service_principal",
+    "tenant_of_installation",
+]
+
+MOVES: Moves[AccountState] = Moves(
+    "account",
+    {
+        AccountState.PENDING: frozenset({AccountState.ACTIVE, AccountState.REVOKED}),
+        AccountState.ACTIVE: frozenset({AccountState.NEEDS_RECONNECT, AccountState.SUSPENDED, AccountState.REVOKED}),
+        # ACTIVE: a consent, or the late answer of a refresh that was given up.
+        AccountState.NEEDS_RECONNECT: frozenset({AccountState.ACTIVE, AccountState.SUSPENDED, AccountState.REVOKED}),
+        # NEEDS_RECONNECT: unsuspended, but the grant had died before.
+        AccountState.SUSPENDED: frozenset({AccountState.ACTIVE, AccountState.NEEDS_RECONNECT, AccountState.REVOKED}),
+        AccountState.REVOKED: frozenset({AccountState.ACTIVE}),
+    },
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """One connected account, without its credentials."""
+
+    id: str
+    key: AccountKey
+    provider: str
+    credential: Credential
+    state: AccountState
+    reason: str | None  # why it is not active
+    external_id: str | None
+    external_login: str | None
+
+
+def get_account(connection: Connection, account: str) -> Account:
+    """The account of that id. Raises Misconfigured."""
+    row = connection.execute(select(accounts).where(accounts.c.id == account)).one_or_none()
+    if row is None:
+        raise Misconfigured(f"there is no account {account}")
+    return _account(row)
+
+
+def find_account(connection: Connection, key: AccountKey) -> Account | None:
+    """The account of that tenant, provider connection and principal, if it has a row."""
+    found = select(accounts).where(
+        accounts.c.tenant_id == key.tenant,
+        accounts.c.connection_id == key.connection,
+        accounts.c.principal_id == key.principal,
+    )
+    row = connection.execute(found).one_or_none()
+    return None if row is None else _account(row)
+
+
+def ensure_account(
+    connection: Connection,
+    key: AccountKey,
+    *,
+    id: str,  # noqa: A002 - the column's name
+    provider: str,
+    credential: Credential,
+    now: datetime,
+    external_id: str | None = None,
+) -> Account:
+    """The account's row, made `pending` as *id* if it is missing."""
+    row = {
+        "id": id,
+        "tenant_id": key.tenant,
+        "connection_id": key.connection,
+        "principal_id": key.principal,
+        "provider": provider,
+        "credential": credential,
+        "state": AccountState.PENDING,
+        "external_id": external_id,
+        "created_at": now,
+        "updated_at": now,
+    }
+    insert_new(connection, accounts, row)
+    found = find_account(connection, key)
+    if found is None:
+        raise Misconfigured(f"the id {id} already names another account than {key}")
+    return found
+
+
+def pending_account(
+    connection: Connection,
+    key: AccountKey,
+    *,
+    id: str,  # noqa: A002 - the column's name
+    provider: str,
+    now: datetime,
+) -> str:
+    """The id of the account that a job waits for; its row is what parking and consent both lock."""
+    credential = Credential.AUTHORIZATION_CODE
+    return ensure_account(connection, key, id=id, provider=provider, credential=credential, now=now).id
+
+
+def move_account(connection: Connection, account: str, *, to: AccountState, reason: str | None, now: datetime) -> bool:
+    """Move an account; False if it is there already. Raises IllegalMove."""
+    moved = (
+        update(accounts)
+        .where(accounts.c.id == account, accounts.c.state.in_(MOVES.sources(to)))
+        .values(state=to, reason=reason, updated_at=now)
+    )
+    if connection.execute(moved).rowcount == 1:
+        return True
+    state = get_account(connection, account).state
+    if state is not to:
+        raise IllegalMove(f"an account does not move from {state} to {to}: {account}")
+    return False
+
+
+def _account(row: Row[tuple[object, ...]]) -> Account:
+    return Account(
+        id=row.id,
+        key=AccountKey(tenant=row.tenant_id, connection=row.connection_id, principal=row.principal_id),
+        provider=row.provider,
+        credential=Credential(row.credential),
+        state=AccountState(row.state),
+        reason=row.reason,
+        external_id=row.external_id,
+        external_login=row.external_login,
+    )

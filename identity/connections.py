@@ -1,0 +1,192 @@
+"""Provider connections: client registrations with providers, their sealed secrets and their installations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import Connection, Row, delete, insert, or_, select, update
+
+from identity.columns import database_now
+from identity.errors import Misconfigured
+from identity.model import ProviderConnection
+from identity.principals import checked_id
+from identity.rows import insert_new
+from identity.secret import Secret
+from identity.tables import connection_secrets, installations, provider_connections
+from identity.vault import Binding, Vault
+
+CLIENT_SECRET, WEBHOOK_SECRET, PRIVATE_KEY = "client_secret", "webhook_secret", "private_key"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SealedSecret:
+    """One secret of a provider connection, as it is stored."""
+
+    id: str
+    connection: str
+    name: str  # client_secret, webhook_secret, private_key
+    binding: Binding
+    sealed: bytes = field(repr=False)
+    created_at: datetime
+
+    def open(self, vault: Vault) -> Secret:
+        """The secret itself. Raises Misconfigured."""
+        return vault.open(self.sealed, self.binding)
+
+
+def seal_secret(
+    vault: Vault,
+    owner: ProviderConnection,
+    *,
+    id: str,  # noqa: A002 - the column's name
+    name: str,
+    secret: Secret,
+    now: datetime,
+) -> SealedSecret:
+    """A secret of *owner*, ready for `add_secret`."""
+    binding = _binding(owner.tenant, owner.id, owner.provider, name)
+    sealed = vault.seal(secret, binding)
+    return SealedSecret(id=id, connection=owner.id, name=name, binding=binding, sealed=sealed, created_at=now)
+
+
+def add_connection(connection: Connection, owner: ProviderConnection, *, now: datetime) -> bool:
+    """Register a provider connection; False if its id is taken already."""
+    row = {
+        "id": checked_id(owner.id),
+        "tenant_id": owner.tenant,
+        "provider": owner.provider,
+        "client_id": owner.client_id,
+        "scopes": list(owner.scopes),
+        "api_url": owner.api_url,
+        "authorize_url": owner.authorize_url,
+        "token_url": owner.token_url,
+        "config": dict(owner.config),
+        "created_at": now,
+    }
+    return insert_new(connection, provider_connections, row)
+
+
+def get_connection(connection: Connection, owner: str) -> ProviderConnection:
+    """The provider connection of that id. Raises Misconfigured."""
+    row = connection.execute(select(provider_connections).where(provider_connections.c.id == owner)).one_or_none()
+    if row is None:
+        raise Misconfigured(f"there is no provider connection {owner}")
+    return _provider_connection(row)
+
+
+def connection_for(connection: Connection, tenant: str, provider: str) -> ProviderConnection:
+    """The tenant's own connection to a provider, else the platform's. Raises Misconfigured if none or several fit."""
+    columns = provider_connections.c
+    fitting = select(provider_connections).where(
+        columns.provider == provider, or_(columns.tenant_id == tenant, columns.tenant_id.is_(None))
+    )
+    rows = connection.execute(fitting.order_by(columns.id)).all()
+    candidates = [row for row in rows if row.tenant_id is not None] or rows
+    if not candidates:
+        raise Misconfigured(f"tenant {tenant} has no provider connection to {provider}, and neither has the platform")
+    if len(candidates) > 1:
+        ids = ", ".join(row.id for row in candidates)
+        raise Misconfigured(f"several provider connections to {provider} fit tenant {tenant}: {ids}")
+    return _provider_connection(candidates[0])
+
+
+def paused_reason(connection: Connection, owner: str) -> str | None:
+    """Why no token is fetched through this connection, or None."""
+    column = provider_connections.c.paused_reason
+    return connection.execute(select(column).where(provider_connections.c.id == owner)).scalar_one_or_none()
+
+
+def pause_connection(connection: Connection, owner: str, *, reason: str) -> None:
+    """Fetch no tokens through it until an operator has acted."""
+    paused = update(provider_connections).where(provider_connections.c.id == owner)
+    connection.execute(paused.values(paused_reason=reason))
+
+
+def resume_connection(connection: Connection, owner: str) -> None:
+    """An operator has acted."""
+    resumed = update(provider_connections).where(provider_connections.c.id == owner)
+    connection.execute(resumed.values(paused_reason=None))
+
+
+def add_secret(connection: Connection, secret: SealedSecret) -> None:
+    """A new live secret beside the ones there are. A new client secret or key is the operator's act that resumes."""
+    row = {
+        "id": secret.id,
+        "connection_id": secret.connection,
+        "name": secret.name,
+        "sealed": secret.sealed,
+        "created_at": secret.created_at,
+    }
+    connection.execute(insert(connection_secrets), row)
+    if secret.name in (CLIENT_SECRET, PRIVATE_KEY):
+        resume_connection(connection, secret.connection)
+
+
+def retire_secret(connection: Connection, secret: str, *, at: datetime) -> bool:
+    """End a secret's life at *at*, which may lie ahead: until then both it and its successor are live."""
+    retired = update(connection_secrets).where(connection_secrets.c.id == secret).values(retired_at=at)
+    return connection.execute(retired).rowcount == 1
+
+
+def live_secrets(connection: Connection, owner: str, name: str) -> tuple[SealedSecret, ...]:
+    """The secrets of that name in force, the newest first; several during a rotation."""
+    secrets, owners = connection_secrets.c, provider_connections.c
+    live = (
+        select(connection_secrets, owners.tenant_id, owners.provider)
+        .join(provider_connections, owners.id == secrets.connection_id)
+        .where(secrets.connection_id == owner, secrets.name == name)
+        .where(or_(secrets.retired_at.is_(None), secrets.retired_at > database_now()))
+        .order_by(secrets.created_at.desc(), secrets.id.desc())
+    )
+    return tuple(
+        SealedSecret(
+            id=row.id,
+            connection=owner,
+            name=name,
+            binding=_binding(row.tenant_id, owner, row.provider, name),
+            sealed=row.sealed,
+            created_at=row.created_at,
+        )
+        for row in connection.execute(live)
+    )
+
+
+def add_installation(connection: Connection, *, owner: str, external_id: str, tenant: str, now: datetime) -> bool:
+    """Say whose an installation of the platform's connection is; False if that was said before."""
+    row = {"connection_id": owner, "external_id": external_id, "tenant_id": tenant, "created_at": now}
+    return insert_new(connection, installations, row)
+
+
+def tenant_of_installation(connection: Connection, owner: str, external_id: str) -> str | None:
+    """The tenant an installation belongs to, if it is known."""
+    found = select(installations.c.tenant_id).where(
+        installations.c.connection_id == owner, installations.c.external_id == external_id
+    )
+    return connection.execute(found).scalar_one_or_none()
+
+
+def remove_installation(connection: Connection, *, owner: str, external_id: str) -> bool:
+    """Forget an installation that the provider has deleted."""
+    gone = delete(installations).where(
+        installations.c.connection_id == owner, installations.c.external_id == external_id
+    )
+    return connection.execute(gone).rowcount == 1
+
+
+def _binding(tenant: str | None, owner: str, provider: str, name: str) -> Binding:
+    return Binding(tenant=tenant or "", record=owner, provider=provider, field=name)
+
+
+def _provider_connection(row: Row[tuple[object, ...]]) -> ProviderConnection:
+    return ProviderConnection(
+        id=row.id,
+        tenant=row.tenant_id,
+        provider=row.provider,
+        client_id=row.client_id,
+        scopes=tuple(row.scopes),
+        api_url=row.api_url,
+        authorize_url=row.authorize_url,
+        token_url=row.token_url,
+        config=dict(row.config),
+    )

@@ -1,0 +1,220 @@
+"""Grants: the credentials of an account, one generation at a time.
+
+Every write names the generation it read, so of two writers one finds that it has moved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import Connection, Row, select, update
+
+from identity.accounts import Account, ensure_account, move_account
+from identity.model import AccountKey, AccountState, Credential, RuledOut, TokenAnswer
+from identity.rows import insert_new
+from identity.scopes import grant_scopes, revoked_since
+from identity.secret import Secret
+from identity.sequence import lock_exclusive, lock_shared
+from identity.tables import accounts, grants
+from identity.vault import Binding, Vault
+
+ACCESS, REFRESH = "access_token", "refresh_token"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grant:
+    """The stored credentials of an account, sealed."""
+
+    account: str
+    generation: int
+    consented: int
+    access_sealed: bytes | None = field(repr=False)
+    refresh_sealed: bytes | None = field(repr=False)
+    token_type: str
+    scopes: tuple[str, ...]
+    obtained_at: datetime
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SealedAnswer:
+    """A token endpoint's answer, sealed for one generation of one account."""
+
+    generation: int
+    access_sealed: bytes | None = field(repr=False)
+    refresh_sealed: bytes | None = field(repr=False)
+    token_type: str
+    scopes: tuple[str, ...]
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Consent:
+    """What a completed consent grants, and when its connect session began."""
+
+    id: str  # of the account, should it have no row yet
+    key: AccountKey
+    provider: str
+    credential: Credential
+    consented: int
+    external_id: str | None = None
+    external_login: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Consented:
+    """The consent is stored."""
+
+    account: str
+    generation: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moved:
+    """The account or its generation is another than the answer was sealed for: read and seal again."""
+
+
+def token_binding(tenant: str, account: str, provider: str, name: str, generation: int) -> Binding:
+    """The row a token belongs to."""
+    return Binding(tenant=tenant, record=account, provider=provider, field=name, generation=generation)
+
+
+def seal_answer(
+    vault: Vault, answer: TokenAnswer, *, tenant: str, account: str, provider: str, generation: int
+) -> SealedAnswer:
+    """The answer, sealed as the credentials of *generation*."""
+
+    def seal(secret: Secret | None, name: str) -> bytes | None:
+        return secret and vault.seal(secret, token_binding(tenant, account, provider, name, generation))
+
+    return SealedAnswer(
+        generation=generation,
+        access_sealed=seal(answer.access_token, ACCESS),
+        refresh_sealed=seal(answer.refresh_token, REFRESH),
+        token_type=answer.token_type,
+        scopes=answer.scopes,
+        expires_at=answer.expires_at,
+    )
+
+
+def no_token_yet(scopes: tuple[str, ...], *, generation: int) -> SealedAnswer:
+    """The credentials of a service whose tokens are minted when they are needed."""
+    return SealedAnswer(
+        generation=generation,
+        access_sealed=None,
+        refresh_sealed=None,
+        token_type="bearer",  # noqa: S106 - a kind of token, not a token
+        scopes=scopes,
+        expires_at=None,
+    )
+
+
+def get_grant(connection: Connection, account: str) -> Grant | None:
+    """The account's credentials, if it ever had any."""
+    row = connection.execute(select(grants).where(grants.c.account_id == account)).one_or_none()
+    return None if row is None else grant_of(row)
+
+
+def grant_of(row: Row[tuple[object, ...]]) -> Grant:
+    """A row of `grants`, or one that was joined with it."""
+    return Grant(
+        account=row.account_id,
+        generation=row.generation,
+        consented=row.consented,
+        access_sealed=row.access_sealed,
+        refresh_sealed=row.refresh_sealed,
+        token_type=row.token_type,
+        scopes=tuple(row.scopes),
+        obtained_at=row.obtained_at,
+        expires_at=row.expires_at,
+    )
+
+
+def store_consent(
+    connection: Connection, consent: Consent, sealed: SealedAnswer, *, now: datetime
+) -> Consented | Moved | RuledOut:
+    """A completed consent: a new generation, and the account is active. Refused by the rule for grants.
+
+    It takes the account's lock exclusively, as parking takes it shared: a job cannot park between the consent and the
+    wake-up that follows it.
+    """
+    above, own = grant_scopes(consent.key)[:-1], grant_scopes(consent.key)[-1]
+    lock_shared(connection, above)
+    lock_exclusive(connection, own)
+    if refusal := revoked_since(connection, (*above, own), consent.consented):
+        return refusal
+    account = ensure_account(
+        connection, consent.key, id=consent.id, provider=consent.provider, credential=consent.credential, now=now
+    )
+    if account.id != consent.id or not _write(connection, account.id, sealed, consented=consent.consented, now=now):
+        return Moved()
+    named = {
+        "credential": consent.credential,
+        "external_id": consent.external_id or account.external_id,
+        "external_login": consent.external_login or account.external_login,
+    }
+    connection.execute(update(accounts).where(accounts.c.id == account.id).values(named))
+    move_account(connection, account.id, to=AccountState.ACTIVE, reason=None, now=now)
+    return Consented(account=account.id, generation=sealed.generation)
+
+
+def _write(connection: Connection, account: str, sealed: SealedAnswer, *, consented: int, now: datetime) -> bool:
+    """A consent's credentials, over the generation before them; False if that is not the one stored."""
+    row = {
+        "generation": sealed.generation,
+        "consented": consented,
+        "access_sealed": sealed.access_sealed,
+        "refresh_sealed": sealed.refresh_sealed,
+        "token_type": sealed.token_type,
+        "scopes": list(sealed.scopes),
+        "obtained_at": now,
+        "expires_at": sealed.expires_at,
+    }
+    if sealed.generation == 1:
+        return insert_new(connection, grants, {"account_id": account, **row})
+    replaced = update(grants).where(grants.c.account_id == account, grants.c.generation == sealed.generation - 1)
+    return connection.execute(replaced.values(row)).rowcount == 1
+
+
+def rotate(connection: Connection, account: str, sealed: SealedAnswer, *, obtained_at: datetime) -> bool:
+    """A refresh's credentials over the generation before; False if that has moved. `consented` stays.
+
+    The refresh token comes sealed for the new generation too: the provider's new one, or the old one sealed again.
+    """
+    rotated = (
+        update(grants)
+        .where(grants.c.account_id == account, grants.c.generation == sealed.generation - 1)
+        .values(
+            generation=sealed.generation,
+            access_sealed=sealed.access_sealed,
+            refresh_sealed=sealed.refresh_sealed,
+            token_type=sealed.token_type,
+            scopes=list(sealed.scopes),
+            obtained_at=obtained_at,
+            expires_at=sealed.expires_at,
+        )
+    )
+    return connection.execute(rotated).rowcount == 1
+
+
+def bury(connection: Connection, account: str, *, generation: int, reason: str, now: datetime) -> bool:
+    """The grant is dead: a new generation without credentials, and the account waits for a person.
+
+    False if the generation has moved: a loser never kills the winner. Nothing is revoked (DESIGN §5.4).
+    """
+    dead = (
+        update(grants)
+        .where(grants.c.account_id == account, grants.c.generation == generation)
+        .values(generation=generation + 1, access_sealed=None, refresh_sealed=None, expires_at=None)
+    )
+    if connection.execute(dead).rowcount == 0:
+        return False
+    move_account(connection, account, to=AccountState.NEEDS_RECONNECT, reason=reason, now=now)
+    return True
+
+
+def narrow(connection: Connection, account: Account, scopes: tuple[str, ...]) -> None:
+    """Rewrite the granted scopes, under the account's lock; nothing is revoked (DESIGN §7)."""
+    lock_exclusive(connection, grant_scopes(account.key)[-1])
+    connection.execute(update(grants).where(grants.c.account_id == account.id).values(scopes=list(scopes)))

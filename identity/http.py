@@ -1,0 +1,196 @@
+"""The guarded client: one place for deadlines, caps and addresses, for token endpoints and upstreams alike.
+
+An exchange ends in one of three ways, and the difference is what a retry may assume:
+
+- `Answer`    a whole answer within the deadline and the cap;
+- `NotSent`   certainly no byte of the request left;
+- `NoAnswer`  it may have arrived and taken effect.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from types import TracebackType
+from typing import Self
+
+import httpcore
+import httpx
+
+from identity.addresses import AddressPolicy
+from identity.deadline import Deadline, GuardedBackend, Monotonic
+
+_MEGABYTE = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class HttpRequest:
+    """What to send. Headers and body may hold secrets, so they are not in the repr."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One whole answer. Header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    elapsed: timedelta
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotSent:
+    """Nothing left this machine; trying again repeats nothing."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoAnswer:
+    """It was sent, at least in part, and no whole answer came; the outcome is unknown."""
+
+    reason: str
+
+
+Outcome = Answer | NotSent | NoAnswer
+
+
+class Client:
+    """Sends single requests: no redirects, no cookies, no proxies from the environment. One for all threads.
+
+    Open it after any fork. *pool_size* is the number of threads that send at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        policy: AddressPolicy,
+        pool_size: int = 64,
+        keep_alive: timedelta = timedelta(seconds=20),
+        verify: ssl.SSLContext | None = None,
+        user_agent: str = "aswhom",
+        monotonic: Monotonic = time.monotonic,
+    ) -> None:
+        self._policy = policy
+        self._monotonic = monotonic
+        self._user_agent = user_agent
+        self._backend = GuardedBackend(policy, lookups=max(4, pool_size // 8))
+        context = verify or httpx.create_ssl_context(trust_env=False)
+        self._reusing = self._open(context, pool_size, keep_alive.total_seconds())
+        self._fresh = self._open(context, pool_size, None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._reusing.close()
+        self._fresh.close()
+        self._backend.close()
+
+    def send(
+        self,
+        request: HttpRequest,
+        *,
+        within: timedelta,
+        send_before: float | None = None,
+        cap: int = 8 * _MEGABYTE,
+        fresh: bool = False,
+    ) -> Outcome:
+        """Send *request* and read the whole answer, of at most *cap* bytes, *within* that time from now.
+
+        *send_before* is a moment of the monotonic clock after which the first byte no longer leaves. *fresh* takes a
+        new connection: on a reused one, a server that has just closed it makes the outcome needlessly unknown.
+        """
+        began = self._monotonic()
+        try:
+            url = httpx.URL(request.url)
+        except httpx.InvalidURL as error:
+            return NotSent(reason=f"the URL is not one: {error}")
+        port = url.port or (443 if url.scheme == "https" else 80)
+        if refusal := self._policy.prohibits_scheme(url.scheme, url.host, port):
+            return NotSent(reason=refusal)
+        deadline = Deadline(within.total_seconds(), monotonic=self._monotonic, send_before=send_before)
+        client = self._fresh if fresh else self._reusing
+        timeouts = dict.fromkeys(("connect", "read", "write", "pool"), deadline)
+        built = client.build_request(
+            request.method, url, headers=dict(request.headers), content=request.body, extensions={"timeout": timeouts}
+        )
+        try:
+            answer = client.send(built, stream=True)
+            try:
+                body = _body(answer, cap)
+            finally:
+                answer.close()
+        except (httpx.HTTPError, _Unusable, zlib.error) as error:
+            return _ending(error, deadline, url.host)
+        headers = {name.lower(): value for name, value in answer.headers.items()}
+        elapsed = timedelta(seconds=self._monotonic() - began)
+        return Answer(status=answer.status_code, headers=headers, body=body, elapsed=elapsed)
+
+    def _open(self, context: ssl.SSLContext, size: int, keep_alive: float | None) -> httpx.Client:
+        transport = httpx.HTTPTransport(verify=context, trust_env=False)
+        # httpx has no argument for a network backend; its pool is replaced by one that takes ours.
+        transport._pool = httpcore.ConnectionPool(  # noqa: SLF001
+            ssl_context=context,
+            max_connections=size,
+            max_keepalive_connections=0 if keep_alive is None else size,
+            keepalive_expiry=keep_alive,
+            network_backend=self._backend,
+        )
+        return httpx.Client(
+            transport=transport,
+            trust_env=False,
+            follow_redirects=False,
+            # One client serves all tenants: no cookie is ever kept.
+            cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
+            headers={"user-agent": self._user_agent, "accept-encoding": "gzip"},
+        )
+
+
+class _Unusable(Exception):
+    """The answer breaks a limit."""
+
+
+def _ending(error: Exception, deadline: Deadline, host: str) -> NotSent | NoAnswer:
+    """What an error means, by whether a byte had left. The texts of these errors hold no secrets."""
+    what = str(error) or type(error).__name__
+    reason = f"{host}: {what}"
+    return NoAnswer(reason=reason) if deadline.sent else NotSent(reason=reason)
+
+
+def _body(answer: httpx.Response, cap: int) -> bytes:
+    encoding = answer.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", "", "gzip"):
+        raise _Unusable(f"the answer is encoded as {encoding[:20]!r}, which was not asked for")
+    chunks = answer.iter_raw()
+    body = bytearray()
+    for chunk in _inflated(chunks, cap) if encoding == "gzip" else chunks:
+        body += chunk
+        if len(body) > cap:
+            raise _Unusable(f"the answer has more than {cap} bytes")
+    return bytes(body)
+
+
+def _inflated(chunks: Iterator[bytes], cap: int) -> Iterator[bytes]:
+    """The chunks decompressed, at most *cap* + 1 bytes at a time: a small answer can unpack to gigabytes."""
+    inflate = zlib.decompressobj(wbits=31)
+    for chunk in chunks:
+        yield inflate.decompress(chunk, cap + 1)
+    if not inflate.eof:
+        raise _Unusable("the compressed answer is cut short")

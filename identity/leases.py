@@ -1,0 +1,102 @@
+"""Leases: whether a step may open, and with which token (DESIGN §5.1).
+
+The rule: the job's `accepted` is newer than `revoked` of all five scopes, the grant's `consented` newer than `revoked`
+of tenant, provider connection, user and account, none of the five is stopped, and the account is `active`.
+
+A job that is itself too old is ruled out for good. One that was accepted after the revocation waits for a new consent.
+The caller has taken the locks, as statements of their own; here are two reads.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection, bindparam, select
+
+from identity.columns import database_now
+from identity.grants import ACCESS, Grant, grant_of, token_binding
+from identity.model import (
+    AccountState,
+    Credential,
+    Leased,
+    LeaseOutcome,
+    LeaseRequest,
+    NeedsConsent,
+    NeedsRefresh,
+)
+from identity.scopes import open_scope, prohibition, revoke_scope, revoked_since, standings, stop_scope
+from identity.secret import Secret
+from identity.tables import accounts, grants
+from identity.vault import Vault
+
+__all__ = ["examine", "open_scope", "open_token", "revoke_scope", "revoked_since", "stop_scope"]
+
+_ACCOUNT = (
+    select(
+        accounts.c.id, accounts.c.provider, accounts.c.state, accounts.c.credential, grants, database_now().label("now")
+    )
+    .select_from(accounts.outerjoin(grants, grants.c.account_id == accounts.c.id))
+    .where(
+        accounts.c.tenant_id == bindparam("tenant"),
+        accounts.c.connection_id == bindparam("connection"),
+        accounts.c.principal_id == bindparam("principal"),
+    )
+)
+_MINTED = (Credential.CLIENT_CREDENTIALS, Credential.INSTALLATION)
+
+
+def examine(connection: Connection, request: LeaseRequest) -> LeaseOutcome:
+    """The rule first, then the state of the account and its token."""
+    job_scopes = request.scope_list
+    found = standings(connection, job_scopes)
+    if refusal := prohibition(found, request.accepted):
+        return refusal
+    key = request.account_key
+    row = connection.execute(
+        _ACCOUNT, {"tenant": key.tenant, "connection": key.connection, "principal": key.principal}
+    ).one_or_none()
+    if row is None:
+        return NeedsConsent(account=None, state=AccountState.PENDING, missing_scopes=_sorted(request.scopes))
+    state = AccountState(row.state)
+    if state is not AccountState.ACTIVE or row.account_id is None:
+        return NeedsConsent(account=row.id, state=state, missing_scopes=_sorted(request.scopes))
+    grant = grant_of(row)
+    of_grant = {scope: standing for scope, standing in found.items() if scope.kind != "agent"}
+    if prohibition(of_grant, grant.consented):
+        return NeedsConsent(account=row.id, state=AccountState.REVOKED, missing_scopes=_sorted(request.scopes))
+    if missing := request.scopes - set(grant.scopes):
+        return NeedsConsent(account=row.id, state=state, missing_scopes=_sorted(missing))
+    if grant.access_sealed is None or not _fresh(grant, request, now=request.now or row.now):
+        if grant.access_sealed is None and row.credential not in _MINTED and grant.refresh_sealed is None:
+            return NeedsConsent(account=row.id, state=AccountState.NEEDS_RECONNECT, missing_scopes=())
+        return NeedsRefresh(account=row.id, generation=grant.generation)
+    return Leased(
+        account=row.id,
+        generation=grant.generation,
+        provider=row.provider,
+        sealed_token=grant.access_sealed,
+        token_type=grant.token_type,
+        expires_at=grant.expires_at,
+    )
+
+
+def open_token(vault: Vault, tenant: str, leased: Leased) -> Secret:
+    """The token of a lease; called after the commit. Raises Misconfigured."""
+    binding = token_binding(tenant, leased.account, leased.provider, ACCESS, leased.generation)
+    return vault.open(leased.sealed_token, binding)
+
+
+def _fresh(grant: Grant, request: LeaseRequest, *, now: datetime) -> bool:
+    """Whether the token is usable long enough, and was not refused upstream.
+
+    The wanted rest is at most half of the token's life: one that lives shorter than that would never be fresh.
+    """
+    if grant.generation <= request.after_generation:
+        return False
+    if grant.expires_at is None or grant.expires_at >= request.usable_until:
+        return True
+    return now < grant.obtained_at + (grant.expires_at - grant.obtained_at) / 2
+
+
+def _sorted(scopes: frozenset[str]) -> tuple[str, ...]:
+    return tuple(sorted(scopes))

@@ -1,0 +1,120 @@
+"""Tenants, agents, principals, and the aliases by which providers name the same people."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection, Row, select, update
+
+from identity.errors import BadInput, Misconfigured
+from identity.model import Principal, PrincipalKind
+from identity.rows import insert_new
+from identity.tables import agents, aliases, principals, tenants
+
+
+def checked_id(value: str) -> str:
+    """*value*, or BadInput: ids are parts of scope keys and URLs, so they hold no slash and no spaces."""
+    if not value or "/" in value or not value.isprintable() or " " in value:
+        raise BadInput(f"{value!r} cannot be an id: use letters, digits, '-', '_', '.' and ':'")
+    return value
+
+
+def ensure_tenant(connection: Connection, *, id: str, name: str, now: datetime) -> None:  # noqa: A002
+    """The tenant's row, made if it is missing."""
+    insert_new(connection, tenants, {"id": checked_id(id), "name": name, "created_at": now})
+
+
+def ensure_agent(
+    connection: Connection,
+    *,
+    id: str,  # noqa: A002
+    tenant: str | None,
+    name: str,
+    now: datetime,
+) -> None:
+    """The agent's row, made if it is missing; tenant None: an agent of the platform."""
+    insert_new(connection, agents, {"id": checked_id(id), "tenant_id": tenant, "name": name, "created_at": now})
+
+
+def ensure_principal(
+    connection: Connection,
+    *,
+    id: str,  # noqa: A002
+    tenant: str,
+    kind: PrincipalKind,
+    name: str,
+    now: datetime,
+) -> Principal:
+    """The tenant's principal of that kind and name; made as *id* if it is missing."""
+    row = {"id": checked_id(id), "tenant_id": tenant, "kind": kind, "name": name, "created_at": now}
+    insert_new(connection, principals, row)
+    found = select(principals).where(
+        principals.c.tenant_id == tenant, principals.c.kind == kind, principals.c.name == name
+    )
+    row_found = connection.execute(found).one_or_none()
+    if row_found is None:
+        raise BadInput(f"the id {id} already names another principal")
+    return _principal(row_found)
+
+
+def get_principal(connection: Connection, principal: str) -> Principal | None:
+    """The principal of that id."""
+    row = connection.execute(select(principals).where(principals.c.id == principal)).one_or_none()
+    return None if row is None else _principal(row)
+
+
+def service_principal(connection: Connection, tenant: str) -> Principal:
+    """The one service principal of a tenant. Raises Misconfigured if there is none, or more than one."""
+    found = select(principals).where(principals.c.tenant_id == tenant, principals.c.kind == PrincipalKind.SERVICE)
+    rows = connection.execute(found.limit(2)).all()
+    if len(rows) != 1:
+        count = "no" if not rows else "more than one"
+        raise Misconfigured(f"tenant {tenant} has {count} service principal: it needs exactly one to act as a service")
+    return _principal(rows[0])
+
+
+def link_alias(
+    connection: Connection,
+    *,
+    tenant: str,
+    provider: str,
+    external_id: str,
+    principal: str,
+    login: str | None,
+    made_by: str,
+    now: datetime,
+) -> bool:
+    """Say that a provider's user is this principal. False: they are linked to another principal of the tenant.
+
+    Called by a completed connect (`connect:<account>`) or an admin (`admin:<who>`), never on a guess.
+    """
+    row = {
+        "tenant_id": tenant,
+        "provider": provider,
+        "external_id": external_id,
+        "principal_id": principal,
+        "login": login,
+        "made_by": made_by,
+        "created_at": now,
+    }
+    if insert_new(connection, aliases, row):
+        return True
+    same = (
+        (aliases.c.tenant_id == tenant)
+        & (aliases.c.provider == provider)
+        & (aliases.c.external_id == external_id)
+        & (aliases.c.principal_id == principal)
+    )
+    return connection.execute(update(aliases).where(same).values(login=login)).rowcount == 1
+
+
+def resolve_alias(connection: Connection, tenant: str, provider: str, external_id: str) -> str | None:
+    """The id of the principal whom a provider knows by *external_id*, if someone linked them."""
+    found = select(aliases.c.principal_id).where(
+        aliases.c.tenant_id == tenant, aliases.c.provider == provider, aliases.c.external_id == external_id
+    )
+    return connection.execute(found).scalar_one_or_none()
+
+
+def _principal(row: Row[tuple[object, ...]]) -> Principal:
+    return Principal(id=row.id, tenant=row.tenant_id, kind=PrincipalKind(row.kind), name=row.name)

@@ -1,0 +1,99 @@
+"""The whole memory of revocation: one number a scope, and whether an admin has stopped it (DESIGN §5.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, and_, bindparam, case, or_, select, true, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from identity.model import AccountKey, AccountState, RuledOut, Scope, ScopeKind
+from identity.tables import accounts, scopes
+
+_FIND = select(scopes).where(
+    or_(*(and_(scopes.c.kind == str(kind), scopes.c.key == bindparam(f"{kind}_key")) for kind in ScopeKind))
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """Whether a scope was revoked, by the number of the last revocation, and whether it is stopped."""
+
+    revoked: int = 0
+    stopped: bool = False
+
+
+NEVER = Standing()
+
+
+def grant_scopes(key: AccountKey) -> tuple[Scope, ...]:
+    """The four scopes a grant depends on, in lock order."""
+    return (
+        Scope(kind=ScopeKind.TENANT, key=key.tenant),
+        Scope(kind=ScopeKind.CONNECTION, key=key.connection),
+        Scope(kind=ScopeKind.USER, key=key.principal),
+        Scope(kind=ScopeKind.ACCOUNT, key=str(key)),
+    )
+
+
+def standings(connection: Connection, wanted: Iterable[Scope]) -> dict[Scope, Standing]:
+    """What is remembered of these scopes (at most one a kind), in one statement; NEVER for the others."""
+    found = dict.fromkeys(wanted, NEVER)
+    keys = {f"{kind}_key": "" for kind in ScopeKind} | {f"{scope.kind}_key": scope.key for scope in found}
+    for row in connection.execute(_FIND, keys):
+        scope = Scope(kind=ScopeKind(row.kind), key=row.key)
+        if scope in found:
+            found[scope] = Standing(revoked=row.revoked, stopped=row.stopped)
+    return found
+
+
+def revoked_since(connection: Connection, wanted: Iterable[Scope], number: int) -> RuledOut | None:
+    """The first of these scopes that is stopped, or was revoked at or after *number*."""
+    return prohibition(standings(connection, wanted), number)
+
+
+def prohibition(found: dict[Scope, Standing], number: int) -> RuledOut | None:
+    """The rule for one number and what is remembered of its scopes."""
+    for scope, standing in found.items():
+        if standing.stopped:
+            return RuledOut(scope=scope, reason=f"{scope} is stopped")
+        if standing.revoked >= number:
+            return RuledOut(scope=scope, reason=f"{scope} was revoked at {standing.revoked}, after {number}")
+    return None
+
+
+def revoke_scope(connection: Connection, scope: Scope, number: int, *, reason: str, now: datetime) -> None:
+    """Remember a revocation: one row, however much hangs below. The caller holds the scope's lock exclusively.
+
+    *number* was taken under that lock. An account's own revocation also moves its row; a later one is kept.
+    """
+    _upsert(connection, scope, revoked=number)
+    if scope.kind is ScopeKind.ACCOUNT:
+        tenant, provider_connection, principal = scope.key.split("/")
+        ended = update(accounts).where(
+            accounts.c.tenant_id == tenant,
+            accounts.c.connection_id == provider_connection,
+            accounts.c.principal_id == principal,
+        )
+        connection.execute(ended.values(state=AccountState.REVOKED, reason=reason, updated_at=now))
+
+
+def stop_scope(connection: Connection, scope: Scope) -> None:
+    """Let nothing open under a tenant, provider connection, agent, user or account until an admin opens it again."""
+    _upsert(connection, scope, stopped=True)
+
+
+def open_scope(connection: Connection, scope: Scope) -> None:
+    """Undo a stop; the number of its last revocation stays."""
+    _upsert(connection, scope, stopped=False)
+
+
+def _upsert(connection: Connection, scope: Scope, *, revoked: int = 0, stopped: bool | None = None) -> None:
+    row = {"kind": scope.kind, "key": scope.key, "revoked": revoked, "stopped": bool(stopped)}
+    statement = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(scopes).values(row)
+    new = statement.excluded
+    later = case((scopes.c.revoked > new.revoked, scopes.c.revoked), else_=new.revoked)
+    values = {"revoked": later} if stopped is None else {"stopped": new.stopped}
+    connection.execute(statement.on_conflict_do_update(index_elements=["kind", "key"], set_=values, where=true()))
