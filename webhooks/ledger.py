@@ -30,8 +30,11 @@ class Ledger(Protocol):
     def connection_secrets(self, connection: str) -> ConnectionSecrets | None:
         """None: there is no such provider connection."""
 
-    def accept(self, delivery: SignedDelivery, matches: Sequence[Match]) -> Acceptance:
-        """Commit the delivery and its jobs, or its revocation, in one transaction. What it returns is committed."""
+    def accept(self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: str, reason: str) -> Acceptance:
+        """Commit the delivery and its jobs, or its revocation, in one transaction. What it returns is committed.
+
+        *outcome* (ignored or unrecognised) and *reason* are recorded where nothing follows from the delivery.
+        """
 
     def ready(self) -> None:
         """Return if a transaction could be had now."""

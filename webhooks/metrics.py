@@ -28,10 +28,12 @@ class Outcome(StrEnum):
 ELSEWHERE = "unknown"  # the source of a request to a path that names none
 OUTCOMES = frozenset({*Outcome, *(kind.slug for kind in problems.KINDS)})
 
-deliveries = Counter("aswhom_deliveries_total", "Requests to the webhook receiver.", ["source", "outcome"])
+webhooks = Counter(
+    "aswhom_webhooks_total", "Requests to the webhook receiver by what became of them", ["source", "outcome"]
+)
 seconds = Histogram(
-    "aswhom_request_seconds",
-    "Seconds from the request's headers to the built answer.",
+    "aswhom_http_request_seconds",
+    "From the head of a request to the answer, built but not yet sent",
     ["route"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
@@ -41,7 +43,7 @@ def count(source: str, outcome: str) -> None:
     """Count one request to the receiver."""
     if outcome not in OUTCOMES:
         raise ValueError(f"{outcome!r} is not an outcome that is counted")
-    deliveries.labels(source=source if source in SOURCES else ELSEWHERE, outcome=outcome).inc()
+    webhooks.labels(source=source if source in SOURCES else ELSEWHERE, outcome=outcome).inc()
 
 
 def exposition(folder: Path | None) -> bytes:

@@ -69,13 +69,14 @@ def receiver(
                 return accept(source, connection, body, reading)
 
     def accept(source: Source, connection: str, body: bytes, received: Received) -> tuple[str, Response]:
-        matches, unrecognised = _matches(workflows, source, received)
-        acceptance = ledger.accept(received.signed(source=source.name, connection=connection, body=body), matches)
-        outcome, reason = _outcome(acceptance, received, unrecognised)
+        matches, idle, why = _matches(workflows, source, received)
+        delivery = received.signed(source=source.name, connection=connection, body=body)
+        acceptance = ledger.accept(delivery, matches, outcome=idle, reason=why)
+        outcome = Outcome(acceptance.outcome)
         note = {"action": f"delivery.{outcome}", "source": source.name, "connection": connection}
         level = logging.ERROR if outcome is Outcome.UNRECOGNISED else logging.INFO
-        log.log(level, "delivery %s", outcome, extra={**note, "delivery": acceptance.delivery, "reason": reason})
-        response = _said(acceptance, outcome, reason)
+        log.log(level, "delivery %s", outcome, extra={**note, "delivery": acceptance.delivery})
+        response = _said(acceptance)
         bells.ring_after(response, acceptance)
         return outcome, response
 
@@ -129,29 +130,25 @@ def _unknown() -> Problem:
     return Problem(problems.UNKNOWN_CONNECTION, detail)
 
 
-def _matches(workflows: Registry, source: Source, received: Received) -> tuple[Sequence[Match], str]:
-    """What the delivery starts, and what is not as published about it."""
-    if received.signal is not None or received.unrecognised:
-        return (), received.unrecognised
+def _matches(workflows: Registry, source: Source, received: Received) -> tuple[Sequence[Match], Outcome, str]:
+    """What the delivery starts, and what to record, and why, where that is nothing."""
+    if received.unrecognised:
+        return (), Outcome.UNRECOGNISED, received.unrecognised
+    if received.signal is not None:
+        return (), Outcome.IGNORED, received.note  # the ledger follows the signal
     try:
-        return workflows.match(source.name, received.event, received.document), ""
-    except BadInput as error:
-        return (), str(error)
+        matches = workflows.match(source.name, received.event, received.document)
+    except BadInput as error:  # signed, so it is kept: a person can look at it and replay it
+        return (), Outcome.UNRECOGNISED, str(error)
+    listened = workflows.knows(source.name, received.event)
+    why = "no workflow wants it" if listened else f"no workflow listens to {source.name} {received.event}"
+    return matches, Outcome.IGNORED, received.note or why
 
 
-def _outcome(acceptance: Acceptance, received: Received, unrecognised: str) -> tuple[Outcome, str]:
-    outcome = Outcome(acceptance.outcome)
-    if outcome is not Outcome.IGNORED:
-        return outcome, acceptance.reason
-    if unrecognised:
-        return Outcome.UNRECOGNISED, unrecognised
-    return outcome, received.note or acceptance.reason
-
-
-def _said(acceptance: Acceptance, outcome: Outcome, reason: str) -> Response:
-    document: dict[str, object] = {"outcome": outcome, "delivery": acceptance.delivery}
-    if reason:
-        document["reason"] = reason
+def _said(acceptance: Acceptance) -> Response:
+    document: dict[str, object] = {"outcome": acceptance.outcome, "delivery": acceptance.delivery}
+    if acceptance.reason:
+        document["reason"] = acceptance.reason
     if acceptance.jobs:
         document["jobs"] = acceptance.jobs
     if acceptance.revocations:

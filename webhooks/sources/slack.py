@@ -46,7 +46,7 @@ def read(headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], now
         return Refusal(
             fault=Fault.SIGNATURE,
             detail=f"The request is signed, but {abs(away):.0f} s in the {'past' if away > 0 else 'future'}; more "
-            f"than {TOLERANCE.total_seconds():.0f} s is refused as a replay. If it is new, is there clock skew on this host?",
+            f"than {TOLERANCE.total_seconds():.0f} s is refused as a replay. If it is new: clock skew on this host?",
         )
     try:
         return _read(headers.get("content-type", ""), body, stamp)
