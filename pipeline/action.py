@@ -90,7 +90,7 @@ class Response:
             raise UnreadableAnswer(f"the answer (status {self.status}) is not JSON") from error
 
 
-class UnreadableAnswer(Exception):  # noqa: N818
+class UnreadableAnswer(Exception):
     """An answer that says success but cannot be read, or a search that cannot tell: the effect stays unknown."""
 
 

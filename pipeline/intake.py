@@ -56,7 +56,7 @@ class Intake:
         return SigningSecrets(provider=owner.provider, tenant=owner.tenant, webhook_secrets=secrets)
 
     def accept(self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: str, reason: str) -> Acceptance:
-        """Commit a delivery and what follows from it. Raises Unavailable; nothing is lost then, the sender sends again."""
+        """Commit a delivery and what follows from it. Raises Unavailable: then nothing was written."""
         ids = deliveries.NewIds(
             delivery=self._ids("del"), jobs=tuple(self._ids("job") for _ in matches), revocation=self._ids("rev")
         )

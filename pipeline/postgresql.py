@@ -22,14 +22,8 @@ T = TypeVar("T")
 _UNDONE = {"40001", "40P01", "55P03"}
 _ATTEMPTS = 8
 
-_OPTIONS = " ".join(
-    (
-        "-c timezone=UTC",
-        "-c lock_timeout=2s",
-        "-c idle_in_transaction_session_timeout=2s",  # a stopped process must not keep a revocation out
-        "-c statement_timeout=30s",
-    )
-)
+# A process stopped inside a transaction must not keep a revocation out: that is the idle timeout.
+_OPTIONS = "-c timezone=UTC -c lock_timeout=2s -c idle_in_transaction_session_timeout=2s -c statement_timeout=30s"
 
 
 class PostgresqlDatabase:

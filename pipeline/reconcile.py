@@ -6,6 +6,7 @@ Every function is safe to run twice, on two hosts, at once: it moves rows by com
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 from sqlalchemy import Connection, func, select
@@ -17,7 +18,7 @@ from identity.upsert import insert_or
 from pipeline import metrics
 from pipeline.ledger import bells, jobs
 from pipeline.ledger import steps as ledger_steps
-from pipeline.model import Bell, Ring
+from pipeline.model import Ring
 from pipeline.revocation import Revoker
 from pipeline.states import JobState
 from pipeline.tables import heartbeats
@@ -32,10 +33,8 @@ BATCH = 200  # rows in one transaction
 def dispatch(store: Store, ring: Ring, *, window: int) -> None:
     """Top up the bells of every queue, a fair share a tenant; bells that nobody answered are rung again."""
     for pattern in AccessPattern:
-        if not store.read(lambda c, p=pattern: _has_due(c, p)):
-            continue
-        rung: list[Bell] = store.write(lambda c, p=pattern: bells.top_up(c, str(p), window=window))
-        ring.jobs(rung)
+        if store.read(partial(_has_due, pattern=pattern)):
+            ring.jobs(store.write(partial(bells.top_up, pattern=str(pattern), window=window)))
 
 
 def _has_due(connection: Connection, pattern: AccessPattern) -> bool:

@@ -1,6 +1,6 @@
 """Revocation: one commit makes it effective, `advance` does the rest, and a signed receipt says what happened.
 
-From the commit of `declare`, in ledger sequence, no step that depends on the scope opens (identity.leases has the rule).
+From the commit of `declare`, in ledger sequence, no step under the scope opens (identity.leases has the rule).
 What follows is tidying: cancel what is queued, stop what runs, wait for the calls in flight, and write it all down.
 `advance` is idempotent and resumes where it was.
 """
@@ -8,7 +8,7 @@ What follows is tidying: cancel what is queued, stop what runs, wait for the cal
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, or_, select, update
@@ -222,7 +222,8 @@ def _conclude(connection: Connection, revocation: str, signer: Signer) -> float 
             "in_flight": len(receipt["in_flight"]),
         },
     )
-    return (now - row.effective_at).total_seconds()
+    took: timedelta = now - row.effective_at
+    return took.total_seconds()
 
 
 def _receipt(connection: Connection, row: Row[Any], now: datetime) -> dict[str, Any]:

@@ -7,11 +7,12 @@ the stored steps is position, action, occurrence, the principal as named, and th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
+from sqlalchemy import Row
 
 from pipeline.action import Action, Result
 from pipeline.interruption import Interruption, RunEnded
@@ -19,17 +20,18 @@ from pipeline.workflow import SERVICE, USER, Who
 
 C = TypeVar("C", bound=BaseModel)
 R = TypeVar("R", bound=Result)
+T = TypeVar("T")
 
 
-class ActionFailed(Exception):  # noqa: N818 - named as what happened
+class ActionFailed(Exception):
     """The upstream refused the action and nothing was done; a workflow may catch it."""
 
 
-class StepRefused(Exception):  # noqa: N818
+class StepRefused(Exception):
     """Policy, a missing principal or a used-up key forbids the step; a workflow may catch it."""
 
 
-class Diverged(Exception):  # noqa: N818
+class Diverged(Exception):
     """The function did not do what it did before: it must be deterministic between steps."""
 
 
@@ -83,7 +85,7 @@ class Run(Generic[C]):
         self._occurrences[name] += 1
         return self._position, self._occurrences[name]
 
-    def _guarded(self, act: Any) -> Any:
+    def _guarded(self, act: Callable[[], T]) -> T:
         try:
             return act()
         except Interruption as interruption:
@@ -91,13 +93,13 @@ class Run(Generic[C]):
             raise
 
 
-def compare(stored: Mapping[str, Any], *, action: str, occurrence: int, named: str, request_hash: str) -> None:
+def compare(stored: Row[Any], *, action: str, occurrence: int, named: str, request_hash: str) -> None:
     """Raise Diverged if a stored step is not the one the function asks for now."""
     asked = {"action": action, "occurrence": occurrence, "named": named, "request_hash": request_hash}
-    different = [key for key, value in asked.items() if stored[key] != value]
+    different = [key for key, value in asked.items() if getattr(stored, key) != value]
     if different:
         raise Diverged(
-            f"step {stored['position']} was {stored['action']} as {stored['named']}, and now the workflow asks for "
+            f"step {stored.position} was {stored.action} as {stored.named}, and now the workflow asks for "
             f"{action} as {named} (different: {', '.join(different)}): a workflow must do the same between its steps "
             "on every run; finish old jobs with the old code, or replay them"
         )

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import structlog
 from cronsim import CronSim
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, select, update
 
 from identity.rows import insert_new
 from identity.store import Store

@@ -192,7 +192,7 @@ class SqliteDatabase:
             connection.exec_driver_sql("SAVEPOINT one")
             try:
                 write.outcome = write.fn(connection)
-            except BaseException as error:  # handed to its caller: the thread serves the others
+            except BaseException as error:  # noqa: BLE001 - handed to its caller: the thread serves the others
                 write.raised = error
                 # Raises when the transaction has ended early (disk full): then nobody of the group was written.
                 connection.exec_driver_sql("ROLLBACK TO one")

@@ -38,7 +38,7 @@ deliveries = Table(
     UniqueConstraint("connection_id", "delivery_id"),
 )
 
-# The replay guard for senders that do not sign their delivery id: one row a body, taken over when the window has passed.
+# The replay guard for senders that do not sign their delivery id: one row a body, taken over after the window.
 delivery_bodies = Table(
     "delivery_bodies",
     metadata,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -21,8 +21,9 @@ from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.model import Bell, Ring
 from pipeline.run import ActionFailed, Diverged, Run, StepRefused
+from pipeline.services import Services
 from pipeline.states import JobState, Wait
-from pipeline.step import Services, StepRunner
+from pipeline.step import StepRunner
 from pipeline.workflow import Registry
 
 log = structlog.get_logger(__name__)
@@ -103,7 +104,7 @@ class Worker:
             log.warning("job is dead", action="job.dead", reason=str(final))
             metrics.DEAD.labels(str(job.pattern)).inc()
             self._end(job, lambda c, e=final: jobs.bury(c, job, reason=f"{type(e).__name__}: {e}"))
-        except Exception as bug:  # noqa: BLE001 - whatever a workflow raises is its run's end, told to the ledger
+        except Exception as bug:
             log.exception("run failed", action="job.run_failed", error=type(bug).__name__)
             self.spend(job, reason=f"{type(bug).__name__}: {bug}"[:500])
         else:
@@ -138,11 +139,11 @@ class Worker:
             metrics.DEAD.labels(str(job.pattern)).inc()
             metrics.JOBS.labels(str(job.pattern), "dead").inc()
 
-    def _end(self, job: ClaimedJob, move: object) -> None:
+    def _end(self, job: ClaimedJob, move: Callable[[Connection], object]) -> None:
         """Move the job and ring for its tenant's next, in one transaction; the bells follow the commit."""
 
         def end(c: Connection) -> Sequence[Bell]:
-            move(c)  # type: ignore[operator]
+            move(c)
             return bells.ring_due(c, job.tenant, str(job.pattern), share=bells.FIRST_SHARE)
 
         try:

@@ -49,7 +49,7 @@ def accept(
 ) -> Acceptance:
     """Record a delivery and what follows from it. *outcome* and *reason* say why nothing does, when *matches* is empty.
 
-    A delivery seen before changes nothing, except a revocation signal, which is never taken for a repetition of its body.
+    A delivery seen before changes nothing; a revocation signal is never taken for a repetition of its body.
     """
     digest = sha256(delivery.body).hexdigest()
     tenant, refusal = _tenant(connection, delivery)

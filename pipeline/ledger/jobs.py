@@ -186,13 +186,16 @@ def spend_run(
     if spent is None:
         return None
     runs = spent.runs_spent + 1
+    values: dict[str, Any] = {"runs_spent": runs}
     if spent.state == JobState.STOPPING:
-        to, values = JobState.CANCELLED, {}
+        to = JobState.CANCELLED
     elif runs >= limit:
-        to, values = JobState.DEAD, {"reason": f"{runs} runs failed; the last: {reason}"}
+        to = JobState.DEAD
+        values["reason"] = f"{runs} runs failed; the last: {reason}"
     else:
-        to, values = JobState.QUEUED, {"due_at": database_in(delay), "reason": reason}
-    moved = move_job(connection, job, to, fence=fence, source=JobState(spent.state), runs_spent=runs, **values)
+        to = JobState.QUEUED
+        values |= {"due_at": database_in(delay), "reason": reason}
+    moved = move_job(connection, job, to, fence=fence, source=JobState(spent.state), **values)
     return to if moved else None
 
 
@@ -250,7 +253,7 @@ def lapsed(connection: Connection, *, limit: int) -> list[Row[Any]]:
         .where(jobs.c.claimed_until < database_now(), jobs.c.state.in_([JobState.RUNNING, JobState.STOPPING]))
         .limit(limit)
     )
-    return list(connection.execute(statement).all())
+    return [*connection.execute(statement).all()]
 
 
 def due_waits(connection: Connection, *, limit: int) -> list[Row[Any]]:
@@ -260,22 +263,24 @@ def due_waits(connection: Connection, *, limit: int) -> list[Row[Any]]:
         .where(jobs.c.state == JobState.WAITING, jobs.c.due_at <= database_now())
         .limit(limit)
     )
-    return list(connection.execute(statement).all())
+    return [*connection.execute(statement).all()]
 
 
 def end_wait(connection: Connection, job: str, *, wait: str, expired: bool, reason: str | None) -> JobState | None:
     """A due wait: time and once waits look again; an expired wait for a person is dead. None: somebody was first."""
     if expired and wait != Wait.TIME:
-        to, values = JobState.DEAD, {"reason": f"nobody came in time: {reason or wait}"}
-    elif wait in (Wait.TIME, Wait.ONCE):
-        to, values = JobState.QUEUED, {"due_at": database_now()}
-    else:
-        # Consent, approval and unknown waits end by their event; until then only expiry moves them.
-        connection.execute(
-            update(jobs).where(jobs.c.id == job, jobs.c.state == JobState.WAITING).values(due_at=jobs.c.expires_at)
+        buried = f"nobody came in time: {reason or wait}"
+        return (
+            JobState.DEAD if move_job(connection, job, JobState.DEAD, source=JobState.WAITING, reason=buried) else None
         )
-        return None
-    return to if move_job(connection, job, to, source=JobState.WAITING, **values) else None
+    if wait in (Wait.TIME, Wait.ONCE):
+        moved = move_job(connection, job, JobState.QUEUED, source=JobState.WAITING, due_at=database_now())
+        return JobState.QUEUED if moved else None
+    # Consent, approval and unknown waits end by their event; until then only expiry moves them.
+    connection.execute(
+        update(jobs).where(jobs.c.id == job, jobs.c.state == JobState.WAITING).values(due_at=jobs.c.expires_at)
+    )
+    return None
 
 
 def count_by_state(connection: Connection) -> dict[tuple[str, str], int]:
