@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
+from typing import TypeVar
 
 import structlog
 from pydantic import ValidationError
@@ -15,7 +17,7 @@ from sqlalchemy import Connection
 from identity.errors import BadInput, Misconfigured, Unavailable
 from identity.store import CommitUnknown
 from pipeline import metrics
-from pipeline.interruption import AskOperator, RunAgain, RunEnded
+from pipeline.interruption import AskOperator, Interruption, RunAgain, RunEnded
 from pipeline.ledger import bells, jobs
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.jobs import ClaimedJob
@@ -26,7 +28,11 @@ from pipeline.states import JobState, Wait
 from pipeline.step import StepRunner
 from pipeline.workflow import Registry
 
+T = TypeVar("T")
 log = structlog.get_logger(__name__)
+
+# What says by its class how the job goes on; anything else is a bug, and spends a run.
+ENDINGS = (Unavailable, CommitUnknown, Misconfigured, ActionFailed, StepRefused, Diverged, BadInput)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,41 +81,48 @@ class Worker:
                 self._active.pop(threading.get_ident(), None)
 
     def _run(self, job: ClaimedJob) -> None:
-        settings = self._settings
         try:
             self._call(job)
-        except RunEnded as ended:
-            log.info("run ended", action="job.run_ended", reason=ended.reason)
-            self._end(job, lambda c: None)
-        except RunAgain as again:
-            self._end(job, lambda c, a=again: jobs.requeue(c, job, delay=a.delay, reason=a.reason))
-        except AskOperator as ask:
-            log.warning("a step's outcome is not known", action="job.asks", reason=ask.reason)
-            expires = settings.unknown_expires
-            self._end(
-                job,
-                lambda c, a=ask: jobs.park(
-                    c, job, Wait.UNKNOWN, waits_for=None, due_in=expires, expires_in=expires, reason=a.reason
-                ),
-            )
-        except Unavailable as away:
-            self._end(job, lambda c, a=away: jobs.requeue(c, job, delay=a.retry_after, reason=str(a)))
-        except CommitUnknown as lost:
-            self._end(job, lambda c, e=lost: jobs.requeue(c, job, delay=settings.backoff, reason=str(e)))
-        except Misconfigured as fault:
-            log.error("misconfigured", action="job.misconfigured", reason=str(fault))
-            self._end(job, lambda c, e=fault: jobs.requeue(c, job, delay=settings.misconfigured_delay, reason=str(e)))
-        except (ActionFailed, StepRefused, Diverged, BadInput) as final:
-            # The stored step would raise it again on every run.
-            log.warning("job is dead", action="job.dead", reason=str(final))
-            metrics.DEAD.labels(str(job.pattern)).inc()
-            self._end(job, lambda c, e=final: jobs.bury(c, job, reason=f"{type(e).__name__}: {e}"))
         except Exception as bug:
-            log.exception("run failed", action="job.run_failed", error=type(bug).__name__)
-            self.spend(job, reason=f"{type(bug).__name__}: {bug}"[:500])
+            if isinstance(bug, ENDINGS):
+                self._conclude(job, bug)
+            else:  # whatever else a workflow raises ends its run; the ledger is told, and the log has the stack
+                log.exception("run failed", action="job.run_failed", error=type(bug).__name__)
+                self.spend(job, reason=type(bug).__name__)
+        except Interruption as interruption:
+            self._conclude(job, interruption)
         else:
-            self._end(job, lambda c: jobs.finish(c, job))
+            self._end(job, partial(jobs.finish, job=job))
             metrics.JOBS.labels(str(job.pattern), "done").inc()
+
+    def _conclude(self, job: ClaimedJob, ending: BaseException) -> None:
+        """The one place that acts on how a run ended before its function returned."""
+        settings, reason = self._settings, str(ending)
+        log.info("run ended", action="job.run_ended", ending=type(ending).__name__, reason=reason)
+        match ending:
+            case RunEnded():
+                self._end(job, _moved_already)
+            case RunAgain(delay=delay) | Unavailable(retry_after=delay):
+                self._end(job, partial(jobs.requeue, job=job, delay=delay, reason=reason))
+            case CommitUnknown():
+                self._end(job, partial(jobs.requeue, job=job, delay=settings.backoff, reason=reason))
+            case Misconfigured():
+                # The operator's fault spends no run: the job goes on once it is mended.
+                log.error("misconfigured", action="job.misconfigured", reason=reason)
+                self._end(job, partial(jobs.requeue, job=job, delay=settings.misconfigured_delay, reason=reason))
+            case AskOperator():
+                log.warning("a step's outcome is not known", action="job.asks", reason=reason)
+                expires = settings.unknown_expires
+                park = partial(
+                    jobs.park, job=job, wait=Wait.UNKNOWN, waits_for=None, due_in=expires, expires_in=expires
+                )
+                self._end(job, partial(park, reason=reason))
+            case _:
+                # The stored step would raise it again on every run.
+                log.warning("job is dead", action="job.dead", reason=reason)
+                metrics.DEAD.labels(str(job.pattern)).inc()
+                metrics.JOBS.labels(str(job.pattern), "dead").inc()
+                self._end(job, partial(jobs.bury, job=job, reason=f"{type(ending).__name__}: {reason}"))
 
     def _call(self, job: ClaimedJob) -> None:
         workflow = self._workflows.get(job.workflow)
@@ -127,31 +140,27 @@ class Worker:
     def spend(self, job: ClaimedJob, *, reason: str) -> None:
         """A run of *job* came to nothing: queue it again, or bury it."""
         delay = self._settings.backoff * 2**job.runs_spent * random.uniform(0.5, 1)  # noqa: S311 - spreads rivals
-        ended: list[JobState | None] = []
-
-        def spend(c: Connection) -> None:
-            ended[:] = [
-                jobs.spend_run(c, job.id, fence=job.fence, limit=self._settings.runs, delay=delay, reason=reason)
-            ]
-
-        self._end(job, spend)
-        if ended == [JobState.DEAD]:
+        spend = partial(
+            jobs.spend_run, job=job.id, fence=job.fence, limit=self._settings.runs, delay=delay, reason=reason
+        )
+        if self._end(job, spend) is JobState.DEAD:
             metrics.DEAD.labels(str(job.pattern)).inc()
             metrics.JOBS.labels(str(job.pattern), "dead").inc()
 
-    def _end(self, job: ClaimedJob, move: Callable[[Connection], object]) -> None:
+    def _end(self, job: ClaimedJob, move: Callable[[Connection], T]) -> T | None:
         """Move the job and ring for its tenant's next, in one transaction; the bells follow the commit."""
 
-        def end(c: Connection) -> Sequence[Bell]:
-            move(c)
-            return bells.ring_due(c, job.tenant, str(job.pattern), share=bells.FIRST_SHARE)
+        def end(c: Connection) -> tuple[T, Sequence[Bell]]:
+            return move(c), bells.ring_due(c, job.tenant, str(job.pattern), share=bells.FIRST_SHARE)
 
         try:
-            rung = self._store.write(end)
+            moved, rung = self._store.write(end)
         except (CommitUnknown, Unavailable) as error:
+            # The claim lapses, and the stored steps say what was done.
             log.warning("end of run not confirmed", action="job.end_unknown", error=str(error))
-            return  # the claim lapses, and the stored steps say what was done
+            return None
         self._ring.jobs(rung)
+        return moved
 
     @property
     def active_jobs(self) -> dict[int, str]:
@@ -168,4 +177,8 @@ class Worker:
                 self.spend(job, reason="the run did not end in time and its process was left")
             else:
                 reason = "handed back: its process was left"
-                self._end(job, lambda c, j=job, r=reason: jobs.requeue(c, j, delay=timedelta(), reason=r))
+                self._end(job, partial(jobs.requeue, job=job, delay=timedelta(), reason=reason))
+
+
+def _moved_already(connection: Connection) -> None:
+    """The step that ended the run moved the job in its own transaction."""

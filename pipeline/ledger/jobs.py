@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -246,24 +246,24 @@ def replay(connection: Connection, job: str, *, by: str, at: datetime) -> None:
     )
 
 
-def lapsed(connection: Connection, *, limit: int) -> list[Row[Any]]:
+def lapsed(connection: Connection, *, limit: int) -> Sequence[Row[str, int]]:
     """Claims that ran out: the worker died, or was stopped for too long."""
     statement = (
         select(jobs.c.id, jobs.c.fence)
         .where(jobs.c.claimed_until < database_now(), jobs.c.state.in_([JobState.RUNNING, JobState.STOPPING]))
         .limit(limit)
     )
-    return [*connection.execute(statement).all()]
+    return connection.execute(statement).all()
 
 
-def due_waits(connection: Connection, *, limit: int) -> list[Row[Any]]:
+def due_waits(connection: Connection, *, limit: int) -> Sequence[Row[Any]]:
     """Waits whose time has come, with whether they have expired."""
     statement = (
         select(jobs.c.id, jobs.c.wait, (jobs.c.expires_at <= database_now()).label("expired"), jobs.c.reason)
         .where(jobs.c.state == JobState.WAITING, jobs.c.due_at <= database_now())
         .limit(limit)
     )
-    return [*connection.execute(statement).all()]
+    return connection.execute(statement).all()
 
 
 def end_wait(connection: Connection, job: str, *, wait: str, expired: bool, reason: str | None) -> JobState | None:
