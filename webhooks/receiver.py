@@ -116,9 +116,11 @@ def _body(settings: WebSettings) -> bytes:
     try:
         body = request.get_data(cache=False)
     except ClientDisconnected:
-        raise Problem(problems.MALFORMED, "The body is shorter than Content-Length says. Send it whole.") from None
+        body = b""
     if len(body) > settings.max_body:
         raise _too_large(settings)
+    if len(body) < (request.content_length or 0):  # RFC 9112 §8: incomplete, even if what came is signed
+        raise Problem(problems.MALFORMED, "The body is shorter than Content-Length says. Send it whole.")
     return body
 
 
