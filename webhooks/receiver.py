@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from flask import Blueprint, Response, jsonify, request
-from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+from werkzeug.exceptions import ClientDisconnected
 
 from identity.errors import BadInput, Unavailable
 from pipeline.model import Acceptance, Ring
@@ -111,12 +111,17 @@ def _secrets(ledger: Ledger, source: Source, connection: str) -> ConnectionSecre
 
 def _body(settings: WebSettings) -> bytes:
     """The body, read no further than the cap, whatever the head of the request says. Raises Problem."""
+    # One byte more than may be: at its limit the stream just ends, and a cut body would look like a bad signature.
+    request.max_content_length = settings.max_body + 1
     try:
-        return request.get_data(cache=False)
-    except RequestEntityTooLarge:
-        raise _too_large(settings) from None
+        body = request.get_data(cache=False)
     except ClientDisconnected:
-        raise Problem(problems.MALFORMED, "The body is shorter than Content-Length says. Send it whole.") from None
+        body = b""
+    if len(body) > settings.max_body:
+        raise _too_large(settings)
+    if len(body) < (request.content_length or 0):  # RFC 9112 §8: incomplete, even if what came is signed
+        raise Problem(problems.MALFORMED, "The body is shorter than Content-Length says. Send it whole.")
+    return body
 
 
 def _too_large(settings: WebSettings) -> Problem:

@@ -33,8 +33,8 @@ _NOTES = {
 
 def read(headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], _: datetime) -> Reading:
     """What GitHub says, if it was GitHub. The time is of no use: GitHub signs none."""
-    scheme, _, signature = headers.get("x-hub-signature-256", "").partition("=")
-    if scheme != "sha256" or not signed_by_any(secrets, body, signature):
+    scheme, equals, signature = headers.get("x-hub-signature-256", "").partition("=")
+    if scheme + equals != "sha256=" or not signed_by_any(secrets, body, signature):
         return Refusal(
             fault=Fault.SIGNATURE,
             detail="X-Hub-Signature-256 is missing or is not that of this body by any live secret of the connection; "

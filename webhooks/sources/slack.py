@@ -45,8 +45,8 @@ def read(headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], now
     if abs(away) > TOLERANCE.total_seconds():
         return Refusal(
             fault=Fault.SIGNATURE,
-            detail=f"The request is signed, but {abs(away):.0f} s in the {'past' if away > 0 else 'future'}; more "
-            f"than {TOLERANCE.total_seconds():.0f} s is refused as a replay. If it is new: clock skew on this host?",
+            detail=f"The request is signed, but {abs(away):.0f} s in the {'past' if away > 0 else 'future'}, and more "
+            f"than {TOLERANCE.total_seconds():.0f} s is refused as a replay. If it is new, look for clock skew here.",
         )
     try:
         return _read(headers.get("content-type", ""), body, stamp)
