@@ -193,7 +193,7 @@ def _exchange(services: Services, step: StepAtHand, purpose: str, number: int) -
                 services.store.write(partial(openings.refuse, intent=intent, reason=reason, now=datetime.now(UTC)))
                 raise StepRefused(reason)
             case NeedsRefresh(account=account, generation=generation):
-                if _refresh(services, account, generation) <= generation:
+                if _refresh(services, account, generation, refused=after_generation >= generation) <= generation:
                     # The provider is away for the moment: the current token serves until it really ends.
                     margin = intent.send_within + intent.deadline
                 continue
@@ -225,10 +225,10 @@ def _open(services: Services, intent: Intent) -> OpenOutcome:
         raise RunAgain("the opening's commit was not confirmed", delay=services.settings.backoff) from None
 
 
-def _refresh(services: Services, account: str, generation: int) -> int:
+def _refresh(services: Services, account: str, generation: int, *, refused: bool) -> int:
     """The generation after a refresh; the account's state tells the next opening of a refusal."""
     try:
-        return services.coordinator.refresh(account, after_generation=generation)
+        return services.coordinator.refresh(account, after_generation=generation, refused=refused)
     except (ReauthRequired, GrantRevoked):
         return generation + 1
 

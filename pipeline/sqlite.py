@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from identity.errors import Misconfigured, Unavailable
@@ -131,8 +131,11 @@ class SqliteDatabase:
             raise CommitUnknown("the commit did not return in time") from None
 
     def read(self, fn: Callable[[Connection], T]) -> T:
-        with self.engine.connect() as connection:
-            return fn(connection)
+        try:
+            with self.engine.connect() as connection:
+                return fn(connection)
+        except OperationalError as error:
+            raise Unavailable(f"the ledger {self.path} cannot be read: {error.orig}") from error
 
     def close(self) -> None:
         self._queue.put(None)
