@@ -132,6 +132,7 @@ def test_a_probe_that_ignored_the_filter_adopts_nothing_foreign(call: Call, answ
         (refusal("invalid input", code="INPUT_ERROR", message="Entity not found: Team"), Verdict.FAILED),
         (refusal("", code="GRAPHQL_VALIDATION_FAILED"), Verdict.FAILED),
         (refusal("invalid input", message="Entity already exists"), Verdict.UNKNOWN),
+        (refusal("invalid input", message="conflict on insert of Issue"), Verdict.UNKNOWN),
         (refusal("invalid input", presentable="A duplicate id was given"), Verdict.UNKNOWN),
         (refusal("internal error", code="INTERNAL_SERVER_ERROR"), Verdict.UNKNOWN),
         (refusal("lock timeout"), Verdict.UNKNOWN),
