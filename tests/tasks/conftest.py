@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
-from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,36 +14,20 @@ from pipeline.action import Call, Response
 from tests.tasks.calls import make_call
 from tests.tasks.published import GitHubDocument, SlackDocument
 
-REPOSITORY = Path(__file__).parents[2]
+
+@pytest.fixture(scope="session")
+def github_document(shared_data: ModuleType) -> GitHubDocument:
+    return GitHubDocument(json.loads(shared_data.github_rest().read_text()))
 
 
 @pytest.fixture(scope="session")
-def published() -> Path:
-    """The folder of published data: ASWHOM_SHARED_DATA, or shared/data beside the repository."""
-    named = os.environ.get("ASWHOM_SHARED_DATA")
-    candidates = [Path(named)] if named else [parent / "shared" / "data" for parent in REPOSITORY.parents[:2]]
-    for candidate in candidates:
-        if candidate.is_dir():
-            return candidate
-    message = f"NOT CHECKED against what upstreams publish: nothing in {' or '.join(map(str, candidates))}"
-    if "CI" in os.environ:
-        pytest.fail(message)
-    pytest.skip(message)
+def slack_document(shared_data: ModuleType) -> SlackDocument:
+    return SlackDocument(json.loads(shared_data.slack_openapi().read_text()))
 
 
 @pytest.fixture(scope="session")
-def github_document(published: Path) -> GitHubDocument:
-    return GitHubDocument(json.loads((published / "github" / "rest-subset.json").read_text()))
-
-
-@pytest.fixture(scope="session")
-def slack_document(published: Path) -> SlackDocument:
-    return SlackDocument(json.loads((published / "slack" / "web_openapi_v2.json").read_text()))
-
-
-@pytest.fixture(scope="session")
-def linear_schema(published: Path) -> GraphQLSchema:
-    return build_schema((published / "linear" / "schema.graphql").read_text())
+def linear_schema(shared_data: ModuleType) -> GraphQLSchema:
+    return build_schema(shared_data.linear_schema().read_text())
 
 
 @pytest.fixture

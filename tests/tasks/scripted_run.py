@@ -1,4 +1,4 @@
-"""A Run that answers from a script and records who did what: the interface an author sees, without a ledger."""
+"""The real Run over steps that answer from a script: who did what is recorded, and no ledger is needed."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from pydantic import BaseModel
 
 from pipeline.action import Action, Result
 from pipeline.run import Run, StepRefused
-from pipeline.workflow import USER, Who, Workflow
+from pipeline.workflow import USER, Event, Who, Workflow
 
-C = TypeVar("C", bound=BaseModel)
 R = TypeVar("R", bound=Result)
 
 Script = Mapping[type[Action[Any]], Callable[[Any], Result]]
@@ -37,35 +36,47 @@ class Tenant:
     effects: list[Action[Any]] = field(default_factory=list)
 
 
-class ScriptedRun(Run[C]):
+class ScriptedSteps:
     """Does as a ledger would: refuses what was not declared, and gives a once key's owner's result to everybody."""
 
-    def __init__(self, declared: Workflow, config: C, script: Script, *, has_user: bool, tenant: Tenant) -> None:
-        self.config = config
-        self.tenant = "acme"
-        self.has_user = has_user
-        self.steps: list[Step] = []
+    def __init__(self, declared: Workflow, script: Script, *, has_user: bool, tenant: Tenant) -> None:
+        self.done: list[Step] = []
         self._declared = declared
         self._script = script
+        self._has_user = has_user
         self._shared = tenant
 
-    def do(self, action: Action[R], *, as_: Who | None = None, once: str | None = None) -> R:
-        assert as_ is not None, "the shipped workflows name whom each step acts as"
-        assert as_ & self._declared.uses[type(action)], f"{action.action_name()} is not declared as {as_}"
-        if as_ is USER and not self.has_user:
+    def perform(self, position: int, occurrence: int, action: Action[R], *, named: Who | None, once: str | None) -> R:
+        assert named is not None, "the shipped workflows name whom each step acts as"
+        assert named & self._declared.uses[type(action)], f"{action.action_name()} is not declared as {named}"
+        if named is USER and not self._has_user:
             raise StepRefused("no principal")
-        key = (action.action_name(), once)
         held = self._shared.once.get((action.action_name(), once)) if once else None
         if held is not None:
-            assert held[0] == action.request_hash(), f"the once key {key} is held with other parameters"
+            assert held[0] == action.request_hash(), f"the once key {once} is held with other parameters"
         result = held[1] if held else self._script[type(action)](action)
-        if once and held is None:
-            self._shared.once[(action.action_name(), once)] = (action.request_hash(), result)
         if held is None:
             self._shared.effects.append(action)
-        self.steps.append(Step(action, as_, once, held is not None))
+            if once:
+                self._shared.once[(action.action_name(), once)] = (action.request_hash(), result)
+        self.done.append(Step(action, named, once, held is not None))
         assert isinstance(result, action.result)
         return result  # type: ignore[return-value]  # a class variable cannot name the action's own R
 
-    def sleep(self, duration: timedelta) -> None:
+    def sleep(self, position: int, occurrence: int, duration: timedelta) -> None:
         raise AssertionError("no shipped workflow sleeps")
+
+
+def play(
+    declared: Workflow,
+    event: Event,
+    script: Script,
+    *,
+    config: BaseModel,
+    has_user: bool = False,
+    tenant: Tenant | None = None,
+) -> list[Step]:
+    """Run a workflow once and say what it had done."""
+    steps = ScriptedSteps(declared, script, has_user=has_user, tenant=tenant or Tenant())
+    declared.function(Run(steps, job="job-1", tenant="acme", config=config, has_user=has_user), event)
+    return steps.done

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pipeline.workflow import SERVICE, Tick
 from tasks.actions import github, slack
 from tasks.daily_digest import SHOWN, DigestConfig, daily_digest, digest
-from tests.tasks.scripted_run import Script, ScriptedRun, Tenant
+from tests.tasks.scripted_run import Script, play
 
 
 def pulls(count: int, *, title: str = "Fix it", more: bool = False) -> github.Pulls:
@@ -33,10 +33,9 @@ def test_the_digest_lists_what_is_open_as_the_platform() -> None:
         slack.PostMessage: lambda _: slack.Message(channel="C1", ts="1503435956.000247"),
     }
     config = DigestConfig(repo="acme/shop", channel="C1")
-    run = ScriptedRun(daily_digest, config, script, has_user=False, tenant=Tenant())
-    daily_digest.function(run, Tick(slot="2026-03-02T09:00:00Z"))
-    assert [step.as_ for step in run.steps] == [SERVICE, SERVICE]
-    message = run.steps[1].action
+    done = play(daily_digest, Tick(slot="2026-03-02T09:00:00Z"), script, config=config)
+    assert [step.as_ for step in done] == [SERVICE, SERVICE]
+    message = done[1].action
     assert isinstance(message, slack.PostMessage)
     assert message.text.splitlines() == [
         "2 open pull requests in acme/shop:",

@@ -15,7 +15,7 @@ from pipeline.workflow import SERVICE, USER, ExternalUser
 from tasks.actions import github, linear, slack
 from tasks.devops_assistant import DevOpsConfig, LabelRule, link_pull_request
 from tasks.events.github import PullRequestEvent
-from tests.tasks.scripted_run import Script, ScriptedRun, Tenant
+from tests.tasks.scripted_run import Script, Step, Tenant, play
 
 AUTHOR = ExternalUser(provider="github", id="1", login="octocat")
 MAINTAINER = ExternalUser(provider="github", id="2", login="a-maintainer")
@@ -83,10 +83,8 @@ def run(
     config: DevOpsConfig = RULES,
     has_user: bool = True,
     tenant: Tenant | None = None,
-) -> ScriptedRun[DevOpsConfig]:
-    scripted = ScriptedRun(link_pull_request, config, script, has_user=has_user, tenant=tenant or Tenant())
-    link_pull_request.function(scripted, delivered)
-    return scripted
+) -> list[Step]:
+    return play(link_pull_request, delivered, script, config=config, has_user=has_user, tenant=tenant)
 
 
 def names(actions: list[Action[Any]]) -> list[str]:
@@ -95,13 +93,13 @@ def names(actions: list[Action[Any]]) -> list[str]:
 
 def test_a_labelled_pull_request_gets_an_issue_a_comment_and_a_notice_each_in_its_name() -> None:
     done = run(event(), upstreams("bug"))
-    assert [(step.action.action_name(), step.as_, step.once) for step in done.steps] == [
+    assert [(step.action.action_name(), step.as_, step.once) for step in done] == [
         ("github.GetPull", SERVICE, None),
         ("linear.CreateIssue", USER, "acme/shop#42:bug"),
         ("github.Comment", USER, "acme/shop#42:bug"),
         ("slack.PostMessage", SERVICE, "acme/shop#42:bug"),
     ]
-    comment, message = (step.action for step in done.steps[2:])
+    comment, message = (step.action for step in done[2:])
     assert isinstance(comment, github.Comment)
     assert comment.body == "Tracked as [ENG-7](https://linear.app/acme/ENG-7)"
     assert isinstance(message, slack.PostMessage)
@@ -113,11 +111,11 @@ def test_a_labelled_pull_request_gets_an_issue_a_comment_and_a_notice_each_in_it
 
 def test_a_rule_may_file_as_the_workspace() -> None:
     done = run(event(), upstreams("ui"))
-    assert [step.as_ for step in done.steps] == [SERVICE, SERVICE, USER, SERVICE]
+    assert [step.as_ for step in done] == [SERVICE, SERVICE, USER, SERVICE]
 
 
 def test_a_label_without_a_rule_starts_nothing() -> None:
-    assert names([step.action for step in run(event(), upstreams("docs")).steps]) == ["github.GetPull"]
+    assert names([step.action for step in run(event(), upstreams("docs"))]) == ["github.GetPull"]
 
 
 def opened_first(*labels: str) -> list[PullRequestEvent]:
@@ -147,7 +145,7 @@ def test_the_second_delivery_speaks_of_the_first_ones_issue() -> None:
     tenant, script = Tenant(), upstreams("bug")
     run(event("opened"), script, tenant=tenant)
     second = run(event("labeled", label="bug"), script, tenant=tenant)
-    assert [step.adopted for step in second.steps] == [False, True, True, True]
+    assert [step.adopted for step in second] == [False, True, True, True]
 
 
 def test_another_label_does_not_touch_what_was_filed_under_older_rules() -> None:
@@ -155,17 +153,17 @@ def test_another_label_does_not_touch_what_was_filed_under_older_rules() -> None
     run(event("opened"), upstreams("bug"), tenant=tenant)
     changed = DevOpsConfig(label_rules={"bug": LabelRule(team_id="team-9", channel="C9"), "ui": UI})
     later = run(event("labeled", label="ui"), upstreams("bug", "ui"), tenant=tenant, config=changed)
-    assert {step.once for step in later.steps} == {None, "acme/shop#42:ui"}
+    assert {step.once for step in later} == {None, "acme/shop#42:ui"}
 
 
 def test_a_label_that_is_gone_again_starts_nothing() -> None:
     done = run(event("labeled", label="bug"), upstreams("ui"))
-    assert names([step.action for step in done.steps]) == ["github.GetPull"]
+    assert names([step.action for step in done]) == ["github.GetPull"]
 
 
 def test_a_strangers_pull_request_is_filed_by_the_workspace_and_gets_no_comment() -> None:
     done = run(event(), upstreams("bug"), has_user=False)
-    assert [(step.action.action_name(), step.as_) for step in done.steps] == [
+    assert [(step.action.action_name(), step.as_) for step in done] == [
         ("github.GetPull", SERVICE),
         ("linear.CreateIssue", SERVICE),
         ("slack.PostMessage", SERVICE),
@@ -177,7 +175,7 @@ def test_a_rule_may_refuse_strangers_without_stopping_the_other_labels() -> None
     done = run(
         event(), upstreams("bug", "ui"), has_user=False, config=DevOpsConfig(label_rules={"bug": strict, "ui": UI})
     )
-    assert {step.once for step in done.steps} == {None, "acme/shop#42:ui"}
+    assert {step.once for step in done} == {None, "acme/shop#42:ui"}
 
 
 def test_a_person_who_is_linked_between_two_deliveries_does_not_get_a_second_issue() -> None:
