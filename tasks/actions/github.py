@@ -10,7 +10,6 @@ It lists rather than searches: the search index lags and would miss what was jus
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
@@ -42,17 +41,19 @@ SKEW = timedelta(minutes=10)
 
 HEADERS = {"accept": "application/vnd.github+json", "x-github-api-version": "2022-11-28"}
 
-_OWNER_AND_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}/(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,100}")
 
-
-def _repository(value: str) -> str:
+def _stays_below_repos(value: str) -> str:
     # It becomes part of a path: `acme/..` must not climb out of /repos.
-    if not _OWNER_AND_NAME.fullmatch(value):
-        raise ValueError("is not of the form owner/name")
+    if value.partition("/")[2] in (".", ".."):
+        raise ValueError("names no repository")
     return value
 
 
-Repo = Annotated[str, AfterValidator(_repository)]
+Repo = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}/[A-Za-z0-9._-]{1,100}$", description="owner/name"),
+    AfterValidator(_stays_below_repos),
+]
 Number = Annotated[int, Field(ge=1)]
 Title = Annotated[str, Field(min_length=1, max_length=256)]
 Body = Annotated[str, Field(min_length=1, max_length=65_000)]  # GitHub takes 65,536: the rest is for the marker

@@ -32,7 +32,7 @@ REFUSALS = frozenset(
 )
 
 # An id taken twice is told from other bad input by its words alone. An earlier attempt did it: the probe shall adopt.
-DUPLICATE = re.compile(r"already exists|duplicate|not unique|unique constraint", re.IGNORECASE)
+DUPLICATE = re.compile(r"already exists|conflict on insert|duplicate|unique constraint", re.IGNORECASE)
 
 
 class _Extensions(BaseModel):

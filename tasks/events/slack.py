@@ -38,11 +38,11 @@ class _Envelope(BaseModel):
 
 
 def app_mention() -> Trigger[AppMentionEvent]:
-    """Somebody mentioned the app. A mention by a bot is not meant: two that answer each other never stop."""
+    """Somebody mentioned the app in a channel. A bot is not meant: two that answer each other never stop."""
 
     def read(body: Mapping[str, Any]) -> AppMentionEvent | None:
         said = body.get("event")
-        if isinstance(said, Mapping) and said.get("bot_id"):
+        if isinstance(said, Mapping) and (said.get("bot_id") or not said.get("channel")):
             return None
         envelope = _Envelope.model_validate(body)
         mention = envelope.event
