@@ -21,7 +21,7 @@ class Entry:
     method: str
     path: str
     operation: str | None = None  # Linear has one path; its root fields are named here
-    token_kind: str = "none"
+    token_kind: str = "none"  # noqa: S105  (or user, installation, bot, app)
     actor: str | None = None
     tenant: str | None = None
     token_fingerprint: str | None = None

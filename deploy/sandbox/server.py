@@ -46,7 +46,7 @@ class _Connection(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     server: Server
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (the parent's name)
         """Say nothing: the request log is the application's."""
 
     def _serve(self) -> None:
@@ -58,9 +58,9 @@ class _Connection(BaseHTTPRequestHandler):
         environ = self._environ(body)
         head: list[tuple[str, list[tuple[str, str]]]] = []
 
-        def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        def start_response(status: str, headers: list[tuple[str, str]], *_: Any) -> Any:
             head[:] = [(status, headers)]
-            return lambda data: None
+            return None  # nobody here calls WSGI's old write()
 
         answer = self.server.app(environ, start_response)
         try:
@@ -72,7 +72,7 @@ class _Connection(BaseHTTPRequestHandler):
         status, headers = head[0]
         self._send(self._head(status, headers, len(content)), content, environ.get(FAULT_KEY))
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = _serve
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = _serve  # noqa: N815  (the parent's names)
 
     def _send(self, head: bytes, content: bytes, fault: Fault | None) -> None:
         if self.command == "HEAD":

@@ -69,7 +69,7 @@ def equip(
         if not fault.before:
             return None
         if fault.mode is Mode.DELAY:
-            request.environ.get(PAUSE_KEY, lambda seconds: None)(fault.seconds)
+            request.environ[PAUSE_KEY](fault.seconds)
             return None
         unprocessed()
         return _answer(fault)

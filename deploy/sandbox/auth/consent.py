@@ -140,7 +140,7 @@ def _read(fields: MultiDict[str, str], provider: Provider, registry: Registry) -
         raise decline("invalid_request", "PKCE with S256 is required")
     scopes: tuple[str, ...] = ()
     if provider.has_scopes:
-        scopes = tuple(fields.get("scope", "read").replace(",", " ").split())
+        scopes = asked_scopes(fields.get("scope", ""))
         if not set(scopes) <= client.scopes:
             raise decline("invalid_scope", "the client may not ask for this scope")
     return Ask(
@@ -151,6 +151,11 @@ def _read(fields: MultiDict[str, str], provider: Provider, registry: Registry) -
         scopes=scopes,
         acts_as_app=provider.has_scopes and fields.get("actor") in ("app", "application"),
     )
+
+
+def asked_scopes(text: str) -> tuple[str, ...]:
+    """Linear's scopes, by comma or space; `read` is always among them, as its documentation says."""
+    return tuple(dict.fromkeys(["read", *text.replace(",", " ").split()]))
 
 
 def _location(redirect_uri: str, state: str | None, **parameters: str) -> str:

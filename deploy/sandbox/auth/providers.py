@@ -23,7 +23,7 @@ class Provider:
 GITHUB = Provider(
     name="github",
     authorize_path="/github/login/oauth/authorize",
-    token_path="/github/login/oauth/access_token",
+    token_path="/github/login/oauth/access_token",  # noqa: S106  (a path)
     access_prefix="ghu_",
     refresh_prefix="ghr_",
     refresh_seconds=15_811_200,
@@ -37,7 +37,7 @@ GITHUB = Provider(
 LINEAR = Provider(
     name="linear",
     authorize_path="/linear/oauth/authorize",
-    token_path="/linear/oauth/token",
+    token_path="/linear/oauth/token",  # noqa: S106  (a path)
     access_prefix="lin_oauth_",
     refresh_prefix="lin_refresh_",
     refresh_seconds=None,

@@ -5,6 +5,7 @@ from urllib.parse import urlencode
 
 from flask import Blueprint, Response, jsonify, request
 
+from deploy.sandbox.auth.consent import asked_scopes
 from deploy.sandbox.auth.grants import Grants, Pair, Refused
 from deploy.sandbox.auth.presentations import Presentations
 from deploy.sandbox.auth.providers import PROVIDERS, Provider
@@ -63,7 +64,7 @@ def _exchange(provider: Provider, grants: Grants, client: Client, kind: str) -> 
             return grants.redeem(client, _credential(kind), verifier=verifier, redirect_uri=redirect_uri)
         case "refresh_token":
             return grants.rotate(client, _credential(kind))
-    scopes = tuple(request.form.get("scope", "read").replace(",", " ").split())
+    scopes = asked_scopes(request.form.get("scope", ""))
     if not set(scopes) <= client.scopes:
         raise Refused("invalid_scope", "the client may not ask for this scope")
     if request.form.get("organization", client.organization) != client.organization:

@@ -38,7 +38,7 @@ def create_github(world: dict[str, Any], *, journal: Journal, clock: Clock) -> F
         return jsonify(error.body()), error.status
 
     @app.errorhandler(NotFound)
-    def unknown_route(error: NotFound) -> tuple[Response, int]:
+    def unknown_route(_: NotFound) -> tuple[Response, int]:
         return jsonify(Refused(*NOT_FOUND).body()), 404
 
     return app

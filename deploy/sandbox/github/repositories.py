@@ -1,12 +1,12 @@
 """Pull requests, issues, comments, labels and search: what user and installation tokens are for."""
 
-import re
-
 from flask import Blueprint, Response, jsonify, request
 
 from deploy.sandbox.github.bearer import NOT_ACCESSIBLE, NOT_FOUND, Bearer, Gate, Refused
+from deploy.sandbox.github.lists import ordered, since
 from deploy.sandbox.github.model import Item, Repository
 from deploy.sandbox.github.pages import listed, page_of
+from deploy.sandbox.github.search import Query
 from deploy.sandbox.github.shapes import Shapes
 from deploy.sandbox.github.store import Store
 from deploy.sandbox.surface import touched
@@ -47,8 +47,8 @@ def repositories(gate: Gate, store: Store, shapes: Shapes) -> Blueprint:
     def list_pulls(owner: str, repo: str) -> Response:
         _, repository = enter(owner, repo, pull_requests="read")
         with store.lock:
-            newest_first = sorted(repository.items.values(), key=lambda item: -item.number)
-            return listed([shapes.pull_simple(item) for item in newest_first if item.is_pull])
+            pulls = [item for item in repository.items.values() if item.is_pull]
+            return listed([shapes.pull_simple(item) for item in ordered(pulls)])
 
     @routes.get("/repos/<owner>/<repo>/pulls/<int:number>")
     def get_pull(owner: str, repo: str, number: int) -> Response:
@@ -61,8 +61,8 @@ def repositories(gate: Gate, store: Store, shapes: Shapes) -> Blueprint:
         _, repository = enter(owner, repo, issues="read", pull_requests="read")
         wanted = {name for name in request.args.get("labels", "").split(",") if name}
         with store.lock:
-            newest_first = sorted(repository.items.values(), key=lambda item: -item.number)
-            return listed([shapes.issue(item) for item in newest_first if wanted <= set(item.labels)])
+            items = [item for item in repository.items.values() if wanted <= set(item.labels)]
+            return listed([shapes.issue(item) for item in ordered(since(items))])
 
     @routes.post("/repos/<owner>/<repo>/issues")
     def create_issue(owner: str, repo: str) -> tuple[Response, int]:
@@ -94,7 +94,7 @@ def repositories(gate: Gate, store: Store, shapes: Shapes) -> Blueprint:
     def list_comments(owner: str, repo: str, number: int) -> Response:
         _, repository = enter(owner, repo, issues="read", pull_requests="read")
         with store.lock:
-            return listed([shapes.comment(comment) for comment in item_of(repository, number).comments])
+            return listed([shapes.comment(comment) for comment in since(item_of(repository, number).comments)])
 
     @routes.post(f"{ISSUE}/comments")
     def create_comment(owner: str, repo: str, number: int) -> tuple[Response, int]:
@@ -151,7 +151,7 @@ def repositories(gate: Gate, store: Store, shapes: Shapes) -> Blueprint:
     @routes.get("/search/issues")
     def search_issues() -> Response:
         bearer = gate.bearer()
-        wanted = _Query(request.args.get("q", ""))
+        wanted = Query(request.args.get("q", ""))
         with store.lock:
             seen = [store.repositories[name] for name in sorted(bearer.repositories)]
             found = [item for repository in seen for item in repository.items.values() if wanted.finds(item)]
@@ -161,33 +161,6 @@ def repositories(gate: Gate, store: Store, shapes: Shapes) -> Blueprint:
         return answer
 
     return routes
-
-
-class _Query:
-    """The part of GitHub's search language a marker look-up needs: phrases, `in:`, `repo:`, `is:` and `author:`."""
-
-    def __init__(self, text: str) -> None:
-        self._phrases = [phrase.lower() for phrase in re.findall(r'"([^"]+)"', text)]
-        words = re.sub(r'"[^"]*"', " ", text).split()
-        qualifiers = [word.partition(":") for word in words if ":" in word]
-        self._phrases += [word.lower() for word in words if ":" not in word]
-        self._places = {value for name, _, values in qualifiers if name == "in" for value in values.split(",")}
-        self._repos = {value.lower() for name, _, value in qualifiers if name == "repo"}
-        self._kinds = {value for name, _, value in qualifiers if name in ("is", "type")} & {"issue", "pr"}
-        self._authors = {value.lower() for name, _, value in qualifiers if name == "author"}
-
-    def finds(self, item: Item) -> bool:
-        if self._repos and item.repository.full_name.lower() not in self._repos:
-            return False
-        if self._kinds and ("pr" if item.is_pull else "issue") not in self._kinds:
-            return False
-        if self._authors and item.author.login.lower() not in self._authors:
-            return False
-        places = self._places or {"title", "body", "comments"}
-        texts = [item.title] if "title" in places else []
-        texts += [item.body or ""] if "body" in places else []
-        texts += [comment.body for comment in item.comments] if "comments" in places else []
-        return all(any(phrase in text.lower() for text in texts) for phrase in self._phrases)
 
 
 def _json() -> dict[str, object]:

@@ -149,7 +149,7 @@ class Shapes:
             "name": name,
             "color": "ededed",
             "default": False,
-            "description": None,
+            "description": "",
         }
 
     def labels(self, item: Item) -> list[Json]:

@@ -7,6 +7,7 @@ from graphql import (
     DocumentNode,
     FieldNode,
     GraphQLError,
+    GraphQLResolveInfo,
     GraphQLSyntaxError,
     OperationDefinitionNode,
     execute_sync,
@@ -68,6 +69,7 @@ def create_linear(world: dict[str, Any], *, journal: Journal, clock: Clock) -> F
                 SCHEMA,
                 document,
                 root_value=operations(store, viewer, scopes),
+                field_resolver=_resolve,
                 variable_values=body.get("variables") or {},
                 operation_name=body.get("operationName"),
             )
@@ -98,6 +100,11 @@ def _root_fields(document: DocumentNode) -> list[str]:
         for field in definition.selection_set.selections
         if isinstance(field, FieldNode)
     ]
+
+
+def _resolve(source: dict[str, Any], info: GraphQLResolveInfo[Any], **arguments: Any) -> Any:
+    value = source[info.field_name]
+    return value(**arguments) if callable(value) else value
 
 
 def _answered(result: ExecutionResult) -> tuple[Response, int]:

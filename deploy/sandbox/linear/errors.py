@@ -3,11 +3,11 @@
 from graphql import GraphQLError
 
 
-def refusal(message: str, *, code: str, type: str, status: int, presentable: str) -> GraphQLError:
+def refusal(message: str, *, code: str, kind: str, status: int, presentable: str) -> GraphQLError:
     return GraphQLError(
         message,
         extensions={
-            "type": type,
+            "type": kind,
             "code": code,
             "statusCode": status,
             "userError": True,
@@ -16,9 +16,9 @@ def refusal(message: str, *, code: str, type: str, status: int, presentable: str
     )
 
 
-def conflict(entity: str, id: str) -> GraphQLError:
+def conflict(entity: str, taken: str) -> GraphQLError:
     """A client-given id that is taken. Seen at the real service with HTTP 200 and `data: null`."""
-    return _input_error(f"conflict on insert of {entity}", f"Entity {entity} with id {id} already exists.")
+    return _input_error(f"conflict on insert of {entity}", f"Entity {entity} with id {taken} already exists.")
 
 
 def not_found(entity: str) -> GraphQLError:
@@ -27,7 +27,7 @@ def not_found(entity: str) -> GraphQLError:
 
 def invalid(presentable: str) -> GraphQLError:
     return refusal(
-        "Argument Validation Error", code="INVALID_INPUT", type="invalid input", status=400, presentable=presentable
+        "Argument Validation Error", code="INVALID_INPUT", kind="invalid input", status=400, presentable=presentable
     )
 
 
@@ -35,7 +35,7 @@ def forbidden(scope: str) -> GraphQLError:
     return refusal(
         f"Invalid scope: `{scope}` required",
         code="FORBIDDEN",
-        type="forbidden",
+        kind="forbidden",
         status=403,
         presentable="You don't have the scope this needs.",
     )
@@ -45,11 +45,11 @@ def unauthenticated() -> GraphQLError:
     return refusal(
         "Authentication required, not authenticated",
         code="AUTHENTICATION_ERROR",
-        type="authentication error",
+        kind="authentication error",
         status=401,
         presentable="You need to authenticate to access this operation.",
     )
 
 
 def _input_error(message: str, presentable: str) -> GraphQLError:
-    return refusal(message, code="INPUT_ERROR", type="invalid input", status=400, presentable=presentable)
+    return refusal(message, code="INPUT_ERROR", kind="invalid input", status=400, presentable=presentable)

@@ -9,7 +9,9 @@ scalar JSONObject
 type Query {
   attachmentsForURL(after: String, first: Int, includeArchived: Boolean, url: String!): AttachmentConnection!
   comment(id: String): Comment!
+  comments(after: String, filter: CommentFilter, first: Int, includeArchived: Boolean): CommentConnection!
   issue(id: String!): Issue!
+  issues(after: String, filter: IssueFilter, first: Int, includeArchived: Boolean): IssueConnection!
   organization: Organization!
   team(id: String!): Team!
   teams(after: String, first: Int, includeArchived: Boolean): TeamConnection!
@@ -24,6 +26,11 @@ type Mutation {
   issueDelete(id: String!): IssueArchivePayload!
   issueUpdate(id: String!, input: IssueUpdateInput!): IssuePayload!
 }
+
+input CommentFilter { id: IDComparator }
+input IDComparator { eq: ID, in: [ID!] }
+input IssueFilter { id: IssueIDComparator }
+input IssueIDComparator { eq: ID, in: [ID!] }
 
 input AttachmentCreateInput {
   id: String
@@ -63,6 +70,7 @@ type IssueArchivePayload { entity: Issue, lastSyncId: Float!, success: Boolean! 
 type PageInfo { endCursor: String, hasNextPage: Boolean!, hasPreviousPage: Boolean!, startCursor: String }
 type AttachmentConnection { nodes: [Attachment!]!, pageInfo: PageInfo! }
 type CommentConnection { nodes: [Comment!]!, pageInfo: PageInfo! }
+type IssueConnection { nodes: [Issue!]!, pageInfo: PageInfo! }
 type TeamConnection { nodes: [Team!]!, pageInfo: PageInfo! }
 
 type Attachment {
@@ -135,4 +143,12 @@ type User {
 }
 """
 
+# What the operations call the arguments whose published names are builtins or not in Python's style.
+ARGUMENTS = {"filter": "chosen", "id": "reference", "includeArchived": "archived", "input": "fields"}
+
 SCHEMA = build_schema(SDL)
+
+for root in (SCHEMA.query_type, SCHEMA.mutation_type):
+    for field in root.fields.values() if root else ():
+        for name, argument in field.args.items():
+            argument.out_name = ARGUMENTS.get(name)

@@ -35,7 +35,7 @@ class Views:
             "app": user.app,
             "isMe": user == self._viewer,
             "createdAt": self._began,
-            "organization": lambda info: self.organization(user.organization),
+            "organization": lambda: self.organization(user.organization),
         }
 
     def team(self, team: Team) -> Json:
@@ -44,7 +44,7 @@ class Views:
             "key": team.key,
             "name": team.name,
             "createdAt": self._began,
-            "organization": lambda info: self.organization(team.organization),
+            "organization": lambda: self.organization(team.organization),
         }
 
     def issue(self, issue: Issue) -> Json:
@@ -61,11 +61,11 @@ class Views:
             "archivedAt": _stamp(issue.archived_at) if issue.archived_at else None,
             "createdAt": _stamp(issue.created_at),
             "updatedAt": _stamp(issue.updated_at),
-            "creator": lambda info: self.user(issue.creator),
-            "assignee": lambda info: self.user(issue.assignee) if issue.assignee else None,
-            "team": lambda info: self.team(issue.team),
-            "comments": lambda info, **page: connection(issue.comments, self.comment, **page),
-            "attachments": lambda info, **page: connection(issue.attachments, self.attachment, **page),
+            "creator": lambda: self.user(issue.creator),
+            "assignee": lambda: self.user(issue.assignee) if issue.assignee else None,
+            "team": lambda: self.team(issue.team),
+            "comments": lambda **page: connection(issue.comments, self.comment, **page),
+            "attachments": lambda **page: connection(issue.attachments, self.attachment, **page),
         }
 
     def comment(self, comment: Comment) -> Json:
@@ -75,8 +75,8 @@ class Views:
             "url": f"{self._url(comment.issue)}#comment-{comment.id}",
             "createdAt": _stamp(comment.created_at),
             "updatedAt": _stamp(comment.created_at),
-            "user": lambda info: self.user(comment.user),
-            "issue": lambda info: self.issue(comment.issue),
+            "user": lambda: self.user(comment.user),
+            "issue": lambda: self.issue(comment.issue),
         }
 
     def attachment(self, attachment: Attachment) -> Json:
@@ -88,8 +88,8 @@ class Views:
             "metadata": attachment.metadata,
             "createdAt": _stamp(attachment.created_at),
             "updatedAt": _stamp(attachment.updated_at),
-            "creator": lambda info: self.user(attachment.creator),
-            "issue": lambda info: self.issue(attachment.issue),
+            "creator": lambda: self.user(attachment.creator),
+            "issue": lambda: self.issue(attachment.issue),
         }
 
     def _url(self, issue: Issue) -> str:
@@ -97,7 +97,12 @@ class Views:
 
 
 def connection(
-    rows: Sequence[Row], view: Callable[[Row], Json], *, after: str | None = None, first: int | None = None, **rest: Any
+    rows: Sequence[Row],
+    view: Callable[[Row], Json],
+    *,
+    after: str | None = None,
+    first: int | None = None,
+    **_rest: Any,
 ) -> Json:
     """A page of *rows*; the cursor is the position after a row."""
     start = int(after) if after and after.isdigit() else 0

@@ -83,7 +83,7 @@ def methods(slack: dict[str, Any], store: Store) -> Blueprint:
     @routes.route("/conversations.list", methods=["GET", "POST"])
     def conversations_list() -> Response:
         workspace = caller("channels:read")
-        channels = [_channel(workspace, id, name) for id, name in workspace.channels.items()]
+        channels = [_channel(workspace, *channel) for channel in workspace.channels.items()]
         return jsonify(ok=True, channels=channels, response_metadata={"next_cursor": ""})
 
     @routes.errorhandler(Refused)
@@ -121,9 +121,9 @@ def _shown(workspace: Workspace, message: Message) -> dict[str, Any]:
     return shown
 
 
-def _channel(workspace: Workspace, id: str, name: str) -> dict[str, Any]:
+def _channel(workspace: Workspace, channel_id: str, name: str) -> dict[str, Any]:
     return {
-        "id": id,
+        "id": channel_id,
         "name": name,
         "name_normalized": name,
         "created": 1_449_252_889,

@@ -22,7 +22,7 @@ class Workspace:
         """The id of a channel given by id or by name, with or without #."""
         if reference in self.channels:
             return reference
-        return next((id for id, name in self.channels.items() if name == reference.removeprefix("#")), None)
+        return next((key for key, name in self.channels.items() if name == reference.removeprefix("#")), None)
 
 
 @dataclass(frozen=True, kw_only=True)
