@@ -49,15 +49,17 @@ def standings(connection: Connection, wanted: Iterable[Scope]) -> dict[Scope, St
     return found
 
 
-def revoked_since(connection: Connection, wanted: Iterable[Scope], number: int) -> RuledOut | None:
-    """The first of these scopes that is stopped, or was revoked at or after *number*."""
-    return prohibition(standings(connection, wanted), number)
+def revoked_since(
+    connection: Connection, wanted: Iterable[Scope], number: int, *, or_stopped: bool = True
+) -> RuledOut | None:
+    """The first of these scopes that was revoked at or after *number*, or is stopped (which an admin undoes)."""
+    return prohibition(standings(connection, wanted), number, or_stopped=or_stopped)
 
 
-def prohibition(found: dict[Scope, Standing], number: int) -> RuledOut | None:
+def prohibition(found: dict[Scope, Standing], number: int, *, or_stopped: bool = True) -> RuledOut | None:
     """The rule for one number and what is remembered of its scopes."""
     for scope, standing in found.items():
-        if standing.stopped:
+        if standing.stopped and or_stopped:
             return RuledOut(scope=scope, reason=f"{scope} is stopped")
         if standing.revoked >= number:
             return RuledOut(scope=scope, reason=f"{scope} was revoked at {standing.revoked}, after {number}")

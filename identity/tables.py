@@ -16,6 +16,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 from identity.columns import Instant
@@ -168,8 +169,15 @@ refresh_intents = Table(
     Column("presented", Integer, nullable=False),  # counted before sending
     Column("answer_sealed", LargeBinary),  # the raw answer, until it is committed or shredded
     Column("outcome", String(64)),
+    Column("retry_at", Instant),  # failed: not presented again before
     Column("finished_at", Instant),
     UniqueConstraint("account_id", "generation"),
+    Index(
+        "ix_refresh_intents_unsettled",
+        "settled_by",
+        postgresql_where=text("state in ('open', 'answered')"),
+        sqlite_where=text("state in ('open', 'answered')"),
+    ),
 )
 
 connect_sessions = Table(
@@ -212,6 +220,7 @@ audit = Table(
     Column("reason", Text),
     Column("detail", JSON, nullable=False),
     Index("ix_audit_job", "job_id"),
+    Index("ix_audit_number", "number"),
     Index("ix_audit_tenant_number", "tenant_id", "number"),
 )
 

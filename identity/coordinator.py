@@ -1,0 +1,151 @@
+"""The refresh coordinator: one presentation of a refresh token, whoever asks, and no token before it is committed.
+
+    lock ─► re-read ─► intent committed ─► provider ─► raw answer committed ─► read ─► tokens committed ─► wake
+
+The lock saves work; the intent's key (account, generation) keeps a token from being presented twice (DESIGN §5).
+Minted tokens (client credentials, installations) take the same way.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+
+from identity.errors import AswhomError, Unavailable
+from identity.http import Client
+from identity.intents import IntentState, abandoned
+from identity.lock import Busy, Held, RefreshLock, Unreachable
+from identity.metrics import LOCK_WAIT
+from identity.presentation import Presenter, RefreshBudget, may_present_again
+from identity.providers import profile_of
+from identity.providers.profile import Profile
+from identity.situation import Situation, read_situation
+from identity.store import Store
+from identity.token_endpoint import TokenEndpoint
+from identity.vault import Vault
+
+__all__ = ["Coordinator", "RefreshBudget"]
+
+log = logging.getLogger(__name__)
+
+
+def _nowhere(_point: str) -> None:
+    """No test wants to know."""
+
+
+class Coordinator:
+    """Gets accounts their next access token. One for all threads."""
+
+    def __init__(
+        self,
+        store: Store,
+        vault: Vault,
+        http: Client,
+        lock: RefreshLock,
+        profiles: Mapping[str, Profile],
+        *,
+        clock: Callable[[], datetime],
+        ids: Callable[[], str],
+        budget: RefreshBudget | None = None,
+        reached: Callable[[str], None] = _nowhere,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._store = store
+        self._lock = lock
+        self._profiles = profiles
+        self._budget = budget or RefreshBudget()
+        self._clock = clock
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._presenter = Presenter(
+            store=store,
+            vault=vault,
+            endpoint=TokenEndpoint(client=http, budget=self._budget.http),
+            profiles=profiles,
+            budget=self._budget,
+            clock=clock,
+            ids=ids,
+            reached=reached,
+            monotonic=monotonic,
+            sleep=sleep,
+        )
+
+    def refresh(self, account: str, *, after_generation: int, refused: bool = False) -> int:
+        """A generation newer than *after_generation*, committed.
+
+        It returns *after_generation* itself when the provider is away and the present token has not expired: the step
+        then opens with what is left of it. *refused*: that token was refused upstream, so it is not offered again.
+        Raises Unavailable, ReauthRequired, GrantRevoked or Misconfigured.
+        """
+        began = self._monotonic()
+        give_up = began + self._budget.wait.total_seconds()
+        while True:
+            situation = self._read(account)  # after a wait, and after a time-out too, look before doing anything
+            if situation.generation > after_generation:
+                LOCK_WAIT.observe(self._monotonic() - began)
+                return situation.generation
+            if error := situation.prohibition():
+                raise error
+            left = give_up - self._monotonic()
+            if left <= 0:
+                raise Unavailable(f"account {account} is being refreshed elsewhere, and that takes long")
+            lock = self._lock.acquire(account)
+            if isinstance(lock, Busy):
+                self._lock.wait(account, within=timedelta(seconds=left))
+                continue
+            LOCK_WAIT.observe(self._monotonic() - began)
+            try:
+                generation = self._under_lock(account, lock, after_generation=after_generation, refused=refused)
+            finally:
+                lock.release()
+            if generation is not None:
+                return generation
+            # Someone presents this generation although the lock was free: their commit or time limit ends it.
+            self._sleep(min(left, self._budget.poll.total_seconds()))
+
+    def settle_abandoned(self, *, limit: int = 100) -> int:
+        """End the intents that a crash left behind, for housekeeping; how many were due. O(due)."""
+        now = self._clock()
+        due = self._store.read(lambda connection: abandoned(connection, now=now, limit=limit))
+        for intent in due:
+            where = {"action": "refresh.settled", "account": intent.account, "intent": intent.id}
+            try:
+                self._presenter.settle(self._read(intent.account), intent)
+            except AswhomError as end:
+                log.info("an abandoned refresh was settled", extra=where | {"as": type(end).__name__})
+        return len(due)
+
+    def _read(self, account: str) -> Situation:
+        return self._store.read(lambda connection: read_situation(connection, account))
+
+    def _under_lock(
+        self, account: str, lock: Held | Unreachable, *, after_generation: int, refused: bool
+    ) -> int | None:
+        """The new generation; None: look again."""
+        situation = self._read(account)  # someone may have refreshed while we waited
+        if situation.generation > after_generation:
+            return situation.generation
+        if error := situation.prohibition():
+            raise error
+        former, now, presenter = situation.intent, self._clock(), self._presenter
+        if former is None:
+            return presenter.present(situation, former=None, refused=refused, renew=lock.renew)
+        profile = profile_of(self._profiles, situation.account.provider)
+        match former.state:
+            case IntentState.ANSWERED:
+                return presenter.settle(situation, former, refused=refused)
+            case IntentState.OPEN:
+                return None if now < former.settled_by else presenter.settle(situation, former, refused=refused)
+            case IntentState.FAILED if former.retry_at is not None and now < former.retry_at:
+                return presenter.serve(situation, refused=refused, retry_after=former.retry_at - now)
+            case IntentState.FAILED:
+                return presenter.present(situation, former=former, refused=refused, renew=lock.renew)
+            case IntentState.UNKNOWN if may_present_again(former, profile, now=now):
+                return presenter.present(situation, former=former, refused=refused, renew=lock.renew)
+            case IntentState.UNKNOWN:
+                return presenter.doubt(situation, former, "the grace window has passed", refused=refused)
+            case _:
+                return None  # settled since it was read

@@ -1,0 +1,190 @@
+"""Refresh intents: the row that makes a refresh token presented once, whoever else holds a lock.
+
+The key is (account, generation). A row is written before the socket is used and says by when its outcome must be known;
+after that an open one is unknown. Each write names the state it may leave, so of two writers one finds that it is late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import Connection, Row, select, text, update
+
+from identity.moves import Moves
+from identity.rows import insert_new
+from identity.tables import refresh_intents
+
+_UNSETTLED = text("state in ('open', 'answered')")  # word for word the condition of the partial index
+TOKEN_ANSWER = "token_answer"  # noqa: S105 - the field's name in a vault binding
+
+
+class IntentState(StrEnum):
+    OPEN = "open"  # committed before sending
+    ANSWERED = "answered"  # the raw answer is stored, and not yet read
+    COMMITTED = "committed"  # its tokens are the account's
+    DEAD = "dead"  # the provider does not take the credential any more
+    UNKNOWN = "unknown"  # it may have been presented, and the answer is lost
+    DISCARDED = "discarded"  # the grant was revoked, or replaced by a consent, meanwhile
+    FAILED = "failed"  # certainly without effect: it may be presented again
+
+
+MOVES: Moves[IntentState] = Moves(
+    "refresh intent",
+    {
+        IntentState.OPEN: frozenset(
+            {IntentState.ANSWERED, IntentState.UNKNOWN, IntentState.FAILED, IntentState.DISCARDED}
+        ),
+        IntentState.ANSWERED: frozenset(
+            {
+                IntentState.COMMITTED,
+                IntentState.DEAD,
+                IntentState.UNKNOWN,
+                IntentState.FAILED,
+                IntentState.DISCARDED,
+            }
+        ),
+        # OPEN: once more, inside a verified grace window. UNKNOWN: that window has passed, so it is given up.
+        # The others: a paused process's late answer is the truth.
+        IntentState.UNKNOWN: frozenset(
+            {
+                IntentState.OPEN,
+                IntentState.UNKNOWN,
+                IntentState.ANSWERED,
+                IntentState.FAILED,
+                IntentState.DISCARDED,
+            }
+        ),
+        IntentState.FAILED: frozenset({IntentState.OPEN}),
+        IntentState.COMMITTED: frozenset(),
+        IntentState.DEAD: frozenset(),
+        IntentState.DISCARDED: frozenset(),
+    },
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intent:
+    """One intent to present the credential of one generation."""
+
+    id: str
+    account: str
+    generation: int
+    consented: int
+    state: IntentState
+    opened: int
+    started_at: datetime
+    send_before: datetime
+    settled_by: datetime
+    presented: int  # counted before sending
+    answer_sealed: bytes | None = field(default=None, repr=False)
+    retry_at: datetime | None = None
+
+
+def find_intent(connection: Connection, account: str, generation: int) -> Intent | None:
+    """The intent for that generation, if there was one."""
+    found = select(refresh_intents).where(
+        refresh_intents.c.account_id == account, refresh_intents.c.generation == generation
+    )
+    row = connection.execute(found).one_or_none()
+    return None if row is None else _intent(row)
+
+
+def get_intent(connection: Connection, intent: str) -> Intent | None:
+    """The intent of that id; None if another has taken its place."""
+    row = connection.execute(select(refresh_intents).where(refresh_intents.c.id == intent)).one_or_none()
+    return None if row is None else _intent(row)
+
+
+def open_intent(connection: Connection, new: Intent, *, former: Intent | None) -> Intent | None:
+    """Write *new*, or put it in the place of *former* in the state that was read; None if someone was first."""
+    if former is None:
+        return new if insert_new(connection, refresh_intents, _row(new)) else None
+    counted = replace(new, presented=former.presented + 1)
+    MOVES.check(former.state, IntentState.OPEN)
+    taken = update(refresh_intents).where(refresh_intents.c.id == former.id, refresh_intents.c.state == former.state)
+    values = _row(counted) | {"answer_sealed": None, "outcome": None, "finished_at": None}
+    return counted if connection.execute(taken.values(values)).rowcount == 1 else None
+
+
+def store_answer(connection: Connection, intent: str, sealed: bytes) -> bool:
+    """Keep the raw answer; False if the intent is no longer one that waits for it."""
+    states = MOVES.sources(IntentState.ANSWERED)
+    stored = update(refresh_intents).where(refresh_intents.c.id == intent, refresh_intents.c.state.in_(states))
+    return connection.execute(stored.values(state=IntentState.ANSWERED, answer_sealed=sealed)).rowcount == 1
+
+
+def settle(
+    connection: Connection,
+    intent: str,
+    *,
+    to: IntentState,
+    outcome: str,
+    now: datetime,
+    retry_at: datetime | None = None,
+    keep_answer: bool = False,
+    unpresented: bool = False,
+) -> bool:
+    """Move an intent to its end; False if it has left the states from which that is allowed.
+
+    *unpresented* takes back the count: certainly nothing was sent.
+    """
+    columns = refresh_intents.c
+    settled = update(refresh_intents).where(columns.id == intent, columns.state.in_(MOVES.sources(to)))
+    settled = settled.values(state=to, outcome=outcome[:64], finished_at=now, retry_at=retry_at)
+    if not keep_answer:
+        settled = settled.values(answer_sealed=None)
+    if unpresented:
+        settled = settled.values(presented=columns.presented - 1)
+    return connection.execute(settled).rowcount == 1
+
+
+def abandoned(connection: Connection, *, now: datetime, limit: int) -> Sequence[Intent]:
+    """Intents whose outcome should be known by now and is not, the oldest first."""
+    columns = refresh_intents.c
+    due = select(refresh_intents).where(_UNSETTLED, columns.settled_by <= now).order_by(columns.settled_by).limit(limit)
+    return [_intent(row) for row in connection.execute(due)]
+
+
+def kept_answers(connection: Connection, account: str) -> Sequence[Intent]:
+    """Answers that came after a revocation: kept sealed only to revoke them at the provider."""
+    columns = refresh_intents.c
+    kept = select(refresh_intents).where(
+        columns.account_id == account, columns.state == IntentState.DISCARDED, columns.answer_sealed.is_not(None)
+    )
+    return [_intent(row) for row in connection.execute(kept)]
+
+
+def _row(intent: Intent) -> dict[str, object]:
+    return {
+        "id": intent.id,
+        "account_id": intent.account,
+        "generation": intent.generation,
+        "consented": intent.consented,
+        "state": intent.state,
+        "opened": intent.opened,
+        "started_at": intent.started_at,
+        "send_before": intent.send_before,
+        "settled_by": intent.settled_by,
+        "presented": intent.presented,
+        "retry_at": intent.retry_at,
+    }
+
+
+def _intent(row: Row[tuple[object, ...]]) -> Intent:
+    return Intent(
+        id=row.id,
+        account=row.account_id,
+        generation=row.generation,
+        consented=row.consented,
+        state=IntentState(row.state),
+        opened=row.opened,
+        started_at=row.started_at,
+        send_before=row.send_before,
+        settled_by=row.settled_by,
+        presented=row.presented,
+        answer_sealed=row.answer_sealed,
+        retry_at=row.retry_at,
+    )

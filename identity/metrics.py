@@ -1,0 +1,23 @@
+"""The metrics of identity. Labels come from closed sets: providers and outcomes, never a tenant, user or account."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Histogram
+
+# outcome: success, transient, client_refused, dead, unknown, revoked, moved, served
+REFRESHES = Counter("aswhom_refreshes", "Refreshes and mintings of access tokens.", ["provider", "outcome"])
+
+UNRECOGNISED = Counter(
+    "aswhom_token_errors_unrecognised",
+    "Token endpoint refusals with an error code that nobody here knows.",
+    ["provider"],
+)
+
+LOCK_WAIT = Histogram(
+    "aswhom_refresh_lock_wait_seconds",
+    "How long a caller waited for its turn to refresh, or for another's refresh.",
+    buckets=(0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30),
+)
+
+# outcome: leased, needs_refresh, needs_consent, ruled_out
+LEASES = Counter("aswhom_leases", "What examining a lease came to.", ["outcome"])

@@ -1,0 +1,271 @@
+"""One presentation of an account's credential to its token endpoint, from the intent to the committed end."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Concatenate, ParamSpec
+
+from sqlalchemy import Connection
+
+from identity.answers import ClientRefused, Dead, Granted, Transient, Unreadable
+from identity.errors import GrantRevoked, Misconfigured, ReauthRequired, Unavailable
+from identity.grants import SealedAnswer, seal_answer
+from identity.http import Answer, NoAnswer, NotSent
+from identity.intents import Intent, IntentState, store_answer
+from identity.metrics import REFRESHES, UNRECOGNISED
+from identity.minting import read_token, token_request
+from identity.model import RuledOut, TokenAnswer
+from identity.providers import profile_of
+from identity.providers.profile import Profile
+from identity.settlement import Ending, Settled, Settlement, begin
+from identity.situation import Situation
+from identity.store import CommitUnknown, Store
+from identity.token_endpoint import TokenEndpoint, pack, unpack
+from identity.vault import Vault
+
+log = logging.getLogger(__name__)
+P = ParamSpec("P")
+
+_RETRY = timedelta(seconds=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefreshBudget:
+    """How long each part of a refresh may take. The lock lives longer than all of it."""
+
+    send: timedelta = timedelta(seconds=5)  # from the intent to the first byte
+    http: timedelta = timedelta(seconds=20)  # the whole exchange
+    store: timedelta = timedelta(seconds=30)  # how long an answer is tried to be stored
+    wait: timedelta = timedelta(seconds=40)  # how long a caller waits for another's refresh
+    poll: timedelta = timedelta(milliseconds=100)  # between two looks at SQL, where no lock wakes a waiter
+
+    @property
+    def lock_ttl(self) -> timedelta:
+        return self.send + self.http + self.store + timedelta(seconds=5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Presenter:
+    """Presents credentials and settles what comes of it. Its methods return the new generation, or None: look again."""
+
+    store: Store
+    vault: Vault
+    endpoint: TokenEndpoint
+    profiles: Mapping[str, Profile]
+    budget: RefreshBudget
+    clock: Callable[[], datetime]
+    ids: Callable[[], str]
+    reached: Callable[[str], None]
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+    def present(
+        self, situation: Situation, *, former: Intent | None, refused: bool, renew: Callable[[], bool]
+    ) -> int | None:
+        """Present the credential, once. *renew* keeps the lock for the part after the exchange."""
+        began, now = self.monotonic(), self.clock()
+        new = self._new_intent(situation, now)
+        request = token_request(situation, self._profile(situation), self.vault, now=now)
+        if request is None:
+            return self._expire(situation, new, refused=refused)
+        intent = self._begin(situation, new, former)
+        if intent is None:
+            return None
+        self.reached("before_send")
+        outcome = self.endpoint.send(request, send_before=began + self.budget.send.total_seconds())
+        self.reached("after_send")
+        match outcome:
+            case NotSent():
+                return self._fail(situation, intent, outcome.reason, refused=refused, unpresented=True)
+            case NoAnswer():
+                return self.doubt(situation, intent, outcome.reason, refused=refused)
+            case Answer():
+                renew()
+                if not self._keep(situation, intent, outcome):
+                    return None
+                self.reached("after_answer_stored")
+                return self._conclude(situation, intent, outcome, refused=refused)
+
+    def settle(self, situation: Situation, intent: Intent, *, refused: bool = False) -> int | None:
+        """End an intent whose owner may be gone: by its stored answer, else as unknown."""
+        if intent.generation != situation.generation:
+            self._write(self._settlement(situation, intent).doubt, "the generation moved")
+            return None
+        if intent.answer_sealed is None:
+            return self.doubt(situation, intent, "whoever sent it is gone", refused=refused)
+        answer = unpack(self.vault.open(intent.answer_sealed, situation.answer_binding))
+        return self._conclude(situation, intent, answer, refused=refused)
+
+    def doubt(self, situation: Situation, intent: Intent, reason: str, *, refused: bool) -> int | None:
+        """The provider may have rotated, and what it said is lost. Raises ReauthRequired unless that is harmless."""
+        account, profile = situation.account, self._profile(situation)
+        if situation.minted or not profile.rotates:
+            return self._fail(situation, intent, reason, refused=refused)
+        settlement = self._settlement(situation, intent)
+        if may_present_again(intent, profile, now=self.clock()):
+            self._count(situation, "unknown", settled=self._write(settlement.doubt, reason))
+            return None
+        given_up = self._write(settlement.give_up, reason)
+        self._count(situation, "unknown", settled=given_up)
+        if not given_up:
+            return None
+        log.warning("a refresh has no known outcome", extra={"action": "grant.unknown", "account": account.id})
+        raise ReauthRequired(f"a refresh of account {account.id} has no known outcome", account=account.id)
+
+    def serve(self, situation: Situation, *, refused: bool, retry_after: timedelta) -> int:
+        """The present generation, while its token lives and was not refused. Raises Unavailable."""
+        account = situation.account
+        if self._alive(situation) and not refused:
+            self._count(situation, "served")
+            return situation.generation
+        raise Unavailable(f"{account.provider} gives account {account.id} no token now", retry_after=retry_after)
+
+    def _new_intent(self, situation: Situation, now: datetime) -> Intent:
+        send_before = now + self.budget.send
+        return Intent(
+            id=self.ids(),
+            account=situation.account.id,
+            generation=situation.generation,
+            consented=situation.grant.consented,
+            state=IntentState.OPEN,
+            opened=0,  # the number is taken under the locks
+            started_at=now,
+            send_before=send_before,
+            settled_by=send_before + self.budget.http,
+            presented=1,
+        )
+
+    def _expire(self, situation: Situation, new: Intent, *, refused: bool) -> int | None:
+        """Nothing renews this token: it lives until its end, then a person must reconnect."""
+        account = situation.account
+        if self._alive(situation) and not refused:
+            return situation.generation
+        words = "its token has ended or was refused, and there is nothing to renew it with"
+        if not self._write(self._settlement(situation, new).expire, words):
+            return None
+        raise ReauthRequired(f"account {account.id}: {words}", account=account.id)
+
+    def _begin(self, situation: Situation, new: Intent, former: Intent | None) -> Intent | None:
+        """The intent, committed. One whose commit is unknown sends nothing, and is taken back."""
+        account = situation.account
+        try:
+            intent, refusal = self.store.write(lambda connection: begin(connection, account, new, former=former))
+        except CommitUnknown:
+            taken_back = self._settlement(situation, new)
+            self._write(taken_back.fail, "its commit was unknown, nothing was sent", retry_at=None, unpresented=True)
+            raise Unavailable(f"the refresh of account {account.id} could not be written down") from None
+        if refusal is not None:
+            raise GrantRevoked(f"account {account.id}: {refusal.reason}")
+        return intent
+
+    def _keep(self, situation: Situation, intent: Intent, answer: Answer) -> bool:
+        """Commit the raw answer before anything can go wrong with reading it; False if it came too late."""
+        sealed = self.vault.seal(pack(answer), situation.answer_binding)
+        end = self.monotonic() + self.budget.store.total_seconds()
+        while True:
+            try:
+                return self.store.write(lambda connection: store_answer(connection, intent.id, sealed))
+            except (Unavailable, CommitUnknown) as error:
+                where = {"action": "refresh.answer_not_stored", "account": intent.account, "intent": intent.id}
+                log.exception("a provider's answer is not stored yet", extra=where)
+                if self.monotonic() >= end:
+                    raise Unavailable(f"the answer for account {intent.account} could not be stored") from error
+            self.sleep(self.budget.poll.total_seconds())
+
+    def _conclude(self, situation: Situation, intent: Intent, answer: Answer, *, refused: bool) -> int | None:
+        """Act on a stored answer."""
+        account, profile = situation.account, self._profile(situation)
+        settlement = self._settlement(situation, intent)
+        match read_token(situation, profile, answer, started_at=intent.started_at):
+            case Granted(answer=granted):
+                sealed = self._sealed(situation, granted)
+                committed = self._write(settlement.commit, sealed)
+                self._count(situation, "success", settled=committed)
+                if not committed:
+                    return None
+                self.reached("after_commit")
+                return sealed.generation
+            case Transient(reason=reason, retry_after=wait, recognised=recognised):
+                if not recognised:
+                    UNRECOGNISED.labels(profile.name).inc()
+                return self._fail(situation, intent, reason, refused=refused, wait=wait)
+            case ClientRefused(code=code):
+                self._count(situation, "client_refused", settled=self._write(settlement.blame_client, code))
+                owner = situation.connection.id
+                raise Misconfigured(
+                    f"the token endpoint refused the client of provider connection {owner} ({code[:60]})"
+                )
+            case Dead(code=code):
+                buried = self._write(settlement.bury, code)
+                self._count(situation, "dead", settled=buried)
+                if not buried:
+                    return None
+                raise ReauthRequired(f"the grant of account {account.id} is dead ({code[:60]})", account=account.id)
+            case Unreadable(reason=reason):
+                return self.doubt(situation, intent, reason, refused=refused)
+
+    def _fail(
+        self,
+        situation: Situation,
+        intent: Intent,
+        reason: str,
+        *,
+        refused: bool,
+        wait: timedelta = _RETRY,
+        unpresented: bool = False,
+    ) -> int | None:
+        """Nothing happened: serve the present token while it lives."""
+        settlement = self._settlement(situation, intent)
+        retry_at = settlement.now + wait
+        failed = self._write(settlement.fail, reason, retry_at=retry_at, unpresented=unpresented)
+        self._count(situation, "transient", settled=failed)
+        return self.serve(situation, refused=refused, retry_after=wait) if failed else None
+
+    def _write(self, act: Callable[Concatenate[Connection, P], Ending], /, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Settle in one transaction; False if someone was first. Raises GrantRevoked and Unavailable."""
+        try:
+            ending = self.store.write(lambda connection: act(connection, *args, **kwargs))
+        except CommitUnknown:
+            # It takes effect once at most, so the caller only has to look again.
+            log.warning("the end of a refresh may not be committed", extra={"action": "refresh.commit_unknown"})
+            return False
+        if isinstance(ending, RuledOut):
+            raise GrantRevoked(ending.reason)
+        return isinstance(ending, Settled)
+
+    def _alive(self, situation: Situation) -> bool:
+        grant = situation.grant
+        return grant.access_sealed is not None and (grant.expires_at is None or grant.expires_at > self.clock())
+
+    def _settlement(self, situation: Situation, intent: Intent) -> Settlement:
+        return Settlement(account=situation.account, intent=intent, now=self.clock(), audit_id=self.ids())
+
+    def _profile(self, situation: Situation) -> Profile:
+        return profile_of(self.profiles, situation.account.provider)
+
+    def _sealed(self, situation: Situation, answer: TokenAnswer) -> SealedAnswer:
+        """The answer as the next generation, with the old refresh token where the provider sent none."""
+        if answer.refresh_token is None and (old := situation.grant.refresh_sealed) is not None:
+            answer = replace(answer, refresh_token=self.vault.open(old, situation.refresh_binding))
+        account = situation.account
+        return seal_answer(
+            self.vault,
+            answer,
+            tenant=account.key.tenant,
+            account=account.id,
+            provider=account.provider,
+            generation=situation.generation + 1,
+        )
+
+    @staticmethod
+    def _count(situation: Situation, outcome: str, *, settled: bool = True) -> None:
+        REFRESHES.labels(situation.account.provider, outcome if settled else "moved").inc()
+
+
+def may_present_again(intent: Intent, profile: Profile, *, now: datetime) -> bool:
+    """Inside a verified grace window the same refresh token may be presented once more (DESIGN §5.4)."""
+    return intent.presented < 2 and now < intent.started_at + timedelta(seconds=profile.grace_seconds)

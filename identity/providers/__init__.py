@@ -1,0 +1,21 @@
+"""What is known of each provider, as data: one frozen row a file, listed here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from identity.errors import Misconfigured
+from identity.providers.github import GITHUB
+from identity.providers.linear import LINEAR
+from identity.providers.profile import Profile
+from identity.providers.slack import SLACK
+
+PROFILES: Mapping[str, Profile] = {profile.name: profile for profile in (GITHUB, LINEAR, SLACK)}
+
+
+def profile_of(profiles: Mapping[str, Profile], provider: str) -> Profile:
+    """The row of a provider. Raises Misconfigured."""
+    if (profile := profiles.get(provider)) is None:
+        known = ", ".join(sorted(profiles))
+        raise Misconfigured(f"no provider is named {provider!r}: known are {known}")
+    return profile

@@ -1,0 +1,176 @@
+"""How a refresh ends in the ledger: each end is one transaction, under the grant's locks and by the rule for grants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from identity import audit
+from identity.accounts import Account, get_account, move_account
+from identity.connections import pause_connection
+from identity.grants import SealedAnswer, bury, get_grant, rotate
+from identity.intents import MOVES, Intent, IntentState, get_intent, open_intent, settle
+from identity.model import AccountState, RuledOut
+from identity.moves import IllegalMove
+from identity.scopes import grant_scopes, revoked_since
+from identity.sequence import lock_shared, next_number
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """It ended as intended."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Superseded:
+    """Someone was first: another process settled it, or a consent brought a new generation."""
+
+
+Ending = Settled | Superseded | RuledOut
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settlement:
+    """What the ends of one intent have in common."""
+
+    account: Account
+    intent: Intent
+    now: datetime
+    audit_id: str
+
+    def commit(self, connection: Connection, sealed: SealedAnswer) -> Ending:
+        """The new tokens are the account's. A late answer brings back an account that was given up."""
+
+        def write() -> None:
+            if not rotate(connection, self.account.id, sealed, obtained_at=self.intent.started_at):
+                raise IllegalMove(f"the generation of {self.account.id} moved under its lock")
+            self._restore(connection)
+            self._record(connection, "grant.refreshed", "success", generation=sealed.generation)
+
+        return self._end(connection, IntentState.COMMITTED, "success", write)
+
+    def bury(self, connection: Connection, code: str) -> Ending:
+        """The grant is dead; its jobs wait for a person."""
+
+        def write() -> None:
+            reason = f"the provider does not accept its credential any more ({code[:60]})"
+            bury(connection, self.account.id, generation=self.intent.generation, reason=reason, now=self.now)
+            self._record(connection, "grant.dead", code, generation=self.intent.generation + 1)
+
+        return self._end(connection, IntentState.DEAD, code, write)
+
+    def give_up(self, connection: Connection, reason: str) -> Ending:
+        """The outcome is unknown and cannot be found out: a person must reconnect. The credentials stay sealed."""
+
+        def write() -> None:
+            words = f"a refresh's outcome is unknown ({reason[:200]})"
+            if get_account(connection, self.account.id).state is AccountState.ACTIVE:
+                move_account(connection, self.account.id, to=AccountState.NEEDS_RECONNECT, reason=words, now=self.now)
+            self._record(connection, "grant.unknown", reason, generation=self.intent.generation)
+
+        return self._end(connection, IntentState.UNKNOWN, reason, write)
+
+    def doubt(self, connection: Connection, reason: str) -> Ending:
+        """The outcome is unknown, and the provider's grace lets it be presented once more."""
+        return self._end(connection, IntentState.UNKNOWN, reason, lambda: None)
+
+    def fail(
+        self, connection: Connection, reason: str, *, retry_at: datetime | None, unpresented: bool = False
+    ) -> Ending:
+        """Certainly without effect."""
+
+        def write() -> None:
+            self._restore(connection)
+
+        return self._end(connection, IntentState.FAILED, reason, write, retry_at=retry_at, unpresented=unpresented)
+
+    def blame_client(self, connection: Connection, code: str) -> Ending:
+        """The client registration was refused: the provider connection pauses, the grant is not touched."""
+
+        def write() -> None:
+            reason = f"its token endpoint refused the client ({code[:60]})"
+            pause_connection(connection, self.account.key.connection, reason=reason)
+            self._restore(connection)
+            self._record(connection, "connection.paused", code, generation=self.intent.generation)
+
+        return self._end(connection, IntentState.FAILED, code, write)
+
+    def expire(self, connection: Connection, reason: str) -> Ending:
+        """There is nothing to renew the token with. No intent was written: nothing is presented."""
+        scopes = grant_scopes(self.account.key)
+        lock_shared(connection, scopes)
+        if ruled_out := revoked_since(connection, scopes, self.intent.consented, or_stopped=False):
+            return ruled_out
+        if not bury(connection, self.account.id, generation=self.intent.generation, reason=reason, now=self.now):
+            return Superseded()
+        self._record(connection, "grant.dead", "nothing to renew it with", generation=self.intent.generation + 1)
+        return Settled()
+
+    def _end(
+        self,
+        connection: Connection,
+        to: IntentState,
+        outcome: str,
+        write: Callable[[], None],
+        *,
+        retry_at: datetime | None = None,
+        unpresented: bool = False,
+    ) -> Ending:
+        scopes = grant_scopes(self.account.key)
+        lock_shared(connection, scopes)
+        intent, grant = get_intent(connection, self.intent.id), get_grant(connection, self.account.id)
+        if intent is None or grant is None or to not in MOVES.allowed[intent.state]:
+            return Superseded()
+        moved = grant.generation != intent.generation
+        # A stop is undone by an admin, so it does not cost a grant its new tokens; a revocation does.
+        ruled_out = revoked_since(connection, scopes, intent.consented, or_stopped=False)
+        if moved or ruled_out:
+            # After a revocation the answer is kept, only to be revoked at the provider; after a consent it is shredded.
+            kept = ruled_out is not None and not moved
+            why = "revoked" if ruled_out else "generation moved"
+            settle(connection, intent.id, to=IntentState.DISCARDED, outcome=why, now=self.now, keep_answer=kept)
+            return ruled_out if ruled_out is not None and not moved else Superseded()
+        if not settle(
+            connection, intent.id, to=to, outcome=outcome, now=self.now, retry_at=retry_at, unpresented=unpresented
+        ):
+            return Superseded()  # between our read and our write
+        write()
+        return Settled()
+
+    def _restore(self, connection: Connection) -> None:
+        """What gave the account up for this very generation turned out otherwise."""
+        if get_account(connection, self.account.id).state is AccountState.NEEDS_RECONNECT:
+            move_account(connection, self.account.id, to=AccountState.ACTIVE, reason=None, now=self.now)
+
+    def _record(self, connection: Connection, kind: str, outcome: str, *, generation: int) -> None:
+        audit.record(
+            connection,
+            id=self.audit_id,
+            at=self.now,
+            kind=kind,
+            tenant=self.account.key.tenant,
+            principal=self.account.key.principal,
+            account=self.account.id,
+            generation=generation,
+            outcome=outcome[:64],
+            detail={"intent": self.intent.id, "provider": self.account.provider},
+        )
+
+
+def begin(
+    connection: Connection, account: Account, new: Intent, *, former: Intent | None
+) -> tuple[Intent | None, RuledOut | None]:
+    """Open the intent under the grant's locks and by the rule; (None, None) if someone was first."""
+    scopes = grant_scopes(account.key)
+    lock_shared(connection, scopes)
+    grant = get_grant(connection, account.id)
+    if grant is None or grant.generation != new.generation or grant.consented != new.consented:
+        return None, None
+    if refusal := revoked_since(connection, scopes, grant.consented):
+        return None, refusal
+    if get_account(connection, account.id).state is not AccountState.ACTIVE:
+        return None, None
+    return open_intent(connection, replace(new, opened=next_number(connection)), former=former), None

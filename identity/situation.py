@@ -1,0 +1,97 @@
+"""What the coordinator reads before it decides, in one snapshot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import Connection
+
+from identity.accounts import Account, get_account
+from identity.connections import CLIENT_SECRET, PRIVATE_KEY, SealedSecret, get_connection, live_secrets, paused_reason
+from identity.errors import AswhomError, GrantRevoked, Misconfigured, ReauthRequired
+from identity.grants import REFRESH, Grant, get_grant, token_binding
+from identity.intents import TOKEN_ANSWER, Intent, find_intent
+from identity.model import AccountState, Credential, ProviderConnection, RuledOut
+from identity.scopes import grant_scopes, revoked_since
+from identity.vault import Binding
+
+_SECRET_OF = {
+    Credential.AUTHORIZATION_CODE: CLIENT_SECRET,
+    Credential.CLIENT_CREDENTIALS: CLIENT_SECRET,
+    Credential.INSTALLATION: PRIVATE_KEY,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Situation:
+    """An account with its grant, its provider connection, and the intent for the present generation."""
+
+    account: Account
+    grant: Grant
+    connection: ProviderConnection
+    paused: str | None
+    secrets: tuple[SealedSecret, ...]  # what authenticates the client, the newest first
+    intent: Intent | None
+    ruled_out: RuledOut | None
+
+    @property
+    def generation(self) -> int:
+        return self.grant.generation
+
+    @property
+    def minted(self) -> bool:
+        """Its tokens are minted anew: an attempt whose outcome is unknown costs nothing but a token."""
+        return self.account.credential is not Credential.AUTHORIZATION_CODE
+
+    @property
+    def refresh_binding(self) -> Binding:
+        return self.binding(REFRESH, self.generation)
+
+    @property
+    def answer_binding(self) -> Binding:
+        return self.binding(TOKEN_ANSWER, self.generation)
+
+    @property
+    def last_lifetime(self) -> timedelta | None:
+        """How long the present token was to live."""
+        grant = self.grant
+        if grant.access_sealed is None or grant.expires_at is None:
+            return None
+        return grant.expires_at - grant.obtained_at
+
+    def binding(self, name: str, generation: int) -> Binding:
+        account = self.account
+        return token_binding(account.key.tenant, account.id, account.provider, name, generation)
+
+    def prohibition(self) -> AswhomError | None:
+        """Why no token may be fetched for it, or None."""
+        account = self.account
+        if self.ruled_out is not None:
+            return GrantRevoked(f"account {account.id}: {self.ruled_out.reason}")
+        if account.state is AccountState.REVOKED:
+            return GrantRevoked(f"account {account.id} was revoked")
+        if account.state is not AccountState.ACTIVE:
+            return ReauthRequired(f"account {account.id} is {account.state}: {account.reason}", account=account.id)
+        if self.paused is not None:
+            return Misconfigured(f"provider connection {self.connection.id} is paused: {self.paused}")
+        return None
+
+
+def read_situation(connection: Connection, account: str) -> Situation:
+    """The snapshot. Raises Misconfigured for an unknown account, ReauthRequired for one without a grant."""
+    found = get_account(connection, account)
+    grant = get_grant(connection, account)
+    if grant is None:
+        raise ReauthRequired(f"account {account} was never connected", account=account)
+    owner = found.key.connection
+    wanted = _SECRET_OF.get(found.credential)
+    return Situation(
+        account=found,
+        grant=grant,
+        connection=get_connection(connection, owner),
+        paused=paused_reason(connection, owner),
+        secrets=live_secrets(connection, owner, wanted) if wanted else (),
+        intent=find_intent(connection, account, grant.generation),
+        ruled_out=revoked_since(connection, grant_scopes(found.key), grant.consented),
+    )

@@ -1,0 +1,49 @@
+"""Token endpoints: send one request, and keep the raw answer in a form that can be sealed before it is read."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, b64encode
+from dataclasses import dataclass
+from datetime import timedelta
+
+from identity.http import Answer, Client, HttpRequest, Outcome
+from identity.secret import Secret
+
+# What is read of an answer's head; the rest would only make the stored row larger.
+_KEPT = ("content-type", "date", "retry-after", "x-ratelimit-reset")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenEndpoint:
+    """Sends token requests, each within *budget* on a connection of its own."""
+
+    client: Client
+    budget: timedelta
+    cap: int = 256 * 1024
+
+    def send(self, request: HttpRequest, *, send_before: float | None = None) -> Outcome:
+        """One request, once. *send_before* is on the monotonic clock."""
+        return self.client.send(request, within=self.budget, send_before=send_before, cap=self.cap, fresh=True)
+
+
+def pack(answer: Answer) -> Secret:
+    """An answer as one secret text."""
+    document = {
+        "status": answer.status,
+        "headers": {name: answer.headers[name] for name in _KEPT if name in answer.headers},
+        "body": b64encode(answer.body).decode(),
+        "elapsed_us": answer.elapsed // timedelta(microseconds=1),
+    }
+    return Secret(json.dumps(document))
+
+
+def unpack(packed: Secret) -> Answer:
+    """The answer that was packed."""
+    document = json.loads(packed.reveal())
+    return Answer(
+        status=document["status"],
+        headers=document["headers"],
+        body=b64decode(document["body"]),
+        elapsed=timedelta(microseconds=document["elapsed_us"]),
+    )
