@@ -13,8 +13,8 @@ from sqlalchemy import Connection, func, select
 
 from identity.columns import database_now
 from identity.model import AccessPattern
+from identity.rows import insert_or
 from identity.store import Store
-from identity.upsert import insert_or
 from pipeline import metrics
 from pipeline.ledger import bells, jobs
 from pipeline.ledger import steps as ledger_steps

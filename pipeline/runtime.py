@@ -9,20 +9,18 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import redis
+from identity.seal import Sealer
 
 from identity.addresses import AddressPolicy
-from identity.connect import ConnectFlow
 from identity.coordinator import Coordinator, RefreshBudget
 from identity.http import Client
 from identity.ids import Ids
 from identity.lock import RefreshLock
 from identity.providers import PROFILES
-from identity.seal import Sealer
 from identity.secret import Secret
 from identity.signing import Signer
 from identity.vault import Vault
 from pipeline import metrics, reconcile
-from pipeline.connecting import Connecting
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.housekeeping import Duty
 from pipeline.intake import Intake
@@ -54,9 +52,9 @@ class RuntimeSettings:
     redis_url: Secret | None = None  # None: the intents alone serialize refreshes
     key_prefix: str = "aswhom:"
     allow_hosts: frozenset[str] = frozenset()  # hosts that may be private and plain HTTP: the sandbox
-    steps: StepSettings = StepSettings()
-    jobs: WorkerSettings = WorkerSettings()
-    refresh: RefreshBudget = RefreshBudget()
+    steps: StepSettings = field(default_factory=StepSettings)
+    jobs: WorkerSettings = field(default_factory=WorkerSettings)
+    refresh: RefreshBudget = field(default_factory=RefreshBudget)
     window: int = 128  # outstanding bells a queue
     host: str = "localhost"
 

@@ -15,9 +15,9 @@ from identity.connections import connection_for, tenant_of_installation
 from identity.errors import Misconfigured
 from identity.model import AccountKey, Credential, Scope, ScopeKind
 from identity.principals import ensure_agent, resolve_alias, service_principal
+from identity.rows import insert_or
 from identity.sequence import next_number
 from identity.tables import accounts, provider_connections
-from identity.upsert import insert_or
 from pipeline import revocation
 from pipeline.ledger import bells
 from pipeline.model import Acceptance, Bell, RevocationSignal, SignedDelivery

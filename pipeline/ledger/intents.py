@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from identity import audit
 from identity.model import Leased, LeaseRequest, NeedsRefresh
 from identity.policy import Decision
-from identity.upsert import insert_or
+from identity.rows import insert_or
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.states import StepState
 from pipeline.tables import steps

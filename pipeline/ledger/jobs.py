@@ -50,7 +50,7 @@ def move_job(
 
     Whatever a state does not use is cleared, so no bell, claim or wait outlives it. False: somebody was first.
     """
-    sources = [str(source)] if source else JOB_MOVES.sources(to)
+    sources = [str(source)] if source and JOB_MOVES.check(source, to) else JOB_MOVES.sources(to)
     cleared: dict[str, Any] = {"rung_until": None, "wait": None, "waits_for": None, "expires_at": None}
     if to not in (JobState.RUNNING, JobState.STOPPING):
         cleared["claimed_until"] = None
@@ -180,9 +180,8 @@ def spend_run(
     connection: Connection, job: str, *, fence: int, limit: int, delay: timedelta, reason: str
 ) -> JobState | None:
     """A run of a running job came to nothing: queue it again, or bury it at the *limit*. None: no longer ours."""
-    spent = connection.execute(
-        select(jobs.c.runs_spent, jobs.c.state).where(jobs.c.id == job, jobs.c.fence == fence)
-    ).one_or_none()
+    held = (jobs.c.id == job) & (jobs.c.fence == fence) & jobs.c.state.in_([JobState.RUNNING, JobState.STOPPING])
+    spent = connection.execute(select(jobs.c.runs_spent, jobs.c.state).where(held).with_for_update()).one_or_none()
     if spent is None:
         return None
     runs = spent.runs_spent + 1

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, exists, func, select, update
 
-from identity.upsert import insert_or
+from identity.rows import insert_or
 from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, OpenOutcome, record, write_step
 from pipeline.ledger.jobs import park
 from pipeline.states import AttemptState, StepState, Wait

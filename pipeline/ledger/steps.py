@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Row, select, update
 
 from identity import audit
 from identity.columns import database_now
+from identity.rows import insert_or
 from identity.sequence import next_number
-from identity.upsert import insert_or
 from pipeline.ledger.closings import close_step
 from pipeline.ledger.jobs import ClaimedJob, move_job, park
 from pipeline.states import AttemptState, JobState, StepState, Wait

@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 
 from sqlalchemy import Connection, Row, select
 
+from identity.accounts import find_account
 from identity.connections import add_connection, add_installation
-from identity.grants import Consent, Consented, seal_answer, store_consent
+from identity.grants import Consent, Consented, get_grant, seal_answer, store_consent
 from identity.ids import Ids
 from identity.model import (
     AccountKey,
@@ -140,9 +141,6 @@ class House:
         now = datetime.now(UTC)
 
         def consent(c: Connection) -> str:
-            from identity.accounts import find_account
-            from identity.grants import get_grant
-
             number = next_number(c)
             known = find_account(c, key)
             account = known.id if known else f"acc-{principal}"

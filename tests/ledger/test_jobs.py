@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -131,8 +131,6 @@ def test_a_function_that_returns_is_done_even_if_it_was_told_to_stop(house: Hous
 
 
 def test_a_replay_is_accepted_anew(house: House) -> None:
-    from datetime import UTC, datetime
-
     job = house.job()
     house.database.write(partial(jobs.bury, job=house.claim(job), reason="broken"))
     before = house.row(job)
