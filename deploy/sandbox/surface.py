@@ -28,11 +28,12 @@ def touched(resource: str, *, effect: bool = True) -> None:
     entry().effect = entry().effect or effect
 
 
-def json_body() -> dict[str, Any]:
-    """The request's JSON object, or 400."""
+def json_body(*required: str) -> dict[str, Any]:
+    """The JSON object of an order, or 400 if it is none or lacks a field."""
     body = request.get_json(silent=True)
-    if not isinstance(body, dict):
-        abort(Response(json.dumps({"error": "the body must be a JSON object"}), 400, content_type="application/json"))
+    if not isinstance(body, dict) or not body.keys() >= set(required):
+        wanted = f"a JSON object with {', '.join(required)}" if required else "a JSON object"
+        abort(Response(json.dumps({"error": f"the body must be {wanted}"}), 400, content_type="application/json"))
     return body
 
 
