@@ -7,6 +7,7 @@ from typing import Any
 from flask import Flask, Response, abort, g, jsonify, request
 
 from deploy.sandbox.faults import BadFault, Fault, Faults, Mode
+from deploy.sandbox.fingerprint import fingerprint
 from deploy.sandbox.journal import Entry, Journal
 
 CONTROL = "/_sandbox/"
@@ -60,6 +61,10 @@ def equip(
             attempt=request.headers.get("X-Aswhom-Attempt"),
             idempotency_key=request.headers.get("Idempotency-Key"),
         )
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() in ("bearer", "token") and token:
+            # Here rather than where it is judged: a request that a fault answers is one made with it, too.
+            entry().token_fingerprint = fingerprint(token.strip())
         endpoint = request.endpoint or ""
         fault = faults.take(names={endpoint, endpoint.rpartition(".")[2], *names()}, path=request.path)
         if fault is None:

@@ -38,7 +38,7 @@ def create_linear(world: dict[str, Any], *, journal: Journal, clock: Clock) -> F
         token = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
         if not token:
             raise unauthenticated()
-        entry().token_fingerprint = fingerprint(token)
+        entry().token_fingerprint = fingerprint(token)  # a header without a scheme is taken, too
         described = introspection.describe(token)
         if not described["known"] or described["provider"] != "linear":
             raise unauthenticated()
