@@ -24,8 +24,8 @@ class Introspection:
     def kill_authorization(self, token: str, client_id: str) -> dict[str, Any]:
         return self._ask("/_sandbox/kill_authorization", {"token": token, "client_id": client_id})
 
-    def revoke(self, provider: str, user: str) -> dict[str, Any]:
-        return self._ask("/_sandbox/revoke", {"provider": provider, "user": user})
+    def revoke(self, provider: str, **which: str) -> dict[str, Any]:
+        return self._ask("/_sandbox/revoke", {"provider": provider, **which})
 
     def _ask(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         response = self._client.post(path, json=body)

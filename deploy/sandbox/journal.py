@@ -3,7 +3,7 @@
 import json
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ class Journal:
     def complete(self, entry: Entry, *, status: int | None) -> None:
         with self._lock:
             entry.status = status
-            self._append("request", asdict(entry))
+            self._append("request", vars(entry))
 
     def note(self, kind: str, record: dict[str, Any]) -> None:
         """Append a record of another *kind* to the same file."""
@@ -69,7 +69,7 @@ class Journal:
 
     def since(self, seq: int) -> list[dict[str, Any]]:
         with self._lock:
-            return [asdict(entry) for entry in self._entries[max(seq, 0) :]]
+            return [vars(entry).copy() for entry in self._entries[max(seq, 0) :]]
 
     def _append(self, kind: str, record: dict[str, Any]) -> None:
         if self._file:

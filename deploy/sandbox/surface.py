@@ -7,6 +7,7 @@ from typing import Any
 from flask import Flask, Response, abort, g, jsonify, request
 
 from deploy.sandbox.faults import BadFault, Fault, Faults, Mode
+from deploy.sandbox.fingerprint import fingerprint
 from deploy.sandbox.journal import Entry, Journal
 
 CONTROL = "/_sandbox/"
@@ -28,11 +29,12 @@ def touched(resource: str, *, effect: bool = True) -> None:
     entry().effect = entry().effect or effect
 
 
-def json_body() -> dict[str, Any]:
-    """The request's JSON object, or 400."""
+def json_body(*required: str) -> dict[str, Any]:
+    """The JSON object of an order, or 400 if it is none or lacks a field."""
     body = request.get_json(silent=True)
-    if not isinstance(body, dict):
-        abort(Response(json.dumps({"error": "the body must be a JSON object"}), 400, content_type="application/json"))
+    if not isinstance(body, dict) or not body.keys() >= set(required):
+        wanted = f"a JSON object with {', '.join(required)}" if required else "a JSON object"
+        abort(Response(json.dumps({"error": f"the body must be {wanted}"}), 400, content_type="application/json"))
     return body
 
 
@@ -59,6 +61,10 @@ def equip(
             attempt=request.headers.get("X-Aswhom-Attempt"),
             idempotency_key=request.headers.get("Idempotency-Key"),
         )
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() in ("bearer", "token") and token:
+            # Here rather than where it is judged: a request that a fault answers is one made with it, too.
+            entry().token_fingerprint = fingerprint(token.strip())
         endpoint = request.endpoint or ""
         fault = faults.take(names={endpoint, endpoint.rpartition(".")[2], *names()}, path=request.path)
         if fault is None:

@@ -28,11 +28,11 @@ def make_world(
 ) -> dict[str, Any]:
     """A JSON-able world for the processes on *ports* (auth, github, linear, slack).
 
-    *hooks* say where GitHub and Slack send signed deliveries, *callbacks* which redirect
-    URI each provider's client has registered.
+    *hooks* say where GitHub, Slack and, if named, Linear send signed deliveries, *callbacks*
+    which redirect URI each provider's client has registered.
     """
     github = _github(ports["github"], hooks["github"])
-    linear = _linear(ports["linear"])
+    linear = _linear(ports["linear"], hooks.get("linear"))
     return {
         "created_at": now.isoformat(),
         "auth": {
@@ -108,11 +108,13 @@ def _github(port: int, hook: str) -> dict[str, Any]:
     }
 
 
-def _linear(port: int) -> dict[str, Any]:
+def _linear(port: int, hook: str | None) -> dict[str, Any]:
     return {
         "url": _url(port),
         "client_id": secrets.token_hex(16),
         "client_secret": secrets.token_hex(16),
+        "webhook_secret": secrets.token_hex(32),
+        "webhook_url": hook,
         "organizations": [
             {
                 "id": str(uuid.uuid4()),

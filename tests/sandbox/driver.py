@@ -204,7 +204,11 @@ def running(folder: Path, **options: Any) -> Iterator[Sandbox]:
     receiver = Receiver()
     world = make_world(
         ports={service: free_port() for service in SERVICES},
-        hooks={"github": f"{receiver.url}/github", "slack": f"{receiver.url}/slack"},
+        hooks={
+            "github": f"{receiver.url}/github",
+            "slack": f"{receiver.url}/slack",
+            "linear": f"{receiver.url}/linear",
+        },
         callbacks={"github": "http://127.0.0.1:1/back/github", "linear": "http://127.0.0.1:1/back/linear?x=1"},
         now=datetime.now(UTC),
         **options,

@@ -1,5 +1,6 @@
 """Faults strike what they were ordered for, as often as ordered, and the log says what happened."""
 
+import hashlib
 import time
 
 import httpx
@@ -43,6 +44,14 @@ def test_a_status_is_answered_the_number_of_times_ordered(sandbox: Sandbox) -> N
     answers = [sandbox.github("GET", "/repos/acme/shop", token) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [503, 503, 200]
     assert answers[0].headers["Retry-After"] == "3"
+
+
+def test_a_request_that_a_fault_answers_was_made_with_its_token_all_the_same(sandbox: Sandbox) -> None:
+    token = sandbox.installation_token()
+    sandbox.order("github", "faults", mode="status")
+    sandbox.github("GET", "/repos/acme/shop", token)
+    last = sandbox.read("github", "log")[-1]
+    assert (last["status"], last["token_fingerprint"]) == (503, hashlib.sha256(token.encode()).hexdigest())
 
 
 def test_a_lost_answer_of_the_token_endpoint_has_rotated(sandbox: Sandbox) -> None:

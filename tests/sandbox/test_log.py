@@ -61,6 +61,7 @@ def test_the_files_hold_the_log_and_no_token(sandbox: Sandbox) -> None:
     sandbox.linear(tokens["access_token"], "{ viewer { id } }")
     sandbox.slack("auth.test", sandbox.world["slack"]["workspaces"][0]["bot_token"])
     sandbox.github("GET", "/app", sandbox.app_jwt())
+    assert all(TOKENS.search(token) for token in (tokens["access_token"], tokens["refresh_token"], sandbox.app_jwt()))
     for service in SERVICES:
         text = (sandbox.folder / f"{service}.jsonl").read_text()
         requests = [row for row in map(json.loads, text.splitlines()) if row.pop("log") == "request"]

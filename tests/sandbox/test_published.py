@@ -72,6 +72,7 @@ def test_what_github_answers_the_app_is_as_published(sandbox: Sandbox) -> None:
         ("POST", "/app/installations/9001/access_tokens", tokens, 201, {"repositories": ["shop"]}),
         ("POST", "/app/installations/77/access_tokens", tokens, 404, None),
         ("GET", "/app/hook/deliveries", "/app/hook/deliveries", 200, None),
+        ("GET", "/app/hook/deliveries/1", "/app/hook/deliveries/{delivery_id}", 200, None),
     ]:
         answer = sandbox.github(method, path, app, json=body)
         assert (path, answer.status_code) == (path, status)

@@ -111,3 +111,47 @@ def test_slack_events_are_signed_and_repeated_with_their_id(sandbox: Sandbox) ->
     payload = json.loads(body)
     assert (payload["type"], payload["team_id"], payload["event_id"]) == ("event_callback", team_id, sent["event_id"])
     assert (again, again_headers["X-Slack-Retry-Num"]) == (body, "1")
+
+
+def test_a_signal_alone_ends_nothing(sandbox: Sandbox) -> None:
+    token = sandbox.connect("github", "ada")["access_token"]
+    sandbox.order("github", "authorizations/revoke", user="ada", signal_only=True)
+    assert payload_of(sandbox.receiver.take()[0])["sender"]["login"] == "ada"
+    assert sandbox.github("GET", "/user", token).status_code == 200
+
+
+def test_a_stranger_may_open_a_pull_request(sandbox: Sandbox) -> None:
+    sandbox.open_pull(author="mallory")
+    payload = payload_of(sandbox.receiver.take()[0])
+    assert payload["pull_request"]["user"]["login"] == "mallory"
+    assert payload["pull_request"]["user"]["id"] not in {row["id"] for row in sandbox.world["github"]["users"]}
+
+
+def test_an_organization_that_throws_the_app_out_ends_its_grants_and_no_others(sandbox: Sandbox) -> None:
+    ours, theirs = (sandbox.connect("linear", name)["access_token"] for name in ("linus", "grace"))
+    assert sandbox.order("linear", "authorizations/revoke", organization="globex")["status"] == 202
+    ((headers, body),) = sandbox.receiver.take()
+    secret = sandbox.world["linear"]["webhook_secret"].encode()
+    assert headers["Linear-Signature"] == hmac.new(secret, body, hashlib.sha256).hexdigest()
+    payload = json.loads(body)
+    assert (payload["type"], payload["action"]) == ("OAuthApp", "revoked")
+    assert payload["organizationId"] == sandbox.world["linear"]["organizations"][1]["id"]
+    assert abs(payload["webhookTimestamp"] / 1000 - time.time()) < 5
+    assert sandbox.linear(ours, "{ viewer { id } }").status_code == 401
+    assert sandbox.linear(theirs, "{ viewer { id } }").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("service", "path"),
+    [
+        ("github", "pulls"),
+        ("github", "deliver"),
+        ("auth", "expire"),
+        ("slack", "events"),
+        ("linear", "authorizations/revoke"),
+    ],
+)
+def test_an_order_that_lacks_something_is_told_what(sandbox: Sandbox, service: str, path: str) -> None:
+    answer = sandbox.http.post(sandbox.url(service, f"/_sandbox/{path}"), json={})
+    assert answer.status_code == 400
+    assert "JSON object with" in answer.json()["error"]

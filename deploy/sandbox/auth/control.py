@@ -7,9 +7,9 @@ from typing import Any
 
 from flask import Blueprint, Response, abort, jsonify, request
 
-from deploy.sandbox.auth.grants import Access, Grants
+from deploy.sandbox.auth.grants import Access, Grants, Which
 from deploy.sandbox.auth.presentations import Presentations
-from deploy.sandbox.auth.registry import Person, Registry
+from deploy.sandbox.auth.registry import Registry
 from deploy.sandbox.surface import BadControl, json_body
 
 KEY_HEADER = "X-Sandbox-Key"
@@ -19,14 +19,16 @@ def control(registry: Registry, grants: Grants, presentations: Presentations) ->
     """The routes of a test."""
     routes = Blueprint("control", __name__)
 
-    def selected(body: dict[str, Any]) -> dict[str, Any]:
-        """Which grants are meant: a provider's, narrowed to a user or a client."""
-        person: Person | None = None
+    def selected() -> Which:
+        body = json_body("provider")
+        provider, person = body["provider"], None
         if "user" in body:
-            person = registry.person(body["provider"], str(body["user"]))
+            person = registry.person(provider, str(body["user"]))
             if person is None:
-                raise BadControl(f"{body['provider']} has no user {body['user']}")
-        return {"provider": body.get("provider"), "client_id": body.get("client_id"), "person": person}
+                raise BadControl(f"{provider} has no user {body['user']}")
+        return Which(
+            provider=provider, client_id=body.get("client_id"), person=person, organization=body.get("organization")
+        )
 
     @routes.get("/_sandbox/presentations")
     def read_presentations() -> Response:
@@ -34,11 +36,11 @@ def control(registry: Registry, grants: Grants, presentations: Presentations) ->
 
     @routes.post("/_sandbox/expire")
     def expire() -> Response:
-        return jsonify(expired=grants.expire(**selected(json_body())))
+        return jsonify(expired=grants.expire(selected()))
 
     @routes.post("/_sandbox/revoke")
     def revoke() -> Response:
-        return jsonify(revoked=grants.revoke(**selected(json_body())))
+        return jsonify(revoked=grants.revoke(selected()))
 
     return routes
 
@@ -59,7 +61,7 @@ def internal(registry: Registry, grants: Grants, *, key: str) -> Blueprint:
     @routes.post("/_sandbox/introspect")
     @keyed
     def introspect() -> Response:
-        access = grants.find(json_body()["token"])
+        access = grants.find(json_body("token")["token"])
         if access is None:
             return jsonify(active=False, known=False)
         return jsonify(active=grants.is_live(access), known=True, **_described(registry, access))
@@ -68,7 +70,7 @@ def internal(registry: Registry, grants: Grants, *, key: str) -> Blueprint:
     @keyed
     def kill_token() -> Response:
         """End the grant of one token of the client."""
-        body = json_body()
+        body = json_body("token", "client_id")
         access = grants.find(body["token"])
         if access is None or access.grant.client.client_id != body["client_id"]:
             return jsonify(killed=False)
@@ -78,12 +80,12 @@ def internal(registry: Registry, grants: Grants, *, key: str) -> Blueprint:
     @keyed
     def kill_authorization() -> Response:
         """End everything the token's user granted the client."""
-        body = json_body()
+        body = json_body("token", "client_id")
         access = grants.find(body["token"])
         if access is None or access.grant.client.client_id != body["client_id"] or not grants.is_live(access):
             return jsonify(killed=False)
-        provider = access.grant.client.provider
-        ended = grants.revoke(provider=provider, client_id=body["client_id"], person=access.grant.person)
+        provider, person = access.grant.client.provider, access.grant.person
+        ended = grants.revoke(Which(provider=provider, client_id=body["client_id"], person=person))
         return jsonify(killed=ended > 0, **_described(registry, access))
 
     return routes

@@ -13,8 +13,7 @@ import hmac
 import itertools
 import secrets
 import threading
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from deploy.sandbox.auth.providers import PROVIDERS, Provider
@@ -44,6 +43,7 @@ class Grant:
     organization: str | None
     scopes: tuple[str, ...]
     alive: bool = True
+    accesses: list["Access"] = field(default_factory=list)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -76,6 +76,24 @@ class Pair:
     grant: Grant
     access_token: str
     refresh_token: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Which:
+    """Some of a provider's grants: a client's, a person's, an organization's, or all."""
+
+    provider: str
+    client_id: str | None = None
+    person: Person | None = None
+    organization: str | None = None
+
+    def takes(self, grant: Grant) -> bool:
+        return (
+            grant.client.provider == self.provider
+            and self.client_id in (None, grant.client.client_id)
+            and self.person in (None, grant.person)
+            and self.organization in (None, grant.organization)
+        )
 
 
 class Grants:
@@ -146,7 +164,7 @@ class Grants:
                 raise Refused("invalid_grant", "the refresh token has expired or was revoked", grant=grant)
             held.used = True
             if self._provider(grant).refresh_kills_access:
-                for access in self._accesses([grant]):
+                for access in grant.accesses:
                     access.alive = False
             return self._issue(grant)
 
@@ -173,34 +191,25 @@ class Grants:
             held.grant.alive = False
             return True
 
-    def expire(self, *, provider: str, client_id: str | None, person: Person | None) -> int:
+    def expire(self, which: Which) -> int:
         """End the live access tokens of the matching grants now; refresh tokens stay."""
         with self.lock:
             now = self._clock()
-            ended = [access for access in self._accesses(self._matching(provider, client_id, person)) if access.alive]
+            accesses = [access for grant in self._matching(which) for access in grant.accesses]
+            ended = [access for access in accesses if access.alive and access.expires_at > now]
             for access in ended:
-                access.expires_at = min(access.expires_at, now)
+                access.expires_at = now
             return len(ended)
 
-    def revoke(self, *, provider: str, client_id: str | None, person: Person | None) -> int:
+    def revoke(self, which: Which) -> int:
         with self.lock:
-            ended = self._matching(provider, client_id, person)
+            ended = self._matching(which)
             for grant in ended:
                 grant.alive = False
             return len(ended)
 
-    def _matching(self, provider: str, client_id: str | None, person: Person | None) -> list[Grant]:
-        return [
-            grant
-            for grant in self._grants
-            if grant.alive
-            and grant.client.provider == provider
-            and client_id in (None, grant.client.client_id)
-            and person in (None, grant.person)
-        ]
-
-    def _accesses(self, grants: list[Grant]) -> Iterable[Access]:
-        return [access for access in self._access.values() if access.grant in grants]
+    def _matching(self, which: Which) -> list[Grant]:
+        return [grant for grant in self._grants if grant.alive and which.takes(grant)]
 
     def _grant(
         self,
@@ -225,9 +234,9 @@ class Grants:
     def _issue(self, grant: Grant, *, refreshable: bool = True) -> Pair:
         provider, now = self._provider(grant), self._clock()
         access = provider.access_prefix + secrets.token_hex(18)
-        self._access[fingerprint(access)] = Access(
-            grant=grant, expires_at=now + timedelta(seconds=grant.client.access_seconds)
-        )
+        issued = Access(grant=grant, expires_at=now + timedelta(seconds=grant.client.access_seconds))
+        grant.accesses.append(issued)
+        self._access[fingerprint(access)] = issued
         refresh = None
         if refreshable and "refresh_token" in grant.client.grants:
             refresh = provider.refresh_prefix + secrets.token_hex(38)

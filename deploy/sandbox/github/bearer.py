@@ -13,7 +13,6 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
-from deploy.sandbox.fingerprint import fingerprint
 from deploy.sandbox.github.model import Actor, Installation, Repository
 from deploy.sandbox.github.store import Store
 from deploy.sandbox.introspection import Introspection
@@ -67,7 +66,6 @@ class Gate:
     def app(self) -> None:
         """The app itself, by a JWT it signed. Raises Refused."""
         token = _presented()
-        entry().token_fingerprint = fingerprint(token)
         try:
             claims = jwt.decode(token, self._key, algorithms=["RS256"]).claims
         except (JoseError, ValueError) as error:
@@ -84,7 +82,6 @@ class Gate:
     def bearer(self) -> Bearer:
         """The user or installation whose token this is. Raises Refused."""
         token = _presented()
-        entry().token_fingerprint = fingerprint(token)
         return self._installation(token) if token.startswith("ghs_") else self._user(token)
 
     def repository(self, bearer: Bearer, full_name: str, **any_of: str) -> Repository:

@@ -30,7 +30,7 @@ def control(store: Store, shapes: Shapes, deliveries: Deliveries, introspection:
             **extra,
             "repository": shapes.repository(item.repository),
             "organization": _organization(shapes, item.repository),
-            "sender": shapes.user(store.users[sender]),
+            "sender": shapes.user(store.user(sender)),
         }
         if installation:
             payload["installation"] = {"id": installation.id, "node_id": f"INST_{installation.id}"}
@@ -38,14 +38,14 @@ def control(store: Store, shapes: Shapes, deliveries: Deliveries, introspection:
 
     @routes.post("/_sandbox/pulls")
     def open_pull() -> Response:
-        body = json_body()
-        author, repository = body["author"], store.repositories.get(body["repo"])
-        if repository is None or author not in store.users:
-            raise BadControl(f"there is no {body['repo']}, or no user {author}")
+        body = json_body("repo", "author")
+        author, repository = str(body["author"]), store.repositories.get(body["repo"])
+        if repository is None:
+            raise BadControl(f"there is no repository {body['repo']}")
         with store.lock:
             item = store.open_item(
                 repository,
-                author=store.users[author],
+                author=store.user(author),
                 via_app=False,
                 title=body.get("title", "A change"),
                 body=body.get("body"),
@@ -58,7 +58,7 @@ def control(store: Store, shapes: Shapes, deliveries: Deliveries, introspection:
     @routes.post("/_sandbox/pulls/<owner>/<repo>/<int:number>/labels")
     def label_pull(owner: str, repo: str, number: int) -> Response:
         """One `labeled` delivery a label; `sender` is who put them there, the author unless named."""
-        body = json_body()
+        body = json_body("labels")
         with store.lock:
             repository = store.repositories.get(f"{owner}/{repo}")
             item = repository.items.get(number) if repository else None
@@ -73,7 +73,7 @@ def control(store: Store, shapes: Shapes, deliveries: Deliveries, introspection:
 
     @routes.post("/_sandbox/deliver")
     def deliver() -> Response:
-        reference = json_body()["delivery"]
+        reference = json_body("delivery")["delivery"]
         delivery = deliveries.find(str(reference))
         if delivery is None:
             raise BadControl(f"there is no delivery {reference}")
@@ -85,12 +85,15 @@ def control(store: Store, shapes: Shapes, deliveries: Deliveries, introspection:
 
     @routes.post("/_sandbox/authorizations/revoke")
     def revoke_authorization() -> Response:
-        """The user withdraws the authorization in her settings; GitHub says so with an action and a sender."""
-        body = json_body()
+        """The user withdraws the authorization in her settings; GitHub says so with an action and a sender.
+
+        `signal_only` leaves her grants alone: the echo of a request of our own, or a replay.
+        """
+        body = json_body("user")
         user = store.users.get(body["user"])
         if user is None:
             raise BadControl(f"there is no user {body['user']}")
-        ended = introspection.revoke("github", user.login)["revoked"]
+        ended = 0 if body.get("signal_only") else introspection.revoke("github", user=user.login)["revoked"]
         made = deliveries.make("github_app_authorization", {"action": "revoked", "sender": shapes.user(user)})
         return sent([made], hold=body.get("hold", False), revoked=ended)
 

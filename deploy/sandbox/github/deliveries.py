@@ -48,6 +48,15 @@ class Delivery:
             "throttled_at": None,
         }
 
+    def whole(self) -> dict[str, Any]:
+        """As `GET /app/hook/deliveries/ID` shows it."""
+        headers = {"X-GitHub-Delivery": self.guid, "X-GitHub-Event": self.event, "Content-Type": "application/json"}
+        return self.row() | {
+            "url": "",
+            "request": {"headers": headers, "payload": json.loads(self.body)},
+            "response": {"headers": None, "payload": None},
+        }
+
 
 class Deliveries:
     def __init__(self, github: dict[str, Any], *, journal: Journal, clock: Clock) -> None:

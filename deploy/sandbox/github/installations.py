@@ -3,7 +3,7 @@
 from flask import Blueprint, Response, jsonify, request
 
 from deploy.sandbox.github.bearer import NOT_ACCESSIBLE, NOT_FOUND, ORDER, SUSPENDED, Gate, Refused
-from deploy.sandbox.github.deliveries import Deliveries
+from deploy.sandbox.github.deliveries import Deliveries, Delivery
 from deploy.sandbox.github.model import Installation
 from deploy.sandbox.github.pages import listed, page_of
 from deploy.sandbox.github.shapes import Shapes, stamp
@@ -113,12 +113,21 @@ def installations(gate: Gate, store: Store, shapes: Shapes, deliveries: Deliveri
         gate.app()
         return listed([delivery.row() for delivery in reversed(deliveries.all())])
 
-    @routes.post("/app/hook/deliveries/<number>/attempts")
-    def redeliver(number: str) -> tuple[Response, int]:
-        gate.app()
+    def delivery_of(number: str) -> Delivery:
         delivery = deliveries.find(number)
         if delivery is None:
             raise Refused(*NOT_FOUND)
+        return delivery
+
+    @routes.get("/app/hook/deliveries/<number>")
+    def get_delivery(number: str) -> Response:
+        gate.app()
+        return jsonify(delivery_of(number).whole())
+
+    @routes.post("/app/hook/deliveries/<number>/attempts")
+    def redeliver(number: str) -> tuple[Response, int]:
+        gate.app()
+        delivery = delivery_of(number)
         deliveries.send(delivery)
         touched(f"delivery:{delivery.guid}")
         return jsonify({}), 202

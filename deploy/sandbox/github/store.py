@@ -32,6 +32,12 @@ class Store:
         self._tokens: dict[str, InstallationToken] = {}
         self._token_life = timedelta(seconds=github.get("installation_seconds", 3600))
 
+    def user(self, login: str) -> Actor:
+        """The user of that name; one the world does not know is a stranger, who belongs to no account."""
+        if login not in self.users:
+            self.users[login] = Actor(login=login, id=next(self._ids))
+        return self.users[login]
+
     def installation_of(self, full_name: str) -> Installation | None:
         live = (row for row in self.installations.values() if not row.deleted)
         return next((row for row in live if full_name in row.repositories), None)

@@ -19,6 +19,7 @@ from graphql.execution import ExecutionResult
 from deploy.sandbox.fingerprint import fingerprint
 from deploy.sandbox.introspection import Introspection
 from deploy.sandbox.journal import Clock, Journal
+from deploy.sandbox.linear.control import control
 from deploy.sandbox.linear.errors import unauthenticated
 from deploy.sandbox.linear.model import User
 from deploy.sandbox.linear.operations import operations
@@ -37,7 +38,7 @@ def create_linear(world: dict[str, Any], *, journal: Journal, clock: Clock) -> F
         token = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
         if not token:
             raise unauthenticated()
-        entry().token_fingerprint = fingerprint(token)
+        entry().token_fingerprint = fingerprint(token)  # a header without a scheme is taken, too
         described = introspection.describe(token)
         if not described["known"] or described["provider"] != "linear":
             raise unauthenticated()
@@ -76,6 +77,7 @@ def create_linear(world: dict[str, Any], *, journal: Journal, clock: Clock) -> F
         return _answered(result)
 
     equip(app, journal=journal, names=_named)
+    app.register_blueprint(control(world["linear"], store.organizations, introspection, journal=journal, clock=clock))
     return app
 
 

@@ -51,6 +51,7 @@ def control(slack: dict[str, Any], store: Store, *, journal: Journal, clock: Clo
                 raise BadControl(f"there is no event {event_id}")
             retry = {"X-Slack-Retry-Num": str(order.get("retry", 1)), "X-Slack-Retry-Reason": "http_timeout"}
             return jsonify(event_id=event_id, status=send(event_id, retry=retry))
+        order = json_body("team_id", "event")
         if order["team_id"] not in store.workspaces:
             raise BadControl(f"there is no workspace {order['team_id']}")
         event_id = f"Ev{run}{next(numbers):06d}"
@@ -62,7 +63,7 @@ def control(slack: dict[str, Any], store: Store, *, journal: Journal, clock: Clo
         return jsonify(store.messages())
 
     def change(method: Callable[[str], None]) -> Response:
-        team_id = json_body()["team_id"]
+        team_id = json_body("team_id")["team_id"]
         if team_id not in store.workspaces:
             raise BadControl(f"there is no workspace {team_id}")
         method(team_id)
