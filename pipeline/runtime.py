@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import redis
-from identity.seal import Sealer
 
 from identity.addresses import AddressPolicy
 from identity.coordinator import Coordinator, RefreshBudget
@@ -56,6 +55,7 @@ class RuntimeSettings:
     jobs: WorkerSettings = field(default_factory=WorkerSettings)
     refresh: RefreshBudget = field(default_factory=RefreshBudget)
     window: int = 128  # outstanding bells a queue
+    connect_lifetime: timedelta = timedelta(minutes=10)  # of a connect link
     host: str = "localhost"
 
 
@@ -115,6 +115,18 @@ class Runtime:
         self.revoker = Revoker(self.database, self.signer, quiesced=metrics.REVOCATION_SECONDS.observe)
         self.schedules = Schedules(self.database, workflows)
         self.intake = Intake(self.database, self.vault, self.ids, clock=clock)
+        self.connect = Connect(
+            self.database,
+            self.vault,
+            self.http,
+            PROFILES,
+            redirect_uri=lambda connection: f"{settings.base_url.rstrip('/')}/connect/callback/{connection}",
+            ids=partial(self.ids, "con"),
+            token=partial(secrets.token_urlsafe, 32),
+            lifetime=settings.connect_lifetime,
+        )
+        self.connecting = Connecting(self.database, self.connect)
+        self.sealer = Sealer(self.database, settings.keys.audit)
 
     @property
     def active_jobs(self) -> Mapping[int, str]:
@@ -124,10 +136,6 @@ class Runtime:
     def before_exit(self, job_id: str) -> None:
         """The watchdog is about to leave because of this job."""
         self.worker.leave(job_id)
-
-    def sealer(self) -> Sealer:
-        """The one that numbers and chains the audit."""
-        return Sealer(self.database, self.settings.keys.audit, self.signer)
 
     def duties(self) -> list[Duty]:
         """What housekeeping does, and how often."""
@@ -145,7 +153,7 @@ class Runtime:
             duty("settle-attempts", 1, partial(reconcile.settle_attempts, store)),
             duty("settle-refreshes", 5, self.coordinator.settle_abandoned, deadline=120),
             duty("revocations", 1, partial(reconcile.advance_revocations, self.revoker, idle=timedelta(seconds=5))),
-            duty("seal-audit", 1, self.sealer().seal),
+            duty("seal-audit", 1, lambda: self.sealer.seal(now=self.clock())),
             duty("measure", 5, partial(reconcile.measure, store)),
         ]
 

@@ -41,7 +41,12 @@ def make_world(
             "clients": [
                 _client("github", github, callbacks["github"], access_seconds, scopes=[]),
                 _client("linear", linear, callbacks["linear"], access_seconds, scopes=LINEAR_SCOPES),
-                *(_service_client(organization, access_seconds) for organization in linear["organizations"]),
+                *(
+                    _organization_client(
+                        organization, access_seconds, callbacks.get(f"linear:{organization['url_key']}")
+                    )
+                    for organization in linear["organizations"]
+                ),
             ],
         },
         "github": github,
@@ -64,14 +69,17 @@ def _client(
     }
 
 
-def _service_client(organization: dict[str, Any], access_seconds: int) -> dict[str, Any]:
-    """Linear ties client credentials to the app's own workspace: one client an organization."""
+def _organization_client(organization: dict[str, Any], access_seconds: int, redirect_uri: str | None) -> dict[str, Any]:
+    """Linear ties client credentials to the app's own workspace: one client an organization.
+
+    With a *redirect_uri* its people may connect through it too.
+    """
     return {
         "client_id": secrets.token_hex(16),
         "client_secret": secrets.token_hex(16),
         "provider": "linear",
-        "redirect_uris": [],
-        "grants": ["client_credentials"],
+        "redirect_uris": [redirect_uri] if redirect_uri else [],
+        "grants": ["client_credentials", *(["authorization_code", "refresh_token"] if redirect_uri else [])],
         "access_seconds": access_seconds,
         "scopes": LINEAR_SCOPES,
         "organization": organization["id"],

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, func, null, select, update
 from identity import audit
 from identity.columns import database_in, database_now
 from identity.errors import BadInput
-from identity.model import AccessPattern
+from identity.model import AccessPattern, AccountKey
 from identity.sequence import next_number
 from pipeline.states import JOB_MOVES, JobState, StepState, Wait
 from pipeline.tables import jobs, pinned_configuration, steps
@@ -196,6 +196,11 @@ def spend_run(
         values |= {"due_at": database_in(delay), "reason": reason}
     moved = move_job(connection, job, to, fence=fence, source=JobState(spent.state), **values)
     return to if moved else None
+
+
+def consent_of(key: AccountKey) -> str:
+    """What a job that waits for a person's consent waits for."""
+    return f"account:{key}"
 
 
 def wake(connection: Connection, waits_for: str) -> list[str]:

@@ -12,7 +12,7 @@ from identity.columns import database_in, database_now
 from identity.model import NeedsConsent, NeedsRefresh, RuledOut
 from identity.sequence import lock_shared, next_number
 from pipeline.ledger.intents import Ended, Intent, Opened, OpenOutcome, record, write_step
-from pipeline.ledger.jobs import move_job, park, stop
+from pipeline.ledger.jobs import consent_of, move_job, park, stop
 from pipeline.ledger.once import take_once
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts, jobs
@@ -123,7 +123,7 @@ def _await_consent(connection: Connection, intent: Intent, needs: NeedsConsent, 
     pending_account(connection, intent.lease.account_key, id=intent.new_account, provider=intent.provider, now=now)
     missing = f", scopes missing: {', '.join(needs.missing_scopes)}" if needs.missing_scopes else ""
     reason = f"{intent.action} needs the consent of {intent.principal}: the account is {needs.state}{missing}"
-    key = f"account:{intent.lease.account_key}"
+    key = consent_of(intent.lease.account_key)
     park(
         connection,
         intent.job,
