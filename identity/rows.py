@@ -1,4 +1,4 @@
-"""Inserts that leave a row alone when it is already there."""
+"""Inserts that say what happened when a row is already there, on both databases."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
 
+def insert_or(connection: Connection, table: Table) -> Any:
+    """The dialect's INSERT, with `on_conflict_do_nothing` and `on_conflict_do_update`; its `rowcount` tells."""
+    insert = postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+    # SQLAlchemy keeps the count of an INSERT only when asked to: without this, PostgreSQL's is -1.
+    return insert.execution_options(preserve_rowcount=True)
+
+
 def insert_new(connection: Connection, table: Table, values: Mapping[str, Any]) -> bool:
     """Insert *values* unless a unique key has them already; whether it did."""
-    if connection.dialect.name == "postgresql":
-        return connection.execute(postgresql.insert(table).on_conflict_do_nothing(), values).rowcount == 1
-    return connection.execute(sqlite.insert(table).on_conflict_do_nothing(), values).rowcount == 1
+    return bool(connection.execute(insert_or(connection, table).on_conflict_do_nothing(), values).rowcount == 1)

@@ -6,14 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Any
 
 from identity.http import HttpRequest
 from identity.model import ProviderConnection
 from identity.secret import Secret
 
-_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class ClientAuth(StrEnum):
@@ -60,7 +58,7 @@ class Profile:
     dead_codes: frozenset[str] = frozenset()  # besides invalid_grant: the refresh token is no good any more
     client_codes: frozenset[str] = frozenset()  # besides invalid_client: the client registration is at fault
     transient_codes: frozenset[str] = frozenset()  # besides temporarily_unavailable and the like
-    authorize_extra: Mapping[str, str] = field(default=_NOTHING)
-    client_credentials_extra: Mapping[str, str] = field(default=_NOTHING)
+    authorize_extra: Mapping[str, str] = field(default_factory=dict)
+    client_credentials_extra: Mapping[str, str] = field(default_factory=dict)
     select: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None  # the part of an answer that holds the token
     whoami: WhoAmI | None = None
