@@ -13,7 +13,6 @@ from identity.model import ProviderConnection
 from identity.secret import Secret
 
 
-
 class ClientAuth(StrEnum):
     """How the client names itself at the token endpoint, in Authlib's words."""
 

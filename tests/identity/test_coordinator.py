@@ -12,6 +12,7 @@ import pytest
 import redis
 from sqlalchemy import select
 
+from identity.connections import paused_reason
 from identity.coordinator import Coordinator, RefreshBudget
 from identity.errors import GrantRevoked, Misconfigured, ReauthRequired, Unavailable
 from identity.grants import ACCESS, REFRESH, token_binding
@@ -19,7 +20,6 @@ from identity.http import Client
 from identity.intents import kept_answers
 from identity.lock import RefreshLock
 from identity.model import AccountState, Credential, Leased, NeedsRefresh, Scope, ScopeKind
-from identity.connections import paused_reason
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
 from identity.tables import refresh_intents

@@ -13,6 +13,7 @@ from identity.accounts import Account, find_account
 from identity.connections import CLIENT_SECRET, add_connection, add_secret, seal_secret
 from identity.consents import connect_service, write_consent
 from identity.grants import Consent, Consented, Grant, get_grant
+from identity.leases import examine
 from identity.model import (
     AccountKey,
     AccountState,
@@ -25,7 +26,6 @@ from identity.model import (
     Scope,
     TokenAnswer,
 )
-from identity.leases import examine
 from identity.principals import ensure_agent, ensure_principal, ensure_tenant
 from identity.scopes import revoke_scope
 from identity.secret import Secret
