@@ -122,7 +122,7 @@ def ensure_account(
     connection: Connection,
     key: AccountKey,
     *,
-    id: str,  # noqa: A002 - the column's name
+    id: str,
     provider: str,
     credential: Credential,
     now: datetime,
@@ -152,7 +152,7 @@ def pending_account(
     connection: Connection,
     key: AccountKey,
     *,
-    id: str,  # noqa: A002 - the column's name
+    id: str,
     provider: str,
     now: datetime,
 ) -> str:

@@ -18,7 +18,7 @@ _INSERT = insert(audit)
 def record(
     connection: Connection,
     *,
-    id: str,  # noqa: A002 - the column's name
+    id: str,
     at: datetime,
     kind: str,
     tenant: str,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Dialect
+from sqlalchemy import BigInteger, ColumnElement, Dialect, type_coerce
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -54,3 +54,8 @@ def _sqlite_now(element: Any, compiler: SQLCompiler, **kw: Any) -> str:
 def microseconds(duration: timedelta) -> int:
     """A duration in the unit of `Instant`, for arithmetic inside SQL."""
     return duration // _MICROSECOND
+
+
+def database_in(duration: timedelta) -> ColumnElement[datetime]:
+    """The database's clock plus *duration*."""
+    return type_coerce(type_coerce(database_now(), BigInteger) + microseconds(duration), Instant)

@@ -39,7 +39,7 @@ def seal_secret(
     vault: Vault,
     owner: ProviderConnection,
     *,
-    id: str,  # noqa: A002 - the column's name
+    id: str,
     name: str,
     secret: Secret,
     now: datetime,

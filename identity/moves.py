@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 State = TypeVar("State", bound=StrEnum)
 
 
-class IllegalMove(Exception):  # noqa: N818 - a bug, named as what happened
+class IllegalMove(Exception):
     """Code asked for a move that the table does not allow: a bug, never an input error."""
 
 

@@ -19,7 +19,7 @@ def checked_id(value: str) -> str:
     return value
 
 
-def ensure_tenant(connection: Connection, *, id: str, name: str, now: datetime) -> None:  # noqa: A002
+def ensure_tenant(connection: Connection, *, id: str, name: str, now: datetime) -> None:
     """The tenant's row, made if it is missing."""
     insert_new(connection, tenants, {"id": checked_id(id), "name": name, "created_at": now})
 
@@ -27,7 +27,7 @@ def ensure_tenant(connection: Connection, *, id: str, name: str, now: datetime) 
 def ensure_agent(
     connection: Connection,
     *,
-    id: str,  # noqa: A002
+    id: str,
     tenant: str | None,
     name: str,
     now: datetime,
@@ -39,7 +39,7 @@ def ensure_agent(
 def ensure_principal(
     connection: Connection,
     *,
-    id: str,  # noqa: A002
+    id: str,
     tenant: str,
     kind: PrincipalKind,
     name: str,

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 T = TypeVar("T")
 
 
-class CommitUnknown(Exception):  # noqa: N818
+class CommitUnknown(Exception):
     """The COMMIT's outcome is not known: the caller re-reads by its own key before it does anything."""
 
 

@@ -31,7 +31,7 @@ metadata = MetaData(
 )
 
 # SQLite's ledger sequence: one row. PostgreSQL uses the sequence of the same name.
-ledger_numbers = Table("ledger_numbers", metadata, Column("only", Integer, primary_key=True), Column("value", BigInteger))
+ledger_numbers = Table("ledger_numbers", metadata, Column("id", Integer, primary_key=True), Column("value", BigInteger))
 
 tenants = Table(
     "tenants",

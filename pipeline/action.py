@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from hashlib import sha256
 from typing import Any, ClassVar, Generic, TypeVar
@@ -60,6 +60,7 @@ class Call:
     idempotency_key: str  # H(job, step), hexadecimal
     client_id: str  # a version-5-style UUID from the same hash, for upstreams that take ids
     marker: str  # an HTML comment that a probe can search for
+    opened_at: datetime  # when the step first opened: a probe need not look further back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +90,8 @@ class Response:
             raise UnreadableAnswer(f"the answer (status {self.status}) is not JSON") from error
 
 
-class UnreadableAnswer(Exception):  # noqa: N818
-    """An answer that says success but cannot be read: its effect is unknown."""
+class UnreadableAnswer(Exception):
+    """An answer that says success but cannot be read, or a search that cannot tell: the effect stays unknown."""
 
 
 class Verdict(StrEnum):
@@ -161,7 +162,10 @@ class Action(BaseModel, Generic[R]):
         raise NotImplementedError
 
     def found(self, response: Response, call: Call) -> R | None:
-        """The result of the earlier attempt, or None: it had no effect."""
+        """The result of the earlier attempt, or None: it had no effect. Raises UnreadableAnswer if it cannot tell.
+
+        Asked only when `judge` calls the probe's answer a success.
+        """
         raise NotImplementedError
 
     def external_id(self, result: R) -> str | None:

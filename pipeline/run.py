@@ -1,40 +1,105 @@
-"""What a workflow function is given: `run.do` is the one way out."""
+"""What a workflow function is given: `run.do` is the one way out.
+
+The function is run from the top after every wait or crash. A done step returns what it returned; what is compared with
+the stored steps is position, action, occurrence, the principal as named, and the request's hash.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
+from sqlalchemy import Row
 
 from pipeline.action import Action, Result
+from pipeline.interruption import Interruption, RunEnded
 from pipeline.workflow import SERVICE, USER, Who
 
 C = TypeVar("C", bound=BaseModel)
 R = TypeVar("R", bound=Result)
+T = TypeVar("T")
 
 
-class ActionFailed(Exception):  # noqa: N818
+class ActionFailed(Exception):
     """The upstream refused the action and nothing was done; a workflow may catch it."""
 
 
-class StepRefused(Exception):  # noqa: N818
-    """Policy, a missing principal or a missing scope forbids the step; a workflow may catch it."""
+class StepRefused(Exception):
+    """Policy, a missing principal or a used-up key forbids the step; a workflow may catch it."""
+
+
+class Diverged(Exception):
+    """The function did not do what it did before: it must be deterministic between steps."""
+
+
+class Steps(Protocol):
+    """What carries out the steps of one run; `pipeline.step.StepRunner` does."""
+
+    def perform(
+        self, position: int, occurrence: int, action: Action[R], *, named: Who | None, once: str | None
+    ) -> R: ...
+
+    def sleep(self, position: int, occurrence: int, duration: timedelta) -> None: ...
 
 
 class Run(Generic[C]):
-    """One execution of a job's function. It is re-run from the top; done steps return what they returned."""
+    """One execution of a job's function.
 
-    config: C
-    tenant: str
-    user: Who = USER
-    service: Who = SERVICE
-    has_user: bool
+    *config* is the tenant's configuration as it was when the job was accepted; *user* and *service* name whom a step
+    runs as; *has_user* says whether USER is a known principal.
+    """
+
+    def __init__(self, steps: Steps, *, job: str, tenant: str, config: C, has_user: bool) -> None:
+        self.job = job
+        self.tenant = tenant
+        self.config = config
+        self.has_user = has_user
+        self.user: Who = USER
+        self.service: Who = SERVICE
+        self._steps = steps
+        self._position = 0
+        self._occurrences: Counter[str] = Counter()
+        self._ended: Interruption | None = None
 
     def do(self, action: Action[R], *, as_: Who | None = None, once: str | None = None) -> R:
-        """Carry out *action* as the user, the service or (None) whom policy picks, and return its result."""
-        raise NotImplementedError
+        """Carry out *action* and return its result.
+
+        *as_* is `run.user`, `run.service` or None: policy picks. *once* makes it happen once for the tenant, across
+        jobs: others with the same key get the owner's result. Raises ActionFailed, StepRefused or Diverged.
+        """
+        position, occurrence = self._next(action.action_name())
+        return self._guarded(lambda: self._steps.perform(position, occurrence, action, named=as_, once=once))
 
     def sleep(self, duration: timedelta) -> None:
-        """Park the job for *duration*; the time is the ledger's, not a thread's."""
-        raise NotImplementedError
+        """Park the job for *duration*; it is kept in the ledger, no thread waits."""
+        position, occurrence = self._next("run.sleep")
+        self._guarded(lambda: self._steps.sleep(position, occurrence, duration))
+
+    def _next(self, name: str) -> tuple[int, int]:
+        if self._ended is not None:
+            raise RunEnded(f"the run has ended: {self._ended.reason}")  # a `finally` must not act after a stop
+        self._position += 1
+        self._occurrences[name] += 1
+        return self._position, self._occurrences[name]
+
+    def _guarded(self, act: Callable[[], T]) -> T:
+        try:
+            return act()
+        except Interruption as interruption:
+            self._ended = interruption
+            raise
+
+
+def compare(stored: Row[Any], *, action: str, occurrence: int, named: str, request_hash: str) -> None:
+    """Raise Diverged if a stored step is not the one the function asks for now."""
+    asked = {"action": action, "occurrence": occurrence, "named": named, "request_hash": request_hash}
+    different = [key for key, value in asked.items() if getattr(stored, key) != value]
+    if different:
+        raise Diverged(
+            f"step {stored.position} was {stored.action} as {stored.named}, and now the workflow asks for "
+            f"{action} as {named} (different: {', '.join(different)}): a workflow must do the same between its steps "
+            "on every run; finish old jobs with the old code, or replay them"
+        )

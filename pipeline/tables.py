@@ -38,7 +38,7 @@ deliveries = Table(
     UniqueConstraint("connection_id", "delivery_id"),
 )
 
-# The replay guard for senders that do not sign their delivery id: one row a body, taken over when the window has passed.
+# The replay guard for senders that do not sign their delivery id: one row a body, taken over after the window.
 delivery_bodies = Table(
     "delivery_bodies",
     metadata,
@@ -84,11 +84,41 @@ jobs = Table(
     Column("revocation_id", String(64)),  # the one that cancelled or stops it
     Column("created_at", Instant, nullable=False),
     Column("finished_at", Instant),
-    Index("ix_jobs_due", "pattern", "tenant_id", "due_at", postgresql_where=text("state = 'queued'"), sqlite_where=text("state = 'queued'")),
-    Index("ix_jobs_rung", "pattern", "tenant_id", "rung_until", postgresql_where=text("rung_until is not null"), sqlite_where=text("rung_until is not null")),
-    Index("ix_jobs_claimed", "claimed_until", postgresql_where=text("claimed_until is not null"), sqlite_where=text("claimed_until is not null")),
-    Index("ix_jobs_waiting", "wait", "due_at", postgresql_where=text("state = 'waiting'"), sqlite_where=text("state = 'waiting'")),
-    Index("ix_jobs_waits_for", "waits_for", postgresql_where=text("waits_for is not null"), sqlite_where=text("waits_for is not null")),
+    Index(
+        "ix_jobs_due",
+        "pattern",
+        "tenant_id",
+        "due_at",
+        postgresql_where=text("state = 'queued'"),
+        sqlite_where=text("state = 'queued'"),
+    ),
+    Index(
+        "ix_jobs_rung",
+        "pattern",
+        "tenant_id",
+        "rung_until",
+        postgresql_where=text("rung_until is not null"),
+        sqlite_where=text("rung_until is not null"),
+    ),
+    Index(
+        "ix_jobs_claimed",
+        "claimed_until",
+        postgresql_where=text("claimed_until is not null"),
+        sqlite_where=text("claimed_until is not null"),
+    ),
+    Index(
+        "ix_jobs_waiting",
+        "wait",
+        "due_at",
+        postgresql_where=text("state = 'waiting'"),
+        sqlite_where=text("state = 'waiting'"),
+    ),
+    Index(
+        "ix_jobs_waits_for",
+        "waits_for",
+        postgresql_where=text("waits_for is not null"),
+        sqlite_where=text("waits_for is not null"),
+    ),
     Index("ix_jobs_finished", "tenant_id", "created_at"),
 )
 
@@ -153,7 +183,9 @@ attempts = Table(
     Column("upstream_request_id", String(200)),
     Column("error", Text),
     Index("ix_attempts_step", "step_id"),
-    Index("ix_attempts_open", "settled_by", postgresql_where=text("state in ('open', 'unknown')"), sqlite_where=text("state in ('open', 'unknown')")),
+    Index(
+        "ix_attempts_open", "settled_by", postgresql_where=text("state = 'open'"), sqlite_where=text("state = 'open'")
+    ),
     Index("ix_attempts_account", "account_id", "opened"),
 )
 
@@ -188,7 +220,12 @@ revocations = Table(
     Column("quiesced_at", Instant),
     Column("receipt", JSON),
     Column("signature", Text),
-    Index("ix_revocations_unfinished", "moved_at", postgresql_where=text("state <> 'quiesced'"), sqlite_where=text("state <> 'quiesced'")),
+    Index(
+        "ix_revocations_unfinished",
+        "moved_at",
+        postgresql_where=text("state <> 'quiesced'"),
+        sqlite_where=text("state <> 'quiesced'"),
+    ),
 )
 
 schedules = Table(

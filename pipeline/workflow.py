@@ -135,7 +135,9 @@ def workflow(
     for action, who in uses.items():
         check_action(action)
         if who & USER and user is None:
-            raise TypeError(f"{action.action_name()} may run as USER, but the workflow does not say who that is: user=…")
+            raise TypeError(
+                f"{action.action_name()} may run as USER, but the workflow does not say who that is: user=…"
+            )
 
     def declare(function: Callable[[Run[Any], Any], None]) -> Workflow:
         return Workflow(
@@ -192,15 +194,21 @@ class Registry:
             return self._by_name[name]
         except KeyError:
             known = ", ".join(sorted(self._by_name)) or "none"
-            raise BadInput(f"no workflow is named {name!r}: known are {known}. Is its module in ASWHOM_WORKFLOWS?") from None
+            raise BadInput(
+                f"no workflow is named {name!r}: known are {known}. Is its module in ASWHOM_WORKFLOWS?"
+            ) from None
 
     def knows(self, source: str, event: str) -> bool:
         """Whether any workflow listens to this kind of event at all."""
         return any(t.source == source and t.event == event for w in self._by_name.values() for t in w.on)
 
     def match(self, source: str, event: str, body: Mapping[str, Any]) -> list[Match]:
-        """Every workflow this delivery starts, with its typed event. Raises BadInput for a body of another shape."""
+        """Every workflow this delivery starts, with its typed event.
+
+        Raises BadInput for a body of another shape, unless some workflow could read it.
+        """
         matches: list[Match] = []
+        misfit: BadInput | None = None
         for declared in self._by_name.values():
             for trigger in declared.on:
                 if (trigger.source, trigger.event) != (source, event):
@@ -209,11 +217,15 @@ class Registry:
                     typed = trigger.read(body)
                 except ValidationError as error:
                     fields = ", ".join(".".join(map(str, e["loc"])) for e in error.errors()[:5])
-                    raise BadInput(f"the {source} {event} body lacks or mistypes: {fields}") from error
+                    misfit = BadInput(f"the {source} {event} body lacks or mistypes: {fields}")
+                    misfit.__cause__ = error
+                    continue
                 if typed is None:
                     continue
                 user = declared.user(typed) if declared.user else None
                 by = declared.triggered_by(typed) if declared.triggered_by else None
                 matches.append(Match(workflow=declared, event=typed, user=user, triggered_by=by))
                 break
+        if misfit is not None and not matches:
+            raise misfit
         return matches

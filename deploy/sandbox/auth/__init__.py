@@ -1,0 +1,1 @@
+"""The authorization server: consent, codes, rotation with reuse detection, revocation, introspection."""

@@ -1,0 +1,50 @@
+"""How the authorization servers of the providers differ."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provider:
+    """One provider's habits, as published."""
+
+    name: str
+    authorize_path: str
+    token_path: str
+    access_prefix: str
+    refresh_prefix: str
+    refresh_seconds: int | None  # None: until used
+    refresh_kills_access: bool  # the old access token dies with the old refresh token
+    has_scopes: bool
+    form_encoded: bool  # answers form-encoded unless asked for JSON
+    errors_in_200: bool
+
+
+# docs.github.com: "Refreshing user access tokens"; ghu_ and ghr_ are its published prefixes.
+GITHUB = Provider(
+    name="github",
+    authorize_path="/github/login/oauth/authorize",
+    token_path="/github/login/oauth/access_token",  # noqa: S106  (a path)
+    access_prefix="ghu_",
+    refresh_prefix="ghr_",
+    refresh_seconds=15_811_200,
+    refresh_kills_access=True,
+    has_scopes=False,
+    form_encoded=True,
+    errors_in_200=True,
+)
+
+# linear.app/developers: "OAuth 2.0 authentication".
+LINEAR = Provider(
+    name="linear",
+    authorize_path="/linear/oauth/authorize",
+    token_path="/linear/oauth/token",  # noqa: S106  (a path)
+    access_prefix="lin_oauth_",
+    refresh_prefix="lin_refresh_",
+    refresh_seconds=None,
+    refresh_kills_access=False,
+    has_scopes=True,
+    form_encoded=False,
+    errors_in_200=False,
+)
+
+PROVIDERS = {provider.name: provider for provider in (GITHUB, LINEAR)}

@@ -1,0 +1,92 @@
+"""Who the authorization server knows: client registrations and people, read from the world."""
+
+import hmac
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Client:
+    client_id: str
+    client_secret: str
+    provider: str
+    redirect_uris: tuple[str, ...]
+    grants: frozenset[str]
+    access_seconds: int
+    scopes: frozenset[str]
+    organization: str | None  # Linear: whose app a client_credentials client is
+
+    def knows(self, secret: str) -> bool:
+        return hmac.compare_digest(self.client_secret.encode(), secret.encode())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Person:
+    """Someone who can consent. *name* is the GitHub login or the name in Linear."""
+
+    provider: str
+    id: str
+    name: str
+    tenant: str
+    organization: str | None  # Linear: the workspace the person is in
+    aliases: frozenset[str]
+
+
+class Registry:
+    def __init__(self, world: dict[str, Any]) -> None:
+        self.clients = {row["client_id"]: _client(row) for row in world["auth"]["clients"]}
+        self.people = [*_github_people(world["github"]), *_linear_people(world["linear"])]
+        self.organizations = {row["id"]: row["url_key"] for row in world["linear"]["organizations"]}
+
+    def client(self, client_id: str, provider: str) -> Client | None:
+        client = self.clients.get(client_id)
+        return client if client and client.provider == provider else None
+
+    def person(self, provider: str, reference: str) -> Person | None:
+        """The person called *reference* (name, id or e-mail) at *provider*."""
+        return next((who for who in self.of(provider) if reference in who.aliases), None)
+
+    def of(self, provider: str) -> list[Person]:
+        return [who for who in self.people if who.provider == provider]
+
+
+def _client(row: dict[str, Any]) -> Client:
+    return Client(
+        client_id=row["client_id"],
+        client_secret=row["client_secret"],
+        provider=row["provider"],
+        redirect_uris=tuple(row["redirect_uris"]),
+        grants=frozenset(row["grants"]),
+        access_seconds=row["access_seconds"],
+        scopes=frozenset(row["scopes"]),
+        organization=row.get("organization"),
+    )
+
+
+def _github_people(github: dict[str, Any]) -> list[Person]:
+    return [
+        Person(
+            provider="github",
+            id=str(row["id"]),
+            name=row["login"],
+            tenant=row["account"],
+            organization=None,
+            aliases=frozenset({str(row["id"]), row["login"]}),
+        )
+        for row in github["users"]
+    ]
+
+
+def _linear_people(linear: dict[str, Any]) -> list[Person]:
+    return [
+        Person(
+            provider="linear",
+            id=row["id"],
+            name=row["name"],
+            tenant=organization["url_key"],
+            organization=organization["id"],
+            aliases=frozenset({row["id"], row["name"], row["email"]}),
+        )
+        for organization in linear["organizations"]
+        for row in organization["users"]
+    ]

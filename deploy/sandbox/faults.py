@@ -1,0 +1,96 @@
+"""Faults a test orders: each strikes a bounded number of matching requests, oldest order first."""
+
+import threading
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Self
+
+DRIP_PIECES = 20
+
+
+class Mode(StrEnum):
+    DELAY = "delay"  # answer `seconds` late, the effect done at once; `when: before` delays the effect too
+    STATUS = "status"  # answer `status` and do nothing; `when: after` does it first
+    BODY = "body"  # as status, with 200 unless said otherwise
+    DROP_REQUEST = "drop_request"  # close the connection before any effect
+    DROP_RESPONSE = "drop_response"  # do it, log it, close the connection without an answer
+    DRIP_HEADERS = "drip_headers"  # spread the header bytes over `seconds`
+    DRIP_BODY = "drip_body"  # spread the body bytes over `seconds`
+
+
+_BEFORE = {Mode.STATUS, Mode.BODY, Mode.DROP_REQUEST}
+
+
+class BadFault(ValueError):
+    """the fault is not one we know how to commit"""
+
+
+@dataclass(kw_only=True)
+class Fault:
+    mode: Mode
+    endpoint: str | None = None  # a route's or operation's name, or part of the path; None is every request
+    provider: str | None = None  # on the authorization server, whose endpoint
+    times: int = 1
+    seconds: float = 1.0
+    status: int = 200
+    body: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+    before: bool = False
+
+    @classmethod
+    def parse(cls, order: dict[str, Any]) -> Self:
+        known = {"mode", "endpoint", "provider", "times", "seconds", "status", "body", "headers", "when"}
+        if unknown := set(order) - known:
+            raise BadFault(f"unknown keys: {', '.join(sorted(unknown))}")
+        try:
+            mode = Mode(order.get("mode", ""))
+        except ValueError as error:
+            raise BadFault(f"mode must be one of {', '.join(Mode)}") from error
+        times, seconds = order.get("times", 1), order.get("seconds", 1.0)
+        if not isinstance(times, int) or not 1 <= times <= 10_000:
+            raise BadFault("times must be between 1 and 10000")
+        if not isinstance(seconds, int | float) or not 0 <= seconds <= 120:
+            raise BadFault("seconds must be between 0 and 120")
+        return cls(
+            mode=mode,
+            endpoint=order.get("endpoint"),
+            provider=order.get("provider"),
+            times=times,
+            seconds=float(seconds),
+            status=order.get("status", 503 if mode is Mode.STATUS else 200),
+            body=order.get("body"),
+            headers={str(name): str(value) for name, value in order.get("headers", {}).items()},
+            before=order.get("when", "before" if mode in _BEFORE else "after") == "before",
+        )
+
+    def matches(self, *, names: set[str], path: str) -> bool:
+        if self.provider and self.provider not in names:
+            return False
+        return self.endpoint is None or self.endpoint in names or self.endpoint in path
+
+
+class Faults:
+    """The orders not yet used up."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._orders: list[Fault] = []
+
+    def order(self, fault: Fault) -> None:
+        with self._lock:
+            self._orders.append(fault)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._orders.clear()
+
+    def take(self, *, names: set[str], path: str) -> Fault | None:
+        """The fault this request suffers, if any; it counts as used."""
+        with self._lock:
+            for fault in self._orders:
+                if fault.matches(names=names, path=path):
+                    fault.times -= 1
+                    if fault.times == 0:
+                        self._orders.remove(fault)
+                    return fault
+            return None

@@ -1,0 +1,44 @@
+"""Puts the GitHub process together. Its base URL stands for api.github.com."""
+
+from typing import Any
+
+from flask import Flask, Response, jsonify
+from werkzeug.exceptions import NotFound
+
+from deploy.sandbox.github.authorizations import authorizations
+from deploy.sandbox.github.bearer import NOT_FOUND, Gate, Refused
+from deploy.sandbox.github.control import control
+from deploy.sandbox.github.deliveries import Deliveries
+from deploy.sandbox.github.installations import installations
+from deploy.sandbox.github.repositories import repositories
+from deploy.sandbox.github.shapes import Shapes
+from deploy.sandbox.github.store import Store
+from deploy.sandbox.introspection import Introspection
+from deploy.sandbox.journal import Clock, Journal
+from deploy.sandbox.surface import equip
+
+
+def create_github(world: dict[str, Any], *, journal: Journal, clock: Clock) -> Flask:
+    app = Flask(__name__)
+    github = world["github"]
+    introspection = Introspection(world["auth"])
+    store = Store(github, clock=clock)
+    shapes = Shapes(github)
+    deliveries = Deliveries(github, journal=journal, clock=clock)
+    gate = Gate(github, store, introspection)
+
+    equip(app, journal=journal)
+    app.register_blueprint(repositories(gate, store, shapes))
+    app.register_blueprint(installations(gate, store, shapes, deliveries))
+    app.register_blueprint(authorizations(github, store, shapes, introspection))
+    app.register_blueprint(control(store, shapes, deliveries, introspection))
+
+    @app.errorhandler(Refused)
+    def refused(error: Refused) -> tuple[Response, int]:
+        return jsonify(error.body()), error.status
+
+    @app.errorhandler(NotFound)
+    def unknown_route(_: NotFound) -> tuple[Response, int]:
+        return jsonify(Refused(*NOT_FOUND).body()), 404
+
+    return app

@@ -1,0 +1,142 @@
+"""What a test or the demo may do here: open pull requests, label them, and play the owner of an installation."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from flask import Blueprint, Response, jsonify
+
+from deploy.sandbox.github.deliveries import Deliveries, Delivery
+from deploy.sandbox.github.model import Installation, Item, Repository
+from deploy.sandbox.github.shapes import Shapes
+from deploy.sandbox.github.store import Store
+from deploy.sandbox.introspection import Introspection
+from deploy.sandbox.surface import BadControl, json_body
+
+
+def control(store: Store, shapes: Shapes, deliveries: Deliveries, introspection: Introspection) -> Blueprint:
+    routes = Blueprint("control", __name__)
+
+    def sent(made: Iterable[Delivery], *, hold: bool, **answer: Any) -> Response:
+        made = list(made)
+        statuses = [] if hold else [deliveries.send(delivery) for delivery in made]
+        return jsonify(deliveries=[delivery.guid for delivery in made], statuses=statuses, **answer)
+
+    def pull_event(action: str, item: Item, sender: str, **extra: Any) -> Delivery:
+        installation = store.installation_of(item.repository.full_name)
+        payload = {
+            "action": action,
+            "number": item.number,
+            "pull_request": shapes.pull(item),
+            **extra,
+            "repository": shapes.repository(item.repository),
+            "organization": _organization(shapes, item.repository),
+            "sender": shapes.user(store.user(sender)),
+        }
+        if installation:
+            payload["installation"] = {"id": installation.id, "node_id": f"INST_{installation.id}"}
+        return deliveries.make("pull_request", payload)
+
+    @routes.post("/_sandbox/pulls")
+    def open_pull() -> Response:
+        body = json_body("repo", "author")
+        author, repository = str(body["author"]), store.repositories.get(body["repo"])
+        if repository is None:
+            raise BadControl(f"there is no repository {body['repo']}")
+        with store.lock:
+            item = store.open_item(
+                repository,
+                author=store.user(author),
+                via_app=False,
+                title=body.get("title", "A change"),
+                body=body.get("body"),
+                labels=body.get("labels", []),
+                is_pull=True,
+            )
+            made = pull_event("opened", item, author)
+        return sent([made], hold=body.get("hold", False), number=item.number)
+
+    @routes.post("/_sandbox/pulls/<owner>/<repo>/<int:number>/labels")
+    def label_pull(owner: str, repo: str, number: int) -> Response:
+        """One `labeled` delivery a label; `sender` is who put them there, the author unless named."""
+        body = json_body("labels")
+        with store.lock:
+            repository = store.repositories.get(f"{owner}/{repo}")
+            item = repository.items.get(number) if repository else None
+            if item is None or not item.is_pull:
+                raise BadControl(f"there is no pull request {owner}/{repo}#{number}")
+            made = []
+            for name in body["labels"]:
+                store.label(item, [name])
+                label = shapes.label(item.repository, name)
+                made.append(pull_event("labeled", item, body.get("sender", item.author.login), label=label))
+        return sent(made, hold=body.get("hold", False), number=number)
+
+    @routes.post("/_sandbox/deliver")
+    def deliver() -> Response:
+        reference = json_body("delivery")["delivery"]
+        delivery = deliveries.find(str(reference))
+        if delivery is None:
+            raise BadControl(f"there is no delivery {reference}")
+        return jsonify(delivery=delivery.guid, status=deliveries.send(delivery))
+
+    @routes.get("/_sandbox/deliveries")
+    def list_deliveries() -> Response:
+        return jsonify([delivery.row() | {"statuses": delivery.statuses} for delivery in deliveries.all()])
+
+    @routes.post("/_sandbox/authorizations/revoke")
+    def revoke_authorization() -> Response:
+        """The user withdraws the authorization in her settings; GitHub says so with an action and a sender.
+
+        `signal_only` leaves her grants alone: the echo of a request of our own, or a replay.
+        """
+        body = json_body("user")
+        user = store.users.get(body["user"])
+        if user is None:
+            raise BadControl(f"there is no user {body['user']}")
+        ended = 0 if body.get("signal_only") else introspection.revoke("github", user=user.login)["revoked"]
+        made = deliveries.make("github_app_authorization", {"action": "revoked", "sender": shapes.user(user)})
+        return sent([made], hold=body.get("hold", False), revoked=ended)
+
+    @routes.post("/_sandbox/installations/<int:number>/<action>")
+    def change_installation(number: int, action: str) -> Response:
+        """`suspend`, `unsuspend` or `delete`, with its webhook; `expire_tokens` without one."""
+        with store.lock:
+            installation = store.installations.get(number)
+            if installation is None or installation.deleted:
+                raise BadControl(f"there is no installation {number}")
+            if action == "expire_tokens":
+                for held in store.tokens_of(installation):
+                    held.expires_at = min(held.expires_at, store.now())
+                return jsonify(ok=True)
+            made = deliveries.make("installation", _changed(store, shapes, installation, action))
+        return sent([made], hold=False)
+
+    return routes
+
+
+def _changed(store: Store, shapes: Shapes, installation: Installation, action: str) -> dict[str, Any]:
+    """The installation after *action*, as its webhook tells it."""
+    owner = next(who for login, who in store.users.items() if store.account_of[login] == installation.account.login)
+    match action:
+        case "suspend":
+            installation.suspended_at, installation.suspended_by = store.now(), owner
+        case "unsuspend":
+            installation.suspended_at = installation.suspended_by = None
+        case "delete":
+            installation.deleted = True
+        case _:
+            raise BadControl(f"an installation can't {action}")
+    return {
+        "action": "deleted" if action == "delete" else action,
+        "installation": shapes.installation(installation),
+        "sender": shapes.user(owner),
+    }
+
+
+def _organization(shapes: Shapes, repository: Repository) -> dict[str, Any]:
+    account = shapes.user(repository.owner)
+    here = account["url"].replace("/users/", "/orgs/")
+    kept = {name: account[name] for name in ("login", "id", "node_id", "avatar_url")}
+    paths = {"hooks_url": "/hooks", "issues_url": "/issues", "members_url": "/members{/member}"}
+    paths |= {"repos_url": "/repos", "events_url": "/events", "public_members_url": "/public_members{/member}"}
+    return kept | {"url": here, "description": None} | {name: here + path for name, path in paths.items()}

@@ -1,0 +1,122 @@
+"""Signed webhook deliveries. Sending one again keeps its guid, as GitHub does."""
+
+import hashlib
+import hmac
+import itertools
+import json
+import threading
+import uuid
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import httpx
+
+from deploy.sandbox.github.shapes import stamp
+from deploy.sandbox.journal import Clock, Journal
+
+ACKNOWLEDGE_SECONDS = 10  # what GitHub waits
+
+
+@dataclass(kw_only=True, eq=False)
+class Delivery:
+    id: int
+    guid: str
+    event: str
+    action: str
+    body: bytes
+    installation_id: int | None
+    repository_id: int | None
+    at: datetime
+    statuses: list[int] = field(default_factory=list)  # 0: no answer
+
+    def row(self) -> dict[str, Any]:
+        """As `GET /app/hook/deliveries` lists it."""
+        status = self.statuses[-1] if self.statuses else 0
+        return {
+            "id": self.id,
+            "guid": self.guid,
+            "delivered_at": stamp(self.at),
+            "redelivery": len(self.statuses) > 1,
+            "duration": 0.03,
+            "status": "OK" if 200 <= status < 300 else "Invalid HTTP Response",
+            "status_code": status,
+            "event": self.event,
+            "action": self.action,
+            "installation_id": self.installation_id,
+            "repository_id": self.repository_id,
+            "throttled_at": None,
+        }
+
+    def whole(self) -> dict[str, Any]:
+        """As `GET /app/hook/deliveries/ID` shows it."""
+        headers = {"X-GitHub-Delivery": self.guid, "X-GitHub-Event": self.event, "Content-Type": "application/json"}
+        return self.row() | {
+            "url": "",
+            "request": {"headers": headers, "payload": json.loads(self.body)},
+            "response": {"headers": None, "payload": None},
+        }
+
+
+class Deliveries:
+    def __init__(self, github: dict[str, Any], *, journal: Journal, clock: Clock) -> None:
+        self._github = github
+        self._journal = journal
+        self._clock = clock
+        self._ids = itertools.count(1)
+        self._lock = threading.Lock()
+        self._made: dict[str, Delivery] = {}
+        self._client = httpx.Client(timeout=ACKNOWLEDGE_SECONDS)
+
+    def make(self, event: str, payload: dict[str, Any]) -> Delivery:
+        """A delivery, not sent yet."""
+        with self._lock:
+            delivery = Delivery(
+                id=next(self._ids),
+                guid=str(uuid.uuid4()),
+                event=event,
+                action=payload["action"],
+                body=json.dumps(payload).encode(),
+                installation_id=payload.get("installation", {}).get("id"),
+                repository_id=payload.get("repository", {}).get("id"),
+                at=self._clock(),
+            )
+            self._made[delivery.guid] = delivery
+            return delivery
+
+    def send(self, delivery: Delivery) -> int:
+        """The status the receiver answered; 0 if it did not."""
+        try:
+            status = self._client.post(
+                self._github["webhook_url"], content=delivery.body, headers=self._headers(delivery)
+            ).status_code
+        except httpx.HTTPError:
+            status = 0
+        with self._lock:
+            delivery.statuses.append(status)
+        self._journal.note("delivery", {"event": delivery.event, "guid": delivery.guid, "status": status})
+        return status
+
+    def find(self, reference: str) -> Delivery | None:
+        """By guid, or by the number the list gives it."""
+        with self._lock:
+            return self._made.get(reference) or next(
+                (delivery for delivery in self._made.values() if str(delivery.id) == reference), None
+            )
+
+    def all(self) -> list[Delivery]:
+        with self._lock:
+            return list(self._made.values())
+
+    def _headers(self, delivery: Delivery) -> dict[str, str]:
+        digest = hmac.new(self._github["webhook_secret"].encode(), delivery.body, hashlib.sha256).hexdigest()
+        return {
+            "Content-Type": "application/json",
+            "User-Agent": "GitHub-Hookshot/sandbox",
+            "X-GitHub-Delivery": delivery.guid,
+            "X-GitHub-Event": delivery.event,
+            "X-GitHub-Hook-ID": "1",
+            "X-GitHub-Hook-Installation-Target-Type": "integration",
+            "X-GitHub-Hook-Installation-Target-ID": str(self._github["app_id"]),
+            "X-Hub-Signature-256": f"sha256={digest}",
+        }

@@ -1,0 +1,121 @@
+"""GitHub's state, in memory. `lock` is held around every read and write of it."""
+
+import itertools
+import secrets
+import threading
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from deploy.sandbox.fingerprint import fingerprint
+from deploy.sandbox.github.model import Actor, Comment, Installation, InstallationToken, Item, Repository
+from deploy.sandbox.journal import Clock
+
+BOT_ID = 41898282
+
+
+class Store:
+    def __init__(self, github: dict[str, Any], *, clock: Clock) -> None:
+        self.lock = threading.RLock()
+        self.now = clock
+        self._ids = itertools.count(5_000_001)
+        self.bot = Actor(login=f"{github['app_slug']}[bot]", id=BOT_ID, type="Bot")
+        self.users = {row["login"]: Actor(login=row["login"], id=row["id"]) for row in github["users"]}
+        self.account_of = {row["login"]: row["account"] for row in github["users"]}
+        self.installations = {row["id"]: _installation(row, self._moment()) for row in github["installations"]}
+        self.repositories: dict[str, Repository] = {}
+        for installation in self.installations.values():
+            for full_name in installation.repositories:
+                self.repositories[full_name] = Repository(
+                    id=next(self._ids), full_name=full_name, owner=installation.account, created_at=self._moment()
+                )
+        self._tokens: dict[str, InstallationToken] = {}
+        self._token_life = timedelta(seconds=github.get("installation_seconds", 3600))
+
+    def user(self, login: str) -> Actor:
+        """The user of that name; one the world does not know is a stranger, who belongs to no account."""
+        if login not in self.users:
+            self.users[login] = Actor(login=login, id=next(self._ids))
+        return self.users[login]
+
+    def installation_of(self, full_name: str) -> Installation | None:
+        live = (row for row in self.installations.values() if not row.deleted)
+        return next((row for row in live if full_name in row.repositories), None)
+
+    def mint(
+        self, installation: Installation, repositories: Iterable[str], permissions: dict[str, str]
+    ) -> tuple[str, InstallationToken]:
+        token = "ghs_" + secrets.token_hex(18)
+        held = InstallationToken(
+            installation=installation,
+            repositories=frozenset(repositories),
+            permissions=permissions,
+            expires_at=self._moment() + self._token_life,
+        )
+        self._tokens[fingerprint(token)] = held
+        return token, held
+
+    def token(self, token: str) -> InstallationToken | None:
+        """The installation token, dead or alive."""
+        return self._tokens.get(fingerprint(token))
+
+    def tokens_of(self, installation: Installation) -> list[InstallationToken]:
+        return [held for held in self._tokens.values() if held.installation is installation]
+
+    def open_item(
+        self,
+        repository: Repository,
+        *,
+        author: Actor,
+        via_app: bool,
+        title: str,
+        body: str | None,
+        labels: Iterable[str],
+        is_pull: bool,
+    ) -> Item:
+        number = len(repository.items) + 1
+        item = Item(
+            id=next(self._ids),
+            number=number,
+            repository=repository,
+            title=title,
+            body=body,
+            author=author,
+            via_app=via_app,
+            created_at=self._moment(),
+            updated_at=self._moment(),
+            is_pull=is_pull,
+        )
+        repository.items[number] = item
+        self.label(item, labels)
+        return item
+
+    def label(self, item: Item, names: Iterable[str]) -> list[str]:
+        """Put labels on an item, made in its repository if need be; the ones that were new to it."""
+        added = [name for name in dict.fromkeys(names) if name not in item.labels]
+        for name in added:
+            item.repository.labels.setdefault(name, next(self._ids))
+            item.labels.append(name)
+        item.updated_at = self._moment()
+        return added
+
+    def comment(self, item: Item, *, author: Actor, via_app: bool, body: str) -> Comment:
+        comment = Comment(
+            id=next(self._ids), item=item, body=body, author=author, via_app=via_app, created_at=self._moment()
+        )
+        item.comments.append(comment)
+        item.updated_at = comment.created_at
+        return comment
+
+    def _moment(self) -> datetime:
+        return self.now().replace(microsecond=0)
+
+
+def _installation(row: dict[str, Any], now: datetime) -> Installation:
+    return Installation(
+        id=row["id"],
+        account=Actor(login=row["account"], id=row.get("account_id", row["id"]), type="Organization"),
+        repositories=list(row["repositories"]),
+        permissions=dict(row["permissions"]),
+        created_at=now,
+    )

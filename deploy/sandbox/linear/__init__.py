@@ -1,0 +1,1 @@
+"""Linear's GraphQL API, as far as the workflows use it."""

@@ -1,0 +1,141 @@
+"""A threaded HTTP/1.1 server for one WSGI app, on loopback, that can misbehave on the wire when told to."""
+
+import io
+import socket
+import sys
+import threading
+from collections.abc import Iterable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import unquote_to_bytes
+from wsgiref.types import WSGIApplication
+
+from deploy.sandbox.faults import DRIP_PIECES, Fault, Mode
+from deploy.sandbox.surface import FAULT_KEY, PAUSE_KEY
+
+# Werkzeug's own server closes each connection; callers that pool connections must meet keep-alive here.
+
+
+class Server(ThreadingHTTPServer):
+    """Serves until `stop()`; a paused or dripping answer ends then too."""
+
+    daemon_threads = True
+    request_queue_size = 256
+
+    def __init__(self, port: int, app: WSGIApplication) -> None:
+        self.app = app
+        self.stopping = threading.Event()
+        super().__init__(("127.0.0.1", port), _Connection)
+
+    def stop(self) -> None:
+        self.stopping.set()
+        self.shutdown()
+        self.server_close()
+
+    def server_close(self) -> None:
+        # The parent would join threads that wait on idle keep-alive connections.
+        self.socket.close()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # the other side may hang up when it likes
+            super().handle_error(request, client_address)
+
+
+class _Connection(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: Server
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (the parent's name)
+        """Say nothing: the request log is the application's."""
+
+    def _serve(self) -> None:
+        if "Transfer-Encoding" in self.headers:
+            self.close_connection = True
+            self.send_error(411)
+            return
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        environ = self._environ(body)
+        head: list[tuple[str, list[tuple[str, str]]]] = []
+
+        def start_response(status: str, headers: list[tuple[str, str]], *_: Any) -> Any:
+            head[:] = [(status, headers)]
+            return None  # nobody here calls WSGI's old write()
+
+        answer = self.server.app(environ, start_response)
+        try:
+            content = b"".join(answer)
+        finally:
+            close = getattr(answer, "close", None)
+            if close:
+                close()
+        status, headers = head[0]
+        self._send(self._head(status, headers, len(content)), content, environ.get(FAULT_KEY))
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = _serve  # noqa: N815  (the parent's names)
+
+    def _send(self, head: bytes, content: bytes, fault: Fault | None) -> None:
+        if self.command == "HEAD":
+            content = b""
+        match fault:
+            case Fault(mode=Mode.DROP_REQUEST | Mode.DROP_RESPONSE):
+                self.close_connection = True
+                self.connection.shutdown(socket.SHUT_RDWR)
+            case Fault(mode=Mode.DELAY, before=False, seconds=seconds):
+                self.server.stopping.wait(seconds)
+                self.wfile.write(head + content)
+            case Fault(mode=Mode.DRIP_HEADERS, seconds=seconds):
+                self._drip(head, seconds)
+                self.wfile.write(content)
+            case Fault(mode=Mode.DRIP_BODY, seconds=seconds):
+                self.wfile.write(head)
+                self._drip(content, seconds)
+            case _:
+                self.wfile.write(head + content)
+
+    def _drip(self, data: bytes, seconds: float) -> None:
+        for piece in _pieces(data):
+            if self.server.stopping.wait(seconds / DRIP_PIECES):
+                return
+            self.wfile.write(piece)
+
+    def _head(self, status: str, headers: list[tuple[str, str]], length: int) -> bytes:
+        lines = [f"HTTP/1.1 {status}"]
+        lines += [f"{name}: {value}" for name, value in headers if name.lower() != "content-length"]
+        if status[:3] != "204":  # RFC 9110 §8.6
+            lines.append(f"Content-Length: {length}")
+        lines.append(f"Date: {self.date_time_string()}")
+        if self.close_connection:
+            lines.append("Connection: close")
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+    def _environ(self, body: bytes) -> dict[str, Any]:
+        path, _, query = self.path.partition("?")
+        environ: dict[str, Any] = {
+            "REQUEST_METHOD": self.command,
+            "SCRIPT_NAME": "",
+            "PATH_INFO": unquote_to_bytes(path).decode("latin-1"),
+            "QUERY_STRING": query,
+            "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+            "CONTENT_LENGTH": str(len(body)),
+            "SERVER_NAME": "127.0.0.1",
+            "SERVER_PORT": str(self.server.server_port),
+            "SERVER_PROTOCOL": self.request_version,
+            "REMOTE_ADDR": self.client_address[0],
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": "http",
+            "wsgi.input": io.BytesIO(body),
+            "wsgi.errors": sys.stderr,
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": False,
+            "wsgi.run_once": False,
+            PAUSE_KEY: self.server.stopping.wait,
+        }
+        for name, value in self.headers.items():
+            environ["HTTP_" + name.upper().replace("-", "_")] = value
+        return environ
+
+
+def _pieces(data: bytes) -> Iterable[bytes]:
+    size = max(1, -(-len(data) // DRIP_PIECES))
+    return (data[start : start + size] for start in range(0, len(data), size))

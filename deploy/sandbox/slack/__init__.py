@@ -1,0 +1,1 @@
+"""Slack's Web API and Events API, as far as the workflows use them."""

@@ -1,0 +1,103 @@
+"""Signed Events API deliveries, and the rest of what a test may order here."""
+
+import hashlib
+import hmac
+import itertools
+import json
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+from flask import Blueprint, Response, jsonify
+
+from deploy.sandbox.journal import Clock, Journal
+from deploy.sandbox.slack.store import Store
+from deploy.sandbox.surface import BadControl, json_body
+
+ACKNOWLEDGE_SECONDS = 3  # what Slack waits
+
+
+def control(slack: dict[str, Any], store: Store, *, journal: Journal, clock: Clock) -> Blueprint:
+    routes = Blueprint("control", __name__)
+    client = httpx.Client(timeout=ACKNOWLEDGE_SECONDS)
+    bodies: dict[str, bytes] = {}
+    numbers, run = itertools.count(1), secrets.token_hex(3).upper()
+
+    def send(event_id: str, *, retry: dict[str, str]) -> int:
+        body, moment = bodies[event_id], str(int(clock().timestamp()))
+        signed = b"v0:" + moment.encode() + b":" + body
+        digest = hmac.new(slack["signing_secret"].encode(), signed, hashlib.sha256).hexdigest()
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": "Slackbot 1.0 (+sandbox)",
+            "X-Slack-Request-Timestamp": moment,
+            "X-Slack-Signature": f"v0={digest}",
+        }
+        try:
+            status = client.post(slack["webhook_url"], content=body, headers=headers | retry).status_code
+        except httpx.HTTPError:
+            status = 0  # no answer
+        journal.note("delivery", {"event_id": event_id, "status": status})
+        return status
+
+    @routes.post("/_sandbox/events")
+    def send_event() -> Response:
+        """A new event; or, given `event_id` alone, the same one again as Slack's retry."""
+        order = json_body()
+        event_id = order.get("event_id")
+        if event_id is not None:
+            if event_id not in bodies:
+                raise BadControl(f"there is no event {event_id}")
+            retry = {"X-Slack-Retry-Num": str(order.get("retry", 1)), "X-Slack-Retry-Reason": "http_timeout"}
+            return jsonify(event_id=event_id, status=send(event_id, retry=retry))
+        order = json_body("team_id", "event")
+        if order["team_id"] not in store.workspaces:
+            raise BadControl(f"there is no workspace {order['team_id']}")
+        event_id = f"Ev{run}{next(numbers):06d}"
+        bodies[event_id] = json.dumps(_envelope(slack, store, order, event_id, int(clock().timestamp()))).encode()
+        return jsonify(event_id=event_id, status=send(event_id, retry={}))
+
+    @routes.get("/_sandbox/messages")
+    def read_messages() -> Response:
+        return jsonify(store.messages())
+
+    def change(method: Callable[[str], None]) -> Response:
+        team_id = json_body("team_id")["team_id"]
+        if team_id not in store.workspaces:
+            raise BadControl(f"there is no workspace {team_id}")
+        method(team_id)
+        return jsonify(ok=True)
+
+    @routes.post("/_sandbox/revoke")
+    def revoke() -> Response:
+        """The workspace's bot token stops working; no event is sent."""
+        return change(store.revoke_team)
+
+    @routes.post("/_sandbox/restore")
+    def restore() -> Response:
+        return change(store.restore_team)
+
+    return routes
+
+
+def _envelope(slack: dict[str, Any], store: Store, order: dict[str, Any], event_id: str, now: int) -> dict[str, Any]:
+    team_id = order["team_id"]
+    return {
+        "token": "not-used",  # deprecated: receivers verify the signature
+        "team_id": team_id,
+        "api_app_id": slack["app_id"],
+        "event": order["event"],
+        "type": "event_callback",
+        "event_id": event_id,
+        "event_time": order.get("event_time", now),
+        "authorizations": [
+            {
+                "enterprise_id": None,
+                "team_id": team_id,
+                "user_id": store.workspaces[team_id].bot_user_id,
+                "is_bot": True,
+                "is_enterprise_install": False,
+            }
+        ],
+    }

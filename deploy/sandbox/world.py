@@ -1,0 +1,182 @@
+"""The world the sandbox processes agree on: two tenants, their people, and secrets made afresh each time."""
+
+import secrets
+import string
+import uuid
+from datetime import datetime
+from typing import Any
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+APP_SLUG = "aswhom-sandbox"
+APP_PERMISSIONS = {"contents": "read", "issues": "write", "metadata": "read", "pull_requests": "write"}
+LINEAR_SCOPES = ["read", "write", "issues:create", "comments:create"]
+SLACK_SCOPES = ["channels:read", "chat:write"]
+TENANTS = ("acme", "globex")
+PEOPLE = {"acme": ("ada", "grace"), "globex": ("linus", "margaret")}
+REPOSITORIES = {"acme": ["acme/shop", "acme/infra"], "globex": ["globex/site"]}
+
+
+def make_world(
+    *,
+    ports: dict[str, int],
+    hooks: dict[str, str],
+    callbacks: dict[str, str],
+    now: datetime,
+    access_seconds: int = 28800,
+) -> dict[str, Any]:
+    """A JSON-able world for the processes on *ports* (auth, github, linear, slack).
+
+    *hooks* say where GitHub, Slack and, if named, Linear send signed deliveries, *callbacks*
+    which redirect URI each provider's client has registered.
+    """
+    github = _github(ports["github"], hooks["github"])
+    linear = _linear(ports["linear"], hooks.get("linear"))
+    return {
+        "created_at": now.isoformat(),
+        "auth": {
+            "url": _url(ports["auth"]),
+            "internal_key": secrets.token_urlsafe(32),
+            "clients": [
+                _client("github", github, callbacks["github"], access_seconds, scopes=[]),
+                _client("linear", linear, callbacks["linear"], access_seconds, scopes=LINEAR_SCOPES),
+                *(
+                    _organization_client(
+                        organization, access_seconds, callbacks.get(f"linear:{organization['url_key']}")
+                    )
+                    for organization in linear["organizations"]
+                ),
+            ],
+        },
+        "github": github,
+        "linear": linear,
+        "slack": _slack(ports["slack"], hooks["slack"]),
+    }
+
+
+def _client(
+    provider: str, service: dict[str, Any], redirect_uri: str, access_seconds: int, *, scopes: list[str]
+) -> dict[str, Any]:
+    return {
+        "client_id": service["client_id"],
+        "client_secret": service["client_secret"],
+        "provider": provider,
+        "redirect_uris": [redirect_uri],
+        "grants": ["authorization_code", "refresh_token"],
+        "access_seconds": access_seconds,
+        "scopes": scopes,
+    }
+
+
+def _organization_client(organization: dict[str, Any], access_seconds: int, redirect_uri: str | None) -> dict[str, Any]:
+    """Linear ties client credentials to the app's own workspace: one client an organization.
+
+    With a *redirect_uri* its people may connect through it too.
+    """
+    return {
+        "client_id": secrets.token_hex(16),
+        "client_secret": secrets.token_hex(16),
+        "provider": "linear",
+        "redirect_uris": [redirect_uri] if redirect_uri else [],
+        "grants": ["client_credentials", *(["authorization_code", "refresh_token"] if redirect_uri else [])],
+        "access_seconds": access_seconds,
+        "scopes": LINEAR_SCOPES,
+        "organization": organization["id"],
+        "tenant": organization["url_key"],
+    }
+
+
+def _github(port: int, hook: str) -> dict[str, Any]:
+    logins = [(tenant, login) for tenant in TENANTS for login in PEOPLE[tenant]]
+    return {
+        "url": _url(port),
+        "app_id": 700001,
+        "app_slug": APP_SLUG,
+        "app_private_key_pem": _private_key(),
+        "client_id": "Iv23" + secrets.token_hex(8),
+        "client_secret": secrets.token_hex(20),
+        "webhook_secret": secrets.token_hex(32),
+        "webhook_url": hook,
+        "installation_seconds": 3600,
+        "users": [
+            {"id": number, "login": login, "account": tenant}
+            for number, (tenant, login) in enumerate(logins, start=1001)
+        ],
+        "installations": [
+            {
+                "id": number,
+                "account": tenant,
+                "account_id": number - 7000,
+                "repositories": REPOSITORIES[tenant],
+                "permissions": dict(APP_PERMISSIONS),
+            }
+            for number, tenant in enumerate(TENANTS, start=9001)
+        ],
+    }
+
+
+def _linear(port: int, hook: str | None) -> dict[str, Any]:
+    return {
+        "url": _url(port),
+        "client_id": secrets.token_hex(16),
+        "client_secret": secrets.token_hex(16),
+        "webhook_secret": secrets.token_hex(32),
+        "webhook_url": hook,
+        "organizations": [
+            {
+                "id": str(uuid.uuid4()),
+                "name": tenant.capitalize(),
+                "url_key": tenant,
+                "teams": [
+                    {"id": str(uuid.uuid4()), "key": "ENG", "name": "Engineering"},
+                    {"id": str(uuid.uuid4()), "key": "OPS", "name": "Operations"},
+                ],
+                "users": [
+                    {"id": str(uuid.uuid4()), "name": login, "email": f"{login}@{tenant}.example"}
+                    for login in PEOPLE[tenant]
+                ],
+            }
+            for tenant in TENANTS
+        ],
+    }
+
+
+def _slack(port: int, hook: str) -> dict[str, Any]:
+    return {
+        "url": _url(port),
+        "signing_secret": secrets.token_hex(16),
+        "webhook_url": hook,
+        "app_id": _slack_id("A"),
+        "workspaces": [
+            {
+                "team_id": _slack_id("T"),
+                "name": tenant,
+                "bot_token": f"xoxb-{secrets.randbelow(10**12)}-{secrets.randbelow(10**12)}-{secrets.token_hex(12)}",
+                "bot_user_id": _slack_id("U"),
+                "bot_id": _slack_id("B"),
+                "scopes": SLACK_SCOPES,
+                "channels": [
+                    {"id": _slack_id("C"), "name": "engineering"},
+                    {"id": _slack_id("C"), "name": "general"},
+                ],
+            }
+            for tenant in TENANTS
+        ],
+    }
+
+
+def _slack_id(kind: str) -> str:
+    return kind + "".join(secrets.choice(string.ascii_uppercase + string.digits) for _ in range(10))
+
+
+def _private_key() -> str:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    )
+    return pem.decode()
+
+
+def _url(port: int) -> str:
+    return f"http://127.0.0.1:{port}"

@@ -1,0 +1,26 @@
+"""Identifiers: a prefix that says what it names, then a time-ordered random part."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, lower case
+
+
+class Ids:
+    """Makes identifiers such as `job_06f3k…`: 48 bits of time, 80 of randomness, sorted by creation."""
+
+    def __init__(
+        self,
+        *,
+        milliseconds: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        random_bits: Callable[[int], int] = secrets.randbits,
+    ) -> None:
+        self._milliseconds = milliseconds
+        self._random_bits = random_bits
+
+    def __call__(self, prefix: str) -> str:
+        number = self._milliseconds() << 80 | self._random_bits(80)
+        return f"{prefix}_" + "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))

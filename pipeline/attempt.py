@@ -1,0 +1,312 @@
+"""The attempts of one step: open by the rule, send before it is too late, close with what came of it."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from hashlib import sha256
+from typing import Any
+from uuid import UUID
+
+from identity import leases
+from identity.accounts import move_account
+from identity.errors import GrantRevoked, ReauthRequired, Unavailable
+from identity.http import NoAnswer, NotSent
+from identity.model import AccountState, Effect, Leased, LeaseRequest, NeedsRefresh, ProviderConnection
+from identity.policy import Decision
+from identity.store import CommitUnknown
+from pipeline import metrics
+from pipeline.action import Action, Call, Recovery, Response, Result, Verdict
+from pipeline.conclusion import CALL, PROBE, Conclusion, conclude
+from pipeline.interruption import AskOperator, RunAgain, RunEnded
+from pipeline.ledger import openings, steps
+from pipeline.ledger.closings import Closing, close_attempt
+from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, Opened, OpenOutcome
+from pipeline.ledger.jobs import ClaimedJob
+from pipeline.run import ActionFailed, StepRefused
+from pipeline.services import Services
+from pipeline.states import AttemptState, StepState
+
+REPEATS = frozenset({Recovery.IDEMPOTENT, Recovery.KEYED})
+OPENINGS = 8  # of one attempt: refreshes and refused tokens in a row, before the job tries again later
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepAtHand:
+    """What all attempts of a step have in common."""
+
+    id: str
+    job: ClaimedJob
+    action: Action[Any]
+    position: int
+    occurrence: int
+    named: str
+    once: str | None
+    request_hash: str
+    decision: Decision
+    principal: str
+    through: ProviderConnection
+    opened_at: datetime
+
+    @property
+    def name(self) -> str:
+        return self.action.action_name()
+
+    @property
+    def repeats(self) -> bool:
+        """Whether an attempt of unknown outcome may simply be made again."""
+        return self.action.facts.effect is Effect.READ or self.action.facts.recovery in REPEATS
+
+    @property
+    def call(self) -> Call:
+        """What makes the step's requests recognisable: the same at every attempt."""
+        digest = sha256(f"{self.job.id}\x00{self.id}".encode()).digest()
+        return Call(
+            idempotency_key=digest.hex(),
+            client_id=str(UUID(bytes=digest[:16], version=4)),
+            marker=f"<!-- aswhom:{digest.hex()[:32]} -->",
+            opened_at=self.opened_at,
+        )
+
+    def intent(
+        self,
+        services: Services,
+        *,
+        purpose: str,
+        number: int,
+        after_generation: int = 0,
+        margin: timedelta = timedelta(),
+    ) -> Intent:
+        """A new attempt's intent, with ids of its own."""
+        return Intent(
+            step=self.id,
+            attempt=services.ids("att"),
+            job=self.job,
+            position=self.position,
+            action=self.name,
+            occurrence=self.occurrence,
+            named=self.named,
+            decision=self.decision,
+            principal=self.principal,
+            provider=self.through.provider,
+            connection=self.through.id,
+            new_account=services.ids("acc"),
+            request_hash=self.request_hash,
+            parameters=self.action.model_dump(mode="json"),
+            once=self.once,
+            purpose=purpose,
+            number=number,
+            repeats_unknown=purpose == PROBE or self.repeats,
+            lease=LeaseRequest(
+                tenant=self.job.tenant,
+                connection=self.through.id,
+                agent=self.job.agent,
+                principal=self.principal,
+                accepted=self.job.accepted,
+                scopes=self.action.facts.scopes,
+                usable_until=datetime.now(UTC) + margin,
+                after_generation=after_generation,
+            ),
+            send_within=services.settings.send_within,
+            deadline=services.settings.call_deadline,
+        )
+
+
+def attempt(services: Services, step: StepAtHand, *, number: int) -> Any:
+    """Carry the step out and return its result. Raises ActionFailed, StepRefused or an Interruption."""
+    exchange = _exchange(services, step, CALL, number)
+    if not isinstance(exchange, _Exchange):
+        return exchange.result
+    return _close_call(exchange)
+
+
+def probe(services: Services, step: StepAtHand, *, number: int) -> Any | None:
+    """Search for the effect of an earlier attempt: its result, or None where it had none."""
+    exchange = _exchange(services, step, PROBE, number)
+    if not isinstance(exchange, _Exchange):
+        return exchange.result
+    return _close_probe(exchange)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Exchange:
+    """One opened attempt and what came of it."""
+
+    services: Services
+    step: StepAtHand
+    intent: Intent
+    conclusion: Conclusion
+
+    def close(
+        self,
+        state: AttemptState,
+        step_state: StepState,
+        *,
+        error: str | None = None,
+        result: Result | None = None,
+        resolves: AttemptState | None = None,
+    ) -> Mapping[str, Any] | None:
+        """Commit the attempt's outcome and its step's; returns the result as it is stored."""
+        stored = None if result is None else result.model_dump(mode="json")
+        closing = Closing(
+            attempt=self.intent.attempt,
+            state=state,
+            step_state=step_state,
+            result=stored,
+            external_id=None if result is None else self.step.action.external_id(result),
+            status=self.conclusion.status,
+            upstream_request_id=self.conclusion.upstream_request_id,
+            error=error,
+            resolves=resolves,
+        )
+        _close(self.services, self.intent, closing)
+        if step_state is not StepState.OPEN:
+            metrics.STEPS.labels(self.step.name, str(self.step.decision.pattern), str(step_state)).inc()
+        return stored
+
+    def again(self, reason: str) -> RunAgain:
+        """The job's way back to the queue, later with every attempt."""
+        settings = self.services.settings
+        growing: timedelta = settings.backoff * 2 ** min(self.intent.number - 1, 20)
+        spread = min(growing, settings.backoff_cap) * random.uniform(0.5, 1)  # noqa: S311 - spreads rivals
+        return RunAgain(reason, delay=max(spread, self.conclusion.retry_after or timedelta()))
+
+
+def _exchange(services: Services, step: StepAtHand, purpose: str, number: int) -> _Exchange | Adopted:
+    """Open and send; renew the token in between where it is too old, or was refused."""
+    margin, after_generation = services.settings.token_margin, 0
+    for _ in range(OPENINGS):
+        intent = step.intent(services, purpose=purpose, number=number, after_generation=after_generation, margin=margin)
+        began = time.monotonic()
+        match _open(services, intent):
+            case Adopted() as adopted:
+                metrics.STEPS.labels(step.name, str(step.decision.pattern), "adopted").inc()
+                return adopted
+            case Ended(reason=reason):
+                raise RunEnded(reason)
+            case OnceMismatch(owner=owner):
+                reason = f"the once key {step.once!r} was used by job {owner} with other parameters"
+                services.store.write(partial(openings.refuse, intent=intent, reason=reason, now=datetime.now(UTC)))
+                raise StepRefused(reason)
+            case NeedsRefresh(account=account, generation=generation):
+                if _refresh(services, account, generation, refused=after_generation >= generation) <= generation:
+                    # The provider is away for the moment: the current token serves until it really ends.
+                    margin = intent.send_within + intent.deadline
+                continue
+            case Opened(lease=lease):
+                number += 1
+        answer = _send(services, step, intent, lease, began)
+        conclusion = conclude(step.action, step.call, purpose, answer)
+        exchange = _Exchange(services=services, step=step, intent=intent, conclusion=conclusion)
+        if conclusion.verdict is not Verdict.UNAUTHORIZED:
+            return exchange
+        exchange.close(AttemptState.NO_EFFECT, StepState.OPEN, error="the token was refused")
+        if after_generation:
+            # Two generations in a row: no refresh will help. Nothing is revoked by that.
+            services.store.write(partial(_give_up_account, account=lease.account, now=datetime.now(UTC)))
+        after_generation = lease.generation
+    raise Unavailable("the token was renewed again and again without success", retry_after=timedelta(seconds=30))
+
+
+def _open(services: Services, intent: Intent) -> OpenOutcome:
+    try:
+        return services.store.write(partial(openings.open_attempt, intent=intent))
+    except CommitUnknown:
+        # Whether the intent is there is not known, so nothing is sent. If it is there, it had no effect.
+        if services.store.read(partial(steps.attempt_state, attempt=intent.attempt)) is not None:
+            not_sent = Closing(
+                attempt=intent.attempt, state=AttemptState.NO_EFFECT, step_state=StepState.OPEN, error="not sent"
+            )
+            _close(services, intent, not_sent)
+        raise RunAgain("the opening's commit was not confirmed", delay=services.settings.backoff) from None
+
+
+def _refresh(services: Services, account: str, generation: int, *, refused: bool) -> int:
+    """The generation after a refresh; the account's state tells the next opening of a refusal."""
+    try:
+        return services.coordinator.refresh(account, after_generation=generation, refused=refused)
+    except (ReauthRequired, GrantRevoked):
+        return generation + 1
+
+
+def _send(
+    services: Services, step: StepAtHand, intent: Intent, lease: Leased, began: float
+) -> Response | NotSent | NoAnswer:
+    token = leases.open_token(services.vault, step.job.tenant, lease)
+    request = step.action.probe(step.call) if intent.purpose == PROBE else step.action.request(step.call)
+    services.reached("before_call")
+    answer = services.upstream.send(
+        request,
+        api_url=step.through.api_url,
+        token=token,
+        attempt=intent.attempt,
+        idempotency_key=step.call.idempotency_key,
+        deadline=intent.deadline,
+        send_before=began + intent.send_within.total_seconds(),
+        # On a kept-alive connection a server's close at the wrong moment leaves an unknown, here one for a person.
+        fresh=step.action.facts.recovery is Recovery.ASK and not step.repeats,
+    )
+    services.reached("after_call")
+    return answer
+
+
+def _close_call(exchange: _Exchange) -> Any:
+    step, conclusion, intent = exchange.step, exchange.conclusion, exchange.intent
+    match conclusion.verdict:
+        case Verdict.SUCCESS:
+            if conclusion.result is None:
+                raise TypeError(f"{step.name}.read() returned no result")
+            stored = exchange.close(
+                AttemptState.EFFECT, StepState.DONE, result=conclusion.result, resolves=AttemptState.ADOPTED
+            )
+            exchange.services.reached("after_commit")
+            return stored
+        case Verdict.UNKNOWN:
+            exchange.close(AttemptState.UNKNOWN, StepState.UNKNOWN, error=conclusion.reason)
+            reason = f"{step.name} was sent and its outcome is not known: {conclusion.reason}"
+            raise RunAgain(reason, delay=intent.send_within + intent.deadline)
+        case Verdict.FAILED:
+            error = conclusion.reason
+        case _:
+            if intent.number < exchange.services.settings.attempts:
+                exchange.close(AttemptState.NO_EFFECT, StepState.OPEN, error=conclusion.reason)
+                raise exchange.again(f"{step.name}: {conclusion.reason}")
+            error = f"{conclusion.reason}, after {intent.number} attempts"
+    exchange.close(AttemptState.NO_EFFECT, StepState.FAILED, error=error)
+    raise ActionFailed(f"{step.name} failed: {error}")
+
+
+def _close_probe(exchange: _Exchange) -> Any | None:
+    step, conclusion, intent = exchange.step, exchange.conclusion, exchange.intent
+    if conclusion.verdict is not Verdict.SUCCESS:
+        exchange.close(AttemptState.NO_EFFECT, StepState.UNKNOWN, error=conclusion.reason)
+        if intent.number >= exchange.services.settings.attempts:
+            raise AskOperator(f"whether {step.name} had its effect cannot be looked up: {conclusion.reason}")
+        raise exchange.again(f"search for {step.name}: {conclusion.reason}")
+    if conclusion.result is None:
+        exchange.close(AttemptState.NO_EFFECT, StepState.OPEN, resolves=AttemptState.NO_EFFECT)
+        return None
+    return exchange.close(
+        AttemptState.NO_EFFECT, StepState.DONE, result=conclusion.result, resolves=AttemptState.ADOPTED
+    )
+
+
+def _close(services: Services, intent: Intent, closing: Closing) -> None:
+    """Commit the outcome; after a lost commit look first, since an attempt is closed once."""
+    for _ in range(5):
+        try:
+            services.store.write(partial(close_attempt, intent=intent, closing=closing))
+            return
+        except CommitUnknown:
+            if services.store.read(partial(steps.attempt_state, attempt=closing.attempt)) == closing.state:
+                return
+    raise Unavailable("the ledger did not confirm an outcome; housekeeping will settle the attempt")
+
+
+def _give_up_account(connection: Any, *, account: str, now: datetime) -> None:
+    reason = "the provider refused a freshly renewed token"
+    move_account(connection, account, to=AccountState.NEEDS_RECONNECT, reason=reason, now=now)

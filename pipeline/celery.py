@@ -1,0 +1,226 @@
+"""The Celery application: two tasks that carry ids, and the settings that were measured to matter.
+
+A message is a doorbell. It authorises nothing: a worker claims what the ledger says is due, so a lost, repeated, forged
+or late message changes nothing but latency.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Protocol
+
+from celery import Celery
+from celery.signals import worker_init, worker_shutdown
+from kombu import Exchange, Queue
+
+from identity.model import AccessPattern
+from pipeline.ring import JOB, REVOCATION, REVOCATIONS
+from pipeline.schedule import Schedules
+from pipeline.watchdog import Limits, Task, Watchdog
+
+log = logging.getLogger(__name__)
+
+#: One queue an access pattern, and one that work can never hold up.
+QUEUES: tuple[str, ...] = (*(pattern.value for pattern in AccessPattern), REVOCATIONS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrokerSettings:
+    """How the broker is reached. Everyone on one database must agree on the prefix and the visibility timeout."""
+
+    url: str = field(repr=False)  # it may hold a password
+    key_prefix: str = "aswhom:"
+    visibility_timeout: timedelta = timedelta(minutes=5)
+    socket_timeout: timedelta = timedelta(seconds=5)
+    connect_timeout: timedelta = timedelta(seconds=3)
+    health_check_interval: timedelta = timedelta(seconds=5)
+    publish_timeout: timedelta = timedelta(seconds=2)
+    publish_connect_timeout: timedelta = timedelta(seconds=1)
+    beat_interval: timedelta = timedelta(seconds=1)
+    transport_options: Mapping[str, Any] = field(default_factory=dict)  # master_name of Sentinel, and the like
+
+    def worker_options(self) -> dict[str, Any]:
+        """Kombu's options for a connection that consumes."""
+        return {
+            "global_keyprefix": self.key_prefix,
+            "visibility_timeout": int(self.visibility_timeout.total_seconds()),
+            "unacked_restore_interval": 5,
+            "unacked_restore_throttle": 6,
+            "priority_steps": [0],  # no priorities: one key a queue
+            "queue_order_strategy": "round_robin",
+            "client_name": "aswhom",
+            "socket_keepalive": True,
+            "socket_timeout": self.socket_timeout.total_seconds(),
+            "socket_connect_timeout": self.connect_timeout.total_seconds(),
+            "health_check_interval": int(self.health_check_interval.total_seconds()),
+            **self.transport_options,
+        }
+
+    def publisher_options(self) -> dict[str, Any]:
+        """Kombu's options for a connection that rings while somebody waits for an answer."""
+        return {
+            **self.worker_options(),
+            "socket_timeout": self.publish_timeout.total_seconds(),
+            "socket_connect_timeout": self.publish_connect_timeout.total_seconds(),
+            "max_retries": 0,
+            "interval_start": 0,
+            "interval_step": 0.1,
+            "interval_max": 0.1,
+        }
+
+
+class JobWorker(Protocol):
+    def handle(self, job_id: str) -> None:
+        """Claim that job, or another due one of its tenant, or nothing; run what was claimed."""
+        ...
+
+
+class Revoker(Protocol):
+    def advance(self, revocation_id: str) -> None:
+        """Take a revocation as far as it goes now. Safe to repeat."""
+        ...
+
+
+class Runtime(Protocol):
+    """What a process that runs work holds open: opened in it, closed by it."""
+
+    @property
+    def worker(self) -> JobWorker: ...
+
+    @property
+    def revoker(self) -> Revoker: ...
+
+    @property
+    def schedules(self) -> Schedules: ...
+
+    @property
+    def active_jobs(self) -> Mapping[int, str]:
+        """The job each thread has claimed, by the thread's ident: not always the one its bell named."""
+        ...
+
+    def before_exit(self, job_id: str) -> None:
+        """The process is about to leave because of this job: it spends a run, other claims go back unspent."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class App(Celery):
+    """A Celery application that knows its broker settings and how to open what its tasks need."""
+
+    settings: BrokerSettings
+    open_runtime: Callable[[], Runtime]
+
+
+def make_celery(
+    settings: BrokerSettings,
+    open_runtime: Callable[[], Runtime],
+    *,
+    limits: Limits = Limits(),  # noqa: B008 - frozen
+) -> App:
+    """The application of every process that rings, works or keeps the schedule. Nothing is opened yet."""
+    app = App("aswhom", set_as_current=False)
+    app.settings, app.open_runtime = settings, open_runtime
+    app.conf.update(configuration(settings))
+    process = Process(app, limits)
+
+    @app.task(name=JOB, shared=False)
+    def job(job_id: str) -> None:
+        process.job(job_id)
+
+    @app.task(name=REVOCATION, shared=False)
+    def revocation(revocation_id: str) -> None:
+        process.revocation(revocation_id)
+
+    app.finalize()
+    for name in set(app.tasks) - {JOB, REVOCATION}:
+        app.tasks.unregister(name)  # Celery brings nine of its own that a forged message could run
+    worker_init.connect(process.open, weak=False)
+    worker_shutdown.connect(process.close, weak=False)
+    return app
+
+
+def configuration(settings: BrokerSettings) -> dict[str, Any]:
+    """Celery's settings: why each is so is in docs/ and in the tests that fail without it."""
+    exchange = Exchange("aswhom", type="direct")
+    return {
+        "broker_url": settings.url,
+        "broker_transport_options": settings.worker_options(),
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_pool_acquire_timeout": 5,
+        # A bell needs no redelivery, and an ack that fails in an outage would hold a slot for good.
+        "task_queues": [Queue(name, exchange, routing_key=name, no_ack=True) for name in QUEUES],
+        "task_create_missing_queues": False,
+        "task_default_queue": AccessPattern.SERVICE.value,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "result_backend": None,
+        "task_ignore_result": True,
+        "task_acks_late": False,
+        "worker_pool": "pipeline.pool:TaskPool",
+        "worker_consumer": "pipeline.consumer:Consumer",
+        "worker_concurrency": 32,
+        "worker_disable_prefetch": True,
+        "worker_prefetch_multiplier": 1,
+        "worker_enable_prefetch_count_reduction": False,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_enable_remote_control": False,  # whoever can write to the broker could stop workers by it
+        "worker_send_task_events": False,
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "beat_max_loop_interval": settings.beat_interval.total_seconds(),
+    }
+
+
+class Process:
+    """What one worker process holds between `worker_init` and `worker_shutdown`."""
+
+    def __init__(self, app: App, limits: Limits) -> None:
+        self._app = app
+        self._runtime: Runtime | None = None
+        self._watchdog = Watchdog(limits, before_exit=self._before_exit)
+
+    def job(self, job_id: str) -> None:
+        with self._watchdog.watch(job_id):
+            self._opened().worker.handle(_an_id(job_id))
+
+    def revocation(self, revocation_id: str) -> None:
+        with self._watchdog.watch(None):
+            self._opened().revoker.advance(_an_id(revocation_id))
+
+    def open(self, sender: Any, **_: Any) -> None:
+        if sender.app is not self._app:
+            return
+        try:
+            self._runtime = self._app.open_runtime()
+        except Exception as error:  # Celery logs what a signal's receiver raises and starts all the same
+            log.exception("the worker cannot start", extra={"action": "worker.unopened"})
+            raise SystemExit(1) from error
+        self._watchdog.start()
+
+    def close(self, sender: Any, **_: Any) -> None:
+        if sender.app is self._app and self._runtime is not None:
+            self._watchdog.stop()
+            runtime, self._runtime = self._runtime, None
+            runtime.close()
+
+    def _opened(self) -> Runtime:
+        if self._runtime is None:
+            raise RuntimeError("this process is not a started worker")
+        return self._runtime
+
+    def _before_exit(self, task: Task) -> None:
+        if task.job is not None:
+            runtime = self._opened()
+            runtime.before_exit(runtime.active_jobs.get(task.thread, task.job))
+
+
+def _an_id(argument: object) -> str:
+    """Whoever can write to the broker chooses a message's arguments. Raises TypeError."""
+    if not isinstance(argument, str) or not 0 < len(argument) <= 64:
+        raise TypeError("a bell carries one id")
+    return argument

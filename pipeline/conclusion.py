@@ -1,0 +1,52 @@
+"""What an exchange means for its attempt: a pure function of the action, the purpose and what came back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from identity.http import NoAnswer, NotSent
+from identity.model import Effect
+from pipeline.action import Action, Call, Judgement, Response, Result, UnreadableAnswer, Verdict
+
+CALL, PROBE = "call", "probe"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conclusion:
+    """The verdict, and the result of a success; of a probe, None is "it had no effect"."""
+
+    verdict: Verdict
+    reason: str = ""
+    result: Result | None = None
+    retry_after: timedelta | None = None
+    status: int | None = None
+    upstream_request_id: str | None = None
+
+
+def conclude(action: Action[Any], call: Call, purpose: str, answer: Response | NotSent | NoAnswer) -> Conclusion:
+    """A read or a probe has no effect, so it is never unknown: it is asked again."""
+    reads = purpose == PROBE or action.facts.effect is Effect.READ
+    if isinstance(answer, NotSent):
+        return Conclusion(verdict=Verdict.RETRY, reason=answer.reason)
+    if isinstance(answer, NoAnswer):
+        return Conclusion(verdict=Verdict.RETRY if reads else Verdict.UNKNOWN, reason=answer.reason)
+    judgement = action.judge(answer)
+    result: Result | None = None
+    if judgement.verdict is Verdict.SUCCESS:
+        try:
+            result = action.found(answer, call) if purpose == PROBE else action.read(answer)
+        except UnreadableAnswer as error:
+            judgement = Judgement(verdict=Verdict.UNKNOWN, reason=str(error))
+    verdict = judgement.verdict
+    if reads and verdict is Verdict.UNKNOWN:
+        verdict = Verdict.RETRY
+    return Conclusion(
+        verdict=verdict,
+        reason=judgement.reason,
+        result=result,
+        retry_after=judgement.retry_after,
+        status=answer.status,
+        upstream_request_id=answer.headers.get("x-github-request-id") or answer.headers.get("x-request-id"),
+    )

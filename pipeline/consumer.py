@@ -1,0 +1,62 @@
+"""Celery's consumer, which comes back to a broker quickly and does not die of what lies in a queue.
+
+The stock consumer waits 2, 4, 6 … 30 s between attempts to reconnect; this one 0.5, 1 … 3 s. And an item that is not a
+message (a person's LPUSH, a forger's) ends a stock worker's main process: whatever reading raises is fatal to its event
+loop. Here the item, which the broker has already handed out, is counted and set aside, and the consumer starts again as
+after a lost connection: the tasks that run keep running.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from hashlib import sha256
+from json import JSONDecodeError
+from typing import Any
+
+from celery.worker import loops
+from celery.worker.consumer import consumer
+
+from pipeline import metrics
+
+log = logging.getLogger(__name__)
+
+
+class UnreadableMessage(Exception):
+    """What came out of a queue could not be taken as a message."""
+
+
+class Consumer(consumer.Consumer):
+    """`worker_consumer = "pipeline.consumer:Consumer"`."""
+
+    hub: Any
+    channel_errors: tuple[type[BaseException], ...]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.connection_errors: tuple[type[BaseException], ...] = (*self.connection_errors, UnreadableMessage)
+
+    def ensure_connected(self, conn: Any) -> Any:
+        conn.ensure_connection = partial(conn.ensure_connection, interval_start=0.5, interval_step=0.5, interval_max=3)
+        return super().ensure_connected(conn)
+
+    def loop(self, *args: Any) -> None:
+        """The event loop, where everything that is not the connection's fault is a message's."""
+        run = loops.asynloop if self.hub else loops.synloop
+        try:
+            run(*args)
+        except (*self.connection_errors, *self.channel_errors):
+            raise
+        except Exception as error:
+            metrics.UNREADABLE.inc()
+            # What lies there may be anybody's secret: its length and hash are enough to recognise it by.
+            text = error.doc if isinstance(error, JSONDecodeError) else ""
+            log.exception(
+                "an item in a queue is not a message: it is set aside",
+                extra={
+                    "action": "message.unreadable",
+                    "length": len(text),
+                    "sha256": sha256(text.encode(errors="replace")).hexdigest(),
+                },
+            )
+            raise UnreadableMessage(type(error).__name__) from error

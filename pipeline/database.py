@@ -1,0 +1,54 @@
+"""The ledger database behind the one seam for writes (DESIGN §5.1).
+
+`open_database` gives a `Database` for an SQLAlchemy URL: SQLite for one machine, PostgreSQL for many hosts. A
+transaction is a function handed to `write`, so none can be open across HTTP and any can be repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol, TypeVar
+
+from sqlalchemy import Connection, Engine, make_url
+
+from identity.errors import Misconfigured
+
+T = TypeVar("T")
+
+
+class Database(Protocol):
+    """A ledger database; see `identity.store.Store` for what `write` and `read` promise."""
+
+    engine: Engine
+
+    def write(self, fn: Callable[[Connection], T]) -> T: ...
+
+    def read(self, fn: Callable[[Connection], T]) -> T: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatabaseSettings:
+    """Where the ledger is and how long a caller waits for its turn."""
+
+    url: str
+    threads: int = 34  # callers at once: the pool's size
+    turn_timeout: timedelta = timedelta(seconds=5)
+
+
+def open_database(settings: DatabaseSettings) -> Database:
+    """Open the ledger. Call it after any fork. Raises Misconfigured for a URL of another kind of database."""
+    # Imported here so that SQLite installations need no psycopg.
+    backend = make_url(settings.url).get_backend_name()
+    if backend == "sqlite":
+        from pipeline.sqlite import SqliteDatabase
+
+        return SqliteDatabase(settings.url, turn_timeout=settings.turn_timeout)
+    if backend == "postgresql":
+        from pipeline.postgresql import PostgresqlDatabase
+
+        return PostgresqlDatabase(settings.url, threads=settings.threads, turn_timeout=settings.turn_timeout)
+    raise Misconfigured(f"the database URL names {backend!r}: use sqlite:///path or postgresql+psycopg://host/name")

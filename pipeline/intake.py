@@ -1,0 +1,79 @@
+"""What the web asks of the ledger: whose secret signs, and acceptance in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import Connection, select
+
+from identity.connections import get_connection, live_secrets
+from identity.errors import Misconfigured, Unavailable
+from identity.ids import Ids
+from identity.model import ProviderConnection
+from identity.secret import Secret
+from identity.store import CommitUnknown, Store
+from identity.vault import Vault
+from pipeline.ledger import deliveries
+from pipeline.model import Acceptance, SignedDelivery
+from pipeline.workflow import Match
+
+
+@dataclass(frozen=True, kw_only=True)
+class SigningSecrets:
+    """What verifies the deliveries of one provider connection."""
+
+    provider: str
+    tenant: str | None
+    webhook_secrets: tuple[Secret, ...] = field(repr=False)
+
+
+class Intake:
+    """Accepts verified deliveries."""
+
+    def __init__(self, store: Store, vault: Vault, ids: Ids, *, clock: Callable[[], datetime]) -> None:
+        self._store = store
+        self._vault = vault
+        self._ids = ids
+        self._clock = clock
+
+    def connection_secrets(self, connection: str) -> SigningSecrets | None:
+        """The live webhook secrets of a connection, two while one is rotated. None: there is no such connection."""
+
+        def look(c: Connection) -> tuple[ProviderConnection, Sequence[object]] | None:
+            try:
+                owner = get_connection(c, connection)
+            except Misconfigured:
+                return None
+            return owner, live_secrets(c, connection, "webhook_secret")
+
+        found = self._store.read(look)
+        if found is None:
+            return None
+        owner, sealed = found
+        secrets = tuple(one.open(self._vault) for one in sealed)  # type: ignore[attr-defined]
+        return SigningSecrets(provider=owner.provider, tenant=owner.tenant, webhook_secrets=secrets)
+
+    def accept(self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: str, reason: str) -> Acceptance:
+        """Commit a delivery and what follows from it. Raises Unavailable: then nothing was written."""
+        ids = deliveries.NewIds(
+            delivery=self._ids("del"), jobs=tuple(self._ids("job") for _ in matches), revocation=self._ids("rev")
+        )
+        now = self._clock()
+
+        def accept(c: Connection) -> Acceptance:
+            return deliveries.accept(c, delivery, matches, ids=ids, outcome=outcome, reason=reason, now=now)
+
+        try:
+            return self._store.write(accept)
+        except CommitUnknown:
+            # The sender's delivery id is the key: if the first try was committed, this one says what it made.
+            try:
+                return self._store.write(accept)
+            except CommitUnknown as error:
+                raise Unavailable("the ledger does not confirm commits") from error
+
+    def ready(self) -> None:
+        """Return if a transaction can be had now. Raises Unavailable."""
+        self._store.read(lambda c: c.execute(select(1)).scalar_one())

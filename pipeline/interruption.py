@@ -1,0 +1,33 @@
+"""How a run ends before its function returns.
+
+These derive from BaseException, so that a workflow's `except Exception` cannot swallow them; only the worker catches
+them.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+
+class Interruption(BaseException):
+    """The run ends here."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class RunEnded(Interruption):
+    """The ledger has moved the job already: parked, stopped, refused by the rule, or in another worker's hands."""
+
+
+class RunAgain(Interruption):
+    """The job goes back to the queue for *delay*; no run is spent."""
+
+    def __init__(self, reason: str, *, delay: timedelta) -> None:
+        super().__init__(reason)
+        self.delay = delay
+
+
+class AskOperator(Interruption):
+    """What became of a step is not known, and nothing can be looked up: the job waits for a person's word."""

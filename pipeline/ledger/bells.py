@@ -1,0 +1,67 @@
+"""Outstanding bells: which due jobs may be rung, so that no tenant's backlog keeps another's work out."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sqlalchemy import Connection, exists, func, select, update
+
+from identity.columns import database_in, database_now
+from identity.model import AccessPattern
+from identity.tables import tenants
+from pipeline.model import Bell
+from pipeline.states import JobState
+from pipeline.tables import jobs
+
+RINGS_FOR = timedelta(seconds=30)  # an unanswered bell is lost after this, and is replaced
+FIRST_SHARE = 16  # bells a tenant may have outstanding at once without the dispatcher's say
+
+
+def outstanding(connection: Connection, tenant: str, pattern: str) -> int:
+    """Bells of this tenant and pattern that no claim has answered yet."""
+    statement = select(func.count()).where(
+        jobs.c.pattern == pattern,
+        jobs.c.tenant_id == tenant,
+        jobs.c.rung_until > database_now(),
+        jobs.c.state == JobState.QUEUED,
+    )
+    return connection.execute(statement).scalar_one()
+
+
+def ring_due(connection: Connection, tenant: str, pattern: str, *, share: int) -> list[Bell]:
+    """Mark due jobs as rung until *share* bells are outstanding; the caller sends them after the commit."""
+    room = share - outstanding(connection, tenant, pattern)
+    if room <= 0:
+        return []
+    now = database_now()
+    due = (
+        select(jobs.c.id)
+        .where(
+            jobs.c.pattern == pattern,
+            jobs.c.tenant_id == tenant,
+            jobs.c.state == JobState.QUEUED,
+            jobs.c.due_at <= now,
+            (jobs.c.rung_until.is_(None)) | (jobs.c.rung_until <= now),
+        )
+        .order_by(jobs.c.due_at, jobs.c.accepted)
+        .limit(room)
+        .with_for_update(skip_locked=True)
+    )
+    statement = update(jobs).where(jobs.c.id.in_(due)).values(rung_until=database_in(RINGS_FOR)).returning(jobs.c.id)
+    return [
+        Bell(job=job, tenant=tenant, pattern=AccessPattern(pattern)) for job in connection.execute(statement).scalars()
+    ]
+
+
+def top_up(connection: Connection, pattern: str, *, window: int) -> list[Bell]:
+    """The dispatcher's tick for one queue: share the window among the tenants that have due work."""
+    # One index probe a tenant, however long its backlog is.
+    due = exists().where(
+        jobs.c.pattern == pattern,
+        jobs.c.tenant_id == tenants.c.id,
+        jobs.c.state == JobState.QUEUED,
+        jobs.c.due_at <= database_now(),
+    )
+    busy = connection.execute(select(tenants.c.id).where(due).order_by(tenants.c.id)).scalars().all()
+    share = max(1, window // len(busy)) if busy else 0
+    return [bell for tenant in busy for bell in ring_due(connection, tenant, pattern, share=share)]

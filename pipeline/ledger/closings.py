@@ -1,0 +1,149 @@
+"""The closing transaction: a result is accepted by its attempt's id, whatever the fence says by then.
+
+A paused worker's finished call is the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from identity import audit
+from identity.columns import database_now
+from identity.sequence import next_number
+from pipeline.ledger.intents import Intent, record
+from pipeline.ledger.jobs import wake
+from pipeline.ledger.once import once_name
+from pipeline.states import ATTEMPT_MOVES, STEP_MOVES, AttemptState, StepState
+from pipeline.tables import attempts, steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Closing:
+    """What became of an attempt, and of its step with it."""
+
+    attempt: str
+    state: AttemptState
+    step_state: StepState
+    result: Mapping[str, Any] | None = None
+    external_id: str | None = None
+    status: int | None = None
+    upstream_request_id: str | None = None
+    error: str | None = None
+    resolves: AttemptState | None = None  # what earlier unknown attempts of the step turn out to have been
+
+
+def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> list[str]:
+    """Commit an attempt's outcome, its step's and the audit row; return the jobs this wakes.
+
+    An attempt that was resolved otherwise in the meantime keeps that; the late result is recorded beside it.
+    """
+    number = next_number(connection)
+    now: datetime = connection.execute(select(database_now())).scalar_one()
+    moved = connection.execute(
+        update(attempts)
+        .where(attempts.c.id == closing.attempt, attempts.c.state.in_(ATTEMPT_MOVES.sources(closing.state)))
+        .values(
+            state=closing.state,
+            closed=number,
+            closed_at=now,
+            status=closing.status,
+            upstream_request_id=closing.upstream_request_id,
+            error=closing.error,
+        )
+    )
+    row = connection.execute(select(attempts).where(attempts.c.id == closing.attempt)).one()
+    late = moved.rowcount == 0
+    duplicate = late and closing.state is AttemptState.EFFECT and row.state == AttemptState.NO_EFFECT
+    audit.record(
+        connection,
+        id=f"{closing.attempt}.closed" if not late else f"{closing.attempt}.late",
+        at=now,
+        number=number,
+        kind="attempt.duplicate_effect" if duplicate else "attempt.late" if late else "attempt.closed",
+        tenant=row.tenant_id,
+        agent=row.agent_id,
+        principal=row.principal_id,
+        pattern=intent.decision.pattern,
+        on_behalf_of=intent.job.user,
+        account=row.account_id,
+        generation=row.generation,
+        job=row.job_id,
+        step=row.step_id,
+        attempt=row.id,
+        action=intent.action,
+        outcome=str(closing.state),
+        reason=closing.error or intent.decision.reason,
+        detail={
+            "purpose": row.purpose,
+            "status": closing.status,
+            "external_id": closing.external_id,
+            "upstream_request_id": closing.upstream_request_id,
+        },
+    )
+    if late:
+        return []
+    if closing.resolves is not None:
+        _resolve_unknown(connection, intent, closing.resolves, number=number, now=now)
+    if closing.step_state is not StepState.OPEN or intent.purpose == "probe":
+        close_step(
+            connection,
+            row.step_id,
+            closing.step_state,
+            now=now,
+            result=closing.result,
+            external_id=closing.external_id,
+            error=closing.error,
+        )
+    if intent.once is not None and closing.step_state is not StepState.UNKNOWN:
+        return wake(connection, once_name(row.tenant_id, intent.action, intent.once))
+    return []
+
+
+def close_step(
+    connection: Connection,
+    step: str,
+    state: StepState,
+    *,
+    now: datetime,
+    result: Mapping[str, Any] | None = None,
+    external_id: str | None = None,
+    error: str | None = None,
+) -> bool:
+    """Move a step: the one mover."""
+    values: dict[str, Any] = {"state": state, "error": error}
+    if result is not None:
+        values |= {"result": dict(result), "external_id": external_id}
+    if state is not StepState.OPEN:
+        values["closed_at"] = now
+    condition = (steps.c.id == step) & steps.c.state.in_(STEP_MOVES.sources(state))
+    return connection.execute(update(steps).where(condition).values(**values)).rowcount == 1
+
+
+def _resolve_unknown(connection: Connection, intent: Intent, to: AttemptState, *, number: int, now: datetime) -> None:
+    """Earlier attempts of the step whose outcome was not known turn out to have been *to*."""
+    resolved = connection.execute(
+        update(attempts)
+        .where(
+            attempts.c.step_id == intent.step,
+            attempts.c.id != intent.attempt,
+            attempts.c.purpose == "call",
+            attempts.c.state == AttemptState.UNKNOWN,
+        )
+        .values(state=to, closed=number, closed_at=now)
+        .returning(attempts.c.id)
+    )
+    for attempt in resolved.scalars().all():
+        record(
+            connection,
+            intent,
+            "attempt.resolved",
+            id=f"{attempt}.resolved",
+            at=now,
+            outcome=str(to),
+            detail={"attempt": attempt},
+        )

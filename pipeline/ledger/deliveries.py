@@ -1,0 +1,293 @@
+"""Acceptance: a verified delivery and the jobs it starts, in one transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Any
+
+from sqlalchemy import Connection, delete, select
+
+from identity.connections import connection_for, tenant_of_installation
+from identity.errors import Misconfigured
+from identity.model import AccountKey, Credential, Scope, ScopeKind
+from identity.principals import ensure_agent, resolve_alias, service_principal
+from identity.rows import insert_or
+from identity.sequence import next_number
+from identity.tables import accounts, provider_connections
+from pipeline import revocation
+from pipeline.ledger import bells
+from pipeline.model import Acceptance, Bell, RevocationSignal, SignedDelivery
+from pipeline.states import JobState
+from pipeline.tables import deliveries, delivery_bodies, job_scopes, jobs, pinned_configuration, workflow_settings
+from pipeline.workflow import Match, Who, Workflow
+
+BODY_WINDOW = timedelta(days=3)  # as long as GitHub redelivers
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewIds:
+    """Identifiers made before the transaction, which may run more than once."""
+
+    delivery: str
+    jobs: tuple[str, ...]
+    revocation: str
+
+
+def accept(
+    connection: Connection,
+    delivery: SignedDelivery,
+    matches: Sequence[Match],
+    *,
+    ids: NewIds,
+    outcome: str,
+    reason: str,
+    now: datetime,
+) -> Acceptance:
+    """Record a delivery and what follows from it. *outcome* and *reason* say why nothing does, when *matches* is empty.
+
+    A delivery seen before changes nothing; a revocation signal is never taken for a repetition of its body.
+    """
+    digest = sha256(delivery.body).hexdigest()
+    tenant, refusal = _tenant(connection, delivery)
+    row = {
+        "id": ids.delivery,
+        "source": delivery.source,
+        "connection_id": delivery.connection,
+        "tenant_id": tenant,
+        "delivery_id": delivery.delivery_id,
+        "body_sha256": digest,
+        "event": delivery.event,
+        "outcome": outcome,
+        "reason": reason,
+        "body": delivery.body,
+        "received_at": now,
+    }
+    inserted = connection.execute(
+        insert_or(connection, deliveries)
+        .values(row)
+        .on_conflict_do_nothing(index_elements=["connection_id", "delivery_id"])
+    )
+    if inserted.rowcount == 0:
+        return _duplicate(connection, deliveries.c.delivery_id == delivery.delivery_id, delivery.connection)
+    if (
+        delivery.dedupe_by_body
+        and delivery.signal is None
+        and not _first_of_body(connection, delivery, ids.delivery, digest, now)
+    ):
+        connection.execute(delete(deliveries).where(deliveries.c.id == ids.delivery))
+        first = select(delivery_bodies.c.delivery_id).where(
+            delivery_bodies.c.connection_id == delivery.connection, delivery_bodies.c.body_sha256 == digest
+        )
+        return _duplicate(connection, deliveries.c.id == first.scalar_subquery(), delivery.connection)
+
+    if delivery.signal is not None:
+        revoked = _revoke(connection, delivery, delivery.signal, id=ids.revocation, now=now)
+        reason = f"revoked {len(revoked)} account(s)" if revoked else "no account of this connection is meant"
+        return _conclude(connection, ids.delivery, "signal", reason, revocations=revoked)
+    if not matches:
+        return _conclude(connection, ids.delivery, outcome, reason)
+    if tenant is None:
+        return _conclude(connection, ids.delivery, "ignored", refusal)
+
+    accepted: list[str] = []
+    reasons: list[str] = []
+    patterns: set[str] = set()
+    for job, match in zip(ids.jobs, matches, strict=True):
+        config = enabled_config(connection, tenant, match.workflow)
+        if config is None:
+            reasons.append(f"workflow {match.workflow.name} is not switched on for tenant {tenant}")
+            continue
+        user = match.user and resolve_alias(connection, tenant, match.user.provider, match.user.id)
+        insert_job(
+            connection,
+            id=job,
+            tenant=tenant,
+            workflow=match.workflow,
+            user=user or None,
+            triggered_by=match.triggered_by,
+            event=match.event.model_dump(mode="json"),
+            config=config,
+            delivery=ids.delivery,
+            source_connection=delivery.connection,
+            now=now,
+        )
+        accepted.append(job)
+        patterns.add(str(match.workflow.pattern))
+    if not accepted:
+        return _conclude(connection, ids.delivery, "ignored", "; ".join(reasons))
+    rung: list[Bell] = []
+    for pattern in sorted(patterns):
+        rung += bells.ring_due(connection, tenant, pattern, share=bells.FIRST_SHARE)
+    return _conclude(
+        connection, ids.delivery, "accepted", f"{len(accepted)} job(s)", jobs_=tuple(accepted), rung=tuple(rung)
+    )
+
+
+def enabled_config(connection: Connection, tenant: str, workflow: Workflow) -> Mapping[str, Any] | None:
+    """The tenant's configuration of a workflow, or None where it is not switched on."""
+    statement = select(workflow_settings.c.config).where(
+        workflow_settings.c.tenant_id == tenant,
+        workflow_settings.c.workflow == workflow.name,
+        workflow_settings.c.enabled,
+    )
+    config: Mapping[str, Any] | None = connection.execute(statement).scalar_one_or_none()
+    return config
+
+
+def insert_job(
+    connection: Connection,
+    *,
+    id: str,
+    tenant: str,
+    workflow: Workflow,
+    user: str | None,
+    triggered_by: str | None,
+    event: Mapping[str, Any],
+    config: Mapping[str, Any],
+    delivery: str | None,
+    source_connection: str | None,
+    now: datetime,
+) -> None:
+    """Accept one job: its ledger number decides what a revocation may still stop."""
+    digest = sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+    pinned = insert_or(connection, pinned_configuration).values(sha256=digest, document=config)
+    connection.execute(pinned.on_conflict_do_nothing(index_elements=["sha256"]))
+    ensure_agent(connection, id=workflow.agent, tenant=None, name=workflow.agent, now=now)
+    connection.execute(
+        jobs.insert().values(
+            id=id,
+            tenant_id=tenant,
+            agent_id=workflow.agent,
+            delivery_id=delivery,
+            connection_id=source_connection,
+            workflow=workflow.name,
+            pattern=workflow.pattern,
+            user_id=user,
+            triggered_by=triggered_by,
+            event=event,
+            config_sha256=digest,
+            state=JobState.QUEUED,
+            accepted=next_number(connection),
+            due_at=now,
+            fence=0,
+            runs_spent=0,
+            created_at=now,
+        )
+    )
+    found = [
+        {"kind": str(scope.kind), "key": scope.key, "job_id": id}
+        for scope in _scopes(connection, tenant, workflow, user)
+    ]
+    connection.execute(job_scopes.insert(), found)
+
+
+def _scopes(connection: Connection, tenant: str, workflow: Workflow, user: str | None) -> set[Scope]:
+    """What a revocation would find this job by, from what the workflow declares."""
+    found = {Scope(kind=ScopeKind.TENANT, key=tenant), Scope(kind=ScopeKind.AGENT, key=workflow.agent)}
+    service = service_principal(connection, tenant).id
+    for provider, who in workflow.providers.items():
+        principals = [user if who & Who.USER else None, service if who & Who.SERVICE else None]
+        found |= {Scope(kind=ScopeKind.USER, key=principal) for principal in principals if principal}
+        try:
+            through = connection_for(connection, tenant, provider).id
+        except Misconfigured:
+            continue  # the step that needs it will say so
+        found.add(Scope(kind=ScopeKind.CONNECTION, key=through))
+        for principal in principals:
+            if principal:
+                key = AccountKey(tenant=tenant, connection=through, principal=principal)
+                found.add(Scope(kind=ScopeKind.ACCOUNT, key=str(key)))
+    return found
+
+
+def _tenant(connection: Connection, delivery: SignedDelivery) -> tuple[str | None, str]:
+    """Whose delivery it is, by the secret that signed it and the installation it names; or why it is nobody's."""
+    owner = connection.execute(
+        select(provider_connections.c.tenant_id).where(provider_connections.c.id == delivery.connection)
+    ).scalar_one()
+    installed = None
+    if delivery.installation is not None:
+        installed = tenant_of_installation(connection, delivery.connection, delivery.installation)
+    if owner is None:
+        return installed, f"no tenant has installation {delivery.installation}"
+    if installed is not None and installed != owner:
+        return None, f"installation {delivery.installation} belongs to another tenant than the signing secret"
+    return owner, ""
+
+
+def _first_of_body(connection: Connection, delivery: SignedDelivery, id: str, digest: str, now: datetime) -> bool:
+    statement = insert_or(connection, delivery_bodies).values(
+        connection_id=delivery.connection, body_sha256=digest, delivery_id=id, seen_at=now
+    )
+    statement = statement.on_conflict_do_update(
+        index_elements=["connection_id", "body_sha256"],
+        set_={"delivery_id": id, "seen_at": now},
+        where=delivery_bodies.c.seen_at < now - BODY_WINDOW,
+    )
+    return connection.execute(statement.returning(delivery_bodies.c.delivery_id)).one_or_none() is not None
+
+
+def _duplicate(connection: Connection, which: Any, through: str) -> Acceptance:
+    first = connection.execute(
+        select(deliveries.c.id).where(deliveries.c.connection_id == through, which)
+    ).scalar_one_or_none()
+    started = (
+        connection.execute(select(jobs.c.id).where(jobs.c.delivery_id == first).order_by(jobs.c.id)).scalars().all()
+    )
+    return Acceptance(
+        delivery=first or "", outcome="duplicate", reason="this delivery was accepted before", jobs=tuple(started)
+    )
+
+
+def _conclude(
+    connection: Connection,
+    delivery: str,
+    outcome: str,
+    reason: str,
+    *,
+    jobs_: tuple[str, ...] = (),
+    revocations: tuple[str, ...] = (),
+    rung: tuple[Bell, ...] = (),
+) -> Acceptance:
+    connection.execute(deliveries.update().where(deliveries.c.id == delivery).values(outcome=outcome, reason=reason))
+    return Acceptance(
+        delivery=delivery, outcome=outcome, reason=reason, jobs=jobs_, revocations=revocations, bells=rung
+    )
+
+
+def _revoke(
+    connection: Connection, delivery: SignedDelivery, signal: RevocationSignal, *, id: str, now: datetime
+) -> tuple[str, ...]:
+    """Every account the signal means, each revoked in this very transaction."""
+    external, credential = (
+        (signal.external_user, Credential.AUTHORIZATION_CODE)
+        if signal.external_user is not None
+        else (signal.installation, Credential.INSTALLATION)
+    )
+    statement = select(accounts.c.tenant_id, accounts.c.principal_id).where(
+        accounts.c.connection_id == delivery.connection,
+        accounts.c.external_id == external,
+        accounts.c.credential == credential,
+    )
+    keys = sorted(
+        str(AccountKey(tenant=row.tenant_id, connection=delivery.connection, principal=row.principal_id))
+        for row in connection.execute(statement)
+    )
+    made: list[str] = []
+    for number, key in enumerate(keys):
+        made.append(f"{id}.{number}" if number else id)
+        revocation.declare(
+            connection,
+            id=made[-1],
+            scope=Scope(kind=ScopeKind.ACCOUNT, key=key),
+            tenant=key.split("/", 1)[0],
+            source=signal.source,
+            by=f"provider:{delivery.source}",
+            reason=signal.reason,
+            now=now,
+        )
+    return tuple(made)

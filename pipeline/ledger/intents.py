@@ -1,0 +1,139 @@
+"""Intents: what an opening is asked for, what it answers, and the rows both it and its refusals write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+
+from identity import audit
+from identity.model import Leased, LeaseRequest, NeedsRefresh
+from identity.policy import Decision
+from identity.rows import insert_or
+from pipeline.ledger.jobs import ClaimedJob
+from pipeline.states import StepState
+from pipeline.tables import steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intent:
+    """Everything an opening needs, made before its transaction, which may run more than once."""
+
+    step: str
+    attempt: str
+    job: ClaimedJob
+    position: int
+    action: str
+    occurrence: int
+    named: str
+    decision: Decision
+    principal: str
+    provider: str
+    connection: str
+    new_account: str  # id of the pending account, should there be none
+    request_hash: str
+    parameters: Mapping[str, Any]
+    once: str | None
+    purpose: str  # call or probe
+    number: int  # of the attempt within its step, from 1
+    lease: LeaseRequest
+    repeats_unknown: bool  # an unknown earlier attempt does not forbid this one: a probe, or a mode that may repeat
+    send_within: timedelta
+    deadline: timedelta  # of the call, from its start
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """The intent is committed: the call may be sent until `send_within` has passed since before the commit."""
+
+    lease: Leased
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adopted:
+    """Another job's step did this once and for all; its result is ours."""
+
+    result: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """The run ends here; the job's state was moved in this transaction."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnceMismatch:
+    """The once key was used with other parameters."""
+
+    owner: str
+
+
+OpenOutcome = Opened | Adopted | Ended | OnceMismatch | NeedsRefresh
+
+
+def record(
+    connection: Connection,
+    intent: Intent,
+    kind: str,
+    *,
+    id: str,
+    at: datetime,
+    outcome: str,
+    number: int | None = None,
+    lease: Leased | None = None,
+    reason: str | None = None,
+    detail: Mapping[str, Any] | None = None,
+) -> None:
+    audit.record(
+        connection,
+        id=id,
+        at=at,
+        number=number,
+        kind=kind,
+        tenant=intent.job.tenant,
+        agent=intent.job.agent,
+        principal=intent.principal,
+        pattern=intent.decision.pattern,
+        on_behalf_of=intent.job.user,
+        account=lease.account if lease else None,
+        generation=lease.generation if lease else None,
+        job=intent.job.id,
+        step=intent.step,
+        attempt=intent.attempt if lease else None,
+        action=intent.action,
+        outcome=outcome,
+        reason=reason or intent.decision.reason,
+        detail=dict(detail or {}),
+    )
+
+
+def write_step(connection: Connection, intent: Intent, state: StepState, now: datetime, **values: Any) -> None:
+    """Insert the step, or write the newest decision of one that opens again."""
+    row = {
+        "id": intent.step,
+        "job_id": intent.job.id,
+        "position": intent.position,
+        "action": intent.action,
+        "occurrence": intent.occurrence,
+        "named": intent.named,
+        "principal_id": intent.principal,
+        "pattern": intent.decision.pattern,
+        "reason": intent.decision.reason,
+        "request_hash": intent.request_hash,
+        "parameters": dict(intent.parameters),
+        "once_key": intent.once,
+        "state": state,
+        "opened_at": now,
+        **values,
+    }
+    again = {key: row[key] for key in ("principal_id", "pattern", "reason", "state", *values)}
+    connection.execute(
+        insert_or(connection, steps)
+        .values(row)
+        .on_conflict_do_update(index_elements=["job_id", "position"], set_=again)
+    )

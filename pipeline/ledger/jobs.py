@@ -1,0 +1,293 @@
+"""Jobs in the ledger: claim, park, finish, spend a run, replay. `move_job` is the only mover."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, null, select, update
+
+from identity import audit
+from identity.columns import database_in, database_now
+from identity.errors import BadInput
+from identity.model import AccessPattern, AccountKey
+from identity.sequence import next_number
+from pipeline.states import JOB_MOVES, JobState, StepState, Wait
+from pipeline.tables import jobs, pinned_configuration, steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClaimedJob:
+    """A job in a worker's hands until `claimed_until`, by *fence*."""
+
+    id: str
+    tenant: str
+    agent: str
+    workflow: str
+    pattern: AccessPattern
+    user: str | None
+    connection: str | None
+    event: Mapping[str, Any]
+    config: Mapping[str, Any]
+    triggered: bool  # by a person's act, not by a schedule
+    accepted: int
+    fence: int
+    runs_spent: int
+
+
+def move_job(
+    connection: Connection,
+    job: str,
+    to: JobState,
+    *,
+    fence: int | None = None,
+    source: JobState | None = None,
+    **values: Any,
+) -> bool:
+    """Move one job, if its state allows it (and its fence is still ours); every other column of a move is in *values*.
+
+    Whatever a state does not use is cleared, so no bell, claim or wait outlives it. False: somebody was first.
+    """
+    sources = [str(source)] if source and JOB_MOVES.check(source, to) else JOB_MOVES.sources(to)
+    cleared: dict[str, Any] = {"rung_until": None, "wait": None, "waits_for": None, "expires_at": None}
+    if to not in (JobState.RUNNING, JobState.STOPPING):
+        cleared["claimed_until"] = None
+    cleared["finished_at"] = database_now() if to in (JobState.DONE, JobState.CANCELLED, JobState.DEAD) else None
+    condition = (jobs.c.id == job) & jobs.c.state.in_(sources)
+    if fence is not None:
+        condition &= jobs.c.fence == fence
+    moved = connection.execute(update(jobs).where(condition).values(**{**cleared, "state": to, **values}))
+    return moved.rowcount == 1
+
+
+def claim(connection: Connection, job: str, *, hold: timedelta) -> ClaimedJob | None:
+    """Claim what a bell permits: that job, else its tenant's next due one of the same pattern, else nothing.
+
+    The tenant and pattern are read from the job's row, never from the message.
+    """
+    hinted = connection.execute(
+        select(jobs.c.tenant_id, jobs.c.pattern, jobs.c.state, jobs.c.due_at).where(jobs.c.id == job)
+    ).one_or_none()
+    if hinted is None:
+        return None
+    claimed = None
+    if hinted.state == JobState.QUEUED:
+        claimed = _claim(connection, jobs.c.id == job, hold)
+    if claimed is None:
+        due = (
+            select(jobs.c.id)
+            .where(
+                jobs.c.pattern == hinted.pattern,
+                jobs.c.tenant_id == hinted.tenant_id,
+                jobs.c.state == JobState.QUEUED,
+                jobs.c.due_at <= database_now(),
+            )
+            .order_by(jobs.c.due_at, jobs.c.accepted)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+        claimed = _claim(connection, jobs.c.id == due.scalar_subquery(), hold)
+    if claimed is None:
+        return None
+    document = select(pinned_configuration.c.document).where(pinned_configuration.c.sha256 == claimed.config_sha256)
+    return ClaimedJob(
+        id=claimed.id,
+        tenant=claimed.tenant_id,
+        agent=claimed.agent_id,
+        workflow=claimed.workflow,
+        pattern=AccessPattern(claimed.pattern),
+        user=claimed.user_id,
+        connection=claimed.connection_id,
+        event=claimed.event,
+        config=connection.execute(document).scalar_one(),
+        triggered=claimed.triggered_by is not None,
+        accepted=claimed.accepted,
+        fence=claimed.fence,
+        runs_spent=claimed.runs_spent,
+    )
+
+
+def _claim(connection: Connection, which: Any, hold: timedelta) -> Row[Any] | None:
+    statement = (
+        update(jobs)
+        .where(which, jobs.c.state == JobState.QUEUED, jobs.c.due_at <= database_now())
+        .values(
+            state=JobState.RUNNING,
+            fence=jobs.c.fence + 1,
+            claimed_until=database_in(hold),
+            rung_until=null(),
+            reason=null(),
+        )
+        .returning(jobs)
+    )
+    return connection.execute(statement).one_or_none()
+
+
+def requeue(connection: Connection, job: ClaimedJob, *, delay: timedelta, reason: str) -> bool:
+    """Put a running job back: a retry, a yield or a wait for something that is not ours. Spends no run.
+
+    A job that was to stop is cancelled instead.
+    """
+    if move_job(connection, job.id, JobState.QUEUED, fence=job.fence, due_at=database_in(delay), reason=reason):
+        return True
+    return stop(connection, job)
+
+
+def park(
+    connection: Connection,
+    job: ClaimedJob,
+    wait: Wait,
+    *,
+    waits_for: str | None,
+    due_in: timedelta,
+    expires_in: timedelta,
+    reason: str,
+) -> bool:
+    """Park a running job. A job that was to stop is cancelled instead."""
+    parked = move_job(
+        connection,
+        job.id,
+        JobState.WAITING,
+        fence=job.fence,
+        wait=wait,
+        waits_for=waits_for,
+        due_at=database_in(due_in),
+        expires_at=database_in(expires_in),
+        reason=reason,
+    )
+    return parked or stop(connection, job)
+
+
+def stop(connection: Connection, job: ClaimedJob, *, reason: str | None = None) -> bool:
+    """Cancel a job that was told to stop. False: it was not."""
+    values = {"reason": reason} if reason else {}
+    return move_job(connection, job.id, JobState.CANCELLED, fence=job.fence, source=JobState.STOPPING, **values)
+
+
+def finish(connection: Connection, job: ClaimedJob) -> bool:
+    """The function returned: the job is done, a stopping one too."""
+    return move_job(connection, job.id, JobState.DONE, fence=job.fence)
+
+
+def bury(connection: Connection, job: ClaimedJob, *, reason: str) -> bool:
+    """No further run can help: the job is dead, with the reason, until a person replays it."""
+    return move_job(connection, job.id, JobState.DEAD, fence=job.fence, reason=reason) or stop(connection, job)
+
+
+def spend_run(
+    connection: Connection, job: str, *, fence: int, limit: int, delay: timedelta, reason: str
+) -> JobState | None:
+    """A run of a running job came to nothing: queue it again, or bury it at the *limit*. None: no longer ours."""
+    held = (jobs.c.id == job) & (jobs.c.fence == fence) & jobs.c.state.in_([JobState.RUNNING, JobState.STOPPING])
+    spent = connection.execute(select(jobs.c.runs_spent, jobs.c.state).where(held).with_for_update()).one_or_none()
+    if spent is None:
+        return None
+    runs = spent.runs_spent + 1
+    values: dict[str, Any] = {"runs_spent": runs}
+    if spent.state == JobState.STOPPING:
+        to = JobState.CANCELLED
+    elif runs >= limit:
+        to = JobState.DEAD
+        values["reason"] = f"{runs} runs failed; the last: {reason}"
+    else:
+        to = JobState.QUEUED
+        values |= {"due_at": database_in(delay), "reason": reason}
+    moved = move_job(connection, job, to, fence=fence, source=JobState(spent.state), **values)
+    return to if moved else None
+
+
+def consent_of(key: AccountKey) -> str:
+    """What a job that waits for a person's consent waits for."""
+    return f"account:{key}"
+
+
+def wake(connection: Connection, waits_for: str) -> list[str]:
+    """Queue every job that waits for *waits_for*, in the transaction of what ends the wait."""
+    waiting = connection.execute(
+        select(jobs.c.id).where(jobs.c.waits_for == waits_for, jobs.c.state == JobState.WAITING)
+    ).scalars()
+    return [job for job in waiting.all() if move_job(connection, job, JobState.QUEUED, due_at=database_now())]
+
+
+def replay(connection: Connection, job: str, *, by: str, at: datetime) -> None:
+    """Accept a dead or cancelled job anew: done steps keep their results and keys, refused and failed ones open again.
+
+    Raises BadInput for a job in any other state.
+    """
+    row = connection.execute(
+        select(jobs.c.state, jobs.c.tenant_id, jobs.c.agent_id).where(jobs.c.id == job)
+    ).one_or_none()
+    if row is None:
+        raise BadInput(f"there is no job {job}: `aswhom jobs list` shows them")
+    if row.state not in (JobState.DEAD, JobState.CANCELLED):
+        raise BadInput(f"job {job} is {row.state}: only dead and cancelled jobs are replayed")
+    number = next_number(connection)
+    move_job(
+        connection,
+        job,
+        JobState.QUEUED,
+        source=JobState(row.state),
+        accepted=number,
+        due_at=database_now(),
+        runs_spent=0,
+        reason=f"replayed by {by}",
+        revocation_id=None,
+    )
+    again = (steps.c.job_id == job) & steps.c.state.in_([StepState.REFUSED, StepState.FAILED])
+    connection.execute(update(steps).where(again).values(state=StepState.OPEN, error=None, closed_at=None))
+    audit.record(
+        connection,
+        id=f"{job}.replayed.{number}",
+        at=at,
+        kind="job.replayed",
+        tenant=row.tenant_id,
+        agent=row.agent_id,
+        job=job,
+        outcome="queued",
+        reason=f"by {by}",
+    )
+
+
+def lapsed(connection: Connection, *, limit: int) -> Sequence[Row[str, int]]:
+    """Claims that ran out: the worker died, or was stopped for too long."""
+    statement = (
+        select(jobs.c.id, jobs.c.fence)
+        .where(jobs.c.claimed_until < database_now(), jobs.c.state.in_([JobState.RUNNING, JobState.STOPPING]))
+        .limit(limit)
+    )
+    return connection.execute(statement).all()
+
+
+def due_waits(connection: Connection, *, limit: int) -> Sequence[Row[Any]]:
+    """Waits whose time has come, with whether they have expired."""
+    statement = (
+        select(jobs.c.id, jobs.c.wait, (jobs.c.expires_at <= database_now()).label("expired"), jobs.c.reason)
+        .where(jobs.c.state == JobState.WAITING, jobs.c.due_at <= database_now())
+        .limit(limit)
+    )
+    return connection.execute(statement).all()
+
+
+def end_wait(connection: Connection, job: str, *, wait: str, expired: bool, reason: str | None) -> JobState | None:
+    """A due wait: time and once waits look again; an expired wait for a person is dead. None: somebody was first."""
+    if expired and wait != Wait.TIME:
+        buried = f"nobody came in time: {reason or wait}"
+        return (
+            JobState.DEAD if move_job(connection, job, JobState.DEAD, source=JobState.WAITING, reason=buried) else None
+        )
+    if wait in (Wait.TIME, Wait.ONCE):
+        moved = move_job(connection, job, JobState.QUEUED, source=JobState.WAITING, due_at=database_now())
+        return JobState.QUEUED if moved else None
+    # Consent, approval and unknown waits end by their event; until then only expiry moves them.
+    connection.execute(
+        update(jobs).where(jobs.c.id == job, jobs.c.state == JobState.WAITING).values(due_at=jobs.c.expires_at)
+    )
+    return None
+
+
+def count_by_state(connection: Connection) -> dict[tuple[str, str], int]:
+    """How many jobs of each pattern are in each state."""
+    statement = select(jobs.c.pattern, jobs.c.state, func.count()).group_by(jobs.c.pattern, jobs.c.state)
+    return {(pattern, state): number for pattern, state, number in connection.execute(statement)}

@@ -1,0 +1,92 @@
+"""Once keys: a thing done once for a tenant, across jobs.
+
+A key belongs to a step until every attempt of that step is known to have had no effect; never by its job's state.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, exists, func, select, update
+
+from identity.rows import insert_or
+from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, OpenOutcome, record, write_step
+from pipeline.ledger.jobs import park
+from pipeline.states import AttemptState, StepState, Wait
+from pipeline.tables import attempts, once_keys, steps
+
+ONCE_EXPIRES = timedelta(days=14)
+
+
+def once_name(tenant: str, action: str, key: str) -> str:
+    return f"once:{tenant}:{action}:{key}"
+
+
+def take_once(connection: Connection, intent: Intent, now: datetime) -> OpenOutcome | None:
+    """Own the once key (None), adopt its owner's result, or wait for the owner."""
+    tenant, action, key = intent.job.tenant, intent.action, intent.once
+    assert key is not None  # noqa: S101 - the caller checked; for the type checker
+    which = (once_keys.c.tenant_id == tenant) & (once_keys.c.action == action) & (once_keys.c.key == key)
+    mine = insert_or(connection, once_keys).values(
+        tenant_id=tenant,
+        action=action,
+        key=key,
+        request_hash=intent.request_hash,
+        step_id=intent.step,
+        job_id=intent.job.id,
+        taken_at=now,
+    )
+    if connection.execute(mine.on_conflict_do_nothing()).rowcount == 1:
+        return None
+    held = connection.execute(select(once_keys).where(which).with_for_update()).one()
+    if held.step_id == intent.step:
+        return None
+    if held.request_hash != intent.request_hash:
+        return OnceMismatch(owner=held.job_id)
+    owner = connection.execute(select(steps).where(steps.c.id == held.step_id)).one_or_none()
+    if owner is not None and owner.state == StepState.DONE:
+        write_step(
+            connection,
+            intent,
+            StepState.DONE,
+            now,
+            result=owner.result,
+            external_id=owner.external_id,
+            adopted_from=owner.id,
+            closed_at=now,
+        )
+        record(
+            connection,
+            intent,
+            "step.adopted",
+            id=f"{intent.attempt}.adopted",
+            at=now,
+            outcome="done",
+            reason=f"done once by job {held.job_id}",
+            detail={"adopted_from": owner.id},
+        )
+        return Adopted(result=owner.result)
+    if _certainly_without_effect(connection, held.step_id):
+        # Compare-and-set: of two waiters one takes it over.
+        taken = connection.execute(
+            update(once_keys)
+            .where(which, once_keys.c.step_id == held.step_id)
+            .values(step_id=intent.step, job_id=intent.job.id, taken_at=now)
+        )
+        if taken.rowcount == 1:
+            return None
+    settles = connection.execute(
+        select(func.max(attempts.c.settled_by)).where(attempts.c.step_id == held.step_id)
+    ).scalar_one()
+    wait = max(settles - now, timedelta(seconds=1)) if settles else timedelta(seconds=1)
+    reason = f"job {held.job_id} is doing this ({key})"
+    waits_for = once_name(tenant, action, key)
+    park(connection, intent.job, Wait.ONCE, waits_for=waits_for, due_in=wait, expires_in=ONCE_EXPIRES, reason=reason)
+    return Ended(reason=reason)
+
+
+def _certainly_without_effect(connection: Connection, step: str) -> bool:
+    other = exists().where(
+        attempts.c.step_id == step, attempts.c.purpose == "call", attempts.c.state != AttemptState.NO_EFFECT
+    )
+    return not connection.execute(select(other)).scalar_one()

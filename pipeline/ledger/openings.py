@@ -1,0 +1,143 @@
+"""The opening transaction: an attempt is sent only after its intent is committed, under the locks and by the rule."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, exists, insert, select, update
+
+from identity import leases
+from identity.accounts import pending_account
+from identity.columns import database_in, database_now
+from identity.model import NeedsConsent, NeedsRefresh, RuledOut
+from identity.sequence import lock_shared, next_number
+from pipeline.ledger.intents import Ended, Intent, Opened, OpenOutcome, record, write_step
+from pipeline.ledger.jobs import consent_of, move_job, park, stop
+from pipeline.ledger.once import take_once
+from pipeline.states import AttemptState, JobState, StepState, Wait
+from pipeline.tables import attempts, jobs
+
+CONSENT_EXPIRES = timedelta(days=14)
+
+
+def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
+    """The opening transaction: locks, fence, the rule, the lease, the once key, then the intent with its number."""
+    job = intent.job
+    lock_shared(connection, intent.lease.scope_list)
+    # Extends the claim past the call, in the UPDATE that checks the fence: no heartbeat thread.
+    held = connection.execute(
+        update(jobs)
+        .where(jobs.c.id == job.id, jobs.c.fence == job.fence, jobs.c.state == JobState.RUNNING)
+        .values(claimed_until=database_in(intent.send_within + intent.deadline + timedelta(seconds=5)))
+        .returning(database_now().label("now"))
+    ).one_or_none()
+    if held is None:
+        return Ended(reason="stopped" if stop(connection, job) else "another worker has the job")
+    now: datetime = held.now
+
+    outcome = leases.examine(connection, intent.lease)
+    match outcome:
+        case RuledOut():
+            return _ruled_out(connection, intent, outcome, now)
+        case NeedsConsent():
+            return _await_consent(connection, intent, outcome, now)
+        case NeedsRefresh():
+            return outcome
+    if intent.number > 1 and _overtaken(connection, intent):
+        move_job(
+            connection,
+            job.id,
+            JobState.QUEUED,
+            fence=job.fence,
+            due_at=now,
+            reason="an earlier attempt was answered late",
+        )
+        return Ended(reason="an earlier attempt was answered late")
+    if intent.once is not None and intent.purpose == "call":
+        settled = take_once(connection, intent, now)
+        if settled is not None:
+            return settled
+    number = next_number(connection)
+    write_step(connection, intent, StepState.OPEN, now)
+    connection.execute(
+        insert(attempts).values(
+            id=intent.attempt,
+            step_id=intent.step,
+            job_id=job.id,
+            number=intent.number,
+            purpose=intent.purpose,
+            state=AttemptState.OPEN,
+            opened=number,
+            tenant_id=job.tenant,
+            connection_id=intent.connection,
+            agent_id=job.agent,
+            principal_id=intent.principal,
+            account_id=outcome.account,
+            generation=outcome.generation,
+            fence=job.fence,
+            opened_at=now,
+            send_before=now + intent.send_within,
+            settled_by=now + intent.send_within + intent.deadline,
+        )
+    )
+    record(
+        connection,
+        intent,
+        "attempt.opened",
+        id=f"{intent.attempt}.opened",
+        at=now,
+        number=number,
+        outcome="open",
+        lease=outcome,
+    )
+    return Opened(lease=outcome)
+
+
+def _overtaken(connection: Connection, intent: Intent) -> bool:
+    """Whether an earlier attempt has, or may yet have, the effect that this one is for."""
+    settled = [AttemptState.NO_EFFECT, *([AttemptState.UNKNOWN] if intent.repeats_unknown else [])]
+    other = exists().where(
+        attempts.c.step_id == intent.step, attempts.c.purpose == "call", attempts.c.state.not_in(settled)
+    )
+    return bool(connection.execute(select(other)).scalar_one())
+
+
+def _ruled_out(connection: Connection, intent: Intent, ruled: RuledOut, now: datetime) -> Ended:
+    """The rule refused the step: it ends the run like a stop."""
+    write_step(connection, intent, StepState.REFUSED, now, error=ruled.reason, closed_at=now)
+    record(
+        connection,
+        intent,
+        "step.refused",
+        id=f"{intent.attempt}.refused",
+        at=now,
+        outcome="refused",
+        reason=ruled.reason,
+    )
+    move_job(connection, intent.job.id, JobState.CANCELLED, fence=intent.job.fence, reason=ruled.reason)
+    return Ended(reason=ruled.reason)
+
+
+def _await_consent(connection: Connection, intent: Intent, needs: NeedsConsent, now: datetime) -> Ended:
+    """Park at the step that needs a person; the callback's commit takes the account's lock and wakes the job."""
+    pending_account(connection, intent.lease.account_key, id=intent.new_account, provider=intent.provider, now=now)
+    missing = f", scopes missing: {', '.join(needs.missing_scopes)}" if needs.missing_scopes else ""
+    reason = f"{intent.action} needs the consent of {intent.principal}: the account is {needs.state}{missing}"
+    key = consent_of(intent.lease.account_key)
+    park(
+        connection,
+        intent.job,
+        Wait.CONSENT,
+        waits_for=key,
+        due_in=CONSENT_EXPIRES,
+        expires_in=CONSENT_EXPIRES,
+        reason=reason,
+    )
+    record(connection, intent, "job.parked", id=f"{intent.attempt}.parked", at=now, outcome="waiting", reason=reason)
+    return Ended(reason=reason)
+
+
+def refuse(connection: Connection, intent: Intent, *, reason: str, now: datetime) -> None:
+    """A step that policy refuses: recorded, never sent."""
+    write_step(connection, intent, StepState.REFUSED, now, error=reason, closed_at=now)
+    record(connection, intent, "step.refused", id=f"{intent.attempt}.refused", at=now, outcome="refused", reason=reason)

@@ -1,0 +1,158 @@
+"""Steps and attempts as they are stored, and what an attempt without an answer becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, select, update
+
+from identity import audit
+from identity.columns import database_now
+from identity.rows import insert_or
+from identity.sequence import next_number
+from pipeline.ledger.closings import close_step
+from pipeline.ledger.jobs import ClaimedJob, move_job, park
+from pipeline.states import AttemptState, JobState, StepState, Wait
+from pipeline.tables import attempts, steps
+
+
+def clock(connection: Connection) -> datetime:
+    """The database's clock, which `settled_by` is compared with."""
+    now: datetime = connection.execute(select(database_now())).scalar_one()
+    return now
+
+
+def load(connection: Connection, job: str) -> dict[int, Row[Any]]:
+    """All steps of a job by position, read once a run."""
+    rows = connection.execute(select(steps).where(steps.c.job_id == job)).all()
+    return {row.position: row for row in rows}
+
+
+def attempts_of(connection: Connection, step: str) -> list[Row[Any]]:
+    """The attempts of a step, oldest first."""
+    return list(
+        connection.execute(select(attempts).where(attempts.c.step_id == step).order_by(attempts.c.number)).all()
+    )
+
+
+def attempt_state(connection: Connection, attempt: str) -> str | None:
+    """The state of an attempt; None: its intent was not committed."""
+    state: str | None = connection.execute(
+        select(attempts.c.state).where(attempts.c.id == attempt)
+    ).scalar_one_or_none()
+    return state
+
+
+def sleep(
+    connection: Connection,
+    job: ClaimedJob,
+    *,
+    step: str,
+    position: int,
+    occurrence: int,
+    request_hash: str,
+    duration: timedelta,
+) -> bool:
+    """Whether a sleep step is over; if not, park the job until it is."""
+    now = clock(connection)
+    row = {
+        "id": step,
+        "job_id": job.id,
+        "position": position,
+        "action": "run.sleep",
+        "occurrence": occurrence,
+        "named": "policy",
+        "reason": "the workflow sleeps",
+        "request_hash": request_hash,
+        "parameters": {"seconds": duration.total_seconds()},
+        "state": StepState.OPEN,
+        "opened_at": now,
+    }
+    connection.execute(
+        insert_or(connection, steps).values(row).on_conflict_do_nothing(index_elements=["job_id", "position"])
+    )
+    began: datetime = connection.execute(select(steps.c.opened_at).where(steps.c.id == step)).scalar_one()
+    left = began + duration - now
+    if left <= timedelta():
+        return close_step(connection, step, StepState.DONE, now=now, result={})
+    park(connection, job, Wait.TIME, waits_for=None, due_in=left, expires_in=left, reason="the workflow sleeps")
+    return False
+
+
+def settle(connection: Connection, attempt: Row[Any], *, now: datetime) -> bool:
+    """An open attempt whose deadline has passed without an answer: unknown from now on. False: it was answered."""
+    moved = connection.execute(
+        update(attempts)
+        .where(attempts.c.id == attempt.id, attempts.c.state == AttemptState.OPEN)
+        .values(state=AttemptState.UNKNOWN, error="no answer was recorded before the deadline")
+    )
+    if moved.rowcount == 0:
+        return False
+    audit.record(
+        connection,
+        id=f"{attempt.id}.unknown",
+        at=now,
+        kind="attempt.unknown",
+        tenant=attempt.tenant_id,
+        agent=attempt.agent_id,
+        principal=attempt.principal_id,
+        account=attempt.account_id,
+        generation=attempt.generation,
+        job=attempt.job_id,
+        step=attempt.step_id,
+        attempt=attempt.id,
+        outcome="unknown",
+        reason="no answer was recorded before the deadline",
+    )
+    return True
+
+
+def overdue(connection: Connection, *, limit: int) -> list[Row[Any]]:
+    """Open attempts whose deadline has passed, whatever their job's state."""
+    late = (attempts.c.state == AttemptState.OPEN) & (attempts.c.settled_by < database_now())
+    statement = select(attempts).where(late).limit(limit)
+    return list(connection.execute(statement).all())
+
+
+def resolve_by_hand(
+    connection: Connection, job: str, *, effect: bool, result: Mapping[str, Any], by: str, now: datetime
+) -> None:
+    """An operator says what became of a job's unknown step, and with which *result*; the job goes on."""
+    rows = connection.execute(
+        select(attempts).where(attempts.c.job_id == job, attempts.c.state == AttemptState.UNKNOWN)
+    ).all()
+    to = AttemptState.EFFECT if effect else AttemptState.NO_EFFECT
+    for row in rows:
+        connection.execute(
+            update(attempts)
+            .where(attempts.c.id == row.id)
+            .values(state=to, closed=next_number(connection), closed_at=now)
+        )
+        close_step(
+            connection,
+            row.step_id,
+            StepState.DONE if effect else StepState.OPEN,
+            now=now,
+            result=result if effect else None,
+        )
+        audit.record(
+            connection,
+            id=f"{row.id}.by_hand",
+            at=now,
+            kind="attempt.resolved",
+            tenant=row.tenant_id,
+            agent=row.agent_id,
+            principal=row.principal_id,
+            account=row.account_id,
+            generation=row.generation,
+            job=job,
+            step=row.step_id,
+            attempt=row.id,
+            outcome=str(to),
+            reason=f"resolved by {by}",
+        )
+    move_job(
+        connection, job, JobState.QUEUED, source=JobState.WAITING, due_at=database_now(), reason=f"resolved by {by}"
+    )

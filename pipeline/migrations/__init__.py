@@ -1,0 +1,38 @@
+"""Alembic migrations of the whole ledger; `upgrade(database)` is what everything else calls."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+
+from pipeline.database import Database
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    return config
+
+
+def upgrade(database: Database) -> None:
+    """Bring the ledger to the newest revision, in one write; a no-op when it is there."""
+    database.write(_upgrade)
+
+
+def _upgrade(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("select pg_advisory_xact_lock(hashtext('aswhom migrations'))"))
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def revisions(database: Database) -> tuple[str | None, str | None]:
+    """The ledger's revision and the newest one; different means `aswhom db upgrade` is due."""
+    current = database.read(lambda c: MigrationContext.configure(c).get_current_revision())
+    return current, ScriptDirectory.from_config(_config()).get_current_head()

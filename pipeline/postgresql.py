@@ -1,0 +1,103 @@
+"""PostgreSQL behind `write(fn)`: one pooled READ COMMITTED transaction, repeated where that is certain to be safe."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import psycopg
+from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from identity.errors import Misconfigured, Unavailable
+from identity.store import CommitUnknown
+
+T = TypeVar("T")
+
+# Serialization failure, deadlock, lock timeout: PostgreSQL has undone the transaction.
+_UNDONE = {"40001", "40P01", "55P03"}
+_ATTEMPTS = 8
+
+# A process stopped inside a transaction must not keep a revocation out: that is the idle timeout.
+_OPTIONS = "-c timezone=UTC -c lock_timeout=2s -c idle_in_transaction_session_timeout=2s -c statement_timeout=30s"
+
+
+class PostgresqlDatabase:
+    """The ledger of many hosts. Open it after any fork."""
+
+    def __init__(self, url: str, *, threads: int = 34, turn_timeout: timedelta = timedelta(seconds=5)) -> None:
+        self.engine = create_engine(
+            url,
+            pool_size=threads,
+            max_overflow=0,
+            pool_timeout=turn_timeout.total_seconds(),
+            pool_pre_ping=True,
+            connect_args={"options": _OPTIONS, "connect_timeout": 5},
+        )
+
+        @event.listens_for(self.engine, "connect")
+        def check(raw: Any, record: Any) -> None:
+            level = raw.execute("show transaction_isolation").fetchone()[0]
+            raw.rollback()
+            if level != "read committed":
+                raise Misconfigured(
+                    f"PostgreSQL runs transactions as {level!r}: the rule needs 'read committed', "
+                    "see default_transaction_isolation"
+                )
+
+    def write(self, fn: Callable[[Connection], T]) -> T:
+        last: DBAPIError | None = None
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                time.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311 - spreads rivals, guards nothing
+            try:
+                return self._once(fn)
+            except DBAPIError as error:
+                if not _repeatable(error):
+                    raise
+                last = error
+            except PoolTimeout as error:
+                raise Unavailable("every connection to the ledger is busy") from error
+        raise Unavailable("the ledger's locks were busy or its server away too long") from last
+
+    def _once(self, fn: Callable[[Connection], T]) -> T:
+        with self.engine.connect() as connection:
+            transaction = connection.begin()
+            try:
+                outcome = fn(connection)
+            except BaseException:
+                if not connection.invalidated:
+                    transaction.rollback()
+                raise
+            try:
+                transaction.commit()
+            except DBAPIError as error:
+                if _undone(error):
+                    raise
+                raise CommitUnknown("the connection was lost in COMMIT; read again by your own key") from error
+            return outcome
+
+    def read(self, fn: Callable[[Connection], T]) -> T:
+        try:
+            with self.engine.connect() as connection:
+                return fn(connection)
+        except PoolTimeout as error:
+            raise Unavailable("every connection to the ledger is busy") from error
+        except OperationalError as error:
+            raise Unavailable("the ledger's server does not answer") from error
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _undone(error: DBAPIError) -> bool:
+    return isinstance(error.orig, psycopg.Error) and error.orig.sqlstate in _UNDONE
+
+
+def _repeatable(error: DBAPIError) -> bool:
+    """Undone by the server, or the connection broke before COMMIT was sent: nothing was written."""
+    return _undone(error) or error.connection_invalidated or isinstance(error.orig, psycopg.OperationalError)

@@ -1,0 +1,124 @@
+"""Housekeeping's work on the ledger: what was lost is found again, whatever happened to the messages.
+
+Every function is safe to run twice, on two hosts, at once: it moves rows by compare-and-set and rings after the commit.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from functools import partial
+
+import structlog
+from sqlalchemy import Connection, func, select
+
+from identity.columns import database_now
+from identity.model import AccessPattern
+from identity.rows import insert_or
+from identity.store import Store
+from pipeline import metrics
+from pipeline.ledger import bells, jobs
+from pipeline.ledger import steps as ledger_steps
+from pipeline.model import Ring
+from pipeline.revocation import Revoker
+from pipeline.states import JobState
+from pipeline.tables import heartbeats
+from pipeline.tables import jobs as jobs_table
+from pipeline.worker import WorkerSettings
+
+log = structlog.get_logger(__name__)
+
+BATCH = 200  # rows in one transaction
+
+
+def dispatch(store: Store, ring: Ring, *, window: int) -> None:
+    """Top up the bells of every queue, a fair share a tenant; bells that nobody answered are rung again."""
+    for pattern in AccessPattern:
+        if store.read(partial(_has_due, pattern=pattern)):
+            ring.jobs(store.write(partial(bells.top_up, pattern=str(pattern), window=window)))
+
+
+def _has_due(connection: Connection, pattern: AccessPattern) -> bool:
+    due = select(jobs_table.c.id).where(
+        jobs_table.c.pattern == pattern, jobs_table.c.state == JobState.QUEUED, jobs_table.c.due_at <= database_now()
+    )
+    return connection.execute(due.limit(1)).first() is not None
+
+
+def reclaim(store: Store, settings: WorkerSettings) -> None:
+    """Claims that ran out spend a run: their worker died, or was stopped for too long."""
+    found = store.read(lambda c: jobs.lapsed(c, limit=BATCH))
+    if not found:
+        return
+
+    def spend(c: Connection) -> list[tuple[str, JobState | None]]:
+        reason = "the worker that had it died, or was stopped for too long"
+        return [
+            (
+                row.id,
+                jobs.spend_run(c, row.id, fence=row.fence, limit=settings.runs, delay=settings.backoff, reason=reason),
+            )
+            for row in found
+        ]
+
+    for job, to in store.write(spend):
+        log.warning("claim lapsed", action="job.lapsed", job=job, to=to)
+
+
+def wake_due(store: Store) -> None:
+    """Waits whose time has come: sleepers and once-waiters look again, expired waits are dead."""
+    found = store.read(lambda c: jobs.due_waits(c, limit=BATCH))
+    if not found:
+        return
+
+    def end(c: Connection) -> None:
+        for row in found:
+            jobs.end_wait(c, row.id, wait=row.wait, expired=bool(row.expired), reason=row.reason)
+
+    store.write(end)
+
+
+def settle_attempts(store: Store) -> None:
+    """Attempts whose deadline passed without an answer become unknown, whatever their job's state."""
+    found = store.read(lambda c: ledger_steps.overdue(c, limit=BATCH))
+    if not found:
+        return
+
+    def settle(c: Connection) -> None:
+        now = ledger_steps.clock(c)
+        for row in found:
+            ledger_steps.settle(c, row, now=now)
+
+    store.write(settle)
+
+
+def advance_revocations(revoker: Revoker, *, idle: timedelta) -> None:
+    """Revocations that have not moved for a while go on without the queue."""
+    for revocation in revoker.unfinished(idle_seconds=idle.total_seconds()):
+        revoker.advance(revocation)
+
+
+def measure(store: Store) -> None:
+    """Set the gauges of the ledger; housekeeping alone does."""
+
+    def look(c: Connection) -> dict[str, tuple[int, float]]:
+        due = (jobs_table.c.state == JobState.QUEUED) & (jobs_table.c.due_at <= database_now())
+        statement = select(jobs_table.c.pattern, func.count(), func.min(jobs_table.c.due_at)).where(due)
+        now = ledger_steps.clock(c)
+        rows = c.execute(statement.group_by(jobs_table.c.pattern))
+        return {pattern: (depth, (now - oldest).total_seconds()) for pattern, depth, oldest in rows}
+
+    found = store.read(look)
+    for pattern in AccessPattern:
+        depth, age = found.get(str(pattern), (0, 0.0))
+        metrics.QUEUE_DEPTH.labels(str(pattern)).set(depth)
+        metrics.OLDEST_DUE_SECONDS.labels(str(pattern)).set(age)
+
+
+def heartbeat(store: Store, *, duty: str, host: str, error: str | None, now: datetime) -> None:
+    """Store that a duty ticked, for `aswhom doctor`."""
+
+    def beat(c: Connection) -> None:
+        row = insert_or(c, heartbeats).values(duty=duty, host=host, at=now, error=error)
+        c.execute(row.on_conflict_do_update(index_elements=["duty", "host"], set_={"at": now, "error": error}))
+
+    store.write(beat)

@@ -1,0 +1,174 @@
+"""Rings doorbells: puts ids of due work into Celery's queues.
+
+Best effort, and bounded: the work is in the ledger, the dispatcher rings again what was not heard, and whoever rings is
+answering a request. So nothing here raises for a broker that is away. A frozen broker costs one stall of two seconds;
+after that bells are skipped without touching the socket until one trial succeeds.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kombu import Connection
+from kombu.exceptions import KombuError
+from kombu.pools import ProducerPool
+from redis.exceptions import RedisError
+
+from pipeline import metrics
+from pipeline.model import Bell
+
+if TYPE_CHECKING:
+    from pipeline.celery import App
+
+log = logging.getLogger(__name__)
+
+JOB, REVOCATION = "aswhom.job", "aswhom.revocation"
+REVOCATIONS = "revocations"
+
+_SENDERS = 4  # a connection each; a bell takes 0.2 ms of one
+_WAIT = 1.0  # seconds for a free sender
+_PAUSES = (0.5, 1.0, 2.0, 5.0)  # seconds of silence after the first, second … failure in a row
+
+
+class _Message(NamedTuple):
+    """A Celery message (protocol 2), ready to be sent."""
+
+    queue: str
+    body: str
+    headers: dict[str, Any]
+
+
+def _message(task: str, argument: str, queue: str, **headers: str) -> _Message:
+    body = json.dumps([[argument], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
+    identity = str(uuid.uuid4())
+    needed = {"lang": "py", "task": task, "id": identity, "root_id": identity, "parent_id": None, "group": None}
+    return _Message(queue, body, {**needed, **headers})
+
+
+class Outage:
+    """Whether the broker is worth trying: always while it is well, one trial after each pause while it is not."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._silent_until = 0.0
+
+    def permits(self) -> bool:
+        with self._lock:
+            if self._failures == 0:
+                return True
+            if self._clock() < self._silent_until:
+                return False
+            self._pause()  # this caller's trial; the others stay silent meanwhile
+            return True
+
+    @property
+    def ongoing(self) -> bool:
+        return self._failures > 0
+
+    def failed(self) -> bool:
+        """Note a failure; True if it begins an outage."""
+        with self._lock:
+            self._failures += 1
+            self._pause()
+            return self._failures == 1
+
+    def succeeded(self) -> bool:
+        """Note a success; True if it ends an outage."""
+        with self._lock:
+            ended, self._failures = self._failures > 0, 0
+            return ended
+
+    def _pause(self) -> None:
+        self._silent_until = self._clock() + _PAUSES[min(self._failures, len(_PAUSES)) - 1]
+
+
+class CeleryRing:
+    """Implements `pipeline.model.Ring` over the broker of *app*. It may be made before a fork and used after it."""
+
+    def __init__(self, app: App, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._app = app
+        self._outage = Outage(clock)
+        self._lock = threading.Lock()
+        self._producers: ProducerPool | None = None
+        self._errors: tuple[type[BaseException], ...] = (KombuError, RedisError, OSError)
+        self._pid = 0
+
+    def jobs(self, bells: Sequence[Bell]) -> None:
+        """Ring for jobs. The headers are for people and dashboards: a worker trusts the job's row alone."""
+        self._send([_message(JOB, b.job, b.pattern, tenant=b.tenant, pattern=b.pattern) for b in bells])
+
+    def revocations(self, ids: Sequence[str]) -> None:
+        """Ring for revocations to be advanced."""
+        self._send([_message(REVOCATION, revocation, REVOCATIONS) for revocation in ids])
+
+    def _send(self, messages: Sequence[_Message]) -> None:
+        if not messages:
+            return
+        if not self._outage.permits():
+            metrics.BELLS.labels("skipped").inc(len(messages))
+            return
+        producers = self._open()
+        try:
+            self._publish(producers, messages)
+        except self._errors as error:
+            metrics.BELLS.labels("failed").inc(len(messages))
+            self._forget(producers)
+            if self._outage.failed():
+                log.warning(
+                    "the broker does not take bells (%s): the dispatcher will ring again",
+                    type(error).__name__,
+                    extra={"action": "ring.outage"},
+                )
+        else:
+            metrics.BELLS.labels("rung").inc(len(messages))
+            if self._outage.succeeded():
+                log.info("the broker takes bells again", extra={"action": "ring.recovered"})
+
+    def _publish(self, producers: ProducerPool, messages: Sequence[_Message]) -> None:
+        producer: Any = producers.acquire(block=True, timeout=_WAIT)
+        try:
+            with producer.batch() if len(messages) > 1 else nullcontext():
+                for message in messages:
+                    # The nameless exchange puts straight into the queue of that name: no bindings that could be lost.
+                    producer.publish(
+                        message.body,
+                        exchange="",
+                        routing_key=message.queue,
+                        content_type="application/json",
+                        content_encoding="utf-8",
+                        headers=message.headers,
+                        correlation_id=message.headers["id"],
+                    )
+        finally:
+            producer.release()
+
+    def _open(self) -> ProducerPool:
+        with self._lock:
+            if self._producers is None or self._pid != os.getpid():  # sockets must not be shared with a parent
+                connection: Connection = self._app.connection(transport_options=self._app.settings.publisher_options())
+                self._errors = (
+                    *connection.connection_errors,
+                    *connection.channel_errors,
+                    KombuError,
+                    RedisError,
+                    OSError,
+                )
+                self._producers = ProducerPool(connection.Pool(limit=_SENDERS), limit=_SENDERS)
+                self._pid = os.getpid()
+            return self._producers
+
+    def _forget(self, producers: ProducerPool) -> None:
+        """Drop connections that may be dead; those in use elsewhere end with their users."""
+        with self._lock:
+            if self._producers is producers:
+                self._producers = None

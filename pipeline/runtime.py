@@ -1,0 +1,179 @@
+"""What a process that runs work holds open: opened in it (after any fork), closed by it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import redis
+
+from identity.addresses import AddressPolicy
+from identity.coordinator import Coordinator, RefreshBudget
+from identity.http import Client
+from identity.ids import Ids
+from identity.lock import RefreshLock
+from identity.providers import PROFILES
+from identity.secret import Secret
+from identity.signing import Signer
+from identity.vault import Vault
+from pipeline import metrics, reconcile
+from pipeline.database import Database, DatabaseSettings, open_database
+from pipeline.housekeeping import Duty
+from pipeline.intake import Intake
+from pipeline.model import Ring
+from pipeline.revocation import Revoker
+from pipeline.schedules import Schedules
+from pipeline.services import Services, StepSettings
+from pipeline.upstream import Upstream
+from pipeline.worker import Worker, WorkerSettings
+from pipeline.workflow import Registry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keys:
+    """The installation's own secrets."""
+
+    vault: Mapping[int, bytes] = field(repr=False)  # key-encryption keys by id
+    audit: bytes = field(repr=False)  # of the audit's chain
+    signing: bytes = field(repr=False)  # seed of the key that signs receipts and checkpoints
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeSettings:
+    """Everything a runtime is opened with."""
+
+    database: DatabaseSettings
+    keys: Keys
+    base_url: str
+    redis_url: Secret | None = None  # None: the intents alone serialize refreshes
+    key_prefix: str = "aswhom:"
+    allow_hosts: frozenset[str] = frozenset()  # hosts that may be private and plain HTTP: the sandbox
+    steps: StepSettings = field(default_factory=StepSettings)
+    jobs: WorkerSettings = field(default_factory=WorkerSettings)
+    refresh: RefreshBudget = field(default_factory=RefreshBudget)
+    window: int = 128  # outstanding bells a queue
+    connect_lifetime: timedelta = timedelta(minutes=10)  # of a connect link
+    host: str = "localhost"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Runtime:
+    """The opened parts, put together."""
+
+    def __init__(
+        self,
+        settings: RuntimeSettings,
+        workflows: Registry,
+        ring: Ring,
+        *,
+        clock: Callable[[], datetime] = _now,
+        reached: Callable[[str], None] = lambda point: None,
+    ) -> None:
+        self.settings = settings
+        self.workflows = workflows
+        self.clock = clock
+        self.ids = Ids()
+        self.database: Database = open_database(settings.database)
+        self.vault = Vault(settings.keys.vault, secrets.token_bytes)
+        self.signer = Signer.from_seed(settings.keys.signing)
+        self.http = Client(policy=AddressPolicy(allow_hosts=settings.allow_hosts), pool_size=settings.database.threads)
+        self._redis = _redis(settings.redis_url)
+        lock = RefreshLock(
+            self._redis,
+            ttl=settings.refresh.lock_ttl,
+            token=lambda: secrets.token_hex(16),
+            prefix=settings.key_prefix,
+        )
+        self.coordinator = Coordinator(
+            self.database,
+            self.vault,
+            self.http,
+            lock,
+            PROFILES,
+            clock=clock,
+            ids=partial(self.ids, "ref"),
+            budget=settings.refresh,
+            reached=reached,
+        )
+        services = Services(
+            store=self.database,
+            vault=self.vault,
+            coordinator=self.coordinator,
+            upstream=Upstream(self.http),
+            ids=self.ids,
+            settings=settings.steps,
+            reached=reached,
+        )
+        self.ring = ring
+        self.worker = Worker(services, workflows, ring, settings.jobs)
+        self.revoker = Revoker(self.database, self.signer, quiesced=metrics.REVOCATION_SECONDS.observe)
+        self.schedules = Schedules(self.database, workflows)
+        self.intake = Intake(self.database, self.vault, self.ids, clock=clock)
+        self.connect = Connect(
+            self.database,
+            self.vault,
+            self.http,
+            PROFILES,
+            redirect_uri=lambda connection: f"{settings.base_url.rstrip('/')}/connect/callback/{connection}",
+            ids=partial(self.ids, "con"),
+            token=partial(secrets.token_urlsafe, 32),
+            lifetime=settings.connect_lifetime,
+        )
+        self.connecting = Connecting(self.database, self.connect)
+        self.sealer = Sealer(self.database, settings.keys.audit)
+
+    @property
+    def active_jobs(self) -> Mapping[int, str]:
+        """The job each thread has claimed."""
+        return self.worker.active_jobs
+
+    def before_exit(self, job_id: str) -> None:
+        """The watchdog is about to leave because of this job."""
+        self.worker.leave(job_id)
+
+    def duties(self) -> list[Duty]:
+        """What housekeeping does, and how often."""
+        store, ring = self.database, self.ring
+
+        def duty(name: str, every: float, run: Callable[[], object], *, deadline: float = 30) -> Duty:
+            return Duty(
+                name=name, every=timedelta(seconds=every), deadline=timedelta(seconds=deadline), run=lambda: void(run())
+            )
+
+        return [
+            duty("dispatch", 0.25, partial(reconcile.dispatch, store, ring, window=self.settings.window)),
+            duty("reclaim", 1, partial(reconcile.reclaim, store, self.settings.jobs)),
+            duty("wake", 0.25, partial(reconcile.wake_due, store)),
+            duty("settle-attempts", 1, partial(reconcile.settle_attempts, store)),
+            duty("settle-refreshes", 5, self.coordinator.settle_abandoned, deadline=120),
+            duty("revocations", 1, partial(reconcile.advance_revocations, self.revoker, idle=timedelta(seconds=5))),
+            duty("seal-audit", 1, lambda: self.sealer.seal(now=self.clock())),
+            duty("measure", 5, partial(reconcile.measure, store)),
+        ]
+
+    def beat(self, duty: str, error: str | None) -> None:
+        """Store a duty's heartbeat."""
+        reconcile.heartbeat(self.database, duty=duty, host=self.settings.host, error=error, now=self.clock())
+
+    def close(self) -> None:
+        """Close every socket and file."""
+        self.http.close()
+        self.database.close()
+        if self._redis is not None:
+            self._redis.close()
+
+
+def void(_: object) -> None:
+    """Drop a duty's result: what it did is in the ledger."""
+
+
+def _redis(url: Secret | None) -> redis.Redis | None:
+    if url is None:
+        return None
+    return redis.Redis.from_url(url.reveal(), socket_timeout=5, socket_connect_timeout=1, health_check_interval=5)

@@ -1,0 +1,55 @@
+"""Celery Beat's scheduler, with the ledger as its schedule.
+
+Any number of beats may run: a slot is a row, and only the beat whose transaction inserted it rings for its job.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from celery import beat
+
+from pipeline import metrics
+from pipeline.model import Bell
+from pipeline.ring import CeleryRing
+
+if TYPE_CHECKING:
+    from pipeline.celery import App
+
+log = logging.getLogger(__name__)
+
+
+class Schedules(Protocol):
+    """The ledger's side of a beat."""
+
+    def fire_due(self, now: datetime) -> list[Bell]:
+        """Insert a job for every due slot that has none yet, move `next_at` on, and return the bells of those jobs."""
+        ...
+
+
+class Scheduler(beat.Scheduler):
+    """`celery beat --scheduler pipeline.schedule:Scheduler`."""
+
+    app: App
+
+    def setup_schedule(self) -> None:
+        self._runtime = self.app.open_runtime()
+        self._ring = CeleryRing(self.app)
+
+    def tick(self, *_: Any, **__: Any) -> float:
+        """Fire what is due; return the seconds until the next look."""
+        try:
+            bells = self._runtime.schedules.fire_due(datetime.now(UTC))
+        except Exception:
+            metrics.BEAT_FAILURES.inc()
+            log.exception("due slots could not be fired: the next tick tries again", extra={"action": "beat.failed"})
+        else:
+            metrics.SLOTS.inc(len(bells))
+            self._ring.jobs(bells)
+        return float(self.app.conf.beat_max_loop_interval)
+
+    def close(self) -> None:
+        super().close()
+        self._runtime.close()

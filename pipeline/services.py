@@ -1,0 +1,44 @@
+"""What the steps of every run need; opened once a process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from identity.coordinator import Coordinator
+
+from identity.ids import Ids
+from identity.store import Store
+from identity.vault import Vault
+from pipeline.upstream import Upstream
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSettings:
+    """How long things may take, and how often they are tried."""
+
+    send_within: timedelta = timedelta(seconds=5)  # from before the opening's commit to the socket
+    call_deadline: timedelta = timedelta(seconds=20)  # total, of one HTTP call
+    token_margin: timedelta = timedelta(minutes=2)  # a token nearer its end than this is refreshed first
+    attempts: int = 10
+    backoff: timedelta = timedelta(seconds=1)
+    backoff_cap: timedelta = timedelta(minutes=5)
+    yield_after: timedelta = timedelta(seconds=30)
+
+
+def _nowhere(point: str) -> None:
+    """The crash points of production: none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """The parts a step is carried out with."""
+
+    store: Store
+    vault: Vault
+    coordinator: Coordinator
+    upstream: Upstream
+    ids: Ids
+    settings: StepSettings
+    reached: Callable[[str], None] = _nowhere  # named crash points, for the tests that kill

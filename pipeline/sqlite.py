@@ -1,0 +1,203 @@
+"""SQLite behind `write(fn)`: one writer thread a process, group commit, and a turnstile between processes.
+
+The laws:
+- the writer thread owns the only writing connection; what is queued runs inside one BEGIN IMMEDIATE … COMMIT;
+- nobody is answered before the group's COMMIT, not even a caller whose function raised or found a duplicate;
+- if COMMIT fails or the transaction ended early, every caller of the group gets CommitUnknown, the gate is released
+  and the connection is opened anew.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from datetime import timedelta
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+import structlog
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from identity.errors import Misconfigured, Unavailable
+from identity.store import CommitUnknown
+
+T = TypeVar("T")
+log = structlog.get_logger(__name__)
+
+GROUP = 32  # writes in one COMMIT at the most
+
+
+class _Write:
+    """One queued function and the future its caller waits on."""
+
+    __slots__ = ("fn", "future", "outcome", "raised")
+
+    def __init__(self, fn: Callable[[Connection], Any]) -> None:
+        self.fn = fn
+        self.future: Future[Any] = Future()
+        self.outcome: Any = None
+        self.raised: BaseException | None = None
+
+    def answer(self) -> None:
+        if self.raised is not None:
+            self.future.set_exception(self.raised)
+        else:
+            self.future.set_result(self.outcome)
+
+
+class _Turnstile:
+    """First the turn, then the gate: fair between processes, where SQLite's own busy handler starves a waiter."""
+
+    def __init__(self, database: Path) -> None:
+        self._turn = os.open(f"{database}.turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._gate = os.open(f"{database}.gate", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def __enter__(self) -> None:
+        fcntl.flock(self._turn, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(self._gate, fcntl.LOCK_EX)
+        finally:
+            fcntl.flock(self._turn, fcntl.LOCK_UN)
+
+    def __exit__(self, *exc: object) -> None:
+        fcntl.flock(self._gate, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        os.close(self._turn)
+        os.close(self._gate)
+
+
+def _engine(url: str, *, reader: bool) -> Engine:
+    engine = create_engine(
+        url,
+        connect_args={"isolation_level": None, "cached_statements": 512, "timeout": 5.0, "check_same_thread": False},
+        **({"pool_size": 8, "max_overflow": 64} if reader else {"poolclass": NullPool}),
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(raw: Any, record: Any) -> None:
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"query_only={int(reader)}"):
+            raw.execute(f"PRAGMA {pragma}")
+
+    if reader:
+
+        @event.listens_for(engine, "begin")
+        def begin(connection: Connection) -> None:
+            connection.exec_driver_sql("BEGIN")  # one snapshot for all reads of a function
+
+    return engine
+
+
+class SqliteDatabase:
+    """The embedded ledger. Open it after any fork: a forked child would share the locks."""
+
+    def __init__(self, url: str, *, turn_timeout: timedelta = timedelta(seconds=5)) -> None:
+        path = make_url(url).database
+        if not path or path == ":memory:":
+            raise Misconfigured("the ledger must be a file, sqlite:///path: an in-memory database cannot be shared")
+        self.path = Path(path)
+        if not self.path.parent.is_dir():
+            raise Misconfigured(f"the directory of the ledger does not exist: {self.path.parent}. Run `aswhom init`")
+        self.engine = _engine(url, reader=True)
+        self._writer_engine = _engine(url, reader=False)
+        self._timeout = turn_timeout.total_seconds()
+        self._turnstile = _Turnstile(self.path)
+        self._queue: SimpleQueue[_Write | None] = SimpleQueue()
+        self._pid = os.getpid()
+        self._thread = threading.Thread(target=self._serve, name="ledger-writer", daemon=True)
+        self._thread.start()
+
+    def write(self, fn: Callable[[Connection], T]) -> T:
+        if os.getpid() != self._pid:
+            raise RuntimeError("the ledger was opened before a fork: open it in the child")
+        queued = _Write(fn)
+        self._queue.put(queued)
+        try:
+            return queued.future.result(self._timeout)  # type: ignore[no-any-return]
+        except FutureTimeout:
+            if queued.future.cancel():  # still in the queue: certainly not written
+                raise Unavailable("the ledger had no turn for this write in time") from None
+        # Its group is being committed: whatever comes now is the answer.
+        try:
+            return queued.future.result(self._timeout)  # type: ignore[no-any-return]
+        except FutureTimeout:
+            raise CommitUnknown("the commit did not return in time") from None
+
+    def read(self, fn: Callable[[Connection], T]) -> T:
+        try:
+            with self.engine.connect() as connection:
+                return fn(connection)
+        except OperationalError as error:
+            raise Unavailable(f"the ledger {self.path} cannot be read: {error.orig}") from error
+
+    def close(self) -> None:
+        self._queue.put(None)
+        self._thread.join()
+        self._turnstile.close()
+        self.engine.dispose()
+        self._writer_engine.dispose()
+
+    def _serve(self) -> None:
+        connection: Connection | None = None
+        while True:
+            first = self._queue.get()
+            if first is None:
+                break
+            with self._turnstile:
+                group = self._group(first)
+                try:
+                    if connection is None:
+                        connection = self._writer_engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+                    self._commit(connection, group)
+                except SQLAlchemyError as error:
+                    log.error(
+                        "ledger commit failed", action="ledger.commit_failed", writes=len(group), error=str(error)
+                    )
+                    for write in group:
+                        write.raised = CommitUnknown("the commit failed; read again by your own key")
+                    if connection is not None:
+                        connection.invalidate()  # closes it, which rolls back whatever is left
+                        connection.close()
+                        connection = None
+            for write in group:
+                write.answer()
+        if connection is not None:
+            connection.close()
+
+    def _group(self, first: _Write) -> list[_Write]:
+        """*first* and what else waits; a caller who gave up in time is left out."""
+        group = [first] if first.future.set_running_or_notify_cancel() else []
+        while len(group) < GROUP:
+            try:
+                more = self._queue.get_nowait()
+            except Empty:
+                break
+            if more is None:
+                self._queue.put(None)  # closing: this group is the last
+                break
+            if more.future.set_running_or_notify_cancel():
+                group.append(more)
+        return group
+
+    @staticmethod
+    def _commit(connection: Connection, group: list[_Write]) -> None:
+        if not group:
+            return
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        for write in group:
+            connection.exec_driver_sql("SAVEPOINT one")
+            try:
+                write.outcome = write.fn(connection)
+            except BaseException as error:  # noqa: BLE001 - handed to its caller: the thread serves the others
+                write.raised = error
+                # Raises when the transaction has ended early (disk full): then nobody of the group was written.
+                connection.exec_driver_sql("ROLLBACK TO one")
+            connection.exec_driver_sql("RELEASE one")
+        connection.exec_driver_sql("COMMIT")

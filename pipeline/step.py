@@ -1,0 +1,180 @@
+"""The steps of one run: what is stored is returned, what is new is decided, what was left open is recovered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from hashlib import sha256
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Row
+
+from identity.connections import connection_for
+from identity.model import AccessPattern, Effect, PrincipalKind, ProviderConnection
+from identity.policy import Decision, Denied, decide
+from identity.principals import service_principal
+from pipeline import metrics
+from pipeline.action import SEARCHES, Action, Recovery, Result
+from pipeline.attempt import StepAtHand, attempt, probe
+from pipeline.interruption import AskOperator, RunAgain, RunEnded
+from pipeline.ledger import openings
+from pipeline.ledger import steps as ledger
+from pipeline.ledger.jobs import ClaimedJob
+from pipeline.run import ActionFailed, StepRefused, compare
+from pipeline.services import Services
+from pipeline.states import AttemptState, StepState
+from pipeline.workflow import SERVICE, USER, Who, Workflow
+
+R = TypeVar("R", bound=Result)
+
+NAMES: Mapping[Who | None, str] = {None: "policy", USER: "user", SERVICE: "service"}
+KINDS: Mapping[Who, PrincipalKind] = {USER: PrincipalKind.USER, SERVICE: PrincipalKind.SERVICE}
+# The principal of a step that nobody may do; it is stored with the refusal.
+NOBODY = Decision(kind=PrincipalKind.SERVICE, pattern=AccessPattern.SERVICE, reason="refused")
+
+
+class StepRunner:
+    """Carries out the steps of one run of one job."""
+
+    def __init__(self, services: Services, workflow: Workflow, job: ClaimedJob, stored: Mapping[int, Row[Any]]) -> None:
+        self._services = services
+        self._workflow = workflow
+        self._job = job
+        self._stored = stored
+        self._began = time.monotonic()
+        self._new_steps = 0
+        self._through: dict[str, tuple[ProviderConnection, str]] = {}
+
+    def perform(self, position: int, occurrence: int, action: Action[R], *, named: Who | None, once: str | None) -> R:
+        stored = self._stored.get(position)
+        digest = action.request_hash()
+        if stored is not None:
+            compare(stored, action=action.action_name(), occurrence=occurrence, named=NAMES[named], request_hash=digest)
+            match StepState(stored.state):
+                case StepState.DONE:
+                    return action.result.model_validate(stored.result)  # type: ignore[return-value]
+                case StepState.REFUSED | StepState.SKIPPED:
+                    raise StepRefused(stored.error or stored.reason)
+                case StepState.FAILED:
+                    raise ActionFailed(stored.error or stored.reason)
+        elif self._new_steps and time.monotonic() - self._began > self._services.settings.yield_after.total_seconds():
+            raise RunAgain("yielded after its time, at a step boundary", delay=timedelta())
+        self._new_steps += 1
+        step = self._at_hand(position, occurrence, action, named, once, digest, stored)
+        return action.result.model_validate(self._carry_out(step, stored))  # type: ignore[return-value]
+
+    def sleep(self, position: int, occurrence: int, duration: timedelta) -> None:
+        digest = sha256(f"sleep {duration.total_seconds()}".encode()).hexdigest()
+        stored = self._stored.get(position)
+        if stored is not None:
+            compare(stored, action="run.sleep", occurrence=occurrence, named=NAMES[None], request_hash=digest)
+            if stored.state == StepState.DONE:
+                return
+        slept = self._services.store.write(
+            partial(
+                ledger.sleep,
+                job=self._job,
+                step=stored.id if stored else self._services.ids("step"),
+                position=position,
+                occurrence=occurrence,
+                request_hash=digest,
+                duration=duration,
+            )
+        )
+        if not slept:
+            raise RunEnded("asleep")
+
+    def _at_hand(
+        self,
+        position: int,
+        occurrence: int,
+        action: Action[Any],
+        named: Who | None,
+        once: str | None,
+        digest: str,
+        stored: Row[Any] | None,
+    ) -> StepAtHand:
+        """Decide as whom, and gather everything the step's attempts have in common. Raises StepRefused."""
+        through, service = self._connection_for(action.facts.provider)
+        decision = self._decide(action, named)
+        granted = NOBODY if isinstance(decision, Denied) else decision
+        step = StepAtHand(
+            id=stored.id if stored is not None else self._services.ids("step"),
+            job=self._job,
+            action=action,
+            position=position,
+            occurrence=occurrence,
+            named=NAMES[named],
+            once=once,
+            request_hash=digest,
+            decision=granted,
+            principal=self._job.user if granted.kind is PrincipalKind.USER and self._job.user else service,
+            through=through,
+            opened_at=stored.opened_at if stored is not None else datetime.now(UTC),
+        )
+        if isinstance(decision, Denied):
+            intent = step.intent(self._services, purpose="call", number=1)
+            refusal = partial(openings.refuse, intent=intent, reason=decision.reason, now=datetime.now(UTC))
+            self._services.store.write(refusal)
+            metrics.STEPS.labels(intent.action, "none", "refused").inc()
+            raise StepRefused(decision.reason)
+        return step
+
+    def _decide(self, action: Action[Any], named: Who | None) -> Decision | Denied:
+        declared = self._workflow.uses.get(type(action), Who(0))
+        return decide(
+            action=action.action_name(),
+            effect=action.facts.effect,
+            attribution=action.facts.attribution,
+            declared=frozenset(kind for who, kind in KINDS.items() if declared & who),
+            named=None if named is None else KINDS[named],
+            user_triggered=self._job.triggered,
+            has_user=self._job.user is not None,
+        )
+
+    def _carry_out(self, step: StepAtHand, stored: Row[Any] | None) -> Any:
+        earlier: list[Row[Any]] = []
+        if stored is not None:
+            earlier = self._services.store.read(partial(ledger.attempts_of, step=step.id))
+        unknown = self._recover(step, earlier)
+        made = len(earlier)
+        if unknown and not step.repeats and step.action.facts.recovery in SEARCHES:
+            found = probe(self._services, step, number=made + 1)
+            if found is not None:
+                return found
+            made += 1
+        return attempt(self._services, step, number=made + 1)
+
+    def _recover(self, step: StepAtHand, earlier: list[Row[Any]]) -> bool:
+        """Whether an earlier attempt has no outcome. Waits until it is settled; asks where nothing can be looked up."""
+        open_ended = [
+            row for row in earlier if row.purpose == "call" and row.state in (AttemptState.OPEN, AttemptState.UNKNOWN)
+        ]
+        if not open_ended:
+            return False
+        now = self._services.store.read(ledger.clock)
+        for row in open_ended:
+            if row.settled_by > now:
+                # The call may still be on the wire, in a paused worker's hands.
+                raise RunAgain("an earlier attempt is not settled yet", delay=row.settled_by - now)
+            if row.state == AttemptState.OPEN:
+                self._services.store.write(partial(ledger.settle, attempt=row, now=now))
+        if step.action.facts.recovery is Recovery.ASK and step.action.facts.effect is not Effect.READ:
+            raise AskOperator(
+                f"{step.name} was sent and no answer came: look at {step.action.facts.provider}, then say "
+                f"`aswhom jobs resolve {self._job.id} --effect` or `--no-effect`"
+            )
+        return True
+
+    def _connection_for(self, provider: str) -> tuple[ProviderConnection, str]:
+        """The tenant's provider connection, and its service principal."""
+        found = self._through.get(provider)
+        if found is None:
+
+            def look(c: Connection) -> tuple[ProviderConnection, str]:
+                return connection_for(c, self._job.tenant, provider), service_principal(c, self._job.tenant).id
+
+            found = self._through[provider] = self._services.store.read(look)
+        return found

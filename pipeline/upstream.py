@@ -1,0 +1,56 @@
+"""The one way to an upstream: an action's request with a token, an attempt's id and a total deadline."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from urllib.parse import urlencode
+
+from identity.http import Answer, Client, HttpRequest, NoAnswer, NotSent
+from identity.secret import Secret
+from pipeline.action import Request, Response
+
+ATTEMPT_HEADER = "X-Aswhom-Attempt"
+
+
+class Upstream:
+    """Sends one request and says what came back; it decides nothing."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def send(
+        self,
+        request: Request,
+        *,
+        api_url: str,
+        token: Secret,
+        attempt: str,
+        idempotency_key: str,
+        deadline: timedelta,
+        send_before: float,
+        fresh: bool,
+    ) -> Response | NotSent | NoAnswer:
+        """The whole answer, or that nothing was sent, or that something was sent and no whole answer came.
+
+        *send_before* is a moment of the monotonic clock, checked last before the socket.
+        """
+        url = api_url.rstrip("/") + request.path
+        if request.params:
+            url = f"{url}?{urlencode(request.params)}"
+        headers = {
+            "Accept": "application/json",
+            **request.headers,
+            "Authorization": f"Bearer {token.reveal()}",
+            ATTEMPT_HEADER: attempt,
+            "Idempotency-Key": idempotency_key,
+        }
+        body = b""
+        if request.json is not None:
+            headers["Content-Type"] = "application/json"
+            body = json.dumps(request.json, sort_keys=True).encode()
+        sent = HttpRequest(method=request.method, url=url, headers=headers, body=body)
+        outcome = self._client.send(sent, within=deadline, send_before=send_before, fresh=fresh)
+        if isinstance(outcome, Answer):
+            return Response(status=outcome.status, headers=outcome.headers, body=outcome.body)
+        return outcome

@@ -1,0 +1,144 @@
+"""Leaves the process when a task overstays.
+
+Time limits do not bind threads: a thread that hangs keeps its slot, and a process told to stop waits for it for ever.
+So one thread watches the others. Past the limit it writes every stack to the log, has the ledger told (the job that
+overstays spends a run, the process's other claims go back unspent), asks the process to stop and, after a grace, leaves
+without asking. The supervisor starts the next one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from pipeline import metrics
+
+log = logging.getLogger(__name__)
+
+#: What a supervisor sees: EX_SOFTWARE of sysexits.h.
+EXIT_CODE = 70
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How long a task may take, and how long a process that must leave may take to do it cleanly."""
+
+    task: timedelta = timedelta(minutes=5)
+    grace: timedelta = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One task that runs in one thread. *job* is the bell's job, or None for a revocation."""
+
+    job: str | None
+    thread: int
+    since: float
+
+
+def terminate_self() -> None:
+    """SIGTERM to this process: Celery's warm shutdown."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Watchdog:
+    """Watches the tasks of this process; `before_exit(task)` may take as long as the grace, not longer."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        before_exit: Callable[[Task], None],
+        clock: Callable[[], float] = time.monotonic,
+        terminate: Callable[[], None] = terminate_self,
+        leave: Callable[[int], object] = os._exit,
+    ) -> None:
+        self._limits = limits
+        self._before_exit = before_exit
+        self._clock = clock
+        self._terminate = terminate
+        self._leave = leave
+        self._tasks: dict[int, Task] = {}
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+
+    @contextmanager
+    def watch(self, job: str | None) -> Iterator[None]:
+        """Count this thread's work from now until the block ends."""
+        thread = threading.get_ident()
+        with self._lock:
+            self._tasks[thread] = Task(job=job, thread=thread, since=self._clock())
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._tasks[thread]
+
+    def overstaying(self) -> list[Task]:
+        """The tasks past the limit, the oldest first."""
+        with self._lock:
+            tasks = list(self._tasks.values())
+        oldest = self._clock() - self._limits.task.total_seconds()
+        return sorted((task for task in tasks if task.since <= oldest), key=lambda task: task.since)
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="watchdog", daemon=True).start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def check(self) -> bool:
+        """Leave if a task overstays; True only where leaving was replaced by something that returns."""
+        late = self.overstaying()
+        if not late:
+            return False
+        metrics.WATCHDOG_EXITS.inc()
+        log.critical(
+            "%d task(s) ran longer than %s: this process leaves\n%s",
+            len(late),
+            self._limits.task,
+            stacks(),
+            extra={"action": "watchdog.exit", "jobs": [task.job for task in late]},
+        )
+        told = threading.Thread(target=self._tell, args=(late,), name="watchdog-ledger", daemon=True)
+        told.start()
+        told.join(self._limits.grace.total_seconds())  # the ledger may be what hangs
+        self._terminate()
+        self._stopped.wait(self._limits.grace.total_seconds())
+        self._leave(EXIT_CODE)
+        return True
+
+    def _run(self) -> None:
+        period = min(1.0, self._limits.task.total_seconds() / 4)
+        while not self._stopped.wait(period):
+            if self.check():
+                return
+
+    def _tell(self, late: list[Task]) -> None:
+        for task in late:
+            try:
+                self._before_exit(task)
+            except Exception:
+                log.exception(
+                    "the ledger could not be told of a task that overstays: its claim will lapse",
+                    extra={"action": "watchdog.untold", "job": task.job},
+                )
+
+
+def stacks() -> str:
+    """Where every thread is: source lines only, never the values of variables."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    parts = [
+        f"thread {names.get(ident, ident)}:\n{''.join(traceback.format_stack(frame))}"
+        for ident, frame in sys._current_frames().items()  # noqa: SLF001 - the documented way to see other threads
+    ]
+    return "\n".join(parts)

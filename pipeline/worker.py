@@ -1,0 +1,184 @@
+"""The worker: a bell comes in, a job is claimed, its function runs, and the ledger is told how it ended."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import TypeVar
+
+import structlog
+from pydantic import ValidationError
+from sqlalchemy import Connection
+
+from identity.errors import BadInput, Misconfigured, Unavailable
+from identity.store import CommitUnknown
+from pipeline import metrics
+from pipeline.interruption import AskOperator, Interruption, RunAgain, RunEnded
+from pipeline.ledger import bells, jobs
+from pipeline.ledger import steps as ledger_steps
+from pipeline.ledger.jobs import ClaimedJob
+from pipeline.model import Bell, Ring
+from pipeline.run import ActionFailed, Diverged, Run, StepRefused
+from pipeline.services import Services
+from pipeline.states import JobState, Wait
+from pipeline.step import StepRunner
+from pipeline.workflow import Registry
+
+T = TypeVar("T")
+log = structlog.get_logger(__name__)
+
+# What says by its class how the job goes on; anything else is a bug, and spends a run.
+ENDINGS = (Unavailable, CommitUnknown, Misconfigured, ActionFailed, StepRefused, Diverged, BadInput)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings:
+    """How long a claim holds before its first opening, and how often a job may fail."""
+
+    hold: timedelta = timedelta(seconds=60)
+    runs: int = 5
+    backoff: timedelta = timedelta(seconds=2)
+    misconfigured_delay: timedelta = timedelta(minutes=1)
+    unknown_expires: timedelta = timedelta(days=14)
+
+
+class Worker:
+    """Runs jobs. One for all threads of a process."""
+
+    def __init__(self, services: Services, workflows: Registry, ring: Ring, settings: WorkerSettings) -> None:
+        self._services = services
+        self._store = services.store
+        self._workflows = workflows
+        self._ring = ring
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._active: dict[int, ClaimedJob] = {}  # by thread
+
+    def handle(self, job_id: str) -> None:
+        """Answer a bell: claim what it permits and run it. The message authorises nothing."""
+        try:
+            job = self._store.write(lambda c: jobs.claim(c, job_id, hold=self._settings.hold))
+        except (CommitUnknown, Unavailable) as error:
+            # The reconciler finds the claim lapsed, or the bell lost; either way the job comes back.
+            log.warning("claim not confirmed", action="job.claim_unknown", job=job_id, error=str(error))
+            return
+        if job is None:
+            metrics.CLAIMS.labels("any", "nothing_due").inc()
+            return
+        metrics.CLAIMS.labels(str(job.pattern), "claimed").inc()
+        with self._lock:
+            self._active[threading.get_ident()] = job
+        structlog.contextvars.bind_contextvars(job=job.id, tenant=job.tenant, workflow=job.workflow)
+        try:
+            self._run(job)
+        finally:
+            structlog.contextvars.unbind_contextvars("job", "tenant", "workflow")
+            with self._lock:
+                self._active.pop(threading.get_ident(), None)
+
+    def _run(self, job: ClaimedJob) -> None:
+        try:
+            self._call(job)
+        except Exception as bug:
+            if isinstance(bug, ENDINGS):
+                self._conclude(job, bug)
+            else:  # whatever else a workflow raises ends its run; the ledger is told, and the log has the stack
+                log.exception("run failed", action="job.run_failed", error=type(bug).__name__)
+                self.spend(job, reason=type(bug).__name__)
+        except Interruption as interruption:
+            self._conclude(job, interruption)
+        else:
+            self._end(job, partial(jobs.finish, job=job))
+            metrics.JOBS.labels(str(job.pattern), "done").inc()
+
+    def _conclude(self, job: ClaimedJob, ending: BaseException) -> None:
+        """The one place that acts on how a run ended before its function returned."""
+        settings, reason = self._settings, str(ending)
+        log.info("run ended", action="job.run_ended", ending=type(ending).__name__, reason=reason)
+        match ending:
+            case RunEnded():
+                self._end(job, _moved_already)
+            case RunAgain(delay=delay) | Unavailable(retry_after=delay):
+                self._end(job, partial(jobs.requeue, job=job, delay=delay, reason=reason))
+            case CommitUnknown():
+                self._end(job, partial(jobs.requeue, job=job, delay=settings.backoff, reason=reason))
+            case Misconfigured():
+                # The operator's fault spends no run: the job goes on once it is mended.
+                log.error("misconfigured", action="job.misconfigured", reason=reason)
+                self._end(job, partial(jobs.requeue, job=job, delay=settings.misconfigured_delay, reason=reason))
+            case AskOperator():
+                log.warning("a step's outcome is not known", action="job.asks", reason=reason)
+                expires = settings.unknown_expires
+                park = partial(
+                    jobs.park, job=job, wait=Wait.UNKNOWN, waits_for=None, due_in=expires, expires_in=expires
+                )
+                self._end(job, partial(park, reason=reason))
+            case _:
+                # The stored step would raise it again on every run.
+                log.warning("job is dead", action="job.dead", reason=reason)
+                metrics.DEAD.labels(str(job.pattern)).inc()
+                metrics.JOBS.labels(str(job.pattern), "dead").inc()
+                self._end(job, partial(jobs.bury, job=job, reason=f"{type(ending).__name__}: {reason}"))
+
+    def _call(self, job: ClaimedJob) -> None:
+        workflow = self._workflows.get(job.workflow)
+        try:
+            event = workflow.event.model_validate(job.event)
+            config = workflow.config.model_validate(job.config)
+        except ValidationError as error:
+            raise BadInput(f"the stored event or configuration no longer fits workflow {workflow.name}") from error
+        stored = self._store.read(lambda c: ledger_steps.load(c, job.id))
+        runner = StepRunner(self._services, workflow, job, stored)
+        workflow.function(
+            Run(runner, job=job.id, tenant=job.tenant, config=config, has_user=job.user is not None), event
+        )
+
+    def spend(self, job: ClaimedJob, *, reason: str) -> None:
+        """A run of *job* came to nothing: queue it again, or bury it."""
+        delay = self._settings.backoff * 2**job.runs_spent * random.uniform(0.5, 1)  # noqa: S311 - spreads rivals
+        spend = partial(
+            jobs.spend_run, job=job.id, fence=job.fence, limit=self._settings.runs, delay=delay, reason=reason
+        )
+        if self._end(job, spend) is JobState.DEAD:
+            metrics.DEAD.labels(str(job.pattern)).inc()
+            metrics.JOBS.labels(str(job.pattern), "dead").inc()
+
+    def _end(self, job: ClaimedJob, move: Callable[[Connection], T]) -> T | None:
+        """Move the job and ring for its tenant's next, in one transaction; the bells follow the commit."""
+
+        def end(c: Connection) -> tuple[T, Sequence[Bell]]:
+            return move(c), bells.ring_due(c, job.tenant, str(job.pattern), share=bells.FIRST_SHARE)
+
+        try:
+            moved, rung = self._store.write(end)
+        except (CommitUnknown, Unavailable) as error:
+            # The claim lapses, and the stored steps say what was done.
+            log.warning("end of run not confirmed", action="job.end_unknown", error=str(error))
+            return None
+        self._ring.jobs(rung)
+        return moved
+
+    @property
+    def active_jobs(self) -> dict[int, str]:
+        """The job each thread has claimed, by the thread's ident."""
+        with self._lock:
+            return {thread: job.id for thread, job in self._active.items()}
+
+    def leave(self, overdue: str) -> None:
+        """Before the watchdog ends the process: spend the overdue job's run, hand every other claim back unspent."""
+        with self._lock:
+            held = list(self._active.values())
+        for job in held:
+            if job.id == overdue:
+                self.spend(job, reason="the run did not end in time and its process was left")
+            else:
+                reason = "handed back: its process was left"
+                self._end(job, partial(jobs.requeue, job=job, delay=timedelta(), reason=reason))
+
+
+def _moved_already(connection: Connection) -> None:
+    """The step that ended the run moved the job in its own transaction."""

@@ -1,0 +1,1 @@
+"""Typed actions, one file per upstream."""

@@ -1,0 +1,40 @@
+"""Reading what upstreams answer: shapes, and how long they ask us to wait."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline.action import Response, UnreadableAnswer
+
+T = TypeVar("T")
+
+
+def parse(response: Response, shape: type[T], *, at: tuple[str, ...] = ()) -> T:
+    """What lies *at* that place of the body, as *shape*.
+
+    Raises UnreadableAnswer, which names the fields and never quotes the body.
+    """
+    found = response.json()
+    for name in at:
+        if not isinstance(found, dict) or name not in found:
+            raise UnreadableAnswer(f"the answer (status {response.status}) lacks {'.'.join(at)}")
+        found = found[name]
+    try:
+        return TypeAdapter(shape).validate_python(found)
+    except ValidationError as error:
+        fields = ", ".join(sorted({".".join(map(str, (*at, *e["loc"]))) or "the body" for e in error.errors()})[:5])
+    raise UnreadableAnswer(f"the answer (status {response.status}) lacks or mistypes: {fields}")
+
+
+def wait_until(epoch_seconds: float, headers: Mapping[str, str]) -> timedelta | None:
+    """From the answer's own Date (RFC 9110 §6.6.1) until a moment the upstream names: no clock of ours is involved."""
+    try:
+        now = parsedate_to_datetime(headers["date"]).timestamp()
+    except (KeyError, ValueError):
+        return None
+    return timedelta(seconds=max(0.0, epoch_seconds - now))

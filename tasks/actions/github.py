@@ -1,0 +1,295 @@
+"""GitHub's REST API: pull requests, issues, comments and labels (docs.github.com/rest).
+
+Scopes name GitHub App permissions. A user token's `scope` is always empty, so they are compared with what the
+installation was granted, never with the token's answer.
+
+Comments and issues are recovered by a marker, an HTML comment at the end of the body. The probe lists what changed
+since the step opened and says "no effect" only when it has seen all of it; a page too full to be sure stays unknown.
+It lists rather than searches: the search index lags and would miss what was just made.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import AfterValidator, Field
+
+from identity.model import Effect
+from pipeline.action import (
+    Action,
+    Call,
+    Facts,
+    Judgement,
+    Recovery,
+    Request,
+    Response,
+    Result,
+    UnreadableAnswer,
+    judge_status,
+)
+from pipeline.workflow import ExternalUser
+from tasks.actions import github_answers as answers
+from tasks.actions.answers import parse
+
+R = TypeVar("R", bound=Result)
+
+PAGE = 100  # the most a list answers at once
+
+# How far GitHub's clock may be behind ours before a probe overlooks what was just made.
+SKEW = timedelta(minutes=10)
+
+HEADERS = {"accept": "application/vnd.github+json", "x-github-api-version": "2022-11-28"}
+
+
+def _stays_below_repos(value: str) -> str:
+    # It becomes part of a path: `acme/..` must not climb out of /repos.
+    if value.partition("/")[2] in (".", ".."):
+        raise ValueError("names no repository")
+    return value
+
+
+Repo = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}/[A-Za-z0-9._-]{1,100}$", description="owner/name"),
+    AfterValidator(_stays_below_repos),
+]
+Number = Annotated[int, Field(ge=1)]
+Title = Annotated[str, Field(min_length=1, max_length=256)]
+Body = Annotated[str, Field(min_length=1, max_length=65_000)]  # GitHub takes 65,536: the rest is for the marker
+Label = Annotated[str, Field(min_length=1, max_length=50)]
+
+
+class PullRequest(Result):
+    repo: str
+    number: int
+    title: str
+    html_url: str
+    state: str
+    draft: bool
+    merged: bool
+    author: ExternalUser | None  # None: a deleted account
+    labels: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """`acme/shop#42`, as GitHub writes it."""
+        return f"{self.repo}#{self.number}"
+
+
+class PullSummary(Result):
+    number: int
+    title: str
+    html_url: str
+    author: str | None
+    draft: bool
+    created_at: datetime
+
+
+class Pulls(Result):
+    pulls: tuple[PullSummary, ...]
+    more: bool  # the page was full: there may be others
+
+
+class Made(Result):
+    """An issue or a comment that was made."""
+
+    id: int
+    html_url: str
+
+
+class IssueMade(Made):
+    number: int
+
+
+class LabelNames(Result):
+    names: tuple[str, ...]
+
+
+class GitHubAction(Action[R], Generic[R]):
+    """What all of GitHub's actions share: headers and the meaning of an answer."""
+
+    def judge(self, response: Response) -> Judgement:
+        return answers.rate_limited(response) or judge_status(response, effect=self.facts.effect)
+
+
+def _facts(effect: Effect, scope: str, *, recovery: Recovery, attribution: bool = False) -> Facts:
+    return Facts(
+        provider="github", scopes=frozenset({scope}), effect=effect, attribution=attribution, recovery=recovery
+    )
+
+
+def _get(path: str, **params: str) -> Request:
+    return Request(method="GET", path=path, params=params, headers=HEADERS)
+
+
+def _post(path: str, body: dict[str, Any]) -> Request:
+    return Request(method="POST", path=path, json=body, headers=HEADERS)
+
+
+def _since(call: Call) -> datetime:
+    return (call.opened_at.astimezone(UTC) - SKEW).replace(microsecond=0)
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _marked(body: str, call: Call) -> str:
+    return f"{body}\n\n{call.marker}"
+
+
+class GetPull(GitHubAction[PullRequest]):
+    """Read one pull request."""
+
+    facts = _facts(Effect.READ, "pull_requests:read", recovery=Recovery.IDEMPOTENT)
+    result = PullRequest
+
+    repo: Repo
+    number: Number
+
+    def request(self, call: Call) -> Request:
+        return _get(f"/repos/{self.repo}/pulls/{self.number}")
+
+    def read(self, response: Response) -> PullRequest:
+        pull = parse(response, answers.WholePull)
+        return PullRequest(
+            repo=pull.base.repo.full_name,
+            number=pull.number,
+            title=pull.title,
+            html_url=pull.html_url,
+            state=pull.state,
+            draft=pull.draft,
+            merged=pull.merged,
+            author=pull.user.external() if pull.user else None,
+            labels=tuple(label.name for label in pull.labels),
+        )
+
+
+class ListPulls(GitHubAction[Pulls]):
+    """Read a repository's pull requests, the oldest first; at most one page of a hundred."""
+
+    facts = _facts(Effect.READ, "pull_requests:read", recovery=Recovery.IDEMPOTENT)
+    result = Pulls
+
+    repo: Repo
+    state: Literal["open", "closed", "all"] = "open"
+
+    def request(self, call: Call) -> Request:
+        path = f"/repos/{self.repo}/pulls"
+        return _get(path, state=self.state, sort="created", direction="asc", per_page=str(PAGE))
+
+    def read(self, response: Response) -> Pulls:
+        pulls = parse(response, list[answers.Pull])
+        return Pulls(
+            pulls=tuple(
+                PullSummary(
+                    number=pull.number,
+                    title=pull.title,
+                    html_url=pull.html_url,
+                    author=pull.user.login if pull.user else None,
+                    draft=pull.draft,
+                    created_at=pull.created_at,
+                )
+                for pull in pulls
+            ),
+            more=len(pulls) >= PAGE,
+        )
+
+
+class Comment(GitHubAction[Made]):
+    """Comment on an issue or pull request: it speaks in somebody's name, so it must be traceable to a person."""
+
+    facts = _facts(Effect.WRITE, "issues:write", recovery=Recovery.PROBE, attribution=True)
+    result = Made
+
+    repo: Repo
+    number: Number
+    body: Body
+
+    def request(self, call: Call) -> Request:
+        return _post(self._path, {"body": _marked(self.body, call)})
+
+    def read(self, response: Response) -> Made:
+        comment = parse(response, answers.Comment)
+        return Made(id=comment.id, html_url=comment.html_url)
+
+    def probe(self, call: Call) -> Request:
+        # GitHub offers one order, ascending by id: without `since` the first page would be the issue's oldest comments.
+        return _get(self._path, since=_stamp(_since(call)), per_page=str(PAGE))
+
+    def found(self, response: Response, call: Call) -> Made | None:
+        comments = parse(response, list[answers.Comment])
+        for comment in comments:
+            if call.marker in comment.body:
+                return Made(id=comment.id, html_url=comment.html_url)
+        if len(comments) >= PAGE:
+            raise UnreadableAnswer(f"more than {PAGE} comments since the step opened: ours may be among the rest")
+        return None
+
+    def external_id(self, result: Made) -> str:
+        return str(result.id)
+
+    @property
+    def _path(self) -> str:
+        return f"/repos/{self.repo}/issues/{self.number}/comments"
+
+
+class CreateIssue(GitHubAction[IssueMade]):
+    """File an issue."""
+
+    facts = _facts(Effect.WRITE, "issues:write", recovery=Recovery.PROBE)
+    result = IssueMade
+
+    repo: Repo
+    title: Title
+    body: Body
+    labels: tuple[Label, ...] = ()
+
+    def request(self, call: Call) -> Request:
+        body = {"title": self.title, "body": _marked(self.body, call), "labels": list(self.labels)}
+        return _post(f"/repos/{self.repo}/issues", body)
+
+    def read(self, response: Response) -> IssueMade:
+        issue = parse(response, answers.Issue)
+        return IssueMade(id=issue.id, html_url=issue.html_url, number=issue.number)
+
+    def probe(self, call: Call) -> Request:
+        return _get(
+            f"/repos/{self.repo}/issues",
+            state="all",  # someone may have closed it already
+            sort="created",
+            direction="desc",
+            since=_stamp(_since(call)),
+            per_page=str(PAGE),
+        )
+
+    def found(self, response: Response, call: Call) -> IssueMade | None:
+        issues = parse(response, list[answers.Issue])
+        for issue in issues:
+            if call.marker in (issue.body or ""):
+                return IssueMade(id=issue.id, html_url=issue.html_url, number=issue.number)
+        # The newest come first, so a full page that reaches back beyond the step has shown all that matters.
+        if len(issues) >= PAGE and issues[-1].created_at >= _since(call):
+            raise UnreadableAnswer(f"more than {PAGE} issues since the step opened: ours may be among the rest")
+        return None
+
+    def external_id(self, result: IssueMade) -> str:
+        return str(result.id)
+
+
+class AddLabels(GitHubAction[LabelNames]):
+    """Add labels to an issue or pull request; one that is there already stays."""
+
+    facts = _facts(Effect.WRITE, "issues:write", recovery=Recovery.IDEMPOTENT)
+    result = LabelNames
+
+    repo: Repo
+    number: Number
+    labels: Annotated[tuple[Label, ...], Field(min_length=1)]
+
+    def request(self, call: Call) -> Request:
+        return _post(f"/repos/{self.repo}/issues/{self.number}/labels", {"labels": list(self.labels)})
+
+    def read(self, response: Response) -> LabelNames:
+        return LabelNames(names=tuple(label.name for label in parse(response, list[answers.Label])))

@@ -1,0 +1,80 @@
+"""What GitHub answers: the published shapes, as far as they are read here, and its rate limits."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from pydantic import BaseModel
+
+from pipeline.action import Judgement, Response, Verdict, retry_after
+from pipeline.workflow import ExternalUser
+from tasks.actions.answers import wait_until
+
+# docs.github.com/rest, "Rate limits for the REST API": without a header that says how long, at least a minute.
+SECONDARY_LIMIT = timedelta(minutes=1)
+
+
+class User(BaseModel):
+    id: int
+    login: str
+
+    def external(self) -> ExternalUser:
+        return ExternalUser(provider="github", id=str(self.id), login=self.login)
+
+
+class Label(BaseModel):
+    name: str
+
+
+class Repository(BaseModel):
+    full_name: str
+
+
+class Base(BaseModel):
+    repo: Repository
+
+
+class Pull(BaseModel):
+    number: int
+    title: str
+    html_url: str
+    state: str
+    draft: bool = False
+    user: User | None
+    created_at: datetime
+
+
+class WholePull(Pull):
+    merged: bool
+    labels: list[Label]
+    base: Base
+
+
+class Comment(BaseModel):
+    id: int
+    html_url: str
+    body: str = ""
+
+
+class Issue(BaseModel):
+    id: int
+    number: int
+    html_url: str
+    body: str | None = None
+    created_at: datetime
+
+
+def rate_limited(response: Response) -> Judgement | None:
+    """Whether a limit is reached: GitHub answers 403 or 429 then, and a plain 403 is a refusal."""
+    if response.status not in (403, 429):
+        return None
+    wait = retry_after(response.headers)
+    if wait is None and response.headers.get("x-ratelimit-remaining") == "0":
+        reset = response.headers.get("x-ratelimit-reset", "")
+        wait = (wait_until(int(reset), response.headers) if reset.isdecimal() else None) or SECONDARY_LIMIT
+    if wait is None and (response.status == 429 or b"rate limit" in response.body.lower()):
+        wait = SECONDARY_LIMIT
+    if wait is None:
+        return None
+    reason = f"status {response.status}: a rate limit is reached"
+    return Judgement(verdict=Verdict.RETRY, reason=reason, retry_after=wait)

@@ -1,0 +1,231 @@
+"""Linear's GraphQL API: issues, attachments and comments (linear.app/developers).
+
+An issue or comment carries an id that we choose, and Linear takes an id only once. An attempt without an answer is
+looked up by it, with a filter: an empty list says "not there" without an error to interpret. An attachment is unique by
+issue and URL, so making it twice updates it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Generic, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from identity.model import Effect
+from pipeline.action import Action, Call, Facts, Judgement, Recovery, Request, Response, Result
+from tasks.actions.answers import parse
+from tasks.actions.github import PullRequest
+from tasks.actions.linear_answers import judge_answer
+
+R = TypeVar("R", bound=Result)
+
+Id = Annotated[str, Field(min_length=1, max_length=100)]
+# Linear publishes no limits for texts; these are ours.
+Title = Annotated[str, Field(min_length=1, max_length=250)]
+Text = Annotated[str, Field(min_length=1, max_length=60_000)]
+Url = Annotated[str, Field(pattern=r"^https?://\S+$", max_length=2_000)]
+
+CREATE_ISSUE = """
+mutation CreateIssue($input: IssueCreateInput!) {
+  issueCreate(input: $input) { issue { id identifier url } }
+}
+"""
+
+FIND_ISSUE = """
+query FindIssue($id: ID!) {
+  issues(filter: { id: { eq: $id } }, first: 1, includeArchived: true) { nodes { id identifier url } }
+}
+"""
+
+ATTACHMENTS_FOR_URL = """
+query AttachmentsForUrl($url: String!) {
+  attachmentsForURL(url: $url, first: 50) { nodes { issue { id identifier url } } }
+}
+"""
+
+CREATE_ATTACHMENT = """
+mutation CreateAttachment($input: AttachmentCreateInput!) {
+  attachmentCreate(input: $input) { attachment { id url } }
+}
+"""
+
+CREATE_COMMENT = """
+mutation CreateComment($input: CommentCreateInput!) {
+  commentCreate(input: $input) { comment { id url } }
+}
+"""
+
+FIND_COMMENT = """
+query FindComment($id: ID!) {
+  comments(filter: { id: { eq: $id } }, first: 1, includeArchived: true) { nodes { id url } }
+}
+"""
+
+
+class IssueTemplate(BaseModel):
+    """How issues are filed: into which team, how urgent, with which labels."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    team_id: Id
+    priority: int = Field(default=0, ge=0, le=4)  # 0 none, 1 urgent … 4 low
+    label_ids: tuple[Id, ...] = ()
+
+
+class Issue(Result):
+    id: str
+    identifier: str  # ENG-123
+    url: str
+
+
+class Issues(Result):
+    issues: tuple[Issue, ...]
+
+
+class Made(Result):
+    """An attachment or a comment that was made."""
+
+    id: str
+    url: str
+
+
+class _Attached(BaseModel):
+    issue: Issue
+
+
+class LinearAction(Action[R], Generic[R]):
+    """What all of Linear's actions share: the meaning of an answer."""
+
+    def judge(self, response: Response) -> Judgement:
+        return judge_answer(response, effect=self.facts.effect)
+
+
+def _facts(effect: Effect, scope: str, *, recovery: Recovery, attribution: bool = False) -> Facts:
+    return Facts(
+        provider="linear", scopes=frozenset({scope}), effect=effect, attribution=attribution, recovery=recovery
+    )
+
+
+def _graphql(query: str, **variables: Any) -> Request:
+    return Request(method="POST", path="/graphql", json={"query": query.strip(), "variables": variables})
+
+
+def chosen_id(call: Call) -> str:
+    """The id of what the call makes. The schema asks for "UUID v4 format", so the version bits say 4."""
+    return str(UUID(int=UUID(call.client_id).int, version=4))
+
+
+class CreateIssue(LinearAction[Issue]):
+    """File an issue, as a person or as the workspace."""
+
+    facts = _facts(Effect.WRITE, "issues:create", recovery=Recovery.CLIENT_ID)
+    result = Issue
+
+    team_id: Id
+    title: Title
+    description: Text
+    priority: int = Field(default=0, ge=0, le=4)
+    label_ids: tuple[Id, ...] = ()
+
+    @classmethod
+    def for_pull(cls, pull: PullRequest, template: IssueTemplate, *, label: str) -> CreateIssue:
+        """The issue that tracks one label of a pull request.
+
+        Only what never changes goes in: two deliveries about one pull request must ask for the same issue (`once=`),
+        and its title and other labels may be edited between them.
+        """
+        return cls(
+            team_id=template.team_id,
+            title=f"{pull.key}: {label}",
+            description=f"Pull request [{pull.key}]({pull.html_url})",
+            priority=template.priority,
+            label_ids=template.label_ids,
+        )
+
+    def request(self, call: Call) -> Request:
+        fields = {
+            "id": chosen_id(call),
+            "teamId": self.team_id,
+            "title": self.title,
+            "description": self.description,
+            "priority": self.priority,
+            "labelIds": list(self.label_ids),
+        }
+        return _graphql(CREATE_ISSUE, input=fields)
+
+    def read(self, response: Response) -> Issue:
+        return parse(response, Issue, at=("data", "issueCreate", "issue"))
+
+    def probe(self, call: Call) -> Request:
+        return _graphql(FIND_ISSUE, id=chosen_id(call))
+
+    def found(self, response: Response, call: Call) -> Issue | None:
+        nodes = parse(response, list[Issue], at=("data", "issues", "nodes"))
+        return next((issue for issue in nodes if issue.id == chosen_id(call)), None)
+
+    def external_id(self, result: Issue) -> str:
+        return result.id
+
+
+class FindByAttachmentUrl(LinearAction[Issues]):
+    """Read which issues a URL, for instance a pull request's, is attached to; the first fifty."""
+
+    facts = _facts(Effect.READ, "read", recovery=Recovery.IDEMPOTENT)
+    result = Issues
+
+    url: Url
+
+    def request(self, call: Call) -> Request:
+        return _graphql(ATTACHMENTS_FOR_URL, url=self.url)
+
+    def read(self, response: Response) -> Issues:
+        attached = parse(response, list[_Attached], at=("data", "attachmentsForURL", "nodes"))
+        return Issues(issues=tuple(attachment.issue for attachment in attached))
+
+
+class AttachUrl(LinearAction[Made]):
+    """Attach a URL to an issue; the same URL again updates the attachment."""
+
+    facts = _facts(Effect.WRITE, "write", recovery=Recovery.IDEMPOTENT)
+    result = Made
+
+    issue_id: Id
+    url: Url
+    title: Title
+
+    def request(self, call: Call) -> Request:
+        # Without an id of ours: the second time Linear would refuse the id instead of updating by URL.
+        return _graphql(CREATE_ATTACHMENT, input={"issueId": self.issue_id, "url": self.url, "title": self.title})
+
+    def read(self, response: Response) -> Made:
+        return parse(response, Made, at=("data", "attachmentCreate", "attachment"))
+
+    def external_id(self, result: Made) -> str:
+        return result.id
+
+
+class Comment(LinearAction[Made]):
+    """Comment on an issue: it speaks in somebody's name, so it must be traceable to a person."""
+
+    facts = _facts(Effect.WRITE, "comments:create", recovery=Recovery.CLIENT_ID, attribution=True)
+    result = Made
+
+    issue_id: Id
+    body: Text
+
+    def request(self, call: Call) -> Request:
+        return _graphql(CREATE_COMMENT, input={"id": chosen_id(call), "issueId": self.issue_id, "body": self.body})
+
+    def read(self, response: Response) -> Made:
+        return parse(response, Made, at=("data", "commentCreate", "comment"))
+
+    def probe(self, call: Call) -> Request:
+        return _graphql(FIND_COMMENT, id=chosen_id(call))
+
+    def found(self, response: Response, call: Call) -> Made | None:
+        nodes = parse(response, list[Made], at=("data", "comments", "nodes"))
+        return next((comment for comment in nodes if comment.id == chosen_id(call)), None)
+
+    def external_id(self, result: Made) -> str:
+        return result.id

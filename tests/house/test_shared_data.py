@@ -1,0 +1,29 @@
+"""What the upstreams publish is found and can be read."""
+
+import json
+from pathlib import Path
+from types import ModuleType
+
+import graphql
+import pytest
+
+from tests.servers import shared_data as published
+
+
+def test_every_document_is_there(shared_data: ModuleType) -> None:
+    payloads = published.github_payloads()
+    assert payloads["pull_request"]
+    assert {"ping", "push", "installation", "github_app_authorization"} <= payloads.keys()
+    for document in (published.github_webhook_schema(), published.github_rest(), published.slack_openapi()):
+        assert json.loads(document.read_text())
+    for examples in (published.slack_payloads(), published.linear_payloads(), published.security_events()):
+        assert all(isinstance(json.loads(example.read_text()), dict) for example in examples)
+        assert examples
+    assert graphql.build_schema(published.linear_schema().read_text()).get_type("Issue")
+    assert json.loads(published.signature_vectors().read_text())
+
+
+def test_a_missing_folder_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ASWHOM_SHARED_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(published.NoSharedData, match="nowhere"):
+        published.folder()

@@ -1,0 +1,231 @@
+"""The people, connections and accounts the ledger's tests are about."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, ClassVar
+
+from sqlalchemy import Connection, Row, select
+
+from identity.accounts import find_account
+from identity.connections import add_connection, add_installation
+from identity.grants import Consent, Consented, get_grant, seal_answer, store_consent
+from identity.ids import Ids
+from identity.model import (
+    AccountKey,
+    Credential,
+    Effect,
+    PrincipalKind,
+    ProviderConnection,
+    Scope,
+    ScopeKind,
+    TokenAnswer,
+)
+from identity.principals import ensure_principal, ensure_tenant, link_alias
+from identity.secret import Secret
+from identity.sequence import next_number
+from identity.vault import Vault
+from pipeline.action import Action, Call, Facts, Recovery, Request, Response, Result
+from pipeline.database import Database
+from pipeline.ledger import deliveries, jobs
+from pipeline.ledger.jobs import ClaimedJob
+from pipeline.model import Acceptance, SignedDelivery
+from pipeline.tables import jobs as jobs_table
+from pipeline.tables import workflow_settings
+from pipeline.workflow import SERVICE, USER, Event, ExternalUser, Match, Trigger, Workflow, workflow
+
+HOLD = timedelta(seconds=60)
+
+
+class Said(Result):
+    id: str
+
+
+class Say(Action[Said]):
+    """An action of the tests: says something at GitHub."""
+
+    facts: ClassVar[Facts] = Facts(
+        provider="github", scopes=frozenset(), effect=Effect.WRITE, attribution=False, recovery=Recovery.IDEMPOTENT
+    )
+    result: ClassVar[type[Result]] = Said
+    text: str
+
+    def request(self, call: Call) -> Request:
+        return Request(method="POST", path="/say", json={"text": self.text, "marker": call.marker})
+
+    def read(self, response: Response) -> Said:
+        return Said.model_validate(response.json())
+
+
+class Opened(Event):
+    author: str = "1001"
+    text: str = "hello"
+
+
+@workflow(
+    agent="tester",
+    event=Opened,
+    on=Trigger(source="github", event="pull_request", read=Opened.model_validate),
+    user=lambda event: ExternalUser(provider="github", id=event.author, login="ada"),
+    triggered_by=lambda event: f"github:{event.author}",
+    uses={Say: USER | SERVICE},
+)
+def say_it(run: Any, event: Opened) -> None:
+    run.do(Say(text=event.text), as_=run.user)
+
+
+class House:
+    """A small world in a ledger. Principals: `acme.service` and `acme.ada`; connection: `gh`."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.vault = Vault({1: b"k" * 32}, secrets.token_bytes)
+        self.ids = Ids()
+        self.workflow: Workflow = say_it
+
+    def build(self) -> None:
+        now = datetime.now(UTC)
+        for tenant in ("acme", "globex"):
+            self.database.write(partial(self._tenant, tenant=tenant, now=now))
+        for tenant, name, kind in (
+            ("acme", "ada", Credential.AUTHORIZATION_CODE),
+            ("acme", "service", Credential.STATIC),
+        ):
+            self.connect(tenant, f"{tenant}.{name}", credential=kind)
+
+    def _tenant(self, c: Connection, *, tenant: str, now: datetime) -> None:
+        ensure_tenant(c, id=tenant, name=tenant, now=now)
+        service, person = f"{tenant}.service", f"{tenant}.ada"
+        ensure_principal(c, id=service, tenant=tenant, kind=PrincipalKind.SERVICE, name="service", now=now)
+        ensure_principal(c, id=person, tenant=tenant, kind=PrincipalKind.USER, name="ada", now=now)
+        link_alias(
+            c,
+            tenant=tenant,
+            provider="github",
+            external_id="1001",
+            principal=person,
+            login="ada",
+            made_by="admin:test",
+            now=now,
+        )
+        owner = ProviderConnection(
+            id="gh",
+            tenant=None,
+            provider="github",
+            client_id="client",
+            scopes=(),
+            api_url="http://127.0.0.1:1",
+            authorize_url="http://127.0.0.1:1/authorize",
+            token_url="http://127.0.0.1:1/token",
+        )
+        add_connection(c, owner, now=now)
+        add_installation(c, owner="gh", external_id=f"installation-{tenant}", tenant=tenant, now=now)
+        c.execute(
+            workflow_settings.insert().values(tenant_id=tenant, workflow=self.workflow.name, enabled=True, config={})
+        )
+
+    def connect(
+        self,
+        tenant: str,
+        principal: str,
+        *,
+        credential: Credential = Credential.AUTHORIZATION_CODE,
+        lasts: timedelta = HOLD * 60,
+    ) -> str:
+        """Store a consent as of now, and return the account."""
+        key = AccountKey(tenant=tenant, connection="gh", principal=principal)
+        now = datetime.now(UTC)
+
+        def consent(c: Connection) -> str:
+            number = next_number(c)
+            known = find_account(c, key)
+            account = known.id if known else f"acc-{principal}"
+            former = get_grant(c, account)
+            generation = former.generation + 1 if former else 1
+            answer = TokenAnswer(
+                access_token=Secret(f"token-{principal}-{generation}"),
+                refresh_token=Secret(f"refresh-{principal}-{generation}"),
+                expires_at=now + lasts,
+                scopes=(),
+                token_type="bearer",
+            )
+            sealed = seal_answer(
+                self.vault, answer, tenant=tenant, account=account, provider="github", generation=generation
+            )
+            stored = store_consent(
+                c,
+                Consent(
+                    id=account, key=key, provider="github", credential=credential, consented=number, external_id="1001"
+                ),
+                sealed,
+                now=now,
+            )
+            assert isinstance(stored, Consented), stored
+            return stored.account
+
+        return self.database.write(consent)
+
+    def delivery(
+        self, delivery_id: str, *, text: str = "hello", tenant: str = "acme", author: str = "1001", **more: Any
+    ) -> SignedDelivery:
+        document = {"author": author, "text": text}
+        fields: dict[str, Any] = {
+            "source": "github",
+            "connection": "gh",
+            "delivery_id": delivery_id,
+            "event": "pull_request",
+            "body": json.dumps({**document, "tenant": tenant}).encode(),
+            "document": document,
+            "installation": f"installation-{tenant}",
+            "dedupe_by_body": True,
+        }
+        return SignedDelivery(**{**fields, **more})
+
+    def accept(self, delivery: SignedDelivery, *, now: datetime | None = None) -> Acceptance:
+        event = Opened.model_validate(delivery.document)
+        matches = [] if delivery.signal else [self._match(event)]
+        ids = deliveries.NewIds(
+            delivery=self.ids("del"), jobs=tuple(self.ids("job") for _ in matches), revocation=self.ids("rev")
+        )
+        accept = partial(
+            deliveries.accept,
+            delivery=delivery,
+            matches=matches,
+            ids=ids,
+            outcome="ignored",
+            reason="",
+            now=now or datetime.now(UTC),
+        )
+        return self.database.write(accept)
+
+    def _match(self, event: Opened) -> Match:
+        user = ExternalUser(provider="github", id=event.author, login="ada")
+        return Match(workflow=self.workflow, event=event, user=user, triggered_by=f"github:{event.author}")
+
+    def job(self, delivery_id: str = "", **fields: Any) -> str:
+        """Accept one job, and return its id."""
+        key = delivery_id or secrets.token_hex(8)
+        accepted = self.accept(self.delivery(key, text=fields.pop("text", key), **fields))
+        (job,) = accepted.jobs
+        return job
+
+    def claim(self, job: str, *, hold: timedelta = HOLD) -> ClaimedJob:
+        claimed = self.database.write(partial(jobs.claim, job=job, hold=hold))
+        assert claimed is not None
+        return claimed
+
+    def row(self, job: str) -> Row[Any]:
+        return self.database.read(lambda c: c.execute(select(jobs_table).where(jobs_table.c.id == job)).one())
+
+    def states(self) -> Mapping[str, str]:
+        return self.database.read(
+            lambda c: {row.id: row.state for row in c.execute(select(jobs_table.c.id, jobs_table.c.state))}
+        )
+
+
+def account_scope(principal: str = "acme.ada", tenant: str = "acme") -> Scope:
+    return Scope(kind=ScopeKind.ACCOUNT, key=f"{tenant}/gh/{principal}")

@@ -1,0 +1,156 @@
+"""The one seam for writes: what is promised when things go wrong in it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, insert, select, text
+
+from identity.errors import Misconfigured, Unavailable
+from identity.store import CommitUnknown
+from identity.tables import tenants
+from pipeline.database import Database, DatabaseSettings, open_database
+from pipeline.sqlite import SqliteDatabase
+from tests.ledger.house import House
+
+
+def _insert(name: str) -> Callable[[Connection], str]:
+    now = datetime.now(UTC)
+
+    def write(c: Connection) -> str:
+        c.execute(insert(tenants).values(id=name, name=name, created_at=now))
+        return name
+
+    return write
+
+
+def _names(database: Database) -> set[str]:
+    return set(database.read(lambda c: c.execute(select(tenants.c.id)).scalars().all()))
+
+
+def test_a_write_is_seen_once_it_has_returned(database: Database) -> None:
+    assert database.write(_insert("one")) == "one"
+    assert _names(database) == {"one"}
+
+
+def test_a_function_that_raises_leaves_nothing_and_hurts_nobody_else(database: Database) -> None:
+    class Refused(Exception):
+        pass
+
+    def half(c: Connection) -> None:
+        _insert("half")(c)
+        raise Refused
+
+    threads = [threading.Thread(target=database.write, args=(_insert(f"t{n}"),)) for n in range(20)]
+    for thread in threads:
+        thread.start()
+    with pytest.raises(Refused):
+        database.write(half)
+    for thread in threads:
+        thread.join()
+    assert _names(database) == {f"t{n}" for n in range(20)}
+
+
+def test_a_failed_commit_answers_every_caller_of_the_group_and_the_writer_goes_on(
+    migrated_sqlite: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "ledger.sqlite"
+    path.write_bytes(migrated_sqlite.read_bytes())
+    database = SqliteDatabase(f"sqlite:///{path}")
+    entered, together = threading.Event(), threading.Event()
+
+    def hold(c: Connection) -> None:
+        entered.set()
+        assert together.wait(10)
+
+    def poison(c: Connection) -> None:
+        # Deferred to the COMMIT, which therefore fails: an agent of a tenant that does not exist.
+        c.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
+        c.execute(text("insert into agents (id, tenant_id, name, created_at) values ('a', 'nobody', 'a', 0)"))
+
+    outcomes: dict[str, object] = {}
+
+    def call(name: str, fn: Callable[[Connection], object]) -> None:
+        try:
+            outcomes[name] = database.write(fn)
+        except CommitUnknown as unknown:
+            outcomes[name] = unknown
+
+    holder = threading.Thread(target=call, args=("holder", hold))
+    holder.start()
+    assert entered.wait(10)  # while it holds the writer, the others queue up behind it as one group
+    others = {"poison": poison, "innocent": _insert("innocent"), "another": _insert("another")}
+    threads = [threading.Thread(target=call, args=item) for item in others.items()]
+    for thread in threads:
+        thread.start()
+    while database._queue.qsize() < 3:
+        pass
+    together.set()
+    for thread in [holder, *threads]:
+        thread.join(10)
+    assert outcomes["holder"] is None
+    assert all(isinstance(outcomes[name], CommitUnknown) for name in others)
+    assert _names(database) == set()
+    assert database.write(_insert("after")) == "after"
+    assert _names(database) == {"after"}
+    database.close()
+
+
+def test_a_write_that_gets_no_turn_in_time_is_unavailable_and_is_not_done_later(
+    migrated_sqlite: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "ledger.sqlite"
+    path.write_bytes(migrated_sqlite.read_bytes())
+    database = SqliteDatabase(f"sqlite:///{path}", turn_timeout=timedelta(milliseconds=200))
+    entered, release = threading.Event(), threading.Event()
+
+    def hold(c: Connection) -> None:
+        entered.set()
+        assert release.wait(10)
+
+    def call() -> None:
+        with suppress(CommitUnknown):  # it holds on longer than its own patience
+            database.write(hold)
+
+    holder = threading.Thread(target=call)
+    holder.start()
+    assert entered.wait(10)
+    with pytest.raises(Unavailable):
+        database.write(_insert("late"))
+    release.set()
+    holder.join(10)
+    assert database.write(lambda c: None) is None
+    assert _names(database) == set()
+    database.close()
+
+
+def test_two_processes_worth_of_connections_take_turns(ledger_url: str) -> None:
+    first, second = (open_database(DatabaseSettings(url=ledger_url)) for _ in range(2))
+    threads = [
+        threading.Thread(target=database.write, args=(_insert(f"{name}{n}"),))
+        for name, database in (("a", first), ("b", second))
+        for n in range(25)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(_names(first)) == 50
+    first.close()
+    second.close()
+
+
+def test_readers_cannot_write(database: Database, house: House) -> None:
+    if isinstance(database, SqliteDatabase):
+        with pytest.raises(Unavailable, match="readonly"):
+            database.read(_insert("sneaked"))
+
+
+def test_another_kind_of_database_is_refused_with_the_two_that_are_not() -> None:
+    with pytest.raises(Misconfigured, match="sqlite:///path or postgresql"):
+        open_database(DatabaseSettings(url="mysql://host/name"))

@@ -1,0 +1,115 @@
+"""Acceptance: one transaction, once, for the right tenant."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import func, select, update
+
+from identity.model import AccountState
+from identity.tables import accounts
+from pipeline.model import RevocationSignal
+from pipeline.states import JobState
+from pipeline.tables import deliveries, job_scopes, jobs, revocations, workflow_settings
+from tests.ledger.house import House
+
+CONSENT_GONE = RevocationSignal(source="github.github_app_authorization", external_user="1001", reason="revoked")
+
+
+def _count(house: House, table: object) -> int:
+    return house.database.read(lambda c: c.execute(select(func.count()).select_from(table)).scalar_one())  # type: ignore[arg-type]
+
+
+def test_a_hundred_times_the_same_delivery_is_one_job(house: House) -> None:
+    delivery = house.delivery("same")
+    outcomes: list[str] = []
+    threads = [threading.Thread(target=lambda: outcomes.append(house.accept(delivery).outcome)) for _ in range(100)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["accepted", *["duplicate"] * 99]
+    assert (_count(house, jobs), _count(house, deliveries)) == (1, 1)
+
+
+def test_a_duplicate_says_which_jobs_the_first_one_started(house: House) -> None:
+    first = house.accept(house.delivery("same"))
+    again = house.accept(house.delivery("same"))
+    assert (again.outcome, again.jobs, again.delivery) == ("duplicate", first.jobs, first.delivery)
+    assert again.bells == ()
+
+
+def test_a_replayed_body_under_another_id_is_a_duplicate_within_the_window_only(house: House) -> None:
+    now = datetime.now(UTC)
+    first = house.accept(house.delivery("one"), now=now)
+    assert house.accept(house.delivery("two"), now=now + timedelta(days=2)).jobs == first.jobs
+    assert house.accept(house.delivery("three"), now=now + timedelta(days=6)).outcome == "accepted"
+
+
+def test_a_sender_that_signs_its_ids_may_send_the_same_body_twice(house: House) -> None:
+    house.accept(house.delivery("one", dedupe_by_body=False))
+    assert house.accept(house.delivery("two", dedupe_by_body=False)).outcome == "accepted"
+
+
+def test_the_tenant_is_the_installations_never_the_bodys(house: House) -> None:
+    accepted = house.accept(house.delivery("one", installation="installation-globex", text="acme"))
+    assert house.row(accepted.jobs[0]).tenant_id == "globex"
+
+
+def test_an_unknown_installation_starts_nothing_and_is_recorded(house: House) -> None:
+    outcome = house.accept(house.delivery("one", installation="strange"))
+    assert (outcome.outcome, outcome.jobs) == ("ignored", ())
+    assert "no tenant has installation strange" in outcome.reason
+    assert _count(house, deliveries) == 1
+
+
+def test_a_workflow_that_is_not_switched_on_starts_nothing(house: House) -> None:
+    house.database.write(lambda c: c.execute(update(workflow_settings).values(enabled=False)).rowcount)
+    outcome = house.accept(house.delivery("one"))
+    assert (outcome.outcome, _count(house, jobs)) == ("ignored", 0)
+
+
+def test_a_login_nobody_linked_has_no_principal(house: House) -> None:
+    accepted = house.accept(house.delivery("one", author="6666"))
+    assert house.row(accepted.jobs[0]).user_id is None
+
+
+def test_a_job_is_found_by_every_scope_its_workflow_declares(house: House) -> None:
+    job = house.job()
+    rows = house.database.read(lambda c: c.execute(select(job_scopes.c.kind, job_scopes.c.key)).all())
+    assert house.row(job).user_id == "acme.ada"
+    assert {tuple(row) for row in rows} == {
+        ("tenant", "acme"),
+        ("agent", "tester"),
+        ("connection", "gh"),
+        ("user", "acme.ada"),
+        ("user", "acme.service"),
+        ("account", "acme/gh/acme.ada"),
+        ("account", "acme/gh/acme.service"),
+    }
+
+
+def test_a_revocation_signal_is_effective_when_it_is_accepted(house: House) -> None:
+    job = house.job()
+    accepted = house.accept(house.delivery("gone", signal=CONSENT_GONE, installation=None))
+    assert (accepted.outcome, len(accepted.revocations)) == ("signal", 1)
+    state = select(accounts.c.state).where(accounts.c.principal_id == "acme.ada")
+    assert house.database.read(lambda c: c.execute(state).scalar_one()) == AccountState.REVOKED
+    assert house.row(job).state == JobState.QUEUED  # tidying is the queue's; the rule already refuses it
+
+
+def test_revoke_reconnect_revoke_with_the_same_bytes_ends_revoked(house: House) -> None:
+    house.accept(house.delivery("first", signal=CONSENT_GONE, installation=None))
+    house.connect("acme", "acme.ada")
+    again = house.accept(house.delivery("second", signal=CONSENT_GONE, installation=None))
+    assert len(again.revocations) == 1
+    state = select(accounts.c.state).where(accounts.c.principal_id == "acme.ada")
+    assert house.database.read(lambda c: c.execute(state).scalar_one()) == AccountState.REVOKED
+    assert _count(house, revocations) == 2
+
+
+def test_a_signal_about_a_stranger_revokes_nobody(house: House) -> None:
+    stranger = RevocationSignal(source="github.github_app_authorization", external_user="9999", reason="revoked")
+    outcome = house.accept(house.delivery("gone", signal=stranger, installation=None))
+    assert (outcome.outcome, outcome.revocations, _count(house, revocations)) == ("signal", (), 0)

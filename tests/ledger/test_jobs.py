@@ -1,0 +1,202 @@
+"""Jobs: claims, bells, fairness, spent runs and replay."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from identity.errors import BadInput
+from identity.model import AccessPattern
+from pipeline import reconcile
+from pipeline.ledger import bells, jobs
+from pipeline.model import Bell
+from pipeline.states import JobState, Wait
+from pipeline.tables import jobs as jobs_table
+from pipeline.worker import WorkerSettings
+from tests.ledger.house import HOLD, House
+
+HYBRID = str(AccessPattern.HYBRID)
+
+
+class Rung:
+    """A ring that remembers."""
+
+    def __init__(self) -> None:
+        self.bells: list[Bell] = []
+
+    def jobs(self, bells: Any) -> None:
+        self.bells += bells
+
+    def revocations(self, ids: Any) -> None: ...
+
+
+def _lapse(house: House, job: str) -> None:
+    past = update(jobs_table).where(jobs_table.c.id == job).values(claimed_until=jobs_table.c.created_at)
+    house.database.write(lambda c: c.execute(past).rowcount)
+
+
+def test_of_many_claims_of_one_job_one_wins(house: House) -> None:
+    job = house.job()
+    won: list[Any] = []
+    threads = [
+        threading.Thread(target=lambda: won.append(house.database.write(partial(jobs.claim, job=job, hold=HOLD))))
+        for _ in range(16)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (claimed,) = [claim for claim in won if claim is not None]
+    assert (claimed.id, claimed.fence) == (job, 1)
+
+
+def test_a_bell_for_a_job_that_is_taken_claims_the_tenants_next_one(house: House) -> None:
+    first, second = house.job(), house.job()
+    assert house.claim(first).id == first
+    assert house.claim(first).id == second
+    assert house.database.write(partial(jobs.claim, job=first, hold=HOLD)) is None
+
+
+def test_a_bell_never_claims_for_another_tenant(house: House) -> None:
+    mine, _theirs = house.job(), house.job(tenant="globex")
+    house.claim(mine)
+    assert house.database.write(partial(jobs.claim, job=mine, hold=HOLD)) is None
+
+
+def test_a_forged_bell_claims_nothing(house: House) -> None:
+    house.job()
+    assert house.database.write(partial(jobs.claim, job="job_forged", hold=HOLD)) is None
+
+
+def test_a_stale_fence_moves_nothing(house: House) -> None:
+    job = house.job()
+    old = house.claim(job)
+    _lapse(house, job)
+    reconcile.reclaim(house.database, WorkerSettings(backoff=timedelta()))
+    new = house.claim(job)
+    assert new.fence == old.fence + 1
+    assert not house.database.write(partial(jobs.finish, job=old))
+    assert house.row(job).state == JobState.RUNNING
+    assert house.database.write(partial(jobs.finish, job=new))
+
+
+def test_a_lapsed_claim_spends_a_run_and_the_last_one_buries_the_job_with_the_reason(house: House) -> None:
+    job = house.job()
+    settings = WorkerSettings(runs=3, backoff=timedelta())
+    for spent in (1, 2, 3):
+        house.claim(job)
+        _lapse(house, job)
+        reconcile.reclaim(house.database, settings)
+        assert house.row(job).runs_spent == spent
+    row = house.row(job)
+    assert row.state == JobState.DEAD
+    assert "3 runs failed" in row.reason
+    assert row.claimed_until is None
+
+
+def test_two_hosts_reclaiming_at_once_spend_one_run(house: House) -> None:
+    job = house.job()
+    house.claim(job)
+    _lapse(house, job)
+    threads = [
+        threading.Thread(target=reconcile.reclaim, args=(house.database, WorkerSettings(backoff=timedelta())))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (house.row(job).runs_spent, house.row(job).state) == (1, JobState.QUEUED)
+
+
+def test_requeueing_a_job_that_was_told_to_stop_cancels_it(house: House) -> None:
+    job = house.job()
+    claimed = house.claim(job)
+    house.database.write(partial(jobs.move_job, job=job, to=JobState.STOPPING))
+    house.database.write(partial(jobs.requeue, job=claimed, delay=timedelta(), reason="again"))
+    assert house.row(job).state == JobState.CANCELLED
+
+
+def test_a_function_that_returns_is_done_even_if_it_was_told_to_stop(house: House) -> None:
+    job = house.job()
+    claimed = house.claim(job)
+    house.database.write(partial(jobs.move_job, job=job, to=JobState.STOPPING))
+    assert house.database.write(partial(jobs.finish, job=claimed))
+    assert house.row(job).state == JobState.DONE
+
+
+def test_a_replay_is_accepted_anew(house: House) -> None:
+    job = house.job()
+    house.database.write(partial(jobs.bury, job=house.claim(job), reason="broken"))
+    before = house.row(job)
+    house.database.write(partial(jobs.replay, job=job, by="admin", at=datetime.now(UTC)))
+    after = house.row(job)
+    assert (after.state, after.runs_spent, after.finished_at) == (JobState.QUEUED, 0, None)
+    assert after.accepted > before.accepted
+    with pytest.raises(BadInput, match="only dead and cancelled jobs"):
+        house.database.write(partial(jobs.replay, job=job, by="admin", at=datetime.now(UTC)))
+
+
+def test_a_wait_for_consent_ends_by_its_event_alone_and_an_expired_one_is_dead(house: House) -> None:
+    job = house.job()
+    park = partial(jobs.park, wait=Wait.CONSENT, waits_for="account:x", due_in=timedelta(), reason="needs ada")
+    house.database.write(partial(park, job=house.claim(job), expires_in=timedelta(days=1)))
+    reconcile.wake_due(house.database)
+    assert house.row(job).state == JobState.WAITING
+    assert house.database.write(partial(jobs.wake, waits_for="account:x")) == [job]
+    house.database.write(partial(park, job=house.claim(job), expires_in=timedelta()))
+    reconcile.wake_due(house.database)
+    row = house.row(job)
+    assert row.state == JobState.DEAD
+    assert "needs ada" in row.reason
+
+
+def test_a_due_sleeper_wakes(house: House) -> None:
+    job = house.job()
+    claimed = house.claim(job)
+    house.database.write(
+        partial(
+            jobs.park,
+            job=claimed,
+            wait=Wait.TIME,
+            waits_for=None,
+            due_in=timedelta(),
+            expires_in=timedelta(),
+            reason="z",
+        )
+    )
+    reconcile.wake_due(house.database)
+    assert house.row(job).state == JobState.QUEUED
+
+
+def test_acceptance_rings_a_tenants_share_and_no_more(house: House) -> None:
+    rung = [bell for _ in range(40) for bell in house.accept(house.delivery(f"d{_}", text=str(_))).bells]
+    assert len(rung) == bells.FIRST_SHARE
+
+
+def test_five_jobs_of_another_tenant_are_rung_beside_two_thousand(house: House) -> None:
+    for n in range(200):
+        house.job(text=str(n))
+    late = {house.job(tenant="globex", text=str(n)) for n in range(5)}
+    ring = Rung()
+    reconcile.dispatch(house.database, ring, window=64)
+    by_tenant = {tenant: [bell for bell in ring.bells if bell.tenant == tenant] for tenant in ("acme", "globex")}
+    assert len(by_tenant["acme"]) == 32 - bells.FIRST_SHARE
+    outstanding = partial(bells.outstanding, tenant="globex", pattern=HYBRID)
+    assert house.database.read(outstanding) == len(late)
+
+
+def test_a_lost_bell_is_rung_again(house: House) -> None:
+    job = house.job()
+    ring = Rung()
+    reconcile.dispatch(house.database, ring, window=64)
+    assert ring.bells == []
+    past = update(jobs_table).where(jobs_table.c.id == job).values(rung_until=jobs_table.c.created_at)
+    house.database.write(lambda c: c.execute(past).rowcount)
+    reconcile.dispatch(house.database, ring, window=64)
+    assert [bell.job for bell in ring.bells] == [job]

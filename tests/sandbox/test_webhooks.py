@@ -1,0 +1,157 @@
+"""Deliveries are signed as published, shaped as published, and keep their guid when sent again."""
+
+import hashlib
+import hmac
+import json
+import time
+from typing import Any
+
+import pytest
+
+from tests.sandbox.driver import Sandbox
+from tests.sandbox.published import github_webhooks
+
+
+def payload_of(delivery: tuple[dict[str, str], bytes]) -> Any:
+    return json.loads(delivery[1])
+
+
+def test_a_pull_request_is_announced_signed(sandbox: Sandbox) -> None:
+    opened = sandbox.open_pull(labels=["bug"])
+    assert opened["statuses"] == [202]
+    ((headers, body),) = sandbox.receiver.take()
+    secret = sandbox.world["github"]["webhook_secret"].encode()
+    assert headers["X-Hub-Signature-256"] == "sha256=" + hmac.new(secret, body, hashlib.sha256).hexdigest()
+    assert [headers["X-GitHub-Delivery"]] == opened["deliveries"]
+    assert headers["X-GitHub-Event"] == "pull_request"
+    payload = json.loads(body)
+    assert payload["installation"]["id"] == 9001
+    assert payload["pull_request"]["labels"][0]["name"] == "bug"
+    assert payload["pull_request"]["user"]["login"] == payload["sender"]["login"] == "ada"
+
+
+def test_each_label_is_a_delivery(sandbox: Sandbox) -> None:
+    number = sandbox.open_pull()["number"]
+    sandbox.receiver.take()
+    sandbox.order("github", f"pulls/acme/shop/{number}/labels", labels=["bug", "urgent"], sender="grace")
+    first, second = map(payload_of, sandbox.receiver.take())
+    assert (first["action"], first["label"]["name"], second["label"]["name"]) == ("labeled", "bug", "urgent")
+    assert [label["name"] for label in second["pull_request"]["labels"]] == ["bug", "urgent"]
+    assert second["sender"]["login"] == "grace"
+
+
+def test_a_held_delivery_is_sent_when_told_and_again_with_the_same_guid(sandbox: Sandbox) -> None:
+    held = sandbox.open_pull(hold=True)
+    assert (held["statuses"], sandbox.receiver.take()) == ([], [])
+    (guid,) = held["deliveries"]
+    for _ in range(2):
+        assert sandbox.order("github", "deliver", delivery=guid) == {"delivery": guid, "status": 202}
+    (first_headers, first), (again_headers, again) = sandbox.receiver.take()
+    assert first_headers["X-GitHub-Delivery"] == again_headers["X-GitHub-Delivery"] == guid
+    assert first == again
+    row = next(row for row in sandbox.read("github", "deliveries") if row["guid"] == guid)
+    assert (row["statuses"], row["redelivery"]) == ([202, 202], True)
+
+
+def test_the_app_can_list_deliveries_and_ask_for_one_again(sandbox: Sandbox) -> None:
+    (guid,) = sandbox.open_pull(hold=True)["deliveries"]
+    rows = sandbox.github("GET", "/app/hook/deliveries", sandbox.app_jwt()).json()
+    assert rows[0]["guid"] == guid
+    path = f"/app/hook/deliveries/{rows[0]['id']}/attempts"
+    assert sandbox.github("POST", path, sandbox.app_jwt()).status_code == 202
+    assert sandbox.receiver.take()[0][0]["X-GitHub-Delivery"] == guid
+
+
+def test_a_withdrawn_authorization_kills_the_grant_and_says_the_same_bytes_each_time(sandbox: Sandbox) -> None:
+    bodies = []
+    for _ in range(2):
+        token = sandbox.connect("github", "grace")["access_token"]
+        sandbox.order("github", "authorizations/revoke", user="grace")
+        assert sandbox.github("GET", "/user", token).status_code == 401
+        ((headers, body),) = sandbox.receiver.take()
+        assert headers["X-GitHub-Event"] == "github_app_authorization"
+        bodies.append(body)
+    assert bodies[0] == bodies[1]
+    assert json.loads(bodies[0]).keys() == {"action", "sender"}
+
+
+@pytest.mark.usefixtures("shared_data")
+@pytest.mark.parametrize("labelled", [[], ["bug"]])
+def test_pull_request_payloads_are_as_published(sandbox: Sandbox, labelled: list[str]) -> None:
+    validator = github_webhooks()
+    number = sandbox.open_pull(labels=labelled, body=None)["number"]
+    sandbox.order("github", f"pulls/acme/shop/{number}/labels", labels=["later"])
+    opened, labeled = map(payload_of, sandbox.receiver.take())
+    validator("pull_request$opened").validate(opened)
+    validator("pull_request$labeled").validate(labeled)
+
+
+@pytest.mark.usefixtures("shared_data")
+def test_the_other_payloads_are_as_published(sandbox: Sandbox) -> None:
+    validator = github_webhooks()
+    sandbox.order("github", "authorizations/revoke", user="linus")
+    for action in ("suspend", "unsuspend"):
+        sandbox.order("github", f"installations/9002/{action}")
+    revoked, suspended, unsuspended = map(payload_of, sandbox.receiver.take())
+    validator("github_app_authorization$revoked").validate(revoked)
+    validator("installation$suspend").validate(suspended)
+    validator("installation$unsuspend").validate(unsuspended)
+
+
+def test_slack_events_are_signed_and_repeated_with_their_id(sandbox: Sandbox) -> None:
+    team_id = sandbox.world["slack"]["workspaces"][0]["team_id"]
+    sent = sandbox.order("slack", "events", team_id=team_id, event={"type": "app_uninstalled"})
+    sandbox.order("slack", "events", event_id=sent["event_id"])
+    (headers, body), (again_headers, again) = sandbox.receiver.take()
+    moment = headers["X-Slack-Request-Timestamp"]
+    signed = b"v0:" + moment.encode() + b":" + body
+    secret = sandbox.world["slack"]["signing_secret"].encode()
+    assert headers["X-Slack-Signature"] == "v0=" + hmac.new(secret, signed, hashlib.sha256).hexdigest()
+    assert abs(int(moment) - time.time()) < 5
+    payload = json.loads(body)
+    assert (payload["type"], payload["team_id"], payload["event_id"]) == ("event_callback", team_id, sent["event_id"])
+    assert (again, again_headers["X-Slack-Retry-Num"]) == (body, "1")
+
+
+def test_a_signal_alone_ends_nothing(sandbox: Sandbox) -> None:
+    token = sandbox.connect("github", "ada")["access_token"]
+    sandbox.order("github", "authorizations/revoke", user="ada", signal_only=True)
+    assert payload_of(sandbox.receiver.take()[0])["sender"]["login"] == "ada"
+    assert sandbox.github("GET", "/user", token).status_code == 200
+
+
+def test_a_stranger_may_open_a_pull_request(sandbox: Sandbox) -> None:
+    sandbox.open_pull(author="mallory")
+    payload = payload_of(sandbox.receiver.take()[0])
+    assert payload["pull_request"]["user"]["login"] == "mallory"
+    assert payload["pull_request"]["user"]["id"] not in {row["id"] for row in sandbox.world["github"]["users"]}
+
+
+def test_an_organization_that_throws_the_app_out_ends_its_grants_and_no_others(sandbox: Sandbox) -> None:
+    ours, theirs = (sandbox.connect("linear", name)["access_token"] for name in ("linus", "grace"))
+    assert sandbox.order("linear", "authorizations/revoke", organization="globex")["status"] == 202
+    ((headers, body),) = sandbox.receiver.take()
+    secret = sandbox.world["linear"]["webhook_secret"].encode()
+    assert headers["Linear-Signature"] == hmac.new(secret, body, hashlib.sha256).hexdigest()
+    payload = json.loads(body)
+    assert (payload["type"], payload["action"]) == ("OAuthApp", "revoked")
+    assert payload["organizationId"] == sandbox.world["linear"]["organizations"][1]["id"]
+    assert abs(payload["webhookTimestamp"] / 1000 - time.time()) < 5
+    assert sandbox.linear(ours, "{ viewer { id } }").status_code == 401
+    assert sandbox.linear(theirs, "{ viewer { id } }").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("service", "path"),
+    [
+        ("github", "pulls"),
+        ("github", "deliver"),
+        ("auth", "expire"),
+        ("slack", "events"),
+        ("linear", "authorizations/revoke"),
+    ],
+)
+def test_an_order_that_lacks_something_is_told_what(sandbox: Sandbox, service: str, path: str) -> None:
+    answer = sandbox.http.post(sandbox.url(service, f"/_sandbox/{path}"), json={})
+    assert answer.status_code == 400
+    assert "JSON object with" in answer.json()["error"]

@@ -1,0 +1,90 @@
+"""One child process that does not outlive the tests, whichever way they end."""
+
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+# The kernel ends the child when the thread that started it ends: the only way to leave nothing behind after a kill -9
+# of the tests. So start servers from a thread that stays, as fixtures do. macOS has no such thing.
+_SETPRIV = shutil.which("setpriv")
+
+
+class DidNotStart(RuntimeError):
+    """A server the tests need is not there; that is a failure, never a skip."""
+
+
+def start(
+    command: Sequence[str | Path],
+    *,
+    log: Path,
+    user: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    stdin: int = subprocess.DEVNULL,
+    stdout: int | None = None,
+) -> subprocess.Popen[str]:
+    """Start *command*, its output appended to *log*; *user* only means something to root."""
+    prefix: list[str] = []
+    if _SETPRIV:
+        prefix = [_SETPRIV, "--pdeathsig", "KILL"]
+        if user is not None:
+            prefix += ["--reuid", user, "--regid", _group_of(user), "--init-groups"]
+        prefix.append("--")
+    elif user is not None:
+        raise DidNotStart("changing the user of a server needs setpriv (util-linux)")
+    with log.open("a") as output:
+        return subprocess.Popen(
+            [*prefix, *map(str, command)],
+            stdin=stdin,
+            stdout=output if stdout is None else stdout,
+            stderr=output,
+            text=True,
+            env=dict(environment) if environment is not None else None,
+        )
+
+
+def _group_of(user: str) -> str:
+    return str(pwd.getpwnam(user).pw_gid)
+
+
+def wait_until(ready: Callable[[], bool], *, process: subprocess.Popen[str], log: Path, seconds: float = 20.0) -> None:
+    """Wait for *ready*; say what the server wrote if it ends or is late."""
+    deadline = time.monotonic() + seconds
+    while not ready():
+        if process.poll() is not None:
+            raise DidNotStart(f"{process.args!r} ended with {process.returncode}:\n{tail(log)}")
+        if time.monotonic() > deadline:
+            end(process, signal.SIGKILL)
+            raise DidNotStart(f"{process.args!r} was not ready after {seconds} s:\n{tail(log)}")
+        time.sleep(0.005)
+
+
+def end(process: subprocess.Popen[str], with_signal: signal.Signals = signal.SIGTERM, *, seconds: float = 10.0) -> None:
+    """End *process* and wait for it; what ignores the signal is killed."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGCONT)  # a stopped process hears nothing but SIGKILL
+        process.send_signal(with_signal)
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            stream.close()
+
+
+def tail(log: Path, lines: int = 20) -> str:
+    """The last lines of a server's log."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.exists() else "(no log)"
+
+
+def free_port() -> int:
+    """A loopback port that was free a moment ago; a server that loses it to someone is started again on another."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

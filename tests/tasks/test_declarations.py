@@ -1,0 +1,151 @@
+"""What the shipped actions and workflows declare, and what registration refuses."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from identity.model import AccessPattern, Effect
+from pipeline.action import SEARCHES, Action, Call, Facts, Recovery, Request, Response, Result, check_action
+from pipeline.workflow import SERVICE, USER, Daily, Registry, Who, workflow
+from tasks.actions import github, linear, slack
+from tasks.daily_digest import daily_digest
+from tasks.devops_assistant import link_pull_request
+from tasks.events.slack import app_mention
+from tasks.slack_mention import answer_mention
+
+ACTIONS: list[type[Action[Any]]] = [
+    github.GetPull,
+    github.ListPulls,
+    github.Comment,
+    github.CreateIssue,
+    github.AddLabels,
+    linear.CreateIssue,
+    linear.FindByAttachmentUrl,
+    linear.AttachUrl,
+    linear.Comment,
+    slack.PostMessage,
+]
+
+FACTS = Facts(
+    provider="example",
+    scopes=frozenset({"write"}),
+    effect=Effect.WRITE,
+    attribution=False,
+    recovery=Recovery.ASK,
+)
+
+
+class Nothing(Result):
+    pass
+
+
+class Silent(Action[Nothing]):
+    """It cannot be looked up."""
+
+    facts: ClassVar[Facts] = FACTS
+    result: ClassVar[type[Result]] = Nothing
+
+
+class Searchable(Silent):
+    """It can be looked up."""
+
+    facts = replace(FACTS, recovery=Recovery.PROBE)
+
+    def probe(self, call: Call) -> Request:
+        return Request(method="GET", path="/")
+
+    def found(self, response: Response, call: Call) -> Nothing | None:
+        return None
+
+
+class WithoutProbe(Silent):
+    facts = replace(FACTS, recovery=Recovery.PROBE)
+
+
+class WithoutFound(Silent):
+    facts = replace(FACTS, recovery=Recovery.CLIENT_ID)
+
+    def probe(self, call: Call) -> Request:
+        return Request(method="GET", path="/")
+
+
+class NeedlessProbe(Searchable):
+    facts = replace(FACTS, recovery=Recovery.IDEMPOTENT)
+
+
+@pytest.mark.parametrize("action", [*ACTIONS, Silent, Searchable], ids=lambda action: action.action_name())
+def test_a_sound_declaration_is_taken(action: type[Action[Any]]) -> None:
+    check_action(action)
+
+
+@pytest.mark.parametrize(
+    ("action", "rule"),
+    [
+        (WithoutProbe, "must define probe"),
+        (WithoutFound, "must define found"),
+        (NeedlessProbe, "must not define probe"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_declaration_that_recovery_could_not_carry_out_is_refused(action: type[Action[Any]], rule: str) -> None:
+    with pytest.raises(TypeError, match=rule):
+        check_action(action)
+    with pytest.raises(TypeError, match=rule):
+        workflow(agent="a", uses={action: SERVICE})
+
+
+def test_user_needs_a_word_about_who_that_is() -> None:
+    with pytest.raises(TypeError, match="does not say who that is"):
+        workflow(agent="a", uses={Silent: USER}, on=app_mention())
+
+
+@pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.action_name())
+def test_every_action_has_a_result_and_can_be_recovered_without_repeating_a_write(action: type[Action[Any]]) -> None:
+    assert issubclass(action.result, Result)
+    assert action.facts.scopes
+    assert action.__doc__
+    if action.facts.effect is Effect.READ:
+        assert action.facts.recovery is Recovery.IDEMPOTENT
+    elif action.facts.recovery is Recovery.IDEMPOTENT:
+        assert action in (github.AddLabels, linear.AttachUrl)  # twice is once: by name, by URL
+    else:
+        assert action.facts.recovery in {*SEARCHES, Recovery.ASK}
+
+
+@pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.action_name())
+def test_the_catalogue_can_be_derived_from_every_action(action: type[Action[Any]]) -> None:
+    schema = action.model_json_schema()
+    Draft202012Validator.check_schema(schema)
+    assert schema["additionalProperties"] is False
+    assert schema["description"] == inspect.getdoc(action)
+    if "repo" in schema["properties"]:
+        assert schema["properties"]["repo"]["pattern"]
+
+
+def test_a_comment_must_be_traceable_to_a_person() -> None:
+    assert [action.action_name() for action in ACTIONS if action.facts.attribution] == [
+        "github.Comment",
+        "linear.Comment",
+    ]
+
+
+def test_no_action_that_needs_a_person_is_declared_to_run_as_the_service() -> None:
+    for declared in (link_pull_request, daily_digest, answer_mention):
+        for action, who in declared.uses.items():
+            assert not (action.facts.attribution and who & SERVICE), f"{declared.name}: {action.action_name()}"
+
+
+def test_the_shipped_workflows_are_found_and_tagged() -> None:
+    registry = Registry.load(["tasks.devops_assistant", "tasks.daily_digest", "tasks.slack_mention"])
+    assert {declared.name: (declared.agent, declared.pattern) for declared in registry} == {
+        "link_pull_request": ("devops-assistant", AccessPattern.HYBRID),
+        "daily_digest": ("digest", AccessPattern.SERVICE),
+        "answer_mention": ("devops-assistant", AccessPattern.SERVICE),
+    }
+    assert registry.get("daily_digest").schedule == Daily(cron="0 9 * * *")
+    assert registry.get("link_pull_request").providers == {"github": Who(3), "linear": Who(3), "slack": SERVICE}

@@ -1,0 +1,131 @@
+"""Events, read from every payload that GitHub, Slack and Linear publish."""
+
+from __future__ import annotations
+
+import json
+from types import ModuleType
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from identity.errors import BadInput
+from pipeline.workflow import Registry
+from tasks.devops_assistant import link_pull_request
+from tasks.events.github import PULL_REQUEST_ACTIONS, PullRequestEvent, pull_request
+from tasks.events.linear import CommentEvent, comment
+from tasks.events.slack import AppMentionEvent, app_mention
+
+
+@pytest.fixture
+def pulls(shared_data: ModuleType) -> list[dict[str, Any]]:
+    bodies: list[dict[str, Any]] = shared_data.github_payloads()["pull_request"]
+    return bodies
+
+
+@pytest.fixture
+def labeled(pulls: list[dict[str, Any]]) -> dict[str, Any]:
+    """One body that tells of a label."""
+    return next(body for body in pulls if body["action"] == "labeled")
+
+
+@pytest.fixture
+def mentions(shared_data: ModuleType) -> list[dict[str, Any]]:
+    paths = [path for path in shared_data.slack_payloads() if path.name.startswith("event_callback.app_mention.")]
+    return [json.loads(path.read_text()) for path in paths]
+
+
+def test_every_published_pull_request_payload_is_read(pulls: list[dict[str, Any]]) -> None:
+    trigger = pull_request(*PULL_REQUEST_ACTIONS)
+    for body in pulls:
+        event = trigger.read(body)
+        assert event is not None
+        assert event.action == body["action"]
+        assert (event.repo, event.number) == (body["repository"]["full_name"], body["number"])
+        assert event.author is not None
+        assert event.author.id == str(body["pull_request"]["user"]["id"])
+        assert event.sender.login == body["sender"]["login"]
+        assert event.labels == tuple(label["name"] for label in body["pull_request"]["labels"])
+        assert event.label == body.get("label", {}).get("name")
+        assert PullRequestEvent.model_validate_json(event.model_dump_json()) == event
+
+
+def test_only_the_named_actions_start_anything(pulls: list[dict[str, Any]]) -> None:
+    trigger = pull_request("opened", "labeled")
+    started = {body["action"] for body in pulls if trigger.read(body) is not None}
+    assert started == {"opened", "labeled"}
+
+
+def test_our_actions_are_those_of_the_published_schema(shared_data: ModuleType) -> None:
+    schema = json.loads(shared_data.github_webhook_schema().read_text())
+    prefix = "pull_request$"
+    named = {name.removeprefix(prefix) for name in schema["definitions"] if name.startswith(prefix)}
+    assert named == PULL_REQUEST_ACTIONS
+
+
+def test_an_action_that_is_never_sent_is_refused() -> None:
+    with pytest.raises(TypeError, match="labelled"):
+        pull_request("opened", "labelled")
+    with pytest.raises(TypeError, match="none at all"):
+        pull_request()
+    with pytest.raises(TypeError, match="created"):
+        comment("created")
+
+
+def test_a_pull_request_of_a_deleted_account_has_no_author(labeled: dict[str, Any]) -> None:
+    event = pull_request("labeled").read({**labeled, "pull_request": {**labeled["pull_request"], "user": None}})
+    assert event is not None
+    assert event.author is None
+
+
+def test_a_body_of_another_shape_is_bad_input_that_names_the_fields(labeled: dict[str, Any]) -> None:
+    body = {**labeled, "pull_request": {"number": "many"}}
+    with pytest.raises(ValidationError):
+        pull_request("labeled").read(body)
+    with pytest.raises(BadInput, match=r"pull_request\.number"):
+        Registry([link_pull_request]).match("github", "pull_request", body)
+
+
+def test_a_delivery_names_the_author_as_user_and_the_sender_as_trigger(labeled: dict[str, Any]) -> None:
+    body = {**labeled, "sender": {**labeled["sender"], "login": "a-maintainer", "id": 7}}
+    [match] = Registry([link_pull_request]).match("github", "pull_request", body)
+    assert match.user is not None
+    assert match.user.id == str(body["pull_request"]["user"]["id"])
+    assert match.triggered_by == "a-maintainer"
+
+
+def test_every_published_mention_is_read(mentions: list[dict[str, Any]]) -> None:
+    assert mentions
+    for body in mentions:
+        event = app_mention().read(body)
+        if "channel" not in body["event"]:  # one of the examples is cut short: there is nowhere to answer
+            assert event is None
+            continue
+        assert event is not None
+        assert (event.team, event.channel, event.user.id) == (body["team_id"], "C111", "W222")
+        assert event.thread == event.ts == "1595926230.009600"
+        assert AppMentionEvent.model_validate_json(event.model_dump_json()) == event
+
+
+def test_a_mention_in_a_thread_is_answered_there(mentions: list[dict[str, Any]]) -> None:
+    body = mentions[0]
+    event = app_mention().read({**body, "event": {**body["event"], "thread_ts": "1595926000.000100"}})
+    assert event is not None
+    assert event.thread == "1595926000.000100"
+
+
+def test_a_bot_that_mentions_us_is_not_answered(mentions: list[dict[str, Any]]) -> None:
+    body = mentions[0]
+    assert app_mention().read({**body, "event": {**body["event"], "bot_id": "B1"}}) is None
+
+
+def test_the_published_comment_is_read(shared_data: ModuleType) -> None:
+    bodies = [json.loads(path.read_text()) for path in shared_data.linear_payloads()]
+    body = next(body for body in bodies if body["type"] == "Comment")
+    event = comment("create").read(body)
+    assert event is not None
+    assert (event.issue_id, event.url) == (body["data"]["issueId"], body["url"])
+    assert event.author is not None
+    assert event.author.id == body["data"]["userId"]
+    assert CommentEvent.model_validate_json(event.model_dump_json()) == event
+    assert comment("remove").read(body) is None

@@ -1,0 +1,103 @@
+"""Slack's actions, held against its Web API document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from pydantic import ValidationError
+
+from pipeline.action import Call, Recovery, Response, UnreadableAnswer, Verdict
+from tasks.actions import slack
+from tests.tasks.published import SlackDocument
+
+Answer = Callable[..., Response]
+
+POST = slack.PostMessage(channel="C1H9RESGL", text="Hello")
+REPLY = slack.PostMessage(channel="C1H9RESGL", text="Hello", thread="1503435956.000247")
+METHOD = "/chat.postMessage"
+
+
+@pytest.mark.parametrize("action", [POST, REPLY], ids=["message", "reply"])
+def test_every_request_is_one_that_slack_documents(
+    action: slack.PostMessage, call: Call, slack_document: SlackDocument
+) -> None:
+    slack_document.check(action.request(call))
+
+
+def test_the_same_call_makes_the_same_request(call: Call) -> None:
+    again = slack.PostMessage.model_validate_json(REPLY.model_dump_json())
+    assert REPLY.request(call) == again.request(call)
+    assert REPLY.request_hash() == again.request_hash()
+    assert REPLY.request_hash() != POST.request_hash()
+
+
+def test_the_documented_answer_is_read(answer: Answer, slack_document: SlackDocument) -> None:
+    posted = answer(slack_document.example(METHOD, "200"))
+    assert POST.judge(posted).verdict is Verdict.SUCCESS
+    assert POST.external_id(POST.read(posted)) == "C1H9RESGL:1503435956.000247"
+
+
+def test_the_documented_error_answer_is_a_failure(answer: Answer, slack_document: SlackDocument) -> None:
+    assert POST.judge(answer(slack_document.example(METHOD, "default"))).verdict is Verdict.FAILED
+
+
+def test_every_documented_error_has_a_meaning(answer: Answer, slack_document: SlackDocument) -> None:
+    judged = {
+        error: POST.judge(answer({"ok": False, "error": error})).verdict for error in slack_document.errors(METHOD)
+    }
+    others = {error: verdict for error, verdict in judged.items() if verdict is not Verdict.FAILED}
+    assert others == {
+        "rate_limited": Verdict.RETRY,
+        "invalid_auth": Verdict.UNAUTHORIZED,
+        "account_inactive": Verdict.UNAUTHORIZED,
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [
+        ("ratelimited", Verdict.RETRY),
+        ("token_revoked", Verdict.UNAUTHORIZED),
+        ("token_expired", Verdict.UNAUTHORIZED),
+        ("missing_scope", Verdict.FAILED),
+        ("internal_error", Verdict.UNKNOWN),
+        ("fatal_error", Verdict.UNKNOWN),
+        ("service_unavailable", Verdict.UNKNOWN),
+        ("an_error_of_tomorrow", Verdict.FAILED),
+    ],
+)
+def test_an_error_in_a_200_is_an_error(answer: Answer, error: str, verdict: Verdict) -> None:
+    assert POST.judge(answer({"ok": False, "error": error})).verdict is verdict
+
+
+def test_a_rate_limit_says_how_long(answer: Answer) -> None:
+    limited = answer({"ok": False, "error": "ratelimited"}, status=429, retry_after="30")
+    assert POST.judge(limited).retry_after == timedelta(seconds=30)
+    assert POST.judge(answer({"ok": False, "error": "ratelimited"})).retry_after == timedelta(seconds=1)
+
+
+def test_a_success_that_cannot_be_read_may_have_been_posted(answer: Answer) -> None:
+    assert POST.judge(Response(status=200, headers={}, body=b"<html>")).verdict is Verdict.UNKNOWN
+    assert POST.judge(answer([])).verdict is Verdict.UNKNOWN
+    with pytest.raises(UnreadableAnswer):
+        POST.read(answer({"ok": True}))
+
+
+def test_a_message_cannot_be_looked_up_with_its_scope_alone() -> None:
+    assert POST.facts.scopes == {"chat:write"}
+    assert POST.facts.recovery is Recovery.ASK
+
+
+def test_what_others_wrote_cannot_call_everybody() -> None:
+    assert slack.escape("<!channel> a & b") == "&lt;!channel&gt; a &amp; b"
+    assert slack.link("https://x/?a=1&b=2", "<b>") == "<https://x/?a=1&amp;b=2|&lt;b&gt;>"
+
+
+@pytest.mark.parametrize(
+    "fields", [{"channel": "#general me"}, {"text": ""}, {"text": "x" * 40_001}, {"thread": "now"}]
+)
+def test_parameters_beyond_what_slack_takes_are_refused(fields: dict[str, str]) -> None:
+    with pytest.raises(ValidationError):
+        slack.PostMessage.model_validate({"channel": "C1", "text": "x", **fields})

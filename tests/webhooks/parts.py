@@ -1,0 +1,141 @@
+"""A ledger in memory, a ring that remembers, and the hands of a sender."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+
+from identity.errors import Unavailable
+from identity.model import AccessPattern
+from identity.secret import Secret
+from pipeline.model import Acceptance, Bell, SignedDelivery
+from pipeline.run import Run
+from pipeline.workflow import Event, Match, NoConfig, Registry, Trigger, workflow
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+SECRET, OLD_SECRET = "canary-new-4f1c", "canary-old-77aa"
+JSON, FORM = "application/json", "application/x-www-form-urlencoded"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Secrets:
+    provider: str
+    tenant: str | None = None
+    webhook_secrets: tuple[Secret, ...] = (Secret(SECRET),)
+
+
+@dataclass
+class MemoryLedger:
+    """The web's ledger without a database: it keeps what was accepted, in order."""
+
+    connections: dict[str, Secrets] = field(
+        default_factory=lambda: {
+            "gh": Secrets(provider="github"),
+            "gh-rotating": Secrets(provider="github", webhook_secrets=(Secret(SECRET), Secret(OLD_SECRET))),
+            "gh-bare": Secrets(provider="github", webhook_secrets=()),
+            "sl": Secrets(provider="slack"),
+        }
+    )
+    away: Unavailable | None = None
+    bug: Exception | None = None
+    accepted: list[tuple[SignedDelivery, Acceptance]] = field(default_factory=list)
+
+    def connection_secrets(self, connection: str) -> Secrets | None:
+        return self.connections.get(connection)
+
+    def ready(self) -> None:
+        if self.away:
+            raise self.away
+
+    def accept(self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: str, reason: str) -> Acceptance:
+        if self.bug:
+            raise self.bug
+        self.ready()
+        for earlier, acceptance in self.accepted:
+            same = earlier.connection == delivery.connection and (
+                earlier.delivery_id == delivery.delivery_id
+                or (delivery.dedupe_by_body and earlier.body == delivery.body)
+            )
+            if same:
+                return Acceptance(
+                    delivery=acceptance.delivery, outcome="duplicate", reason="seen before", jobs=acceptance.jobs
+                )
+        ours = f"dlv-{len(self.accepted) + 1}"
+        if delivery.signal:
+            made = Acceptance(delivery=ours, outcome="signal", reason="revoked", revocations=(f"rev-{ours}",))
+        elif matches:
+            jobs = tuple(f"job-{ours}-{number}" for number, _ in enumerate(matches))
+            bells = tuple(Bell(job=job, tenant="t", pattern=AccessPattern.SERVICE) for job in jobs)
+            made = Acceptance(delivery=ours, outcome="accepted", reason="", jobs=jobs, bells=bells)
+        else:
+            made = Acceptance(delivery=ours, outcome=outcome, reason=reason)
+        self.accepted.append((delivery, made))
+        return made
+
+    @property
+    def deliveries(self) -> list[SignedDelivery]:
+        return [delivery for delivery, _ in self.accepted]
+
+
+@dataclass
+class MemoryRing:
+    """Remembers what it was rung for."""
+
+    rung: list[str] = field(default_factory=list)
+
+    def jobs(self, bells: Sequence[Bell]) -> None:
+        self.rung += [bell.job for bell in bells]
+
+    def revocations(self, ids: Sequence[str]) -> None:
+        self.rung += ids
+
+
+class Opened(Event):
+    number: int
+
+
+def _opened(body: Mapping[str, Any]) -> Opened | None:
+    return Opened(number=body["issue"]["number"]) if body.get("action") == "opened" else None
+
+
+def _note_issue(run: Run[NoConfig], event: Opened) -> None:
+    """What a job would do is not the web's business."""
+
+
+def registry() -> Registry:
+    """One workflow, started by an opened issue at GitHub."""
+    trigger = Trigger(source="github", event="issues", read=_opened)
+    return Registry([workflow(agent="tester", uses={}, event=Opened, on=trigger)(_note_issue)])
+
+
+def github_headers(
+    body: bytes, *, secret: str = SECRET, event: str = "issues", delivery: str = "d-1"
+) -> dict[str, str]:
+    """The headers GitHub would send with *body*."""
+    return {
+        "X-Hub-Signature-256": "sha256=" + hmac.digest(secret.encode(), body, "sha256").hex(),
+        "X-GitHub-Event": event,
+        "X-GitHub-Delivery": delivery,
+    }
+
+
+def slack_headers(body: bytes, *, secret: str = SECRET, at: datetime = NOW) -> dict[str, str]:
+    """The headers Slack would send with *body*."""
+    stamp = str(int(at.timestamp()))
+    message = b"v0:" + stamp.encode() + b":" + body
+    signature = hmac.digest(secret.encode(), message, "sha256").hex()
+    return {"X-Slack-Request-Timestamp": stamp, "X-Slack-Signature": f"v0={signature}"}
+
+
+def lower(headers: Mapping[str, str], *, content_type: str = JSON) -> dict[str, str]:
+    """As a source gets them."""
+    return {**{name.lower(): value for name, value in headers.items()}, "content-type": content_type}
+
+
+def delivery_for(body: bytes) -> str:
+    """A delivery id that differs with the body."""
+    return sha256(body).hexdigest()[:32]

@@ -1,0 +1,44 @@
+"""What the senders publish, from ASWHOM_SHARED_DATA or shared/data beside the repository."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+_REPOSITORY = Path(__file__).parents[2]
+
+
+def folder() -> Path | None:
+    """The folder of published data, if there is one."""
+    named = os.environ.get("ASWHOM_SHARED_DATA")
+    candidates = [Path(named)] if named else [parent / "shared" / "data" for parent in _REPOSITORY.parents[:2]]
+    return next((candidate for candidate in candidates if candidate.is_dir()), None)
+
+
+@cache
+def github() -> tuple[tuple[str, Path], ...]:
+    """(event, file) of every published GitHub payload."""
+    found = folder()
+    return tuple((path.parent.name, path) for path in sorted(found.glob("github/payloads/*/*.json"))) if found else ()
+
+
+@cache
+def slack() -> tuple[Path, ...]:
+    """Every published Slack request body, JSON or form."""
+    found = folder()
+    if found is None:
+        return ()
+    return tuple(path for path in sorted(found.glob("slack/payloads/*.[jf]*")) if path.name != "INDEX.json")
+
+
+@cache
+def vectors() -> dict[str, dict[str, Any]]:
+    """The documented signature vector of each scheme, by provider."""
+    found = folder()
+    if found is None:
+        return {}
+    rows = json.loads((found / "signature-vectors.json").read_text(encoding="utf-8"))
+    return {row["provider"]: row for row in rows}

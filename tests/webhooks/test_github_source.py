@@ -1,0 +1,172 @@
+"""GitHub's webhooks, read without a server."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from identity.secret import Secret
+from tests.webhooks import published
+from tests.webhooks.parts import FORM, NOW, OLD_SECRET, SECRET, github_headers, lower
+from webhooks.sources.github import read
+from webhooks.sources.reading import Fault, Reading, Received, Refusal
+
+KEYS = (Secret(SECRET),)
+BODY = b'{"action":"opened","issue":{"number":7},"installation":{"id":42}}'
+
+
+def _read(body: bytes, *, event: str = "issues") -> Reading:
+    return read(lower(github_headers(body, event=event)), body, KEYS, NOW)
+
+
+def _received(body: bytes, *, event: str = "issues") -> Received:
+    reading = _read(body, event=event)
+    assert isinstance(reading, Received)
+    return reading
+
+
+def _fault(reading: Reading) -> Fault | None:
+    return reading.fault if isinstance(reading, Refusal) else None
+
+
+def test_the_documented_signature_is_accepted(needs_published: Callable[[], None]) -> None:
+    needs_published()
+    vector = published.vectors()["github"]
+    headers = lower({**github_headers(b""), **vector["headers"]})
+    # "Hello, World!" is no JSON: that it is found malformed says that its signature was right
+    assert _fault(read(headers, vector["body"].encode(), (Secret(vector["secret"]),), NOW)) is Fault.MALFORMED
+    assert _fault(read(headers, vector["body"].encode(), KEYS, NOW)) is Fault.SIGNATURE
+
+
+@pytest.mark.parametrize(("event", "path"), published.github(), ids=lambda part: getattr(part, "name", part))
+def test_every_published_payload_is_received_as_json_and_as_form(event: str, path: Path) -> None:
+    body = path.read_bytes()
+    reading = _received(body, event=event)
+    assert reading.event == event
+    assert reading.unrecognised == ""
+    assert reading.document == json.loads(body)
+
+    form = urlencode({"payload": body.decode()}).encode()
+    as_form = read(lower(github_headers(form, event=event), content_type=FORM), form, KEYS, NOW)
+    assert as_form == reading
+
+
+@pytest.mark.parametrize(("event", "path"), published.github()[::7], ids=lambda part: getattr(part, "name", part))
+def test_a_published_payload_written_anew_is_refused(event: str, path: Path) -> None:
+    body = path.read_bytes()
+    again = json.dumps(json.loads(body)).encode()
+    assert again != body
+    assert _fault(read(lower(github_headers(body, event=event)), again, KEYS, NOW)) is Fault.SIGNATURE
+
+
+@given(place=st.integers(0, len(BODY) * 8 - 1))
+def test_any_flipped_bit_of_the_body_is_refused(place: int) -> None:
+    flipped = bytearray(BODY)
+    flipped[place // 8] ^= 1 << place % 8
+    assert _fault(read(lower(github_headers(BODY)), bytes(flipped), KEYS, NOW)) is Fault.SIGNATURE
+
+
+def test_every_flipped_bit_of_the_signature_is_refused() -> None:
+    headers = lower(github_headers(BODY))
+    signature = headers["x-hub-signature-256"].encode()
+    for place in range(len(signature) * 8):
+        flipped = bytearray(signature)
+        flipped[place // 8] ^= 1 << place % 8
+        headers["x-hub-signature-256"] = flipped.decode("latin-1")
+        assert _fault(read(headers, BODY, KEYS, NOW)) is Fault.SIGNATURE
+
+
+@given(signature=st.text())
+def test_no_text_for_a_signature_is_a_crash(signature: str) -> None:
+    headers = lower(github_headers(BODY)) | {"x-hub-signature-256": signature}
+    assert _fault(read(headers, BODY, KEYS, NOW)) is Fault.SIGNATURE
+
+
+def test_sha1_alone_is_refused() -> None:
+    headers = lower(github_headers(BODY))
+    del headers["x-hub-signature-256"]
+    headers["x-hub-signature"] = "sha1=" + hmac.digest(SECRET.encode(), BODY, "sha1").hex()
+    assert _fault(read(headers, BODY, KEYS, NOW)) is Fault.SIGNATURE
+
+
+def test_both_secrets_fit_while_they_are_rotated_and_neither_when_there_is_none() -> None:
+    both = (Secret(SECRET), Secret(OLD_SECRET))
+    for secret in (SECRET, OLD_SECRET):
+        headers = lower(github_headers(BODY, secret=secret))
+        assert isinstance(read(headers, BODY, both, NOW), Received)
+        assert isinstance(read(headers, BODY, both[::-1], NOW), Received)
+        assert _fault(read(headers, BODY, (), NOW)) is Fault.SIGNATURE
+    assert _fault(read(lower(github_headers(BODY, secret=OLD_SECRET)), BODY, KEYS, NOW)) is Fault.SIGNATURE
+
+
+@pytest.mark.parametrize("name", ["x-github-event", "x-github-delivery"])
+@pytest.mark.parametrize("value", [None, "", "a b", "x" * 201, "é", "a\n"])
+def test_a_delivery_without_its_names_is_malformed(name: str, value: str | None) -> None:
+    headers = lower(github_headers(BODY))
+    headers.pop(name)
+    if value is not None:
+        headers[name] = value
+    assert _fault(read(headers, BODY, KEYS, NOW)) is Fault.MALFORMED
+
+
+@pytest.mark.parametrize("form", [b"", b"payload=", b"payload=%7B%7D&payload=%7B%7D", b"other=%7B%7D", b"payload=%FF"])
+def test_a_form_without_one_payload_is_malformed(form: bytes) -> None:
+    assert _fault(read(lower(github_headers(form), content_type=FORM), form, KEYS, NOW)) is Fault.MALFORMED
+
+
+def test_the_installation_is_the_bodys_and_bodies_are_deduplicated() -> None:
+    reading = _received(BODY)
+    assert reading.installation == "42"
+    assert reading.dedupe_by_body
+    assert _received(b'{"installation":{"id":true}}').installation is None
+    assert _received(b'{"installation":[]}').installation is None
+
+
+def test_a_revoked_authorization_is_a_signal_and_never_a_repetition_of_its_body() -> None:
+    reading = _received(b'{"action":"revoked","sender":{"id":1}}', event="github_app_authorization")
+    assert reading.signal is not None
+    assert (reading.signal.external_user, reading.signal.installation) == ("1", None)
+    assert reading.signal.source == "github.github_app_authorization"
+    assert not reading.dedupe_by_body
+
+
+def test_a_deleted_installation_is_a_signal() -> None:
+    body = b'{"action":"deleted","installation":{"id":5,"account":{"id":9}},"sender":{"id":1}}'
+    reading = _received(body, event="installation")
+    assert reading.signal is not None
+    assert (reading.signal.external_user, reading.signal.installation) == (None, "5")
+    assert not reading.dedupe_by_body
+
+
+@pytest.mark.parametrize(("event", "path"), published.github(), ids=lambda part: getattr(part, "name", part))
+@pytest.mark.parametrize("claimed", ["github_app_authorization", "installation"])
+def test_no_other_published_body_revokes_under_a_forged_event_header(event: str, path: Path, claimed: str) -> None:
+    """The event's name is not signed: whoever replays a body chooses it."""
+    reading = _received(path.read_bytes(), event=claimed)
+    action = reading.document.get("action")
+    genuine = (event, action) in {("github_app_authorization", "revoked"), ("installation", "deleted")}
+    assert (reading.signal is not None) is (genuine and event == claimed)
+
+
+def test_what_claims_to_revoke_and_has_another_shape_is_unrecognised() -> None:
+    for event, body in [
+        ("github_app_authorization", b'{"action":"revoked"}'),
+        ("github_app_authorization", b'{"action":"revoked","sender":{"id":"1"}}'),
+        ("github_app_authorization", b'{"action":"revoked","sender":{"id":1},"alert":{},"repository":{}}'),
+        ("installation", b'{"action":"deleted","comment":{},"installation":{"id":5}}'),
+        ("installation", b'{"action":"deleted","installation":5}'),
+    ]:
+        reading = _received(body, event=event)
+        assert reading.signal is None
+        assert reading.unrecognised
+
+
+def test_a_ping_says_that_all_is_well() -> None:
+    assert "ping" in _received(b'{"zen":"Design for failure.","hook":{"id":1}}', event="ping").note

@@ -1,0 +1,319 @@
+"""The receiver: what is refused, what is kept, and when the bells ring."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import logging
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from identity.errors import Unavailable
+from tests.webhooks import published
+from tests.webhooks.parts import (
+    FORM,
+    JSON,
+    NOW,
+    OLD_SECRET,
+    SECRET,
+    MemoryLedger,
+    MemoryRing,
+    Secrets,
+    delivery_for,
+    github_headers,
+    slack_headers,
+)
+
+OPENED = b'{"action":"opened","issue":{"number":7},"installation":{"id":42}}'
+REVOKED = b'{"action":"revoked","sender":{"id":1}}'
+
+
+def post(
+    client: FlaskClient, body: bytes, *, connection: str = "gh", event: str = "issues", delivery: str = "d-1"
+) -> TestResponse:
+    headers = github_headers(body, event=event, delivery=delivery)
+    path = f"/webhooks/github/{connection}"
+    return client.post(path, data=body, headers=headers, content_type=JSON, buffered=True)
+
+
+def problem(response: TestResponse, status: int, slug: str) -> str:
+    """The detail of the problem document that *response* must be."""
+    assert response.status_code == status
+    assert response.content_type == "application/problem+json"
+    document = json.loads(response.data)
+    assert document.keys() == {"type", "title", "status", "detail"}
+    assert (document["type"], document["status"]) == (f"urn:aswhom:problem:{slug}", status)
+    assert document["detail"].endswith(".")
+    return str(document["detail"])
+
+
+def test_a_wanted_delivery_is_accepted_and_rung_for(
+    client: FlaskClient, ledger: MemoryLedger, ring: MemoryRing
+) -> None:
+    response = post(client, OPENED)
+    assert response.status_code == 202
+    assert response.json == {"outcome": "accepted", "delivery": "dlv-1", "jobs": ["job-dlv-1-0"]}
+    assert ring.rung == ["job-dlv-1-0"]
+    (delivery,) = ledger.deliveries
+    assert (delivery.source, delivery.connection, delivery.delivery_id) == ("github", "gh", "d-1")
+    assert (delivery.event, delivery.installation, delivery.body) == ("issues", "42", OPENED)
+
+
+def test_a_form_is_verified_as_it_was_sent_and_read_as_json(client: FlaskClient, ledger: MemoryLedger) -> None:
+    form = urlencode({"payload": OPENED.decode()}).encode()
+    response = client.post("/webhooks/github/gh", data=form, headers=github_headers(form), content_type=FORM)
+    assert response.json["outcome"] == "accepted"  # type: ignore[index]
+    assert ledger.deliveries[0].body == form
+    assert ledger.deliveries[0].document == json.loads(OPENED)
+
+
+def test_a_replay_is_a_duplicate_whatever_its_delivery_id_and_rings_nothing(
+    client: FlaskClient, ledger: MemoryLedger, ring: MemoryRing
+) -> None:
+    post(client, OPENED)
+    ring.rung.clear()
+    for delivery in ("d-1", "d-2"):  # the id is not signed
+        response = post(client, OPENED, delivery=delivery)
+        assert response.status_code == 202
+        assert response.json == {
+            "outcome": "duplicate",
+            "delivery": "dlv-1",
+            "reason": "seen before",
+            "jobs": ["job-dlv-1-0"],
+        }
+    assert ring.rung == []
+    assert len(ledger.accepted) == 1
+
+
+def test_the_same_revocation_body_twice_is_two_revocations(client: FlaskClient, ring: MemoryRing) -> None:
+    for number in (1, 2):
+        response = post(client, REVOKED, event="github_app_authorization", delivery=f"d-{number}")
+        assert response.status_code == 202
+        assert response.json["outcome"] == "signal"  # type: ignore[index]
+    assert ring.rung == ["rev-dlv-1", "rev-dlv-2"]
+
+
+def test_what_nobody_wants_is_kept_and_says_why(client: FlaskClient, ledger: MemoryLedger, ring: MemoryRing) -> None:
+    for number, (event, body, why) in enumerate(
+        [
+            ("ping", b'{"zen":"Keep it logically awesome."}', "a ping: the webhook is set up, its signature is right"),
+            ("star", b'{"action":"created"}', "no workflow listens to github star"),
+            ("issues", b'{"action":"closed","issue":{"number":7}}', "no workflow wants it"),
+        ],
+        start=1,
+    ):
+        response = post(client, body, event=event, delivery=f"d-{number}")
+        assert response.status_code == 202
+        assert response.json == {"outcome": "ignored", "delivery": f"dlv-{number}", "reason": why}
+    assert len(ledger.deliveries) == 3
+    assert ring.rung == []
+
+
+@pytest.mark.parametrize(
+    ("event", "body"),
+    [("issues", b'{"action":"opened","issue":{"number":"seven"}}'), ("installation", b'{"action":"deleted"}')],
+)
+def test_a_signed_delivery_of_another_shape_is_kept_as_unrecognised(
+    client: FlaskClient, ledger: MemoryLedger, caplog: pytest.LogCaptureFixture, event: str, body: bytes
+) -> None:
+    response = post(client, body, event=event)
+    assert response.status_code == 202
+    assert response.json["outcome"] == "unrecognised"  # type: ignore[index]
+    assert ledger.deliveries[0].body == body
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/webhooks/github/none", "/webhooks/slack/gh", "/webhooks/gitlab/gh", "/webhooks/github/sl", "/webhooks/x/y"],
+)
+def test_no_such_connection_and_another_providers_are_told_apart_by_nobody(client: FlaskClient, path: str) -> None:
+    response = client.post(path, data=OPENED, headers=github_headers(OPENED), content_type=JSON)
+    here = client.post("/webhooks/github/none", data=OPENED, headers=github_headers(OPENED), content_type=JSON)
+    problem(response, 404, "unknown-connection")
+    assert response.data == here.data
+
+
+@pytest.mark.parametrize("connection", ["gh", "gh-bare"])
+def test_a_bad_signature_leaves_no_trace(client: FlaskClient, ledger: MemoryLedger, connection: str) -> None:
+    headers = github_headers(OPENED, secret="guess")
+    response = client.post(f"/webhooks/github/{connection}", data=OPENED, headers=headers, content_type=JSON)
+    problem(response, 401, "signature-refused")
+    assert ledger.accepted == []
+
+
+def test_both_secrets_are_accepted_in_the_overlap_and_the_old_one_refused_after_it(
+    client: FlaskClient, ledger: MemoryLedger
+) -> None:
+    headers = github_headers(OPENED, secret=OLD_SECRET)
+
+    def answer(connection: str) -> int:
+        path = f"/webhooks/github/{connection}"
+        return client.post(path, data=OPENED, headers=headers, content_type=JSON).status_code
+
+    assert answer("gh-rotating") == 202
+    ledger.connections["gh-rotating"] = Secrets(provider="github")
+    assert answer("gh-rotating") == 401
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"a":' * 30_000, b'{"a":NaN}'], ids=lambda body: repr(body[:9]))
+def test_a_signed_body_that_cannot_be_read_is_malformed(client: FlaskClient, body: bytes) -> None:
+    problem(post(client, body), 400, "malformed")
+
+
+class _Endless(io.RawIOBase):
+    """A body that never ends, and counts what was read of it."""
+
+    taken = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+        self.taken += len(buffer)
+        return len(buffer)
+
+
+def test_a_body_over_the_cap_is_refused_by_its_word_and_by_its_bytes(client: FlaskClient) -> None:
+    limit = 200_000
+    exact = b'{"a":"' + b"x" * (limit - 8) + b'"}'
+    assert len(exact) == limit
+    assert post(client, exact).status_code == 202
+    problem(post(client, exact + b" "), 413, "too-large")
+
+    endless = _Endless()  # chunked: no Content-Length, and the server says where it ends
+    response = client.post(
+        "/webhooks/github/gh",
+        headers=github_headers(b""),
+        content_type=JSON,
+        environ_overrides={"wsgi.input": endless, "wsgi.input_terminated": True},
+    )
+    problem(response, 413, "too-large")
+    assert endless.taken < 2 * limit
+
+
+def test_an_announced_giant_is_refused_unread(client: FlaskClient) -> None:
+    endless = _Endless()
+    response = client.post(
+        "/webhooks/github/gh",
+        headers=github_headers(b""),
+        content_type=JSON,
+        environ_overrides={"wsgi.input": endless, "CONTENT_LENGTH": "25000000"},
+    )
+    problem(response, 413, "too-large")
+    assert endless.taken == 0
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "identity, gzip", "x"])
+def test_an_encoded_body_is_refused_unread(client: FlaskClient, encoding: str) -> None:
+    bomb = gzip.compress(b"0" * 10_000_000)
+    headers = {**github_headers(bomb), "Content-Encoding": encoding}
+    response = client.post("/webhooks/github/gh", data=bomb, headers=headers, content_type=JSON)
+    problem(response, 415, "encoded")
+
+
+@pytest.mark.parametrize(
+    "content_type", [None, "", "text/plain", "multipart/form-data; boundary=x", "application/jsonp"]
+)
+def test_another_content_type_is_refused(client: FlaskClient, content_type: str | None) -> None:
+    headers = github_headers(OPENED)
+    response = client.post("/webhooks/github/gh", data=OPENED, headers=headers, content_type=content_type)
+    assert "application/json" in problem(response, 415, "content-type")
+
+
+def test_a_content_type_may_say_its_charset(client: FlaskClient) -> None:
+    headers = github_headers(OPENED)
+    content_type = "Application/JSON; charset=utf-8"
+    assert (
+        client.post("/webhooks/github/gh", data=OPENED, headers=headers, content_type=content_type).status_code == 202
+    )
+
+
+def test_a_ledger_without_a_turn_answers_503_and_when_to_come_back(
+    client: FlaskClient, ledger: MemoryLedger, ring: MemoryRing
+) -> None:
+    ledger.away = Unavailable("the disk is full", retry_after=timedelta(seconds=2.2))
+    response = post(client, OPENED)
+    problem(response, 503, "unavailable")
+    assert response.headers["Retry-After"] == "3"
+    assert ring.rung == []
+    ledger.away = None
+    assert post(client, OPENED).json["outcome"] == "accepted"  # type: ignore[index]
+
+
+def test_slacks_challenge_is_answered_and_not_recorded(client: FlaskClient, ledger: MemoryLedger) -> None:
+    body = b'{"type":"url_verification","challenge":"3eZbrw1a"}'
+    response = client.post("/webhooks/slack/sl", data=body, headers=slack_headers(body), content_type=JSON)
+    assert (response.status_code, response.json) == (200, {"challenge": "3eZbrw1a"})
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert ledger.accepted == []
+
+
+def test_slack_is_told_about_clock_skew_with_401(client: FlaskClient) -> None:
+    body = b'{"type":"url_verification","challenge":"3eZbrw1a"}'
+    headers = slack_headers(body, at=NOW - timedelta(hours=1))
+    response = client.post("/webhooks/slack/sl", data=body, headers=headers, content_type=JSON)
+    assert "clock skew" in problem(response, 401, "signature-refused")
+
+
+@pytest.mark.parametrize(("event", "path"), published.github(), ids=lambda part: getattr(part, "name", part))
+def test_every_published_github_payload_is_answered_with_202(client: FlaskClient, event: str, path: Path) -> None:
+    body = path.read_bytes()
+    assert post(client, body, event=event, delivery=delivery_for(body)).status_code == 202
+
+
+def test_no_secret_signature_or_body_is_answered_or_logged(
+    client: FlaskClient, ledger: MemoryLedger, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    canary = "canary-body-93d0"
+    body = json.dumps({"action": "opened", "issue": {"number": 7, "title": canary}}).encode()
+
+    def answers() -> Iterator[TestResponse]:
+        yield post(client, body)
+        yield post(client, body + b"}")  # malformed
+        yield post(client, body, connection="gh-bare")
+        yield client.post("/webhooks/github/gh", data=body, headers=github_headers(b"other"), content_type=JSON)
+        yield client.post("/webhooks/github/gh", data=body, headers=github_headers(body), content_type="text/plain")
+        yield post(client, body.replace(b"7", b'"7"'), delivery="d-2")  # unrecognised
+        ledger.bug = RuntimeError(f"INSERT failed [parameters: {canary!r}]")
+        yield post(client, body, delivery="d-3")
+        ledger.bug, ledger.away = None, Unavailable("busy")
+        yield post(client, body, delivery="d-4")
+
+    seen = list(answers())
+    assert [response.status_code for response in seen] == [202, 400, 401, 401, 415, 202, 500, 503]
+    told = "".join(f"{response.get_data(as_text=True)}{response.headers}" for response in seen)
+    logged = "".join(f"{record.getMessage()} {record.__dict__}" for record in caplog.records)
+    assert "RuntimeError" in logged
+    for secret in (SECRET, OLD_SECRET, canary, github_headers(body)["X-Hub-Signature-256"][7:]):
+        assert secret not in told
+        assert secret not in logged
+        assert secret not in caplog.text
+
+
+def test_a_crash_rings_nothing_and_is_a_problem(client: FlaskClient, ledger: MemoryLedger, ring: MemoryRing) -> None:
+    ledger.bug = RuntimeError("boom")
+    problem(post(client, OPENED), 500, "failed")
+    assert ring.rung == []
+
+
+def test_other_paths_and_methods_are_problems_too(client: FlaskClient) -> None:
+    for response, status in ((client.get("/x"), 404), (client.get("/webhooks/github/gh"), 405)):
+        assert response.content_type == "application/problem+json"
+        assert json.loads(response.data)["status"] == status
+        assert json.loads(response.data)["type"] == "about:blank"
+    assert "POST" in client.get("/webhooks/github/gh").headers["Allow"]
+
+
+def test_the_published_data_is_there(needs_published: Callable[[], None]) -> None:
+    needs_published()
+    assert len(published.github()) > 100
+    assert len(published.slack()) > 50

@@ -1,0 +1,122 @@
+"""Behind a real server: lying lengths, endless bodies, and a broker that hangs."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.webhooks.parts import JSON, github_headers
+
+OPENED = b'{"action":"opened","issue":{"number":7}}'
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """Gunicorn with four threads; the path of its socket."""
+    with tempfile.TemporaryDirectory(prefix="aswhom-") as folder:
+        path = f"{folder}/web"
+        options = ["--worker-class", "gthread", "--threads", "4", "--bind", f"unix:{path}", "--graceful-timeout", "1"]
+        command = [sys.executable, "-m", "gunicorn", *options, "--no-control-socket", "tests.webhooks.served:app"]
+        process = subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL)
+        try:
+            deadline = time.monotonic() + 20
+            while not Path(path).exists():
+                assert process.poll() is None, "the server ended"
+                assert time.monotonic() < deadline, "the server did not start"
+                time.sleep(0.05)
+            yield path
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def head(body: bytes, *extra: str, length: int | None = None, delivery: str = "d-1") -> bytes:
+    """The head of a signed request; without *length* it names none."""
+    headers = {**github_headers(body, delivery=delivery), "Content-Type": JSON, "Host": "localhost"}
+    lines = [f"{name}: {value}" for name, value in headers.items()] + list(extra)
+    if length is not None:
+        lines.append(f"Content-Length: {length}")
+    return "\r\n".join(["POST /webhooks/github/gh HTTP/1.1", *lines, "", ""]).encode()
+
+
+def answer(path: str, *parts: bytes, hang_up: bool = False) -> tuple[int, dict[str, object], float]:
+    """Status, document and seconds until the answer was whole."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(15)
+        connection.connect(path)
+        started = time.monotonic()
+        try:
+            for part in parts:
+                connection.sendall(part)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # answered and closed before everything was sent
+        if hang_up:
+            connection.shutdown(socket.SHUT_WR)
+        received = b""
+        while b"\r\n\r\n" not in received:
+            piece = connection.recv(65536)
+            assert piece, "no answer"
+            received += piece
+        top, _, rest = received.partition(b"\r\n\r\n")
+        length = next(int(line[15:]) for line in top.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        while len(rest) < length:
+            rest += connection.recv(65536)
+        return int(top.split()[1]), json.loads(rest), time.monotonic() - started
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def test_a_broker_that_hangs_delays_no_answer(server: str) -> None:
+    for number in range(12):  # more than there are threads
+        body = OPENED.replace(b"7", b"%d" % (100 + number))
+        status, document, seconds = answer(server, head(body, length=len(body), delivery=f"bell-{number}"), body)
+        assert (status, document["outcome"]) == (202, "accepted")
+        assert seconds < 5
+
+
+def test_a_chunked_body_is_read_to_its_end(server: str) -> None:
+    body = OPENED.replace(b"7", b"201")
+    pieces = [chunk(body[:10]), chunk(body[10:]), b"0\r\n\r\n"]
+    status, document, _ = answer(server, head(body, "Transfer-Encoding: chunked", delivery="chunked"), *pieces)
+    assert (status, document["outcome"]) == (202, "accepted")
+
+
+def test_an_endless_chunked_body_is_refused_at_the_cap(server: str) -> None:
+    pieces = [chunk(b"x" * 50_000) for _ in range(40)]
+    status, document, seconds = answer(server, head(b"", "Transfer-Encoding: chunked"), *pieces)
+    assert (status, document["type"]) == (413, "urn:aswhom:problem:too-large")
+    assert seconds < 10
+
+
+def test_a_length_that_says_less_cuts_the_body_and_its_signature(server: str) -> None:
+    status, document, _ = answer(server, head(OPENED, length=len(OPENED) - 5), OPENED)
+    assert (status, document["type"]) == (401, "urn:aswhom:problem:signature-refused")
+
+
+def test_a_length_that_says_more_is_no_delivery(server: str) -> None:
+    status, document, seconds = answer(server, head(OPENED, length=len(OPENED) + 5), OPENED, hang_up=True)
+    assert (status, document["type"]) == (400, "urn:aswhom:problem:malformed")
+    assert seconds < 10
+
+
+def test_a_giant_is_refused_by_its_length_before_it_is_sent(server: str) -> None:
+    status, document, seconds = answer(server, head(OPENED, length=25_000_000))
+    assert (status, document["type"]) == (413, "urn:aswhom:problem:too-large")
+    assert seconds < 5
+
+
+def test_a_compressed_bomb_is_refused_unread(server: str) -> None:
+    bomb = gzip.compress(b"0" * 10_000_000)
+    status, document, _ = answer(server, head(bomb, "Content-Encoding: gzip", length=len(bomb)), bomb)
+    assert (status, document["type"]) == (415, "urn:aswhom:problem:encoded")

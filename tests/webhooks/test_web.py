@@ -1,0 +1,86 @@
+"""The rest of the app: health, metrics, and nothing that helps a stranger."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+from prometheus_client import REGISTRY
+
+from identity.errors import Unavailable
+from tests.webhooks.parts import JSON, MemoryLedger, MemoryRing, github_headers, registry
+from webhooks import metrics
+from webhooks.app import create_app
+from webhooks.settings import WebSettings
+
+BODY = b'{"action":"closed","issue":{"number":7}}'
+
+
+def counted(source: str, outcome: str) -> float:
+    return REGISTRY.get_sample_value("aswhom_webhooks_total", {"source": source, "outcome": outcome}) or 0
+
+
+def test_the_process_is_up_even_when_the_ledger_is_not(client: FlaskClient, ledger: MemoryLedger) -> None:
+    assert (client.get("/healthz").status_code, client.get("/readyz").status_code) == (200, 200)
+    ledger.away = Unavailable("disk full")
+    assert (client.get("/healthz").status_code, client.get("/readyz").status_code) == (200, 503)
+    assert "disk full" not in client.get("/readyz").text
+
+
+@pytest.mark.parametrize(
+    ("source", "label", "connection", "headers", "outcome"),
+    [
+        ("github", "github", "gh", github_headers(BODY), "ignored"),
+        ("github", "github", "gh", github_headers(b""), "signature-refused"),
+        ("github", "github", "none", github_headers(BODY), "unknown-connection"),
+        ("nonsense-1", "unknown", "gh", github_headers(BODY), "unknown-connection"),
+    ],
+)
+def test_every_answer_is_counted_once(
+    client: FlaskClient, source: str, label: str, connection: str, headers: dict[str, str], outcome: str
+) -> None:
+    before = counted(label, outcome)
+    client.post(f"/webhooks/{source}/{connection}", data=BODY, headers=headers, content_type=JSON)
+    assert counted(label, outcome) == before + 1
+
+
+def test_labels_come_from_closed_sets(client: FlaskClient) -> None:
+    client.post("/webhooks/canary-source/canary-connection", data=BODY, content_type=JSON)
+    client.get("/canary-path")
+    assert "canary" not in client.get("/metrics").text
+    with pytest.raises(ValueError, match="not an outcome"):
+        metrics.count("github", "surprise")
+
+
+def test_requests_are_timed_by_route(client: FlaskClient) -> None:
+    client.get("/healthz")
+    page = client.get("/metrics")
+    assert page.content_type.startswith("text/plain")
+    assert 'aswhom_http_request_seconds_count{route="/healthz"}' in page.text
+
+
+def test_several_processes_add_up(tmp_path: Path) -> None:
+    """The client library decides at import, so each process is a real one."""
+    count = "from webhooks import metrics; metrics.count('github', 'accepted')"
+    for _ in range(2):
+        environment = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "PYTHONPATH": "."}
+        subprocess.run([sys.executable, "-c", count], check=True, env=environment, cwd=Path(__file__).parents[2])
+    settings = WebSettings(base_url="https://x", metrics_dir=tmp_path)
+    page = create_app(settings, MemoryLedger(), registry(), MemoryRing()).test_client().get("/metrics").text
+    assert 'aswhom_webhooks_total{outcome="accepted",source="github"} 2.0' in page
+
+
+def test_no_environment_turns_a_debugger_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLASK_DEBUG", "1")
+    ledger = MemoryLedger(bug=RuntimeError("canary"))
+    app = create_app(WebSettings(base_url="https://x"), ledger, registry(), MemoryRing())
+    assert app.debug is False
+    answer = app.test_client().post("/webhooks/github/gh", data=BODY, headers=github_headers(BODY), content_type=JSON)
+    assert answer.status_code == 500
+    assert json.loads(answer.data)["type"] == "urn:aswhom:problem:failed"
+    assert "canary" not in answer.text
+    assert "Traceback" not in answer.text

@@ -1,0 +1,51 @@
+"""The composition root of the web: one Flask app out of its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from flask import Flask, Response
+
+from pipeline.model import Ring
+from pipeline.workflow import Registry
+from webhooks import metrics, problems
+from webhooks.connect import Connector, connect_pages
+from webhooks.health import health
+from webhooks.ledger import Ledger
+from webhooks.receiver import receiver
+from webhooks.settings import WebSettings
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def create_app(
+    settings: WebSettings,
+    ledger: Ledger,
+    workflows: Registry,
+    ring: Ring,
+    connect: Connector | None = None,
+    *,
+    clock: Callable[[], datetime] = _now,
+) -> Flask:
+    """The WSGI app. It opens nothing, so it may be made before the server forks."""
+    app = Flask("webhooks", static_folder=None)
+    app.debug = False  # Flask would take it from FLASK_DEBUG: a debugger is a shell for strangers
+    app.config.update(MAX_CONTENT_LENGTH=settings.max_body, PROPAGATE_EXCEPTIONS=False)
+    metrics.install(app)
+    problems.install(app)
+    app.after_request(_plainly)
+    app.register_blueprint(receiver(settings, ledger, workflows, ring, clock=clock))
+    app.register_blueprint(metrics.page(settings.metrics_dir))
+    app.register_blueprint(health(ledger))
+    if connect is not None:
+        app.register_blueprint(connect_pages(settings, connect, clock=clock))
+    return app
+
+
+def _plainly(response: Response) -> Response:
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response

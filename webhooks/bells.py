@@ -1,0 +1,54 @@
+"""Bells rung after the answer: the sender has its 202 before the broker is spoken to.
+
+The bells of a response are rung when the server closes it (PEP 3333: `close()` is called once the answer was sent, or
+could not be). At most one thread of a process is in the broker: one that finds another there leaves its bells with it.
+So a broker that hangs holds up one thread, not the server; what does not fit is rung by the dispatcher.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import partial
+from threading import Lock
+
+from flask import Response
+
+from pipeline.model import Acceptance, Bell, Ring
+
+WAITING = 1000
+
+
+class Bells:
+    """Rings for what was accepted, one thread at a time."""
+
+    def __init__(self, ring: Ring) -> None:
+        self._ring = ring
+        self._waiting: deque[Acceptance] = deque(maxlen=WAITING)
+        self._ringing = Lock()
+
+    def ring_after(self, response: Response, acceptance: Acceptance) -> None:
+        """Ring for *acceptance* once *response* was sent."""
+        if acceptance.bells or acceptance.revocations:
+            response.call_on_close(partial(self._toll, acceptance))
+
+    def _toll(self, acceptance: Acceptance) -> None:
+        self._waiting.append(acceptance)
+        while self._waiting:  # looked at again after the release: one may have been left in between
+            if not self._ringing.acquire(blocking=False):
+                return
+            try:
+                self._ring_all()
+            finally:
+                self._ringing.release()
+
+    def _ring_all(self) -> None:
+        bells: list[Bell] = []
+        revocations: list[str] = []
+        while self._waiting:
+            acceptance = self._waiting.popleft()
+            bells.extend(acceptance.bells)
+            revocations.extend(acceptance.revocations)
+        if revocations:
+            self._ring.revocations(revocations)
+        if bells:
+            self._ring.jobs(bells)

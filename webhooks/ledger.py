@@ -1,0 +1,40 @@
+"""What the web needs of the ledger. `pipeline.ledger` implements it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from identity.secret import Secret
+from pipeline.model import Acceptance, SignedDelivery
+from pipeline.workflow import Match
+
+
+class ConnectionSecrets(Protocol):
+    """What verifies the deliveries of one provider connection."""
+
+    @property
+    def provider(self) -> str: ...
+
+    @property
+    def tenant(self) -> str | None: ...
+
+    @property
+    def webhook_secrets(self) -> tuple[Secret, ...]:
+        """Every live one: two while a secret is rotated."""
+
+
+class Ledger(Protocol):
+    """Every method raises Unavailable when the database has no turn, no room or no answer."""
+
+    def connection_secrets(self, connection: str) -> ConnectionSecrets | None:
+        """None: there is no such provider connection."""
+
+    def accept(self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: str, reason: str) -> Acceptance:
+        """Commit the delivery and its jobs, or its revocation, in one transaction. What it returns is committed.
+
+        *outcome* (ignored or unrecognised) and *reason* are recorded where nothing follows from the delivery.
+        """
+
+    def ready(self) -> None:
+        """Return if a transaction could be had now."""

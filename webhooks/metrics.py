@@ -1,0 +1,80 @@
+"""What the web processes count. Labels come from closed sets: never a tenant, a connection or an id."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from time import perf_counter
+
+from flask import Blueprint, Flask, Response, g, request
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from webhooks import problems
+from webhooks.sources import SOURCES
+
+
+class Outcome(StrEnum):
+    """What became of a request to the receiver; a refused one counts under its problem's slug."""
+
+    ACCEPTED = "accepted"  # jobs were committed
+    DUPLICATE = "duplicate"  # known already
+    IGNORED = "ignored"  # recorded; nobody wants it
+    SIGNAL = "signal"  # a revocation was committed
+    UNRECOGNISED = "unrecognised"  # signed, recorded, and not of the published shape: look at it
+    CHALLENGE = "challenge"
+
+
+ELSEWHERE = "unknown"  # the source of a request to a path that names none
+OUTCOMES = frozenset({*Outcome, *(kind.slug for kind in problems.KINDS)})
+
+webhooks = Counter(
+    "aswhom_webhooks_total", "Requests to the webhook receiver by what became of them", ["source", "outcome"]
+)
+seconds = Histogram(
+    "aswhom_http_request_seconds",
+    "From the head of a request to the answer, built but not yet sent",
+    ["route"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+
+
+def count(source: str, outcome: str) -> None:
+    """Count one request to the receiver."""
+    if outcome not in OUTCOMES:
+        raise ValueError(f"{outcome!r} is not an outcome that is counted")
+    webhooks.labels(source=source if source in SOURCES else ELSEWHERE, outcome=outcome).inc()
+
+
+def exposition(folder: Path | None) -> bytes:
+    """The metrics of this process, or of all that write to *folder*, in Prometheus' text format."""
+    if folder is None:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, path=str(folder))  # type: ignore[no-untyped-call]
+    return generate_latest(registry)
+
+
+def install(app: Flask) -> None:
+    """Time every request of *app* by its route."""
+
+    @app.before_request
+    def start() -> None:
+        g.started = perf_counter()
+
+    @app.after_request
+    def stop(response: Response) -> Response:
+        route = request.url_rule.rule if request.url_rule else "none"
+        seconds.labels(route=route).observe(perf_counter() - g.started)
+        return response
+
+
+def page(folder: Path | None) -> Blueprint:
+    """`/metrics`."""
+    pages = Blueprint("metrics", __name__)
+
+    @pages.get("/metrics")
+    def metrics() -> Response:
+        return Response(exposition(folder), content_type=CONTENT_TYPE_LATEST)
+
+    return pages

@@ -1,0 +1,113 @@
+"""Problem documents (RFC 9457): what went wrong, why, and what to do next. Never a body, a signature or a secret."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import traceback
+from dataclasses import dataclass
+from datetime import timedelta
+from http import HTTPStatus
+
+from flask import Flask, Response
+from werkzeug.exceptions import HTTPException
+
+from identity.errors import AswhomError, Unavailable
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """One kind of problem; its slug is also a metric's label, so the set is closed."""
+
+    slug: str
+    status: int
+    title: str
+
+
+TOO_LARGE = Kind(slug="too-large", status=413, title="The body is too large")
+ENCODED = Kind(slug="encoded", status=415, title="Encoded bodies are not accepted")
+CONTENT_TYPE = Kind(slug="content-type", status=415, title="This content type is not accepted")
+UNKNOWN_CONNECTION = Kind(slug="unknown-connection", status=404, title="No such webhook address")
+SIGNATURE_REFUSED = Kind(slug="signature-refused", status=401, title="The signature was refused")
+MALFORMED = Kind(slug="malformed", status=400, title="The delivery cannot be read")
+UNAVAILABLE = Kind(slug="unavailable", status=503, title="Not now")
+FAILED = Kind(slug="failed", status=500, title="A fault of ours")
+
+KINDS = (TOO_LARGE, ENCODED, CONTENT_TYPE, UNKNOWN_CONNECTION, SIGNATURE_REFUSED, MALFORMED, UNAVAILABLE, FAILED)
+
+_NEXT_STEP = {
+    400: "The request breaks the rules of HTTP. Look at how it is built, then send it again.",
+    404: "Nothing is served at this path. Webhooks are received at /webhooks/<source>/<connection>.",
+    405: "This path does not take this method; the Allow header names those it takes.",
+}
+
+
+class Problem(Exception):
+    """A request that is answered with a problem document."""
+
+    def __init__(self, kind: Kind, detail: str, *, retry_after: timedelta | None = None) -> None:
+        super().__init__(f"{kind.slug}: {detail}")
+        self.kind = kind
+        self.detail = detail
+        self.retry_after = retry_after
+
+    @classmethod
+    def not_now(cls, error: Unavailable) -> Problem:
+        """The problem of a ledger that cannot answer."""
+        detail = "The ledger cannot take this now, and stored nothing. Send the same request again after Retry-After."
+        return cls(UNAVAILABLE, detail, retry_after=error.retry_after)
+
+    def document(self) -> Response:
+        """The answer."""
+        kind = self.kind
+        answer = _document(f"urn:aswhom:problem:{kind.slug}", kind.title, kind.status, self.detail)
+        if self.retry_after is not None:
+            # RFC 9110 §10.2.3: whole seconds; rounded up, and never "at once"
+            answer.headers["Retry-After"] = str(max(1, math.ceil(self.retry_after.total_seconds())))
+        return answer
+
+
+def _document(type_: str, title: str, status: int, detail: str) -> Response:
+    body = json.dumps({"type": type_, "title": title, "status": status, "detail": detail})
+    return Response(body, status=status, content_type="application/problem+json")
+
+
+def own(error: Exception) -> Problem:
+    """The problem of an error nobody expected, logged by its class and place.
+
+    Its message is left out unless the error is one of ours: a database driver's quotes the parameters.
+    """
+    said = str(error) if isinstance(error, AswhomError) else type(error).__qualname__
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    log.error("request failed: %s\n%s", said, frames, extra={"action": "request.failed"})
+    return Problem(FAILED, "The request failed for a reason of ours, which is in our log. Try again later.")
+
+
+def install(app: Flask) -> None:
+    """Answer every error of *app* with a problem document."""
+
+    @app.errorhandler(Problem)
+    def answer(problem: Problem) -> Response:
+        return problem.document()
+
+    @app.errorhandler(Unavailable)
+    def later(error: Unavailable) -> Response:
+        log.warning("request not taken: %s", error, extra={"action": "request.unavailable"})
+        return Problem.not_now(error).document()
+
+    @app.errorhandler(HTTPException)
+    def refuse(error: HTTPException) -> Response:
+        status = error.code or 500
+        title = HTTPStatus(status).phrase
+        document = _document("about:blank", title, status, _NEXT_STEP.get(status, f"The request was refused: {title}."))
+        for name, value in error.get_headers():
+            if name.lower() in {"allow", "retry-after", "location"}:
+                document.headers[name] = value
+        return document
+
+    @app.errorhandler(Exception)
+    def fail(error: Exception) -> Response:
+        return own(error).document()

@@ -1,0 +1,163 @@
+"""The receiver: verify, accept in one transaction, answer, then ring.
+
+A delivery that is refused before its signature was verified leaves no trace but a count. One that was verified is
+recorded, wanted or not, before it is answered with 202.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from flask import Blueprint, Response, jsonify, request
+from werkzeug.exceptions import ClientDisconnected
+
+from identity.errors import BadInput, Unavailable
+from pipeline.model import Acceptance, Ring
+from pipeline.workflow import Match, Registry
+from webhooks import metrics, problems
+from webhooks.bells import Bells
+from webhooks.ledger import ConnectionSecrets, Ledger
+from webhooks.metrics import Outcome
+from webhooks.problems import Problem
+from webhooks.settings import WebSettings
+from webhooks.sources import SOURCES
+from webhooks.sources.reading import Challenge, Fault, Received, Refusal, Source
+
+log = logging.getLogger(__name__)
+
+_FAULTS = {Fault.SIGNATURE: problems.SIGNATURE_REFUSED, Fault.MALFORMED: problems.MALFORMED}
+
+
+def receiver(
+    settings: WebSettings, ledger: Ledger, workflows: Registry, ring: Ring, *, clock: Callable[[], datetime]
+) -> Blueprint:
+    """`POST /webhooks/<source>/<connection>`."""
+    pages = Blueprint("receiver", __name__)
+    bells = Bells(ring)
+
+    @pages.post("/webhooks/<source>/<connection>")
+    def receive(source: str, connection: str) -> Response:
+        outcome: str = problems.FAILED.slug
+        try:
+            outcome, response = take(source, connection)
+        except Problem as problem:
+            outcome = problem.kind.slug
+            raise
+        except Unavailable:
+            outcome = problems.UNAVAILABLE.slug
+            raise
+        finally:
+            metrics.count(source, outcome)
+        return response
+
+    def take(name: str, connection: str) -> tuple[str, Response]:
+        source = _admit(name, settings)
+        secrets = _secrets(ledger, source, connection)
+        body = _body(settings)
+        headers = {key.lower(): value for key, value in request.headers.items()}
+        reading = source.read(headers, body, secrets.webhook_secrets, clock())
+        match reading:
+            case Refusal(fault=fault, detail=detail):
+                note = {"action": "delivery.refused", "source": name, "connection": connection, "fault": fault.value}
+                log.warning("delivery refused", extra=note)
+                raise Problem(_FAULTS[fault], detail)
+            case Challenge(answer=answer):
+                return Outcome.CHALLENGE, jsonify(challenge=answer)
+            case Received():
+                return accept(source, connection, body, reading)
+
+    def accept(source: Source, connection: str, body: bytes, received: Received) -> tuple[str, Response]:
+        matches, idle, why = _matches(workflows, source, received)
+        delivery = received.signed(source=source.name, connection=connection, body=body)
+        acceptance = ledger.accept(delivery, matches, outcome=idle, reason=why)
+        outcome = Outcome(acceptance.outcome)
+        note = {"action": f"delivery.{outcome}", "source": source.name, "connection": connection}
+        level = logging.ERROR if outcome is Outcome.UNRECOGNISED else logging.INFO
+        log.log(level, "delivery %s", outcome, extra={**note, "delivery": acceptance.delivery})
+        response = _said(acceptance)
+        bells.ring_after(response, acceptance)
+        return outcome, response
+
+    return pages
+
+
+def _admit(name: str, settings: WebSettings) -> Source:
+    """The source, if the head of the request is one that it sends. Raises Problem."""
+    if (request.content_length or 0) > settings.max_body:
+        raise _too_large(settings)
+    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        detail = "A body is verified as it was signed, so it is taken only as it is. Send it without Content-Encoding."
+        raise Problem(problems.ENCODED, detail)
+    source = SOURCES.get(name)
+    if source is None:
+        raise _unknown()
+    if request.mimetype not in source.content_types:
+        detail = f"{source.name} sends {' or '.join(sorted(source.content_types))}. Set the webhook's content type."
+        raise Problem(problems.CONTENT_TYPE, detail)
+    return source
+
+
+def _secrets(ledger: Ledger, source: Source, connection: str) -> ConnectionSecrets:
+    found = ledger.connection_secrets(connection)
+    if found is None or found.provider != source.name:
+        raise _unknown()
+    if not found.webhook_secrets:  # nothing verifies, so everything is refused; the sender learns no more than that
+        note = {"action": "connection.no_webhook_secret", "source": source.name, "connection": connection}
+        log.error("provider connection has no webhook secret", extra=note)
+    return found
+
+
+def _body(settings: WebSettings) -> bytes:
+    """The body, read no further than the cap, whatever the head of the request says. Raises Problem."""
+    # One byte more than may be: at its limit the stream just ends, and a cut body would look like a bad signature.
+    request.max_content_length = settings.max_body + 1
+    try:
+        body = request.get_data(cache=False)
+    except ClientDisconnected:
+        body = b""
+    if len(body) > settings.max_body:
+        raise _too_large(settings)
+    if len(body) < (request.content_length or 0):  # RFC 9112 §8: incomplete, even if what came is signed
+        raise Problem(problems.MALFORMED, "The body is shorter than Content-Length says. Send it whole.")
+    return body
+
+
+def _too_large(settings: WebSettings) -> Problem:
+    detail = f"A delivery may have {settings.max_body} bytes. Send fewer, or let the operator raise the limit."
+    return Problem(problems.TOO_LARGE, detail)
+
+
+def _unknown() -> Problem:
+    # One answer for no such source, no such connection and another provider's: it tells nobody what exists.
+    detail = "There is no webhook at this address. Compare it with the one that the provider connection shows."
+    return Problem(problems.UNKNOWN_CONNECTION, detail)
+
+
+def _matches(workflows: Registry, source: Source, received: Received) -> tuple[Sequence[Match], Outcome, str]:
+    """What the delivery starts, and what to record, and why, where that is nothing."""
+    if received.unrecognised:
+        return (), Outcome.UNRECOGNISED, received.unrecognised
+    if received.signal is not None:
+        return (), Outcome.IGNORED, received.note  # the ledger follows the signal
+    try:
+        matches = workflows.match(source.name, received.event, received.document)
+    except BadInput as error:  # signed, so it is kept: a person can look at it and replay it
+        return (), Outcome.UNRECOGNISED, str(error)
+    listened = workflows.knows(source.name, received.event)
+    why = "no workflow wants it" if listened else f"no workflow listens to {source.name} {received.event}"
+    return matches, Outcome.IGNORED, received.note or why
+
+
+def _said(acceptance: Acceptance) -> Response:
+    document: dict[str, object] = {"outcome": acceptance.outcome, "delivery": acceptance.delivery}
+    if acceptance.reason:
+        document["reason"] = acceptance.reason
+    if acceptance.jobs:
+        document["jobs"] = acceptance.jobs
+    if acceptance.revocations:
+        document["revocations"] = acceptance.revocations
+    response = jsonify(document)
+    response.status_code = 202
+    return response

@@ -1,0 +1,22 @@
+"""What the web processes are told when they start. `deploy/settings.py` fills it in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebSettings:
+    """The settings of the Flask app."""
+
+    base_url: str  # how browsers and senders reach us, without a path: https://aswhom.example
+    max_body: int = 5_000_000  # bytes of one delivery; GitHub's own cap is 25 MB, real ones are under 100 kB
+    connect_lifetime: timedelta = timedelta(minutes=15)  # how long a browser may take at the provider
+    metrics_dir: Path | None = None  # PROMETHEUS_MULTIPROC_DIR, where several processes add up
+
+    @property
+    def secure(self) -> bool:
+        """Whether browsers reach us over TLS, so that cookies may insist on it."""
+        return self.base_url.lower().startswith("https://")

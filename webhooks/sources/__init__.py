@@ -1,0 +1,10 @@
+"""Who sends us webhooks: one file a source, listed here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from webhooks.sources import github, slack
+from webhooks.sources.reading import Source
+
+SOURCES: Mapping[str, Source] = {source.name: source for source in (github.SOURCE, slack.SOURCE)}

@@ -1,0 +1,83 @@
+"""The JSON of strangers: UTF-8, an object, not deep, no key twice, no number that is none."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NoReturn
+from urllib.parse import parse_qs
+
+MAX_DEPTH = 64
+MAX_FIELDS = 100
+
+
+class Malformed(Exception):
+    """The body is not what its content type says; the message never quotes it."""
+
+
+def from_json(body: bytes | str) -> dict[str, Any]:
+    """The object in *body*. Raises Malformed."""
+    try:
+        text = body.decode("utf-8") if isinstance(body, bytes) else body
+        document = json.loads(text, object_pairs_hook=_no_key_twice, parse_constant=_no_constant, parse_float=_finite)
+    except UnicodeDecodeError:
+        raise Malformed("the body is not UTF-8") from None
+    except RecursionError:
+        raise Malformed(f"the JSON is nested deeper than {MAX_DEPTH} levels") from None
+    except ValueError:  # from None: the decoder's error carries the document
+        raise Malformed("the body is not JSON") from None
+    if not isinstance(document, dict):
+        raise Malformed("the JSON is not an object")
+    if _is_deeper_than(MAX_DEPTH, document):
+        raise Malformed(f"the JSON is nested deeper than {MAX_DEPTH} levels")
+    return document
+
+
+def from_form(body: bytes) -> dict[str, str]:
+    """The fields of a form (application/x-www-form-urlencoded). Raises Malformed."""
+    try:
+        fields = parse_qs(
+            body.decode("ascii"),
+            keep_blank_values=True,
+            strict_parsing=True,
+            errors="strict",
+            max_num_fields=MAX_FIELDS,
+        )
+    except ValueError:
+        raise Malformed("the body is not a form") from None
+    if any(len(values) > 1 for values in fields.values()):
+        raise Malformed("the form has a field twice")
+    return {name: values[0] for name, values in fields.items()}
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # RFC 8259 §4: readers differ on which one counts, so neither does.
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise Malformed("the JSON has a key twice in one object")
+    return document
+
+
+def _no_constant(_: str) -> NoReturn:
+    raise Malformed("the JSON has NaN or Infinity, which are not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise Malformed("the JSON has a number too large to hold")
+    return number
+
+
+def _is_deeper_than(limit: int, document: Any) -> bool:
+    level = [document]
+    for _ in range(limit):
+        level = [
+            child
+            for node in level
+            for child in (node.values() if isinstance(node, dict) else node)
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return False
+    return True
