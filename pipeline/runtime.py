@@ -11,6 +11,8 @@ from functools import partial
 import redis
 
 from identity.addresses import AddressPolicy
+from identity.audit_chain import Sealer
+from identity.connect import Connect
 from identity.coordinator import Coordinator, RefreshBudget
 from identity.http import Client
 from identity.ids import Ids
@@ -19,8 +21,6 @@ from identity.providers import PROFILES
 from identity.secret import Secret
 from identity.signing import Signer
 from identity.vault import Vault
-from identity.audit_chain import Sealer
-from identity.connect import Connect
 from pipeline import metrics, reconcile
 from pipeline.connecting import Connecting
 from pipeline.database import Database, DatabaseSettings, open_database

@@ -106,9 +106,8 @@ def attempt_states(house: House) -> list[str]:
 
 
 def step_state(house: House, step: str) -> str:
-    return house.database.read(
-        lambda c: c.execute(select(steps_table.c.state).where(steps_table.c.id == step)).scalar_one()
-    )
+    which = select(steps_table.c.state).where(steps_table.c.id == step)
+    return str(house.database.read(lambda c: c.execute(which).scalar_one()))
 
 
 def audit_kinds(house: House) -> list[str]:

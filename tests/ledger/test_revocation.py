@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 from sqlalchemy import select, update
 
@@ -23,10 +24,10 @@ from tests.ledger.test_openings import close, done, intent, open_, revoke
 SIGNER = Signer.from_seed(b"s" * 32)
 
 
-def _receipt(house: House, made: str) -> dict[str, object]:
+def _receipt(house: House, made: str) -> dict[str, Any]:
     row = house.database.read(partial(revocation.load, revocation=made))
     assert SIGNER.verifies(row.receipt, row.signature)
-    receipt: dict[str, object] = row.receipt
+    receipt: dict[str, Any] = row.receipt
     return receipt
 
 
@@ -43,7 +44,7 @@ def test_what_is_queued_or_waits_is_cancelled_and_what_runs_stops_at_its_next_st
     open_(house, intent(house, claimed))
     assert house.row(running).state == JobState.CANCELLED
     assert revoker.advance(made)
-    assert set(_receipt(house, made)["cancelled_jobs"]) == {queued, running}  # type: ignore[call-overload]
+    assert set(_receipt(house, made)["cancelled_jobs"]) == {queued, running}
 
 
 def test_jobs_accepted_after_it_are_left_alone(house: House) -> None:
@@ -64,7 +65,7 @@ def test_calls_in_flight_are_waited_for_and_listed(house: House) -> None:
     # Its next step finds the stop.
     open_(house, intent(house, job, step=house.ids("step")))
     assert revoker.advance(made)
-    (call,) = _receipt(house, made)["in_flight"]  # type: ignore[misc]
+    (call,) = _receipt(house, made)["in_flight"]
     assert (call["attempt"], call["ended"], call["outcome"]) == (asked.attempt, "ended", AttemptState.EFFECT)
 
 
@@ -79,7 +80,7 @@ def test_a_call_whose_deadline_has_passed_is_presumed_ended(house: House) -> Non
     revoker.advance(made)
     open_(house, intent(house, job, step=house.ids("step")))
     assert revoker.advance(made)
-    (call,) = _receipt(house, made)["in_flight"]  # type: ignore[misc]
+    (call,) = _receipt(house, made)["in_flight"]
     assert (call["ended"], call["outcome"]) == ("presumed ended", AttemptState.UNKNOWN)
 
 
