@@ -19,7 +19,10 @@ from identity.providers import PROFILES
 from identity.secret import Secret
 from identity.signing import Signer
 from identity.vault import Vault
+from identity.audit_chain import Sealer
+from identity.connect import Connect
 from pipeline import metrics, reconcile
+from pipeline.connecting import Connecting
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.housekeeping import Duty
 from pipeline.intake import Intake

@@ -1,0 +1,136 @@
+"""Completed consents, written: a person's through the browser, or an admin's for a service account."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from identity import audit
+from identity.accounts import find_account
+from identity.errors import GrantRevoked, Unavailable
+from identity.grants import Consent, Consented, Moved, get_grant, no_token_yet, seal_answer, store_consent
+from identity.model import AccountKey, Credential, RuledOut, TokenAnswer
+from identity.secret import Secret
+from identity.sequence import next_number
+from identity.store import CommitUnknown, Store
+from identity.vault import Vault
+
+_TRIES = 5
+
+
+def write_consent(
+    store: Store,
+    vault: Vault,
+    consent: Consent,
+    answer: TokenAnswer | None,
+    *,
+    scopes: tuple[str, ...],
+    now: datetime,
+    also: Callable[[Connection, Consented], None],
+) -> Consented | RuledOut:
+    """Store a consent, sealed for the generation it becomes. *also* runs in the same transaction.
+
+    *answer* None: the service's tokens are minted when they are needed, for *scopes*. Raises Unavailable.
+    """
+    for _ in range(_TRIES):
+        account, generation = store.read(lambda connection: _present(connection, consent))
+        named = replace(consent, id=account or consent.id)
+        sealed = (
+            no_token_yet(scopes, generation=generation + 1)
+            if answer is None
+            else seal_answer(
+                vault,
+                answer,
+                tenant=consent.key.tenant,
+                account=named.id,
+                provider=consent.provider,
+                generation=generation + 1,
+            )
+        )
+
+        def write(connection: Connection, named: Consent = named) -> Consented | Moved | RuledOut:
+            outcome = store_consent(connection, named, sealed, now=now)  # noqa: B023 - called before the next turn
+            if isinstance(outcome, Consented):
+                also(connection, outcome)
+            return outcome
+
+        try:
+            outcome = store.write(write)
+        except CommitUnknown:
+            if (stored := store.read(lambda connection: _stored(connection, consent))) is not None:
+                return stored
+            continue
+        if not isinstance(outcome, Moved):
+            return outcome
+    raise Unavailable(f"the consent for account {consent.key} could not be stored")
+
+
+def connect_service(
+    store: Store,
+    vault: Vault,
+    key: AccountKey,
+    *,
+    id: str,  # noqa: A002 - the account's, should it have no row yet
+    provider: str,
+    credential: Credential,
+    scopes: tuple[str, ...],
+    by: str,
+    audit_id: str,
+    now: datetime,
+    token: Secret | None = None,
+    external_id: str | None = None,
+) -> Consented:
+    """An admin connects a service account: a static *token*, or the right to mint. Raises GrantRevoked, Unavailable.
+
+    *external_id* is the installation's, for installation tokens.
+    """
+    if (token is not None) != (credential is Credential.STATIC):
+        raise ValueError("a static credential comes with its token, and no other does")
+    answer = token and TokenAnswer(
+        access_token=token,
+        refresh_token=None,
+        expires_at=None,
+        scopes=scopes,
+        token_type="bearer",  # noqa: S106 - a kind of token, not a token
+    )
+    consented = store.write(next_number)
+    consent = Consent(
+        id=id, key=key, provider=provider, credential=credential, consented=consented, external_id=external_id
+    )
+
+    def write_audit(connection: Connection, stored: Consented) -> None:
+        audit.record(
+            connection,
+            id=audit_id,
+            at=now,
+            kind="account.connected",
+            tenant=key.tenant,
+            principal=key.principal,
+            account=stored.account,
+            generation=stored.generation,
+            outcome="success",
+            detail={"provider": provider, "credential": str(credential), "by": by},
+        )
+
+    outcome = write_consent(store, vault, consent, answer, scopes=scopes, now=now, also=write_audit)
+    if isinstance(outcome, RuledOut):
+        raise GrantRevoked(outcome.reason)
+    return outcome
+
+
+def _present(connection: Connection, consent: Consent) -> tuple[str | None, int]:
+    account = find_account(connection, consent.key)
+    grant = get_grant(connection, account.id) if account else None
+    return account.id if account else None, grant.generation if grant else 0
+
+
+def _stored(connection: Connection, consent: Consent) -> Consented | None:
+    """What became of a consent whose commit was unknown: its number names it."""
+    account = find_account(connection, consent.key)
+    grant = get_grant(connection, account.id) if account else None
+    if grant is None or grant.consented != consent.consented:
+        return None
+    return Consented(account=grant.account, generation=grant.generation)

@@ -1,0 +1,95 @@
+"""A pretend provider on loopback: a token endpoint that rotates, told by each test how to answer."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qsl
+
+Reply = tuple[int, dict[str, str], bytes]
+JSON = {"content-type": "application/json"}
+
+
+def reply(document: Any, status: int = 200, **headers: str) -> Reply:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return status, JSON | named, json.dumps(document).encode()
+
+
+class PretendProvider:
+    """Remembers every presentation; `answer` may be replaced."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.presented: Counter[str] = Counter()
+        self.forms: list[dict[str, str]] = []
+        self.issued = 0
+        self.answer: Callable[[dict[str, str]], Reply | None] = self.rotate
+        self.user: Any = {"id": 4711, "login": "mona"}
+        self._lock = threading.Lock()
+
+    def received(self, form: dict[str, str]) -> Reply | None:
+        with self._lock:
+            self.forms.append(form)
+            self.presented[form.get("refresh_token", form["grant_type"])] += 1
+        return self.answer(form)
+
+    def rotate(self, form: dict[str, str]) -> Reply:
+        with self._lock:
+            self.issued += 1
+            number = self.issued
+        document = {"access_token": f"access-{number}", "token_type": "bearer", "expires_in": 3600}
+        if form["grant_type"] != "client_credentials":
+            document["refresh_token"] = f"refresh-{number}"
+        return reply(document)
+
+
+@contextmanager
+def pretend_provider() -> Iterator[PretendProvider]:
+    provider = PretendProvider()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            if self.path.startswith("/token"):
+                self._send(provider.received(dict(parse_qsl(body.decode()))))
+            elif self.path.endswith("/access_tokens"):
+                form = {"grant_type": "installation", "path": self.path}
+                form["authorization"] = self.headers["authorization"]
+                self._send(provider.received(form))
+
+        def do_GET(self) -> None:
+            self._send(reply(provider.user))
+
+        def _send(self, answer: Reply | None) -> None:
+            if answer is None:  # the connection breaks
+                self.close_connection = True
+                return
+            status, headers, body = answer
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    provider.url = f"http://127.0.0.1:{server.server_address[1]}"
+    try:
+        yield provider
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,56 @@
+"""A store for these tests: one transaction a call, on SQLite or PostgreSQL."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event, insert
+
+from identity.tables import ledger_numbers, metadata
+
+T = TypeVar("T")
+
+
+class EngineStore:
+    """`identity.store.Store` without its promises about commits that fail."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._turn = threading.Lock() if engine.dialect.name == "sqlite" else nullcontext()
+
+    def write(self, fn: Callable[[Connection], T]) -> T:
+        with self._turn, self.engine.begin() as connection:
+            return fn(connection)
+
+    def read(self, fn: Callable[[Connection], T]) -> T:
+        with self.engine.connect() as connection:
+            return fn(connection)
+
+
+def sqlite_store(directory: Path) -> EngineStore:
+    engine = create_engine(f"sqlite:///{directory}/ledger.db", poolclass=NullPool)
+
+    @event.listens_for(engine, "connect")
+    def _prepare(raw: Any, _record: Any) -> None:
+        raw.execute("pragma journal_mode = wal")
+        raw.execute("pragma synchronous = off")
+        raw.execute("pragma foreign_keys = on")
+        raw.execute("pragma busy_timeout = 5000")
+
+    return _filled(engine)
+
+
+def postgres_store(url: str) -> EngineStore:
+    return _filled(create_engine(url, pool_size=20))
+
+
+def _filled(engine: Engine) -> EngineStore:
+    metadata.create_all(engine)
+    if engine.dialect.name == "sqlite":
+        with engine.begin() as connection:
+            connection.execute(insert(ledger_numbers), {"only": 1, "value": 0})
+    return EngineStore(engine)

@@ -1,0 +1,409 @@
+"""The coordinator against a real HTTP server: one presentation, and every way a refresh can end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import redis
+from sqlalchemy import select
+
+from identity.connections import paused_reason
+from identity.coordinator import Coordinator, RefreshBudget
+from identity.errors import GrantRevoked, Misconfigured, ReauthRequired, Unavailable
+from identity.grants import ACCESS, REFRESH, token_binding
+from identity.http import Client
+from identity.intents import kept_answers
+from identity.lock import RefreshLock
+from identity.model import AccountState, Credential, Leased, NeedsRefresh, Scope, ScopeKind
+from identity.providers import PROFILES
+from identity.providers.profile import Profile
+from identity.tables import refresh_intents
+from tests.identity.providers import PretendProvider, reply
+from tests.identity.world import ANNA, ROBOT, World
+
+ACCOUNT = Scope(kind=ScopeKind.ACCOUNT, key=str(ANNA))
+BUDGET = RefreshBudget(
+    send=timedelta(seconds=2),
+    http=timedelta(seconds=2),
+    store=timedelta(seconds=2),
+    wait=timedelta(seconds=5),
+    poll=timedelta(milliseconds=20),
+)
+
+
+class Killed(BaseException):
+    """The process dies at a crash point."""
+
+
+Make = Callable[..., Coordinator]
+
+
+@pytest.fixture
+def make(connected: World, http: Client) -> Make:
+    def build(
+        *,
+        client: redis.Redis | None = None,
+        profile: Profile | None = None,
+        die_at: str | None = None,
+        budget: RefreshBudget = BUDGET,
+    ) -> Coordinator:
+        def reached(point: str) -> None:
+            if point == die_at:
+                raise Killed(point)
+
+        lock = RefreshLock(client, ttl=budget.lock_ttl, token=connected.id)
+        profiles = dict(PROFILES) | ({profile.name: profile} if profile else {})
+        return Coordinator(
+            connected.store,
+            connected.vault,
+            http,
+            lock,
+            profiles,
+            clock=connected.clock,
+            ids=connected.id,
+            budget=budget,
+            reached=reached,
+        )
+
+    return build
+
+
+def token(world: World, name: str = ACCESS) -> str:
+    grant, account = world.grant(), world.account()
+    sealed = grant.access_sealed if name == ACCESS else grant.refresh_sealed
+    assert sealed is not None
+    binding = token_binding("acme", account.id, account.provider, name, grant.generation)
+    return world.vault.open(sealed, binding).reveal()
+
+
+def intents(world: World) -> list[Any]:
+    statement = select(refresh_intents).order_by(refresh_intents.c.generation)
+    return list(world.store.read(lambda connection: connection.execute(statement).all()))
+
+
+def test_a_refresh_commits_the_new_pair(connected: World, make: Make, provider: PretendProvider) -> None:
+    account = connected.consent()
+    connected.clock.advance(timedelta(minutes=57))
+    needed = connected.examine()
+    assert isinstance(needed, NeedsRefresh)
+    assert make().refresh(account, after_generation=needed.generation) == 2
+    assert provider.presented == {"refresh-0": 1}
+    assert (token(connected), token(connected, REFRESH)) == ("access-1", "refresh-1")
+    assert isinstance(connected.examine(), Leased)
+    assert connected.grant().expires_at == connected.clock.now + timedelta(hours=1)
+    assert connected.audited("grant.refreshed") == 1
+    (intent,) = intents(connected)
+    assert (intent.state, intent.presented, intent.answer_sealed) == ("committed", 1, None)
+
+
+@pytest.mark.parametrize("with_redis", [True, False])
+def test_many_threads_present_once(
+    connected: World, make: Make, provider: PretendProvider, valkey_client: redis.Redis, with_redis: bool
+) -> None:
+    account = connected.consent()
+    provider.answer = slowly(provider, 0.2)
+    coordinators = [make(client=valkey_client if with_redis else None) for _ in range(8)]
+    start = threading.Barrier(8)
+
+    def refresh(coordinator: Coordinator) -> int:
+        start.wait()
+        return coordinator.refresh(account, after_generation=1)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(refresh, coordinators)) == [2] * 8
+    assert provider.presented == {"refresh-0": 1}
+
+
+def slowly(provider: PretendProvider, seconds: float) -> Callable[[dict[str, str]], Any]:
+    def answer(form: dict[str, str]) -> Any:
+        threading.Event().wait(seconds)
+        return provider.rotate(form)
+
+    return answer
+
+
+def test_whoever_comes_late_gets_the_winners_generation(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    account = connected.consent()
+    make().refresh(account, after_generation=1)
+    assert make().refresh(account, after_generation=1) == 2
+    assert provider.presented.total() == 1
+
+
+@pytest.mark.parametrize("point", ["before_send", "after_send"])
+def test_a_crash_without_a_stored_answer_needs_a_person_and_never_presents_again(
+    connected: World, make: Make, provider: PretendProvider, point: str
+) -> None:
+    account = connected.consent()
+    with pytest.raises(Killed):
+        make(die_at=point).refresh(account, after_generation=1)
+    connected.clock.advance(timedelta(seconds=5))
+    assert make().settle_abandoned() == 1
+    assert connected.state() is AccountState.NEEDS_RECONNECT
+    with pytest.raises(ReauthRequired):
+        make().refresh(account, after_generation=1)
+    assert provider.presented.total() == (0 if point == "before_send" else 1)
+    assert make().settle_abandoned() == 0
+
+
+def test_a_crash_after_the_answer_was_stored_is_recovered(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    account = connected.consent()
+    with pytest.raises(Killed):
+        make(die_at="after_answer_stored").refresh(account, after_generation=1)
+    assert connected.generation() == 1
+    assert make().refresh(account, after_generation=1) == 2
+    assert provider.presented == {"refresh-0": 1}
+    assert token(connected) == "access-1"
+
+
+def test_housekeeping_recovers_a_stored_answer(connected: World, make: Make, provider: PretendProvider) -> None:
+    connected.consent()
+    with pytest.raises(Killed):
+        make(die_at="after_answer_stored").refresh(connected.account().id, after_generation=1)
+    assert make().settle_abandoned() == 0  # not yet due
+    connected.clock.advance(timedelta(seconds=5))
+    assert make().settle_abandoned() == 1
+    assert (connected.generation(), connected.state()) == (2, AccountState.ACTIVE)
+
+
+def test_a_crash_after_the_commit_loses_nothing(connected: World, make: Make) -> None:
+    account = connected.consent()
+    with pytest.raises(Killed):
+        make(die_at="after_commit").refresh(account, after_generation=1)
+    assert make().refresh(account, after_generation=1) == 2
+
+
+def test_a_lost_answer_is_unknown_and_asks_for_a_person(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    account = connected.consent()
+    provider.answer = lambda form: None
+    with pytest.raises(ReauthRequired):
+        make().refresh(account, after_generation=1)
+    assert connected.state() is AccountState.NEEDS_RECONNECT
+    assert provider.presented == {"refresh-0": 1}
+    assert connected.audited("grant.unknown") == 1
+
+
+def test_a_verified_grace_window_allows_one_more_presentation(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    from dataclasses import replace
+
+    graceful = replace(PROFILES["github"], grace_seconds=60)
+    account = connected.consent()
+    provider.answer = lambda form: provider.rotate(form) if provider.presented.total() > 1 else None
+    assert make(profile=graceful).refresh(account, after_generation=1) == 2
+    assert provider.presented == {"refresh-0": 2}
+    (intent,) = intents(connected)
+    assert (intent.state, intent.presented) == ("committed", 2)
+
+
+def test_a_grace_window_allows_no_third_presentation(connected: World, make: Make, provider: PretendProvider) -> None:
+    from dataclasses import replace
+
+    graceful = replace(PROFILES["github"], grace_seconds=60)
+    account = connected.consent()
+    provider.answer = lambda form: None
+    with pytest.raises(ReauthRequired):
+        make(profile=graceful).refresh(account, after_generation=1)
+    assert provider.presented == {"refresh-0": 2}
+    assert connected.state() is AccountState.NEEDS_RECONNECT
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_transient_answer_serves_what_still_lives(
+    connected: World, make: Make, provider: PretendProvider, status: int
+) -> None:
+    account = connected.consent(lifetime=timedelta(minutes=1))
+    provider.answer = lambda form: reply({"error": "invalid_grant"}, status, retry_after="30")
+    assert make().refresh(account, after_generation=1) == 1
+    assert make().refresh(account, after_generation=1) == 1
+    assert provider.presented.total() == 1  # the second one waits for the provider's retry-after
+    connected.clock.advance(timedelta(minutes=2))
+    with pytest.raises(Unavailable):
+        make().refresh(account, after_generation=1)
+    provider.answer = provider.rotate
+    connected.clock.advance(timedelta(minutes=1))
+    assert make().refresh(account, after_generation=1) == 2
+    assert connected.state() is AccountState.ACTIVE
+
+
+def test_a_token_refused_upstream_is_not_served_again(connected: World, make: Make, provider: PretendProvider) -> None:
+    account = connected.consent()
+    provider.answer = lambda form: reply({}, 503, retry_after="30")
+    with pytest.raises(Unavailable) as error:
+        make().refresh(account, after_generation=1, refused=True)
+    assert error.value.retry_after == timedelta(seconds=30)
+
+
+def test_a_provider_that_cannot_be_reached_is_transient_and_uncounted(store: Any, http: Client) -> None:
+    world = World(store=store, url="http://127.0.0.1:9").build()
+    account = world.consent(lifetime=timedelta(minutes=1))
+    lock = RefreshLock(None, ttl=BUDGET.lock_ttl, token=world.id)
+    coordinator = Coordinator(
+        world.store, world.vault, http, lock, PROFILES, clock=world.clock, ids=world.id, budget=BUDGET
+    )
+    assert coordinator.refresh(account, after_generation=1) == 1
+    (intent,) = intents(world)
+    assert (intent.state, intent.presented) == ("failed", 0)
+
+
+def test_a_refused_client_pauses_the_connection_and_touches_no_grant(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    account = connected.consent()
+    provider.answer = lambda form: reply({"error": "incorrect_client_credentials"})
+    with pytest.raises(Misconfigured):
+        make().refresh(account, after_generation=1)
+    assert connected.state() is AccountState.ACTIVE
+    assert connected.generation() == 1
+    assert connected.store.read(lambda connection: paused_reason(connection, "forge"))
+    with pytest.raises(Misconfigured, match="paused"):
+        make().refresh(account, after_generation=1)
+    assert provider.presented.total() == 1
+
+
+@pytest.mark.parametrize("code", ["invalid_grant", "bad_refresh_token"])
+def test_a_dead_grant_waits_for_a_person(connected: World, make: Make, provider: PretendProvider, code: str) -> None:
+    account = connected.consent()
+    provider.answer = lambda form: reply({"error": code})
+    with pytest.raises(ReauthRequired):
+        make().refresh(account, after_generation=1)
+    grant = connected.grant()
+    assert (grant.generation, grant.access_sealed, grant.refresh_sealed) == (2, None, None)
+    assert connected.state() is AccountState.NEEDS_RECONNECT
+    connected.consent()
+    assert isinstance(connected.examine(), Leased)
+    assert connected.generation() == 3
+
+
+def test_a_loser_never_kills_the_winner(connected: World, make: Make, provider: PretendProvider) -> None:
+    account = connected.consent()
+
+    def reconnected_meanwhile(form: dict[str, str]) -> Any:
+        connected.consent()
+        return reply({"error": "invalid_grant"})
+
+    provider.answer = reconnected_meanwhile
+    assert make().refresh(account, after_generation=1) == 2
+    assert connected.state() is AccountState.ACTIVE
+    assert token(connected) == "access-0"
+
+
+def test_an_answer_after_a_consent_is_shredded(connected: World, make: Make, provider: PretendProvider) -> None:
+    account = connected.consent()
+
+    def reconnected_meanwhile(form: dict[str, str]) -> Any:
+        connected.consent()
+        return provider.rotate(form)
+
+    provider.answer = reconnected_meanwhile
+    assert make().refresh(account, after_generation=1) == 2
+    assert token(connected) == "access-0"
+    assert [(row.state, row.answer_sealed) for row in intents(connected)] == [("discarded", None)]
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        Scope(kind=ScopeKind.TENANT, key="acme"),
+        Scope(kind=ScopeKind.CONNECTION, key="forge"),
+        Scope(kind=ScopeKind.USER, key="anna"),
+        ACCOUNT,
+    ],
+    ids=str,
+)
+def test_an_answer_after_a_revocation_is_kept_only_to_be_revoked(
+    connected: World, make: Make, provider: PretendProvider, scope: Scope
+) -> None:
+    account = connected.consent()
+
+    def revoked_meanwhile(form: dict[str, str]) -> Any:
+        connected.revoke(scope)
+        return provider.rotate(form)
+
+    provider.answer = revoked_meanwhile
+    with pytest.raises(GrantRevoked):
+        make().refresh(account, after_generation=1)
+    assert connected.generation() == 1
+    (kept,) = connected.store.read(lambda connection: kept_answers(connection, account))
+    assert kept.answer_sealed is not None
+    assert b"access-1" not in kept.answer_sealed
+
+
+def test_nothing_is_presented_after_a_revocation(connected: World, make: Make, provider: PretendProvider) -> None:
+    account = connected.consent()
+    connected.revoke(Scope(kind=ScopeKind.USER, key="anna"))
+    with pytest.raises(GrantRevoked):
+        make().refresh(account, after_generation=1)
+    assert provider.presented.total() == 0
+
+
+def test_the_old_refresh_token_stays_when_none_is_sent(connected: World, make: Make, provider: PretendProvider) -> None:
+    account = connected.consent()
+    provider.answer = lambda form: reply({"access_token": "access-9", "refresh_token": ""})
+    assert make().refresh(account, after_generation=1) == 2
+    assert (token(connected), token(connected, REFRESH)) == ("access-9", "refresh-0")
+    assert connected.grant().expires_at == connected.clock.now + timedelta(hours=1)  # the last known lifetime
+
+
+def test_a_late_answer_brings_back_an_account_that_was_given_up(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    account = connected.consent()
+
+    def paused_meanwhile(form: dict[str, str]) -> Any:
+        connected.clock.advance(timedelta(seconds=30))
+        assert make().settle_abandoned() == 1
+        assert connected.state() is AccountState.NEEDS_RECONNECT
+        return provider.rotate(form)
+
+    provider.answer = paused_meanwhile
+    assert make().refresh(account, after_generation=1) == 2
+    assert connected.state() is AccountState.ACTIVE
+    assert token(connected) == "access-1"
+
+
+def test_client_credentials_are_minted_and_minted_again(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    account = connected.service(Credential.CLIENT_CREDENTIALS)
+    needed = connected.examine(ROBOT)
+    assert needed == NeedsRefresh(account=account, generation=1)
+    assert make().refresh(account, after_generation=1) == 2
+    assert isinstance(connected.examine(ROBOT), Leased)
+    assert provider.forms[0]["scope"] == "read write"
+    with pytest.raises(Killed):
+        make(die_at="after_send").refresh(account, after_generation=2)
+    connected.clock.advance(timedelta(minutes=1))
+    make().settle_abandoned()
+    assert connected.state(ROBOT) is AccountState.ACTIVE
+    connected.clock.advance(timedelta(minutes=1))
+    assert make().refresh(account, after_generation=2) == 3
+
+
+def test_a_static_token_that_is_refused_needs_a_person(connected: World, make: Make) -> None:
+    account = connected.service(Credential.STATIC, token="xoxb-canary")
+    assert isinstance(connected.examine(ROBOT), Leased)
+    assert make().refresh(account, after_generation=1) == 1  # nobody refused it: it is served
+    with pytest.raises(ReauthRequired):
+        make().refresh(account, after_generation=1, refused=True)
+    assert connected.state(ROBOT) is AccountState.NEEDS_RECONNECT
+
+
+def test_messages_name_no_secret(connected: World, make: Make, provider: PretendProvider) -> None:
+    account = connected.consent()
+    provider.answer = lambda form: reply({"error": "invalid_grant", "error_description": "refresh-0 client-canary"})
+    with pytest.raises(ReauthRequired) as error:
+        make().refresh(account, after_generation=1)
+    assert "refresh-0" not in str(error.value)
+    assert "canary" not in str(error.value)

@@ -1,0 +1,96 @@
+"""Policy as a table: three questions in order, and no silent exchange of principals."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from identity.model import AccessPattern, Effect, PrincipalKind
+from identity.policy import Decision, Denied, decide
+
+USER, SERVICE = PrincipalKind.USER, PrincipalKind.SERVICE
+BOTH = frozenset({USER, SERVICE})
+
+
+def ask(**changes: Any) -> Decision | Denied:
+    question: dict[str, Any] = {
+        "action": "github.Comment",
+        "effect": Effect.WRITE,
+        "attribution": False,
+        "declared": BOTH,
+        "named": None,
+        "user_triggered": True,
+        "has_user": True,
+    }
+    return decide(**question | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({}, USER),
+        ({"attribution": True, "effect": Effect.READ, "user_triggered": False}, USER),
+        ({"user_triggered": False}, SERVICE),
+        ({"effect": Effect.READ}, SERVICE),
+        ({"has_user": False}, SERVICE),
+        ({"declared": frozenset({USER}), "user_triggered": False}, USER),
+        ({"declared": frozenset({SERVICE})}, SERVICE),
+        ({"named": USER, "user_triggered": False}, USER),
+        ({"named": SERVICE}, SERVICE),
+    ],
+    ids=str,
+)
+def test_who_is_picked(changes: dict[str, Any], kind: PrincipalKind) -> None:
+    decision = ask(**changes)
+    assert isinstance(decision, Decision)
+    assert decision.kind is kind
+    assert decision.pattern is (AccessPattern.DELEGATED if kind is USER else AccessPattern.SERVICE)
+    assert decision.reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"named": USER, "declared": frozenset({SERVICE})}, "was not declared"),
+        ({"named": SERVICE, "attribution": True}, "attributable"),
+        ({"named": USER, "has_user": False}, "no principal is linked"),
+        ({"attribution": True, "has_user": False}, "no principal is linked"),
+        ({"attribution": True, "declared": frozenset({SERVICE})}, "was not declared"),
+        ({"declared": frozenset()}, "nobody"),
+        ({"effect": Effect.HIGH_RISK}, "approval policy, and none is configured"),
+        ({"effect": Effect.HIGH_RISK, "named": SERVICE}, "approval policy"),
+    ],
+    ids=str,
+)
+def test_who_is_refused(changes: dict[str, Any], why: str) -> None:
+    denied = ask(**changes)
+    assert isinstance(denied, Denied)
+    assert why in denied.reason
+
+
+def test_a_named_principal_is_never_exchanged_and_an_undeclared_one_never_used() -> None:
+    every = itertools.product(
+        Effect,
+        (True, False),
+        (frozenset(), frozenset({USER}), frozenset({SERVICE}), BOTH),
+        (None, USER, SERVICE),
+        (True, False),
+        (True, False),
+    )
+    for effect, attribution, declared, named, user_triggered, has_user in every:
+        decision = ask(
+            effect=effect,
+            attribution=attribution,
+            declared=declared,
+            named=named,
+            user_triggered=user_triggered,
+            has_user=has_user,
+        )
+        if isinstance(decision, Decision):
+            assert named in (None, decision.kind)
+            assert decision.kind in declared
+            assert decision.kind is USER or not attribution
+            assert decision.kind is SERVICE or has_user
+            assert effect is not Effect.HIGH_RISK

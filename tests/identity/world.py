@@ -1,0 +1,202 @@
+"""A small world for identity's tests: one tenant, one person, one service, one provider connection."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Connection, func, select
+
+from identity.accounts import Account, find_account
+from identity.connections import CLIENT_SECRET, add_connection, add_secret, seal_secret
+from identity.consents import connect_service, write_consent
+from identity.grants import Consent, Consented, Grant, get_grant
+from identity.leases import examine
+from identity.model import (
+    AccountKey,
+    AccountState,
+    Credential,
+    LeaseOutcome,
+    LeaseRequest,
+    PrincipalKind,
+    ProviderConnection,
+    RuledOut,
+    Scope,
+    TokenAnswer,
+)
+from identity.principals import ensure_agent, ensure_principal, ensure_tenant
+from identity.scopes import revoke_scope
+from identity.secret import Secret
+from identity.sequence import lock_exclusive, next_number
+from identity.tables import audit
+from identity.vault import Vault
+from tests.identity.stores import EngineStore
+
+START = datetime(2026, 11, 24, 12, tzinfo=UTC)
+ANNA = AccountKey(tenant="acme", connection="forge", principal="anna")
+ROBOT = AccountKey(tenant="acme", connection="forge", principal="robot")
+
+
+@dataclass
+class Clock:
+    """A clock that stands until it is moved."""
+
+    now: datetime = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, duration: timedelta) -> None:
+        self.now += duration
+
+
+@dataclass
+class World:
+    store: EngineStore
+    url: str = "http://127.0.0.1:9"
+    provider: str = "github"
+    vault: Vault = field(default_factory=lambda: Vault({1: bytes(32)}, os.urandom))
+    clock: Clock = field(default_factory=Clock)
+    _count: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+    def id(self) -> str:
+        return f"id-{next(self._count)}"
+
+    def build(self) -> World:
+        self.store.write(self._rows)
+        return self
+
+    def _rows(self, connection: Connection) -> None:
+        now = self.clock.now
+        ensure_tenant(connection, id="acme", name="Acme", now=now)
+        ensure_agent(connection, id="bot", tenant=None, name="Bot", now=now)
+        for name, kind in (("anna", PrincipalKind.USER), ("robot", PrincipalKind.SERVICE)):
+            ensure_principal(connection, id=name, tenant="acme", kind=kind, name=name, now=now)
+        owner = self.owner
+        add_connection(connection, owner, now=now)
+        secret = seal_secret(
+            self.vault, owner, id="secret-1", name=CLIENT_SECRET, secret=Secret("client-canary"), now=now
+        )
+        add_secret(connection, secret)
+
+    @property
+    def owner(self) -> ProviderConnection:
+        return ProviderConnection(
+            id="forge",
+            tenant=None,
+            provider=self.provider,
+            client_id="client",
+            scopes=("read", "write"),
+            api_url=self.url,
+            authorize_url=f"{self.url}/authorize",
+            token_url=f"{self.url}/token",
+        )
+
+    def number(self) -> int:
+        return self.store.write(next_number)
+
+    def consent(
+        self, key: AccountKey = ANNA, *, lifetime: timedelta | None = timedelta(hours=1), consented: int | None = None
+    ) -> str:
+        """A person's consent, as a completed connect would store it; the account's id."""
+        outcome = self.try_consent(key, lifetime=lifetime, consented=consented)
+        assert isinstance(outcome, Consented)
+        return outcome.account
+
+    def try_consent(
+        self, key: AccountKey = ANNA, *, lifetime: timedelta | None = timedelta(hours=1), consented: int | None = None
+    ) -> Consented | RuledOut:
+        now = self.clock.now
+        answer = TokenAnswer(
+            access_token=Secret("access-0"),
+            refresh_token=Secret(f"refresh-{self.generation(key)}") if self.generation(key) else Secret("refresh-0"),
+            expires_at=None if lifetime is None else now + lifetime,
+            scopes=("read", "write"),
+            token_type="bearer",
+        )
+        consent = Consent(
+            id=self.id(),
+            key=key,
+            provider=self.provider,
+            credential=Credential.AUTHORIZATION_CODE,
+            consented=self.number() if consented is None else consented,
+        )
+        return write_consent(
+            self.store, self.vault, consent, answer, scopes=answer.scopes, now=now, also=lambda connection, stored: None
+        )
+
+    def service(self, credential: Credential, *, token: str | None = None, external_id: str | None = None) -> str:
+        """An admin's consent for the robot; the account's id."""
+        return connect_service(
+            self.store,
+            self.vault,
+            ROBOT,
+            id=self.id(),
+            provider=self.provider,
+            credential=credential,
+            scopes=("read", "write"),
+            by="admin:eve",
+            audit_id=self.id(),
+            now=self.clock.now,
+            token=Secret(token) if token else None,
+            external_id=external_id,
+        ).account
+
+    def revoke(self, scope: Scope) -> int:
+        def write(connection: Connection) -> int:
+            lock_exclusive(connection, scope)
+            number = next_number(connection)
+            revoke_scope(connection, scope, number, reason="told so", now=self.clock.now)
+            return number
+
+        return self.store.write(write)
+
+    def examine(
+        self,
+        key: AccountKey = ANNA,
+        *,
+        accepted: int | None = None,
+        scopes: frozenset[str] = frozenset(),
+        rest: timedelta = timedelta(minutes=5),
+        after_generation: int = 0,
+    ) -> LeaseOutcome:
+        request = LeaseRequest(
+            tenant=key.tenant,
+            connection=key.connection,
+            agent="bot",
+            principal=key.principal,
+            accepted=self.number() if accepted is None else accepted,
+            scopes=scopes,
+            usable_until=self.clock.now + rest,
+            after_generation=after_generation,
+            now=self.clock.now,
+        )
+        return self.store.read(lambda connection: examine(connection, request))
+
+    def account(self, key: AccountKey = ANNA) -> Account:
+        account = self.store.read(lambda connection: find_account(connection, key))
+        assert account is not None
+        return account
+
+    def state(self, key: AccountKey = ANNA) -> AccountState:
+        return self.account(key).state
+
+    def grant(self, key: AccountKey = ANNA) -> Grant:
+        account = self.account(key).id
+        grant = self.store.read(lambda connection: get_grant(connection, account))
+        assert grant is not None
+        return grant
+
+    def generation(self, key: AccountKey = ANNA) -> int:
+        account = self.store.read(lambda connection: find_account(connection, key))
+        if account is None:
+            return 0
+        grant = self.store.read(lambda connection: get_grant(connection, account.id))
+        return 0 if grant is None else grant.generation
+
+    def audited(self, kind: str) -> int:
+        """How many audit rows of that kind there are."""
+        count = select(func.count()).select_from(audit).where(audit.c.kind == kind)
+        return self.store.read(lambda connection: connection.execute(count).scalar_one())
