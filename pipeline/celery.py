@@ -23,7 +23,6 @@ from pipeline.watchdog import Limits, Task, Watchdog
 
 log = logging.getLogger(__name__)
 
-#: One queue an access pattern, and one that work can never hold up.
 QUEUES: tuple[str, ...] = (*(pattern.value for pattern in AccessPattern), REVOCATIONS)
 
 
@@ -42,8 +41,15 @@ class BrokerSettings:
     beat_interval: timedelta = timedelta(seconds=1)
     transport_options: Mapping[str, Any] = field(default_factory=dict)  # master_name of Sentinel, and the like
 
+    @property
+    def is_redis(self) -> bool:
+        """Redis or Valkey in any guise (TLS, a unix socket, Sentinel); else RabbitMQ."""
+        return self.url.startswith(("redis", "sentinel"))
+
     def worker_options(self) -> dict[str, Any]:
         """Kombu's options for a connection that consumes."""
+        if not self.is_redis:
+            return {"confirm_publish": True, **self.transport_options}
         return {
             "global_keyprefix": self.key_prefix,
             "visibility_timeout": int(self.visibility_timeout.total_seconds()),
@@ -61,15 +67,24 @@ class BrokerSettings:
 
     def publisher_options(self) -> dict[str, Any]:
         """Kombu's options for a connection that rings while somebody waits for an answer."""
+        once = {"max_retries": 0, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.1}
+        if not self.is_redis:
+            return {**self.worker_options(), **once}
         return {
             **self.worker_options(),
+            **once,
             "socket_timeout": self.publish_timeout.total_seconds(),
             "socket_connect_timeout": self.publish_connect_timeout.total_seconds(),
-            "max_retries": 0,
-            "interval_start": 0,
-            "interval_step": 0.1,
-            "interval_max": 0.1,
         }
+
+    def queues(self) -> list[Queue]:
+        """One queue an access pattern, and the one that work can never hold up."""
+        exchange = Exchange("aswhom", type="direct")
+        if not self.is_redis:
+            quorum = {"x-queue-type": "quorum"}
+            return [Queue(name, exchange, routing_key=name, queue_arguments=quorum) for name in QUEUES]
+        # A bell needs no redelivery, and on Redis an ack that fails in an outage would hold a slot for good.
+        return [Queue(name, exchange, routing_key=name, no_ack=True) for name in QUEUES]
 
 
 class JobWorker(Protocol):
@@ -144,16 +159,14 @@ def make_celery(
 
 
 def configuration(settings: BrokerSettings) -> dict[str, Any]:
-    """Celery's settings: why each is so is in docs/ and in the tests that fail without it."""
-    exchange = Exchange("aswhom", type="direct")
+    """Celery's settings: each one was measured to matter, or closes a door."""
     return {
         "broker_url": settings.url,
         "broker_transport_options": settings.worker_options(),
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_pool_acquire_timeout": 5,
-        # A bell needs no redelivery, and an ack that fails in an outage would hold a slot for good.
-        "task_queues": [Queue(name, exchange, routing_key=name, no_ack=True) for name in QUEUES],
+        "task_queues": settings.queues(),
         "task_create_missing_queues": False,
         "task_default_queue": AccessPattern.SERVICE.value,
         "task_serializer": "json",
@@ -185,8 +198,8 @@ class Process:
         self._watchdog = Watchdog(limits, before_exit=self._before_exit)
 
     def job(self, job_id: str) -> None:
-        with self._watchdog.watch(job_id):
-            self._opened().worker.handle(_an_id(job_id))
+        with self._watchdog.watch(_an_id(job_id)):
+            self._opened().worker.handle(job_id)
 
     def revocation(self, revocation_id: str) -> None:
         with self._watchdog.watch(None):
@@ -204,9 +217,11 @@ class Process:
 
     def close(self, sender: Any, **_: Any) -> None:
         if sender.app is self._app and self._runtime is not None:
-            self._watchdog.stop()
             runtime, self._runtime = self._runtime, None
-            runtime.close()
+            try:
+                runtime.close()
+            finally:
+                self._watchdog.stop()
 
     def _opened(self) -> Runtime:
         if self._runtime is None:

@@ -25,6 +25,8 @@ REVOCATION_SECONDS = Histogram(
 
 BELLS = Counter("aswhom_bells", "Doorbells by what became of them: rung, failed, skipped", ["outcome"])
 UNREADABLE = Counter("aswhom_unreadable_messages", "Items in a queue that are no bell and were set aside")
+# A process that leaves takes its counters along: this one shows if it was scraped during the grace. The alert is on
+# `process_start_time_seconds`, which every restart changes.
 WATCHDOG_EXITS = Counter("aswhom_watchdog_exits", "Processes that left because a task overstayed")
 SLOTS = Counter("aswhom_beat_slots", "Jobs that a schedule's slot started here")
 BEAT_FAILURES = Counter("aswhom_beat_failures", "Ticks of the schedule that failed and were tried again")
