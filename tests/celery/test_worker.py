@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable
 
+import pytest
+
 from identity.model import AccessPattern
-from pipeline.model import Bell
 from pipeline.ring import CeleryRing
-from tests.celery.rig import Child, eventually
-
-
-def bells(*jobs: str, pattern: AccessPattern = AccessPattern.SERVICE) -> list[Bell]:
-    return [Bell(job=job, tenant="t1", pattern=pattern) for job in jobs]
+from tests.celery.rig import Child, Server, bells, eventually
 
 
 def test_bells_of_every_pattern_and_revocations_arrive(ring: CeleryRing, child: Callable[..., Child]) -> None:
@@ -41,3 +39,59 @@ def test_sigterm_lets_running_tasks_finish_and_closes_what_was_opened(
     assert worker.wait() == 0
     assert sorted(worker.lines()[-3:-1]) == ["ended held-a-1", "ended held-a-2"]
     assert worker.lines()[-1] == "closed"
+
+
+@pytest.mark.parametrize("end", ["error", "exit", "base"])
+def test_no_kind_of_exception_leaks_a_slot(ring: CeleryRing, child: Callable[..., Child], end: str) -> None:
+    worker = child()
+    worker.work(concurrency=2)
+    jobs = [f"{end}-{n}" for n in range(6)]
+    ring.jobs(bells(*jobs))
+    eventually(lambda: all(map(worker.began, jobs)), what="each one had a slot", log=worker.log)
+    ring.jobs(bells("ok-after-1", "ok-after-2"))
+    eventually(lambda: worker.ended("ok-after-1") and worker.ended("ok-after-2"), log=worker.log)
+
+
+@pytest.mark.slow
+def test_stock_threads_leak_a_slot_by_every_base_exception(ring: CeleryRing, child: Callable[..., Child]) -> None:
+    worker = child(RIG_CONF=json.dumps({"worker_pool": "threads"}))
+    worker.work(concurrency=2)
+    ring.jobs(bells("base-1", "base-2"))
+    eventually(lambda: worker.began("base-1") and worker.began("base-2"), log=worker.log)
+    ring.jobs(bells("ok-after"))
+    with pytest.raises(AssertionError):
+        eventually(lambda: worker.ended("ok-after"), seconds=10)
+
+
+def test_a_worker_whose_ledger_cannot_be_opened_does_not_start(child: Callable[..., Child]) -> None:
+    worker = child(RIG_UNOPENABLE="1")
+    worker.start("worker", "--queues", "service")
+    assert worker.wait() == 1
+    assert "the worker cannot start" in worker.text()
+
+
+def test_sigterm_under_load_takes_no_bell_it_cannot_answer(
+    broker: Server, ring: CeleryRing, child: Callable[..., Child]
+) -> None:
+    worker = child()
+    worker.work(concurrency=4)
+    jobs = [f"brief-{n}" for n in range(200)]
+    ring.jobs(bells(*jobs))
+    eventually(lambda: sum(map(worker.ended, jobs)) > 20, log=worker.log)
+    worker.send(signal.SIGTERM)
+    assert worker.wait() == 0
+    began, ended = sum(map(worker.began, jobs)), sum(map(worker.ended, jobs))
+    with broker.client() as client:
+        left = int(client.llen("aswhom:service"))
+    assert began == ended
+    # One bell may be on the wire when the connection closes; the dispatcher rings for it again.
+    assert 200 - (ended + left) <= 1
+
+
+def test_a_free_slot_is_used_at_once(ring: CeleryRing, child: Callable[..., Child]) -> None:
+    worker = child()
+    worker.work(concurrency=1)
+    ring.jobs(bells(*(f"brief-{n}" for n in range(40))))
+    eventually(lambda: worker.began("brief-0"), log=worker.log)
+    # 40 × 50 ms; a loop that is not woken by a free slot adds up to a second to each
+    eventually(lambda: worker.ended("brief-39"), seconds=8, log=worker.log)
