@@ -5,6 +5,8 @@ The gauges about the ledger are set by housekeeping alone; every other process l
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 _CALL = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -40,6 +42,13 @@ DUTY_SECONDS = Histogram("aswhom_duty_seconds", "Ticks of housekeeping's duties"
 DUTY_STUCK = Gauge("aswhom_duty_stuck", "1 while a duty is past its deadline", ["duty"], multiprocess_mode="mostrecent")
 
 
-def serve(port: int, *, host: str = "127.0.0.1") -> None:
-    """Answer Prometheus on *port*, from a thread that ends with the process."""
-    start_http_server(port, addr=host)
+def serve(port: int, *, host: str = "127.0.0.1") -> Callable[[], None]:
+    """Answer Prometheus on *port*, from a thread that ends with the process or when the returned function is called."""
+    server, thread = start_http_server(port, addr=host)
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return stop
