@@ -55,6 +55,10 @@ class Server:
     def url(self) -> str:
         return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
 
+    @property
+    def socket_url(self) -> str:
+        return f"redis+socket://:{self.password}@{self.directory}/valkey.sock?virtual_host=0"
+
     def client(self) -> redis.Redis:
         return redis.Redis.from_url(self.url, decode_responses=True)
 
@@ -62,6 +66,7 @@ class Server:
         options = {
             "port": self.port,
             "bind": "127.0.0.1",
+            "unixsocket": self.directory / "valkey.sock",
             "requirepass": self.password,
             "dir": self.directory,
             "save": "",

@@ -14,7 +14,7 @@ import pytest
 
 from pipeline import metrics
 from pipeline.ring import CeleryRing, Outage
-from tests.celery.rig import Server, bells, eventually
+from tests.celery.rig import Server, bells, eventually, publisher
 
 
 def count(outcome: str) -> float:
@@ -71,8 +71,10 @@ def test_ringing_after_a_restart_costs_no_bell(broker: Server, ring: CeleryRing)
     assert count("rung") == rung + 1
 
 
+@pytest.mark.parametrize("socket", ["tcp", "unix"])
 @pytest.mark.parametrize("warm", [False, True])
-def test_ringing_a_frozen_broker_stalls_once_and_then_skips(broker: Server, ring: CeleryRing, warm: bool) -> None:
+def test_ringing_a_frozen_broker_stalls_once_and_then_skips(broker: Server, warm: bool, socket: str) -> None:
+    ring = CeleryRing(publisher(broker.url if socket == "tcp" else broker.socket_url))
     if warm:
         ring.jobs(bells("warm"))
     broker.send(signal.SIGSTOP)

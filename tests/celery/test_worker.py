@@ -10,7 +10,7 @@ import pytest
 
 from identity.model import AccessPattern
 from pipeline.ring import CeleryRing
-from tests.celery.rig import Child, Server, bells, eventually
+from tests.celery.rig import Child, Server, bells, eventually, publisher
 
 
 def test_bells_of_every_pattern_and_revocations_arrive(ring: CeleryRing, child: Callable[..., Child]) -> None:
@@ -24,6 +24,26 @@ def test_bells_of_every_pattern_and_revocations_arrive(ring: CeleryRing, child: 
         expected |= {f"began ok-{pattern}", f"ended ok-{pattern}"}
     eventually(lambda: set(worker.lines()) >= expected, what="every bell was heard", log=worker.log)
     assert sorted(worker.lines()) == sorted(expected)
+
+
+def test_bells_arrive_over_a_unix_socket(broker: Server, child: Callable[..., Child]) -> None:
+    worker = child(RIG_BROKER=broker.socket_url)
+    worker.work()
+    ring = CeleryRing(publisher(broker.socket_url))
+    ring.jobs(bells("ok-1"))
+    eventually(lambda: worker.ended("ok-1"), log=worker.log)
+    broker.kill()
+    eventually(lambda: "Cannot connect" in worker.text(), what="the loss is noticed", log=worker.log)
+    broker.start()
+    ring.jobs(bells("ok-2"))
+    eventually(lambda: worker.ended("ok-2"), log=worker.log)
+
+
+def test_the_pool_can_be_named_on_the_command_line_too(ring: CeleryRing, child: Callable[..., Child]) -> None:
+    worker = child(CELERY_CUSTOM_WORKER_POOL="pipeline.pool:TaskPool")
+    worker.start("worker", "--pool", "custom", "--disable-prefetch", "--queues", "service")
+    ring.jobs(bells("base-1", "ok-1"))
+    eventually(lambda: worker.ended("ok-1"), log=worker.log)
 
 
 def test_sigterm_lets_running_tasks_finish_and_closes_what_was_opened(
