@@ -90,6 +90,22 @@ def test_a_duty_that_hangs_is_visible_and_holds_up_nobody(caplog: pytest.LogCapt
     eventually(lambda: stuck("hangs") == 0)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_duty_that_took_its_thread_along_is_visible() -> None:
+    class Unmarked(BaseException):
+        pass
+
+    def run() -> None:
+        raise Unmarked
+
+    beats = Heartbeats()
+    keeping = Housekeeping([duty("dies", run, deadline=0.1)], beats)
+    keeping.start()
+    eventually(lambda: beats.of("dies") == ["stuck: ended by an exception that nothing catches"])
+    assert stuck("dies") == 1
+    assert keeping.stop()
+
+
 def test_a_heartbeat_that_fails_does_not_stop_the_duty() -> None:
     ran: list[int] = []
 
