@@ -81,6 +81,49 @@ def test_messages_that_are_no_bell_of_ours_run_nothing(broker: Server, child: Ca
     assert worker.lines() == ["opened", "began ok-after", "ended ok-after"]
 
 
+def laden(**embed: Any) -> str:
+    """A good id with a passenger: what Celery would do after the task."""
+    body = json.dumps([["ok-laden"], {}, embed])
+    return forged("aswhom.job", body=base64.b64encode(body.encode()).decode())
+
+
+PASSENGER = {"task": "os.system", "args": ["true"], "kwargs": {}, "options": {"queue": "service"}, "subtask_type": None}
+LADEN = [
+    laden(callbacks=[PASSENGER]),
+    laden(errbacks=[PASSENGER]),
+    laden(chain=[PASSENGER]),
+    laden(chord=PASSENGER),
+    laden(callbacks="x", chain=7),
+    forged("aswhom.job", ["ok-laden"], headers={"task": "aswhom.job", "id": "f", "eta": "not a time"}),
+    forged("aswhom.job", ["ok-laden"], headers={"task": "aswhom.job", "id": "f", "eta": "2999-01-01T00:00:00"}),
+    forged("aswhom.job", ["ok-laden"], headers={"task": "aswhom.job", "id": "f", "expires": "1999-01-01T00:00:00"}),
+    forged("aswhom.job", ["ok-laden"], headers={"task": "aswhom.job", "id": "f", "timelimit": [0.1, 0.1]}),
+    forged("aswhom.job", ["ok-laden"], headers={"task": "aswhom.job", "id": ["f"]}),
+]
+
+
+def test_what_a_forger_hangs_on_a_bell_runs_nothing_and_takes_no_slot(
+    broker: Server, child: Callable[..., Child]
+) -> None:
+    worker = child()
+    worker.work(concurrency=2)
+    ring = CeleryRing(publisher(broker.url))
+    for number, message in enumerate(LADEN):
+        with broker.client() as client:
+            for _ in range(3):
+                client.lpush(QUEUE, message)
+        pair = [f"held-{number}-a", f"held-{number}-b"]  # both slots are still there
+        ring.jobs(bells(*pair))
+        eventually(partial(all_began, worker, pair), what=f"two slots after {message}", log=worker.log)
+        worker.open_gate(str(number))
+    assert worker.running()
+    assert {line.split()[1] for line in worker.lines() if "held" not in line and " " in line} == {"ok-laden"}
+
+
+def all_began(worker: Child, jobs: list[str]) -> bool:
+    return all(map(worker.began, jobs))
+
+
 def test_only_our_two_tasks_can_be_run(broker: Server) -> None:
     assert set(publisher(broker.url).tasks) == {"aswhom.job", "aswhom.revocation"}
 
