@@ -53,8 +53,6 @@ class BrokerSettings:
         return {
             "global_keyprefix": self.key_prefix,
             "visibility_timeout": int(self.visibility_timeout.total_seconds()),
-            "unacked_restore_interval": 5,
-            "unacked_restore_throttle": 6,
             "priority_steps": [0],  # no priorities: one key a queue
             "queue_order_strategy": "round_robin",
             "client_name": "aswhom",

@@ -96,7 +96,11 @@ class TestRuntime:
 
 logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.INFO)
 app = make_celery(
-    BrokerSettings(url=os.environ["RIG_BROKER"], beat_interval=timedelta(seconds=0.2)),
+    BrokerSettings(
+        url=os.environ["RIG_BROKER"],
+        beat_interval=timedelta(seconds=0.2),
+        transport_options=json.loads(os.environ.get("RIG_OPTIONS", "{}")),
+    ),
     TestRuntime,
     limits=Limits(
         task=timedelta(seconds=float(os.environ.get("RIG_LIMIT", "60"))),

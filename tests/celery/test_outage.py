@@ -13,12 +13,13 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import redis
 
 from pipeline.ring import CeleryRing
-from tests.celery.rig import Child, Server, bells, eventually, publisher
+from tests.celery.rig import Child, Sentinel, Server, bells, eventually, publisher
 
 SLOTS = 4
 STOCK = json.dumps(
@@ -151,3 +152,50 @@ def test_a_worker_consumes_again_after_the_broker_forgot_everything(
         with suppress(redis.ConnectionError):
             client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     assert hears(broker, worker, "ok-after", seconds=15), worker.text()
+
+
+@pytest.mark.slow
+def test_a_worker_gives_up_a_frozen_broker_and_consumes_when_it_thaws(
+    broker: Server, child: Callable[..., Child]
+) -> None:
+    worker = child()
+    worker.work(concurrency=SLOTS)
+    broker.send(signal.SIGSTOP)
+    try:
+        eventually(lambda: "BRPOP got no reply" in worker.text(), seconds=30, what="it is noticed", log=worker.log)
+        eventually(lambda: "Connection to broker lost" in worker.text(), seconds=30, log=worker.log)
+    finally:
+        broker.send(signal.SIGCONT)
+    assert hears(broker, worker, "ok-after", seconds=20), worker.text()
+
+
+@pytest.mark.slow
+def test_a_saturated_worker_follows_a_sentinel_failover(
+    broker: Server, tmp_path: Path, child: Callable[..., Child]
+) -> None:
+    (tmp_path / "replica").mkdir()
+    replica = Server(tmp_path / "replica", replica_of=broker)
+    sentinel = Sentinel(broker, tmp_path)
+    options = {"master_name": "aswhom"}
+    worker = child(RIG_BROKER=sentinel.url, RIG_OPTIONS=json.dumps(options))
+    try:
+        replica.start()
+        sentinel.start()
+        worker.work(concurrency=SLOTS)
+        ring = CeleryRing(publisher(sentinel.url, options))
+        jobs = [f"held-s-{n}" for n in range(2 * SLOTS)]
+        ring.jobs(bells(*jobs))
+        eventually(lambda: sum(map(worker.began, jobs)) >= SLOTS, what="every slot is taken", log=worker.log)
+        broker.kill()
+        worker.open_gate("s")
+        eventually(lambda: sum(map(worker.ended, jobs)) >= SLOTS, what="what ran ends", log=worker.log)
+
+        def heard() -> bool:
+            ring.jobs(bells("ok-after"))  # as the dispatcher does
+            return worker.ended("ok-after")
+
+        eventually(heard, seconds=30, what="the new primary is consumed from", log=worker.log)
+        assert worker.running()
+    finally:
+        sentinel.kill()
+        replica.kill()

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from datetime import datetime
+from typing import Any, cast
 
+import pytest
+
+from pipeline.celery import App, BrokerSettings, make_celery
+from pipeline.model import Bell
+from pipeline.schedule import Scheduler
 from tests.celery.rig import Child, Server, eventually
 
 SCHEDULER = ("beat", "--scheduler", "pipeline.schedule:Scheduler")
@@ -44,3 +51,34 @@ def test_a_beat_outlives_a_broker_that_is_away(broker: Server, child: Callable[.
 
 def jobs(worker: Child) -> list[int]:
     return [int(line.rsplit("-", 1)[1]) for line in worker.lines() if line.startswith("ended ok-")]
+
+
+class Interrupted:
+    """A runtime whose schedules are being read when the signal comes."""
+
+    def __init__(self) -> None:
+        self.schedules = self
+        self.scheduler: Scheduler | None = None
+        self.reading = False
+        self.closed: list[bool] = []
+
+    def fire_due(self, now: datetime) -> list[Bell]:
+        self.reading = True
+        assert self.scheduler is not None
+        self.scheduler.close()  # what Beat's signal handler does
+        self.reading = False
+        raise SystemExit
+
+    def close(self) -> None:
+        self.closed.append(self.reading)
+
+
+def test_a_signal_in_the_middle_of_a_tick_closes_the_ledger_after_it_and_once() -> None:
+    runtime = Interrupted()
+    app: App = make_celery(BrokerSettings(url="redis://127.0.0.1:1/0"), lambda: cast("Any", runtime))
+    runtime.scheduler = scheduler = Scheduler(app)
+    with pytest.raises(SystemExit):
+        scheduler.tick()
+    scheduler.close()
+    scheduler.close()
+    assert runtime.closed == [False]

@@ -39,6 +39,17 @@ def test_bells_arrive_over_a_unix_socket(broker: Server, child: Callable[..., Ch
     eventually(lambda: worker.ended("ok-2"), log=worker.log)
 
 
+def test_a_worker_keeps_nothing_in_the_broker_but_the_bindings(
+    broker: Server, ring: CeleryRing, child: Callable[..., Child]
+) -> None:
+    worker = child()
+    worker.work(concurrency=2)
+    ring.jobs(bells("ok-1", "held-a-1"))
+    eventually(lambda: worker.ended("ok-1") and worker.began("held-a-1"), log=worker.log)
+    with broker.client() as client:
+        assert {key.partition(".")[0] for key in client.scan_iter()} == {"aswhom:_kombu"}
+
+
 def test_the_pool_can_be_named_on_the_command_line_too(ring: CeleryRing, child: Callable[..., Child]) -> None:
     worker = child(CELERY_CUSTOM_WORKER_POOL="pipeline.pool:TaskPool")
     worker.start("worker", "--pool", "custom", "--disable-prefetch", "--queues", "service")
@@ -115,3 +126,13 @@ def test_a_free_slot_is_used_at_once(ring: CeleryRing, child: Callable[..., Chil
     eventually(lambda: worker.began("brief-0"), log=worker.log)
     # 40 × 50 ms; a loop that is not woken by a free slot adds up to a second to each
     eventually(lambda: worker.ended("brief-39"), seconds=8, log=worker.log)
+
+
+@pytest.mark.slow
+def test_stock_threads_without_prefetch_leave_a_free_slot_unused(ring: CeleryRing, child: Callable[..., Child]) -> None:
+    worker = child(RIG_CONF=json.dumps({"worker_pool": "threads"}))
+    worker.work(concurrency=1)
+    ring.jobs(bells(*(f"brief-{n}" for n in range(40))))
+    eventually(lambda: worker.began("brief-0"), log=worker.log)
+    with pytest.raises(AssertionError):
+        eventually(lambda: worker.ended("brief-39"), seconds=8)
