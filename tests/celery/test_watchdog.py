@@ -75,6 +75,21 @@ def test_the_process_leaves_though_the_ledger_fails(caplog: pytest.LogCaptureFix
     assert "its claim will lapse" in caplog.text
 
 
+def test_a_process_that_stops_cleanly_within_the_grace_is_not_cut_short() -> None:
+    process = Process()
+    stopping = Watchdog(
+        LIMITS,
+        before_exit=lambda task: process.done.append(("spent", task.job)),
+        clock=lambda: process.now,
+        terminate=lambda: stopping.stop(),
+        leave=lambda code: process.done.append(("leave", code)),
+    )
+    with stopping.watch("j1"):
+        process.now += 60
+        assert stopping.check()
+    assert process.done == [("spent", "j1")]
+
+
 def test_a_worker_with_a_task_that_hangs_leaves_and_the_next_one_consumes(
     ring: CeleryRing, child: Callable[..., Child]
 ) -> None:
