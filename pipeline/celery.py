@@ -7,6 +7,7 @@ or late message changes nothing but latency.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,6 +17,7 @@ from celery import Celery
 from celery.signals import worker_init, worker_shutdown
 from kombu import Exchange, Queue
 
+from identity.errors import Misconfigured
 from identity.model import AccessPattern
 from pipeline.ring import JOB, REVOCATION, REVOCATIONS
 from pipeline.schedule import Schedules
@@ -86,13 +88,13 @@ class BrokerSettings:
 
 
 class JobWorker(Protocol):
-    def handle(self, job_id: str) -> None:
+    def handle(self, job_id: str, /) -> object:
         """Claim that job, or another due one of its tenant, or nothing; run what was claimed."""
         ...
 
 
 class Revoker(Protocol):
-    def advance(self, revocation_id: str) -> None:
+    def advance(self, revocation_id: str, /) -> object:
         """Take a revocation as far as it goes now. Safe to repeat."""
         ...
 
@@ -114,7 +116,7 @@ class Runtime(Protocol):
         """The job each thread has claimed, by the thread's ident: not always the one its bell named."""
         ...
 
-    def before_exit(self, job_id: str) -> None:
+    def before_exit(self, job_id: str, /) -> None:
         """The process is about to leave because of this job: it spends a run, other claims go back unspent."""
         ...
 
@@ -208,7 +210,11 @@ class Process:
             return
         try:
             self._runtime = self._app.open_runtime()
-        except Exception as error:  # Celery logs what a signal's receiver raises and starts all the same
+        # Celery logs what a signal's receiver raises and starts all the same, unless it is a SystemExit.
+        except Misconfigured as fault:
+            log.critical("the worker cannot start: %s", fault, extra={"action": "worker.misconfigured"})
+            raise SystemExit(os.EX_CONFIG) from fault
+        except Exception as error:
             log.exception("the worker cannot start", extra={"action": "worker.unopened"})
             raise SystemExit(1) from error
         self._watchdog.start()

@@ -6,11 +6,13 @@ Any number of beats may run: a slot is a row, and only the beat whose transactio
 from __future__ import annotations
 
 import logging
+import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from celery import beat
 
+from identity.errors import Misconfigured
 from pipeline import metrics
 from pipeline.model import Bell, Ring
 from pipeline.ring import CeleryRing
@@ -35,7 +37,11 @@ class Scheduler(beat.Scheduler):
     app: App
 
     def setup_schedule(self) -> None:
-        self._runtime = self.app.open_runtime()
+        try:
+            self._runtime = self.app.open_runtime()
+        except Misconfigured as fault:
+            log.critical("the schedule cannot be kept: %s", fault, extra={"action": "beat.misconfigured"})
+            raise SystemExit(os.EX_CONFIG) from fault
         self._ring: Ring = CeleryRing(self.app)
         self._ticking = self._closed = False
 

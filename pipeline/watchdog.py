@@ -24,8 +24,8 @@ from pipeline import metrics
 
 log = logging.getLogger(__name__)
 
-#: What a supervisor sees: EX_SOFTWARE of sysexits.h.
-EXIT_CODE = 70
+#: What a supervisor sees.
+EXIT_CODE = os.EX_SOFTWARE
 
 
 @dataclass(frozen=True, kw_only=True)

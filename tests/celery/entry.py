@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from identity.errors import Misconfigured
 from identity.model import AccessPattern
 from pipeline.celery import BrokerSettings, make_celery
 from pipeline.model import Bell
@@ -82,7 +83,9 @@ class TestRuntime:
 
     def __init__(self) -> None:
         if "RIG_UNOPENABLE" in os.environ:
-            raise OSError("no ledger")
+            raise {"broken": OSError("no ledger"), "misconfigured": Misconfigured("set ASWHOM_LEDGER")}[
+                os.environ["RIG_UNOPENABLE"]
+            ]
         self.worker = self.revoker = Work()
         self.schedules = Slots()
         write("opened")

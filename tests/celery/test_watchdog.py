@@ -81,7 +81,7 @@ def test_a_process_that_stops_cleanly_within_the_grace_is_not_cut_short() -> Non
         LIMITS,
         before_exit=lambda task: process.done.append(("spent", task.job)),
         clock=lambda: process.now,
-        terminate=lambda: stopping.stop(),
+        terminate=lambda: stopping.stop(),  # noqa: PLW0108 - it is bound by then
         leave=lambda code: process.done.append(("leave", code)),
     )
     with stopping.watch("j1"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Callable
 
@@ -94,11 +95,22 @@ def test_stock_threads_leak_a_slot_by_every_base_exception(ring: CeleryRing, chi
         eventually(lambda: worker.ended("ok-after"), seconds=10)
 
 
-def test_a_worker_whose_ledger_cannot_be_opened_does_not_start(child: Callable[..., Child]) -> None:
-    worker = child(RIG_UNOPENABLE="1")
+@pytest.mark.parametrize(("fault", "code"), [("broken", 1), ("misconfigured", os.EX_CONFIG)])
+def test_a_worker_whose_ledger_cannot_be_opened_does_not_start(
+    child: Callable[..., Child], fault: str, code: int
+) -> None:
+    worker = child(RIG_UNOPENABLE=fault)
     worker.start("worker", "--queues", "service")
-    assert worker.wait() == 1
+    assert worker.wait() == code
     assert "the worker cannot start" in worker.text()
+
+
+def test_a_beat_that_is_misconfigured_says_so_and_ends(child: Callable[..., Child]) -> None:
+    beat = child("beat", RIG_UNOPENABLE="misconfigured")
+    beat.start("beat", "--scheduler", "pipeline.schedule:Scheduler")
+    assert beat.wait() == os.EX_CONFIG
+    assert "set ASWHOM_LEDGER" in beat.text()
+    assert "Traceback" not in beat.text()
 
 
 def test_sigterm_under_load_takes_no_bell_it_cannot_answer(
