@@ -12,12 +12,11 @@ from prometheus_client import Counter, Gauge, Histogram, start_http_server
 _CALL = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _QUIESCE = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
 
-DELIVERIES = Counter("aswhom_deliveries", "Deliveries by what became of them", ["source", "outcome"])
 JOBS = Counter("aswhom_jobs_finished", "Jobs that reached a terminal state", ["pattern", "outcome"])
 CLAIMS = Counter("aswhom_claims", "What a bell found to claim", ["pattern", "outcome"])
 STEPS = Counter("aswhom_steps", "Steps that closed", ["action", "pattern", "outcome"])
 STEP_SECONDS = Histogram(
-    "aswhom_step_seconds", "From the opening of a step to its close", ["action", "pattern"], buckets=_CALL
+    "aswhom_step_seconds", "From the opening of an attempt to its close", ["action", "pattern"], buckets=_CALL
 )
 ATTEMPTS = Counter("aswhom_attempts", "HTTP tries of steps", ["action", "outcome"])
 DEAD = Counter("aswhom_dead_letters", "Jobs that spent their runs or whose wait expired", ["pattern"])
