@@ -68,6 +68,8 @@ def _database(value: SecretStr) -> SecretStr:
         return SecretStr(f"postgresql+psycopg://{rest}")
     if scheme not in ("sqlite", "postgresql+psycopg"):
         raise ValueError("give sqlite:///path or postgresql://user@host/name")
+    if scheme == "sqlite":  # the processes work in another directory than the command line
+        return SecretStr(f"sqlite:///{Path(rest.removeprefix('/')).absolute()}")
     return value
 
 
@@ -226,7 +228,7 @@ class Settings(BaseSettings):
             steps=StepSettings(**steps),
             jobs=WorkerSettings(**jobs),
             host=os.uname().nodename,
-            **_given(window=self.window),
+            **_given(window=self.window, connect_lifetime=self.connect_lifetime),
         )
 
     def limits(self) -> Limits:
@@ -299,7 +301,7 @@ def _unknown(environment: Mapping[str, str]) -> list[str]:
     faults = []
     for name in sorted(environment):
         if name.startswith(PREFIX) and name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
             faults.append(f"{name} is not a setting: " + (f"is {near[0]} meant?" if near else "unset it"))
     return faults
 

@@ -69,7 +69,7 @@ def prepare(data_dir: Path) -> Path:
         "appendfsync everysec\n"
         "maxmemory-policy noeviction\n"
         "daemonize no\n"
-        "loglevel warning\n"
+        f"logfile {_quoted(folder / 'valkey.log')}\n"
     )
     return configuration
 
