@@ -5,6 +5,8 @@ The gauges about the ledger are set by housekeeping alone; every other process l
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 _CALL = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -25,6 +27,8 @@ REVOCATION_SECONDS = Histogram(
 
 BELLS = Counter("aswhom_bells", "Doorbells by what became of them: rung, failed, skipped", ["outcome"])
 UNREADABLE = Counter("aswhom_unreadable_messages", "Items in a queue that are no bell and were set aside")
+# A process that leaves takes its counters along: this one shows if it was scraped during the grace. The alert is on
+# `process_start_time_seconds`, which every restart changes.
 WATCHDOG_EXITS = Counter("aswhom_watchdog_exits", "Processes that left because a task overstayed")
 SLOTS = Counter("aswhom_beat_slots", "Jobs that a schedule's slot started here")
 BEAT_FAILURES = Counter("aswhom_beat_failures", "Ticks of the schedule that failed and were tried again")
@@ -38,6 +42,13 @@ DUTY_SECONDS = Histogram("aswhom_duty_seconds", "Ticks of housekeeping's duties"
 DUTY_STUCK = Gauge("aswhom_duty_stuck", "1 while a duty is past its deadline", ["duty"], multiprocess_mode="mostrecent")
 
 
-def serve(port: int, *, host: str = "127.0.0.1") -> None:
-    """Answer Prometheus on *port*, from a thread that ends with the process."""
-    start_http_server(port, addr=host)
+def serve(port: int, *, host: str = "127.0.0.1") -> Callable[[], None]:
+    """Answer Prometheus on *port*, from a thread that ends with the process or when the returned function is called."""
+    server, thread = start_http_server(port, addr=host)
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return stop
