@@ -109,21 +109,29 @@ def verify(connection: Connection, key: Key, *, checkpoint: Checkpoint | None = 
         .order_by(audit_seals.c.seq)
         .execution_options(yield_per=1000)
     )
-    for row in connection.execute(chain):
-        seq += 1
-        if row.seq != seq:
-            return FirstBad(seq=seq, why="its seal is missing")
-        if row.id is None:
-            return FirstBad(seq=seq, why=f"the audit row {row.audit_id} is missing")
-        mac = _mac(key, mac, seq, row)
-        if not hmac.compare_digest(mac, row.mac):
-            return FirstBad(seq=seq, why=f"the audit row {row.audit_id} or its seal was altered")
-        if checkpoint is not None and checkpoint.seq == seq and not hmac.compare_digest(mac, checkpoint.mac):
-            return FirstBad(seq=seq, why=f"the chain is not the one of the checkpoint of {checkpoint.at}")
+    with connection.execute(chain) as links:
+        for link in links:
+            seq += 1
+            if why := _breach(key, mac, seq, link):
+                return FirstBad(seq=seq, why=why)
+            mac = link.mac
+            if checkpoint is not None and checkpoint.seq == seq and not hmac.compare_digest(mac, checkpoint.mac):
+                return FirstBad(seq=seq, why=f"the chain is not the one of the checkpoint of {checkpoint.at}")
     if checkpoint is not None and checkpoint.seq > seq:
         return FirstBad(seq=seq + 1, why=f"the chain was cut: at {checkpoint.at} it had {checkpoint.seq} rows")
     total = connection.execute(select(func.count()).select_from(audit)).scalar_one()
     return Verified(count=seq, head=mac, unsealed=total - seq)
+
+
+def _breach(key: Key, before: str, seq: int, link: AnyRow) -> str | None:
+    """What is wrong with one link, or None."""
+    if link.seq != seq:
+        return "its seal is missing"
+    if link.id is None:
+        return f"the audit row {link.audit_id} is missing"
+    if not hmac.compare_digest(_mac(key, before, seq, link), link.mac):
+        return f"the audit row {link.audit_id} or its seal was altered"
+    return None
 
 
 def _last(connection: Connection) -> tuple[int, str]:

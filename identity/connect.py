@@ -16,7 +16,7 @@ from typing import NoReturn
 from sqlalchemy import Connection
 
 from identity import audit
-from identity.answers import Granted, read_answer
+from identity.code_exchange import CodeExchange
 from identity.connect_sessions import (
     ConnectSession,
     add_session,
@@ -28,26 +28,24 @@ from identity.connect_sessions import (
     use_up,
     verifier_binding,
 )
-from identity.connections import CLIENT_SECRET, get_connection, live_secrets
+from identity.connections import get_connection
 from identity.consents import write_consent
-from identity.errors import BadInput, Misconfigured, PolicyDenied
+from identity.errors import BadInput, PolicyDenied
 from identity.grants import Consent, Consented
-from identity.http import Answer, Client
+from identity.http import Client
 from identity.model import AccountKey, Credential, ProviderConnection, RuledOut, TokenAnswer
-from identity.oauth import Client as OAuthClient
-from identity.oauth import authorization_url, exchange_request
-from identity.principals import link_alias, resolve_alias
+from identity.oauth import authorization_url
+from identity.principals import link_alias
 from identity.providers import profile_of
 from identity.providers.profile import ExternalIdentity, Profile
+from identity.refusal import AGAIN, OPERATOR, ConnectRefused, Refusal, refuse
 from identity.scopes import grant_scopes, revoked_since
 from identity.secret import Secret
 from identity.sequence import lock_shared, next_number
 from identity.store import Store
-from identity.token_endpoint import TokenEndpoint
 from identity.vault import Vault
 
-AGAIN = "ask for a new link and try again"
-OPERATOR = "tell whoever runs this installation"
+__all__ = ["Connect", "ConnectLink", "ConnectRefused", "Connected"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,15 +67,6 @@ class Connected:
     missing_scopes: tuple[str, ...]  # asked for and not granted
 
 
-@dataclass(frozen=True, kw_only=True)
-class ConnectRefused:
-    """Nothing was stored: why, and what to do."""
-
-    reason: str
-    next_step: str
-    session: str | None = None
-
-
 class Connect:
     """Begins and finishes connect sessions. *redirect_uri* gives each provider connection its own callback address."""
 
@@ -96,14 +85,12 @@ class Connect:
     ) -> None:
         self._store = store
         self._vault = vault
-        self._http = http
-        self._endpoint = TokenEndpoint(client=http, budget=budget)
+        self._provider_side = CodeExchange(store=store, vault=vault, http=http, budget=budget)
         self._profiles = profiles
         self._redirect_uri = redirect_uri
         self._ids = ids
         self._token = token
         self._lifetime = lifetime
-        self._budget = budget
 
     def start(self, key: AccountKey, *, now: datetime, scopes: tuple[str, ...] | None = None) -> ConnectLink:
         """A link for the person who is to connect *key*. Raises Misconfigured, PolicyDenied."""
@@ -172,13 +159,14 @@ class Connect:
         session = self._store.read(lambda connection: find_session(connection, state_hash))
         try:
             if session is None:
-                self._refuse("this answer belongs to no connect session", AGAIN)
+                refuse("this answer belongs to no connect session")
             return self._finish(session, params, browser=browser, connection_id=connection_id, now=now, also=also)
-        except _Refusal as refusal:
+        except Refusal as refusal:
             refused = refusal.refused
             if session is None or not refusal.final:
                 return refused
-            self._store.write(lambda connection: self._note(connection, session, refused, self._ids(), now))
+            audit_id = self._ids()
+            self._store.write(lambda connection: self._note(connection, session, refused, audit_id, now))
             return refused
 
     def _finish(
@@ -194,19 +182,26 @@ class Connect:
         owner, profile = self._provider(session.key.connection)
         # A callback that is not this session's own must not end it, so these come before it is used up.
         if owner.id != connection_id:
-            self._refuse("this answer came back to the address of another provider connection", AGAIN)
+            refuse("this answer came back to the address of another provider connection")
         self._check_issuer(owner, profile, params)
         if session.browser_hash is None or not hmac.compare_digest(session.browser_hash, digest(browser)):
-            self._refuse("this is not the browser in which the link was opened", AGAIN)
+            refuse("this is not the browser in which the link was opened")
         if not self._store.write(lambda connection: use_up(connection, session.id, now=now)):
-            self._refuse("this link has expired or was used", AGAIN)
+            refuse("this link has expired or was used")
         if (error := params.get("error")) is not None:
             self._refuse_error(error, owner)
-        code = params.get("code") or self._refuse("the provider sent no code", AGAIN, final=True)
-        answer = self._exchange(session, owner, profile, code=code, now=now)
-        external = self._who(owner, profile, answer.access_token)
-        if external is not None:
-            self._check_alias(session.key, owner, external)
+        code = params.get("code") or refuse("the provider sent no code", final=True)
+        _, verifier = self._opened(session, owner)
+        answer = self._provider_side.tokens(
+            owner,
+            profile,
+            code=code,
+            verifier=verifier,
+            redirect_uri=self._redirect_uri(owner.id),
+            scopes=session.scopes,
+            now=now,
+        )
+        external = self._provider_side.whose(owner, profile, answer.access_token)
         stored = self._store_consent(session, owner, answer, external, now=now, also=also)
         missing = tuple(scope for scope in session.scopes if scope not in answer.scopes)
         return Connected(
@@ -216,45 +211,6 @@ class Connect:
             external=external,
             missing_scopes=missing,
         )
-
-    def _exchange(
-        self, session: ConnectSession, owner: ProviderConnection, profile: Profile, *, code: str, now: datetime
-    ) -> TokenAnswer:
-        secrets = self._store.read(lambda connection: live_secrets(connection, owner.id, CLIENT_SECRET))
-        if not secrets:
-            raise Misconfigured(f"provider connection {owner.id} has no client secret")
-        _, verifier = self._opened(session, owner)
-        client = OAuthClient(connection=owner, profile=profile, secret=secrets[0].open(self._vault))
-        request = exchange_request(client, code=code, verifier=verifier, redirect_uri=self._redirect_uri(owner.id))
-        outcome = self._endpoint.send(request)
-        if not isinstance(outcome, Answer):
-            self._refuse(f"{owner.provider} did not answer", AGAIN, final=True)
-        meaning = read_answer(outcome, profile, started_at=now, scopes=session.scopes, lifetime=None)
-        if not isinstance(meaning, Granted):
-            what = type(meaning).__name__
-            self._refuse(f"{owner.provider} gave no token ({what})", f"{AGAIN}, or {OPERATOR}", final=True)
-        return meaning.answer
-
-    def _who(self, owner: ProviderConnection, profile: Profile, token: Secret) -> ExternalIdentity | None:
-        if profile.whoami is None:
-            return None
-        outcome = self._http.send(profile.whoami.request(owner, token), within=self._budget)
-        if not isinstance(outcome, Answer) or outcome.status != 200:
-            self._refuse(f"{owner.provider} did not say whose account this is", AGAIN, final=True)
-        try:
-            external = profile.whoami.read(json.loads(outcome.body))
-        except (ValueError, RecursionError):
-            external = None
-        return external or self._refuse(f"{owner.provider} did not say whose account this is", AGAIN, final=True)
-
-    def _check_alias(self, key: AccountKey, owner: ProviderConnection, external: ExternalIdentity) -> None:
-        known = self._store.read(lambda connection: resolve_alias(connection, key.tenant, owner.provider, external.id))
-        if known is not None and known != key.principal:
-            self._refuse(
-                f"this {owner.provider} account is linked to someone else here",
-                f"sign in to {owner.provider} as yourself, or {OPERATOR}",
-                final=True,
-            )
 
     def _store_consent(
         self,
@@ -278,17 +234,18 @@ class Connect:
         )
 
         def with_it(connection: Connection, stored: Consented) -> None:
-            if external is not None:
-                link_alias(
-                    connection,
-                    tenant=key.tenant,
-                    provider=owner.provider,
-                    external_id=external.id,
-                    principal=key.principal,
-                    login=external.login,
-                    made_by=f"connect:{stored.account}",
-                    now=now,
-                )
+            if external is not None and not link_alias(
+                connection,
+                tenant=key.tenant,
+                provider=owner.provider,
+                external_id=external.id,
+                principal=key.principal,
+                login=external.login,
+                made_by=f"connect:{stored.account}",
+                now=now,
+            ):
+                step = f"sign in to {owner.provider} as yourself, or {OPERATOR}"
+                refuse(f"this {owner.provider} account is linked to someone else here", step, final=True)
             note_outcome(connection, session.id, "connected")
             audit.record(
                 connection,
@@ -306,24 +263,22 @@ class Connect:
 
         outcome = write_consent(self._store, self._vault, consent, answer, scopes=answer.scopes, now=now, also=with_it)
         if isinstance(outcome, RuledOut):
-            self._refuse("access was revoked after this link was made", AGAIN, final=True)
+            refuse("access was revoked after this link was made", final=True)
         return outcome
 
     def _check_issuer(self, owner: ProviderConnection, profile: Profile, params: Mapping[str, str]) -> None:
         """RFC 9207: the answer says which authorization server it comes from."""
         expected, sent = owner.config.get("issuer"), params.get("iss")
         if profile.sends_iss and (expected is None or sent is None):
-            self._refuse("the answer does not say which provider it comes from", AGAIN)
+            refuse("the answer does not say which provider it comes from")
         if expected is not None and sent is not None and sent != expected:
-            self._refuse("the answer comes from another provider", AGAIN)
+            refuse("the answer comes from another provider")
 
     def _refuse_error(self, error: str, owner: ProviderConnection) -> NoReturn:
         if error == "access_denied":
-            self._refuse(
-                f"access was declined at {owner.provider}", "open a new link if that was a mistake", final=True
-            )
+            refuse(f"access was declined at {owner.provider}", "open a new link if that was a mistake", final=True)
         code = error[:40] if error.isascii() and error.replace("_", "").isalnum() else "unnamed"
-        self._refuse(f"{owner.provider} answered {code}", f"{AGAIN}, or {OPERATOR}", final=True)
+        refuse(f"{owner.provider} answered {code}", f"{AGAIN}, or {OPERATOR}", final=True)
 
     def _provider(self, owner: str) -> tuple[ProviderConnection, Profile]:
         found = self._store.read(lambda connection: get_connection(connection, owner))
@@ -349,16 +304,3 @@ class Connect:
             outcome="refused",
             reason=refused.reason,
         )
-
-    @staticmethod
-    def _refuse(reason: str, next_step: str, *, final: bool = False) -> NoReturn:
-        raise _Refusal(ConnectRefused(reason=reason, next_step=next_step), final=final)
-
-
-class _Refusal(Exception):
-    """Leaves `finish` early. *final*: the session was used up."""
-
-    def __init__(self, refused: ConnectRefused, *, final: bool) -> None:
-        super().__init__(refused.reason)
-        self.refused = refused
-        self.final = final

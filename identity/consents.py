@@ -73,7 +73,7 @@ def connect_service(
     vault: Vault,
     key: AccountKey,
     *,
-    id: str,  # noqa: A002 - the account's, should it have no row yet
+    id: str,
     provider: str,
     credential: Credential,
     scopes: tuple[str, ...],

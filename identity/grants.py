@@ -10,7 +10,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Row, select, update
 
-from identity.accounts import Account, ensure_account, move_account
+from identity.accounts import Account, ensure_account, get_account, move_account
 from identity.model import AccountKey, AccountState, Credential, RuledOut, TokenAnswer
 from identity.rows import insert_new
 from identity.scopes import grant_scopes, revoked_since
@@ -201,8 +201,11 @@ def rotate(connection: Connection, account: str, sealed: SealedAnswer, *, obtain
 def bury(connection: Connection, account: str, *, generation: int, reason: str, now: datetime) -> bool:
     """The grant is dead: a new generation without credentials, and the account waits for a person.
 
-    False if the generation has moved: a loser never kills the winner. Nothing is revoked (DESIGN §5.4).
+    False if the generation has moved (a loser never kills the winner) or the account was revoked, which says more.
+    Nothing is revoked by it (DESIGN §5.4).
     """
+    if get_account(connection, account).state is AccountState.REVOKED:
+        return False
     dead = (
         update(grants)
         .where(grants.c.account_id == account, grants.c.generation == generation)

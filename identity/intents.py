@@ -18,7 +18,7 @@ from identity.rows import insert_new
 from identity.tables import refresh_intents
 
 _UNSETTLED = text("state in ('open', 'answered')")  # word for word the condition of the partial index
-TOKEN_ANSWER = "token_answer"  # noqa: S105 - the field's name in a vault binding
+TOKEN_ANSWER = "token_answer"  # noqa: S105
 
 
 class IntentState(StrEnum):

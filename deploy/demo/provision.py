@@ -143,9 +143,7 @@ class Provision:
     def _connection(self, id: str, *, secrets: Mapping[str, str], **fields: Any) -> None:
         owner = ProviderConnection(id=id, **fields)
         seal = partial(seal_secret, self._runtime.vault, owner, now=self._now)
-        sealed = [
-            seal(id=self._runtime.ids("sec"), name=name, secret=Secret(value)) for name, value in secrets.items()
-        ]
+        sealed = [seal(id=self._runtime.ids("sec"), name=name, secret=Secret(value)) for name, value in secrets.items()]
 
         def add(c: Connection) -> None:
             if add_connection(c, owner, now=self._now):

@@ -29,10 +29,9 @@ def _ask_user(connection: ProviderConnection, token: Secret) -> HttpRequest:
 
 def _read_user(document: Any) -> ExternalIdentity | None:
     match document:
-        case {"ok": True, "team_id": str(team), "user_id": str(user)}:
-            # User ids are unique only within their workspace.
+        case {"ok": True, "user_id": str(user)}:
             login = document.get("user")
-            return ExternalIdentity(id=f"{team}:{user}", login=login if isinstance(login, str) else None)
+            return ExternalIdentity(id=user, login=login if isinstance(login, str) else None)
         case _:
             return None
 

