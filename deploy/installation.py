@@ -48,7 +48,9 @@ class Installation:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         while self._close:
             self._close.pop()()
 
@@ -147,4 +149,6 @@ class Installation:
         return CeleryRing(celery_app(self.settings, self.workflows))
 
     def _place(self) -> str:
-        return str(self.settings.directory / "ledger.db") if self.settings.database_url is None else "ASWHOM_DATABASE_URL"
+        return (
+            str(self.settings.directory / "ledger.db") if self.settings.database_url is None else "ASWHOM_DATABASE_URL"
+        )

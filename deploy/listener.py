@@ -47,16 +47,14 @@ def tell(name: str, event: dict[str, str]) -> None:
     of = event.get("processname", "")
     match name:
         case "PROCESS_STATE_EXITED":
-            log.warning(f"{of} ended and is started again", action="process.ended", of=of, pid=event.get("pid"))
+            log.warning("%s ended and is started again", of, action="process.ended", pid=event.get("pid"))
         case "PROCESS_STATE_BACKOFF":
-            log.warning(
-                f"{of} ended before it was up and is tried again", action="process.retried", of=of, tries=event["tries"]
-            )
+            log.warning("%s ended before it was up and is tried again", of, action="process.retried", of=of)
         case _:
             log.critical(
-                f"{of} cannot be kept running, so everything stops: its own lines above say why",
+                "%s cannot be kept running, so everything stops: its own lines above say why",
+                of,
                 action="process.given_up",
-                of=of,
             )
 
 

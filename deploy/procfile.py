@@ -1,4 +1,4 @@
-"""The process list: the file `Procfile`, `name: command` a line, which any process manager reads and `aswhom up` runs."""
+"""The process list, `name: command` a line, which any process manager reads and `aswhom up` runs."""
 
 from __future__ import annotations
 

@@ -102,16 +102,18 @@ def scripts_first(path: str) -> str:
 class Supervisor:
     """One supervisord, in *directory*, where its configuration is already."""
 
-    def __init__(self, directory: Path, environment: dict[str, str]) -> None:
+    def __init__(self, directory: Path, environment: dict[str, str], *, log: Path | None = None) -> None:
         self._directory = directory
         (directory / FATAL_FILE).unlink(missing_ok=True)
         command = [*tied("TERM"), sys.executable, "-m", "supervisor.supervisord", "-c", str(CONFIGURATION)]
         # A session of its own: Ctrl-C is for us, and we stop the rest in order.
-        self._relay = _relay()
-        with self._relay.stdin as output:  # type: ignore[union-attr] - it was asked for
-            self._process = subprocess.Popen(
-                command, cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=output, start_new_session=True
-            )
+        reading, writing = os.pipe()
+        self._relay = _relay(reading, log)
+        self._process = subprocess.Popen(
+            command, cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=writing, start_new_session=True
+        )
+        os.close(reading)
+        os.close(writing)
 
     def stop(self) -> None:
         """Ask it to stop everything, the last started first."""
@@ -136,11 +138,14 @@ class Supervisor:
             return None
 
 
-def _relay() -> subprocess.Popen[bytes]:
+def _relay(reading: int, log: Path | None) -> subprocess.Popen[bytes]:
     """supervisord opens /dev/fd/1 by name. A socket, which is what a service of systemd has, cannot be opened so, nor
     another user's terminal, and a file would get a second writer with an offset of its own. A pipe can.
     """
-    return subprocess.Popen(["cat"], stdin=subprocess.PIPE, start_new_session=True)
+    if log is None:
+        return subprocess.Popen(["cat"], stdin=reading, start_new_session=True)
+    with log.open("ab") as file:
+        return subprocess.Popen(["cat"], stdin=reading, stdout=file, start_new_session=True)
 
 
 def still_running(directory: Path) -> int | None:

@@ -73,9 +73,20 @@ def patience(settings: Settings) -> timedelta:
 
 
 class Up:
-    """The processes of one machine, from `start` to `stop`. *extra* ones start before the list's and stop after."""
+    """The processes of one machine, from `start` to `stop`. *extra* ones start before the list's and stop after.
 
-    def __init__(self, settings: Settings, *, extra: Sequence[Process] = (), say: Say = lambda line: None) -> None:
+    What they write goes to our standard output, or is appended to *log*.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        extra: Sequence[Process] = (),
+        say: Say = lambda line: None,
+        log: Path | None = None,
+    ) -> None:
+        self._log = log
         self._settings = settings
         self._extra = extra
         self._say = say
@@ -104,7 +115,7 @@ class Up:
         (settings.directory / supervisor.CONFIGURATION).write_text(text, encoding="utf-8")
         environment = settings.environment()
         environment["PATH"] = supervisor.scripts_first(environment.get("PATH", ""))
-        self._supervisor = Supervisor(settings.directory, environment)
+        self._supervisor = Supervisor(settings.directory, environment, log=self._log)
         if self._stopping:
             self._supervisor.stop()
 
@@ -159,9 +170,7 @@ def run(settings: Settings, *, extra: Sequence[Process] = (), say: Say) -> int:
 
 
 @contextmanager
-def _handling(
-    numbers: Sequence[signal.Signals], handler: Callable[[int, FrameType | None], None]
-) -> Iterator[None]:
+def _handling(numbers: Sequence[signal.Signals], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield

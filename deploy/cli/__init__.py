@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Mapping
 
 import click
@@ -57,3 +58,4 @@ def main() -> None:
     Settings are variables that begin with ASWHOM_. Every command takes --json, and exits with 0 (done), 1 (not done, or
     a problem was found) or 2 (used wrongly).
     """
+    os.umask(0o077)  # a data directory may be one that others can enter

@@ -62,7 +62,7 @@ def confirm(question: str, *, yes: bool) -> None:
     click.confirm(question, abort=True)
 
 
-def secret_option(*names: str, help: str, required: bool = False) -> Callable[[Any], Any]:  # noqa: A002
+def secret_option(*names: str, help: str, required: bool = False) -> Callable[[Any], Any]:
     """An option whose value is a file that holds a secret, or `-` for standard input: never the secret itself, which
     every user of the machine could read in the list of processes.
     """
