@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery.signals import beat_init, setup_logging
+from celery.signals import setup_logging
 
 from deploy import process
 

@@ -1,4 +1,4 @@
-"""`python -m deploy.housekeeping`: dispatches, reclaims, wakes, settles, seals and measures until it is told to stop."""
+"""`python -m deploy.housekeeping`: dispatches, reclaims, wakes, settles and seals until it is told to stop."""
 
 from __future__ import annotations
 

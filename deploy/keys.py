@@ -1,8 +1,8 @@
 """The installation's own secrets, a file each: the vault's keys, the key of the audit's chain, the signing seed.
 
-    vault    `id:base64` a line; the highest id seals, every one of them opens
-    audit    32 bytes in base64
-    signing  32 bytes in base64: the Ed25519 seed that signs receipts and checkpoints
+vault    `id:base64` a line; the highest id seals, every one of them opens
+audit    32 bytes in base64
+signing  32 bytes in base64: the Ed25519 seed that signs receipts and checkpoints
 """
 
 from __future__ import annotations

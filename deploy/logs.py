@@ -17,12 +17,21 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 #: They tell of every request, message or statement; our own lines say what it was for.
-_TALKATIVE = ("alembic", "amqp", "celery.app.trace", "celery.worker.strategy", "httpcore", "httpx", "kombu", "sqlalchemy")
+_TALKATIVE = (
+    "alembic",
+    "amqp",
+    "celery.app.trace",
+    "celery.worker.strategy",
+    "httpcore",
+    "httpx",
+    "kombu",
+    "sqlalchemy",
+)
 
 Format = Literal["json", "console"]
 
 
-def configure(process: str, *, format: Format, level: str) -> None:  # noqa: A002 - what it is called everywhere
+def configure(process: str, *, format: Format, level: str) -> None:
     """Send everything this process logs to its standard error."""
     logging.config.dictConfig(configuration(process, format=format, level=level))
     structlog.configure(
@@ -36,7 +45,7 @@ def configure(process: str, *, format: Format, level: str) -> None:  # noqa: A00
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
 
 
-def configuration(process: str, *, format: Format, level: str) -> dict[str, Any]:  # noqa: A002
+def configuration(process: str, *, format: Format, level: str) -> dict[str, Any]:
     """The same for whoever wants a dictionary of the standard library's: Gunicorn."""
     return {
         "version": 1,
@@ -73,7 +82,7 @@ def _shared(process: str) -> list[Processor]:
     ]
 
 
-def _renderer(format: Format) -> Processor:  # noqa: A002
+def _renderer(format: Format) -> Processor:
     if format == "json":
         return _json
     # The default shows the values of variables where Rich is installed.

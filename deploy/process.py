@@ -1,4 +1,4 @@
-"""What every entry point does first: read the settings, set up logs and metrics, and open the runtime when it is time."""
+"""What every entry point does first: settings, logs and metrics, and the runtime when it is time."""
 
 from __future__ import annotations
 

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from deploy import valkey
+from deploy.forms import BrokerUrl, DatabaseUrl, Listen, Names, Origin, Port, Seconds
 from deploy.keys import KeyFiles
 from identity.errors import Misconfigured
 
@@ -29,57 +30,6 @@ if TYPE_CHECKING:
     from webhooks.settings import WebSettings
 
 PREFIX = "ASWHOM_"
-_BROKERS = ("redis", "rediss", "redis+socket", "sentinel", "amqp", "amqps")
-
-
-def _seconds(value: object) -> timedelta:
-    if isinstance(value, timedelta):
-        return value
-    try:
-        seconds = float(str(value))
-    except ValueError:
-        raise ValueError("give seconds, such as 20 or 0.5") from None
-    if not 0 <= seconds < 10**8:
-        raise ValueError("give seconds, not fewer than none, such as 20 or 0.5")
-    return timedelta(seconds=seconds)
-
-
-def _names(value: object) -> object:
-    return tuple(filter(None, (name.strip() for name in value.split(",")))) if isinstance(value, str) else value
-
-
-def _origin(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
-        raise ValueError("give the address others reach this by, without a path, such as https://aswhom.example")
-    return value.rstrip("/")
-
-
-def _listen(value: str) -> str:
-    host, _, port = value.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ValueError("give host:port, such as 127.0.0.1:8080")
-    return value
-
-
-def _database(value: SecretStr) -> SecretStr:
-    scheme, _, rest = value.get_secret_value().partition("://")
-    if scheme in ("postgres", "postgresql"):
-        return SecretStr(f"postgresql+psycopg://{rest}")
-    if scheme not in ("sqlite", "postgresql+psycopg"):
-        raise ValueError("give sqlite:///path or postgresql://user@host/name")
-    return value
-
-
-def _broker(value: SecretStr) -> SecretStr:
-    if urlsplit(value.get_secret_value()).scheme not in _BROKERS:
-        raise ValueError(f"give an address that begins with one of: {', '.join(f'{name}://' for name in _BROKERS)}")
-    return value
-
-
-Seconds = Annotated[timedelta, BeforeValidator(_seconds)]
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
-Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 class Settings(BaseSettings):
@@ -88,23 +38,25 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
 
     data_dir: Path = Path(".aswhom")
-    database_url: Annotated[SecretStr, AfterValidator(_database)] | None = None  # None: SQLite in the data directory
-    broker_url: Annotated[SecretStr, AfterValidator(_broker)] | None = None  # None: the private Valkey of `aswhom up`
+    database_url: DatabaseUrl | None = None  # None: SQLite in the data directory
+    broker_url: BrokerUrl | None = None  # None: the private Valkey of `aswhom up`
     redis_url: SecretStr | None = None  # of the refresh locks; None: the broker, where that is a Redis or Valkey
     key_prefix: str = "aswhom:"
     vault_key_file: Path | None = None  # None: keys/vault in the data directory, and so on
     audit_key_file: Path | None = None
     signing_key_file: Path | None = None
 
-    base_url: Annotated[str, AfterValidator(_origin)] = "http://127.0.0.1:8080"
-    listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:8080"
+    base_url: Origin = "http://127.0.0.1:8080"
+    listen: Listen = "127.0.0.1:8080"
     web_processes: Annotated[int, Field(ge=1)] | None = None  # None: 1 on SQLite, 2 on PostgreSQL
     max_body: Annotated[int, Field(gt=0)] | None = None
     connect_lifetime: Seconds | None = None
 
-    workflows: Names = ()  # modules; none: whatever is installed and names itself as `aswhom.workflows`
+    workflows: Annotated[
+        Names, NoDecode
+    ] = ()  # modules; none: whatever is installed and names itself as `aswhom.workflows`
     workflows_dir: Path = Path()  # where such modules are looked for besides what is installed
-    allow_hosts: Names = ()  # host or host:port that may be private and plain HTTP
+    allow_hosts: Annotated[Names, NoDecode] = ()  # host or host:port that may be private and plain HTTP
 
     log_format: Literal["json", "console"] = "console"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -200,7 +152,7 @@ class Settings(BaseSettings):
         from pipeline.services import StepSettings
         from pipeline.worker import WorkerSettings
 
-        redis = self._redis_url()
+        redis_url = self.redis()
         steps = _given(
             send_within=self.send_within,
             call_deadline=self.call_deadline,
@@ -220,13 +172,13 @@ class Settings(BaseSettings):
             database=self.database(),
             keys=self.key_files().read(),
             base_url=self.base_url,
-            redis_url=Secret(redis) if redis else None,
+            redis_url=Secret(redis_url) if redis_url else None,
             key_prefix=self.key_prefix,
             allow_hosts=frozenset(self.allow_hosts),
             steps=StepSettings(**steps),
             jobs=WorkerSettings(**jobs),
             host=os.uname().nodename,
-            **_given(window=self.window),
+            **_given(window=self.window, connect_lifetime=self.connect_lifetime),
         )
 
     def limits(self) -> Limits:
@@ -242,7 +194,8 @@ class Settings(BaseSettings):
         given = _given(max_body=self.max_body, connect_lifetime=self.connect_lifetime)
         return WebSettings(base_url=self.base_url, metrics_dir=metrics_dir, **given)
 
-    def _redis_url(self) -> str | None:
+    def redis(self) -> str | None:
+        """The Redis or Valkey of the refresh locks, for redis-py; None: there is none. It may hold a password."""
         if self.redis_url is not None:
             return self.redis_url.get_secret_value()
         if self.broker_url is None:
@@ -299,7 +252,7 @@ def _unknown(environment: Mapping[str, str]) -> list[str]:
     faults = []
     for name in sorted(environment):
         if name.startswith(PREFIX) and name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
             faults.append(f"{name} is not a setting: " + (f"is {near[0]} meant?" if near else "unset it"))
     return faults
 

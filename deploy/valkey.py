@@ -47,7 +47,9 @@ def server_path() -> Path:
     try:
         return Path(get_binary_path())
     except ValkeyBinaryNotFoundError as error:
-        raise Misconfigured(f"no Valkey comes for this machine ({error}): name a broker with ASWHOM_BROKER_URL") from None
+        raise Misconfigured(
+            f"no Valkey comes for this machine ({error}): name a broker with ASWHOM_BROKER_URL"
+        ) from None
 
 
 def prepare(data_dir: Path) -> Path:
@@ -69,7 +71,7 @@ def prepare(data_dir: Path) -> Path:
         "appendfsync everysec\n"
         "maxmemory-policy noeviction\n"
         "daemonize no\n"
-        "loglevel warning\n"
+        f"logfile {_quoted(folder / 'valkey.log')}\n"
     )
     return configuration
 
