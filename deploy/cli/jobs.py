@@ -17,8 +17,8 @@ from identity import audit
 from identity.errors import BadInput
 from pipeline.ledger import bells
 from pipeline.ledger import jobs as ledger_jobs
-from pipeline.ledger.steps import resolve_by_hand
 from pipeline.model import Bell
+from pipeline.resolution import resolve_by_hand
 from pipeline.states import JobState
 
 
@@ -141,9 +141,7 @@ def resolve(at: Installation, out: Output, id: str, effect: bool | None, result:
 
     def write(c: Connection) -> tuple[Row, list[Bell]]:
         job = queries.job(c, id)
-        if not any(one["state"] == "unknown" for step in queries.steps_of(c, id) for one in step["attempts"]):
-            raise BadInput(f"no call of job {id} is without an outcome: see `aswhom jobs show {id}`")
-        resolve_by_hand(c, id, effect=effect, result=result or {}, by=at.operator, now=now)
+        resolve_by_hand(c, id, effect=effect, result=result, workflows=at.workflows, by=at.operator, now=now)
         return job, bells.ring_due(c, job["tenant_id"], job["pattern"], share=bells.FIRST_SHARE)
 
     _, rung = at.write(write)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -71,7 +72,7 @@ class Stage:
         self.runtime: Runtime = process.open_runtime(self.settings)
         self._closing.callback(self.runtime.close)
         for name in SANDBOX:
-            self.until(lambda url=self.world[name]["url"]: self._answers(url), f"the sandbox's {name}")
+            self.until(partial(self._answers, self.world[name]["url"]), f"the sandbox's {name}")
         Provision(self.runtime, self.world, now=datetime.now(UTC)).everything()
 
     def _settings(self, port: int) -> Settings:

@@ -86,7 +86,7 @@ class _Acts:
         self._until(self._sight.sealed, "the seal on the audit")
         fault = self._sight.audit_fault()
         receipt = self._sight.receipt() or {}
-        document = {
+        document: dict[str, Any] = {
             "steps": self._sight.steps(),
             "refreshes": self._sight.refreshes(),
             "cancelled_jobs": self._sight.jobs("cancelled"),
