@@ -134,7 +134,16 @@ class System:
                 return [sys.executable, "-m", "gunicorn", "--config", "python:deploy.gunicorn", "deploy.wsgi:app"]
             case "worker":
                 queues = "delegated,service,hybrid,capability"
-                return [*celery, self.worker_app, "worker", "--concurrency", "16", "--queues", queues, *pool]
+                return [
+                    *celery,
+                    self.worker_app,
+                    "worker",
+                    "--concurrency",
+                    str(self.concurrency),
+                    "--queues",
+                    queues,
+                    *pool,
+                ]
             case "revocations":
                 return [*celery, "deploy.worker", "worker", "--concurrency", "4", "--queues", "revocations", *pool]
             case "housekeeping":
@@ -143,7 +152,7 @@ class System:
                 return [*celery, "deploy.beat", "beat", "--scheduler", "pipeline.schedule:Scheduler"]
         raise ValueError(name)
 
-    worker_app = "deploy.worker"
+    worker_app, concurrency = "deploy.worker", 16
 
     def kill(self, name: str) -> None:
         """kill -9."""
