@@ -1,16 +1,19 @@
 """`celery --app tests.faults.crashing_worker worker`: the worker of production, but it kills itself where a plan says.
 
 The plan is a file named by CRASH_PLAN: `{"point": "after_call", "passes": 3}` is kill -9 at the third arrival at that
-point, by whichever thread. Without a plan nothing is killed. What is shortened besides is a refresh's patience, which
-no setting has.
+point, by whichever thread. With `"pause": 0.5` that arrival waits half a second instead, and with `"passes": 0` every
+arrival waits for up to that long. Without a plan nothing happens. What is shortened besides is a refresh's patience,
+which no setting has.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -34,10 +37,11 @@ REFRESH = RefreshBudget(
 
 
 def crash_at(plan: Path | None) -> Callable[[str], None]:
-    """`reached` of a runtime: never returns from the pass that the plan names."""
+    """`reached` of a runtime: kills or delays where the plan says."""
     if plan is None:
         return lambda point: None
     asked = json.loads(plan.read_text())
+    pause: float = asked.get("pause", 0)
     lock, last = threading.Lock(), threading.local()
     passes = 0
 
@@ -47,11 +51,17 @@ def crash_at(plan: Path | None) -> Callable[[str], None]:
         if point == "after_commit" and getattr(last, "point", None) == "after_answer_stored":
             point = "after_refresh_commit"
         last.point = point
-        if point == asked["point"]:
-            with lock:
-                passes += 1
-                if passes == asked["passes"]:
-                    os.kill(os.getpid(), signal.SIGKILL)
+        if point != asked["point"]:
+            return
+        with lock:
+            passes += 1
+            mine = passes == asked["passes"]
+        if mine and pause:
+            time.sleep(pause)
+        elif mine:
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif asked["passes"] == 0:
+            time.sleep(random.uniform(0, pause))
 
     return reached
 

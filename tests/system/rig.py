@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 from sqlalchemy import Row, func, select
 
+from deploy import process as deployed
 from deploy.demo import people
 from deploy.demo.provision import GITHUB, Provision, callbacks, linear_of
 from deploy.keys import KeyFiles
@@ -28,6 +29,7 @@ from pipeline import revocation
 from pipeline.database import DatabaseSettings, open_database
 from pipeline.migrations import upgrade
 from pipeline.model import Ring
+from pipeline.ring import CeleryRing
 from pipeline.runtime import Runtime
 from pipeline.states import JobState
 from pipeline.tables import attempts, jobs, revocations, steps
@@ -101,7 +103,9 @@ class System:
         upgrade(database)
         database.close()
         ring: Ring = NoRing()
-        self.runtime = Runtime(Settings(**known).runtime(), Registry.load(WORKFLOWS), ring)  # type: ignore[arg-type]
+        settings_ = Settings(**known)  # type: ignore[arg-type]
+        self.runtime = Runtime(settings_.runtime(), Registry.load(WORKFLOWS), ring)
+        self.ring = CeleryRing(deployed.celery_app(settings_, self.runtime.workflows))
         self.ids = Ids()
 
     # Processes
@@ -201,6 +205,12 @@ class System:
         made = self.ids("rev")
         declare = partial(revocation.declare, source="test", by="test", reason="test", now=datetime.now(UTC))
         self.runtime.database.write(partial(declare, id=made, scope=scope, tenant=tenant))
+        return made
+
+    def revoke_and_ring(self, scope: Scope, tenant: str) -> str:
+        """As the API does it; `revoke` leaves the rest to housekeeping."""
+        made = self.revoke(scope, tenant)
+        self.ring.revocations([made])
         return made
 
     def account(self, tenant: str, connection: str, principal: str) -> Scope:
