@@ -41,4 +41,6 @@ def lock_shared(connection: Connection, scopes: Iterable[Scope]) -> None:
 def lock_exclusive(connection: Connection, scope: Scope) -> None:
     """Wait for every opening under this scope, and keep new ones out until the transaction ends."""
     if connection.dialect.name == "postgresql":
+        # Longer than a process stopped inside an opening can hold it: idle_in_transaction_session_timeout is 2 s.
+        connection.execute(text("set local lock_timeout = '5s'"))
         connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _advisory_key(scope)})

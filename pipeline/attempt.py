@@ -139,6 +139,7 @@ class _Exchange:
     services: Services
     step: StepAtHand
     intent: Intent
+    began: float  # monotonic, before the opening
     conclusion: Conclusion
 
     def close(
@@ -164,6 +165,10 @@ class _Exchange:
             resolves=resolves,
         )
         _close(self.services, self.intent, closing)
+        metrics.ATTEMPTS.labels(self.step.name, str(state)).inc()
+        metrics.STEP_SECONDS.labels(self.step.name, str(self.step.decision.pattern)).observe(
+            time.monotonic() - self.began
+        )
         if step_state is not StepState.OPEN:
             metrics.STEPS.labels(self.step.name, str(self.step.decision.pattern), str(step_state)).inc()
         return stored
@@ -201,7 +206,7 @@ def _exchange(services: Services, step: StepAtHand, purpose: str, number: int) -
                 number += 1
         answer = _send(services, step, intent, lease, began)
         conclusion = conclude(step.action, step.call, purpose, answer)
-        exchange = _Exchange(services=services, step=step, intent=intent, conclusion=conclusion)
+        exchange = _Exchange(services=services, step=step, intent=intent, began=began, conclusion=conclusion)
         if conclusion.verdict is not Verdict.UNAUTHORIZED:
             return exchange
         exchange.close(AttemptState.NO_EFFECT, StepState.OPEN, error="the token was refused")

@@ -7,6 +7,7 @@ or late message changes nothing but latency.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,6 +17,7 @@ from celery import Celery
 from celery.signals import worker_init, worker_shutdown
 from kombu import Exchange, Queue
 
+from identity.errors import Misconfigured
 from identity.model import AccessPattern
 from pipeline.ring import JOB, REVOCATION, REVOCATIONS
 from pipeline.schedule import Schedules
@@ -23,7 +25,6 @@ from pipeline.watchdog import Limits, Task, Watchdog
 
 log = logging.getLogger(__name__)
 
-#: One queue an access pattern, and one that work can never hold up.
 QUEUES: tuple[str, ...] = (*(pattern.value for pattern in AccessPattern), REVOCATIONS)
 
 
@@ -42,13 +43,18 @@ class BrokerSettings:
     beat_interval: timedelta = timedelta(seconds=1)
     transport_options: Mapping[str, Any] = field(default_factory=dict)  # master_name of Sentinel, and the like
 
+    @property
+    def is_redis(self) -> bool:
+        """Redis or Valkey in any guise (TLS, a unix socket, Sentinel); else RabbitMQ."""
+        return self.url.startswith(("redis", "sentinel"))
+
     def worker_options(self) -> dict[str, Any]:
         """Kombu's options for a connection that consumes."""
+        if not self.is_redis:
+            return {"confirm_publish": True, **self.transport_options}
         return {
             "global_keyprefix": self.key_prefix,
             "visibility_timeout": int(self.visibility_timeout.total_seconds()),
-            "unacked_restore_interval": 5,
-            "unacked_restore_throttle": 6,
             "priority_steps": [0],  # no priorities: one key a queue
             "queue_order_strategy": "round_robin",
             "client_name": "aswhom",
@@ -61,25 +67,34 @@ class BrokerSettings:
 
     def publisher_options(self) -> dict[str, Any]:
         """Kombu's options for a connection that rings while somebody waits for an answer."""
+        once = {"max_retries": 0, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.1}
+        if not self.is_redis:
+            return {**self.worker_options(), **once}
         return {
             **self.worker_options(),
+            **once,
             "socket_timeout": self.publish_timeout.total_seconds(),
             "socket_connect_timeout": self.publish_connect_timeout.total_seconds(),
-            "max_retries": 0,
-            "interval_start": 0,
-            "interval_step": 0.1,
-            "interval_max": 0.1,
         }
+
+    def queues(self) -> list[Queue]:
+        """One queue an access pattern, and the one that work can never hold up."""
+        exchange = Exchange("aswhom", type="direct")
+        if not self.is_redis:
+            quorum = {"x-queue-type": "quorum"}
+            return [Queue(name, exchange, routing_key=name, queue_arguments=quorum) for name in QUEUES]
+        # A bell needs no redelivery, and on Redis an ack that fails in an outage would hold a slot for good.
+        return [Queue(name, exchange, routing_key=name, no_ack=True) for name in QUEUES]
 
 
 class JobWorker(Protocol):
-    def handle(self, job_id: str) -> None:
+    def handle(self, job_id: str, /) -> object:
         """Claim that job, or another due one of its tenant, or nothing; run what was claimed."""
         ...
 
 
 class Revoker(Protocol):
-    def advance(self, revocation_id: str) -> None:
+    def advance(self, revocation_id: str, /) -> object:
         """Take a revocation as far as it goes now. Safe to repeat."""
         ...
 
@@ -101,7 +116,7 @@ class Runtime(Protocol):
         """The job each thread has claimed, by the thread's ident: not always the one its bell named."""
         ...
 
-    def before_exit(self, job_id: str) -> None:
+    def before_exit(self, job_id: str, /) -> None:
         """The process is about to leave because of this job: it spends a run, other claims go back unspent."""
         ...
 
@@ -144,16 +159,14 @@ def make_celery(
 
 
 def configuration(settings: BrokerSettings) -> dict[str, Any]:
-    """Celery's settings: why each is so is in docs/ and in the tests that fail without it."""
-    exchange = Exchange("aswhom", type="direct")
+    """Celery's settings: each one was measured to matter, or closes a door."""
     return {
         "broker_url": settings.url,
         "broker_transport_options": settings.worker_options(),
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_pool_acquire_timeout": 5,
-        # A bell needs no redelivery, and an ack that fails in an outage would hold a slot for good.
-        "task_queues": [Queue(name, exchange, routing_key=name, no_ack=True) for name in QUEUES],
+        "task_queues": settings.queues(),
         "task_create_missing_queues": False,
         "task_default_queue": AccessPattern.SERVICE.value,
         "task_serializer": "json",
@@ -185,8 +198,8 @@ class Process:
         self._watchdog = Watchdog(limits, before_exit=self._before_exit)
 
     def job(self, job_id: str) -> None:
-        with self._watchdog.watch(job_id):
-            self._opened().worker.handle(_an_id(job_id))
+        with self._watchdog.watch(_an_id(job_id)):
+            self._opened().worker.handle(job_id)
 
     def revocation(self, revocation_id: str) -> None:
         with self._watchdog.watch(None):
@@ -197,16 +210,22 @@ class Process:
             return
         try:
             self._runtime = self._app.open_runtime()
-        except Exception as error:  # Celery logs what a signal's receiver raises and starts all the same
+        # Celery logs what a signal's receiver raises and starts all the same, unless it is a SystemExit.
+        except Misconfigured as fault:
+            log.critical("the worker cannot start: %s", fault, extra={"action": "worker.misconfigured"})
+            raise SystemExit(os.EX_CONFIG) from fault
+        except Exception as error:
             log.exception("the worker cannot start", extra={"action": "worker.unopened"})
             raise SystemExit(1) from error
         self._watchdog.start()
 
     def close(self, sender: Any, **_: Any) -> None:
         if sender.app is self._app and self._runtime is not None:
-            self._watchdog.stop()
             runtime, self._runtime = self._runtime, None
-            runtime.close()
+            try:
+                runtime.close()
+            finally:
+                self._watchdog.stop()
 
     def _opened(self) -> Runtime:
         if self._runtime is None:

@@ -50,23 +50,27 @@ class _Keeper:
         metrics.DUTY_STUCK.labels(duty.name).set(0)
 
     def report_if_stuck(self) -> None:
-        """Tell once of a tick that is past its deadline."""
+        """Tell once of a tick that is past its deadline, or that took its thread along."""
         began = self._began
         if began is None or began == self._reported:
             return
-        if self._clock() - began < self.duty.deadline.total_seconds():
+        if not self.thread.is_alive():
+            why = "ended by an exception that nothing catches"
+        elif self._clock() - began >= self.duty.deadline.total_seconds():
+            why = f"past its deadline of {self.duty.deadline}"
+        else:
             return
         self._reported = began
         metrics.DUTY_STUCK.labels(self.duty.name).set(1)
         frame = sys._current_frames().get(self.thread.ident or 0)  # noqa: SLF001 - the documented way
         log.error(
-            "housekeeping: %s is stuck, past its deadline of %s\n%s",
+            "housekeeping: %s is stuck, %s\n%s",
             self.duty.name,
-            self.duty.deadline,
+            why,
             "".join(traceback.format_stack(frame)) if frame else "",
             extra={"action": "duty.stuck", "duty": self.duty.name},
         )
-        self._tell(f"stuck: past its deadline of {self.duty.deadline}")
+        self._tell(f"stuck: {why}")
 
     def _run(self) -> None:
         while not self._stopped.is_set():

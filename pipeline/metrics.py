@@ -5,17 +5,18 @@ The gauges about the ledger are set by housekeeping alone; every other process l
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 _CALL = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _QUIESCE = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
 
-DELIVERIES = Counter("aswhom_deliveries", "Deliveries by what became of them", ["source", "outcome"])
 JOBS = Counter("aswhom_jobs_finished", "Jobs that reached a terminal state", ["pattern", "outcome"])
 CLAIMS = Counter("aswhom_claims", "What a bell found to claim", ["pattern", "outcome"])
 STEPS = Counter("aswhom_steps", "Steps that closed", ["action", "pattern", "outcome"])
 STEP_SECONDS = Histogram(
-    "aswhom_step_seconds", "From the opening of a step to its close", ["action", "pattern"], buckets=_CALL
+    "aswhom_step_seconds", "From the opening of an attempt to its close", ["action", "pattern"], buckets=_CALL
 )
 ATTEMPTS = Counter("aswhom_attempts", "HTTP tries of steps", ["action", "outcome"])
 DEAD = Counter("aswhom_dead_letters", "Jobs that spent their runs or whose wait expired", ["pattern"])
@@ -25,6 +26,8 @@ REVOCATION_SECONDS = Histogram(
 
 BELLS = Counter("aswhom_bells", "Doorbells by what became of them: rung, failed, skipped", ["outcome"])
 UNREADABLE = Counter("aswhom_unreadable_messages", "Items in a queue that are no bell and were set aside")
+# A process that leaves takes its counters along: this one shows if it was scraped during the grace. The alert is on
+# `process_start_time_seconds`, which every restart changes.
 WATCHDOG_EXITS = Counter("aswhom_watchdog_exits", "Processes that left because a task overstayed")
 SLOTS = Counter("aswhom_beat_slots", "Jobs that a schedule's slot started here")
 BEAT_FAILURES = Counter("aswhom_beat_failures", "Ticks of the schedule that failed and were tried again")
@@ -38,6 +41,13 @@ DUTY_SECONDS = Histogram("aswhom_duty_seconds", "Ticks of housekeeping's duties"
 DUTY_STUCK = Gauge("aswhom_duty_stuck", "1 while a duty is past its deadline", ["duty"], multiprocess_mode="mostrecent")
 
 
-def serve(port: int, *, host: str = "127.0.0.1") -> None:
-    """Answer Prometheus on *port*, from a thread that ends with the process."""
-    start_http_server(port, addr=host)
+def serve(port: int, *, host: str = "127.0.0.1") -> Callable[[], None]:
+    """Answer Prometheus on *port*, from a thread that ends with the process or when the returned function is called."""
+    server, thread = start_http_server(port, addr=host)
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return stop

@@ -21,6 +21,8 @@ def _nothing() -> None:
 class TaskPool(thread.TaskPool):
     """`worker_pool = "pipeline.pool:TaskPool"`, with `worker_disable_prefetch`."""
 
+    _hub: Any = None
+
     def register_with_event_loop(self, hub: Any) -> None:
         self._hub = hub
 
@@ -39,7 +41,8 @@ class TaskPool(thread.TaskPool):
         def free_the_slot(future: Future[Any]) -> None:
             if request is not None and (future.cancelled() or future.exception() is not None):
                 state.task_ready(request)  # the task's own callback did not run
-            self._hub.call_soon(_nothing)
+            if self._hub is not None:
+                self._hub.call_soon(_nothing)
 
         result.f.add_done_callback(free_the_slot)
         return result

@@ -7,7 +7,8 @@ What follows is tidying: cancel what is queued, stop what runs, wait for the cal
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,6 +21,7 @@ from identity.model import Scope, ScopeKind
 from identity.sequence import lock_exclusive, next_number
 from identity.signing import Signer
 from identity.store import Store
+from pipeline import metrics
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.jobs import move_job
 from pipeline.states import AttemptState, JobState
@@ -77,22 +79,20 @@ def declare(
 class Revoker:
     """Carries revocations to their receipt; the `revocations` worker and housekeeping call the same `advance`."""
 
-    def __init__(
-        self, store: Store, signer: Signer, *, quiesced: Callable[[float], None] = lambda seconds: None
-    ) -> None:
+    def __init__(self, store: Store, signer: Signer) -> None:
         self._store = store
         self._signer = signer
-        self._quiesced = quiesced
 
     def advance(self, revocation: str) -> bool:
         """Do what can be done now. True: it is quiesced and has its receipt; False: calls are still in flight."""
-        while self._store.write(lambda c: _cancel_chunk(c, revocation)):
-            pass
+        while (chunk := self._store.write(lambda c: _cancel_chunk(c, revocation))) is not None:
+            for pattern, number in chunk.items():
+                metrics.JOBS.labels(pattern, str(JobState.CANCELLED)).inc(number)
         if not self._store.write(lambda c: _drained(c, revocation)):
             return False
         seconds = self._store.write(lambda c: _conclude(c, revocation, self._signer))
         if seconds is not None:
-            self._quiesced(seconds)
+            metrics.REVOCATION_SECONDS.observe(seconds)
         return True
 
     def unfinished(self, *, idle_seconds: float) -> list[str]:
@@ -117,14 +117,14 @@ def load(connection: Connection, revocation: str) -> Row[Any]:
     return row
 
 
-def _cancel_chunk(connection: Connection, revocation: str) -> bool:
-    """Cancel or stop one chunk of the jobs accepted before it. False: there are no more."""
+def _cancel_chunk(connection: Connection, revocation: str) -> Counter[str] | None:
+    """Cancel or stop one chunk of the jobs accepted before it; how many it cancelled, by pattern. None: no more."""
     row = load(connection, revocation)
     if row.state not in ("effective", "cancelling"):
-        return False
+        return None
     reached = [JobState.QUEUED, JobState.WAITING, JobState.RUNNING]
     found = connection.execute(
-        select(jobs.c.id, jobs.c.state)
+        select(jobs.c.id, jobs.c.state, jobs.c.pattern)
         .join(job_scopes, job_scopes.c.job_id == jobs.c.id)
         .where(
             job_scopes.c.kind == row.kind,
@@ -135,13 +135,14 @@ def _cancel_chunk(connection: Connection, revocation: str) -> bool:
         .order_by(jobs.c.accepted)
         .limit(CHUNK)
     ).all()
-    cancelled = stopped = 0
+    cancelled: Counter[str] = Counter()
+    stopped = 0
     for job in found:
         reason = f"{row.kind} revoked: {row.reason}"
         to = JobState.STOPPING if job.state == JobState.RUNNING else JobState.CANCELLED
         # A job that moved in between is looked at again in the next chunk.
         if move_job(connection, job.id, to, source=JobState(job.state), reason=reason, revocation_id=revocation):
-            cancelled += to is JobState.CANCELLED
+            cancelled[job.pattern] += to is JobState.CANCELLED
             stopped += to is JobState.STOPPING
     connection.execute(
         update(revocations)
@@ -149,11 +150,11 @@ def _cancel_chunk(connection: Connection, revocation: str) -> bool:
         .values(
             state="cancelling" if found else "draining",
             moved_at=database_now(),
-            cancelled_jobs=revocations.c.cancelled_jobs + cancelled,
+            cancelled_jobs=revocations.c.cancelled_jobs + cancelled.total(),
             stopped_jobs=revocations.c.stopped_jobs + stopped,
         )
     )
-    return bool(found)
+    return cancelled if found else None
 
 
 def _in_flight(row: Row[Any]) -> Any:

@@ -68,18 +68,14 @@ class Outage:
                 return True
             if self._clock() < self._silent_until:
                 return False
-            self._pause()  # this caller's trial; the others stay silent meanwhile
+            self._silent_until = self._clock() + _PAUSES[-1]  # the others stay silent during this caller's trial
             return True
-
-    @property
-    def ongoing(self) -> bool:
-        return self._failures > 0
 
     def failed(self) -> bool:
         """Note a failure; True if it begins an outage."""
         with self._lock:
             self._failures += 1
-            self._pause()
+            self._silent_until = self._clock() + _PAUSES[min(self._failures, len(_PAUSES)) - 1]
             return self._failures == 1
 
     def succeeded(self) -> bool:
@@ -87,9 +83,6 @@ class Outage:
         with self._lock:
             ended, self._failures = self._failures > 0, 0
             return ended
-
-    def _pause(self) -> None:
-        self._silent_until = self._clock() + _PAUSES[min(self._failures, len(_PAUSES)) - 1]
 
 
 class CeleryRing:

@@ -11,6 +11,8 @@ from functools import partial
 import redis
 
 from identity.addresses import AddressPolicy
+from identity.audit_chain import Sealer
+from identity.connect import Connect
 from identity.coordinator import Coordinator, RefreshBudget
 from identity.http import Client
 from identity.ids import Ids
@@ -19,7 +21,8 @@ from identity.providers import PROFILES
 from identity.secret import Secret
 from identity.signing import Signer
 from identity.vault import Vault
-from pipeline import metrics, reconcile
+from pipeline import reconcile
+from pipeline.connecting import Connecting
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.housekeeping import Duty
 from pipeline.intake import Intake
@@ -112,7 +115,7 @@ class Runtime:
         )
         self.ring = ring
         self.worker = Worker(services, workflows, ring, settings.jobs)
-        self.revoker = Revoker(self.database, self.signer, quiesced=metrics.REVOCATION_SECONDS.observe)
+        self.revoker = Revoker(self.database, self.signer)
         self.schedules = Schedules(self.database, workflows)
         self.intake = Intake(self.database, self.vault, self.ids, clock=clock)
         self.connect = Connect(

@@ -6,13 +6,15 @@ Any number of beats may run: a slot is a row, and only the beat whose transactio
 from __future__ import annotations
 
 import logging
+import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from celery import beat
 
+from identity.errors import Misconfigured
 from pipeline import metrics
-from pipeline.model import Bell
+from pipeline.model import Bell, Ring
 from pipeline.ring import CeleryRing
 
 if TYPE_CHECKING:
@@ -35,21 +37,31 @@ class Scheduler(beat.Scheduler):
     app: App
 
     def setup_schedule(self) -> None:
-        self._runtime = self.app.open_runtime()
-        self._ring = CeleryRing(self.app)
+        try:
+            self._runtime = self.app.open_runtime()
+        except Misconfigured as fault:
+            log.critical("the schedule cannot be kept: %s", fault, extra={"action": "beat.misconfigured"})
+            raise SystemExit(os.EX_CONFIG) from fault
+        self._ring: Ring = CeleryRing(self.app)
+        self._ticking = self._closed = False
 
     def tick(self, *_: Any, **__: Any) -> float:
         """Fire what is due; return the seconds until the next look."""
+        self._ticking = True
         try:
             bells = self._runtime.schedules.fire_due(datetime.now(UTC))
+            metrics.SLOTS.inc(len(bells))
+            self._ring.jobs(bells)
         except Exception:
             metrics.BEAT_FAILURES.inc()
             log.exception("due slots could not be fired: the next tick tries again", extra={"action": "beat.failed"})
-        else:
-            metrics.SLOTS.inc(len(bells))
-            self._ring.jobs(bells)
+        finally:
+            self._ticking = False
         return float(self.app.conf.beat_max_loop_interval)
 
     def close(self) -> None:
+        """Beat calls this from its signal handler, maybe in the middle of a tick, and again on its way out."""
         super().close()
-        self._runtime.close()
+        if not self._ticking and not self._closed:
+            self._closed = True
+            self._runtime.close()

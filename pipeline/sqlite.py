@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -135,6 +136,8 @@ class SqliteDatabase:
             with self.engine.connect() as connection:
                 return fn(connection)
         except OperationalError as error:
+            if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
+                raise  # the statement's own fault: a bug, or migrations that were not run
             raise Unavailable(f"the ledger {self.path} cannot be read: {error.orig}") from error
 
     def close(self) -> None:

@@ -24,8 +24,8 @@ from pipeline import metrics
 
 log = logging.getLogger(__name__)
 
-#: What a supervisor sees: EX_SOFTWARE of sysexits.h.
-EXIT_CODE = 70
+#: What a supervisor sees.
+EXIT_CODE = os.EX_SOFTWARE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ class Watchdog:
         self._stopped.set()
 
     def check(self) -> bool:
-        """Leave if a task overstays; True only where leaving was replaced by something that returns."""
+        """Leave if a task overstays; True if this process still stands, because it is stopping cleanly."""
         late = self.overstaying()
         if not late:
             return False
@@ -113,8 +113,8 @@ class Watchdog:
         told.start()
         told.join(self._limits.grace.total_seconds())  # the ledger may be what hangs
         self._terminate()
-        self._stopped.wait(self._limits.grace.total_seconds())
-        self._leave(EXIT_CODE)
+        if not self._stopped.wait(self._limits.grace.total_seconds()):
+            self._leave(EXIT_CODE)
         return True
 
     def _run(self) -> None:

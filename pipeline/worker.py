@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import TypeVar
 
 import structlog
 from pydantic import ValidationError
@@ -28,8 +27,9 @@ from pipeline.states import JobState, Wait
 from pipeline.step import StepRunner
 from pipeline.workflow import Registry
 
-T = TypeVar("T")
 log = structlog.get_logger(__name__)
+
+TERMINAL = (JobState.DONE, JobState.CANCELLED, JobState.DEAD)
 
 # What says by its class how the job goes on; anything else is a bug, and spends a run.
 ENDINGS = (Unavailable, CommitUnknown, Misconfigured, ActionFailed, StepRefused, Diverged, BadInput)
@@ -93,7 +93,6 @@ class Worker:
             self._conclude(job, interruption)
         else:
             self._end(job, partial(jobs.finish, job=job))
-            metrics.JOBS.labels(str(job.pattern), "done").inc()
 
     def _conclude(self, job: ClaimedJob, ending: BaseException) -> None:
         """The one place that acts on how a run ended before its function returned."""
@@ -120,8 +119,6 @@ class Worker:
             case _:
                 # The stored step would raise it again on every run.
                 log.warning("job is dead", action="job.dead", reason=reason)
-                metrics.DEAD.labels(str(job.pattern)).inc()
-                metrics.JOBS.labels(str(job.pattern), "dead").inc()
                 self._end(job, partial(jobs.bury, job=job, reason=f"{type(ending).__name__}: {reason}"))
 
     def _call(self, job: ClaimedJob) -> None:
@@ -143,24 +140,29 @@ class Worker:
         spend = partial(
             jobs.spend_run, job=job.id, fence=job.fence, limit=self._settings.runs, delay=delay, reason=reason
         )
-        if self._end(job, spend) is JobState.DEAD:
-            metrics.DEAD.labels(str(job.pattern)).inc()
-            metrics.JOBS.labels(str(job.pattern), "dead").inc()
+        self._end(job, spend)
 
-    def _end(self, job: ClaimedJob, move: Callable[[Connection], T]) -> T | None:
-        """Move the job and ring for its tenant's next, in one transaction; the bells follow the commit."""
+    def _end(self, job: ClaimedJob, move: Callable[[Connection], object]) -> None:
+        """Move the job and ring for its tenant's next, in one transaction; bells and counts follow the commit."""
 
-        def end(c: Connection) -> tuple[T, Sequence[Bell]]:
-            return move(c), bells.ring_due(c, job.tenant, str(job.pattern), share=bells.FIRST_SHARE)
+        def end(c: Connection) -> tuple[JobState, str | None, Sequence[Bell]]:
+            move(c)
+            state, revocation = jobs.standing(c, job.id)
+            return state, revocation, bells.ring_due(c, job.tenant, str(job.pattern), share=bells.FIRST_SHARE)
 
         try:
-            moved, rung = self._store.write(end)
+            state, revocation, rung = self._store.write(end)
         except (CommitUnknown, Unavailable) as error:
             # The claim lapses, and the stored steps say what was done.
             log.warning("end of run not confirmed", action="job.end_unknown", error=str(error))
-            return None
+            return
         self._ring.jobs(rung)
-        return moved
+        if state in TERMINAL:
+            metrics.JOBS.labels(str(job.pattern), str(state)).inc()
+            if revocation is not None:
+                self._ring.revocations([revocation])  # it waited for this job to stop
+        if state is JobState.DEAD:
+            metrics.DEAD.labels(str(job.pattern)).inc()
 
     @property
     def active_jobs(self) -> dict[int, str]:

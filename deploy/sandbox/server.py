@@ -46,7 +46,7 @@ class _Connection(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     server: Server
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (the parent's name)
+    def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: the request log is the application's."""
 
     def _serve(self) -> None:

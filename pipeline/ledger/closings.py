@@ -61,7 +61,7 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> l
     duplicate = late and closing.state is AttemptState.EFFECT and row.state == AttemptState.NO_EFFECT
     audit.record(
         connection,
-        id=f"{closing.attempt}.closed" if not late else f"{closing.attempt}.late",
+        id=f"{closing.attempt}.{number}",
         at=now,
         number=number,
         kind="attempt.duplicate_effect" if duplicate else "attempt.late" if late else "attempt.closed",

@@ -30,7 +30,7 @@ class Intent:
     occurrence: int
     named: str
     decision: Decision
-    principal: str
+    principal: str | None  # None: nobody may
     provider: str
     connection: str
     new_account: str  # id of the pending account, should there be none

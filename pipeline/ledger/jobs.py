@@ -198,6 +198,12 @@ def spend_run(
     return to if moved else None
 
 
+def standing(connection: Connection, job: str) -> tuple[JobState, str | None]:
+    """The state of a job, and the revocation that stopped or cancelled it."""
+    row = connection.execute(select(jobs.c.state, jobs.c.revocation_id).where(jobs.c.id == job)).one()
+    return JobState(row.state), row.revocation_id
+
+
 def consent_of(key: AccountKey) -> str:
     """What a job that waits for a person's consent waits for."""
     return f"account:{key}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, exists, insert, select, update
@@ -139,5 +140,6 @@ def _await_consent(connection: Connection, intent: Intent, needs: NeedsConsent, 
 
 def refuse(connection: Connection, intent: Intent, *, reason: str, now: datetime) -> None:
     """A step that policy refuses: recorded, never sent."""
-    write_step(connection, intent, StepState.REFUSED, now, error=reason, closed_at=now)
-    record(connection, intent, "step.refused", id=f"{intent.attempt}.refused", at=now, outcome="refused", reason=reason)
+    nobody = replace(intent, principal=None)
+    write_step(connection, nobody, StepState.REFUSED, now, pattern=None, reason=reason, error=reason, closed_at=now)
+    record(connection, nobody, "step.refused", id=f"{intent.attempt}.refused", at=now, outcome="refused", reason=reason)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,10 +10,9 @@ from sqlalchemy import Connection, Row, select, update
 from identity import audit
 from identity.columns import database_now
 from identity.rows import insert_or
-from identity.sequence import next_number
 from pipeline.ledger.closings import close_step
-from pipeline.ledger.jobs import ClaimedJob, move_job, park
-from pipeline.states import AttemptState, JobState, StepState, Wait
+from pipeline.ledger.jobs import ClaimedJob, park
+from pipeline.states import AttemptState, StepState, Wait
 from pipeline.tables import attempts, steps
 
 
@@ -114,45 +112,3 @@ def overdue(connection: Connection, *, limit: int) -> list[Row[Any]]:
     late = (attempts.c.state == AttemptState.OPEN) & (attempts.c.settled_by < database_now())
     statement = select(attempts).where(late).limit(limit)
     return list(connection.execute(statement).all())
-
-
-def resolve_by_hand(
-    connection: Connection, job: str, *, effect: bool, result: Mapping[str, Any], by: str, now: datetime
-) -> None:
-    """An operator says what became of a job's unknown step, and with which *result*; the job goes on."""
-    rows = connection.execute(
-        select(attempts).where(attempts.c.job_id == job, attempts.c.state == AttemptState.UNKNOWN)
-    ).all()
-    to = AttemptState.EFFECT if effect else AttemptState.NO_EFFECT
-    for row in rows:
-        connection.execute(
-            update(attempts)
-            .where(attempts.c.id == row.id)
-            .values(state=to, closed=next_number(connection), closed_at=now)
-        )
-        close_step(
-            connection,
-            row.step_id,
-            StepState.DONE if effect else StepState.OPEN,
-            now=now,
-            result=result if effect else None,
-        )
-        audit.record(
-            connection,
-            id=f"{row.id}.by_hand",
-            at=now,
-            kind="attempt.resolved",
-            tenant=row.tenant_id,
-            agent=row.agent_id,
-            principal=row.principal_id,
-            account=row.account_id,
-            generation=row.generation,
-            job=job,
-            step=row.step_id,
-            attempt=row.id,
-            outcome=str(to),
-            reason=f"resolved by {by}",
-        )
-    move_job(
-        connection, job, JobState.QUEUED, source=JobState.WAITING, due_at=database_now(), reason=f"resolved by {by}"
-    )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from alembic import context
 
-from pipeline import tables
+import pipeline.tables  # noqa: F401 - adds its tables to the metadata
+from identity.tables import metadata
 
 connection = context.config.attributes["connection"]
-context.configure(connection=connection, target_metadata=tables.metadata, render_as_batch=True)
+context.configure(connection=connection, target_metadata=metadata, render_as_batch=True)
 with context.begin_transaction():
     context.run_migrations()

@@ -1,11 +1,12 @@
 """What the child processes run: the real application over a runtime that does what a job's id says and writes it down.
 
-`ok-…` ends at once · `brief-…` soon · `held-<gate>-…` when the gate's file is there · `hang-…` never · `exit-…`, `base-…`
-and `error-…` raise.
+`ok-…` ends at once, `brief-…` soon, `held-<gate>-…` when the file of its gate is there, `hang-…` never; `exit-…`,
+`base-…` and `error-…` raise.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sqlite3
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from identity.errors import Misconfigured
 from identity.model import AccessPattern
 from pipeline.celery import BrokerSettings, make_celery
 from pipeline.model import Bell
@@ -81,7 +83,9 @@ class TestRuntime:
 
     def __init__(self) -> None:
         if "RIG_UNOPENABLE" in os.environ:
-            raise OSError("no ledger")
+            raise {"broken": OSError("no ledger"), "misconfigured": Misconfigured("set ASWHOM_LEDGER")}[
+                os.environ["RIG_UNOPENABLE"]
+            ]
         self.worker = self.revoker = Work()
         self.schedules = Slots()
         write("opened")
@@ -95,16 +99,19 @@ class TestRuntime:
 
 logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.INFO)
 app = make_celery(
-    BrokerSettings(url=os.environ["RIG_BROKER"], beat_interval=timedelta(seconds=0.2)),
+    BrokerSettings(
+        url=os.environ["RIG_BROKER"],
+        beat_interval=timedelta(seconds=0.2),
+        transport_options=json.loads(os.environ.get("RIG_OPTIONS", "{}")),
+    ),
     TestRuntime,
     limits=Limits(
         task=timedelta(seconds=float(os.environ.get("RIG_LIMIT", "60"))),
         grace=timedelta(seconds=float(os.environ.get("RIG_GRACE", "10"))),
     ),
 )
-if "RIG_STOCK" in os.environ:  # the negative control: Celery's own pool, consumer and acks
+# Negative controls: Celery's own ways instead of ours.
+app.conf.update(json.loads(os.environ.get("RIG_CONF", "{}")))
+if "RIG_ACK" in os.environ:
     for queue in app.conf.task_queues:
         queue.no_ack = False
-    app.conf.update(
-        worker_pool="threads", worker_consumer="celery.worker.consumer:Consumer", worker_disable_prefetch=False
-    )

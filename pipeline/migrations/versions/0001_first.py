@@ -41,6 +41,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit")),
     )
     op.create_index("ix_audit_job", "audit", ["job_id"], unique=False)
+    op.create_index("ix_audit_number", "audit", ["number"], unique=False)
     op.create_index("ix_audit_tenant_number", "audit", ["tenant_id", "number"], unique=False)
     op.create_table(
         "audit_seals",
@@ -410,10 +411,19 @@ def upgrade() -> None:
         sa.Column("presented", sa.Integer(), nullable=False),
         sa.Column("answer_sealed", sa.LargeBinary(), nullable=True),
         sa.Column("outcome", sa.String(length=64), nullable=True),
+        sa.Column("retry_at", sa.BigInteger(), nullable=True),
         sa.Column("finished_at", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_refresh_intents_account_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_refresh_intents")),
         sa.UniqueConstraint("account_id", "generation", name=op.f("uq_refresh_intents_account_id_generation")),
+    )
+    op.create_index(
+        "ix_refresh_intents_unsettled",
+        "refresh_intents",
+        ["settled_by"],
+        unique=False,
+        postgresql_where=sa.text("state in ('open', 'answered')"),
+        sqlite_where=sa.text("state in ('open', 'answered')"),
     )
     op.create_table(
         "job_scopes",
@@ -502,6 +512,12 @@ def downgrade() -> None:
     op.drop_table("attempts")
     op.drop_table("steps")
     op.drop_table("job_scopes")
+    op.drop_index(
+        "ix_refresh_intents_unsettled",
+        table_name="refresh_intents",
+        postgresql_where=sa.text("state in ('open', 'answered')"),
+        sqlite_where=sa.text("state in ('open', 'answered')"),
+    )
     op.drop_table("refresh_intents")
     op.drop_index(
         "ix_jobs_waits_for",
@@ -566,6 +582,7 @@ def downgrade() -> None:
     op.drop_table("delivery_bodies")
     op.drop_table("audit_seals")
     op.drop_index("ix_audit_tenant_number", table_name="audit")
+    op.drop_index("ix_audit_number", table_name="audit")
     op.drop_index("ix_audit_job", table_name="audit")
     op.drop_table("audit")
     if op.get_bind().dialect.name == "postgresql":

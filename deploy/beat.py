@@ -1,0 +1,18 @@
+"""`celery --app deploy.beat beat`: fires what the ledger's schedules say is due."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery.signals import setup_logging
+
+from deploy import process
+
+settings = process.settings_or_exit()
+app = process.celery_app(settings, process.workflows(settings))
+
+
+@setup_logging.connect(weak=False)
+def set_up_logging(**_: Any) -> None:
+    """Celery sets up logging unless someone listens here."""
+    process.set_up("beat", settings)

@@ -1,0 +1,61 @@
+"""The `aswhom` command. Each of its commands is imported when it is called, so `--help` answers at once."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping
+
+import click
+
+#: Name → (module below deploy.cli, the command in it, what the list says of it).
+COMMANDS: Mapping[str, tuple[str, str, str]] = {
+    "init": ("running", "init", "Make a data directory, keys and a ledger."),
+    "up": ("running", "up", "Run everything on this machine until Ctrl-C."),
+    "demo": ("running", "demo", "Watch the DevOps assistant at work against pretend upstreams."),
+    "doctor": ("doctor", "doctor", "Say what is wrong, and what to do."),
+    "db": ("running", "db", "The ledger's tables."),
+    "keys": ("keys", "keys", "The installation's own keys."),
+    "tenants": ("tenants", "tenants", "Whose work is done."),
+    "aliases": ("tenants", "aliases", "Who people are at providers."),
+    "connections": ("connections", "connections", "Client registrations with providers."),
+    "installations": ("connections", "installations", "Whose an installation of the platform's app is."),
+    "accounts": ("accounts", "accounts", "Connected accounts, and services' credentials."),
+    "connect": ("accounts", "connect", "Print the link by which a person connects an account."),
+    "workflows": ("workflows", "workflows", "What agents may do for whom."),
+    "jobs": ("jobs", "jobs", "What was done, as whom, and why."),
+    "deliveries": ("deliveries", "deliveries", "What came in."),
+    "revoke": ("revocations", "revoke", "Withdraw authority, now."),
+    "revocations": ("revocations", "revocations", "What revocations stopped: their receipts."),
+    "audit": ("audit", "audit", "Who did what as whom, in a sealed chain."),
+    "policy": ("policy", "policy", "Why a step ran as whom it did."),
+}
+
+
+class Lazily(click.Group):
+    """A group that knows its commands by name, and imports one when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, name, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(f"deploy.cli.{module}"), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, said) for name, (_, _, said) in COMMANDS.items()])
+
+
+@click.group(cls=Lazily, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="aswhom")
+def main() -> None:
+    """Runs AI agents' work against customers' APIs and decides, step by step, as whom each call is made.
+
+    Settings are variables that begin with ASWHOM_. Every command takes --json, and exits with 0 (done), 1 (not done, or
+    a problem was found) or 2 (used wrongly).
+    """
+    os.umask(0o077)  # a data directory may be one that others can enter

@@ -1,0 +1,102 @@
+"""How a command of the command line is made: it gets an installation and an output, and its errors are sentences.
+
+Exit codes: 0 done · 1 not done, or a problem was found · 2 used wrongly.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from deploy.cli.output import Output
+
+DONE, PROBLEM, MISUSED = 0, 1, 2
+
+
+def command(group: click.Group, name: str | None = None) -> Callable[[Callable[..., int | None]], click.Command]:
+    """Add a command to *group*: `run(at, out, **options)`; what it returns is the exit code, nothing is 0."""
+
+    def decorate(run: Callable[..., int | None]) -> click.Command:
+        return group.command(name)(invocation(run))
+
+    return decorate
+
+
+def invocation(run: Callable[..., int | None]) -> Callable[..., None]:
+    """*run* with `--data-dir` and `--json`, and with errors as sentences."""
+
+    @click.option("--data-dir", type=click.Path(path_type=Path), help="Where the installation is.  [default: .aswhom]")
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+    @functools.wraps(run)
+    def invoke(*, data_dir: Path | None, as_json: bool, **options: Any) -> None:
+        # Here, so that `--help` need not wait for them.
+        from deploy.installation import Installation
+        from identity.errors import AswhomError
+
+        out = Output(as_json=as_json)
+        try:
+            with Installation.at(data_dir=data_dir) as at:
+                code = run(at, out, **options)
+        except AswhomError as error:
+            if as_json:
+                out.document({"error": type(error).__name__, "message": str(error)})
+            else:
+                out.note(f"aswhom: {error}")
+            code = PROBLEM
+        sys.exit(code or DONE)
+
+    return invoke
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before what cannot be undone. Without a terminal, `--yes` must have been said."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{question} Say so with --yes.")
+    click.confirm(question, abort=True)
+
+
+def secret_option(*names: str, help: str, required: bool = False) -> Callable[[Any], Any]:
+    """An option whose value is a file that holds a secret, or `-` for standard input: never the secret itself, which
+    every user of the machine could read in the list of processes.
+    """
+
+    def read(context: click.Context, parameter: click.Parameter, path: str | None) -> object:
+        from identity.secret import Secret
+
+        if path is None:
+            return None
+        try:
+            text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+        except OSError as error:
+            raise click.BadParameter(f"{path} cannot be read: {error.strerror}") from error
+        if not text.strip():
+            raise click.BadParameter(f"{path} is empty")
+        return Secret(text.strip())
+
+    return click.option(*names, callback=read, metavar="FILE", required=required, help=f"{help} '-': standard input.")
+
+
+def names(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    """`a,b,c`."""
+    return None if value is None else tuple(filter(None, (part.strip() for part in value.split(","))))
+
+
+def json_file(context: click.Context, parameter: click.Parameter, path: str | None) -> object:
+    """The document in a file, or in standard input."""
+    import json
+
+    if path is None:
+        return None
+    try:
+        return json.loads(sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise click.BadParameter(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise click.BadParameter(f"{path} is not JSON: {error}") from error

@@ -1,0 +1,122 @@
+"""`doctor`: what is wrong with an installation, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import click
+from redis import Redis
+from redis.exceptions import RedisError
+
+from deploy.cli import queries
+from deploy.cli.command import PROBLEM, invocation
+from deploy.cli.output import Output
+from deploy.installation import Installation
+from identity.errors import AswhomError
+
+_STALE = timedelta(minutes=1)
+_DUTIES_AT = "is `aswhom up`, or housekeeping, running?"
+OK, WRONG, UNKNOWN = "ok", "wrong", "unknown"
+
+Finding = tuple[str, str, str]  # what was looked at, how it is, what to say of it
+
+
+@click.command()
+@invocation
+def doctor(at: Installation, out: Output) -> int | None:
+    """Say what is wrong, and what to do. Exits with 1 if anything is."""
+    findings: list[Finding] = [("settings", OK, f"the data directory is {at.settings.directory}")]
+    for name, look in (("keys", _keys), ("workflows", _workflows), ("ledger", _ledger), ("broker", _broker)):
+        findings += _look(name, look, at)
+    if ("ledger", OK) in {(name, state) for name, state, _ in findings}:
+        for name, look in (("housekeeping", _heartbeats), ("connections", _connections), ("accounts", _accounts)):
+            findings += _look(name, look, at)
+    rows = [{"what": what, "state": state, "says": says} for what, state, says in findings]
+    healthy = all(state != WRONG for _, state, _ in findings)
+    if out.as_json:
+        out.document({"healthy": healthy, "findings": rows})
+    else:
+        out.table(rows, ("what", "state", "says"))
+    return None if healthy else PROBLEM
+
+
+def _look(name: str, look: Callable[[Installation], Iterator[Finding]], at: Installation) -> list[Finding]:
+    try:
+        return list(look(at))
+    except AswhomError as error:
+        return [(name, WRONG, str(error))]
+
+
+def _keys(at: Installation) -> Iterator[Finding]:
+    keys = at.keys
+    yield "keys", OK, f"vault key {max(keys.vault)} seals, {len(keys.vault)} open"
+
+
+def _workflows(at: Installation) -> Iterator[Finding]:
+    names = ", ".join(sorted(workflow.name for workflow in at.workflows))
+    yield ("workflows", OK, names) if names else ("workflows", WRONG, "none is installed: see ASWHOM_WORKFLOWS")
+
+
+def _ledger(at: Installation) -> Iterator[Finding]:
+    at.ledger.read(queries.all_tenants)
+    yield "ledger", OK, "reachable, at this version's tables"
+
+
+def _broker(at: Installation) -> Iterator[Finding]:
+    url = at.settings.redis()
+    if url is None:
+        yield "broker", UNKNOWN, "no Redis or Valkey, so it is not looked at; refreshes are serialized by the ledger"
+        return
+    client = Redis.from_url(url, socket_timeout=3, socket_connect_timeout=3, decode_responses=True)
+    try:
+        policy = client.config_get("maxmemory-policy").get("maxmemory-policy")
+    except RedisError as error:
+        yield "broker", WRONG, f"not reachable ({type(error).__name__}): is `aswhom up` running? See ASWHOM_BROKER_URL"
+        return
+    finally:
+        client.close()
+    if policy == "noeviction":
+        yield "broker", OK, "reachable, and never evicts"
+    else:
+        yield "broker", WRONG, f"its maxmemory-policy is {policy}: it may drop messages and locks; set it to noeviction"
+
+
+def _heartbeats(at: Installation) -> Iterator[Finding]:
+    now, beats = at.now(), at.read(queries.all_heartbeats)
+    if not beats:
+        yield "housekeeping", WRONG, f"no duty was ever done: {_DUTIES_AT}"
+    newest = {row["duty"]: row for row in sorted(beats, key=lambda row: row["at"])}
+    stale = [duty for duty, row in newest.items() if now - row["at"] > _STALE]
+    if stale and len(stale) == len(newest):
+        yield (
+            "housekeeping",
+            WRONG,
+            f"nothing was done since {max(row['at'] for row in beats):%Y-%m-%d %H:%M}: {_DUTIES_AT}",
+        )
+        return
+    for duty, row in newest.items():
+        if duty in stale:
+            yield "housekeeping", WRONG, f"{duty} was last done at {row['at']:%Y-%m-%d %H:%M}: its log says why"
+        elif row["error"]:
+            yield "housekeeping", WRONG, f"{duty} fails: {row['error']}"
+    if newest and not stale and not any(row["error"] for row in newest.values()):
+        yield "housekeeping", OK, f"{len(newest)} duties are done in time"
+
+
+def _connections(at: Installation) -> Iterator[Finding]:
+    for row in at.read(queries.paused_connections):
+        yield (
+            "connections",
+            WRONG,
+            f"{row['id']} is paused: {row['paused_reason']}. Mend it, then `aswhom connections resume {row['id']}`",
+        )
+
+
+def _accounts(at: Installation) -> Iterator[Finding]:
+    for row in at.read(queries.troubled_accounts)[:20]:
+        yield (
+            "accounts",
+            UNKNOWN,
+            f"{row['id']} ({row['principal_id']} at {row['provider']}) is {row['state']}: {row['reason']}",
+        )

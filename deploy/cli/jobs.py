@@ -1,0 +1,174 @@
+"""`jobs`: what was done, as whom, and why; and what an operator can say about one."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import click
+from sqlalchemy import Connection
+
+from deploy.cli import queries
+from deploy.cli.command import command, confirm, json_file
+from deploy.cli.output import Output
+from deploy.cli.queries import Row
+from deploy.installation import Installation
+from identity import audit
+from identity.errors import BadInput
+from pipeline.ledger import bells
+from pipeline.ledger import jobs as ledger_jobs
+from pipeline.model import Bell
+from pipeline.resolution import resolve_by_hand
+from pipeline.states import JobState
+
+
+@click.group()
+def jobs() -> None:
+    """What was done, as whom, and why."""
+
+
+@command(jobs, "list")
+@click.option("--tenant")
+@click.option("--state", type=click.Choice([str(state) for state in JobState]))
+@click.option("--workflow")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1))
+def list_jobs(
+    at: Installation, out: Output, tenant: str | None, state: str | None, workflow: str | None, limit: int
+) -> None:
+    """The jobs, newest first."""
+    rows = at.read(lambda c: queries.all_jobs(c, tenant=tenant, state=state, workflow=workflow, limit=limit))
+    columns = ("id", "tenant_id", "workflow", "pattern", "state", "wait", "user_id", "created_at", "reason")
+    out.rows(rows, columns, empty="No such job. Deliveries start them: see `aswhom deliveries list`")
+
+
+@command(jobs)
+@click.argument("id")
+def show(at: Installation, out: Output, id: str) -> None:
+    """One job: what happened in sentences, and its steps: what, as whom, by which pattern, and why."""
+    job, steps = at.read(lambda c: (queries.job(c, id), queries.steps_of(c, id)))
+    if out.as_json:
+        out.document({**job, "steps": steps})
+        return
+    for sentence in sentences(job):
+        out.sentence(sentence)
+    if steps:
+        out.sentence("")
+        out.table([_step(step) for step in steps], ("step", "action", "as_whom", "pattern", "state", "attempts", "why"))
+
+
+def sentences(job: Row) -> list[str]:
+    """What happened to a job."""
+    started = "a schedule's slot" if job["triggered_by"] is None else job["triggered_by"]
+    meant = f"; the user it means is {job['user_id']}" if job["user_id"] else ""
+    told = [
+        f"{job['id']}: {job['workflow']} for {job['tenant_id']} by agent {job['agent_id']}, {job['state']}.",
+        f"Started by {started} at {_time(job['created_at'])}{meant}.",
+    ]
+    if job["state"] == JobState.WAITING:
+        waits_for = f" for {job['waits_for']}" if job["waits_for"] else ""
+        told.append(f"It waits ({job['wait']}{waits_for}), until {_time(job['expires_at'])} at most.")
+    if job["reason"]:
+        told.append(f"Because: {job['reason']}")
+    if job["runs_spent"]:
+        told.append(f"{job['runs_spent']} run(s) came to nothing.")
+    if job["revocation_id"]:
+        told.append(f"Stopped by {job['revocation_id']}: `aswhom revocations show {job['revocation_id']}`.")
+    if job["finished_at"]:
+        told.append(f"Finished at {_time(job['finished_at'])}.")
+    return told
+
+
+@command(jobs)
+@click.argument("id")
+def cancel(at: Installation, out: Output, id: str) -> None:
+    """End a job: at once where it is queued or waits, at its next step where it runs."""
+    now, audit_id = at.now(), at.ids("aud")
+
+    def write(c: Connection) -> JobState:
+        job = queries.job(c, id)
+        running = job["state"] == JobState.RUNNING
+        to = JobState.STOPPING if running else JobState.CANCELLED
+        if job["state"] not in queries.UNFINISHED or job["state"] == JobState.STOPPING:
+            raise BadInput(f"job {id} is {job['state']} already")
+        if not ledger_jobs.move_job(c, id, to, source=JobState(job["state"]), reason=f"cancelled by {at.operator}"):
+            raise BadInput(f"job {id} moved meanwhile: look at it with `aswhom jobs show {id}` and try again")
+        audit.record(
+            c,
+            id=audit_id,
+            at=now,
+            kind="job.cancelled",
+            tenant=job["tenant_id"],
+            agent=job["agent_id"],
+            job=id,
+            outcome=str(to),
+            reason=f"by {at.operator}",
+        )
+        return to
+
+    to = at.write(write)
+    sentence = f"{id} stops at its next step" if to is JobState.STOPPING else f"{id} is cancelled"
+    out.done(sentence, {"id": id, "state": str(to)})
+
+
+@command(jobs)
+@click.argument("id")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def replay(at: Installation, out: Output, id: str, yes: bool) -> None:
+    """Accept a dead or cancelled job anew, a revoked one too: steps that were done keep their results."""
+    job = at.read(lambda c: queries.job(c, id))
+    confirm(f"Run {id} again ({job['state']}: {job['reason']})?", yes=yes)
+    now = at.now()
+
+    def write(c: Connection) -> list[Bell]:
+        ledger_jobs.replay(c, id, by=at.operator, at=now)
+        return bells.ring_due(c, job["tenant_id"], job["pattern"], share=bells.FIRST_SHARE)
+
+    at.ring_jobs(at.write(write))
+    out.done(f"{id} is queued again", {"id": id, "state": str(JobState.QUEUED)})
+
+
+@command(jobs)
+@click.argument("id")
+@click.option("--effect/--no-effect", default=None, help="Whether the call that got no answer did its work upstream.")
+@click.option("--result", callback=json_file, metavar="FILE", help="With --effect: what the step returns, in JSON.")
+def resolve(at: Installation, out: Output, id: str, effect: bool | None, result: Any) -> None:
+    """Say what became of a call whose outcome nobody could look up; the job goes on with that."""
+    if effect is None:
+        raise click.UsageError("Look at the provider, then say --effect or --no-effect.")
+    if (result is not None) and not effect:
+        raise click.UsageError("A call without effect has no result.")
+    now = at.now()
+
+    def write(c: Connection) -> tuple[Row, list[Bell]]:
+        job = queries.job(c, id)
+        resolve_by_hand(c, id, effect=effect, result=result, workflows=at.workflows, by=at.operator, now=now)
+        return job, bells.ring_due(c, job["tenant_id"], job["pattern"], share=bells.FIRST_SHARE)
+
+    _, rung = at.write(write)
+    at.ring_jobs(rung)
+    said = "had its effect" if effect else "had no effect"
+    out.done(f"the call of {id} {said}; the job goes on", {"id": id, "effect": effect})
+
+
+def as_whom(step: Row) -> str:
+    """The principal of a step, in words."""
+    if step["state"] == "refused":
+        return "nobody"
+    return f"{step['kind']} {step['principal']}" if step["principal"] else ""
+
+
+def _step(step: Row) -> Row:
+    tries = [f"{one['state']} {one['status'] or ''}".strip() for one in step["attempts"]]
+    return {
+        "step": step["position"],
+        "action": step["action"],
+        "as_whom": as_whom(step),
+        "pattern": step["pattern"],
+        "state": step["state"],
+        "attempts": ", ".join(tries),
+        "why": step["error"] or step["reason"],
+    }
+
+
+def _time(moment: datetime | None) -> str:
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S") if moment else "some time"

@@ -1,0 +1,98 @@
+"""What a command prints: tables and sentences for people on a terminal, or one JSON document for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import click
+
+Row = Mapping[str, Any]
+
+
+class Output:
+    """Where the answer of one command goes. With *as_json*, everything but the document goes to standard error."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+
+    def rows(self, rows: Sequence[Row], columns: Sequence[str], *, empty: str) -> None:
+        """Many of a kind: a table of these columns; as JSON, all there is of each."""
+        if self.as_json:
+            self.document(list(rows))
+        elif not rows:
+            click.echo(empty)
+        else:
+            self.table(rows, columns)
+
+    def done(self, sentence: str, document: Row) -> None:
+        """One thing that was done."""
+        if self.as_json:
+            self.document(document)
+        else:
+            click.echo(sentence)
+
+    def sentence(self, text: str) -> None:
+        """For people only."""
+        if not self.as_json:
+            click.echo(text)
+
+    def note(self, text: str) -> None:
+        """Beside the answer: to standard error, whatever the form."""
+        click.echo(text, err=True)
+
+    def table(self, rows: Iterable[Row], columns: Sequence[str]) -> None:
+        """For people only."""
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+        for column in columns:
+            # An id that is cut cannot be copied into the next command.
+            table.add_column(column.replace("_", " "), no_wrap=column == "id", overflow="fold")
+        for row in rows:
+            table.add_row(*(_escaped(_cell(row.get(column))) for column in columns))
+        wide = None if sys.stdout.isatty() else 200
+        Console(width=wide, highlight=False).print(table)
+
+    def document(self, document: object) -> None:
+        """As JSON, whoever reads it."""
+        click.echo(json.dumps(document, default=_plain, ensure_ascii=False, indent=2))
+
+
+def _cell(value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case datetime():
+            return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        case list() | tuple() | set() | frozenset():
+            return ", ".join(map(str, value))
+        case dict():
+            return json.dumps(value, default=_plain, ensure_ascii=False)
+        case _:
+            return str(value)
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _plain(value: object) -> object:
+    match value:
+        case datetime():
+            return value.isoformat()
+        case set() | frozenset():
+            return sorted(value)
+        case Mapping():
+            return dict(value)
+        case _:
+            return str(value)

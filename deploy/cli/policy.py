@@ -1,0 +1,68 @@
+"""`policy`: why a step ran as whom it did."""
+
+from __future__ import annotations
+
+import click
+
+from deploy.cli import queries
+from deploy.cli.command import command
+from deploy.cli.jobs import as_whom
+from deploy.cli.output import Output
+from deploy.cli.queries import Row
+from deploy.installation import Installation
+from identity.errors import BadInput
+from pipeline.workflow import SERVICE, USER, Who, Workflow
+
+
+@click.group()
+def policy() -> None:
+    """Why a step ran as whom it did."""
+
+
+@command(policy)
+@click.argument("job")
+@click.argument("position", type=int, required=False)
+def explain(at: Installation, out: Output, job: str, position: int | None) -> None:
+    """The decision on a job's steps: what was declared, what was asked, and what followed."""
+    row, steps = at.read(lambda c: (queries.job(c, job), queries.steps_of(c, job)))
+    chosen = [step for step in steps if position in (None, step["position"])]
+    if position is not None and not chosen:
+        raise BadInput(f"job {job} has no step {position}: `aswhom jobs show {job}` shows them")
+    answers = [explanation(at.workflows.get(row["workflow"]), row, step) for step in chosen]
+    if out.as_json:
+        out.document(answers)
+        return
+    for answer in answers:
+        out.sentence(f"step {answer['step']}, {answer['action']}: {answer['decision']}")
+        for line in answer["because"]:
+            out.sentence(f"  - {line}")
+    if not answers:
+        out.sentence(f"job {job} has no steps yet")
+
+
+def explanation(workflow: Workflow, job: Row, step: Row) -> Row:
+    """The three questions of policy, and their answers for one step."""
+    action = next((one for one in workflow.uses if one.action_name() == step["action"]), None)
+    because = []
+    if action is not None:
+        declared = workflow.uses[action]
+        because.append(f"the workflow declares {_names(declared)} for it")
+        facts = action.facts
+        needs = "must" if facts.attribution else "need not"
+        because.append(f"it {needs} be attributable to a person, and its effect is {facts.effect}")
+    because.append(
+        f"a person's act started the job: {job['triggered_by']}"
+        if job["triggered_by"]
+        else "background work started it"
+    )
+    because.append(
+        f"the user it means is {job['user_id']}" if job["user_id"] else "whom USER means is nobody known here"
+    )
+    because.append("the author left it to policy" if step["named"] == "policy" else f"the author named {step['named']}")
+    because.append(step["error"] or step["reason"])
+    decision = "refused" if step["state"] == "refused" else f"as {as_whom(step)}, {step['pattern']}"
+    return {"step": step["position"], "action": step["action"], "decision": decision, "because": because}
+
+
+def _names(who: Who) -> str:
+    return " or ".join(name for flag, name in ((USER, "the user"), (SERVICE, "the service")) if who & flag)

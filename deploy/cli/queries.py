@@ -1,0 +1,263 @@
+"""What the command line asks of the ledger: plain reads, newest first, a mapping a row.
+
+They belong beside the tables, in `pipeline.ledger`, as soon as the web's pages ask the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Select, Table, func, or_, select
+
+from identity.errors import BadInput
+from identity.model import AccountKey, ProviderConnection, Scope, ScopeKind
+from identity.tables import (
+    accounts,
+    aliases,
+    audit,
+    connection_secrets,
+    grants,
+    installations,
+    principals,
+    provider_connections,
+    scopes,
+    tenants,
+)
+from pipeline.states import JobState
+from pipeline.tables import (
+    attempts,
+    deliveries,
+    heartbeats,
+    job_scopes,
+    jobs,
+    revocations,
+    schedules,
+    steps,
+    workflow_settings,
+)
+
+Row = dict[str, Any]
+UNFINISHED = (JobState.QUEUED, JobState.RUNNING, JobState.STOPPING, JobState.WAITING)
+
+
+def _all(connection: Connection, statement: Select[Any]) -> list[Row]:
+    return [dict(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - its documented name
+
+
+def one(connection: Connection, table: Table, id: str, *, what: str, listed_by: str) -> Row:
+    """The row of that id. Raises BadInput, which says how to see the ids there are."""
+    found = _all(connection, select(table).where(table.c.id == id))
+    if not found:
+        raise BadInput(f"there is no {what} {id}: `aswhom {listed_by}` shows them")
+    return found[0]
+
+
+def tenant(connection: Connection, id: str) -> Row:
+    return one(connection, tenants, id, what="tenant", listed_by="tenants list")
+
+
+def all_tenants(connection: Connection) -> list[Row]:
+    return _all(connection, select(tenants).order_by(tenants.c.id))
+
+
+def all_principals(connection: Connection, tenant: str | None) -> list[Row]:
+    statement = select(principals).order_by(principals.c.tenant_id, principals.c.id)
+    return _all(connection, statement.where(principals.c.tenant_id == tenant) if tenant else statement)
+
+
+def all_aliases(connection: Connection, tenant: str | None) -> list[Row]:
+    statement = select(aliases).order_by(aliases.c.tenant_id, aliases.c.provider, aliases.c.login)
+    return _all(connection, statement.where(aliases.c.tenant_id == tenant) if tenant else statement)
+
+
+def provider_connection(connection: Connection, id: str) -> Row:
+    return one(connection, provider_connections, id, what="provider connection", listed_by="connections list")
+
+
+def all_connections(connection: Connection) -> list[Row]:
+    """Each with the names of its live secrets."""
+    found = _all(connection, select(provider_connections).order_by(provider_connections.c.id))
+    secrets = select(connection_secrets.c.connection_id, connection_secrets.c.name).where(
+        connection_secrets.c.retired_at.is_(None)
+    )
+    names: dict[str, list[str]] = {}
+    for owner, name in connection.execute(secrets.order_by(connection_secrets.c.name)):
+        names.setdefault(owner, []).append(name)
+    return [{**row, "secrets": names.get(row["id"], [])} for row in found]
+
+
+def all_installations(connection: Connection) -> list[Row]:
+    return _all(connection, select(installations).order_by(installations.c.connection_id, installations.c.external_id))
+
+
+def _accounts() -> Select[Any]:
+    of_grant = [grants.c.generation, grants.c.scopes, grants.c.obtained_at, grants.c.expires_at, grants.c.consented]
+    return (
+        select(accounts, principals.c.name.label("principal"), principals.c.kind.label("kind"), *of_grant)
+        .join(principals, principals.c.id == accounts.c.principal_id)
+        .outerjoin(grants, grants.c.account_id == accounts.c.id)
+    )
+
+
+def all_accounts(connection: Connection, *, tenant: str | None, state: str | None) -> list[Row]:
+    statement = _accounts().order_by(accounts.c.tenant_id, accounts.c.connection_id, accounts.c.principal_id)
+    if tenant:
+        statement = statement.where(accounts.c.tenant_id == tenant)
+    if state:
+        statement = statement.where(accounts.c.state == state)
+    return _all(connection, statement)
+
+
+def account(connection: Connection, id: str) -> Row:
+    """By its id, or by `tenant/connection/principal`. Raises BadInput."""
+    statement = _accounts()
+    if id.count("/") == 2:
+        tenant, through, principal = id.split("/")
+        statement = statement.where(
+            accounts.c.tenant_id == tenant,
+            accounts.c.connection_id == through,
+            accounts.c.principal_id == principal,
+        )
+    else:
+        statement = statement.where(accounts.c.id == id)
+    found = _all(connection, statement)
+    if not found:
+        raise BadInput(f"there is no account {id}: `aswhom accounts list` shows them")
+    return found[0]
+
+
+def account_key(row: Row) -> AccountKey:
+    return AccountKey(tenant=row["tenant_id"], connection=row["connection_id"], principal=row["principal_id"])
+
+
+def fitting_connection(connection: Connection, tenant: str, name: str) -> ProviderConnection:
+    """A provider connection by its id, else the one of that provider which fits the tenant. Raises BadInput."""
+    from identity.connections import connection_for, get_connection
+
+    ids = connection.execute(select(provider_connections.c.id).where(provider_connections.c.id == name)).scalars()
+    if ids.first() is None:
+        return connection_for(connection, tenant, name)
+    found = get_connection(connection, name)
+    if found.tenant not in (None, tenant):
+        raise BadInput(f"provider connection {name} belongs to another tenant than {tenant}")
+    return found
+
+
+def all_jobs(
+    connection: Connection, *, tenant: str | None, state: str | None, workflow: str | None, limit: int
+) -> list[Row]:
+    statement = select(jobs).order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
+    for column, wanted in ((jobs.c.tenant_id, tenant), (jobs.c.state, state), (jobs.c.workflow, workflow)):
+        if wanted:
+            statement = statement.where(column == wanted)
+    return _all(connection, statement)
+
+
+def job(connection: Connection, id: str) -> Row:
+    return one(connection, jobs, id, what="job", listed_by="jobs list")
+
+
+def steps_of(connection: Connection, job: str) -> list[Row]:
+    """Its steps in order, each with who it ran as and its attempts."""
+    found = _all(
+        connection,
+        select(steps, principals.c.name.label("principal"), principals.c.kind.label("kind"))
+        .outerjoin(principals, principals.c.id == steps.c.principal_id)
+        .where(steps.c.job_id == job)
+        .order_by(steps.c.position),
+    )
+    tries = _all(connection, select(attempts).where(attempts.c.job_id == job).order_by(attempts.c.opened))
+    return [{**step, "attempts": [one for one in tries if one["step_id"] == step["id"]]} for step in found]
+
+
+def all_deliveries(connection: Connection, *, tenant: str | None, outcome: str | None, limit: int) -> list[Row]:
+    columns = [column for column in deliveries.c if column.name != "body"]
+    statement = select(*columns).order_by(deliveries.c.received_at.desc(), deliveries.c.id.desc()).limit(limit)
+    if tenant:
+        statement = statement.where(deliveries.c.tenant_id == tenant)
+    if outcome:
+        statement = statement.where(deliveries.c.outcome == outcome)
+    return _all(connection, statement)
+
+
+def delivery(connection: Connection, id: str) -> Row:
+    """With its body and the ids of its jobs. Raises BadInput."""
+    found = one(connection, deliveries, id, what="delivery", listed_by="deliveries list")
+    started = connection.execute(select(jobs.c.id).where(jobs.c.delivery_id == id).order_by(jobs.c.id))
+    return {**found, "jobs": list(started.scalars())}
+
+
+def all_revocations(connection: Connection, *, limit: int) -> list[Row]:
+    columns = [column for column in revocations.c if column.name not in ("receipt", "signature")]
+    return _all(connection, select(*columns).order_by(revocations.c.number.desc()).limit(limit))
+
+
+def revocation(connection: Connection, id: str) -> Row:
+    return one(connection, revocations, id, what="revocation", listed_by="revocations list")
+
+
+def reach(connection: Connection, scope: Scope) -> tuple[int, int]:
+    """How much a revocation would stop: jobs that have not ended, and accounts that are active."""
+    of_jobs = (
+        select(func.count())
+        .select_from(job_scopes.join(jobs, jobs.c.id == job_scopes.c.job_id))
+        .where(job_scopes.c.kind == scope.kind, job_scopes.c.key == scope.key, jobs.c.state.in_(UNFINISHED))
+    )
+    key = accounts.c.tenant_id + "/" + accounts.c.connection_id + "/" + accounts.c.principal_id
+    of_accounts = select(func.count()).select_from(accounts).where(accounts.c.state == "active")
+    match scope.kind:
+        case ScopeKind.TENANT:
+            of_accounts = of_accounts.where(accounts.c.tenant_id == scope.key)
+        case ScopeKind.CONNECTION:
+            of_accounts = of_accounts.where(accounts.c.connection_id == scope.key)
+        case ScopeKind.USER:
+            of_accounts = of_accounts.where(accounts.c.principal_id == scope.key)
+        case ScopeKind.ACCOUNT:
+            of_accounts = of_accounts.where(key == scope.key)
+        case ScopeKind.AGENT:
+            of_accounts = of_accounts.where(accounts.c.id.is_(None))
+    return connection.execute(of_jobs).scalar_one(), connection.execute(of_accounts).scalar_one()
+
+
+def all_workflow_settings(connection: Connection, tenant: str | None) -> list[Row]:
+    statement = select(workflow_settings, schedules.c.cron, schedules.c.zone, schedules.c.next_at).outerjoin(
+        schedules,
+        (schedules.c.tenant_id == workflow_settings.c.tenant_id)
+        & (schedules.c.workflow == workflow_settings.c.workflow),
+    )
+    if tenant:
+        statement = statement.where(workflow_settings.c.tenant_id == tenant)
+    return _all(connection, statement.order_by(workflow_settings.c.tenant_id, workflow_settings.c.workflow))
+
+
+def audit_rows(
+    connection: Connection, *, tenant: str | None, job: str | None, kind: str | None, limit: int
+) -> list[Row]:
+    statement = select(audit).order_by(audit.c.number.desc(), audit.c.id.desc()).limit(limit)
+    for column, wanted in ((audit.c.tenant_id, tenant), (audit.c.job_id, job)):
+        if wanted:
+            statement = statement.where(column == wanted)
+    if kind:
+        statement = statement.where(or_(audit.c.kind == kind, audit.c.kind.startswith(f"{kind}.", autoescape=True)))
+    return _all(connection, statement)
+
+
+def all_heartbeats(connection: Connection) -> list[Row]:
+    return _all(connection, select(heartbeats).order_by(heartbeats.c.duty, heartbeats.c.host))
+
+
+def stopped_scopes(connection: Connection) -> list[Row]:
+    return _all(connection, select(scopes).where(scopes.c.stopped.is_(True)))
+
+
+def paused_connections(connection: Connection) -> list[Row]:
+    columns = provider_connections.c
+    return _all(
+        connection,
+        select(columns.id, columns.provider, columns.paused_reason).where(columns.paused_reason.is_not(None)),
+    )
+
+
+def troubled_accounts(connection: Connection) -> list[Row]:
+    statement = _accounts().where(accounts.c.state.in_(("needs_reconnect", "suspended")))
+    return _all(connection, statement.order_by(accounts.c.id))

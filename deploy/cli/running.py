@@ -1,0 +1,84 @@
+"""`init`, `up`, `demo` and `db`: getting an installation, and running it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from deploy.cli.command import command, invocation
+from deploy.cli.output import Output
+from deploy.installation import Installation
+
+
+@click.command()
+@invocation
+def init(at: Installation, out: Output) -> None:
+    """Make a data directory, keys and a ledger; what is there already stays."""
+    from deploy.up import initialise, migrate
+
+    made = [str(path) for path in initialise(at.settings)]
+    migrate(at.settings)
+    out.done(
+        "\n".join([*(f"made {path}" for path in made), "Ready. Keep a copy of the keys elsewhere. Next: `aswhom up`"]),
+        {"made": made, "data_dir": str(at.settings.directory)},
+    )
+
+
+@click.command()
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the installation is.  [default: .aswhom]")
+@click.option("--database-url", metavar="URL", help="A PostgreSQL, rather than SQLite in the data directory.")
+@click.option("--broker-url", metavar="URL", help="A Redis, Valkey or RabbitMQ, rather than a private Valkey.")
+def up(data_dir: Path | None, database_url: str | None, broker_url: str | None) -> None:
+    """Run everything on this machine until Ctrl-C: web, workers, schedules, housekeeping, and a private Valkey.
+
+    Addresses that hold a password are better set as ASWHOM_DATABASE_URL and ASWHOM_BROKER_URL.
+    """
+    from deploy.settings import load
+    from deploy.up import run
+    from identity.errors import AswhomError
+
+    def say(line: str) -> None:
+        click.echo(f"aswhom: {line}", err=True)
+
+    try:
+        settings = load(data_dir=data_dir, database_url=database_url, broker_url=broker_url)
+        code = run(settings, say=say)
+    except AswhomError as error:
+        say(str(error))
+        code = 1
+    sys.exit(code)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Keep the demo's data here.")
+def demo(as_json: bool, data_dir: Path | None) -> None:
+    """Watch the DevOps assistant at work against pretend upstreams."""
+    from deploy.demo import run
+    from identity.errors import AswhomError
+
+    try:
+        code = run(json=as_json, data_dir=data_dir)
+    except AswhomError as error:
+        click.echo(f"aswhom: {error}", err=True)
+        code = 1
+    sys.exit(code)
+
+
+@click.group()
+def db() -> None:
+    """The ledger's tables."""
+
+
+@command(db)
+def upgrade(at: Installation, out: Output) -> None:
+    """Bring the ledger to this version's tables; nothing happens where it is there already."""
+    from pipeline import migrations
+
+    before, _ = migrations.revisions(at.unchecked_ledger)
+    migrations.upgrade(at.unchecked_ledger)
+    after, _ = migrations.revisions(at.unchecked_ledger)
+    sentence = f"upgraded from {before or 'nothing'} to {after}" if before != after else f"already at {after}"
+    out.done(sentence, {"before": before, "after": after})

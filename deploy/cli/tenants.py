@@ -1,0 +1,110 @@
+"""`tenants` and `aliases`: whose work is done, and who their people are at providers."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import click
+from sqlalchemy import Connection
+
+from deploy.cli import queries
+from deploy.cli.command import command
+from deploy.cli.output import Output
+from deploy.installation import Installation
+from identity.errors import BadInput
+from identity.model import PrincipalKind
+from identity.principals import ensure_principal, ensure_tenant, link_alias
+
+
+def user_id(tenant: str, name: str) -> str:
+    """The id of a tenant's user, who may be named by it in full: `acme.ada`."""
+    return name if name.startswith(f"{tenant}.") else f"{tenant}.{name}"
+
+
+@click.group()
+def tenants() -> None:
+    """Whose work is done."""
+
+
+@command(tenants)
+@click.argument("id")
+@click.option("--name", help="What people call it.  [default: its id]")
+def add(at: Installation, out: Output, id: str, name: str | None) -> None:
+    """Add a tenant, and the service principal that acts for it."""
+    now, service = at.now(), f"{id}.service"
+
+    def write(c: Connection) -> None:
+        ensure_tenant(c, id=id, name=name or id, now=now)
+        ensure_principal(c, id=service, tenant=id, kind=PrincipalKind.SERVICE, name="service", now=now)
+
+    at.write(write)
+    out.done(f"tenant {id}, which acts as {service} where it acts as itself", {"id": id, "service": service})
+
+
+@command(tenants, "list")
+def list_tenants(at: Installation, out: Output) -> None:
+    """The tenants."""
+    out.rows(
+        at.read(queries.all_tenants), ("id", "name", "created_at"), empty="No tenant yet: `aswhom tenants add acme`"
+    )
+
+
+@command(tenants, "people")
+@click.argument("tenant", required=False)
+def people(at: Installation, out: Output, tenant: str | None) -> None:
+    """The principals: users, and the service."""
+    rows = at.read(lambda c: queries.all_principals(c, tenant))
+    out.rows(rows, ("id", "tenant_id", "kind", "name"), empty="No principal yet: `aswhom connect` makes users")
+
+
+@click.group()
+def aliases() -> None:
+    """Who people are at providers: written by a completed connect, or here."""
+
+
+@command(aliases, "add")
+@click.option("--tenant", required=True)
+@click.option("--user", required=True, help="Her name, or the id of her principal.")
+@click.option("--provider", required=True, help="github, linear, slack …")
+@click.option("--external-id", required=True, help="The provider's id of her: a number at GitHub, not a login.")
+@click.option("--login", help="How the provider calls her, for people to read.")
+def add_alias(
+    at: Installation, out: Output, tenant: str, user: str, provider: str, external_id: str, login: str | None
+) -> None:
+    """Say that a provider's user is this person."""
+    now, principal = at.now(), user_id(tenant, user)
+
+    def write(c: Connection) -> bool:
+        ensure_user(c, tenant, principal, now=now)
+        return link_alias(
+            c,
+            tenant=tenant,
+            provider=provider,
+            external_id=external_id,
+            principal=principal,
+            login=login,
+            made_by=f"admin:{at.operator}",
+            now=now,
+        )
+
+    if not at.write(write):
+        raise BadInput(
+            f"{provider} user {external_id} is linked to someone else of {tenant}: see `aswhom aliases list`"
+        )
+    out.done(f"{provider} user {login or external_id} is {principal}", {"principal": principal})
+
+
+@command(aliases, "list")
+@click.option("--tenant")
+def list_aliases(at: Installation, out: Output, tenant: str | None) -> None:
+    """Who is who."""
+    rows = at.read(lambda c: queries.all_aliases(c, tenant))
+    columns = ("tenant_id", "provider", "login", "external_id", "principal_id", "made_by")
+    out.rows(rows, columns, empty="Nobody is linked yet: a completed connect links people")
+
+
+def ensure_user(c: Connection, tenant: str, principal: str, *, now: datetime) -> None:
+    """The user's principal, made if it is missing. Raises BadInput."""
+    queries.tenant(c, tenant)
+    name = principal.removeprefix(f"{tenant}.")
+    ensure_principal(c, id=principal, tenant=tenant, kind=PrincipalKind.USER, name=name, now=now)

@@ -1,0 +1,29 @@
+"""The demo: the DevOps assistant of two tenants against the sandbox, checked against the sandbox's own logs."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import sys
+import tempfile
+from pathlib import Path
+
+
+def run(*, json: bool = False, data_dir: Path | None = None) -> int:
+    """Tell the story once; 0 only if the sandbox's logs agree with the ledger, step by step.
+
+    *json* prints one document instead of a live table. *data_dir* keeps the installation that was made; without it, it
+    is thrown away. Raises Misconfigured if the system cannot be started.
+    """
+    from deploy.demo.stage import Stage
+    from deploy.demo.story import tell
+    from deploy.demo.telling import Silent, Spoken
+
+    with tempfile.TemporaryDirectory(prefix="aswhom-demo-") as temporary:
+        directory = (data_dir or Path(temporary)).absolute()
+        teller = Silent() if json else Spoken()
+        with Stage(directory, say=teller.line) as stage:
+            outcome = tell(stage, teller)
+        if json:
+            sys.stdout.write(jsonlib.dumps(outcome.document, indent=2) + "\n")
+        teller.verdict(outcome.disagreements)
+        return 1 if outcome.disagreements else 0

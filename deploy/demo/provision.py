@@ -1,0 +1,195 @@
+"""Registers the sandbox's world in a ledger: as `aswhom tenants`, `connections` and `accounts`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection
+
+from identity.connections import (
+    CLIENT_SECRET,
+    PRIVATE_KEY,
+    WEBHOOK_SECRET,
+    add_connection,
+    add_installation,
+    add_secret,
+    get_connection,
+    seal_secret,
+)
+from identity.consents import connect_service
+from identity.model import AccountKey, Credential, PrincipalKind, ProviderConnection
+from identity.principals import ensure_principal, ensure_tenant
+from identity.secret import Secret
+from pipeline.runtime import Runtime
+from pipeline.schedules import ensure_schedule
+from pipeline.tables import workflow_settings
+
+World = Mapping[str, Any]
+
+GITHUB, SLACK = "github", "slack"
+GITHUB_SCOPES = ("issues:read", "issues:write", "pull_requests:read", "pull_requests:write")
+LINEAR_SCOPES = ("read", "write", "issues:create", "comments:create")
+SLACK_SCOPES = ("chat:write",)
+
+
+def linear_of(tenant: str) -> str:
+    """A tenant's own Linear connection: Linear ties client credentials to the application's workspace."""
+    return f"linear-{tenant}"
+
+
+def callbacks(base_url: str, tenants: tuple[str, ...]) -> dict[str, str]:
+    """The redirect URIs the sandbox's clients register."""
+    at = f"{base_url}/connect/callback/"
+    return {
+        "github": at + GITHUB,
+        "linear": at + "linear",
+        **{f"linear:{tenant}": at + linear_of(tenant) for tenant in tenants},
+    }
+
+
+class Provision:
+    """Registers one world through one runtime."""
+
+    def __init__(self, runtime: Runtime, world: World, *, now: datetime) -> None:
+        self._runtime = runtime
+        self._world = world
+        self._now = now
+
+    def everything(self) -> None:
+        """Tenants, people, connections, service accounts and workflows."""
+        github, slack = self._world["github"], self._world["slack"]
+        auth = self._world["auth"]["url"]
+        self._connection(
+            GITHUB,
+            provider="github",
+            tenant=None,
+            client_id=github["client_id"],
+            scopes=GITHUB_SCOPES,
+            api_url=github["url"],
+            authorize_url=f"{auth}/github/login/oauth/authorize",
+            token_url=f"{auth}/github/login/oauth/access_token",
+            config={"app_id": str(github["app_id"])},
+            secrets={
+                CLIENT_SECRET: github["client_secret"],
+                WEBHOOK_SECRET: github["webhook_secret"],
+                PRIVATE_KEY: github["app_private_key_pem"],
+            },
+        )
+        self._connection(
+            SLACK,
+            provider="slack",
+            tenant=None,
+            client_id=slack["app_id"],
+            scopes=SLACK_SCOPES,
+            api_url=f"{slack['url']}/api",
+            authorize_url=f"{slack['url']}/oauth/v2/authorize",
+            token_url=f"{slack['url']}/api/oauth.v2.access",
+            config={},
+            secrets={WEBHOOK_SECRET: slack["signing_secret"]},
+        )
+        for organization in self._world["linear"]["organizations"]:
+            self._tenant(organization)
+
+    def _tenant(self, organization: Mapping[str, Any]) -> None:
+        tenant: str = organization["url_key"]
+        people = [user["login"] for user in self._world["github"]["users"] if user["account"] == tenant]
+        service = f"{tenant}.service"
+
+        def register(c: Connection) -> None:
+            ensure_tenant(c, id=tenant, name=organization["name"], now=self._now)
+            person = partial(ensure_principal, c, tenant=tenant, now=self._now)
+            person(id=service, kind=PrincipalKind.SERVICE, name="service")
+            for login in people:
+                person(id=f"{tenant}.{login}", kind=PrincipalKind.USER, name=login)
+
+        self._runtime.database.write(register)
+        (client,) = [one for one in self._world["auth"]["clients"] if one.get("tenant") == tenant]
+        auth = self._world["auth"]["url"]
+        self._connection(
+            linear_of(tenant),
+            provider="linear",
+            tenant=tenant,
+            client_id=client["client_id"],
+            scopes=LINEAR_SCOPES,
+            api_url=self._world["linear"]["url"],
+            authorize_url=f"{auth}/linear/oauth/authorize",
+            token_url=f"{auth}/linear/oauth/token",
+            config={},
+            secrets={CLIENT_SECRET: client["client_secret"]},
+        )
+        (installation,) = [one for one in self._world["github"]["installations"] if one["account"] == tenant]
+        (workspace,) = [one for one in self._world["slack"]["workspaces"] if one["name"] == tenant]
+        self._install(GITHUB, str(installation["id"]), tenant)
+        self._install(SLACK, workspace["team_id"], tenant)
+        account = partial(self._service_account, tenant)
+        account(GITHUB, "github", Credential.INSTALLATION, GITHUB_SCOPES, external_id=str(installation["id"]))
+        account(linear_of(tenant), "linear", Credential.CLIENT_CREDENTIALS, LINEAR_SCOPES)
+        account(SLACK, "slack", Credential.STATIC, SLACK_SCOPES, token=Secret(workspace["bot_token"]))
+        self._switch_on(tenant, "link_pull_request", {"label_rules": self._rules(organization, workspace)})
+        repository = installation["repositories"][0]
+        digest = {"repo": repository, "channel": workspace["channels"][0]["id"]}
+        self._switch_on(tenant, "daily_digest", digest)
+        self._switch_on(tenant, "answer_mention", {})
+
+    @staticmethod
+    def _rules(organization: Mapping[str, Any], workspace: Mapping[str, Any]) -> dict[str, Any]:
+        """`bug` is filed as the engineer, `infra` as the platform."""
+        rule = {"team_id": organization["teams"][0]["id"], "channel": workspace["channels"][0]["id"]}
+        return {"bug": rule, "infra": {**rule, "attribute_to_user": False}}
+
+    def _connection(self, id: str, *, secrets: Mapping[str, str], **fields: Any) -> None:
+        owner = ProviderConnection(id=id, **fields)
+        seal = partial(seal_secret, self._runtime.vault, owner, now=self._now)
+        sealed = [seal(id=self._runtime.ids("sec"), name=name, secret=Secret(value)) for name, value in secrets.items()]
+
+        def add(c: Connection) -> None:
+            if add_connection(c, owner, now=self._now):
+                for secret in sealed:
+                    add_secret(c, secret)
+            get_connection(c, id)
+
+        self._runtime.database.write(add)
+
+    def _install(self, connection: str, external_id: str, tenant: str) -> None:
+        add = partial(add_installation, owner=connection, external_id=external_id, tenant=tenant, now=self._now)
+        self._runtime.database.write(add)
+
+    def _service_account(
+        self,
+        tenant: str,
+        connection: str,
+        provider: str,
+        credential: Credential,
+        scopes: tuple[str, ...],
+        *,
+        external_id: str | None = None,
+        token: Secret | None = None,
+    ) -> None:
+        connect_service(
+            self._runtime.database,
+            self._runtime.vault,
+            AccountKey(tenant=tenant, connection=connection, principal=f"{tenant}.service"),
+            id=self._runtime.ids("acc"),
+            provider=provider,
+            credential=credential,
+            scopes=scopes,
+            by="admin:demo",
+            audit_id=self._runtime.ids("aud"),
+            now=self._now,
+            token=token,
+            external_id=external_id,
+        )
+
+    def _switch_on(self, tenant: str, name: str, config: Mapping[str, Any]) -> None:
+        declared = self._runtime.workflows.get(name)
+        declared.config.model_validate(config)
+
+        def enable(c: Connection) -> None:
+            row = {"tenant_id": tenant, "workflow": name, "enabled": True, "config": dict(config)}
+            c.execute(workflow_settings.insert().values(row))
+            ensure_schedule(c, tenant, declared, now=self._now)
+
+        self._runtime.database.write(enable)

@@ -1,0 +1,91 @@
+"""What the demo reads in the ledger, as the rows it shows and compares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import select
+
+from identity.audit_chain import FirstBad, verify
+from identity.intents import IntentState
+from identity.tables import accounts, audit, audit_seals, refresh_intents
+from pipeline.runtime import Runtime
+from pipeline.tables import attempts, jobs, revocations, steps
+
+Row = dict[str, Any]
+
+
+class Sight:
+    """Reads of one ledger."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def _all(self, statement: Any) -> list[Any]:
+        return list(self._runtime.database.read(lambda c: c.execute(statement).all()))
+
+    def steps(self) -> list[Row]:
+        """Every step, in the order in which they closed."""
+        columns = (steps.c.id, steps.c.job_id, steps.c.action, steps.c.principal_id, steps.c.pattern, steps.c.reason)
+        ordered = select(*columns, steps.c.state, steps.c.adopted_from).order_by(steps.c.closed_at, steps.c.opened_at)
+        return [
+            {
+                "job": row.job_id,
+                "step": row.id,
+                "action": row.action,
+                "principal": row.principal_id,
+                "pattern": row.pattern,
+                "reason": row.reason,
+                "status": "adopted" if row.adopted_from else row.state,
+            }
+            for row in self._all(ordered)
+        ]
+
+    def jobs(self, *states: str) -> list[Row]:
+        wanted = select(jobs).order_by(jobs.c.accepted)
+        rows = self._all(wanted.where(jobs.c.state.in_(states)) if states else wanted)
+        return [
+            {"job": row.id, "workflow": row.workflow, "user": row.user_id, "state": row.state, "reason": row.reason}
+            for row in rows
+        ]
+
+    def attempts(self) -> list[Row]:
+        """Every attempt that was answered, with its step's principal and pattern."""
+        joined = select(attempts, steps.c.action, steps.c.pattern).join(steps, steps.c.id == attempts.c.step_id)
+        return [dict(row._mapping) for row in self._all(joined.order_by(attempts.c.opened))]  # noqa: SLF001
+
+    def refreshes(self) -> list[Row]:
+        """Every renewal of a token: whose, and what came of it."""
+        joined = select(refresh_intents, accounts.c.principal_id, accounts.c.provider, accounts.c.credential).join(
+            accounts, accounts.c.id == refresh_intents.c.account_id
+        )
+        return [
+            {
+                "provider": row.provider,
+                "principal": row.principal_id,
+                "credential": row.credential,
+                "generation": row.generation,
+                "outcome": "committed" if row.state == IntentState.COMMITTED else row.state,
+                "presented": row.presented,
+            }
+            for row in self._all(joined.order_by(refresh_intents.c.opened))
+        ]
+
+    def receipt(self) -> Row | None:
+        """The newest receipt, with whether its signature holds."""
+        newest = select(revocations.c.receipt, revocations.c.signature).order_by(revocations.c.number.desc()).limit(1)
+        for row in self._all(newest):
+            if row.receipt is not None:
+                return {**row.receipt, "signature_holds": self._runtime.signer.verifies(row.receipt, row.signature)}
+        return None
+
+    def sealed(self) -> bool:
+        """Whether every audit row has its place in the chain."""
+        unsealed = select(audit.c.id).outerjoin(audit_seals, audit_seals.c.audit_id == audit.c.id)
+        return not self._all(unsealed.where(audit_seals.c.seq.is_(None)).limit(1))
+
+    def audit_fault(self) -> str | None:
+        """What is wrong with the audit's chain, or None."""
+        key = self._runtime.settings.keys.audit
+        verified = self._runtime.database.read(lambda c: verify(c, key))
+        return f"audit row {verified.seq}: {verified.why}" if isinstance(verified, FirstBad) else None

@@ -1,0 +1,155 @@
+"""The stage: the whole system and the sandbox, started for the demo and gone after it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from deploy import process, up
+from deploy.demo.provision import Provision, callbacks
+from deploy.procfile import Process
+from deploy.sandbox.world import TENANTS, make_world
+from deploy.settings import Settings, load
+from identity.errors import Unavailable
+from pipeline.runtime import Runtime
+
+SANDBOX = ("auth", "github", "linear", "slack")
+T = TypeVar("T")
+
+
+class Stage:
+    """A context in which everything runs; its processes write to `demo.log` in *directory*."""
+
+    def __init__(self, directory: Path, *, say: Callable[[str], None]) -> None:
+        self._directory = directory
+        self._say = say
+        self._closing = ExitStack()
+        self.http = httpx.Client(timeout=10, trust_env=False)
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._closing.close()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._closing.close()
+
+    def _start(self) -> None:
+        self._closing.callback(self.http.close)
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        ports = dict(zip((*SANDBOX, "web"), _free_ports(len(SANDBOX) + 1), strict=True))
+        self.web = f"http://127.0.0.1:{ports['web']}"
+        self.settings = self._settings(ports["web"])
+        hooks = {name: f"{self.web}/webhooks/{name}/{name}" for name in ("github", "slack")}
+        self.world: dict[str, Any] = make_world(
+            ports=ports, hooks=hooks, callbacks=callbacks(self.web, TENANTS), now=datetime.now(UTC)
+        )
+        world = self._directory / "world.json"
+        world.touch(mode=0o600)
+        world.write_text(json.dumps(self.world), encoding="utf-8")
+        self._closing.enter_context(_output_to(self._directory / "demo.log"))
+        running = up.Up(self.settings, extra=[self._sandbox(name) for name in SANDBOX])
+        self._closing.callback(running.wait)
+        self._closing.callback(running.stop)
+        self._say("Starting the sandbox, Valkey, the ledger, web, workers, revocations, housekeeping and beat …")
+        running.start()
+        if not running.wait_ready():
+            raise Unavailable(f"the system did not start: its own lines are in {self._directory / 'demo.log'}")
+        self.runtime: Runtime = process.open_runtime(self.settings)
+        self._closing.callback(self.runtime.close)
+        for name in SANDBOX:
+            self.until(partial(self._answers, self.world[name]["url"]), f"the sandbox's {name}")
+        Provision(self.runtime, self.world, now=datetime.now(UTC)).everything()
+
+    def _settings(self, port: int) -> Settings:
+        return load(
+            data_dir=self._directory,
+            listen=f"127.0.0.1:{port}",
+            base_url=self.web,
+            allow_hosts=("127.0.0.1",),
+            call_deadline=timedelta(seconds=5),
+            send_within=timedelta(seconds=2),
+            step_backoff=timedelta(seconds=0.2),
+            worker_metrics_port=0,
+            revocations_metrics_port=0,
+            housekeeping_metrics_port=0,
+            beat_metrics_port=0,
+        )
+
+    def _sandbox(self, name: str) -> Process:
+        files = ("--world", "world.json", "--log", f"{name}.jsonl")
+        return Process(name=name, command=("python", "-m", "deploy.sandbox", name, *files))
+
+    # Hands and eyes
+
+    def order(self, service: str, path: str, **body: object) -> Any:
+        """Something on a sandbox process's control surface."""
+        answer = self.http.post(f"{self.world[service]['url']}/_sandbox/{path}", json=body)
+        answer.raise_for_status()
+        return answer.json()
+
+    def sandbox(self, service: str, path: str) -> Any:
+        return self.http.get(f"{self.world[service]['url']}/_sandbox/{path}").raise_for_status().json()
+
+    def until(self, look: Callable[[], T], what: str, *, seconds: float = 30) -> T:
+        """What *look* returns once it is true. Raises Unavailable if that does not come about in time."""
+        deadline = time.monotonic() + seconds
+        while not (seen := look()):
+            if time.monotonic() > deadline:
+                raise Unavailable(f"{what} did not come about within {seconds:.0f} s")
+            time.sleep(0.05)
+        return seen
+
+    def _answers(self, url: str) -> bool:
+        try:
+            return self.http.get(f"{url}/_sandbox/log").is_success
+        except httpx.TransportError:
+            return False
+
+
+def _free_ports(number: int) -> list[int]:
+    """Loopback ports that were free a moment ago, all different."""
+    with ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(number)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+
+
+def _output_to(file: Path) -> ExitStack:
+    """What the children write goes to *file*; what we say still goes where it went."""
+    undo = ExitStack()
+    sys.stdout.flush()
+    kept = os.dup(1)
+    log = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(log, 1)
+    os.close(log)
+    own, sys.stdout = sys.stdout, os.fdopen(os.dup(kept), "w", encoding="utf-8", buffering=1)
+
+    def restore() -> None:
+        sys.stdout.close()
+        sys.stdout = own
+        os.dup2(kept, 1)
+        os.close(kept)
+
+    undo.callback(restore)
+    return undo
+
+
+def by_id(rows: list[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Log entries by the attempt that caused them."""
+    return {row["attempt"]: row for row in rows if row["attempt"]}

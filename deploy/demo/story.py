@@ -1,0 +1,134 @@
+"""The story: two tenants, a token that ends in the middle, and a consent withdrawn while work is queued."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from deploy.demo import people
+from deploy.demo.evidence import disagreements
+from deploy.demo.provision import GITHUB, linear_of
+from deploy.demo.sight import Sight
+from deploy.demo.stage import Stage
+from deploy.demo.telling import Teller
+from identity.model import AccountKey
+
+ENGINEERS = {"acme": ("ada", "grace"), "globex": ("linus",)}
+TERMINAL = ("done", "cancelled", "dead")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What is printed as a document, and where the sandbox's logs say otherwise."""
+
+    document: dict[str, Any]
+    disagreements: list[str]
+
+
+def tell(stage: Stage, teller: Teller) -> Outcome:
+    """All acts, in order. Raises Unavailable if something does not come about in time."""
+    sight = Sight(stage.runtime)
+    acts = _Acts(stage, teller, sight)
+    acts.connect()
+    acts.pull_requests()
+    acts.a_token_ends_in_the_middle()
+    acts.consent_is_withdrawn()
+    return acts.reckoning()
+
+
+class _Acts:
+    def __init__(self, stage: Stage, teller: Teller, sight: Sight) -> None:
+        self._stage = stage
+        self._teller = teller
+        self._sight = sight
+        self._told: set[tuple[str, str]] = set()
+
+    def connect(self) -> None:
+        self._teller.line("Engineers of two tenants connect GitHub and Linear on the real consent pages.")
+        for tenant, logins in ENGINEERS.items():
+            for login in logins:
+                for through in (GITHUB, linear_of(tenant)):
+                    key = AccountKey(tenant=tenant, connection=through, principal=f"{tenant}.{login}")
+                    people.connect(self._stage.runtime, key, web=self._stage.web, login=login, now=datetime.now(UTC))
+
+    def pull_requests(self) -> None:
+        self._teller.line("Pull requests are opened: `bug` is filed as the engineer, `infra` as the platform.")
+        self._open("acme/shop", "ada", "bug")
+        self._open("globex/site", "linus", "bug", "infra")
+        self._settle(2)
+
+    def a_token_ends_in_the_middle(self) -> None:
+        self._teller.line("Ada's GitHub token ends in the middle of a job; a refresh, and the step goes on.")
+        # Linear takes its time, and while it does, Ada's token at GitHub ends.
+        self._stage.order("linear", "faults", mode="delay", endpoint="issueCreate", seconds=1.0, times=1)
+        self._open("acme/shop", "ada", "bug")
+        self._until(self._filing_is_open, "the slow step")
+        self._stage.order("auth", "expire", provider="github", user="ada")
+        self._settle(3)
+
+    def consent_is_withdrawn(self) -> None:
+        self._teller.line("GitHub is overloaded, so Grace's jobs are queued; then she withdraws her consent at GitHub.")
+        overloaded = {"mode": "status", "status": 503, "headers": {"Retry-After": "30"}, "times": 100}
+        self._stage.order("github", "faults", endpoint="/pulls/", **overloaded)
+        for _ in range(3):
+            self._open("acme/shop", "grace", "bug")
+        queued = self._until(lambda: self._waiting_for_github(3), "three queued jobs of Grace's")
+        self._teller.table("Queued", queued)
+        self._stage.order("github", "authorizations/revoke", user="grace")
+        self._settle(6)
+        self._stage.http.delete(f"{self._stage.world['github']['url']}/_sandbox/faults")
+        self._until(self._sight.receipt, "the receipt")
+        self._teller.table("Cancelled", self._sight.jobs("cancelled"))
+
+    def reckoning(self) -> Outcome:
+        self._until(self._sight.sealed, "the seal on the audit")
+        fault = self._sight.audit_fault()
+        receipt = self._sight.receipt() or {}
+        document: dict[str, Any] = {
+            "steps": self._sight.steps(),
+            "refreshes": self._sight.refreshes(),
+            "cancelled_jobs": self._sight.jobs("cancelled"),
+            "receipt": receipt,
+            "audit_verified": fault is None,
+        }
+        self._teller.table("Refreshes", document["refreshes"])
+        shown = ("revocation", "source", "effective_at", "quiesced_at", "signature_holds")
+        self._teller.table("Receipt", [{name: receipt.get(name) for name in shown}])
+        self._teller.line(f"The audit's chain is {'whole' if fault is None else fault}.")
+        return Outcome(document=document, disagreements=disagreements(self._stage, self._sight, document))
+
+    # Hands and eyes
+
+    def _open(self, repository: str, author: str, *labels: str) -> None:
+        self._stage.order("github", "pulls", repo=repository, author=author, title="A change", labels=list(labels))
+
+    def _filing_is_open(self) -> bool:
+        return any(step["action"] == "linear.CreateIssue" and step["status"] == "open" for step in self._sight.steps())
+
+    def _waiting_for_github(self, number: int) -> list[dict[str, Any]] | None:
+        queued = [job for job in self._sight.jobs("queued") if "503" in (job["reason"] or "")]
+        return queued if len(queued) >= number else None
+
+    def _settle(self, number: int) -> None:
+        """Wait until that many jobs, at least, have been accepted and all have ended."""
+
+        def ended() -> bool:
+            jobs = self._sight.jobs()
+            return len(jobs) >= number and all(job["state"] in TERMINAL for job in jobs)
+
+        self._until(ended, f"the end of {number} jobs")
+
+    def _until(self, look: Callable[[], Any], what: str) -> Any:
+        """Tell each step as it closes, until *look* sees what it looks for."""
+
+        def see() -> Any:
+            seen = look()
+            rows = [row for row in self._sight.steps() if (row["step"], row["status"]) not in self._told]
+            closed = [row for row in rows if row["status"] != "open"]
+            self._told |= {(row["step"], row["status"]) for row in closed}
+            self._teller.steps(closed)
+            return seen
+
+        return self._stage.until(see, what)

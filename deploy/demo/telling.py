@@ -1,0 +1,90 @@
+"""How the demo is told: a live table for a person, or nothing but a document for a program."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.table import Table
+
+Row = Mapping[str, Any]
+
+
+class Teller(Protocol):
+    def line(self, text: str) -> None: ...
+
+    def steps(self, rows: Iterable[Row]) -> None: ...
+
+    def table(self, title: str, rows: Iterable[Row]) -> None: ...
+
+    def verdict(self, disagreements: list[str]) -> None: ...
+
+
+class Silent:
+    """For `--json`: the document is all there is."""
+
+    def line(self, text: str) -> None: ...
+
+    def steps(self, rows: Iterable[Row]) -> None: ...
+
+    def table(self, title: str, rows: Iterable[Row]) -> None: ...
+
+    def verdict(self, disagreements: list[str]) -> None: ...
+
+
+WIDTH = 110  # what the tables need; a narrower terminal wraps them itself
+COLUMNS = {"job": 8, "action": 20, "principal": 16, "pattern": 10, "status": 10}
+
+
+class Spoken:
+    """For a terminal: a line a step, as it closes."""
+
+    def __init__(self) -> None:
+        self._headed = False
+
+    def _to(self) -> Console:
+        # Made anew each time: the stage sends the children's output elsewhere, and replaces sys.stdout by ours.
+        console = Console(file=sys.stdout, highlight=False)
+        return console if console.width >= WIDTH else Console(file=sys.stdout, highlight=False, width=WIDTH)
+
+    def line(self, text: str) -> None:
+        self._headed = False
+        self._to().print(f"\n[bold]{text}[/bold]")
+
+    def steps(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            if not self._headed:
+                self._headed = True
+                self._to().print(
+                    "[dim]  " + _columns({**{name: name for name in COLUMNS}, "principal": "as whom"}) + "  why[/dim]"
+                )
+            colour = {"done": "green", "refused": "yellow", "failed": "red"}.get(str(row["status"]), "cyan")
+            shown = {**row, "job": str(row["job"])[-6:]}
+            self._to().print(f"  [{colour}]{_columns(shown)}[/{colour}]  [dim]{row['reason']}[/dim]")
+
+    def table(self, title: str, rows: Iterable[Row]) -> None:
+        listed = list(rows)
+        drawn = Table(title=title, title_justify="left", title_style="bold")
+        for name in listed[0] if listed else ("nothing",):
+            drawn.add_column(str(name))
+        for row in listed:
+            drawn.add_row(*(_short(str(value)) for value in row.values()))
+        self._to().print(drawn)
+
+    def verdict(self, disagreements: list[str]) -> None:
+        if not disagreements:
+            self._to().print("\n[bold green]The sandbox's own logs agree with the ledger, step by step.[/bold green]")
+        for disagreement in disagreements:
+            self._to().print(f"[bold red]✗ {disagreement}[/bold red]")
+
+
+def _short(value: str) -> str:
+    """An id by its end, which tells it from others; everything else as it is."""
+    prefix, _, rest = value.partition("_")
+    return f"…{value[-6:]}" if prefix in ("job", "rev") and len(rest) == 26 else value
+
+
+def _columns(row: Row) -> str:
+    return " ".join(f"{str(row[name])[:width]:<{width}}" for name, width in COLUMNS.items())

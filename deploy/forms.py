@@ -1,0 +1,68 @@
+"""The forms that settings come in, as text: what is refused says what would not be."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+
+_BROKERS = ("redis", "rediss", "redis+socket", "sentinel", "amqp", "amqps")
+
+
+def _seconds(value: object) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    try:
+        seconds = float(str(value))
+    except ValueError:
+        raise ValueError("give seconds, such as 20 or 0.5") from None
+    if not 0 <= seconds < 10**8:
+        raise ValueError("give seconds, not fewer than none, such as 20 or 0.5")
+    return timedelta(seconds=seconds)
+
+
+def _names(value: object) -> object:
+    return tuple(filter(None, (name.strip() for name in value.split(",")))) if isinstance(value, str) else value
+
+
+def _origin(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise ValueError("give the address others reach this by, without a path, such as https://aswhom.example")
+    return value.rstrip("/")
+
+
+def _listen(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError("give host:port, such as 127.0.0.1:8080")
+    return value
+
+
+def _database(value: SecretStr) -> SecretStr:
+    scheme, _, rest = value.get_secret_value().partition("://")
+    if scheme in ("postgres", "postgresql"):
+        return SecretStr(f"postgresql+psycopg://{rest}")
+    if scheme not in ("sqlite", "postgresql+psycopg"):
+        raise ValueError("give sqlite:///path or postgresql://user@host/name")
+    if scheme == "sqlite":  # the processes work in another directory than the command line
+        return SecretStr(f"sqlite:///{Path(rest.removeprefix('/')).absolute()}")
+    return value
+
+
+def _broker(value: SecretStr) -> SecretStr:
+    if urlsplit(value.get_secret_value()).scheme not in _BROKERS:
+        raise ValueError(f"give an address that begins with one of: {', '.join(f'{name}://' for name in _BROKERS)}")
+    return value
+
+
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_database)]
+BrokerUrl = Annotated[SecretStr, AfterValidator(_broker)]
+Origin = Annotated[str, AfterValidator(_origin)]
+Listen = Annotated[str, AfterValidator(_listen)]
+Seconds = Annotated[timedelta, BeforeValidator(_seconds)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+Port = Annotated[int, Field(ge=0, le=65535)]

@@ -1,0 +1,55 @@
+"""Gunicorn's settings: `gunicorn --config python:deploy.gunicorn deploy.wsgi:app`.
+
+Threads, because a request waits on the ledger's commit; on SQLite one process, whose writer thread then groups what all
+of them write.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from deploy import logs, process
+from deploy.settings import metrics_folder, share_metrics
+
+_settings = process.settings_or_exit()
+_shared = Path("/dev/shm")  # noqa: S108 - Gunicorn makes an unlinked file there, as it would in /tmp
+
+bind = [_settings.listen]
+workers = _settings.web_processes or (1 if _settings.on_sqlite else 2)
+worker_class = "gthread"
+threads = 32
+timeout = 60
+graceful_timeout = 25
+keepalive = 5
+preload_app = False
+worker_tmp_dir = str(_shared) if _shared.is_dir() else None  # a heartbeat on a slow disk looks like a hung worker
+control_socket_disable = True
+proc_name = "aswhom-web"
+
+limit_request_line = 8190
+limit_request_fields = 100
+limit_request_field_size = 8190
+
+accesslog = None  # an address can hold a code or a state
+logconfig_dict = logs.configuration("web", format=_settings.log_format, level=_settings.log_level)
+
+if workers > 1 and metrics_folder() is None:
+    _folder = _settings.directory / "metrics" / "web"
+    _folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for _left in _folder.glob("*.db"):
+        _left.unlink()  # counters of processes that are gone
+    share_metrics(_folder)
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """Before the application is imported."""
+    logs.configure("web", format=_settings.log_format, level=_settings.log_level)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """Gauges of a process that is gone no longer count."""
+    if metrics_folder() is not None:
+        from prometheus_client.multiprocess import mark_process_dead
+
+        mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]

@@ -1,0 +1,154 @@
+"""An installation at hand, for one command: its settings, and its parts, each opened when it is first asked for."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import secrets
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from deploy import logs
+from deploy.settings import Settings, load
+from identity.errors import Misconfigured
+from identity.ids import Ids
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from identity.signing import Signer
+    from identity.vault import Vault
+    from pipeline.database import Database
+    from pipeline.model import Bell
+    from pipeline.ring import CeleryRing
+    from pipeline.runtime import Keys, Runtime
+    from pipeline.workflow import Registry
+
+T = TypeVar("T")
+
+
+class Installation:
+    """A context manager; what was opened is closed at its end."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.ids = Ids()
+        self._close: list[Callable[[], None]] = []
+
+    @classmethod
+    def at(cls, **given: object) -> Installation:
+        """The installation of these settings and of the environment. Raises Misconfigured."""
+        settings = load(**given)
+        logs.configure("aswhom", format=settings.log_format, level="WARNING")
+        return cls(settings)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        while self._close:
+            self._close.pop()()
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    @property
+    def operator(self) -> str:
+        """Who types, as the machine knows them, for the audit."""
+        try:
+            return f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
+        except KeyError:
+            return f"cli:{os.getuid()}"
+
+    @cached_property
+    def ledger(self) -> Database:
+        """The ledger, at this version's tables. Raises Misconfigured."""
+        from pipeline.migrations import revisions
+
+        database = self.unchecked_ledger
+        found, newest = revisions(database)
+        if found is None:
+            raise Misconfigured(f"there is no ledger at {self._place()}: make it with `aswhom init`")
+        if found != newest:
+            raise Misconfigured(
+                f"the ledger is at revision {found}, and this version needs {newest}: run `aswhom db upgrade`"
+            )
+        return database
+
+    @cached_property
+    def unchecked_ledger(self) -> Database:
+        """The ledger, whatever tables it has. Raises Misconfigured."""
+        from pipeline.database import open_database
+
+        if self.settings.database_url is None and not self.settings.directory.is_dir():
+            raise Misconfigured(
+                f"there is no installation in {self.settings.directory}: make one with `aswhom init`, "
+                "or say where it is with --data-dir"
+            )
+        database = open_database(self.settings.database())
+        self._close.append(database.close)
+        return database
+
+    def read(self, fn: Callable[[Connection], T]) -> T:
+        return self.ledger.read(fn)
+
+    def write(self, fn: Callable[[Connection], T]) -> T:
+        return self.ledger.write(fn)
+
+    @cached_property
+    def keys(self) -> Keys:
+        return self.settings.key_files().read()
+
+    @cached_property
+    def vault(self) -> Vault:
+        from identity.vault import Vault
+
+        return Vault(self.keys.vault, secrets.token_bytes)
+
+    @cached_property
+    def signer(self) -> Signer:
+        from identity.signing import Signer
+
+        return Signer.from_seed(self.keys.signing)
+
+    @cached_property
+    def workflows(self) -> Registry:
+        from deploy.process import workflows
+
+        return workflows(self.settings)
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        """All the parts of a process that runs work, for what needs them: the connect flow."""
+        from deploy.process import open_runtime
+
+        self.ledger  # noqa: B018 - says so if the tables are not there
+        runtime = open_runtime(self.settings)
+        self._close.append(runtime.close)
+        return runtime
+
+    def ring_jobs(self, bells: Sequence[Bell]) -> None:
+        """Best effort: housekeeping rings again."""
+        if bells:
+            self._ring.jobs(bells)
+
+    def ring_revocations(self, ids: Sequence[str]) -> None:
+        """Best effort: housekeeping goes on without."""
+        self._ring.revocations(ids)
+
+    @cached_property
+    def _ring(self) -> CeleryRing:
+        from deploy.process import celery_app
+        from pipeline.ring import CeleryRing
+
+        return CeleryRing(celery_app(self.settings, self.workflows))
+
+    def _place(self) -> str:
+        return (
+            str(self.settings.directory / "ledger.db") if self.settings.database_url is None else "ASWHOM_DATABASE_URL"
+        )

@@ -1,0 +1,101 @@
+"""What every entry point does first: settings, logs and metrics, and the runtime when it is time."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+from deploy import logs
+from deploy.settings import Settings, load
+from identity.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from pipeline.celery import App
+    from pipeline.runtime import Runtime
+    from pipeline.workflow import Registry
+
+log = logging.getLogger(__name__)
+
+EX_CONFIG = 78  # of sysexits.h: a supervisor need not try again
+
+
+def settings_or_exit() -> Settings:
+    """The settings, or the list of their faults and the end of the process."""
+    try:
+        return load()
+    except Misconfigured as fault:
+        sys.stderr.write(f"aswhom: {fault}\n")
+        raise SystemExit(EX_CONFIG) from None
+
+
+def set_up(process: str, settings: Settings) -> None:
+    """Logs that name *process*, and its metrics for Prometheus."""
+    logs.configure(process, format=settings.log_format, level=settings.log_level)
+    serve_metrics(process, settings)
+
+
+def serve_metrics(process: str, settings: Settings) -> None:
+    """Answer Prometheus, unless the port is taken: work goes on without, and Prometheus sees that too."""
+    from pipeline import metrics
+
+    port = settings.metrics_port(process)
+    if not port:
+        return
+    try:
+        metrics.serve(port, host=settings.metrics_host)
+    except OSError as error:
+        name = process.partition("-")[0].upper()
+        log.error(
+            "no metrics from %s: %s:%d cannot be had (%s). Set ASWHOM_%s_METRICS_PORT to a free port, or to 0 for none",
+            process,
+            settings.metrics_host,
+            port,
+            error.strerror,
+            name,
+            extra={"action": "metrics.unserved"},
+        )
+
+
+def workflows(settings: Settings) -> Registry:
+    """The workflows that are set, or all that are installed. Raises Misconfigured."""
+    from pipeline.workflow import Registry
+
+    modules = settings.workflows
+    if not modules:
+        found = importlib.metadata.entry_points(group="aswhom.workflows")
+        modules = tuple(sorted({point.module for point in found}))
+    folder = str(settings.workflows_dir.absolute())
+    if settings.workflows and folder not in sys.path:
+        sys.path.append(folder)  # last: a file there must not stand for a module of ours
+    try:
+        return Registry.load(modules)
+    except ImportError as error:
+        raise Misconfigured(
+            f"a workflow's module cannot be imported ({error}): see ASWHOM_WORKFLOWS, and ASWHOM_WORKFLOWS_DIR"
+        ) from error
+    except TypeError as error:
+        raise Misconfigured(f"a workflow cannot be used: {error}") from error
+
+
+def celery_app(settings: Settings, registry: Registry) -> App:
+    """The application of a process that rings, works or keeps the schedule. Nothing is opened yet."""
+    from pipeline.celery import make_celery
+    from pipeline.ring import CeleryRing
+    from pipeline.runtime import Runtime
+
+    def open_runtime() -> Runtime:
+        return Runtime(settings.runtime(), registry, CeleryRing(app))
+
+    app = make_celery(settings.broker(), open_runtime, limits=settings.limits())
+    return app
+
+
+def open_runtime(settings: Settings) -> Runtime:
+    """The runtime of a process that is no Celery worker. After any fork. Raises Misconfigured."""
+    from pipeline.ring import CeleryRing
+    from pipeline.runtime import Runtime
+
+    registry = workflows(settings)
+    return Runtime(settings.runtime(), registry, CeleryRing(celery_app(settings, registry)))

@@ -1,0 +1,271 @@
+"""The settings of an installation: the only reader of the environment.
+
+Every variable begins with `ASWHOM_`. `load()` tells of every fault at once; a variable that no setting has is a fault
+too, because it is a typing error more often than not. What is not set has the default of the type that uses it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from deploy import valkey
+from deploy.forms import BrokerUrl, DatabaseUrl, Listen, Names, Origin, Port, Seconds
+from deploy.keys import KeyFiles
+from identity.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from pipeline.celery import BrokerSettings
+    from pipeline.database import DatabaseSettings
+    from pipeline.runtime import RuntimeSettings
+    from pipeline.watchdog import Limits
+    from webhooks.settings import WebSettings
+
+PREFIX = "ASWHOM_"
+
+
+class Settings(BaseSettings):
+    """One installation. Make it with `load()`."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
+
+    data_dir: Path = Path(".aswhom")
+    database_url: DatabaseUrl | None = None  # None: SQLite in the data directory
+    broker_url: BrokerUrl | None = None  # None: the private Valkey of `aswhom up`
+    redis_url: SecretStr | None = None  # of the refresh locks; None: the broker, where that is a Redis or Valkey
+    key_prefix: str = "aswhom:"
+    vault_key_file: Path | None = None  # None: keys/vault in the data directory, and so on
+    audit_key_file: Path | None = None
+    signing_key_file: Path | None = None
+
+    base_url: Origin = "http://127.0.0.1:8080"
+    listen: Listen = "127.0.0.1:8080"
+    web_processes: Annotated[int, Field(ge=1)] | None = None  # None: 1 on SQLite, 2 on PostgreSQL
+    max_body: Annotated[int, Field(gt=0)] | None = None
+    connect_lifetime: Seconds | None = None
+
+    workflows: Annotated[
+        Names, NoDecode
+    ] = ()  # modules; none: whatever is installed and names itself as `aswhom.workflows`
+    workflows_dir: Path = Path()  # where such modules are looked for besides what is installed
+    allow_hosts: Annotated[Names, NoDecode] = ()  # host or host:port that may be private and plain HTTP
+
+    log_format: Literal["json", "console"] = "console"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    metrics_host: str = "127.0.0.1"
+    worker_metrics_port: Port = 9101  # of the first; the second worker of a machine has the next; 0: none
+    revocations_metrics_port: Port = 9111
+    housekeeping_metrics_port: Port = 9112
+    beat_metrics_port: Port = 9113
+
+    send_within: Seconds | None = None
+    call_deadline: Seconds | None = None
+    token_margin: Seconds | None = None
+    step_attempts: Annotated[int, Field(ge=1)] | None = None
+    step_backoff: Seconds | None = None
+    step_backoff_cap: Seconds | None = None
+    yield_after: Seconds | None = None
+    worker_hold: Seconds | None = None
+    job_runs: Annotated[int, Field(ge=1)] | None = None
+    job_backoff: Seconds | None = None
+    misconfigured_delay: Seconds | None = None
+    task_limit: Seconds | None = None
+    task_grace: Seconds | None = None
+    visibility_timeout: Seconds | None = None
+    beat_interval: Seconds | None = None
+    turn_timeout: Seconds | None = None
+    window: Annotated[int, Field(ge=1)] | None = None
+
+    @property
+    def directory(self) -> Path:
+        """The data directory, wherever the process is."""
+        return self.data_dir.absolute()
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the broker is the private Valkey of `aswhom up`."""
+        return self.broker_url is None
+
+    def ledger_url(self) -> str:
+        """The ledger's database, for SQLAlchemy. It may hold a password."""
+        if self.database_url is None:
+            return f"sqlite:///{self.directory / 'ledger.db'}"
+        return self.database_url.get_secret_value()
+
+    @property
+    def on_sqlite(self) -> bool:
+        return self.ledger_url().startswith("sqlite")
+
+    def key_files(self) -> KeyFiles:
+        """Where the installation's own secrets are."""
+        folder = self.directory / "keys"
+        return KeyFiles(
+            vault=(self.vault_key_file or folder / "vault").absolute(),
+            audit=(self.audit_key_file or folder / "audit").absolute(),
+            signing=(self.signing_key_file or folder / "signing").absolute(),
+        )
+
+    def metrics_port(self, process: str) -> int:
+        """The port of a process by its name, `worker-2` say; 0: it serves no metrics."""
+        name, _, number = process.partition("-")
+        ports = {
+            "worker": self.worker_metrics_port,
+            "revocations": self.revocations_metrics_port,
+            "housekeeping": self.housekeeping_metrics_port,
+            "beat": self.beat_metrics_port,
+        }
+        first = ports.get(name, 0)
+        return first + int(number) - 1 if first and number.isdecimal() else first
+
+    def database(self) -> DatabaseSettings:
+        """How the ledger is opened."""
+        from pipeline.database import DatabaseSettings
+
+        return DatabaseSettings(url=self.ledger_url(), **_given(turn_timeout=self.turn_timeout))
+
+    def broker(self) -> BrokerSettings:
+        """How the broker is reached."""
+        from pipeline.celery import BrokerSettings
+
+        if self.broker_url is None:
+            url = valkey.broker_url(valkey.socket_path(self.directory))
+        else:
+            url = self.broker_url.get_secret_value()
+        return BrokerSettings(
+            url=url,
+            key_prefix=self.key_prefix,
+            **_given(visibility_timeout=self.visibility_timeout, beat_interval=self.beat_interval),
+        )
+
+    def runtime(self) -> RuntimeSettings:
+        """What a process that runs work is opened with. Raises Misconfigured."""
+        from identity.secret import Secret
+        from pipeline.runtime import RuntimeSettings
+        from pipeline.services import StepSettings
+        from pipeline.worker import WorkerSettings
+
+        redis_url = self.redis()
+        steps = _given(
+            send_within=self.send_within,
+            call_deadline=self.call_deadline,
+            token_margin=self.token_margin,
+            attempts=self.step_attempts,
+            backoff=self.step_backoff,
+            backoff_cap=self.step_backoff_cap,
+            yield_after=self.yield_after,
+        )
+        jobs = _given(
+            hold=self.worker_hold,
+            runs=self.job_runs,
+            backoff=self.job_backoff,
+            misconfigured_delay=self.misconfigured_delay,
+        )
+        return RuntimeSettings(
+            database=self.database(),
+            keys=self.key_files().read(),
+            base_url=self.base_url,
+            redis_url=Secret(redis_url) if redis_url else None,
+            key_prefix=self.key_prefix,
+            allow_hosts=frozenset(self.allow_hosts),
+            steps=StepSettings(**steps),
+            jobs=WorkerSettings(**jobs),
+            host=os.uname().nodename,
+            **_given(window=self.window, connect_lifetime=self.connect_lifetime),
+        )
+
+    def limits(self) -> Limits:
+        """How long a task may take before its process leaves."""
+        from pipeline.watchdog import Limits
+
+        return Limits(**_given(task=self.task_limit, grace=self.task_grace))
+
+    def web(self, metrics_dir: Path | None = None) -> WebSettings:
+        """What the web processes are told."""
+        from webhooks.settings import WebSettings
+
+        given = _given(max_body=self.max_body, connect_lifetime=self.connect_lifetime)
+        return WebSettings(base_url=self.base_url, metrics_dir=metrics_dir, **given)
+
+    def redis(self) -> str | None:
+        """The Redis or Valkey of the refresh locks, for redis-py; None: there is none. It may hold a password."""
+        if self.redis_url is not None:
+            return self.redis_url.get_secret_value()
+        if self.broker_url is None:
+            return valkey.redis_url(valkey.socket_path(self.directory))
+        url = self.broker_url.get_secret_value()
+        if url.startswith("redis+socket://"):
+            return "unix://" + url.removeprefix("redis+socket://").replace("virtual_host=", "db=")
+        return url if urlsplit(url).scheme in ("redis", "rediss") else None
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """The environment of a child that is to see these very settings from another directory."""
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        paths = {"data_dir": self.directory, "workflows_dir": self.workflows_dir.absolute()}
+        keys = self.key_files()
+        paths |= {"vault_key_file": keys.vault, "audit_key_file": keys.audit, "signing_key_file": keys.signing}
+        own = {PREFIX + name.upper(): _text(value) for name, value in {**given, **paths}.items() if value is not None}
+        return {**os.environ, **own, **more}
+
+
+def load(**given: object) -> Settings:
+    """The settings: what is *given*, then the environment, then the defaults. Raises Misconfigured, with every fault.
+
+    What is given as None counts as not given.
+    """
+    faults = _unknown(os.environ)
+    settings: Settings | None = None
+    try:
+        settings = Settings(**_given(**given))
+    except ValidationError as error:
+        faults += [_fault(detail) for detail in error.errors(include_input=False, include_url=False)]
+    if settings is None or faults:
+        listed = "".join(f"\n  - {fault}" for fault in faults)
+        raise Misconfigured(f"the settings cannot be used:{listed}")
+    return settings
+
+
+def share_metrics(folder: Path) -> None:
+    """Have the processes forked from here on add up their metrics in *folder*. Before prometheus_client is imported."""
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+
+
+def metrics_folder() -> Path | None:
+    """The folder that `share_metrics`, or whoever started us, named."""
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    return Path(folder) if folder else None
+
+
+def _given(**values: object) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _unknown(environment: Mapping[str, str]) -> list[str]:
+    known = [PREFIX + name.upper() for name in Settings.model_fields]
+    faults = []
+    for name in sorted(environment):
+        if name.startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+            faults.append(f"{name} is not a setting: " + (f"is {near[0]} meant?" if near else "unset it"))
+    return faults
+
+
+def _fault(detail: Any) -> str:
+    where = PREFIX + str(detail["loc"][0]).upper()
+    return f"{where}: {str(detail['msg']).removeprefix('Value error, ')}"
+
+
+def _text(value: object) -> str:
+    forms: Mapping[type, Callable[[Any], str]] = {
+        SecretStr: lambda secret: secret.get_secret_value(),
+        timedelta: lambda duration: repr(duration.total_seconds()),
+        tuple: ",".join,
+    }
+    return forms.get(type(value), str)(value)

@@ -1,0 +1,163 @@
+"""supervisord, which keeps the processes of one machine running; its configuration is made anew at every start.
+
+    aswhom up ─► supervisord ─► valkey · extra processes · the processes of the list · the listener
+
+Each arrow is a parent whose death the kernel tells the child (SIGTERM, where `setpriv` is there to ask for it), so
+whichever of them is killed, nothing stays behind. There is no control port and no control socket.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+from deploy.procfile import Process
+
+#: Below the data directory.
+RUN = Path("run")
+CONFIGURATION, PID_FILE, FATAL_FILE = RUN / "supervisord.conf", RUN / "supervisord.pid", RUN / "fatal"
+
+
+def configuration(groups: Iterable[tuple[str, Sequence[Process]]], *, patience: timedelta) -> str:
+    """supervisord's configuration. Groups start in order and stop in reverse; those of one group stop together.
+
+    A process has *patience* to stop before it is killed. Paths are relative to where supervisord is started.
+    """
+    sections = [
+        _section(
+            "supervisord",
+            nodaemon="true",
+            silent="true",
+            logfile=RUN / "supervisord.log",
+            logfile_maxbytes="1MB",
+            logfile_backups=1,
+            pidfile=PID_FILE,
+            umask="077",
+            **({"user": "root"} if os.getuid() == 0 else {}),  # without it, root is warned at every start
+        ),
+        _section(
+            "eventlistener:listener",
+            command=_command(Process(name="listener", command=("python", "-m", "deploy.listener", str(FATAL_FILE)))),
+            events="PROCESS_STATE_EXITED,PROCESS_STATE_BACKOFF,PROCESS_STATE_FATAL",
+            stderr_logfile="/dev/fd/1",
+            stderr_logfile_maxbytes=0,
+            priority=1,
+        ),
+    ]
+    for place, (group, processes) in enumerate(groups, start=2):
+        sections += [_program(process, patience) for process in processes]
+        names = ",".join(process.name for process in processes)
+        sections.append(_section(f"group:{group}", programs=names, priority=place * 10))
+    return "\n".join(sections)
+
+
+def _program(process: Process, patience: timedelta) -> str:
+    return _section(
+        f"program:{process.name}",
+        command=_command(process),
+        autorestart="true",
+        startsecs=10,  # one that ends sooner is started again after 1, 2, 3 … seconds, then given up
+        startretries=5,
+        stopsignal="TERM",
+        stopwaitsecs=int(patience.total_seconds()),
+        killasgroup="true",
+        redirect_stderr="true",
+        stdout_logfile="/dev/fd/1",
+        stdout_logfile_maxbytes=0,
+    )
+
+
+def _command(process: Process) -> str:
+    """The command line, for supervisord to split again; `%` begins an expansion there."""
+    words: list[str] = [*tied("TERM"), *process.command]
+    if process.environment:
+        words = ["env", *(f"{name}={value}" for name, value in process.environment.items()), *words]
+    return shlex.join(words).replace("%", "%%")
+
+
+def _section(name: str, **options: object) -> str:
+    return "".join((f"[{name}]\n", *(f"{option} = {value}\n" for option, value in options.items())))
+
+
+def tied(to: str) -> list[str]:
+    """What goes before a command so that it hears signal *to* when its parent ends; nothing where that can't be had."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", to, "--"] if setpriv else []
+
+
+def scripts_first(path: str) -> str:
+    """A PATH on which our Python and its commands come first."""
+    ours = dict.fromkeys([sysconfig.get_path("scripts"), str(Path(sys.executable).parent)])
+    return os.pathsep.join([*ours, path] if path else ours)
+
+
+class Supervisor:
+    """One supervisord, in *directory*, where its configuration is already."""
+
+    def __init__(self, directory: Path, environment: dict[str, str], *, log: Path | None = None) -> None:
+        self._directory = directory
+        (directory / FATAL_FILE).unlink(missing_ok=True)
+        command = [*tied("TERM"), sys.executable, "-m", "supervisor.supervisord", "-c", str(CONFIGURATION)]
+        # A session of its own: Ctrl-C is for us, and we stop the rest in order.
+        reading, writing = os.pipe()
+        self._relay = _relay(reading, log)
+        self._process = subprocess.Popen(
+            command, cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=writing, start_new_session=True
+        )
+        os.close(reading)
+        os.close(writing)
+
+    def stop(self) -> None:
+        """Ask it to stop everything, the last started first."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def wait(self) -> int:
+        """Wait until it has ended, and everything with it; its exit code."""
+        code = self._process.wait()
+        self._relay.wait()  # the last lines
+        return code
+
+    def gave_up(self) -> str | None:
+        """The process that could not be kept running, if that is why it ended."""
+        try:
+            return (self._directory / FATAL_FILE).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+
+
+def _relay(reading: int, log: Path | None) -> subprocess.Popen[bytes]:
+    """supervisord opens /dev/fd/1 by name. A socket, which is what a service of systemd has, cannot be opened so, nor
+    another user's terminal, and a file would get a second writer with an offset of its own. A pipe can.
+    """
+    if log is None:
+        return subprocess.Popen(["cat"], stdin=reading, start_new_session=True)
+    with log.open("ab") as file:
+        return subprocess.Popen(["cat"], stdin=reading, stdout=file, start_new_session=True)
+
+
+def still_running(directory: Path) -> int | None:
+    """The supervisord that an earlier `aswhom up` left behind in *directory*: it is on its way out."""
+    try:
+        pid = int((directory / PID_FILE).read_text(encoding="ascii"))
+        os.kill(pid, 0)
+    except (FileNotFoundError, ValueError, ProcessLookupError):
+        return None
+    except PermissionError:
+        return pid
+    words = Path(f"/proc/{pid}/cmdline")
+    if words.exists() and str(CONFIGURATION).encode() not in words.read_bytes().split(b"\0"):
+        return None  # the number was given to another process
+    return pid

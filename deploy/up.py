@@ -1,0 +1,226 @@
+"""Everything on one machine: the data directory, the keys, a private Valkey, the ledger, and the process list."""
+
+from __future__ import annotations
+
+import fcntl
+import http.client
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType
+
+from deploy import procfile, supervisor, valkey
+from deploy.procfile import Process
+from deploy.settings import Settings
+from deploy.supervisor import Supervisor
+from identity.errors import Misconfigured
+
+#: Two processes of thirty-two threads (DESIGN §10).
+WORKERS = 2
+_CALL = timedelta(seconds=20)  # the longest call, where no other deadline is set
+_BEYOND = timedelta(seconds=15)  # the commits and the goodbyes around it
+
+Say = Callable[[str], None]
+
+
+def initialise(settings: Settings) -> list[Path]:
+    """The data directory and the keys, where they are missing; returns what was made. Raises Misconfigured."""
+    made = []
+    folder = settings.directory
+    try:
+        if not folder.exists():
+            folder.mkdir(mode=0o700, parents=True)
+            made.append(folder)
+        (folder / supervisor.RUN).mkdir(mode=0o700, exist_ok=True)
+        made += settings.key_files().create()
+    except OSError as error:
+        raise Misconfigured(
+            f"{error.filename or folder} cannot be written ({error.strerror}): choose another place with --data-dir"
+        ) from error
+    return made
+
+
+def migrate(settings: Settings) -> None:
+    """Bring the ledger to this version's tables. Raises Misconfigured."""
+    from pipeline.database import open_database
+    from pipeline.migrations import upgrade
+
+    database = open_database(settings.database())
+    try:
+        upgrade(database)
+    finally:
+        database.close()
+
+
+def processes(settings: Settings) -> list[Process]:
+    """What runs, from the process list: two workers, and one of everything else."""
+    listed = []
+    for process in procfile.read():
+        numbers = range(1, WORKERS + 1) if process.name == "worker" else ()
+        listed += [process.numbered(number) for number in numbers] or [process]
+    return listed
+
+
+def patience(settings: Settings) -> timedelta:
+    """How long a process that stops may wait for a call that is on the wire."""
+    return (settings.call_deadline or _CALL) + _BEYOND
+
+
+class Up:
+    """The processes of one machine, from `start` to `stop`. *extra* ones start before the list's and stop after.
+
+    What they write goes to our standard output, or is appended to *log*.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        extra: Sequence[Process] = (),
+        say: Say = lambda line: None,
+        log: Path | None = None,
+    ) -> None:
+        self._log = log
+        self._settings = settings
+        self._extra = extra
+        self._say = say
+        self._supervisor: Supervisor | None = None
+        self._lock: int | None = None
+        self._stopping = False
+
+    def start(self) -> None:
+        """Make what is missing and start everything; it returns before they are ready. Raises Misconfigured."""
+        settings = self._settings
+        for path in initialise(settings):
+            self._say(f"made {path}")
+        self._lock = _sole(settings.directory, patience(settings))
+        _free(settings)
+        settings.key_files().read()
+        migrate(settings)
+        groups: list[tuple[str, Sequence[Process]]] = []
+        if settings.embedded:
+            server = str(valkey.server_path())
+            configuration = str(valkey.prepare(settings.directory).relative_to(settings.directory))
+            groups.append(("broker", [Process(name="valkey", command=(server, configuration))]))
+        if self._extra:
+            groups.append(("beside", self._extra))
+        groups.append(("aswhom", processes(settings)))
+        text = supervisor.configuration(groups, patience=patience(settings))
+        (settings.directory / supervisor.CONFIGURATION).write_text(text, encoding="utf-8")
+        environment = settings.environment()
+        environment["PATH"] = supervisor.scripts_first(environment.get("PATH", ""))
+        self._supervisor = Supervisor(settings.directory, environment, log=self._log)
+        if self._stopping:
+            self._supervisor.stop()
+
+    def wait_ready(self, *, within: timedelta = timedelta(seconds=60)) -> bool:
+        """Wait until the web answers that it could accept a delivery; False if it was stopped, gave up or is late."""
+        deadline = time.monotonic() + within.total_seconds()
+        waiting = threading.Event()
+        while self.running and time.monotonic() < deadline:
+            if _ready(self._settings.listen):
+                return True
+            waiting.wait(0.05)
+        return False
+
+    @property
+    def running(self) -> bool:
+        return self._supervisor is not None and self._supervisor.running
+
+    def stop(self) -> None:
+        """Ask everything to stop; `wait` until it has."""
+        self._stopping = True
+        if self._supervisor is not None:
+            self._supervisor.stop()
+
+    def wait(self) -> int:
+        """Wait until nothing runs any more. 0: it was stopped; 1: a process could not be kept running."""
+        if self._supervisor is None:
+            return 0
+        code = self._supervisor.wait()
+        if self._lock is not None:
+            os.close(self._lock)
+        if process := self._supervisor.gave_up():
+            self._say(f"stopped, because {process} could not be kept running: its own lines above say why")
+            return 1
+        if code != 0:
+            self._say(f"the supervisor ended with {code}: see {self._settings.directory / 'run' / 'supervisord.log'}")
+            return 1
+        return 0
+
+
+def run(settings: Settings, *, extra: Sequence[Process] = (), say: Say) -> int:
+    """`aswhom up`: until Ctrl-C, SIGTERM, or a process that cannot be kept running. Returns the exit code."""
+    up = Up(settings, extra=extra, say=say)
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        up.stop()
+
+    with _handling((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop):
+        up.start()
+        if up.wait_ready():
+            say(f"Aswhom is up at {settings.base_url}, with its data in {settings.directory}. Ctrl-C stops it")
+        return up.wait()
+
+
+@contextmanager
+def _handling(numbers: Sequence[signal.Signals], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+def _sole(directory: Path, patience: timedelta) -> int:
+    """The lock of the one `aswhom up` of a data directory. What a killed one left behind is waited for."""
+    lock = os.open(directory / supervisor.RUN / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise Misconfigured(
+            f"another `aswhom up` runs on {directory}: stop it first, or choose another --data-dir"
+        ) from None
+    deadline = time.monotonic() + patience.total_seconds()
+    waiting = threading.Event()
+    while (pid := supervisor.still_running(directory)) is not None:
+        if time.monotonic() > deadline:
+            os.close(lock)
+            raise Misconfigured(f"the processes of an `aswhom up` that was killed are still there: end process {pid}")
+        waiting.wait(0.1)
+    return lock
+
+
+def _free(settings: Settings) -> None:
+    """Say now, rather than in a log that starts again and again, that an address is taken. Raises Misconfigured."""
+    host, _, port = settings.listen.rpartition(":")
+    name = host.strip("[]")
+    with socket.socket(socket.AF_INET6 if ":" in name else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((name, int(port)))
+        except OSError as error:
+            raise Misconfigured(
+                f"{settings.listen} cannot be listened on ({error.strerror}): set ASWHOM_LISTEN and ASWHOM_BASE_URL"
+            ) from error
+
+
+def _ready(listen: str) -> bool:
+    host, _, port = listen.rpartition(":")
+    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host.strip("[]"), host.strip("[]"))  # noqa: S104 - we connect
+    connection = http.client.HTTPConnection(name, int(port), timeout=5)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()

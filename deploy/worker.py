@@ -1,0 +1,23 @@
+"""`celery --app deploy.worker worker`: the workers of the pattern queues and of revocations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery.signals import celeryd_init, setup_logging
+
+from deploy import process
+
+settings = process.settings_or_exit()
+app = process.celery_app(settings, process.workflows(settings))
+
+
+@setup_logging.connect(weak=False)
+def leave_logging_alone(**_: Any) -> None:
+    """Celery sets up logging unless someone listens here."""
+
+
+@celeryd_init.connect(weak=False)
+def set_up(sender: str, **_: Any) -> None:
+    """The process is called what its command line says: `--hostname worker-1@%h`."""
+    process.set_up(sender.partition("@")[0], settings)

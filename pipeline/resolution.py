@@ -1,0 +1,95 @@
+"""What an operator says of a call whose outcome nobody could look up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy import Connection, Row, select, update
+
+from identity import audit
+from identity.columns import database_now
+from identity.errors import BadInput
+from identity.sequence import next_number
+from pipeline.ledger.closings import close_step
+from pipeline.ledger.jobs import move_job, wake
+from pipeline.ledger.once import once_name
+from pipeline.states import ATTEMPT_MOVES, AttemptState, JobState, StepState, Wait
+from pipeline.tables import attempts, jobs, steps
+from pipeline.workflow import Registry, Workflow
+
+
+def resolve_by_hand(
+    connection: Connection,
+    job: str,
+    *,
+    effect: bool,
+    result: Mapping[str, Any] | None,
+    workflows: Registry,
+    by: str,
+    now: datetime,
+) -> None:
+    """Close the job's calls of unknown outcome as *by* says, and let the job go on.
+
+    *result* is what the step then returns; it is held against the action's result. Raises BadInput.
+    """
+    row = connection.execute(select(jobs).where(jobs.c.id == job).with_for_update()).one_or_none()
+    if row is None:
+        raise BadInput(f"there is no job {job}: `aswhom jobs list` shows them")
+    in_doubt = select(attempts, steps.c.action, steps.c.once_key).join(steps, steps.c.id == attempts.c.step_id)
+    found = connection.execute(in_doubt.where(attempts.c.job_id == job, attempts.c.state == AttemptState.UNKNOWN)).all()
+    if row.state != JobState.WAITING or row.wait != Wait.UNKNOWN or not found:
+        raise BadInput(f"job {job} does not wait for anyone's word about a call: see `aswhom jobs show {job}`")
+    for attempt in found:
+        returned = _returned(workflows.get(row.workflow), attempt.action, result) if effect else None
+        _close(connection, attempt, returned, by=by, now=now)
+    move_job(
+        connection, job, JobState.QUEUED, source=JobState.WAITING, due_at=database_now(), reason=f"resolved by {by}"
+    )
+
+
+def _returned(workflow: Workflow, action: str, result: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """*result* as the action would have returned it. Raises BadInput, which names what it lacks."""
+    (declared,) = [one for one in workflow.uses if one.action_name() == action]
+    try:
+        return declared.result.model_validate(result or {}).model_dump(mode="json")
+    except ValidationError as error:
+        lacking = ", ".join(".".join(map(str, fault["loc"])) for fault in error.errors())
+        raise BadInput(
+            f"{action} returns more than that: give --result with {lacking}, as the provider shows it"
+        ) from error
+
+
+def _close(
+    connection: Connection, attempt: Row[Any], returned: Mapping[str, Any] | None, *, by: str, now: datetime
+) -> None:
+    to = AttemptState.NO_EFFECT if returned is None else AttemptState.EFFECT
+    ATTEMPT_MOVES.check(AttemptState.UNKNOWN, to)
+    number = next_number(connection)
+    connection.execute(
+        update(attempts).where(attempts.c.id == attempt.id).values(state=to, closed=number, closed_at=now)
+    )
+    step_state = StepState.OPEN if returned is None else StepState.DONE
+    close_step(connection, attempt.step_id, step_state, now=now, result=returned)
+    audit.record(
+        connection,
+        id=f"{attempt.id}.{number}",
+        at=now,
+        number=number,
+        kind="attempt.resolved",
+        tenant=attempt.tenant_id,
+        agent=attempt.agent_id,
+        principal=attempt.principal_id,
+        account=attempt.account_id,
+        generation=attempt.generation,
+        job=attempt.job_id,
+        step=attempt.step_id,
+        attempt=attempt.id,
+        action=attempt.action,
+        outcome=str(to),
+        reason=f"resolved by {by}",
+    )
+    if attempt.once_key is not None:
+        wake(connection, once_name(attempt.tenant_id, attempt.action, attempt.once_key))

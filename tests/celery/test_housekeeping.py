@@ -1,0 +1,139 @@
+"""Duties fail, hang and come back, each on its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from datetime import timedelta
+
+import pytest
+from prometheus_client import REGISTRY
+
+from identity.errors import Misconfigured, Unavailable
+from pipeline.housekeeping import Duty, Housekeeping
+from tests.celery.rig import eventually
+
+
+class Heartbeats:
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str | None]] = []
+
+    def __call__(self, duty: str, error: str | None) -> None:
+        self.seen.append((duty, error))
+
+    def of(self, duty: str) -> list[str | None]:
+        return [error for name, error in self.seen if name == duty]
+
+
+def duty(name: str, run: object, *, deadline: float = 30) -> Duty:
+    assert callable(run)
+    return Duty(name=name, every=timedelta(seconds=0.02), deadline=timedelta(seconds=deadline), run=run)
+
+
+def stuck(name: str) -> float | None:
+    return REGISTRY.get_sample_value("aswhom_duty_stuck", {"duty": name})
+
+
+def test_a_duty_runs_again_and_again_until_stopped() -> None:
+    beats = Heartbeats()
+    keeping = Housekeeping([duty("sweep", lambda: None)], beats)
+    keeping.start()
+    eventually(lambda: len(beats.of("sweep")) >= 3)
+    assert keeping.stop()
+    seen = len(beats.seen)
+    assert set(beats.of("sweep")) == {None}
+    assert threading.Event().wait(0.1) is False
+    assert len(beats.seen) == seen
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (ValueError("ghu_token"), "ValueError"),  # whose message nobody vouches for
+        (Misconfigured("set the key"), "Misconfigured: set the key"),
+        (Unavailable("the ledger is busy"), "Unavailable: the ledger is busy"),
+    ],
+)
+def test_a_duty_that_fails_is_told_and_tried_again(failure: Exception, told: str) -> None:
+    failures = [failure, failure]
+
+    def run() -> None:
+        if failures:
+            raise failures.pop()
+
+    beats = Heartbeats()
+    keeping = Housekeeping([duty("sweep", run)], beats)
+    keeping.start()
+    eventually(lambda: None in beats.of("sweep"))
+    assert keeping.stop()
+    assert beats.of("sweep")[:3] == [told, told, None]
+
+
+def test_a_duty_that_hangs_is_visible_and_holds_up_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    release = threading.Event()
+
+    def run_that_hangs() -> None:
+        release.wait()
+
+    beats = Heartbeats()
+    keeping = Housekeeping([duty("hangs", run_that_hangs, deadline=0.1), duty("sweeps", lambda: None)], beats)
+    keeping.start()
+    eventually(lambda: stuck("hangs") == 1)
+    eventually(lambda: beats.of("hangs") == ["stuck: past its deadline of 0:00:00.100000"])
+    swept = len(beats.of("sweeps"))
+    eventually(lambda: len(beats.of("sweeps")) > swept + 2)
+    assert "run_that_hangs" in caplog.text  # where it hangs
+    assert beats.of("hangs") == ["stuck: past its deadline of 0:00:00.100000"]  # told once
+    assert not keeping.stop(timedelta(seconds=0.1))
+    release.set()
+    eventually(lambda: stuck("hangs") == 0)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_duty_that_took_its_thread_along_is_visible() -> None:
+    class Unmarked(BaseException):
+        pass
+
+    def run() -> None:
+        raise Unmarked
+
+    beats = Heartbeats()
+    keeping = Housekeeping([duty("dies", run, deadline=0.1)], beats)
+    keeping.start()
+    eventually(lambda: beats.of("dies") == ["stuck: ended by an exception that nothing catches"])
+    assert stuck("dies") == 1
+    assert keeping.stop()
+
+
+def test_a_heartbeat_that_fails_does_not_stop_the_duty() -> None:
+    ran: list[int] = []
+
+    def deaf(name: str, error: str | None) -> None:
+        raise OSError("disk full")
+
+    keeping = Housekeeping([duty("sweep", lambda: ran.append(1))], deaf)
+    keeping.start()
+    eventually(lambda: len(ran) >= 3)
+    assert keeping.stop()
+
+
+def test_two_duties_cannot_share_a_name() -> None:
+    with pytest.raises(ValueError, match="one name"):
+        Housekeeping([duty("sweep", lambda: None), duty("sweep", lambda: None)], Heartbeats())
+
+
+def test_sigterm_ends_the_process_after_the_tick_it_is_in() -> None:
+    child = os.fork()
+    if child == 0:
+        inside, ended = threading.Event(), threading.Event()
+
+        def run() -> None:
+            inside.set()
+            os.kill(os.getpid(), signal.SIGTERM)
+            threading.Event().wait(0.2)
+            ended.set()
+
+        clean = Housekeeping([duty("sweep", run)], Heartbeats()).run()
+        os._exit(0 if clean and ended.is_set() else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -1,0 +1,201 @@
+"""A broker that is killed while every slot is taken must not leave a worker deaf.
+
+Stock Celery does become deaf: acks of tasks that start during the outage fail, each failed ack keeps its prefetch slot,
+and with all slots kept nothing is ever fetched again. One test shows that, with Celery's own pool, consumer and acks.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import redis
+
+from pipeline.ring import CeleryRing
+from tests.celery.rig import Child, Sentinel, Server, bells, eventually, publisher
+
+SLOTS = 4
+STOCK = json.dumps(
+    {
+        "worker_pool": "threads",
+        "worker_consumer": "celery.worker.consumer:Consumer",
+        "worker_disable_prefetch": False,
+    }
+)
+
+
+def saturate(server: Server, worker: Child, gate: str) -> list[str]:
+    """Take every slot, and leave as many again waiting; none ends before the gate opens."""
+    jobs = [f"held-{gate}-{n}" for n in range(2 * SLOTS)]
+    CeleryRing(publisher(server.url)).jobs(bells(*jobs))
+    eventually(lambda: sum(map(worker.began, jobs)) >= SLOTS, what="every slot is taken", log=worker.log)
+    return jobs
+
+
+def kill_while_saturated(server: Server, worker: Child, gate: str) -> None:
+    """Take the broker away until the worker has seen it, while its tasks end."""
+    losses = worker.text().count("Connection to broker lost")
+    jobs = saturate(server, worker, gate)
+    server.kill()
+    worker.open_gate(gate)
+    eventually(lambda: sum(map(worker.ended, jobs)) >= SLOTS, what="what ran ends without a broker", log=worker.log)
+    eventually(lambda: worker.text().count("Connection to broker lost") > losses, what="it is noticed", log=worker.log)
+    server.start()
+
+
+def hears(server: Server, worker: Child, job: str, *, seconds: float) -> bool:
+    CeleryRing(publisher(server.url)).jobs(bells(job))
+    with suppress(AssertionError):
+        eventually(lambda: worker.ended(job), seconds=seconds)
+    return worker.ended(job)
+
+
+def test_a_saturated_worker_consumes_again_after_each_of_six_broker_kills(
+    broker: Server, child: Callable[..., Child]
+) -> None:
+    worker = child()
+    worker.work(concurrency=SLOTS)
+    for kill in range(6):
+        kill_while_saturated(broker, worker, f"k{kill}")
+        back = time.monotonic()
+        assert hears(broker, worker, f"ok-probe-{kill}", seconds=15), worker.text()
+        assert time.monotonic() - back < 5  # the pause between attempts is capped
+    assert worker.running()
+
+
+@pytest.mark.slow
+def test_a_busy_worker_hears_every_probe_after_six_broker_kills(broker: Server, child: Callable[..., Child]) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    worker = child()
+    worker.work(concurrency=SLOTS)
+    stop = threading.Event()
+
+    def load() -> None:
+        ring, number = CeleryRing(publisher(broker.url)), 0
+        while not stop.wait(0.02):
+            ring.jobs(bells(*(f"brief-{number + n}" for n in range(5))))
+            number += 5
+
+    loader = threading.Thread(target=load)
+    loader.start()
+    try:
+        for _ in range(6):
+            stop.wait(chance.uniform(0.5, 3))
+            broker.kill()
+            stop.wait(chance.uniform(0.1, 3))
+            broker.start()
+    finally:
+        stop.set()
+        loader.join()
+    ring = CeleryRing(publisher(broker.url))
+    probes = [f"ok-probe-{n}" for n in range(400)]
+    ring.jobs(bells(*probes))
+    eventually(lambda: all(map(worker.ended, probes[-1:])), seconds=120, what="the last probe", log=worker.log)
+    eventually(lambda: sum(line.startswith("ended ok-probe") for line in worker.lines()) == 400, log=worker.log)
+    assert worker.running()
+
+
+@pytest.mark.slow
+def test_stock_threads_stay_deaf_after_a_broker_kill(broker: Server, child: Callable[..., Child]) -> None:
+    worker = child(RIG_CONF=STOCK, RIG_ACK="1")
+    worker.work(concurrency=SLOTS)
+    jobs = saturate(broker, worker, "stock")
+    with broker.client() as client:
+        eventually(lambda: client.hlen("aswhom:unacked") >= SLOTS, what="as many more are prefetched", log=worker.log)
+    broker.kill()
+    worker.open_gate("stock")
+    eventually(lambda: sum(map(worker.ended, jobs)) == len(jobs), what="what ran ends", log=worker.log)
+    eventually(lambda: worker.text().count("Couldn't ack") >= SLOTS, what="the acks fail", log=worker.log)
+    broker.start()
+    assert not hears(broker, worker, "ok-probe", seconds=30)
+    assert "Connection to broker lost" not in worker.text()
+    assert worker.running()
+
+
+def test_a_worker_waits_for_a_broker_that_is_late(broker: Server, child: Callable[..., Child]) -> None:
+    broker.kill()
+    worker = child()
+    worker.start("worker", "--queues", "service", "--concurrency", "2", "--without-gossip", "--without-mingle")
+    eventually(lambda: "Cannot connect" in worker.text(), what="it tries", log=worker.log)
+    broker.start()
+    assert hears(broker, worker, "ok-late", seconds=15), worker.text()
+
+
+def test_a_worker_consumes_again_after_the_broker_was_frozen(broker: Server, child: Callable[..., Child]) -> None:
+    worker = child()
+    worker.work(concurrency=SLOTS)
+    assert hears(broker, worker, "ok-before", seconds=10)
+    broker.send(signal.SIGSTOP)
+    try:
+        CeleryRing(publisher(broker.url)).jobs(bells("ok-during"))
+    finally:
+        broker.send(signal.SIGCONT)
+    assert hears(broker, worker, "ok-after", seconds=20), worker.text()
+
+
+def test_a_worker_consumes_again_after_the_broker_forgot_everything(
+    broker: Server, child: Callable[..., Child]
+) -> None:
+    worker = child()
+    worker.work(concurrency=SLOTS)
+    with broker.client() as client:
+        client.flushall()
+        with suppress(redis.ConnectionError):
+            client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    assert hears(broker, worker, "ok-after", seconds=15), worker.text()
+
+
+@pytest.mark.slow
+def test_a_worker_gives_up_a_frozen_broker_and_consumes_when_it_thaws(
+    broker: Server, child: Callable[..., Child]
+) -> None:
+    worker = child()
+    worker.work(concurrency=SLOTS)
+    broker.send(signal.SIGSTOP)
+    try:
+        eventually(lambda: "BRPOP got no reply" in worker.text(), seconds=30, what="it is noticed", log=worker.log)
+        eventually(lambda: "Connection to broker lost" in worker.text(), seconds=30, log=worker.log)
+    finally:
+        broker.send(signal.SIGCONT)
+    assert hears(broker, worker, "ok-after", seconds=20), worker.text()
+
+
+@pytest.mark.slow
+def test_a_saturated_worker_follows_a_sentinel_failover(
+    broker: Server, tmp_path: Path, child: Callable[..., Child]
+) -> None:
+    (tmp_path / "replica").mkdir()
+    replica = Server(tmp_path / "replica", replica_of=broker)
+    sentinel = Sentinel(broker, tmp_path)
+    options = {"master_name": "aswhom"}
+    worker = child(RIG_BROKER=sentinel.url, RIG_OPTIONS=json.dumps(options))
+    try:
+        replica.start()
+        sentinel.start()
+        worker.work(concurrency=SLOTS)
+        ring = CeleryRing(publisher(sentinel.url, options))
+        jobs = [f"held-s-{n}" for n in range(2 * SLOTS)]
+        ring.jobs(bells(*jobs))
+        eventually(lambda: sum(map(worker.began, jobs)) >= SLOTS, what="every slot is taken", log=worker.log)
+        broker.kill()
+        worker.open_gate("s")
+        eventually(lambda: sum(map(worker.ended, jobs)) >= SLOTS, what="what ran ends", log=worker.log)
+
+        def heard() -> bool:
+            ring.jobs(bells("ok-after"))  # as the dispatcher does
+            return worker.ended("ok-after")
+
+        eventually(heard, seconds=30, what="the new primary is consumed from", log=worker.log)
+        assert worker.running()
+    finally:
+        sentinel.kill()
+        replica.kill()

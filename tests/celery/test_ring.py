@@ -1,0 +1,138 @@
+"""What ringing costs whoever rings: a web request must come back whatever the broker does."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from pipeline import metrics
+from pipeline.ring import CeleryRing, Outage
+from tests.celery.rig import Server, bells, eventually, publisher
+
+
+def count(outcome: str) -> float:
+    return float(metrics.BELLS.labels(outcome)._value.get())
+
+
+def timed(ring: CeleryRing, *jobs: str) -> float:
+    began = time.monotonic()
+    ring.jobs(bells(*jobs))
+    return time.monotonic() - began
+
+
+def test_a_message_carries_an_id_and_says_whose_and_which_pattern(broker: Server, ring: CeleryRing) -> None:
+    ring.jobs(bells("j1"))
+    ring.revocations(["r1"])
+    with broker.client() as client:
+        job = json.loads(client.lpop("aswhom:service") or "")
+        assert json.loads(client.lpop("aswhom:revocations") or "")["headers"]["task"] == "aswhom.revocation"
+        assert client.keys("*") == []  # nothing else is left behind
+    assert job["headers"]["task"] == "aswhom.job"
+    assert (job["headers"]["tenant"], job["headers"]["pattern"]) == ("t1", "service")
+    assert job["content-type"] == "application/json"
+
+
+def test_many_bells_go_in_one_batch(broker: Server, ring: CeleryRing) -> None:
+    with broker.client() as client:
+        before = client.info("clients")["connected_clients"]
+        took = timed(ring, *(f"j{n}" for n in range(2_500)))
+        assert client.llen("aswhom:service") == 2_500
+        assert client.info("clients")["connected_clients"] <= before + 2
+    assert took < 5
+
+
+def test_ringing_a_broker_that_refuses_returns_at_once(
+    broker: Server, ring: CeleryRing, caplog: pytest.LogCaptureFixture
+) -> None:
+    failed, skipped = count("failed"), count("skipped")
+    broker.kill()
+    with caplog.at_level(logging.INFO, logger="pipeline.ring"):
+        assert max(timed(ring, f"j{n}") for n in range(20)) < 1
+        assert count("failed") == failed + 1
+        assert count("skipped") == skipped + 19
+        broker.start()
+        eventually(lambda: timed(ring, "j") is not None and "takes bells again" in caplog.text, what="it rings again")
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]  # once an outage, not once a bell
+
+
+def test_ringing_after_a_restart_costs_no_bell(broker: Server, ring: CeleryRing) -> None:
+    ring.jobs(bells("before"))
+    broker.kill()
+    broker.start()
+    rung = count("rung")
+    ring.jobs(bells("after"))
+    assert count("rung") == rung + 1
+
+
+@pytest.mark.parametrize("socket", ["tcp", "unix"])
+@pytest.mark.parametrize("warm", [False, True])
+def test_ringing_a_frozen_broker_stalls_once_and_then_skips(broker: Server, warm: bool, socket: str) -> None:
+    ring = CeleryRing(publisher(broker.url if socket == "tcp" else broker.socket_url))
+    if warm:
+        ring.jobs(bells("warm"))
+    broker.send(signal.SIGSTOP)
+    assert timed(ring, "first") < 3.5
+    assert max(timed(ring, f"j{n}") for n in range(50)) < 0.1
+
+
+def test_thirty_two_threads_that_ring_a_frozen_broker_all_come_back(broker: Server, ring: CeleryRing) -> None:
+    ring.jobs(bells("warm"))
+    broker.send(signal.SIGSTOP)
+    with ThreadPoolExecutor(32) as threads:
+        assert max(threads.map(lambda n: timed(ring, f"j{n}"), range(32))) < 5
+
+
+def test_a_full_broker_fails_the_bell_and_not_the_request(broker: Server, ring: CeleryRing) -> None:
+    with broker.client() as client:
+        client.config_set("maxmemory", 1)
+    failed = count("failed")
+    ring.jobs(bells("j1"))
+    ring.jobs(bells("j2", "j3"))
+    assert count("failed") > failed
+
+
+def test_a_ring_made_before_a_fork_works_in_the_child_and_in_the_parent(broker: Server, ring: CeleryRing) -> None:
+    ring.jobs(bells("parent-before"))
+    child = os.fork()
+    if child == 0:
+        ring.jobs(bells("child"))
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    ring.jobs(bells("parent-after"))
+    with broker.client() as client:
+        assert client.llen("aswhom:service") == 3
+
+
+def test_an_outage_permits_one_trial_after_each_pause() -> None:
+    now = [100.0]
+    outage = Outage(lambda: now[0])
+    assert outage.permits()
+    assert outage.failed()
+    assert not outage.failed()  # it goes on
+    assert not outage.permits()
+    now[0] += 1
+    assert [outage.permits() for _ in range(3)] == [True, False, False]
+    assert outage.succeeded()
+    assert outage.permits()
+    assert not outage.succeeded()
+
+
+def test_concurrent_rings_lose_none(broker: Server, ring: CeleryRing) -> None:
+    barrier = threading.Barrier(8)
+
+    def many(thread: int) -> None:
+        barrier.wait()
+        for n in range(50):
+            ring.jobs(bells(f"j-{thread}-{n}"))
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(many, range(8)))
+    with broker.client() as client:
+        assert client.llen("aswhom:service") == 400

@@ -1,0 +1,84 @@
+"""Beat over a ledger: any number of beats, one firing a slot."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, cast
+
+import pytest
+
+from pipeline.celery import App, BrokerSettings, make_celery
+from pipeline.model import Bell
+from pipeline.schedule import Scheduler
+from tests.celery.rig import Child, Server, eventually
+
+SCHEDULER = ("beat", "--scheduler", "pipeline.schedule:Scheduler")
+
+
+def test_two_beats_fire_each_slot_once(broker: Server, child: Callable[..., Child]) -> None:
+    one, two, worker = child("beat1"), child("beat2"), child()
+    worker.work(concurrency=2)
+    one.start(*SCHEDULER)
+    two.start(*SCHEDULER)
+    eventually(lambda: worker.lines().count("opened") == 3, what="both beats run", log=one.log)
+    fired = len(jobs(worker))
+    eventually(lambda: len(jobs(worker)) >= fired + 6, what="six more slots", log=worker.log)
+    one.send(signal.SIGKILL)
+    one.wait()
+    fired = len(jobs(worker))
+    eventually(lambda: len(jobs(worker)) >= fired + 3, what="the other goes on", log=two.log)
+    two.send(signal.SIGTERM)
+    assert two.wait() == 0
+    slots = jobs(worker)
+    assert len(set(slots)) == len(slots)
+    assert sorted(slots) == list(range(min(slots), max(slots) + 1))  # none was left out
+    assert worker.lines().count("closed") == 1
+
+
+def test_a_beat_outlives_a_broker_that_is_away(broker: Server, child: Callable[..., Child]) -> None:
+    beat, worker = child("beat"), child()
+    beat.start(*SCHEDULER)
+    eventually(lambda: beat.lines() == ["opened"], log=beat.log)
+    broker.kill()
+    eventually(lambda: "the broker does not take bells" in beat.text(), log=beat.log)
+    broker.start()
+    worker.work(concurrency=2)
+    eventually(lambda: jobs(worker), what="a slot fires again", log=beat.log)
+    assert beat.running()
+
+
+def jobs(worker: Child) -> list[int]:
+    return [int(line.rsplit("-", 1)[1]) for line in worker.lines() if line.startswith("ended ok-")]
+
+
+class Interrupted:
+    """A runtime whose schedules are being read when the signal comes."""
+
+    def __init__(self) -> None:
+        self.schedules = self
+        self.scheduler: Scheduler | None = None
+        self.reading = False
+        self.closed: list[bool] = []
+
+    def fire_due(self, now: datetime) -> list[Bell]:
+        self.reading = True
+        assert self.scheduler is not None
+        self.scheduler.close()  # what Beat's signal handler does
+        self.reading = False
+        raise SystemExit
+
+    def close(self) -> None:
+        self.closed.append(self.reading)
+
+
+def test_a_signal_in_the_middle_of_a_tick_closes_the_ledger_after_it_and_once() -> None:
+    runtime = Interrupted()
+    app: App = make_celery(BrokerSettings(url="redis://127.0.0.1:1/0"), lambda: cast("Any", runtime))
+    runtime.scheduler = scheduler = Scheduler(app)
+    with pytest.raises(SystemExit):
+        scheduler.tick()
+    scheduler.close()
+    scheduler.close()
+    assert runtime.closed == [False]

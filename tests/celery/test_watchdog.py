@@ -1,0 +1,106 @@
+"""A thread cannot be stopped, so the process leaves; what it held is given back first."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from pipeline.ring import CeleryRing
+from pipeline.watchdog import EXIT_CODE, Limits, Task, Watchdog
+from tests.celery.rig import Child, bells, eventually
+
+LIMITS = Limits(task=timedelta(seconds=60), grace=timedelta(seconds=0.2))
+
+
+class Process:
+    """Stands in for the process that leaves, and for its clock."""
+
+    def __init__(self, before_exit: Callable[[Task], None] | None = None) -> None:
+        self.now = 1000.0
+        self.done: list[object] = []
+        self.watchdog = Watchdog(
+            LIMITS,
+            before_exit=before_exit or (lambda task: self.done.append(("spent", task.job))),
+            clock=lambda: self.now,
+            terminate=lambda: self.done.append("terminate"),
+            leave=lambda code: self.done.append(("leave", code)),
+        )
+
+
+def test_a_task_within_its_limit_is_left_alone() -> None:
+    process = Process()
+    with process.watchdog.watch("j1"):
+        process.now += 59.9
+        assert not process.watchdog.check()
+    process.now += 1000
+    assert not process.watchdog.check()
+    assert process.done == []
+
+
+def test_a_task_past_its_limit_spends_a_run_before_the_process_leaves(caplog: pytest.LogCaptureFixture) -> None:
+    process = Process()
+    with process.watchdog.watch("j1"):
+        process.now += 60
+        assert process.watchdog.check()
+    assert process.done == [("spent", "j1"), "terminate", ("leave", EXIT_CODE)]
+    assert "test_a_task_past_its_limit" in caplog.text  # the stack that hangs is in the log
+
+
+def test_the_process_leaves_though_the_ledger_hangs() -> None:
+    never = threading.Event()
+
+    def hang(_: Task) -> None:
+        never.wait()
+
+    process = Process(hang)
+    with process.watchdog.watch("j1"):
+        process.now += 60
+        assert process.watchdog.check()
+    assert process.done == ["terminate", ("leave", EXIT_CODE)]
+    never.set()
+
+
+def test_the_process_leaves_though_the_ledger_fails(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(_: Task) -> None:
+        raise OSError("disk full")
+
+    process = Process(fail)
+    with process.watchdog.watch("j1"):
+        process.now += 60
+        assert process.watchdog.check()
+    assert process.done == ["terminate", ("leave", EXIT_CODE)]
+    assert "its claim will lapse" in caplog.text
+
+
+def test_a_process_that_stops_cleanly_within_the_grace_is_not_cut_short() -> None:
+    process = Process()
+    stopping = Watchdog(
+        LIMITS,
+        before_exit=lambda task: process.done.append(("spent", task.job)),
+        clock=lambda: process.now,
+        terminate=lambda: stopping.stop(),  # noqa: PLW0108 - it is bound by then
+        leave=lambda code: process.done.append(("leave", code)),
+    )
+    with stopping.watch("j1"):
+        process.now += 60
+        assert stopping.check()
+    assert process.done == [("spent", "j1")]
+
+
+def test_a_worker_with_a_task_that_hangs_leaves_and_the_next_one_consumes(
+    ring: CeleryRing, child: Callable[..., Child]
+) -> None:
+    worker = child(RIG_LIMIT="1", RIG_GRACE="1")
+    worker.work(concurrency=2)
+    ring.jobs(bells("hang-1", "ok-1"))
+    eventually(lambda: worker.began("hang-1") and worker.ended("ok-1"), log=worker.log)
+    assert worker.wait(10) == EXIT_CODE
+    assert "spent hang-1" in worker.lines()
+    assert "spent ok-1" not in worker.lines()
+    assert "entry.py" in worker.text()
+    worker.work(concurrency=2)
+    ring.jobs(bells("ok-2"))
+    eventually(lambda: worker.ended("ok-2"), log=worker.log)

@@ -1,0 +1,325 @@
+"""The opening and the closing of a step: the rule, the fence, once keys and late answers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from identity.model import (
+    AccessPattern,
+    LeaseRequest,
+    NeedsRefresh,
+    PrincipalKind,
+    Scope,
+    ScopeKind,
+)
+from identity.policy import Decision
+from identity.tables import accounts, audit, grants
+from pipeline import revocation
+from pipeline.ledger import jobs, openings, steps
+from pipeline.ledger.closings import Closing, close_attempt
+from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, Opened, OpenOutcome
+from pipeline.ledger.jobs import ClaimedJob
+from pipeline.states import AttemptState, JobState, StepState, Wait
+from pipeline.tables import attempts
+from pipeline.tables import steps as steps_table
+from tests.ledger.house import House, account_scope
+
+USER = Decision(kind=PrincipalKind.USER, pattern=AccessPattern.DELEGATED, reason="named by the workflow")
+
+
+def intent(house: House, job: ClaimedJob, *, step: str = "", once: str | None = None, **more: Any) -> Intent:
+    base = Intent(
+        step=step or house.ids("step"),
+        attempt=house.ids("att"),
+        job=job,
+        position=1,
+        action="github.Say",
+        occurrence=1,
+        named="user",
+        decision=USER,
+        principal="acme.ada",
+        provider="github",
+        connection="gh",
+        new_account=house.ids("acc"),
+        request_hash="hash",
+        parameters={"text": "hello"},
+        once=once,
+        purpose="call",
+        number=1,
+        repeats_unknown=False,
+        lease=LeaseRequest(
+            tenant="acme",
+            connection="gh",
+            agent="tester",
+            principal="acme.ada",
+            accepted=job.accepted,
+            scopes=frozenset(),
+            usable_until=datetime.now(UTC) + timedelta(minutes=1),
+        ),
+        send_within=timedelta(seconds=5),
+        deadline=timedelta(seconds=20),
+    )
+    return replace(base, **more)
+
+
+def open_(house: House, asked: Intent) -> OpenOutcome:
+    return house.database.write(partial(openings.open_attempt, intent=asked))
+
+
+def close(house: House, asked: Intent, state: AttemptState, step_state: StepState, **more: Any) -> list[str]:
+    closing = Closing(attempt=asked.attempt, state=state, step_state=step_state, **more)
+    return house.database.write(partial(close_attempt, intent=asked, closing=closing))
+
+
+def done(house: House, asked: Intent, result: Mapping[str, Any] | None = None) -> list[str]:
+    return close(house, asked, AttemptState.EFFECT, StepState.DONE, result=result or {"id": "1"}, external_id="1")
+
+
+def revoke(house: House, scope: Scope) -> str:
+    made = house.ids("rev")
+    declare = partial(
+        revocation.declare,
+        id=made,
+        scope=scope,
+        tenant="acme",
+        source="test",
+        by="test",
+        reason="test",
+        now=datetime.now(UTC),
+    )
+    house.database.write(declare)
+    return made
+
+
+def attempt_states(house: House) -> list[str]:
+    return list(
+        house.database.read(lambda c: c.execute(select(attempts.c.state).order_by(attempts.c.opened)).scalars())
+    )
+
+
+def step_state(house: House, step: str) -> str:
+    which = select(steps_table.c.state).where(steps_table.c.id == step)
+    return str(house.database.read(lambda c: c.execute(which).scalar_one()))
+
+
+def audit_kinds(house: House) -> list[str]:
+    return list(house.database.read(lambda c: c.execute(select(audit.c.kind).order_by(audit.c.number)).scalars()))
+
+
+def test_an_opening_is_written_before_anything_is_sent_and_says_as_whom(house: House) -> None:
+    asked = intent(house, house.claim(house.job()))
+    assert isinstance(open_(house, asked), Opened)
+    row = house.database.read(lambda c: c.execute(select(audit).where(audit.c.kind == "attempt.opened")).one())
+    assert (row.principal_id, row.pattern, row.on_behalf_of, row.agent_id) == (
+        "acme.ada",
+        "delegated",
+        "acme.ada",
+        "tester",
+    )
+    assert row.attempt_id == asked.attempt
+
+
+def test_an_opening_extends_the_claim_past_the_call(house: House) -> None:
+    job = house.claim(house.job(), hold=timedelta(seconds=1))
+    before = house.row(job.id).claimed_until
+    open_(house, intent(house, job))
+    settled = house.database.read(lambda c: c.execute(select(attempts.c.settled_by)).scalar_one())
+    assert house.row(job.id).claimed_until > settled > before
+
+
+def test_a_worker_that_lost_its_claim_opens_nothing(house: House) -> None:
+    job = house.claim(house.job())
+    stale = replace(job, fence=job.fence - 1)
+    assert isinstance(open_(house, intent(house, stale)), Ended)
+    assert attempt_states(house) == []
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        Scope(kind=ScopeKind.TENANT, key="acme"),
+        Scope(kind=ScopeKind.CONNECTION, key="gh"),
+        Scope(kind=ScopeKind.AGENT, key="tester"),
+        Scope(kind=ScopeKind.USER, key="acme.ada"),
+        account_scope(),
+    ],
+    ids=lambda scope: str(scope.kind),
+)
+def test_a_job_accepted_before_a_revocation_of_any_scope_opens_nothing_for_good(house: House, scope: Scope) -> None:
+    job = house.claim(house.job())
+    revoke(house, scope)
+    house.connect("acme", "acme.ada")  # a new consent does not bring the old job back
+    assert isinstance(open_(house, intent(house, job)), Ended)
+    row = house.row(job.id)
+    assert row.state == JobState.CANCELLED
+    assert "revoked" in row.reason
+    assert attempt_states(house) == []
+    assert "step.refused" in audit_kinds(house)
+
+
+@pytest.mark.parametrize("kind", [ScopeKind.TENANT, ScopeKind.CONNECTION, ScopeKind.USER, ScopeKind.ACCOUNT])
+def test_a_job_accepted_after_a_revocation_waits_for_consent_and_the_consent_wakes_it(
+    house: House, kind: ScopeKind
+) -> None:
+    keys = {ScopeKind.TENANT: "acme", ScopeKind.CONNECTION: "gh", ScopeKind.USER: "acme.ada"}
+    revoke(house, Scope(kind=kind, key=keys[kind]) if kind in keys else account_scope())
+    job = house.claim(house.job())
+    assert isinstance(open_(house, intent(house, job)), Ended)
+    row = house.row(job.id)
+    assert (row.state, row.wait, row.waits_for) == (JobState.WAITING, Wait.CONSENT, "account:acme/gh/acme.ada")
+    house.connect("acme", "acme.ada")
+    assert house.database.write(partial(jobs.wake, waits_for="account:acme/gh/acme.ada")) == [job.id]
+    assert isinstance(open_(house, intent(house, house.claim(job.id))), Opened)
+
+
+def test_revoking_one_user_leaves_the_service_alone(house: House) -> None:
+    job = house.claim(house.job())
+    revoke(house, account_scope())
+    asked = intent(house, job, principal="acme.service")
+    asked = replace(asked, lease=replace(asked.lease, principal="acme.service"))
+    assert isinstance(open_(house, asked), Opened)
+
+
+def test_a_token_too_near_its_end_is_refreshed_before_anything_is_written(house: House) -> None:
+    house.database.write(lambda c: c.execute(update(grants).values(expires_at=datetime.now(UTC))).rowcount)
+    outcome = open_(house, intent(house, house.claim(house.job())))
+    assert isinstance(outcome, NeedsRefresh)
+    assert attempt_states(house) == []
+
+
+def test_an_account_that_needs_reconnect_parks_the_job_at_the_step_that_needs_it(house: House) -> None:
+    house.database.write(lambda c: c.execute(update(accounts).values(state="needs_reconnect")).rowcount)
+    job = house.claim(house.job())
+    assert isinstance(open_(house, intent(house, job)), Ended)
+    assert house.row(job.id).wait == Wait.CONSENT
+
+
+def test_a_closed_step_keeps_its_result(house: House) -> None:
+    asked = intent(house, house.claim(house.job()))
+    open_(house, asked)
+    done(house, asked, {"id": "42"})
+    stored = house.database.read(partial(steps.load, job=asked.job.id))[1]
+    assert (stored.state, stored.result, stored.external_id) == (StepState.DONE, {"id": "42"}, "1")
+    assert attempt_states(house) == [AttemptState.EFFECT]
+
+
+def test_a_paused_workers_answer_counts_whatever_the_fence_says_by_then(house: House) -> None:
+    job = house.job()
+    asked = intent(house, house.claim(job))
+    open_(house, asked)
+    house.database.write(partial(jobs.spend_run, job=job, fence=1, limit=5, delay=timedelta(), reason="lapsed"))
+    again = house.claim(job)
+    assert again.fence == 2
+    done(house, asked)
+    assert step_state(house, asked.step) == StepState.DONE
+
+
+def test_a_second_attempt_does_not_open_over_an_answer_that_came_late(house: House) -> None:
+    job = house.job()
+    asked = intent(house, house.claim(job))
+    open_(house, asked)
+    close(house, asked, AttemptState.UNKNOWN, StepState.UNKNOWN)
+    house.database.write(partial(jobs.requeue, job=asked.job, delay=timedelta(), reason="unknown"))
+    again = house.claim(job)
+    done(house, asked)  # the first worker's call returned after all
+    second = intent(house, again, step=asked.step, number=2, repeats_unknown=True)
+    assert isinstance(open_(house, second), Ended)
+    assert (step_state(house, asked.step), house.row(job).state) == (StepState.DONE, JobState.QUEUED)
+
+
+def test_an_effect_reported_after_it_was_ruled_out_is_recorded_as_a_duplicate(house: House) -> None:
+    asked = intent(house, house.claim(house.job()))
+    open_(house, asked)
+    close(house, asked, AttemptState.NO_EFFECT, StepState.OPEN)
+    done(house, asked)
+    assert "attempt.duplicate_effect" in audit_kinds(house)
+    assert attempt_states(house) == [AttemptState.NO_EFFECT]
+
+
+def _in_doubt(house: House) -> tuple[Intent, Intent]:
+    """A step whose first attempt is unknown, and a probe for it that is open."""
+    job = house.job()
+    asked = intent(house, house.claim(job))
+    open_(house, asked)
+    close(house, asked, AttemptState.UNKNOWN, StepState.UNKNOWN)
+    look = intent(house, asked.job, step=asked.step, purpose="probe", number=2, repeats_unknown=True)
+    assert isinstance(open_(house, look), Opened)
+    return asked, look
+
+
+def test_a_probe_that_finds_the_effect_adopts_it(house: House) -> None:
+    asked, look = _in_doubt(house)
+    close(house, look, AttemptState.NO_EFFECT, StepState.DONE, result={"id": "9"}, resolves=AttemptState.ADOPTED)
+    assert attempt_states(house) == [AttemptState.ADOPTED, AttemptState.NO_EFFECT]
+    assert step_state(house, asked.step) == StepState.DONE
+
+
+def test_a_probe_that_finds_nothing_frees_the_step_for_another_attempt(house: House) -> None:
+    asked, look = _in_doubt(house)
+    blocked = intent(house, asked.job, step=asked.step, number=3)
+    assert isinstance(open_(house, replace(blocked, attempt=house.ids("att"))), Ended)
+    again = house.claim(asked.job.id)
+    close(house, look, AttemptState.NO_EFFECT, StepState.OPEN, resolves=AttemptState.NO_EFFECT)
+    assert isinstance(open_(house, intent(house, again, step=asked.step, number=3)), Opened)
+
+
+def test_of_two_jobs_with_one_once_key_one_acts_and_the_other_gets_its_result(house: House) -> None:
+    first, second = (intent(house, house.claim(house.job()), once="pull#1") for _ in range(2))
+    assert isinstance(open_(house, first), Opened)
+    assert isinstance(open_(house, second), Ended)
+    assert (house.row(second.job.id).state, house.row(second.job.id).wait) == (JobState.WAITING, Wait.ONCE)
+    assert done(house, first, {"id": "7"}) == [second.job.id]
+    again = intent(house, house.claim(second.job.id), once="pull#1")
+    outcome = open_(house, again)
+    assert isinstance(outcome, Adopted)
+    assert outcome.result == {"id": "7"}
+    assert attempt_states(house) == [AttemptState.EFFECT]
+    assert "step.adopted" in audit_kinds(house)
+
+
+def test_a_once_key_changes_hands_only_after_no_effect(house: House) -> None:
+    first, second = (intent(house, house.claim(house.job()), once="pull#1") for _ in range(2))
+    open_(house, first)
+    close(house, first, AttemptState.UNKNOWN, StepState.UNKNOWN)
+    house.database.write(partial(jobs.bury, job=first.job, reason="whatever its job's state"))
+    assert isinstance(open_(house, second), Ended)
+    settled = update(attempts).where(attempts.c.id == first.attempt).values(state=AttemptState.NO_EFFECT)
+    house.database.write(lambda c: c.execute(settled).rowcount)
+    house.database.write(partial(jobs.wake, waits_for="once:acme:github.Say:pull#1"))
+    again = intent(house, house.claim(second.job.id), once="pull#1")
+    assert isinstance(open_(house, again), Opened)
+
+
+def test_a_once_key_with_other_parameters_is_an_error(house: House) -> None:
+    first, second = (intent(house, house.claim(house.job()), once="pull#1") for _ in range(2))
+    open_(house, first)
+    assert open_(house, replace(second, request_hash="other")) == OnceMismatch(owner=first.job.id)
+
+
+def test_once_keys_of_two_tenants_do_not_meet(house: House) -> None:
+    house.connect("globex", "globex.ada")
+    mine = intent(house, house.claim(house.job()), once="pull#1")
+    theirs = intent(house, house.claim(house.job(tenant="globex")), once="pull#1", principal="globex.ada")
+    theirs = replace(theirs, lease=replace(theirs.lease, tenant="globex", principal="globex.ada"))
+    assert isinstance(open_(house, mine), Opened)
+    assert isinstance(open_(house, theirs), Opened)
+
+
+def test_racing_jobs_with_one_once_key_open_it_once(house: House) -> None:
+    asked = [intent(house, house.claim(house.job()), once="pull#1") for _ in range(12)]
+    outcomes: list[OpenOutcome] = []
+    threads = [threading.Thread(target=lambda a=one: outcomes.append(open_(house, a))) for one in asked]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [type(outcome) for outcome in outcomes].count(Opened) == 1
+    assert len(outcomes) == 12

@@ -1,0 +1,149 @@
+"""Revocation: effective with its commit, tidied in chunks, and proven by a signed receipt."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from sqlalchemy import select, update
+
+from identity.ids import Ids
+from identity.model import Scope, ScopeKind
+from identity.signing import Signer
+from pipeline import revocation
+from pipeline.database import Database, DatabaseSettings, open_database
+from pipeline.ledger.intents import Opened
+from pipeline.revocation import Revoker
+from pipeline.states import AttemptState, JobState, StepState
+from pipeline.tables import attempts, revocations
+from tests.ledger.house import House, account_scope
+from tests.ledger.test_openings import close, done, intent, open_, revoke
+
+SIGNER = Signer.from_seed(b"s" * 32)
+
+
+def _receipt(house: House, made: str) -> dict[str, Any]:
+    row = house.database.read(partial(revocation.load, revocation=made))
+    assert SIGNER.verifies(row.receipt, row.signature)
+    receipt: dict[str, Any] = row.receipt
+    return receipt
+
+
+def test_what_is_queued_or_waits_is_cancelled_and_what_runs_stops_at_its_next_step(house: House) -> None:
+    queued, running = house.job(), house.job()
+    claimed = house.claim(running)
+    other = house.job(tenant="globex")
+    made = revoke(house, account_scope())
+    revoker = Revoker(house.database, SIGNER)
+    assert not revoker.advance(made)  # a job of it still runs
+    assert house.row(queued).state == JobState.CANCELLED
+    assert house.row(running).state == JobState.STOPPING
+    assert house.row(other).state == JobState.QUEUED
+    open_(house, intent(house, claimed))
+    assert house.row(running).state == JobState.CANCELLED
+    assert revoker.advance(made)
+    assert set(_receipt(house, made)["cancelled_jobs"]) == {queued, running}
+
+
+def test_jobs_accepted_after_it_are_left_alone(house: House) -> None:
+    made = revoke(house, account_scope())
+    later = house.job()
+    assert Revoker(house.database, SIGNER).advance(made)
+    assert house.row(later).state == JobState.QUEUED
+
+
+def test_calls_in_flight_are_waited_for_and_listed(house: House) -> None:
+    job = house.claim(house.job())
+    asked = intent(house, job)
+    assert isinstance(open_(house, asked), Opened)
+    made = revoke(house, account_scope())
+    revoker = Revoker(house.database, SIGNER)
+    assert not revoker.advance(made)
+    done(house, asked)
+    # Its next step finds the stop.
+    open_(house, intent(house, job, step=house.ids("step")))
+    assert revoker.advance(made)
+    (call,) = _receipt(house, made)["in_flight"]
+    assert (call["attempt"], call["ended"], call["outcome"]) == (asked.attempt, "ended", AttemptState.EFFECT)
+
+
+def test_a_call_whose_deadline_has_passed_is_presumed_ended(house: House) -> None:
+    job = house.claim(house.job())
+    asked = intent(house, job)
+    open_(house, asked)
+    made = revoke(house, account_scope())
+    past = update(attempts).values(settled_by=datetime.now(UTC) - timedelta(seconds=1))
+    house.database.write(lambda c: c.execute(past).rowcount)
+    revoker = Revoker(house.database, SIGNER)
+    revoker.advance(made)
+    open_(house, intent(house, job, step=house.ids("step")))
+    assert revoker.advance(made)
+    (call,) = _receipt(house, made)["in_flight"]
+    assert (call["ended"], call["outcome"]) == ("presumed ended", AttemptState.UNKNOWN)
+
+
+def test_a_call_that_had_ended_before_is_not_listed(house: House) -> None:
+    asked = intent(house, house.claim(house.job()))
+    open_(house, asked)
+    close(house, asked, AttemptState.EFFECT, StepState.DONE, result={"id": "1"})
+    made = revoke(house, account_scope())
+    revoker = Revoker(house.database, SIGNER)
+    revoker.advance(made)
+    open_(house, intent(house, asked.job, step=house.ids("step")))
+    assert revoker.advance(made)
+    assert _receipt(house, made)["in_flight"] == []
+
+
+def test_advancing_twice_changes_nothing_and_a_tampered_receipt_shows(house: House) -> None:
+    house.job()
+    made = revoke(house, account_scope())
+    revoker = Revoker(house.database, SIGNER)
+    assert revoker.advance(made)
+    first = house.database.read(partial(revocation.load, revocation=made))
+    assert revoker.advance(made)
+    assert house.database.read(partial(revocation.load, revocation=made)) == first
+    assert not SIGNER.verifies({**first.receipt, "cancelled_jobs": []}, first.signature)
+
+
+def test_a_large_backlog_is_cancelled_in_chunks(house: House) -> None:
+    made_jobs = [house.job(text=str(n)) for n in range(revocation.CHUNK + 20)]
+    made = revoke(house, Scope(kind=ScopeKind.TENANT, key="acme"))
+    assert Revoker(house.database, SIGNER).advance(made)
+    states = house.states()
+    assert {states[job] for job in made_jobs} == {JobState.CANCELLED}
+    assert house.database.read(lambda c: c.execute(select(revocations.c.cancelled_jobs)).scalar_one()) == len(made_jobs)
+
+
+def test_openings_and_revocations_of_one_account_agree_about_who_came_first(house: House, ledger_url: str) -> None:
+    """Racing openers and revokers: no opening of a job is numbered after a revocation that is newer than the job."""
+    second: Database = open_database(DatabaseSettings(url=ledger_url))
+    ids = Ids()
+    stop = threading.Event()
+    opened: list[tuple[int, str]] = []
+
+    def opener(database: Database) -> None:
+        racer = House(database)
+        while not stop.is_set():
+            job = racer.claim(racer.job(text=ids("text")))
+            asked = intent(racer, job)
+            if isinstance(open_(racer, asked), Opened):
+                opened.append((job.accepted, asked.attempt))
+
+    threads = [threading.Thread(target=opener, args=(database,)) for database in (house.database, second) for _ in "12"]
+    for thread in threads:
+        thread.start()
+    for _ in range(15):
+        revoke(house, account_scope())
+        house.connect("acme", "acme.ada")
+    stop.set()
+    for thread in threads:
+        thread.join()
+    second.close()
+    numbers = house.database.read(lambda c: {row.id: row.opened for row in c.execute(select(attempts))})
+    revoked = house.database.read(lambda c: c.execute(select(revocations.c.number)).scalars().all())
+    assert len(revoked) == 15
+    assert opened
+    for accepted, attempt in opened:
+        assert not [number for number in revoked if accepted < number < numbers[attempt]]

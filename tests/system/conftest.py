@@ -1,0 +1,43 @@
+"""A running system on each database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers.postgres import Postgres
+from tests.servers.valkey import Valkey
+from tests.system.rig import System
+
+Start = Callable[..., System]
+
+
+@pytest.fixture
+def start_system(own_valkey: Valkey, tmp_path: Path) -> Iterator[Start]:
+    """Starts a system with a Valkey of its own; `database_url` and settings are arguments."""
+    started: list[System] = []
+
+    def begin(database_url: str = "", **settings: str) -> System:
+        url = database_url or f"sqlite:///{tmp_path}/ledger.sqlite"
+        system = System(tmp_path, url, own_valkey, **settings)
+        started.append(system)
+        system.start_sandbox()
+        return system
+
+    yield begin
+    for system in started:
+        system.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def system(request: pytest.FixtureRequest, start_system: Start) -> System:
+    """Everything but beat, on each database."""
+    url = ""
+    if request.param == "postgresql":
+        cluster: Postgres = request.getfixturevalue("postgres")
+        url = cluster.url(cluster.create_database())
+    system = start_system(url)
+    system.start("web", "worker", "revocations", "housekeeping")
+    return system

@@ -1,0 +1,259 @@
+"""The whole system in real processes: sandbox, web, workers, revocations, housekeeping, beat; and the tests' hands."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+from sqlalchemy import Row, func, select
+
+from deploy.demo import people
+from deploy.demo.provision import GITHUB, Provision, callbacks, linear_of
+from deploy.keys import KeyFiles
+from deploy.sandbox.world import TENANTS, make_world
+from deploy.settings import Settings
+from identity.ids import Ids
+from identity.model import AccountKey, Scope, ScopeKind
+from pipeline import revocation
+from pipeline.database import DatabaseSettings, open_database
+from pipeline.migrations import upgrade
+from pipeline.model import Ring
+from pipeline.runtime import Runtime
+from pipeline.states import JobState
+from pipeline.tables import attempts, jobs, revocations, steps
+from pipeline.workflow import Registry
+from tests.servers.process import end, free_port, start, tail
+from tests.servers.valkey import Valkey
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKFLOWS = ("tasks.devops_assistant", "tasks.daily_digest", "tasks.slack_mention")
+SANDBOX = ("auth", "github", "linear", "slack")
+PATIENCE = 30.0  # seconds: how long a test waits for what must come about
+
+# Shortened, so that what takes minutes in production is seen here: the values, not the mechanism.
+QUICK = {
+    "ASWHOM_SEND_WITHIN": "1",
+    "ASWHOM_CALL_DEADLINE": "2",
+    "ASWHOM_WORKER_HOLD": "3",
+    "ASWHOM_STEP_BACKOFF": "0.1",
+    "ASWHOM_JOB_BACKOFF": "0.1",
+    "ASWHOM_TOKEN_MARGIN": "5",
+    "ASWHOM_LOG_LEVEL": "INFO",
+}
+
+
+class NoRing:
+    """The tests' own runtime rings nobody: what it accepts is found by the dispatcher."""
+
+    def jobs(self, bells: Any) -> None: ...
+
+    def revocations(self, ids: Any) -> None: ...
+
+
+class System:
+    """One installation and the world around it."""
+
+    def __init__(self, directory: Path, database_url: str, broker: Valkey, **settings: str) -> None:
+        self.directory = directory
+        self.broker = broker
+        self.port = free_port()
+        self.web = f"http://127.0.0.1:{self.port}"
+        self.processes: dict[str, subprocess.Popen[str]] = {}
+        self.http = httpx.Client(timeout=10, trust_env=False)
+        ports = {name: free_port() for name in SANDBOX}
+        hooks = {"github": f"{self.web}/webhooks/github/github", "slack": f"{self.web}/webhooks/slack/slack"}
+        self.world: dict[str, Any] = make_world(
+            ports=ports, hooks=hooks, callbacks=callbacks(self.web, TENANTS), now=datetime.now(UTC)
+        )
+        (directory / "world.json").write_text(json.dumps(self.world))
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "PYTHONUNBUFFERED": "1",
+            "ASWHOM_DATA_DIR": str(directory),
+            "ASWHOM_DATABASE_URL": database_url,
+            "ASWHOM_BROKER_URL": broker.url,
+            "ASWHOM_BASE_URL": self.web,
+            "ASWHOM_LISTEN": f"127.0.0.1:{self.port}",
+            "ASWHOM_ALLOW_HOSTS": "127.0.0.1",
+            "ASWHOM_WORKFLOWS": ",".join(WORKFLOWS),
+            "CELERY_CUSTOM_WORKER_POOL": "pipeline.pool:TaskPool",
+            **{f"ASWHOM_{name}_METRICS_PORT": "0" for name in ("WORKER", "REVOCATIONS", "HOUSEKEEPING", "BEAT")},
+            **QUICK,
+            **settings,
+        }
+        keys = directory / "keys"
+        keys.mkdir(mode=0o700)
+        KeyFiles(vault=keys / "vault", audit=keys / "audit", signing=keys / "signing").create()
+        given = {name.removeprefix("ASWHOM_").lower(): value for name, value in self.environment.items()}
+        known = {name: value for name, value in given.items() if name in Settings.model_fields}
+        database = open_database(DatabaseSettings(url=database_url))
+        upgrade(database)
+        database.close()
+        ring: Ring = NoRing()
+        self.runtime = Runtime(Settings(**known).runtime(), Registry.load(WORKFLOWS), ring)  # type: ignore[arg-type]
+        self.ids = Ids()
+
+    # Processes
+
+    def start_sandbox(self) -> None:
+        for name in SANDBOX:
+            log = self.directory / f"sandbox-{name}.log"
+            world, journal = self.directory / "world.json", self.directory / f"{name}.jsonl"
+            command = [sys.executable, "-m", "deploy.sandbox", name, "--world", str(world), "--log", str(journal)]
+            self.processes[f"sandbox-{name}"] = start(command, log=log, environment=self.environment)
+        for name in SANDBOX:
+            self.wait(partial(self._answers, f"{self.world[name]['url']}/_sandbox/log"), f"sandbox {name}")
+        Provision(self.runtime, self.world, now=datetime.now(UTC)).everything()
+
+    def start(self, *names: str, **environment: str) -> None:
+        """Start processes by the names of the Procfile; `worker-2` is another worker."""
+        for name in names:
+            command = self._command(name)
+            log = self.directory / f"{name}.log"
+            self.processes[name] = start(command, log=log, environment={**self.environment, **environment})
+        if "web" in names:
+            self.wait(lambda: self._answers(f"{self.web}/readyz"), "the web process")
+
+    def _command(self, name: str) -> list[str]:
+        celery = [sys.executable, "-m", "celery", "--app"]
+        flags = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--disable-prefetch"]
+        pool = ["--pool", "custom", "--loglevel", "INFO", "--hostname", f"{name}@%h", *flags]
+        match name.partition("-")[0]:
+            case "web":
+                return [sys.executable, "-m", "gunicorn", "--config", "python:deploy.gunicorn", "deploy.wsgi:app"]
+            case "worker":
+                queues = "delegated,service,hybrid,capability"
+                return [*celery, self.worker_app, "worker", "--concurrency", "16", "--queues", queues, *pool]
+            case "revocations":
+                return [*celery, "deploy.worker", "worker", "--concurrency", "4", "--queues", "revocations", *pool]
+            case "housekeeping":
+                return [sys.executable, "-m", "deploy.housekeeping"]
+            case "beat":
+                return [*celery, "deploy.beat", "beat", "--scheduler", "pipeline.schedule:Scheduler"]
+        raise ValueError(name)
+
+    worker_app = "deploy.worker"
+
+    def kill(self, name: str) -> None:
+        """kill -9."""
+        process = self.processes.pop(name)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    def stop(self, name: str) -> int:
+        process = self.processes.pop(name)
+        end(process, seconds=30)
+        return process.returncode
+
+    def close(self) -> None:
+        for process in self.processes.values():
+            process.send_signal(signal.SIGTERM)
+        for process in self.processes.values():
+            end(process, signal.SIGKILL)
+        self.http.close()
+        self.runtime.close()
+
+    # What people and providers do
+
+    def connect(self, tenant: str, *logins: str) -> None:
+        """Each connects GitHub and Linear through the real pages."""
+        for login in logins:
+            for through in (GITHUB, linear_of(tenant)):
+                key = AccountKey(tenant=tenant, connection=through, principal=f"{tenant}.{login}")
+                people.connect(self.runtime, key, web=self.web, login=login, now=datetime.now(UTC))
+
+    def order(self, service: str, path: str, **body: Any) -> Any:
+        """Something on a sandbox process's control surface."""
+        answer = self.http.post(f"{self.world[service]['url']}/_sandbox/{path}", json=body)
+        assert answer.is_success, answer.text
+        return answer.json()
+
+    def sandbox(self, service: str, path: str) -> Any:
+        return self.http.get(f"{self.world[service]['url']}/_sandbox/{path}").json()
+
+    def pull(self, repo: str, author: str, *labels: str, **more: Any) -> dict[str, Any]:
+        opened: dict[str, Any] = self.order(
+            "github", "pulls", repo=repo, author=author, title="A change", labels=list(labels), **more
+        )
+        return opened
+
+    def revoke(self, scope: Scope, tenant: str) -> str:
+        made = self.ids("rev")
+        declare = partial(revocation.declare, source="test", by="test", reason="test", now=datetime.now(UTC))
+        self.runtime.database.write(partial(declare, id=made, scope=scope, tenant=tenant))
+        return made
+
+    def account(self, tenant: str, connection: str, principal: str) -> Scope:
+        return Scope(kind=ScopeKind.ACCOUNT, key=f"{tenant}/{connection}/{tenant}.{principal}")
+
+    # What is seen
+
+    def rows(self, statement: Any) -> list[Row[Any]]:
+        return list(self.runtime.database.read(lambda c: c.execute(statement).all()))
+
+    def jobs(self) -> list[Row[Any]]:
+        return self.rows(select(jobs).order_by(jobs.c.accepted))
+
+    def steps(self, job: str) -> list[Row[Any]]:
+        return self.rows(select(steps).where(steps.c.job_id == job).order_by(steps.c.position))
+
+    def count(self, table: Any, *where: Any) -> int:
+        return int(self.rows(select(func.count()).select_from(table).where(*where))[0][0])
+
+    def receipt(self, made: str) -> Mapping[str, Any] | None:
+        (row,) = self.rows(select(revocations.c.receipt).where(revocations.c.id == made))
+        receipt: Mapping[str, Any] | None = row.receipt
+        return receipt
+
+    def attempts(self) -> list[Row[Any]]:
+        return self.rows(select(attempts).order_by(attempts.c.opened))
+
+    def effects(self, service: str, **fields: Any) -> list[dict[str, Any]]:
+        """The requests that changed something at an upstream, by its own log."""
+        log = [entry for entry in self.sandbox(service, "log") if entry["effect"]]
+        return [entry for entry in log if all(entry[name] == value for name, value in fields.items())]
+
+    # Waiting
+
+    def wait(self, condition: Callable[[], object], what: str, *, seconds: float = PATIENCE) -> None:
+        """Wait until *condition* holds; a process that ended in the meantime is told of."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            ended = [name for name, process in self.processes.items() if process.poll() is not None]
+            if ended:
+                raise AssertionError(f"{ended} ended while waiting for {what}:\n{self.log(ended[0])}")
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{what} did not come about in {seconds} s\n{self.state()}")
+            time.sleep(0.02)
+
+    def settled(self, *, seconds: float = PATIENCE) -> list[Row[Any]]:
+        """Wait until no job is queued, running or stopping; return all jobs."""
+        moving = (JobState.QUEUED, JobState.RUNNING, JobState.STOPPING)
+        self.wait(lambda: not self.count(jobs, jobs.c.state.in_(moving)), "that all jobs settle", seconds=seconds)
+        return self.jobs()
+
+    def state(self) -> str:
+        by = (jobs.c.state, jobs.c.wait, jobs.c.reason)
+        counted = self.rows(select(*by, func.count()).group_by(*by))
+        logs = "\n".join(f"--- {name}\n{self.log(name)}" for name in self.processes if not name.startswith("sandbox"))
+        return f"{counted}\n{logs}"
+
+    def log(self, name: str) -> str:
+        return tail(self.directory / f"{name}.log", 12)
+
+    def _answers(self, url: str) -> bool:
+        try:
+            return self.http.get(url).status_code == 200
+        except httpx.TransportError:
+            return False
