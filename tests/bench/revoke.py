@@ -1,0 +1,155 @@
+"""revoke: how long a revocation takes to be effective while steps open at full speed, and to cancel what is queued."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from typing import TypeVar
+
+from sqlalchemy import Connection, insert, select
+
+from identity.model import Scope, ScopeKind
+from identity.sequence import next_number
+from identity.signing import Signer
+from pipeline import revocation
+from pipeline.ledger import openings
+from pipeline.ledger.closings import Closing, close_attempt
+from pipeline.ledger.intents import Opened
+from pipeline.revocation import Revoker
+from pipeline.states import AttemptState, StepState
+from pipeline.tables import job_scopes, jobs
+from tests.bench.figures import Sheet, percentile
+from tests.bench.ground import Ground, Ledger, at_once
+from tests.ledger.house import account_scope
+
+T = TypeVar("T")
+
+OPENERS = 32
+REVOCATIONS = 30  # a round
+BETWEEN = 0.05  # seconds of undisturbed openings before each
+QUEUED = 10_000
+
+
+def measure(ground: Ground, rounds: int) -> Sheet:
+    sheet = Sheet(
+        f"revoke: commit of an account's revocation against {OPENERS} openers; cancel of {QUEUED:,} queued jobs"
+    )
+    with ground.ledgers() as ledgers:
+        for _ in range(rounds):
+            for ledger in ledgers.values():
+                effective(ledger, sheet)
+            for ledger in ledgers.values():
+                cancel(ledger, sheet)
+    sheet.notes.append(f"{REVOCATIONS} revocations a round; with so few, a round's p99 is its greatest.")
+    return sheet
+
+
+def effective(ledger: Ledger, sheet: Sheet) -> None:
+    """Revoke, consent again, let the openers get going, and so on."""
+    stop = threading.Event()
+    opened: list[float] = []  # seconds each opening took
+    took: list[float] = []
+
+    def work(number: int) -> None:
+        if number == OPENERS:
+            try:
+                for _ in range(REVOCATIONS):
+                    time.sleep(BETWEEN)
+                    began = time.perf_counter()
+                    declare(ledger, account_scope(), tenant="acme")
+                    took.append(time.perf_counter() - began)
+                    ledger.house.connect("acme", "acme.ada")
+            finally:
+                stop.set()
+        else:
+            while not stop.is_set():
+                _until_refused(ledger, stop, opened)
+
+    began = time.perf_counter()
+    at_once(OPENERS + 1, work)
+    lasted = time.perf_counter() - began
+    for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1)):
+        sheet.add(f"{ledger.kind}: revocation effective, {name}", percentile(took, share) * 1000, "ms")
+    for name, share in (("p50", 0.5), ("p99", 0.99)):
+        sheet.add(f"{ledger.kind}: an opening meanwhile, {name}", percentile(opened, share) * 1000, "ms")
+    sheet.add(f"{ledger.kind}: openings meanwhile", len(opened) / lasted, "/s")
+
+
+def _until_refused(ledger: Ledger, stop: threading.Event, opened: list[float]) -> None:
+    """Open and close the steps of one job until the revocation ends it."""
+    job = ledger.claimed()
+    for position in itertools.count(1):
+        intent = ledger.intent(job, position)
+        began = time.perf_counter()
+        outcome = ledger.database.write(partial(openings.open_attempt, intent=intent))
+        if not isinstance(outcome, Opened):
+            return
+        opened.append(time.perf_counter() - began)
+        closing = Closing(attempt=intent.attempt, state=AttemptState.EFFECT, step_state=StepState.DONE, result={})
+        ledger.database.write(partial(close_attempt, intent=intent, closing=closing))
+        if stop.is_set():
+            return
+
+
+def cancel(ledger: Ledger, sheet: Sheet) -> None:
+    """Queue the jobs of one tenant, revoke it, and advance to the receipt."""
+    ledger.database.write(partial(_queue, template=ledger.house.job(), tenant="globex", prefix=ledger.house.ids("job")))
+    made = declare(ledger, Scope(kind=ScopeKind.TENANT, key="globex"), tenant="globex")
+    timed = _Timed(ledger)
+    began = time.perf_counter()
+    done = Revoker(timed, Signer.from_seed(b"s" * 32)).advance(made)
+    lasted = time.perf_counter() - began
+    row = ledger.database.read(lambda c: revocation.load(c, made))
+    assert done, "nothing was in flight"
+    assert row.cancelled_jobs == QUEUED, row.cancelled_jobs
+    *chunks, receipt = timed.took
+    sheet.add(f"{ledger.kind}: {QUEUED:,} queued jobs cancelled, in all", lasted * 1000, "ms")
+    sheet.add(f"{ledger.kind}: the longest chunk of them", max(chunks) * 1000, "ms")
+    sheet.add(f"{ledger.kind}: the receipt", receipt * 1000, "ms")
+
+
+class _Timed:
+    """A store that notes how long each write took."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._database = ledger.database
+        self.took: list[float] = []
+
+    def write(self, fn: Callable[[Connection], T]) -> T:
+        began = time.perf_counter()
+        try:
+            return self._database.write(fn)
+        finally:
+            self.took.append(time.perf_counter() - began)
+
+    def read(self, fn: Callable[[Connection], T]) -> T:
+        return self._database.read(fn)
+
+
+def _queue(c: Connection, *, template: str, tenant: str, prefix: str) -> None:
+    """Put in the jobs as acceptance would have left them, quicker."""
+    row = dict(c.execute(select(jobs).where(jobs.c.id == template)).mappings().one())
+    accepted = next_number(c)
+    new = {
+        "tenant_id": tenant,
+        "user_id": f"{tenant}.ada",
+        "delivery_id": None,
+        "accepted": accepted,
+        "rung_until": None,
+    }
+    ids = [f"{prefix}.{number}" for number in range(QUEUED)]
+    c.execute(insert(jobs), [{**row, **new, "id": job} for job in ids])
+    scopes = (("tenant", tenant), ("agent", "tester"), ("user", f"{tenant}.ada"), ("connection", "gh"))
+    c.execute(insert(job_scopes), [{"kind": kind, "key": key, "job_id": job} for job in ids for kind, key in scopes])
+
+
+def declare(ledger: Ledger, scope: Scope, *, tenant: str) -> str:
+    """Revoke *scope*; the revocation's id."""
+    made = ledger.house.ids("rev")
+    act = partial(revocation.declare, id=made, scope=scope, tenant=tenant, source="bench", by="bench", reason="bench")
+    ledger.database.write(partial(act, now=datetime.now(UTC)))
+    return made
