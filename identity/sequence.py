@@ -6,12 +6,14 @@ A number is taken under the locks, so "before" and "after" of an opening and a r
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from functools import cache
 from hashlib import blake2b
 from typing import Any
 
 from sqlalchemy import BigInteger, Connection, Select, Sequence, bindparam, func, select, text, update
 
+from identity.columns import database_now
 from identity.model import LOCK_ORDER, Scope
 from identity.tables import ledger_numbers, metadata
 
@@ -19,12 +21,21 @@ NUMBERS = Sequence("ledger_number_sequence", metadata=metadata)
 
 _NEXT_OF_SEQUENCE = select(NUMBERS.next_value())
 _NEXT_OF_ROW = update(ledger_numbers).values(value=ledger_numbers.c.value + 1).returning(ledger_numbers.c.value)
+_NEXT_OF_SEQUENCE_AND_TIME = _NEXT_OF_SEQUENCE.add_columns(database_now().label("now"))
+_NEXT_OF_ROW_AND_TIME = _NEXT_OF_ROW.returning(database_now().label("now"))
 
 
 def next_number(connection: Connection) -> int:
     """The next ledger number; gaps are allowed."""
     statement = _NEXT_OF_SEQUENCE if connection.dialect.name == "postgresql" else _NEXT_OF_ROW
     return int(connection.execute(statement).scalar_one())
+
+
+def next_number_and_time(connection: Connection) -> tuple[int, datetime]:
+    """The next ledger number, and the database's clock when it was taken."""
+    on_postgresql = connection.dialect.name == "postgresql"
+    row = connection.execute(_NEXT_OF_SEQUENCE_AND_TIME if on_postgresql else _NEXT_OF_ROW_AND_TIME).one()
+    return int(row[0]), row.now
 
 
 def _advisory_key(scope: Scope) -> int:
