@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Update, func, null, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Update, bindparam, func, null, select, update
 
 from identity import audit
-from identity.columns import database_in, database_now
+from identity.columns import database_in, database_in_microseconds, database_now, microseconds
 from identity.errors import BadInput
 from identity.model import AccessPattern, AccountKey
 from identity.sequence import next_number
@@ -72,36 +72,57 @@ def _moving(which: ColumnElement[bool], to: JobState, source: JobState | None, v
     return update(jobs).where(which, jobs.c.state.in_(sources)).values(**{**cleared, "state": to, **values})
 
 
+# Built once, as every statement that each job goes through.
+_HINTED = select(jobs.c.tenant_id, jobs.c.pattern, jobs.c.state).where(jobs.c.id == bindparam("job"))
+_CLAIM = (
+    update(jobs)
+    .where(jobs.c.state == JobState.QUEUED, jobs.c.due_at <= database_now())
+    .values(
+        state=JobState.RUNNING,
+        fence=jobs.c.fence + 1,
+        claimed_until=database_in_microseconds("longer"),
+        rung_until=null(),
+        reason=null(),
+    )
+    .returning(jobs)
+)
+_CLAIM_HINTED = _CLAIM.where(jobs.c.id == bindparam("job"))
+_CLAIM_NEXT = _CLAIM.where(
+    jobs.c.id
+    == select(jobs.c.id)
+    .where(
+        jobs.c.pattern == bindparam("of_pattern"),
+        jobs.c.tenant_id == bindparam("tenant"),
+        jobs.c.state == JobState.QUEUED,
+        jobs.c.due_at <= database_now(),
+    )
+    .order_by(jobs.c.due_at, jobs.c.accepted)
+    .limit(1)
+    .with_for_update(skip_locked=True)
+    .scalar_subquery()
+)
+_DOCUMENT = select(pinned_configuration.c.document).where(pinned_configuration.c.sha256 == bindparam("digest"))
+_STANDING = select(jobs.c.state, jobs.c.revocation_id).where(jobs.c.id == bindparam("job"))
+
+
 def claim(connection: Connection, job: str, *, hold: timedelta) -> ClaimedJob | None:
     """Claim what a bell permits: that job, else its tenant's next due one of the same pattern, else nothing.
 
     The tenant and pattern are read from the job's row, never from the message.
     """
-    hinted = connection.execute(
-        select(jobs.c.tenant_id, jobs.c.pattern, jobs.c.state, jobs.c.due_at).where(jobs.c.id == job)
-    ).one_or_none()
+    hinted = connection.execute(_HINTED, {"job": job}).one_or_none()
     if hinted is None:
         return None
+    longer = microseconds(hold)
     claimed = None
     if hinted.state == JobState.QUEUED:
-        claimed = _claim(connection, jobs.c.id == job, hold)
+        claimed = connection.execute(_CLAIM_HINTED, {"job": job, "longer": longer}).one_or_none()
     if claimed is None:
-        due = (
-            select(jobs.c.id)
-            .where(
-                jobs.c.pattern == hinted.pattern,
-                jobs.c.tenant_id == hinted.tenant_id,
-                jobs.c.state == JobState.QUEUED,
-                jobs.c.due_at <= database_now(),
-            )
-            .order_by(jobs.c.due_at, jobs.c.accepted)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        )
-        claimed = _claim(connection, jobs.c.id == due.scalar_subquery(), hold)
+        whose = {"tenant": hinted.tenant_id, "of_pattern": hinted.pattern}
+        claimed = connection.execute(_CLAIM_NEXT, {**whose, "longer": longer}).one_or_none()
     if claimed is None:
         return None
-    document = select(pinned_configuration.c.document).where(pinned_configuration.c.sha256 == claimed.config_sha256)
+    document = connection.execute(_DOCUMENT, {"digest": claimed.config_sha256}).scalar_one()
     return ClaimedJob(
         id=claimed.id,
         tenant=claimed.tenant_id,
@@ -111,28 +132,12 @@ def claim(connection: Connection, job: str, *, hold: timedelta) -> ClaimedJob | 
         user=claimed.user_id,
         connection=claimed.connection_id,
         event=claimed.event,
-        config=connection.execute(document).scalar_one(),
+        config=document,
         triggered=claimed.triggered_by is not None,
         accepted=claimed.accepted,
         fence=claimed.fence,
         runs_spent=claimed.runs_spent,
     )
-
-
-def _claim(connection: Connection, which: Any, hold: timedelta) -> Row[Any] | None:
-    statement = (
-        update(jobs)
-        .where(which, jobs.c.state == JobState.QUEUED, jobs.c.due_at <= database_now())
-        .values(
-            state=JobState.RUNNING,
-            fence=jobs.c.fence + 1,
-            claimed_until=database_in(hold),
-            rung_until=null(),
-            reason=null(),
-        )
-        .returning(jobs)
-    )
-    return connection.execute(statement).one_or_none()
 
 
 def requeue(connection: Connection, job: ClaimedJob, *, delay: timedelta, reason: str) -> bool:
@@ -210,7 +215,7 @@ def spend_run(
 
 def standing(connection: Connection, job: str) -> tuple[JobState, str | None]:
     """The state of a job, and the revocation that stopped or cancelled it."""
-    row = connection.execute(select(jobs.c.state, jobs.c.revocation_id).where(jobs.c.id == job)).one()
+    row = connection.execute(_STANDING, {"job": job}).one()
     return JobState(row.state), row.revocation_id
 
 
