@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, delete, insert, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, or_, select, update
 
 from identity.columns import database_now
 from identity.errors import Misconfigured
@@ -15,6 +15,19 @@ from identity.rows import insert_new
 from identity.secret import Secret
 from identity.tables import connection_secrets, installations, provider_connections
 from identity.vault import Binding, Vault
+
+# Built once: every acceptance runs these.
+_FITTING = (
+    select(provider_connections)
+    .where(
+        provider_connections.c.provider == bindparam("of_provider"),
+        or_(provider_connections.c.tenant_id == bindparam("tenant"), provider_connections.c.tenant_id.is_(None)),
+    )
+    .order_by(provider_connections.c.id)
+)
+_INSTALLED = select(installations.c.tenant_id).where(
+    installations.c.connection_id == bindparam("owner"), installations.c.external_id == bindparam("external")
+)
 
 CLIENT_SECRET, WEBHOOK_SECRET, PRIVATE_KEY = "client_secret", "webhook_secret", "private_key"
 
@@ -77,11 +90,7 @@ def get_connection(connection: Connection, owner: str) -> ProviderConnection:
 
 def connection_for(connection: Connection, tenant: str, provider: str) -> ProviderConnection:
     """The tenant's own connection to a provider, else the platform's. Raises Misconfigured if none or several fit."""
-    columns = provider_connections.c
-    fitting = select(provider_connections).where(
-        columns.provider == provider, or_(columns.tenant_id == tenant, columns.tenant_id.is_(None))
-    )
-    rows = connection.execute(fitting.order_by(columns.id)).all()
+    rows = connection.execute(_FITTING, {"tenant": tenant, "of_provider": provider}).all()
     candidates = [row for row in rows if row.tenant_id is not None] or rows
     if not candidates:
         raise Misconfigured(f"tenant {tenant} has no provider connection to {provider}, and neither has the platform")
@@ -160,10 +169,7 @@ def add_installation(connection: Connection, *, owner: str, external_id: str, te
 
 def tenant_of_installation(connection: Connection, owner: str, external_id: str) -> str | None:
     """The tenant an installation belongs to, if it is known."""
-    found = select(installations.c.tenant_id).where(
-        installations.c.connection_id == owner, installations.c.external_id == external_id
-    )
-    return connection.execute(found).scalar_one_or_none()
+    return connection.execute(_INSTALLED, {"owner": owner, "external": external_id}).scalar_one_or_none()
 
 
 def remove_installation(connection: Connection, *, owner: str, external_id: str) -> bool:
