@@ -16,7 +16,18 @@ from identity.secret import Secret
 from identity.tables import connection_secrets, installations, provider_connections
 from identity.vault import Binding, Vault
 
-# Built once: every acceptance runs these.
+# Built once: every delivery runs these.
+_BY_ID = select(provider_connections).where(provider_connections.c.id == bindparam("owner"))
+_LIVE = (
+    select(connection_secrets, provider_connections.c.tenant_id, provider_connections.c.provider)
+    .join(provider_connections, provider_connections.c.id == connection_secrets.c.connection_id)
+    .where(
+        connection_secrets.c.connection_id == bindparam("owner"),
+        connection_secrets.c.name == bindparam("called"),
+        or_(connection_secrets.c.retired_at.is_(None), connection_secrets.c.retired_at > database_now()),
+    )
+    .order_by(connection_secrets.c.created_at.desc(), connection_secrets.c.id.desc())
+)
 _FITTING = (
     select(provider_connections)
     .where(
@@ -82,7 +93,7 @@ def add_connection(connection: Connection, owner: ProviderConnection, *, now: da
 
 def get_connection(connection: Connection, owner: str) -> ProviderConnection:
     """The provider connection of that id. Raises Misconfigured."""
-    row = connection.execute(select(provider_connections).where(provider_connections.c.id == owner)).one_or_none()
+    row = connection.execute(_BY_ID, {"owner": owner}).one_or_none()
     if row is None:
         raise Misconfigured(f"there is no provider connection {owner}")
     return _provider_connection(row)
@@ -140,14 +151,6 @@ def retire_secret(connection: Connection, secret: str, *, at: datetime) -> bool:
 
 def live_secrets(connection: Connection, owner: str, name: str) -> tuple[SealedSecret, ...]:
     """The secrets of that name in force, the newest first; several during a rotation."""
-    secrets, owners = connection_secrets.c, provider_connections.c
-    live = (
-        select(connection_secrets, owners.tenant_id, owners.provider)
-        .join(provider_connections, owners.id == secrets.connection_id)
-        .where(secrets.connection_id == owner, secrets.name == name)
-        .where(or_(secrets.retired_at.is_(None), secrets.retired_at > database_now()))
-        .order_by(secrets.created_at.desc(), secrets.id.desc())
-    )
     return tuple(
         SealedSecret(
             id=row.id,
@@ -157,7 +160,7 @@ def live_secrets(connection: Connection, owner: str, name: str) -> tuple[SealedS
             sealed=row.sealed,
             created_at=row.created_at,
         )
-        for row in connection.execute(live)
+        for row in connection.execute(_LIVE, {"owner": owner, "called": name})
     )
 
 
