@@ -66,7 +66,7 @@ class Sheet:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value that *share* of them do not exceed: 0.99 of a hundred is the second greatest."""
+    """The value below which *share* of them lie; 1 is the greatest."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
 
