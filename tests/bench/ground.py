@@ -171,12 +171,13 @@ class Ground:
 
     @contextmanager
     def processes(self) -> Iterator[Processes]:
-        """Child processes that end with the block."""
+        """Child processes that end with the block, and so does what they left in the broker."""
         started = Processes(self)
         try:
             yield started
         finally:
             started.end()
+            self.broker.flush()
 
 
 class Processes:

@@ -7,9 +7,9 @@ from tests.bench.figures import Sheet, percentile
 
 def test_a_ratio_is_the_median_of_the_ratios_of_each_round() -> None:
     sheet = Sheet("ratios")
-    for ours, theirs in ((10, 20), (30, 10), (8, 8)):  # a slow machine slows both in the same round
-        sheet.add("peer", theirs, "/s")
-        sheet.add("ours", ours, "/s", peer="peer")
+    for own, other in ((10, 20), (30, 10), (8, 8)):  # a slow machine slows both in the same round
+        sheet.add("peer", other, "/s")
+        sheet.add("ours", own, "/s", peer="peer")
     peer, ours = sheet.rows()
     assert (ours["median"], ours["min"], ours["max"], ours["rounds"]) == (10, 8, 30, 3)
     assert (ours["ratio"], peer["ratio"]) == (1, None)
@@ -31,6 +31,6 @@ def test_what_is_named_alike_and_counted_in_another_unit_is_another_series() -> 
 
 
 def test_a_percentile_is_one_of_the_values() -> None:
-    values = list(range(1, 101))
+    values = [float(value) for value in range(1, 101)]
     assert [percentile(values, share) for share in (0.5, 0.99, 1)] == [51, 100, 100]
     assert percentile([7], 0.99) == 7
