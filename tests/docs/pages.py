@@ -9,6 +9,12 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 
 
+def documents() -> list[Path]:
+    """Every page that says what is: the records of decisions say what was decided, and stay."""
+    pages = (*ROOT.glob("*.md"), *DOCS.rglob("*.md"))
+    return sorted(path for path in pages if DOCS / "decisions" not in path.parents)
+
+
 def page(name: str) -> str:
     """The text of a document, by its path below docs/."""
     return (DOCS / name).read_text(encoding="utf-8")

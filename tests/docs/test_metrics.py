@@ -1,0 +1,34 @@
+"""docs/reference/metrics.md lists every metric with its kind and labels."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import pytest
+from prometheus_client.metrics import MetricWrapperBase
+
+from identity import metrics as of_identity
+from pipeline import metrics as of_pipeline
+from tests.docs.pages import named, page, rows, section
+from webhooks import metrics as of_web
+
+DOCUMENT = page("reference/metrics.md")
+HEADINGS = {
+    "Work (`pipeline/metrics.py`)": of_pipeline,
+    "Credentials (`identity/metrics.py`)": of_identity,
+    "The web (`webhooks/metrics.py`)": of_web,
+}
+
+
+@pytest.mark.parametrize("heading", HEADINGS)
+def test_every_metric_is_listed_with_its_kind_and_labels(heading: str) -> None:
+    said = {tuple(cell.strip("`") for cell in row[:3]) for row in rows(section(DOCUMENT, heading))}
+    assert said == {(one._name, one._type, ", ".join(one._labelnames)) for one in _metrics(HEADINGS[heading])}
+
+
+def test_none_is_listed_twice() -> None:
+    assert len(named(DOCUMENT)) == len(set(named(DOCUMENT)))
+
+
+def _metrics(module: ModuleType) -> list[MetricWrapperBase]:
+    return [value for value in vars(module).values() if isinstance(value, MetricWrapperBase)]
