@@ -24,6 +24,7 @@ from identity.model import (
     NeedsConsent,
     NeedsRefresh,
 )
+from identity.providers import PROFILES
 from identity.scopes import open_scope, prohibition, revoke_scope, revoked_since, standings, stop_scope
 from identity.secret import Secret
 from identity.tables import accounts, grants
@@ -64,7 +65,8 @@ def examine(connection: Connection, request: LeaseRequest) -> LeaseOutcome:
     of_grant = {scope: standing for scope, standing in found.items() if scope.kind != "agent"}
     if prohibition(of_grant, grant.consented):
         return NeedsConsent(account=row.id, state=AccountState.REVOKED, missing_scopes=_sorted(request.scopes))
-    if missing := request.scopes - set(grant.scopes):
+    profile = PROFILES.get(row.provider)
+    if missing := request.scopes - (profile.covered(grant.scopes) if profile else set(grant.scopes)):
         return NeedsConsent(account=row.id, state=state, missing_scopes=_sorted(missing))
     if grant.access_sealed is None or not _fresh(grant, request, now=request.now or row.now):
         if grant.access_sealed is None and row.credential not in _MINTED and grant.refresh_sealed is None:
