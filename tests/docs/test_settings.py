@@ -52,6 +52,7 @@ IN_WORDS = {
     "vault_key_file",
     "audit_key_file",
     "signing_key_file",
+    "base_url",
     "web_processes",
     "connect_lifetime",
     "workflows",
