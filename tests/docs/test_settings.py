@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from deploy.settings import PREFIX, Settings
-from identity.connect import Connect
 from pipeline.celery import BrokerSettings
 from pipeline.database import DatabaseSettings
 from pipeline.runtime import RuntimeSettings
@@ -74,7 +73,9 @@ def test_every_setting_is_listed_and_no_other() -> None:
     assert sorted(named(DOCUMENT)) == sorted(PREFIX + name.upper() for name in Settings.model_fields)
 
 
-@pytest.mark.parametrize(("name", "default"), list(_defaults()), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("name", "default"), list(_defaults()), ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_a_default_is_the_codes(name: str, default: object) -> None:
     value = default.total_seconds() if isinstance(default, timedelta) else default
     text = f"{value:g}" if isinstance(value, float) else str(value)
@@ -82,8 +83,12 @@ def test_a_default_is_the_codes(name: str, default: object) -> None:
 
 
 def test_the_two_lifetimes_of_a_connect_are_the_codes() -> None:
-    of_link = next(one.default for one in fields(RuntimeSettings) if one.name == "connect_lifetime")
-    of_cookie = next(one.default for one in fields(WebSettings) if one.name == "connect_lifetime")
-    assert (Connect.__init__.__kwdefaults__ or {})["lifetime"] == of_link
-    said = DEFAULTS["ASWHOM_CONNECT_LIFETIME"]
-    assert said == f"{of_link.total_seconds():g} for the link, {of_cookie.total_seconds():g} for the browser's cookie"
+    of_link = _seconds(RuntimeSettings, "connect_lifetime")
+    of_cookie = _seconds(WebSettings, "connect_lifetime")
+    assert DEFAULTS["ASWHOM_CONNECT_LIFETIME"] == f"{of_link:g} for the link, {of_cookie:g} for the browser's cookie"
+
+
+def _seconds(owner: type[Any], name: str) -> float:
+    default = next(one.default for one in fields(owner) if one.name == name)
+    assert isinstance(default, timedelta)
+    return default.total_seconds()

@@ -34,7 +34,9 @@ def test_the_redis_keys_are_those_the_code_makes() -> None:
     cells = " ".join(row[0] for row in rows(section(page("reference/storage.md"), "Redis or Valkey")))
     lock = RefreshLock(None, ttl=LOCK_TTL, token=lambda: "")
     keys = {f"{BrokerSettings(url='redis://').key_prefix}{queue}" for queue in QUEUES}
-    assert keys | {lock._key("ACCOUNT"), lock._channel("ACCOUNT")} <= set(cells.replace("`", "").replace(",", "").split())
+    assert keys | {lock._key("ACCOUNT"), lock._channel("ACCOUNT")} <= set(
+        cells.replace("`", "").replace(",", "").split()
+    )
 
 
 def test_the_refresh_lock_lives_as_long_as_is_said() -> None:
