@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -32,3 +34,14 @@ def test_none_is_listed_twice() -> None:
 
 def _metrics(module: ModuleType) -> list[MetricWrapperBase]:
     return [value for value in vars(module).values() if isinstance(value, MetricWrapperBase)]
+
+
+@pytest.mark.parametrize("heading", HEADINGS)
+def test_a_metric_is_called_not_counted_only_while_nothing_counts_it(heading: str) -> None:
+    module = HEADINGS[heading]
+    folder = Path(str(module.__file__)).parent
+    code = "".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.py"))
+    named_as = {value._name: name for name, value in vars(module).items() if isinstance(value, MetricWrapperBase)}
+    for row in rows(section(DOCUMENT, heading)):
+        used = re.search(rf"\b{named_as[row[0].strip('`')]}(\.|\)| if )", code)
+        assert (used is None) == (row[3] == "declared, and not counted yet"), row[0]
