@@ -65,4 +65,6 @@ Origin = Annotated[str, AfterValidator(_origin)]
 Listen = Annotated[str, AfterValidator(_listen)]
 Seconds = Annotated[timedelta, BeforeValidator(_seconds)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+# Where it was when it was read: processes work in another directory than the command line.
+Place = Annotated[Path, AfterValidator(Path.absolute)]
 Port = Annotated[int, Field(ge=0, le=65535)]

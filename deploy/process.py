@@ -66,7 +66,7 @@ def workflows(settings: Settings) -> Registry:
     if not modules:
         found = importlib.metadata.entry_points(group="aswhom.workflows")
         modules = tuple(sorted({point.module for point in found}))
-    folder = str(settings.workflows_dir.absolute())
+    folder = str(settings.workflows_dir)
     if settings.workflows and folder not in sys.path:
         sys.path.append(folder)  # last: a file there must not stand for a module of ours
     try:

@@ -18,7 +18,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from deploy import valkey
-from deploy.forms import BrokerUrl, DatabaseUrl, Listen, Names, Origin, Port, Seconds
+from deploy.forms import BrokerUrl, DatabaseUrl, Listen, Names, Origin, Place, Port, Seconds
 from deploy.keys import KeyFiles
 from identity.errors import Misconfigured
 
@@ -30,24 +30,35 @@ if TYPE_CHECKING:
     from webhooks.settings import WebSettings
 
 PREFIX = "ASWHOM_"
+_LOCAL = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - what everywhere is called from here
+
+
+_FOLLOWS = "default_factory_not_called"  # pydantic's word for a default that another setting's fault left open
+
+
+def _origin_of(given: dict[str, Any]) -> str:
+    host, _, port = given["listen"].rpartition(":")
+    return f"http://{_LOCAL.get(host, host)}:{port}"
 
 
 class Settings(BaseSettings):
     """One installation. Make it with `load()`."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True, validate_default=True
+    )
 
-    data_dir: Path = Path(".aswhom")
+    data_dir: Place = Path(".aswhom")
     database_url: DatabaseUrl | None = None  # None: SQLite in the data directory
     broker_url: BrokerUrl | None = None  # None: the private Valkey of `aswhom up`
     redis_url: SecretStr | None = None  # of the refresh locks; None: the broker, where that is a Redis or Valkey
     key_prefix: str = "aswhom:"
-    vault_key_file: Path | None = None  # None: keys/vault in the data directory, and so on
-    audit_key_file: Path | None = None
-    signing_key_file: Path | None = None
+    vault_key_file: Place | None = None  # None: keys/vault in the data directory, and so on
+    audit_key_file: Place | None = None
+    signing_key_file: Place | None = None
 
-    base_url: Origin = "http://127.0.0.1:8080"
     listen: Listen = "127.0.0.1:8080"
+    base_url: Origin = Field(default_factory=_origin_of)  # how others reach it; where it listens, unless this is set
     web_processes: Annotated[int, Field(ge=1)] | None = None  # None: 1 on SQLite, 2 on PostgreSQL
     max_body: Annotated[int, Field(gt=0)] | None = None
     connect_lifetime: Seconds | None = None
@@ -55,7 +66,7 @@ class Settings(BaseSettings):
     workflows: Annotated[
         Names, NoDecode
     ] = ()  # modules; none: whatever is installed and names itself as `aswhom.workflows`
-    workflows_dir: Path = Path()  # where such modules are looked for besides what is installed
+    workflows_dir: Place = Path()  # where such modules are looked for besides what is installed
     allow_hosts: Annotated[Names, NoDecode] = ()  # host or host:port that may be private and plain HTTP
 
     log_format: Literal["json", "console"] = "console"
@@ -87,7 +98,7 @@ class Settings(BaseSettings):
     @property
     def directory(self) -> Path:
         """The data directory, wherever the process is."""
-        return self.data_dir.absolute()
+        return self.data_dir
 
     @property
     def embedded(self) -> bool:
@@ -108,9 +119,9 @@ class Settings(BaseSettings):
         """Where the installation's own secrets are."""
         folder = self.directory / "keys"
         return KeyFiles(
-            vault=(self.vault_key_file or folder / "vault").absolute(),
-            audit=(self.audit_key_file or folder / "audit").absolute(),
-            signing=(self.signing_key_file or folder / "signing").absolute(),
+            vault=self.vault_key_file or folder / "vault",
+            audit=self.audit_key_file or folder / "audit",
+            signing=self.signing_key_file or folder / "signing",
         )
 
     def metrics_port(self, process: str) -> int:
@@ -208,7 +219,7 @@ class Settings(BaseSettings):
     def environment(self, **more: str) -> dict[str, str]:
         """The environment of a child that is to see these very settings from another directory."""
         given = {name: getattr(self, name) for name in self.model_fields_set}
-        paths = {"data_dir": self.directory, "workflows_dir": self.workflows_dir.absolute()}
+        paths = {"data_dir": self.directory, "workflows_dir": self.workflows_dir}
         keys = self.key_files()
         paths |= {"vault_key_file": keys.vault, "audit_key_file": keys.audit, "signing_key_file": keys.signing}
         own = {PREFIX + name.upper(): _text(value) for name, value in {**given, **paths}.items() if value is not None}
@@ -225,7 +236,8 @@ def load(**given: object) -> Settings:
     try:
         settings = Settings(**_given(**given))
     except ValidationError as error:
-        faults += [_fault(detail) for detail in error.errors(include_input=False, include_url=False)]
+        details = error.errors(include_input=False, include_url=False)
+        faults += [_fault(detail) for detail in details if detail["type"] != _FOLLOWS]
     if settings is None or faults:
         listed = "".join(f"\n  - {fault}" for fault in faults)
         raise Misconfigured(f"the settings cannot be used:{listed}")

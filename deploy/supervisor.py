@@ -65,7 +65,7 @@ def _program(process: Process, patience: timedelta) -> str:
         command=_command(process),
         autorestart="true",
         startsecs=10,  # one that ends sooner is started again after 1, 2, 3 … seconds, then given up
-        startretries=5,
+        startretries=3,
         stopsignal="TERM",
         stopwaitsecs=int(patience.total_seconds()),
         killasgroup="true",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import http.client
+import json
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from deploy import procfile, supervisor, valkey
 from deploy.procfile import Process
@@ -25,6 +27,9 @@ from identity.errors import Misconfigured
 WORKERS = 2
 _CALL = timedelta(seconds=20)  # the longest call, where no other deadline is set
 _BEYOND = timedelta(seconds=15)  # the commits and the goodbyes around it
+
+#: Below the data directory.
+TARGETS = supervisor.RUN / "prometheus.json"
 
 Say = Callable[[str], None]
 
@@ -65,6 +70,14 @@ def processes(settings: Settings) -> list[Process]:
         numbers = range(1, WORKERS + 1) if process.name == "worker" else ()
         listed += [process.numbered(number) for number in numbers] or [process]
     return listed
+
+
+def targets(settings: Settings) -> list[dict[str, Any]]:
+    """What Prometheus scrapes, for its `file_sd_configs`."""
+    addresses = {"web": settings.listen}
+    ports = {process.name: settings.metrics_port(process.name) for process in processes(settings)}
+    addresses |= {name: f"{settings.metrics_host}:{port}" for name, port in ports.items() if port}
+    return [{"targets": [address], "labels": {"process": name}} for name, address in addresses.items()]
 
 
 def patience(settings: Settings) -> timedelta:
@@ -111,6 +124,7 @@ class Up:
         if self._extra:
             groups.append(("beside", self._extra))
         groups.append(("aswhom", processes(settings)))
+        (settings.directory / TARGETS).write_text(json.dumps(targets(settings), indent=2), encoding="utf-8")
         text = supervisor.configuration(groups, patience=patience(settings))
         (settings.directory / supervisor.CONFIGURATION).write_text(text, encoding="utf-8")
         environment = settings.environment()

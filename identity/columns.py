@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Dialect, type_coerce
+from sqlalchemy import BigInteger, ColumnElement, Dialect, bindparam, type_coerce
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -59,3 +59,8 @@ def microseconds(duration: timedelta) -> int:
 def database_in(duration: timedelta) -> ColumnElement[datetime]:
     """The database's clock plus *duration*."""
     return type_coerce(type_coerce(database_now(), BigInteger) + microseconds(duration), Instant)
+
+
+def database_in_microseconds(parameter: str) -> ColumnElement[datetime]:
+    """The same for a statement that is built once: the duration is its *parameter*, in `microseconds`."""
+    return type_coerce(type_coerce(database_now(), BigInteger) + bindparam(parameter, type_=BigInteger), Instant)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, delete, insert, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, or_, select, update
 
 from identity.columns import database_now
 from identity.errors import Misconfigured
@@ -15,6 +15,30 @@ from identity.rows import insert_new
 from identity.secret import Secret
 from identity.tables import connection_secrets, installations, provider_connections
 from identity.vault import Binding, Vault
+
+# Built once: every delivery runs these.
+_BY_ID = select(provider_connections).where(provider_connections.c.id == bindparam("owner"))
+_LIVE = (
+    select(connection_secrets, provider_connections.c.tenant_id, provider_connections.c.provider)
+    .join(provider_connections, provider_connections.c.id == connection_secrets.c.connection_id)
+    .where(
+        connection_secrets.c.connection_id == bindparam("owner"),
+        connection_secrets.c.name == bindparam("called"),
+        or_(connection_secrets.c.retired_at.is_(None), connection_secrets.c.retired_at > database_now()),
+    )
+    .order_by(connection_secrets.c.created_at.desc(), connection_secrets.c.id.desc())
+)
+_FITTING = (
+    select(provider_connections)
+    .where(
+        provider_connections.c.provider == bindparam("of_provider"),
+        or_(provider_connections.c.tenant_id == bindparam("tenant"), provider_connections.c.tenant_id.is_(None)),
+    )
+    .order_by(provider_connections.c.id)
+)
+_INSTALLED = select(installations.c.tenant_id).where(
+    installations.c.connection_id == bindparam("owner"), installations.c.external_id == bindparam("external")
+)
 
 CLIENT_SECRET, WEBHOOK_SECRET, PRIVATE_KEY = "client_secret", "webhook_secret", "private_key"
 
@@ -69,7 +93,7 @@ def add_connection(connection: Connection, owner: ProviderConnection, *, now: da
 
 def get_connection(connection: Connection, owner: str) -> ProviderConnection:
     """The provider connection of that id. Raises Misconfigured."""
-    row = connection.execute(select(provider_connections).where(provider_connections.c.id == owner)).one_or_none()
+    row = connection.execute(_BY_ID, {"owner": owner}).one_or_none()
     if row is None:
         raise Misconfigured(f"there is no provider connection {owner}")
     return _provider_connection(row)
@@ -77,11 +101,7 @@ def get_connection(connection: Connection, owner: str) -> ProviderConnection:
 
 def connection_for(connection: Connection, tenant: str, provider: str) -> ProviderConnection:
     """The tenant's own connection to a provider, else the platform's. Raises Misconfigured if none or several fit."""
-    columns = provider_connections.c
-    fitting = select(provider_connections).where(
-        columns.provider == provider, or_(columns.tenant_id == tenant, columns.tenant_id.is_(None))
-    )
-    rows = connection.execute(fitting.order_by(columns.id)).all()
+    rows = connection.execute(_FITTING, {"tenant": tenant, "of_provider": provider}).all()
     candidates = [row for row in rows if row.tenant_id is not None] or rows
     if not candidates:
         raise Misconfigured(f"tenant {tenant} has no provider connection to {provider}, and neither has the platform")
@@ -131,14 +151,6 @@ def retire_secret(connection: Connection, secret: str, *, at: datetime) -> bool:
 
 def live_secrets(connection: Connection, owner: str, name: str) -> tuple[SealedSecret, ...]:
     """The secrets of that name in force, the newest first; several during a rotation."""
-    secrets, owners = connection_secrets.c, provider_connections.c
-    live = (
-        select(connection_secrets, owners.tenant_id, owners.provider)
-        .join(provider_connections, owners.id == secrets.connection_id)
-        .where(secrets.connection_id == owner, secrets.name == name)
-        .where(or_(secrets.retired_at.is_(None), secrets.retired_at > database_now()))
-        .order_by(secrets.created_at.desc(), secrets.id.desc())
-    )
     return tuple(
         SealedSecret(
             id=row.id,
@@ -148,7 +160,7 @@ def live_secrets(connection: Connection, owner: str, name: str) -> tuple[SealedS
             sealed=row.sealed,
             created_at=row.created_at,
         )
-        for row in connection.execute(live)
+        for row in connection.execute(_LIVE, {"owner": owner, "called": name})
     )
 
 
@@ -160,10 +172,7 @@ def add_installation(connection: Connection, *, owner: str, external_id: str, te
 
 def tenant_of_installation(connection: Connection, owner: str, external_id: str) -> str | None:
     """The tenant an installation belongs to, if it is known."""
-    found = select(installations.c.tenant_id).where(
-        installations.c.connection_id == owner, installations.c.external_id == external_id
-    )
-    return connection.execute(found).scalar_one_or_none()
+    return connection.execute(_INSTALLED, {"owner": owner, "external": external_id}).scalar_one_or_none()
 
 
 def remove_installation(connection: Connection, *, owner: str, external_id: str) -> bool:

@@ -47,7 +47,19 @@ def decide(
         kind, reason = named, "named by the workflow"
     else:
         kind, reason = _preference(effect, attribution, declared, user_triggered, has_user)
+    reason = f"{reason}: {_answers(effect, attribution, user_triggered)}"
     return _prohibition(action, kind, effect, attribution, declared, has_user) or _decision(kind, reason)
+
+
+def _answers(effect: Effect, attribution: bool, user_triggered: bool) -> str:
+    """The answers to the three questions, for whoever asks why."""
+    return ", ".join(
+        (
+            "attributable" if attribution else "no attribution",
+            "user-triggered" if user_triggered else "background",
+            effect.value.replace("_", " "),
+        )
+    )
 
 
 def _preference(

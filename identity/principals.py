@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 
 from identity.errors import BadInput, Misconfigured
 from identity.model import Principal, PrincipalKind
 from identity.rows import insert_new
 from identity.tables import agents, aliases, principals, tenants
+
+# Built once: every acceptance runs these.
+_SERVICES = (
+    select(principals)
+    .where(principals.c.tenant_id == bindparam("tenant"), principals.c.kind == PrincipalKind.SERVICE)
+    .limit(2)
+)
+_ALIAS = select(aliases.c.principal_id).where(
+    aliases.c.tenant_id == bindparam("tenant"),
+    aliases.c.provider == bindparam("of_provider"),
+    aliases.c.external_id == bindparam("external"),
+)
 
 
 def checked_id(value: str) -> str:
@@ -65,8 +77,7 @@ def get_principal(connection: Connection, principal: str) -> Principal | None:
 
 def service_principal(connection: Connection, tenant: str) -> Principal:
     """The one service principal of a tenant. Raises Misconfigured if there is none, or more than one."""
-    found = select(principals).where(principals.c.tenant_id == tenant, principals.c.kind == PrincipalKind.SERVICE)
-    rows = connection.execute(found.limit(2)).all()
+    rows = connection.execute(_SERVICES, {"tenant": tenant}).all()
     if len(rows) != 1:
         count = "no" if not rows else "more than one"
         raise Misconfigured(f"tenant {tenant} has {count} service principal: it needs exactly one to act as a service")
@@ -110,10 +121,8 @@ def link_alias(
 
 def resolve_alias(connection: Connection, tenant: str, provider: str, external_id: str) -> str | None:
     """The id of the principal whom a provider knows by *external_id*, if someone linked them."""
-    found = select(aliases.c.principal_id).where(
-        aliases.c.tenant_id == tenant, aliases.c.provider == provider, aliases.c.external_id == external_id
-    )
-    return connection.execute(found).scalar_one_or_none()
+    row = {"tenant": tenant, "of_provider": provider, "external": external_id}
+    return connection.execute(_ALIAS, row).scalar_one_or_none()
 
 
 def _principal(row: Row[tuple[object, ...]]) -> Principal:

@@ -11,7 +11,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 def insert_or(connection: Connection, table: Table) -> Any:
     """The dialect's INSERT, with `on_conflict_do_nothing` and `on_conflict_do_update`; its `rowcount` tells."""
-    insert = postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+    return insert_for(connection.dialect.name, table)
+
+
+def insert_for(dialect: str, table: Table) -> Any:
+    """The same for a statement that is built once."""
+    insert = postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
     # SQLAlchemy keeps the count of an INSERT only when asked to: without this, PostgreSQL's is -1.
     return insert.execution_options(preserve_rowcount=True)
 

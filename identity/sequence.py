@@ -6,22 +6,36 @@ A number is taken under the locks, so "before" and "after" of an opening and a r
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
+from functools import cache
 from hashlib import blake2b
+from typing import Any
 
-from sqlalchemy import Connection, Sequence, func, select, text, update
+from sqlalchemy import BigInteger, Connection, Select, Sequence, bindparam, func, select, text, update
 
+from identity.columns import database_now
 from identity.model import LOCK_ORDER, Scope
 from identity.tables import ledger_numbers, metadata
 
 NUMBERS = Sequence("ledger_number_sequence", metadata=metadata)
 
+_NEXT_OF_SEQUENCE = select(NUMBERS.next_value())
+_NEXT_OF_ROW = update(ledger_numbers).values(value=ledger_numbers.c.value + 1).returning(ledger_numbers.c.value)
+_NEXT_OF_SEQUENCE_AND_TIME = _NEXT_OF_SEQUENCE.add_columns(database_now().label("now"))
+_NEXT_OF_ROW_AND_TIME = _NEXT_OF_ROW.returning(database_now().label("now"))
+
 
 def next_number(connection: Connection) -> int:
     """The next ledger number; gaps are allowed."""
-    if connection.dialect.name == "postgresql":
-        return int(connection.execute(select(NUMBERS.next_value())).scalar_one())
-    statement = update(ledger_numbers).values(value=ledger_numbers.c.value + 1).returning(ledger_numbers.c.value)
+    statement = _NEXT_OF_SEQUENCE if connection.dialect.name == "postgresql" else _NEXT_OF_ROW
     return int(connection.execute(statement).scalar_one())
+
+
+def next_number_and_time(connection: Connection) -> tuple[int, datetime]:
+    """The next ledger number, and the database's clock when it was taken."""
+    on_postgresql = connection.dialect.name == "postgresql"
+    row = connection.execute(_NEXT_OF_SEQUENCE_AND_TIME if on_postgresql else _NEXT_OF_ROW_AND_TIME).one()
+    return int(row[0]), row.now
 
 
 def _advisory_key(scope: Scope) -> int:
@@ -34,8 +48,15 @@ def lock_shared(connection: Connection, scopes: Iterable[Scope]) -> None:
     if connection.dialect.name != "postgresql":
         return  # SQLite has one writer
     ordered = sorted(scopes, key=lambda scope: (LOCK_ORDER.index(scope.kind), scope.key))
-    # One select list is evaluated left to right, so one statement takes the locks in order.
-    connection.execute(select(*(func.pg_advisory_xact_lock_shared(_advisory_key(scope)) for scope in ordered)))
+    keys = {f"key_{place}": _advisory_key(scope) for place, scope in enumerate(ordered)}
+    connection.execute(_shared_locks(len(keys)), keys)
+
+
+@cache
+def _shared_locks(number: int) -> Select[Any]:
+    """One select list is evaluated left to right, so one statement takes the locks in order."""
+    keys = (bindparam(f"key_{place}", type_=BigInteger) for place in range(number))
+    return select(*(func.pg_advisory_xact_lock_shared(key) for key in keys))
 
 
 def lock_exclusive(connection: Connection, scope: Scope) -> None:

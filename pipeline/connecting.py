@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from identity.connect import Connect, ConnectRefused
 from sqlalchemy import Connection
 
+from identity.connect import Connect, ConnectRefused
 from identity.connections import get_connection
 from identity.errors import Misconfigured
 from identity.model import AccountKey

@@ -36,6 +36,7 @@ class PostgresqlDatabase:
             max_overflow=0,
             pool_timeout=turn_timeout.total_seconds(),
             pool_pre_ping=True,
+            hide_parameters=True,  # an error's text must not carry what was written
             connect_args={"options": _OPTIONS, "connect_timeout": 5},
         )
 

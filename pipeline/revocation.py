@@ -23,7 +23,7 @@ from identity.signing import Signer
 from identity.store import Store
 from pipeline import metrics
 from pipeline.ledger import steps as ledger_steps
-from pipeline.ledger.jobs import move_job
+from pipeline.ledger.jobs import move_jobs
 from pipeline.states import AttemptState, JobState
 from pipeline.tables import attempts, job_scopes, jobs, revocations
 
@@ -122,7 +122,11 @@ def _cancel_chunk(connection: Connection, revocation: str) -> Counter[str] | Non
     row = load(connection, revocation)
     if row.state not in ("effective", "cancelling"):
         return None
-    reached = [JobState.QUEUED, JobState.WAITING, JobState.RUNNING]
+    reached = {
+        JobState.QUEUED: JobState.CANCELLED,
+        JobState.WAITING: JobState.CANCELLED,
+        JobState.RUNNING: JobState.STOPPING,
+    }
     found = connection.execute(
         select(jobs.c.id, jobs.c.state, jobs.c.pattern)
         .join(job_scopes, job_scopes.c.job_id == jobs.c.id)
@@ -130,20 +134,26 @@ def _cancel_chunk(connection: Connection, revocation: str) -> Counter[str] | Non
             job_scopes.c.kind == row.kind,
             job_scopes.c.key == row.key,
             jobs.c.accepted < row.number,
-            jobs.c.state.in_(reached),
+            jobs.c.state.in_(list(reached)),
         )
         .order_by(jobs.c.accepted)
         .limit(CHUNK)
+        .with_for_update(
+            of=jobs
+        )  # in that order: two revocations of the same jobs do not wait for each other in a ring
     ).all()
     cancelled: Counter[str] = Counter()
     stopped = 0
-    for job in found:
-        reason = f"{row.kind} revoked: {row.reason}"
-        to = JobState.STOPPING if job.state == JobState.RUNNING else JobState.CANCELLED
-        # A job that moved in between is looked at again in the next chunk.
-        if move_job(connection, job.id, to, source=JobState(job.state), reason=reason, revocation_id=revocation):
-            cancelled[job.pattern] += to is JobState.CANCELLED
-            stopped += to is JobState.STOPPING
+    reason = f"{row.kind} revoked: {row.reason}"
+    for source, to in reached.items():
+        patterns = {job.id: job.pattern for job in found if job.state == source}
+        if not patterns:
+            continue
+        moved = move_jobs(connection, list(patterns), to, source=source, reason=reason, revocation_id=revocation)
+        if to is JobState.CANCELLED:
+            cancelled.update(patterns[job] for job in moved)
+        else:
+            stopped += len(moved)
     connection.execute(
         update(revocations)
         .where(revocations.c.id == revocation)

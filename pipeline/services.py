@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from identity.coordinator import Coordinator
-
 from identity.ids import Ids
 from identity.store import Store
 from identity.vault import Vault

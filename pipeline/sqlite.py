@@ -78,6 +78,7 @@ class _Turnstile:
 def _engine(url: str, *, reader: bool) -> Engine:
     engine = create_engine(
         url,
+        hide_parameters=True,  # an error's text must not carry what was written
         connect_args={"isolation_level": None, "cached_statements": 512, "timeout": 5.0, "check_same_thread": False},
         **({"pool_size": 8, "max_overflow": 64} if reader else {"poolclass": NullPool}),
     )

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -61,14 +59,14 @@ class Stage:
         world = self._directory / "world.json"
         world.touch(mode=0o600)
         world.write_text(json.dumps(self.world), encoding="utf-8")
-        self._closing.enter_context(_output_to(self._directory / "demo.log"))
-        running = up.Up(self.settings, extra=[self._sandbox(name) for name in SANDBOX])
+        log = self._directory / "demo.log"
+        running = up.Up(self.settings, extra=[self._sandbox(name) for name in SANDBOX], log=log)
         self._closing.callback(running.wait)
         self._closing.callback(running.stop)
         self._say("Starting the sandbox, Valkey, the ledger, web, workers, revocations, housekeeping and beat …")
         running.start()
         if not running.wait_ready():
-            raise Unavailable(f"the system did not start: its own lines are in {self._directory / 'demo.log'}")
+            raise Unavailable(f"the system did not start: its own lines are in {log}")
         self.runtime: Runtime = process.open_runtime(self.settings)
         self._closing.callback(self.runtime.close)
         for name in SANDBOX:
@@ -128,26 +126,6 @@ def _free_ports(number: int) -> list[int]:
         for probe in probes:
             probe.bind(("127.0.0.1", 0))
         return [int(probe.getsockname()[1]) for probe in probes]
-
-
-def _output_to(file: Path) -> ExitStack:
-    """What the children write goes to *file*; what we say still goes where it went."""
-    undo = ExitStack()
-    sys.stdout.flush()
-    kept = os.dup(1)
-    log = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.dup2(log, 1)
-    os.close(log)
-    own, sys.stdout = sys.stdout, os.fdopen(os.dup(kept), "w", encoding="utf-8", buffering=1)
-
-    def restore() -> None:
-        sys.stdout.close()
-        sys.stdout = own
-        os.dup2(kept, 1)
-        os.close(kept)
-
-    undo.callback(restore)
-    return undo
 
 
 def by_id(rows: list[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:

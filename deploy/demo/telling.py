@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
@@ -34,8 +33,8 @@ class Silent:
     def verdict(self, disagreements: list[str]) -> None: ...
 
 
-WIDTH = 110  # what the tables need; a narrower terminal wraps them itself
-COLUMNS = {"job": 8, "action": 20, "principal": 16, "pattern": 10, "status": 10}
+WIDTH = 120  # what the tables need; a narrower terminal wraps them itself
+COLUMNS = {"job": 6, "action": 18, "principal": 14, "pattern": 9, "status": 8}
 
 
 class Spoken:
@@ -43,26 +42,23 @@ class Spoken:
 
     def __init__(self) -> None:
         self._headed = False
-
-    def _to(self) -> Console:
-        # Made anew each time: the stage sends the children's output elsewhere, and replaces sys.stdout by ours.
-        console = Console(file=sys.stdout, highlight=False)
-        return console if console.width >= WIDTH else Console(file=sys.stdout, highlight=False, width=WIDTH)
+        console = Console(highlight=False)
+        self._console = console if console.width >= WIDTH else Console(highlight=False, width=WIDTH)
 
     def line(self, text: str) -> None:
         self._headed = False
-        self._to().print(f"\n[bold]{text}[/bold]")
+        self._console.print(f"\n[bold]{text}[/bold]")
 
     def steps(self, rows: Iterable[Row]) -> None:
         for row in rows:
             if not self._headed:
                 self._headed = True
-                self._to().print(
+                self._console.print(
                     "[dim]  " + _columns({**{name: name for name in COLUMNS}, "principal": "as whom"}) + "  why[/dim]"
                 )
             colour = {"done": "green", "refused": "yellow", "failed": "red"}.get(str(row["status"]), "cyan")
             shown = {**row, "job": str(row["job"])[-6:]}
-            self._to().print(f"  [{colour}]{_columns(shown)}[/{colour}]  [dim]{row['reason']}[/dim]")
+            self._console.print(f"  [{colour}]{_columns(shown)}[/{colour}]  [dim]{row['reason']}[/dim]")
 
     def table(self, title: str, rows: Iterable[Row]) -> None:
         listed = list(rows)
@@ -71,13 +67,15 @@ class Spoken:
             drawn.add_column(str(name))
         for row in listed:
             drawn.add_row(*(_short(str(value)) for value in row.values()))
-        self._to().print(drawn)
+        self._console.print(drawn)
 
     def verdict(self, disagreements: list[str]) -> None:
         if not disagreements:
-            self._to().print("\n[bold green]The sandbox's own logs agree with the ledger, step by step.[/bold green]")
+            self._console.print(
+                "\n[bold green]The sandbox's own logs agree with the ledger, step by step.[/bold green]"
+            )
         for disagreement in disagreements:
-            self._to().print(f"[bold red]✗ {disagreement}[/bold red]")
+            self._console.print(f"[bold red]✗ {disagreement}[/bold red]")
 
 
 def _short(value: str) -> str:

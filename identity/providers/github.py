@@ -43,5 +43,6 @@ GITHUB = Profile(
     min_ttl=timedelta(minutes=10),
     dead_codes=frozenset({"bad_refresh_token"}),
     client_codes=frozenset({"incorrect_client_credentials", "redirect_uri_mismatch"}),
+    implies={f"{what}:write": frozenset({f"{what}:read"}) for what in ("contents", "issues", "pull_requests")},
     whoami=WhoAmI(request=_ask_user, read=_read_user),
 )

@@ -41,5 +41,7 @@ LINEAR = Profile(
     scope_separator=",",
     transient_codes=frozenset({"RATELIMITED", "ratelimited"}),
     client_credentials_extra={"actor": "app"},
+    # https://linear.app/developers/oauth-2-0-authentication: `write` is the coarse one of the three
+    implies={"write": frozenset({"issues:create", "comments:create"})},
     whoami=WhoAmI(request=_ask_viewer, read=_read_viewer),
 )

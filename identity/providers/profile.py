@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -59,5 +59,11 @@ class Profile:
     transient_codes: frozenset[str] = frozenset()  # besides temporarily_unavailable and the like
     authorize_extra: Mapping[str, str] = field(default_factory=dict)
     client_credentials_extra: Mapping[str, str] = field(default_factory=dict)
+    implies: Mapping[str, frozenset[str]] = field(default_factory=dict)  # a granted scope and those it covers as well
     select: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None  # the part of an answer that holds the token
     whoami: WhoAmI | None = None
+
+    def covered(self, granted: Iterable[str]) -> frozenset[str]:
+        """The granted scopes and what they imply."""
+        scopes = frozenset(granted)
+        return scopes.union(*(self.implies.get(scope, frozenset()) for scope in scopes))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sqlalchemy import Connection, exists, func, select, update
+from sqlalchemy import Connection, bindparam, exists, func, select, update
 
 from identity.columns import database_in, database_now
 from identity.model import AccessPattern
@@ -16,16 +16,35 @@ from pipeline.tables import jobs
 RINGS_FOR = timedelta(seconds=30)  # an unanswered bell is lost after this, and is replaced
 FIRST_SHARE = 16  # bells a tenant may have outstanding at once without the dispatcher's say
 
+_QUEUED = (
+    (jobs.c.pattern == bindparam("of_pattern"))
+    & (jobs.c.tenant_id == bindparam("tenant"))
+    & (jobs.c.state == JobState.QUEUED)
+)
+_OUTSTANDING = select(func.count()).where(_QUEUED, jobs.c.rung_until > database_now())
+_RING = (
+    update(jobs)
+    .where(
+        jobs.c.id.in_(
+            select(jobs.c.id)
+            .where(
+                _QUEUED,
+                jobs.c.due_at <= database_now(),
+                (jobs.c.rung_until.is_(None)) | (jobs.c.rung_until <= database_now()),
+            )
+            .order_by(jobs.c.due_at, jobs.c.accepted)
+            .limit(bindparam("room"))
+            .with_for_update(skip_locked=True)
+        )
+    )
+    .values(rung_until=database_in(RINGS_FOR))
+    .returning(jobs.c.id)
+)
+
 
 def outstanding(connection: Connection, tenant: str, pattern: str) -> int:
     """Bells of this tenant and pattern that no claim has answered yet."""
-    statement = select(func.count()).where(
-        jobs.c.pattern == pattern,
-        jobs.c.tenant_id == tenant,
-        jobs.c.rung_until > database_now(),
-        jobs.c.state == JobState.QUEUED,
-    )
-    return connection.execute(statement).scalar_one()
+    return connection.execute(_OUTSTANDING, {"tenant": tenant, "of_pattern": pattern}).scalar_one()
 
 
 def ring_due(connection: Connection, tenant: str, pattern: str, *, share: int) -> list[Bell]:
@@ -33,24 +52,8 @@ def ring_due(connection: Connection, tenant: str, pattern: str, *, share: int) -
     room = share - outstanding(connection, tenant, pattern)
     if room <= 0:
         return []
-    now = database_now()
-    due = (
-        select(jobs.c.id)
-        .where(
-            jobs.c.pattern == pattern,
-            jobs.c.tenant_id == tenant,
-            jobs.c.state == JobState.QUEUED,
-            jobs.c.due_at <= now,
-            (jobs.c.rung_until.is_(None)) | (jobs.c.rung_until <= now),
-        )
-        .order_by(jobs.c.due_at, jobs.c.accepted)
-        .limit(room)
-        .with_for_update(skip_locked=True)
-    )
-    statement = update(jobs).where(jobs.c.id.in_(due)).values(rung_until=database_in(RINGS_FOR)).returning(jobs.c.id)
-    return [
-        Bell(job=job, tenant=tenant, pattern=AccessPattern(pattern)) for job in connection.execute(statement).scalars()
-    ]
+    rung = connection.execute(_RING, {"tenant": tenant, "of_pattern": pattern, "room": room})
+    return [Bell(job=job, tenant=tenant, pattern=AccessPattern(pattern)) for job in rung.scalars()]
 
 
 def top_up(connection: Connection, pattern: str, *, window: int) -> list[Bell]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, Update, bindparam, select, update
 
 from identity import audit
-from identity.columns import database_now
-from identity.sequence import next_number
+from identity.sequence import next_number_and_time
 from pipeline.ledger.intents import Intent, record
 from pipeline.ledger.jobs import wake
 from pipeline.ledger.once import once_name
@@ -42,22 +42,19 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> l
 
     An attempt that was resolved otherwise in the meantime keeps that; the late result is recorded beside it.
     """
-    number = next_number(connection)
-    now: datetime = connection.execute(select(database_now())).scalar_one()
-    moved = connection.execute(
-        update(attempts)
-        .where(attempts.c.id == closing.attempt, attempts.c.state.in_(ATTEMPT_MOVES.sources(closing.state)))
-        .values(
-            state=closing.state,
-            closed=number,
-            closed_at=now,
-            status=closing.status,
-            upstream_request_id=closing.upstream_request_id,
-            error=closing.error,
-        )
-    )
-    row = connection.execute(select(attempts).where(attempts.c.id == closing.attempt)).one()
-    late = moved.rowcount == 0
+    number, now = next_number_and_time(connection)
+    outcome = {
+        "state": closing.state,
+        "closed": number,
+        "closed_at": now,
+        "status": closing.status,
+        "upstream_request_id": closing.upstream_request_id,
+        "error": closing.error,
+    }
+    row = connection.execute(_move_attempt(closing.state), {"attempt": closing.attempt, **outcome}).one_or_none()
+    late = row is None
+    if row is None:
+        row = connection.execute(select(attempts).where(attempts.c.id == closing.attempt)).one()
     duplicate = late and closing.state is AttemptState.EFFECT and row.state == AttemptState.NO_EFFECT
     audit.record(
         connection,
@@ -120,8 +117,21 @@ def close_step(
         values |= {"result": dict(result), "external_id": external_id}
     if state is not StepState.OPEN:
         values["closed_at"] = now
-    condition = (steps.c.id == step) & steps.c.state.in_(STEP_MOVES.sources(state))
-    return connection.execute(update(steps).where(condition).values(**values)).rowcount == 1
+    return connection.execute(_move_step(state), {"step": step, **values}).rowcount == 1
+
+
+# Built once for each state: every step is closed by them.
+
+
+@cache
+def _move_attempt(to: AttemptState) -> Any:
+    condition = (attempts.c.id == bindparam("attempt")) & attempts.c.state.in_(ATTEMPT_MOVES.sources(to))
+    return update(attempts).where(condition).returning(attempts)
+
+
+@cache
+def _move_step(to: StepState) -> Update:
+    return update(steps).where((steps.c.id == bindparam("step")) & steps.c.state.in_(STEP_MOVES.sources(to)))
 
 
 def _resolve_unknown(connection: Connection, intent: Intent, to: AttemptState, *, number: int, now: datetime) -> None:

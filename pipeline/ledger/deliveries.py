@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from identity.connections import connection_for, tenant_of_installation
 from identity.errors import Misconfigured
@@ -26,6 +26,16 @@ from pipeline.tables import deliveries, delivery_bodies, job_scopes, jobs, pinne
 from pipeline.workflow import Match, Who, Workflow
 
 BODY_WINDOW = timedelta(days=3)  # as long as GitHub redelivers
+
+# Every acceptance runs these; building them anew takes longer than the database does.
+_OWNER = select(provider_connections.c.tenant_id).where(provider_connections.c.id == bindparam("through"))
+_ENABLED = select(workflow_settings.c.config).where(
+    workflow_settings.c.tenant_id == bindparam("tenant"),
+    workflow_settings.c.workflow == bindparam("name"),
+    workflow_settings.c.enabled,
+)
+_INSERT_JOB, _INSERT_SCOPES = insert(jobs), insert(job_scopes)
+_CONCLUDE = update(deliveries).where(deliveries.c.id == bindparam("delivery"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +76,8 @@ def accept(
         "body": delivery.body,
         "received_at": now,
     }
-    inserted = connection.execute(
-        insert_or(connection, deliveries)
-        .values(row)
-        .on_conflict_do_nothing(index_elements=["connection_id", "delivery_id"])
-    )
-    if inserted.rowcount == 0:
+    new = insert_or(connection, deliveries).on_conflict_do_nothing(index_elements=["connection_id", "delivery_id"])
+    if connection.execute(new, row).rowcount == 0:
         return _duplicate(connection, deliveries.c.delivery_id == delivery.delivery_id, delivery.connection)
     if (
         delivery.dedupe_by_body
@@ -129,12 +135,8 @@ def accept(
 
 def enabled_config(connection: Connection, tenant: str, workflow: Workflow) -> Mapping[str, Any] | None:
     """The tenant's configuration of a workflow, or None where it is not switched on."""
-    statement = select(workflow_settings.c.config).where(
-        workflow_settings.c.tenant_id == tenant,
-        workflow_settings.c.workflow == workflow.name,
-        workflow_settings.c.enabled,
-    )
-    config: Mapping[str, Any] | None = connection.execute(statement).scalar_one_or_none()
+    row = {"tenant": tenant, "name": workflow.name}
+    config: Mapping[str, Any] | None = connection.execute(_ENABLED, row).scalar_one_or_none()
     return config
 
 
@@ -154,35 +156,36 @@ def insert_job(
 ) -> None:
     """Accept one job: its ledger number decides what a revocation may still stop."""
     digest = sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
-    pinned = insert_or(connection, pinned_configuration).values(sha256=digest, document=config)
-    connection.execute(pinned.on_conflict_do_nothing(index_elements=["sha256"]))
+    pinned = insert_or(connection, pinned_configuration).on_conflict_do_nothing(index_elements=["sha256"])
+    connection.execute(pinned, {"sha256": digest, "document": config})
     ensure_agent(connection, id=workflow.agent, tenant=None, name=workflow.agent, now=now)
     connection.execute(
-        jobs.insert().values(
-            id=id,
-            tenant_id=tenant,
-            agent_id=workflow.agent,
-            delivery_id=delivery,
-            connection_id=source_connection,
-            workflow=workflow.name,
-            pattern=workflow.pattern,
-            user_id=user,
-            triggered_by=triggered_by,
-            event=event,
-            config_sha256=digest,
-            state=JobState.QUEUED,
-            accepted=next_number(connection),
-            due_at=now,
-            fence=0,
-            runs_spent=0,
-            created_at=now,
-        )
+        _INSERT_JOB,
+        {
+            "id": id,
+            "tenant_id": tenant,
+            "agent_id": workflow.agent,
+            "delivery_id": delivery,
+            "connection_id": source_connection,
+            "workflow": workflow.name,
+            "pattern": workflow.pattern,
+            "user_id": user,
+            "triggered_by": triggered_by,
+            "event": event,
+            "config_sha256": digest,
+            "state": JobState.QUEUED,
+            "accepted": next_number(connection),
+            "due_at": now,
+            "fence": 0,
+            "runs_spent": 0,
+            "created_at": now,
+        },
     )
     found = [
         {"kind": str(scope.kind), "key": scope.key, "job_id": id}
         for scope in _scopes(connection, tenant, workflow, user)
     ]
-    connection.execute(job_scopes.insert(), found)
+    connection.execute(_INSERT_SCOPES, found)
 
 
 def _scopes(connection: Connection, tenant: str, workflow: Workflow, user: str | None) -> set[Scope]:
@@ -206,9 +209,7 @@ def _scopes(connection: Connection, tenant: str, workflow: Workflow, user: str |
 
 def _tenant(connection: Connection, delivery: SignedDelivery) -> tuple[str | None, str]:
     """Whose delivery it is, by the secret that signed it and the installation it names; or why it is nobody's."""
-    owner = connection.execute(
-        select(provider_connections.c.tenant_id).where(provider_connections.c.id == delivery.connection)
-    ).scalar_one()
+    owner = connection.execute(_OWNER, {"through": delivery.connection}).scalar_one()
     installed = None
     if delivery.installation is not None:
         installed = tenant_of_installation(connection, delivery.connection, delivery.installation)
@@ -220,15 +221,14 @@ def _tenant(connection: Connection, delivery: SignedDelivery) -> tuple[str | Non
 
 
 def _first_of_body(connection: Connection, delivery: SignedDelivery, id: str, digest: str, now: datetime) -> bool:
-    statement = insert_or(connection, delivery_bodies).values(
-        connection_id=delivery.connection, body_sha256=digest, delivery_id=id, seen_at=now
-    )
+    row = {"connection_id": delivery.connection, "body_sha256": digest, "delivery_id": id, "seen_at": now}
+    statement = insert_or(connection, delivery_bodies)
     statement = statement.on_conflict_do_update(
         index_elements=["connection_id", "body_sha256"],
-        set_={"delivery_id": id, "seen_at": now},
+        set_={"delivery_id": statement.excluded.delivery_id, "seen_at": statement.excluded.seen_at},
         where=delivery_bodies.c.seen_at < now - BODY_WINDOW,
     )
-    return connection.execute(statement.returning(delivery_bodies.c.delivery_id)).one_or_none() is not None
+    return connection.execute(statement.returning(delivery_bodies.c.delivery_id), row).one_or_none() is not None
 
 
 def _duplicate(connection: Connection, which: Any, through: str) -> Acceptance:
@@ -253,7 +253,7 @@ def _conclude(
     revocations: tuple[str, ...] = (),
     rung: tuple[Bell, ...] = (),
 ) -> Acceptance:
-    connection.execute(deliveries.update().where(deliveries.c.id == delivery).values(outcome=outcome, reason=reason))
+    connection.execute(_CONCLUDE, {"delivery": delivery, "outcome": outcome, "reason": reason})
     return Acceptance(
         delivery=delivery, outcome=outcome, reason=reason, jobs=jobs_, revocations=revocations, bells=rung
     )

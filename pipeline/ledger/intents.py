@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection
@@ -12,7 +13,7 @@ from sqlalchemy import Connection
 from identity import audit
 from identity.model import Leased, LeaseRequest, NeedsRefresh
 from identity.policy import Decision
-from identity.rows import insert_or
+from identity.rows import insert_for
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.states import StepState
 from pipeline.tables import steps
@@ -131,9 +132,12 @@ def write_step(connection: Connection, intent: Intent, state: StepState, now: da
         "opened_at": now,
         **values,
     }
-    again = {key: row[key] for key in ("principal_id", "pattern", "reason", "state", *values)}
-    connection.execute(
-        insert_or(connection, steps)
-        .values(row)
-        .on_conflict_do_update(index_elements=["job_id", "position"], set_=again)
-    )
+    connection.execute(_upsert(connection.dialect.name, ("principal_id", "pattern", "reason", "state", *values)), row)
+
+
+@cache
+def _upsert(dialect: str, again: tuple[str, ...]) -> Any:
+    """The INSERT of a step, or the UPDATE of those columns; built once for each set of them."""
+    statement = insert_for(dialect, steps)
+    newest = {column: statement.excluded[column] for column in again}
+    return statement.on_conflict_do_update(index_elements=["job_id", "position"], set_=newest)

@@ -1,4 +1,4 @@
-"""Jobs in the ledger: claim, park, finish, spend a run, replay. `move_job` is the only mover."""
+"""Jobs in the ledger: claim, park, finish, spend a run, replay. `move_job` and `move_jobs` are the only movers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, null, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Update, bindparam, func, null, select, update
 
 from identity import audit
-from identity.columns import database_in, database_now
+from identity.columns import database_in, database_in_microseconds, database_now, microseconds
 from identity.errors import BadInput
 from identity.model import AccessPattern, AccountKey
 from identity.sequence import next_number
@@ -50,16 +50,59 @@ def move_job(
 
     Whatever a state does not use is cleared, so no bell, claim or wait outlives it. False: somebody was first.
     """
+    which = jobs.c.id == job
+    if fence is not None:
+        which &= jobs.c.fence == fence
+    return connection.execute(_moving(which, to, source, values)).rowcount == 1
+
+
+def move_jobs(
+    connection: Connection, ids: Sequence[str], to: JobState, *, source: JobState, **values: Any
+) -> Sequence[str]:
+    """Move many jobs that are in the state *source*, in one statement; returns the ids of those that moved."""
+    return connection.execute(_moving(jobs.c.id.in_(ids), to, source, values).returning(jobs.c.id)).scalars().all()
+
+
+def _moving(which: ColumnElement[bool], to: JobState, source: JobState | None, values: Mapping[str, Any]) -> Update:
     sources = [str(source)] if source and JOB_MOVES.check(source, to) else JOB_MOVES.sources(to)
     cleared: dict[str, Any] = {"rung_until": None, "wait": None, "waits_for": None, "expires_at": None}
     if to not in (JobState.RUNNING, JobState.STOPPING):
         cleared["claimed_until"] = None
     cleared["finished_at"] = database_now() if to in (JobState.DONE, JobState.CANCELLED, JobState.DEAD) else None
-    condition = (jobs.c.id == job) & jobs.c.state.in_(sources)
-    if fence is not None:
-        condition &= jobs.c.fence == fence
-    moved = connection.execute(update(jobs).where(condition).values(**{**cleared, "state": to, **values}))
-    return moved.rowcount == 1
+    return update(jobs).where(which, jobs.c.state.in_(sources)).values(**{**cleared, "state": to, **values})
+
+
+# Built once, as every statement that each job goes through.
+_HINTED = select(jobs.c.tenant_id, jobs.c.pattern, jobs.c.state).where(jobs.c.id == bindparam("job"))
+_CLAIM = (
+    update(jobs)
+    .where(jobs.c.state == JobState.QUEUED, jobs.c.due_at <= database_now())
+    .values(
+        state=JobState.RUNNING,
+        fence=jobs.c.fence + 1,
+        claimed_until=database_in_microseconds("longer"),
+        rung_until=null(),
+        reason=null(),
+    )
+    .returning(jobs)
+)
+_CLAIM_HINTED = _CLAIM.where(jobs.c.id == bindparam("job"))
+_CLAIM_NEXT = _CLAIM.where(
+    jobs.c.id
+    == select(jobs.c.id)
+    .where(
+        jobs.c.pattern == bindparam("of_pattern"),
+        jobs.c.tenant_id == bindparam("tenant"),
+        jobs.c.state == JobState.QUEUED,
+        jobs.c.due_at <= database_now(),
+    )
+    .order_by(jobs.c.due_at, jobs.c.accepted)
+    .limit(1)
+    .with_for_update(skip_locked=True)
+    .scalar_subquery()
+)
+_DOCUMENT = select(pinned_configuration.c.document).where(pinned_configuration.c.sha256 == bindparam("digest"))
+_STANDING = select(jobs.c.state, jobs.c.revocation_id).where(jobs.c.id == bindparam("job"))
 
 
 def claim(connection: Connection, job: str, *, hold: timedelta) -> ClaimedJob | None:
@@ -67,31 +110,19 @@ def claim(connection: Connection, job: str, *, hold: timedelta) -> ClaimedJob | 
 
     The tenant and pattern are read from the job's row, never from the message.
     """
-    hinted = connection.execute(
-        select(jobs.c.tenant_id, jobs.c.pattern, jobs.c.state, jobs.c.due_at).where(jobs.c.id == job)
-    ).one_or_none()
+    hinted = connection.execute(_HINTED, {"job": job}).one_or_none()
     if hinted is None:
         return None
+    longer = microseconds(hold)
     claimed = None
     if hinted.state == JobState.QUEUED:
-        claimed = _claim(connection, jobs.c.id == job, hold)
+        claimed = connection.execute(_CLAIM_HINTED, {"job": job, "longer": longer}).one_or_none()
     if claimed is None:
-        due = (
-            select(jobs.c.id)
-            .where(
-                jobs.c.pattern == hinted.pattern,
-                jobs.c.tenant_id == hinted.tenant_id,
-                jobs.c.state == JobState.QUEUED,
-                jobs.c.due_at <= database_now(),
-            )
-            .order_by(jobs.c.due_at, jobs.c.accepted)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        )
-        claimed = _claim(connection, jobs.c.id == due.scalar_subquery(), hold)
+        whose = {"tenant": hinted.tenant_id, "of_pattern": hinted.pattern}
+        claimed = connection.execute(_CLAIM_NEXT, {**whose, "longer": longer}).one_or_none()
     if claimed is None:
         return None
-    document = select(pinned_configuration.c.document).where(pinned_configuration.c.sha256 == claimed.config_sha256)
+    document = connection.execute(_DOCUMENT, {"digest": claimed.config_sha256}).scalar_one()
     return ClaimedJob(
         id=claimed.id,
         tenant=claimed.tenant_id,
@@ -101,28 +132,12 @@ def claim(connection: Connection, job: str, *, hold: timedelta) -> ClaimedJob | 
         user=claimed.user_id,
         connection=claimed.connection_id,
         event=claimed.event,
-        config=connection.execute(document).scalar_one(),
+        config=document,
         triggered=claimed.triggered_by is not None,
         accepted=claimed.accepted,
         fence=claimed.fence,
         runs_spent=claimed.runs_spent,
     )
-
-
-def _claim(connection: Connection, which: Any, hold: timedelta) -> Row[Any] | None:
-    statement = (
-        update(jobs)
-        .where(which, jobs.c.state == JobState.QUEUED, jobs.c.due_at <= database_now())
-        .values(
-            state=JobState.RUNNING,
-            fence=jobs.c.fence + 1,
-            claimed_until=database_in(hold),
-            rung_until=null(),
-            reason=null(),
-        )
-        .returning(jobs)
-    )
-    return connection.execute(statement).one_or_none()
 
 
 def requeue(connection: Connection, job: ClaimedJob, *, delay: timedelta, reason: str) -> bool:
@@ -200,7 +215,7 @@ def spend_run(
 
 def standing(connection: Connection, job: str) -> tuple[JobState, str | None]:
     """The state of a job, and the revocation that stopped or cancelled it."""
-    row = connection.execute(select(jobs.c.state, jobs.c.revocation_id).where(jobs.c.id == job)).one()
+    row = connection.execute(_STANDING, {"job": job}).one()
     return JobState(row.state), row.revocation_id
 
 

@@ -19,6 +19,7 @@ from identity.model import (
     Scope,
     ScopeKind,
 )
+from identity.providers import PROFILES
 from identity.scopes import open_scope, stop_scope
 from tests.identity.world import ANNA, ROBOT, World
 
@@ -165,3 +166,9 @@ def test_a_token_without_an_end_is_fresh(world: World) -> None:
 def test_a_service_that_mints_needs_no_consent_but_a_token(world: World) -> None:
     account = world.service(Credential.CLIENT_CREDENTIALS)
     assert world.examine(ROBOT) == NeedsRefresh(account=account, generation=1)
+
+
+def test_a_coarse_scope_covers_the_finer_ones_it_implies() -> None:
+    assert PROFILES["linear"].covered(("read", "write")) >= {"issues:create", "comments:create", "write"}
+    assert "issues:read" in PROFILES["github"].covered(("issues:write",))
+    assert PROFILES["linear"].covered(("read",)) == {"read"}

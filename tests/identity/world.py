@@ -12,7 +12,7 @@ from sqlalchemy import Connection, func, select
 from identity.accounts import Account, find_account
 from identity.connections import CLIENT_SECRET, add_connection, add_secret, seal_secret
 from identity.consents import connect_service, write_consent
-from identity.grants import Consent, Consented, Grant, get_grant
+from identity.grants import ACCESS, Consent, Consented, Grant, get_grant, token_binding
 from identity.leases import examine
 from identity.model import (
     AccountKey,
@@ -188,6 +188,14 @@ class World:
         grant = self.store.read(lambda connection: get_grant(connection, account))
         assert grant is not None
         return grant
+
+    def token(self, key: AccountKey = ANNA, name: str = ACCESS) -> str:
+        """The stored token, opened."""
+        grant, account = self.grant(key), self.account(key)
+        sealed = grant.access_sealed if name == ACCESS else grant.refresh_sealed
+        assert sealed is not None
+        binding = token_binding(key.tenant, account.id, account.provider, name, grant.generation)
+        return self.vault.open(sealed, binding).reveal()
 
     def generation(self, key: AccountKey = ANNA) -> int:
         account = self.store.read(lambda connection: find_account(connection, key))

@@ -1,0 +1,1 @@
+"""The measurements: `python -m tests.bench` prints figures and judges nothing. docs/performance.md reads them."""

@@ -1,0 +1,53 @@
+"""`python -m tests.bench [name…] [--rounds N] [--json]`: prints figures and judges nothing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+
+from tests.bench import accept, jobs, revoke, step
+from tests.bench.figures import Sheet
+from tests.bench.ground import Ground, prepared
+from tests.bench.surroundings import describe
+
+MEASUREMENTS: dict[str, Callable[[Ground, int], Sheet]] = {
+    "accept": accept.measure,
+    "jobs": jobs.measure,
+    "step": step.measure,
+    "revoke": revoke.measure,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(MEASUREMENTS)}; none: all")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured, in turns (3)")
+    parser.add_argument("--json", action="store_true", help="one JSON document in place of text")
+    asked = parser.parse_args()
+    if unknown := sorted(set(asked.names) - MEASUREMENTS.keys()):
+        parser.error(f"no measurement is named {', '.join(unknown)}: there are {', '.join(MEASUREMENTS)}")
+    if asked.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    began = time.monotonic()
+    with prepared() as ground:
+        where = describe(ground)
+        sheets = {}
+        if not asked.json:
+            print("\n".join(f"{name:<11}{value}" for name, value in where.items()))
+        for name in asked.names or MEASUREMENTS:
+            sheets[name] = MEASUREMENTS[name](ground, asked.rounds)
+            if not asked.json:
+                print(f"\n{sheets[name].text()}", flush=True)
+    if asked.json:
+        document = {name: {"title": s.title, "notes": s.notes, "rows": s.rows()} for name, s in sheets.items()}
+        print(json.dumps({"surroundings": where, "rounds": asked.rounds, "measurements": document}, indent=2))
+    else:
+        print(f"\n{asked.rounds} rounds in turns, {time.monotonic() - began:.0f} s: median (least … greatest)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

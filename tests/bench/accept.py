@@ -1,0 +1,85 @@
+"""accept: signed deliveries into real web processes, beside Flask and Celery; then the same without a broker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import update
+
+from pipeline.tables import jobs
+from tests.bench.figures import Sheet, percentile
+from tests.bench.ground import Ground, Ledger, Processes, listed
+from tests.bench.load import Load, deliveries, send
+from tests.servers.process import free_port
+
+CONNECTIONS = 32
+SECONDS = 2.5
+AWAY = 2.0  # seconds of load while there is no broker
+MOST = 2_500  # accepts a second for which there are requests
+
+
+@dataclass(frozen=True, kw_only=True)
+class Web:
+    """A running web server under Gunicorn's real settings."""
+
+    name: str
+    port: int
+    peer: str | None = None
+    ledger: Ledger | None = None
+
+    def load(self, seconds: float) -> Load:
+        requests = deliveries(int(MOST * seconds), self.port)
+        loaded = send(requests, self.port, connections=CONNECTIONS, seconds=seconds)
+        if self.ledger is not None:  # nobody works here: forget, so that the next acceptance rings as this one did
+            self.ledger.database.write(
+                lambda c: c.execute(update(jobs).values(state="cancelled", rung_until=None)).rowcount
+            )
+        return loaded
+
+
+def measure(ground: Ground, rounds: int) -> Sheet:
+    sheet = Sheet(f"accept: deliveries of 8 kB accepted at {CONNECTIONS} connections")
+    with ground.ledgers() as ledgers, ground.processes() as processes:
+        webs: list[Web] = []
+        for number, ledger in ((1, ledgers["SQLite"]), (2, ledgers["PostgreSQL"])):
+            ledger.receive("http://127.0.0.1:1")
+            peer = f"Flask + Celery, {number} process{'es' if number > 1 else ''}"
+            webs.append(_peer(processes, ledger, peer))
+            webs.append(_web(processes, ledger, peer))
+        for _ in range(rounds):
+            for web in webs:
+                _add(sheet, web.name, web.load(SECONDS), peer=web.peer)
+        ground.broker.kill()
+        for _ in range(rounds):
+            for web in webs:
+                here = web.name if web.ledger is not None else None
+                _add(sheet, f"{web.name}, no broker", web.load(AWAY), peer=here)
+        ground.broker.restart()
+    sheet.notes.append("No worker runs. The peer has no ledger: what its broker loses is lost.")
+    return sheet
+
+
+def _add(sheet: Sheet, name: str, load: Load, *, peer: str | None) -> None:
+    sheet.add(name, load.rate, "/s", peer=peer)
+    if load.accepted:
+        sheet.add(f"{name}, p50", percentile(load.accepted, 0.5) * 1000, "ms", peer=peer and f"{peer}, p50")
+        sheet.add(f"{name}, p99", percentile(load.accepted, 0.99) * 1000, "ms", peer=peer and f"{peer}, p99")
+    if load.refused or not load.accepted:
+        sheet.add(f"{name}, refused or unanswered", load.refused + load.unanswered, "")
+
+
+def _web(processes: Processes, ledger: Ledger, peer: str) -> Web:
+    port = free_port()
+    environment = ledger.environment(ASWHOM_LISTEN=f"127.0.0.1:{port}")
+    processes.serve(listed("web").command, environment, f"http://127.0.0.1:{port}/readyz")
+    return Web(name=f"Aswhom, {ledger.kind}", port=port, peer=peer, ledger=ledger)
+
+
+def _peer(processes: Processes, ledger: Ledger, name: str) -> Web:
+    """Under the very Gunicorn settings of *ledger*'s web process."""
+    port = free_port()
+    broker = ledger.ground.broker.url
+    environment = ledger.environment(ASWHOM_LISTEN=f"127.0.0.1:{port}", PEER_BROKER_URL=broker)
+    command = [word.replace("deploy.wsgi:app", "tests.bench.peer:app") for word in listed("web").command]
+    processes.serve(command, environment, f"http://127.0.0.1:{port}/")
+    return Web(name=name, port=port)

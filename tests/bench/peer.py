@@ -1,0 +1,44 @@
+"""What Aswhom is measured beside: Flask, Celery, no ledger. One task, which calls the upstream; default settings.
+
+`gunicorn tests.bench.peer:app` verifies the signature, reads the document and puts it in the queue; `celery --app
+tests.bench.peer worker` calls. A message that the broker or a killed worker loses is lost.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+from typing import Any
+
+import httpx
+from celery import Celery
+from flask import Flask, Response, request
+from kombu import Queue
+
+from tests.bench.ground import WEBHOOK_KEY
+
+celery = Celery("peer", broker=os.environ.get("PEER_BROKER_URL"), set_as_current=False)
+celery.conf.update(
+    broker_transport_options={"global_keyprefix": "peer:"},
+    task_queues=[Queue("peer", no_ack=True)],  # as ours: an ack more would be its own cost
+    task_default_queue="peer",
+    task_ignore_result=True,
+    worker_concurrency=32,
+)
+http = httpx.Client(base_url=os.environ.get("PEER_UPSTREAM", ""), trust_env=False)
+app = Flask("peer")
+
+
+@celery.task(name="peer.call", shared=False)
+def call(document: dict[str, Any]) -> None:
+    http.post("/say", json={"text": document["text"]}).raise_for_status()
+
+
+@app.post("/webhooks/github/<connection>")
+def receive(connection: str) -> Response:
+    body = request.get_data()
+    signature = "sha256=" + hmac.digest(WEBHOOK_KEY.encode(), body, "sha256").hex()
+    if not hmac.compare_digest(signature, request.headers.get("X-Hub-Signature-256", "")):
+        return Response(status=401)
+    call.apply_async((request.get_json(),))
+    return Response(status=202)

@@ -1,0 +1,66 @@
+"""Fixtures of this folder: no settings but the test's own, and logging as it was."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from click.testing import CliRunner, Result
+
+from deploy.cli import main
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in os.environ:
+        if name.startswith("ASWHOM_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    loggers = [logging.getLogger(), *(logging.getLogger(name) for name in logging.root.manager.loggerDict)]
+    before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    umask = os.umask(0o022)
+    yield
+    os.umask(umask)
+    for logger, handlers, level, propagate in before:
+        logger.handlers[:], logger.propagate = handlers, propagate
+        logger.setLevel(level)
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
+
+
+class Cli:
+    """The command line in this process, on one data directory."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
+
+    def __call__(self, *arguments: str, input: str | None = None) -> Result:
+        """Run, and fail on anything that is not an exit."""
+        result = CliRunner().invoke(main, [*arguments, "--data-dir", str(self.data_dir)], input=input)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    def json(self, *arguments: str, input: str | None = None, code: int = 0) -> Any:
+        """Run with `--json`: the document, and the exit code as expected."""
+        result = self(*arguments, "--json", input=input)
+        assert result.exit_code == code, result.output
+        return json.loads(result.stdout)
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    """On a fresh installation."""
+    made = Cli(tmp_path / "a place" / "data")
+    made.json("init")
+    return made

@@ -1,0 +1,217 @@
+"""The command line on a fresh installation: documents, exit codes, and errors that say what to do."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from deploy.cli import COMMANDS, main
+from deploy.installation import Installation
+from deploy.settings import load
+from identity.model import AccountState, Credential
+from tests.deploy.conftest import Cli
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> str:
+    path = tmp_path / "secret"
+    path.write_text("hunter2-hunter2\n")
+    return str(path)
+
+
+@pytest.fixture
+def acme(cli: Cli, secret: str) -> Cli:
+    """With a tenant and a provider connection."""
+    cli.json("tenants", "add", "acme", "--name", "Acme")
+    made = cli.json(
+        "connections", "add", "github", "--client-id", "Iv1", "--client-secret-file", secret, "--webhook-secret-file",
+        secret, "--private-key-file", secret, "--scopes", "issues:read, issues:write", "--config", "app_id=7",
+    )  # fmt: skip
+    assert made["secrets"] == ["client_secret", "webhook_secret", "private_key"]
+    assert made["webhook_url"].endswith("/webhooks/github/github")
+    assert made["redirect_uri"].endswith("/connect/callback/github")
+    return cli
+
+
+def test_every_command_of_the_list_is_there_and_explains_itself() -> None:
+    listed = CliRunner().invoke(main, ["--help"]).output
+    for name, (_, _, said) in COMMANDS.items():
+        answer = CliRunner().invoke(main, [name, "--help"])
+        assert answer.exit_code == 0, answer.output
+        assert f"{name} " in listed
+        assert said in listed
+
+
+def test_init_makes_what_is_missing_and_nothing_else(cli: Cli) -> None:
+    before = {path: path.read_bytes() for path in (cli.data_dir / "keys").iterdir()}
+    assert cli.json("init")["made"] == []
+    assert {path: path.read_bytes() for path in (cli.data_dir / "keys").iterdir()} == before
+    assert cli.data_dir.stat().st_mode & 0o777 == 0o700
+    assert (cli.data_dir / "ledger.db").stat().st_mode & 0o077 == 0
+
+
+def test_where_there_is_no_installation_the_next_command_is_named(tmp_path: Path) -> None:
+    refused = Cli(tmp_path / "nowhere").json("tenants", "list", code=1)
+    assert refused["error"] == "Misconfigured"
+    assert "aswhom init" in refused["message"]
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_ledger_of_another_version_is_not_touched(cli: Cli) -> None:
+    with sqlite3.connect(cli.data_dir / "ledger.db") as ledger:
+        ledger.execute("update alembic_version set version_num = 'older'")
+    ledger.close()
+    assert "aswhom db upgrade" in cli.json("tenants", "list", code=1)["message"]
+
+
+def test_a_wrong_use_exits_with_two(cli: Cli) -> None:
+    for wrong in (["revoke", "everything", "acme"], ["jobs", "resolve", "job_1"], ["nonsense"], ["jobs", "show"]):
+        assert cli(*wrong).exit_code == 2, wrong
+
+
+def test_a_secret_is_read_and_never_printed(acme: Cli) -> None:
+    printed = acme("connections", "list").output + acme("connections", "list", "--json").output
+    assert "hunter2" not in printed
+    with Installation(load(data_dir=acme.data_dir)) as at:
+        from identity.connections import WEBHOOK_SECRET, live_secrets
+
+        (sealed,) = at.read(lambda c: live_secrets(c, "github", WEBHOOK_SECRET))
+        assert sealed.open(at.vault).reveal() == "hunter2-hunter2"
+    assert b"hunter2" not in (acme.data_dir / "ledger.db").read_bytes()
+
+
+def test_what_is_there_already_is_not_added_twice(acme: Cli) -> None:
+    again = acme.json("connections", "add", "github", "--client-id", "other", code=1)
+    assert "--id" in again["message"]
+    acme.json("installations", "add", "github", "9001", "acme")
+    assert "installations list" in acme.json("installations", "add", "github", "9001", "acme", code=1)["message"]
+    (row,) = acme.json("installations", "list")
+    assert (row["external_id"], row["tenant_id"]) == ("9001", "acme")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "credential"),
+    [
+        (["add-installation", "--installation", "9001"], Credential.INSTALLATION),
+        (["add-static", "--token-file", "-"], Credential.STATIC),
+        (["add-client-credentials"], Credential.CLIENT_CREDENTIALS),
+    ],
+)
+def test_a_service_gets_its_credential(acme: Cli, arguments: list[str], credential: Credential) -> None:
+    made = acme.json("accounts", *arguments, "--tenant", "acme", "--connection", "github", input="xoxb-token\n")
+    shown = acme.json("accounts", "show", "acme/github/acme.service")
+    assert shown["id"] == made["id"]
+    assert (shown["credential"], shown["state"]) == (credential, AccountState.ACTIVE)
+    assert shown["scopes"] == ["issues:read", "issues:write"]
+    assert acme.json("accounts", "list", "--state", "active")[0]["id"] == made["id"]
+    assert [row["kind"] for row in acme.json("audit", "list")] == ["account.connected"]
+
+
+def test_a_connect_link_is_for_one_person(acme: Cli) -> None:
+    link = acme.json("connect", "--tenant", "acme", "--user", "ada", "--connection", "github")
+    assert link["principal"] == "acme.ada"
+    assert link["url"].startswith("http://127.0.0.1:8080/connect/")
+    assert link["url"] != acme.json("connect", "--tenant", "acme", "--user", "ada", "--connection", "github")["url"]
+    assert {row["id"] for row in acme.json("tenants", "people", "acme")} == {"acme.ada", "acme.service"}
+    assert (
+        "tenants list"
+        in acme.json("connect", "--tenant", "x", "--user", "y", "--connection", "github", code=1)["message"]
+    )
+
+
+def test_a_configuration_is_read_by_its_model_before_it_is_stored(acme: Cli) -> None:
+    enable = ("workflows", "enable", "link_pull_request", "--tenant", "acme", "--config", "-")
+    refused = acme.json(*enable, input='{"label_rules": {"bug": {"channel": 3}}, "more": 1}', code=1)
+    assert "label_rules.bug" in refused["message"]
+    assert "more" in refused["message"]
+    assert acme(*enable, input="not JSON").exit_code == 2
+    assert acme.json(*enable, input="{}")["config"] == {"label_rules": {}}
+    listed = {row["workflow"]: row["enabled_for"] for row in acme.json("workflows", "list")}
+    assert listed["link_pull_request"] == ["acme"]
+    acme.json("workflows", "disable", "link_pull_request", "--tenant", "acme")
+    assert not any(row["enabled_for"] for row in acme.json("workflows", "list"))
+    acme.json("workflows", "disable", "daily_digest", "--tenant", "acme", code=1)
+
+
+def test_a_scheduled_workflow_that_is_switched_on_has_its_slot(acme: Cli) -> None:
+    config = json.dumps({"channel": "C0123456789", "repo": "acme/shop"})
+    acme.json("workflows", "enable", "daily_digest", "--tenant", "acme", "--config", "-", input=config)
+    (settings,) = [row["settings"] for row in acme.json("workflows", "list") if row["workflow"] == "daily_digest"]
+    assert settings[0]["next_at"]
+
+
+def test_a_revocation_is_asked_about_declared_once_and_listed(acme: Cli) -> None:
+    acme.json("accounts", "add-client-credentials", "--tenant", "acme", "--connection", "github")
+    asked = acme("revoke", "account", "acme/github/acme.service")
+    assert asked.exit_code == 2
+    assert "1 active account(s)" in asked.output
+    revoke = ("revoke", "account", "acme/github/acme.service", "--yes", "--reason", "left the company")
+    made = acme.json(*revoke)
+    assert made["scope"] == {"kind": "account", "key": "acme/github/acme.service"}
+    assert acme.json("accounts", "show", "acme/github/acme.service")["state"] == AccountState.REVOKED
+    (listed,) = acme.json("revocations", "list")
+    assert (listed["id"], listed["reason"]) == (made["id"], "left the company")
+    shown = acme.json("revocations", "show", made["id"])
+    assert (shown["state"], shown["verified"]) == ("effective", None)
+    late = acme.json(*revoke, "--wait", "--timeout", "0", code=1)  # nobody carries it out here
+    assert late["state"] == "effective"
+
+
+def test_what_there_is_not_cannot_be_revoked(acme: Cli) -> None:
+    for kind, key in (("account", "acc_1"), ("user", "ada"), ("agent", "x"), ("connection", "x"), ("tenant", "x")):
+        assert "aswhom" in acme.json("revoke", kind, key, "--yes", code=1)["message"]
+    assert acme.json("revocations", "list") == []
+
+
+def test_an_altered_receipt_or_audit_row_is_found(acme: Cli) -> None:
+    made = acme.json("revoke", "tenant", "acme", "--yes")
+    with Installation(load(data_dir=acme.data_dir)) as at:
+        from identity.audit_chain import Sealer
+        from pipeline.revocation import Revoker
+
+        assert Revoker(at.ledger, at.signer).advance(made["id"])
+        assert Sealer(at.ledger, at.keys.audit).seal(now=at.now())
+    assert acme.json("revocations", "show", made["id"])["verified"] is True
+    assert acme.json("audit", "verify")["verified"] is True
+    kept = acme.data_dir / "checkpoint"
+    kept.write_text(acme("audit", "checkpoint").stdout)
+    assert acme.json("audit", "verify", "--checkpoint", str(kept))["verified"] is True
+
+    with sqlite3.connect(acme.data_dir / "ledger.db") as ledger:
+        ledger.execute("update revocations set receipt = json_set(receipt, '$.reason', 'none')")
+        ledger.execute("update audit set reason = 'none' where kind = 'revocation.effective'")
+    ledger.close()
+    assert acme.json("revocations", "show", made["id"], code=1)["verified"] is False
+    assert acme.json("audit", "verify", code=1)["verified"] is False
+
+
+def test_a_new_vault_key_is_used_and_the_old_secrets_still_open(acme: Cli) -> None:
+    assert acme.json("keys", "new")["id"] == 2
+    acme.json(
+        "accounts", "add-static", "--tenant", "acme", "--connection", "github", "--token-file", "-", input="t0ken"
+    )
+    assert acme.json("connect", "--tenant", "acme", "--user", "ada", "--connection", "github")["url"]
+    assert "BEGIN PUBLIC KEY" in acme.json("keys", "public")["public_key"]
+
+
+def test_doctor_says_what_is_wrong_and_what_to_do(cli: Cli) -> None:
+    found = cli.json("doctor", code=1)
+    states = {row["what"]: row["state"] for row in found["findings"]}
+    assert states == {
+        "settings": "ok", "keys": "ok", "workflows": "ok", "ledger": "ok", "broker": "wrong", "housekeeping": "wrong",
+    }  # fmt: skip
+    (cli.data_dir / "keys" / "vault").chmod(0o644)
+    says = {row["what"]: row["says"] for row in cli.json("doctor", code=1)["findings"]}
+    assert "chmod 600" in says["keys"]
+
+
+def test_lists_that_are_empty_say_what_fills_them(cli: Cli) -> None:
+    for words in (["tenants", "list"], ["accounts", "list"], ["connections", "list"], ["jobs", "list"]):
+        answer = cli(*words)
+        assert answer.exit_code == 0
+        assert "No " in answer.output
+        assert cli.json(*words) == []

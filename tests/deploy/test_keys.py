@@ -1,0 +1,69 @@
+"""Key files: made once, private, and refused where others could read them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deploy.keys import KeyFiles
+from identity.errors import Misconfigured
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> KeyFiles:
+    return KeyFiles(vault=tmp_path / "k/vault", audit=tmp_path / "k/audit", signing=tmp_path / "k/signing")
+
+
+def test_new_keys_are_private_and_never_overwritten(files: KeyFiles) -> None:
+    assert len(files.create()) == 3
+    first = files.read()
+    assert files.create() == []
+    assert files.read() == first
+    for path in (files.vault, files.audit, files.signing):
+        assert path.stat().st_mode & 0o777 == 0o600
+    assert files.vault.parent.stat().st_mode & 0o777 == 0o700
+    assert len({first.vault[1], first.audit, first.signing}) == 3
+
+
+def test_every_missing_key_is_named_with_the_command_that_makes_it(files: KeyFiles) -> None:
+    files.create()
+    files.audit.unlink()
+    files.signing.unlink()
+    with pytest.raises(Misconfigured) as caught:
+        files.read()
+    told = str(caught.value)
+    assert str(files.audit) in told
+    assert str(files.signing) in told
+    assert "aswhom init" in told
+    assert str(files.vault) not in told
+
+
+@pytest.mark.parametrize("mode", [0o604, 0o644, 0o602])
+def test_a_key_that_everybody_can_read_is_refused(files: KeyFiles, mode: int) -> None:
+    files.create()
+    files.vault.chmod(mode)
+    with pytest.raises(Misconfigured, match="chmod 600"):
+        files.read()
+    files.vault.chmod(0o640)  # how an orchestrator hands a secret to a group
+    assert files.read().vault
+
+
+@pytest.mark.parametrize("text", ["", "not base64!", "c2hvcnQ=", "é"])
+def test_a_damaged_key_is_named_and_not_shown(files: KeyFiles, text: str) -> None:
+    files.create()
+    files.signing.write_text(text, encoding="utf-8")
+    with pytest.raises(Misconfigured) as caught:
+        files.read()
+    assert str(files.signing) in str(caught.value)
+    assert not text or text not in str(caught.value)
+
+
+def test_a_new_vault_key_seals_and_the_old_one_still_opens(files: KeyFiles) -> None:
+    files.create()
+    before = files.read().vault
+    assert files.add_vault_key() == 2
+    after = files.read().vault
+    assert after[1] == before[1]
+    assert max(after) == 2
+    assert files.vault.stat().st_mode & 0o777 == 0o600

@@ -1,0 +1,56 @@
+"""Log lines: one form for all libraries, the process in each, and nothing that holds a secret."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+import structlog
+
+from deploy import logs
+from identity.secret import Secret
+
+
+def _lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def test_ours_and_the_libraries_lines_have_one_form(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("worker-1", format="json", level="INFO")
+    with structlog.contextvars.bound_contextvars(job="job_1"):
+        structlog.get_logger("a").info("ours", action="a.b")
+        logging.getLogger("b").warning("the %s's", "library", extra={"action": "c.d"})
+    ours, theirs = _lines(capsys)
+    assert {ours["event"], theirs["event"]} == {"ours", "the library's"}
+    assert (ours["action"], theirs["action"]) == ("a.b", "c.d")
+    for line in (ours, theirs):
+        assert (line["process"], line["job"]) == ("worker-1", "job_1")
+        assert line["level"]
+        assert line["timestamp"]
+
+
+def test_requests_and_messages_of_libraries_are_not_told_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("web", format="json", level="DEBUG")
+    for name in ("httpx", "sqlalchemy.engine", "celery.app.trace", "kombu", "gunicorn.access", "alembic.runtime"):
+        logging.getLogger(name).info("GET /callback?code=hunter2")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_traceback_shows_no_values(capsys: pytest.CaptureFixture[str], form: logs.Format) -> None:
+    logs.configure("web", format=form, level="INFO")
+
+    def fail(token: str, sealed: Secret) -> None:
+        raise ValueError("no")
+
+    try:
+        fail("hunter2-in-a-variable", Secret("hunter2"))
+    except ValueError:
+        logging.getLogger("a").exception("it failed")
+        structlog.get_logger("b").exception("it failed", secret=Secret("hunter2"))
+    told = capsys.readouterr().err
+    assert told.count("ValueError: no") == 2
+    assert "hunter2" not in told.replace('"hunter2-in-a-variable", Secret("hunter2")', "").replace(
+        r"\"hunter2-in-a-variable\", Secret(\"hunter2\")", ""
+    )

@@ -1,0 +1,118 @@
+"""The process list and what supervisord is told to run are the same."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import shlex
+import socket
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from deploy import procfile, supervisor, up, valkey
+from deploy.procfile import Process
+from deploy.settings import load
+from deploy.supervisor import Supervisor
+from identity.errors import Misconfigured
+
+ROOT = Path(__file__).parents[2]
+
+
+def _programs(text: str) -> dict[str, list[str]]:
+    parser = configparser.RawConfigParser()
+    parser.read_string(text)
+    found = {}
+    for section in parser.sections():
+        if section.startswith("program:"):
+            command = shlex.split(parser[section]["command"].replace("%%", "%"))
+            found[section.removeprefix("program:")] = (
+                command[command.index("--") + 1 :] if supervisor.tied("TERM") else command
+            )
+    return found
+
+
+def test_supervisord_runs_the_process_list() -> None:
+    text = supervisor.configuration([("aswhom", up.processes(load()))], patience=timedelta(seconds=30))
+    listed = dict(line.split(": ", 1) for line in (ROOT / "Procfile").read_text().splitlines())
+    ran = _programs(text)
+    assert sorted(ran) == sorted([*(listed.keys() - {"worker"}), "worker-1", "worker-2"])
+    for name, command in ran.items():
+        kind = name.partition("-")[0]
+        assert [re.sub(rf"^{name}@", f"{kind}@", word) for word in command] == shlex.split(listed[kind]), name
+    hostnames = {word for command in ran.values() for word in command if word.endswith("@%h")}
+    assert len(hostnames) == 3
+
+
+def test_a_process_may_stop_for_longer_than_its_longest_call() -> None:
+    from pipeline.services import StepSettings
+
+    assert up.patience(load()) > StepSettings().call_deadline
+    slow = load(call_deadline=timedelta(minutes=2))
+    assert up.patience(slow) > timedelta(minutes=2)
+
+
+def test_prometheus_is_told_of_every_process_once() -> None:
+    told = [(entry["labels"]["process"], entry["targets"]) for entry in up.targets(load())]
+    assert [name for name, _ in told] == [process.name for process in up.processes(load())]
+    assert len({tuple(targets) for _, targets in told}) == len(told)
+
+
+def test_words_that_supervisord_would_expand_are_kept(tmp_path: Path) -> None:
+    odd = Process(name="odd", command=("echo", "100%", "a b", "x'y"), environment={"K": "v w"})
+    (command,) = _programs(supervisor.configuration([("g", [odd])], patience=timedelta(seconds=1))).values()
+    assert command[-3:] == ["100%", "a b", "x'y"]
+
+
+@pytest.mark.timeout(60)
+def test_everything_stops_when_one_process_cannot_be_kept_running(tmp_path: Path) -> None:
+    (tmp_path / supervisor.RUN).mkdir()
+    broken = Process(name="broken", command=("false",))
+    lasting = Process(name="lasting", command=("sleep", "600"))
+    text = supervisor.configuration([("g", [broken, lasting])], patience=timedelta(seconds=5))
+    (tmp_path / supervisor.CONFIGURATION).write_text(text)
+    log = tmp_path / "log"
+    environment = {**os.environ, "PATH": supervisor.scripts_first(os.environ["PATH"]), "ASWHOM_LOG_FORMAT": "json"}
+    running = Supervisor(tmp_path, environment, log=log)
+    assert running.wait() == 0  # what supervisord says of it
+    assert running.gave_up() == "broken"
+    assert '"action": "process.given_up"' in log.read_text()
+
+
+def test_a_number_that_was_given_to_another_process_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / supervisor.RUN).mkdir()
+    assert supervisor.still_running(tmp_path) is None
+    (tmp_path / supervisor.PID_FILE).write_text(f"{os.getpid()}\n")
+    assert supervisor.still_running(tmp_path) is None
+
+
+def test_a_taken_address_is_told_before_anything_starts(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        settings = load(data_dir=tmp_path / "d", listen=f"127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(Misconfigured, match="ASWHOM_LISTEN"):
+            up.Up(settings).start()
+
+
+def test_a_directory_too_deep_for_a_socket_gets_one_elsewhere_that_is_private(tmp_path: Path) -> None:
+    near = Path("/srv/aswhom")
+    assert valkey.socket_path(near) == near / "valkey" / "valkey.sock"
+    deep = tmp_path / ("x" * 120)
+    short = valkey.socket_path(deep)
+    assert len(os.fsencode(short)) < 104
+    assert short == valkey.socket_path(deep) != valkey.socket_path(deep / "y")
+    try:
+        valkey.prepare(deep)
+        assert short.parent.stat().st_mode & 0o777 == 0o700
+        short.parent.chmod(0o755)
+        with pytest.raises(Misconfigured, match="ASWHOM_DATA_DIR"):
+            valkey.prepare(deep)
+    finally:
+        short.parent.rmdir()
+
+
+def test_the_list_is_read_as_other_process_managers_read_it() -> None:
+    assert procfile.parse("# a comment\n\nweb: run 'a b' --x\n") == [Process(name="web", command=("run", "a b", "--x"))]

@@ -1,0 +1,115 @@
+"""Settings: every fault at once, by name, and never a secret."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from deploy.settings import load
+from identity.errors import Misconfigured
+
+
+def test_every_fault_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {
+        "LISTEN": "8080",
+        "BASE_URL": "https://aswhom.example/path",
+        "CALL_DEADLINE": "soon",
+        "DATABASE_URL": "mysql://root:hunter2@db/x",
+        "BROKER_URL": "kafka://hunter2@broker",
+        "JOB_RUNS": "0",
+        "LOG_FORMAT": "xml",
+        "WORKER_HOLDS": "5",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(f"ASWHOM_{name}", value)
+    with pytest.raises(Misconfigured) as caught:
+        load()
+    told = str(caught.value)
+    assert [name for name in given if f"ASWHOM_{name}" not in told] == []
+    assert len(told.splitlines()) == 1 + len(given)
+    assert "is ASWHOM_WORKER_HOLD meant?" in told
+    assert "hunter2" not in told
+
+
+def test_a_default_that_follows_a_faulty_setting_is_no_fault_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASWHOM_LISTEN", "nowhere")
+    with pytest.raises(Misconfigured) as caught:
+        load()
+    assert "BASE_URL" not in str(caught.value)
+
+
+def test_what_is_not_set_has_the_default_of_the_type_that_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.services import StepSettings
+    from pipeline.worker import WorkerSettings
+
+    settings = load()
+    settings.key_files().create()
+    assert settings.runtime().steps == StepSettings()
+    monkeypatch.setenv("ASWHOM_CALL_DEADLINE", "0.5")
+    monkeypatch.setenv("ASWHOM_JOB_RUNS", "2")
+    changed = load().runtime()
+    assert changed.steps.call_deadline == timedelta(seconds=0.5)
+    assert changed.jobs == WorkerSettings(runs=2)
+
+
+def test_what_is_given_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ASWHOM_DATA_DIR", "/elsewhere")
+    assert load(data_dir=tmp_path, broker_url=None).directory == tmp_path
+
+
+def test_a_postgresql_address_names_its_driver() -> None:
+    for address in ("postgres://u@db/x", "postgresql://u@db/x", "postgresql+psycopg://u@db/x"):
+        assert load(database_url=address).ledger_url() == "postgresql+psycopg://u@db/x"
+
+
+@pytest.mark.parametrize(
+    ("broker", "redis"),
+    [
+        ("redis://h:1/0", "redis://h:1/0"),
+        ("rediss://h:1/0", "rediss://h:1/0"),
+        ("redis+socket:///a%20b/v.sock?virtual_host=0", "unix:///a%20b/v.sock?db=0"),
+        ("amqp://h", None),
+        ("sentinel://h:1", None),
+    ],
+)
+def test_the_refresh_locks_are_where_the_broker_is_if_that_is_a_redis(broker: str, redis: str | None) -> None:
+    assert load(broker_url=broker).redis() == redis
+    assert load(broker_url=broker, redis_url="redis://other:1/0").redis() == "redis://other:1/0"
+
+
+def test_a_child_in_another_directory_sees_the_same_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ASWHOM_WORKFLOWS", "one, two")
+    monkeypatch.setenv("ASWHOM_DATABASE_URL", "sqlite:///ledger.db")
+    settings = load(data_dir=Path("here"), call_deadline=timedelta(seconds=1.5), listen="0.0.0.0:81")
+    child = settings.environment()
+    for name in list(os.environ):
+        if name.startswith("ASWHOM_"):
+            monkeypatch.delenv(name)
+    for name, value in child.items():
+        if name.startswith("ASWHOM_"):
+            monkeypatch.setenv(name, value)
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "there")
+    again = load()
+    assert again.directory == tmp_path / "here"
+    assert again.ledger_url() == f"sqlite:///{tmp_path / 'ledger.db'}"
+    assert again.key_files() == settings.key_files()
+    assert (again.workflows, again.call_deadline) == (("one", "two"), timedelta(seconds=1.5))
+    assert again.base_url == settings.base_url == "http://127.0.0.1:81"
+
+
+def test_secrets_in_addresses_are_not_shown() -> None:
+    settings = load(database_url="postgresql://u:hunter2@db/x", broker_url="redis://:hunter2@h/0")
+    assert "hunter2" not in f"{settings!r} {settings} {settings.broker()!r}"
+
+
+def test_each_worker_of_a_machine_has_a_metrics_port_of_its_own() -> None:
+    settings = load()
+    names = ("worker-1", "worker-2", "revocations", "housekeeping", "beat")
+    ports = [settings.metrics_port(name) for name in names]
+    assert len(set(ports)) == len(names)
+    assert load(worker_metrics_port=0).metrics_port("worker-2") == 0
+    assert settings.metrics_port("web") == 0  # it answers on its own address

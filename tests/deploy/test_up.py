@@ -1,0 +1,116 @@
+"""`aswhom up` for real: it starts, it mends, it stops, and it leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.running import ASWHOM, Running, answers, eventually
+
+pytestmark = [
+    pytest.mark.timeout(120),
+    pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc, as Linux has it"),
+]
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One for the tests that leave it running, in their order; the last one stops it."""
+    running = Running(tmp_path_factory.mktemp("a place"))
+    try:
+        running.wait_ready()
+        yield running
+    finally:
+        running.end()
+
+
+def _aswhom(up: Running, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [ASWHOM, *arguments],
+        cwd=up.directory,
+        env=up.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_everything_of_the_process_list_runs_and_answers(up: Running) -> None:
+    for word in (
+        "valkey-server",
+        "deploy.wsgi",
+        "worker-1@",
+        "worker-2@",
+        "revocations@",
+        "housekeeping",
+        "deploy.beat",
+    ):
+        assert up.pids(word), word
+    assert answers(f"{up.url}/metrics")
+    eventually(
+        lambda: answers(f"http://127.0.0.1:{up.housekeeping_metrics}/metrics"),
+        seconds=30,
+        what="housekeeping answers Prometheus",
+        log=up.log,
+    )
+    assert up.data_dir.stat().st_mode & 0o777 == 0o700
+
+
+def test_doctor_finds_nothing(up: Running) -> None:
+    def healthy() -> bool:
+        return _aswhom(up, "doctor").returncode == 0
+
+    eventually(healthy, seconds=30, what="doctor finds nothing", log=up.log)
+
+
+def test_a_revocation_has_its_receipt_within_seconds(up: Running) -> None:
+    assert _aswhom(up, "tenants", "add", "acme").returncode == 0
+    done = _aswhom(up, "revoke", "tenant", "acme", "--yes", "--wait", "--json")
+    assert done.returncode == 0, done.stderr
+    shown = _aswhom(up, "revocations", "show", json.loads(done.stdout)["id"], "--json")
+    assert json.loads(shown.stdout)["verified"] is True
+
+
+def test_every_line_is_json_and_names_its_process(up: Running) -> None:
+    lines = [line for line in up.log.read_text().splitlines() if line and not line.startswith("aswhom: ")]
+    assert {json.loads(line)["process"] for line in lines} >= {"web", "worker-1", "worker-2", "revocations", "beat"}
+
+
+def test_a_second_one_on_the_same_data_is_refused(up: Running) -> None:
+    second = _aswhom(up, "up")
+    assert second.returncode == 1
+    assert "another `aswhom up` runs" in second.stderr
+    assert answers(f"{up.url}/readyz")
+
+
+def test_a_worker_that_is_killed_is_started_again(up: Running) -> None:
+    (first,) = up.pids("worker-1@")
+    os.kill(first, signal.SIGKILL)
+    eventually(lambda: up.pids("worker-1@") not in ([], [first]), seconds=30, what="another worker-1", log=up.log)
+    assert up.process.poll() is None
+
+
+def test_sigterm_stops_everything_and_exits_with_zero(up: Running) -> None:
+    assert up.stop() == 0, up.log.read_text()[-4000:]
+    assert up.pids() == []
+    assert not up.said("Traceback"), up.log.read_text()[-4000:]
+
+
+def test_nothing_stays_when_it_is_killed(tmp_path: Path) -> None:
+    if shutil.which("setpriv") is None:
+        pytest.skip("without setpriv the kernel is not asked to tell children of their parent's death")
+    running = Running(tmp_path)
+    try:
+        running.wait_ready()
+        running.stop(signal.SIGKILL)
+        eventually(lambda: running.pids() == [], seconds=30, what="nothing is left", log=running.log)
+    finally:
+        running.end()

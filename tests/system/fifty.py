@@ -1,0 +1,68 @@
+"""Fifty processes that want one new token at once: forks of one preloaded parent, each opening its own everything.
+
+Called as a program with a JSON document: database, redis, account, generation, processes. Prints a line a child.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+import redis
+
+from identity.addresses import AddressPolicy
+from identity.coordinator import Coordinator
+from identity.http import Client
+from identity.ids import Ids
+from identity.lock import RefreshLock
+from identity.presentation import RefreshBudget
+from identity.vault import Vault
+from pipeline.database import DatabaseSettings, open_database
+from tests.identity.test_peer import PROFILES
+
+
+def refresh(asked: dict[str, Any], gate: int) -> str:
+    """What one child gets; it waits at the gate until all are there."""
+    database = open_database(DatabaseSettings(url=asked["database"], threads=2))
+    client = redis.Redis.from_url(asked["redis"]) if asked["redis"] else None
+    budget = RefreshBudget()
+    ids = Ids()
+    coordinator = Coordinator(
+        database,
+        Vault({1: bytes(32)}, os.urandom),
+        Client(policy=AddressPolicy(allow_hosts=frozenset({"127.0.0.1", "localhost"})), pool_size=2),
+        RefreshLock(client, ttl=budget.lock_ttl, token=lambda: secrets.token_hex(8), prefix="fifty:"),
+        PROFILES,
+        clock=lambda: datetime.now(UTC),
+        ids=lambda: ids("ref"),
+        budget=budget,
+    )
+    os.read(gate, 1)  # ends for everybody at once, when the parent closes the other side
+    return str(coordinator.refresh(asked["account"], after_generation=asked["generation"]))
+
+
+def main() -> None:
+    asked = json.loads(sys.argv[1])
+    gate, opens = os.pipe()
+    children = []
+    for _ in range(asked["processes"]):
+        child = os.fork()
+        if child == 0:
+            os.close(opens)
+            code = 1
+            try:
+                os.write(1, f"{refresh(asked, gate)}\n".encode())
+                code = 0
+            finally:
+                os._exit(code)
+        children.append(child)
+    os.close(opens)
+    sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Fifty processes at one expired token, against a certified authorization server that detects reuse."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from identity.addresses import AddressPolicy
+from identity.connect import Connected
+from identity.grants import ACCESS, REFRESH
+from identity.http import Client
+from pipeline.database import Database, DatabaseSettings, open_database
+from pipeline.migrations import upgrade
+from tests.identity.test_peer import Peer
+from tests.identity.world import World
+from tests.servers.oidc import Oidc
+from tests.servers.valkey import Valkey
+from tests.system.rig import ROOT
+
+PROCESSES = 50
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    opened = open_database(DatabaseSettings(url=database_url))
+    upgrade(opened)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def peer(database: Database, oidc: Oidc) -> Iterator[Peer]:
+    with Client(policy=AddressPolicy(allow_hosts=frozenset({"127.0.0.1", "localhost"}))) as http:
+        yield Peer(World(store=database).build(), oidc, http)  # type: ignore[arg-type]  # any Store serves
+
+
+@pytest.mark.parametrize("with_redis", [True, False])
+def test_fifty_processes_rotate_an_expired_grant_once(
+    peer: Peer, oidc: Oidc, own_valkey: Valkey, database_url: str, with_redis: bool
+) -> None:
+    connected = peer.connect()
+    assert isinstance(connected, Connected)
+    presented = peer.token(REFRESH)
+    asked = {
+        "database": database_url,
+        "redis": own_valkey.url if with_redis else None,
+        "account": connected.account,
+        "generation": 1,
+        "processes": PROCESSES,
+    }
+    command = [sys.executable, "-m", "tests.system.fifty", json.dumps(asked)]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    assert ran.stdout.split() == ["2"] * PROCESSES
+    assert [shown.outcome for shown in oidc.log(presented)] == ["ok"]
+    assert oidc.is_active(peer.token(ACCESS))
