@@ -103,7 +103,14 @@ SLOW = (
         file="pipeline/revocation.py",
         guard="leases.revoke_scope(connection, scope, number, reason=reason, now=now)",
         without="pass",
-        test="tests/faults/test_revocation.py::test_a_call_that_is_out and sqlite",
+        test="tests/faults/test_revocation.py::test_a_revocation_under_load and sqlite",
+    ),
+    Control(
+        name="only the names of errors are quoted",
+        file="identity/quoting.py",
+        guard='return said if _NAME.fullmatch(said) else "an error that has no name"',
+        without="return said",
+        test="tests/faults/test_canaries.py::test_no_secret",
     ),
     Control(
         name="the dispatcher rings again what was not heard",
