@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import update
 
 from pipeline.states import JobState
 from pipeline.tables import jobs
 from tests.faults.books import accepted, balance, written_about
+from tests.faults.time_passes import lapse_bells
 from tests.system.rig import System
 
 
@@ -24,12 +23,6 @@ def open_pulls(system: System, number: int) -> list[str]:
 
 def done(system: System) -> int:
     return system.count(jobs, jobs.c.state == JobState.DONE)
-
-
-def lapse_bells(system: System) -> None:
-    """The thirty seconds after which a bell that nobody answered counts as lost; the slow tests wait for them."""
-    lapsed = update(jobs).where(jobs.c.rung_until.is_not(None)).values(rung_until=datetime.now(UTC))
-    system.runtime.database.write(lambda c: c.execute(lapsed))
 
 
 def everything_is_done(system: System, pulls: list[str], *, seconds: float) -> None:
