@@ -16,7 +16,12 @@ from tests.system.rig import System
 __all__ = ["start_system"]  # a fixture here too
 
 # What a fault costs is waited for, so it is made short; a job may lose many runs here before it is given up.
-SETTINGS = {"ASWHOM_JOB_RUNS": "100", "ASWHOM_STEP_ATTEMPTS": "50", "ASWHOM_WORKER_HOLD": "2"}
+SETTINGS = {
+    "ASWHOM_JOB_RUNS": "100",
+    "ASWHOM_STEP_ATTEMPTS": "50",
+    "ASWHOM_WORKER_HOLD": "2",
+    "ASWHOM_WINDOW": "16",
+}
 
 
 @pytest.fixture
