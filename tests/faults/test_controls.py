@@ -107,6 +107,13 @@ SLOW = (
         test="tests/faults/test_revocation.py::test_a_revocation_under_load and sqlite",
     ),
     Control(
+        name="send_before, after a stop",
+        file="identity/deadline.py",
+        guard="if self._send_before is not None and self._monotonic() >= self._send_before:",
+        without="if False:",
+        test="tests/faults/test_lateness.py::test_a_worker_that_stood_still_before_its_call",
+    ),
+    Control(
         name="only the names of errors are quoted",
         file="identity/quoting.py",
         guard='return said if _NAME.fullmatch(said) else "an error that has no name"',

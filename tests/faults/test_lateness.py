@@ -7,14 +7,16 @@ import json
 import signal
 import time
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Row, select
 
 from identity.tables import audit
 from pipeline.states import AttemptState, JobState
 from pipeline.tables import attempts, jobs, steps
-from tests.faults.books import balance, written_about
+from tests.faults.books import balance, requests, written_about
 from tests.faults.time_passes import lapse_bells, lapse_claims
 from tests.system.conftest import Start
 from tests.system.rig import System
@@ -57,18 +59,18 @@ def test_the_deadline_of_a_call_is_total(sqlite_system: System) -> None:
     assert {job.state for job in system.jobs()} == {JobState.DONE}
 
 
-def test_the_answer_of_a_worker_that_stood_still_counts_and_nothing_is_done_twice(sqlite_system: System) -> None:
-    """Stopped with its call out until its claim has lapsed and another worker has the job."""
-    system = sqlite_system
+def overtake(system: System, point: str, opened: Callable[[], object]) -> Row[Any]:
+    """A worker stopped at *point* of its second call until another has done its job; its attempt."""
     system.connect("acme", "ada")
     pull = f"acme/shop#{system.pull('acme/shop', 'ada', 'bug')['number']}"
     plan = system.directory / "plan.json"
-    plan.write_text(json.dumps({"point": "after_call", "passes": 2, "pause": 0.5}))
+    plan.write_text(json.dumps({"point": point, "passes": 2, "pause": 0.5}))
     system.worker_app = "tests.faults.crashing_worker"
     system.start("worker", CRASH_PLAN=str(plan))
-    system.wait(lambda: system.effects("linear"), "the call")
-    system.processes["worker"].send_signal(signal.SIGSTOP)  # it has the answer, and the ledger does not
+    system.wait(opened, f"the second call's {point}")
+    system.processes["worker"].send_signal(signal.SIGSTOP)
     try:
+        (stopped,) = system.rows(select(attempts).where(attempts.c.state == AttemptState.OPEN))
         system.start("worker-2")
         lapse_claims(system)
 
@@ -79,15 +81,33 @@ def test_the_answer_of_a_worker_that_stood_still_counts_and_nothing_is_done_twic
         system.wait(done, "another worker to finish the job")
     finally:
         system.processes["worker"].send_signal(signal.SIGCONT)
-    (stopped,) = [row for row in system.attempts() if row.id == system.effects("linear")[0]["attempt"]]
-    assert stopped.state == AttemptState.ADOPTED
     late = audit.c.kind == "attempt.late"
-    system.wait(lambda: system.count(audit, late), "the late answer, on record")
+    system.wait(lambda: system.count(audit, late), "what the stopped worker has to say, on record")
     (job,) = system.settled()
     assert job.state == JobState.DONE
     assert job.fence >= 2
     balance(system)
     assert written_about(system, [pull]) == {"comments": Counter([pull]), "messages": Counter([pull])}
+    assert len(system.effects("linear")) == 1
+    (stopped,) = system.rows(select(attempts).where(attempts.c.id == stopped.id))
+    return stopped
+
+
+def test_the_answer_of_a_worker_that_stood_still_counts_and_nothing_is_done_twice(sqlite_system: System) -> None:
+    """It has the answer, and the ledger does not: what it did is found, and what it says later changes nothing."""
+    system = sqlite_system
+    stopped = overtake(system, "after_call", lambda: system.effects("linear"))
+    assert stopped.state == AttemptState.ADOPTED
+    assert [entry["attempt"] for entry in system.effects("linear")] == [stopped.id]
+
+
+def test_a_worker_that_stood_still_before_its_call_does_not_make_it(sqlite_system: System) -> None:
+    """Its intent is committed and nothing was sent: another worker looks, finds nothing, and sends."""
+    system = sqlite_system
+    its = attempts.c.principal_id == "acme.ada"
+    stopped = overtake(system, "before_call", lambda: system.count(attempts, its))
+    assert stopped.state == AttemptState.NO_EFFECT
+    assert stopped.id not in {entry["attempt"] for entry in requests(system)}
 
 
 def without_housekeeping(system: System, *, seconds: float) -> None:
