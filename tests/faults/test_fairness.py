@@ -19,8 +19,7 @@ WINDOW = 16  # outstanding bells a queue: what may be ahead of a newcomer
 def pile_up(system: System, number: int) -> None:
     """*number* jobs of acme like the one it has: straight into the ledger, as no sender could."""
     workflow = system.runtime.workflows.get("link_pull_request")
-    assert system.pull("acme/shop", "ada")["statuses"] == [202]
-    (like,) = system.jobs()
+    like = next(job for job in system.jobs() if job.tenant_id == "acme")
 
     def insert(connection: Connection) -> None:
         config = enabled_config(connection, "acme", workflow)
@@ -45,7 +44,13 @@ def pile_up(system: System, number: int) -> None:
 
 
 def share(system: System, number: int) -> None:
+    system.start("worker")
+    for repo, login in (("acme/shop", "ada"), ("globex/site", "linus")):
+        assert system.pull(repo, login)["statuses"] == [202]
+    assert {job.state for job in system.settled()} == {JobState.DONE}  # both have their installation's token now
+    system.stop("worker")
     pile_up(system, number)
+    first = max(job.accepted for job in system.jobs())
     system.start("worker")
     system.wait(lambda: system.count(jobs, jobs.c.state == JobState.DONE) > 20, "the pile to be worked on")
     for _ in range(5):
@@ -57,10 +62,15 @@ def share(system: System, number: int) -> None:
     began = select(jobs.c.tenant_id, jobs.c.accepted, func.min(attempts.c.opened).label("opened"))
     rows = system.rows(began.join(attempts, attempts.c.job_id == jobs.c.id).group_by(jobs.c.id))
     pile = [row.opened for row in rows if row.tenant_id == "acme"]
-    waited = [sum(row.accepted < opened < row.opened for opened in pile) for row in rows if row.tenant_id == "globex"]
+    waited = [
+        sum(row.accepted < opened < row.opened for opened in pile)
+        for row in rows
+        if row.tenant_id == "globex" and row.accepted > first
+    ]
     print(f"calls of the pile ahead of each of the five: {waited}, {left} left")
     assert len(waited) == 5
-    assert max(waited) <= WINDOW + 2 * system.concurrency
+    # The bells that were out, the claims that were held, and what was claimed while the newcomer's bell was on its way.
+    assert max(waited) <= WINDOW + 3 * system.concurrency
     system.wait(lambda: not system.count(jobs, jobs.c.state != JobState.DONE), "the pile's end", seconds=100)
     balance(system)
 
