@@ -22,6 +22,7 @@ from urllib.parse import parse_qsl
 from identity.http import Answer
 from identity.model import TokenAnswer
 from identity.providers.profile import Profile
+from identity.quoting import error_name
 from identity.secret import Secret
 
 _CLIENT = frozenset({"invalid_client", "unauthorized_client", "unsupported_grant_type", "redirect_uri_mismatch"})
@@ -155,7 +156,8 @@ def _refusal(code: str, profile: Profile, retry_after: timedelta) -> Meaning:
         return ClientRefused(code=code)
     if code in _TRANSIENT or code in profile.transient_codes:
         return Transient(reason=code, retry_after=retry_after)
-    return Transient(reason=f"unrecognised error {code[:60]!r}", retry_after=_UNRECOGNISED_WAIT, recognised=False)
+    reason = f"unrecognised error {error_name(code)!r}"
+    return Transient(reason=reason, retry_after=_UNRECOGNISED_WAIT, recognised=False)
 
 
 def _retry_after(answer: Answer, now: datetime) -> timedelta:

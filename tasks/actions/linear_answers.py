@@ -13,6 +13,7 @@ from datetime import timedelta
 from pydantic import BaseModel, ValidationError
 
 from identity.model import Effect
+from identity.quoting import error_name
 from pipeline.action import Judgement, Response, Verdict, judge_status, retry_after
 from tasks.actions.answers import wait_until
 
@@ -73,7 +74,7 @@ def judge_answer(response: Response, *, effect: Effect) -> Judgement:
     if not answer.errors:
         return by_status
     kinds = set().union(*(error.kinds for error in answer.errors))
-    reason = f"linear says: {', '.join(sorted(kinds)) or 'an error of no kind'}"
+    reason = f"linear says: {', '.join(sorted({*map(error_name, kinds)})) or 'an error of no kind'}"
     if any((answer.data or {}).values()):
         return Judgement(verdict=unsure, reason=f"{reason}, beside data")  # partly done
     if "ratelimited" in kinds:

@@ -8,6 +8,7 @@ from typing import Annotated, Generic, TypeVar
 from pydantic import BaseModel, Field, ValidationError
 
 from identity.model import Effect
+from identity.quoting import error_name
 from pipeline.action import (
     Action,
     Call,
@@ -72,7 +73,7 @@ class SlackAction(Action[R], Generic[R]):
             return Judgement(verdict=unsure, reason=f"status {response.status}, but the body does not say ok")
         if answer.ok:
             return by_status
-        reason = f"slack says {answer.error or 'no'}"
+        reason = f"slack says {error_name(answer.error) if answer.error else 'no'}"
         if answer.error in RATE_LIMITED:
             wait = retry_after(response.headers) or PACE
             return Judgement(verdict=Verdict.RETRY, reason=reason, retry_after=wait)

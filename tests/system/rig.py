@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 from sqlalchemy import Row, func, select
 
+from deploy import process as deployed
 from deploy.demo import people
 from deploy.demo.provision import GITHUB, Provision, callbacks, linear_of
 from deploy.keys import KeyFiles
@@ -28,6 +29,7 @@ from pipeline import revocation
 from pipeline.database import DatabaseSettings, open_database
 from pipeline.migrations import upgrade
 from pipeline.model import Ring
+from pipeline.ring import CeleryRing
 from pipeline.runtime import Runtime
 from pipeline.states import JobState
 from pipeline.tables import attempts, jobs, revocations, steps
@@ -101,7 +103,9 @@ class System:
         upgrade(database)
         database.close()
         ring: Ring = NoRing()
-        self.runtime = Runtime(Settings(**known).runtime(), Registry.load(WORKFLOWS), ring)  # type: ignore[arg-type]
+        settings_ = Settings(**known)  # type: ignore[arg-type]
+        self.runtime = Runtime(settings_.runtime(), Registry.load(WORKFLOWS), ring)
+        self.ring = CeleryRing(deployed.celery_app(settings_, self.runtime.workflows))
         self.ids = Ids()
 
     # Processes
@@ -134,7 +138,16 @@ class System:
                 return [sys.executable, "-m", "gunicorn", "--config", "python:deploy.gunicorn", "deploy.wsgi:app"]
             case "worker":
                 queues = "delegated,service,hybrid,capability"
-                return [*celery, self.worker_app, "worker", "--concurrency", "16", "--queues", queues, *pool]
+                return [
+                    *celery,
+                    self.worker_app,
+                    "worker",
+                    "--concurrency",
+                    str(self.concurrency),
+                    "--queues",
+                    queues,
+                    *pool,
+                ]
             case "revocations":
                 return [*celery, "deploy.worker", "worker", "--concurrency", "4", "--queues", "revocations", *pool]
             case "housekeeping":
@@ -143,7 +156,7 @@ class System:
                 return [*celery, "deploy.beat", "beat", "--scheduler", "pipeline.schedule:Scheduler"]
         raise ValueError(name)
 
-    worker_app = "deploy.worker"
+    worker_app, concurrency = "deploy.worker", 16
 
     def kill(self, name: str) -> None:
         """kill -9."""
@@ -192,6 +205,12 @@ class System:
         made = self.ids("rev")
         declare = partial(revocation.declare, source="test", by="test", reason="test", now=datetime.now(UTC))
         self.runtime.database.write(partial(declare, id=made, scope=scope, tenant=tenant))
+        return made
+
+    def revoke_and_ring(self, scope: Scope, tenant: str) -> str:
+        """As the API does it; `revoke` leaves the rest to housekeeping."""
+        made = self.revoke(scope, tenant)
+        self.ring.revocations([made])
         return made
 
     def account(self, tenant: str, connection: str, principal: str) -> Scope:

@@ -1,0 +1,52 @@
+"""Systems that are about to be hurt, each with a seed that is printed."""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+from collections.abc import Callable
+
+import pytest
+
+from tests.servers.postgres import Postgres
+from tests.system.conftest import start_system
+from tests.system.rig import System
+
+__all__ = ["start_system"]  # a fixture here too
+
+# What a fault costs is waited for, so it is made short; a job may lose many runs here before it is given up.
+SETTINGS = {
+    "ASWHOM_JOB_RUNS": "100",
+    "ASWHOM_STEP_ATTEMPTS": "50",
+    "ASWHOM_WORKER_HOLD": "2",
+    "ASWHOM_WINDOW": "16",
+}
+
+
+@pytest.fixture
+def seed() -> random.Random:
+    """A source of chance; FAULTS_SEED repeats what a failure printed."""
+    number = int(os.environ.get("FAULTS_SEED") or secrets.randbelow(2**32))
+    print(f"FAULTS_SEED={number}")
+    return random.Random(number)
+
+
+@pytest.fixture
+def sqlite_system(start_system: Callable[..., System]) -> System:
+    """A sandbox and the web process; the test starts the rest."""
+    system = start_system(**SETTINGS)
+    system.start("web", "revocations", "housekeeping")
+    return system
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def system(request: pytest.FixtureRequest, start_system: Callable[..., System]) -> System:
+    """The same on each database; PostgreSQL with the slow tests."""
+    if request.param == "sqlite":
+        system = start_system(**SETTINGS)
+    else:
+        cluster: Postgres = request.getfixturevalue("postgres")
+        system = start_system(cluster.url(cluster.create_database()), **SETTINGS)
+    system.start("web", "revocations", "housekeeping")
+    return system

@@ -1,0 +1,60 @@
+"""Negative controls: without its guard a test must fail.
+
+The packages are copied to a temporary folder, one line of one file is replaced, found exactly once, and the named tests
+run against that copy in a process of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("deploy", "identity", "pipeline", "tasks", "webhooks", "tests")
+FAILED = 1  # pytest's exit code when tests ran and some failed; anything else is no answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """A guard, what stands there when it is gone, and the test that must notice."""
+
+    name: str
+    file: str
+    guard: str  # one line, without its indentation
+    without: str
+    test: str
+    timeout: float = 100
+
+    def copy(self, to: Path) -> None:
+        """The packages without the guard. Raises AssertionError unless the line is there exactly once."""
+        for package in PACKAGES:
+            ignored = shutil.ignore_patterns("__pycache__", "node_modules")
+            shutil.copytree(ROOT / package, to / package, ignore=ignored)
+        for file in ("pyproject.toml", "Procfile"):
+            shutil.copy(ROOT / file, to / file)
+        for peer in (ROOT / "tests" / "peers").iterdir():
+            if (peer / "node_modules").is_dir():
+                (to / "tests" / "peers" / peer.name / "node_modules").symlink_to(peer / "node_modules")
+        target = to / self.file
+        lines = target.read_text().splitlines()
+        found = [number for number, line in enumerate(lines) if line.strip() == self.guard]
+        assert len(found) == 1, f"{self.file} has the line {self.guard!r} {len(found)} times: where is its guard now?"
+        indentation = lines[found[0]][: -len(lines[found[0]].lstrip())]
+        lines[found[0]] = indentation + self.without
+        target.write_text("\n".join(lines) + "\n")
+
+    def run(self, folder: Path) -> tuple[int, str]:
+        """pytest's exit code and what it said, with the copy first on the path."""
+        file, _, names = self.test.partition("::")
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "slow or not slow", file]
+        if names:
+            command += ["-k", names]
+        environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+        ran = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=self.timeout, check=False
+        )
+        return ran.returncode, ran.stdout + ran.stderr

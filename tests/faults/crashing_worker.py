@@ -1,0 +1,78 @@
+"""`celery --app tests.faults.crashing_worker worker`: the worker of production, but it kills itself where a plan says.
+
+The plan is a file named by CRASH_PLAN: `{"point": "after_call", "passes": 3}` is kill -9 at the third arrival at that
+point, by whichever thread. With `"pause": 0.5` that arrival waits half a second instead, and with `"passes": 0` every
+arrival waits for up to that long. Without a plan nothing happens. What is shortened besides is a refresh's patience,
+which no setting has.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+from deploy.process import workflows
+from deploy.worker import settings
+from identity.coordinator import RefreshBudget
+from pipeline.celery import make_celery
+from pipeline.ring import CeleryRing
+from pipeline.runtime import Runtime
+
+#: In a step: the intent is committed; the answer is here; the result is committed.
+CALL_POINTS = ("before_call", "after_call", "after_commit")
+#: In a refresh: the same, with the raw answer's own commit in between. Its `after_commit` has another name here.
+REFRESH_POINTS = ("before_send", "after_send", "after_answer_stored", "after_refresh_commit")
+
+REFRESH = RefreshBudget(
+    send=timedelta(seconds=1), http=timedelta(seconds=2), store=timedelta(seconds=2), wait=timedelta(seconds=10)
+)
+
+
+def crash_at(plan: Path | None) -> Callable[[str], None]:
+    """`reached` of a runtime: kills or delays where the plan says."""
+    if plan is None:
+        return lambda point: None
+    asked = json.loads(plan.read_text())
+    pause: float = asked.get("pause", 0)
+    lock, last = threading.Lock(), threading.local()
+    passes = 0
+
+    def reached(point: str) -> None:
+        nonlocal passes
+        # Steps and refreshes both say `after_commit`; a refresh's follows its stored answer in the same thread.
+        if point == "after_commit" and getattr(last, "point", None) == "after_answer_stored":
+            point = "after_refresh_commit"
+        last.point = point
+        if point != asked["point"]:
+            return
+        with lock:
+            passes += 1
+            mine = passes == asked["passes"]
+        if mine and pause:
+            time.sleep(pause)
+        elif mine:
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif asked["passes"] == 0:
+            time.sleep(random.uniform(0, pause))
+
+    return reached
+
+
+registry = workflows(settings)
+named = os.environ.get("CRASH_PLAN")
+
+
+def open_runtime() -> Runtime:
+    runtime = replace(settings.runtime(), refresh=REFRESH)
+    return Runtime(runtime, registry, CeleryRing(app), reached=crash_at(Path(named) if named else None))
+
+
+app = make_celery(settings.broker(), open_runtime, limits=settings.limits())

@@ -1,0 +1,76 @@
+"""Valkey emptied, killed and away, under load: it holds nothing that cannot be rebuilt."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+
+from pipeline.states import JobState
+from pipeline.tables import jobs
+from tests.faults.books import accepted, balance, written_about
+from tests.faults.time_passes import lapse_bells
+from tests.system.rig import System
+
+
+def open_pulls(system: System, number: int) -> list[str]:
+    """Each is answered as accepted, whatever the broker does."""
+    pulls = [system.pull("acme/shop", "ada", "bug") for _ in range(number)]
+    assert [pull["statuses"] for pull in pulls] == [[202]] * number
+    return [f"acme/shop#{pull['number']}" for pull in pulls]
+
+
+def done(system: System) -> int:
+    return system.count(jobs, jobs.c.state == JobState.DONE)
+
+
+def everything_is_done(system: System, pulls: list[str], *, seconds: float) -> None:
+    system.wait(lambda: done(system) == len(pulls), "that all are done", seconds=seconds)
+    assert accepted(system) == len(pulls)
+    balance(system)
+    assert written_about(system, pulls) == {"comments": Counter(pulls), "messages": Counter(pulls)}
+
+
+def test_what_was_accepted_ends_though_the_broker_forgets_dies_and_stays_away(system: System) -> None:
+    system.connect("acme", "ada")
+    pulls = open_pulls(system, 12)
+    system.start("worker")
+    system.wait(lambda: done(system) > 0, "work under way")
+    system.broker.flush()
+    pulls += open_pulls(system, 6)
+    system.broker.restart()  # kill -9, and the same data
+    pulls += open_pulls(system, 6)
+    lapse_bells(system)
+    everything_is_done(system, pulls, seconds=45)
+    # Now nobody works whose end would ring for the next: the dispatcher alone brings these.
+    system.broker.kill()
+    pulls += open_pulls(system, 6)
+    system.broker.restart()
+    assert done(system) == len(pulls) - 6
+    lapse_bells(system)
+    everything_is_done(system, pulls, seconds=45)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_saturated_worker_survives_six_broker_kills(system: System, seed: random.Random) -> None:
+    """Every slot is in a slow call at each kill; the broker stays away long enough for bells to be lost."""
+    system.connect("acme", "ada")
+    system.concurrency = 4
+    pulls: list[str] = []
+    system.order("linear", "faults", mode="delay", endpoint="issueCreate", seconds=0.6, times=10_000)
+    system.start("worker")
+    for n in range(6):
+        pulls += open_pulls(system, 16)
+        before = done(system)
+        system.wait(lambda seen=before: done(system) > seen, "work under way", seconds=60)  # type: ignore[misc]
+        system.broker.kill()
+        pulls += open_pulls(system, seed.randint(1, 5))
+        if n % 2:
+            frozen = done(system)
+            system.wait(lambda seen=frozen: done(system) >= seen, "the calls that are out")  # type: ignore[misc]
+        system.broker.restart()
+        if n % 3 == 2:
+            system.broker.flush()
+    everything_is_done(system, pulls, seconds=240)

@@ -1,0 +1,188 @@
+"""What each important guard is for: without it, the test that watches it fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.control import FAILED, Control
+
+OPENINGS, LEDGER = "pipeline/ledger/openings.py", "tests/ledger/test_openings.py"
+
+QUICK = (
+    Control(
+        name="the fence",
+        file=OPENINGS,
+        guard='.where(jobs.c.id == bindparam("job"), jobs.c.fence == bindparam("held"), '
+        "jobs.c.state == JobState.RUNNING)",
+        without='.where(jobs.c.id == bindparam("job"), bindparam("held") >= 0, jobs.c.state == JobState.RUNNING)',
+        test=f"{LEDGER}::test_a_worker_that_lost_its_claim_opens_nothing and sqlite",
+    ),
+    Control(
+        name="a late answer overtakes the next attempt",
+        file=OPENINGS,
+        guard="if intent.number > 1 and _overtaken(connection, intent):",
+        without="if False:",
+        test=f"{LEDGER}::test_a_second_attempt_does_not_open_over_an_answer_that_came_late and sqlite",
+    ),
+    Control(
+        name="the once key",
+        file=OPENINGS,
+        guard='if intent.once is not None and intent.purpose == "call":',
+        without="if False:",
+        test=f"{LEDGER}::test_of_two_jobs_with_one_once_key and sqlite",
+    ),
+    Control(
+        name="the rule for jobs",
+        file="identity/leases.py",
+        guard="if refusal := prohibition(found, request.accepted):",
+        without="if refusal := None:",
+        test=f"{LEDGER}::test_a_job_accepted_before_a_revocation_of_any_scope and sqlite",
+    ),
+    Control(
+        name="the rule for grants",
+        file="identity/leases.py",
+        guard="if prohibition(of_grant, grant.consented):",
+        without="if False:",
+        test="tests/identity/test_leases.py::test_a_job_accepted_after_it_waits_for_a_new_consent",
+    ),
+    Control(
+        name="one intent a generation",
+        file="identity/intents.py",
+        guard="return new if insert_new(connection, refresh_intents, _row(new)) else None",
+        without="return new if [insert_new(connection, refresh_intents, _row(new))] else None",
+        test="tests/identity/test_coordinator.py::test_many_threads_present_once and False",
+    ),
+    Control(
+        name="send_before",
+        file="identity/deadline.py",
+        guard="if self._send_before is not None and self._monotonic() >= self._send_before:",
+        without="if False:",
+        test="tests/identity/test_http.py::test_nothing_leaves_after_send_before",
+    ),
+    Control(
+        name="nobody is answered before the group's COMMIT",
+        file="pipeline/sqlite.py",
+        guard='write.raised = CommitUnknown("the commit failed; read again by your own key")',
+        without="pass",
+        test="tests/ledger/test_database.py::test_a_failed_commit_answers_every_caller",
+    ),
+    Control(
+        name="a body counts once",
+        file="pipeline/ledger/deliveries.py",
+        guard="delivery.dedupe_by_body",
+        without="False",
+        test="tests/ledger/test_deliveries.py::test_a_replayed_body_under_another_id and sqlite",
+    ),
+)
+
+SLOW = (
+    Control(
+        name="the locks of an opening",
+        file=OPENINGS,
+        guard="lock_shared(connection, intent.lease.scope_list)",
+        without="pass",
+        test="tests/ledger/test_revocation.py::test_openings_and_revocations_of_one_account and postgresql",
+    ),
+    Control(
+        name="the attempt's id on every request",
+        file="pipeline/upstream.py",
+        guard="ATTEMPT_HEADER: attempt,",
+        without="",
+        test="tests/faults/test_duplicates.py::test_two_deliveries and sqlite",
+    ),
+    Control(
+        name="once keys between deliveries",
+        file=OPENINGS,
+        guard='if intent.once is not None and intent.purpose == "call":',
+        without="if False:",
+        test="tests/faults/test_duplicates.py::test_two_deliveries and sqlite",
+    ),
+    Control(
+        name="a revocation is effective in its own commit",
+        file="pipeline/revocation.py",
+        guard="leases.revoke_scope(connection, scope, number, reason=reason, now=now)",
+        without="pass",
+        test="tests/faults/test_revocation.py::test_a_revocation_under_load and sqlite",
+    ),
+    Control(
+        name="send_before, after a stop",
+        file="identity/deadline.py",
+        guard="if self._send_before is not None and self._monotonic() >= self._send_before:",
+        without="if False:",
+        test="tests/faults/test_lateness.py::test_a_worker_that_stood_still_before_its_call",
+    ),
+    Control(
+        name="only the names of errors are quoted",
+        file="identity/quoting.py",
+        guard='return said if _NAME.fullmatch(said) else "an error that has no name"',
+        without="return said",
+        test="tests/faults/test_canaries.py::test_no_secret",
+    ),
+    Control(
+        name="the dispatcher rings again what was not heard",
+        file="pipeline/reconcile.py",
+        guard="ring.jobs(store.write(partial(bells.top_up, pattern=str(pattern), window=window)))",
+        without="pass",
+        test="tests/faults/test_broker.py::test_what_was_accepted_ends and sqlite",
+    ),
+    Control(
+        name="a claim that lapsed is taken back",
+        file="pipeline/reconcile.py",
+        guard="found = store.read(lambda c: jobs.lapsed(c, limit=BATCH))",
+        without="found = []",
+        test="tests/faults/test_crashes.py::test_a_worker_killed_in_its_steps and sqlite",
+    ),
+    Control(
+        name="a lost answer is not taken for none",
+        file="identity/presentation.py",
+        guard="if situation.minted or not profile.rotates:",
+        without="if True:",
+        test="tests/faults/test_crashes.py::test_a_worker_killed_in_a_refresh and sqlite",
+    ),
+)
+
+
+def run(control: Control, folder: Path) -> tuple[int, str]:
+    control.copy(folder)
+    return control.run(folder)
+
+
+def assert_failed(control: Control, folder: Path) -> None:
+    """A test failed, and did not just break on its way there."""
+    code, said = run(control, folder)
+    assert code == FAILED, said
+    assert " failed" in said.strip().splitlines()[-1], said
+
+
+@pytest.mark.parametrize("control", QUICK, ids=lambda control: control.name)
+def test_without_its_guard_the_test_fails(control: Control, tmp_path: Path) -> None:
+    assert_failed(control, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("control", SLOW, ids=lambda control: control.name)
+def test_without_its_guard_the_whole_system_fails(control: Control, tmp_path: Path) -> None:
+    assert_failed(control, tmp_path)
+
+
+def test_a_copy_with_all_its_guards_passes(tmp_path: Path) -> None:
+    """Else the failures above might be the copy's."""
+    watched = [control.test.partition("::") for control in QUICK if control.file == OPENINGS]
+    whole = Control(
+        name="nothing is gone",
+        file=OPENINGS,
+        guard=QUICK[0].guard,
+        without=QUICK[0].guard,
+        test=f"{LEDGER}::" + " or ".join(f"({names})" for _, _, names in watched),
+    )
+    code, said = run(whole, tmp_path)
+    assert code == 0, said
+
+
+def test_a_guard_that_moved_is_a_failure(tmp_path: Path) -> None:
+    gone = Control(name="gone", file=OPENINGS, guard="no such line", without="", test=LEDGER)
+    with pytest.raises(AssertionError, match="0 times"):
+        gone.copy(tmp_path)

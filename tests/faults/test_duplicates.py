@@ -1,0 +1,46 @@
+"""The same thing said twice, at once: by a sender that repeats itself, and by two deliveries about one pull request."""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+from pipeline.states import JobState
+from pipeline.tables import deliveries, jobs
+from tests.faults.books import balance, written_about
+from tests.system.rig import System
+
+
+def deliver(system: System, guids: list[str]) -> list[int]:
+    """All of them at once, through the real web process."""
+    with ThreadPoolExecutor(16) as senders:
+        sent = senders.map(lambda guid: system.order("github", "deliver", delivery=guid)["status"], guids)
+        return list(sent)
+
+
+def test_a_hundred_times_the_same_delivery_at_once_is_one_job(sqlite_system: System) -> None:
+    system = sqlite_system
+    held = system.pull("acme/shop", "ada", "bug", hold=True)
+    assert deliver(system, held["deliveries"] * 100) == [202] * 100
+    assert system.count(jobs) == 1
+    assert system.count(deliveries) == 1
+
+
+def test_two_deliveries_of_one_pull_request_at_once_file_one_issue(system: System) -> None:
+    """`opened` and `labeled` say the same: one issue, one comment and one message a pull request, whoever is first."""
+    system.connect("acme", "ada")
+    held: list[str] = []
+    pulls: list[str] = []
+    for _ in range(8):
+        opened = system.pull("acme/shop", "ada", hold=True)
+        labeled = system.order("github", f"pulls/acme/shop/{opened['number']}/labels", labels=["bug"], hold=True)
+        held += opened["deliveries"] + labeled["deliveries"]
+        pulls.append(f"acme/shop#{opened['number']}")
+    system.start("worker")
+    assert deliver(system, held) == [202] * 16
+    ended = system.settled()
+    system.wait(lambda: {job.state for job in system.jobs()} == {JobState.DONE}, "that the second ones are done too")
+    assert len(ended) == 16
+    balance(system)
+    assert written_about(system, pulls) == {"comments": Counter(pulls), "messages": Counter(pulls)}
+    assert len(system.effects("linear")) == len(pulls)

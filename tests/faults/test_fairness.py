@@ -1,0 +1,75 @@
+"""One tenant's thousands and another's five."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import Connection, func, select
+
+from pipeline.ledger.deliveries import enabled_config, insert_job
+from pipeline.states import JobState
+from pipeline.tables import attempts, jobs
+from tests.faults.books import balance
+from tests.system.rig import System
+
+WINDOW = 16  # outstanding bells a queue: what may be ahead of a newcomer
+
+
+def pile_up(system: System, number: int) -> None:
+    """*number* jobs of acme like the one it has: straight into the ledger, as no sender could."""
+    workflow = system.runtime.workflows.get("link_pull_request")
+    assert system.pull("acme/shop", "ada")["statuses"] == [202]
+    (like,) = system.jobs()
+
+    def insert(connection: Connection) -> None:
+        config = enabled_config(connection, "acme", workflow)
+        assert config is not None
+        for _ in range(100):
+            insert_job(
+                connection,
+                id=system.ids("job"),
+                tenant="acme",
+                workflow=workflow,
+                user=None,
+                triggered_by="ada",
+                event=like.event,
+                config=config,
+                delivery=None,
+                source_connection="github",
+                now=datetime.now(UTC),
+            )
+
+    for _ in range(number // 100):
+        system.runtime.database.write(insert)
+
+
+def share(system: System, number: int) -> None:
+    pile_up(system, number)
+    system.start("worker")
+    system.wait(lambda: system.count(jobs, jobs.c.state == JobState.DONE) > 20, "the pile to be worked on")
+    for _ in range(5):
+        assert system.pull("globex/site", "linus")["statuses"] == [202]
+    system.wait(lambda: not system.count(jobs, jobs.c.tenant_id == "globex", jobs.c.state != JobState.DONE), "the five")
+    left = system.count(jobs, jobs.c.state == JobState.QUEUED)
+    assert left > number // 10, "the pile was too small to be in anyone's way"
+    # By the ledger's numbers: acme's first calls between the acceptance and the first call of each of the five.
+    began = select(jobs.c.tenant_id, jobs.c.accepted, func.min(attempts.c.opened).label("opened"))
+    rows = system.rows(began.join(attempts, attempts.c.job_id == jobs.c.id).group_by(jobs.c.id))
+    pile = [row.opened for row in rows if row.tenant_id == "acme"]
+    waited = [sum(row.accepted < opened < row.opened for opened in pile) for row in rows if row.tenant_id == "globex"]
+    print(f"calls of the pile ahead of each of the five: {waited}, {left} left")
+    assert len(waited) == 5
+    assert max(waited) <= WINDOW + 2 * system.concurrency
+    system.wait(lambda: not system.count(jobs, jobs.c.state != JobState.DONE), "the pile's end", seconds=100)
+    balance(system)
+
+
+def test_five_jobs_are_among_the_next_beside_three_hundred(sqlite_system: System) -> None:
+    share(sqlite_system, 300)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_five_jobs_are_among_the_next_beside_two_thousand(system: System) -> None:
+    share(system, 2000)

@@ -1,0 +1,149 @@
+"""What comes late: answers that drip, workers and housekeeping that stood still."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import Row, select
+
+from identity.tables import audit
+from pipeline.states import AttemptState, JobState
+from pipeline.tables import attempts, jobs, steps
+from tests.faults.books import balance, requests, written_about
+from tests.faults.time_passes import lapse_bells, lapse_claims
+from tests.system.conftest import Start
+from tests.system.rig import System
+
+CALL = 2.0  # seconds: what ASWHOM_CALL_DEADLINE is in these tests
+
+
+def test_an_answer_that_drips_is_cut_at_the_deadline_and_its_effect_is_found(sqlite_system: System) -> None:
+    """Each piece comes well within any timeout of a single read; the whole would take twelve seconds."""
+    system = sqlite_system
+    system.connect("acme", "ada")
+    system.order("linear", "faults", mode="drip_body", endpoint="issueCreate", seconds=12)
+    system.order("github", "faults", mode="drip_headers", endpoint="create_comment", seconds=12)
+    pull = f"acme/shop#{system.pull('acme/shop', 'ada', 'bug')['number']}"
+    system.start("worker")
+    (job,) = system.settled()
+    assert job.state == JobState.DONE
+    adopted = (attempts.c.purpose == "call") & (attempts.c.state == AttemptState.ADOPTED)
+    assert system.count(attempts, adopted) == 2
+    probes = (
+        select(steps.c.action).join(attempts, attempts.c.step_id == steps.c.id).where(attempts.c.purpose == "probe")
+    )
+    assert sorted(system.rows(probes)) == [("github.Comment",), ("linear.CreateIssue",)]
+    balance(system)
+    assert written_about(system, [pull]) == {"comments": Counter([pull]), "messages": Counter([pull])}
+
+
+def test_the_deadline_of_a_call_is_total(sqlite_system: System) -> None:
+    """A read may be asked again, so what its attempt took is on record when it closes."""
+    system = sqlite_system
+    system.order("github", "faults", mode="drip_headers", endpoint="get_pull", seconds=20)
+    system.pull("acme/shop", "ada")
+    system.start("worker")
+    system.settled()
+    first = select(attempts).order_by(attempts.c.opened).limit(1)
+    (cut,) = system.rows(first)
+    assert (cut.state, cut.purpose) == (AttemptState.NO_EFFECT, "call")
+    took = (cut.closed_at - cut.opened_at).total_seconds()
+    assert CALL * 0.9 <= took < CALL * 2.5
+    assert {job.state for job in system.jobs()} == {JobState.DONE}
+
+
+def overtake(system: System, point: str, opened: Callable[[], object]) -> Row[Any]:
+    """A worker stopped at *point* of its second call until another has done its job; its attempt."""
+    system.connect("acme", "ada")
+    pull = f"acme/shop#{system.pull('acme/shop', 'ada', 'bug')['number']}"
+    plan = system.directory / "plan.json"
+    plan.write_text(json.dumps({"point": point, "passes": 2, "pause": 0.5}))
+    system.worker_app = "tests.faults.crashing_worker"
+    system.start("worker", CRASH_PLAN=str(plan))
+    system.wait(opened, f"the second call's {point}")
+    system.processes["worker"].send_signal(signal.SIGSTOP)
+    try:
+        (stopped,) = system.rows(select(attempts).where(attempts.c.state == AttemptState.OPEN))
+        system.start("worker-2")
+        lapse_claims(system)
+
+        def done() -> bool:
+            lapse_bells(system)  # the stopped worker's connection may have taken the bell
+            return bool(system.count(jobs, jobs.c.state == JobState.DONE))
+
+        system.wait(done, "another worker to finish the job")
+    finally:
+        system.processes["worker"].send_signal(signal.SIGCONT)
+    late = audit.c.kind == "attempt.late"
+    system.wait(lambda: system.count(audit, late), "what the stopped worker has to say, on record")
+    (job,) = system.settled()
+    assert job.state == JobState.DONE
+    assert job.fence >= 2
+    balance(system)
+    assert written_about(system, [pull]) == {"comments": Counter([pull]), "messages": Counter([pull])}
+    assert len(system.effects("linear")) == 1
+    (stopped,) = system.rows(select(attempts).where(attempts.c.id == stopped.id))
+    return stopped
+
+
+def test_the_answer_of_a_worker_that_stood_still_counts_and_nothing_is_done_twice(sqlite_system: System) -> None:
+    """It has the answer, and the ledger does not: what it did is found, and what it says later changes nothing."""
+    system = sqlite_system
+    stopped = overtake(system, "after_call", lambda: system.effects("linear"))
+    assert stopped.state == AttemptState.ADOPTED
+    assert [entry["attempt"] for entry in system.effects("linear")] == [stopped.id]
+
+
+def test_a_worker_that_stood_still_before_its_call_does_not_make_it(sqlite_system: System) -> None:
+    """Its intent is committed and nothing was sent: another worker looks, finds nothing, and sends."""
+    system = sqlite_system
+    its = attempts.c.principal_id == "acme.ada"
+    stopped = overtake(system, "before_call", lambda: system.count(attempts, its))
+    assert stopped.state == AttemptState.NO_EFFECT
+    assert stopped.id not in {entry["attempt"] for entry in requests(system)}
+
+
+def without_housekeeping(system: System, *, seconds: float) -> None:
+    """There is none; what comes in meanwhile is accepted, run and finished by the others alone."""
+    system.connect("acme", "ada")
+    system.start("worker")
+    system.kill("housekeeping")
+    until, opened = time.monotonic() + seconds, 0
+    while time.monotonic() < until:
+        assert system.pull("acme/shop", "ada", "bug")["statuses"] == [202]
+        opened += 1
+        system.wait(lambda: all(job.state == JobState.DONE for job in system.jobs()), "a fresh delivery's end")
+    assert opened > 2
+    assert system.count(jobs) == opened
+    balance(system)
+
+
+def test_fresh_deliveries_end_without_housekeeping(sqlite_system: System) -> None:
+    without_housekeeping(sqlite_system, seconds=5)
+
+
+@pytest.mark.slow
+def test_fresh_deliveries_end_without_housekeeping_for_half_a_minute(system: System) -> None:
+    without_housekeeping(system, seconds=30)
+
+
+def test_a_process_that_stands_still_in_its_commit_costs_a_503_and_no_delivery(start_system: Start) -> None:
+    """On SQLite whoever holds the gate keeps the others out, stopped or not; they say so, and come back."""
+    system = start_system(ASWHOM_TURN_TIMEOUT="0.5")
+    system.start("web", "worker", "housekeeping")
+    with (system.directory / "ledger.sqlite.gate").open("r+") as gate:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        held = system.pull("acme/shop", "ada")
+        assert held["statuses"] == [503]
+    # As GitHub's list of failed deliveries is worked off: the same delivery again.
+    assert system.order("github", "deliver", delivery=held["deliveries"][0])["status"] == 202
+    (job,) = system.settled()
+    assert job.state == JobState.DONE
+    assert {name for name, process in system.processes.items() if process.poll() is not None} == set()

@@ -1,0 +1,169 @@
+"""Revocation before, between and during steps, proven from the upstream's own log (DESIGN §7, "Proof of order")."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from identity.model import AccountState
+from identity.tables import accounts
+from pipeline.states import JobState, Wait
+from pipeline.tables import attempts, deliveries, revocations
+from tests.faults.books import balance, requests
+from tests.system.rig import System
+
+
+def start_pausing(system: System, *, passes: int, pause: float, concurrency: int = 16) -> None:
+    """A worker that stands still between an intent's commit and the socket."""
+    plan = system.directory / "plan.json"
+    plan.write_text(json.dumps({"point": "before_call", "passes": passes, "pause": pause}))
+    system.worker_app, system.concurrency = "tests.faults.crashing_worker", concurrency
+    system.start("worker", CRASH_PLAN=str(plan))
+
+
+def receipt_of(system: System, made: str) -> Mapping[str, Any]:
+    """The receipt, once there is one; its signature fits."""
+    system.wait(lambda: system.receipt(made) is not None, f"the receipt of {made}")
+    (row,) = system.rows(select(revocations.c.receipt, revocations.c.signature).where(revocations.c.id == made))
+    assert system.runtime.signer.verifies(row.receipt, row.signature)
+    assert not system.runtime.signer.verifies({**row.receipt, "in_flight": ["none"]}, row.signature)
+    receipt: Mapping[str, Any] = row.receipt
+    return receipt
+
+
+def newest_receipt(system: System) -> Mapping[str, Any]:
+    """The receipt of what GitHub told last: about ada's account there."""
+    (made, *_) = system.rows(select(revocations.c.id, revocations.c.source).order_by(revocations.c.number.desc()))
+    receipt = receipt_of(system, made.id)
+    assert receipt["scope"] == {"kind": "account", "key": "acme/github/acme.ada"}
+    return receipt
+
+
+def prove_order(system: System, receipt: Mapping[str, Any], returned: datetime) -> tuple[int, int]:
+    """How many requests of the revoked account arrived before the revoke call returned, and after it."""
+    tenant, connection, principal = receipt["scope"]["key"].split("/")
+    columns = attempts.c
+    its = select(columns.id).where(
+        columns.tenant_id == tenant, columns.connection_id == connection, columns.principal_id == principal
+    )
+    revoked = {row.id for row in system.rows(its)}
+    listed = {call["attempt"] for call in receipt["in_flight"]}
+    assert listed <= revoked
+    before = after = 0
+    for entry in requests(system):
+        if entry["attempt"] not in revoked:
+            continue
+        if datetime.fromisoformat(entry["at"]) <= returned:
+            before += 1
+            continue
+        after += 1
+        assert entry["attempt"] in listed, f"sent after the revocation, and not on its receipt: {entry}"
+    return before, after
+
+
+def test_a_call_that_is_out_is_on_the_receipt_and_nothing_follows_it(system: System) -> None:
+    """One worker thread, stopped between its intent and the socket; three more jobs wait behind it."""
+    system.connect("acme", "ada")
+    for _ in range(4):
+        system.pull("acme/shop", "ada", "bug")
+    start_pausing(system, passes=2, pause=0.6, concurrency=1)  # the first pass reads the pull request, as the service
+    made_out = attempts.c.principal_id == "acme.ada"
+    system.wait(lambda: system.count(attempts, made_out), "a call in ada's name that is about to be sent")
+    made = system.revoke_and_ring(system.account("acme", "linear-acme", "ada"), "acme")
+    returned = datetime.now(UTC)
+    receipt = receipt_of(system, made)
+    assert prove_order(system, receipt, returned) == (0, 1)
+    (call,) = receipt["in_flight"]
+    assert (call["ended"], call["outcome"]) == ("ended", "effect")
+    assert {job.state for job in system.settled()} == {JobState.CANCELLED}
+    assert sorted(receipt["cancelled_jobs"]) == sorted(job.id for job in system.jobs())
+    balance(system)
+
+
+@pytest.mark.slow
+def test_a_call_that_never_ends_is_presumed_to_have_ended(sqlite_system: System) -> None:
+    system = sqlite_system
+    system.connect("acme", "ada")
+    system.order("linear", "faults", mode="delay", endpoint="issueCreate", seconds=20, when="before")
+    system.pull("acme/shop", "ada", "bug")
+    system.start("worker")
+    system.wait(lambda: any(entry["fault"] for entry in system.sandbox("linear", "log")), "a call that hangs")
+    made = system.revoke(system.account("acme", "linear-acme", "ada"), "acme")
+    returned = datetime.now(UTC)
+    system.kill("worker")  # nobody is left to close it
+    receipt = receipt_of(system, made)
+    assert prove_order(system, receipt, returned) == (1, 0)
+    assert [(call["ended"], call["outcome"]) for call in receipt["in_flight"]] == [("presumed ended", "unknown")]
+    assert {job.state for job in system.settled()} == {JobState.CANCELLED}
+
+
+def revoke_under_load(system: System, seed: random.Random, *, pulls: int, pause: float) -> tuple[int, int]:
+    """Jobs of two people, one of whom is revoked somewhere in the middle, while nobody cancels: the rule is all."""
+    system.connect("acme", "ada", "grace")
+    for n in range(pulls):
+        system.pull("acme/shop", "grace" if n % 4 == 0 else "ada", "bug")
+    start_pausing(system, passes=0, pause=pause)
+    enough = seed.randrange(pulls // 3)
+    system.wait(lambda: len(system.effects("linear")) > enough, "the middle of the work")
+    for tidying in ("revocations", "housekeeping"):
+        system.kill(tidying)
+    made = system.revoke(system.account("acme", "linear-acme", "ada"), "acme")
+    returned = datetime.now(UTC)
+    ended = system.settled()
+    system.start("revocations", "housekeeping")
+    receipt = receipt_of(system, made)
+    order = prove_order(system, receipt, returned)
+    assert {job.state for job in ended if job.user_id == "acme.grace"} == {JobState.DONE}
+    assert {job.state for job in ended if job.user_id == "acme.ada"} <= {JobState.DONE, JobState.CANCELLED}
+    assert set(receipt["cancelled_jobs"]) <= {job.id for job in ended if job.state == JobState.CANCELLED}
+    balance(system)
+    return order
+
+
+def test_a_revocation_under_load_is_ordered_in_the_upstreams_log(system: System, seed: random.Random) -> None:
+    before, after = revoke_under_load(system, seed, pulls=24, pause=0.2)
+    print(f"{before} requests before the revocation, {after} on its receipt after it")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("pause", [0.02, 0.1, 0.4, 0.8])
+def test_many_jobs_under_a_revocation(system: System, seed: random.Random, pause: float) -> None:
+    before, after = revoke_under_load(system, seed, pulls=120, pause=pause)
+    print(f"{before} requests before the revocation, {after} on its receipt after it")
+
+
+def test_a_signal_without_a_broker_is_effective_cancels_and_gets_its_receipt(system: System) -> None:
+    """GitHub says that ada has withdrawn, while Valkey is down; she comes back, and withdraws with the same bytes."""
+    system.connect("acme", "ada")
+    before = system.pull("acme/shop", "ada", "bug")
+    assert before["statuses"] == [202]
+    system.broker.kill()
+    assert system.order("github", "authorizations/revoke", user="ada")["statuses"] == [202]
+    receipt = newest_receipt(system)
+    assert receipt["in_flight"] == []
+    assert receipt["cancelled_jobs"] == [job.id for job in system.jobs()]
+    system.broker.restart()
+    system.connect("acme", "ada")
+    assert system.order("github", "authorizations/revoke", user="ada")["statuses"] == [202]
+    assert newest_receipt(system)["cancelled_jobs"] == []
+    state = select(accounts.c.state).where(accounts.c.connection_id == "github", accounts.c.principal_id == "acme.ada")
+    assert system.rows(state) == [(AccountState.REVOKED,)]
+    system.start("worker")
+    # Accepted after the revocation: it runs as far as it needs no one's word, then waits for hers.
+    after = system.pull("acme/shop", "ada", "bug")
+    assert after["statuses"] == [202]
+    (first, second) = system.settled()
+    assert (first.state, second.state, second.wait) == (JobState.CANCELLED, JobState.WAITING, Wait.CONSENT)
+    system.connect("acme", "ada")
+    assert [job.state for job in system.settled()] == [JobState.CANCELLED, JobState.DONE]
+    # Nothing but her own "who am I?" came with the revoked tokens.
+    assert not [entry for entry in requests(system) if f"issues/{before['number']}/" in entry["path"]]
+    assert system.count(deliveries, deliveries.c.outcome == "signal") == 2
+    balance(system)
