@@ -1,7 +1,6 @@
 """Connected accounts: who they are, the states they may be in, and the one mover.
 
-All functions run inside the caller's transaction. Tenants, principals and provider connections have files of their
-own; what a caller needs beside an account is named here too.
+All functions run inside the caller's transaction. Principals, provider connections and grants have files of their own.
 """
 
 from __future__ import annotations
@@ -11,65 +10,11 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Row, select, update
 
-from identity.connections import (
-    add_connection,
-    add_installation,
-    add_secret,
-    connection_for,
-    get_connection,
-    live_secrets,
-    pause_connection,
-    paused_reason,
-    remove_installation,
-    resume_connection,
-    retire_secret,
-    seal_secret,
-    tenant_of_installation,
-)
 from identity.errors import Misconfigured
 from identity.model import AccountKey, AccountState, Credential
 from identity.moves import IllegalMove, Moves
-from identity.principals import (
-    ensure_agent,
-    ensure_principal,
-    ensure_tenant,
-    get_principal,
-    link_alias,
-    resolve_alias,
-    service_principal,
-)
 from identity.rows import insert_new
 from identity.tables import accounts
-
-__all__ = [
-    "MOVES",
-    "Account",
-    "add_connection",
-    "add_installation",
-    "add_secret",
-    "connection_for",
-    "ensure_account",
-    "ensure_agent",
-    "ensure_principal",
-    "ensure_tenant",
-    "find_account",
-    "get_account",
-    "get_connection",
-    "get_principal",
-    "link_alias",
-    "live_secrets",
-    "move_account",
-    "pause_connection",
-    "paused_reason",
-    "pending_account",
-    "remove_installation",
-    "resolve_alias",
-    "resume_connection",
-    "retire_secret",
-    "seal_secret",
-    "service_principal",
-    "tenant_of_installation",
-]
 
 MOVES: Moves[AccountState] = Moves(
     "account",

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, bindparam, select
 
 from identity.columns import database_now
 from identity.grants import ACCESS, Grant, grant_of, token_binding
+from identity.metrics import LEASES
 from identity.model import (
     AccountState,
     Credential,
@@ -23,6 +24,8 @@ from identity.model import (
     LeaseRequest,
     NeedsConsent,
     NeedsRefresh,
+    RuledOut,
+    ScopeKind,
 )
 from identity.providers import PROFILES
 from identity.scopes import open_scope, prohibition, revoke_scope, revoked_since, standings, stop_scope
@@ -43,11 +46,18 @@ _ACCOUNT = (
         accounts.c.principal_id == bindparam("principal"),
     )
 )
+_NAMES = {Leased: "leased", NeedsRefresh: "needs_refresh", NeedsConsent: "needs_consent", RuledOut: "ruled_out"}
 _MINTED = (Credential.CLIENT_CREDENTIALS, Credential.INSTALLATION)
 
 
 def examine(connection: Connection, request: LeaseRequest) -> LeaseOutcome:
     """The rule first, then the state of the account and its token."""
+    outcome = _examined(connection, request)
+    LEASES.labels(_NAMES[type(outcome)]).inc()  # a transaction that is repeated counts again
+    return outcome
+
+
+def _examined(connection: Connection, request: LeaseRequest) -> LeaseOutcome:
     job_scopes = request.scope_list
     found = standings(connection, job_scopes)
     if refusal := prohibition(found, request.accepted):
@@ -62,7 +72,7 @@ def examine(connection: Connection, request: LeaseRequest) -> LeaseOutcome:
     if state is not AccountState.ACTIVE or row.account_id is None:
         return NeedsConsent(account=row.id, state=state, missing_scopes=_sorted(request.scopes))
     grant = grant_of(row)
-    of_grant = {scope: standing for scope, standing in found.items() if scope.kind != "agent"}
+    of_grant = {scope: standing for scope, standing in found.items() if scope.kind is not ScopeKind.AGENT}
     if prohibition(of_grant, grant.consented):
         return NeedsConsent(account=row.id, state=AccountState.REVOKED, missing_scopes=_sorted(request.scopes))
     profile = PROFILES.get(row.provider)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import update
 
-from identity import accounts
+from identity import accounts, connections, principals
 from identity.accounts import MOVES
 from identity.connections import CLIENT_SECRET, WEBHOOK_SECRET, seal_secret
 from identity.errors import BadInput, Misconfigured
@@ -89,7 +89,7 @@ def test_burying_an_older_generation_changes_nothing(world: World) -> None:
 
 def test_making_things_twice_makes_them_once(world: World) -> None:
     again = world.store.write(
-        lambda connection: accounts.ensure_principal(
+        lambda connection: principals.ensure_principal(
             connection, id="other", tenant="acme", kind=PrincipalKind.USER, name="anna", now=world.clock.now
         )
     )
@@ -99,7 +99,7 @@ def test_making_things_twice_makes_them_once(world: World) -> None:
 def test_an_id_holds_no_slash(world: World) -> None:
     with pytest.raises(BadInput):
         world.store.write(
-            lambda connection: accounts.ensure_tenant(connection, id="a/b", name="x", now=world.clock.now)
+            lambda connection: principals.ensure_tenant(connection, id="a/b", name="x", now=world.clock.now)
         )
 
 
@@ -118,21 +118,21 @@ def connection_row(name: str, tenant: str | None, provider: str = "github") -> P
 
 def test_a_tenants_own_connection_comes_before_the_platforms(world: World) -> None:
     def found() -> str:
-        return world.store.read(lambda connection: accounts.connection_for(connection, "acme", "github")).id
+        return world.store.read(lambda connection: connections.connection_for(connection, "acme", "github")).id
 
     assert found() == "forge"
     own = connection_row("own", "acme")
-    world.store.write(lambda connection: accounts.add_connection(connection, own, now=world.clock.now))
+    world.store.write(lambda connection: connections.add_connection(connection, own, now=world.clock.now))
     assert found() == "own"
 
 
 def test_no_connection_and_two_connections_are_the_operators_fault(world: World) -> None:
     with pytest.raises(Misconfigured, match="no provider connection to slack"):
-        world.store.read(lambda connection: accounts.connection_for(connection, "acme", "slack"))
+        world.store.read(lambda connection: connections.connection_for(connection, "acme", "slack"))
     second = connection_row("second", None)
-    world.store.write(lambda connection: accounts.add_connection(connection, second, now=world.clock.now))
+    world.store.write(lambda connection: connections.add_connection(connection, second, now=world.clock.now))
     with pytest.raises(Misconfigured, match="several provider connections to github fit tenant acme: forge, second"):
-        world.store.read(lambda connection: accounts.connection_for(connection, "acme", "github"))
+        world.store.read(lambda connection: connections.connection_for(connection, "acme", "github"))
 
 
 def test_two_secrets_live_during_a_rotation(world: World) -> None:
@@ -142,25 +142,25 @@ def test_two_secrets_live_during_a_rotation(world: World) -> None:
     new = seal_secret(
         world.vault, owner, id="secret-2", name=CLIENT_SECRET, secret=Secret("newer"), now=now + timedelta(seconds=1)
     )
-    world.store.write(lambda connection: accounts.pause_connection(connection, "forge", reason="refused"))
-    world.store.write(lambda connection: accounts.add_secret(connection, new))
-    assert world.store.read(lambda connection: accounts.paused_reason(connection, "forge")) is None
+    world.store.write(lambda connection: connections.pause_connection(connection, "forge", reason="refused"))
+    world.store.write(lambda connection: connections.add_secret(connection, new))
+    assert world.store.read(lambda connection: connections.paused_reason(connection, "forge")) is None
 
     def live() -> list[str]:
-        found = world.store.read(lambda connection: accounts.live_secrets(connection, "forge", CLIENT_SECRET))
+        found = world.store.read(lambda connection: connections.live_secrets(connection, "forge", CLIENT_SECRET))
         return [secret.open(world.vault).reveal() for secret in found]
 
     assert live() == ["newer", "client-canary"]
     gone = now - timedelta(days=1)
-    assert world.store.write(lambda connection: accounts.retire_secret(connection, "secret-1", at=gone))
+    assert world.store.write(lambda connection: connections.retire_secret(connection, "secret-1", at=gone))
     assert live() == ["newer"]
-    assert world.store.read(lambda connection: accounts.live_secrets(connection, "forge", WEBHOOK_SECRET)) == ()
+    assert world.store.read(lambda connection: connections.live_secrets(connection, "forge", WEBHOOK_SECRET)) == ()
 
 
 def test_an_alias_belongs_to_one_principal(world: World) -> None:
     def link(principal: str, login: str) -> bool:
         return world.store.write(
-            lambda connection: accounts.link_alias(
+            lambda connection: principals.link_alias(
                 connection,
                 tenant="acme",
                 provider="github",
@@ -173,7 +173,7 @@ def test_an_alias_belongs_to_one_principal(world: World) -> None:
         )
 
     def resolved(external_id: str, tenant: str = "acme") -> str | None:
-        return world.store.read(lambda connection: accounts.resolve_alias(connection, tenant, "github", external_id))
+        return world.store.read(lambda connection: principals.resolve_alias(connection, tenant, "github", external_id))
 
     assert link("anna", "mona")
     assert link("anna", "mona-renamed")
@@ -186,20 +186,20 @@ def test_an_alias_belongs_to_one_principal(world: World) -> None:
 def test_an_installation_says_whose_it_is(world: World) -> None:
     def add() -> bool:
         return world.store.write(
-            lambda connection: accounts.add_installation(
+            lambda connection: connections.add_installation(
                 connection, owner="forge", external_id="77", tenant="acme", now=world.clock.now
             )
         )
 
     assert (add(), add()) == (True, False)
-    whose = world.store.read(lambda connection: accounts.tenant_of_installation(connection, "forge", "77"))
+    whose = world.store.read(lambda connection: connections.tenant_of_installation(connection, "forge", "77"))
     assert whose == "acme"
     assert world.store.write(
-        lambda connection: accounts.remove_installation(connection, owner="forge", external_id="77")
+        lambda connection: connections.remove_installation(connection, owner="forge", external_id="77")
     )
 
 
 def test_a_tenant_has_one_service_principal(world: World) -> None:
-    assert world.store.read(lambda connection: accounts.service_principal(connection, "acme")).id == "robot"
+    assert world.store.read(lambda connection: principals.service_principal(connection, "acme")).id == "robot"
     with pytest.raises(Misconfigured, match="no service principal"):
-        world.store.read(lambda connection: accounts.service_principal(connection, "other"))
+        world.store.read(lambda connection: principals.service_principal(connection, "other"))

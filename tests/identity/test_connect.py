@@ -13,11 +13,11 @@ import pytest
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from sqlalchemy import Connection, select
 
-from identity.accounts import link_alias, resolve_alias
 from identity.connect import Connect, Connected, ConnectRefused
 from identity.errors import BadInput, PolicyDenied
 from identity.http import Client
 from identity.model import AccountKey, AccountState, Leased, Scope, ScopeKind
+from identity.principals import link_alias, resolve_alias
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
 from identity.scopes import stop_scope

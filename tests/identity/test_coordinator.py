@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -15,7 +16,7 @@ from sqlalchemy import select
 from identity.connections import paused_reason
 from identity.coordinator import Coordinator, RefreshBudget
 from identity.errors import GrantRevoked, Misconfigured, ReauthRequired, Unavailable
-from identity.grants import ACCESS, REFRESH, token_binding
+from identity.grants import REFRESH
 from identity.http import Client
 from identity.intents import kept_answers
 from identity.lock import RefreshLock
@@ -73,14 +74,6 @@ def make(connected: World, http: Client) -> Make:
     return build
 
 
-def token(world: World, name: str = ACCESS) -> str:
-    grant, account = world.grant(), world.account()
-    sealed = grant.access_sealed if name == ACCESS else grant.refresh_sealed
-    assert sealed is not None
-    binding = token_binding("acme", account.id, account.provider, name, grant.generation)
-    return world.vault.open(sealed, binding).reveal()
-
-
 def intents(world: World) -> list[Any]:
     statement = select(refresh_intents).order_by(refresh_intents.c.generation)
     return list(world.store.read(lambda connection: connection.execute(statement).all()))
@@ -93,7 +86,7 @@ def test_a_refresh_commits_the_new_pair(connected: World, make: Make, provider: 
     assert isinstance(needed, NeedsRefresh)
     assert make().refresh(account, after_generation=needed.generation) == 2
     assert provider.presented == {"refresh-0": 1}
-    assert (token(connected), token(connected, REFRESH)) == ("access-1", "refresh-1")
+    assert (connected.token(), connected.token(name=REFRESH)) == ("access-1", "refresh-1")
     assert isinstance(connected.examine(), Leased)
     assert connected.grant().expires_at == connected.clock.now + timedelta(hours=1)
     assert connected.audited("grant.refreshed") == 1
@@ -161,7 +154,7 @@ def test_a_crash_after_the_answer_was_stored_is_recovered(
     assert connected.generation() == 1
     assert make().refresh(account, after_generation=1) == 2
     assert provider.presented == {"refresh-0": 1}
-    assert token(connected) == "access-1"
+    assert connected.token() == "access-1"
 
 
 def test_housekeeping_recovers_a_stored_answer(connected: World, make: Make, provider: PretendProvider) -> None:
@@ -196,8 +189,6 @@ def test_a_lost_answer_is_unknown_and_asks_for_a_person(
 def test_a_verified_grace_window_allows_one_more_presentation(
     connected: World, make: Make, provider: PretendProvider
 ) -> None:
-    from dataclasses import replace
-
     graceful = replace(PROFILES["github"], grace_seconds=60)
     account = connected.consent()
     provider.answer = lambda form: provider.rotate(form) if provider.presented.total() > 1 else None
@@ -208,8 +199,6 @@ def test_a_verified_grace_window_allows_one_more_presentation(
 
 
 def test_a_grace_window_allows_no_third_presentation(connected: World, make: Make, provider: PretendProvider) -> None:
-    from dataclasses import replace
-
     graceful = replace(PROFILES["github"], grace_seconds=60)
     account = connected.consent()
     provider.answer = lambda form: None
@@ -296,7 +285,7 @@ def test_a_loser_never_kills_the_winner(connected: World, make: Make, provider: 
     provider.answer = reconnected_meanwhile
     assert make().refresh(account, after_generation=1) == 2
     assert connected.state() is AccountState.ACTIVE
-    assert token(connected) == "access-0"
+    assert connected.token() == "access-0"
 
 
 def test_an_answer_after_a_consent_is_shredded(connected: World, make: Make, provider: PretendProvider) -> None:
@@ -308,7 +297,7 @@ def test_an_answer_after_a_consent_is_shredded(connected: World, make: Make, pro
 
     provider.answer = reconnected_meanwhile
     assert make().refresh(account, after_generation=1) == 2
-    assert token(connected) == "access-0"
+    assert connected.token() == "access-0"
     assert [(row.state, row.answer_sealed) for row in intents(connected)] == [("discarded", None)]
 
 
@@ -352,7 +341,7 @@ def test_the_old_refresh_token_stays_when_none_is_sent(connected: World, make: M
     account = connected.consent()
     provider.answer = lambda form: reply({"access_token": "access-9", "refresh_token": ""})
     assert make().refresh(account, after_generation=1) == 2
-    assert (token(connected), token(connected, REFRESH)) == ("access-9", "refresh-0")
+    assert (connected.token(), connected.token(name=REFRESH)) == ("access-9", "refresh-0")
     assert connected.grant().expires_at == connected.clock.now + timedelta(hours=1)  # the last known lifetime
 
 
@@ -370,7 +359,7 @@ def test_a_late_answer_brings_back_an_account_that_was_given_up(
     provider.answer = paused_meanwhile
     assert make().refresh(account, after_generation=1) == 2
     assert connected.state() is AccountState.ACTIVE
-    assert token(connected) == "access-1"
+    assert connected.token() == "access-1"
 
 
 def test_client_credentials_are_minted_and_minted_again(

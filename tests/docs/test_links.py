@@ -1,0 +1,57 @@
+"""Links lead somewhere, and what is quoted from the code is in the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import DOCS, ROOT, blocks, documents
+
+#: Written beside the measurements; until those are here, so is it not.
+MAY_BE_MISSING = {DOCS / "performance.md"}
+
+
+def _anchors(document: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", [*documents(), *(DOCS / "decisions").glob("*.md")], ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", document.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        to = (document.parent / path).resolve() if path else document
+        assert to.exists() or to in MAY_BE_MISSING, f"{document.name}: {target}"
+        assert not anchor or anchor in _anchors(to), f"{document.name}: {target}"
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    linked = {(ROOT / target.partition("#")[0]).resolve() for target in re.findall(r"\]\(([^):]+)\)", readme)}
+    assert [path for path in documents() if path not in linked and path != ROOT / "README.md"] == []
+
+
+def test_what_the_readme_quotes_is_in_the_code() -> None:
+    code = (ROOT / "tasks" / "devops_assistant.py").read_text(encoding="utf-8")
+    quoted = blocks((ROOT / "README.md").read_text(encoding="utf-8"), "python")
+    assert quoted
+    assert [block for block in quoted if block not in code] == []
+
+
+def test_files_that_are_named_exist() -> None:
+    packages = "deploy|docs|identity|pipeline|tasks|tests|webhooks"
+    for document in documents():
+        named = re.findall(rf"`((?:{packages})/[\w./-]+)`", document.read_text(encoding="utf-8"))
+        assert [name for name in named if not (ROOT / name).exists()] == [], document.name
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    for document in documents():
+        text = document.read_text(encoding="utf-8")
+        named = re.findall(r"`make ([a-z-]+)", text) + re.findall(r"^make ([a-z-]+)", text, re.MULTILINE)
+        assert set(named) <= targets, document.name

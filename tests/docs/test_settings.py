@@ -1,0 +1,94 @@
+"""docs/reference/settings.md lists every setting, with the default the code has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from deploy.settings import PREFIX, Settings
+from pipeline.celery import BrokerSettings
+from pipeline.database import DatabaseSettings
+from pipeline.runtime import RuntimeSettings
+from pipeline.services import StepSettings
+from pipeline.watchdog import Limits
+from pipeline.worker import WorkerSettings
+from tests.docs.pages import named, page, rows
+from webhooks.settings import WebSettings
+
+DOCUMENT = page("reference/settings.md")
+DEFAULTS = {row[0].strip("`"): row[1] for row in rows(DOCUMENT)}
+
+#: Settings whose default belongs to the type that uses them: (type, its field).
+ELSEWHERE: dict[str, tuple[type[Any], str]] = {
+    "max_body": (WebSettings, "max_body"),
+    "send_within": (StepSettings, "send_within"),
+    "call_deadline": (StepSettings, "call_deadline"),
+    "token_margin": (StepSettings, "token_margin"),
+    "step_attempts": (StepSettings, "attempts"),
+    "step_backoff": (StepSettings, "backoff"),
+    "step_backoff_cap": (StepSettings, "backoff_cap"),
+    "yield_after": (StepSettings, "yield_after"),
+    "worker_hold": (WorkerSettings, "hold"),
+    "job_runs": (WorkerSettings, "runs"),
+    "job_backoff": (WorkerSettings, "backoff"),
+    "misconfigured_delay": (WorkerSettings, "misconfigured_delay"),
+    "task_limit": (Limits, "task"),
+    "task_grace": (Limits, "grace"),
+    "visibility_timeout": (BrokerSettings, "visibility_timeout"),
+    "beat_interval": (BrokerSettings, "beat_interval"),
+    "turn_timeout": (DatabaseSettings, "turn_timeout"),
+    "window": (RuntimeSettings, "window"),
+}
+#: Those whose default is a sentence.
+IN_WORDS = {
+    "database_url",
+    "broker_url",
+    "redis_url",
+    "vault_key_file",
+    "audit_key_file",
+    "signing_key_file",
+    "base_url",
+    "web_processes",
+    "connect_lifetime",
+    "workflows",
+    "workflows_dir",
+    "allow_hosts",
+}
+
+
+def _defaults() -> Iterator[tuple[str, object]]:
+    for name, field in Settings.model_fields.items():
+        if name in ELSEWHERE:
+            owner, of_owner = ELSEWHERE[name]
+            yield name, next(one.default for one in fields(owner) if one.name == of_owner)
+        elif name not in IN_WORDS:
+            yield name, field.default
+
+
+def test_every_setting_is_listed_and_no_other() -> None:
+    assert sorted(named(DOCUMENT)) == sorted(PREFIX + name.upper() for name in Settings.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("name", "default"), list(_defaults()), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_a_default_is_the_codes(name: str, default: object) -> None:
+    value = default.total_seconds() if isinstance(default, timedelta) else default
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    assert DEFAULTS[PREFIX + name.upper()].strip("`") == text
+
+
+def test_the_two_lifetimes_of_a_connect_are_the_codes() -> None:
+    of_link = _seconds(RuntimeSettings, "connect_lifetime")
+    of_cookie = _seconds(WebSettings, "connect_lifetime")
+    assert DEFAULTS["ASWHOM_CONNECT_LIFETIME"] == f"{of_link:g} for the link, {of_cookie:g} for the browser's cookie"
+
+
+def _seconds(owner: type[Any], name: str) -> float:
+    default = next(one.default for one in fields(owner) if one.name == name)
+    assert isinstance(default, timedelta)
+    return default.total_seconds()

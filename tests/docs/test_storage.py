@@ -1,0 +1,44 @@
+"""docs/reference/storage.md lists every table and every Redis key."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import Table
+
+from identity import tables as of_identity
+from identity.lock import RefreshLock
+from identity.presentation import RefreshBudget
+from pipeline import tables as of_pipeline
+from pipeline.celery import QUEUES, BrokerSettings
+from tests.docs.pages import named, page, rows, section
+
+WHO, HOW = "Who may act (`identity/tables.py`)", "How work moves (`pipeline/tables.py`)"
+LOCK_TTL: timedelta = RefreshBudget().lock_ttl
+
+
+@pytest.mark.parametrize("heading", [WHO, HOW])
+def test_every_table_is_listed_where_it_is_declared(heading: str) -> None:
+    declared = {WHO: vars(of_identity), HOW: vars(of_pipeline)}[heading].values()
+    tables = {value.name for value in declared if isinstance(value, Table)}
+    assert sorted(named(section(page("reference/storage.md"), heading))) == sorted(tables)
+
+
+def test_the_two_lists_are_the_whole_schema() -> None:
+    listed = [name for heading in (WHO, HOW) for name in named(section(page("reference/storage.md"), heading))]
+    assert sorted(listed) == sorted(of_identity.metadata.tables)
+
+
+def test_the_redis_keys_are_those_the_code_makes() -> None:
+    cells = " ".join(row[0] for row in rows(section(page("reference/storage.md"), "Redis or Valkey")))
+    lock = RefreshLock(None, ttl=LOCK_TTL, token=lambda: "")
+    keys = {f"{BrokerSettings(url='redis://').key_prefix}{queue}" for queue in QUEUES}
+    assert keys | {lock._key("ACCOUNT"), lock._channel("ACCOUNT")} <= set(
+        cells.replace("`", "").replace(",", "").split()
+    )
+
+
+def test_the_refresh_lock_lives_as_long_as_is_said() -> None:
+    (row,) = [row for row in rows(section(page("reference/storage.md"), "Redis or Valkey")) if "refresh:" in row[0]]
+    assert row[-1].startswith(f"{LOCK_TTL.total_seconds():.0f} s")

@@ -1,0 +1,94 @@
+"""A refresh while the ledger fails at any of its writes: the token is presented once, and nothing is stuck or lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from typing import TypeVar
+
+import pytest
+from sqlalchemy import Connection
+
+from identity.coordinator import Coordinator, RefreshBudget
+from identity.errors import Unavailable
+from identity.http import Client
+from identity.lock import RefreshLock
+from identity.model import AccountState
+from identity.providers import PROFILES
+from identity.store import CommitUnknown
+from tests.identity.providers import PretendProvider
+from tests.identity.stores import EngineStore
+from tests.identity.world import World
+
+T = TypeVar("T")
+BUDGET = RefreshBudget(
+    send=timedelta(seconds=2),
+    http=timedelta(seconds=2),
+    store=timedelta(seconds=1),
+    wait=timedelta(seconds=3),
+    poll=timedelta(milliseconds=10),
+)
+
+
+class FailingStore:
+    """Fails the writes it is told to, each in one of three ways."""
+
+    def __init__(self, inner: EngineStore, faults: dict[int, str]) -> None:
+        self._inner = inner
+        self._faults = faults
+        self.writes = 0
+
+    def write(self, fn: Callable[[Connection], T]) -> T:
+        self.writes += 1
+        match self._faults.get(self.writes):
+            case "no turn":
+                raise Unavailable("no turn could be had")
+            case "commit lost":
+                raise CommitUnknown("the connection broke in COMMIT")
+            case "commit unseen":
+                self._inner.write(fn)
+                raise CommitUnknown("the connection broke after COMMIT")
+            case _:
+                return self._inner.write(fn)
+
+    def read(self, fn: Callable[[Connection], T]) -> T:
+        return self._inner.read(fn)
+
+
+def coordinator(world: World, http: Client, faults: dict[int, str]) -> Coordinator:
+    lock = RefreshLock(None, ttl=BUDGET.lock_ttl, token=world.id)
+    store = FailingStore(world.store, faults)
+    return Coordinator(store, world.vault, http, lock, PROFILES, clock=world.clock, ids=world.id, budget=BUDGET)
+
+
+@pytest.mark.parametrize("how", ["no turn", "commit lost", "commit unseen"])
+@pytest.mark.parametrize("where", [1, 2, 3, 4, (1, 2), (2, 3), (3, 4), (2, 3, 4)], ids=str)
+def test_one_refresh_survives_failing_writes(
+    connected: World, http: Client, provider: PretendProvider, how: str, where: int | tuple[int, ...]
+) -> None:
+    account = connected.consent()
+    writes = (where,) if isinstance(where, int) else where
+    with suppress(Unavailable):  # any other error fails the test
+        coordinator(connected, http, dict.fromkeys(writes, how)).refresh(account, after_generation=1)
+    connected.clock.advance(timedelta(seconds=3))
+    sound = coordinator(connected, http, {})
+    assert sound.refresh(account, after_generation=1) == 2
+    assert provider.presented == {"refresh-0": 1}
+    assert connected.state() is AccountState.ACTIVE
+    assert connected.token() == "access-1"
+    connected.clock.advance(timedelta(minutes=1))
+    assert sound.settle_abandoned() == 0
+
+
+def test_an_answer_that_cannot_be_stored_in_time_is_unknown(
+    connected: World, http: Client, provider: PretendProvider
+) -> None:
+    account = connected.consent()
+    failing = coordinator(connected, http, dict.fromkeys(range(2, 10_000), "no turn"))
+    with pytest.raises(Unavailable, match="could not be stored"):
+        failing.refresh(account, after_generation=1)
+    connected.clock.advance(timedelta(seconds=5))
+    assert coordinator(connected, http, {}).settle_abandoned() == 1
+    assert connected.state() is AccountState.NEEDS_RECONNECT
+    assert provider.presented == {"refresh-0": 1}
