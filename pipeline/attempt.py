@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from identity import leases
-from identity.accounts import move_account
+from identity.accounts import get_account, move_account
 from identity.errors import GrantRevoked, ReauthRequired, Unavailable
 from identity.http import NoAnswer, NotSent
 from identity.model import AccountState, Effect, Leased, LeaseRequest, NeedsRefresh, ProviderConnection
@@ -313,5 +313,7 @@ def _close(services: Services, intent: Intent, closing: Closing) -> None:
 
 
 def _give_up_account(connection: Any, *, account: str, now: datetime) -> None:
-    reason = "the provider refused a freshly renewed token"
-    move_account(connection, account, to=AccountState.NEEDS_RECONNECT, reason=reason, now=now)
+    # Revoked or suspended meanwhile: that stands.
+    if get_account(connection, account).state is AccountState.ACTIVE:
+        reason = "the provider refused a freshly renewed token"
+        move_account(connection, account, to=AccountState.NEEDS_RECONNECT, reason=reason, now=now)

@@ -168,7 +168,7 @@ def _cancel_chunk(connection: Connection, revocation: str) -> Counter[str] | Non
 
 
 def _in_flight(row: Row[Any]) -> Any:
-    """Attempts opened under the scope before the revocation and not closed before it."""
+    """Attempts opened under the scope before the revocation, and not closed before it or still unknown."""
     scope = Scope(kind=ScopeKind(row.kind), key=row.key)
     match scope.kind:
         case ScopeKind.TENANT:
@@ -186,7 +186,10 @@ def _in_flight(row: Row[Any]) -> Any:
                 & (attempts.c.connection_id == through)
                 & (attempts.c.principal_id == principal)
             )
-    return within & (attempts.c.opened < row.number) & or_(attempts.c.closed.is_(None), attempts.c.closed > row.number)
+    still_out = or_(
+        attempts.c.closed.is_(None), attempts.c.closed > row.number, attempts.c.state == AttemptState.UNKNOWN
+    )
+    return within & (attempts.c.opened < row.number) & still_out
 
 
 def _drained(connection: Connection, revocation: str) -> bool:
@@ -259,7 +262,7 @@ def _receipt(connection: Connection, row: Row[Any], now: datetime) -> dict[str, 
 
 
 def _call_in_flight(attempt: Row[Any]) -> Mapping[str, Any]:
-    ended = attempt.closed is not None
+    ended = attempt.closed is not None and attempt.state != AttemptState.UNKNOWN
     return {
         "attempt": attempt.id,
         "job": attempt.job_id,

@@ -16,7 +16,7 @@ from pipeline.ledger.intents import Ended, Intent, Opened, OpenOutcome, record, 
 from pipeline.ledger.jobs import consent_of, move_job, park, stop
 from pipeline.ledger.once import take_once
 from pipeline.states import AttemptState, JobState, StepState, Wait
-from pipeline.tables import attempts, jobs
+from pipeline.tables import attempts, jobs, revocations
 
 CONSENT_EXPIRES = timedelta(days=14)
 
@@ -121,7 +121,21 @@ def _ruled_out(connection: Connection, intent: Intent, ruled: RuledOut, now: dat
         outcome="refused",
         reason=ruled.reason,
     )
-    move_job(connection, intent.job.id, JobState.CANCELLED, fence=intent.job.fence, reason=ruled.reason)
+    # The receipt lists it, whichever comes first: this refusal or the revocation's own look at its jobs.
+    newest = (
+        select(revocations.c.id)
+        .where(revocations.c.kind == ruled.scope.kind, revocations.c.key == ruled.scope.key)
+        .order_by(revocations.c.number.desc())
+        .limit(1)
+    )
+    move_job(
+        connection,
+        intent.job.id,
+        JobState.CANCELLED,
+        fence=intent.job.fence,
+        reason=ruled.reason,
+        revocation_id=connection.execute(newest).scalar_one_or_none(),
+    )
     return Ended(reason=ruled.reason)
 
 

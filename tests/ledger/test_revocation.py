@@ -147,3 +147,24 @@ def test_openings_and_revocations_of_one_account_agree_about_who_came_first(hous
     assert opened
     for accepted, attempt in opened:
         assert not [number for number in revoked if accepted < number < numbers[attempt]]
+
+
+def test_a_call_that_was_unknown_before_it_is_still_listed(house: House) -> None:
+    asked = intent(house, house.claim(house.job()))
+    open_(house, asked)
+    close(house, asked, AttemptState.UNKNOWN, StepState.UNKNOWN)
+    made = revoke(house, account_scope())
+    revoker = Revoker(house.database, SIGNER)
+    revoker.advance(made)
+    open_(house, intent(house, asked.job, step=house.ids("step")))
+    assert revoker.advance(made)
+    (call,) = _receipt(house, made)["in_flight"]
+    assert (call["attempt"], call["ended"]) == (asked.attempt, "presumed ended")
+
+
+def test_a_job_the_rule_refuses_before_it_is_looked_at_is_on_the_receipt(house: House) -> None:
+    job = house.claim(house.job())
+    made = revoke(house, account_scope())
+    open_(house, intent(house, job))
+    assert Revoker(house.database, SIGNER).advance(made)
+    assert _receipt(house, made)["cancelled_jobs"] == [job.id]
