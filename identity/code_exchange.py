@@ -56,13 +56,13 @@ class CodeExchange:
 
     def whose(self, owner: ProviderConnection, profile: Profile, token: Secret) -> ExternalIdentity | None:
         """Whose account it is; None where the provider cannot be asked. Raises Refusal."""
-        if profile.whoami is None:
+        if profile.whoami is None or (question := profile.whoami.request(owner, token)) is None:
             return None
-        outcome = self.http.send(profile.whoami.request(owner, token), within=self.budget)
+        outcome = self.http.send(question, within=self.budget)
         external = None
         if isinstance(outcome, Answer) and outcome.status == 200:
             try:
-                external = profile.whoami.read(json.loads(outcome.body))
+                external = profile.whoami.read(owner, json.loads(outcome.body))
             except (ValueError, RecursionError):
                 external = None
         return external or refuse(f"{owner.provider} did not say whose account this is", final=True)

@@ -21,7 +21,7 @@ def _ask_user(connection: ProviderConnection, token: Secret) -> HttpRequest:
     return HttpRequest(method="GET", url=f"{connection.api_url.rstrip('/')}/user", headers=headers)
 
 
-def _read_user(document: Any) -> ExternalIdentity | None:
+def _read_user(_connection: ProviderConnection, document: Any) -> ExternalIdentity | None:
     match document:
         case {"id": int(number), "login": str(login)}:
             return ExternalIdentity(id=str(number), login=login)
@@ -32,6 +32,7 @@ def _read_user(document: Any) -> ExternalIdentity | None:
 # https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/refreshing-user-access-tokens
 GITHUB = Profile(
     name="github",
+    title="GitHub",
     api_url="https://api.github.com",
     authorize_url="https://github.com/login/oauth/authorize",
     token_url="https://github.com/login/oauth/access_token",  # noqa: S106 - an address

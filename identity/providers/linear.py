@@ -20,7 +20,7 @@ def _ask_viewer(connection: ProviderConnection, token: Secret) -> HttpRequest:
     return HttpRequest(method="POST", url=url, headers=headers, body=_VIEWER)
 
 
-def _read_viewer(document: Any) -> ExternalIdentity | None:
+def _read_viewer(_connection: ProviderConnection, document: Any) -> ExternalIdentity | None:
     match document:
         case {"data": {"viewer": {"id": str(viewer), "displayName": str(name)}}}:
             return ExternalIdentity(id=viewer, login=name)
@@ -31,6 +31,7 @@ def _read_viewer(document: Any) -> ExternalIdentity | None:
 # https://linear.app/developers/oauth-2-0-authentication
 LINEAR = Profile(
     name="linear",
+    title="Linear",
     api_url="https://api.linear.app",
     authorize_url="https://linear.app/oauth/authorize",
     token_url="https://api.linear.app/oauth/token",  # noqa: S106 - an address

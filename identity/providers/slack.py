@@ -27,7 +27,7 @@ def _ask_user(connection: ProviderConnection, token: Secret) -> HttpRequest:
     return HttpRequest(method="POST", url=url, headers=headers, body=b"{}")
 
 
-def _read_user(document: Any) -> ExternalIdentity | None:
+def _read_user(_connection: ProviderConnection, document: Any) -> ExternalIdentity | None:
     match document:
         case {"ok": True, "user_id": str(user)}:
             login = document.get("user")
@@ -39,6 +39,7 @@ def _read_user(document: Any) -> ExternalIdentity | None:
 # https://docs.slack.dev/authentication/using-token-rotation
 SLACK = Profile(
     name="slack",
+    title="Slack",
     api_url="https://slack.com/api",
     authorize_url="https://slack.com/oauth/v2/authorize",
     token_url="https://slack.com/api/oauth.v2.access",  # noqa: S106 - an address

@@ -28,6 +28,7 @@ from tests.servers.oidc import Oidc
 KEY = AccountKey(tenant="acme", connection="peer", principal="anna")
 PROFILE = Profile(
     name="peer",
+    title="Peer",
     api_url="",
     authorize_url="",
     token_url="",
