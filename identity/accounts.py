@@ -42,6 +42,7 @@ class Account:
     reason: str | None  # why it is not active
     external_id: str | None
     external_login: str | None
+    resources: tuple[str, ...] | None = None  # what tokens are narrowed to; None: all there is
 
 
 def get_account(connection: Connection, account: str) -> Account:
@@ -131,4 +132,5 @@ def _account(row: Row[tuple[object, ...]]) -> Account:
         reason=row.reason,
         external_id=row.external_id,
         external_login=row.external_login,
+        resources=None if row.resources is None else tuple(row.resources),
     )

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NoReturn
 
-from identity.answers import ClientRefused, Dead, Granted, Transient, Unreadable, read_answer
-from identity.connections import CLIENT_SECRET, live_secrets
+from sqlalchemy import Connection
+
+from identity import audit
+from identity.answers import ClientRefused, Dead, Granted, Meaning, Transient, Unreadable, read_answer
+from identity.connections import CLIENT_SECRET, SealedSecret, authenticator, live_secrets, refuse_secret
 from identity.errors import Misconfigured
 from identity.http import Answer, Client
-from identity.model import ProviderConnection, TokenAnswer
+from identity.minting import spare_secret
+from identity.model import Credential, ProviderConnection, TokenAnswer
 from identity.oauth import Client as OAuthClient
 from identity.oauth import exchange_request
 from identity.providers.profile import ExternalIdentity, Profile
+from identity.quoting import error_name
 from identity.refusal import AGAIN, OPERATOR, refuse
 from identity.secret import Secret
 from identity.store import Store
@@ -30,12 +36,14 @@ class CodeExchange:
     vault: Vault
     http: Client
     budget: timedelta
+    ids: Callable[[], str]
 
     def tokens(
         self,
         owner: ProviderConnection,
         profile: Profile,
         *,
+        tenant: str,
         code: str,
         verifier: str,
         redirect_uri: str,
@@ -43,16 +51,57 @@ class CodeExchange:
         now: datetime,
     ) -> TokenAnswer:
         """What the code is worth. Raises Refusal, Misconfigured."""
-        secrets = self.store.read(lambda connection: live_secrets(connection, owner.id, CLIENT_SECRET))
+        name = authenticator(owner, Credential.AUTHORIZATION_CODE) or CLIENT_SECRET
+        secrets = self.store.read(lambda connection: live_secrets(connection, owner.id, name))
         if not secrets:
-            raise Misconfigured(f"provider connection {owner.id} has no client secret")
-        client = OAuthClient(connection=owner, profile=profile, secret=secrets[0].open(self.vault))
+            raise Misconfigured(f"provider connection {owner.id} has no {name.replace('_', ' ')}")
+        meaning = self._ask(
+            owner, profile, secrets[0], code=code, verifier=verifier, redirect_uri=redirect_uri, now=now, scopes=scopes
+        )
+        if isinstance(meaning, ClientRefused) and (spare := spare_secret(secrets, profile, meaning.code)):
+            # The client is authenticated before the code is looked at (RFC 6749 §4.1.3), so it is still good.
+            self._note_refused(tenant, secrets[0], spare, meaning.code, now)
+            meaning = self._ask(
+                owner, profile, spare, code=code, verifier=verifier, redirect_uri=redirect_uri, now=now, scopes=scopes
+            )
+        return meaning.answer if isinstance(meaning, Granted) else _no_token(meaning, owner.provider)
+
+    def _ask(
+        self,
+        owner: ProviderConnection,
+        profile: Profile,
+        secret: SealedSecret,
+        *,
+        code: str,
+        verifier: str,
+        redirect_uri: str,
+        now: datetime,
+        scopes: tuple[str, ...],
+    ) -> Meaning:
+        client = OAuthClient(connection=owner, profile=profile, secret=secret.open(self.vault), now=now, jti=self.ids())
         request = exchange_request(client, code=code, verifier=verifier, redirect_uri=redirect_uri)
         outcome = TokenEndpoint(client=self.http, budget=self.budget).send(request)
         if not isinstance(outcome, Answer):
             refuse(f"{owner.provider} did not answer", final=True)
-        meaning = read_answer(outcome, profile, started_at=now, scopes=scopes, lifetime=None)
-        return meaning.answer if isinstance(meaning, Granted) else _no_token(meaning, owner.provider)
+        return read_answer(outcome, profile, started_at=now, scopes=scopes, lifetime=None)
+
+    def _note_refused(self, tenant: str, secret: SealedSecret, spare: SealedSecret, code: str, now: datetime) -> None:
+        audit_id = self.ids()
+
+        def note(connection: Connection) -> None:
+            if refuse_secret(connection, secret.id, at=now):
+                audit.record(
+                    connection,
+                    id=audit_id,
+                    at=now,
+                    kind="connection.secret_refused",
+                    tenant=tenant,
+                    outcome=error_name(code)[:64],
+                    reason=f"{secret.id} was refused; {spare.id} is used instead",
+                    detail={"connection": secret.connection},
+                )
+
+        self.store.write(note)
 
     def whose(self, owner: ProviderConnection, profile: Profile, token: Secret) -> ExternalIdentity | None:
         """Whose account it is; None where the provider cannot be asked. Raises Refusal."""

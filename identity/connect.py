@@ -85,7 +85,7 @@ class Connect:
     ) -> None:
         self._store = store
         self._vault = vault
-        self._provider_side = CodeExchange(store=store, vault=vault, http=http, budget=budget)
+        self._provider_side = CodeExchange(store=store, vault=vault, http=http, budget=budget, ids=ids)
         self._profiles = profiles
         self._redirect_uri = redirect_uri
         self._ids = ids
@@ -195,6 +195,7 @@ class Connect:
         answer = self._provider_side.tokens(
             owner,
             profile,
+            tenant=session.key.tenant,
             code=code,
             verifier=verifier,
             redirect_uri=self._redirect_uri(owner.id),

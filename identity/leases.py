@@ -17,8 +17,8 @@ from identity.columns import database_now
 from identity.grants import ACCESS, Grant, grant_of, token_binding
 from identity.metrics import LEASES
 from identity.model import (
+    MINTED,
     AccountState,
-    Credential,
     Leased,
     LeaseOutcome,
     LeaseRequest,
@@ -47,7 +47,6 @@ _ACCOUNT = (
     )
 )
 _NAMES = {Leased: "leased", NeedsRefresh: "needs_refresh", NeedsConsent: "needs_consent", RuledOut: "ruled_out"}
-_MINTED = (Credential.CLIENT_CREDENTIALS, Credential.INSTALLATION)
 
 
 def examine(connection: Connection, request: LeaseRequest) -> LeaseOutcome:
@@ -79,7 +78,7 @@ def _examined(connection: Connection, request: LeaseRequest) -> LeaseOutcome:
     if missing := request.scopes - (profile.covered(grant.scopes) if profile else set(grant.scopes)):
         return NeedsConsent(account=row.id, state=state, missing_scopes=_sorted(missing))
     if grant.access_sealed is None or not _fresh(grant, request, now=request.now or row.now):
-        if grant.access_sealed is None and row.credential not in _MINTED and grant.refresh_sealed is None:
+        if grant.access_sealed is None and row.credential not in MINTED and grant.refresh_sealed is None:
             return NeedsConsent(account=row.id, state=AccountState.NEEDS_RECONNECT, missing_scopes=())
         return NeedsRefresh(account=row.id, generation=grant.generation)
     return Leased(

@@ -17,7 +17,7 @@ from identity.grants import SealedAnswer, seal_answer
 from identity.http import Answer, NoAnswer, NotSent
 from identity.intents import Intent, IntentState, store_answer
 from identity.metrics import REFRESHES, UNRECOGNISED
-from identity.minting import read_token, token_request
+from identity.minting import read_token, spare_secret, token_request
 from identity.model import RuledOut, TokenAnswer
 from identity.providers import profile_of
 from identity.providers.profile import Profile
@@ -69,7 +69,7 @@ class Presenter:
         """Present the credential, once. *renew* keeps the lock for the part after the exchange."""
         began, now = self.monotonic(), self.clock()
         new = self._new_intent(situation, now)
-        request = token_request(situation, self._profile(situation), self.vault, now=now)
+        request = token_request(situation, self._profile(situation), self.vault, now=now, jti=self.ids())
         if request is None:
             return self._expire(situation, new, refused=refused)
         intent = self._begin(situation, new, former)
@@ -193,6 +193,11 @@ class Presenter:
                 if not recognised:
                     UNRECOGNISED.labels(profile.name).inc()
                 return self._fail(situation, intent, reason, refused=refused, wait=wait)
+            case ClientRefused(code=code) if (spare := spare_secret(situation.secrets, profile, code)) is not None:
+                first = situation.secrets[0].id
+                blamed = self._write(settlement.blame_secret, code, secret=first, spare=spare.id)
+                self._count(situation, "secret_refused", settled=blamed)
+                return None  # look again: the other one goes first now
             case ClientRefused(code=code):
                 self._count(situation, "client_refused", settled=self._write(settlement.blame_client, code))
                 owner = situation.connection.id

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from identity import leases
 from identity.accounts import get_account, move_account
+from identity.authorization import authorization
 from identity.errors import GrantRevoked, ReauthRequired, Unavailable
 from identity.http import NoAnswer, NotSent
 from identity.model import AccountState, Effect, Leased, LeaseRequest, NeedsRefresh, ProviderConnection
@@ -247,7 +248,7 @@ def _send(
     answer = services.upstream.send(
         request,
         api_url=step.through.api_url,
-        token=token,
+        authorization=authorization(step.through, lease, token),
         attempt=intent.attempt,
         idempotency_key=step.call.idempotency_key,
         deadline=intent.deadline,

@@ -44,7 +44,8 @@ class Assertion:
 
     issuer: str | None = None  # the name in the connection's config that holds `iss`; None: the client id
     audience: str | None = None  # None: the token endpoint's address
-    scopes_inside: bool = False  # a claim of the assertion; otherwise a parameter beside it
+    scopes_inside: bool = False  # the scopes are a claim of the assertion
+    scopes_beside: bool = True  # the scopes are a parameter of the request; neither: the client registration has them
     needs_subject: bool = False  # `sub` is whom the token acts as; otherwise it may be left out
     lifetime: timedelta = timedelta(minutes=3)
 
@@ -114,7 +115,7 @@ class Profile:
     discovers: bool = False  # its addresses come from its issuer's metadata (RFC 8414, OpenID Connect Discovery)
     revocation: Revocation | None = None  # None: the provider cannot be asked to end a grant
     # Where the provider departs from RFC 7009; None: as the RFC has it, at the revocation endpoint.
-    revoke: Callable[[RevokedToken], HttpRequest] | None = None
+    revoke: Callable[[RevokedToken], HttpRequest | None] | None = None
     sources: Mapping[str, Source] = field(default_factory=dict)  # by the name of a field
 
     def covered(self, granted: Iterable[str]) -> frozenset[str]:
