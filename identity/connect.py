@@ -270,7 +270,8 @@ class Connect:
     def _check_issuer(self, owner: ProviderConnection, profile: Profile, params: Mapping[str, str]) -> None:
         """RFC 9207: the answer says which authorization server it comes from."""
         expected, sent = owner.config.get("issuer"), params.get("iss")
-        if profile.sends_iss and (expected is None or sent is None):
+        must = profile.sends_iss or owner.config.get("sends_iss") == "true"
+        if must and (expected is None or sent is None):
             refuse("the answer does not say which provider it comes from")
         if expected is not None and sent is not None and sent != expected:
             refuse("the answer comes from another provider")

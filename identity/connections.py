@@ -129,6 +129,13 @@ def connection_for(connection: Connection, tenant: str, provider: str) -> Provid
     return _provider_connection(candidates[0])
 
 
+def rewrite_addresses(connection: Connection, owner: ProviderConnection) -> bool:
+    """Store the addresses and configuration of a connection anew, as they were discovered again."""
+    rewritten = update(provider_connections).where(provider_connections.c.id == owner.id)
+    row = {"authorize_url": owner.authorize_url, "token_url": owner.token_url, "config": dict(owner.config)}
+    return connection.execute(rewritten.values(row)).rowcount == 1
+
+
 def paused_reason(connection: Connection, owner: str) -> str | None:
     """Why no token is fetched through this connection, or None."""
     column = provider_connections.c.paused_reason
@@ -184,6 +191,28 @@ def authenticator(owner: ProviderConnection, credential: Credential) -> str | No
         return None
     by_key = credential in (Credential.INSTALLATION, Credential.JWT_BEARER)
     return PRIVATE_KEY if by_key or owner.config.get("client_auth") == "private_key_jwt" else CLIENT_SECRET
+
+
+def rotate_secret(
+    connection: Connection, secret: SealedSecret, *, retire_at: datetime | None
+) -> tuple[SealedSecret, ...]:
+    """A successor to the one live secret of its name; the one it follows ends at *retire_at*, if that is said.
+
+    Until then both are live: the new one goes first from its switch date, and one that the provider refuses gives way
+    to the other. Gives the secrets that were live. Raises Misconfigured.
+    """
+    former = live_secrets(connection, secret.connection, secret.name)
+    if len(former) > 1:
+        ids = ", ".join(one.id for one in former)
+        raise Misconfigured(
+            f"a rotation of {secret.name} of {secret.connection} is under way ({ids}): end it with "
+            "`aswhom connections retire-secret`"
+        )
+    add_secret(connection, secret)
+    for one in former:
+        if retire_at is not None:
+            retire_secret(connection, one.id, at=retire_at)
+    return former
 
 
 def live_secrets(connection: Connection, owner: str, name: str) -> tuple[SealedSecret, ...]:

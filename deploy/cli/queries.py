@@ -74,6 +74,30 @@ def provider_connection(connection: Connection, id: str) -> Row:
     return one(connection, provider_connections, id, what="provider connection", listed_by="connections list")
 
 
+def connection_with_secrets(connection: Connection, id: str) -> Row:
+    """One, with its live secrets but for what they are."""
+    from identity.connections import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET, live_secrets
+
+    row = provider_connection(connection, id)
+    retires = select(connection_secrets.c.id, connection_secrets.c.retired_at).where(
+        connection_secrets.c.connection_id == id
+    )
+    ends = {row.id: row.retired_at for row in connection.execute(retires)}
+    secrets = [
+        {
+            "id": one.id,
+            "name": one.name,
+            "created_at": one.created_at,
+            "used_from": one.used_from,
+            "refused_at": one.refused_at,
+            "retired_at": ends[one.id],
+        }
+        for name in (CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET)
+        for one in live_secrets(connection, id, name)
+    ]
+    return {**row, "secrets": secrets}
+
+
 def all_connections(connection: Connection) -> list[Row]:
     """Each with the names of its live secrets."""
     found = _all(connection, select(provider_connections).order_by(provider_connections.c.id))

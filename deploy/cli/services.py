@@ -1,0 +1,168 @@
+"""`accounts add-…`: the credentials by which services act, each an admin's consent."""
+
+from __future__ import annotations
+
+import click
+
+from deploy.cli import queries
+from deploy.cli.accounts import accounts
+from deploy.cli.command import command, names, secret_option
+from deploy.cli.output import Output
+from deploy.installation import Installation
+from identity.consents import connect_service
+from identity.errors import BadInput
+from identity.model import AccountKey, Credential
+from identity.principals import service_principal
+from identity.providers import PROFILES, profile_of
+from identity.secret import Secret
+from pipeline.ledger import jobs
+
+
+def _connect_service(
+    at: Installation,
+    out: Output,
+    tenant: str,
+    connection: str,
+    credential: Credential,
+    *,
+    scopes: tuple[str, ...] | None,
+    token: Secret | None = None,
+    refresh_token: Secret | None = None,
+    external_id: str | None = None,
+    resources: tuple[str, ...] | None = None,
+) -> None:
+    """An admin's consent for the tenant's service principal. The jobs that waited for it go on."""
+    owner, service = at.read(
+        lambda c: (queries.fitting_connection(c, tenant, connection), service_principal(c, tenant))
+    )
+    key = AccountKey(tenant=tenant, connection=owner.id, principal=service.id)
+    consented = connect_service(
+        at.ledger,
+        at.vault,
+        key,
+        id=at.ids("acc"),
+        provider=owner.provider,
+        credential=credential,
+        scopes=owner.scopes if scopes is None else scopes,
+        by=at.operator,
+        audit_id=at.ids("aud"),
+        now=at.now(),
+        token=token,
+        refresh_token=refresh_token,
+        external_id=external_id,
+        resources=resources,
+    )
+    at.write(lambda c: jobs.wake(c, jobs.consent_of(key)))
+    out.done(
+        f"account {consented.account}: {service.id} acts at {owner.provider} by its own {credential} credential",
+        {"id": consented.account, "key": str(key), "credential": str(credential), "generation": consented.generation},
+    )
+
+
+@command(accounts, "add-installation")
+@click.option("--tenant", required=True)
+@click.option("--connection", required=True, help="The id of a provider connection, or a provider.")
+@click.option("--installation", "external_id", required=True, help="The provider's id of the installation.")
+@click.option("--permissions", callback=names, help="What its tokens are for, as scopes.  [default: the connection's]")
+@click.option("--repositories", callback=names, help="Its tokens are for these alone: a,b,c.  [default: all it has]")
+def add_installation(
+    at: Installation,
+    out: Output,
+    tenant: str,
+    connection: str,
+    external_id: str,
+    permissions: tuple[str, ...] | None,
+    repositories: tuple[str, ...] | None,
+) -> None:
+    """Let the tenant's service act by tokens of a GitHub App's installation, narrowed to what is said here."""
+    _connect_service(
+        at,
+        out,
+        tenant,
+        connection,
+        Credential.INSTALLATION,
+        scopes=permissions,
+        external_id=external_id,
+        resources=repositories,
+    )
+
+
+@command(accounts, "add-static")
+@click.option("--tenant", required=True)
+@click.option("--connection", required=True, help="The id of a provider connection, or a provider.")
+@secret_option("--token-file", help="A bot token or key that does not expire.", required=True)
+@click.option("--scopes", callback=names, help="What it may do: a,b,c.  [default: the connection's]")
+@click.option("--external-id", help="The provider's id of the workspace or bot, so that its signals are understood.")
+def add_static(
+    at: Installation,
+    out: Output,
+    tenant: str,
+    connection: str,
+    token_file: Secret,
+    scopes: tuple[str, ...] | None,
+    external_id: str | None,
+) -> None:
+    """Let the tenant's service act by a token that stays the same."""
+    _connect_service(
+        at, out, tenant, connection, Credential.STATIC, scopes=scopes, token=token_file, external_id=external_id
+    )
+
+
+@command(accounts, "add-client-credentials")
+@click.option("--tenant", required=True)
+@click.option("--connection", required=True, help="The id of a provider connection, or a provider.")
+@click.option("--scopes", callback=names, help="What it may do: a,b,c.  [default: the connection's]")
+def add_client_credentials(
+    at: Installation, out: Output, tenant: str, connection: str, scopes: tuple[str, ...] | None
+) -> None:
+    """Let the tenant's service act by the connection's own client credentials (RFC 6749 §4.4)."""
+    _connect_service(at, out, tenant, connection, Credential.CLIENT_CREDENTIALS, scopes=scopes)
+
+
+@command(accounts, "add-jwt-bearer")
+@click.option("--tenant", required=True)
+@click.option("--connection", required=True, help="The id of a provider connection, or a provider.")
+@click.option("--subject", help="Whom it acts as, where the provider lets a service act as somebody.")
+@click.option("--scopes", callback=names, help="What it may do: a,b,c.  [default: the connection's]")
+def add_jwt_bearer(
+    at: Installation, out: Output, tenant: str, connection: str, subject: str | None, scopes: tuple[str, ...] | None
+) -> None:
+    """Let the tenant's service act by assertions that the connection's private key signs (RFC 7523 §2.1)."""
+    owner = at.read(lambda c: queries.fitting_connection(c, tenant, connection))
+    profile = profile_of(PROFILES, owner.provider)
+    if profile.assertion is None:
+        raise BadInput(f"{profile.title} has no JWT bearer grant")
+    if profile.assertion.needs_subject and not subject:
+        raise BadInput(f"{profile.title} wants to know whom it acts as: give --subject")
+    _connect_service(at, out, tenant, connection, Credential.JWT_BEARER, scopes=scopes, external_id=subject)
+
+
+@command(accounts, "add-rotating")
+@click.option("--tenant", required=True)
+@click.option("--connection", required=True, help="The id of a provider connection, or a provider.")
+@secret_option("--token-file", help="A bot token that expires.", required=True)
+@secret_option("--refresh-token-file", help="Its refresh token.", required=True)
+@click.option("--scopes", callback=names, help="What it may do: a,b,c.  [default: the connection's]")
+@click.option("--external-id", help="The provider's id of the workspace or bot, so that its signals are understood.")
+def add_rotating(
+    at: Installation,
+    out: Output,
+    tenant: str,
+    connection: str,
+    token_file: Secret,
+    refresh_token_file: Secret,
+    scopes: tuple[str, ...] | None,
+    external_id: str | None,
+) -> None:
+    """Let the tenant's service act by a bot token that rotates: it is renewed before its first use, and then kept."""
+    _connect_service(
+        at,
+        out,
+        tenant,
+        connection,
+        Credential.ROTATING,
+        scopes=scopes,
+        token=token_file,
+        refresh_token=refresh_token_file,
+        external_id=external_id,
+    )
