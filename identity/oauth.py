@@ -135,6 +135,8 @@ def installation_request(
         "x-github-api-version": "2022-11-28",
     }
     wanted: dict[str, Any] = {}
+    if only.repositories == ():  # an empty list might be taken for no list, and that means all of them
+        raise Misconfigured(f"installation {installation} is narrowed to no repository at all")
     if only.repositories is not None:
         wanted["repositories"] = list(only.repositories)
     if only.permissions is not None:

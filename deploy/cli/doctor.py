@@ -112,6 +112,16 @@ def _connections(at: Installation) -> Iterator[Finding]:
             f"{row['id']} is paused: {row['paused_reason']}. Mend it, then `aswhom connections resume {row['id']}`",
         )
 
+    for row in at.read(queries.refused_secrets):
+        yield (
+            "connections",
+            UNKNOWN,
+            (
+                f"{row['id']}, a {row['name']} of {row['connection_id']}, was refused, and another is used: "
+                f"`aswhom connections show {row['connection_id']}`"
+            ),
+        )
+
 
 def _accounts(at: Installation) -> Iterator[Finding]:
     for row in at.read(queries.troubled_accounts)[:20]:

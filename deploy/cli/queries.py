@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, Table, func, or_, select
 
+from identity.columns import database_now
 from identity.errors import BadInput
 from identity.model import AccountKey, ProviderConnection, Scope, ScopeKind
 from identity.tables import (
@@ -96,6 +97,15 @@ def connection_with_secrets(connection: Connection, id: str) -> Row:
         for one in live_secrets(connection, id, name)
     ]
     return {**row, "secrets": secrets}
+
+
+def refused_secrets(connection: Connection) -> list[Row]:
+    """Those that the provider did not accept while another was live."""
+    columns = connection_secrets.c
+    refused = select(columns.id, columns.connection_id, columns.name).where(
+        columns.refused_at.is_not(None), or_(columns.retired_at.is_(None), columns.retired_at > database_now())
+    )
+    return _all(connection, refused.order_by(columns.connection_id))
 
 
 def all_connections(connection: Connection) -> list[Row]:

@@ -75,6 +75,8 @@ def add_installation(
     repositories: tuple[str, ...] | None,
 ) -> None:
     """Let the tenant's service act by tokens of a GitHub App's installation, narrowed to what is said here."""
+    if repositories == ():
+        raise BadInput("--repositories names none: leave it out for all that the installation has")
     _connect_service(
         at,
         out,

@@ -106,6 +106,8 @@ def test_services_get_narrowed_and_rotating_credentials(github: Cli, tmp_path: P
     )  # fmt: skip
     shown = github.json("accounts", "show", made["id"])
     assert (shown["resources"], shown["scopes"]) == (["web", "api"], ["issues:write"])
+    install = ("accounts", "add-installation", "--tenant", "acme", "--connection", "github", "--installation", "9001")
+    assert "names none" in github.json(*install, "--repositories", "", code=1)["message"]
     refresh = tmp_path / "refresh"
     refresh.write_text("xoxe-1-refresh")
     github.json("connections", "add", "slack", "--client-id", "1.2")

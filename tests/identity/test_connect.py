@@ -14,6 +14,7 @@ from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from sqlalchemy import Connection, select
 
 from identity.connect import Connect, Connected, ConnectRefused
+from identity.connections import CLIENT_SECRET, rotate_secret, seal_secret
 from identity.errors import BadInput, PolicyDenied
 from identity.http import Client
 from identity.model import AccountKey, AccountState, Leased, Scope, ScopeKind
@@ -21,6 +22,7 @@ from identity.principals import link_alias, resolve_alias
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
 from identity.scopes import stop_scope
+from identity.secret import Secret
 from identity.tables import connect_sessions
 from tests.identity.providers import PretendProvider, reply
 from tests.identity.world import ANNA, World
@@ -232,6 +234,31 @@ def test_a_provider_that_gives_no_token_is_named(
     provider.answer = answer
     state = desk.authorize(desk.start())["state"]
     assert why in desk.refused({"code": "c", "state": state})
+
+
+def test_a_code_is_exchanged_by_the_other_secret_where_the_first_is_refused(
+    desk: Desk, provider: PretendProvider
+) -> None:
+    world = desk.world
+    sealed = seal_secret(
+        world.vault,
+        world.owner,
+        id="secret-2",
+        name=CLIENT_SECRET,
+        secret=Secret("new-canary"),
+        now=world.clock.now + timedelta(minutes=1),
+    )
+    world.store.write(lambda connection: rotate_secret(connection, sealed, retire_at=None))
+
+    def answer(form: dict[str, str]) -> Any:
+        known = form["client_secret"] == "client-canary"
+        return provider.rotate(form) if known else reply({"error": "incorrect_client_credentials"})
+
+    provider.answer = answer
+    state = desk.authorize(desk.start())["state"]
+    assert isinstance(desk.finish({"code": "c", "state": state}), Connected)
+    assert [form["client_secret"] for form in provider.forms] == ["new-canary", "client-canary"]
+    assert world.audited("connection.secret_refused") == 1
 
 
 def test_a_provider_that_does_not_say_who_is_refused(desk: Desk, provider: PretendProvider) -> None:
