@@ -98,7 +98,7 @@ class Presenter:
         if intent.answer_sealed is None:
             return self.doubt(situation, intent, "whoever sent it is gone", refused=refused)
         answer = unpack(self.vault.open(intent.answer_sealed, situation.answer_binding))
-        return self._conclude(situation, intent, answer, refused=refused)
+        return self._conclude(situation, intent, answer, refused=refused, recovered=True)
 
     def doubt(self, situation: Situation, intent: Intent, reason: str, *, refused: bool) -> int | None:
         """The provider may have rotated, and what it said is lost. Raises ReauthRequired unless that is harmless."""
@@ -176,8 +176,10 @@ class Presenter:
                     raise Unavailable(f"the answer for account {intent.account} could not be stored") from error
             self.sleep(self.budget.poll.total_seconds())
 
-    def _conclude(self, situation: Situation, intent: Intent, answer: Answer, *, refused: bool) -> int | None:
-        """Act on a stored answer."""
+    def _conclude(
+        self, situation: Situation, intent: Intent, answer: Answer, *, refused: bool, recovered: bool = False
+    ) -> int | None:
+        """Act on a stored answer. *recovered*: whoever got it is gone, and the client's secrets may be others now."""
         account, profile = situation.account, self._profile(situation)
         settlement = self._settlement(situation, intent)
         match read_token(situation, profile, answer, started_at=intent.started_at):
@@ -193,13 +195,19 @@ class Presenter:
                 if not recognised:
                     UNRECOGNISED.labels(profile.name).inc()
                 return self._fail(situation, intent, reason, refused=refused, wait=wait)
+            case ClientRefused(code=code) if recovered and situation.secrets_moved(intent.started_at):
+                self._write(settlement.fail, code, retry_at=None)
+                return None  # it may have been said of another secret than goes first now: that one is tried
             case ClientRefused(code=code) if (spare := spare_secret(situation.secrets, profile, code)) is not None:
                 first = situation.secrets[0].id
                 blamed = self._write(settlement.blame_secret, code, secret=first, spare=spare.id)
                 self._count(situation, "secret_refused", settled=blamed)
                 return None  # look again: the other one goes first now
             case ClientRefused(code=code):
-                self._count(situation, "client_refused", settled=self._write(settlement.blame_client, code))
+                blamed = self._write(settlement.blame_client, code)
+                self._count(situation, "client_refused", settled=blamed)
+                if not blamed:
+                    return None
                 owner = situation.connection.id
                 raise Misconfigured(
                     f"the token endpoint refused the client of provider connection {owner} ({code[:60]})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
@@ -59,6 +59,10 @@ class Situation:
             return None
         return grant.expires_at - grant.obtained_at
 
+    def secrets_moved(self, since: datetime) -> bool:
+        """Whether another secret than the one that goes first now may have been shown at *since*."""
+        return any(one.refused_at is not None or max(one.created_at, one.used_from) > since for one in self.secrets)
+
     def binding(self, name: str, generation: int) -> Binding:
         account = self.account
         return token_binding(account.key.tenant, account.id, account.provider, name, generation)
@@ -85,12 +89,14 @@ def read_situation(connection: Connection, account: str) -> Situation:
         raise ReauthRequired(f"account {account} was never connected", account=account)
     owner = get_connection(connection, found.key.connection)
     wanted = authenticator(owner, found.credential)
+    # Before the secrets: whoever sees that an intent failed by a refused secret must see the refusal, too.
+    intent = find_intent(connection, account, grant.generation)
     return Situation(
         account=found,
         grant=grant,
         connection=owner,
         paused=paused_reason(connection, owner.id),
         secrets=live_secrets(connection, owner.id, wanted) if wanted else (),
-        intent=find_intent(connection, account, grant.generation),
+        intent=intent,
         ruled_out=revoked_since(connection, grant_scopes(found.key), grant.consented),
     )

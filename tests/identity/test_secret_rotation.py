@@ -32,12 +32,20 @@ from tests.identity.world import World
 
 OLD, NEW = "client-canary", "new-canary"
 LATER = datetime.now(UTC) + timedelta(days=1)
-Make = Callable[[], Coordinator]
+Make = Callable[..., Coordinator]
+
+
+class Killed(BaseException):
+    """The process dies at a crash point."""
 
 
 @pytest.fixture
 def make(connected: World, http: Client) -> Make:
-    def build() -> Coordinator:
+    def build(*, die_at: str | None = None) -> Coordinator:
+        def reached(point: str) -> None:
+            if point == die_at:
+                raise Killed(point)
+
         budget = RefreshBudget(poll=timedelta(milliseconds=20))
         lock = RefreshLock(None, ttl=budget.lock_ttl, token=connected.id)
         return Coordinator(
@@ -49,6 +57,7 @@ def make(connected: World, http: Client) -> Make:
             clock=connected.clock,
             ids=connected.id,
             budget=budget,
+            reached=reached,
         )
 
     return build
@@ -199,6 +208,22 @@ def test_an_operator_who_resumes_has_the_new_one_tried_again(
     assert order(connected) == ["secret-1", "secret-2"]
     connected.store.write(lambda connection: resume_connection(connection, "forge"))
     assert order(connected) == ["secret-2", "secret-1"]
+
+
+def test_a_refusal_found_after_a_crash_is_not_held_against_the_successor(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    account = connected.consent()
+    accepts(provider, NEW)
+    with pytest.raises(Killed):
+        make(die_at="after_answer_stored").refresh(account, after_generation=1)
+    rotate(connected)
+    connected.clock.advance(timedelta(minutes=2))
+    assert make().settle_abandoned() == 1
+    assert connected.store.read(lambda connection: paused_reason(connection, "forge")) is None
+    assert make().refresh(account, after_generation=1) == 2
+    assert [form["client_secret"] for form in provider.forms] == [OLD, NEW]
+    assert said(connected, "connection.secret_refused") == []
 
 
 def test_a_second_rotation_waits_for_the_end_of_the_first(connected: World) -> None:
