@@ -15,6 +15,7 @@ from identity.model import Leased, LeaseRequest, NeedsRefresh
 from identity.policy import Decision
 from identity.rows import insert_for
 from pipeline.ledger.jobs import ClaimedJob
+from pipeline.ledger.moving import step_sources
 from pipeline.states import StepState
 from pipeline.tables import steps
 
@@ -114,7 +115,10 @@ def record(
 
 
 def write_step(connection: Connection, intent: Intent, state: StepState, now: datetime, **values: Any) -> None:
-    """Insert the step, or write the newest decision of one that opens again."""
+    """Insert the step, or write the newest decision of one that opens again, or ends here, if its state allows that.
+
+    A step whose call has no outcome yet is not refused: it stays unknown, and its job ends.
+    """
     row = {
         "id": intent.step,
         "job_id": intent.job.id,
@@ -132,12 +136,17 @@ def write_step(connection: Connection, intent: Intent, state: StepState, now: da
         "opened_at": now,
         **values,
     }
-    connection.execute(_upsert(connection.dialect.name, ("principal_id", "pattern", "reason", "state", *values)), row)
+    connection.execute(
+        _upsert(connection.dialect.name, state, ("principal_id", "pattern", "reason", "state", *values)), row
+    )
 
 
 @cache
-def _upsert(dialect: str, again: tuple[str, ...]) -> Any:
+def _upsert(dialect: str, to: StepState, again: tuple[str, ...]) -> Any:
     """The INSERT of a step, or the UPDATE of those columns; built once for each set of them."""
+    allowed = [*step_sources(to), *([to] if to is StepState.OPEN else [])]  # open again: a further attempt
     statement = insert_for(dialect, steps)
     newest = {column: statement.excluded[column] for column in again}
-    return statement.on_conflict_do_update(index_elements=["job_id", "position"], set_=newest)
+    return statement.on_conflict_do_update(
+        index_elements=["job_id", "position"], set_=newest, where=steps.c.state.in_(allowed)
+    )

@@ -1,21 +1,18 @@
-"""Jobs in the ledger: claim, park, finish, spend a run, replay. `move_job` and `move_jobs` are the only movers."""
+"""Jobs in the ledger: claim, park, finish, spend a run. `move_job` and `move_jobs` are the only movers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Update, bindparam, func, null, select, update
 
-from identity import audit
 from identity.columns import database_in, database_in_microseconds, database_now, microseconds
-from identity.errors import BadInput
 from identity.model import AccessPattern, AccountKey
-from identity.sequence import next_number
-from pipeline.states import JOB_MOVES, JobState, StepState, Wait
-from pipeline.tables import jobs, pinned_configuration, steps
+from pipeline.states import ENDED, JOB_MOVES, JobState, Wait
+from pipeline.tables import jobs, pinned_configuration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +65,7 @@ def _moving(which: ColumnElement[bool], to: JobState, source: JobState | None, v
     cleared: dict[str, Any] = {"rung_until": None, "wait": None, "waits_for": None, "expires_at": None}
     if to not in (JobState.RUNNING, JobState.STOPPING):
         cleared["claimed_until"] = None
-    cleared["finished_at"] = database_now() if to in (JobState.DONE, JobState.CANCELLED, JobState.DEAD) else None
+    cleared["finished_at"] = database_now() if to in ENDED else None
     return update(jobs).where(which, jobs.c.state.in_(sources)).values(**{**cleared, "state": to, **values})
 
 
@@ -230,45 +227,6 @@ def wake(connection: Connection, waits_for: str) -> list[str]:
         select(jobs.c.id).where(jobs.c.waits_for == waits_for, jobs.c.state == JobState.WAITING)
     ).scalars()
     return [job for job in waiting.all() if move_job(connection, job, JobState.QUEUED, due_at=database_now())]
-
-
-def replay(connection: Connection, job: str, *, by: str, at: datetime) -> None:
-    """Accept a dead or cancelled job anew: done steps keep their results and keys, refused and failed ones open again.
-
-    Raises BadInput for a job in any other state.
-    """
-    row = connection.execute(
-        select(jobs.c.state, jobs.c.tenant_id, jobs.c.agent_id).where(jobs.c.id == job)
-    ).one_or_none()
-    if row is None:
-        raise BadInput(f"there is no job {job}: `aswhom jobs list` shows them")
-    if row.state not in (JobState.DEAD, JobState.CANCELLED):
-        raise BadInput(f"job {job} is {row.state}: only dead and cancelled jobs are replayed")
-    number = next_number(connection)
-    move_job(
-        connection,
-        job,
-        JobState.QUEUED,
-        source=JobState(row.state),
-        accepted=number,
-        due_at=database_now(),
-        runs_spent=0,
-        reason=f"replayed by {by}",
-        revocation_id=None,
-    )
-    again = (steps.c.job_id == job) & steps.c.state.in_([StepState.REFUSED, StepState.FAILED])
-    connection.execute(update(steps).where(again).values(state=StepState.OPEN, error=None, closed_at=None))
-    audit.record(
-        connection,
-        id=f"{job}.replayed.{number}",
-        at=at,
-        kind="job.replayed",
-        tenant=row.tenant_id,
-        agent=row.agent_id,
-        job=job,
-        outcome="queued",
-        reason=f"by {by}",
-    )
 
 
 def lapsed(connection: Connection, *, limit: int) -> Sequence[Row[str, int]]:
