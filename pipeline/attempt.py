@@ -191,8 +191,8 @@ def _exchange(services: Services, step: StepAtHand, purpose: str, number: int) -
             case Adopted() as adopted:
                 metrics.STEPS.labels(step.name, str(step.decision.pattern), "adopted").inc()
                 return adopted
-            case Ended(reason=reason):
-                raise RunEnded(reason)
+            case Ended(reason=reason, moved=moved):
+                raise RunEnded(reason, moved=moved)
             case OnceMismatch(owner=owner):
                 reason = f"the once key {step.once!r} was used by job {owner} with other parameters"
                 services.store.write(partial(openings.refuse, intent=intent, reason=reason, now=datetime.now(UTC)))

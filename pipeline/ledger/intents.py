@@ -16,7 +16,7 @@ from identity.policy import Decision
 from identity.rows import insert_for
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.ledger.moving import step_sources
-from pipeline.states import StepState
+from pipeline.states import JobState, StepState
 from pipeline.tables import steps
 
 
@@ -63,9 +63,10 @@ class Adopted:
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """The run ends here; the job's state was moved in this transaction."""
+    """The run ends here; *moved* is the state this transaction moved the job to, None where another worker has it."""
 
     reason: str
+    moved: JobState | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Update, bindparam, func, null, select, update
@@ -137,13 +138,18 @@ def claim(connection: Connection, job: str, *, hold: timedelta) -> ClaimedJob | 
     )
 
 
-def requeue(connection: Connection, job: ClaimedJob, *, delay: timedelta, reason: str) -> bool:
+# What follows ends a run. Each returns the state it moved the job to; None: the job was no longer this run's.
+
+
+def requeue(connection: Connection, job: ClaimedJob, *, delay: timedelta, reason: str) -> JobState | None:
     """Put a running job back: a retry, a yield or a wait for something that is not ours. Spends no run.
 
     A job that was to stop is cancelled instead.
     """
-    if move_job(connection, job.id, JobState.QUEUED, fence=job.fence, due_at=database_in(delay), reason=reason):
-        return True
+    # From RUNNING alone: the table lets dead and cancelled jobs back too, but only for a person who replays them.
+    running, due_at = JobState.RUNNING, database_in(delay)
+    if move_job(connection, job.id, JobState.QUEUED, fence=job.fence, source=running, due_at=due_at, reason=reason):
+        return JobState.QUEUED
     return stop(connection, job)
 
 
@@ -156,7 +162,7 @@ def park(
     due_in: timedelta,
     expires_in: timedelta,
     reason: str,
-) -> bool:
+) -> JobState | None:
     """Park a running job. A job that was to stop is cancelled instead."""
     parked = move_job(
         connection,
@@ -169,23 +175,24 @@ def park(
         expires_at=database_in(expires_in),
         reason=reason,
     )
-    return parked or stop(connection, job)
+    return JobState.WAITING if parked else stop(connection, job)
 
 
-def stop(connection: Connection, job: ClaimedJob, *, reason: str | None = None) -> bool:
-    """Cancel a job that was told to stop. False: it was not."""
-    values = {"reason": reason} if reason else {}
-    return move_job(connection, job.id, JobState.CANCELLED, fence=job.fence, source=JobState.STOPPING, **values)
+def stop(connection: Connection, job: ClaimedJob) -> JobState | None:
+    """Cancel a job that was told to stop."""
+    stopped = move_job(connection, job.id, JobState.CANCELLED, fence=job.fence, source=JobState.STOPPING)
+    return JobState.CANCELLED if stopped else None
 
 
-def finish(connection: Connection, job: ClaimedJob) -> bool:
+def finish(connection: Connection, job: ClaimedJob) -> JobState | None:
     """The function returned: the job is done, a stopping one too."""
-    return move_job(connection, job.id, JobState.DONE, fence=job.fence)
+    return JobState.DONE if move_job(connection, job.id, JobState.DONE, fence=job.fence) else None
 
 
-def bury(connection: Connection, job: ClaimedJob, *, reason: str) -> bool:
+def bury(connection: Connection, job: ClaimedJob, *, reason: str) -> JobState | None:
     """No further run can help: the job is dead, with the reason, until a person replays it."""
-    return move_job(connection, job.id, JobState.DEAD, fence=job.fence, reason=reason) or stop(connection, job)
+    buried = move_job(connection, job.id, JobState.DEAD, fence=job.fence, source=JobState.RUNNING, reason=reason)
+    return JobState.DEAD if buried else stop(connection, job)
 
 
 def spend_run(
@@ -226,13 +233,15 @@ def wake(connection: Connection, waits_for: str) -> list[str]:
     waiting = connection.execute(
         select(jobs.c.id).where(jobs.c.waits_for == waits_for, jobs.c.state == JobState.WAITING)
     ).scalars()
-    return [job for job in waiting.all() if move_job(connection, job, JobState.QUEUED, due_at=database_now())]
+    # From WAITING alone: one that was cancelled in between stays so.
+    wakes = partial(move_job, connection, to=JobState.QUEUED, source=JobState.WAITING, due_at=database_now())
+    return [job for job in waiting.all() if wakes(job=job)]
 
 
-def lapsed(connection: Connection, *, limit: int) -> Sequence[Row[str, int]]:
+def lapsed(connection: Connection, *, limit: int) -> Sequence[Row[str, int, str]]:
     """Claims that ran out: the worker died, or was stopped for too long."""
     statement = (
-        select(jobs.c.id, jobs.c.fence)
+        select(jobs.c.id, jobs.c.fence, jobs.c.pattern)
         .where(jobs.c.claimed_until < database_now(), jobs.c.state.in_([JobState.RUNNING, JobState.STOPPING]))
         .limit(limit)
     )
@@ -242,7 +251,13 @@ def lapsed(connection: Connection, *, limit: int) -> Sequence[Row[str, int]]:
 def due_waits(connection: Connection, *, limit: int) -> Sequence[Row[Any]]:
     """Waits whose time has come, with whether they have expired."""
     statement = (
-        select(jobs.c.id, jobs.c.wait, (jobs.c.expires_at <= database_now()).label("expired"), jobs.c.reason)
+        select(
+            jobs.c.id,
+            jobs.c.pattern,
+            jobs.c.wait,
+            (jobs.c.expires_at <= database_now()).label("expired"),
+            jobs.c.reason,
+        )
         .where(jobs.c.state == JobState.WAITING, jobs.c.due_at <= database_now())
         .limit(limit)
     )

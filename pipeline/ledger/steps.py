@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, select
 from identity.columns import database_now
 from identity.rows import insert_or
 from pipeline.ledger.closings import close_step, record_attempt
+from pipeline.ledger.intents import Ended
 from pipeline.ledger.jobs import ClaimedJob, park
 from pipeline.ledger.moving import move_attempt
 from pipeline.states import AttemptState, StepState, Wait
@@ -52,8 +53,8 @@ def sleep(
     occurrence: int,
     request_hash: str,
     duration: timedelta,
-) -> bool:
-    """Whether a sleep step is over; if not, park the job until it is."""
+) -> Ended | None:
+    """None: a sleep step is over. Otherwise the job is parked until it is."""
     now = clock(connection)
     row = {
         "id": step,
@@ -74,9 +75,11 @@ def sleep(
     began: datetime = connection.execute(select(steps.c.opened_at).where(steps.c.id == step)).scalar_one()
     left = began + duration - now
     if left <= timedelta():
-        return close_step(connection, step, StepState.DONE, now=now, result={})
-    park(connection, job, Wait.TIME, waits_for=None, due_in=left, expires_in=left, reason="the workflow sleeps")
-    return False
+        close_step(connection, step, StepState.DONE, now=now, result={})
+        return None
+    reason = "the workflow sleeps"
+    parked = park(connection, job, Wait.TIME, waits_for=None, due_in=left, expires_in=left, reason=reason)
+    return Ended(reason=reason, moved=parked)
 
 
 def settle(connection: Connection, attempt: Row[Any], *, now: datetime) -> bool:
