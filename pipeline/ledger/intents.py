@@ -46,6 +46,11 @@ class Intent:
     send_within: timedelta
     deadline: timedelta  # of the call, from its start
 
+    @property
+    def claimed_for(self) -> timedelta:
+        """How long the opening makes the claim last: past the call, and as long again for its close or a refresh."""
+        return self.send_within + 2 * self.deadline
+
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:

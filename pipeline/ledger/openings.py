@@ -35,7 +35,7 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
     """The opening transaction: locks, fence, the rule, the lease, the once key, then the intent with its number."""
     job = intent.job
     lock_shared(connection, intent.lease.scope_list)
-    longer = microseconds(intent.send_within + intent.deadline + timedelta(seconds=5))
+    longer = microseconds(intent.claimed_for)
     held = connection.execute(_HOLD, {"job": job.id, "held": job.fence, "longer": longer}).one_or_none()
     if held is None:
         stopped = stop(connection, job)

@@ -136,6 +136,13 @@ def test_an_opening_extends_the_claim_past_the_call(house: House) -> None:
     assert house.row(job.id).claimed_until > settled > before
 
 
+def test_the_claim_outlasts_a_long_call_by_as_long_again(house: House) -> None:
+    job = house.claim(house.job(), hold=timedelta(seconds=1))
+    open_(house, intent(house, job, deadline=timedelta(minutes=2)))
+    settled = house.database.read(lambda c: c.execute(select(attempts.c.settled_by)).scalar_one())
+    assert house.row(job.id).claimed_until - settled >= timedelta(minutes=2) - timedelta(seconds=1)
+
+
 def test_a_worker_that_lost_its_claim_opens_nothing(house: House) -> None:
     job = house.claim(house.job())
     stale = replace(job, fence=job.fence - 1)
