@@ -30,8 +30,9 @@ class Rung:
     def __init__(self) -> None:
         self.bells: list[Bell] = []
 
-    def jobs(self, bells: Any) -> None:
+    def jobs(self, bells: Any) -> bool:
         self.bells += bells
+        return True
 
     def revocations(self, ids: Any) -> None: ...
 
