@@ -13,62 +13,21 @@ import pytest
 from sqlalchemy import select, update
 
 from identity.model import (
-    AccessPattern,
-    LeaseRequest,
     NeedsRefresh,
-    PrincipalKind,
     Scope,
     ScopeKind,
 )
-from identity.policy import Decision
 from identity.tables import accounts, audit, grants
 from pipeline import revocation
 from pipeline.ledger import jobs, openings, steps
 from pipeline.ledger.closings import Closing, close_attempt
 from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, Opened, OpenOutcome
-from pipeline.ledger.jobs import ClaimedJob
 from pipeline.ledger.replay import replay
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts
 from pipeline.tables import steps as steps_table
 from tests.ledger.house import House, account_scope
-
-USER = Decision(kind=PrincipalKind.USER, pattern=AccessPattern.DELEGATED, reason="named by the workflow")
-
-
-def intent(house: House, job: ClaimedJob, *, step: str = "", once: str | None = None, **more: Any) -> Intent:
-    base = Intent(
-        step=step or house.ids("step"),
-        attempt=house.ids("att"),
-        job=job,
-        position=1,
-        action="github.Say",
-        occurrence=1,
-        named="user",
-        decision=USER,
-        principal="acme.ada",
-        provider="github",
-        connection="gh",
-        new_account=house.ids("acc"),
-        request_hash="hash",
-        parameters={"text": "hello"},
-        once=once,
-        purpose="call",
-        number=1,
-        repeats_unknown=False,
-        lease=LeaseRequest(
-            tenant="acme",
-            connection="gh",
-            agent="tester",
-            principal="acme.ada",
-            accepted=job.accepted,
-            scopes=frozenset(),
-            usable_until=datetime.now(UTC) + timedelta(minutes=1),
-        ),
-        send_within=timedelta(seconds=5),
-        deadline=timedelta(seconds=20),
-    )
-    return replace(base, **more)
+from tests.ledger.house import intent_of as intent
 
 
 def open_(house: House, asked: Intent) -> OpenOutcome:
