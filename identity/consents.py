@@ -85,11 +85,13 @@ def connect_service(
     refresh_token: Secret | None = None,
     external_id: str | None = None,
     resources: tuple[str, ...] | None = None,
+    also: Callable[[Connection, AccountKey], None],
 ) -> Consented:
     """An admin connects a service account: a static *token*, one that rotates, or the right to mint.
 
     *external_id* is the installation's for installation tokens, and for JWT bearer whom the service acts as.
-    *resources* are what an installation's tokens are narrowed to. Raises GrantRevoked, Unavailable.
+    *resources* are what an installation's tokens are narrowed to. *also* runs in the consent's own commit: it wakes the
+    jobs that waited for it. Raises GrantRevoked, Unavailable.
     """
     if (token is None) != (credential in MINTED):
         raise ValueError("a static or rotating credential comes with its token, and no other does")
@@ -127,6 +129,7 @@ def connect_service(
             outcome="success",
             detail={"provider": provider, "credential": str(credential), "by": by},
         )
+        also(connection, key)
 
     outcome = write_consent(store, vault, consent, answer, scopes=scopes, now=now, also=write_audit)
     if isinstance(outcome, RuledOut):

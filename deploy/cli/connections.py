@@ -12,6 +12,7 @@ from deploy import provider_page
 from deploy.cli import queries
 from deploy.cli.command import MOMENT, command, confirm, names, secret_option
 from deploy.cli.output import Output
+from deploy.cli.stops import stop_and_open
 from deploy.installation import Installation
 from identity import audit
 from identity.connections import (
@@ -29,10 +30,12 @@ from identity.connections import (
 )
 from identity.discovery import discover
 from identity.errors import BadInput
+from identity.model import Scope, ScopeKind
 from identity.providers import PROFILES, profile_of
 from identity.providers.profile import ClientAuth
 from identity.registration import Registration, register, service_account
 from identity.secret import Secret
+from webhooks.sources import SOURCES
 
 
 @click.group()
@@ -88,7 +91,7 @@ def add(
 ) -> None:
     """Add a connection to PROVIDER: see `aswhom connections providers`.
 
-    Its webhooks come to BASE_URL/webhooks/PROVIDER/ID, and people come back to BASE_URL/connect/callback/ID.
+    It says where the provider's webhooks are to come to, if we receive any of it, and where people come back to.
     """
     profile = profile_of(PROFILES, provider)
     chosen = {"client_auth": client_auth} if client_auth else {}
@@ -138,12 +141,12 @@ def add(
         "provider": provider,
         "tenant": tenant,
         "secrets": [secret.name for secret in sealed],
-        "webhook_url": f"{base}/webhooks/{provider}/{owner.id}",
+        "webhook_url": f"{base}/webhooks/{provider}/{owner.id}" if provider in SOURCES else None,
         "redirect_uri": f"{base}/connect/callback/{owner.id}",
     }
     out.done(
         f"provider connection {owner.id}; tell {profile.title} these:\n"
-        f"  webhooks to      {document['webhook_url']}\n"
+        f"  webhooks to      {document['webhook_url'] or 'nowhere: none of its webhooks is received yet'}\n"
         f"  people back to   {document['redirect_uri']}",
         document,
     )
@@ -284,6 +287,14 @@ def resume(at: Installation, out: Output, id: str) -> None:
 
     at.write(write)
     out.done(f"{id} is in use again", {"id": id})
+
+
+def _connection_scope(at: Installation, id: str) -> tuple[Scope, str | None]:
+    found = at.read(lambda c: queries.provider_connection(c, id))
+    return Scope(kind=ScopeKind.CONNECTION, key=found["id"]), found["tenant_id"]
+
+
+stop_and_open(connections, _connection_scope, what="provider connection")
 
 
 def _pairs(pairs: tuple[str, ...]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from identity.model import AccountKey, Credential
 from identity.principals import service_principal
 from identity.providers import PROFILES, profile_of
 from identity.secret import Secret
-from pipeline.ledger import jobs
+from pipeline.connecting import wake_waiting
 
 
 def _connect_service(
@@ -51,8 +51,8 @@ def _connect_service(
         refresh_token=refresh_token,
         external_id=external_id,
         resources=resources,
+        also=wake_waiting,
     )
-    at.write(lambda c: jobs.wake(c, jobs.consent_of(key)))
     out.done(
         f"account {consented.account}: {service.id} acts at {owner.provider} by its own {credential} credential",
         {"id": consented.account, "key": str(key), "credential": str(credential), "generation": consented.generation},

@@ -85,6 +85,7 @@ class Robot:
             by="admin:eve",
             audit_id=self.world.id(),
             now=now,
+            also=lambda connection, key: None,
         ).account
 
 

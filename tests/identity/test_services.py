@@ -66,6 +66,7 @@ def service(world: World, credential: Credential, **given: Any) -> str:
         by="admin:eve",
         audit_id=world.id(),
         now=world.clock.now,
+        also=lambda connection, key: None,
         **given,
     ).account
 
