@@ -18,7 +18,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "keys": ("keys", "keys", "The installation's own keys."),
     "tenants": ("tenants", "tenants", "Whose work is done."),
     "aliases": ("tenants", "aliases", "Who people are at providers."),
-    "connections": ("connections", "connections", "Client registrations with providers."),
+    "connections": ("connection_secrets", "connections", "Client registrations with providers."),
     "installations": ("installations", "installations", "Whose an installation of the platform's app is."),
     "accounts": ("services", "accounts", "Connected accounts, and services' credentials."),
     "connect": ("accounts", "connect", "Print the link by which a person connects an account."),
