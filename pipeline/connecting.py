@@ -172,10 +172,10 @@ def _done(connection: Connection, connected: Connected, return_to: str | None) -
 
 def _party(connection: Connection, key: AccountKey, provider: str | None) -> Party:
     named = provider or get_connection(connection, key.connection).provider
-    who = select(principals.c.name, tenants.c.name.label("tenant")).where(
-        principals.c.id == key.principal, tenants.c.id == key.tenant
+    who = select(principals.c.name, tenants.c.name.label("tenant")).join(
+        tenants, tenants.c.id == principals.c.tenant_id
     )
-    row = connection.execute(who).one()
+    row = connection.execute(who.where(principals.c.id == key.principal)).one()
     return Party(provider=provider_name(named), person=row.name, tenant=row.tenant)
 
 
