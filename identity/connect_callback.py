@@ -176,7 +176,7 @@ class Callback:
                 came = external.login or external.id if external else "somebody else"
                 refuse(
                     Why.WRONG_ACCOUNT,
-                    f"you are signed in at {name} as {came}, and {awaited} was awaited",
+                    f"you are signed in at {name} as {came}, and {awaited} is expected",
                     f"sign out at {name}, sign in there as {awaited}, then {AGAIN}",
                     final=True,
                     external_id=external.id if external else "",

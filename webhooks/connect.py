@@ -36,7 +36,7 @@ PAGES: Mapping[Why, tuple[str, int]] = {
     Why.OTHER_BROWSER: ("This link belongs to another browser", 403),
     Why.REVOKED: ("Access was withdrawn meanwhile", 403),
     Why.DECLINED: ("You said no", 200),
-    Why.WRONG_ACCOUNT: ("Another account was awaited", 409),
+    Why.WRONG_ACCOUNT: ("You signed in with another account", 409),
     Why.LINKED_ELSEWHERE: ("This account is somebody else’s here", 409),
     Why.UNTRUSTED: ("This answer cannot be trusted", 400),
     Why.PROVIDER: ("The provider did not let us in", 502),

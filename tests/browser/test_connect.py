@@ -121,8 +121,8 @@ def test_the_wrong_account_is_refused_and_the_old_one_stays(town: Town, person: 
     assert "Sign in at Linear as ada" in linus.text
     linus.goes_on()
     linus.signs_in("grace")
-    assert linus.heading == "Another account was awaited"
-    assert "as grace, and ada was awaited" in linus.text
+    assert linus.heading == "You signed in with another account"
+    assert "as grace, and ada is expected" in linus.text
     linus.finds_it_accessible("wrong-account")
     assert (town.generation(key), town.refusals(key)) == (1, ["wrong_account"])
 

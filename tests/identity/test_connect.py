@@ -347,7 +347,7 @@ def test_a_reconnect_by_another_account_is_refused_and_the_old_grant_stays(
     assert isinstance(offer, ConnectOffer)
     assert str(offer.awaited) == "mona"
     reason = desk.refused({"code": "c", "state": desk.authorize(link)["state"]})
-    assert "signed in at GitHub as hubot, and mona was awaited" in reason
+    assert "signed in at GitHub as hubot, and mona is expected" in reason
     assert (desk.world.generation(), desk.world.token(), desk.world.account().external_login) == (1, token, "mona")
     assert desk.world.store.read(lambda c: resolve_alias(c, "acme", "github", "815")) is None
 
