@@ -133,7 +133,9 @@ class Connecting:
 
     def finish(self, connection: str, params: Mapping[str, str], *, browser: str, now: datetime) -> Ended:
         """The callback at *connection*'s own address."""
-        return self._ended(self._connect.finish(params, browser=browser, connection_id=connection, now=now, also=_wake))
+        return self._ended(
+            self._connect.finish(params, browser=browser, connection_id=connection, now=now, also=wake_waiting)
+        )
 
     def result(self, session: str, *, browser: str, now: datetime) -> Ended:
         """How a session ended, for its own browser."""
@@ -183,5 +185,6 @@ def _in_words(provider: str, scopes: tuple[str, ...]) -> tuple[Permission, ...]:
     return tuple(Permission(scope=scope, words=scope_in_words(provider, scope)) for scope in scopes)
 
 
-def _wake(connection: Connection, key: AccountKey) -> None:
+def wake_waiting(connection: Connection, key: AccountKey) -> None:
+    """Queue the jobs that waited for that account's consent, in the consent's own commit."""
     jobs.wake(connection, jobs.consent_of(key))
