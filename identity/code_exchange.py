@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NoReturn
 
-from identity.answers import ClientRefused, Dead, Granted, Transient, Unreadable, read_answer
+from identity.answers import ClientRefused, Dead, Granted, RateLimited, Transient, Unknown, read_outcome
 from identity.connections import CLIENT_SECRET, live_secrets
 from identity.errors import Misconfigured
 from identity.http import Answer, Client
@@ -51,7 +51,7 @@ class CodeExchange:
         outcome = TokenEndpoint(client=self.http, budget=self.budget).send(request)
         if not isinstance(outcome, Answer):
             refuse(f"{owner.provider} did not answer", final=True)
-        meaning = read_answer(outcome, profile, started_at=now, scopes=scopes, lifetime=None)
+        meaning = read_outcome(outcome, profile, started_at=now, scopes=scopes, lifetime=None)
         return meaning.answer if isinstance(meaning, Granted) else _no_token(meaning, owner.provider)
 
     def whose(self, owner: ProviderConnection, profile: Profile, token: Secret) -> ExternalIdentity | None:
@@ -68,11 +68,11 @@ class CodeExchange:
         return external or refuse(f"{owner.provider} did not say whose account this is", final=True)
 
 
-def _no_token(meaning: Transient | ClientRefused | Dead | Unreadable, provider: str) -> NoReturn:
+def _no_token(meaning: Transient | RateLimited | ClientRefused | Dead | Unknown, provider: str) -> NoReturn:
     match meaning:
         case ClientRefused():
             refuse(f"{provider} does not accept this installation's client", OPERATOR, final=True)
         case Dead():
             refuse(f"{provider} does not accept the code: it was used or has expired", final=True)
-        case Transient(reason=reason) | Unreadable(reason=reason):
+        case Transient(reason=reason) | RateLimited(reason=reason) | Unknown(reason=reason):
             refuse(f"{provider} gave no token ({reason})", f"{AGAIN}, or {OPERATOR}", final=True)

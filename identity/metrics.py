@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Histogram
 
-# outcome: success, transient, client_refused, dead, unknown, revoked, moved, served
+# outcome: success, transient, rate_limited, client_refused, dead, unknown, revoked, moved, served
 REFRESHES = Counter("aswhom_refreshes", "Refreshes and mintings of access tokens.", ["provider", "outcome"])
 
 UNRECOGNISED = Counter(

@@ -11,10 +11,10 @@ from typing import Concatenate, ParamSpec
 
 from sqlalchemy import Connection
 
-from identity.answers import ClientRefused, Dead, Granted, Transient, Unreadable
+from identity.answers import ClientRefused, Dead, Granted, RateLimited, Transient, Unknown
 from identity.errors import GrantRevoked, Misconfigured, ReauthRequired, Unavailable
 from identity.grants import SealedAnswer, seal_answer
-from identity.http import Answer, NoAnswer, NotSent
+from identity.http import Answer, NoAnswer, Outcome
 from identity.intents import Intent, IntentState, store_answer
 from identity.metrics import REFRESHES, UNRECOGNISED
 from identity.minting import read_token, token_request
@@ -78,27 +78,22 @@ class Presenter:
         self.reached("before_send")
         outcome = self.endpoint.send(request, send_before=began + self.budget.send.total_seconds())
         self.reached("after_send")
-        match outcome:
-            case NotSent():
-                return self._fail(situation, intent, outcome.reason, refused=refused, unpresented=True)
-            case NoAnswer():
-                return self.doubt(situation, intent, outcome.reason, refused=refused)
-            case Answer():
-                renew()
-                if not self._keep(situation, intent, outcome):
-                    return None
-                self.reached("after_answer_stored")
-                return self._conclude(situation, intent, outcome, refused=refused)
+        if isinstance(outcome, Answer):
+            renew()
+            if not self._keep(situation, intent, outcome):
+                return None
+            self.reached("after_answer_stored")
+        return self._conclude(situation, intent, outcome, refused=refused)
 
     def settle(self, situation: Situation, intent: Intent, *, refused: bool = False) -> int | None:
         """End an intent whose owner may be gone: by its stored answer, else as unknown."""
         if intent.generation != situation.generation:
             self._write(self._settlement(situation, intent).doubt, "the generation moved")
             return None
-        if intent.answer_sealed is None:
-            return self.doubt(situation, intent, "whoever sent it is gone", refused=refused)
-        answer = unpack(self.vault.open(intent.answer_sealed, situation.answer_binding))
-        return self._conclude(situation, intent, answer, refused=refused)
+        outcome: Outcome = NoAnswer(reason="whoever sent it is gone")
+        if intent.answer_sealed is not None:
+            outcome = unpack(self.vault.open(intent.answer_sealed, situation.answer_binding))
+        return self._conclude(situation, intent, outcome, refused=refused)
 
     def doubt(self, situation: Situation, intent: Intent, reason: str, *, refused: bool) -> int | None:
         """The provider may have rotated, and what it said is lost. Raises ReauthRequired unless that is harmless."""
@@ -176,11 +171,11 @@ class Presenter:
                     raise Unavailable(f"the answer for account {intent.account} could not be stored") from error
             self.sleep(self.budget.poll.total_seconds())
 
-    def _conclude(self, situation: Situation, intent: Intent, answer: Answer, *, refused: bool) -> int | None:
-        """Act on a stored answer."""
+    def _conclude(self, situation: Situation, intent: Intent, outcome: Outcome, *, refused: bool) -> int | None:
+        """Act on what came of a presentation; an answer is stored by now."""
         account, profile = situation.account, self._profile(situation)
         settlement = self._settlement(situation, intent)
-        match read_token(situation, profile, answer, started_at=intent.started_at):
+        match read_token(situation, profile, outcome, started_at=intent.started_at):
             case Granted(answer=granted):
                 sealed = self._sealed(situation, granted)
                 committed = self._write(settlement.commit, sealed)
@@ -189,10 +184,12 @@ class Presenter:
                     return None
                 self.reached("after_commit")
                 return sealed.generation
-            case Transient(reason=reason, retry_after=wait, recognised=recognised):
+            case Transient(reason=reason, retry_after=wait, sent=sent, recognised=recognised):
                 if not recognised:
                     UNRECOGNISED.labels(profile.name).inc()
-                return self._fail(situation, intent, reason, refused=refused, wait=wait)
+                return self._fail(situation, intent, reason, refused=refused, wait=wait, unpresented=not sent)
+            case RateLimited(reason=reason, retry_after=wait):
+                return self._fail(situation, intent, reason, refused=refused, wait=wait, outcome="rate_limited")
             case ClientRefused(code=code):
                 self._count(situation, "client_refused", settled=self._write(settlement.blame_client, code))
                 owner = situation.connection.id
@@ -205,7 +202,7 @@ class Presenter:
                 if not buried:
                     return None
                 raise ReauthRequired(f"the grant of account {account.id} is dead ({code[:60]})", account=account.id)
-            case Unreadable(reason=reason):
+            case Unknown(reason=reason):
                 return self.doubt(situation, intent, reason, refused=refused)
 
     def _fail(
@@ -217,12 +214,13 @@ class Presenter:
         refused: bool,
         wait: timedelta = _RETRY,
         unpresented: bool = False,
+        outcome: str = "transient",
     ) -> int | None:
         """Nothing happened: serve the present token while it lives."""
         settlement = self._settlement(situation, intent)
         retry_at = settlement.now + wait
         failed = self._write(settlement.fail, reason, retry_at=retry_at, unpresented=unpresented)
-        self._count(situation, "transient", settled=failed)
+        self._count(situation, outcome, settled=failed)
         return self.serve(situation, refused=refused, retry_after=wait) if failed else None
 
     def _write(self, act: Callable[Concatenate[Connection, P], Ending], /, *args: P.args, **kwargs: P.kwargs) -> bool:

@@ -11,7 +11,7 @@ from identity.http import Answer, Client, HttpRequest, Outcome
 from identity.secret import Secret
 
 # What is read of an answer's head; the rest would only make the stored row larger.
-_KEPT = ("content-type", "date", "retry-after", "x-ratelimit-reset")
+_KEPT = ("content-type", "date", "retry-after", "x-ratelimit-remaining", "x-ratelimit-reset")
 
 
 @dataclass(frozen=True, kw_only=True)
