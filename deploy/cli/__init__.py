@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "revoke": ("revocations", "revoke", "Withdraw authority, now."),
     "revocations": ("revocations", "revocations", "What revocations stopped: their receipts."),
     "audit": ("audit", "audit", "Who did what as whom, in a sealed chain."),
+    "sandbox": ("sandbox", "sandbox", "A provider that misbehaves, to aim at a profile of yours."),
     "policy": ("policy", "policy", "Why a step ran as whom it did."),
 }
 

@@ -1,7 +1,7 @@
 """What every process has besides its service: the request log, the faults, and the routes to read and order them."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from flask import Flask, Response, abort, g, jsonify, request
@@ -44,13 +44,14 @@ def equip(
     journal: Journal,
     names: Names = set,
     unprocessed: Callable[[], None] = lambda: None,
+    orders: Iterable[Fault] = (),
 ) -> None:
     """Log every request of *app* outside the control surface, and let it suffer the faults ordered.
 
     *names* adds names a fault's endpoint may match; *unprocessed* is told of requests a fault
-    answered before the service saw them.
+    answered before the service saw them; *orders* are faults ordered from the start.
     """
-    faults = Faults()
+    faults = Faults(orders)
 
     def arrive() -> Response | None:
         if request.path.startswith(CONTROL):
@@ -86,6 +87,8 @@ def equip(
         fault: Fault | None = g.get("fault")
         if fault and not fault.before and fault.mode in (Mode.STATUS, Mode.BODY):
             response = _answer(fault)
+        if fault and fault.mode is Mode.FIELDS:
+            response = _altered(response, fault)
         dropped = fault is not None and fault.mode in (Mode.DROP_REQUEST, Mode.DROP_RESPONSE)
         # What was dropped after its effect keeps the status it would have had.
         unanswered = dropped and fault is not None and fault.before
@@ -119,6 +122,14 @@ def equip(
 
 class BadControl(LookupError):
     """a control request named something the world does not hold"""
+
+
+def _altered(response: Response, fault: Fault) -> Response:
+    document = response.get_json(silent=True)
+    if isinstance(document, dict):
+        kept = {name: value for name, value in document.items() if name not in fault.drop}
+        response.set_data(json.dumps(kept | fault.fields))
+    return response
 
 
 def _answer(fault: Fault) -> Response:
