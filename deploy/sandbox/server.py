@@ -13,7 +13,7 @@ from wsgiref.types import WSGIApplication
 
 from deploy.sandbox.faults import DRIP_PIECES, Fault, Mode
 from deploy.sandbox.journal import Clock
-from deploy.sandbox.surface import FAULT_KEY, PAUSE_KEY
+from deploy.sandbox.surface import FAULT_KEY, PAUSE_KEY, RELEASE_KEY
 
 # Werkzeug's own server closes each connection; callers that pool connections must meet keep-alive here.
 
@@ -28,10 +28,29 @@ class Server(ThreadingHTTPServer):
         self.app = app
         self.clock = clock
         self.stopping = threading.Event()
+        self._pausing = self._releases = 0
+        self._released = threading.Condition()
         super().__init__(("127.0.0.1", port), _Connection)
+
+    def pause(self, seconds: float) -> None:
+        """Wait that long, or until a release or the end."""
+        with self._released:
+            before = self._releases
+            self._pausing += 1
+            self._released.notify_all()
+            self._released.wait_for(lambda: self._releases != before, timeout=seconds)
+            self._pausing -= 1
+
+    def release(self, *, patience: float = 0.0) -> None:
+        """Let everybody who pauses go on; wait so many seconds for the first of them."""
+        with self._released:
+            self._released.wait_for(lambda: self._pausing, timeout=patience)
+            self._releases += 1
+            self._released.notify_all()
 
     def stop(self) -> None:
         self.stopping.set()
+        self.release()
         self.shutdown()
         self.server_close()
 
@@ -95,7 +114,7 @@ class _Connection(BaseHTTPRequestHandler):
         if self.command == "HEAD":
             content = b""
         if fault and fault.waits_to_answer:
-            self.server.stopping.wait(fault.seconds)
+            self.server.pause(fault.seconds)
         match fault:
             case Fault(mode=Mode.DROP_REQUEST | Mode.DROP_RESPONSE):
                 self.close_connection = True
@@ -150,7 +169,8 @@ class _Connection(BaseHTTPRequestHandler):
             "wsgi.multithread": True,
             "wsgi.multiprocess": False,
             "wsgi.run_once": False,
-            PAUSE_KEY: self.server.stopping.wait,
+            PAUSE_KEY: self.server.pause,
+            RELEASE_KEY: self.server.release,
         }
         for name, value in self.headers.items():
             environ["HTTP_" + name.upper().replace("-", "_")] = value

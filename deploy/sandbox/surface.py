@@ -10,9 +10,11 @@ from deploy.sandbox.faults import BadFault, Fault, Faults, Mode
 from deploy.sandbox.fingerprint import fingerprint
 from deploy.sandbox.journal import Entry, Journal
 
+RELEASE_PATIENCE = 5.0  # seconds
 CONTROL = "/_sandbox/"
 FAULT_KEY = "sandbox.fault"  # in the WSGI environ: what the server does to the answer on the wire
-PAUSE_KEY = "sandbox.pause"  # in the WSGI environ: wait so many seconds, less if the server is stopping
+PAUSE_KEY = "sandbox.pause"  # in the WSGI environ: wait so many seconds, less if the server stops or is told to go on
+RELEASE_KEY = "sandbox.release"  # in the WSGI environ: let whatever waits go on
 
 Names = Callable[[], set[str]]
 
@@ -113,6 +115,12 @@ def equip(
     @app.delete("/_sandbox/faults")
     def clear_faults() -> Response:
         faults.clear()
+        return jsonify(ok=True)
+
+    @app.post("/_sandbox/release")
+    def release() -> Response:
+        """Give the answers that are late, now; or the next one, if it is about to be late."""
+        request.environ[RELEASE_KEY](patience=RELEASE_PATIENCE)
         return jsonify(ok=True)
 
     @app.errorhandler(BadControl)
