@@ -85,8 +85,8 @@ def test_case_28_the_user_kept_only_some_scopes(rig: Rig) -> None:
 
 
 def test_case_29_a_revoke_that_no_worker_heard(rig: Rig) -> None:
-    """A revocation is a commit in the ledger, not a message: workers that were off when it came, and start with the jobs
-    still before them, send nothing of them.
+    """A revocation is a commit in the ledger, not a message: workers that were off when it came, and start with jobs
+    still before them, send nothing of these.
     """
     rig.consent()
     accepted = [rig.job() for _ in range(5)]
