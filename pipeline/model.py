@@ -26,6 +26,18 @@ class SignedDelivery:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SecurityEvent:
+    """A Security Event Token whose signature, issuer and audience were verified."""
+
+    transmitter: str
+    jti: str
+    events: tuple[str, ...]  # the types it names
+    signals: tuple[Signal, ...]
+    note: str  # why nothing comes of what asks for nothing
+    token: bytes  # as it was signed
+
+
+@dataclass(frozen=True, kw_only=True)
 class Bell:
     """A permit for one claim: work of this tenant and pattern is due, for instance this job."""
 

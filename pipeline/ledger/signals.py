@@ -53,17 +53,26 @@ class _About:
 
 
 def follow(
-    connection: Connection, through: str, signal: Signal, *, id: str, by: str, seen: bool, now: datetime
+    connection: Connection,
+    through: str,
+    signal: Signal,
+    *,
+    id: str,
+    by: str,
+    seen: bool,
+    now: datetime,
+    tenant: str | None = None,
 ) -> Followed:
     """Do what *signal*, said by the sender of the provider connection *through*, asks for.
 
-    *id* names the revocation, *by* who said it. *seen*: the same bytes came before.
+    *id* names the revocation, *by* who said it. *seen*: the same bytes came before. *tenant*: its accounts alone.
     """
     if refusal := _other_client(connection, through, signal):
         return Followed(revocations=(), reason=refusal)
     made: list[str] = []
     became: Counter[str] = Counter()
-    for place, key in enumerate(sorted(_meant(connection, through, signal.whom), key=str)):
+    meant = (key for key in _meant(connection, through, signal.whom) if tenant in (None, key.tenant))
+    for place, key in enumerate(sorted(meant, key=str)):
         about = _About(signal=signal, id=f"{id}.{place}" if place else id, by=by, seen=seen, now=now)
         # In one statement with the read, the snapshot would precede the wait for the lock.
         lock_exclusive(connection, Scope(kind=ScopeKind.ACCOUNT, key=str(key)))

@@ -31,7 +31,12 @@ def stamped(at: datetime = NOW, **fields: Any) -> bytes:
 
 
 BODY = stamped(organizationId=ORGANIZATION)
-REMOVED: dict[str, Any] = {"action": "revoked", "type": "OAuthApp", "oauthClientId": "app", "organizationId": ORGANIZATION}
+REMOVED: dict[str, Any] = {
+    "action": "revoked",
+    "type": "OAuthApp",
+    "oauthClientId": "app",
+    "organizationId": ORGANIZATION,
+}
 
 
 def _read(body: bytes, *, now: datetime = NOW) -> Reading:
