@@ -117,8 +117,9 @@ class Connect:
                 browser_hash=None,
                 expires_at=link.expires_at,
                 finished_at=None,
+                created_at=now,
             )
-            add_session(connection, session, now=now)
+            add_session(connection, session)
             return None
 
         if refusal := self._store.write(begin):
@@ -229,6 +230,7 @@ class Connect:
             provider=owner.provider,
             credential=Credential.AUTHORIZATION_CODE,
             consented=session.started,
+            began_at=session.created_at,
             external_id=external.id if external else None,
             external_login=external.login if external else None,
         )

@@ -31,6 +31,7 @@ class ConnectSession:
     browser_hash: str | None
     expires_at: datetime
     finished_at: datetime | None
+    created_at: datetime
 
 
 def digest(text: str) -> str:
@@ -42,7 +43,7 @@ def verifier_binding(tenant: str, session: str, provider: str) -> Binding:
     return Binding(tenant=tenant, record=session, provider=provider, field="connect_session")
 
 
-def add_session(connection: Connection, session: ConnectSession, *, now: datetime) -> None:
+def add_session(connection: Connection, session: ConnectSession) -> None:
     row = {
         "id": session.id,
         "state_hash": session.state_hash,
@@ -53,7 +54,7 @@ def add_session(connection: Connection, session: ConnectSession, *, now: datetim
         "scopes": list(session.scopes),
         "verifier_sealed": session.verifier_sealed,
         "expires_at": session.expires_at,
-        "created_at": now,
+        "created_at": session.created_at,
     }
     connection.execute(insert(connect_sessions), row)
 
@@ -94,6 +95,20 @@ def note_outcome(connection: Connection, session: str, outcome: str) -> None:
     connection.execute(noted.values(outcome=outcome[:64]))
 
 
+def is_connecting(connection: Connection, key: AccountKey, *, now: datetime) -> bool:
+    """Whether somebody holds a link for this account that still works."""
+    columns = connect_sessions.c
+    open_one = select(columns.id).where(
+        columns.tenant_id == key.tenant,
+        columns.connection_id == key.connection,
+        columns.principal_id == key.principal,
+        # One that is used up may be at the provider's token endpoint this moment, and is not connected yet.
+        or_(_OPEN, columns.outcome == "used"),
+        columns.expires_at > now,
+    )
+    return connection.execute(open_one.limit(1)).first() is not None
+
+
 def _session(row: Row[tuple[object, ...]]) -> ConnectSession:
     return ConnectSession(
         id=row.id,
@@ -105,4 +120,5 @@ def _session(row: Row[tuple[object, ...]]) -> ConnectSession:
         browser_hash=row.browser_hash,
         expires_at=row.expires_at,
         finished_at=row.finished_at,
+        created_at=row.created_at,
     )

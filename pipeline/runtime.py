@@ -16,6 +16,7 @@ from identity.connect import Connect
 from identity.coordinator import Coordinator, RefreshBudget
 from identity.http import Client
 from identity.ids import Ids
+from identity.jwks import KeyRing
 from identity.lock import RefreshLock
 from identity.providers import PROFILES
 from identity.secret import Secret
@@ -24,6 +25,7 @@ from identity.vault import Vault
 from pipeline import reconcile
 from pipeline.connecting import Connecting
 from pipeline.database import Database, DatabaseSettings, open_database
+from pipeline.event_intake import EventIntake
 from pipeline.housekeeping import Duty
 from pipeline.intake import Intake
 from pipeline.model import Ring
@@ -118,6 +120,7 @@ class Runtime:
         self.revoker = Revoker(self.database, self.signer)
         self.schedules = Schedules(self.database, workflows)
         self.intake = Intake(self.database, self.vault, self.ids, clock=clock)
+        self.events = EventIntake(self.database, KeyRing(self.http), self.ids, clock=clock)
         self.connect = Connect(
             self.database,
             self.vault,

@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "aliases": ("tenants", "aliases", "Who people are at providers."),
     "connections": ("connections", "connections", "Client registrations with providers."),
     "installations": ("connections", "installations", "Whose an installation of the platform's app is."),
+    "transmitters": ("transmitters", "transmitters", "Who may tell us of revocations by security events."),
     "accounts": ("accounts", "accounts", "Connected accounts, and services' credentials."),
     "connect": ("accounts", "connect", "Print the link by which a person connects an account."),
     "workflows": ("workflows", "workflows", "What agents may do for whom."),

@@ -30,6 +30,7 @@ class PretendProvider:
         self.issued = 0
         self.answer: Callable[[dict[str, str]], Reply | None] = self.rotate
         self.user: Any = {"id": 4711, "login": "mona"}
+        self.asked = 0  # how often anything was read
         self._lock = threading.Lock()
 
     def received(self, form: dict[str, str]) -> Reply | None:
@@ -65,7 +66,8 @@ def pretend_provider() -> Iterator[PretendProvider]:
                 self._send(provider.received(form))
 
         def do_GET(self) -> None:
-            self._send(reply(provider.user))
+            provider.asked += 1
+            self._send(reply(provider.user) if provider.user is not None else (503, {}, b""))
 
         def _send(self, answer: Reply | None) -> None:
             if answer is None:  # the connection breaks
