@@ -13,7 +13,7 @@ from identity.addresses import AddressPolicy
 from identity.http import Client
 from pipeline.database import Database
 from tests.failure_cases.provider import Provider, running
-from tests.failure_cases.rig import Rig
+from tests.failure_cases.rig import SIGNING_SECRET, Rig
 from tests.ledger.conftest import database, ledger_url, migrated_postgres, migrated_sqlite
 from tests.servers.valkey import Valkey
 
@@ -24,7 +24,11 @@ SECONDS = 60  # how late slow answers are, unless a test releases them
 
 @pytest.fixture(scope="session")
 def _provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provider]:
-    with running(tmp_path_factory.mktemp("provider"), "--case", "1", "--seconds", str(SECONDS)) as provider:
+    folder = tmp_path_factory.mktemp("provider")
+    signed_with = folder / "signing"
+    signed_with.write_text(SIGNING_SECRET)
+    options = ("--case", "1", "--seconds", str(SECONDS), "--signing-secret-file", str(signed_with))
+    with running(folder, *options) as provider:
         yield provider
 
 

@@ -40,6 +40,12 @@ class Provider:
         """What is answered late is answered now."""
         self._ordered(self.http.post("/_sandbox/release"))
 
+    def send_signals(self, *which: int) -> list[int]:
+        """The case's signals, in their order, or those *which* alone; what the receiver answered to each."""
+        order = {"which": which} if which else {}
+        statuses: list[int] = self._ordered(self.http.post("/_sandbox/signals", json=order)).json()["statuses"]
+        return statuses
+
     def consent(self, *scopes: str) -> httpx.Response:
         """A person allows it in a browser; the token endpoint's answer to the code."""
         verifier, back = secrets.token_urlsafe(48), "http://127.0.0.1/callback"

@@ -40,6 +40,7 @@ from tests.ledger.house import House, Opened, Say
 ADA = AccountKey(tenant="acme", connection="gh", principal="acme.ada")
 SERVICE = AccountKey(tenant="acme", connection="gh", principal="acme.service")
 SCOPES = ("read", "write")
+SIGNING_SECRET = "signing-canary"
 BUDGET = RefreshBudget(
     send=timedelta(seconds=5),
     http=timedelta(seconds=10),
@@ -115,34 +116,35 @@ class Rig(House):
 
     def build(self) -> None:
         now = datetime.now(UTC)
-        self.database.write(partial(self._tenant, tenant="acme", now=now))
+        for tenant in ("acme", "globex"):
+            self.database.write(partial(self._tenant, tenant=tenant, now=now))
         url = self.provider.url
         here = {"api_url": url, "authorize_url": f"{url}/authorize", "token_url": f"{url}/token"}
         self.database.write(lambda c: c.execute(update(provider_connections).values(here)))
         self.add_secret(CLIENT_SECRET, "client-canary")
 
-    def add_secret(self, name: str, secret: str) -> None:
+    def add_secret(self, name: str, secret: str, *, connection: str = "gh") -> None:
         """An operator's act: a new secret of the provider connection."""
-        owner = self.database.read(lambda c: get_connection(c, "gh"))
+        owner = self.database.read(lambda c: get_connection(c, connection))
         sealed = seal_secret(
             self.vault, owner, id=self.ids("sec"), name=name, secret=Secret(secret), now=datetime.now(UTC)
         )
         self.database.write(lambda c: add_secret(c, sealed))
 
-    def consent(self, *scopes: str) -> str:
-        """Ada connects her account; its id."""
+    def consent(self, *scopes: str, key: AccountKey = ADA, provider: str = "github", person: str = "1001") -> str:
+        """Ada, *person* at the provider, connects her account; its id."""
         began, response = self.clock(), self.provider.consent(*(scopes or SCOPES))
         headers = {name.lower(): value for name, value in response.headers.items()}
         answer = Answer(status=response.status_code, headers=headers, body=response.content, elapsed=timedelta())
-        meaning = read_outcome(answer, PROFILES["github"], started_at=began, scopes=scopes or SCOPES, lifetime=None)
+        meaning = read_outcome(answer, PROFILES[provider], started_at=began, scopes=scopes or SCOPES, lifetime=None)
         assert isinstance(meaning, Granted), meaning
         consent = Consent(
             id=self.ids("acc"),
-            key=ADA,
-            provider="github",
+            key=key,
+            provider=provider,
             credential=Credential.AUTHORIZATION_CODE,
             consented=self.database.write(next_number),
-            external_id="1001",
+            external_id=person,
         )
         granted = meaning.answer
         stored = write_consent(

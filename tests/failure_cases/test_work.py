@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from sqlalchemy import Connection, func, select
 
-from identity.connections import PRIVATE_KEY
+from deploy.sandbox.server import Server
+from identity.connections import PRIVATE_KEY, add_connection, add_installation
 from identity.consents import connect_service
 from identity.errors import ReauthRequired, Unavailable
-from identity.model import AccountState, Credential, NeedsConsent, Scope, ScopeKind
+from identity.model import AccountState, Credential, NeedsConsent, ProviderConnection, Scope, ScopeKind
+from identity.secret import Secret
 from pipeline import revocation
+from pipeline.intake import Intake
 from pipeline.ledger import jobs
 from pipeline.states import JobState, Wait
-from tests.failure_cases.rig import ADA, SERVICE, Rig
+from pipeline.tables import deliveries, revocations
+from pipeline.workflow import Registry
+from tests.failure_cases.rig import ADA, SERVICE, SIGNING_SECRET, Bells, Rig, post_it
+from webhooks.app import create_app
+from webhooks.settings import WebSettings
 
+AT_SLACK = replace(ADA, connection="sl")
 INSTALLATION = "/app/installations/77/access_tokens"
 
 
@@ -27,6 +39,88 @@ def private_key() -> str:
         serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
     )
     return pem.decode()
+
+
+@pytest.fixture
+def hook(rig: Rig) -> Iterator[str]:
+    """Aswhom's own receiver, and a Slack connection whose signals it verifies. Workspace and organization: acme's."""
+    rig.do(_add_slack)
+    rig.add_secret("webhook_secret", SIGNING_SECRET, connection="sl")
+    intake = Intake(rig.database, rig.vault, rig.ids, clock=lambda: datetime.now(UTC))
+    app = create_app(WebSettings(base_url="http://127.0.0.1"), intake, Registry([post_it]), Bells())
+    server = Server(0, app)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/webhooks/slack/sl"
+    server.stop()
+    thread.join()
+
+
+def _add_slack(connection: Connection) -> None:
+    now, url = datetime.now(UTC), "http://127.0.0.1:1"
+    owner = ProviderConnection(
+        id="sl",
+        tenant=None,
+        provider="slack",
+        client_id="client",
+        scopes=(),
+        api_url=url,
+        authorize_url=url,
+        token_url=url,
+    )
+    add_connection(connection, owner, now=now)
+    for external_id in ("T0SANDBOX", "E0SANDBOX"):
+        add_installation(connection, owner="sl", external_id=external_id, tenant="acme", now=now)
+
+
+def bot(rig: Rig) -> str:
+    """The service acts at Slack by the workspace's bot token; the account's id."""
+    return connect_service(
+        rig.database,
+        rig.vault,
+        replace(SERVICE, connection="sl"),
+        id=rig.ids("acc"),
+        provider="slack",
+        credential=Credential.STATIC,
+        scopes=(),
+        by="admin:eve",
+        audit_id=rig.ids("aud"),
+        now=datetime.now(UTC),
+        token=Secret("xoxb-canary"),
+        external_id="T0SANDBOX",
+    ).account
+
+
+def states(rig: Rig, *accounts: str) -> list[AccountState]:
+    return [rig.account(account).state for account in accounts]
+
+
+def test_case_23_signals_that_arrive_after_the_re_install(rig: Rig, hook: str) -> None:
+    """What was said to happen before the present consent changes nothing, in whatever order it arrives, and however
+    often.
+    """
+    rig.provider.play(23, hook=hook)
+    person, service = rig.consent(key=AT_SLACK, provider="slack", person="1"), bot(rig)
+    for _ in range(2):
+        assert rig.provider.send_signals() == [202, 202]
+    assert states(rig, person, service) == [AccountState.ACTIVE] * 2
+    assert rig.database.read(lambda c: c.execute(select(func.count()).select_from(revocations)).scalar_one()) == 0
+    said = rig.database.read(lambda c: c.execute(select(deliveries.c.event, deliveries.c.reason)).all())
+    assert len(said) == 2
+    assert all("connected anew since" in row.reason for row in said)
+
+
+def test_case_24_a_signal_that_names_only_some_tokens(rig: Rig, hook: str) -> None:
+    """A signal reaches whom it names: one person's tokens leave the bot alone, and the end of an organization's
+    installation, which names no workspace, ends all that was granted in it.
+    """
+    rig.provider.play(24, hook=hook)
+    ada, service = rig.consent(key=AT_SLACK, provider="slack", person="1"), bot(rig)
+    other = rig.consent(key=replace(AT_SLACK, tenant="globex", principal="globex.ada"), provider="slack", person="2")
+    assert rig.provider.send_signals(1) == [202]
+    assert states(rig, ada, service, other) == [AccountState.REVOKED, AccountState.ACTIVE, AccountState.ACTIVE]
+    assert rig.provider.send_signals(2) == [202]
+    assert states(rig, ada, service, other) == [AccountState.REVOKED, AccountState.REVOKED, AccountState.ACTIVE]
 
 
 def test_case_25_an_installation_that_is_gone(rig: Rig) -> None:

@@ -77,8 +77,8 @@ class Stage:
         return [json.dumps(said).encode()]
 
     def _begin_ordered(self, order: Any) -> Case:
-        """`{"case", "rotates"?, "grace"?, "lifetime"?, "seconds"?}`; what is left out is as the process was started."""
-        known = {"case", "rotates", "grace", "lifetime", "seconds"}
+        """`{"case", …}` with options of the same names; what is left out is as the process was started."""
+        known = {"case", "rotates", "grace", "lifetime", "seconds", "hook"}
         if not isinstance(order, dict) or "case" not in order or set(order) - known:
             raise ValueError(f"the body must be a JSON object with case, and of {', '.join(sorted(known))}")
         own = self._options
@@ -90,7 +90,7 @@ class Stage:
             grace=order.get("grace", own.grace),
             lifetime=int(order.get("lifetime", own.lifetime)),
             seconds=float(order.get("seconds", own.seconds)),
-            hook=own.hook,
+            hook=order.get("hook", own.hook),
             signing_secret=own.signing_secret,
         )
         return self.begin(order["case"], options)
