@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
 from importlib.resources import files
+from typing import Self
 
 import redis
 
 from identity.endpoint_state import EndpointState
 from identity.metrics import TOKEN_REQUESTS
+from identity.model import Credential, ProviderConnection
 from identity.pace import Pace
 
 _SCRIPT = files("identity").joinpath("gate.lua").read_text()
@@ -36,6 +38,12 @@ class Endpoint:
 
     connection: str
     url: str
+
+    @classmethod
+    def of(cls, owner: ProviderConnection, credential: Credential) -> Self:
+        """Where the tokens of such an account come from. Installations are counted together: their paths differ."""
+        minted = credential is Credential.INSTALLATION
+        return cls(connection=owner.id, url=owner.api_url if minted else owner.token_url)
 
     def __str__(self) -> str:
         return f"{self.connection}:{sha256(self.url.encode()).hexdigest()[:16]}"

@@ -14,6 +14,7 @@ from identity.addresses import AddressPolicy
 from identity.audit_chain import Sealer
 from identity.connect import Connect
 from identity.coordinator import Coordinator, RefreshBudget
+from identity.gate import Gate
 from identity.http import Client
 from identity.ids import Ids
 from identity.lock import RefreshLock
@@ -93,6 +94,7 @@ class Runtime:
             token=lambda: secrets.token_hex(16),
             prefix=settings.key_prefix,
         )
+        self.gate = Gate(self._redis, prefix=settings.key_prefix)
         self.coordinator = Coordinator(
             self.database,
             self.vault,
@@ -102,6 +104,7 @@ class Runtime:
             clock=clock,
             ids=partial(self.ids, "ref"),
             budget=settings.refresh,
+            gate=self.gate,
             reached=reached,
         )
         services = Services(
@@ -127,6 +130,7 @@ class Runtime:
             ids=partial(self.ids, "con"),
             token=partial(secrets.token_urlsafe, 32),
             lifetime=settings.connect_lifetime,
+            gate=self.gate,
         )
         self.connecting = Connecting(self.database, self.connect)
         self.sealer = Sealer(self.database, settings.keys.audit)
