@@ -76,13 +76,17 @@ class Presenter:
         request = token_request(situation, profile, self.vault, now=now)
         if request is None:
             return self._expire(situation, new, refused=refused)
-        to = self._endpoint(situation)
-        if (wait := self.endpoint.gate.enter(to, profile.token_pace, keep=wish.keep)) is not None:
+        to, gate = self._endpoint(situation), self.endpoint.gate
+        if (wait := gate.look(to, profile.token_pace, keep=wish.keep)) is not None:
             return self.serve(situation, refused=refused, retry_after=wait)
         self.reached("before_intent")
         intent = self._begin(situation, new, former)
         if intent is None:
             return None
+        # Counted only now that it is ours to present. Should another account's have come first, nothing was sent.
+        if (wait := gate.enter(to, profile.token_pace, keep=wish.keep)) is not None:
+            why = "its token endpoint is left alone for now"
+            return self._fail(situation, intent, why, refused=refused, wait=wait, unpresented=True)
         self.reached("before_send")
         outcome = self.endpoint.send(request, to=to, send_before=began + self.budget.send.total_seconds())
         self.reached("after_send")
