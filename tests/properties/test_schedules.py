@@ -1,8 +1,8 @@
-"""The real coordinator in thousands of schedules: processes that die, stand still and overtake each other at every point.
+"""The real coordinator in thousands of schedules: processes die, stand still and overtake each other at every point.
 
 One thread plays all processes. Wherever a refresh stands between two of its commits, on the wire too, the schedule may
-let another process do anything before it goes on, kill it, or fail its next write. Clock, provider, lock and the ledger's
-faults are the schedule's; everything else is the code of production, on SQLite.
+let another process do anything before it goes on, kill it, or fail its next write. Clock, provider, lock and the
+ledger's faults are the schedule's; everything else is the code of production, on SQLite.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from sqlalchemy import Connection, StaticPool, create_engine, select
 from identity.coordinator import Coordinator, RefreshBudget
 from identity.errors import AswhomError, Unavailable
 from identity.gate import Gate
-from identity.grants import ACCESS
+from identity.grants import ACCESS, Consented
 from identity.leases import open_token
 from identity.lock import Busy, Held, Unreachable
-from identity.model import AccountState, Consented, Leased, Scope, ScopeKind
+from identity.model import AccountState, Leased, Scope, ScopeKind
 from identity.providers import PROFILES
 from identity.scopes import grant_scopes, standings
 from identity.store import CommitUnknown
@@ -119,7 +119,6 @@ class Schedules(RuleBasedStateMachine):
         self.shelf = Shelf(self.world)
         profiles = {"github": replace(PROFILES["github"], grace_seconds=60 if graceful else 0)}
         clock = self.world.clock
-        seconds = lambda: clock.now.timestamp()  # noqa: E731
         self.ledgers = [Ledger(self.world.store) for _ in range(PROCESSES)]
         self.coordinators = [
             Coordinator(
@@ -131,10 +130,10 @@ class Schedules(RuleBasedStateMachine):
                 clock=clock,
                 ids=self.world.id,
                 budget=BUDGET,
-                gate=Gate(None, monotonic=seconds),
+                gate=Gate(None, monotonic=self._seconds),
                 reached=self._reached,
-                monotonic=seconds,
-                sleep=lambda wait: clock.advance(timedelta(seconds=wait)),
+                monotonic=self._seconds,
+                sleep=self._sleep,
             )
             for ledger in self.ledgers
         ]
@@ -146,6 +145,12 @@ class Schedules(RuleBasedStateMachine):
         outcome = self.world.try_consent(tokens=("access-0", "refresh-0"))
         assert isinstance(outcome, Consented)
         self.account = outcome.account
+
+    def _seconds(self) -> float:
+        return self.world.clock.now.timestamp()
+
+    def _sleep(self, seconds: float) -> None:
+        self.world.clock.advance(timedelta(seconds=seconds))
 
     def teardown(self) -> None:
         if hasattr(self, "world"):
