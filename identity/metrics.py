@@ -21,3 +21,8 @@ LOCK_WAIT = Histogram(
 
 # outcome: leased, needs_refresh, needs_consent, ruled_out
 LEASES = Counter("aswhom_leases", "What examining a lease came to.", ["outcome"])
+
+# outcome: passes, waits
+TOKEN_REQUESTS = Counter(
+    "aswhom_token_requests", "Requests at the gate of a token endpoint, by what it said.", ["outcome"]
+)

@@ -14,6 +14,7 @@ from identity.addresses import AddressPolicy
 from identity.audit_chain import Sealer
 from identity.connect import Connect
 from identity.coordinator import Coordinator, RefreshBudget
+from identity.gate import Gate
 from identity.http import Client
 from identity.ids import Ids
 from identity.jwks import KeyRing
@@ -95,6 +96,7 @@ class Runtime:
             token=lambda: secrets.token_hex(16),
             prefix=settings.key_prefix,
         )
+        self.gate = Gate(self._redis, prefix=settings.key_prefix)
         self.coordinator = Coordinator(
             self.database,
             self.vault,
@@ -104,6 +106,7 @@ class Runtime:
             clock=clock,
             ids=partial(self.ids, "ref"),
             budget=settings.refresh,
+            gate=self.gate,
             reached=reached,
         )
         services = Services(
@@ -130,6 +133,7 @@ class Runtime:
             ids=partial(self.ids, "con"),
             token=partial(secrets.token_urlsafe, 32),
             lifetime=settings.connect_lifetime,
+            gate=self.gate,
         )
         self.connecting = Connecting(self.database, self.connect)
         self.sealer = Sealer(self.database, settings.keys.audit)

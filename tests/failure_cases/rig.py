@@ -207,7 +207,7 @@ class Rig(House):
         now = datetime.now(UTC)
         self.database.write(lambda c: c.execute(update(jobs).values(due_at=now, rung_until=None)))
 
-    def lease(self, *, rest: timedelta = timedelta(minutes=5), after_generation: int = 0) -> LeaseOutcome:
+    def lease(self, *, after_generation: int = 0) -> LeaseOutcome:
         """What a step that opens now would get."""
         request = LeaseRequest(
             tenant=ADA.tenant,
@@ -216,7 +216,6 @@ class Rig(House):
             principal=ADA.principal,
             accepted=self.database.write(next_number),
             scopes=frozenset({"write"}),
-            usable_until=self.clock() + rest,
             after_generation=after_generation,
             now=self.clock(),
         )
