@@ -14,6 +14,7 @@ from typing import Any
 
 _GUESSED = timedelta(hours=1)
 _LONGEST = timedelta(days=3650)
+_DATE_COUNTS = timedelta(seconds=1)  # whole ones: the answer may be so much younger than its Date
 
 
 def expiry(
@@ -24,7 +25,8 @@ def expiry(
     By `expires_in`, else `expires_at`, else *last*, the last known lifetime. *answered_at* is what the provider's clock
     said meanwhile, if it said so.
     """
-    life = _seconds(held.get("expires_in")) or _until(held.get("expires_at"), answered_at or started_at) or last
+    read_at = started_at if answered_at is None else answered_at + _DATE_COUNTS
+    life = _seconds(held.get("expires_in")) or _until(held.get("expires_at"), read_at) or last
     if life is None and any(held.get(name) is not None for name in ("expires_in", "expires_at")):
         life = _GUESSED  # something that cannot be read still says that the token ends
     return None if life is None else started_at + min(life, _LONGEST)
