@@ -14,10 +14,10 @@ from identity.http import Client
 from pipeline.database import Database
 from tests.failure_cases.provider import Provider, running
 from tests.failure_cases.rig import SIGNING_SECRET, Rig
-from tests.ledger.conftest import database, ledger_url, migrated_postgres, migrated_sqlite
+from tests.ledger.conftest import database
 from tests.servers.valkey import Valkey
 
-__all__ = ["database", "ledger_url", "migrated_postgres", "migrated_sqlite"]  # fixtures here too
+__all__ = ["database"]  # a fixture here too
 
 SECONDS = 60  # how late slow answers are, unless a test releases them
 

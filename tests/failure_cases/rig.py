@@ -97,8 +97,9 @@ class Bells:
 
     rung: int = 0
 
-    def jobs(self, bells: Sequence[Bell]) -> None:
+    def jobs(self, bells: Sequence[Bell]) -> bool:
         self.rung += len(bells)
+        return True
 
     def revocations(self, ids: Sequence[str]) -> None:
         self.rung += len(ids)

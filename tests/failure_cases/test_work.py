@@ -88,6 +88,7 @@ def bot(rig: Rig) -> str:
         now=datetime.now(UTC),
         token=Secret("xoxb-canary"),
         external_id="T0SANDBOX",
+        also=lambda c, stored: None,
     ).account
 
 
@@ -140,6 +141,7 @@ def test_case_25_an_installation_that_is_gone(rig: Rig) -> None:
         audit_id=rig.ids("aud"),
         now=datetime.now(UTC),
         external_id="77",
+        also=lambda c, stored: None,
     ).account
     for _ in range(3):
         with pytest.raises(Unavailable):

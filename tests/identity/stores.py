@@ -31,9 +31,9 @@ class EngineStore:
 
 
 def open_store(url: str) -> EngineStore:
-    """A store on an empty database."""
+    """A store on a migrated ledger."""
     if not url.startswith("sqlite"):
-        return filled(create_engine(url, pool_size=20))
+        return EngineStore(create_engine(url, pool_size=20))
     engine = create_engine(url, poolclass=NullPool)
 
     @event.listens_for(engine, "connect")
@@ -43,7 +43,7 @@ def open_store(url: str) -> EngineStore:
         raw.execute("pragma foreign_keys = on")
         raw.execute("pragma busy_timeout = 5000")
 
-    return filled(engine)
+    return EngineStore(engine)
 
 
 def filled(engine: Engine) -> EngineStore:
