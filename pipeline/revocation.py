@@ -40,8 +40,12 @@ def declare(
     by: str,
     reason: str,
     now: datetime,
+    doubt: str | None = None,
 ) -> int:
-    """Make a revocation effective, in the caller's transaction. O(1), whatever is queued. Returns its ledger number."""
+    """Make a revocation effective, in the caller's transaction. O(1), whatever is queued. Returns its ledger number.
+
+    *doubt* "open": its signal may be a replay, so the provider is asked before there is a receipt (`pipeline.inquiry`).
+    """
     lock_exclusive(connection, scope)
     number = next_number(connection)
     leases.revoke_scope(connection, scope, number, reason=reason, now=now)
@@ -60,6 +64,7 @@ def declare(
             moved_at=now,
             cancelled_jobs=0,
             stopped_jobs=0,
+            doubt=doubt,
         )
     )
     audit.record(

@@ -23,6 +23,7 @@ from identity.tables import (
     provider_connections,
     scopes,
     tenants,
+    transmitters,
 )
 from pipeline.states import JobState
 from pipeline.tables import (
@@ -90,6 +91,10 @@ def all_connections(connection: Connection) -> list[Row]:
     for owner, name in connection.execute(secrets.order_by(connection_secrets.c.name)):
         names.setdefault(owner, []).append(name)
     return [{**row, "secrets": names.get(row["id"], [])} for row in found]
+
+
+def all_transmitters(connection: Connection) -> list[Row]:
+    return _all(connection, select(transmitters).order_by(transmitters.c.id))
 
 
 def all_installations(connection: Connection) -> list[Row]:

@@ -10,7 +10,10 @@ from typing import Any
 
 from identity.http import HttpRequest
 from identity.model import ProviderConnection
+from identity.pace import CAUTIOUS, Pace
 from identity.secret import Secret
+
+MIN_TTL = timedelta(minutes=5)
 
 
 class ClientAuth(StrEnum):
@@ -50,7 +53,8 @@ class Profile:
     grace_seconds: int = 0  # how long the provider lets the same refresh token be presented again; unverified is 0
     refresh_kills_access: bool = False  # the old access token dies when the new one is issued
     default_lifetime: timedelta | None = None  # of an access token whose answer names none; None: it does not expire
-    min_ttl: timedelta = timedelta(minutes=5)  # refresh when less is left; at most half of a token's life
+    min_ttl: timedelta = MIN_TTL  # refresh when less is left; at most half of a token's life
+    token_pace: Pace = CAUTIOUS  # of refreshes, mintings and code exchanges through one provider connection
     scope_separator: str = " "
     scopes_parameter: str = "scope"  # in the authorization URL
     sends_iss: bool = False  # RFC 9207: the callback must carry `iss`

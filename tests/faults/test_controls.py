@@ -55,6 +55,27 @@ QUICK = (
         test="tests/identity/test_coordinator.py::test_many_threads_present_once and False",
     ),
     Control(
+        name="a gateway's time-out is unknown",
+        file="identity/answers.py",
+        guard="if status in _GATEWAY_TIMEOUTS:",
+        without="if False:",
+        test="tests/failure_cases/test_answers.py::test_case_10 and sqlite",
+    ),
+    Control(
+        name="a form that may be cut holds no token",
+        file="identity/answers.py",
+        guard='return form if "error" in form or {"access_token", "token_type"} <= form.keys() else None',
+        without="return form or None",
+        test="tests/identity/test_answers.py::test_a_form_that_may_have_been_cut or test_an_answer_cut_anywhere",
+    ),
+    Control(
+        name="Retry-After is kept",
+        file="identity/coordinator.py",
+        guard="case IntentState.FAILED if former.retry_at is not None and now < former.retry_at:",
+        without="case IntentState.FAILED if former.retry_at is not None and now < former.started_at:",
+        test="tests/failure_cases/test_answers.py::test_case_16 and sqlite",
+    ),
+    Control(
         name="send_before",
         file="identity/deadline.py",
         guard="if self._send_before is not None and self._monotonic() >= self._send_before:",
