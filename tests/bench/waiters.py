@@ -7,6 +7,7 @@ import os
 import secrets
 import threading
 import time
+import warnings
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,7 +18,6 @@ from urllib.parse import parse_qsl
 
 import httpx
 import redis
-from authlib.integrations.httpx_client import OAuth2Client
 from sqlalchemy import Connection, update
 
 from identity.addresses import AddressPolicy
@@ -37,7 +37,7 @@ from pipeline.database import DatabaseSettings, open_database
 from tests.bench.figures import Sheet, percentile
 from tests.bench.ground import Ground, Ledger
 
-PROCESSES, THREADS = 8, 125
+PROCESSES, THREADS = 4, 250
 TAKES = 0.2  # seconds that the provider takes
 PATIENCE = 60.0
 ALONE = "one request to the provider"
@@ -129,6 +129,9 @@ class Peers:
     again: bool
 
     def open(self) -> Waiter:
+        with warnings.catch_warnings():  # it would rather have httpx2
+            warnings.simplefilter("ignore")
+            from authlib.integrations.httpx_client import OAuth2Client
         store = redis.Redis.from_url(self.redis, decode_responses=True)
 
         def wait() -> bool:
@@ -173,7 +176,7 @@ def process(what: Ours | Peers, gate: Any, results: Any) -> None:
 
 def at_once(what: Ours | Peers) -> list[tuple[float, bool]]:
     spawn = multiprocessing.get_context("spawn")
-    gate, results = spawn.Barrier(PROCESSES, timeout=PATIENCE), spawn.Queue()
+    gate, results = spawn.Barrier(PROCESSES, timeout=3 * PATIENCE), spawn.Queue()
     running = [spawn.Process(target=process, args=(what, gate, results)) for _ in range(PROCESSES)]
     for each in running:
         each.start()

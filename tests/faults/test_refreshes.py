@@ -11,21 +11,23 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from identity.addresses import AddressPolicy
 from identity.connect import Connected
+from identity.errors import ReauthRequired
 from identity.grants import ACCESS, REFRESH
 from identity.http import Client
 from identity.model import AccountKey, AccountState, PrincipalKind
 from identity.principals import ensure_principal
-from identity.tables import refresh_intents
+from identity.tables import provider_connections, refresh_intents
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.migrations import upgrade
 from tests.identity.test_peer import Peer
 from tests.identity.world import World
 from tests.servers.oidc import Oidc
 from tests.servers.oidc import oidc as run_oidc
+from tests.servers.proxy import Mode, proxy
 from tests.servers.valkey import Valkey
 from tests.system.rig import ROOT
 
@@ -182,6 +184,21 @@ def test_a_redis_lost_in_the_middle_of_a_refresh_doubles_nothing(
         assert [processes.order(**{"continue": each}) for each in others] == [{"said": "2"}] * 3
     assert shown(peer, token) == ["ok"]
     assert peer.oidc.is_active(peer.world.token(key, REFRESH))
+
+
+def test_a_response_lost_after_the_rotation_is_never_asked_for_again(peer: Peer) -> None:
+    key, account, token = grant(peer, "anna")
+    with proxy("127.0.0.1", peer.oidc.port) as between:
+        through = update(provider_connections).where(provider_connections.c.id == "peer")
+        peer.world.store.write(lambda c: c.execute(through.values(token_url=f"{between.url}/token")).rowcount)
+        between.set(Mode.CUT_RESPONSE)
+        with pytest.raises(ReauthRequired, match="no known outcome"):
+            peer.coordinator().refresh(account, after_generation=1)
+        between.set(Mode.PASS)
+        with pytest.raises(ReauthRequired):
+            peer.coordinator().refresh(account, after_generation=1)
+    assert shown(peer, token) == ["ok"]
+    assert peer.world.state(key) is AccountState.NEEDS_RECONNECT
 
 
 def race(peer: Peer, database_url: str, valkey: Valkey | None, *, processes: int, rounds: int) -> None:
