@@ -22,7 +22,6 @@ from identity.model import AccountKey, AccountState, PrincipalKind
 from identity.principals import ensure_principal
 from identity.tables import provider_connections, refresh_intents
 from pipeline.database import Database, DatabaseSettings, open_database
-from pipeline.migrations import upgrade
 from tests.identity.test_peer import Peer
 from tests.identity.world import World
 from tests.servers.oidc import Oidc
@@ -62,8 +61,8 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @contextmanager
-def refreshers(database_url: str, valkey: Valkey | None, processes: int = 1) -> Iterator[Refreshers]:
-    asked = {"database": database_url, "redis": valkey.url if valkey else None, "processes": processes}
+def refreshers(ledger_url: str, valkey: Valkey | None, processes: int = 1) -> Iterator[Refreshers]:
+    asked = {"database": ledger_url, "redis": valkey.url if valkey else None, "processes": processes}
     command = [sys.executable, "-m", "tests.faults.refresher", json.dumps(asked)]
     with subprocess.Popen(command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
@@ -73,9 +72,8 @@ def refreshers(database_url: str, valkey: Valkey | None, processes: int = 1) -> 
 
 
 @pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    opened = open_database(DatabaseSettings(url=database_url))
-    upgrade(opened)
+def database(ledger_url: str) -> Iterator[Database]:
+    opened = open_database(DatabaseSettings(url=ledger_url))
     yield opened
     opened.close()
 
@@ -113,9 +111,9 @@ def shown(peer: Peer, token: str) -> list[str]:
 
 
 def test_a_process_killed_at_any_point_of_a_refresh_neither_presents_twice_nor_loses_an_answer(
-    peer: Peer, database_url: str
+    peer: Peer, ledger_url: str
 ) -> None:
-    with refreshers(database_url, None) as processes:
+    with refreshers(ledger_url, None) as processes:
         for point, (end, times) in POINTS.items():
             key, account, token = grant(peer, f"p-{point}")
             killed = processes.order(account=account, generation=1, kill=point)
@@ -132,10 +130,10 @@ def test_a_process_killed_at_any_point_of_a_refresh_neither_presents_twice_nor_l
 
 
 def test_a_dead_processes_lock_is_waited_out_and_its_refresh_settled(
-    peer: Peer, database_url: str, own_valkey: Valkey
+    peer: Peer, ledger_url: str, own_valkey: Valkey
 ) -> None:
     key, account, token = grant(peer, "anna")
-    with refreshers(database_url, own_valkey) as processes:
+    with refreshers(ledger_url, own_valkey) as processes:
         assert processes.order(account=account, generation=1, kill="after_answer_stored") == {"signal": 9}
         assert processes.order(account=account, generation=1) == {"said": "2"}
     assert shown(peer, token) == ["ok"]
@@ -144,11 +142,11 @@ def test_a_dead_processes_lock_is_waited_out_and_its_refresh_settled(
 
 @pytest.mark.parametrize("point", ["before_send", "after_send"])
 def test_an_owner_stopped_past_its_lock_and_continued_destroys_nothing(
-    peer: Peer, database_url: str, own_valkey: Valkey, point: str
+    peer: Peer, ledger_url: str, own_valkey: Valkey, point: str
 ) -> None:
     """Others have its lock by then, and have settled its intent; what it does when it wakes changes nothing twice."""
     key, account, token = grant(peer, "anna")
-    with refreshers(database_url, own_valkey) as processes:
+    with refreshers(ledger_url, own_valkey) as processes:
         stopped = processes.order(account=account, generation=1, stop=point)["stopped"]
         other = processes.order(account=account, generation=1)  # waits for the lock, then for `settled_by`
         assert other == {"said": "ReauthRequired"}
@@ -169,10 +167,10 @@ def test_an_owner_stopped_past_its_lock_and_continued_destroys_nothing(
 
 @pytest.mark.parametrize("loss", ["killed", "emptied"])
 def test_a_redis_lost_in_the_middle_of_a_refresh_doubles_nothing(
-    peer: Peer, database_url: str, own_valkey: Valkey, loss: str
+    peer: Peer, ledger_url: str, own_valkey: Valkey, loss: str
 ) -> None:
     key, account, token = grant(peer, "anna")
-    with refreshers(database_url, own_valkey) as processes:
+    with refreshers(ledger_url, own_valkey) as processes:
         stopped = processes.order(account=account, generation=1, stop="after_send")["stopped"]
         if loss == "killed":
             own_valkey.kill()
@@ -201,11 +199,11 @@ def test_a_response_lost_after_the_rotation_is_never_asked_for_again(peer: Peer)
     assert peer.world.state(key) is AccountState.NEEDS_RECONNECT
 
 
-def race(peer: Peer, database_url: str, valkey: Valkey | None, *, processes: int, rounds: int) -> None:
+def race(peer: Peer, ledger_url: str, valkey: Valkey | None, *, processes: int, rounds: int) -> None:
     """Every round one presentation, and a grant that lives."""
     key, account, _ = grant(peer, "anna")
     shown_before = len(peer.oidc.log())
-    with refreshers(database_url, valkey, processes) as forks:
+    with refreshers(ledger_url, valkey, processes) as forks:
         ran = forks.order(account=account, rounds=rounds)
     presented = [each.outcome for each in peer.oidc.log()[shown_before:]]
     count = select(func.sum(refresh_intents.c.presented))
@@ -220,31 +218,31 @@ def race(peer: Peer, database_url: str, valkey: Valkey | None, *, processes: int
 
 @pytest.mark.parametrize("with_redis", [True, False])
 def test_eight_processes_rotate_a_grant_once_a_round(
-    peer: Peer, database_url: str, own_valkey: Valkey, with_redis: bool
+    peer: Peer, ledger_url: str, own_valkey: Valkey, with_redis: bool
 ) -> None:
-    race(peer, database_url, own_valkey if with_redis else None, processes=8, rounds=4)
+    race(peer, ledger_url, own_valkey if with_redis else None, processes=8, rounds=4)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_sixty_four_processes_rotate_a_grant_once_a_round_for_a_hundred_rounds(
-    peer: Peer, database_url: str, own_valkey: Valkey
+    peer: Peer, ledger_url: str, own_valkey: Valkey
 ) -> None:
-    race(peer, database_url, own_valkey, processes=64, rounds=100)
+    race(peer, ledger_url, own_valkey, processes=64, rounds=100)
 
 
 def test_a_server_whose_store_is_not_atomic_is_asked_once_all_the_same(
-    world: World, http: Client, database_url: str
+    world: World, http: Client, ledger_url: str
 ) -> None:
     """It lets two uses of one token both succeed, in two chains of which one is lost: it would tell us of nothing."""
     with run_oidc(store_latency=timedelta(milliseconds=10)) as slow:
-        race(Peer(world, slow, http), database_url, None, processes=6, rounds=3)
+        race(Peer(world, slow, http), ledger_url, None, processes=6, rounds=3)
 
 
-def test_a_person_connects_again_after_an_unknown_outcome(peer: Peer, database_url: str) -> None:
+def test_a_person_connects_again_after_an_unknown_outcome(peer: Peer, ledger_url: str) -> None:
     connected = peer.connect()
     assert isinstance(connected, Connected)
-    with refreshers(database_url, None) as processes:
+    with refreshers(ledger_url, None) as processes:
         processes.order(account=connected.account, generation=1, kill="after_send")
         assert processes.order(account=connected.account, generation=1) == {"said": "ReauthRequired"}
         again = peer.connect()
