@@ -7,9 +7,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, NullPool, create_engine, event, insert
-
-from identity.tables import ledger_numbers, metadata
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event
 
 T = TypeVar("T")
 
@@ -43,13 +41,4 @@ def open_store(url: str) -> EngineStore:
         raw.execute("pragma foreign_keys = on")
         raw.execute("pragma busy_timeout = 5000")
 
-    return EngineStore(engine)
-
-
-def filled(engine: Engine) -> EngineStore:
-    """A store on the tables made in it."""
-    metadata.create_all(engine)
-    if engine.dialect.name == "sqlite":
-        with engine.begin() as connection:
-            connection.execute(insert(ledger_numbers), {"only": 1, "value": 0})
     return EngineStore(engine)
