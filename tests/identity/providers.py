@@ -31,6 +31,8 @@ class PretendProvider:
         self.answer: Callable[[dict[str, str]], Reply | None] = self.rotate
         self.user: Any = {"id": 4711, "login": "mona"}
         self.asked = 0  # how often anything was read
+        self.alive: bool | None = True  # what it says of a token that is checked; None: nothing
+        self.checked: list[tuple[dict[str, str], bytes]] = []
         self._lock = threading.Lock()
 
     def received(self, form: dict[str, str]) -> Reply | None:
@@ -60,6 +62,9 @@ def pretend_provider() -> Iterator[PretendProvider]:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             if self.path.startswith("/token"):
                 self._send(provider.received(dict(parse_qsl(body.decode()))))
+            elif self.path.startswith("/applications/"):
+                provider.checked.append(({name.lower(): value for name, value in self.headers.items()}, body))
+                self._send(None if provider.alive is None else ((200 if provider.alive else 404), {}, b"{}"))
             elif self.path.endswith("/access_tokens"):
                 form = {"grant_type": "installation", "path": self.path}
                 form["authorization"] = self.headers["authorization"]
