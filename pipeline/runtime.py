@@ -25,6 +25,7 @@ from identity.vault import Vault
 from pipeline import reconcile
 from pipeline.connecting import Connecting
 from pipeline.database import Database, DatabaseSettings, open_database
+from pipeline.doorbells import Doorbells
 from pipeline.event_intake import EventIntake
 from pipeline.housekeeping import Duty
 from pipeline.inquiry import Inquirer
@@ -116,8 +117,8 @@ class Runtime:
             settings=settings.steps,
             reached=reached,
         )
-        self.ring = ring
-        self.worker = Worker(services, workflows, ring, settings.jobs)
+        self.ring = Doorbells(self.database, ring)
+        self.worker = Worker(services, workflows, self.ring, settings.jobs)
         inquirer = Inquirer(self.database, self.vault, self.http, PROFILES, clock=clock)
         self.revoker = Revoker(self.database, self.signer, inquire=inquirer.settle)
         self.schedules = Schedules(self.database, workflows)

@@ -24,7 +24,8 @@ from pipeline.signal import Asks, Holders, Nobody, People, Signal
 from pipeline.states import JobState
 from pipeline.tables import revocations, security_events
 from tests.ledger.house import House
-from tests.ledger.test_openings import intent, open_
+from tests.ledger.house import intent_of as intent
+from tests.ledger.test_openings import open_
 
 IDP = Transmitter(
     id="idp", issuer="i", audience="a", jwks_url="https://idp.example/jwks", tenant="acme", connection=None

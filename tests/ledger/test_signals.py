@@ -24,7 +24,8 @@ from pipeline.signal import Asks, Bots, Holders, Installation, Nobody, People, S
 from pipeline.states import JobState, Wait
 from pipeline.tables import revocations
 from tests.ledger.house import House
-from tests.ledger.test_openings import done, intent, open_
+from tests.ledger.house import intent_of as intent
+from tests.ledger.test_openings import done, open_
 
 ADA, ROBOT = (AccountKey(tenant="acme", connection="gh", principal=f"acme.{name}") for name in ("ada", "service"))
 HOUR = timedelta(hours=1)
