@@ -14,6 +14,7 @@ from webhooks.connect import Connector, connect_pages
 from webhooks.events import Events, event_receiver
 from webhooks.health import health
 from webhooks.ledger import Ledger
+from webhooks.pages import pages
 from webhooks.receiver import receiver
 from webhooks.settings import WebSettings
 
@@ -44,6 +45,7 @@ def create_app(
         app.register_blueprint(event_receiver(settings, events, ring, clock=clock))
     app.register_blueprint(metrics.page(settings.metrics_dir))
     app.register_blueprint(health(ledger))
+    app.register_blueprint(pages())
     if connect is not None:
         app.register_blueprint(connect_pages(settings, connect, clock=clock))
     return app
