@@ -29,6 +29,7 @@ from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.doorbells import Doorbells
 from pipeline.event_intake import EventIntake
 from pipeline.housekeeping import Duty
+from pipeline.inquiry import Inquirer
 from pipeline.intake import Intake
 from pipeline.model import Ring
 from pipeline.revocation import Revoker
@@ -121,7 +122,8 @@ class Runtime:
         )
         self.ring = Doorbells(self.database, ring)
         self.worker = Worker(services, workflows, self.ring, settings.jobs)
-        self.revoker = Revoker(self.database, self.signer)
+        inquirer = Inquirer(self.database, self.vault, self.http, PROFILES, clock=clock)
+        self.revoker = Revoker(self.database, self.signer, inquire=inquirer.settle)
         self.schedules = Schedules(self.database, workflows)
         self.intake = Intake(self.database, self.vault, self.ids, clock=clock)
         self.events = EventIntake(self.database, KeyRing(self.http), self.ids, clock=clock)

@@ -50,7 +50,8 @@ def key_id(token: bytes) -> str:
     except JoseError:
         raise Refused(Code.INVALID_REQUEST, "the body is not a signed JWT in compact form") from None
     kind, kid = header.get("typ"), header.get("kid")
-    if not isinstance(kind, str) or kind.lower() not in TYPES:  # an ID token must not pass for one (RFC 8417 §2.3)
+    # RFC 8417 §2.3: an ID token must not pass for one.
+    if not isinstance(kind, str) or kind.lower() not in TYPES:
         raise Refused(Code.INVALID_REQUEST, "the header's typ should be secevent+jwt")
     if header.get("alg") not in ALGORITHMS:
         raise Refused(Code.INVALID_KEY, f"the header's alg should be one of {', '.join(ALGORITHMS)}")

@@ -8,7 +8,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
-from identity.http import HttpRequest
+from identity.http import Answer, HttpRequest
 from identity.model import ProviderConnection
 from identity.pace import CAUTIOUS, Pace
 from identity.secret import Secret
@@ -40,6 +40,14 @@ class WhoAmI:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Liveness:
+    """How to ask the provider, as the client and without using it, whether a token of a user is alive."""
+
+    request: Callable[[ProviderConnection, Secret, Secret], HttpRequest]  # the client's secret, and the token
+    read: Callable[[Answer], bool | None]  # None: the answer does not tell
+
+
+@dataclass(frozen=True, kw_only=True)
 class Profile:
     """One provider. A value that was not verified is the cautious one."""
 
@@ -66,6 +74,7 @@ class Profile:
     implies: Mapping[str, frozenset[str]] = field(default_factory=dict)  # a granted scope and those it covers as well
     select: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None  # the part of an answer that holds the token
     whoami: WhoAmI | None = None
+    liveness: Liveness | None = None  # needed where a revocation signal carries no time
 
     def covered(self, granted: Iterable[str]) -> frozenset[str]:
         """The granted scopes and what they imply."""

@@ -9,6 +9,7 @@ import pytest
 from tests.faults.control import FAILED, Control
 
 OPENINGS, LEDGER = "pipeline/ledger/openings.py", "tests/ledger/test_openings.py"
+SIGNALS = "pipeline/ledger/signals.py"
 
 QUICK = (
     Control(
@@ -109,6 +110,42 @@ QUICK = (
         guard="delivery.dedupe_by_body",
         without="False",
         test="tests/ledger/test_deliveries.py::test_a_replayed_body_under_another_id and sqlite",
+    ),
+    Control(
+        name="a signal's time and the consent's",
+        file=SIGNALS,
+        guard="if at is not None and grant is not None and "
+        "_precedes(at + signal.precision, grant.consented_at, or_equals=True):",
+        without="if False:",
+        test="tests/ledger/test_signals.py::test_an_older_word_than_the_consent and sqlite",
+    ),
+    Control(
+        name="the provider's order of suspensions",
+        file=SIGNALS,
+        guard="case Asks.SUSPEND if _precedes(at, account.suspension_said_at, or_equals=True):",
+        without="case Asks.SUSPEND if False:",
+        test="tests/ledger/test_signals.py::test_suspensions_count_in_the_providers_order and sqlite",
+    ),
+    Control(
+        name="a jti counts once",
+        file="pipeline/ledger/security_events.py",
+        guard="if not insert_new(connection, security_events, row):",
+        without="if insert_new(connection, security_events, row) is None:",
+        test="tests/ledger/test_security_events.py::test_a_jti_is_taken_once and sqlite",
+    ),
+    Control(
+        name="a security event's type",
+        file="webhooks/security_event.py",
+        guard="if not isinstance(kind, str) or kind.lower() not in TYPES:",
+        without="if False:",
+        test="tests/webhooks/test_security_event.py::test_an_id_token_and_an_unsigned_one",
+    ),
+    Control(
+        name="the time that Linear signs",
+        file="webhooks/sources/linear.py",
+        guard="if away < -TOLERANCE or (away > TOLERANCE and signal is None):",
+        without="if False:",
+        test="tests/webhooks/test_linear_source.py::test_a_minute_is_tolerated",
     ),
 )
 

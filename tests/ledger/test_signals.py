@@ -54,6 +54,8 @@ def state(house: House, key: AccountKey = ADA) -> AccountState:
 
 def install(house: House, external_id: str = "9001") -> None:
     """The service acts by an installation now."""
+    named = update(accounts).where(accounts.c.principal_id == "acme.service").values(external_id="1001")
+    house.database.write(lambda c: c.execute(named).rowcount)  # as whom the house connects everyone
     house.connect("acme", "acme.service", credential=Credential.INSTALLATION)
     named = update(accounts).where(accounts.c.principal_id == "acme.service").values(external_id=external_id)
     house.database.write(lambda c: c.execute(named).rowcount)
