@@ -79,11 +79,11 @@ class Settings(BaseSettings):
 
     send_within: Seconds | None = None
     call_deadline: Seconds | None = None
-    token_margin: Seconds | None = None
     step_attempts: Annotated[int, Field(ge=1)] | None = None
     step_backoff: Seconds | None = None
     step_backoff_cap: Seconds | None = None
     yield_after: Seconds | None = None
+    consent_wait: Seconds | None = None
     worker_hold: Seconds | None = None
     job_runs: Annotated[int, Field(ge=1)] | None = None
     job_backoff: Seconds | None = None
@@ -168,11 +168,11 @@ class Settings(BaseSettings):
         given_steps = _given(
             send_within=self.send_within,
             call_deadline=self.call_deadline,
-            token_margin=self.token_margin,
             attempts=self.step_attempts,
             backoff=self.step_backoff,
             backoff_cap=self.step_backoff_cap,
             yield_after=self.yield_after,
+            consent_wait=self.consent_wait,
         )
         given_jobs = _given(
             hold=self.worker_hold,

@@ -43,6 +43,8 @@ class Account:
     external_id: str | None
     external_login: str | None
     resources: tuple[str, ...] | None = None  # what tokens are narrowed to; None: all there is
+    suspension_said_at: datetime | None = None  # the provider's time of the newest word on it
+    permissions_said_at: datetime | None = None
 
 
 def get_account(connection: Connection, account: str) -> Account:
@@ -122,6 +124,16 @@ def move_account(connection: Connection, account: str, *, to: AccountState, reas
     return False
 
 
+def note_said(
+    connection: Connection, account: str, *, suspension: datetime | None = None, permissions: datetime | None = None
+) -> None:
+    """Remember the provider's own time of what it said, so that an older word is known for one."""
+    said = {"suspension_said_at": suspension, "permissions_said_at": permissions}
+    values = {column: at for column, at in said.items() if at is not None}
+    if values:
+        connection.execute(update(accounts).where(accounts.c.id == account).values(values))
+
+
 def _account(row: Row[tuple[object, ...]]) -> Account:
     return Account(
         id=row.id,
@@ -133,4 +145,6 @@ def _account(row: Row[tuple[object, ...]]) -> Account:
         external_id=row.external_id,
         external_login=row.external_login,
         resources=None if row.resources is None else tuple(row.resources),
+        suspension_said_at=row.suspension_said_at,
+        permissions_said_at=row.permissions_said_at,
     )

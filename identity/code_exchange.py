@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import ceil
 from typing import NoReturn
 
 from sqlalchemy import Connection
 
 from identity import audit
-from identity.answers import ClientRefused, Dead, Granted, Meaning, Transient, Unreadable, read_answer
+from identity.answers import ClientRefused, Dead, Granted, Meaning, RateLimited, Transient, Unknown, read_outcome
 from identity.connections import CLIENT_SECRET, SealedSecret, authenticator, live_secrets, refuse_secret
 from identity.errors import Misconfigured
+from identity.gate import Endpoint, Gate
 from identity.http import Answer, Client
 from identity.minting import spare_secret
 from identity.model import Credential, ProviderConnection, TokenAnswer
 from identity.oauth import Client as OAuthClient
 from identity.oauth import exchange_request
 from identity.providers.profile import ExternalIdentity, Profile
+from identity.providers.words import provider_name
 from identity.quoting import error_name
-from identity.refusal import AGAIN, OPERATOR, refuse
+from identity.refusal import AGAIN, OPERATOR, Why, refuse
 from identity.secret import Secret
-from identity.store import Store
+from identity.store import CommitUnknown, Store
 from identity.token_endpoint import TokenEndpoint
 from identity.vault import Vault
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +41,15 @@ class CodeExchange:
     store: Store
     vault: Vault
     http: Client
+    gate: Gate
     budget: timedelta
     ids: Callable[[], str]
+
+    def enter(self, owner: ProviderConnection, profile: Profile) -> None:
+        """Count the exchange that follows. Raises Refusal, which leaves the session as it is, where it must wait."""
+        wait = self.gate.enter(_endpoint(owner), profile.token_pace)
+        if wait is not None:
+            refuse(Why.PROVIDER, _no_tokens_now(owner), f"reload this page in {ceil(wait.total_seconds())} s")
 
     def tokens(
         self,
@@ -61,10 +74,12 @@ class CodeExchange:
         if isinstance(meaning, ClientRefused) and (spare := spare_secret(secrets, profile, meaning.code)):
             # The client is authenticated before the code is looked at (RFC 6749 §4.1.3), so it is still good.
             self._note_refused(tenant, secrets[0], spare, meaning.code, now)
+            if self.gate.enter(_endpoint(owner), profile.token_pace) is not None:
+                refuse(Why.PROVIDER, _no_tokens_now(owner), AGAIN, final=True)
             meaning = self._ask(
                 owner, profile, spare, code=code, verifier=verifier, redirect_uri=redirect_uri, now=now, scopes=scopes
             )
-        return meaning.answer if isinstance(meaning, Granted) else _no_token(meaning, owner.provider)
+        return meaning.answer if isinstance(meaning, Granted) else _no_token(meaning, provider_name(owner.provider))
 
     def _ask(
         self,
@@ -80,10 +95,11 @@ class CodeExchange:
     ) -> Meaning:
         client = OAuthClient(connection=owner, profile=profile, secret=secret.open(self.vault), now=now, jti=self.ids())
         request = exchange_request(client, code=code, verifier=verifier, redirect_uri=redirect_uri)
-        outcome = TokenEndpoint(client=self.http, budget=self.budget).send(request)
+        endpoint = TokenEndpoint(client=self.http, budget=self.budget, gate=self.gate)
+        outcome = endpoint.send(request, to=_endpoint(owner))
         if not isinstance(outcome, Answer):
-            refuse(f"{owner.provider} did not answer", final=True)
-        return read_answer(outcome, profile, started_at=now, scopes=scopes, lifetime=None)
+            refuse(Why.PROVIDER, f"{provider_name(owner.provider)} did not answer", final=True)
+        return read_outcome(outcome, profile, started_at=now, scopes=scopes, lifetime=None)
 
     def _note_refused(self, tenant: str, secret: SealedSecret, spare: SealedSecret, code: str, now: datetime) -> None:
         audit_id = self.ids()
@@ -101,7 +117,12 @@ class CodeExchange:
                     detail={"connection": secret.connection},
                 )
 
-        self.store.write(note)
+        try:
+            self.store.write(note)
+        except CommitUnknown:
+            # The code is good for some seconds more; the next refusal of this secret is noted instead.
+            where = {"action": "connection.commit_unknown", "secret": secret.id}
+            log.warning("whether a refused secret is noted is not known", extra=where)
 
     def whose(self, owner: ProviderConnection, profile: Profile, token: Secret) -> ExternalIdentity | None:
         """Whose account it is; None where the provider cannot be asked. Raises Refusal."""
@@ -114,14 +135,24 @@ class CodeExchange:
                 external = profile.whoami.read(owner, json.loads(outcome.body))
             except (ValueError, RecursionError):
                 external = None
-        return external or refuse(f"{owner.provider} did not say whose account this is", final=True)
+        return external or refuse(
+            Why.PROVIDER, f"{provider_name(owner.provider)} did not say whose account this is", final=True
+        )
 
 
-def _no_token(meaning: Transient | ClientRefused | Dead | Unreadable, provider: str) -> NoReturn:
+def _endpoint(owner: ProviderConnection) -> Endpoint:
+    return Endpoint.of(owner, Credential.AUTHORIZATION_CODE)
+
+
+def _no_tokens_now(owner: ProviderConnection) -> str:
+    return f"{provider_name(owner.provider)} gives no tokens at the moment"
+
+
+def _no_token(meaning: Transient | RateLimited | ClientRefused | Dead | Unknown, provider: str) -> NoReturn:
     match meaning:
         case ClientRefused():
-            refuse(f"{provider} does not accept this installation's client", OPERATOR, final=True)
+            refuse(Why.OPERATOR, f"{provider} does not accept this installation's client", OPERATOR, final=True)
         case Dead():
-            refuse(f"{provider} does not accept the code: it was used or has expired", final=True)
-        case Transient(reason=reason) | Unreadable(reason=reason):
-            refuse(f"{provider} gave no token ({reason})", f"{AGAIN}, or {OPERATOR}", final=True)
+            refuse(Why.PROVIDER, f"{provider} does not accept the code: it was used or has expired", final=True)
+        case Transient(reason=reason) | RateLimited(reason=reason) | Unknown(reason=reason):
+            refuse(Why.PROVIDER, f"{provider} gave no token ({reason})", f"{AGAIN}, or {OPERATOR}", final=True)

@@ -11,12 +11,14 @@ from datetime import datetime
 from sqlalchemy import Connection, Row, select, update
 
 from identity.accounts import Account, ensure_account, get_account, move_account
+from identity.awaited import Awaited, awaited_at
 from identity.model import AccountKey, AccountState, Credential, RuledOut, TokenAnswer
 from identity.rows import insert_new
 from identity.scopes import grant_scopes, revoked_since
 from identity.secret import Secret
 from identity.sequence import lock_exclusive, lock_shared
 from identity.tables import accounts, grants
+from identity.token_digests import digest_of, prefix_digest_of
 from identity.vault import Binding, Vault
 
 ACCESS, REFRESH = "access_token", "refresh_token"
@@ -35,6 +37,7 @@ class Grant:
     scopes: tuple[str, ...]
     obtained_at: datetime
     expires_at: datetime | None
+    consented_at: datetime | None = None  # None: it was not kept yet when this consent was stored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,8 @@ class SealedAnswer:
     token_type: str
     scopes: tuple[str, ...]
     expires_at: datetime | None
+    refresh_digest: str | None = None
+    refresh_prefix_digest: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +66,8 @@ class Consent:
     external_id: str | None = None
     external_login: str | None = None
     resources: tuple[str, ...] | None = None  # what its tokens are narrowed to
+    any_account: bool = False  # whoever the provider says it is: an admin said so
+    began_at: datetime | None = None  # when its connect session began; None: now
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +81,17 @@ class Consented:
 @dataclass(frozen=True, kw_only=True)
 class Moved:
     """The account or its generation is another than the answer was sealed for: read and seal again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnotherAccount:
+    """The provider says somebody else consented than the one who was awaited."""
+
+    awaited: Awaited
+
+    @property
+    def reason(self) -> str:
+        return f"the consent came from another account than {self.awaited}"
 
 
 def token_binding(tenant: str, account: str, provider: str, name: str, generation: int) -> Binding:
@@ -96,6 +114,8 @@ def seal_answer(
         token_type=answer.token_type,
         scopes=answer.scopes,
         expires_at=answer.expires_at,
+        refresh_digest=answer.refresh_token and digest_of(answer.refresh_token),
+        refresh_prefix_digest=answer.refresh_token and prefix_digest_of(answer.refresh_token),
     )
 
 
@@ -129,12 +149,13 @@ def grant_of(row: Row[tuple[object, ...]]) -> Grant:
         scopes=tuple(row.scopes),
         obtained_at=row.obtained_at,
         expires_at=row.expires_at,
+        consented_at=row.consented_at,
     )
 
 
 def store_consent(
     connection: Connection, consent: Consent, sealed: SealedAnswer, *, now: datetime
-) -> Consented | Moved | RuledOut:
+) -> Consented | Moved | AnotherAccount | RuledOut:
     """A completed consent: a new generation, and the account is active. Refused by the rule for grants.
 
     It takes the account's lock exclusively, as parking takes it shared: a job cannot park between the consent and the
@@ -145,10 +166,14 @@ def store_consent(
     lock_exclusive(connection, own)
     if refusal := revoked_since(connection, (*above, own), consent.consented):
         return refusal
+    if consent.external_id is not None and not consent.any_account:
+        awaited = awaited_at(connection, consent.key, consent.provider)
+        if awaited is not None and consent.external_id not in awaited.ids:
+            return AnotherAccount(awaited=awaited)
     account = ensure_account(
         connection, consent.key, id=consent.id, provider=consent.provider, credential=consent.credential, now=now
     )
-    if account.id != consent.id or not _write(connection, account.id, sealed, consented=consent.consented, now=now):
+    if account.id != consent.id or not _write(connection, account.id, sealed, consent, now=now):
         return Moved()
     named = {
         "credential": consent.credential,
@@ -161,13 +186,16 @@ def store_consent(
     return Consented(account=account.id, generation=sealed.generation)
 
 
-def _write(connection: Connection, account: str, sealed: SealedAnswer, *, consented: int, now: datetime) -> bool:
+def _write(connection: Connection, account: str, sealed: SealedAnswer, consent: Consent, *, now: datetime) -> bool:
     """A consent's credentials, over the generation before them; False if that is not the one stored."""
     row = {
         "generation": sealed.generation,
-        "consented": consented,
+        "consented": consent.consented,
+        "consented_at": consent.began_at or now,
         "access_sealed": sealed.access_sealed,
         "refresh_sealed": sealed.refresh_sealed,
+        "refresh_digest": sealed.refresh_digest,
+        "refresh_prefix_digest": sealed.refresh_prefix_digest,
         "token_type": sealed.token_type,
         "scopes": list(sealed.scopes),
         "obtained_at": now,
@@ -191,6 +219,8 @@ def rotate(connection: Connection, account: str, sealed: SealedAnswer, *, obtain
             generation=sealed.generation,
             access_sealed=sealed.access_sealed,
             refresh_sealed=sealed.refresh_sealed,
+            refresh_digest=sealed.refresh_digest,
+            refresh_prefix_digest=sealed.refresh_prefix_digest,
             token_type=sealed.token_type,
             scopes=list(sealed.scopes),
             obtained_at=obtained_at,
@@ -211,7 +241,14 @@ def bury(connection: Connection, account: str, *, generation: int, reason: str, 
     dead = (
         update(grants)
         .where(grants.c.account_id == account, grants.c.generation == generation)
-        .values(generation=generation + 1, access_sealed=None, refresh_sealed=None, expires_at=None)
+        .values(
+            generation=generation + 1,
+            access_sealed=None,
+            refresh_sealed=None,
+            refresh_digest=None,
+            refresh_prefix_digest=None,
+            expires_at=None,
+        )
     )
     if connection.execute(dead).rowcount == 0:
         return False
@@ -219,7 +256,21 @@ def bury(connection: Connection, account: str, *, generation: int, reason: str, 
     return True
 
 
-def narrow(connection: Connection, account: Account, scopes: tuple[str, ...]) -> None:
-    """Rewrite the granted scopes, under the account's lock; nothing is revoked (DESIGN §7)."""
-    lock_exclusive(connection, grant_scopes(account.key)[-1])
+def rescope(connection: Connection, account: Account, scopes: tuple[str, ...]) -> None:
+    """Rewrite the granted scopes, narrower or wider; nothing is revoked (DESIGN §7).
+
+    The caller holds the account's lock exclusively.
+    """
     connection.execute(update(grants).where(grants.c.account_id == account.id).values(scopes=list(scopes)))
+
+
+def drop_access(connection: Connection, account: Account) -> bool:
+    """Use the present access token no more: the next step fetches one that says what holds now.
+
+    False if nothing could renew it: then it stays, since a signal that revokes nothing must not end a grant. The caller
+    holds the account's lock exclusively.
+    """
+    dropped = update(grants).where(grants.c.account_id == account.id, grants.c.access_sealed.is_not(None))
+    if account.credential not in (Credential.CLIENT_CREDENTIALS, Credential.INSTALLATION):
+        dropped = dropped.where(grants.c.refresh_sealed.is_not(None))
+    return connection.execute(dropped.values(access_sealed=None, expires_at=None)).rowcount == 1

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from identity.answers import ClientRefused, Dead, Meaning, read_answer
+from identity.answers import ClientRefused, Dead, Meaning, read_outcome
 from identity.connections import PRIVATE_KEY, SealedSecret
 from identity.errors import Misconfigured
-from identity.http import Answer, HttpRequest
+from identity.http import Answer, HttpRequest, Outcome
 from identity.model import Credential
 from identity.oauth import (
     Client,
@@ -71,26 +71,27 @@ def permissions(scopes: Sequence[str]) -> dict[str, str] | None:
     return wanted or None
 
 
-def read_token(situation: Situation, profile: Profile, answer: Answer, *, started_at: datetime) -> Meaning:
-    """What the answer to that request means."""
+def read_token(situation: Situation, profile: Profile, outcome: Outcome, *, started_at: datetime) -> Meaning:
+    """What came of that request means."""
     if situation.account.credential is not Credential.INSTALLATION:
-        return read_answer(
-            answer,
+        return read_outcome(
+            outcome,
             profile,
             started_at=started_at,
             scopes=situation.grant.scopes,
             lifetime=situation.last_lifetime,
         )
     # https://docs.github.com/en/rest/apps/apps#create-an-installation-access-token-for-an-app
-    if answer.status == 401:
-        return ClientRefused(code=_KEY_REFUSED)
-    if answer.status == 404:
-        return Dead(code="404: the installation is gone")
-    if answer.status == 422:
-        # This account's own narrowing: the connection serves other tenants, and is not at fault.
-        return Dead(code="422: it lacks a permission or repository")
-    return read_answer(
-        answer,
+    match outcome:
+        case Answer(status=401):
+            return ClientRefused(code=_KEY_REFUSED)
+        case Answer(status=404):
+            return Dead(code="404: the installation is gone")
+        case Answer(status=422):
+            # This account's own narrowing: the connection serves other tenants, and is not at fault.
+            return Dead(code="422: it lacks a permission or repository")
+    return read_outcome(
+        outcome,
         profile,
         started_at=started_at,
         scopes=situation.grant.scopes,

@@ -11,11 +11,13 @@ from typing import Concatenate, ParamSpec
 
 from sqlalchemy import Connection
 
-from identity.answers import ClientRefused, Dead, Granted, Transient, Unreadable
+from identity.answers import ClientRefused, Dead, Granted, RateLimited, Transient, Unknown
 from identity.errors import GrantRevoked, Misconfigured, ReauthRequired, Unavailable
+from identity.flight import Wish
+from identity.gate import Endpoint
 from identity.grants import SealedAnswer, seal_answer
-from identity.http import Answer, NoAnswer, NotSent
-from identity.intents import Intent, IntentState, store_answer
+from identity.http import Answer, NoAnswer, Outcome
+from identity.intents import Intent, IntentState, may_present_again, store_answer
 from identity.metrics import REFRESHES, UNRECOGNISED
 from identity.minting import read_token, spare_secret, token_request
 from identity.model import RuledOut, TokenAnswer
@@ -64,41 +66,45 @@ class Presenter:
     sleep: Callable[[float], None] = time.sleep
 
     def present(
-        self, situation: Situation, *, former: Intent | None, refused: bool, renew: Callable[[], bool]
+        self, situation: Situation, *, former: Intent | None, wish: Wish, renew: Callable[[], bool]
     ) -> int | None:
         """Present the credential, once. *renew* keeps the lock for the part after the exchange."""
+        refused, profile = wish.refused, self._profile(situation)
         began, now = self.monotonic(), self.clock()
         new = self._new_intent(situation, now)
-        request = token_request(situation, self._profile(situation), self.vault, now=now, jti=self.ids())
+        request = token_request(situation, profile, self.vault, now=now, jti=self.ids())
         if request is None:
             return self._expire(situation, new, refused=refused)
+        to, gate = self._endpoint(situation), self.endpoint.gate
+        if (wait := gate.look(to, profile.token_pace, keep=wish.keep)) is not None:
+            return self.serve(situation, refused=refused, retry_after=wait)
+        self.reached("before_intent")
         intent = self._begin(situation, new, former)
         if intent is None:
             return None
+        # Counted only now that it is ours to present. Should another account's have come first, nothing was sent.
+        if (wait := gate.enter(to, profile.token_pace, keep=wish.keep)) is not None:
+            why = "its token endpoint is left alone for now"
+            return self._fail(situation, intent, why, refused=refused, wait=wait, unpresented=True)
         self.reached("before_send")
-        outcome = self.endpoint.send(request, send_before=began + self.budget.send.total_seconds())
+        outcome = self.endpoint.send(request, to=to, send_before=began + self.budget.send.total_seconds())
         self.reached("after_send")
-        match outcome:
-            case NotSent():
-                return self._fail(situation, intent, outcome.reason, refused=refused, unpresented=True)
-            case NoAnswer():
-                return self.doubt(situation, intent, outcome.reason, refused=refused)
-            case Answer():
-                renew()
-                if not self._keep(situation, intent, outcome):
-                    return None
-                self.reached("after_answer_stored")
-                return self._conclude(situation, intent, outcome, refused=refused)
+        if isinstance(outcome, Answer):
+            renew()
+            if not self._keep(situation, intent, outcome):
+                return None
+            self.reached("after_answer_stored")
+        return self._conclude(situation, intent, outcome, refused=refused)
 
     def settle(self, situation: Situation, intent: Intent, *, refused: bool = False) -> int | None:
         """End an intent whose owner may be gone: by its stored answer, else as unknown."""
         if intent.generation != situation.generation:
             self._write(self._settlement(situation, intent).doubt, "the generation moved")
             return None
-        if intent.answer_sealed is None:
-            return self.doubt(situation, intent, "whoever sent it is gone", refused=refused)
-        answer = unpack(self.vault.open(intent.answer_sealed, situation.answer_binding))
-        return self._conclude(situation, intent, answer, refused=refused, recovered=True)
+        outcome: Outcome = NoAnswer(reason="whoever sent it is gone")
+        if intent.answer_sealed is not None:
+            outcome = unpack(self.vault.open(intent.answer_sealed, situation.answer_binding))
+        return self._conclude(situation, intent, outcome, refused=refused, recovered=True)
 
     def doubt(self, situation: Situation, intent: Intent, reason: str, *, refused: bool) -> int | None:
         """The provider may have rotated, and what it said is lost. Raises ReauthRequired unless that is harmless."""
@@ -123,6 +129,9 @@ class Presenter:
             self._count(situation, "served")
             return situation.generation
         raise Unavailable(f"{account.provider} gives account {account.id} no token now", retry_after=retry_after)
+
+    def _endpoint(self, situation: Situation) -> Endpoint:
+        return Endpoint.of(situation.connection, situation.account.credential)
 
     def _new_intent(self, situation: Situation, now: datetime) -> Intent:
         send_before = now + self.budget.send
@@ -177,12 +186,15 @@ class Presenter:
             self.sleep(self.budget.poll.total_seconds())
 
     def _conclude(
-        self, situation: Situation, intent: Intent, answer: Answer, *, refused: bool, recovered: bool = False
+        self, situation: Situation, intent: Intent, outcome: Outcome, *, refused: bool, recovered: bool = False
     ) -> int | None:
-        """Act on a stored answer. *recovered*: whoever got it is gone, and the client's secrets may be others now."""
+        """Act on what came of a presentation; an answer is stored by now.
+
+        *recovered*: whoever presented is gone, and the client's secrets may be others now.
+        """
         account, profile = situation.account, self._profile(situation)
         settlement = self._settlement(situation, intent)
-        match read_token(situation, profile, answer, started_at=intent.started_at):
+        match read_token(situation, profile, outcome, started_at=intent.started_at):
             case Granted(answer=granted):
                 sealed = self._sealed(situation, granted)
                 committed = self._write(settlement.commit, sealed)
@@ -191,10 +203,14 @@ class Presenter:
                     return None
                 self.reached("after_commit")
                 return sealed.generation
-            case Transient(reason=reason, retry_after=wait, recognised=recognised):
+            case Transient(reason=reason, retry_after=wait, sent=sent, recognised=recognised):
                 if not recognised:
                     UNRECOGNISED.labels(profile.name).inc()
-                return self._fail(situation, intent, reason, refused=refused, wait=wait)
+                self._pause(situation, outcome, wait)
+                return self._fail(situation, intent, reason, refused=refused, wait=wait, unpresented=not sent)
+            case RateLimited(reason=reason, retry_after=wait):
+                self._pause(situation, outcome, wait)
+                return self._fail(situation, intent, reason, refused=refused, wait=wait, outcome="rate_limited")
             case ClientRefused(code=code) if recovered and situation.secrets_moved(intent.started_at):
                 self._write(settlement.fail, code, retry_at=None)
                 return None  # it may have been said of another secret than goes first now: that one is tried
@@ -208,18 +224,21 @@ class Presenter:
                 self._count(situation, "client_refused", settled=blamed)
                 if not blamed:
                     return None
-                owner = situation.connection.id
-                raise Misconfigured(
-                    f"the token endpoint refused the client of provider connection {owner} ({code[:60]})"
-                )
+                words = "the token endpoint refused the client of provider connection"
+                raise Misconfigured(f"{words} {situation.connection.id} ({code[:60]})")
             case Dead(code=code):
                 buried = self._write(settlement.bury, code)
                 self._count(situation, "dead", settled=buried)
                 if not buried:
                     return None
                 raise ReauthRequired(f"the grant of account {account.id} is dead ({code[:60]})", account=account.id)
-            case Unreadable(reason=reason):
+            case Unknown(reason=reason):
                 return self.doubt(situation, intent, reason, refused=refused)
+
+    def _pause(self, situation: Situation, outcome: Outcome, wait: timedelta) -> None:
+        """Retry-After speaks to the client, not of one grant."""
+        if isinstance(outcome, Answer) and "retry-after" in outcome.headers:
+            self.endpoint.gate.hold(self._endpoint(situation), wait)
 
     def _fail(
         self,
@@ -230,12 +249,13 @@ class Presenter:
         refused: bool,
         wait: timedelta = _RETRY,
         unpresented: bool = False,
+        outcome: str = "transient",
     ) -> int | None:
         """Nothing happened: serve the present token while it lives."""
         settlement = self._settlement(situation, intent)
         retry_at = settlement.now + wait
         failed = self._write(settlement.fail, reason, retry_at=retry_at, unpresented=unpresented)
-        self._count(situation, "transient", settled=failed)
+        self._count(situation, outcome, settled=failed)
         return self.serve(situation, refused=refused, retry_after=wait) if failed else None
 
     def _write(self, act: Callable[Concatenate[Connection, P], Ending], /, *args: P.args, **kwargs: P.kwargs) -> bool:
@@ -277,8 +297,3 @@ class Presenter:
     @staticmethod
     def _count(situation: Situation, outcome: str, *, settled: bool = True) -> None:
         REFRESHES.labels(situation.account.provider, outcome if settled else "moved").inc()
-
-
-def may_present_again(intent: Intent, profile: Profile, *, now: datetime) -> bool:
-    """Inside a verified grace window the same refresh token may be presented once more (DESIGN §5.4)."""
-    return intent.presented < 2 and now < intent.started_at + timedelta(seconds=profile.grace_seconds)

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -137,6 +138,9 @@ accounts = Table(
     Column("external_id", String(200)),  # the provider's id of who consented, or of the installation
     Column("external_login", String(200)),
     Column("resources", JSON(none_as_null=True)),  # an installation's repositories its tokens are for; NULL: all
+    # The provider's time of the newest suspension, or its end, and of the newest permissions that it told us of.
+    Column("suspension_said_at", Instant),
+    Column("permissions_said_at", Instant),
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
     UniqueConstraint("tenant_id", "connection_id", "principal_id"),
@@ -155,6 +159,12 @@ grants = Table(
     Column("scopes", JSON, nullable=False),
     Column("obtained_at", Instant, nullable=False),
     Column("expires_at", Instant),
+    Column("consented_at", Instant),  # when the connect session began, by our clock; NULL: before it was kept
+    # By which Google names a refresh token that it revoked, `identity.token_digests`.
+    Column("refresh_digest", String(88)),
+    Column("refresh_prefix_digest", String(88)),
+    Index("ix_grants_refresh_digest", "refresh_digest"),
+    Index("ix_grants_refresh_prefix_digest", "refresh_prefix_digest"),
 )
 
 refresh_intents = Table(
@@ -197,7 +207,34 @@ connect_sessions = Table(
     Column("browser_hash", String(64)),  # set when the browser opens the link, compared at the callback
     Column("expires_at", Instant, nullable=False),
     Column("finished_at", Instant),
-    Column("outcome", String(64)),
+    Column("outcome", String(64)),  # used, until it is known: connected, or a reason of identity.refusal
+    Column("result", JSON),  # what the page says of it, in words: never a credential
+    Column("return_to", Text),  # a registered address that the last page leads to
+    Column("any_account", Boolean, nullable=False, server_default=false()),  # another login may take the place
+    Column("created_at", Instant, nullable=False),
+)
+
+# Where the last page of a connect may lead: exact addresses, registered by an operator.
+return_targets = Table(
+    "return_targets",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant_id", ForeignKey("tenants.id")),  # NULL: for the people of every tenant
+    Column("url", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+)
+
+# Who may send us Security Event Tokens (RFC 8417), and whom their subjects are.
+transmitters = Table(
+    "transmitters",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("issuer", Text, nullable=False),
+    Column("audience", Text, nullable=False),
+    Column("jwks_url", Text, nullable=False),
+    Column("tenant_id", ForeignKey("tenants.id")),  # whose people it tells of; NULL: those of the provider connection
+    # Its subjects are the external ids of this connection's accounts; NULL: aliases of the tenant, under its own id.
+    Column("connection_id", ForeignKey("provider_connections.id")),
     Column("created_at", Instant, nullable=False),
 )
 

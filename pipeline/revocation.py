@@ -8,7 +8,7 @@ What follows is tidying: cancel what is queued, stop what runs, wait for the cal
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -40,8 +40,12 @@ def declare(
     by: str,
     reason: str,
     now: datetime,
+    doubt: str | None = None,
 ) -> int:
-    """Make a revocation effective, in the caller's transaction. O(1), whatever is queued. Returns its ledger number."""
+    """Make a revocation effective, in the caller's transaction. O(1), whatever is queued. Returns its ledger number.
+
+    *doubt* "open": its signal may be a replay, so the provider is asked before there is a receipt (`pipeline.inquiry`).
+    """
     lock_exclusive(connection, scope)
     number = next_number(connection)
     leases.revoke_scope(connection, scope, number, reason=reason, now=now)
@@ -60,6 +64,7 @@ def declare(
             moved_at=now,
             cancelled_jobs=0,
             stopped_jobs=0,
+            doubt=doubt,
         )
     )
     audit.record(
@@ -79,16 +84,17 @@ def declare(
 class Revoker:
     """Carries revocations to their receipt; the `revocations` worker and housekeeping call the same `advance`."""
 
-    def __init__(self, store: Store, signer: Signer) -> None:
+    def __init__(self, store: Store, signer: Signer, *, inquire: Callable[[str], bool] = lambda _: True) -> None:
         self._store = store
         self._signer = signer
+        self._inquire = inquire  # whether nothing has to be asked about its signal any more
 
     def advance(self, revocation: str) -> bool:
         """Do what can be done now. True: it is quiesced and has its receipt; False: calls are still in flight."""
         while (chunk := self._store.write(lambda c: _cancel_chunk(c, revocation))) is not None:
             for pattern in chunk.elements():
                 metrics.count_end(pattern, JobState.CANCELLED)
-        if not self._store.write(lambda c: _drained(c, revocation)):
+        if not self._store.write(lambda c: _drained(c, revocation)) or not self._inquire(revocation):
             return False
         seconds = self._store.write(lambda c: _conclude(c, revocation, self._signer))
         if seconds is not None:
@@ -258,6 +264,7 @@ def _receipt(connection: Connection, row: Row[Any], now: datetime) -> dict[str, 
         "finished_jobs": [job.id for job in touched if job.state == JobState.DONE],
         "in_flight": [_call_in_flight(attempt) for attempt in flying],
         "not_yet": ["compensations", "revocation at the provider"],
+        **({"signal": row.doubt} if row.doubt else {}),  # pipeline.inquiry
     }
 
 

@@ -14,8 +14,10 @@ from identity.addresses import AddressPolicy
 from identity.audit_chain import Sealer
 from identity.connect import Connect
 from identity.coordinator import Coordinator, RefreshBudget
+from identity.gate import Gate
 from identity.http import Client
 from identity.ids import Ids
+from identity.jwks import KeyRing
 from identity.lock import RefreshLock
 from identity.providers import PROFILES
 from identity.secret import Secret
@@ -25,7 +27,9 @@ from pipeline import reconcile
 from pipeline.connecting import Connecting
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.doorbells import Doorbells
+from pipeline.event_intake import EventIntake
 from pipeline.housekeeping import Duty
+from pipeline.inquiry import Inquirer
 from pipeline.intake import Intake
 from pipeline.model import Ring
 from pipeline.revocation import Revoker
@@ -59,7 +63,7 @@ class RuntimeSettings:
     jobs: WorkerSettings = field(default_factory=WorkerSettings)
     refresh: RefreshBudget = field(default_factory=RefreshBudget)
     window: int = 128  # outstanding bells a queue
-    connect_lifetime: timedelta = timedelta(minutes=10)  # of a connect link
+    connect_lifetime: timedelta = timedelta(minutes=10)  # to open a connect link, and again to come back with consent
     host: str = "localhost"
 
 
@@ -94,6 +98,7 @@ class Runtime:
             token=lambda: secrets.token_hex(16),
             prefix=settings.key_prefix,
         )
+        self.gate = Gate(self._redis, prefix=settings.key_prefix)
         self.coordinator = Coordinator(
             self.database,
             self.vault,
@@ -103,6 +108,7 @@ class Runtime:
             clock=clock,
             ids=partial(self.ids, "ref"),
             budget=settings.refresh,
+            gate=self.gate,
             reached=reached,
         )
         services = Services(
@@ -116,20 +122,24 @@ class Runtime:
         )
         self.ring = Doorbells(self.database, ring)
         self.worker = Worker(services, workflows, self.ring, settings.jobs)
-        self.revoker = Revoker(self.database, self.signer)
+        inquirer = Inquirer(self.database, self.vault, self.http, PROFILES, clock=clock)
+        self.revoker = Revoker(self.database, self.signer, inquire=inquirer.settle)
         self.schedules = Schedules(self.database, workflows)
         self.intake = Intake(self.database, self.vault, self.ids, clock=clock)
+        self.events = EventIntake(self.database, KeyRing(self.http), self.ids, clock=clock)
         self.connect = Connect(
             self.database,
             self.vault,
             self.http,
             PROFILES,
+            self.signer,
             redirect_uri=lambda connection: f"{settings.base_url.rstrip('/')}/connect/callback/{connection}",
             ids=partial(self.ids, "con"),
             token=partial(secrets.token_urlsafe, 32),
             lifetime=settings.connect_lifetime,
+            gate=self.gate,
         )
-        self.connecting = Connecting(self.database, self.connect)
+        self.connecting = Connecting(self.database, self.connect, workflows)
         self.sealer = Sealer(self.database, settings.keys.audit)
 
     @property

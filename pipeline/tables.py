@@ -218,6 +218,7 @@ revocations = Table(
     Column("cancelled_jobs", Integer, nullable=False, default=0),
     Column("stopped_jobs", Integer, nullable=False, default=0),
     Column("quiesced_at", Instant),
+    Column("doubt", String(16)),  # whether its signal was a replay: open, alive, dead, unknown; NULL: no doubt
     Column("receipt", JSON),
     Column("signature", Text),
     Index(
@@ -226,6 +227,20 @@ revocations = Table(
         postgresql_where=text("state <> 'quiesced'"),
         sqlite_where=text("state <> 'quiesced'"),
     ),
+)
+
+# Verified Security Event Tokens. The key is the replay guard: a transmitter's `jti` is taken once (RFC 8417 §2.2).
+security_events = Table(
+    "security_events",
+    metadata,
+    Column("transmitter_id", ForeignKey("transmitters.id"), primary_key=True),
+    Column("jti", String(200), primary_key=True),
+    Column("tenant_id", ForeignKey("tenants.id")),  # NULL: nobody's whom we know
+    Column("events", JSON, nullable=False),  # the event types it names
+    Column("outcome", String(32), nullable=False),  # signal, ignored
+    Column("reason", Text, nullable=False),
+    Column("token", LargeBinary, nullable=False),  # as it was signed
+    Column("received_at", Instant, nullable=False),
 )
 
 schedules = Table(

@@ -8,7 +8,7 @@ import click
 from sqlalchemy import Connection
 
 from deploy import provider_page
-from deploy.cli import queries
+from deploy.cli import connection_facts, queries
 from deploy.cli.command import command, names, secret_option
 from deploy.cli.output import Output
 from deploy.cli.stops import stop_and_open
@@ -152,7 +152,7 @@ def add(
 @click.argument("id")
 def show(at: Installation, out: Output, id: str) -> None:
     """One connection: its addresses, and its secrets by their ids, the one that is used first on top."""
-    row = at.read(lambda c: queries.connection_with_secrets(c, id))
+    row = at.read(lambda c: connection_facts.whole(c, id))
     if out.as_json:
         out.document(row)
         return

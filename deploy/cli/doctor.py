@@ -9,7 +9,7 @@ import click
 from redis import Redis
 from redis.exceptions import RedisError
 
-from deploy.cli import queries
+from deploy.cli import connection_facts, queries
 from deploy.cli.command import PROBLEM, invocation
 from deploy.cli.output import Output
 from deploy.installation import Installation
@@ -117,7 +117,7 @@ def _connections(at: Installation) -> Iterator[Finding]:
             f"{row['id']} is paused: {row['paused_reason']}. Mend it, then `aswhom connections resume {row['id']}`",
         )
 
-    for row in at.read(queries.refused_secrets):
+    for row in at.read(connection_facts.refused_secrets):
         yield (
             "connections",
             UNKNOWN,
@@ -141,5 +141,5 @@ def _accounts(at: Installation) -> Iterator[Finding]:
         yield (
             "accounts",
             UNKNOWN,
-            f"{row['id']} ({row['principal_id']} at {row['provider']}) is {row['state']}: {row['reason']}",
+            f"{row['id']} ({row['principal_id']} at {row['provider']}) is {row['state']}: see `aswhom accounts list`",
         )

@@ -9,7 +9,6 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, Table, func, or_, select
 
-from identity.columns import database_now
 from identity.errors import BadInput
 from identity.model import AccountKey, ProviderConnection, Scope, ScopeKind
 from identity.tables import (
@@ -24,6 +23,7 @@ from identity.tables import (
     provider_connections,
     scopes,
     tenants,
+    transmitters,
 )
 from pipeline.states import JobState
 from pipeline.tables import (
@@ -81,39 +81,6 @@ def provider_connection(connection: Connection, id: str) -> Row:
     return one(connection, provider_connections, id, what="provider connection", listed_by="connections list")
 
 
-def connection_with_secrets(connection: Connection, id: str) -> Row:
-    """One, with its live secrets but for what they are."""
-    from identity.connections import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET, live_secrets
-
-    row = provider_connection(connection, id)
-    retires = select(connection_secrets.c.id, connection_secrets.c.retired_at).where(
-        connection_secrets.c.connection_id == id
-    )
-    ends = {row.id: row.retired_at for row in connection.execute(retires)}
-    secrets = [
-        {
-            "id": one.id,
-            "name": one.name,
-            "created_at": one.created_at,
-            "used_from": one.used_from,
-            "refused_at": one.refused_at,
-            "retired_at": ends[one.id],
-        }
-        for name in (CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET)
-        for one in live_secrets(connection, id, name)
-    ]
-    return {**row, "secrets": secrets}
-
-
-def refused_secrets(connection: Connection) -> list[Row]:
-    """Those that the provider did not accept while another was live."""
-    columns = connection_secrets.c
-    refused = select(columns.id, columns.connection_id, columns.name).where(
-        columns.refused_at.is_not(None), or_(columns.retired_at.is_(None), columns.retired_at > database_now())
-    )
-    return _all(connection, refused.order_by(columns.connection_id))
-
-
 def all_connections(connection: Connection) -> list[Row]:
     """Each with the names of its live secrets."""
     found = _all(connection, select(provider_connections).order_by(provider_connections.c.id))
@@ -124,6 +91,10 @@ def all_connections(connection: Connection) -> list[Row]:
     for owner, name in connection.execute(secrets.order_by(connection_secrets.c.name)):
         names.setdefault(owner, []).append(name)
     return [{**row, "secrets": names.get(row["id"], [])} for row in found]
+
+
+def all_transmitters(connection: Connection) -> list[Row]:
+    return _all(connection, select(transmitters).order_by(transmitters.c.id))
 
 
 def all_installations(connection: Connection) -> list[Row]:
@@ -139,12 +110,16 @@ def _accounts() -> Select[Any]:
     )
 
 
-def all_accounts(connection: Connection, *, tenant: str | None, state: str | None) -> list[Row]:
+def all_accounts(
+    connection: Connection, *, tenant: str | None, state: str | None, provider: str | None = None
+) -> list[Row]:
     statement = _accounts().order_by(accounts.c.tenant_id, accounts.c.connection_id, accounts.c.principal_id)
     if tenant:
         statement = statement.where(accounts.c.tenant_id == tenant)
     if state:
         statement = statement.where(accounts.c.state == state)
+    if provider:
+        statement = statement.where(accounts.c.provider == provider)
     return _all(connection, statement)
 
 

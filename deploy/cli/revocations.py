@@ -19,6 +19,7 @@ from deploy.installation import Installation
 from identity.model import Scope, ScopeKind
 from identity.tables import principals, provider_connections, tenants
 from pipeline import revocation
+from pipeline.inquiry import SAYS
 
 QUIESCED = "quiesced"
 
@@ -149,6 +150,8 @@ def show(at: Installation, out: Output, id: str) -> int | None:
         out.sentence(f"It is effective, and {row['state']}: calls may still be in flight, so there is no receipt yet.")
         return None
     out.sentence(summary(row))
+    if row["doubt"] in SAYS:
+        out.sentence(f"Of its signal: {SAYS[row['doubt']]}.")
     calls = row["receipt"]["in_flight"]
     if calls:
         out.table(calls, ("attempt", "job", "step", "ended", "outcome"))

@@ -1,4 +1,7 @@
-"""`accounts add-…`: the credentials by which services act, each an admin's consent."""
+"""`accounts add-…`: the credentials by which a tenant's service acts, each by an admin's consent.
+
+The group's other commands come with it, so this is the module that the list of commands names.
+"""
 
 from __future__ import annotations
 

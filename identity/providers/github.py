@@ -8,9 +8,18 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
-from identity.http import HttpRequest
+from identity.http import Answer, HttpRequest
 from identity.model import Credential, ProviderConnection
-from identity.providers.profile import ClientAuth, ExternalIdentity, Profile, Reach, Revocation, RevokedToken, WhoAmI
+from identity.providers.profile import (
+    ClientAuth,
+    ExternalIdentity,
+    Liveness,
+    Profile,
+    Reach,
+    Revocation,
+    RevokedToken,
+    WhoAmI,
+)
 from identity.providers.sources import assumed, heard, read
 from identity.secret import Secret
 
@@ -31,6 +40,23 @@ def _read_user(_connection: ProviderConnection, document: Any) -> ExternalIdenti
             return None
 
 
+def _as_client(connection: ProviderConnection, secret: Secret) -> dict[str, str]:
+    proof = b64encode(f"{connection.client_id}:{secret.reveal()}".encode()).decode()
+    return _HEADERS | {"authorization": f"Basic {proof}", "content-type": "application/json"}
+
+
+def _ask_alive(connection: ProviderConnection, secret: Secret, token: Secret) -> HttpRequest:
+    # https://docs.github.com/en/rest/apps/oauth-applications#check-a-token
+    headers = _as_client(connection, secret)
+    url = f"{connection.api_url.rstrip('/')}/applications/{quote(connection.client_id, safe='')}/token"
+    body = json.dumps({"access_token": token.reveal()}).encode()
+    return HttpRequest(method="POST", url=url, headers=headers, body=body)
+
+
+def _read_alive(answer: Answer) -> bool | None:
+    return {200: True, 404: False}.get(answer.status)
+
+
 def _revoke(ended: RevokedToken) -> HttpRequest | None:
     """The person's authorization of the app, or an installation's token."""
     api = ended.connection.api_url.rstrip("/")
@@ -41,11 +67,9 @@ def _revoke(ended: RevokedToken) -> HttpRequest | None:
     if ended.credential is not Credential.AUTHORIZATION_CODE or ended.client_secret is None:
         return None
     # https://docs.github.com/en/rest/apps/oauth-applications#delete-an-app-authorization
-    client = ended.connection.client_id
-    proof = b64encode(f"{client}:{ended.client_secret.reveal()}".encode()).decode()
-    headers = _HEADERS | {"authorization": f"Basic {proof}", "content-type": "application/json"}
+    headers = _as_client(ended.connection, ended.client_secret)
     body = json.dumps({"access_token": ended.token.reveal()}).encode()
-    url = f"{api}/applications/{quote(client, safe='')}/grant"
+    url = f"{api}/applications/{quote(ended.connection.client_id, safe='')}/grant"
     return HttpRequest(method="DELETE", url=url, headers=headers, body=body)
 
 
@@ -75,6 +99,7 @@ GITHUB = Profile(
     secret_codes=frozenset({"incorrect_client_credentials"}),
     implies={f"{what}:write": frozenset({f"{what}:read"}) for what in ("contents", "issues", "pull_requests")},
     whoami=WhoAmI(request=_ask_user, read=_read_user),
+    liveness=Liveness(request=_ask_alive, read=_read_alive),
     revocation=Revocation(
         reach=Reach.AUTHORIZATION,
         presents="access_token",
@@ -95,6 +120,7 @@ GITHUB = Profile(
         "secret_codes": _ERRORS,
         "implies": read("https://docs.github.com/en/rest/authentication/permissions-required-for-github-apps"),
         "whoami": read("https://docs.github.com/en/rest/users/users#get-the-authenticated-user"),
+        "liveness": read("https://docs.github.com/en/rest/apps/oauth-applications#check-a-token"),
         "revocation": _REVOKING,
         "revoke": _REVOKING,
     },

@@ -49,7 +49,7 @@ _REVOCATION = Revocation(reach=Reach.GRANT, presents="refresh_token", gone_codes
 
 OIDC = Profile(
     name="oidc",
-    title="OpenID Connect",
+    title="OpenID",
     api_url="",
     authorize_url="",
     token_url="",

@@ -8,10 +8,13 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
-from identity.http import HttpRequest
+from identity.http import Answer, HttpRequest
 from identity.model import Credential, ProviderConnection
+from identity.pace import CAUTIOUS, Pace
 from identity.providers.sources import Source
 from identity.secret import Secret
+
+MIN_TTL = timedelta(minutes=5)
 
 
 class ClientAuth(StrEnum):
@@ -79,6 +82,14 @@ class RevokedToken:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Liveness:
+    """How to ask the provider, as the client and without using it, whether a token of a user is alive."""
+
+    request: Callable[[ProviderConnection, Secret, Secret], HttpRequest]  # the client's secret, and the token
+    read: Callable[[Answer], bool | None]  # None: the answer does not tell
+
+
+@dataclass(frozen=True, kw_only=True)
 class Profile:
     """One provider. A value that was not verified is the cautious one; `sources` says which were, and where."""
 
@@ -96,7 +107,8 @@ class Profile:
     idle_limit: timedelta | None = None  # a refresh token that is not used for so long dies; None: it does not
     absolute_lifetime: timedelta | None = None  # a refresh token, and those it rotated into, die so long after consent
     default_lifetime: timedelta | None = None  # of an access token whose answer names none; None: it does not expire
-    min_ttl: timedelta = timedelta(minutes=5)  # refresh when less is left; at most half of a token's life
+    min_ttl: timedelta = MIN_TTL  # refresh when less is left; at most half of a token's life
+    token_pace: Pace = CAUTIOUS  # of refreshes, mintings and code exchanges through one provider connection
     scope_separator: str = " "
     scopes_parameter: str = "scope"  # in the authorization URL
     sends_iss: bool = False  # RFC 9207: the callback must carry `iss`
@@ -116,6 +128,7 @@ class Profile:
     revocation: Revocation | None = None  # None: the provider cannot be asked to end a grant
     # Where the provider departs from RFC 7009; None: as the RFC has it, at the revocation endpoint.
     revoke: Callable[[RevokedToken], HttpRequest | None] | None = None
+    liveness: Liveness | None = None  # needed where a revocation signal carries no time
     sources: Mapping[str, Source] = field(default_factory=dict)  # by the name of a field
 
     def covered(self, granted: Iterable[str]) -> frozenset[str]:

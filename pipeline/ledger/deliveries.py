@@ -13,14 +13,13 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from identity.connections import connection_for, tenant_of_installation
 from identity.errors import Misconfigured
-from identity.model import AccountKey, Credential, Scope, ScopeKind
+from identity.model import AccountKey, Scope, ScopeKind
 from identity.principals import ensure_agent, resolve_alias, service_principal
 from identity.rows import insert_or
 from identity.sequence import next_number
-from identity.tables import accounts, provider_connections
-from pipeline import revocation
-from pipeline.ledger import bells
-from pipeline.model import Acceptance, Bell, RevocationSignal, SignedDelivery
+from identity.tables import provider_connections
+from pipeline.ledger import bells, signals
+from pipeline.model import Acceptance, Bell, SignedDelivery
 from pipeline.states import JobState
 from pipeline.tables import deliveries, delivery_bodies, job_scopes, jobs, pinned_configuration, workflow_settings
 from pipeline.workflow import Match, Who, Workflow
@@ -91,9 +90,17 @@ def accept(
         return _duplicate(connection, deliveries.c.id == first.scalar_subquery(), delivery.connection)
 
     if delivery.signal is not None:
-        revoked = _revoke(connection, delivery, delivery.signal, id=ids.revocation, now=now)
-        reason = f"revoked {len(revoked)} account(s)" if revoked else "no account of this connection is meant"
-        return _conclude(connection, ids.delivery, "signal", reason, revocations=revoked)
+        followed = signals.follow(
+            connection,
+            delivery.connection,
+            delivery.signal,
+            id=ids.revocation,
+            by=f"provider:{delivery.source}",
+            # Remembered apart from the deliveries, since a signal is never refused for being a repetition.
+            seen=not _first_of_body(connection, delivery, ids.delivery, digest, now),
+            now=now,
+        )
+        return _conclude(connection, ids.delivery, "signal", followed.reason, revocations=followed.revocations)
     if not matches:
         return _conclude(connection, ids.delivery, outcome, reason)
     if tenant is None:
@@ -257,37 +264,3 @@ def _conclude(
     return Acceptance(
         delivery=delivery, outcome=outcome, reason=reason, jobs=jobs_, revocations=revocations, bells=rung
     )
-
-
-def _revoke(
-    connection: Connection, delivery: SignedDelivery, signal: RevocationSignal, *, id: str, now: datetime
-) -> tuple[str, ...]:
-    """Every account the signal means, each revoked in this very transaction."""
-    external, credential = (
-        (signal.external_user, Credential.AUTHORIZATION_CODE)
-        if signal.external_user is not None
-        else (signal.installation, Credential.INSTALLATION)
-    )
-    statement = select(accounts.c.tenant_id, accounts.c.principal_id).where(
-        accounts.c.connection_id == delivery.connection,
-        accounts.c.external_id == external,
-        accounts.c.credential == credential,
-    )
-    keys = sorted(
-        str(AccountKey(tenant=row.tenant_id, connection=delivery.connection, principal=row.principal_id))
-        for row in connection.execute(statement)
-    )
-    made: list[str] = []
-    for number, key in enumerate(keys):
-        made.append(f"{id}.{number}" if number else id)
-        revocation.declare(
-            connection,
-            id=made[-1],
-            scope=Scope(kind=ScopeKind.ACCOUNT, key=key),
-            tenant=key.split("/", 1)[0],
-            source=signal.source,
-            by=f"provider:{delivery.source}",
-            reason=signal.reason,
-            now=now,
-        )
-    return tuple(made)

@@ -45,6 +45,7 @@ class Intent:
     repeats_unknown: bool  # an unknown earlier attempt does not forbid this one: a probe, or a mode that may repeat
     send_within: timedelta
     deadline: timedelta  # of the call, from its start
+    consent_wait: timedelta = timedelta(days=14)  # should a person have to connect first
 
     @property
     def claimed_for(self) -> timedelta:

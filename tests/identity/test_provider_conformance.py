@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from identity.answers import ClientRefused, Dead, Granted, Meaning, Transient, read_answer
+from identity.answers import ClientRefused, Dead, Granted, Meaning, RateLimited, Transient, read_outcome
 from identity.http import Answer, HttpRequest
 from identity.http import Client as HttpClient
 from identity.model import Credential, ProviderConnection
@@ -68,7 +68,7 @@ class Exchange:
         return self.server.asked[-1], answer
 
     def read(self, answer: Answer) -> Meaning:
-        return read_answer(answer, self.profile, started_at=START, scopes=("a", "b"), lifetime=None)
+        return read_outcome(answer, self.profile, started_at=START, scopes=("a", "b"), lifetime=None)
 
     def refresh(self, said: tuple[int, object]) -> tuple[Asked, Meaning]:
         asked, answer = self.send(refresh_request(self.client, refresh_token=Secret("rt-1")), said)
@@ -153,7 +153,7 @@ def test_what_it_says_of_our_client_costs_no_grant(exchange: Exchange) -> None:
 
 
 def test_a_provider_that_is_away_costs_nothing(exchange: Exchange) -> None:
-    assert isinstance(exchange.refresh(exchange.published.away)[1], Transient)
+    assert isinstance(exchange.refresh(exchange.published.away)[1], Transient | RateLimited)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403])

@@ -20,6 +20,7 @@ from identity.coordinator import Coordinator, RefreshBudget
 from identity.errors import ReauthRequired
 from identity.grants import REFRESH
 from identity.http import Client
+from identity.liveness import Life, ask_whose
 from identity.lock import RefreshLock
 from identity.minting import permissions
 from identity.model import AccountState, Credential, Leased
@@ -27,6 +28,7 @@ from identity.providers import PROFILES
 from identity.secret import Secret
 from tests.identity.keys import pem
 from tests.identity.providers import PretendProvider, reply
+from tests.identity.published_providers import server
 from tests.identity.stores import EngineStore
 from tests.identity.world import ROBOT, World
 
@@ -160,7 +162,20 @@ def test_a_static_key_is_shown_as_the_provider_wants_it(
     service(world, Credential.STATIC, token=Secret("lin_api_1"))
     leased = world.examine(ROBOT)
     assert isinstance(leased, Leased)
-    assert authorization(replace(world.owner, config=config), leased, Secret("lin_api_1")) == header
+    owner = replace(world.owner, config=config)
+    assert authorization(owner, Secret("lin_api_1"), token_type=leased.token_type) == header
+
+
+def test_a_provider_is_asked_whose_a_static_key_is_with_the_key_as_it_wants_it(
+    store: EngineStore, http: Client
+) -> None:
+    with server() as upstream:
+        world = World(store=store, url=upstream.url, provider="linear").build()
+        account = service(world, Credential.STATIC, token=Secret("lin_api_1"))
+        upstream.say(200, {"data": {"viewer": {"id": "u-1", "displayName": "Robot"}}})
+        found = ask_whose(store, world.vault, http, PROFILES, account, now=world.clock.now)
+        assert (found.life, found.external and found.external.id) == (Life.ALIVE, "u-1")
+        assert upstream.asked[-1].headers["authorization"] == "lin_api_1"
 
 
 def test_a_token_that_was_granted_is_shown_as_a_bearer_whatever_keys_are(make: Make) -> None:
@@ -168,7 +183,7 @@ def test_a_token_that_was_granted_is_shown_as_a_bearer_whatever_keys_are(make: M
     world.consent()
     leased = world.examine()
     assert isinstance(leased, Leased)
-    assert authorization(world.owner, leased, Secret("t")) == ("Authorization", "Bearer t")
+    assert authorization(world.owner, Secret("t"), token_type=leased.token_type) == ("Authorization", "Bearer t")
 
 
 def test_an_installations_token_is_for_the_said_repositories_and_permissions_alone(

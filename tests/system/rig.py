@@ -49,7 +49,6 @@ QUICK = {
     "ASWHOM_WORKER_HOLD": "3",
     "ASWHOM_STEP_BACKOFF": "0.1",
     "ASWHOM_JOB_BACKOFF": "0.1",
-    "ASWHOM_TOKEN_MARGIN": "5",
     "ASWHOM_LOG_LEVEL": "INFO",
 }
 
@@ -74,7 +73,8 @@ class System:
         self.processes: dict[str, subprocess.Popen[str]] = {}
         self.http = httpx.Client(timeout=10, trust_env=False)
         ports = {name: free_port() for name in SANDBOX}
-        hooks = {"github": f"{self.web}/webhooks/github/github", "slack": f"{self.web}/webhooks/slack/slack"}
+        hooks = {name: f"{self.web}/webhooks/{name}/{name}" for name in ("github", "slack")}
+        hooks["linear"] = f"{self.web}/webhooks/linear/{linear_of('acme')}"
         self.world: dict[str, Any] = make_world(
             ports=ports, hooks=hooks, callbacks=callbacks(self.web, TENANTS), now=datetime.now(UTC)
         )
