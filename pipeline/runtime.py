@@ -27,7 +27,7 @@ from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.housekeeping import Duty
 from pipeline.intake import Intake
 from pipeline.model import Ring
-from pipeline.revocation import Revoker
+from pipeline.revoker import Revoker
 from pipeline.schedules import Schedules
 from pipeline.services import Services, StepSettings
 from pipeline.upstream import Upstream
@@ -115,7 +115,7 @@ class Runtime:
         )
         self.ring = ring
         self.worker = Worker(services, workflows, ring, settings.jobs)
-        self.revoker = Revoker(self.database, self.signer)
+        self.revoker = Revoker(self.database, self.signer, workflows, ids=self.ids, reached=reached)
         self.schedules = Schedules(self.database, workflows)
         self.intake = Intake(self.database, self.vault, self.ids, clock=clock)
         self.connect = Connect(

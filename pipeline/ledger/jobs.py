@@ -181,6 +181,11 @@ def stop(connection: Connection, job: ClaimedJob, *, reason: str | None = None) 
     return move_job(connection, job.id, JobState.CANCELLED, fence=job.fence, source=JobState.STOPPING, **values)
 
 
+def cancel(connection: Connection, job: ClaimedJob, *, reason: str) -> bool:
+    """The run ended because of a revocation that its workflow did not go on without."""
+    return move_job(connection, job.id, JobState.CANCELLED, fence=job.fence, reason=reason)
+
+
 def finish(connection: Connection, job: ClaimedJob) -> bool:
     """The function returned: the job is done, a stopping one too."""
     return move_job(connection, job.id, JobState.DONE, fence=job.fence)

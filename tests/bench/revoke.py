@@ -19,7 +19,7 @@ from pipeline import revocation
 from pipeline.ledger import openings
 from pipeline.ledger.closings import Closing, close_attempt
 from pipeline.ledger.intents import Opened
-from pipeline.revocation import Revoker
+from pipeline.revoker import Revoker
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.tables import job_scopes, jobs
 from tests.bench.figures import Sheet, percentile
