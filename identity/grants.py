@@ -10,7 +10,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Row, select, update
 
-from identity.accounts import Account, ensure_account, get_account, move_account
+from identity.accounts import ensure_account, get_account, move_account
 from identity.model import AccountKey, AccountState, Credential, RuledOut, TokenAnswer
 from identity.rows import insert_new
 from identity.scopes import grant_scopes, revoked_since
@@ -168,6 +168,7 @@ def _write(connection: Connection, account: str, sealed: SealedAnswer, *, consen
         "refresh_sealed": sealed.refresh_sealed,
         "token_type": sealed.token_type,
         "scopes": list(sealed.scopes),
+        "ceiling": None,  # whoever consents lifts it
         "obtained_at": now,
         "expires_at": sealed.expires_at,
     }
@@ -182,6 +183,7 @@ def rotate(connection: Connection, account: str, sealed: SealedAnswer, *, obtain
 
     The refresh token comes sealed for the new generation too: the provider's new one, or the old one sealed again.
     """
+    ceiling = connection.execute(select(grants.c.ceiling).where(grants.c.account_id == account)).scalar_one_or_none()
     rotated = (
         update(grants)
         .where(grants.c.account_id == account, grants.c.generation == sealed.generation - 1)
@@ -190,7 +192,7 @@ def rotate(connection: Connection, account: str, sealed: SealedAnswer, *, obtain
             access_sealed=sealed.access_sealed,
             refresh_sealed=sealed.refresh_sealed,
             token_type=sealed.token_type,
-            scopes=list(sealed.scopes),
+            scopes=[scope for scope in sealed.scopes if ceiling is None or scope in ceiling],
             obtained_at=obtained_at,
             expires_at=sealed.expires_at,
         )
@@ -215,9 +217,3 @@ def bury(connection: Connection, account: str, *, generation: int, reason: str, 
         return False
     move_account(connection, account, to=AccountState.NEEDS_RECONNECT, reason=reason, now=now)
     return True
-
-
-def narrow(connection: Connection, account: Account, scopes: tuple[str, ...]) -> None:
-    """Rewrite the granted scopes, under the account's lock; nothing is revoked (DESIGN §7)."""
-    lock_exclusive(connection, grant_scopes(account.key)[-1])
-    connection.execute(update(grants).where(grants.c.account_id == account.id).values(scopes=list(scopes)))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import click
+from sqlalchemy import Connection
 
 from deploy.cli import queries
-from deploy.cli.command import command, invocation, names, secret_option
+from deploy.cli.command import command, confirm, invocation, names, secret_option
 from deploy.cli.output import Output
 from deploy.cli.tenants import ensure_user, user_id
 from deploy.installation import Installation
+from identity.accounts import get_account
 from identity.consents import connect_service
 from identity.model import AccountKey, Credential
+from identity.narrowing import narrow
 from identity.principals import service_principal
 from identity.secret import Secret
 from pipeline.ledger import jobs
@@ -53,6 +56,40 @@ def show(at: Installation, out: Output, id: str) -> None:
         out.sentence(f"because {row['reason']}")
     facts = ("credential", "external_login", "external_id", "generation", "consented", "scopes", "expires_at")
     out.table([{"": fact.replace("_", " "), "is": row[fact]} for fact in facts], ("", "is"))
+
+
+@command(accounts, "narrow")
+@click.argument("id")
+@click.option("--scopes", required=True, callback=names, help="The scopes it keeps: a,b,c. Empty: none.")
+@click.option("--reason", default="an operator's decision", show_default=True, help="For the audit.")
+@click.option("--dry-run", is_flag=True, help="Show which workflows would wait for consent, and narrow nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def narrow_account(
+    at: Installation, out: Output, id: str, scopes: tuple[str, ...], reason: str, dry_run: bool, yes: bool
+) -> None:
+    """Let an account keep some of its scopes alone; a step that lacks one waits for consent. Nothing is cancelled."""
+    row = at.read(lambda c: queries.account(c, id))
+    dropped = sorted(set(row["scopes"] or ()) - set(scopes))
+    needing = sorted(
+        f"{declared.name}: {action.action_name()}"
+        for declared in at.workflows
+        for action in declared.uses
+        if action.facts.provider == row["provider"] and action.facts.scopes & set(dropped)
+    )
+    document = {"id": row["id"], "keeps": scopes, "drops": dropped, "needed_by": needing}
+    waiting = f"would wait for consent: {', '.join(needing)}" if needing else "no declared action needs them"
+    if dry_run:
+        out.done(f"{row['id']} would lose {', '.join(dropped) or 'nothing'}; {waiting}", {**document, "dry_run": True})
+        return
+    confirm(f"Take {', '.join(dropped) or 'nothing'} from {row['id']}? {waiting}.", yes=yes)
+    now, audit_id = at.now(), at.ids("aud")
+
+    def write(c: Connection) -> tuple[str, ...]:
+        account = get_account(c, row["id"])
+        return narrow(c, account, keep=scopes, audit_id=audit_id, by=at.operator, reason=reason, now=now)
+
+    had = at.write(write)
+    out.done(f"{row['id']} keeps {', '.join(scopes) or 'no scope'}; it had {', '.join(had)}", document)
 
 
 def _connect_service(

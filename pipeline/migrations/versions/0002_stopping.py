@@ -45,6 +45,7 @@ def upgrade() -> None:
         postgresql_where=sa.text("state = 'unknown'"),
         sqlite_where=sa.text("state = 'unknown'"),
     )
+    op.add_column("grants", sa.Column("ceiling", sa.JSON()))
     op.add_column("revocations", sa.Column("signal_id", sa.String(200)))
     for name in ("revision", "open_ends"):
         op.add_column("revocations", sa.Column(name, sa.Integer(), nullable=False, server_default="0"))
