@@ -60,7 +60,7 @@ class Revoker:
             metrics.REVOCATION_SECONDS.observe(seconds)
         return True
 
-    def unfinished(self, *, idle_seconds: float, pending_seconds: float = 60) -> list[str]:
+    def unfinished(self, *, idle_seconds: float, pending_seconds: float = 15) -> list[str]:
         """Revocations that have not moved for a while: lost bells, calls in flight, or a receipt with open ends."""
         return self._store.read(lambda c: _unfinished(c, idle_seconds, pending_seconds))
 

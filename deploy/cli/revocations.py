@@ -86,14 +86,14 @@ def list_jobs(at: Installation, out: Output, id: str, page: int | None) -> int |
 
 
 @command(revocations)
-@click.argument("receipt", metavar="ID|FILE")
+@click.argument("receipt", metavar="RECEIPT")
 @click.option(
     "--key",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="The public key, as `aswhom keys public` prints it.  [default: this installation's]",
 )
 def verify(at: Installation, out: Output, receipt: str, key: Path | None) -> int | None:
-    """Check a receipt's signature: by its revocation's id, or a file that `revocations show --json` wrote.
+    """Check a signature: RECEIPT is a revocation's id, or a file that `revocations show --json` wrote.
 
     With a file and --key nothing else is needed: no ledger, no network, no secret.
     """
