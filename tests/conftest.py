@@ -8,6 +8,8 @@ from types import ModuleType
 
 import pytest
 
+from pipeline.database import DatabaseSettings, open_database
+from pipeline.migrations import upgrade
 from tests.servers import shared_data as published
 from tests.servers.oidc import Oidc
 from tests.servers.oidc import oidc as run_oidc
@@ -62,6 +64,41 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     name = cluster.create_database()
     yield cluster.url(name)
     cluster.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One migrated file to copy: migrating takes longer than most of the tests that need a ledger."""
+    path = tmp_path_factory.mktemp("template") / "ledger.sqlite"
+    _migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres: Postgres) -> tuple[str, frozenset[str]]:
+    """One migrated database, emptied after each test that had it, and the tables that a migration filled."""
+    name = postgres.create_database()
+    _migrate(postgres.url(name))
+    return name, frozenset(postgres.filled_tables(name))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A migrated ledger without a row, once of each kind."""
+    if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("migrated_sqlite"), tmp_path / "ledger.sqlite")
+        yield f"sqlite:///{tmp_path}/ledger.sqlite"
+        return
+    cluster: Postgres = request.getfixturevalue("postgres")
+    name, seeded = request.getfixturevalue("migrated_postgres")
+    yield cluster.url(name)
+    cluster.empty_database(name, keep=seeded)
+
+
+def _migrate(url: str) -> None:
+    database = open_database(DatabaseSettings(url=url))
+    upgrade(database)
+    database.close()
 
 
 @pytest.fixture(scope="session")

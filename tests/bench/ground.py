@@ -230,7 +230,7 @@ def prepared() -> Iterator[Ground]:
     with (
         tempfile.TemporaryDirectory(prefix="aswhom-bench-") as directory,
         valkey() as broker,
-        postgres() as cluster,
+        postgres(durable=True) as cluster,
     ):
         yield Ground(Path(directory), broker, cluster)
 

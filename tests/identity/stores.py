@@ -7,9 +7,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, NullPool, create_engine, event, insert
-
-from identity.tables import ledger_numbers, metadata
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event
 
 T = TypeVar("T")
 
@@ -31,9 +29,9 @@ class EngineStore:
 
 
 def open_store(url: str) -> EngineStore:
-    """A store on an empty database."""
+    """A store on a migrated ledger."""
     if not url.startswith("sqlite"):
-        return _filled(create_engine(url, pool_size=20))
+        return EngineStore(create_engine(url, pool_size=20))
     engine = create_engine(url, poolclass=NullPool)
 
     @event.listens_for(engine, "connect")
@@ -43,12 +41,4 @@ def open_store(url: str) -> EngineStore:
         raw.execute("pragma foreign_keys = on")
         raw.execute("pragma busy_timeout = 5000")
 
-    return _filled(engine)
-
-
-def _filled(engine: Engine) -> EngineStore:
-    metadata.create_all(engine)
-    if engine.dialect.name == "sqlite":
-        with engine.begin() as connection:
-            connection.execute(insert(ledger_numbers), {"only": 1, "value": 0})
     return EngineStore(engine)
