@@ -23,7 +23,7 @@ from identity.secret import Secret
 from identity.tables import accounts, grants
 from pipeline.ledger.pages import page_digest
 from pipeline.revocation import made_under
-from pipeline.states import JobState
+from pipeline.states import AttemptState, JobState
 from pipeline.tables import attempts, job_scopes, jobs, revocation_pages, revocations
 from pipeline.workflow import PLATFORM_AGENT
 from tests.faults.books import balance, requests
@@ -114,6 +114,7 @@ class Round:
     number: int
     scope: Scope
     after: int  # openings of the round before the revocation
+    in_mid_call: bool  # not before a call is out that it is about
     without_broker: bool
     without_revocations: bool
 
@@ -125,6 +126,7 @@ def play(system: System, chance: random.Random, number: int) -> tuple[int, int]:
         number=number,
         scope=chance.choice(scopes(system)),
         after=chance.randrange(PULLS * 3),
+        in_mid_call=chance.random() < 0.6,
         without_broker=chance.random() < 0.3,
         without_revocations=chance.random() < 0.3,
     )
@@ -141,7 +143,7 @@ def play(system: System, chance: random.Random, number: int) -> tuple[int, int]:
         system.broker.kill()
     try:
         if not plan.without_broker:
-            system.wait(lambda: system.count(attempts) >= started + plan.after or not _moving(system), "the moment")
+            system.wait(lambda: _the_moment(system, plan, started) or not _moving(system), "the moment")
         made = system.revoke(plan.scope, "acme")
         returned = datetime.now(UTC)
         if not (plan.without_broker or chance.random() < 0.3):
@@ -157,6 +159,12 @@ def play(system: System, chance: random.Random, number: int) -> tuple[int, int]:
     receipt_of(system, made)
     system.wait(lambda: not _open_ends(system, made), "the end of what followed", seconds=60)
     return prove(system, plan, receipt_of(system, made), returned, former)
+
+
+def _the_moment(system: System, plan: Round, started: int) -> bool:
+    if plan.in_mid_call:
+        return system.count(attempts, made_under(plan.scope), attempts.c.state == AttemptState.OPEN) > 0
+    return system.count(attempts) >= started + plan.after
 
 
 def _moving(system: System) -> int:
