@@ -155,9 +155,9 @@ def play(system: System, chance: random.Random, number: int) -> tuple[int, int]:
             system.broker.restart()
     if plan.without_revocations:
         system.start("revocations")
-    system.settled(seconds=60)
+    system.settled(seconds=180)
     receipt_of(system, made)
-    system.wait(lambda: not _open_ends(system, made), "the end of what followed", seconds=60)
+    system.wait(lambda: not _open_ends(system, made), "the end of what followed", seconds=180)
     return prove(system, plan, receipt_of(system, made), returned, former)
 
 
