@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, bindparam, case, or_, select, true, update
+from sqlalchemy import Connection, and_, bindparam, case, or_, select, true
 from sqlalchemy.dialects import postgresql, sqlite
 
+from identity.accounts import find_account, move_account
 from identity.model import AccountKey, AccountState, RuledOut, Scope, ScopeKind
-from identity.tables import accounts, scopes
+from identity.tables import scopes
 
 _FIND = select(scopes).where(
     or_(*(and_(scopes.c.kind == str(kind), scopes.c.key == bindparam(f"{kind}_key")) for kind in ScopeKind))
@@ -73,13 +74,10 @@ def revoke_scope(connection: Connection, scope: Scope, number: int, *, reason: s
     """
     _upsert(connection, scope, revoked=number)
     if scope.kind is ScopeKind.ACCOUNT:
-        tenant, provider_connection, principal = scope.key.split("/")
-        ended = update(accounts).where(
-            accounts.c.tenant_id == tenant,
-            accounts.c.connection_id == provider_connection,
-            accounts.c.principal_id == principal,
-        )
-        connection.execute(ended.values(state=AccountState.REVOKED, reason=reason, updated_at=now))
+        tenant, through, principal = scope.key.split("/")
+        account = find_account(connection, AccountKey(tenant=tenant, connection=through, principal=principal))
+        if account is not None:
+            move_account(connection, account.id, to=AccountState.REVOKED, reason=reason, now=now)
 
 
 def stop_scope(connection: Connection, scope: Scope) -> None:

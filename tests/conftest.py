@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis import settings
 
 from pipeline.database import DatabaseSettings, open_database
 from pipeline.migrations import upgrade
@@ -17,6 +18,10 @@ from tests.servers.postgres import Postgres
 from tests.servers.postgres import postgres as run_postgres
 from tests.servers.valkey import Valkey
 from tests.servers.valkey import valkey as run_valkey
+
+# An example that takes longer than Hypothesis's 200 ms is a busy machine, not a fault of what is tested.
+settings.register_profile("aswhom", deadline=None)
+settings.load_profile("aswhom")
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from identity.model import AccountKey, Credential, Scope, ScopeKind
 from identity.scopes import grant_scopes, revoked_since
 from identity.secret import Secret
 from identity.tables import accounts, grants
+from pipeline.connecting import wake_waiting
 from pipeline.ledger.pages import page_digest
 from pipeline.revocation import made_under
 from pipeline.states import AttemptState, JobState
@@ -102,6 +103,7 @@ def _consent(system: System, key: AccountKey, who: str) -> None:
         by="admin:test",
         audit_id=system.ids("aud"),
         now=datetime.now(UTC),
+        also=wake_waiting,
         token=token,
         external_id=account.external_id,
     )

@@ -24,6 +24,7 @@ from pipeline.cancelling import Pace
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.ledger import jobs as ledger_jobs
 from pipeline.ledger.intents import Ended, Opened, Skipped
+from pipeline.ledger.replay import replay
 from pipeline.preview import preview
 from pipeline.resolution import resolve_by_hand
 from pipeline.revoker import Revoker
@@ -34,7 +35,8 @@ from pipeline.tables import attempts, jobs, revocations, steps
 from pipeline.workflow import SERVICE, SKIP, USER, Registry, Undone, Workflow, compensate, workflow
 from tests.ledger.house import House, Said, Say, account_scope, say_it
 from tests.ledger.house import Opened as Happened
-from tests.ledger.test_openings import close, done, intent, open_, revoke
+from tests.ledger.house import intent_of as intent
+from tests.ledger.test_openings import close, done, open_, revoke
 from tests.system.rig import NoRing
 
 SIGNER = Signer.from_seed(b"s" * 32)
@@ -127,6 +129,9 @@ def test_a_skip_that_the_workflow_does_not_catch_cancels_the_job(database: Datab
     runtime.worker.handle(job)
     runtime.close()
     assert house.row(job).state == JobState.CANCELLED
+    house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
+    states = house.database.read(lambda c: c.execute(select(steps.c.state)).scalars().all())
+    assert states == [StepState.OPEN]  # accepted anew, it is asked for anew
 
 
 @pytest.mark.parametrize("kind", [ScopeKind.TENANT, ScopeKind.AGENT])
@@ -283,7 +288,7 @@ def test_a_replay_does_not_change_what_the_receipt_said_of_the_jobs(house: House
     revoker = Revoker(house.database, SIGNER)
     assert revoker.advance(made)
     before = _receipt(house, made)
-    house.database.write(partial(ledger_jobs.replay, job=job, by="ops", at=datetime.now(UTC)))
+    house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
     resolve = partial(resolve_by_hand, job=asked.job.id, effect=False, result=None, workflows=Registry([say_it]))
     house.database.write(partial(resolve, by="ops", now=datetime.now(UTC)))
     assert revoker.advance(made)
