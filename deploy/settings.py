@@ -84,6 +84,7 @@ class Settings(BaseSettings):
     step_backoff: Seconds | None = None
     step_backoff_cap: Seconds | None = None
     yield_after: Seconds | None = None
+    consent_wait: Seconds | None = None
     worker_hold: Seconds | None = None
     job_runs: Annotated[int, Field(ge=1)] | None = None
     job_backoff: Seconds | None = None
@@ -173,6 +174,7 @@ class Settings(BaseSettings):
             backoff=self.step_backoff,
             backoff_cap=self.step_backoff_cap,
             yield_after=self.yield_after,
+            consent_wait=self.consent_wait,
         )
         given_jobs = _given(
             hold=self.worker_hold,

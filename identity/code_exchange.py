@@ -15,7 +15,8 @@ from identity.model import ProviderConnection, TokenAnswer
 from identity.oauth import Client as OAuthClient
 from identity.oauth import exchange_request
 from identity.providers.profile import ExternalIdentity, Profile
-from identity.refusal import AGAIN, OPERATOR, refuse
+from identity.providers.words import provider_name
+from identity.refusal import AGAIN, OPERATOR, Why, refuse
 from identity.secret import Secret
 from identity.store import Store
 from identity.token_endpoint import TokenEndpoint
@@ -50,9 +51,9 @@ class CodeExchange:
         request = exchange_request(client, code=code, verifier=verifier, redirect_uri=redirect_uri)
         outcome = TokenEndpoint(client=self.http, budget=self.budget).send(request)
         if not isinstance(outcome, Answer):
-            refuse(f"{owner.provider} did not answer", final=True)
+            refuse(Why.PROVIDER, f"{provider_name(owner.provider)} did not answer", final=True)
         meaning = read_answer(outcome, profile, started_at=now, scopes=scopes, lifetime=None)
-        return meaning.answer if isinstance(meaning, Granted) else _no_token(meaning, owner.provider)
+        return meaning.answer if isinstance(meaning, Granted) else _no_token(meaning, provider_name(owner.provider))
 
     def whose(self, owner: ProviderConnection, profile: Profile, token: Secret) -> ExternalIdentity | None:
         """Whose account it is; None where the provider cannot be asked. Raises Refusal."""
@@ -65,14 +66,16 @@ class CodeExchange:
                 external = profile.whoami.read(json.loads(outcome.body))
             except (ValueError, RecursionError):
                 external = None
-        return external or refuse(f"{owner.provider} did not say whose account this is", final=True)
+        return external or refuse(
+            Why.PROVIDER, f"{provider_name(owner.provider)} did not say whose account this is", final=True
+        )
 
 
 def _no_token(meaning: Transient | ClientRefused | Dead | Unreadable, provider: str) -> NoReturn:
     match meaning:
         case ClientRefused():
-            refuse(f"{provider} does not accept this installation's client", OPERATOR, final=True)
+            refuse(Why.OPERATOR, f"{provider} does not accept this installation's client", OPERATOR, final=True)
         case Dead():
-            refuse(f"{provider} does not accept the code: it was used or has expired", final=True)
+            refuse(Why.PROVIDER, f"{provider} does not accept the code: it was used or has expired", final=True)
         case Transient(reason=reason) | Unreadable(reason=reason):
-            refuse(f"{provider} gave no token ({reason})", f"{AGAIN}, or {OPERATOR}", final=True)
+            refuse(Why.PROVIDER, f"{provider} gave no token ({reason})", f"{AGAIN}, or {OPERATOR}", final=True)

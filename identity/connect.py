@@ -1,22 +1,23 @@
 """Connecting an account in the browser: authorization code with PKCE, once, in the browser that began it.
 
-The checks of a callback, in order: its state is one of ours; it came to the address of that state's provider
-connection and (where the provider sends it) from its issuer; in the same browser; in time; for the first time.
+start ─► a link, for one person ─► offer: a page that says what is asked ─► authorize: off to the provider
+      ─► finish: the callback (`identity.connect_callback`) ─► result: the page that says how it went
 """
 
 from __future__ import annotations
 
-import hmac
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NoReturn
 
 from sqlalchemy import Connection
 
-from identity import audit
+from identity.accounts import find_account
+from identity.awaited import Awaited, awaited_at
 from identity.code_exchange import CodeExchange
+from identity.connect_callback import Callback
+from identity.connect_links import ConnectLink, read_link, write_link
+from identity.connect_outcomes import Connected, Finishing, Outcome, refused, told
 from identity.connect_sessions import (
     ConnectSession,
     add_session,
@@ -24,47 +25,40 @@ from identity.connect_sessions import (
     digest,
     find_session,
     get_session,
-    note_outcome,
-    use_up,
-    verifier_binding,
+    open_verifier,
+    seal_verifier,
 )
 from identity.connections import get_connection
-from identity.consents import write_consent
 from identity.errors import BadInput, PolicyDenied
-from identity.grants import Consent, Consented
 from identity.http import Client
-from identity.model import AccountKey, Credential, ProviderConnection, RuledOut, TokenAnswer
+from identity.model import AccountKey, AccountState, ProviderConnection, RuledOut
 from identity.oauth import authorization_url
-from identity.principals import link_alias
 from identity.providers import profile_of
-from identity.providers.profile import ExternalIdentity, Profile
-from identity.refusal import AGAIN, OPERATOR, ConnectRefused, Refusal, refuse
+from identity.providers.profile import Profile
+from identity.refusal import ConnectRefused, Refusal, Why, refuse
+from identity.return_targets import may_return
 from identity.scopes import grant_scopes, revoked_since
-from identity.secret import Secret
 from identity.sequence import lock_shared, next_number
+from identity.signing import Signer
 from identity.store import Store
 from identity.vault import Vault
 
-__all__ = ["Connect", "ConnectLink", "ConnectRefused", "Connected"]
+__all__ = ["Connect", "ConnectLink", "ConnectOffer", "ConnectRefused", "Connected", "Finishing", "Outcome"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConnectLink:
-    """What is given to a person: the link's id is good once, until then."""
+class ConnectOffer:
+    """What the person is asked, before anything happens."""
 
-    id: str
-    expires_at: datetime
-
-
-@dataclass(frozen=True, kw_only=True)
-class Connected:
-    """The account is connected."""
-
-    account: str
+    session: str
     key: AccountKey
-    generation: int
-    external: ExternalIdentity | None
-    missing_scopes: tuple[str, ...]  # asked for and not granted
+    provider: str
+    authorize_url: str
+    scopes: tuple[str, ...]
+    awaited: Awaited | None
+    state: AccountState | None  # of the account that is there already
+    reason: str | None  # why that one is not active
+    expires_at: datetime
 
 
 class Connect:
@@ -76,6 +70,7 @@ class Connect:
         vault: Vault,
         http: Client,
         profiles: Mapping[str, Profile],
+        signer: Signer,
         *,
         redirect_uri: Callable[[str], str],
         ids: Callable[[], str],
@@ -83,59 +78,110 @@ class Connect:
         lifetime: timedelta = timedelta(minutes=10),
         budget: timedelta = timedelta(seconds=15),
     ) -> None:
+        exchange = CodeExchange(store=store, vault=vault, http=http, budget=budget)
+        self._callback = Callback(store=store, vault=vault, exchange=exchange, redirect_uri=redirect_uri, ids=ids)
         self._store = store
         self._vault = vault
-        self._provider_side = CodeExchange(store=store, vault=vault, http=http, budget=budget)
         self._profiles = profiles
+        self._signer = signer
         self._redirect_uri = redirect_uri
-        self._ids = ids
         self._token = token
         self._lifetime = lifetime
 
-    def start(self, key: AccountKey, *, now: datetime, scopes: tuple[str, ...] | None = None) -> ConnectLink:
-        """A link for the person who is to connect *key*. Raises Misconfigured, PolicyDenied."""
-        owner = self._store.read(lambda connection: get_connection(connection, key.connection))
-        profile_of(self._profiles, owner.provider)
-        link = ConnectLink(id=self._token(), expires_at=now + self._lifetime)
-        state, verifier = self._token(), self._token()
-        sealed = self._vault.seal(
-            Secret(json.dumps([state, verifier])), verifier_binding(key.tenant, link.id, owner.provider)
-        )
+    def start(
+        self,
+        key: AccountKey,
+        *,
+        now: datetime,
+        scopes: tuple[str, ...] | None = None,
+        return_to: str | None = None,
+        any_account: bool = False,
+    ) -> ConnectLink:
+        """A link for the person who is to connect *key*. Raises BadInput, Misconfigured or PolicyDenied.
+
+        *scopes* None: the provider connection's. *return_to*: a registered address that the last page leads to.
+        *any_account*: another login at the provider may take the place of the one that consented before.
+        """
+        owner, _ = self._provider(key.connection)
+        session, state, verifier = self._token(), self._token(), self._token()
+        sealed = seal_verifier(self._vault, key.tenant, session, owner.provider, state=state, verifier=verifier)
+        expires_at = now + self._lifetime
 
         def begin(connection: Connection) -> RuledOut | None:
             lock_shared(connection, grant_scopes(key))
             number = next_number(connection)
             if refusal := revoked_since(connection, grant_scopes(key), number):
                 return refusal
-            session = ConnectSession(
-                id=link.id,
+            if return_to is not None and not may_return(connection, key.tenant, return_to):
+                raise BadInput(
+                    f"{return_to} is no return target of {key.tenant}: add it with `aswhom connect add-return`"
+                )
+            begun = ConnectSession(
+                id=session,
                 key=key,
                 state_hash=digest(state),
                 started=number,
                 scopes=owner.scopes if scopes is None else scopes,
                 verifier_sealed=sealed,
                 browser_hash=None,
-                expires_at=link.expires_at,
+                expires_at=expires_at,
                 finished_at=None,
+                return_to=return_to,
+                any_account=any_account,
             )
-            add_session(connection, session, now=now)
+            add_session(connection, begun, now=now)
             return None
 
         if refusal := self._store.write(begin):
             raise PolicyDenied(f"no account is connected now: {refusal.reason}")
-        return link
+        return ConnectLink(session=session, text=write_link(self._signer, session), expires_at=expires_at)
 
-    def authorize(self, link: str, *, browser: str, now: datetime) -> str:
-        """Where to send the browser that opened *link*; from here on no other browser can finish. Raises BadInput.
+    def offer(self, link: str, *, browser: str, now: datetime) -> ConnectOffer | Outcome:
+        """What the page behind *link* says. Nothing is bound yet: whoever previews a link is not the person.
+
+        *browser* is the value of the browser's cookie, or empty.
+        """
+        try:
+            session = self._usable(link, browser=browser, now=now)
+        except Refusal as refusal:
+            return refusal.refused
+        if session.finished_at is not None:
+            return told(session, now=now)
+        owner, _ = self._provider(session.key.connection)
+
+        def read(connection: Connection) -> ConnectOffer:
+            account = find_account(connection, session.key)
+            return ConnectOffer(
+                session=session.id,
+                key=session.key,
+                provider=owner.provider,
+                authorize_url=owner.authorize_url,
+                scopes=session.scopes,
+                awaited=None if session.any_account else awaited_at(connection, session.key, owner.provider),
+                state=account.state if account else None,
+                reason=account.reason if account else None,
+                expires_at=session.expires_at,
+            )
+
+        return self._store.read(read)
+
+    def authorize(self, link: str, *, browser: str, now: datetime) -> str | Outcome:
+        """Where to send the browser that goes on from *link*'s page; from here on no other browser can finish.
 
         *browser* is the value of a cookie made for this browser, random and long.
         """
-        bound = self._store.write(lambda connection: bind_browser(connection, link, digest(browser), now=now))
-        session = self._store.read(lambda connection: get_session(connection, link))
-        if not bound or session is None:
-            raise BadInput(f"this link has expired, was used, or was opened in another browser: {AGAIN}")
+        try:
+            session = self._usable(link, browser=browser, now=now)
+        except Refusal as refusal:
+            return refusal.refused
+        if session.finished_at is not None:
+            return told(session, now=now)
+        until = now + self._lifetime
+        bind = self._store.write(lambda c: bind_browser(c, session.id, digest(browser), now=now, expires_at=until))
+        if not bind:
+            return refused(Why.OTHER_BROWSER, "this link was opened in another browser just now")
         owner, profile = self._provider(session.key.connection)
-        state, verifier = self._opened(session, owner)
+        state, verifier = open_verifier(self._vault, session, owner.provider)
         return authorization_url(
             owner,
             profile,
@@ -153,154 +199,76 @@ class Connect:
         connection_id: str,
         now: datetime,
         also: Callable[[Connection, AccountKey], None],
-    ) -> Connected | ConnectRefused:
+    ) -> Outcome:
         """The callback that arrived at *connection_id*'s address. *also* runs in the consent's transaction."""
         state_hash = digest(params.get("state", ""))
         session = self._store.read(lambda connection: find_session(connection, state_hash))
-        try:
-            if session is None:
-                refuse("this answer belongs to no connect session")
-            return self._finish(session, params, browser=browser, connection_id=connection_id, now=now, also=also)
-        except Refusal as refusal:
-            refused = refusal.refused
-            if session is None or not refusal.final:
-                return refused
-            audit_id = self._ids()
-            self._store.write(lambda connection: self._note(connection, session, refused, audit_id, now))
-            return refused
-
-    def _finish(
-        self,
-        session: ConnectSession,
-        params: Mapping[str, str],
-        *,
-        browser: str,
-        connection_id: str,
-        now: datetime,
-        also: Callable[[Connection, AccountKey], None],
-    ) -> Connected:
+        if session is None:
+            return refused(Why.UNTRUSTED, "this answer belongs to no link of ours")
         owner, profile = self._provider(session.key.connection)
-        # A callback that is not this session's own must not end it, so these come before it is used up.
-        if owner.id != connection_id:
-            refuse("this answer came back to the address of another provider connection")
-        self._check_issuer(owner, profile, params)
-        if session.browser_hash is None or not hmac.compare_digest(session.browser_hash, digest(browser)):
-            refuse("this is not the browser in which the link was opened")
-        if not self._store.write(lambda connection: use_up(connection, session.id, now=now)):
-            refuse("this link has expired or was used")
-        if (error := params.get("error")) is not None:
-            self._refuse_error(error, owner)
-        code = params.get("code") or refuse("the provider sent no code", final=True)
-        _, verifier = self._opened(session, owner)
-        answer = self._provider_side.tokens(
-            owner,
-            profile,
-            code=code,
-            verifier=verifier,
-            redirect_uri=self._redirect_uri(owner.id),
-            scopes=session.scopes,
-            now=now,
-        )
-        external = self._provider_side.whose(owner, profile, answer.access_token)
-        stored = self._store_consent(session, owner, answer, external, now=now, also=also)
-        missing = tuple(scope for scope in session.scopes if scope not in answer.scopes)
-        return Connected(
-            account=stored.account,
-            key=session.key,
-            generation=stored.generation,
-            external=external,
-            missing_scopes=missing,
-        )
+        try:
+            # A callback that is not this session's own must not end it, so these come before it is used up.
+            if owner.id != connection_id:
+                refuse(Why.UNTRUSTED, "this answer came back to the address of another provider connection")
+            _check_issuer(owner, profile, params)
+            if not session.is_of(browser):
+                refuse(Why.OTHER_BROWSER, "this is not the browser in which the link was opened")
+            connected = self._callback.finish(session, owner, profile, params, now=now, also=also)
+        except Refusal as refusal:
+            return self._callback.note(session, refusal, now=now) if refusal.final else refusal.refused
+        return connected or self._again(session.id, now=now)
 
-    def _store_consent(
-        self,
-        session: ConnectSession,
-        owner: ProviderConnection,
-        answer: TokenAnswer,
-        external: ExternalIdentity | None,
-        *,
-        now: datetime,
-        also: Callable[[Connection, AccountKey], None],
-    ) -> Consented:
-        key, account_id, audit_id = session.key, self._ids(), self._ids()
-        consent = Consent(
-            id=account_id,
-            key=key,
-            provider=owner.provider,
-            credential=Credential.AUTHORIZATION_CODE,
-            consented=session.started,
-            external_id=external.id if external else None,
-            external_login=external.login if external else None,
-        )
+    def result(self, session: str, *, browser: str, now: datetime) -> Outcome:
+        """How a session ended, for the browser that went through it."""
+        found = self._store.read(lambda connection: get_session(connection, session))
+        if found is None or not found.is_of(browser):
+            return refused(Why.OTHER_BROWSER, "this page is for the browser in which the link was opened")
+        return told(found, now=now)
 
-        def with_it(connection: Connection, stored: Consented) -> None:
-            if external is not None and not link_alias(
-                connection,
-                tenant=key.tenant,
-                provider=owner.provider,
-                external_id=external.id,
-                principal=key.principal,
-                login=external.login,
-                made_by=f"connect:{stored.account}",
-                now=now,
-            ):
-                step = f"sign in to {owner.provider} as yourself, or {OPERATOR}"
-                refuse(f"this {owner.provider} account is linked to someone else here", step, final=True)
-            note_outcome(connection, session.id, "connected")
-            audit.record(
-                connection,
-                id=audit_id,
-                at=now,
-                kind="account.connected",
-                tenant=key.tenant,
-                principal=key.principal,
-                account=stored.account,
-                generation=stored.generation,
-                outcome="success",
-                detail={"provider": owner.provider, "scopes": sorted(answer.scopes)},
-            )
-            also(connection, key)
+    def about(self, session: str) -> tuple[AccountKey, str | None] | None:
+        """What a session connects, and where its last page leads as long as that is registered."""
 
-        outcome = write_consent(self._store, self._vault, consent, answer, scopes=answer.scopes, now=now, also=with_it)
-        if isinstance(outcome, RuledOut):
-            refuse("access was revoked after this link was made", final=True)
-        return outcome
+        def read(connection: Connection) -> tuple[AccountKey, str | None] | None:
+            found = get_session(connection, session)
+            if found is None:
+                return None
+            to = found.return_to
+            return found.key, to if to is not None and may_return(connection, found.key.tenant, to) else None
 
-    def _check_issuer(self, owner: ProviderConnection, profile: Profile, params: Mapping[str, str]) -> None:
-        """RFC 9207: the answer says which authorization server it comes from."""
-        expected, sent = owner.config.get("issuer"), params.get("iss")
-        if profile.sends_iss and (expected is None or sent is None):
-            refuse("the answer does not say which provider it comes from")
-        if expected is not None and sent is not None and sent != expected:
-            refuse("the answer comes from another provider")
+        return self._store.read(read)
 
-    def _refuse_error(self, error: str, owner: ProviderConnection) -> NoReturn:
-        if error == "access_denied":
-            refuse(f"access was declined at {owner.provider}", "open a new link if that was a mistake", final=True)
-        code = error[:40] if error.isascii() and error.replace("_", "").isalnum() else "unnamed"
-        refuse(f"{owner.provider} answered {code}", f"{AGAIN}, or {OPERATOR}", final=True)
+    def _again(self, session: str, *, now: datetime) -> Outcome:
+        found = self._store.read(lambda connection: get_session(connection, session))
+        return told(found, now=now) if found else refused(Why.UNKNOWN_LINK, "there is no such link")
+
+    def _usable(self, link: str, *, browser: str, now: datetime) -> ConnectSession:
+        """The session of a link that may be opened in this browser. Raises Refusal."""
+        named = read_link(self._signer, link)
+        session = named and self._store.read(lambda connection: get_session(connection, named))
+        if not session:
+            refuse(Why.UNKNOWN_LINK, "there is no such link: perhaps a part of it was lost on its way")
+        if session.finished_at is not None and not session.is_of(browser):
+            refuse(Why.USED, "this link was used already, and a link is good once")
+        if session.finished_at is not None:
+            return session
+        if session.browser_hash is not None and not session.is_of(browser):
+            refuse(Why.OTHER_BROWSER, "this link was opened in another browser before")
+        if now >= session.expires_at:
+            refuse(Why.EXPIRED, "this link has expired: it is good for some minutes only")
+        key, started = session.key, session.started
+        if self._store.read(lambda connection: revoked_since(connection, grant_scopes(key), started)):
+            refuse(Why.REVOKED, "access was revoked after this link was made")
+        return session
 
     def _provider(self, owner: str) -> tuple[ProviderConnection, Profile]:
         found = self._store.read(lambda connection: get_connection(connection, owner))
         return found, profile_of(self._profiles, found.provider)
 
-    def _opened(self, session: ConnectSession, owner: ProviderConnection) -> tuple[str, str]:
-        binding = verifier_binding(session.key.tenant, session.id, owner.provider)
-        state, verifier = json.loads(self._vault.open(session.verifier_sealed, binding).reveal())
-        return state, verifier
 
-    @staticmethod
-    def _note(
-        connection: Connection, session: ConnectSession, refused: ConnectRefused, audit_id: str, now: datetime
-    ) -> None:
-        note_outcome(connection, session.id, refused.reason)
-        audit.record(
-            connection,
-            id=audit_id,
-            at=now,
-            kind="connect.refused",
-            tenant=session.key.tenant,
-            principal=session.key.principal,
-            outcome="refused",
-            reason=refused.reason,
-        )
+def _check_issuer(owner: ProviderConnection, profile: Profile, params: Mapping[str, str]) -> None:
+    """RFC 9207: the answer says which authorization server it comes from."""
+    expected, sent = owner.config.get("issuer"), params.get("iss")
+    if profile.sends_iss and (expected is None or sent is None):
+        refuse(Why.UNTRUSTED, "the answer does not say which provider it comes from")
+    if expected is not None and sent is not None and sent != expected:
+        refuse(Why.UNTRUSTED, "the answer comes from another provider")

@@ -5,24 +5,29 @@ Its ledger number, taken when it begins, becomes the grant's `consented`: a revo
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
+from typing import Any
 
 from sqlalchemy import Connection, Row, insert, or_, select, update
 
 from identity.model import AccountKey
+from identity.secret import Secret
 from identity.tables import connect_sessions
-from identity.vault import Binding
+from identity.vault import Binding, Vault
 
 _OPEN = connect_sessions.c.finished_at.is_(None)
+CONNECTED, USED = "connected", "used"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectSession:
     """One session as it is stored: the state and the browser's cookie as hashes, the verifier sealed."""
 
-    id: str  # also the one-time link
+    id: str
     key: AccountKey
     state_hash: str
     started: int
@@ -31,18 +36,39 @@ class ConnectSession:
     browser_hash: str | None
     expires_at: datetime
     finished_at: datetime | None
+    outcome: str | None = None
+    result: Mapping[str, Any] | None = None
+    return_to: str | None = None
+    any_account: bool = False
+
+    def is_of(self, browser: str) -> bool:
+        """Whether *browser* is the one that opened it."""
+        return bool(browser) and self.browser_hash == digest(browser)
 
 
 def digest(text: str) -> str:
-    """How states and browser cookies are stored; both are random and long."""
+    """How states and browser cookies are stored and compared; both are random and long."""
     return sha256(text.encode()).hexdigest()
 
 
-def verifier_binding(tenant: str, session: str, provider: str) -> Binding:
+def seal_verifier(vault: Vault, tenant: str, session: str, provider: str, *, state: str, verifier: str) -> bytes:
+    """A session's state and verifier, as they are stored."""
+    return vault.seal(Secret(json.dumps([state, verifier])), _binding(tenant, session, provider))
+
+
+def open_verifier(vault: Vault, session: ConnectSession, provider: str) -> tuple[str, str]:
+    """Its state and its verifier. Raises Misconfigured."""
+    opened = vault.open(session.verifier_sealed, _binding(session.key.tenant, session.id, provider))
+    state, verifier = json.loads(opened.reveal())
+    return state, verifier
+
+
+def _binding(tenant: str, session: str, provider: str) -> Binding:
     return Binding(tenant=tenant, record=session, provider=provider, field="connect_session")
 
 
 def add_session(connection: Connection, session: ConnectSession, *, now: datetime) -> None:
+    """Write a session that begins."""
     row = {
         "id": session.id,
         "state_hash": session.state_hash,
@@ -53,45 +79,55 @@ def add_session(connection: Connection, session: ConnectSession, *, now: datetim
         "scopes": list(session.scopes),
         "verifier_sealed": session.verifier_sealed,
         "expires_at": session.expires_at,
+        "return_to": session.return_to,
+        "any_account": session.any_account,
         "created_at": now,
     }
     connection.execute(insert(connect_sessions), row)
 
 
 def get_session(connection: Connection, session: str) -> ConnectSession | None:
+    """The session of that id."""
     row = connection.execute(select(connect_sessions).where(connect_sessions.c.id == session)).one_or_none()
     return None if row is None else _session(row)
 
 
 def find_session(connection: Connection, state_hash: str) -> ConnectSession | None:
+    """The session that waits for an answer with that state."""
     found = select(connect_sessions).where(connect_sessions.c.state_hash == state_hash)
     row = connection.execute(found).one_or_none()
     return None if row is None else _session(row)
 
 
-def bind_browser(connection: Connection, session: str, browser_hash: str, *, now: datetime) -> bool:
-    """Tie an open session to the first browser that opens its link; False for another one, or too late."""
+def bind_browser(
+    connection: Connection, session: str, browser_hash: str, *, now: datetime, expires_at: datetime
+) -> bool:
+    """Tie an open session to the first browser that goes on from its page; False for another one, or too late.
+
+    That first time it gets until *expires_at* to come back: the minutes of the link are for opening it.
+    """
     columns = connect_sessions.c
-    bound = update(connect_sessions).where(
-        columns.id == session,
-        _OPEN,
-        columns.expires_at > now,
-        or_(columns.browser_hash.is_(None), columns.browser_hash == browser_hash),
-    )
-    return connection.execute(bound.values(browser_hash=browser_hash)).rowcount == 1
+    which = (columns.id == session) & _OPEN & (columns.expires_at > now)
+    first = update(connect_sessions).where(which, columns.browser_hash.is_(None))
+    if connection.execute(first.values(browser_hash=browser_hash, expires_at=expires_at)).rowcount == 1:
+        return True
+    found = select(columns.id).where(which, columns.browser_hash == browser_hash)
+    return connection.execute(found).first() is not None
 
 
 def use_up(connection: Connection, session: str, *, now: datetime) -> bool:
     """Let this callback be the only one; False if there was one before, or it is too late."""
     columns = connect_sessions.c
     used = update(connect_sessions).where(columns.id == session, _OPEN, columns.expires_at > now)
-    return connection.execute(used.values(finished_at=now, outcome="used")).rowcount == 1
+    return connection.execute(used.values(finished_at=now, outcome=USED)).rowcount == 1
 
 
-def note_outcome(connection: Connection, session: str, outcome: str) -> None:
-    """How it ended, for the console."""
-    noted = update(connect_sessions).where(connect_sessions.c.id == session)
-    connection.execute(noted.values(outcome=outcome[:64]))
+def note_outcome(connection: Connection, session: str, outcome: str, result: Mapping[str, Any]) -> None:
+    """How it ended, for the page that says so; what was noted first stays."""
+    noted = update(connect_sessions).where(
+        connect_sessions.c.id == session, or_(connect_sessions.c.outcome.is_(None), connect_sessions.c.outcome == USED)
+    )
+    connection.execute(noted.values(outcome=outcome, result=dict(result)))
 
 
 def _session(row: Row[tuple[object, ...]]) -> ConnectSession:
@@ -105,4 +141,8 @@ def _session(row: Row[tuple[object, ...]]) -> ConnectSession:
         browser_hash=row.browser_hash,
         expires_at=row.expires_at,
         finished_at=row.finished_at,
+        outcome=row.outcome,
+        result=row.result,
+        return_to=row.return_to,
+        any_account=row.any_account,
     )

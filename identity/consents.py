@@ -11,7 +11,16 @@ from sqlalchemy import Connection
 from identity import audit
 from identity.accounts import find_account
 from identity.errors import GrantRevoked, Unavailable
-from identity.grants import Consent, Consented, Moved, get_grant, no_token_yet, seal_answer, store_consent
+from identity.grants import (
+    AnotherAccount,
+    Consent,
+    Consented,
+    Moved,
+    get_grant,
+    no_token_yet,
+    seal_answer,
+    store_consent,
+)
 from identity.model import AccountKey, Credential, RuledOut, TokenAnswer
 from identity.secret import Secret
 from identity.sequence import next_number
@@ -30,7 +39,7 @@ def write_consent(
     scopes: tuple[str, ...],
     now: datetime,
     also: Callable[[Connection, Consented], None],
-) -> Consented | RuledOut:
+) -> Consented | AnotherAccount | RuledOut:
     """Store a consent, sealed for the generation it becomes. *also* runs in the same transaction.
 
     *answer* None: the service's tokens are minted when they are needed, for *scopes*. Raises Unavailable.
@@ -51,7 +60,7 @@ def write_consent(
             )
         )
 
-        def write(connection: Connection, named: Consent = named) -> Consented | Moved | RuledOut:
+        def write(connection: Connection, named: Consent = named) -> Consented | Moved | AnotherAccount | RuledOut:
             outcome = store_consent(connection, named, sealed, now=now)  # noqa: B023 - called before the next turn
             if isinstance(outcome, Consented):
                 also(connection, outcome)
@@ -100,7 +109,13 @@ def connect_service(
     )
     consented = store.write(next_number)
     consent = Consent(
-        id=id, key=key, provider=provider, credential=credential, consented=consented, external_id=external_id
+        id=id,
+        key=key,
+        provider=provider,
+        credential=credential,
+        consented=consented,
+        external_id=external_id,
+        any_account=True,
     )
 
     def write_audit(connection: Connection, stored: Consented) -> None:
@@ -119,7 +134,7 @@ def connect_service(
         also(connection, key)
 
     outcome = write_consent(store, vault, consent, answer, scopes=scopes, now=now, also=write_audit)
-    if isinstance(outcome, RuledOut):
+    if not isinstance(outcome, Consented):
         raise GrantRevoked(outcome.reason)
     return outcome
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Row, select, update
 
 from identity.accounts import ensure_account, get_account, move_account
+from identity.awaited import Awaited, awaited_at
 from identity.model import AccountKey, AccountState, Credential, RuledOut, TokenAnswer
 from identity.rows import insert_new
 from identity.scopes import grant_scopes, revoked_since
@@ -60,6 +61,7 @@ class Consent:
     consented: int
     external_id: str | None = None
     external_login: str | None = None
+    any_account: bool = False  # whoever the provider says it is: an admin said so
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +75,17 @@ class Consented:
 @dataclass(frozen=True, kw_only=True)
 class Moved:
     """The account or its generation is another than the answer was sealed for: read and seal again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnotherAccount:
+    """The provider says somebody else consented than the one who was awaited."""
+
+    awaited: Awaited
+
+    @property
+    def reason(self) -> str:
+        return f"the consent came from another account than {self.awaited}"
 
 
 def token_binding(tenant: str, account: str, provider: str, name: str, generation: int) -> Binding:
@@ -133,7 +146,7 @@ def grant_of(row: Row[tuple[object, ...]]) -> Grant:
 
 def store_consent(
     connection: Connection, consent: Consent, sealed: SealedAnswer, *, now: datetime
-) -> Consented | Moved | RuledOut:
+) -> Consented | Moved | AnotherAccount | RuledOut:
     """A completed consent: a new generation, and the account is active. Refused by the rule for grants.
 
     It takes the account's lock exclusively, as parking takes it shared: a job cannot park between the consent and the
@@ -144,6 +157,10 @@ def store_consent(
     lock_exclusive(connection, own)
     if refusal := revoked_since(connection, (*above, own), consent.consented):
         return refusal
+    if consent.external_id is not None and not consent.any_account:
+        awaited = awaited_at(connection, consent.key, consent.provider)
+        if awaited is not None and consent.external_id not in awaited.ids:
+            return AnotherAccount(awaited=awaited)
     account = ensure_account(
         connection, consent.key, id=consent.id, provider=consent.provider, credential=consent.credential, now=now
     )

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -195,7 +196,20 @@ connect_sessions = Table(
     Column("browser_hash", String(64)),  # set when the browser opens the link, compared at the callback
     Column("expires_at", Instant, nullable=False),
     Column("finished_at", Instant),
-    Column("outcome", String(64)),
+    Column("outcome", String(64)),  # used, until it is known: connected, or a reason of identity.refusal
+    Column("result", JSON),  # what the page says of it, in words: never a credential
+    Column("return_to", Text),  # a registered address that the last page leads to
+    Column("any_account", Boolean, nullable=False, server_default=false()),  # another login may take the place
+    Column("created_at", Instant, nullable=False),
+)
+
+# Where the last page of a connect may lead: exact addresses, registered by an operator.
+return_targets = Table(
+    "return_targets",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant_id", ForeignKey("tenants.id")),  # NULL: for the people of every tenant
+    Column("url", Text, nullable=False),
     Column("created_at", Instant, nullable=False),
 )
 

@@ -112,6 +112,7 @@ class StepAtHand:
                 after_generation=after_generation,
             ),
             send_within=services.settings.send_within,
+            consent_wait=services.settings.consent_wait,
             deadline=services.settings.call_deadline,
             may_skip=self.may_skip,
         )

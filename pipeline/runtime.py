@@ -59,7 +59,7 @@ class RuntimeSettings:
     jobs: WorkerSettings = field(default_factory=WorkerSettings)
     refresh: RefreshBudget = field(default_factory=RefreshBudget)
     window: int = 128  # outstanding bells a queue
-    connect_lifetime: timedelta = timedelta(minutes=10)  # of a connect link
+    connect_lifetime: timedelta = timedelta(minutes=10)  # to open a connect link, and again to come back with consent
     host: str = "localhost"
 
 
@@ -124,12 +124,13 @@ class Runtime:
             self.vault,
             self.http,
             PROFILES,
+            self.signer,
             redirect_uri=lambda connection: f"{settings.base_url.rstrip('/')}/connect/callback/{connection}",
             ids=partial(self.ids, "con"),
             token=partial(secrets.token_urlsafe, 32),
             lifetime=settings.connect_lifetime,
         )
-        self.connecting = Connecting(self.database, self.connect)
+        self.connecting = Connecting(self.database, self.connect, workflows)
         self.sealer = Sealer(self.database, settings.keys.audit)
 
     @property

@@ -24,6 +24,7 @@ class StepSettings:
     backoff: timedelta = timedelta(seconds=1)
     backoff_cap: timedelta = timedelta(minutes=5)
     yield_after: timedelta = timedelta(seconds=30)
+    consent_wait: timedelta = timedelta(days=14)  # how long a job waits for a person to connect
 
 
 def _nowhere(point: str) -> None:

@@ -13,6 +13,7 @@ from webhooks import metrics, problems
 from webhooks.connect import Connector, connect_pages
 from webhooks.health import health
 from webhooks.ledger import Ledger
+from webhooks.pages import pages
 from webhooks.receiver import receiver
 from webhooks.settings import WebSettings
 
@@ -40,6 +41,7 @@ def create_app(
     app.register_blueprint(receiver(settings, ledger, workflows, ring, clock=clock))
     app.register_blueprint(metrics.page(settings.metrics_dir))
     app.register_blueprint(health(ledger))
+    app.register_blueprint(pages())
     if connect is not None:
         app.register_blueprint(connect_pages(settings, connect, clock=clock))
     return app

@@ -1,95 +1,100 @@
-"""The connect flow as a browser sees it: off to the provider, and back to a page that says how it went.
+"""The connect flow as a browser sees it: what is asked, off to the provider, and back to a page that says how it went.
 
-The browser that opens a connect link gets a cookie of its own for that one session, and the callback is believed only
-from it: whoever starts a connect cannot have somebody else finish it (RFC 9700 §4.7).
+A browser gets its cookie when its person goes on from a link's page, and the callback is believed only from that
+browser: whoever starts a connect cannot have somebody else finish it (RFC 9700 §4.7).
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import logging
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from pathlib import Path
-from typing import Protocol, runtime_checkable
-from urllib.parse import parse_qs, urlsplit
+from typing import Protocol
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from flask import Blueprint, Response, make_response, redirect, render_template, request
+from flask import Blueprint, Response, make_response, redirect, request, url_for
+from werkzeug.wrappers import Response as BaseResponse
 
-from identity.errors import BadInput, GrantRevoked, Unavailable
+from identity.errors import BadInput, GrantRevoked, Misconfigured, Unavailable
+from identity.refusal import AGAIN, OPERATOR, Why
+from pipeline.connecting import Away, Done, Ended, Failed, Offer, Underway
 from webhooks import problems
+from webhooks.pages import guarded, page
 from webhooks.settings import WebSettings
 
 log = logging.getLogger(__name__)
 
-_TEMPLATES = Path(__file__).parent / "templates"
+_BROWSER = re.compile(r"[A-Za-z0-9_-]{43}")
 
-
-class Connected(Protocol):
-    """A completed consent."""
-
-    @property
-    def provider(self) -> str: ...
-
-    @property
-    def login(self) -> str: ...
-
-    @property
-    def principal(self) -> str: ...
-
-    @property
-    def missing_scopes(self) -> tuple[str, ...]: ...
-
-
-@runtime_checkable
-class ConnectRefused(Protocol):
-    """A callback that connected nothing: why, and what the person can do."""
-
-    @property
-    def reason(self) -> str: ...
-
-    @property
-    def next_step(self) -> str: ...
+#: What each reason's page is headed, and its status.
+PAGES: Mapping[Why, tuple[str, int]] = {
+    Why.UNKNOWN_LINK: ("This link is not known", 404),
+    Why.EXPIRED: ("This link has expired", 410),
+    Why.USED: ("This link was used already", 410),
+    Why.OTHER_BROWSER: ("This link belongs to another browser", 403),
+    Why.REVOKED: ("Access was withdrawn meanwhile", 403),
+    Why.DECLINED: ("You said no", 200),
+    Why.WRONG_ACCOUNT: ("You signed in with another account", 409),
+    Why.LINKED_ELSEWHERE: ("This account is somebody else’s here", 409),
+    Why.UNTRUSTED: ("This answer cannot be trusted", 400),
+    Why.PROVIDER: ("The provider did not let us in", 502),
+    Why.OPERATOR: ("Something is not set up here", 500),
+    Why.INTERRUPTED: ("It was cut off", 503),
+}
 
 
 class Connector(Protocol):
-    """The connect flow's decisions. `identity.connect` implements it."""
+    """The connect flow's decisions. `pipeline.connecting` implements it; all may raise Unavailable or Misconfigured."""
 
-    def authorize(self, session: str, *, browser: str, now: datetime) -> str:
-        """The provider's page to send the browser to. Raises BadInput, GrantRevoked or Unavailable."""
+    def offer(self, link: str, *, browser: str, now: datetime) -> Offer | Ended:
+        """What the page of a link says."""
 
-    def finish(
-        self, connection: str, params: Mapping[str, str], *, browser: str, now: datetime
-    ) -> Connected | ConnectRefused:
-        """What came of it. Raises BadInput, GrantRevoked or Unavailable."""
+    def authorize(self, link: str, *, browser: str, now: datetime) -> Away | Ended:
+        """The provider's page to send the browser to."""
+
+    def finish(self, connection: str, params: Mapping[str, str], *, browser: str, now: datetime) -> Ended:
+        """What came of a callback."""
+
+    def result(self, session: str, *, browser: str, now: datetime) -> Ended:
+        """How a session ended, for its own browser."""
 
 
 def connect_pages(settings: WebSettings, connector: Connector, *, clock: Callable[[], datetime]) -> Blueprint:
-    """`GET /connect/<session>` and `GET /connect/callback/<connection>`."""
-    pages = Blueprint("connect", __name__, template_folder="templates")
-    style = (_TEMPLATES / "page.css").read_text(encoding="utf-8")
-    policy = _policy(style)
+    """`/connect/<link>`, `/connect/callback/<connection>` and `/connect/result/<session>`."""
+    pages = Blueprint("connect", __name__, url_prefix="/connect")
+    cookie = "__Host-aswhom-browser" if settings.secure else "aswhom-browser"  # `__Host-`: no subdomain can set it
 
-    def page(template: str, status: int, **facts: object) -> Response:
-        return make_response(render_template(template, style=style, **facts), status)
+    def browser() -> str:
+        sent = request.cookies.get(cookie, "")
+        return sent if _BROWSER.fullmatch(sent) else ""
 
-    def failed(status: int, reason: str, next_step: str) -> Response:
-        return page("failed.html", status, reason=reason, next_step=next_step)
-
-    @pages.get("/connect/<session>")
-    def begin(session: str) -> Response:
-        # A previewer or prefetcher is not the person: it must not become the browser this session is bound to.
+    @pages.get("/<link>")
+    def begin(link: str) -> BaseResponse:
+        # A previewer or prefetcher is not the person, and needs no page.
         if request.method == "HEAD" or "prefetch" in request.headers.get("Sec-Purpose", ""):
             return make_response("", 204)
-        browser = secrets.token_urlsafe(32)
-        url = connector.authorize(session, browser=browser, now=clock())
-        response = make_response(redirect(url, 303))
-        state = parse_qs(urlsplit(url).query).get("state", [""])[-1]
+        offer = connector.offer(link, browser=browser(), now=clock())
+        if isinstance(offer, Offer):
+            minutes = max(1, round(offer.good_for.total_seconds() / 60))
+            return page("connect/start.html", offer=offer, minutes=minutes)
+        return _told(offer)
+
+    @pages.post("/<link>")
+    def go(link: str) -> BaseResponse:
+        if not _is_ours(settings.base_url):
+            return _failed(_forged())
+        whose = browser() or secrets.token_urlsafe(32)
+        away = connector.authorize(link, browser=whose, now=clock())
+        if not isinstance(away, Away):
+            return _told(away)
+        # A page rather than a redirect: browsers hold the whole chain of a form's redirects against `form-action`,
+        # and a provider's single sign-on may lead anywhere.
+        response = page("connect/away.html", away=away)
         response.set_cookie(
-            _cookie(settings, state),
-            browser,
+            cookie,
+            whose,
             max_age=settings.connect_lifetime,
             secure=settings.secure,
             httponly=True,
@@ -97,66 +102,112 @@ def connect_pages(settings: WebSettings, connector: Connector, *, clock: Callabl
         )
         return response
 
-    @pages.get("/connect/callback/<connection>")
-    def callback(connection: str) -> Response:
+    @pages.get("/callback/<connection>")
+    def callback(connection: str) -> BaseResponse:
         params = request.args.to_dict()
         if any(len(request.args.getlist(name)) > 1 for name in params):  # RFC 6749 §3.1
             raise BadInput("the provider's answer names a parameter twice")
-        cookie = _cookie(settings, params.get("state", ""))
-        outcome = connector.finish(connection, params, browser=request.cookies.get(cookie, ""), now=clock())
-        if isinstance(outcome, ConnectRefused):
-            log.warning("connect refused", extra={"action": "connect.refused", "connection": connection})
-            response = failed(400, outcome.reason, outcome.next_step)
-        else:
+        ended = connector.finish(connection, params, browser=browser(), now=clock())
+        if isinstance(ended, Failed):
+            what = {"action": "connect.refused", "connection": connection, "why": str(ended.why)}
+            log.warning("connect refused", extra=what)
+        elif isinstance(ended, Done):
             log.info("account connected", extra={"action": "connect.done", "connection": connection})
-            response = page("done.html", 200, connected=outcome)
-        response.delete_cookie(cookie, secure=settings.secure, httponly=True, samesite="Lax")
-        return response
+        return _told(ended)
+
+    @pages.get("/result/<session>")
+    def result(session: str) -> BaseResponse:
+        ended = connector.result(session, browser=browser(), now=clock())
+        match ended:
+            case Done():
+                return page("connect/done.html", done=ended, back=_back(ended.return_to, "connected"))
+            case Underway():
+                return page("connect/underway.html", 202)
+            case _:
+                return _failed(ended)
 
     @pages.errorhandler(BadInput)
     def unusable(error: BadInput) -> Response:
-        return failed(400, _sentence(error), "Ask for a new connect link and open it in this browser.")
+        return _failed(Failed(why=Why.UNTRUSTED, reason=str(error), next_step=AGAIN))
 
     @pages.errorhandler(GrantRevoked)
     def withdrawn(error: GrantRevoked) -> Response:
-        return failed(403, _sentence(error), "Ask your administrator whether you may connect again.")
+        return _failed(Failed(why=Why.REVOKED, reason=str(error), next_step="ask whether you may connect again"))
+
+    @pages.errorhandler(Misconfigured)
+    def not_set_up(error: Misconfigured) -> Response:
+        log.error("connect not possible: %s", error, extra={"action": "connect.misconfigured"})
+        return _failed(Failed(why=Why.OPERATOR, reason="a setting of this installation is wrong", next_step=OPERATOR))
 
     @pages.errorhandler(Unavailable)
     def later(error: Unavailable) -> Response:
         log.warning("connect not now: %s", error, extra={"action": "connect.unavailable"})
-        response = failed(503, "We cannot reach what we need right now.", "Wait a minute, then open the link again.")
+        response = _failed(
+            Failed(
+                why=Why.INTERRUPTED,
+                reason="we cannot reach what we need right now",
+                next_step="wait a minute, then open the link again",
+            ),
+            uncertain=True,
+        )
         response.headers["Retry-After"] = "60"
         return response
 
     @pages.errorhandler(Exception)
     def fault(error: Exception) -> Response:
         problems.own(error)
-        return failed(500, "Something failed on our side.", "Try again later. If it stays, tell your administrator.")
-
-    @pages.after_request
-    def guard(response: Response) -> Response:
-        response.headers["Content-Security-Policy"] = policy
-        response.headers["Referrer-Policy"] = "no-referrer"  # the callback's address holds the code
-        response.headers["X-Frame-Options"] = "DENY"
-        response.headers["Cache-Control"] = "no-store"
-        return response
+        failed = Failed(
+            why=Why.OPERATOR,
+            reason="something failed on our side, and is in our log",
+            next_step=f"try again later; if it stays, {OPERATOR}",
+        )
+        return _failed(failed, uncertain=True)
 
     return pages
 
 
-def _cookie(settings: WebSettings, state: str) -> str:
-    """One cookie a session, so that two tabs do not disturb each other. `__Host-`: no subdomain can set it."""
-    prefix = "__Host-" if settings.secure else ""
-    return f"{prefix}aswhom-connect-{hashlib.sha256(state.encode()).hexdigest()[:16]}"
+def _told(ended: Ended) -> BaseResponse:
+    """The page of its own, without the code in its address; where no browser is known, the reason at once."""
+    if ended.session is None:
+        assert isinstance(ended, Failed)  # noqa: S101 - the others have a session
+        return _failed(ended)
+    response = redirect(url_for("connect.result", session=ended.session), 303)
+    guarded(response)  # type: ignore[arg-type]
+    return response
 
 
-def _policy(style: str) -> str:
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return (
-        f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+def _failed(failed: Failed, *, uncertain: bool = False) -> Response:
+    heading, status = PAGES[failed.why]
+    return page(
+        "connect/failed.html",
+        status,
+        failed=failed,
+        uncertain=uncertain,
+        heading=heading,
+        reason=_sentence(failed.reason),
+        next_step=_sentence(failed.next_step),
+        back=_back(failed.return_to, str(failed.why)),
     )
 
 
-def _sentence(error: Exception) -> str:
-    text = str(error)
+def _is_ours(base_url: str) -> bool:
+    """Whether a form was sent from our own page. Browsers say where from; what says nothing is no browser."""
+    origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
+    return origin in (None, base_url.rstrip("/")) and site in (None, "same-origin")
+
+
+def _forged() -> Failed:
+    return Failed(why=Why.UNTRUSTED, reason="another site sent this browser here", next_step="open your link yourself")
+
+
+def _back(return_to: str | None, outcome: str) -> dict[str, str] | None:
+    """The way back to the product that made the link, with how it ended."""
+    if return_to is None:
+        return None
+    parts = urlsplit(return_to)
+    query = urlencode([*parse_qsl(parts.query, keep_blank_values=True), ("aswhom", outcome)])
+    return {"url": parts._replace(query=query).geturl(), "host": parts.netloc}
+
+
+def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")

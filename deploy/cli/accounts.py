@@ -1,22 +1,24 @@
-"""`accounts` and `connect`: connected accounts of people, and the credentials by which services act."""
+"""`accounts`: as whom calls can be made, why not where they cannot, and what a person does next."""
 
 from __future__ import annotations
 
 import click
 from sqlalchemy import Connection
 
-from deploy.cli import queries
-from deploy.cli.command import command, confirm, invocation, names, secret_option
+from deploy.cli import account_facts, queries
+from deploy.cli.command import DONE, PROBLEM, command, confirm, names
+from deploy.cli.connect import give_link
 from deploy.cli.output import Output
-from deploy.cli.tenants import ensure_user, user_id
 from deploy.installation import Installation
+from identity import audit
 from identity.accounts import get_account
-from identity.consents import connect_service
-from identity.model import AccountKey, Credential
+from identity.errors import BadInput
+from identity.liveness import Life, ask_whose
+from identity.model import AccountState, Credential
 from identity.narrowing import narrow
-from identity.principals import service_principal
-from identity.secret import Secret
-from pipeline.connecting import wake_waiting
+from identity.providers import PROFILES
+
+_STATES = click.Choice([str(state) for state in AccountState])
 
 
 @click.group()
@@ -26,36 +28,40 @@ def accounts() -> None:
 
 @command(accounts, "list")
 @click.option("--tenant")
-@click.option("--state", help="pending, active, needs_reconnect, suspended, revoked")
-def list_accounts(at: Installation, out: Output, tenant: str | None, state: str | None) -> None:
-    """The accounts, without their credentials."""
-    rows = at.read(lambda c: queries.all_accounts(c, tenant=tenant, state=state))
-    columns = (
-        "id",
-        "tenant_id",
-        "connection_id",
-        "principal_id",
-        "external_login",
-        "credential",
-        "state",
-        "expires_at",
-    )
-    out.rows(rows, columns, empty="No account yet: `aswhom connect` makes the link for a person")
+@click.option("--provider", help="github, linear, slack …")
+@click.option("--state", type=_STATES)
+def list_accounts(at: Installation, out: Output, tenant: str | None, provider: str | None, state: str | None) -> None:
+    """The accounts, without their credentials; why one is not active, and what to do."""
+    found = at.read(lambda c: queries.all_accounts(c, tenant=tenant, state=state, provider=provider))
+    rows = [account_facts.told(row) for row in found]
+    columns = ("id", "tenant_id", "connection_id", "principal_id", "external_login", "state", "expires_at", "why")
+    out.rows(rows, columns, empty="No such account: `aswhom connect link` makes the link for a person")
+    for row in rows:
+        if row["next"] and row["state"] != AccountState.PENDING:
+            out.sentence(f"{row['id']}: {row['next']}")
 
 
 @command(accounts)
 @click.argument("id")
 def show(at: Installation, out: Output, id: str) -> None:
-    """One account, by its id or as TENANT/CONNECTION/PRINCIPAL."""
-    row = at.read(lambda c: queries.account(c, id))
+    """One account, by its id or as TENANT/CONNECTION/PRINCIPAL: why it is as it is, and what to do."""
+    row = at.read(lambda c: account_facts.whole(c, queries.account(c, id)))
     if out.as_json:
         out.document(row)
         return
     out.sentence(f"{row['id']}: {row['principal']} of {row['tenant_id']} at {row['provider']}, {row['state']}")
-    if row["reason"]:
-        out.sentence(f"because {row['reason']}")
-    facts = ("credential", "external_login", "external_id", "generation", "consented", "scopes", "expires_at")
-    out.table([{"": fact.replace("_", " "), "is": row[fact]} for fact in facts], ("", "is"))
+    out.sentence(f"Why: {row['why']}")
+    out.sentence(f"Next: {row['next'] or 'nothing'}\n")
+    facts = ("credential", "external_login", "external_id", "generation", "consented", "scopes", "obtained_at")
+    out.table(
+        [{"": fact.replace("_", " "), "is": row[fact]} for fact in (*facts, "expires_at", "last_used_at")], ("", "is")
+    )
+    if row["refreshes_in_doubt"]:
+        out.sentence("\nRefreshes whose outcome is open or unknown")
+        out.table(row["refreshes_in_doubt"], ("id", "generation", "state", "presented", "started_at", "settled_by"))
+    if row["waiting_jobs"]:
+        out.sentence("\nJobs that wait for this account")
+        out.table(row["waiting_jobs"], ("id", "workflow", "reason", "expires_at"))
 
 
 @command(accounts, "narrow")
@@ -92,104 +98,92 @@ def narrow_account(
     out.done(f"{row['id']} keeps {', '.join(scopes) or 'no scope'}; it had {', '.join(had)}", document)
 
 
-def _connect_service(
-    at: Installation,
-    out: Output,
-    tenant: str,
-    connection: str,
-    credential: Credential,
-    *,
-    scopes: tuple[str, ...] | None,
-    token: Secret | None = None,
-    external_id: str | None = None,
+@command(accounts)
+@click.argument("id")
+@click.option(
+    "--scopes", callback=names, help="What to ask for: a,b,c.  [default: as before, and what waiting jobs lack]"
+)
+@click.option("--return-to", metavar="URL", help="Where the last page leads: a registered return target.")
+@click.option("--any-account", is_flag=True, help="Let another login at the provider take the place of the one before.")
+def reconnect(
+    at: Installation, out: Output, id: str, scopes: tuple[str, ...] | None, return_to: str | None, any_account: bool
 ) -> None:
-    """An admin's consent for the tenant's service principal. The jobs that waited for it go on."""
-    owner, service = at.read(
-        lambda c: (queries.fitting_connection(c, tenant, connection), service_principal(c, tenant))
+    """Print the link by which the person gives her consent again."""
+    row = at.read(lambda c: account_facts.whole(c, queries.account(c, id)))
+    if row["credential"] != Credential.AUTHORIZATION_CODE:
+        raise BadInput(f"no person consents to {row['id']}, a service's account: {row['next'] or 'it needs nothing'}")
+    why = None if row["state"] == AccountState.ACTIVE and row["next"] is None else row["why"]
+    if why:
+        out.sentence(f"Why: {why}")
+    give_link(
+        at,
+        out,
+        queries.account_key(row),
+        scopes=scopes,
+        return_to=return_to,
+        any_account=any_account,
+        also={"why": why},
     )
-    key = AccountKey(tenant=tenant, connection=owner.id, principal=service.id)
-    consented = connect_service(
-        at.ledger,
-        at.vault,
-        key,
-        id=at.ids("acc"),
-        provider=owner.provider,
-        credential=credential,
-        scopes=owner.scopes if scopes is None else scopes,
-        by=at.operator,
-        audit_id=at.ids("aud"),
-        now=at.now(),
-        token=token,
-        external_id=external_id,
-        also=wake_waiting,
+
+
+@command(accounts)
+@click.argument("id")
+def refresh(at: Installation, out: Output, id: str) -> int:
+    """Get the account its next token now, whatever is left of the present one; one presentation, whoever else asks."""
+    row = at.read(lambda c: queries.account(c, id))
+    account, before = row["id"], row["generation"]
+    if row["credential"] == Credential.STATIC:
+        raise BadInput(f"{account} has a token that stays the same: `aswhom accounts add-static` replaces it")
+    if before is None:
+        raise BadInput(f"{account} was never connected: `{account_facts.told(row)['next']}`")
+    after = at.runtime.coordinator.refresh(account, after_generation=before)
+    now, audit_id = at.now(), at.ids("aud")
+    renewed = after > before
+    at.write(
+        lambda c: audit.record(
+            c,
+            id=audit_id,
+            at=now,
+            kind="account.refresh_forced",
+            tenant=row["tenant_id"],
+            principal=row["principal_id"],
+            account=account,
+            generation=after,
+            outcome="renewed" if renewed else "kept",
+            reason=f"by {at.operator}",
+        )
     )
+    present = at.read(lambda c: queries.account(c, account))
+    until = present["expires_at"]
+    if renewed:
+        said = f"{account} has generation {after}; its token " + (f"expires at {until}" if until else "does not expire")
+    else:
+        said = f"{account} keeps generation {after}: the provider does not answer, and the token has not expired"
+    out.done(said, {"id": account, "renewed": renewed, "generation": after, "expires_at": until})
+    return DONE if renewed else PROBLEM
+
+
+@command(accounts)
+@click.argument("id")
+def test(at: Installation, out: Output, id: str) -> int:
+    """Ask the provider whose the token is. Nothing follows from the answer: a refusal is no revocation."""
+    row = at.read(lambda c: queries.account(c, id))
+    found = ask_whose(at.ledger, at.vault, at.runtime.http, PROFILES, row["id"], now=at.now())
+    next_ = {
+        Life.EXPIRED: f"aswhom accounts refresh {row['id']}",
+        Life.REFUSED: f"aswhom accounts refresh {row['id']}",
+        Life.NONE: account_facts.told(row)["next"],
+        Life.OTHER: f"aswhom accounts reconnect {row['id']}",
+    }.get(found.life)
     out.done(
-        f"account {consented.account}: {service.id} acts at {owner.provider} by its own {credential} credential",
-        {"id": consented.account, "key": str(key), "credential": str(credential), "generation": consented.generation},
+        f"{row['id']} is {found.life}: {found.said}" + (f". Next: {next_}" if next_ else ""),
+        {
+            "id": row["id"],
+            "life": found.life,
+            "said": found.said,
+            "external_id": found.external and found.external.id,
+            "external_login": found.external and found.external.login,
+            "next": next_,
+        },
     )
-
-
-@command(accounts, "add-installation")
-@click.option("--tenant", required=True)
-@click.option("--connection", required=True, help="The id of a provider connection, or a provider.")
-@click.option("--installation", "external_id", required=True, help="The provider's id of the installation.")
-@click.option("--permissions", callback=names, help="What it may do, as scopes.  [default: the connection's]")
-def add_installation(
-    at: Installation, out: Output, tenant: str, connection: str, external_id: str, permissions: tuple[str, ...] | None
-) -> None:
-    """Let the tenant's service act by tokens of a GitHub App's installation."""
-    _connect_service(at, out, tenant, connection, Credential.INSTALLATION, scopes=permissions, external_id=external_id)
-
-
-@command(accounts, "add-static")
-@click.option("--tenant", required=True)
-@click.option("--connection", required=True, help="The id of a provider connection, or a provider.")
-@secret_option("--token-file", help="A bot token or key that does not expire.", required=True)
-@click.option("--scopes", callback=names, help="What it may do: a,b,c.  [default: the connection's]")
-@click.option("--external-id", help="The provider's id of the workspace or bot, so that its signals are understood.")
-def add_static(
-    at: Installation,
-    out: Output,
-    tenant: str,
-    connection: str,
-    token_file: Secret,
-    scopes: tuple[str, ...] | None,
-    external_id: str | None,
-) -> None:
-    """Let the tenant's service act by a token that stays the same."""
-    _connect_service(
-        at, out, tenant, connection, Credential.STATIC, scopes=scopes, token=token_file, external_id=external_id
-    )
-
-
-@command(accounts, "add-client-credentials")
-@click.option("--tenant", required=True)
-@click.option("--connection", required=True, help="The id of a provider connection, or a provider.")
-@click.option("--scopes", callback=names, help="What it may do: a,b,c.  [default: the connection's]")
-def add_client_credentials(
-    at: Installation, out: Output, tenant: str, connection: str, scopes: tuple[str, ...] | None
-) -> None:
-    """Let the tenant's service act by the connection's own client credentials (RFC 6749 §4.4)."""
-    _connect_service(at, out, tenant, connection, Credential.CLIENT_CREDENTIALS, scopes=scopes)
-
-
-@click.command()
-@click.option("--tenant", required=True)
-@click.option("--user", required=True, help="Her name, or the id of her principal; made if it is new.")
-@click.option("--connection", required=True, help="The id of a provider connection, or a provider.")
-@click.option("--scopes", callback=names, help="What to ask for: a,b,c.  [default: the connection's]")
-@invocation
-def connect(
-    at: Installation, out: Output, tenant: str, user: str, connection: str, scopes: tuple[str, ...] | None
-) -> None:
-    """Print the link by which a person connects an account. It is good once, in one browser, for some minutes."""
-    principal, now = user_id(tenant, user), at.now()
-    owner = at.read(lambda c: queries.fitting_connection(c, tenant, connection))
-    at.write(lambda c: ensure_user(c, tenant, principal, now=now))
-    key = AccountKey(tenant=tenant, connection=owner.id, principal=principal)
-    link = at.runtime.connect.start(key, now=now, scopes=scopes)
-    url = f"{at.settings.base_url}/connect/{link.id}"
-    out.done(
-        f"{url}\nGive it to {principal} alone, until {link.expires_at.astimezone():%H:%M}.",
-        {"url": url, "principal": principal, "connection": owner.id, "expires_at": link.expires_at},
-    )
+    return DONE if found.life is Life.ALIVE else PROBLEM

@@ -131,5 +131,5 @@ def _accounts(at: Installation) -> Iterator[Finding]:
         yield (
             "accounts",
             UNKNOWN,
-            f"{row['id']} ({row['principal_id']} at {row['provider']}) is {row['state']}: {row['reason']}",
+            f"{row['id']} ({row['principal_id']} at {row['provider']}) is {row['state']}: see `aswhom accounts list`",
         )

@@ -106,12 +106,16 @@ def _accounts() -> Select[Any]:
     )
 
 
-def all_accounts(connection: Connection, *, tenant: str | None, state: str | None) -> list[Row]:
+def all_accounts(
+    connection: Connection, *, tenant: str | None, state: str | None, provider: str | None = None
+) -> list[Row]:
     statement = _accounts().order_by(accounts.c.tenant_id, accounts.c.connection_id, accounts.c.principal_id)
     if tenant:
         statement = statement.where(accounts.c.tenant_id == tenant)
     if state:
         statement = statement.where(accounts.c.state == state)
+    if provider:
+        statement = statement.where(accounts.c.provider == provider)
     return _all(connection, statement)
 
 

@@ -55,7 +55,7 @@ def list_tenants(at: Installation, out: Output) -> None:
 def people(at: Installation, out: Output, tenant: str | None) -> None:
     """The principals: users, and the service."""
     rows = at.read(lambda c: queries.all_principals(c, tenant))
-    out.rows(rows, ("id", "tenant_id", "kind", "name"), empty="No principal yet: `aswhom connect` makes users")
+    out.rows(rows, ("id", "tenant_id", "kind", "name"), empty="No principal yet: `aswhom connect link` makes users")
 
 
 def _tenant_scope(at: Installation, id: str) -> tuple[Scope, str | None]:

@@ -13,6 +13,7 @@ from identity.model import AccountKey
 from pipeline.runtime import Runtime
 
 _HIDDEN = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)">')
+_AWAY = re.compile(r'<meta http-equiv="refresh" content="0; url=([^"]+)">')
 _ACTION = re.compile(r'<form method="post" action="([^"]+)">')
 
 
@@ -24,7 +25,10 @@ def connect(runtime: Runtime, key: AccountKey, *, web: str, login: str, now: dat
     """Walk through the real pages as *login*; returns the text of the last page. Raises NotConnected."""
     link = runtime.connect.start(key, now=now)
     with httpx.Client(follow_redirects=True, timeout=10, trust_env=False) as browser:
-        page = browser.get(f"{web}/connect/{link.id}")
+        away = _AWAY.search(browser.post(f"{web}/connect/{link.text}").text)
+        if away is None:
+            raise NotConnected(f"the link of {key} leads nowhere")
+        page = browser.get(unescape(away[1]))
         action = _ACTION.search(page.text)
         if page.status_code != 200 or action is None:
             raise NotConnected(f"no consent page for {key}: status {page.status_code}")

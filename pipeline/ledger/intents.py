@@ -46,6 +46,7 @@ class Intent:
     send_within: timedelta
     deadline: timedelta  # of the call, from its start
     may_skip: bool = False  # a revocation skips the step, and the job goes on
+    consent_wait: timedelta = timedelta(days=14)  # should a person have to connect first
 
     @property
     def claimed_for(self) -> timedelta:

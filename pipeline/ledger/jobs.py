@@ -273,7 +273,8 @@ def due_waits(connection: Connection, *, limit: int) -> Sequence[Row[Any]]:
 def end_wait(connection: Connection, job: str, *, wait: str, expired: bool, reason: str | None) -> JobState | None:
     """A due wait: time and once waits look again; an expired wait for a person is dead. None: somebody was first."""
     if expired and wait != Wait.TIME:
-        buried = f"nobody came in time: {reason or wait}"
+        whom = "nobody connected the account" if wait == Wait.CONSENT else "nobody came"
+        buried = f"{whom} in time: {reason or wait}"
         return (
             JobState.DEAD if move_job(connection, job, JobState.DEAD, source=JobState.WAITING, reason=buried) else None
         )

@@ -19,8 +19,6 @@ from pipeline.ledger.pages import write_page
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts, jobs, revocations
 
-CONSENT_EXPIRES = timedelta(days=14)
-
 # Statements of every step are built once: building them anew takes longer than the database does. Values are arguments.
 # Extends the claim past the call, in the UPDATE that checks the fence: no heartbeat thread.
 _HOLD = (
@@ -167,8 +165,8 @@ def _await_consent(connection: Connection, intent: Intent, needs: NeedsConsent, 
         intent.job,
         Wait.CONSENT,
         waits_for=key,
-        due_in=CONSENT_EXPIRES,
-        expires_in=CONSENT_EXPIRES,
+        due_in=intent.consent_wait,
+        expires_in=intent.consent_wait,
         reason=reason,
     )
     record(connection, intent, "job.parked", id=f"{intent.attempt}.parked", at=now, outcome="waiting", reason=reason)

@@ -112,14 +112,17 @@ def test_a_service_gets_its_credential(acme: Cli, arguments: list[str], credenti
 
 
 def test_a_connect_link_is_for_one_person(acme: Cli) -> None:
-    link = acme.json("connect", "--tenant", "acme", "--user", "ada", "--connection", "github")
+    link = acme.json("connect", "link", "--tenant", "acme", "--user", "ada", "--connection", "github")
     assert link["principal"] == "acme.ada"
     assert link["url"].startswith("http://127.0.0.1:8080/connect/")
-    assert link["url"] != acme.json("connect", "--tenant", "acme", "--user", "ada", "--connection", "github")["url"]
+    assert (
+        link["url"]
+        != acme.json("connect", "link", "--tenant", "acme", "--user", "ada", "--connection", "github")["url"]
+    )
     assert {row["id"] for row in acme.json("tenants", "people", "acme")} == {"acme.ada", "acme.service"}
     assert (
         "tenants list"
-        in acme.json("connect", "--tenant", "x", "--user", "y", "--connection", "github", code=1)["message"]
+        in acme.json("connect", "link", "--tenant", "x", "--user", "y", "--connection", "github", code=1)["message"]
     )
 
 
@@ -194,7 +197,7 @@ def test_a_new_vault_key_is_used_and_the_old_secrets_still_open(acme: Cli) -> No
     acme.json(
         "accounts", "add-static", "--tenant", "acme", "--connection", "github", "--token-file", "-", input="t0ken"
     )
-    assert acme.json("connect", "--tenant", "acme", "--user", "ada", "--connection", "github")["url"]
+    assert acme.json("connect", "link", "--tenant", "acme", "--user", "ada", "--connection", "github")["url"]
     assert "BEGIN PUBLIC KEY" in acme.json("keys", "public")["public_key"]
 
 

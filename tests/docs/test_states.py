@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from identity import accounts, intents
+from identity.model import AccountState
 from identity.moves import Moves
 from pipeline import states
-from tests.docs.pages import blocks, named, page, section
+from tests.docs.pages import blocks, named, page, rows, section
+from webhooks.connect import PAGES
 
 TABLES: dict[str, Moves[Any]] = {
     "Jobs": states.JOB_MOVES,
@@ -21,8 +23,8 @@ TABLES: dict[str, Moves[Any]] = {
 }
 
 
-def _drawn(heading: str) -> set[tuple[str, str]]:
-    (diagram,) = blocks(section(page("reference/states.md"), heading), "mermaid")
+def _drawn(heading: str, document: str = "reference/states.md") -> set[tuple[str, str]]:
+    (diagram,) = blocks(section(page(document), heading), "mermaid")
     lines = diagram.splitlines()
     assert lines[0] == "stateDiagram-v2"
     arrows = [re.fullmatch(r" +(\S+) --> (\S+?)(?: ?: .+)?", line) for line in lines[1:]]
@@ -50,6 +52,19 @@ def test_a_diagram_ends_where_no_move_leads_on(heading: str) -> None:
 def test_every_state_is_explained_once(heading: str) -> None:
     explained = named(section(page("reference/states.md"), heading))
     assert sorted(explained) == sorted(str(state) for state in TABLES[heading].allowed)
+
+
+def test_the_page_of_accounts_draws_the_same_diagram_and_explains_the_same_states() -> None:
+    states_ = section(page("reference/accounts.md"), "States")
+    allowed = {(str(source), str(target)) for source, targets in accounts.MOVES.allowed.items() for target in targets}
+    assert {pair for pair in _drawn("States", "reference/accounts.md") if "[*]" not in pair} == allowed
+    assert named(states_) == [str(state) for state in AccountState]
+
+
+def test_every_end_of_a_connect_is_listed_with_its_status() -> None:
+    listed = rows(section(page("reference/accounts.md"), "How a connect ends"))
+    ends = {row[0].strip("`"): int(row[-1]) for row in listed}
+    assert ends == {"connected": 200} | {str(why): status for why, (_, status) in PAGES.items()}
 
 
 def test_every_reason_to_wait_is_explained() -> None:

@@ -13,15 +13,19 @@ import pytest
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from sqlalchemy import Connection, select
 
-from identity.connect import Connect, Connected, ConnectRefused
+from identity.connect import Connect, Connected, ConnectOffer, ConnectRefused, Finishing, Outcome
+from identity.connect_sessions import use_up
 from identity.errors import BadInput, PolicyDenied
 from identity.http import Client
-from identity.model import AccountKey, AccountState, Leased, Scope, ScopeKind
-from identity.principals import link_alias, resolve_alias
+from identity.model import AccountKey, AccountState, Leased, PrincipalKind, Scope, ScopeKind
+from identity.principals import ensure_principal, ensure_tenant, link_alias, resolve_alias
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
+from identity.refusal import Why
+from identity.return_targets import add_target, checked_url, remove_target
 from identity.scopes import stop_scope
-from identity.tables import connect_sessions
+from identity.signing import Signer
+from identity.tables import audit, connect_sessions
 from tests.identity.providers import PretendProvider, reply
 from tests.identity.world import ANNA, World
 
@@ -35,6 +39,7 @@ class Desk:
     world: World
     http: Client
     profile: Profile = PROFILES["github"]
+    signer: Signer = field(default_factory=lambda: Signer.from_seed(bytes(32)))
     woken: list[AccountKey] = field(default_factory=list)
 
     @property
@@ -44,21 +49,27 @@ class Desk:
             self.world.vault,
             self.http,
             {self.profile.name: self.profile},
+            self.signer,
             redirect_uri=lambda connection: f"https://aswhom.example/connect/{connection}/callback",
             ids=self.world.id,
             token=lambda: secrets.token_urlsafe(32),
         )
 
-    def start(self) -> str:
-        return self.connect.start(ANNA, now=self.world.clock.now).id
+    def start(self, key: AccountKey = ANNA, **more: Any) -> str:
+        return self.connect.start(key, now=self.world.clock.now, **more).text
+
+    def offer(self, link: str, browser: str = "") -> ConnectOffer | Outcome:
+        return self.connect.offer(link, browser=browser, now=self.world.clock.now)
+
+    def goes_on(self, link: str, browser: str = ANNAS_BROWSER) -> str | Outcome:
+        return self.connect.authorize(link, browser=browser, now=self.world.clock.now)
 
     def authorize(self, link: str, browser: str = ANNAS_BROWSER) -> dict[str, str]:
-        url = self.connect.authorize(link, browser=browser, now=self.world.clock.now)
+        url = self.goes_on(link, browser)
+        assert isinstance(url, str)
         return {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
 
-    def finish(
-        self, params: dict[str, str], *, browser: str = ANNAS_BROWSER, connection: str = "forge"
-    ) -> Connected | ConnectRefused:
+    def finish(self, params: dict[str, str], *, browser: str = ANNAS_BROWSER, connection: str = "forge") -> Outcome:
         return self.connect.finish(
             params,
             browser=browser,
@@ -67,12 +78,24 @@ class Desk:
             also=lambda _connection, key: self.woken.append(key),
         )
 
+    def consents(self, key: AccountKey = ANNA, **more: Any) -> Outcome:
+        """The whole way, once."""
+        state = self.authorize(self.start(key, **more))["state"]
+        return self.finish({"code": "c", "state": state})
+
     def refused(self, params: dict[str, str], **arguments: str) -> str:
         outcome = self.finish(params, **arguments)
         assert isinstance(outcome, ConnectRefused)
         assert outcome.next_step
         assert self.woken == []
         return outcome.reason
+
+
+def why(outcome: object) -> Why:
+    assert isinstance(outcome, ConnectRefused), outcome
+    assert outcome.reason
+    assert outcome.next_step
+    return outcome.why
 
 
 @pytest.fixture
@@ -98,12 +121,34 @@ def test_a_person_connects_their_account(desk: Desk, provider: PretendProvider) 
     assert desk.world.audited("account.connected") == 1
 
 
-def test_a_callback_works_once(desk: Desk, provider: PretendProvider) -> None:
+def test_a_callback_works_once_and_says_the_same_again(desk: Desk, provider: PretendProvider) -> None:
     state = desk.authorize(desk.start())["state"]
-    desk.finish({"code": "code-1", "state": state})
-    desk.woken.clear()
-    assert "was used" in desk.refused({"code": "code-1", "state": state})
+    first = desk.finish({"code": "code-1", "state": state})
+    assert isinstance(first, Connected)
+    assert desk.finish({"code": "code-1", "state": state}) == first
+    assert desk.finish({"code": "another", "state": state}) == first
+    assert desk.connect.result(first.session, browser=ANNAS_BROWSER, now=desk.world.clock.now) == first
     assert provider.presented.total() == 1
+    assert desk.woken == [ANNA]
+
+
+def test_a_second_callback_meanwhile_is_told_to_look_again_and_later_that_it_was_cut_off(desk: Desk) -> None:
+    link = desk.start()
+    state = desk.authorize(link)["state"]
+    session, now = link.partition(".")[0], desk.world.clock.now
+    assert desk.world.store.write(lambda c: use_up(c, session, now=now))  # and here its process died
+    assert desk.finish({"code": "c", "state": state}) == Finishing(session=session)
+    assert desk.offer(link, ANNAS_BROWSER) == Finishing(session=session)
+    desk.world.clock.advance(timedelta(minutes=2))
+    assert why(desk.finish({"code": "c", "state": state})) is Why.INTERRUPTED
+    assert desk.world.generation() == 0
+
+
+def test_how_it_ended_is_for_the_browser_that_went_through_it(desk: Desk) -> None:
+    done = desk.consents()
+    assert isinstance(done, Connected)
+    for stranger in ("", ANOTHER_BROWSER):
+        assert why(desk.connect.result(done.session, browser=stranger, now=desk.world.clock.now)) is Why.OTHER_BROWSER
 
 
 @pytest.mark.parametrize("params", [{}, {"code": "c"}, {"code": "c", "state": "made-up"}], ids=str)
@@ -111,7 +156,7 @@ def test_a_callback_without_one_of_our_states_is_refused(
     desk: Desk, provider: PretendProvider, params: dict[str, str]
 ) -> None:
     desk.authorize(desk.start())
-    assert "belongs to no connect session" in desk.refused(params)
+    assert "belongs to no link of ours" in desk.refused(params)
     assert provider.presented.total() == 0
 
 
@@ -122,12 +167,50 @@ def test_a_callback_in_another_browser_is_refused_and_ends_nothing(desk: Desk, p
     assert isinstance(desk.finish({"code": "c", "state": state}), Connected)
 
 
-def test_a_link_belongs_to_the_first_browser_that_opens_it(desk: Desk) -> None:
+def test_looking_at_a_link_binds_nothing(desk: Desk) -> None:
+    link = desk.start()
+    for browser in ("", ANOTHER_BROWSER, ANNAS_BROWSER):
+        offer = desk.offer(link, browser)
+        assert isinstance(offer, ConnectOffer)
+        assert (offer.key, offer.provider, offer.scopes) == (ANNA, "github", ("read", "write"))
+        assert (offer.awaited, offer.state) == (None, None)
+    desk.authorize(link, ANOTHER_BROWSER)
+
+
+def test_a_link_belongs_to_the_first_browser_that_goes_on_from_it(desk: Desk) -> None:
     link = desk.start()
     desk.authorize(link)
     desk.authorize(link)
-    with pytest.raises(BadInput, match="another browser"):
-        desk.authorize(link, ANOTHER_BROWSER)
+    assert why(desk.goes_on(link, ANOTHER_BROWSER)) is Why.OTHER_BROWSER
+    assert why(desk.offer(link, ANOTHER_BROWSER)) is Why.OTHER_BROWSER
+    assert why(desk.offer(link)) is Why.OTHER_BROWSER
+
+
+def test_a_used_link_says_so_elsewhere_and_how_it_went_in_its_own_browser(desk: Desk) -> None:
+    link = desk.start()
+    done = desk.finish({"code": "c", "state": desk.authorize(link)["state"]})
+    assert desk.offer(link, ANNAS_BROWSER) == desk.goes_on(link, ANNAS_BROWSER) == done
+    assert why(desk.offer(link)) is why(desk.goes_on(link, ANOTHER_BROWSER)) is Why.USED
+
+
+def test_a_link_without_our_signature_is_no_link(desk: Desk) -> None:
+    link = desk.start()
+    session, _, signature = link.partition(".")
+    forged = Desk(world=desk.world, http=desk.http, signer=Signer.from_seed(bytes(31) + b"1"))
+    other = desk.start().partition(".")[2]
+    for text in (session, f"{session}.", f"{session}.{other}", f"{other}.{signature}", forged.start(), "é.è", ""):
+        assert why(desk.offer(text)) is why(desk.goes_on(text)) is Why.UNKNOWN_LINK
+    assert isinstance(desk.offer(link), ConnectOffer)
+
+
+def test_who_opens_a_link_late_has_the_whole_time_at_the_provider_once(desk: Desk) -> None:
+    link = desk.start()
+    desk.world.clock.advance(timedelta(minutes=9))
+    state = desk.authorize(link)["state"]
+    desk.world.clock.advance(timedelta(minutes=9))
+    desk.authorize(link)  # again, from the page before: this adds nothing
+    desk.world.clock.advance(timedelta(minutes=2))
+    assert why(desk.finish({"code": "c", "state": state})) is Why.EXPIRED
 
 
 def test_a_callback_to_another_connections_address_is_refused(desk: Desk, provider: PretendProvider) -> None:
@@ -140,22 +223,25 @@ def test_an_expired_link_neither_opens_nor_finishes(desk: Desk, provider: Preten
     link = desk.start()
     state = desk.authorize(link)["state"]
     desk.world.clock.advance(timedelta(minutes=11))
-    assert "expired" in desk.refused({"code": "c", "state": state})
-    with pytest.raises(BadInput, match="expired"):
-        desk.authorize(link)
+    assert why(desk.finish({"code": "c", "state": state})) is Why.EXPIRED
+    assert why(desk.offer(link)) is Why.OTHER_BROWSER
+    assert why(desk.offer(link, ANNAS_BROWSER)) is why(desk.goes_on(link)) is Why.EXPIRED
+    never_opened = desk.start()
+    desk.world.clock.advance(timedelta(minutes=11))
+    assert why(desk.offer(never_opened)) is why(desk.goes_on(never_opened)) is Why.EXPIRED
     assert provider.presented.total() == 0
 
 
 def test_declining_is_a_refusal_and_mints_nothing(desk: Desk, provider: PretendProvider) -> None:
     state = desk.authorize(desk.start())["state"]
-    assert "declined at github" in desk.refused({"error": "access_denied", "state": state})
+    assert "declined at GitHub" in desk.refused({"error": "access_denied", "state": state})
     assert provider.presented.total() == 0
     assert desk.world.audited("connect.refused") == 1
 
 
 def test_an_error_is_quoted_only_if_it_is_a_code(desk: Desk) -> None:
     state = desk.authorize(desk.start())["state"]
-    assert desk.refused({"error": "<script>", "state": state}) == "github answered unnamed"
+    assert desk.refused({"error": "<script>", "state": state}) == "GitHub answered unnamed"
 
 
 def test_a_callback_without_a_code_is_refused(desk: Desk) -> None:
@@ -182,8 +268,10 @@ def test_an_answer_must_come_from_the_right_issuer(desk: Desk, iss: str | None) 
     ids=str,
 )
 def test_a_session_that_began_before_a_revocation_is_refused(desk: Desk, scope: Scope) -> None:
-    state = desk.authorize(desk.start())["state"]
+    link, unopened = desk.start(), desk.start()
+    state = desk.authorize(link)["state"]
     desk.world.revoke(scope)
+    assert why(desk.offer(unopened)) is why(desk.goes_on(unopened)) is Why.REVOKED
     assert "revoked after this link" in desk.refused({"code": "c", "state": state})
     again = desk.authorize(desk.start())["state"]
     assert isinstance(desk.finish({"code": "c", "state": again}), Connected)
@@ -195,28 +283,125 @@ def test_no_session_begins_under_a_stopped_tenant(desk: Desk) -> None:
         desk.start()
 
 
-def test_somebody_elses_provider_account_is_refused_and_nothing_stays(desk: Desk) -> None:
+def _link(desk: Desk, principal: str, external_id: str, login: str = "mona", tenant: str = "acme") -> None:
     def link(connection: Connection) -> bool:
         return link_alias(
             connection,
-            tenant="acme",
+            tenant=tenant,
             provider="github",
-            external_id="4711",
-            principal="robot",
-            login="mona",
+            external_id=external_id,
+            principal=principal,
+            login=login,
             made_by="admin:eve",
             now=desk.world.clock.now,
         )
 
-    desk.world.store.write(link)
+    assert desk.world.store.write(link)
+
+
+def test_somebody_elses_provider_account_is_refused_and_nothing_stays(desk: Desk) -> None:
+    _link(desk, "robot", "4711")
     state = desk.authorize(desk.start())["state"]
     assert "linked to someone else" in desk.refused({"code": "c", "state": state})
     assert desk.world.generation() == 0
     assert desk.world.audited("account.connected") == 0
+    (row,) = desk.world.store.read(lambda c: c.execute(select(audit).where(audit.c.kind == "connect.refused")).all())
+    assert (row.tenant_id, row.principal_id, row.outcome) == ("acme", "anna", Why.LINKED_ELSEWHERE)
+    assert (row.detail["external_id"], row.detail["linked_to"]) == ("4711", "robot")
+    assert desk.world.store.read(lambda c: resolve_alias(c, "acme", "github", "4711")) == "robot"
+
+
+def test_two_tenants_know_the_same_login_independently(desk: Desk) -> None:
+    bea = AccountKey(tenant="globex", connection="forge", principal="bea")
+
+    def globex(connection: Connection) -> None:
+        now = desk.world.clock.now
+        ensure_tenant(connection, id="globex", name="Globex", now=now)
+        ensure_principal(connection, id="bea", tenant="globex", kind=PrincipalKind.USER, name="bea", now=now)
+
+    desk.world.store.write(globex)
+    assert isinstance(desk.consents(), Connected)
+    assert isinstance(desk.consents(bea), Connected)
+    assert desk.world.store.read(lambda c: resolve_alias(c, "acme", "github", "4711")) == "anna"
+    assert desk.world.store.read(lambda c: resolve_alias(c, "globex", "github", "4711")) == "bea"
+
+
+def test_a_login_or_an_address_alone_links_nobody(desk: Desk, provider: PretendProvider) -> None:
+    """Who is called like somebody else is not that person: only the provider's id counts."""
+    provider.user = {"id": 1, "login": "mona", "email": "anna@acme.example"}
+    _link(desk, "robot", "2", login="mona")
+    assert isinstance(desk.consents(), Connected)
+    assert desk.world.store.read(lambda c: resolve_alias(c, "acme", "github", "1")) == "anna"
+    assert desk.world.store.read(lambda c: resolve_alias(c, "acme", "github", "2")) == "robot"
+
+
+def test_a_reconnect_by_another_account_is_refused_and_the_old_grant_stays(
+    desk: Desk, provider: PretendProvider
+) -> None:
+    assert isinstance(desk.consents(), Connected)
+    token = desk.world.token()
+    desk.woken.clear()
+    provider.user = {"id": 815, "login": "hubot"}
+    link = desk.start()
+    offer = desk.offer(link)
+    assert isinstance(offer, ConnectOffer)
+    assert str(offer.awaited) == "mona"
+    reason = desk.refused({"code": "c", "state": desk.authorize(link)["state"]})
+    assert "signed in at GitHub as hubot, and mona is expected" in reason
+    assert (desk.world.generation(), desk.world.token(), desk.world.account().external_login) == (1, token, "mona")
+    assert desk.world.store.read(lambda c: resolve_alias(c, "acme", "github", "815")) is None
+
+
+def test_an_admin_may_let_another_account_take_the_place(desk: Desk, provider: PretendProvider) -> None:
+    desk.consents()
+    provider.user = {"id": 815, "login": "hubot"}
+    outcome = desk.consents(any_account=True)
+    assert isinstance(outcome, Connected)
+    assert (outcome.generation, outcome.login, desk.world.account().external_id) == (2, "hubot", "815")
+
+
+def test_who_an_admin_named_is_awaited_at_the_first_connect_too(desk: Desk, provider: PretendProvider) -> None:
+    _link(desk, "anna", "815", login="hubot")
+    assert why(desk.consents()) is Why.WRONG_ACCOUNT
+    assert desk.world.generation() == 0
+    provider.user = {"id": 815, "login": "hubot"}
+    assert isinstance(desk.consents(), Connected)
+
+
+def test_the_last_page_leads_only_where_an_operator_said(desk: Desk) -> None:
+    url, store, now = "https://app.example/settings?tab=agents", desk.world.store, desk.world.clock.now
+    with pytest.raises(BadInput, match="no return target of acme"):
+        desk.start(return_to=url)
+    assert store.write(lambda c: add_target(c, id="ret-1", tenant="acme", url=url, now=now))
+    assert not store.write(lambda c: add_target(c, id="ret-2", tenant="acme", url=url, now=now))
+    for near in (url + "&", url + "#x", "https://app.example/", url.replace("app", "evil.app")):
+        with pytest.raises(BadInput, match="no return target"):
+            desk.start(return_to=near)
+    link = desk.connect.start(ANNA, now=now, return_to=url)
+    assert desk.connect.about(link.session) == (ANNA, url)
+    assert store.write(lambda c: remove_target(c, "ret-1"))
+    assert desk.connect.about(link.session) == (ANNA, None)
 
 
 @pytest.mark.parametrize(
-    ("answer", "why"),
+    "url",
+    [
+        "",
+        "app.example",
+        "javascript:alert(1)",
+        "https://",
+        "https://a@b.example/",
+        "https://b.example/#x",
+        "http://b/ c",
+    ],
+)
+def test_what_is_no_whole_address_is_no_return_target(url: str) -> None:
+    with pytest.raises(BadInput, match="cannot be returned to"):
+        checked_url(url)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
     [
         (lambda form: None, "did not answer"),
         (lambda form: reply({"error": "bad_verification_code"}), "gave no token"),
@@ -227,11 +412,11 @@ def test_somebody_elses_provider_account_is_refused_and_nothing_stays(desk: Desk
     ],
 )
 def test_a_provider_that_gives_no_token_is_named(
-    desk: Desk, provider: PretendProvider, answer: Callable[[dict[str, str]], Any], why: str
+    desk: Desk, provider: PretendProvider, answer: Callable[[dict[str, str]], Any], words: str
 ) -> None:
     provider.answer = answer
     state = desk.authorize(desk.start())["state"]
-    assert why in desk.refused({"code": "c", "state": state})
+    assert words in desk.refused({"code": "c", "state": state})
 
 
 def test_a_provider_that_does_not_say_who_is_refused(desk: Desk, provider: PretendProvider) -> None:

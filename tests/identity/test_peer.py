@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from identity.addresses import AddressPolicy
-from identity.connect import Connect, Connected, ConnectRefused
+from identity.connect import Connect, Connected, ConnectRefused, Outcome
 from identity.connections import CLIENT_SECRET, add_connection, add_secret, seal_secret
 from identity.coordinator import Coordinator, RefreshBudget
 from identity.errors import Misconfigured, ReauthRequired
@@ -21,6 +21,7 @@ from identity.lock import RefreshLock
 from identity.model import AccountKey, AccountState, ProviderConnection
 from identity.providers.profile import ClientAuth, Profile
 from identity.secret import Secret
+from identity.signing import Signer
 from tests.identity.stores import EngineStore
 from tests.identity.world import World
 from tests.servers.oidc import Oidc
@@ -65,19 +66,21 @@ class Peer:
         )
         self.world.store.write(lambda connection: add_secret(connection, secret))
 
-    def connect(self, *, refuse: bool = False) -> Connected | ConnectRefused:
+    def connect(self, *, refuse: bool = False) -> Outcome:
         world = self.world
         flow = Connect(
             world.store,
             world.vault,
             self.http,
             PROFILES,
+            Signer.from_seed(bytes(32)),
             redirect_uri=lambda connection: self.oidc.redirect_uri,
             ids=world.id,
             token=lambda: secrets.token_urlsafe(32),
         )
         link = flow.start(KEY, now=world.clock.now)
-        url = flow.authorize(link.id, browser="cookie", now=world.clock.now)
+        url = flow.authorize(link.text, browser="cookie", now=world.clock.now)
+        assert isinstance(url, str)
         callback = self.oidc.consent(url, login=secrets.token_hex(4), refuse=refuse)
         params = dict(parse_qsl(urlsplit(callback).query))
         return flow.finish(

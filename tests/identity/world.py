@@ -13,7 +13,7 @@ from sqlalchemy import Connection, func, select
 from identity.accounts import Account, find_account
 from identity.connections import CLIENT_SECRET, add_connection, add_secret, seal_secret
 from identity.consents import connect_service, write_consent
-from identity.grants import ACCESS, Consent, Consented, Grant, get_grant, token_binding
+from identity.grants import ACCESS, AnotherAccount, Consent, Consented, Grant, get_grant, token_binding
 from identity.leases import examine
 from identity.model import (
     AccountKey,
@@ -108,7 +108,7 @@ class World:
 
     def try_consent(
         self, key: AccountKey = ANNA, *, lifetime: timedelta | None = timedelta(hours=1), consented: int | None = None
-    ) -> Consented | RuledOut:
+    ) -> Consented | AnotherAccount | RuledOut:
         now = self.clock.now
         answer = TokenAnswer(
             access_token=Secret("access-0"),

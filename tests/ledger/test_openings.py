@@ -18,7 +18,7 @@ from identity.model import (
     ScopeKind,
 )
 from identity.tables import accounts, audit, grants
-from pipeline import revocation
+from pipeline import reconcile, revocation
 from pipeline.ledger import jobs, openings, steps
 from pipeline.ledger.closings import Closing, close_attempt
 from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, Opened, OpenOutcome
@@ -145,6 +145,18 @@ def test_a_job_accepted_after_a_revocation_waits_for_consent_and_the_consent_wak
     house.connect("acme", "acme.ada")
     assert house.database.write(partial(jobs.wake, waits_for="account:acme/gh/acme.ada")) == [job.id]
     assert isinstance(open_(house, intent(house, house.claim(job.id))), Opened)
+
+
+@pytest.mark.parametrize(("wait", "state"), [(timedelta(), JobState.DEAD), (timedelta(days=1), JobState.WAITING)])
+def test_a_job_gives_up_on_a_consent_after_the_time_that_is_set(house: House, wait: timedelta, state: JobState) -> None:
+    revoke(house, account_scope())
+    job = house.claim(house.job())
+    open_(house, intent(house, job, consent_wait=wait))
+    reconcile.wake_due(house.database)
+    row = house.row(job.id)
+    assert row.state == state
+    dead = "nobody connected the account in time: github.Say needs the consent of acme.ada: the account is revoked"
+    assert row.reason == (dead if state is JobState.DEAD else dead.partition("time: ")[2])
 
 
 def test_revoking_one_user_leaves_the_service_alone(house: House) -> None:

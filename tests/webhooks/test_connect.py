@@ -2,58 +2,74 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
 
-from identity.errors import BadInput, GrantRevoked, Unavailable
+from identity.errors import BadInput, GrantRevoked, Misconfigured, Unavailable
+from identity.model import AccountState, Effect
+from identity.refusal import Why
+from pipeline.abilities import Ability
+from pipeline.connecting import Away, Done, Ended, Failed, Offer, Party, Permission, Underway
 from tests.webhooks.parts import NOW, MemoryLedger, MemoryRing, registry
+from webhooks import pages
 from webhooks.app import create_app
+from webhooks.connect import PAGES
 from webhooks.settings import WebSettings
 
-
-@dataclass(frozen=True, kw_only=True)
-class Connected:
-    provider: str = "github"
-    login: str = "octocat"
-    principal: str = "user-1"
-    missing_scopes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Refused:
-    reason: str
-    next_step: str
+PARTY = Party(provider="GitHub", person="ada", tenant="Acme")
+OFFER = Offer(
+    party=PARTY,
+    host="github.example",
+    permissions=(Permission(scope="issues:write", words="Create issues"), Permission(scope="odd", words=None)),
+    abilities=(Ability(does="Comment on an issue", effect=Effect.WRITE),),
+    awaited=None,
+    again=None,
+    good_for=timedelta(minutes=7),
+)
+DONE = Done(session="s1", party=PARTY, login="octocat", missing=(), return_to=None)
+FAILED = Failed(why=Why.OTHER_BROWSER, reason="this is not the browser", next_step="open the link here")
 
 
 @dataclass
 class MemoryConnector:
-    """Binds a session to the first browser, and finishes it for that one only."""
+    """Binds a link to the first browser that goes on, and finishes it for that one only."""
 
     browsers: dict[str, str] = field(default_factory=dict)
-    outcome: Connected | Refused = field(default_factory=Connected)
+    offered: Offer | Ended = OFFER
+    outcome: Done | Failed | Underway = DONE
     error: Exception | None = None
 
-    def authorize(self, session: str, *, browser: str, now: datetime) -> str:
+    def offer(self, link: str, *, browser: str, now: datetime) -> Offer | Ended:
         assert now == NOW
-        if self.error:
-            raise self.error
-        self.browsers[f"state-{session}"] = browser
-        return f"https://github.example/login/oauth/authorize?client_id=c&state=state-{session}"
+        self._maybe_fail()
+        return self.offered
 
-    def finish(self, connection: str, params: Mapping[str, str], *, browser: str, now: datetime) -> Connected | Refused:
+    def authorize(self, link: str, *, browser: str, now: datetime) -> Away | Ended:
+        self._maybe_fail()
+        if self.browsers.setdefault(f"state-{link}", browser) != browser:
+            return FAILED
+        return Away(party=PARTY, url=f"https://github.example/login?client_id=c&state=state-{link}")
+
+    def finish(self, connection: str, params: Mapping[str, str], *, browser: str, now: datetime) -> Ended:
         assert (connection, now) == ("gh", NOW)
+        self._maybe_fail()
+        if not browser or self.browsers.get(params.get("state", "")) != browser:
+            return FAILED
+        return replace(self.outcome, session="s1")
+
+    def result(self, session: str, *, browser: str, now: datetime) -> Ended:
+        self._maybe_fail()
+        return self.outcome if browser in self.browsers.values() else FAILED
+
+    def _maybe_fail(self) -> None:
         if self.error:
             raise self.error
-        if not browser or self.browsers.pop(params.get("state", ""), None) != browser:
-            return Refused(reason="This browser did not open the link.", next_step="Open the link here.")
-        return self.outcome
 
 
 @pytest.fixture
@@ -70,69 +86,156 @@ def browser_of(connector: MemoryConnector, base_url: str = "https://aswhom.examp
     return client
 
 
-def test_a_person_is_sent_to_the_provider_and_comes_back_connected(connector: MemoryConnector) -> None:
+CALLBACK = "/connect/callback/gh?code=c-1&state=state-l1"
+
+
+def test_a_person_reads_what_is_asked_goes_on_and_comes_back_connected(connector: MemoryConnector) -> None:
     browser = browser_of(connector)
-    away = browser.get("/connect/s1")
-    assert away.status_code == 303
-    assert away.headers["Location"].startswith("https://github.example/login/oauth/authorize?")
+    start = browser.get("/connect/l1")
+    assert start.status_code == 200
+    assert "Set-Cookie" not in start.headers
+    for said in ("Acme asks to act at GitHub", "ada", "Create issues", "<code>odd</code>", "Comment on an issue"):
+        assert said in start.text
+    assert "github.example" in start.text
+    assert "7 more minutes" in start.text
+    assert connector.browsers == {}  # to look binds nothing
+
+    away = browser.post("/connect/l1", headers={"Origin": "https://aswhom.example"})
+    assert away.status_code == 200
+    url = "https://github.example/login?client_id=c&amp;state=state-l1"
+    assert f'<meta http-equiv="refresh" content="0; url={url}">' in away.text
+    assert f'href="{url}"' in away.text
     cookie = away.headers["Set-Cookie"]
-    assert re.match(r"__Host-aswhom-connect-[0-9a-f]{16}=[\w-]{43};", cookie)
-    for attribute in ("Secure", "HttpOnly", "Path=/", "SameSite=Lax", "Max-Age=900"):
+    assert re.match(r"__Host-aswhom-browser=[\w-]{43};", cookie)
+    for attribute in ("Secure", "HttpOnly", "Path=/", "SameSite=Lax", "Max-Age=600"):
         assert attribute in cookie
 
-    back = browser.get("/connect/callback/gh?code=c-1&state=state-s1")
-    assert back.status_code == 200
-    assert "Github is connected" in back.text
-    assert "octocat" in back.text
-    assert "did not grant" not in back.text
-    assert "Max-Age=0" in back.headers["Set-Cookie"]
+    back = browser.get(CALLBACK)
+    assert (back.status_code, back.headers["Location"]) == (303, "/connect/result/s1")
+    for _ in range(2):  # a reload says the same
+        page = browser.get("/connect/result/s1")
+        assert page.status_code == 200
+        assert "GitHub is connected" in page.text
+        assert "octocat" in page.text
+        assert "did not grant" not in page.text
 
 
 def test_without_tls_the_cookie_is_plain(connector: MemoryConnector) -> None:
     browser = browser_of(connector, "http://localhost:8000")
-    cookie = browser.get("/connect/s1").headers["Set-Cookie"]
-    assert cookie.startswith("aswhom-connect-")
+    cookie = browser.post("/connect/l1").headers["Set-Cookie"]
+    assert cookie.startswith("aswhom-browser=")
     assert "Secure" not in cookie
-    assert browser.get("/connect/callback/gh?code=c&state=state-s1").status_code == 200
+    assert browser.get(CALLBACK).status_code == 303
 
 
 def test_who_starts_a_connect_cannot_have_another_browser_finish_it(connector: MemoryConnector) -> None:
     attacker, victim = browser_of(connector), browser_of(connector)
-    attacker.get("/connect/s1")
-    page = victim.get("/connect/callback/gh?code=c&state=state-s1")
-    assert page.status_code == 400
+    attacker.post("/connect/l1")
+    page = victim.get(CALLBACK)
+    assert page.status_code == 403
     assert "Nothing was connected" in page.text
-    assert "This browser did not open the link." in page.text
+    assert "This is not the browser." in page.text
+    assert victim.get("/connect/result/s1").status_code == 403
 
 
-def test_two_tabs_do_not_disturb_each_other_and_no_answer_counts_twice(connector: MemoryConnector) -> None:
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "none"},
+    ],
+    ids=str,
+)
+def test_no_other_site_can_send_a_browser_on(connector: MemoryConnector, headers: dict[str, str]) -> None:
+    page = browser_of(connector).post("/connect/l1", headers=headers)
+    assert page.status_code == 400
+    assert "another site sent this browser" in page.text.lower()
+    assert connector.browsers == {}
+
+
+def test_a_browser_keeps_its_cookie_so_two_tabs_do_not_disturb_each_other(connector: MemoryConnector) -> None:
     browser = browser_of(connector)
-    browser.get("/connect/s1")
-    browser.get("/connect/s2")
-    for state in ("state-s1", "state-s2"):
-        assert browser.get(f"/connect/callback/gh?code=c&state={state}").status_code == 200
-        assert browser.get(f"/connect/callback/gh?code=c&state={state}").status_code == 400
+    browser.post("/connect/l1")
+    browser.post("/connect/l2")
+    assert len(set(connector.browsers.values())) == 1
+    for state in ("state-l1", "state-l2"):
+        assert browser.get(f"/connect/callback/gh?code=c&state={state}").status_code == 303
+
+
+def test_a_cookie_we_did_not_make_is_not_taken(connector: MemoryConnector) -> None:
+    browser = browser_of(connector)
+    browser.set_cookie("__Host-aswhom-browser", "guessable", domain="localhost", secure=True)
+    browser.post("/connect/l1")
+    assert len(connector.browsers["state-l1"]) == 43
 
 
 def test_missing_scopes_are_named(connector: MemoryConnector) -> None:
-    connector.outcome = Connected(missing_scopes=("repo", "read:org"))
+    connector.outcome = replace(DONE, missing=(Permission(scope="repo", words="Read code"),))
     browser = browser_of(connector)
-    browser.get("/connect/s1")
-    page = browser.get("/connect/callback/gh?code=c&state=state-s1").text
+    browser.post("/connect/l1")
+    page = browser.get("/connect/result/s1").text
+    assert "Not everything was allowed" in page
+    assert "Read code" in page
     assert "<code>repo</code>" in page
-    assert "<code>read:org</code>" in page
+
+
+@pytest.mark.parametrize("state", [AccountState.NEEDS_RECONNECT, AccountState.REVOKED, AccountState.SUSPENDED])
+def test_a_reconnect_says_why_again_and_as_whom(connector: MemoryConnector, state: AccountState) -> None:
+    connector.offered = replace(OFFER, again=state, awaited="octocat")
+    page = browser_of(connector).get("/connect/l1").text
+    assert "<h1>Reconnect GitHub</h1>" in page
+    assert "Why again?" in page
+    assert "as <strong>octocat</strong>" in page
+
+
+@pytest.mark.parametrize("why", Why)
+def test_every_reason_has_a_heading_a_status_and_a_next_step(connector: MemoryConnector, why: Why) -> None:
+    connector.offered = Failed(why=why, reason="because", next_step="do this")
+    page = browser_of(connector).get("/connect/l1")
+    heading, status = PAGES[why]
+    assert page.status_code == status
+    for said in (f"<h1>{heading}</h1>", "Because.", "Do this.", "What now?"):
+        assert said in page.text
+
+
+def test_what_is_being_finished_elsewhere_can_be_looked_at_again(connector: MemoryConnector) -> None:
+    connector.outcome = Underway(session="s1")
+    browser = browser_of(connector)
+    browser.post("/connect/l1")
+    assert browser.get(CALLBACK).headers["Location"] == "/connect/result/s1"
+    page = browser.get("/connect/result/s1")
+    assert page.status_code == 202
+    assert "Look again" in page.text
+
+
+@pytest.mark.parametrize(
+    ("outcome", "told"),
+    [(DONE, "connected"), (replace(FAILED, why=Why.DECLINED, session="s1", party=PARTY), "declined")],
+)
+def test_the_last_page_leads_back_with_how_it_ended(
+    connector: MemoryConnector, outcome: Done | Failed, told: str
+) -> None:
+    connector.outcome = replace(outcome, return_to="https://app.example/settings?tab=a%26b")
+    browser = browser_of(connector)
+    browser.post("/connect/l1")
+    page = browser.get("/connect/result/s1").text
+    assert f'href="https://app.example/settings?tab=a%26b&amp;aswhom={told}"' in page
+    assert "Return to app.example" in page
 
 
 @pytest.mark.parametrize(
     ("error", "status", "words"),
     [
         (BadInput("no connect session is known by this link"), 400, "No connect session is known by this link."),
-        (GrantRevoked("the user was revoked after the link was made"), 403, "Ask your administrator"),
+        (GrantRevoked("the user was revoked after the link was made"), 403, "Ask whether you may connect again"),
+        (Misconfigured("there is no provider connection canary-77"), 500, "A setting of this installation is wrong."),
         (Unavailable("busy"), 503, "Wait a minute"),
-        (RuntimeError("canary-77"), 500, "Something failed on our side."),
+        (RuntimeError("canary-77"), 500, "Something failed on our side"),
     ],
 )
-@pytest.mark.parametrize("path", ["/connect/s1", "/connect/callback/gh?code=canary-77&state=x"])
+@pytest.mark.parametrize("path", ["/connect/l1", "/connect/callback/gh?code=canary-77&state=x", "/connect/result/s1"])
 def test_every_failure_is_a_page_that_says_what_to_do(
     connector: MemoryConnector, error: Exception, status: int, words: str, path: str
 ) -> None:
@@ -147,48 +250,57 @@ def test_every_failure_is_a_page_that_says_what_to_do(
 
 
 def test_what_a_provider_or_a_login_says_is_text_never_markup(connector: MemoryConnector) -> None:
-    connector.outcome = Refused(reason="<script>alert(1)</script>", next_step='"><img src=x>')
+    connector.outcome = replace(FAILED, session="s1", reason="<script>alert(1)</script>", next_step='"><img src=x>')
     browser = browser_of(connector)
-    browser.get("/connect/s1")
-    page = browser.get("/connect/callback/gh?error=%3Cscript%3E&state=state-s1").text
+    browser.post("/connect/l1")
+    page = browser.get("/connect/result/s1").text
     assert "<script" not in page
     assert "<img" not in page
 
 
 def test_an_answer_that_names_a_parameter_twice_is_refused(connector: MemoryConnector) -> None:
     browser = browser_of(connector)
-    browser.get("/connect/s1")
-    assert browser.get("/connect/callback/gh?code=a&code=b&state=state-s1").status_code == 400
-    assert "state-s1" in connector.browsers  # nothing was finished
+    browser.post("/connect/l1")
+    page = browser.get("/connect/callback/gh?code=a&code=b&state=state-l1")
+    assert page.status_code == 400
+    assert "names a parameter twice" in page.text
 
 
-def test_a_previewer_does_not_become_the_browser_of_a_session(connector: MemoryConnector) -> None:
+def test_a_previewer_is_not_the_person(connector: MemoryConnector) -> None:
     browser = browser_of(connector)
-    browser.head("/connect/s1")
-    browser.get("/connect/s1", headers={"Sec-Purpose": "prefetch;prerender"})
+    assert browser.head("/connect/l1").status_code == 204
+    assert browser.get("/connect/l1", headers={"Sec-Purpose": "prefetch;prerender"}).status_code == 204
     assert connector.browsers == {}
 
 
-@pytest.mark.parametrize("path", ["/connect/s1", "/connect/callback/gh?code=c&state=none"])
+@pytest.mark.parametrize("path", ["/connect/l1", CALLBACK, "/connect/result/s1"])
 def test_pages_cannot_be_framed_kept_or_leak_their_address(connector: MemoryConnector, path: str) -> None:
     headers = browser_of(connector).get(path).headers
     policy = headers["Content-Security-Policy"]
-    for directive in ("default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'none'"):
+    for directive in ("default-src 'none'", "style-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"):
         assert directive in policy
-    assert headers["Referrer-Policy"] == "no-referrer"
+    assert "unsafe" not in policy
+    assert headers["Referrer-Policy"] == "same-origin"
     assert headers["Cache-Control"] == "no-store"
     assert headers["X-Content-Type-Options"] == "nosniff"
 
 
-def test_the_policy_permits_the_pages_own_style_and_nothing_else(connector: MemoryConnector) -> None:
-    page = browser_of(connector).get("/connect/callback/gh?state=none")
-    (style,) = re.findall(r"<style>(.*?)</style>", page.text, re.DOTALL)
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    assert f"style-src 'sha256-{digest}';" in page.headers["Content-Security-Policy"]
-    assert "<script" not in page.text
-    assert "http" not in page.text
+def test_the_one_style_sheet_is_kept_by_the_version_its_address_names(connector: MemoryConnector) -> None:
+    browser = browser_of(connector)
+    (address,) = re.findall(r'<link rel="stylesheet" href="([^"]+)">', browser.get("/connect/l1").text)
+    style = browser.get(address)
+    assert style.content_type == "text/css; charset=utf-8"
+    assert "immutable" in style.headers["Cache-Control"]
+    assert "immutable" not in browser.get("/static/aswhom.css?v=older").headers["Cache-Control"]
+
+
+@pytest.mark.parametrize("template", sorted(Path(pages.__file__).parent.rglob("*.html")), ids=lambda path: path.name)
+def test_no_page_has_anything_inline_or_from_elsewhere(template: Path) -> None:
+    text = template.read_text()
+    for forbidden in ("<script", "<style", "style=", "onclick", "|safe", "http://", "https://"):
+        assert forbidden not in text
 
 
 def test_without_a_connector_there_is_no_connect_page() -> None:
     app = create_app(WebSettings(base_url="https://x"), MemoryLedger(), registry(), MemoryRing())
-    assert app.test_client().get("/connect/s1").status_code == 404
+    assert app.test_client().get("/connect/l1").status_code == 404

@@ -1,0 +1,115 @@
+"""`connect`: links by which people connect their accounts, and the addresses the last page may lead back to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+from sqlalchemy import select
+
+from deploy.cli import queries
+from deploy.cli.command import command, names
+from deploy.cli.output import Output
+from deploy.cli.tenants import ensure_user, user_id
+from deploy.installation import Installation
+from identity.connections import get_connection
+from identity.errors import BadInput
+from identity.model import AccountKey
+from identity.providers import PROFILES
+from identity.return_targets import add_target, checked_url, remove_target
+from identity.tables import return_targets
+from pipeline.abilities import scopes_to_ask
+
+
+@click.group()
+def connect() -> None:
+    """People connect their accounts: links for them, and where the last page leads."""
+
+
+@command(connect)
+@click.option("--tenant", required=True)
+@click.option("--user", required=True, help="Her name, or the id of her principal; made if it is new.")
+@click.option("--connection", required=True, help="The id of a provider connection, or a provider.")
+@click.option("--scopes", callback=names, help="What to ask for: a,b,c.  [default: the connection's]")
+@click.option("--return-to", metavar="URL", help="Where the last page leads: a registered return target.")
+@click.option("--any-account", is_flag=True, help="Let another login at the provider take the place of the one before.")
+def link(
+    at: Installation,
+    out: Output,
+    tenant: str,
+    user: str,
+    connection: str,
+    scopes: tuple[str, ...] | None,
+    return_to: str | None,
+    any_account: bool,
+) -> None:
+    """Print the link by which a person connects an account. It is good once, in one browser, for some minutes."""
+    principal, now = user_id(tenant, user), at.now()
+    owner = at.read(lambda c: queries.fitting_connection(c, tenant, connection))
+    at.write(lambda c: ensure_user(c, tenant, principal, now=now))
+    key = AccountKey(tenant=tenant, connection=owner.id, principal=principal)
+    give_link(at, out, key, scopes=scopes, return_to=return_to, any_account=any_account)
+
+
+def give_link(
+    at: Installation,
+    out: Output,
+    key: AccountKey,
+    *,
+    scopes: tuple[str, ...] | None,
+    return_to: str | None,
+    any_account: bool,
+    also: Mapping[str, Any] | None = None,
+) -> None:
+    """Make a link for the person of *key*, and print it. Raises BadInput, Misconfigured or PolicyDenied."""
+    asked = scopes or at.read(
+        lambda c: scopes_to_ask(c, at.workflows, PROFILES, key, get_connection(c, key.connection))
+    )
+    made = at.runtime.connect.start(key, now=at.now(), scopes=asked, return_to=return_to, any_account=any_account)
+    url = f"{at.settings.base_url}/connect/{made.text}"
+    document = {
+        "url": url,
+        "principal": key.principal,
+        "connection": key.connection,
+        "scopes": list(asked),
+        "return_to": return_to,
+        "expires_at": made.expires_at,
+    }
+    sentence = f"{url}\nGive it to {key.principal} alone, until {made.expires_at.astimezone():%H:%M}."
+    out.done(sentence, {**document, **(also or {})})
+
+
+@command(connect, "add-return")
+@click.argument("url")
+@click.option("--tenant", help="For this tenant's people alone.  [default: for every tenant's]")
+def add_return(at: Installation, out: Output, url: str, tenant: str | None) -> None:
+    """Let the last page of a connect lead to URL: exactly this address."""
+    id, now = at.ids("ret"), at.now()
+    checked_url(url)
+    if tenant is not None:
+        at.read(lambda c: queries.tenant(c, tenant))
+    if not at.write(lambda c: add_target(c, id=id, tenant=tenant, url=url, now=now)):
+        raise BadInput(f"{url} is a return target already: see `aswhom connect returns`")
+    out.done(f"{id}: {url}, for {tenant or 'every tenant'}", {"id": id, "url": url, "tenant_id": tenant})
+
+
+@command(connect)
+def returns(at: Installation, out: Output) -> None:
+    """Where the last page of a connect may lead."""
+    columns = (return_targets.c.id, return_targets.c.tenant_id, return_targets.c.url, return_targets.c.created_at)
+    found = at.read(lambda c: c.execute(select(*columns).order_by(return_targets.c.url)).mappings().all())
+    out.rows(
+        [dict(row) for row in found],
+        ("id", "tenant_id", "url", "created_at"),
+        empty="The last page leads nowhere yet: `aswhom connect add-return URL`",
+    )
+
+
+@command(connect, "remove-return")
+@click.argument("id")
+def remove_return(at: Installation, out: Output, id: str) -> None:
+    """Lead nobody there any more, by links that are out already either."""
+    if not at.write(lambda c: remove_target(c, id)):
+        raise BadInput(f"there is no return target {id}: `aswhom connect returns` shows them")
+    out.done(f"{id} is gone", {"id": id})

@@ -1,0 +1,225 @@
+"""The callback: a provider's answer, checked and turned into a stored consent, once.
+
+The checks, in order: its state is one of ours; it came to the address of that state's provider connection and (where
+the provider sends it) from its issuer; in the same browser; in time; for the first time; from the account awaited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NoReturn
+
+from sqlalchemy import Connection
+
+from identity import audit
+from identity.code_exchange import CodeExchange
+from identity.connect_outcomes import Connected
+from identity.connect_sessions import CONNECTED, ConnectSession, note_outcome, open_verifier, use_up
+from identity.consents import write_consent
+from identity.errors import Misconfigured, Unavailable
+from identity.grants import AnotherAccount, Consent, Consented
+from identity.model import AccountKey, Credential, ProviderConnection, RuledOut, TokenAnswer
+from identity.principals import link_alias, resolve_alias
+from identity.providers.profile import ExternalIdentity, Profile
+from identity.providers.words import provider_name
+from identity.refusal import AGAIN, OPERATOR, ConnectRefused, Refusal, Why, refuse
+from identity.store import Store
+from identity.vault import Vault
+
+
+@dataclass(frozen=True, kw_only=True)
+class Callback:
+    """Finishes sessions."""
+
+    store: Store
+    vault: Vault
+    exchange: CodeExchange
+    redirect_uri: Callable[[str], str]
+    ids: Callable[[], str]
+
+    def finish(
+        self,
+        session: ConnectSession,
+        owner: ProviderConnection,
+        profile: Profile,
+        params: Mapping[str, str],
+        *,
+        now: datetime,
+        also: Callable[[Connection, AccountKey], None],
+    ) -> Connected | None:
+        """What came of it; None: another callback of this session is at it, or was. Raises Refusal.
+
+        Whether the answer is this session's own was checked before: from here on the session is used up.
+        """
+        if not self.store.write(lambda connection: use_up(connection, session.id, now=now)):
+            return None
+        try:
+            return self._consent(session, owner, profile, params, now=now, also=also)
+        except Unavailable:
+            refuse(Why.INTERRUPTED, "the consent could not be stored just now", final=True)
+        except Misconfigured as fault:
+            refuse(Why.OPERATOR, "this installation is not set up for that", OPERATOR, final=True, fault=str(fault))
+
+    def note(self, session: ConnectSession, refusal: Refusal, *, now: datetime) -> ConnectRefused:
+        """Record how a used session ended; returns it as the person is told."""
+        refused, audit_id = refusal.refused, self.ids()
+        said = {"reason": refused.reason, "next_step": refused.next_step}
+
+        def write(connection: Connection) -> None:
+            note_outcome(connection, session.id, refused.why, said)
+            audit.record(
+                connection,
+                id=audit_id,
+                at=now,
+                kind="connect.refused",
+                tenant=session.key.tenant,
+                principal=session.key.principal,
+                outcome=refused.why,
+                reason=refused.reason,
+                detail={"connection": session.key.connection, **refusal.detail},
+            )
+
+        self.store.write(write)
+        return ConnectRefused(why=refused.why, reason=refused.reason, next_step=refused.next_step, session=session.id)
+
+    def _consent(
+        self,
+        session: ConnectSession,
+        owner: ProviderConnection,
+        profile: Profile,
+        params: Mapping[str, str],
+        *,
+        now: datetime,
+        also: Callable[[Connection, AccountKey], None],
+    ) -> Connected:
+        if (error := params.get("error")) is not None:
+            _refuse_error(error, owner)
+        code = params.get("code") or refuse(Why.PROVIDER, "the provider sent no code", final=True)
+        _, verifier = open_verifier(self.vault, session, owner.provider)
+        answer = self.exchange.tokens(
+            owner,
+            profile,
+            code=code,
+            verifier=verifier,
+            redirect_uri=self.redirect_uri(owner.id),
+            scopes=session.scopes,
+            now=now,
+        )
+        external = self.exchange.whose(owner, profile, answer.access_token)
+        covered = profile.covered(answer.scopes)
+        missing = tuple(scope for scope in session.scopes if scope not in covered)
+        stored = self._store(session, owner, answer, external, missing, now=now, also=also)
+        return Connected(
+            session=session.id,
+            key=session.key,
+            account=stored.account,
+            generation=stored.generation,
+            login=external.login if external else None,
+            missing_scopes=missing,
+        )
+
+    def _store(
+        self,
+        session: ConnectSession,
+        owner: ProviderConnection,
+        answer: TokenAnswer,
+        external: ExternalIdentity | None,
+        missing: tuple[str, ...],
+        *,
+        now: datetime,
+        also: Callable[[Connection, AccountKey], None],
+    ) -> Consented:
+        key, account_id, audit_id = session.key, self.ids(), self.ids()
+        consent = Consent(
+            id=account_id,
+            key=key,
+            provider=owner.provider,
+            credential=Credential.AUTHORIZATION_CODE,
+            consented=session.started,
+            external_id=external.id if external else None,
+            external_login=external.login if external else None,
+            any_account=session.any_account,
+        )
+
+        def with_it(connection: Connection, stored: Consented) -> None:
+            if external is not None:
+                _link(connection, key, owner.provider, external, made_by=f"connect:{stored.account}", now=now)
+            result = {
+                "account": stored.account,
+                "generation": stored.generation,
+                "login": external.login if external else None,
+                "missing_scopes": list(missing),
+            }
+            note_outcome(connection, session.id, CONNECTED, result)
+            audit.record(
+                connection,
+                id=audit_id,
+                at=now,
+                kind="account.connected",
+                tenant=key.tenant,
+                principal=key.principal,
+                account=stored.account,
+                generation=stored.generation,
+                outcome="success",
+                detail={"provider": owner.provider, "scopes": sorted(answer.scopes)},
+            )
+            also(connection, key)
+
+        outcome = write_consent(self.store, self.vault, consent, answer, scopes=answer.scopes, now=now, also=with_it)
+        match outcome:
+            case RuledOut():
+                refuse(Why.REVOKED, "access was revoked after this link was made", final=True)
+            case AnotherAccount(awaited=awaited):
+                name = provider_name(owner.provider)
+                came = external.login or external.id if external else "somebody else"
+                refuse(
+                    Why.WRONG_ACCOUNT,
+                    f"you are signed in at {name} as {came}, and {awaited} is expected",
+                    f"sign out at {name}, sign in there as {awaited}, then {AGAIN}",
+                    final=True,
+                    external_id=external.id if external else "",
+                )
+        return outcome
+
+
+def _link(
+    connection: Connection,
+    key: AccountKey,
+    provider: str,
+    external: ExternalIdentity,
+    *,
+    made_by: str,
+    now: datetime,
+) -> None:
+    """Say that the provider's user is this principal. Refuses one who is linked to another of the tenant."""
+    if link_alias(
+        connection,
+        tenant=key.tenant,
+        provider=provider,
+        external_id=external.id,
+        principal=key.principal,
+        login=external.login,
+        made_by=made_by,
+        now=now,
+    ):
+        return
+    name = provider_name(provider)
+    holder = resolve_alias(connection, key.tenant, provider, external.id)
+    refuse(
+        Why.LINKED_ELSEWHERE,
+        f"the {name} account {external.login or external.id} is linked to someone else here",
+        f"sign in at {name} with an account of your own and {AGAIN}; if this one is yours, {OPERATOR}",
+        final=True,
+        external_id=external.id,
+        linked_to=holder or "",
+    )
+
+
+def _refuse_error(error: str, owner: ProviderConnection) -> NoReturn:
+    name = provider_name(owner.provider)
+    if error == "access_denied":
+        refuse(Why.DECLINED, f"access was declined at {name}", f"if that was a mistake, {AGAIN}", final=True)
+    code = error[:40] if error.isascii() and error.replace("_", "").isalnum() else "unnamed"
+    refuse(Why.PROVIDER, f"{name} answered {code}", f"{AGAIN}, or {OPERATOR}", final=True)

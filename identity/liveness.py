@@ -1,0 +1,90 @@
+"""Whether a stored token works at the provider, by asking whose it is. Asking changes nothing here.
+
+A refusal is no revocation: an IP rule, a suspended organisation and a renewal elsewhere answer 401 too (DESIGN §5.5).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from identity.accounts import get_account
+from identity.connections import get_connection
+from identity.grants import ACCESS, get_grant, token_binding
+from identity.http import Answer, Client
+from identity.model import Credential
+from identity.providers import profile_of
+from identity.providers.profile import ExternalIdentity, Profile
+from identity.providers.words import provider_name
+from identity.store import Store
+from identity.vault import Vault
+
+
+class Life(StrEnum):
+    """What the provider says of a token."""
+
+    ALIVE = "alive"  # it says whose it is
+    OTHER = "other"  # it works, and belongs to another account than the one that consented
+    REFUSED = "refused"
+    UNKNOWN = "unknown"  # no answer, or none that says
+    EXPIRED = "expired"  # by our own clock: not asked
+    NONE = "none"  # there is no token to ask about
+
+
+@dataclass(frozen=True, kw_only=True)
+class Liveness:
+    """What was found, and in words."""
+
+    life: Life
+    said: str
+    external: ExternalIdentity | None = None
+
+
+def ask_whose(
+    store: Store,
+    vault: Vault,
+    http: Client,
+    profiles: Mapping[str, Profile],
+    account: str,
+    *,
+    now: datetime,
+    within: timedelta = timedelta(seconds=15),
+) -> Liveness:
+    """Ask the provider whose the account's token is. Raises Misconfigured for an account there is not."""
+    found = store.read(lambda c: get_account(c, account))
+    grant, owner = store.read(lambda c: (get_grant(c, account), get_connection(c, found.key.connection)))
+    profile, name = profile_of(profiles, found.provider), provider_name(found.provider)
+    if grant is None or grant.access_sealed is None:
+        return Liveness(life=Life.NONE, said="there is no token: it was never issued, has died, or was shredded")
+    if grant.expires_at is not None and now >= grant.expires_at:
+        return Liveness(life=Life.EXPIRED, said=f"the token expired at {grant.expires_at:%Y-%m-%d %H:%M} UTC")
+    if profile.whoami is None or found.credential is Credential.INSTALLATION:
+        return Liveness(life=Life.UNKNOWN, said=f"{name} cannot be asked whose such a token is")
+    binding = token_binding(found.key.tenant, account, found.provider, ACCESS, grant.generation)
+    answer = http.send(profile.whoami.request(owner, vault.open(grant.access_sealed, binding)), within=within)
+    if not isinstance(answer, Answer):
+        return Liveness(life=Life.UNKNOWN, said=f"{name} did not answer ({answer.reason})")
+    if answer.status in (401, 403):
+        return Liveness(life=Life.REFUSED, said=f"{name} refuses the token (status {answer.status})")
+    try:
+        document = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        document = None
+    external = profile.whoami.read(document) if answer.status == 200 else None
+    if external is None:
+        # Slack and GraphQL refuse with 200 and say why in the body.
+        unwilling = answer.status == 200 and document is not None
+        life = Life.REFUSED if unwilling else Life.UNKNOWN
+        return Liveness(life=life, said=f"{name} does not say whose the token is (status {answer.status})")
+    who = external.login or external.id
+    if (
+        found.external_id is not None
+        and found.external_id != external.id
+        and found.credential is Credential.AUTHORIZATION_CODE
+    ):
+        said = f"{name} takes the token as that of {who}, not of {found.external_login or found.external_id}"
+        return Liveness(life=Life.OTHER, said=said, external=external)
+    return Liveness(life=Life.ALIVE, said=f"{name} takes the token as that of {who}", external=external)

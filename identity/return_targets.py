@@ -1,0 +1,46 @@
+"""Return targets: the addresses to which the last page of a connect may lead, as an operator registered them.
+
+Compared as they are, character for character (RFC 9700 §4.1.3): a pattern is how an open redirector begins.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from urllib.parse import urlsplit
+
+from sqlalchemy import Connection, delete, insert, or_, select
+
+from identity.errors import BadInput
+from identity.tables import return_targets
+
+
+def checked_url(url: str) -> str:
+    """*url*, or BadInput: it must be a whole http(s) address, without credentials or a fragment."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.username is not None or "#" in url or not url.isprintable() or " " in url:
+        raise BadInput(f"{url!r} cannot be returned to: give a whole https:// address, without a fragment")
+    return url
+
+
+def add_target(connection: Connection, *, id: str, tenant: str | None, url: str, now: datetime) -> bool:
+    """Let the last page lead to *url*; tenant None: for every tenant's people. False: it may already."""
+    same = return_targets.c.tenant_id.is_(None) if tenant is None else return_targets.c.tenant_id == tenant
+    if connection.execute(select(return_targets.c.id).where(same, return_targets.c.url == url)).first() is not None:
+        return False
+    connection.execute(insert(return_targets), {"id": id, "tenant_id": tenant, "url": url, "created_at": now})
+    return True
+
+
+def remove_target(connection: Connection, id: str) -> bool:
+    """End it, for links that are out too. False: there is none of that id."""
+    return connection.execute(delete(return_targets).where(return_targets.c.id == id)).rowcount == 1
+
+
+def may_return(connection: Connection, tenant: str, url: str) -> bool:
+    """Whether the people of *tenant* may be led to *url*."""
+    whose = or_(return_targets.c.tenant_id == tenant, return_targets.c.tenant_id.is_(None))
+    return connection.execute(select(return_targets.c.id).where(return_targets.c.url == url, whose)).first() is not None

@@ -1,0 +1,83 @@
+"""What agents may do as a person, told before she consents: the actions of the workflows that are switched on.
+
+An action's docstring begins with a clause that reads as what it does ("File an issue."); people see that clause.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from identity.accounts import find_account
+from identity.grants import get_grant
+from identity.model import AccountKey, Effect, ProviderConnection
+from identity.providers import profile_of
+from identity.providers.profile import Profile
+from pipeline.action import Action
+from pipeline.ledger.jobs import consent_of
+from pipeline.states import JobState
+from pipeline.tables import jobs, workflow_settings
+from pipeline.workflow import USER, Registry, Workflow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ability:
+    """One thing that agents may do in somebody's name."""
+
+    does: str
+    effect: Effect
+
+
+def in_words(action: type[Action[Any]]) -> str:
+    """The first clause of the action's docstring."""
+    said = inspect.cleandoc(action.__doc__ or action.__name__)
+    return re.split(r"[.:;,](?:\s|$)|\n", said, maxsplit=1)[0].strip()
+
+
+def abilities(connection: Connection, workflows: Registry, *, tenant: str, provider: str) -> tuple[Ability, ...]:
+    """What the tenant's workflows may do at *provider* as the person; what changes something comes first."""
+    enabled = select(workflow_settings.c.workflow).where(
+        workflow_settings.c.tenant_id == tenant, workflow_settings.c.enabled
+    )
+    switched_on = set(connection.execute(enabled).scalars())
+    found = {
+        Ability(does=in_words(action), effect=action.facts.effect)
+        for workflow in workflows
+        if workflow.name in switched_on
+        for action in _as_user(workflow, provider)
+    }
+    order = [Effect.HIGH_RISK, Effect.WRITE, Effect.READ]
+    return tuple(sorted(found, key=lambda ability: (order.index(ability.effect), ability.does)))
+
+
+def scopes_to_ask(
+    connection: Connection,
+    workflows: Registry,
+    profiles: Mapping[str, Profile],
+    key: AccountKey,
+    owner: ProviderConnection,
+) -> tuple[str, ...]:
+    """What a connect asks for: what the provider connection lists, what was granted, and what waiting jobs lack."""
+    account = find_account(connection, key)
+    grant = get_grant(connection, account.id) if account else None
+    asked = dict.fromkeys((*owner.scopes, *(grant.scopes if grant else ())))
+    waiting = select(jobs.c.workflow).where(jobs.c.waits_for == consent_of(key), jobs.c.state == JobState.WAITING)
+    waits = set(connection.execute(waiting).scalars())
+    needed = {
+        scope
+        for workflow in workflows
+        if workflow.name in waits
+        for action in _as_user(workflow, owner.provider)
+        for scope in action.facts.scopes
+    }
+    lacking = needed - profile_of(profiles, owner.provider).covered(asked)
+    return (*asked, *sorted(lacking))
+
+
+def _as_user(workflow: Workflow, provider: str) -> list[type[Action[Any]]]:
+    return [action for action, who in workflow.uses.items() if who & USER and action.facts.provider == provider]

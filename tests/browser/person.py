@@ -1,0 +1,109 @@
+"""A person at a browser of her own: what she does at the providers' pages, and what she sees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, Page, Request
+
+SERIOUS = ("serious", "critical")
+
+
+class Person:
+    """One browser profile with one tab. Whatever its console complains about is kept."""
+
+    def __init__(self, browser: Browser, axe: str, shots: Path, **context: Any) -> None:
+        self._context = browser.new_context(**{"viewport": {"width": 900, "height": 900}, **context})
+        self._context.set_default_timeout(20_000)
+        self._axe = axe
+        self._shots = shots
+        self.complaints: list[str] = []
+        self.callbacks: list[str] = []  # the addresses the provider sent this browser back to
+        self.tab = self.open_tab()
+
+    def open_tab(self) -> Page:
+        """Another tab of the same browser."""
+        tab = self._context.new_page()
+        tab.on("console", lambda said: self._heard(said.type, said.text))
+        tab.on("request", self._asked)
+        return tab
+
+    def goes_to(self, link: str) -> None:
+        self.tab.goto(link)
+
+    def goes_on(self) -> None:
+        """From the link's page to the provider's."""
+        self.tab.get_by_role("button", name="Continue to").click()
+        self.tab.wait_for_url(lambda url: "/connect/" not in url)
+
+    def signs_in(self, login: str, *, decides: str = "Allow") -> None:
+        """At the sandbox's consent page."""
+        self.tab.get_by_label("Sign in as").select_option(login)
+        self.tab.get_by_role("button", name=decides).click()
+        self.comes_back()
+
+    def answer_for(self, login: str) -> str:
+        """The address to which the sandbox would send this browser back, which then does not go there."""
+        form = self.tab.evaluate("Object.fromEntries(new FormData(document.forms[0]))")
+        decided = {**form, "user": login, "decision": "allow"}
+        answer = self._context.request.post(
+            self.tab.evaluate("document.forms[0].action"), form=decided, max_redirects=0
+        )
+        return answer.headers["location"]
+
+    def signs_in_at_oidc(self, login: str) -> None:
+        """At npm's oidc-provider: its login page, then its consent page."""
+        self.tab.locator('[name="login"]').fill(login)
+        self.tab.locator('[name="password"]').fill("anything")
+        self.tab.locator('button[type="submit"]').click()
+        self.tab.locator('input[name="prompt"][value="consent"]').wait_for(state="attached")
+        self.tab.locator('button[type="submit"]').click()
+        self.comes_back()
+
+    def comes_back(self) -> None:
+        self.tab.wait_for_url("**/connect/result/**")
+
+    def connects(self, link: str, login: str, *, decides: str = "Allow") -> None:
+        """The whole way."""
+        self.goes_to(link)
+        self.goes_on()
+        self.signs_in(login, decides=decides)
+
+    @property
+    def heading(self) -> str:
+        return self.tab.get_by_role("heading", level=1).inner_text()
+
+    @property
+    def text(self) -> str:
+        return self.tab.locator("main").inner_text()
+
+    def finds_it_accessible(self, name: str) -> None:
+        """axe-core has nothing serious to say, by day and by night, and nothing runs over a narrow screen's edge."""
+        for scheme in ("light", "dark"):
+            self.tab.emulate_media(color_scheme=scheme)
+            self.tab.evaluate(self._axe)
+            found = self.tab.evaluate("async () => (await axe.run()).violations")
+            serious = [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in SERIOUS]
+            assert serious == [], (name, scheme)
+            self.looks(f"{name}-{scheme}")
+        self.tab.set_viewport_size({"width": 340, "height": 700})
+        assert self.tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+        self.looks(f"{name}-narrow")
+        self.tab.set_viewport_size({"width": 900, "height": 900})
+
+    def looks(self, name: str) -> None:
+        """Keep what is seen now."""
+        self.tab.screenshot(path=f"{self._shots}-{name}.png", full_page=True)
+
+    def leave(self) -> None:
+        self.looks("last")
+        self._context.close()
+
+    def _heard(self, kind: str, text: str) -> None:
+        if kind == "error" and "status of" not in text:  # a page that says no has a status that says so
+            self.complaints.append(text)
+
+    def _asked(self, request: Request) -> None:
+        if "/connect/callback/" in request.url:
+            self.callbacks.append(request.url)

@@ -1,0 +1,191 @@
+"""People connect their accounts in a real browser, at providers nobody here wrote and at the sandbox's."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import pytest
+
+from deploy.demo.provision import GITHUB, linear_of
+from identity.model import AccountKey, Scope, ScopeKind
+from identity.return_targets import add_target
+from pipeline.states import JobState, Wait
+from tests.browser.person import Person
+from tests.browser.town import Town
+
+Meet = Callable[..., Person]
+
+pytestmark = pytest.mark.usefixtures("chromium")  # by name, so that CI installs it
+
+
+def test_a_person_connects_and_the_job_that_waited_for_her_goes_on(town: Town, person: Meet) -> None:
+    system, grace = town.system, person(java_script_enabled=False)
+    at_github = AccountKey(tenant="acme", connection=GITHUB, principal="acme.grace")
+    at_linear = AccountKey(tenant="acme", connection=linear_of("acme"), principal="acme.grace")
+    grace.goes_to(town.link(at_github))
+    assert grace.heading == "Connect GitHub"
+    for said in ("Acme asks to act at GitHub for you, grace", "Create and change issues", "Comment on an issue"):
+        assert said in grace.text
+    grace.goes_on()
+    grace.signs_in("grace")
+    assert grace.heading == "GitHub is connected"
+    assert "as grace" in grace.text
+
+    system.start("worker", "housekeeping")
+    system.pull("acme/shop", "grace", "bug")
+    system.wait(lambda: [job.wait for job in system.jobs()] == [Wait.CONSENT], "that it waits for her", seconds=90)
+    grace.connects(town.link(at_linear), "grace")
+    assert grace.heading == "Linear is connected"
+    system.wait(lambda: [job.state for job in system.jobs()] == [JobState.DONE], "that it goes on", seconds=90)
+    assert grace.complaints == []
+
+
+def test_an_account_is_connected_at_a_certified_server(town: Town, person: Meet) -> None:
+    key, name = town.someone("olga", at="oidc"), f"olga-{secrets.token_hex(3)}"
+    olga = person()
+    olga.goes_to(town.link(key))
+    olga.goes_on()
+    olga.signs_in_at_oidc(name)
+    assert olga.heading == "OpenID is connected"
+    assert f"as {name}" in olga.text
+    assert "iss=" in olga.callbacks[0]
+    assert town.generation(key) == 1
+
+
+def test_a_scope_that_was_not_granted_is_named(town: Town, person: Meet) -> None:
+    key, olga = town.someone("olga", at="oidc"), person()
+    olga.goes_to(town.link(key, scopes=("openid", "api", "payments:write")))
+    olga.goes_on()
+    olga.signs_in_at_oidc(f"olga-{secrets.token_hex(3)}")
+    assert "Not everything was allowed" in olga.text
+    assert "payments:write" in olga.text
+    olga.finds_it_accessible("missing")
+    assert town.generation(key) == 1
+
+
+def test_who_says_no_has_connected_nothing_and_is_led_back(town: Town, person: Meet) -> None:
+    key, back = town.someone("ada"), f"{town.system.web}/healthz"
+    add = partial(add_target, id=secrets.token_hex(8), tenant="acme", url=back, now=datetime.now(UTC))
+    town.system.runtime.database.write(add)
+    ada = person()
+    ada.connects(town.link(key, return_to=back), "ada", decides="Deny")
+    assert ada.heading == "You said no"
+    assert "access was declined at GitHub" in ada.text.replace("Access", "access")
+    ada.finds_it_accessible("declined")
+    assert (town.generation(key), town.refusals(key)) == (0, ["declined"])
+    ada.tab.get_by_role("link", name="Return to").click()
+    ada.tab.wait_for_url(f"{back}?aswhom=declined")
+
+
+def test_a_link_that_is_expired_mistyped_or_another_browsers_has_a_page_of_its_own(town: Town, person: Meet) -> None:
+    key, ada, eve = town.someone("ada"), person(), person()
+    ada.goes_to(town.link(key, age=timedelta(minutes=11)))
+    assert ada.heading == "This link has expired"
+    assert "ask for a new link" in ada.text.lower()
+    ada.finds_it_accessible("expired")
+    link = town.link(key)
+    ada.goes_to(link[:-1])
+    assert ada.heading == "This link is not known"
+
+    ada.goes_to(link)
+    ada.goes_on()
+    eve.goes_to(link)
+    assert eve.heading == "This link belongs to another browser"
+    ada.signs_in("ada")
+    eve.goes_to(link)
+    assert eve.heading == "This link was used already"
+    eve.goes_to(ada.tab.url)
+    assert eve.heading == "This link belongs to another browser"
+    ada.goes_to(link)
+    assert ada.heading == "GitHub is connected"
+
+
+def test_another_browser_cannot_finish_what_one_has_begun(town: Town, person: Meet) -> None:
+    """Eve begins with her own link, says yes as herself, and has Ada's browser open the answer."""
+    key, eve, ada = town.someone("eve"), person(), person()
+    eve.goes_to(town.link(key))
+    eve.goes_on()
+    ada.goes_to(eve.answer_for("margaret"))
+    assert ada.heading == "This link belongs to another browser"
+    assert town.generation(key) == 0
+
+
+def test_the_wrong_account_is_refused_and_the_old_one_stays(town: Town, person: Meet) -> None:
+    key, linus = town.someone("linus", at=linear_of("acme")), person()
+    linus.connects(town.link(key), "ada")
+    assert linus.heading == "Linear is connected"
+    linus.goes_to(town.link(key))
+    assert "Sign in at Linear as ada" in linus.text
+    linus.goes_on()
+    linus.signs_in("grace")
+    assert linus.heading == "You signed in with another account"
+    assert "as grace, and ada is expected" in linus.text
+    linus.finds_it_accessible("wrong-account")
+    assert (town.generation(key), town.refusals(key)) == (1, ["wrong_account"])
+
+
+def test_a_login_that_is_somebody_elses_is_refused(town: Town, person: Meet) -> None:
+    first, second = town.someone("first", at="oidc"), town.someone("second", at="oidc")
+    login = f"shared-{secrets.token_hex(3)}"
+    for key in (first, second):
+        one = person()
+        one.goes_to(town.link(key))
+        one.goes_on()
+        one.signs_in_at_oidc(login)
+    assert one.heading == "This account is somebody else’s here"
+    assert first.principal not in one.text
+    assert (town.generation(first), town.generation(second)) == (1, 0)
+    assert town.refusals(second) == ["linked_elsewhere"]
+
+
+def test_what_is_revoked_while_she_is_at_the_provider_stays_revoked(town: Town, person: Meet) -> None:
+    key, ada = town.someone("ada"), person()
+    ada.goes_to(town.link(key))
+    ada.goes_on()
+    town.system.revoke(Scope(kind=ScopeKind.USER, key=key.principal), "acme")
+    ada.signs_in("margaret")
+    assert ada.heading == "Access was withdrawn meanwhile"
+    assert (town.generation(key), town.refusals(key)) == (0, ["revoked"])
+
+
+def test_reload_back_and_a_second_answer_change_nothing(town: Town, person: Meet) -> None:
+    key, ada, before = town.someone("ada", at=linear_of("globex")), person(), town.codes_shown()
+    key = AccountKey(tenant="acme", connection=key.connection, principal=key.principal)
+    ada.goes_to(town.link(key))
+    ada.goes_on()
+    ada.tab.get_by_label("Sign in as").select_option("linus")
+    ada.tab.get_by_role("button", name="Allow").dblclick(no_wait_after=True)
+    ada.comes_back()
+    look_again = ada.tab.get_by_role("link", name="Look again")
+    while look_again.count():  # the second click's answer overtook the first one's
+        look_again.click()
+    assert ada.heading == "Linear is connected"
+    assert "code=" not in ada.tab.url
+    ada.tab.reload()
+    assert ada.heading == "Linear is connected"
+    ada.goes_to(ada.callbacks[0])  # the very answer again
+    assert ada.heading == "Linear is connected"
+    ada.tab.go_back()
+    ada.goes_to(ada.callbacks[-1])
+    assert ada.heading == "Linear is connected"
+    assert (town.generation(key), town.codes_shown() - before) == (1, 1)
+    assert ada.complaints == []
+
+
+def test_the_pages_before_and_after_are_accessible(town: Town, person: Meet) -> None:
+    key, ada = town.someone("ada"), person()
+    ada.goes_to(town.link(key))
+    ada.finds_it_accessible("start")
+    assert ada.tab.locator("html").get_attribute("lang") == "en"
+    ada.tab.keyboard.press("Tab")
+    focused = ada.tab.evaluate("document.activeElement.innerText")
+    assert focused == "Continue to GitHub"  # the first thing a keyboard reaches is what there is to do
+    ada.goes_on()
+    ada.signs_in("linus")
+    ada.finds_it_accessible("done")
+    ada.goes_to(town.link(key))
+    ada.finds_it_accessible("again")
+    assert ada.complaints == []

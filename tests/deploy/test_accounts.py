@@ -1,0 +1,264 @@
+"""`aswhom accounts` and `aswhom connect`: why an account is as it is, what to do, and that it works."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, insert, select
+
+from deploy.installation import Installation
+from deploy.settings import load
+from identity.accounts import move_account
+from identity.consents import write_consent
+from identity.grants import Consent, Consented
+from identity.model import AccountKey, AccountState, Credential, PrincipalKind, TokenAnswer
+from identity.principals import ensure_agent, ensure_principal
+from identity.secret import Secret
+from identity.sequence import next_number
+from identity.tables import connect_sessions, refresh_intents
+from pipeline.ledger.jobs import consent_of
+from pipeline.states import JobState, Wait
+from pipeline.tables import jobs, pinned_configuration
+from tests.deploy.conftest import Cli
+from tests.identity.providers import PretendProvider, pretend_provider, reply
+
+ADA = AccountKey(tenant="acme", connection="github", principal="acme.ada")
+RETURN = "https://app.example/settings"
+
+
+@pytest.fixture
+def provider() -> Iterator[PretendProvider]:
+    with pretend_provider() as pretend:
+        yield pretend
+
+
+@dataclass
+class Acme:
+    """A tenant, a connection to the pretend provider, and Ada, who consented."""
+
+    cli: Cli
+    id: str = ""
+
+    def at(self) -> Installation:
+        return Installation(load(data_dir=self.cli.data_dir))
+
+    def write(self, fn: Any) -> Any:
+        with self.at() as at:
+            return at.write(fn)
+
+    def consents(
+        self, *, scopes: tuple[str, ...] = ("issues:read", "extra"), left: timedelta = timedelta(hours=1)
+    ) -> None:
+        now = datetime.now(UTC)
+        answer = TokenAnswer(
+            access_token=Secret("access-0"),
+            refresh_token=Secret("refresh-0"),
+            expires_at=now + left,
+            scopes=scopes,
+            token_type="bearer",
+        )
+        with self.at() as at:
+            at.write(
+                lambda c: ensure_principal(
+                    c, id="acme.ada", tenant="acme", kind=PrincipalKind.USER, name="ada", now=now
+                )
+            )
+            consent = Consent(
+                id=at.ids("acc"),
+                key=ADA,
+                provider="github",
+                credential=Credential.AUTHORIZATION_CODE,
+                consented=at.write(next_number),
+                external_id="4711",
+                external_login="mona",
+            )
+            done = write_consent(
+                at.ledger, at.vault, consent, answer, scopes=scopes, now=now, also=lambda connection, stored: None
+            )
+        assert isinstance(done, Consented)
+        self.id = done.account
+
+    def needs_reconnect(self) -> None:
+        reason, now = "the provider refused the refresh token (invalid_grant)", datetime.now(UTC)
+        self.write(lambda c: move_account(c, self.id, to=AccountState.NEEDS_RECONNECT, reason=reason, now=now))
+
+    def job_waits(self) -> None:
+        """A job of the DevOps assistant that waits for Ada."""
+        now = datetime.now(UTC)
+
+        def park(c: Connection) -> None:
+            ensure_agent(c, id="devops-assistant", tenant=None, name="DevOps", now=now)
+            c.execute(insert(pinned_configuration), {"sha256": "0", "document": {}})
+            row = {
+                "id": "job-1",
+                "tenant_id": "acme",
+                "agent_id": "devops-assistant",
+                "workflow": "link_pull_request",
+                "pattern": "hybrid",
+                "event": {},
+                "config_sha256": "0",
+                "state": JobState.WAITING,
+                "wait": Wait.CONSENT,
+                "reason": "github.Comment needs the consent of acme.ada",
+                "accepted": 1,
+                "due_at": now,
+                "expires_at": now + timedelta(days=1),
+                "waits_for": consent_of(ADA),
+                "created_at": now,
+            }
+            c.execute(insert(jobs), row)
+
+        self.write(park)
+
+    def show(self) -> Any:
+        return self.cli.json("accounts", "show", self.id)
+
+
+@pytest.fixture
+def acme(cli: Cli, provider: PretendProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Acme:
+    monkeypatch.setenv("ASWHOM_ALLOW_HOSTS", "127.0.0.1")
+    secret = tmp_path / "secret"
+    secret.write_text("hunter2\n")
+    cli.json("tenants", "add", "acme", "--name", "Acme")
+    cli.json(
+        "connections", "add", "github", "--client-id", "Iv1", "--client-secret-file", str(secret), "--scopes",
+        "issues:read", "--api-url", provider.url, "--authorize-url", f"{provider.url}/authorize", "--token-url",
+        f"{provider.url}/token",
+    )  # fmt: skip
+    made = Acme(cli)
+    made.consents()
+    return made
+
+
+def test_the_list_says_why_and_what_to_do_and_can_be_narrowed(acme: Acme) -> None:
+    acme.needs_reconnect()
+    acme.cli.json(
+        "accounts", "add-static", "--tenant", "acme", "--connection", "github", "--token-file", "-", input="t"
+    )
+    ada, service = acme.cli.json("accounts", "list", "--tenant", "acme")
+    assert ada["why"] == "the provider refused the refresh token (invalid_grant)"
+    assert ada["next"] == f"aswhom accounts reconnect {acme.id}"
+    assert (service["state"], service["next"]) == ("active", None)
+    narrowed = acme.cli.json("accounts", "list", "--state", "needs_reconnect", "--provider", "github")
+    assert [row["id"] for row in narrowed] == [acme.id]
+    assert acme.cli.json("accounts", "list", "--provider", "linear") == []
+    assert acme.cli("accounts", "list", "--state", "broken").exit_code == 2
+    assert f"aswhom accounts reconnect {acme.id}" in acme.cli("accounts", "list").output
+
+
+def test_one_account_is_shown_whole(acme: Acme) -> None:
+    acme.job_waits()
+    now = datetime.now(UTC)
+    intent = {
+        "id": "ref-1", "account_id": acme.id, "generation": 1, "consented": 1, "state": "unknown", "opened": 1,
+        "started_at": now, "send_before": now, "settled_by": now, "presented": 1,
+    }  # fmt: skip
+    acme.write(lambda c: c.execute(insert(refresh_intents), intent))
+    shown = acme.show()
+    assert (shown["generation"], shown["scopes"], shown["external_login"]) == (1, ["issues:read", "extra"], "mona")
+    assert (shown["state"], shown["next"], shown["last_used_at"]) == ("active", None, None)
+    assert [(one["id"], one["state"]) for one in shown["refreshes_in_doubt"]] == [("ref-1", "unknown")]
+    assert [one["id"] for one in shown["waiting_jobs"]] == ["job-1"]
+    told = acme.cli("accounts", "show", str(ADA)).output
+    for said in ("its grant is good", "ref-1", "job-1", "mona"):
+        assert said in told
+    assert "access-0" not in told + str(shown)
+
+
+def test_an_active_account_below_a_revoked_user_says_that_it_is_of_no_use(acme: Acme) -> None:
+    acme.cli.json("revoke", "user", "acme.ada", "--yes", "--reason", "left")
+    shown = acme.show()
+    assert shown["state"] == "active"
+    assert "no step opens with it" in shown["why"]
+    assert shown["next"] == f"aswhom accounts reconnect {acme.id}"
+
+
+def test_a_reconnect_asks_for_what_was_granted_and_for_what_waiting_jobs_lack(acme: Acme) -> None:
+    acme.needs_reconnect()
+    acme.job_waits()
+    made = acme.cli.json("accounts", "reconnect", acme.id)
+    assert made["why"] == "the provider refused the refresh token (invalid_grant)"
+    assert made["scopes"] == ["issues:read", "extra", "issues:write"]  # github.Comment needs the last one
+    rows = acme.write(lambda c: c.execute(select(connect_sessions.c.scopes, connect_sessions.c.any_account)).all())
+    assert [(row.scopes, row.any_account) for row in rows] == [(made["scopes"], False)]
+    assert acme.cli.json("accounts", "reconnect", str(ADA), "--scopes", "a,b", "--any-account")["scopes"] == ["a", "b"]
+
+
+def test_nobody_consents_for_a_service(acme: Acme) -> None:
+    acme.cli.json("accounts", "add-client-credentials", "--tenant", "acme", "--connection", "github")
+    refused = acme.cli.json("accounts", "reconnect", "acme/github/acme.service", code=1)
+    assert "a service's account" in refused["message"]
+    acme.cli.json("revoke", "account", "acme/github/acme.service", "--yes", "--reason", "rotate")
+    shown = acme.cli.json("accounts", "show", "acme/github/acme.service")
+    assert shown["next"] == "aswhom accounts add-client-credentials --tenant acme --connection github"
+
+
+def test_a_refresh_is_forced_once_through_the_coordinator(acme: Acme, provider: PretendProvider) -> None:
+    done = acme.cli.json("accounts", "refresh", acme.id)
+    assert (done["renewed"], done["generation"]) == (True, 2)
+    assert provider.presented == {"refresh-0": 1}
+    assert acme.show()["generation"] == 2
+    (row,) = acme.cli.json("audit", "list", "--kind", "account.refresh_forced")
+    assert (row["outcome"], row["account_id"]) == ("renewed", acme.id)
+    assert "by cli:" in row["reason"]
+
+
+def test_a_refresh_that_the_provider_does_not_answer_keeps_what_there_is(acme: Acme, provider: PretendProvider) -> None:
+    provider.answer = lambda form: reply({"error": "temporarily_unavailable"}, 503)
+    kept = acme.cli.json("accounts", "refresh", acme.id, code=1)
+    assert (kept["renewed"], kept["generation"]) == (False, 1)
+    assert acme.show()["state"] == "active"
+
+
+def test_a_refresh_of_a_dead_grant_says_so_and_what_is_next(acme: Acme, provider: PretendProvider) -> None:
+    provider.answer = lambda form: reply({"error": "bad_refresh_token"})
+    assert acme.cli.json("accounts", "refresh", acme.id, code=1)["error"] == "ReauthRequired"
+    shown = acme.show()
+    assert (shown["state"], shown["next"]) == ("needs_reconnect", f"aswhom accounts reconnect {acme.id}")
+
+
+def test_a_token_that_stays_the_same_is_not_refreshed(acme: Acme) -> None:
+    made = acme.cli.json(
+        "accounts", "add-static", "--tenant", "acme", "--connection", "github", "--token-file", "-", input="t0ken"
+    )
+    assert "add-static" in acme.cli.json("accounts", "refresh", made["id"], code=1)["message"]
+
+
+@pytest.mark.parametrize(
+    ("user", "life"),
+    [({"id": 4711, "login": "mona"}, "alive"), ({"id": 1, "login": "eve"}, "other"), ({"message": "no"}, "refused")],
+)
+def test_a_test_asks_whose_the_token_is_and_changes_nothing(
+    acme: Acme, provider: PretendProvider, user: Any, life: str
+) -> None:
+    provider.user = user
+    before = acme.show()
+    found = acme.cli.json("accounts", "test", acme.id, code=0 if life == "alive" else 1)
+    assert found["life"] == life
+    assert found["said"].startswith("GitHub")
+    assert acme.show() == before
+    assert provider.presented.total() == 0
+
+
+def test_an_expired_token_is_not_shown_to_anybody(acme: Acme) -> None:
+    acme.consents(left=timedelta(seconds=-1))
+    found = acme.cli.json("accounts", "test", acme.id, code=1)
+    assert (found["life"], found["next"]) == ("expired", f"aswhom accounts refresh {acme.id}")
+
+
+def test_a_link_leads_back_only_where_an_operator_said(acme: Acme) -> None:
+    link = ("connect", "link", "--tenant", "acme", "--user", "ada", "--connection", "github", "--return-to", RETURN)
+    assert "aswhom connect add-return" in acme.cli.json(*link, code=1)["message"]
+    assert "cannot be returned to" in acme.cli.json("connect", "add-return", "app.example", code=1)["message"]
+    made = acme.cli.json("connect", "add-return", RETURN, "--tenant", "acme")
+    assert "already" in acme.cli.json("connect", "add-return", RETURN, "--tenant", "acme", code=1)["message"]
+    assert [row["url"] for row in acme.cli.json("connect", "returns")] == [RETURN]
+    assert acme.cli.json(*link)["return_to"] == RETURN
+    acme.cli.json("connect", "remove-return", made["id"])
+    assert "no return target" in acme.cli.json(*link, code=1)["message"]
+    assert "aswhom connect returns" in acme.cli.json("connect", "remove-return", made["id"], code=1)["message"]

@@ -1,0 +1,82 @@
+"""What each guard of a connect is for: without it, the test that watches it fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.control import FAILED, Control
+
+CONNECT, TEST = "identity/connect.py", "tests/identity/test_connect.py"
+
+BROWSER = Control(
+    name="the browser that went on from the link",
+    file=CONNECT,
+    guard="if not session.is_of(browser):",
+    without="if False:",
+    test=f"{TEST}::test_a_callback_in_another_browser and sqlite",
+)
+AWAITED = Control(
+    name="the account that is awaited",
+    file="identity/grants.py",
+    guard="if awaited is not None and consent.external_id not in awaited.ids:",
+    without="if False:",
+    test=f"{TEST}::test_a_reconnect_by_another_account and sqlite",
+)
+OTHERS = (
+    Control(
+        name="the signature of a link",
+        file="identity/connect_links.py",
+        guard='if not dot or not text.isascii() or not signer.verifies(_signed(session), signature + "=" * '
+        "(-len(signature) % 4)):",
+        without="if not dot:",
+        test=f"{TEST}::test_a_link_without_our_signature and sqlite",
+    ),
+    Control(
+        name="a login is one person's",
+        file="identity/connect_callback.py",
+        guard="if link_alias(",
+        without="if True or link_alias(",
+        test=f"{TEST}::test_somebody_elses_provider_account and sqlite",
+    ),
+    Control(
+        name="registered return targets",
+        file=CONNECT,
+        guard="if return_to is not None and not may_return(connection, key.tenant, return_to):",
+        without="if False:",
+        test=f"{TEST}::test_the_last_page_leads_only and sqlite",
+    ),
+    Control(
+        name="a callback is one",
+        file="identity/connect_callback.py",
+        guard="if not self.store.write(lambda connection: use_up(connection, session.id, now=now)):",
+        without="if False:",
+        test=f"{TEST}::test_a_callback_works_once and sqlite",
+    ),
+    Control(
+        name="a form comes from our own page",
+        file="webhooks/connect.py",
+        guard="if not _is_ours(settings.base_url):",
+        without="if False:",
+        test="tests/webhooks/test_connect.py::test_no_other_site_can_send",
+    ),
+)
+
+
+def _assert_failed(control: Control, folder: Path) -> None:
+    control.copy(folder)
+    code, said = control.run(folder)
+    assert code == FAILED, said
+    assert " failed" in said.strip().splitlines()[-1], said
+
+
+@pytest.mark.parametrize("control", [BROWSER, AWAITED], ids=lambda control: control.name)
+def test_without_its_guard_the_test_fails(control: Control, tmp_path: Path) -> None:
+    _assert_failed(control, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("control", OTHERS, ids=lambda control: control.name)
+def test_without_a_further_guard_its_test_fails(control: Control, tmp_path: Path) -> None:
+    _assert_failed(control, tmp_path)
