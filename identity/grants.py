@@ -198,6 +198,7 @@ def _write(connection: Connection, account: str, sealed: SealedAnswer, consent: 
         "refresh_prefix_digest": sealed.refresh_prefix_digest,
         "token_type": sealed.token_type,
         "scopes": list(sealed.scopes),
+        "ceiling": None,  # whoever consents lifts it
         "obtained_at": now,
         "expires_at": sealed.expires_at,
     }
@@ -212,6 +213,7 @@ def rotate(connection: Connection, account: str, sealed: SealedAnswer, *, obtain
 
     The refresh token comes sealed for the new generation too: the provider's new one, or the old one sealed again.
     """
+    ceiling = connection.execute(select(grants.c.ceiling).where(grants.c.account_id == account)).scalar_one_or_none()
     rotated = (
         update(grants)
         .where(grants.c.account_id == account, grants.c.generation == sealed.generation - 1)
@@ -222,7 +224,7 @@ def rotate(connection: Connection, account: str, sealed: SealedAnswer, *, obtain
             refresh_digest=sealed.refresh_digest,
             refresh_prefix_digest=sealed.refresh_prefix_digest,
             token_type=sealed.token_type,
-            scopes=list(sealed.scopes),
+            scopes=[scope for scope in sealed.scopes if ceiling is None or scope in ceiling],
             obtained_at=obtained_at,
             expires_at=sealed.expires_at,
         )
@@ -257,11 +259,14 @@ def bury(connection: Connection, account: str, *, generation: int, reason: str, 
 
 
 def rescope(connection: Connection, account: Account, scopes: tuple[str, ...]) -> None:
-    """Rewrite the granted scopes, narrower or wider; nothing is revoked (DESIGN §7).
+    """Rewrite the granted scopes, narrower or wider but within what it was narrowed to; nothing is revoked (DESIGN §7).
 
     The caller holds the account's lock exclusively.
     """
-    connection.execute(update(grants).where(grants.c.account_id == account.id).values(scopes=list(scopes)))
+    mine = grants.c.account_id == account.id
+    ceiling = connection.execute(select(grants.c.ceiling).where(mine)).scalar_one_or_none()
+    kept = [scope for scope in scopes if ceiling is None or scope in ceiling]
+    connection.execute(update(grants).where(mine).values(scopes=kept))
 
 
 def drop_access(connection: Connection, account: Account) -> bool:

@@ -157,6 +157,7 @@ grants = Table(
     Column("refresh_sealed", LargeBinary),
     Column("token_type", String(32), nullable=False),
     Column("scopes", JSON, nullable=False),
+    Column("ceiling", JSON(none_as_null=True)),  # what it was narrowed to: no refresh widens it, a consent lifts it
     Column("obtained_at", Instant, nullable=False),
     Column("expires_at", Instant),
     Column("consented_at", Instant),  # when the connect session began, by our clock; NULL: before it was kept

@@ -32,7 +32,7 @@ from pipeline.housekeeping import Duty
 from pipeline.inquiry import Inquirer
 from pipeline.intake import Intake
 from pipeline.model import Ring
-from pipeline.revocation import Revoker
+from pipeline.revoker import Revoker
 from pipeline.schedules import Schedules
 from pipeline.services import Services, StepSettings
 from pipeline.upstream import Upstream
@@ -123,7 +123,9 @@ class Runtime:
         self.ring = Doorbells(self.database, ring)
         self.worker = Worker(services, workflows, self.ring, settings.jobs)
         inquirer = Inquirer(self.database, self.vault, self.http, PROFILES, clock=clock)
-        self.revoker = Revoker(self.database, self.signer, inquire=inquirer.settle)
+        self.revoker = Revoker(
+            self.database, self.signer, workflows, ids=self.ids, inquire=inquirer.settle, reached=reached
+        )
         self.schedules = Schedules(self.database, workflows)
         self.intake = Intake(self.database, self.vault, self.ids, clock=clock)
         self.events = EventIntake(self.database, KeyRing(self.http), self.ids, clock=clock)

@@ -27,7 +27,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "workflows": ("workflows", "workflows", "What agents may do for whom."),
     "jobs": ("jobs", "jobs", "What was done, as whom, and why."),
     "deliveries": ("deliveries", "deliveries", "What came in."),
-    "revoke": ("revocations", "revoke", "Withdraw authority, now."),
+    "revoke": ("revoke", "revoke", "Withdraw authority, now."),
     "revocations": ("revocations", "revocations", "What revocations stopped: their receipts."),
     "audit": ("audit", "audit", "Who did what as whom, in a sealed chain."),
     "sandbox": ("sandbox", "sandbox", "A provider that misbehaves, to aim at a profile of yours."),
