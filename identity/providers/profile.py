@@ -10,6 +10,7 @@ from typing import Any
 
 from identity.http import HttpRequest
 from identity.model import ProviderConnection
+from identity.pace import CAUTIOUS, Pace
 from identity.secret import Secret
 
 
@@ -51,6 +52,7 @@ class Profile:
     refresh_kills_access: bool = False  # the old access token dies when the new one is issued
     default_lifetime: timedelta | None = None  # of an access token whose answer names none; None: it does not expire
     min_ttl: timedelta = timedelta(minutes=5)  # refresh when less is left; at most half of a token's life
+    token_pace: Pace = CAUTIOUS  # of refreshes, mintings and code exchanges through one provider connection
     scope_separator: str = " "
     scopes_parameter: str = "scope"  # in the authorization URL
     sends_iss: bool = False  # RFC 9207: the callback must carry `iss`
