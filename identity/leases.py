@@ -10,8 +10,9 @@ The caller has taken the locks, as statements of their own; here are two reads.
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from identity.columns import database_now
 from identity.grants import ACCESS, Grant, grant_of, token_binding
@@ -89,6 +90,7 @@ def _examined(connection: Connection, request: LeaseRequest) -> LeaseOutcome:
         sealed_token=grant.access_sealed,
         token_type=grant.token_type,
         expires_at=grant.expires_at,
+        first_use=_first_use(row, grant),
     )
 
 
@@ -108,6 +110,13 @@ def _fresh(grant: Grant, request: LeaseRequest, *, now: datetime) -> bool:
     if grant.expires_at is None or grant.expires_at >= request.usable_until:
         return True
     return now < grant.obtained_at + (grant.expires_at - grant.obtained_at) / 2
+
+
+def _first_use(row: Row[Any], grant: Grant) -> bool:
+    """Whether this lease is the first of a token that could be followed by another: one write a generation."""
+    renewable = grant.refresh_sealed is not None or row.credential in _MINTED
+    unused = row.used_at is None or row.used_at < grant.obtained_at
+    return unused and renewable and grant.expires_at is not None
 
 
 def _sorted(scopes: frozenset[str]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, and_, bindparam, case, or_, select, true, upd
 from sqlalchemy.dialects import postgresql, sqlite
 
 from identity.model import AccountKey, AccountState, RuledOut, Scope, ScopeKind
-from identity.tables import accounts, scopes
+from identity.tables import accounts, grants, scopes
 
 _FIND = select(scopes).where(
     or_(*(and_(scopes.c.kind == str(kind), scopes.c.key == bindparam(f"{kind}_key")) for kind in ScopeKind))
@@ -36,6 +36,20 @@ def grant_scopes(key: AccountKey) -> tuple[Scope, ...]:
         Scope(kind=ScopeKind.USER, key=key.principal),
         Scope(kind=ScopeKind.ACCOUNT, key=str(key)),
     )
+
+
+def all_standings(connection: Connection, wanted: Iterable[Scope]) -> dict[Scope, Standing]:
+    """The same as `standings` for any number of scopes of each kind; those that have a row."""
+    by_kind: dict[ScopeKind, set[str]] = {}
+    for scope in wanted:
+        by_kind.setdefault(scope.kind, set()).add(scope.key)
+    named = [and_(scopes.c.kind == str(kind), scopes.c.key.in_(sorted(keys))) for kind, keys in by_kind.items()]
+    if not named:
+        return {}
+    return {
+        Scope(kind=ScopeKind(row.kind), key=row.key): Standing(revoked=row.revoked, stopped=row.stopped)
+        for row in connection.execute(select(scopes).where(or_(*named)))
+    }
 
 
 def standings(connection: Connection, wanted: Iterable[Scope]) -> dict[Scope, Standing]:
@@ -74,12 +88,15 @@ def revoke_scope(connection: Connection, scope: Scope, number: int, *, reason: s
     _upsert(connection, scope, revoked=number)
     if scope.kind is ScopeKind.ACCOUNT:
         tenant, provider_connection, principal = scope.key.split("/")
-        ended = update(accounts).where(
-            accounts.c.tenant_id == tenant,
-            accounts.c.connection_id == provider_connection,
-            accounts.c.principal_id == principal,
+        own = (
+            (accounts.c.tenant_id == tenant)
+            & (accounts.c.connection_id == provider_connection)
+            & (accounts.c.principal_id == principal)
         )
-        connection.execute(ended.values(state=AccountState.REVOKED, reason=reason, updated_at=now))
+        ended = update(accounts).where(own).values(state=AccountState.REVOKED, reason=reason, updated_at=now)
+        connection.execute(ended)
+        of_it = grants.c.account_id.in_(select(accounts.c.id).where(own))
+        connection.execute(update(grants).where(of_it).values(keepalive_due=None))
 
 
 def stop_scope(connection: Connection, scope: Scope) -> None:

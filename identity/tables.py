@@ -152,6 +152,18 @@ grants = Table(
     Column("scopes", JSON, nullable=False),
     Column("obtained_at", Instant, nullable=False),
     Column("expires_at", Instant),
+    Column("used_at", Instant),  # the first lease of a generation writes it: later than obtained_at is in use
+    Column("keepalive_due", Instant),  # when housekeeping looks at it; NULL: nothing is to be kept alive
+    Column("keepalive_rank", Integer, nullable=False, default=0, server_default=text("0")),  # 0 before 1
+    Column("keepalive_failures", Integer, nullable=False, default=0, server_default=text("0")),  # in a row
+    Column("keepalive_error", Text),  # why the last look did not keep it alive
+    Index(
+        "ix_grants_keepalive",
+        "keepalive_rank",
+        "keepalive_due",
+        postgresql_where=text("keepalive_due is not null"),
+        sqlite_where=text("keepalive_due is not null"),
+    ),
 )
 
 refresh_intents = Table(

@@ -16,6 +16,8 @@ from identity.connect import Connect
 from identity.coordinator import Coordinator, RefreshBudget
 from identity.http import Client
 from identity.ids import Ids
+from identity.keepalive import Keepalive
+from identity.keepalive_ledger import Due
 from identity.lock import RefreshLock
 from identity.providers import PROFILES
 from identity.secret import Secret
@@ -104,6 +106,9 @@ class Runtime:
             budget=settings.refresh,
             reached=reached,
         )
+        self.keepalive = Keepalive(
+            self.database, self._refresh_ahead, PROFILES, pacing=lambda due, profile: None, clock=clock
+        )
         services = Services(
             store=self.database,
             vault=self.vault,
@@ -155,10 +160,14 @@ class Runtime:
             duty("wake", 0.25, partial(reconcile.wake_due, store)),
             duty("settle-attempts", 1, partial(reconcile.settle_attempts, store)),
             duty("settle-refreshes", 5, self.coordinator.settle_abandoned, deadline=120),
+            duty("keep-alive", 5, self.keepalive.run, deadline=180),
             duty("revocations", 1, partial(reconcile.advance_revocations, self.revoker, idle=timedelta(seconds=5))),
             duty("seal-audit", 1, lambda: self.sealer.seal(now=self.clock())),
             duty("measure", 5, partial(reconcile.measure, store)),
         ]
+
+    def _refresh_ahead(self, due: Due) -> int:
+        return self.coordinator.refresh(due.account, after_generation=due.generation)
 
     def beat(self, duty: str, error: str | None) -> None:
         """Store a duty's heartbeat."""

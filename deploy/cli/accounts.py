@@ -51,7 +51,18 @@ def show(at: Installation, out: Output, id: str) -> None:
     out.sentence(f"{row['id']}: {row['principal']} of {row['tenant_id']} at {row['provider']}, {row['state']}")
     if row["reason"]:
         out.sentence(f"because {row['reason']}")
-    facts = ("credential", "external_login", "external_id", "generation", "consented", "scopes", "expires_at")
+    facts = (
+        "credential",
+        "external_login",
+        "external_id",
+        "generation",
+        "consented",
+        "scopes",
+        "expires_at",
+        "used_at",
+        "keepalive_due",
+        "keepalive_error",
+    )
     out.table([{"": fact.replace("_", " "), "is": row[fact]} for fact in facts], ("", "is"))
 
 
