@@ -21,6 +21,7 @@ from deploy import valkey
 from deploy.forms import BrokerUrl, DatabaseUrl, Listen, Names, Origin, Place, Port, Seconds
 from deploy.keys import KeyFiles
 from identity.errors import Misconfigured
+from identity.secret import Secret
 
 if TYPE_CHECKING:
     from pipeline.celery import BrokerSettings
@@ -54,6 +55,7 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = None  # of the refresh locks; None: the broker, where that is a Redis or Valkey
     key_prefix: str = "aswhom:"
     vault_key_file: Place | None = None  # None: keys/vault in the data directory, and so on
+    vault_keys: SecretStr | None = None  # the keys themselves, in place of that file
     audit_key_file: Place | None = None
     signing_key_file: Place | None = None
 
@@ -122,6 +124,7 @@ class Settings(BaseSettings):
             vault=self.vault_key_file or folder / "vault",
             audit=self.audit_key_file or folder / "audit",
             signing=self.signing_key_file or folder / "signing",
+            ring=Secret(self.vault_keys.get_secret_value()) if self.vault_keys is not None else None,
         )
 
     def metrics_port(self, process: str) -> int:
@@ -158,7 +161,6 @@ class Settings(BaseSettings):
 
     def runtime(self) -> RuntimeSettings:
         """What a process that runs work is opened with. Raises Misconfigured."""
-        from identity.secret import Secret
         from pipeline.runtime import RuntimeSettings
         from pipeline.services import StepSettings
         from pipeline.worker import WorkerSettings

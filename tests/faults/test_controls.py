@@ -55,20 +55,6 @@ QUICK = (
         test="tests/identity/test_coordinator.py::test_many_threads_present_once and False",
     ),
     Control(
-        name="a place of its own for every account",
-        file="identity/keepalive_plan.py",
-        guard='return int.from_bytes(sha256(account.encode()).digest()[:8], "big") / 2**64',
-        without="return 0.0",
-        test="tests/identity/test_keepalive_years.py::test_two_years_of_a_few and sqlite",
-    ),
-    Control(
-        name="the pace of a token endpoint",
-        file="identity/keepalive.py",
-        guard="if (wait := self._pacing(due, self._profiles[due.provider])) is not None:",
-        without="if (wait := None) is not None:",
-        test="tests/identity/test_keepalive_years.py::test_two_years_of_a_few and sqlite",
-    ),
-    Control(
         name="send_before",
         file="identity/deadline.py",
         guard="if self._send_before is not None and self._monotonic() >= self._send_before:",
@@ -92,6 +78,20 @@ QUICK = (
 )
 
 SLOW = (
+    Control(
+        name="a place of its own for every account",
+        file="identity/keepalive_plan.py",
+        guard='return int.from_bytes(sha256(account.encode()).digest()[:8], "big") / 2**64',
+        without="return 0.0",
+        test="tests/identity/test_keepalive_years.py::test_two_years_of_a_few_grants and sqlite",
+    ),
+    Control(
+        name="the pace of a token endpoint",
+        file="identity/keepalive.py",
+        guard="if (wait := self._pacing(due, self._profiles[due.provider])) is not None:",
+        without="if (wait := None) is not None:",
+        test="tests/identity/test_keepalive_years.py::test_two_years_of_a_few_grants and sqlite",
+    ),
     Control(
         name="the locks of an opening",
         file=OPENINGS,

@@ -52,7 +52,6 @@ class Provider:
     presented: dict[str, datetime] = field(default_factory=dict)  # when each account's refresh token was last used
     asked: Counter[str] = field(default_factory=Counter)
     died: list[str] = field(default_factory=list)
-    too_often: int = 0
     _recent: dict[str, deque[datetime]] = field(default_factory=dict)
 
     def __call__(self, due: Due) -> int:
@@ -71,7 +70,7 @@ class Provider:
         recent.append(now)
         while recent[0] <= now - self.pace.per:
             recent.popleft()
-        self.too_often += len(recent) > self.pace.requests
+        assert len(recent) <= self.pace.requests, f"{connection} was asked {len(recent)} times in {self.pace.per}"
 
 
 def fresh(generation: int, now: datetime) -> SealedAnswer:
