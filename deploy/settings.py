@@ -18,7 +18,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from deploy import valkey
-from deploy.forms import BrokerUrl, DatabaseUrl, Listen, Names, Origin, Place, Port, Seconds
+from deploy.forms import BrokerUrl, DatabaseUrl, Days, Listen, Names, Origin, Place, Port, Seconds
 from deploy.keys import KeyFiles
 from identity.errors import Misconfigured
 from identity.secret import Secret
@@ -26,6 +26,7 @@ from identity.secret import Secret
 if TYPE_CHECKING:
     from pipeline.celery import BrokerSettings
     from pipeline.database import DatabaseSettings
+    from pipeline.retention import Retention
     from pipeline.runtime import RuntimeSettings
     from pipeline.watchdog import Limits
     from webhooks.settings import WebSettings
@@ -96,6 +97,10 @@ class Settings(BaseSettings):
     beat_interval: Seconds | None = None
     turn_timeout: Seconds | None = None
     window: Annotated[int, Field(ge=1)] | None = None
+    keep_bodies: Days | None = None
+    keep_steps: Days | None = None
+    keep_intents: Days | None = None
+    keep_sessions: Days | None = None
 
     @property
     def directory(self) -> Path:
@@ -190,8 +195,22 @@ class Settings(BaseSettings):
             allow_hosts=frozenset(self.allow_hosts),
             steps=StepSettings(**steps),
             jobs=WorkerSettings(**jobs),
+            retention=self.retention(),
             host=os.uname().nodename,
             **_given(window=self.window, connect_lifetime=self.connect_lifetime),
+        )
+
+    def retention(self) -> Retention:
+        """What the ledger forgets, and when."""
+        from pipeline.retention import Retention
+
+        return Retention(
+            **_given(
+                bodies=self.keep_bodies,
+                steps=self.keep_steps,
+                intents=self.keep_intents,
+                sessions=self.keep_sessions,
+            )
         )
 
     def limits(self) -> Limits:

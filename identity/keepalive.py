@@ -162,12 +162,13 @@ class _Pass:
         connection, now = due.key.connection, self._clock()
         if now < self._full.get(connection, now):
             return None
-        if (wait := self._pacing(due, self._profiles[due.provider])) is not None:
-            self._full[connection] = now + wait
+        if self._is_full(due):
             return None
         try:
             generation = self._refresh(due)
         except Unavailable as busy:
+            if self._is_full(due):  # by now: another was first, or it is left alone for its failures
+                return None
             return "unavailable", self._failed(due, str(busy), asked=busy.retry_after)
         except ReauthRequired:
             return "needs_reconnect", Next(due=None)
@@ -178,7 +179,14 @@ class _Pass:
             return "failed", self._failed(due, str(error))
         if generation > due.generation:
             return REFRESHED, Next(due=self._clock())  # its own commit has said so, too: look, and plan anew
+        if self._is_full(due):
+            return None
         return "served", self._failed(due, f"{due.provider} gives no token now")
+
+    def _is_full(self, due: Due) -> bool:
+        if (wait := self._pacing(due, self._profiles[due.provider])) is not None:
+            self._full[due.key.connection] = self._clock() + wait
+        return wait is not None
 
     def _failed(self, due: Due, error: str, *, asked: timedelta = timedelta(0)) -> Next:
         failures = due.failures + 1

@@ -190,6 +190,12 @@ refresh_intents = Table(
         postgresql_where=text("state in ('open', 'answered')"),
         sqlite_where=text("state in ('open', 'answered')"),
     ),
+    Index(
+        "ix_refresh_intents_finished",
+        "finished_at",
+        postgresql_where=text("finished_at is not null"),
+        sqlite_where=text("finished_at is not null"),
+    ),
 )
 
 connect_sessions = Table(
@@ -208,6 +214,7 @@ connect_sessions = Table(
     Column("finished_at", Instant),
     Column("outcome", String(64)),
     Column("created_at", Instant, nullable=False),
+    Index("ix_connect_sessions_expires", "expires_at"),
 )
 
 audit = Table(

@@ -29,6 +29,7 @@ from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.housekeeping import Duty
 from pipeline.intake import Intake
 from pipeline.model import Ring
+from pipeline.retention import Retention, prune
 from pipeline.revocation import Revoker
 from pipeline.schedules import Schedules
 from pipeline.services import Services, StepSettings
@@ -61,6 +62,7 @@ class RuntimeSettings:
     refresh: RefreshBudget = field(default_factory=RefreshBudget)
     window: int = 128  # outstanding bells a queue
     connect_lifetime: timedelta = timedelta(minutes=10)  # of a connect link
+    retention: Retention = field(default_factory=Retention)
     host: str = "localhost"
 
 
@@ -163,8 +165,12 @@ class Runtime:
             duty("keep-alive", 5, self.keepalive.run, deadline=180),
             duty("revocations", 1, partial(reconcile.advance_revocations, self.revoker, idle=timedelta(seconds=5))),
             duty("seal-audit", 1, lambda: self.sealer.seal(now=self.clock())),
+            duty("prune", 30, self._prune),
             duty("measure", 5, partial(reconcile.measure, store)),
         ]
+
+    def _prune(self) -> None:
+        prune(self.database, self.settings.retention, now=self.clock(), within=timedelta(seconds=10))
 
     def _refresh_ahead(self, due: Due) -> int:
         return self.coordinator.refresh(due.account, after_generation=due.generation)

@@ -33,9 +33,15 @@ deliveries = Table(
     Column("event", String(100), nullable=False),
     Column("outcome", String(32), nullable=False),  # accepted, ignored, unrecognised, signal
     Column("reason", Text),
-    Column("body", LargeBinary, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # empty: it was pruned
     Column("received_at", Instant, nullable=False),
     UniqueConstraint("connection_id", "delivery_id"),
+    Index(
+        "ix_deliveries_bodies",
+        "received_at",
+        postgresql_where=text("length(body) > 0"),
+        sqlite_where=text("length(body) > 0"),
+    ),
 )
 
 # The replay guard for senders that do not sign their delivery id: one row a body, taken over after the window.
@@ -84,6 +90,13 @@ jobs = Table(
     Column("revocation_id", String(64)),  # the one that cancelled or stops it
     Column("created_at", Instant, nullable=False),
     Column("finished_at", Instant),
+    Column("pruned_at", Instant),  # its steps were forgotten: it cannot be replayed
+    Index(
+        "ix_jobs_unpruned",
+        "finished_at",
+        postgresql_where=text("finished_at is not null and pruned_at is null"),
+        sqlite_where=text("finished_at is not null and pruned_at is null"),
+    ),
     Index(
         "ix_jobs_due",
         "pattern",
