@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import ceil
 from typing import NoReturn
 
 from identity.answers import ClientRefused, Dead, Granted, Transient, Unreadable, read_answer
 from identity.connections import CLIENT_SECRET, live_secrets
 from identity.errors import Misconfigured
+from identity.gate import Endpoint, Gate
 from identity.http import Answer, Client
-from identity.model import ProviderConnection, TokenAnswer
+from identity.model import Credential, ProviderConnection, TokenAnswer
 from identity.oauth import Client as OAuthClient
 from identity.oauth import exchange_request
 from identity.providers.profile import ExternalIdentity, Profile
@@ -29,7 +31,15 @@ class CodeExchange:
     store: Store
     vault: Vault
     http: Client
+    gate: Gate
     budget: timedelta
+
+    def enter(self, owner: ProviderConnection, profile: Profile) -> None:
+        """Count the exchange that follows. Raises Refusal, which leaves the session as it is, where it must wait."""
+        wait = self.gate.enter(_endpoint(owner), profile.token_pace)
+        if wait is not None:
+            seconds = ceil(wait.total_seconds())
+            refuse(f"{owner.provider} gives no tokens at the moment", f"reload this page in {seconds} s")
 
     def tokens(
         self,
@@ -48,7 +58,8 @@ class CodeExchange:
             raise Misconfigured(f"provider connection {owner.id} has no client secret")
         client = OAuthClient(connection=owner, profile=profile, secret=secrets[0].open(self.vault))
         request = exchange_request(client, code=code, verifier=verifier, redirect_uri=redirect_uri)
-        outcome = TokenEndpoint(client=self.http, budget=self.budget).send(request)
+        endpoint = TokenEndpoint(client=self.http, budget=self.budget, gate=self.gate)
+        outcome = endpoint.send(request, to=_endpoint(owner))
         if not isinstance(outcome, Answer):
             refuse(f"{owner.provider} did not answer", final=True)
         meaning = read_answer(outcome, profile, started_at=now, scopes=scopes, lifetime=None)
@@ -66,6 +77,10 @@ class CodeExchange:
             except (ValueError, RecursionError):
                 external = None
         return external or refuse(f"{owner.provider} did not say whose account this is", final=True)
+
+
+def _endpoint(owner: ProviderConnection) -> Endpoint:
+    return Endpoint.of(owner, Credential.AUTHORIZATION_CODE)
 
 
 def _no_token(meaning: Transient | ClientRefused | Dead | Unreadable, provider: str) -> NoReturn:

@@ -31,6 +31,7 @@ from identity.connect_sessions import (
 from identity.connections import get_connection
 from identity.consents import write_consent
 from identity.errors import BadInput, PolicyDenied
+from identity.gate import Gate
 from identity.grants import Consent, Consented
 from identity.http import Client
 from identity.model import AccountKey, Credential, ProviderConnection, RuledOut, TokenAnswer
@@ -82,10 +83,11 @@ class Connect:
         token: Callable[[], str],  # at least 43 characters of the URL-safe alphabet
         lifetime: timedelta = timedelta(minutes=10),
         budget: timedelta = timedelta(seconds=15),
+        gate: Gate | None = None,
     ) -> None:
         self._store = store
         self._vault = vault
-        self._provider_side = CodeExchange(store=store, vault=vault, http=http, budget=budget)
+        self._provider_side = CodeExchange(store=store, vault=vault, http=http, gate=gate or Gate(None), budget=budget)
         self._profiles = profiles
         self._redirect_uri = redirect_uri
         self._ids = ids
@@ -186,6 +188,7 @@ class Connect:
         self._check_issuer(owner, profile, params)
         if session.browser_hash is None or not hmac.compare_digest(session.browser_hash, digest(browser)):
             refuse("this is not the browser in which the link was opened")
+        self._provider_side.enter(owner, profile)
         if not self._store.write(lambda connection: use_up(connection, session.id, now=now)):
             refuse("this link has expired or was used")
         if (error := params.get("error")) is not None:

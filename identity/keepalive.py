@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from identity.errors import AswhomError, GrantRevoked, ReauthRequired, Unavailable
+from identity.gate import AHEAD_KEEPS, Endpoint, Gate
 from identity.keepalive_ledger import Due, Hold, Next, behind, claim, fair, put_back
 from identity.keepalive_plan import Plan, plan, retry_in
 from identity.metrics import KEEPALIVE, KEEPALIVE_DUE, KEEPALIVE_LAG
@@ -31,6 +32,16 @@ class Pacing(Protocol):
     """How soon one more token request may be made through a provider connection, where nobody waits for it."""
 
     def __call__(self, due: Due, profile: Profile, /) -> timedelta | None: ...
+
+
+def through(gate: Gate) -> Pacing:
+    """What the gate of the token endpoint would say. The coordinator passes it; a look first saves asking in vain."""
+
+    def look(due: Due, profile: Profile) -> timedelta | None:
+        endpoint = Endpoint(connection=due.key.connection, url=due.token_url)
+        return gate.look(endpoint, profile.token_pace, keep=AHEAD_KEEPS)
+
+    return look
 
 
 @dataclass(frozen=True, kw_only=True)

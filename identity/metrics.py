@@ -32,3 +32,8 @@ KEEPALIVE_DUE = Gauge(
 KEEPALIVE_LAG = Gauge(
     "aswhom_keepalive_lag_seconds", "How long the oldest of them has been due.", multiprocess_mode="mostrecent"
 )
+
+# outcome: passes, waits
+TOKEN_REQUESTS = Counter(
+    "aswhom_token_requests", "Requests at the gate of a token endpoint, by what it said.", ["outcome"]
+)

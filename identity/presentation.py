@@ -13,6 +13,8 @@ from sqlalchemy import Connection
 
 from identity.answers import ClientRefused, Dead, Granted, Transient, Unreadable
 from identity.errors import GrantRevoked, Misconfigured, ReauthRequired, Unavailable
+from identity.flight import Wish
+from identity.gate import Endpoint
 from identity.grants import SealedAnswer, seal_answer
 from identity.http import Answer, NoAnswer, NotSent
 from identity.intents import Intent, IntentState, store_answer
@@ -31,6 +33,7 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 
 _RETRY = timedelta(seconds=2)
+_PAUSES = (429, 503)  # with Retry-After they speak to the client, not of one grant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,19 +67,28 @@ class Presenter:
     sleep: Callable[[float], None] = time.sleep
 
     def present(
-        self, situation: Situation, *, former: Intent | None, refused: bool, renew: Callable[[], bool]
+        self, situation: Situation, *, former: Intent | None, wish: Wish, renew: Callable[[], bool]
     ) -> int | None:
         """Present the credential, once. *renew* keeps the lock for the part after the exchange."""
+        refused, profile = wish.refused, self._profile(situation)
         began, now = self.monotonic(), self.clock()
         new = self._new_intent(situation, now)
-        request = token_request(situation, self._profile(situation), self.vault, now=now)
+        request = token_request(situation, profile, self.vault, now=now)
         if request is None:
             return self._expire(situation, new, refused=refused)
+        to, gate = self._endpoint(situation), self.endpoint.gate
+        if (wait := gate.look(to, profile.token_pace, keep=wish.keep)) is not None:
+            return self.serve(situation, refused=refused, retry_after=wait)
+        self.reached("before_intent")
         intent = self._begin(situation, new, former)
         if intent is None:
             return None
+        # Counted only now that it is ours to present. Should another account's have come first, nothing was sent.
+        if (wait := gate.enter(to, profile.token_pace, keep=wish.keep)) is not None:
+            why = "its token endpoint is left alone for now"
+            return self._fail(situation, intent, why, refused=refused, wait=wait, unpresented=True)
         self.reached("before_send")
-        outcome = self.endpoint.send(request, send_before=began + self.budget.send.total_seconds())
+        outcome = self.endpoint.send(request, to=to, send_before=began + self.budget.send.total_seconds())
         self.reached("after_send")
         match outcome:
             case NotSent():
@@ -123,6 +135,9 @@ class Presenter:
             self._count(situation, "served")
             return situation.generation
         raise Unavailable(f"{account.provider} gives account {account.id} no token now", retry_after=retry_after)
+
+    def _endpoint(self, situation: Situation) -> Endpoint:
+        return Endpoint.of(situation.connection, situation.account.credential)
 
     def _new_intent(self, situation: Situation, now: datetime) -> Intent:
         send_before = now + self.budget.send
@@ -192,6 +207,8 @@ class Presenter:
             case Transient(reason=reason, retry_after=wait, recognised=recognised):
                 if not recognised:
                     UNRECOGNISED.labels(profile.name).inc()
+                if answer.status in _PAUSES and "retry-after" in answer.headers:
+                    self.endpoint.gate.hold(self._endpoint(situation), wait)
                 return self._fail(situation, intent, reason, refused=refused, wait=wait)
             case ClientRefused(code=code):
                 self._count(situation, "client_refused", settled=self._write(settlement.blame_client, code))

@@ -13,10 +13,10 @@ from typing import Any
 from uuid import UUID
 
 from identity import leases
-from identity.accounts import get_account, move_account
+from identity.death import infer_death
 from identity.errors import GrantRevoked, ReauthRequired, Unavailable
 from identity.http import NoAnswer, NotSent
-from identity.model import AccountState, Effect, Leased, LeaseRequest, NeedsRefresh, ProviderConnection
+from identity.model import Effect, Leased, LeaseRequest, NeedsRefresh, ProviderConnection
 from identity.policy import Decision
 from identity.store import CommitUnknown
 from pipeline import metrics
@@ -79,7 +79,7 @@ class StepAtHand:
         purpose: str,
         number: int,
         after_generation: int = 0,
-        margin: timedelta = timedelta(),
+        ahead: bool = True,
     ) -> Intent:
         """A new attempt's intent, with ids of its own."""
         return Intent(
@@ -108,7 +108,7 @@ class StepAtHand:
                 principal=self.principal,
                 accepted=self.job.accepted,
                 scopes=self.action.facts.scopes,
-                usable_until=datetime.now(UTC) + margin,
+                ahead=ahead,
                 after_generation=after_generation,
             ),
             send_within=services.settings.send_within,
@@ -183,9 +183,9 @@ class _Exchange:
 
 def _exchange(services: Services, step: StepAtHand, purpose: str, number: int) -> _Exchange | Adopted:
     """Open and send; renew the token in between where it is too old, or was refused."""
-    margin, after_generation = services.settings.token_margin, 0
+    ahead, after_generation, forced = True, 0, False
     for _ in range(OPENINGS):
-        intent = step.intent(services, purpose=purpose, number=number, after_generation=after_generation, margin=margin)
+        intent = step.intent(services, purpose=purpose, number=number, after_generation=after_generation, ahead=ahead)
         began = time.monotonic()
         match _open(services, intent):
             case Adopted() as adopted:
@@ -198,9 +198,8 @@ def _exchange(services: Services, step: StepAtHand, purpose: str, number: int) -
                 services.store.write(partial(openings.refuse, intent=intent, reason=reason, now=datetime.now(UTC)))
                 raise StepRefused(reason)
             case NeedsRefresh(account=account, generation=generation):
-                if _refresh(services, account, generation, refused=after_generation >= generation) <= generation:
-                    # The provider is away for the moment: the current token serves until it really ends.
-                    margin = intent.send_within + intent.deadline
+                forced = after_generation >= generation
+                ahead = _refresh(services, account, generation, refused=forced) > generation
                 continue
             case Opened(lease=lease):
                 number += 1
@@ -210,10 +209,10 @@ def _exchange(services: Services, step: StepAtHand, purpose: str, number: int) -
         if conclusion.verdict is not Verdict.UNAUTHORIZED:
             return exchange
         exchange.close(AttemptState.NO_EFFECT, StepState.OPEN, error="the token was refused")
-        if after_generation:
-            # Two generations in a row: no refresh will help. Nothing is revoked by that.
-            services.store.write(partial(_give_up_account, account=lease.account, now=datetime.now(UTC)))
-        after_generation = lease.generation
+        if forced:
+            _infer_death(services, lease)
+        # If it was not the newest, another's refresh has killed it, and the next opening has the newest.
+        after_generation, forced = lease.generation, False
     raise Unavailable("the token was renewed again and again without success", retry_after=timedelta(seconds=30))
 
 
@@ -312,8 +311,16 @@ def _close(services: Services, intent: Intent, closing: Closing) -> None:
     raise Unavailable("the ledger did not confirm an outcome; housekeeping will settle the attempt")
 
 
-def _give_up_account(connection: Any, *, account: str, now: datetime) -> None:
-    # Revoked or suspended meanwhile: that stands.
-    if get_account(connection, account).state is AccountState.ACTIVE:
-        reason = "the provider refused a freshly renewed token"
-        move_account(connection, account, to=AccountState.NEEDS_RECONNECT, reason=reason, now=now)
+def _infer_death(services: Services, lease: Leased) -> None:
+    """The token was renewed because of a refusal, and refused again: no further refresh will help."""
+    infer = partial(
+        infer_death,
+        account=lease.account,
+        generation=lease.generation,
+        audit_id=services.ids("aud"),
+        now=datetime.now(UTC),
+    )
+    try:
+        services.store.write(infer)
+    except CommitUnknown:
+        raise RunAgain("whether the account waits for a person is not known", delay=services.settings.backoff) from None

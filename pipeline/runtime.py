@@ -14,9 +14,10 @@ from identity.addresses import AddressPolicy
 from identity.audit_chain import Sealer
 from identity.connect import Connect
 from identity.coordinator import Coordinator, RefreshBudget
+from identity.gate import AHEAD_KEEPS, Gate
 from identity.http import Client
 from identity.ids import Ids
-from identity.keepalive import Keepalive
+from identity.keepalive import Keepalive, through
 from identity.keepalive_ledger import Due
 from identity.lock import RefreshLock
 from identity.providers import PROFILES
@@ -97,6 +98,7 @@ class Runtime:
             token=lambda: secrets.token_hex(16),
             prefix=settings.key_prefix,
         )
+        self.gate = Gate(self._redis, prefix=settings.key_prefix)
         self.coordinator = Coordinator(
             self.database,
             self.vault,
@@ -106,11 +108,10 @@ class Runtime:
             clock=clock,
             ids=partial(self.ids, "ref"),
             budget=settings.refresh,
+            gate=self.gate,
             reached=reached,
         )
-        self.keepalive = Keepalive(
-            self.database, self._refresh_ahead, PROFILES, pacing=lambda due, profile: None, clock=clock
-        )
+        self.keepalive = Keepalive(self.database, self._refresh_ahead, PROFILES, pacing=through(self.gate), clock=clock)
         services = Services(
             store=self.database,
             vault=self.vault,
@@ -134,6 +135,7 @@ class Runtime:
             ids=partial(self.ids, "con"),
             token=partial(secrets.token_urlsafe, 32),
             lifetime=settings.connect_lifetime,
+            gate=self.gate,
         )
         self.connecting = Connecting(self.database, self.connect)
         self.sealer = Sealer(self.database, settings.keys.audit)
@@ -173,7 +175,7 @@ class Runtime:
         prune(self.database, self.settings.retention, now=self.clock(), within=timedelta(seconds=10))
 
     def _refresh_ahead(self, due: Due) -> int:
-        return self.coordinator.refresh(due.account, after_generation=due.generation)
+        return self.coordinator.refresh(due.account, after_generation=due.generation, keep=AHEAD_KEEPS)
 
     def beat(self, duty: str, error: str | None) -> None:
         """Store a duty's heartbeat."""

@@ -13,6 +13,8 @@ from identity.model import ProviderConnection
 from identity.pace import CAUTIOUS, Pace
 from identity.secret import Secret
 
+MIN_TTL = timedelta(minutes=5)
+
 
 class ClientAuth(StrEnum):
     """How the client names itself at the token endpoint, in Authlib's words."""
@@ -52,7 +54,7 @@ class Profile:
     refresh_kills_access: bool = False  # the old access token dies when the new one is issued
     idle_limit: timedelta | None = None  # a refresh token that is not used for so long dies; None: it does not
     default_lifetime: timedelta | None = None  # of an access token whose answer names none; None: it does not expire
-    min_ttl: timedelta = timedelta(minutes=5)  # refresh when less is left; at most half of a token's life
+    min_ttl: timedelta = MIN_TTL  # refresh when less is left; at most half of a token's life
     token_pace: Pace = CAUTIOUS  # of refreshes, mintings and code exchanges through one provider connection
     scope_separator: str = " "
     scopes_parameter: str = "scope"  # in the authorization URL

@@ -126,7 +126,6 @@ class Ledger:
                 principal="acme.ada",
                 accepted=job.accepted,
                 scopes=frozenset(),
-                usable_until=datetime.now(UTC) + timedelta(minutes=1),
             ),
             send_within=timedelta(seconds=5),
             deadline=timedelta(seconds=20),

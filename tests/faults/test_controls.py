@@ -87,9 +87,9 @@ SLOW = (
     ),
     Control(
         name="the pace of a token endpoint",
-        file="identity/keepalive.py",
-        guard="if (wait := self._pacing(due, self._profiles[due.provider])) is not None:",
-        without="if (wait := None) is not None:",
+        file="identity/endpoint_state.py",
+        guard="wait = max(self.held - now, (self.open or now) - now, due - (burst - 1) * interval - now, 0)",
+        without="wait = 0",
         test="tests/identity/test_keepalive_years.py::test_two_years_of_a_few_grants and sqlite",
     ),
     Control(

@@ -30,6 +30,7 @@ class PretendProvider:
         self.issued = 0
         self.answer: Callable[[dict[str, str]], Reply | None] = self.rotate
         self.user: Any = {"id": 4711, "login": "mona"}
+        self.call: Callable[[str], Reply] = lambda token: reply({"id": "1"})  # its API, by the token of the caller
         self._lock = threading.Lock()
 
     def received(self, form: dict[str, str]) -> Reply | None:
@@ -63,6 +64,8 @@ def pretend_provider() -> Iterator[PretendProvider]:
                 form = {"grant_type": "installation", "path": self.path}
                 form["authorization"] = self.headers["authorization"]
                 self._send(provider.received(form))
+            else:
+                self._send(provider.call(self.headers["authorization"].removeprefix("Bearer ")))
 
         def do_GET(self) -> None:
             self._send(reply(provider.user))

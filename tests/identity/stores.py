@@ -33,7 +33,7 @@ class EngineStore:
 def open_store(url: str, *, pooled: bool = False) -> EngineStore:
     """A store on an empty database. *pooled* keeps SQLite's connections, for what writes many thousand times."""
     if not url.startswith("sqlite"):
-        return _filled(create_engine(url, pool_size=20))
+        return filled(create_engine(url, pool_size=20))
     engine = create_engine(url, poolclass=QueuePool if pooled else NullPool)
 
     @event.listens_for(engine, "connect")
@@ -43,10 +43,11 @@ def open_store(url: str, *, pooled: bool = False) -> EngineStore:
         raw.execute("pragma foreign_keys = on")
         raw.execute("pragma busy_timeout = 5000")
 
-    return _filled(engine)
+    return filled(engine)
 
 
-def _filled(engine: Engine) -> EngineStore:
+def filled(engine: Engine) -> EngineStore:
+    """A store on the tables made in it."""
     metadata.create_all(engine)
     if engine.dialect.name == "sqlite":
         with engine.begin() as connection:

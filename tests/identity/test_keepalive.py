@@ -94,7 +94,7 @@ def test_a_token_in_use_is_refreshed_before_a_step_needs_it(
     connected.clock.now = row(connected).keepalive_due
     assert make().run() == 1
     assert provider.presented == {"refresh-0": 1}
-    assert isinstance(connected.examine(rest=timedelta(minutes=30)), Leased)
+    assert isinstance(connected.examine(), Leased)
 
 
 def test_one_that_is_not_in_use_is_presented_only_inside_the_idle_limit(

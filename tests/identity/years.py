@@ -10,8 +10,10 @@ from functools import partial
 
 from sqlalchemy import Connection, func, insert, select
 
+from identity.errors import Unavailable
+from identity.gate import AHEAD_KEEPS, Endpoint, Gate
 from identity.grants import Consent, Consented, SealedAnswer, note_use, rotate, store_consent
-from identity.keepalive import Keepalive, KeepaliveSettings
+from identity.keepalive import Keepalive, KeepaliveSettings, through
 from identity.keepalive_ledger import Due
 from identity.model import AccountKey, Credential
 from identity.pace import Pace
@@ -19,7 +21,7 @@ from identity.providers import PROFILES
 from identity.providers.profile import Profile
 from identity.tables import grants, principals, provider_connections, tenants
 from tests.identity.stores import EngineStore
-from tests.identity.world import Clock
+from tests.identity.world import START, Clock
 
 LIFE, IDLE_LIMIT = timedelta(hours=8), timedelta(days=90)
 CONNECTIONS, TENANTS = ("forge", "mill"), 20
@@ -27,28 +29,13 @@ MINUTE = timedelta(minutes=1)
 
 
 @dataclass
-class Bucket:
-    """A pace, kept: what a token endpoint's gate says for one process."""
-
-    pace: Pace
-    due: datetime | None = None
-
-    def __call__(self, now: datetime) -> timedelta | None:
-        due = max(self.due or now, now)
-        wait = due - (self.pace.burst - 1) * self.pace.interval - now
-        if wait > timedelta(0):
-            return wait
-        self.due = due + self.pace.interval
-        return None
-
-
-@dataclass
 class Provider:
-    """Rotates in the coordinator's place, and holds us to what a real one holds us to."""
+    """Passes the gate and rotates in the coordinator's place, and holds us to what a real one holds us to."""
 
     store: EngineStore
     clock: Clock
     pace: Pace
+    gate: Gate
     presented: dict[str, datetime] = field(default_factory=dict)  # when each account's refresh token was last used
     asked: Counter[str] = field(default_factory=Counter)
     died: list[str] = field(default_factory=list)
@@ -56,6 +43,9 @@ class Provider:
 
     def __call__(self, due: Due) -> int:
         now, account = self.clock(), due.account
+        endpoint = Endpoint(connection=due.key.connection, url=due.token_url)
+        if wait := self.gate.enter(endpoint, self.pace, keep=AHEAD_KEEPS):
+            raise Unavailable("the gate is closed", retry_after=wait)
         if now - self.presented[account] > IDLE_LIMIT:
             self.died.append(account)
         self.presented[account] = now
@@ -96,13 +86,13 @@ class Years:
         share = self.number // 10  # of all grants in five minutes, at each of the two connections
         self.pace = Pace(requests=share, per=5 * MINUTE, burst=share * 5 // 6)
         self.profile: Profile = replace(PROFILES["github"], idle_limit=IDLE_LIMIT, token_pace=self.pace)
-        self.provider = Provider(store=self.store, clock=self.clock, pace=self.pace)
-        self._buckets = {name: Bucket(self.pace) for name in CONNECTIONS}
+        gate = Gate(None, monotonic=self.seconds)
+        self.provider = Provider(store=self.store, clock=self.clock, pace=self.pace, gate=gate)
         self.keepalive = Keepalive(
             self.store,
             self.provider,
             {"github": self.profile},
-            lambda due, profile: self._buckets[due.key.connection](self.clock()),
+            through(gate),
             clock=self.clock,
             settings=KeepaliveSettings(threads=1),
         )
@@ -114,6 +104,9 @@ class Years:
                 )
                 self.store.write(partial(self._consent, members=members))
             self.clock.advance(timedelta(minutes=19))
+
+    def seconds(self) -> float:
+        return (self.clock.now - START).total_seconds()
 
     def use_for(self, duration: timedelta, *, tick: timedelta) -> Iterator[None]:
         """Housekeeping ticks, and every token is used as soon as it is there."""
