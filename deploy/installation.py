@@ -134,8 +134,10 @@ class Installation:
 
     def ring_jobs(self, bells: Sequence[Bell]) -> None:
         """Best effort: housekeeping rings again."""
+        from pipeline.doorbells import Doorbells
+
         if bells:
-            self._ring.jobs(bells)
+            Doorbells(self.ledger, self._ring).jobs(bells)
 
     def ring_revocations(self, ids: Sequence[str]) -> None:
         """Best effort: housekeeping goes on without."""

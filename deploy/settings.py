@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -164,13 +164,14 @@ class Settings(BaseSettings):
         )
 
     def runtime(self) -> RuntimeSettings:
-        """What a process that runs work is opened with. Raises Misconfigured."""
+        """What a process that runs work is opened with. Raises Misconfigured, for settings that contradict too."""
+        from deploy.contradictions import contradictions
         from pipeline.runtime import RuntimeSettings
         from pipeline.services import StepSettings
         from pipeline.worker import WorkerSettings
 
         redis_url = self.redis()
-        steps = _given(
+        given_steps = _given(
             send_within=self.send_within,
             call_deadline=self.call_deadline,
             attempts=self.step_attempts,
@@ -178,12 +179,14 @@ class Settings(BaseSettings):
             backoff_cap=self.step_backoff_cap,
             yield_after=self.yield_after,
         )
-        jobs = _given(
+        given_jobs = _given(
             hold=self.worker_hold,
             runs=self.job_runs,
             backoff=self.job_backoff,
             misconfigured_delay=self.misconfigured_delay,
         )
+        steps, jobs = StepSettings(**given_steps), WorkerSettings(**given_jobs)
+        _refuse(list(contradictions(steps, jobs, self.limits())))
         return RuntimeSettings(
             database=self.database(),
             keys=self.key_files().read(),
@@ -191,8 +194,8 @@ class Settings(BaseSettings):
             redis_url=Secret(redis_url) if redis_url else None,
             key_prefix=self.key_prefix,
             allow_hosts=frozenset(self.allow_hosts),
-            steps=StepSettings(**steps),
-            jobs=WorkerSettings(**jobs),
+            steps=steps,
+            jobs=jobs,
             retention=self.retention(),
             host=os.uname().nodename,
             **_given(window=self.window, connect_lifetime=self.connect_lifetime),
@@ -257,10 +260,15 @@ def load(**given: object) -> Settings:
     except ValidationError as error:
         details = error.errors(include_input=False, include_url=False)
         faults += [_fault(detail) for detail in details if detail["type"] != _FOLLOWS]
-    if settings is None or faults:
+    _refuse(faults)
+    assert settings is not None  # noqa: S101 - for the type checker: its faults were refused
+    return settings
+
+
+def _refuse(faults: Sequence[str]) -> None:
+    if faults:
         listed = "".join(f"\n  - {fault}" for fault in faults)
         raise Misconfigured(f"the settings cannot be used:{listed}")
-    return settings
 
 
 def share_metrics(folder: Path) -> None:

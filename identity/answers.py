@@ -184,8 +184,10 @@ def _secret(value: Any) -> Secret | None:
 
 def _expiry(held: Mapping[str, Any], started_at: datetime, lifetime: timedelta | None) -> datetime | None:
     """When the token ends, by `expires_in` or else `expires_at`, else by *lifetime*; None: it does not."""
-    if (seconds := _number(held.get("expires_in"))) is not None and seconds > 0:
-        return started_at + min(timedelta(seconds=min(seconds, 1e9)), _LONGEST_LIFETIME)
+    if (seconds := _number(held.get("expires_in"))) is not None:
+        life = timedelta(seconds=max(0.0, min(seconds, 1e9)))
+        if life:  # 1e-10 is no lifetime either: less than a clock can tell
+            return started_at + min(life, _LONGEST_LIFETIME)
     if (at := _moment(held.get("expires_at"))) is not None and at > started_at:
         return min(at, started_at + _LONGEST_LIFETIME)
     # Something that cannot be read still says that the token ends.

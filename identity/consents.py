@@ -82,10 +82,12 @@ def connect_service(
     now: datetime,
     token: Secret | None = None,
     external_id: str | None = None,
+    also: Callable[[Connection, AccountKey], None],
 ) -> Consented:
     """An admin connects a service account: a static *token*, or the right to mint. Raises GrantRevoked, Unavailable.
 
-    *external_id* is the installation's, for installation tokens.
+    *external_id* is the installation's, for installation tokens. *also* runs in the consent's own commit: it wakes the
+    jobs that waited for it.
     """
     if (token is not None) != (credential is Credential.STATIC):
         raise ValueError("a static credential comes with its token, and no other does")
@@ -114,6 +116,7 @@ def connect_service(
             outcome="success",
             detail={"provider": provider, "credential": str(credential), "by": by},
         )
+        also(connection, key)
 
     outcome = write_consent(store, vault, consent, answer, scopes=scopes, now=now, also=write_audit)
     if isinstance(outcome, RuledOut):

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, case, or_, select, true, update
+from sqlalchemy import Connection, Row, and_, bindparam, case, or_, select, true
 from sqlalchemy.dialects import postgresql, sqlite
 
+from identity.accounts import find_account, move_account
 from identity.model import AccountKey, AccountState, RuledOut, Scope, ScopeKind
-from identity.tables import accounts, grants, scopes
+from identity.tables import scopes
 
 #: The rows of at most one scope a kind; `scope_keys` are its parameters.
 IS_WANTED = or_(*(and_(scopes.c.kind == str(kind), scopes.c.key == bindparam(f"{kind}_key")) for kind in ScopeKind))
@@ -98,16 +99,10 @@ def revoke_scope(connection: Connection, scope: Scope, number: int, *, reason: s
     """
     _upsert(connection, scope, revoked=number)
     if scope.kind is ScopeKind.ACCOUNT:
-        tenant, provider_connection, principal = scope.key.split("/")
-        own = (
-            (accounts.c.tenant_id == tenant)
-            & (accounts.c.connection_id == provider_connection)
-            & (accounts.c.principal_id == principal)
-        )
-        ended = update(accounts).where(own).values(state=AccountState.REVOKED, reason=reason, updated_at=now)
-        connection.execute(ended)
-        of_it = grants.c.account_id.in_(select(accounts.c.id).where(own))
-        connection.execute(update(grants).where(of_it).values(keepalive_due=None))
+        tenant, through, principal = scope.key.split("/")
+        account = find_account(connection, AccountKey(tenant=tenant, connection=through, principal=principal))
+        if account is not None:
+            move_account(connection, account.id, to=AccountState.REVOKED, reason=reason, now=now)
 
 
 def stop_scope(connection: Connection, scope: Scope) -> None:

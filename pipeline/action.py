@@ -133,7 +133,11 @@ def judge_status(response: Response, *, effect: Effect) -> Judgement:
 
 
 class Action(BaseModel, Generic[R]):
-    """The base of all actions. Subclasses set `facts` and `result`, and implement `request` and `read`."""
+    """The base of all actions. Subclasses set `facts` and `result`, and implement `request` and `read`.
+
+    What raises NotImplementedError here is never reached: a workflow whose action lacks what its recovery mode needs,
+    or has what its mode must not have, is refused when it is registered.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -179,7 +183,10 @@ class Action(BaseModel, Generic[R]):
 
 
 def check_action(action: type[Action[Any]]) -> None:
-    """Refuse a declaration that recovery could not carry out. Raises TypeError."""
+    """Refuse a declaration that could not be carried out, or recovered. Raises TypeError."""
+    for name in ("request", "read"):
+        if getattr(action, name) is getattr(Action, name):
+            raise TypeError(f"{action.action_name()} must define {name}()")
     searches = action.facts.recovery in SEARCHES
     for name in ("probe", "found"):
         if (getattr(action, name) is not getattr(Action, name)) != searches:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -20,14 +18,15 @@ from identity.model import Effect, Leased, LeaseRequest, NeedsRefresh, ProviderC
 from identity.policy import Decision
 from identity.store import CommitUnknown
 from pipeline import metrics
-from pipeline.action import Action, Call, Recovery, Response, Result, Verdict
-from pipeline.conclusion import CALL, PROBE, Conclusion, conclude
-from pipeline.interruption import AskOperator, RunAgain, RunEnded
+from pipeline.action import Action, Call, Recovery, Response, Verdict
+from pipeline.conclusion import CALL, PROBE, conclude
+from pipeline.exchange import Exchange, close_call, close_probe, commit
+from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import openings, steps
-from pipeline.ledger.closings import Closing, close_attempt
+from pipeline.ledger.closings import Closing
 from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, Opened, OpenOutcome
 from pipeline.ledger.jobs import ClaimedJob
-from pipeline.run import ActionFailed, StepRefused
+from pipeline.run import StepRefused
 from pipeline.services import Services
 from pipeline.states import AttemptState, StepState
 
@@ -119,69 +118,20 @@ class StepAtHand:
 def attempt(services: Services, step: StepAtHand, *, number: int) -> Any:
     """Carry the step out and return its result. Raises ActionFailed, StepRefused or an Interruption."""
     exchange = _exchange(services, step, CALL, number)
-    if not isinstance(exchange, _Exchange):
+    if not isinstance(exchange, Exchange):
         return exchange.result
-    return _close_call(exchange)
+    return close_call(exchange)
 
 
 def probe(services: Services, step: StepAtHand, *, number: int) -> Any | None:
     """Search for the effect of an earlier attempt: its result, or None where it had none."""
     exchange = _exchange(services, step, PROBE, number)
-    if not isinstance(exchange, _Exchange):
+    if not isinstance(exchange, Exchange):
         return exchange.result
-    return _close_probe(exchange)
+    return close_probe(exchange)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Exchange:
-    """One opened attempt and what came of it."""
-
-    services: Services
-    step: StepAtHand
-    intent: Intent
-    began: float  # monotonic, before the opening
-    conclusion: Conclusion
-
-    def close(
-        self,
-        state: AttemptState,
-        step_state: StepState,
-        *,
-        error: str | None = None,
-        result: Result | None = None,
-        resolves: AttemptState | None = None,
-    ) -> Mapping[str, Any] | None:
-        """Commit the attempt's outcome and its step's; returns the result as it is stored."""
-        stored = None if result is None else result.model_dump(mode="json")
-        closing = Closing(
-            attempt=self.intent.attempt,
-            state=state,
-            step_state=step_state,
-            result=stored,
-            external_id=None if result is None else self.step.action.external_id(result),
-            status=self.conclusion.status,
-            upstream_request_id=self.conclusion.upstream_request_id,
-            error=error,
-            resolves=resolves,
-        )
-        _close(self.services, self.intent, closing)
-        metrics.ATTEMPTS.labels(self.step.name, str(state)).inc()
-        metrics.STEP_SECONDS.labels(self.step.name, str(self.step.decision.pattern)).observe(
-            time.monotonic() - self.began
-        )
-        if step_state is not StepState.OPEN:
-            metrics.STEPS.labels(self.step.name, str(self.step.decision.pattern), str(step_state)).inc()
-        return stored
-
-    def again(self, reason: str) -> RunAgain:
-        """The job's way back to the queue, later with every attempt."""
-        settings = self.services.settings
-        growing: timedelta = settings.backoff * 2 ** min(self.intent.number - 1, 20)
-        spread = min(growing, settings.backoff_cap) * random.uniform(0.5, 1)  # noqa: S311 - spreads rivals
-        return RunAgain(reason, delay=max(spread, self.conclusion.retry_after or timedelta()))
-
-
-def _exchange(services: Services, step: StepAtHand, purpose: str, number: int) -> _Exchange | Adopted:
+def _exchange(services: Services, step: StepAtHand, purpose: str, number: int) -> Exchange | Adopted:
     """Open and send; renew the token in between where it is too old, or was refused."""
     ahead, after_generation, forced = True, 0, False
     for _ in range(OPENINGS):
@@ -191,8 +141,8 @@ def _exchange(services: Services, step: StepAtHand, purpose: str, number: int) -
             case Adopted() as adopted:
                 metrics.STEPS.labels(step.name, str(step.decision.pattern), "adopted").inc()
                 return adopted
-            case Ended(reason=reason):
-                raise RunEnded(reason)
+            case Ended(reason=reason, moved=moved):
+                raise RunEnded(reason, moved=moved)
             case OnceMismatch(owner=owner):
                 reason = f"the once key {step.once!r} was used by job {owner} with other parameters"
                 services.store.write(partial(openings.refuse, intent=intent, reason=reason, now=datetime.now(UTC)))
@@ -205,7 +155,7 @@ def _exchange(services: Services, step: StepAtHand, purpose: str, number: int) -
                 number += 1
         answer = _send(services, step, intent, lease, began)
         conclusion = conclude(step.action, step.call, purpose, answer)
-        exchange = _Exchange(services=services, step=step, intent=intent, began=began, conclusion=conclusion)
+        exchange = Exchange(services=services, step=step, intent=intent, began=began, conclusion=conclusion)
         if conclusion.verdict is not Verdict.UNAUTHORIZED:
             return exchange
         exchange.close(AttemptState.NO_EFFECT, StepState.OPEN, error="the token was refused")
@@ -225,7 +175,7 @@ def _open(services: Services, intent: Intent) -> OpenOutcome:
             not_sent = Closing(
                 attempt=intent.attempt, state=AttemptState.NO_EFFECT, step_state=StepState.OPEN, error="not sent"
             )
-            _close(services, intent, not_sent)
+            commit(services, intent, not_sent)
         raise RunAgain("the opening's commit was not confirmed", delay=services.settings.backoff) from None
 
 
@@ -256,59 +206,6 @@ def _send(
     )
     services.reached("after_call")
     return answer
-
-
-def _close_call(exchange: _Exchange) -> Any:
-    step, conclusion, intent = exchange.step, exchange.conclusion, exchange.intent
-    match conclusion.verdict:
-        case Verdict.SUCCESS:
-            if conclusion.result is None:
-                raise TypeError(f"{step.name}.read() returned no result")
-            stored = exchange.close(
-                AttemptState.EFFECT, StepState.DONE, result=conclusion.result, resolves=AttemptState.ADOPTED
-            )
-            exchange.services.reached("after_commit")
-            return stored
-        case Verdict.UNKNOWN:
-            exchange.close(AttemptState.UNKNOWN, StepState.UNKNOWN, error=conclusion.reason)
-            reason = f"{step.name} was sent and its outcome is not known: {conclusion.reason}"
-            raise RunAgain(reason, delay=intent.send_within + intent.deadline)
-        case Verdict.FAILED:
-            error = conclusion.reason
-        case _:
-            if intent.number < exchange.services.settings.attempts:
-                exchange.close(AttemptState.NO_EFFECT, StepState.OPEN, error=conclusion.reason)
-                raise exchange.again(f"{step.name}: {conclusion.reason}")
-            error = f"{conclusion.reason}, after {intent.number} attempts"
-    exchange.close(AttemptState.NO_EFFECT, StepState.FAILED, error=error)
-    raise ActionFailed(f"{step.name} failed: {error}")
-
-
-def _close_probe(exchange: _Exchange) -> Any | None:
-    step, conclusion, intent = exchange.step, exchange.conclusion, exchange.intent
-    if conclusion.verdict is not Verdict.SUCCESS:
-        exchange.close(AttemptState.NO_EFFECT, StepState.UNKNOWN, error=conclusion.reason)
-        if intent.number >= exchange.services.settings.attempts:
-            raise AskOperator(f"whether {step.name} had its effect cannot be looked up: {conclusion.reason}")
-        raise exchange.again(f"search for {step.name}: {conclusion.reason}")
-    if conclusion.result is None:
-        exchange.close(AttemptState.NO_EFFECT, StepState.OPEN, resolves=AttemptState.NO_EFFECT)
-        return None
-    return exchange.close(
-        AttemptState.NO_EFFECT, StepState.DONE, result=conclusion.result, resolves=AttemptState.ADOPTED
-    )
-
-
-def _close(services: Services, intent: Intent, closing: Closing) -> None:
-    """Commit the outcome; after a lost commit look first, since an attempt is closed once."""
-    for _ in range(5):
-        try:
-            services.store.write(partial(close_attempt, intent=intent, closing=closing))
-            return
-        except CommitUnknown:
-            if services.store.read(partial(steps.attempt_state, attempt=closing.attempt)) == closing.state:
-                return
-    raise Unavailable("the ledger did not confirm an outcome; housekeeping will settle the attempt")
 
 
 def _infer_death(services: Services, lease: Leased) -> None:

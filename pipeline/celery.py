@@ -19,6 +19,7 @@ from kombu import Exchange, Queue
 
 from identity.errors import Misconfigured
 from identity.model import AccessPattern
+from pipeline.model import Ring
 from pipeline.ring import JOB, REVOCATION, REVOCATIONS
 from pipeline.schedule import Schedules
 from pipeline.watchdog import Limits, Task, Watchdog
@@ -110,6 +111,9 @@ class Runtime(Protocol):
 
     @property
     def schedules(self) -> Schedules: ...
+
+    @property
+    def ring(self) -> Ring: ...
 
     @property
     def active_jobs(self) -> Mapping[int, str]:

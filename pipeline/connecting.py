@@ -41,7 +41,7 @@ class Connecting:
         self, connection: str, params: Mapping[str, str], *, browser: str, now: datetime
     ) -> Connected | ConnectRefused:
         """The callback at *connection*'s own address."""
-        finished = self._connect.finish(params, browser=browser, connection_id=connection, now=now, also=_wake)
+        finished = self._connect.finish(params, browser=browser, connection_id=connection, now=now, also=wake_waiting)
         if isinstance(finished, ConnectRefused):
             return finished
         return Connected(
@@ -58,5 +58,6 @@ class Connecting:
             return connection
 
 
-def _wake(connection: Connection, key: AccountKey) -> None:
+def wake_waiting(connection: Connection, key: AccountKey) -> None:
+    """Queue the jobs that waited for that account's consent, in the consent's own commit."""
     jobs.wake(connection, jobs.consent_of(key))

@@ -86,6 +86,7 @@ class _Keeper:
             error = f"Unavailable: {busy}"
             log.warning("housekeeping: %s must wait: %s", self.duty.name, busy, extra={"action": "duty.unavailable"})
         except Exception as failure:
+            # A duty outlives any fault of one tick: it is told of here, and tried again at the next.
             # Only our own errors promise to name no token; of others the class is told, and the log has the stack.
             error = (
                 f"{type(failure).__name__}: {failure}" if isinstance(failure, AswhomError) else type(failure).__name__
@@ -105,7 +106,7 @@ class _Keeper:
     def _tell(self, error: str | None) -> None:
         try:
             self._beat(self.duty.name, error)
-        except Exception:
+        except Exception:  # the duty goes on: a ledger that cannot be told shows as a heartbeat that is overdue
             log.exception("housekeeping: no heartbeat for %s", self.duty.name, extra={"action": "duty.unheard"})
 
 

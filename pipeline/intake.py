@@ -76,4 +76,5 @@ class Intake:
 
     def ready(self) -> None:
         """Return if a transaction can be had now. Raises Unavailable."""
-        self._store.read(lambda c: c.execute(select(1)).scalar_one())
+        # A write, since that is what a delivery needs: a ledger whose writer is stopped can still be read.
+        self._store.write(lambda c: c.execute(select(1)).scalar_one())

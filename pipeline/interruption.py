@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from pipeline.states import JobState
+
 
 class Interruption(BaseException):
     """The run ends here."""
@@ -18,7 +20,14 @@ class Interruption(BaseException):
 
 
 class RunEnded(Interruption):
-    """The ledger has moved the job already: parked, stopped, refused by the rule, or in another worker's hands."""
+    """The ledger has moved the job already: parked, stopped or refused by the rule; or another worker has it.
+
+    *moved* is the state this run's own transaction moved it to; None: it moved nothing.
+    """
+
+    def __init__(self, reason: str, *, moved: JobState | None = None) -> None:
+        super().__init__(reason)
+        self.moved = moved
 
 
 class RunAgain(Interruption):

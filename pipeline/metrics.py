@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
+from pipeline.states import ENDED, JobState
+
 _CALL = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _QUIESCE = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
 
@@ -19,7 +21,7 @@ STEP_SECONDS = Histogram(
     "aswhom_step_seconds", "From the opening of an attempt to its close", ["action", "pattern"], buckets=_CALL
 )
 ATTEMPTS = Counter("aswhom_attempts", "HTTP tries of steps", ["action", "outcome"])
-DEAD = Counter("aswhom_dead_letters", "Jobs that spent their runs or whose wait expired", ["pattern"])
+DEAD = Counter("aswhom_dead_letters", "Jobs that are dead until a person replays them", ["pattern"])
 REVOCATION_SECONDS = Histogram(
     "aswhom_revocation_seconds", "From a revocation's commit until nothing of it is in flight", buckets=_QUIESCE
 )
@@ -39,6 +41,14 @@ OLDEST_DUE_SECONDS = Gauge(
 )
 DUTY_SECONDS = Histogram("aswhom_duty_seconds", "Ticks of housekeeping's duties", ["duty", "outcome"], buckets=_CALL)
 DUTY_STUCK = Gauge("aswhom_duty_stuck", "1 while a duty is past its deadline", ["duty"], multiprocess_mode="mostrecent")
+
+
+def count_end(pattern: str, to: JobState | None) -> None:
+    """Count a job that a committed move has ended: *to* is what that very move changed it to, None if nothing."""
+    if to in ENDED:
+        JOBS.labels(pattern, str(to)).inc()
+    if to is JobState.DEAD:
+        DEAD.labels(pattern).inc()
 
 
 def serve(port: int, *, host: str = "127.0.0.1") -> Callable[[], None]:

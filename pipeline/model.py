@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 from identity.model import AccessPattern
@@ -41,6 +42,7 @@ class Bell:
     job: str
     tenant: str
     pattern: AccessPattern
+    rung_until: datetime | None = None  # what the ledger says of it while it is outstanding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +60,7 @@ class Acceptance:
 class Ring(Protocol):
     """Sends doorbells: best effort, never raises for a broker that is away."""
 
-    def jobs(self, bells: Sequence[Bell]) -> None: ...
+    def jobs(self, bells: Sequence[Bell]) -> bool:
+        """Whether all of them were sent; False: some were not."""
 
     def revocations(self, ids: Sequence[str]) -> None: ...

@@ -54,6 +54,7 @@ class PostgresqlDatabase:
         last: DBAPIError | None = None
         for attempt in range(_ATTEMPTS):
             if attempt:
+                # At most 2.5 s in all. The rivals were told to try again, and would meet again at once.
                 time.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311 - spreads rivals, guards nothing
             try:
                 return self._once(fn)
@@ -70,7 +71,7 @@ class PostgresqlDatabase:
             transaction = connection.begin()
             try:
                 outcome = fn(connection)
-            except BaseException:
+            except BaseException:  # a refusal by an Interruption too: nothing that raised was written
                 if not connection.invalidated:
                     transaction.rollback()
                 raise

@@ -50,17 +50,19 @@ def reclaim(store: Store, settings: WorkerSettings) -> None:
     if not found:
         return
 
-    def spend(c: Connection) -> list[tuple[str, JobState | None]]:
+    def spend(c: Connection) -> list[tuple[str, str, JobState | None]]:
         reason = "the worker that had it died, or was stopped for too long"
         return [
             (
                 row.id,
+                row.pattern,
                 jobs.spend_run(c, row.id, fence=row.fence, limit=settings.runs, delay=settings.backoff, reason=reason),
             )
             for row in found
         ]
 
-    for job, to in store.write(spend):
+    for job, pattern, to in store.write(spend):
+        metrics.count_end(pattern, to)
         log.warning("claim lapsed", action="job.lapsed", job=job, to=to)
 
 
@@ -70,11 +72,14 @@ def wake_due(store: Store) -> None:
     if not found:
         return
 
-    def end(c: Connection) -> None:
-        for row in found:
-            jobs.end_wait(c, row.id, wait=row.wait, expired=bool(row.expired), reason=row.reason)
+    def end(c: Connection) -> list[tuple[str, JobState | None]]:
+        return [
+            (row.pattern, jobs.end_wait(c, row.id, wait=row.wait, expired=bool(row.expired), reason=row.reason))
+            for row in found
+        ]
 
-    store.write(end)
+    for pattern, to in store.write(end):
+        metrics.count_end(pattern, to)
 
 
 def settle_attempts(store: Store) -> None:

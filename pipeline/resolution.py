@@ -7,16 +7,16 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, select
 
-from identity import audit
 from identity.columns import database_now
 from identity.errors import BadInput
 from identity.sequence import next_number
-from pipeline.ledger.closings import close_step
+from pipeline.ledger.closings import close_step, record_attempt
 from pipeline.ledger.jobs import move_job, wake
+from pipeline.ledger.moving import move_attempt
 from pipeline.ledger.once import once_name
-from pipeline.states import ATTEMPT_MOVES, AttemptState, JobState, StepState, Wait
+from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts, jobs, steps
 from pipeline.workflow import Registry, Workflow
 
@@ -66,27 +66,18 @@ def _close(
     connection: Connection, attempt: Row[Any], returned: Mapping[str, Any] | None, *, by: str, now: datetime
 ) -> None:
     to = AttemptState.NO_EFFECT if returned is None else AttemptState.EFFECT
-    ATTEMPT_MOVES.check(AttemptState.UNKNOWN, to)
     number = next_number(connection)
-    connection.execute(
-        update(attempts).where(attempts.c.id == attempt.id).values(state=to, closed=number, closed_at=now)
-    )
+    if move_attempt(connection, attempt.id, to, closed=number, closed_at=now) is None:
+        return  # its late answer was first, and says more than a person could
     step_state = StepState.OPEN if returned is None else StepState.DONE
     close_step(connection, attempt.step_id, step_state, now=now, result=returned)
-    audit.record(
+    record_attempt(
         connection,
+        attempt,
+        "attempt.resolved",
         id=f"{attempt.id}.{number}",
         at=now,
         number=number,
-        kind="attempt.resolved",
-        tenant=attempt.tenant_id,
-        agent=attempt.agent_id,
-        principal=attempt.principal_id,
-        account=attempt.account_id,
-        generation=attempt.generation,
-        job=attempt.job_id,
-        step=attempt.step_id,
-        attempt=attempt.id,
         action=attempt.action,
         outcome=str(to),
         reason=f"resolved by {by}",

@@ -86,8 +86,8 @@ class Revoker:
     def advance(self, revocation: str) -> bool:
         """Do what can be done now. True: it is quiesced and has its receipt; False: calls are still in flight."""
         while (chunk := self._store.write(lambda c: _cancel_chunk(c, revocation))) is not None:
-            for pattern, number in chunk.items():
-                metrics.JOBS.labels(pattern, str(JobState.CANCELLED)).inc(number)
+            for pattern in chunk.elements():
+                metrics.count_end(pattern, JobState.CANCELLED)
         if not self._store.write(lambda c: _drained(c, revocation)):
             return False
         seconds = self._store.write(lambda c: _conclude(c, revocation, self._signer))

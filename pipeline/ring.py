@@ -96,20 +96,20 @@ class CeleryRing:
         self._errors: tuple[type[BaseException], ...] = (KombuError, RedisError, OSError)
         self._pid = 0
 
-    def jobs(self, bells: Sequence[Bell]) -> None:
+    def jobs(self, bells: Sequence[Bell]) -> bool:
         """Ring for jobs. The headers are for people and dashboards: a worker trusts the job's row alone."""
-        self._send([_message(JOB, b.job, b.pattern, tenant=b.tenant, pattern=b.pattern) for b in bells])
+        return self._send([_message(JOB, b.job, b.pattern, tenant=b.tenant, pattern=b.pattern) for b in bells])
 
     def revocations(self, ids: Sequence[str]) -> None:
         """Ring for revocations to be advanced."""
         self._send([_message(REVOCATION, revocation, REVOCATIONS) for revocation in ids])
 
-    def _send(self, messages: Sequence[_Message]) -> None:
+    def _send(self, messages: Sequence[_Message]) -> bool:
         if not messages:
-            return
+            return True
         if not self._outage.permits():
             metrics.BELLS.labels("skipped").inc(len(messages))
-            return
+            return False
         producers = self._open()
         try:
             self._publish(producers, messages)
@@ -122,10 +122,11 @@ class CeleryRing:
                     type(error).__name__,
                     extra={"action": "ring.outage"},
                 )
-        else:
-            metrics.BELLS.labels("rung").inc(len(messages))
-            if self._outage.succeeded():
-                log.info("the broker takes bells again", extra={"action": "ring.recovered"})
+            return False
+        metrics.BELLS.labels("rung").inc(len(messages))
+        if self._outage.succeeded():
+            log.info("the broker takes bells again", extra={"action": "ring.recovered"})
+        return True
 
     def _publish(self, producers: ProducerPool, messages: Sequence[_Message]) -> None:
         producer: Any = producers.acquire(block=True, timeout=_WAIT)

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from sqlalchemy import Row
 
 from pipeline.action import Action, Result
-from pipeline.interruption import Interruption, RunEnded
+from pipeline.interruption import Interruption
 from pipeline.workflow import SERVICE, USER, Who
 
 C = TypeVar("C", bound=BaseModel)
@@ -80,7 +80,7 @@ class Run(Generic[C]):
 
     def _next(self, name: str) -> tuple[int, int]:
         if self._ended is not None:
-            raise RunEnded(f"the run has ended: {self._ended.reason}")  # a `finally` must not act after a stop
+            raise self._ended  # a `finally` must not act after a stop, nor hide from the worker how the run ended
         self._position += 1
         self._occurrences[name] += 1
         return self._position, self._occurrences[name]

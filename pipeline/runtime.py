@@ -27,6 +27,7 @@ from identity.vault import Vault
 from pipeline import reconcile
 from pipeline.connecting import Connecting
 from pipeline.database import Database, DatabaseSettings, open_database
+from pipeline.doorbells import Doorbells
 from pipeline.housekeeping import Duty
 from pipeline.intake import Intake
 from pipeline.model import Ring
@@ -121,8 +122,8 @@ class Runtime:
             settings=settings.steps,
             reached=reached,
         )
-        self.ring = ring
-        self.worker = Worker(services, workflows, ring, settings.jobs)
+        self.ring = Doorbells(self.database, ring)
+        self.worker = Worker(services, workflows, self.ring, settings.jobs)
         self.revoker = Revoker(self.database, self.signer)
         self.schedules = Schedules(self.database, workflows)
         self.intake = Intake(self.database, self.vault, self.ids, clock=clock)

@@ -14,8 +14,7 @@ from celery import beat
 
 from identity.errors import Misconfigured
 from pipeline import metrics
-from pipeline.model import Bell, Ring
-from pipeline.ring import CeleryRing
+from pipeline.model import Bell
 
 if TYPE_CHECKING:
     from pipeline.celery import App
@@ -42,7 +41,6 @@ class Scheduler(beat.Scheduler):
         except Misconfigured as fault:
             log.critical("the schedule cannot be kept: %s", fault, extra={"action": "beat.misconfigured"})
             raise SystemExit(os.EX_CONFIG) from fault
-        self._ring: Ring = CeleryRing(self.app)
         self._ticking = self._closed = False
 
     def tick(self, *_: Any, **__: Any) -> float:
@@ -51,8 +49,8 @@ class Scheduler(beat.Scheduler):
         try:
             bells = self._runtime.schedules.fire_due(datetime.now(UTC))
             metrics.SLOTS.inc(len(bells))
-            self._ring.jobs(bells)
-        except Exception:
+            self._runtime.ring.jobs(bells)
+        except Exception:  # beat must not end for a tick: it is counted, logged with its stack, and tried again
             metrics.BEAT_FAILURES.inc()
             log.exception("due slots could not be fired: the next tick tries again", extra={"action": "beat.failed"})
         finally:

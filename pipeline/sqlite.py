@@ -143,7 +143,12 @@ class SqliteDatabase:
 
     def close(self) -> None:
         self._queue.put(None)
-        self._thread.join()
+        self._thread.join(2 * self._timeout)
+        if self._thread.is_alive():
+            # Some other process was stopped with the gate in its hands: ours must be able to end all the same, and the
+            # kernel takes back what the thread waits for.
+            log.warning("the ledger's writer did not end", action="ledger.writer_left", path=str(self.path))
+            return
         self._turnstile.close()
         self.engine.dispose()
         self._writer_engine.dispose()

@@ -16,8 +16,11 @@ class JobState(StrEnum):
     STOPPING = "stopping"  # a revocation or an operator, while it runs
     WAITING = "waiting"  # the run that parks
     DONE = "done"  # the run
-    CANCELLED = "cancelled"  # a revocation or an operator; the rule
-    DEAD = "dead"  # N spent runs or an expired wait
+    CANCELLED = "cancelled"  # a revocation, an operator, or an opening that the rule refused
+    DEAD = "dead"  # N spent runs, an error that every run would meet again, or an expired wait
+
+
+ENDED = frozenset({JobState.DONE, JobState.CANCELLED, JobState.DEAD})  # only a person brings the last two back
 
 
 class Wait(StrEnum):
@@ -33,8 +36,8 @@ class Wait(StrEnum):
 class StepState(StrEnum):
     OPEN = "open"  # the opening transaction
     DONE = "done"  # the result's commit
-    REFUSED = "refused"  # policy, identity or scope
-    FAILED = "failed"  # no effect, and no retry left
+    REFUSED = "refused"  # policy, identity or scope; a replay opens it again
+    FAILED = "failed"  # no effect, and no retry left; a replay opens it again
     UNKNOWN = "unknown"  # sent, outcome not known; resolved by the action's recovery mode
     SKIPPED = "skipped"  # on_revoke=skip
 
@@ -50,14 +53,14 @@ class AttemptState(StrEnum):
 JOB_MOVES: Moves[JobState] = Moves(
     "job",
     {
-        JobState.QUEUED: frozenset({JobState.RUNNING, JobState.CANCELLED, JobState.DEAD}),
+        JobState.QUEUED: frozenset({JobState.RUNNING, JobState.CANCELLED}),
         JobState.RUNNING: frozenset(
             {JobState.QUEUED, JobState.STOPPING, JobState.WAITING, JobState.DONE, JobState.CANCELLED, JobState.DEAD}
         ),
         JobState.STOPPING: frozenset({JobState.CANCELLED, JobState.DONE}),
         JobState.WAITING: frozenset({JobState.QUEUED, JobState.CANCELLED, JobState.DEAD}),
         JobState.DONE: frozenset(),
-        # Only a person brings these back: `aswhom replay`.
+        # Only a person brings these back: `aswhom jobs replay`.
         JobState.CANCELLED: frozenset({JobState.QUEUED}),
         JobState.DEAD: frozenset({JobState.QUEUED}),
     },
@@ -71,8 +74,9 @@ STEP_MOVES: Moves[StepState] = Moves(
         ),
         StepState.UNKNOWN: frozenset({StepState.DONE, StepState.FAILED, StepState.OPEN}),
         StepState.DONE: frozenset(),
-        StepState.REFUSED: frozenset(),
-        StepState.FAILED: frozenset(),
+        # Only with their job: `aswhom jobs replay`.
+        StepState.REFUSED: frozenset({StepState.OPEN}),
+        StepState.FAILED: frozenset({StepState.OPEN}),
         StepState.SKIPPED: frozenset(),
     },
 )

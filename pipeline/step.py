@@ -72,7 +72,7 @@ class StepRunner:
             compare(stored, action="run.sleep", occurrence=occurrence, named=NAMES[None], request_hash=digest)
             if stored.state == StepState.DONE:
                 return
-        slept = self._services.store.write(
+        asleep = self._services.store.write(
             partial(
                 ledger.sleep,
                 job=self._job,
@@ -83,8 +83,8 @@ class StepRunner:
                 duration=duration,
             )
         )
-        if not slept:
-            raise RunEnded("asleep")
+        if asleep is not None:
+            raise RunEnded(asleep.reason, moved=asleep.moved)
 
     def _at_hand(
         self,

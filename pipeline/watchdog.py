@@ -127,7 +127,7 @@ class Watchdog:
         for task in late:
             try:
                 self._before_exit(task)
-            except Exception:
+            except Exception:  # whatever it is: the process leaves next, and the other late tasks are told of too
                 log.exception(
                     "the ledger could not be told of a task that overstays: its claim will lapse",
                     extra={"action": "watchdog.untold", "job": task.job},

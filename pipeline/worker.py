@@ -23,13 +23,11 @@ from pipeline.ledger.jobs import ClaimedJob
 from pipeline.model import Bell, Ring
 from pipeline.run import ActionFailed, Diverged, Run, StepRefused
 from pipeline.services import Services
-from pipeline.states import JobState, Wait
+from pipeline.states import ENDED, JobState, Wait
 from pipeline.step import StepRunner
 from pipeline.workflow import Registry
 
 log = structlog.get_logger(__name__)
-
-TERMINAL = (JobState.DONE, JobState.CANCELLED, JobState.DEAD)
 
 # What says by its class how the job goes on; anything else is a bug, and spends a run.
 ENDINGS = (Unavailable, CommitUnknown, Misconfigured, ActionFailed, StepRefused, Diverged, BadInput)
@@ -99,7 +97,8 @@ class Worker:
         settings, reason = self._settings, str(ending)
         log.info("run ended", action="job.run_ended", ending=type(ending).__name__, reason=reason)
         match ending:
-            case RunEnded():
+            case RunEnded(moved=moved):
+                metrics.count_end(str(job.pattern), moved)
                 self._end(job, _moved_already)
             case RunAgain(delay=delay) | Unavailable(retry_after=delay):
                 self._end(job, partial(jobs.requeue, job=job, delay=delay, reason=reason))
@@ -142,27 +141,24 @@ class Worker:
         )
         self._end(job, spend)
 
-    def _end(self, job: ClaimedJob, move: Callable[[Connection], object]) -> None:
+    def _end(self, job: ClaimedJob, move: Callable[[Connection], JobState | None]) -> None:
         """Move the job and ring for its tenant's next, in one transaction; bells and counts follow the commit."""
 
-        def end(c: Connection) -> tuple[JobState, str | None, Sequence[Bell]]:
-            move(c)
+        def end(c: Connection) -> tuple[JobState | None, JobState, str | None, Sequence[Bell]]:
+            moved = move(c)
             state, revocation = jobs.standing(c, job.id)
-            return state, revocation, bells.ring_due(c, job.tenant, str(job.pattern), share=bells.FIRST_SHARE)
+            return moved, state, revocation, bells.ring_due(c, job.tenant, str(job.pattern), share=bells.FIRST_SHARE)
 
         try:
-            state, revocation, rung = self._store.write(end)
+            moved, state, revocation, rung = self._store.write(end)
         except (CommitUnknown, Unavailable) as error:
             # The claim lapses, and the stored steps say what was done.
             log.warning("end of run not confirmed", action="job.end_unknown", error=str(error))
             return
         self._ring.jobs(rung)
-        if state in TERMINAL:
-            metrics.JOBS.labels(str(job.pattern), str(state)).inc()
-            if revocation is not None:
-                self._ring.revocations([revocation])  # it waited for this job to stop
-        if state is JobState.DEAD:
-            metrics.DEAD.labels(str(job.pattern)).inc()
+        metrics.count_end(str(job.pattern), moved)
+        if state in ENDED and revocation is not None:
+            self._ring.revocations([revocation])  # it waited for this job to stop
 
     @property
     def active_jobs(self) -> dict[int, str]:
@@ -183,4 +179,4 @@ class Worker:
 
 
 def _moved_already(connection: Connection) -> None:
-    """The step that ended the run moved the job in its own transaction."""
+    """The step that ended the run moved the job in its own transaction, which was counted."""

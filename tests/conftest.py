@@ -7,7 +7,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis import settings
 
+from pipeline.database import DatabaseSettings, open_database
+from pipeline.migrations import upgrade
 from tests.servers import shared_data as published
 from tests.servers.oidc import Oidc
 from tests.servers.oidc import oidc as run_oidc
@@ -15,6 +18,10 @@ from tests.servers.postgres import Postgres
 from tests.servers.postgres import postgres as run_postgres
 from tests.servers.valkey import Valkey
 from tests.servers.valkey import valkey as run_valkey
+
+# An example that takes longer than Hypothesis's 200 ms is a busy machine, not a fault of what is tested.
+settings.register_profile("aswhom", deadline=None)
+settings.load_profile("aswhom")
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +69,41 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     name = cluster.create_database()
     yield cluster.url(name)
     cluster.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One migrated file to copy: migrating takes longer than most of the tests that need a ledger."""
+    path = tmp_path_factory.mktemp("template") / "ledger.sqlite"
+    _migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres: Postgres) -> tuple[str, frozenset[str]]:
+    """One migrated database, emptied after each test that had it, and the tables that a migration filled."""
+    name = postgres.create_database()
+    _migrate(postgres.url(name))
+    return name, frozenset(postgres.filled_tables(name))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A migrated ledger without a row, once of each kind."""
+    if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("migrated_sqlite"), tmp_path / "ledger.sqlite")
+        yield f"sqlite:///{tmp_path}/ledger.sqlite"
+        return
+    cluster: Postgres = request.getfixturevalue("postgres")
+    name, seeded = request.getfixturevalue("migrated_postgres")
+    yield cluster.url(name)
+    cluster.empty_database(name, keep=seeded)
+
+
+def _migrate(url: str) -> None:
+    database = open_database(DatabaseSettings(url=url))
+    upgrade(database)
+    database.close()
 
 
 @pytest.fixture(scope="session")

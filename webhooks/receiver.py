@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, g, jsonify, request
 from werkzeug.exceptions import ClientDisconnected
 
 from identity.errors import BadInput, Unavailable
@@ -19,6 +19,7 @@ from pipeline.workflow import Match, Registry
 from webhooks import metrics, problems
 from webhooks.bells import Bells
 from webhooks.ledger import ConnectionSecrets, Ledger
+from webhooks.lingering import read_on_after
 from webhooks.metrics import Outcome
 from webhooks.problems import Problem
 from webhooks.settings import WebSettings
@@ -50,6 +51,12 @@ def receiver(
             raise
         finally:
             metrics.count(source, outcome)
+        return response
+
+    @pages.after_request
+    def read_on(response: Response) -> Response:
+        if response.status_code >= 400 and not g.get("body_was_read", False):
+            read_on_after(response)
         return response
 
     def take(name: str, connection: str) -> tuple[str, Response]:
@@ -119,6 +126,7 @@ def _body(settings: WebSettings) -> bytes:
         body = b""
     if len(body) > settings.max_body:
         raise _too_large(settings)
+    g.body_was_read = True
     if len(body) < (request.content_length or 0):  # RFC 9112 §8: incomplete, even if what came is signed
         raise Problem(problems.MALFORMED, "The body is shorter than Content-Length says. Send it whole.")
     return body

@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "installations": ("connections", "installations", "Whose an installation of the platform's app is."),
     "accounts": ("accounts", "accounts", "Connected accounts, and services' credentials."),
     "connect": ("accounts", "connect", "Print the link by which a person connects an account."),
+    "agents": ("agents", "agents", "The software that acts."),
     "workflows": ("workflows", "workflows", "What agents may do for whom."),
     "jobs": ("jobs", "jobs", "What was done, as whom, and why."),
     "deliveries": ("deliveries", "deliveries", "What came in."),

@@ -13,7 +13,7 @@ from identity.consents import connect_service
 from identity.model import AccountKey, Credential
 from identity.principals import service_principal
 from identity.secret import Secret
-from pipeline.ledger import jobs
+from pipeline.connecting import wake_waiting
 
 
 @click.group()
@@ -95,8 +95,8 @@ def _connect_service(
         now=at.now(),
         token=token,
         external_id=external_id,
+        also=wake_waiting,
     )
-    at.write(lambda c: jobs.wake(c, jobs.consent_of(key)))
     out.done(
         f"account {consented.account}: {service.id} acts at {owner.provider} by its own {credential} credential",
         {"id": consented.account, "key": str(key), "credential": str(credential), "generation": consented.generation},

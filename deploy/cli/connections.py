@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from deploy.cli import queries
 from deploy.cli.command import command, confirm, names, secret_option
 from deploy.cli.output import Output
+from deploy.cli.stops import stop_and_open
 from deploy.installation import Installation
 from identity.connections import (
     CLIENT_SECRET,
@@ -24,10 +25,11 @@ from identity.connections import (
     seal_secret,
 )
 from identity.errors import BadInput
-from identity.model import ProviderConnection
+from identity.model import ProviderConnection, Scope, ScopeKind
 from identity.principals import checked_id
 from identity.providers import PROFILES, profile_of
 from identity.secret import Secret
+from webhooks.sources import SOURCES
 
 
 @click.group()
@@ -66,7 +68,7 @@ def add(
 ) -> None:
     """Add a connection to PROVIDER: github, linear, slack.
 
-    Its webhooks come to BASE_URL/webhooks/PROVIDER/ID, and people come back to BASE_URL/connect/callback/ID.
+    It says where the provider's webhooks are to come to, if we receive any of it, and where people come back to.
     """
     profile = profile_of(PROFILES, provider)
     owner = ProviderConnection(
@@ -105,12 +107,12 @@ def add(
         "provider": provider,
         "tenant": tenant,
         "secrets": [secret.name for secret in sealed],
-        "webhook_url": f"{base}/webhooks/{provider}/{owner.id}",
+        "webhook_url": f"{base}/webhooks/{provider}/{owner.id}" if provider in SOURCES else None,
         "redirect_uri": f"{base}/connect/callback/{owner.id}",
     }
     out.done(
         f"provider connection {owner.id}; tell {provider} these:\n"
-        f"  webhooks to      {document['webhook_url']}\n"
+        f"  webhooks to      {document['webhook_url'] or 'nowhere: none of its webhooks is received yet'}\n"
         f"  people back to   {document['redirect_uri']}",
         document,
     )
@@ -163,6 +165,14 @@ def resume(at: Installation, out: Output, id: str) -> None:
 
     at.write(write)
     out.done(f"{id} is in use again", {"id": id})
+
+
+def _connection_scope(at: Installation, id: str) -> tuple[Scope, str | None]:
+    found = at.read(lambda c: queries.provider_connection(c, id))
+    return Scope(kind=ScopeKind.CONNECTION, key=found["id"]), found["tenant_id"]
+
+
+stop_and_open(connections, _connection_scope, what="provider connection")
 
 
 @click.group()

@@ -30,7 +30,12 @@ def doctor(at: Installation, out: Output) -> int | None:
     for name, look in (("keys", _keys), ("workflows", _workflows), ("ledger", _ledger), ("broker", _broker)):
         findings += _look(name, look, at)
     if ("ledger", OK) in {(name, state) for name, state, _ in findings}:
-        for name, look in (("housekeeping", _heartbeats), ("connections", _connections), ("accounts", _accounts)):
+        for name, look in (
+            ("housekeeping", _heartbeats),
+            ("connections", _connections),
+            ("stopped", _stopped),
+            ("accounts", _accounts),
+        ):
             findings += _look(name, look, at)
     rows = [{"what": what, "state": state, "says": says} for what, state, says in findings]
     healthy = all(state != WRONG for _, state, _ in findings)
@@ -118,6 +123,14 @@ def _connections(at: Installation) -> Iterator[Finding]:
             WRONG,
             f"{row['id']} is paused: {row['paused_reason']}. Mend it, then `aswhom connections resume {row['id']}`",
         )
+
+
+def _stopped(at: Installation) -> Iterator[Finding]:
+    """A stop is an admin's wish, not a fault; who wonders why nothing happens is told of it."""
+    groups = {"tenant": "tenants", "connection": "connections", "agent": "agents"}
+    for row in at.read(queries.stopped_scopes):
+        again = f": `aswhom {groups[row['kind']]} open {row['key']}`" if row["kind"] in groups else ""
+        yield "stopped", UNKNOWN, f"{row['kind']} {row['key']} is stopped until it is opened again{again}"
 
 
 def _accounts(at: Installation) -> Iterator[Finding]:

@@ -17,6 +17,7 @@ from identity import audit
 from identity.errors import BadInput
 from pipeline.ledger import bells
 from pipeline.ledger import jobs as ledger_jobs
+from pipeline.ledger.replay import replay as replay_job
 from pipeline.model import Bell
 from pipeline.resolution import resolve_by_hand
 from pipeline.states import JobState
@@ -120,7 +121,7 @@ def replay(at: Installation, out: Output, id: str, yes: bool) -> None:
     now = at.now()
 
     def write(c: Connection) -> list[Bell]:
-        ledger_jobs.replay(c, id, by=at.operator, at=now)
+        replay_job(c, id, by=at.operator, at=now)
         return bells.ring_due(c, job["tenant_id"], job["pattern"], share=bells.FIRST_SHARE)
 
     at.ring_jobs(at.write(write))

@@ -13,6 +13,7 @@ from identity.errors import BadInput
 from identity.model import AccountKey, ProviderConnection, Scope, ScopeKind
 from identity.tables import (
     accounts,
+    agents,
     aliases,
     audit,
     connection_secrets,
@@ -58,6 +59,11 @@ def tenant(connection: Connection, id: str) -> Row:
 
 def all_tenants(connection: Connection) -> list[Row]:
     return _all(connection, select(tenants).order_by(tenants.c.id))
+
+
+def all_agents(connection: Connection) -> list[Row]:
+    """Those that have had a job."""
+    return _all(connection, select(agents).order_by(agents.c.id))
 
 
 def all_principals(connection: Connection, tenant: str | None) -> list[Row]:

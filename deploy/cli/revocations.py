@@ -10,19 +10,20 @@ import click
 from sqlalchemy import Connection
 
 from deploy.cli import queries
+from deploy.cli.agents import agent_scope
 from deploy.cli.command import PROBLEM, command, confirm, invocation
 from deploy.cli.output import Output
 from deploy.cli.queries import Row
 from deploy.cli.tenants import user_id
 from deploy.installation import Installation
 from identity.model import Scope, ScopeKind
-from identity.tables import agents, principals, provider_connections, tenants
+from identity.tables import principals, provider_connections, tenants
 from pipeline import revocation
 
 QUIESCED = "quiesced"
 
 
-def _scope(c: Connection, kind: ScopeKind, key: str, tenant: str | None) -> tuple[Scope, str | None]:
+def _scope(at: Installation, c: Connection, kind: ScopeKind, key: str, tenant: str | None) -> tuple[Scope, str | None]:
     """What is meant, and whose it is. Raises BadInput for what there is not: a slip must not look like a success."""
     match kind:
         case ScopeKind.ACCOUNT:
@@ -37,8 +38,7 @@ def _scope(c: Connection, kind: ScopeKind, key: str, tenant: str | None) -> tupl
             row = queries.one(c, provider_connections, key, what="provider connection", listed_by="connections list")
             return Scope(kind=kind, key=row["id"]), row["tenant_id"]
         case ScopeKind.AGENT:
-            row = queries.one(c, agents, key, what="agent", listed_by="workflows list")
-            return Scope(kind=kind, key=row["id"]), row["tenant_id"]
+            return agent_scope(at, c, key)  # it may be revoked before its first job
         case ScopeKind.TENANT:
             row = queries.one(c, tenants, key, what="tenant", listed_by="tenants list")
             return Scope(kind=kind, key=row["id"]), row["id"]
@@ -69,7 +69,7 @@ def revoke(
     From the moment this returns, no step that depends on it opens, whatever is queued. KEY is an id; an account is also
     TENANT/CONNECTION/PRINCIPAL.
     """
-    scope, owner = at.read(lambda c: _scope(c, ScopeKind(kind), key, tenant))
+    scope, owner = at.read(lambda c: _scope(at, c, ScopeKind(kind), key, tenant))
     jobs, accounts = at.read(lambda c: queries.reach(c, scope))
     confirm(f"Revoke {scope}? {jobs} unfinished job(s) and {accounts} active account(s) depend on it.", yes=yes)
     id, now = at.ids("rev"), at.now()

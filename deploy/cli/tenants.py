@@ -10,9 +10,10 @@ from sqlalchemy import Connection
 from deploy.cli import queries
 from deploy.cli.command import command
 from deploy.cli.output import Output
+from deploy.cli.stops import stop_and_open
 from deploy.installation import Installation
 from identity.errors import BadInput
-from identity.model import PrincipalKind
+from identity.model import PrincipalKind, Scope, ScopeKind
 from identity.principals import ensure_principal, ensure_tenant, link_alias
 
 
@@ -55,6 +56,14 @@ def people(at: Installation, out: Output, tenant: str | None) -> None:
     """The principals: users, and the service."""
     rows = at.read(lambda c: queries.all_principals(c, tenant))
     out.rows(rows, ("id", "tenant_id", "kind", "name"), empty="No principal yet: `aswhom connect` makes users")
+
+
+def _tenant_scope(at: Installation, id: str) -> tuple[Scope, str | None]:
+    found = at.read(lambda c: queries.tenant(c, id))
+    return Scope(kind=ScopeKind.TENANT, key=found["id"]), found["id"]
+
+
+stop_and_open(tenants, _tenant_scope, what="tenant")
 
 
 @click.group()

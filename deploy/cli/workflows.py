@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 from pydantic import ValidationError
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from deploy.cli import queries
 from deploy.cli.command import command, json_file
@@ -49,16 +49,22 @@ def list_workflows(at: Installation, out: Output, tenant: str | None) -> None:
 @click.argument("workflow")
 @click.option("--tenant", required=True)
 @click.option(
-    "--config", "config_file", callback=json_file, metavar="FILE", help="Its configuration in JSON. '-': stdin."
+    "--config",
+    "config_file",
+    callback=json_file,
+    metavar="FILE",
+    help="Its configuration in JSON. '-': stdin.  [default: what is stored, else the workflow's own]",
 )
 def enable(at: Installation, out: Output, workflow: str, tenant: str, config_file: Any) -> None:
     """Switch WORKFLOW on for a tenant. What is configured holds for jobs accepted from now on."""
     declared = at.workflows.get(workflow)
-    config = checked_config(declared, {} if config_file is None else config_file)
+    given = None if config_file is None else checked_config(declared, config_file)
     now, audit_id = at.now(), at.ids("aud")
 
-    def write(c: Connection) -> None:
+    def write(c: Connection) -> dict[str, Any]:
         queries.tenant(c, tenant)
+        # What is stored may be older than the code: it is checked again before jobs are accepted with it.
+        config = checked_config(declared, _stored_config(c, tenant, workflow)) if given is None else given
         _store(c, tenant, workflow, enabled=True, config=config)
         ensure_schedule(c, tenant, declared, now=now)
         audit.record(
@@ -72,8 +78,9 @@ def enable(at: Installation, out: Output, workflow: str, tenant: str, config_fil
             reason=f"by {at.operator}",
             detail={"workflow": workflow},
         )
+        return config
 
-    at.write(write)
+    config = at.write(write)
     out.done(f"{workflow} is on for {tenant}", {"workflow": workflow, "tenant": tenant, "config": config})
 
 
@@ -116,6 +123,13 @@ def checked_config(workflow: Workflow, document: object) -> dict[str, Any]:
             for fault in error.errors(include_url=False, include_input=False)
         )
         raise BadInput(f"this is no configuration of {workflow.name}:{faults}") from error
+
+
+def _stored_config(c: Connection, tenant: str, workflow: str) -> dict[str, Any]:
+    """What was configured before; empty: nothing was."""
+    which = (workflow_settings.c.tenant_id == tenant) & (workflow_settings.c.workflow == workflow)
+    found: dict[str, Any] | None = c.execute(select(workflow_settings.c.config).where(which)).scalar_one_or_none()
+    return found or {}
 
 
 def _store(c: Connection, tenant: str, workflow: str, *, enabled: bool, config: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from identity.consents import connect_service
 from identity.model import AccountKey, Credential, PrincipalKind, ProviderConnection
 from identity.principals import ensure_principal, ensure_tenant
 from identity.secret import Secret
+from pipeline.connecting import wake_waiting
 from pipeline.runtime import Runtime
 from pipeline.schedules import ensure_schedule
 from pipeline.tables import workflow_settings
@@ -181,6 +182,7 @@ class Provision:
             now=self._now,
             token=token,
             external_id=external_id,
+            also=wake_waiting,
         )
 
     def _switch_on(self, tenant: str, name: str, config: Mapping[str, Any]) -> None:

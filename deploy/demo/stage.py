@@ -34,11 +34,12 @@ class Stage:
         self._say = say
         self._closing = ExitStack()
         self.http = httpx.Client(timeout=10, trust_env=False)
+        self._closing.callback(self.http.close)
 
     def __enter__(self) -> Self:
         try:
             self._start()
-        except BaseException:
+        except BaseException:  # Ctrl-C too: what was started must not outlive us
             self._closing.close()
             raise
         return self
@@ -109,7 +110,7 @@ class Stage:
         while not (seen := look()):
             if time.monotonic() > deadline:
                 raise Unavailable(f"{what} did not come about within {seconds:.0f} s")
-            time.sleep(0.05)
+            time.sleep(0.05)  # other processes' work is looked at: there is nothing here to be woken by
         return seen
 
     def _answers(self, url: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from sqlalchemy import Connection, bindparam, exists, func, select, update
@@ -38,7 +39,7 @@ _RING = (
         )
     )
     .values(rung_until=database_in(RINGS_FOR))
-    .returning(jobs.c.id)
+    .returning(jobs.c.id, jobs.c.rung_until)
 )
 
 
@@ -53,7 +54,16 @@ def ring_due(connection: Connection, tenant: str, pattern: str, *, share: int) -
     if room <= 0:
         return []
     rung = connection.execute(_RING, {"tenant": tenant, "of_pattern": pattern, "room": room})
-    return [Bell(job=job, tenant=tenant, pattern=AccessPattern(pattern)) for job in rung.scalars()]
+    of = AccessPattern(pattern)
+    return [Bell(job=row.id, tenant=tenant, pattern=of, rung_until=row.rung_until) for row in rung]
+
+
+def take_back(connection: Connection, bells: Sequence[Bell]) -> None:
+    """Bells that could not be sent are outstanding no longer. One that was rung anew meanwhile stays, by its value."""
+    for until in {bell.rung_until for bell in bells if bell.rung_until is not None}:
+        silent = [bell.job for bell in bells if bell.rung_until == until]
+        which = jobs.c.id.in_(silent) & (jobs.c.state == JobState.QUEUED) & (jobs.c.rung_until == until)
+        connection.execute(update(jobs).where(which).values(rung_until=None))
 
 
 def top_up(connection: Connection, pattern: str, *, window: int) -> list[Bell]:

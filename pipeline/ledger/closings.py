@@ -8,18 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Update, bindparam, select, update
+from sqlalchemy import Connection, Row, select
 
 from identity import audit
 from identity.sequence import next_number_and_time
 from pipeline.ledger.intents import Intent, record
 from pipeline.ledger.jobs import wake
+from pipeline.ledger.moving import move_attempt, move_step
 from pipeline.ledger.once import once_name
-from pipeline.states import ATTEMPT_MOVES, STEP_MOVES, AttemptState, StepState
-from pipeline.tables import attempts, steps
+from pipeline.states import AttemptState, StepState
+from pipeline.tables import attempts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,35 +43,29 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> l
     An attempt that was resolved otherwise in the meantime keeps that; the late result is recorded beside it.
     """
     number, now = next_number_and_time(connection)
-    outcome = {
-        "state": closing.state,
-        "closed": number,
-        "closed_at": now,
-        "status": closing.status,
-        "upstream_request_id": closing.upstream_request_id,
-        "error": closing.error,
-    }
-    row = connection.execute(_move_attempt(closing.state), {"attempt": closing.attempt, **outcome}).one_or_none()
+    row = move_attempt(
+        connection,
+        closing.attempt,
+        closing.state,
+        closed=number,
+        closed_at=now,
+        status=closing.status,
+        upstream_request_id=closing.upstream_request_id,
+        error=closing.error,
+    )
     late = row is None
     if row is None:
         row = connection.execute(select(attempts).where(attempts.c.id == closing.attempt)).one()
     duplicate = late and closing.state is AttemptState.EFFECT and row.state == AttemptState.NO_EFFECT
-    audit.record(
+    record_attempt(
         connection,
+        row,
+        "attempt.duplicate_effect" if duplicate else "attempt.late" if late else "attempt.closed",
         id=f"{closing.attempt}.{number}",
         at=now,
         number=number,
-        kind="attempt.duplicate_effect" if duplicate else "attempt.late" if late else "attempt.closed",
-        tenant=row.tenant_id,
-        agent=row.agent_id,
-        principal=row.principal_id,
         pattern=intent.decision.pattern,
         on_behalf_of=intent.job.user,
-        account=row.account_id,
-        generation=row.generation,
-        job=row.job_id,
-        step=row.step_id,
-        attempt=row.id,
         action=intent.action,
         outcome=str(closing.state),
         reason=closing.error or intent.decision.reason,
@@ -111,43 +105,61 @@ def close_step(
     external_id: str | None = None,
     error: str | None = None,
 ) -> bool:
-    """Move a step: the one mover."""
-    values: dict[str, Any] = {"state": state, "error": error}
+    """Move a step as its attempt ended."""
+    values: dict[str, Any] = {"error": error}
     if result is not None:
         values |= {"result": dict(result), "external_id": external_id}
     if state is not StepState.OPEN:
         values["closed_at"] = now
-    return connection.execute(_move_step(state), {"step": step, **values}).rowcount == 1
+    return move_step(connection, step, state, **values)
 
 
-# Built once for each state: every step is closed by them.
-
-
-@cache
-def _move_attempt(to: AttemptState) -> Any:
-    condition = (attempts.c.id == bindparam("attempt")) & attempts.c.state.in_(ATTEMPT_MOVES.sources(to))
-    return update(attempts).where(condition).returning(attempts)
-
-
-@cache
-def _move_step(to: StepState) -> Update:
-    return update(steps).where((steps.c.id == bindparam("step")) & steps.c.state.in_(STEP_MOVES.sources(to)))
+def record_attempt(
+    connection: Connection,
+    attempt: Row[Any],
+    kind: str,
+    *,
+    id: str,
+    at: datetime,
+    outcome: str,
+    reason: str,
+    number: int | None = None,
+    action: str | None = None,
+    **more: Any,
+) -> None:
+    """The audit row of what became of *attempt*, a row of `attempts`."""
+    audit.record(
+        connection,
+        id=id,
+        at=at,
+        number=number,
+        kind=kind,
+        tenant=attempt.tenant_id,
+        agent=attempt.agent_id,
+        principal=attempt.principal_id,
+        account=attempt.account_id,
+        generation=attempt.generation,
+        job=attempt.job_id,
+        step=attempt.step_id,
+        attempt=attempt.id,
+        action=action,
+        outcome=outcome,
+        reason=reason,
+        **more,
+    )
 
 
 def _resolve_unknown(connection: Connection, intent: Intent, to: AttemptState, *, number: int, now: datetime) -> None:
     """Earlier attempts of the step whose outcome was not known turn out to have been *to*."""
-    resolved = connection.execute(
-        update(attempts)
-        .where(
-            attempts.c.step_id == intent.step,
-            attempts.c.id != intent.attempt,
-            attempts.c.purpose == "call",
-            attempts.c.state == AttemptState.UNKNOWN,
-        )
-        .values(state=to, closed=number, closed_at=now)
-        .returning(attempts.c.id)
+    in_doubt = select(attempts.c.id).where(
+        attempts.c.step_id == intent.step,
+        attempts.c.id != intent.attempt,
+        attempts.c.purpose == "call",
+        attempts.c.state == AttemptState.UNKNOWN,
     )
-    for attempt in resolved.scalars().all():
+    for attempt in connection.execute(in_doubt).scalars().all():
+        if move_attempt(connection, attempt, to, closed=number, closed_at=now) is None:
+            continue  # its own late answer was first
         record(
             connection,
             intent,

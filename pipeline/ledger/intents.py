@@ -15,7 +15,8 @@ from identity.model import Leased, LeaseRequest, NeedsRefresh
 from identity.policy import Decision
 from identity.rows import insert_for
 from pipeline.ledger.jobs import ClaimedJob
-from pipeline.states import StepState
+from pipeline.ledger.moving import step_sources
+from pipeline.states import JobState, StepState
 from pipeline.tables import steps
 
 
@@ -45,6 +46,11 @@ class Intent:
     send_within: timedelta
     deadline: timedelta  # of the call, from its start
 
+    @property
+    def claimed_for(self) -> timedelta:
+        """How long the opening makes the claim last: past the call, and as long again for its close or a refresh."""
+        return self.send_within + 2 * self.deadline
+
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
@@ -62,9 +68,10 @@ class Adopted:
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """The run ends here; the job's state was moved in this transaction."""
+    """The run ends here; *moved* is the state this transaction moved the job to, None where another worker has it."""
 
     reason: str
+    moved: JobState | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +121,10 @@ def record(
 
 
 def write_step(connection: Connection, intent: Intent, state: StepState, now: datetime, **values: Any) -> None:
-    """Insert the step, or write the newest decision of one that opens again."""
+    """Insert the step, or write the newest decision of one that opens again, or ends here, if its state allows that.
+
+    A step whose call has no outcome yet is not refused: it stays unknown, and its job ends.
+    """
     row = {
         "id": intent.step,
         "job_id": intent.job.id,
@@ -132,12 +142,17 @@ def write_step(connection: Connection, intent: Intent, state: StepState, now: da
         "opened_at": now,
         **values,
     }
-    connection.execute(_upsert(connection.dialect.name, ("principal_id", "pattern", "reason", "state", *values)), row)
+    connection.execute(
+        _upsert(connection.dialect.name, state, ("principal_id", "pattern", "reason", "state", *values)), row
+    )
 
 
 @cache
-def _upsert(dialect: str, again: tuple[str, ...]) -> Any:
+def _upsert(dialect: str, to: StepState, again: tuple[str, ...]) -> Any:
     """The INSERT of a step, or the UPDATE of those columns; built once for each set of them."""
+    allowed = [*step_sources(to), *([to] if to is StepState.OPEN else [])]  # open again: a further attempt
     statement = insert_for(dialect, steps)
     newest = {column: statement.excluded[column] for column in again}
-    return statement.on_conflict_do_update(index_elements=["job_id", "position"], set_=newest)
+    return statement.on_conflict_do_update(
+        index_elements=["job_id", "position"], set_=newest, where=steps.c.state.in_(allowed)
+    )

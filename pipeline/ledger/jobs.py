@@ -1,21 +1,19 @@
-"""Jobs in the ledger: claim, park, finish, spend a run, replay. `move_job` and `move_jobs` are the only movers."""
+"""Jobs in the ledger: claim, park, finish, spend a run. `move_job` and `move_jobs` are the only movers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Update, bindparam, func, null, select, update
 
-from identity import audit
 from identity.columns import database_in, database_in_microseconds, database_now, microseconds
-from identity.errors import BadInput
 from identity.model import AccessPattern, AccountKey
-from identity.sequence import next_number
-from pipeline.states import JOB_MOVES, JobState, StepState, Wait
-from pipeline.tables import jobs, pinned_configuration, steps
+from pipeline.states import ENDED, JOB_MOVES, JobState, Wait
+from pipeline.tables import jobs, pinned_configuration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +66,7 @@ def _moving(which: ColumnElement[bool], to: JobState, source: JobState | None, v
     cleared: dict[str, Any] = {"rung_until": None, "wait": None, "waits_for": None, "expires_at": None}
     if to not in (JobState.RUNNING, JobState.STOPPING):
         cleared["claimed_until"] = None
-    cleared["finished_at"] = database_now() if to in (JobState.DONE, JobState.CANCELLED, JobState.DEAD) else None
+    cleared["finished_at"] = database_now() if to in ENDED else None
     return update(jobs).where(which, jobs.c.state.in_(sources)).values(**{**cleared, "state": to, **values})
 
 
@@ -140,13 +138,18 @@ def claim(connection: Connection, job: str, *, hold: timedelta) -> ClaimedJob | 
     )
 
 
-def requeue(connection: Connection, job: ClaimedJob, *, delay: timedelta, reason: str) -> bool:
+# What follows ends a run. Each returns the state it moved the job to; None: the job was no longer this run's.
+
+
+def requeue(connection: Connection, job: ClaimedJob, *, delay: timedelta, reason: str) -> JobState | None:
     """Put a running job back: a retry, a yield or a wait for something that is not ours. Spends no run.
 
     A job that was to stop is cancelled instead.
     """
-    if move_job(connection, job.id, JobState.QUEUED, fence=job.fence, due_at=database_in(delay), reason=reason):
-        return True
+    # From RUNNING alone: the table lets dead and cancelled jobs back too, but only for a person who replays them.
+    running, due_at = JobState.RUNNING, database_in(delay)
+    if move_job(connection, job.id, JobState.QUEUED, fence=job.fence, source=running, due_at=due_at, reason=reason):
+        return JobState.QUEUED
     return stop(connection, job)
 
 
@@ -159,7 +162,7 @@ def park(
     due_in: timedelta,
     expires_in: timedelta,
     reason: str,
-) -> bool:
+) -> JobState | None:
     """Park a running job. A job that was to stop is cancelled instead."""
     parked = move_job(
         connection,
@@ -172,23 +175,24 @@ def park(
         expires_at=database_in(expires_in),
         reason=reason,
     )
-    return parked or stop(connection, job)
+    return JobState.WAITING if parked else stop(connection, job)
 
 
-def stop(connection: Connection, job: ClaimedJob, *, reason: str | None = None) -> bool:
-    """Cancel a job that was told to stop. False: it was not."""
-    values = {"reason": reason} if reason else {}
-    return move_job(connection, job.id, JobState.CANCELLED, fence=job.fence, source=JobState.STOPPING, **values)
+def stop(connection: Connection, job: ClaimedJob) -> JobState | None:
+    """Cancel a job that was told to stop."""
+    stopped = move_job(connection, job.id, JobState.CANCELLED, fence=job.fence, source=JobState.STOPPING)
+    return JobState.CANCELLED if stopped else None
 
 
-def finish(connection: Connection, job: ClaimedJob) -> bool:
+def finish(connection: Connection, job: ClaimedJob) -> JobState | None:
     """The function returned: the job is done, a stopping one too."""
-    return move_job(connection, job.id, JobState.DONE, fence=job.fence)
+    return JobState.DONE if move_job(connection, job.id, JobState.DONE, fence=job.fence) else None
 
 
-def bury(connection: Connection, job: ClaimedJob, *, reason: str) -> bool:
+def bury(connection: Connection, job: ClaimedJob, *, reason: str) -> JobState | None:
     """No further run can help: the job is dead, with the reason, until a person replays it."""
-    return move_job(connection, job.id, JobState.DEAD, fence=job.fence, reason=reason) or stop(connection, job)
+    buried = move_job(connection, job.id, JobState.DEAD, fence=job.fence, source=JobState.RUNNING, reason=reason)
+    return JobState.DEAD if buried else stop(connection, job)
 
 
 def spend_run(
@@ -229,54 +233,15 @@ def wake(connection: Connection, waits_for: str) -> list[str]:
     waiting = connection.execute(
         select(jobs.c.id).where(jobs.c.waits_for == waits_for, jobs.c.state == JobState.WAITING)
     ).scalars()
-    return [job for job in waiting.all() if move_job(connection, job, JobState.QUEUED, due_at=database_now())]
+    # From WAITING alone: one that was cancelled in between stays so.
+    wakes = partial(move_job, connection, to=JobState.QUEUED, source=JobState.WAITING, due_at=database_now())
+    return [job for job in waiting.all() if wakes(job=job)]
 
 
-def replay(connection: Connection, job: str, *, by: str, at: datetime) -> None:
-    """Accept a dead or cancelled job anew: done steps keep their results and keys, refused and failed ones open again.
-
-    Raises BadInput for a job in any other state.
-    """
-    row = connection.execute(
-        select(jobs.c.state, jobs.c.tenant_id, jobs.c.agent_id, jobs.c.pruned_at).where(jobs.c.id == job)
-    ).one_or_none()
-    if row is None:
-        raise BadInput(f"there is no job {job}: `aswhom jobs list` shows them")
-    if row.state not in (JobState.DEAD, JobState.CANCELLED):
-        raise BadInput(f"job {job} is {row.state}: only dead and cancelled jobs are replayed")
-    if row.pruned_at is not None:
-        raise BadInput(f"job {job} was pruned: its steps are forgotten, and done ones would be done again")
-    number = next_number(connection)
-    move_job(
-        connection,
-        job,
-        JobState.QUEUED,
-        source=JobState(row.state),
-        accepted=number,
-        due_at=database_now(),
-        runs_spent=0,
-        reason=f"replayed by {by}",
-        revocation_id=None,
-    )
-    again = (steps.c.job_id == job) & steps.c.state.in_([StepState.REFUSED, StepState.FAILED])
-    connection.execute(update(steps).where(again).values(state=StepState.OPEN, error=None, closed_at=None))
-    audit.record(
-        connection,
-        id=f"{job}.replayed.{number}",
-        at=at,
-        kind="job.replayed",
-        tenant=row.tenant_id,
-        agent=row.agent_id,
-        job=job,
-        outcome="queued",
-        reason=f"by {by}",
-    )
-
-
-def lapsed(connection: Connection, *, limit: int) -> Sequence[Row[str, int]]:
+def lapsed(connection: Connection, *, limit: int) -> Sequence[Row[str, int, str]]:
     """Claims that ran out: the worker died, or was stopped for too long."""
     statement = (
-        select(jobs.c.id, jobs.c.fence)
+        select(jobs.c.id, jobs.c.fence, jobs.c.pattern)
         .where(jobs.c.claimed_until < database_now(), jobs.c.state.in_([JobState.RUNNING, JobState.STOPPING]))
         .limit(limit)
     )
@@ -286,7 +251,13 @@ def lapsed(connection: Connection, *, limit: int) -> Sequence[Row[str, int]]:
 def due_waits(connection: Connection, *, limit: int) -> Sequence[Row[Any]]:
     """Waits whose time has come, with whether they have expired."""
     statement = (
-        select(jobs.c.id, jobs.c.wait, (jobs.c.expires_at <= database_now()).label("expired"), jobs.c.reason)
+        select(
+            jobs.c.id,
+            jobs.c.pattern,
+            jobs.c.wait,
+            (jobs.c.expires_at <= database_now()).label("expired"),
+            jobs.c.reason,
+        )
         .where(jobs.c.state == JobState.WAITING, jobs.c.due_at <= database_now())
         .limit(limit)
     )

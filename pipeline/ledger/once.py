@@ -81,8 +81,16 @@ def take_once(connection: Connection, intent: Intent, now: datetime) -> OpenOutc
     wait = max(settles - now, timedelta(seconds=1)) if settles else timedelta(seconds=1)
     reason = f"job {held.job_id} is doing this ({key})"
     waits_for = once_name(tenant, action, key)
-    park(connection, intent.job, Wait.ONCE, waits_for=waits_for, due_in=wait, expires_in=ONCE_EXPIRES, reason=reason)
-    return Ended(reason=reason)
+    parked = park(
+        connection,
+        intent.job,
+        Wait.ONCE,
+        waits_for=waits_for,
+        due_in=wait,
+        expires_in=ONCE_EXPIRES,
+        reason=reason,
+    )
+    return Ended(reason=reason, moved=parked)
 
 
 def _certainly_without_effect(connection: Connection, step: str) -> bool:

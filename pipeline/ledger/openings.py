@@ -14,7 +14,7 @@ from identity.grants import note_use
 from identity.model import NeedsConsent, NeedsRefresh, RuledOut
 from identity.sequence import lock_shared, next_number
 from pipeline.ledger.intents import Ended, Intent, Opened, OpenOutcome, record, write_step
-from pipeline.ledger.jobs import consent_of, move_job, park, stop
+from pipeline.ledger.jobs import consent_of, move_job, park, requeue, stop
 from pipeline.ledger.once import take_once
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts, jobs, revocations
@@ -36,10 +36,11 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
     """The opening transaction: locks, fence, the rule, the lease, the once key, then the intent with its number."""
     job = intent.job
     lock_shared(connection, intent.lease.scope_list)
-    longer = microseconds(intent.send_within + intent.deadline + timedelta(seconds=5))
+    longer = microseconds(intent.claimed_for)
     held = connection.execute(_HOLD, {"job": job.id, "held": job.fence, "longer": longer}).one_or_none()
     if held is None:
-        return Ended(reason="stopped" if stop(connection, job) else "another worker has the job")
+        stopped = stop(connection, job)
+        return Ended(reason="stopped" if stopped else "another worker has the job", moved=stopped)
     now: datetime = held.now
 
     outcome = leases.examine(connection, intent.lease)
@@ -51,15 +52,8 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
         case NeedsRefresh():
             return outcome
     if intent.number > 1 and _overtaken(connection, intent):
-        move_job(
-            connection,
-            job.id,
-            JobState.QUEUED,
-            fence=job.fence,
-            due_at=now,
-            reason="an earlier attempt was answered late",
-        )
-        return Ended(reason="an earlier attempt was answered late")
+        reason = "an earlier attempt was answered late"
+        return Ended(reason=reason, moved=requeue(connection, job, delay=timedelta(), reason=reason))
     if intent.once is not None and intent.purpose == "call":
         settled = take_once(connection, intent, now)
         if settled is not None:
@@ -131,7 +125,7 @@ def _ruled_out(connection: Connection, intent: Intent, ruled: RuledOut, now: dat
         .order_by(revocations.c.number.desc())
         .limit(1)
     )
-    move_job(
+    cancelled = move_job(
         connection,
         intent.job.id,
         JobState.CANCELLED,
@@ -139,7 +133,7 @@ def _ruled_out(connection: Connection, intent: Intent, ruled: RuledOut, now: dat
         reason=ruled.reason,
         revocation_id=connection.execute(newest).scalar_one_or_none(),
     )
-    return Ended(reason=ruled.reason)
+    return Ended(reason=ruled.reason, moved=JobState.CANCELLED if cancelled else None)
 
 
 def _await_consent(connection: Connection, intent: Intent, needs: NeedsConsent, now: datetime) -> Ended:
@@ -148,7 +142,7 @@ def _await_consent(connection: Connection, intent: Intent, needs: NeedsConsent, 
     missing = f", scopes missing: {', '.join(needs.missing_scopes)}" if needs.missing_scopes else ""
     reason = f"{intent.action} needs the consent of {intent.principal}: the account is {needs.state}{missing}"
     key = consent_of(intent.lease.account_key)
-    park(
+    parked = park(
         connection,
         intent.job,
         Wait.CONSENT,
@@ -158,7 +152,7 @@ def _await_consent(connection: Connection, intent: Intent, needs: NeedsConsent, 
         reason=reason,
     )
     record(connection, intent, "job.parked", id=f"{intent.attempt}.parked", at=now, outcome="waiting", reason=reason)
-    return Ended(reason=reason)
+    return Ended(reason=reason, moved=parked)
 
 
 def refuse(connection: Connection, intent: Intent, *, reason: str, now: datetime) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, select
 
-from identity import audit
 from identity.columns import database_now
 from identity.rows import insert_or
-from pipeline.ledger.closings import close_step
+from pipeline.ledger.closings import close_step, record_attempt
+from pipeline.ledger.intents import Ended
 from pipeline.ledger.jobs import ClaimedJob, park
+from pipeline.ledger.moving import move_attempt
 from pipeline.states import AttemptState, StepState, Wait
 from pipeline.tables import attempts, steps
 
@@ -52,8 +53,8 @@ def sleep(
     occurrence: int,
     request_hash: str,
     duration: timedelta,
-) -> bool:
-    """Whether a sleep step is over; if not, park the job until it is."""
+) -> Ended | None:
+    """None: a sleep step is over. Otherwise the job is parked until it is."""
     now = clock(connection)
     row = {
         "id": step,
@@ -74,35 +75,20 @@ def sleep(
     began: datetime = connection.execute(select(steps.c.opened_at).where(steps.c.id == step)).scalar_one()
     left = began + duration - now
     if left <= timedelta():
-        return close_step(connection, step, StepState.DONE, now=now, result={})
-    park(connection, job, Wait.TIME, waits_for=None, due_in=left, expires_in=left, reason="the workflow sleeps")
-    return False
+        close_step(connection, step, StepState.DONE, now=now, result={})
+        return None
+    reason = "the workflow sleeps"
+    parked = park(connection, job, Wait.TIME, waits_for=None, due_in=left, expires_in=left, reason=reason)
+    return Ended(reason=reason, moved=parked)
 
 
 def settle(connection: Connection, attempt: Row[Any], *, now: datetime) -> bool:
     """An open attempt whose deadline has passed without an answer: unknown from now on. False: it was answered."""
-    moved = connection.execute(
-        update(attempts)
-        .where(attempts.c.id == attempt.id, attempts.c.state == AttemptState.OPEN)
-        .values(state=AttemptState.UNKNOWN, error="no answer was recorded before the deadline")
-    )
-    if moved.rowcount == 0:
+    reason = "no answer was recorded before the deadline"
+    if move_attempt(connection, attempt.id, AttemptState.UNKNOWN, error=reason) is None:
         return False
-    audit.record(
-        connection,
-        id=f"{attempt.id}.unknown",
-        at=now,
-        kind="attempt.unknown",
-        tenant=attempt.tenant_id,
-        agent=attempt.agent_id,
-        principal=attempt.principal_id,
-        account=attempt.account_id,
-        generation=attempt.generation,
-        job=attempt.job_id,
-        step=attempt.step_id,
-        attempt=attempt.id,
-        outcome="unknown",
-        reason="no answer was recorded before the deadline",
+    record_attempt(
+        connection, attempt, "attempt.unknown", id=f"{attempt.id}.unknown", at=now, outcome="unknown", reason=reason
     )
     return True
 

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, update
 from deploy import procfile
 from deploy.keys import KeyFiles
 from identity.connections import WEBHOOK_SECRET, add_installation, add_secret, get_connection, seal_secret
-from identity.model import AccessPattern, LeaseRequest, PrincipalKind
+from identity.model import AccessPattern, PrincipalKind
 from identity.policy import Decision
 from identity.principals import ensure_principal, ensure_tenant, link_alias
 from identity.secret import Secret
@@ -31,7 +31,7 @@ from pipeline.ledger.intents import Intent
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.migrations import upgrade
 from pipeline.tables import workflow_settings
-from tests.ledger.house import House
+from tests.ledger.house import House, intent_of
 from tests.servers.postgres import Postgres, postgres
 from tests.servers.process import end, start, wait_until
 from tests.servers.valkey import Valkey, valkey
@@ -100,36 +100,7 @@ class Ledger:
 
     def intent(self, job: ClaimedJob, position: int) -> Intent:
         """What opens the job's step at *position*, as ada."""
-        return Intent(
-            step=self.house.ids("step"),
-            attempt=self.house.ids("att"),
-            job=job,
-            position=position,
-            action="github.Say",
-            occurrence=position,
-            named="user",
-            decision=USER,
-            principal="acme.ada",
-            provider="github",
-            connection="gh",
-            new_account="acc",
-            request_hash="hash",
-            parameters={"text": "hello"},
-            once=None,
-            purpose="call",
-            number=1,
-            repeats_unknown=False,
-            lease=LeaseRequest(
-                tenant="acme",
-                connection="gh",
-                agent="tester",
-                principal="acme.ada",
-                accepted=job.accepted,
-                scopes=frozenset(),
-            ),
-            send_within=timedelta(seconds=5),
-            deadline=timedelta(seconds=20),
-        )
+        return intent_of(self.house, job, position=position, occurrence=position)
 
     def environment(self, **more: str) -> dict[str, str]:
         """The settings of a real process on this ledger: the defaults, but for where things are."""
@@ -229,7 +200,7 @@ def prepared() -> Iterator[Ground]:
     with (
         tempfile.TemporaryDirectory(prefix="aswhom-bench-") as directory,
         valkey() as broker,
-        postgres() as cluster,
+        postgres(durable=True) as cluster,
     ):
         yield Ground(Path(directory), broker, cluster)
 

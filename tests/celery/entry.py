@@ -14,12 +14,14 @@ import threading
 import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 
 from identity.errors import Misconfigured
 from identity.model import AccessPattern
 from pipeline.celery import BrokerSettings, make_celery
 from pipeline.model import Bell
+from pipeline.ring import CeleryRing
 from pipeline.watchdog import Limits
 
 DIRECTORY = Path(os.environ["RIG_DIRECTORY"])
@@ -89,6 +91,10 @@ class TestRuntime:
         self.worker = self.revoker = Work()
         self.schedules = Slots()
         write("opened")
+
+    @cached_property
+    def ring(self) -> CeleryRing:
+        return CeleryRing(app)
 
     def before_exit(self, job_id: str) -> None:
         write(f"spent {job_id}")

@@ -217,6 +217,50 @@ def test_lists_that_are_empty_say_what_fills_them(cli: Cli) -> None:
         assert cli.json(*words) == []
 
 
+def test_enabling_again_keeps_what_was_configured(acme: Cli) -> None:
+    config = {"label_rules": {"bug": {"team_id": "team-1", "channel": "C0000001"}}}
+    enable = ("workflows", "enable", "link_pull_request", "--tenant", "acme")
+    stored = acme.json(*enable, "--config", "-", input=json.dumps(config))["config"]
+    assert stored["label_rules"]
+    acme.json("workflows", "disable", "link_pull_request", "--tenant", "acme")
+    assert acme.json(*enable)["config"] == stored
+    assert acme.json(*enable, "--config", "-", input="{}")["config"] == {"label_rules": {}}
+
+
+@pytest.mark.parametrize(
+    ("group", "id", "kind"),
+    [("tenants", "acme", "tenant"), ("connections", "github", "connection"), ("agents", "devops-assistant", "agent")],
+)
+def test_a_scope_is_stopped_and_opened_again(acme: Cli, group: str, id: str, kind: str) -> None:
+    assert acme(group, "stop", id).exit_code == 2  # it asks first
+    assert acme.json(group, "stop", id, "--yes") == {
+        "scope": {"kind": kind, "key": id}, "stopped": True, "changed": True,
+    }  # fmt: skip
+    assert not acme.json(group, "stop", id, "--yes")["changed"]
+    said = [finding["says"] for finding in acme.json("doctor", code=1)["findings"]]
+    assert f"{kind} {id} is stopped until it is opened again: `aswhom {group} open {id}`" in said
+    assert acme.json(group, "open", id)["changed"]
+    assert not acme.json(group, "open", id)["changed"]
+    assert [row["kind"] for row in acme.json("audit", "list", "--kind", "scope")] == ["scope.opened", "scope.stopped"]
+    assert "aswhom" in acme.json(group, "stop", "nobody", "--yes", code=1)["message"]
+
+
+def test_an_agent_is_listed_and_revoked_before_its_first_job(acme: Cli) -> None:
+    listed = {row["id"]: row for row in acme.json("agents", "list")}
+    assert listed["devops-assistant"]["workflows"] == ["answer_mention", "link_pull_request"]
+    assert not listed["devops-assistant"]["has_had_a_job"]
+    assert acme.json("revoke", "agent", "devops-assistant", "--yes")["scope"]["key"] == "devops-assistant"
+
+
+def test_only_webhooks_that_are_received_have_an_address(acme: Cli, secret: str) -> None:
+    from identity.providers import PROFILES
+    from webhooks.sources import SOURCES
+
+    for provider in PROFILES:
+        made = acme.json("connections", "add", provider, "--id", f"own-{provider}", "--client-id", "x")
+        assert (made["webhook_url"] is not None) == (provider in SOURCES), provider
+
+
 def test_the_vaults_keys_are_rotated_end_to_end(acme: Cli) -> None:
     assert [key["secrets"] for key in acme.json("keys", "list")] == [3]
     assert acme.json("keys", "add")["id"] == 2

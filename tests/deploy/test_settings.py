@@ -10,6 +10,7 @@ import pytest
 
 from deploy.settings import load
 from identity.errors import Misconfigured
+from tests.deploy.conftest import Cli
 
 
 def test_every_fault_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,3 +114,19 @@ def test_each_worker_of_a_machine_has_a_metrics_port_of_its_own() -> None:
     assert len(set(ports)) == len(names)
     assert load(worker_metrics_port=0).metrics_port("worker-2") == 0
     assert settings.metrics_port("web") == 0  # it answers on its own address
+
+
+def test_settings_that_contradict_each_other_are_all_named_at_start(cli: Cli) -> None:
+    wrong = load(
+        data_dir=cli.data_dir,
+        worker_hold=timedelta(seconds=1),
+        call_deadline=timedelta(minutes=4),
+        step_backoff=timedelta(minutes=10),
+    )
+    with pytest.raises(Misconfigured) as refused:
+        wrong.runtime()
+    for name in ("ASWHOM_WORKER_HOLD (1 s)", "ASWHOM_STEP_BACKOFF (600 s)"):
+        assert name in str(refused.value)
+    with pytest.raises(Misconfigured, match="ASWHOM_TASK_LIMIT"):
+        load(data_dir=cli.data_dir, task_limit=timedelta(seconds=55)).runtime()
+    assert load(data_dir=cli.data_dir, task_limit=timedelta(seconds=56)).runtime() is not None

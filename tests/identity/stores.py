@@ -7,9 +7,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine, event, insert
-
-from identity.tables import ledger_numbers, metadata
+from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine, event
 
 T = TypeVar("T")
 
@@ -31,9 +29,9 @@ class EngineStore:
 
 
 def open_store(url: str, *, pooled: bool = False) -> EngineStore:
-    """A store on an empty database. *pooled* keeps SQLite's connections, for what writes many thousand times."""
+    """A store on a migrated ledger. *pooled* keeps SQLite's connections, for what writes many thousand times."""
     if not url.startswith("sqlite"):
-        return filled(create_engine(url, pool_size=20))
+        return EngineStore(create_engine(url, pool_size=20))
     engine = create_engine(url, poolclass=QueuePool if pooled else NullPool)
 
     @event.listens_for(engine, "connect")
@@ -43,13 +41,4 @@ def open_store(url: str, *, pooled: bool = False) -> EngineStore:
         raw.execute("pragma foreign_keys = on")
         raw.execute("pragma busy_timeout = 5000")
 
-    return filled(engine)
-
-
-def filled(engine: Engine) -> EngineStore:
-    """A store on the tables made in it."""
-    metadata.create_all(engine)
-    if engine.dialect.name == "sqlite":
-        with engine.begin() as connection:
-            connection.execute(insert(ledger_numbers), {"only": 1, "value": 0})
     return EngineStore(engine)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from identity.answers import ClientRefused, Dead, Granted, Meaning, Transient, Unreadable, read_answer
@@ -50,6 +50,8 @@ def granted(body: Any, **arguments: Any) -> TokenAnswer:
         ({"expires_in": 1e300}, timedelta(days=3650)),
         ({"expires_in": 0}, HOUR),  # it says that it ends, not when
         ({"expires_in": -5}, HOUR),
+        ({"expires_in": 1e-10}, HOUR),  # above zero, and nothing once it is counted in microseconds
+        ({"expires_in": "5e-324"}, HOUR),
         ({"expires_in": ""}, HOUR),
         ({"expires_in": "abc"}, HOUR),
         ({"expires_in": True}, HOUR),
@@ -236,6 +238,7 @@ _names = st.sampled_from(["access_token", "refresh_token", "expires_in", "expire
         _names, _leaf | st.lists(_leaf, max_size=2) | st.dictionaries(_names, _leaf, max_size=2), max_size=5
     ),
 )
+@example(200, {"access_token": "a", "expires_in": 1e-10})
 def test_no_json_makes_it_raise_or_grants_without_a_token(status: int, document: dict[str, Any]) -> None:
     outcome = meaning(document, status)
     if isinstance(outcome, Granted):

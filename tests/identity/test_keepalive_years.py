@@ -30,19 +30,19 @@ def live(years: Years, *, tick: timedelta, idle_tick: timedelta) -> None:
 
 
 @pytest.fixture
-def ledger(database_url: str) -> Iterator[EngineStore]:
-    opened = open_store(database_url, pooled=True)
+def ledger(ledger_url: str) -> Iterator[EngineStore]:
+    opened = open_store(ledger_url, pooled=True)
     yield opened
     opened.engine.dispose()
 
 
-@pytest.mark.parametrize("database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.parametrize("ledger_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True)
 def test_two_years_of_a_few_grants(ledger: EngineStore) -> None:
     live(Years(store=ledger, number=80), tick=timedelta(minutes=5), idle_tick=timedelta(days=2))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
 def test_two_years_of_ten_thousand_grants(ledger: EngineStore) -> None:
     live(Years(store=ledger, number=10_000), tick=timedelta(minutes=1), idle_tick=timedelta(hours=1))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import Connection
 
-from identity.accounts import move_account
+from identity.accounts import find_account, move_account
 from identity.leases import open_token
 from identity.model import (
     AccountKey,
@@ -187,3 +188,12 @@ def test_a_coarse_scope_covers_the_finer_ones_it_implies() -> None:
     assert PROFILES["linear"].covered(("read", "write")) >= {"issues:create", "comments:create", "write"}
     assert "issues:read" in PROFILES["github"].covered(("issues:write",))
     assert PROFILES["linear"].covered(("read",)) == {"read"}
+
+
+def test_what_follows_a_services_consent_is_in_its_commit(world: World) -> None:
+    def fail(connection: Connection, key: AccountKey) -> None:
+        raise RuntimeError(f"nobody can be woken for {key}")
+
+    with pytest.raises(RuntimeError, match="nobody can be woken"):
+        world.service(Credential.CLIENT_CREDENTIALS, also=fail)
+    assert world.store.read(lambda connection: find_account(connection, ROBOT)) is None

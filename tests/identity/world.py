@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -133,7 +134,14 @@ class World:
             self.store, self.vault, consent, answer, scopes=answer.scopes, now=now, also=lambda connection, stored: None
         )
 
-    def service(self, credential: Credential, *, token: str | None = None, external_id: str | None = None) -> str:
+    def service(
+        self,
+        credential: Credential,
+        *,
+        token: str | None = None,
+        external_id: str | None = None,
+        also: Callable[[Connection, AccountKey], None] = lambda connection, key: None,
+    ) -> str:
         """An admin's consent for the robot; the account's id."""
         return connect_service(
             self.store,
@@ -148,6 +156,7 @@ class World:
             now=self.clock.now,
             token=Secret(token) if token else None,
             external_id=external_id,
+            also=also,
         ).account
 
     def revoke(self, scope: Scope) -> int:

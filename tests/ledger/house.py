@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, ClassVar
@@ -16,15 +17,18 @@ from identity.connections import add_connection, add_installation
 from identity.grants import Consent, Consented, get_grant, seal_answer, store_consent
 from identity.ids import Ids
 from identity.model import (
+    AccessPattern,
     AccountKey,
     Credential,
     Effect,
+    LeaseRequest,
     PrincipalKind,
     ProviderConnection,
     Scope,
     ScopeKind,
     TokenAnswer,
 )
+from identity.policy import Decision
 from identity.principals import ensure_principal, ensure_tenant, link_alias
 from identity.secret import Secret
 from identity.sequence import next_number
@@ -32,6 +36,7 @@ from identity.vault import Vault
 from pipeline.action import Action, Call, Facts, Recovery, Request, Response, Result
 from pipeline.database import Database
 from pipeline.ledger import deliveries, jobs
+from pipeline.ledger.intents import Intent
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.model import Acceptance, SignedDelivery
 from pipeline.tables import jobs as jobs_table
@@ -39,6 +44,7 @@ from pipeline.tables import workflow_settings
 from pipeline.workflow import SERVICE, USER, Event, ExternalUser, Match, Trigger, Workflow, workflow
 
 HOLD = timedelta(seconds=60)
+AS_ADA = Decision(kind=PrincipalKind.USER, pattern=AccessPattern.DELEGATED, reason="named by the workflow")
 
 
 class Said(Result):
@@ -229,3 +235,38 @@ class House:
 
 def account_scope(principal: str = "acme.ada", tenant: str = "acme") -> Scope:
     return Scope(kind=ScopeKind.ACCOUNT, key=f"{tenant}/gh/{principal}")
+
+
+def intent_of(house: House, job: ClaimedJob, *, step: str = "", once: str | None = None, **more: Any) -> Intent:
+    """What opens the job's first step as ada; *more* says what is otherwise."""
+    base = Intent(
+        step=step or house.ids("step"),
+        attempt=house.ids("att"),
+        job=job,
+        position=1,
+        action="github.Say",
+        occurrence=1,
+        named="user",
+        decision=AS_ADA,
+        principal="acme.ada",
+        provider="github",
+        connection="gh",
+        new_account=house.ids("acc"),
+        request_hash="hash",
+        parameters={"text": "hello"},
+        once=once,
+        purpose="call",
+        number=1,
+        repeats_unknown=False,
+        lease=LeaseRequest(
+            tenant="acme",
+            connection="gh",
+            agent="tester",
+            principal="acme.ada",
+            accepted=job.accepted,
+            scopes=frozenset(),
+        ),
+        send_within=timedelta(seconds=5),
+        deadline=timedelta(seconds=20),
+    )
+    return replace(base, **more)

@@ -14,6 +14,7 @@ from identity.errors import BadInput
 from identity.model import AccessPattern
 from pipeline import reconcile
 from pipeline.ledger import bells, jobs
+from pipeline.ledger.replay import replay
 from pipeline.model import Bell
 from pipeline.states import JobState, Wait
 from pipeline.tables import jobs as jobs_table
@@ -29,8 +30,9 @@ class Rung:
     def __init__(self) -> None:
         self.bells: list[Bell] = []
 
-    def jobs(self, bells: Any) -> None:
+    def jobs(self, bells: Any) -> bool:
         self.bells += bells
+        return True
 
     def revocations(self, ids: Any) -> None: ...
 
@@ -134,12 +136,12 @@ def test_a_replay_is_accepted_anew(house: House) -> None:
     job = house.job()
     house.database.write(partial(jobs.bury, job=house.claim(job), reason="broken"))
     before = house.row(job)
-    house.database.write(partial(jobs.replay, job=job, by="admin", at=datetime.now(UTC)))
+    house.database.write(partial(replay, job=job, by="admin", at=datetime.now(UTC)))
     after = house.row(job)
     assert (after.state, after.runs_spent, after.finished_at) == (JobState.QUEUED, 0, None)
     assert after.accepted > before.accepted
     with pytest.raises(BadInput, match="only dead and cancelled jobs"):
-        house.database.write(partial(jobs.replay, job=job, by="admin", at=datetime.now(UTC)))
+        house.database.write(partial(replay, job=job, by="admin", at=datetime.now(UTC)))
 
 
 def test_a_wait_for_consent_ends_by_its_event_alone_and_an_expired_one_is_dead(house: House) -> None:

@@ -13,60 +13,21 @@ import pytest
 from sqlalchemy import select, update
 
 from identity.model import (
-    AccessPattern,
-    LeaseRequest,
     NeedsRefresh,
-    PrincipalKind,
     Scope,
     ScopeKind,
 )
-from identity.policy import Decision
 from identity.tables import accounts, audit, grants
 from pipeline import revocation
 from pipeline.ledger import jobs, openings, steps
 from pipeline.ledger.closings import Closing, close_attempt
 from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, Opened, OpenOutcome
-from pipeline.ledger.jobs import ClaimedJob
+from pipeline.ledger.replay import replay
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts
 from pipeline.tables import steps as steps_table
 from tests.ledger.house import House, account_scope
-
-USER = Decision(kind=PrincipalKind.USER, pattern=AccessPattern.DELEGATED, reason="named by the workflow")
-
-
-def intent(house: House, job: ClaimedJob, *, step: str = "", once: str | None = None, **more: Any) -> Intent:
-    base = Intent(
-        step=step or house.ids("step"),
-        attempt=house.ids("att"),
-        job=job,
-        position=1,
-        action="github.Say",
-        occurrence=1,
-        named="user",
-        decision=USER,
-        principal="acme.ada",
-        provider="github",
-        connection="gh",
-        new_account=house.ids("acc"),
-        request_hash="hash",
-        parameters={"text": "hello"},
-        once=once,
-        purpose="call",
-        number=1,
-        repeats_unknown=False,
-        lease=LeaseRequest(
-            tenant="acme",
-            connection="gh",
-            agent="tester",
-            principal="acme.ada",
-            accepted=job.accepted,
-            scopes=frozenset(),
-        ),
-        send_within=timedelta(seconds=5),
-        deadline=timedelta(seconds=20),
-    )
-    return replace(base, **more)
+from tests.ledger.house import intent_of as intent
 
 
 def open_(house: House, asked: Intent) -> OpenOutcome:
@@ -132,6 +93,13 @@ def test_an_opening_extends_the_claim_past_the_call(house: House) -> None:
     open_(house, intent(house, job))
     settled = house.database.read(lambda c: c.execute(select(attempts.c.settled_by)).scalar_one())
     assert house.row(job.id).claimed_until > settled > before
+
+
+def test_the_claim_outlasts_a_long_call_by_as_long_again(house: House) -> None:
+    job = house.claim(house.job(), hold=timedelta(seconds=1))
+    open_(house, intent(house, job, deadline=timedelta(minutes=2)))
+    settled = house.database.read(lambda c: c.execute(select(attempts.c.settled_by)).scalar_one())
+    assert house.row(job.id).claimed_until - settled >= timedelta(minutes=2) - timedelta(seconds=1)
 
 
 def test_a_worker_that_lost_its_claim_opens_nothing(house: House) -> None:
@@ -268,6 +236,45 @@ def test_a_probe_that_finds_nothing_frees_the_step_for_another_attempt(house: Ho
     again = house.claim(asked.job.id)
     close(house, look, AttemptState.NO_EFFECT, StepState.OPEN, resolves=AttemptState.NO_EFFECT)
     assert isinstance(open_(house, intent(house, again, step=asked.step, number=3)), Opened)
+
+
+def test_a_call_without_an_outcome_stays_unknown_when_the_rule_ends_its_job(house: House) -> None:
+    job = house.job()
+    asked = intent(house, house.claim(job))
+    open_(house, asked)
+    close(house, asked, AttemptState.UNKNOWN, StepState.UNKNOWN)
+    revoke(house, account_scope())
+    assert isinstance(open_(house, intent(house, asked.job, step=asked.step, number=2, repeats_unknown=True)), Ended)
+    assert (house.row(job).state, step_state(house, asked.step)) == (JobState.CANCELLED, StepState.UNKNOWN)
+
+
+def test_a_late_close_without_effect_does_not_undo_a_refusal(house: House) -> None:
+    job = house.job()
+    asked = intent(house, house.claim(job))
+    open_(house, asked)
+    revoke(house, account_scope())
+    open_(house, intent(house, asked.job, step=asked.step, number=2, repeats_unknown=True))
+    assert step_state(house, asked.step) == StepState.REFUSED
+    late = replace(asked, purpose="probe")
+    close(house, late, AttemptState.NO_EFFECT, StepState.OPEN)
+    assert step_state(house, asked.step) == StepState.REFUSED
+
+
+def test_a_replay_opens_what_was_refused_or_failed_and_leaves_what_was_done(house: House) -> None:
+    job = house.job()
+    claimed = house.claim(job)
+    ends = {1: StepState.DONE, 2: StepState.FAILED, 3: StepState.REFUSED}
+    asked = {position: intent(house, claimed, position=position) for position in ends}
+    for position in (1, 2):
+        open_(house, asked[position])
+    done(house, asked[1])
+    close(house, asked[2], AttemptState.NO_EFFECT, StepState.FAILED, error="no")
+    now = datetime.now(UTC)
+    house.database.write(partial(openings.refuse, intent=asked[3], reason="policy", now=now))
+    house.database.write(partial(jobs.bury, job=claimed, reason="a step was refused"))
+    house.database.write(partial(replay, job=job, by="ada", at=now))
+    states = {position: step_state(house, asked[position].step) for position in ends}
+    assert states == {1: StepState.DONE, 2: StepState.OPEN, 3: StepState.OPEN}
 
 
 def test_of_two_jobs_with_one_once_key_one_acts_and_the_other_gets_its_result(house: House) -> None:

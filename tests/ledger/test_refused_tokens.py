@@ -31,7 +31,7 @@ from pipeline.worker import Worker, WorkerSettings
 from pipeline.workflow import Registry
 from tests.identity.providers import PretendProvider, pretend_provider, reply
 from tests.ledger.house import House
-from tests.ledger.test_openings import intent
+from tests.ledger.house import intent_of as intent
 
 ADA = "acc-acme.ada"
 SAID = reply({"id": "7"})
@@ -98,7 +98,8 @@ class Office:
 class Silence:
     """Rings nobody."""
 
-    def jobs(self, bells: Any) -> None: ...
+    def jobs(self, bells: Any) -> bool:
+        return True
 
     def revocations(self, ids: Any) -> None: ...
 

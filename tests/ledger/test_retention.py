@@ -12,7 +12,7 @@ from sqlalchemy import Connection, func, insert, select, update
 from identity.errors import BadInput
 from identity.intents import IntentState
 from identity.tables import audit, connect_sessions, refresh_intents
-from pipeline.ledger import jobs as ledger_jobs
+from pipeline.ledger.replay import replay
 from pipeline.retention import Retention, prune
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.tables import attempts, deliveries, jobs, steps
@@ -78,7 +78,7 @@ def test_steps_of_an_ended_job_go_and_it_cannot_be_replayed(house: House) -> Non
     assert forget(house, 91)["steps"] == 1
     assert (count(house, steps), count(house, attempts), house.row(job).event) == (0, 0, {})
     with pytest.raises(BadInput, match="was pruned"):
-        house.database.write(partial(ledger_jobs.replay, job=job, by="eve", at=NOW))
+        house.database.write(partial(replay, job=job, by="eve", at=NOW))
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ from pipeline.revocation import Revoker
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.tables import attempts, revocations
 from tests.ledger.house import House, account_scope
-from tests.ledger.test_openings import close, done, intent, open_, revoke
+from tests.ledger.house import intent_of as intent
+from tests.ledger.test_openings import close, done, open_, revoke
 
 SIGNER = Signer.from_seed(b"s" * 32)
 

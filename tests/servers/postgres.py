@@ -11,7 +11,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -23,7 +23,6 @@ from tests.servers.process import DidNotStart, end, start, wait_until
 
 _OLDEST = 15
 _SETTINGS = {
-    "fsync": "on",
     "listen_addresses": "",
     "max_connections": "200",
     "shared_buffers": "32MB",
@@ -35,9 +34,10 @@ _SETTINGS = {
 class Postgres:
     """One cluster; the user who runs the tests is its superuser, by peer authentication."""
 
-    def __init__(self, directory: Path, binaries: Path) -> None:
+    def __init__(self, directory: Path, binaries: Path, *, durable: bool = False) -> None:
         self.directory = directory
         self.binaries = binaries
+        self.durable = durable
         self.data = directory / "data"
         self.log = directory / "postgres.log"
         self.user = getpass.getuser()
@@ -70,6 +70,30 @@ class Postgres:
         with self.connect() as connection:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
+    def filled_tables(self, database: str) -> list[str]:
+        """The tables that have rows."""
+        with self.connect(database) as connection:
+            every = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+            probe = sql.SQL("SELECT EXISTS (SELECT FROM {})")
+            return [t for (t,) in every if connection.execute(probe.format(sql.Identifier(t))).fetchone() == (True,)]
+
+    def empty_database(self, name: str, *, keep: Collection[str]) -> None:
+        """Delete every row but those of *keep*, and start the sequences again, whoever is still connected.
+
+        It takes a tenth of the time of dropping the database and making another.
+        """
+        with self.connect(name) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            connection.execute("SET session_replication_role = replica")  # neither triggers nor foreign keys
+            for table in self.filled_tables(name):
+                if table not in keep:
+                    connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
+            for (sequence,) in connection.execute("SELECT sequencename FROM pg_sequences").fetchall():
+                connection.execute(sql.SQL("ALTER SEQUENCE {} RESTART").format(sql.Identifier(sequence)))
+
     def initialize(self) -> None:
         """Create the cluster. PostgreSQL refuses root, so for root another user owns and runs it."""
         if self._server_user is not None:
@@ -88,7 +112,8 @@ class Postgres:
         wait_until(lambda: initdb.poll() == 0, process=initdb, log=self.log, seconds=60)
 
     def start(self) -> None:
-        settings = [argument for name, value in _SETTINGS.items() for argument in ("-c", f"{name}={value}")]
+        chosen = _SETTINGS | {"fsync": "on" if self.durable else "off"}
+        settings = [argument for name, value in chosen.items() for argument in ("-c", f"{name}={value}")]
         command: list[str | Path] = [self.binaries / "postgres", "-D", self.data, "-k", self.directory, *settings]
         self._process = start(command, log=self.log, user=self._server_user)
         wait_until(self._is_ready, process=self._process, log=self.log, seconds=60)
@@ -195,10 +220,13 @@ def _version(folder: Path) -> int:
 
 
 @contextmanager
-def postgres(binaries: Path | None = None) -> Iterator[Postgres]:
-    """A running cluster in a directory of its own (a short one: a socket's path has at most 107 bytes)."""
+def postgres(binaries: Path | None = None, *, durable: bool = False) -> Iterator[Postgres]:
+    """A running cluster in a directory of its own (a short one: a socket's path has at most 107 bytes).
+
+    *durable*: it flushes what it commits. What a killed server has written outlives it either way.
+    """
     directory = Path(tempfile.mkdtemp(prefix="aswhom-postgres-"))
-    cluster = Postgres(directory, binaries or system_binaries() or wheel_binaries())
+    cluster = Postgres(directory, binaries or system_binaries() or wheel_binaries(), durable=durable)
     try:
         cluster.initialize()
         cluster.start()

@@ -44,11 +44,31 @@ class Nothing(Result):
     pass
 
 
-class Silent(Action[Nothing]):
-    """It cannot be looked up."""
+class Unasked(Action[Nothing]):
+    """It says nothing that could be sent."""
 
     facts: ClassVar[Facts] = FACTS
     result: ClassVar[type[Result]] = Nothing
+
+    def read(self, response: Response) -> Nothing:
+        return Nothing()
+
+
+class Unread(Action[Nothing]):
+    """Its answer cannot be read."""
+
+    facts: ClassVar[Facts] = FACTS
+    result: ClassVar[type[Result]] = Nothing
+
+    def request(self, call: Call) -> Request:
+        return Request(method="POST", path="/")
+
+
+class Silent(Unread):
+    """It cannot be looked up."""
+
+    def read(self, response: Response) -> Nothing:
+        return Nothing()
 
 
 class Searchable(Silent):
@@ -86,6 +106,8 @@ def test_a_sound_declaration_is_taken(action: type[Action[Any]]) -> None:
 @pytest.mark.parametrize(
     ("action", "rule"),
     [
+        (Unasked, "must define request"),
+        (Unread, "must define read"),
         (WithoutProbe, "must define probe"),
         (WithoutFound, "must define found"),
         (NeedlessProbe, "must not define probe"),

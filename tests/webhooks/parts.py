@@ -87,8 +87,9 @@ class MemoryRing:
 
     rung: list[str] = field(default_factory=list)
 
-    def jobs(self, bells: Sequence[Bell]) -> None:
+    def jobs(self, bells: Sequence[Bell]) -> bool:
         self.rung += [bell.job for bell in bells]
+        return True
 
     def revocations(self, ids: Sequence[str]) -> None:
         self.rung += ids

@@ -14,8 +14,9 @@ from webhooks.settings import WebSettings
 class FrozenRing:
     """Never comes back within a test."""
 
-    def jobs(self, bells: Sequence[Bell]) -> None:
+    def jobs(self, bells: Sequence[Bell]) -> bool:
         time.sleep(60)
+        return False
 
     def revocations(self, ids: Sequence[str]) -> None:
         time.sleep(60)

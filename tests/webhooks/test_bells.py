@@ -25,10 +25,10 @@ class Frozen(MemoryRing):
         super().__init__()
         self.entered, self.thawed = Event(), Event()
 
-    def jobs(self, bells: Sequence[Bell]) -> None:
+    def jobs(self, bells: Sequence[Bell]) -> bool:
         self.entered.set()
         assert self.thawed.wait(10)
-        super().jobs(bells)
+        return super().jobs(bells)
 
 
 def test_nothing_rings_before_the_response_is_closed() -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.webhooks.parts import JSON, github_headers
@@ -114,6 +115,48 @@ def test_a_giant_is_refused_by_its_length_before_it_is_sent(server: str) -> None
     status, document, seconds = answer(server, head(OPENED, length=25_000_000))
     assert (status, document["type"]) == (413, "urn:aswhom:problem:too-large")
     assert seconds < 5
+
+
+GIANT = b"0" * 20_000_000
+
+
+def sends_all_of_it(path: str, *parts: bytes) -> tuple[int, dict[str, object]]:
+    """What a client gets that writes everything before it reads anything, and to which a reset is a failure."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(15)
+        connection.connect(path)
+        for part in parts:
+            connection.sendall(part)
+        received = b""
+        while not received.endswith(b"}"):
+            piece = connection.recv(65536)
+            assert piece, "no answer"
+            received += piece
+        return int(received.split()[1]), json.loads(received.partition(b"\r\n\r\n")[2])
+
+
+def test_a_sender_that_writes_all_of_a_giant_before_it_reads_is_told_so_too(server: str) -> None:
+    status, document = sends_all_of_it(server, head(GIANT, length=len(GIANT)), GIANT)
+    assert (status, document["type"]) == (413, "urn:aswhom:problem:too-large")
+
+
+def test_a_sender_of_a_chunked_giant_is_told_so_too(server: str) -> None:
+    pieces = [chunk(GIANT[:500_000]) for _ in range(40)]
+    status, document = sends_all_of_it(server, head(GIANT, "Transfer-Encoding: chunked"), *pieces, chunk(b""))
+    assert (status, document["type"]) == (413, "urn:aswhom:problem:too-large")
+
+
+def test_a_sender_to_no_address_of_ours_is_told_so_too(server: str) -> None:
+    body = GIANT[:150_000]
+    request = head(body, length=len(body)).replace(b"/webhooks/github/gh", b"/webhooks/nobody/gh")
+    assert sends_all_of_it(server, request, body)[0] == 404
+
+
+def test_httpx_sees_the_refusal_and_may_go_on(server: str) -> None:
+    with httpx.Client(transport=httpx.HTTPTransport(uds=server), base_url="http://localhost", timeout=15) as client:
+        headers = {**github_headers(GIANT, delivery="d-1"), "Content-Type": JSON}
+        assert client.post("/webhooks/github/gh", content=GIANT, headers=headers).status_code == 413
+        assert client.get("/health/live").status_code < 500
 
 
 def test_a_compressed_bomb_is_refused_unread(server: str) -> None:

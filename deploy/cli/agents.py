@@ -1,0 +1,52 @@
+"""`agents`: the software that acts, as its workflows declare it."""
+
+from __future__ import annotations
+
+import click
+from sqlalchemy import Connection
+
+from deploy.cli import queries
+from deploy.cli.command import command
+from deploy.cli.output import Output
+from deploy.cli.stops import stop_and_open
+from deploy.installation import Installation
+from identity.errors import BadInput
+from identity.model import Scope, ScopeKind
+
+
+@click.group()
+def agents() -> None:
+    """The software that acts: named in every audit row, and stopped as a whole."""
+
+
+@command(agents, "list")
+def list_agents(at: Installation, out: Output) -> None:
+    """The agents: those that workflows declare, and those that have had a job."""
+    rows = {row["id"]: row for row in at.read(queries.all_agents)}
+    stopped = {row["key"] for row in at.read(queries.stopped_scopes) if row["kind"] == ScopeKind.AGENT}
+    declared: dict[str, list[str]] = {}
+    for workflow in at.workflows:
+        declared.setdefault(workflow.agent, []).append(workflow.name)
+    listed = [
+        {
+            "id": id,
+            "tenant_id": rows[id]["tenant_id"] if id in rows else None,
+            "workflows": sorted(declared.get(id, [])),
+            "has_had_a_job": id in rows,
+            "stopped": id in stopped,
+        }
+        for id in sorted({*rows, *declared})
+    ]
+    columns = ("id", "tenant_id", "workflows", "has_had_a_job", "stopped")
+    out.rows(listed, columns, empty="No workflow is installed, and so no agent")
+
+
+def agent_scope(at: Installation, c: Connection, id: str) -> tuple[Scope, str | None]:
+    """The agent's scope and whose it is. Raises BadInput for one that no workflow declares and that never had a job."""
+    known = {row["id"]: row["tenant_id"] for row in queries.all_agents(c)}
+    if id not in known and id not in {workflow.agent for workflow in at.workflows}:
+        raise BadInput(f"there is no agent {id}: `aswhom agents list` shows them")
+    return Scope(kind=ScopeKind.AGENT, key=id), known.get(id)
+
+
+stop_and_open(agents, lambda at, key: at.read(lambda c: agent_scope(at, c, key)), what="agent")

@@ -1,0 +1,50 @@
+"""`stop` and `open`, as the groups of tenants, provider connections and agents have them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import click
+
+from deploy.cli.command import command, confirm
+from deploy.cli.output import Output
+from deploy.installation import Installation
+from identity.model import Scope
+from identity.stops import set_stopped
+
+Find = Callable[[Installation, str], tuple[Scope, str | None]]  # what is meant and whose it is; raises BadInput
+
+
+def stop_and_open(group: click.Group, find: Find, *, what: str) -> None:
+    """Add both commands to *group*."""
+
+    @command(group, "stop")
+    @click.argument("id")
+    @click.option("--yes", is_flag=True, help="Do not ask.")
+    def stop(at: Installation, out: Output, id: str, yes: bool) -> None:
+        scope, owner = find(at, id)
+        confirm(f"Stop {scope}? Jobs that reach their next step meanwhile are cancelled.", yes=yes)
+        _set(at, out, scope, owner, stopped=True)
+
+    stop.help = (
+        f"Let no step open under this {what} until it is opened again. Jobs that reach a step meanwhile are cancelled, "
+        "and can be replayed; nothing is revoked."
+    )
+
+    @command(group, "open")
+    @click.argument("id")
+    def open_again(at: Installation, out: Output, id: str) -> None:
+        scope, owner = find(at, id)
+        _set(at, out, scope, owner, stopped=False)
+
+    open_again.help = f"Open a {what} that was stopped. What was revoked stays revoked."
+
+
+def _set(at: Installation, out: Output, scope: Scope, owner: str | None, *, stopped: bool) -> None:
+    id, now = at.ids("aud"), at.now()
+    changed = at.write(lambda c: set_stopped(c, scope, stopped=stopped, id=id, tenant=owner, by=at.operator, now=now))
+    state = "stopped" if stopped else "open"
+    out.done(
+        f"{scope} is {state}" if changed else f"{scope} was {state} already",
+        {"scope": {"kind": str(scope.kind), "key": scope.key}, "stopped": stopped, "changed": changed},
+    )

@@ -1,0 +1,36 @@
+"""Rings, and takes back from the ledger what was not heard, so that the dispatcher need not wait for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from identity.errors import Unavailable
+from identity.store import CommitUnknown, Store
+from pipeline.ledger.bells import take_back
+from pipeline.model import Bell, Ring
+
+log = structlog.get_logger(__name__)
+
+
+class Doorbells:
+    """A `Ring` over the ledger whose bells it rings."""
+
+    def __init__(self, store: Store, ring: Ring) -> None:
+        self._store = store
+        self._ring = ring
+
+    def jobs(self, bells: Sequence[Bell]) -> bool:
+        """Ring; a bell that failed is outstanding no longer once this returns."""
+        if self._ring.jobs(bells):
+            return True
+        try:
+            self._store.write(lambda c: take_back(c, bells))
+        except (CommitUnknown, Unavailable) as error:  # then they count as outstanding until they are replaced
+            log.warning("bells not taken back", action="bells.outstanding", bells=len(bells), error=str(error))
+        return False
+
+    def revocations(self, ids: Sequence[str]) -> None:
+        """Ring for revocations; housekeeping goes on with them by itself."""
+        self._ring.revocations(ids)

@@ -1,0 +1,131 @@
+"""An attempt that was opened and what came of it: closed in the ledger as the answer says."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from identity.errors import Unavailable
+from identity.store import CommitUnknown
+from pipeline import metrics
+from pipeline.action import Result, Verdict
+from pipeline.conclusion import Conclusion
+from pipeline.interruption import AskOperator, RunAgain
+from pipeline.ledger import steps
+from pipeline.ledger.closings import Closing, close_attempt
+from pipeline.ledger.intents import Intent
+from pipeline.run import ActionFailed
+from pipeline.services import Services
+from pipeline.states import AttemptState, StepState
+
+if TYPE_CHECKING:
+    from pipeline.attempt import StepAtHand
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exchange:
+    """One opened attempt and what came of it."""
+
+    services: Services
+    step: StepAtHand
+    intent: Intent
+    began: float  # monotonic, before the opening
+    conclusion: Conclusion
+
+    def close(
+        self,
+        state: AttemptState,
+        step_state: StepState,
+        *,
+        error: str | None = None,
+        result: Result | None = None,
+        resolves: AttemptState | None = None,
+    ) -> Mapping[str, Any] | None:
+        """Commit the attempt's outcome and its step's; returns the result as it is stored."""
+        stored = None if result is None else result.model_dump(mode="json")
+        closing = Closing(
+            attempt=self.intent.attempt,
+            state=state,
+            step_state=step_state,
+            result=stored,
+            external_id=None if result is None else self.step.action.external_id(result),
+            status=self.conclusion.status,
+            upstream_request_id=self.conclusion.upstream_request_id,
+            error=error,
+            resolves=resolves,
+        )
+        commit(self.services, self.intent, closing)
+        metrics.ATTEMPTS.labels(self.step.name, str(state)).inc()
+        metrics.STEP_SECONDS.labels(self.step.name, str(self.step.decision.pattern)).observe(
+            time.monotonic() - self.began
+        )
+        if step_state is not StepState.OPEN:
+            metrics.STEPS.labels(self.step.name, str(self.step.decision.pattern), str(step_state)).inc()
+        return stored
+
+    def again(self, reason: str) -> RunAgain:
+        """The job's way back to the queue, later with every attempt."""
+        settings = self.services.settings
+        growing: timedelta = settings.backoff * 2 ** min(self.intent.number - 1, 20)
+        spread = min(growing, settings.backoff_cap) * random.uniform(0.5, 1)  # noqa: S311 - spreads rivals
+        return RunAgain(reason, delay=max(spread, self.conclusion.retry_after or timedelta()))
+
+
+def close_call(exchange: Exchange) -> Any:
+    """The step's result. Raises ActionFailed, or RunAgain for a further attempt."""
+    step, conclusion, intent = exchange.step, exchange.conclusion, exchange.intent
+    match conclusion.verdict:
+        case Verdict.SUCCESS:
+            if conclusion.result is None:
+                raise TypeError(f"{step.name}.read() returned no result")
+            stored = exchange.close(
+                AttemptState.EFFECT, StepState.DONE, result=conclusion.result, resolves=AttemptState.ADOPTED
+            )
+            exchange.services.reached("after_commit")
+            return stored
+        case Verdict.UNKNOWN:
+            exchange.close(AttemptState.UNKNOWN, StepState.UNKNOWN, error=conclusion.reason)
+            reason = f"{step.name} was sent and its outcome is not known: {conclusion.reason}"
+            raise RunAgain(reason, delay=intent.send_within + intent.deadline)
+        case Verdict.FAILED:
+            error = conclusion.reason
+        case _:
+            if intent.number < exchange.services.settings.attempts:
+                exchange.close(AttemptState.NO_EFFECT, StepState.OPEN, error=conclusion.reason)
+                raise exchange.again(f"{step.name}: {conclusion.reason}")
+            error = f"{conclusion.reason}, after {intent.number} attempts"
+    exchange.close(AttemptState.NO_EFFECT, StepState.FAILED, error=error)
+    raise ActionFailed(f"{step.name} failed: {error}")
+
+
+def close_probe(exchange: Exchange) -> Any | None:
+    """The result that the search found, None: the effect is not there. Raises RunAgain or AskOperator."""
+    step, conclusion, intent = exchange.step, exchange.conclusion, exchange.intent
+    if conclusion.verdict is not Verdict.SUCCESS:
+        exchange.close(AttemptState.NO_EFFECT, StepState.UNKNOWN, error=conclusion.reason)
+        if intent.number >= exchange.services.settings.attempts:
+            raise AskOperator(f"whether {step.name} had its effect cannot be looked up: {conclusion.reason}")
+        raise exchange.again(f"search for {step.name}: {conclusion.reason}")
+    if conclusion.result is None:
+        exchange.close(AttemptState.NO_EFFECT, StepState.OPEN, resolves=AttemptState.NO_EFFECT)
+        return None
+    return exchange.close(
+        AttemptState.NO_EFFECT, StepState.DONE, result=conclusion.result, resolves=AttemptState.ADOPTED
+    )
+
+
+def commit(services: Services, intent: Intent, closing: Closing) -> None:
+    """Commit the outcome; after a lost commit look first, since an attempt is closed once."""
+    for _ in range(5):
+        try:
+            services.store.write(partial(close_attempt, intent=intent, closing=closing))
+            return
+        except CommitUnknown:
+            if services.store.read(partial(steps.attempt_state, attempt=closing.attempt)) == closing.state:
+                return
+    raise Unavailable("the ledger did not confirm an outcome; housekeeping will settle the attempt")

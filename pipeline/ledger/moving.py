@@ -1,0 +1,51 @@
+"""The movers of steps and attempts: every write of their states carries the table's sources as its condition."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Connection, Row, Update, bindparam, update
+
+from pipeline.states import ATTEMPT_MOVES, STEP_MOVES, AttemptState, StepState
+from pipeline.tables import attempts, steps
+
+# What a replay opens again. No run does: a call that is late must not undo a refusal.
+_REPLAYED = (StepState.REFUSED, StepState.FAILED)
+
+
+def step_sources(to: StepState) -> list[str]:
+    """The states from which a run may move a step to *to*."""
+    return [state for state in STEP_MOVES.sources(to) if state not in _REPLAYED]
+
+
+def move_step(connection: Connection, step: str, to: StepState, **values: Any) -> bool:
+    """Move one step of a run; every other column of the move is in *values*. False: its state does not allow it."""
+    return connection.execute(_move_step(to), {"step": step, "state": to, **values}).rowcount == 1
+
+
+def reopen_steps(connection: Connection, job: str) -> None:
+    """Open what was refused or failed again: *job* is replayed by a person."""
+    for source in _REPLAYED:
+        STEP_MOVES.check(source, StepState.OPEN)
+    ended = (steps.c.job_id == job) & steps.c.state.in_(_REPLAYED)
+    connection.execute(update(steps).where(ended).values(state=StepState.OPEN, error=None, closed_at=None))
+
+
+def move_attempt(connection: Connection, attempt: str, to: AttemptState, **values: Any) -> Row[Any] | None:
+    """Move one attempt, and return its row; every other column of the move is in *values*. None: it was resolved."""
+    return connection.execute(_move_attempt(to), {"attempt": attempt, "state": to, **values}).one_or_none()
+
+
+# Built once for each state: every step goes through them.
+
+
+@cache
+def _move_attempt(to: AttemptState) -> Any:
+    condition = (attempts.c.id == bindparam("attempt")) & attempts.c.state.in_(ATTEMPT_MOVES.sources(to))
+    return update(attempts).where(condition).returning(attempts)
+
+
+@cache
+def _move_step(to: StepState) -> Update:
+    return update(steps).where((steps.c.id == bindparam("step")) & steps.c.state.in_(step_sources(to)))

@@ -1,0 +1,58 @@
+"""Replay: a dead or cancelled job is accepted anew, by a person's word."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection, select
+
+from identity import audit
+from identity.columns import database_now
+from identity.errors import BadInput
+from identity.sequence import next_number
+from pipeline.ledger.jobs import move_job
+from pipeline.ledger.moving import reopen_steps
+from pipeline.states import JobState
+from pipeline.tables import jobs
+
+
+def replay(connection: Connection, job: str, *, by: str, at: datetime) -> None:
+    """Accept a dead or cancelled job anew: done steps keep their results and keys, refused and failed ones open again.
+
+    Raises BadInput for a job in any other state.
+    """
+    row = connection.execute(
+        select(jobs.c.state, jobs.c.tenant_id, jobs.c.agent_id, jobs.c.pruned_at).where(jobs.c.id == job)
+    ).one_or_none()
+    if row is None:
+        raise BadInput(f"there is no job {job}: `aswhom jobs list` shows them")
+    if row.state not in (JobState.DEAD, JobState.CANCELLED):
+        raise BadInput(f"job {job} is {row.state}: only dead and cancelled jobs are replayed")
+    if row.pruned_at is not None:
+        raise BadInput(f"job {job} was pruned: its steps are forgotten, and done ones would be done again")
+    number = next_number(connection)
+    moved = move_job(
+        connection,
+        job,
+        JobState.QUEUED,
+        source=JobState(row.state),
+        accepted=number,
+        due_at=database_now(),
+        runs_spent=0,
+        reason=f"replayed by {by}",
+        revocation_id=None,
+    )
+    if not moved:
+        raise BadInput(f"job {job} moved meanwhile: look at it with `aswhom jobs show {job}` and try again")
+    reopen_steps(connection, job)
+    audit.record(
+        connection,
+        id=f"{job}.replayed.{number}",
+        at=at,
+        kind="job.replayed",
+        tenant=row.tenant_id,
+        agent=row.agent_id,
+        job=job,
+        outcome="queued",
+        reason=f"by {by}",
+    )

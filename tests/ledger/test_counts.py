@@ -1,0 +1,165 @@
+"""Ends of jobs are counted by the commit that made them, once, whoever made it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from typing import Any, cast
+
+import pytest
+from prometheus_client import REGISTRY
+from sqlalchemy import update
+
+from identity.coordinator import Coordinator
+from pipeline import reconcile
+from pipeline.interruption import RunAgain, RunEnded
+from pipeline.ledger import jobs
+from pipeline.run import Run
+from pipeline.services import Services
+from pipeline.states import JobState, Wait
+from pipeline.tables import jobs as jobs_table
+from pipeline.upstream import Upstream
+from pipeline.worker import Worker, WorkerSettings
+from pipeline.workflow import Registry
+from tests.ledger.house import House
+from tests.ledger.test_jobs import Rung, _lapse
+
+SETTINGS = WorkerSettings(runs=1, backoff=timedelta())
+
+
+def ends() -> dict[str, float]:
+    """What was counted so far: by outcome, and dead letters."""
+    counted = {
+        str(state): REGISTRY.get_sample_value(
+            "aswhom_jobs_finished_total", {"pattern": "hybrid", "outcome": str(state)}
+        )
+        for state in (JobState.DONE, JobState.CANCELLED, JobState.DEAD)
+    }
+    counted["letters"] = REGISTRY.get_sample_value("aswhom_dead_letters_total", {"pattern": "hybrid"})
+    return {name: number or 0.0 for name, number in counted.items()}
+
+
+class Since:
+    """What was counted since it was made."""
+
+    def __init__(self) -> None:
+        self._before = ends()
+
+    @property
+    def counted(self) -> dict[str, float]:
+        return {name: number - self._before[name] for name, number in ends().items() if number > self._before[name]}
+
+
+def work(house: House, function: Callable[[Run[Any], Any], None], job: str) -> None:
+    """Have a worker run *job* with *function* as its workflow's."""
+    services = Services(
+        store=house.database,
+        vault=house.vault,
+        coordinator=cast("Coordinator", None),  # no step is taken
+        upstream=cast("Upstream", None),
+        ids=house.ids,
+        settings=cast("Any", None),
+    )
+    workflows = Registry([replace(house.workflow, function=function)])
+    Worker(services, workflows, Rung(), SETTINGS).handle(job)
+
+
+def test_a_claim_that_lapses_into_death_in_housekeeping_is_counted(house: House) -> None:
+    job = house.job()
+    house.claim(job)
+    _lapse(house, job)
+    since = Since()
+    reconcile.reclaim(house.database, SETTINGS)
+    reconcile.reclaim(house.database, SETTINGS)
+    assert house.row(job).state == JobState.DEAD
+    assert since.counted == {"dead": 1, "letters": 1}
+
+
+def test_a_wait_that_expires_is_counted(house: House) -> None:
+    job, now = house.job(), timedelta()
+    park = partial(jobs.park, wait=Wait.CONSENT, waits_for="account:x", due_in=now, expires_in=now, reason="ada")
+    house.database.write(partial(park, job=house.claim(job)))
+    since = Since()
+    reconcile.wake_due(house.database)
+    reconcile.wake_due(house.database)
+    assert since.counted == {"dead": 1, "letters": 1}
+
+
+def test_a_job_that_a_worker_ends_is_counted_once(house: House) -> None:
+    since = Since()
+    work(house, lambda run, event: None, house.job())
+    assert since.counted == {"done": 1}
+
+
+def _fail(run: Run[Any], event: Any) -> None:
+    raise ValueError("a bug")
+
+
+def test_a_job_that_dies_in_a_worker_is_a_dead_letter(house: House) -> None:
+    since = Since()
+    work(house, _fail, house.job())
+    assert since.counted == {"dead": 1, "letters": 1}
+
+
+@pytest.mark.parametrize("ending", [None, ValueError("late"), RunAgain("late", delay=timedelta())], ids=repr)
+def test_a_worker_that_lost_its_job_does_not_count_the_end_another_gave_it(
+    house: House, ending: BaseException | None
+) -> None:
+    job = house.job()
+
+    def overtaken(run: Run[Any], event: Any) -> None:
+        _lapse(house, job)
+        reconcile.reclaim(house.database, SETTINGS)  # dead: counted there
+        if ending is not None:
+            raise ending
+
+    since = Since()
+    work(house, overtaken, job)
+    assert house.row(job).state == JobState.DEAD
+    assert since.counted == {"dead": 1, "letters": 1}
+
+
+def test_a_job_that_was_cancelled_after_it_parked_is_not_counted_by_the_run_that_parked_it(house: House) -> None:
+    job = house.job()
+
+    def parked(run: Run[Any], event: Any) -> None:
+        cancelled = update(jobs_table).where(jobs_table.c.id == job).values(state=JobState.CANCELLED)
+        house.database.write(lambda c: c.execute(cancelled).rowcount)
+        raise RunEnded("parked, and then somebody cancelled it", moved=JobState.WAITING)
+
+    since = Since()
+    work(house, parked, job)
+    assert since.counted == {}
+
+
+def test_a_job_that_an_opening_cancelled_is_counted_by_its_run(house: House) -> None:
+    job = house.job()
+
+    def refused(run: Run[Any], event: Any) -> None:
+        house.database.write(partial(jobs.move_job, job=job, to=JobState.CANCELLED))
+        raise RunEnded("the rule refused it", moved=JobState.CANCELLED)
+
+    since = Since()
+    work(house, refused, job)
+    assert since.counted == {"cancelled": 1}
+
+
+def test_a_finally_that_acts_does_not_hide_how_the_run_ended(house: House) -> None:
+    class Steps:
+        def perform(self, *_: object, **__: object) -> Any:
+            raise RunAgain("the provider is away", delay=timedelta())
+
+        sleep = perform
+
+    run = Run(cast("Any", Steps()), job="j", tenant="acme", config=cast("Any", None), has_user=True)
+
+    def acts_in_a_finally() -> None:
+        try:
+            run.sleep(timedelta(1))
+        finally:
+            run.sleep(timedelta(2))
+
+    with pytest.raises(RunAgain):
+        acts_in_a_finally()
