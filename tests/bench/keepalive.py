@@ -21,6 +21,7 @@ from identity.keepalive import Keepalive, KeepaliveSettings
 from identity.keepalive_ledger import Due, behind, claim, find_due
 from identity.lock import RefreshLock
 from identity.model import AccountKey, Credential, TokenAnswer
+from identity.pace import Pace
 from identity.providers import PROFILES
 from identity.secret import Secret
 from identity.sequence import next_number
@@ -81,7 +82,8 @@ def _pass(sheet: Sheet, ledger: Ledger, provider: PretendProvider) -> None:
 
 
 def _keepalive(ledger: Ledger, http: Client, now: datetime) -> Keepalive:
-    profiles = {"github": replace(PROFILES["github"], idle_limit=timedelta(days=90))}
+    wide = Pace(requests=2 * DUE, per=timedelta(seconds=1), burst=DUE + 1)
+    profiles = {"github": replace(PROFILES["github"], idle_limit=timedelta(days=90), token_pace=wide)}
     coordinator = Coordinator(
         ledger.database,
         ledger.house.vault,
