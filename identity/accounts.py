@@ -14,7 +14,7 @@ from identity.errors import Misconfigured
 from identity.model import AccountKey, AccountState, Credential
 from identity.moves import IllegalMove, Moves
 from identity.rows import insert_new
-from identity.tables import accounts
+from identity.tables import accounts, grants
 
 MOVES: Moves[AccountState] = Moves(
     "account",
@@ -117,6 +117,7 @@ def move_account(connection: Connection, account: str, *, to: AccountState, reas
         .values(state=to, reason=reason, updated_at=now)
     )
     if connection.execute(moved).rowcount == 1:
+        _keep_alive(connection, account, now if to is AccountState.ACTIVE else None)
         return True
     state = get_account(connection, account).state
     if state is not to:
@@ -132,6 +133,11 @@ def note_said(
     values = {column: at for column, at in said.items() if at is not None}
     if values:
         connection.execute(update(accounts).where(accounts.c.id == account).values(values))
+
+
+def _keep_alive(connection: Connection, account: str, due: datetime | None) -> None:
+    """Only the grant of an active account is kept alive; one that is active again is looked at first."""
+    connection.execute(update(grants).where(grants.c.account_id == account).values(keepalive_due=due))
 
 
 def _account(row: Row[tuple[object, ...]]) -> Account:

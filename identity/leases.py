@@ -10,8 +10,9 @@ The caller has taken the locks, as statements of their own; here is the one read
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, literal, select
+from sqlalchemy import Connection, Row, and_, bindparam, literal, select
 
 from identity.columns import database_now
 from identity.grants import ACCESS, Grant, grant_of, token_binding
@@ -108,6 +109,7 @@ def _examined(connection: Connection, request: LeaseRequest) -> LeaseOutcome:
         sealed_token=grant.access_sealed,
         token_type=grant.token_type,
         expires_at=grant.expires_at,
+        first_use=_first_use(row, grant),
     )
 
 
@@ -129,6 +131,13 @@ def _fresh(grant: Grant, request: LeaseRequest, profile: Profile | None, *, now:
         return True
     rest = min(profile.min_ttl if profile else MIN_TTL, (grant.expires_at - grant.obtained_at) / 2)
     return now < grant.expires_at - (rest if request.ahead else timedelta())
+
+
+def _first_use(row: Row[Any], grant: Grant) -> bool:
+    """Whether this lease is the first of a token that could be followed by another: one write a generation."""
+    renewable = grant.refresh_sealed is not None or row.credential in MINTED
+    unused = row.used_at is None or row.used_at < grant.obtained_at
+    return unused and renewable and grant.expires_at is not None
 
 
 def _sorted(scopes: frozenset[str]) -> tuple[str, ...]:

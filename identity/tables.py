@@ -166,6 +166,18 @@ grants = Table(
     Column("refresh_prefix_digest", String(88)),
     Index("ix_grants_refresh_digest", "refresh_digest"),
     Index("ix_grants_refresh_prefix_digest", "refresh_prefix_digest"),
+    Column("used_at", Instant),  # the first lease of a generation writes it: later than obtained_at is in use
+    Column("keepalive_due", Instant),  # when housekeeping looks at it; NULL: nothing is to be kept alive
+    Column("keepalive_rank", Integer, nullable=False, default=0, server_default=text("0")),  # 0 before 1
+    Column("keepalive_failures", Integer, nullable=False, default=0, server_default=text("0")),  # in a row
+    Column("keepalive_error", Text),  # why the last look did not keep it alive
+    Index(
+        "ix_grants_keepalive",
+        "keepalive_rank",
+        "keepalive_due",
+        postgresql_where=text("keepalive_due is not null"),
+        sqlite_where=text("keepalive_due is not null"),
+    ),
 )
 
 refresh_intents = Table(
@@ -192,6 +204,12 @@ refresh_intents = Table(
         postgresql_where=text("state in ('open', 'answered')"),
         sqlite_where=text("state in ('open', 'answered')"),
     ),
+    Index(
+        "ix_refresh_intents_finished",
+        "finished_at",
+        postgresql_where=text("finished_at is not null"),
+        sqlite_where=text("finished_at is not null"),
+    ),
 )
 
 connect_sessions = Table(
@@ -213,6 +231,7 @@ connect_sessions = Table(
     Column("return_to", Text),  # a registered address that the last page leads to
     Column("any_account", Boolean, nullable=False, server_default=false()),  # another login may take the place
     Column("created_at", Instant, nullable=False),
+    Index("ix_connect_sessions_expires", "expires_at"),
 )
 
 # Where the last page of a connect may lead: exact addresses, registered by an operator.

@@ -172,6 +172,20 @@ QUICK = (
 
 SLOW = (
     Control(
+        name="a place of its own for every account",
+        file="identity/keepalive_plan.py",
+        guard='return int.from_bytes(sha256(account.encode()).digest()[:8], "big") / 2**64',
+        without="return 0.0",
+        test="tests/identity/test_keepalive_years.py::test_two_years_of_a_few_grants and sqlite",
+    ),
+    Control(
+        name="the pace of a token endpoint",
+        file="identity/endpoint_state.py",
+        guard="wait = max(self.held - now, (self.open or now) - now, due - (burst - 1) * interval - now, 0)",
+        without="wait = 0",
+        test="tests/identity/test_keepalive_years.py::test_two_years_of_a_few_grants and sqlite",
+    ),
+    Control(
         name="one intent a generation, between processes",
         file="identity/intents.py",
         guard="return new if insert_new(connection, refresh_intents, _row(new)) else None",
