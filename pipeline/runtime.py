@@ -23,7 +23,7 @@ from identity.providers import PROFILES
 from identity.secret import Secret
 from identity.signing import Signer
 from identity.vault import Vault
-from pipeline import reconcile
+from pipeline import punctuality, reconcile
 from pipeline.connecting import Connecting
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.doorbells import Doorbells
@@ -169,6 +169,7 @@ class Runtime:
             duty("revocations", 1, partial(reconcile.advance_revocations, self.revoker, idle=timedelta(seconds=5))),
             duty("seal-audit", 1, lambda: self.sealer.seal(now=self.clock())),
             duty("measure", 5, partial(reconcile.measure, store)),
+            duty("measure-schedules", 5, partial(punctuality.measure, store, clock=self.clock)),
         ]
 
     def beat(self, duty: str, error: str | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import Flag
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from identity.errors import BadInput
 from identity.model import AccessPattern, Effect
 from pipeline.action import Action, check_action
+from pipeline.timetable import MOST, CatchUp, Timetable
 
 if TYPE_CHECKING:
     from pipeline.run import Run
@@ -67,16 +69,32 @@ class Trigger(Generic[E]):
 
 @dataclass(frozen=True, kw_only=True)
 class Daily:
-    """A schedule: a cron line in a time zone, read by Celery Beat's scheduler."""
+    """A schedule in code: a cron line in a time zone, read by Celery Beat's scheduler. Raises TypeError.
+
+    *catch_up* says what becomes of slots that passed while no beat ran, *at_most* how many of them `ALL` fires;
+    *jitter* spreads the tenants' jobs: each fires later than its slots by a time of its own below it, always the same.
+    """
 
     cron: str
     zone: str = "UTC"
+    catch_up: CatchUp = CatchUp.ONCE
+    at_most: int = 10
+    jitter: timedelta = timedelta()
+
+    def __post_init__(self) -> None:
+        try:
+            Timetable(cron=self.cron, zone=self.zone)
+        except BadInput as fault:
+            raise TypeError(f"a workflow's schedule cannot be kept: {fault}") from fault
+        if not 1 <= self.at_most <= MOST or self.jitter < timedelta():
+            raise TypeError(f"a catch-up fires 1 to {MOST} slots, and nothing fires before its slot")
 
 
 class Tick(Event):
     """The event of a scheduled job."""
 
     slot: str  # ISO time of the slot
+    schedule: str = ""  # its name: a tenant may have several of one workflow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +156,9 @@ def workflow(
             raise TypeError(
                 f"{action.action_name()} may run as USER, but the workflow does not say who that is: user=…"
             )
+
+    if schedule is not None and not issubclass(Tick, event):
+        raise TypeError(f"a scheduled workflow is told of a Tick, and this one takes {event.__name__}")
 
     def declare(function: Callable[[Run[Any], Any], None]) -> Workflow:
         return Workflow(
