@@ -1,4 +1,4 @@
-"""When a cron line falls due in a time zone, and which of the slots that passed are made up for. Pure."""
+"""When a cron line falls due in a time zone, and which of the slots that passed are made up for."""
 
 from __future__ import annotations
 
@@ -78,6 +78,29 @@ class Timetable:
             slot: datetime = local.astimezone(UTC)
             if slot > moment:
                 yield slot
+
+
+@dataclass(frozen=True, kw_only=True)
+class Daily:
+    """A schedule in code: a cron line in a time zone, read by Celery Beat's scheduler. Raises TypeError.
+
+    *catch_up* says what becomes of slots that passed while no beat ran, *at_most* how many of them `ALL` fires;
+    *jitter* spreads the tenants' jobs: each fires later than its slots by a time of its own below it, always the same.
+    """
+
+    cron: str
+    zone: str = "UTC"
+    catch_up: CatchUp = CatchUp.ONCE
+    at_most: int = 10
+    jitter: timedelta = timedelta()
+
+    def __post_init__(self) -> None:
+        try:
+            Timetable(cron=self.cron, zone=self.zone)
+        except BadInput as fault:
+            raise TypeError(f"a workflow's schedule cannot be kept: {fault}") from fault
+        if not 1 <= self.at_most <= MOST or self.jitter < timedelta():
+            raise TypeError(f"a catch-up fires 1 to {MOST} slots, and nothing fires before its slot")
 
 
 @dataclass(frozen=True, kw_only=True)

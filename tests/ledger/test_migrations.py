@@ -31,7 +31,7 @@ def test_upgrading_twice_is_once(ledger_url: str) -> None:
 
 def test_schedules_of_an_older_ledger_keep_their_slots(database_url: str) -> None:
     database = open_database(DatabaseSettings(url=database_url))
-    upgrade(database, "0003")
+    upgrade(database, "0006")
     rows = (
         "insert into tenants (id, name, created_at) values ('acme', 'Acme', 0)",
         "insert into schedules values ('acme:digest', 'acme', 'digest', '0 9 * * *', 'UTC', true, 5)",
