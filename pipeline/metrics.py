@@ -54,6 +54,21 @@ SCHEDULE_LATE_SECONDS = Gauge(
 SCHEDULES_FAULTY = Gauge(
     "aswhom_schedules_faulty", "Schedules whose last slot could not be fired", multiprocess_mode="mostrecent"
 )
+# Histograms and counters, since a gauge of all accounts together would say nothing and one an account is not allowed.
+BUDGET_LEFT = Histogram(
+    "aswhom_budget_left",
+    "The share of an account's rate limit that an answer said was left",
+    ["provider", "endpoints"],
+    buckets=(0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1),
+)
+BUDGET_REQUESTS = Counter(
+    "aswhom_budget_requests",
+    "Requests that drew on a rate limit: passes, waits, unwatched",
+    ["provider", "endpoints", "outcome"],
+)
+BUDGET_PAUSES = Counter(
+    "aswhom_budget_pauses", "Refusals by which an upstream asked for a pause", ["provider", "endpoints"]
+)
 DUTY_SECONDS = Histogram("aswhom_duty_seconds", "Ticks of housekeeping's duties", ["duty", "outcome"], buckets=_CALL)
 DUTY_STUCK = Gauge("aswhom_duty_stuck", "1 while a duty is past its deadline", ["duty"], multiprocess_mode="mostrecent")
 

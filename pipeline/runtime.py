@@ -26,6 +26,7 @@ from identity.secret import Secret
 from identity.signing import Signer
 from identity.vault import Vault
 from pipeline import punctuality, reconcile
+from pipeline.budget import Budgets
 from pipeline.connecting import Connecting
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.doorbells import Doorbells
@@ -123,6 +124,7 @@ class Runtime:
             upstream=Upstream(self.http),
             ids=self.ids,
             settings=settings.steps,
+            budgets=Budgets(self._redis, prefix=settings.key_prefix),
             reached=reached,
         )
         self.ring = Doorbells(self.database, ring)
