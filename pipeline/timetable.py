@@ -16,8 +16,6 @@ from identity.errors import BadInput
 
 #: Later than this, a slot was missed.
 ON_TIME = timedelta(minutes=1)
-#: Longer than any hour that a zone ever had twice.
-_FOLD = timedelta(hours=3)
 MOST = 1000  # slots that one catch-up may fire
 
 
@@ -72,9 +70,8 @@ class Timetable:
             window *= 4
 
     def _since(self, moment: datetime) -> Iterator[datetime]:
-        # From a start inside a repeated hour CronSim gives times of the hour's first pass, which are over: it starts
-        # before that hour, and what is not later than *moment* is left out.
-        for local in CronSim(self.cron, (moment - _FOLD).astimezone(ZoneInfo(self.zone))):
+        # From a start inside a repeated hour CronSim gives times of the hour's first pass, which are over.
+        for local in CronSim(self.cron, moment.astimezone(ZoneInfo(self.zone))):
             slot: datetime = local.astimezone(UTC)
             if slot > moment:
                 yield slot
