@@ -16,9 +16,13 @@ PULL = github.GetPull(repo="acme/shop", number=1)
 ISSUES = linear.FindByAttachmentUrl(url="https://github.com/acme/shop/pull/1")
 
 
-def answer(status: int = 200, body: bytes = b"{}", **headers: str) -> Response:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
+def answer(headers: dict[str, str] | None = None, *, status: int = 200, body: bytes = b"{}") -> Response:
+    named = {name.replace("_", "-"): value for name, value in (headers or {}).items()}
     return Response(status=status, headers={"date": DATE, **named}, body=body)
+
+
+def window(remaining: str, reset: str) -> dict[str, str]:
+    return {"x-ratelimit-remaining": remaining, "x-ratelimit-reset": reset}
 
 
 # docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
@@ -26,25 +30,25 @@ def answer(status: int = 200, body: bytes = b"{}", **headers: str) -> Response:
     ("response", "told"),
     [
         (
-            answer(**GITHUB, x_ratelimit_remaining="4999", x_ratelimit_reset="1772370000"),
+            answer({**GITHUB, **window("4999", "1772370000")}),
             Told(left=Left(remaining=4999, limit=5000, resets_in=timedelta(hours=1))),
         ),
         # The primary limit is of its class alone.
         (
-            answer(403, **GITHUB, x_ratelimit_remaining="0", x_ratelimit_reset="1772366460"),
+            answer({**GITHUB, **window("0", "1772366460")}, status=403),
             Told(left=Left(remaining=0, limit=5000, resets_in=timedelta(minutes=1))),
         ),
         # A secondary one is of everything, told by retry-after, or by words alone.
         (
-            answer(403, **GITHUB, x_ratelimit_remaining="4000", x_ratelimit_reset="1772370000", retry_after="30"),
+            answer({**GITHUB, **window("4000", "1772370000"), "retry-after": "30"}, status=403),
             Told(left=Left(remaining=4000, limit=5000, resets_in=timedelta(hours=1)), whole=True),
         ),
-        (answer(403, b'{"message": "You have exceeded a secondary rate limit."}'), Told(whole=True)),
-        (answer(429), Told(whole=True)),
+        (answer(status=403, body=b'{"message": "You have exceeded a secondary rate limit."}'), Told(whole=True)),
+        (answer(status=429), Told(whole=True)),
         # A plain refusal, and headers that are missing or no numbers, say nothing.
-        (answer(403, b'{"message": "Resource not accessible by integration"}'), Told()),
+        (answer(status=403, body=b'{"message": "Resource not accessible by integration"}'), Told()),
         (answer(), Told()),
-        (answer(**GITHUB, x_ratelimit_remaining="-1", x_ratelimit_reset="soon"), Told()),
+        (answer({**GITHUB, **window("-1", "soon")}), Told()),
     ],
 )
 def test_github_says_what_is_left_and_which_limit_refused(response: Response, told: Told) -> None:
@@ -81,7 +85,7 @@ BY_REQUESTS = Left(remaining=1400, limit=1500, resets_in=timedelta(hours=1))
     ],
 )
 def test_linear_says_what_is_left_of_the_tighter_of_its_budgets(headers: dict[str, str], left: Left | None) -> None:
-    assert ISSUES.told(answer(**headers)) == Told(left=left)
+    assert ISSUES.told(answer(headers)) == Told(left=left)
 
 
 # docs.slack.dev/apis/web-api/rate-limits: per method and workspace, and nothing but Retry-After.
@@ -90,7 +94,7 @@ def test_slack_counts_by_method_and_workspace_and_says_only_when_to_come_back() 
     endpoints = post.facts.endpoints
     assert endpoints is not None
     assert (endpoints.name, endpoints.per) == ("chat.postMessage", Per.TENANT)
-    refused = answer(429, b'{"ok": false, "error": "ratelimited"}', retry_after="30")
+    refused = answer({"retry-after": "30"}, status=429, body=b'{"ok": false, "error": "ratelimited"}')
     assert post.told(refused) == Told()
     judged = post.judge(refused)
     assert (judged.verdict, judged.retry_after) == (Verdict.RETRY, timedelta(seconds=30))
