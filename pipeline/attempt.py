@@ -50,6 +50,7 @@ class StepAtHand:
     principal: str
     through: ProviderConnection
     opened_at: datetime
+    patience: timedelta = timedelta()  # how long "later" is taken for an answer, whatever number of attempts that makes
 
     @property
     def name(self) -> str:

@@ -22,7 +22,7 @@ from deploy.settings import Settings, load
 from identity.errors import Unavailable
 from pipeline.runtime import Runtime
 
-SANDBOX = ("auth", "github", "linear", "slack")
+SANDBOX = ("auth", "github", "linear", "slack", "salesforce", "stripe", "zendesk")
 T = TypeVar("T")
 
 

@@ -8,9 +8,14 @@ from identity.errors import Misconfigured
 from identity.providers.github import GITHUB
 from identity.providers.linear import LINEAR
 from identity.providers.profile import Profile
+from identity.providers.salesforce import SALESFORCE
 from identity.providers.slack import SLACK
+from identity.providers.stripe import STRIPE
+from identity.providers.zendesk import ZENDESK
 
-PROFILES: Mapping[str, Profile] = {profile.name: profile for profile in (GITHUB, LINEAR, SLACK)}
+PROFILES: Mapping[str, Profile] = {
+    profile.name: profile for profile in (GITHUB, LINEAR, SALESFORCE, SLACK, STRIPE, ZENDESK)
+}
 
 
 def profile_of(profiles: Mapping[str, Profile], provider: str) -> Profile:

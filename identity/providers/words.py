@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-_NAMES: Mapping[str, str] = {"github": "GitHub", "linear": "Linear", "slack": "Slack", "oidc": "OpenID"}
+_NAMES: Mapping[str, str] = {
+    "github": "GitHub",
+    "linear": "Linear",
+    "slack": "Slack",
+    "oidc": "OpenID",
+    "salesforce": "Salesforce",
+    "stripe": "Stripe",
+    "zendesk": "Zendesk",
+}
 
 _SCOPES: Mapping[str, Mapping[str, str]] = {
     # https://docs.github.com/en/rest/authentication/permissions-required-for-github-apps
@@ -31,6 +39,21 @@ _SCOPES: Mapping[str, Mapping[str, str]] = {
     "slack": {
         "channels:read": "See the public channels of the workspace",
         "chat:write": "Send messages",
+    },
+    # https://help.salesforce.com/s/articleView?id=xcloud.remoteaccess_oauth_tokens_scopes.htm
+    "salesforce": {
+        "api": "Read and change what you can read and change in Salesforce",
+        "refresh_token": "Keep access while you are away",
+    },
+    # https://docs.stripe.com/keys#limit-access
+    "stripe": {
+        "subscriptions:read": "Read subscriptions and what was invoiced for them",
+        "subscriptions:write": "Annotate subscriptions",
+    },
+    # https://developer.zendesk.com/documentation/api-basics/working-with-oauth/scopes/
+    "zendesk": {
+        "tickets:read": "Read tickets",
+        "tickets:write": "Create tickets",
     },
     # https://openid.net/specs/openid-connect-core-1_0.html#ScopeClaims
     "oidc": {

@@ -24,10 +24,11 @@ from joserfc.jwk import RSAKey
 from deploy.sandbox.world import make_world
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVICES = ("auth", "github", "linear", "slack")
+SERVICES = ("auth", "github", "linear", "slack", "salesforce", "stripe", "zendesk")
 PATHS = {
     "github": ("/github/login/oauth/authorize", "/github/login/oauth/access_token"),
     "linear": ("/linear/oauth/authorize", "/linear/oauth/token"),
+    "salesforce": ("/salesforce/services/oauth2/authorize", "/salesforce/services/oauth2/token"),
 }
 JSON = {"Accept": "application/json"}
 
@@ -97,7 +98,7 @@ class Sandbox:
             "client_id": client["client_id"],
             "redirect_uri": client["redirect_uris"][0],
             "state": "st&te",
-            "scope": "" if provider == "github" else "read,write",
+            "scope": {"github": "", "linear": "read,write"}.get(provider, "api refresh_token"),
             "code_challenge": s256(verifier),
             "code_challenge_method": "S256",
         } | changes
@@ -209,7 +210,11 @@ def running(folder: Path, **options: Any) -> Iterator[Sandbox]:
             "slack": f"{receiver.url}/slack",
             "linear": f"{receiver.url}/linear",
         },
-        callbacks={"github": "http://127.0.0.1:1/back/github", "linear": "http://127.0.0.1:1/back/linear?x=1"},
+        callbacks={
+            "github": "http://127.0.0.1:1/back/github",
+            "linear": "http://127.0.0.1:1/back/linear?x=1",
+            "salesforce": "http://127.0.0.1:1/back/salesforce",
+        },
         now=datetime.now(UTC),
         **options,
     )

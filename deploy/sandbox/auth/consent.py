@@ -140,7 +140,7 @@ def _read(fields: MultiDict[str, str], provider: Provider, registry: Registry) -
         raise decline("invalid_request", "PKCE with S256 is required")
     scopes: tuple[str, ...] = ()
     if provider.has_scopes:
-        scopes = asked_scopes(fields.get("scope", ""))
+        scopes = asked_scopes(provider, fields.get("scope", ""))
         if not set(scopes) <= client.scopes:
             raise decline("invalid_scope", "the client may not ask for this scope")
     return Ask(
@@ -153,9 +153,9 @@ def _read(fields: MultiDict[str, str], provider: Provider, registry: Registry) -
     )
 
 
-def asked_scopes(text: str) -> tuple[str, ...]:
-    """Linear's scopes, by comma or space; `read` is always among them, as its documentation says."""
-    return tuple(dict.fromkeys(["read", *text.replace(",", " ").split()]))
+def asked_scopes(provider: Provider, text: str) -> tuple[str, ...]:
+    """The scopes asked for, by comma or space, and those that the provider always grants."""
+    return tuple(dict.fromkeys([*provider.always_granted, *text.replace(",", " ").split()]))
 
 
 def _location(redirect_uri: str, state: str | None, **parameters: str) -> str:

@@ -17,6 +17,8 @@ class Provider:
     has_scopes: bool
     form_encoded: bool  # answers form-encoded unless asked for JSON
     errors_in_200: bool
+    names_lifetime: bool = True  # whether an answer says how long its access token lives
+    always_granted: tuple[str, ...] = ()  # scopes that come with every consent
 
 
 # docs.github.com: "Refreshing user access tokens"; ghu_ and ghr_ are its published prefixes.
@@ -45,6 +47,22 @@ LINEAR = Provider(
     has_scopes=True,
     form_encoded=False,
     errors_in_200=False,
+    always_granted=("read",),
 )
 
-PROVIDERS = {provider.name: provider for provider in (GITHUB, LINEAR)}
+# help.salesforce.com: "OAuth 2.0 Web Server Flow"; a session ends when the organization's settings say so.
+SALESFORCE = Provider(
+    name="salesforce",
+    authorize_path="/salesforce/services/oauth2/authorize",
+    token_path="/salesforce/services/oauth2/token",  # noqa: S106  (a path)
+    access_prefix="00D",
+    refresh_prefix="5Aep",
+    refresh_seconds=None,
+    refresh_kills_access=False,
+    has_scopes=True,
+    form_encoded=False,
+    errors_in_200=False,
+    names_lifetime=False,
+)
+
+PROVIDERS = {provider.name: provider for provider in (GITHUB, LINEAR, SALESFORCE)}

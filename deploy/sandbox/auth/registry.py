@@ -28,15 +28,20 @@ class Person:
     id: str
     name: str
     tenant: str
-    organization: str | None  # Linear: the workspace the person is in
+    organization: str | None  # Linear, Salesforce: the one the person is in
     aliases: frozenset[str]
 
 
 class Registry:
     def __init__(self, world: dict[str, Any]) -> None:
         self.clients = {row["client_id"]: _client(row) for row in world["auth"]["clients"]}
-        self.people = [*_github_people(world["github"]), *_linear_people(world["linear"])]
+        self.people = [
+            *_github_people(world["github"]),
+            *_linear_people(world["linear"]),
+            *_sales_people(world["salesforce"]),
+        ]
         self.organizations = {row["id"]: row["url_key"] for row in world["linear"]["organizations"]}
+        self.organizations |= {row["id"]: row["tenant"] for row in world["salesforce"]["organizations"]}
 
     def client(self, client_id: str, provider: str) -> Client | None:
         client = self.clients.get(client_id)
@@ -88,5 +93,20 @@ def _linear_people(linear: dict[str, Any]) -> list[Person]:
             aliases=frozenset({row["id"], row["name"], row["email"]}),
         )
         for organization in linear["organizations"]
+        for row in organization["users"]
+    ]
+
+
+def _sales_people(salesforce: dict[str, Any]) -> list[Person]:
+    return [
+        Person(
+            provider="salesforce",
+            id=row["id"],
+            name=row["name"],
+            tenant=organization["tenant"],
+            organization=organization["id"],
+            aliases=frozenset({row["id"], row["name"], row["email"]}),
+        )
+        for organization in salesforce["organizations"]
         for row in organization["users"]
     ]

@@ -64,7 +64,7 @@ def _exchange(provider: Provider, grants: Grants, client: Client, kind: str) -> 
             return grants.redeem(client, _credential(kind), verifier=verifier, redirect_uri=redirect_uri)
         case "refresh_token":
             return grants.rotate(client, _credential(kind))
-    scopes = asked_scopes(request.form.get("scope", ""))
+    scopes = asked_scopes(provider, request.form.get("scope", ""))
     if not set(scopes) <= client.scopes:
         raise Refused("invalid_scope", "the client may not ask for this scope")
     if request.form.get("organization", client.organization) != client.organization:
@@ -125,9 +125,10 @@ def _success(provider: Provider, pair: Pair) -> dict[str, Any]:
     answer: dict[str, Any] = {
         "access_token": pair.access_token,
         "token_type": "Bearer" if provider.has_scopes else "bearer",
-        "expires_in": pair.grant.client.access_seconds,
         "scope": " ".join(pair.grant.scopes),
     }
+    if provider.names_lifetime:
+        answer["expires_in"] = pair.grant.client.access_seconds
     if pair.refresh_token:
         answer["refresh_token"] = pair.refresh_token
         if provider.refresh_seconds:
