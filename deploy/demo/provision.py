@@ -159,6 +159,10 @@ class Provision:
         digest = {"repo": repository, "channel": workspace["channels"][0]["id"]}
         self._switch_on(tenant, "daily_digest", digest)
         self._switch_on(tenant, "answer_mention", {})
+        self._switch_on(tenant, "link_on_command", {"label_rules": self._rules(organization, workspace)})
+        for announcing in ("close_issues", "announce_review"):
+            self._switch_on(tenant, announcing, {"channel": workspace["channels"][0]["id"]})
+        self._switch_on(tenant, "file_from_slack", {"team_id": organization["teams"][0]["id"]})
 
     def _back_office(self, tenant: str) -> None:
         """Billing and support, with a token each that an admin made; and the tenant's own system, which reports."""

@@ -200,7 +200,7 @@ def s256(verifier: str) -> str:
 
 
 @contextmanager
-def running(folder: Path, **options: Any) -> Iterator[Sandbox]:
+def running(folder: Path, *, callbacks: dict[str, str] | None = None, **options: Any) -> Iterator[Sandbox]:
     """A sandbox of its own, stopped at the end."""
     receiver = Receiver()
     world = make_world(
@@ -210,7 +210,8 @@ def running(folder: Path, **options: Any) -> Iterator[Sandbox]:
             "slack": f"{receiver.url}/slack",
             "linear": f"{receiver.url}/linear",
         },
-        callbacks={
+        callbacks=callbacks
+        or {
             "github": "http://127.0.0.1:1/back/github",
             "linear": "http://127.0.0.1:1/back/linear?x=1",
             "salesforce": "http://127.0.0.1:1/back/salesforce",

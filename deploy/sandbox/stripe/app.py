@@ -93,6 +93,16 @@ def create_stripe(world: dict[str, Any], *, journal: Journal, clock: Clock) -> F
                 {row["tenant"]: [_shown(one, expanded=True) for one in books[row["id"]]] for row in accounts}
             )
 
+    @app.post("/_sandbox/forget")
+    def forget() -> Response:
+        """Every subscription is as it was in the beginning."""
+        with lock:
+            answered.clear()
+            for rows in books.values():
+                for row in rows:
+                    row["metadata"] = {}
+        return jsonify(ok=True)
+
     @app.errorhandler(Refused)
     def refused(error: Refused) -> tuple[Response, int]:
         return jsonify(error=error.error), error.status
