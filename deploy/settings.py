@@ -79,7 +79,6 @@ class Settings(BaseSettings):
 
     send_within: Seconds | None = None
     call_deadline: Seconds | None = None
-    token_margin: Seconds | None = None
     step_attempts: Annotated[int, Field(ge=1)] | None = None
     step_backoff: Seconds | None = None
     step_backoff_cap: Seconds | None = None
@@ -169,7 +168,6 @@ class Settings(BaseSettings):
         given_steps = _given(
             send_within=self.send_within,
             call_deadline=self.call_deadline,
-            token_margin=self.token_margin,
             attempts=self.step_attempts,
             backoff=self.step_backoff,
             backoff_cap=self.step_backoff_cap,

@@ -14,4 +14,11 @@ from webhooks.app import create_app
 settings = process.settings_or_exit()
 runtime = process.open_runtime(settings)
 atexit.register(runtime.close)
-app = create_app(settings.web(metrics_folder()), runtime.intake, runtime.workflows, runtime.ring, runtime.connecting)
+app = create_app(
+    settings.web(metrics_folder()),
+    runtime.intake,
+    runtime.workflows,
+    runtime.ring,
+    runtime.connecting,
+    events=runtime.events,
+)

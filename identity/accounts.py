@@ -42,6 +42,8 @@ class Account:
     reason: str | None  # why it is not active
     external_id: str | None
     external_login: str | None
+    suspension_said_at: datetime | None = None  # the provider's time of the newest word on it
+    permissions_said_at: datetime | None = None
 
 
 def get_account(connection: Connection, account: str) -> Account:
@@ -121,6 +123,16 @@ def move_account(connection: Connection, account: str, *, to: AccountState, reas
     return False
 
 
+def note_said(
+    connection: Connection, account: str, *, suspension: datetime | None = None, permissions: datetime | None = None
+) -> None:
+    """Remember the provider's own time of what it said, so that an older word is known for one."""
+    said = {"suspension_said_at": suspension, "permissions_said_at": permissions}
+    values = {column: at for column, at in said.items() if at is not None}
+    if values:
+        connection.execute(update(accounts).where(accounts.c.id == account).values(values))
+
+
 def _account(row: Row[tuple[object, ...]]) -> Account:
     return Account(
         id=row.id,
@@ -131,4 +143,6 @@ def _account(row: Row[tuple[object, ...]]) -> Account:
         reason=row.reason,
         external_id=row.external_id,
         external_login=row.external_login,
+        suspension_said_at=row.suspension_said_at,
+        permissions_said_at=row.permissions_said_at,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Histogram
 
-# outcome: success, transient, client_refused, dead, unknown, revoked, moved, served
+# outcome: success, transient, rate_limited, client_refused, dead, unknown, revoked, moved, served
 REFRESHES = Counter("aswhom_refreshes", "Refreshes and mintings of access tokens.", ["provider", "outcome"])
 
 UNRECOGNISED = Counter(
@@ -21,3 +21,8 @@ LOCK_WAIT = Histogram(
 
 # outcome: leased, needs_refresh, needs_consent, ruled_out
 LEASES = Counter("aswhom_leases", "What examining a lease came to.", ["outcome"])
+
+# outcome: passes, waits
+TOKEN_REQUESTS = Counter(
+    "aswhom_token_requests", "Requests at the gate of a token endpoint, by what it said.", ["outcome"]
+)

@@ -135,6 +135,9 @@ accounts = Table(
     Column("reason", Text),  # why it is not active, in words
     Column("external_id", String(200)),  # the provider's id of who consented, or of the installation
     Column("external_login", String(200)),
+    # The provider's time of the newest suspension, or its end, and of the newest permissions that it told us of.
+    Column("suspension_said_at", Instant),
+    Column("permissions_said_at", Instant),
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
     UniqueConstraint("tenant_id", "connection_id", "principal_id"),
@@ -151,8 +154,15 @@ grants = Table(
     Column("refresh_sealed", LargeBinary),
     Column("token_type", String(32), nullable=False),
     Column("scopes", JSON, nullable=False),
+    Column("ceiling", JSON(none_as_null=True)),  # what it was narrowed to: no refresh widens it, a consent lifts it
     Column("obtained_at", Instant, nullable=False),
     Column("expires_at", Instant),
+    Column("consented_at", Instant),  # when the connect session began, by our clock; NULL: before it was kept
+    # By which Google names a refresh token that it revoked, `identity.token_digests`.
+    Column("refresh_digest", String(88)),
+    Column("refresh_prefix_digest", String(88)),
+    Index("ix_grants_refresh_digest", "refresh_digest"),
+    Index("ix_grants_refresh_prefix_digest", "refresh_prefix_digest"),
 )
 
 refresh_intents = Table(
@@ -209,6 +219,20 @@ return_targets = Table(
     Column("id", String(64), primary_key=True),
     Column("tenant_id", ForeignKey("tenants.id")),  # NULL: for the people of every tenant
     Column("url", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+)
+
+# Who may send us Security Event Tokens (RFC 8417), and whom their subjects are.
+transmitters = Table(
+    "transmitters",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("issuer", Text, nullable=False),
+    Column("audience", Text, nullable=False),
+    Column("jwks_url", Text, nullable=False),
+    Column("tenant_id", ForeignKey("tenants.id")),  # whose people it tells of; NULL: those of the provider connection
+    # Its subjects are the external ids of this connection's accounts; NULL: aliases of the tenant, under its own id.
+    Column("connection_id", ForeignKey("provider_connections.id")),
     Column("created_at", Instant, nullable=False),
 )
 

@@ -32,6 +32,13 @@ class StepRefused(Exception):
     """Policy, a missing principal or a used-up key forbids the step; a workflow may catch it."""
 
 
+class StepSkipped(StepRefused):
+    """Whom the step would have run as was revoked, and `uses` says SKIP: catch it, and the job goes on without it.
+
+    Not caught, it cancels the job, as a revocation would without SKIP.
+    """
+
+
 class Diverged(Exception):
     """The function did not do what it did before: it must be deterministic between steps."""
 
@@ -85,7 +92,7 @@ class Run(Generic[C]):
         *as_* is `run.user`, `run.service` or None: policy picks. *once* makes it happen once for the tenant, across
         jobs: others with the same key get the owner's result. While the upstream says "later", the step is tried as
         often as is set, and beyond that until *patience* has passed since it first opened; in between the job waits in
-        the ledger. Raises ActionFailed, StepRefused or Diverged.
+        the ledger. Raises ActionFailed, StepRefused (StepSkipped is one) or Diverged.
         """
         position, occurrence = self._next(action.action_name())
         perform = partial(self._steps.perform, position, occurrence, action)

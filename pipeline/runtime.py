@@ -14,8 +14,10 @@ from identity.addresses import AddressPolicy
 from identity.audit_chain import Sealer
 from identity.connect import Connect
 from identity.coordinator import Coordinator, RefreshBudget
+from identity.gate import Gate
 from identity.http import Client
 from identity.ids import Ids
+from identity.jwks import KeyRing
 from identity.lock import RefreshLock
 from identity.providers import PROFILES
 from identity.secret import Secret
@@ -25,10 +27,12 @@ from pipeline import reconcile
 from pipeline.connecting import Connecting
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.doorbells import Doorbells
+from pipeline.event_intake import EventIntake
 from pipeline.housekeeping import Duty
+from pipeline.inquiry import Inquirer
 from pipeline.intake import Intake
 from pipeline.model import Ring
-from pipeline.revocation import Revoker
+from pipeline.revoker import Revoker
 from pipeline.schedules import Schedules
 from pipeline.services import Services, StepSettings
 from pipeline.upstream import Upstream
@@ -94,6 +98,7 @@ class Runtime:
             token=lambda: secrets.token_hex(16),
             prefix=settings.key_prefix,
         )
+        self.gate = Gate(self._redis, prefix=settings.key_prefix)
         self.coordinator = Coordinator(
             self.database,
             self.vault,
@@ -103,6 +108,7 @@ class Runtime:
             clock=clock,
             ids=partial(self.ids, "ref"),
             budget=settings.refresh,
+            gate=self.gate,
             reached=reached,
         )
         services = Services(
@@ -116,9 +122,13 @@ class Runtime:
         )
         self.ring = Doorbells(self.database, ring)
         self.worker = Worker(services, workflows, self.ring, settings.jobs)
-        self.revoker = Revoker(self.database, self.signer)
+        inquirer = Inquirer(self.database, self.vault, self.http, PROFILES, clock=clock)
+        self.revoker = Revoker(
+            self.database, self.signer, workflows, ids=self.ids, inquire=inquirer.settle, reached=reached
+        )
         self.schedules = Schedules(self.database, workflows)
         self.intake = Intake(self.database, self.vault, self.ids, clock=clock)
+        self.events = EventIntake(self.database, KeyRing(self.http), self.ids, clock=clock)
         self.connect = Connect(
             self.database,
             self.vault,
@@ -129,6 +139,7 @@ class Runtime:
             ids=partial(self.ids, "con"),
             token=partial(secrets.token_urlsafe, 32),
             lifetime=settings.connect_lifetime,
+            gate=self.gate,
         )
         self.connecting = Connecting(self.database, self.connect, workflows)
         self.sealer = Sealer(self.database, settings.keys.audit)

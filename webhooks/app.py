@@ -11,6 +11,7 @@ from pipeline.model import Ring
 from pipeline.workflow import Registry
 from webhooks import metrics, problems
 from webhooks.connect import Connector, connect_pages
+from webhooks.events import Events, event_receiver
 from webhooks.health import health
 from webhooks.ledger import Ledger
 from webhooks.pages import pages
@@ -29,6 +30,7 @@ def create_app(
     ring: Ring,
     connect: Connector | None = None,
     *,
+    events: Events | None = None,
     clock: Callable[[], datetime] = _now,
 ) -> Flask:
     """The WSGI app. It opens nothing, so it may be made before the server forks."""
@@ -39,6 +41,8 @@ def create_app(
     problems.install(app)
     app.after_request(_plainly)
     app.register_blueprint(receiver(settings, ledger, workflows, ring, clock=clock))
+    if events is not None:
+        app.register_blueprint(event_receiver(settings, events, ring, clock=clock))
     app.register_blueprint(metrics.page(settings.metrics_dir))
     app.register_blueprint(health(ledger))
     app.register_blueprint(pages())

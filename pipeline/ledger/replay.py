@@ -17,7 +17,7 @@ from pipeline.tables import jobs
 
 
 def replay(connection: Connection, job: str, *, by: str, at: datetime) -> None:
-    """Accept a dead or cancelled job anew: done steps keep their results and keys, refused and failed ones open again.
+    """Accept a dead or cancelled job anew: done steps keep their results and keys, every other that ended opens again.
 
     Raises BadInput for a job in any other state.
     """

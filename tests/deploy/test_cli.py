@@ -174,7 +174,7 @@ def test_an_altered_receipt_or_audit_row_is_found(acme: Cli) -> None:
     made = acme.json("revoke", "tenant", "acme", "--yes")
     with Installation(load(data_dir=acme.data_dir)) as at:
         from identity.audit_chain import Sealer
-        from pipeline.revocation import Revoker
+        from pipeline.revoker import Revoker
 
         assert Revoker(at.ledger, at.signer).advance(made["id"])
         assert Sealer(at.ledger, at.keys.audit).seal(now=at.now())

@@ -27,7 +27,6 @@ ELSEWHERE: dict[str, tuple[type[Any], str]] = {
     "max_body": (WebSettings, "max_body"),
     "send_within": (StepSettings, "send_within"),
     "call_deadline": (StepSettings, "call_deadline"),
-    "token_margin": (StepSettings, "token_margin"),
     "step_attempts": (StepSettings, "attempts"),
     "step_backoff": (StepSettings, "backoff"),
     "step_backoff_cap": (StepSettings, "backoff_cap"),

@@ -28,6 +28,7 @@ ACTIONS: list[type[Action[Any]]] = [
     linear.Comment,
     linear.FindIssuesOfPull,
     linear.MoveIssue,
+    linear.Notice,
     slack.PostMessage,
     salesforce.GetOpportunity,
     salesforce.UpdateOpportunity,

@@ -125,7 +125,7 @@ def _read(fields: MultiDict[str, str], provider: Provider, registry: Registry) -
     if client is None or "authorization_code" not in client.grants:
         raise Malformed("the client is not known here")
     redirect_uri = fields.get("redirect_uri", "")
-    if redirect_uri not in client.redirect_uris:
+    if not client.may_return_to(redirect_uri):
         raise Malformed("the redirect_uri is not registered for this client")
     state = fields.get("state")
 
@@ -141,7 +141,7 @@ def _read(fields: MultiDict[str, str], provider: Provider, registry: Registry) -
     scopes: tuple[str, ...] = ()
     if provider.has_scopes:
         scopes = asked_scopes(provider, fields.get("scope", ""))
-        if not set(scopes) <= client.scopes:
+        if not client.may_ask(scopes):
             raise decline("invalid_scope", "the client may not ask for this scope")
     return Ask(
         client=client,

@@ -18,7 +18,10 @@ class Provider:
     form_encoded: bool  # answers form-encoded unless asked for JSON
     errors_in_200: bool
     names_lifetime: bool = True  # whether an answer says how long its access token lives
-    always_granted: tuple[str, ...] = ()  # scopes that come with every consent
+    rotates: bool = True  # a refresh token works once
+    grace_seconds: float = 0  # so long after its first use a refresh token may be presented again
+    always_form: bool = False  # form-encoded even if asked for JSON
+    always_granted: tuple[str, ...] = ()  # whatever was asked for
 
 
 # docs.github.com: "Refreshing user access tokens"; ghu_ and ghr_ are its published prefixes.
