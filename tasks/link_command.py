@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pipeline.run import Run
-from pipeline.workflow import SERVICE, USER, workflow
-from tasks.actions import github, linear, slack
-from tasks.devops_assistant import DevOpsConfig, track
+from pipeline.workflow import workflow
+from tasks.actions import github
+from tasks.devops_assistant import TRACKING, DevOpsConfig, track
 from tasks.events.github import CommentCommand, comment_command
 
 
@@ -15,12 +15,7 @@ from tasks.events.github import CommentCommand, comment_command
     event=CommentCommand,
     user=lambda event: event.author,
     triggered_by=lambda event: event.author.login,
-    uses={
-        github.GetPull: SERVICE,
-        linear.CreateIssue: USER | SERVICE,
-        github.Comment: USER,
-        slack.PostMessage: SERVICE,
-    },
+    uses=TRACKING,
     config=DevOpsConfig,
 )
 def link_on_command(run: Run[DevOpsConfig], event: CommentCommand) -> None:

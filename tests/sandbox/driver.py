@@ -135,6 +135,14 @@ class Sandbox:
         secret = {"client_id": client["client_id"], "client_secret": client["client_secret"]}
         return self.http.post(self.url("auth", PATHS[provider][1]), data=secret | fields, headers=JSON | headers)
 
+    def app_token(self, tenant: str) -> str:
+        """A token with which the Linear app acts as itself in the tenant's organization."""
+        (client,) = [one for one in self.world["auth"]["clients"] if one.get("tenant") == tenant]
+        secret = {"client_id": client["client_id"], "client_secret": client["client_secret"]}
+        fields = {"grant_type": "client_credentials", "scope": "read,write"}
+        answer = self.http.post(self.url("auth", PATHS["linear"][1]), data=secret | fields, headers=JSON)
+        return str(answer.json()["access_token"])
+
     def app_jwt(self, **claims: Any) -> str:
         now, github = int(time.time()), self.world["github"]
         key = RSAKey.import_key(github["app_private_key_pem"])

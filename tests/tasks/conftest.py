@@ -58,10 +58,21 @@ def _upstreams(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
         yield sandbox
 
 
+@pytest.fixture(scope="session")
+def _furnished(_upstreams: Sandbox, migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One ledger with the world's tenants in it, to copy: registering them takes longer than most of the tests."""
+    path = tmp_path_factory.mktemp("furnished") / "ledger.sqlite"
+    shutil.copy(migrated_sqlite, path)
+    made = Town(_upstreams, f"sqlite:///{path}")
+    made.furnish()
+    made.close()
+    return path
+
+
 @pytest.fixture
-def town(_upstreams: Sandbox, migrated_sqlite: Path, tmp_path: Path) -> Iterator[Town]:
+def town(_upstreams: Sandbox, _furnished: Path, tmp_path: Path) -> Iterator[Town]:
     """A worker's runtime among the pretend upstreams, which forget their faults afterwards."""
-    shutil.copy(migrated_sqlite, tmp_path / "ledger.sqlite")
+    shutil.copy(_furnished, tmp_path / "ledger.sqlite")
     made = Town(_upstreams, f"sqlite:///{tmp_path}/ledger.sqlite")
     yield made
     made.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import secrets
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -54,9 +55,11 @@ class Town:
     """One ledger with the world's tenants in it. Nothing runs but what a test lets run."""
 
     def __init__(self, sandbox: Sandbox, database_url: str) -> None:
+        """*database_url*: a migrated ledger, empty or furnished before."""
         self.sandbox = sandbox
-        self.kill_at: tuple[str, int] | None = None  # a crash point, and at which arrival there
-        self.kills = 0
+        self._then: dict[tuple[str, int], Callable[[], None]] = {}
+        self._arrived: Counter[str] = Counter()
+        self._last = ""
         self._numbers = itertools.count(1)
         self.registry = Registry.load(WORKFLOWS)
         keys = Keys(vault={1: b"k" * 32}, audit=b"a" * 32, signing=b"s" * 32)
@@ -68,19 +71,33 @@ class Town:
             steps=StepSettings(attempts=4),
         )
         self.runtime = Runtime(settings, self.registry, NoRing(), reached=self._reached)
-        Provision(self.runtime, sandbox.world, now=datetime.now(UTC)).everything()
+
+    def furnish(self) -> None:
+        """Register the world's tenants."""
+        Provision(self.runtime, self.sandbox.world, now=datetime.now(UTC)).everything()
 
     def close(self) -> None:
         self.runtime.close()
 
     def _reached(self, point: str) -> None:
-        if self.kill_at is None or self.kill_at[0] != point:
-            return
-        left = self.kill_at[1] - 1
-        self.kill_at = (point, left) if left else None
-        if not left:
-            self.kills += 1
-            raise Killed
+        if point == "after_commit" and self._last == "after_answer_stored":
+            point = "after_refresh_commit"  # steps and refreshes both call it `after_commit`
+        self._last = point
+        self._arrived[point] += 1
+        then = self._then.pop((point, self._arrived[point]), None)
+        if then is not None:
+            then()
+
+    def when(self, point: str, arrival: int, then: Callable[[], None]) -> None:
+        """Call *then* at that arrival at a crash point, counted from 1; at arrival 0, now."""
+        if arrival:
+            self._then[point, arrival] = then
+        else:
+            then()
+
+    def kill(self) -> None:
+        """End this very run as kill -9 would."""
+        raise Killed
 
     # What people and senders do
 
@@ -191,7 +208,7 @@ class Town:
             if all(job.state in ENDED or job.wait in ("consent", "unknown") for job in self.jobs()):
                 break
             self._time_passes()
-            for name in ("reclaim", "settle-attempts", "wake", "revocations"):
+            for name in ("reclaim", "settle-attempts", "wake"):
                 duties[name].run()
         return self.jobs()
 
