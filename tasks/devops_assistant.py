@@ -35,22 +35,18 @@ def say_it_ended(filed: linear.CreateIssue, issue: linear.Issue) -> linear.Notic
     return linear.Notice(issue_id=issue.id, body=body)
 
 
-# Who does what when a label is tracked, whatever asked for it.
-TRACKING = {
-    github.GetPull: SERVICE,
-    linear.CreateIssue: (USER | SERVICE).on_revoke(compensate(linear.Notice, say_it_ended)),
-    github.Comment: USER,
-    slack.PostMessage: SERVICE,
-}
-
-
 @workflow(
     agent="devops-assistant",
     on=pull_request("opened", "labeled"),
     event=PullRequestEvent,
     user=lambda event: event.author,
     triggered_by=lambda event: event.sender.login,
-    uses=TRACKING,
+    uses={
+        github.GetPull: SERVICE,
+        linear.CreateIssue: (USER | SERVICE).on_revoke(compensate(linear.Notice, say_it_ended)),
+        github.Comment: USER,
+        slack.PostMessage: SERVICE,
+    },
     config=DevOpsConfig,
 )
 def link_pull_request(run: Run[DevOpsConfig], event: PullRequestEvent) -> None:

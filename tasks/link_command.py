@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pipeline.run import Run
-from pipeline.workflow import workflow
-from tasks.actions import github
-from tasks.devops_assistant import TRACKING, DevOpsConfig, track
+from pipeline.workflow import SERVICE, USER, compensate, workflow
+from tasks.actions import github, linear, slack
+from tasks.devops_assistant import DevOpsConfig, say_it_ended, track
 from tasks.events.github import CommentCommand, comment_command
 
 
@@ -15,7 +15,12 @@ from tasks.events.github import CommentCommand, comment_command
     event=CommentCommand,
     user=lambda event: event.author,
     triggered_by=lambda event: event.author.login,
-    uses=TRACKING,
+    uses={
+        github.GetPull: SERVICE,
+        linear.CreateIssue: (USER | SERVICE).on_revoke(compensate(linear.Notice, say_it_ended)),
+        github.Comment: USER,
+        slack.PostMessage: SERVICE,
+    },
     config=DevOpsConfig,
 )
 def link_on_command(run: Run[DevOpsConfig], event: CommentCommand) -> None:

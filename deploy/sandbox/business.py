@@ -2,6 +2,7 @@
 
 import secrets
 import string
+from collections.abc import Mapping
 from typing import Any
 
 SALESFORCE_SCOPES = ["api", "refresh_token"]
@@ -11,7 +12,7 @@ PLAN_CENTS = 4_900
 SUBSCRIPTIONS = 7  # of each tenant; more than the smallest page, so that a list goes on
 
 
-def salesforce(url: str, people: dict[str, tuple[str, ...]]) -> dict[str, Any]:
+def salesforce(url: str, people: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
     """A connected app for all organizations, and in each an opportunity for every account executive."""
     return {
         "url": url,

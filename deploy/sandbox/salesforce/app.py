@@ -49,7 +49,7 @@ def create_salesforce(world: dict[str, Any], *, journal: Journal, clock: Clock) 
     def bearer() -> Bearer:
         """Whose session it is. Raises Refused."""
         token = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
-        described = introspection.describe(token) if token else {"known": False}
+        described: dict[str, Any] = introspection.describe(token) if token else {"known": False}
         if not described["known"] or described["provider"] != "salesforce":
             raise Refused(401, "INVALID_SESSION_ID", "Session expired or invalid")
         entry().token_kind, entry().actor, entry().tenant = "user", described["user"], described["tenant"]
