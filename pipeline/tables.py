@@ -39,9 +39,15 @@ deliveries = Table(
     Column("event", String(100), nullable=False),
     Column("outcome", String(32), nullable=False),  # accepted, ignored, unrecognised, signal
     Column("reason", Text),
-    Column("body", LargeBinary, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # empty: it was pruned
     Column("received_at", Instant, nullable=False),
     UniqueConstraint("connection_id", "delivery_id"),
+    Index(
+        "ix_deliveries_bodies",
+        "received_at",
+        postgresql_where=text("length(body) > 0"),
+        sqlite_where=text("length(body) > 0"),
+    ),
 )
 
 # The replay guard for senders that do not sign their delivery id: one row a body, taken over after the window.
@@ -91,6 +97,8 @@ jobs = Table(
     Column("revocation_id", String(64)),  # the one that cancelled or stops it
     Column("created_at", Instant, nullable=False),
     Column("finished_at", Instant),
+    Column("pruned_at", Instant),  # its steps were forgotten: it cannot be replayed
+    _partial("ix_jobs_unpruned", "finished_at", where="finished_at is not null and pruned_at is null"),
     _partial("ix_jobs_due", "pattern", "tenant_id", "due_at", where="state = 'queued'"),
     _partial("ix_jobs_rung", "pattern", "tenant_id", "rung_until", where="rung_until is not null"),
     _partial("ix_jobs_claimed", "claimed_until", where="claimed_until is not null"),

@@ -54,7 +54,11 @@ def show(at: Installation, out: Output, id: str) -> None:
     out.sentence(f"Next: {row['next'] or 'nothing'}\n")
     facts = ("credential", "external_login", "external_id", "generation", "consented", "scopes", "obtained_at")
     out.table(
-        [{"": fact.replace("_", " "), "is": row[fact]} for fact in (*facts, "expires_at", "last_used_at")], ("", "is")
+        [
+            {"": fact.replace("_", " "), "is": row[fact]}
+            for fact in (*facts, "expires_at", "last_used_at", "keepalive_due", "keepalive_error")
+        ],
+        ("", "is"),
     )
     if row["refreshes_in_doubt"]:
         out.sentence("\nRefreshes whose outcome is open or unknown")

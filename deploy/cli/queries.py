@@ -103,7 +103,17 @@ def all_installations(connection: Connection) -> list[Row]:
 
 
 def _accounts() -> Select[Any]:
-    of_grant = [grants.c.generation, grants.c.scopes, grants.c.obtained_at, grants.c.expires_at, grants.c.consented]
+    of_grant = [
+        grants.c.generation,
+        grants.c.scopes,
+        grants.c.obtained_at,
+        grants.c.expires_at,
+        grants.c.consented,
+        grants.c.used_at,
+        grants.c.keepalive_due,
+        grants.c.keepalive_failures,
+        grants.c.keepalive_error,
+    ]
     return (
         select(accounts, principals.c.name.label("principal"), principals.c.kind.label("kind"), *of_grant)
         .join(principals, principals.c.id == accounts.c.principal_id)

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from identity.providers.profile import ClientAuth, Profile
+from identity.providers.sources import assumed, heard
 
-# https://docs.stripe.com/keys#limit-access: nobody consents, an admin pastes a restricted key.
+_CONSENT = assumed("nobody consents here: an admin gives a restricted key")
+
 STRIPE = Profile(
     name="stripe",
+    title="Stripe",
     api_url="https://api.stripe.com",
     authorize_url="",
     token_url="",
-    client_auth=ClientAuth.BASIC,
-    rotates=False,
-    default_lifetime=None,
+    client_auth=ClientAuth.POST,
+    rotates=True,
     implies={"subscriptions:write": frozenset({"subscriptions:read"})},
+    sources={
+        "api_url": heard("https://docs.stripe.com/api"),
+        "authorize_url": _CONSENT,
+        "token_url": _CONSENT,
+        "client_auth": _CONSENT,
+        "rotates": _CONSENT,
+        "implies": heard("https://docs.stripe.com/keys/restricted-api-keys (write includes read)"),
+    },
 )

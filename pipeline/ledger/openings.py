@@ -10,6 +10,7 @@ from sqlalchemy import Connection, bindparam, exists, insert, select, update
 from identity import leases
 from identity.accounts import pending_account
 from identity.columns import database_in_microseconds, database_now, microseconds
+from identity.grants import note_use
 from identity.model import NeedsConsent, NeedsRefresh, RuledOut, ScopeKind
 from identity.sequence import lock_shared, next_number
 from pipeline.ledger.intents import Ended, Intent, Opened, OpenOutcome, Skipped, record, write_step
@@ -56,6 +57,8 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
         settled = take_once(connection, intent, now)
         if settled is not None:
             return settled
+    if outcome.first_use:
+        note_use(connection, outcome.account, generation=outcome.generation, now=now)
     number = next_number(connection)
     write_step(connection, intent, StepState.OPEN, now)
     connection.execute(
