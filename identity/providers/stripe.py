@@ -5,23 +5,23 @@ from __future__ import annotations
 from identity.providers.profile import ClientAuth, Profile
 from identity.providers.sources import assumed, heard
 
-_CONSENT = assumed("nobody consents here: an admin gives a restricted key")
+_CONNECT = heard("https://docs.stripe.com/connect/oauth-reference")
 
 STRIPE = Profile(
     name="stripe",
     title="Stripe",
     api_url="https://api.stripe.com",
-    authorize_url="",
-    token_url="",
+    authorize_url="https://connect.stripe.com/oauth/authorize",
+    token_url="https://connect.stripe.com/oauth/token",  # noqa: S106 - an address
     client_auth=ClientAuth.POST,
     rotates=True,
     implies={"subscriptions:write": frozenset({"subscriptions:read"})},
     sources={
         "api_url": heard("https://docs.stripe.com/api"),
-        "authorize_url": _CONSENT,
-        "token_url": _CONSENT,
-        "client_auth": _CONSENT,
-        "rotates": _CONSENT,
+        "authorize_url": _CONNECT,
+        "token_url": _CONNECT,
+        "client_auth": _CONNECT,
+        "rotates": assumed("restricted keys are not renewed at all; for what Connect gives, the cautious reading"),
         "implies": heard("https://docs.stripe.com/keys/restricted-api-keys (write includes read)"),
     },
 )
