@@ -73,6 +73,7 @@ class Request:
     path: str
     params: Mapping[str, str] = field(default_factory=dict)
     json: Any = None
+    form: Mapping[str, str] | None = None  # instead of `json`, where an upstream wants fields
     headers: Mapping[str, str] = field(default_factory=dict)
 
 

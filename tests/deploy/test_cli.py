@@ -250,7 +250,7 @@ def test_a_scope_is_stopped_and_opened_again(acme: Cli, group: str, id: str, kin
 
 def test_an_agent_is_listed_and_revoked_before_its_first_job(acme: Cli) -> None:
     listed = {row["id"]: row for row in acme.json("agents", "list")}
-    assert listed["devops-assistant"]["workflows"] == ["answer_mention", "link_pull_request"]
+    assert {"answer_mention", "link_pull_request"} < set(listed["devops-assistant"]["workflows"])
     assert not listed["devops-assistant"]["has_had_a_job"]
     assert acme.json("revoke", "agent", "devops-assistant", "--yes")["scope"]["key"] == "devops-assistant"
 
