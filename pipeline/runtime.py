@@ -28,6 +28,7 @@ from pipeline.doorbells import Doorbells
 from pipeline.housekeeping import Duty
 from pipeline.intake import Intake
 from pipeline.model import Ring
+from pipeline.requests import Requests
 from pipeline.revocation import Revoker
 from pipeline.schedules import Schedules
 from pipeline.services import Services, StepSettings
@@ -87,9 +88,9 @@ class Runtime:
         self.vault = Vault(settings.keys.vault, secrets.token_bytes)
         self.signer = Signer.from_seed(settings.keys.signing)
         self.http = Client(policy=AddressPolicy(allow_hosts=settings.allow_hosts), pool_size=settings.database.threads)
-        self._redis = _redis(settings.redis_url)
+        self.redis = _redis(settings.redis_url)
         lock = RefreshLock(
-            self._redis,
+            self.redis,
             ttl=settings.refresh.lock_ttl,
             token=lambda: secrets.token_hex(16),
             prefix=settings.key_prefix,
@@ -119,6 +120,7 @@ class Runtime:
         self.revoker = Revoker(self.database, self.signer)
         self.schedules = Schedules(self.database, workflows)
         self.intake = Intake(self.database, self.vault, self.ids, clock=clock)
+        self.requests = Requests(self.database, workflows, self.ids)
         self.connect = Connect(
             self.database,
             self.vault,
@@ -170,8 +172,8 @@ class Runtime:
         """Close every socket and file."""
         self.http.close()
         self.database.close()
-        if self._redis is not None:
-            self._redis.close()
+        if self.redis is not None:
+            self.redis.close()
 
 
 def void(_: object) -> None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from identity.errors import BadInput
 from identity.model import AccessPattern, Effect
-from pipeline.action import Action, check_action
+from pipeline.action import Action, check_action, is_action
 
 if TYPE_CHECKING:
     from pipeline.run import Run
@@ -166,37 +166,100 @@ class Match:
     triggered_by: str | None
 
 
-class Registry:
-    """All workflows of an installation, by name."""
+class ToolCall(Event):
+    """An agent asked for one tool."""
 
-    def __init__(self, workflows: Iterable[Workflow]) -> None:
+    parameters: Mapping[str, Any]
+    requested_by: str  # the key it called with
+
+
+def tool_workflow_name(action: type[Action[Any]], who: Who) -> str:
+    """`tool:github.Comment:user`; no function has such a name."""
+    return f"tool:{action.action_name()}:{'user' if who is USER else 'service'}"
+
+
+def tool_workflow(action: type[Action[Any]], who: Who) -> Workflow:
+    """The built-in workflow of a tool: one step, as the user or as the service. Raises TypeError.
+
+    Its jobs are jobs like any other, so the ledger, policy, audit and revocation hold for them as well. Whose agent
+    asked is put in at acceptance.
+    """
+    check_action(action)
+
+    def execute(run: Run[Any], call: ToolCall) -> None:
+        try:
+            wanted = action.model_validate(call.parameters)
+        except ValidationError as error:
+            raise BadInput(f"the stored parameters no longer fit {action.action_name()}") from error
+        run.do(wanted, as_=who)
+
+    return Workflow(
+        name=tool_workflow_name(action, who),
+        agent="agents-api",
+        function=execute,
+        on=(),
+        schedule=None,
+        user=None,
+        triggered_by=None,
+        uses={action: who},
+        config=NoConfig,
+        event=ToolCall,
+    )
+
+
+def tools_by_name(actions: Iterable[type[Action[Any]]]) -> dict[str, type[Action[Any]]]:
+    """The actions by their names, sorted. Raises TypeError if two have the same."""
+    found: dict[str, type[Action[Any]]] = {}
+    for action in actions:
+        if found.setdefault(action.action_name(), action) is not action:
+            raise TypeError(f"two actions are named {action.action_name()}")
+    return dict(sorted(found.items()))
+
+
+class Registry:
+    """All workflows of an installation, by name, and its tools: the actions that agents may ask for one by one."""
+
+    def __init__(self, workflows: Iterable[Workflow], actions: Iterable[type[Action[Any]]] = ()) -> None:
+        """A tool is every action that a workflow uses, and what else *actions* names. Raises TypeError."""
         self._by_name: dict[str, Workflow] = {}
         for declared in workflows:
             if declared.name in self._by_name:
                 raise TypeError(f"two workflows are named {declared.name}")
             self._by_name[declared.name] = declared
+        used = [action for declared in self._by_name.values() for action in declared.uses]
+        self.tools: Mapping[str, type[Action[Any]]] = tools_by_name([*used, *actions])
+        derived = [tool_workflow(action, who) for action in self.tools.values() for who in (USER, SERVICE)]
+        self._of_tools = {one.name: one for one in derived}
 
     @classmethod
     def load(cls, modules: Iterable[str]) -> Registry:
-        """The workflows that the named modules declare at their top level. Raises ImportError."""
+        """The workflows and actions that the named modules declare at their top level. Raises ImportError."""
         found: list[Workflow] = []
+        actions: list[type[Action[Any]]] = []
         for module in modules:
             members = vars(importlib.import_module(module)).values()
             found.extend(member for member in members if isinstance(member, Workflow))
-        return cls(found)
+            actions.extend(member for member in members if is_action(member) and member.__module__ == module)
+        return cls(found, actions)
 
     def __iter__(self) -> Iterator[Workflow]:
         return iter(self._by_name.values())
 
     def get(self, name: str) -> Workflow:
-        """The workflow of that name. Raises BadInput."""
-        try:
-            return self._by_name[name]
-        except KeyError:
+        """The workflow of that name, of a job for one tool too. Raises BadInput."""
+        found = self.find(name)
+        if found is None:
             known = ", ".join(sorted(self._by_name)) or "none"
-            raise BadInput(
-                f"no workflow is named {name!r}: known are {known}. Is its module in ASWHOM_WORKFLOWS?"
-            ) from None
+            raise BadInput(f"no workflow is named {name!r}: known are {known}. Is its module in ASWHOM_WORKFLOWS?")
+        return found
+
+    def find(self, name: str) -> Workflow | None:
+        """The same, or None."""
+        return self._by_name.get(name) or self._of_tools.get(name)
+
+    def for_tool(self, action: type[Action[Any]], who: Who) -> Workflow:
+        """The one-step workflow that carries out a tool as *who*."""
+        return self._of_tools[tool_workflow_name(action, who)]
 
     def knows(self, source: str, event: str) -> bool:
         """Whether any workflow listens to this kind of event at all."""
