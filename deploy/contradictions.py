@@ -18,12 +18,6 @@ def contradictions(steps: StepSettings, jobs: WorkerSettings, limits: Limits) ->
             f"({steps.send_within.total_seconds():g} s): a claim would lapse before its first call could be sent. "
             "Lengthen the one or shorten the other"
         )
-    if steps.token_margin < call:
-        yield (
-            f"ASWHOM_TOKEN_MARGIN ({steps.token_margin.total_seconds():g} s) is shorter than ASWHOM_SEND_WITHIN and "
-            f"ASWHOM_CALL_DEADLINE together ({call.total_seconds():g} s): a token could end during its call. "
-            "Lengthen the margin"
-        )
     if limits.task <= steps.yield_after + call:
         yield (
             f"ASWHOM_TASK_LIMIT ({limits.task.total_seconds():g} s) is not longer than ASWHOM_YIELD_AFTER, "

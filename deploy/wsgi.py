@@ -22,4 +22,12 @@ agents = Agents(
     workflows=runtime.workflows,
     quota=Quota(web.api_rate, runtime.redis, prefix=web.key_prefix),
 )
-app = create_app(web, runtime.intake, runtime.workflows, runtime.ring, runtime.connecting, agents)
+app = create_app(
+    web,
+    runtime.intake,
+    runtime.workflows,
+    runtime.ring,
+    runtime.connecting,
+    agents,
+    events=runtime.events,
+)

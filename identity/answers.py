@@ -1,37 +1,48 @@
-"""What a token endpoint's raw answer means: one of a closed set of outcomes.
+"""What became of a token request: one of a closed set of meanings, whatever came back, or did not.
+
+    Granted        tokens
+    Transient      nothing was done, or nothing was even sent: the same credential may be presented again
+    RateLimited    the same, and the provider says when
+    ClientRefused  the client registration is at fault, and with it the operator
+    Dead           the provider does not take the credential any more
+    Unknown        it may have been taken, and what it was exchanged for is lost
 
 The laws:
 
 - a lifetime, scope or content type that cannot be read never loses a token that was read;
 - an error code that nobody knows is never fatal to a grant: the provider refused, so nothing was rotated;
 - a status of 429 or 5xx is transient, whatever the body says;
-- a success that holds no token is unknown: the provider may have rotated.
+- but a gateway that was not answered in time (504) knows as little as we do after a time-out;
+- a success that holds no whole token is unknown: the provider may have rotated.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
-from identity.http import Answer
+from identity.http import Answer, NoAnswer, NotSent, Outcome
+from identity.lifetime import expiry, http_date
 from identity.model import TokenAnswer
 from identity.providers.profile import Profile
 from identity.quoting import error_name
 from identity.secret import Secret
 
 _CLIENT = frozenset({"invalid_client", "unauthorized_client", "unsupported_grant_type", "redirect_uri_mismatch"})
-_TRANSIENT = frozenset({"temporarily_unavailable", "server_error", "slow_down", "rate_limited", "request_timeout"})
+_TRANSIENT = frozenset({"temporarily_unavailable", "server_error", "request_timeout"})
+# `slow_down` is RFC 8628's; the others are what providers call it, compared without regard to case.
+_LIMITED = frozenset({"slow_down", "rate_limited", "ratelimited", "rate_limit_exceeded", "too_many_requests"})
+# RFC 9110 §15.6.5; 524 is Cloudflare's name for the same. The request had arrived behind the gateway.
+_GATEWAY_TIMEOUTS = frozenset({504, 524})
 _UNRECOGNISED_WAIT = timedelta(minutes=1)
 _TRANSIENT_WAIT = timedelta(seconds=5)
+_UNSENT_WAIT = timedelta(seconds=2)
+_LIMITED_WAIT = timedelta(seconds=30)
 _LONGEST_WAIT = timedelta(hours=1)
-_GUESSED_LIFETIME = timedelta(hours=1)
-_LONGEST_LIFETIME = timedelta(days=3650)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +59,15 @@ class Transient:
     reason: str
     retry_after: timedelta
     recognised: bool = True  # False: an error code that nobody here knows
+    sent: bool = True  # False: certainly nothing left this machine
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateLimited:
+    """Too many requests: nothing was done, and nothing should be asked before *retry_after*."""
+
+    reason: str
+    retry_after: timedelta
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,17 +85,17 @@ class Dead:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unreadable:
-    """It says success and holds no token: the provider may have rotated."""
+class Unknown:
+    """No whole answer came, or a success without a token: the provider may have rotated."""
 
     reason: str
 
 
-Meaning = Granted | Transient | ClientRefused | Dead | Unreadable
+Meaning = Granted | Transient | RateLimited | ClientRefused | Dead | Unknown
 
 
-def read_answer(
-    answer: Answer,
+def read_outcome(
+    outcome: Outcome,
     profile: Profile,
     *,
     started_at: datetime,
@@ -83,53 +103,76 @@ def read_answer(
     lifetime: timedelta | None,
     token_field: str = "access_token",  # noqa: S107 - a field's name
 ) -> Meaning:
-    """The meaning of *answer*. Pure.
+    """The meaning of *outcome*, an answer or a failure of the transport. Pure; raises nothing.
 
     *scopes* are those asked for (or granted before): what an answer that names none has granted (RFC 6749 §5.1).
     *lifetime* is the last known one, used when the answer names none. *started_at* is when the request began: the
     token's life counts from no later than that.
     """
-    status = answer.status
-    if status == 429 or status == 408 or status >= 500:
-        return Transient(reason=f"status {status}", retry_after=_retry_after(answer, started_at))
-    document = _document(answer)
-    if document is None:
-        if 200 <= status < 300:
-            return Unreadable(reason=f"status {status} with a body that is neither JSON nor a form")
-        return Transient(
-            reason=f"status {status} without an error code", retry_after=_UNRECOGNISED_WAIT, recognised=False
-        )
-    if (code := _error_code(document)) is not None:
-        return _refusal(code, profile, _retry_after(answer, started_at))
-    if not 200 <= status < 300:
-        return Transient(
-            reason=f"status {status} without an error code", retry_after=_UNRECOGNISED_WAIT, recognised=False
-        )
+    match outcome:
+        case NotSent(reason=reason):
+            return Transient(reason=reason, retry_after=_UNSENT_WAIT, sent=False)
+        case NoAnswer(reason=reason):
+            return Unknown(reason=reason)
+    if (meaning := _by_status(outcome, started_at)) is not None:
+        return meaning
+    status, succeeded = outcome.status, 200 <= outcome.status < 300
+    document = _document(outcome)
+    if document is None and succeeded:
+        return Unknown(reason=f"status {status} with a body that is neither JSON nor a form")
+    if document is not None and (code := _error_code(document)) is not None:
+        return _refusal(code, profile, outcome, started_at)
+    if document is None or not succeeded:
+        reason = f"status {status} without an error code"
+        return Transient(reason=reason, retry_after=_UNRECOGNISED_WAIT, recognised=False)
     held = profile.select(document) if profile.select else document
     token = _secret(held.get(token_field))
     if token is None:
-        return Unreadable(reason=f"status {status} without {token_field}")
+        return Unknown(reason=f"status {status} without {token_field}")
     token_type = held.get("token_type")
+    answered_at = http_date(outcome.headers.get("date", ""))
+    last = lifetime or profile.default_lifetime
     return Granted(
         answer=TokenAnswer(
             access_token=token,
             refresh_token=_secret(held.get("refresh_token")),
-            expires_at=_expiry(held, started_at, lifetime or profile.default_lifetime),
+            expires_at=expiry(held, started_at=started_at, answered_at=answered_at, last=last),
             scopes=_scopes(held.get("scope"), scopes),
             token_type=token_type[:32] if isinstance(token_type, str) and token_type else "bearer",
         )
     )
 
 
+def _by_status(answer: Answer, started_at: datetime) -> Meaning | None:
+    """What the status alone says; None: it is for the body to say."""
+    status = answer.status
+    # GitHub's API limits with 403, too: https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
+    if status == 429 or (status == 403 and answer.headers.get("x-ratelimit-remaining") == "0"):
+        return RateLimited(reason=f"status {status}", retry_after=_retry_after(answer, started_at, _LIMITED_WAIT))
+    if status in _GATEWAY_TIMEOUTS:
+        return Unknown(reason=f"status {status}: a gateway got no answer from the provider in time")
+    if status == 408 or status >= 500:
+        return Transient(reason=f"status {status}", retry_after=_retry_after(answer, started_at, _TRANSIENT_WAIT))
+    return None
+
+
 def _document(answer: Answer) -> Mapping[str, Any] | None:
     """The body as an object. GitHub answers with a form unless it is asked for JSON."""
-    text = answer.body.decode("utf-8", errors="replace")
+    text = answer.body.decode("utf-8-sig", errors="replace")
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
-        form = dict(parse_qsl(text[:65536], max_num_fields=50)) if text.count("&") < 50 else {}
-        return form if "access_token" in form or "error" in form else None
+        return _form(text)
     return document if isinstance(document, dict) else None
+
+
+def _form(text: str) -> Mapping[str, str] | None:
+    """The body as a form, unless it may have been cut: then a token in it may be cut as well.
+
+    A form has no end of its own. `token_type` is required (RFC 6749 §5.1) and GitHub's last field.
+    """
+    form = dict(parse_qsl(text[:65536], max_num_fields=50)) if text.count("&") < 50 else {}
+    return form if "error" in form or {"access_token", "token_type"} <= form.keys() else None
 
 
 def _error_code(document: Mapping[str, Any]) -> str | None:
@@ -149,30 +192,35 @@ def _error_code(document: Mapping[str, Any]) -> str | None:
             return None
 
 
-def _refusal(code: str, profile: Profile, retry_after: timedelta) -> Meaning:
+def _refusal(code: str, profile: Profile, answer: Answer, started_at: datetime) -> Meaning:
     if code == "invalid_grant" or code in profile.dead_codes:
         return Dead(code=code)
     if code in _CLIENT or code in profile.client_codes:
         return ClientRefused(code=code)
+    if code.lower() in _LIMITED:
+        return RateLimited(reason=code, retry_after=_retry_after(answer, started_at, _LIMITED_WAIT))
     if code in _TRANSIENT or code in profile.transient_codes:
-        return Transient(reason=code, retry_after=retry_after)
+        return Transient(reason=code, retry_after=_retry_after(answer, started_at, _TRANSIENT_WAIT))
     reason = f"unrecognised error {error_name(code)!r}"
     return Transient(reason=reason, retry_after=_UNRECOGNISED_WAIT, recognised=False)
 
 
-def _retry_after(answer: Answer, now: datetime) -> timedelta:
-    """Retry-After (RFC 9110 §10.2.3) in either form, within bounds."""
-    value = answer.headers.get("retry-after", "").strip()
-    wait = _TRANSIENT_WAIT
-    if value.isdecimal() and len(value) < 10:
+def _retry_after(answer: Answer, now: datetime, otherwise: timedelta) -> timedelta:
+    """Retry-After (RFC 9110 §10.2.3) in either form, or the moment at which a limit is reset, within bounds."""
+    value, reset = (answer.headers.get(name, "").strip() for name in ("retry-after", "x-ratelimit-reset"))
+    wait = otherwise
+    if _is_count(value):
         wait = timedelta(seconds=int(value))
-    elif value:
-        try:
-            at = parsedate_to_datetime(value)
-        except ValueError:
-            return wait
-        wait = at - now if at.tzinfo is not None else wait
+    elif (at := http_date(value)) is not None:
+        wait = at - now
+    elif _is_count(reset, digits=11):  # seconds since 1970, as GitHub's; a count of seconds elsewhere
+        seconds = int(reset)
+        wait = timedelta(seconds=seconds) if seconds < 1e9 else datetime.fromtimestamp(seconds, UTC) - now
     return min(max(wait, timedelta(seconds=1)), _LONGEST_WAIT)
+
+
+def _is_count(value: str, *, digits: int = 9) -> bool:
+    return value.isascii() and value.isdecimal() and len(value) <= digits
 
 
 def _secret(value: Any) -> Secret | None:
@@ -180,43 +228,6 @@ def _secret(value: Any) -> Secret | None:
     if not isinstance(value, str) or not value or not value.isascii() or not value.isprintable():
         return None
     return Secret(value)
-
-
-def _expiry(held: Mapping[str, Any], started_at: datetime, lifetime: timedelta | None) -> datetime | None:
-    """When the token ends, by `expires_in` or else `expires_at`, else by *lifetime*; None: it does not."""
-    if (seconds := _number(held.get("expires_in"))) is not None:
-        life = timedelta(seconds=max(0.0, min(seconds, 1e9)))
-        if life:  # 1e-10 is no lifetime either: less than a clock can tell
-            return started_at + min(life, _LONGEST_LIFETIME)
-    if (at := _moment(held.get("expires_at"))) is not None and at > started_at:
-        return min(at, started_at + _LONGEST_LIFETIME)
-    # Something that cannot be read still says that the token ends.
-    says_so = any(held.get(name) is not None for name in ("expires_in", "expires_at"))
-    fallback = lifetime or (_GUESSED_LIFETIME if says_so else None)
-    return None if fallback is None else started_at + fallback
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _moment(value: Any) -> datetime | None:
-    """ISO 8601, as GitHub's installations have it, or seconds since 1970."""
-    if (seconds := _number(value)) is not None:
-        return datetime.fromtimestamp(seconds, UTC) if 0 < seconds < 32503680000 else None
-    if not isinstance(value, str):
-        return None
-    try:
-        at = datetime.fromisoformat(value)
-    except ValueError:
-        return None
-    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
 def _scopes(value: Any, asked: tuple[str, ...]) -> tuple[str, ...]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import ceil
 from typing import NoReturn
 
-from identity.answers import ClientRefused, Dead, Granted, Transient, Unreadable, read_answer
+from identity.answers import ClientRefused, Dead, Granted, RateLimited, Transient, Unknown, read_outcome
 from identity.connections import CLIENT_SECRET, live_secrets
 from identity.errors import Misconfigured
+from identity.gate import Endpoint, Gate
 from identity.http import Answer, Client
-from identity.model import ProviderConnection, TokenAnswer
+from identity.model import Credential, ProviderConnection, TokenAnswer
 from identity.oauth import Client as OAuthClient
 from identity.oauth import exchange_request
 from identity.providers.profile import ExternalIdentity, Profile
@@ -30,7 +32,19 @@ class CodeExchange:
     store: Store
     vault: Vault
     http: Client
+    gate: Gate
     budget: timedelta
+
+    def enter(self, owner: ProviderConnection, profile: Profile) -> None:
+        """Count the exchange that follows. Raises Refusal, which leaves the session as it is, where it must wait."""
+        wait = self.gate.enter(_endpoint(owner), profile.token_pace)
+        if wait is not None:
+            seconds = ceil(wait.total_seconds())
+            refuse(
+                Why.PROVIDER,
+                f"{provider_name(owner.provider)} gives no tokens at the moment",
+                f"reload this page in {seconds} s",
+            )
 
     def tokens(
         self,
@@ -49,10 +63,11 @@ class CodeExchange:
             raise Misconfigured(f"provider connection {owner.id} has no client secret")
         client = OAuthClient(connection=owner, profile=profile, secret=secrets[0].open(self.vault))
         request = exchange_request(client, code=code, verifier=verifier, redirect_uri=redirect_uri)
-        outcome = TokenEndpoint(client=self.http, budget=self.budget).send(request)
+        endpoint = TokenEndpoint(client=self.http, budget=self.budget, gate=self.gate)
+        outcome = endpoint.send(request, to=_endpoint(owner))
         if not isinstance(outcome, Answer):
             refuse(Why.PROVIDER, f"{provider_name(owner.provider)} did not answer", final=True)
-        meaning = read_answer(outcome, profile, started_at=now, scopes=scopes, lifetime=None)
+        meaning = read_outcome(outcome, profile, started_at=now, scopes=scopes, lifetime=None)
         return meaning.answer if isinstance(meaning, Granted) else _no_token(meaning, provider_name(owner.provider))
 
     def whose(self, owner: ProviderConnection, profile: Profile, token: Secret) -> ExternalIdentity | None:
@@ -71,11 +86,15 @@ class CodeExchange:
         )
 
 
-def _no_token(meaning: Transient | ClientRefused | Dead | Unreadable, provider: str) -> NoReturn:
+def _endpoint(owner: ProviderConnection) -> Endpoint:
+    return Endpoint.of(owner, Credential.AUTHORIZATION_CODE)
+
+
+def _no_token(meaning: Transient | RateLimited | ClientRefused | Dead | Unknown, provider: str) -> NoReturn:
     match meaning:
         case ClientRefused():
             refuse(Why.OPERATOR, f"{provider} does not accept this installation's client", OPERATOR, final=True)
         case Dead():
             refuse(Why.PROVIDER, f"{provider} does not accept the code: it was used or has expired", final=True)
-        case Transient(reason=reason) | Unreadable(reason=reason):
+        case Transient(reason=reason) | RateLimited(reason=reason) | Unknown(reason=reason):
             refuse(Why.PROVIDER, f"{provider} gave no token ({reason})", f"{AGAIN}, or {OPERATOR}", final=True)

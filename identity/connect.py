@@ -30,6 +30,7 @@ from identity.connect_sessions import (
 )
 from identity.connections import get_connection
 from identity.errors import BadInput, PolicyDenied
+from identity.gate import Gate
 from identity.http import Client
 from identity.model import AccountKey, AccountState, ProviderConnection, RuledOut
 from identity.oauth import authorization_url
@@ -77,8 +78,9 @@ class Connect:
         token: Callable[[], str],  # at least 43 characters of the URL-safe alphabet
         lifetime: timedelta = timedelta(minutes=10),
         budget: timedelta = timedelta(seconds=15),
+        gate: Gate | None = None,
     ) -> None:
-        exchange = CodeExchange(store=store, vault=vault, http=http, budget=budget)
+        exchange = CodeExchange(store=store, vault=vault, http=http, gate=gate or Gate(None), budget=budget)
         self._callback = Callback(store=store, vault=vault, exchange=exchange, redirect_uri=redirect_uri, ids=ids)
         self._store = store
         self._vault = vault
@@ -128,8 +130,9 @@ class Connect:
                 finished_at=None,
                 return_to=return_to,
                 any_account=any_account,
+                created_at=now,
             )
-            add_session(connection, begun, now=now)
+            add_session(connection, begun)
             return None
 
         if refusal := self._store.write(begin):

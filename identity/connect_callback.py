@@ -53,6 +53,7 @@ class Callback:
 
         Whether the answer is this session's own was checked before: from here on the session is used up.
         """
+        self.exchange.enter(owner, profile)  # where that must wait, the session stays as it is
         if not self.store.write(lambda connection: use_up(connection, session.id, now=now)):
             return None
         try:
@@ -138,6 +139,7 @@ class Callback:
             provider=owner.provider,
             credential=Credential.AUTHORIZATION_CODE,
             consented=session.started,
+            began_at=session.created_at,
             external_id=external.id if external else None,
             external_login=external.login if external else None,
             any_account=session.any_account,

@@ -36,6 +36,7 @@ class ConnectSession:
     browser_hash: str | None
     expires_at: datetime
     finished_at: datetime | None
+    created_at: datetime
     outcome: str | None = None
     result: Mapping[str, Any] | None = None
     return_to: str | None = None
@@ -67,7 +68,7 @@ def _binding(tenant: str, session: str, provider: str) -> Binding:
     return Binding(tenant=tenant, record=session, provider=provider, field="connect_session")
 
 
-def add_session(connection: Connection, session: ConnectSession, *, now: datetime) -> None:
+def add_session(connection: Connection, session: ConnectSession) -> None:
     """Write a session that begins."""
     row = {
         "id": session.id,
@@ -81,7 +82,7 @@ def add_session(connection: Connection, session: ConnectSession, *, now: datetim
         "expires_at": session.expires_at,
         "return_to": session.return_to,
         "any_account": session.any_account,
-        "created_at": now,
+        "created_at": session.created_at,
     }
     connection.execute(insert(connect_sessions), row)
 
@@ -130,6 +131,20 @@ def note_outcome(connection: Connection, session: str, outcome: str, result: Map
     connection.execute(noted.values(outcome=outcome, result=dict(result)))
 
 
+def is_connecting(connection: Connection, key: AccountKey, *, now: datetime) -> bool:
+    """Whether somebody holds a link for this account that still works."""
+    columns = connect_sessions.c
+    open_one = select(columns.id).where(
+        columns.tenant_id == key.tenant,
+        columns.connection_id == key.connection,
+        columns.principal_id == key.principal,
+        # One that is used up may be at the provider's token endpoint this moment, and is not connected yet.
+        or_(_OPEN, columns.outcome == USED),
+        columns.expires_at > now,
+    )
+    return connection.execute(open_one.limit(1)).first() is not None
+
+
 def _session(row: Row[tuple[object, ...]]) -> ConnectSession:
     return ConnectSession(
         id=row.id,
@@ -145,4 +160,5 @@ def _session(row: Row[tuple[object, ...]]) -> ConnectSession:
         result=row.result,
         return_to=row.return_to,
         any_account=row.any_account,
+        created_at=row.created_at,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -173,6 +174,20 @@ def add_installation(connection: Connection, *, owner: str, external_id: str, te
 def tenant_of_installation(connection: Connection, owner: str, external_id: str) -> str | None:
     """The tenant an installation belongs to, if it is known."""
     return connection.execute(_INSTALLED, {"owner": owner, "external": external_id}).scalar_one_or_none()
+
+
+def tenants_of_installations(connection: Connection, owner: str, external_ids: Iterable[str]) -> frozenset[str]:
+    """Whose these installations, workspaces or organizations are.
+
+    A tenant's own connection of which no installation was ever listed is that tenant's wherever it is installed.
+    """
+    ids = frozenset(external_ids)
+    rows = connection.execute(
+        select(installations.c.external_id, installations.c.tenant_id).where(installations.c.connection_id == owner)
+    ).all()
+    if not rows and ids and (tenant := get_connection(connection, owner).tenant) is not None:
+        return frozenset({tenant})
+    return frozenset(row.tenant_id for row in rows if row.external_id in ids)
 
 
 def remove_installation(connection: Connection, *, owner: str, external_id: str) -> bool:

@@ -12,8 +12,11 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 
 from identity.errors import AswhomError, Unavailable
+from identity.flight import Flight, Flights, Wish
+from identity.gate import Gate
 from identity.http import Client
 from identity.intents import IntentState, abandoned
 from identity.lock import Busy, Held, RefreshLock, Unreachable
@@ -49,6 +52,7 @@ class Coordinator:
         clock: Callable[[], datetime],
         ids: Callable[[], str],
         budget: RefreshBudget | None = None,
+        gate: Gate | None = None,
         reached: Callable[[str], None] = _nowhere,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -60,10 +64,15 @@ class Coordinator:
         self._clock = clock
         self._monotonic = monotonic
         self._sleep = sleep
+        self._flights = Flights()
         self._presenter = Presenter(
             store=store,
             vault=vault,
-            endpoint=TokenEndpoint(client=http, budget=self._budget.http),
+            endpoint=TokenEndpoint(
+                client=http,
+                budget=self._budget.http,
+                gate=gate or Gate(None, monotonic=lambda: clock().timestamp()),
+            ),
             profiles=profiles,
             budget=self._budget,
             clock=clock,
@@ -73,18 +82,43 @@ class Coordinator:
             sleep=sleep,
         )
 
-    def refresh(self, account: str, *, after_generation: int, refused: bool = False) -> int:
+    def refresh(self, account: str, *, after_generation: int, refused: bool = False, keep: float = 0.0) -> int:
         """A generation newer than *after_generation*, committed.
 
         It returns *after_generation* itself when the provider is away and the present token has not expired: the step
         then opens with what is left of it. *refused*: that token was refused upstream, so it is not offered again.
+        *keep* is the share of the provider's pace that is left to others: `gate.AHEAD_KEEPS` for what nobody waits for.
         Raises Unavailable, ReauthRequired, GrantRevoked or Misconfigured.
         """
+        wish = Wish(account=account, after_generation=after_generation, refused=refused, keep=keep)
         began = self._monotonic()
         give_up = began + self._budget.wait.total_seconds()
         while True:
+            flight, flies = self._flights.join(wish)
+            if flies:
+                return self._fly(flight, began, give_up)
+            if not flight.landed.wait(give_up - self._monotonic()):
+                raise Unavailable(f"account {account} is being refreshed, and that takes long")
+            if (generation := flight.serves(wish)) is not None:
+                LOCK_WAIT.observe(self._monotonic() - began)
+                return generation
+
+    def _fly(self, flight: Flight, began: float, give_up: float) -> int:
+        """Refresh for everybody in this process who wants the same."""
+        try:
+            flight.generation = self._refresh(flight.wish, began, give_up)
+        except Unavailable as unavailable:
+            flight.unavailable = unavailable
+            raise
+        finally:
+            self._flights.land(flight)
+        return flight.generation
+
+    def _refresh(self, wish: Wish, began: float, give_up: float) -> int:
+        account = wish.account
+        while True:
             situation = self._read(account)  # after a wait, and after a time-out too, look before doing anything
-            if situation.generation > after_generation:
+            if situation.generation > wish.after_generation:
                 LOCK_WAIT.observe(self._monotonic() - began)
                 return situation.generation
             if error := situation.prohibition():
@@ -98,7 +132,8 @@ class Coordinator:
                 continue
             LOCK_WAIT.observe(self._monotonic() - began)
             try:
-                generation = self._under_lock(account, lock, after_generation=after_generation, refused=refused)
+                self._presenter.reached("after_lock")
+                generation = self._under_lock(wish, lock)
             finally:
                 lock.release()
             if generation is not None:
@@ -121,18 +156,17 @@ class Coordinator:
     def _read(self, account: str) -> Situation:
         return self._store.read(lambda connection: read_situation(connection, account))
 
-    def _under_lock(
-        self, account: str, lock: Held | Unreachable, *, after_generation: int, refused: bool
-    ) -> int | None:
+    def _under_lock(self, wish: Wish, lock: Held | Unreachable) -> int | None:
         """The new generation; None: look again."""
-        situation = self._read(account)  # someone may have refreshed while we waited
-        if situation.generation > after_generation:
+        situation = self._read(wish.account)  # someone may have refreshed while we waited
+        if situation.generation > wish.after_generation:
             return situation.generation
         if error := situation.prohibition():
             raise error
-        former, now, presenter = situation.intent, self._clock(), self._presenter
+        former, now, presenter, refused = situation.intent, self._clock(), self._presenter, wish.refused
+        present = partial(presenter.present, situation, former=former, wish=wish, renew=lock.renew)
         if former is None:
-            return presenter.present(situation, former=None, refused=refused, renew=lock.renew)
+            return present()
         profile = profile_of(self._profiles, situation.account.provider)
         match former.state:
             case IntentState.ANSWERED:
@@ -142,9 +176,9 @@ class Coordinator:
             case IntentState.FAILED if former.retry_at is not None and now < former.retry_at:
                 return presenter.serve(situation, refused=refused, retry_after=former.retry_at - now)
             case IntentState.FAILED:
-                return presenter.present(situation, former=former, refused=refused, renew=lock.renew)
+                return present()
             case IntentState.UNKNOWN if may_present_again(former, profile, now=now):
-                return presenter.present(situation, former=former, refused=refused, renew=lock.renew)
+                return present()
             case IntentState.UNKNOWN:
                 return presenter.doubt(situation, former, "the grace window has passed", refused=refused)
             case _:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 
 from identity.accounts import Account, ensure_account, get_account, move_account
 from identity.awaited import Awaited, awaited_at
@@ -18,9 +18,16 @@ from identity.scopes import grant_scopes, revoked_since
 from identity.secret import Secret
 from identity.sequence import lock_exclusive, lock_shared
 from identity.tables import accounts, grants
+from identity.token_digests import digest_of, prefix_digest_of
 from identity.vault import Binding, Vault
 
 ACCESS, REFRESH = "access_token", "refresh_token"
+
+_NOTE_USE = (
+    update(grants)
+    .where(grants.c.account_id == bindparam("account"), grants.c.generation == bindparam("leased"))
+    .values(used_at=bindparam("now"), keepalive_due=bindparam("now"), keepalive_rank=0)
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +43,7 @@ class Grant:
     scopes: tuple[str, ...]
     obtained_at: datetime
     expires_at: datetime | None
+    consented_at: datetime | None = None  # None: it was not kept yet when this consent was stored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +56,8 @@ class SealedAnswer:
     token_type: str
     scopes: tuple[str, ...]
     expires_at: datetime | None
+    refresh_digest: str | None = None
+    refresh_prefix_digest: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +72,7 @@ class Consent:
     external_id: str | None = None
     external_login: str | None = None
     any_account: bool = False  # whoever the provider says it is: an admin said so
+    began_at: datetime | None = None  # when its connect session began; None: now
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +119,8 @@ def seal_answer(
         token_type=answer.token_type,
         scopes=answer.scopes,
         expires_at=answer.expires_at,
+        refresh_digest=answer.refresh_token and digest_of(answer.refresh_token),
+        refresh_prefix_digest=answer.refresh_token and prefix_digest_of(answer.refresh_token),
     )
 
 
@@ -141,6 +154,7 @@ def grant_of(row: Row[tuple[object, ...]]) -> Grant:
         scopes=tuple(row.scopes),
         obtained_at=row.obtained_at,
         expires_at=row.expires_at,
+        consented_at=row.consented_at,
     )
 
 
@@ -164,7 +178,7 @@ def store_consent(
     account = ensure_account(
         connection, consent.key, id=consent.id, provider=consent.provider, credential=consent.credential, now=now
     )
-    if account.id != consent.id or not _write(connection, account.id, sealed, consented=consent.consented, now=now):
+    if account.id != consent.id or not _write(connection, account.id, sealed, consent, now=now):
         return Moved()
     named = {
         "credential": consent.credential,
@@ -176,17 +190,22 @@ def store_consent(
     return Consented(account=account.id, generation=sealed.generation)
 
 
-def _write(connection: Connection, account: str, sealed: SealedAnswer, *, consented: int, now: datetime) -> bool:
+def _write(connection: Connection, account: str, sealed: SealedAnswer, consent: Consent, *, now: datetime) -> bool:
     """A consent's credentials, over the generation before them; False if that is not the one stored."""
     row = {
         "generation": sealed.generation,
-        "consented": consented,
+        "consented": consent.consented,
+        "consented_at": consent.began_at or now,
         "access_sealed": sealed.access_sealed,
         "refresh_sealed": sealed.refresh_sealed,
+        "refresh_digest": sealed.refresh_digest,
+        "refresh_prefix_digest": sealed.refresh_prefix_digest,
         "token_type": sealed.token_type,
         "scopes": list(sealed.scopes),
+        "ceiling": None,  # whoever consents lifts it
         "obtained_at": now,
         "expires_at": sealed.expires_at,
+        **look_at(now),
     }
     if sealed.generation == 1:
         return insert_new(connection, grants, {"account_id": account, **row})
@@ -199,6 +218,7 @@ def rotate(connection: Connection, account: str, sealed: SealedAnswer, *, obtain
 
     The refresh token comes sealed for the new generation too: the provider's new one, or the old one sealed again.
     """
+    ceiling = connection.execute(select(grants.c.ceiling).where(grants.c.account_id == account)).scalar_one_or_none()
     rotated = (
         update(grants)
         .where(grants.c.account_id == account, grants.c.generation == sealed.generation - 1)
@@ -206,13 +226,26 @@ def rotate(connection: Connection, account: str, sealed: SealedAnswer, *, obtain
             generation=sealed.generation,
             access_sealed=sealed.access_sealed,
             refresh_sealed=sealed.refresh_sealed,
+            refresh_digest=sealed.refresh_digest,
+            refresh_prefix_digest=sealed.refresh_prefix_digest,
             token_type=sealed.token_type,
-            scopes=list(sealed.scopes),
+            scopes=[scope for scope in sealed.scopes if ceiling is None or scope in ceiling],
             obtained_at=obtained_at,
             expires_at=sealed.expires_at,
+            **look_at(obtained_at),
         )
     )
     return connection.execute(rotated).rowcount == 1
+
+
+def note_use(connection: Connection, account: str, *, generation: int, now: datetime) -> None:
+    """The first step that leased this generation tells of it, so that keep-alive knows what is in use."""
+    connection.execute(_NOTE_USE, {"account": account, "leased": generation, "now": now})
+
+
+def look_at(now: datetime) -> dict[str, object]:
+    """Credentials that are new: keep-alive looks at them next, and plans from there."""
+    return {"keepalive_due": now, "keepalive_rank": 0, "keepalive_failures": 0, "keepalive_error": None}
 
 
 def bury(connection: Connection, account: str, *, generation: int, reason: str, now: datetime) -> bool:
@@ -226,7 +259,14 @@ def bury(connection: Connection, account: str, *, generation: int, reason: str, 
     dead = (
         update(grants)
         .where(grants.c.account_id == account, grants.c.generation == generation)
-        .values(generation=generation + 1, access_sealed=None, refresh_sealed=None, expires_at=None)
+        .values(
+            generation=generation + 1,
+            access_sealed=None,
+            refresh_sealed=None,
+            refresh_digest=None,
+            refresh_prefix_digest=None,
+            expires_at=None,
+        )
     )
     if connection.execute(dead).rowcount == 0:
         return False
@@ -234,7 +274,24 @@ def bury(connection: Connection, account: str, *, generation: int, reason: str, 
     return True
 
 
-def narrow(connection: Connection, account: Account, scopes: tuple[str, ...]) -> None:
-    """Rewrite the granted scopes, under the account's lock; nothing is revoked (DESIGN §7)."""
-    lock_exclusive(connection, grant_scopes(account.key)[-1])
-    connection.execute(update(grants).where(grants.c.account_id == account.id).values(scopes=list(scopes)))
+def rescope(connection: Connection, account: Account, scopes: tuple[str, ...]) -> None:
+    """Rewrite the granted scopes, narrower or wider but within what it was narrowed to; nothing is revoked (DESIGN §7).
+
+    The caller holds the account's lock exclusively.
+    """
+    mine = grants.c.account_id == account.id
+    ceiling = connection.execute(select(grants.c.ceiling).where(mine)).scalar_one_or_none()
+    kept = [scope for scope in scopes if ceiling is None or scope in ceiling]
+    connection.execute(update(grants).where(mine).values(scopes=kept))
+
+
+def drop_access(connection: Connection, account: Account) -> bool:
+    """Use the present access token no more: the next step fetches one that says what holds now.
+
+    False if nothing could renew it: then it stays, since a signal that revokes nothing must not end a grant. The caller
+    holds the account's lock exclusively.
+    """
+    dropped = update(grants).where(grants.c.account_id == account.id, grants.c.access_sealed.is_not(None))
+    if account.credential not in (Credential.CLIENT_CREDENTIALS, Credential.INSTALLATION):
+        dropped = dropped.where(grants.c.refresh_sealed.is_not(None))
+    return connection.execute(dropped.values(access_sealed=None, expires_at=None)).rowcount == 1

@@ -4,14 +4,15 @@ The rule: the job's `accepted` is newer than `revoked` of all five scopes, the g
 of tenant, provider connection, user and account, none of the five is stopped, and the account is `active`.
 
 A job that is itself too old is ruled out for good. One that was accepted after the revocation waits for a new consent.
-The caller has taken the locks, as statements of their own; here are two reads.
+The caller has taken the locks, as statements of their own; here is the one read.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, Row, and_, bindparam, literal, select
 
 from identity.columns import database_now
 from identity.grants import ACCESS, Grant, grant_of, token_binding
@@ -28,23 +29,45 @@ from identity.model import (
     ScopeKind,
 )
 from identity.providers import PROFILES
-from identity.scopes import open_scope, prohibition, revoke_scope, revoked_since, standings, stop_scope
+from identity.providers.profile import MIN_TTL, Profile
+from identity.scopes import (
+    IS_WANTED,
+    open_scope,
+    prohibition,
+    remembered,
+    revoke_scope,
+    revoked_since,
+    scope_keys,
+    stop_scope,
+)
 from identity.secret import Secret
-from identity.tables import accounts, grants
+from identity.tables import accounts, grants, scopes
 from identity.vault import Vault
 
 __all__ = ["examine", "open_scope", "open_token", "revoke_scope", "revoked_since", "stop_scope"]
 
-_ACCOUNT = (
-    select(
-        accounts.c.id, accounts.c.provider, accounts.c.state, accounts.c.credential, grants, database_now().label("now")
-    )
-    .select_from(accounts.outerjoin(grants, grants.c.account_id == accounts.c.id))
-    .where(
-        accounts.c.tenant_id == bindparam("tenant"),
-        accounts.c.connection_id == bindparam("connection"),
-        accounts.c.principal_id == bindparam("principal"),
-    )
+_ALWAYS = select(literal(1).label("one")).subquery("always")
+_IS_ACCOUNT = and_(
+    accounts.c.tenant_id == bindparam("tenant"),
+    accounts.c.connection_id == bindparam("connection"),
+    accounts.c.principal_id == bindparam("principal"),
+)
+# The account's columns, and those of each of its scopes that was ever revoked or stopped: at least one row.
+_STATE = select(
+    accounts.c.id,
+    accounts.c.provider,
+    accounts.c.state,
+    accounts.c.credential,
+    grants,
+    scopes.c.kind,
+    scopes.c.key,
+    scopes.c.revoked,
+    scopes.c.stopped,
+    database_now().label("now"),
+).select_from(
+    _ALWAYS.outerjoin(accounts, _IS_ACCOUNT)
+    .outerjoin(grants, grants.c.account_id == accounts.c.id)
+    .outerjoin(scopes, IS_WANTED)
 )
 _NAMES = {Leased: "leased", NeedsRefresh: "needs_refresh", NeedsConsent: "needs_consent", RuledOut: "ruled_out"}
 _MINTED = (Credential.CLIENT_CREDENTIALS, Credential.INSTALLATION)
@@ -58,15 +81,13 @@ def examine(connection: Connection, request: LeaseRequest) -> LeaseOutcome:
 
 
 def _examined(connection: Connection, request: LeaseRequest) -> LeaseOutcome:
-    job_scopes = request.scope_list
-    found = standings(connection, job_scopes)
+    job_scopes, key = request.scope_list, request.account_key
+    named = {"tenant": key.tenant, "connection": key.connection, "principal": key.principal}
+    rows = connection.execute(_STATE, named | scope_keys(job_scopes)).all()
+    found, row = remembered(job_scopes, rows), rows[0]
     if refusal := prohibition(found, request.accepted):
         return refusal
-    key = request.account_key
-    row = connection.execute(
-        _ACCOUNT, {"tenant": key.tenant, "connection": key.connection, "principal": key.principal}
-    ).one_or_none()
-    if row is None:
+    if row.id is None:
         return NeedsConsent(account=None, state=AccountState.PENDING, missing_scopes=_sorted(request.scopes))
     state = AccountState(row.state)
     if state is not AccountState.ACTIVE or row.account_id is None:
@@ -78,7 +99,7 @@ def _examined(connection: Connection, request: LeaseRequest) -> LeaseOutcome:
     profile = PROFILES.get(row.provider)
     if missing := request.scopes - (profile.covered(grant.scopes) if profile else set(grant.scopes)):
         return NeedsConsent(account=row.id, state=state, missing_scopes=_sorted(missing))
-    if grant.access_sealed is None or not _fresh(grant, request, now=request.now or row.now):
+    if grant.access_sealed is None or not _fresh(grant, request, profile, now=request.now or row.now):
         if grant.access_sealed is None and row.credential not in _MINTED and grant.refresh_sealed is None:
             return NeedsConsent(account=row.id, state=AccountState.NEEDS_RECONNECT, missing_scopes=())
         return NeedsRefresh(account=row.id, generation=grant.generation)
@@ -89,6 +110,7 @@ def _examined(connection: Connection, request: LeaseRequest) -> LeaseOutcome:
         sealed_token=grant.access_sealed,
         token_type=grant.token_type,
         expires_at=grant.expires_at,
+        first_use=_first_use(row, grant),
     )
 
 
@@ -98,16 +120,25 @@ def open_token(vault: Vault, tenant: str, leased: Leased) -> Secret:
     return vault.open(leased.sealed_token, binding)
 
 
-def _fresh(grant: Grant, request: LeaseRequest, *, now: datetime) -> bool:
+def _fresh(grant: Grant, request: LeaseRequest, profile: Profile | None, *, now: datetime) -> bool:
     """Whether the token is usable long enough, and was not refused upstream.
 
-    The wanted rest is at most half of the token's life: one that lives shorter than that would never be fresh.
+    The wanted rest is at most half of the token's life: one that lives shorter than that would never be fresh. One that
+    ends during the call is refused by the upstream, without effect.
     """
     if grant.generation <= request.after_generation:
         return False
-    if grant.expires_at is None or grant.expires_at >= request.usable_until:
+    if grant.expires_at is None:
         return True
-    return now < grant.obtained_at + (grant.expires_at - grant.obtained_at) / 2
+    rest = min(profile.min_ttl if profile else MIN_TTL, (grant.expires_at - grant.obtained_at) / 2)
+    return now < grant.expires_at - (rest if request.ahead else timedelta())
+
+
+def _first_use(row: Row[Any], grant: Grant) -> bool:
+    """Whether this lease is the first of a token that could be followed by another: one write a generation."""
+    renewable = grant.refresh_sealed is not None or row.credential in _MINTED
+    unused = row.used_at is None or row.used_at < grant.obtained_at
+    return unused and renewable and grant.expires_at is not None
 
 
 def _sorted(scopes: frozenset[str]) -> tuple[str, ...]:

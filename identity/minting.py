@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from identity.answers import ClientRefused, Dead, Meaning, read_answer
+from identity.answers import ClientRefused, Dead, Meaning, read_outcome
 from identity.errors import Misconfigured
-from identity.http import Answer, HttpRequest
+from identity.http import Answer, HttpRequest, Outcome
 from identity.model import Credential
 from identity.oauth import Client, client_credentials_request, installation_request, refresh_request
 from identity.providers.profile import Profile
@@ -36,23 +36,24 @@ def token_request(situation: Situation, profile: Profile, vault: Vault, *, now: 
             return refresh_request(client, refresh_token=vault.open(sealed, situation.refresh_binding))
 
 
-def read_token(situation: Situation, profile: Profile, answer: Answer, *, started_at: datetime) -> Meaning:
-    """What the answer to that request means."""
+def read_token(situation: Situation, profile: Profile, outcome: Outcome, *, started_at: datetime) -> Meaning:
+    """What came of that request means."""
     if situation.account.credential is not Credential.INSTALLATION:
-        return read_answer(
-            answer,
+        return read_outcome(
+            outcome,
             profile,
             started_at=started_at,
             scopes=situation.grant.scopes,
             lifetime=situation.last_lifetime,
         )
     # https://docs.github.com/en/rest/apps/apps#create-an-installation-access-token-for-an-app
-    if answer.status == 401:
-        return ClientRefused(code="401: the app's key or id was refused")
-    if answer.status == 404:
-        return Dead(code="404: the installation is gone")
-    return read_answer(
-        answer,
+    match outcome:
+        case Answer(status=401):
+            return ClientRefused(code="401: the app's key or id was refused")
+        case Answer(status=404):
+            return Dead(code="404: the installation is gone")
+    return read_outcome(
+        outcome,
         profile,
         started_at=started_at,
         scopes=situation.grant.scopes,

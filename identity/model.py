@@ -134,7 +134,7 @@ class LeaseRequest:
     principal: str
     accepted: int  # the job's ledger number
     scopes: frozenset[str]  # required by the action
-    usable_until: datetime  # the token must outlive this
+    ahead: bool = True  # refresh before the end, as the provider's row says; False: what still lives will do
     after_generation: int = 0  # a token of this generation or an older one was refused upstream
     now: datetime | None = None  # None: the database's clock
 
@@ -164,6 +164,7 @@ class Leased:
     sealed_token: bytes
     token_type: str
     expires_at: datetime | None
+    first_use: bool = False  # nobody used this generation before: `grants.note_use` is to be told
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,12 @@ from typing import Concatenate, ParamSpec
 
 from sqlalchemy import Connection
 
-from identity.answers import ClientRefused, Dead, Granted, Transient, Unreadable
+from identity.answers import ClientRefused, Dead, Granted, RateLimited, Transient, Unknown
 from identity.errors import GrantRevoked, Misconfigured, ReauthRequired, Unavailable
+from identity.flight import Wish
+from identity.gate import Endpoint
 from identity.grants import SealedAnswer, seal_answer
-from identity.http import Answer, NoAnswer, NotSent
+from identity.http import Answer, NoAnswer, Outcome
 from identity.intents import Intent, IntentState, store_answer
 from identity.metrics import REFRESHES, UNRECOGNISED
 from identity.minting import read_token, token_request
@@ -64,41 +66,45 @@ class Presenter:
     sleep: Callable[[float], None] = time.sleep
 
     def present(
-        self, situation: Situation, *, former: Intent | None, refused: bool, renew: Callable[[], bool]
+        self, situation: Situation, *, former: Intent | None, wish: Wish, renew: Callable[[], bool]
     ) -> int | None:
         """Present the credential, once. *renew* keeps the lock for the part after the exchange."""
+        refused, profile = wish.refused, self._profile(situation)
         began, now = self.monotonic(), self.clock()
         new = self._new_intent(situation, now)
-        request = token_request(situation, self._profile(situation), self.vault, now=now)
+        request = token_request(situation, profile, self.vault, now=now)
         if request is None:
             return self._expire(situation, new, refused=refused)
+        to, gate = self._endpoint(situation), self.endpoint.gate
+        if (wait := gate.look(to, profile.token_pace, keep=wish.keep)) is not None:
+            return self.serve(situation, refused=refused, retry_after=wait)
+        self.reached("before_intent")
         intent = self._begin(situation, new, former)
         if intent is None:
             return None
+        # Counted only now that it is ours to present. Should another account's have come first, nothing was sent.
+        if (wait := gate.enter(to, profile.token_pace, keep=wish.keep)) is not None:
+            why = "its token endpoint is left alone for now"
+            return self._fail(situation, intent, why, refused=refused, wait=wait, unpresented=True)
         self.reached("before_send")
-        outcome = self.endpoint.send(request, send_before=began + self.budget.send.total_seconds())
+        outcome = self.endpoint.send(request, to=to, send_before=began + self.budget.send.total_seconds())
         self.reached("after_send")
-        match outcome:
-            case NotSent():
-                return self._fail(situation, intent, outcome.reason, refused=refused, unpresented=True)
-            case NoAnswer():
-                return self.doubt(situation, intent, outcome.reason, refused=refused)
-            case Answer():
-                renew()
-                if not self._keep(situation, intent, outcome):
-                    return None
-                self.reached("after_answer_stored")
-                return self._conclude(situation, intent, outcome, refused=refused)
+        if isinstance(outcome, Answer):
+            renew()
+            if not self._keep(situation, intent, outcome):
+                return None
+            self.reached("after_answer_stored")
+        return self._conclude(situation, intent, outcome, refused=refused)
 
     def settle(self, situation: Situation, intent: Intent, *, refused: bool = False) -> int | None:
         """End an intent whose owner may be gone: by its stored answer, else as unknown."""
         if intent.generation != situation.generation:
             self._write(self._settlement(situation, intent).doubt, "the generation moved")
             return None
-        if intent.answer_sealed is None:
-            return self.doubt(situation, intent, "whoever sent it is gone", refused=refused)
-        answer = unpack(self.vault.open(intent.answer_sealed, situation.answer_binding))
-        return self._conclude(situation, intent, answer, refused=refused)
+        outcome: Outcome = NoAnswer(reason="whoever sent it is gone")
+        if intent.answer_sealed is not None:
+            outcome = unpack(self.vault.open(intent.answer_sealed, situation.answer_binding))
+        return self._conclude(situation, intent, outcome, refused=refused)
 
     def doubt(self, situation: Situation, intent: Intent, reason: str, *, refused: bool) -> int | None:
         """The provider may have rotated, and what it said is lost. Raises ReauthRequired unless that is harmless."""
@@ -123,6 +129,9 @@ class Presenter:
             self._count(situation, "served")
             return situation.generation
         raise Unavailable(f"{account.provider} gives account {account.id} no token now", retry_after=retry_after)
+
+    def _endpoint(self, situation: Situation) -> Endpoint:
+        return Endpoint.of(situation.connection, situation.account.credential)
 
     def _new_intent(self, situation: Situation, now: datetime) -> Intent:
         send_before = now + self.budget.send
@@ -176,11 +185,11 @@ class Presenter:
                     raise Unavailable(f"the answer for account {intent.account} could not be stored") from error
             self.sleep(self.budget.poll.total_seconds())
 
-    def _conclude(self, situation: Situation, intent: Intent, answer: Answer, *, refused: bool) -> int | None:
-        """Act on a stored answer."""
+    def _conclude(self, situation: Situation, intent: Intent, outcome: Outcome, *, refused: bool) -> int | None:
+        """Act on what came of a presentation; an answer is stored by now."""
         account, profile = situation.account, self._profile(situation)
         settlement = self._settlement(situation, intent)
-        match read_token(situation, profile, answer, started_at=intent.started_at):
+        match read_token(situation, profile, outcome, started_at=intent.started_at):
             case Granted(answer=granted):
                 sealed = self._sealed(situation, granted)
                 committed = self._write(settlement.commit, sealed)
@@ -189,10 +198,14 @@ class Presenter:
                     return None
                 self.reached("after_commit")
                 return sealed.generation
-            case Transient(reason=reason, retry_after=wait, recognised=recognised):
+            case Transient(reason=reason, retry_after=wait, sent=sent, recognised=recognised):
                 if not recognised:
                     UNRECOGNISED.labels(profile.name).inc()
-                return self._fail(situation, intent, reason, refused=refused, wait=wait)
+                self._pause(situation, outcome, wait)
+                return self._fail(situation, intent, reason, refused=refused, wait=wait, unpresented=not sent)
+            case RateLimited(reason=reason, retry_after=wait):
+                self._pause(situation, outcome, wait)
+                return self._fail(situation, intent, reason, refused=refused, wait=wait, outcome="rate_limited")
             case ClientRefused(code=code):
                 self._count(situation, "client_refused", settled=self._write(settlement.blame_client, code))
                 owner = situation.connection.id
@@ -205,8 +218,13 @@ class Presenter:
                 if not buried:
                     return None
                 raise ReauthRequired(f"the grant of account {account.id} is dead ({code[:60]})", account=account.id)
-            case Unreadable(reason=reason):
+            case Unknown(reason=reason):
                 return self.doubt(situation, intent, reason, refused=refused)
+
+    def _pause(self, situation: Situation, outcome: Outcome, wait: timedelta) -> None:
+        """Retry-After speaks to the client, not of one grant."""
+        if isinstance(outcome, Answer) and "retry-after" in outcome.headers:
+            self.endpoint.gate.hold(self._endpoint(situation), wait)
 
     def _fail(
         self,
@@ -217,12 +235,13 @@ class Presenter:
         refused: bool,
         wait: timedelta = _RETRY,
         unpresented: bool = False,
+        outcome: str = "transient",
     ) -> int | None:
         """Nothing happened: serve the present token while it lives."""
         settlement = self._settlement(situation, intent)
         retry_at = settlement.now + wait
         failed = self._write(settlement.fail, reason, retry_at=retry_at, unpresented=unpresented)
-        self._count(situation, "transient", settled=failed)
+        self._count(situation, outcome, settled=failed)
         return self.serve(situation, refused=refused, retry_after=wait) if failed else None
 
     def _write(self, act: Callable[Concatenate[Connection, P], Ending], /, *args: P.args, **kwargs: P.kwargs) -> bool:

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, case, or_, select, true
+from sqlalchemy import Connection, Row, and_, bindparam, case, or_, select, true
 from sqlalchemy.dialects import postgresql, sqlite
 
 from identity.accounts import find_account, move_account
 from identity.model import AccountKey, AccountState, RuledOut, Scope, ScopeKind
 from identity.tables import scopes
 
-_FIND = select(scopes).where(
-    or_(*(and_(scopes.c.kind == str(kind), scopes.c.key == bindparam(f"{kind}_key")) for kind in ScopeKind))
-)
+#: The rows of at most one scope a kind; `scope_keys` are its parameters.
+IS_WANTED = or_(*(and_(scopes.c.kind == str(kind), scopes.c.key == bindparam(f"{kind}_key")) for kind in ScopeKind))
+_FIND = select(scopes).where(IS_WANTED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +40,36 @@ def grant_scopes(key: AccountKey) -> tuple[Scope, ...]:
     )
 
 
+def all_standings(connection: Connection, wanted: Iterable[Scope]) -> dict[Scope, Standing]:
+    """The same as `standings` for any number of scopes of each kind; those that have a row."""
+    by_kind: dict[ScopeKind, set[str]] = {}
+    for scope in wanted:
+        by_kind.setdefault(scope.kind, set()).add(scope.key)
+    named = [and_(scopes.c.kind == str(kind), scopes.c.key.in_(sorted(keys))) for kind, keys in by_kind.items()]
+    if not named:
+        return {}
+    return {
+        Scope(kind=ScopeKind(row.kind), key=row.key): Standing(revoked=row.revoked, stopped=row.stopped)
+        for row in connection.execute(select(scopes).where(or_(*named)))
+    }
+
+
 def standings(connection: Connection, wanted: Iterable[Scope]) -> dict[Scope, Standing]:
     """What is remembered of these scopes (at most one a kind), in one statement; NEVER for the others."""
+    wanted = tuple(wanted)
+    return remembered(wanted, connection.execute(_FIND, scope_keys(wanted)))
+
+
+def scope_keys(wanted: Iterable[Scope]) -> dict[str, str]:
+    """The parameters of `IS_WANTED`."""
+    return {f"{kind}_key": "" for kind in ScopeKind} | {f"{scope.kind}_key": scope.key for scope in wanted}
+
+
+def remembered(wanted: Iterable[Scope], rows: Iterable[Row[Any]]) -> dict[Scope, Standing]:
+    """What *rows*, with the columns of `scopes`, say of the wanted ones."""
     found = dict.fromkeys(wanted, NEVER)
-    keys = {f"{kind}_key": "" for kind in ScopeKind} | {f"{scope.kind}_key": scope.key for scope in found}
-    for row in connection.execute(_FIND, keys):
-        scope = Scope(kind=ScopeKind(row.kind), key=row.key)
+    for row in rows:
+        scope = row.kind and Scope(kind=ScopeKind(row.kind), key=row.key)
         if scope in found:
             found[scope] = Standing(revoked=row.revoked, stopped=row.stopped)
     return found

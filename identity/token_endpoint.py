@@ -7,24 +7,34 @@ from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from datetime import timedelta
 
+from identity.gate import Endpoint, Gate
 from identity.http import Answer, Client, HttpRequest, Outcome
 from identity.secret import Secret
 
 # What is read of an answer's head; the rest would only make the stored row larger.
-_KEPT = ("content-type", "date", "retry-after", "x-ratelimit-reset")
+_KEPT = ("content-type", "date", "retry-after", "x-ratelimit-remaining", "x-ratelimit-reset")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenEndpoint:
-    """Sends token requests, each within *budget* on a connection of its own."""
+    """Sends token requests, each within *budget* on a connection of its own, and tells the gate how they ended.
+
+    Whoever sends has entered the gate before.
+    """
 
     client: Client
     budget: timedelta
+    gate: Gate
     cap: int = 256 * 1024
 
-    def send(self, request: HttpRequest, *, send_before: float | None = None) -> Outcome:
+    def send(self, request: HttpRequest, *, to: Endpoint, send_before: float | None = None) -> Outcome:
         """One request, once. *send_before* is on the monotonic clock."""
-        return self.client.send(request, within=self.budget, send_before=send_before, cap=self.cap, fresh=True)
+        outcome = self.client.send(request, within=self.budget, send_before=send_before, cap=self.cap, fresh=True)
+        if isinstance(outcome, Answer) and outcome.status < 500:
+            self.gate.answered(to)
+        else:
+            self.gate.failed(to)
+        return outcome
 
 
 def pack(answer: Answer) -> Secret:

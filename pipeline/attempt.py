@@ -11,10 +11,10 @@ from typing import Any
 from uuid import UUID
 
 from identity import leases
-from identity.accounts import get_account, move_account
+from identity.death import infer_death
 from identity.errors import GrantRevoked, ReauthRequired, Unavailable
 from identity.http import NoAnswer, NotSent
-from identity.model import AccountState, Effect, Leased, LeaseRequest, NeedsRefresh, ProviderConnection
+from identity.model import Effect, Leased, LeaseRequest, NeedsRefresh, ProviderConnection
 from identity.policy import Decision
 from identity.store import CommitUnknown
 from pipeline import metrics
@@ -24,9 +24,9 @@ from pipeline.exchange import Exchange, close_call, close_probe, commit
 from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import openings, steps
 from pipeline.ledger.closings import Closing
-from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, Opened, OpenOutcome
+from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, Opened, OpenOutcome, Skipped
 from pipeline.ledger.jobs import ClaimedJob
-from pipeline.run import StepRefused
+from pipeline.run import StepRefused, StepSkipped
 from pipeline.services import Services
 from pipeline.states import AttemptState, StepState
 
@@ -50,6 +50,7 @@ class StepAtHand:
     principal: str
     through: ProviderConnection
     opened_at: datetime
+    may_skip: bool = False
 
     @property
     def name(self) -> str:
@@ -78,7 +79,7 @@ class StepAtHand:
         purpose: str,
         number: int,
         after_generation: int = 0,
-        margin: timedelta = timedelta(),
+        ahead: bool = True,
     ) -> Intent:
         """A new attempt's intent, with ids of its own."""
         return Intent(
@@ -107,12 +108,13 @@ class StepAtHand:
                 principal=self.principal,
                 accepted=self.job.accepted,
                 scopes=self.action.facts.scopes,
-                usable_until=datetime.now(UTC) + margin,
+                ahead=ahead,
                 after_generation=after_generation,
             ),
             send_within=services.settings.send_within,
             consent_wait=services.settings.consent_wait,
             deadline=services.settings.call_deadline,
+            may_skip=self.may_skip,
         )
 
 
@@ -134,9 +136,9 @@ def probe(services: Services, step: StepAtHand, *, number: int) -> Any | None:
 
 def _exchange(services: Services, step: StepAtHand, purpose: str, number: int) -> Exchange | Adopted:
     """Open and send; renew the token in between where it is too old, or was refused."""
-    margin, after_generation = services.settings.token_margin, 0
+    ahead, after_generation, forced = True, 0, False
     for _ in range(OPENINGS):
-        intent = step.intent(services, purpose=purpose, number=number, after_generation=after_generation, margin=margin)
+        intent = step.intent(services, purpose=purpose, number=number, after_generation=after_generation, ahead=ahead)
         began = time.monotonic()
         match _open(services, intent):
             case Adopted() as adopted:
@@ -144,14 +146,16 @@ def _exchange(services: Services, step: StepAtHand, purpose: str, number: int) -
                 return adopted
             case Ended(reason=reason, moved=moved):
                 raise RunEnded(reason, moved=moved)
+            case Skipped(reason=reason):
+                metrics.STEPS.labels(step.name, str(step.decision.pattern), "skipped").inc()
+                raise StepSkipped(reason)
             case OnceMismatch(owner=owner):
                 reason = f"the once key {step.once!r} was used by job {owner} with other parameters"
                 services.store.write(partial(openings.refuse, intent=intent, reason=reason, now=datetime.now(UTC)))
                 raise StepRefused(reason)
             case NeedsRefresh(account=account, generation=generation):
-                if _refresh(services, account, generation, refused=after_generation >= generation) <= generation:
-                    # The provider is away for the moment: the current token serves until it really ends.
-                    margin = intent.send_within + intent.deadline
+                forced = after_generation >= generation
+                ahead = _refresh(services, account, generation, refused=forced) > generation
                 continue
             case Opened(lease=lease):
                 number += 1
@@ -161,10 +165,10 @@ def _exchange(services: Services, step: StepAtHand, purpose: str, number: int) -
         if conclusion.verdict is not Verdict.UNAUTHORIZED:
             return exchange
         exchange.close(AttemptState.NO_EFFECT, StepState.OPEN, error="the token was refused")
-        if after_generation:
-            # Two generations in a row: no refresh will help. Nothing is revoked by that.
-            services.store.write(partial(_give_up_account, account=lease.account, now=datetime.now(UTC)))
-        after_generation = lease.generation
+        if forced:
+            _infer_death(services, lease)
+        # If it was not the newest, another's refresh has killed it, and the next opening has the newest.
+        after_generation, forced = lease.generation, False
     raise Unavailable("the token was renewed again and again without success", retry_after=timedelta(seconds=30))
 
 
@@ -210,8 +214,16 @@ def _send(
     return answer
 
 
-def _give_up_account(connection: Any, *, account: str, now: datetime) -> None:
-    # Revoked or suspended meanwhile: that stands.
-    if get_account(connection, account).state is AccountState.ACTIVE:
-        reason = "the provider refused a freshly renewed token"
-        move_account(connection, account, to=AccountState.NEEDS_RECONNECT, reason=reason, now=now)
+def _infer_death(services: Services, lease: Leased) -> None:
+    """The token was renewed because of a refusal, and refused again: no further refresh will help."""
+    infer = partial(
+        infer_death,
+        account=lease.account,
+        generation=lease.generation,
+        audit_id=services.ids("aud"),
+        now=datetime.now(UTC),
+    )
+    try:
+        services.store.write(infer)
+    except CommitUnknown:
+        raise RunAgain("whether the account waits for a person is not known", delay=services.settings.backoff) from None

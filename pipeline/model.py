@@ -8,16 +8,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from identity.model import AccessPattern
-
-
-@dataclass(frozen=True, kw_only=True)
-class RevocationSignal:
-    """What a sender said was revoked, in the sender's ids."""
-
-    source: str  # github.github_app_authorization, …
-    external_user: str | None = None  # every account of this connection that this person consented to
-    installation: str | None = None  # every account of the tenant this installation belongs to
-    reason: str = ""
+from pipeline.signal import Signal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +23,19 @@ class SignedDelivery:
     document: Mapping[str, Any]
     installation: str | None  # the sender's id of the installation, workspace or organization
     dedupe_by_body: bool  # the sender does not sign its delivery id
-    signal: RevocationSignal | None = None
+    signal: Signal | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecurityEvent:
+    """A Security Event Token whose signature, issuer and audience were verified."""
+
+    transmitter: str
+    jti: str
+    events: tuple[str, ...]  # the types it names
+    signals: tuple[Signal, ...]
+    note: str  # why nothing comes of what asks for nothing
+    token: bytes  # as it was signed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,6 @@ class StepSettings:
 
     send_within: timedelta = timedelta(seconds=5)  # from before the opening's commit to the socket
     call_deadline: timedelta = timedelta(seconds=20)  # total, of one HTTP call
-    token_margin: timedelta = timedelta(minutes=2)  # a token nearer its end than this is refreshed first
     attempts: int = 10
     backoff: timedelta = timedelta(seconds=1)
     backoff_cap: timedelta = timedelta(minutes=5)

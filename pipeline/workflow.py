@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from enum import Flag
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -13,19 +12,35 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from identity.errors import BadInput
 from identity.model import AccessPattern, Effect
 from pipeline.action import Action, check_action, is_action
+from pipeline.uses import SERVICE, SKIP, STOP, USER, Compensation, OnRevoke, Use, Who, as_use, compensate
 
 if TYPE_CHECKING:
     from pipeline.run import Run
 
 
-class Who(Flag):
-    """Whom a step may act as."""
-
-    USER = 1
-    SERVICE = 2
-
-
-USER, SERVICE = Who.USER, Who.SERVICE
+__all__ = [
+    "PLATFORM_AGENT",
+    "SERVICE",
+    "SKIP",
+    "STOP",
+    "USER",
+    "Compensation",
+    "Daily",
+    "Event",
+    "ExternalUser",
+    "Match",
+    "NoConfig",
+    "OnRevoke",
+    "Registry",
+    "Tick",
+    "Trigger",
+    "Undone",
+    "Use",
+    "Who",
+    "Workflow",
+    "compensate",
+    "workflow",
+]
 
 
 class Event(BaseModel):
@@ -79,6 +94,21 @@ class Tick(Event):
     slot: str  # ISO time of the slot
 
 
+class Undone(Event):
+    """The event of a compensation's job: the step it follows, as the ledger has it."""
+
+    revocation: str
+    job: str
+    step: str
+    action: str
+    parameters: dict[str, Any]
+    result: dict[str, Any]
+
+
+PLATFORM_AGENT = "aswhom"  # as which compensations are made
+_COMPENSATION = ".compensation"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Workflow:
     """A declared workflow: a plain function and what is known about it before it runs."""
@@ -93,6 +123,8 @@ class Workflow:
     uses: Mapping[type[Action[Any]], Who]
     config: type[BaseModel]
     event: type[Event]
+    on_revoke: Mapping[type[Action[Any]], OnRevoke] = field(default_factory=dict)  # what is not in it stops
+    compensations: Mapping[type[Action[Any]], Compensation] = field(default_factory=dict)
 
     @property
     def pattern(self) -> AccessPattern:
@@ -107,6 +139,27 @@ class Workflow:
         return AccessPattern.DELEGATED if whole == USER else AccessPattern.SERVICE
 
     @property
+    def compensating(self) -> Workflow:
+        """The workflow of its compensations: as the service alone, by the platform's own agent."""
+        return Workflow(
+            name=f"{self.name}{_COMPENSATION}",
+            agent=PLATFORM_AGENT,
+            function=self._compensate,
+            on=(),
+            schedule=None,
+            user=None,
+            triggered_by=None,
+            uses={how.by: SERVICE for how in self.compensations.values()},
+            config=NoConfig,
+            event=Undone,
+        )
+
+    def _compensate(self, run: Run[Any], event: Undone) -> None:
+        ((action, how),) = [item for item in self.compensations.items() if item[0].action_name() == event.action]
+        done = action.model_validate(event.parameters)
+        run.do(how.make(done, action.result.model_validate(event.result)), as_=SERVICE)
+
+    @property
     def providers(self) -> Mapping[str, Who]:
         """Which providers it reaches, and as whom."""
         found: dict[str, Who] = {}
@@ -118,7 +171,7 @@ class Workflow:
 def workflow(
     *,
     agent: str,
-    uses: Mapping[type[Action[Any]], Who],
+    uses: Mapping[type[Action[Any]], Who | Use],
     event: type[Event] = Tick,
     on: Trigger[Any] | tuple[Trigger[Any], ...] = (),
     schedule: Daily | None = None,
@@ -129,12 +182,13 @@ def workflow(
 ) -> Callable[[Callable[[Run[Any], Any], None]], Workflow]:
     """Declare a workflow. Raises TypeError for a declaration that could not be carried out.
 
-    *agent* names the software that acts (in every audit row); *uses* says which action runs as whom; *user* whom USER
-    means; *triggered_by* who sent the event.
+    *agent* names the software that acts (in every audit row); *uses* says which action runs as whom, and what a
+    revocation means for it (`USER.on_revoke(SKIP)`); *user* whom USER means; *triggered_by* who sent the event.
     """
-    for action, who in uses.items():
+    declared = {action: as_use(use) for action, use in uses.items()}
+    for action, use in declared.items():
         check_action(action)
-        if who & USER and user is None:
+        if use.who & USER and user is None:
             raise TypeError(
                 f"{action.action_name()} may run as USER, but the workflow does not say who that is: user=…"
             )
@@ -148,9 +202,11 @@ def workflow(
             schedule=schedule,
             user=user,
             triggered_by=triggered_by,
-            uses=dict(uses),
+            uses={action: use.who for action, use in declared.items()},
             config=config,
             event=event,
+            on_revoke={action: use.on_revoke for action, use in declared.items()},
+            compensations={action: use.compensation for action, use in declared.items() if use.compensation},
         )
 
     return declare
@@ -166,56 +222,6 @@ class Match:
     triggered_by: str | None
 
 
-class ToolCall(Event):
-    """An agent asked for one tool."""
-
-    parameters: Mapping[str, Any]
-    requested_by: str  # the key it called with
-
-
-def tool_workflow_name(action: type[Action[Any]], who: Who) -> str:
-    """`tool:github.Comment:user`; no function has such a name."""
-    return f"tool:{action.action_name()}:{'user' if who is USER else 'service'}"
-
-
-def tool_workflow(action: type[Action[Any]], who: Who) -> Workflow:
-    """The built-in workflow of a tool: one step, as the user or as the service. Raises TypeError.
-
-    Its jobs are jobs like any other, so the ledger, policy, audit and revocation hold for them as well. Whose agent
-    asked is put in at acceptance.
-    """
-    check_action(action)
-
-    def execute(run: Run[Any], call: ToolCall) -> None:
-        try:
-            wanted = action.model_validate(call.parameters)
-        except ValidationError as error:
-            raise BadInput(f"the stored parameters no longer fit {action.action_name()}") from error
-        run.do(wanted, as_=who)
-
-    return Workflow(
-        name=tool_workflow_name(action, who),
-        agent="agents-api",
-        function=execute,
-        on=(),
-        schedule=None,
-        user=None,
-        triggered_by=None,
-        uses={action: who},
-        config=NoConfig,
-        event=ToolCall,
-    )
-
-
-def tools_by_name(actions: Iterable[type[Action[Any]]]) -> dict[str, type[Action[Any]]]:
-    """The actions by their names, sorted. Raises TypeError if two have the same."""
-    found: dict[str, type[Action[Any]]] = {}
-    for action in actions:
-        if found.setdefault(action.action_name(), action) is not action:
-            raise TypeError(f"two actions are named {action.action_name()}")
-    return dict(sorted(found.items()))
-
-
 class Registry:
     """All workflows of an installation, by name, and its tools: the actions that agents may ask for one by one."""
 
@@ -226,21 +232,18 @@ class Registry:
             if declared.name in self._by_name:
                 raise TypeError(f"two workflows are named {declared.name}")
             self._by_name[declared.name] = declared
+        from pipeline.tool_workflows import by_name, derived  # they are workflows themselves
+
         used = [action for declared in self._by_name.values() for action in declared.uses]
-        self.tools: Mapping[str, type[Action[Any]]] = tools_by_name([*used, *actions])
-        derived = [tool_workflow(action, who) for action in self.tools.values() for who in (USER, SERVICE)]
-        self._of_tools = {one.name: one for one in derived}
+        self.tools: Mapping[str, type[Action[Any]]] = by_name([*used, *actions])
+        self._of_tools = derived(self.tools.values())
 
     @classmethod
     def load(cls, modules: Iterable[str]) -> Registry:
         """The workflows and actions that the named modules declare at their top level. Raises ImportError."""
-        found: list[Workflow] = []
-        actions: list[type[Action[Any]]] = []
-        for module in modules:
-            members = vars(importlib.import_module(module)).values()
-            found.extend(member for member in members if isinstance(member, Workflow))
-            actions.extend(member for member in members if is_action(member) and member.__module__ == module)
-        return cls(found, actions)
+        members = [(name, member) for name in modules for member in vars(importlib.import_module(name)).values()]
+        declared = [member for _, member in members if isinstance(member, Workflow)]
+        return cls(declared, [one for name, one in members if is_action(one) and one.__module__ == name])
 
     def __iter__(self) -> Iterator[Workflow]:
         return iter(self._by_name.values())
@@ -255,11 +258,14 @@ class Registry:
 
     def find(self, name: str) -> Workflow | None:
         """The same, or None."""
-        return self._by_name.get(name) or self._of_tools.get(name)
+        of = self._by_name.get(name.removesuffix(_COMPENSATION))
+        if of is not None and name != of.name:
+            return of.compensating
+        return of or next((one for one in self._of_tools.values() if one.name == name), None)
 
     def for_tool(self, action: type[Action[Any]], who: Who) -> Workflow:
         """The one-step workflow that carries out a tool as *who*."""
-        return self._of_tools[tool_workflow_name(action, who)]
+        return self._of_tools[action, who]
 
     def knows(self, source: str, event: str) -> bool:
         """Whether any workflow listens to this kind of event at all."""

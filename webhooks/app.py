@@ -14,6 +14,7 @@ from webhooks.api import app as api
 from webhooks.api.app import Agents
 from webhooks.bells import Bells
 from webhooks.connect import Connector, connect_pages
+from webhooks.events import Events, event_receiver
 from webhooks.health import health
 from webhooks.ledger import Ledger
 from webhooks.pages import pages
@@ -33,6 +34,7 @@ def create_app(
     connect: Connector | None = None,
     agents: Agents | None = None,
     *,
+    events: Events | None = None,
     clock: Callable[[], datetime] = _now,
 ) -> Flask:
     """The WSGI app. It opens nothing, so it may be made before the server forks."""
@@ -43,6 +45,8 @@ def create_app(
     problems.install(app)
     app.after_request(_plainly)
     app.register_blueprint(receiver(settings, ledger, workflows, ring, clock=clock))
+    if events is not None:
+        app.register_blueprint(event_receiver(settings, events, ring, clock=clock))
     app.register_blueprint(metrics.page(settings.metrics_dir))
     app.register_blueprint(health(ledger))
     app.register_blueprint(pages())

@@ -11,6 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, 
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from webhooks import problems
+from webhooks.security_event import Code
 from webhooks.sources import SOURCES
 
 
@@ -28,9 +29,14 @@ class Outcome(StrEnum):
 ELSEWHERE = "unknown"  # the source of a request to a path that names none
 OUTCOMES = frozenset({*Outcome, *(kind.slug for kind in problems.KINDS)})
 
+EVENT_OUTCOMES = frozenset(
+    {Outcome.SIGNAL, Outcome.IGNORED, Outcome.DUPLICATE, *Code, *(kind.slug for kind in problems.KINDS)}
+)
+
 webhooks = Counter(
     "aswhom_webhooks_total", "Requests to the webhook receiver by what became of them", ["source", "outcome"]
 )
+security_events = Counter("aswhom_security_events_total", "Security Event Tokens by what became of them", ["outcome"])
 seconds = Histogram(
     "aswhom_http_request_seconds",
     "From the head of a request to the answer, built but not yet sent",
@@ -44,6 +50,13 @@ def count(source: str, outcome: str) -> None:
     if outcome not in OUTCOMES:
         raise ValueError(f"{outcome!r} is not an outcome that is counted")
     webhooks.labels(source=source if source in SOURCES else ELSEWHERE, outcome=outcome).inc()
+
+
+def count_event(outcome: str) -> None:
+    """Count one request to the receiver of Security Event Tokens."""
+    if outcome not in EVENT_OUTCOMES:
+        raise ValueError(f"{outcome!r} is not an outcome that is counted")
+    security_events.labels(outcome=outcome).inc()
 
 
 def exposition(folder: Path | None) -> bytes:

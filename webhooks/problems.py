@@ -32,6 +32,7 @@ TOO_LARGE = Kind(slug="too-large", status=413, title="The body is too large")
 ENCODED = Kind(slug="encoded", status=415, title="Encoded bodies are not accepted")
 CONTENT_TYPE = Kind(slug="content-type", status=415, title="This content type is not accepted")
 UNKNOWN_CONNECTION = Kind(slug="unknown-connection", status=404, title="No such webhook address")
+UNKNOWN_TRANSMITTER = Kind(slug="unknown-transmitter", status=404, title="No such transmitter")
 SIGNATURE_REFUSED = Kind(slug="signature-refused", status=401, title="The signature was refused")
 MALFORMED = Kind(slug="malformed", status=400, title="The delivery cannot be read")
 UNAVAILABLE = Kind(slug="unavailable", status=503, title="Not now")
@@ -61,7 +62,17 @@ OF_API = (
     NOT_SET_UP,
     TOO_MANY,
 )
-KINDS = (TOO_LARGE, ENCODED, CONTENT_TYPE, UNKNOWN_CONNECTION, SIGNATURE_REFUSED, MALFORMED, UNAVAILABLE, FAILED)
+KINDS = (
+    TOO_LARGE,
+    ENCODED,
+    CONTENT_TYPE,
+    UNKNOWN_CONNECTION,
+    UNKNOWN_TRANSMITTER,
+    SIGNATURE_REFUSED,
+    MALFORMED,
+    UNAVAILABLE,
+    FAILED,
+)
 
 _NEXT_STEP = {
     400: "The request breaks the rules of HTTP. Look at how it is built, then send it again.",

@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "aliases": ("tenants", "aliases", "Who people are at providers."),
     "connections": ("connections", "connections", "Client registrations with providers."),
     "installations": ("connections", "installations", "Whose an installation of the platform's app is."),
+    "transmitters": ("transmitters", "transmitters", "Who may tell us of revocations by security events."),
     "accounts": ("services", "accounts", "Connected accounts, and services' credentials."),
     "connect": ("connect", "connect", "Links by which people connect, and where these lead back."),
     "agents": ("agents", "agents", "The software that acts."),
@@ -27,9 +28,10 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "workflows": ("workflows", "workflows", "What agents may do for whom."),
     "jobs": ("jobs", "jobs", "What was done, as whom, and why."),
     "deliveries": ("deliveries", "deliveries", "What came in."),
-    "revoke": ("revocations", "revoke", "Withdraw authority, now."),
+    "revoke": ("revoke", "revoke", "Withdraw authority, now."),
     "revocations": ("revocations", "revocations", "What revocations stopped: their receipts."),
     "audit": ("audit", "audit", "Who did what as whom, in a sealed chain."),
+    "sandbox": ("sandbox", "sandbox", "A provider that misbehaves, to aim at a profile of yours."),
     "policy": ("policy", "policy", "Why a step ran as whom it did."),
 }
 

@@ -56,6 +56,13 @@ def _look(name: str, look: Callable[[Installation], Iterator[Finding]], at: Inst
 def _keys(at: Installation) -> Iterator[Finding]:
     keys = at.keys
     yield "keys", OK, f"vault key {max(keys.vault)} seals, {len(keys.vault)} open"
+    for folder, writable in at.settings.key_files().exposed():
+        may = "change" if writable else "look into"
+        yield (
+            "keys",
+            WRONG if writable else UNKNOWN,
+            f"everybody on this machine may {may} {folder}: run `chmod 700 '{folder}'`",
+        )
 
 
 def _workflows(at: Installation) -> Iterator[Finding]:

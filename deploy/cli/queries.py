@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, func, or_, select
+from sqlalchemy import Connection, Select, Table, or_, select
 
 from identity.errors import BadInput
-from identity.model import AccountKey, ProviderConnection, Scope, ScopeKind
+from identity.model import AccountKey, ProviderConnection
 from identity.tables import (
     accounts,
     agents,
@@ -23,14 +23,16 @@ from identity.tables import (
     provider_connections,
     scopes,
     tenants,
+    transmitters,
 )
 from pipeline.states import JobState
 from pipeline.tables import (
     attempts,
+    compensations,
     deliveries,
     heartbeats,
-    job_scopes,
     jobs,
+    revocation_pages,
     revocations,
     schedules,
     steps,
@@ -92,12 +94,26 @@ def all_connections(connection: Connection) -> list[Row]:
     return [{**row, "secrets": names.get(row["id"], [])} for row in found]
 
 
+def all_transmitters(connection: Connection) -> list[Row]:
+    return _all(connection, select(transmitters).order_by(transmitters.c.id))
+
+
 def all_installations(connection: Connection) -> list[Row]:
     return _all(connection, select(installations).order_by(installations.c.connection_id, installations.c.external_id))
 
 
 def _accounts() -> Select[Any]:
-    of_grant = [grants.c.generation, grants.c.scopes, grants.c.obtained_at, grants.c.expires_at, grants.c.consented]
+    of_grant = [
+        grants.c.generation,
+        grants.c.scopes,
+        grants.c.obtained_at,
+        grants.c.expires_at,
+        grants.c.consented,
+        grants.c.used_at,
+        grants.c.keepalive_due,
+        grants.c.keepalive_failures,
+        grants.c.keepalive_error,
+    ]
     return (
         select(accounts, principals.c.name.label("principal"), principals.c.kind.label("kind"), *of_grant)
         .join(principals, principals.c.id == accounts.c.principal_id)
@@ -202,31 +218,26 @@ def all_revocations(connection: Connection, *, limit: int) -> list[Row]:
     return _all(connection, select(*columns).order_by(revocations.c.number.desc()).limit(limit))
 
 
+def revocation_pages_of(connection: Connection, id: str) -> list[Row]:
+    """The jobs a revocation reached, a page a row, in the order of the receipt."""
+    columns = revocation_pages.c
+    return _all(connection, select(revocation_pages).where(columns.revocation_id == id).order_by(columns.number))
+
+
+def compensation_of(connection: Connection, job: str) -> list[Row]:
+    """What followed the steps of a cancelled job, or why nothing did, with the state of the jobs that do it."""
+    by = jobs.alias("by")
+    statement = (
+        select(compensations, steps.c.position, by.c.state.label("by_state"))
+        .join(steps, steps.c.id == compensations.c.step_id)
+        .outerjoin(by, by.c.id == compensations.c.job_id)
+        .where(steps.c.job_id == job)
+    )
+    return _all(connection, statement.order_by(steps.c.position))
+
+
 def revocation(connection: Connection, id: str) -> Row:
     return one(connection, revocations, id, what="revocation", listed_by="revocations list")
-
-
-def reach(connection: Connection, scope: Scope) -> tuple[int, int]:
-    """How much a revocation would stop: jobs that have not ended, and accounts that are active."""
-    of_jobs = (
-        select(func.count())
-        .select_from(job_scopes.join(jobs, jobs.c.id == job_scopes.c.job_id))
-        .where(job_scopes.c.kind == scope.kind, job_scopes.c.key == scope.key, jobs.c.state.in_(UNFINISHED))
-    )
-    key = accounts.c.tenant_id + "/" + accounts.c.connection_id + "/" + accounts.c.principal_id
-    of_accounts = select(func.count()).select_from(accounts).where(accounts.c.state == "active")
-    match scope.kind:
-        case ScopeKind.TENANT:
-            of_accounts = of_accounts.where(accounts.c.tenant_id == scope.key)
-        case ScopeKind.CONNECTION:
-            of_accounts = of_accounts.where(accounts.c.connection_id == scope.key)
-        case ScopeKind.USER:
-            of_accounts = of_accounts.where(accounts.c.principal_id == scope.key)
-        case ScopeKind.ACCOUNT:
-            of_accounts = of_accounts.where(key == scope.key)
-        case ScopeKind.AGENT:
-            of_accounts = of_accounts.where(accounts.c.id.is_(None))
-    return connection.execute(of_jobs).scalar_one(), connection.execute(of_accounts).scalar_one()
 
 
 def all_workflow_settings(connection: Connection, tenant: str | None) -> list[Row]:

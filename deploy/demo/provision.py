@@ -119,7 +119,7 @@ class Provision:
             authorize_url=f"{auth}/linear/oauth/authorize",
             token_url=f"{auth}/linear/oauth/token",
             config={},
-            secrets={CLIENT_SECRET: client["client_secret"]},
+            secrets={CLIENT_SECRET: client["client_secret"], WEBHOOK_SECRET: self._world["linear"]["webhook_secret"]},
         )
         (installation,) = [one for one in self._world["github"]["installations"] if one["account"] == tenant]
         (workspace,) = [one for one in self._world["slack"]["workspaces"] if one["name"] == tenant]

@@ -2,8 +2,6 @@
 
 import argparse
 import json
-import signal
-import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,17 +32,7 @@ def main() -> None:
     journal = Journal(chosen.service, chosen.log, clock=clock)
     server = Server(port, _app(chosen.service, world, journal))
 
-    asked_to_stop = threading.Event()
-
-    def stop(*_: object) -> None:
-        asked_to_stop.set()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
-    print(f"{chosen.service} listens on http://127.0.0.1:{server.server_port}", flush=True)  # noqa: T201  (whoever started it waits for this line)
-    asked_to_stop.wait()
-    server.stop()
+    server.serve_until_terminated(f"{chosen.service} listens on http://127.0.0.1:{server.server_port}")
 
 
 def _app(service: str, world: dict[str, Any], journal: Journal) -> Flask:

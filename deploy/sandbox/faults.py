@@ -1,6 +1,7 @@
 """Faults a test orders: each strikes a bounded number of matching requests, oldest order first."""
 
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
@@ -16,8 +17,11 @@ class Mode(StrEnum):
     DROP_RESPONSE = "drop_response"  # do it, log it, close the connection without an answer
     DRIP_HEADERS = "drip_headers"  # spread the header bytes over `seconds`
     DRIP_BODY = "drip_body"  # spread the body bytes over `seconds`
+    CUT_BODY = "cut_body"  # do it, send the first half of the body, close the connection
+    FIELDS = "fields"  # do it, then `set` and `drop` fields of the JSON answer
 
 
+_SLOW = {Mode.DELAY, Mode.DRIP_HEADERS, Mode.DRIP_BODY}
 _BEFORE = {Mode.STATUS, Mode.BODY, Mode.DROP_REQUEST}
 
 
@@ -31,22 +35,24 @@ class Fault:
     endpoint: str | None = None  # a route's or operation's name, or part of the path; None is every request
     provider: str | None = None  # on the authorization server, whose endpoint
     times: int = 1
-    seconds: float = 1.0
+    seconds: float = 0.0  # before the answer, or spread over it
     status: int = 200
     body: Any = None
     headers: dict[str, str] = field(default_factory=dict)
     before: bool = False
+    fields: dict[str, Any] = field(default_factory=dict)
+    drop: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, order: dict[str, Any]) -> Self:
-        known = {"mode", "endpoint", "provider", "times", "seconds", "status", "body", "headers", "when"}
+        known = {"mode", "endpoint", "provider", "times", "seconds", "status", "body", "headers", "when", "set", "drop"}
         if unknown := set(order) - known:
             raise BadFault(f"unknown keys: {', '.join(sorted(unknown))}")
         try:
             mode = Mode(order.get("mode", ""))
         except ValueError as error:
             raise BadFault(f"mode must be one of {', '.join(Mode)}") from error
-        times, seconds = order.get("times", 1), order.get("seconds", 1.0)
+        times, seconds = order.get("times", 1), order.get("seconds", 1.0 if mode in _SLOW else 0.0)
         if not isinstance(times, int) or not 1 <= times <= 10_000:
             raise BadFault("times must be between 1 and 10000")
         if not isinstance(seconds, int | float) or not 0 <= seconds <= 120:
@@ -61,7 +67,15 @@ class Fault:
             body=order.get("body"),
             headers={str(name): str(value) for name, value in order.get("headers", {}).items()},
             before=order.get("when", "before" if mode in _BEFORE else "after") == "before",
+            fields=dict(order.get("set", {})),
+            drop=tuple(order.get("drop", ())),
         )
+
+    @property
+    def waits_to_answer(self) -> bool:
+        """Whether all of the answer comes `seconds` late."""
+        spread = self.mode in (Mode.DRIP_HEADERS, Mode.DRIP_BODY)
+        return not spread and not (self.mode is Mode.DELAY and self.before)
 
     def matches(self, *, names: set[str], path: str) -> bool:
         if self.provider and self.provider not in names:
@@ -72,9 +86,9 @@ class Fault:
 class Faults:
     """The orders not yet used up."""
 
-    def __init__(self) -> None:
+    def __init__(self, orders: Iterable[Fault] = ()) -> None:
         self._lock = threading.Lock()
-        self._orders: list[Fault] = []
+        self._orders = list(orders)
 
     def order(self, fault: Fault) -> None:
         with self._lock:

@@ -1,6 +1,7 @@
 """A threaded HTTP/1.1 server for one WSGI app, on loopback, that can misbehave on the wire when told to."""
 
 import io
+import signal
 import socket
 import sys
 import threading
@@ -11,7 +12,8 @@ from urllib.parse import unquote_to_bytes
 from wsgiref.types import WSGIApplication
 
 from deploy.sandbox.faults import DRIP_PIECES, Fault, Mode
-from deploy.sandbox.surface import FAULT_KEY, PAUSE_KEY
+from deploy.sandbox.journal import Clock
+from deploy.sandbox.surface import FAULT_KEY, PAUSE_KEY, RELEASE_KEY
 
 # Werkzeug's own server closes each connection; callers that pool connections must meet keep-alive here.
 
@@ -22,15 +24,49 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
-    def __init__(self, port: int, app: WSGIApplication) -> None:
+    def __init__(self, port: int, app: WSGIApplication, *, clock: Clock | None = None) -> None:
         self.app = app
+        self.clock = clock
         self.stopping = threading.Event()
+        self._pausing = self._releases = 0
+        self._released = threading.Condition()
         super().__init__(("127.0.0.1", port), _Connection)
+
+    def pause(self, seconds: float) -> None:
+        """Wait that long, or until a release or the end."""
+        with self._released:
+            before = self._releases
+            self._pausing += 1
+            self._released.notify_all()
+            self._released.wait_for(lambda: self._releases != before, timeout=seconds)
+            self._pausing -= 1
+
+    def release(self, *, patience: float = 0.0) -> None:
+        """Let everybody who pauses go on; wait so many seconds for the first of them."""
+        with self._released:
+            self._released.wait_for(lambda: self._pausing, timeout=patience)
+            self._releases += 1
+            self._released.notify_all()
 
     def stop(self) -> None:
         self.stopping.set()
+        self.release()
         self.shutdown()
         self.server_close()
+
+    def serve_until_terminated(self, name: str) -> None:
+        """Say on standard output that *name* listens, and return after SIGTERM or SIGINT."""
+        asked_to_stop = threading.Event()
+
+        def stop(*_: object) -> None:
+            asked_to_stop.set()
+
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
+        print(name, flush=True)  # noqa: T201  (whoever started it waits for this line)
+        asked_to_stop.wait()
+        self.stop()
 
     def server_close(self) -> None:
         # The parent would join threads that wait on idle keep-alive connections.
@@ -77,16 +113,19 @@ class _Connection(BaseHTTPRequestHandler):
     def _send(self, head: bytes, content: bytes, fault: Fault | None) -> None:
         if self.command == "HEAD":
             content = b""
+        if fault and fault.waits_to_answer:
+            self.server.pause(fault.seconds)
         match fault:
             case Fault(mode=Mode.DROP_REQUEST | Mode.DROP_RESPONSE):
                 self.close_connection = True
                 self.connection.shutdown(socket.SHUT_RDWR)
-            case Fault(mode=Mode.DELAY, before=False, seconds=seconds):
-                self.server.stopping.wait(seconds)
-                self.wfile.write(head + content)
             case Fault(mode=Mode.DRIP_HEADERS, seconds=seconds):
                 self._drip(head, seconds)
                 self.wfile.write(content)
+            case Fault(mode=Mode.CUT_BODY):
+                self.close_connection = True
+                self.wfile.write(head + content[: len(content) // 2])
+                self.connection.shutdown(socket.SHUT_RDWR)
             case Fault(mode=Mode.DRIP_BODY, seconds=seconds):
                 self.wfile.write(head)
                 self._drip(content, seconds)
@@ -104,7 +143,8 @@ class _Connection(BaseHTTPRequestHandler):
         lines += [f"{name}: {value}" for name, value in headers if name.lower() != "content-length"]
         if status[:3] != "204":  # RFC 9110 §8.6
             lines.append(f"Content-Length: {length}")
-        lines.append(f"Date: {self.date_time_string()}")
+        at = self.server.clock().timestamp() if self.server.clock else None
+        lines.append(f"Date: {self.date_time_string(at)}")
         if self.close_connection:
             lines.append("Connection: close")
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
@@ -129,7 +169,8 @@ class _Connection(BaseHTTPRequestHandler):
             "wsgi.multithread": True,
             "wsgi.multiprocess": False,
             "wsgi.run_once": False,
-            PAUSE_KEY: self.server.stopping.wait,
+            PAUSE_KEY: self.server.pause,
+            RELEASE_KEY: self.server.release,
         }
         for name, value in self.headers.items():
             environ["HTTP_" + name.upper().replace("-", "_")] = value

@@ -1,7 +1,7 @@
 """What every process has besides its service: the request log, the faults, and the routes to read and order them."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from flask import Flask, Response, abort, g, jsonify, request
@@ -10,9 +10,11 @@ from deploy.sandbox.faults import BadFault, Fault, Faults, Mode
 from deploy.sandbox.fingerprint import fingerprint
 from deploy.sandbox.journal import Entry, Journal
 
+RELEASE_PATIENCE = 5.0  # seconds
 CONTROL = "/_sandbox/"
 FAULT_KEY = "sandbox.fault"  # in the WSGI environ: what the server does to the answer on the wire
-PAUSE_KEY = "sandbox.pause"  # in the WSGI environ: wait so many seconds, less if the server is stopping
+PAUSE_KEY = "sandbox.pause"  # in the WSGI environ: wait so many seconds, less if the server stops or is told to go on
+RELEASE_KEY = "sandbox.release"  # in the WSGI environ: let whatever waits go on
 
 Names = Callable[[], set[str]]
 
@@ -44,13 +46,14 @@ def equip(
     journal: Journal,
     names: Names = set,
     unprocessed: Callable[[], None] = lambda: None,
+    orders: Iterable[Fault] = (),
 ) -> None:
     """Log every request of *app* outside the control surface, and let it suffer the faults ordered.
 
     *names* adds names a fault's endpoint may match; *unprocessed* is told of requests a fault
-    answered before the service saw them.
+    answered before the service saw them; *orders* are faults ordered from the start.
     """
-    faults = Faults()
+    faults = Faults(orders)
 
     def arrive() -> Response | None:
         if request.path.startswith(CONTROL):
@@ -86,6 +89,8 @@ def equip(
         fault: Fault | None = g.get("fault")
         if fault and not fault.before and fault.mode in (Mode.STATUS, Mode.BODY):
             response = _answer(fault)
+        if fault and fault.mode is Mode.FIELDS:
+            response = _altered(response, fault)
         dropped = fault is not None and fault.mode in (Mode.DROP_REQUEST, Mode.DROP_RESPONSE)
         # What was dropped after its effect keeps the status it would have had.
         unanswered = dropped and fault is not None and fault.before
@@ -112,6 +117,12 @@ def equip(
         faults.clear()
         return jsonify(ok=True)
 
+    @app.post("/_sandbox/release")
+    def release() -> Response:
+        """Give the answers that are late, now; or the next one, if it is about to be late."""
+        request.environ[RELEASE_KEY](patience=RELEASE_PATIENCE)
+        return jsonify(ok=True)
+
     @app.errorhandler(BadControl)
     def bad_control(error: BadControl) -> tuple[Response, int]:
         return jsonify(error=str(error)), 404
@@ -119,6 +130,14 @@ def equip(
 
 class BadControl(LookupError):
     """a control request named something the world does not hold"""
+
+
+def _altered(response: Response, fault: Fault) -> Response:
+    document = response.get_json(silent=True)
+    if isinstance(document, dict):
+        kept = {name: value for name, value in document.items() if name not in fault.drop}
+        response.set_data(json.dumps(kept | fault.fields))
+    return response
 
 
 def _answer(fault: Fault) -> Response:

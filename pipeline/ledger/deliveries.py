@@ -11,19 +11,16 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from identity.connections import connection_for, tenant_of_installation
-from identity.errors import Misconfigured
-from identity.model import AccountKey, Credential, Scope, ScopeKind
-from identity.principals import ensure_agent, resolve_alias, service_principal
+from identity.connections import tenant_of_installation
+from identity.principals import ensure_agent, resolve_alias
 from identity.rows import insert_or
 from identity.sequence import next_number
-from identity.tables import accounts, provider_connections
-from pipeline import revocation
-from pipeline.ledger import bells
-from pipeline.model import Acceptance, Bell, RevocationSignal, SignedDelivery
+from identity.tables import provider_connections
+from pipeline.ledger import bells, scope_sets, signals
+from pipeline.model import Acceptance, Bell, SignedDelivery
 from pipeline.states import JobState
-from pipeline.tables import deliveries, delivery_bodies, job_scopes, jobs, pinned_configuration, workflow_settings
-from pipeline.workflow import Match, Who, Workflow
+from pipeline.tables import deliveries, delivery_bodies, jobs, pinned_configuration, workflow_settings
+from pipeline.workflow import Match, Workflow
 
 BODY_WINDOW = timedelta(days=3)  # as long as GitHub redelivers
 
@@ -34,7 +31,7 @@ _ENABLED = select(workflow_settings.c.config).where(
     workflow_settings.c.workflow == bindparam("name"),
     workflow_settings.c.enabled,
 )
-_INSERT_JOB, _INSERT_SCOPES = insert(jobs), insert(job_scopes)
+_INSERT_JOB = insert(jobs)
 _CONCLUDE = update(deliveries).where(deliveries.c.id == bindparam("delivery"))
 
 
@@ -91,9 +88,18 @@ def accept(
         return _duplicate(connection, deliveries.c.id == first.scalar_subquery(), delivery.connection)
 
     if delivery.signal is not None:
-        revoked = _revoke(connection, delivery, delivery.signal, id=ids.revocation, now=now)
-        reason = f"revoked {len(revoked)} account(s)" if revoked else "no account of this connection is meant"
-        return _conclude(connection, ids.delivery, "signal", reason, revocations=revoked)
+        followed = signals.follow(
+            connection,
+            delivery.connection,
+            delivery.signal,
+            id=ids.revocation,
+            by=f"provider:{delivery.source}",
+            told=ids.delivery,
+            # Remembered apart from the deliveries, since a signal is never refused for being a repetition.
+            seen=not _first_of_body(connection, delivery, ids.delivery, digest, now),
+            now=now,
+        )
+        return _conclude(connection, ids.delivery, "signal", followed.reason, revocations=followed.revocations)
     if not matches:
         return _conclude(connection, ids.delivery, outcome, reason)
     if tenant is None:
@@ -173,6 +179,7 @@ def insert_job(
             "triggered_by": triggered_by,
             "event": event,
             "config_sha256": digest,
+            "scopes_sha256": scope_sets.share(connection, tenant, workflow, user),
             "state": JobState.QUEUED,
             "accepted": next_number(connection),
             "due_at": now,
@@ -181,30 +188,6 @@ def insert_job(
             "created_at": now,
         },
     )
-    found = [
-        {"kind": str(scope.kind), "key": scope.key, "job_id": id}
-        for scope in _scopes(connection, tenant, workflow, user)
-    ]
-    connection.execute(_INSERT_SCOPES, found)
-
-
-def _scopes(connection: Connection, tenant: str, workflow: Workflow, user: str | None) -> set[Scope]:
-    """What a revocation would find this job by, from what the workflow declares."""
-    found = {Scope(kind=ScopeKind.TENANT, key=tenant), Scope(kind=ScopeKind.AGENT, key=workflow.agent)}
-    service = service_principal(connection, tenant).id
-    for provider, who in workflow.providers.items():
-        principals = [user if who & Who.USER else None, service if who & Who.SERVICE else None]
-        found |= {Scope(kind=ScopeKind.USER, key=principal) for principal in principals if principal}
-        try:
-            through = connection_for(connection, tenant, provider).id
-        except Misconfigured:
-            continue  # the step that needs it will say so
-        found.add(Scope(kind=ScopeKind.CONNECTION, key=through))
-        for principal in principals:
-            if principal:
-                key = AccountKey(tenant=tenant, connection=through, principal=principal)
-                found.add(Scope(kind=ScopeKind.ACCOUNT, key=str(key)))
-    return found
 
 
 def _tenant(connection: Connection, delivery: SignedDelivery) -> tuple[str | None, str]:
@@ -257,37 +240,3 @@ def _conclude(
     return Acceptance(
         delivery=delivery, outcome=outcome, reason=reason, jobs=jobs_, revocations=revocations, bells=rung
     )
-
-
-def _revoke(
-    connection: Connection, delivery: SignedDelivery, signal: RevocationSignal, *, id: str, now: datetime
-) -> tuple[str, ...]:
-    """Every account the signal means, each revoked in this very transaction."""
-    external, credential = (
-        (signal.external_user, Credential.AUTHORIZATION_CODE)
-        if signal.external_user is not None
-        else (signal.installation, Credential.INSTALLATION)
-    )
-    statement = select(accounts.c.tenant_id, accounts.c.principal_id).where(
-        accounts.c.connection_id == delivery.connection,
-        accounts.c.external_id == external,
-        accounts.c.credential == credential,
-    )
-    keys = sorted(
-        str(AccountKey(tenant=row.tenant_id, connection=delivery.connection, principal=row.principal_id))
-        for row in connection.execute(statement)
-    )
-    made: list[str] = []
-    for number, key in enumerate(keys):
-        made.append(f"{id}.{number}" if number else id)
-        revocation.declare(
-            connection,
-            id=made[-1],
-            scope=Scope(kind=ScopeKind.ACCOUNT, key=key),
-            tenant=key.split("/", 1)[0],
-            source=signal.source,
-            by=f"provider:{delivery.source}",
-            reason=signal.reason,
-            now=now,
-        )
-    return tuple(made)

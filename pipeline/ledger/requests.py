@@ -22,7 +22,9 @@ from pipeline.ledger import bells
 from pipeline.ledger.deliveries import insert_job
 from pipeline.model import Bell
 from pipeline.tables import idempotency_keys, jobs, revocations
-from pipeline.workflow import SERVICE, USER, Registry, ToolCall
+from pipeline.tool_workflows import ToolCall
+from pipeline.uses import SERVICE, USER
+from pipeline.workflow import Registry
 
 
 class NotLetIn(AswhomError):

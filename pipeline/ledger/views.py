@@ -42,7 +42,11 @@ class Turn:
     after: Place | None = None
 
 
-_JOB = [column for column in jobs.c if column.name not in ("config_sha256", "rung_until", "claimed_until", "fence")]
+_JOB = [
+    column
+    for column in jobs.c
+    if column.name not in ("config_sha256", "scopes_sha256", "rung_until", "claimed_until", "fence")
+]
 _DELIVERY = [column for column in deliveries.c if column.name not in ("body", "body_sha256")]
 _REVOCATION = [column for column in revocations.c if column.name not in ("receipt", "signature")]
 _ACCOUNT = (

@@ -12,7 +12,6 @@ from identity.api_keys import Role
 from identity.model import Scope, ScopeKind
 from identity.tables import audit
 from pipeline.ledger import jobs as ledger_jobs
-from pipeline.revocation import _cancel_chunk
 from pipeline.states import Wait
 from pipeline.tables import jobs
 from tests.api.town import Town
@@ -110,7 +109,7 @@ def test_a_key_covers_the_tools_it_names(sqlite_town: Town) -> None:
 def test_a_revoked_agent_has_its_jobs_found(town: Town) -> None:
     job = town.execute().json["job"]["id"]
     made = town.revoke(Scope(kind=ScopeKind.AGENT, key="acme.bot"))
-    town.database.write(lambda c: _cancel_chunk(c, made))
+    assert town.revoker.advance(made)
     shown = town.ask("GET", f"/v1/jobs/{job}", town.keys["acme", Role.READER])
     assert shown.status_code == 401  # that key is the same agent's
     assert town.house.row(job).state == "cancelled"

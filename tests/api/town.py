@@ -14,12 +14,14 @@ from sqlalchemy import Connection
 from identity.api_keys import Role, add_key, new_key
 from identity.model import Scope
 from identity.secret import Secret
+from identity.signing import Signer
 from identity.stops import set_stopped
 from pipeline import revocation
 from pipeline.database import Database
 from pipeline.intake import Intake
 from pipeline.ledger import jobs
 from pipeline.requests import Requests
+from pipeline.revoker import Revoker
 from pipeline.states import StepState
 from pipeline.tables import steps
 from pipeline.workflow import Registry
@@ -43,6 +45,8 @@ class Town:
         self.database = database
         self.workflows = Registry([say_it])
         self.ring = MemoryRing()
+        self.signer = Signer.from_seed(bytes(32))
+        self.revoker = Revoker(database, self.signer, self.workflows)
         self.at_work: Callable[[], None] = lambda: None  # what happens while a request waits
         self.keys = {(tenant, role): self.key(tenant, role=role) for tenant in TENANTS for role in Role}
         self.requests = Requests(database, self.workflows, self.house.ids, pause=lambda seconds: self.at_work())

@@ -125,7 +125,7 @@ def test_settings_that_contradict_each_other_are_all_named_at_start(cli: Cli) ->
     )
     with pytest.raises(Misconfigured) as refused:
         wrong.runtime()
-    for name in ("ASWHOM_WORKER_HOLD (1 s)", "ASWHOM_TOKEN_MARGIN (120 s)", "ASWHOM_STEP_BACKOFF (600 s)"):
+    for name in ("ASWHOM_WORKER_HOLD (1 s)", "ASWHOM_STEP_BACKOFF (600 s)"):
         assert name in str(refused.value)
     with pytest.raises(Misconfigured, match="ASWHOM_TASK_LIMIT"):
         load(data_dir=cli.data_dir, task_limit=timedelta(seconds=55)).runtime()

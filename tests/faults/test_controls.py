@@ -9,6 +9,7 @@ import pytest
 from tests.faults.control import FAILED, Control
 
 OPENINGS, LEDGER = "pipeline/ledger/openings.py", "tests/ledger/test_openings.py"
+SIGNALS = "pipeline/ledger/signals.py"
 
 QUICK = (
     Control(
@@ -55,6 +56,41 @@ QUICK = (
         test="tests/identity/test_coordinator.py::test_many_threads_present_once and False",
     ),
     Control(
+        name="a gateway's time-out is unknown",
+        file="identity/answers.py",
+        guard="if status in _GATEWAY_TIMEOUTS:",
+        without="if False:",
+        test="tests/failure_cases/test_answers.py::test_case_10 and sqlite",
+    ),
+    Control(
+        name="a form that may be cut holds no token",
+        file="identity/answers.py",
+        guard='return form if "error" in form or {"access_token", "token_type"} <= form.keys() else None',
+        without="return form or None",
+        test="tests/identity/test_answers.py::test_a_form_that_may_have_been_cut or test_an_answer_cut_anywhere",
+    ),
+    Control(
+        name="Retry-After is kept",
+        file="identity/coordinator.py",
+        guard="case IntentState.FAILED if former.retry_at is not None and now < former.retry_at:",
+        without="case IntentState.FAILED if former.retry_at is not None and now < former.started_at:",
+        test="tests/failure_cases/test_answers.py::test_case_16 and sqlite",
+    ),
+    Control(
+        name="a refusal of the newest generation alone is a death",
+        file="identity/death.py",
+        guard="if grant is None or grant.generation != generation:",
+        without="if grant is None:",
+        test="tests/identity/test_coordinator.py::test_a_refusal_of_an_older_generation and sqlite",
+    ),
+    Control(
+        name="one probe after a breaker has cooled",
+        file="identity/gate.lua",
+        guard='set("probe", now + probe)',
+        without="local _ = probe",
+        test="tests/identity/test_gate.py::test_after_cooling_one_probe and redis",
+    ),
+    Control(
         name="send_before",
         file="identity/deadline.py",
         guard="if self._send_before is not None and self._monotonic() >= self._send_before:",
@@ -75,9 +111,67 @@ QUICK = (
         without="False",
         test="tests/ledger/test_deliveries.py::test_a_replayed_body_under_another_id and sqlite",
     ),
+    Control(
+        name="a signal's time and the consent's",
+        file=SIGNALS,
+        guard="if at is not None and grant is not None and "
+        "_precedes(at + signal.precision, grant.consented_at, or_equals=True):",
+        without="if False:",
+        test="tests/ledger/test_signals.py::test_an_older_word_than_the_consent and sqlite",
+    ),
+    Control(
+        name="the provider's order of suspensions",
+        file=SIGNALS,
+        guard="case Asks.SUSPEND if _precedes(at, account.suspension_said_at, or_equals=True):",
+        without="case Asks.SUSPEND if False:",
+        test="tests/ledger/test_signals.py::test_suspensions_count_in_the_providers_order and sqlite",
+    ),
+    Control(
+        name="a jti counts once",
+        file="pipeline/ledger/security_events.py",
+        guard="if not insert_new(connection, security_events, row):",
+        without="if insert_new(connection, security_events, row) is None:",
+        test="tests/ledger/test_security_events.py::test_a_jti_is_taken_once and sqlite",
+    ),
+    Control(
+        name="a security event's type",
+        file="webhooks/security_event.py",
+        guard="if not isinstance(kind, str) or kind.lower() not in TYPES:",
+        without="if False:",
+        test="tests/webhooks/test_security_event.py::test_an_id_token_and_an_unsigned_one",
+    ),
+    Control(
+        name="the time that Linear signs",
+        file="webhooks/sources/linear.py",
+        guard="if away < -TOLERANCE or (away > TOLERANCE and signal is None):",
+        without="if False:",
+        test="tests/webhooks/test_linear_source.py::test_a_minute_is_tolerated",
+    ),
 )
 
 SLOW = (
+    Control(
+        name="a place of its own for every account",
+        file="identity/keepalive_plan.py",
+        guard='return int.from_bytes(sha256(account.encode()).digest()[:8], "big") / 2**64',
+        without="return 0.0",
+        test="tests/identity/test_keepalive_years.py::test_two_years_of_a_few_grants and sqlite",
+    ),
+    Control(
+        name="the pace of a token endpoint",
+        file="identity/endpoint_state.py",
+        guard="wait = max(self.held - now, (self.open or now) - now, due - (burst - 1) * interval - now, 0)",
+        without="wait = 0",
+        test="tests/identity/test_keepalive_years.py::test_two_years_of_a_few_grants and sqlite",
+    ),
+    Control(
+        name="one intent a generation, between processes",
+        file="identity/intents.py",
+        guard="return new if insert_new(connection, refresh_intents, _row(new)) else None",
+        without="return new if [insert_new(connection, refresh_intents, _row(new))] else None",
+        test="tests/faults/test_refreshes.py::test_eight_processes and sqlite and False",
+        timeout=180,
+    ),
     Control(
         name="the locks of an opening",
         file=OPENINGS,

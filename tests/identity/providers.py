@@ -30,6 +30,10 @@ class PretendProvider:
         self.issued = 0
         self.answer: Callable[[dict[str, str]], Reply | None] = self.rotate
         self.user: Any = {"id": 4711, "login": "mona"}
+        self.asked = 0  # how often anything was read
+        self.call: Callable[[str], Reply] = lambda token: reply({"id": "1"})  # its API, by the token of the caller
+        self.alive: bool | None = True  # what it says of a token that is checked; None: nothing
+        self.checked: list[tuple[dict[str, str], bytes]] = []
         self._lock = threading.Lock()
 
     def received(self, form: dict[str, str]) -> Reply | None:
@@ -59,13 +63,19 @@ def pretend_provider() -> Iterator[PretendProvider]:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             if self.path.startswith("/token"):
                 self._send(provider.received(dict(parse_qsl(body.decode()))))
+            elif self.path.startswith("/applications/"):
+                provider.checked.append(({name.lower(): value for name, value in self.headers.items()}, body))
+                self._send(None if provider.alive is None else ((200 if provider.alive else 404), {}, b"{}"))
             elif self.path.endswith("/access_tokens"):
                 form = {"grant_type": "installation", "path": self.path}
                 form["authorization"] = self.headers["authorization"]
                 self._send(provider.received(form))
+            else:
+                self._send(provider.call(self.headers["authorization"].removeprefix("Bearer ")))
 
         def do_GET(self) -> None:
-            self._send(reply(provider.user))
+            provider.asked += 1
+            self._send(reply(provider.user) if provider.user is not None else (503, {}, b""))
 
         def _send(self, answer: Reply | None) -> None:
             if answer is None:  # the connection breaks

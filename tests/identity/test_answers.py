@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from identity.answers import ClientRefused, Dead, Granted, Meaning, Transient, Unreadable, read_answer
-from identity.http import Answer
+from identity.answers import ClientRefused, Dead, Granted, Meaning, RateLimited, Transient, Unknown, read_outcome
+from identity.http import Answer, NoAnswer, NotSent, Outcome
 from identity.model import TokenAnswer
 from identity.providers import PROFILES
 from identity.secret import Secret
 
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)
-HOUR = timedelta(hours=1)
+HOUR, SECOND = timedelta(hours=1), timedelta(seconds=1)  # Date counts whole ones
 
 
 def meaning(
@@ -26,7 +28,11 @@ def meaning(
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     answer = Answer(status=status, headers=named, body=raw, elapsed=timedelta())
-    return read_answer(answer, PROFILES[provider], started_at=START, scopes=("asked",), lifetime=lifetime)
+    return read(answer, provider=provider, lifetime=lifetime)
+
+
+def read(outcome: Outcome, *, provider: str = "github", lifetime: timedelta | None = None) -> Meaning:
+    return read_outcome(outcome, PROFILES[provider], started_at=START, scopes=("asked",), lifetime=lifetime)
 
 
 def granted(body: Any, **arguments: Any) -> TokenAnswer:
@@ -151,10 +157,60 @@ def test_a_client_at_fault_is_the_operators(body: Any, status: int, provider: st
     assert isinstance(meaning(body, status, provider=provider), ClientRefused)
 
 
-@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-@pytest.mark.parametrize("body", [{"error": "invalid_grant"}, b"<html>busy</html>", b"", {"access_token": "a"}])
+WHATEVER = [{"error": "invalid_grant"}, b"<html>busy</html>", b"", {"access_token": "a"}]
+
+
+@pytest.mark.parametrize("status", [408, 500, 501, 502, 503, 505, 520, 599])
+@pytest.mark.parametrize("body", WHATEVER, ids=str)
 def test_a_busy_status_is_transient_whatever_the_body(status: int, body: Any) -> None:
-    assert isinstance(meaning(body, status), Transient)
+    outcome = meaning(body, status)
+    assert isinstance(outcome, Transient)
+    assert outcome.recognised
+    assert outcome.sent
+
+
+@pytest.mark.parametrize("status", [504, 524])
+@pytest.mark.parametrize("body", WHATEVER, ids=str)
+def test_a_gateway_that_waited_in_vain_knows_no_more_than_we(status: int, body: Any) -> None:
+    assert isinstance(meaning(body, status), Unknown)
+
+
+@pytest.mark.parametrize("body", WHATEVER, ids=str)
+def test_too_many_requests_are_no_word_about_the_grant(body: Any) -> None:
+    assert meaning(body, 429, retry_after="30") == RateLimited(reason="status 429", retry_after=timedelta(seconds=30))
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "provider"),
+    [
+        ({"ok": False, "error": "ratelimited"}, 200, "slack"),
+        ({"errors": [{"extensions": {"code": "RATELIMITED"}}]}, 400, "linear"),
+        ({"error": "slow_down"}, 400, "github"),
+        ({"error": "rate_limited"}, 400, "linear"),
+        ({"error": "Rate_Limit_Exceeded"}, 403, "linear"),
+    ],
+)
+def test_a_limit_may_come_as_a_code(body: Any, status: int, provider: str) -> None:
+    assert isinstance(meaning(body, status, provider=provider), RateLimited)
+
+
+def test_githubs_limit_comes_as_a_403_that_says_when_it_ends() -> None:
+    resets = str(int(START.timestamp()) + 90)
+    outcome = meaning({"message": "API rate limit exceeded"}, 403, x_ratelimit_remaining="0", x_ratelimit_reset=resets)
+    assert outcome == RateLimited(reason="status 403", retry_after=timedelta(seconds=90))
+    assert isinstance(meaning({"message": "no"}, 403, x_ratelimit_remaining="17"), Transient)
+
+
+def test_what_was_certainly_not_sent_may_be_presented_again() -> None:
+    outcome = read(NotSent(reason="127.0.0.1: connection refused"))
+    assert isinstance(outcome, Transient)
+    assert not outcome.sent
+    assert "refused" in outcome.reason
+
+
+@pytest.mark.parametrize("provider", PROFILES)
+def test_what_may_have_been_sent_is_unknown(provider: str) -> None:
+    assert read(NoAnswer(reason="timed out"), provider=provider) == Unknown(reason="timed out")
 
 
 @pytest.mark.parametrize(
@@ -170,9 +226,16 @@ def test_a_busy_status_is_transient_whatever_the_body(status: int, body: Any) ->
     ],
 )
 def test_retry_after_is_read_in_both_forms_within_bounds(value: str, wait: timedelta) -> None:
-    outcome = meaning({}, 429, retry_after=value)
+    outcome = meaning({}, 503, retry_after=value)
     assert isinstance(outcome, Transient)
     assert outcome.retry_after == wait
+
+
+def test_a_limit_that_says_no_time_is_left_alone_for_longer_than_a_fault() -> None:
+    limited, fault = meaning({}, 429), meaning({}, 503)
+    assert isinstance(limited, RateLimited)
+    assert isinstance(fault, Transient)
+    assert limited.retry_after > fault.retry_after
 
 
 @pytest.mark.parametrize(
@@ -197,12 +260,6 @@ def test_an_unknown_refusal_is_never_fatal(body: Any, status: int, provider: str
     assert not outcome.recognised
 
 
-def test_linears_rate_limit_comes_as_a_400() -> None:
-    outcome = meaning({"errors": [{"extensions": {"code": "RATELIMITED"}}]}, 400, provider="linear")
-    assert isinstance(outcome, Transient)
-    assert outcome.recognised
-
-
 @pytest.mark.parametrize(
     "body",
     [
@@ -220,12 +277,77 @@ def test_linears_rate_limit_comes_as_a_400() -> None:
     ids=lambda body: repr(body)[:30],
 )
 def test_a_success_without_a_token_is_unknown(body: Any) -> None:
-    assert isinstance(meaning(body), Unreadable)
+    assert isinstance(meaning(body), Unknown)
 
 
-@given(st.integers(100, 599), st.binary(max_size=200))
-def test_no_bytes_make_it_raise(status: int, body: bytes) -> None:
-    meaning(body, status)
+@pytest.mark.parametrize("body", [b"access_token=ghu_1&refresh_tok", b"access_token=ghu_1", b"access_token="])
+def test_a_form_that_may_have_been_cut_holds_no_token(body: bytes) -> None:
+    assert isinstance(meaning(body), Unknown)
+
+
+def test_a_byte_order_mark_is_no_fault() -> None:
+    assert granted(b'\xef\xbb\xbf{"access_token": "a"}').access_token == Secret("a")
+
+
+WHOLE = {"access_token": "ghu_1", "expires_in": "28800", "refresh_token": "ghr_1", "scope": "", "token_type": "bearer"}
+
+
+@pytest.mark.parametrize("body", [json.dumps(WHOLE).encode(), urlencode(WHOLE).encode()], ids=["json", "form"])
+@pytest.mark.parametrize("status", [200, 400])
+def test_an_answer_cut_anywhere_gives_whole_tokens_or_none_and_kills_nothing(body: bytes, status: int) -> None:
+    for end in range(len(body)):
+        outcome = meaning(body[:end], status)
+        if isinstance(outcome, Granted):
+            assert outcome.answer.access_token == Secret("ghu_1")
+            assert outcome.answer.refresh_token == Secret("ghr_1")
+        assert isinstance(outcome, Granted | Unknown if status == 200 else Transient), body[:end]
+
+
+@pytest.mark.parametrize("cut", range(1, 25))
+def test_a_refusal_cut_in_the_middle_kills_nothing(cut: int) -> None:
+    whole = b'{"error": "invalid_grant"}'
+    assert isinstance(meaning(whole[:-cut], 400), Transient)
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=-1), timedelta(0), timedelta(hours=1), timedelta(days=400)], ids=str)
+def test_a_moment_is_read_by_the_clock_that_named_it(ahead: timedelta) -> None:
+    theirs = START + ahead
+    body = {"access_token": "a", "expires_at": (theirs + HOUR).isoformat()}
+    assert granted(body, date=format_datetime(theirs, usegmt=True)).expires_at == START + HOUR - SECOND
+
+
+_headers = st.dictionaries(st.sampled_from(["date", "retry-after", "x-ratelimit-reset"]), st.text(max_size=40))
+_answers = st.builds(
+    Answer,
+    status=st.integers(100, 599),
+    headers=_headers,
+    body=st.binary(max_size=200)
+    | st.builds(json.dumps, st.dictionaries(st.text(max_size=8), st.text(max_size=8), max_size=3)).map(str.encode),
+    elapsed=st.just(timedelta()),
+)
+_outcomes = (
+    _answers | st.builds(NotSent, reason=st.text(max_size=20)) | st.builds(NoAnswer, reason=st.text(max_size=20))
+)
+
+
+@given(_outcomes, st.sampled_from(sorted(PROFILES)))
+@example(
+    Answer(status=429, headers={"retry-after": "Tue, 24 Nov 2026 12:02:00 +9999"}, body=b"", elapsed=HOUR), "slack"
+)
+@example(Answer(status=429, headers={"retry-after": "\u0663"}, body=b"", elapsed=HOUR), "slack")
+def test_every_outcome_has_a_meaning(outcome: Outcome, provider: str) -> None:
+    found = read(outcome, provider=provider)
+    if isinstance(found, Transient | RateLimited):
+        assert timedelta(seconds=1) <= found.retry_after <= HOUR
+
+
+@given(st.integers(300, 599), st.sampled_from(sorted(PROFILES)), st.text(max_size=12))
+def test_only_a_success_grants_and_only_a_known_code_kills(status: int, provider: str, code: str) -> None:
+    body = {"access_token": "a", "refresh_token": "r"} | ({"error": code} if code else {})
+    found = meaning(body, status, provider=provider)
+    assert not isinstance(found, Granted)
+    if isinstance(found, Dead):
+        assert code in PROFILES[provider].dead_codes | {"invalid_grant"}
 
 
 _leaf = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)

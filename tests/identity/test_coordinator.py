@@ -15,6 +15,7 @@ from sqlalchemy import select
 
 from identity.connections import paused_reason
 from identity.coordinator import Coordinator, RefreshBudget
+from identity.death import infer_death
 from identity.errors import GrantRevoked, Misconfigured, ReauthRequired, Unavailable
 from identity.grants import REFRESH
 from identity.http import Client
@@ -396,3 +397,106 @@ def test_messages_name_no_secret(connected: World, make: Make, provider: Pretend
         make().refresh(account, after_generation=1)
     assert "refresh-0" not in str(error.value)
     assert "canary" not in str(error.value)
+
+
+def test_a_refusal_of_an_older_generation_is_no_death(connected: World, make: Make) -> None:
+    account = connected.consent()
+    assert make().refresh(account, after_generation=1) == 2
+
+    def infer(generation: int) -> bool:
+        audit_id, now = connected.id(), connected.clock.now
+        return connected.store.write(
+            lambda connection: infer_death(connection, account, generation=generation, audit_id=audit_id, now=now)
+        )
+
+    assert not infer(1)
+    assert connected.state() is AccountState.ACTIVE
+    assert infer(2)
+    assert connected.state() is AccountState.NEEDS_RECONNECT
+    assert connected.audited("grant.refused") == 1
+    assert not infer(2)
+
+
+def test_a_dead_grant_is_refused_by_its_row_however_often_it_is_asked_for(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    account = connected.consent()
+    provider.answer = lambda form: reply({"error": "invalid_grant"}, 400)
+    coordinator = make()
+    for _ in range(20):
+        with pytest.raises(ReauthRequired):
+            coordinator.refresh(account, after_generation=connected.generation())
+    assert provider.presented.total() == 1
+
+
+def test_threads_of_one_process_share_one_refresh_and_its_end(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    account = connected.consent()
+    coordinator, start = make(), threading.Barrier(16)
+    provider.answer = slowly(provider, 0.2)
+
+    def refresh(_: int) -> int:
+        start.wait()
+        return coordinator.refresh(account, after_generation=1)
+
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(refresh, range(16))) == [2] * 16
+    assert provider.presented == {"refresh-0": 1}
+
+
+def test_who_is_told_not_now_for_a_refused_token_does_not_speak_for_one_that_lives(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    """A flight for a refused token ends without one; a passenger whose token lives is served it all the same."""
+    account = connected.consent(lifetime=timedelta(minutes=5))
+    coordinator, asked, go = make(), threading.Event(), threading.Event()
+
+    def busy(form: dict[str, str]) -> Any:
+        asked.set()
+        go.wait(10)
+        return reply({}, 503, retry_after="30")
+
+    provider.answer = busy
+    with ThreadPoolExecutor(2) as pool:
+        refused = pool.submit(coordinator.refresh, account, after_generation=1, refused=True)
+        asked.wait(10)
+        lives = pool.submit(coordinator.refresh, account, after_generation=1)
+        go.set()
+        with pytest.raises(Unavailable):
+            refused.result()
+        assert lives.result() == 1
+    assert provider.presented.total() == 1
+
+
+def test_a_pause_that_one_grant_was_told_of_holds_every_grant_of_the_connection(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    account = connected.consent(lifetime=timedelta(minutes=1))
+    robot = connected.service(Credential.CLIENT_CREDENTIALS)
+    coordinator = make()
+    provider.answer = lambda form: reply({}, 429, retry_after="90")
+    assert coordinator.refresh(account, after_generation=1) == 1
+    with pytest.raises(Unavailable) as error:
+        coordinator.refresh(robot, after_generation=1)
+    assert error.value.retry_after == timedelta(seconds=90)
+    assert provider.presented.total() == 1
+
+
+def test_an_endpoint_that_is_down_is_left_alone_after_five_failures(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    account = connected.consent()
+    coordinator = make()
+    provider.answer = lambda form: reply({}, 500)
+    for _ in range(5):
+        assert coordinator.refresh(account, after_generation=1) == 1
+        connected.clock.advance(timedelta(seconds=6))  # past the wait of this one grant
+    assert provider.presented.total() == 5
+    connected.service(Credential.CLIENT_CREDENTIALS)
+    with pytest.raises(Unavailable):
+        coordinator.refresh(connected.account(ROBOT).id, after_generation=1)
+    assert provider.presented.total() == 5
+    connected.clock.advance(timedelta(seconds=10))
+    provider.answer = provider.rotate
+    assert coordinator.refresh(account, after_generation=1) == 2

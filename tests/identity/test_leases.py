@@ -22,6 +22,7 @@ from identity.model import (
 )
 from identity.providers import PROFILES
 from identity.scopes import open_scope, stop_scope
+from tests.identity.stores import EngineStore
 from tests.identity.world import ANNA, ROBOT, World
 
 SCOPES = {
@@ -139,9 +140,23 @@ def test_a_scope_that_was_not_granted_is_named(world: World) -> None:
 
 def test_a_token_near_its_end_needs_a_refresh(world: World) -> None:
     account = world.consent()
-    world.clock.advance(timedelta(minutes=56))
+    world.clock.advance(timedelta(minutes=49))
+    assert isinstance(world.examine(), Leased)
+    world.clock.advance(timedelta(minutes=1))  # GitHub's row says ten minutes
     assert world.examine() == NeedsRefresh(account=account, generation=1)
-    assert isinstance(world.examine(rest=timedelta(minutes=3)), Leased)
+    assert isinstance(world.examine(ahead=False), Leased)
+    world.clock.advance(timedelta(minutes=10))
+    assert world.examine(ahead=False) == NeedsRefresh(account=account, generation=1)
+
+
+@pytest.mark.parametrize("provider", PROFILES)
+def test_each_provider_says_how_far_ahead_its_tokens_are_renewed(store: EngineStore, provider: str) -> None:
+    world, ahead = World(store=store, provider=provider).build(), PROFILES[provider].min_ttl
+    world.consent(lifetime=timedelta(hours=8))
+    world.clock.advance(timedelta(hours=8) - ahead - timedelta(seconds=1))
+    assert isinstance(world.examine(), Leased)
+    world.clock.advance(timedelta(seconds=1))
+    assert isinstance(world.examine(), NeedsRefresh)
 
 
 def test_a_token_that_never_lives_as_long_as_wanted_is_fresh_for_half_its_life(world: World) -> None:

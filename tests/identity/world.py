@@ -107,12 +107,18 @@ class World:
         return outcome.account
 
     def try_consent(
-        self, key: AccountKey = ANNA, *, lifetime: timedelta | None = timedelta(hours=1), consented: int | None = None
+        self,
+        key: AccountKey = ANNA,
+        *,
+        lifetime: timedelta | None = timedelta(hours=1),
+        consented: int | None = None,
+        tokens: tuple[str, str] | None = None,
     ) -> Consented | AnotherAccount | RuledOut:
         now = self.clock.now
+        access, refresh = tokens or ("access-0", f"refresh-{self.generation(key)}")
         answer = TokenAnswer(
-            access_token=Secret("access-0"),
-            refresh_token=Secret(f"refresh-{self.generation(key)}") if self.generation(key) else Secret("refresh-0"),
+            access_token=Secret(access),
+            refresh_token=Secret(refresh),
             expires_at=None if lifetime is None else now + lifetime,
             scopes=("read", "write"),
             token_type="bearer",
@@ -168,7 +174,7 @@ class World:
         *,
         accepted: int | None = None,
         scopes: frozenset[str] = frozenset(),
-        rest: timedelta = timedelta(minutes=5),
+        ahead: bool = True,
         after_generation: int = 0,
     ) -> LeaseOutcome:
         request = LeaseRequest(
@@ -178,7 +184,7 @@ class World:
             principal=key.principal,
             accepted=self.number() if accepted is None else accepted,
             scopes=scopes,
-            usable_until=self.clock.now + rest,
+            ahead=ahead,
             after_generation=after_generation,
             now=self.clock.now,
         )

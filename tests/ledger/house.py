@@ -265,7 +265,6 @@ def intent_of(house: House, job: ClaimedJob, *, step: str = "", once: str | None
             principal="acme.ada",
             accepted=job.accepted,
             scopes=frozenset(),
-            usable_until=datetime.now(UTC) + timedelta(minutes=1),
         ),
         send_within=timedelta(seconds=5),
         deadline=timedelta(seconds=20),

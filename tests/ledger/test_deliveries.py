@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import func, select, update
 
 from identity.model import AccountState
 from identity.tables import accounts
-from pipeline.model import RevocationSignal
+from pipeline.signal import Asks, People, Signal
 from pipeline.states import JobState
 from pipeline.tables import deliveries, job_scopes, jobs, revocations, workflow_settings
 from tests.ledger.house import House
 
-CONSENT_GONE = RevocationSignal(source="github.github_app_authorization", external_user="1001", reason="revoked")
+CONSENT_GONE = Signal(
+    source="github.github_app_authorization",
+    asks=Asks.REVOKE,
+    whom=(People(ids=frozenset({"1001"})),),
+    reason="revoked",
+)
 
 
 def _count(house: House, table: object) -> int:
@@ -110,6 +116,6 @@ def test_revoke_reconnect_revoke_with_the_same_bytes_ends_revoked(house: House) 
 
 
 def test_a_signal_about_a_stranger_revokes_nobody(house: House) -> None:
-    stranger = RevocationSignal(source="github.github_app_authorization", external_user="9999", reason="revoked")
+    stranger = replace(CONSENT_GONE, whom=(People(ids=frozenset({"9999"})),))
     outcome = house.accept(house.delivery("gone", signal=stranger, installation=None))
     assert (outcome.outcome, outcome.revocations, _count(house, revocations)) == ("signal", (), 0)

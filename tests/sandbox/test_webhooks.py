@@ -4,11 +4,15 @@ import hashlib
 import hmac
 import json
 import time
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+from graphql import build_schema
+from graphql.type import GraphQLObjectType
 
-from tests.sandbox.driver import Sandbox
+from tests.sandbox.driver import Sandbox, running
 from tests.sandbox.published import github_webhooks
 
 
@@ -87,15 +91,39 @@ def test_pull_request_payloads_are_as_published(sandbox: Sandbox, labelled: list
 
 
 @pytest.mark.usefixtures("shared_data")
-def test_the_other_payloads_are_as_published(sandbox: Sandbox) -> None:
+def test_the_other_payloads_are_as_published(tmp_path: Path) -> None:
+    with running(tmp_path) as sandbox:  # one of its own, since an installation is deleted in it
+        _the_other_payloads_are_as_published(sandbox)
+
+
+def _the_other_payloads_are_as_published(sandbox: Sandbox) -> None:
     validator = github_webhooks()
     sandbox.order("github", "authorizations/revoke", user="linus")
-    for action in ("suspend", "unsuspend"):
-        sandbox.order("github", f"installations/9002/{action}")
-    revoked, suspended, unsuspended = map(payload_of, sandbox.receiver.take())
-    validator("github_app_authorization$revoked").validate(revoked)
-    validator("installation$suspend").validate(suspended)
-    validator("installation$unsuspend").validate(unsuspended)
+    wide = {"issues": "write", "metadata": "read"}
+    for action, more in (
+        ("suspend", {}),
+        ("unsuspend", {}),
+        ("permissions", {"permissions": wide}),
+        ("remove_repositories", {"repositories": ["globex/site"]}),
+        ("delete", {}),
+        ("reinstall", {}),
+    ):
+        sandbox.order("github", f"installations/9002/{action}", **more)
+    sent = sandbox.receiver.take()
+    names = [
+        "github_app_authorization$revoked",
+        "installation$suspend",
+        "installation$unsuspend",
+        "installation$new_permissions_accepted",
+        "installation_repositories$removed",
+        "installation$deleted",
+        "installation$created",
+    ]
+    for name, delivery in zip(names, sent, strict=True):
+        assert delivery[0]["X-GitHub-Event"] == name.partition("$")[0]
+        validator(name).validate(payload_of(delivery))
+    assert payload_of(sent[3])["installation"]["permissions"] == wide
+    assert payload_of(sent[-1])["installation"]["id"] == 9003
 
 
 def test_slack_events_are_signed_and_repeated_with_their_id(sandbox: Sandbox) -> None:
@@ -155,3 +183,35 @@ def test_an_order_that_lacks_something_is_told_what(sandbox: Sandbox, service: s
     answer = sandbox.http.post(sandbox.url(service, f"/_sandbox/{path}"), json={})
     assert answer.status_code == 400
     assert "JSON object with" in answer.json()["error"]
+
+
+def test_a_workspace_that_throws_the_app_out_says_so_twice_in_the_published_shape(
+    sandbox: Sandbox, shared_data: ModuleType
+) -> None:
+    workspace = sandbox.world["slack"]["workspaces"][1]
+    for reversed_ in (False, True):
+        sandbox.order("slack", "uninstall", team_id=workspace["team_id"], users=["U1"], reversed=reversed_)
+        bodies = [payload_of(delivery) for delivery in sandbox.receiver.take()]
+        assert [body["event"]["type"] for body in bodies] == ["tokens_revoked", "app_uninstalled"][
+            :: -1 if reversed_ else 1
+        ]
+        for body in bodies:
+            path = shared_data.folder() / "slack" / "payloads" / f"event_callback.{body['event']['type']}.2.json"
+            published = json.loads(path.read_text())
+            assert body.keys() | {"enterprise_id"} == published.keys()
+            assert body["event"].keys() == published["event"].keys()
+    assert not sandbox.slack("auth.test", workspace["bot_token"]).json()["ok"]
+    sandbox.order("slack", "restore", team_id=workspace["team_id"])
+
+
+def test_what_linear_says_of_the_app_is_in_its_published_schema(sandbox: Sandbox, shared_data: ModuleType) -> None:
+    schema = build_schema(shared_data.linear_schema().read_text())
+    sandbox.order("linear", "authorizations/revoke", organization="acme", signal_only=True)
+    sandbox.order("linear", "authorizations/end", organization="acme", user="ada")
+    sandbox.order("linear", "permissions", organization="acme", removed=["t-1"])
+    sent = sandbox.receiver.take()
+    names = ("OAuthAppWebhookPayload", "OAuthAuthorizationWebhookPayload", "AppUserTeamAccessChangedWebhookPayload")
+    for name, delivery in zip(names, sent, strict=True):
+        described = schema.type_map[name]
+        assert isinstance(described, GraphQLObjectType)
+        assert payload_of(delivery).keys() == described.fields.keys()

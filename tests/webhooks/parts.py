@@ -38,6 +38,7 @@ class MemoryLedger:
             "gh-rotating": Secrets(provider="github", webhook_secrets=(Secret(SECRET), Secret(OLD_SECRET))),
             "gh-bare": Secrets(provider="github", webhook_secrets=()),
             "sl": Secrets(provider="slack"),
+            "ln": Secrets(provider="linear"),
         }
     )
     away: Unavailable | None = None
@@ -130,6 +131,12 @@ def slack_headers(body: bytes, *, secret: str = SECRET, at: datetime = NOW) -> d
     message = b"v0:" + stamp.encode() + b":" + body
     signature = hmac.digest(secret.encode(), message, "sha256").hex()
     return {"X-Slack-Request-Timestamp": stamp, "X-Slack-Signature": f"v0={signature}"}
+
+
+def linear_headers(body: bytes, *, secret: str = SECRET, delivery: str = "d-1") -> dict[str, str]:
+    """The headers Linear would send with *body*."""
+    signature = hmac.digest(secret.encode(), body, "sha256").hex()
+    return {"Linear-Signature": signature, "Linear-Delivery": delivery}
 
 
 def lower(headers: Mapping[str, str], *, content_type: str = JSON) -> dict[str, str]:

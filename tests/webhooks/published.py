@@ -35,6 +35,20 @@ def slack() -> tuple[Path, ...]:
 
 
 @cache
+def linear() -> tuple[Path, ...]:
+    """Every published Linear payload."""
+    found = folder()
+    return tuple(sorted(found.glob("linear/examples/*.json"))) if found else ()
+
+
+@cache
+def security_events() -> tuple[Path, ...]:
+    """The claims of every published Security Event Token, unsigned."""
+    found = folder()
+    return tuple(path for path in sorted(found.glob("ssf/*.json")) if path.name != "INDEX.json") if found else ()
+
+
+@cache
 def vectors() -> dict[str, dict[str, Any]]:
     """The documented signature vector of each scheme, by provider."""
     found = folder()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -13,12 +14,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from identity.secret import Secret
+from pipeline.signal import Asks, Installation, People
 from tests.webhooks import published
 from tests.webhooks.parts import FORM, NOW, OLD_SECRET, SECRET, github_headers, lower
 from webhooks.sources.github import read
 from webhooks.sources.reading import Fault, Reading, Received, Refusal
 
 KEYS = (Secret(SECRET),)
+SIGNALS = {
+    ("github_app_authorization", "revoked"): Asks.REVOKE,
+    ("installation", "deleted"): Asks.REVOKE,
+    ("installation", "suspend"): Asks.SUSPEND,
+    ("installation", "unsuspend"): Asks.RESUME,
+    ("installation", "new_permissions_accepted"): Asks.RESCOPE,
+    ("installation_repositories", "removed"): Asks.RENEW,
+}
 BODY = b'{"action":"opened","issue":{"number":7},"installation":{"id":42}}'
 
 
@@ -132,7 +142,8 @@ def test_the_installation_is_the_bodys_and_bodies_are_deduplicated() -> None:
 def test_a_revoked_authorization_is_a_signal_and_never_a_repetition_of_its_body() -> None:
     reading = _received(b'{"action":"revoked","sender":{"id":1}}', event="github_app_authorization")
     assert reading.signal is not None
-    assert (reading.signal.external_user, reading.signal.installation) == ("1", None)
+    assert (reading.signal.asks, reading.signal.whom) == (Asks.REVOKE, (People(ids=frozenset({"1"})),))
+    assert reading.signal.happened_at is None
     assert reading.signal.source == "github.github_app_authorization"
     assert not reading.dedupe_by_body
 
@@ -141,18 +152,17 @@ def test_a_deleted_installation_is_a_signal() -> None:
     body = b'{"action":"deleted","installation":{"id":5,"account":{"id":9}},"sender":{"id":1}}'
     reading = _received(body, event="installation")
     assert reading.signal is not None
-    assert (reading.signal.external_user, reading.signal.installation) == (None, "5")
+    assert (reading.signal.asks, reading.signal.whom) == (Asks.REVOKE, (Installation(id="5"),))
     assert not reading.dedupe_by_body
 
 
 @pytest.mark.parametrize(("event", "path"), published.github(), ids=lambda part: getattr(part, "name", part))
-@pytest.mark.parametrize("claimed", ["github_app_authorization", "installation"])
+@pytest.mark.parametrize("claimed", ["github_app_authorization", "installation", "installation_repositories"])
 def test_no_other_published_body_revokes_under_a_forged_event_header(event: str, path: Path, claimed: str) -> None:
     """The event's name is not signed: whoever replays a body chooses it."""
     reading = _received(path.read_bytes(), event=claimed)
-    action = reading.document.get("action")
-    genuine = (event, action) in {("github_app_authorization", "revoked"), ("installation", "deleted")}
-    assert (reading.signal is not None) is (genuine and event == claimed)
+    genuine = event == claimed and (event, reading.document.get("action")) in SIGNALS
+    assert (reading.signal is not None) is genuine
 
 
 def test_what_claims_to_revoke_and_has_another_shape_is_unrecognised() -> None:
@@ -162,10 +172,35 @@ def test_what_claims_to_revoke_and_has_another_shape_is_unrecognised() -> None:
         ("github_app_authorization", b'{"action":"revoked","sender":{"id":1},"alert":{},"repository":{}}'),
         ("installation", b'{"action":"deleted","comment":{},"installation":{"id":5}}'),
         ("installation", b'{"action":"deleted","installation":5}'),
+        ("installation", b'{"action":"suspend","installation":{"id":5,"account":{},"suspended_at":null}}'),
+        ("installation", b'{"action":"unsuspend","installation":{"id":5,"account":{},"suspended_at":"2026-01-01"}}'),
+        ("installation", b'{"action":"new_permissions_accepted","installation":{"id":5,"account":{}}}'),
+        ("installation_repositories", b'{"action":"removed","installation":{"id":5,"account":{}}}'),
     ]:
         reading = _received(body, event=event)
         assert reading.signal is None
         assert reading.unrecognised
+
+
+def test_what_the_published_payloads_say_of_authority() -> None:
+    read_as = {}
+    for event, path in published.github():
+        reading = _received(path.read_bytes(), event=event)
+        if reading.signal is not None:
+            read_as[event, reading.document["action"]] = reading.signal
+            assert not reading.dedupe_by_body
+    if published.github():
+        assert {key: signal.asks for key, signal in read_as.items()} == SIGNALS
+        suspended = read_as["installation", "suspend"]
+        assert suspended.whom == (Installation(id="16598467"),)
+        assert suspended.happened_at == datetime(2021, 4, 29, 2, 32, 50, tzinfo=UTC)
+        assert (
+            read_as["installation", "unsuspend"].happened_at == suspended.happened_at
+        )  # an offset, and the same second
+        accepted = read_as["installation", "new_permissions_accepted"].scopes
+        assert accepted is not None
+        assert {"issues:write", "issues:read", "metadata:read"} < accepted
+        assert "metadata:write" not in accepted
 
 
 def test_a_ping_says_that_all_is_well() -> None:

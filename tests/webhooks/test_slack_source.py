@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from identity.secret import Secret
+from pipeline.signal import Asks, Bots, People, Workspaces
 from tests.webhooks import published
 from tests.webhooks.parts import FORM, JSON, NOW, OLD_SECRET, SECRET, lower, slack_headers
 from webhooks.sources.reading import Challenge, Fault, Reading, Received, Refusal
@@ -141,13 +142,69 @@ def test_both_secrets_fit_while_they_are_rotated_and_neither_when_there_is_none(
     assert _fault(read(headers, BODY, (), NOW)) is Fault.SIGNATURE
 
 
-@pytest.mark.parametrize("event", ["tokens_revoked", "app_uninstalled"])
-def test_slacks_revocations_are_named_and_said_not_to_be_acted_on(event: str) -> None:
-    body = json.dumps({"type": "event_callback", "event_id": "Ev2", "team_id": "T1", "event": {"type": event}}).encode()
-    reading = _received(body)
-    assert reading.event == event
+def _event(event: dict[str, object], **more: object) -> Received:
+    document = {"type": "event_callback", "event_id": "Ev2", "team_id": "T1", "event_time": 1599616881, "event": event}
+    return _received(json.dumps(document | more).encode())
+
+
+def test_what_the_published_events_say_of_authority() -> None:
+    signals = {
+        path.name: _received(path.read_bytes()).signal for path in published.slack() if "event_callback" in path.name
+    }
+    names = {name.split(".")[1] for name, signal in signals.items() if signal}
+    if signals:
+        assert names == {"tokens_revoked", "app_uninstalled"}
+    for name, signal in signals.items():
+        if signal is None:
+            continue
+        where = "T111" if ".1." in name else "T_INSTALLED"
+        people = frozenset({"UXXXXXXXX"})
+        tokens = (People(ids=people), Bots(workspaces=frozenset({where}), ids=people))
+        assert signal.whom == (tokens if "tokens" in name else (Workspaces(ids=frozenset({where})),))
+        assert (signal.asks, signal.happened_at) == (Asks.REVOKE, datetime.fromtimestamp(1599616881, UTC))
+
+
+def test_revoked_tokens_mean_those_who_are_named_and_nobody_else() -> None:
+    only = _event({"type": "tokens_revoked", "tokens": {"oauth": ["U1", "U2"]}}).signal
+    assert only is not None
+    assert only.whom == (People(ids=frozenset({"U1", "U2"})),)
+    bots = _event({"type": "tokens_revoked", "tokens": {"oauth": [], "bot": ["B1"]}}).signal
+    assert bots is not None
+    assert bots.whom == (Bots(workspaces=frozenset({"T1"}), ids=frozenset({"B1"})),)
+
+
+def test_an_app_of_the_whole_organization_is_uninstalled_from_all_of_it() -> None:
+    wide = [{"enterprise_id": "E1", "team_id": "T1", "user_id": "W1", "is_bot": True, "is_enterprise_install": True}]
+    for more, where in (
+        ({"enterprise_id": "E1", "authorizations": wide}, {"T1", "E1"}),
+        ({"enterprise_id": "E1", "team_id": None}, {"E1"}),
+        ({"enterprise_id": "E1"}, {"T1"}),
+    ):
+        signal = _event({"type": "app_uninstalled"}, **more).signal
+        assert signal is not None
+        assert signal.whom == (Workspaces(ids=frozenset(where)),)
+    taken = _event({"type": "team_access_revoked", "team_ids": ["T7", "T8"]}, team_id=None, enterprise_id="E1").signal
+    assert taken is not None
+    assert taken.whom == (Workspaces(ids=frozenset({"T7", "T8"})),)
+
+
+@pytest.mark.parametrize(
+    ("event", "more"),
+    [
+        ({"type": "tokens_revoked"}, {}),
+        ({"type": "tokens_revoked", "tokens": {}}, {}),
+        ({"type": "tokens_revoked", "tokens": {"oauth": "U1"}}, {}),
+        ({"type": "tokens_revoked", "tokens": {"oauth": [7]}}, {}),
+        ({"type": "tokens_revoked", "tokens": {"oauth": ["U1"]}}, {"event_time": None}),
+        ({"type": "tokens_revoked", "tokens": {"bot": ["B1"]}}, {"team_id": None}),
+        ({"type": "app_uninstalled"}, {"team_id": ""}),
+        ({"type": "team_access_revoked"}, {}),
+    ],
+)
+def test_a_revocation_of_another_shape_is_unrecognised(event: dict[str, object], more: dict[str, object]) -> None:
+    reading = _event(event, **more)
     assert reading.signal is None
-    assert "not acted on yet" in reading.note
+    assert reading.unrecognised
 
 
 @pytest.mark.parametrize(

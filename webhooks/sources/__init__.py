@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from webhooks.sources import github, slack
+from webhooks.sources import github, linear, slack
 from webhooks.sources.reading import Source
 
-SOURCES: Mapping[str, Source] = {source.name: source for source in (github.SOURCE, slack.SOURCE)}
+SOURCES: Mapping[str, Source] = {source.name: source for source in (github.SOURCE, linear.SOURCE, slack.SOURCE)}

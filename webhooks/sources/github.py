@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from identity.secret import Secret
-from pipeline.model import RevocationSignal
+from webhooks.sources import github_signals
 from webhooks.sources.document import Malformed, from_form, from_json
 from webhooks.sources.reading import Fault, Reading, Received, Refusal, Source
 from webhooks.sources.signature import signed_by_any
@@ -26,8 +26,7 @@ _DELIVERY = re.compile(r"[A-Za-z0-9-]{1,200}")
 
 _NOTES = {
     ("ping", None): "a ping: the webhook is set up, its signature is right",
-    ("installation", "suspend"): "a suspended installation is not acted on yet: GitHub refuses its tokens meanwhile",
-    ("installation", "unsuspend"): "an installation that is no longer suspended is not acted on yet",
+    ("installation", "created"): "installed: connect it here with `aswhom accounts add-installation`",
 }
 
 
@@ -50,11 +49,11 @@ def read(headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], _: 
     except Malformed as error:
         return Refusal(fault=Fault.MALFORMED, detail=f"The signature is right, but {error}.")
     action = document.get("action")
-    signal, unrecognised = _signal(event, document)
+    signal, unrecognised = github_signals.signal(event, document)
     return Received(
         event=event,
         delivery_id=delivery,
-        installation=_id(document.get("installation")),
+        installation=github_signals.number(document.get("installation")),
         document=document,
         dedupe_by_body=signal is None,  # a person's second revocation is the same bytes as the first
         signal=signal,
@@ -70,32 +69,6 @@ def _document(content_type: str, body: bytes) -> dict[str, Any]:
         return from_json(from_form(body)["payload"])
     except KeyError:
         raise Malformed("the form has no field `payload`") from None
-
-
-def _signal(event: str, document: Mapping[str, Any]) -> tuple[RevocationSignal | None, str]:
-    """The revocation this is, or what keeps it from being believed."""
-    match event, document.get("action"):
-        case "github_app_authorization", "revoked":
-            person = _id(document.get("sender"))
-            # Other events have an action `revoked` too (secret_scanning_alert); only this one has nothing else.
-            if person is None or not document.keys() <= {"action", "sender", "enterprise"}:
-                return None, "github_app_authorization should have an action and a sender with an id, and nothing else"
-            reason = "the user revoked the app's authorization at GitHub"
-            return RevocationSignal(source=f"github.{event}", external_user=person, reason=reason), ""
-        case "installation", "deleted":
-            installation = document.get("installation")
-            key = _id(installation)
-            # Every event has an installation with an id, and many an action `deleted`; only this one has its account.
-            if key is None or not isinstance(installation, dict) or "account" not in installation:
-                return None, "installation.deleted should have an installation with an id and an account"
-            reason = "the app's installation was deleted at GitHub"
-            return RevocationSignal(source=f"github.{event}", installation=key, reason=reason), ""
-    return None, ""
-
-
-def _id(thing: Any) -> str | None:
-    number = thing.get("id") if isinstance(thing, dict) else None
-    return str(number) if type(number) is int else None  # a bool is an int, too
 
 
 SOURCE = Source(name="github", content_types=frozenset({JSON, FORM}), read=read)

@@ -9,7 +9,8 @@ from enum import StrEnum
 from typing import Any
 
 from identity.secret import Secret
-from pipeline.model import RevocationSignal, SignedDelivery
+from pipeline.model import SignedDelivery
+from pipeline.signal import Signal
 
 
 class Fault(StrEnum):
@@ -43,7 +44,7 @@ class Received:
     installation: str | None
     document: Mapping[str, Any]
     dedupe_by_body: bool
-    signal: RevocationSignal | None = None
+    signal: Signal | None = None
     note: str = ""  # why nothing comes of it unless a workflow listens; a ping says so here
     unrecognised: str = ""  # what is not as published, where we would have to act on it ourselves
 

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from identity.secret import Secret
+from webhooks.sources import slack_signals
 from webhooks.sources.document import Malformed, from_form, from_json
 from webhooks.sources.reading import Challenge, Fault, Reading, Received, Refusal, Source
 from webhooks.sources.signature import signed_by_any
@@ -23,11 +24,6 @@ TOLERANCE = timedelta(minutes=5)
 
 _WORD = re.compile(r"[A-Za-z0-9_.]{1,100}")
 _KEY = re.compile(r"[A-Za-z0-9_.-]{1,200}")
-
-_NOTES = {
-    "tokens_revoked": "revocations by Slack are not acted on yet: revoke the account here",
-    "app_uninstalled": "revocations by Slack are not acted on yet: revoke the workspace's account here",
-}
 
 
 def read(headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], now: datetime) -> Reading:
@@ -78,13 +74,15 @@ def _event(document: dict[str, Any], body: bytes, stamp: str) -> Received:
     event = inner.get("type") if isinstance(inner, dict) else None
     if not isinstance(event, str) or not _WORD.fullmatch(event):
         raise Malformed("event_callback has no event with a type")
+    signal, unrecognised = slack_signals.signal(event, document)
     return Received(
         event=event,
         delivery_id=_key(document.get("event_id")) or _made_key(body, stamp),
-        installation=_key(document.get("team_id")),
+        installation=_key(document.get("team_id")) or _key(document.get("enterprise_id")),
         document=document,
         dedupe_by_body=False,  # the event id is signed
-        note=_NOTES.get(event, ""),
+        signal=signal,
+        unrecognised=unrecognised,
     )
 
 

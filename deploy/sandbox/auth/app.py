@@ -18,7 +18,7 @@ from deploy.sandbox.surface import entry, equip, touched
 
 def create_auth(world: dict[str, Any], *, journal: Journal, clock: Clock) -> Flask:
     app = Flask(__name__)
-    registry = Registry(world)
+    registry = Registry.of_world(world)
     grants = Grants(clock=clock)
     presentations = Presentations(journal, clock=clock)
 

@@ -125,7 +125,7 @@ def _read(fields: MultiDict[str, str], provider: Provider, registry: Registry) -
     if client is None or "authorization_code" not in client.grants:
         raise Malformed("the client is not known here")
     redirect_uri = fields.get("redirect_uri", "")
-    if redirect_uri not in client.redirect_uris:
+    if not client.may_return_to(redirect_uri):
         raise Malformed("the redirect_uri is not registered for this client")
     state = fields.get("state")
 
@@ -140,8 +140,8 @@ def _read(fields: MultiDict[str, str], provider: Provider, registry: Registry) -
         raise decline("invalid_request", "PKCE with S256 is required")
     scopes: tuple[str, ...] = ()
     if provider.has_scopes:
-        scopes = asked_scopes(fields.get("scope", ""))
-        if not set(scopes) <= client.scopes:
+        scopes = asked_scopes(provider, fields.get("scope", ""))
+        if not client.may_ask(scopes):
             raise decline("invalid_scope", "the client may not ask for this scope")
     return Ask(
         client=client,
@@ -153,9 +153,9 @@ def _read(fields: MultiDict[str, str], provider: Provider, registry: Registry) -
     )
 
 
-def asked_scopes(text: str) -> tuple[str, ...]:
-    """Linear's scopes, by comma or space; `read` is always among them, as its documentation says."""
-    return tuple(dict.fromkeys(["read", *text.replace(",", " ").split()]))
+def asked_scopes(provider: Provider, text: str) -> tuple[str, ...]:
+    """By comma or space; Linear's `read` is always among them, as its documentation says."""
+    return tuple(dict.fromkeys([*provider.always_granted, *text.replace(",", " ").split()]))
 
 
 def _location(redirect_uri: str, state: str | None, **parameters: str) -> str:

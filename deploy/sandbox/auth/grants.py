@@ -3,7 +3,8 @@
 The laws:
 
 - a code and a refresh token each work once;
-- a second presentation of either kills the grant it belongs to, newest tokens included;
+- a second presentation of either kills the grant it belongs to, newest tokens included, unless the provider does not
+  rotate or grants some grace;
 - only fingerprints are kept, lifetimes are checked at use.
 """
 
@@ -13,6 +14,7 @@ import hmac
 import itertools
 import secrets
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -66,7 +68,7 @@ class Access:
 class Refresh:
     grant: Grant
     expires_at: datetime | None
-    used: bool = False
+    used_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,9 +101,10 @@ class Which:
 class Grants:
     """The store. Callers that log what they decide hold `lock` around both."""
 
-    def __init__(self, *, clock: Clock) -> None:
+    def __init__(self, *, clock: Clock, providers: Mapping[str, Provider] = PROVIDERS) -> None:
         self.lock = threading.RLock()
         self._clock = clock
+        self._providers = providers
         self._numbers = itertools.count(1)
         self._grants: list[Grant] = []
         self._codes: dict[str, Code] = {}
@@ -157,15 +160,25 @@ class Grants:
             grant = held.grant
             if grant.client != client:
                 raise Refused("invalid_grant", "the refresh token is another client's", grant=grant)
-            if held.used:
+            provider, now = self._provider(grant), self._clock()
+            grace = timedelta(seconds=provider.grace_seconds)
+            if held.used_at is not None and now >= held.used_at + grace:
                 grant.alive = False  # RFC 9700 §4.14.2: the family dies with a reused member
                 raise Refused("invalid_grant", "the refresh token was used before", grant=grant)
-            if not grant.alive or (held.expires_at and held.expires_at <= self._clock()):
+            if not grant.alive or (held.expires_at and held.expires_at <= now):
                 raise Refused("invalid_grant", "the refresh token has expired or was revoked", grant=grant)
-            held.used = True
-            if self._provider(grant).refresh_kills_access:
+            if provider.refresh_kills_access:
                 for access in grant.accesses:
                     access.alive = False
+            if not provider.rotates:
+                return self._issue(grant, refreshable=False)
+            held.used_at = held.used_at or now
+            return self._issue(grant)
+
+    def for_person(self, client: Client, person: Person, *, scopes: tuple[str, ...]) -> Pair:
+        """What a consent of *person* would come to, without a browser."""
+        with self.lock:
+            grant = self._grant(client, person, organization=person.organization, scopes=scopes, acts_as_app=False)
             return self._issue(grant)
 
     def for_app(self, client: Client, *, scopes: tuple[str, ...]) -> Pair:
@@ -247,7 +260,7 @@ class Grants:
         return Pair(grant=grant, access_token=access, refresh_token=refresh)
 
     def _provider(self, grant: Grant) -> Provider:
-        return PROVIDERS[grant.client.provider]
+        return self._providers[grant.client.provider]
 
 
 def _s256(verifier: str) -> str:

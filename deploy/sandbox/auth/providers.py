@@ -17,6 +17,10 @@ class Provider:
     has_scopes: bool
     form_encoded: bool  # answers form-encoded unless asked for JSON
     errors_in_200: bool
+    rotates: bool = True  # a refresh token works once
+    grace_seconds: float = 0  # so long after its first use a refresh token may be presented again
+    always_form: bool = False  # form-encoded even if asked for JSON
+    always_granted: tuple[str, ...] = ()  # whatever was asked for
 
 
 # docs.github.com: "Refreshing user access tokens"; ghu_ and ghr_ are its published prefixes.
@@ -45,6 +49,7 @@ LINEAR = Provider(
     has_scopes=True,
     form_encoded=False,
     errors_in_200=False,
+    always_granted=("read",),
 )
 
 PROVIDERS = {provider.name: provider for provider in (GITHUB, LINEAR)}

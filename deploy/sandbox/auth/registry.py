@@ -1,23 +1,30 @@
 """Who the authorization server knows: client registrations and people, read from the world."""
 
 import hmac
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
     client_id: str
-    client_secret: str
+    client_secret: str | None  # None: any will do
     provider: str
-    redirect_uris: tuple[str, ...]
+    redirect_uris: tuple[str, ...] | None  # None: any
     grants: frozenset[str]
     access_seconds: int
-    scopes: frozenset[str]
+    scopes: frozenset[str] | None  # that it may ask for; None: any
     organization: str | None  # Linear: whose app a client_credentials client is
 
     def knows(self, secret: str) -> bool:
-        return hmac.compare_digest(self.client_secret.encode(), secret.encode())
+        return self.client_secret is None or hmac.compare_digest(self.client_secret.encode(), secret.encode())
+
+    def may_return_to(self, uri: str) -> bool:
+        return uri != "" if self.redirect_uris is None else uri in self.redirect_uris
+
+    def may_ask(self, scopes: tuple[str, ...]) -> bool:
+        return self.scopes is None or self.scopes.issuperset(scopes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +40,20 @@ class Person:
 
 
 class Registry:
-    def __init__(self, world: dict[str, Any]) -> None:
-        self.clients = {row["client_id"]: _client(row) for row in world["auth"]["clients"]}
-        self.people = [*_github_people(world["github"]), *_linear_people(world["linear"])]
-        self.organizations = {row["id"]: row["url_key"] for row in world["linear"]["organizations"]}
+    def __init__(
+        self, clients: Iterable[Client], people: Sequence[Person], organizations: Mapping[str, str] | None = None
+    ) -> None:
+        self.clients = {client.client_id: client for client in clients}
+        self.people = people
+        self.organizations = organizations or {}
+
+    @classmethod
+    def of_world(cls, world: dict[str, Any]) -> Self:
+        return cls(
+            map(_client, world["auth"]["clients"]),
+            [*_github_people(world["github"]), *_linear_people(world["linear"])],
+            {row["id"]: row["url_key"] for row in world["linear"]["organizations"]},
+        )
 
     def client(self, client_id: str, provider: str) -> Client | None:
         client = self.clients.get(client_id)

@@ -1,5 +1,6 @@
 """The token endpoint. Every credential presented to it is recorded with its outcome."""
 
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlencode
 
@@ -43,9 +44,9 @@ def token_endpoint(provider: Provider, registry: Registry, grants: Grants, prese
     return endpoint
 
 
-def unprocessed(presentations: Presentations) -> None:
+def unprocessed(presentations: Presentations, providers: Iterable[Provider] = tuple(PROVIDERS.values())) -> None:
     """Record what was presented with a request that a fault answered first."""
-    for provider in PROVIDERS.values():
+    for provider in providers:
         if request.path == provider.token_path:
             _record(presentations, provider, _kind(provider), outcome="not_processed", grant=None)
 
@@ -64,8 +65,8 @@ def _exchange(provider: Provider, grants: Grants, client: Client, kind: str) -> 
             return grants.redeem(client, _credential(kind), verifier=verifier, redirect_uri=redirect_uri)
         case "refresh_token":
             return grants.rotate(client, _credential(kind))
-    scopes = asked_scopes(request.form.get("scope", ""))
-    if not set(scopes) <= client.scopes:
+    scopes = asked_scopes(provider, request.form.get("scope", ""))
+    if not client.may_ask(scopes):
         raise Refused("invalid_scope", "the client may not ask for this scope")
     if request.form.get("organization", client.organization) != client.organization:
         raise Refused("invalid_request", "the client is another organization's")
@@ -136,7 +137,8 @@ def _success(provider: Provider, pair: Pair) -> dict[str, Any]:
 
 
 def _answer(provider: Provider, fields: dict[str, Any], refusal: str | None = None) -> Response:
-    if provider.form_encoded and "application/json" not in request.headers.get("Accept", ""):
+    asked_for_json = "application/json" in request.headers.get("Accept", "")
+    if provider.always_form or (provider.form_encoded and not asked_for_json):
         answer = Response(urlencode(fields), content_type="application/x-www-form-urlencoded; charset=utf-8")
     else:
         answer = jsonify(fields)

@@ -6,7 +6,8 @@ from typing import Any
 from flask import Blueprint, Response, jsonify
 
 from deploy.sandbox.github.deliveries import Deliveries, Delivery
-from deploy.sandbox.github.model import Installation, Item, Repository
+from deploy.sandbox.github.installing import changed
+from deploy.sandbox.github.model import Item, Repository
 from deploy.sandbox.github.shapes import Shapes
 from deploy.sandbox.github.store import Store
 from deploy.sandbox.introspection import Introspection
@@ -99,38 +100,21 @@ def control(store: Store, shapes: Shapes, deliveries: Deliveries, introspection:
 
     @routes.post("/_sandbox/installations/<int:number>/<action>")
     def change_installation(number: int, action: str) -> Response:
-        """`suspend`, `unsuspend` or `delete`, with its webhook; `expire_tokens` without one."""
+        """What its owner does to an installation, with its webhook; `expire_tokens` without one."""
+        body = json_body()
         with store.lock:
             installation = store.installations.get(number)
-            if installation is None or installation.deleted:
-                raise BadControl(f"there is no installation {number}")
+            if installation is None or installation.deleted is not (action == "reinstall"):
+                raise BadControl(f"there is no installation {number} that could {action}")
             if action == "expire_tokens":
                 for held in store.tokens_of(installation):
                     held.expires_at = min(held.expires_at, store.now())
                 return jsonify(ok=True)
-            made = deliveries.make("installation", _changed(store, shapes, installation, action))
-        return sent([made], hold=False)
+            event, payload = changed(store, shapes, installation, action, body)
+            made = deliveries.make(event, payload)
+        return sent([made], hold=body.get("hold", False), installation=payload["installation"]["id"])
 
     return routes
-
-
-def _changed(store: Store, shapes: Shapes, installation: Installation, action: str) -> dict[str, Any]:
-    """The installation after *action*, as its webhook tells it."""
-    owner = next(who for login, who in store.users.items() if store.account_of[login] == installation.account.login)
-    match action:
-        case "suspend":
-            installation.suspended_at, installation.suspended_by = store.now(), owner
-        case "unsuspend":
-            installation.suspended_at = installation.suspended_by = None
-        case "delete":
-            installation.deleted = True
-        case _:
-            raise BadControl(f"an installation can't {action}")
-    return {
-        "action": "deleted" if action == "delete" else action,
-        "installation": shapes.installation(installation),
-        "sender": shapes.user(owner),
-    }
 
 
 def _organization(shapes: Shapes, repository: Repository) -> dict[str, Any]:

@@ -20,6 +20,7 @@ class Installation:
     repositories: list[str]
     permissions: dict[str, str]
     created_at: datetime
+    updated_at: datetime
     suspended_at: datetime | None = None
     suspended_by: Actor | None = None
     deleted: bool = False

@@ -222,7 +222,7 @@ class Shapes:
             "permissions": installation.permissions,
             "events": ["pull_request"],
             "created_at": stamp(installation.created_at),
-            "updated_at": stamp(installation.created_at),
+            "updated_at": stamp(installation.updated_at),
             "single_file_name": None,
             "has_multiple_single_files": False,
             "single_file_paths": [],

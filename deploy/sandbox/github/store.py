@@ -42,6 +42,20 @@ class Store:
         live = (row for row in self.installations.values() if not row.deleted)
         return next((row for row in live if full_name in row.repositories), None)
 
+    def reinstall(self, former: Installation) -> Installation:
+        """The app installed anew where it was deleted: another installation, with an id of its own."""
+        now = self._moment()
+        made = Installation(
+            id=max(self.installations) + 1,
+            account=former.account,
+            repositories=list(former.repositories),
+            permissions=dict(former.permissions),
+            created_at=now,
+            updated_at=now,
+        )
+        self.installations[made.id] = made
+        return made
+
     def mint(
         self, installation: Installation, repositories: Iterable[str], permissions: dict[str, str]
     ) -> tuple[str, InstallationToken]:
@@ -118,4 +132,5 @@ def _installation(row: dict[str, Any], now: datetime) -> Installation:
         repositories=list(row["repositories"]),
         permissions=dict(row["permissions"]),
         created_at=now,
+        updated_at=now,
     )

@@ -77,7 +77,9 @@ def create_linear(world: dict[str, Any], *, journal: Journal, clock: Clock) -> F
         return _answered(result)
 
     equip(app, journal=journal, names=_named)
-    app.register_blueprint(control(world["linear"], store.organizations, introspection, journal=journal, clock=clock))
+    app.register_blueprint(
+        control(world["linear"], store.organizations, store.users, introspection, journal=journal, clock=clock)
+    )
     return app
 
 

@@ -11,7 +11,7 @@ from flask import Blueprint, Response, jsonify
 
 from deploy.sandbox.introspection import Introspection
 from deploy.sandbox.journal import Clock, Journal
-from deploy.sandbox.linear.model import Organization
+from deploy.sandbox.linear.model import Organization, User
 from deploy.sandbox.surface import BadControl, json_body
 
 ACKNOWLEDGE_SECONDS = 5  # what Linear waits
@@ -20,6 +20,7 @@ ACKNOWLEDGE_SECONDS = 5  # what Linear waits
 def control(
     linear: dict[str, Any],
     organizations: dict[str, Organization],
+    users: dict[str, User],
     introspection: Introspection,
     *,
     journal: Journal,
@@ -47,6 +48,27 @@ def control(
         journal.note("delivery", {"event": event, "guid": headers["Linear-Delivery"], "status": status})
         return status
 
+    def organization_of(body: dict[str, Any]) -> Organization:
+        named = body["organization"]
+        found = next((row for row in organizations.values() if named in (row.id, row.url_key)), None)
+        if found is None:
+            raise BadControl(f"there is no organization {named}")
+        return found
+
+    def told(kind: str, action: str, about: Organization, body: dict[str, Any], **more: Any) -> dict[str, Any]:
+        """A webhook's payload: for the app, or for the client registration that `client_id` names."""
+        now = clock()
+        return {
+            "action": action,
+            "createdAt": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            **more,
+            "oauthClientId": body.get("client_id", linear["client_id"]),
+            "organizationId": about.id,
+            "type": kind,
+            "webhookId": str(uuid.uuid5(uuid.UUID(about.id), "webhook")),
+            "webhookTimestamp": int(now.timestamp() * 1000),
+        }
+
     @routes.post("/_sandbox/authorizations/revoke")
     def revoke_authorization() -> Response:
         """The organization, by id or URL key, removes the app: its grants end, and an OAuthApp webhook says so.
@@ -54,23 +76,47 @@ def control(
         `signal_only` leaves the grants alone.
         """
         body = json_body("organization")
-        chosen = next(
-            (row for row in organizations.values() if body["organization"] in (row.id, row.url_key)),
-            None,
-        )
-        if chosen is None:
-            raise BadControl(f"there is no organization {body['organization']}")
+        chosen = organization_of(body)
         ended = 0 if body.get("signal_only") else introspection.revoke("linear", organization=chosen.id)["revoked"]
-        now = clock()
-        payload = {
-            "action": "revoked",
-            "createdAt": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            "oauthClientId": linear["client_id"],
-            "organizationId": chosen.id,
-            "type": "OAuthApp",
-            "webhookId": str(uuid.uuid5(uuid.UUID(chosen.id), "webhook")),
-            "webhookTimestamp": int(now.timestamp() * 1000),
-        }
-        return jsonify(revoked=ended, status=send("OAuthApp", payload))
+        return jsonify(revoked=ended, status=send("OAuthApp", told("OAuthApp", "revoked", chosen, body)))
+
+    @routes.post("/_sandbox/authorizations/end")
+    def end_authorization() -> Response:
+        """One user withdraws the authorization, and an OAuthAuthorization webhook says that no token is left."""
+        body = json_body("organization", "user")
+        chosen = organization_of(body)
+        user = next((one for one in users.values() if one.organization == chosen and one.name == body["user"]), None)
+        if user is None:
+            raise BadControl(f"there is no user {body['user']}")
+        ended = introspection.revoke("linear", organization=chosen.id, user=user.name)["revoked"]
+        client = body.get("client_id", linear["client_id"])
+        payload = told(
+            "OAuthAuthorization",
+            "revoked",
+            chosen,
+            body,
+            activeTokensForUser=0,
+            oauthClient={"id": client, "name": "The app"},
+            user={"id": user.id, "name": user.name, "email": user.email, "url": f"{linear['url']}/{user.name}"},
+            userId=user.id,
+        )
+        return jsonify(revoked=ended, status=send("OAuthAuthorization", payload))
+
+    @routes.post("/_sandbox/permissions")
+    def change_permissions() -> Response:
+        """The organization takes teams from the app; Linear refuses from then on what is in them."""
+        body = json_body("organization", "removed")
+        chosen = organization_of(body)
+        payload = told(
+            "PermissionChange",
+            "teamAccessChanged",
+            chosen,
+            body,
+            addedTeamIds=[],
+            appUserId=str(uuid.uuid5(uuid.UUID(chosen.id), "app")),
+            canAccessAllPublicTeams=False,
+            removedTeamIds=body["removed"],
+        )
+        return jsonify(status=send("PermissionChange", payload))
 
     return routes

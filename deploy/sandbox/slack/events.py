@@ -41,6 +41,14 @@ def control(slack: dict[str, Any], store: Store, *, journal: Journal, clock: Clo
         journal.note("delivery", {"event_id": event_id, "status": status})
         return status
 
+    def announce(order: dict[str, Any]) -> str:
+        """A new event, not sent yet."""
+        if order["team_id"] not in store.workspaces:
+            raise BadControl(f"there is no workspace {order['team_id']}")
+        event_id = f"Ev{run}{next(numbers):06d}"
+        bodies[event_id] = json.dumps(_envelope(slack, store, order, event_id, int(clock().timestamp()))).encode()
+        return event_id
+
     @routes.post("/_sandbox/events")
     def send_event() -> Response:
         """A new event; or, given `event_id` alone, the same one again as Slack's retry."""
@@ -52,10 +60,7 @@ def control(slack: dict[str, Any], store: Store, *, journal: Journal, clock: Clo
             retry = {"X-Slack-Retry-Num": str(order.get("retry", 1)), "X-Slack-Retry-Reason": "http_timeout"}
             return jsonify(event_id=event_id, status=send(event_id, retry=retry))
         order = json_body("team_id", "event")
-        if order["team_id"] not in store.workspaces:
-            raise BadControl(f"there is no workspace {order['team_id']}")
-        event_id = f"Ev{run}{next(numbers):06d}"
-        bodies[event_id] = json.dumps(_envelope(slack, store, order, event_id, int(clock().timestamp()))).encode()
+        event_id = announce(order)
         return jsonify(event_id=event_id, status=send(event_id, retry={}))
 
     @routes.get("/_sandbox/messages")
@@ -73,6 +78,24 @@ def control(slack: dict[str, Any], store: Store, *, journal: Journal, clock: Clo
     def revoke() -> Response:
         """The workspace's bot token stops working; no event is sent."""
         return change(store.revoke_team)
+
+    @routes.post("/_sandbox/uninstall")
+    def uninstall() -> Response:
+        """The workspace throws the app out: its tokens stop working, and Slack says so twice, in any order.
+
+        `users` had tokens of their own; `reversed` has the uninstallation come first, `hold` has both come later.
+        """
+        order = json_body("team_id")
+        workspace = store.workspaces.get(order["team_id"])
+        if workspace is None:
+            raise BadControl(f"there is no workspace {order['team_id']}")
+        store.revoke_team(workspace.team_id)
+        tokens = {"oauth": order.get("users", []), "bot": [workspace.bot_user_id]}
+        told: list[dict[str, Any]] = [{"type": "tokens_revoked", "tokens": tokens}, {"type": "app_uninstalled"}]
+        made = [announce({"team_id": workspace.team_id, "event": event}) for event in told]
+        made = made[::-1] if order.get("reversed") else made
+        statuses = [] if order.get("hold") else [send(event_id, retry={}) for event_id in made]
+        return jsonify(event_ids=made, statuses=statuses)
 
     @routes.post("/_sandbox/restore")
     def restore() -> Response:

@@ -1,0 +1,62 @@
+"""`transmitters`: who may send Security Event Tokens, and whom their subjects are."""
+
+from __future__ import annotations
+
+import click
+from sqlalchemy import Connection
+
+from deploy.cli import queries
+from deploy.cli.command import command
+from deploy.cli.output import Output
+from deploy.installation import Installation
+from identity.errors import BadInput
+from identity.transmitters import Transmitter, add_transmitter
+
+
+@click.group()
+def transmitters() -> None:
+    """Who may tell us of revocations by Security Event Tokens (RFC 8935)."""
+
+
+@command(transmitters)
+@click.argument("id")
+@click.option("--issuer", required=True, help="Its iss, to the letter.")
+@click.option("--audience", required=True, help="What its aud must be or hold: us, as it calls us.")
+@click.option("--jwks-url", required=True, help="Where its public keys are.")
+@click.option("--tenant", help="Whose people it tells of: they are linked with `aswhom aliases add --provider ID`.")
+@click.option("--connection", help="The id of the provider connection whose accounts its subjects are.")
+def add(
+    at: Installation,
+    out: Output,
+    id: str,
+    issuer: str,
+    audience: str,
+    jwks_url: str,
+    tenant: str | None,
+    connection: str | None,
+) -> None:
+    """Let a transmitter send security events to BASE_URL/events/ID.
+
+    An identity provider is a tenant's; what it revokes ends everything that the user granted. Google is a provider
+    connection's; what it revokes ends the account there.
+    """
+    new = Transmitter(id=id, issuer=issuer, audience=audience, jwks_url=jwks_url, tenant=tenant, connection=connection)
+
+    def write(c: Connection) -> bool:
+        if tenant is not None:
+            queries.tenant(c, tenant)
+        if connection is not None:
+            queries.provider_connection(c, connection)
+        return add_transmitter(c, new, now=at.now())
+
+    if not at.write(write):
+        raise BadInput(f"there is a transmitter {id} already: choose another id")
+    url = f"{at.settings.base_url}/events/{id}"
+    out.done(f"transmitter {id}; tell it to push to {url}", {"id": id, "url": url})
+
+
+@command(transmitters, "list")
+def list_transmitters(at: Installation, out: Output) -> None:
+    """The transmitters."""
+    columns = ("id", "issuer", "audience", "jwks_url", "tenant_id", "connection_id")
+    out.rows(at.read(queries.all_transmitters), columns, empty="None yet: `aswhom transmitters add --help`")

@@ -1,0 +1,102 @@
+"""The provider with one case at a time: `PUT /_sandbox/case` begins it, or another, from its start."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from deploy.sandbox.journal import Clock, Journal
+from deploy.sandbox.provider.app import Habits, create_provider
+from deploy.sandbox.provider.cases import CASES, Case
+from deploy.sandbox.provider.orders import Setting
+
+ROUTE = "/_sandbox/case"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is asked of the provider besides its case; None is the case's own."""
+
+    client_id: str = "client"
+    client_secret: str | None = field(default=None, repr=False)  # None: any will do
+    user: str = "anna"
+    rotates: bool | None = None
+    grace: float | None = None
+    lifetime: int = 3600  # of access tokens, in seconds
+    seconds: float = 15.0  # how long slow answers take
+    hook: str | None = None  # where signals are sent
+    signing_secret: str | None = field(default=None, repr=False)
+
+
+class Stage:
+    """A WSGI application that is whichever case is on."""
+
+    def __init__(self, case: int, options: Options, *, journal: Journal, clock: Clock) -> None:
+        self._options = options
+        self._journal = journal
+        self._clock = clock
+        self._number = case
+        self._app: WSGIApplication
+        self.begin(case, options)
+
+    def clock(self) -> datetime:
+        """What the provider takes for the time."""
+        return self._clock() + CASES[self._number].ahead
+
+    def begin(self, number: int, options: Options) -> Case:
+        """The case from its start: no grants, no presentations, all its faults ordered."""
+        case = self._case(number)
+        self._number = number
+        habits = Habits(
+            client_id=options.client_id,
+            client_secret=options.client_secret,
+            user=options.user,
+            rotates=case.rotates if options.rotates is None else options.rotates,
+            grace=case.grace if options.grace is None else options.grace,
+            lifetime=options.lifetime,
+            hook=options.hook,
+            signing_secret=options.signing_secret,
+        )
+        setting = Setting(now=self.clock(), seconds=options.seconds, lifetime=options.lifetime)
+        self._app = create_provider(case, habits, setting, journal=self._journal, clock=self.clock)
+        return case
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"] != ROUTE or environ["REQUEST_METHOD"] != "PUT":
+            return self._app(environ, start_response)
+        try:
+            case = self._begin_ordered(json.load(environ["wsgi.input"]))
+            status, said = "200 OK", {"case": case.number, "name": case.name, "says": case.says}
+        except (ValueError, TypeError) as error:
+            status, said = "400 Bad Request", {"error": str(error)}
+        start_response(status, [("Content-Type", "application/json")])
+        return [json.dumps(said).encode()]
+
+    def _begin_ordered(self, order: Any) -> Case:
+        """`{"case", …}` with options of the same names; what is left out is as the process was started."""
+        known = {"case", "rotates", "grace", "lifetime", "seconds", "hook"}
+        if not isinstance(order, dict) or "case" not in order or set(order) - known:
+            raise ValueError(f"the body must be a JSON object with case, and of {', '.join(sorted(known))}")
+        own = self._options
+        options = Options(
+            client_id=own.client_id,
+            client_secret=own.client_secret,
+            user=own.user,
+            rotates=order.get("rotates", own.rotates),
+            grace=order.get("grace", own.grace),
+            lifetime=int(order.get("lifetime", own.lifetime)),
+            seconds=float(order.get("seconds", own.seconds)),
+            hook=order.get("hook", own.hook),
+            signing_secret=own.signing_secret,
+        )
+        return self.begin(order["case"], options)
+
+    @staticmethod
+    def _case(number: Any) -> Case:
+        if not isinstance(number, int) or number not in CASES:
+            raise ValueError(f"there is no case {number!r}: they are numbered from 1 to {len(CASES)}")
+        return CASES[number]

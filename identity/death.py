@@ -1,0 +1,51 @@
+"""Death inferred: a provider's API goes on refusing an account whose token was just renewed because of that.
+
+A 401 is no revocation. A refresh kills the token in other workers' hands, an address may be barred, a clock be wrong.
+So a refusal of any generation but the newest says nothing, and one of the newest is answered with one forced refresh.
+What is refused after that needs a person; nothing is revoked (DESIGN §5.5).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from identity import audit
+from identity.accounts import get_account, move_account
+from identity.grants import get_grant
+from identity.model import AccountState
+from identity.scopes import grant_scopes
+from identity.sequence import lock_exclusive, lock_shared
+
+
+def infer_death(connection: Connection, account: str, *, generation: int, audit_id: str, now: datetime) -> bool:
+    """Have a person reconnect it; False if *generation* is not its newest, or the account is not active any more.
+
+    The account's lock is taken exclusively: a refresh that commits meanwhile must not be answered with this.
+    """
+    found = get_account(connection, account)
+    above, own = grant_scopes(found.key)[:-1], grant_scopes(found.key)[-1]
+    lock_shared(connection, above)
+    lock_exclusive(connection, own)
+    grant = get_grant(connection, account)
+    if grant is None or grant.generation != generation:
+        return False
+    if get_account(connection, account).state is not AccountState.ACTIVE:
+        return False  # revoked or suspended meanwhile: that stands
+    reason = "the provider's API refused a freshly renewed token"
+    move_account(connection, account, to=AccountState.NEEDS_RECONNECT, reason=reason, now=now)
+    audit.record(
+        connection,
+        id=audit_id,
+        at=now,
+        kind="grant.refused",
+        tenant=found.key.tenant,
+        principal=found.key.principal,
+        account=account,
+        generation=generation,
+        outcome="refused",
+        reason=reason,
+        detail={"provider": found.provider},
+    )
+    return True

@@ -1,0 +1,48 @@
+"""What one process remembers of a token endpoint while no Redis does: `gate.lua` in Python, for the same answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(kw_only=True)
+class EndpointState:
+    """Times are microseconds of one clock, handed in as *now*; a field says what the hash's field says."""
+
+    due: int = 0
+    held: int = 0
+    failures: int = 0
+    opened: int = 0
+    open: int | None = None
+    probe: int = 0
+
+    def look(self, now: int, *, interval: int, burst: int) -> int:
+        """How long to wait; 0: go on."""
+        due = max(self.due, now)
+        wait = max(self.held - now, (self.open or now) - now, due - (burst - 1) * interval - now, 0)
+        return wait if wait or self.open is None else max(self.probe - now, 0)
+
+    def enter(self, now: int, *, interval: int, burst: int, probe: int) -> int:
+        """The same, and 0 is counted."""
+        wait = self.look(now, interval=interval, burst=burst)
+        if wait == 0:
+            self.due = max(self.due, now) + interval
+            if self.open is not None:
+                self.probe = now + probe
+        return wait
+
+    def answered(self) -> None:
+        """It works."""
+        self.failures, self.opened, self.open, self.probe = 0, 0, None, 0
+
+    def failed(self, now: int, *, threshold: int, first: int, longest: int) -> None:
+        """It does not. The last straw, or a probe that failed, opens the breaker for longer each time."""
+        self.failures += 1
+        probing = self.open is not None and self.open <= now
+        if probing or (self.open is None and self.failures >= threshold):
+            self.opened += 1
+            self.open, self.probe = now + min(first * 2 ** (self.opened - 1), longest), 0
+
+    def hold(self, now: int, duration: int) -> None:
+        """It asked for a pause."""
+        self.held = max(self.held, now + duration)

@@ -1,0 +1,69 @@
+"""One refresh of an account at a time in this process: the first flies, the others take what it comes back with.
+
+It saves locks, reads and waking a thousand threads by the database; it decides nothing. What a flight brings is
+committed already, so a passenger may use it as if it had read it.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from identity.errors import Unavailable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What a caller of `Coordinator.refresh` asks for."""
+
+    account: str
+    after_generation: int
+    refused: bool  # the present token was refused upstream: it is not offered again
+    keep: float  # the share of the pace that is left to others
+
+    def covers(self, other: Wish) -> bool:
+        """Whether "not now" to this one is "not now" to *other*, too."""
+        return self.keep <= other.keep and (other.refused or not self.refused)
+
+
+@dataclass(kw_only=True)
+class Flight:
+    """A refresh under way, and its end."""
+
+    wish: Wish
+    generation: int | None = None
+    unavailable: Unavailable | None = None
+    landed: threading.Event = field(default_factory=threading.Event)
+
+    def serves(self, wish: Wish) -> int | None:
+        """The generation it brings for *wish*; None: look for yourself. Raises Unavailable."""
+        if self.generation is not None:
+            # The same generation as before is the present token, served while the provider is away.
+            served = self.generation == self.wish.after_generation == wish.after_generation and self.wish.covers(wish)
+            return self.generation if served or self.generation > wish.after_generation else None
+        if self.unavailable is not None and self.wish.covers(wish):
+            raise Unavailable(str(self.unavailable), retry_after=self.unavailable.retry_after) from self.unavailable
+        return None
+
+
+class Flights:
+    """The refreshes under way in this process, by account."""
+
+    def __init__(self) -> None:
+        self._under_way: dict[str, Flight] = {}
+        self._lock = threading.Lock()
+
+    def join(self, wish: Wish) -> tuple[Flight, bool]:
+        """The account's flight, and whether the caller is the one to fly it: then it calls `land`, whatever happens."""
+        with self._lock:
+            flight = self._under_way.get(wish.account)
+            if flight is not None:
+                return flight, False
+            flight = self._under_way[wish.account] = Flight(wish=wish)
+            return flight, True
+
+    def land(self, flight: Flight) -> None:
+        """It has ended; whoever comes now flies anew."""
+        with self._lock:
+            del self._under_way[flight.wish.account]
+        flight.landed.set()

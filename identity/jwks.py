@@ -1,0 +1,117 @@
+"""Other people's public keys: a JWK Set (RFC 7517), fetched through the guarded client and kept for a while.
+
+- a key id that is not in the set makes it be fetched anew, at most once a minute: a rotation is seen, a flood is not;
+- a set that cannot be fetched anew serves on for a day, since what it verifies can only take authority away;
+- keys that are too weak or not for signing are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from threading import Lock
+from typing import Any
+
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, KeySet, OKPKey, RSAKey
+
+from identity.errors import Unavailable
+from identity.http import Answer, Client, HttpRequest
+
+log = logging.getLogger(__name__)
+
+Key = RSAKey | ECKey | OKPKey
+_KINDS: Mapping[str, type[RSAKey | ECKey | OKPKey]] = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
+_CAP = 1 << 18  # bytes of one set
+_WEAKEST_RSA = 2048  # bits, as the SSF interoperability profile has it
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Held:
+    keys: Mapping[str, Key]
+    fetched: float  # by the monotonic clock
+    tried: float
+
+
+class KeyRing:
+    """The key sets of all transmitters. One for all threads; open it after any fork."""
+
+    def __init__(
+        self,
+        http: Client,
+        *,
+        fresh: timedelta = timedelta(hours=1),
+        stale: timedelta = timedelta(days=1),
+        pause: timedelta = timedelta(minutes=1),
+        budget: timedelta = timedelta(seconds=5),
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._http = http
+        self._fresh, self._stale, self._pause = fresh.total_seconds(), stale.total_seconds(), pause.total_seconds()
+        self._budget = budget
+        self._monotonic = monotonic
+        self._held: dict[str, _Held] = {}
+        self._locks: dict[str, Lock] = {}
+        self._lock = Lock()
+
+    def key(self, url: str, kid: str) -> KeySet | None:
+        """The key of that id alone, or None: there is none in the set at *url*. Raises Unavailable."""
+        with self._lock:
+            one = self._locks.setdefault(url, Lock())
+        with one:  # one thread fetches, the others wait for what it brings
+            held = self._held.get(url)
+            if held is None or self._is_due(held, kid):
+                held = self._held[url] = self._fetched(url, held)
+        if self._monotonic() - held.fetched > self._stale:
+            raise Unavailable(f"the keys at {url} cannot be fetched", retry_after=self._budget)
+        found = held.keys.get(kid)
+        return None if found is None else KeySet([found])
+
+    def _is_due(self, held: _Held, kid: str) -> bool:
+        now = self._monotonic()
+        return now - held.tried >= self._pause and (now - held.fetched >= self._fresh or kid not in held.keys)
+
+    def _fetched(self, url: str, held: _Held | None) -> _Held:
+        now = self._monotonic()
+        answer = self._http.send(HttpRequest(method="GET", url=url), within=self._budget, cap=_CAP)
+        if isinstance(answer, Answer) and answer.status == 200 and (keys := read_keys(answer.body)):
+            return _Held(keys=keys, fetched=now, tried=now)
+        why = f"status {answer.status}" if isinstance(answer, Answer) else answer.reason
+        log.warning("a key set could not be fetched: %s", why, extra={"action": "jwks.unavailable"})
+        if held is None:
+            raise Unavailable(f"the keys at {url} cannot be fetched", retry_after=self._budget)
+        return _Held(keys=held.keys, fetched=held.fetched, tried=now)
+
+
+def read_keys(body: bytes) -> Mapping[str, Key]:
+    """The usable keys of a JWK Set by their ids; empty for what is none."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    rows = document.get("keys") if isinstance(document, dict) else None
+    found = [_key(row) for row in rows[:100]] if isinstance(rows, list) else []
+    return dict(filter(None, found))
+
+
+def _key(row: Any) -> tuple[str, Key] | None:
+    """One key of a set; one that is private, weak, for encryption or unreadable is none."""
+    if not isinstance(row, dict) or row.get("use", "sig") != "sig" or "d" in row:
+        return None
+    kid, kind = row.get("kid"), _KINDS.get(str(row.get("kty")))
+    if not isinstance(kid, str) or kind is None or (kind is RSAKey and _is_weak(row)):
+        return None
+    try:
+        return kid, kind.import_key(row)
+    except (JoseError, ValueError, TypeError):
+        return None
+
+
+def _is_weak(row: Mapping[str, Any]) -> bool:
+    """Whether an RSA modulus is too short: looked at first, since the library warns where it should refuse."""
+    modulus = row.get("n")
+    return not isinstance(modulus, str) or len(modulus) * 6 < _WEAKEST_RSA

@@ -1,0 +1,33 @@
+"""How often one client registration asks its token endpoint, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """At most *requests* in any stretch of time as long as *per*, up to *burst* of them at once.
+
+    *verified* is the page that says so; None: nothing is published, and this is our caution.
+    """
+
+    requests: int
+    per: timedelta
+    burst: int
+    verified: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.burst < self.requests:
+            raise ValueError(
+                f"a burst of {self.burst} does not fit {self.requests} requests: at least 1, fewer than all"
+            )
+
+    @property
+    def interval(self) -> timedelta:
+        """Between two requests when the burst is spent: a burst and what follows it never exceed *requests*."""
+        return self.per / (self.requests - self.burst)
+
+
+CAUTIOUS = Pace(requests=600, per=timedelta(minutes=5), burst=60)

@@ -1,0 +1,51 @@
+"""What the web asks of the ledger for Security Event Tokens: who sends, by which key, and acceptance in one commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from joserfc.jwk import KeySet
+from sqlalchemy import Connection
+
+from identity.errors import Unavailable
+from identity.ids import Ids
+from identity.jwks import KeyRing
+from identity.store import CommitUnknown, Store
+from identity.transmitters import Transmitter, find_transmitter
+from pipeline.ledger import security_events
+from pipeline.model import Acceptance, SecurityEvent
+
+
+class EventIntake:
+    """Accepts verified Security Event Tokens."""
+
+    def __init__(self, store: Store, keys: KeyRing, ids: Ids, *, clock: Callable[[], datetime]) -> None:
+        self._store = store
+        self._keys = keys
+        self._ids = ids
+        self._clock = clock
+
+    def transmitter(self, transmitter: str) -> Transmitter | None:
+        """The registered transmitter of that id."""
+        return self._store.read(lambda c: find_transmitter(c, transmitter))
+
+    def key(self, transmitter: Transmitter, kid: str) -> KeySet | None:
+        """The transmitter's key of that id. Raises Unavailable."""
+        return self._keys.key(transmitter.jwks_url, kid)
+
+    def accept(self, event: SecurityEvent, transmitter: Transmitter) -> Acceptance:
+        """Commit a token and what follows from it. Raises Unavailable: then nothing was written."""
+        id, now = self._ids("rev"), self._clock()
+
+        def accept(c: Connection) -> Acceptance:
+            return security_events.accept(c, event, transmitter, id=id, now=now)
+
+        try:
+            return self._store.write(accept)
+        except CommitUnknown:
+            # The jti is the key: a second try finds out what became of the first.
+            try:
+                return self._store.write(accept)
+            except CommitUnknown as error:
+                raise Unavailable("the ledger does not confirm commits") from error

@@ -1,0 +1,152 @@
+"""Security events, accepted: one transaction for the token and what follows from it, once for each `jti`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection, select
+
+from identity.accounts import find_account
+from identity.grants import drop_access
+from identity.model import AccountKey, AccountState, Scope, ScopeKind
+from identity.principals import resolve_alias
+from identity.rows import insert_new
+from identity.sequence import lock_exclusive
+from identity.tables import accounts, grants
+from identity.transmitters import Transmitter
+from pipeline import revocation
+from pipeline.ledger.signals import Followed, follow
+from pipeline.model import Acceptance, SecurityEvent
+from pipeline.signal import Asks, Holders, Nobody, People, Signal
+from pipeline.tables import security_events
+
+
+def accept(
+    connection: Connection, event: SecurityEvent, transmitter: Transmitter, *, id: str, now: datetime
+) -> Acceptance:
+    """Record a verified token and do what it asks. A `jti` that was seen changes nothing (RFC 8417 §2.2)."""
+    row = {
+        "transmitter_id": transmitter.id,
+        "jti": event.jti,
+        "tenant_id": transmitter.tenant,
+        "events": list(event.events),
+        "outcome": "signal" if event.signals else "ignored",
+        "reason": event.note,
+        "token": event.token,
+        "received_at": now,
+    }
+    if not insert_new(connection, security_events, row):
+        return Acceptance(delivery=event.jti, outcome="duplicate", reason="this jti was taken before")
+    followed = [
+        _follow(connection, signal, transmitter, id=f"{id}.s{place}" if place else id, told=event.jti, now=now)
+        for place, signal in enumerate(event.signals)
+    ]
+    reason = "; ".join(filter(None, [*(one.reason for one in followed), event.note]))
+    connection.execute(
+        security_events.update()
+        .where(security_events.c.transmitter_id == transmitter.id, security_events.c.jti == event.jti)
+        .values(reason=reason)
+    )
+    return Acceptance(
+        delivery=event.jti,
+        outcome=str(row["outcome"]),
+        reason=reason,
+        revocations=tuple(made for one in followed for made in one.revocations),
+    )
+
+
+def _follow(
+    connection: Connection, signal: Signal, transmitter: Transmitter, *, id: str, told: str, now: datetime
+) -> Followed:
+    by = f"transmitter:{transmitter.id}"
+    if transmitter.connection is not None:
+        return follow(
+            connection,
+            transmitter.connection,
+            signal,
+            id=id,
+            by=by,
+            told=told,
+            seen=False,
+            now=now,
+            tenant=transmitter.tenant,
+        )
+    made: list[str] = []
+    said: list[str] = []
+    for one in signal.whom:
+        match one:
+            case Nobody(why=why):
+                said.append(why)
+            case Holders():
+                said.append("the subject is a token, and this transmitter is of no provider connection")
+            case People(ids=ids):
+                for place, external in enumerate(sorted(ids)):
+                    numbered = f"{id}.{place}" if place else id
+                    outcome = _reach(connection, signal, transmitter, external, id=numbered, by=by, told=told, now=now)
+                    made += [numbered] if outcome == "revoked" else []
+                    said.append(f"1 user {outcome}")
+            case _:
+                said.append("the subject is not a person")
+    return Followed(revocations=tuple(made), reason="; ".join(said))
+
+
+def _reach(
+    connection: Connection,
+    signal: Signal,
+    transmitter: Transmitter,
+    external: str,
+    *,
+    id: str,
+    by: str,
+    told: str,
+    now: datetime,
+) -> str:
+    """What becomes of the user whom an identity provider means."""
+    tenant = transmitter.tenant or ""
+    principal = resolve_alias(connection, tenant, transmitter.id, external)
+    if principal is None:
+        return "unknown: nobody of the tenant is linked to this subject"
+    if signal.asks is Asks.RENEW:
+        return _renew(connection, tenant, principal)
+    scope = Scope(kind=ScopeKind.USER, key=principal)
+    lock_exclusive(connection, scope)
+    if _consented_since(connection, principal, signal):
+        return "connected anew since"
+    revocation.declare(
+        connection,
+        id=id,
+        scope=scope,
+        tenant=tenant,
+        source=signal.source,
+        by=by,
+        reason=signal.reason,
+        signal=told,
+        now=now,
+    )
+    return "revoked"
+
+
+def _consented_since(connection: Connection, principal: str, signal: Signal) -> bool:
+    """Whether every live grant of the user is younger than what the signal tells of, and there is one."""
+    live = (
+        select(grants.c.consented_at)
+        .join(accounts, accounts.c.id == grants.c.account_id)
+        .where(
+            accounts.c.principal_id == principal,
+            accounts.c.state.not_in([AccountState.REVOKED, AccountState.PENDING]),
+        )
+    )
+    times = connection.execute(live).scalars().all()
+    end: datetime | None = signal.happened_at and signal.happened_at + signal.precision
+    return bool(times) and end is not None and all(at is not None and end <= at for at in times)
+
+
+def _renew(connection: Connection, tenant: str, principal: str) -> str:
+    found = select(accounts.c.connection_id).where(accounts.c.tenant_id == tenant, accounts.c.principal_id == principal)
+    renewed = 0
+    for through in sorted(connection.execute(found).scalars().all()):
+        key = AccountKey(tenant=tenant, connection=through, principal=principal)
+        lock_exclusive(connection, Scope(kind=ScopeKind.ACCOUNT, key=str(key)))
+        account = find_account(connection, key)
+        renewed += account is not None and drop_access(connection, account)
+    return f"with {renewed} account(s) renewed"

@@ -1,0 +1,257 @@
+"""Signals, followed: whose accounts are meant, and what becomes of each, in the transaction that accepts the signal.
+
+The laws (DESIGN §7):
+
+- a signal that names a time older than the grant's consent, or an installation that is no longer the account's, changes
+  nothing, and neither does one for an account without a grant to withdraw;
+- otherwise it fails closed: it is followed at once, and asked about afterwards if it looks like a repetition;
+- a suspension and its end are put in order by the provider's own times of them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Connection, exists, false, select
+
+from identity import audit
+from identity.accounts import Account, find_account, move_account, note_said
+from identity.connect_sessions import is_connecting
+from identity.connections import get_connection, remove_installation, tenants_of_installations
+from identity.grants import Grant, drop_access, get_grant, rescope
+from identity.model import AccountKey, AccountState, Credential, Scope, ScopeKind
+from identity.sequence import lock_exclusive
+from identity.tables import accounts, grants
+from pipeline import revocation
+from pipeline.ledger.jobs import consent_of, wake
+from pipeline.signal import Asks, Bots, Holders, Installation, Nobody, People, Signal, Whom, Workspaces
+from pipeline.tables import revocations
+
+_WITHOUT_GRANT = (AccountState.REVOKED, AccountState.PENDING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Followed:
+    """What a signal did."""
+
+    revocations: tuple[str, ...]
+    reason: str  # for the delivery's record
+
+
+@dataclass(frozen=True, kw_only=True)
+class _About:
+    """A signal on its way to one account."""
+
+    signal: Signal
+    id: str  # of the revocation, should it come to one
+    by: str
+    told: str
+    seen: bool  # these very bytes came before
+    now: datetime
+
+
+def follow(
+    connection: Connection,
+    through: str,
+    signal: Signal,
+    *,
+    id: str,
+    by: str,
+    told: str,
+    seen: bool,
+    now: datetime,
+    tenant: str | None = None,
+) -> Followed:
+    """Do what *signal*, said by the sender of the provider connection *through*, asks for.
+
+    *id* names the revocation, *by* who said it, *told* the delivery or `jti` that did. *seen*: the same bytes came
+    before. *tenant*: its accounts alone.
+    """
+    if refusal := _other_client(connection, through, signal):
+        return Followed(revocations=(), reason=refusal)
+    made: list[str] = []
+    became: Counter[str] = Counter()
+    meant = (key for key in _meant(connection, through, signal.whom) if tenant in (None, key.tenant))
+    for place, key in enumerate(sorted(meant, key=str)):
+        about = _About(signal=signal, id=f"{id}.{place}" if place else id, by=by, told=told, seen=seen, now=now)
+        # In one statement with the read, the snapshot would precede the wait for the lock.
+        lock_exclusive(connection, Scope(kind=ScopeKind.ACCOUNT, key=str(key)))
+        outcome = _reach(connection, key, about)
+        became[outcome] += 1
+        if outcome == "revoked":
+            made.append(about.id)
+    _forget_installations(connection, through, signal)
+    return Followed(revocations=tuple(made), reason=_said(became, signal))
+
+
+def _reach(connection: Connection, key: AccountKey, about: _About) -> str:
+    """What becomes of one account, in a word or a few. The caller holds its lock."""
+    account = find_account(connection, key)
+    if account is None:
+        return "gone"
+    grant = get_grant(connection, account.id)
+    if unmoved := _prohibits(connection, account, grant, about):
+        return unmoved
+    signal = about.signal
+    match signal.asks:
+        case Asks.REVOKE:
+            return _revoke(connection, account, about)
+        case Asks.SUSPEND:
+            note_said(connection, account.id, suspension=signal.happened_at)
+            move_account(connection, account.id, to=AccountState.SUSPENDED, reason=signal.reason, now=about.now)
+            return _record(connection, account, about, "suspended")
+        case Asks.RESUME:
+            note_said(connection, account.id, suspension=signal.happened_at)
+            if account.state is not AccountState.SUSPENDED:
+                return "not suspended"
+            return _resume(connection, account, grant, about)
+        case Asks.RESCOPE:
+            note_said(connection, account.id, permissions=signal.happened_at)
+            rescope(connection, account, tuple(sorted(signal.scopes or ())))
+            drop_access(connection, account)
+            wake(connection, consent_of(key))
+            return _record(connection, account, about, "rescoped")
+        case Asks.RENEW:
+            renewed = drop_access(connection, account)
+            return _record(connection, account, about, "renewed" if renewed else "kept, since nothing could renew it")
+        case Asks.NOTE:
+            return _record(connection, account, about, "noted")
+
+
+def _prohibits(connection: Connection, account: Account, grant: Grant | None, about: _About) -> str | None:
+    """Why the signal changes nothing about this account, or None."""
+    signal, at = about.signal, about.signal.happened_at
+    if account.state in _WITHOUT_GRANT:
+        # A link that was opened before the signal must not be completed after it.
+        under_way = signal.asks is Asks.REVOKE and is_connecting(connection, account.key, now=about.now)
+        return None if under_way else f"{account.state} already"
+    # In doubt, within the precision of the sender's time, it comes after the consent.
+    if at is not None and grant is not None and _precedes(at + signal.precision, grant.consented_at, or_equals=True):
+        return "connected anew since"
+    match signal.asks:
+        case Asks.SUSPEND if account.state is not AccountState.ACTIVE:
+            return f"{account.state} already"
+        # GitHub's times are seconds: a suspension is ended by what bears its own second, and not begun again by it.
+        case Asks.SUSPEND if _precedes(at, account.suspension_said_at, or_equals=True):
+            return "older than what is known"
+        case Asks.RESUME if _precedes(at, account.suspension_said_at):
+            return "older than what is known"
+        case Asks.RESCOPE if about.seen or _precedes(at, account.permissions_said_at):
+            return "older than what is known"
+    return None
+
+
+def _precedes(at: datetime | None, known: datetime | None, *, or_equals: bool = False) -> bool:
+    if at is None or known is None:
+        return False
+    return at <= known if or_equals else at < known
+
+
+def _revoke(connection: Connection, account: Account, about: _About) -> str:
+    scope, signal = Scope(kind=ScopeKind.ACCOUNT, key=str(account.key)), about.signal
+    # Without a time it may be a replay, or the echo of a request of ours: it is followed, and the provider is asked.
+    doubtful = signal.happened_at is None and (about.seen or _was_revoked(connection, scope))
+    revocation.declare(
+        connection,
+        id=about.id,
+        scope=scope,
+        tenant=account.key.tenant,
+        source=signal.source,
+        by=about.by,
+        reason=signal.reason,
+        signal=about.told,
+        now=about.now,
+        doubt="open" if doubtful else None,
+    )
+    return "revoked"
+
+
+def _was_revoked(connection: Connection, scope: Scope) -> bool:
+    earlier = exists().where(revocations.c.kind == scope.kind, revocations.c.key == scope.key)
+    return bool(connection.execute(select(earlier)).scalar_one())
+
+
+def _resume(connection: Connection, account: Account, grant: Grant | None, about: _About) -> str:
+    minted = account.credential in (Credential.CLIENT_CREDENTIALS, Credential.INSTALLATION)
+    if not minted and (grant is None or (grant.access_sealed is None and grant.refresh_sealed is None)):
+        reason = "its grant died while it was suspended"
+        move_account(connection, account.id, to=AccountState.NEEDS_RECONNECT, reason=reason, now=about.now)
+        return _record(connection, account, about, "needs reconnect")
+    move_account(connection, account.id, to=AccountState.ACTIVE, reason=None, now=about.now)
+    wake(connection, consent_of(account.key))
+    return _record(connection, account, about, "resumed")
+
+
+def _record(connection: Connection, account: Account, about: _About, outcome: str) -> str:
+    audit.record(
+        connection,
+        id=f"{about.id}.signal",
+        at=about.now,
+        kind=f"account.{about.signal.asks}",
+        tenant=account.key.tenant,
+        principal=account.key.principal,
+        account=account.id,
+        outcome=outcome[:64],
+        reason=about.signal.reason,
+        detail={"source": about.signal.source, "by": about.by},
+    )
+    return outcome
+
+
+def _other_client(connection: Connection, through: str, signal: Signal) -> str | None:
+    if signal.client is None or signal.client == get_connection(connection, through).client_id:
+        return None
+    return "it names another client registration than this connection's"
+
+
+def _meant(connection: Connection, through: str, whom: Iterable[Whom]) -> set[AccountKey]:
+    """The accounts of this connection that are meant."""
+    condition: ColumnElement[bool] = false()
+    for one in whom:
+        condition |= _condition(connection, through, one)
+    found = (
+        select(accounts.c.tenant_id, accounts.c.principal_id)
+        .select_from(accounts.outerjoin(grants, grants.c.account_id == accounts.c.id))
+        .where(accounts.c.connection_id == through, condition)
+    )
+    return {
+        AccountKey(tenant=row.tenant_id, connection=through, principal=row.principal_id)
+        for row in connection.execute(found)
+    }
+
+
+def _condition(connection: Connection, through: str, whom: Whom) -> ColumnElement[bool]:
+    person = accounts.c.credential == Credential.AUTHORIZATION_CODE
+    match whom:
+        case People(ids=ids):
+            return person & accounts.c.external_id.in_(ids)
+        case Installation(id=id):
+            return (accounts.c.credential == Credential.INSTALLATION) & (accounts.c.external_id == id)
+        case Workspaces(ids=ids):
+            return accounts.c.tenant_id.in_(tenants_of_installations(connection, through, ids))
+        case Bots(workspaces=workspaces, ids=ids):
+            theirs = accounts.c.tenant_id.in_(tenants_of_installations(connection, through, workspaces))
+            named = accounts.c.external_id.is_(None) | accounts.c.external_id.in_(ids | workspaces)
+            return theirs & ~person & named
+        case Holders(digest=digest, of_prefix=of_prefix):
+            column = grants.c.refresh_prefix_digest if of_prefix else grants.c.refresh_digest
+            return column == digest
+        case Nobody():
+            return false()
+
+
+def _forget_installations(connection: Connection, through: str, signal: Signal) -> None:
+    """GitHub gives a new installation a new id, so the old one is nobody's any more."""
+    if signal.asks is Asks.REVOKE:
+        for one in signal.whom:
+            if isinstance(one, Installation):
+                remove_installation(connection, owner=through, external_id=one.id)
+
+
+def _said(became: Counter[str], signal: Signal) -> str:
+    whys = [one.why for one in signal.whom if isinstance(one, Nobody)]
+    said = [f"{number} account(s) {outcome}" for outcome, number in sorted(became.items())]
+    return "; ".join(said + whys) or "no account of this connection is meant"

@@ -1,0 +1,253 @@
+"""The real coordinator, worker and ledger, between a person who consents and a provider that misbehaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, ClassVar
+
+import redis
+from sqlalchemy import Connection, func, select, update
+
+from identity.accounts import Account, get_account
+from identity.answers import Granted, read_outcome
+from identity.connections import CLIENT_SECRET, add_secret, get_connection, seal_secret
+from identity.consents import write_consent
+from identity.coordinator import Coordinator, RefreshBudget
+from identity.grants import ACCESS, Consent, Consented, Grant, get_grant, token_binding
+from identity.http import Answer, Client
+from identity.leases import examine
+from identity.lock import RefreshLock
+from identity.model import AccountKey, Credential, Effect, LeaseOutcome, LeaseRequest
+from identity.providers import PROFILES
+from identity.providers.profile import Profile
+from identity.secret import Secret
+from identity.sequence import next_number
+from identity.tables import audit, grants, provider_connections, refresh_intents
+from pipeline.action import Facts, Recovery
+from pipeline.database import Database
+from pipeline.model import Bell
+from pipeline.services import Services, StepSettings
+from pipeline.tables import jobs
+from pipeline.upstream import Upstream
+from pipeline.worker import Worker, WorkerSettings
+from pipeline.workflow import USER, ExternalUser, Registry, Trigger, workflow
+from tests.failure_cases.provider import Provider
+from tests.ledger.house import House, Opened, Say
+
+ADA = AccountKey(tenant="acme", connection="gh", principal="acme.ada")
+SERVICE = AccountKey(tenant="acme", connection="gh", principal="acme.service")
+SCOPES = ("read", "write")
+SIGNING_SECRET = "signing-canary"
+BUDGET = RefreshBudget(
+    send=timedelta(seconds=5),
+    http=timedelta(seconds=10),
+    store=timedelta(seconds=5),
+    wait=timedelta(seconds=20),
+    poll=timedelta(milliseconds=20),
+)
+
+
+class Post(Say):
+    """Says something, which takes the scope write."""
+
+    facts: ClassVar[Facts] = Facts(
+        provider="github",
+        scopes=frozenset({"write"}),
+        effect=Effect.WRITE,
+        attribution=False,
+        recovery=Recovery.IDEMPOTENT,
+    )
+
+
+@workflow(
+    agent="tester",
+    event=Opened,
+    on=Trigger(source="github", event="pull_request", read=Opened.model_validate),
+    user=lambda event: ExternalUser(provider="github", id=event.author, login="ada"),
+    triggered_by=lambda event: f"github:{event.author}",
+    uses={Post: USER},
+)
+def post_it(run: Any, event: Opened) -> None:
+    run.do(Post(text=event.text), as_=run.user)
+
+
+class Killed(BaseException):
+    """The process dies at a crash point."""
+
+
+class Clock:
+    """Real time, which a test may move ahead."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+    def advance(self, **how_far: float) -> None:
+        self.ahead += timedelta(**how_far)
+
+
+@dataclass
+class Bells:
+    """Whoever would hear the worker's doorbells."""
+
+    rung: int = 0
+
+    def jobs(self, bells: Sequence[Bell]) -> bool:
+        self.rung += len(bells)
+        return True
+
+    def revocations(self, ids: Sequence[str]) -> None:
+        self.rung += len(ids)
+
+
+class Rig(House):
+    """Tenant acme, whose ada consents at the provider; her work is to post."""
+
+    def __init__(self, database: Database, provider: Provider, http: Client) -> None:
+        super().__init__(database)
+        self.workflow = post_it
+        self.provider = provider
+        self.http = http
+        self.clock = Clock()
+
+    def build(self) -> None:
+        now = datetime.now(UTC)
+        for tenant in ("acme", "globex"):
+            self.database.write(partial(self._tenant, tenant=tenant, now=now))
+        url = self.provider.url
+        here = {"api_url": url, "authorize_url": f"{url}/authorize", "token_url": f"{url}/token"}
+        self.database.write(lambda c: c.execute(update(provider_connections).values(here)))
+        self.add_secret(CLIENT_SECRET, "client-canary")
+
+    def add_secret(self, name: str, secret: str, *, connection: str = "gh") -> None:
+        """An operator's act: a new secret of the provider connection."""
+        owner = self.database.read(lambda c: get_connection(c, connection))
+        sealed = seal_secret(
+            self.vault, owner, id=self.ids("sec"), name=name, secret=Secret(secret), now=datetime.now(UTC)
+        )
+        self.database.write(lambda c: add_secret(c, sealed))
+
+    def consent(self, *scopes: str, key: AccountKey = ADA, provider: str = "github", person: str = "1001") -> str:
+        """Ada, *person* at the provider, connects her account; its id."""
+        began, response = self.clock(), self.provider.consent(*(scopes or SCOPES))
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        answer = Answer(status=response.status_code, headers=headers, body=response.content, elapsed=timedelta())
+        meaning = read_outcome(answer, PROFILES[provider], started_at=began, scopes=scopes or SCOPES, lifetime=None)
+        assert isinstance(meaning, Granted), meaning
+        consent = Consent(
+            id=self.ids("acc"),
+            key=key,
+            provider=provider,
+            credential=Credential.AUTHORIZATION_CODE,
+            consented=self.database.write(next_number),
+            external_id=person,
+        )
+        granted = meaning.answer
+        stored = write_consent(
+            self.database, self.vault, consent, granted, scopes=granted.scopes, now=began, also=lambda c, done: None
+        )
+        assert isinstance(stored, Consented), stored
+        return stored.account
+
+    def age(self, account: str) -> None:
+        """Her token is an hour old, and about to end."""
+        now = self.clock()
+        old = {"obtained_at": now - timedelta(hours=1), "expires_at": now + timedelta(seconds=30)}
+        self.database.write(lambda c: c.execute(update(grants).where(grants.c.account_id == account).values(old)))
+
+    def coordinator(
+        self,
+        client: redis.Redis | None = None,
+        *,
+        die_at: str | None = None,
+        lock_ttl: timedelta | None = None,
+        database: Database | None = None,
+        grace: int = 0,
+        rotates: bool = True,
+        **budget: timedelta,
+    ) -> Coordinator:
+        """One as a worker process has it."""
+
+        def reached(point: str) -> None:
+            if point == die_at:
+                raise Killed(point)
+
+        times = replace(BUDGET, **budget)
+        profile: Profile = replace(PROFILES["github"], grace_seconds=grace, rotates=rotates)
+        return Coordinator(
+            database or self.database,
+            self.vault,
+            self.http,
+            RefreshLock(client, ttl=lock_ttl or times.lock_ttl, token=partial(self.ids, "lock")),
+            {"github": profile},
+            clock=self.clock,
+            ids=partial(self.ids, "ref"),
+            budget=times,
+            reached=reached,
+        )
+
+    def worker(self, coordinator: Coordinator) -> Worker:
+        """One as a worker process has it; no broker rings it, the test does."""
+        services = Services(
+            store=self.database,
+            vault=self.vault,
+            coordinator=coordinator,
+            upstream=Upstream(self.http),
+            ids=self.ids,
+            settings=StepSettings(backoff=timedelta(milliseconds=10)),
+        )
+        return Worker(services, Registry([post_it]), Bells(), WorkerSettings())
+
+    def due_now(self) -> None:
+        """Whatever waits for its time need wait no longer."""
+        now = datetime.now(UTC)
+        self.database.write(lambda c: c.execute(update(jobs).values(due_at=now, rung_until=None)))
+
+    def lease(self, *, after_generation: int = 0) -> LeaseOutcome:
+        """What a step that opens now would get."""
+        request = LeaseRequest(
+            tenant=ADA.tenant,
+            connection=ADA.connection,
+            agent="tester",
+            principal=ADA.principal,
+            accepted=self.database.write(next_number),
+            scopes=frozenset({"write"}),
+            after_generation=after_generation,
+            now=self.clock(),
+        )
+        return self.database.read(lambda c: examine(c, request))
+
+    def account(self, account: str) -> Account:
+        return self.database.read(lambda c: get_account(c, account))
+
+    def grant(self, account: str) -> Grant:
+        grant = self.database.read(lambda c: get_grant(c, account))
+        assert grant is not None
+        return grant
+
+    def token(self, account: str, name: str = ACCESS) -> str:
+        """The stored token, opened."""
+        grant = self.grant(account)
+        sealed = grant.access_sealed if name == ACCESS else grant.refresh_sealed
+        assert sealed is not None
+        return self.vault.open(sealed, token_binding("acme", account, "github", name, grant.generation)).reveal()
+
+    def works(self, account: str) -> bool:
+        """Whether the provider takes the token that is stored."""
+        return self.provider.takes(self.token(account))
+
+    def intents(self) -> list[Any]:
+        rows = select(refresh_intents).order_by(refresh_intents.c.opened)
+        return list(self.database.read(lambda c: c.execute(rows).all()))
+
+    def audited(self, kind: str) -> int:
+        count = select(func.count()).select_from(audit).where(audit.c.kind == kind)
+        return int(self.database.read(lambda c: c.execute(count).scalar_one()))
+
+    def do(self, change: Callable[[Connection], object]) -> None:
+        self.database.write(change)

@@ -1,0 +1,250 @@
+"""Refreshes in real processes that are killed, stopped and raced, against a certified server that detects reuse."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, update
+
+from identity.addresses import AddressPolicy
+from identity.connect import Connected
+from identity.errors import ReauthRequired
+from identity.grants import ACCESS, REFRESH
+from identity.http import Client
+from identity.model import AccountKey, AccountState, PrincipalKind
+from identity.principals import ensure_principal
+from identity.tables import provider_connections, refresh_intents
+from pipeline.database import Database, DatabaseSettings, open_database
+from tests.identity.test_peer import Peer
+from tests.identity.world import World
+from tests.servers.oidc import Oidc
+from tests.servers.oidc import oidc as run_oidc
+from tests.servers.proxy import Mode, proxy
+from tests.servers.valkey import Valkey
+from tests.system.rig import ROOT
+
+#: Every named point of a refresh, what the next process gets, and how often the provider was shown the token.
+POINTS = {
+    "after_lock": ("2", 1),
+    "before_intent": ("2", 1),
+    "before_send": ("ReauthRequired", 0),  # from here on nobody can tell
+    "after_send": ("ReauthRequired", 1),
+    "after_answer_stored": ("2", 1),
+    "after_commit": ("2", 1),
+}
+
+
+class Refreshers:
+    """The parent of the processes, over its pipes."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def order(self, **what: Any) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps(what), file=self._process.stdin, flush=True)
+        line = self._process.stdout.readline()
+        assert line, "the refreshers ended"
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@contextmanager
+def refreshers(ledger_url: str, valkey: Valkey | None, processes: int = 1) -> Iterator[Refreshers]:
+    asked = {"database": ledger_url, "redis": valkey.url if valkey else None, "processes": processes}
+    command = [sys.executable, "-m", "tests.faults.refresher", json.dumps(asked)]
+    with subprocess.Popen(command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            yield Refreshers(process)
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def database(ledger_url: str) -> Iterator[Database]:
+    opened = open_database(DatabaseSettings(url=ledger_url))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def world(database: Database) -> World:
+    return World(store=database).build()  # type: ignore[arg-type]  # any Store serves
+
+
+@pytest.fixture
+def http() -> Iterator[Client]:
+    with Client(policy=AddressPolicy(allow_hosts=frozenset({"127.0.0.1", "localhost"}))) as client:
+        yield client
+
+
+@pytest.fixture
+def peer(world: World, oidc: Oidc, http: Client) -> Peer:
+    return Peer(world, oidc, http)
+
+
+def grant(peer: Peer, principal: str) -> tuple[AccountKey, str, str]:
+    """A person's grant at the peer: key, account and refresh token."""
+    world, key = peer.world, AccountKey(tenant="acme", connection="peer", principal=principal)
+    kind, now = PrincipalKind.USER, world.clock.now
+    world.store.write(lambda c: ensure_principal(c, id=principal, tenant="acme", kind=kind, name=principal, now=now))
+    tokens = peer.oidc.grant(login=principal)
+    provider, world.provider = world.provider, "peer"
+    world.try_consent(key, tokens=(tokens["access_token"], tokens["refresh_token"]))
+    world.provider = provider
+    return key, world.account(key).id, tokens["refresh_token"]
+
+
+def shown(peer: Peer, token: str) -> list[str]:
+    return [each.outcome for each in peer.oidc.log(token)]
+
+
+def test_a_process_killed_at_any_point_of_a_refresh_neither_presents_twice_nor_loses_an_answer(
+    peer: Peer, ledger_url: str
+) -> None:
+    with refreshers(ledger_url, None) as processes:
+        for point, (end, times) in POINTS.items():
+            key, account, token = grant(peer, f"p-{point}")
+            killed = processes.order(account=account, generation=1, kill=point)
+            assert killed == {"signal": 9}, point
+            assert processes.order(account=account, generation=1) == {"said": end}, point
+            assert shown(peer, token) == ["ok"] * times, point
+            assert processes.order(account=account, generation=1) == {"said": end}, f"{point}, once more"
+            assert len(shown(peer, token)) == times, point
+            if end == "2":
+                assert peer.oidc.is_active(peer.world.token(key, REFRESH)), point
+                assert peer.world.state(key) is AccountState.ACTIVE
+            else:
+                assert peer.world.state(key) is AccountState.NEEDS_RECONNECT
+
+
+def test_a_dead_processes_lock_is_waited_out_and_its_refresh_settled(
+    peer: Peer, ledger_url: str, own_valkey: Valkey
+) -> None:
+    key, account, token = grant(peer, "anna")
+    with refreshers(ledger_url, own_valkey) as processes:
+        assert processes.order(account=account, generation=1, kill="after_answer_stored") == {"signal": 9}
+        assert processes.order(account=account, generation=1) == {"said": "2"}
+    assert shown(peer, token) == ["ok"]
+    assert peer.oidc.is_active(peer.world.token(key, ACCESS))
+
+
+@pytest.mark.parametrize("point", ["before_send", "after_send"])
+def test_an_owner_stopped_past_its_lock_and_continued_destroys_nothing(
+    peer: Peer, ledger_url: str, own_valkey: Valkey, point: str
+) -> None:
+    """Others have its lock by then, and have settled its intent; what it does when it wakes changes nothing twice."""
+    key, account, token = grant(peer, "anna")
+    with refreshers(ledger_url, own_valkey) as processes:
+        stopped = processes.order(account=account, generation=1, stop=point)["stopped"]
+        other = processes.order(account=account, generation=1)  # waits for the lock, then for `settled_by`
+        assert other == {"said": "ReauthRequired"}
+        late = processes.order(**{"continue": stopped})
+        if point == "before_send":  # `send_before` has passed: it does not send, and says so
+            assert shown(peer, token) == []
+            assert peer.oidc.is_active(token)
+            assert peer.world.state(key) is AccountState.ACTIVE
+            while (again := processes.order(account=account, generation=1)) == {"said": "Unavailable"}:
+                """It was told to come back in two seconds."""
+            assert again == {"said": "2"}
+        else:  # the answer was in its hands: it is the truth, and brings the account back
+            assert late == {"said": "2"}
+            assert peer.world.state(key) is AccountState.ACTIVE
+        assert shown(peer, token) == ["ok"]
+        assert peer.oidc.is_active(peer.world.token(key, REFRESH))
+
+
+@pytest.mark.parametrize("loss", ["killed", "emptied"])
+def test_a_redis_lost_in_the_middle_of_a_refresh_doubles_nothing(
+    peer: Peer, ledger_url: str, own_valkey: Valkey, loss: str
+) -> None:
+    key, account, token = grant(peer, "anna")
+    with refreshers(ledger_url, own_valkey) as processes:
+        stopped = processes.order(account=account, generation=1, stop="after_send")["stopped"]
+        if loss == "killed":
+            own_valkey.kill()
+        else:
+            own_valkey.flush()
+        others = [processes.order(account=account, generation=1, stop="after_lock")["stopped"] for _ in range(3)]
+        first = processes.order(**{"continue": stopped})
+        assert first == {"said": "2"}
+        assert [processes.order(**{"continue": each}) for each in others] == [{"said": "2"}] * 3
+    assert shown(peer, token) == ["ok"]
+    assert peer.oidc.is_active(peer.world.token(key, REFRESH))
+
+
+def test_a_response_lost_after_the_rotation_is_never_asked_for_again(peer: Peer) -> None:
+    key, account, token = grant(peer, "anna")
+    with proxy("127.0.0.1", peer.oidc.port) as between:
+        through = update(provider_connections).where(provider_connections.c.id == "peer")
+        peer.world.store.write(lambda c: c.execute(through.values(token_url=f"{between.url}/token")).rowcount)
+        between.set(Mode.CUT_RESPONSE)
+        with pytest.raises(ReauthRequired, match="no known outcome"):
+            peer.coordinator().refresh(account, after_generation=1)
+        between.set(Mode.PASS)
+        with pytest.raises(ReauthRequired):
+            peer.coordinator().refresh(account, after_generation=1)
+    assert shown(peer, token) == ["ok"]
+    assert peer.world.state(key) is AccountState.NEEDS_RECONNECT
+
+
+def race(peer: Peer, ledger_url: str, valkey: Valkey | None, *, processes: int, rounds: int) -> None:
+    """Every round one presentation, and a grant that lives."""
+    key, account, _ = grant(peer, "anna")
+    shown_before = len(peer.oidc.log())
+    with refreshers(ledger_url, valkey, processes) as forks:
+        ran = forks.order(account=account, rounds=rounds)
+    presented = [each.outcome for each in peer.oidc.log()[shown_before:]]
+    count = select(func.sum(refresh_intents.c.presented))
+    counted = peer.world.store.read(lambda c: c.execute(count).scalar_one())
+    print(f"{processes} processes, {rounds} rounds: {len(presented)} presentations, {counted} counted")
+    assert presented == ["ok"] * rounds
+    assert counted == rounds
+    assert ran == {"rounds": [[turn + 2] for turn in range(rounds)], "codes": [0] * processes}
+    assert peer.oidc.is_active(peer.world.token(key, REFRESH)), "the grant was destroyed"
+    assert peer.oidc.is_active(peer.world.token(key, ACCESS))
+
+
+@pytest.mark.parametrize("with_redis", [True, False])
+def test_eight_processes_rotate_a_grant_once_a_round(
+    peer: Peer, ledger_url: str, own_valkey: Valkey, with_redis: bool
+) -> None:
+    race(peer, ledger_url, own_valkey if with_redis else None, processes=8, rounds=4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_sixty_four_processes_rotate_a_grant_once_a_round_for_a_hundred_rounds(
+    peer: Peer, ledger_url: str, own_valkey: Valkey
+) -> None:
+    race(peer, ledger_url, own_valkey, processes=64, rounds=100)
+
+
+def test_a_server_whose_store_is_not_atomic_is_asked_once_all_the_same(
+    world: World, http: Client, ledger_url: str
+) -> None:
+    """It lets two uses of one token both succeed, in two chains of which one is lost: it would tell us of nothing."""
+    with run_oidc(store_latency=timedelta(milliseconds=10)) as slow:
+        race(Peer(world, slow, http), ledger_url, None, processes=6, rounds=3)
+
+
+def test_a_person_connects_again_after_an_unknown_outcome(peer: Peer, ledger_url: str) -> None:
+    connected = peer.connect()
+    assert isinstance(connected, Connected)
+    with refreshers(ledger_url, None) as processes:
+        processes.order(account=connected.account, generation=1, kill="after_send")
+        assert processes.order(account=connected.account, generation=1) == {"said": "ReauthRequired"}
+        again = peer.connect()
+        assert isinstance(again, Connected)
+        assert processes.order(account=again.account, generation=again.generation) == {"said": "3"}

@@ -1,0 +1,212 @@
+"""The gate of a token endpoint: paces, pauses and the breaker, in Redis and without."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from identity.gate import AHEAD_KEEPS, Breaker, Endpoint, Gate
+from identity.pace import CAUTIOUS, Pace
+from identity.providers import PROFILES
+from tests.servers.valkey import Valkey
+
+_numbers = itertools.count()
+HOURLY = Pace(requests=20, per=timedelta(hours=15), burst=5)  # one an hour, after five at once
+BREAKER = Breaker(threshold=3, first=timedelta(hours=1), longest=timedelta(hours=4), probe=timedelta(hours=10))
+NEAR = timedelta(seconds=30)  # what a slow machine may add, where the steps are hours
+
+
+@dataclass
+class Ticks:
+    """A clock that stands until it is moved."""
+
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def endpoint() -> Endpoint:
+    return Endpoint(connection=f"forge-{next(_numbers)}", url="https://forge.example/token")
+
+
+@pytest.fixture(params=["redis", "alone"])
+def gate(request: pytest.FixtureRequest) -> Gate:
+    client = request.getfixturevalue("valkey_client") if request.param == "redis" else None
+    return Gate(client, breaker=BREAKER, prefix="gates:")
+
+
+def test_a_burst_passes_and_the_next_is_told_when_to_come(gate: Gate) -> None:
+    where = endpoint()
+    assert [gate.enter(where, HOURLY) for _ in range(5)] == [None] * 5
+    wait = gate.enter(where, HOURLY)
+    assert wait is not None
+    assert timedelta(hours=1) - NEAR < wait <= timedelta(hours=1)
+    assert gate.enter(endpoint(), HOURLY) is None
+
+
+def test_what_nobody_waits_for_leaves_half_of_the_burst_to_others(gate: Gate) -> None:
+    where = endpoint()
+    assert [gate.enter(where, HOURLY, keep=AHEAD_KEEPS) for _ in range(2)] == [None] * 2
+    assert gate.enter(where, HOURLY, keep=AHEAD_KEEPS) is not None
+    assert [gate.enter(where, HOURLY) for _ in range(3)] == [None] * 3
+    assert gate.enter(where, HOURLY) is not None
+
+
+def test_looking_counts_nothing(gate: Gate) -> None:
+    where = endpoint()
+    assert [gate.look(where, HOURLY) for _ in range(20)] == [None] * 20
+    assert [gate.enter(where, HOURLY) for _ in range(5)] == [None] * 5
+    assert gate.look(where, HOURLY) is not None
+
+
+def test_a_pause_that_was_asked_for_holds_everybody(gate: Gate) -> None:
+    where = endpoint()
+    gate.hold(where, timedelta(hours=2))
+    gate.hold(where, timedelta(hours=1))  # a shorter one takes nothing back
+    wait = gate.enter(where, HOURLY)
+    assert wait is not None
+    assert wait > timedelta(hours=2) - NEAR
+    gate.answered(where)
+    assert gate.enter(where, HOURLY) is not None  # someone else's answer was on its way already
+
+
+def test_failures_in_a_row_open_the_breaker_and_an_answer_between_them_does_not(gate: Gate) -> None:
+    where = endpoint()
+    for _ in range(2):
+        gate.failed(where)
+    gate.answered(where)
+    for _ in range(2):
+        gate.failed(where)
+    assert gate.enter(where, HOURLY) is None
+    gate.failed(where)
+    wait = gate.enter(where, HOURLY)
+    assert wait is not None
+    assert timedelta(hours=1) - NEAR < wait <= timedelta(hours=1)
+    for _ in range(10):  # requests that were on their way: they open nothing anew
+        gate.failed(where)
+    later = gate.look(where, HOURLY)
+    assert later is not None
+    assert later <= wait
+
+
+@pytest.fixture(params=["redis", "alone"])
+def quick(request: pytest.FixtureRequest) -> Gate:
+    """One whose breaker cools in a moment."""
+    client = request.getfixturevalue("valkey_client") if request.param == "redis" else None
+    cool = timedelta(milliseconds=50)
+    return Gate(client, breaker=replace(BREAKER, first=cool, longest=timedelta(hours=1)), prefix="gates:")
+
+
+def reopened(gate: Gate, where: Endpoint) -> None:
+    """Wait until the breaker lets a probe through."""
+    deadline = time.monotonic() + 10
+    while gate.look(where, CAUTIOUS) is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_after_cooling_one_probe_goes_and_the_others_wait_for_it(quick: Gate) -> None:
+    where = endpoint()
+    for _ in range(3):
+        quick.failed(where)
+    reopened(quick, where)
+    start = threading.Barrier(8)
+
+    def enter(_: int) -> timedelta | None:
+        start.wait()
+        return quick.enter(where, CAUTIOUS)
+
+    with ThreadPoolExecutor(8) as pool:
+        told = list(pool.map(enter, range(8)))
+    assert told.count(None) == 1
+    quick.answered(where)
+    assert [quick.enter(where, CAUTIOUS) for _ in range(8)] == [None] * 8
+
+
+def test_a_probe_that_fails_opens_it_for_longer(quick: Gate) -> None:
+    where = endpoint()
+    for _ in range(3):
+        quick.failed(where)
+    waits = []
+    for _ in range(3):
+        reopened(quick, where)
+        assert quick.enter(where, CAUTIOUS) is None
+        quick.failed(where)
+        waits.append(quick.look(where, CAUTIOUS) or timedelta())
+    assert waits[0] < waits[1] < waits[2]
+
+
+@pytest.mark.parametrize("pace", [CAUTIOUS, HOURLY, *(profile.token_pace for profile in PROFILES.values())], ids=str)
+def test_no_stretch_of_time_sees_more_than_the_pace_allows(pace: Pace) -> None:
+    ticks = Ticks()
+    gate, where = Gate(None, monotonic=ticks), endpoint()
+    passed: list[float] = []
+    end = ticks.now + 3 * pace.per.total_seconds()
+    while ticks.now < end:
+        wait = gate.enter(where, pace)
+        if wait is None:
+            passed.append(ticks.now)
+        else:
+            ticks.now += wait.total_seconds() + 1e-6
+    per = pace.per.total_seconds()
+    most = max(sum(at <= each < at + per for each in passed[n : n + 2 * pace.requests]) for n, at in enumerate(passed))
+    assert pace.requests - 1 <= most <= pace.requests
+
+
+def test_without_redis_each_process_has_a_gate_of_its_own_and_asks_redis_again_later(own_valkey: Valkey) -> None:
+    ticks, where = Ticks(), endpoint()
+    with own_valkey.client() as client:
+        ours, other = (Gate(client, monotonic=ticks, breaker=BREAKER, rest=timedelta(seconds=5)) for _ in range(2))
+        for _ in range(5):
+            assert ours.enter(where, HOURLY) is None
+        assert other.enter(where, HOURLY) is not None  # shared
+        own_valkey.kill()
+        assert [ours.enter(where, HOURLY) for _ in range(5)] == [None] * 5
+        assert ours.enter(where, HOURLY) is not None
+        assert other.enter(where, HOURLY) is None
+        own_valkey.restart()
+        assert ours.enter(where, HOURLY) is not None  # still its own
+        ticks.now += 6
+        assert ours.enter(where, HOURLY) is not None  # the server kept its state
+        own_valkey.flush()
+        assert ours.enter(where, HOURLY) is None
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("enter"), st.sampled_from([0.0, 0.5])),
+        st.tuples(st.just("look"), st.sampled_from([0.0, 0.5])),
+        st.tuples(st.sampled_from(["answered", "failed"])),
+        st.tuples(st.just("hold"), st.integers(1, 5).map(lambda hours: timedelta(hours=hours))),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=STEPS)
+def test_the_script_and_the_process_agree(valkey_client: redis.Redis, steps: list[Any]) -> None:
+    where = endpoint()
+    gates = [Gate(client, breaker=BREAKER, prefix=f"agree-{id(steps)}:") for client in (valkey_client, None)]
+    for name, *arguments in steps:
+        told = []
+        for gate in gates:
+            act: Callable[..., timedelta | None] = getattr(gate, name)
+            if name in ("enter", "look"):
+                told.append(act(where, HOURLY, keep=arguments[0]) or timedelta())
+            else:
+                act(where, *arguments)
+                told.append(timedelta())
+        assert abs(told[0] - told[1]) < NEAR, (name, told)

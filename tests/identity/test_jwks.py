@@ -1,0 +1,104 @@
+"""Key sets of transmitters: fetched once, again when a key is rotated in, and not at a stranger's pace."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from joserfc.jwk import ECKey, OctKey, RSAKey
+
+from identity.errors import Unavailable
+from identity.http import Client
+from identity.jwks import KeyRing, read_keys
+from tests.identity.providers import PretendProvider, pretend_provider
+
+KEY = RSAKey.generate_key(2048, {"kid": "k1"})
+NEXT = RSAKey.generate_key(2048, {"kid": "k2"})
+
+
+def keys(*these: RSAKey) -> dict[str, Any]:
+    return {"keys": [key.as_dict(private=False) for key in these]}
+
+
+class Ring:
+    """A key ring, the transmitter it asks, and a clock that is moved by hand."""
+
+    def __init__(self, http: Client, transmitter: PretendProvider) -> None:
+        self.now = 1000.0
+        self.transmitter = transmitter
+        self.ring = KeyRing(http, monotonic=lambda: self.now)
+
+    def has(self, kid: str) -> bool:
+        return self.ring.key(self.transmitter.url, kid) is not None
+
+    def passes(self, duration: timedelta) -> None:
+        self.now += duration.total_seconds()
+
+
+@pytest.fixture
+def ring(http: Client) -> Iterator[Ring]:
+    with pretend_provider() as transmitter:
+        transmitter.user = keys(KEY)
+        yield Ring(http, transmitter)
+
+
+def test_a_set_is_fetched_once_for_many_tokens(ring: Ring) -> None:
+    assert [ring.has("k1") for _ in range(5)] == [True] * 5
+    assert ring.transmitter.asked == 1
+    ring.passes(timedelta(hours=1))
+    assert ring.has("k1")
+    assert ring.transmitter.asked == 2
+
+
+def test_a_rotated_key_is_found_and_a_withdrawn_one_is_gone(ring: Ring) -> None:
+    assert ring.has("k1")
+    ring.transmitter.user = keys(NEXT)
+    ring.passes(timedelta(minutes=1))
+    assert ring.has("k2")
+    assert not ring.has("k1")
+
+
+def test_strangers_with_made_up_ids_make_it_fetch_once_a_minute(ring: Ring) -> None:
+    for number in range(50):
+        assert not ring.has(f"made-up-{number}")
+    assert ring.transmitter.asked == 1
+    ring.passes(timedelta(minutes=1))
+    for number in range(50):
+        assert not ring.has(f"made-up-{number}")
+    assert ring.transmitter.asked == 2
+
+
+def test_a_transmitter_that_is_away_is_asked_again_later_and_its_keys_serve_for_a_day(ring: Ring) -> None:
+    ring.transmitter.user = None
+    with pytest.raises(Unavailable):
+        ring.has("k1")
+    ring.transmitter.user = keys(KEY)
+    assert ring.has("k1")
+    ring.transmitter.user = None
+    ring.passes(timedelta(hours=23))
+    assert ring.has("k1")
+    ring.passes(timedelta(hours=2))
+    with pytest.raises(Unavailable):
+        ring.has("k1")
+
+
+def test_keys_that_are_weak_private_or_not_for_signing_are_none() -> None:
+    weak = KEY.as_dict(private=False) | {"n": "AQAB" * 40, "kid": "weak"}
+    secret = OctKey.import_key("0" * 64, {"kid": "oct"}).as_dict()
+    curve = ECKey.generate_key("P-256", {"kid": "ec"})
+    rows = [
+        KEY.as_dict(private=False),
+        NEXT.as_dict(private=True),
+        curve.as_dict(private=False),
+        KEY.as_dict(private=False) | {"use": "enc", "kid": "enc"},
+        {"kty": "RSA", "kid": "empty"},
+        weak,
+        secret,
+        7,
+    ]
+    assert set(read_keys(json.dumps({"keys": rows}).encode())) == {"k1", "ec"}
+    for none in (b"", b"[]", b'{"keys":7}', b"\xff"):
+        assert read_keys(none) == {}

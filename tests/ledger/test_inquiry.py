@@ -1,0 +1,124 @@
+"""A signal that may be a replay: followed first, asked about afterwards, and told on the receipt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from identity.addresses import AddressPolicy
+from identity.connections import CLIENT_SECRET, add_secret, get_connection, seal_secret
+from identity.http import Client
+from identity.providers import PROFILES
+from identity.secret import Secret
+from identity.signing import Signer
+from identity.tables import grants, provider_connections
+from pipeline import revocation
+from pipeline.inquiry import SAYS, Doubt, Inquirer
+from pipeline.revoker import Revoker
+from pipeline.signal import Asks, People, Signal
+from tests.identity.providers import PretendProvider, pretend_provider
+from tests.ledger.house import House
+from tests.ledger.test_signals import say
+
+SIGNER = Signer.from_seed(b"s" * 32)
+GONE = Signal(source="github", asks=Asks.REVOKE, whom=(People(ids=frozenset({"1001"})),), reason="revoked")
+
+
+@pytest.fixture
+def provider(house: House) -> Iterator[PretendProvider]:
+    """GitHub as the house's connection knows it."""
+    with pretend_provider() as github:
+
+        def move(c: Any) -> None:
+            c.execute(update(provider_connections).values(api_url=github.url))
+            owner, now = get_connection(c, "gh"), datetime.now(UTC)
+            add_secret(
+                c, seal_secret(house.vault, owner, id="s", name=CLIENT_SECRET, secret=Secret("client-secret"), now=now)
+            )
+
+        house.database.write(move)
+        yield github
+
+
+class Asking:
+    def __init__(self, house: House, http: Client) -> None:
+        self.house = house
+        self.now = datetime.now(UTC)
+        inquirer = Inquirer(house.database, house.vault, http, PROFILES, clock=lambda: self.now)
+        self.revoker = Revoker(house.database, SIGNER, inquire=inquirer.settle)
+
+    def again(self) -> str:
+        """Revoked, reconnected, revoked by the same bytes: the second revocation."""
+        say(self.house, GONE)
+        self.house.connect("acme", "acme.ada")
+        (made,) = say(self.house, GONE, seen=True).revocations
+        return made
+
+    def row(self, made: str) -> Any:
+        return self.house.database.read(partial(revocation.load, revocation=made))
+
+
+@pytest.fixture
+def asking(house: House) -> Iterator[Asking]:
+    policy = AddressPolicy(allow_hosts=frozenset({"127.0.0.1"}))
+    with Client(policy=policy, pool_size=4) as http:
+        yield Asking(house, http)
+
+
+@pytest.mark.parametrize(("alive", "verdict"), [(True, Doubt.ALIVE), (False, Doubt.DEAD)])
+def test_the_receipt_says_whether_the_provider_still_takes_the_token(
+    asking: Asking, provider: PretendProvider, alive: bool, verdict: Doubt
+) -> None:
+    provider.alive = alive
+    made = asking.again()
+    assert asking.revoker.advance(made)
+    row = asking.row(made)
+    assert (row.doubt, row.receipt["doubt"]) == (verdict, verdict)
+    assert SIGNER.verifies(row.receipt, row.signature)
+    ((headers, body),) = provider.checked
+    assert json.loads(body) == {"access_token": "token-acme.ada-2"}
+    assert headers["x-aswhom-revocation"] == made
+    assert headers["authorization"].startswith("Basic ")
+    assert "replayed signal" in SAYS[Doubt.ALIVE]
+    assert asking.revoker.advance(made)
+    assert len(provider.checked) == 1
+
+
+def test_what_leaves_no_doubt_asks_nobody(asking: Asking, provider: PretendProvider, house: House) -> None:
+    (made,) = say(house, GONE).revocations
+    assert asking.revoker.advance(made)
+    assert asking.row(made).receipt["doubt"] is None
+    house.connect("acme", "acme.ada")
+    (timed,) = say(house, replace(GONE, happened_at=datetime.now(UTC)), seen=True).revocations
+    assert asking.revoker.advance(timed)
+    assert provider.checked == []
+
+
+def test_a_provider_that_is_away_is_asked_again_and_not_for_ever(asking: Asking, provider: PretendProvider) -> None:
+    provider.alive = None
+    made = asking.again()
+    assert not asking.revoker.advance(made)
+    assert asking.row(made).receipt is None
+    asking.now += timedelta(minutes=3)
+    assert asking.revoker.advance(made)
+    assert asking.row(made).doubt == Doubt.UNKNOWN
+
+
+def test_a_token_that_says_nothing_of_the_signal_is_not_asked_about(
+    asking: Asking, provider: PretendProvider, house: House
+) -> None:
+    reconnected = asking.again()
+    house.connect("acme", "acme.ada")
+    assert asking.revoker.advance(reconnected)
+    (expired,) = say(house, GONE, seen=True).revocations
+    house.database.write(lambda c: c.execute(update(grants).values(expires_at=asking.now)).rowcount)
+    assert asking.revoker.advance(expired)
+    assert {asking.row(made).doubt for made in (reconnected, expired)} == {Doubt.UNKNOWN}
+    assert provider.checked == []

@@ -1,0 +1,170 @@
+"""Security events in the ledger: taken once by jti, for whom the transmitter may speak, and no one else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from identity.accounts import find_account
+from identity.errors import BadInput
+from identity.grants import get_grant
+from identity.model import AccountKey, AccountState, ScopeKind
+from identity.principals import link_alias
+from identity.token_digests import double
+from identity.transmitters import Transmitter, add_transmitter, find_transmitter
+from pipeline.ledger.intents import Ended
+from pipeline.ledger.security_events import accept
+from pipeline.model import Acceptance, SecurityEvent
+from pipeline.signal import Asks, Holders, Nobody, People, Signal
+from pipeline.states import JobState
+from pipeline.tables import revocations, security_events
+from tests.ledger.house import House
+from tests.ledger.house import intent_of as intent
+from tests.ledger.test_openings import open_
+
+IDP = Transmitter(
+    id="idp", issuer="i", audience="a", jwks_url="https://idp.example/jwks", tenant="acme", connection=None
+)
+GOOGLE = replace(IDP, id="google", tenant=None, connection="gh")
+ADA = AccountKey(tenant="acme", connection="gh", principal="acme.ada")
+REVOKED = Signal(
+    source="caep.session-revoked", asks=Asks.REVOKE, whom=(People(ids=frozenset({"u-1"})),), reason="it was revoked"
+)
+
+
+def event(jti: str = "j-1", signal: Signal | None = REVOKED, *, by: Transmitter = IDP, note: str = "") -> SecurityEvent:
+    signals = (signal,) if signal else ()
+    return SecurityEvent(transmitter=by.id, jti=jti, events=("type",), signals=signals, note=note, token=b"token")
+
+
+@pytest.fixture
+def told(house: House) -> House:
+    """The house, with two transmitters, one of which knows ada as u-1."""
+    now = datetime.now(UTC)
+
+    def build(c: Any) -> None:
+        for transmitter in (IDP, GOOGLE):
+            assert add_transmitter(c, transmitter, now=now)
+        assert link_alias(
+            c,
+            tenant="acme",
+            provider="idp",
+            external_id="u-1",
+            principal="acme.ada",
+            login=None,
+            made_by="admin:t",
+            now=now,
+        )
+
+    house.database.write(build)
+    return house
+
+
+def take(house: House, one: SecurityEvent, by: Transmitter = IDP) -> Acceptance:
+    now = datetime.now(UTC)
+    return house.database.write(partial(accept, event=one, transmitter=by, id=house.ids("rev"), now=now))
+
+
+def state(house: House, key: AccountKey = ADA) -> AccountState:
+    account = house.database.read(partial(find_account, key=key))
+    assert account is not None
+    return account.state
+
+
+def scopes(house: House) -> list[tuple[str, str]]:
+    rows = select(revocations.c.kind, revocations.c.key).order_by(revocations.c.number)
+    return [(row.kind, row.key) for row in house.database.read(lambda c: c.execute(rows).all())]
+
+
+def test_an_identity_providers_word_ends_everything_of_the_user(told: House) -> None:
+    job = told.claim(told.job())
+    taken = take(told, event())
+    assert (taken.outcome, len(taken.revocations)) == ("signal", 1)
+    assert scopes(told) == [(ScopeKind.USER, "acme.ada")]
+    assert isinstance(open_(told, intent(told, job)), Ended)
+    assert told.row(job.id).state == JobState.CANCELLED
+
+
+def test_a_jti_is_taken_once_whatever_it_says(told: House) -> None:
+    take(told, event())
+    told.connect("acme", "acme.ada")
+    again = take(told, event())
+    assert (again.outcome, again.revocations) == ("duplicate", ())
+    assert len(scopes(told)) == 1
+    assert take(told, event(), GOOGLE).outcome == "signal"  # another transmitter's jti is another
+    assert len(take(told, event("j-2")).revocations) == 1
+
+
+def test_what_is_older_than_every_live_consent_changes_nothing(told: House) -> None:
+    old = replace(REVOKED, happened_at=datetime.now(UTC) - timedelta(hours=1))
+    assert take(told, event(signal=old)).revocations == ()
+    assert scopes(told) == []
+    young = replace(REVOKED, happened_at=datetime.now(UTC))
+    assert len(take(told, event("j-2", young)).revocations) == 1
+    # Nothing is alive now, so there is nothing that could be younger.
+    assert len(take(told, event("j-3", young)).revocations) == 1
+
+
+def test_a_subject_that_nobody_linked_is_nobody(told: House) -> None:
+    unknown = replace(REVOKED, whom=(People(ids=frozenset({"u-2"})),))
+    taken = take(told, event(signal=unknown))
+    assert taken.revocations == ()
+    assert "nobody of the tenant is linked" in taken.reason
+    address = replace(REVOKED, whom=(Nobody(why="the subject is named by email, which is never taken for a person"),))
+    assert "never taken for a person" in take(told, event("j-2", address)).reason
+    assert scopes(told) == []
+
+
+def test_a_provider_connections_transmitter_means_its_accounts(told: House) -> None:
+    person = replace(REVOKED, whom=(People(ids=frozenset({"1001"})),))
+    taken = take(told, event(signal=person), GOOGLE)
+    assert scopes(told) == [(ScopeKind.ACCOUNT, str(ADA))]
+    assert len(taken.revocations) == 1
+
+
+def test_a_refresh_token_is_known_by_its_digest(told: House) -> None:
+    token = replace(REVOKED, whom=(Holders(digest=double("refresh-acme.ada-1")),))
+    assert take(told, event(signal=token)).revocations == ()  # an identity provider has none of ours
+    assert len(take(told, event(signal=token), GOOGLE).revocations) == 1
+    assert state(told) is AccountState.REVOKED
+
+
+def test_a_transmitter_of_one_tenant_does_not_reach_another(told: House) -> None:
+    told.connect("globex", "globex.ada")
+    narrow = replace(GOOGLE, tenant="globex")
+    take(told, event(signal=replace(REVOKED, whom=(People(ids=frozenset({"1001"})),))), narrow)
+    assert scopes(told) == [(ScopeKind.ACCOUNT, "globex/gh/globex.ada")]
+    assert state(told) is AccountState.ACTIVE
+
+
+@pytest.mark.parametrize("by", [IDP, GOOGLE], ids=["idp", "google"])
+def test_changed_claims_make_the_next_step_fetch_another_token(told: House, by: Transmitter) -> None:
+    who = "u-1" if by is IDP else "1001"
+    changed = replace(REVOKED, asks=Asks.RENEW, whom=(People(ids=frozenset({who})),))
+    assert take(told, event(signal=changed, by=by), by).revocations == ()
+    account = told.database.read(partial(find_account, key=ADA))
+    assert account is not None
+    assert account.state is AccountState.ACTIVE
+    grant = told.database.read(partial(get_grant, account=account.id))
+    assert grant is not None
+    assert (grant.access_sealed, grant.refresh_sealed is not None) == (None, True)
+
+
+def test_what_asks_for_nothing_is_kept_with_the_reason(told: House) -> None:
+    taken = take(told, event(signal=None, note="ssf.verification: the stream works"))
+    assert taken.outcome == "ignored"
+    (row,) = told.database.read(lambda c: c.execute(select(security_events)).all())
+    assert (row.outcome, row.reason, row.token) == ("ignored", "ssf.verification: the stream works", b"token")
+
+
+def test_a_transmitter_means_somebody_or_is_not_registered(told: House) -> None:
+    nobody = replace(IDP, id="none", tenant=None)
+    with pytest.raises(BadInput):
+        told.database.write(partial(add_transmitter, new=nobody, now=datetime.now(UTC)))
+    assert told.database.read(partial(find_transmitter, transmitter="idp")) == IDP
+    assert not told.database.write(partial(add_transmitter, new=IDP, now=datetime.now(UTC)))

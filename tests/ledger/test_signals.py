@@ -1,0 +1,288 @@
+"""Signals, followed in the ledger: whom they mean, what they leave alone, and in which order they count."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from identity.accounts import find_account
+from identity.connect_sessions import ConnectSession, add_session
+from identity.grants import get_grant
+from identity.model import AccountKey, AccountState, Credential
+from identity.sequence import next_number
+from identity.tables import accounts, audit, grants, installations
+from identity.token_digests import double
+from pipeline.ledger import jobs as ledger_jobs
+from pipeline.ledger.intents import Ended, Opened
+from pipeline.ledger.signals import Followed, follow
+from pipeline.signal import Asks, Bots, Holders, Installation, Nobody, People, Signal, Whom, Workspaces
+from pipeline.states import JobState, Wait
+from pipeline.tables import revocations
+from tests.ledger.house import House
+from tests.ledger.house import intent_of as intent
+from tests.ledger.test_openings import done, open_
+
+ADA, ROBOT = (AccountKey(tenant="acme", connection="gh", principal=f"acme.{name}") for name in ("ada", "service"))
+HOUR = timedelta(hours=1)
+
+
+def signal(asks: Asks, *whom: Whom, at: datetime | None = None, **more: Any) -> Signal:
+    return Signal(source="test", asks=asks, whom=whom, reason="told so", happened_at=at, **more)
+
+
+def say(house: House, said: Signal, *, seen: bool = False) -> Followed:
+    now = datetime.now(UTC)
+    return house.database.write(
+        partial(
+            follow,
+            through="gh",
+            signal=said,
+            id=house.ids("rev"),
+            by="provider:test",
+            told="del_test",
+            seen=seen,
+            now=now,
+        )
+    )
+
+
+def person(*ids: str) -> People:
+    return People(ids=frozenset(ids or {"1001"}))
+
+
+def state(house: House, key: AccountKey = ADA) -> AccountState:
+    account = house.database.read(partial(find_account, key=key))
+    assert account is not None
+    return account.state
+
+
+def install(house: House, external_id: str = "9001") -> None:
+    """The service acts by an installation now."""
+    named = update(accounts).where(accounts.c.principal_id == "acme.service").values(external_id="1001")
+    house.database.write(lambda c: c.execute(named).rowcount)  # as whom the house connects everyone
+    house.connect("acme", "acme.service", credential=Credential.INSTALLATION)
+    named = update(accounts).where(accounts.c.principal_id == "acme.service").values(external_id=external_id)
+    house.database.write(lambda c: c.execute(named).rowcount)
+
+
+def robot_intent(house: House, job: ledger_jobs.ClaimedJob) -> Any:
+    asked = intent(house, job, principal="acme.service", named="service")
+    return replace(asked, lease=replace(asked.lease, principal="acme.service"))
+
+
+def test_an_older_word_than_the_consent_changes_nothing_and_one_of_its_own_second_counts(house: House) -> None:
+    now = datetime.now(UTC)
+    assert say(house, signal(Asks.REVOKE, person(), at=now - HOUR)).revocations == ()
+    assert state(house) is AccountState.ACTIVE
+    cut = now.replace(microsecond=0)
+    assert len(say(house, signal(Asks.REVOKE, person(), at=cut)).revocations) == 1
+    assert state(house) is AccountState.REVOKED
+
+
+def test_a_consent_whose_time_was_not_kept_is_always_meant(house: House) -> None:
+    house.database.write(lambda c: c.execute(update(grants).values(consented_at=None)).rowcount)
+    assert len(say(house, signal(Asks.REVOKE, person(), at=datetime.now(UTC) - HOUR)).revocations) == 1
+
+
+def test_a_repetition_for_a_revoked_account_changes_nothing_unless_somebody_is_connecting(house: House) -> None:
+    assert len(say(house, signal(Asks.REVOKE, person())).revocations) == 1
+    waiting = house.job()
+    again = say(house, signal(Asks.REVOKE, person()), seen=True)
+    assert (again.revocations, again.reason) == ((), "1 account(s) revoked already")
+    assert house.row(waiting).state == JobState.QUEUED
+
+    def link(c: Any) -> None:
+        now = datetime.now(UTC)
+        add_session(
+            c,
+            ConnectSession(
+                id="link",
+                key=ADA,
+                state_hash="h",
+                started=next_number(c),
+                scopes=(),
+                verifier_sealed=b"",
+                browser_hash=None,
+                expires_at=now + HOUR,
+                finished_at=None,
+                created_at=now,
+            ),
+        )
+
+    house.database.write(link)
+    assert len(say(house, signal(Asks.REVOKE, person()), seen=True).revocations) == 1
+
+
+def test_only_a_word_without_a_time_that_may_be_a_replay_is_doubted(house: House) -> None:
+    def doubts() -> list[str | None]:
+        rows = select(revocations.c.doubt).order_by(revocations.c.number)
+        return list(house.database.read(lambda c: c.execute(rows).scalars()))
+
+    say(house, signal(Asks.REVOKE, person()))
+    house.connect("acme", "acme.ada")
+    say(house, signal(Asks.REVOKE, person()), seen=True)
+    house.connect("acme", "acme.ada")
+    say(house, signal(Asks.REVOKE, person()))  # the echo of an earlier one, perhaps
+    house.connect("acme", "acme.ada")
+    say(house, signal(Asks.REVOKE, person(), at=datetime.now(UTC)), seen=True)
+    assert doubts() == [None, "open", "open", None]
+
+
+def test_everyone_of_a_workspace_is_meant_and_nobody_of_another(house: House) -> None:
+    house.connect("globex", "globex.ada")
+    globex = AccountKey(tenant="globex", connection="gh", principal="globex.ada")
+    uninstalled = signal(Asks.REVOKE, Workspaces(ids=frozenset({"installation-acme"})), at=datetime.now(UTC))
+    assert len(say(house, uninstalled).revocations) == 2
+    assert [state(house, key) for key in (ADA, ROBOT, globex)] == [
+        AccountState.REVOKED,
+        AccountState.REVOKED,
+        AccountState.ACTIVE,
+    ]
+    assert say(house, uninstalled).revocations == ()
+    assert say(house, signal(Asks.REVOKE, Workspaces(ids=frozenset({"unknown"})))).reason == (
+        "no account of this connection is meant"
+    )
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_revoked_tokens_and_the_uninstallation_end_alike_in_any_order(house: House, order: tuple[int, int]) -> None:
+    now, where = datetime.now(UTC), frozenset({"installation-acme"})
+    said = (
+        signal(Asks.REVOKE, person(), Bots(workspaces=where, ids=frozenset({"1001"})), at=now),
+        signal(Asks.REVOKE, Workspaces(ids=where), at=now),
+    )
+    for which in order:
+        say(house, said[which])
+    assert [state(house, key) for key in (ADA, ROBOT)] == [AccountState.REVOKED] * 2
+    house.connect("acme", "acme.ada")
+    late = [say(house, replace(one, happened_at=now - HOUR)) for one in said]
+    assert [one.revocations for one in late] == [(), ()]
+    assert state(house) is AccountState.ACTIVE
+
+
+def test_named_users_are_meant_alone_and_another_bot_is_not_ours(house: House) -> None:
+    say(house, signal(Asks.REVOKE, person("1001", "7777"), at=datetime.now(UTC)))
+    assert [state(house, key) for key in (ADA, ROBOT)] == [AccountState.REVOKED, AccountState.ACTIVE]
+    where = frozenset({"installation-acme"})
+    say(house, signal(Asks.REVOKE, Bots(workspaces=where, ids=frozenset({"B-other"})), at=datetime.now(UTC)))
+    assert state(house, ROBOT) is AccountState.ACTIVE
+
+
+def test_another_client_registration_is_not_ours(house: House) -> None:
+    other = signal(Asks.REVOKE, person(), client="another")
+    assert "another client registration" in say(house, other).reason
+    assert state(house) is AccountState.ACTIVE
+    assert len(say(house, replace(other, client="client")).revocations) == 1
+
+
+def test_a_suspension_parks_the_jobs_and_its_end_lets_them_go_on(house: House) -> None:
+    install(house)
+    job, queued = house.claim(house.job()), house.job()
+    at = datetime.now(UTC)
+    say(house, signal(Asks.SUSPEND, Installation(id="9001"), at=at))
+    assert (state(house, ROBOT), state(house)) == (AccountState.SUSPENDED, AccountState.ACTIVE)
+    assert isinstance(open_(house, robot_intent(house, job)), Ended)
+    parked = house.row(job.id)
+    assert (parked.state, parked.wait) == (JobState.WAITING, Wait.CONSENT)
+    assert "suspended" in parked.reason
+    assert house.row(queued).state == JobState.QUEUED
+    say(house, signal(Asks.RESUME, Installation(id="9001"), at=at))
+    assert state(house, ROBOT) is AccountState.ACTIVE
+    assert house.row(job.id).state == JobState.QUEUED
+    again = house.claim(job.id)
+    asked = robot_intent(house, again)
+    assert isinstance(open_(house, asked), Opened)  # accepted long before, and never refused for it
+    done(house, asked)
+
+
+def test_suspensions_count_in_the_providers_order_whatever_order_they_come_in(house: House) -> None:
+    install(house)
+    where, began = Installation(id="9001"), datetime.now(UTC) + timedelta(seconds=5)
+    first, ended = signal(Asks.SUSPEND, where, at=began), signal(Asks.RESUME, where, at=began)
+    second = signal(Asks.SUSPEND, where, at=began + timedelta(minutes=1))
+    say(house, ended)  # overtook the suspension that it ends
+    say(house, first)
+    assert state(house, ROBOT) is AccountState.ACTIVE
+    say(house, second)
+    for late in (first, ended, second):
+        say(house, late, seen=True)
+        assert state(house, ROBOT) is AccountState.SUSPENDED
+
+
+def test_a_deleted_installation_that_comes_late_does_not_touch_its_successor(house: House) -> None:
+    install(house)
+    house.database.write(
+        lambda c: c.execute(update(installations).where(installations.c.tenant_id == "acme").values(external_id="9001"))
+    )
+    gone = signal(Asks.REVOKE, Installation(id="9001"))
+    say(house, gone)
+    assert state(house, ROBOT) is AccountState.REVOKED
+    assert not house.database.read(
+        lambda c: c.execute(select(installations).where(installations.c.external_id == "9001")).all()
+    )
+    install(house, "9002")
+    for _ in range(2):
+        assert say(house, gone, seen=True).revocations == ()
+    assert state(house, ROBOT) is AccountState.ACTIVE
+
+
+def test_new_permissions_are_the_scopes_and_wake_who_waited_for_them(house: House) -> None:
+    install(house)
+    job = house.claim(house.job())
+    asked = robot_intent(house, job)
+    asked = replace(asked, lease=replace(asked.lease, scopes=frozenset({"issues:write"})))
+    assert isinstance(open_(house, asked), Ended)
+    now = datetime.now(UTC)
+    wide = frozenset({"issues:write", "issues:read"})
+    say(house, signal(Asks.RESCOPE, Installation(id="9001"), at=now, scopes=wide))
+    assert house.row(job.id).state == JobState.QUEUED
+    account = house.database.read(partial(find_account, key=ROBOT))
+    assert account is not None
+    grant = house.database.read(partial(get_grant, account=account.id))
+    assert grant is not None
+    assert (set(grant.scopes), grant.access_sealed) == (wide, None)  # the token that was minted before says otherwise
+    older = signal(Asks.RESCOPE, Installation(id="9001"), at=now - timedelta(seconds=1), scopes=frozenset({"none"}))
+    say(house, older)
+    assert house.database.read(partial(get_grant, account=account.id)) == grant
+
+
+def test_a_token_that_nothing_could_renew_is_kept(house: House) -> None:
+    house.database.write(lambda c: c.execute(update(grants).values(refresh_sealed=None)).rowcount)
+    assert "kept" in say(house, signal(Asks.RENEW, person())).reason
+    asked = intent(house, house.claim(house.job()))
+    assert isinstance(open_(house, asked), Opened)
+
+
+def test_a_refresh_token_is_found_by_its_digest_and_by_that_of_its_prefix(house: House) -> None:
+    token = "refresh-acme.ada-1"
+    for whom in (Holders(digest=double("another")), Holders(digest=double(token), of_prefix=True)):
+        assert say(house, signal(Asks.REVOKE, whom)).revocations == ()
+    assert len(say(house, signal(Asks.REVOKE, Holders(digest=double(token)))).revocations) == 1
+    house.connect("acme", "acme.ada")
+    prefix = Holders(digest=double("refresh-acme.ada-2"[:16]), of_prefix=True)
+    assert len(say(house, signal(Asks.REVOKE, prefix)).revocations) == 1
+    assert state(house, ROBOT) is AccountState.ACTIVE
+
+
+def test_what_was_said_of_nobody_is_recorded_with_the_reason(house: House) -> None:
+    assert say(house, signal(Asks.REVOKE, Nobody(why="an address is no person"))).reason == "an address is no person"
+    assert not house.database.read(lambda c: c.execute(select(revocations)).all())
+
+
+def test_what_moves_an_account_without_revoking_it_is_in_the_audit(house: House) -> None:
+    install(house)
+    now = datetime.now(UTC)
+    say(house, signal(Asks.SUSPEND, Installation(id="9001"), at=now))
+    say(house, signal(Asks.RESUME, Installation(id="9001"), at=now))
+    say(house, signal(Asks.NOTE, Installation(id="9001")))
+    kinds = select(audit.c.kind).where(audit.c.kind.like("account.%")).order_by(audit.c.number)
+    assert list(house.database.read(lambda c: c.execute(kinds).scalars())) == [
+        "account.suspend",
+        "account.resume",
+        "account.note",
+    ]

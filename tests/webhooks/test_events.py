@@ -1,0 +1,120 @@
+"""`POST /events/<transmitter>`: RFC 8935's answers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+import pytest
+from flask.testing import FlaskClient
+from joserfc.jwk import KeySet
+from werkzeug.test import TestResponse
+
+from identity.errors import Unavailable
+from identity.transmitters import Transmitter
+from pipeline.model import Acceptance, SecurityEvent
+from tests.webhooks.events import KEY, OTHER, RISC, TRANSMITTER, claims, public, sign
+from tests.webhooks.parts import NOW, MemoryLedger, MemoryRing, registry
+from webhooks.app import create_app
+from webhooks.settings import WebSettings
+
+SET = "application/secevent+jwt"
+
+
+@dataclass
+class MemoryEvents:
+    """The web's events without a database."""
+
+    away: Unavailable | None = None
+    keyless: Unavailable | None = None
+    accepted: dict[str, SecurityEvent] = field(default_factory=dict)
+
+    def transmitter(self, transmitter: str) -> Transmitter | None:
+        return TRANSMITTER if transmitter == "idp" else None
+
+    def key(self, transmitter: Transmitter, kid: str) -> KeySet | None:
+        if self.keyless:
+            raise self.keyless
+        return public(KEY) if kid == "k1" else None
+
+    def accept(self, event: SecurityEvent, transmitter: Transmitter) -> Acceptance:
+        if self.away:
+            raise self.away
+        if event.jti in self.accepted:
+            return Acceptance(delivery=event.jti, outcome="duplicate", reason="")
+        self.accepted[event.jti] = event
+        outcome = "signal" if event.signals else "ignored"
+        made = (f"rev-{event.jti}",) if event.signals else ()
+        return Acceptance(delivery=event.jti, outcome=outcome, reason="", revocations=made)
+
+
+@pytest.fixture
+def events() -> MemoryEvents:
+    return MemoryEvents()
+
+
+@pytest.fixture
+def pushed(events: MemoryEvents, ledger: MemoryLedger, ring: MemoryRing) -> FlaskClient:
+    settings = WebSettings(base_url="https://aswhom.example")
+    return create_app(settings, ledger, registry(), ring, events=events, clock=lambda: NOW).test_client()
+
+
+def push(client: FlaskClient, token: bytes, *, to: str = "idp", content_type: str = SET) -> TestResponse:
+    return client.post(f"/events/{to}", data=token, content_type=content_type, buffered=True)
+
+
+def test_a_token_is_answered_with_202_and_nothing_and_rung_for(
+    pushed: FlaskClient, events: MemoryEvents, ring: MemoryRing
+) -> None:
+    for _ in range(2):
+        response = push(pushed, sign(claims()))
+        assert (response.status_code, response.data) == (202, b"")
+    assert list(events.accepted) == ["j-1"]
+    assert ring.rung == ["rev-j-1"]
+
+
+@pytest.mark.parametrize(
+    ("token", "code"),
+    [
+        (b"no token", "invalid_request"),
+        (sign(claims(), kid="k9"), "invalid_key"),
+        (sign(claims(), OTHER, kid="k1"), "authentication_failed"),
+        (sign(claims(iss="https://else.example/")), "invalid_issuer"),
+        (sign(claims(aud="else")), "invalid_audience"),
+    ],
+)
+def test_a_refusal_is_400_with_a_code_and_leaves_nothing(
+    pushed: FlaskClient, events: MemoryEvents, token: bytes, code: str
+) -> None:
+    response = push(pushed, token)
+    assert (response.status_code, response.content_type) == (400, "application/json")
+    document = json.loads(response.data)
+    assert document.keys() == {"err", "description"}
+    assert document["err"] == code
+    assert response.headers["Content-Language"] == "en"
+    assert not events.accepted
+
+
+def test_what_the_ledger_or_the_key_set_cannot_do_now_is_asked_for_again(
+    pushed: FlaskClient, events: MemoryEvents
+) -> None:
+    for attribute in ("away", "keyless"):
+        setattr(events, attribute, Unavailable("not now"))
+        response = push(pushed, sign(claims()))
+        assert response.status_code == 503
+        assert int(response.headers["Retry-After"]) >= 1
+    assert not events.accepted
+
+
+def test_an_event_that_asks_for_nothing_is_taken(pushed: FlaskClient, events: MemoryEvents, ring: MemoryRing) -> None:
+    assert push(pushed, sign(claims(kind=RISC + "account-enabled"))).status_code == 202
+    assert events.accepted["j-1"].signals == ()
+    assert ring.rung == []
+
+
+def test_only_what_is_a_security_event_by_its_head_is_read(pushed: FlaskClient, events: MemoryEvents) -> None:
+    assert push(pushed, sign(claims()), content_type="application/json").status_code == 415
+    assert push(pushed, sign(claims()), to="nobody").status_code == 404
+    assert push(pushed, b"x" * 100_001).status_code == 413
+    assert pushed.get("/events/idp").status_code == 405
+    assert not events.accepted

@@ -1,0 +1,201 @@
+"""Linear's webhooks, read without a server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from graphql import GraphQLObjectType, build_schema
+from hypothesis import given
+from hypothesis import strategies as st
+
+from identity.secret import Secret
+from pipeline.signal import Asks, People, Workspaces
+from tests.webhooks import published
+from tests.webhooks.parts import NOW, OLD_SECRET, SECRET, linear_headers, lower
+from webhooks.sources.linear import read
+from webhooks.sources.reading import Fault, Reading, Received, Refusal
+
+KEYS = (Secret(SECRET),)
+ORGANIZATION = "3f2a4c5e-1c47-4a43-8a43-0c3b9d8f6a22"
+
+
+def stamped(at: datetime = NOW, **fields: Any) -> bytes:
+    """A body that Linear sent at that time."""
+    sent = {"createdAt": at.isoformat(timespec="milliseconds"), "webhookTimestamp": int(at.timestamp() * 1000)}
+    return json.dumps({"action": "create", "type": "Comment", **sent, **fields}).encode()
+
+
+BODY = stamped(organizationId=ORGANIZATION)
+REMOVED: dict[str, Any] = {
+    "action": "revoked",
+    "type": "OAuthApp",
+    "oauthClientId": "app",
+    "organizationId": ORGANIZATION,
+}
+
+
+def _read(body: bytes, *, now: datetime = NOW) -> Reading:
+    return read(lower(linear_headers(body)), body, KEYS, now)
+
+
+def _received(body: bytes, *, now: datetime = NOW) -> Received:
+    reading = _read(body, now=now)
+    assert isinstance(reading, Received), reading
+    return reading
+
+
+def _fault(reading: Reading) -> Fault | None:
+    return reading.fault if isinstance(reading, Refusal) else None
+
+
+def test_the_recomputed_vector_is_accepted_at_its_time_only(needs_published: Callable[[], None]) -> None:
+    needs_published()
+    vector = published.vectors()["linear"]
+    body, keys = vector["body"].encode(), (Secret(vector["secret"]),)
+    headers = lower({**linear_headers(b""), **vector["headers"]})
+    then = datetime.fromtimestamp(vector["clock_ms"] / 1000, UTC)
+    assert isinstance(read(headers, body, keys, then), Received)
+    assert _fault(read(headers, body, keys, NOW)) is Fault.SIGNATURE
+    assert _fault(read(headers, body, KEYS, then)) is Fault.SIGNATURE
+
+
+@pytest.mark.parametrize("path", published.linear(), ids=lambda path: path.name)
+def test_every_published_payload_is_received_and_none_is_when_a_byte_is_lost(path: Path) -> None:
+    body = path.read_bytes()
+    document = json.loads(body)
+    then = datetime.fromtimestamp(document["webhookTimestamp"] / 1000, UTC)
+    reading = _received(body, now=then)
+    assert (reading.event, reading.document, reading.unrecognised) == (document["type"], document, "")
+    assert _fault(read(lower(linear_headers(body)), body[:-1], KEYS, then)) is Fault.SIGNATURE
+
+
+@given(place=st.integers(0, len(BODY) * 8 - 1))
+def test_any_flipped_bit_of_the_body_is_refused(place: int) -> None:
+    flipped = bytearray(BODY)
+    flipped[place // 8] ^= 1 << place % 8
+    assert _fault(read(lower(linear_headers(BODY)), bytes(flipped), KEYS, NOW)) is Fault.SIGNATURE
+
+
+def test_every_flipped_bit_of_the_signature_is_refused() -> None:
+    headers = lower(linear_headers(BODY))
+    signature = headers["linear-signature"].encode()
+    for place in range(len(signature) * 8):
+        flipped = bytearray(signature)
+        flipped[place // 8] ^= 1 << place % 8
+        assert (
+            _fault(read(headers | {"linear-signature": flipped.decode("latin-1")}, BODY, KEYS, NOW)) is Fault.SIGNATURE
+        )
+
+
+@given(signature=st.text())
+def test_no_text_for_a_signature_is_a_crash(signature: str) -> None:
+    headers = lower(linear_headers(BODY)) | {"linear-signature": signature}
+    assert _fault(read(headers, BODY, KEYS, NOW)) is Fault.SIGNATURE
+
+
+def test_a_minute_is_tolerated_either_way_and_more_asks_about_the_clock() -> None:
+    for away in (timedelta(seconds=60), timedelta(seconds=-60)):
+        assert isinstance(_read(BODY, now=NOW + away), Received)
+    for away, word in ((timedelta(seconds=61), "past"), (timedelta(seconds=-61), "future")):
+        reading = _read(BODY, now=NOW + away)
+        assert isinstance(reading, Refusal)
+        assert reading.fault is Fault.SIGNATURE
+        assert word in reading.detail
+        assert "clock skew" in reading.detail
+
+
+@pytest.mark.parametrize("stamp", [None, "1768467600000", True, 0, -1, 1 << 60])
+def test_without_its_time_nothing_is_taken_and_a_header_does_not_replace_it(stamp: object) -> None:
+    body = json.dumps({"action": "create", "type": "Comment", "webhookTimestamp": stamp}).encode()
+    headers = lower({**linear_headers(body), "Linear-Timestamp": str(int(NOW.timestamp() * 1000))})
+    reading = read(headers, body, KEYS, NOW)
+    assert _fault(reading) is Fault.MALFORMED
+
+
+def test_a_late_revocation_is_taken_and_a_late_comment_is_not() -> None:
+    later = NOW + timedelta(hours=6)
+    assert _received(stamped(**REMOVED), now=later).signal is not None
+    assert _fault(_read(BODY, now=later)) is Fault.SIGNATURE
+    assert _fault(_read(stamped(**REMOVED), now=NOW - timedelta(hours=1))) is Fault.SIGNATURE
+
+
+def test_both_secrets_fit_while_they_are_rotated_and_neither_when_there_is_none() -> None:
+    both = (Secret(SECRET), Secret(OLD_SECRET))
+    headers = lower(linear_headers(BODY, secret=OLD_SECRET))
+    assert isinstance(read(headers, BODY, both, NOW), Received)
+    assert _fault(read(headers, BODY, KEYS, NOW)) is Fault.SIGNATURE
+    assert _fault(read(headers, BODY, (), NOW)) is Fault.SIGNATURE
+
+
+def test_the_type_is_the_bodys_the_organization_too_and_bodies_are_deduplicated() -> None:
+    reading = read(lower({**linear_headers(BODY), "Linear-Event": "OAuthApp"}), BODY, KEYS, NOW)
+    assert isinstance(reading, Received)
+    assert (reading.event, reading.installation, reading.dedupe_by_body) == ("Comment", ORGANIZATION, True)
+
+
+@pytest.mark.parametrize("delivery", ["", "a b", "x" * 201, "é"])
+def test_a_delivery_without_its_id_is_malformed(delivery: str) -> None:
+    assert _fault(read(lower(linear_headers(BODY, delivery=delivery)), BODY, KEYS, NOW)) is Fault.MALFORMED
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[]", b"\xff", b"", b'{"type":7,"webhookTimestamp":1}'])
+def test_what_has_no_type_is_malformed(body: bytes) -> None:
+    assert _fault(_read(body)) is Fault.MALFORMED
+
+
+def test_an_app_that_is_removed_means_its_workspace_and_its_own_client() -> None:
+    signal = _received(stamped(**REMOVED)).signal
+    assert signal is not None
+    assert (signal.asks, signal.whom) == (Asks.REVOKE, (Workspaces(ids=frozenset({ORGANIZATION})),))
+    assert (signal.client, signal.happened_at) == ("app", NOW)
+
+
+def test_a_user_without_an_active_token_is_meant_alone() -> None:
+    told = {**REMOVED, "type": "OAuthAuthorization", "userId": "u-1"}
+    signal = _received(stamped(**told, activeTokensForUser=0)).signal
+    assert signal is not None
+    assert (signal.asks, signal.whom) == (Asks.REVOKE, (People(ids=frozenset({"u-1"})),))
+    assert _received(stamped(**told, activeTokensForUser=1)).signal is None
+    assert _received(stamped(**told)).unrecognised
+
+
+def test_changed_access_to_teams_is_noted() -> None:
+    told = {**REMOVED, "type": "PermissionChange", "action": "teamAccessChanged", "removedTeamIds": ["t-1"]}
+    signal = _received(stamped(**told)).signal
+    assert signal is not None
+    assert signal.asks is Asks.NOTE
+    assert "1 taken" in signal.reason
+
+
+@pytest.mark.parametrize("field", ["oauthClientId", "organizationId", "createdAt"])
+def test_a_revocation_of_another_shape_is_unrecognised(field: str) -> None:
+    for value in (None, 7, ""):
+        reading = _received(stamped(**{**REMOVED, field: value}))
+        assert reading.signal is None
+        assert reading.unrecognised
+
+
+@pytest.mark.parametrize(
+    ("payload", "used"),
+    [
+        ("OAuthAppWebhookPayload", {"oauthClientId", "organizationId", "createdAt"}),
+        ("OAuthAuthorizationWebhookPayload", {"oauthClientId", "organizationId", "userId", "activeTokensForUser"}),
+        ("AppUserTeamAccessChangedWebhookPayload", {"oauthClientId", "organizationId", "removedTeamIds"}),
+    ],
+)
+def test_what_is_read_of_a_payload_is_in_the_published_schema(
+    needs_published: Callable[[], None], payload: str, used: set[str]
+) -> None:
+    needs_published()
+    folder = published.folder()
+    assert folder is not None
+    schema = build_schema((folder / "linear" / "schema.graphql").read_text(encoding="utf-8"))
+    described = schema.type_map[payload]
+    assert isinstance(described, GraphQLObjectType)
+    assert {*used, "webhookTimestamp", "type", "action"} <= set(described.fields)
+    assert all(str(described.fields[field].type).endswith("!") for field in used)

@@ -1,0 +1,153 @@
+"""What GitHub's deliveries say about authority: which body is which signal. Pure.
+
+The event's name is an unsigned header, so a signal is believed only from a body of the shape published for it.
+https://docs.github.com/webhooks/webhook-events-and-payloads
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from pipeline.signal import Asks, Installation, People, Signal
+
+Document = Mapping[str, Any]
+
+
+class _Misshapen(Exception):
+    """What keeps a body from being believed."""
+
+
+def signal(event: str, document: Document) -> tuple[Signal | None, str]:
+    """The signal this is, or what keeps it from being believed; neither for every other body."""
+    action = document.get("action")
+    reader = _READERS.get((event, action)) if isinstance(action, str) else None
+    if reader is None:
+        return None, ""
+    try:
+        return reader(document), ""
+    except _Misshapen as why:
+        return None, f"{event}.{action} {why}"
+
+
+def number(thing: Any) -> str | None:
+    """The `id` of an object, where it is GitHub's kind of one."""
+    value = thing.get("id") if isinstance(thing, dict) else None
+    return str(value) if type(value) is int else None  # a bool is an int, too
+
+
+def _authorization_revoked(document: Document) -> Signal:
+    person = number(document.get("sender"))
+    # Other events have an action `revoked` too (secret_scanning_alert); only this one has nothing else.
+    if person is None or not document.keys() <= {"action", "sender", "enterprise"}:
+        raise _Misshapen("should have an action and a sender with an id, and nothing else")
+    return Signal(
+        source="github.github_app_authorization",
+        asks=Asks.REVOKE,
+        whom=(People(ids=frozenset({person})),),
+        reason="the user revoked the app's authorization at GitHub",
+    )
+
+
+def _installation_deleted(document: Document) -> Signal:
+    key, _ = _installed(document)
+    # No time: an installation's id never comes back, so a late word about the old one meets no account of the new one.
+    reason = "the app's installation was deleted at GitHub"
+    return Signal(source="github.installation", asks=Asks.REVOKE, whom=(Installation(id=key),), reason=reason)
+
+
+def _installation_suspended(document: Document) -> Signal:
+    key, installation = _installed(document)
+    at = _moment(installation.get("suspended_at"))
+    if at is None:
+        raise _Misshapen("should say when it was suspended")
+    return Signal(
+        source="github.installation",
+        asks=Asks.SUSPEND,
+        whom=(Installation(id=key),),
+        reason="the app's installation is suspended at GitHub",
+        happened_at=at,
+    )
+
+
+def _installation_unsuspended(document: Document) -> Signal:
+    key, installation = _installed(document)
+    if installation.get("suspended_at") is not None:
+        raise _Misshapen("should not say that it is suspended")
+    return Signal(
+        source="github.installation",
+        asks=Asks.RESUME,
+        whom=(Installation(id=key),),
+        reason="the app's installation is suspended at GitHub no more",
+        happened_at=_moment(installation.get("updated_at")),
+    )
+
+
+def _permissions_accepted(document: Document) -> Signal:
+    key, installation = _installed(document)
+    permissions = installation.get("permissions")
+    if not isinstance(permissions, dict) or not all(isinstance(level, str) for level in permissions.values()):
+        raise _Misshapen("should say what the installation may do")
+    return Signal(
+        source="github.installation",
+        asks=Asks.RESCOPE,
+        whom=(Installation(id=key),),
+        reason="new permissions of the app were accepted at GitHub",
+        happened_at=_moment(installation.get("updated_at")),
+        scopes=scopes_of(permissions),
+    )
+
+
+def _repositories_removed(document: Document) -> Signal:
+    key, installation = _installed(document)
+    removed = document.get("repositories_removed")
+    if not isinstance(removed, list):
+        raise _Misshapen("should say which repositories were removed")
+    return Signal(
+        source="github.installation_repositories",
+        asks=Asks.RENEW,
+        whom=(Installation(id=key),),
+        reason=f"{len(removed)} repositories were taken from the app's installation at GitHub",
+        happened_at=_moment(installation.get("updated_at")),
+    )
+
+
+def scopes_of(permissions: Mapping[str, str]) -> frozenset[str]:
+    """GitHub's permissions as scopes: `issues:write`, which covers `issues:read`."""
+    lower = {"write": ("read",), "admin": ("write", "read")}
+    return frozenset(
+        f"{name}:{level}" for name, given in permissions.items() for level in (given, *lower.get(given, ()))
+    )
+
+
+_READERS: Mapping[tuple[str, str], Callable[[Document], Signal]] = {
+    ("github_app_authorization", "revoked"): _authorization_revoked,
+    ("installation", "deleted"): _installation_deleted,
+    ("installation", "suspend"): _installation_suspended,
+    ("installation", "unsuspend"): _installation_unsuspended,
+    ("installation", "new_permissions_accepted"): _permissions_accepted,
+    ("installation_repositories", "removed"): _repositories_removed,
+}
+
+
+def _installed(document: Document) -> tuple[str, Document]:
+    installation = document.get("installation")
+    key = number(installation)
+    # Every event has an installation with an id, and many an action of these names; only these have its account.
+    if key is None or not isinstance(installation, dict) or "account" not in installation:
+        raise _Misshapen("should have an installation with an id and an account")
+    return key, installation
+
+
+def _moment(value: Any) -> datetime | None:
+    """A time as GitHub's payloads have it: ISO 8601, or seconds since 1970."""
+    try:
+        if type(value) is int:
+            return datetime.fromtimestamp(value, UTC)
+        if isinstance(value, str):
+            at = datetime.fromisoformat(value)
+            return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return None

@@ -1,0 +1,81 @@
+"""Linear's webhooks.
+
+The signature covers the raw body, and the body holds the time at which it was sent. Linear's own SDK looks at that time
+only where there is one; here it must be there. The delivery id is an unsigned header, so bodies are deduplicated too. A
+late revocation is taken all the same: its time says which consents it can mean, and Linear tries again for hours.
+https://linear.app/developers/webhooks
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from identity.secret import Secret
+from webhooks.sources import linear_signals
+from webhooks.sources.document import Malformed, from_json
+from webhooks.sources.reading import Fault, Reading, Received, Refusal, Source
+from webhooks.sources.signature import signed_by_any
+
+JSON = "application/json"
+TOLERANCE = timedelta(seconds=60)
+
+_TYPE = re.compile(r"[A-Za-z0-9_]{1,100}")
+_KEY = re.compile(r"[A-Za-z0-9-]{1,200}")
+
+
+def read(headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], now: datetime) -> Reading:
+    """What Linear says, if it was Linear, and just now unless it withdraws something."""
+    if not signed_by_any(secrets, body, headers.get("linear-signature", "")):
+        return Refusal(
+            fault=Fault.SIGNATURE,
+            detail="Linear-Signature is missing or is not that of this body by any live secret of the connection. "
+            "Compare the webhook's signing secret with the connection's.",
+        )
+    delivery = headers.get("linear-delivery", "")
+    if not _KEY.fullmatch(delivery):
+        return Refusal(fault=Fault.MALFORMED, detail="Linear-Delivery is missing or not of Linear's form.")
+    try:
+        document = from_json(body)
+        event, sent_at = _event(document), _sent_at(document)
+    except Malformed as error:
+        return Refusal(fault=Fault.MALFORMED, detail=f"The signature is right, but {error}.")
+    signal, unrecognised = linear_signals.signal(event, document)
+    away = now - sent_at
+    if away < -TOLERANCE or (away > TOLERANCE and signal is None):
+        return Refusal(
+            fault=Fault.SIGNATURE,
+            detail=f"The request is signed, but {abs(away).total_seconds():.0f} s in the "
+            f"{'past' if away > timedelta() else 'future'}, and more than {TOLERANCE.total_seconds():.0f} s is refused "
+            "as a replay. If it is new, look for clock skew here.",
+        )
+    organization = document.get("organizationId")
+    return Received(
+        event=event,
+        delivery_id=delivery,
+        installation=organization if isinstance(organization, str) and _KEY.fullmatch(organization) else None,
+        document=document,
+        dedupe_by_body=signal is None,
+        signal=signal,
+        unrecognised=unrecognised,
+    )
+
+
+def _event(document: Mapping[str, Any]) -> str:
+    """The body's type, which is signed; the header Linear-Event is not."""
+    event = document.get("type")
+    if not isinstance(event, str) or not _TYPE.fullmatch(event):
+        raise Malformed("the body has no type")
+    return event
+
+
+def _sent_at(document: Mapping[str, Any]) -> datetime:
+    milliseconds = document.get("webhookTimestamp")
+    if isinstance(milliseconds, bool) or not isinstance(milliseconds, int | float) or not 0 < milliseconds < 1 << 45:
+        raise Malformed("the body has no webhookTimestamp, so nothing says that it is not a replay")
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+SOURCE = Source(name="linear", content_types=frozenset({JSON}), read=read)

@@ -1,0 +1,79 @@
+"""What Linear's webhooks say about authority: which body is which signal. Pure.
+
+The shapes are those of Linear's GraphQL schema: OAuthAppWebhookPayload, OAuthAuthorizationWebhookPayload,
+AppUserTeamAccessChangedWebhookPayload. The whole body is signed.
+https://linear.app/developers/webhooks
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from pipeline.signal import Asks, People, Signal, Workspaces
+
+Document = Mapping[str, Any]
+
+
+def signal(event: str, document: Document) -> tuple[Signal | None, str]:
+    """The signal this is, or what keeps it from being followed; neither for every other body."""
+    action = document.get("action")
+    if event not in ("OAuthApp", "OAuthAuthorization", "PermissionChange"):
+        return None, ""
+    client, organization = document.get("oauthClientId"), document.get("organizationId")
+    if not isinstance(client, str) or not isinstance(organization, str) or not client or not organization:
+        return None, f"{event} should name an oauthClientId and an organizationId"
+    happened_at = _moment(document.get("createdAt"))
+    if happened_at is None:
+        return None, f"{event} should say when"
+    match event, action:
+        case "OAuthApp", "revoked":
+            asks, whom = Asks.REVOKE, Workspaces(ids=frozenset({organization}))
+            reason = "the app was removed from the workspace at Linear"
+        case "OAuthAuthorization", _:
+            user, alive = document.get("userId"), document.get("activeTokensForUser")
+            if not isinstance(user, str) or isinstance(alive, bool) or not isinstance(alive, int | float):
+                return None, "OAuthAuthorization should name a userId and how many tokens are active"
+            if alive > 0:  # one of several tokens ended, or a new one was made
+                return None, ""
+            return Signal(
+                source="linear.OAuthAuthorization",
+                asks=Asks.REVOKE,
+                whom=(People(ids=frozenset({user})),),
+                reason="no token of the user is active at Linear any more",
+                happened_at=happened_at,
+                precision=_PRECISION,
+                client=client,
+            ), ""
+        case "PermissionChange", "teamAccessChanged":
+            gone = document.get("removedTeamIds")
+            if not isinstance(gone, list):
+                return None, "PermissionChange should name the teams that were taken"
+            # Linear's tokens know no teams: what the app may no longer see, Linear refuses when it is asked for.
+            asks, whom = Asks.NOTE, Workspaces(ids=frozenset({organization}))
+            reason = f"the app's access to teams was changed at Linear: {len(gone)} taken"
+        case _:
+            return None, ""
+    return Signal(
+        source=f"linear.{event}",
+        asks=asks,
+        whom=(whom,),
+        reason=reason,
+        happened_at=happened_at,
+        precision=_PRECISION,
+        client=client,
+    ), ""
+
+
+_PRECISION = timedelta(milliseconds=1)
+
+
+def _moment(value: Any) -> datetime | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        at = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return at if at.tzinfo is not None else None
