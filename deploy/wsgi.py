@@ -19,6 +19,7 @@ atexit.register(runtime.close)
 web = settings.web(metrics_folder())
 agents = Agents(
     requests=runtime.requests,
+    invitations=runtime.invitations,
     workflows=runtime.workflows,
     quota=Quota(web.api_rate, runtime.redis, prefix=web.key_prefix),
 )

@@ -33,6 +33,7 @@ from pipeline.event_intake import EventIntake
 from pipeline.housekeeping import Duty
 from pipeline.inquiry import Inquirer
 from pipeline.intake import Intake
+from pipeline.invitations import Invitations
 from pipeline.model import Ring
 from pipeline.requests import Requests
 from pipeline.retention import Retention, prune
@@ -148,6 +149,7 @@ class Runtime:
             lifetime=settings.connect_lifetime,
             gate=self.gate,
         )
+        self.invitations = Invitations(self.database, self.connect, workflows, self.ids, base_url=settings.base_url)
         self.connecting = Connecting(self.database, self.connect, workflows)
         self.sealer = Sealer(self.database, settings.keys.audit)
 

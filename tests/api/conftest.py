@@ -16,7 +16,9 @@ from tests.api.town import Town
 def town(ledger_url: str) -> Iterator[Town]:
     """Tenants acme and globex, each with ada, a service, an agent and a key of each role."""
     database = open_database(DatabaseSettings(url=ledger_url))
-    yield Town(database)
+    built = Town(database)
+    yield built
+    built.close()
     database.close()
 
 
@@ -25,5 +27,7 @@ def sqlite_town(tmp_path: Path, migrated_sqlite: Path) -> Iterator[Town]:
     """The same on SQLite alone, where the database is not what is tested."""
     shutil.copy(migrated_sqlite, tmp_path / "ledger.sqlite")
     database = open_database(DatabaseSettings(url=f"sqlite:///{tmp_path}/ledger.sqlite"))
-    yield Town(database)
+    built = Town(database)
+    yield built
+    built.close()
     database.close()

@@ -11,14 +11,19 @@ from typing import Any
 from flask.testing import FlaskClient
 from sqlalchemy import Connection
 
+from identity.addresses import AddressPolicy
 from identity.api_keys import Role, add_key, new_key
+from identity.connect import Connect
+from identity.http import Client
 from identity.model import Scope
+from identity.providers import PROFILES
 from identity.secret import Secret
 from identity.signing import Signer
 from identity.stops import set_stopped
 from pipeline import revocation
 from pipeline.database import Database
 from pipeline.intake import Intake
+from pipeline.invitations import Invitations
 from pipeline.ledger import jobs
 from pipeline.requests import Requests
 from pipeline.revoker import Revoker
@@ -55,12 +60,32 @@ class Town:
             Intake(database, self.house.vault, self.house.ids, clock=self.now),
             self.workflows,
             self.ring,
-            agents=Agents(requests=self.requests, workflows=self.workflows, quota=Quota(rate, None, prefix="aswhom:")),
+            agents=Agents(
+                requests=self.requests,
+                invitations=self._invitations(),
+                workflows=self.workflows,
+                quota=Quota(rate, None, prefix="aswhom:"),
+            ),
             clock=self.now,
         )
         self.client: FlaskClient = self.app.test_client()
 
     ahead = timedelta()
+
+    def _invitations(self) -> Invitations:
+        http = Client(policy=AddressPolicy(allow_hosts=frozenset()), pool_size=1)
+        self.close = http.close
+        connect = Connect(
+            self.database,
+            self.house.vault,
+            http,
+            PROFILES,
+            self.signer,
+            redirect_uri=lambda connection: f"http://127.0.0.1/connect/callback/{connection}",
+            ids=partial(self.house.ids, "con"),
+            token=partial(secrets.token_urlsafe, 32),
+        )
+        return Invitations(self.database, connect, self.workflows, self.house.ids, base_url="http://127.0.0.1")
 
     def now(self) -> datetime:
         return datetime.now(UTC) + self.ahead

@@ -16,14 +16,18 @@ from pydantic import ValidationError
 
 from identity.errors import BadInput, Misconfigured, PolicyDenied
 from identity.ids import Ids
+from pipeline.invitations import Invitations
 from pipeline.ledger.requests import KeyReused, NotLetIn
 from pipeline.requests import Requests
 from pipeline.workflow import Registry
 from webhooks import problems
 from webhooks.api.access import guard, refused
+from webhooks.api.accounts import account_operations
+from webhooks.api.deliveries import delivery_operations
 from webhooks.api.jobs import job_operations
 from webhooks.api.models import ProblemDocument
 from webhooks.api.quota import Quota
+from webhooks.api.revocations import revocation_operations
 from webhooks.api.tools import tool_operations
 from webhooks.bells import Bells
 from webhooks.problems import Problem
@@ -50,6 +54,7 @@ class Agents:
     """What the API is served from."""
 
     requests: Requests
+    invitations: Invitations
     workflows: Registry
     quota: Quota
 
@@ -94,6 +99,9 @@ def operations(agents: Agents, bells: Bells, *, clock: Callable[[], datetime]) -
     guard(pages, agents.requests, agents.quota, clock=clock, ids=Ids())
     tool_operations(pages, agents.requests, agents.workflows, bells, clock=clock)
     job_operations(pages, agents.requests)
+    account_operations(pages, agents.requests, agents.invitations, agents.workflows, clock=clock)
+    delivery_operations(pages, agents.requests)
+    revocation_operations(pages, agents.requests, bells, clock=clock)
 
     @pages.errorhandler(BadInput)
     def bad_input(error: BadInput) -> Response:

@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Id = Annotated[str, Field(min_length=1, max_length=200)]
+# No control characters: a database refuses some of them.
+Id = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Word = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_.:-]+$")]
 
 
 class Sent(BaseModel):
@@ -65,7 +67,9 @@ class CatalogueQuery(BaseModel):
 
 class Paged(BaseModel):
     limit: int = Field(50, ge=1, le=200)
-    cursor: str | None = Field(None, max_length=500, description="`next` of the page before")
+    cursor: str | None = Field(
+        None, max_length=500, pattern=r"^[A-Za-z0-9_-]*$", description="`next` of the page before"
+    )
 
 
 class ExecuteBody(Sent):
@@ -164,8 +168,8 @@ class JobPage(Given):
 
 
 class JobsQuery(Paged):
-    state: str | None = Field(None, max_length=16)
-    workflow: str | None = Field(None, max_length=100)
+    state: Word | None = None
+    workflow: Word | None = None
 
 
 class AccountOut(Given):
@@ -189,9 +193,9 @@ class AccountPage(Given):
 
 
 class AccountsQuery(Paged):
-    state: str | None = Field(None, max_length=32)
-    provider: str | None = Field(None, max_length=32)
-    principal: str | None = Field(None, max_length=200, description="its id or name")
+    state: Word | None = None
+    provider: Word | None = None
+    principal: Id | None = Field(None, description="its id or name")
 
 
 class ConnectBody(Sent):
@@ -199,10 +203,12 @@ class ConnectBody(Sent):
 
     user: Id = Field(description="her name or the id of her principal; made if it is new")
     connection: Id = Field(description="a provider, or the id of a provider connection")
-    scopes: list[Annotated[str, Field(min_length=1, max_length=200)]] | None = Field(
+    scopes: list[Id] | None = Field(
         None, max_length=50, description="what to ask for; left out: the connection's, and what waiting jobs lack"
     )
-    return_to: str | None = Field(None, max_length=2000, description="a registered return target")
+    return_to: str | None = Field(
+        None, max_length=2000, pattern=r"^[^\x00]*$", description="a registered return target"
+    )
 
 
 class ConnectLink(Given):
@@ -234,7 +240,7 @@ class DeliveryPage(Given):
 
 
 class DeliveriesQuery(Paged):
-    outcome: str | None = Field(None, max_length=32)
+    outcome: Word | None = None
 
 
 class RevokeBody(Sent):
@@ -242,7 +248,9 @@ class RevokeBody(Sent):
 
     kind: Literal["tenant", "connection", "agent", "user", "account"]
     key: Id = Field(description="its id; a user is also her name")
-    reason: str = Field(min_length=1, max_length=500, description="for the receipt and the audit")
+    reason: str = Field(
+        min_length=1, max_length=500, pattern=r"^[^\x00]+$", description="for the receipt and the audit"
+    )
 
 
 class ScopeOut(Given):

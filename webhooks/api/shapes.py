@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from pipeline.account_health import Health
 from pipeline.ledger.views import Row
 from pipeline.states import JobState, StepState, Wait
-from webhooks.api.models import JobOut, JobWithSteps, Outcome, Principal, StepOut, ToolAnswer
+from webhooks.api.models import (
+    AccountOut,
+    DeliveryOut,
+    DeliveryWithJobs,
+    JobOut,
+    JobWithSteps,
+    Outcome,
+    Principal,
+    RevocationOut,
+    RevocationWithReceipt,
+    ScopeOut,
+    StepOut,
+    ToolAnswer,
+)
 
 
 def job(row: Row) -> JobOut:
@@ -70,3 +84,56 @@ def _outcome(told: JobOut, done: StepOut | None) -> Outcome:
             return Outcome.WAITING
         case _:
             return Outcome.PENDING
+
+
+def account(row: Row, of: Health) -> AccountOut:
+    return AccountOut(
+        id=row["id"],
+        provider=row["provider"],
+        connection=row["connection_id"],
+        principal=Principal(kind=row["kind"], name=row["principal"]),
+        state=row["state"],
+        usable=of.usable,
+        why=of.why,
+        login=row["external_login"],
+        scopes=list(row["scopes"] or ()),
+        missing_scopes=list(of.missing_scopes),
+        token_expires_at=row["expires_at"],
+        created_at=row["created_at"],
+    )
+
+
+def delivery(row: Row) -> DeliveryOut:
+    return DeliveryOut(
+        id=row["id"],
+        source=row["source"],
+        connection=row["connection_id"],
+        event=row["event"],
+        sender_id=row["delivery_id"],
+        outcome=row["outcome"],
+        reason=row["reason"],
+        received_at=row["received_at"],
+    )
+
+
+def delivery_with_jobs(row: Row) -> DeliveryWithJobs:
+    return DeliveryWithJobs(**delivery(row).model_dump(), jobs=row["jobs"])
+
+
+def revocation(row: Row) -> RevocationOut:
+    return RevocationOut(
+        id=row["id"],
+        number=row["number"],
+        scope=ScopeOut(kind=row["kind"], key=row["key"]),
+        state=row["state"],
+        requested_by=row["requested_by"],
+        reason=row["reason"],
+        effective_at=row["effective_at"],
+        quiesced_at=row["quiesced_at"],
+        cancelled_jobs=row["cancelled_jobs"],
+        stopped_jobs=row["stopped_jobs"],
+    )
+
+
+def revocation_with_receipt(row: Row) -> RevocationWithReceipt:
+    return RevocationWithReceipt(**revocation(row).model_dump(), receipt=row["receipt"], signature=row["signature"])
