@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import Connection
 
 from identity.addresses import AddressPolicy
-from identity.api_keys import Role, add_key, new_key
+from identity.api_keys import Caller, Role, add_key, new_key
 from identity.connect import Connect
 from identity.http import Client
 from identity.model import Scope
@@ -33,7 +33,7 @@ from pipeline.workflow import Registry
 from tests.ledger.house import House, Say, say_it
 from tests.webhooks.parts import MemoryRing
 from webhooks.api.app import Agents
-from webhooks.api.quota import Quota
+from webhooks.api.quota import Quota, Spent
 from webhooks.app import create_app
 from webhooks.settings import WebSettings
 
@@ -43,7 +43,8 @@ TENANTS = ("acme", "globex")
 class Town:
     """`keys["acme", Role.AGENT]` is a key of acme's agent `acme.bot`."""
 
-    def __init__(self, database: Database, *, rate: int = 10_000) -> None:
+    def __init__(self, database: Database) -> None:
+        self._quota = Quota(10_000, None, prefix="aswhom:")
         self.house = House(database)
         self.house.build()
         self.house.connect("globex", "globex.ada")
@@ -64,13 +65,20 @@ class Town:
                 requests=self.requests,
                 invitations=self._invitations(),
                 workflows=self.workflows,
-                quota=Quota(rate, None, prefix="aswhom:"),
+                quota=self,
             ),
             clock=self.now,
         )
         self.client: FlaskClient = self.app.test_client()
 
     ahead = timedelta()
+
+    def limit(self, rate: int) -> None:
+        """From here on, *rate* requests a minute."""
+        self._quota = Quota(rate, None, prefix="aswhom:")
+
+    def spend(self, caller: Caller) -> Spent:
+        return self._quota.spend(caller)
 
     def _invitations(self) -> Invitations:
         http = Client(policy=AddressPolicy(allow_hosts=frozenset()), pool_size=1)

@@ -21,12 +21,11 @@ from pipeline.ledger.requests import KeyReused, NotLetIn
 from pipeline.requests import Requests
 from pipeline.workflow import Registry
 from webhooks import problems
-from webhooks.api.access import guard, refused
+from webhooks.api.access import Counts, guard, refused
 from webhooks.api.accounts import account_operations
 from webhooks.api.deliveries import delivery_operations
 from webhooks.api.jobs import job_operations
 from webhooks.api.models import ProblemDocument
-from webhooks.api.quota import Quota
 from webhooks.api.revocations import revocation_operations
 from webhooks.api.tools import tool_operations
 from webhooks.bells import Bells
@@ -56,7 +55,7 @@ class Agents:
     requests: Requests
     invitations: Invitations
     workflows: Registry
-    quota: Quota
+    quota: Counts
 
 
 def make_app() -> OpenAPI:
