@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,9 +14,12 @@ from identity.api_keys import Role
 from identity.model import Scope, ScopeKind
 from identity.tables import audit
 from pipeline.ledger import jobs as ledger_jobs
+from pipeline.ledger.requests import NotLetIn
+from pipeline.requests import Keyed
 from pipeline.states import Wait
 from pipeline.tables import jobs
 from tests.api.town import Town
+from tests.ledger.house import Say
 
 
 def count(town: Town) -> int:
@@ -152,3 +157,22 @@ def test_more_than_so_many_do_not_wait(sqlite_town: Town) -> None:
     sqlite_town.at_work = lambda: taken.append("waited")
     assert sqlite_town.execute(wait=20).status_code == 202
     assert taken == []
+
+
+def test_a_key_that_comes_at_once_from_many_makes_one_job(town: Town) -> None:
+    action, who = Say(text="hello"), town.caller()
+    keyed = Keyed(key="k-1", document={"text": "hello"})
+    ask = partial(town.requests.execute, who, action, keyed, identifier="ada", now=town.now())
+    with ThreadPoolExecutor(8) as many:
+        made = [future.result() for future in [many.submit(ask) for _ in range(8)]]
+    assert len({one.id for one in made}) == 1
+    assert [one.repeated for one in made].count(False) == 1
+    assert count(town) == 1
+
+
+def test_a_caller_whose_key_ended_meanwhile_has_nothing_accepted(town: Town) -> None:
+    who = town.caller()
+    town.revoke(Scope(kind=ScopeKind.AGENT, key="acme.bot"))
+    with pytest.raises(NotLetIn):
+        town.requests.execute(who, Say(text="x"), Keyed(key=None, document={}), identifier="ada", now=town.now())
+    assert count(town) == 0

@@ -115,6 +115,12 @@ class Town:
         self.database.write(partial(add, name="", expires_at=now + timedelta(days=1), by="test", now=now))
         return secret
 
+    def caller(self, key: Secret | None = None) -> Caller:
+        """Who holds the key."""
+        found = self.requests.caller(key or self.keys["acme", Role.AGENT], now=self.now())
+        assert isinstance(found, Caller)
+        return found
+
     def ask(
         self,
         method: str,
