@@ -137,3 +137,8 @@ def test_pages_together_are_the_whole_list_once_each(town: Town) -> None:
 @pytest.mark.parametrize("cursor", ["x", "bm9wZQ", "W10", "WzEsMl0", "WzEsIlx1MDAwMCJd"])
 def test_a_cursor_that_is_none_of_ours_is_refused(sqlite_town: Town, cursor: str) -> None:
     assert sqlite_town.ask("GET", f"/v1/jobs?cursor={cursor}").status_code == 422
+
+
+def test_a_filter_that_is_misspelt_does_not_let_everything_through(sqlite_town: Town) -> None:
+    assert sqlite_town.ask("GET", "/v1/jobs?stat=done").status_code == 422
+    assert sqlite_town.ask("GET", "/v1/jobs?state=done").status_code == 200

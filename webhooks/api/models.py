@@ -61,11 +61,17 @@ class Form(StrEnum):
     MCP = "mcp"
 
 
-class CatalogueQuery(BaseModel):
+class Query(BaseModel):
+    """What stands after the question mark: a filter that is misspelt must not let everything through."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class CatalogueQuery(Query):
     format: Form = Field(Form.PLAIN, description="`plain`, or the form that a model's API takes")
 
 
-class Paged(BaseModel):
+class Paged(Query):
     limit: int = Field(50, ge=1, le=200)
     cursor: str | None = Field(
         None, max_length=500, pattern=r"^[A-Za-z0-9_-]*$", description="`next` of the page before"
