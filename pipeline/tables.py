@@ -191,6 +191,18 @@ once_keys = Table(
     Column("taken_at", Instant, nullable=False),
 )
 
+# What an agent's Idempotency-Key made, written in the transaction that made it.
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("tenant_id", ForeignKey("tenants.id"), primary_key=True),
+    Column("agent_id", ForeignKey("agents.id"), primary_key=True),
+    Column("key", String(200), primary_key=True),
+    Column("request_hash", String(64), nullable=False),
+    Column("made_id", String(64), nullable=False),  # the job or the revocation
+    Column("made_at", Instant, nullable=False),
+)
+
 revocations = Table(
     "revocations",
     metadata,

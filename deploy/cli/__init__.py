@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "accounts": ("services", "accounts", "Connected accounts, and services' credentials."),
     "connect": ("connect", "connect", "Links by which people connect, and where these lead back."),
     "agents": ("agents", "agents", "The software that acts."),
+    "api-keys": ("api_keys", "api_keys", "What agents call the API with."),
     "workflows": ("workflows", "workflows", "What agents may do for whom."),
     "schedules": ("schedules", "schedules", "When workflows start by themselves."),
     "jobs": ("jobs", "jobs", "What was done, as whom, and why."),
