@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Row, bindparam, delete, insert, or_, select, update
 
 from identity.columns import database_now
-from identity.errors import Misconfigured
+from identity.errors import BadInput, Misconfigured
 from identity.model import ProviderConnection
 from identity.principals import checked_id
 from identity.rows import insert_new
@@ -148,6 +148,24 @@ def retire_secret(connection: Connection, secret: str, *, at: datetime) -> bool:
     """End a secret's life at *at*, which may lie ahead: until then both it and its successor are live."""
     retired = update(connection_secrets).where(connection_secrets.c.id == secret).values(retired_at=at)
     return connection.execute(retired).rowcount == 1
+
+
+def rotate_secret(connection: Connection, secret: SealedSecret, *, until: datetime) -> tuple[str, ...]:
+    """A new secret at once, and the end of the one before it at *until*: the ids of what ends then.
+
+    Raises BadInput while an earlier rotation is going on: of three, nobody could say which the sender still uses.
+    """
+    live = live_secrets(connection, secret.connection, secret.name)
+    if len(live) > 1:
+        ids = ", ".join(one.id for one in live)
+        raise BadInput(
+            f"{secret.connection} has {len(live)} live secrets {secret.name} already ({ids}): end the one that the "
+            "sender has left with `aswhom connections retire-secret`, then rotate again"
+        )
+    add_secret(connection, secret)
+    for one in live:
+        retire_secret(connection, one.id, at=until)
+    return tuple(one.id for one in live)
 
 
 def live_secrets(connection: Connection, owner: str, name: str) -> tuple[SealedSecret, ...]:

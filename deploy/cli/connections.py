@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import click
 from sqlalchemy import Connection
 
 from deploy.cli import queries
 from deploy.cli.command import command, confirm, names, secret_option
 from deploy.cli.output import Output
+from deploy.cli.senders import check_webhook_secret, pairs, sender_commands
 from deploy.cli.stops import stop_and_open
 from deploy.installation import Installation
 from identity.connections import (
@@ -80,8 +79,10 @@ def add(
         api_url=api_url or profile.api_url,
         authorize_url=authorize_url or profile.authorize_url,
         token_url=token_url or profile.token_url,
-        config=_pairs(config),
+        config=pairs(config),
     )
+    if webhook_secret_file is not None:
+        check_webhook_secret(owner, webhook_secret_file)
     given = {CLIENT_SECRET: client_secret_file, WEBHOOK_SECRET: webhook_secret_file, PRIVATE_KEY: private_key_file}
     now = at.now()
     sealed = [
@@ -133,7 +134,9 @@ def list_connections(at: Installation, out: Output) -> None:
 def add_secret_to(at: Installation, out: Output, id: str, name: str, file: Secret) -> None:
     """Add a further secret, which is used from now on; the earlier ones still verify until they are retired."""
     owner = at.read(lambda c: get_connection(c, id))
-    sealed = seal_secret(at.vault, replace(owner), id=at.ids("sec"), name=name, secret=file, now=at.now())
+    if name == WEBHOOK_SECRET:
+        check_webhook_secret(owner, file)
+    sealed = seal_secret(at.vault, owner, id=at.ids("sec"), name=name, secret=file, now=at.now())
 
     def write(c: Connection) -> None:
         add_secret(c, sealed)
@@ -172,6 +175,7 @@ def _connection_scope(at: Installation, id: str) -> tuple[Scope, str | None]:
     return Scope(kind=ScopeKind.CONNECTION, key=found["id"]), found["tenant_id"]
 
 
+sender_commands(connections)
 stop_and_open(connections, _connection_scope, what="provider connection")
 
 
@@ -204,13 +208,3 @@ def list_installations(at: Installation, out: Output) -> None:
     """Whose is which."""
     columns = ("connection_id", "external_id", "tenant_id", "created_at")
     out.rows(at.read(queries.all_installations), columns, empty="None yet: `aswhom installations add`")
-
-
-def _pairs(pairs: tuple[str, ...]) -> dict[str, str]:
-    found = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise click.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint="--config")
-        found[name] = value
-    return found

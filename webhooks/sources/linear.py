@@ -78,4 +78,4 @@ def _sent_at(document: Mapping[str, Any]) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
-SOURCE = Source(name="linear", content_types=frozenset({JSON}), read=read)
+SOURCE = Source(name="linear", content_types=frozenset({JSON}), read=read, document=from_json)
