@@ -166,6 +166,16 @@ class Match:
     triggered_by: str | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Considered:
+    """What a workflow that listens to a kind of event makes of one: a match, or why not."""
+
+    workflow: Workflow
+    match: Match | None
+    refusal: str = ""
+    misfit: bool = False  # the body is not of the sender's published shape
+
+
 class Registry:
     """All workflows of an installation, by name."""
 
@@ -207,25 +217,37 @@ class Registry:
 
         Raises BadInput for a body of another shape, unless some workflow could read it.
         """
-        matches: list[Match] = []
-        misfit: BadInput | None = None
-        for declared in self._by_name.values():
-            for trigger in declared.on:
-                if (trigger.source, trigger.event) != (source, event):
-                    continue
-                try:
-                    typed = trigger.read(body)
-                except ValidationError as error:
-                    fields = ", ".join(".".join(map(str, e["loc"])) for e in error.errors()[:5])
-                    misfit = BadInput(f"the {source} {event} body lacks or mistypes: {fields}")
-                    misfit.__cause__ = error
-                    continue
-                if typed is None:
-                    continue
-                user = declared.user(typed) if declared.user else None
-                by = declared.triggered_by(typed) if declared.triggered_by else None
-                matches.append(Match(workflow=declared, event=typed, user=user, triggered_by=by))
-                break
-        if misfit is not None and not matches:
-            raise misfit
+        considered = self.consider(source, event, body)
+        matches = [one.match for one in considered if one.match is not None]
+        misfits = [one.refusal for one in considered if one.misfit]
+        if misfits and not matches:
+            raise BadInput(misfits[-1])
         return matches
+
+    def consider(self, source: str, event: str, body: Mapping[str, Any]) -> list[Considered]:
+        """What every workflow that listens to this kind of event makes of this one."""
+        found = []
+        for declared in self._by_name.values():
+            triggers = [one for one in declared.on if (one.source, one.event) == (source, event)]
+            if triggers:
+                found.append(_consider(declared, triggers, body))
+        return found
+
+
+def _consider(declared: Workflow, triggers: Iterable[Trigger[Any]], body: Mapping[str, Any]) -> Considered:
+    misfit = ""
+    for trigger in triggers:
+        try:
+            typed = trigger.read(body)
+        except ValidationError as error:
+            fields = ", ".join(".".join(map(str, e["loc"])) for e in error.errors()[:5])
+            misfit = f"the {trigger.source} {trigger.event} body lacks or mistypes: {fields}"
+            continue
+        if typed is not None:
+            user = declared.user(typed) if declared.user else None
+            by = declared.triggered_by(typed) if declared.triggered_by else None
+            return Considered(
+                workflow=declared, match=Match(workflow=declared, event=typed, user=user, triggered_by=by)
+            )
+    refusal = misfit or "its filter says that it does not want this one"
+    return Considered(workflow=declared, match=None, refusal=refusal, misfit=bool(misfit))

@@ -5,9 +5,10 @@ They belong beside the tables, in `pipeline.ledger`, as soon as the web's pages 
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, func, or_, select
+from sqlalchemy import Connection, Select, Table, exists, func, or_, select
 
 from identity.errors import BadInput
 from identity.model import AccountKey, ProviderConnection, Scope, ScopeKind
@@ -185,13 +186,32 @@ def steps_of(connection: Connection, job: str) -> list[Row]:
     return [{**step, "attempts": [one for one in tries if one["step_id"] == step["id"]]} for step in found]
 
 
-def all_deliveries(connection: Connection, *, tenant: str | None, outcome: str | None, limit: int) -> list[Row]:
+def all_deliveries(
+    connection: Connection,
+    *,
+    tenant: str | None = None,
+    outcome: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    failed: bool = False,
+    limit: int,
+) -> list[Row]:
+    """*failed*: nobody could read it, it was another tenant's, or a job of it is dead or cancelled."""
     columns = [column for column in deliveries.c if column.name != "body"]
     statement = select(*columns).order_by(deliveries.c.received_at.desc(), deliveries.c.id.desc()).limit(limit)
     if tenant:
         statement = statement.where(deliveries.c.tenant_id == tenant)
     if outcome:
         statement = statement.where(deliveries.c.outcome == outcome)
+    if since:
+        statement = statement.where(deliveries.c.received_at >= since)
+    if until:
+        statement = statement.where(deliveries.c.received_at < until)
+    if failed:
+        ended = (jobs.c.delivery_id == deliveries.c.id) & jobs.c.state.in_((JobState.DEAD, JobState.CANCELLED))
+        statement = statement.where(
+            deliveries.c.outcome.in_(("unrecognised", "refused")) | exists().where(ended).correlate(deliveries)
+        )
     return _all(connection, statement)
 
 

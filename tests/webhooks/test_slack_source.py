@@ -16,8 +16,8 @@ from identity.secret import Secret
 from pipeline.signal import Asks, Bots, People, Workspaces
 from tests.webhooks import published
 from tests.webhooks.parts import FORM, JSON, NOW, OLD_SECRET, SECRET, lower, slack_headers
-from webhooks.sources.reading import Challenge, Fault, Reading, Received, Refusal
-from webhooks.sources.slack import document, read
+from webhooks.sources.reading import Challenge, Content, Fault, Reading, Received, Refusal
+from webhooks.sources.slack import content, read
 
 KEYS = (Secret(SECRET),)
 BODY = b'{"type":"event_callback","team_id":"T1","event_id":"Ev1","event":{"type":"app_mention"}}'
@@ -66,7 +66,7 @@ def test_every_published_request_is_received_and_none_is_when_a_byte_is_lost(pat
         named = "slash_command" if reading.event == "command" else reading.event
         assert path.name.startswith((named, f"event_callback.{named}"))
         assert reading.answered_with_nothing is (content_type == FORM)
-        assert document(body) == reading.document
+        assert content(body) == Content(document=reading.document, installation=reading.installation)
         assert reading.installation
         assert not reading.dedupe_by_body
     headers = lower(slack_headers(body), content_type=content_type)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
@@ -23,7 +23,7 @@ from identity.secret import Secret
 from webhooks.sources.document import Malformed, from_json
 from webhooks.sources.freshness import stale
 from webhooks.sources.listening import at, event_of, listened_as
-from webhooks.sources.reading import Fault, Reading, Received, Refusal, Source
+from webhooks.sources.reading import Content, Fault, Reading, Received, Refusal, Source
 from webhooks.sources.signature import in_base64, mac_by_any
 
 JSON = "application/json"
@@ -114,18 +114,27 @@ def _received(scheme: Scheme, headers: Mapping[str, str], body: bytes, *, stamp:
     event = headers.get(scheme.event_header, "") if scheme.event_header else event_of(document, scheme.event_path)
     if not _EVENT.fullmatch(event):
         raise Malformed(f"{scheme.event_header} is missing or is not the name of an event")
-    where = _text(at(document, scheme.installation_path)) if scheme.installation_path else ""
     id_is_signed = bool(scheme.id_path) or "{id}" in scheme.signed
     return Received(
         event=event,
         # Without an id: what was signed, so a replay is recognised and the same words later are new.
         delivery_id=named or f"{stamp}.{hashlib.sha256(body).hexdigest()}",
-        installation=where or None,
+        installation=_where(scheme, document),
         document=document,
         # A time that is signed makes a new body of the same words only if the id is made of it.
         dedupe_by_body=not id_is_signed and not (stamp and not named),
         sender=scheme.sender,
     )
+
+
+def _where(scheme: Scheme, document: Mapping[str, Any]) -> str | None:
+    return (_text(at(document, scheme.installation_path)) or None) if scheme.installation_path else None
+
+
+def content(body: bytes, *, scheme: Scheme | None = None) -> Content:
+    """What a body says that was verified before. Raises Malformed."""
+    document = from_json(body)
+    return Content(document=document, installation=_where(scheme, document) if scheme else None)
 
 
 def _text(value: object) -> str:
@@ -144,7 +153,12 @@ def configured(config: Mapping[str, str]) -> Source:
         )
         raise Misconfigured(f"this does not describe how a sender signs: {faults}") from None
     listened_as(config)
-    return replace(SOURCE, read=partial(read, scheme=scheme), prohibits=partial(_prohibits, scheme))
+    return replace(
+        SOURCE,
+        read=partial(read, scheme=scheme),
+        content=partial(content, scheme=scheme),
+        prohibits=partial(_prohibits, scheme),
+    )
 
 
 def _message(scheme: Scheme, body: bytes, *, stamp: str, id: str) -> bytes:
@@ -191,6 +205,4 @@ def _undescribed(_: Mapping[str, str], __: bytes, ___: Sequence[Secret], ____: d
     raise Misconfigured("the provider connection does not describe how its sender signs")
 
 
-SOURCE = Source(
-    name="hmac", content_types=frozenset({JSON}), read=_undescribed, document=from_json, configured=configured
-)
+SOURCE = Source(name="hmac", content_types=frozenset({JSON}), read=_undescribed, content=content, configured=configured)

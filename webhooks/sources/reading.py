@@ -68,6 +68,14 @@ class Received:
 Reading = Received | Challenge | Refusal
 
 
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What a body says that was verified when it came: for a look at it later."""
+
+    document: Mapping[str, Any]
+    installation: str | None
+
+
 def _any_text(_: Secret) -> str | None:
     return None
 
@@ -76,7 +84,7 @@ def _any_text(_: Secret) -> str | None:
 class Source:
     """A sender of webhooks.
 
-    `read` takes the headers by lower-case name, the raw body, every live secret and the time. `document` takes a body
+    `read` takes the headers by lower-case name, the raw body, every live secret and the time. `content` takes a body
     that was verified before, and raises `Malformed`. A source whose ways differ from one provider connection to the
     next has `configured`, which takes the connection's configuration and raises Misconfigured. `prohibits` says why a
     secret cannot be one of this sender's.
@@ -85,7 +93,7 @@ class Source:
     name: str
     content_types: frozenset[str]
     read: Callable[[Mapping[str, str], bytes, Sequence[Secret], datetime], Reading]
-    document: Callable[[bytes], Mapping[str, Any]]
+    content: Callable[[bytes], Content]
     configured: Callable[[Mapping[str, str]], Source] | None = None
     prohibits: Callable[[Secret], str | None] = _any_text
 

@@ -20,7 +20,7 @@ from identity.secret import Secret
 from webhooks.sources import slack_signals
 from webhooks.sources.document import Malformed, from_form, from_json
 from webhooks.sources.freshness import stale
-from webhooks.sources.reading import Challenge, Fault, Reading, Received, Refusal, Source
+from webhooks.sources.reading import Challenge, Content, Fault, Reading, Received, Refusal, Source
 from webhooks.sources.signature import signed_by_any
 
 JSON, FORM = "application/json", "application/x-www-form-urlencoded"
@@ -120,12 +120,11 @@ def _where(document: dict[str, Any], what: str) -> str | None:
     return _key(named.get("id") if isinstance(named, dict) else document.get(f"{what}_id"))
 
 
-def document(body: bytes) -> dict[str, Any]:
+def content(body: bytes) -> Content:
     """What a body says that was verified before. Raises Malformed."""
-    if body.lstrip()[:1] == b"{":
-        return from_json(body)
-    fields: dict[str, Any] = from_form(body)
-    return from_json(fields["payload"]) if "payload" in fields else fields
+    fields: dict[str, Any] = {} if body.lstrip()[:1] == b"{" else from_form(body)
+    document = fields if "command" in fields else from_json(fields.get("payload", body))
+    return Content(document=document, installation=_where(document, "team") or _where(document, "enterprise"))
 
 
 def _made_key(body: bytes, stamp: str) -> str:
@@ -137,4 +136,4 @@ def _key(value: Any) -> str | None:
     return value if isinstance(value, str) and _KEY.fullmatch(value) else None
 
 
-SOURCE = Source(name="slack", content_types=frozenset({JSON, FORM}), read=read, document=document)
+SOURCE = Source(name="slack", content_types=frozenset({JSON, FORM}), read=read, content=content)

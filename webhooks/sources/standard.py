@@ -22,7 +22,7 @@ from identity.secret import Secret
 from webhooks.sources.document import Malformed, from_json
 from webhooks.sources.freshness import stale
 from webhooks.sources.listening import event_of, listened_as, only
-from webhooks.sources.reading import Fault, Reading, Received, Refusal, Source
+from webhooks.sources.reading import Content, Fault, Reading, Received, Refusal, Source
 from webhooks.sources.signature import in_base64, mac_by_any
 
 JSON = "application/json"
@@ -110,11 +110,16 @@ def _decoded(text: str) -> bytes:
     return found if in_base64(found) == text else b""
 
 
+def content(body: bytes) -> Content:
+    """What a body says that was verified before. Raises Malformed."""
+    return Content(document=from_json(body), installation=None)
+
+
 SOURCE = Source(
     name="standard",
     content_types=frozenset({JSON}),
     read=read,
-    document=from_json,
+    content=content,
     configured=configured,
     prohibits=prohibits,
 )
