@@ -26,6 +26,9 @@ REVOCATION_SECONDS = Histogram(
     "aswhom_revocation_seconds", "From a revocation's commit until nothing of it is in flight", buckets=_QUIESCE
 )
 
+REDELIVERIES = Counter(
+    "aswhom_redeliveries", "Deliveries that failed at GitHub: asked for again, or lost after three days", ["outcome"]
+)
 BELLS = Counter("aswhom_bells", "Doorbells by what became of them: rung, failed, skipped", ["outcome"])
 UNREADABLE = Counter("aswhom_unreadable_messages", "Items in a queue that are no bell and were set aside")
 # A process that leaves takes its counters along: this one shows if it was scraped during the grace. The alert is on

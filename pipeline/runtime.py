@@ -24,6 +24,7 @@ from identity.secret import Secret
 from identity.signing import Signer
 from identity.vault import Vault
 from pipeline import reconcile
+from pipeline.catch_up import CatchUp
 from pipeline.connecting import Connecting
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.doorbells import Doorbells
@@ -127,6 +128,7 @@ class Runtime:
         self.schedules = Schedules(self.database, workflows)
         self.intake = Intake(self.database, self.vault, self.ids, clock=clock)
         self.events = EventIntake(self.database, KeyRing(self.http), self.ids, clock=clock)
+        self.catch_up = CatchUp(self.database, self.vault, self.http, clock=clock)
         self.connect = Connect(
             self.database,
             self.vault,
@@ -167,6 +169,7 @@ class Runtime:
             duty("settle-attempts", 1, partial(reconcile.settle_attempts, store)),
             duty("settle-refreshes", 5, self.coordinator.settle_abandoned, deadline=120),
             duty("revocations", 1, partial(reconcile.advance_revocations, self.revoker, idle=timedelta(seconds=5))),
+            duty("catch-up", 60, self.catch_up.run, deadline=600),
             duty("seal-audit", 1, lambda: self.sealer.seal(now=self.clock())),
             duty("measure", 5, partial(reconcile.measure, store)),
         ]
