@@ -67,4 +67,5 @@ Seconds = Annotated[timedelta, BeforeValidator(_seconds)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 # Where it was when it was read: processes work in another directory than the command line.
 Place = Annotated[Path, AfterValidator(Path.absolute)]
+Days = Annotated[int, Field(ge=0, le=36500)]
 Port = Annotated[int, Field(ge=0, le=65535)]

@@ -1,6 +1,6 @@
 """The installation's own secrets, a file each: the vault's keys, the key of the audit's chain, the signing seed.
 
-vault    `id:base64` a line; the highest id seals, every one of them opens
+vault    `id:base64` a line; the highest id seals, every one of them opens. The environment may hold them in its place
 audit    32 bytes in base64
 signing  32 bytes in base64: the Ed25519 seed that signs receipts and checkpoints
 """
@@ -13,11 +13,12 @@ import secrets
 import stat
 from base64 import b64decode, b64encode
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from identity.errors import Misconfigured
+from identity.secret import Secret
 
 if TYPE_CHECKING:
     from pipeline.runtime import Keys
@@ -33,6 +34,9 @@ class KeyFiles:
     vault: Path
     audit: Path
     signing: Path
+    ring: Secret | None = field(
+        default=None, repr=False
+    )  # the vault's keys from the environment, in place of their file
 
     def read(self) -> Keys:
         """The keys themselves. Raises Misconfigured, with every fault at once."""
@@ -49,12 +53,12 @@ class KeyFiles:
                 return otherwise
 
         keys = Keys(
-            vault=attempt(self.vault, read_keys, {}),
+            vault=attempt(self.vault, read_keys, {}) if self.ring is None else _ring(self.ring, faults),
             audit=attempt(self.audit, _one_key(self.audit), b""),
             signing=attempt(self.signing, _one_key(self.signing), b""),
         )
         if not keys.vault and not faults:
-            faults.append(f"{self.vault} holds no key: add one with `aswhom keys new`")
+            faults.append(f"{self.vault} holds no key: add one with `aswhom keys add`")
         if faults:
             listed = "".join(f"\n  - {fault}" for fault in faults)
             raise Misconfigured(f"the keys cannot be used:{listed}")
@@ -77,21 +81,62 @@ class KeyFiles:
         return made
 
     def add_vault_key(self) -> int:
-        """A further vault key, which seals from now on; the earlier ones still open. Returns its id."""
+        """A further vault key, which seals from now on; the earlier ones still open. Returns its id.
+
+        Raises Misconfigured where the keys are not in a file.
+        """
         from identity.vault import new_key_line, read_keys
 
-        text = _text(self.vault)
+        text = self._vault_text("add a higher id there: a number, a colon and `openssl rand -base64 32`")
         number = max(read_keys(text), default=0) + 1
-        if text and not text.endswith("\n"):
-            text += "\n"
-        beside = self.vault.with_name(self.vault.name + ".new")
-        beside.unlink(missing_ok=True)
-        _write_new(beside, text + new_key_line(number, secrets.token_bytes))
-        beside.replace(self.vault)  # whoever reads it meanwhile sees the old file or the new one, whole
+        _replace(self.vault, _ended(text) + new_key_line(number, secrets.token_bytes))
         return number
 
+    def retire_vault_key(self, number: int) -> Path:
+        """Take a vault key out of the file, into one beside it, which is returned: a backup may need it yet.
+
+        Raises Misconfigured for the newest key, and for one there is not.
+        """
+        from identity.vault import read_keys
+
+        text = self._vault_text(f"take id {number} out there")
+        keys = read_keys(text)
+        if number not in keys:
+            known = ", ".join(map(str, sorted(keys)))
+            raise Misconfigured(f"{self.vault} has no key {number}: it has {known}")
+        if number == max(keys):
+            raise Misconfigured(f"key {number} is the newest, which seals: add its successor with `aswhom keys add`")
+        lines = text.splitlines(keepends=True)
+        (line,) = [line for line in lines if number in read_keys(line)]
+        beside = self.vault.with_name(self.vault.name + ".retired")
+        kept = _ended(_text(beside)) if beside.exists() else ""
+        _replace(beside, kept + _ended(line))  # before it leaves the ring: there is always one file that has it
+        _replace(self.vault, "".join(other for other in lines if other is not line))
+        return beside
+
+    def exposed(self) -> list[tuple[Path, bool]]:
+        """The folders of the keys that everybody may look into, and whether everybody may change them."""
+        folders = {path.parent for path in self._paths() if path.parent.exists()}
+        modes = [(folder, folder.stat().st_mode) for folder in sorted(folders)]
+        return [(folder, bool(mode & stat.S_IWOTH)) for folder, mode in modes if mode & stat.S_IRWXO]
+
+    def _vault_text(self, otherwise: str) -> str:
+        if self.ring is not None:
+            raise Misconfigured(f"the vault's keys are in ASWHOM_VAULT_KEYS, which no command can write: {otherwise}")
+        return _text(self.vault)
+
     def _paths(self) -> list[Path]:
-        return [getattr(self, field.name) for field in fields(self)]
+        return [self.audit, self.signing] if self.ring is not None else [self.vault, self.audit, self.signing]
+
+
+def _ring(ring: Secret, faults: list[str]) -> dict[int, bytes]:
+    from identity.vault import read_keys
+
+    try:
+        return read_keys(ring.reveal().replace(",", "\n"))
+    except Misconfigured as fault:
+        faults.append(f"ASWHOM_VAULT_KEYS: {fault}")
+        return {}
 
 
 def _text(path: Path) -> str:
@@ -124,6 +169,18 @@ def _one_key(path: Path) -> Callable[[str], bytes]:
 
 def _new_line() -> str:
     return b64encode(secrets.token_bytes(_BYTES)).decode() + "\n"
+
+
+def _ended(text: str) -> str:
+    return text if not text or text.endswith("\n") else text + "\n"
+
+
+def _replace(path: Path, text: str) -> None:
+    """Whoever reads it meanwhile sees the old file or the new one, whole."""
+    beside = path.with_name(path.name + ".new")
+    beside.unlink(missing_ok=True)
+    _write_new(beside, text)
+    beside.replace(path)
 
 
 def _write_new(path: Path, text: str) -> None:

@@ -18,13 +18,15 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from deploy import valkey
-from deploy.forms import BrokerUrl, DatabaseUrl, Listen, Names, Origin, Place, Port, Seconds
+from deploy.forms import BrokerUrl, DatabaseUrl, Days, Listen, Names, Origin, Place, Port, Seconds
 from deploy.keys import KeyFiles
 from identity.errors import Misconfigured
+from identity.secret import Secret
 
 if TYPE_CHECKING:
     from pipeline.celery import BrokerSettings
     from pipeline.database import DatabaseSettings
+    from pipeline.retention import Retention
     from pipeline.runtime import RuntimeSettings
     from pipeline.watchdog import Limits
     from webhooks.settings import WebSettings
@@ -54,6 +56,7 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = None  # of the refresh locks; None: the broker, where that is a Redis or Valkey
     key_prefix: str = "aswhom:"
     vault_key_file: Place | None = None  # None: keys/vault in the data directory, and so on
+    vault_keys: SecretStr | None = None  # the keys themselves, in place of that file
     audit_key_file: Place | None = None
     signing_key_file: Place | None = None
 
@@ -94,6 +97,10 @@ class Settings(BaseSettings):
     beat_interval: Seconds | None = None
     turn_timeout: Seconds | None = None
     window: Annotated[int, Field(ge=1)] | None = None
+    keep_bodies: Days | None = None
+    keep_steps: Days | None = None
+    keep_intents: Days | None = None
+    keep_sessions: Days | None = None
 
     @property
     def directory(self) -> Path:
@@ -122,6 +129,7 @@ class Settings(BaseSettings):
             vault=self.vault_key_file or folder / "vault",
             audit=self.audit_key_file or folder / "audit",
             signing=self.signing_key_file or folder / "signing",
+            ring=Secret(self.vault_keys.get_secret_value()) if self.vault_keys is not None else None,
         )
 
     def metrics_port(self, process: str) -> int:
@@ -159,7 +167,6 @@ class Settings(BaseSettings):
     def runtime(self) -> RuntimeSettings:
         """What a process that runs work is opened with. Raises Misconfigured, for settings that contradict too."""
         from deploy.contradictions import contradictions
-        from identity.secret import Secret
         from pipeline.runtime import RuntimeSettings
         from pipeline.services import StepSettings
         from pipeline.worker import WorkerSettings
@@ -191,8 +198,22 @@ class Settings(BaseSettings):
             allow_hosts=frozenset(self.allow_hosts),
             steps=steps,
             jobs=jobs,
+            retention=self.retention(),
             host=os.uname().nodename,
             **_given(window=self.window, connect_lifetime=self.connect_lifetime),
+        )
+
+    def retention(self) -> Retention:
+        """What the ledger forgets, and when."""
+        from pipeline.retention import Retention
+
+        return Retention(
+            **_given(
+                bodies=self.keep_bodies,
+                steps=self.keep_steps,
+                intents=self.keep_intents,
+                sessions=self.keep_sessions,
+            )
         )
 
     def limits(self) -> Limits:

@@ -14,7 +14,7 @@ from identity.errors import Misconfigured
 from identity.model import AccountKey, AccountState, Credential
 from identity.moves import IllegalMove, Moves
 from identity.rows import insert_new
-from identity.tables import accounts
+from identity.tables import accounts, grants
 
 MOVES: Moves[AccountState] = Moves(
     "account",
@@ -42,6 +42,7 @@ class Account:
     reason: str | None  # why it is not active
     external_id: str | None
     external_login: str | None
+    resources: tuple[str, ...] | None = None  # what tokens are narrowed to; None: all there is
     suspension_said_at: datetime | None = None  # the provider's time of the newest word on it
     permissions_said_at: datetime | None = None
 
@@ -116,6 +117,7 @@ def move_account(connection: Connection, account: str, *, to: AccountState, reas
         .values(state=to, reason=reason, updated_at=now)
     )
     if connection.execute(moved).rowcount == 1:
+        _keep_alive(connection, account, now if to is AccountState.ACTIVE else None)
         return True
     state = get_account(connection, account).state
     if state is not to:
@@ -133,6 +135,11 @@ def note_said(
         connection.execute(update(accounts).where(accounts.c.id == account).values(values))
 
 
+def _keep_alive(connection: Connection, account: str, due: datetime | None) -> None:
+    """Only the grant of an active account is kept alive; one that is active again is looked at first."""
+    connection.execute(update(grants).where(grants.c.account_id == account).values(keepalive_due=due))
+
+
 def _account(row: Row[tuple[object, ...]]) -> Account:
     return Account(
         id=row.id,
@@ -143,6 +150,7 @@ def _account(row: Row[tuple[object, ...]]) -> Account:
         reason=row.reason,
         external_id=row.external_id,
         external_login=row.external_login,
+        resources=None if row.resources is None else tuple(row.resources),
         suspension_said_at=row.suspension_said_at,
         permissions_said_at=row.permissions_said_at,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 
 from identity.accounts import Account, ensure_account, get_account, move_account
 from identity.awaited import Awaited, awaited_at
@@ -22,6 +22,12 @@ from identity.token_digests import digest_of, prefix_digest_of
 from identity.vault import Binding, Vault
 
 ACCESS, REFRESH = "access_token", "refresh_token"
+
+_NOTE_USE = (
+    update(grants)
+    .where(grants.c.account_id == bindparam("account"), grants.c.generation == bindparam("leased"))
+    .values(used_at=bindparam("now"), keepalive_due=bindparam("now"), keepalive_rank=0)
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +71,7 @@ class Consent:
     consented: int
     external_id: str | None = None
     external_login: str | None = None
+    resources: tuple[str, ...] | None = None  # what its tokens are narrowed to
     any_account: bool = False  # whoever the provider says it is: an admin said so
     began_at: datetime | None = None  # when its connect session began; None: now
 
@@ -178,6 +185,7 @@ def store_consent(
         "credential": consent.credential,
         "external_id": consent.external_id or account.external_id,
         "external_login": consent.external_login or account.external_login,
+        "resources": None if consent.resources is None else list(consent.resources),
     }
     connection.execute(update(accounts).where(accounts.c.id == account.id).values(named))
     move_account(connection, account.id, to=AccountState.ACTIVE, reason=None, now=now)
@@ -196,8 +204,10 @@ def _write(connection: Connection, account: str, sealed: SealedAnswer, consent: 
         "refresh_prefix_digest": sealed.refresh_prefix_digest,
         "token_type": sealed.token_type,
         "scopes": list(sealed.scopes),
+        "ceiling": None,  # whoever consents lifts it
         "obtained_at": now,
         "expires_at": sealed.expires_at,
+        **look_at(now),
     }
     if sealed.generation == 1:
         return insert_new(connection, grants, {"account_id": account, **row})
@@ -210,6 +220,7 @@ def rotate(connection: Connection, account: str, sealed: SealedAnswer, *, obtain
 
     The refresh token comes sealed for the new generation too: the provider's new one, or the old one sealed again.
     """
+    ceiling = connection.execute(select(grants.c.ceiling).where(grants.c.account_id == account)).scalar_one_or_none()
     rotated = (
         update(grants)
         .where(grants.c.account_id == account, grants.c.generation == sealed.generation - 1)
@@ -220,12 +231,23 @@ def rotate(connection: Connection, account: str, sealed: SealedAnswer, *, obtain
             refresh_digest=sealed.refresh_digest,
             refresh_prefix_digest=sealed.refresh_prefix_digest,
             token_type=sealed.token_type,
-            scopes=list(sealed.scopes),
+            scopes=[scope for scope in sealed.scopes if ceiling is None or scope in ceiling],
             obtained_at=obtained_at,
             expires_at=sealed.expires_at,
+            **look_at(obtained_at),
         )
     )
     return connection.execute(rotated).rowcount == 1
+
+
+def note_use(connection: Connection, account: str, *, generation: int, now: datetime) -> None:
+    """The first step that leased this generation tells of it, so that keep-alive knows what is in use."""
+    connection.execute(_NOTE_USE, {"account": account, "leased": generation, "now": now})
+
+
+def look_at(now: datetime) -> dict[str, object]:
+    """Credentials that are new: keep-alive looks at them next, and plans from there."""
+    return {"keepalive_due": now, "keepalive_rank": 0, "keepalive_failures": 0, "keepalive_error": None}
 
 
 def bury(connection: Connection, account: str, *, generation: int, reason: str, now: datetime) -> bool:
@@ -255,11 +277,14 @@ def bury(connection: Connection, account: str, *, generation: int, reason: str, 
 
 
 def rescope(connection: Connection, account: Account, scopes: tuple[str, ...]) -> None:
-    """Rewrite the granted scopes, narrower or wider; nothing is revoked (DESIGN §7).
+    """Rewrite the granted scopes, narrower or wider but within what it was narrowed to; nothing is revoked (DESIGN §7).
 
     The caller holds the account's lock exclusively.
     """
-    connection.execute(update(grants).where(grants.c.account_id == account.id).values(scopes=list(scopes)))
+    mine = grants.c.account_id == account.id
+    ceiling = connection.execute(select(grants.c.ceiling).where(mine)).scalar_one_or_none()
+    kept = [scope for scope in scopes if ceiling is None or scope in ceiling]
+    connection.execute(update(grants).where(mine).values(scopes=kept))
 
 
 def drop_access(connection: Connection, account: Account) -> bool:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from sqlalchemy import Connection, Row, select, text, update
 
 from identity.moves import Moves
+from identity.providers.profile import Profile
 from identity.rows import insert_new
 from identity.tables import refresh_intents
 
@@ -171,6 +172,11 @@ def _row(intent: Intent) -> dict[str, object]:
         "presented": intent.presented,
         "retry_at": intent.retry_at,
     }
+
+
+def may_present_again(intent: Intent, profile: Profile, *, now: datetime) -> bool:
+    """Inside a verified grace window the same refresh token may be presented once more (DESIGN §5.4)."""
+    return intent.presented < 2 and now < intent.started_at + timedelta(seconds=profile.grace_seconds)
 
 
 def _intent(row: Row[tuple[object, ...]]) -> Intent:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 # outcome: success, transient, rate_limited, client_refused, dead, unknown, revoked, moved, served
 REFRESHES = Counter("aswhom_refreshes", "Refreshes and mintings of access tokens.", ["provider", "outcome"])
@@ -21,6 +21,17 @@ LOCK_WAIT = Histogram(
 
 # outcome: leased, needs_refresh, needs_consent, ruled_out
 LEASES = Counter("aswhom_leases", "What examining a lease came to.", ["outcome"])
+
+# outcome: refreshed, served, unavailable, needs_reconnect, revoked, failed
+KEEPALIVE = Counter("aswhom_keepalive", "Grants that housekeeping tried to keep alive.", ["provider", "outcome"])
+
+# mostrecent: web processes share a directory, and a gauge must not be summed over them.
+KEEPALIVE_DUE = Gauge(
+    "aswhom_keepalive_due", "Grants whose look is due and was not taken yet.", multiprocess_mode="mostrecent"
+)
+KEEPALIVE_LAG = Gauge(
+    "aswhom_keepalive_lag_seconds", "How long the oldest of them has been due.", multiprocess_mode="mostrecent"
+)
 
 # outcome: passes, waits
 TOKEN_REQUESTS = Counter(

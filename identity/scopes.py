@@ -40,6 +40,20 @@ def grant_scopes(key: AccountKey) -> tuple[Scope, ...]:
     )
 
 
+def all_standings(connection: Connection, wanted: Iterable[Scope]) -> dict[Scope, Standing]:
+    """The same as `standings` for any number of scopes of each kind; those that have a row."""
+    by_kind: dict[ScopeKind, set[str]] = {}
+    for scope in wanted:
+        by_kind.setdefault(scope.kind, set()).add(scope.key)
+    named = [and_(scopes.c.kind == str(kind), scopes.c.key.in_(sorted(keys))) for kind, keys in by_kind.items()]
+    if not named:
+        return {}
+    return {
+        Scope(kind=ScopeKind(row.kind), key=row.key): Standing(revoked=row.revoked, stopped=row.stopped)
+        for row in connection.execute(select(scopes).where(or_(*named)))
+    }
+
+
 def standings(connection: Connection, wanted: Iterable[Scope]) -> dict[Scope, Standing]:
     """What is remembered of these scopes (at most one a kind), in one statement; NEVER for the others."""
     wanted = tuple(wanted)

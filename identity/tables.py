@@ -87,6 +87,8 @@ connection_secrets = Table(
     Column("name", String(32), nullable=False),  # client_secret, webhook_secret, private_key
     Column("sealed", LargeBinary, nullable=False),
     Column("created_at", Instant, nullable=False),
+    Column("used_from", Instant),  # the switch date: from then on it goes before older ones; NULL: since created_at
+    Column("refused_at", Instant),  # the provider did not accept it while another was live: it goes last
     Column("retired_at", Instant),
     Index("ix_connection_secrets_live", "connection_id", "name"),
 )
@@ -135,6 +137,7 @@ accounts = Table(
     Column("reason", Text),  # why it is not active, in words
     Column("external_id", String(200)),  # the provider's id of who consented, or of the installation
     Column("external_login", String(200)),
+    Column("resources", JSON(none_as_null=True)),  # an installation's repositories its tokens are for; NULL: all
     # The provider's time of the newest suspension, or its end, and of the newest permissions that it told us of.
     Column("suspension_said_at", Instant),
     Column("permissions_said_at", Instant),
@@ -154,6 +157,7 @@ grants = Table(
     Column("refresh_sealed", LargeBinary),
     Column("token_type", String(32), nullable=False),
     Column("scopes", JSON, nullable=False),
+    Column("ceiling", JSON(none_as_null=True)),  # what it was narrowed to: no refresh widens it, a consent lifts it
     Column("obtained_at", Instant, nullable=False),
     Column("expires_at", Instant),
     Column("consented_at", Instant),  # when the connect session began, by our clock; NULL: before it was kept
@@ -162,6 +166,18 @@ grants = Table(
     Column("refresh_prefix_digest", String(88)),
     Index("ix_grants_refresh_digest", "refresh_digest"),
     Index("ix_grants_refresh_prefix_digest", "refresh_prefix_digest"),
+    Column("used_at", Instant),  # the first lease of a generation writes it: later than obtained_at is in use
+    Column("keepalive_due", Instant),  # when housekeeping looks at it; NULL: nothing is to be kept alive
+    Column("keepalive_rank", Integer, nullable=False, default=0, server_default=text("0")),  # 0 before 1
+    Column("keepalive_failures", Integer, nullable=False, default=0, server_default=text("0")),  # in a row
+    Column("keepalive_error", Text),  # why the last look did not keep it alive
+    Index(
+        "ix_grants_keepalive",
+        "keepalive_rank",
+        "keepalive_due",
+        postgresql_where=text("keepalive_due is not null"),
+        sqlite_where=text("keepalive_due is not null"),
+    ),
 )
 
 refresh_intents = Table(
@@ -188,6 +204,12 @@ refresh_intents = Table(
         postgresql_where=text("state in ('open', 'answered')"),
         sqlite_where=text("state in ('open', 'answered')"),
     ),
+    Index(
+        "ix_refresh_intents_finished",
+        "finished_at",
+        postgresql_where=text("finished_at is not null"),
+        sqlite_where=text("finished_at is not null"),
+    ),
 )
 
 connect_sessions = Table(
@@ -209,6 +231,7 @@ connect_sessions = Table(
     Column("return_to", Text),  # a registered address that the last page leads to
     Column("any_account", Boolean, nullable=False, server_default=false()),  # another login may take the place
     Column("created_at", Instant, nullable=False),
+    Index("ix_connect_sessions_expires", "expires_at"),
 )
 
 # Where the last page of a connect may lead: exact addresses, registered by an operator.

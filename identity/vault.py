@@ -25,8 +25,8 @@ _KEY = 32
 _NONCE = 12
 _TAG = 16
 _WRAPPED = _KEY + _TAG
-_HEAD = 1 + 4  # version, id of the key-encryption key
-_LEAST = _HEAD + _NONCE + _WRAPPED + _NONCE + _TAG
+HEAD = 1 + 4  # version, id of the key-encryption key
+_LEAST = HEAD + _NONCE + _WRAPPED + _NONCE + _TAG
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class Vault:
 
     def __init__(self, keys: Mapping[int, bytes], random: Callable[[int], bytes]) -> None:
         if not keys:
-            raise Misconfigured("the vault has no key: write one with `aswhom keys new`")
+            raise Misconfigured("the vault has no key: write one with `aswhom keys add`")
         for key_id, key in keys.items():
             if len(key) != _KEY or not 0 < key_id < 2**32:
                 raise Misconfigured(f"vault key {key_id} must have {_KEY} bytes and an id from 1 to {2**32 - 1}")
@@ -70,7 +70,7 @@ class Vault:
     def open(self, sealed: bytes, binding: Binding) -> Secret:
         """The secret. Raises Misconfigured, which names the record by its id."""
         data_key = self._unwrap(sealed, str(binding))
-        rest = sealed[_HEAD + _NONCE + _WRAPPED :]
+        rest = sealed[HEAD + _NONCE + _WRAPPED :]
         try:
             text = AESGCM(data_key).decrypt(rest[:_NONCE], rest[_NONCE:], binding.authenticated())
         except InvalidTag:
@@ -80,11 +80,16 @@ class Vault:
     def rewrap(self, sealed: bytes) -> bytes:
         """The same value under the newest key; the ciphertext itself does not change."""
         data_key = self._unwrap(sealed, "value")
-        return self._wrap(data_key) + sealed[_HEAD + _NONCE + _WRAPPED :]
+        return self._wrap(data_key) + sealed[HEAD + _NONCE + _WRAPPED :]
 
     def is_current(self, sealed: bytes) -> bool:
         """Whether the newest key wraps it already."""
-        return sealed[:_HEAD] == _head(self._newest)
+        return sealed[:HEAD] == _head(self._newest)
+
+    @property
+    def head(self) -> bytes:
+        """How every value begins that the newest key wraps."""
+        return _head(self._newest)
 
     def _wrap(self, data_key: bytes) -> bytes:
         head, nonce = _head(self._newest), self._random(_NONCE)
@@ -93,13 +98,13 @@ class Vault:
     def _unwrap(self, sealed: bytes, name: str) -> bytes:
         if len(sealed) < _LEAST or sealed[0] != _VERSION:
             raise Misconfigured(f"the sealed {name} is not in this vault's format")
-        head = sealed[:_HEAD]
-        key_id = int.from_bytes(head[1:], "big")
+        head = sealed[:HEAD]
+        key_id = key_of(sealed)
         key = self._keys.get(key_id)
         if key is None:
             known = ", ".join(map(str, sorted(self._keys)))
             raise Misconfigured(f"the sealed {name} needs vault key {key_id}, and the key file has only: {known}")
-        nonce, wrapped = sealed[_HEAD : _HEAD + _NONCE], sealed[_HEAD + _NONCE : _HEAD + _NONCE + _WRAPPED]
+        nonce, wrapped = sealed[HEAD : HEAD + _NONCE], sealed[HEAD + _NONCE : HEAD + _NONCE + _WRAPPED]
         try:
             return key.decrypt(nonce, wrapped, _prefixed(b"data key", head))
         except InvalidTag:
@@ -130,6 +135,11 @@ def read_keys(text: str) -> dict[int, bytes]:
 def new_key_line(key_id: int, random: Callable[[int], bytes]) -> str:
     """A line for the key file with a new key."""
     return f"{key_id}:{b64encode(random(_KEY)).decode()}\n"
+
+
+def key_of(sealed: bytes) -> int:
+    """The id of the vault key that wraps a sealed value."""
+    return int.from_bytes(sealed[1:HEAD], "big")
 
 
 def _head(key_id: int) -> bytes:

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from identity import leases
+from identity.authorization import authorization
 from identity.death import infer_death
 from identity.errors import GrantRevoked, ReauthRequired, Unavailable
 from identity.http import NoAnswer, NotSent
@@ -24,9 +25,9 @@ from pipeline.exchange import Exchange, close_call, close_probe, commit
 from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import openings, steps
 from pipeline.ledger.closings import Closing
-from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, Opened, OpenOutcome
+from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, Opened, OpenOutcome, Skipped
 from pipeline.ledger.jobs import ClaimedJob
-from pipeline.run import StepRefused
+from pipeline.run import StepRefused, StepSkipped
 from pipeline.services import Services
 from pipeline.states import AttemptState, StepState
 
@@ -50,6 +51,7 @@ class StepAtHand:
     principal: str
     through: ProviderConnection
     opened_at: datetime
+    may_skip: bool = False
 
     @property
     def name(self) -> str:
@@ -113,6 +115,7 @@ class StepAtHand:
             send_within=services.settings.send_within,
             consent_wait=services.settings.consent_wait,
             deadline=services.settings.call_deadline,
+            may_skip=self.may_skip,
         )
 
 
@@ -144,6 +147,9 @@ def _exchange(services: Services, step: StepAtHand, purpose: str, number: int) -
                 return adopted
             case Ended(reason=reason, moved=moved):
                 raise RunEnded(reason, moved=moved)
+            case Skipped(reason=reason):
+                metrics.STEPS.labels(step.name, str(step.decision.pattern), "skipped").inc()
+                raise StepSkipped(reason)
             case OnceMismatch(owner=owner):
                 reason = f"the once key {step.once!r} was used by job {owner} with other parameters"
                 services.store.write(partial(openings.refuse, intent=intent, reason=reason, now=datetime.now(UTC)))
@@ -197,7 +203,7 @@ def _send(
     answer = services.upstream.send(
         request,
         api_url=step.through.api_url,
-        token=token,
+        authorization=authorization(step.through, token, token_type=lease.token_type),
         attempt=intent.attempt,
         idempotency_key=step.call.idempotency_key,
         deadline=intent.deadline,

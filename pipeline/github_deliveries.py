@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 from pydantic import AwareDatetime, BaseModel, TypeAdapter, ValidationError
 
+from identity.assertions import app_assertion
 from identity.http import Answer, HttpRequest
 from identity.model import ProviderConnection
-from identity.oauth import app_assertion
 from identity.secret import Secret
 
 PATH = "/app/hook/deliveries"
@@ -74,9 +74,8 @@ def read_page(answer: Answer) -> Page:
 
 
 def _request(owner: ProviderConnection, key: Secret, method: str, path: str, now: datetime) -> HttpRequest:
-    issuer = owner.config.get("app_id", owner.client_id)
     headers = {
-        "authorization": f"Bearer {app_assertion(issuer=issuer, private_key=key, now=now)}",
+        "authorization": f"Bearer {app_assertion(owner, key, now=now)}",
         "accept": "application/vnd.github+json",
         "x-github-api-version": "2022-11-28",
     }

@@ -25,6 +25,11 @@ DEAD = Counter("aswhom_dead_letters", "Jobs that are dead until a person replays
 REVOCATION_SECONDS = Histogram(
     "aswhom_revocation_seconds", "From a revocation's commit until nothing of it is in flight", buckets=_QUIESCE
 )
+REVOCATION_CHUNK_SECONDS = Histogram(
+    "aswhom_revocation_chunk_seconds",
+    "One transaction that cancels jobs of a revocation, without its commit",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5),
+)
 
 REDELIVERIES = Counter(
     "aswhom_redeliveries", "Deliveries that failed at GitHub: asked for again, or lost after three days", ["outcome"]

@@ -19,7 +19,7 @@ from pipeline import metrics
 from pipeline.ledger import bells, jobs
 from pipeline.ledger import steps as ledger_steps
 from pipeline.model import Ring
-from pipeline.revocation import Revoker
+from pipeline.revoker import Revoker
 from pipeline.states import JobState
 from pipeline.tables import heartbeats
 from pipeline.tables import jobs as jobs_table

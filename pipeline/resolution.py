@@ -17,7 +17,7 @@ from pipeline.ledger.jobs import move_job, wake
 from pipeline.ledger.moving import move_attempt
 from pipeline.ledger.once import once_name
 from pipeline.states import AttemptState, JobState, StepState, Wait
-from pipeline.tables import attempts, jobs, steps
+from pipeline.tables import attempts, jobs, revocations, steps
 from pipeline.workflow import Registry, Workflow
 
 
@@ -30,24 +30,37 @@ def resolve_by_hand(
     workflows: Registry,
     by: str,
     now: datetime,
-) -> None:
-    """Close the job's calls of unknown outcome as *by* says, and let the job go on.
+) -> list[str]:
+    """Close the job's calls of unknown outcome as *by* says, and let the job go on if it waits for that.
 
-    *result* is what the step then returns; it is held against the action's result. Raises BadInput.
+    *result* is what the step then returns; it is held against the action's result. A job that has ended stays ended.
+    Returns the revocations whose receipts say "unknown" of these calls: `advance` tells them better. Raises BadInput.
     """
     row = connection.execute(select(jobs).where(jobs.c.id == job).with_for_update()).one_or_none()
     if row is None:
         raise BadInput(f"there is no job {job}: `aswhom jobs list` shows them")
     in_doubt = select(attempts, steps.c.action, steps.c.once_key).join(steps, steps.c.id == attempts.c.step_id)
     found = connection.execute(in_doubt.where(attempts.c.job_id == job, attempts.c.state == AttemptState.UNKNOWN)).all()
-    if row.state != JobState.WAITING or row.wait != Wait.UNKNOWN or not found:
+    waits = row.state == JobState.WAITING and row.wait == Wait.UNKNOWN
+    if not found or not (waits or row.state in (JobState.CANCELLED, JobState.DEAD)):
         raise BadInput(f"job {job} does not wait for anyone's word about a call: see `aswhom jobs show {job}`")
     for attempt in found:
         returned = _returned(workflows.get(row.workflow), attempt.action, result) if effect else None
         _close(connection, attempt, returned, by=by, now=now)
-    move_job(
-        connection, job, JobState.QUEUED, source=JobState.WAITING, due_at=database_now(), reason=f"resolved by {by}"
-    )
+    if waits:
+        reason = f"resolved by {by}"
+        move_job(connection, job, JobState.QUEUED, source=JobState.WAITING, due_at=database_now(), reason=reason)
+    return _receipts_of(connection, {attempt.id for attempt in found})
+
+
+def _receipts_of(connection: Connection, calls: set[str]) -> list[str]:
+    """The revocations whose receipt has one of these calls and open ends."""
+    open_ended = select(revocations.c.id, revocations.c.receipt).where(revocations.c.open_ends > 0)
+    return [
+        row.id
+        for row in connection.execute(open_ended.order_by(revocations.c.number))
+        if calls & {call["attempt"] for call in row.receipt["in_flight"]}
+    ]
 
 
 def _returned(workflow: Workflow, action: str, result: Mapping[str, Any] | None) -> Mapping[str, Any]:

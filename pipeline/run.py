@@ -31,6 +31,13 @@ class StepRefused(Exception):
     """Policy, a missing principal or a used-up key forbids the step; a workflow may catch it."""
 
 
+class StepSkipped(StepRefused):
+    """Whom the step would have run as was revoked, and `uses` says SKIP: catch it, and the job goes on without it.
+
+    Not caught, it cancels the job, as a revocation would without SKIP.
+    """
+
+
 class Diverged(Exception):
     """The function did not do what it did before: it must be deterministic between steps."""
 
@@ -68,7 +75,8 @@ class Run(Generic[C]):
         """Carry out *action* and return its result.
 
         *as_* is `run.user`, `run.service` or None: policy picks. *once* makes it happen once for the tenant, across
-        jobs: others with the same key get the owner's result. Raises ActionFailed, StepRefused or Diverged.
+        jobs: others with the same key get the owner's result. Raises ActionFailed, StepRefused (StepSkipped is one) or
+        Diverged.
         """
         position, occurrence = self._next(action.action_name())
         return self._guarded(lambda: self._steps.perform(position, occurrence, action, named=as_, once=once))

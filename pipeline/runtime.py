@@ -14,10 +14,12 @@ from identity.addresses import AddressPolicy
 from identity.audit_chain import Sealer
 from identity.connect import Connect
 from identity.coordinator import Coordinator, RefreshBudget
-from identity.gate import Gate
+from identity.gate import AHEAD_KEEPS, Gate
 from identity.http import Client
 from identity.ids import Ids
 from identity.jwks import KeyRing
+from identity.keepalive import Keepalive, through
+from identity.keepalive_ledger import Due
 from identity.lock import RefreshLock
 from identity.providers import PROFILES
 from identity.secret import Secret
@@ -33,7 +35,8 @@ from pipeline.housekeeping import Duty
 from pipeline.inquiry import Inquirer
 from pipeline.intake import Intake
 from pipeline.model import Ring
-from pipeline.revocation import Revoker
+from pipeline.retention import Retention, prune
+from pipeline.revoker import Revoker
 from pipeline.schedules import Schedules
 from pipeline.services import Services, StepSettings
 from pipeline.upstream import Upstream
@@ -65,6 +68,7 @@ class RuntimeSettings:
     refresh: RefreshBudget = field(default_factory=RefreshBudget)
     window: int = 128  # outstanding bells a queue
     connect_lifetime: timedelta = timedelta(minutes=10)  # to open a connect link, and again to come back with consent
+    retention: Retention = field(default_factory=Retention)
     host: str = "localhost"
 
 
@@ -112,6 +116,7 @@ class Runtime:
             gate=self.gate,
             reached=reached,
         )
+        self.keepalive = Keepalive(self.database, self._refresh_ahead, PROFILES, pacing=through(self.gate), clock=clock)
         services = Services(
             store=self.database,
             vault=self.vault,
@@ -124,7 +129,9 @@ class Runtime:
         self.ring = Doorbells(self.database, ring)
         self.worker = Worker(services, workflows, self.ring, settings.jobs)
         inquirer = Inquirer(self.database, self.vault, self.http, PROFILES, clock=clock)
-        self.revoker = Revoker(self.database, self.signer, inquire=inquirer.settle)
+        self.revoker = Revoker(
+            self.database, self.signer, workflows, ids=self.ids, inquire=inquirer.settle, reached=reached
+        )
         self.schedules = Schedules(self.database, workflows)
         self.intake = Intake(self.database, self.vault, self.ids, clock=clock)
         self.events = EventIntake(self.database, KeyRing(self.http), self.ids, clock=clock)
@@ -168,11 +175,19 @@ class Runtime:
             duty("wake", 0.25, partial(reconcile.wake_due, store)),
             duty("settle-attempts", 1, partial(reconcile.settle_attempts, store)),
             duty("settle-refreshes", 5, self.coordinator.settle_abandoned, deadline=120),
+            duty("keep-alive", 5, self.keepalive.run, deadline=180),
             duty("revocations", 1, partial(reconcile.advance_revocations, self.revoker, idle=timedelta(seconds=5))),
             duty("catch-up", 60, self.catch_up.run, deadline=600),
             duty("seal-audit", 1, lambda: self.sealer.seal(now=self.clock())),
+            duty("prune", 30, self._prune),
             duty("measure", 5, partial(reconcile.measure, store)),
         ]
+
+    def _prune(self) -> None:
+        prune(self.database, self.settings.retention, now=self.clock(), within=timedelta(seconds=10))
+
+    def _refresh_ahead(self, due: Due) -> int:
+        return self.coordinator.refresh(due.account, after_generation=due.generation, keep=AHEAD_KEEPS)
 
     def beat(self, duty: str, error: str | None) -> None:
         """Store a duty's heartbeat."""

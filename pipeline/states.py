@@ -77,7 +77,7 @@ STEP_MOVES: Moves[StepState] = Moves(
         # Only with their job: `aswhom jobs replay`.
         StepState.REFUSED: frozenset({StepState.OPEN}),
         StepState.FAILED: frozenset({StepState.OPEN}),
-        StepState.SKIPPED: frozenset(),
+        StepState.SKIPPED: frozenset({StepState.OPEN}),
     },
 )
 

@@ -22,10 +22,10 @@ from pipeline.interruption import AskOperator, RunAgain, RunEnded
 from pipeline.ledger import openings
 from pipeline.ledger import steps as ledger
 from pipeline.ledger.jobs import ClaimedJob
-from pipeline.run import ActionFailed, StepRefused, compare
+from pipeline.run import ActionFailed, StepRefused, StepSkipped, compare
 from pipeline.services import Services
 from pipeline.states import AttemptState, StepState
-from pipeline.workflow import SERVICE, USER, Who, Workflow
+from pipeline.workflow import SERVICE, SKIP, USER, Who, Workflow
 
 R = TypeVar("R", bound=Result)
 
@@ -55,7 +55,9 @@ class StepRunner:
             match StepState(stored.state):
                 case StepState.DONE:
                     return action.result.model_validate(stored.result)  # type: ignore[return-value]
-                case StepState.REFUSED | StepState.SKIPPED:
+                case StepState.SKIPPED:
+                    raise StepSkipped(stored.error or stored.reason)
+                case StepState.REFUSED:
                     raise StepRefused(stored.error or stored.reason)
                 case StepState.FAILED:
                     raise ActionFailed(stored.error or stored.reason)
@@ -112,6 +114,7 @@ class StepRunner:
             decision=granted,
             principal=self._job.user if granted.kind is PrincipalKind.USER and self._job.user else service,
             through=through,
+            may_skip=self._workflow.on_revoke.get(type(action)) is SKIP,
             opened_at=stored.opened_at if stored is not None else datetime.now(UTC),
         )
         if isinstance(decision, Denied):

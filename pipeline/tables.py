@@ -21,6 +21,12 @@ from sqlalchemy import (
 from identity.columns import Instant
 from identity.tables import metadata
 
+
+def _partial(name: str, *columns: str, where: str) -> Index:
+    """An index of the rows that meet a condition alone."""
+    return Index(name, *columns, postgresql_where=text(where), sqlite_where=text(where))
+
+
 deliveries = Table(
     "deliveries",
     metadata,
@@ -33,9 +39,15 @@ deliveries = Table(
     Column("event", String(100), nullable=False),
     Column("outcome", String(32), nullable=False),  # accepted, ignored, unrecognised, signal
     Column("reason", Text),
-    Column("body", LargeBinary, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # empty: it was pruned
     Column("received_at", Instant, nullable=False),
     UniqueConstraint("connection_id", "delivery_id"),
+    Index(
+        "ix_deliveries_bodies",
+        "received_at",
+        postgresql_where=text("length(body) > 0"),
+        sqlite_where=text("length(body) > 0"),
+    ),
 )
 
 # The replay guard for senders that do not sign their delivery id: one row a body, taken over after the window.
@@ -70,6 +82,7 @@ jobs = Table(
     Column("triggered_by", String(200)),  # who sent the event, as the sender names them
     Column("event", JSON, nullable=False),
     Column("config_sha256", ForeignKey("pinned_configuration.sha256"), nullable=False),
+    Column("scopes_sha256", String(64)),  # its set in `job_scopes`
     Column("state", String(16), nullable=False),
     Column("wait", String(16)),
     Column("reason", Text),
@@ -84,51 +97,27 @@ jobs = Table(
     Column("revocation_id", String(64)),  # the one that cancelled or stops it
     Column("created_at", Instant, nullable=False),
     Column("finished_at", Instant),
-    Index(
-        "ix_jobs_due",
-        "pattern",
-        "tenant_id",
-        "due_at",
-        postgresql_where=text("state = 'queued'"),
-        sqlite_where=text("state = 'queued'"),
-    ),
-    Index(
-        "ix_jobs_rung",
-        "pattern",
-        "tenant_id",
-        "rung_until",
-        postgresql_where=text("rung_until is not null"),
-        sqlite_where=text("rung_until is not null"),
-    ),
-    Index(
-        "ix_jobs_claimed",
-        "claimed_until",
-        postgresql_where=text("claimed_until is not null"),
-        sqlite_where=text("claimed_until is not null"),
-    ),
-    Index(
-        "ix_jobs_waiting",
-        "wait",
-        "due_at",
-        postgresql_where=text("state = 'waiting'"),
-        sqlite_where=text("state = 'waiting'"),
-    ),
-    Index(
-        "ix_jobs_waits_for",
-        "waits_for",
-        postgresql_where=text("waits_for is not null"),
-        sqlite_where=text("waits_for is not null"),
-    ),
+    Column("pruned_at", Instant),  # its steps were forgotten: it cannot be replayed
+    _partial("ix_jobs_unpruned", "finished_at", where="finished_at is not null and pruned_at is null"),
+    _partial("ix_jobs_due", "pattern", "tenant_id", "due_at", where="state = 'queued'"),
+    _partial("ix_jobs_rung", "pattern", "tenant_id", "rung_until", where="rung_until is not null"),
+    _partial("ix_jobs_claimed", "claimed_until", where="claimed_until is not null"),
+    _partial("ix_jobs_waiting", "wait", "due_at", where="state = 'waiting'"),
+    _partial("ix_jobs_waits_for", "waits_for", where="waits_for is not null"),
     Index("ix_jobs_finished", "tenant_id", "created_at"),
+    # How a revocation finds its jobs; what has finished is not in it, however much that is.
+    _partial("ix_jobs_unfinished", "scopes_sha256", "accepted", where="finished_at is null"),
 )
 
+# Sets of scopes, stored once by content: jobs of one workflow and one user share theirs.
 # For finding the jobs of a revocation; never the authority over whether a step may open.
 job_scopes = Table(
     "job_scopes",
     metadata,
     Column("kind", String(16), primary_key=True),
     Column("key", String(200), primary_key=True),
-    Column("job_id", ForeignKey("jobs.id"), primary_key=True),
+    Column("scopes_sha256", String(64), primary_key=True),
+    Column("on_revoke", String(16), nullable=False),  # skip: the job goes on without the steps that need this scope
 )
 
 steps = Table(
@@ -183,10 +172,11 @@ attempts = Table(
     Column("upstream_request_id", String(200)),
     Column("error", Text),
     Index("ix_attempts_step", "step_id"),
-    Index(
-        "ix_attempts_open", "settled_by", postgresql_where=text("state = 'open'"), sqlite_where=text("state = 'open'")
-    ),
+    _partial("ix_attempts_open", "settled_by", where="state = 'open'"),
     Index("ix_attempts_account", "account_id", "opened"),
+    # The calls in flight of a revocation: not closed, or closed after it; or unknown, whenever that was.
+    Index("ix_attempts_closed", "closed"),
+    _partial("ix_attempts_unknown", "opened", where="state = 'unknown'"),
 )
 
 once_keys = Table(
@@ -210,6 +200,7 @@ revocations = Table(
     Column("key", String(200), nullable=False),
     Column("tenant_id", String(64)),
     Column("source", String(64), nullable=False),  # github.github_app_authorization, cli, api …
+    Column("signal_id", String(200)),  # of what asked for it: a delivery, a security event
     Column("requested_by", String(200), nullable=False),
     Column("reason", Text, nullable=False),
     Column("state", String(16), nullable=False),  # effective, cancelling, draining, quiesced
@@ -219,14 +210,35 @@ revocations = Table(
     Column("stopped_jobs", Integer, nullable=False, default=0),
     Column("quiesced_at", Instant),
     Column("doubt", String(16)),  # whether its signal was a replay: open, alive, dead, unknown; NULL: no doubt
-    Column("receipt", JSON),
+    Column("receipt", JSON),  # the newest
     Column("signature", Text),
-    Index(
-        "ix_revocations_unfinished",
-        "moved_at",
-        postgresql_where=text("state <> 'quiesced'"),
-        sqlite_where=text("state <> 'quiesced'"),
-    ),
+    Column("revision", Integer, nullable=False, default=0, server_default="0"),  # receipts issued so far
+    Column("open_ends", Integer, nullable=False, default=0, server_default="0"),  # what the receipt may yet tell better
+    _partial("ix_revocations_unfinished", "moved_at", where="state <> 'quiesced'"),
+    _partial("ix_revocations_open_ends", "moved_at", where="open_ends > 0"),
+)
+
+# The jobs a revocation reached, a page a commit; a page never changes, so a receipt can name its digest.
+revocation_pages = Table(
+    "revocation_pages",
+    metadata,
+    Column("revocation_id", ForeignKey("revocations.id"), primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),  # ledger number
+    Column("cancelled", JSON, nullable=False),  # ids of jobs that were cancelled then and there
+    Column("stopping", JSON, nullable=False),  # ids of jobs that ran, and were told to stop
+    Column("sha256", String(64), nullable=False),
+)
+
+# What follows the effects of jobs that a revocation cancelled: at most one a step.
+compensations = Table(
+    "compensations",
+    metadata,
+    Column("step_id", ForeignKey("steps.id"), primary_key=True),
+    Column("revocation_id", ForeignKey("revocations.id"), nullable=False),
+    Column("job_id", String(64)),  # the job that does it; NULL: nothing was left to do it as
+    Column("reason", Text),  # why not
+    Column("created_at", Instant, nullable=False),
+    Index("ix_compensations_revocation", "revocation_id"),
 )
 
 # Verified Security Event Tokens. The key is the replay guard: a transmitter's `jti` is taken once (RFC 8417 §2.2).

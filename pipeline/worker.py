@@ -21,11 +21,11 @@ from pipeline.ledger import bells, jobs
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.model import Bell, Ring
-from pipeline.run import ActionFailed, Diverged, Run, StepRefused
+from pipeline.run import ActionFailed, Diverged, Run, StepRefused, StepSkipped
 from pipeline.services import Services
 from pipeline.states import ENDED, JobState, Wait
 from pipeline.step import StepRunner
-from pipeline.workflow import Registry
+from pipeline.workflow import PLATFORM_AGENT, Registry
 
 log = structlog.get_logger(__name__)
 
@@ -115,6 +115,9 @@ class Worker:
                     jobs.park, job=job, wait=Wait.UNKNOWN, waits_for=None, due_in=expires, expires_in=expires
                 )
                 self._end(job, partial(park, reason=reason))
+            case StepSkipped():
+                log.info("a skipped step ends the run", action="job.cancelled", reason=reason)
+                self._end(job, partial(jobs.cancel, job=job, reason=reason))
             case _:
                 # The stored step would raise it again on every run.
                 log.warning("job is dead", action="job.dead", reason=reason)
@@ -157,8 +160,10 @@ class Worker:
             return
         self._ring.jobs(rung)
         metrics.count_end(str(job.pattern), moved)
-        if state in ENDED and revocation is not None:
-            self._ring.revocations([revocation])  # it waited for this job to stop
+        # They waited for this job to stop, or to compensate.
+        told = [one for one in (revocation, _compensates(job)) if one is not None]
+        if state in ENDED and told:
+            self._ring.revocations(told)
 
     @property
     def active_jobs(self) -> dict[int, str]:
@@ -176,6 +181,14 @@ class Worker:
             else:
                 reason = "handed back: its process was left"
                 self._end(job, partial(jobs.requeue, job=job, delay=timedelta(), reason=reason))
+
+
+def _compensates(job: ClaimedJob) -> str | None:
+    """The revocation whose receipt tells of this job, if it is a compensation."""
+    if job.agent != PLATFORM_AGENT:
+        return None
+    of: str = job.event["revocation"]
+    return of
 
 
 def _moved_already(connection: Connection) -> None:

@@ -4,28 +4,45 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from enum import Flag
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from identity.errors import BadInput
 from identity.model import AccessPattern, Effect
 from pipeline.action import Action, check_action
+from pipeline.matching import Considered, Match, consider
+from pipeline.uses import SERVICE, SKIP, STOP, USER, Compensation, OnRevoke, Use, Who, as_use, compensate
 
 if TYPE_CHECKING:
     from pipeline.run import Run
 
 
-class Who(Flag):
-    """Whom a step may act as."""
-
-    USER = 1
-    SERVICE = 2
-
-
-USER, SERVICE = Who.USER, Who.SERVICE
+__all__ = [
+    "PLATFORM_AGENT",
+    "SERVICE",
+    "SKIP",
+    "STOP",
+    "USER",
+    "Compensation",
+    "Considered",
+    "Daily",
+    "Event",
+    "ExternalUser",
+    "Match",
+    "NoConfig",
+    "OnRevoke",
+    "Registry",
+    "Tick",
+    "Trigger",
+    "Undone",
+    "Use",
+    "Who",
+    "Workflow",
+    "compensate",
+    "workflow",
+]
 
 
 class Event(BaseModel):
@@ -79,6 +96,21 @@ class Tick(Event):
     slot: str  # ISO time of the slot
 
 
+class Undone(Event):
+    """The event of a compensation's job: the step it follows, as the ledger has it."""
+
+    revocation: str
+    job: str
+    step: str
+    action: str
+    parameters: dict[str, Any]
+    result: dict[str, Any]
+
+
+PLATFORM_AGENT = "aswhom"  # as which compensations are made
+_COMPENSATION = ".compensation"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Workflow:
     """A declared workflow: a plain function and what is known about it before it runs."""
@@ -93,6 +125,8 @@ class Workflow:
     uses: Mapping[type[Action[Any]], Who]
     config: type[BaseModel]
     event: type[Event]
+    on_revoke: Mapping[type[Action[Any]], OnRevoke] = field(default_factory=dict)  # what is not in it stops
+    compensations: Mapping[type[Action[Any]], Compensation] = field(default_factory=dict)
 
     @property
     def pattern(self) -> AccessPattern:
@@ -107,6 +141,27 @@ class Workflow:
         return AccessPattern.DELEGATED if whole == USER else AccessPattern.SERVICE
 
     @property
+    def compensating(self) -> Workflow:
+        """The workflow of its compensations: as the service alone, by the platform's own agent."""
+        return Workflow(
+            name=f"{self.name}{_COMPENSATION}",
+            agent=PLATFORM_AGENT,
+            function=self._compensate,
+            on=(),
+            schedule=None,
+            user=None,
+            triggered_by=None,
+            uses={how.by: SERVICE for how in self.compensations.values()},
+            config=NoConfig,
+            event=Undone,
+        )
+
+    def _compensate(self, run: Run[Any], event: Undone) -> None:
+        ((action, how),) = [item for item in self.compensations.items() if item[0].action_name() == event.action]
+        done = action.model_validate(event.parameters)
+        run.do(how.make(done, action.result.model_validate(event.result)), as_=SERVICE)
+
+    @property
     def providers(self) -> Mapping[str, Who]:
         """Which providers it reaches, and as whom."""
         found: dict[str, Who] = {}
@@ -118,7 +173,7 @@ class Workflow:
 def workflow(
     *,
     agent: str,
-    uses: Mapping[type[Action[Any]], Who],
+    uses: Mapping[type[Action[Any]], Who | Use],
     event: type[Event] = Tick,
     on: Trigger[Any] | tuple[Trigger[Any], ...] = (),
     schedule: Daily | None = None,
@@ -129,12 +184,13 @@ def workflow(
 ) -> Callable[[Callable[[Run[Any], Any], None]], Workflow]:
     """Declare a workflow. Raises TypeError for a declaration that could not be carried out.
 
-    *agent* names the software that acts (in every audit row); *uses* says which action runs as whom; *user* whom USER
-    means; *triggered_by* who sent the event.
+    *agent* names the software that acts (in every audit row); *uses* says which action runs as whom, and what a
+    revocation means for it (`USER.on_revoke(SKIP)`); *user* whom USER means; *triggered_by* who sent the event.
     """
-    for action, who in uses.items():
+    declared = {action: as_use(use) for action, use in uses.items()}
+    for action, use in declared.items():
         check_action(action)
-        if who & USER and user is None:
+        if use.who & USER and user is None:
             raise TypeError(
                 f"{action.action_name()} may run as USER, but the workflow does not say who that is: user=…"
             )
@@ -148,32 +204,14 @@ def workflow(
             schedule=schedule,
             user=user,
             triggered_by=triggered_by,
-            uses=dict(uses),
+            uses={action: use.who for action, use in declared.items()},
             config=config,
             event=event,
+            on_revoke={action: use.on_revoke for action, use in declared.items()},
+            compensations={action: use.compensation for action, use in declared.items() if use.compensation},
         )
 
     return declare
-
-
-@dataclass(frozen=True, kw_only=True)
-class Match:
-    """A workflow that a delivery starts, with its typed event."""
-
-    workflow: Workflow
-    event: Event
-    user: ExternalUser | None
-    triggered_by: str | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Considered:
-    """What a workflow that listens to a kind of event makes of one: a match, or why not."""
-
-    workflow: Workflow
-    match: Match | None
-    refusal: str = ""
-    misfit: bool = False  # the body is not of the sender's published shape
 
 
 class Registry:
@@ -200,6 +238,9 @@ class Registry:
 
     def get(self, name: str) -> Workflow:
         """The workflow of that name. Raises BadInput."""
+        of = self._by_name.get(name.removesuffix(_COMPENSATION))
+        if of is not None and name != of.name:
+            return of.compensating
         try:
             return self._by_name[name]
         except KeyError:
@@ -230,24 +271,5 @@ class Registry:
         for declared in self._by_name.values():
             triggers = [one for one in declared.on if (one.source, one.event) == (source, event)]
             if triggers:
-                found.append(_consider(declared, triggers, body))
+                found.append(consider(declared, triggers, body))
         return found
-
-
-def _consider(declared: Workflow, triggers: Iterable[Trigger[Any]], body: Mapping[str, Any]) -> Considered:
-    misfit = ""
-    for trigger in triggers:
-        try:
-            typed = trigger.read(body)
-        except ValidationError as error:
-            fields = ", ".join(".".join(map(str, e["loc"])) for e in error.errors()[:5])
-            misfit = f"the {trigger.source} {trigger.event} body lacks or mistypes: {fields}"
-            continue
-        if typed is not None:
-            user = declared.user(typed) if declared.user else None
-            by = declared.triggered_by(typed) if declared.triggered_by else None
-            return Considered(
-                workflow=declared, match=Match(workflow=declared, event=typed, user=user, triggered_by=by)
-            )
-    refusal = misfit or "its filter says that it does not want this one"
-    return Considered(workflow=declared, match=None, refusal=refusal, misfit=bool(misfit))

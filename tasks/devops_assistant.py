@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.run import Run, StepRefused
-from pipeline.workflow import SERVICE, USER, workflow
+from pipeline.workflow import SERVICE, USER, compensate, workflow
 from tasks.actions import github, linear, slack
 from tasks.events.github import PullRequestEvent, pull_request
 
@@ -26,6 +26,15 @@ class DevOpsConfig(BaseModel):
     label_rules: dict[str, LabelRule] = {}
 
 
+def say_it_ended(filed: linear.CreateIssue, issue: linear.Issue) -> linear.Notice:
+    """What people find at an issue whose job was stopped between the issue and the rest."""
+    body = (
+        f"The work that filed this issue ({filed.title}) was stopped: the consent it was done under has ended. "
+        "The pull request may lack its link, and nobody may have been told. The issue itself stays."
+    )
+    return linear.Notice(issue_id=issue.id, body=body)
+
+
 @workflow(
     agent="devops-assistant",
     on=pull_request("opened", "labeled"),
@@ -34,7 +43,7 @@ class DevOpsConfig(BaseModel):
     triggered_by=lambda event: event.sender.login,
     uses={
         github.GetPull: SERVICE,
-        linear.CreateIssue: USER | SERVICE,
+        linear.CreateIssue: (USER | SERVICE).on_revoke(compensate(linear.Notice, say_it_ended)),
         github.Comment: USER,
         slack.PostMessage: SERVICE,
     },

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import click
+from sqlalchemy import Connection
 
 from deploy.cli import account_facts, queries
-from deploy.cli.command import DONE, PROBLEM, command, names
+from deploy.cli.command import DONE, PROBLEM, command, confirm, names
 from deploy.cli.connect import give_link
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity import audit
+from identity.accounts import get_account
 from identity.errors import BadInput
 from identity.liveness import Life, ask_whose
 from identity.model import AccountState, Credential
+from identity.narrowing import narrow
 from identity.providers import PROFILES
 
 _STATES = click.Choice([str(state) for state in AccountState])
@@ -51,7 +54,11 @@ def show(at: Installation, out: Output, id: str) -> None:
     out.sentence(f"Next: {row['next'] or 'nothing'}\n")
     facts = ("credential", "external_login", "external_id", "generation", "consented", "scopes", "obtained_at")
     out.table(
-        [{"": fact.replace("_", " "), "is": row[fact]} for fact in (*facts, "expires_at", "last_used_at")], ("", "is")
+        [
+            {"": fact.replace("_", " "), "is": row[fact]}
+            for fact in (*facts, "expires_at", "last_used_at", "keepalive_due", "keepalive_error")
+        ],
+        ("", "is"),
     )
     if row["refreshes_in_doubt"]:
         out.sentence("\nRefreshes whose outcome is open or unknown")
@@ -59,6 +66,40 @@ def show(at: Installation, out: Output, id: str) -> None:
     if row["waiting_jobs"]:
         out.sentence("\nJobs that wait for this account")
         out.table(row["waiting_jobs"], ("id", "workflow", "reason", "expires_at"))
+
+
+@command(accounts, "narrow")
+@click.argument("id")
+@click.option("--scopes", required=True, callback=names, help="The scopes it keeps: a,b,c. Empty: none.")
+@click.option("--reason", default="an operator's decision", show_default=True, help="For the audit.")
+@click.option("--dry-run", is_flag=True, help="Show which workflows would wait for consent, and narrow nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def narrow_account(
+    at: Installation, out: Output, id: str, scopes: tuple[str, ...], reason: str, dry_run: bool, yes: bool
+) -> None:
+    """Let an account keep some of its scopes alone; a step that lacks one waits for consent. Nothing is cancelled."""
+    row = at.read(lambda c: queries.account(c, id))
+    dropped = sorted(set(row["scopes"] or ()) - set(scopes))
+    needing = sorted(
+        f"{declared.name}: {action.action_name()}"
+        for declared in at.workflows
+        for action in declared.uses
+        if action.facts.provider == row["provider"] and action.facts.scopes & set(dropped)
+    )
+    document = {"id": row["id"], "keeps": scopes, "drops": dropped, "needed_by": needing}
+    waiting = f"would wait for consent: {', '.join(needing)}" if needing else "no declared action needs them"
+    if dry_run:
+        out.done(f"{row['id']} would lose {', '.join(dropped) or 'nothing'}; {waiting}", {**document, "dry_run": True})
+        return
+    confirm(f"Take {', '.join(dropped) or 'nothing'} from {row['id']}? {waiting}.", yes=yes)
+    now, audit_id = at.now(), at.ids("aud")
+
+    def write(c: Connection) -> tuple[str, ...]:
+        account = get_account(c, row["id"])
+        return narrow(c, account, keep=scopes, audit_id=audit_id, by=at.operator, reason=reason, now=now)
+
+    had = at.write(write)
+    out.done(f"{row['id']} keeps {', '.join(scopes) or 'no scope'}; it had {', '.join(had)}", document)
 
 
 @command(accounts)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from sqlalchemy import Connection
 
-from deploy.cli import queries
+from deploy.cli import delivery_queries
 from deploy.cli.command import command, confirm
 from deploy.cli.output import Output, Row
 from deploy.installation import Installation
@@ -50,7 +50,7 @@ def _chosen(run: Any) -> Any:
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1))
 def list_deliveries(at: Installation, out: Output, limit: int, **chosen: Any) -> None:
     """The deliveries, newest first."""
-    rows = at.read(lambda c: queries.all_deliveries(c, limit=limit, **chosen))
+    rows = at.read(lambda c: delivery_queries.all_deliveries(c, limit=limit, **chosen))
     columns = ("id", "connection_id", "tenant_id", "event", "outcome", "reason", "received_at")
     out.rows(rows, columns, empty="No such delivery")
 
@@ -60,7 +60,7 @@ def list_deliveries(at: Installation, out: Output, limit: int, **chosen: Any) ->
 @click.option("--body", is_flag=True, help="Print the body, and nothing else.")
 def show(at: Installation, out: Output, id: str, body: bool) -> None:
     """One delivery."""
-    row = at.read(lambda c: queries.delivery(c, id))
+    row = at.read(lambda c: delivery_queries.delivery(c, id))
     content: bytes = row.pop("body")
     if body:
         click.echo(content.decode("utf-8", "replace"))
@@ -79,7 +79,7 @@ def show(at: Installation, out: Output, id: str, body: bool) -> None:
 @click.argument("id")
 def explain(at: Installation, out: Output, id: str) -> None:
     """Which workflows it would start now, and why not the others: filters, switches, configuration, jobs it has."""
-    row = at.read(lambda c: queries.delivery(c, id))
+    row = at.read(lambda c: delivery_queries.delivery(c, id))
     stored, considered = _considered(at, row)
     fates = at.read(lambda c: weigh(c, stored, considered))
     told = [_told(id, fate) for fate in fates]
@@ -127,15 +127,17 @@ def _rows(at: Installation, ids: tuple[str, ...], limit: int, chosen: dict[str, 
     if bool(ids) is any(chosen.values()):
         raise click.UsageError("Say which: either ids, or --since, --until, --tenant or --failed.")
     if not ids:
-        found = at.read(lambda c: queries.all_deliveries(c, limit=limit + 1, **chosen))
+        found = at.read(lambda c: delivery_queries.all_deliveries(c, limit=limit + 1, **chosen))
         if len(found) > limit:
             raise BadInput(f"that is more than {limit} deliveries: choose fewer, or say --limit")
         ids = tuple(row["id"] for row in reversed(found))
-    return [at.read(lambda c, one=id: queries.delivery(c, one)) for id in ids]  # type: ignore[misc]
+    return [at.read(lambda c, one=id: delivery_queries.delivery(c, one)) for id in ids]  # type: ignore[misc]
 
 
 def _considered(at: Installation, row: dict[str, Any]) -> tuple[Stored, list[Considered]]:
     """What the workflows make of a stored body. Raises BadInput for one that cannot be read."""
+    if not row["body"]:
+        raise BadInput(f"the body of {row['id']} was forgotten, as its retention says: nothing can be made of it")
     owner = at.read(lambda c: get_connection(c, row["connection_id"]))
     try:
         content = SOURCES[owner.provider].of(owner.config).content(row["body"])

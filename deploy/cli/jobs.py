@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from deploy.cli import queries
 from deploy.cli.command import command, confirm, json_file
 from deploy.cli.output import Output
+from deploy.cli.partial import end_in_the_middle
 from deploy.cli.queries import Row
 from deploy.installation import Installation
 from identity import audit
@@ -21,6 +22,7 @@ from pipeline.ledger.replay import replay as replay_job
 from pipeline.model import Bell
 from pipeline.resolution import resolve_by_hand
 from pipeline.states import JobState
+from pipeline.workflow import PLATFORM_AGENT
 
 
 @click.group()
@@ -46,11 +48,13 @@ def list_jobs(
 @click.argument("id")
 def show(at: Installation, out: Output, id: str) -> None:
     """One job: what happened in sentences, and its steps: what, as whom, by which pattern, and why."""
-    job, steps = at.read(lambda c: (queries.job(c, id), queries.steps_of(c, id)))
+    job, steps, followed = at.read(
+        lambda c: (queries.job(c, id), queries.steps_of(c, id), queries.compensation_of(c, id))
+    )
     if out.as_json:
-        out.document({**job, "steps": steps})
+        out.document({**job, "steps": steps, "compensations": followed})
         return
-    for sentence in sentences(job):
+    for sentence in (*sentences(job), *end_in_the_middle(job, steps, followed)):
         out.sentence(sentence)
     if steps:
         out.sentence("")
@@ -65,6 +69,9 @@ def sentences(job: Row) -> list[str]:
         f"{job['id']}: {job['workflow']} for {job['tenant_id']} by agent {job['agent_id']}, {job['state']}.",
         f"Started by {started} at {_time(job['created_at'])}{meant}.",
     ]
+    if job["agent_id"] == PLATFORM_AGENT:
+        of = job["event"]
+        told.append(f"It follows {of['action']} of {of['job']}, which {of['revocation']} stopped.")
     if job["state"] == JobState.WAITING:
         waits_for = f" for {job['waits_for']}" if job["waits_for"] else ""
         told.append(f"It waits ({job['wait']}{waits_for}), until {_time(job['expires_at'])} at most.")
@@ -133,22 +140,28 @@ def replay(at: Installation, out: Output, id: str, yes: bool) -> None:
 @click.option("--effect/--no-effect", default=None, help="Whether the call that got no answer did its work upstream.")
 @click.option("--result", callback=json_file, metavar="FILE", help="With --effect: what the step returns, in JSON.")
 def resolve(at: Installation, out: Output, id: str, effect: bool | None, result: Any) -> None:
-    """Say what became of a call whose outcome nobody could look up; the job goes on with that."""
+    """Say what became of a call whose outcome nobody could look up; a job that waits for it goes on with that.
+
+    A job that was cancelled or is dead stays so; the receipt of the revocation that stopped it follows.
+    """
     if effect is None:
         raise click.UsageError("Look at the provider, then say --effect or --no-effect.")
     if (result is not None) and not effect:
         raise click.UsageError("A call without effect has no result.")
     now = at.now()
 
-    def write(c: Connection) -> tuple[Row, list[Bell]]:
+    def write(c: Connection) -> tuple[Row, list[Bell], list[str]]:
         job = queries.job(c, id)
-        resolve_by_hand(c, id, effect=effect, result=result, workflows=at.workflows, by=at.operator, now=now)
-        return job, bells.ring_due(c, job["tenant_id"], job["pattern"], share=bells.FIRST_SHARE)
+        told = resolve_by_hand(c, id, effect=effect, result=result, workflows=at.workflows, by=at.operator, now=now)
+        return job, bells.ring_due(c, job["tenant_id"], job["pattern"], share=bells.FIRST_SHARE), told
 
-    _, rung = at.write(write)
+    job, rung, told = at.write(write)
     at.ring_jobs(rung)
+    if told:
+        at.ring_revocations(told)
     said = "had its effect" if effect else "had no effect"
-    out.done(f"the call of {id} {said}; the job goes on", {"id": id, "effect": effect})
+    then = "the job goes on" if job["state"] == JobState.WAITING else f"the job stays {job['state']}"
+    out.done(f"the call of {id} {said}; {then}", {"id": id, "effect": effect, "revocations": told})
 
 
 def as_whom(step: Row) -> str:

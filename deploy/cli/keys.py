@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import click
 
-from deploy.cli.command import command
+from deploy.cli.command import command, confirm
 from deploy.cli.output import Output
 from deploy.installation import Installation
+from identity.errors import BadInput
+from identity.rewrap import Field, in_use
+from identity.rewrap import rewrap as rewrap_all
 
 
 @click.group()
@@ -14,14 +19,67 @@ def keys() -> None:
     """The installation's own keys."""
 
 
+@command(keys, "list")
+def list_keys(at: Installation, out: Output) -> None:
+    """The vault's keys, and how many stored secrets each of them wraps."""
+    ring, wraps = at.keys.vault, _wraps(at)
+    rows = [
+        {"id": number, "seals": number == max(ring), "opens": number in ring, "secrets": wraps[number]}
+        for number in sorted({*ring, *wraps})
+    ]
+    out.rows(rows, ("id", "seals", "opens", "secrets"), empty="No key")
+    for row in rows:
+        if not row["opens"]:
+            out.note(f"{row['secrets']} secrets need key {row['id']}, which is not there: restore it from a copy")
+
+
 @command(keys)
-def new(at: Installation, out: Output) -> None:
+def add(at: Installation, out: Output) -> None:
     """Add a vault key: it seals from now on, and the earlier ones still open. Restart the processes to use it."""
     files = at.settings.key_files()
     number = files.add_vault_key()
     out.done(
-        f"vault key {number} is in {files.vault}. Keep a copy elsewhere, then restart `aswhom up`",
+        f"vault key {number} is in {files.vault}. Copy it elsewhere, restart everything, then `aswhom keys rewrap`",
         {"id": number, "file": str(files.vault)},
+    )
+
+
+@command(keys)
+def rewrap(at: Installation, out: Output) -> None:
+    """Move every stored secret under the newest vault key; what is there already is left alone."""
+    newest, done = max(at.keys.vault), Counter[str]()
+
+    def tell(field: Field, moved: int) -> None:
+        done[str(field)] += moved
+        if not out.as_json:
+            out.note(f"{field}: {done[str(field)]}")
+
+    total = rewrap_all(at.ledger, at.vault, progress=tell)
+    left = sum(number for key, number in _wraps(at).items() if key != newest)
+    out.done(
+        f"{total} secrets were moved under vault key {newest}"
+        + (
+            f"; {left} were sealed under another one meanwhile: restart all processes, then run this again"
+            if left
+            else ""
+        ),
+        {"key": newest, "moved": total, "left": left, "fields": dict(done)},
+    )
+
+
+@command(keys)
+@click.argument("id", type=int)
+@click.option("--yes", is_flag=True, help="Every process was restarted since that key stopped to seal.")
+def retire(at: Installation, out: Output, id: int, yes: bool) -> None:
+    """Take a vault key that nothing needs any more out of the ring."""
+    if needed := _wraps(at)[id]:
+        raise BadInput(f"{needed} stored secrets need vault key {id}: move them with `aswhom keys rewrap` first")
+    confirm(f"A process that was not restarted since key {id} stopped to seal still seals with it. Retire it?", yes=yes)
+    beside = at.settings.key_files().retire_vault_key(id)
+    out.done(
+        f"vault key {id} is out of the ring, and in {beside}: backups from before may need it. "
+        "Delete it there when no backup does",
+        {"id": id, "file": str(beside)},
     )
 
 
@@ -30,3 +88,8 @@ def public(at: Installation, out: Output) -> None:
     """Print the public key that receipts and checkpoints are checked with."""
     pem = at.signer.public_pem()
     out.done(pem.rstrip(), {"public_key": pem})
+
+
+def _wraps(at: Installation) -> Counter[int]:
+    """How many stored secrets each key wraps."""
+    return sum(at.read(in_use).values(), Counter[int]())

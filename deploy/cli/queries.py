@@ -5,13 +5,12 @@ They belong beside the tables, in `pipeline.ledger`, as soon as the web's pages 
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, exists, func, or_, select
+from sqlalchemy import Connection, Select, Table, or_, select
 
 from identity.errors import BadInput
-from identity.model import AccountKey, ProviderConnection, Scope, ScopeKind
+from identity.model import AccountKey, ProviderConnection
 from identity.tables import (
     accounts,
     agents,
@@ -29,10 +28,10 @@ from identity.tables import (
 from pipeline.states import JobState
 from pipeline.tables import (
     attempts,
-    deliveries,
+    compensations,
     heartbeats,
-    job_scopes,
     jobs,
+    revocation_pages,
     revocations,
     schedules,
     steps,
@@ -43,13 +42,13 @@ Row = dict[str, Any]
 UNFINISHED = (JobState.QUEUED, JobState.RUNNING, JobState.STOPPING, JobState.WAITING)
 
 
-def _all(connection: Connection, statement: Select[Any]) -> list[Row]:
+def rows_of(connection: Connection, statement: Select[Any]) -> list[Row]:
     return [dict(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - its documented name
 
 
 def one(connection: Connection, table: Table, id: str, *, what: str, listed_by: str) -> Row:
     """The row of that id. Raises BadInput, which says how to see the ids there are."""
-    found = _all(connection, select(table).where(table.c.id == id))
+    found = rows_of(connection, select(table).where(table.c.id == id))
     if not found:
         raise BadInput(f"there is no {what} {id}: `aswhom {listed_by}` shows them")
     return found[0]
@@ -60,22 +59,22 @@ def tenant(connection: Connection, id: str) -> Row:
 
 
 def all_tenants(connection: Connection) -> list[Row]:
-    return _all(connection, select(tenants).order_by(tenants.c.id))
+    return rows_of(connection, select(tenants).order_by(tenants.c.id))
 
 
 def all_agents(connection: Connection) -> list[Row]:
     """Those that have had a job."""
-    return _all(connection, select(agents).order_by(agents.c.id))
+    return rows_of(connection, select(agents).order_by(agents.c.id))
 
 
 def all_principals(connection: Connection, tenant: str | None) -> list[Row]:
     statement = select(principals).order_by(principals.c.tenant_id, principals.c.id)
-    return _all(connection, statement.where(principals.c.tenant_id == tenant) if tenant else statement)
+    return rows_of(connection, statement.where(principals.c.tenant_id == tenant) if tenant else statement)
 
 
 def all_aliases(connection: Connection, tenant: str | None) -> list[Row]:
     statement = select(aliases).order_by(aliases.c.tenant_id, aliases.c.provider, aliases.c.login)
-    return _all(connection, statement.where(aliases.c.tenant_id == tenant) if tenant else statement)
+    return rows_of(connection, statement.where(aliases.c.tenant_id == tenant) if tenant else statement)
 
 
 def provider_connection(connection: Connection, id: str) -> Row:
@@ -84,7 +83,7 @@ def provider_connection(connection: Connection, id: str) -> Row:
 
 def all_connections(connection: Connection) -> list[Row]:
     """Each with the names of its live secrets."""
-    found = _all(connection, select(provider_connections).order_by(provider_connections.c.id))
+    found = rows_of(connection, select(provider_connections).order_by(provider_connections.c.id))
     secrets = select(connection_secrets.c.connection_id, connection_secrets.c.name).where(
         connection_secrets.c.retired_at.is_(None)
     )
@@ -95,15 +94,27 @@ def all_connections(connection: Connection) -> list[Row]:
 
 
 def all_transmitters(connection: Connection) -> list[Row]:
-    return _all(connection, select(transmitters).order_by(transmitters.c.id))
+    return rows_of(connection, select(transmitters).order_by(transmitters.c.id))
 
 
 def all_installations(connection: Connection) -> list[Row]:
-    return _all(connection, select(installations).order_by(installations.c.connection_id, installations.c.external_id))
+    return rows_of(
+        connection, select(installations).order_by(installations.c.connection_id, installations.c.external_id)
+    )
 
 
 def _accounts() -> Select[Any]:
-    of_grant = [grants.c.generation, grants.c.scopes, grants.c.obtained_at, grants.c.expires_at, grants.c.consented]
+    of_grant = [
+        grants.c.generation,
+        grants.c.scopes,
+        grants.c.obtained_at,
+        grants.c.expires_at,
+        grants.c.consented,
+        grants.c.used_at,
+        grants.c.keepalive_due,
+        grants.c.keepalive_failures,
+        grants.c.keepalive_error,
+    ]
     return (
         select(accounts, principals.c.name.label("principal"), principals.c.kind.label("kind"), *of_grant)
         .join(principals, principals.c.id == accounts.c.principal_id)
@@ -121,7 +132,7 @@ def all_accounts(
         statement = statement.where(accounts.c.state == state)
     if provider:
         statement = statement.where(accounts.c.provider == provider)
-    return _all(connection, statement)
+    return rows_of(connection, statement)
 
 
 def account(connection: Connection, id: str) -> Row:
@@ -136,7 +147,7 @@ def account(connection: Connection, id: str) -> Row:
         )
     else:
         statement = statement.where(accounts.c.id == id)
-    found = _all(connection, statement)
+    found = rows_of(connection, statement)
     if not found:
         raise BadInput(f"there is no account {id}: `aswhom accounts list` shows them")
     return found[0]
@@ -166,7 +177,7 @@ def all_jobs(
     for column, wanted in ((jobs.c.tenant_id, tenant), (jobs.c.state, state), (jobs.c.workflow, workflow)):
         if wanted:
             statement = statement.where(column == wanted)
-    return _all(connection, statement)
+    return rows_of(connection, statement)
 
 
 def job(connection: Connection, id: str) -> Row:
@@ -175,83 +186,42 @@ def job(connection: Connection, id: str) -> Row:
 
 def steps_of(connection: Connection, job: str) -> list[Row]:
     """Its steps in order, each with who it ran as and its attempts."""
-    found = _all(
+    found = rows_of(
         connection,
         select(steps, principals.c.name.label("principal"), principals.c.kind.label("kind"))
         .outerjoin(principals, principals.c.id == steps.c.principal_id)
         .where(steps.c.job_id == job)
         .order_by(steps.c.position),
     )
-    tries = _all(connection, select(attempts).where(attempts.c.job_id == job).order_by(attempts.c.opened))
+    tries = rows_of(connection, select(attempts).where(attempts.c.job_id == job).order_by(attempts.c.opened))
     return [{**step, "attempts": [one for one in tries if one["step_id"] == step["id"]]} for step in found]
-
-
-def all_deliveries(
-    connection: Connection,
-    *,
-    tenant: str | None = None,
-    outcome: str | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    failed: bool = False,
-    limit: int,
-) -> list[Row]:
-    """*failed*: nobody could read it, it was another tenant's, or a job of it is dead or cancelled."""
-    columns = [column for column in deliveries.c if column.name != "body"]
-    statement = select(*columns).order_by(deliveries.c.received_at.desc(), deliveries.c.id.desc()).limit(limit)
-    if tenant:
-        statement = statement.where(deliveries.c.tenant_id == tenant)
-    if outcome:
-        statement = statement.where(deliveries.c.outcome == outcome)
-    if since:
-        statement = statement.where(deliveries.c.received_at >= since)
-    if until:
-        statement = statement.where(deliveries.c.received_at < until)
-    if failed:
-        ended = (jobs.c.delivery_id == deliveries.c.id) & jobs.c.state.in_((JobState.DEAD, JobState.CANCELLED))
-        statement = statement.where(
-            deliveries.c.outcome.in_(("unrecognised", "refused")) | exists().where(ended).correlate(deliveries)
-        )
-    return _all(connection, statement)
-
-
-def delivery(connection: Connection, id: str) -> Row:
-    """With its body and the ids of its jobs. Raises BadInput."""
-    found = one(connection, deliveries, id, what="delivery", listed_by="deliveries list")
-    started = connection.execute(select(jobs.c.id).where(jobs.c.delivery_id == id).order_by(jobs.c.id))
-    return {**found, "jobs": list(started.scalars())}
 
 
 def all_revocations(connection: Connection, *, limit: int) -> list[Row]:
     columns = [column for column in revocations.c if column.name not in ("receipt", "signature")]
-    return _all(connection, select(*columns).order_by(revocations.c.number.desc()).limit(limit))
+    return rows_of(connection, select(*columns).order_by(revocations.c.number.desc()).limit(limit))
+
+
+def revocation_pages_of(connection: Connection, id: str) -> list[Row]:
+    """The jobs a revocation reached, a page a row, in the order of the receipt."""
+    columns = revocation_pages.c
+    return rows_of(connection, select(revocation_pages).where(columns.revocation_id == id).order_by(columns.number))
+
+
+def compensation_of(connection: Connection, job: str) -> list[Row]:
+    """What followed the steps of a cancelled job, or why nothing did, with the state of the jobs that do it."""
+    by = jobs.alias("by")
+    statement = (
+        select(compensations, steps.c.position, by.c.state.label("by_state"))
+        .join(steps, steps.c.id == compensations.c.step_id)
+        .outerjoin(by, by.c.id == compensations.c.job_id)
+        .where(steps.c.job_id == job)
+    )
+    return rows_of(connection, statement.order_by(steps.c.position))
 
 
 def revocation(connection: Connection, id: str) -> Row:
     return one(connection, revocations, id, what="revocation", listed_by="revocations list")
-
-
-def reach(connection: Connection, scope: Scope) -> tuple[int, int]:
-    """How much a revocation would stop: jobs that have not ended, and accounts that are active."""
-    of_jobs = (
-        select(func.count())
-        .select_from(job_scopes.join(jobs, jobs.c.id == job_scopes.c.job_id))
-        .where(job_scopes.c.kind == scope.kind, job_scopes.c.key == scope.key, jobs.c.state.in_(UNFINISHED))
-    )
-    key = accounts.c.tenant_id + "/" + accounts.c.connection_id + "/" + accounts.c.principal_id
-    of_accounts = select(func.count()).select_from(accounts).where(accounts.c.state == "active")
-    match scope.kind:
-        case ScopeKind.TENANT:
-            of_accounts = of_accounts.where(accounts.c.tenant_id == scope.key)
-        case ScopeKind.CONNECTION:
-            of_accounts = of_accounts.where(accounts.c.connection_id == scope.key)
-        case ScopeKind.USER:
-            of_accounts = of_accounts.where(accounts.c.principal_id == scope.key)
-        case ScopeKind.ACCOUNT:
-            of_accounts = of_accounts.where(key == scope.key)
-        case ScopeKind.AGENT:
-            of_accounts = of_accounts.where(accounts.c.id.is_(None))
-    return connection.execute(of_jobs).scalar_one(), connection.execute(of_accounts).scalar_one()
 
 
 def all_workflow_settings(connection: Connection, tenant: str | None) -> list[Row]:
@@ -262,7 +232,7 @@ def all_workflow_settings(connection: Connection, tenant: str | None) -> list[Ro
     )
     if tenant:
         statement = statement.where(workflow_settings.c.tenant_id == tenant)
-    return _all(connection, statement.order_by(workflow_settings.c.tenant_id, workflow_settings.c.workflow))
+    return rows_of(connection, statement.order_by(workflow_settings.c.tenant_id, workflow_settings.c.workflow))
 
 
 def audit_rows(
@@ -274,20 +244,20 @@ def audit_rows(
             statement = statement.where(column == wanted)
     if kind:
         statement = statement.where(or_(audit.c.kind == kind, audit.c.kind.startswith(f"{kind}.", autoescape=True)))
-    return _all(connection, statement)
+    return rows_of(connection, statement)
 
 
 def all_heartbeats(connection: Connection) -> list[Row]:
-    return _all(connection, select(heartbeats).order_by(heartbeats.c.duty, heartbeats.c.host))
+    return rows_of(connection, select(heartbeats).order_by(heartbeats.c.duty, heartbeats.c.host))
 
 
 def stopped_scopes(connection: Connection) -> list[Row]:
-    return _all(connection, select(scopes).where(scopes.c.stopped.is_(True)))
+    return rows_of(connection, select(scopes).where(scopes.c.stopped.is_(True)))
 
 
 def paused_connections(connection: Connection) -> list[Row]:
     columns = provider_connections.c
-    return _all(
+    return rows_of(
         connection,
         select(columns.id, columns.provider, columns.paused_reason).where(columns.paused_reason.is_not(None)),
     )
@@ -295,4 +265,4 @@ def paused_connections(connection: Connection) -> list[Row]:
 
 def troubled_accounts(connection: Connection) -> list[Row]:
     statement = _accounts().where(accounts.c.state.in_(("needs_reconnect", "suspended")))
-    return _all(connection, statement.order_by(accounts.c.id))
+    return rows_of(connection, statement.order_by(accounts.c.id))

@@ -1,125 +1,26 @@
-"""`revoke` and `revocations`: withdrawing authority, and the receipts that say what that stopped."""
+"""`revocations`: what they stopped, by receipts that can be checked anywhere."""
 
 from __future__ import annotations
 
-import threading
-import time
-from datetime import timedelta
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
 
 import click
-from sqlalchemy import Connection
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from deploy.cli import queries
-from deploy.cli.agents import agent_scope
-from deploy.cli.command import PROBLEM, command, confirm, invocation
+from deploy.cli.command import PROBLEM, command
 from deploy.cli.output import Output
-from deploy.cli.queries import Row
-from deploy.cli.tenants import user_id
 from deploy.installation import Installation
-from identity.model import Scope, ScopeKind
-from identity.tables import principals, provider_connections, tenants
-from pipeline import revocation
+from identity.errors import BadInput
+from identity.signing import verifies
 from pipeline.inquiry import SAYS
-
-QUIESCED = "quiesced"
-
-
-def _scope(at: Installation, c: Connection, kind: ScopeKind, key: str, tenant: str | None) -> tuple[Scope, str | None]:
-    """What is meant, and whose it is. Raises BadInput for what there is not: a slip must not look like a success."""
-    match kind:
-        case ScopeKind.ACCOUNT:
-            row = queries.account(c, key)
-            return Scope(kind=kind, key=str(queries.account_key(row))), row["tenant_id"]
-        case ScopeKind.USER:
-            row = queries.one(
-                c, principals, user_id(tenant, key) if tenant else key, what="user", listed_by="tenants people"
-            )
-            return Scope(kind=kind, key=row["id"]), row["tenant_id"]
-        case ScopeKind.CONNECTION:
-            row = queries.one(c, provider_connections, key, what="provider connection", listed_by="connections list")
-            return Scope(kind=kind, key=row["id"]), row["tenant_id"]
-        case ScopeKind.AGENT:
-            return agent_scope(at, c, key)  # it may be revoked before its first job
-        case ScopeKind.TENANT:
-            row = queries.one(c, tenants, key, what="tenant", listed_by="tenants list")
-            return Scope(kind=kind, key=row["id"]), row["id"]
-
-
-@click.command()
-@click.argument("kind", type=click.Choice([str(kind) for kind in ScopeKind]))
-@click.argument("key")
-@click.option("--tenant", help="Whose user it is, where KEY is only her name.")
-@click.option("--reason", default="an operator's decision", show_default=True, help="For the receipt and the audit.")
-@click.option("--wait", is_flag=True, help="Wait for the receipt.")
-@click.option("--timeout", default=30.0, show_default=True, type=click.FloatRange(0), help="Seconds to wait at most.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@invocation
-def revoke(
-    at: Installation,
-    out: Output,
-    kind: str,
-    key: str,
-    tenant: str | None,
-    reason: str,
-    wait: bool,
-    timeout: float,
-    yes: bool,
-) -> int | None:
-    """Withdraw authority, now: account, user, agent, connection or tenant.
-
-    From the moment this returns, no step that depends on it opens, whatever is queued. KEY is an id; an account is also
-    TENANT/CONNECTION/PRINCIPAL.
-    """
-    scope, owner = at.read(lambda c: _scope(at, c, ScopeKind(kind), key, tenant))
-    jobs, accounts = at.read(lambda c: queries.reach(c, scope))
-    confirm(f"Revoke {scope}? {jobs} unfinished job(s) and {accounts} active account(s) depend on it.", yes=yes)
-    id, now = at.ids("rev"), at.now()
-
-    def write(c: Connection) -> int:
-        return revocation.declare(
-            c, id=id, scope=scope, tenant=owner, source="cli", by=at.operator, reason=reason, now=now
-        )
-
-    number = at.write(write)
-    at.ring_revocations([id])
-    document: Row = {"id": id, "scope": {"kind": kind, "key": scope.key}, "number": number, "effective_at": now}
-    if not wait:
-        out.done(f"{scope} is revoked: {id}. What it stopped: `aswhom revocations show {id}`", document)
-        return None
-    row = wait_for_receipt(at, id, within=timedelta(seconds=timeout))
-    if row["state"] != QUIESCED:
-        sentence = (
-            f"{scope} is revoked: {id}; nothing new opens, but {timeout:g} s later it is still {row['state']}. "
-            f"Is `aswhom up` running? Later: `aswhom revocations show {id}`"
-        )
-        out.done(sentence, {**document, "state": row["state"]})
-        return PROBLEM
-    out.done(
-        f"{scope} is revoked: {id}. {summary(row)}",
-        {**document, "state": row["state"], "receipt": row["receipt"], "signature": row["signature"]},
-    )
-    return None
-
-
-def wait_for_receipt(at: Installation, id: str, *, within: timedelta) -> Row:
-    """The revocation, once it is quiesced or the time is over."""
-    deadline = time.monotonic() + within.total_seconds()
-    waiting = threading.Event()
-    while True:
-        row = at.read(lambda c: queries.revocation(c, id))
-        if row["state"] == QUIESCED or time.monotonic() >= deadline:
-            return row
-        waiting.wait(0.1)
-
-
-def summary(row: Row) -> str:
-    """A receipt in a sentence."""
-    receipt = row["receipt"]
-    took = (row["quiesced_at"] - row["effective_at"]).total_seconds()
-    cancelled, flying = len(receipt["cancelled_jobs"]), len(receipt["in_flight"])
-    return (
-        f"{cancelled} job(s) cancelled, {flying} call(s) were in flight and have ended, {took:.1f} s from start to end."
-    )
+from pipeline.ledger.pages import page_digest
 
 
 @click.group()
@@ -139,7 +40,10 @@ def list_revocations(at: Installation, out: Output, limit: int) -> None:
 @command(revocations)
 @click.argument("id")
 def show(at: Installation, out: Output, id: str) -> int | None:
-    """One revocation: its receipt, and whether the signature is this installation's."""
+    """One revocation: its receipt, and whether the signature is this installation's.
+
+    With --json, what is printed is a file that `revocations verify` takes.
+    """
     row = at.read(lambda c: queries.revocation(c, id))
     verified = at.signer.verifies(row["receipt"], row["signature"]) if row["receipt"] else None
     if out.as_json:
@@ -149,16 +53,122 @@ def show(at: Installation, out: Output, id: str) -> int | None:
     if verified is None:
         out.sentence(f"It is effective, and {row['state']}: calls may still be in flight, so there is no receipt yet.")
         return None
-    out.sentence(summary(row))
+    _tell(out, row["receipt"])
     if row["doubt"] in SAYS:
         out.sentence(f"Of its signal: {SAYS[row['doubt']]}.")
-    calls = row["receipt"]["in_flight"]
-    if calls:
-        out.table(calls, ("attempt", "job", "step", "ended", "outcome"))
-    for job in row["receipt"]["cancelled_jobs"][:50]:
-        out.sentence(f"cancelled {job}")
     if not verified:
         out.sentence("THE SIGNATURE DOES NOT HOLD: the receipt was altered, or signed by another installation's key.")
         return PROBLEM
     out.sentence("The signature holds.")
     return None
+
+
+@command(revocations, "jobs")
+@click.argument("id")
+@click.option("--page", type=click.IntRange(1), help="This page of the receipt alone, from 1.")
+def list_jobs(at: Installation, out: Output, id: str, page: int | None) -> int | None:
+    """The jobs a revocation reached, page by page; each page is held against the digest on the receipt."""
+    row = at.read(lambda c: queries.revocation(c, id))
+    pages = at.read(lambda c: queries.revocation_pages_of(c, id))
+    if page is not None:
+        if page > len(pages):
+            raise BadInput(f"revocation {id} has {len(pages)} page(s)")
+        pages = pages[page - 1 : page]
+    listed = {one["sha256"] for one in (row["receipt"] or {}).get("pages", ())}
+    altered = [one["number"] for one in pages if page_digest(one) not in listed] if row["receipt"] else []
+    if out.as_json:
+        out.document({"id": id, "pages": pages, "altered": altered})
+    for one in pages:
+        for said in ("cancelled", "stopping"):
+            for job in one[said]:
+                out.sentence(f"{said} {job}")
+    if altered:
+        out.sentence(f"PAGE(S) {', '.join(map(str, altered))} ARE NOT THE ONES ON THE RECEIPT.")
+        return PROBLEM
+    return None
+
+
+@command(revocations)
+@click.argument("receipt", metavar="RECEIPT")
+@click.option(
+    "--key",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The public key, as `aswhom keys public` prints it.  [default: this installation's]",
+)
+def verify(at: Installation, out: Output, receipt: str, key: Path | None) -> int | None:
+    """Check a signature: RECEIPT is a revocation's id, or a file that `revocations show --json` wrote.
+
+    With a file and --key nothing else is needed: no ledger, no network, no secret.
+    """
+    public = _public_key(key.read_text(encoding="utf-8") if key else at.signer.public_pem())
+    stored = _from_file(Path(receipt)) if Path(receipt).is_file() else at.read(lambda c: queries.revocation(c, receipt))
+    document, signature = stored.get("receipt"), stored.get("signature")
+    if not isinstance(document, Mapping) or not isinstance(signature, str):
+        raise BadInput(f"{receipt} has no signed receipt (yet): see `aswhom revocations show`")
+    held = verifies(public, document, signature)
+    said = {"verified": held, "revocation": document.get("revocation"), "revision": document.get("revision")}
+    if not held:
+        out.done("THE SIGNATURE DOES NOT HOLD: the receipt was altered, or signed with another key.", said)
+        return PROBLEM
+    out.done(f"The signature holds: {document['revocation']}, revision {document['revision']}.", said)
+    if not out.as_json:
+        _tell(out, document)
+    return None
+
+
+def summary(receipt: Mapping[str, Any]) -> str:
+    """A receipt in a sentence."""
+    began, ended = (datetime.fromisoformat(receipt[name]) for name in ("effective_at", "quiesced_at"))
+    calls = receipt["in_flight"]
+    presumed = sum(call["ended"] != "ended" for call in calls)
+    how = f"{len(calls)} call(s) were in flight and have ended"
+    if presumed:
+        how += f", {presumed} of them presumably: no answer came before their deadline"
+    took = (ended - began).total_seconds()
+    return f"{receipt['cancelled_count']} job(s) cancelled, {how}, {took:.1f} s from start to end."
+
+
+def _tell(out: Output, receipt: Mapping[str, Any]) -> None:
+    """What is on a receipt, for people."""
+    out.sentence(summary(receipt))
+    if receipt["finished_jobs"]:
+        out.sentence(f"Ended by themselves before their next step: {', '.join(receipt['finished_jobs'])}")
+    if receipt["skipping_jobs"]:
+        out.sentence(f"{receipt['skipping_jobs']} job(s) go on without the steps that needed it.")
+    if receipt["in_flight"]:
+        out.table(receipt["in_flight"], ("attempt", "job", "principal", "ended", "outcome"))
+    for unknown in {call["job"]: call for call in receipt["in_flight"] if call["outcome"] == "unknown"}:
+        out.sentence(f"What became of the call of {unknown} is not known: look, then `aswhom jobs resolve {unknown}`.")
+    for one in receipt["compensations"]:
+        by = f" by {one['by_job']}" if one["by_job"] else ""
+        why = f": {one['reason']}" if one["reason"] else ""
+        out.sentence(f"{one['action']} of {one['job']}: compensation {one['outcome']}{by}{why}")
+    for job in receipt["cancelled_jobs"][:50]:
+        out.sentence(f"cancelled {job}")
+    if receipt["cancelled_count"] > 50:
+        out.sentence(f"… all {receipt['cancelled_count']}: `aswhom revocations jobs {receipt['revocation']}`")
+    match receipt["provider"]["answer"]:
+        case "not_asked":
+            out.sentence("The provider was not asked: the credentials may stay valid there until they end.")
+        case answer:
+            out.sentence(f"At the provider: {answer}.")
+
+
+def _public_key(pem: str) -> Ed25519PublicKey:
+    try:
+        key = load_pem_public_key(pem.encode())
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise BadInput("that is no public key in PEM form: `aswhom keys public` prints one") from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise BadInput("receipts are signed with Ed25519, and that is another kind of key")
+    return key
+
+
+def _from_file(path: Path) -> Mapping[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} is not a JSON file") from error
+    if not isinstance(document, dict):
+        raise BadInput(f"{path} holds no receipt")
+    return document

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import click
 
-from deploy.cli.command import command, invocation
+from deploy.cli.command import command, confirm, invocation
 from deploy.cli.output import Output
 from deploy.installation import Installation
 
@@ -82,3 +83,16 @@ def upgrade(at: Installation, out: Output) -> None:
     after, _ = migrations.revisions(at.unchecked_ledger)
     sentence = f"upgraded from {before or 'nothing'} to {after}" if before != after else f"already at {after}"
     out.done(sentence, {"before": before, "after": after})
+
+
+@command(db)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def prune(at: Installation, out: Output, yes: bool) -> None:
+    """Forget now what is older than the ASWHOM_KEEP_ settings say; housekeeping does the same, a little at a time."""
+    from pipeline.retention import prune as forget
+
+    retention = at.settings.retention()
+    confirm("What is forgotten cannot be brought back. Go on?", yes=yes)
+    forgotten = forget(at.ledger, retention, now=at.now(), within=timedelta(days=1))
+    told = ", ".join(f"{number} {what}" for what, number in forgotten.items() if number) or "nothing was old enough"
+    out.done(f"forgotten: {told}", dict(forgotten))

@@ -114,18 +114,22 @@ def sender_commands(group: click.Group) -> None:
             _write(generate, secret)  # before it is in force: a secret nobody has would refuse everything later
 
         def write(c: Connection) -> tuple[str, ...]:
-            ending = rotate_secret(c, sealed, until=until)
-            if owner.tenant is not None:  # the audit is kept tenant by tenant
-                audit.record(
-                    c,
-                    id=audit_id,
-                    at=now,
-                    kind="connection.webhook_secret_rotated",
-                    tenant=owner.tenant,
-                    outcome="rotated",
-                    reason=f"by {at.operator}",
-                    detail={"connection": id, "secret": sealed.id, "until": until.isoformat()},
-                )
+            ending = tuple(one.id for one in rotate_secret(c, sealed, retire_at=until))
+            audit.record(
+                c,
+                id=audit_id,
+                at=now,
+                kind="connection.secret_rotated",
+                tenant=owner.tenant or "",
+                outcome="success",
+                detail={
+                    "connection": id,
+                    "name": WEBHOOK_SECRET,
+                    "new": sealed.id,
+                    "old": list(ending),
+                    "by": at.operator,
+                },
+            )
             return ending
 
         ending = at.write(write)

@@ -11,18 +11,15 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from identity.connections import connection_for
-from identity.errors import Misconfigured
-from identity.model import AccountKey, Scope, ScopeKind
-from identity.principals import ensure_agent, resolve_alias, service_principal
+from identity.principals import ensure_agent, resolve_alias
 from identity.rows import insert_or
 from identity.sequence import next_number
-from pipeline.ledger import bells, signals
+from pipeline.ledger import bells, scope_sets, signals
 from pipeline.ledger.whose import record_trespass, whose_delivery
 from pipeline.model import Acceptance, Bell, SignedDelivery
 from pipeline.states import JobState
-from pipeline.tables import deliveries, delivery_bodies, job_scopes, jobs, pinned_configuration, workflow_settings
-from pipeline.workflow import Match, Who, Workflow
+from pipeline.tables import deliveries, delivery_bodies, jobs, pinned_configuration, workflow_settings
+from pipeline.workflow import Match, Workflow
 
 BODY_WINDOW = timedelta(days=3)  # as long as GitHub redelivers
 
@@ -32,7 +29,7 @@ _ENABLED = select(workflow_settings.c.config).where(
     workflow_settings.c.workflow == bindparam("name"),
     workflow_settings.c.enabled,
 )
-_INSERT_JOB, _INSERT_SCOPES = insert(jobs), insert(job_scopes)
+_INSERT_JOB = insert(jobs)
 _CONCLUDE = update(deliveries).where(deliveries.c.id == bindparam("delivery"))
 
 
@@ -97,6 +94,7 @@ def accept(
             delivery.signal,
             id=ids.revocation,
             by=f"provider:{delivery.source}",
+            told=ids.delivery,
             # Remembered apart from the deliveries, since a signal is never refused for being a repetition.
             seen=not _first_of_body(connection, delivery, ids.delivery, digest, now),
             now=now,
@@ -198,6 +196,7 @@ def insert_job(
             "triggered_by": triggered_by,
             "event": event,
             "config_sha256": digest,
+            "scopes_sha256": scope_sets.share(connection, tenant, workflow, user),
             "state": JobState.QUEUED,
             "accepted": next_number(connection),
             "due_at": now,
@@ -206,30 +205,6 @@ def insert_job(
             "created_at": now,
         },
     )
-    found = [
-        {"kind": str(scope.kind), "key": scope.key, "job_id": id}
-        for scope in _scopes(connection, tenant, workflow, user)
-    ]
-    connection.execute(_INSERT_SCOPES, found)
-
-
-def _scopes(connection: Connection, tenant: str, workflow: Workflow, user: str | None) -> set[Scope]:
-    """What a revocation would find this job by, from what the workflow declares."""
-    found = {Scope(kind=ScopeKind.TENANT, key=tenant), Scope(kind=ScopeKind.AGENT, key=workflow.agent)}
-    service = service_principal(connection, tenant).id
-    for provider, who in workflow.providers.items():
-        principals = [user if who & Who.USER else None, service if who & Who.SERVICE else None]
-        found |= {Scope(kind=ScopeKind.USER, key=principal) for principal in principals if principal}
-        try:
-            through = connection_for(connection, tenant, provider).id
-        except Misconfigured:
-            continue  # the step that needs it will say so
-        found.add(Scope(kind=ScopeKind.CONNECTION, key=through))
-        for principal in principals:
-            if principal:
-                key = AccountKey(tenant=tenant, connection=through, principal=principal)
-                found.add(Scope(kind=ScopeKind.ACCOUNT, key=str(key)))
-    return found
 
 
 def _first_of_body(connection: Connection, delivery: SignedDelivery, id: str, digest: str, now: datetime) -> bool:

@@ -75,7 +75,7 @@ def weigh(connection: Connection, delivery: Stored, considered: Sequence[Conside
     started = {
         row.workflow: row
         for row in connection.execute(
-            select(jobs.c.workflow, jobs.c.id, jobs.c.state).where(jobs.c.delivery_id == delivery.id)
+            select(jobs.c.workflow, jobs.c.id, jobs.c.state, jobs.c.pruned_at).where(jobs.c.delivery_id == delivery.id)
         )
     }
     fates = []
@@ -84,7 +84,7 @@ def weigh(connection: Connection, delivery: Stored, considered: Sequence[Conside
         config = whose.tenant and enabled_config(connection, whose.tenant, one.workflow)
         does, reason, job = Does.NOTHING, "", started.get(name)
         if job is not None:
-            again = job.state in (JobState.DEAD, JobState.CANCELLED)
+            again = job.state in (JobState.DEAD, JobState.CANCELLED) and job.pruned_at is None
             does, reason = (Does.AGAIN if again else Does.NOTHING), f"its job {job.id} is {job.state}"
         elif one.match is None:
             reason = one.refusal

@@ -45,6 +45,7 @@ class Intent:
     repeats_unknown: bool  # an unknown earlier attempt does not forbid this one: a probe, or a mode that may repeat
     send_within: timedelta
     deadline: timedelta  # of the call, from its start
+    may_skip: bool = False  # a revocation skips the step, and the job goes on
     consent_wait: timedelta = timedelta(days=14)  # should a person have to connect first
 
     @property
@@ -82,7 +83,14 @@ class OnceMismatch:
     owner: str
 
 
-OpenOutcome = Opened | Adopted | Ended | OnceMismatch | NeedsRefresh
+@dataclass(frozen=True, kw_only=True)
+class Skipped:
+    """What the step would have run as was revoked; the job goes on without it."""
+
+    reason: str
+
+
+OpenOutcome = Opened | Adopted | Ended | OnceMismatch | Skipped | NeedsRefresh
 
 
 def record(

@@ -184,6 +184,12 @@ def stop(connection: Connection, job: ClaimedJob) -> JobState | None:
     return JobState.CANCELLED if stopped else None
 
 
+def cancel(connection: Connection, job: ClaimedJob, *, reason: str) -> JobState | None:
+    """The run ended because of a revocation that its workflow did not go on without."""
+    cancelled = move_job(connection, job.id, JobState.CANCELLED, fence=job.fence, reason=reason)
+    return JobState.CANCELLED if cancelled else None
+
+
 def finish(connection: Connection, job: ClaimedJob) -> JobState | None:
     """The function returned: the job is done, a stopping one too."""
     return JobState.DONE if move_job(connection, job.id, JobState.DONE, fence=job.fence) else None

@@ -11,7 +11,7 @@ from pipeline.states import ATTEMPT_MOVES, STEP_MOVES, AttemptState, StepState
 from pipeline.tables import attempts, steps
 
 # What a replay opens again. No run does: a call that is late must not undo a refusal.
-_REPLAYED = (StepState.REFUSED, StepState.FAILED)
+_REPLAYED = (StepState.REFUSED, StepState.FAILED, StepState.SKIPPED)
 
 
 def step_sources(to: StepState) -> list[str]:
@@ -25,7 +25,7 @@ def move_step(connection: Connection, step: str, to: StepState, **values: Any) -
 
 
 def reopen_steps(connection: Connection, job: str) -> None:
-    """Open what was refused or failed again: *job* is replayed by a person."""
+    """Open what was refused, failed or skipped again: *job* is replayed by a person."""
     for source in _REPLAYED:
         STEP_MOVES.check(source, StepState.OPEN)
     ended = (steps.c.job_id == job) & steps.c.state.in_(_REPLAYED)

@@ -10,11 +10,13 @@ from sqlalchemy import Connection, bindparam, exists, insert, select, update
 from identity import leases
 from identity.accounts import pending_account
 from identity.columns import database_in_microseconds, database_now, microseconds
-from identity.model import NeedsConsent, NeedsRefresh, RuledOut
+from identity.grants import note_use
+from identity.model import NeedsConsent, NeedsRefresh, RuledOut, ScopeKind
 from identity.sequence import lock_shared, next_number
-from pipeline.ledger.intents import Ended, Intent, Opened, OpenOutcome, record, write_step
+from pipeline.ledger.intents import Ended, Intent, Opened, OpenOutcome, Skipped, record, write_step
 from pipeline.ledger.jobs import consent_of, move_job, park, requeue, stop
 from pipeline.ledger.once import take_once
+from pipeline.ledger.pages import write_page
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts, jobs, revocations
 
@@ -55,6 +57,8 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
         settled = take_once(connection, intent, now)
         if settled is not None:
             return settled
+    if outcome.first_use:
+        note_use(connection, outcome.account, generation=outcome.generation, now=now)
     number = next_number(connection)
     write_step(connection, intent, StepState.OPEN, now)
     connection.execute(
@@ -101,8 +105,20 @@ def _overtaken(connection: Connection, intent: Intent) -> bool:
     return bool(connection.execute(select(other)).scalar_one())
 
 
-def _ruled_out(connection: Connection, intent: Intent, ruled: RuledOut, now: datetime) -> Ended:
-    """The rule refused the step: it ends the run like a stop."""
+def _ruled_out(connection: Connection, intent: Intent, ruled: RuledOut, now: datetime) -> Ended | Skipped:
+    """The rule refused the step: it ends the run like a stop, unless the job may go on without it."""
+    if _may_skip(connection, intent, ruled):
+        write_step(connection, intent, StepState.SKIPPED, now, error=ruled.reason, closed_at=now)
+        record(
+            connection,
+            intent,
+            "step.skipped",
+            id=f"{intent.attempt}.skipped",
+            at=now,
+            outcome="skipped",
+            reason=ruled.reason,
+        )
+        return Skipped(reason=ruled.reason)
     write_step(connection, intent, StepState.REFUSED, now, error=ruled.reason, closed_at=now)
     record(
         connection,
@@ -120,15 +136,25 @@ def _ruled_out(connection: Connection, intent: Intent, ruled: RuledOut, now: dat
         .order_by(revocations.c.number.desc())
         .limit(1)
     )
+    revocation = connection.execute(newest).scalar_one_or_none()
     cancelled = move_job(
         connection,
         intent.job.id,
         JobState.CANCELLED,
         fence=intent.job.fence,
         reason=ruled.reason,
-        revocation_id=connection.execute(newest).scalar_one_or_none(),
+        revocation_id=revocation,
     )
+    if cancelled and revocation is not None:
+        write_page(connection, revocation, [intent.job.id], [])
     return Ended(reason=ruled.reason, moved=JobState.CANCELLED if cancelled else None)
+
+
+def _may_skip(connection: Connection, intent: Intent, ruled: RuledOut) -> bool:
+    """Whether the workflow says so, something is left to go on as, and no earlier attempt may have had the effect."""
+    if not intent.may_skip or ruled.scope.kind in (ScopeKind.TENANT, ScopeKind.AGENT):
+        return False
+    return not _overtaken(connection, replace(intent, repeats_unknown=False))
 
 
 def _await_consent(connection: Connection, intent: Intent, needs: NeedsConsent, now: datetime) -> Ended:

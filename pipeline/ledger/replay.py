@@ -17,17 +17,19 @@ from pipeline.tables import jobs
 
 
 def replay(connection: Connection, job: str, *, by: str, at: datetime) -> None:
-    """Accept a dead or cancelled job anew: done steps keep their results and keys, refused and failed ones open again.
+    """Accept a dead or cancelled job anew: done steps keep their results and keys, every other that ended opens again.
 
     Raises BadInput for a job in any other state.
     """
     row = connection.execute(
-        select(jobs.c.state, jobs.c.tenant_id, jobs.c.agent_id).where(jobs.c.id == job)
+        select(jobs.c.state, jobs.c.tenant_id, jobs.c.agent_id, jobs.c.pruned_at).where(jobs.c.id == job)
     ).one_or_none()
     if row is None:
         raise BadInput(f"there is no job {job}: `aswhom jobs list` shows them")
     if row.state not in (JobState.DEAD, JobState.CANCELLED):
         raise BadInput(f"job {job} is {row.state}: only dead and cancelled jobs are replayed")
+    if row.pruned_at is not None:
+        raise BadInput(f"job {job} was pruned: its steps are forgotten, and done ones would be done again")
     number = next_number(connection)
     moved = move_job(
         connection,

@@ -38,7 +38,7 @@ def accept(
     if not insert_new(connection, security_events, row):
         return Acceptance(delivery=event.jti, outcome="duplicate", reason="this jti was taken before")
     followed = [
-        _follow(connection, signal, transmitter, id=f"{id}.s{place}" if place else id, now=now)
+        _follow(connection, signal, transmitter, id=f"{id}.s{place}" if place else id, told=event.jti, now=now)
         for place, signal in enumerate(event.signals)
     ]
     reason = "; ".join(filter(None, [*(one.reason for one in followed), event.note]))
@@ -55,11 +55,21 @@ def accept(
     )
 
 
-def _follow(connection: Connection, signal: Signal, transmitter: Transmitter, *, id: str, now: datetime) -> Followed:
+def _follow(
+    connection: Connection, signal: Signal, transmitter: Transmitter, *, id: str, told: str, now: datetime
+) -> Followed:
     by = f"transmitter:{transmitter.id}"
     if transmitter.connection is not None:
         return follow(
-            connection, transmitter.connection, signal, id=id, by=by, seen=False, now=now, tenant=transmitter.tenant
+            connection,
+            transmitter.connection,
+            signal,
+            id=id,
+            by=by,
+            told=told,
+            seen=False,
+            now=now,
+            tenant=transmitter.tenant,
         )
     made: list[str] = []
     said: list[str] = []
@@ -72,7 +82,7 @@ def _follow(connection: Connection, signal: Signal, transmitter: Transmitter, *,
             case People(ids=ids):
                 for place, external in enumerate(sorted(ids)):
                     numbered = f"{id}.{place}" if place else id
-                    outcome = _reach(connection, signal, transmitter, external, id=numbered, by=by, now=now)
+                    outcome = _reach(connection, signal, transmitter, external, id=numbered, by=by, told=told, now=now)
                     made += [numbered] if outcome == "revoked" else []
                     said.append(f"1 user {outcome}")
             case _:
@@ -81,7 +91,15 @@ def _follow(connection: Connection, signal: Signal, transmitter: Transmitter, *,
 
 
 def _reach(
-    connection: Connection, signal: Signal, transmitter: Transmitter, external: str, *, id: str, by: str, now: datetime
+    connection: Connection,
+    signal: Signal,
+    transmitter: Transmitter,
+    external: str,
+    *,
+    id: str,
+    by: str,
+    told: str,
+    now: datetime,
 ) -> str:
     """What becomes of the user whom an identity provider means."""
     tenant = transmitter.tenant or ""
@@ -102,6 +120,7 @@ def _reach(
         source=signal.source,
         by=by,
         reason=signal.reason,
+        signal=told,
         now=now,
     )
     return "revoked"

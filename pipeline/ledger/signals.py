@@ -48,6 +48,7 @@ class _About:
     signal: Signal
     id: str  # of the revocation, should it come to one
     by: str
+    told: str
     seen: bool  # these very bytes came before
     now: datetime
 
@@ -59,13 +60,15 @@ def follow(
     *,
     id: str,
     by: str,
+    told: str,
     seen: bool,
     now: datetime,
     tenant: str | None = None,
 ) -> Followed:
     """Do what *signal*, said by the sender of the provider connection *through*, asks for.
 
-    *id* names the revocation, *by* who said it. *seen*: the same bytes came before. *tenant*: its accounts alone.
+    *id* names the revocation, *by* who said it, *told* the delivery or `jti` that did. *seen*: the same bytes came
+    before. *tenant*: its accounts alone.
     """
     if refusal := _other_client(connection, through, signal):
         return Followed(revocations=(), reason=refusal)
@@ -73,7 +76,7 @@ def follow(
     became: Counter[str] = Counter()
     meant = (key for key in _meant(connection, through, signal.whom) if tenant in (None, key.tenant))
     for place, key in enumerate(sorted(meant, key=str)):
-        about = _About(signal=signal, id=f"{id}.{place}" if place else id, by=by, seen=seen, now=now)
+        about = _About(signal=signal, id=f"{id}.{place}" if place else id, by=by, told=told, seen=seen, now=now)
         # In one statement with the read, the snapshot would precede the wait for the lock.
         lock_exclusive(connection, Scope(kind=ScopeKind.ACCOUNT, key=str(key)))
         outcome = _reach(connection, key, about)
@@ -159,6 +162,7 @@ def _revoke(connection: Connection, account: Account, about: _About) -> str:
         source=signal.source,
         by=about.by,
         reason=signal.reason,
+        signal=about.told,
         now=about.now,
         doubt="open" if doubtful else None,
     )

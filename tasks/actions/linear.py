@@ -229,3 +229,9 @@ class Comment(LinearAction[Made]):
 
     def external_id(self, result: Made) -> str:
         return result.id
+
+
+class Notice(Comment):
+    """Comment on an issue about what Aswhom itself did: it speaks for the platform, in no person's name."""
+
+    facts = _facts(Effect.WRITE, "comments:create", recovery=Recovery.CLIENT_ID)

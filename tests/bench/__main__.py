@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from tests.bench import accept, jobs, revoke, step, waiters
+from tests.bench import accept, jobs, keepalive, revoke, step, waiters
 from tests.bench.figures import Sheet
 from tests.bench.ground import Ground, prepared
 from tests.bench.surroundings import describe
@@ -19,6 +19,7 @@ MEASUREMENTS: dict[str, Callable[[Ground, int], Sheet]] = {
     "step": step.measure,
     "revoke": revoke.measure,
     "waiters": waiters.measure,
+    "keepalive": keepalive.measure,
 }
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from identity.model import Scope, ScopeKind
 from identity.sequence import next_number
@@ -19,7 +19,7 @@ from pipeline import revocation
 from pipeline.ledger import openings
 from pipeline.ledger.closings import Closing, close_attempt
 from pipeline.ledger.intents import Opened
-from pipeline.revocation import Revoker
+from pipeline.revoker import Revoker
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.tables import job_scopes, jobs
 from tests.bench.figures import Sheet, percentile
@@ -134,7 +134,6 @@ def cancel(ledger: Ledger, sheet: Sheet) -> None:
     assert done, "nothing was in flight"
     assert row.cancelled_jobs == QUEUED, row.cancelled_jobs
     *chunks, receipt = timed.took
-    ledger.database.write(partial(_forget, prefix=prefix))
     sheet.add(f"{ledger.kind}: {QUEUED:,} queued jobs cancelled, in all", lasted * 1000, "ms")
     sheet.add(f"{ledger.kind}: the longest chunk of them", max(chunks) * 1000, "ms")
     sheet.add(f"{ledger.kind}: the receipt", receipt * 1000, "ms")
@@ -170,16 +169,11 @@ def _queue(c: Connection, *, template: str, tenant: str, prefix: str) -> None:
         "rung_until": None,
     }
     ids = [f"{prefix}.{number}" for number in range(QUEUED)]
-    c.execute(insert(jobs), [{**row, **new, "id": job} for job in ids])
+    c.execute(insert(jobs), [{**row, **new, "scopes_sha256": prefix, "id": job} for job in ids])
     scopes = (("tenant", tenant), ("agent", "tester"), ("user", f"{tenant}.ada"), ("connection", "gh"))
-    c.execute(insert(job_scopes), [{"kind": kind, "key": key, "job_id": job} for job in ids for kind, key in scopes])
-
+    shared = {"scopes_sha256": prefix, "on_revoke": "stop"}
+    c.execute(insert(job_scopes), [{"kind": kind, "key": key, **shared} for kind, key in scopes])
     c.exec_driver_sql("ANALYZE")  # in a ledger that grew job by job the database knows how it looks
-
-
-def _forget(c: Connection, *, prefix: str) -> None:
-    """No revocation finds them any more, so that every round finds as many."""
-    c.execute(delete(job_scopes).where(job_scopes.c.job_id.startswith(prefix, autoescape=True)))
 
 
 def declare(ledger: Ledger, scope: Scope, *, tenant: str) -> str:

@@ -213,7 +213,7 @@ def test_an_altered_receipt_or_audit_row_is_found(acme: Cli) -> None:
     made = acme.json("revoke", "tenant", "acme", "--yes")
     with Installation(load(data_dir=acme.data_dir)) as at:
         from identity.audit_chain import Sealer
-        from pipeline.revocation import Revoker
+        from pipeline.revoker import Revoker
 
         assert Revoker(at.ledger, at.signer).advance(made["id"])
         assert Sealer(at.ledger, at.keys.audit).seal(now=at.now())
@@ -298,6 +298,28 @@ def test_only_webhooks_that_are_received_have_an_address(acme: Cli, secret: str)
     from identity.providers import PROFILES
     from webhooks.sources import SOURCES
 
+    addresses = ("--api-url", "https://api.example", "--token-url", "https://as.example/token")
     for provider in PROFILES:
-        made = acme.json("connections", "add", provider, "--id", f"own-{provider}", "--client-id", "x")
+        made = acme.json("connections", "add", provider, "--id", f"own-{provider}", "--client-id", "x", *addresses)
         assert (made["webhook_url"] is not None) == (provider in SOURCES), provider
+
+
+def test_the_vaults_keys_are_rotated_end_to_end(acme: Cli) -> None:
+    assert [key["secrets"] for key in acme.json("keys", "list")] == [3]
+    assert acme.json("keys", "add")["id"] == 2
+    refused = acme.json("keys", "retire", "1", "--yes", code=1)
+    assert "3 stored secrets need vault key 1" in refused["message"]
+    assert "aswhom keys rewrap" in refused["message"]
+    assert acme.json("keys", "rewrap") == {
+        "key": 2, "moved": 3, "left": 0, "fields": {"connection_secrets.sealed": 3}
+    }  # fmt: skip
+    assert acme.json("keys", "rewrap")["moved"] == 0
+    assert "was not restarted" in acme("keys", "retire", "1").output
+    acme.json("keys", "retire", "1", "--yes")
+    assert acme.json("keys", "list") == [{"id": 2, "seals": True, "opens": True, "secrets": 3}]
+
+
+def test_doctor_names_a_folder_of_keys_that_everybody_may_look_into(cli: Cli) -> None:
+    (cli.data_dir / "keys").chmod(0o755)
+    findings = cli.json("doctor", code=1)["findings"]  # 1: nothing runs
+    assert any("chmod 700" in finding["says"] and finding["what"] == "keys" for finding in findings)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from deploy.keys import KeyFiles
 from identity.errors import Misconfigured
+from identity.secret import Secret
+from identity.vault import new_key_line, read_keys
 
 
 @pytest.fixture
@@ -67,3 +71,39 @@ def test_a_new_vault_key_seals_and_the_old_one_still_opens(files: KeyFiles) -> N
     assert after[1] == before[1]
     assert max(after) == 2
     assert files.vault.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_retired_key_leaves_the_ring_and_is_kept_beside_it(files: KeyFiles) -> None:
+    files.create()
+    files.add_vault_key()
+    before = files.read().vault
+    with pytest.raises(Misconfigured, match="is the newest"):
+        files.retire_vault_key(2)
+    with pytest.raises(Misconfigured, match="has no key 7: it has 1, 2"):
+        files.retire_vault_key(7)
+    beside = files.retire_vault_key(1)
+    assert files.read().vault == {2: before[2]}
+    assert read_keys(beside.read_text()) == {1: before[1]}
+    assert beside.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_ring_may_come_from_the_environment_and_no_command_writes_it(files: KeyFiles) -> None:
+    files.create()
+    text = files.vault.read_text() + new_key_line(2, os.urandom)
+    files.vault.unlink()
+    there = replace(files, ring=Secret(text.strip().replace("\n", ",")))
+    assert sorted(there.read().vault) == [1, 2]
+    assert there.missing() == []
+    assert text[2:20] not in repr(there)
+    with pytest.raises(Misconfigured, match="ASWHOM_VAULT_KEYS"):
+        there.add_vault_key()
+    with pytest.raises(Misconfigured, match="ASWHOM_VAULT_KEYS: line 1"):
+        replace(files, ring=Secret("nonsense")).read()
+
+
+@pytest.mark.parametrize(("mode", "writable"), [(0o701, False), (0o755, False), (0o777, True)])
+def test_a_folder_of_keys_that_is_open_to_everybody_is_named(files: KeyFiles, mode: int, writable: bool) -> None:
+    files.create()
+    assert files.exposed() == []
+    files.vault.parent.chmod(mode)
+    assert files.exposed() == [(files.vault.parent, writable)]

@@ -12,6 +12,7 @@ import pytest
 from deploy.settings import PREFIX, Settings
 from pipeline.celery import BrokerSettings
 from pipeline.database import DatabaseSettings
+from pipeline.retention import Retention
 from pipeline.runtime import RuntimeSettings
 from pipeline.services import StepSettings
 from pipeline.watchdog import Limits
@@ -43,6 +44,10 @@ ELSEWHERE: dict[str, tuple[type[Any], str]] = {
     "beat_interval": (BrokerSettings, "beat_interval"),
     "turn_timeout": (DatabaseSettings, "turn_timeout"),
     "window": (RuntimeSettings, "window"),
+    "keep_bodies": (Retention, "bodies"),
+    "keep_steps": (Retention, "steps"),
+    "keep_intents": (Retention, "intents"),
+    "keep_sessions": (Retention, "sessions"),
 }
 #: Those whose default is a sentence.
 IN_WORDS = {
@@ -50,6 +55,7 @@ IN_WORDS = {
     "broker_url",
     "redis_url",
     "vault_key_file",
+    "vault_keys",
     "audit_key_file",
     "signing_key_file",
     "base_url",

@@ -56,6 +56,27 @@ QUICK = (
         test="tests/identity/test_coordinator.py::test_many_threads_present_once and False",
     ),
     Control(
+        name="an issuer is believed of itself alone",
+        file="identity/discovery.py",
+        guard='if document.get("issuer") != issuer:',
+        without="if False:",
+        test="tests/identity/test_discovery.py::test_a_document_of_another_issuer_is_not_believed",
+    ),
+    Control(
+        name="addresses inside addresses",
+        file="identity/addresses.py",
+        guard="if any(address in network for network in _REFUSED if network.version == address.version):",
+        without="if False:",
+        test="tests/identity/test_addresses.py::test_no_address_of_a_machine_nearby_is_connected_to",
+    ),
+    Control(
+        name="a refused secret gives way",
+        file="identity/minting.py",
+        guard="return fresh[1] if blames_it and len(fresh) > 1 else None",
+        without="return None",
+        test="tests/identity/test_secret_rotation.py::test_a_refused_new_secret_gives_way and sqlite",
+    ),
+    Control(
         name="a gateway's time-out is unknown",
         file="identity/answers.py",
         guard="if status in _GATEWAY_TIMEOUTS:",
@@ -150,6 +171,20 @@ QUICK = (
 )
 
 SLOW = (
+    Control(
+        name="a place of its own for every account",
+        file="identity/keepalive_plan.py",
+        guard='return int.from_bytes(sha256(account.encode()).digest()[:8], "big") / 2**64',
+        without="return 0.0",
+        test="tests/identity/test_keepalive_years.py::test_two_years_of_a_few_grants and sqlite",
+    ),
+    Control(
+        name="the pace of a token endpoint",
+        file="identity/endpoint_state.py",
+        guard="wait = max(self.held - now, (self.open or now) - now, due - (burst - 1) * interval - now, 0)",
+        without="wait = 0",
+        test="tests/identity/test_keepalive_years.py::test_two_years_of_a_few_grants and sqlite",
+    ),
     Control(
         name="one intent a generation, between processes",
         file="identity/intents.py",

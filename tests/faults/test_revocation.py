@@ -15,6 +15,7 @@ from identity.model import AccountState
 from identity.tables import accounts
 from pipeline.states import JobState, Wait
 from pipeline.tables import attempts, deliveries, revocations
+from pipeline.workflow import PLATFORM_AGENT
 from tests.faults.books import balance, requests
 from tests.system.rig import System
 
@@ -81,8 +82,34 @@ def test_a_call_that_is_out_is_on_the_receipt_and_nothing_follows_it(system: Sys
     assert prove_order(system, receipt, returned) == (0, 1)
     (call,) = receipt["in_flight"]
     assert (call["ended"], call["outcome"]) == ("ended", "effect")
-    assert {job.state for job in system.settled()} == {JobState.CANCELLED}
-    assert sorted(receipt["cancelled_jobs"]) == sorted(job.id for job in system.jobs())
+    of_people = [
+        job for job in system.settled() if job.agent_id != PLATFORM_AGENT
+    ]  # an issue was made: a notice follows
+    assert {job.state for job in of_people} == {JobState.CANCELLED}
+    assert sorted(receipt["cancelled_jobs"]) == sorted(job.id for job in of_people)
+    balance(system)
+
+
+def test_an_issue_whose_job_was_stopped_is_told_of_by_the_platform(system: System) -> None:
+    """Stopped after the issue: ada's consent at GitHub ends while her comment is on its way."""
+    system.connect("acme", "ada")
+    system.pull("acme/shop", "ada", "bug")
+    start_pausing(system, passes=3, pause=0.8, concurrency=1)  # the pull request, the issue, the comment
+    commenting = (attempts.c.principal_id == "acme.ada") & (attempts.c.connection_id == "github")
+    system.wait(lambda: system.count(attempts, commenting), "a comment that is about to be sent")
+    made = system.revoke_and_ring(system.account("acme", "github", "ada"), "acme")
+    receipt_of(system, made)
+    system.wait(lambda: receipt_of(system, made)["compensations"][0]["outcome"] == "done", "the compensation")
+    (one,) = receipt_of(system, made)["compensations"]
+    (stopped,) = [job for job in system.jobs() if job.id == one["job"]]
+    (notice,) = [job for job in system.jobs() if job.id == one["by_job"]]
+    assert (stopped.state, one["action"]) == (JobState.CANCELLED, "linear.CreateIssue")
+    assert (notice.agent_id, notice.user_id, notice.state) == ("aswhom", None, JobState.DONE)
+    # By Linear's own log: the issue in ada's name, the notice in the app's, once each.
+    issue, said = [entry for entry in system.sandbox("linear", "log") if entry["effect"]]
+    assert (issue["operation"], said["operation"]) == ("issueCreate", "commentCreate")
+    (attempt,) = [row for row in system.attempts() if row.job_id == notice.id]
+    assert (said["attempt"], attempt.principal_id) == (attempt.id, "acme.service")
     balance(system)
 
 

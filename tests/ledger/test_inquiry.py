@@ -21,7 +21,7 @@ from identity.signing import Signer
 from identity.tables import grants, provider_connections
 from pipeline import revocation
 from pipeline.inquiry import SAYS, Doubt, Inquirer
-from pipeline.revocation import Revoker
+from pipeline.revoker import Revoker
 from pipeline.signal import Asks, People, Signal
 from tests.identity.providers import PretendProvider, pretend_provider
 from tests.ledger.house import House
@@ -80,7 +80,7 @@ def test_the_receipt_says_whether_the_provider_still_takes_the_token(
     made = asking.again()
     assert asking.revoker.advance(made)
     row = asking.row(made)
-    assert (row.doubt, row.receipt["signal"]) == (verdict, verdict)
+    assert (row.doubt, row.receipt["doubt"]) == (verdict, verdict)
     assert SIGNER.verifies(row.receipt, row.signature)
     ((headers, body),) = provider.checked
     assert json.loads(body) == {"access_token": "token-acme.ada-2"}
@@ -94,7 +94,7 @@ def test_the_receipt_says_whether_the_provider_still_takes_the_token(
 def test_what_leaves_no_doubt_asks_nobody(asking: Asking, provider: PretendProvider, house: House) -> None:
     (made,) = say(house, GONE).revocations
     assert asking.revoker.advance(made)
-    assert "signal" not in asking.row(made).receipt
+    assert asking.row(made).receipt["doubt"] is None
     house.connect("acme", "acme.ada")
     (timed,) = say(house, replace(GONE, happened_at=datetime.now(UTC)), seen=True).revocations
     assert asking.revoker.advance(timed)

@@ -44,7 +44,8 @@ from pipeline.ledger import jobs as ledger_jobs
 from pipeline.ledger.intents import Intent, Opened
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.ledger.replay import replay
-from pipeline.revocation import Revoker, declare
+from pipeline.revocation import declare
+from pipeline.revoker import Revoker
 from pipeline.signal import Asks, Installation, People, Signal
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.tables import jobs as jobs_table

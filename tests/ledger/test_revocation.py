@@ -15,9 +15,10 @@ from identity.signing import Signer
 from pipeline import revocation
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.ledger.intents import Opened
-from pipeline.revocation import Revoker
+from pipeline.ledger.pages import page_digest
+from pipeline.revoker import Revoker
 from pipeline.states import AttemptState, JobState, StepState
-from pipeline.tables import attempts, revocations
+from pipeline.tables import attempts, revocation_pages, revocations
 from tests.ledger.house import House, account_scope
 from tests.ledger.house import intent_of as intent
 from tests.ledger.test_openings import close, done, open_, revoke
@@ -109,12 +110,18 @@ def test_advancing_twice_changes_nothing_and_a_tampered_receipt_shows(house: Hou
 
 
 def test_a_large_backlog_is_cancelled_in_chunks(house: House) -> None:
-    made_jobs = [house.job(text=str(n)) for n in range(revocation.CHUNK + 20)]
+    made_jobs = [house.job(text=str(n)) for n in range(70)]
     made = revoke(house, Scope(kind=ScopeKind.TENANT, key="acme"))
     assert Revoker(house.database, SIGNER).advance(made)
     states = house.states()
     assert {states[job] for job in made_jobs} == {JobState.CANCELLED}
     assert house.database.read(lambda c: c.execute(select(revocations.c.cancelled_jobs)).scalar_one()) == len(made_jobs)
+    receipt = _receipt(house, made)
+    assert (receipt["cancelled_count"], set(receipt["cancelled_jobs"])) == (len(made_jobs), set(made_jobs))
+    assert len(receipt["pages"]) > 1
+    pages = house.database.read(lambda c: c.execute(select(revocation_pages)).all())
+    written = {page.sha256: page_digest({"cancelled": page.cancelled, "stopping": page.stopping}) for page in pages}
+    assert [page["sha256"] for page in receipt["pages"]] == [written[page["sha256"]] for page in receipt["pages"]]
 
 
 def test_openings_and_revocations_of_one_account_agree_about_who_came_first(house: House, ledger_url: str) -> None:

@@ -38,7 +38,16 @@ def signal(asks: Asks, *whom: Whom, at: datetime | None = None, **more: Any) -> 
 def say(house: House, said: Signal, *, seen: bool = False) -> Followed:
     now = datetime.now(UTC)
     return house.database.write(
-        partial(follow, through="gh", signal=said, id=house.ids("rev"), by="provider:test", seen=seen, now=now)
+        partial(
+            follow,
+            through="gh",
+            signal=said,
+            id=house.ids("rev"),
+            by="provider:test",
+            told="del_test",
+            seen=seen,
+            now=now,
+        )
     )
 
 

@@ -63,7 +63,7 @@ def test_a_suspension_parks_a_replay_is_told_and_what_waited_for_a_dead_grant_go
     assert state(system, "acme.ada") == AccountState.REVOKED
     replayed = newest(system).id
     system.wait(lambda: system.receipt(replayed) is not None, "the receipt of the replayed signal")
-    assert newest(system).receipt["signal"] == "alive"
+    assert newest(system).receipt["doubt"] == "alive"
 
     # Deleted, and told of only after the app was installed anew.
     held = system.order("github", f"{where}/delete", hold=True)

@@ -28,6 +28,7 @@ ACTIONS: list[type[Action[Any]]] = [
     linear.FindByAttachmentUrl,
     linear.AttachUrl,
     linear.Comment,
+    linear.Notice,
     slack.PostMessage,
 ]
 

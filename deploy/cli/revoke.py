@@ -1,0 +1,149 @@
+"""`revoke`: withdrawing authority, now; or showing first what that would stop."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import asdict
+from datetime import timedelta
+
+import click
+from sqlalchemy import Connection
+
+from deploy.cli import queries
+from deploy.cli.agents import agent_scope
+from deploy.cli.command import PROBLEM, confirm, invocation
+from deploy.cli.output import Output
+from deploy.cli.queries import Row
+from deploy.cli.revocations import summary
+from deploy.cli.tenants import user_id
+from deploy.installation import Installation
+from identity.model import Scope, ScopeKind
+from identity.tables import principals, provider_connections, tenants
+from pipeline import revocation
+from pipeline.preview import Preview, preview
+from pipeline.revocation import Stage
+
+
+def _scope(at: Installation, c: Connection, kind: ScopeKind, key: str, tenant: str | None) -> tuple[Scope, str | None]:
+    """What is meant, and whose it is. Raises BadInput for what there is not: a slip must not look like a success."""
+    match kind:
+        case ScopeKind.ACCOUNT:
+            row = queries.account(c, key)
+            return Scope(kind=kind, key=str(queries.account_key(row))), row["tenant_id"]
+        case ScopeKind.USER:
+            row = queries.one(
+                c, principals, user_id(tenant, key) if tenant else key, what="user", listed_by="tenants people"
+            )
+            return Scope(kind=kind, key=row["id"]), row["tenant_id"]
+        case ScopeKind.CONNECTION:
+            row = queries.one(c, provider_connections, key, what="provider connection", listed_by="connections list")
+            return Scope(kind=kind, key=row["id"]), row["tenant_id"]
+        case ScopeKind.AGENT:
+            return agent_scope(at, c, key)  # it may be revoked before its first job
+        case ScopeKind.TENANT:
+            row = queries.one(c, tenants, key, what="tenant", listed_by="tenants list")
+            return Scope(kind=kind, key=row["id"]), row["id"]
+
+
+@click.command()
+@click.argument("kind", type=click.Choice([str(kind) for kind in ScopeKind]))
+@click.argument("key")
+@click.option("--tenant", help="Whose user it is, where KEY is only her name.")
+@click.option("--reason", default="an operator's decision", show_default=True, help="For the receipt and the audit.")
+@click.option("--dry-run", is_flag=True, help="Show what it would stop, and revoke nothing.")
+@click.option("--wait", is_flag=True, help="Wait for the receipt.")
+@click.option("--timeout", default=30.0, show_default=True, type=click.FloatRange(0), help="Seconds to wait at most.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@invocation
+def revoke(
+    at: Installation,
+    out: Output,
+    kind: str,
+    key: str,
+    tenant: str | None,
+    reason: str,
+    dry_run: bool,
+    wait: bool,
+    timeout: float,
+    yes: bool,
+) -> int | None:
+    """Withdraw authority, now: account, user, agent, connection or tenant.
+
+    From the moment this returns, no step that depends on it opens, whatever is queued. KEY is an id; an account is also
+    TENANT/CONNECTION/PRINCIPAL. Of an account, some scopes alone: `aswhom accounts narrow`.
+    """
+    scope, owner = at.read(lambda c: _scope(at, c, ScopeKind(kind), key, tenant))
+    stake = at.read(lambda c: preview(c, scope, at.workflows))
+    if dry_run:
+        _show(out, scope, stake)
+        return None
+    confirm(
+        f"Revoke {scope}? {stake.stopped_jobs} unfinished job(s) and {stake.accounts} active account(s) depend on it.",
+        yes=yes,
+    )
+    id, now = at.ids("rev"), at.now()
+
+    def write(c: Connection) -> int:
+        return revocation.declare(
+            c, id=id, scope=scope, tenant=owner, source="cli", by=at.operator, reason=reason, now=now
+        )
+
+    number = at.write(write)
+    at.ring_revocations([id])
+    document: Row = {"id": id, "scope": {"kind": kind, "key": scope.key}, "number": number, "effective_at": now}
+    if not wait:
+        out.done(f"{scope} is revoked: {id}. What it stopped: `aswhom revocations show {id}`", document)
+        return None
+    return _tell(at, out, scope, document, within=timedelta(seconds=timeout))
+
+
+def _show(out: Output, scope: Scope, stake: Preview) -> None:
+    """What a revocation would stop, for whoever has to decide."""
+    if out.as_json:
+        out.document({"scope": {"kind": str(scope.kind), "key": scope.key}, "dry_run": True, **asdict(stake)})
+        return
+    out.sentence(f"Nothing is revoked. Revoking {scope} now would end {stake.accounts} active account(s).")
+    if stake.jobs:
+        out.table([asdict(one) for one in stake.jobs], ("workflow", "state", "jobs", "then"))
+    else:
+        out.sentence("No unfinished job depends on it.")
+    out.sentence(
+        f"{stake.calls_in_flight} call(s) are in flight and would be waited for; the outcome of {stake.unknown_calls} "
+        "earlier call(s) is unknown."
+    )
+    for service in stake.services:
+        what = ", ".join(service.workflows) or "no workflow that is switched on"
+        out.sentence(
+            f"{service.account} is a service account: {what} of the tenant would have nobody to act as at "
+            f"{service.provider}; {service.unfinished_jobs} unfinished job(s) depend on it, whoever asked for them."
+        )
+
+
+def _tell(at: Installation, out: Output, scope: Scope, document: Row, *, within: timedelta) -> int | None:
+    """Wait for the receipt, and say what is on it."""
+    id = document["id"]
+    row = _wait_for_receipt(at, id, within=within)
+    if row["state"] != Stage.QUIESCED:
+        sentence = (
+            f"{scope} is revoked: {id}; nothing new opens, but {within.total_seconds():g} s later it is still "
+            f"{row['state']}. Is `aswhom up` running? Later: `aswhom revocations show {id}`"
+        )
+        out.done(sentence, {**document, "state": row["state"]})
+        return PROBLEM
+    out.done(
+        f"{scope} is revoked: {id}. {summary(row['receipt'])}",
+        {**document, "state": row["state"], "receipt": row["receipt"], "signature": row["signature"]},
+    )
+    return None
+
+
+def _wait_for_receipt(at: Installation, id: str, *, within: timedelta) -> Row:
+    """The revocation, once it is quiesced or the time is over."""
+    deadline = time.monotonic() + within.total_seconds()
+    waiting = threading.Event()
+    while True:
+        row = at.read(lambda c: queries.revocation(c, id))
+        if row["state"] == Stage.QUIESCED or time.monotonic() >= deadline:
+            return row
+        waiting.wait(0.1)

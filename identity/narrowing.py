@@ -1,0 +1,73 @@
+"""Narrowing: an account keeps some of its scopes. Nothing is revoked; a step that lacks one waits for consent.
+
+The provider's token still has them all: what is narrowed is what Aswhom uses it for. A refresh whose answer names more
+does not widen it again (RFC 6749 §6 forbids the provider to add any); a new consent does.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection, select, update
+
+from identity import audit
+from identity.accounts import Account
+from identity.errors import BadInput
+from identity.providers import PROFILES
+from identity.scopes import grant_scopes
+from identity.sequence import lock_exclusive, next_number
+from identity.tables import grants
+
+
+def narrow(
+    connection: Connection,
+    account: Account,
+    *,
+    keep: tuple[str, ...],
+    audit_id: str,
+    by: str,
+    reason: str,
+    now: datetime,
+) -> tuple[str, ...]:
+    """Rewrite the granted scopes to *keep*, under the account's lock; returns those it had.
+
+    Raises BadInput for scopes that it does not have, for all of them, and for one that another kept one includes.
+    """
+    lock_exclusive(connection, grant_scopes(account.key)[-1])
+    row = connection.execute(select(grants.c.scopes).where(grants.c.account_id == account.id)).one_or_none()
+    if row is None:
+        raise BadInput(f"account {account.key} was never connected: it has no scopes")
+    had = tuple(row.scopes)
+    if refusal := _prohibition(account, had, keep):
+        raise BadInput(refusal)
+    number = next_number(connection)
+    narrowed = update(grants).where(grants.c.account_id == account.id)
+    connection.execute(narrowed.values(scopes=list(keep), ceiling=list(keep)))
+    audit.record(
+        connection,
+        id=audit_id,
+        at=now,
+        number=number,
+        kind="account.narrowed",
+        tenant=account.key.tenant,
+        principal=account.key.principal,
+        account=account.id,
+        outcome="narrowed",
+        reason=reason,
+        detail={"had": list(had), "keeps": list(keep), "by": by},
+    )
+    return had
+
+
+def _prohibition(account: Account, had: tuple[str, ...], keep: tuple[str, ...]) -> str | None:
+    named = f"account {account.key} has {', '.join(had) or 'no scopes of its own'}"
+    if unknown := sorted(set(keep) - set(had)):
+        return f"{named}: narrowing cannot add {', '.join(unknown)}, a new consent can"
+    dropped = set(had) - set(keep)
+    if not dropped:
+        return f"{named}: there is nothing to narrow"
+    profile = PROFILES.get(account.provider)
+    still = sorted(dropped & profile.covered(keep)) if profile else []
+    if still:
+        return f"{', '.join(still)} would stay allowed: a kept scope includes it at {account.provider}"
+    return None

@@ -1,0 +1,36 @@
+"""What identity's tables need not keep for ever: the ends of refreshes, and connect sessions nobody can use."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, exists, select
+
+from identity.intents import IntentState
+from identity.tables import connect_sessions, grants, refresh_intents
+
+_ENDED = (IntentState.COMMITTED, IntentState.DEAD, IntentState.DISCARDED, IntentState.FAILED, IntentState.UNKNOWN)
+
+
+def prune_intents(connection: Connection, *, before: datetime, limit: int) -> int:
+    """Delete intents that ended before then, for generations that can never be presented again; how many.
+
+    The intent of a grant's present generation is what keeps it from being presented twice. An answer that is kept to be
+    revoked at the provider stays until that is done.
+    """
+    columns = refresh_intents.c
+    passed = exists().where(grants.c.account_id == columns.account_id, grants.c.generation > columns.generation)
+    old = (
+        select(columns.id)
+        .where(columns.finished_at < before, columns.state.in_(_ENDED), columns.answer_sealed.is_(None), passed)
+        .order_by(columns.finished_at)
+        .limit(limit)
+    )
+    return connection.execute(delete(refresh_intents).where(columns.id.in_(old))).rowcount
+
+
+def prune_sessions(connection: Connection, *, before: datetime, limit: int) -> int:
+    """Delete connect sessions that expired before then, used or not; how many."""
+    columns = connect_sessions.c
+    old = select(columns.id).where(columns.expires_at < before).order_by(columns.expires_at).limit(limit)
+    return connection.execute(delete(connect_sessions).where(columns.id.in_(old))).rowcount

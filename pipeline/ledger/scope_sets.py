@@ -1,0 +1,91 @@
+"""Which scopes a revocation would find a job by, from what its workflow declares.
+
+A set is stored once, by its content, and shared by all jobs of one workflow and one user. So acceptance writes no row a
+scope, and what has finished costs a revocation nothing: it looks among the unfinished jobs of the sets that have its
+scope. A set is for finding; the rule alone decides whether a step may open.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any
+
+from sqlalchemy import Connection, Select, select
+
+from identity.connections import connection_for
+from identity.errors import Misconfigured
+from identity.model import AccountKey, Scope, ScopeKind
+from identity.principals import service_principal
+from identity.rows import insert_or
+from pipeline.states import JobState
+from pipeline.tables import job_scopes, jobs
+from pipeline.workflow import OnRevoke, Who, Workflow
+
+# A revocation moves these; what is stopping already is another's.
+REACHED = (JobState.QUEUED, JobState.WAITING, JobState.RUNNING)
+
+
+def share(connection: Connection, tenant: str, workflow: Workflow, user: str | None) -> str:
+    """The digest of the job's set, which is stored if it is new."""
+    found = _scopes(connection, tenant, workflow, user)
+    rows = sorted((str(scope.kind), scope.key, str(then)) for scope, then in found.items())
+    digest = sha256("\n".join("\x00".join(row) for row in rows).encode()).hexdigest()
+    connection.execute(
+        insert_or(connection, job_scopes).on_conflict_do_nothing(),
+        [{"kind": kind, "key": key, "scopes_sha256": digest, "on_revoke": then} for kind, key, then in rows],
+    )
+    return digest
+
+
+def _scopes(connection: Connection, tenant: str, workflow: Workflow, user: str | None) -> dict[Scope, OnRevoke]:
+    """Each scope, and `skip` if every action that needs it says so. Without tenant or agent nothing can go on."""
+    whole = (Scope(kind=ScopeKind.TENANT, key=tenant), Scope(kind=ScopeKind.AGENT, key=workflow.agent))
+    found = dict.fromkeys(whole, OnRevoke.STOP)
+    service = service_principal(connection, tenant).id
+    for action, who in workflow.uses.items():
+        then = workflow.on_revoke.get(action, OnRevoke.STOP)
+        try:
+            through = connection_for(connection, tenant, action.facts.provider).id
+        except Misconfigured:
+            through = None  # the step that needs it will say so
+        for scope in _needed(tenant, through, user if who & Who.USER else None, service if who & Who.SERVICE else None):
+            found[scope] = then if found.get(scope, then) is then else OnRevoke.STOP
+    return found
+
+
+def _needed(tenant: str, through: str | None, *principals: str | None) -> list[Scope]:
+    """What one action depends on, beside tenant and agent."""
+    acting = [principal for principal in principals if principal]
+    found = [Scope(kind=ScopeKind.USER, key=principal) for principal in acting]
+    if through is not None:
+        found.append(Scope(kind=ScopeKind.CONNECTION, key=through))
+        keys = (AccountKey(tenant=tenant, connection=through, principal=principal) for principal in acting)
+        found += [Scope(kind=ScopeKind.ACCOUNT, key=str(key)) for key in keys]
+    return found
+
+
+def sets_with_work(
+    connection: Connection, scope: Scope, *, before: int, after: str, then: OnRevoke, limit: int
+) -> list[str]:
+    """The next sets, in order of their digests, that have *scope* and an unfinished job accepted before *before*."""
+    # A scalar subquery with a limit is never turned into a join, so each set costs one look into the index.
+    one = jobs_of(before=before).with_only_columns(jobs.c.id).limit(1)
+    work = one.where(jobs.c.scopes_sha256 == job_scopes.c.scopes_sha256).correlate(job_scopes).scalar_subquery()
+    statement = (
+        select(job_scopes.c.scopes_sha256)
+        .where(
+            job_scopes.c.kind == scope.kind,
+            job_scopes.c.key == scope.key,
+            job_scopes.c.on_revoke == then,
+            job_scopes.c.scopes_sha256 > after,
+            work.is_not(None),
+        )
+        .order_by(job_scopes.c.scopes_sha256)
+        .limit(limit)
+    )
+    return list(connection.execute(statement).scalars().all())
+
+
+def jobs_of(*, before: int) -> Select[Any]:
+    """Unfinished jobs that a revocation numbered *before* still has to reach; the caller says of which set."""
+    return select(jobs).where(jobs.c.finished_at.is_(None), jobs.c.accepted < before, jobs.c.state.in_(REACHED))

@@ -1,0 +1,110 @@
+"""Retention: what the ledger forgets after so many days, in chunks, so that nobody waits for it.
+
+Never audit rows, revocations, once keys with their owners' steps, nor anything that is not settled.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+
+from sqlalchemy import Connection, delete, exists, func, select, update
+
+from identity.columns import database_now
+from identity.retention import prune_intents, prune_sessions
+from identity.store import Store
+from pipeline.revocation import Stage
+from pipeline.states import AttemptState, StepState
+from pipeline.tables import attempts, compensations, deliveries, jobs, revocations, steps
+
+CHUNK = 100  # rows, or jobs with all their steps, in one transaction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retention:
+    """For how many days each is kept; 0: for good."""
+
+    bodies: int = 30  # of deliveries
+    steps: int = 90  # of jobs that have ended, with their attempts and the job's event
+    intents: int = 30  # of refreshes that have ended
+    sessions: int = 7  # of connect links, after they expired
+
+
+def prune(
+    store: Store,
+    retention: Retention,
+    *,
+    now: datetime,
+    within: timedelta,
+    chunk: int = CHUNK,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Mapping[str, int]:
+    """Forget what is old enough, chunk by chunk, and begin no chunk after *within*; how much of what. O(forgotten)."""
+    end = monotonic() + within.total_seconds()
+    forgotten = Counter[str]()
+    for what, days, forget in (
+        ("bodies", retention.bodies, prune_bodies),
+        ("steps", retention.steps, prune_steps),
+        ("intents", retention.intents, prune_intents),
+        ("sessions", retention.sessions, prune_sessions),
+    ):
+        forgotten[what] = 0
+        while days and monotonic() < end:
+            number = store.write(partial(forget, before=now - timedelta(days=days), limit=chunk))
+            forgotten[what] += number
+            if number == 0:
+                break
+    return forgotten
+
+
+def prune_bodies(connection: Connection, *, before: datetime, limit: int) -> int:
+    """Empty the bodies of deliveries that came before then. Their rows stay: a repetition is still recognised."""
+    columns = deliveries.c
+    old = (
+        select(columns.id)
+        .where(columns.received_at < before, func.length(columns.body) > 0)
+        .order_by(columns.received_at)
+        .limit(limit)
+    )
+    return connection.execute(update(deliveries).where(columns.id.in_(old)).values(body=b"")).rowcount
+
+
+def prune_steps(connection: Connection, *, before: datetime, limit: int) -> int:
+    """Forget the steps and the event of jobs that ended before then; how many jobs. They cannot be replayed any more.
+
+    A step that may own a once key stays: another job may yet adopt its result. So does one that was compensated, a job
+    with an outcome that is not known, and one whose revocation still counts.
+    """
+    unsettled = exists().where(
+        attempts.c.step_id == steps.c.id, attempts.c.state.in_([AttemptState.OPEN, AttemptState.UNKNOWN])
+    )
+    unknown = exists().where(steps.c.job_id == jobs.c.id, (steps.c.state == StepState.UNKNOWN) | unsettled)
+    counting = exists().where(
+        revocations.c.id == jobs.c.revocation_id,
+        (revocations.c.state != Stage.QUIESCED) | (revocations.c.open_ends > 0),
+    )
+    found = (
+        select(jobs.c.id)
+        .where(jobs.c.finished_at < before, jobs.c.pruned_at.is_(None), ~unknown, ~counting)
+        .order_by(jobs.c.finished_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    ended = connection.execute(found).scalars().all()
+    if not ended:
+        return 0
+    forgettable = select(steps.c.id).where(
+        steps.c.job_id.in_(ended),
+        steps.c.once_key.is_(None) | steps.c.adopted_from.is_not(None),
+        ~exists().where(compensations.c.step_id == steps.c.id),
+    )
+    gone = connection.execute(forgettable).scalars().all()
+    if gone:
+        connection.execute(delete(attempts).where(attempts.c.step_id.in_(gone)))
+        connection.execute(delete(steps).where(steps.c.id.in_(gone)))
+    connection.execute(update(jobs).where(jobs.c.id.in_(ended)).values(pruned_at=database_now(), event={}))
+    return len(ended)

@@ -1,0 +1,173 @@
+"""Carries revocations to their receipt: cancel what is queued, stop what runs, wait for the calls in flight, tell.
+
+`advance` is idempotent, resumes where it was, and may run for one revocation in two processes at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from functools import partial
+
+from sqlalchemy import Connection, select
+
+from identity.columns import database_now
+from identity.ids import Ids
+from identity.signing import Signer
+from identity.store import Store
+from pipeline import cancelling, compensation, metrics, receipt
+from pipeline.ledger import scope_sets
+from pipeline.ledger import steps as ledger_steps
+from pipeline.ledger.pages import stopping_jobs
+from pipeline.revocation import Stage, in_flight, load, scope_of
+from pipeline.states import AttemptState, JobState
+from pipeline.tables import jobs, revocation_pages, revocations
+from pipeline.workflow import OnRevoke, Registry
+
+
+class Revoker:
+    """The `revocations` worker and housekeeping call the same `advance`."""
+
+    def __init__(
+        self,
+        store: Store,
+        signer: Signer,
+        workflows: Registry | None = None,
+        *,
+        ids: Ids | None = None,
+        provider: receipt.AskProvider = receipt.nobody_asked,
+        inquire: Callable[[str], bool] = lambda _: True,
+        reached: Callable[[str], None] = lambda point: None,
+    ) -> None:
+        self._store = store
+        self._signer = signer
+        self._workflows = workflows or Registry(())
+        self._ids = ids or Ids()
+        self._provider = provider
+        self._inquire = inquire  # whether nothing has to be asked about its signal any more
+        self._reached = reached
+
+    def advance(self, revocation: str) -> bool:
+        """Do what can be done now. True: it is quiesced and has its receipt; False: calls are still in flight."""
+        state = self._store.read(lambda c: load(c, revocation)).state
+        if state in (Stage.EFFECTIVE, Stage.CANCELLING):
+            self._cancel(revocation)
+        if state != Stage.QUIESCED and not self._store.write(lambda c: _drained(c, revocation)):
+            return False
+        if not self._inquire(revocation):
+            return False
+        self._reached("before_compensations")
+        self._compensate(revocation, again=state == Stage.QUIESCED)
+        self._reached("before_receipt")
+        seconds = self._store.write(lambda c: _conclude(c, revocation, self._signer, self._provider))
+        if seconds is not None:
+            metrics.REVOCATION_SECONDS.observe(seconds)
+        return True
+
+    def unfinished(self, *, idle_seconds: float, pending_seconds: float = 15) -> list[str]:
+        """Revocations that have not moved for a while: lost bells, calls in flight, or a receipt with open ends."""
+        return self._store.read(lambda c: _unfinished(c, idle_seconds, pending_seconds))
+
+    def _cancel(self, revocation: str) -> None:
+        pace = cancelling.Pace()
+        row = self._store.read(lambda c: load(c, revocation))
+        for then in OnRevoke:
+            after = ""
+            look = partial(
+                scope_sets.sets_with_work, scope=scope_of(row), before=row.number, then=then, limit=cancelling.SETS
+            )
+            while sets := self._store.read(partial(look, after=after)):
+                after = sets[-1]
+                if then is OnRevoke.SKIP:
+                    self._store.write(partial(cancelling.end_waits, revocation=revocation, sets=sets))
+                    continue
+                self._cancel_in(revocation, sets, pace)
+        self._store.write(lambda c: cancelling.begin_draining(c, revocation))
+
+    def _cancel_in(self, revocation: str, sets: list[str], pace: cancelling.Pace) -> None:
+        left: Iterable[str] = sets
+        while left:
+            act = partial(cancelling.cancel_chunk, revocation=revocation, sets=list(left), limit=pace.jobs)
+            chunk = self._store.write(act)
+            metrics.REVOCATION_CHUNK_SECONDS.observe(chunk.took.total_seconds())
+            for pattern in chunk.cancelled.elements():
+                metrics.count_end(pattern, JobState.CANCELLED)
+            pace.after(chunk.reached, chunk.took)
+            left = chunk.left
+            self._reached("after_chunk")
+
+    def _compensate(self, revocation: str, *, again: bool) -> None:
+        """One transaction a step, each of them at most once. *again*: what was unknown may have turned out done."""
+        for page in self._store.read(lambda c: _reached_jobs(c, revocation, calls_only=again)):
+            look = partial(compensation.compensable, among=page, workflows=self._workflows)
+            for step in self._store.read(look):
+                now = self._store.read(ledger_steps.clock)
+                self._store.write(
+                    partial(
+                        compensation.compensate_step,
+                        step=step,
+                        revocation=revocation,
+                        workflows=self._workflows,
+                        job=self._ids("job"),
+                        audit_id=self._ids("aud"),
+                        now=now,
+                    )
+                )
+                self._reached("after_compensation")
+
+
+def _unfinished(connection: Connection, idle: float, pending: float) -> list[str]:
+    columns = (revocations.c.id, revocations.c.moved_at, database_now().label("now"))
+    found: list[str] = []
+    for condition, seconds in ((revocations.c.state != Stage.QUIESCED, idle), (revocations.c.open_ends > 0, pending)):
+        rows = connection.execute(select(*columns).where(condition).order_by(revocations.c.moved_at))
+        found += [row.id for row in rows if (row.now - row.moved_at).total_seconds() >= seconds]
+    return found
+
+
+def _drained(connection: Connection, revocation: str) -> bool:
+    """Whether every call in flight has ended, or is presumed to have: its deadline has passed without an answer."""
+    row = load(connection, revocation)
+    if row.state != Stage.DRAINING:
+        return bool(row.state == Stage.QUIESCED)
+    now: datetime = connection.execute(select(database_now())).scalar_one()
+    still = False
+    for attempt in in_flight(connection, scope_of(row), number=row.number):
+        if attempt.state != AttemptState.OPEN:
+            continue
+        if attempt.settled_by > now or not ledger_steps.settle(connection, attempt, now=now):
+            still = True
+    return not still and not _stopping(connection, revocation)
+
+
+def _stopping(connection: Connection, revocation: str) -> bool:
+    """Whether a job that was told to stop has not ended yet."""
+    told = stopping_jobs(connection, revocation)
+    for start in range(0, len(told), 500):
+        still = select(jobs.c.id).where(jobs.c.id.in_(told[start : start + 500]), jobs.c.state == JobState.STOPPING)
+        if connection.execute(still.limit(1)).first() is not None:
+            return True
+    return False
+
+
+def _reached_jobs(connection: Connection, revocation: str, *, calls_only: bool) -> list[list[str]]:
+    """The jobs it reached, a list a page; or those of its calls in flight alone."""
+    row = load(connection, revocation)
+    flying = sorted({attempt.job_id for attempt in in_flight(connection, scope_of(row), number=row.number)})
+    if calls_only:
+        return [flying]
+    columns = revocation_pages.c
+    pages = select(columns.cancelled, columns.stopping).where(columns.revocation_id == revocation)
+    reached = [[*page.cancelled, *page.stopping] for page in connection.execute(pages.order_by(columns.number))]
+    return [*reached, flying]
+
+
+def _conclude(connection: Connection, revocation: str, signer: Signer, provider: receipt.AskProvider) -> float | None:
+    """Write the signed receipt, or its next revision. Returns how long it took to be quiet, the first time."""
+    held = select(revocations).where(revocations.c.id == revocation).with_for_update()
+    row = connection.execute(held).one()
+    if row.state not in (Stage.DRAINING, Stage.QUIESCED):
+        return None
+    now: datetime = connection.execute(select(database_now())).scalar_one()
+    receipt.issue(connection, row, signer, provider, now=now)
+    return None if row.quiesced_at is not None else float((now - row.effective_at).total_seconds())

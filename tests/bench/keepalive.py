@@ -1,0 +1,188 @@
+"""Keep-alive: one pass over ten thousand grants that are due, and a look for what is due among a million."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, create_engine, insert, text, update
+
+from identity.addresses import AddressPolicy
+from identity.connections import CLIENT_SECRET, add_secret, get_connection, seal_secret
+from identity.coordinator import Coordinator
+from identity.grants import Consent, seal_answer, store_consent
+from identity.http import Client
+from identity.keepalive import Keepalive, KeepaliveSettings
+from identity.keepalive_ledger import Due, behind, claim, find_due
+from identity.lock import RefreshLock
+from identity.model import AccountKey, Credential, TokenAnswer
+from identity.pace import Pace
+from identity.providers import PROFILES
+from identity.secret import Secret
+from identity.sequence import next_number
+from identity.tables import grants, principals, provider_connections
+from tests.bench.figures import Sheet, percentile
+from tests.bench.ground import Ground, Ledger
+from tests.identity.providers import PretendProvider, pretend_provider
+
+DUE, MILLION = 10_000, 1_000_000
+LOOKS = 50
+
+_NUMBERS = {
+    "SQLite": f"with recursive n(i) as (select 1 union all select i + 1 from n where i < {MILLION})",
+    "PostgreSQL": f"with n(i) as (select generate_series(1, {MILLION}))",
+}
+_ROWS = (
+    ("principals (id, tenant_id, kind, name, created_at)", "'m-' || i, 'acme', 'user', 'm-' || i, 0"),
+    (
+        "accounts (id, tenant_id, connection_id, principal_id, provider, credential, state, created_at, updated_at)",
+        "'m-' || i, 'acme', 'gh', 'm-' || i, 'github', 'authorization_code', 'active', 0, 0",
+    ),
+    (
+        "grants (account_id, generation, consented, token_type, scopes, obtained_at, keepalive_due, keepalive_rank)",
+        # One in two thousand is due, of either rank; the others lie anywhere in the months to come.
+        "'m-' || i, 1, 1, 'bearer', '[]', 0, case when i % 2000 = 0 then i else :now + i * 1000000 end, i / 2000 % 2",
+    ),
+)
+
+
+def measure(ground: Ground, rounds: int) -> Sheet:
+    sheet = Sheet("keepalive: one pass over 10,000 due grants; a look among 1,000,000")
+    sheet.notes.append("the pass is measured once; its token endpoint answers at once, from the same process")
+    with ground.ledgers() as ledgers, pretend_provider() as provider:
+        for ledger in ledgers.values():
+            _pass(sheet, ledger, provider)
+            _fill(ledger)
+        for ledger in ledgers.values():
+            for _ in range(rounds):
+                _look(sheet, ledger)
+    return sheet
+
+
+def _pass(sheet: Sheet, ledger: Ledger, provider: PretendProvider) -> None:
+    """Every grant is idle and late. Its pace is as wide as the pass: what is measured is our own work."""
+    now = datetime.now(UTC)
+    ledger.database.write(partial(_furnish, ledger=ledger, url=provider.url, now=now))
+    for first in range(0, DUE, 50):
+        ledger.database.write(partial(_consents, ledger=ledger, numbers=range(first, first + 50), now=now))
+    with Client(policy=AddressPolicy(allow_hosts=frozenset({"127.0.0.1"})), pool_size=16) as http:
+        keepalive = _keepalive(ledger, http, now + timedelta(days=80))
+        before, began = _resident(), time.perf_counter()
+        refreshed = keepalive.run()
+        took = time.perf_counter() - began
+    assert refreshed == DUE, refreshed
+    sheet.add(f"{ledger.kind}: refreshed", DUE / took, "/s")
+    sheet.add(f"{ledger.kind}: the whole pass", took, "s")
+    sheet.add(f"{ledger.kind}: memory that it took", _resident() - before, "MB")
+
+
+def _keepalive(ledger: Ledger, http: Client, now: datetime) -> Keepalive:
+    wide = Pace(requests=2 * DUE, per=timedelta(seconds=1), burst=DUE + 1)
+    profiles = {"github": replace(PROFILES["github"], idle_limit=timedelta(days=90), token_pace=wide)}
+    coordinator = Coordinator(
+        ledger.database,
+        ledger.house.vault,
+        http,
+        RefreshLock(None, ttl=timedelta(seconds=60), token=lambda: ledger.house.ids("lock")),
+        profiles,
+        clock=lambda: now,
+        ids=partial(ledger.house.ids, "ref"),
+    )
+
+    def refresh(due: Due) -> int:
+        return coordinator.refresh(due.account, after_generation=due.generation)
+
+    return Keepalive(
+        ledger.database,
+        refresh,
+        profiles,
+        lambda due, profile: None,
+        clock=lambda: now,
+        settings=KeepaliveSettings(within=timedelta(hours=1)),
+    )
+
+
+def _furnish(c: Connection, *, ledger: Ledger, url: str, now: datetime) -> None:
+    c.execute(update(provider_connections).values(token_url=f"{url}/token"))
+    owner, secret = get_connection(c, "gh"), Secret("client secret")
+    add_secret(c, seal_secret(ledger.house.vault, owner, id="client", name=CLIENT_SECRET, secret=secret, now=now))
+    c.execute(update(grants).values(keepalive_due=None))
+    people = [
+        {"id": f"p-{n}", "tenant_id": "acme", "kind": "user", "name": f"p-{n}", "created_at": now} for n in range(DUE)
+    ]
+    c.execute(insert(principals), people)
+
+
+def _consents(c: Connection, *, ledger: Ledger, numbers: range, now: datetime) -> None:
+    for n in numbers:
+        key, account = AccountKey(tenant="acme", connection="gh", principal=f"p-{n}"), f"acc-{n}"
+        answer = TokenAnswer(
+            access_token=Secret("access"),
+            refresh_token=Secret(f"refresh-{n}"),
+            expires_at=now + timedelta(hours=8),
+            scopes=(),
+            token_type="bearer",
+        )
+        sealed = seal_answer(
+            ledger.house.vault, answer, tenant="acme", account=account, provider="github", generation=1
+        )
+        consent = Consent(
+            id=account,
+            key=key,
+            provider="github",
+            credential=Credential.AUTHORIZATION_CODE,
+            consented=next_number(c),
+        )
+        store_consent(c, consent, sealed, now=now)
+
+
+def _fill(ledger: Ledger) -> None:
+    """Beside the ledger's own writer, which lets no write take so long."""
+    now = int(datetime.now(UTC).timestamp() * 1_000_000)
+    engine = create_engine(ledger.url)
+    with engine.begin() as c:
+        c.execute(update(grants).values(keepalive_due=None))
+        for table, values in _ROWS:
+            statement = text(f"insert into {table} {_NUMBERS[ledger.kind]} select {values} from n")
+            c.execute(statement, {"now": now} if ":now" in values else {})
+        if ledger.kind == "PostgreSQL":
+            c.execute(text("analyze grants"))
+            c.execute(text("analyze accounts"))
+    engine.dispose()
+
+
+def _look(sheet: Sheet, ledger: Ledger) -> None:
+    now = datetime.now(UTC)
+    found = ledger.database.read(lambda c: len(find_due(c, now=now, limit=200)))
+    assert found == 200, found
+    for what, look in (
+        ("200 due of 1,000,000 found", lambda c: find_due(c, now=now, limit=200)),
+        ("those due counted", lambda c: behind(c, now=now)),
+    ):
+        took = [_timed(partial(ledger.database.read, look)) for _ in range(LOOKS)]
+        sheet.add(f"{ledger.kind}: {what}, p50", percentile(took, 0.5) * 1000, "ms")
+        sheet.add(f"{ledger.kind}: {what}, p99", percentile(took, 0.99) * 1000, "ms")
+    until = datetime.fromtimestamp(0, UTC)  # a claim that has lapsed: what was due stays due
+
+    def take(c: Connection) -> Any:
+        return claim(c, now=now, until=until, limit=200)
+
+    took = [_timed(partial(ledger.database.write, take)) for _ in range(LOOKS)]
+    sheet.add(f"{ledger.kind}: 200 due claimed, p50", percentile(took, 0.5) * 1000, "ms")
+
+
+def _timed(act: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    act()
+    return time.perf_counter() - began
+
+
+def _resident() -> float:
+    """This process's memory now, in MB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 1e6

@@ -1,0 +1,142 @@
+"""What an operator is told before, at and after a revocation, and what anybody can check without the installation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from deploy.cli import main
+from deploy.cli.partial import end_in_the_middle
+from deploy.installation import Installation
+from deploy.settings import load
+from pipeline.ledger.deliveries import insert_job
+from pipeline.revoker import Revoker
+from tests.deploy.conftest import Cli
+
+
+@pytest.fixture
+def acme(cli: Cli) -> Cli:
+    """A tenant with a service account at GitHub, and a queued job."""
+    cli.json("tenants", "add", "acme")
+    cli.json(
+        "connections", "add", "github", "--client-id", "x",
+        "--client-secret-file", "-", "--scopes", "issues:read,issues:write", input="secret",
+    )  # fmt: skip
+    cli.json("accounts", "add-static", "--tenant", "acme", "--connection", "github", "--token-file", "-", input="t0ken")
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        workflow, now = at.workflows.get("link_pull_request"), at.now()
+        at.write(
+            lambda c: insert_job(
+                c,
+                id="job_1",
+                tenant="acme",
+                workflow=workflow,
+                user=None,
+                triggered_by="ada",
+                event={},
+                config={},
+                delivery=None,
+                source_connection=None,
+                now=now,
+            )
+        )
+    return cli
+
+
+def advance(cli: Cli, revocation: str) -> None:
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        assert Revoker(at.ledger, at.signer, at.workflows).advance(revocation)
+
+
+def test_a_dry_run_says_what_would_stop_and_revokes_nothing(acme: Cli) -> None:
+    acme.json("workflows", "enable", "link_pull_request", "--tenant", "acme", "--config", "-", input="{}")
+    told = acme.json("revoke", "account", "acme/github/acme.service", "--dry-run")
+    assert told["jobs"] == [{"workflow": "link_pull_request", "state": "queued", "then": "stop", "jobs": 1}]
+    (service,) = told["services"]
+    assert (service["workflows"], service["unfinished_jobs"]) == (["link_pull_request"], 1)
+    assert "nobody to act as at github" in acme("revoke", "account", "acme/github/acme.service", "--dry-run").output
+    assert acme.json("revocations", "list") == []
+
+
+def test_a_receipt_is_verified_with_the_public_key_alone(acme: Cli, tmp_path: Path) -> None:
+    made = acme.json("revoke", "tenant", "acme", "--yes", "--reason", "left")
+    assert "no signed receipt" in acme.json("revocations", "verify", made["id"], code=1)["message"]
+    advance(acme, made["id"])
+    assert acme.json("revocations", "verify", made["id"])["verified"] is True
+    stored = acme.json("revocations", "show", made["id"])
+    kept, key = tmp_path / "receipt.json", tmp_path / "key.pem"
+    kept.write_text(json.dumps(stored))
+    key.write_text(acme.json("keys", "public")["public_key"])
+
+    def verify() -> Any:
+        """Where there is no installation."""
+        nowhere = str(tmp_path / "nowhere")
+        words = ["revocations", "verify", str(kept), "--key", str(key), "--data-dir", nowhere, "--json"]
+        return json.loads(CliRunner().invoke(main, words).stdout)
+
+    assert verify() == {"verified": True, "revocation": made["id"], "revision": 1}
+    kept.write_text(json.dumps({**stored, "receipt": {**stored["receipt"], "in_flight": ["none"]}}))
+    assert verify()["verified"] is False
+    key.write_text("no key")
+    assert "no public key" in verify()["message"]
+
+
+def test_the_jobs_of_a_receipt_are_listed_by_page_and_held_against_it(acme: Cli) -> None:
+    made = acme.json("revoke", "tenant", "acme", "--yes")
+    advance(acme, made["id"])
+    listed = acme.json("revocations", "jobs", made["id"], "--page", "1")
+    assert ([page["cancelled"] for page in listed["pages"]], listed["altered"]) == ([["job_1"]], [])
+    assert acme("revocations", "jobs", made["id"]).output == "cancelled job_1\n"
+    assert "1 page(s)" in acme.json("revocations", "jobs", made["id"], "--page", "2", code=1)["message"]
+    shown = acme("revocations", "show", made["id"]).output
+    assert "1 job(s) cancelled" in shown
+    assert "provider was not asked" in shown
+
+
+def test_an_account_is_narrowed_after_a_look_at_who_needs_what_it_loses(acme: Cli) -> None:
+    narrow = ("accounts", "narrow", "acme/github/acme.service", "--scopes", "issues:read")
+    assert acme.json(*narrow, "--dry-run")["drops"] == ["issues:write"]
+    assert acme.json("accounts", "show", "acme/github/acme.service")["scopes"] == ["issues:read", "issues:write"]
+    assert acme(*narrow).exit_code == 2  # it asks first
+    assert acme.json(*narrow, "--yes")["keeps"] == ["issues:read"]
+    assert acme.json("accounts", "show", "acme/github/acme.service")["scopes"] == ["issues:read"]
+    assert "nothing to narrow" in acme.json(*narrow, "--yes", code=1)["message"]
+    assert "account.narrowed" in {row["kind"] for row in acme.json("audit", "list")}
+
+
+def step(position: int, state: str, *attempts: str, **more: Any) -> dict[str, Any]:
+    tries = [{"state": one, "purpose": "call"} for one in attempts]
+    plain = {"adopted_from": None, "error": None, "reason": "named", "kind": "user", "principal": "ada"}
+    return {"position": position, "state": state, "action": f"x.Act{position}", "attempts": tries, **plain, **more}
+
+
+def test_a_job_that_ended_in_the_middle_is_told_step_by_step() -> None:
+    steps = [
+        step(1, "done", "effect"),
+        step(2, "done", adopted_from="step_9"),
+        step(3, "unknown", "unknown"),
+        step(4, "skipped", error="account was revoked"),
+        step(5, "refused", error="no principal"),
+        step(6, "open", "no_effect"),
+    ]
+    followed: list[dict[str, Any]] = [
+        {"position": 1, "job_id": "job_2", "by_state": "done", "reason": None},
+        {"position": 2, "job_id": None, "by_state": None, "reason": "nobody is left"},
+    ]
+    told = " ".join(end_in_the_middle({"id": "job_1", "state": "cancelled"}, steps, followed))
+    for said in (
+        "x.Act1, took effect, as user ada",
+        "x.Act2, was done once by another job",
+        "x.Act3, was sent, and whether it took effect is unknown: look, then `aswhom jobs resolve job_1`",
+        "x.Act4, was skipped: account was revoked",
+        "x.Act5, was refused and never sent",
+        "x.Act6, took no effect",
+        "Step 1 was compensated by job_2",
+        "Step 2 was not compensated: nobody is left",
+    ):
+        assert said in told
+    assert list(end_in_the_middle({"id": "job_1", "state": "done"}, steps[:1], [])) == []

@@ -1,0 +1,241 @@
+"""Round after round: mixed jobs on three workers, a revocation of a random scope at a random moment, and its proof."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from deploy.demo import people
+from deploy.demo.provision import GITHUB, SLACK, linear_of
+from deploy.sandbox.world import PEOPLE, TENANTS
+from identity.consents import connect_service
+from identity.model import AccountKey, Credential, Scope, ScopeKind
+from identity.scopes import grant_scopes, revoked_since
+from identity.secret import Secret
+from identity.tables import accounts, grants
+from pipeline.connecting import wake_waiting
+from pipeline.ledger.pages import page_digest
+from pipeline.revocation import made_under
+from pipeline.states import AttemptState, JobState
+from pipeline.tables import attempts, job_scopes, jobs, revocation_pages, revocations
+from pipeline.workflow import PLATFORM_AGENT
+from tests.faults.books import balance, requests
+from tests.faults.test_revocation import receipt_of
+from tests.system.rig import System
+
+WORKERS = ("worker", "worker-2", "worker-3")
+REPOSITORIES = {"acme": "acme/shop", "globex": "globex/site"}
+PULLS = 6
+
+
+def scopes(system: System) -> list[Scope]:
+    """Everything a round may revoke: accounts of people and services, people, an agent, connections, a tenant."""
+    keys = [f"acme/{through}/acme.{who}" for through in (GITHUB, "linear-acme") for who in ("ada", "service")]
+    return [
+        *(Scope(kind=ScopeKind.ACCOUNT, key=key) for key in keys),
+        Scope(kind=ScopeKind.USER, key="acme.ada"),
+        Scope(kind=ScopeKind.USER, key="acme.service"),
+        Scope(kind=ScopeKind.AGENT, key="devops-assistant"),
+        Scope(kind=ScopeKind.CONNECTION, key="linear-acme"),
+        Scope(kind=ScopeKind.CONNECTION, key=GITHUB),
+        Scope(kind=ScopeKind.TENANT, key="acme"),
+    ]
+
+
+def give_back(system: System) -> None:
+    """Every person and service whose authority was revoked consents anew, as in life."""
+    for tenant in TENANTS:
+        for through in (GITHUB, linear_of(tenant), SLACK):
+            for who in (*PEOPLE[tenant], "service"):
+                if through == SLACK and who != "service":
+                    continue
+                key = AccountKey(tenant=tenant, connection=through, principal=f"{tenant}.{who}")
+                if not _stands(system, key):
+                    _consent(system, key, who)
+
+
+def _stands(system: System, key: AccountKey) -> bool:
+    which = (
+        (accounts.c.tenant_id == key.tenant)
+        & (accounts.c.connection_id == key.connection)
+        & (accounts.c.principal_id == key.principal)
+    )
+    found = system.rows(select(grants.c.consented, accounts.c.state).join(accounts).where(which))
+    if not found or found[0].state != "active":
+        return False
+    read = system.runtime.database.read
+    return read(lambda c: revoked_since(c, grant_scopes(key), found[0].consented)) is None
+
+
+def _consent(system: System, key: AccountKey, who: str) -> None:
+    if who != "service":
+        people.connect(system.runtime, key, web=system.web, login=who, now=datetime.now(UTC))
+        return
+    (account,) = system.rows(
+        select(accounts, grants.c.scopes)
+        .join(grants)
+        .where(
+            accounts.c.tenant_id == key.tenant,
+            accounts.c.connection_id == key.connection,
+            accounts.c.principal_id == key.principal,
+        )
+    )
+    credential, token = Credential(account.credential), None
+    if credential is Credential.STATIC:
+        (workspace,) = [one for one in system.world["slack"]["workspaces"] if one["name"] == key.tenant]
+        token = Secret(workspace["bot_token"])
+    connect_service(
+        system.runtime.database,
+        system.runtime.vault,
+        key,
+        id=account.id,
+        provider=account.provider,
+        credential=credential,
+        scopes=tuple(account.scopes),
+        by="admin:test",
+        audit_id=system.ids("aud"),
+        now=datetime.now(UTC),
+        also=wake_waiting,
+        token=token,
+        external_id=account.external_id,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """What a round did, for whoever reads why it failed."""
+
+    number: int
+    scope: Scope
+    after: int  # openings of the round before the revocation
+    in_mid_call: bool  # not before a call is out that it is about
+    without_broker: bool
+    without_revocations: bool
+
+
+def play(system: System, chance: random.Random, number: int) -> tuple[int, int]:
+    """One round; how many requests of the revoked came before and after the revocation."""
+    give_back(system)
+    plan = Round(
+        number=number,
+        scope=chance.choice(scopes(system)),
+        after=chance.randrange(PULLS * 3),
+        in_mid_call=chance.random() < 0.6,
+        without_broker=chance.random() < 0.3,
+        without_revocations=chance.random() < 0.3,
+    )
+    print(plan)
+    started = system.count(attempts)
+    former = {job.id for job in system.jobs()}
+    if plan.without_revocations:
+        system.kill("revocations")
+    for _ in range(PULLS):
+        tenant = chance.choice(TENANTS)
+        author, label = chance.choice(PEOPLE[tenant]), chance.choice(("bug", "bug", "infra"))
+        system.pull(REPOSITORIES[tenant], author, label)
+    if plan.without_broker:
+        system.broker.kill()
+    try:
+        if not plan.without_broker:
+            system.wait(lambda: _the_moment(system, plan, started) or not _moving(system), "the moment")
+        made = system.revoke(plan.scope, "acme")
+        returned = datetime.now(UTC)
+        if not (plan.without_broker or chance.random() < 0.3):
+            system.ring.revocations([made])
+        if plan.without_broker:
+            receipt_of(system, made)  # housekeeping alone
+    finally:
+        if plan.without_broker:
+            system.broker.restart()
+    if plan.without_revocations:
+        system.start("revocations")
+    system.settled(seconds=180)
+    receipt_of(system, made)
+    system.wait(lambda: not _open_ends(system, made), "the end of what followed", seconds=180)
+    return prove(system, plan, receipt_of(system, made), returned, former)
+
+
+def _the_moment(system: System, plan: Round, started: int) -> bool:
+    if plan.in_mid_call:
+        return system.count(attempts, made_under(plan.scope), attempts.c.state == AttemptState.OPEN) > 0
+    return system.count(attempts) >= started + plan.after
+
+
+def _moving(system: System) -> int:
+    return system.count(jobs, jobs.c.state.in_((JobState.QUEUED, JobState.RUNNING)))
+
+
+def _open_ends(system: System, made: str) -> int:
+    return int(system.rows(select(revocations.c.open_ends).where(revocations.c.id == made))[0][0])
+
+
+def prove(
+    system: System, plan: Round, receipt: Mapping[str, Any], returned: datetime, former: set[str]
+) -> tuple[int, int]:
+    """The upstreams' own logs, the receipt and the ledger say the same (DESIGN §7, "Proof of order")."""
+    of_scope = {row.id for row in system.rows(select(attempts.c.id).where(made_under(plan.scope)))}
+    listed = {call["attempt"] for call in receipt["in_flight"]}
+    assert listed <= of_scope
+    # What was opened after it was accepted after it: the jobs of this round's compensations, if the scope allows any.
+    later = {row.id for row in system.rows(select(attempts.c.id).where(attempts.c.opened > receipt["number"]))}
+    accepted = {row.id: row.accepted for row in system.jobs()}
+    of_job = {row.id: row.job_id for row in system.rows(select(attempts.c.id, attempts.c.job_id))}
+    assert all(accepted[of_job[one]] > receipt["number"] for one in later & of_scope), "opened against the rule"
+    before = after = 0
+    for entry in requests(system):
+        if entry["attempt"] not in of_scope - later:
+            continue
+        if datetime.fromisoformat(entry["at"]) <= returned:
+            before += 1
+            continue
+        after += 1
+        assert entry["attempt"] in listed, f"sent after the revocation, and not on its receipt: {entry}"
+    _prove_jobs(system, plan, receipt, former)
+    balance(system)
+    return before, after
+
+
+def _prove_jobs(system: System, plan: Round, receipt: Mapping[str, Any], former: set[str]) -> None:
+    new = [job for job in system.jobs() if job.id not in former]
+    under = select(job_scopes.c.scopes_sha256).where(
+        job_scopes.c.kind == plan.scope.kind, job_scopes.c.key == plan.scope.key
+    )
+    reached = {row.scopes_sha256 for row in system.rows(under)}
+    for job in new:
+        of_scope = job.scopes_sha256 in reached and job.accepted < receipt["number"]
+        allowed = {JobState.DONE, JobState.CANCELLED} if of_scope else {JobState.DONE}
+        assert job.state in allowed, f"{plan}: {job.id} of {job.agent_id} is {job.state}: {job.reason}"
+    ended = {job.id for job in new if job.state == JobState.CANCELLED}
+    assert set(receipt["cancelled_jobs"]) == ended
+    assert len(receipt["cancelled_jobs"]) == receipt["cancelled_count"]
+    pages = system.rows(select(revocation_pages).where(revocation_pages.c.revocation_id == receipt["revocation"]))
+    assert {page_digest(page._asdict()) for page in pages} == {page["sha256"] for page in receipt["pages"]}
+    told = Counter(job for page in pages for job in (*page.cancelled, *page.stopping))
+    assert not [job for job, times in told.items() if times > 1], "a job was reached twice"
+    for one in receipt["compensations"]:
+        assert one["outcome"] == ("done" if one["by_job"] else "not compensated"), one
+        assert one["by_job"] is None or one["by_job"] in {job.id for job in new if job.agent_id == PLATFORM_AGENT}
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("rounds", [10, pytest.param(100, marks=pytest.mark.slow)])
+def test_round_after_round_nothing_follows_a_revocation_but_what_is_on_its_receipt(
+    system: System, seed: random.Random, rounds: int
+) -> None:
+    plan = system.directory / "plan.json"
+    plan.write_text(json.dumps({"point": "before_call", "passes": 0, "pause": 0.4}))
+    system.worker_app, system.concurrency = "tests.faults.crashing_worker", 4
+    give_back(system)
+    system.start(*WORKERS, CRASH_PLAN=str(plan))
+    seen = [play(system, seed, number) for number in range(rounds)]
+    before, after = (sum(column) for column in zip(*seen, strict=True))
+    assert before, "no round had anything to revoke"
+    print(f"{rounds} rounds: {before} requests before their revocation, {after} on its receipt after it")

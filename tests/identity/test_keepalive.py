@@ -1,0 +1,284 @@
+"""Keep-alive on a real ledger with the real coordinator: who is due, who never is, and what follows each outcome."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, insert, select
+
+from identity.accounts import move_account
+from identity.connections import pause_connection, resume_connection
+from identity.coordinator import Coordinator
+from identity.grants import note_use
+from identity.http import Client
+from identity.keepalive import Keepalive, KeepaliveSettings
+from identity.keepalive_ledger import Due, claim, fair
+from identity.keepalive_plan import Tended
+from identity.lock import RefreshLock
+from identity.model import AccountKey, AccountState, Credential, Leased, Scope, ScopeKind
+from identity.providers import PROFILES
+from identity.providers.profile import Profile
+from identity.scopes import open_scope, stop_scope
+from identity.sequence import lock_exclusive
+from identity.tables import grants, principals
+from tests.identity.providers import PretendProvider, reply
+from tests.identity.world import ANNA, ROBOT, START, World
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+FORGETFUL = replace(PROFILES["github"], idle_limit=90 * DAY)
+
+Make = Callable[..., Keepalive]
+
+
+@pytest.fixture
+def make(connected: World, http: Client) -> Make:
+    def build(*, pacing: Callable[[Due, Profile], timedelta | None] = lambda due, profile: None) -> Keepalive:
+        profiles = {"github": FORGETFUL}
+        coordinator = Coordinator(
+            connected.store,
+            connected.vault,
+            http,
+            RefreshLock(None, ttl=timedelta(seconds=60), token=connected.id),
+            profiles,
+            clock=connected.clock,
+            ids=connected.id,
+        )
+        return Keepalive(
+            connected.store,
+            lambda due: coordinator.refresh(due.account, after_generation=due.generation),
+            profiles,
+            pacing,
+            clock=connected.clock,
+            settings=KeepaliveSettings(threads=4),
+        )
+
+    return build
+
+
+def row(world: World, key: AccountKey = ANNA) -> Any:
+    account = world.account(key).id
+    return world.store.read(lambda c: c.execute(select(grants).where(grants.c.account_id == account)).one())
+
+
+def use(world: World, key: AccountKey = ANNA) -> None:
+    """As an opening does."""
+    leased = world.examine(key)
+    assert isinstance(leased, Leased)
+    if leased.first_use:
+        now = world.clock()
+        world.store.write(lambda c: note_use(c, leased.account, generation=leased.generation, now=now))
+
+
+def person(world: World, name: str) -> AccountKey:
+    who = {"id": name, "tenant_id": "acme", "kind": "user", "name": name, "created_at": world.clock()}
+    world.store.write(lambda c: c.execute(insert(principals), who))
+    return AccountKey(tenant="acme", connection="forge", principal=name)
+
+
+def test_a_token_in_use_is_refreshed_before_a_step_needs_it(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    connected.consent()
+    use(connected)
+    again = connected.examine()
+    assert isinstance(again, Leased)
+    assert not again.first_use  # one write a generation
+    assert make().run() == 0
+    connected.clock.now = row(connected).keepalive_due
+    assert make().run() == 1
+    assert provider.presented == {"refresh-0": 1}
+    assert isinstance(connected.examine(), Leased)
+
+
+def test_one_that_is_not_in_use_is_presented_only_inside_the_idle_limit(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    connected.consent()
+    make().run()
+    for _ in range(53):
+        connected.clock.advance(DAY)
+        assert make().run() == 0
+    connected.clock.now = row(connected).keepalive_due
+    assert make().run() == 1
+    assert provider.presented == {"refresh-0": 1}
+    assert row(connected).keepalive_due >= connected.clock() + 54 * DAY
+
+
+def end_by_revocation(world: World) -> None:
+    world.revoke(Scope(kind=ScopeKind.TENANT, key="acme"))
+
+
+def end_by_own_revocation(world: World) -> None:
+    world.revoke(Scope(kind=ScopeKind.ACCOUNT, key=str(ANNA)))
+
+
+def end_by_state(world: World) -> None:
+    account, now = world.account().id, world.clock()
+    world.store.write(lambda c: move_account(c, account, to=AccountState.NEEDS_RECONNECT, reason="unknown", now=now))
+
+
+@pytest.mark.parametrize("end", [end_by_revocation, end_by_own_revocation, end_by_state], ids=lambda end: end.__name__)
+def test_what_has_ended_is_never_due(
+    connected: World, make: Make, provider: PretendProvider, end: Callable[[World], None]
+) -> None:
+    connected.consent()
+    use(connected)
+    end(connected)
+    make().run()
+    assert row(connected).keepalive_due is None
+    connected.clock.advance(80 * DAY)
+    assert make().run() == 0
+    assert provider.presented == {}
+
+
+def test_a_stopped_grant_is_left_alone_until_it_is_opened_again(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    connected.consent()
+    tenant = Scope(kind=ScopeKind.TENANT, key="acme")
+
+    def write(act: Callable[[Connection, Scope], None]) -> None:
+        def under_lock(c: Connection) -> None:
+            lock_exclusive(c, tenant)
+            act(c, tenant)
+
+        connected.store.write(under_lock)
+
+    write(stop_scope)
+    connected.clock.advance(80 * DAY)
+    assert make().run() == 0
+    assert row(connected).keepalive_error == "it is stopped"
+    write(open_scope)
+    connected.clock.advance(2 * HOUR)
+    assert make().run() == 1
+    assert provider.presented == {"refresh-0": 1}
+
+
+def test_a_dead_grant_is_tried_once(connected: World, make: Make, provider: PretendProvider) -> None:
+    connected.consent()
+    provider.answer = lambda form: reply({"error": "invalid_grant"}, status=400)
+    connected.clock.advance(80 * DAY)
+    for _ in range(3):
+        assert make().run() == 0
+        connected.clock.advance(DAY)
+    assert connected.state() is AccountState.NEEDS_RECONNECT
+    assert provider.presented == {"refresh-0": 1}
+    assert row(connected).keepalive_due is None
+
+
+def test_a_failure_is_put_off_further_each_time_and_is_visible(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    connected.consent()
+    provider.answer = lambda form: reply({}, status=503)
+    connected.clock.advance(80 * DAY)
+    pauses = []
+    for _ in range(3):
+        assert make().run() == 0
+        pauses.append(row(connected).keepalive_due - connected.clock())
+        connected.clock.now = row(connected).keepalive_due
+    assert pauses == sorted(pauses)
+    assert (row(connected).keepalive_failures, "no token now" in row(connected).keepalive_error) == (3, True)
+    provider.answer = provider.rotate
+    assert make().run() == 1
+    assert (row(connected).keepalive_failures, row(connected).keepalive_error) == (0, None)
+
+
+def test_a_paused_connection_is_not_asked(connected: World, make: Make, provider: PretendProvider) -> None:
+    connected.consent()
+    connected.store.write(lambda c: pause_connection(c, "forge", reason="refused"))
+    connected.clock.advance(80 * DAY)
+    assert make().run() == 0
+    assert provider.presented == {}
+    connected.store.write(lambda c: resume_connection(c, "forge"))
+    connected.clock.now = row(connected).keepalive_due
+    assert make().run() == 1
+
+
+def test_a_reconnected_account_is_planned_again(connected: World, make: Make, provider: PretendProvider) -> None:
+    connected.consent()
+    end_by_own_revocation(connected)
+    connected.consent()
+    make().run()
+    assert row(connected).keepalive_due > connected.clock() + 50 * DAY
+
+
+def test_a_service_token_in_use_is_minted_ahead_and_an_unused_one_is_not(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    connected.service(Credential.CLIENT_CREDENTIALS)
+    assert make().run() == 0  # it has no token yet, and nobody asked for one
+    assert row(connected, ROBOT).keepalive_due is None
+
+
+def test_a_full_endpoint_is_not_asked_and_the_others_line_up(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    keys = [ANNA, *(person(connected, f"user-{number}") for number in range(5))]
+    for key in keys:
+        connected.consent(key)
+    connected.clock.advance(80 * DAY)
+    room = iter([None, None])
+    assert make(pacing=lambda due, profile: next(room, timedelta(seconds=30))).run() == 2
+    waiting = sorted(due for key in keys if (due := row(connected, key).keepalive_due) < connected.clock() + HOUR)
+    assert len(waiting) == 4
+    assert waiting[0] == connected.clock() + timedelta(seconds=30)
+    assert {later - earlier for earlier, later in itertools.pairwise(waiting)} == {FORGETFUL.token_pace.interval}
+
+
+def test_two_hosts_share_what_is_due(connected: World, make: Make, provider: PretendProvider) -> None:
+    for number in range(12):
+        connected.consent(person(connected, f"user-{number}"))
+    connected.clock.advance(80 * DAY)
+    hosts, start = [make(), make()], threading.Barrier(2)
+
+    def run(host: Keepalive) -> int:
+        start.wait()
+        return host.run()
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sum(pool.map(run, hosts)) == 12
+    assert sum(provider.presented.values()) == 12
+
+
+def test_a_claim_keeps_others_off_and_lapses(connected: World) -> None:
+    connected.consent()
+    until = connected.clock() + HOUR
+
+    def take(now: datetime) -> int:
+        return len(connected.store.write(lambda c: claim(c, now=now, until=until, limit=10)))
+
+    assert [take(connected.clock()), take(connected.clock()), take(until)] == [1, 0, 1]
+
+
+def test_connections_and_their_tenants_take_turns() -> None:
+    def due(connection: str, tenant: str, name: str) -> Due:
+        return Due(
+            key=AccountKey(tenant=tenant, connection=connection, principal=name),
+            provider="github",
+            token_url="https://forge.example/token",
+            generation=1,
+            tended=Tended(
+                account=name,
+                credential=Credential.AUTHORIZATION_CODE,
+                renewable=True,
+                obtained_at=START,
+                expires_at=None,
+                used_at=None,
+            ),
+            failures=0,
+            due=START,
+            claimed_until=START,
+            hold=None,
+        )
+
+    crowd = [due("forge", "big", f"b{number}") for number in range(3)]
+    line = fair([*crowd, due("forge", "small", "s0"), due("mill", "big", "m0")])
+    assert [one.key.principal for one in line] == ["b0", "m0", "s0", "b1", "b2"]

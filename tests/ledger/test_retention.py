@@ -1,0 +1,150 @@
+"""Retention: what is old is forgotten in chunks, and what still counts is not."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, func, insert, select, update
+
+from identity.errors import BadInput
+from identity.intents import IntentState
+from identity.tables import audit, connect_sessions, refresh_intents
+from pipeline.ledger.replay import replay
+from pipeline.retention import Retention, prune
+from pipeline.states import AttemptState, JobState, StepState
+from pipeline.tables import attempts, deliveries, jobs, steps
+from tests.ledger.house import House
+
+DAY = timedelta(days=1)
+NOW = datetime.now(UTC)
+WHOLE = timedelta(minutes=5)
+
+
+def forget(house: House, days: int, kept: Retention | None = None) -> dict[str, int]:
+    return dict(prune(house.database, kept or Retention(), now=NOW + days * DAY, within=WHOLE))
+
+
+def ended(house: House, *, once: str | None = None, attempt: AttemptState = AttemptState.EFFECT, **job: Any) -> str:
+    """A finished job with one step and one attempt."""
+    id = house.job()
+
+    def write(c: Connection) -> None:
+        c.execute(
+            insert(steps),
+            {
+                "id": f"{id}.1", "job_id": id, "position": 1, "action": "say", "occurrence": 1, "named": "user",
+                "reason": "", "request_hash": "", "parameters": {"text": "personal"}, "once_key": once,
+                "state": StepState.DONE, "result": {"id": "1"}, "opened_at": NOW,
+            },
+        )  # fmt: skip
+        c.execute(
+            insert(attempts),
+            {
+                "id": f"{id}.1.1", "step_id": f"{id}.1", "job_id": id, "number": 1, "purpose": "call",
+                "state": attempt, "opened": 1, "tenant_id": "acme", "connection_id": "gh", "agent_id": "a",
+                "principal_id": "p", "account_id": "x", "generation": 1, "fence": 1, "opened_at": NOW,
+                "send_before": NOW, "settled_by": NOW,
+            },
+        )  # fmt: skip
+        values = {"state": JobState.DONE, "finished_at": NOW} | job
+        c.execute(update(jobs).where(jobs.c.id == id).values(values))
+
+    house.database.write(write)
+    return id
+
+
+def count(house: House, table: Any, *where: Any) -> int:
+    return house.database.read(
+        lambda c: int(c.execute(select(func.count()).select_from(table).where(*where)).scalar_one())
+    )
+
+
+def test_bodies_go_after_their_days_and_a_repetition_is_still_recognised(house: House) -> None:
+    first = house.accept(house.delivery("d-1"))
+    assert forget(house, 29)["bodies"] == 0
+    assert forget(house, 31)["bodies"] == 1
+    assert forget(house, 31)["bodies"] == 0
+    assert count(house, deliveries, func.length(deliveries.c.body) > 0) == 0
+    assert house.accept(house.delivery("d-1")).jobs == first.jobs
+    assert count(house, jobs) == 1
+
+
+def test_steps_of_an_ended_job_go_and_it_cannot_be_replayed(house: House) -> None:
+    job = ended(house, state=JobState.DEAD)
+    assert forget(house, 89)["steps"] == 0
+    assert forget(house, 91)["steps"] == 1
+    assert (count(house, steps), count(house, attempts), house.row(job).event) == (0, 0, {})
+    with pytest.raises(BadInput, match="was pruned"):
+        house.database.write(partial(replay, job=job, by="eve", at=NOW))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"state": JobState.WAITING, "finished_at": None},
+        {"attempt": AttemptState.UNKNOWN},
+        {"attempt": AttemptState.OPEN},
+    ],
+    ids=["has not ended", "an outcome is unknown", "a call is in flight"],
+)
+def test_what_is_not_settled_stays(house: House, fields: dict[str, Any]) -> None:
+    ended(house, **fields)
+    assert forget(house, 400)["steps"] == 0
+    assert count(house, steps) == 1
+
+
+def test_a_step_that_may_own_a_once_key_stays_with_its_attempts(house: House) -> None:
+    ended(house, once="key")
+    assert forget(house, 400)["steps"] == 1
+    assert (count(house, steps), count(house, attempts)) == (1, 1)
+
+
+def test_only_intents_of_past_generations_go(house: House) -> None:
+    account = house.connect("acme", "acme.ada")  # a second consent: generation 2
+
+    def write(c: Connection) -> None:
+        for generation, state, sealed in (
+            (0, IntentState.COMMITTED, None),
+            (1, IntentState.DISCARDED, b"kept, to be revoked"),
+            (2, IntentState.FAILED, None),
+        ):
+            c.execute(
+                insert(refresh_intents),
+                {
+                    "id": f"intent-{generation}", "account_id": account, "generation": generation, "consented": 1,
+                    "state": state, "opened": 1, "started_at": NOW, "send_before": NOW, "settled_by": NOW,
+                    "presented": 1, "answer_sealed": sealed, "finished_at": NOW,
+                },
+            )  # fmt: skip
+
+    house.database.write(write)
+    assert forget(house, 31)["intents"] == 1
+    left = house.database.read(lambda c: c.execute(select(refresh_intents.c.id)).scalars().all())
+    assert sorted(left) == ["intent-1", "intent-2"]
+
+
+def test_expired_connect_sessions_go(house: House) -> None:
+    row = {
+        "id": "session", "state_hash": "x", "tenant_id": "acme", "connection_id": "gh", "principal_id": "acme.ada",
+        "started": 1, "scopes": [], "verifier_sealed": b"x", "expires_at": NOW, "created_at": NOW,
+    }  # fmt: skip
+    house.database.write(lambda c: c.execute(insert(connect_sessions), row).rowcount)
+    assert forget(house, 6)["sessions"] == 0
+    assert forget(house, 8)["sessions"] == 1
+
+
+def test_chunk_after_chunk_until_all_is_gone_and_nothing_of_the_audit(house: House) -> None:
+    for _ in range(5):
+        ended(house)
+    before = count(house, audit)
+    forgotten = prune(house.database, Retention(), now=NOW + 400 * DAY, within=WHOLE, chunk=2)
+    assert (forgotten["steps"], count(house, steps), count(house, jobs)) == (5, 0, 5)
+    assert count(house, audit) == before
+
+
+def test_zero_days_keep_for_good(house: House) -> None:
+    ended(house)
+    assert set(forget(house, 4000, Retention(bodies=0, steps=0, intents=0, sessions=0)).values()) == {0}

@@ -1,0 +1,490 @@
+"""What a revocation means for the jobs it reaches: stop, skip or compensate; and what the receipt says afterwards."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, update
+
+from identity.accounts import get_account
+from identity.errors import BadInput
+from identity.grants import get_grant, rotate, seal_answer
+from identity.model import Scope, ScopeKind, TokenAnswer
+from identity.narrowing import narrow
+from identity.secret import Secret
+from identity.signing import Signer
+from identity.tables import grants
+from pipeline import revocation
+from pipeline.cancelling import Pace
+from pipeline.database import Database, DatabaseSettings, open_database
+from pipeline.ledger import jobs as ledger_jobs
+from pipeline.ledger.intents import Ended, Opened, Skipped
+from pipeline.ledger.replay import replay
+from pipeline.preview import preview
+from pipeline.resolution import resolve_by_hand
+from pipeline.revoker import Revoker
+from pipeline.run import StepSkipped
+from pipeline.runtime import Keys, Runtime, RuntimeSettings
+from pipeline.states import AttemptState, JobState, StepState, Wait
+from pipeline.tables import attempts, jobs, revocations, steps
+from pipeline.workflow import SERVICE, SKIP, USER, Registry, Undone, Workflow, compensate, workflow
+from tests.ledger.house import House, Said, Say, account_scope, say_it
+from tests.ledger.house import Opened as Happened
+from tests.ledger.house import intent_of as intent
+from tests.ledger.test_openings import close, done, open_, revoke
+from tests.system.rig import NoRing
+
+SIGNER = Signer.from_seed(b"s" * 32)
+SERVICE_ACCOUNT = account_scope("acme.service")
+
+
+def say_undone(say: Say, said: Said) -> Say:
+    return Say(text=f"{say.text} ({said.id}) was undone")
+
+
+def _declared(uses: Any, function: Any) -> Workflow:
+    declared: Workflow = workflow(
+        agent="tester", event=Happened, on=say_it.on, user=say_it.user, triggered_by=say_it.triggered_by, uses=uses
+    )(function)
+    return declared
+
+
+def say_or_go_on(run: Any, event: Happened) -> None:
+    try:
+        run.do(Say(text=event.text), as_=run.user)
+    except StepSkipped:
+        return
+
+
+def say_or_end(run: Any, event: Happened) -> None:
+    run.do(Say(text=event.text), as_=run.user)
+
+
+def _house(database: Database, declared: Workflow) -> House:
+    house = House(database)
+    house.workflow = declared
+    house.build()
+    return house
+
+
+@pytest.fixture
+def skipping(database: Database) -> House:
+    return _house(database, _declared({Say: USER.on_revoke(SKIP)}, say_or_go_on))
+
+
+@pytest.fixture
+def compensating(database: Database) -> House:
+    return _house(database, _declared({Say: USER.on_revoke(compensate(Say, say_undone))}, say_or_end))
+
+
+def _revoker(house: House, **more: Any) -> Revoker:
+    return Revoker(house.database, SIGNER, Registry([house.workflow]), ids=house.ids, **more)
+
+
+def _receipt(house: House, made: str) -> dict[str, Any]:
+    row = house.database.read(partial(revocation.load, revocation=made))
+    assert SIGNER.verifies(row.receipt, row.signature)
+    receipt: dict[str, Any] = row.receipt
+    return receipt
+
+
+def _runtime(house: House, ledger_url: str) -> Runtime:
+    settings = RuntimeSettings(
+        database=DatabaseSettings(url=ledger_url),
+        keys=Keys(vault={1: b"k" * 32}, audit=b"a" * 32, signing=b"s" * 32),
+        base_url="http://127.0.0.1:1",
+    )
+    return Runtime(settings, Registry([house.workflow]), NoRing())
+
+
+# skip
+
+
+def test_a_job_that_can_do_without_goes_on_and_its_step_is_skipped(skipping: House, ledger_url: str) -> None:
+    job = skipping.job()
+    made = revoke(skipping, account_scope())
+    assert _revoker(skipping).advance(made)
+    assert skipping.row(job).state == JobState.QUEUED
+    runtime = _runtime(skipping, ledger_url)
+    runtime.worker.handle(job)
+    runtime.close()
+    assert skipping.row(job).state == JobState.DONE
+    (step,) = skipping.database.read(lambda c: c.execute(select(steps)).all())
+    assert (step.state, step.action) == (StepState.SKIPPED, "github.Say")
+    assert skipping.database.read(lambda c: c.execute(select(func.count()).select_from(attempts)).scalar_one()) == 0
+    receipt = _receipt(skipping, made)
+    assert (receipt["skipping_jobs"], receipt["cancelled_jobs"]) == (1, [])
+
+
+def test_a_skip_that_the_workflow_does_not_catch_cancels_the_job(database: Database, ledger_url: str) -> None:
+    house = _house(database, _declared({Say: USER.on_revoke(SKIP)}, say_or_end))
+    job = house.job()
+    revoke(house, account_scope())
+    runtime = _runtime(house, ledger_url)
+    runtime.worker.handle(job)
+    runtime.close()
+    assert house.row(job).state == JobState.CANCELLED
+    house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
+    states = house.database.read(lambda c: c.execute(select(steps.c.state)).scalars().all())
+    assert states == [StepState.OPEN]  # accepted anew, it is asked for anew
+
+
+@pytest.mark.parametrize("kind", [ScopeKind.TENANT, ScopeKind.AGENT])
+def test_without_tenant_or_agent_nothing_goes_on(skipping: House, kind: ScopeKind) -> None:
+    queued, running = skipping.job(), skipping.claim(skipping.job())
+    made = revoke(skipping, Scope(kind=kind, key={"tenant": "acme", "agent": "tester"}[kind]))
+    assert isinstance(open_(skipping, intent(skipping, running, may_skip=True)), Ended)
+    assert _revoker(skipping).advance(made)
+    assert set(_receipt(skipping, made)["cancelled_jobs"]) == {queued, running.id}
+
+
+def test_a_step_that_may_have_taken_effect_is_not_skipped(skipping: House) -> None:
+    job = skipping.claim(skipping.job())
+    asked = intent(skipping, job, may_skip=True)
+    open_(skipping, asked)
+    close(skipping, asked, AttemptState.UNKNOWN, StepState.UNKNOWN)
+    revoke(skipping, account_scope())
+    again = replace(asked, attempt=skipping.ids("att"), number=2, purpose="probe", repeats_unknown=True)
+    assert isinstance(open_(skipping, again), Ended)
+    other = skipping.claim(skipping.job("accepted-later"))
+    assert not isinstance(open_(skipping, intent(skipping, other, may_skip=True)), Skipped)  # it waits for consent
+
+
+def test_a_job_that_waits_for_the_consent_that_was_revoked_is_woken_to_go_on(skipping: House) -> None:
+    first = revoke(skipping, account_scope())
+    assert _revoker(skipping).advance(first)
+    job = skipping.claim(skipping.job())
+    open_(skipping, intent(skipping, job))
+    assert skipping.row(job.id).wait == Wait.CONSENT
+    second = revoke(skipping, account_scope())
+    assert _revoker(skipping).advance(second)
+    assert skipping.row(job.id).state == JobState.QUEUED
+
+
+# compensate
+
+
+def _interrupted(house: House, *, done_steps: int = 1) -> tuple[str, str]:
+    """A job that has said something as ada, and is stopped by her revocation: job and revocation."""
+    job = house.claim(house.job())
+    for position in range(1, done_steps + 1):
+        asked = intent(house, job, position=position, occurrence=position)
+        open_(house, asked)
+        done(house, asked, {"id": "7"})
+    made = revoke(house, account_scope())
+    open_(house, intent(house, job, position=done_steps + 1))
+    return job.id, made
+
+
+def test_what_a_cancelled_job_did_is_compensated_by_a_service_job_of_the_platform(compensating: House) -> None:
+    job, made = _interrupted(compensating)
+    assert _revoker(compensating).advance(made)
+    (one,) = _receipt(compensating, made)["compensations"]
+    assert (one["job"], one["action"], one["outcome"]) == (job, "github.Say", "pending")
+    row = compensating.row(one["by_job"])
+    assert (row.workflow, row.agent_id, row.user_id) == ("say_or_end.compensation", "aswhom", None)
+    assert Undone.model_validate(row.event).result == {"id": "7"}
+    claimed = compensating.claim(row.id)
+    compensating.database.write(partial(ledger_jobs.finish, job=claimed))
+    assert _revoker(compensating).advance(made)
+    (one,) = _receipt(compensating, made)["compensations"]
+    assert one["outcome"] == "done"
+    again = compensating.database.read(partial(revocation.load, revocation=made))
+    assert (again.revision, again.open_ends) == (2, 0)
+    assert _revoker(compensating).advance(made)
+    assert compensating.database.read(partial(revocation.load, revocation=made)) == again
+
+
+def test_the_compensation_is_made_of_what_the_ledger_has(compensating: House) -> None:
+    did: list[tuple[Any, Any]] = []
+
+    class Run:
+        def do(self, action: Any, *, as_: Any) -> None:
+            did.append((action, as_))
+
+    event = Undone(
+        revocation="r", job="j", step="s", action="github.Say", parameters={"text": "hello"}, result={"id": "7"}
+    )
+    derived = Registry([compensating.workflow]).get("say_or_end.compensation")
+    derived.function(Run(), event)  # type: ignore[arg-type]
+    assert did == [(Say(text="hello (7) was undone"), SERVICE)]
+    assert derived.uses == {Say: SERVICE}
+
+
+@pytest.mark.parametrize(
+    "scope", [Scope(kind=ScopeKind.TENANT, key="acme"), Scope(kind=ScopeKind.CONNECTION, key="gh")]
+)
+def test_where_no_service_is_left_the_receipt_says_what_was_not_compensated(compensating: House, scope: Scope) -> None:
+    job = compensating.claim(compensating.job())
+    asked = intent(compensating, job)
+    open_(compensating, asked)
+    done(compensating, asked, {"id": "7"})
+    made = revoke(compensating, scope)
+    open_(compensating, intent(compensating, job, position=2))
+    assert _revoker(compensating).advance(made)
+    (one,) = _receipt(compensating, made)["compensations"]
+    assert (one["outcome"], one["by_job"]) == ("not compensated", None)
+    assert "acme" in one["reason"]
+
+
+def test_a_crash_between_two_compensations_makes_each_of_them_once(compensating: House) -> None:
+    _, made = _interrupted(compensating, done_steps=2)
+
+    class Crash(BaseException):
+        pass
+
+    def crash(point: str) -> None:
+        if point == "after_compensation":
+            raise Crash
+
+    with pytest.raises(Crash):
+        _revoker(compensating, reached=crash).advance(made)
+    assert _revoker(compensating).advance(made)
+    assert _revoker(compensating).advance(made)
+    followed = _receipt(compensating, made)["compensations"]
+    assert len({one["step"] for one in followed}) == len({one["by_job"] for one in followed}) == 2
+
+
+# the receipt follows
+
+
+def test_an_unknown_call_of_a_cancelled_job_is_resolved_by_hand_and_the_receipt_follows(compensating: House) -> None:
+    job = compensating.claim(compensating.job())
+    asked = intent(compensating, job)
+    open_(compensating, asked)
+    close(compensating, asked, AttemptState.UNKNOWN, StepState.UNKNOWN)
+    made = revoke(compensating, account_scope())
+    open_(compensating, intent(compensating, job, position=2))
+    assert _revoker(compensating).advance(made)
+    first = _receipt(compensating, made)
+    assert [(call["ended"], call["outcome"]) for call in first["in_flight"]] == [("presumed ended", "unknown")]
+    workflows = Registry([compensating.workflow])
+    resolve = partial(resolve_by_hand, job=job.id, workflows=workflows, by="ops", now=datetime.now(UTC))
+    told = compensating.database.write(lambda c: resolve(c, effect=True, result={"id": "9"}))
+    assert told == [made]
+    assert compensating.row(job.id).state == JobState.CANCELLED
+    assert _revoker(compensating).advance(made)
+    second = _receipt(compensating, made)
+    assert (second["revision"], first["revision"]) == (2, 1)
+    assert [(call["ended"], call["outcome"]) for call in second["in_flight"]] == [("ended", "effect")]
+    # It took effect after all, so it is compensated, too.
+    assert [one["outcome"] for one in second["compensations"]] == ["pending"]
+    with pytest.raises(BadInput, match="does not wait"):
+        compensating.database.write(lambda c: resolve(c, effect=False, result=None))
+
+
+def test_a_replay_does_not_change_what_the_receipt_said_of_the_jobs(house: House) -> None:
+    job = house.job()
+    asked = intent(house, house.claim(house.job("other")))
+    open_(house, asked)
+    made = revoke(house, account_scope())
+    close(house, asked, AttemptState.UNKNOWN, StepState.UNKNOWN)
+    open_(house, intent(house, asked.job, position=2))
+    revoker = Revoker(house.database, SIGNER)
+    assert revoker.advance(made)
+    before = _receipt(house, made)
+    house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
+    resolve = partial(resolve_by_hand, job=asked.job.id, effect=False, result=None, workflows=Registry([say_it]))
+    house.database.write(partial(resolve, by="ops", now=datetime.now(UTC)))
+    assert revoker.advance(made)
+    after = _receipt(house, made)
+    assert after["revision"] == 2
+    assert after["cancelled_jobs"] == before["cancelled_jobs"]
+    assert after["pages"] == before["pages"]
+
+
+# the middle of things
+
+
+def test_a_revoker_that_crashes_after_a_chunk_goes_on_where_it_was(house: House) -> None:
+    made_jobs = [house.job(text=str(n)) for n in range(8)]
+    made = revoke(house, Scope(kind=ScopeKind.TENANT, key="acme"))
+
+    class Crash(BaseException):
+        pass
+
+    def crash(point: str) -> None:
+        if point == "after_chunk":
+            raise Crash
+
+    with pytest.raises(Crash):
+        Revoker(house.database, SIGNER, reached=crash).advance(made)
+    later = house.job()
+    assert Revoker(house.database, SIGNER).advance(made)
+    receipt = _receipt(house, made)
+    assert set(receipt["cancelled_jobs"]) == set(made_jobs)
+    assert house.row(later).state == JobState.QUEUED
+
+
+def test_of_two_revocations_of_the_same_jobs_each_job_is_on_one_receipt(house: House, ledger_url: str) -> None:
+    made_jobs = {house.job(text=str(n)) for n in range(30)}
+    made = [revoke(house, account_scope()), revoke(house, Scope(kind=ScopeKind.TENANT, key="acme"))]
+    other = open_database(DatabaseSettings(url=ledger_url))
+    threads = [
+        threading.Thread(target=Revoker(database, SIGNER).advance, args=(one,))
+        for one in made
+        for database in (house.database, other)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    other.close()
+    first, second = (_receipt(house, one)["cancelled_jobs"] for one in made)
+    assert not set(first) & set(second)
+    assert {*first, *second} == made_jobs
+
+
+def test_what_has_finished_is_not_looked_at(house: House) -> None:
+    """However long the history of a scope is, a revocation sees the unfinished jobs alone."""
+    ended = [house.job(text=str(n)) for n in range(5)]
+    for job in ended:
+        claimed = house.claim(job)
+        house.database.write(partial(ledger_jobs.finish, job=claimed))
+    waiting = house.job()
+    shared = house.database.read(lambda c: c.execute(select(jobs.c.scopes_sha256).distinct()).scalars().all())
+    assert len(shared) == 1  # one set for all of them
+    made = revoke(house, account_scope())
+    assert Revoker(house.database, SIGNER).advance(made)
+    assert _receipt(house, made)["cancelled_jobs"] == [waiting]
+
+
+def test_the_pace_follows_what_the_last_chunk_took() -> None:
+    pace = Pace()
+    first = pace.jobs
+    pace.after(first, timedelta(milliseconds=1))
+    assert pace.jobs == 2 * first
+    pace.after(pace.jobs, timedelta(milliseconds=80))
+    assert pace.jobs == 2 * first // 4  # never by more than that, for one slow commit
+    for _ in range(10):
+        pace.after(pace.jobs, timedelta(seconds=1))
+    assert pace.jobs == 5
+    pace.after(0, timedelta(milliseconds=1))
+    assert pace.jobs == 5
+
+
+def test_a_revocation_is_not_starved_by_openings(house: House, ledger_url: str) -> None:
+    """While it waits for its lock, whoever is at it ends, and nobody gets in between again and again."""
+    second = open_database(DatabaseSettings(url=ledger_url))
+    stop = threading.Event()
+    opened = [0] * 8
+
+    def opener(place: int, database: Database) -> None:
+        racer = House(database)
+        job = racer.claim(racer.job(text=f"{place}"), hold=timedelta(hours=1))
+        while not stop.is_set():
+            asked = intent(racer, job, position=opened[place] + 1)
+            if not isinstance(open_(racer, asked), Opened):
+                job = racer.claim(racer.job(text=racer.ids("text")), hold=timedelta(hours=1))
+                continue
+            opened[place] += 1
+
+    databases = (house.database, second)
+    threads = [threading.Thread(target=opener, args=(n, databases[n % 2])) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    slipped_in = []
+    for _ in range(6):
+        goal = sum(opened) + 20
+        while sum(opened) < goal and all(thread.is_alive() for thread in threads):
+            stop.wait(0.005)
+        before = sum(opened)
+        revoke(house, account_scope("acme.ada"))
+        slipped_in.append(sum(opened) - before)
+        house.connect("acme", "acme.ada")
+    stop.set()
+    for thread in threads:
+        thread.join()
+    second.close()
+    assert len(slipped_in) == 6
+    # One is under way in each thread, one may be let in before the revocation has its turn, and counting comes late.
+    assert max(slipped_in) <= 10 * len(threads), slipped_in
+
+
+# looking first, and narrowing
+
+
+def test_a_preview_says_what_would_stop_and_changes_nothing(house: House) -> None:
+    house.job()
+    asked = intent(house, house.claim(house.job()))
+    open_(house, asked)
+    registry = Registry([house.workflow])
+    of_ada = house.database.read(lambda c: preview(c, account_scope(), registry))
+    assert {(one.workflow, one.state, one.jobs) for one in of_ada.jobs} == {
+        ("say_it", "queued", 1),
+        ("say_it", "running", 1),
+    }
+    assert (of_ada.calls_in_flight, of_ada.accounts, of_ada.services, of_ada.stopped_jobs) == (1, 1, (), 2)
+    of_service = house.database.read(lambda c: preview(c, SERVICE_ACCOUNT, registry))
+    (service,) = of_service.services
+    assert (service.account, service.workflows, service.unfinished_jobs) == ("acme/gh/acme.service", ("say_it",), 2)
+    assert house.database.read(lambda c: c.execute(select(func.count()).select_from(revocations)).scalar_one()) == 0
+    of_agent = house.database.read(lambda c: preview(c, Scope(kind=ScopeKind.AGENT, key="tester"), registry))
+    assert (of_agent.accounts, of_agent.stopped_jobs) == (0, 2)
+
+
+def _grant_scopes(house: House, *scopes: str) -> str:
+    account = "acc-acme.ada"
+    house.database.write(
+        lambda c: c.execute(update(grants).where(grants.c.account_id == account).values(scopes=list(scopes))).rowcount
+    )
+    return account
+
+
+def _narrow(house: House, account: str, *keep: str) -> tuple[str, ...]:
+    def write(c: Any) -> tuple[str, ...]:
+        now = datetime.now(UTC)
+        return narrow(c, get_account(c, account), keep=keep, by="ops", reason="less", audit_id=audit_id, now=now)
+
+    audit_id = house.ids("aud")
+    return house.database.write(write)
+
+
+def test_a_step_that_lacks_a_scope_taken_away_waits_for_consent_and_nothing_is_revoked(house: House) -> None:
+    account = _grant_scopes(house, "issues", "comments")
+    assert _narrow(house, account, "comments") == ("issues", "comments")
+    running, queued = house.claim(house.job()), house.job()
+    asked = intent(house, running)
+    needs = replace(asked, lease=replace(asked.lease, scopes=frozenset({"issues"})))
+    assert isinstance(open_(house, needs), Ended)
+    assert (house.row(running.id).state, house.row(running.id).wait) == (JobState.WAITING, Wait.CONSENT)
+    assert "issues" in house.row(running.id).reason
+    other = intent(house, house.claim(queued))
+    assert isinstance(open_(house, replace(other, lease=replace(other.lease, scopes=frozenset({"comments"})))), Opened)
+    assert house.database.read(lambda c: c.execute(select(func.count()).select_from(revocations)).scalar_one()) == 0
+
+
+def test_a_refresh_does_not_widen_what_was_narrowed_and_a_consent_does(house: House) -> None:
+    account = _grant_scopes(house, "issues", "comments")
+    _narrow(house, account, "comments")
+    answer = TokenAnswer(
+        access_token=Secret("token"),
+        refresh_token=None,
+        expires_at=None,
+        scopes=("issues", "comments"),
+        token_type="bearer",
+    )
+    sealed = seal_answer(house.vault, answer, tenant="acme", account=account, provider="github", generation=2)
+    assert house.database.write(lambda c: rotate(c, account, sealed, obtained_at=datetime.now(UTC)))
+    grant = house.database.read(lambda c: get_grant(c, account))
+    assert grant is not None and grant.scopes == ("comments",)  # noqa: PT018 - for the type checker
+    house.connect("acme", "acme.ada")
+    assert (
+        house.database.read(
+            lambda c: c.execute(select(grants.c.ceiling).where(grants.c.account_id == account)).scalar_one()
+        )
+        is None
+    )
+
+
+def test_narrowing_cannot_add_and_must_take_something(house: House) -> None:
+    account = _grant_scopes(house, "issues")
+    with pytest.raises(BadInput, match="cannot add"):
+        _narrow(house, account, "issues", "admin")
+    with pytest.raises(BadInput, match="nothing to narrow"):
+        _narrow(house, account, "issues")
