@@ -232,7 +232,7 @@ def test_an_altered_receipt_or_audit_row_is_found(acme: Cli) -> None:
 
 
 def test_a_new_vault_key_is_used_and_the_old_secrets_still_open(acme: Cli) -> None:
-    assert acme.json("keys", "new")["id"] == 2
+    assert acme.json("keys", "add")["id"] == 2
     acme.json(
         "accounts", "add-static", "--tenant", "acme", "--connection", "github", "--token-file", "-", input="t0ken"
     )
