@@ -27,6 +27,7 @@ from identity.signing import Signer
 from identity.vault import Vault
 from pipeline import punctuality, reconcile
 from pipeline.budget import Budgets
+from pipeline.catch_up import CatchUp
 from pipeline.connecting import Connecting
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.doorbells import Doorbells
@@ -139,6 +140,7 @@ class Runtime:
         self.intake = Intake(self.database, self.vault, self.ids, clock=clock)
         self.requests = Requests(self.database, workflows, self.ids)
         self.events = EventIntake(self.database, KeyRing(self.http), self.ids, clock=clock)
+        self.catch_up = CatchUp(self.database, self.vault, self.http, clock=clock)
         self.connect = Connect(
             self.database,
             self.vault,
@@ -181,6 +183,7 @@ class Runtime:
             duty("settle-refreshes", 5, self.coordinator.settle_abandoned, deadline=120),
             duty("keep-alive", 5, self.keepalive.run, deadline=180),
             duty("revocations", 1, partial(reconcile.advance_revocations, self.revoker, idle=timedelta(seconds=5))),
+            duty("catch-up", 60, self.catch_up.run, deadline=600),
             duty("seal-audit", 1, lambda: self.sealer.seal(now=self.clock())),
             duty("prune", 30, self._prune),
             duty("measure", 5, partial(reconcile.measure, store)),

@@ -37,7 +37,7 @@ deliveries = Table(
     Column("delivery_id", String(200), nullable=False),  # the sender's
     Column("body_sha256", String(64), nullable=False),
     Column("event", String(100), nullable=False),
-    Column("outcome", String(32), nullable=False),  # accepted, ignored, unrecognised, signal
+    Column("outcome", String(32), nullable=False),  # accepted, ignored, unrecognised, refused, signal
     Column("reason", Text),
     Column("body", LargeBinary, nullable=False),  # empty: it was pruned
     Column("received_at", Instant, nullable=False),

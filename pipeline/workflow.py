@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from identity.errors import BadInput
 from identity.model import AccessPattern, Effect
 from pipeline.action import Action, check_action, is_action
+from pipeline.matching import Considered, Match, consider
 from pipeline.timetable import Daily
 from pipeline.uses import SERVICE, SKIP, STOP, USER, Compensation, OnRevoke, Use, Who, as_use, compensate
 
@@ -26,6 +27,7 @@ __all__ = [
     "STOP",
     "USER",
     "Compensation",
+    "Considered",
     "Daily",
     "Event",
     "ExternalUser",
@@ -209,16 +211,6 @@ def workflow(
     return declare
 
 
-@dataclass(frozen=True, kw_only=True)
-class Match:
-    """A workflow that a delivery starts, with its typed event."""
-
-    workflow: Workflow
-    event: Event
-    user: ExternalUser | None
-    triggered_by: str | None
-
-
 class Registry:
     """All workflows of an installation, by name, and its tools: the actions that agents may ask for one by one."""
 
@@ -273,25 +265,18 @@ class Registry:
 
         Raises BadInput for a body of another shape, unless some workflow could read it.
         """
-        matches: list[Match] = []
-        misfit: BadInput | None = None
-        for declared in self._by_name.values():
-            for trigger in declared.on:
-                if (trigger.source, trigger.event) != (source, event):
-                    continue
-                try:
-                    typed = trigger.read(body)
-                except ValidationError as error:
-                    fields = ", ".join(".".join(map(str, e["loc"])) for e in error.errors()[:5])
-                    misfit = BadInput(f"the {source} {event} body lacks or mistypes: {fields}")
-                    misfit.__cause__ = error
-                    continue
-                if typed is None:
-                    continue
-                user = declared.user(typed) if declared.user else None
-                by = declared.triggered_by(typed) if declared.triggered_by else None
-                matches.append(Match(workflow=declared, event=typed, user=user, triggered_by=by))
-                break
-        if misfit is not None and not matches:
-            raise misfit
+        considered = self.consider(source, event, body)
+        matches = [one.match for one in considered if one.match is not None]
+        misfits = [one.refusal for one in considered if one.misfit]
+        if misfits and not matches:
+            raise BadInput(misfits[-1])
         return matches
+
+    def consider(self, source: str, event: str, body: Mapping[str, Any]) -> list[Considered]:
+        """What every workflow that listens to this kind of event makes of this one."""
+        found = []
+        for declared in self._by_name.values():
+            triggers = [one for one in declared.on if (one.source, one.event) == (source, event)]
+            if triggers:
+                found.append(consider(declared, triggers, body))
+        return found
