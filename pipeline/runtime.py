@@ -24,7 +24,9 @@ from identity.lock import RefreshLock
 from identity.providers import PROFILES
 from identity.secret import Secret
 from identity.signing import Signer
+from identity.token_endpoint import TokenEndpoint
 from identity.vault import Vault
+from identity.withdrawing import Withdrawer
 from pipeline import reconcile
 from pipeline.connecting import Connecting
 from pipeline.database import Database, DatabaseSettings, open_database
@@ -34,6 +36,7 @@ from pipeline.housekeeping import Duty
 from pipeline.inquiry import Inquirer
 from pipeline.intake import Intake
 from pipeline.model import Ring
+from pipeline.provider_side import ProviderAsker, measure_withdrawals, provider_side
 from pipeline.retention import Retention, prune
 from pipeline.revoker import Revoker
 from pipeline.schedules import Schedules
@@ -128,8 +131,25 @@ class Runtime:
         self.ring = Doorbells(self.database, ring)
         self.worker = Worker(services, workflows, self.ring, settings.jobs)
         inquirer = Inquirer(self.database, self.vault, self.http, PROFILES, clock=clock)
+        withdrawer = Withdrawer(
+            self.database,
+            self.vault,
+            TokenEndpoint(client=self.http, budget=timedelta(seconds=10), gate=self.gate),
+            PROFILES,
+            clock=clock,
+            ids=partial(self.ids, "wit"),
+            reached=reached,
+        )
+        self.asker = ProviderAsker(self.database, withdrawer.ask, clock=clock)
         self.revoker = Revoker(
-            self.database, self.signer, workflows, ids=self.ids, inquire=inquirer.settle, reached=reached
+            self.database,
+            self.signer,
+            workflows,
+            ids=self.ids,
+            provider=provider_side,
+            withdraw=self.asker.advance,
+            inquire=inquirer.settle,
+            reached=reached,
         )
         self.schedules = Schedules(self.database, workflows)
         self.intake = Intake(self.database, self.vault, self.ids, clock=clock)
@@ -175,9 +195,11 @@ class Runtime:
             duty("settle-refreshes", 5, self.coordinator.settle_abandoned, deadline=120),
             duty("keep-alive", 5, self.keepalive.run, deadline=180),
             duty("revocations", 1, partial(reconcile.advance_revocations, self.revoker, idle=timedelta(seconds=5))),
+            duty("withdrawals", 1, partial(reconcile.advance_withdrawals, self.revoker, self.asker.due), deadline=180),
             duty("seal-audit", 1, lambda: self.sealer.seal(now=self.clock())),
             duty("prune", 30, self._prune),
             duty("measure", 5, partial(reconcile.measure, store)),
+            duty("measure-withdrawals", 5, partial(measure_withdrawals, store)),
         ]
 
     def _prune(self) -> None:

@@ -25,6 +25,8 @@ from identity.tables import (
     tenants,
     transmitters,
 )
+from identity.withdrawal_table import withdrawals
+from identity.withdrawals import WithdrawalState
 from pipeline.states import JobState
 from pipeline.tables import (
     attempts,
@@ -213,9 +215,13 @@ def delivery(connection: Connection, id: str) -> Row:
     return {**found, "jobs": list(started.scalars())}
 
 
-def all_revocations(connection: Connection, *, limit: int) -> list[Row]:
+def all_revocations(connection: Connection, *, limit: int, stuck: bool = False) -> list[Row]:
     columns = [column for column in revocations.c if column.name not in ("receipt", "signature")]
-    return _all(connection, select(*columns).order_by(revocations.c.number.desc()).limit(limit))
+    found = select(*columns)
+    if stuck:
+        of_stuck = select(withdrawals.c.revocation_id).where(withdrawals.c.state == WithdrawalState.STUCK)
+        found = found.where(revocations.c.id.in_(of_stuck))
+    return _all(connection, found.order_by(revocations.c.number.desc()).limit(limit))
 
 
 def revocation_pages_of(connection: Connection, id: str) -> list[Row]:
