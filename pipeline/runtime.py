@@ -27,7 +27,8 @@ from identity.signing import Signer
 from identity.token_endpoint import TokenEndpoint
 from identity.vault import Vault
 from identity.withdrawing import Withdrawer
-from pipeline import reconcile
+from pipeline import punctuality, reconcile
+from pipeline.budget import Budgets
 from pipeline.connecting import Connecting
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.doorbells import Doorbells
@@ -126,6 +127,7 @@ class Runtime:
             upstream=Upstream(self.http),
             ids=self.ids,
             settings=settings.steps,
+            budgets=Budgets(self._redis, prefix=settings.key_prefix),
             reached=reached,
         )
         self.ring = Doorbells(self.database, ring)
@@ -200,6 +202,7 @@ class Runtime:
             duty("prune", 30, self._prune),
             duty("measure", 5, partial(reconcile.measure, store)),
             duty("measure-withdrawals", 5, partial(measure_withdrawals, store)),
+            duty("measure-schedules", 5, partial(punctuality.measure, store, clock=self.clock)),
         ]
 
     def _prune(self) -> None:
