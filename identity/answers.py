@@ -148,11 +148,11 @@ def _by_status(answer: Answer, started_at: datetime) -> Meaning | None:
     status = answer.status
     # GitHub's API limits with 403, too: https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
     if status == 429 or (status == 403 and answer.headers.get("x-ratelimit-remaining") == "0"):
-        return RateLimited(reason=f"status {status}", retry_after=_retry_after(answer, started_at, _LIMITED_WAIT))
+        return RateLimited(reason=f"status {status}", retry_after=retry_after_of(answer, started_at, _LIMITED_WAIT))
     if status in _GATEWAY_TIMEOUTS:
         return Unknown(reason=f"status {status}: a gateway got no answer from the provider in time")
     if status == 408 or status >= 500:
-        return Transient(reason=f"status {status}", retry_after=_retry_after(answer, started_at, _TRANSIENT_WAIT))
+        return Transient(reason=f"status {status}", retry_after=retry_after_of(answer, started_at, _TRANSIENT_WAIT))
     return None
 
 
@@ -198,14 +198,14 @@ def _refusal(code: str, profile: Profile, answer: Answer, started_at: datetime) 
     if code in _CLIENT or code in profile.client_codes:
         return ClientRefused(code=code)
     if code.lower() in _LIMITED:
-        return RateLimited(reason=code, retry_after=_retry_after(answer, started_at, _LIMITED_WAIT))
+        return RateLimited(reason=code, retry_after=retry_after_of(answer, started_at, _LIMITED_WAIT))
     if code in _TRANSIENT or code in profile.transient_codes:
-        return Transient(reason=code, retry_after=_retry_after(answer, started_at, _TRANSIENT_WAIT))
+        return Transient(reason=code, retry_after=retry_after_of(answer, started_at, _TRANSIENT_WAIT))
     reason = f"unrecognised error {error_name(code)!r}"
     return Transient(reason=reason, retry_after=_UNRECOGNISED_WAIT, recognised=False)
 
 
-def _retry_after(answer: Answer, now: datetime, otherwise: timedelta) -> timedelta:
+def retry_after_of(answer: Answer, now: datetime, otherwise: timedelta) -> timedelta:
     """Retry-After (RFC 9110 §10.2.3) in either form, or the moment at which a limit is reset, within bounds."""
     value, reset = (answer.headers.get(name, "").strip() for name in ("retry-after", "x-ratelimit-reset"))
     wait = otherwise

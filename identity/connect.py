@@ -29,7 +29,7 @@ from identity.connect_sessions import (
     seal_verifier,
 )
 from identity.connections import get_connection
-from identity.errors import BadInput, PolicyDenied
+from identity.errors import BadInput, PolicyDenied, Unavailable
 from identity.gate import Gate
 from identity.http import Client
 from identity.model import AccountKey, AccountState, ProviderConnection, RuledOut
@@ -43,6 +43,7 @@ from identity.sequence import lock_shared, next_number
 from identity.signing import Signer
 from identity.store import Store
 from identity.vault import Vault
+from identity.withdrawing import awaits_provider
 
 __all__ = ["Connect", "ConnectLink", "ConnectOffer", "ConnectRefused", "Connected", "Finishing", "Outcome"]
 
@@ -100,12 +101,13 @@ class Connect:
         return_to: str | None = None,
         any_account: bool = False,
     ) -> ConnectLink:
-        """A link for the person who is to connect *key*. Raises BadInput, Misconfigured or PolicyDenied.
+        """A link for the person who is to connect *key*. Raises BadInput, Misconfigured, PolicyDenied or
+        Unavailable.
 
         *scopes* None: the provider connection's. *return_to*: a registered address that the last page leads to.
         *any_account*: another login at the provider may take the place of the one that consented before.
         """
-        owner, _ = self._provider(key.connection)
+        owner, profile = self._provider(key.connection)
         session, state, verifier = self._token(), self._token(), self._token()
         sealed = seal_verifier(self._vault, key.tenant, session, owner.provider, state=state, verifier=verifier)
         expires_at = now + self._lifetime
@@ -115,6 +117,13 @@ class Connect:
             number = next_number(connection)
             if refusal := revoked_since(connection, grant_scopes(key), number):
                 return refusal
+            account = find_account(connection, key)
+            if account is not None and awaits_provider(connection, account, profile):
+                raise Unavailable(
+                    f"access of {key} is being ended at {profile.title}, and a consent of now would end with it: "
+                    "try again in a moment",
+                    retry_after=timedelta(seconds=5),
+                )
             if return_to is not None and not may_return(connection, key.tenant, return_to):
                 raise BadInput(
                     f"{return_to} is no return target of {key.tenant}: add it with `aswhom connect add-return`"

@@ -131,8 +131,8 @@ def note_outcome(connection: Connection, session: str, outcome: str, result: Map
     connection.execute(noted.values(outcome=outcome, result=dict(result)))
 
 
-def is_connecting(connection: Connection, key: AccountKey, *, now: datetime) -> bool:
-    """Whether somebody holds a link for this account that still works."""
+def is_connecting(connection: Connection, key: AccountKey, *, now: datetime, after: int = 0) -> bool:
+    """Whether somebody holds a link for this account that still works, and was made after that ledger number."""
     columns = connect_sessions.c
     open_one = select(columns.id).where(
         columns.tenant_id == key.tenant,
@@ -141,6 +141,7 @@ def is_connecting(connection: Connection, key: AccountKey, *, now: datetime) -> 
         # One that is used up may be at the provider's token endpoint this moment, and is not connected yet.
         or_(_OPEN, columns.outcome == USED),
         columns.expires_at > now,
+        columns.started > after,
     )
     return connection.execute(open_one.limit(1)).first() is not None
 

@@ -14,12 +14,13 @@ from identity.accounts import Account, ensure_account, get_account, move_account
 from identity.awaited import Awaited, awaited_at
 from identity.model import AccountKey, AccountState, Credential, RuledOut, TokenAnswer
 from identity.rows import insert_new
-from identity.scopes import grant_scopes, revoked_since
+from identity.scopes import grant_scopes, newest_revocation, revoked_since
 from identity.secret import Secret
 from identity.sequence import lock_exclusive, lock_shared
 from identity.tables import accounts, grants
 from identity.token_digests import digest_of, prefix_digest_of
 from identity.vault import Binding, Vault
+from identity.withdrawals import take_grant
 
 ACCESS, REFRESH = "access_token", "refresh_token"
 
@@ -179,7 +180,11 @@ def store_consent(
     account = ensure_account(
         connection, consent.key, id=consent.id, provider=consent.provider, credential=consent.credential, now=now
     )
-    if account.id != consent.id or not _write(connection, account.id, sealed, consent, now=now):
+    if account.id != consent.id:
+        return Moved()
+    # What was revoked is still to end at the provider, by name.
+    take_grant(connection, account, before=newest_revocation(connection, (*above, own)), revocation=None, now=now)
+    if not _write(connection, account.id, sealed, consent, now=now):
         return Moved()
     named = {
         "credential": consent.credential,

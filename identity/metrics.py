@@ -37,3 +37,6 @@ KEEPALIVE_LAG = Gauge(
 TOKEN_REQUESTS = Counter(
     "aswhom_token_requests", "Requests at the gate of a token endpoint, by what it said.", ["outcome"]
 )
+WITHDRAWALS_ASKED = Counter(
+    "aswhom_withdrawals_asked", "Requests to end a revoked credential, by what became of them", ["outcome"]
+)

@@ -15,6 +15,7 @@ from sqlalchemy import Column, Connection, LargeBinary, Table, cast, func, liter
 from identity.store import Store
 from identity.tables import connect_sessions, connection_secrets, grants, refresh_intents
 from identity.vault import HEAD, Vault, key_of
+from identity.withdrawal_table import withdrawals
 
 CHUNK = 200  # rows in one transaction
 
@@ -46,6 +47,9 @@ SEALED = (
     Field(table=connection_secrets, name="sealed"),
     Field(table=refresh_intents, name="answer_sealed"),
     Field(table=connect_sessions, name="verifier_sealed"),
+    Field(table=withdrawals, name="access_sealed"),
+    Field(table=withdrawals, name="refresh_sealed"),
+    Field(table=withdrawals, name="answer_sealed"),
 )
 
 

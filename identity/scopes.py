@@ -82,6 +82,11 @@ def revoked_since(
     return prohibition(standings(connection, wanted), number, or_stopped=or_stopped)
 
 
+def newest_revocation(connection: Connection, wanted: Iterable[Scope]) -> int:
+    """The number of the last revocation of any of these scopes; 0: never."""
+    return max((standing.revoked for standing in standings(connection, wanted).values()), default=0)
+
+
 def prohibition(found: dict[Scope, Standing], number: int, *, or_stopped: bool = True) -> RuledOut | None:
     """The rule for one number and what is remembered of its scopes."""
     for scope, standing in found.items():

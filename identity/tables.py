@@ -210,6 +210,12 @@ refresh_intents = Table(
         postgresql_where=text("finished_at is not null"),
         sqlite_where=text("finished_at is not null"),
     ),
+    Index(
+        "ix_refresh_intents_kept",
+        "account_id",
+        postgresql_where=text("state = 'discarded' and answer_sealed is not null"),
+        sqlite_where=text("state = 'discarded' and answer_sealed is not null"),
+    ),
 )
 
 connect_sessions = Table(

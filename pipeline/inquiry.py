@@ -25,12 +25,11 @@ from identity.model import AccountKey, AccountState, Credential, ProviderConnect
 from identity.providers.profile import Liveness, Profile
 from identity.store import Store
 from identity.vault import Vault
+from identity.withdrawing import REVOCATION_HEADER
 from pipeline.revocation import load
 from pipeline.tables import revocations
 
 log = logging.getLogger(__name__)
-
-REVOCATION_HEADER = "X-Aswhom-Revocation"  # so that the upstream's log says on whose account it was asked
 
 
 class Doubt(StrEnum):

@@ -34,6 +34,12 @@ REVOCATION_CHUNK_SECONDS = Histogram(
 REDELIVERIES = Counter(
     "aswhom_redeliveries", "Deliveries that failed at GitHub: asked for again, or lost after three days", ["outcome"]
 )
+WITHDRAWALS = Gauge(
+    "aswhom_withdrawals",
+    "Revoked credentials that are still to end at their provider: pending, or stuck until an operator acts",
+    ["state"],
+    multiprocess_mode="mostrecent",
+)
 BELLS = Counter("aswhom_bells", "Doorbells by what became of them: rung, failed, skipped", ["outcome"])
 UNREADABLE = Counter("aswhom_unreadable_messages", "Items in a queue that are no bell and were set aside")
 # A process that leaves takes its counters along: this one shows if it was scraped during the grace. The alert is on

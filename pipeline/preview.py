@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, and_, func, select
 
 from identity.connections import connection_for
 from identity.errors import Misconfigured
@@ -56,13 +56,13 @@ class Preview:
 def preview(connection: Connection, scope: Scope, workflows: Registry) -> Preview:
     """What revoking *scope* would stop now."""
     active = select(accounts, principals.c.kind).join(principals, principals.c.id == accounts.c.principal_id)
-    below = connection.execute(active.where(_below(scope), accounts.c.state == "active").order_by(accounts.c.id)).all()
+    found = connection.execute(active.where(below(scope), accounts.c.state == "active").order_by(accounts.c.id)).all()
     return Preview(
         jobs=_jobs(connection, scope),
         calls_in_flight=_calls(connection, scope, AttemptState.OPEN),
         unknown_calls=_calls(connection, scope, AttemptState.UNKNOWN),
-        accounts=len(below),
-        services=tuple(_service(connection, row, workflows) for row in below if row.kind == "service"),
+        accounts=len(found),
+        services=tuple(_service(connection, row, workflows) for row in found if row.kind == "service"),
     )
 
 
@@ -86,7 +86,7 @@ def _calls(connection: Connection, scope: Scope, state: AttemptState) -> int:
     return int(connection.execute(found).scalar_one())
 
 
-def _below(scope: Scope) -> ColumnElement[bool]:
+def below(scope: Scope) -> ColumnElement[bool]:
     """The accounts whose grants end with a scope; an agent has none."""
     match scope.kind:
         case ScopeKind.TENANT:
@@ -96,8 +96,12 @@ def _below(scope: Scope) -> ColumnElement[bool]:
         case ScopeKind.USER:
             return accounts.c.principal_id == scope.key
         case ScopeKind.ACCOUNT:
-            key = accounts.c.tenant_id + "/" + accounts.c.connection_id + "/" + accounts.c.principal_id
-            return key == scope.key
+            tenant, through, principal = scope.key.split("/", 2)
+            return and_(
+                accounts.c.tenant_id == tenant,
+                accounts.c.connection_id == through,
+                accounts.c.principal_id == principal,
+            )
         case ScopeKind.AGENT:
             return accounts.c.id.is_(None)
 

@@ -5,6 +5,7 @@ Every function is safe to run twice, on two hosts, at once: it moves rows by com
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -99,6 +100,12 @@ def settle_attempts(store: Store) -> None:
 def advance_revocations(revoker: Revoker, *, idle: timedelta) -> None:
     """Revocations that have not moved for a while go on without the queue."""
     for revocation in revoker.unfinished(idle_seconds=idle.total_seconds()):
+        revoker.advance(revocation)
+
+
+def advance_withdrawals(revoker: Revoker, due: Callable[[], Sequence[str]]) -> None:
+    """What is to end at a provider is asked for when it is due, and the receipt says what came of it."""
+    for revocation in due():
         revoker.advance(revocation)
 
 

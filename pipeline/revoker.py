@@ -36,6 +36,7 @@ class Revoker:
         *,
         ids: Ids | None = None,
         provider: receipt.AskProvider = receipt.nobody_asked,
+        withdraw: Callable[[str], None] = lambda _: None,
         inquire: Callable[[str], bool] = lambda _: True,
         reached: Callable[[str], None] = lambda point: None,
     ) -> None:
@@ -44,6 +45,7 @@ class Revoker:
         self._workflows = workflows or Registry(())
         self._ids = ids or Ids()
         self._provider = provider
+        self._withdraw = withdraw  # has the provider asked to end what was revoked
         self._inquire = inquire  # whether nothing has to be asked about its signal any more
         self._reached = reached
 
@@ -58,6 +60,8 @@ class Revoker:
             return False
         self._reached("before_compensations")
         self._compensate(revocation, again=state == Stage.QUIESCED)
+        self._reached("before_withdrawals")
+        self._withdraw(revocation)
         self._reached("before_receipt")
         seconds = self._store.write(lambda c: _conclude(c, revocation, self._signer, self._provider))
         if seconds is not None:

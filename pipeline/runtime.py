@@ -24,7 +24,9 @@ from identity.lock import RefreshLock
 from identity.providers import PROFILES
 from identity.secret import Secret
 from identity.signing import Signer
+from identity.token_endpoint import TokenEndpoint
 from identity.vault import Vault
+from identity.withdrawing import Withdrawer
 from pipeline import punctuality, reconcile
 from pipeline.budget import Budgets
 from pipeline.catch_up import CatchUp
@@ -37,6 +39,7 @@ from pipeline.inquiry import Inquirer
 from pipeline.intake import Intake
 from pipeline.invitations import Invitations
 from pipeline.model import Ring
+from pipeline.provider_side import ProviderAsker, measure_withdrawals, provider_side
 from pipeline.requests import Requests
 from pipeline.retention import Retention, prune
 from pipeline.revoker import Revoker
@@ -133,8 +136,25 @@ class Runtime:
         self.ring = Doorbells(self.database, ring)
         self.worker = Worker(services, workflows, self.ring, settings.jobs)
         inquirer = Inquirer(self.database, self.vault, self.http, PROFILES, clock=clock)
+        withdrawer = Withdrawer(
+            self.database,
+            self.vault,
+            TokenEndpoint(client=self.http, budget=timedelta(seconds=10), gate=self.gate),
+            PROFILES,
+            clock=clock,
+            ids=partial(self.ids, "wit"),
+            reached=reached,
+        )
+        self.asker = ProviderAsker(self.database, withdrawer.ask, clock=clock)
         self.revoker = Revoker(
-            self.database, self.signer, workflows, ids=self.ids, inquire=inquirer.settle, reached=reached
+            self.database,
+            self.signer,
+            workflows,
+            ids=self.ids,
+            provider=provider_side,
+            withdraw=self.asker.advance,
+            inquire=inquirer.settle,
+            reached=reached,
         )
         self.schedules = Schedules(self.database, workflows)
         self.intake = Intake(self.database, self.vault, self.ids, clock=clock)
@@ -184,9 +204,11 @@ class Runtime:
             duty("keep-alive", 5, self.keepalive.run, deadline=180),
             duty("revocations", 1, partial(reconcile.advance_revocations, self.revoker, idle=timedelta(seconds=5))),
             duty("catch-up", 60, self.catch_up.run, deadline=600),
+            duty("withdrawals", 1, partial(reconcile.advance_withdrawals, self.revoker, self.asker.due), deadline=180),
             duty("seal-audit", 1, lambda: self.sealer.seal(now=self.clock())),
             duty("prune", 30, self._prune),
             duty("measure", 5, partial(reconcile.measure, store)),
+            duty("measure-withdrawals", 5, partial(measure_withdrawals, store)),
             duty("measure-schedules", 5, partial(punctuality.measure, store, clock=self.clock)),
         ]
 

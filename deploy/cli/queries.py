@@ -25,6 +25,8 @@ from identity.tables import (
     tenants,
     transmitters,
 )
+from identity.withdrawal_table import withdrawals
+from identity.withdrawals import WithdrawalState
 from pipeline.schedule_changes import CODE
 from pipeline.states import JobState
 from pipeline.tables import (
@@ -198,9 +200,13 @@ def steps_of(connection: Connection, job: str) -> list[Row]:
     return [{**step, "attempts": [one for one in tries if one["step_id"] == step["id"]]} for step in found]
 
 
-def all_revocations(connection: Connection, *, limit: int) -> list[Row]:
+def all_revocations(connection: Connection, *, limit: int, stuck: bool = False) -> list[Row]:
     columns = [column for column in revocations.c if column.name not in ("receipt", "signature")]
-    return rows_of(connection, select(*columns).order_by(revocations.c.number.desc()).limit(limit))
+    found = select(*columns)
+    if stuck:
+        of_stuck = select(withdrawals.c.revocation_id).where(withdrawals.c.state == WithdrawalState.STUCK)
+        found = found.where(revocations.c.id.in_(of_stuck))
+    return rows_of(connection, found.order_by(revocations.c.number.desc()).limit(limit))
 
 
 def revocation_pages_of(connection: Connection, id: str) -> list[Row]:

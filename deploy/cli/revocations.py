@@ -19,6 +19,7 @@ from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.errors import BadInput
 from identity.signing import verifies
+from identity.withdrawals import ask_again
 from pipeline.inquiry import SAYS
 from pipeline.ledger.pages import page_digest
 
@@ -30,11 +31,26 @@ def revocations() -> None:
 
 @command(revocations, "list")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1))
-def list_revocations(at: Installation, out: Output, limit: int) -> None:
+@click.option("--stuck", is_flag=True, help="Those alone that a provider could not be asked to follow.")
+def list_revocations(at: Installation, out: Output, limit: int, stuck: bool) -> None:
     """The revocations, newest first."""
-    rows = at.read(lambda c: queries.all_revocations(c, limit=limit))
+    rows = at.read(lambda c: queries.all_revocations(c, limit=limit, stuck=stuck))
     columns = ("id", "kind", "key", "state", "cancelled_jobs", "stopped_jobs", "requested_by", "effective_at", "reason")
-    out.rows(rows, columns, empty="Nothing was ever revoked")
+    out.rows(rows, columns, empty="Nothing is stuck" if stuck else "Nothing was ever revoked")
+
+
+@command(revocations)
+@click.argument("id")
+def retry(at: Installation, out: Output, id: str) -> int | None:
+    """Have the provider asked again for what is stuck of a revocation. Housekeeping asks within seconds."""
+    at.read(lambda c: queries.revocation(c, id))
+    now = at.now()
+    again = at.write(lambda c: ask_again(c, id, now=now))
+    if again == 0:
+        out.done(f"Nothing of {id} is stuck.", {"revocation": id, "asked_again": 0})
+        return PROBLEM
+    out.done(f"{again} credential(s) of {id} are asked about again.", {"revocation": id, "asked_again": again})
+    return None
 
 
 @command(revocations)
@@ -147,11 +163,20 @@ def _tell(out: Output, receipt: Mapping[str, Any]) -> None:
         out.sentence(f"cancelled {job}")
     if receipt["cancelled_count"] > 50:
         out.sentence(f"… all {receipt['cancelled_count']}: `aswhom revocations jobs {receipt['revocation']}`")
+    _tell_provider(out, receipt)
+
+
+def _tell_provider(out: Output, receipt: Mapping[str, Any]) -> None:
     match receipt["provider"]["answer"]:
         case "not_asked":
-            out.sentence("The provider was not asked: the credentials may stay valid there until they end.")
+            out.sentence("The provider was not asked.")
+        case "stuck":
+            out.sentence(f"STUCK at the provider: act, then `aswhom revocations retry {receipt['revocation']}`.")
         case answer:
             out.sentence(f"At the provider: {answer}.")
+    for one in receipt["provider"]["accounts"][:50]:
+        why = f": {one['reason']}" if one["reason"] else ""
+        out.sentence(f"{one['account']}, generation {one['generation']} ({one['of']}): {one['answer']}{why}")
 
 
 def _public_key(pem: str) -> Ed25519PublicKey:

@@ -50,14 +50,16 @@ def _of_requests(sight: Sight, logs: dict[str, list[dict[str, Any]]]) -> list[st
     known = {attempt["id"] for attempt in sight.attempts()}
     found = []
     for provider, log in logs.items():
-        # Minting an installation token is the app's own request, and no step.
-        ours = [
-            entry for entry in log if entry["attempt"] or (entry["effect"] and "/access_tokens" not in entry["path"])
-        ]
+        ours = [entry for entry in log if entry["attempt"] or (entry["effect"] and not _is_no_step(entry))]
         found += [f"{provider} saw a request of no attempt: {e['path']}" for e in ours if e["attempt"] not in known]
         done = Counter(entry["idempotency_key"] for entry in log if entry["effect"] and entry["idempotency_key"])
         found += [f"{provider} did one step {number} times" for number in done.values() if number > 1]
     return found
+
+
+def _is_no_step(entry: dict[str, Any]) -> bool:
+    """The app's own requests: minting an installation's token, and ending what was revoked."""
+    return "/access_tokens" in entry["path"] or entry["revocation"] is not None
 
 
 def _of_presentations(stage: Stage) -> list[str]:
@@ -77,6 +79,8 @@ def _of_the_story(document: dict[str, Any]) -> list[str]:
         "the receipt's signature does not hold": document["receipt"].get("signature_holds", False),
         "the receipt does not list the cancelled jobs": set(document["receipt"].get("cancelled_jobs", ()))
         == {job["job"] for job in document["cancelled_jobs"]},
+        "the provider did not end what an operator revoked": document["provider_receipt"].get("signature_holds", False)
+        and document["provider_receipt"]["provider"]["answer"] == "done",
         "the audit's chain is broken": document["audit_verified"],
         "not both patterns were used": patterns >= {"delegated", "service"},
         "not three engineers' work was done": {s["principal"] for s in document["steps"] if s["status"] == "done"}

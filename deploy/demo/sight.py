@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from sqlalchemy import select
 
 from identity.audit_chain import FirstBad, verify
 from identity.intents import IntentState
+from identity.signing import verifies
 from identity.tables import accounts, audit, audit_seals, refresh_intents
 from pipeline.runtime import Runtime
 from pipeline.tables import attempts, jobs, revocations, steps
@@ -71,12 +74,14 @@ class Sight:
             for row in self._all(joined.order_by(refresh_intents.c.opened))
         ]
 
-    def receipt(self) -> Row | None:
-        """The newest receipt, with whether its signature holds."""
+    def receipt(self, revocation: str | None = None) -> Row | None:
+        """A revocation's receipt, or the newest one, with whether the public key alone confirms it."""
         newest = select(revocations.c.receipt, revocations.c.signature).order_by(revocations.c.number.desc()).limit(1)
-        for row in self._all(newest):
+        public = load_pem_public_key(self._runtime.signer.public_pem().encode())
+        for row in self._all(newest if revocation is None else newest.where(revocations.c.id == revocation)):
             if row.receipt is not None:
-                return {**row.receipt, "signature_holds": self._runtime.signer.verifies(row.receipt, row.signature)}
+                holds = isinstance(public, Ed25519PublicKey) and verifies(public, row.receipt, row.signature)
+                return {**row.receipt, "signature_holds": holds}
         return None
 
     def sealed(self) -> bool:

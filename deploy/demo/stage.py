@@ -21,6 +21,8 @@ from deploy.sandbox.__main__ import SERVICES
 from deploy.sandbox.world import TENANTS, make_world
 from deploy.settings import Settings, load
 from identity.errors import Unavailable
+from identity.model import AccountKey, Scope, ScopeKind
+from pipeline import revocation
 from pipeline.runtime import Runtime
 
 SANDBOX = ("auth", "github", "linear", "slack")  # those that the story needs
@@ -67,7 +69,7 @@ class Stage:
         self._closing.callback(running.stop)
         self._say("Starting the sandbox, Valkey, the ledger, web, workers, revocations, housekeeping and beat …")
         running.start()
-        if not running.wait_ready():
+        if not running.wait_ready(within=timedelta(minutes=3)):  # a machine may be busy, and the demo its first run
             raise Unavailable(f"the system did not start: its own lines are in {log}")
         self.runtime: Runtime = process.open_runtime(self.settings)
         self._closing.callback(self.runtime.close)
@@ -102,10 +104,28 @@ class Stage:
         answer.raise_for_status()
         return answer.json()
 
+    def revoke(self, key: AccountKey, *, reason: str) -> str:
+        """As `aswhom revoke account` does it: one commit. The revocation's id."""
+        made = self.runtime.ids("rev")
+        scope = Scope(kind=ScopeKind.ACCOUNT, key=str(key))
+        declare = partial(
+            revocation.declare,
+            id=made,
+            scope=scope,
+            tenant=key.tenant,
+            source="cli",
+            by="the demo's operator",
+            reason=reason,
+            now=datetime.now(UTC),
+        )
+        self.runtime.database.write(declare)
+        self.runtime.ring.revocations([made])
+        return made
+
     def sandbox(self, service: str, path: str) -> Any:
         return self.http.get(f"{self.world[service]['url']}/_sandbox/{path}").raise_for_status().json()
 
-    def until(self, look: Callable[[], T], what: str, *, seconds: float = 30) -> T:
+    def until(self, look: Callable[[], T], what: str, *, seconds: float = 120) -> T:
         """What *look* returns once it is true. Raises Unavailable if that does not come about in time."""
         deadline = time.monotonic() + seconds
         while not (seen := look()):

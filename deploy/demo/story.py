@@ -35,6 +35,7 @@ def tell(stage: Stage, teller: Teller) -> Outcome:
     acts.pull_requests()
     acts.a_token_ends_in_the_middle()
     acts.consent_is_withdrawn()
+    acts.an_operator_revokes()
     return acts.reckoning()
 
 
@@ -44,6 +45,8 @@ class _Acts:
         self._teller = teller
         self._sight = sight
         self._told: set[tuple[str, str]] = set()
+        self._withdrawn: dict[str, Any] = {}
+        self._ended: dict[str, Any] = {}
 
     def connect(self) -> None:
         self._teller.line("Engineers of two tenants connect GitHub and Linear on the real consent pages.")
@@ -79,23 +82,37 @@ class _Acts:
         self._stage.order("github", "authorizations/revoke", user="grace")
         self._settle(6)
         self._stage.http.delete(f"{self._stage.world['github']['url']}/_sandbox/faults")
-        self._until(self._sight.receipt, "the receipt")
+        self._withdrawn = self._until(self._sight.receipt, "the receipt")
         self._teller.table("Cancelled", self._sight.jobs("cancelled"))
+
+    def an_operator_revokes(self) -> None:
+        self._teller.line("An operator revokes Linus at GitHub: his token ends there too, and the receipt says so.")
+        key = AccountKey(tenant="globex", connection=GITHUB, principal="globex.linus")
+        made = self._stage.revoke(key, reason="he left the company")
+
+        def ended() -> dict[str, Any] | None:
+            receipt = self._sight.receipt(made)
+            return receipt if receipt and receipt["provider"]["answer"] == "done" else None
+
+        self._ended = self._until(ended, "the end of the token at GitHub")
+        self._teller.table("At the provider", self._ended["provider"]["accounts"])
 
     def reckoning(self) -> Outcome:
         self._until(self._sight.sealed, "the seal on the audit")
         fault = self._sight.audit_fault()
-        receipt = self._sight.receipt() or {}
+        receipt = self._withdrawn
         document: dict[str, Any] = {
             "steps": self._sight.steps(),
             "refreshes": self._sight.refreshes(),
             "cancelled_jobs": self._sight.jobs("cancelled"),
             "receipt": receipt,
+            "provider_receipt": self._ended,
             "audit_verified": fault is None,
         }
         self._teller.table("Refreshes", document["refreshes"])
         shown = ("revocation", "source", "effective_at", "quiesced_at", "signature_holds")
-        self._teller.table("Receipt", [{name: receipt.get(name) for name in shown}])
+        both = (receipt, self._ended)
+        self._teller.table("Receipts, checked with the public key alone", [{n: r.get(n) for n in shown} for r in both])
         self._teller.line(f"The audit's chain is {'whole' if fault is None else fault}.")
         return Outcome(document=document, disagreements=disagreements(self._stage, self._sight, document))
 

@@ -26,6 +26,7 @@ class Entry:
     tenant: str | None = None
     token_fingerprint: str | None = None
     attempt: str | None = None
+    revocation: str | None = None  # a request that ends, or asks about, what was revoked
     idempotency_key: str | None = None
     status: int | None = None  # None while in progress, and for ever if no answer was given
     effect: bool = False
@@ -43,7 +44,15 @@ class Journal:
         self._entries: list[Entry] = []
         self._file = file.open("a", encoding="utf-8") if file else None
 
-    def arrive(self, *, method: str, path: str, attempt: str | None, idempotency_key: str | None) -> Entry:
+    def arrive(
+        self,
+        *,
+        method: str,
+        path: str,
+        attempt: str | None,
+        idempotency_key: str | None,
+        revocation: str | None = None,
+    ) -> Entry:
         with self._lock:
             entry = Entry(
                 seq=len(self._entries) + 1,
@@ -52,6 +61,7 @@ class Journal:
                 method=method,
                 path=path,
                 attempt=attempt,
+                revocation=revocation,
                 idempotency_key=idempotency_key,
             )
             self._entries.append(entry)

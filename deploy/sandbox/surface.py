@@ -62,6 +62,7 @@ def equip(
             method=request.method,
             path=request.path,
             attempt=request.headers.get("X-Aswhom-Attempt"),
+            revocation=request.headers.get("X-Aswhom-Revocation"),
             idempotency_key=request.headers.get("Idempotency-Key"),
         )
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")

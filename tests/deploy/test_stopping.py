@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import Connection, select
 
 from deploy.cli import main
 from deploy.cli.partial import end_in_the_middle
 from deploy.installation import Installation
 from deploy.settings import load
+from identity.accounts import get_account
+from identity.tables import accounts
+from identity.withdrawals import WithdrawalState, settle, take_grant
 from pipeline.ledger.deliveries import insert_job
 from pipeline.revoker import Revoker
+from pipeline.tables import revocations
 from tests.deploy.conftest import Cli
 
 
@@ -60,6 +66,27 @@ def test_a_dry_run_says_what_would_stop_and_revokes_nothing(acme: Cli) -> None:
     assert (service["workflows"], service["unfinished_jobs"]) == (["link_pull_request"], 1)
     assert "nobody to act as at github" in acme("revoke", "account", "acme/github/acme.service", "--dry-run").output
     assert acme.json("revocations", "list") == []
+
+
+def test_what_is_stuck_at_the_provider_is_listed_and_asked_about_again(acme: Cli) -> None:
+    made = acme.json("revoke", "account", "acme/github/acme.service", "--yes", "--reason", "left")["id"]
+    assert acme.json("revocations", "list", "--stuck") == []
+    assert acme.json("revocations", "retry", made, code=1)["asked_again"] == 0
+
+    def stick(c: Connection) -> None:
+        """As it is when the provider was asked in vain."""
+        (account,) = c.execute(select(accounts.c.id)).scalars()
+        number = c.execute(select(revocations.c.number)).scalar_one()
+        now = datetime.now(UTC)
+        taken = take_grant(c, get_account(c, account), before=number, revocation=made, now=now)
+        assert taken is not None
+        settle(c, taken, to=WithdrawalState.STUCK, reason="asked 12 times: it answered 502", now=now)
+
+    with Installation(load(data_dir=acme.data_dir)) as at:
+        at.write(stick)
+    assert [one["id"] for one in acme.json("revocations", "list", "--stuck")] == [made]
+    assert acme.json("revocations", "retry", made)["asked_again"] == 1
+    assert acme.json("revocations", "list", "--stuck") == []
 
 
 def test_a_receipt_is_verified_with_the_public_key_alone(acme: Cli, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from identity import accounts, intents
+from identity import accounts, intents, withdrawals
 from identity.model import AccountState
 from identity.moves import Moves
 from pipeline import states
@@ -20,6 +20,7 @@ TABLES: dict[str, Moves[Any]] = {
     "Attempts": states.ATTEMPT_MOVES,
     "Accounts": accounts.MOVES,
     "Refresh intents": intents.MOVES,
+    "Withdrawals": withdrawals.MOVES,
 }
 
 

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import Table
 
 from identity import tables as of_identity
+from identity import withdrawal_table
 from identity.lock import RefreshLock
 from identity.presentation import RefreshBudget
 from pipeline import tables as of_pipeline
@@ -20,7 +21,7 @@ LOCK_TTL: timedelta = RefreshBudget().lock_ttl
 
 @pytest.mark.parametrize("heading", [WHO, HOW])
 def test_every_table_is_listed_where_it_is_declared(heading: str) -> None:
-    declared = {WHO: vars(of_identity), HOW: vars(of_pipeline)}[heading].values()
+    declared = {WHO: vars(of_identity) | vars(withdrawal_table), HOW: vars(of_pipeline)}[heading].values()
     tables = {value.name for value in declared if isinstance(value, Table)}
     assert sorted(named(section(page("reference/storage.md"), heading))) == sorted(tables)
 

@@ -14,8 +14,10 @@ UPSTREAMS = ("github", "linear", "slack")
 
 
 def requests(system: System) -> list[dict[str, Any]]:
-    """Every request of a job: not the app's own, which mint installation tokens, nor a connect's `who is this?`."""
+    """Every request of a job: not the app's own, which mint installation tokens or end what was revoked, nor a
+    connect's `who is this?`."""
     log = [entry for name in UPSTREAMS for entry in system.sandbox(name, "log") if entry["token_kind"] != "app"]
+    log = [entry for entry in log if entry["revocation"] is None]
     return [entry for entry in log if not (entry["path"] == "/user" or entry["operation"] == "viewer")]
 
 

@@ -112,6 +112,35 @@ QUICK = (
         test="tests/identity/test_gate.py::test_after_cooling_one_probe and redis",
     ),
     Control(
+        name="a later consent is not reached at the provider",
+        file="identity/withdrawing.py",
+        guard="why := _reaches_others(connection, account, claimed, now=now)",
+        without="why := None",
+        test="tests/ledger/test_provider_side.py::test_a_later_consent_is_not_reached and sqlite",
+    ),
+    Control(
+        name="nothing is ended before the refresh on the wire has ended",
+        file="identity/withdrawing.py",
+        guard="if is_refreshing(connection, account.id):",
+        without="if False:",
+        test="tests/ledger/test_provider_side.py::test_what_a_discarded_refresh_won and sqlite",
+    ),
+    Control(
+        name="a consent keeps the revoked credentials for their end",
+        file="identity/grants.py",
+        guard="take_grant("
+        "connection, account, before=newest_revocation(connection, (*above, own)), revocation=None, now=now)",
+        without="pass",
+        test="tests/ledger/test_provider_side.py::test_a_token_of_another_generation and sqlite",
+    ),
+    Control(
+        name="the rule in the refresh's commit",
+        file="identity/settlement.py",
+        guard="ruled_out = revoked_since(connection, scopes, intent.consented, or_stopped=False)",
+        without="ruled_out = None",
+        test="tests/identity/test_races.py::test_no_refresh_commits_after_a_revocation and sqlite",
+    ),
+    Control(
         name="send_before",
         file="identity/deadline.py",
         guard="if self._send_before is not None and self._monotonic() >= self._send_before:",

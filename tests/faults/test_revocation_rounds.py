@@ -92,6 +92,7 @@ def _consent(system: System, key: AccountKey, who: str) -> None:
     if credential is Credential.STATIC:
         (workspace,) = [one for one in system.world["slack"]["workspaces"] if one["name"] == key.tenant]
         token = Secret(workspace["bot_token"])
+        system.order("slack", "restore", team_id=workspace["team_id"])  # Slack has ended it as well
     connect_service(
         system.runtime.database,
         system.runtime.vault,

@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl
@@ -18,6 +19,15 @@ JSON = {"content-type": "application/json"}
 def reply(document: Any, status: int = 200, **headers: str) -> Reply:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return status, JSON | named, json.dumps(document).encode()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """A request to end a token."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
 
 
 class PretendProvider:
@@ -35,6 +45,8 @@ class PretendProvider:
         self.call: Callable[[str], Reply] = lambda token: reply({"id": "1"})  # its API, by the token of the caller
         self.alive: bool | None = True  # what it says of a token that is checked; None: nothing
         self.checked: list[tuple[dict[str, str], bytes]] = []
+        self.ended: list[Ended] = []  # what it was asked to end
+        self.ending: Callable[[Ended], Reply | None] = lambda _: (204, {}, b"")
         self._lock = threading.Lock()
 
     def received(self, form: dict[str, str]) -> Reply | None:
@@ -74,6 +86,13 @@ def pretend_provider() -> Iterator[PretendProvider]:
                 self._send(provider.received(form))
             else:
                 self._send(provider.call(self.headers["authorization"].removeprefix("Bearer ")))
+
+        def do_DELETE(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            asked = Ended(path=self.path, headers=headers, body=body)
+            provider.ended.append(asked)
+            self._send(provider.ending(asked))
 
         def do_GET(self) -> None:
             provider.asked += 1

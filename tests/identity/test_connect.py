@@ -13,10 +13,11 @@ import pytest
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from sqlalchemy import Connection, select
 
+from identity.accounts import find_account
 from identity.connect import Connect, Connected, ConnectOffer, ConnectRefused, Finishing, Outcome
 from identity.connect_sessions import use_up
 from identity.connections import CLIENT_SECRET, rotate_secret, seal_secret
-from identity.errors import BadInput, PolicyDenied
+from identity.errors import BadInput, PolicyDenied, Unavailable
 from identity.http import Client
 from identity.model import AccountKey, AccountState, Leased, PrincipalKind, Scope, ScopeKind
 from identity.principals import ensure_principal, ensure_tenant, link_alias, resolve_alias
@@ -26,8 +27,10 @@ from identity.refusal import Why
 from identity.return_targets import add_target, checked_url, remove_target
 from identity.scopes import stop_scope
 from identity.secret import Secret
+from identity.sequence import next_number
 from identity.signing import Signer
 from identity.tables import audit, connect_sessions
+from identity.withdrawals import WithdrawalState, settle, take_grant
 from tests.identity.providers import PretendProvider, reply
 from tests.identity.world import ANNA, World
 
@@ -461,10 +464,23 @@ def test_scopes_that_were_not_granted_are_named(desk: Desk, provider: PretendPro
     assert desk.world.grant().scopes == ("read",)
 
 
+def end_at_the_provider(connection: Connection, world: World) -> None:
+    """What asking GitHub comes to."""
+    account = find_account(connection, ANNA)
+    assert account is not None
+    number = next_number(connection)
+    taken = take_grant(connection, account, before=number, revocation="rev", now=world.clock.now)
+    assert taken is not None
+    settle(connection, taken, to=WithdrawalState.DONE, reason=None, now=world.clock.now)
+
+
 def test_a_reconnect_revives_a_revoked_account(desk: Desk) -> None:
     desk.world.consent()
     desk.world.revoke(Scope(kind=ScopeKind.ACCOUNT, key=str(ANNA)))
     assert desk.world.state() is AccountState.REVOKED
+    with pytest.raises(Unavailable, match="a consent of now would end with it"):
+        desk.start()  # GitHub would end it together with the old one
+    desk.world.store.write(lambda c: end_at_the_provider(c, desk.world))
     state = desk.authorize(desk.start())["state"]
     outcome = desk.finish({"code": "c", "state": state})
     assert isinstance(outcome, Connected)

@@ -10,17 +10,20 @@ import pytest
 from sqlalchemy import Connection, LargeBinary, insert, select, update
 
 from identity import rewrap
+from identity.accounts import get_account
 from identity.connect_sessions import ConnectSession, add_session, get_session, open_verifier, seal_verifier
 from identity.connections import CLIENT_SECRET, add_connection, add_secret, live_secrets, seal_secret
 from identity.errors import Misconfigured
-from identity.grants import ACCESS, REFRESH
-from identity.intents import Intent, IntentState, open_intent, store_answer
+from identity.grants import ACCESS, REFRESH, token_binding
+from identity.intents import TOKEN_ANSWER, Intent, IntentState, open_intent, store_answer
 from identity.model import AccountKey
 from identity.rewrap import SEALED, Field, in_use
 from identity.secret import Secret
 from identity.situation import read_situation
 from identity.tables import metadata, principals
 from identity.vault import Vault
+from identity.withdrawal_table import withdrawals
+from identity.withdrawals import get_withdrawal
 from tests.identity.world import ANNA, World
 
 BEN = AccountKey(tenant="acme", connection="forge", principal="ben")
@@ -84,6 +87,40 @@ def full(world: World) -> dict[str, Sealed]:
         world.store.write(lambda c, account=account: answer(c, account))  # type: ignore[misc]
         world.store.write(lambda c, key=key: begin(c, key))  # type: ignore[misc]
 
+    def withdrawn(connection: Connection, account: str) -> None:
+        """Two kinds of credentials in one row: none of them is another row's."""
+        found = get_account(connection, account)
+
+        def seal(name: str) -> bytes:
+            return world.vault.seal(Secret("canary"), token_binding("acme", account, found.provider, name, 1))
+
+        row = {
+            "id": f"{account}.1",
+            "account_id": account,
+            "origin": "grant",
+            "credential": "authorization_code",
+            "generation": 1,
+            "consented": 1,
+            "state": "pending",
+            "access_sealed": seal(ACCESS),
+            "refresh_sealed": seal(REFRESH),
+            "answer_sealed": seal(TOKEN_ANSWER),
+            "due_at": now,
+            "created_at": now,
+        }
+        connection.execute(insert(withdrawals), row)
+
+    for account in accounts:
+        world.store.write(lambda c, account=account: withdrawn(c, account))  # type: ignore[misc]
+
+    def of_withdrawal(name: str, column: str) -> Callable[[Vault, int], str]:
+        def opened(vault: Vault, which: int) -> str:
+            found = world.store.read(lambda c: get_withdrawal(c, f"{accounts[which]}.1"))
+            binding = token_binding("acme", accounts[which], world.provider, name, 1)
+            return vault.open(getattr(found, column), binding).reveal()
+
+        return opened
+
     def token(name: str) -> Callable[[Vault, int], str]:
         return lambda vault, which: replace(world, vault=vault).token((ANNA, BEN)[which], name)
 
@@ -108,6 +145,17 @@ def full(world: World) -> dict[str, Sealed]:
         "grants.refresh_sealed": Sealed(accounts, token(REFRESH)),
         "connection_secrets.sealed": Sealed(("secret-1", "secret-2"), client_secret),
         "refresh_intents.answer_sealed": Sealed((f"intent-{accounts[0]}", f"intent-{accounts[1]}"), raw_answer),
+        **{
+            f"withdrawals.{column}": Sealed(
+                (f"{accounts[0]}.1", f"{accounts[1]}.1"),
+                of_withdrawal(name, column),
+            )
+            for name, column in (
+                (ACCESS, "access_sealed"),
+                (REFRESH, "refresh_sealed"),
+                (TOKEN_ANSWER, "answer_sealed"),
+            )
+        },
         "connect_sessions.verifier_sealed": Sealed(("session-anna", "session-ben"), verifier),
     }
 

@@ -57,6 +57,8 @@ def test_a_suspension_parks_a_replay_is_told_and_what_waited_for_a_dead_grant_go
     assert state(system, "acme.ada") == AccountState.REVOKED
     system.pull("acme/shop", "ada", "bug")
     system.wait(lambda: system.jobs()[1].state == JobState.WAITING, "that the later job waits for consent")
+    told = newest(system).id
+    system.wait(lambda: system.receipt(told) is not None, "the receipt, since GitHub is through with the old consent")
     system.connect("acme", "ada")
     system.wait(lambda: system.jobs()[1].state == JobState.DONE, "that the later job is done after the reconnect")
     system.order("github", "authorizations/revoke", user="ada", signal_only=True)

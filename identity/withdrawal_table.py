@@ -1,0 +1,40 @@
+"""The table of withdrawals: what `identity.withdrawals` keeps."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, String, Table, Text, text
+
+from identity.columns import Instant
+from identity.tables import metadata
+
+# Credentials that were revoked here and are to end at their provider too: one row a grant, or a discarded refresh.
+withdrawals = Table(
+    "withdrawals",
+    metadata,
+    Column("id", String(100), primary_key=True),  # <account>.<generation>, or the refresh intent's
+    Column("account_id", ForeignKey("accounts.id"), nullable=False),
+    Column("origin", String(16), nullable=False),  # grant; refresh: what a refresh won that ended after the revocation
+    Column("credential", String(32), nullable=False),
+    Column("generation", BigInteger, nullable=False),  # of the grant, or of what the refresh presented
+    Column("consented", BigInteger, nullable=False),
+    Column("revocation_id", String(64)),  # on whose receipt it is; NULL: not said yet
+    Column("state", String(16), nullable=False),  # pending, done, stuck, not_asked
+    Column("reason", Text),
+    Column("access_sealed", LargeBinary),  # these three are shredded when there is nothing to ask any more
+    Column("refresh_sealed", LargeBinary),
+    Column("answer_sealed", LargeBinary),
+    Column("expires_at", Instant),  # of the access token
+    Column("tries", Integer, nullable=False, default=0, server_default=text("0")),
+    Column("due_at", Instant, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("finished_at", Instant),
+    Index("ix_withdrawals_account", "account_id"),
+    Index("ix_withdrawals_revocation", "revocation_id"),
+    Index(
+        "ix_withdrawals_open",
+        "state",
+        "due_at",
+        postgresql_where=text("state in ('pending', 'stuck')"),
+        sqlite_where=text("state in ('pending', 'stuck')"),
+    ),
+)

@@ -1,0 +1,291 @@
+"""Asking a provider to end what was revoked here: one withdrawal at a time, retried until done or visibly stuck.
+
+    claim ─► request ─► answer ─► done, or due again later, or stuck
+
+A claim holds the withdrawal longer than its request may take, and the request leaves before `send` has passed, so of
+two processes one asks. A provider that can only be asked for all a person ever granted is not asked while that would
+reach a later consent, or somebody else's account.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, select
+
+from identity.accounts import Account, get_account
+from identity.answers import Granted, read_outcome, retry_after_of
+from identity.connect_sessions import is_connecting
+from identity.connections import SealedSecret, authenticator, get_connection, live_secrets
+from identity.errors import Misconfigured
+from identity.gate import AHEAD_KEEPS, Endpoint
+from identity.grants import ACCESS, REFRESH, get_grant, token_binding
+from identity.http import Answer, HttpRequest
+from identity.intents import TOKEN_ANSWER
+from identity.metrics import WITHDRAWALS_ASKED
+from identity.model import AccountKey, Credential, ProviderConnection, Scope, ScopeKind
+from identity.oauth import Client
+from identity.providers.profile import Profile, Reach
+from identity.revoking import has_ended, presented, revoke_request
+from identity.scopes import grant_scopes, newest_revocation, revoked_since
+from identity.secret import Secret
+from identity.sequence import lock_exclusive
+from identity.store import Store
+from identity.tables import accounts
+from identity.token_endpoint import TokenEndpoint, unpack
+from identity.vault import Binding, Vault
+from identity.withdrawals import (
+    Origin,
+    Withdrawal,
+    WithdrawalState,
+    claim,
+    get_withdrawal,
+    is_refreshing,
+    of_account,
+    postpone,
+    settle,
+)
+
+log = logging.getLogger(__name__)
+
+REVOCATION_HEADER = "X-Aswhom-Revocation"  # so that the provider's log says on whose account it was asked
+_SECOND = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithdrawalBudget:
+    """How long and how often a provider is asked to end a credential."""
+
+    send: timedelta = timedelta(seconds=5)  # from the claim to the first byte
+    tries: int = 12
+    first: timedelta = timedelta(seconds=2)  # after the first try; each pause lasts twice as long as the one before
+    longest: timedelta = timedelta(minutes=5)
+    margin: timedelta = timedelta(seconds=30)  # a claim outlives its request by so much
+
+    def pause(self, tries: int) -> timedelta:
+        """Until the try after that many."""
+        return min(self.first * (1 << min(tries - 1, 20)), self.longest)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Case:
+    """A claimed withdrawal with all that its request needs."""
+
+    withdrawal: Withdrawal
+    account: Account
+    owner: ProviderConnection
+    secrets: tuple[SealedSecret, ...]
+    superseded: bool  # a refresh that ended after the revocation had replaced it
+
+
+class Withdrawer:
+    """Asks providers. `ask` is safe to repeat, and to run in two processes at once."""
+
+    def __init__(
+        self,
+        store: Store,
+        vault: Vault,
+        endpoint: TokenEndpoint,
+        profiles: Mapping[str, Profile],
+        *,
+        clock: Callable[[], datetime],
+        ids: Callable[[], str],
+        budget: WithdrawalBudget | None = None,
+        reached: Callable[[str], None] = lambda point: None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._vault = vault
+        self._endpoint = endpoint
+        self._profiles = profiles
+        self._clock = clock
+        self._ids = ids
+        self._budget = budget or WithdrawalBudget()
+        self._reached = reached
+        self._monotonic = monotonic
+
+    def ask(self, withdrawal: str) -> None:
+        """Ask about one withdrawal if it is due."""
+        began, now = self._monotonic(), self._clock()
+        until = now + self._budget.send + self._endpoint.budget + self._budget.margin
+        case = self._store.write(lambda c: self._claim(c, withdrawal, now=now, until=until))
+        if case is None:
+            return
+        profile = self._profiles[case.account.provider]
+        try:
+            request = self._request(case, profile, now=now)
+        except Misconfigured as fault:
+            self._end(case, WithdrawalState.STUCK, str(fault))
+            return
+        if isinstance(request, str):
+            unexpired = request is not _EXPIRED
+            self._end(case, WithdrawalState.NOT_ASKED if unexpired else WithdrawalState.STUCK, request)
+            return
+        self._send(case, profile, request, began=began)
+
+    def _send(self, case: _Case, profile: Profile, request: HttpRequest, *, began: float) -> None:
+        to, gate = Endpoint(connection=case.owner.id, url=request.url), self._endpoint.gate
+        if (wait := gate.enter(to, profile.token_pace, keep=AHEAD_KEEPS)) is not None:
+            self._later(case, "its provider is left alone for now", wait=wait, counted=False)
+            return
+        if case.withdrawal.revocation:
+            headers = {**request.headers, REVOCATION_HEADER: case.withdrawal.revocation}
+            request = replace(request, headers=headers)
+        self._reached("before_withdrawal_sent")
+        send_before = began + self._budget.send.total_seconds()
+        outcome = self._endpoint.send(request, to=to, send_before=send_before)
+        self._reached("after_withdrawal_sent")
+        if not isinstance(outcome, Answer):
+            self._failed(case, outcome.reason)
+        elif has_ended(profile, outcome):
+            self._end(case, WithdrawalState.DONE, None)
+        else:
+            if outcome.status == 429:
+                gate.hold(to, retry_after_of(outcome, self._clock(), timedelta(minutes=1)))
+            self._failed(case, f"it answered {outcome.status}, which does not say that the credential has ended")
+
+    def _claim(self, connection: Connection, withdrawal: str, *, now: datetime, until: datetime) -> _Case | None:
+        """The withdrawal, ours to ask about; None: not now, or never."""
+        found = get_withdrawal(connection, withdrawal)
+        if found is None:
+            return None
+        account = get_account(connection, found.account)
+        # In one statement with the reads, the snapshot would precede the wait for the lock.
+        lock_exclusive(connection, Scope(kind=ScopeKind.ACCOUNT, key=str(account.key)))
+        claimed = claim(connection, withdrawal, now=now, until=until)
+        if claimed is None:
+            return None
+        if is_refreshing(connection, account.id):
+            postpone(connection, claimed.id, due_at=now + _SECOND, reason="a refresh has not ended", counted=False)
+            return None
+        if reaches_all(self._profiles[account.provider], claimed.credential) and (
+            why := _reaches_others(connection, account, claimed, now=now)
+        ):
+            settle(connection, claimed.id, to=WithdrawalState.STUCK, reason=why, now=now)
+            return None
+        owner = get_connection(connection, account.key.connection)
+        wanted = authenticator(owner, claimed.credential)
+        won = [one for one in of_account(connection, account.id, *WithdrawalState) if one.origin is Origin.REFRESH]
+        return _Case(
+            withdrawal=claimed,
+            account=account,
+            owner=owner,
+            secrets=live_secrets(connection, owner.id, wanted) if wanted else (),
+            superseded=any(one.consented == claimed.consented for one in won),
+        )
+
+    def _request(self, case: _Case, profile: Profile, *, now: datetime) -> HttpRequest | str:
+        """The request, or why there is none. Raises Misconfigured."""
+        claimed = case.withdrawal
+        if profile.revocation is None:
+            return "the provider has no way to end a credential"
+        wanted = presented(profile, claimed.credential)
+        token = self._token(case, profile, wanted, now=now)
+        if token is None:
+            return "there was no token to end"
+        expired = claimed.expires_at is not None and claimed.expires_at <= now
+        if wanted == ACCESS and expired and claimed.refresh_sealed is not None:
+            return "a refresh had replaced it" if case.superseded else _EXPIRED
+        # An installation's token, like a static one, names itself: no secret goes with it.
+        needed = authenticator(case.owner, claimed.credential) and claimed.credential is not Credential.INSTALLATION
+        if needed and not case.secrets:
+            raise Misconfigured(f"provider connection {case.owner.id} has no secret to ask with")
+        secret = case.secrets[0].open(self._vault) if case.secrets else token
+        client = Client(connection=case.owner, profile=profile, secret=secret, now=now, jti=self._ids())
+        request = revoke_request(client, credential=claimed.credential, token=token)
+        return request or "the provider cannot be asked to end such a credential"
+
+    def _token(self, case: _Case, profile: Profile, wanted: str, *, now: datetime) -> Secret | None:
+        """The token that names the credential: the wanted one, or the other where there is none of that kind."""
+        claimed = case.withdrawal
+        if claimed.origin is Origin.REFRESH:
+            return self._won(case, profile, wanted, now=now)
+        sealed = {ACCESS: claimed.access_sealed, REFRESH: claimed.refresh_sealed}
+        for name in (wanted, ACCESS, REFRESH):
+            if (value := sealed[name]) is not None:
+                return self._vault.open(value, self._binding(case, name))
+        return None
+
+    def _won(self, case: _Case, profile: Profile, wanted: str, *, now: datetime) -> Secret | None:
+        claimed = case.withdrawal
+        if claimed.answer_sealed is None:
+            return None
+        answer = unpack(self._vault.open(claimed.answer_sealed, self._binding(case, TOKEN_ANSWER)))
+        field = "token" if claimed.credential is Credential.INSTALLATION else ACCESS
+        meaning = read_outcome(answer, profile, started_at=now, scopes=(), lifetime=None, token_field=field)
+        if not isinstance(meaning, Granted):
+            return None
+        won = meaning.answer
+        return won.refresh_token or won.access_token if wanted == REFRESH else won.access_token
+
+    def _binding(self, case: _Case, name: str) -> Binding:
+        account, generation = case.account, case.withdrawal.generation
+        return token_binding(account.key.tenant, account.id, account.provider, name, generation)
+
+    def _failed(self, case: _Case, why: str) -> None:
+        tries = case.withdrawal.tries
+        if tries >= self._budget.tries:
+            self._end(case, WithdrawalState.STUCK, f"asked {tries} times: {why}")
+        else:
+            self._later(case, why, wait=self._budget.pause(tries))
+
+    def _later(self, case: _Case, why: str, *, wait: timedelta, counted: bool = True) -> None:
+        due = self._clock() + max(wait, _SECOND)
+        WITHDRAWALS_ASKED.labels("later").inc()
+        self._store.write(lambda c: postpone(c, case.withdrawal.id, due_at=due, reason=why[:300], counted=counted))
+
+    def _end(self, case: _Case, to: WithdrawalState, reason: str | None) -> None:
+        now = self._clock()
+        WITHDRAWALS_ASKED.labels(str(to)).inc()
+        self._store.write(lambda c: settle(c, case.withdrawal.id, to=to, reason=reason and reason[:300], now=now))
+        if to is WithdrawalState.STUCK:
+            where = {"action": "withdrawal.stuck", "withdrawal": case.withdrawal.id, "account": case.account.id}
+            log.error("a revoked credential may still be valid at its provider: %s", reason, extra=where)
+
+
+_EXPIRED = (
+    "its access token had expired, by which alone the provider can be asked: what it could be renewed with stays valid "
+    "there until the person ends it"
+)
+
+
+def reaches_all(profile: Profile, credential: Credential) -> bool:
+    """Whether asking ends all that the person ever consented to for this client."""
+    of_person = credential is Credential.AUTHORIZATION_CODE
+    return of_person and profile.revocation is not None and profile.revocation.reach is Reach.AUTHORIZATION
+
+
+def awaits_provider(connection: Connection, account: Account, profile: Profile) -> bool:
+    """Whether a consent of now would be ended at the provider by a revocation of before. The caller holds its locks."""
+    if not reaches_all(profile, account.credential):
+        return False
+    if of_account(connection, account.id, WithdrawalState.PENDING):
+        return True
+    grant = get_grant(connection, account.id)
+    if grant is None or not revoked_since(connection, grant_scopes(account.key), grant.consented, or_stopped=False):
+        return False
+    return grant.access_sealed is not None or grant.refresh_sealed is not None or is_refreshing(connection, account.id)
+
+
+def _reaches_others(connection: Connection, account: Account, claimed: Withdrawal, *, now: datetime) -> str | None:
+    """Whom the request would reach besides, in words; None: nobody."""
+    if is_connecting(connection, account.key, now=now, after=newest_revocation(connection, grant_scopes(account.key))):
+        return "the person is connecting anew, and asking would end that consent too"
+    same = select(accounts).where(
+        accounts.c.connection_id == account.key.connection,
+        accounts.c.credential == Credential.AUTHORIZATION_CODE,
+        (accounts.c.id == account.id) | (accounts.c.external_id == account.external_id),
+    )
+    for row in connection.execute(same).all():
+        grant = get_grant(connection, row.id)
+        if grant is None or (grant.access_sealed is None and grant.refresh_sealed is None):
+            continue
+        key = AccountKey(tenant=row.tenant_id, connection=row.connection_id, principal=row.principal_id)
+        if revoked_since(connection, grant_scopes(key), grant.consented, or_stopped=False) is None:
+            whose = "a later consent" if row.id == account.id else f"account {row.id}, of the same person there,"
+            return f"asking would end {whose} too"
+    return None

@@ -1,0 +1,210 @@
+"""The provider's side of a revocation: the revoked credentials end there too, and the receipt says how far that is.
+
+What is asked for, and what is not:
+
+- the credentials of every account under the scope whose consent is older than the revocation, each by name;
+- what a refresh won that ended after the revocation;
+- of a signal that the provider sent itself, only the latter: the rest has ended there by its own word;
+- after a replayed signal nothing: the provider still takes the authorization, and the person may connect again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection, Row, exists, func, or_, select
+
+from identity.accounts import get_account
+from identity.model import Scope, ScopeKind
+from identity.providers import PROFILES
+from identity.sequence import lock_exclusive
+from identity.store import Store
+from identity.tables import accounts, grants, refresh_intents, transmitters
+from identity.withdrawal_table import withdrawals
+from identity.withdrawals import Origin, WithdrawalState, adopt, get_withdrawal, settle, take_answers, take_grant
+from pipeline import metrics
+from pipeline.inquiry import SAYS, Doubt
+from pipeline.preview import below
+from pipeline.receipt import ProviderAnswer, ProviderSide
+from pipeline.revocation import load, scope_of
+from pipeline.tables import revocations, security_events
+
+_PAGE = 200  # accounts
+_HELD = or_(grants.c.access_sealed.is_not(None), grants.c.refresh_sealed.is_not(None))
+_KEPT = (refresh_intents.c.state == "discarded") & refresh_intents.c.answer_sealed.is_not(None)
+
+
+class ProviderAsker:
+    """Takes what is to end and has it asked for. `advance` is safe to repeat, and to run in two processes at once."""
+
+    def __init__(
+        self,
+        store: Store,
+        ask: Callable[[str], None],
+        *,
+        clock: Callable[[], datetime],
+        within: timedelta = timedelta(seconds=15),
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._ask = ask
+        self._clock = clock
+        self._within = within.total_seconds()  # no request begins after it: housekeeping goes on with the rest
+        self._monotonic = monotonic
+
+    def advance(self, revocation: str) -> None:
+        """Ask for all that is due of a revocation, and again for what a refresh that ended meanwhile has won."""
+        row = self._store.read(lambda c: load(c, revocation))
+        asked: set[str] = set()
+        end = self._monotonic() + self._within
+        while True:
+            self._collect(row)
+            due = self._store.read(lambda c: _due(c, revocation, self._clock()))
+            if not (fresh := [one for one in due if one not in asked]):
+                return
+            for withdrawal in fresh:
+                if self._monotonic() >= end:
+                    return
+                self._ask(withdrawal)
+            asked.update(fresh)
+
+    def due(self, *, limit: int = 100) -> list[str]:
+        """The revocations of which something is to be asked now, for housekeeping. O(due)."""
+        return self._store.read(lambda c: [*_overdue(c, self._clock(), limit), *_late(c, limit)])
+
+    def _collect(self, row: Row[Any]) -> None:
+        if row.kind == ScopeKind.AGENT:
+            return  # an agent acts with credentials that others use too
+        why = self._store.read(lambda c: _unasked(c, row))
+        after = ""
+        while page := self._store.read(partial(_accounts, row=row, after=after)):
+            for account in page:
+                self._store.write(partial(_take, row=row, account=account, why=why, now=self._clock()))
+            after = page[-1]
+
+
+def provider_side(connection: Connection, revocation: str) -> ProviderSide:
+    """What the receipt says of it."""
+    columns = withdrawals.c
+    rows = connection.execute(
+        select(withdrawals).where(columns.revocation_id == revocation).order_by(columns.account_id, columns.id)
+    ).all()
+    states = {row.state for row in rows}
+    ranked = (ProviderAnswer.PENDING, ProviderAnswer.STUCK, ProviderAnswer.DONE)
+    answer = next((one for one in ranked if one in states), ProviderAnswer.NOT_ASKED)
+    return ProviderSide(answer=answer, accounts=tuple(_said(row) for row in rows))
+
+
+def measure_withdrawals(store: Store) -> None:
+    """Set the gauges of what is pending and stuck; housekeeping alone does."""
+    for state in (WithdrawalState.PENDING, WithdrawalState.STUCK):
+        metrics.WITHDRAWALS.labels(str(state)).set(store.read(partial(_count, state=state)))
+
+
+def _said(row: Row[Any]) -> dict[str, Any]:
+    """One credential. While it is pending, only that: each try would be another receipt."""
+    return {
+        "account": row.account_id,
+        "generation": row.generation,
+        "of": row.origin,
+        "answer": row.state,
+        "answered_at": row.finished_at.isoformat() if row.finished_at and row.state == WithdrawalState.DONE else None,
+        "reason": None if row.state == WithdrawalState.PENDING else row.reason,
+    }
+
+
+def _unasked(connection: Connection, row: Row[Any]) -> tuple[str, frozenset[Origin]] | None:
+    """Why the provider is not asked for some credentials, and for which; None: it is asked for all."""
+    if row.doubt == Doubt.ALIVE:
+        return SAYS[Doubt.ALIVE], frozenset(Origin)
+    if row.signal_id is not None and _is_the_providers(connection, row):
+        return "the provider itself said that it has ended", frozenset({Origin.GRANT})
+    return None
+
+
+def _is_the_providers(connection: Connection, row: Row[Any]) -> bool:
+    """Whether the signal came from whom the credentials are of. A transmitter of the tenant's is another party."""
+    if row.source.partition(".")[0] in PROFILES:
+        return True
+    its = transmitters.c.connection_id.is_not(None) & (transmitters.c.id == security_events.c.transmitter_id)
+    sent = exists().where(security_events.c.jti == row.signal_id, its)
+    return bool(connection.execute(select(sent)).scalar_one())
+
+
+def _accounts(connection: Connection, *, row: Row[Any], after: str) -> list[str]:
+    """The next accounts of which there is something to take."""
+    held = exists().where(grants.c.account_id == accounts.c.id, grants.c.consented <= row.number, _HELD)
+    won = exists().where(
+        refresh_intents.c.account_id == accounts.c.id, refresh_intents.c.consented <= row.number, _KEPT
+    )
+    columns = withdrawals.c
+    unsaid = exists().where(
+        columns.account_id == accounts.c.id, columns.revocation_id.is_(None), columns.consented <= row.number
+    )
+    found = select(accounts.c.id).where(below(scope_of(row)), accounts.c.id > after, or_(held, won, unsaid))
+    return list(connection.execute(found.order_by(accounts.c.id).limit(_PAGE)).scalars())
+
+
+def _take(
+    connection: Connection,
+    *,
+    row: Row[Any],
+    account: str,
+    why: tuple[str, frozenset[Origin]] | None,
+    now: datetime,
+) -> None:
+    """Take an account's credentials, under the lock that a consent takes."""
+    found = get_account(connection, account)
+    lock_exclusive(connection, Scope(kind=ScopeKind.ACCOUNT, key=str(found.key)))
+    taken = take_grant(connection, found, before=row.number, revocation=row.id, now=now)
+    won = take_answers(connection, found, before=row.number, revocation=row.id, now=now)
+    kept = adopt(connection, account, before=row.number, revocation=row.id)
+    for withdrawal in filter(None, [taken, *won, *kept]):
+        one = get_withdrawal(connection, withdrawal)
+        if why is not None and one is not None and one.origin in why[1]:
+            settle(connection, withdrawal, to=WithdrawalState.NOT_ASKED, reason=why[0], now=now)
+
+
+def _due(connection: Connection, revocation: str, now: datetime) -> list[str]:
+    columns = withdrawals.c
+    pending = (columns.state == WithdrawalState.PENDING) & (columns.due_at <= now)
+    found = select(columns.id).where(columns.revocation_id == revocation, pending)
+    return list(connection.execute(found.order_by(columns.id)).scalars())
+
+
+def _overdue(connection: Connection, now: datetime, limit: int) -> list[str]:
+    columns = withdrawals.c
+    pending = (columns.state == WithdrawalState.PENDING) & (columns.due_at <= now)
+    found = select(columns.revocation_id).where(pending, columns.revocation_id.is_not(None)).distinct()
+    return list(connection.execute(found.limit(limit)).scalars())
+
+
+def _late(connection: Connection, limit: int) -> list[str]:
+    """The revocations that reach answers which came when their receipts were written already."""
+    late = select(refresh_intents.c.account_id, refresh_intents.c.consented).where(_KEPT).limit(limit)
+    found: Iterable[str | None] = [
+        _first_to_reach(connection, one.account_id, consented=one.consented) for one in connection.execute(late).all()
+    ]
+    return sorted({one for one in found if one is not None})
+
+
+def _first_to_reach(connection: Connection, account: str, *, consented: int) -> str | None:
+    """The revocation that ended a consent, once it has come as far as its calls in flight."""
+    key = get_account(connection, account).key
+    named = (
+        ((revocations.c.kind == ScopeKind.TENANT) & (revocations.c.key == key.tenant))
+        | ((revocations.c.kind == ScopeKind.CONNECTION) & (revocations.c.key == key.connection))
+        | ((revocations.c.kind == ScopeKind.USER) & (revocations.c.key == key.principal))
+        | ((revocations.c.kind == ScopeKind.ACCOUNT) & (revocations.c.key == str(key)))
+    )
+    ended = select(revocations.c.id).where(named, revocations.c.number >= consented, revocations.c.revision > 0)
+    return connection.execute(ended.order_by(revocations.c.number).limit(1)).scalar_one_or_none()
+
+
+def _count(connection: Connection, *, state: WithdrawalState) -> int:
+    counted = select(func.count()).select_from(withdrawals).where(withdrawals.c.state == state)
+    return int(connection.execute(counted).scalar_one())

@@ -1,0 +1,333 @@
+"""What was revoked here ends at the provider too, by name, once, and the receipt says how far that is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from identity.accounts import get_account
+from identity.addresses import AddressPolicy
+from identity.connections import CLIENT_SECRET, add_secret, get_connection, seal_secret
+from identity.gate import Gate
+from identity.grants import token_binding
+from identity.http import Answer, Client
+from identity.intents import TOKEN_ANSWER, Intent, IntentState, open_intent, settle, store_answer
+from identity.model import AccountKey, Scope, ScopeKind
+from identity.providers import PROFILES
+from identity.providers.profile import Profile
+from identity.secret import Secret
+from identity.signing import Signer
+from identity.tables import grants, provider_connections
+from identity.token_endpoint import TokenEndpoint, pack
+from identity.withdrawal_table import withdrawals
+from identity.withdrawals import ask_again
+from identity.withdrawing import Withdrawer, awaits_provider
+from pipeline import revocation
+from pipeline.provider_side import ProviderAsker, provider_side
+from pipeline.receipt import ProviderAnswer
+from pipeline.revoker import Revoker
+from pipeline.signal import Asks, People, Signal
+from pipeline.tables import revocations
+from tests.identity.providers import Ended, PretendProvider, pretend_provider, reply
+from tests.ledger.house import House
+from tests.ledger.test_signals import say
+
+SIGNER = Signer.from_seed(b"s" * 32)
+ADA = AccountKey(tenant="acme", connection="gh", principal="acme.ada")
+ACCOUNT = Scope(kind=ScopeKind.ACCOUNT, key=str(ADA))
+GONE = Signal(source="github.x", asks=Asks.REVOKE, whom=(People(ids=frozenset({"1001"})),), reason="revoked")
+
+
+class Side:
+    """The house with GitHub, and a revoker that asks it."""
+
+    def __init__(self, house: House, github: PretendProvider, http: Client) -> None:
+        self.house, self.github = house, github
+        self.now = datetime.now(UTC)
+        self.http = http
+        self.be(PROFILES["github"])
+
+    def be(self, profile: Profile) -> None:
+        """The provider is one with that row."""
+        house = self.house
+
+        def clock() -> datetime:
+            return self.now
+
+        endpoint = TokenEndpoint(client=self.http, budget=timedelta(seconds=5), gate=Gate(None))
+        withdrawer = Withdrawer(
+            house.database,
+            house.vault,
+            endpoint,
+            {"github": profile},
+            clock=clock,
+            ids=partial(house.ids, "wit"),
+        )
+        self.asker = ProviderAsker(house.database, withdrawer.ask, clock=clock)
+        self.revoker = Revoker(house.database, SIGNER, provider=provider_side, withdraw=self.asker.advance)
+
+    def declare(self, scope: Scope = ACCOUNT) -> str:
+        made = self.house.ids("rev")
+        self.house.database.write(
+            lambda c: revocation.declare(
+                c, id=made, scope=scope, tenant="acme", source="cli", by="op", reason="left", now=self.now
+            )
+        )
+        return made
+
+    def receipt(self, made: str) -> Any:
+        row = self.house.database.read(partial(revocation.load, revocation=made))
+        assert SIGNER.verifies(row.receipt, row.signature)
+        return row.receipt
+
+    def tokens(self) -> list[str]:
+        """The access tokens by which GitHub was asked to end an authorization."""
+        return [json.loads(one.body)["access_token"] for one in self.github.ended]
+
+    def rows(self) -> list[Any]:
+        return list(self.house.database.read(lambda c: c.execute(select(withdrawals)).all()))
+
+    def later(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    def awaits(self) -> bool:
+        return self.house.database.read(
+            lambda c: awaits_provider(c, get_account(c, "acc-acme.ada"), PROFILES["github"])
+        )
+
+    def refresh_on_the_wire(self) -> Intent:
+        """An intent of Ada's present generation whose outcome is not known yet."""
+        own = self.house.database.read(
+            lambda c: c.execute(select(grants).where(grants.c.account_id == "acc-acme.ada")).one()
+        )
+        intent = Intent(
+            id=self.house.ids("ref"),
+            account="acc-acme.ada",
+            generation=own.generation,
+            consented=own.consented,
+            state=IntentState.OPEN,
+            opened=own.consented + 1,
+            started_at=self.now,
+            send_before=self.now + timedelta(seconds=5),
+            settled_by=self.now + timedelta(seconds=30),
+            presented=1,
+        )
+        self.house.database.write(lambda c: open_intent(c, intent, former=None))
+        return intent
+
+    def answer(self, intent: Intent, document: Any) -> None:
+        """The refresh's answer comes, after the revocation: it is kept only to be revoked."""
+        packed = pack(Answer(status=200, headers={}, body=json.dumps(document).encode(), elapsed=timedelta(seconds=1)))
+        binding = token_binding("acme", intent.account, "github", TOKEN_ANSWER, intent.generation)
+        sealed = self.house.vault.seal(packed, binding)
+
+        def end(c: Any) -> None:
+            assert store_answer(c, intent.id, sealed)
+            assert settle(c, intent.id, to=IntentState.DISCARDED, outcome="revoked", now=self.now, keep_answer=True)
+
+        self.house.database.write(end)
+
+
+@pytest.fixture
+def side(house: House) -> Iterator[Side]:
+    policy = AddressPolicy(allow_hosts=frozenset({"127.0.0.1"}))
+    with pretend_provider() as github, Client(policy=policy, pool_size=4) as http:
+
+        def move(c: Any) -> None:
+            c.execute(update(provider_connections).values(api_url=github.url))
+            owner = get_connection(c, "gh")
+            secret = seal_secret(
+                house.vault, owner, id="s", name=CLIENT_SECRET, secret=Secret("client-secret"), now=datetime.now(UTC)
+            )
+            add_secret(c, secret)
+
+        house.database.write(move)
+        yield Side(house, github, http)
+
+
+def test_the_revoked_token_ends_at_the_provider_and_the_receipt_says_so(side: Side) -> None:
+    made = side.declare()
+    assert side.awaits()
+    assert side.revoker.advance(made)
+    (ended,) = side.github.ended
+    assert ended.path == "/applications/client/grant"
+    assert json.loads(ended.body) == {"access_token": "token-acme.ada-1"}
+    assert ended.headers["x-aswhom-revocation"] == made
+    told = side.receipt(made)["provider"]
+    assert told["answer"] == ProviderAnswer.DONE
+    assert [(one["account"], one["generation"], one["of"]) for one in told["accounts"]] == [
+        ("acc-acme.ada", 1, "grant")
+    ]
+    assert not side.awaits()
+
+
+def test_what_has_ended_is_shredded_and_nobody_is_asked_twice(side: Side) -> None:
+    made = side.declare()
+    assert side.revoker.advance(made)
+    assert side.revoker.advance(made)
+    side.revoker.advance(side.declare())
+    assert len(side.github.ended) == 1
+    (row,) = side.rows()
+    assert (row.access_sealed, row.refresh_sealed, row.answer_sealed) == (None, None, None)
+    grant = side.house.database.read(
+        lambda c: c.execute(select(grants).where(grants.c.account_id == "acc-acme.ada")).one()
+    )
+    assert (grant.access_sealed, grant.refresh_sealed) == (None, None)
+
+
+def test_a_provider_that_is_away_is_asked_again_by_due_at_until_it_has_ended_it(side: Side) -> None:
+    side.github.ending = lambda _: reply({}, 502)
+    made = side.declare()
+    assert side.revoker.advance(made)
+    assert side.receipt(made)["provider"]["answer"] == ProviderAnswer.PENDING
+    assert side.awaits()
+    assert side.asker.due() == []
+    side.later(3)
+    side.github.ending = lambda _: (204, {}, b"")
+    assert side.asker.due() == [made]
+    assert side.revoker.advance(made)
+    receipt = side.receipt(made)
+    assert (receipt["provider"]["answer"], receipt["revision"]) == (ProviderAnswer.DONE, 2)
+    assert not side.awaits()
+
+
+def test_a_provider_that_stays_away_is_visibly_stuck_until_an_operator_acts(side: Side) -> None:
+    side.house.connect("acme", "acme.ada", lasts=timedelta(days=1))
+    side.github.ending = lambda _: reply({}, 401)
+    made = side.declare()
+    for _ in range(12):
+        assert side.revoker.advance(made)
+        side.later(400)
+    told = side.receipt(made)["provider"]
+    assert told["answer"] == ProviderAnswer.STUCK
+    assert "401" in told["accounts"][0]["reason"]
+    assert not side.awaits()  # a person need not wait for what nobody asks any more
+    assert len(side.github.ended) == 12
+    side.github.ending = lambda _: (204, {}, b"")
+    assert side.house.database.write(lambda c: ask_again(c, made, now=side.now)) == 1
+    assert side.revoker.advance(made)
+    assert side.receipt(made)["provider"]["answer"] == ProviderAnswer.DONE
+
+
+def test_a_later_consent_is_not_reached(side: Side) -> None:
+    """GitHub ends all of a person's authorization: after a new consent the old one cannot be ended alone."""
+    made = side.declare()
+    side.house.connect("acme", "acme.ada")
+    side.later(5)
+    assert side.revoker.advance(made)
+    assert side.github.ended == []
+    told = side.receipt(made)["provider"]
+    assert told["answer"] == ProviderAnswer.STUCK
+    assert "a later consent" in told["accounts"][0]["reason"]
+    side.house.database.write(lambda c: ask_again(c, made, now=side.now))
+    side.revoker.advance(made)
+    assert side.github.ended == []
+
+
+def test_a_token_of_another_generation_is_named_where_tokens_end_alone(side: Side) -> None:
+    side.be(replace(PROFILES["github"], revocation=PROFILES["slack"].revocation))
+    made = side.declare()
+    side.house.connect("acme", "acme.ada")
+    side.later(5)
+    assert side.revoker.advance(made)
+    assert side.tokens() == ["token-acme.ada-1"]
+    assert side.receipt(made)["provider"]["answer"] == ProviderAnswer.DONE
+
+
+def test_what_a_discarded_refresh_won_is_ended_too(side: Side) -> None:
+    intent = side.refresh_on_the_wire()
+    made = side.declare()
+    assert side.revoker.advance(made)
+    assert side.github.ended == []  # the refresh has not ended: what it wins is not known yet
+    assert side.receipt(made)["provider"]["answer"] == ProviderAnswer.PENDING
+    side.answer(intent, {"access_token": "won", "refresh_token": "won-too", "expires_in": 60, "token_type": "bearer"})
+    side.github.ending = lambda asked: (422 if b"token-acme.ada-1" in asked.body else 204, {}, b"")
+    side.later(2)
+    assert side.revoker.advance(made)
+    assert sorted(side.tokens()) == ["token-acme.ada-1", "won"]
+    told = side.receipt(made)["provider"]
+    assert told["answer"] == ProviderAnswer.DONE
+    assert {one["of"] for one in told["accounts"]} == {"grant", "refresh"}
+
+
+def test_an_answer_that_came_after_the_receipt_is_found(side: Side) -> None:
+    intent = side.refresh_on_the_wire()
+    side.house.database.write(
+        lambda c: settle(c, intent.id, to=IntentState.UNKNOWN, outcome="nobody answered", now=side.now)
+    )
+    made = side.declare()
+    assert side.revoker.advance(made)
+    assert side.receipt(made)["provider"]["answer"] == ProviderAnswer.DONE
+    side.answer(intent, {"access_token": "late", "expires_in": 60, "token_type": "bearer"})
+    assert side.asker.due() == [made]
+    assert side.revoker.advance(made)
+    assert side.tokens()[-1] == "late"
+    assert side.receipt(made)["revision"] == 2
+
+
+def test_after_the_providers_own_signal_only_what_a_refresh_won_is_ended(side: Side) -> None:
+    intent = side.refresh_on_the_wire()
+    (made,) = say(side.house, GONE).revocations
+    side.answer(intent, {"access_token": "won", "expires_in": 60, "token_type": "bearer"})
+    assert side.revoker.advance(made)
+    assert side.tokens() == ["won"]
+    told = {one["of"]: one for one in side.receipt(made)["provider"]["accounts"]}
+    assert told["grant"]["answer"] == ProviderAnswer.NOT_ASKED
+    assert "the provider itself said" in told["grant"]["reason"]
+    assert told["refresh"]["answer"] == ProviderAnswer.DONE
+
+
+def test_after_a_replayed_signal_nobody_is_asked(side: Side) -> None:
+    (made,) = say(side.house, GONE).revocations
+    side.house.database.write(lambda c: c.execute(update(revocations).values(doubt="alive")).rowcount)
+    assert side.revoker.advance(made)
+    assert side.github.ended == []
+    told = side.receipt(made)["provider"]
+    assert told["answer"] == ProviderAnswer.NOT_ASKED
+    assert "replayed signal" in told["accounts"][0]["reason"]
+
+
+def test_an_expired_token_cannot_end_what_renews_it_and_the_receipt_says_that(side: Side) -> None:
+    side.house.database.write(
+        lambda c: c.execute(update(grants).values(expires_at=side.now - timedelta(seconds=1))).rowcount
+    )
+    made = side.declare()
+    assert side.revoker.advance(made)
+    assert side.github.ended == []
+    (one,) = side.receipt(made)["provider"]["accounts"]
+    assert (one["answer"], "expired" in one["reason"]) == (ProviderAnswer.STUCK, True)
+
+
+def test_a_revoked_tenants_accounts_are_all_ended_and_those_of_another_are_not(side: Side) -> None:
+    made = side.declare(Scope(kind=ScopeKind.TENANT, key="acme"))
+    assert side.revoker.advance(made)
+    assert side.tokens() == ["token-acme.ada-1"]
+    answers = {one["account"]: one["answer"] for one in side.receipt(made)["provider"]["accounts"]}
+    assert answers == {"acc-acme.ada": ProviderAnswer.DONE, "acc-acme.service": ProviderAnswer.NOT_ASKED}
+
+
+def test_a_stopped_agent_ends_no_credential(side: Side) -> None:
+    made = side.declare(Scope(kind=ScopeKind.AGENT, key="tester"))
+    assert side.revoker.advance(made)
+    assert (side.github.ended, side.rows()) == ([], [])
+    assert side.receipt(made)["provider"] == {"answer": ProviderAnswer.NOT_ASKED, "accounts": []}
+
+
+def test_two_processes_ask_once(side: Side) -> None:
+    made = side.declare()
+
+    def twice(asked: Ended) -> Any:
+        if len(side.github.ended) == 1:
+            side.asker.advance(made)
+        return (204, {}, b"")
+
+    side.github.ending = twice
+    assert side.revoker.advance(made)
+    assert len(side.github.ended) == 1
