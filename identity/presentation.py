@@ -112,7 +112,7 @@ class Presenter:
         if situation.minted or not profile.rotates:
             return self._fail(situation, intent, reason, refused=refused)
         settlement = self._settlement(situation, intent)
-        if may_present_again(intent, profile, now=self.clock()):
+        if may_present_again(intent, profile, by=self.clock() + self.budget.send):
             self._count(situation, "unknown", settled=self._write(settlement.doubt, reason))
             return None
         given_up = self._write(settlement.give_up, reason)
@@ -285,6 +285,9 @@ class Presenter:
         REFRESHES.labels(situation.account.provider, outcome if settled else "moved").inc()
 
 
-def may_present_again(intent: Intent, profile: Profile, *, now: datetime) -> bool:
-    """Inside a verified grace window the same refresh token may be presented once more (DESIGN §5.4)."""
-    return intent.presented < 2 and now < intent.started_at + timedelta(seconds=profile.grace_seconds)
+def may_present_again(intent: Intent, profile: Profile, *, by: datetime) -> bool:
+    """Inside a verified grace window the same refresh token may be presented once more (DESIGN §5.4).
+
+    The window begins with the first presentation that is in doubt. *by* is when the next one leaves at the latest.
+    """
+    return intent.presented < 2 and by < intent.in_doubt_since + timedelta(seconds=profile.grace_seconds)
