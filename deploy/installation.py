@@ -19,6 +19,7 @@ from identity.ids import Ids
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from identity.http import Client
     from identity.signing import Signer
     from identity.vault import Vault
     from pipeline.database import Database
@@ -99,6 +100,16 @@ class Installation:
 
     def write(self, fn: Callable[[Connection], T]) -> T:
         return self.ledger.write(fn)
+
+    @cached_property
+    def http(self) -> Client:
+        """The guarded client, for the few commands that ask a provider."""
+        from identity.addresses import AddressPolicy
+        from identity.http import Client
+
+        client = Client(policy=AddressPolicy(allow_hosts=frozenset(self.settings.allow_hosts)), pool_size=2)
+        self._close.append(client.close)
+        return client
 
     @cached_property
     def keys(self) -> Keys:

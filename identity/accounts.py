@@ -42,6 +42,7 @@ class Account:
     reason: str | None  # why it is not active
     external_id: str | None
     external_login: str | None
+    resources: tuple[str, ...] | None = None  # what tokens are narrowed to; None: all there is
     suspension_said_at: datetime | None = None  # the provider's time of the newest word on it
     permissions_said_at: datetime | None = None
 
@@ -149,6 +150,7 @@ def _account(row: Row[tuple[object, ...]]) -> Account:
         reason=row.reason,
         external_id=row.external_id,
         external_login=row.external_login,
+        resources=None if row.resources is None else tuple(row.resources),
         suspension_said_at=row.suspension_said_at,
         permissions_said_at=row.permissions_said_at,
     )

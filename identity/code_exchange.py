@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
 from typing import NoReturn
 
-from identity.answers import ClientRefused, Dead, Granted, RateLimited, Transient, Unknown, read_outcome
-from identity.connections import CLIENT_SECRET, live_secrets
+from sqlalchemy import Connection
+
+from identity import audit
+from identity.answers import ClientRefused, Dead, Granted, Meaning, RateLimited, Transient, Unknown, read_outcome
+from identity.connections import CLIENT_SECRET, SealedSecret, authenticator, live_secrets, refuse_secret
 from identity.errors import Misconfigured
 from identity.gate import Endpoint, Gate
 from identity.http import Answer, Client
+from identity.minting import spare_secret
 from identity.model import Credential, ProviderConnection, TokenAnswer
 from identity.oauth import Client as OAuthClient
 from identity.oauth import exchange_request
 from identity.providers.profile import ExternalIdentity, Profile
 from identity.providers.words import provider_name
+from identity.quoting import error_name
 from identity.refusal import AGAIN, OPERATOR, Why, refuse
 from identity.secret import Secret
-from identity.store import Store
+from identity.store import CommitUnknown, Store
 from identity.token_endpoint import TokenEndpoint
 from identity.vault import Vault
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,23 +43,20 @@ class CodeExchange:
     http: Client
     gate: Gate
     budget: timedelta
+    ids: Callable[[], str]
 
     def enter(self, owner: ProviderConnection, profile: Profile) -> None:
         """Count the exchange that follows. Raises Refusal, which leaves the session as it is, where it must wait."""
         wait = self.gate.enter(_endpoint(owner), profile.token_pace)
         if wait is not None:
-            seconds = ceil(wait.total_seconds())
-            refuse(
-                Why.PROVIDER,
-                f"{provider_name(owner.provider)} gives no tokens at the moment",
-                f"reload this page in {seconds} s",
-            )
+            refuse(Why.PROVIDER, _no_tokens_now(owner), f"reload this page in {ceil(wait.total_seconds())} s")
 
     def tokens(
         self,
         owner: ProviderConnection,
         profile: Profile,
         *,
+        tenant: str,
         code: str,
         verifier: str,
         redirect_uri: str,
@@ -58,27 +64,75 @@ class CodeExchange:
         now: datetime,
     ) -> TokenAnswer:
         """What the code is worth. Raises Refusal, Misconfigured."""
-        secrets = self.store.read(lambda connection: live_secrets(connection, owner.id, CLIENT_SECRET))
+        name = authenticator(owner, Credential.AUTHORIZATION_CODE) or CLIENT_SECRET
+        secrets = self.store.read(lambda connection: live_secrets(connection, owner.id, name))
         if not secrets:
-            raise Misconfigured(f"provider connection {owner.id} has no client secret")
-        client = OAuthClient(connection=owner, profile=profile, secret=secrets[0].open(self.vault))
+            raise Misconfigured(f"provider connection {owner.id} has no {name.replace('_', ' ')}")
+        meaning = self._ask(
+            owner, profile, secrets[0], code=code, verifier=verifier, redirect_uri=redirect_uri, now=now, scopes=scopes
+        )
+        if isinstance(meaning, ClientRefused) and (spare := spare_secret(secrets, profile, meaning.code)):
+            # The client is authenticated before the code is looked at (RFC 6749 §4.1.3), so it is still good.
+            self._note_refused(tenant, secrets[0], spare, meaning.code, now)
+            if self.gate.enter(_endpoint(owner), profile.token_pace) is not None:
+                refuse(Why.PROVIDER, _no_tokens_now(owner), AGAIN, final=True)
+            meaning = self._ask(
+                owner, profile, spare, code=code, verifier=verifier, redirect_uri=redirect_uri, now=now, scopes=scopes
+            )
+        return meaning.answer if isinstance(meaning, Granted) else _no_token(meaning, provider_name(owner.provider))
+
+    def _ask(
+        self,
+        owner: ProviderConnection,
+        profile: Profile,
+        secret: SealedSecret,
+        *,
+        code: str,
+        verifier: str,
+        redirect_uri: str,
+        now: datetime,
+        scopes: tuple[str, ...],
+    ) -> Meaning:
+        client = OAuthClient(connection=owner, profile=profile, secret=secret.open(self.vault), now=now, jti=self.ids())
         request = exchange_request(client, code=code, verifier=verifier, redirect_uri=redirect_uri)
         endpoint = TokenEndpoint(client=self.http, budget=self.budget, gate=self.gate)
         outcome = endpoint.send(request, to=_endpoint(owner))
         if not isinstance(outcome, Answer):
             refuse(Why.PROVIDER, f"{provider_name(owner.provider)} did not answer", final=True)
-        meaning = read_outcome(outcome, profile, started_at=now, scopes=scopes, lifetime=None)
-        return meaning.answer if isinstance(meaning, Granted) else _no_token(meaning, provider_name(owner.provider))
+        return read_outcome(outcome, profile, started_at=now, scopes=scopes, lifetime=None)
+
+    def _note_refused(self, tenant: str, secret: SealedSecret, spare: SealedSecret, code: str, now: datetime) -> None:
+        audit_id = self.ids()
+
+        def note(connection: Connection) -> None:
+            if refuse_secret(connection, secret.id, at=now):
+                audit.record(
+                    connection,
+                    id=audit_id,
+                    at=now,
+                    kind="connection.secret_refused",
+                    tenant=tenant,
+                    outcome=error_name(code)[:64],
+                    reason=f"{secret.id} was refused; {spare.id} is used instead",
+                    detail={"connection": secret.connection},
+                )
+
+        try:
+            self.store.write(note)
+        except CommitUnknown:
+            # The code is good for some seconds more; the next refusal of this secret is noted instead.
+            where = {"action": "connection.commit_unknown", "secret": secret.id}
+            log.warning("whether a refused secret is noted is not known", extra=where)
 
     def whose(self, owner: ProviderConnection, profile: Profile, token: Secret) -> ExternalIdentity | None:
         """Whose account it is; None where the provider cannot be asked. Raises Refusal."""
-        if profile.whoami is None:
+        if profile.whoami is None or (question := profile.whoami.request(owner, token)) is None:
             return None
-        outcome = self.http.send(profile.whoami.request(owner, token), within=self.budget)
+        outcome = self.http.send(question, within=self.budget)
         external = None
         if isinstance(outcome, Answer) and outcome.status == 200:
             try:
-                external = profile.whoami.read(json.loads(outcome.body))
+                external = profile.whoami.read(owner, json.loads(outcome.body))
             except (ValueError, RecursionError):
                 external = None
         return external or refuse(
@@ -88,6 +142,10 @@ class CodeExchange:
 
 def _endpoint(owner: ProviderConnection) -> Endpoint:
     return Endpoint.of(owner, Credential.AUTHORIZATION_CODE)
+
+
+def _no_tokens_now(owner: ProviderConnection) -> str:
+    return f"{provider_name(owner.provider)} gives no tokens at the moment"
 
 
 def _no_token(meaning: Transient | RateLimited | ClientRefused | Dead | Unknown, provider: str) -> NoReturn:

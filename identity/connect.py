@@ -80,7 +80,8 @@ class Connect:
         budget: timedelta = timedelta(seconds=15),
         gate: Gate | None = None,
     ) -> None:
-        exchange = CodeExchange(store=store, vault=vault, http=http, gate=gate or Gate(None), budget=budget)
+        gate = gate or Gate(None)
+        exchange = CodeExchange(store=store, vault=vault, http=http, gate=gate, budget=budget, ids=ids)
         self._callback = Callback(store=store, vault=vault, exchange=exchange, redirect_uri=redirect_uri, ids=ids)
         self._store = store
         self._vault = vault
@@ -271,7 +272,8 @@ class Connect:
 def _check_issuer(owner: ProviderConnection, profile: Profile, params: Mapping[str, str]) -> None:
     """RFC 9207: the answer says which authorization server it comes from."""
     expected, sent = owner.config.get("issuer"), params.get("iss")
-    if profile.sends_iss and (expected is None or sent is None):
+    must = profile.sends_iss or owner.config.get("sends_iss") == "true"
+    if must and (expected is None or sent is None):
         refuse(Why.UNTRUSTED, "the answer does not say which provider it comes from")
     if expected is not None and sent is not None and sent != expected:
         refuse(Why.UNTRUSTED, "the answer comes from another provider")

@@ -102,6 +102,7 @@ class Callback:
         answer = self.exchange.tokens(
             owner,
             profile,
+            tenant=session.key.tenant,
             code=code,
             verifier=verifier,
             redirect_uri=self.redirect_uri(owner.id),

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, or_, select, update
 
 from identity.columns import database_now
 from identity.errors import Misconfigured
-from identity.model import ProviderConnection
+from identity.model import Credential, ProviderConnection
 from identity.principals import checked_id
 from identity.rows import insert_new
 from identity.secret import Secret
@@ -18,6 +18,7 @@ from identity.tables import connection_secrets, installations, provider_connecti
 from identity.vault import Binding, Vault
 
 # Built once: every delivery runs these.
+_USED_FROM = func.coalesce(connection_secrets.c.used_from, connection_secrets.c.created_at)
 _BY_ID = select(provider_connections).where(provider_connections.c.id == bindparam("owner"))
 _LIVE = (
     select(connection_secrets, provider_connections.c.tenant_id, provider_connections.c.provider)
@@ -27,7 +28,13 @@ _LIVE = (
         connection_secrets.c.name == bindparam("called"),
         or_(connection_secrets.c.retired_at.is_(None), connection_secrets.c.retired_at > database_now()),
     )
-    .order_by(connection_secrets.c.created_at.desc(), connection_secrets.c.id.desc())
+    # First what was not refused, then what is in use by now, then the newest.
+    .order_by(
+        connection_secrets.c.refused_at.is_not(None),
+        database_now() < _USED_FROM,
+        _USED_FROM.desc(),
+        connection_secrets.c.id.desc(),
+    )
 )
 _FITTING = (
     select(provider_connections)
@@ -54,6 +61,8 @@ class SealedSecret:
     binding: Binding
     sealed: bytes = field(repr=False)
     created_at: datetime
+    used_from: datetime  # from then on it goes before those that are older
+    refused_at: datetime | None = None  # the provider did not accept it while another was live
 
     def open(self, vault: Vault) -> Secret:
         """The secret itself. Raises Misconfigured."""
@@ -68,11 +77,20 @@ def seal_secret(
     name: str,
     secret: Secret,
     now: datetime,
+    used_from: datetime | None = None,
 ) -> SealedSecret:
-    """A secret of *owner*, ready for `add_secret`."""
+    """A secret of *owner*, ready for `add_secret`; *used_from* None: it is used at once."""
     binding = _binding(owner.tenant, owner.id, owner.provider, name)
     sealed = vault.seal(secret, binding)
-    return SealedSecret(id=id, connection=owner.id, name=name, binding=binding, sealed=sealed, created_at=now)
+    return SealedSecret(
+        id=id,
+        connection=owner.id,
+        name=name,
+        binding=binding,
+        sealed=sealed,
+        created_at=now,
+        used_from=used_from or now,
+    )
 
 
 def add_connection(connection: Connection, owner: ProviderConnection, *, now: datetime) -> bool:
@@ -112,6 +130,13 @@ def connection_for(connection: Connection, tenant: str, provider: str) -> Provid
     return _provider_connection(candidates[0])
 
 
+def rewrite_addresses(connection: Connection, owner: ProviderConnection) -> bool:
+    """Store the addresses and configuration of a connection anew, as they were discovered again."""
+    rewritten = update(provider_connections).where(provider_connections.c.id == owner.id)
+    row = {"authorize_url": owner.authorize_url, "token_url": owner.token_url, "config": dict(owner.config)}
+    return connection.execute(rewritten.values(row)).rowcount == 1
+
+
 def paused_reason(connection: Connection, owner: str) -> str | None:
     """Why no token is fetched through this connection, or None."""
     column = provider_connections.c.paused_reason
@@ -125,9 +150,11 @@ def pause_connection(connection: Connection, owner: str, *, reason: str) -> None
 
 
 def resume_connection(connection: Connection, owner: str) -> None:
-    """An operator has acted."""
+    """An operator has acted: no secret counts as refused any more."""
     resumed = update(provider_connections).where(provider_connections.c.id == owner)
     connection.execute(resumed.values(paused_reason=None))
+    forgiven = update(connection_secrets).where(connection_secrets.c.connection_id == owner)
+    connection.execute(forgiven.values(refused_at=None))
 
 
 def add_secret(connection: Connection, secret: SealedSecret) -> None:
@@ -138,6 +165,7 @@ def add_secret(connection: Connection, secret: SealedSecret) -> None:
         "name": secret.name,
         "sealed": secret.sealed,
         "created_at": secret.created_at,
+        "used_from": secret.used_from,
     }
     connection.execute(insert(connection_secrets), row)
     if secret.name in (CLIENT_SECRET, PRIVATE_KEY):
@@ -150,8 +178,46 @@ def retire_secret(connection: Connection, secret: str, *, at: datetime) -> bool:
     return connection.execute(retired).rowcount == 1
 
 
+def refuse_secret(connection: Connection, secret: str, *, at: datetime) -> bool:
+    """The provider did not accept it while another is live: that one goes first from now on. False if it did so."""
+    refused = update(connection_secrets).where(
+        connection_secrets.c.id == secret, connection_secrets.c.refused_at.is_(None)
+    )
+    return connection.execute(refused.values(refused_at=at)).rowcount == 1
+
+
+def authenticator(owner: ProviderConnection, credential: Credential) -> str | None:
+    """The name of the secret that authenticates the client for such tokens; None: nothing does."""
+    if credential is Credential.STATIC:
+        return None
+    by_key = credential in (Credential.INSTALLATION, Credential.JWT_BEARER)
+    return PRIVATE_KEY if by_key or owner.config.get("client_auth") == "private_key_jwt" else CLIENT_SECRET
+
+
+def rotate_secret(
+    connection: Connection, secret: SealedSecret, *, retire_at: datetime | None
+) -> tuple[SealedSecret, ...]:
+    """A successor to the one live secret of its name; the one it follows ends at *retire_at*, if that is said.
+
+    Until then both are live: the new one goes first from its switch date, and one that the provider refuses gives way
+    to the other. Gives the secrets that were live. Raises Misconfigured.
+    """
+    former = live_secrets(connection, secret.connection, secret.name)
+    if len(former) > 1:
+        ids = ", ".join(one.id for one in former)
+        raise Misconfigured(
+            f"a rotation of {secret.name} of {secret.connection} is under way ({ids}): end it with "
+            "`aswhom connections retire-secret`"
+        )
+    add_secret(connection, secret)
+    for one in former:
+        if retire_at is not None:
+            retire_secret(connection, one.id, at=retire_at)
+    return former
+
+
 def live_secrets(connection: Connection, owner: str, name: str) -> tuple[SealedSecret, ...]:
-    """The secrets of that name in force, the newest first; several during a rotation."""
+    """The secrets of that name in force, the one to use first; several during a rotation."""
     return tuple(
         SealedSecret(
             id=row.id,
@@ -160,6 +226,8 @@ def live_secrets(connection: Connection, owner: str, name: str) -> tuple[SealedS
             binding=_binding(row.tenant_id, owner, row.provider, name),
             sealed=row.sealed,
             created_at=row.created_at,
+            used_from=row.used_from or row.created_at,
+            refused_at=row.refused_at,
         )
         for row in connection.execute(_LIVE, {"owner": owner, "called": name})
     )

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from identity import audit
 from identity.accounts import find_account
+from identity.authorization import KEY
 from identity.errors import GrantRevoked, Unavailable
 from identity.grants import (
     AnotherAccount,
@@ -21,7 +22,7 @@ from identity.grants import (
     seal_answer,
     store_consent,
 )
-from identity.model import AccountKey, Credential, RuledOut, TokenAnswer
+from identity.model import MINTED, AccountKey, Credential, RuledOut, TokenAnswer
 from identity.secret import Secret
 from identity.sequence import next_number
 from identity.store import CommitUnknown, Store
@@ -90,22 +91,28 @@ def connect_service(
     audit_id: str,
     now: datetime,
     token: Secret | None = None,
+    refresh_token: Secret | None = None,
     external_id: str | None = None,
+    resources: tuple[str, ...] | None = None,
     also: Callable[[Connection, AccountKey], None],
 ) -> Consented:
-    """An admin connects a service account: a static *token*, or the right to mint. Raises GrantRevoked, Unavailable.
+    """An admin connects a service account: a static *token*, one that rotates, or the right to mint.
 
-    *external_id* is the installation's, for installation tokens. *also* runs in the consent's own commit: it wakes the
-    jobs that waited for it.
+    *external_id* is the installation's for installation tokens, and for JWT bearer whom the service acts as.
+    *resources* are what an installation's tokens are narrowed to. *also* runs in the consent's own commit: it wakes the
+    jobs that waited for it. Raises GrantRevoked, Unavailable.
     """
-    if (token is not None) != (credential is Credential.STATIC):
-        raise ValueError("a static credential comes with its token, and no other does")
+    if (token is None) != (credential in MINTED):
+        raise ValueError("a static or rotating credential comes with its token, and no other does")
+    if (refresh_token is None) != (credential is not Credential.ROTATING):
+        raise ValueError("a rotating credential comes with its refresh token, and no other does")
     answer = token and TokenAnswer(
         access_token=token,
-        refresh_token=None,
-        expires_at=None,
+        refresh_token=refresh_token,
+        # Nobody says how old a token is that was pasted: one that rotates is renewed before its first use.
+        expires_at=now if refresh_token else None,
         scopes=scopes,
-        token_type="bearer",  # noqa: S106 - a kind of token, not a token
+        token_type=KEY if credential is Credential.STATIC else "bearer",
     )
     consented = store.write(next_number)
     consent = Consent(
@@ -115,6 +122,7 @@ def connect_service(
         credential=credential,
         consented=consented,
         external_id=external_id,
+        resources=resources,
         any_account=True,
     )
 

@@ -18,10 +18,10 @@ from identity.errors import AswhomError, Unavailable
 from identity.flight import Flight, Flights, Wish
 from identity.gate import Gate
 from identity.http import Client
-from identity.intents import IntentState, abandoned
+from identity.intents import IntentState, abandoned, may_present_again
 from identity.lock import Busy, Held, RefreshLock, Unreachable
 from identity.metrics import LOCK_WAIT
-from identity.presentation import Presenter, RefreshBudget, may_present_again
+from identity.presentation import Presenter, RefreshBudget
 from identity.providers import profile_of
 from identity.providers.profile import Profile
 from identity.situation import Situation, read_situation

@@ -71,6 +71,7 @@ class Consent:
     consented: int
     external_id: str | None = None
     external_login: str | None = None
+    resources: tuple[str, ...] | None = None  # what its tokens are narrowed to
     any_account: bool = False  # whoever the provider says it is: an admin said so
     began_at: datetime | None = None  # when its connect session began; None: now
 
@@ -184,6 +185,7 @@ def store_consent(
         "credential": consent.credential,
         "external_id": consent.external_id or account.external_id,
         "external_login": consent.external_login or account.external_login,
+        "resources": None if consent.resources is None else list(consent.resources),
     }
     connection.execute(update(accounts).where(accounts.c.id == account.id).values(named))
     move_account(connection, account.id, to=AccountState.ACTIVE, reason=None, now=now)

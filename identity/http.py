@@ -81,7 +81,7 @@ class Client:
         user_agent: str = "aswhom",
         monotonic: Monotonic = time.monotonic,
     ) -> None:
-        self._policy = policy
+        self.policy = policy
         self._monotonic = monotonic
         self._user_agent = user_agent
         self._backend = GuardedBackend(policy, lookups=max(4, pool_size // 8))
@@ -123,7 +123,7 @@ class Client:
         except httpx.InvalidURL as error:
             return NotSent(reason=f"the URL is not one: {error}")
         port = url.port or (443 if url.scheme == "https" else 80)
-        if refusal := self._policy.prohibits_scheme(url.scheme, url.host, port):
+        if refusal := self.policy.prohibits_url(url.scheme, url.host, port, userinfo=bool(url.userinfo)):
             return NotSent(reason=refusal)
         deadline = Deadline(within.total_seconds(), monotonic=self._monotonic, send_before=send_before)
         client = self._fresh if fresh else self._reusing

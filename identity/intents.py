@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from sqlalchemy import Connection, Row, select, text, update
 
 from identity.moves import Moves
+from identity.providers.profile import Profile
 from identity.rows import insert_new
 from identity.tables import refresh_intents
 
@@ -179,6 +180,14 @@ def _row(intent: Intent) -> dict[str, object]:
         "retry_at": intent.retry_at,
         "doubtful_since": intent.doubtful_since,
     }
+
+
+def may_present_again(intent: Intent, profile: Profile, *, by: datetime) -> bool:
+    """Inside a verified grace window the same refresh token may be presented once more (DESIGN §5.4).
+
+    The window begins with the first presentation that is in doubt. *by* is when the next one leaves at the latest.
+    """
+    return intent.presented < 2 and by < intent.in_doubt_since + timedelta(seconds=profile.grace_seconds)
 
 
 def _intent(row: Row[tuple[object, ...]]) -> Intent:

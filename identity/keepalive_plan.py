@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Protocol
 
-from identity.model import Credential
+from identity.model import MINTED, Credential
 
 IN_USE, IDLE = 0, 1  # ranks: what is in use, or close to its end, goes first
 
@@ -60,7 +60,7 @@ class Plan:
 
 def plan(grant: Tended, profile: Lifetimes, *, now: datetime) -> Plan | None:
     """When to refresh it next; None: there is nothing to keep alive."""
-    minted = grant.credential in (Credential.CLIENT_CREDENTIALS, Credential.INSTALLATION)
+    minted = grant.credential in MINTED
     if not minted and not grant.renewable:
         return None
     moments: list[Plan] = []

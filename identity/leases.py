@@ -18,8 +18,8 @@ from identity.columns import database_now
 from identity.grants import ACCESS, Grant, grant_of, token_binding
 from identity.metrics import LEASES
 from identity.model import (
+    MINTED,
     AccountState,
-    Credential,
     Leased,
     LeaseOutcome,
     LeaseRequest,
@@ -70,7 +70,6 @@ _STATE = select(
     .outerjoin(scopes, IS_WANTED)
 )
 _NAMES = {Leased: "leased", NeedsRefresh: "needs_refresh", NeedsConsent: "needs_consent", RuledOut: "ruled_out"}
-_MINTED = (Credential.CLIENT_CREDENTIALS, Credential.INSTALLATION)
 
 
 def examine(connection: Connection, request: LeaseRequest) -> LeaseOutcome:
@@ -100,7 +99,7 @@ def _examined(connection: Connection, request: LeaseRequest) -> LeaseOutcome:
     if missing := request.scopes - (profile.covered(grant.scopes) if profile else set(grant.scopes)):
         return NeedsConsent(account=row.id, state=state, missing_scopes=_sorted(missing))
     if grant.access_sealed is None or not _fresh(grant, request, profile, now=request.now or row.now):
-        if grant.access_sealed is None and row.credential not in _MINTED and grant.refresh_sealed is None:
+        if grant.access_sealed is None and row.credential not in MINTED and grant.refresh_sealed is None:
             return NeedsConsent(account=row.id, state=AccountState.NEEDS_RECONNECT, missing_scopes=())
         return NeedsRefresh(account=row.id, generation=grant.generation)
     return Leased(
@@ -136,7 +135,7 @@ def _fresh(grant: Grant, request: LeaseRequest, profile: Profile | None, *, now:
 
 def _first_use(row: Row[Any], grant: Grant) -> bool:
     """Whether this lease is the first of a token that could be followed by another: one write a generation."""
-    renewable = grant.refresh_sealed is not None or row.credential in _MINTED
+    renewable = grant.refresh_sealed is not None or row.credential in MINTED
     unused = row.used_at is None or row.used_at < grant.obtained_at
     return unused and renewable and grant.expires_at is not None
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from identity.accounts import get_account
+from identity.authorization import KEY, authorization
 from identity.connections import get_connection
 from identity.grants import ACCESS, get_grant, token_binding
 from identity.http import Answer, Client
@@ -64,7 +65,14 @@ def ask_whose(
     if profile.whoami is None or found.credential is Credential.INSTALLATION:
         return Liveness(life=Life.UNKNOWN, said=f"{name} cannot be asked whose such a token is")
     binding = token_binding(found.key.tenant, account, found.provider, ACCESS, grant.generation)
-    answer = http.send(profile.whoami.request(owner, vault.open(grant.access_sealed, binding)), within=within)
+    token = vault.open(grant.access_sealed, binding)
+    if (question := profile.whoami.request(owner, token)) is None:
+        return Liveness(life=Life.UNKNOWN, said=f"nobody said where {name} can be asked: give userinfo_url by --config")
+    if grant.token_type == KEY:
+        others = {header: value for header, value in question.headers.items() if header.lower() != "authorization"}
+        shown = dict([authorization(owner, token, token_type=KEY)])
+        question = replace(question, headers=others | shown)
+    answer = http.send(question, within=within)
     if not isinstance(answer, Answer):
         return Liveness(life=Life.UNKNOWN, said=f"{name} did not answer ({answer.reason})")
     if answer.status in (401, 403):
@@ -73,7 +81,7 @@ def ask_whose(
         document = json.loads(answer.body)
     except (ValueError, RecursionError):
         document = None
-    external = profile.whoami.read(document) if answer.status == 200 else None
+    external = profile.whoami.read(owner, document) if answer.status == 200 else None
     if external is None:
         # Slack and GraphQL refuse with 200 and say why in the body.
         unwilling = answer.status == 200 and document is not None

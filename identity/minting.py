@@ -1,39 +1,74 @@
-"""Which request gets an account its next access token."""
+"""Which request gets an account its next access token, and what its answer means."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from identity.answers import ClientRefused, Dead, Meaning, read_outcome
+from identity.connections import PRIVATE_KEY, SealedSecret
 from identity.errors import Misconfigured
 from identity.http import Answer, HttpRequest, Outcome
 from identity.model import Credential
-from identity.oauth import Client, client_credentials_request, installation_request, refresh_request
+from identity.oauth import (
+    Client,
+    Narrowing,
+    client_credentials_request,
+    installation_request,
+    jwt_bearer_request,
+    refresh_request,
+)
 from identity.providers.profile import Profile
 from identity.secret import Secret
 from identity.situation import Situation
 from identity.vault import Vault
 
+_KEY_REFUSED = "401: the app's key or id was refused"
+_LEVELS = ("read", "write", "admin")
 
-def token_request(situation: Situation, profile: Profile, vault: Vault, *, now: datetime) -> HttpRequest | None:
-    """The request, or None: there is nothing to renew it with. Raises Misconfigured."""
-    match situation.account.credential:
-        case Credential.STATIC:
+
+def token_request(
+    situation: Situation, profile: Profile, vault: Vault, *, now: datetime, jti: str
+) -> HttpRequest | None:
+    """The request, or None: there is nothing to renew it with. Raises Misconfigured.
+
+    *jti* is the id of the assertion the request may carry, never used before.
+    """
+    account, owner = situation.account, situation.connection
+    if account.credential is Credential.STATIC:
+        return None
+    if account.credential in (Credential.AUTHORIZATION_CODE, Credential.ROTATING):
+        if (sealed := situation.grant.refresh_sealed) is None:
             return None
-        case Credential.INSTALLATION:
-            installation = situation.account.external_id
-            if installation is None:
-                raise Misconfigured(f"account {situation.account.id} does not say which installation it is")
-            key = _client_secret(situation, vault)
-            return installation_request(situation.connection, installation=installation, private_key=key, now=now)
+        refresh_token = vault.open(sealed, situation.refresh_binding)
+        return refresh_request(_client(situation, profile, vault, now, jti), refresh_token=refresh_token)
+    client = _client(situation, profile, vault, now, jti)
+    match account.credential:
         case Credential.CLIENT_CREDENTIALS:
-            client = Client(connection=situation.connection, profile=profile, secret=_client_secret(situation, vault))
-            return client_credentials_request(client, scopes=situation.connection.scopes)
-        case Credential.AUTHORIZATION_CODE:
-            if (sealed := situation.grant.refresh_sealed) is None:
-                return None
-            client = Client(connection=situation.connection, profile=profile, secret=_client_secret(situation, vault))
-            return refresh_request(client, refresh_token=vault.open(sealed, situation.refresh_binding))
+            return client_credentials_request(client, scopes=owner.scopes)
+        case Credential.JWT_BEARER:
+            return jwt_bearer_request(client, subject=account.external_id, scopes=situation.grant.scopes)
+        case Credential.INSTALLATION:
+            if account.external_id is None:
+                raise Misconfigured(f"account {account.id} does not say which installation it is")
+            only = Narrowing(
+                repositories=account.resources,
+                permissions=permissions(situation.grant.scopes),
+            )
+            return installation_request(
+                owner, installation=account.external_id, private_key=client.secret, now=now, only=only
+            )
+
+
+def permissions(scopes: Sequence[str]) -> dict[str, str] | None:
+    """The scopes `issues:write`, … as the permissions of an installation's token; None: they are not written so."""
+    wanted: dict[str, str] = {}
+    for scope in scopes:
+        name, _, level = scope.partition(":")
+        if not name or level not in _LEVELS:
+            return None
+        wanted[name] = max(wanted.get(name, level), level, key=_LEVELS.index)
+    return wanted or None
 
 
 def read_token(situation: Situation, profile: Profile, outcome: Outcome, *, started_at: datetime) -> Meaning:
@@ -49,9 +84,12 @@ def read_token(situation: Situation, profile: Profile, outcome: Outcome, *, star
     # https://docs.github.com/en/rest/apps/apps#create-an-installation-access-token-for-an-app
     match outcome:
         case Answer(status=401):
-            return ClientRefused(code="401: the app's key or id was refused")
+            return ClientRefused(code=_KEY_REFUSED)
         case Answer(status=404):
             return Dead(code="404: the installation is gone")
+        case Answer(status=422):
+            # This account's own narrowing: the connection serves other tenants, and is not at fault.
+            return Dead(code="422: it lacks a permission or repository")
     return read_outcome(
         outcome,
         profile,
@@ -62,8 +100,17 @@ def read_token(situation: Situation, profile: Profile, outcome: Outcome, *, star
     )
 
 
-def _client_secret(situation: Situation, vault: Vault) -> Secret:
+def spare_secret(secrets: Sequence[SealedSecret], profile: Profile, code: str) -> SealedSecret | None:
+    """The other live secret, if the refusal may be the first one's fault, as in the overlap of a rotation."""
+    blames_it = code in ("invalid_client", _KEY_REFUSED) or code in profile.secret_codes
+    fresh = [secret for secret in secrets if secret.refused_at is None]
+    return fresh[1] if blames_it and len(fresh) > 1 else None
+
+
+def _client(situation: Situation, profile: Profile, vault: Vault, now: datetime, jti: str) -> Client:
+    owner, wanted = situation.connection, situation.secret_name
     if not situation.secrets:
-        what = "private key" if situation.account.credential is Credential.INSTALLATION else "client secret"
-        raise Misconfigured(f"provider connection {situation.connection.id} has no {what}")
-    return situation.secrets[0].open(vault)
+        what = "private key" if wanted == PRIVATE_KEY else "client secret"
+        raise Misconfigured(f"provider connection {owner.id} has no {what}: `aswhom connections add-secret {owner.id}`")
+    secret: Secret = situation.secrets[0].open(vault)
+    return Client(connection=owner, profile=profile, secret=secret, now=now, jti=jti)

@@ -38,8 +38,14 @@ class Credential(StrEnum):
 
     AUTHORIZATION_CODE = "authorization_code"  # a user's consent; renewed by refresh token
     CLIENT_CREDENTIALS = "client_credentials"  # RFC 6749 §4.4; minted anew
+    JWT_BEARER = "jwt_bearer"  # RFC 7523 §2.1, a key signs an assertion; minted anew
     INSTALLATION = "installation"  # a GitHub App installation token; minted anew
+    ROTATING = "rotating"  # a service's token that an admin gave with its refresh token: a bot's, where they rotate
     STATIC = "static"  # a bot token or key that does not expire
+
+
+# Their tokens come from a key or secret of the client's, so one that is lost costs nothing but another.
+MINTED = frozenset({Credential.CLIENT_CREDENTIALS, Credential.JWT_BEARER, Credential.INSTALLATION})
 
 
 class AccountState(StrEnum):
@@ -110,7 +116,7 @@ class ProviderConnection:
     api_url: str  # base URL of the upstream API
     authorize_url: str
     token_url: str
-    config: dict[str, str] = field(default_factory=dict)  # provider-specific and not secret: app id, slug …
+    config: dict[str, str] = field(default_factory=dict)  # provider-specific and not secret: app id, issuer …
 
 
 @dataclass(frozen=True, kw_only=True)

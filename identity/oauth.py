@@ -1,4 +1,4 @@
-"""OAuth requests, built with Authlib's pieces: authorization URLs, PKCE, client authentication, assertions.
+"""OAuth requests, built with Authlib's pieces: authorization URLs, PKCE, client authentication.
 
 Sending and reading are ours (`token_endpoint`, `answers`): Authlib's clients guess the grant type, take a refusal for
 a token, and raise on an odd lifetime after the provider has rotated.
@@ -6,19 +6,18 @@ a token, and raise on an odd lifetime after the provider has rotated.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from authlib.oauth2.auth import ClientAuth as AuthlibClientAuth
 from authlib.oauth2.rfc6749.parameters import prepare_grant_uri, prepare_token_request
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
-from joserfc import jwt
-from joserfc.errors import JoseError
-from joserfc.jwk import RSAKey
 
+from identity.assertions import CLIENT_ASSERTION, JWT_BEARER, app_assertion, client_assertion, grant_assertion
 from identity.errors import Misconfigured
 from identity.http import HttpRequest
 from identity.model import ProviderConnection
@@ -34,7 +33,34 @@ class Client:
 
     connection: ProviderConnection
     profile: Profile
-    secret: Secret
+    secret: Secret  # the client secret, or the private key
+    now: datetime
+    jti: str  # of the one assertion that a request may carry: never used twice
+
+    @property
+    def auth(self) -> ClientAuth:
+        """How it names itself: the connection's choice, else the provider's."""
+        return client_auth(self.connection, self.profile)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Narrowing:
+    """What an installation's token is narrowed to; None and nothing leave all that the installation has."""
+
+    repositories: tuple[str, ...] | None = None  # their names, without the owner
+    permissions: Mapping[str, str] | None = None  # {"issues": "write"}
+
+
+def client_auth(connection: ProviderConnection, profile: Profile) -> ClientAuth:
+    """How a connection's client authenticates. Raises Misconfigured."""
+    chosen = connection.config.get("client_auth", profile.client_auth)
+    try:
+        return ClientAuth(chosen)
+    except ValueError:
+        known = ", ".join(ClientAuth)
+        raise Misconfigured(
+            f"provider connection {connection.id} authenticates by {chosen!r}: known are {known}"
+        ) from None
 
 
 def authorization_url(
@@ -81,50 +107,69 @@ def client_credentials_request(client: Client, *, scopes: Sequence[str]) -> Http
     return _form(client, "client_credentials", **parameters)
 
 
-def app_assertion(*, issuer: str, private_key: Secret, now: datetime) -> str:
-    """A GitHub App's own JWT, for minting installation tokens. Raises Misconfigured.
-
-    https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/generating-a-json-web-token-jwt-for-a-github-app
-    """
-    claims = {
-        "iss": issuer,
-        "iat": int((now - timedelta(seconds=60)).timestamp()),  # their clock may be behind ours
-        "exp": int((now + timedelta(minutes=9)).timestamp()),
-    }
-    try:
-        key = RSAKey.import_key(private_key.reveal())
-        return jwt.encode({"alg": "RS256"}, claims, key, algorithms=["RS256"])
-    except (JoseError, ValueError):
-        # Not chained: the error may quote the key.
-        raise Misconfigured(f"the private key of app {issuer} is not an RSA key in PEM") from None
+def jwt_bearer_request(client: Client, *, subject: str | None, scopes: Sequence[str]) -> HttpRequest:
+    """A signed assertion for a token (RFC 7523 §2.1); the assertion alone authenticates. Raises Misconfigured."""
+    form, profile, owner = client.profile.assertion, client.profile, client.connection
+    if form is None:
+        raise Misconfigured(f"{profile.title} has no JWT bearer grant")
+    assertion = grant_assertion(
+        owner, form, client.secret, subject=subject, scopes=scopes, now=client.now, jti=client.jti
+    )
+    parameters = {"assertion": assertion}
+    if scopes and not form.scopes_inside and form.scopes_beside:
+        parameters["scope"] = profile.scope_separator.join(scopes)
+    body = prepare_token_request(JWT_BEARER, "", **parameters)
+    return HttpRequest(method="POST", url=owner.token_url, headers=_FORM, body=body.encode())
 
 
 def installation_request(
-    connection: ProviderConnection, *, installation: str, private_key: Secret, now: datetime
+    connection: ProviderConnection, *, installation: str, private_key: Secret, now: datetime, only: Narrowing
 ) -> HttpRequest:
-    """A token of one installation of a GitHub App. Raises Misconfigured.
+    """A token of one installation of a GitHub App, for *only* a part of what it may do. Raises Misconfigured.
 
     https://docs.github.com/en/rest/apps/apps#create-an-installation-access-token-for-an-app
     """
-    issuer = connection.config.get("app_id", connection.client_id)
-    assertion = app_assertion(issuer=issuer, private_key=private_key, now=now)
     headers = {
-        "authorization": f"Bearer {assertion}",
+        "authorization": f"Bearer {app_assertion(connection, private_key, now=now)}",
         "accept": "application/vnd.github+json",
         "x-github-api-version": "2022-11-28",
     }
+    wanted: dict[str, Any] = {}
+    if only.repositories == ():  # an empty list might be taken for no list, and that means all of them
+        raise Misconfigured(f"installation {installation} is narrowed to no repository at all")
+    if only.repositories is not None:
+        wanted["repositories"] = list(only.repositories)
+    if only.permissions is not None:
+        wanted["permissions"] = dict(only.permissions)
     path = f"/app/installations/{quote(installation, safe='')}/access_tokens"
-    return HttpRequest(method="POST", url=connection.api_url.rstrip("/") + path, headers=headers)
+    if wanted:
+        headers["content-type"] = "application/json"
+    body = json.dumps(wanted).encode() if wanted else b""
+    return HttpRequest(method="POST", url=connection.api_url.rstrip("/") + path, headers=headers, body=body)
+
+
+def revocation_request(client: Client, *, token: Secret, hint: str, url: str) -> HttpRequest:
+    """An end to a token (RFC 7009 §2.1); *hint* is access_token or refresh_token. Raises Misconfigured."""
+    body = urlencode({"token": token.reveal(), "token_type_hint": hint})
+    return _authenticated(client, url, body)
 
 
 def _form(client: Client, grant_type: str, **parameters: str) -> HttpRequest:
-    body = prepare_token_request(grant_type, "", **parameters)
+    return _authenticated(client, client.connection.token_url, prepare_token_request(grant_type, "", **parameters))
+
+
+def _authenticated(client: Client, url: str, body: str) -> HttpRequest:
+    """A form with the client's name and proof."""
     identifier, secret = client.connection.client_id, client.secret.reveal()
-    if client.profile.client_auth is ClientAuth.BASIC:
+    if client.auth is ClientAuth.PRIVATE_KEY_JWT:
+        assertion = client_assertion(client.connection, client.secret, now=client.now, jti=client.jti)
+        proof = {"client_id": identifier, "client_assertion_type": CLIENT_ASSERTION, "client_assertion": assertion}
+        return HttpRequest(method="POST", url=url, headers=_FORM, body=f"{body}&{urlencode(proof)}".encode())
+    if client.auth is ClientAuth.BASIC:
         # RFC 6749 §2.3.1 wants both form-urlencoded first; Authlib does not do it.
         identifier, secret = quote(identifier, safe=""), quote(secret, safe="")
-    auth: Any = AuthlibClientAuth(identifier, secret, str(client.profile.client_auth))
-    url, headers, signed = auth.prepare("POST", client.connection.token_url, dict(_FORM), body)
+    auth: Any = AuthlibClientAuth(identifier, secret, str(client.auth))
+    url, headers, signed = auth.prepare("POST", url, dict(_FORM), body)
     return HttpRequest(method="POST", url=url, headers=_text(headers), body=signed.encode())
 
 

@@ -17,9 +17,9 @@ from identity.flight import Wish
 from identity.gate import Endpoint
 from identity.grants import SealedAnswer, seal_answer
 from identity.http import Answer, NoAnswer, Outcome
-from identity.intents import Intent, IntentState, store_answer
+from identity.intents import Intent, IntentState, may_present_again, store_answer
 from identity.metrics import REFRESHES, UNRECOGNISED
-from identity.minting import read_token, token_request
+from identity.minting import read_token, spare_secret, token_request
 from identity.model import RuledOut, TokenAnswer
 from identity.providers import profile_of
 from identity.providers.profile import Profile
@@ -72,7 +72,7 @@ class Presenter:
         refused, profile = wish.refused, self._profile(situation)
         began, now = self.monotonic(), self.clock()
         new = self._new_intent(situation, now)
-        request = token_request(situation, profile, self.vault, now=now)
+        request = token_request(situation, profile, self.vault, now=now, jti=self.ids())
         if request is None:
             return self._expire(situation, new, refused=refused)
         to, gate = self._endpoint(situation), self.endpoint.gate
@@ -104,7 +104,7 @@ class Presenter:
         outcome: Outcome = NoAnswer(reason="whoever sent it is gone")
         if intent.answer_sealed is not None:
             outcome = unpack(self.vault.open(intent.answer_sealed, situation.answer_binding))
-        return self._conclude(situation, intent, outcome, refused=refused)
+        return self._conclude(situation, intent, outcome, refused=refused, recovered=True)
 
     def doubt(self, situation: Situation, intent: Intent, reason: str, *, refused: bool) -> int | None:
         """The provider may have rotated, and what it said is lost. Raises ReauthRequired unless that is harmless."""
@@ -185,8 +185,13 @@ class Presenter:
                     raise Unavailable(f"the answer for account {intent.account} could not be stored") from error
             self.sleep(self.budget.poll.total_seconds())
 
-    def _conclude(self, situation: Situation, intent: Intent, outcome: Outcome, *, refused: bool) -> int | None:
-        """Act on what came of a presentation; an answer is stored by now."""
+    def _conclude(
+        self, situation: Situation, intent: Intent, outcome: Outcome, *, refused: bool, recovered: bool = False
+    ) -> int | None:
+        """Act on what came of a presentation; an answer is stored by now.
+
+        *recovered*: whoever presented is gone, and the client's secrets may be others now.
+        """
         account, profile = situation.account, self._profile(situation)
         settlement = self._settlement(situation, intent)
         match read_token(situation, profile, outcome, started_at=intent.started_at):
@@ -206,12 +211,21 @@ class Presenter:
             case RateLimited(reason=reason, retry_after=wait):
                 self._pause(situation, outcome, wait)
                 return self._fail(situation, intent, reason, refused=refused, wait=wait, outcome="rate_limited")
+            case ClientRefused(code=code) if recovered and situation.secrets_moved(intent.started_at):
+                self._write(settlement.fail, code, retry_at=None)
+                return None  # it may have been said of another secret than goes first now: that one is tried
+            case ClientRefused(code=code) if (spare := spare_secret(situation.secrets, profile, code)) is not None:
+                first = situation.secrets[0].id
+                blamed = self._write(settlement.blame_secret, code, secret=first, spare=spare.id)
+                self._count(situation, "secret_refused", settled=blamed)
+                return None  # look again: the other one goes first now
             case ClientRefused(code=code):
-                self._count(situation, "client_refused", settled=self._write(settlement.blame_client, code))
-                owner = situation.connection.id
-                raise Misconfigured(
-                    f"the token endpoint refused the client of provider connection {owner} ({code[:60]})"
-                )
+                blamed = self._write(settlement.blame_client, code)
+                self._count(situation, "client_refused", settled=blamed)
+                if not blamed:
+                    return None
+                words = "the token endpoint refused the client of provider connection"
+                raise Misconfigured(f"{words} {situation.connection.id} ({code[:60]})")
             case Dead(code=code):
                 buried = self._write(settlement.bury, code)
                 self._count(situation, "dead", settled=buried)
@@ -283,11 +297,3 @@ class Presenter:
     @staticmethod
     def _count(situation: Situation, outcome: str, *, settled: bool = True) -> None:
         REFRESHES.labels(situation.account.provider, outcome if settled else "moved").inc()
-
-
-def may_present_again(intent: Intent, profile: Profile, *, by: datetime) -> bool:
-    """Inside a verified grace window the same refresh token may be presented once more (DESIGN §5.4).
-
-    The window begins with the first presentation that is in doubt. *by* is when the next one leaves at the latest.
-    """
-    return intent.presented < 2 and by < intent.in_doubt_since + timedelta(seconds=profile.grace_seconds)

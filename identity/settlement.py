@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from identity import audit
 from identity.accounts import Account, get_account, move_account
-from identity.connections import pause_connection
+from identity.connections import pause_connection, refuse_secret
 from identity.grants import SealedAnswer, bury, get_grant, rotate
 from identity.intents import MOVES, Intent, IntentState, get_intent, open_intent, settle
 from identity.model import AccountState, RuledOut
@@ -100,6 +100,21 @@ class Settlement:
 
         return self._end(connection, IntentState.FAILED, code, write, restores=True)
 
+    def blame_secret(self, connection: Connection, code: str, *, secret: str, spare: str) -> Ending:
+        """One secret of the client was refused while another is live: that one is tried, and nothing pauses."""
+
+        def write() -> None:
+            refuse_secret(connection, secret, at=self.now)
+            self._record(
+                connection,
+                "connection.secret_refused",
+                code,
+                generation=self.intent.generation,
+                reason=f"{secret} was refused ({code[:60]}); {spare} is used instead",
+            )
+
+        return self._end(connection, IntentState.FAILED, code, write, restores=True)
+
     def expire(self, connection: Connection, reason: str) -> Ending:
         """There is nothing to renew the token with. No intent was written: nothing is presented."""
         scopes = grant_scopes(self.account.key)
@@ -154,7 +169,9 @@ class Settlement:
         if get_account(connection, self.account.id).state is AccountState.NEEDS_RECONNECT:
             move_account(connection, self.account.id, to=AccountState.ACTIVE, reason=None, now=self.now)
 
-    def _record(self, connection: Connection, kind: str, outcome: str, *, generation: int) -> None:
+    def _record(
+        self, connection: Connection, kind: str, outcome: str, *, generation: int, reason: str | None = None
+    ) -> None:
         audit.record(
             connection,
             id=self.audit_id,
@@ -165,6 +182,7 @@ class Settlement:
             account=self.account.id,
             generation=generation,
             outcome=outcome[:64],
+            reason=reason,
             detail={"intent": self.intent.id, "provider": self.account.provider},
         )
 

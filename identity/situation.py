@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
 from identity.accounts import Account, get_account
-from identity.connections import CLIENT_SECRET, PRIVATE_KEY, SealedSecret, get_connection, live_secrets, paused_reason
+from identity.connections import SealedSecret, authenticator, get_connection, live_secrets, paused_reason
 from identity.errors import AswhomError, GrantRevoked, Misconfigured, ReauthRequired
 from identity.grants import REFRESH, Grant, get_grant, token_binding
 from identity.intents import TOKEN_ANSWER, Intent, find_intent
-from identity.model import AccountState, Credential, ProviderConnection, RuledOut
+from identity.model import MINTED, AccountState, ProviderConnection, RuledOut
 from identity.scopes import grant_scopes, revoked_since
 from identity.vault import Binding
-
-_SECRET_OF = {
-    Credential.AUTHORIZATION_CODE: CLIENT_SECRET,
-    Credential.CLIENT_CREDENTIALS: CLIENT_SECRET,
-    Credential.INSTALLATION: PRIVATE_KEY,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +25,7 @@ class Situation:
     grant: Grant
     connection: ProviderConnection
     paused: str | None
-    secrets: tuple[SealedSecret, ...]  # what authenticates the client, the newest first
+    secrets: tuple[SealedSecret, ...]  # what authenticates the client, the one to use first
     intent: Intent | None
     ruled_out: RuledOut | None
 
@@ -42,7 +36,12 @@ class Situation:
     @property
     def minted(self) -> bool:
         """Its tokens are minted anew: an attempt whose outcome is unknown costs nothing but a token."""
-        return self.account.credential is not Credential.AUTHORIZATION_CODE
+        return self.account.credential in MINTED
+
+    @property
+    def secret_name(self) -> str | None:
+        """What authenticates the client for it; None: nothing does."""
+        return authenticator(self.connection, self.account.credential)
 
     @property
     def refresh_binding(self) -> Binding:
@@ -59,6 +58,10 @@ class Situation:
         if grant.access_sealed is None or grant.expires_at is None:
             return None
         return grant.expires_at - grant.obtained_at
+
+    def secrets_moved(self, since: datetime) -> bool:
+        """Whether another secret than the one that goes first now may have been shown at *since*."""
+        return any(one.refused_at is not None or max(one.created_at, one.used_from) > since for one in self.secrets)
 
     def binding(self, name: str, generation: int) -> Binding:
         account = self.account
@@ -84,14 +87,16 @@ def read_situation(connection: Connection, account: str) -> Situation:
     grant = get_grant(connection, account)
     if grant is None:
         raise ReauthRequired(f"account {account} was never connected", account=account)
-    owner = found.key.connection
-    wanted = _SECRET_OF.get(found.credential)
+    owner = get_connection(connection, found.key.connection)
+    wanted = authenticator(owner, found.credential)
+    # Before the secrets: whoever sees that an intent failed by a refused secret must see the refusal, too.
+    intent = find_intent(connection, account, grant.generation)
     return Situation(
         account=found,
         grant=grant,
-        connection=get_connection(connection, owner),
-        paused=paused_reason(connection, owner),
-        secrets=live_secrets(connection, owner, wanted) if wanted else (),
-        intent=find_intent(connection, account, grant.generation),
+        connection=owner,
+        paused=paused_reason(connection, owner.id),
+        secrets=live_secrets(connection, owner.id, wanted) if wanted else (),
+        intent=intent,
         ruled_out=revoked_since(connection, grant_scopes(found.key), grant.consented),
     )

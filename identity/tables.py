@@ -87,6 +87,8 @@ connection_secrets = Table(
     Column("name", String(32), nullable=False),  # client_secret, webhook_secret, private_key
     Column("sealed", LargeBinary, nullable=False),
     Column("created_at", Instant, nullable=False),
+    Column("used_from", Instant),  # the switch date: from then on it goes before older ones; NULL: since created_at
+    Column("refused_at", Instant),  # the provider did not accept it while another was live: it goes last
     Column("retired_at", Instant),
     Index("ix_connection_secrets_live", "connection_id", "name"),
 )
@@ -135,6 +137,7 @@ accounts = Table(
     Column("reason", Text),  # why it is not active, in words
     Column("external_id", String(200)),  # the provider's id of who consented, or of the installation
     Column("external_login", String(200)),
+    Column("resources", JSON(none_as_null=True)),  # an installation's repositories its tokens are for; NULL: all
     # The provider's time of the newest suspension, or its end, and of the newest permissions that it told us of.
     Column("suspension_said_at", Instant),
     Column("permissions_said_at", Instant),

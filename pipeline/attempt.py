@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from identity import leases
+from identity.authorization import authorization
 from identity.death import infer_death
 from identity.errors import GrantRevoked, ReauthRequired, Unavailable
 from identity.http import NoAnswer, NotSent
@@ -202,7 +203,7 @@ def _send(
     answer = services.upstream.send(
         request,
         api_url=step.through.api_url,
-        token=token,
+        authorization=authorization(step.through, token, token_type=lease.token_type),
         attempt=intent.attempt,
         idempotency_key=step.call.idempotency_key,
         deadline=intent.deadline,

@@ -7,7 +7,6 @@ from datetime import timedelta
 from urllib.parse import urlencode
 
 from identity.http import Answer, Client, HttpRequest, NoAnswer, NotSent
-from identity.secret import Secret
 from pipeline.action import Request, Response
 
 ATTEMPT_HEADER = "X-Aswhom-Attempt"
@@ -24,7 +23,7 @@ class Upstream:
         request: Request,
         *,
         api_url: str,
-        token: Secret,
+        authorization: tuple[str, str],
         attempt: str,
         idempotency_key: str,
         deadline: timedelta,
@@ -33,7 +32,8 @@ class Upstream:
     ) -> Response | NotSent | NoAnswer:
         """The whole answer, or that nothing was sent, or that something was sent and no whole answer came.
 
-        *send_before* is a moment of the monotonic clock, checked last before the socket.
+        *authorization* is the header, name and value, that shows the token. *send_before* is a moment of the monotonic
+        clock, checked last before the socket.
         """
         url = api_url.rstrip("/") + request.path
         if request.params:
@@ -41,7 +41,7 @@ class Upstream:
         headers = {
             "Accept": "application/json",
             **request.headers,
-            "Authorization": f"Bearer {token.reveal()}",
+            authorization[0]: authorization[1],
             ATTEMPT_HEADER: attempt,
             "Idempotency-Key": idempotency_key,
         }

@@ -21,6 +21,8 @@ _ADD = {
     Credential.INSTALLATION: "add-installation",
     Credential.STATIC: "add-static",
     Credential.CLIENT_CREDENTIALS: "add-client-credentials",
+    Credential.JWT_BEARER: "add-jwt-bearer",
+    Credential.ROTATING: "add-rotating",
 }
 
 

@@ -6,8 +6,10 @@ Exit codes: 0 done · 1 not done, or a problem was found · 2 used wrongly.
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,29 @@ def secret_option(*names: str, help: str, required: bool = False) -> Callable[[A
         return Secret(text.strip())
 
     return click.option(*names, callback=read, metavar="FILE", required=required, help=f"{help} '-': standard input.")
+
+
+class _Moment(click.ParamType[datetime]):
+    """A moment with its zone, `2026-12-01T08:00Z`, or so long from now: `+90m`, `+36h`, `+14d`."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        if ahead := re.fullmatch(r"\+([0-9]{1,5})([mhd])", value):
+            unit = {"m": "minutes", "h": "hours", "d": "days"}[ahead[2]]
+            return datetime.now(UTC) + timedelta(**{unit: int(ahead[1])})
+        try:
+            at = datetime.fromisoformat(value)
+        except ValueError:
+            at = None
+        if at is None or at.tzinfo is None:
+            self.fail("give a time with its zone, such as 2026-12-01T08:00Z, or so long from now, such as +36h")
+        return at
+
+
+MOMENT = _Moment()
 
 
 def names(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:

@@ -1,4 +1,4 @@
-"""`connections` and `installations`: client registrations with providers, and whose an installation is."""
+"""`connections`: client registrations with providers, and their addresses."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import replace
 import click
 from sqlalchemy import Connection
 
-from deploy.cli import queries
-from deploy.cli.command import command, confirm, names, secret_option
+from deploy import provider_page
+from deploy.cli import connection_facts, queries
+from deploy.cli.command import command, names, secret_option
 from deploy.cli.output import Output
 from deploy.cli.stops import stop_and_open
 from deploy.installation import Installation
@@ -17,17 +18,18 @@ from identity.connections import (
     PRIVATE_KEY,
     WEBHOOK_SECRET,
     add_connection,
-    add_installation,
     add_secret,
     get_connection,
     resume_connection,
-    retire_secret,
+    rewrite_addresses,
     seal_secret,
 )
+from identity.discovery import discover
 from identity.errors import BadInput
-from identity.model import ProviderConnection, Scope, ScopeKind
-from identity.principals import checked_id
+from identity.model import Scope, ScopeKind
 from identity.providers import PROFILES, profile_of
+from identity.providers.profile import ClientAuth
+from identity.registration import Registration, register, service_account
 from identity.secret import Secret
 from webhooks.sources import SOURCES
 
@@ -37,50 +39,78 @@ def connections() -> None:
     """Client registrations with providers: an id, secrets, scopes, addresses."""
 
 
+@command(connections, "providers")
+@click.option("--page", is_flag=True, help="Print docs/providers.md.")
+def list_providers(at: Installation, out: Output, page: bool) -> None:
+    """The providers there are rows for, and what is known of each."""
+    if page:
+        print(provider_page.render(PROFILES), end="")
+        return
+    rows = [provider_page.summary(profile) for profile in PROFILES.values()]
+    out.rows(rows, tuple(rows[0]), empty="None")
+
+
 @command(connections)
 @click.argument("provider")
 @click.option("--id", help="How it is called here, in URLs too.  [default: the provider's name]")
 @click.option("--tenant", help="Whose it is.  [default: the platform's, for all tenants]")
-@click.option("--client-id", required=True)
+@click.option("--client-id", help="Not needed where it acts by a key or a service account alone.")
 @secret_option("--client-secret-file", help="The client secret.")
 @secret_option("--webhook-secret-file", help="What the provider signs its deliveries with.")
-@secret_option("--private-key-file", help="A GitHub App's key, in PEM.")
+@secret_option("--private-key-file", help="A key in PEM: a GitHub App's, or what assertions are signed with.")
+@secret_option("--service-account-file", help="A Google service account's key, the JSON file.")
 @click.option("--scopes", callback=names, help="What to ask people for: a,b,c.")
+@click.option("--issuer", help="Discover the addresses from this issuer's metadata.")
+@click.option("--client-auth", type=click.Choice([*ClientAuth]), help="[default: the provider's]")
 @click.option("--api-url", help="[default: the provider's]")
 @click.option("--authorize-url", help="[default: the provider's]")
 @click.option("--token-url", help="[default: the provider's]")
-@click.option("--config", multiple=True, metavar="NAME=VALUE", help="What else the provider needs: app_id=…, issuer=…")
+@click.option("--config", multiple=True, metavar="NAME=VALUE", help="What else the provider needs: app_id=…, key_id=…")
 def add(
     at: Installation,
     out: Output,
     provider: str,
     id: str | None,
     tenant: str | None,
-    client_id: str,
+    client_id: str | None,
     client_secret_file: Secret | None,
     webhook_secret_file: Secret | None,
     private_key_file: Secret | None,
+    service_account_file: Secret | None,
     scopes: tuple[str, ...] | None,
+    issuer: str | None,
+    client_auth: str | None,
     api_url: str | None,
     authorize_url: str | None,
     token_url: str | None,
     config: tuple[str, ...],
 ) -> None:
-    """Add a connection to PROVIDER: github, linear, slack.
+    """Add a connection to PROVIDER: see `aswhom connections providers`.
 
     It says where the provider's webhooks are to come to, if we receive any of it, and where people come back to.
     """
     profile = profile_of(PROFILES, provider)
-    owner = ProviderConnection(
-        id=checked_id(id or provider),
-        tenant=tenant,
-        provider=provider,
-        client_id=client_id,
-        scopes=scopes or (),
-        api_url=api_url or profile.api_url,
-        authorize_url=authorize_url or profile.authorize_url,
-        token_url=token_url or profile.token_url,
-        config=_pairs(config),
+    chosen = {"client_auth": client_auth} if client_auth else {}
+    if service_account_file is not None:
+        private_key_file, named = service_account(service_account_file)
+        chosen |= named
+    metadata = discover(at.http, issuer) if issuer else None
+    owner = register(
+        Registration(
+            id=id or provider,
+            tenant=tenant,
+            client_id=client_id or chosen.get("service_account", ""),
+            scopes=scopes or (),
+            api_url=api_url,
+            authorize_url=authorize_url,
+            token_url=token_url,
+            config=chosen | _pairs(config),
+        ),
+        profile,
+        at.http.policy,
+        metadata=metadata,
+        has_secret=client_secret_file is not None,
+        has_key=private_key_file is not None,
     )
     given = {CLIENT_SECRET: client_secret_file, WEBHOOK_SECRET: webhook_secret_file, PRIVATE_KEY: private_key_file}
     now = at.now()
@@ -111,11 +141,45 @@ def add(
         "redirect_uri": f"{base}/connect/callback/{owner.id}",
     }
     out.done(
-        f"provider connection {owner.id}; tell {provider} these:\n"
+        f"provider connection {owner.id}; tell {profile.title} these:\n"
         f"  webhooks to      {document['webhook_url'] or 'nowhere: none of its webhooks is received yet'}\n"
         f"  people back to   {document['redirect_uri']}",
         document,
     )
+
+
+@command(connections)
+@click.argument("id")
+def show(at: Installation, out: Output, id: str) -> None:
+    """One connection: its addresses, and its secrets by their ids, the one that is used first on top."""
+    row = at.read(lambda c: connection_facts.whole(c, id))
+    if out.as_json:
+        out.document(row)
+        return
+    out.sentence(f"{row['id']}: {row['client_id']} at {row['provider']}, {row['tenant_id'] or 'for all tenants'}")
+    if row["paused_reason"]:
+        out.sentence(f"paused because {row['paused_reason']}: `aswhom connections resume {row['id']}`")
+    facts = ("scopes", "api_url", "authorize_url", "token_url", "config")
+    out.table([{"": fact.replace("_", " "), "is": row[fact]} for fact in facts], ("", "is"))
+    out.table(row["secrets"], ("id", "name", "used_from", "refused_at", "retired_at"))
+
+
+@command(connections, "discover")
+@click.argument("id")
+def discover_again(at: Installation, out: Output, id: str) -> None:
+    """Read the issuer's metadata again, and use the addresses it names from now on."""
+    owner = at.read(lambda c: get_connection(c, id))
+    if not (issuer := owner.config.get("issuer")):
+        raise BadInput(f"{id} has no issuer: its addresses were given, not discovered")
+    found = discover(at.http, issuer)
+    anew = replace(
+        owner,
+        authorize_url=found.authorize_url,
+        token_url=found.token_url,
+        config={**owner.config, **found.config()},
+    )
+    at.write(lambda c: rewrite_addresses(c, anew))
+    out.done(f"{id} uses {anew.token_url}", {"id": id, "changed": anew != owner, "token_url": anew.token_url})
 
 
 @command(connections, "list")
@@ -124,34 +188,6 @@ def list_connections(at: Installation, out: Output) -> None:
     rows = at.read(queries.all_connections)
     columns = ("id", "provider", "tenant_id", "client_id", "secrets", "scopes", "api_url", "paused_reason")
     out.rows(rows, columns, empty="No provider connection yet: `aswhom connections add --help`")
-
-
-@command(connections, "add-secret")
-@click.argument("id")
-@click.option("--name", type=click.Choice(["client_secret", "webhook_secret", "private_key"]), required=True)
-@secret_option("--file", help="The new secret.", required=True)
-def add_secret_to(at: Installation, out: Output, id: str, name: str, file: Secret) -> None:
-    """Add a further secret, which is used from now on; the earlier ones still verify until they are retired."""
-    owner = at.read(lambda c: get_connection(c, id))
-    sealed = seal_secret(at.vault, replace(owner), id=at.ids("sec"), name=name, secret=file, now=at.now())
-
-    def write(c: Connection) -> None:
-        add_secret(c, sealed)
-
-    at.write(write)
-    out.done(f"{name} {sealed.id} of {id} is used from now on", {"id": sealed.id, "connection": id, "name": name})
-
-
-@command(connections, "retire-secret")
-@click.argument("secret_id")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-def retire(at: Installation, out: Output, secret_id: str, yes: bool) -> None:
-    """End a secret's life: what is signed with it is refused from now on."""
-    confirm(f"Retire {secret_id}?", yes=yes)
-    now = at.now()
-    if not at.write(lambda c: retire_secret(c, secret_id, at=now)):
-        raise BadInput(f"there is no secret {secret_id}")
-    out.done(f"{secret_id} is retired", {"id": secret_id})
 
 
 @command(connections, "resume")
@@ -173,37 +209,6 @@ def _connection_scope(at: Installation, id: str) -> tuple[Scope, str | None]:
 
 
 stop_and_open(connections, _connection_scope, what="provider connection")
-
-
-@click.group()
-def installations() -> None:
-    """Whose an installation of the platform's app is: the tenant of a delivery is found by it."""
-
-
-@command(installations, "add")
-@click.argument("connection")
-@click.argument("external_id")
-@click.argument("tenant")
-def add_installation_of(at: Installation, out: Output, connection: str, external_id: str, tenant: str) -> None:
-    """Say that installation (or workspace, or organization) EXTERNAL_ID of CONNECTION is TENANT's."""
-    now = at.now()
-
-    def write(c: Connection) -> bool:
-        queries.provider_connection(c, connection)
-        queries.tenant(c, tenant)
-        return add_installation(c, owner=connection, external_id=external_id, tenant=tenant, now=now)
-
-    if not at.write(write):
-        raise BadInput(f"whose installation {external_id} is was said before: see `aswhom installations list`")
-    document = {"connection": connection, "external_id": external_id, "tenant": tenant}
-    out.done(f"installation {external_id} of {connection} is {tenant}'s", document)
-
-
-@command(installations, "list")
-def list_installations(at: Installation, out: Output) -> None:
-    """Whose is which."""
-    columns = ("connection_id", "external_id", "tenant_id", "created_at")
-    out.rows(at.read(queries.all_installations), columns, empty="None yet: `aswhom installations add`")
 
 
 def _pairs(pairs: tuple[str, ...]) -> dict[str, str]:

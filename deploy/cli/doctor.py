@@ -9,7 +9,7 @@ import click
 from redis import Redis
 from redis.exceptions import RedisError
 
-from deploy.cli import queries
+from deploy.cli import connection_facts, queries
 from deploy.cli.command import PROBLEM, invocation
 from deploy.cli.output import Output
 from deploy.installation import Installation
@@ -122,6 +122,16 @@ def _connections(at: Installation) -> Iterator[Finding]:
             "connections",
             WRONG,
             f"{row['id']} is paused: {row['paused_reason']}. Mend it, then `aswhom connections resume {row['id']}`",
+        )
+
+    for row in at.read(connection_facts.refused_secrets):
+        yield (
+            "connections",
+            UNKNOWN,
+            (
+                f"{row['id']}, a {row['name']} of {row['connection_id']}, was refused, and another is used: "
+                f"`aswhom connections show {row['connection_id']}`"
+            ),
         )
 
 

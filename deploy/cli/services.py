@@ -13,8 +13,10 @@ from deploy.cli.command import command, names, secret_option
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.consents import connect_service
+from identity.errors import BadInput
 from identity.model import AccountKey, Credential
 from identity.principals import service_principal
+from identity.providers import PROFILES, profile_of
 from identity.secret import Secret
 from pipeline.connecting import wake_waiting
 
@@ -28,7 +30,9 @@ def _connect_service(
     *,
     scopes: tuple[str, ...] | None,
     token: Secret | None = None,
+    refresh_token: Secret | None = None,
     external_id: str | None = None,
+    resources: tuple[str, ...] | None = None,
 ) -> None:
     """An admin's consent for the tenant's service principal. The jobs that waited for it go on."""
     owner, service = at.read(
@@ -47,7 +51,9 @@ def _connect_service(
         audit_id=at.ids("aud"),
         now=at.now(),
         token=token,
+        refresh_token=refresh_token,
         external_id=external_id,
+        resources=resources,
         also=wake_waiting,
     )
     out.done(
@@ -60,12 +66,30 @@ def _connect_service(
 @click.option("--tenant", required=True)
 @click.option("--connection", required=True, help="The id of a provider connection, or a provider.")
 @click.option("--installation", "external_id", required=True, help="The provider's id of the installation.")
-@click.option("--permissions", callback=names, help="What it may do, as scopes.  [default: the connection's]")
+@click.option("--permissions", callback=names, help="What its tokens are for, as scopes.  [default: the connection's]")
+@click.option("--repositories", callback=names, help="Its tokens are for these alone: a,b,c.  [default: all it has]")
 def add_installation(
-    at: Installation, out: Output, tenant: str, connection: str, external_id: str, permissions: tuple[str, ...] | None
+    at: Installation,
+    out: Output,
+    tenant: str,
+    connection: str,
+    external_id: str,
+    permissions: tuple[str, ...] | None,
+    repositories: tuple[str, ...] | None,
 ) -> None:
-    """Let the tenant's service act by tokens of a GitHub App's installation."""
-    _connect_service(at, out, tenant, connection, Credential.INSTALLATION, scopes=permissions, external_id=external_id)
+    """Let the tenant's service act by tokens of a GitHub App's installation, narrowed to what is said here."""
+    if repositories == ():
+        raise BadInput("--repositories names none: leave it out for all that the installation has")
+    _connect_service(
+        at,
+        out,
+        tenant,
+        connection,
+        Credential.INSTALLATION,
+        scopes=permissions,
+        external_id=external_id,
+        resources=repositories,
+    )
 
 
 @command(accounts, "add-static")
@@ -98,3 +122,52 @@ def add_client_credentials(
 ) -> None:
     """Let the tenant's service act by the connection's own client credentials (RFC 6749 §4.4)."""
     _connect_service(at, out, tenant, connection, Credential.CLIENT_CREDENTIALS, scopes=scopes)
+
+
+@command(accounts, "add-jwt-bearer")
+@click.option("--tenant", required=True)
+@click.option("--connection", required=True, help="The id of a provider connection, or a provider.")
+@click.option("--subject", help="Whom it acts as, where the provider lets a service act as somebody.")
+@click.option("--scopes", callback=names, help="What it may do: a,b,c.  [default: the connection's]")
+def add_jwt_bearer(
+    at: Installation, out: Output, tenant: str, connection: str, subject: str | None, scopes: tuple[str, ...] | None
+) -> None:
+    """Let the tenant's service act by assertions that the connection's private key signs (RFC 7523 §2.1)."""
+    owner = at.read(lambda c: queries.fitting_connection(c, tenant, connection))
+    profile = profile_of(PROFILES, owner.provider)
+    if profile.assertion is None:
+        raise BadInput(f"{profile.title} has no JWT bearer grant")
+    if profile.assertion.needs_subject and not subject:
+        raise BadInput(f"{profile.title} wants to know whom it acts as: give --subject")
+    _connect_service(at, out, tenant, connection, Credential.JWT_BEARER, scopes=scopes, external_id=subject)
+
+
+@command(accounts, "add-rotating")
+@click.option("--tenant", required=True)
+@click.option("--connection", required=True, help="The id of a provider connection, or a provider.")
+@secret_option("--token-file", help="A bot token that expires.", required=True)
+@secret_option("--refresh-token-file", help="Its refresh token.", required=True)
+@click.option("--scopes", callback=names, help="What it may do: a,b,c.  [default: the connection's]")
+@click.option("--external-id", help="The provider's id of the workspace or bot, so that its signals are understood.")
+def add_rotating(
+    at: Installation,
+    out: Output,
+    tenant: str,
+    connection: str,
+    token_file: Secret,
+    refresh_token_file: Secret,
+    scopes: tuple[str, ...] | None,
+    external_id: str | None,
+) -> None:
+    """Let the tenant's service act by a bot token that rotates: it is renewed before its first use, and then kept."""
+    _connect_service(
+        at,
+        out,
+        tenant,
+        connection,
+        Credential.ROTATING,
+        scopes=scopes,
+        token=token_file,
+        refresh_token=refresh_token_file,
+        external_id=external_id,
+    )

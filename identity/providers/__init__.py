@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from identity.errors import Misconfigured
+from identity.providers.atlassian import ATLASSIAN
 from identity.providers.github import GITHUB
+from identity.providers.google import GOOGLE
 from identity.providers.linear import LINEAR
+from identity.providers.openid import OAUTH2, OIDC
 from identity.providers.profile import Profile
+from identity.providers.salesforce import SALESFORCE
 from identity.providers.slack import SLACK
 
-PROFILES: Mapping[str, Profile] = {profile.name: profile for profile in (GITHUB, LINEAR, SLACK)}
+PROFILES: Mapping[str, Profile] = {
+    profile.name: profile for profile in (ATLASSIAN, GITHUB, GOOGLE, LINEAR, OAUTH2, OIDC, SALESFORCE, SLACK)
+}
 
 
 def profile_of(profiles: Mapping[str, Profile], provider: str) -> Profile:

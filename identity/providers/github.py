@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-import base64
 import json
+from base64 import b64encode
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
 from identity.http import Answer, HttpRequest
-from identity.model import ProviderConnection
-from identity.providers.profile import ClientAuth, ExternalIdentity, Liveness, Profile, WhoAmI
+from identity.model import Credential, ProviderConnection
+from identity.providers.profile import (
+    ClientAuth,
+    ExternalIdentity,
+    Liveness,
+    Profile,
+    Reach,
+    Revocation,
+    RevokedToken,
+    WhoAmI,
+)
+from identity.providers.sources import assumed, heard, read
 from identity.secret import Secret
+
+_HEADERS = {"accept": "application/vnd.github+json", "x-github-api-version": "2022-11-28"}
 
 
 def _ask_user(connection: ProviderConnection, token: Secret) -> HttpRequest:
     # https://docs.github.com/en/rest/users/users#get-the-authenticated-user
-    headers = {
-        "authorization": f"Bearer {token.reveal()}",
-        "accept": "application/vnd.github+json",
-        "x-github-api-version": "2022-11-28",
-    }
+    headers = _HEADERS | {"authorization": f"Bearer {token.reveal()}"}
     return HttpRequest(method="GET", url=f"{connection.api_url.rstrip('/')}/user", headers=headers)
 
 
-def _read_user(document: Any) -> ExternalIdentity | None:
+def _read_user(_connection: ProviderConnection, document: Any) -> ExternalIdentity | None:
     match document:
         case {"id": int(number), "login": str(login)}:
             return ExternalIdentity(id=str(number), login=login)
@@ -32,15 +40,14 @@ def _read_user(document: Any) -> ExternalIdentity | None:
             return None
 
 
+def _as_client(connection: ProviderConnection, secret: Secret) -> dict[str, str]:
+    proof = b64encode(f"{connection.client_id}:{secret.reveal()}".encode()).decode()
+    return _HEADERS | {"authorization": f"Basic {proof}", "content-type": "application/json"}
+
+
 def _ask_alive(connection: ProviderConnection, secret: Secret, token: Secret) -> HttpRequest:
     # https://docs.github.com/en/rest/apps/oauth-applications#check-a-token
-    basic = base64.b64encode(f"{connection.client_id}:{secret.reveal()}".encode()).decode()
-    headers = {
-        "authorization": f"Basic {basic}",
-        "accept": "application/vnd.github+json",
-        "content-type": "application/json",
-        "x-github-api-version": "2022-11-28",
-    }
+    headers = _as_client(connection, secret)
     url = f"{connection.api_url.rstrip('/')}/applications/{quote(connection.client_id, safe='')}/token"
     body = json.dumps({"access_token": token.reveal()}).encode()
     return HttpRequest(method="POST", url=url, headers=headers, body=body)
@@ -50,21 +57,71 @@ def _read_alive(answer: Answer) -> bool | None:
     return {200: True, 404: False}.get(answer.status)
 
 
-# https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/refreshing-user-access-tokens
+def _revoke(ended: RevokedToken) -> HttpRequest | None:
+    """The person's authorization of the app, or an installation's token."""
+    api = ended.connection.api_url.rstrip("/")
+    if ended.credential is Credential.INSTALLATION:
+        # https://docs.github.com/en/rest/apps/installations#revoke-an-installation-access-token
+        headers = _HEADERS | {"authorization": f"Bearer {ended.token.reveal()}"}
+        return HttpRequest(method="DELETE", url=f"{api}/installation/token", headers=headers)
+    if ended.credential is not Credential.AUTHORIZATION_CODE or ended.client_secret is None:
+        return None
+    # https://docs.github.com/en/rest/apps/oauth-applications#delete-an-app-authorization
+    headers = _as_client(ended.connection, ended.client_secret)
+    body = json.dumps({"access_token": ended.token.reveal()}).encode()
+    url = f"{api}/applications/{quote(ended.connection.client_id, safe='')}/grant"
+    return HttpRequest(method="DELETE", url=url, headers=headers, body=body)
+
+
+_APPS = "https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app"
+_REFRESHING = read(f"{_APPS}/refreshing-user-access-tokens")
+_GENERATING = read(f"{_APPS}/generating-a-user-access-token-for-a-github-app")
+_ERRORS = read(
+    "https://docs.github.com/en/apps/oauth-apps/maintaining-oauth-apps/troubleshooting-oauth-app-access-token-request-errors"
+)
+_REVOKING = read("https://docs.github.com/en/rest/apps/oauth-applications#delete-an-app-authorization")
+
 GITHUB = Profile(
     name="github",
+    title="GitHub",
     api_url="https://api.github.com",
     authorize_url="https://github.com/login/oauth/authorize",
     token_url="https://github.com/login/oauth/access_token",  # noqa: S106 - an address
     client_auth=ClientAuth.POST,
     rotates=True,
     refresh_kills_access=True,
+    idle_limit=timedelta(seconds=15811200),
     # 8 hours when the app lets tokens expire; an app that does not sends no refresh token and no lifetime.
     default_lifetime=None,
     min_ttl=timedelta(minutes=10),
     dead_codes=frozenset({"bad_refresh_token"}),
     client_codes=frozenset({"incorrect_client_credentials", "redirect_uri_mismatch"}),
+    secret_codes=frozenset({"incorrect_client_credentials"}),
     implies={f"{what}:write": frozenset({f"{what}:read"}) for what in ("contents", "issues", "pull_requests")},
     whoami=WhoAmI(request=_ask_user, read=_read_user),
     liveness=Liveness(request=_ask_alive, read=_read_alive),
+    revocation=Revocation(
+        reach=Reach.AUTHORIZATION,
+        presents="access_token",
+        gone_statuses=frozenset({404, 422}),
+    ),
+    revoke=_revoke,
+    sources={
+        "api_url": read("https://docs.github.com/en/rest/using-the-rest-api/getting-started-with-the-rest-api"),
+        "authorize_url": _GENERATING,
+        "token_url": _REFRESHING,
+        "client_auth": _REFRESHING,
+        "rotates": _REFRESHING,
+        "refresh_kills_access": _REFRESHING,
+        "idle_limit": _REFRESHING,
+        "min_ttl": assumed("a margin of ours; the old token dies at the refresh"),
+        "dead_codes": heard("https://github.com/octokit/auth-oauth-user.js"),
+        "client_codes": _ERRORS,
+        "secret_codes": _ERRORS,
+        "implies": read("https://docs.github.com/en/rest/authentication/permissions-required-for-github-apps"),
+        "whoami": read("https://docs.github.com/en/rest/users/users#get-the-authenticated-user"),
+        "liveness": read("https://docs.github.com/en/rest/apps/oauth-applications#check-a-token"),
+        "revocation": _REVOKING,
+        "revoke": _REVOKING,
+    },
 )

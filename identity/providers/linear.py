@@ -1,4 +1,4 @@
-"""Linear: user tokens that rotate, and client credentials that act as the app."""
+"""Linear: user tokens that rotate, client credentials that act as the app, and personal keys."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 from identity.http import HttpRequest
 from identity.model import ProviderConnection
-from identity.providers.profile import ClientAuth, ExternalIdentity, Profile, WhoAmI
+from identity.providers.profile import ClientAuth, ExternalIdentity, Profile, Reach, Revocation, WhoAmI
+from identity.providers.sources import assumed, heard, read
 from identity.secret import Secret
 
 _VIEWER = json.dumps({"query": "query Viewer { viewer { id displayName } }"}).encode()
@@ -20,7 +21,7 @@ def _ask_viewer(connection: ProviderConnection, token: Secret) -> HttpRequest:
     return HttpRequest(method="POST", url=url, headers=headers, body=_VIEWER)
 
 
-def _read_viewer(document: Any) -> ExternalIdentity | None:
+def _read_viewer(_connection: ProviderConnection, document: Any) -> ExternalIdentity | None:
     match document:
         case {"data": {"viewer": {"id": str(viewer), "displayName": str(name)}}}:
             return ExternalIdentity(id=viewer, login=name)
@@ -28,12 +29,16 @@ def _read_viewer(document: Any) -> ExternalIdentity | None:
             return None
 
 
-# https://linear.app/developers/oauth-2-0-authentication
+_OAUTH = read("https://linear.app/developers/oauth-2-0-authentication")
+_GRAPHQL = read("https://github.com/linear/linear/blob/master/packages/sdk/src/schema.graphql")
+
 LINEAR = Profile(
     name="linear",
+    title="Linear",
     api_url="https://api.linear.app",
     authorize_url="https://linear.app/oauth/authorize",
     token_url="https://api.linear.app/oauth/token",  # noqa: S106 - an address
+    revocation_url="https://api.linear.app/oauth/revoke",
     client_auth=ClientAuth.POST,
     rotates=True,
     default_lifetime=timedelta(seconds=86399),
@@ -41,7 +46,30 @@ LINEAR = Profile(
     scope_separator=",",
     transient_codes=frozenset({"RATELIMITED", "ratelimited"}),
     client_credentials_extra={"actor": "app"},
-    # https://linear.app/developers/oauth-2-0-authentication: `write` is the coarse one of the three
+    # `write` is the coarse one of the three
     implies={"write": frozenset({"issues:create", "comments:create"})},
     whoami=WhoAmI(request=_ask_viewer, read=_read_viewer),
+    key_scheme="",
+    revocation=Revocation(
+        reach=Reach.AUTHORIZATION,
+        presents="access_token",
+        gone_codes=frozenset({"invalid_token"}),
+    ),
+    sources={
+        "api_url": _OAUTH,
+        "authorize_url": _OAUTH,
+        "token_url": _OAUTH,
+        "revocation_url": heard("https://linear.app/developers/oauth-2-0-authentication#revoke-an-access-token"),
+        "client_auth": _OAUTH,
+        "rotates": _OAUTH,
+        "default_lifetime": heard("https://linear.app/developers/oauth-2-0-authentication"),
+        "min_ttl": assumed("a margin of ours, small beside a life of 24 hours"),
+        "scope_separator": _OAUTH,
+        "transient_codes": heard("https://linear.app/developers/rate-limiting (RATELIMITED comes with status 400)"),
+        "client_credentials_extra": heard("https://linear.app/developers/agents"),
+        "implies": _OAUTH,
+        "whoami": _GRAPHQL,
+        "key_scheme": heard("https://linear.app/developers/graphql#personal-api-keys"),
+        "revocation": assumed("how far it reaches is not said, so it counts as reaching everything"),
+    },
 )

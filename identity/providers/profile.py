@@ -9,18 +9,20 @@ from enum import StrEnum
 from typing import Any
 
 from identity.http import Answer, HttpRequest
-from identity.model import ProviderConnection
+from identity.model import Credential, ProviderConnection
 from identity.pace import CAUTIOUS, Pace
+from identity.providers.sources import Source
 from identity.secret import Secret
 
 MIN_TTL = timedelta(minutes=5)
 
 
 class ClientAuth(StrEnum):
-    """How the client names itself at the token endpoint, in Authlib's words."""
+    """How the client names itself at the token endpoint, in the words of OpenID Connect's metadata."""
 
     BASIC = "client_secret_basic"
     POST = "client_secret_post"
+    PRIVATE_KEY_JWT = "private_key_jwt"  # RFC 7523 §2.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +37,48 @@ class ExternalIdentity:
 class WhoAmI:
     """How to ask the provider whose token it is."""
 
-    request: Callable[[ProviderConnection, Secret], HttpRequest]
-    read: Callable[[Any], ExternalIdentity | None]  # the answer's JSON; None: it names nobody
+    request: Callable[[ProviderConnection, Secret], HttpRequest | None]  # None: this connection cannot be asked
+    read: Callable[[ProviderConnection, Any], ExternalIdentity | None]  # the answer's JSON; None: it names nobody
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assertion:
+    """The JWT that is exchanged for a token (RFC 7523 §2.1), where there is no refresh token."""
+
+    issuer: str | None = None  # the name in the connection's config that holds `iss`; None: the client id
+    audience: str | None = None  # None: the token endpoint's address
+    scopes_inside: bool = False  # the scopes are a claim of the assertion
+    scopes_beside: bool = True  # the scopes are a parameter of the request; neither: the client registration has them
+    needs_subject: bool = False  # `sub` is whom the token acts as; otherwise it may be left out
+    lifetime: timedelta = timedelta(minutes=3)
+
+
+class Reach(StrEnum):
+    """What one request to revoke ends."""
+
+    TOKEN = "token"  # noqa: S105 - the presented token alone
+    GRANT = "grant"  # all tokens of this consent
+    AUTHORIZATION = "authorization"  # all that this person ever consented to for this client, later consents too
+
+
+@dataclass(frozen=True, kw_only=True)
+class Revocation:
+    """How the provider is asked to end a grant, and what its answer means."""
+
+    reach: Reach
+    presents: str  # access_token or refresh_token: which of the two the request is about, if there is a choice
+    gone_statuses: frozenset[int] = frozenset()  # besides 2xx: it had ended before
+    gone_codes: frozenset[str] = frozenset()  # the same, as an error code in the body
+
+
+@dataclass(frozen=True, kw_only=True)
+class RevokedToken:
+    """What is to end, and what the request may be authenticated by."""
+
+    connection: ProviderConnection
+    credential: Credential
+    token: Secret
+    client_secret: Secret | None  # None: the connection has none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,18 +91,21 @@ class Liveness:
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """One provider. A value that was not verified is the cautious one."""
+    """One provider. A value that was not verified is the cautious one; `sources` says which were, and where."""
 
     name: str
-    # Defaults for a new provider connection; its row decides.
+    title: str  # as the provider writes itself
+    # Defaults for a new provider connection; its row decides. Empty: it has to be given, or discovered.
     api_url: str
     authorize_url: str
     token_url: str
+    revocation_url: str = ""
     client_auth: ClientAuth
     rotates: bool  # a refresh token is used once
     grace_seconds: int = 0  # how long the provider lets the same refresh token be presented again; unverified is 0
     refresh_kills_access: bool = False  # the old access token dies when the new one is issued
     idle_limit: timedelta | None = None  # a refresh token that is not used for so long dies; None: it does not
+    absolute_lifetime: timedelta | None = None  # a refresh token, and those it rotated into, die so long after consent
     default_lifetime: timedelta | None = None  # of an access token whose answer names none; None: it does not expire
     min_ttl: timedelta = MIN_TTL  # refresh when less is left; at most half of a token's life
     token_pace: Pace = CAUTIOUS  # of refreshes, mintings and code exchanges through one provider connection
@@ -69,13 +114,22 @@ class Profile:
     sends_iss: bool = False  # RFC 9207: the callback must carry `iss`
     dead_codes: frozenset[str] = frozenset()  # besides invalid_grant: the refresh token is no good any more
     client_codes: frozenset[str] = frozenset()  # besides invalid_client: the client registration is at fault
+    secret_codes: frozenset[str] = frozenset()  # those among client_codes that a wrong client secret explains
     transient_codes: frozenset[str] = frozenset()  # besides temporarily_unavailable and the like
     authorize_extra: Mapping[str, str] = field(default_factory=dict)
     client_credentials_extra: Mapping[str, str] = field(default_factory=dict)
     implies: Mapping[str, frozenset[str]] = field(default_factory=dict)  # a granted scope and those it covers as well
     select: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None  # the part of an answer that holds the token
     whoami: WhoAmI | None = None
+    assertion: Assertion | None = None  # None: no JWT bearer grant
+    key_header: str = "authorization"  # of a static key
+    key_scheme: str = "Bearer"  # before the key in that header; empty: the key stands alone
+    discovers: bool = False  # its addresses come from its issuer's metadata (RFC 8414, OpenID Connect Discovery)
+    revocation: Revocation | None = None  # None: the provider cannot be asked to end a grant
+    # Where the provider departs from RFC 7009; None: as the RFC has it, at the revocation endpoint.
+    revoke: Callable[[RevokedToken], HttpRequest | None] | None = None
     liveness: Liveness | None = None  # needed where a revocation signal carries no time
+    sources: Mapping[str, Source] = field(default_factory=dict)  # by the name of a field
 
     def covered(self, granted: Iterable[str]) -> frozenset[str]:
         """The granted scopes and what they imply."""

@@ -8,7 +8,8 @@ from typing import Any
 
 from identity.http import HttpRequest
 from identity.model import ProviderConnection
-from identity.providers.profile import ClientAuth, ExternalIdentity, Profile, WhoAmI
+from identity.providers.profile import ClientAuth, ExternalIdentity, Profile, Reach, Revocation, RevokedToken, WhoAmI
+from identity.providers.sources import heard, read
 from identity.secret import Secret
 
 
@@ -27,7 +28,7 @@ def _ask_user(connection: ProviderConnection, token: Secret) -> HttpRequest:
     return HttpRequest(method="POST", url=url, headers=headers, body=b"{}")
 
 
-def _read_user(document: Any) -> ExternalIdentity | None:
+def _read_user(_connection: ProviderConnection, document: Any) -> ExternalIdentity | None:
     match document:
         case {"ok": True, "user_id": str(user)}:
             login = document.get("user")
@@ -36,21 +37,60 @@ def _read_user(document: Any) -> ExternalIdentity | None:
             return None
 
 
-# https://docs.slack.dev/authentication/using-token-rotation
+def _revoke(ended: RevokedToken) -> HttpRequest:
+    """The token revokes itself. A bot's ends with it, but the app stays installed."""
+    headers = {
+        "authorization": f"Bearer {ended.token.reveal()}",
+        "content-type": "application/x-www-form-urlencoded",
+    }
+    return HttpRequest(method="POST", url=f"{ended.connection.api_url.rstrip('/')}/auth.revoke", headers=headers)
+
+
+_ROTATION = read("https://docs.slack.dev/authentication/using-token-rotation")
+_ACCESS = read("https://docs.slack.dev/reference/methods/oauth.v2.access")
+_REVOKING = read("https://docs.slack.dev/reference/methods/auth.revoke")
+
 SLACK = Profile(
     name="slack",
+    title="Slack",
     api_url="https://slack.com/api",
     authorize_url="https://slack.com/oauth/v2/authorize",
     token_url="https://slack.com/api/oauth.v2.access",  # noqa: S106 - an address
     client_auth=ClientAuth.POST,
     rotates=True,
+    # Without rotation an answer names no lifetime, and the token has none.
     default_lifetime=None,
     min_ttl=timedelta(minutes=30),
     scope_separator=",",
     scopes_parameter="user_scope",
     dead_codes=frozenset({"invalid_refresh_token", "token_revoked", "token_expired", "account_inactive"}),
     client_codes=frozenset({"invalid_client_id", "bad_client_secret", "bad_redirect_uri"}),
+    secret_codes=frozenset({"bad_client_secret"}),
     transient_codes=frozenset({"ratelimited", "fatal_error", "internal_error", "service_unavailable"}),
     select=_select,
     whoami=WhoAmI(request=_ask_user, read=_read_user),
+    revocation=Revocation(
+        reach=Reach.TOKEN,
+        presents="access_token",
+        gone_codes=frozenset({"invalid_auth", "token_revoked", "token_expired", "account_inactive"}),
+    ),
+    revoke=_revoke,
+    sources={
+        "api_url": read("https://docs.slack.dev/apis/web-api/"),
+        "authorize_url": heard("https://docs.slack.dev/authentication/installing-with-oauth"),
+        "token_url": _ACCESS,
+        "client_auth": _ACCESS,
+        "rotates": _ROTATION,
+        "min_ttl": heard("https://github.com/slackapi/python-slack-sdk refreshes 120 minutes early; ours is smaller"),
+        "scope_separator": heard("https://docs.slack.dev/authentication/installing-with-oauth"),
+        "scopes_parameter": heard("https://docs.slack.dev/authentication/installing-with-oauth"),
+        "dead_codes": heard("https://docs.slack.dev/reference/methods/oauth.v2.access (its list of errors)"),
+        "client_codes": heard("https://docs.slack.dev/reference/methods/oauth.v2.access (its list of errors)"),
+        "secret_codes": heard("https://docs.slack.dev/reference/methods/oauth.v2.access (its list of errors)"),
+        "transient_codes": heard("https://docs.slack.dev/reference/methods/oauth.v2.access (its list of errors)"),
+        "select": _ACCESS,
+        "whoami": read("https://docs.slack.dev/reference/methods/auth.test"),
+        "revocation": _REVOKING,
+        "revoke": _REVOKING,
+    },
 )

@@ -33,7 +33,7 @@ WHOAMI = WhoAmI(
     request=lambda owner, token: HttpRequest(
         method="GET", url=f"{owner.api_url}/me", headers={"authorization": f"Bearer {token.reveal()}"}
     ),
-    read=lambda document: ExternalIdentity(id=document["sub"], login=document["sub"]),
+    read=lambda _owner, document: ExternalIdentity(id=document["sub"], login=document["sub"]),
 )
 
 
@@ -52,6 +52,7 @@ class Town:
         runtime = system.runtime
         profile = Profile(
             name="oidc",
+            title="OpenID",
             api_url=oidc.issuer,
             authorize_url=oidc.authorization_url,
             token_url=oidc.token_url,

@@ -259,8 +259,9 @@ def test_only_webhooks_that_are_received_have_an_address(acme: Cli, secret: str)
     from identity.providers import PROFILES
     from webhooks.sources import SOURCES
 
+    addresses = ("--api-url", "https://api.example", "--token-url", "https://as.example/token")
     for provider in PROFILES:
-        made = acme.json("connections", "add", provider, "--id", f"own-{provider}", "--client-id", "x")
+        made = acme.json("connections", "add", provider, "--id", f"own-{provider}", "--client-id", "x", *addresses)
         assert (made["webhook_url"] is not None) == (provider in SOURCES), provider
 
 

@@ -63,6 +63,27 @@ QUICK = (
         test="tests/identity/test_coordinator.py::test_a_second_presentation_without_effect and sqlite",
     ),
     Control(
+        name="an issuer is believed of itself alone",
+        file="identity/discovery.py",
+        guard='if document.get("issuer") != issuer:',
+        without="if False:",
+        test="tests/identity/test_discovery.py::test_a_document_of_another_issuer_is_not_believed",
+    ),
+    Control(
+        name="addresses inside addresses",
+        file="identity/addresses.py",
+        guard="if any(address in network for network in _REFUSED if network.version == address.version):",
+        without="if False:",
+        test="tests/identity/test_addresses.py::test_no_address_of_a_machine_nearby_is_connected_to",
+    ),
+    Control(
+        name="a refused secret gives way",
+        file="identity/minting.py",
+        guard="return fresh[1] if blames_it and len(fresh) > 1 else None",
+        without="return None",
+        test="tests/identity/test_secret_rotation.py::test_a_refused_new_secret_gives_way and sqlite",
+    ),
+    Control(
         name="a gateway's time-out is unknown",
         file="identity/answers.py",
         guard="if status in _GATEWAY_TIMEOUTS:",

@@ -27,6 +27,7 @@ class PretendProvider:
         self.url = ""
         self.presented: Counter[str] = Counter()
         self.forms: list[dict[str, str]] = []
+        self.bodies: list[bytes] = []
         self.issued = 0
         self.answer: Callable[[dict[str, str]], Reply | None] = self.rotate
         self.user: Any = {"id": 4711, "login": "mona"}
@@ -61,6 +62,7 @@ def pretend_provider() -> Iterator[PretendProvider]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            provider.bodies.append(body)
             if self.path.startswith("/token"):
                 self._send(provider.received(dict(parse_qsl(body.decode()))))
             elif self.path.startswith("/applications/"):

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, select
 
 from identity.connect import Connect, Connected, ConnectOffer, ConnectRefused, Finishing, Outcome
 from identity.connect_sessions import use_up
+from identity.connections import CLIENT_SECRET, rotate_secret, seal_secret
 from identity.errors import BadInput, PolicyDenied
 from identity.http import Client
 from identity.model import AccountKey, AccountState, Leased, PrincipalKind, Scope, ScopeKind
@@ -24,6 +25,7 @@ from identity.providers.profile import Profile
 from identity.refusal import Why
 from identity.return_targets import add_target, checked_url, remove_target
 from identity.scopes import stop_scope
+from identity.secret import Secret
 from identity.signing import Signer
 from identity.tables import audit, connect_sessions
 from tests.identity.providers import PretendProvider, reply
@@ -417,6 +419,31 @@ def test_a_provider_that_gives_no_token_is_named(
     provider.answer = answer
     state = desk.authorize(desk.start())["state"]
     assert words in desk.refused({"code": "c", "state": state})
+
+
+def test_a_code_is_exchanged_by_the_other_secret_where_the_first_is_refused(
+    desk: Desk, provider: PretendProvider
+) -> None:
+    world = desk.world
+    sealed = seal_secret(
+        world.vault,
+        world.owner,
+        id="secret-2",
+        name=CLIENT_SECRET,
+        secret=Secret("new-canary"),
+        now=world.clock.now + timedelta(minutes=1),
+    )
+    world.store.write(lambda connection: rotate_secret(connection, sealed, retire_at=None))
+
+    def answer(form: dict[str, str]) -> Any:
+        known = form["client_secret"] == "client-canary"
+        return provider.rotate(form) if known else reply({"error": "incorrect_client_credentials"})
+
+    provider.answer = answer
+    state = desk.authorize(desk.start())["state"]
+    assert isinstance(desk.finish({"code": "c", "state": state}), Connected)
+    assert [form["client_secret"] for form in provider.forms] == ["new-canary", "client-canary"]
+    assert world.audited("connection.secret_refused") == 1
 
 
 def test_a_provider_that_does_not_say_who_is_refused(desk: Desk, provider: PretendProvider) -> None:

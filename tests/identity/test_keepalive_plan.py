@@ -61,7 +61,7 @@ def test_what_cannot_be_renewed_or_need_not_is_left_alone(grant: Tended) -> None
 
 
 def test_a_provider_that_forgets_nothing_is_not_asked_for_idle_grants() -> None:
-    assert plan(replace(GRANT, used_at=None), PROFILES["github"], now=START + 900 * DAY) is None
+    assert plan(replace(GRANT, used_at=None), replace(FORGETFUL, idle_limit=None), now=START + 900 * DAY) is None
 
 
 def test_a_minted_token_in_use_is_minted_ahead() -> None:

@@ -9,10 +9,18 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 import redis
+from sqlalchemy import Connection
 
 from identity.addresses import AddressPolicy
 from identity.connect import Connect, Connected, ConnectRefused, Outcome
-from identity.connections import CLIENT_SECRET, add_connection, add_secret, seal_secret
+from identity.connections import (
+    CLIENT_SECRET,
+    add_connection,
+    add_secret,
+    live_secrets,
+    retire_secret,
+    seal_secret,
+)
 from identity.coordinator import Coordinator, RefreshBudget
 from identity.errors import Misconfigured, ReauthRequired
 from identity.grants import ACCESS, REFRESH
@@ -29,6 +37,7 @@ from tests.servers.oidc import Oidc
 KEY = AccountKey(tenant="acme", connection="peer", principal="anna")
 PROFILE = Profile(
     name="peer",
+    title="Peer",
     api_url="",
     authorize_url="",
     token_url="",
@@ -65,6 +74,13 @@ class Peer:
             self.world.vault, self.owner, id=self.world.id(), name=CLIENT_SECRET, secret=Secret(text), now=now
         )
         self.world.store.write(lambda connection: add_secret(connection, secret))
+
+    def retire_secrets(self) -> None:
+        def retire(connection: Connection) -> None:
+            for secret in live_secrets(connection, "peer", CLIENT_SECRET):
+                retire_secret(connection, secret.id, at=self.world.clock.now)
+
+        self.world.store.write(retire)
 
     def connect(self, *, refuse: bool = False) -> Outcome:
         world = self.world
@@ -160,6 +176,7 @@ def test_a_grant_that_died_at_the_provider_waits_for_a_person(peer: Peer, oidc: 
 def test_a_wrong_client_secret_costs_no_grant(peer: Peer, oidc: Oidc) -> None:
     connected = peer.connect()
     assert isinstance(connected, Connected)
+    peer.retire_secrets()
     peer.set_secret("not the secret")
     with pytest.raises(Misconfigured):
         peer.coordinator().refresh(connected.account, after_generation=1)

@@ -138,13 +138,14 @@ def oidc(
     access_token_lifetime: timedelta = timedelta(hours=1),
     store_latency: timedelta = timedelta(0),
     client_authentication: str = "client_secret_basic",
+    client_jwks: dict[str, Any] | None = None,
     issuer: str | None = None,
 ) -> Iterator[Oidc]:
     """A running server.
 
     Nobody needs to listen at *redirect_uri*; several may be given, separated by a space. With *store_latency* its store
-    is no longer atomic: two uses of one refresh token can both succeed. *issuer* is another address to be known by, a
-    proxy's.
+    is no longer atomic: two uses of one refresh token can both succeed. *client_jwks* are the public keys of a client
+    that authenticates by `private_key_jwt`. *issuer* is another address to be known by, a proxy's.
     """
     install(HERE)
     directory = Path(tempfile.mkdtemp(prefix="aswhom-oidc-"))
@@ -158,6 +159,7 @@ def oidc(
         "OIDC_ACCESS_TOKEN_SECONDS": str(int(access_token_lifetime.total_seconds())),
         "OIDC_STORE_LATENCY_MS": str(int(store_latency / timedelta(milliseconds=1))),
         **({"OIDC_ISSUER": issuer} if issuer else {}),
+        **({"OIDC_CLIENT_JWKS": json.dumps(client_jwks)} if client_jwks else {}),
     }
     ready = directory / "ready.json"
     with ready.open("w") as said:

@@ -58,7 +58,8 @@ function provider(issuer) {
     adapter: Adapter,
     clients: [{
       client_id: env.OIDC_CLIENT_ID,
-      client_secret: env.OIDC_CLIENT_SECRET,
+      // A client that signs has its public keys registered, and no secret.
+      ...(env.OIDC_CLIENT_JWKS ? { jwks: JSON.parse(env.OIDC_CLIENT_JWKS) } : { client_secret: env.OIDC_CLIENT_SECRET }),
       redirect_uris: env.OIDC_REDIRECT_URI.split(' '),
       grant_types: ['authorization_code', 'refresh_token', 'client_credentials'],
       token_endpoint_auth_method: env.OIDC_CLIENT_AUTH ?? 'client_secret_basic',

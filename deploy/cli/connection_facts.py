@@ -1,0 +1,42 @@
+"""What is known of provider connections beside their rows: their live secrets, but for what these are."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, or_, select
+
+from deploy.cli import queries
+from deploy.cli.queries import Row
+from identity.columns import database_now
+from identity.connections import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET, live_secrets
+from identity.tables import connection_secrets
+
+
+def whole(connection: Connection, id: str) -> Row:
+    """One, with its live secrets but for what they are."""
+    row = queries.provider_connection(connection, id)
+    retires = select(connection_secrets.c.id, connection_secrets.c.retired_at).where(
+        connection_secrets.c.connection_id == id
+    )
+    ends = {row.id: row.retired_at for row in connection.execute(retires)}
+    secrets = [
+        {
+            "id": one.id,
+            "name": one.name,
+            "created_at": one.created_at,
+            "used_from": one.used_from,
+            "refused_at": one.refused_at,
+            "retired_at": ends[one.id],
+        }
+        for name in (CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET)
+        for one in live_secrets(connection, id, name)
+    ]
+    return {**row, "secrets": secrets}
+
+
+def refused_secrets(connection: Connection) -> list[Row]:
+    """Those that the provider did not accept while another was live."""
+    columns = connection_secrets.c
+    refused = select(columns.id, columns.connection_id, columns.name).where(
+        columns.refused_at.is_not(None), or_(columns.retired_at.is_(None), columns.retired_at > database_now())
+    )
+    return [dict(row._mapping) for row in connection.execute(refused.order_by(columns.connection_id))]  # noqa: SLF001 - its documented name

@@ -1,0 +1,108 @@
+"""`connections …-secret`: the secrets of provider connections, and how one follows another."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import click
+from sqlalchemy import Connection
+
+from deploy.cli.command import MOMENT, command, confirm, secret_option
+from deploy.cli.connections import connections
+from deploy.cli.output import Output
+from deploy.installation import Installation
+from identity import audit
+from identity.connections import (
+    CLIENT_SECRET,
+    PRIVATE_KEY,
+    WEBHOOK_SECRET,
+    add_secret,
+    get_connection,
+    retire_secret,
+    rotate_secret,
+    seal_secret,
+)
+from identity.errors import BadInput
+from identity.secret import Secret
+
+
+@command(connections, "add-secret")
+@click.argument("id")
+@click.option("--name", type=click.Choice([CLIENT_SECRET, WEBHOOK_SECRET, PRIVATE_KEY]), required=True)
+@secret_option("--file", help="The new secret.", required=True)
+def add_secret_to(at: Installation, out: Output, id: str, name: str, file: Secret) -> None:
+    """Add a further secret, which is used from now on; the earlier ones still verify until they are retired."""
+    owner = at.read(lambda c: get_connection(c, id))
+    sealed = seal_secret(at.vault, owner, id=at.ids("sec"), name=name, secret=file, now=at.now())
+
+    def write(c: Connection) -> None:
+        add_secret(c, sealed)
+
+    at.write(write)
+    out.done(f"{name} {sealed.id} of {id} is used from now on", {"id": sealed.id, "connection": id, "name": name})
+
+
+@command(connections, "rotate-secret")
+@click.argument("id")
+@click.option("--name", type=click.Choice([CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET]), default=CLIENT_SECRET)
+@secret_option("--file", help="The new secret.", required=True)
+@click.option("--switch-at", type=MOMENT, help="Use the new one first from then on.  [default: now]")
+@click.option("--retire-at", type=MOMENT, help="End the old one then.  [default: by `retire-secret`]")
+def rotate(
+    at: Installation,
+    out: Output,
+    id: str,
+    name: str,
+    file: Secret,
+    switch_at: datetime | None,
+    retire_at: datetime | None,
+) -> None:
+    """Follow a secret by a new one, with both live meanwhile. If the provider refuses one, the other is tried."""
+    now = at.now()
+    switch = max(switch_at or now, now)
+    if retire_at is not None and retire_at <= switch:
+        raise BadInput("the old secret ends before the new one is used: choose a later --retire-at")
+    owner = at.read(lambda c: get_connection(c, id))
+    sealed = seal_secret(at.vault, owner, id=at.ids("sec"), name=name, secret=file, now=now, used_from=switch)
+    audit_id = at.ids("aud")
+
+    def write(c: Connection) -> tuple[str, ...]:
+        former = tuple(one.id for one in rotate_secret(c, sealed, retire_at=retire_at))
+        audit.record(
+            c,
+            id=audit_id,
+            at=now,
+            kind="connection.secret_rotated",
+            tenant=owner.tenant or "",
+            outcome="success",
+            detail={"connection": id, "name": name, "new": sealed.id, "old": list(former), "by": at.operator},
+        )
+        return former
+
+    former = at.write(write)
+    document = {
+        "id": sealed.id,
+        "connection": id,
+        "name": name,
+        "used_from": switch,
+        "former": list(former),
+        "retire_at": retire_at,
+    }
+    ends = f"until {retire_at:%Y-%m-%d %H:%M %Z}" if retire_at else "until `aswhom connections retire-secret` ends it"
+    out.done(
+        f"{name} {sealed.id} of {id} is used first from {switch:%Y-%m-%d %H:%M %Z}"
+        + (f"; {former[0]} stays live {ends}" if former else ""),
+        document,
+    )
+
+
+@command(connections, "retire-secret")
+@click.argument("secret_id")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def retire(at: Installation, out: Output, secret_id: str, yes: bool) -> None:
+    """End a secret's life: what is signed with it is refused from now on."""
+    confirm(f"Retire {secret_id}?", yes=yes)
+    now = at.now()
+    if not at.write(lambda c: retire_secret(c, secret_id, at=now)):
+        raise BadInput(f"there is no secret {secret_id}")
+    out.done(f"{secret_id} is retired", {"id": secret_id})

@@ -1,0 +1,44 @@
+"""`installations`: whose an installation of the platform's app is."""
+
+from __future__ import annotations
+
+import click
+from sqlalchemy import Connection
+
+from deploy.cli import queries
+from deploy.cli.command import command
+from deploy.cli.output import Output
+from deploy.installation import Installation
+from identity.connections import add_installation
+from identity.errors import BadInput
+
+
+@click.group()
+def installations() -> None:
+    """Whose an installation of the platform's app is: the tenant of a delivery is found by it."""
+
+
+@command(installations, "add")
+@click.argument("connection")
+@click.argument("external_id")
+@click.argument("tenant")
+def add_installation_of(at: Installation, out: Output, connection: str, external_id: str, tenant: str) -> None:
+    """Say that installation (or workspace, or organization) EXTERNAL_ID of CONNECTION is TENANT's."""
+    now = at.now()
+
+    def write(c: Connection) -> bool:
+        queries.provider_connection(c, connection)
+        queries.tenant(c, tenant)
+        return add_installation(c, owner=connection, external_id=external_id, tenant=tenant, now=now)
+
+    if not at.write(write):
+        raise BadInput(f"whose installation {external_id} is was said before: see `aswhom installations list`")
+    document = {"connection": connection, "external_id": external_id, "tenant": tenant}
+    out.done(f"installation {external_id} of {connection} is {tenant}'s", document)
+
+
+@command(installations, "list")
+def list_installations(at: Installation, out: Output) -> None:
+    """Whose is which."""
+    columns = ("connection_id", "external_id", "tenant_id", "created_at")
+    out.rows(at.read(queries.all_installations), columns, empty="None yet: `aswhom installations add`")

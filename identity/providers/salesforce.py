@@ -1,0 +1,74 @@
+"""Salesforce: each organization has a domain of its own, and its answers name no lifetime."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from identity.http import HttpRequest
+from identity.model import ProviderConnection
+from identity.providers.profile import Assertion, ClientAuth, ExternalIdentity, Profile, Reach, Revocation, WhoAmI
+from identity.providers.sources import assumed, heard
+from identity.secret import Secret
+
+
+def _ask_user(connection: ProviderConnection, token: Secret) -> HttpRequest:
+    headers = {"authorization": f"Bearer {token.reveal()}"}
+    return HttpRequest(method="GET", url=f"{connection.api_url.rstrip('/')}/services/oauth2/userinfo", headers=headers)
+
+
+def _read_user(_connection: ProviderConnection, document: Any) -> ExternalIdentity | None:
+    """A user's id is unique within an organization only."""
+    match document:
+        case {"user_id": str(user), "organization_id": str(organization)}:
+            login = document.get("preferred_username")
+            return ExternalIdentity(id=f"{organization}/{user}", login=login if isinstance(login, str) else None)
+        case _:
+            return None
+
+
+_WEB = heard("https://help.salesforce.com/s/articleView?id=xcloud.remoteaccess_oauth_web_server_flow.htm")
+_JWT = heard("https://github.com/simple-salesforce/simple-salesforce/blob/master/simple_salesforce/login.py")
+_ERRORS = heard("https://help.salesforce.com/s/articleView?id=xcloud.remoteaccess_oauth_flow_errors.htm")
+
+SALESFORCE = Profile(
+    name="salesforce",
+    title="Salesforce",
+    api_url="",
+    authorize_url="https://login.salesforce.com/services/oauth2/authorize",
+    token_url="https://login.salesforce.com/services/oauth2/token",  # noqa: S106 - an address
+    revocation_url="https://login.salesforce.com/services/oauth2/revoke",
+    client_auth=ClientAuth.POST,
+    rotates=True,
+    idle_limit=timedelta(days=30),
+    # The session timeout of the organization, which no answer names. A session that ends earlier shows as a 401.
+    default_lifetime=timedelta(hours=2),
+    client_codes=frozenset({"invalid_client_id", "inactive_org"}),
+    dead_codes=frozenset({"inactive_user"}),
+    transient_codes=frozenset({"rate_limit_exceeded"}),
+    whoami=WhoAmI(request=_ask_user, read=_read_user),
+    assertion=Assertion(
+        audience="https://login.salesforce.com", scopes_beside=False, needs_subject=True, lifetime=timedelta(minutes=3)
+    ),
+    revocation=Revocation(
+        reach=Reach.GRANT,
+        presents="refresh_token",
+        gone_codes=frozenset({"invalid_token"}),
+    ),
+    sources={
+        "api_url": heard("https://help.salesforce.com/s/articleView?id=sf.domain_name_overview.htm"),
+        "authorize_url": _WEB,
+        "token_url": _WEB,
+        "revocation_url": heard("https://help.salesforce.com/s/articleView?id=xcloud.remoteaccess_revoke_token.htm"),
+        "client_auth": _WEB,
+        "rotates": assumed("a choice of each app; counted as rotating, which is the cautious reading"),
+        "idle_limit": assumed("a policy of each app; 30 days is one of its choices, and touching early costs little"),
+        "default_lifetime": assumed("a setting of each organization, two hours unless it was changed"),
+        "client_codes": _ERRORS,
+        "dead_codes": _ERRORS,
+        "transient_codes": _ERRORS,
+        "whoami": heard("https://help.salesforce.com/s/articleView?id=xcloud.remoteaccess_using_userinfo_endpoint.htm"),
+        "assertion": _JWT,
+        "revocation": heard("https://help.salesforce.com/s/articleView?id=xcloud.remoteaccess_revoke_token.htm"),
+    },
+)

@@ -1,0 +1,102 @@
+"""A new provider connection: what was given, what discovery found, and else what the provider's row says."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from identity.addresses import AddressPolicy
+from identity.assertions import ALGORITHMS
+from identity.discovery import Metadata
+from identity.errors import BadInput
+from identity.model import ProviderConnection
+from identity.oauth import client_auth
+from identity.principals import checked_id
+from identity.providers.profile import Profile
+from identity.secret import Secret
+
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")  # RFC 9110 §5.6.2
+_SCHEME = re.compile(r"[A-Za-z0-9._~+/-]{0,32}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registration:
+    """What an admin gives; None: the provider's row decides."""
+
+    id: str
+    tenant: str | None
+    client_id: str
+    scopes: tuple[str, ...]
+    api_url: str | None = None
+    authorize_url: str | None = None
+    token_url: str | None = None
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+def register(
+    given: Registration,
+    profile: Profile,
+    policy: AddressPolicy,
+    *,
+    metadata: Metadata | None,
+    has_secret: bool,
+    has_key: bool,
+) -> ProviderConnection:
+    """The provider connection. *metadata* was discovered. Raises BadInput, Misconfigured."""
+    found = {} if metadata is None else metadata.config()
+    config = {**found, **given.config}
+    if metadata is not None and "client_auth" not in config:
+        config["client_auth"] = metadata.client_auth(has_secret=has_secret, has_key=has_key)
+    owner = ProviderConnection(
+        id=checked_id(given.id),
+        tenant=given.tenant,
+        provider=profile.name,
+        client_id=given.client_id,
+        scopes=given.scopes,
+        api_url=given.api_url or profile.api_url or (metadata.issuer if metadata else ""),
+        authorize_url=given.authorize_url or (metadata.authorize_url if metadata else profile.authorize_url),
+        token_url=given.token_url or (metadata.token_url if metadata else profile.token_url),
+        config=config,
+    )
+    _check(owner, profile, policy)
+    return owner
+
+
+def service_account(document: Secret) -> tuple[Secret, dict[str, str]]:
+    """The private key and the configuration in a Google service account's key file. Raises BadInput.
+
+    The file's own `token_uri` is not used: the provider connection says where tokens come from.
+    """
+    try:
+        match json.loads(document.reveal()):
+            case {"private_key": str(key), "client_email": str(email), "private_key_id": str(key_id)}:
+                return Secret(key), {"service_account": email, "key_id": key_id}
+            case _:
+                pass
+    except ValueError:
+        pass  # said below, without the error, which quotes the file
+    raise BadInput("that is no service account's key: give the JSON file that Google Cloud makes for a key")
+
+
+def _check(owner: ProviderConnection, profile: Profile, policy: AddressPolicy) -> None:
+    client_auth(owner, profile)
+    if not owner.api_url:
+        raise BadInput(f"{profile.title} has no address that is everybody's: give the upstream's with --api-url")
+    if not owner.token_url:
+        how = "--issuer" if profile.discovers else "--token-url, or --issuer"
+        raise BadInput(f"nothing says where {profile.title} gives tokens: give {how}")
+    addresses = {"the API's address": owner.api_url, "the token endpoint": owner.token_url}
+    if owner.authorize_url:
+        addresses["the authorization endpoint"] = owner.authorize_url
+    addresses |= {name: url for name, url in owner.config.items() if name.endswith("_url") or name == "issuer"}
+    for what, url in addresses.items():
+        policy.checked_url(url, what=what)
+    config = owner.config
+    if (algorithm := config.get("signing_alg")) is not None and algorithm not in ALGORITHMS:
+        raise BadInput(f"signing_alg is one of {', '.join(ALGORITHMS)}")
+    if not _HEADER.fullmatch(config.get("key_header", "authorization")):
+        raise BadInput("key_header is not the name of a header")
+    if not _SCHEME.fullmatch(config.get("key_scheme", "")):
+        raise BadInput("key_scheme is not the name of a scheme")

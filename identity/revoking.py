@@ -1,0 +1,68 @@
+"""Asking a provider to end a token: which request, and whether its answer says that it has ended."""
+
+from __future__ import annotations
+
+import json
+
+from identity.errors import Misconfigured
+from identity.http import Answer, HttpRequest
+from identity.model import MINTED, Credential
+from identity.oauth import Client, revocation_request
+from identity.providers.profile import Profile, RevokedToken
+from identity.secret import Secret
+
+ACCESS, REFRESH = "access_token", "refresh_token"
+
+
+def presented(profile: Profile, credential: Credential) -> str:
+    """Which token the request is about: `access_token` or `refresh_token`."""
+    return ACCESS if profile.revocation is None or credential in MINTED else profile.revocation.presents
+
+
+def revoke_request(client: Client, *, credential: Credential, token: Secret) -> HttpRequest | None:
+    """The request that ends *token*, obtained as *credential*; None: the provider cannot be asked for it.
+
+    By RFC 7009 unless the provider's row has its own way. Raises Misconfigured.
+    """
+    profile, owner = client.profile, client.connection
+    if profile.revocation is None:
+        return None
+    if profile.revoke is not None:
+        return profile.revoke(
+            RevokedToken(connection=owner, credential=credential, token=token, client_secret=client.secret)
+        )
+    if credential in (Credential.STATIC, Credential.INSTALLATION):
+        return None
+    url = owner.config.get("revocation_url", profile.revocation_url)
+    if not url:
+        if profile.discovers:
+            return None  # its metadata names no revocation endpoint
+        raise Misconfigured(f"provider connection {owner.id} has no revocation endpoint: give it by --config")
+    return revocation_request(client, token=token, hint=presented(profile, credential), url=url)
+
+
+def has_ended(profile: Profile, answer: Answer) -> bool:
+    """Whether the answer says that the token has ended, now or before. False: ask again later."""
+    if profile.revocation is None:
+        return False
+    if answer.status in profile.revocation.gone_statuses:
+        return True
+    code = _code(answer)
+    if code is not None:
+        return code in profile.revocation.gone_codes
+    return 200 <= answer.status < 300
+
+
+def _code(answer: Answer) -> str | None:
+    """The error in the body; RFC 7009's success has an empty one."""
+    try:
+        document = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return None
+    match document:
+        case {"error": str(code)}:
+            return code
+        case {"ok": False}:
+            return "unnamed"
+        case _:
+            return None

@@ -1,0 +1,155 @@
+"""Provider connections by the command line: every row, discovery, and secrets that follow each other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from deploy.installation import Installation
+from deploy.settings import load
+from identity.connections import CLIENT_SECRET, PRIVATE_KEY, get_connection, live_secrets
+from identity.model import Credential
+from identity.providers import PROFILES
+from tests.deploy.conftest import Cli
+from tests.identity.published_providers import Server, server
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> str:
+    path = tmp_path / "secret"
+    path.write_text("hunter2-hunter2\n")
+    return str(path)
+
+
+@pytest.fixture
+def github(cli: Cli, secret: str) -> Cli:
+    cli.json("tenants", "add", "acme", "--name", "Acme")
+    cli.json("connections", "add", "github", "--client-id", "Iv1", "--client-secret-file", secret)
+    return cli
+
+
+@pytest.fixture
+def issuer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("ASWHOM_ALLOW_HOSTS", "127.0.0.1")
+    with server() as playing:
+        playing.say(
+            200,
+            {
+                "issuer": playing.url,
+                "authorization_endpoint": f"{playing.url}/auth",
+                "token_endpoint": f"{playing.url}/token",
+                "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt"],
+            },
+        )
+        yield playing
+
+
+@pytest.mark.parametrize("name", sorted(set(PROFILES) - {"oidc", "oauth2", "salesforce"}))
+def test_a_connection_needs_no_more_than_a_client(cli: Cli, secret: str, name: str) -> None:
+    made = cli.json("connections", "add", name, "--client-id", "c", "--client-secret-file", secret)
+    assert made["redirect_uri"].endswith(f"/connect/callback/{name}")
+    shown = cli.json("connections", "show", name)
+    assert (shown["token_url"], shown["provider"]) == (PROFILES[name].token_url, name)
+
+
+def test_what_a_row_cannot_know_has_to_be_given(cli: Cli, secret: str) -> None:
+    add = ("connections", "add", "salesforce", "--client-id", "c", "--client-secret-file", secret)
+    assert "--api-url" in cli.json(*add, code=1)["message"]
+    cli.json(*add, "--api-url", "https://acme.my.salesforce.com")
+    refused = cli.json("connections", "add", "oauth2", "--client-id", "c", "--api-url", "http://10.0.0.1", code=1)
+    assert "--token-url" in refused["message"]
+    given = ("--api-url", "http://10.0.0.1", "--token-url", "https://as.example/token")
+    assert "not https" in cli.json("connections", "add", "oauth2", "--client-id", "c", *given, code=1)["message"]
+
+
+def test_the_rows_are_listed(cli: Cli) -> None:
+    rows = cli.json("connections", "providers")
+    assert {row["name"] for row in rows} == set(PROFILES)
+    assert cli("connections", "providers", "--page").output.startswith("# Providers\n")
+
+
+def test_an_issuer_is_discovered_and_again_when_it_moves(cli: Cli, secret: str, issuer: Server) -> None:
+    cli.json("connections", "add", "oidc", "--client-id", "c", "--client-secret-file", secret, "--issuer", issuer.url)
+    shown = cli.json("connections", "show", "oidc")
+    assert (shown["token_url"], shown["config"]["client_auth"]) == (f"{issuer.url}/token", "client_secret_post")
+    assert cli.json("connections", "discover", "oidc")["changed"] is False
+    document = issuer.next[1]
+    assert document is not None
+    issuer.say(200, {**document, "token_endpoint": f"{issuer.url}/token/v2"})
+    assert cli.json("connections", "discover", "oidc")["changed"] is True
+    assert cli.json("connections", "show", "oidc")["token_url"] == f"{issuer.url}/token/v2"
+    issuer.say(200, {**document, "issuer": "https://elsewhere.example"})
+    assert "another issuer" in cli.json("connections", "discover", "oidc", code=1)["message"]
+    assert cli.json("connections", "show", "oidc")["token_url"] == f"{issuer.url}/token/v2"
+
+
+def test_a_service_accounts_file_is_all_google_needs(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "key.json"
+    file.write_text(json.dumps({"private_key": "hunter2", "client_email": "r@p.example", "private_key_id": "k"}))
+    cli.json("tenants", "add", "acme")
+    made = cli.json("connections", "add", "google", "--service-account-file", str(file), "--scopes", "drive")
+    assert made["secrets"] == [PRIVATE_KEY]
+    cli.json("accounts", "add-jwt-bearer", "--tenant", "acme", "--connection", "google")
+    shown = cli.json("accounts", "show", "acme/google/acme.service")
+    assert (shown["credential"], shown["scopes"]) == (Credential.JWT_BEARER, ["drive"])
+    assert "hunter2" not in cli("connections", "show", "google", "--json").output
+
+
+def test_services_get_narrowed_and_rotating_credentials(github: Cli, tmp_path: Path) -> None:
+    made = github.json(
+        "accounts", "add-installation", "--tenant", "acme", "--connection", "github", "--installation", "9001",
+        "--permissions", "issues:write", "--repositories", "web,api",
+    )  # fmt: skip
+    shown = github.json("accounts", "show", made["id"])
+    assert (shown["resources"], shown["scopes"]) == (["web", "api"], ["issues:write"])
+    install = ("accounts", "add-installation", "--tenant", "acme", "--connection", "github", "--installation", "9001")
+    assert "names none" in github.json(*install, "--repositories", "", code=1)["message"]
+    refresh = tmp_path / "refresh"
+    refresh.write_text("xoxe-1-refresh")
+    github.json("connections", "add", "slack", "--client-id", "1.2")
+    made = github.json(
+        "accounts", "add-rotating", "--tenant", "acme", "--connection", "slack", "--token-file", "-",
+        "--refresh-token-file", str(refresh), input="xoxe.xoxb-1\n",
+    )  # fmt: skip
+    assert made["credential"] == Credential.ROTATING
+    refused = github.json("accounts", "add-jwt-bearer", "--tenant", "acme", "--connection", "github", code=1)
+    assert "no JWT bearer grant" in refused["message"]
+
+
+def test_a_secret_is_followed_by_a_new_one_with_both_live(github: Cli) -> None:
+    rotate = ("connections", "rotate-secret", "github", "--file", "-")
+    made = github.json(*rotate, "--switch-at", "+36h", "--retire-at", "+14d", input="correct horse\n")
+    (former,) = made["former"]
+    assert datetime.fromisoformat(made["used_from"]) > datetime.now(UTC) + timedelta(hours=35)
+    assert [one["id"] for one in github.json("connections", "show", "github")["secrets"]] == [former, made["id"]]
+    with Installation(load(data_dir=github.data_dir)) as at:
+        live = at.read(lambda c: live_secrets(c, "github", CLIENT_SECRET))
+        assert [one.open(at.vault).reveal() for one in live] == ["hunter2-hunter2", "correct horse"]
+    (row,) = github.json("audit", "list", "--kind", "connection.secret_rotated")
+    assert (row["detail"]["new"], row["detail"]["old"]) == (made["id"], [former])
+    again = github.json(*rotate, input="another\n", code=1)
+    assert "retire-secret" in again["message"]
+    github.json("connections", "retire-secret", former, "--yes")
+    assert github.json(*rotate, input="another\n")["former"] == [made["id"]]
+    printed = github("connections", "show", "github").output + github("audit", "list", "--json").output
+    assert not any(word in printed for word in ("hunter2", "correct horse", "another\n"))
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        (("--switch-at", "tomorrow"), 2),
+        (("--switch-at", "2026-12-01T08:00"), 2),  # no zone
+        (("--switch-at", "+2d", "--retire-at", "+1d"), 1),
+    ],
+)
+def test_a_time_that_makes_no_sense_is_refused(github: Cli, options: tuple[str, ...], code: int) -> None:
+    refused = github("connections", "rotate-secret", "github", "--file", "-", *options, input="new\n")
+    assert refused.exit_code == code
+    with Installation(load(data_dir=github.data_dir)) as at:
+        assert len(at.read(lambda c: live_secrets(c, "github", CLIENT_SECRET))) == 1
+        assert at.read(lambda c: get_connection(c, "github")).client_id == "Iv1"

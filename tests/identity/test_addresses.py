@@ -1,0 +1,145 @@
+"""Which addresses may be reached: every way to write a private one, and a name that changes its mind."""
+
+from __future__ import annotations
+
+import socket
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from identity.addresses import AddressPolicy
+from identity.errors import Misconfigured
+from identity.http import Client, HttpRequest, NotSent
+
+POLICY = AddressPolicy()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1",
+        "127.255.255.254",
+        "0.0.0.0",
+        "10.1.2.3",
+        "172.31.255.255",
+        "192.168.0.1",
+        "100.64.0.1",
+        "100.100.100.200",
+        "169.254.169.254",
+        "168.63.129.16",
+        "192.0.0.192",
+        "192.88.99.1",
+        "198.18.0.1",
+        "203.0.113.1",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "::7f00:1",
+        "::ffff:127.0.0.1",
+        "::ffff:169.254.169.254",
+        "::ffff:0:7f00:1",
+        "64:ff9b::7f00:1",
+        "64:ff9b::808:808",
+        "64:ff9b:1::7f00:1",
+        "2002:7f00:1::",
+        "2001:0:7f00:1::",
+        "2001:db8::1",
+        "3fff::1",
+        "5f00::1",
+        "100::1",
+        "fe80::1",
+        "fe80::1%eth0",
+        "fec0::1",
+        "fd00:ec2::254",
+        "fd20:ce::254",
+        "ff02::1",
+    ],
+)
+def test_no_address_of_a_machine_nearby_is_connected_to(address: str) -> None:
+    assert POLICY.prohibits("api.example", 443, [address])
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "140.82.112.3", "2606:4700::1111", "2a00:1450:4001::8a"])
+def test_a_public_address_is_connected_to(address: str) -> None:
+    assert POLICY.prohibits("api.example", 443, [address]) is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://api.example/",
+        "https://user@api.example/",
+        "https://user:password@api.example/",
+        "https://api.example@127.0.0.1/",
+        "https://api.example:22/",
+        "https://api.example:25/",
+        "https://api.example:80/",
+        "https://api.example:99999/",
+        "https://api.example/#x",
+        "https:///path",
+        "https://api.example/a b",
+        "https://api.example/\n",
+        "https://\u0430pi.example/",
+        "gopher://api.example/",
+        "//api.example/",
+        "",
+    ],
+)
+def test_an_address_of_a_wrong_form_is_not_configured(url: str) -> None:
+    with pytest.raises(Misconfigured) as error:
+        POLICY.checked_url(url, what="the token endpoint")
+    assert "password" not in str(error.value).replace("a name or password", "")
+
+
+@pytest.mark.parametrize("url", ["https://api.example", "https://api.example:8443/x?y=z", "https://[2606:4700::1]/"])
+def test_an_ordinary_address_is_configured(url: str) -> None:
+    assert POLICY.checked_url(url, what="it") == url
+
+
+@pytest.mark.parametrize("url", ["https://user:canary@127.0.0.1:9/", "https://127.0.0.1:25/", "http://127.0.0.1/"])
+def test_the_client_refuses_what_configuration_would(url: str) -> None:
+    with Client(policy=POLICY, pool_size=1) as client:
+        outcome = client.send(HttpRequest(method="GET", url=url), within=timedelta(seconds=1))
+    assert isinstance(outcome, NotSent)
+    assert "canary" not in outcome.reason
+
+
+def test_a_host_allowed_by_name_still_has_no_userinfo_and_no_other_scheme() -> None:
+    policy = AddressPolicy(allow_hosts=frozenset({"127.0.0.1"}))
+    assert policy.checked_url("http://127.0.0.1:9/", what="it")
+    for url in ("http://a@127.0.0.1:9/", "ftp://127.0.0.1:9/"):
+        with pytest.raises(Misconfigured):
+            policy.checked_url(url, what="it")
+
+
+def test_a_name_that_changes_its_mind_is_asked_once_and_connected_where_it_was_checked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """DNS rebinding: the first answer is public, the next is not. What was checked is what is connected to."""
+    asked: list[str] = []
+    reached: list[Any] = []
+
+    def resolve(host: str, port: int, *rest: Any, **named: Any) -> list[Any]:
+        if host == "rebind.example":
+            asked.append(host)
+            address = "192.0.2.1" if len(asked) > 1 else "8.8.8.8"
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port))]
+
+    def connect(address: Any, *rest: Any, **named: Any) -> socket.socket:
+        reached.append(address)
+        raise ConnectionRefusedError("nobody is there")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(socket, "create_connection", connect)
+    with Client(policy=POLICY, pool_size=1) as client:
+        first = client.send(HttpRequest(method="GET", url="https://rebind.example/"), within=timedelta(seconds=2))
+        second = client.send(HttpRequest(method="GET", url="https://rebind.example/"), within=timedelta(seconds=2))
+    assert isinstance(first, NotSent)
+    assert reached == [("8.8.8.8", 443)]  # the address itself: the name is not resolved again
+    assert isinstance(second, NotSent)
+    assert "not public" in second.reason
+    assert len(asked) == 2

@@ -1,0 +1,170 @@
+"""Metadata of an authorization server: believed of its own issuer alone, and fetched through the guard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from identity.addresses import AddressPolicy
+from identity.discovery import Metadata, discover
+from identity.errors import BadInput, Misconfigured, Unavailable
+from identity.http import Client
+from identity.providers import PROFILES
+from identity.registration import Registration, register, service_account
+from identity.secret import Secret
+from tests.identity.published_providers import Server, server
+
+POLICY = AddressPolicy(allow_hosts=frozenset({"127.0.0.1"}))
+
+
+@pytest.fixture(scope="module")
+def playing() -> Iterator[Server]:
+    with server() as playing:
+        yield playing
+
+
+def document(base: str, **changed: Any) -> dict[str, Any]:
+    said = {
+        "issuer": base,
+        "authorization_endpoint": f"{base}/auth",
+        "token_endpoint": f"{base}/token",
+        "revocation_endpoint": f"{base}/revoke",
+        "userinfo_endpoint": f"{base}/me",
+        "authorization_response_iss_parameter_supported": True,
+        "token_endpoint_auth_methods_supported": ["private_key_jwt", "client_secret_post"],
+    } | changed
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def found(playing: Server, http: Client, **changed: Any) -> Metadata:
+    playing.say(200, document(playing.url, **changed))
+    return discover(http, playing.url)
+
+
+def test_an_issuer_says_where_things_are(playing: Server, http: Client) -> None:
+    metadata = found(playing, http)
+    assert metadata.config() == {
+        "issuer": playing.url,
+        "sends_iss": "true",
+        "revocation_url": f"{playing.url}/revoke",
+        "userinfo_url": f"{playing.url}/me",
+    }
+    assert metadata.client_auth(has_secret=True, has_key=True) == "client_secret_post"
+    assert metadata.client_auth(has_secret=False, has_key=True) == "private_key_jwt"
+    assert playing.asked[-1].path == "/.well-known/openid-configuration"
+
+
+def test_without_openids_document_rfc_8414s_is_read(playing: Server, http: Client) -> None:
+    playing.say(404, None)
+    with pytest.raises(Misconfigured, match="no metadata"):
+        discover(http, f"{playing.url}/tenant/1")
+    assert [asked.path for asked in playing.asked[-2:]] == [
+        "/tenant/1/.well-known/openid-configuration",
+        "/.well-known/oauth-authorization-server/tenant/1",
+    ]
+
+
+@pytest.mark.parametrize("issuer", ["https://other.example", None, 7, "{base}/"])
+def test_a_document_of_another_issuer_is_not_believed(playing: Server, http: Client, issuer: Any) -> None:
+    said = issuer.replace("{base}", playing.url) if isinstance(issuer, str) else issuer
+    with pytest.raises(Misconfigured, match="another issuer"):
+        found(playing, http, issuer=said)
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("token_endpoint", "http://169.254.169.254/latest/meta-data"),
+        ("token_endpoint", "https://user:password@as.example/token"),
+        ("token_endpoint", "https://as.example:22/token"),
+        ("revocation_endpoint", "ftp://as.example/revoke"),
+        ("userinfo_endpoint", "file:///etc/passwd"),
+        ("authorization_endpoint", "javascript:alert(1)"),
+        ("token_endpoint", ["https://as.example/token"]),
+        ("token_endpoint", None),
+    ],
+)
+def test_an_address_that_would_not_be_fetched_is_not_stored(playing: Server, http: Client, name: str, url: Any) -> None:
+    with pytest.raises(Misconfigured):
+        found(playing, http, **{name: url})
+
+
+def test_a_redirect_is_not_followed(playing: Server, http: Client) -> None:
+    playing.say(302, document(playing.url))
+    with pytest.raises(Unavailable, match="answers 302"):
+        discover(http, playing.url)
+
+
+@pytest.mark.parametrize("issuer", ["https://127.0.0.1/", "https://localhost", "http://as.example", "nonsense"])
+def test_an_issuer_is_asked_through_the_guard(issuer: str) -> None:
+    with Client(policy=AddressPolicy(), pool_size=1) as guarded, pytest.raises((Misconfigured, Unavailable)):
+        discover(guarded, issuer)
+
+
+def test_a_server_that_names_no_way_to_authenticate_means_basic(playing: Server, http: Client) -> None:
+    metadata = found(playing, http, token_endpoint_auth_methods_supported=None)
+    assert metadata.client_auth(has_secret=True, has_key=False) == "client_secret_basic"
+    with pytest.raises(Misconfigured, match="nothing that fits"):
+        metadata.client_auth(has_secret=False, has_key=True)
+
+
+def given(**changed: Any) -> Registration:
+    return Registration(**{"id": "forge", "tenant": None, "client_id": "c", "scopes": (), **changed})
+
+
+def test_a_connection_keeps_what_was_discovered(playing: Server, http: Client) -> None:
+    metadata = found(playing, http)
+    owner = register(given(), PROFILES["oidc"], POLICY, metadata=metadata, has_secret=True, has_key=False)
+    assert (owner.authorize_url, owner.token_url) == (f"{playing.url}/auth", f"{playing.url}/token")
+    assert owner.api_url == playing.url
+    assert owner.config["client_auth"] == "client_secret_post"
+    assert owner.config["issuer"] == playing.url
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"api_url": "http://api.example"},
+        {"api_url": "https://a:b@api.example"},
+        {"token_url": "https://as.example:25/"},
+        {"authorize_url": "https://as.example/#fragment"},
+        {"config": {"userinfo_url": "http://10.0.0.1/"}},
+        {"config": {"issuer": "http://as.example"}},
+        {"config": {"client_auth": "tls_client_auth"}},
+        {"config": {"signing_alg": "none"}},
+        {"config": {"key_header": "X-Key: evil\r\nHost"}},
+        {"config": {"key_scheme": "Bearer\r\nX: y"}},
+    ],
+    ids=str,
+)
+def test_a_connection_that_could_not_be_used_is_not_made(changed: dict[str, Any]) -> None:
+    with pytest.raises((Misconfigured, BadInput)):
+        register(given(**changed), PROFILES["github"], POLICY, metadata=None, has_secret=True, has_key=False)
+
+
+@pytest.mark.parametrize(("name", "asked_for"), [("salesforce", "--api-url"), ("oidc", "--api-url")])
+def test_what_a_row_cannot_know_is_asked_for(name: str, asked_for: str) -> None:
+    with pytest.raises(BadInput, match=asked_for):
+        register(given(), PROFILES[name], POLICY, metadata=None, has_secret=True, has_key=False)
+    with pytest.raises(BadInput, match="--issuer"):
+        register(
+            given(api_url="https://api.example"),
+            PROFILES["oidc"],
+            POLICY,
+            metadata=None,
+            has_secret=True,
+            has_key=False,
+        )
+
+
+def test_a_service_accounts_file_gives_its_key_and_name_and_not_its_address() -> None:
+    file = '{"private_key": "PEM", "client_email": "r@p", "private_key_id": "k", "token_uri": "https://evil.example"}'
+    key, config = service_account(Secret(file))
+    assert key.reveal() == "PEM"
+    assert config == {"service_account": "r@p", "key_id": "k"}
+    for broken in ("canary", "[]", '{"private_key": "canary"}'):
+        with pytest.raises(BadInput) as error:
+            service_account(Secret(broken))
+        assert "canary" not in str(error.value)

@@ -1,0 +1,253 @@
+"""Every provider's row against a server that answers as the provider's pages say: one suite over all of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+
+from identity.answers import ClientRefused, Dead, Granted, Meaning, RateLimited, Transient, read_outcome
+from identity.http import Answer, HttpRequest
+from identity.http import Client as HttpClient
+from identity.model import Credential, ProviderConnection
+from identity.oauth import Client, authorization_url, exchange_request, refresh_request
+from identity.providers import PROFILES
+from identity.providers.profile import Profile
+from identity.providers.sources import Standing
+from identity.revoking import has_ended, revoke_request
+from identity.secret import Secret
+from tests.identity.published_providers import PUBLISHED, Asked, Published, Server, server
+from tests.identity.world import START
+
+WITHIN = timedelta(seconds=5)
+SECRET = "s:e/c r+t"
+
+
+@dataclass
+class Exchange:
+    """One provider's row, aimed at the server that plays the provider."""
+
+    published: Published
+    server: Server
+    http: HttpClient
+
+    @property
+    def profile(self) -> Profile:
+        return PROFILES[self.published.provider]
+
+    @property
+    def connection(self) -> ProviderConnection:
+        base = self.server.url
+        config = {name: value.replace("{base}", base) for name, value in self.published.config.items()}
+        return ProviderConnection(
+            id="forge",
+            tenant=None,
+            provider=self.published.provider,
+            client_id="the-client",
+            scopes=("a", "b"),
+            api_url=f"{base}/api",
+            authorize_url=f"{base}/authorize",
+            token_url=f"{base}/token",
+            config={"revocation_url": f"{base}/revoke", **config},
+        )
+
+    @property
+    def client(self) -> Client:
+        return Client(
+            connection=self.connection, profile=self.profile, secret=Secret(SECRET), now=START, jti="never-again"
+        )
+
+    def send(self, request: HttpRequest, said: tuple[int, object]) -> tuple[Asked, Answer]:
+        self.server.say(*said)  # type: ignore[arg-type]
+        answer = self.http.send(request, within=WITHIN)
+        assert isinstance(answer, Answer), answer
+        return self.server.asked[-1], answer
+
+    def read(self, answer: Answer) -> Meaning:
+        return read_outcome(answer, self.profile, started_at=START, scopes=("a", "b"), lifetime=None)
+
+    def refresh(self, said: tuple[int, object]) -> tuple[Asked, Meaning]:
+        asked, answer = self.send(refresh_request(self.client, refresh_token=Secret("rt-1")), said)
+        return asked, self.read(answer)
+
+
+def those(fitting: Callable[[Published], bool]) -> pytest.MarkDecorator:
+    """Only the providers and variants that have what the test is about."""
+    chosen = [published for published in PUBLISHED if fitting(published)]
+    return pytest.mark.parametrize("exchange", chosen, indirect=True, ids=str)
+
+
+@pytest.fixture(scope="module")
+def playing() -> Iterator[Server]:
+    with server() as playing:
+        yield playing
+
+
+@pytest.fixture(params=PUBLISHED, ids=str)
+def exchange(request: pytest.FixtureRequest, playing: Server, http: HttpClient) -> Exchange:
+    return Exchange(published=request.param, server=playing, http=http)
+
+
+def test_the_person_is_sent_with_what_the_provider_wants(exchange: Exchange) -> None:
+    url = authorization_url(
+        exchange.connection,
+        exchange.profile,
+        redirect_uri="https://a/cb",
+        scopes=("a", "b"),
+        state="st",
+        verifier="v" * 43,
+    )
+    query = dict(parse_qsl(urlsplit(url).query))
+    name, separator = exchange.published.scope_parameter
+    assert query[name] == f"a{separator}b"
+    assert query["code_challenge_method"] == "S256"
+    assert (query["client_id"], query["response_type"], query["state"]) == ("the-client", "code", "st")
+    assert exchange.published.authorize.items() <= query.items()
+    assert SECRET not in url
+
+
+def test_a_code_becomes_tokens(exchange: Exchange) -> None:
+    request = exchange_request(exchange.client, code="c", verifier="v" * 43, redirect_uri="https://a/cb")
+    asked, answer = exchange.send(request, (200, exchange.published.code_answer))
+    assert (asked.method, asked.path) == ("POST", "/token")
+    assert asked.client() == ("the-client", SECRET)
+    assert ("client_secret" in asked.form) is not exchange.published.in_header
+    assert (asked.form["grant_type"], asked.form["code"], asked.form["code_verifier"]) == (
+        "authorization_code", "c", "v" * 43,
+    )  # fmt: skip
+    granted = exchange.read(answer)
+    assert isinstance(granted, Granted)
+    assert granted.answer.access_token.reveal() == "at-1"
+    assert (granted.answer.refresh_token is not None) is (exchange.published.refresh_answer is not None)
+    assert granted.answer.scopes == ("a", "b")
+    # What ends must have an end here, said or not: otherwise nothing would ever renew it.
+    assert (granted.answer.expires_at is not None) is exchange.published.expires
+
+
+@those(lambda published: published.refresh_answer is not None)
+def test_a_refresh_token_is_exchanged_for_the_next(exchange: Exchange) -> None:
+    assert exchange.published.refresh_answer is not None
+    asked, granted = exchange.refresh((200, exchange.published.refresh_answer))
+    assert asked.client() == ("the-client", SECRET)
+    assert (asked.form["grant_type"], asked.form["refresh_token"]) == ("refresh_token", "rt-1")
+    assert "scope" not in asked.form  # it would narrow the grant, or fail
+    assert isinstance(granted, Granted)
+    assert granted.answer.access_token.reveal() == "at-2"
+    assert granted.answer.expires_at is not None
+    if (new := granted.answer.refresh_token) is not None:
+        assert new.reveal() == "rt-2"
+        assert exchange.profile.rotates
+
+
+def test_what_it_says_of_a_dead_token_means_dead(exchange: Exchange) -> None:
+    assert isinstance(exchange.refresh(exchange.published.dead)[1], Dead)
+
+
+def test_what_it_says_of_our_client_costs_no_grant(exchange: Exchange) -> None:
+    meaning = exchange.refresh(exchange.published.bad_client)[1]
+    assert isinstance(meaning, ClientRefused | Transient), meaning
+
+
+def test_a_provider_that_is_away_costs_nothing(exchange: Exchange) -> None:
+    assert isinstance(exchange.refresh(exchange.published.away)[1], Transient | RateLimited)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_an_error_that_nobody_knows_is_never_fatal(exchange: Exchange, status: int) -> None:
+    assert isinstance(exchange.refresh((status, {"error": "we_made_this_up"}))[1], Transient)
+
+
+@those(lambda published: published.whoami is not None)
+def test_it_says_whose_token_it_is(exchange: Exchange) -> None:
+    assert exchange.profile.whoami is not None
+    assert exchange.published.whoami is not None
+    method, path, document = exchange.published.whoami
+    request = exchange.profile.whoami.request(exchange.connection, Secret("at-1"))
+    assert request is not None
+    asked, answer = exchange.send(request, (200, document))
+    assert (asked.method, asked.path) == (method, path)
+    assert asked.headers["authorization"] == "Bearer at-1"
+    who = exchange.profile.whoami.read(exchange.connection, json.loads(answer.body))
+    assert who is not None
+    assert who.id == (exchange.published.who or "").replace("{base}", exchange.server.url)
+
+
+@pytest.mark.parametrize("document", [None, [], {}, "x", {"id": None}, {"data": {"viewer": None}}, {"sub": ""}])
+def test_an_answer_that_names_nobody_is_nobody(document: object) -> None:
+    for profile in PROFILES.values():
+        assert profile.whoami is not None
+        connection = ProviderConnection(
+            id="x",
+            tenant=None,
+            provider=profile.name,
+            client_id="x",
+            scopes=(),
+            api_url="https://x",
+            authorize_url="https://x",
+            token_url="https://x",
+        )
+        assert profile.whoami.read(connection, document) is None
+
+
+@those(lambda published: published.revoke is not None)
+def test_it_is_asked_to_revoke_in_its_own_way(exchange: Exchange) -> None:
+    request = revoke_request(exchange.client, credential=Credential.AUTHORIZATION_CODE, token=Secret("at-1"))
+    assert request is not None
+    for said in (exchange.published.revoked, exchange.published.gone):
+        asked, answer = exchange.send(request, said)
+        assert (asked.method, asked.path) == exchange.published.revoke
+        assert b"at-1" in asked.body or asked.headers["authorization"] == "Bearer at-1"
+        assert has_ended(exchange.profile, answer)
+    _, answer = exchange.send(request, (503, None))
+    assert not has_ended(exchange.profile, answer)
+
+
+@those(lambda published: published.provider == "atlassian")
+def test_a_provider_that_has_no_way_to_revoke_is_not_asked(exchange: Exchange) -> None:
+    assert revoke_request(exchange.client, credential=Credential.AUTHORIZATION_CODE, token=Secret("at-1")) is None
+
+
+@those(lambda published: published.revoke is not None)
+def test_a_revocation_that_was_refused_has_not_ended_anything(exchange: Exchange) -> None:
+    request = revoke_request(exchange.client, credential=Credential.AUTHORIZATION_CODE, token=Secret("at-1"))
+    assert request is not None
+    for said in ((401, {"error": "invalid_client"}), (200, {"ok": False, "error": "no_permission"}), (429, None)):
+        _, answer = exchange.send(request, said)
+        assert not has_ended(exchange.profile, answer)
+
+
+def test_no_secret_is_seen_by_whoever_looks_at_a_request(exchange: Exchange) -> None:
+    client = exchange.client
+    requests = [
+        exchange_request(client, code="canary", verifier="canary", redirect_uri="https://a/cb"),
+        refresh_request(client, refresh_token=Secret("canary")),
+        revoke_request(client, credential=Credential.AUTHORIZATION_CODE, token=Secret("canary")),
+    ]
+    for seen in (client, *requests):
+        assert SECRET not in repr(seen)
+        assert "canary" not in repr(seen)
+        assert "canary" not in getattr(seen, "url", "")
+
+
+def test_every_row_has_a_published_counterpart() -> None:
+    assert {published.provider for published in PUBLISHED} == set(PROFILES)
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
+def test_a_grace_for_a_second_presentation_was_read(profile: Profile) -> None:
+    assert profile.grace_seconds == 0 or profile.sources["grace_seconds"].standing is Standing.READ
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
+def test_every_value_says_where_it_comes_from(profile: Profile) -> None:
+    values = {one.name for one in fields(Profile)} - {"name", "title", "sources"}
+    defaults = {
+        one.name: one.default_factory() if callable(one.default_factory) else one.default for one in fields(Profile)
+    }
+    departing = {name for name in values if getattr(profile, name) != defaults[name]}
+    assert set(profile.sources) == departing
+    assert all(source.where for source in profile.sources.values())

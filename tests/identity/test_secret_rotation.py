@@ -1,0 +1,234 @@
+"""Client secrets rotate with overlap: two live, a switch date, and the refused one gives way to the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from identity.connections import (
+    CLIENT_SECRET,
+    live_secrets,
+    paused_reason,
+    resume_connection,
+    retire_secret,
+    rotate_secret,
+    seal_secret,
+)
+from identity.coordinator import Coordinator, RefreshBudget
+from identity.errors import Misconfigured
+from identity.http import Client
+from identity.lock import RefreshLock
+from identity.model import AccountState
+from identity.providers import PROFILES
+from identity.secret import Secret
+from identity.tables import audit
+from tests.identity.providers import PretendProvider, Reply, reply
+from tests.identity.world import World
+
+OLD, NEW = "client-canary", "new-canary"
+LATER = datetime.now(UTC) + timedelta(days=1)
+Make = Callable[..., Coordinator]
+
+
+class Killed(BaseException):
+    """The process dies at a crash point."""
+
+
+@pytest.fixture
+def make(connected: World, http: Client) -> Make:
+    def build(*, die_at: str | None = None) -> Coordinator:
+        def reached(point: str) -> None:
+            if point == die_at:
+                raise Killed(point)
+
+        budget = RefreshBudget(poll=timedelta(milliseconds=20))
+        lock = RefreshLock(None, ttl=budget.lock_ttl, token=connected.id)
+        return Coordinator(
+            connected.store,
+            connected.vault,
+            http,
+            lock,
+            PROFILES,
+            clock=connected.clock,
+            ids=connected.id,
+            budget=budget,
+            reached=reached,
+        )
+
+    return build
+
+
+def rotate(world: World, *, used_from: datetime | None = None, retire_at: datetime | None = None) -> None:
+    sealed = seal_secret(
+        world.vault,
+        world.owner,
+        id="secret-2",
+        name=CLIENT_SECRET,
+        secret=Secret(NEW),
+        now=world.clock.now + timedelta(minutes=1),
+        used_from=used_from,
+    )
+    world.store.write(lambda connection: rotate_secret(connection, sealed, retire_at=retire_at))
+
+
+def order(world: World) -> list[str]:
+    found = world.store.read(lambda connection: live_secrets(connection, "forge", CLIENT_SECRET))
+    return [secret.id for secret in found]
+
+
+def accepts(provider: PretendProvider, *secrets: str) -> None:
+    def answer(form: dict[str, str]) -> Reply:
+        if form["client_secret"] not in secrets:
+            return reply({"error": "incorrect_client_credentials"})
+        return provider.rotate(form)
+
+    provider.answer = answer
+
+
+def said(world: World, kind: str) -> list[Any]:
+    statement = select(audit).where(audit.c.kind == kind)
+    return list(world.store.read(lambda connection: connection.execute(statement).all()))
+
+
+def test_until_the_switch_date_the_old_secret_goes_first(connected: World) -> None:
+    rotate(connected, used_from=LATER)
+    assert order(connected) == ["secret-1", "secret-2"]
+
+
+def test_from_the_switch_date_on_the_new_one_goes_first(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    rotate(connected)
+    assert order(connected) == ["secret-2", "secret-1"]
+    account = connected.consent()
+    accepts(provider, OLD, NEW)
+    assert make().refresh(account, after_generation=1) == 2
+    assert [form["client_secret"] for form in provider.forms] == [NEW]
+
+
+def test_the_old_one_ends_at_its_date(connected: World) -> None:
+    rotate(connected, used_from=LATER, retire_at=connected.clock.now)
+    assert order(connected) == ["secret-2"]
+
+
+def test_a_refused_new_secret_gives_way_to_the_old_one_and_the_audit_says_so(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    rotate(connected)
+    account = connected.consent()
+    accepts(provider, OLD)
+    assert make().refresh(account, after_generation=1) == 2
+    assert [form["client_secret"] for form in provider.forms] == [NEW, OLD]
+    assert connected.store.read(lambda connection: paused_reason(connection, "forge")) is None
+    (row,) = said(connected, "connection.secret_refused")
+    assert "secret-2 was refused" in row.reason
+    assert "secret-1 is used instead" in row.reason
+    assert "canary" not in str(row)
+
+
+def test_the_other_accounts_do_not_try_the_refused_one_again(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    rotate(connected)
+    account = connected.consent()
+    accepts(provider, OLD)
+    make().refresh(account, after_generation=1)
+    make().refresh(account, after_generation=2)
+    assert [form["client_secret"] for form in provider.forms] == [NEW, OLD, OLD]
+
+
+def test_before_the_switch_date_a_refused_old_secret_gives_way_too(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    rotate(connected, used_from=LATER)
+    account = connected.consent()
+    accepts(provider, NEW)
+    assert make().refresh(account, after_generation=1) == 2
+    assert [form["client_secret"] for form in provider.forms] == [OLD, NEW]
+
+
+def test_when_both_are_refused_the_connection_pauses_and_no_grant_is_touched(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    rotate(connected)
+    account = connected.consent()
+    accepts(provider)
+    with pytest.raises(Misconfigured):
+        make().refresh(account, after_generation=1)
+    assert [form["client_secret"] for form in provider.forms] == [NEW, OLD]
+    assert connected.state() is AccountState.ACTIVE
+    assert connected.store.read(lambda connection: paused_reason(connection, "forge"))
+
+
+def test_a_refusal_that_is_not_the_secrets_fault_tries_no_other(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    rotate(connected)
+    account = connected.consent()
+    provider.answer = lambda form: reply({"error": "unauthorized_client"}, 400)
+    with pytest.raises(Misconfigured):
+        make().refresh(account, after_generation=1)
+    assert provider.presented.total() == 1
+
+
+def test_after_the_overlap_there_is_no_other_to_try(connected: World, make: Make, provider: PretendProvider) -> None:
+    rotate(connected, retire_at=connected.clock.now)
+    account = connected.consent()
+    accepts(provider, OLD)
+    with pytest.raises(Misconfigured):
+        make().refresh(account, after_generation=1)
+    assert [form["client_secret"] for form in provider.forms] == [NEW]
+
+
+def test_eight_workers_find_out_once_that_a_secret_is_refused(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    rotate(connected)
+    account = connected.consent()
+    accepts(provider, OLD)
+    with ThreadPoolExecutor(8) as pool:
+        refreshed = [pool.submit(make().refresh, account, after_generation=1) for _ in range(8)]
+        assert {each.result() for each in refreshed} == {2}
+    assert [form["client_secret"] for form in provider.forms] == [NEW, OLD]
+    assert len(said(connected, "connection.secret_refused")) == 1
+
+
+def test_an_operator_who_resumes_has_the_new_one_tried_again(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    rotate(connected)
+    account = connected.consent()
+    accepts(provider, OLD)
+    make().refresh(account, after_generation=1)
+    assert order(connected) == ["secret-1", "secret-2"]
+    connected.store.write(lambda connection: resume_connection(connection, "forge"))
+    assert order(connected) == ["secret-2", "secret-1"]
+
+
+def test_a_refusal_found_after_a_crash_is_not_held_against_the_successor(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    account = connected.consent()
+    accepts(provider, NEW)
+    with pytest.raises(Killed):
+        make(die_at="after_answer_stored").refresh(account, after_generation=1)
+    rotate(connected)
+    connected.clock.advance(timedelta(minutes=2))
+    assert make().settle_abandoned() == 1
+    assert connected.store.read(lambda connection: paused_reason(connection, "forge")) is None
+    assert make().refresh(account, after_generation=1) == 2
+    assert [form["client_secret"] for form in provider.forms] == [OLD, NEW]
+    assert said(connected, "connection.secret_refused") == []
+
+
+def test_a_second_rotation_waits_for_the_end_of_the_first(connected: World) -> None:
+    rotate(connected)
+    with pytest.raises(Misconfigured, match="retire-secret"):
+        rotate(connected)
+    connected.store.write(lambda connection: retire_secret(connection, "secret-1", at=connected.clock.now))
+    assert order(connected) == ["secret-2"]

@@ -1,0 +1,241 @@
+"""Services' credentials through the coordinator: minted once for all, narrowed, rotated, shown as they should be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from joserfc import jwt
+from joserfc.jwk import RSAKey
+
+from identity.authorization import authorization
+from identity.connections import PRIVATE_KEY, add_secret, rewrite_addresses, seal_secret
+from identity.consents import connect_service
+from identity.coordinator import Coordinator, RefreshBudget
+from identity.errors import ReauthRequired
+from identity.grants import REFRESH
+from identity.http import Client
+from identity.liveness import Life, ask_whose
+from identity.lock import RefreshLock
+from identity.minting import permissions
+from identity.model import AccountState, Credential, Leased
+from identity.providers import PROFILES
+from identity.secret import Secret
+from tests.identity.keys import pem
+from tests.identity.providers import PretendProvider, reply
+from tests.identity.published_providers import server
+from tests.identity.stores import EngineStore
+from tests.identity.world import ROBOT, World
+
+BUDGET = RefreshBudget(poll=timedelta(milliseconds=20))
+Make = Callable[..., tuple[World, Coordinator]]
+
+
+@pytest.fixture
+def make(store: EngineStore, provider: PretendProvider, http: Client) -> Make:
+    """A world at one provider, with a key, and a coordinator."""
+
+    def build(name: str, **config: str) -> tuple[World, Coordinator]:
+        world = World(store=store, url=provider.url, provider=name).build()
+        owner = replace(world.owner, config=config)
+        key = seal_secret(world.vault, owner, id="key-1", name=PRIVATE_KEY, secret=Secret(pem()), now=world.clock.now)
+        store.write(lambda connection: rewrite_addresses(connection, owner))
+        store.write(lambda connection: add_secret(connection, key))
+        lock = RefreshLock(None, ttl=BUDGET.lock_ttl, token=world.id)
+        coordinator = Coordinator(
+            store, world.vault, http, lock, PROFILES, clock=world.clock, ids=world.id, budget=BUDGET
+        )
+        return world, coordinator
+
+    return build
+
+
+def service(world: World, credential: Credential, **given: Any) -> str:
+    """An admin's consent for the robot; the account's id."""
+    return connect_service(
+        world.store,
+        world.vault,
+        ROBOT,
+        id=world.id(),
+        provider=world.provider,
+        credential=credential,
+        scopes=given.pop("scopes", ("a", "b")),
+        by="admin:eve",
+        audit_id=world.id(),
+        now=world.clock.now,
+        also=lambda connection, key: None,
+        **given,
+    ).account
+
+
+def test_a_signed_assertion_is_exchanged_once_for_all_workers(make: Make, provider: PretendProvider) -> None:
+    world, coordinator = make("google", service_account="robot@project.example", key_id="k1")
+    account = service(world, Credential.JWT_BEARER, external_id="ada@acme.example")
+    provider.answer = lambda form: reply({"access_token": "minted-1", "expires_in": 3599, "token_type": "Bearer"})
+    with ThreadPoolExecutor(8) as pool:
+        minted = [pool.submit(coordinator.refresh, account, after_generation=1) for _ in range(8)]
+        assert {each.result() for each in minted} == {2}
+    (form,) = provider.forms
+    assert set(form) == {"grant_type", "assertion"}
+    assert form["grant_type"] == "urn:ietf:params:oauth:grant-type:jwt-bearer"
+    claims = jwt.decode(form["assertion"], RSAKey.import_key(pem()), algorithms=["RS256"]).claims
+    assert (claims["iss"], claims["sub"], claims["scope"]) == ("robot@project.example", "ada@acme.example", "a b")
+    assert world.token(ROBOT) == "minted-1"
+    assert isinstance(world.examine(ROBOT), Leased)
+
+
+def test_no_assertion_is_shown_twice(make: Make, provider: PretendProvider) -> None:
+    world, coordinator = make("salesforce")
+    account = service(world, Credential.JWT_BEARER, external_id="ada")
+    provider.answer = lambda form: reply({"access_token": "minted", "token_type": "Bearer"})
+    for generation in (1, 2):
+        coordinator.refresh(account, after_generation=generation)
+    ids = {
+        jwt.decode(form["assertion"], RSAKey.import_key(pem()), algorithms=["RS256"]).claims["jti"]
+        for form in provider.forms
+    }
+    assert len(ids) == 2
+    assert world.grant(ROBOT).expires_at is not None  # Salesforce names no lifetime
+
+
+def test_an_assertion_that_is_refused_is_the_keys_fault_or_the_consents(make: Make, provider: PretendProvider) -> None:
+    world, coordinator = make("salesforce")
+    account = service(world, Credential.JWT_BEARER, external_id="ada")
+    provider.answer = lambda form: reply({"error": "invalid_grant"}, 400)
+    with pytest.raises(ReauthRequired):
+        coordinator.refresh(account, after_generation=1)
+    assert world.state(ROBOT) is AccountState.NEEDS_RECONNECT
+
+
+def test_a_client_names_itself_by_a_key_where_the_connection_says_so(make: Make, provider: PretendProvider) -> None:
+    world, coordinator = make("oauth2", client_auth="private_key_jwt")
+    account = service(world, Credential.CLIENT_CREDENTIALS)
+    assert coordinator.refresh(account, after_generation=1) == 2
+    (form,) = provider.forms
+    assert form["client_assertion_type"] == "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+    claims = jwt.decode(form["client_assertion"], RSAKey.import_key(pem()), algorithms=["RS256"]).claims
+    assert claims["aud"] == f"{provider.url}/token"
+    assert "client_secret" not in form
+
+
+def test_a_bot_token_that_rotates_is_renewed_before_its_first_use(make: Make, provider: PretendProvider) -> None:
+    world, coordinator = make("slack")
+    account = service(
+        world, Credential.ROTATING, token=Secret("xoxe.xoxb-0"), refresh_token=Secret("xoxe-0"), external_id="T1"
+    )
+    assert not isinstance(world.examine(ROBOT), Leased)
+    assert coordinator.refresh(account, after_generation=1) == 2
+    assert provider.presented == {"xoxe-0": 1}
+    assert (world.token(ROBOT), world.token(ROBOT, REFRESH)) == ("access-1", "refresh-1")
+    assert isinstance(world.examine(ROBOT), Leased)
+
+
+def test_a_rotation_of_a_bot_token_without_an_answer_is_unknown_as_a_persons_is(
+    make: Make, provider: PretendProvider
+) -> None:
+    world, coordinator = make("slack")
+    account = service(world, Credential.ROTATING, token=Secret("xoxe.xoxb-0"), refresh_token=Secret("xoxe-0"))
+    provider.answer = lambda form: None
+    with pytest.raises(ReauthRequired, match="no known outcome"):
+        coordinator.refresh(account, after_generation=1)
+    assert world.state(ROBOT) is AccountState.NEEDS_RECONNECT
+
+
+@pytest.mark.parametrize(
+    ("provider_name", "config", "header"),
+    [
+        ("linear", {}, ("authorization", "lin_api_1")),
+        ("oauth2", {}, ("authorization", "Bearer lin_api_1")),
+        ("oauth2", {"key_header": "X-Api-Key", "key_scheme": ""}, ("X-Api-Key", "lin_api_1")),
+        ("slack", {}, ("authorization", "Bearer lin_api_1")),
+    ],
+)
+def test_a_static_key_is_shown_as_the_provider_wants_it(
+    make: Make, provider_name: str, config: dict[str, str], header: tuple[str, str]
+) -> None:
+    world, _ = make(provider_name, **config)
+    service(world, Credential.STATIC, token=Secret("lin_api_1"))
+    leased = world.examine(ROBOT)
+    assert isinstance(leased, Leased)
+    owner = replace(world.owner, config=config)
+    assert authorization(owner, Secret("lin_api_1"), token_type=leased.token_type) == header
+
+
+def test_a_provider_is_asked_whose_a_static_key_is_with_the_key_as_it_wants_it(
+    store: EngineStore, http: Client
+) -> None:
+    with server() as upstream:
+        world = World(store=store, url=upstream.url, provider="linear").build()
+        account = service(world, Credential.STATIC, token=Secret("lin_api_1"))
+        upstream.say(200, {"data": {"viewer": {"id": "u-1", "displayName": "Robot"}}})
+        found = ask_whose(store, world.vault, http, PROFILES, account, now=world.clock.now)
+        assert (found.life, found.external and found.external.id) == (Life.ALIVE, "u-1")
+        assert upstream.asked[-1].headers["authorization"] == "lin_api_1"
+
+
+def test_a_token_that_was_granted_is_shown_as_a_bearer_whatever_keys_are(make: Make) -> None:
+    world, _ = make("linear")
+    world.consent()
+    leased = world.examine()
+    assert isinstance(leased, Leased)
+    assert authorization(world.owner, Secret("t"), token_type=leased.token_type) == ("Authorization", "Bearer t")
+
+
+def test_an_installations_token_is_for_the_said_repositories_and_permissions_alone(
+    make: Make, provider: PretendProvider
+) -> None:
+    world, coordinator = make("github", app_id="7")
+    account = service(
+        world,
+        Credential.INSTALLATION,
+        external_id="9001",
+        scopes=("issues:read", "issues:write", "contents:read"),
+        resources=("web", "api"),
+    )
+    bodies: list[bytes] = provider.bodies
+    provider.answer = lambda form: reply({"token": "ghs-1", "expires_at": "2026-11-24T13:00:00Z"}, 201)
+    assert coordinator.refresh(account, after_generation=1) == 2
+    assert json.loads(bodies[-1]) == {
+        "repositories": ["web", "api"],
+        "permissions": {"issues": "write", "contents": "read"},
+    }
+
+
+def test_an_installation_that_lacks_a_permission_waits_for_an_admin_and_pauses_nobody_else(
+    make: Make, provider: PretendProvider
+) -> None:
+    world, coordinator = make("github", app_id="7")
+    account = service(world, Credential.INSTALLATION, external_id="9001", scopes=("issues:write",))
+    provider.answer = lambda form: reply({"message": "The permissions requested are not granted"}, 422)
+    with pytest.raises(ReauthRequired, match="lacks a permission"):
+        coordinator.refresh(account, after_generation=1)
+    assert world.state(ROBOT) is AccountState.NEEDS_RECONNECT
+
+
+def test_scopes_that_are_no_permissions_narrow_nothing() -> None:
+    assert permissions(("read", "write")) is None
+    assert permissions(()) is None
+    assert permissions(("issues:write", "odd")) is None
+    assert permissions(("issues:write", "issues:read", "admin:read")) == {"issues": "write", "admin": "read"}
+
+
+@pytest.mark.parametrize(
+    ("credential", "given"),
+    [
+        (Credential.STATIC, {}),
+        (Credential.JWT_BEARER, {"token": Secret("x")}),
+        (Credential.ROTATING, {"token": Secret("x")}),
+        (Credential.STATIC, {"token": Secret("x"), "refresh_token": Secret("y")}),
+    ],
+)
+def test_a_credential_comes_with_what_it_needs_and_nothing_else(
+    make: Make, credential: Credential, given: dict[str, Secret]
+) -> None:
+    world, _ = make("slack")
+    with pytest.raises(ValueError, match="credential comes with"):
+        service(world, credential, **given)
