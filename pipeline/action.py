@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from identity.model import Effect
+from pipeline.limits import EndpointClass, Told
 
 
 class Result(BaseModel):
@@ -51,6 +52,7 @@ class Facts:
     effect: Effect
     attribution: bool  # must this be traceable to a person?
     recovery: Recovery
+    endpoints: EndpointClass | None = None  # whose budget its requests draw on; None: no limit is known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +158,10 @@ class Action(BaseModel, Generic[R]):
     def judge(self, response: Response) -> Judgement:
         """What the answer means; override where an upstream answers errors with 200."""
         return judge_status(response, effect=self.facts.effect)
+
+    def told(self, response: Response) -> Told:
+        """What the answer says of the upstream's limits; a wait it asks for is `judge`'s `retry_after`."""
+        return Told()
 
     def read(self, response: Response) -> R:
         """The result of a success. May raise UnreadableAnswer."""

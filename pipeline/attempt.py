@@ -21,6 +21,7 @@ from identity.store import CommitUnknown
 from pipeline import metrics
 from pipeline.action import Action, Call, Recovery, Response, Verdict
 from pipeline.conclusion import CALL, PROBE, conclude
+from pipeline.draw import Draw
 from pipeline.exchange import Exchange, close_call, close_probe, commit
 from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import openings, steps
@@ -136,10 +137,20 @@ def probe(services: Services, step: StepAtHand, *, number: int) -> Any | None:
 
 
 def _exchange(services: Services, step: StepAtHand, purpose: str, number: int) -> Exchange | Adopted:
-    """Open and send; renew the token in between where it is too old, or was refused."""
+    """Draw on the upstream's budget, open and send."""
+    draw = Draw(services, step)
+    try:
+        return _open_and_send(services, step, purpose, number, draw)
+    finally:
+        draw.give_back()
+
+
+def _open_and_send(services: Services, step: StepAtHand, purpose: str, number: int, draw: Draw) -> Exchange | Adopted:
+    """Renew the token in between where it is too old, or was refused."""
     ahead, after_generation, forced = True, 0, False
     for _ in range(OPENINGS):
         intent = step.intent(services, purpose=purpose, number=number, after_generation=after_generation, ahead=ahead)
+        draw.take()
         began = time.monotonic()
         match _open(services, intent):
             case Adopted() as adopted:
@@ -162,6 +173,7 @@ def _exchange(services: Services, step: StepAtHand, purpose: str, number: int) -
                 number += 1
         answer = _send(services, step, intent, lease, began)
         conclusion = conclude(step.action, step.call, purpose, answer)
+        draw.tell(answer, conclusion)
         exchange = Exchange(services=services, step=step, intent=intent, began=began, conclusion=conclusion)
         if conclusion.verdict is not Verdict.UNAUTHORIZED:
             return exchange

@@ -120,6 +120,10 @@ class Runtime(Protocol):
         """The job each thread has claimed, by the thread's ident: not always the one its bell named."""
         ...
 
+    def beat(self, duty: str, error: str | None, /) -> None:
+        """Store a heartbeat."""
+        ...
+
     def before_exit(self, job_id: str, /) -> None:
         """The process is about to leave because of this job: it spends a run, other claims go back unspent."""
         ...

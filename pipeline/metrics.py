@@ -37,12 +37,37 @@ UNREADABLE = Counter("aswhom_unreadable_messages", "Items in a queue that are no
 # `process_start_time_seconds`, which every restart changes.
 WATCHDOG_EXITS = Counter("aswhom_watchdog_exits", "Processes that left because a task overstayed")
 SLOTS = Counter("aswhom_beat_slots", "Jobs that a schedule's slot started here")
+SLOTS_LEFT_OUT = Counter("aswhom_beat_slots_left_out", "Times that a catch-up left out missed slots", ["catch_up"])
 BEAT_FAILURES = Counter("aswhom_beat_failures", "Ticks of the schedule that failed and were tried again")
 
 # mostrecent: web processes share a directory, and a gauge must not be summed over them.
 QUEUE_DEPTH = Gauge("aswhom_queue_depth", "Jobs due now", ["pattern"], multiprocess_mode="mostrecent")
 OLDEST_DUE_SECONDS = Gauge(
     "aswhom_oldest_due_seconds", "How long the oldest due job has been due", ["pattern"], multiprocess_mode="mostrecent"
+)
+BEAT_SILENT_SECONDS = Gauge(
+    "aswhom_beat_silent_seconds", "Since any beat left a heartbeat", multiprocess_mode="mostrecent"
+)
+SCHEDULE_LATE_SECONDS = Gauge(
+    "aswhom_schedule_late_seconds", "How long the most overdue schedule has been due", multiprocess_mode="mostrecent"
+)
+SCHEDULES_FAULTY = Gauge(
+    "aswhom_schedules_faulty", "Schedules whose last slot could not be fired", multiprocess_mode="mostrecent"
+)
+# Histograms and counters, since a gauge of all accounts together would say nothing and one an account is not allowed.
+BUDGET_LEFT = Histogram(
+    "aswhom_budget_left",
+    "The share of an account's rate limit that an answer said was left",
+    ["provider", "endpoints"],
+    buckets=(0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1),
+)
+BUDGET_REQUESTS = Counter(
+    "aswhom_budget_requests",
+    "Requests that drew on a rate limit: passes, waits, unwatched",
+    ["provider", "endpoints", "outcome"],
+)
+BUDGET_PAUSES = Counter(
+    "aswhom_budget_pauses", "Refusals by which an upstream asked for a pause", ["provider", "endpoints"]
 )
 DUTY_SECONDS = Histogram("aswhom_duty_seconds", "Ticks of housekeeping's duties", ["duty", "outcome"], buckets=_CALL)
 DUTY_STUCK = Gauge("aswhom_duty_stuck", "1 while a duty is past its deadline", ["duty"], multiprocess_mode="mostrecent")

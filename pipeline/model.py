@@ -10,6 +10,9 @@ from typing import Any, Protocol
 from identity.model import AccessPattern
 from pipeline.signal import Signal
 
+#: The schedulers' name among the heartbeats.
+BEAT = "beat"
+
 
 @dataclass(frozen=True, kw_only=True)
 class SignedDelivery:

@@ -25,7 +25,8 @@ from identity.providers import PROFILES
 from identity.secret import Secret
 from identity.signing import Signer
 from identity.vault import Vault
-from pipeline import reconcile
+from pipeline import punctuality, reconcile
+from pipeline.budget import Budgets
 from pipeline.connecting import Connecting
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.doorbells import Doorbells
@@ -123,6 +124,7 @@ class Runtime:
             upstream=Upstream(self.http),
             ids=self.ids,
             settings=settings.steps,
+            budgets=Budgets(self._redis, prefix=settings.key_prefix),
             reached=reached,
         )
         self.ring = Doorbells(self.database, ring)
@@ -178,6 +180,7 @@ class Runtime:
             duty("seal-audit", 1, lambda: self.sealer.seal(now=self.clock())),
             duty("prune", 30, self._prune),
             duty("measure", 5, partial(reconcile.measure, store)),
+            duty("measure-schedules", 5, partial(punctuality.measure, store, clock=self.clock)),
         ]
 
     def _prune(self) -> None:

@@ -7,26 +7,29 @@ from __future__ import annotations
 
 import logging
 import os
-from datetime import UTC, datetime
+import time
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from celery import beat
 
 from identity.errors import Misconfigured
 from pipeline import metrics
-from pipeline.model import Bell
+from pipeline.model import BEAT, Bell
 
 if TYPE_CHECKING:
     from pipeline.celery import App
 
 log = logging.getLogger(__name__)
 
+HEARTBEAT = timedelta(seconds=5)
+
 
 class Schedules(Protocol):
     """The ledger's side of a beat."""
 
     def fire_due(self, now: datetime) -> list[Bell]:
-        """Insert a job for every due slot that has none yet, move `next_at` on, and return the bells of those jobs."""
+        """Insert a job for every due slot that has none yet, move schedules on, and return the bells of those jobs."""
         ...
 
 
@@ -42,20 +45,38 @@ class Scheduler(beat.Scheduler):
             log.critical("the schedule cannot be kept: %s", fault, extra={"action": "beat.misconfigured"})
             raise SystemExit(os.EX_CONFIG) from fault
         self._ticking = self._closed = False
+        self._told: str | None = None
+        self._told_at = float("-inf")
 
     def tick(self, *_: Any, **__: Any) -> float:
         """Fire what is due; return the seconds until the next look."""
         self._ticking = True
+        error: str | None = None
         try:
             bells = self._runtime.schedules.fire_due(datetime.now(UTC))
-            metrics.SLOTS.inc(len(bells))
             self._runtime.ring.jobs(bells)
-        except Exception:  # beat must not end for a tick: it is counted, logged with its stack, and tried again
+        except Exception as failure:  # beat must not end for a tick: counted, logged with its stack, and tried again
             metrics.BEAT_FAILURES.inc()
             log.exception("due slots could not be fired: the next tick tries again", extra={"action": "beat.failed"})
+            error = type(failure).__name__
+        else:
+            metrics.SLOTS.inc(len(bells))
         finally:
             self._ticking = False
+        self._tell(error)
         return float(self.app.conf.beat_max_loop_interval)
+
+    def _tell(self, error: str | None) -> None:
+        """Leave a heartbeat: that a beat ticks is known by it, and a beat that stopped by its age."""
+        now = time.monotonic()
+        if self._closed or (error == self._told and now - self._told_at < HEARTBEAT.total_seconds()):
+            return
+        try:
+            self._runtime.beat(BEAT, error)
+        except Exception:  # the schedule is kept all the same: a ledger that cannot be told shows as a heartbeat's age
+            log.exception("no heartbeat of the schedule", extra={"action": "beat.unheard"})
+        else:
+            self._told, self._told_at = error, now
 
     def close(self) -> None:
         """Beat calls this from its signal handler, maybe in the middle of a tick, and again on its way out."""

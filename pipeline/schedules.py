@@ -2,48 +2,30 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from functools import partial
 from hashlib import sha256
-from zoneinfo import ZoneInfo
+from typing import Any
 
 import structlog
-from cronsim import CronSim
 from sqlalchemy import Connection, Row, select, update
 
+from identity.errors import BadInput
 from identity.rows import insert_new
 from identity.store import Store
+from pipeline import metrics
 from pipeline.ledger import bells
 from pipeline.ledger.deliveries import enabled_config, insert_job
 from pipeline.model import Bell
-from pipeline.tables import schedules, slots
+from pipeline.schedule_changes import LIVE, ensure_schedule, remove_undeclared
+from pipeline.tables import schedules, slots, workflow_settings
+from pipeline.timetable import ON_TIME, CatchUp, Owed, Timetable, offset, owed
 from pipeline.workflow import Registry, Tick, Workflow
 
 log = structlog.get_logger(__name__)
 
-
-def next_slot(cron: str, zone: str, after: datetime) -> datetime:
-    """The first time after *after* that the cron line names in that zone."""
-    local: datetime = next(CronSim(cron, after.astimezone(ZoneInfo(zone))))
-    return local.astimezone(UTC)
-
-
-def ensure_schedule(connection: Connection, tenant: str, workflow: Workflow, *, now: datetime) -> None:
-    """The row of a scheduled workflow that is switched on for a tenant."""
-    if workflow.schedule is None:
-        return
-    insert_new(
-        connection,
-        schedules,
-        {
-            "id": f"{tenant}:{workflow.name}",
-            "tenant_id": tenant,
-            "workflow": workflow.name,
-            "cron": workflow.schedule.cron,
-            "zone": workflow.schedule.zone,
-            "paused": False,
-            "next_at": next_slot(workflow.schedule.cron, workflow.schedule.zone, now),
-        },
-    )
+Fields = tuple[Any, ...]
 
 
 class Schedules:
@@ -52,42 +34,121 @@ class Schedules:
     def __init__(self, store: Store, workflows: Registry) -> None:
         self._store = store
         self._workflows = workflows
+        self._knows_code = False
+        self._again: dict[str, datetime] = {}  # schedules that cannot be kept, and when to look at them again
 
     def fire_due(self, now: datetime) -> list[Bell]:
-        """Start a job for every due slot that has none yet. After a pause only the slot that is due fires, once."""
-        due = select(schedules).where(schedules.c.next_at <= now, schedules.c.paused.is_(False))
-        if self._store.read(lambda c: c.execute(due.limit(1)).first()) is None:
-            return []  # most ticks: no turn of the ledger is spent on them
+        """Start the jobs of every slot that is due and has none yet.
 
-        def fire(c: Connection) -> list[Bell]:
-            return [bell for row in c.execute(due).all() for bell in self._fire(c, row, now)]
+        What cannot be fired holds up nothing else. Raises ExceptionGroup, after the rest, of what was not foreseen.
+        """
+        if not self._knows_code:
+            self._store.write(partial(self._take_over_code, now=now))
+            self._knows_code = True  # a change of the code comes with a new process
+        due = select(schedules.c.id).where(LIVE, schedules.c.next_at <= now).order_by(schedules.c.next_at)
+        found: list[Bell] = []
+        failures: list[Exception] = []
+        for id in self._store.read(lambda c: list(c.execute(due).scalars())):
+            if self._again.get(id, now) > now:
+                continue
+            try:
+                found += self._store.write(partial(self._fire, id=id, now=now))
+            except Exception as failure:  # noqa: BLE001 - raised below: one schedule's bug must not stop the others
+                failures.append(failure)
+        if failures:
+            raise ExceptionGroup("schedules that could not be fired", failures)
+        return found
 
-        return self._store.write(fire)
-
-    def _fire(self, connection: Connection, row: Row[tuple[object, ...]], now: datetime) -> list[Bell]:
-        job = "job_" + sha256(f"{row.id}\x00{row.next_at.isoformat()}".encode()).hexdigest()[:26]
-        slot = {"schedule_id": row.id, "slot": row.next_at, "job_id": job, "fired_at": now}
-        if not insert_new(connection, slots, slot):
-            return []  # another beat was first, and moves next_at
-        connection.execute(
-            update(schedules).where(schedules.c.id == row.id).values(next_at=next_slot(row.cron, row.zone, now))
+    def _take_over_code(self, connection: Connection, *, now: datetime) -> None:
+        """What the code declares now is what is kept, for whom its workflow is switched on."""
+        settings = select(workflow_settings.c.tenant_id, workflow_settings.c.workflow).where(
+            workflow_settings.c.enabled.is_(True)
         )
-        workflow = self._workflows.get(row.workflow)
-        config = enabled_config(connection, row.tenant_id, workflow)
+        declared = {workflow.name: workflow for workflow in self._workflows}
+        for tenant, name in connection.execute(settings).all():
+            if name in declared:
+                ensure_schedule(connection, tenant, declared[name], now=now)
+        remove_undeclared(connection, [name for name, one in declared.items() if one.schedule is None], now=now)
+
+    def _fire(self, connection: Connection, *, id: str, now: datetime) -> list[Bell]:
+        row = connection.execute(
+            select(schedules).where(schedules.c.id == id, LIVE, schedules.c.next_at <= now)
+        ).first()
+        if row is None:
+            return []  # fired, paused or removed meanwhile
+        later = offset(row.id, timedelta(seconds=row.jitter_seconds))
+        try:
+            workflow = self._workflows.get(row.workflow)
+            timetable = Timetable(cron=row.cron, zone=row.zone)
+            what = owed(
+                timetable,
+                row.next_at - later,
+                until=now - later,
+                late=ON_TIME,
+                catch_up=CatchUp(row.catch_up),
+                at_most=row.at_most,
+            )
+            following = timetable.after(now - later) + later
+        except BadInput as fault:
+            return self._set_aside(connection, row, str(fault), now)
+        moved = {"next_at": following, "last_slot": what.slots[-1] if what.slots else row.last_slot, "fault": None}
+        if not _move(connection, row, moved):
+            return []  # another beat was first
+        _tell_of(row, what)
+        return self._start(connection, row, workflow, what.slots, now)
+
+    def _start(
+        self, connection: Connection, row: Row[Fields], workflow: Workflow, due: tuple[datetime, ...], now: datetime
+    ) -> list[Bell]:
+        config: Mapping[str, Any] | None = enabled_config(connection, row.tenant_id, workflow)
         if config is None:
             log.info("slot skipped: the workflow is switched off", action="schedule.skipped", schedule=row.id)
             return []
-        insert_job(
-            connection,
-            id=job,
-            tenant=row.tenant_id,
-            workflow=workflow,
-            user=None,
-            triggered_by=None,
-            event=Tick(slot=row.next_at.isoformat()).model_dump(mode="json"),
-            config=config,
-            delivery=None,
-            source_connection=None,
-            now=now,
-        )
+        for slot in due:
+            job = "job_" + sha256(f"{row.id}\x00{slot.isoformat()}".encode()).hexdigest()[:26]
+            taken = {"schedule_id": row.id, "slot": slot, "job_id": job, "fired_at": now}
+            if not insert_new(connection, slots, taken):
+                continue  # a clock went back, or the schedule was removed and added again
+            insert_job(
+                connection,
+                id=job,
+                tenant=row.tenant_id,
+                workflow=workflow,
+                user=None,
+                triggered_by=None,
+                event=Tick(slot=slot.isoformat(), schedule=row.name).model_dump(mode="json"),
+                config=config,
+                delivery=None,
+                source_connection=None,
+                now=now,
+            )
         return bells.ring_due(connection, row.tenant_id, str(workflow.pattern), share=bells.FIRST_SHARE)
+
+    def _set_aside(self, connection: Connection, row: Row[Fields], fault: str, now: datetime) -> list[Bell]:
+        """It says why, and stays due: when a deploy has mended what is wrong, it catches up as it is set to."""
+        self._again[row.id] = now + _AGAIN
+        if row.fault != fault and _move(connection, row, {"fault": fault}):
+            log.error("a schedule cannot be kept: %s", fault, action="schedule.faulty", schedule=row.id)
+        return []
+
+
+_AGAIN = timedelta(minutes=1)
+
+
+def _move(connection: Connection, row: Row[Fields], values: Mapping[str, Any]) -> bool:
+    """Compare and set: of all beats that read this row, one moves it on."""
+    mine = (schedules.c.id == row.id) & (schedules.c.next_at == row.next_at) & LIVE
+    return connection.execute(update(schedules).where(mine).values(**values)).rowcount == 1
+
+
+def _tell_of(row: Row[Fields], what: Owed) -> None:
+    if what.left_out:
+        metrics.SLOTS_LEFT_OUT.labels(row.catch_up).inc()
+        log.warning(
+            "missed slots are left out",
+            action="schedule.caught_up",
+            schedule=row.id,
+            catch_up=row.catch_up,
+            at_least=what.left_out,
+            since=row.next_at.isoformat(),
+        )

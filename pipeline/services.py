@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from identity.coordinator import Coordinator
 from identity.ids import Ids
 from identity.store import Store
 from identity.vault import Vault
+from pipeline.budget import Budgets
 from pipeline.upstream import Upstream
 
 
@@ -40,4 +41,5 @@ class Services:
     upstream: Upstream
     ids: Ids
     settings: StepSettings
+    budgets: Budgets = field(default_factory=lambda: Budgets(None))
     reached: Callable[[str], None] = _nowhere  # named crash points, for the tests that kill

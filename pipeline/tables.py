@@ -258,14 +258,28 @@ security_events = Table(
 schedules = Table(
     "schedules",
     metadata,
-    Column("id", String(64), primary_key=True),
+    Column("id", String(200), primary_key=True),  # tenant:name
     Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
+    Column("name", String(100), nullable=False),  # of one that is declared in code: its workflow's
     Column("workflow", String(100), nullable=False),
+    Column("origin", String(16), nullable=False),  # code, tenant
     Column("cron", String(100), nullable=False),
     Column("zone", String(64), nullable=False),
+    Column("catch_up", String(16), nullable=False),  # skip, once, all
+    Column("at_most", Integer, nullable=False),  # slots that one catch-up fires
+    Column("jitter_seconds", Integer, nullable=False),
     Column("paused", Boolean, nullable=False, default=False),
-    Column("next_at", Instant, nullable=False),
-    UniqueConstraint("tenant_id", "workflow"),
+    Column("next_at", Instant, nullable=False),  # the next slot, and this schedule's share of the jitter
+    Column("last_slot", Instant),  # the newest that was looked at, fired or left out
+    Column("fault", Text),  # why the last one could not be fired
+    Column("removed_at", Instant),  # the row stays: its slots must not fire again
+    UniqueConstraint("tenant_id", "name"),
+    Index(
+        "ix_schedules_due",
+        "next_at",
+        postgresql_where=text("removed_at is null"),
+        sqlite_where=text("removed_at is null"),
+    ),
 )
 
 slots = Table(

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from identity.errors import BadInput
 from identity.model import AccessPattern, Effect
 from pipeline.action import Action, check_action
+from pipeline.timetable import Daily
 from pipeline.uses import SERVICE, SKIP, STOP, USER, Compensation, OnRevoke, Use, Who, as_use, compensate
 
 if TYPE_CHECKING:
@@ -80,18 +81,11 @@ class Trigger(Generic[E]):
     read: Callable[[Mapping[str, Any]], E | None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Daily:
-    """A schedule: a cron line in a time zone, read by Celery Beat's scheduler."""
-
-    cron: str
-    zone: str = "UTC"
-
-
 class Tick(Event):
     """The event of a scheduled job."""
 
     slot: str  # ISO time of the slot
+    schedule: str = ""  # its name: a tenant may have several of one workflow
 
 
 class Undone(Event):
@@ -192,6 +186,9 @@ def workflow(
             raise TypeError(
                 f"{action.action_name()} may run as USER, but the workflow does not say who that is: user=…"
             )
+
+    if schedule is not None and not issubclass(Tick, event):
+        raise TypeError(f"a scheduled workflow is told of a Tick, and this one takes {event.__name__}")
 
     def declare(function: Callable[[Run[Any], Any], None]) -> Workflow:
         return Workflow(

@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "connect": ("connect", "connect", "Links by which people connect, and where these lead back."),
     "agents": ("agents", "agents", "The software that acts."),
     "workflows": ("workflows", "workflows", "What agents may do for whom."),
+    "schedules": ("schedules", "schedules", "When workflows start by themselves."),
     "jobs": ("jobs", "jobs", "What was done, as whom, and why."),
     "deliveries": ("deliveries", "deliveries", "What came in."),
     "revoke": ("revoke", "revoke", "Withdraw authority, now."),

@@ -14,6 +14,8 @@ from deploy.cli.command import PROBLEM, invocation
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.errors import AswhomError
+from pipeline import punctuality
+from pipeline.model import BEAT
 
 _STALE = timedelta(minutes=1)
 _DUTIES_AT = "is `aswhom up`, or housekeeping, running?"
@@ -32,6 +34,7 @@ def doctor(at: Installation, out: Output) -> int | None:
     if ("ledger", OK) in {(name, state) for name, state, _ in findings}:
         for name, look in (
             ("housekeeping", _heartbeats),
+            ("schedules", _schedules),
             ("connections", _connections),
             ("stopped", _stopped),
             ("accounts", _accounts),
@@ -95,7 +98,7 @@ def _broker(at: Installation) -> Iterator[Finding]:
 
 
 def _heartbeats(at: Installation) -> Iterator[Finding]:
-    now, beats = at.now(), at.read(queries.all_heartbeats)
+    now, beats = at.now(), [row for row in at.read(queries.all_heartbeats) if row["duty"] != BEAT]
     if not beats:
         yield "housekeeping", WRONG, f"no duty was ever done: {_DUTIES_AT}"
     newest = {row["duty"]: row for row in sorted(beats, key=lambda row: row["at"])}
@@ -114,6 +117,34 @@ def _heartbeats(at: Installation) -> Iterator[Finding]:
             yield "housekeeping", WRONG, f"{duty} fails: {row['error']}"
     if newest and not stale and not any(row["error"] for row in newest.values()):
         yield "housekeeping", OK, f"{len(newest)} duties are done in time"
+
+
+def _schedules(at: Installation) -> Iterator[Finding]:
+    """Whether they are kept. Without any, a beat that does not run is missed by nobody."""
+    now = at.now()
+    found = at.read(lambda c: punctuality.look(c, now=now))
+    if not found.live:
+        return
+    faults = [("schedules", WRONG, f"{id} cannot be kept: {fault}") for id, fault in found.faults.items()]
+    yield from faults[:20]
+    if found.ticked_at is None:
+        yield (
+            "schedules",
+            WRONG,
+            f"{found.live} are never looked at, no beat ever ticked: is `aswhom up`, or beat, running?",
+        )
+    elif now - found.ticked_at > _STALE:
+        yield (
+            "schedules",
+            WRONG,
+            f"nothing was looked at since {found.ticked_at:%Y-%m-%d %H:%M}: is `aswhom up`, or beat, running?",
+        )
+    elif found.error:
+        yield "schedules", WRONG, f"the last look at them failed ({found.error}): the log of beat says why"
+    elif found.late > _STALE:
+        yield "schedules", WRONG, f"one is due since {found.late.total_seconds():.0f} s: the log of beat says why"
+    elif not faults:
+        yield "schedules", OK, f"{found.live} are kept"
 
 
 def _connections(at: Installation) -> Iterator[Finding]:

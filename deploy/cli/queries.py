@@ -25,6 +25,7 @@ from identity.tables import (
     tenants,
     transmitters,
 )
+from pipeline.schedule_changes import CODE
 from pipeline.states import JobState
 from pipeline.tables import (
     attempts,
@@ -244,7 +245,9 @@ def all_workflow_settings(connection: Connection, tenant: str | None) -> list[Ro
     statement = select(workflow_settings, schedules.c.cron, schedules.c.zone, schedules.c.next_at).outerjoin(
         schedules,
         (schedules.c.tenant_id == workflow_settings.c.tenant_id)
-        & (schedules.c.workflow == workflow_settings.c.workflow),
+        & (schedules.c.workflow == workflow_settings.c.workflow)
+        & (schedules.c.origin == CODE)
+        & schedules.c.removed_at.is_(None),
     )
     if tenant:
         statement = statement.where(workflow_settings.c.tenant_id == tenant)

@@ -15,7 +15,7 @@ from deploy.installation import Installation
 from identity import audit
 from identity.errors import BadInput
 from identity.rows import insert_or
-from pipeline.schedules import ensure_schedule
+from pipeline.schedule_changes import ensure_schedule
 from pipeline.tables import workflow_settings
 from pipeline.workflow import Workflow
 

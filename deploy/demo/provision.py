@@ -25,7 +25,7 @@ from identity.principals import ensure_principal, ensure_tenant
 from identity.secret import Secret
 from pipeline.connecting import wake_waiting
 from pipeline.runtime import Runtime
-from pipeline.schedules import ensure_schedule
+from pipeline.schedule_changes import ensure_schedule
 from pipeline.tables import workflow_settings
 
 World = Mapping[str, Any]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from alembic import command
@@ -19,17 +20,17 @@ def _config() -> Config:
     return config
 
 
-def upgrade(database: Database) -> None:
-    """Bring the ledger to the newest revision, in one write; a no-op when it is there."""
-    database.write(_upgrade)
+def upgrade(database: Database, revision: str = "head") -> None:
+    """Bring the ledger to the newest revision, or to *revision*, in one write; a no-op when it is there."""
+    database.write(partial(_upgrade, revision=revision))
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(connection: Connection, *, revision: str) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(text("select pg_advisory_xact_lock(hashtext('aswhom migrations'))"))
     config = _config()
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)
 
 
 def revisions(database: Database) -> tuple[str | None, str | None]:

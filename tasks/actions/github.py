@@ -28,12 +28,15 @@ from pipeline.action import (
     UnreadableAnswer,
     judge_status,
 )
+from pipeline.limits import EndpointClass, Told
 from pipeline.workflow import ExternalUser
 from tasks.actions import github_answers as answers
 from tasks.actions.answers import parse
 
 R = TypeVar("R", bound=Result)
 
+# Everything but search, GraphQL and a few others; by user, and by installation.
+CORE = EndpointClass(name="core")
 PAGE = 100  # the most a list answers at once
 
 # How far GitHub's clock may be behind ours before a probe overlooks what was just made.
@@ -112,10 +115,18 @@ class GitHubAction(Action[R], Generic[R]):
     def judge(self, response: Response) -> Judgement:
         return answers.rate_limited(response) or judge_status(response, effect=self.facts.effect)
 
+    def told(self, response: Response) -> Told:
+        return answers.told(response)
+
 
 def _facts(effect: Effect, scope: str, *, recovery: Recovery, attribution: bool = False) -> Facts:
     return Facts(
-        provider="github", scopes=frozenset({scope}), effect=effect, attribution=attribution, recovery=recovery
+        provider="github",
+        scopes=frozenset({scope}),
+        effect=effect,
+        attribution=attribution,
+        recovery=recovery,
+        endpoints=CORE,
     )
 
 

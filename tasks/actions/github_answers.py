@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from pydantic import BaseModel
 
 from pipeline.action import Judgement, Response, Verdict, retry_after
+from pipeline.limits import Left, Told
 from pipeline.workflow import ExternalUser
 from tasks.actions.answers import wait_until
 
@@ -62,6 +63,22 @@ class Issue(BaseModel):
     html_url: str
     body: str | None = None
     created_at: datetime
+
+
+def told(response: Response) -> Told:
+    """What is left of the primary limit, and whether a refusal is by a secondary one, which is of every endpoint.
+
+    docs.github.com/rest, "Rate limits for the REST API": `x-ratelimit-reset` is in UTC epoch seconds.
+    """
+    remaining, limit, reset = (
+        response.headers.get(f"x-ratelimit-{name}", "") for name in ("remaining", "limit", "reset")
+    )
+    left = None
+    if remaining.isdecimal() and limit.isdecimal() and reset.isdecimal():
+        resets_in = wait_until(int(reset), response.headers)
+        left = None if resets_in is None else Left(remaining=int(remaining), limit=int(limit), resets_in=resets_in)
+    secondary = rate_limited(response) is not None and ("retry-after" in response.headers or remaining != "0")
+    return Told(left=left, whole=secondary)
 
 
 def rate_limited(response: Response) -> Judgement | None:

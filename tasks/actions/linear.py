@@ -14,9 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from identity.model import Effect
 from pipeline.action import Action, Call, Facts, Judgement, Recovery, Request, Response, Result
+from pipeline.limits import EndpointClass, Told
 from tasks.actions.answers import parse
 from tasks.actions.github import PullRequest
-from tasks.actions.linear_answers import judge_answer
+from tasks.actions.linear_answers import judge_answer, told
 
 R = TypeVar("R", bound=Result)
 
@@ -25,6 +26,9 @@ Id = Annotated[str, Field(min_length=1, max_length=100)]
 Title = Annotated[str, Field(min_length=1, max_length=250)]
 Text = Annotated[str, Field(min_length=1, max_length=60_000)]
 Url = Annotated[str, Field(pattern=r"^https?://\S+$", max_length=2_000)]
+
+# One endpoint; requests and complexity are counted by user, and by app.
+GRAPHQL = EndpointClass(name="graphql")
 
 CREATE_ISSUE = """
 mutation CreateIssue($input: IssueCreateInput!) {
@@ -100,10 +104,18 @@ class LinearAction(Action[R], Generic[R]):
     def judge(self, response: Response) -> Judgement:
         return judge_answer(response, effect=self.facts.effect)
 
+    def told(self, response: Response) -> Told:
+        return told(response)
+
 
 def _facts(effect: Effect, scope: str, *, recovery: Recovery, attribution: bool = False) -> Facts:
     return Facts(
-        provider="linear", scopes=frozenset({scope}), effect=effect, attribution=attribution, recovery=recovery
+        provider="linear",
+        scopes=frozenset({scope}),
+        effect=effect,
+        attribution=attribution,
+        recovery=recovery,
+        endpoints=GRAPHQL,
     )
 
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from identity.model import Effect
 from identity.quoting import error_name
 from pipeline.action import Judgement, Response, Verdict, judge_status, retry_after
+from pipeline.limits import Left, Told
 from tasks.actions.answers import wait_until
 
 # Nothing was done, and the same request is refused again.
@@ -90,6 +91,36 @@ def judge_answer(response: Response, *, effect: Effect) -> Judgement:
     return Judgement(verdict=unsure, reason=reason)
 
 
+def told(response: Response) -> Told:
+    """What is left of the tighter of two budgets: of requests, and of complexity, counted in answers that cost as this.
+
+    linear.app/developers/rate-limiting: `X-Complexity` is what this answer cost.
+    """
+    cost = _number(response.headers, "x-complexity") or 1
+    found = [_left(response.headers, "requests", 1), _left(response.headers, "complexity", max(cost, 1))]
+    return Told(left=min((one for one in found if one is not None), key=lambda one: one.remaining, default=None))
+
+
+def _left(headers: Mapping[str, str], budget: str, cost: int) -> Left | None:
+    remaining, limit, reset = (
+        _number(headers, f"x-ratelimit-{budget}-{name}") for name in ("remaining", "limit", "reset")
+    )
+    if remaining is None or limit is None or reset is None:
+        return None
+    resets_in = wait_until(_seconds(reset), headers)
+    return None if resets_in is None else Left(remaining=remaining // cost, limit=limit // cost, resets_in=resets_in)
+
+
+def _number(headers: Mapping[str, str], name: str) -> int | None:
+    value = headers.get(name, "")
+    return int(value) if value.isdecimal() else None
+
+
+def _seconds(moment: int) -> float:
+    """Documented as milliseconds; the SDK's comment says a Unix timestamp. No date is both."""
+    return moment / 1000 if moment > 100_000_000_000 else moment
+
+
 def _wait(headers: Mapping[str, str]) -> timedelta | None:
     """Until the exhausted budget is full again; Linear has one of requests and one of complexity."""
     named = retry_after(headers)
@@ -103,8 +134,6 @@ def _resets(headers: Mapping[str, str]) -> Iterable[float]:
     for budget in ("requests", "complexity"):
         if headers.get(f"x-ratelimit-{budget}-remaining") != "0":
             continue
-        reset = headers.get(f"x-ratelimit-{budget}-reset", "")
-        if reset.isdecimal():
-            moment = int(reset)
-            # Documented as milliseconds; the SDK's comment says a Unix timestamp. No date is both.
-            yield moment / 1000 if moment > 100_000_000_000 else moment
+        reset = _number(headers, f"x-ratelimit-{budget}-reset")
+        if reset is not None:
+            yield _seconds(reset)

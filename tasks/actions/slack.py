@@ -22,6 +22,7 @@ from pipeline.action import (
     judge_status,
     retry_after,
 )
+from pipeline.limits import EndpointClass, Per
 from tasks.actions.answers import parse
 
 R = TypeVar("R", bound=Result)
@@ -96,6 +97,7 @@ class PostMessage(SlackAction[Message]):
         effect=Effect.WRITE,
         attribution=False,
         recovery=Recovery.ASK,
+        endpoints=EndpointClass(name="chat.postMessage", per=Per.TENANT),
     )
     result = Message
 

@@ -96,6 +96,10 @@ class TestRuntime:
     def ring(self) -> CeleryRing:
         return CeleryRing(app)
 
+    def beat(self, duty: str, error: str | None) -> None:
+        with (DIRECTORY / "heartbeats").open("a") as heartbeats:
+            heartbeats.write(f"{duty} {error} {os.getpid()}\n")
+
     def before_exit(self, job_id: str) -> None:
         write(f"spent {job_id}")
 

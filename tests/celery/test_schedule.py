@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -17,12 +18,12 @@ from tests.celery.rig import Child, Server, eventually
 SCHEDULER = ("beat", "--scheduler", "pipeline.schedule:Scheduler")
 
 
-def test_two_beats_fire_each_slot_once(broker: Server, child: Callable[..., Child]) -> None:
+def test_two_beats_fire_each_slot_once(broker: Server, child: Callable[..., Child], tmp_path: Path) -> None:
     one, two, worker = child("beat1"), child("beat2"), child()
     worker.work(concurrency=2)
     one.start(*SCHEDULER)
     two.start(*SCHEDULER)
-    eventually(lambda: worker.lines().count("opened") == 3, what="both beats run", log=one.log)
+    eventually(lambda: worker.lines().count("opened") == 3, what="both beats run", seconds=60, log=one.log)
     fired = len(jobs(worker))
     eventually(lambda: len(jobs(worker)) >= fired + 6, what="six more slots", log=worker.log)
     one.send(signal.SIGKILL)
@@ -35,6 +36,8 @@ def test_two_beats_fire_each_slot_once(broker: Server, child: Callable[..., Chil
     assert len(set(slots)) == len(slots)
     assert sorted(slots) == list(range(min(slots), max(slots) + 1))  # none was left out
     assert worker.lines().count("closed") == 1
+    told = {line.rsplit(" ", 1)[0] for line in (tmp_path / "heartbeats").read_text().splitlines()}
+    assert told == {"beat None"}
 
 
 def test_a_beat_outlives_a_broker_that_is_away(broker: Server, child: Callable[..., Child]) -> None:

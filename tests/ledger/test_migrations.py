@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 import pipeline.tables  # noqa: F401 - adds its tables
 from identity.tables import metadata
@@ -26,4 +26,24 @@ def test_upgrading_twice_is_once(ledger_url: str) -> None:
     upgrade(database)
     current, newest = revisions(database)
     assert current == newest is not None
+    database.close()
+
+
+def test_schedules_of_an_older_ledger_keep_their_slots(database_url: str) -> None:
+    database = open_database(DatabaseSettings(url=database_url))
+    upgrade(database, "0006")
+    rows = (
+        "insert into tenants (id, name, created_at) values ('acme', 'Acme', 0)",
+        "insert into schedules values ('acme:digest', 'acme', 'digest', '0 9 * * *', 'UTC', true, 5)",
+        "insert into slots (schedule_id, slot, job_id, fired_at) values ('acme:digest', 3, 'job_1', 4)",
+    )
+
+    def fill(c: Connection) -> None:
+        for row in rows:
+            c.execute(text(row))
+
+    database.write(fill)
+    upgrade(database)
+    kept = "select name, origin, catch_up, paused, next_at, slot, job_id from schedules join slots on schedule_id = id"
+    assert database.read(lambda c: c.execute(text(kept)).all()) == [("digest", "code", "once", 1, 5, 3, "job_1")]
     database.close()

@@ -162,3 +162,17 @@ def test_a_client_may_check_and_end_what_it_was_given(sandbox: Sandbox) -> None:
     assert sandbox.github("GET", "/user", other).status_code == 401
     assert ask("DELETE", "grant", other) == 422
     assert sandbox.github("POST", f"{application}/token", None, json={"access_token": other}).status_code == 401
+
+
+def test_beyond_its_rate_limit_a_bearer_is_refused_until_the_window_ends_and_others_are_not(sandbox: Sandbox) -> None:
+    sandbox.order("github", "limits", limit=2, seconds=3600)
+    try:
+        ada, installation = sandbox.connect("github", "ada")["access_token"], sandbox.installation_token()
+        answers = [sandbox.github("GET", "/repos/acme/shop", ada) for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [200, 200, 403]
+        assert [answer.headers["x-ratelimit-remaining"] for answer in answers] == ["1", "0", "0"]
+        assert int(answers[2].headers["x-ratelimit-reset"]) > time.time() + 3000
+        assert answers[2].json()["message"].startswith("API rate limit exceeded")
+        assert sandbox.github("GET", "/repos/acme/shop", installation).status_code == 200
+    finally:
+        sandbox.order("github", "limits", limit=5000, seconds=3600)

@@ -10,6 +10,7 @@ from deploy.sandbox.github.bearer import NOT_FOUND, Gate, Refused
 from deploy.sandbox.github.control import control
 from deploy.sandbox.github.deliveries import Deliveries
 from deploy.sandbox.github.installations import installations
+from deploy.sandbox.github.limits import Limits, ordering, say
 from deploy.sandbox.github.repositories import repositories
 from deploy.sandbox.github.shapes import Shapes
 from deploy.sandbox.github.store import Store
@@ -25,12 +26,15 @@ def create_github(world: dict[str, Any], *, journal: Journal, clock: Clock) -> F
     store = Store(github, clock=clock)
     shapes = Shapes(github)
     deliveries = Deliveries(github, journal=journal, clock=clock)
-    gate = Gate(github, store, introspection)
+    limits = Limits(clock=clock)
+    gate = Gate(github, store, introspection, count=limits.count)
 
     equip(app, journal=journal)
     app.register_blueprint(repositories(gate, store, shapes))
     app.register_blueprint(installations(gate, store, shapes, deliveries))
     app.register_blueprint(authorizations(github, store, shapes, introspection))
+    app.register_blueprint(ordering(limits))
+    app.after_request(say)
     app.register_blueprint(control(store, shapes, deliveries, introspection))
 
     @app.errorhandler(Refused)

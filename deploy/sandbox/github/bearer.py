@@ -4,6 +4,7 @@
 bearer may not know of, 403 for a permission the bearer lacks.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +53,15 @@ class Bearer:
 
 
 class Gate:
-    def __init__(self, github: dict[str, Any], store: Store, introspection: Introspection) -> None:
+    def __init__(
+        self,
+        github: dict[str, Any],
+        store: Store,
+        introspection: Introspection,
+        *,
+        count: Callable[[Bearer], None],
+    ) -> None:
+        """*count* counts a request for its bearer, and raises Refused beyond the rate limit."""
         private = serialization.load_pem_private_key(github["app_private_key_pem"].encode(), password=None)
         public = private.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -62,6 +71,7 @@ class Gate:
         self._slug = github["app_slug"]
         self._store = store
         self._introspection = introspection
+        self._count = count
 
     def app(self) -> None:
         """The app itself, by a JWT it signed. Raises Refused."""
@@ -82,7 +92,9 @@ class Gate:
     def bearer(self) -> Bearer:
         """The user or installation whose token this is. Raises Refused."""
         token = _presented()
-        return self._installation(token) if token.startswith("ghs_") else self._user(token)
+        bearer = self._installation(token) if token.startswith("ghs_") else self._user(token)
+        self._count(bearer)
+        return bearer
 
     def repository(self, bearer: Bearer, full_name: str, **any_of: str) -> Repository:
         """A repository the bearer sees, with one of the permissions named. Raises Refused."""

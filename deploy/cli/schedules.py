@@ -1,0 +1,189 @@
+"""`schedules`: when workflows start by themselves, tenant by tenant."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import islice
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import click
+from sqlalchemy import Connection, Row, select
+
+from deploy.cli import queries
+from deploy.cli.command import command
+from deploy.cli.output import Output
+from deploy.installation import Installation
+from identity import audit
+from pipeline import schedule_changes
+from pipeline.schedule_changes import NewSchedule
+from pipeline.tables import schedules as table
+from pipeline.timetable import MOST, CatchUp, Timetable, offset
+
+
+@click.group()
+def schedules() -> None:
+    """When workflows start by themselves: in code for every tenant that has them on, and a tenant's own."""
+
+
+@command(schedules, "list")
+@click.option("--tenant", help="Only this tenant's.")
+def list_schedules(at: Installation, out: Output, tenant: str | None) -> None:
+    """The schedules there are, the next to fire first."""
+    statement = select(table).where(table.c.removed_at.is_(None)).order_by(table.c.next_at, table.c.id)
+    if tenant is not None:
+        statement = statement.where(table.c.tenant_id == tenant)
+    rows = at.read(lambda c: [dict(row) for row in c.execute(statement).mappings()])
+    columns = ("id", "workflow", "origin", "cron", "zone", "catch_up", "paused", "next_at", "last_slot", "fault")
+    out.rows(rows, columns, empty="No schedule yet: `aswhom schedules add --help`, or a workflow that has one in code")
+
+
+@command(schedules)
+@click.argument("name")
+@click.option("--tenant", required=True)
+@click.option("--workflow", required=True, help="What it starts, once a slot.")
+@click.option("--cron", required=True, help="Minute, hour, day of month, month, day of week: '0 9 * * 1-5'.")
+@click.option("--zone", default="UTC", show_default=True, help="The time zone of the cron line, as Europe/Berlin.")
+@click.option(
+    "--catch-up",
+    type=click.Choice([one.value for one in CatchUp]),
+    default=CatchUp.ONCE.value,
+    show_default=True,
+    help="What becomes of slots that passed while no beat ran: none, one job for all, or a job each.",
+)
+@click.option(
+    "--at-most", type=click.IntRange(1, MOST), default=10, show_default=True, help="How many of them 'all' fires."
+)
+@click.option(
+    "--jitter",
+    type=click.IntRange(0),
+    default=0,
+    metavar="SECONDS",
+    help="Fire later than the slot by a time of this schedule's own, below this.  [default: 0]",
+)
+def add(
+    at: Installation,
+    out: Output,
+    name: str,
+    tenant: str,
+    workflow: str,
+    cron: str,
+    zone: str,
+    catch_up: str,
+    at_most: int,
+    jitter: int,
+) -> None:
+    """Add a schedule NAME for a tenant. It fires while the workflow is switched on for them."""
+    wanted = NewSchedule(
+        tenant=tenant,
+        name=name,
+        workflow=at.workflows.get(workflow),
+        timetable=Timetable(cron=cron, zone=zone),
+        catch_up=CatchUp(catch_up),
+        at_most=at_most,
+        jitter=timedelta(seconds=jitter),
+    )
+    now, audit_id = at.now(), at.ids("aud")
+
+    def write(c: Connection) -> tuple[datetime, bool]:
+        queries.tenant(c, tenant)
+        next_at = schedule_changes.add_schedule(c, wanted, now=now)
+        detail = {"schedule": wanted.id, "workflow": workflow, "cron": cron, "zone": zone}
+        _record(c, at, "added", tenant, detail, audit_id=audit_id, now=now)
+        enabled = {row["workflow"] for row in queries.all_workflow_settings(c, tenant) if row["enabled"]}
+        return next_at, workflow in enabled
+
+    next_at, enabled = at.write(write)
+    out.done(f"{wanted.id} fires next at {_local(next_at, zone)}", {"id": wanted.id, "next_at": next_at})
+    if not enabled:
+        out.note(
+            f"{workflow} is not switched on for {tenant}: its slots pass unused until "
+            f"`aswhom workflows enable {workflow} --tenant {tenant}`"
+        )
+
+
+@command(schedules)
+@click.argument("id")
+def pause(at: Installation, out: Output, id: str) -> None:
+    """Fire nothing of it until it is resumed."""
+    now, audit_id = at.now(), at.ids("aud")
+
+    def write(c: Connection) -> None:
+        row = schedule_changes.pause_schedule(c, id)
+        _record(c, at, "paused", row.tenant_id, {"schedule": id}, audit_id=audit_id, now=now)
+
+    at.write(write)
+    out.done(f"{id} is paused; `aswhom schedules resume {id}` goes on with the slot that is next then", {"id": id})
+
+
+@command(schedules)
+@click.argument("id")
+def resume(at: Installation, out: Output, id: str) -> None:
+    """Go on with the next slot. What passed during a pause is not made up for."""
+    now, audit_id = at.now(), at.ids("aud")
+
+    def write(c: Connection) -> tuple[datetime, str]:
+        next_at = schedule_changes.resume_schedule(c, id, now=now)
+        row = schedule_changes.get_schedule(c, id)
+        _record(c, at, "resumed", row.tenant_id, {"schedule": id}, audit_id=audit_id, now=now)
+        return next_at, row.zone
+
+    next_at, zone = at.write(write)
+    out.done(f"{id} fires next at {_local(next_at, zone)}", {"id": id, "next_at": next_at})
+
+
+@command(schedules)
+@click.argument("id")
+def remove(at: Installation, out: Output, id: str) -> None:
+    """End a tenant's schedule. Jobs that it started go on."""
+    now, audit_id = at.now(), at.ids("aud")
+
+    def write(c: Connection) -> None:
+        row = schedule_changes.remove_schedule(c, id, now=now)
+        _record(c, at, "removed", row.tenant_id, {"schedule": id}, audit_id=audit_id, now=now)
+
+    at.write(write)
+    out.done(f"{id} is removed", {"id": id})
+
+
+@command(schedules, "next")
+@click.argument("id")
+@click.option("--count", type=click.IntRange(1, 100), default=5, show_default=True)
+def next_slots(at: Installation, out: Output, id: str, count: int) -> None:
+    """When it falls due next, on the clocks of its zone, and when it fires. Changes of daylight saving are in it."""
+    row = at.read(partial(schedule_changes.get_schedule, id=id))
+    later = offset(id, timedelta(seconds=row.jitter_seconds))
+    coming = [
+        {"slot": _local(slot, row.zone), "fires_at": slot + later, "utc": slot}
+        for slot in islice(_slots(row, after=at.now() - later), count)
+    ]
+    if row.paused:
+        out.note(f"{id} is paused: none of these fires until `aswhom schedules resume {id}`")
+    out.rows(coming, ("slot", "fires_at"), empty="none")
+
+
+def _slots(row: Row[Any], *, after: datetime) -> Any:
+    timetable = Timetable(cron=row.cron, zone=row.zone)
+    while True:
+        after = timetable.after(after)
+        yield after
+
+
+def _local(moment: datetime, zone: str) -> str:
+    return moment.astimezone(ZoneInfo(zone)).strftime("%a %Y-%m-%d %H:%M %Z")
+
+
+def _record(
+    c: Connection, at: Installation, what: str, tenant: str, detail: dict[str, str], *, audit_id: str, now: datetime
+) -> None:
+    audit.record(
+        c,
+        id=audit_id,
+        at=now,
+        kind=f"schedule.{what}",
+        tenant=tenant,
+        outcome=what,
+        reason=f"by {at.operator}",
+        detail=detail,
+    )

@@ -1,0 +1,97 @@
+-- Lets a request of one endpoint class through, or says how long to wait; and learns from the answers.
+--
+-- KEYS[1]  hash     the class's state for one account or tenant:
+--                   limit      requests a window, as last told
+--                   remaining  how many may still go in this one; absent: nobody has told yet
+--                   resets     when the window ends
+--                   told       "1": an answer told of this very window; otherwise it is a guess
+--                   flying     let through, and not answered yet
+--                   held       nothing goes before: the upstream asked for a pause
+-- KEYS[2]  hash     the same account's or tenant's pause of everything: held
+-- ARGV[1]  "enter", "back": it was not sent, or "told"
+-- enter:   ARGV[2] how many may fly while nothing is known   ARGV[3] how long a guessed window lasts   ARGV[4] a little
+-- told:    ARGV[2] remaining, or ""   ARGV[3] limit   ARGV[4] time until it resets   ARGV[5] pause, or 0
+--          ARGV[6] "1": the pause is of everything
+--
+-- All times are microseconds of this server's clock. Returns how long to wait; 0: go on.
+
+local SAME = 2000000 -- ends of one window, told by two answers whose Date has whole seconds, differ by less
+
+local time = redis.call("TIME")
+local now = time[1] * 1000000 + time[2]
+local state = {}
+local fields = redis.call("HGETALL", KEYS[1])
+for i = 1, #fields, 2 do
+  state[fields[i]] = tonumber(fields[i + 1])
+end
+
+local function set(field, value)
+  state[field] = value
+  if value then
+    redis.call("HSET", KEYS[1], field, string.format("%.0f", value))
+  else
+    redis.call("HDEL", KEYS[1], field)
+  end
+end
+
+local wait = 0
+local flying = state.flying or 0
+if ARGV[1] == "enter" then
+  local whole = tonumber(redis.call("HGET", KEYS[2], "held") or "0")
+  wait = math.max((state.held or 0) - now, whole - now, 0)
+  if wait == 0 then
+    if (state.resets or 0) <= now then
+      -- A window that no answer has told of: as large as the last one. Requests that never got an answer are forgotten.
+      set("resets", now + tonumber(ARGV[3]))
+      set("remaining", state.limit)
+      set("told", nil)
+      flying = 0
+    end
+    if state.remaining then
+      if state.remaining < 1 then
+        wait = state.resets - now
+      end
+    elseif flying >= tonumber(ARGV[2]) then
+      wait = tonumber(ARGV[4])
+    end
+    if wait == 0 then
+      set("flying", flying + 1)
+      if state.remaining then
+        set("remaining", state.remaining - 1)
+      end
+    end
+  end
+elseif ARGV[1] == "back" then
+  set("flying", math.max(flying - 1, 0))
+  if state.remaining then
+    set("remaining", state.remaining + 1)
+  end
+else
+  flying = math.max(flying - 1, 0)
+  set("flying", flying)
+  local said, resets = tonumber(ARGV[2]), now + (tonumber(ARGV[4]) or 0)
+  if said then
+    set("limit", tonumber(ARGV[3]))
+    if not state.told or resets > state.resets + SAME then
+      -- What flies may be counted in what was said, or not: it is taken as not.
+      set("remaining", math.max(said - flying, 0))
+      set("resets", resets)
+      set("told", 1)
+    elseif resets >= state.resets - SAME then
+      set("remaining", math.min(state.remaining, said)) -- others may draw on it, too
+    end
+  end
+  local pause = tonumber(ARGV[5])
+  if pause > 0 then
+    local key = ARGV[6] == "1" and KEYS[2] or KEYS[1]
+    local held = math.max(tonumber(redis.call("HGET", key, "held") or "0"), now + pause)
+    redis.call("HSET", key, "held", string.format("%.0f", held))
+    redis.call("PEXPIRE", key, string.format("%.0f", (held - now) / 1000 + 3600000))
+    state.held = key == KEYS[1] and held or state.held
+  end
+end
+
+-- How large the windows are is worth knowing for a while.
+local last = math.max(now, state.resets or 0, state.held or 0)
+redis.call("PEXPIRE", KEYS[1], string.format("%.0f", (last - now) / 1000 + 3600000))
+return string.format("%.0f", wait)

@@ -1,0 +1,100 @@
+"""Upstreams' rate limits as budgets that all workers share: nobody asks who would be refused.
+
+A budget is one endpoint class of one account (or tenant) through one provider connection. It is learned from the
+answers' headers, kept in Redis, and drawn on before a step opens. Who finds it empty comes back by `due_at`: no worker
+sleeps, and no other tenant waits. Without Redis nothing is drawn on: the upstream's own refusal rules, by `due_at` too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib.resources import files
+
+import redis
+
+from identity.model import AccountKey
+from pipeline import metrics
+from pipeline.limits import EndpointClass, Per, Told
+
+_SCRIPT = files("pipeline").joinpath("budget.lua").read_text()
+_MICROSECOND = timedelta(microseconds=1)
+
+UNKNOWN_FLYING = 4  # requests that may be on the way while no answer has said how large the budget is
+GUESSED_WINDOW = timedelta(minutes=1)
+A_LITTLE = timedelta(seconds=1)
+LONGEST_PAUSE = timedelta(days=1)  # for all workers; the job that was refused waits as long as it was told
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What one request draws on."""
+
+    provider: str
+    account: AccountKey
+    endpoints: EndpointClass
+
+    @property
+    def whose(self) -> str:
+        """Whose requests are counted together."""
+        if self.endpoints.per is Per.TENANT:
+            return f"{self.account.tenant}/{self.account.connection}"
+        return str(self.account)
+
+
+class Budgets:
+    """For all threads. *client* None, or away: nothing is drawn on, and nothing is learned."""
+
+    def __init__(
+        self,
+        client: redis.Redis | None,
+        *,
+        prefix: str = "aswhom:",
+        monotonic: Callable[[], float] = time.monotonic,
+        rest: timedelta = timedelta(seconds=5),
+    ) -> None:
+        self._script = client.register_script(_SCRIPT) if client is not None else None
+        self._prefix = prefix
+        self._monotonic = monotonic
+        self._rest = rest.total_seconds()  # a Redis that failed is not asked again before
+        self._away_until = float("-inf")
+
+    def enter(self, budget: Budget) -> timedelta | None:
+        """None: send now, it is counted. Otherwise how long to wait before asking again."""
+        guess, little = GUESSED_WINDOW // _MICROSECOND, A_LITTLE // _MICROSECOND
+        wait = self._ask(budget, "enter", UNKNOWN_FLYING, guess, little)
+        outcome = "unwatched" if wait is None else "waits" if wait else "passes"
+        metrics.BUDGET_REQUESTS.labels(budget.provider, budget.endpoints.name, outcome).inc()
+        return timedelta(microseconds=wait) if wait else None
+
+    def give_back(self, budget: Budget) -> None:
+        """It went through and was not sent after all."""
+        self._ask(budget, "back")
+
+    def told(self, budget: Budget, told: Told, *, pause: timedelta | None) -> None:
+        """What the answer to a request that went through said; also that there was none: `Told()`.
+
+        *pause*: it refused, and asked not to be asked before.
+        """
+        left = told.left
+        if left is not None and left.limit > 0:
+            share = min(left.remaining / left.limit, 1.0)
+            metrics.BUDGET_LEFT.labels(budget.provider, budget.endpoints.name).observe(share)
+        if pause is not None:
+            metrics.BUDGET_PAUSES.labels(budget.provider, budget.endpoints.name).inc()
+        said = ("", 0, 0) if left is None else (left.remaining, left.limit, left.resets_in // _MICROSECOND)
+        held = 0 if pause is None else min(max(pause, A_LITTLE), LONGEST_PAUSE) // _MICROSECOND
+        self._ask(budget, "told", *said, held, int(told.whole))
+
+    def _ask(self, budget: Budget, *arguments: str | int) -> int | None:
+        """What Redis says; None: there is none now."""
+        if self._script is None or self._monotonic() < self._away_until:
+            return None
+        whose = f"{self._prefix}budget:{budget.whose}"
+        try:
+            return int(self._script(keys=[f"{whose}:{budget.endpoints.name}", whose], args=list(arguments)))
+        except redis.RedisError:
+            self._away_until = self._monotonic() + self._rest
+            return None

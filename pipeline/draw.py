@@ -1,0 +1,60 @@
+"""One step's draw on its upstream's budget: taken before it opens, told of after the answer, else given back."""
+
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from identity.http import NoAnswer, NotSent
+from identity.model import AccountKey
+from pipeline.action import Response, Verdict
+from pipeline.budget import Budget
+from pipeline.conclusion import Conclusion
+from pipeline.interruption import RunAgain
+from pipeline.limits import Told
+from pipeline.services import Services
+
+if TYPE_CHECKING:
+    from pipeline.attempt import StepAtHand
+
+_SPREAD = 1.0  # seconds: those who wait for one moment come back spread over so long
+
+
+class Draw:
+    """Of one exchange. An action whose facts name no endpoints draws on nothing."""
+
+    def __init__(self, services: Services, step: StepAtHand) -> None:
+        endpoints = step.action.facts.endpoints
+        key = AccountKey(tenant=step.job.tenant, connection=step.through.id, principal=step.principal)
+        self._budgets = services.budgets
+        self._step = step
+        self._taken = False
+        self._budget = None
+        if endpoints is not None:
+            self._budget = Budget(provider=step.through.provider, account=key, endpoints=endpoints)
+
+    def take(self) -> None:
+        """Before each opening; what is taken already is kept. Raises RunAgain if there is nothing left."""
+        if self._budget is None or self._taken:
+            return
+        wait = self._budgets.enter(self._budget)
+        if wait is not None:
+            spread = timedelta(seconds=random.uniform(0, _SPREAD))  # noqa: S311 - spreads rivals
+            raise RunAgain(f"the rate limit of {self._step.name} is used up for now", delay=wait + spread)
+        self._taken = True
+
+    def tell(self, answer: Response | NotSent | NoAnswer, conclusion: Conclusion) -> None:
+        """What came of the request; one that was not sent is given back later."""
+        if self._budget is None or isinstance(answer, NotSent):
+            return
+        told = self._step.action.told(answer) if isinstance(answer, Response) else Told()
+        refused = conclusion.verdict is Verdict.RETRY
+        self._budgets.told(self._budget, told, pause=conclusion.retry_after if refused else None)
+        self._taken = False
+
+    def give_back(self) -> None:
+        """At the end, whatever it was."""
+        if self._budget is not None and self._taken:
+            self._taken = False
+            self._budgets.give_back(self._budget)

@@ -1,0 +1,47 @@
+"""What the guards of schedules and budgets are for: without one, the test that watches it fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.control import FAILED, Control
+
+CONTROLS = (
+    Control(
+        name="a repeated hour",
+        file="pipeline/timetable.py",
+        guard="if slot > moment:",
+        without="if slot:",
+        test="tests/ledger/test_timetable.py::test_from_any_moment_the_next_slot_is_later",
+    ),
+    Control(
+        name="a slot fires once",
+        file="pipeline/schedules.py",
+        guard="if not insert_new(connection, slots, taken):",
+        without="if not connection:",
+        test="tests/ledger/test_schedules.py::test_a_removed_schedule_that_is_added_again and sqlite",
+    ),
+    Control(
+        name="what is drawn is gone",
+        file="pipeline/budget.lua",
+        guard='set("remaining", state.remaining - 1)',
+        without='set("remaining", state.remaining)',
+        test="tests/ledger/test_budget.py::test_threads_that_draw_at_once",
+    ),
+    Control(
+        name="a pause is of all workers",
+        file="pipeline/budget.lua",
+        guard="wait = math.max((state.held or 0) - now, whole - now, 0)",
+        without="wait = 0",
+        test="tests/ledger/test_budget.py::test_a_pause_is_of_its_class",
+    ),
+)
+
+
+@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
+def test_without_its_guard_a_test_fails(control: Control, tmp_path: Path) -> None:
+    control.copy(tmp_path)
+    code, said = control.run(tmp_path)
+    assert code == FAILED, said

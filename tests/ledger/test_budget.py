@@ -1,0 +1,175 @@
+"""Budgets of upstreams' rate limits, shared through a real Valkey by whoever draws on them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from itertools import count
+
+import pytest
+import redis
+
+from identity.model import AccountKey
+from pipeline.budget import UNKNOWN_FLYING, Budget, Budgets
+from pipeline.limits import EndpointClass, Left, Per, Told
+from tests.servers.valkey import Valkey
+
+HOUR, SECOND = timedelta(hours=1), timedelta(seconds=1)
+CORE = EndpointClass(name="core")
+_prefixes = count()
+
+
+@pytest.fixture
+def client(valkey: Valkey) -> Iterator[redis.Redis]:
+    with valkey.client() as opened:
+        yield opened
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"budget-{next(_prefixes)}:"
+
+
+def budget(tenant: str = "acme", principal: str = "ada", endpoints: EndpointClass = CORE) -> Budget:
+    key = AccountKey(tenant=tenant, connection="gh", principal=f"{tenant}.{principal}")
+    return Budget(provider="github", account=key, endpoints=endpoints)
+
+
+def said(remaining: int, *, limit: int = 10, resets_in: timedelta = HOUR) -> Told:
+    return Told(left=Left(remaining=remaining, limit=limit, resets_in=resets_in))
+
+
+def drawn(budgets: Budgets, which: Budget, most: int = 100) -> int:
+    """How many go through before one has to wait."""
+    return next((number for number in range(most) if budgets.enter(which) is not None), most)
+
+
+def test_what_an_answer_says_is_left_is_what_all_workers_have_together(client: redis.Redis, prefix: str) -> None:
+    workers = [Budgets(client, prefix=prefix) for _ in range(3)]
+    assert workers[0].enter(budget()) is None
+    workers[0].told(budget(), said(7), pause=None)
+    passed = [drawn(worker, budget()) for worker in workers]
+    assert passed == [7, 0, 0]
+    wait = workers[2].enter(budget())
+    assert wait is not None
+    assert HOUR - 10 * SECOND < wait <= HOUR
+
+
+def test_threads_that_draw_at_once_never_draw_more_than_there_is(client: redis.Redis, prefix: str) -> None:
+    budgets = Budgets(client, prefix=prefix)
+    budgets.enter(budget())
+    budgets.told(budget(), said(50, limit=60), pause=None)
+    passed: list[int] = []
+    threads = [threading.Thread(target=lambda: passed.append(drawn(budgets, budget(), most=40))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(passed) == 50
+
+
+def test_while_nobody_has_told_how_much_there_is_only_a_few_fly(client: redis.Redis, prefix: str) -> None:
+    budgets = Budgets(client, prefix=prefix)
+    assert drawn(budgets, budget()) == UNKNOWN_FLYING
+    budgets.told(budget(), Told(), pause=None)
+    assert drawn(budgets, budget()) == 1
+    # What still flies is taken as not counted in what is said.
+    budgets.told(budget(), said(10), pause=None)
+    assert drawn(budgets, budget()) == 10 - (UNKNOWN_FLYING - 1)
+
+
+def test_a_late_answer_that_says_more_gives_nothing_back(client: redis.Redis, prefix: str) -> None:
+    budgets = Budgets(client, prefix=prefix)
+    budgets.enter(budget())
+    budgets.told(budget(), said(3), pause=None)
+    budgets.told(budget(), said(9), pause=None)
+    assert drawn(budgets, budget()) == 3
+
+
+def test_what_others_drew_is_learned(client: redis.Redis, prefix: str) -> None:
+    budgets = Budgets(client, prefix=prefix)
+    budgets.enter(budget())
+    budgets.told(budget(), said(9), pause=None)
+    budgets.enter(budget())
+    budgets.told(budget(), said(2), pause=None)
+    assert drawn(budgets, budget()) == 2
+
+
+def test_a_new_window_is_as_large_as_the_last(client: redis.Redis, prefix: str) -> None:
+    budgets = Budgets(client, prefix=prefix)
+    budgets.enter(budget())
+    budgets.told(budget(), said(0, limit=4, resets_in=SECOND / 2), pause=None)
+    wait = budgets.enter(budget())
+    assert wait is not None
+    assert wait <= SECOND / 2
+    until = time.monotonic() + 30
+    while budgets.enter(budget()) is not None:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert drawn(budgets, budget()) == 3
+
+
+def test_a_draw_that_was_not_sent_is_given_back(client: redis.Redis, prefix: str) -> None:
+    budgets = Budgets(client, prefix=prefix)
+    budgets.enter(budget())
+    budgets.told(budget(), said(1), pause=None)
+    assert budgets.enter(budget()) is None
+    budgets.give_back(budget())
+    assert drawn(budgets, budget()) == 1
+
+
+def test_one_accounts_empty_budget_keeps_no_other_account_and_no_other_tenant(client: redis.Redis, prefix: str) -> None:
+    budgets = Budgets(client, prefix=prefix)
+    budgets.enter(budget())
+    budgets.told(budget(), said(0), pause=HOUR)
+    assert budgets.enter(budget()) is not None
+    assert budgets.enter(budget(principal="grace")) is None
+    assert budgets.enter(budget("globex")) is None
+
+
+def test_a_pause_is_of_its_class_and_a_secondary_limit_of_every_class(client: redis.Redis, prefix: str) -> None:
+    budgets, search = Budgets(client, prefix=prefix), EndpointClass(name="search")
+    budgets.told(budget(endpoints=search), Told(), pause=HOUR)
+    assert budgets.enter(budget(endpoints=search)) is not None
+    assert budgets.enter(budget()) is None
+    budgets.told(budget(), Told(whole=True), pause=HOUR)
+    wait = Budgets(client, prefix=prefix).enter(budget())
+    assert wait is not None
+    assert wait > HOUR - 10 * SECOND
+    assert budgets.enter(budget("globex", endpoints=search)) is None
+
+
+def test_where_a_workspace_is_counted_its_people_draw_on_one_budget(client: redis.Redis, prefix: str) -> None:
+    budgets = Budgets(client, prefix=prefix)
+    post = EndpointClass(name="chat.postMessage", per=Per.TENANT)
+    budgets.told(budget(endpoints=post), Told(), pause=HOUR)
+    assert budgets.enter(budget(principal="grace", endpoints=post)) is not None
+    assert budgets.enter(budget("globex", endpoints=post)) is None
+
+
+def test_without_redis_nothing_is_held_up_and_a_redis_that_failed_is_left_alone_for_a_while(own_valkey: Valkey) -> None:
+    assert drawn(Budgets(None), budget()) == 100
+    now = [0.0]
+    with own_valkey.client() as client:
+        budgets = Budgets(client, monotonic=lambda: now[0])
+        budgets.told(budget(), Told(), pause=HOUR)
+        assert budgets.enter(budget()) is not None
+        own_valkey.kill()
+        assert budgets.enter(budget()) is None
+        own_valkey.start()
+        budgets.told(budget(), Told(), pause=HOUR)  # not asked yet
+        assert budgets.enter(budget()) is None
+        now[0] = 6.0
+        budgets.told(budget(), Told(), pause=HOUR)
+        assert budgets.enter(budget()) is not None
+
+
+def test_what_nobody_draws_on_any_more_leaves_redis(client: redis.Redis, prefix: str) -> None:
+    budgets = Budgets(client, prefix=prefix)
+    budgets.enter(budget())
+    budgets.told(budget(), Told(whole=True), pause=HOUR)
+    keys = client.keys(f"{prefix}*")
+    assert len(keys) == 2
+    assert all(0 < client.ttl(key) <= 7205 for key in keys)

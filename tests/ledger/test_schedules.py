@@ -1,0 +1,275 @@
+"""Schedules in the ledger: what fires, once, for whom, and what happens to what was missed."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from identity.errors import BadInput
+from pipeline.database import Database, DatabaseSettings, open_database
+from pipeline.model import BEAT
+from pipeline.punctuality import look
+from pipeline.reconcile import heartbeat
+from pipeline.schedule_changes import (
+    NewSchedule,
+    add_schedule,
+    ensure_schedule,
+    pause_schedule,
+    remove_schedule,
+    resume_schedule,
+)
+from pipeline.schedules import Schedules
+from pipeline.tables import jobs, schedules, slots, workflow_settings
+from pipeline.timetable import CatchUp, Timetable
+from pipeline.workflow import SERVICE, Daily, Registry, Tick, Workflow, workflow
+from tests.ledger.house import House, Say, say_it
+
+START = datetime(2026, 5, 1, 8, 30, tzinfo=UTC)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+NINE = datetime(2026, 5, 1, 9, tzinfo=UTC)
+
+
+def digest(schedule: Daily | None = None, *, name: str = "digest") -> Workflow:
+    @workflow(agent="tester", schedule=schedule, uses={Say: SERVICE}, name=name)
+    def declared(run: Any, event: Tick) -> None:
+        run.do(Say(text=event.slot), as_=run.service)
+
+    return declared
+
+
+class Office:
+    """A ledger whose tenants have the digest on, and beats over it."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.digest = digest()
+        self.beat = self.new_beat(self.digest)
+
+    def new_beat(self, *workflows: Workflow) -> Schedules:
+        return Schedules(self.database, Registry(workflows))
+
+    def switch_on(self, tenant: str, name: str = "digest") -> None:
+        row = {"tenant_id": tenant, "workflow": name, "enabled": True, "config": {}}
+        self.database.write(lambda c: c.execute(workflow_settings.insert().values(row)).rowcount)
+
+    def add(self, name: str = "mornings", *, tenant: str = "acme", cron: str = "0 9 * * *", **how: Any) -> str:
+        wanted = NewSchedule(
+            tenant=tenant, name=name, workflow=self.digest, timetable=Timetable(cron=cron, zone="UTC"), **how
+        )
+        self.database.write(lambda c: add_schedule(c, wanted, now=START))
+        return wanted.id
+
+    def row(self, id: str) -> Any:
+        return self.database.read(lambda c: c.execute(select(schedules).where(schedules.c.id == id)).one())
+
+    def fired(self, tenant: str = "acme") -> list[str]:
+        """The slots of a tenant's jobs, oldest first."""
+        statement = select(jobs.c.event).where(jobs.c.tenant_id == tenant)
+        return sorted(event["slot"] for event in self.database.read(lambda c: list(c.execute(statement).scalars())))
+
+
+@pytest.fixture
+def office(house: House) -> Office:
+    made = Office(house.database)
+    made.switch_on("acme")
+    made.switch_on("globex")
+    return made
+
+
+def iso(*moments: datetime) -> list[str]:
+    return [moment.isoformat() for moment in moments]
+
+
+def test_a_slot_fires_when_it_is_due_and_never_again(office: Office) -> None:
+    id = office.add()
+    assert office.beat.fire_due(NINE - MINUTE) == []
+    bells = office.beat.fire_due(NINE)
+    assert len(bells) == 1
+    assert office.beat.fire_due(NINE) == office.beat.fire_due(NINE + HOUR) == []
+    assert office.fired() == iso(NINE)
+    assert (office.row(id).next_at, office.row(id).last_slot) == (NINE + DAY, NINE)
+
+
+def test_the_job_is_told_its_slot_and_which_schedule_it_is_of(office: Office) -> None:
+    office.add("mornings")
+    office.add("noon", cron="0 12 * * *")
+    office.beat.fire_due(NINE)
+    office.beat.fire_due(NINE + 3 * HOUR)
+    events = office.database.read(lambda c: list(c.execute(select(jobs.c.event).order_by(jobs.c.accepted)).scalars()))
+    assert [event["schedule"] for event in events] == ["mornings", "noon"]
+
+
+@pytest.mark.parametrize(
+    ("catch_up", "expected"),
+    [
+        (CatchUp.SKIP, []),
+        (CatchUp.ONCE, [NINE + 4 * DAY]),
+        (CatchUp.ALL, [NINE + 2 * DAY, NINE + 3 * DAY, NINE + 4 * DAY]),
+    ],
+)
+def test_after_days_without_a_beat_it_catches_up_as_it_is_set_to(
+    office: Office, catch_up: CatchUp, expected: list[datetime]
+) -> None:
+    id = office.add(catch_up=catch_up, at_most=3)
+    office.beat.fire_due(NINE + 4 * DAY + HOUR)
+    assert office.fired() == iso(*expected)
+    assert office.row(id).next_at == NINE + 5 * DAY
+    office.beat.fire_due(NINE + 5 * DAY)
+    assert office.fired() == iso(*expected, NINE + 5 * DAY)
+
+
+def test_what_passes_during_a_pause_is_not_made_up_for(office: Office) -> None:
+    id = office.add(catch_up=CatchUp.ALL)
+    office.database.write(lambda c: pause_schedule(c, id))
+    office.beat.fire_due(NINE + 3 * DAY)
+    later = NINE + 3 * DAY + HOUR
+    assert office.database.write(lambda c: resume_schedule(c, id, now=later)) == NINE + 4 * DAY
+    office.beat.fire_due(later)
+    assert office.fired() == []
+    office.beat.fire_due(NINE + 4 * DAY)
+    assert office.fired() == iso(NINE + 4 * DAY)
+    with pytest.raises(BadInput, match="is not paused"):
+        office.database.write(lambda c: resume_schedule(c, id, now=later))
+
+
+def test_a_removed_schedule_that_is_added_again_fires_no_slot_twice(office: Office) -> None:
+    id = office.add()
+    office.beat.fire_due(NINE)
+    office.database.write(lambda c: remove_schedule(c, id, now=NINE))
+    office.beat.fire_due(NINE + DAY)
+    office.add()  # by a clock that is behind: 09:00 is its next slot
+    office.beat.fire_due(NINE + HOUR)
+    assert office.fired() == iso(NINE)
+    office.beat.fire_due(NINE + DAY)
+    assert office.fired() == iso(NINE, NINE + DAY)
+    with pytest.raises(BadInput, match="already"):
+        office.add()
+
+
+def test_jitter_moves_the_firing_and_not_the_slot(office: Office) -> None:
+    id = office.add(jitter=timedelta(minutes=30))
+    later = office.row(id).next_at - NINE
+    assert timedelta() < later < timedelta(minutes=30)
+    office.beat.fire_due(NINE + later - timedelta(seconds=1))
+    assert office.fired() == []
+    office.beat.fire_due(NINE + later)
+    assert office.fired() == iso(NINE)
+    assert office.row(id).next_at == NINE + DAY + later
+
+
+def test_a_schedule_that_cannot_be_kept_says_why_holds_up_no_other_and_catches_up_when_it_is_mended(
+    office: Office,
+) -> None:
+    office.add("first")
+    office.add("second", tenant="globex")
+    ill = office.row("acme:first")
+    office.database.write(
+        lambda c: c.execute(update(schedules).where(schedules.c.id == ill.id).values(workflow="gone"))
+    )
+    office.beat.fire_due(NINE)
+    assert office.fired("globex") == iso(NINE)
+    assert "no workflow is named 'gone'" in office.row(ill.id).fault
+    found = office.database.read(lambda c: look(c, now=NINE + HOUR))
+    assert list(found.faults) == [ill.id]
+    assert found.late == timedelta()
+    office.new_beat(office.digest, digest(name="gone")).fire_due(NINE + 2 * HOUR)
+    office.switch_on("acme", "gone")
+    assert office.row(ill.id).fault is None
+    assert office.row(ill.id).next_at == NINE + DAY
+
+
+def test_a_schedule_in_code_follows_the_code_and_keeps_its_pause(office: Office) -> None:
+    for declared in (Daily(cron="0 9 * * *"), Daily(cron="0 10 * * *", zone="Europe/Berlin", jitter=MINUTE)):
+        office.new_beat(digest(declared)).fire_due(START)
+        row = office.row("acme:digest")
+        assert (row.cron, row.zone, row.origin) == (declared.cron, declared.zone, "code")
+    office.database.write(lambda c: pause_schedule(c, "acme:digest"))
+    office.new_beat(digest(Daily(cron="0 11 * * *"))).fire_due(START)
+    assert (office.row("acme:digest").cron, office.row("acme:digest").paused) == ("0 11 * * *", True)
+    office.new_beat(digest()).fire_due(START)
+    assert office.row("acme:digest").removed_at == START
+    office.new_beat(digest(Daily(cron="0 9 * * *"))).fire_due(START)
+    assert office.row("acme:digest").removed_at is None
+    with pytest.raises(BadInput, match="comes with its workflow"):
+        office.database.write(lambda c: remove_schedule(c, "acme:digest", now=START))
+
+
+def test_what_is_due_stays_due_when_the_code_only_changes_how_to_catch_up(office: Office) -> None:
+    office.new_beat(digest(Daily(cron="0 9 * * *"))).fire_due(START)
+    changed = digest(Daily(cron="0 9 * * *", catch_up=CatchUp.ALL))
+    office.new_beat(changed).fire_due(NINE + DAY)
+    assert office.fired() == iso(NINE, NINE + DAY)
+
+
+def test_a_tenants_own_schedule_is_not_taken_over_by_code_of_the_same_name(office: Office) -> None:
+    office.add("digest", cron="0 7 * * *")
+    office.database.write(lambda c: ensure_schedule(c, "acme", digest(Daily(cron="0 9 * * *")), now=START))
+    assert (office.row("acme:digest").cron, office.row("acme:digest").origin) == ("0 7 * * *", "tenant")
+
+
+def test_where_the_workflow_is_switched_off_slots_pass_unused(office: Office) -> None:
+    id = office.add()
+    office.database.write(lambda c: c.execute(workflow_settings.update().values(enabled=False)).rowcount)
+    office.beat.fire_due(NINE)
+    assert office.fired() == []
+    assert office.row(id).next_at == NINE + DAY
+
+
+def test_many_beats_at_once_fire_each_slot_once(office: Office, ledger_url: str) -> None:
+    for number in range(5):
+        office.add(f"s{number}", catch_up=CatchUp.ALL, at_most=5)
+    barrier, bells, errors = threading.Barrier(4), [], []
+
+    def keep() -> None:
+        database = open_database(DatabaseSettings(url=ledger_url))
+        try:
+            barrier.wait(30)
+            bells.extend(Schedules(database, Registry([office.digest])).fire_due(NINE + 4 * DAY))
+        except Exception as error:  # noqa: BLE001 - shown by the assertion
+            errors.append(error)
+        finally:
+            database.close()
+
+    threads = [threading.Thread(target=keep) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert office.fired() == sorted(iso(*(NINE + day * DAY for day in range(5))) * 5)
+    assert office.database.read(lambda c: len(c.execute(select(slots)).all())) == 25
+
+
+def test_a_beat_that_stopped_is_seen_by_the_age_of_its_heartbeat_and_by_what_is_due(office: Office) -> None:
+    office.add()
+    assert office.database.read(lambda c: look(c, now=START)).ticked_at is None
+    heartbeat(office.database, duty=BEAT, host="one", error=None, now=START)
+    heartbeat(office.database, duty=BEAT, host="two", error="OSError", now=START + MINUTE)
+    found = office.database.read(lambda c: look(c, now=NINE + HOUR))
+    assert (found.live, found.ticked_at, found.error, found.late) == (1, START + MINUTE, "OSError", HOUR)
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ({"name": "a name"}, "cannot be an id"),
+        ({"name": "n" * 65}, "64 characters"),
+        ({"at_most": 0}, "1 to 1000"),
+        ({"jitter": -MINUTE}, "before its slot"),
+    ],
+)
+def test_what_is_no_schedule_is_refused(how: dict[str, Any], says: str) -> None:
+    wanted: dict[str, Any] = {
+        "tenant": "acme", "name": "one", "workflow": digest(), "timetable": Timetable(cron="0 9 * * *"), **how,
+    }  # fmt: skip
+    with pytest.raises(BadInput, match=says):
+        NewSchedule(**wanted)
+
+
+def test_a_workflow_that_takes_events_has_no_schedule() -> None:
+    with pytest.raises(BadInput, match="takes Opened"):
+        NewSchedule(tenant="acme", name="one", workflow=say_it, timetable=Timetable(cron="0 9 * * *"))

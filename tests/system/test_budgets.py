@@ -1,0 +1,51 @@
+"""Three worker processes and an upstream that allows so many requests a window."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from itertools import groupby
+
+from sqlalchemy import select
+
+from deploy.sandbox.world import PEOPLE
+from pipeline.states import JobState
+from pipeline.tables import jobs
+from tests.system.conftest import Start
+
+LIMIT, WINDOW = 6, 5  # requests, seconds
+PULLS = 8
+# Before the first answer nobody knows the limit: see `pipeline.budget.UNKNOWN_FLYING`.
+UNKNOWN = 4
+
+
+def test_three_workers_never_ask_more_than_the_upstream_allows_and_all_is_done(start_system: Start) -> None:
+    """Each job reads its pull request as the installation and comments as ada: two budgets, and both run out."""
+    system = start_system()
+    system.start("web", "housekeeping", "worker-1", "worker-2", "worker-3")
+    system.connect("acme", "ada")
+    other = PEOPLE["globex"][0]
+    system.connect("globex", other)
+    system.order("github", "limits", limit=LIMIT, seconds=WINDOW)
+    before = len(system.sandbox("github", "log"))
+    for _ in range(PULLS):
+        system.pull("acme/shop", "ada", "bug")
+    system.wait(lambda: len(system.jobs()) >= PULLS, "acme's jobs")
+    system.pull("globex/site", other, "bug")
+    system.wait(lambda: system.count(jobs, jobs.c.tenant_id == "globex", jobs.c.state == JobState.DONE), "globex's job")
+    moving = jobs.c.state.in_((JobState.QUEUED, JobState.RUNNING))
+    assert system.count(jobs, jobs.c.tenant_id == "acme", moving), "the other tenant's work had nobody to wait for"
+    done = system.settled()
+    assert {job.state for job in done} == {JobState.DONE}, system.state()
+
+    calls = [entry for entry in system.sandbox("github", "log")[before:] if entry["attempt"]]
+    refused = [entry for entry in calls if entry["status"] == 403]
+    assert len(refused) <= UNKNOWN, [(entry["at"], entry["actor"]) for entry in refused]
+    for actor, entries in groupby(
+        sorted(calls, key=lambda one: (one["actor"], one["at"])), key=lambda one: one["actor"]
+    ):
+        times = [datetime.fromisoformat(entry["at"]) for entry in entries]
+        for start in times:
+            inside = sum(0 <= (one - start).total_seconds() < WINDOW - 1 for one in times)
+            assert inside <= 2 * LIMIT + UNKNOWN, actor  # a stretch as long as a window may reach into two
+    waited = system.rows(select(jobs.c.runs_spent))
+    assert {row.runs_spent for row in waited} == {0}, "waiting spends no run"

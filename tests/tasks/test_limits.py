@@ -1,0 +1,100 @@
+"""What the upstreams' published headers say of their limits."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from pipeline.action import Response, Verdict
+from pipeline.limits import Left, Per, Told
+from tasks.actions import github, linear, slack
+
+DATE = "Sun, 01 Mar 2026 12:00:00 GMT"  # 1772366400
+GITHUB = {"x-ratelimit-limit": "5000", "x-ratelimit-used": "1", "x-ratelimit-resource": "core"}
+PULL = github.GetPull(repo="acme/shop", number=1)
+ISSUES = linear.FindByAttachmentUrl(url="https://github.com/acme/shop/pull/1")
+
+
+def answer(headers: dict[str, str] | None = None, *, status: int = 200, body: bytes = b"{}") -> Response:
+    named = {name.replace("_", "-"): value for name, value in (headers or {}).items()}
+    return Response(status=status, headers={"date": DATE, **named}, body=body)
+
+
+def window(remaining: str, reset: str) -> dict[str, str]:
+    return {"x-ratelimit-remaining": remaining, "x-ratelimit-reset": reset}
+
+
+# docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
+@pytest.mark.parametrize(
+    ("response", "told"),
+    [
+        (
+            answer({**GITHUB, **window("4999", "1772370000")}),
+            Told(left=Left(remaining=4999, limit=5000, resets_in=timedelta(hours=1))),
+        ),
+        # The primary limit is of its class alone.
+        (
+            answer({**GITHUB, **window("0", "1772366460")}, status=403),
+            Told(left=Left(remaining=0, limit=5000, resets_in=timedelta(minutes=1))),
+        ),
+        # A secondary one is of everything, told by retry-after, or by words alone.
+        (
+            answer({**GITHUB, **window("4000", "1772370000"), "retry-after": "30"}, status=403),
+            Told(left=Left(remaining=4000, limit=5000, resets_in=timedelta(hours=1)), whole=True),
+        ),
+        (answer(status=403, body=b'{"message": "You have exceeded a secondary rate limit."}'), Told(whole=True)),
+        (answer(status=429), Told(whole=True)),
+        # A plain refusal, and headers that are missing or no numbers, say nothing.
+        (answer(status=403, body=b'{"message": "Resource not accessible by integration"}'), Told()),
+        (answer(), Told()),
+        (answer({**GITHUB, **window("-1", "soon")}), Told()),
+    ],
+)
+def test_github_says_what_is_left_and_which_limit_refused(response: Response, told: Told) -> None:
+    assert PULL.told(response) == told
+
+
+REQUESTS = {
+    "x_ratelimit_requests_limit": "1500",
+    "x_ratelimit_requests_remaining": "1400",
+    "x_ratelimit_requests_reset": "1772370000000",
+}
+COMPLEXITY = {
+    "x_complexity": "50",
+    "x_ratelimit_complexity_limit": "250000",
+    "x_ratelimit_complexity_remaining": "1000",
+    "x_ratelimit_complexity_reset": "1772366460000",
+}
+BY_REQUESTS = Left(remaining=1400, limit=1500, resets_in=timedelta(hours=1))
+
+
+# linear.app/developers/rate-limiting
+@pytest.mark.parametrize(
+    ("headers", "left"),
+    [
+        (REQUESTS, BY_REQUESTS),
+        # The tighter of the two, counted in answers that cost as this one did.
+        ({**REQUESTS, **COMPLEXITY}, Left(remaining=20, limit=5000, resets_in=timedelta(minutes=1))),
+        (
+            {**REQUESTS, **COMPLEXITY, "x_complexity": "0"},
+            Left(remaining=1000, limit=250000, resets_in=timedelta(minutes=1)),
+        ),
+        ({**REQUESTS, "x_ratelimit_complexity_remaining": "0"}, BY_REQUESTS),
+        ({}, None),
+    ],
+)
+def test_linear_says_what_is_left_of_the_tighter_of_its_budgets(headers: dict[str, str], left: Left | None) -> None:
+    assert ISSUES.told(answer(headers)) == Told(left=left)
+
+
+# docs.slack.dev/apis/web-api/rate-limits: per method and workspace, and nothing but Retry-After.
+def test_slack_counts_by_method_and_workspace_and_says_only_when_to_come_back() -> None:
+    post = slack.PostMessage(channel="C1", text="hello")
+    endpoints = post.facts.endpoints
+    assert endpoints is not None
+    assert (endpoints.name, endpoints.per) == ("chat.postMessage", Per.TENANT)
+    refused = answer({"retry-after": "30"}, status=429, body=b'{"ok": false, "error": "ratelimited"}')
+    assert post.told(refused) == Told()
+    judged = post.judge(refused)
+    assert (judged.verdict, judged.retry_after) == (Verdict.RETRY, timedelta(seconds=30))
