@@ -59,12 +59,16 @@ def serve_metrics(process: str, settings: Settings) -> None:
 
 
 def workflows(settings: Settings) -> Registry:
-    """The workflows that are set, or all that are installed. Raises Misconfigured."""
+    """The workflows and tools that are set, or all that are installed. Raises Misconfigured."""
     from pipeline.workflow import Registry
 
     modules = settings.workflows
     if not modules:
-        found = importlib.metadata.entry_points(group="aswhom.workflows")
+        found = [
+            point
+            for group in ("aswhom.workflows", "aswhom.tools")
+            for point in importlib.metadata.entry_points(group=group)
+        ]
         modules = tuple(sorted({point.module for point in found}))
     folder = str(settings.workflows_dir)
     if settings.workflows and folder not in sys.path:

@@ -65,6 +65,7 @@ class Settings(BaseSettings):
     web_processes: Annotated[int, Field(ge=1)] | None = None  # None: 1 on SQLite, 2 on PostgreSQL
     max_body: Annotated[int, Field(gt=0)] | None = None
     connect_lifetime: Seconds | None = None
+    api_rate: Annotated[int, Field(ge=1)] | None = None
 
     workflows: Annotated[
         Names, NoDecode
@@ -226,8 +227,8 @@ class Settings(BaseSettings):
         """What the web processes are told."""
         from webhooks.settings import WebSettings
 
-        given = _given(max_body=self.max_body, connect_lifetime=self.connect_lifetime)
-        return WebSettings(base_url=self.base_url, metrics_dir=metrics_dir, **given)
+        given = _given(max_body=self.max_body, connect_lifetime=self.connect_lifetime, api_rate=self.api_rate)
+        return WebSettings(base_url=self.base_url, metrics_dir=metrics_dir, key_prefix=self.key_prefix, **given)
 
     def redis(self) -> str | None:
         """The Redis or Valkey of the refresh locks, for redis-py; None: there is none. It may hold a password."""

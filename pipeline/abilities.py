@@ -9,11 +9,13 @@ import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, select
 
 from identity.accounts import find_account
+from identity.api_keys import executors
 from identity.grants import get_grant
 from identity.model import AccountKey, Effect, ProviderConnection
 from identity.providers import profile_of
@@ -39,8 +41,13 @@ def in_words(action: type[Action[Any]]) -> str:
     return re.split(r"[.:;,](?:\s|$)|\n", said, maxsplit=1)[0].strip()
 
 
-def abilities(connection: Connection, workflows: Registry, *, tenant: str, provider: str) -> tuple[Ability, ...]:
-    """What the tenant's workflows may do at *provider* as the person; what changes something comes first."""
+def abilities(
+    connection: Connection, workflows: Registry, *, tenant: str, provider: str, now: datetime
+) -> tuple[Ability, ...]:
+    """What the tenant's workflows, and its agents by the API, may do at *provider* as the person.
+
+    What changes something comes first.
+    """
     enabled = select(workflow_settings.c.workflow).where(
         workflow_settings.c.tenant_id == tenant, workflow_settings.c.enabled
     )
@@ -50,6 +57,11 @@ def abilities(connection: Connection, workflows: Registry, *, tenant: str, provi
         for workflow in workflows
         if workflow.name in switched_on
         for action in _as_user(workflow, provider)
+    } | {
+        Ability(does=in_words(action), effect=action.facts.effect)
+        for caller in executors(connection, tenant, now=now)
+        for name, action in workflows.tools.items()
+        if action.facts.provider == provider and caller.may_execute(name)
     }
     order = [Effect.HIGH_RISK, Effect.WRITE, Effect.READ]
     return tuple(sorted(found, key=lambda ability: (order.index(ability.effect), ability.does)))
@@ -70,8 +82,8 @@ def scopes_to_ask(
     waits = set(connection.execute(waiting).scalars())
     needed = {
         scope
-        for workflow in workflows
-        if workflow.name in waits
+        for name in waits
+        if (workflow := workflows.find(name)) is not None
         for action in _as_user(workflow, owner.provider)
         for scope in action.facts.scopes
     }

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from hashlib import sha256
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeGuard, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -73,6 +73,7 @@ class Request:
     path: str
     params: Mapping[str, str] = field(default_factory=dict)
     json: Any = None
+    form: Mapping[str, str] | None = None  # instead of `json`, where an upstream wants fields
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -186,6 +187,17 @@ class Action(BaseModel, Generic[R]):
         """SHA-256 of the action and its parameters: what a replay, a once key and an approval are compared by."""
         document = {"action": self.action_name(), "parameters": self.model_dump(mode="json")}
         return sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def is_action(member: object) -> TypeGuard[type[Action[Any]]]:
+    """Whether *member* is an action that can be carried out, and no base of some."""
+    return (
+        isinstance(member, type)
+        and issubclass(member, Action)
+        and hasattr(member, "facts")
+        and hasattr(member, "result")
+        and "[" not in member.__name__
+    )
 
 
 def check_action(action: type[Action[Any]]) -> None:

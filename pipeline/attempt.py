@@ -52,6 +52,7 @@ class StepAtHand:
     principal: str
     through: ProviderConnection
     opened_at: datetime
+    patience: timedelta = timedelta()  # how long "later" is taken for an answer, whatever number of attempts that makes
     may_skip: bool = False
 
     @property

@@ -112,7 +112,7 @@ class Connecting:
                 party=_party(connection, key, offer.provider),
                 host=urlsplit(offer.authorize_url).netloc,
                 permissions=_in_words(offer.provider, offer.scopes),
-                abilities=abilities(connection, self._workflows, tenant=key.tenant, provider=offer.provider),
+                abilities=abilities(connection, self._workflows, tenant=key.tenant, provider=offer.provider, now=now),
                 awaited=str(offer.awaited) if offer.awaited else None,
                 again=None if offer.state is AccountState.PENDING else offer.state,
                 good_for=offer.expires_at - now,

@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +68,12 @@ class Exchange:
             metrics.STEPS.labels(self.step.name, str(self.step.decision.pattern), str(step_state)).inc()
         return stored
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether there will be another attempt after one that had no effect."""
+        waited = datetime.now(UTC) - self.step.opened_at
+        return self.intent.number < self.services.settings.attempts or waited < self.step.patience
+
     def again(self, reason: str) -> RunAgain:
         """The job's way back to the queue, later with every attempt."""
         settings = self.services.settings
@@ -95,7 +101,7 @@ def close_call(exchange: Exchange) -> Any:
         case Verdict.FAILED:
             error = conclusion.reason
         case _:
-            if intent.number < exchange.services.settings.attempts:
+            if exchange.goes_on:
                 exchange.close(AttemptState.NO_EFFECT, StepState.OPEN, error=conclusion.reason)
                 raise exchange.again(f"{step.name}: {conclusion.reason}")
             error = f"{conclusion.reason}, after {intent.number} attempts"
@@ -105,10 +111,10 @@ def close_call(exchange: Exchange) -> Any:
 
 def close_probe(exchange: Exchange) -> Any | None:
     """The result that the search found, None: the effect is not there. Raises RunAgain or AskOperator."""
-    step, conclusion, intent = exchange.step, exchange.conclusion, exchange.intent
+    step, conclusion = exchange.step, exchange.conclusion
     if conclusion.verdict is not Verdict.SUCCESS:
         exchange.close(AttemptState.NO_EFFECT, StepState.UNKNOWN, error=conclusion.reason)
-        if intent.number >= exchange.services.settings.attempts:
+        if not exchange.goes_on:
             raise AskOperator(f"whether {step.name} had its effect cannot be looked up: {conclusion.reason}")
         raise exchange.again(f"search for {step.name}: {conclusion.reason}")
     if conclusion.result is None:

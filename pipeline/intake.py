@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -26,6 +26,7 @@ class SigningSecrets:
 
     provider: str
     tenant: str | None
+    config: Mapping[str, str]
     webhook_secrets: tuple[Secret, ...] = field(repr=False)
 
 
@@ -53,7 +54,9 @@ class Intake:
             return None
         owner, sealed = found
         secrets = tuple(one.open(self._vault) for one in sealed)  # type: ignore[attr-defined]
-        return SigningSecrets(provider=owner.provider, tenant=owner.tenant, webhook_secrets=secrets)
+        return SigningSecrets(
+            provider=owner.provider, tenant=owner.tenant, config=owner.config, webhook_secrets=secrets
+        )
 
     def accept(self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: str, reason: str) -> Acceptance:
         """Commit a delivery and what follows from it. Raises Unavailable: then nothing was written."""

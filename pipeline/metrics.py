@@ -31,6 +31,9 @@ REVOCATION_CHUNK_SECONDS = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5),
 )
 
+REDELIVERIES = Counter(
+    "aswhom_redeliveries", "Deliveries that failed at GitHub: asked for again, or lost after three days", ["outcome"]
+)
 BELLS = Counter("aswhom_bells", "Doorbells by what became of them: rung, failed, skipped", ["outcome"])
 UNREADABLE = Counter("aswhom_unreadable_messages", "Items in a queue that are no bell and were set aside")
 # A process that leaves takes its counters along: this one shows if it was scraped during the grace. The alert is on

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
@@ -46,7 +47,14 @@ class Steps(Protocol):
     """What carries out the steps of one run; `pipeline.step.StepRunner` does."""
 
     def perform(
-        self, position: int, occurrence: int, action: Action[R], *, named: Who | None, once: str | None
+        self,
+        position: int,
+        occurrence: int,
+        action: Action[R],
+        *,
+        named: Who | None,
+        once: str | None,
+        patience: timedelta,
     ) -> R: ...
 
     def sleep(self, position: int, occurrence: int, duration: timedelta) -> None: ...
@@ -71,15 +79,24 @@ class Run(Generic[C]):
         self._occurrences: Counter[str] = Counter()
         self._ended: Interruption | None = None
 
-    def do(self, action: Action[R], *, as_: Who | None = None, once: str | None = None) -> R:
+    def do(
+        self,
+        action: Action[R],
+        *,
+        as_: Who | None = None,
+        once: str | None = None,
+        patience: timedelta = timedelta(),
+    ) -> R:
         """Carry out *action* and return its result.
 
         *as_* is `run.user`, `run.service` or None: policy picks. *once* makes it happen once for the tenant, across
-        jobs: others with the same key get the owner's result. Raises ActionFailed, StepRefused (StepSkipped is one) or
-        Diverged.
+        jobs: others with the same key get the owner's result. While the upstream says "later", the step is tried as
+        often as is set, and beyond that until *patience* has passed since it first opened; in between the job waits in
+        the ledger. Raises ActionFailed, StepRefused (StepSkipped is one) or Diverged.
         """
         position, occurrence = self._next(action.action_name())
-        return self._guarded(lambda: self._steps.perform(position, occurrence, action, named=as_, once=once))
+        perform = partial(self._steps.perform, position, occurrence, action)
+        return self._guarded(lambda: perform(named=as_, once=once, patience=patience))
 
     def sleep(self, duration: timedelta) -> None:
         """Park the job for *duration*; it is kept in the ledger, no thread waits."""

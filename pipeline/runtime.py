@@ -27,6 +27,7 @@ from identity.signing import Signer
 from identity.vault import Vault
 from pipeline import punctuality, reconcile
 from pipeline.budget import Budgets
+from pipeline.catch_up import CatchUp
 from pipeline.connecting import Connecting
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.doorbells import Doorbells
@@ -34,7 +35,9 @@ from pipeline.event_intake import EventIntake
 from pipeline.housekeeping import Duty
 from pipeline.inquiry import Inquirer
 from pipeline.intake import Intake
+from pipeline.invitations import Invitations
 from pipeline.model import Ring
+from pipeline.requests import Requests
 from pipeline.retention import Retention, prune
 from pipeline.revoker import Revoker
 from pipeline.schedules import Schedules
@@ -96,14 +99,14 @@ class Runtime:
         self.vault = Vault(settings.keys.vault, secrets.token_bytes)
         self.signer = Signer.from_seed(settings.keys.signing)
         self.http = Client(policy=AddressPolicy(allow_hosts=settings.allow_hosts), pool_size=settings.database.threads)
-        self._redis = _redis(settings.redis_url)
+        self.redis = _redis(settings.redis_url)
         lock = RefreshLock(
-            self._redis,
+            self.redis,
             ttl=settings.refresh.lock_ttl,
             token=lambda: secrets.token_hex(16),
             prefix=settings.key_prefix,
         )
-        self.gate = Gate(self._redis, prefix=settings.key_prefix)
+        self.gate = Gate(self.redis, prefix=settings.key_prefix)
         self.coordinator = Coordinator(
             self.database,
             self.vault,
@@ -124,7 +127,7 @@ class Runtime:
             upstream=Upstream(self.http),
             ids=self.ids,
             settings=settings.steps,
-            budgets=Budgets(self._redis, prefix=settings.key_prefix),
+            budgets=Budgets(self.redis, prefix=settings.key_prefix),
             reached=reached,
         )
         self.ring = Doorbells(self.database, ring)
@@ -135,7 +138,9 @@ class Runtime:
         )
         self.schedules = Schedules(self.database, workflows)
         self.intake = Intake(self.database, self.vault, self.ids, clock=clock)
+        self.requests = Requests(self.database, workflows, self.ids)
         self.events = EventIntake(self.database, KeyRing(self.http), self.ids, clock=clock)
+        self.catch_up = CatchUp(self.database, self.vault, self.http, clock=clock)
         self.connect = Connect(
             self.database,
             self.vault,
@@ -148,6 +153,7 @@ class Runtime:
             lifetime=settings.connect_lifetime,
             gate=self.gate,
         )
+        self.invitations = Invitations(self.database, self.connect, workflows, self.ids, base_url=settings.base_url)
         self.connecting = Connecting(self.database, self.connect, workflows)
         self.sealer = Sealer(self.database, settings.keys.audit)
 
@@ -177,6 +183,7 @@ class Runtime:
             duty("settle-refreshes", 5, self.coordinator.settle_abandoned, deadline=120),
             duty("keep-alive", 5, self.keepalive.run, deadline=180),
             duty("revocations", 1, partial(reconcile.advance_revocations, self.revoker, idle=timedelta(seconds=5))),
+            duty("catch-up", 60, self.catch_up.run, deadline=600),
             duty("seal-audit", 1, lambda: self.sealer.seal(now=self.clock())),
             duty("prune", 30, self._prune),
             duty("measure", 5, partial(reconcile.measure, store)),
@@ -197,8 +204,8 @@ class Runtime:
         """Close every socket and file."""
         self.http.close()
         self.database.close()
-        if self._redis is not None:
-            self._redis.close()
+        if self.redis is not None:
+            self.redis.close()
 
 
 def void(_: object) -> None:

@@ -47,7 +47,16 @@ class StepRunner:
         self._new_steps = 0
         self._through: dict[str, tuple[ProviderConnection, str]] = {}
 
-    def perform(self, position: int, occurrence: int, action: Action[R], *, named: Who | None, once: str | None) -> R:
+    def perform(
+        self,
+        position: int,
+        occurrence: int,
+        action: Action[R],
+        *,
+        named: Who | None,
+        once: str | None,
+        patience: timedelta = timedelta(),
+    ) -> R:
         stored = self._stored.get(position)
         digest = action.request_hash()
         if stored is not None:
@@ -64,7 +73,7 @@ class StepRunner:
         elif self._new_steps and time.monotonic() - self._began > self._services.settings.yield_after.total_seconds():
             raise RunAgain("yielded after its time, at a step boundary", delay=timedelta())
         self._new_steps += 1
-        step = self._at_hand(position, occurrence, action, named, once, digest, stored)
+        step = self._at_hand(position, occurrence, action, named, once, digest, stored, patience)
         return action.result.model_validate(self._carry_out(step, stored))  # type: ignore[return-value]
 
     def sleep(self, position: int, occurrence: int, duration: timedelta) -> None:
@@ -97,6 +106,7 @@ class StepRunner:
         once: str | None,
         digest: str,
         stored: Row[Any] | None,
+        patience: timedelta,
     ) -> StepAtHand:
         """Decide as whom, and gather everything the step's attempts have in common. Raises StepRefused."""
         through, service = self._connection_for(action.facts.provider)
@@ -116,6 +126,7 @@ class StepRunner:
             through=through,
             may_skip=self._workflow.on_revoke.get(type(action)) is SKIP,
             opened_at=stored.opened_at if stored is not None else datetime.now(UTC),
+            patience=patience,
         )
         if isinstance(decision, Denied):
             intent = step.intent(self._services, purpose="call", number=1)

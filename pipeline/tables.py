@@ -37,7 +37,7 @@ deliveries = Table(
     Column("delivery_id", String(200), nullable=False),  # the sender's
     Column("body_sha256", String(64), nullable=False),
     Column("event", String(100), nullable=False),
-    Column("outcome", String(32), nullable=False),  # accepted, ignored, unrecognised, signal
+    Column("outcome", String(32), nullable=False),  # accepted, ignored, unrecognised, refused, signal
     Column("reason", Text),
     Column("body", LargeBinary, nullable=False),  # empty: it was pruned
     Column("received_at", Instant, nullable=False),
@@ -189,6 +189,18 @@ once_keys = Table(
     Column("step_id", String(64), nullable=False),  # the owner
     Column("job_id", String(64), nullable=False),
     Column("taken_at", Instant, nullable=False),
+)
+
+# What an agent's Idempotency-Key made, written in the transaction that made it.
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("tenant_id", ForeignKey("tenants.id"), primary_key=True),
+    Column("agent_id", ForeignKey("agents.id"), primary_key=True),
+    Column("key", String(200), primary_key=True),
+    Column("request_hash", String(64), nullable=False),
+    Column("made_id", String(64), nullable=False),  # the job or the revocation
+    Column("made_at", Instant, nullable=False),
 )
 
 revocations = Table(

@@ -49,6 +49,9 @@ class Upstream:
         if request.json is not None:
             headers["Content-Type"] = "application/json"
             body = json.dumps(request.json, sort_keys=True).encode()
+        elif request.form is not None:
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+            body = urlencode(request.form).encode()
         sent = HttpRequest(method=request.method, url=url, headers=headers, body=body)
         outcome = self._client.send(sent, within=deadline, send_before=send_before, fresh=fresh)
         if isinstance(outcome, Answer):

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from identity.errors import BadInput
 from identity.model import AccessPattern, Effect
-from pipeline.action import Action, check_action
+from pipeline.action import Action, check_action, is_action
+from pipeline.matching import Considered, Match, consider
 from pipeline.timetable import Daily
 from pipeline.uses import SERVICE, SKIP, STOP, USER, Compensation, OnRevoke, Use, Who, as_use, compensate
 
@@ -26,6 +27,7 @@ __all__ = [
     "STOP",
     "USER",
     "Compensation",
+    "Considered",
     "Daily",
     "Event",
     "ExternalUser",
@@ -209,50 +211,50 @@ def workflow(
     return declare
 
 
-@dataclass(frozen=True, kw_only=True)
-class Match:
-    """A workflow that a delivery starts, with its typed event."""
-
-    workflow: Workflow
-    event: Event
-    user: ExternalUser | None
-    triggered_by: str | None
-
-
 class Registry:
-    """All workflows of an installation, by name."""
+    """All workflows of an installation, by name, and its tools: the actions that agents may ask for one by one."""
 
-    def __init__(self, workflows: Iterable[Workflow]) -> None:
+    def __init__(self, workflows: Iterable[Workflow], actions: Iterable[type[Action[Any]]] = ()) -> None:
+        """A tool is every action that a workflow uses, and what else *actions* names. Raises TypeError."""
         self._by_name: dict[str, Workflow] = {}
         for declared in workflows:
             if declared.name in self._by_name:
                 raise TypeError(f"two workflows are named {declared.name}")
             self._by_name[declared.name] = declared
+        from pipeline.tool_workflows import by_name, derived  # they are workflows themselves
+
+        used = [action for declared in self._by_name.values() for action in declared.uses]
+        self.tools: Mapping[str, type[Action[Any]]] = by_name([*used, *actions])
+        self._of_tools = derived(self.tools.values())
 
     @classmethod
     def load(cls, modules: Iterable[str]) -> Registry:
-        """The workflows that the named modules declare at their top level. Raises ImportError."""
-        found: list[Workflow] = []
-        for module in modules:
-            members = vars(importlib.import_module(module)).values()
-            found.extend(member for member in members if isinstance(member, Workflow))
-        return cls(found)
+        """The workflows and actions that the named modules declare at their top level. Raises ImportError."""
+        members = [(name, member) for name in modules for member in vars(importlib.import_module(name)).values()]
+        declared = [member for _, member in members if isinstance(member, Workflow)]
+        return cls(declared, [one for name, one in members if is_action(one) and one.__module__ == name])
 
     def __iter__(self) -> Iterator[Workflow]:
         return iter(self._by_name.values())
 
     def get(self, name: str) -> Workflow:
-        """The workflow of that name. Raises BadInput."""
+        """The workflow of that name, of a job for one tool too. Raises BadInput."""
+        found = self.find(name)
+        if found is None:
+            known = ", ".join(sorted(self._by_name)) or "none"
+            raise BadInput(f"no workflow is named {name!r}: known are {known}. Is its module in ASWHOM_WORKFLOWS?")
+        return found
+
+    def find(self, name: str) -> Workflow | None:
+        """The same, or None."""
         of = self._by_name.get(name.removesuffix(_COMPENSATION))
         if of is not None and name != of.name:
             return of.compensating
-        try:
-            return self._by_name[name]
-        except KeyError:
-            known = ", ".join(sorted(self._by_name)) or "none"
-            raise BadInput(
-                f"no workflow is named {name!r}: known are {known}. Is its module in ASWHOM_WORKFLOWS?"
-            ) from None
+        return of or next((one for one in self._of_tools.values() if one.name == name), None)
+
+    def for_tool(self, action: type[Action[Any]], who: Who) -> Workflow:
+        """The one-step workflow that carries out a tool as *who*."""
+        return self._of_tools[action, who]
 
     def knows(self, source: str, event: str) -> bool:
         """Whether any workflow listens to this kind of event at all."""
@@ -263,25 +265,18 @@ class Registry:
 
         Raises BadInput for a body of another shape, unless some workflow could read it.
         """
-        matches: list[Match] = []
-        misfit: BadInput | None = None
-        for declared in self._by_name.values():
-            for trigger in declared.on:
-                if (trigger.source, trigger.event) != (source, event):
-                    continue
-                try:
-                    typed = trigger.read(body)
-                except ValidationError as error:
-                    fields = ", ".join(".".join(map(str, e["loc"])) for e in error.errors()[:5])
-                    misfit = BadInput(f"the {source} {event} body lacks or mistypes: {fields}")
-                    misfit.__cause__ = error
-                    continue
-                if typed is None:
-                    continue
-                user = declared.user(typed) if declared.user else None
-                by = declared.triggered_by(typed) if declared.triggered_by else None
-                matches.append(Match(workflow=declared, event=typed, user=user, triggered_by=by))
-                break
-        if misfit is not None and not matches:
-            raise misfit
+        considered = self.consider(source, event, body)
+        matches = [one.match for one in considered if one.match is not None]
+        misfits = [one.refusal for one in considered if one.misfit]
+        if misfits and not matches:
+            raise BadInput(misfits[-1])
         return matches
+
+    def consider(self, source: str, event: str, body: Mapping[str, Any]) -> list[Considered]:
+        """What every workflow that listens to this kind of event makes of this one."""
+        found = []
+        for declared in self._by_name.values():
+            triggers = [one for one in declared.on if (one.source, one.event) == (source, event)]
+            if triggers:
+                found.append(consider(declared, triggers, body))
+        return found

@@ -56,10 +56,17 @@ def link_pull_request(run: Run[DevOpsConfig], event: PullRequestEvent) -> None:
     and is made of what does not change: the label and the pull request's number, never its title.
     """
     pull = run.do(github.GetPull(repo=event.repo, number=event.number), as_=run.service)
+    track(run, pull, only=event.label)
+
+
+def track(run: Run[DevOpsConfig], pull: github.PullRequest, *, only: str | None) -> int:
+    """Track the labels that have a rule, or *only* one of them; how many there were."""
+    tracked = 0
     for label in pull.labels:
         rule = run.config.label_rules.get(label)
-        if rule is None or event.label not in (None, label):
+        if rule is None or only not in (None, label):
             continue
+        tracked += 1
         key = f"{pull.key}:{label}"
         by_user = rule.attribute_to_user and (run.has_user or rule.without_user == "refuse")
         try:
@@ -72,3 +79,4 @@ def link_pull_request(run: Run[DevOpsConfig], event: PullRequestEvent) -> None:
             run.do(github.Comment(repo=pull.repo, number=pull.number, body=body), as_=run.user, once=key)
         text = f"{slack.link(pull.html_url, pull.key)} → {slack.link(issue.url, issue.identifier)}"
         run.do(slack.PostMessage(channel=rule.channel, text=text), as_=run.service, once=key)
+    return tracked

@@ -10,6 +10,9 @@ from flask import Flask, Response
 from pipeline.model import Ring
 from pipeline.workflow import Registry
 from webhooks import metrics, problems
+from webhooks.api import app as api
+from webhooks.api.app import Agents
+from webhooks.bells import Bells
 from webhooks.connect import Connector, connect_pages
 from webhooks.events import Events, event_receiver
 from webhooks.health import health
@@ -29,12 +32,13 @@ def create_app(
     workflows: Registry,
     ring: Ring,
     connect: Connector | None = None,
+    agents: Agents | None = None,
     *,
     events: Events | None = None,
     clock: Callable[[], datetime] = _now,
 ) -> Flask:
     """The WSGI app. It opens nothing, so it may be made before the server forks."""
-    app = Flask("webhooks", static_folder=None)
+    app = api.make_app()
     app.debug = False  # Flask would take it from FLASK_DEBUG: a debugger is a shell for strangers
     app.config.update(MAX_CONTENT_LENGTH=settings.max_body, PROPAGATE_EXCEPTIONS=False)
     metrics.install(app)
@@ -46,6 +50,8 @@ def create_app(
     app.register_blueprint(metrics.page(settings.metrics_dir))
     app.register_blueprint(health(ledger))
     app.register_blueprint(pages())
+    if agents is not None:
+        api.install(app, agents, Bells(ring), clock=clock)
     if connect is not None:
         app.register_blueprint(connect_pages(settings, connect, clock=clock))
     return app

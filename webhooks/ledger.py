@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from identity.secret import Secret
@@ -18,6 +18,10 @@ class ConnectionSecrets(Protocol):
 
     @property
     def tenant(self) -> str | None: ...
+
+    @property
+    def config(self) -> Mapping[str, str]:
+        """What the connection says of the provider or sender."""
 
     @property
     def webhook_secrets(self) -> tuple[Secret, ...]:

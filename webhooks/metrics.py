@@ -24,6 +24,7 @@ class Outcome(StrEnum):
     SIGNAL = "signal"  # a revocation was committed
     UNRECOGNISED = "unrecognised"  # signed, recorded, and not of the published shape: look at it
     CHALLENGE = "challenge"
+    REFUSED = "refused"  # signed for an installation of another tenant: recorded and audited, nothing follows
 
 
 ELSEWHERE = "unknown"  # the source of a request to a path that names none

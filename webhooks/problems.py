@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import traceback
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
@@ -37,6 +38,30 @@ MALFORMED = Kind(slug="malformed", status=400, title="The delivery cannot be rea
 UNAVAILABLE = Kind(slug="unavailable", status=503, title="Not now")
 FAILED = Kind(slug="failed", status=500, title="A fault of ours")
 
+# Of the agents' API.
+NO_KEY = Kind(slug="no-key", status=401, title="A key is needed")
+KEY_REFUSED = Kind(slug="key-refused", status=401, title="The key lets nobody in")
+STOPPED = Kind(slug="stopped", status=403, title="The agent or its tenant is stopped")
+NOT_ALLOWED = Kind(slug="not-allowed", status=403, title="The key does not allow this")
+NOT_THERE = Kind(slug="not-there", status=404, title="There is no such thing")
+NOT_JSON = Kind(slug="not-json", status=400, title="The body cannot be read")
+UNUSABLE = Kind(slug="unusable", status=422, title="The request cannot be used as it is")
+KEY_REUSED = Kind(slug="idempotency-key-reused", status=422, title="The idempotency key belongs to another request")
+NOT_SET_UP = Kind(slug="not-set-up", status=409, title="Something is not set up here")
+TOO_MANY = Kind(slug="too-many-requests", status=429, title="Too many requests")
+
+OF_API = (
+    NO_KEY,
+    KEY_REFUSED,
+    STOPPED,
+    NOT_ALLOWED,
+    NOT_THERE,
+    NOT_JSON,
+    UNUSABLE,
+    KEY_REUSED,
+    NOT_SET_UP,
+    TOO_MANY,
+)
 KINDS = (
     TOO_LARGE,
     ENCODED,
@@ -51,7 +76,8 @@ KINDS = (
 
 _NEXT_STEP = {
     400: "The request breaks the rules of HTTP. Look at how it is built, then send it again.",
-    404: "Nothing is served at this path. Webhooks are received at /webhooks/<source>/<connection>.",
+    404: "Nothing is served at this path. Webhooks are received at /webhooks/<source>/<connection>; /v1/openapi.json "
+    "lists what agents may ask.",
     405: "This path does not take this method; the Allow header names those it takes.",
 }
 
@@ -59,11 +85,20 @@ _NEXT_STEP = {
 class Problem(Exception):
     """A request that is answered with a problem document."""
 
-    def __init__(self, kind: Kind, detail: str, *, retry_after: timedelta | None = None) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        detail: str,
+        *,
+        retry_after: timedelta | None = None,
+        errors: Sequence[Mapping[str, str]] = (),
+    ) -> None:
+        """*errors*: what is wrong with which part of the request, never with what stood there."""
         super().__init__(f"{kind.slug}: {detail}")
         self.kind = kind
         self.detail = detail
         self.retry_after = retry_after
+        self.errors = errors
 
     @classmethod
     def not_now(cls, error: Unavailable) -> Problem:
@@ -74,16 +109,20 @@ class Problem(Exception):
     def document(self) -> Response:
         """The answer."""
         kind = self.kind
-        answer = _document(f"urn:aswhom:problem:{kind.slug}", kind.title, kind.status, self.detail)
+        answer = _document(f"urn:aswhom:problem:{kind.slug}", kind.title, kind.status, self.detail, self.errors)
+        if kind in (NO_KEY, KEY_REFUSED):
+            answer.headers["WWW-Authenticate"] = "Bearer"  # RFC 9110 §11.6.1, RFC 6750 §3
         if self.retry_after is not None:
             # RFC 9110 §10.2.3: whole seconds; rounded up, and never "at once"
             answer.headers["Retry-After"] = str(max(1, math.ceil(self.retry_after.total_seconds())))
         return answer
 
 
-def _document(type_: str, title: str, status: int, detail: str) -> Response:
-    body = json.dumps({"type": type_, "title": title, "status": status, "detail": detail})
-    return Response(body, status=status, content_type="application/problem+json")
+def _document(type_: str, title: str, status: int, detail: str, errors: Sequence[Mapping[str, str]] = ()) -> Response:
+    document: dict[str, object] = {"type": type_, "title": title, "status": status, "detail": detail}
+    if errors:
+        document["errors"] = [dict(error) for error in errors]
+    return Response(json.dumps(document), status=status, content_type="application/problem+json")
 
 
 def own(error: Exception) -> Problem:

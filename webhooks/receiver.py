@@ -62,6 +62,7 @@ def receiver(
     def take(name: str, connection: str) -> tuple[str, Response]:
         source = _admit(name, settings)
         secrets = _secrets(ledger, source, connection)
+        source = source.of(secrets.config)
         body = _body(settings)
         headers = {key.lower(): value for key, value in request.headers.items()}
         reading = source.read(headers, body, secrets.webhook_secrets, clock())
@@ -71,7 +72,7 @@ def receiver(
                 log.warning("delivery refused", extra=note)
                 raise Problem(_FAULTS[fault], detail)
             case Challenge(answer=answer):
-                return Outcome.CHALLENGE, jsonify(challenge=answer)
+                return Outcome.CHALLENGE, jsonify(challenge=answer) if answer is not None else Response()
             case Received():
                 return accept(source, connection, body, reading)
 
@@ -83,7 +84,8 @@ def receiver(
         note = {"action": f"delivery.{outcome}", "source": source.name, "connection": connection}
         level = logging.ERROR if outcome is Outcome.UNRECOGNISED else logging.INFO
         log.log(level, "delivery %s", outcome, extra={**note, "delivery": acceptance.delivery})
-        response = _said(acceptance)
+        # A person who gave a command would be shown what we say of deliveries, and any answer but 200 as a failure.
+        response = Response() if received.answered_with_nothing else _said(acceptance)
         bells.ring_after(response, acceptance)
         return outcome, response
 

@@ -14,6 +14,8 @@ class WebSettings:
     base_url: str  # how browsers and senders reach us, without a path: https://aswhom.example
     max_body: int = 5_000_000  # bytes of one delivery; GitHub's own cap is 25 MB, real ones are under 100 kB
     connect_lifetime: timedelta = timedelta(minutes=10)  # of the browser's cookie; as long as the link's
+    api_rate: int = 600  # requests a minute that one key of the agents' API may make
+    key_prefix: str = "aswhom:"  # of what quotas count in Redis
     metrics_dir: Path | None = None  # PROMETHEUS_MULTIPROC_DIR, where several processes add up
 
     @property

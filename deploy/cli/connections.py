@@ -11,6 +11,7 @@ from deploy import provider_page
 from deploy.cli import connection_facts, queries
 from deploy.cli.command import command, names, secret_option
 from deploy.cli.output import Output
+from deploy.cli.senders import check_webhook_secret, pairs, sender_commands
 from deploy.cli.stops import stop_and_open
 from deploy.installation import Installation
 from identity.connections import (
@@ -104,7 +105,7 @@ def add(
             api_url=api_url,
             authorize_url=authorize_url,
             token_url=token_url,
-            config=chosen | _pairs(config),
+            config=chosen | pairs(config),
         ),
         profile,
         at.http.policy,
@@ -112,6 +113,8 @@ def add(
         has_secret=client_secret_file is not None,
         has_key=private_key_file is not None,
     )
+    if webhook_secret_file is not None:
+        check_webhook_secret(owner, webhook_secret_file)
     given = {CLIENT_SECRET: client_secret_file, WEBHOOK_SECRET: webhook_secret_file, PRIVATE_KEY: private_key_file}
     now = at.now()
     sealed = [
@@ -208,14 +211,5 @@ def _connection_scope(at: Installation, id: str) -> tuple[Scope, str | None]:
     return Scope(kind=ScopeKind.CONNECTION, key=found["id"]), found["tenant_id"]
 
 
+sender_commands(connections)
 stop_and_open(connections, _connection_scope, what="provider connection")
-
-
-def _pairs(pairs: tuple[str, ...]) -> dict[str, str]:
-    found = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise click.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint="--config")
-        found[name] = value
-    return found

@@ -1,13 +1,26 @@
-"""`deliveries`: what came in, and what became of it."""
+"""`deliveries`: what came in, what became of it, and what it would start now."""
 
 from __future__ import annotations
 
-import click
+from datetime import UTC, datetime
+from typing import Any
 
-from deploy.cli import queries
-from deploy.cli.command import command
-from deploy.cli.output import Output
+import click
+from sqlalchemy import Connection
+
+from deploy.cli import delivery_queries
+from deploy.cli.command import command, confirm
+from deploy.cli.output import Output, Row
 from deploy.installation import Installation
+from identity.connections import get_connection
+from identity.errors import BadInput
+from pipeline.ledger.delivery_replay import Does, Fate, Replayed, Stored, weigh
+from pipeline.ledger.delivery_replay import replay as replay_delivery
+from pipeline.workflow import Considered
+from webhooks.sources import SOURCES
+from webhooks.sources.document import Malformed
+
+_MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"])
 
 
 @click.group()
@@ -15,13 +28,29 @@ def deliveries() -> None:
     """What came in: signed deliveries, and what became of each."""
 
 
+def _in_utc(context: click.Context, parameter: click.Parameter, moment: datetime | None) -> datetime | None:
+    return moment.replace(tzinfo=UTC) if moment is not None else None
+
+
+def _chosen(run: Any) -> Any:
+    """The options that choose among deliveries."""
+    for option in (
+        click.option("--failed", is_flag=True, help="Only what was unrecognised or refused, or has a dead job."),
+        click.option("--until", type=_MOMENT, callback=_in_utc, help="Received before this, UTC."),
+        click.option("--since", type=_MOMENT, callback=_in_utc, help="Received at this or later, UTC."),
+        click.option("--tenant"),
+    ):
+        run = option(run)
+    return run
+
+
 @command(deliveries, "list")
-@click.option("--tenant")
-@click.option("--outcome", help="accepted, ignored, unrecognised, signal")
+@_chosen
+@click.option("--outcome", help="accepted, ignored, unrecognised, refused, signal")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1))
-def list_deliveries(at: Installation, out: Output, tenant: str | None, outcome: str | None, limit: int) -> None:
+def list_deliveries(at: Installation, out: Output, limit: int, **chosen: Any) -> None:
     """The deliveries, newest first."""
-    rows = at.read(lambda c: queries.all_deliveries(c, tenant=tenant, outcome=outcome, limit=limit))
+    rows = at.read(lambda c: delivery_queries.all_deliveries(c, limit=limit, **chosen))
     columns = ("id", "connection_id", "tenant_id", "event", "outcome", "reason", "received_at")
     out.rows(rows, columns, empty="No such delivery")
 
@@ -31,7 +60,7 @@ def list_deliveries(at: Installation, out: Output, tenant: str | None, outcome: 
 @click.option("--body", is_flag=True, help="Print the body, and nothing else.")
 def show(at: Installation, out: Output, id: str, body: bool) -> None:
     """One delivery."""
-    row = at.read(lambda c: queries.delivery(c, id))
+    row = at.read(lambda c: delivery_queries.delivery(c, id))
     content: bytes = row.pop("body")
     if body:
         click.echo(content.decode("utf-8", "replace"))
@@ -44,3 +73,95 @@ def show(at: Installation, out: Output, id: str, body: bool) -> None:
     out.sentence(f"because {row['reason']}" if row["reason"] else "")
     facts = ("tenant_id", "delivery_id", "body_sha256", "bytes", "received_at", "jobs")
     out.table([{"": fact.replace("_", " "), "is": row[fact]} for fact in facts], ("", "is"))
+
+
+@command(deliveries)
+@click.argument("id")
+def explain(at: Installation, out: Output, id: str) -> None:
+    """Which workflows it would start now, and why not the others: filters, switches, configuration, jobs it has."""
+    row = at.read(lambda c: delivery_queries.delivery(c, id))
+    stored, considered = _considered(at, row)
+    fates = at.read(lambda c: weigh(c, stored, considered))
+    told = [_told(id, fate) for fate in fates]
+    out.sentence(f"{id}: {row['source']} {row['event']} by {row['connection_id']}, {row['outcome']}: {row['reason']}")
+    nobody = f"No workflow listens to {row['source']} {row['event']}"
+    out.rows(told, ("workflow", "would", "reason", "job", "config"), empty=nobody)
+
+
+@command(deliveries)
+@click.argument("ids", nargs=-1)
+@_chosen
+@click.option("--limit", default=1000, show_default=True, type=click.IntRange(1), help="Refuse to replay more.")
+@click.option("--dry-run", is_flag=True, help="Say what would be started, and start nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def replay(
+    at: Installation, out: Output, ids: tuple[str, ...], limit: int, dry_run: bool, yes: bool, **chosen: Any
+) -> None:
+    """Start what deliveries should have started: IDS, or those received in a range, or that failed.
+
+    A workflow that has a job of a delivery gets no second one; a dead or cancelled job is accepted anew. So this may be
+    repeated. Signals are not replayed.
+    """
+    rows = _rows(at, ids, limit, chosen)
+    weighed = [(_considered(at, row), row) for row in rows]
+    told = [
+        _told(row["id"], fate)
+        for (stored, considered), row in weighed
+        for fate in at.read(lambda c, s=stored, w=considered: weigh(c, s, w))  # type: ignore[misc]
+    ]
+    wanted = [one for one in told if one["would"] != Does.NOTHING]
+    columns = ("delivery", "workflow", "would", "reason", "job")
+    if dry_run or not wanted:
+        out.rows(told, columns, empty="Nothing would be started: no workflow listens to these")
+        return
+    confirm(f"Start {len(wanted)} job(s) of {len({one['delivery'] for one in wanted})} deliveries?", yes=yes)
+    done: list[Row] = []
+    for (stored, considered), row in weighed:
+        replayed = _replay(at, stored, considered)
+        done += [_told(row["id"], fate) for fate in replayed.fates if fate.does is not Does.NOTHING]
+        at.ring_jobs(replayed.bells)
+    out.rows(done, columns, empty="Nothing was left to start")
+
+
+def _rows(at: Installation, ids: tuple[str, ...], limit: int, chosen: dict[str, Any]) -> list[dict[str, Any]]:
+    if bool(ids) is any(chosen.values()):
+        raise click.UsageError("Say which: either ids, or --since, --until, --tenant or --failed.")
+    if not ids:
+        found = at.read(lambda c: delivery_queries.all_deliveries(c, limit=limit + 1, **chosen))
+        if len(found) > limit:
+            raise BadInput(f"that is more than {limit} deliveries: choose fewer, or say --limit")
+        ids = tuple(row["id"] for row in reversed(found))
+    return [at.read(lambda c, one=id: delivery_queries.delivery(c, one)) for id in ids]  # type: ignore[misc]
+
+
+def _considered(at: Installation, row: dict[str, Any]) -> tuple[Stored, list[Considered]]:
+    """What the workflows make of a stored body. Raises BadInput for one that cannot be read."""
+    if not row["body"]:
+        raise BadInput(f"the body of {row['id']} was forgotten, as its retention says: nothing can be made of it")
+    owner = at.read(lambda c: get_connection(c, row["connection_id"]))
+    try:
+        content = SOURCES[owner.provider].of(owner.config).content(row["body"])
+    except Malformed as error:
+        raise BadInput(f"the body of {row['id']} cannot be read: {error}") from error
+    stored = Stored(id=row["id"], connection=owner.id, outcome=row["outcome"], installation=content.installation)
+    return stored, at.workflows.consider(row["source"], row["event"], content.document)
+
+
+def _replay(at: Installation, stored: Stored, considered: list[Considered]) -> Replayed:
+    jobs, audit_id, now = [at.ids("job") for _ in considered], at.ids("aud"), at.now()
+
+    def write(c: Connection) -> Replayed:
+        return replay_delivery(c, stored, considered, new_jobs=jobs, audit_id=audit_id, by=at.operator, at=now)
+
+    return at.write(write)
+
+
+def _told(delivery: str, fate: Fate) -> dict[str, Any]:
+    return {
+        "delivery": delivery,
+        "workflow": fate.workflow,
+        "would": str(fate.does),
+        "reason": fate.reason,
+        "job": fate.job,
+        "config": fate.config,
+    }

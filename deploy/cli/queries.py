@@ -30,7 +30,6 @@ from pipeline.states import JobState
 from pipeline.tables import (
     attempts,
     compensations,
-    deliveries,
     heartbeats,
     jobs,
     revocation_pages,
@@ -44,13 +43,13 @@ Row = dict[str, Any]
 UNFINISHED = (JobState.QUEUED, JobState.RUNNING, JobState.STOPPING, JobState.WAITING)
 
 
-def _all(connection: Connection, statement: Select[Any]) -> list[Row]:
+def rows_of(connection: Connection, statement: Select[Any]) -> list[Row]:
     return [dict(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - its documented name
 
 
 def one(connection: Connection, table: Table, id: str, *, what: str, listed_by: str) -> Row:
     """The row of that id. Raises BadInput, which says how to see the ids there are."""
-    found = _all(connection, select(table).where(table.c.id == id))
+    found = rows_of(connection, select(table).where(table.c.id == id))
     if not found:
         raise BadInput(f"there is no {what} {id}: `aswhom {listed_by}` shows them")
     return found[0]
@@ -61,22 +60,22 @@ def tenant(connection: Connection, id: str) -> Row:
 
 
 def all_tenants(connection: Connection) -> list[Row]:
-    return _all(connection, select(tenants).order_by(tenants.c.id))
+    return rows_of(connection, select(tenants).order_by(tenants.c.id))
 
 
 def all_agents(connection: Connection) -> list[Row]:
     """Those that have had a job."""
-    return _all(connection, select(agents).order_by(agents.c.id))
+    return rows_of(connection, select(agents).order_by(agents.c.id))
 
 
 def all_principals(connection: Connection, tenant: str | None) -> list[Row]:
     statement = select(principals).order_by(principals.c.tenant_id, principals.c.id)
-    return _all(connection, statement.where(principals.c.tenant_id == tenant) if tenant else statement)
+    return rows_of(connection, statement.where(principals.c.tenant_id == tenant) if tenant else statement)
 
 
 def all_aliases(connection: Connection, tenant: str | None) -> list[Row]:
     statement = select(aliases).order_by(aliases.c.tenant_id, aliases.c.provider, aliases.c.login)
-    return _all(connection, statement.where(aliases.c.tenant_id == tenant) if tenant else statement)
+    return rows_of(connection, statement.where(aliases.c.tenant_id == tenant) if tenant else statement)
 
 
 def provider_connection(connection: Connection, id: str) -> Row:
@@ -85,7 +84,7 @@ def provider_connection(connection: Connection, id: str) -> Row:
 
 def all_connections(connection: Connection) -> list[Row]:
     """Each with the names of its live secrets."""
-    found = _all(connection, select(provider_connections).order_by(provider_connections.c.id))
+    found = rows_of(connection, select(provider_connections).order_by(provider_connections.c.id))
     secrets = select(connection_secrets.c.connection_id, connection_secrets.c.name).where(
         connection_secrets.c.retired_at.is_(None)
     )
@@ -96,11 +95,13 @@ def all_connections(connection: Connection) -> list[Row]:
 
 
 def all_transmitters(connection: Connection) -> list[Row]:
-    return _all(connection, select(transmitters).order_by(transmitters.c.id))
+    return rows_of(connection, select(transmitters).order_by(transmitters.c.id))
 
 
 def all_installations(connection: Connection) -> list[Row]:
-    return _all(connection, select(installations).order_by(installations.c.connection_id, installations.c.external_id))
+    return rows_of(
+        connection, select(installations).order_by(installations.c.connection_id, installations.c.external_id)
+    )
 
 
 def _accounts() -> Select[Any]:
@@ -132,7 +133,7 @@ def all_accounts(
         statement = statement.where(accounts.c.state == state)
     if provider:
         statement = statement.where(accounts.c.provider == provider)
-    return _all(connection, statement)
+    return rows_of(connection, statement)
 
 
 def account(connection: Connection, id: str) -> Row:
@@ -147,7 +148,7 @@ def account(connection: Connection, id: str) -> Row:
         )
     else:
         statement = statement.where(accounts.c.id == id)
-    found = _all(connection, statement)
+    found = rows_of(connection, statement)
     if not found:
         raise BadInput(f"there is no account {id}: `aswhom accounts list` shows them")
     return found[0]
@@ -177,7 +178,7 @@ def all_jobs(
     for column, wanted in ((jobs.c.tenant_id, tenant), (jobs.c.state, state), (jobs.c.workflow, workflow)):
         if wanted:
             statement = statement.where(column == wanted)
-    return _all(connection, statement)
+    return rows_of(connection, statement)
 
 
 def job(connection: Connection, id: str) -> Row:
@@ -186,43 +187,26 @@ def job(connection: Connection, id: str) -> Row:
 
 def steps_of(connection: Connection, job: str) -> list[Row]:
     """Its steps in order, each with who it ran as and its attempts."""
-    found = _all(
+    found = rows_of(
         connection,
         select(steps, principals.c.name.label("principal"), principals.c.kind.label("kind"))
         .outerjoin(principals, principals.c.id == steps.c.principal_id)
         .where(steps.c.job_id == job)
         .order_by(steps.c.position),
     )
-    tries = _all(connection, select(attempts).where(attempts.c.job_id == job).order_by(attempts.c.opened))
+    tries = rows_of(connection, select(attempts).where(attempts.c.job_id == job).order_by(attempts.c.opened))
     return [{**step, "attempts": [one for one in tries if one["step_id"] == step["id"]]} for step in found]
-
-
-def all_deliveries(connection: Connection, *, tenant: str | None, outcome: str | None, limit: int) -> list[Row]:
-    columns = [column for column in deliveries.c if column.name != "body"]
-    statement = select(*columns).order_by(deliveries.c.received_at.desc(), deliveries.c.id.desc()).limit(limit)
-    if tenant:
-        statement = statement.where(deliveries.c.tenant_id == tenant)
-    if outcome:
-        statement = statement.where(deliveries.c.outcome == outcome)
-    return _all(connection, statement)
-
-
-def delivery(connection: Connection, id: str) -> Row:
-    """With its body and the ids of its jobs. Raises BadInput."""
-    found = one(connection, deliveries, id, what="delivery", listed_by="deliveries list")
-    started = connection.execute(select(jobs.c.id).where(jobs.c.delivery_id == id).order_by(jobs.c.id))
-    return {**found, "jobs": list(started.scalars())}
 
 
 def all_revocations(connection: Connection, *, limit: int) -> list[Row]:
     columns = [column for column in revocations.c if column.name not in ("receipt", "signature")]
-    return _all(connection, select(*columns).order_by(revocations.c.number.desc()).limit(limit))
+    return rows_of(connection, select(*columns).order_by(revocations.c.number.desc()).limit(limit))
 
 
 def revocation_pages_of(connection: Connection, id: str) -> list[Row]:
     """The jobs a revocation reached, a page a row, in the order of the receipt."""
     columns = revocation_pages.c
-    return _all(connection, select(revocation_pages).where(columns.revocation_id == id).order_by(columns.number))
+    return rows_of(connection, select(revocation_pages).where(columns.revocation_id == id).order_by(columns.number))
 
 
 def compensation_of(connection: Connection, job: str) -> list[Row]:
@@ -234,7 +218,7 @@ def compensation_of(connection: Connection, job: str) -> list[Row]:
         .outerjoin(by, by.c.id == compensations.c.job_id)
         .where(steps.c.job_id == job)
     )
-    return _all(connection, statement.order_by(steps.c.position))
+    return rows_of(connection, statement.order_by(steps.c.position))
 
 
 def revocation(connection: Connection, id: str) -> Row:
@@ -251,7 +235,7 @@ def all_workflow_settings(connection: Connection, tenant: str | None) -> list[Ro
     )
     if tenant:
         statement = statement.where(workflow_settings.c.tenant_id == tenant)
-    return _all(connection, statement.order_by(workflow_settings.c.tenant_id, workflow_settings.c.workflow))
+    return rows_of(connection, statement.order_by(workflow_settings.c.tenant_id, workflow_settings.c.workflow))
 
 
 def audit_rows(
@@ -263,20 +247,20 @@ def audit_rows(
             statement = statement.where(column == wanted)
     if kind:
         statement = statement.where(or_(audit.c.kind == kind, audit.c.kind.startswith(f"{kind}.", autoescape=True)))
-    return _all(connection, statement)
+    return rows_of(connection, statement)
 
 
 def all_heartbeats(connection: Connection) -> list[Row]:
-    return _all(connection, select(heartbeats).order_by(heartbeats.c.duty, heartbeats.c.host))
+    return rows_of(connection, select(heartbeats).order_by(heartbeats.c.duty, heartbeats.c.host))
 
 
 def stopped_scopes(connection: Connection) -> list[Row]:
-    return _all(connection, select(scopes).where(scopes.c.stopped.is_(True)))
+    return rows_of(connection, select(scopes).where(scopes.c.stopped.is_(True)))
 
 
 def paused_connections(connection: Connection) -> list[Row]:
     columns = provider_connections.c
-    return _all(
+    return rows_of(
         connection,
         select(columns.id, columns.provider, columns.paused_reason).where(columns.paused_reason.is_not(None)),
     )
@@ -284,4 +268,4 @@ def paused_connections(connection: Connection) -> list[Row]:
 
 def troubled_accounts(connection: Connection) -> list[Row]:
     statement = _accounts().where(accounts.c.state.in_(("needs_reconnect", "suspended")))
-    return _all(connection, statement.order_by(accounts.c.id))
+    return rows_of(connection, statement.order_by(accounts.c.id))

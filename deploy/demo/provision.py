@@ -34,11 +34,21 @@ GITHUB, SLACK = "github", "slack"
 GITHUB_SCOPES = ("issues:read", "issues:write", "pull_requests:read", "pull_requests:write")
 LINEAR_SCOPES = ("read", "write", "issues:create", "comments:create")
 SLACK_SCOPES = ("chat:write",)
+SALESFORCE = "salesforce"
+SALESFORCE_SCOPES = ("api", "refresh_token")
+# What its restricted key may do: read subscriptions and annotate them, and nothing that moves money.
+STRIPE_SCOPES = ("subscriptions:read", "subscriptions:write")
+ZENDESK_SCOPES = ("tickets:read", "tickets:write")
 
 
 def linear_of(tenant: str) -> str:
     """A tenant's own Linear connection: Linear ties client credentials to the application's workspace."""
     return f"linear-{tenant}"
+
+
+def standard_of(tenant: str) -> str:
+    """The connection through which a tenant's own system reports."""
+    return f"standard-{tenant}"
 
 
 def callbacks(base_url: str, tenants: tuple[str, ...]) -> dict[str, str]:
@@ -47,6 +57,7 @@ def callbacks(base_url: str, tenants: tuple[str, ...]) -> dict[str, str]:
     return {
         "github": at + GITHUB,
         "linear": at + "linear",
+        "salesforce": at + SALESFORCE,
         **{f"linear:{tenant}": at + linear_of(tenant) for tenant in tenants},
     }
 
@@ -91,8 +102,22 @@ class Provision:
             config={},
             secrets={WEBHOOK_SECRET: slack["signing_secret"]},
         )
+        sales = self._world["salesforce"]
+        self._connection(
+            SALESFORCE,
+            provider="salesforce",
+            tenant=None,
+            client_id=sales["client_id"],
+            scopes=SALESFORCE_SCOPES,
+            api_url=sales["url"],
+            authorize_url=f"{auth}/salesforce/services/oauth2/authorize",
+            token_url=f"{auth}/salesforce/services/oauth2/token",
+            config={},
+            secrets={CLIENT_SECRET: sales["client_secret"]},
+        )
         for organization in self._world["linear"]["organizations"]:
             self._tenant(organization)
+            self._back_office(organization["url_key"])
 
     def _tenant(self, organization: Mapping[str, Any]) -> None:
         tenant: str = organization["url_key"]
@@ -134,6 +159,45 @@ class Provision:
         digest = {"repo": repository, "channel": workspace["channels"][0]["id"]}
         self._switch_on(tenant, "daily_digest", digest)
         self._switch_on(tenant, "answer_mention", {})
+        self._switch_on(tenant, "link_on_command", {"label_rules": self._rules(organization, workspace)})
+        for announcing in ("close_issues", "announce_review"):
+            self._switch_on(tenant, announcing, {"channel": workspace["channels"][0]["id"]})
+        self._switch_on(tenant, "file_from_slack", {"team_id": organization["teams"][0]["id"]})
+
+    def _back_office(self, tenant: str) -> None:
+        """Billing and support, with a token each that an admin made; and the tenant's own system, which reports."""
+        (books,) = [one for one in self._world["stripe"]["accounts"] if one["tenant"] == tenant]
+        (desk,) = [one for one in self._world["zendesk"]["desks"] if one["subdomain"] == tenant]
+        (own,) = [one for one in self._world["standard"] if one["tenant"] == tenant]
+        for provider, scopes, token in (
+            ("stripe", STRIPE_SCOPES, books["restricted_key"]),
+            ("zendesk", ZENDESK_SCOPES, desk["token"]),
+        ):
+            self._sender(f"{provider}-{tenant}", provider, tenant, scopes, self._world[provider]["url"], {})
+            self._service_account(
+                tenant, f"{provider}-{tenant}", provider, Credential.STATIC, scopes, token=Secret(token)
+            )
+        self._sender(standard_of(tenant), "standard", tenant, (), "", {WEBHOOK_SECRET: own["secret"]})
+        self._switch_on(tenant, "billing_reconciliation", {"page": 3})
+        self._switch_on(tenant, "update_opportunity", {"stages": {"won": "Closed Won", "lost": "Closed Lost"}})
+        self._switch_on(tenant, "open_ticket", {"tags": ["aswhom"]})
+
+    def _sender(
+        self, id: str, provider: str, tenant: str, scopes: tuple[str, ...], url: str, secrets: Mapping[str, str]
+    ) -> None:
+        """A provider connection at which nobody consents."""
+        self._connection(
+            id,
+            provider=provider,
+            tenant=tenant,
+            client_id="none",
+            scopes=scopes,
+            api_url=url,
+            authorize_url="",
+            token_url="",
+            config={},
+            secrets=secrets,
+        )
 
     @staticmethod
     def _rules(organization: Mapping[str, Any], workspace: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,6 +250,8 @@ class Provision:
         )
 
     def _switch_on(self, tenant: str, name: str, config: Mapping[str, Any]) -> None:
+        if name not in {declared.name for declared in self._runtime.workflows}:
+            return  # this installation runs others
         declared = self._runtime.workflows.get(name)
         declared.config.model_validate(config)
 

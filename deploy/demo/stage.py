@@ -17,12 +17,13 @@ import httpx
 from deploy import process, up
 from deploy.demo.provision import Provision, callbacks
 from deploy.procfile import Process
+from deploy.sandbox.__main__ import SERVICES
 from deploy.sandbox.world import TENANTS, make_world
 from deploy.settings import Settings, load
 from identity.errors import Unavailable
 from pipeline.runtime import Runtime
 
-SANDBOX = ("auth", "github", "linear", "slack")
+SANDBOX = ("auth", "github", "linear", "slack")  # those that the story needs
 T = TypeVar("T")
 
 
@@ -50,7 +51,7 @@ class Stage:
     def _start(self) -> None:
         self._closing.callback(self.http.close)
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        ports = dict(zip((*SANDBOX, "web"), _free_ports(len(SANDBOX) + 1), strict=True))
+        ports = dict(zip((*SERVICES, "web"), _free_ports(len(SERVICES) + 1), strict=True))
         self.web = f"http://127.0.0.1:{ports['web']}"
         self.settings = self._settings(ports["web"])
         hooks = {name: f"{self.web}/webhooks/{name}/{name}" for name in ("github", "slack")}

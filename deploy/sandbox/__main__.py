@@ -12,7 +12,7 @@ from flask import Flask
 from deploy.sandbox.journal import Journal
 from deploy.sandbox.server import Server
 
-SERVICES = ("auth", "github", "linear", "slack")
+SERVICES = ("auth", "github", "linear", "slack", "salesforce", "stripe", "zendesk")
 
 
 def clock() -> datetime:
@@ -44,8 +44,14 @@ def _app(service: str, world: dict[str, Any], journal: Journal) -> Flask:
             from deploy.sandbox.github.app import create_github as create
         case "linear":
             from deploy.sandbox.linear.app import create_linear as create
-        case _:
+        case "slack":
             from deploy.sandbox.slack.app import create_slack as create
+        case "salesforce":
+            from deploy.sandbox.salesforce.app import create_salesforce as create
+        case "stripe":
+            from deploy.sandbox.stripe.app import create_stripe as create
+        case _:
+            from deploy.sandbox.zendesk.app import create_zendesk as create
     return create(world, journal=journal, clock=clock)
 
 

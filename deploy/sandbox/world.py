@@ -1,5 +1,6 @@
-"""The world the sandbox processes agree on: two tenants, their people, and secrets made afresh each time."""
+"""The world the sandbox processes agree on: three tenants, their people, and secrets made afresh each time."""
 
+import base64
 import secrets
 import string
 import uuid
@@ -9,13 +10,15 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from deploy.sandbox import business
+
 APP_SLUG = "aswhom-sandbox"
 APP_PERMISSIONS = {"contents": "read", "issues": "write", "metadata": "read", "pull_requests": "write"}
 LINEAR_SCOPES = ["read", "write", "issues:create", "comments:create"]
 SLACK_SCOPES = ["channels:read", "chat:write"]
-TENANTS = ("acme", "globex")
-PEOPLE = {"acme": ("ada", "grace"), "globex": ("linus", "margaret")}
-REPOSITORIES = {"acme": ["acme/shop", "acme/infra"], "globex": ["globex/site"]}
+TENANTS = ("acme", "globex", "initech")
+PEOPLE = {"acme": ("ada", "grace"), "globex": ("linus", "margaret"), "initech": ("barbara", "edsger")}
+REPOSITORIES = {"acme": ["acme/shop", "acme/infra"], "globex": ["globex/site"], "initech": ["initech/reports"]}
 
 
 def make_world(
@@ -26,13 +29,14 @@ def make_world(
     now: datetime,
     access_seconds: int = 28800,
 ) -> dict[str, Any]:
-    """A JSON-able world for the processes on *ports* (auth, github, linear, slack).
+    """A JSON-able world for the processes on *ports*, one for each service.
 
     *hooks* say where GitHub, Slack and, if named, Linear send signed deliveries, *callbacks*
     which redirect URI each provider's client has registered.
     """
     github = _github(ports["github"], hooks["github"])
     linear = _linear(ports["linear"], hooks.get("linear"))
+    salesforce = business.salesforce(_url(ports["salesforce"]), PEOPLE)
     return {
         "created_at": now.isoformat(),
         "auth": {
@@ -41,6 +45,13 @@ def make_world(
             "clients": [
                 _client("github", github, callbacks["github"], access_seconds, scopes=[]),
                 _client("linear", linear, callbacks["linear"], access_seconds, scopes=LINEAR_SCOPES),
+                _client(
+                    "salesforce",
+                    salesforce,
+                    callbacks.get("salesforce", ""),
+                    access_seconds,
+                    scopes=business.SALESFORCE_SCOPES,
+                ),
                 *(
                     _organization_client(
                         organization, access_seconds, callbacks.get(f"linear:{organization['url_key']}")
@@ -52,6 +63,10 @@ def make_world(
         "github": github,
         "linear": linear,
         "slack": _slack(ports["slack"], hooks["slack"]),
+        "standard": [{"tenant": tenant, "secret": _standard_secret()} for tenant in TENANTS],
+        "salesforce": salesforce,
+        "stripe": business.stripe(_url(ports["stripe"]), TENANTS),
+        "zendesk": business.zendesk(_url(ports["zendesk"]), TENANTS),
     }
 
 
@@ -164,6 +179,11 @@ def _slack(port: int, hook: str) -> dict[str, Any]:
             for tenant in TENANTS
         ],
     }
+
+
+def _standard_secret() -> str:
+    """As Standard Webhooks writes a secret: whsec_ and 24 bytes in base64."""
+    return "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()
 
 
 def _slack_id(kind: str) -> str:

@@ -13,9 +13,12 @@ from identity.providers.openid import OAUTH2, OIDC
 from identity.providers.profile import Profile
 from identity.providers.salesforce import SALESFORCE
 from identity.providers.slack import SLACK
+from identity.providers.stripe import STRIPE
+from identity.providers.zendesk import ZENDESK
 
 PROFILES: Mapping[str, Profile] = {
-    profile.name: profile for profile in (ATLASSIAN, GITHUB, GOOGLE, LINEAR, OAUTH2, OIDC, SALESFORCE, SLACK)
+    profile.name: profile
+    for profile in (ATLASSIAN, GITHUB, GOOGLE, LINEAR, OAUTH2, OIDC, SALESFORCE, SLACK, STRIPE, ZENDESK)
 }
 
 

@@ -61,6 +61,16 @@ _SCOPES: Mapping[str, Mapping[str, str]] = {
         "channels:read": "See the public channels of the workspace",
         "chat:write": "Send messages",
     },
+    # https://docs.stripe.com/keys#limit-access
+    "stripe": {
+        "subscriptions:read": "Read subscriptions and what was invoiced for them",
+        "subscriptions:write": "Annotate subscriptions",
+    },
+    # https://developer.zendesk.com/documentation/api-basics/working-with-oauth/scopes/
+    "zendesk": {
+        "tickets:read": "Read tickets",
+        "tickets:write": "Create tickets",
+    },
     # https://openid.net/specs/openid-connect-core-1_0.html#ScopeClaims
     "oidc": {
         "openid": "See who you are",

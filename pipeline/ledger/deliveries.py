@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -11,12 +11,11 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from identity.connections import tenant_of_installation
 from identity.principals import ensure_agent, resolve_alias
 from identity.rows import insert_or
 from identity.sequence import next_number
-from identity.tables import provider_connections
 from pipeline.ledger import bells, scope_sets, signals
+from pipeline.ledger.whose import record_trespass, whose_delivery
 from pipeline.model import Acceptance, Bell, SignedDelivery
 from pipeline.states import JobState
 from pipeline.tables import deliveries, delivery_bodies, jobs, pinned_configuration, workflow_settings
@@ -25,7 +24,6 @@ from pipeline.workflow import Match, Workflow
 BODY_WINDOW = timedelta(days=3)  # as long as GitHub redelivers
 
 # Every acceptance runs these; building them anew takes longer than the database does.
-_OWNER = select(provider_connections.c.tenant_id).where(provider_connections.c.id == bindparam("through"))
 _ENABLED = select(workflow_settings.c.config).where(
     workflow_settings.c.tenant_id == bindparam("tenant"),
     workflow_settings.c.workflow == bindparam("name"),
@@ -59,12 +57,12 @@ def accept(
     A delivery seen before changes nothing; a revocation signal is never taken for a repetition of its body.
     """
     digest = sha256(delivery.body).hexdigest()
-    tenant, refusal = _tenant(connection, delivery)
+    whose = whose_delivery(connection, delivery.connection, delivery.installation)
     row = {
         "id": ids.delivery,
         "source": delivery.source,
         "connection_id": delivery.connection,
-        "tenant_id": tenant,
+        "tenant_id": whose.tenant,
         "delivery_id": delivery.delivery_id,
         "body_sha256": digest,
         "event": delivery.event,
@@ -87,6 +85,8 @@ def accept(
         )
         return _duplicate(connection, deliveries.c.id == first.scalar_subquery(), delivery.connection)
 
+    if whose.trespassed is not None:
+        record_trespass(connection, delivery, whose, id=ids.delivery, now=now)
     if delivery.signal is not None:
         followed = signals.follow(
             connection,
@@ -100,14 +100,31 @@ def accept(
             now=now,
         )
         return _conclude(connection, ids.delivery, "signal", followed.reason, revocations=followed.revocations)
+    if whose.trespassed is not None:
+        return _conclude(connection, ids.delivery, "refused", whose.refusal)
     if not matches:
         return _conclude(connection, ids.delivery, outcome, reason)
-    if tenant is None:
-        return _conclude(connection, ids.delivery, "ignored", refusal)
+    if whose.tenant is None:
+        return _conclude(connection, ids.delivery, "ignored", whose.refusal)
+    started, reasons = start_jobs(connection, whose.tenant, delivery.connection, ids, matches, now=now)
+    if not started:
+        return _conclude(connection, ids.delivery, "ignored", "; ".join(reasons))
+    return _conclude(
+        connection,
+        ids.delivery,
+        "accepted",
+        f"{len(started)} job(s)",
+        jobs_=tuple(started),
+        rung=first_bells(connection, whose.tenant, started.values()),
+    )
 
-    accepted: list[str] = []
+
+def start_jobs(
+    connection: Connection, tenant: str, through: str, ids: NewIds, matches: Sequence[Match], *, now: datetime
+) -> tuple[dict[str, Workflow], list[str]]:
+    """Accept a job for every match that the tenant has switched on: each with its workflow, and why not the others."""
+    started: dict[str, Workflow] = {}
     reasons: list[str] = []
-    patterns: set[str] = set()
     for job, match in zip(ids.jobs, matches, strict=True):
         config = enabled_config(connection, tenant, match.workflow)
         if config is None:
@@ -124,19 +141,19 @@ def accept(
             event=match.event.model_dump(mode="json"),
             config=config,
             delivery=ids.delivery,
-            source_connection=delivery.connection,
+            source_connection=through,
             now=now,
         )
-        accepted.append(job)
-        patterns.add(str(match.workflow.pattern))
-    if not accepted:
-        return _conclude(connection, ids.delivery, "ignored", "; ".join(reasons))
+        started[job] = match.workflow
+    return started, reasons
+
+
+def first_bells(connection: Connection, tenant: str, workflows: Iterable[Workflow]) -> tuple[Bell, ...]:
+    """The bells of jobs of these workflows that were accepted just now."""
     rung: list[Bell] = []
-    for pattern in sorted(patterns):
+    for pattern in sorted({str(workflow.pattern) for workflow in workflows}):
         rung += bells.ring_due(connection, tenant, pattern, share=bells.FIRST_SHARE)
-    return _conclude(
-        connection, ids.delivery, "accepted", f"{len(accepted)} job(s)", jobs_=tuple(accepted), rung=tuple(rung)
-    )
+    return tuple(rung)
 
 
 def enabled_config(connection: Connection, tenant: str, workflow: Workflow) -> Mapping[str, Any] | None:
@@ -188,19 +205,6 @@ def insert_job(
             "created_at": now,
         },
     )
-
-
-def _tenant(connection: Connection, delivery: SignedDelivery) -> tuple[str | None, str]:
-    """Whose delivery it is, by the secret that signed it and the installation it names; or why it is nobody's."""
-    owner = connection.execute(_OWNER, {"through": delivery.connection}).scalar_one()
-    installed = None
-    if delivery.installation is not None:
-        installed = tenant_of_installation(connection, delivery.connection, delivery.installation)
-    if owner is None:
-        return installed, f"no tenant has installation {delivery.installation}"
-    if installed is not None and installed != owner:
-        return None, f"installation {delivery.installation} belongs to another tenant than the signing secret"
-    return owner, ""
 
 
 def _first_of_body(connection: Connection, delivery: SignedDelivery, id: str, digest: str, now: datetime) -> bool:

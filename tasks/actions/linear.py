@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from identity.model import Effect
 from pipeline.action import Action, Call, Facts, Judgement, Recovery, Request, Response, Result
 from pipeline.limits import EndpointClass, Told
+from tasks.actions import linear_queries as queries
 from tasks.actions.answers import parse
 from tasks.actions.github import PullRequest
 from tasks.actions.linear_answers import judge_answer, told
@@ -29,42 +30,6 @@ Url = Annotated[str, Field(pattern=r"^https?://\S+$", max_length=2_000)]
 
 # One endpoint; requests and complexity are counted by user, and by app.
 GRAPHQL = EndpointClass(name="graphql")
-
-CREATE_ISSUE = """
-mutation CreateIssue($input: IssueCreateInput!) {
-  issueCreate(input: $input) { issue { id identifier url } }
-}
-"""
-
-FIND_ISSUE = """
-query FindIssue($id: ID!) {
-  issues(filter: { id: { eq: $id } }, first: 1, includeArchived: true) { nodes { id identifier url } }
-}
-"""
-
-ATTACHMENTS_FOR_URL = """
-query AttachmentsForUrl($url: String!) {
-  attachmentsForURL(url: $url, first: 50) { nodes { issue { id identifier url } } }
-}
-"""
-
-CREATE_ATTACHMENT = """
-mutation CreateAttachment($input: AttachmentCreateInput!) {
-  attachmentCreate(input: $input) { attachment { id url } }
-}
-"""
-
-CREATE_COMMENT = """
-mutation CreateComment($input: CommentCreateInput!) {
-  commentCreate(input: $input) { comment { id url } }
-}
-"""
-
-FIND_COMMENT = """
-query FindComment($id: ID!) {
-  comments(filter: { id: { eq: $id } }, first: 1, includeArchived: true) { nodes { id url } }
-}
-"""
 
 
 class IssueTemplate(BaseModel):
@@ -87,6 +52,17 @@ class Issues(Result):
     issues: tuple[Issue, ...]
 
 
+class Tracked(Issue):
+    """An issue that tracks a pull request, and where it goes when that is done."""
+
+    done: bool  # completed or canceled: nothing is left to do
+    done_state_id: str | None  # None: its team has no column for what is done
+
+
+class TrackedIssues(Result):
+    issues: tuple[Tracked, ...]
+
+
 class Made(Result):
     """An attachment or a comment that was made."""
 
@@ -96,6 +72,38 @@ class Made(Result):
 
 class _Attached(BaseModel):
     issue: Issue
+
+
+class _State(BaseModel):
+    type: str
+
+
+class _Column(BaseModel):
+    id: str
+    position: float
+
+
+class _Columns(BaseModel):
+    nodes: list[_Column]
+
+
+class _Team(BaseModel):
+    states: _Columns
+
+
+class _OnBoard(Issue):
+    state: _State
+    team: _Team
+
+    def tracked(self) -> Tracked:
+        columns = sorted(self.team.states.nodes, key=lambda column: column.position)
+        return Tracked(
+            id=self.id,
+            identifier=self.identifier,
+            url=self.url,
+            done=self.state.type in ("completed", "canceled", "duplicate"),
+            done_state_id=columns[0].id if columns else None,
+        )
 
 
 class LinearAction(Action[R], Generic[R]):
@@ -128,6 +136,11 @@ def chosen_id(call: Call) -> str:
     return str(UUID(int=UUID(call.client_id).int, version=4))
 
 
+def title_prefix(pull: str) -> str:
+    """How the titles of the issues that track a pull request (`acme/shop#42`) begin."""
+    return f"{pull}: "
+
+
 class CreateIssue(LinearAction[Issue]):
     """File an issue, as a person or as the workspace."""
 
@@ -149,7 +162,7 @@ class CreateIssue(LinearAction[Issue]):
         """
         return cls(
             team_id=template.team_id,
-            title=f"{pull.key}: {label}",
+            title=f"{title_prefix(pull.key)}{label}",
             description=f"Pull request [{pull.key}]({pull.html_url})",
             priority=template.priority,
             label_ids=template.label_ids,
@@ -164,17 +177,55 @@ class CreateIssue(LinearAction[Issue]):
             "priority": self.priority,
             "labelIds": list(self.label_ids),
         }
-        return _graphql(CREATE_ISSUE, input=fields)
+        return _graphql(queries.CREATE_ISSUE, input=fields)
 
     def read(self, response: Response) -> Issue:
         return parse(response, Issue, at=("data", "issueCreate", "issue"))
 
     def probe(self, call: Call) -> Request:
-        return _graphql(FIND_ISSUE, id=chosen_id(call))
+        return _graphql(queries.FIND_ISSUE, id=chosen_id(call))
 
     def found(self, response: Response, call: Call) -> Issue | None:
         nodes = parse(response, list[Issue], at=("data", "issues", "nodes"))
         return next((issue for issue in nodes if issue.id == chosen_id(call)), None)
+
+    def external_id(self, result: Issue) -> str:
+        return result.id
+
+
+class FindIssuesOfPull(LinearAction[TrackedIssues]):
+    """Read which issues track a pull request, by the beginning of the title that filing them gave them; at most fifty.
+
+    An issue that somebody gave another title is not found.
+    """
+
+    facts = _facts(Effect.READ, "read", recovery=Recovery.IDEMPOTENT)
+    result = TrackedIssues
+
+    pull: Annotated[str, Field(pattern=r"^[^\s#]+/[^\s#]+#\d+$", max_length=250)]
+
+    def request(self, call: Call) -> Request:
+        return _graphql(queries.ISSUES_OF_PULL, title=title_prefix(self.pull))
+
+    def read(self, response: Response) -> TrackedIssues:
+        found = parse(response, list[_OnBoard], at=("data", "issues", "nodes"))
+        return TrackedIssues(issues=tuple(issue.tracked() for issue in found))
+
+
+class MoveIssue(LinearAction[Issue]):
+    """Put an issue into another column of its team's board; twice is once."""
+
+    facts = _facts(Effect.WRITE, "write", recovery=Recovery.IDEMPOTENT)
+    result = Issue
+
+    issue_id: Id
+    state_id: Id
+
+    def request(self, call: Call) -> Request:
+        return _graphql(queries.UPDATE_ISSUE, id=self.issue_id, input={"stateId": self.state_id})
+
+    def read(self, response: Response) -> Issue:
+        return parse(response, Issue, at=("data", "issueUpdate", "issue"))
 
     def external_id(self, result: Issue) -> str:
         return result.id
@@ -189,7 +240,7 @@ class FindByAttachmentUrl(LinearAction[Issues]):
     url: Url
 
     def request(self, call: Call) -> Request:
-        return _graphql(ATTACHMENTS_FOR_URL, url=self.url)
+        return _graphql(queries.ATTACHMENTS_FOR_URL, url=self.url)
 
     def read(self, response: Response) -> Issues:
         attached = parse(response, list[_Attached], at=("data", "attachmentsForURL", "nodes"))
@@ -208,7 +259,9 @@ class AttachUrl(LinearAction[Made]):
 
     def request(self, call: Call) -> Request:
         # Without an id of ours: the second time Linear would refuse the id instead of updating by URL.
-        return _graphql(CREATE_ATTACHMENT, input={"issueId": self.issue_id, "url": self.url, "title": self.title})
+        return _graphql(
+            queries.CREATE_ATTACHMENT, input={"issueId": self.issue_id, "url": self.url, "title": self.title}
+        )
 
     def read(self, response: Response) -> Made:
         return parse(response, Made, at=("data", "attachmentCreate", "attachment"))
@@ -227,13 +280,15 @@ class Comment(LinearAction[Made]):
     body: Text
 
     def request(self, call: Call) -> Request:
-        return _graphql(CREATE_COMMENT, input={"id": chosen_id(call), "issueId": self.issue_id, "body": self.body})
+        return _graphql(
+            queries.CREATE_COMMENT, input={"id": chosen_id(call), "issueId": self.issue_id, "body": self.body}
+        )
 
     def read(self, response: Response) -> Made:
         return parse(response, Made, at=("data", "commentCreate", "comment"))
 
     def probe(self, call: Call) -> Request:
-        return _graphql(FIND_COMMENT, id=chosen_id(call))
+        return _graphql(queries.FIND_COMMENT, id=chosen_id(call))
 
     def found(self, response: Response, call: Call) -> Made | None:
         nodes = parse(response, list[Made], at=("data", "comments", "nodes"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,6 +49,23 @@ class PullRequestEvent(Event):
     sender: ExternalUser  # who did what the event tells
     labels: tuple[str, ...]
     label: str | None  # the one that was added or removed
+    reviewer: ExternalUser | None = None  # whose review was asked for; None: a team's
+
+    @property
+    def key(self) -> str:
+        """`acme/shop#42`, as GitHub writes it."""
+        return f"{self.repo}#{self.number}"
+
+
+class CommentCommand(Event):
+    """Somebody wrote a command to us in a comment on a pull request."""
+
+    repo: str
+    number: int
+    html_url: str  # of the pull request
+    comment_id: int
+    author: ExternalUser
+    words: tuple[str, ...]  # what follows the command
 
 
 class _User(BaseModel):
@@ -83,6 +101,51 @@ class _Delivery(BaseModel):
     repository: _Repository
     sender: _User
     label: _Label | None = None
+    requested_reviewer: _User | None = None
+
+
+class _Comment(BaseModel):
+    id: int
+    body: str
+    user: _User | None
+
+
+class _Issue(BaseModel):
+    number: int
+    html_url: str
+    pull_request: dict[str, Any] | None = None
+
+
+class _Commented(BaseModel):
+    action: str
+    issue: _Issue
+    comment: _Comment
+    repository: _Repository
+
+
+COMMAND = re.compile(r"/aswhom[ \t]+(?P<name>[a-z]+)(?P<words>[^\r\n]*)")
+
+
+def comment_command(name: str) -> Trigger[CommentCommand]:
+    """A new comment on a pull request begins with `/aswhom NAME`. An edited one starts nothing a second time."""
+
+    def read(body: Mapping[str, Any]) -> CommentCommand | None:
+        if body.get("action") != "created":
+            return None
+        said = _Commented.model_validate(body)
+        found = COMMAND.match(said.comment.body)
+        if said.issue.pull_request is None or said.comment.user is None or found is None or found["name"] != name:
+            return None
+        return CommentCommand(
+            repo=said.repository.full_name,
+            number=said.issue.number,
+            html_url=said.issue.html_url,
+            comment_id=said.comment.id,
+            author=said.comment.user.external(),
+            words=tuple(found["words"].split()),
+        )
+
+    return Trigger(source="github", event="issue_comment", read=read)
 
 
 def pull_request(*actions: str) -> Trigger[PullRequestEvent]:
@@ -108,6 +171,7 @@ def pull_request(*actions: str) -> Trigger[PullRequestEvent]:
             sender=delivery.sender.external(),
             labels=tuple(label.name for label in pull.labels),
             label=delivery.label.name if delivery.label else None,
+            reviewer=delivery.requested_reviewer.external() if delivery.requested_reviewer else None,
         )
 
     return Trigger(source="github", event="pull_request", read=read)

@@ -57,3 +57,42 @@ def app_mention() -> Trigger[AppMentionEvent]:
         )
 
     return Trigger(source="slack", event="app_mention", read=read)
+
+
+class SlashCommand(Event):
+    """Somebody typed a command of ours."""
+
+    team: str
+    channel: str
+    user: ExternalUser
+    command: str  # /aswhom
+    name: str  # its first word; empty: there is none
+    text: str  # what follows the first word
+
+
+class _Typed(BaseModel):
+    team_id: str
+    channel_id: str
+    user_id: str
+    command: str
+    text: str = ""
+
+
+def slash_command(name: str) -> Trigger[SlashCommand]:
+    """`/aswhom NAME …` was typed (docs.slack.dev/interactivity/implementing-slash-commands)."""
+
+    def read(body: Mapping[str, Any]) -> SlashCommand | None:
+        typed = _Typed.model_validate(body)
+        first, _, rest = typed.text.strip().partition(" ")
+        if first != name:
+            return None
+        return SlashCommand(
+            team=typed.team_id,
+            channel=typed.channel_id,
+            user=ExternalUser(provider="slack", id=typed.user_id, login=typed.user_id),
+            command=typed.command,
+            name=first,
+            text=rest.strip(),
+        )
+
+    return Trigger(source="slack", event="command", read=read)

@@ -26,6 +26,7 @@ DEFAULTS = {row[0].strip("`"): row[1] for row in rows(DOCUMENT)}
 #: Settings whose default belongs to the type that uses them: (type, its field).
 ELSEWHERE: dict[str, tuple[type[Any], str]] = {
     "max_body": (WebSettings, "max_body"),
+    "api_rate": (WebSettings, "api_rate"),
     "send_within": (StepSettings, "send_within"),
     "call_deadline": (StepSettings, "call_deadline"),
     "step_attempts": (StepSettings, "attempts"),

@@ -65,7 +65,7 @@ class Steps:
         self._awake = awake
 
     def perform(
-        self, position: int, occurrence: int, action: Action[Any], *, named: Who | None, once: str | None
+        self, position: int, occurrence: int, action: Action[Any], *, named: Who | None, once: str | None, **_: object
     ) -> Any:
         self.done.append((action.action_name(), named))
         results = {

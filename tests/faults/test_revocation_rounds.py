@@ -32,7 +32,7 @@ from tests.faults.test_revocation import receipt_of
 from tests.system.rig import System
 
 WORKERS = ("worker", "worker-2", "worker-3")
-REPOSITORIES = {"acme": "acme/shop", "globex": "globex/site"}
+REPOSITORIES = {"acme": "acme/shop", "globex": "globex/site", "initech": "initech/reports"}
 PULLS = 6
 
 

@@ -258,6 +258,18 @@ PUBLISHED = (
         )
         for name in ("oidc", "oauth2")
     ),
+    # Stripe's restricted keys and Zendesk's tokens are given by an admin; a token endpoint would be as the RFC has it.
+    *(
+        Published(
+            provider=name,
+            variant="",
+            code_answer=_RFC["code_answer"],  # type: ignore[arg-type]
+            refresh_answer=_RFC["refresh_answer"],  # type: ignore[arg-type]
+            dead=_RFC["dead"],  # type: ignore[arg-type]
+            bad_client=_RFC["bad_client"],  # type: ignore[arg-type]
+        )
+        for name in ("stripe", "zendesk")
+    ),
 )
 
 

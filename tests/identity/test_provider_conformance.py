@@ -179,7 +179,8 @@ def test_it_says_whose_token_it_is(exchange: Exchange) -> None:
 @pytest.mark.parametrize("document", [None, [], {}, "x", {"id": None}, {"data": {"viewer": None}}, {"sub": ""}])
 def test_an_answer_that_names_nobody_is_nobody(document: object) -> None:
     for profile in PROFILES.values():
-        assert profile.whoami is not None
+        if profile.whoami is None:
+            continue  # nobody consents there
         connection = ProviderConnection(
             id="x",
             tenant=None,

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import func, select, update
 
 from identity.model import AccountState
-from identity.tables import accounts
+from identity.tables import accounts, audit, provider_connections
 from pipeline.signal import Asks, People, Signal
 from pipeline.states import JobState
 from pipeline.tables import deliveries, job_scopes, jobs, revocations, workflow_settings
@@ -68,6 +68,19 @@ def test_an_unknown_installation_starts_nothing_and_is_recorded(house: House) ->
     assert (outcome.outcome, outcome.jobs) == ("ignored", ())
     assert "no tenant has installation strange" in outcome.reason
     assert _count(house, deliveries) == 1
+
+
+def test_a_secret_of_one_tenant_that_names_anothers_installation_is_refused_and_audited(house: House) -> None:
+    own = update(provider_connections).where(provider_connections.c.id == "gh").values(tenant_id="acme")
+    house.database.write(lambda c: c.execute(own).rowcount)
+    delivery = house.delivery("one", installation="installation-globex")
+    refused = house.accept(delivery)
+    assert (refused.outcome, refused.jobs) == ("refused", ())
+    assert "another tenant" in refused.reason
+    assert house.accept(delivery).outcome == "duplicate"
+    told = select(audit.c.tenant_id, audit.c.outcome).where(audit.c.kind == "delivery.refused")
+    assert [tuple(row) for row in house.database.read(lambda c: c.execute(told).all())] == [("acme", "refused")]
+    assert house.states() == {}
 
 
 def test_a_workflow_that_is_not_switched_on_starts_nothing(house: House) -> None:

@@ -24,10 +24,11 @@ from joserfc.jwk import RSAKey
 from deploy.sandbox.world import make_world
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVICES = ("auth", "github", "linear", "slack")
+SERVICES = ("auth", "github", "linear", "slack", "salesforce", "stripe", "zendesk")
 PATHS = {
     "github": ("/github/login/oauth/authorize", "/github/login/oauth/access_token"),
     "linear": ("/linear/oauth/authorize", "/linear/oauth/token"),
+    "salesforce": ("/salesforce/services/oauth2/authorize", "/salesforce/services/oauth2/token"),
 }
 JSON = {"Accept": "application/json"}
 
@@ -97,7 +98,7 @@ class Sandbox:
             "client_id": client["client_id"],
             "redirect_uri": client["redirect_uris"][0],
             "state": "st&te",
-            "scope": "" if provider == "github" else "read,write",
+            "scope": {"github": "", "linear": "read,write"}.get(provider, "api refresh_token"),
             "code_challenge": s256(verifier),
             "code_challenge_method": "S256",
         } | changes
@@ -133,6 +134,14 @@ class Sandbox:
         client = self.client(provider)
         secret = {"client_id": client["client_id"], "client_secret": client["client_secret"]}
         return self.http.post(self.url("auth", PATHS[provider][1]), data=secret | fields, headers=JSON | headers)
+
+    def app_token(self, tenant: str) -> str:
+        """A token with which the Linear app acts as itself in the tenant's organization."""
+        (client,) = [one for one in self.world["auth"]["clients"] if one.get("tenant") == tenant]
+        secret = {"client_id": client["client_id"], "client_secret": client["client_secret"]}
+        fields = {"grant_type": "client_credentials", "scope": "read,write"}
+        answer = self.http.post(self.url("auth", PATHS["linear"][1]), data=secret | fields, headers=JSON)
+        return str(answer.json()["access_token"])
 
     def app_jwt(self, **claims: Any) -> str:
         now, github = int(time.time()), self.world["github"]
@@ -199,7 +208,7 @@ def s256(verifier: str) -> str:
 
 
 @contextmanager
-def running(folder: Path, **options: Any) -> Iterator[Sandbox]:
+def running(folder: Path, *, callbacks: dict[str, str] | None = None, **options: Any) -> Iterator[Sandbox]:
     """A sandbox of its own, stopped at the end."""
     receiver = Receiver()
     world = make_world(
@@ -209,7 +218,12 @@ def running(folder: Path, **options: Any) -> Iterator[Sandbox]:
             "slack": f"{receiver.url}/slack",
             "linear": f"{receiver.url}/linear",
         },
-        callbacks={"github": "http://127.0.0.1:1/back/github", "linear": "http://127.0.0.1:1/back/linear?x=1"},
+        callbacks=callbacks
+        or {
+            "github": "http://127.0.0.1:1/back/github",
+            "linear": "http://127.0.0.1:1/back/linear?x=1",
+            "salesforce": "http://127.0.0.1:1/back/salesforce",
+        },
         now=datetime.now(UTC),
         **options,
     )

@@ -47,7 +47,7 @@ def test_the_page_offers_every_person_and_both_decisions(sandbox: Sandbox) -> No
     fields = {"client_id": client["client_id"], "redirect_uri": client["redirect_uris"][0]}
     pkce = {"code_challenge": s256("v" * 43), "code_challenge_method": "S256"}
     page = Form(sandbox.http.get(sandbox.url("auth", "/github/login/oauth/authorize"), params=fields | pkce).text)
-    assert page.users == ["ada", "grace", "linus", "margaret"]
+    assert page.users == ["ada", "grace", "linus", "margaret", "barbara", "edsger"]
     assert page.decisions == ["allow", "deny"]
 
 

@@ -21,6 +21,7 @@ from deploy import process as deployed
 from deploy.demo import people
 from deploy.demo.provision import GITHUB, Provision, callbacks, linear_of
 from deploy.keys import KeyFiles
+from deploy.sandbox.__main__ import SERVICES
 from deploy.sandbox.world import TENANTS, make_world
 from deploy.settings import Settings
 from identity.ids import Ids
@@ -72,7 +73,7 @@ class System:
         self.web = f"http://127.0.0.1:{self.port}"
         self.processes: dict[str, subprocess.Popen[str]] = {}
         self.http = httpx.Client(timeout=10, trust_env=False)
-        ports = {name: free_port() for name in SANDBOX}
+        ports = {name: free_port() for name in SERVICES}
         hooks = {name: f"{self.web}/webhooks/{name}/{name}" for name in ("github", "slack")}
         hooks["linear"] = f"{self.web}/webhooks/linear/{linear_of('acme')}"
         self.world: dict[str, Any] = make_world(

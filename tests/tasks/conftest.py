@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 from graphql import GraphQLSchema, build_schema
 
+from deploy.demo.provision import callbacks
+from deploy.sandbox.world import TENANTS
 from pipeline.action import Call, Response
+from tests.sandbox.driver import SERVICES, Sandbox, running
 from tests.tasks.calls import make_call
 from tests.tasks.published import GitHubDocument, SlackDocument
+from tests.tasks.town import BASE_URL, Town
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +50,32 @@ def answer() -> Callable[..., Response]:
         return Response(status=status, headers=names, body=json.dumps(document).encode())
 
     return make
+
+
+@pytest.fixture(scope="session")
+def _upstreams(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    with running(tmp_path_factory.mktemp("town"), callbacks=callbacks(BASE_URL, TENANTS)) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="session")
+def _furnished(_upstreams: Sandbox, migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One ledger with the world's tenants in it, to copy: registering them takes longer than most of the tests."""
+    path = tmp_path_factory.mktemp("furnished") / "ledger.sqlite"
+    shutil.copy(migrated_sqlite, path)
+    made = Town(_upstreams, f"sqlite:///{path}")
+    made.furnish()
+    made.close()
+    return path
+
+
+@pytest.fixture
+def town(_upstreams: Sandbox, _furnished: Path, tmp_path: Path) -> Iterator[Town]:
+    """A worker's runtime among the pretend upstreams, which forget their faults afterwards."""
+    shutil.copy(_furnished, tmp_path / "ledger.sqlite")
+    made = Town(_upstreams, f"sqlite:///{tmp_path}/ledger.sqlite")
+    yield made
+    made.close()
+    for service in SERVICES:
+        _upstreams.http.delete(_upstreams.url(service, "/_sandbox/faults"))
+    _upstreams.order("stripe", "forget")

@@ -26,6 +26,7 @@ class Step:
     as_: Who
     once: str | None
     adopted: bool
+    patience: timedelta = timedelta()
 
 
 @dataclass
@@ -46,7 +47,16 @@ class ScriptedSteps:
         self._has_user = has_user
         self._shared = tenant
 
-    def perform(self, position: int, occurrence: int, action: Action[R], *, named: Who | None, once: str | None) -> R:
+    def perform(
+        self,
+        position: int,
+        occurrence: int,
+        action: Action[R],
+        *,
+        named: Who | None,
+        once: str | None,
+        patience: timedelta = timedelta(),
+    ) -> R:
         assert named is not None, "the shipped workflows name whom each step acts as"
         assert named & self._declared.uses[type(action)], f"{action.action_name()} is not declared as {named}"
         if named is USER and not self._has_user:
@@ -59,7 +69,7 @@ class ScriptedSteps:
             self._shared.effects.append(action)
             if once:
                 self._shared.once[(action.action_name(), once)] = (action.request_hash(), result)
-        self.done.append(Step(action, named, once, held is not None))
+        self.done.append(Step(action, named, once, held is not None, patience))
         assert isinstance(result, action.result)
         return result  # type: ignore[return-value]  # a class variable cannot name the action's own R
 

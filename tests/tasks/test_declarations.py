@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import replace
+from importlib.metadata import entry_points
 from typing import Any, ClassVar
 
 import pytest
@@ -12,11 +13,8 @@ from jsonschema import Draft202012Validator
 from identity.model import AccessPattern, Effect
 from pipeline.action import SEARCHES, Action, Call, Facts, Recovery, Request, Response, Result, check_action
 from pipeline.workflow import SERVICE, USER, Daily, Registry, Who, workflow
-from tasks.actions import github, linear, slack
-from tasks.daily_digest import daily_digest
-from tasks.devops_assistant import link_pull_request
+from tasks.actions import github, linear, salesforce, slack, stripe, zendesk
 from tasks.events.slack import app_mention
-from tasks.slack_mention import answer_mention
 
 ACTIONS: list[type[Action[Any]]] = [
     github.GetPull,
@@ -28,8 +26,15 @@ ACTIONS: list[type[Action[Any]]] = [
     linear.FindByAttachmentUrl,
     linear.AttachUrl,
     linear.Comment,
+    linear.FindIssuesOfPull,
+    linear.MoveIssue,
     linear.Notice,
     slack.PostMessage,
+    salesforce.GetOpportunity,
+    salesforce.UpdateOpportunity,
+    stripe.ListSubscriptions,
+    stripe.AnnotateSubscription,
+    zendesk.CreateTicket,
 ]
 
 FACTS = Facts(
@@ -135,9 +140,10 @@ def test_every_action_has_a_result_and_can_be_recovered_without_repeating_a_writ
     if action.facts.effect is Effect.READ:
         assert action.facts.recovery is Recovery.IDEMPOTENT
     elif action.facts.recovery is Recovery.IDEMPOTENT:
-        assert action in (github.AddLabels, linear.AttachUrl)  # twice is once: by name, by URL
+        # Twice is once: by name, by URL, by the column, by the value.
+        assert action in (github.AddLabels, linear.AttachUrl, linear.MoveIssue, salesforce.UpdateOpportunity)
     else:
-        assert action.facts.recovery in {*SEARCHES, Recovery.ASK}
+        assert action.facts.recovery in {*SEARCHES, Recovery.KEYED, Recovery.ASK}
 
 
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.action_name())
@@ -154,21 +160,32 @@ def test_a_comment_must_be_traceable_to_a_person() -> None:
     assert [action.action_name() for action in ACTIONS if action.facts.attribution] == [
         "github.Comment",
         "linear.Comment",
+        "salesforce.UpdateOpportunity",
     ]
 
 
+SHIPPED = Registry.load(sorted(point.module for point in entry_points(group="aswhom.workflows")))
+
+
 def test_no_action_that_needs_a_person_is_declared_to_run_as_the_service() -> None:
-    for declared in (link_pull_request, daily_digest, answer_mention):
+    for declared in SHIPPED:
         for action, who in declared.uses.items():
             assert not (action.facts.attribution and who & SERVICE), f"{declared.name}: {action.action_name()}"
 
 
 def test_the_shipped_workflows_are_found_and_tagged() -> None:
-    registry = Registry.load(["tasks.devops_assistant", "tasks.daily_digest", "tasks.slack_mention"])
-    assert {declared.name: (declared.agent, declared.pattern) for declared in registry} == {
+    assert {declared.name: (declared.agent, declared.pattern) for declared in SHIPPED} == {
         "link_pull_request": ("devops-assistant", AccessPattern.HYBRID),
-        "daily_digest": ("digest", AccessPattern.SERVICE),
+        "link_on_command": ("devops-assistant", AccessPattern.HYBRID),
+        "close_issues": ("devops-assistant", AccessPattern.HYBRID),
+        "announce_review": ("devops-assistant", AccessPattern.SERVICE),
+        "file_from_slack": ("devops-assistant", AccessPattern.HYBRID),
         "answer_mention": ("devops-assistant", AccessPattern.SERVICE),
+        "daily_digest": ("digest", AccessPattern.SERVICE),
+        "billing_reconciliation": ("billing", AccessPattern.SERVICE),
+        "update_opportunity": ("sales-assistant", AccessPattern.DELEGATED),
+        "open_ticket": ("support", AccessPattern.SERVICE),
     }
-    assert registry.get("daily_digest").schedule == Daily(cron="0 9 * * *")
-    assert registry.get("link_pull_request").providers == {"github": Who(3), "linear": Who(3), "slack": SERVICE}
+    assert SHIPPED.get("daily_digest").schedule == Daily(cron="0 9 * * *")
+    assert SHIPPED.get("billing_reconciliation").schedule == Daily(cron="30 2 * * *")
+    assert SHIPPED.get("link_pull_request").providers == {"github": Who(3), "linear": Who(3), "slack": SERVICE}

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 from pydantic import ValidationError
 
 from identity.errors import BadInput
-from pipeline.workflow import Registry
+from pipeline.workflow import Registry, Trigger
 from tasks.devops_assistant import link_pull_request
-from tasks.events.github import PULL_REQUEST_ACTIONS, PullRequestEvent, pull_request
+from tasks.events.github import PULL_REQUEST_ACTIONS, PullRequestEvent, comment_command, pull_request
 from tasks.events.linear import CommentEvent, comment
-from tasks.events.slack import AppMentionEvent, app_mention
+from tasks.events.slack import AppMentionEvent, app_mention, slash_command
+from tasks.events.standard import deal_changed, incident_reported
 
 
 @pytest.fixture
@@ -129,3 +132,88 @@ def test_the_published_comment_is_read(shared_data: ModuleType) -> None:
     assert event.author.id == body["data"]["userId"]
     assert CommentEvent.model_validate_json(event.model_dump_json()) == event
     assert comment("remove").read(body) is None
+
+
+def test_a_published_review_request_names_the_reviewer(pulls: list[dict[str, Any]]) -> None:
+    (body,) = [body for body in pulls if body["action"] == "review_requested"]
+    event = pull_request("review_requested").read(body)
+    assert event is not None
+    assert event.reviewer is not None
+    assert event.reviewer.login == body["requested_reviewer"]["login"]
+    team = {name: value for name, value in body.items() if name != "requested_reviewer"}
+    event = pull_request("review_requested").read({**team, "requested_team": {"name": "justice-league"}})
+    assert event is not None
+    assert event.reviewer is None
+
+
+def test_published_comments_are_read_and_only_those_on_pull_requests_command(shared_data: ModuleType) -> None:
+    bodies = [body for body in shared_data.github_payloads()["issue_comment"] if body["action"] == "created"]
+    assert bodies
+    for body in bodies:
+        commanding = {**body, "comment": {**body["comment"], "body": "/aswhom link good first issue\nplease"}}
+        on_pull = {**commanding, "issue": {**body["issue"], "pull_request": {"url": "https://api.github.com"}}}
+        assert comment_command("link").read(body) is None
+        on_issue = {name: value for name, value in body["issue"].items() if name != "pull_request"}
+        assert comment_command("link").read({**commanding, "issue": on_issue}) is None
+        assert comment_command("other").read(on_pull) is None
+        assert comment_command("link").read({**on_pull, "action": "edited"}) is None
+        event = comment_command("link").read(on_pull)
+        assert event is not None
+        assert event.words == ("good", "first", "issue")
+        assert (event.repo, event.author.login) == (body["repository"]["full_name"], body["comment"]["user"]["login"])
+
+
+def test_the_published_slash_command_is_read(shared_data: ModuleType) -> None:
+    form = shared_data.folder() / "slack" / "payloads" / "slash_command.1.form"
+    fields = dict(parse_qsl(form.read_text().strip()))
+    assert slash_command("issue").read(fields) is None
+    event = slash_command("issue").read({**fields, "text": " issue  The page is slow "})
+    assert event is not None
+    assert (event.team, event.channel, event.user.id) == (fields["team_id"], fields["channel_id"], fields["user_id"])
+    assert (event.command, event.text) == (fields["command"], "The page is slow")
+
+
+DEAL = {
+    "organization": "00D000000000001AAA",
+    "opportunity": "006000000000001AAA",
+    "owner": "005000000000001AAA",
+    "stage": "won",
+}
+INCIDENT = {"reference": "inc-1", "customer": "Umbrella", "subject": "It hurts", "description": "Here."}
+
+
+def envelope(data: dict[str, Any], at: str = "2026-03-01T09:00:00Z") -> dict[str, Any]:
+    return {"type": "any", "timestamp": at, "data": data}
+
+
+def test_a_deals_owner_is_a_user_of_her_organization() -> None:
+    event = deal_changed().read(envelope(DEAL))
+    assert event is not None
+    assert event.owner.id == "00D000000000001AAA/005000000000001AAA"
+    assert (event.stage, event.amount, event.at.isoformat()) == ("won", None, "2026-03-01T09:00:00+00:00")
+
+
+@pytest.mark.parametrize(
+    ("trigger", "body"),
+    [
+        (deal_changed, {"data": DEAL}),
+        (deal_changed, envelope(DEAL, at="2026-03-01T09:00:00")),
+        (deal_changed, envelope({**DEAL, "opportunity": "../Account/1"})),
+        (deal_changed, envelope({**DEAL, "amount": -1})),
+        (incident_reported, envelope({**INCIDENT, "reference": "a b"})),
+        (incident_reported, envelope({**INCIDENT, "severity": "extreme"})),
+        (incident_reported, envelope({**INCIDENT, "subject": ""})),
+    ],
+)
+def test_what_is_not_of_our_published_shape_is_refused(
+    trigger: Callable[[], Trigger[Any]], body: dict[str, Any]
+) -> None:
+    with pytest.raises(ValidationError):
+        trigger().read(body)
+
+
+def test_an_incident_is_read_whole() -> None:
+    event = incident_reported().read(envelope(INCIDENT))
+    assert event is not None
+    assert {name: getattr(event, name) for name in INCIDENT} == INCIDENT
+    assert event.severity == "normal"

@@ -24,7 +24,9 @@ FILE = linear.CreateIssue(team_id=TEAM, title="acme/shop#42: bug", description="
 FIND = linear.FindByAttachmentUrl(url="https://github.com/acme/shop/pull/42")
 ATTACH = linear.AttachUrl(issue_id="ENG-7", url="https://github.com/acme/shop/pull/42", title="acme/shop#42")
 SAY = linear.Comment(issue_id="ENG-7", body="Merged.")
-ALL: list[Action[Any]] = [FILE, FIND, ATTACH, SAY]
+OF_PULL = linear.FindIssuesOfPull(pull="acme/shop#4")
+MOVE = linear.MoveIssue(issue_id=TEAM, state_id=TEAM)
+ALL: list[Action[Any]] = [FILE, FIND, ATTACH, SAY, OF_PULL, MOVE]
 CHOSEN: list[Action[Any]] = [FILE, SAY]
 ISSUE = {
     "id": "0b9c2a6e-3c1f-4b8d-9f2e-6d0a4c7e1b35",
@@ -217,3 +219,35 @@ def test_parameters_beyond_what_linear_takes_are_refused() -> None:
         linear.AttachUrl(issue_id="ENG-7", url="javascript:alert(1)", title="x")
     with pytest.raises(ValidationError):
         linear.Comment(issue_id="", body="x")
+
+
+def test_the_issues_of_a_pull_request_are_not_those_of_one_whose_number_begins_alike(call: Call) -> None:
+    pull = github.PullRequest(
+        repo="acme/shop",
+        number=42,
+        title="Fix it",
+        html_url="https://github.com/acme/shop/pull/42",
+        state="open",
+        draft=False,
+        merged=False,
+        author=None,
+        labels=(),
+    )
+    filed = linear.CreateIssue.for_pull(pull, linear.IssueTemplate(team_id=TEAM), label="bug")
+    for key, found in (("acme/shop#42", True), ("acme/shop#4", False)):
+        prefix = linear.FindIssuesOfPull(pull=key).request(call).json["variables"]["title"]
+        assert filed.title.startswith(prefix) is found
+
+
+def test_an_issue_that_is_done_or_has_nowhere_to_go_is_told_apart(answer: Answer) -> None:
+    def node(state: str, *columns: tuple[str, float]) -> dict[str, Any]:
+        nodes = [{"id": name, "position": position} for name, position in columns]
+        return {**ISSUE, "state": {"type": state}, "team": {"states": {"nodes": nodes}}}
+
+    nodes = [node("started", ("late", 9.5), ("first", 2)), node("canceled", ("first", 2)), node("backlog")]
+    read = OF_PULL.read(answer({"data": {"issues": {"nodes": nodes}}}))
+    assert [(issue.done, issue.done_state_id) for issue in read.issues] == [
+        (False, "first"),
+        (True, "first"),
+        (False, None),
+    ]

@@ -25,6 +25,7 @@ JSON, FORM = "application/json", "application/x-www-form-urlencoded"
 class Secrets:
     provider: str
     tenant: str | None = None
+    config: Mapping[str, str] = field(default_factory=dict)
     webhook_secrets: tuple[Secret, ...] = (Secret(SECRET),)
 
 

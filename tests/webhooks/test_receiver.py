@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hmac
 import io
 import json
 import logging
@@ -72,6 +73,32 @@ def test_a_form_is_verified_as_it_was_sent_and_read_as_json(client: FlaskClient,
     assert response.json["outcome"] == "accepted"  # type: ignore[index]
     assert ledger.deliveries[0].body == form
     assert ledger.deliveries[0].document == json.loads(OPENED)
+
+
+def test_what_a_person_did_at_slack_is_accepted_and_answered_with_nothing(
+    client: FlaskClient, ledger: MemoryLedger
+) -> None:
+    command = urlencode({"command": "/deploy", "team_id": "T1", "trigger_id": "1.2.a", "text": "main"}).encode()
+    pressed = json.dumps({"type": "block_actions", "team": {"id": "T1"}, "trigger_id": "1.2.b"})
+    button = urlencode({"payload": pressed}).encode()
+    for body in (command, button):
+        response = client.post("/webhooks/slack/sl", data=body, headers=slack_headers(body), content_type=FORM)
+        assert (response.status_code, response.data) == (200, b"")  # Slack would show them anything else
+    assert [delivery.event for delivery in ledger.deliveries] == ["command", "block_actions"]
+    assert ledger.deliveries[0].document["text"] == "main"
+
+
+def test_a_sender_is_read_as_its_connection_describes_it(client: FlaskClient, ledger: MemoryLedger) -> None:
+    config = {"signature_header": "X-Sig", "id_path": "id", "sender": "shop"}
+    ledger.connections["shop"] = Secrets(provider="hmac", tenant="acme", config=config)
+    body = b'{"type":"order.created","id":"o-1"}'
+    headers = {"X-Sig": hmac.digest(SECRET.encode(), body, "sha256").hex()}
+    response = client.post("/webhooks/hmac/shop", data=body, headers=headers, content_type=JSON)
+    assert response.status_code == 202
+    (delivery,) = ledger.deliveries
+    assert (delivery.source, delivery.event, delivery.delivery_id) == ("shop", "order.created", "o-1")
+    again = client.post("/webhooks/hmac/shop", data=body, headers={"X-Sig": "0" * 64}, content_type=JSON)
+    problem(again, 401, "signature-refused")
 
 
 def test_a_replay_is_a_duplicate_whatever_its_delivery_id_and_rings_nothing(

@@ -16,8 +16,8 @@ from identity.secret import Secret
 from pipeline.signal import Asks, Bots, People, Workspaces
 from tests.webhooks import published
 from tests.webhooks.parts import FORM, JSON, NOW, OLD_SECRET, SECRET, lower, slack_headers
-from webhooks.sources.reading import Challenge, Fault, Reading, Received, Refusal
-from webhooks.sources.slack import read
+from webhooks.sources.reading import Challenge, Content, Fault, Reading, Received, Refusal
+from webhooks.sources.slack import content, read
 
 KEYS = (Secret(SECRET),)
 BODY = b'{"type":"event_callback","team_id":"T1","event_id":"Ev1","event":{"type":"app_mention"}}'
@@ -45,7 +45,9 @@ def test_the_documented_signature_is_accepted_at_its_time_only(needs_published: 
     then = datetime.fromtimestamp(vector["clock"], UTC)
     reading = read(headers, vector["body"].encode(), keys, then)
     assert isinstance(reading, Received)
-    assert (reading.event, reading.installation) == ("slash_command", "T1DC2JH3J")
+    assert (reading.event, reading.installation) == ("command", "T1DC2JH3J")
+    assert reading.document["command"] == "/webhook-collect"
+    assert reading.delivery_id == "398738663015.47445629121.803a0bc887a14d10d2c447fce8b6703c"
     assert _fault(read(headers, vector["body"].encode(), keys, NOW)) is Fault.SIGNATURE
 
 
@@ -61,7 +63,10 @@ def test_every_published_request_is_received_and_none_is_when_a_byte_is_lost(pat
         assert isinstance(reading, Challenge)
     else:
         assert isinstance(reading, Received)
-        assert path.name.startswith((reading.event, f"event_callback.{reading.event}"))
+        named = "slash_command" if reading.event == "command" else reading.event
+        assert path.name.startswith((named, f"event_callback.{named}"))
+        assert reading.answered_with_nothing is (content_type == FORM)
+        assert content(body) == Content(document=reading.document, installation=reading.installation)
         assert reading.installation
         assert not reading.dedupe_by_body
     headers = lower(slack_headers(body), content_type=content_type)
@@ -114,6 +119,19 @@ def test_a_challenge_is_answered_only_if_it_is_signed() -> None:
     assert _read(body) == Challenge(answer="3eZbrw1a")
     assert _fault(read(lower(slack_headers(body, secret="guess")), body, KEYS, NOW)) is Fault.SIGNATURE
     assert _fault(_read(b'{"type":"url_verification"}')) is Fault.MALFORMED
+
+
+def test_a_check_of_the_certificate_is_answered_and_is_no_command() -> None:
+    assert _read(b"ssl_check=1&token=x", content_type=FORM) == Challenge(answer=None)
+    assert _fault(_read(b"token=x&team_id=T1", content_type=FORM)) is Fault.MALFORMED
+
+
+def test_a_press_of_a_button_is_known_by_its_trigger_and_belongs_to_its_workspace_or_organization() -> None:
+    for team, where in (({"id": "T7"}, "T7"), (None, "E7")):
+        pressed = {"type": "block_actions", "trigger_id": "13.37.x", "team": team, "enterprise": {"id": "E7"}}
+        body = urlencode({"payload": json.dumps(pressed)}).encode()
+        reading = _received(body, content_type=FORM)
+        assert (reading.event, reading.delivery_id, reading.installation) == ("block_actions", "13.37.x", where)
 
 
 def test_a_retry_is_the_same_delivery_and_is_not_dropped() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from identity.secret import Secret
 from webhooks.sources import github_signals
 from webhooks.sources.document import Malformed, from_form, from_json
-from webhooks.sources.reading import Fault, Reading, Received, Refusal, Source
+from webhooks.sources.reading import Content, Fault, Reading, Received, Refusal, Source
 from webhooks.sources.signature import signed_by_any
 
 JSON, FORM = "application/json", "application/x-www-form-urlencoded"
@@ -71,4 +71,10 @@ def _document(content_type: str, body: bytes) -> dict[str, Any]:
         raise Malformed("the form has no field `payload`") from None
 
 
-SOURCE = Source(name="github", content_types=frozenset({JSON, FORM}), read=read)
+def content(body: bytes) -> Content:
+    """What a body says that was verified before. Raises Malformed."""
+    document = _document(JSON if body.lstrip()[:1] == b"{" else FORM, body)
+    return Content(document=document, installation=github_signals.number(document.get("installation")))
+
+
+SOURCE = Source(name="github", content_types=frozenset({JSON, FORM}), read=read, content=content)

@@ -16,7 +16,7 @@ from typing import Any
 from identity.secret import Secret
 from webhooks.sources import linear_signals
 from webhooks.sources.document import Malformed, from_json
-from webhooks.sources.reading import Fault, Reading, Received, Refusal, Source
+from webhooks.sources.reading import Content, Fault, Reading, Received, Refusal, Source
 from webhooks.sources.signature import signed_by_any
 
 JSON = "application/json"
@@ -51,11 +51,10 @@ def read(headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], now
             f"{'past' if away > timedelta() else 'future'}, and more than {TOLERANCE.total_seconds():.0f} s is refused "
             "as a replay. If it is new, look for clock skew here.",
         )
-    organization = document.get("organizationId")
     return Received(
         event=event,
         delivery_id=delivery,
-        installation=organization if isinstance(organization, str) and _KEY.fullmatch(organization) else None,
+        installation=_organization(document),
         document=document,
         dedupe_by_body=signal is None,
         signal=signal,
@@ -78,4 +77,15 @@ def _sent_at(document: Mapping[str, Any]) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
-SOURCE = Source(name="linear", content_types=frozenset({JSON}), read=read)
+def _organization(document: Mapping[str, Any]) -> str | None:
+    organization = document.get("organizationId")
+    return organization if isinstance(organization, str) and _KEY.fullmatch(organization) else None
+
+
+def content(body: bytes) -> Content:
+    """What a body says that was verified before. Raises Malformed."""
+    document = from_json(body)
+    return Content(document=document, installation=_organization(document))
+
+
+SOURCE = Source(name="linear", content_types=frozenset({JSON}), read=read, content=content)

@@ -30,9 +30,9 @@ class Refusal:
 
 @dataclass(frozen=True, kw_only=True)
 class Challenge:
-    """A signed question whether we are here, with the answer it wants. Nothing happened."""
+    """A signed question whether we are here, with the answer it wants, if any. Nothing happened."""
 
-    answer: str
+    answer: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,14 +44,16 @@ class Received:
     installation: str | None
     document: Mapping[str, Any]
     dedupe_by_body: bool
+    sender: str = ""  # by what name workflows listen to it, where that is not the source's
     signal: Signal | None = None
     note: str = ""  # why nothing comes of it unless a workflow listens; a ping says so here
     unrecognised: str = ""  # what is not as published, where we would have to act on it ourselves
+    answered_with_nothing: bool = False  # a person would be shown what the answer says
 
     def signed(self, *, source: str, connection: str, body: bytes) -> SignedDelivery:
         """The delivery as the ledger takes it."""
         return SignedDelivery(
-            source=source,
+            source=self.sender or source,
             connection=connection,
             delivery_id=self.delivery_id,
             event=self.event,
@@ -67,12 +69,34 @@ Reading = Received | Challenge | Refusal
 
 
 @dataclass(frozen=True, kw_only=True)
+class Content:
+    """What a body says that was verified when it came: for a look at it later."""
+
+    document: Mapping[str, Any]
+    installation: str | None
+
+
+def _any_text(_: Secret) -> str | None:
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Source:
     """A sender of webhooks.
 
-    `read` takes the headers by lower-case name, the raw body, every live secret and the time.
+    `read` takes the headers by lower-case name, the raw body, every live secret and the time. `content` takes a body
+    that was verified before, and raises `Malformed`. A source whose ways differ from one provider connection to the
+    next has `configured`, which takes the connection's configuration and raises Misconfigured. `prohibits` says why a
+    secret cannot be one of this sender's.
     """
 
     name: str
     content_types: frozenset[str]
     read: Callable[[Mapping[str, str], bytes, Sequence[Secret], datetime], Reading]
+    content: Callable[[bytes], Content]
+    configured: Callable[[Mapping[str, str]], Source] | None = None
+    prohibits: Callable[[Secret], str | None] = _any_text
+
+    def of(self, config: Mapping[str, str]) -> Source:
+        """This source as the provider connection with that configuration has it. Raises Misconfigured."""
+        return self.configured(config) if self.configured else self

@@ -1,19 +1,41 @@
-"""HMAC-SHA256 of the raw bytes, against every live secret, in constant time."""
+"""HMAC of the raw bytes, against every live key, in constant time."""
 
 from __future__ import annotations
 
+import base64
 import hmac
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from identity.secret import Secret
 
 
 def signed_by_any(secrets: Sequence[Secret], message: bytes, signature: str) -> bool:
-    """Whether *signature* (lower-case hex) is that of *message* by one of *secrets*. No secret: no."""
-    given = signature.encode("latin-1", "replace")  # compare_digest takes text only if it is ASCII
+    """Whether *signature* (lower-case hex) is the HMAC-SHA256 of *message* by one of *secrets*. No secret: no."""
+    return mac_by_any([secret.reveal().encode() for secret in secrets], message, [signature])
+
+
+def mac_by_any(
+    keys: Sequence[bytes],
+    message: bytes,
+    signatures: Sequence[str],
+    *,
+    algorithm: str = "sha256",
+    written: Callable[[bytes], str] = bytes.hex,
+) -> bool:
+    """Whether one of *signatures* is the HMAC of *message* by one of *keys*, *written* as the sender writes it.
+
+    Texts are compared, not bytes: a sender writes a signature in one way, and no other way is accepted.
+    """
+    given = [signature.encode("utf-8", "replace") for signature in signatures]  # compare_digest takes ASCII text only
     # All are tried, whichever fits: the time taken does not tell which.
     fits = [
-        hmac.compare_digest(hmac.digest(secret.reveal().encode(), message, "sha256").hex().encode(), given)
-        for secret in secrets
+        hmac.compare_digest(expected, one)
+        for expected in [written(hmac.digest(key, message, algorithm)).encode() for key in keys]
+        for one in given
     ]
     return any(fits)
+
+
+def in_base64(digest: bytes) -> str:
+    """With padding (RFC 4648 §4)."""
+    return base64.b64encode(digest).decode()

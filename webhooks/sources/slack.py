@@ -1,8 +1,11 @@
-"""Slack's requests: Events API, interactivity and commands, signed alike.
+"""Slack's requests: Events API, interactivity and slash commands, signed alike.
 
 Every one that is validly signed is answered with 2xx, whoever's workspace it is: Slack turns an app's events off when
-too many fail. A retry is not dropped for being one: it may be the only copy. The event id decides.
+too many fail. A retry is not dropped for being one: it may be the only copy. The event id decides. What a person did
+(a command, a button, a dialog) is answered with nothing, because Slack shows them what the answer says.
 https://docs.slack.dev/authentication/verifying-requests-from-slack
+https://docs.slack.dev/interactivity/implementing-slash-commands
+https://docs.slack.dev/interactivity/handling-user-interaction
 """
 
 from __future__ import annotations
@@ -16,7 +19,8 @@ from typing import Any
 from identity.secret import Secret
 from webhooks.sources import slack_signals
 from webhooks.sources.document import Malformed, from_form, from_json
-from webhooks.sources.reading import Challenge, Fault, Reading, Received, Refusal, Source
+from webhooks.sources.freshness import stale
+from webhooks.sources.reading import Challenge, Content, Fault, Reading, Received, Refusal, Source
 from webhooks.sources.signature import signed_by_any
 
 JSON, FORM = "application/json", "application/x-www-form-urlencoded"
@@ -37,13 +41,8 @@ def read(headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], now
             detail="X-Slack-Signature or X-Slack-Request-Timestamp is missing, or the signature is not that of this "
             "body and time by any live secret of the connection. Compare the app's signing secret with ours.",
         )
-    away = now.timestamp() - int(stamp)
-    if abs(away) > TOLERANCE.total_seconds():
-        return Refusal(
-            fault=Fault.SIGNATURE,
-            detail=f"The request is signed, but {abs(away):.0f} s in the {'past' if away > 0 else 'future'}, and more "
-            f"than {TOLERANCE.total_seconds():.0f} s is refused as a replay. If it is new, look for clock skew here.",
-        )
+    if refusal := stale(now, int(stamp), TOLERANCE):
+        return refusal
     try:
         return _read(headers.get("content-type", ""), body, stamp)
     except Malformed as error:
@@ -51,12 +50,11 @@ def read(headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], now
 
 
 def _read(content_type: str, body: bytes, stamp: str) -> Reading:
-    if content_type.partition(";")[0].strip().lower() == FORM:
-        fields = from_form(body)
-        if "payload" not in fields:  # a command: the form is all there is
-            return _interaction({**fields, "type": "slash_command"}, body, stamp)
-        return _interaction(from_json(fields["payload"]), body, stamp)
-    document = from_json(body)
+    form = content_type.partition(";")[0].strip().lower() == FORM
+    fields = from_form(body) if form else {}
+    if form and "payload" not in fields:
+        return _command(fields, body, stamp)
+    document = from_json(fields["payload"] if form else body)
     match document.get("type"):
         case "url_verification":
             challenge = document.get("challenge")
@@ -65,8 +63,24 @@ def _read(content_type: str, body: bytes, stamp: str) -> Reading:
             return Challenge(answer=challenge)
         case "event_callback":
             return _event(document, body, stamp)
-        case _:  # app_rate_limited, and what is yet to come
-            return _interaction(document, body, stamp)
+        case _:  # interactivity, app_rate_limited, and what is yet to come
+            return _interaction(document, body, stamp, by_a_person=form)
+
+
+def _command(fields: dict[str, str], body: bytes, stamp: str) -> Reading:
+    """A slash command: the form is all there is."""
+    if fields.get("ssl_check") == "1":  # Slack looks at the certificate of a command's address
+        return Challenge(answer=None)
+    if not fields.get("command", "").startswith("/"):
+        raise Malformed("the form has neither a payload nor a command")
+    return Received(
+        event="command",
+        delivery_id=_key(fields.get("trigger_id")) or _made_key(body, stamp),
+        installation=_key(fields.get("team_id")) or _key(fields.get("enterprise_id")),
+        document=fields,
+        dedupe_by_body=False,  # the trigger id is signed
+        answered_with_nothing=True,
+    )
 
 
 def _event(document: dict[str, Any], body: bytes, stamp: str) -> Received:
@@ -86,18 +100,31 @@ def _event(document: dict[str, Any], body: bytes, stamp: str) -> Received:
     )
 
 
-def _interaction(document: dict[str, Any], body: bytes, stamp: str) -> Received:
+def _interaction(document: dict[str, Any], body: bytes, stamp: str, *, by_a_person: bool) -> Received:
     kind = document.get("type")
     if not isinstance(kind, str) or not _WORD.fullmatch(kind):
         raise Malformed("the request has no type")
-    team = document.get("team")
     return Received(
         event=kind,
         delivery_id=_key(document.get("trigger_id")) or _made_key(body, stamp),
-        installation=_key(team.get("id") if isinstance(team, dict) else document.get("team_id")),
+        installation=_where(document, "team") or _where(document, "enterprise"),
         document=document,
         dedupe_by_body=False,
+        answered_with_nothing=by_a_person,
     )
+
+
+def _where(document: dict[str, Any], what: str) -> str | None:
+    """The workspace (or the organization) as interactivity names it, or as the Events API does."""
+    named = document.get(what)
+    return _key(named.get("id") if isinstance(named, dict) else document.get(f"{what}_id"))
+
+
+def content(body: bytes) -> Content:
+    """What a body says that was verified before. Raises Malformed."""
+    fields: dict[str, Any] = {} if body.lstrip()[:1] == b"{" else from_form(body)
+    document = fields if "command" in fields else from_json(fields.get("payload", body))
+    return Content(document=document, installation=_where(document, "team") or _where(document, "enterprise"))
 
 
 def _made_key(body: bytes, stamp: str) -> str:
@@ -109,4 +136,4 @@ def _key(value: Any) -> str | None:
     return value if isinstance(value, str) and _KEY.fullmatch(value) else None
 
 
-SOURCE = Source(name="slack", content_types=frozenset({JSON, FORM}), read=read)
+SOURCE = Source(name="slack", content_types=frozenset({JSON, FORM}), read=read, content=content)

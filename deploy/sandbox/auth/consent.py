@@ -154,7 +154,7 @@ def _read(fields: MultiDict[str, str], provider: Provider, registry: Registry) -
 
 
 def asked_scopes(provider: Provider, text: str) -> tuple[str, ...]:
-    """By comma or space; Linear's `read` is always among them, as its documentation says."""
+    """The scopes asked for, by comma or space, and those that the provider always grants."""
     return tuple(dict.fromkeys([*provider.always_granted, *text.replace(",", " ").split()]))
 
 

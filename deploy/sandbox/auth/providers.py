@@ -17,6 +17,7 @@ class Provider:
     has_scopes: bool
     form_encoded: bool  # answers form-encoded unless asked for JSON
     errors_in_200: bool
+    names_lifetime: bool = True  # whether an answer says how long its access token lives
     rotates: bool = True  # a refresh token works once
     grace_seconds: float = 0  # so long after its first use a refresh token may be presented again
     always_form: bool = False  # form-encoded even if asked for JSON
@@ -52,4 +53,19 @@ LINEAR = Provider(
     always_granted=("read",),
 )
 
-PROVIDERS = {provider.name: provider for provider in (GITHUB, LINEAR)}
+# help.salesforce.com: "OAuth 2.0 Web Server Flow"; a session ends when the organization's settings say so.
+SALESFORCE = Provider(
+    name="salesforce",
+    authorize_path="/salesforce/services/oauth2/authorize",
+    token_path="/salesforce/services/oauth2/token",  # noqa: S106  (a path)
+    access_prefix="00D",
+    refresh_prefix="5Aep",
+    refresh_seconds=None,
+    refresh_kills_access=False,
+    has_scopes=True,
+    form_encoded=False,
+    errors_in_200=False,
+    names_lifetime=False,
+)
+
+PROVIDERS = {provider.name: provider for provider in (GITHUB, LINEAR, SALESFORCE)}

@@ -35,7 +35,7 @@ class Person:
     id: str
     name: str
     tenant: str
-    organization: str | None  # Linear: the workspace the person is in
+    organization: str | None  # Linear, Salesforce: the one the person is in
     aliases: frozenset[str]
 
 
@@ -49,10 +49,12 @@ class Registry:
 
     @classmethod
     def of_world(cls, world: dict[str, Any]) -> Self:
+        linear, sales = world["linear"], world["salesforce"]
+        organizations = {row["id"]: row["url_key"] for row in linear["organizations"]}
         return cls(
             map(_client, world["auth"]["clients"]),
-            [*_github_people(world["github"]), *_linear_people(world["linear"])],
-            {row["id"]: row["url_key"] for row in world["linear"]["organizations"]},
+            [*_github_people(world["github"]), *_linear_people(linear), *_sales_people(sales)],
+            organizations | {row["id"]: row["tenant"] for row in sales["organizations"]},
         )
 
     def client(self, client_id: str, provider: str) -> Client | None:
@@ -105,5 +107,20 @@ def _linear_people(linear: dict[str, Any]) -> list[Person]:
             aliases=frozenset({row["id"], row["name"], row["email"]}),
         )
         for organization in linear["organizations"]
+        for row in organization["users"]
+    ]
+
+
+def _sales_people(salesforce: dict[str, Any]) -> list[Person]:
+    return [
+        Person(
+            provider="salesforce",
+            id=row["id"],
+            name=row["name"],
+            tenant=organization["tenant"],
+            organization=organization["id"],
+            aliases=frozenset({row["id"], row["name"], row["email"]}),
+        )
+        for organization in salesforce["organizations"]
         for row in organization["users"]
     ]

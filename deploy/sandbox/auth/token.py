@@ -126,9 +126,10 @@ def _success(provider: Provider, pair: Pair) -> dict[str, Any]:
     answer: dict[str, Any] = {
         "access_token": pair.access_token,
         "token_type": "Bearer" if provider.has_scopes else "bearer",
-        "expires_in": pair.grant.client.access_seconds,
         "scope": " ".join(pair.grant.scopes),
     }
+    if provider.names_lifetime:
+        answer["expires_in"] = pair.grant.client.access_seconds
     if pair.refresh_token:
         answer["refresh_token"] = pair.refresh_token
         if provider.refresh_seconds:

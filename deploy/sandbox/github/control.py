@@ -72,6 +72,63 @@ def control(store: Store, shapes: Shapes, deliveries: Deliveries, introspection:
                 made.append(pull_event("labeled", item, body.get("sender", item.author.login), label=label))
         return sent(made, hold=body.get("hold", False), number=number)
 
+    def pull_of(owner: str, repo: str, number: int) -> Item:
+        repository = store.repositories.get(f"{owner}/{repo}")
+        item = repository.items.get(number) if repository else None
+        if item is None or not item.is_pull:
+            raise BadControl(f"there is no pull request {owner}/{repo}#{number}")
+        return item
+
+    @routes.post("/_sandbox/pulls/<owner>/<repo>/<int:number>/merge")
+    def merge_pull(owner: str, repo: str, number: int) -> Response:
+        """`by` merges it: `closed`, with `merged` true."""
+        body = json_body("by")
+        with store.lock:
+            item = pull_of(owner, repo, number)
+            item.merged_by, item.merged_at = store.user(str(body["by"])), store.now()
+            made = pull_event("closed", item, str(body["by"]))
+        return sent([made], hold=body.get("hold", False), number=number)
+
+    @routes.post("/_sandbox/pulls/<owner>/<repo>/<int:number>/review_requests")
+    def request_review(owner: str, repo: str, number: int) -> Response:
+        """`review_requested` of `reviewer`, by `sender` or else the author."""
+        body = json_body("reviewer")
+        with store.lock:
+            item = pull_of(owner, repo, number)
+            reviewer = shapes.user(store.user(str(body["reviewer"])))
+            sender = body.get("sender", item.author.login)
+            made = pull_event("review_requested", item, sender, requested_reviewer=reviewer)
+        return sent([made], hold=body.get("hold", False), number=number)
+
+    @routes.post("/_sandbox/pulls/<owner>/<repo>/<int:number>/comments")
+    def comment_pull(owner: str, repo: str, number: int) -> Response:
+        """`author` comments: `issue_comment` `created`."""
+        body = json_body("author", "body")
+        with store.lock:
+            item = pull_of(owner, repo, number)
+            comment = store.comment(item, author=store.user(str(body["author"])), via_app=False, body=body["body"])
+            payload = {
+                "action": "created",
+                "issue": shapes.issue(item),
+                "comment": shapes.comment(comment),
+                "repository": shapes.repository(item.repository),
+                "organization": _organization(shapes, item.repository),
+                "sender": shapes.user(comment.author),
+            }
+            installation = store.installation_of(item.repository.full_name)
+            if installation:
+                payload["installation"] = {"id": installation.id, "node_id": f"INST_{installation.id}"}
+            made = deliveries.make("issue_comment", payload)
+        return sent([made], hold=body.get("hold", False), number=number)
+
+    @routes.get("/_sandbox/deliveries/<reference>")
+    def read_delivery(reference: str) -> Response:
+        """A delivery with its payload, sent or held."""
+        delivery = deliveries.find(reference)
+        if delivery is None:
+            raise BadControl(f"there is no delivery {reference}")
+        return jsonify(delivery.whole())
+
     @routes.post("/_sandbox/deliver")
     def deliver() -> Response:
         reference = json_body("delivery")["delivery"]

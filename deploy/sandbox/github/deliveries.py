@@ -1,4 +1,4 @@
-"""Signed webhook deliveries. Sending one again keeps its guid, as GitHub does."""
+"""Signed webhook deliveries. Sending one again keeps its guid, and is a row of its own in the list, as at GitHub."""
 
 import hashlib
 import hmac
@@ -18,6 +18,13 @@ from deploy.sandbox.journal import Clock, Journal
 ACKNOWLEDGE_SECONDS = 10  # what GitHub waits
 
 
+@dataclass(kw_only=True, frozen=True)
+class Try:
+    id: int
+    at: datetime
+    status: int  # 0: no answer
+
+
 @dataclass(kw_only=True, eq=False)
 class Delivery:
     id: int
@@ -28,16 +35,25 @@ class Delivery:
     installation_id: int | None
     repository_id: int | None
     at: datetime
-    statuses: list[int] = field(default_factory=list)  # 0: no answer
+    tries: list[Try] = field(default_factory=list)
 
-    def row(self) -> dict[str, Any]:
-        """As `GET /app/hook/deliveries` lists it."""
-        status = self.statuses[-1] if self.statuses else 0
+    @property
+    def statuses(self) -> list[int]:
+        return [one.status for one in self.tries]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """As `GET /app/hook/deliveries` lists it, the first try first; one that was not sent yet has one row, too."""
+        return [self.row(place) for place in range(max(1, len(self.tries)))]
+
+    def row(self, place: int = -1) -> dict[str, Any]:
+        """One of its tries."""
+        made = self.tries[place] if self.tries else Try(id=self.id, at=self.at, status=0)
+        status = made.status
         return {
-            "id": self.id,
+            "id": made.id,
             "guid": self.guid,
-            "delivered_at": stamp(self.at),
-            "redelivery": len(self.statuses) > 1,
+            "delivered_at": stamp(made.at),
+            "redelivery": made.id != self.id,
             "duration": 0.03,
             "status": "OK" if 200 <= status < 300 else "Invalid HTTP Response",
             "status_code": status,
@@ -93,7 +109,8 @@ class Deliveries:
         except httpx.HTTPError:
             status = 0
         with self._lock:
-            delivery.statuses.append(status)
+            id = next(self._ids) if delivery.tries else delivery.id
+            delivery.tries.append(Try(id=id, at=self._clock(), status=status))
         self._journal.note("delivery", {"event": delivery.event, "guid": delivery.guid, "status": status})
         return status
 
@@ -101,12 +118,23 @@ class Deliveries:
         """By guid, or by the number the list gives it."""
         with self._lock:
             return self._made.get(reference) or next(
-                (delivery for delivery in self._made.values() if str(delivery.id) == reference), None
+                (
+                    delivery
+                    for delivery in self._made.values()
+                    if reference in {str(delivery.id), *(str(one.id) for one in delivery.tries)}
+                ),
+                None,
             )
 
     def all(self) -> list[Delivery]:
         with self._lock:
             return list(self._made.values())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Every try, the newest first."""
+        with self._lock:
+            rows = [row for delivery in self._made.values() for row in delivery.rows()]
+        return sorted(rows, key=lambda row: row["id"], reverse=True)
 
     def _headers(self, delivery: Delivery) -> dict[str, str]:
         digest = hmac.new(self._github["webhook_secret"].encode(), delivery.body, hashlib.sha256).hexdigest()

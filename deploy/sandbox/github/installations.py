@@ -5,7 +5,7 @@ from flask import Blueprint, Response, jsonify, request
 from deploy.sandbox.github.bearer import NOT_ACCESSIBLE, NOT_FOUND, ORDER, SUSPENDED, Gate, Refused
 from deploy.sandbox.github.deliveries import Deliveries, Delivery
 from deploy.sandbox.github.model import Installation
-from deploy.sandbox.github.pages import listed, page_of
+from deploy.sandbox.github.pages import listed, listed_from_cursor, page_of
 from deploy.sandbox.github.shapes import Shapes, stamp
 from deploy.sandbox.github.store import Store
 from deploy.sandbox.surface import touched
@@ -111,7 +111,7 @@ def installations(gate: Gate, store: Store, shapes: Shapes, deliveries: Deliveri
     @routes.get("/app/hook/deliveries")
     def list_deliveries() -> Response:
         gate.app()
-        return listed([delivery.row() for delivery in reversed(deliveries.all())])
+        return listed_from_cursor(deliveries.rows())
 
     def delivery_of(number: str) -> Delivery:
         delivery = deliveries.find(number)

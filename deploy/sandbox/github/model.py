@@ -65,6 +65,8 @@ class Item:
     is_pull: bool
     labels: list[str] = field(default_factory=list)
     comments: list["Comment"] = field(default_factory=list)
+    merged_by: Actor | None = None
+    merged_at: datetime | None = None
 
     @property
     def key(self) -> str:

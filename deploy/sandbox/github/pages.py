@@ -26,6 +26,17 @@ def listed(rows: Sequence[Any]) -> Response:
     return answer
 
 
+def listed_from_cursor(rows: Sequence[dict[str, Any]]) -> Response:
+    """As GitHub lists deliveries: from the one that `cursor` names on, and no numbers of pages."""
+    size = min(max(request.args.get("per_page", 30, type=int), 1), 100)
+    first = request.args.get("cursor", rows[0]["id"] if rows else 0, type=int)
+    left = [row for row in rows if row["id"] <= first]
+    answer = jsonify(left[:size])
+    if len(left) > size:
+        answer.headers["Link"] = f'<{request.base_url}?per_page={size}&cursor={left[size]["id"]}>; rel="next"'
+    return answer
+
+
 def _link(number: int, relation: str) -> str:
     arguments = "&".join(f"{name}={value}" for name, value in request.args.items() if name != "page")
     return f'<{request.base_url}?{arguments}{"&" if arguments else ""}page={number}>; rel="{relation}"'

@@ -132,14 +132,15 @@ class Shapes:
             "issue_url": issue,
             **{f"{name}_url": links[name] for name in links if name not in ("self", "html", "issue")},
             "number": item.number,
-            "state": "open",
+            "state": "closed" if item.merged_at else "open",
             "locked": False,
             "title": item.title,
             "user": self.user(item.author),
             "body": item.body,
             "created_at": stamp(item.created_at),
             "updated_at": stamp(item.updated_at),
-            **dict.fromkeys(("closed_at", "merged_at", "merge_commit_sha", "assignee", "milestone")),
+            **dict.fromkeys(("closed_at", "merged_at"), stamp(item.merged_at) if item.merged_at else None),
+            **dict.fromkeys(("merge_commit_sha", "assignee", "milestone")),
             **dict.fromkeys(("auto_merge", "active_lock_reason")),
             "assignees": [],
             "requested_reviewers": [],
@@ -153,7 +154,8 @@ class Shapes:
         }
 
     def pull(self, item: Item) -> Json:
-        return self.pull_simple(item) | PULL_ONLY | {"comments": len(item.comments)}
+        merged = {"merged": True, "merged_by": self.user(item.merged_by)} if item.merged_by else {}
+        return self.pull_simple(item) | PULL_ONLY | merged | {"comments": len(item.comments)}
 
     def issue(self, item: Item) -> Json:
         repo = f"{self._url}/repos/{item.repository.full_name}"

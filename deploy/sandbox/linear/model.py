@@ -31,6 +31,17 @@ class Team:
     organization: Organization
 
 
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """A column of a team's board."""
+
+    id: str
+    name: str
+    type: str
+    position: int
+    team: Team
+
+
 @dataclass(kw_only=True, eq=False)
 class Issue:
     id: str
@@ -42,6 +53,7 @@ class Issue:
     priority: int
     assignee: User | None
     creator: User
+    state: State
     created_at: datetime
     updated_at: datetime
     archived_at: datetime | None = None

@@ -6,7 +6,7 @@ from typing import Any
 
 from deploy.sandbox.linear.errors import forbidden
 from deploy.sandbox.linear.model import Issue, User
-from deploy.sandbox.linear.store import IdFilter, Store
+from deploy.sandbox.linear.store import IdFilter, Store, TextFilter
 from deploy.sandbox.linear.views import Json, Views, connection
 from deploy.sandbox.surface import touched
 
@@ -49,7 +49,8 @@ def operations(store: Store, viewer: User, scopes: frozenset[str]) -> dict[str, 
 
     def read_issues(*, chosen: Json | None = None, archived: bool | None = None, **page: Any) -> Json:
         needs("read")
-        found = store.issues_of(organization, _ids(chosen), archived=bool(archived))
+        titles = TextFilter((chosen or {}).get("title") or {})
+        found = store.issues_of(organization, _ids(chosen), titles, archived=bool(archived))
         return connection(found, views.issue, **page)
 
     def read_comments(*, chosen: Json | None = None, **page: Any) -> Json:

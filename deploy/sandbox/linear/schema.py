@@ -29,8 +29,10 @@ type Mutation {
 
 input CommentFilter { id: IDComparator }
 input IDComparator { eq: ID, in: [ID!] }
-input IssueFilter { id: IssueIDComparator }
+input IssueFilter { id: IssueIDComparator, title: StringComparator }
 input IssueIDComparator { eq: ID, in: [ID!] }
+input StringComparator { eq: String, startsWith: String }
+input WorkflowStateFilter { type: StringComparator }
 
 input AttachmentCreateInput {
   id: String
@@ -59,6 +61,7 @@ input IssueCreateInput {
 
 input IssueUpdateInput {
   description: String
+  stateId: String
   title: String
 }
 
@@ -71,6 +74,7 @@ type PageInfo { endCursor: String, hasNextPage: Boolean!, hasPreviousPage: Boole
 type AttachmentConnection { nodes: [Attachment!]!, pageInfo: PageInfo! }
 type CommentConnection { nodes: [Comment!]!, pageInfo: PageInfo! }
 type IssueConnection { nodes: [Issue!]!, pageInfo: PageInfo! }
+type WorkflowStateConnection { nodes: [WorkflowState!]!, pageInfo: PageInfo! }
 type TeamConnection { nodes: [Team!]!, pageInfo: PageInfo! }
 
 type Attachment {
@@ -108,6 +112,7 @@ type Issue {
   labelIds: [String!]!
   number: Float!
   priority: Float!
+  state: WorkflowState!
   team: Team!
   title: String!
   trashed: Boolean
@@ -128,6 +133,16 @@ type Team {
   key: String!
   name: String!
   organization: Organization!
+  states(after: String, filter: WorkflowStateFilter, first: Int): WorkflowStateConnection!
+}
+
+type WorkflowState {
+  createdAt: DateTime!
+  id: ID!
+  name: String!
+  position: Float!
+  team: Team!
+  type: String!
 }
 
 type User {
@@ -148,7 +163,7 @@ ARGUMENTS = {"filter": "chosen", "id": "reference", "includeArchived": "archived
 
 SCHEMA = build_schema(SDL)
 
-for root in (SCHEMA.query_type, SCHEMA.mutation_type):
-    for field in root.fields.values() if root else ():
+for root in (SCHEMA.query_type, SCHEMA.mutation_type, SCHEMA.get_type("Team")):
+    for field in getattr(root, "fields", {}).values():
         for name, argument in field.args.items():
             argument.out_name = ARGUMENTS.get(name)

@@ -11,7 +11,7 @@ from typing import Any
 
 from deploy.sandbox.journal import Clock
 from deploy.sandbox.linear.errors import conflict, invalid, not_found
-from deploy.sandbox.linear.model import Attachment, Comment, Issue, Organization, Team, User
+from deploy.sandbox.linear.model import Attachment, Comment, Issue, Organization, State, Team, User
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,20 @@ class IdFilter:
         return reference == self.comparator.get("eq", reference) and reference in self.comparator.get("in", [reference])
 
 
+@dataclass(frozen=True)
+class TextFilter:
+    """`{ eq, startsWith }`; without one, everything."""
+
+    comparator: dict[str, Any]
+
+    def takes(self, text: str) -> bool:
+        return text == self.comparator.get("eq", text) and text.startswith(self.comparator.get("startsWith", ""))
+
+
+# The columns a new team has, as linear.app/docs/configuring-workflows names them.
+STATES = (("Backlog", "backlog"), ("Todo", "unstarted"), ("In Progress", "started"), ("Done", "completed"))
+
+
 class Store:
     def __init__(self, world: dict[str, Any], *, clock: Clock) -> None:
         self.lock = threading.RLock()
@@ -34,6 +48,7 @@ class Store:
         self.users: dict[str, User] = {}
         self.apps: dict[str, User] = {}  # organization id → the app as its member
         self.teams: dict[str, Team] = {}
+        self.states: dict[str, State] = {}
         self.issues: dict[str, Issue] = {}
         self._comments: dict[str, Comment] = {}
         self._attachments: dict[str, Attachment] = {}
@@ -62,9 +77,15 @@ class Store:
             raise not_found("Comment")
         return comment
 
-    def issues_of(self, organization: Organization, ids: IdFilter, *, archived: bool) -> list[Issue]:
+    def issues_of(
+        self, organization: Organization, ids: IdFilter, titles: TextFilter, *, archived: bool
+    ) -> list[Issue]:
         mine = (issue for issue in self.issues.values() if issue.team.organization == organization)
-        return [issue for issue in mine if ids.takes(issue.id) and (archived or issue.archived_at is None)]
+        meant = (issue for issue in mine if ids.takes(issue.id) and titles.takes(issue.title))
+        return [issue for issue in meant if archived or issue.archived_at is None]
+
+    def states_of(self, team: Team, kinds: TextFilter) -> list[State]:
+        return [state for state in self.states.values() if state.team == team and kinds.takes(state.type)]
 
     def comments_of(self, organization: Organization, ids: IdFilter) -> list[Comment]:
         mine = (comment for comment in self._comments.values() if comment.issue.team.organization == organization)
@@ -97,6 +118,7 @@ class Store:
             priority=fields.get("priority") or 0,
             assignee=assignee,
             creator=creator,
+            state=self.states_of(team, TextFilter({"eq": "backlog"}))[0],
             created_at=now,
             updated_at=now,
         )
@@ -104,6 +126,11 @@ class Store:
         return issue
 
     def update_issue(self, issue: Issue, fields: dict[str, Any]) -> None:
+        if fields.get("stateId"):
+            state = self.states.get(fields["stateId"])
+            if state is None or state.team != issue.team:
+                raise not_found("WorkflowState")
+            issue.state = state
         issue.title = fields.get("title") or issue.title
         issue.description = fields.get("description", issue.description)
         issue.updated_at = self.now()
@@ -164,7 +191,10 @@ class Store:
             organization=organization,
         )
         for team in row["teams"]:
-            self.teams[team["id"]] = Team(**team, organization=organization)
+            added = self.teams[team["id"]] = Team(**team, organization=organization)
+            for position, (name, kind) in enumerate(STATES):
+                key = str(uuid.uuid5(uuid.UUID(added.id), kind))
+                self.states[key] = State(id=key, name=name, type=kind, position=position, team=added)
 
 
 def _new_id(entity: str, given: str | None, taken: dict[str, Any]) -> str:

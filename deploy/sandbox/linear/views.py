@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from deploy.sandbox.linear.model import Attachment, Comment, Issue, Organization, Team, User
-from deploy.sandbox.linear.store import Store
+from deploy.sandbox.linear.model import Attachment, Comment, Issue, Organization, State, Team, User
+from deploy.sandbox.linear.store import Store, TextFilter
 
 Json = dict[str, Any]
 Row = TypeVar("Row")
@@ -45,6 +45,19 @@ class Views:
             "name": team.name,
             "createdAt": self._began,
             "organization": lambda: self.organization(team.organization),
+            "states": lambda chosen=None, **page: connection(
+                self._store.states_of(team, TextFilter((chosen or {}).get("type") or {})), self.state, **page
+            ),
+        }
+
+    def state(self, state: State) -> Json:
+        return {
+            "id": state.id,
+            "name": state.name,
+            "type": state.type,
+            "position": state.position,
+            "createdAt": self._began,
+            "team": lambda: self.team(state.team),
         }
 
     def issue(self, issue: Issue) -> Json:
@@ -63,6 +76,7 @@ class Views:
             "updatedAt": _stamp(issue.updated_at),
             "creator": lambda: self.user(issue.creator),
             "assignee": lambda: self.user(issue.assignee) if issue.assignee else None,
+            "state": lambda: self.state(issue.state),
             "team": lambda: self.team(issue.team),
             "comments": lambda **page: connection(issue.comments, self.comment, **page),
             "attachments": lambda **page: connection(issue.attachments, self.attachment, **page),

@@ -1,0 +1,47 @@
+"""What the command line asks of the ledger about deliveries."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection, exists, select
+
+from deploy.cli.queries import Row, one, rows_of
+from pipeline.states import JobState
+from pipeline.tables import deliveries, jobs
+
+
+def all_deliveries(
+    connection: Connection,
+    *,
+    tenant: str | None = None,
+    outcome: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    failed: bool = False,
+    limit: int,
+) -> list[Row]:
+    """*failed*: nobody could read it, it was another tenant's, or a job of it is dead or cancelled."""
+    columns = [column for column in deliveries.c if column.name != "body"]
+    statement = select(*columns).order_by(deliveries.c.received_at.desc(), deliveries.c.id.desc()).limit(limit)
+    if tenant:
+        statement = statement.where(deliveries.c.tenant_id == tenant)
+    if outcome:
+        statement = statement.where(deliveries.c.outcome == outcome)
+    if since:
+        statement = statement.where(deliveries.c.received_at >= since)
+    if until:
+        statement = statement.where(deliveries.c.received_at < until)
+    if failed:
+        ended = (jobs.c.delivery_id == deliveries.c.id) & jobs.c.state.in_((JobState.DEAD, JobState.CANCELLED))
+        statement = statement.where(
+            deliveries.c.outcome.in_(("unrecognised", "refused")) | exists().where(ended).correlate(deliveries)
+        )
+    return rows_of(connection, statement)
+
+
+def delivery(connection: Connection, id: str) -> Row:
+    """With its body and the ids of its jobs. Raises BadInput."""
+    found = one(connection, deliveries, id, what="delivery", listed_by="deliveries list")
+    started = connection.execute(select(jobs.c.id).where(jobs.c.delivery_id == id).order_by(jobs.c.id))
+    return {**found, "jobs": list(started.scalars())}

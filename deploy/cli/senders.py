@@ -1,0 +1,182 @@
+"""`connections add-sender` and `rotate-webhook-secret`: who may send webhooks, and the keys they sign with."""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+from datetime import timedelta
+from pathlib import Path
+
+import click
+from sqlalchemy import Connection
+
+from deploy.cli import queries
+from deploy.cli.command import command, confirm, secret_option
+from deploy.cli.output import Output
+from deploy.installation import Installation
+from identity import audit
+from identity.connections import WEBHOOK_SECRET, add_connection, add_secret, get_connection, rotate_secret, seal_secret
+from identity.errors import BadInput, Misconfigured
+from identity.model import ProviderConnection
+from identity.principals import checked_id
+from identity.secret import Secret
+from webhooks.sources import SOURCES
+
+DESCRIBED = ("standard", "hmac")  # senders without tokens of theirs: nothing is called, only received
+MADE_BY_THE_SENDER = ("linear", "slack")
+
+
+def sender_commands(group: click.Group) -> None:
+    """Add both commands to *group*."""
+
+    @command(group, "add-sender")
+    @click.argument("kind", type=click.Choice(DESCRIBED))
+    @click.option("--id", required=True, help="How it is called here, in its URL too.")
+    @click.option("--tenant", required=True, help="Whose it is: all that it sends is this tenant's.")
+    @secret_option("--webhook-secret-file", help="What it signs its deliveries with.", required=True)
+    @click.option(
+        "--config", multiple=True, metavar="NAME=VALUE", help="How it signs, and the name workflows listen to."
+    )
+    def add_sender(
+        at: Installation,
+        out: Output,
+        kind: str,
+        id: str,
+        tenant: str,
+        webhook_secret_file: Secret,
+        config: tuple[str, ...],
+    ) -> None:
+        """Receive from a sender of your own: KIND is `standard` (Standard Webhooks) or `hmac` (its ways are data)."""
+        owner = ProviderConnection(
+            id=checked_id(id),
+            tenant=tenant,
+            provider=kind,
+            client_id="",
+            scopes=(),
+            api_url="",
+            authorize_url="",
+            token_url="",
+            config=pairs(config),
+        )
+        check_webhook_secret(owner, webhook_secret_file)
+        now = at.now()
+        sealed = seal_secret(
+            at.vault, owner, id=at.ids("sec"), name=WEBHOOK_SECRET, secret=webhook_secret_file, now=now
+        )
+
+        def write(c: Connection) -> bool:
+            queries.tenant(c, tenant)
+            if not add_connection(c, owner, now=now):
+                return False
+            add_secret(c, sealed)
+            return True
+
+        if not at.write(write):
+            raise BadInput(f"there is a provider connection {owner.id} already: choose another --id")
+        url = f"{at.settings.base_url}/webhooks/{kind}/{owner.id}"
+        document = {"id": owner.id, "kind": kind, "tenant": tenant, "webhook_url": url}
+        out.done(f"sender {owner.id}; let it send to {url}", document)
+
+    @command(group, "rotate-webhook-secret")
+    @click.argument("id")
+    @secret_option("--file", help="The new secret, where the sender has made it.")
+    @click.option(
+        "--generate", type=click.Path(path_type=Path, dir_okay=False), help="Make one, and write it to this new file."
+    )
+    @click.option("--overlap", default=24.0, show_default=True, type=click.FloatRange(0, 24 * 30), metavar="HOURS")
+    @click.option("--yes", is_flag=True, help="Do not ask.")
+    def rotate(
+        at: Installation,
+        out: Output,
+        id: str,
+        file: Secret | None,
+        generate: Path | None,
+        overlap: float,
+        yes: bool,
+    ) -> None:
+        """Sign with a new secret: both verify for some hours, then the old one ends by itself."""
+        if (file is None) is (generate is None):
+            raise click.UsageError("Say either --file or --generate.")
+        owner = at.read(lambda c: get_connection(c, id))
+        if generate is not None and owner.provider in MADE_BY_THE_SENDER:
+            raise BadInput(
+                f"{owner.provider} makes its signing secret itself: make a new one there, and give its --file"
+            )
+        secret = file or _made(owner)
+        check_webhook_secret(owner, secret)
+        confirm(f"End the present webhook secret of {id} in {overlap:g} hours?", yes=yes)
+        now = at.now()
+        until = now + timedelta(hours=overlap)
+        sealed = seal_secret(at.vault, owner, id=at.ids("sec"), name=WEBHOOK_SECRET, secret=secret, now=now)
+        audit_id = at.ids("aud")
+        if generate is not None:
+            _write(generate, secret)  # before it is in force: a secret nobody has would refuse everything later
+
+        def write(c: Connection) -> tuple[str, ...]:
+            ending = tuple(one.id for one in rotate_secret(c, sealed, retire_at=until))
+            audit.record(
+                c,
+                id=audit_id,
+                at=now,
+                kind="connection.secret_rotated",
+                tenant=owner.tenant or "",
+                outcome="success",
+                detail={
+                    "connection": id,
+                    "name": WEBHOOK_SECRET,
+                    "new": sealed.id,
+                    "old": list(ending),
+                    "by": at.operator,
+                },
+            )
+            return ending
+
+        ending = at.write(write)
+        document = {"id": sealed.id, "connection": id, "ending": list(ending), "until": until.isoformat()}
+        where = f"; it is in {generate}" if generate else ""
+        out.done(
+            f"{sealed.id} verifies what {id} sends from now on{where}. "
+            + (f"So does {', '.join(ending)} until {until:%Y-%m-%d %H:%M} UTC" if ending else "There was none before"),
+            document,
+        )
+
+
+def check_webhook_secret(owner: ProviderConnection, secret: Secret) -> None:
+    """Raises BadInput for a secret that could verify nothing, or a configuration that describes no sender."""
+    if (source := SOURCES.get(owner.provider)) is None:
+        return
+    try:
+        refusal = source.of(owner.config).prohibits(secret)
+    except Misconfigured as fault:
+        raise BadInput(str(fault)) from fault
+    if refusal:
+        raise BadInput(f"this is no webhook secret of {owner.provider}: {refusal}")
+
+
+def pairs(given: tuple[str, ...]) -> dict[str, str]:
+    """NAME=VALUE as a mapping. Raises BadParameter."""
+    found = {}
+    for pair in given:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint="--config")
+        found[name] = value
+    return found
+
+
+def _made(owner: ProviderConnection) -> Secret:
+    if owner.provider == "standard":
+        return Secret("whsec_" + base64.b64encode(secrets.token_bytes(32)).decode())
+    if owner.config.get("secret_encoding") == "base64":
+        return Secret(base64.b64encode(secrets.token_bytes(32)).decode())
+    return Secret(secrets.token_urlsafe(32))
+
+
+def _write(path: Path, secret: Secret) -> None:
+    """Into a file that nobody else reads. Raises BadInput if there is one already, or no room."""
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+            file.write(secret.reveal() + "\n")
+    except OSError as error:
+        raise BadInput(f"{path} cannot be made: {error.strerror}") from error

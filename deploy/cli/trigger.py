@@ -1,0 +1,150 @@
+"""`trigger`: send a signed delivery to the running web, as its sender would."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+import secrets
+from datetime import datetime
+from typing import Any
+
+import click
+import httpx
+from sqlalchemy import Connection
+
+from deploy import fixtures
+from deploy.cli import queries
+from deploy.cli.command import PROBLEM, invocation, json_file
+from deploy.cli.output import Output
+from deploy.installation import Installation
+from identity.connections import WEBHOOK_SECRET, get_connection, live_secrets
+from identity.errors import BadInput
+from identity.model import ProviderConnection
+from identity.secret import Secret
+
+ANSWER_SECONDS = 10
+#: Where a body names the installation, workspace or organization that it is of.
+_WHERE = {"github": "installation.id", "slack": "team_id", "linear": "organizationId"}
+
+
+@click.command()
+@click.argument("source", type=click.Choice(["github", "slack", "linear", "standard"]))
+@click.argument("event")
+@click.option("--connection", "through", help="[default: the one of that source]")
+@click.option("--installation", help="Whose it is to be.  [default: the connection's only installation]")
+@click.option("--set", "changes", multiple=True, metavar="PATH=VALUE", help="Change the body: repository.full_name=a/b")
+@click.option("--body", callback=json_file, metavar="FILE", help="A document of your own. '-': stdin.")
+@click.option("--url", help="The web's address.  [default: where `aswhom up` listens]")
+@invocation
+def trigger(
+    at: Installation,
+    out: Output,
+    source: str,
+    event: str,
+    through: str | None,
+    installation: str | None,
+    changes: tuple[str, ...],
+    body: Any,
+    url: str | None,
+) -> int | None:
+    """Send EVENT of SOURCE (github pull_request.opened) to the running web, signed with the connection's secret.
+
+    It is a delivery like any other: what it starts is really done. The bodies are small and made up; `--body` takes
+    your own.
+    """
+    owner, secret, where = at.read(lambda c: _sender(at, c, source, through, installation))
+    now = at.now()
+    document = body if body is not None else fixtures.fixture(source, event, now=now)
+    if where is not None and body is None and source in _WHERE:
+        _place(document, source, where)
+    for pair in changes:
+        path, _, value = pair.partition("=")
+        fixtures.change(document, path, value)
+    sent, content_type = fixtures.encoded(source, event, document)
+    headers = {"Content-Type": content_type, **signature(source, event, sent, secret, now=now)}
+    base = url or f"http://{at.settings.listen}"
+    try:
+        answer = httpx.post(
+            f"{base.rstrip('/')}/webhooks/{source}/{owner.id}",
+            content=sent,
+            headers=headers,
+            timeout=ANSWER_SECONDS,
+            trust_env=False,
+        )
+    except httpx.HTTPError as error:
+        raise BadInput(
+            f"the web at {base} cannot be reached ({type(error).__name__}): is `aswhom up` running?"
+        ) from None
+    said = _said(answer)
+    sentence = f"{source} {event} to {owner.id}: {answer.status_code} {said.get('outcome', said.get('detail', ''))}"
+    out.done(
+        f"{sentence} {said.get('delivery', '')} {', '.join(said.get('jobs', []))}".rstrip(),
+        {"status": answer.status_code, **said},
+    )
+    return None if answer.is_success else PROBLEM
+
+
+def signature(source: str, event: str, body: bytes, secret: Secret, *, now: datetime) -> dict[str, str]:
+    """The headers that this sender would put beside *body*."""
+    id, stamp, key = secrets.token_hex(16), str(int(now.timestamp())), secret.reveal()
+    match source:
+        case "github":
+            return {
+                "X-GitHub-Event": event.partition(".")[0],
+                "X-GitHub-Delivery": id,
+                "X-Hub-Signature-256": "sha256=" + hmac.digest(key.encode(), body, "sha256").hex(),
+            }
+        case "slack":
+            signed = hmac.digest(key.encode(), f"v0:{stamp}:".encode() + body, "sha256").hex()
+            return {"X-Slack-Request-Timestamp": stamp, "X-Slack-Signature": f"v0={signed}"}
+        case "linear":
+            return {"Linear-Delivery": id, "Linear-Signature": hmac.digest(key.encode(), body, "sha256").hex()}
+        case _:
+            if not key.startswith("whsec_"):
+                raise BadInput("this sender signs with a private key that only it has: nobody else can send as it")
+            raw = base64.b64decode(key.removeprefix("whsec_"))
+            signed = base64.b64encode(hmac.digest(raw, f"{id}.{stamp}.".encode() + body, "sha256")).decode()
+            return {"webhook-id": id, "webhook-timestamp": stamp, "webhook-signature": f"v1,{signed}"}
+
+
+def _sender(
+    at: Installation, c: Connection, source: str, through: str | None, installation: str | None
+) -> tuple[ProviderConnection, Secret, str | None]:
+    if through is None:
+        fitting = [row["id"] for row in queries.all_connections(c) if row["provider"] == source]
+        if len(fitting) != 1:
+            raise BadInput(f"{len(fitting)} provider connections are of {source}: say which with --connection")
+        (through,) = fitting
+    queries.provider_connection(c, through)
+    owner = get_connection(c, through)
+    if owner.provider != source:
+        raise BadInput(f"{through} is of {owner.provider}, not of {source}")
+    live = live_secrets(c, through, WEBHOOK_SECRET)
+    if not live:
+        raise BadInput(
+            f"{through} has no webhook secret: `aswhom connections add-secret {through} --name webhook_secret`"
+        )
+    known = [row["external_id"] for row in queries.all_installations(c) if row["connection_id"] == through]
+    if installation is None and owner.tenant is None and source in _WHERE:
+        if len(known) != 1:
+            raise BadInput(f"{through} has {len(known)} installations: say which with --installation")
+        (installation,) = known
+    return owner, live[0].open(at.vault), installation
+
+
+def _place(document: dict[str, Any], source: str, where: str) -> None:
+    if source == "slack" and isinstance(document.get("team"), dict):
+        fixtures.change(document, "team.id", json.dumps(where))
+    elif source == "github" and "installation" in document:
+        fixtures.change(document, "installation.id", where if where.isdecimal() else json.dumps(where))
+    elif source != "github":
+        fixtures.change(document, _WHERE[source], json.dumps(where))
+
+
+def _said(answer: httpx.Response) -> dict[str, Any]:
+    try:
+        said = answer.json()
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}

@@ -1,0 +1,90 @@
+"""The parts of the world in which sales, billing and support work: one organization a tenant at each."""
+
+import secrets
+import string
+from collections.abc import Mapping
+from typing import Any
+
+SALESFORCE_SCOPES = ["api", "refresh_token"]
+STRIPE_PERMISSIONS = ["subscriptions:read", "subscriptions:write"]
+ZENDESK_SCOPES = ["tickets:read", "tickets:write"]
+PLAN_CENTS = 4_900
+SUBSCRIPTIONS = 7  # of each tenant; more than the smallest page, so that a list goes on
+
+
+def salesforce(url: str, people: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+    """A connected app for all organizations, and in each an opportunity for every account executive."""
+    return {
+        "url": url,
+        "client_id": "3MVG9" + secrets.token_hex(20),
+        "client_secret": secrets.token_hex(32),
+        "organizations": [_sales(tenant, names) for tenant, names in people.items()],
+    }
+
+
+def _sales(tenant: str, names: tuple[str, ...]) -> dict[str, Any]:
+    users = [{"id": _id("005"), "name": name, "email": f"{name}@{tenant}.example"} for name in names]
+    return {
+        "id": _id("00D"),
+        "tenant": tenant,
+        "users": users,
+        "opportunities": [
+            {
+                "id": _id("006"),
+                "name": f"{user['name'].capitalize()}'s opportunity",
+                "stage": "Prospecting",
+                "amount": 10_000.0,
+                "owner": user["id"],
+            }
+            for user in users
+        ],
+    }
+
+
+def stripe(url: str, tenants: tuple[str, ...]) -> dict[str, Any]:
+    """An account a tenant, whose restricted key may read and annotate subscriptions and nothing else."""
+    return {
+        "url": url,
+        "accounts": [
+            {
+                "id": f"acct_{_letters(16)}",
+                "tenant": tenant,
+                "restricted_key": f"rk_test_{_letters(32)}",
+                "permissions": STRIPE_PERMISSIONS,
+                "subscriptions": [_subscription(number) for number in range(SUBSCRIPTIONS)],
+            }
+            for tenant in tenants
+        ],
+    }
+
+
+def _subscription(number: int) -> dict[str, Any]:
+    """Every third was invoiced for one seat too few."""
+    seats = number + 1
+    return {
+        "id": f"sub_{_letters(24)}",
+        "customer": f"cus_{_letters(14)}",
+        "unit_amount": PLAN_CENTS,
+        "quantity": seats,
+        "invoiced": PLAN_CENTS * (seats - 1 if number % 3 == 2 else seats),
+    }
+
+
+def zendesk(url: str, tenants: tuple[str, ...]) -> dict[str, Any]:
+    """A help desk a tenant, with the token of an application of its own."""
+    return {
+        "url": url,
+        "desks": [
+            {"subdomain": tenant, "token": secrets.token_hex(32), "scopes": ZENDESK_SCOPES, "application": "aswhom"}
+            for tenant in tenants
+        ],
+    }
+
+
+def _id(prefix: str) -> str:
+    """Salesforce's ids: eighteen letters and digits, of which three say what the thing is."""
+    return prefix + _letters(15)
+
+
+def _letters(number: int) -> str:
+    return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(number))

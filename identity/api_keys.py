@@ -1,0 +1,178 @@
+"""Keys that agents call the API with: who holds one, what it may do, and when it ends.
+
+A key is 256 random bits, so its plain SHA-256 is enough to recognise it and of no use to whoever reads the ledger. It
+carries the ledger number at which it was issued: a later revocation of its tenant or agent ends it, as it ends a grant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from fnmatch import fnmatchcase
+
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
+
+from identity import audit
+from identity.errors import BadInput
+from identity.model import Scope, ScopeKind
+from identity.principals import ensure_agent
+from identity.scopes import standings
+from identity.secret import Secret
+from identity.tables import agents, api_keys, tenants
+
+PREFIX = "awk_"  # so that a scanner of source code knows one when it sees one
+
+_FIND = select(api_keys).where(api_keys.c.secret_sha256 == bindparam("digest"))
+_FIND_AGAIN = select(api_keys).where(api_keys.c.id == bindparam("key"))
+
+
+class Role(StrEnum):
+    """What a key may do; docs/api.md has the table."""
+
+    AGENT = "agent"  # execute tools, see its own jobs, send people to connect
+    READER = "reader"  # see all of its tenant, change nothing
+    ADMIN = "admin"  # both, and revoke
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """Who calls: an agent of one tenant, by one key."""
+
+    key: str
+    tenant: str
+    agent: str
+    role: Role
+    tools: tuple[str, ...] | None  # patterns; None: every tool
+
+    def may_execute(self, tool: str) -> bool:
+        """Whether the key covers the tool of that name."""
+        return self.tools is None or any(fnmatchcase(tool, pattern) for pattern in self.tools)
+
+
+class NoCaller(StrEnum):
+    """Why a key lets nobody in."""
+
+    UNKNOWN = "unknown"
+    EXPIRED = "expired"
+    REVOKED = "revoked"  # the key, or after it was issued its tenant or agent
+    STOPPED = "stopped"  # its tenant or agent, until an admin opens it again
+
+
+def new_key(token: str) -> Secret:
+    """The key of *token*, 256 random bits in URL-safe base64."""
+    return Secret(PREFIX + token)
+
+
+def add_key(
+    connection: Connection,
+    secret: Secret,
+    *,
+    id: str,
+    tenant: str,
+    agent: str,
+    role: Role,
+    tools: Sequence[str] | None,
+    name: str,
+    expires_at: datetime | None,
+    by: str,
+    now: datetime,
+) -> None:
+    """Store what recognises *secret*, and its agent if it is new. Raises BadInput."""
+    if connection.execute(select(tenants.c.id).where(tenants.c.id == tenant)).first() is None:
+        raise BadInput(f"there is no tenant {tenant}: `aswhom tenants list` shows them")
+    ensure_agent(connection, id=agent, tenant=tenant, name=agent, now=now)
+    owner = connection.execute(select(agents.c.tenant_id).where(agents.c.id == agent)).scalar_one()
+    if owner != tenant:
+        raise BadInput(f"agent {agent} is {owner or 'the platform'}'s: give {tenant}'s own agent another name")
+    number = audit.record(
+        connection,
+        id=f"{id}.created",
+        at=now,
+        kind="api_key.created",
+        tenant=tenant,
+        agent=agent,
+        outcome="created",
+        reason=f"by {by}",
+        detail={"key": id, "role": str(role), "tools": list(tools) if tools is not None else None},
+    )
+    row = {
+        "id": id,
+        "tenant_id": tenant,
+        "agent_id": agent,
+        "role": role,
+        "tools": None if tools is None else list(tools),
+        "name": name,
+        "secret_sha256": secret.fingerprint(),
+        "issued": number,
+        "made_by": by,
+        "created_at": now,
+        "expires_at": expires_at,
+    }
+    connection.execute(insert(api_keys), row)
+
+
+def find_caller(connection: Connection, secret: Secret, *, now: datetime) -> Caller | NoCaller:
+    """Who holds *secret*, or why that lets nobody in."""
+    return _caller(connection, connection.execute(_FIND, {"digest": secret.fingerprint()}).one_or_none(), now)
+
+
+def still_holds(connection: Connection, caller: Caller, *, now: datetime) -> Caller | NoCaller:
+    """The same once more, in the transaction that acts on it."""
+    return _caller(connection, connection.execute(_FIND_AGAIN, {"key": caller.key}).one_or_none(), now)
+
+
+def revoke_key(connection: Connection, id: str, *, by: str, now: datetime) -> bool:
+    """End a key's life; False: there is none, or it had ended. What was accepted from it goes on."""
+    ended = update(api_keys).where(api_keys.c.id == id, api_keys.c.revoked_at.is_(None)).values(revoked_at=now)
+    row = connection.execute(ended.returning(api_keys.c.tenant_id, api_keys.c.agent_id)).one_or_none()
+    if row is None:
+        return False
+    audit.record(
+        connection,
+        id=f"{id}.revoked",
+        at=now,
+        kind="api_key.revoked",
+        tenant=row.tenant_id,
+        agent=row.agent_id,
+        outcome="revoked",
+        reason=f"by {by}",
+        detail={"key": id},
+    )
+    return True
+
+
+def executors(connection: Connection, tenant: str, *, now: datetime) -> list[Caller]:
+    """Whoever may execute tools for a tenant at present."""
+    rows = connection.execute(
+        select(api_keys).where(
+            api_keys.c.tenant_id == tenant,
+            api_keys.c.role.in_((Role.AGENT, Role.ADMIN)),
+            api_keys.c.revoked_at.is_(None),
+        )
+    )
+    found = (_caller(connection, row, now) for row in rows.all())
+    return [caller for caller in found if isinstance(caller, Caller)]
+
+
+def _caller(connection: Connection, row: Row[tuple[object, ...]] | None, now: datetime) -> Caller | NoCaller:
+    if row is None:
+        return NoCaller.UNKNOWN
+    if row.revoked_at is not None:
+        return NoCaller.REVOKED
+    if row.expires_at is not None and row.expires_at <= now:
+        return NoCaller.EXPIRED
+    depends_on = (Scope(kind=ScopeKind.TENANT, key=row.tenant_id), Scope(kind=ScopeKind.AGENT, key=row.agent_id))
+    standing = standings(connection, depends_on).values()
+    if any(one.revoked >= row.issued for one in standing):
+        return NoCaller.REVOKED
+    if any(one.stopped for one in standing):
+        return NoCaller.STOPPED
+    return Caller(
+        key=row.id,
+        tenant=row.tenant_id,
+        agent=row.agent_id,
+        role=Role(row.role),
+        tools=None if row.tools is None else tuple(row.tools),
+    )

@@ -1,0 +1,173 @@
+"""Catching up with GitHub, which never repeats a delivery by itself: what failed is asked for again, for three days.
+
+What is in the ledger is not asked for, and what arrives twice is one delivery, so this may run twice and on several
+hosts. What it knows of failures is in memory: a process that starts looks at all three days anew.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Connection, select
+
+from identity.connections import PRIVATE_KEY, WEBHOOK_SECRET, get_connection, live_secrets
+from identity.errors import Misconfigured, Unavailable
+from identity.http import Answer, Client, HttpRequest
+from identity.model import ProviderConnection
+from identity.secret import Secret
+from identity.store import Store
+from identity.tables import provider_connections
+from identity.vault import Vault
+from pipeline import metrics
+from pipeline.github_deliveries import Row, UnreadableList, list_request, read_page, redeliver_request
+from pipeline.tables import deliveries
+
+log = logging.getLogger(__name__)
+
+KEPT = timedelta(days=3)  # how long GitHub delivers again
+OVERLAP = timedelta(minutes=5)  # looked at again each time: rows come late, and clocks differ
+FIRST, LONGEST = timedelta(minutes=1), timedelta(hours=6)  # between two requests for one delivery
+MOST_PAGES = 50  # a tick and connection
+MOST_REQUESTS = 50  # for deliveries, a tick and connection
+
+
+@dataclass(kw_only=True)
+class _Failed:
+    """A delivery that did not arrive."""
+
+    row: int
+    delivered_at: datetime
+    asked: int = 0
+    ask_at: datetime
+
+
+@dataclass(kw_only=True)
+class _Known:
+    """What this process knows of one App's deliveries."""
+
+    seen_to: datetime
+    failed: dict[str, _Failed] = field(default_factory=dict)  # by guid
+
+
+class CatchUp:
+    """Lists what failed at GitHub, and asks for it again. One thread."""
+
+    def __init__(
+        self,
+        store: Store,
+        vault: Vault,
+        http: Client,
+        *,
+        clock: Callable[[], datetime],
+        budget: timedelta = timedelta(seconds=10),
+        most: int = MOST_REQUESTS,
+        page: int = 100,  # rows; GitHub gives no more
+    ) -> None:
+        self._store = store
+        self._vault = vault
+        self._http = http
+        self._clock = clock
+        self._budget = budget
+        self._most = most
+        self._page = page
+        self._known: dict[str, _Known] = {}
+
+    def run(self) -> int:
+        """Look at every App once: how many deliveries were asked for. Raises Unavailable if one could not be seen."""
+        asked, silent = 0, []
+        for owner, key in self._store.read(self._apps):
+            try:
+                asked += self._catch_up(owner, key)
+            except (Unavailable, Misconfigured, UnreadableList) as reason:
+                silent.append(f"{owner.id}: {reason}")
+        if silent:
+            raise Unavailable(f"GitHub's deliveries could not be looked at: {'; '.join(silent)}")
+        return asked
+
+    def _apps(self, c: Connection) -> list[tuple[ProviderConnection, Secret]]:
+        """The connections with an App's key that receive webhooks."""
+        found = []
+        ids = select(provider_connections.c.id).where(provider_connections.c.provider == "github")
+        for id in c.execute(ids.order_by(provider_connections.c.id)).scalars().all():
+            keys = live_secrets(c, id, PRIVATE_KEY)
+            if keys and live_secrets(c, id, WEBHOOK_SECRET):
+                found.append((get_connection(c, id), keys[0].open(self._vault)))
+        return found
+
+    def _catch_up(self, owner: ProviderConnection, key: Secret) -> int:
+        now = self._clock()
+        known = self._known.setdefault(owner.id, _Known(seen_to=now - KEPT))
+        for row in reversed(self._rows(owner, key, since=max(known.seen_to - OVERLAP, now - KEPT))):
+            _note(known, row, now)
+        known.seen_to = now
+        self._forget(owner, known, now)
+        due = [one for one in known.failed.values() if one.ask_at <= now]
+        due.sort(key=lambda one: one.delivered_at)
+        for one in due[: self._most]:
+            self._ask(owner, key, one, now)
+        return len(due[: self._most])
+
+    def _rows(self, owner: ProviderConnection, key: Secret, *, since: datetime) -> list[Row]:
+        """What was delivered since then, the newest first."""
+        found: list[Row] = []
+        query: str | None = f"per_page={self._page}"
+        for _ in range(MOST_PAGES):
+            page = read_page(self._send(owner, list_request(owner, key, query=query or "", now=self._clock())))
+            found += [row for row in page.rows if row.delivered_at >= since]
+            query = page.next_query
+            if query is None or len(page.rows) == 0 or page.rows[-1].delivered_at < since:
+                return found
+        note = {"action": "catch_up.cut", "connection": owner.id}
+        log.error("GitHub lists more than %d deliveries: older ones are not looked at", len(found), extra=note)
+        return found
+
+    def _forget(self, owner: ProviderConnection, known: _Known, now: datetime) -> None:
+        """Those that arrived all the same, and those that GitHub keeps no longer."""
+        arrived = self._store.read(lambda c: _recorded(c, owner.id, list(known.failed)))
+        for guid in arrived:
+            del known.failed[guid]
+        for guid, one in list(known.failed.items()):
+            if one.delivered_at < now - KEPT:
+                note = {"action": "catch_up.lost", "connection": owner.id, "delivery": guid, "asked": one.asked}
+                log.error("a delivery did not arrive in three days, and GitHub keeps it no longer", extra=note)
+                metrics.REDELIVERIES.labels("lost").inc()
+                del known.failed[guid]
+
+    def _ask(self, owner: ProviderConnection, key: Secret, one: _Failed, now: datetime) -> None:
+        one.ask_at = now + min(FIRST * 2**one.asked, LONGEST)
+        one.asked += 1
+        request = redeliver_request(owner, key, one.row, now=now)
+        self._send(owner, request)
+        metrics.REDELIVERIES.labels("asked").inc()
+        note = {"action": "catch_up.asked", "connection": owner.id, "asked": one.asked}
+        log.info("asked GitHub for a delivery that failed", extra=note)
+
+    def _send(self, owner: ProviderConnection, request: HttpRequest) -> Answer:
+        """Raises Unavailable for any answer but 2xx."""
+        answer = self._http.send(request, within=self._budget)
+        if not isinstance(answer, Answer):
+            raise Unavailable(f"{owner.provider} cannot be reached ({answer.reason})")
+        if not 200 <= answer.status < 300:
+            raise Unavailable(f"{owner.provider} answered {answer.status}")
+        return answer
+
+
+def _note(known: _Known, row: Row, now: datetime) -> None:
+    """Rows come in the order of their tries: the last one decides."""
+    if row.arrived:
+        known.failed.pop(row.guid, None)
+    elif row.guid not in known.failed:
+        known.failed[row.guid] = _Failed(row=row.id, delivered_at=row.delivered_at.astimezone(UTC), ask_at=now)
+
+
+def _recorded(c: Connection, owner: str, guids: Sequence[str]) -> set[str]:
+    """Which of these deliveries the ledger has: GitHub may have missed our answer."""
+    found: set[str] = set()
+    for start in range(0, len(guids), 500):
+        some = guids[start : start + 500]
+        which = (deliveries.c.connection_id == owner) & deliveries.c.delivery_id.in_(some)
+        found |= set(c.execute(select(deliveries.c.delivery_id).where(which)).scalars())
+    return found

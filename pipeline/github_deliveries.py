@@ -1,0 +1,82 @@
+"""How an App asks GitHub for its webhook deliveries, and for one of them again. Pure.
+
+https://docs.github.com/en/rest/apps/webhooks
+https://docs.github.com/en/webhooks/using-webhooks/handling-failed-webhook-deliveries
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from urllib.parse import urlsplit
+
+from pydantic import AwareDatetime, BaseModel, TypeAdapter, ValidationError
+
+from identity.assertions import app_assertion
+from identity.http import Answer, HttpRequest
+from identity.model import ProviderConnection
+from identity.secret import Secret
+
+PATH = "/app/hook/deliveries"
+_NEXT = re.compile(r'<([^>]+)>\s*;\s*rel="next"')
+
+
+class Row(BaseModel):
+    """One try of a delivery, as GitHub lists it."""
+
+    id: int
+    guid: str
+    delivered_at: AwareDatetime
+    status_code: int
+
+    @property
+    def arrived(self) -> bool:
+        """Whether we took it. GitHub says it of an answer alone: none is 0, or its own 502 or 504."""
+        return 200 <= self.status_code < 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """Some rows, the newest first, and how to ask for the next ones."""
+
+    rows: tuple[Row, ...]
+    next_query: str | None
+
+
+class UnreadableList(Exception):
+    """The answer is not the list that GitHub publishes."""
+
+
+_ROWS = TypeAdapter(list[Row])
+
+
+def list_request(owner: ProviderConnection, key: Secret, *, query: str, now: datetime) -> HttpRequest:
+    """A page of the App's deliveries; *query* chooses it. Raises Misconfigured."""
+    return _request(owner, key, "GET", f"{PATH}?{query}", now)
+
+
+def redeliver_request(owner: ProviderConnection, key: Secret, row: int, *, now: datetime) -> HttpRequest:
+    """Ask for a delivery again, by the id of any try of it. Raises Misconfigured."""
+    return _request(owner, key, "POST", f"{PATH}/{row}/attempts", now)
+
+
+def read_page(answer: Answer) -> Page:
+    """The rows of an answer with 200. Raises UnreadableList."""
+    try:
+        rows = _ROWS.validate_python(json.loads(answer.body))
+    except (ValueError, ValidationError):
+        raise UnreadableList("GitHub's list of deliveries is not of the published shape") from None
+    following = _NEXT.search(answer.headers.get("link", ""))
+    # Its query alone: where the App's key is sent is the connection's to say, not an answer's.
+    return Page(rows=tuple(rows), next_query=urlsplit(following[1]).query if following else None)
+
+
+def _request(owner: ProviderConnection, key: Secret, method: str, path: str, now: datetime) -> HttpRequest:
+    headers = {
+        "authorization": f"Bearer {app_assertion(owner, key, now=now)}",
+        "accept": "application/vnd.github+json",
+        "x-github-api-version": "2022-11-28",
+    }
+    return HttpRequest(method=method, url=owner.api_url.rstrip("/") + path, headers=headers)

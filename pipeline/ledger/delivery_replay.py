@@ -1,0 +1,162 @@
+"""What a stored delivery would start now, and starting it: for deliveries that came before somebody listened.
+
+A delivery starts a workflow at most once. A replay adds what is missing: a job for a workflow that has none of this
+delivery, and another go for one that is dead or was cancelled. What ran or runs is left alone, so a replay may be
+repeated. A signal is never replayed: what it withdrew may have been given anew since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy import Connection, select, update
+
+from identity import audit
+from identity.errors import BadInput
+from pipeline.ledger.deliveries import NewIds, enabled_config, first_bells, start_jobs
+from pipeline.ledger.replay import replay as replay_job
+from pipeline.ledger.whose import whose_delivery
+from pipeline.model import Bell
+from pipeline.states import JobState
+from pipeline.tables import deliveries, jobs
+from pipeline.workflow import Considered, Match
+
+
+class Does(StrEnum):
+    """What a replay does about one workflow."""
+
+    START = "start"  # a new job
+    AGAIN = "again"  # its dead or cancelled job is accepted anew
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fate:
+    """What becomes of one delivery in one workflow, and why."""
+
+    workflow: str
+    does: Does
+    reason: str
+    job: str | None = None  # the one there is
+    config: Mapping[str, Any] | None = None  # the tenant's; None: it is not switched on
+    match: Match | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """A delivery as it was stored, with what its body says of its installation."""
+
+    id: str
+    connection: str
+    outcome: str
+    installation: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replayed:
+    """What a replay did."""
+
+    fates: tuple[Fate, ...]
+    jobs: tuple[str, ...]
+    bells: tuple[Bell, ...]
+
+
+def weigh(connection: Connection, delivery: Stored, considered: Sequence[Considered]) -> tuple[Fate, ...]:
+    """What a replay would do now, workflow by workflow. Nothing is written."""
+    if delivery.outcome == "signal":
+        why = "a signal is never replayed: what it withdrew may have been given anew"
+        return tuple(Fate(workflow=one.workflow.name, does=Does.NOTHING, reason=why) for one in considered)
+    whose = whose_delivery(connection, delivery.connection, delivery.installation)
+    started = {
+        row.workflow: row
+        for row in connection.execute(
+            select(jobs.c.workflow, jobs.c.id, jobs.c.state, jobs.c.pruned_at).where(jobs.c.delivery_id == delivery.id)
+        )
+    }
+    fates = []
+    for one in considered:
+        name = one.workflow.name
+        config = whose.tenant and enabled_config(connection, whose.tenant, one.workflow)
+        does, reason, job = Does.NOTHING, "", started.get(name)
+        if job is not None:
+            again = job.state in (JobState.DEAD, JobState.CANCELLED) and job.pruned_at is None
+            does, reason = (Does.AGAIN if again else Does.NOTHING), f"its job {job.id} is {job.state}"
+        elif one.match is None:
+            reason = one.refusal
+        elif whose.tenant is None:
+            reason = whose.refusal
+        elif config is None or isinstance(config, str):
+            reason = f"it is not switched on for tenant {whose.tenant}"
+        elif fault := _misfit(one, config):
+            reason = fault
+        else:
+            does, reason = Does.START, f"it is wanted, and on for tenant {whose.tenant}"
+        fates.append(
+            Fate(
+                workflow=name,
+                does=does,
+                reason=reason,
+                job=job.id if job is not None else None,
+                config=config if isinstance(config, Mapping) else None,
+                match=one.match,
+            )
+        )
+    return tuple(fates)
+
+
+def replay(
+    connection: Connection,
+    delivery: Stored,
+    considered: Sequence[Considered],
+    *,
+    new_jobs: Sequence[str],
+    audit_id: str,
+    by: str,
+    at: datetime,
+) -> Replayed:
+    """Do what `weigh` says. *new_jobs* has an id for each of *considered*. Raises BadInput if the delivery is gone."""
+    # Its row is held first: of two replays at once, the second sees the jobs of the first.
+    held = update(deliveries).where(deliveries.c.id == delivery.id).values(outcome=deliveries.c.outcome)
+    if connection.execute(held).rowcount == 0:
+        raise BadInput(f"there is no delivery {delivery.id}: `aswhom deliveries list` shows them")
+    fates = weigh(connection, delivery, considered)
+    tenant = whose_delivery(connection, delivery.connection, delivery.installation).tenant
+    starting = [
+        (job, fate.match) for job, fate in zip(new_jobs, fates, strict=True) if fate.does is Does.START and fate.match
+    ]
+    again = [fate.job for fate in fates if fate.does is Does.AGAIN and fate.job]
+    if tenant is None or not (starting or again):
+        return Replayed(fates=fates, jobs=(), bells=())
+    ids = NewIds(delivery=delivery.id, jobs=tuple(job for job, _ in starting), revocation="")
+    started, _ = start_jobs(connection, tenant, delivery.connection, ids, [match for _, match in starting], now=at)
+    for job in again:
+        replay_job(connection, job, by=by, at=at)
+    made = (*started, *again)
+    workflows = [one.workflow for one, fate in zip(considered, fates, strict=True) if fate.does is not Does.NOTHING]
+    told = {"outcome": "accepted", "reason": f"replayed by {by}: {len(made)} job(s)", "tenant_id": tenant}
+    connection.execute(update(deliveries).where(deliveries.c.id == delivery.id).values(told))
+    audit.record(
+        connection,
+        id=audit_id,
+        at=at,
+        kind="delivery.replayed",
+        tenant=tenant,
+        outcome="accepted",
+        reason=f"by {by}",
+        detail={"delivery": delivery.id, "jobs": list(made)},
+    )
+    return Replayed(fates=fates, jobs=made, bells=first_bells(connection, tenant, workflows))
+
+
+def _misfit(considered: Considered, config: Mapping[str, Any]) -> str:
+    try:
+        considered.workflow.config.model_validate(config)
+    except ValidationError as error:
+        fields = ", ".join(".".join(map(str, fault["loc"])) for fault in error.errors()[:5])
+        return f"the tenant's configuration of it no longer fits ({fields}): `aswhom workflows enable --config`"
+    return ""

@@ -1,0 +1,159 @@
+"""What agents ask for by the API, accepted: each in one transaction with its idempotency key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from identity import audit
+from identity.api_keys import Caller, NoCaller, still_holds
+from identity.connections import connection_for
+from identity.errors import AswhomError
+from identity.identifiers import fits, identify
+from identity.model import PrincipalKind, Scope
+from identity.rows import insert_new
+from pipeline import revocation
+from pipeline.action import Action
+from pipeline.ledger import bells
+from pipeline.ledger.deliveries import insert_job
+from pipeline.model import Bell
+from pipeline.tables import idempotency_keys, jobs, revocations
+from pipeline.tool_workflows import ToolCall
+from pipeline.uses import SERVICE, USER
+from pipeline.workflow import Registry
+
+
+class NotLetIn(AswhomError):
+    """The key ended between the request's first look and its transaction."""
+
+    def __init__(self, why: NoCaller) -> None:
+        super().__init__(f"the key is {why}")
+        self.why = why
+
+
+class KeyReused(AswhomError):
+    """An idempotency key came with another request than before."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What every request that makes something has in common; its id was made before the transaction."""
+
+    caller: Caller
+    id: str  # of what is to be made
+    idempotency_key: str | None
+    request_hash: str
+    now: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """What a request made, now or when the same key came first."""
+
+    id: str
+    repeated: bool
+    bells: tuple[Bell, ...] = ()
+
+
+def accept_tool(
+    connection: Connection, asked: Asked, workflows: Registry, action: Action[Any], *, identifier: str
+) -> Made:
+    """Accept the job of one tool. Raises BadInput, Misconfigured, NotLetIn or KeyReused: then nothing was written."""
+
+    def make() -> tuple[Bell, ...]:
+        caller = asked.caller
+        identified = identify(connection, caller.tenant, identifier)
+        fits(connection, identified, connection_for(connection, caller.tenant, action.facts.provider))
+        principal = identified.principal
+        who = USER if principal.kind is PrincipalKind.USER else SERVICE
+        workflow = replace(workflows.for_tool(type(action), who), agent=caller.agent)
+        call = ToolCall(parameters=action.model_dump(mode="json"), requested_by=caller.key)
+        insert_job(
+            connection,
+            id=asked.id,
+            tenant=caller.tenant,
+            workflow=workflow,
+            user=principal.id if who is USER else None,
+            triggered_by=None,
+            event=call.model_dump(mode="json"),
+            config={},
+            delivery=None,
+            source_connection=None,
+            now=asked.now,
+        )
+        audit.record(
+            connection,
+            id=f"{asked.id}.requested",
+            at=asked.now,
+            kind="tool.requested",
+            tenant=caller.tenant,
+            agent=caller.agent,
+            on_behalf_of=principal.id,
+            job=asked.id,
+            action=action.action_name(),
+            outcome="accepted",
+            reason=f"identifier {identifier}",
+            detail={"key": caller.key, "idempotent": asked.idempotency_key is not None},
+        )
+        return tuple(bells.ring_due(connection, caller.tenant, str(workflow.pattern), share=bells.FIRST_SHARE))
+
+    return _once(connection, asked, make, exists=jobs.c.id)
+
+
+def accept_revocation(connection: Connection, asked: Asked, scope: Scope, *, reason: str) -> Made:
+    """Revoke, effective with this transaction. Raises NotLetIn or KeyReused."""
+
+    def make() -> tuple[Bell, ...]:
+        revocation.declare(
+            connection,
+            id=asked.id,
+            scope=scope,
+            tenant=asked.caller.tenant,
+            source="api",
+            by=f"api:{asked.caller.agent}:{asked.caller.key}",
+            reason=reason,
+            now=asked.now,
+        )
+        return ()
+
+    return _once(connection, asked, make, exists=revocations.c.id)
+
+
+def _once(connection: Connection, asked: Asked, make: Callable[[], tuple[Bell, ...]], *, exists: Any) -> Made:
+    """Make it, unless the idempotency key, or a commit whose outcome was unknown, has made it before."""
+    caller = asked.caller
+    if connection.execute(select(exists).where(exists == asked.id)).first() is not None:
+        return Made(id=asked.id, repeated=False)  # this very request, whose commit was not confirmed
+    holds = still_holds(connection, caller, now=asked.now)
+    if isinstance(holds, NoCaller):
+        raise NotLetIn(holds)
+    if asked.idempotency_key is not None:
+        row = {
+            "tenant_id": caller.tenant,
+            "agent_id": caller.agent,
+            "key": asked.idempotency_key,
+            "request_hash": asked.request_hash,
+            "made_id": asked.id,
+            "made_at": asked.now,
+        }
+        if not insert_new(connection, idempotency_keys, row):
+            return _earlier(connection, asked)
+    return Made(id=asked.id, repeated=False, bells=make())
+
+
+def _earlier(connection: Connection, asked: Asked) -> Made:
+    caller = asked.caller
+    row = connection.execute(
+        select(idempotency_keys.c.request_hash, idempotency_keys.c.made_id).where(
+            idempotency_keys.c.tenant_id == caller.tenant,
+            idempotency_keys.c.agent_id == caller.agent,
+            idempotency_keys.c.key == asked.idempotency_key,
+        )
+    ).one()
+    if row.request_hash != asked.request_hash:
+        raise KeyReused("this idempotency key came with another request before: make a new key for a new request")
+    return Made(id=row.made_id, repeated=True)

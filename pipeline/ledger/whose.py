@@ -1,0 +1,50 @@
+"""Whose a delivery is: the tenant of the secret that signed it and of the installation it names, which must agree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, bindparam, select
+
+from identity import audit
+from identity.connections import tenant_of_installation
+from identity.tables import provider_connections
+from pipeline.model import SignedDelivery
+
+# Every acceptance runs it; building it anew takes longer than the database does.
+_OWNER = select(provider_connections.c.tenant_id).where(provider_connections.c.id == bindparam("through"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whose:
+    """Whose a delivery is, or why it is nobody's."""
+
+    tenant: str | None
+    refusal: str = ""
+    trespassed: str | None = None  # the tenant whose secret signed for another's installation
+
+
+def whose_delivery(connection: Connection, through: str, installation: str | None) -> Whose:
+    """Whose it is, by the secret that signed it and the installation it names."""
+    owner = connection.execute(_OWNER, {"through": through}).scalar_one()
+    installed = None if installation is None else tenant_of_installation(connection, through, installation)
+    if owner is None:
+        return Whose(tenant=installed, refusal=f"no tenant has installation {installation}")
+    if installed is not None and installed != owner:
+        refusal = f"installation {installation} belongs to another tenant than the signing secret"
+        return Whose(tenant=None, refusal=refusal, trespassed=owner)
+    return Whose(tenant=owner)
+
+
+def record_trespass(connection: Connection, delivery: SignedDelivery, whose: Whose, *, id: str, now: datetime) -> None:
+    audit.record(
+        connection,
+        id=f"{id}.refused",
+        at=now,
+        kind="delivery.refused",
+        tenant=whose.trespassed or "",
+        outcome="refused",
+        reason=whose.refusal,
+        detail={"delivery": id, "connection": delivery.connection, "event": delivery.event},
+    )

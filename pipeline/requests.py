@@ -1,0 +1,121 @@
+"""The agents' API without HTTP: who calls, what is accepted from them, and what they may see."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+
+from identity.api_keys import Caller, NoCaller, find_caller
+from identity.errors import Unavailable
+from identity.ids import Ids
+from identity.model import Scope
+from identity.secret import Secret
+from identity.store import CommitUnknown, Store
+from pipeline.action import Action
+from pipeline.ledger import requests as ledger
+from pipeline.ledger import views
+from pipeline.ledger.requests import Asked, Made
+from pipeline.states import ENDED, JobState, Wait
+from pipeline.workflow import Registry
+
+T = TypeVar("T")
+
+FIRST_LOOK, LONGEST_LOOK = 0.02, 0.25  # seconds between two looks at a job that is waited for
+WAITERS = 12  # of a process's 32 threads: whoever comes when they are taken gets its job at once, and asks again
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keyed:
+    """An idempotency key, where the caller gave one, and the request it stands for."""
+
+    key: str | None
+    document: Mapping[str, Any]
+
+    @property
+    def request_hash(self) -> str:
+        text = json.dumps(self.document, sort_keys=True, separators=(",", ":"))
+        return sha256(text.encode()).hexdigest()
+
+
+class Requests:
+    """What the web asks of the ledger for agents. Everything may raise Unavailable."""
+
+    def __init__(
+        self,
+        store: Store,
+        workflows: Registry,
+        ids: Ids,
+        *,
+        pause: Callable[[float], object] | None = None,
+        waiters: int = WAITERS,
+    ) -> None:
+        self._store = store
+        self._workflows = workflows
+        self._ids = ids
+        self._pause = pause or threading.Event().wait
+        self._waiting = threading.BoundedSemaphore(waiters)
+
+    def caller(self, secret: Secret, *, now: datetime) -> Caller | NoCaller:
+        """Who holds the key, or why it lets nobody in."""
+        return self._store.read(lambda c: find_caller(c, secret, now=now))
+
+    def execute(self, caller: Caller, action: Action[Any], keyed: Keyed, *, identifier: str, now: datetime) -> Made:
+        """Accept the job of one tool. Raises BadInput, Misconfigured, NotLetIn or KeyReused."""
+        asked = self._asked(caller, "job", keyed, now)
+        return self._make(lambda c: ledger.accept_tool(c, asked, self._workflows, action, identifier=identifier))
+
+    def revoke(self, caller: Caller, scope: Scope, keyed: Keyed, *, reason: str, now: datetime) -> Made:
+        """Revoke: effective when this returns. Raises NotLetIn or KeyReused."""
+        asked = self._asked(caller, "rev", keyed, now)
+        return self._make(lambda c: ledger.accept_revocation(c, asked, scope, reason=reason))
+
+    def read(self, fn: Callable[[Connection], T]) -> T:
+        """A plain read, of `pipeline.ledger.views`."""
+        return self._store.read(fn)
+
+    def wait(self, job: str, *, within: timedelta) -> None:
+        """Return once *job* has ended, or waits for somebody, or the time is over, or too many wait already."""
+        if within <= timedelta() or not self._waiting.acquire(blocking=False):
+            return
+        try:
+            deadline, pause = time.monotonic() + within.total_seconds(), FIRST_LOOK
+            while not _settled(*self._store.read(lambda c: views.job_state(c, job))):
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return
+                self._pause(min(pause, left))
+                pause = min(pause * 1.5, LONGEST_LOOK)
+        finally:
+            self._waiting.release()
+
+    def _asked(self, caller: Caller, prefix: str, keyed: Keyed, now: datetime) -> Asked:
+        return Asked(
+            caller=caller,
+            id=self._ids(prefix),
+            idempotency_key=keyed.key,
+            request_hash=keyed.request_hash,
+            now=now,
+        )
+
+    def _make(self, fn: Callable[[Connection], Made]) -> Made:
+        try:
+            return self._store.write(fn)
+        except CommitUnknown:
+            # Its id is the key: if the first try was committed, this one finds what it made.
+            try:
+                return self._store.write(fn)
+            except CommitUnknown as error:
+                raise Unavailable("the ledger does not confirm commits") from error
+
+
+def _settled(state: str, wait: str | None) -> bool:
+    """Whether looking again within seconds is of no use."""
+    return state in ENDED or (state == JobState.WAITING and wait != Wait.TIME)

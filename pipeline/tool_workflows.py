@@ -1,0 +1,69 @@
+"""The built-in workflows of tools: one step each, so that what an agent asks for is a job like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from identity.errors import BadInput
+from pipeline.action import Action, check_action
+from pipeline.run import Run
+from pipeline.uses import SERVICE, USER, Who
+from pipeline.workflow import Event, NoConfig, Workflow
+
+
+class ToolCall(Event):
+    """An agent asked for one tool."""
+
+    parameters: Mapping[str, Any]
+    requested_by: str  # the key it called with
+
+
+def tool_workflow_name(action: type[Action[Any]], who: Who) -> str:
+    """`tool:github.Comment:user`; no function has such a name."""
+    return f"tool:{action.action_name()}:{'user' if who is USER else 'service'}"
+
+
+def tool_workflow(action: type[Action[Any]], who: Who) -> Workflow:
+    """The built-in workflow of a tool: one step, as the user or as the service. Raises TypeError.
+
+    Its jobs are jobs like any other, so the ledger, policy, audit and revocation hold for them as well. Whose agent
+    asked is put in at acceptance.
+    """
+    check_action(action)
+
+    def execute(run: Run[Any], call: ToolCall) -> None:
+        try:
+            wanted = action.model_validate(call.parameters)
+        except ValidationError as error:
+            raise BadInput(f"the stored parameters no longer fit {action.action_name()}") from error
+        run.do(wanted, as_=who)
+
+    return Workflow(
+        name=tool_workflow_name(action, who),
+        agent="agents-api",
+        function=execute,
+        on=(),
+        schedule=None,
+        user=None,
+        triggered_by=None,
+        uses={action: who},
+        config=NoConfig,
+        event=ToolCall,
+    )
+
+
+def derived(actions: Iterable[type[Action[Any]]]) -> dict[tuple[type[Action[Any]], Who], Workflow]:
+    """The workflows of these tools, as each whom."""
+    return {(action, who): tool_workflow(action, who) for action in actions for who in (USER, SERVICE)}
+
+
+def by_name(actions: Iterable[type[Action[Any]]]) -> dict[str, type[Action[Any]]]:
+    """The actions by their names, sorted. Raises TypeError if two have the same."""
+    found: dict[str, type[Action[Any]]] = {}
+    for action in actions:
+        if found.setdefault(action.action_name(), action) is not action:
+            raise TypeError(f"two actions are named {action.action_name()}")
+    return dict(sorted(found.items()))

@@ -1,0 +1,78 @@
+"""Tools: actions as agents and language models are told of them, derived from the actions themselves."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from identity.model import Effect
+from pipeline.action import Action, Recovery
+from pipeline.workflow import Registry
+
+SEPARATOR = "__"  # models take letters, digits, '_' and '-' in a tool's name, and no dot
+
+
+def named(workflows: Registry, name: str) -> type[Action[Any]] | None:
+    """The tool of that name, which a model writes with two underscores for the dot."""
+    return workflows.tools.get(name) or workflows.tools.get(name.replace(SEPARATOR, ".", 1))
+
+
+def described(action: type[Action[Any]]) -> dict[str, Any]:
+    """A tool as the API tells of it: what it does, what it needs, and JSON Schemas (2020-12) of both sides."""
+    facts = action.facts
+    return {
+        "name": action.action_name(),
+        "description": _said(action),
+        "provider": facts.provider,
+        "scopes": sorted(facts.scopes),
+        "effect": str(facts.effect),
+        "attribution": facts.attribution,
+        "parameters": action.model_json_schema(),
+        "result": action.result.model_json_schema(mode="serialization"),
+    }
+
+
+def for_openai(action: type[Action[Any]]) -> dict[str, Any]:
+    """As `tools` of OpenAI's Chat Completions take it (platform.openai.com/docs/guides/function-calling)."""
+    function = {"name": _model_name(action), "description": _said(action), "parameters": action.model_json_schema()}
+    return {"type": "function", "function": function}
+
+
+def for_anthropic(action: type[Action[Any]]) -> dict[str, Any]:
+    """As `tools` of Anthropic's Messages take it (docs.anthropic.com/en/docs/build-with-claude/tool-use)."""
+    return {"name": _model_name(action), "description": _said(action), "input_schema": action.model_json_schema()}
+
+
+def for_mcp(action: type[Action[Any]]) -> dict[str, Any]:
+    """As MCP's `tools/list` answers it (modelcontextprotocol.io/specification, Server Features, Tools)."""
+    reads = action.facts.effect is Effect.READ
+    return {
+        "name": _model_name(action),
+        "description": _said(action),
+        "inputSchema": action.model_json_schema(),
+        "outputSchema": action.result.model_json_schema(mode="serialization"),
+        "annotations": {
+            "readOnlyHint": reads,
+            "destructiveHint": action.facts.effect is Effect.HIGH_RISK,
+            "idempotentHint": reads or action.facts.recovery is Recovery.IDEMPOTENT,
+            "openWorldHint": True,
+        },
+    }
+
+
+FORMS: Mapping[str, Callable[[type[Action[Any]]], dict[str, Any]]] = {
+    "openai": for_openai,
+    "anthropic": for_anthropic,
+    "mcp": for_mcp,
+}
+
+
+def _model_name(action: type[Action[Any]]) -> str:
+    return action.action_name().replace(".", SEPARATOR)
+
+
+def _said(action: type[Action[Any]]) -> str:
+    # `Action`'s own docstring is about how to write one.
+    said = action.__doc__ if action.__doc__ != Action.__doc__ else None
+    return inspect.cleandoc(said or action.__name__)

@@ -1,0 +1,54 @@
+"""What Linear's actions ask, in GraphQL; a test holds each against the published schema."""
+
+CREATE_ISSUE = """
+mutation CreateIssue($input: IssueCreateInput!) {
+  issueCreate(input: $input) { issue { id identifier url } }
+}
+"""
+
+FIND_ISSUE = """
+query FindIssue($id: ID!) {
+  issues(filter: { id: { eq: $id } }, first: 1, includeArchived: true) { nodes { id identifier url } }
+}
+"""
+
+ISSUES_OF_PULL = """
+query IssuesOfPull($title: String!) {
+  issues(filter: { title: { startsWith: $title } }, first: 50) {
+    nodes {
+      id identifier url state { type }
+      team { states(filter: { type: { eq: "completed" } }) { nodes { id position } } }
+    }
+  }
+}
+"""
+
+UPDATE_ISSUE = """
+mutation UpdateIssue($id: String!, $input: IssueUpdateInput!) {
+  issueUpdate(id: $id, input: $input) { issue { id identifier url } }
+}
+"""
+
+ATTACHMENTS_FOR_URL = """
+query AttachmentsForUrl($url: String!) {
+  attachmentsForURL(url: $url, first: 50) { nodes { issue { id identifier url } } }
+}
+"""
+
+CREATE_ATTACHMENT = """
+mutation CreateAttachment($input: AttachmentCreateInput!) {
+  attachmentCreate(input: $input) { attachment { id url } }
+}
+"""
+
+CREATE_COMMENT = """
+mutation CreateComment($input: CommentCreateInput!) {
+  commentCreate(input: $input) { comment { id url } }
+}
+"""
+
+FIND_COMMENT = """
+query FindComment($id: ID!) {
+  comments(filter: { id: { eq: $id } }, first: 1, includeArchived: true) { nodes { id url } }
+}
+"""

@@ -1,0 +1,152 @@
+"""Salesforce's REST API: opportunities (developer.salesforce.com/docs/atlas.en-us.api_rest.meta/api_rest).
+
+A session ends when the organization says so, and shows as 401 INVALID_SESSION_ID: the token is renewed and the request
+made again. Errors come as a list of `errorCode`s.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Generic, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from identity.model import Effect
+from identity.quoting import error_name
+from pipeline.action import (
+    Action,
+    Call,
+    Facts,
+    Judgement,
+    Recovery,
+    Request,
+    Response,
+    Result,
+    Verdict,
+    judge_status,
+    retry_after,
+)
+from tasks.actions.answers import parse
+
+R = TypeVar("R", bound=Result)
+
+# A version is served for years; an organization serves all of them.
+ROWS = "/services/data/v62.0/sobjects/Opportunity"
+
+# https://developer.salesforce.com/docs/atlas.en-us.api_rest.meta/api_rest/errorcodes.htm: nothing was done
+LATER = frozenset({"REQUEST_LIMIT_EXCEEDED", "SERVER_UNAVAILABLE", "UNABLE_TO_LOCK_ROW", "TXN_SECURITY_METERING_ERROR"})
+
+Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9]{15}([A-Za-z0-9]{3})?$")]
+Stage = Annotated[str, Field(min_length=1, max_length=255)]
+NextStep = Annotated[str, Field(max_length=255)]
+
+
+def _with_a_colon(value: object) -> object:
+    # Salesforce writes 2026-03-01T09:00:00.000+0000; ISO 8601 as Python reads it wants +00:00 or Z.
+    return f"{value[:-5]}Z" if isinstance(value, str) and value.endswith("+0000") else value
+
+
+Moment = Annotated[datetime, BeforeValidator(_with_a_colon)]
+
+
+class Opportunity(Result):
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    id: str = Field(alias="Id")
+    name: str = Field(alias="Name")
+    stage: str = Field(alias="StageName")
+    amount: float | None = Field(alias="Amount")
+    next_step: str | None = Field(alias="NextStep")
+    owner_id: str = Field(alias="OwnerId")
+    modified_at: Moment = Field(alias="LastModifiedDate")
+
+
+class Updated(Result):
+    id: str
+
+
+class _Error(BaseModel):
+    errorCode: str = ""  # noqa: N815  (Salesforce's name)
+
+
+class _Errors(BaseModel):
+    errors: list[_Error]
+
+
+class SalesforceAction(Action[R], Generic[R]):
+    """What all of Salesforce's actions share: the meaning of an answer."""
+
+    def judge(self, response: Response) -> Judgement:
+        by_status = judge_status(response, effect=self.facts.effect)
+        if by_status.verdict is Verdict.SUCCESS:
+            return by_status
+        codes = _codes(response)
+        if not codes:
+            return by_status
+        reason = f"salesforce says {', '.join(sorted(map(error_name, codes)))}"
+        if "INVALID_SESSION_ID" in codes:
+            return Judgement(verdict=Verdict.UNAUTHORIZED, reason=reason)
+        if codes <= LATER:
+            return Judgement(verdict=Verdict.RETRY, reason=reason, retry_after=retry_after(response.headers))
+        return Judgement(verdict=by_status.verdict, reason=reason, retry_after=by_status.retry_after)
+
+
+def _codes(response: Response) -> set[str]:
+    try:
+        listed = _Errors.model_validate_json(b'{"errors":' + response.body + b"}")
+    except ValidationError:
+        return set()
+    return {error.errorCode for error in listed.errors if error.errorCode}
+
+
+def _facts(effect: Effect, *, attribution: bool) -> Facts:
+    # `api` is the one scope for rows: what may be seen and changed is the person's own profile's to say.
+    return Facts(
+        provider="salesforce",
+        scopes=frozenset({"api"}),
+        effect=effect,
+        attribution=attribution,
+        recovery=Recovery.IDEMPOTENT,
+    )
+
+
+class GetOpportunity(SalesforceAction[Opportunity]):
+    """Read an opportunity, with when it was last changed."""
+
+    facts = _facts(Effect.READ, attribution=False)
+    result = Opportunity
+
+    id: Id
+
+    def request(self, call: Call) -> Request:
+        names = ",".join(str(field.alias) for field in Opportunity.model_fields.values())
+        return Request(method="GET", path=f"{ROWS}/{self.id}", params={"fields": names})
+
+    def read(self, response: Response) -> Opportunity:
+        return parse(response, Opportunity)
+
+
+class UpdateOpportunity(SalesforceAction[Updated]):
+    """Set an opportunity's stage, and its amount and next step where given. Its history names who did it.
+
+    Setting the same values twice is setting them once.
+    """
+
+    facts = _facts(Effect.WRITE, attribution=True)
+    result = Updated
+
+    id: Id
+    stage: Stage
+    amount: float | None = Field(default=None, ge=0)
+    next_step: NextStep | None = None
+
+    def request(self, call: Call) -> Request:
+        given = {"StageName": self.stage, "Amount": self.amount, "NextStep": self.next_step}
+        fields = {name: value for name, value in given.items() if value is not None}
+        return Request(method="PATCH", path=f"{ROWS}/{self.id}", json=fields)
+
+    def read(self, response: Response) -> Updated:
+        return Updated(id=self.id)  # the answer is 204, without a body
+
+    def external_id(self, result: Updated) -> str:
+        return result.id

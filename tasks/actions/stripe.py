@@ -1,0 +1,165 @@
+"""Stripe's API: subscriptions and what was invoiced for them (docs.stripe.com/api).
+
+Every write carries an idempotency key, and Stripe gives the first answer again for a day
+(docs.stripe.com/api/idempotent_requests). Its scopes are the permissions of a restricted key.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Generic, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError
+
+from identity.model import Effect
+from identity.quoting import error_name
+from pipeline.action import (
+    Action,
+    Call,
+    Facts,
+    Judgement,
+    Recovery,
+    Request,
+    Response,
+    Result,
+    Verdict,
+    judge_status,
+    retry_after,
+)
+from tasks.actions.answers import parse
+
+R = TypeVar("R", bound=Result)
+
+SubscriptionId = Annotated[str, Field(pattern=r"^sub_[A-Za-z0-9]{1,100}$")]
+# docs.stripe.com/metadata: at most 40 characters, without brackets; values at most 500
+Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,40}$")]
+Value = Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class Subscription(Result):
+    """What a subscription costs by its items, and what its newest invoice asked for, in the smallest unit of money."""
+
+    id: str
+    currency: str
+    agreed: int
+    invoiced: int | None  # None: there is no invoice yet
+    note: str | None  # what a reconciliation wrote before
+
+
+class Subscriptions(Result):
+    subscriptions: tuple[Subscription, ...]
+    more: bool
+
+
+class Noted(Result):
+    id: str
+
+
+class _Price(BaseModel):
+    unit_amount: int | None
+
+
+class _Item(BaseModel):
+    price: _Price
+    quantity: int = 1
+
+
+class _Items(BaseModel):
+    data: list[_Item]
+
+
+class _Invoice(BaseModel):
+    subtotal: int
+
+
+class _Row(BaseModel):
+    id: str
+    currency: str
+    items: _Items
+    latest_invoice: _Invoice | None
+    metadata: dict[str, str]
+
+
+class _Page(BaseModel):
+    data: list[_Row]
+    has_more: bool
+
+
+class _Fault(BaseModel):
+    type: str = ""
+    code: str = ""
+
+
+class _Refusal(BaseModel):
+    error: _Fault
+
+
+class StripeAction(Action[R], Generic[R]):
+    """What all of Stripe's actions share: the meaning of an answer."""
+
+    def judge(self, response: Response) -> Judgement:
+        by_status = judge_status(response, effect=self.facts.effect)
+        if by_status.verdict is Verdict.SUCCESS:
+            return by_status
+        if response.status == 409:
+            # docs.stripe.com/error-low-level#idempotency: another request with this key is still at work.
+            return Judgement(verdict=Verdict.UNKNOWN, reason="status 409", retry_after=retry_after(response.headers))
+        try:
+            fault = _Refusal.model_validate_json(response.body).error
+        except ValidationError:
+            return by_status
+        name = error_name(fault.code or fault.type) if fault.code or fault.type else by_status.reason
+        return Judgement(verdict=by_status.verdict, reason=f"stripe says {name}", retry_after=by_status.retry_after)
+
+
+def _facts(effect: Effect, scope: str, *, recovery: Recovery) -> Facts:
+    return Facts(provider="stripe", scopes=frozenset({scope}), effect=effect, attribution=False, recovery=recovery)
+
+
+class ListSubscriptions(StripeAction[Subscriptions]):
+    """Read one page of subscriptions, the newest first, with the newest invoice of each."""
+
+    facts = _facts(Effect.READ, "subscriptions:read", recovery=Recovery.IDEMPOTENT)
+    result = Subscriptions
+
+    size: int = Field(default=100, ge=1, le=100)
+    after: SubscriptionId | None = None
+    note_key: Key = "note"  # the metadata key whose value is answered as `note`
+
+    def request(self, call: Call) -> Request:
+        params = {"limit": str(self.size), "status": "active", "expand[]": "data.latest_invoice"}
+        if self.after is not None:
+            params["starting_after"] = self.after
+        return Request(method="GET", path="/v1/subscriptions", params=params)
+
+    def read(self, response: Response) -> Subscriptions:
+        page = parse(response, _Page)
+        return Subscriptions(subscriptions=tuple(map(self._row, page.data)), more=page.has_more)
+
+    def _row(self, row: _Row) -> Subscription:
+        return Subscription(
+            id=row.id,
+            currency=row.currency,
+            agreed=sum((item.price.unit_amount or 0) * item.quantity for item in row.items.data),
+            invoiced=row.latest_invoice.subtotal if row.latest_invoice else None,
+            note=row.metadata.get(self.note_key),
+        )
+
+
+class AnnotateSubscription(StripeAction[Noted]):
+    """Write one value into a subscription's metadata. No money moves by it."""
+
+    facts = _facts(Effect.WRITE, "subscriptions:write", recovery=Recovery.KEYED)
+    result = Noted
+
+    id: SubscriptionId
+    key: Key
+    value: Value
+
+    def request(self, call: Call) -> Request:
+        return Request(method="POST", path=f"/v1/subscriptions/{self.id}", form={f"metadata[{self.key}]": self.value})
+
+    def read(self, response: Response) -> Noted:
+        return parse(response, Noted)
+
+    def external_id(self, result: Noted) -> str:
+        return result.id

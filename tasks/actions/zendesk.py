@@ -1,0 +1,78 @@
+"""Zendesk's Ticketing API: tickets (developer.zendesk.com/api-reference/ticketing/tickets/tickets).
+
+Zendesk honours an idempotency key for two hours, and a job may wait longer. So a ticket carries an external id made of
+the step, by which tickets can be listed: what an attempt without an answer made is found by it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from identity.model import Effect
+from pipeline.action import Action, Call, Facts, Recovery, Request, Response, Result
+from tasks.actions.answers import parse
+
+Subject = Annotated[str, Field(min_length=1, max_length=150)]
+Text = Annotated[str, Field(min_length=1, max_length=60_000)]
+Tag = Annotated[str, Field(pattern=r"^[a-z0-9_.-]{1,80}$")]
+Priority = Literal["low", "normal", "high", "urgent"]
+
+
+class Ticket(Result):
+    id: int
+    url: str
+
+
+class _Listed(BaseModel):
+    id: int
+    url: str
+    external_id: str | None
+
+
+def mark(call: Call) -> str:
+    """What a ticket is found by again."""
+    return f"aswhom:{call.idempotency_key[:32]}"
+
+
+class CreateTicket(Action[Ticket]):
+    """Open a ticket for what a customer reported."""
+
+    facts = Facts(
+        provider="zendesk",
+        scopes=frozenset({"tickets:write", "tickets:read"}),
+        effect=Effect.WRITE,
+        attribution=False,
+        recovery=Recovery.PROBE,
+    )
+    result = Ticket
+
+    subject: Subject
+    body: Text
+    priority: Priority = "normal"
+    tags: tuple[Tag, ...] = ()
+
+    def request(self, call: Call) -> Request:
+        ticket = {
+            "subject": self.subject,
+            "comment": {"body": self.body},
+            "priority": self.priority,
+            "external_id": mark(call),
+            "tags": list(self.tags),
+        }
+        return Request(method="POST", path="/api/v2/tickets", json={"ticket": ticket})
+
+    def read(self, response: Response) -> Ticket:
+        return parse(response, Ticket, at=("ticket",))
+
+    def probe(self, call: Call) -> Request:
+        return Request(method="GET", path="/api/v2/tickets", params={"external_id": mark(call)})
+
+    def found(self, response: Response, call: Call) -> Ticket | None:
+        listed = parse(response, list[_Listed], at=("tickets",))
+        mine = (one for one in listed if one.external_id == mark(call))
+        return next((Ticket(id=one.id, url=one.url) for one in mine), None)
+
+    def external_id(self, result: Ticket) -> str:
+        return str(result.id)

@@ -1,0 +1,59 @@
+"""Every night, hold each subscription against what was invoiced for it, and write down where the two differ."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.run import ActionFailed, Run
+from pipeline.workflow import SERVICE, Daily, Tick, workflow
+from tasks.actions import stripe
+
+NOTE = "aswhom_reconciliation"  # the metadata key that differences are written to
+SETTLED = "settled"  # replaces a difference that is gone
+
+
+class BillingConfig(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    page: int = Field(default=100, ge=1, le=100)
+    tolerance: int = Field(default=0, ge=0)  # in the smallest unit of money: what differs by no more is no difference
+
+
+def difference(subscription: stripe.Subscription, *, tolerance: int) -> str | None:
+    """What shall be noted: the difference, that there is none any more, or None: it says so already."""
+    agreed, invoiced = subscription.agreed, subscription.invoiced
+    if invoiced is None or abs(agreed - invoiced) <= tolerance:
+        return SETTLED if subscription.note not in (None, SETTLED) else None
+    note = f"agreed {agreed}, invoiced {invoiced} {subscription.currency}"
+    return None if note == subscription.note else note
+
+
+@workflow(
+    agent="billing",
+    schedule=Daily(cron="30 2 * * *"),
+    uses={stripe.ListSubscriptions: SERVICE, stripe.AnnotateSubscription: SERVICE},
+    config=BillingConfig,
+)
+def billing_reconciliation(run: Run[BillingConfig], event: Tick) -> None:
+    """A step a page and a step a difference, so whatever interrupts it, it goes on where it was.
+
+    It looks at all that is, not at what happened since the last night: one run makes up for any number of missed ones.
+    """
+    after: str | None = None
+    failure: ActionFailed | None = None
+    while True:
+        wanted = stripe.ListSubscriptions(size=run.config.page, after=after, note_key=NOTE)
+        page = run.do(wanted, as_=run.service)
+        for subscription in page.subscriptions:
+            note = difference(subscription, tolerance=run.config.tolerance)
+            if note is None:
+                continue
+            try:
+                run.do(stripe.AnnotateSubscription(id=subscription.id, key=NOTE, value=note), as_=run.service)
+            except ActionFailed as refused:
+                failure = refused  # the other subscriptions have a right to be looked at
+        if not page.more or not page.subscriptions:
+            break
+        after = page.subscriptions[-1].id
+    if failure is not None:
+        raise failure

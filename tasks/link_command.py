@@ -1,0 +1,37 @@
+"""`/aswhom link` in a comment: track a pull request's labels now, as whoever asked for it."""
+
+from __future__ import annotations
+
+from pipeline.run import Run
+from pipeline.workflow import SERVICE, USER, compensate, workflow
+from tasks.actions import github, linear, slack
+from tasks.devops_assistant import DevOpsConfig, say_it_ended, track
+from tasks.events.github import CommentCommand, comment_command
+
+
+@workflow(
+    agent="devops-assistant",
+    on=comment_command("link"),
+    event=CommentCommand,
+    user=lambda event: event.author,
+    triggered_by=lambda event: event.author.login,
+    uses={
+        github.GetPull: SERVICE,
+        linear.CreateIssue: (USER | SERVICE).on_revoke(compensate(linear.Notice, say_it_ended)),
+        github.Comment: USER,
+        slack.PostMessage: SERVICE,
+    },
+    config=DevOpsConfig,
+)
+def link_on_command(run: Run[DevOpsConfig], event: CommentCommand) -> None:
+    """All labels with a rule, or the one that is named. What was tracked before stays as it is.
+
+    Anybody may comment on a public repository, so a stranger's command does nothing at all.
+    """
+    if not run.has_user:
+        return
+    pull = run.do(github.GetPull(repo=event.repo, number=event.number), as_=run.service)
+    named = " ".join(event.words) or None
+    if track(run, pull, only=named) == 0:
+        body = f"`{named}` is no label here that has a rule." if named else "No label here has a rule."
+        run.do(github.Comment(repo=event.repo, number=event.number, body=body), as_=run.user)

@@ -1,0 +1,42 @@
+"""A merged pull request: the issues that track it are done, and its channel hears of it."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.run import Run
+from pipeline.workflow import SERVICE, USER, workflow
+from tasks.actions import linear, slack
+from tasks.events.github import PullRequestEvent, pull_request
+
+
+class MergedConfig(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    channel: slack.Channel
+
+
+@workflow(
+    agent="devops-assistant",
+    on=pull_request("closed"),
+    event=PullRequestEvent,
+    user=lambda event: event.sender,
+    triggered_by=lambda event: event.sender.login,
+    uses={linear.FindIssuesOfPull: SERVICE, linear.MoveIssue: USER | SERVICE, slack.PostMessage: SERVICE},
+    config=MergedConfig,
+)
+def close_issues(run: Run[MergedConfig], event: PullRequestEvent) -> None:
+    """Move the issues as whoever merged, or as the workspace where that is nobody we know."""
+    if not event.merged:
+        return
+    found = run.do(linear.FindIssuesOfPull(pull=event.key), as_=run.service)
+    closed = []
+    for issue in found.issues:
+        if issue.done or issue.done_state_id is None:
+            continue
+        move = linear.MoveIssue(issue_id=issue.id, state_id=issue.done_state_id)
+        run.do(move, as_=run.user if run.has_user else run.service)
+        closed.append(slack.link(issue.url, issue.identifier))
+    what = f": {', '.join(closed)} done" if closed else ""
+    text = f"{slack.link(event.html_url, event.key)} was merged by {slack.escape(event.sender.login)}{what}"
+    run.do(slack.PostMessage(channel=run.config.channel, text=text), as_=run.service, once=f"{event.key}:merged")

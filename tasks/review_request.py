@@ -1,0 +1,33 @@
+"""A review was asked for: its channel hears of it."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.run import Run
+from pipeline.workflow import SERVICE, workflow
+from tasks.actions import slack
+from tasks.events.github import PullRequestEvent, pull_request
+
+
+class ReviewConfig(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    channel: slack.Channel
+
+
+@workflow(
+    agent="devops-assistant",
+    on=pull_request("review_requested"),
+    event=PullRequestEvent,
+    triggered_by=lambda event: event.sender.login,
+    uses={slack.PostMessage: SERVICE},
+    config=ReviewConfig,
+)
+def announce_review(run: Run[ReviewConfig], event: PullRequestEvent) -> None:
+    """A person's review: a team's has a channel of its own at GitHub."""
+    if event.reviewer is None:
+        return
+    who, by = slack.escape(event.reviewer.login), slack.escape(event.sender.login)
+    text = f"{slack.link(event.html_url, event.key)} waits for a review by {who}, asked for by {by}"
+    run.do(slack.PostMessage(channel=run.config.channel, text=text), as_=run.service)

@@ -1,0 +1,42 @@
+"""`/aswhom issue TITLE` in Slack: an issue that is filed as whoever typed it."""
+
+from __future__ import annotations
+
+from pipeline.run import Run
+from pipeline.workflow import SERVICE, USER, workflow
+from tasks.actions import linear, slack
+from tasks.events.slack import SlashCommand, slash_command
+
+USAGE = "Say what the issue is: `/aswhom issue The title`"
+LONGEST = 200  # of a title
+
+
+class CommandConfig(linear.IssueTemplate):
+    """How what is typed is filed."""
+
+
+@workflow(
+    agent="devops-assistant",
+    on=slash_command("issue"),
+    event=SlashCommand,
+    user=lambda event: event.user,
+    triggered_by=lambda event: event.user.id,
+    uses={linear.CreateIssue: USER, slack.PostMessage: SERVICE},
+    config=CommandConfig,
+)
+def file_from_slack(run: Run[CommandConfig], event: SlashCommand) -> None:
+    """File it in her name, and tell the channel. Whoever is nobody we know is told so, and nothing is filed."""
+    if not event.text or not run.has_user:
+        text = USAGE if not event.text else "Nobody here knows you yet: connect Linear and Slack first."
+        run.do(slack.PostMessage(channel=event.channel, text=text), as_=run.service)
+        return
+    issue = linear.CreateIssue(
+        team_id=run.config.team_id,
+        title=event.text[:LONGEST],
+        description=event.text,
+        priority=run.config.priority,
+        label_ids=run.config.label_ids,
+    )
+    filed = run.do(issue, as_=run.user)
+    text = f"{slack.link(filed.url, filed.identifier)} {slack.escape(event.text[:LONGEST])}"
+    run.do(slack.PostMessage(channel=event.channel, text=text), as_=run.service)

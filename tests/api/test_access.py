@@ -1,0 +1,148 @@
+"""Who is let in and to what: every operation with every role, and keys that have ended in every way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select
+from werkzeug.routing import Rule
+
+from identity.api_keys import Role, revoke_key
+from identity.errors import BadInput
+from identity.model import Scope, ScopeKind
+from identity.secret import Secret
+from identity.tables import api_keys
+from tests.api.town import Town
+from webhooks.api.access import NEEDS, ROLES, May
+
+AGENT, READER, ADMIN = Role.AGENT, Role.READER, Role.ADMIN
+
+#: What docs/api.md promises, written down once more: role by operation.
+MATRIX = {
+    "list_tools": {AGENT, READER, ADMIN},
+    "show_tool": {AGENT, READER, ADMIN},
+    "execute_tool": {AGENT, ADMIN},
+    "list_jobs": {AGENT, READER, ADMIN},
+    "show_job": {AGENT, READER, ADMIN},
+    "list_accounts": {AGENT, READER, ADMIN},
+    "show_account": {AGENT, READER, ADMIN},
+    "create_connect_link": {AGENT, ADMIN},
+    "list_deliveries": {READER, ADMIN},
+    "show_delivery": {READER, ADMIN},
+    "list_revocations": {READER, ADMIN},
+    "show_revocation": {READER, ADMIN},
+    "create_revocation": {ADMIN},
+}
+
+
+def operations(town: Town) -> Iterator[tuple[str, str, Rule]]:
+    """Name, method and rule of every operation of the API."""
+    for rule in town.app.url_map.iter_rules():
+        blueprint, _, name = rule.endpoint.rpartition(".")
+        if blueprint == "v1":
+            (method,) = (rule.methods or set()) - {"HEAD", "OPTIONS"}
+            yield name, method, rule
+
+
+def call(town: Town, method: str, rule: Rule, key: Secret | None) -> tuple[int, str]:
+    """The status of a call that names nothing there is, and the kind of problem."""
+    path = rule.rule.replace("<tool>", "none").replace("<id>", "none")
+    headers = {} if key is None else {"Authorization": f"Bearer {key.reveal()}"}
+    answer = town.client.open(path, method=method, json={} if method == "POST" else None, headers=headers)
+    return answer.status_code, (answer.json or {}).get("type", "")
+
+
+def test_the_matrix_is_of_all_operations(sqlite_town: Town) -> None:
+    served = {name for name, _, _ in operations(sqlite_town)}
+    assert served <= MATRIX.keys()
+    assert {name: {role for role in Role if may in ROLES[role]} for name, may in NEEDS.items()} == MATRIX
+    assert set(NEEDS.values()) == set(May)
+
+
+def test_every_operation_lets_in_the_roles_it_says_and_no_other(sqlite_town: Town) -> None:
+    for name, method, rule in operations(sqlite_town):
+        for role in Role:
+            status, kind = call(sqlite_town, method, rule, sqlite_town.keys["acme", role])
+            let_in = kind != "urn:aswhom:problem:not-allowed"
+            assert let_in is (role in MATRIX[name]), (name, role, status)
+            assert let_in or status == 403
+
+
+def test_nothing_is_answered_without_a_key(sqlite_town: Town) -> None:
+    for name, method, rule in operations(sqlite_town):
+        assert call(sqlite_town, method, rule, None)[0] == 401, name
+        assert call(sqlite_town, method, rule, Secret("awk_nobody"))[0] == 401, name
+
+
+def test_a_refusal_says_how_to_come_in(sqlite_town: Town) -> None:
+    answer = sqlite_town.client.get("/v1/jobs", headers={"Authorization": "Basic canary"})
+    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+    assert answer.content_type == "application/problem+json"
+    assert answer.headers["Request-Id"].startswith("req_")
+    assert "canary" not in answer.text
+
+
+def test_an_expired_key_lets_nobody_in(town: Town) -> None:
+    assert town.ask("GET", "/v1/jobs").status_code == 200
+    town.ahead = timedelta(days=2)
+    assert town.ask("GET", "/v1/jobs").status_code == 401
+
+
+def test_a_revoked_key_lets_nobody_in(town: Town) -> None:
+    key, other = town.key(agent="other"), town.key(agent="other")
+    secret = key.fingerprint()
+    id = town.database.read(
+        lambda c: c.execute(select(api_keys.c.id).where(api_keys.c.secret_sha256 == secret)).scalar_one()
+    )
+    assert town.database.write(lambda c: revoke_key(c, id, by="test", now=town.now()))
+    assert not town.database.write(lambda c: revoke_key(c, id, by="test", now=town.now()))
+    assert town.ask("GET", "/v1/jobs", key).status_code == 401
+    assert town.ask("GET", "/v1/jobs", other).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "scope", [Scope(kind=ScopeKind.AGENT, key="acme.bot"), Scope(kind=ScopeKind.TENANT, key="acme")], ids=str
+)
+def test_a_revocation_ends_the_keys_there_were_and_no_later_one(town: Town, scope: Scope) -> None:
+    assert town.execute().status_code == 202
+    town.revoke(scope)
+    assert town.execute().status_code == 401
+    assert town.execute(key=town.key()).status_code == 202
+    assert town.ask("GET", "/v1/jobs", town.keys["globex", Role.AGENT]).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "scope", [Scope(kind=ScopeKind.AGENT, key="acme.bot"), Scope(kind=ScopeKind.TENANT, key="acme")], ids=str
+)
+def test_a_stop_keeps_out_until_it_is_opened(town: Town, scope: Scope) -> None:
+    town.stop(scope)
+    answer = town.execute()
+    assert (answer.status_code, answer.json["type"]) == (403, "urn:aswhom:problem:stopped")
+    town.stop(scope, stopped=False)
+    assert town.execute().status_code == 202
+
+
+def test_another_tenants_things_are_not_there(town: Town) -> None:
+    job = town.execute().json["job"]["id"]
+    for role in Role:
+        foreign = town.keys["globex", role]
+        assert town.ask("GET", f"/v1/jobs/{job}", foreign).status_code == 404
+        assert town.ask("GET", "/v1/jobs", foreign).json["items"] == []
+
+
+def test_an_agents_key_sees_its_own_agents_jobs_and_a_readers_all(town: Town) -> None:
+    job = town.execute().json["job"]["id"]
+    other = town.key(agent="other")
+    assert town.ask("GET", f"/v1/jobs/{job}", other).status_code == 404
+    assert town.ask("GET", "/v1/jobs", other).json["items"] == []
+    reader = town.key(agent="other", role=Role.READER)
+    assert town.ask("GET", f"/v1/jobs/{job}", reader).status_code == 200
+
+
+def test_an_agent_of_another_tenant_or_of_the_platform_gets_no_key(town: Town) -> None:
+    town.house.job()  # makes the platform's agent of the workflow
+    for agent in ("globex.bot", "tester"):
+        with pytest.raises(BadInput, match="another name"):
+            town.key(agent=agent, whole=True)

@@ -1,0 +1,144 @@
+"""Accounts and connect links, deliveries, revocations and their receipts, page by page and tenant by tenant."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import select
+
+from identity.api_keys import Role
+from identity.model import Scope, ScopeKind
+from identity.tables import principals
+from tests.api.town import Town
+
+READER, ADMIN = Role.READER, Role.ADMIN
+
+
+def account_of(town: Town, principal: str = "ada") -> dict[str, object]:
+    answer = town.ask("GET", f"/v1/accounts?principal={principal}")
+    (found,) = answer.json["items"]
+    return town.ask("GET", f"/v1/accounts/{found['id']}").json  # type: ignore[no-any-return]
+
+
+def test_an_account_tells_whether_it_can_be_used_and_why_not(town: Town) -> None:
+    assert account_of(town)["usable"] is True
+    town.revoke(Scope(kind=ScopeKind.USER, key="acme.ada"))
+    told = account_of(town)
+    assert (told["usable"], told["state"]) == (False, "active")
+    assert "user:acme.ada was revoked" in str(told["why"])
+    assert account_of(town, "service")["usable"] is True
+
+
+def test_no_answer_holds_a_token(town: Town) -> None:
+    for path in ("/v1/accounts", "/v1/jobs", "/v1/deliveries", "/v1/revocations", "/v1/tools"):
+        answer = town.ask("GET", path, town.keys["acme", ADMIN])
+        assert answer.status_code == 200
+        assert "token-acme" not in answer.text
+        assert "refresh-acme" not in answer.text
+        assert "awk_" not in answer.text
+
+
+def test_a_link_is_made_for_a_person_who_may_be_new(town: Town) -> None:
+    answer = town.ask("POST", "/v1/connect-links", json={"user": "grace", "connection": "github"})
+    assert answer.status_code == 201, answer.text
+    assert answer.json["url"].startswith("http://127.0.0.1/connect/")
+    assert (answer.json["principal"], answer.json["connection"]) == ("acme.grace", "gh")
+    known = town.database.read(lambda c: c.execute(select(principals.c.tenant_id, principals.c.id)).all())
+    assert ("acme", "acme.grace") in {tuple(row) for row in known}
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"user": "a b", "connection": "github"}, 422),
+        ({"user": "x" * 80, "connection": "github"}, 422),
+        ({"user": "ada", "connection": "linear"}, 409),
+        ({"user": "ada", "connection": "github", "return_to": "https://evil.example"}, 422),
+        ({"user": "ada", "connection": "github", "more": 1}, 422),
+        ({"user": "ada"}, 422),
+    ],
+)
+def test_a_link_that_cannot_be_is_refused(sqlite_town: Town, body: dict[str, object], status: int) -> None:
+    assert sqlite_town.ask("POST", "/v1/connect-links", json=body).status_code == status
+
+
+def test_a_revocation_is_effective_when_it_answers_and_has_a_receipt(town: Town) -> None:
+    admin = town.key(agent="admin", role=ADMIN)
+    job = town.execute().json["job"]["id"]
+    body = {"kind": "user", "key": "ada", "reason": "she left"}
+    answer = town.ask("POST", "/v1/revocations", admin, json=body, headers={"Idempotency-Key": "r-1"})
+    assert (answer.status_code, answer.json["state"]) == (201, "effective")
+    answer.close()
+    assert town.ring.rung[-1] == answer.json["id"]
+    assert account_of(town)["usable"] is False
+    again = town.ask("POST", "/v1/revocations", admin, json=body, headers={"Idempotency-Key": "r-1"})
+    assert again.json["id"] == answer.json["id"]
+    assert town.revoker.advance(answer.json["id"])
+    shown = town.ask("GET", answer.headers["Location"], admin).json
+    assert (shown["state"], shown["cancelled_jobs"]) == ("quiesced", 1)
+    assert town.signer.verifies(shown["receipt"], shown["signature"])
+    assert town.ask("GET", f"/v1/jobs/{job}").json["revocation"] == answer.json["id"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [
+        ("tenant", "globex"),
+        ("agent", "globex.bot"),
+        ("agent", "tester"),
+        ("connection", "gh"),
+        ("user", "globex.ada"),
+        ("account", "acc-globex.ada"),
+    ],
+)
+def test_what_is_anothers_cannot_be_revoked(sqlite_town: Town, kind: str, key: str) -> None:
+    body = {"kind": kind, "key": key, "reason": "spite"}
+    answer = sqlite_town.ask("POST", "/v1/revocations", sqlite_town.keys["acme", ADMIN], json=body)
+    assert answer.status_code == 422
+    assert sqlite_town.ask("GET", "/v1/revocations", sqlite_town.keys["globex", ADMIN]).json["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [("agent", "acme.bot"), ("user", "acme.ada"), ("account", "acc-acme.ada"), ("tenant", "acme")],
+)
+def test_what_is_the_tenants_own_can_be(sqlite_town: Town, kind: str, key: str) -> None:
+    body = {"kind": kind, "key": key, "reason": "over"}
+    answer = sqlite_town.ask("POST", "/v1/revocations", sqlite_town.keys["acme", ADMIN], json=body)
+    assert (answer.status_code, answer.json["scope"]["kind"]) == (201, kind)
+    foreign = sqlite_town.keys["globex", ADMIN]
+    assert sqlite_town.ask("GET", f"/v1/revocations/{answer.json['id']}", foreign).status_code == 404
+
+
+def test_deliveries_are_shown_with_their_jobs_to_their_tenant_alone(town: Town) -> None:
+    job = town.house.job("d-1")
+    (listed,) = town.ask("GET", "/v1/deliveries", town.keys["acme", READER]).json["items"]
+    shown = town.ask("GET", f"/v1/deliveries/{listed['id']}", town.keys["acme", READER]).json
+    assert (shown["sender_id"], shown["jobs"]) == ("d-1", [job])
+    assert town.ask("GET", f"/v1/deliveries/{listed['id']}", town.keys["globex", READER]).status_code == 404
+    assert town.ask("GET", "/v1/deliveries", town.keys["globex", READER]).json["items"] == []
+
+
+def test_another_tenants_account_is_not_there(town: Town) -> None:
+    id = account_of(town)["id"]
+    assert town.ask("GET", f"/v1/accounts/{id}", town.keys["globex", ADMIN]).status_code == 404
+
+
+def test_pages_together_are_the_whole_list_once_each(town: Town) -> None:
+    made = [town.execute(text=str(number)).json["job"]["id"] for number in range(7)]
+    seen: list[str] = []
+    path = "/v1/jobs?limit=3"
+    while path:
+        page = town.ask("GET", path).json
+        seen += [item["id"] for item in page["items"]]
+        path = f"/v1/jobs?limit=3&cursor={page['next']}" if page["next"] else ""
+    assert seen == made[::-1]
+
+
+@pytest.mark.parametrize("cursor", ["x", "bm9wZQ", "W10", "WzEsMl0", "WzEsIlx1MDAwMCJd"])
+def test_a_cursor_that_is_none_of_ours_is_refused(sqlite_town: Town, cursor: str) -> None:
+    assert sqlite_town.ask("GET", f"/v1/jobs?cursor={cursor}").status_code == 422
+
+
+def test_a_filter_that_is_misspelt_does_not_let_everything_through(sqlite_town: Town) -> None:
+    assert sqlite_town.ask("GET", "/v1/jobs?stat=done").status_code == 422
+    assert sqlite_town.ask("GET", "/v1/jobs?state=done").status_code == 200

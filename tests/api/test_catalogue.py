@@ -1,0 +1,85 @@
+"""The catalogue: schemas that hold, in the forms that models take, and the document that describes the API."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from pipeline import tools
+from pipeline.workflow import Registry
+from tests.api.town import Town
+from tests.docs.pages import DOCS
+from webhooks.api.app import document
+
+TOOLS = Registry.load(["tasks.actions.github", "tasks.actions.linear", "tasks.actions.slack"]).tools
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_every_tool_has_schemas_that_are_schemas(name: str) -> None:
+    told = tools.described(TOOLS[name])
+    for schema in (told["parameters"], told["result"]):
+        Draft202012Validator.check_schema(schema)
+        assert schema["type"] == "object"
+    assert told["description"]
+    assert not Draft202012Validator(told["parameters"]).is_valid({"no such parameter": 1})
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_every_tool_has_the_forms_that_models_take(name: str) -> None:
+    action = TOOLS[name]
+    openai = tools.for_openai(action)["function"]
+    anthropic, mcp = tools.for_anthropic(action), tools.for_mcp(action)
+    assert {openai["name"], anthropic["name"], mcp["name"]} == {name.replace(".", "__")}
+    assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", openai["name"])
+    assert openai["parameters"] == anthropic["input_schema"] == mcp["inputSchema"] == action.model_json_schema()
+    assert mcp["annotations"]["readOnlyHint"] is (action.facts.effect == "read")
+
+
+@pytest.mark.parametrize("form", ["plain", "openai", "anthropic", "mcp"])
+def test_the_catalogue_comes_in_each_form(sqlite_town: Town, form: str) -> None:
+    answer = sqlite_town.ask("GET", f"/v1/tools?format={form}")
+    assert answer.status_code == 200
+    (tool,) = answer.json["tools"]
+    assert "text" in json.dumps(tool)
+    assert sqlite_town.ask("GET", "/v1/tools?format=other").status_code == 422
+
+
+def test_a_tool_is_found_by_the_name_a_model_calls_it(sqlite_town: Town) -> None:
+    plain, models = (sqlite_town.ask("GET", f"/v1/tools/{name}") for name in ("github.Say", "github__Say"))
+    assert plain.json == models.json
+    assert plain.json["name"] == "github.Say"
+    assert sqlite_town.ask("GET", "/v1/tools/github.Nothing").status_code == 404
+
+
+def made(town: Town) -> dict[str, Any]:
+    return json.loads(json.dumps(document(town.app)))  # type: ignore[no-any-return,arg-type]
+
+
+def test_the_document_that_is_kept_is_the_one_that_is_served(sqlite_town: Town, tmp_path: Path) -> None:
+    served = sqlite_town.client.get("/v1/openapi.json")
+    assert served.status_code == 200
+    kept = DOCS / "reference" / "openapi.json"
+    text = json.dumps(served.json, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    if not kept.exists() or kept.read_text(encoding="utf-8") != text:
+        new = tmp_path / kept.name
+        new.write_text(text, encoding="utf-8")
+        pytest.fail(f"the API has changed. If that was meant: cp {new} {kept}", pytrace=False)
+
+
+def test_the_document_is_openapi_3_1_and_tells_of_every_operation(sqlite_town: Town) -> None:
+    spec = made(sqlite_town)
+    assert spec["openapi"].startswith("3.1")
+    for path, item in spec["paths"].items():
+        for method, operation in item.items():
+            assert operation["summary"], (method, path)
+            assert operation["security"] == [{"key": []}]
+            assert "401" in operation["responses"]
+    named = set(re.findall(r"#/components/schemas/(\w+)", json.dumps(spec)))
+    assert named <= spec["components"]["schemas"].keys()
+    for schema in spec["components"]["schemas"].values():
+        Draft202012Validator.check_schema(schema)

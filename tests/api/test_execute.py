@@ -1,0 +1,178 @@
+"""Executing a tool: as whom, once a key, and with an answer that says how it went."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from identity.api_keys import Role
+from identity.model import Scope, ScopeKind
+from identity.tables import audit
+from pipeline.ledger import jobs as ledger_jobs
+from pipeline.ledger.requests import NotLetIn
+from pipeline.requests import Keyed
+from pipeline.states import Wait
+from pipeline.tables import jobs
+from tests.api.town import Town
+from tests.ledger.house import Say
+
+
+def count(town: Town) -> int:
+    return town.database.read(lambda c: c.execute(select(func.count()).select_from(jobs)).scalar_one())
+
+
+@pytest.mark.parametrize(
+    ("identifier", "pattern", "user"),
+    [
+        ("ada", "delegated", "acme.ada"),
+        ("acme.ada", "delegated", "acme.ada"),
+        ("user:ada", "delegated", "acme.ada"),
+        ("acme", "service", None),
+        ("tenant:acme", "service", None),
+        ("installation-acme", "service", None),
+        ("workspace:installation-acme", "service", None),
+    ],
+)
+def test_the_identifier_decides_as_whom(sqlite_town: Town, identifier: str, pattern: str, user: str | None) -> None:
+    answer = sqlite_town.execute(identifier)
+    assert answer.status_code == 202, answer.text
+    row = sqlite_town.house.row(answer.json["job"]["id"])
+    assert (row.pattern, row.user_id, row.agent_id) == (pattern, user, "acme.bot")
+
+
+@pytest.mark.parametrize(
+    "identifier", ["grace", "globex", "globex.ada", "installation-globex", "user:acme", "tenant:ada", "workspace:"]
+)
+def test_an_identifier_of_nobody_here_is_refused_and_stores_nothing(sqlite_town: Town, identifier: str) -> None:
+    answer = sqlite_town.execute(identifier)
+    assert (answer.status_code, answer.json["type"]) == (422, "urn:aswhom:problem:unusable")
+    assert count(sqlite_town) == 0
+
+
+def test_a_quick_tool_answers_with_its_result(town: Town) -> None:
+    town.at_work = lambda: town.finish(next(iter(town.house.states())), result={"id": "7"})
+    answer = town.execute(wait=5)
+    assert answer.status_code == 200, answer.text
+    assert (answer.json["outcome"], answer.json["result"]) == ("done", {"id": "7"})
+    (step,) = answer.json["job"]["steps"]
+    assert step["as_whom"] == {"kind": "user", "name": "ada"}
+    assert town.ring.rung == [answer.json["job"]["id"]]
+
+
+def test_a_long_one_answers_with_its_job_which_tells_the_rest(town: Town) -> None:
+    answer = town.execute()
+    assert (answer.status_code, answer.json["outcome"]) == (202, "pending")
+    job = answer.headers["Location"]
+    assert town.ask("GET", job).json["state"] == "queued"
+    town.finish(answer.json["job"]["id"], result={"id": "7"})
+    assert town.ask("GET", job).json["steps"][0]["result"] == {"id": "7"}
+
+
+def test_the_same_key_makes_one_job_and_tells_of_it_again(town: Town) -> None:
+    first = town.execute(Idempotency_Key="k-1")
+    town.finish(first.json["job"]["id"], result={"id": "7"})
+    again = town.execute(Idempotency_Key="k-1", wait=3)
+    assert (again.status_code, again.json["job"]["id"]) == (200, first.json["job"]["id"])
+    assert count(town) == 1
+
+
+def test_a_key_with_another_request_is_refused(town: Town) -> None:
+    town.execute(Idempotency_Key="k-1")
+    for other in (town.execute(Idempotency_Key="k-1", text="other"), town.execute("acme", Idempotency_Key="k-1")):
+        assert (other.status_code, other.json["type"]) == (422, "urn:aswhom:problem:idempotency-key-reused")
+    assert count(town) == 1
+
+
+def test_a_key_belongs_to_its_agent_alone(town: Town) -> None:
+    first = town.execute(Idempotency_Key="k-1")
+    other = town.execute(Idempotency_Key="k-1", key=town.key(agent="other"))
+    assert other.json["job"]["id"] != first.json["job"]["id"]
+    assert town.execute(Idempotency_Key="k-1", key=town.key()).json["job"]["id"] == first.json["job"]["id"]
+
+
+def test_parameters_that_do_not_fit_are_told_of_without_what_was_sent(sqlite_town: Town) -> None:
+    body = {"identifier": "ada", "parameters": {"text": ["canary"], "more": "canary"}}
+    answer = sqlite_town.ask("POST", "/v1/tools/github.Say/execute", json=body)
+    assert answer.status_code == 422
+    assert {error["where"] for error in answer.json["errors"]} == {"parameters.text", "parameters.more"}
+    assert "canary" not in answer.text
+    assert count(sqlite_town) == 0
+
+
+def test_a_key_covers_the_tools_it_names(sqlite_town: Town) -> None:
+    narrow = sqlite_town.key(tools=["linear.*"])
+    assert sqlite_town.execute(key=narrow).status_code == 404
+    assert sqlite_town.ask("GET", "/v1/tools", narrow).json == {"tools": []}
+    assert sqlite_town.execute(key=sqlite_town.key(tools=["github.S*"])).status_code == 202
+
+
+def test_a_revoked_agent_has_its_jobs_found(town: Town) -> None:
+    job = town.execute().json["job"]["id"]
+    made = town.revoke(Scope(kind=ScopeKind.AGENT, key="acme.bot"))
+    assert town.revoker.advance(made)
+    shown = town.ask("GET", f"/v1/jobs/{job}", town.keys["acme", Role.READER])
+    assert shown.status_code == 401  # that key is the same agent's
+    assert town.house.row(job).state == "cancelled"
+
+
+def test_a_request_is_on_record_with_the_key_it_came_by(town: Town) -> None:
+    job = town.execute().json["job"]["id"]
+    row = town.database.read(lambda c: c.execute(select(audit).where(audit.c.kind == "tool.requested")).one())
+    assert (row.job_id, row.agent_id, row.on_behalf_of) == (job, "acme.bot", "acme.ada")
+    assert row.detail["key"].startswith("key_")
+
+
+def test_nobody_waits_for_a_job_that_waits_for_a_person(town: Town) -> None:
+    def park() -> None:
+        (job,) = town.house.states()
+        claimed = town.house.claim(job)
+        expires = timedelta(hours=1)
+        town.database.write(
+            lambda c: ledger_jobs.park(
+                c,
+                claimed,
+                Wait.CONSENT,
+                waits_for="x",
+                due_in=expires,
+                expires_in=expires,
+                reason="ada must connect github",
+            )
+        )
+
+    town.at_work = park
+    answer = town.execute(wait=20)
+    assert (answer.status_code, answer.json["outcome"]) == (202, "needs_consent")
+    assert answer.json["reason"] == "ada must connect github"
+
+
+def test_more_than_so_many_do_not_wait(sqlite_town: Town) -> None:
+    taken: list[Any] = []
+    for _ in range(12):
+        assert sqlite_town.requests._waiting.acquire(blocking=False)
+    sqlite_town.at_work = lambda: taken.append("waited")
+    assert sqlite_town.execute(wait=20).status_code == 202
+    assert taken == []
+
+
+def test_a_key_that_comes_at_once_from_many_makes_one_job(town: Town) -> None:
+    action, who = Say(text="hello"), town.caller()
+    keyed = Keyed(key="k-1", document={"text": "hello"})
+    ask = partial(town.requests.execute, who, action, keyed, identifier="ada", now=town.now())
+    with ThreadPoolExecutor(8) as many:
+        made = [future.result() for future in [many.submit(ask) for _ in range(8)]]
+    assert len({one.id for one in made}) == 1
+    assert [one.repeated for one in made].count(False) == 1
+    assert count(town) == 1
+
+
+def test_a_caller_whose_key_ended_meanwhile_has_nothing_accepted(town: Town) -> None:
+    who = town.caller()
+    town.revoke(Scope(kind=ScopeKind.AGENT, key="acme.bot"))
+    with pytest.raises(NotLetIn):
+        town.requests.execute(who, Say(text="x"), Keyed(key=None, document={}), identifier="ada", now=town.now())
+    assert count(town) == 0

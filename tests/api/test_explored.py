@@ -1,0 +1,51 @@
+"""Schemathesis walks the document against the real app: no fault of ours, no answer that is not described."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.core.result import Ok
+from schemathesis.generation.modes import GenerationMode
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from identity.api_keys import Role
+from tests.api.town import Town
+
+
+def explore(town: Town, role: Role, *, examples: int) -> int:
+    """Ask every operation so often, rightly and wrongly; how many there are."""
+    schema = schemathesis.openapi.from_wsgi("/v1/openapi.json", town.app)
+    operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
+    for operation in operations:
+        for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
+
+            @settings(
+                max_examples=examples,
+                deadline=None,
+                database=None,
+                phases=[Phase.generate],
+                suppress_health_check=list(HealthCheck),
+            )
+            @given(case=operation.as_strategy(generation_mode=mode))
+            def ask(case: schemathesis.Case[Any]) -> None:
+                # A new key each time: an example may revoke its own agent.
+                key = town.key(role=role)
+                sent = {"Authorization": f"Bearer {key.reveal()}"}
+                # What fits its schema can still name nobody there is, which is 422 as well.
+                case.call_and_validate(headers=sent, excluded_checks=[positive_data_acceptance])
+
+            ask()
+    return len(operations)
+
+
+def test_no_request_is_answered_otherwise_than_described(sqlite_town: Town) -> None:
+    assert explore(sqlite_town, Role.ADMIN, examples=3) == 13
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("role", list(Role))
+def test_no_request_of_many_is_answered_otherwise_than_described(sqlite_town: Town, role: Role) -> None:
+    assert explore(sqlite_town, role, examples=150) == 13

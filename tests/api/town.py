@@ -1,0 +1,187 @@
+"""Two tenants with keys, the API's test client, and whoever works while a request waits."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from flask.testing import FlaskClient
+from sqlalchemy import Connection
+
+from identity.addresses import AddressPolicy
+from identity.api_keys import Caller, Role, add_key, new_key
+from identity.connect import Connect
+from identity.http import Client
+from identity.model import Scope
+from identity.providers import PROFILES
+from identity.secret import Secret
+from identity.signing import Signer
+from identity.stops import set_stopped
+from pipeline import revocation
+from pipeline.database import Database
+from pipeline.intake import Intake
+from pipeline.invitations import Invitations
+from pipeline.ledger import jobs
+from pipeline.requests import Requests
+from pipeline.revoker import Revoker
+from pipeline.states import StepState
+from pipeline.tables import steps
+from pipeline.workflow import Registry
+from tests.ledger.house import House, Say, say_it
+from tests.webhooks.parts import MemoryRing
+from webhooks.api.app import Agents
+from webhooks.api.quota import Quota, Spent
+from webhooks.app import create_app
+from webhooks.settings import WebSettings
+
+TENANTS = ("acme", "globex")
+
+
+class Town:
+    """`keys["acme", Role.AGENT]` is a key of acme's agent `acme.bot`."""
+
+    def __init__(self, database: Database) -> None:
+        self._quota = Quota(10_000, None, prefix="aswhom:")
+        self.house = House(database)
+        self.house.build()
+        self.house.connect("globex", "globex.ada")
+        self.database = database
+        self.workflows = Registry([say_it])
+        self.ring = MemoryRing()
+        self.signer = Signer.from_seed(bytes(32))
+        self.revoker = Revoker(database, self.signer, self.workflows)
+        self.at_work: Callable[[], None] = lambda: None  # what happens while a request waits
+        self.keys = {(tenant, role): self.key(tenant, role=role) for tenant in TENANTS for role in Role}
+        self.requests = Requests(database, self.workflows, self.house.ids, pause=lambda seconds: self.at_work())
+        self.app = create_app(
+            WebSettings(base_url="http://127.0.0.1"),
+            Intake(database, self.house.vault, self.house.ids, clock=self.now),
+            self.workflows,
+            self.ring,
+            agents=Agents(
+                requests=self.requests,
+                invitations=self._invitations(),
+                workflows=self.workflows,
+                quota=self,
+            ),
+            clock=self.now,
+        )
+        self.client: FlaskClient = self.app.test_client()
+
+    ahead = timedelta()
+
+    def limit(self, rate: int) -> None:
+        """From here on, *rate* requests a minute."""
+        self._quota = Quota(rate, None, prefix="aswhom:")
+
+    def spend(self, caller: Caller) -> Spent:
+        return self._quota.spend(caller)
+
+    def _invitations(self) -> Invitations:
+        http = Client(policy=AddressPolicy(allow_hosts=frozenset()), pool_size=1)
+        self.close = http.close
+        connect = Connect(
+            self.database,
+            self.house.vault,
+            http,
+            PROFILES,
+            self.signer,
+            redirect_uri=lambda connection: f"http://127.0.0.1/connect/callback/{connection}",
+            ids=partial(self.house.ids, "con"),
+            token=partial(secrets.token_urlsafe, 32),
+        )
+        return Invitations(self.database, connect, self.workflows, self.house.ids, base_url="http://127.0.0.1")
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+    def key(
+        self,
+        tenant: str = "acme",
+        *,
+        role: Role = Role.AGENT,
+        agent: str = "bot",
+        whole: bool = False,
+        tools: list[str] | None = None,
+    ) -> Secret:
+        """A new key; *whole*: the agent's id is as it is given."""
+        secret, id = new_key(secrets.token_urlsafe(32)), self.house.ids("key")
+        now = datetime.now(UTC)
+        whose = agent if whole else f"{tenant}.{agent}"
+        add = partial(add_key, secret=secret, id=id, tenant=tenant, agent=whose, role=role, tools=tools)
+        self.database.write(partial(add, name="", expires_at=now + timedelta(days=1), by="test", now=now))
+        return secret
+
+    def caller(self, key: Secret | None = None) -> Caller:
+        """Who holds the key."""
+        found = self.requests.caller(key or self.keys["acme", Role.AGENT], now=self.now())
+        assert isinstance(found, Caller)
+        return found
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        key: Secret | None = None,
+        *,
+        json: object = None,
+        headers: dict[str, str] | None = None,
+    ) -> Any:
+        """The answer, to acme's agent unless another key is given."""
+        key = key or self.keys["acme", Role.AGENT]
+        sent = {"Authorization": f"Bearer {key.reveal()}", **(headers or {})}
+        return self.client.open(path, method=method, json=json, headers=sent)
+
+    def execute(
+        self,
+        identifier: str = "ada",
+        text: str = "hello",
+        *,
+        wait: float = 0,
+        key: Secret | None = None,
+        **headers: str,
+    ) -> Any:
+        body = {"identifier": identifier, "parameters": {"text": text}, "wait": wait}
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.ask("POST", "/v1/tools/github.Say/execute", key, json=body, headers=sent)
+
+    def revoke(self, scope: Scope, tenant: str = "acme") -> str:
+        id = self.house.ids("rev")
+        declare = partial(revocation.declare, id=id, scope=scope, tenant=tenant, source="test", by="test", reason="no")
+        self.database.write(partial(declare, now=datetime.now(UTC)))
+        return id
+
+    def stop(self, scope: Scope, *, stopped: bool = True) -> None:
+        change = partial(set_stopped, scope=scope, stopped=stopped, tenant="acme", by="test", now=datetime.now(UTC))
+        id = self.house.ids("aud")
+        self.database.write(lambda c: change(c, id=id))
+
+    def finish(self, job: str, *, result: dict[str, Any]) -> None:
+        """As a worker would end the job of a tool: its step is done, and it is."""
+        claimed, now, step = self.house.claim(job), datetime.now(UTC), self.house.ids("step")
+        row = {
+            "id": step,
+            "job_id": job,
+            "position": 1,
+            "action": Say.action_name(),
+            "occurrence": 1,
+            "named": "user",
+            "principal_id": claimed.user or f"{claimed.tenant}.service",
+            "pattern": claimed.pattern,
+            "reason": "named by the workflow",
+            "request_hash": "hash",
+            "parameters": {},
+            "state": StepState.DONE,
+            "result": result,
+            "opened_at": now,
+            "closed_at": now,
+        }
+
+        def end(c: Connection) -> None:
+            c.execute(steps.insert().values(row))
+            jobs.finish(c, claimed)
+
+        self.database.write(end)

@@ -1,0 +1,29 @@
+"""Keys by the command line: shown once, listed without what recognises them, and ended."""
+
+from __future__ import annotations
+
+from deploy.installation import Installation
+from identity.api_keys import find_caller
+from identity.secret import Secret
+from tests.deploy.conftest import Cli
+
+
+def test_a_key_is_shown_once_and_works_until_it_is_revoked(cli: Cli) -> None:
+    cli.json("tenants", "add", "acme")
+    made = cli.json("api-keys", "create", "--tenant", "acme", "--agent", "bot", "--tools", "github.*", "--days", "7")
+    assert made["agent"] == "acme.bot"
+    (listed,) = cli.json("api-keys", "list")
+    assert (listed["id"], listed["tools"], listed["revoked_at"]) == (made["id"], ["github.*"], None)
+    assert made["key"] not in str(listed)
+    assert Secret(made["key"]).fingerprint() not in str(listed)
+    with Installation.at(data_dir=cli.data_dir) as at:
+        who = at.read(lambda c: find_caller(c, Secret(made["key"]), now=at.now()))
+        assert (who.tenant, who.agent) == ("acme", "acme.bot")  # type: ignore[union-attr]
+    cli.json("api-keys", "revoke", made["id"], "--yes")
+    assert cli.json("api-keys", "revoke", made["id"], "--yes", code=1)["error"] == "BadInput"
+    assert cli.json("audit", "list", "--kind", "api_key")[0]["kind"] == "api_key.revoked"
+
+
+def test_a_key_of_no_tenant_is_not_made(cli: Cli) -> None:
+    assert cli.json("api-keys", "create", "--tenant", "nobody", "--agent", "bot", code=1)["error"] == "BadInput"
+    assert cli.json("api-keys", "list") == []

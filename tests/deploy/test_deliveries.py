@@ -1,0 +1,116 @@
+"""`trigger` and `deliveries`: signed deliveries to a real web, and what they start later."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from werkzeug.serving import make_server
+
+from deploy import fixtures
+from deploy.process import open_runtime
+from deploy.settings import load
+from tests.deploy.conftest import Cli
+from tests.webhooks.parts import NOW, MemoryRing
+from webhooks.app import create_app
+
+KEY = "whsec_" + "a2tr" * 8
+
+
+@pytest.fixture
+def acme(cli: Cli, tmp_path: Path) -> Cli:
+    """A tenant, and a connection of every sender."""
+    secret, key = tmp_path / "secret", tmp_path / "key"
+    secret.write_text("hunter2-hunter2\n")
+    key.write_text(KEY)
+    cli.json("tenants", "add", "acme", "--name", "Acme")
+    for provider in ("github", "slack", "linear"):
+        cli.json("connections", "add", provider, "--client-id", "Iv1", "--webhook-secret-file", str(secret))
+    cli.json("installations", "add", "github", "42", "acme")
+    cli.json("installations", "add", "slack", "T0000000007", "acme")
+    cli.json("installations", "add", "linear", "00000000-0000-4000-8000-000000000007", "acme")
+    cli.json("connections", "add-sender", "standard", "--id", "billing", "--tenant", "acme", "--webhook-secret-file",
+             str(key))  # fmt: skip
+    return cli
+
+
+@pytest.fixture
+def web(acme: Cli) -> Iterator[str]:
+    """The web of this installation, on a port of its own; nobody works."""
+    settings = load(data_dir=acme.data_dir)
+    runtime = open_runtime(settings)
+    app = create_app(settings.web(None), runtime.intake, runtime.workflows, MemoryRing())
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    runtime.close()
+
+
+def test_every_fixture_is_taken_by_the_running_web_and_twice_is_two_deliveries(acme: Cli, web: str) -> None:
+    for source in ("github", "slack", "linear"):
+        for event in fixtures.names(source):
+            for _ in range(2):
+                said = acme.json("trigger", source, event, "--url", web)
+                assert said["status"] in (200, 202), (source, event)
+                assert said.get("outcome", "ignored") == "ignored", (source, event, said)
+    rows = acme.json("deliveries", "list", "--limit", "100")
+    assert len(rows) == 2 * sum(len(fixtures.names(source)) for source in ("github", "slack", "linear"))
+    named = {row["event"] for row in rows}
+    assert {"pull_request", "issues", "ping", "app_mention", "command", "block_actions", "Comment"} == named
+    assert {row["tenant_id"] for row in rows if row["event"] != "ping"} == {"acme"}
+
+
+def test_a_body_of_ones_own_is_sent_signed(acme: Cli, web: str) -> None:
+    body = '{"type":"invoice.paid","data":{"id":"in_1"}}'
+    said = acme.json("trigger", "standard", "invoice.paid", "--body", "-", "--url", web, input=body)
+    assert (said["status"], said["outcome"]) == (202, "ignored")
+    assert "no fixture" in acme.json("trigger", "github", "nothing", "--url", web, code=1)["message"]
+    gone = acme.json("trigger", "github", "ping", "--url", "http://127.0.0.1:9", code=1)
+    assert "aswhom up" in gone["message"]
+
+
+def test_a_delivery_says_which_workflows_it_would_start_and_is_replayed_once(acme: Cli, web: str) -> None:
+    labeled = acme.json("trigger", "github", "pull_request.labeled", "--url", web)["delivery"]
+    opened = acme.json("trigger", "github", "pull_request.opened", "--url", web)["delivery"]
+    (fate,) = acme.json("deliveries", "explain", opened)
+    assert fate["workflow"] == "link_pull_request"
+    assert (fate["would"], fate["reason"]) == ("nothing", "it is not switched on for tenant acme")
+    acme.json("workflows", "enable", "link_pull_request", "--tenant", "acme")
+    (fate,) = acme.json("deliveries", "explain", opened)
+    assert fate["would"] == "start"
+    assert "label_rules" in fate["config"]
+    dry = acme.json("deliveries", "replay", "--since", "2020-01-01", "--dry-run")
+    assert {row["delivery"]: row["would"] for row in dry}[opened] == "start"
+    assert acme.json("jobs", "list") == []
+    done = acme.json("deliveries", "replay", opened, labeled, "--yes")
+    assert opened in {row["delivery"] for row in done}
+    (shown,) = [acme.json("deliveries", "show", opened)]
+    assert shown["outcome"] == "accepted"
+    assert len(shown["jobs"]) == 1
+    before = acme.json("jobs", "list")
+    again = acme.json("deliveries", "replay", opened, labeled, "--yes")
+    assert {row["would"] for row in again} == {"nothing"}
+    assert [row["id"] for row in acme.json("jobs", "list")] == [row["id"] for row in before]
+
+
+def test_failed_deliveries_are_those_that_a_person_must_look_at(acme: Cli, web: str) -> None:
+    acme.json("trigger", "github", "pull_request.opened", "--url", web)
+    odd = '{"action":"deleted","installation":{}}'
+    bad = acme.json("trigger", "github", "installation", "--body", "-", "--url", web, input=odd)
+    assert bad["outcome"] == "unrecognised"
+    assert [row["id"] for row in acme.json("deliveries", "list", "--failed")] == [bad["delivery"]]
+    misused = acme("deliveries", "replay")
+    assert misused.exit_code == 2
+    many = acme.json("deliveries", "replay", "--tenant", "acme", "--limit", "1", code=0)
+    assert many
+
+
+def test_a_fixture_is_as_it_happened_now() -> None:
+    document = fixtures.fixture("linear", "Comment", now=NOW)
+    assert document["webhookTimestamp"] == int(NOW.timestamp() * 1000)
+    assert document["createdAt"] == "2026-03-01T12:00:00.000Z"

@@ -1,0 +1,176 @@
+"""Catching up with GitHub: what failed while the web was away is asked for, and arrives once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import select, update
+from werkzeug.serving import make_server
+
+from deploy.sandbox.github.app import create_github
+from deploy.sandbox.journal import Journal
+from deploy.sandbox.world import make_world
+from identity.addresses import AddressPolicy
+from identity.connections import PRIVATE_KEY, WEBHOOK_SECRET, add_installation, add_secret, get_connection, seal_secret
+from identity.errors import Unavailable
+from identity.http import Client
+from identity.secret import Secret
+from identity.tables import provider_connections
+from pipeline.catch_up import CatchUp
+from pipeline.intake import Intake
+from pipeline.tables import deliveries
+from pipeline.workflow import Registry
+from tests.ledger.house import House
+from tests.webhooks.parts import MemoryRing
+from webhooks.app import create_app
+from webhooks.settings import WebSettings
+
+
+class Town:
+    """GitHub, our web with a switch, and the duty between them, all on one clock."""
+
+    def __init__(self, house: House, http: Client) -> None:
+        self.house = house
+        self.now = datetime.now(UTC)
+        self.up = True
+        self.silent = False
+        self.forgets = False  # the web takes it, and its answer is lost
+        ports = dict.fromkeys(("auth", "github", "linear", "slack"), 9)
+        nowhere = dict.fromkeys(("github", "linear", "slack"), "http://127.0.0.1:9")
+        self.world = make_world(ports=ports, hooks=nowhere, callbacks=nowhere, now=self.now)
+        self.catch_up = CatchUp(house.database, house.vault, http, clock=lambda: self.now, most=5, page=4)
+        self.github = ""
+
+    def app(self) -> Any:
+        """The web; while it is away it answers as one that cannot reach its ledger."""
+        intake = Intake(self.house.database, self.house.vault, self.house.ids, clock=lambda: self.now)
+        web = create_app(WebSettings(base_url="http://localhost"), intake, Registry([]), MemoryRing())
+
+        def serve(environ: Any, start: Any) -> Any:
+            if not self.up:
+                start("503 Service Unavailable", [("Content-Length", "0")])
+                return [b""]
+            if self.forgets:
+                body = list(web.wsgi_app(environ, lambda *_: lambda _: None))
+                start("504 Gateway Timeout", [("Content-Length", "0")])
+                return [b"" for _ in body]
+            return web.wsgi_app(environ, start)
+
+        return serve
+
+    def order(self, path: str, **body: Any) -> list[int]:
+        statuses: list[int] = httpx.post(f"{self.github}/_sandbox/{path}", json=body).json()["statuses"]
+        return statuses
+
+    def open_pull(self) -> list[int]:
+        return self.order("pulls", repo="acme/shop", author="ada", title="A change")
+
+    def arrived(self) -> list[str]:
+        rows = self.house.database.read(lambda c: c.execute(select(deliveries.c.event)).scalars().all())
+        return sorted(rows)
+
+    def later(self, **by: float) -> int:
+        """Some time passes, and the duty runs: how many it asked for."""
+        self.now += timedelta(**by)
+        return self.catch_up.run()
+
+
+@pytest.fixture
+def town(house: House) -> Iterator[Town]:
+    with Client(policy=AddressPolicy(allow_hosts=frozenset({"127.0.0.1"}))) as http:
+        made = Town(house, http)
+        github = made.world["github"]
+        sandbox = create_github(
+            made.world, journal=Journal("github", None, clock=lambda: made.now), clock=lambda: made.now
+        )
+        servers = [make_server("127.0.0.1", 0, app, threaded=True) for app in (sandbox, made.app())]
+        made.github = f"http://127.0.0.1:{servers[0].server_port}"
+        github["webhook_url"] = f"http://127.0.0.1:{servers[1].server_port}/webhooks/github/gh"
+        threads = [threading.Thread(target=server.serve_forever, args=(0.05,)) for server in servers]
+        for thread in threads:
+            thread.start()
+
+        def furnish(c: Any) -> None:
+            c.execute(
+                update(provider_connections).values(api_url=made.github, config={"app_id": str(github["app_id"])})
+            )
+            owner = get_connection(c, "gh")
+            for name, text in (
+                (PRIVATE_KEY, github["app_private_key_pem"]),
+                (WEBHOOK_SECRET, github["webhook_secret"]),
+            ):
+                add_secret(c, seal_secret(house.vault, owner, id=name, name=name, secret=Secret(text), now=made.now))
+            add_installation(c, owner="gh", external_id="9001", tenant="acme", now=made.now)
+
+        house.database.write(furnish)
+        yield made
+        for server, thread in zip(servers, threads, strict=True):
+            server.shutdown()
+            thread.join()
+
+
+def test_what_failed_while_the_web_was_away_arrives_once_it_is_back_signals_too(town: Town) -> None:
+    assert town.open_pull() == [202]
+    town.up = False
+    assert [town.open_pull(), town.open_pull()] == [[503], [503]]
+    assert town.order("authorizations/revoke", user="ada", signal_only=True) == [503]
+    assert town.later(seconds=1) == 3  # still away: they fail again
+    assert town.arrived() == ["pull_request"]
+    town.up = True
+    assert town.later(seconds=30) == 0  # not before their time
+    assert town.later(minutes=2) == 3
+    assert town.arrived() == ["github_app_authorization", "pull_request", "pull_request", "pull_request"]
+    assert [town.later(minutes=10), town.later(days=1)] == [0, 0]
+
+
+def test_a_process_that_starts_looks_at_three_days_and_asks_for_nothing_that_arrived(town: Town) -> None:
+    town.up = False
+    town.open_pull()
+    town.now += timedelta(days=2)
+    town.forgets, town.up = True, True
+    assert town.open_pull() == [504]  # it is in the ledger, whatever GitHub saw
+    town.forgets = False
+    assert town.later(hours=1) == 1
+    assert town.arrived() == ["pull_request", "pull_request"]
+
+
+def test_what_github_keeps_no_longer_is_not_asked_for(town: Town) -> None:
+    town.up = False
+    town.open_pull()
+    assert town.later(days=3, seconds=1) == 0
+
+
+def test_requests_for_one_delivery_come_ever_more_slowly(town: Town) -> None:
+    town.up = False
+    town.open_pull()
+    assert [town.later(minutes=minutes) for minutes in (1, 1, 1, 1, 3, 1)] == [1, 1, 0, 1, 0, 1]  # 0, 1, 3, 7 …
+
+
+def test_a_long_outage_is_caught_up_with_in_pieces_over_pages(town: Town) -> None:
+    town.up = False
+    for _ in range(12):
+        town.open_pull()
+    town.up = True
+    assert [town.later(minutes=1) for _ in range(4)] == [5, 5, 2, 0]
+    assert len(town.arrived()) == 12
+
+
+def test_a_github_that_cannot_be_asked_is_told_of_and_tried_again(town: Town) -> None:
+    town.up = False
+    town.open_pull()
+
+    def move(url: str) -> Callable[[Any], None]:
+        return lambda c: c.execute(update(provider_connections).values(api_url=url)) and None
+
+    town.house.database.write(move("http://127.0.0.1:9"))
+    with pytest.raises(Unavailable, match="gh: github cannot be reached"):
+        town.later(minutes=1)
+    town.house.database.write(move(town.github))
+    town.up = True
+    assert town.later(minutes=1) == 1
+    assert town.arrived() == ["pull_request"]

@@ -1,0 +1,120 @@
+"""Replaying deliveries: what is missing is started, once, and nothing is started twice."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+
+import pytest
+from sqlalchemy import select, update
+
+from identity.connections import add_installation
+from identity.errors import BadInput
+from identity.tables import audit
+from pipeline.ledger.delivery_replay import Does, Replayed, Stored, replay, weigh
+from pipeline.states import JobState
+from pipeline.tables import deliveries, jobs, workflow_settings
+from pipeline.workflow import Considered, Registry
+from tests.ledger.house import House
+
+
+def considered(house: House, text: str = "hello") -> list[Considered]:
+    return Registry([house.workflow]).consider("github", "pull_request", {"author": "1001", "text": text})
+
+
+def stored(house: House, id: str, *, installation: str = "installation-acme") -> Stored:
+    outcome = house.database.read(
+        lambda c: c.execute(select(deliveries.c.outcome).where(deliveries.c.id == id)).scalar_one()
+    )
+    return Stored(id=id, connection="gh", outcome=outcome, installation=installation)
+
+
+def replayed(house: House, delivery: Stored) -> Replayed:
+    """Replay it, as the command line does."""
+    write = partial(
+        replay,
+        delivery=delivery,
+        considered=considered(house),
+        new_jobs=[house.ids("job")],
+        audit_id=house.ids("aud"),
+        by="cli:test",
+        at=datetime.now(UTC),
+    )
+    return house.database.write(write)
+
+
+def switch(house: House, *, on: bool) -> None:
+    house.database.write(lambda c: c.execute(update(workflow_settings).values(enabled=on)).rowcount)
+
+
+def test_what_came_before_the_workflow_was_on_starts_when_it_is_replayed_and_only_then_once(house: House) -> None:
+    switch(house, on=False)
+    early = stored(house, house.accept(house.delivery("early")).delivery)
+    assert replayed(house, early).fates[0].reason == "it is not switched on for tenant acme"
+    switch(house, on=True)
+    (fate,) = house.database.read(lambda c: weigh(c, early, considered(house)))
+    assert (fate.does, house.states()) == (Does.START, {})  # looking starts nothing
+    first = replayed(house, early)
+    assert len(first.jobs) == len(first.bells) == 1
+    assert house.row(first.jobs[0]).delivery_id == early.id
+    assert house.row(first.jobs[0]).user_id == "acme.ada"
+    again = replayed(house, early)
+    assert (again.jobs, again.fates[0].does) == ((), Does.NOTHING)
+    rows = house.database.read(lambda c: c.execute(select(audit.c.kind, audit.c.tenant_id)).all())
+    assert [tuple(row) for row in rows].count(("delivery.replayed", "acme")) == 1
+
+
+def test_of_replays_at_the_same_time_one_starts_the_job(house: House) -> None:
+    switch(house, on=False)
+    early = stored(house, house.accept(house.delivery("early")).delivery)
+    switch(house, on=True)
+    made: list[str] = []
+    threads = [threading.Thread(target=lambda: made.extend(replayed(house, early).jobs)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == len(house.states()) == 1
+
+
+@pytest.mark.parametrize("state", [JobState.DEAD, JobState.CANCELLED, JobState.DONE, JobState.QUEUED])
+def test_an_ended_job_goes_again_and_one_that_is_done_or_under_way_is_left_alone(house: House, state: JobState) -> None:
+    accepted = house.accept(house.delivery("one"))
+    house.database.write(lambda c: c.execute(update(jobs).values(state=state)).rowcount)
+    done = replayed(house, stored(house, accepted.delivery))
+    again = state in (JobState.DEAD, JobState.CANCELLED)
+    assert done.jobs == (accepted.jobs if again else ())
+    assert house.states() == {accepted.jobs[0]: JobState.QUEUED if again else state}
+
+
+def test_an_installation_that_was_said_later_makes_the_delivery_its_tenants(house: House) -> None:
+    stray = house.accept(house.delivery("one", installation="late"))
+    delivery = stored(house, stray.delivery, installation="late")
+    assert replayed(house, delivery).fates[0].reason == "no tenant has installation late"
+    now = datetime.now(UTC)
+    house.database.write(lambda c: add_installation(c, owner="gh", external_id="late", tenant="globex", now=now))
+    (job,) = replayed(house, delivery).jobs
+    assert house.row(job).tenant_id == "globex"
+
+
+def test_a_signal_is_never_replayed(house: House) -> None:
+    accepted = house.accept(house.delivery("one"))
+    signal = replace(stored(house, accepted.delivery), outcome="signal")
+    assert "never replayed" in replayed(house, signal).fates[0].reason
+
+
+def test_a_configuration_that_no_longer_fits_starts_nothing_and_says_how_to_mend_it(house: House) -> None:
+    switch(house, on=False)
+    early = stored(house, house.accept(house.delivery("early")).delivery)
+    values = {"enabled": True, "config": {"gone": 1}}
+    house.database.write(lambda c: c.execute(update(workflow_settings).values(values)).rowcount)
+    done = replayed(house, early)
+    assert done.jobs == ()
+    assert "workflows enable --config" in done.fates[0].reason
+
+
+def test_a_delivery_that_is_not_there_is_not_replayed(house: House) -> None:
+    with pytest.raises(BadInput, match="there is no delivery"):
+        replayed(house, Stored(id="nobody", connection="gh", outcome="ignored", installation=None))

@@ -1,0 +1,152 @@
+"""Salesforce, Stripe and Zendesk: strict about tokens, and true to their shapes where our actions meet them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline.action import Action, Response, Verdict
+from tasks.actions import salesforce, stripe, zendesk
+from tests.sandbox.driver import Sandbox
+from tests.sandbox.test_actions import a_call
+
+
+def send(sandbox: Sandbox, action: Action[Any], token: str | None, *, key: str = "", probe: bool = False) -> Response:
+    call = a_call()
+    request = action.probe(call) if probe else action.request(call)
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    if key:
+        headers["idempotency-key"] = key
+    answer = sandbox.http.request(
+        request.method,
+        sandbox.url(action.facts.provider, request.path),
+        params=dict(request.params),
+        json=request.json,
+        data=dict(request.form) if request.form else None,
+        headers=headers,
+    )
+    return Response(status=answer.status_code, headers=dict(answer.headers), body=answer.content)
+
+
+def organization(sandbox: Sandbox, number: int = 0) -> dict[str, Any]:
+    found: dict[str, Any] = sandbox.world["salesforce"]["organizations"][number]
+    return found
+
+
+def account(sandbox: Sandbox, number: int = 0) -> dict[str, Any]:
+    found: dict[str, Any] = sandbox.world["stripe"]["accounts"][number]
+    return found
+
+
+def desk(sandbox: Sandbox, number: int = 0) -> dict[str, Any]:
+    found: dict[str, Any] = sandbox.world["zendesk"]["desks"][number]
+    return found
+
+
+def test_an_opportunity_is_changed_by_its_tokens_user(sandbox: Sandbox) -> None:
+    token, row = sandbox.connect("salesforce", "ada")["access_token"], organization(sandbox)["opportunities"][0]
+    get = salesforce.GetOpportunity(id=row["id"])
+    before = get.read(send(sandbox, get, token))
+    assert (before.id, before.owner_id, before.amount) == (row["id"], row["owner"], row["amount"])
+    update = salesforce.UpdateOpportunity(id=row["id"], stage="Closed Won", amount=12_000)
+    answer = send(sandbox, update, token)
+    assert (answer.status, update.judge(answer).verdict) == (204, Verdict.SUCCESS)
+    after = get.read(send(sandbox, get, token))
+    assert (after.stage, after.amount, after.next_step) == ("Closed Won", 12_000, None)
+    assert after.modified_at >= before.modified_at
+    assert sandbox.read("salesforce", "log")[-2]["actor"] == "ada"
+
+
+def test_no_answer_of_salesforce_names_a_lifetime(sandbox: Sandbox) -> None:
+    assert "expires_in" not in sandbox.connect("salesforce", "ada")
+
+
+@pytest.mark.parametrize(
+    ("organization_number", "changes", "verdict"),
+    [(0, {"stage": "No such stage"}, Verdict.FAILED), (1, {"stage": "Closed Won"}, Verdict.FAILED)],
+    ids=["a stage that is not there", "another organization's opportunity"],
+)
+def test_a_refused_update_is_a_failure(
+    sandbox: Sandbox, organization_number: int, changes: dict[str, Any], verdict: Verdict
+) -> None:
+    token = sandbox.connect("salesforce", "ada")["access_token"]
+    row = organization(sandbox, organization_number)["opportunities"][0]
+    update = salesforce.UpdateOpportunity(id=row["id"], **changes)
+    assert update.judge(send(sandbox, update, token)).verdict is verdict
+
+
+def test_an_ended_session_is_no_failure_of_the_request(sandbox: Sandbox) -> None:
+    token, row = sandbox.connect("salesforce", "grace")["access_token"], organization(sandbox)["opportunities"][0]
+    sandbox.order("auth", "expire", provider="salesforce", user="grace")
+    get = salesforce.GetOpportunity(id=row["id"])
+    judgement = get.judge(send(sandbox, get, token))
+    assert judgement.verdict is Verdict.UNAUTHORIZED
+    assert "INVALID_SESSION_ID" in judgement.reason
+
+
+def test_subscriptions_are_read_page_by_page_to_the_last(sandbox: Sandbox) -> None:
+    token, seen, after = account(sandbox)["restricted_key"], [], None
+    for _ in range(10):
+        action = stripe.ListSubscriptions(size=3, after=after)
+        page = action.read(send(sandbox, action, token))
+        seen += [one.id for one in page.subscriptions]
+        if not page.more:
+            break
+        after = seen[-1]
+    assert seen == [row["id"] for row in account(sandbox)["subscriptions"]]
+
+
+def test_an_idempotency_key_gives_the_first_answer_and_no_second_effect(sandbox: Sandbox) -> None:
+    token, row = account(sandbox)["restricted_key"], account(sandbox)["subscriptions"][0]
+    action = stripe.AnnotateSubscription(id=row["id"], key="note", value="first")
+    since = len(sandbox.read("stripe", "log"))
+    first, again = (send(sandbox, action, token, key="one-key") for _ in range(2))
+    assert action.read(first) == action.read(again)
+    assert [entry["effect"] for entry in sandbox.read("stripe", f"log?since={since}")] == [True, False]
+    other = stripe.AnnotateSubscription(id=row["id"], key="note", value="second")
+    assert other.judge(send(sandbox, other, token, key="one-key")).verdict is Verdict.FAILED
+
+
+def test_a_ticket_is_found_by_the_mark_of_its_step(sandbox: Sandbox) -> None:
+    action, call, token = zendesk.CreateTicket(subject="It hurts", body="Here."), a_call(), desk(sandbox)["token"]
+
+    def ask(request: Any) -> Response:
+        answer = sandbox.http.request(
+            request.method,
+            sandbox.url("zendesk", request.path),
+            params=dict(request.params),
+            json=request.json,
+            headers={"authorization": f"Bearer {token}"},
+        )
+        return Response(status=answer.status_code, headers=dict(answer.headers), body=answer.content)
+
+    assert action.found(ask(action.probe(call)), call) is None
+    made = action.read(ask(action.request(call)))
+    assert action.found(ask(action.probe(call)), call) == made
+    assert action.found(ask(action.probe(a_call())), a_call()) is None
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        salesforce.GetOpportunity(id="006000000000001AAA"),
+        stripe.ListSubscriptions(),
+        zendesk.CreateTicket(subject="s", body="b"),
+    ],
+    ids=lambda action: action.facts.provider,
+)
+def test_a_token_that_is_not_known_is_refused(sandbox: Sandbox, action: Action[Any]) -> None:
+    for token in (None, "somebody-elses"):
+        assert action.judge(send(sandbox, action, token)).verdict is Verdict.UNAUTHORIZED
+
+
+def test_a_token_that_was_ended_is_refused_until_it_is_restored(sandbox: Sandbox) -> None:
+    for service, token, action in (
+        ("stripe", account(sandbox)["restricted_key"], stripe.ListSubscriptions()),
+        ("zendesk", desk(sandbox)["token"], zendesk.CreateTicket(subject="s", body="b")),
+    ):
+        sandbox.order(service, "revoke", tenant="acme")
+        assert action.judge(send(sandbox, action, token)).verdict is Verdict.UNAUTHORIZED
+        sandbox.order(service, "restore", tenant="acme")
+        assert action.judge(send(sandbox, action, token)).verdict is Verdict.SUCCESS

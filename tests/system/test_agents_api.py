@@ -1,0 +1,91 @@
+"""An agent's tools, end to end: asked for over HTTP, carried out by a worker, seen at the upstreams as said."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+
+from identity.api_keys import Role, add_key, new_key
+from tests.system.conftest import Start
+from tests.system.rig import System
+
+
+@pytest.fixture
+def sqlite_system(start_system: Start) -> System:
+    system = start_system()
+    system.start("web", "worker", "revocations", "housekeeping")
+    return system
+
+
+class Agent:
+    """Calls the API as an agent of acme."""
+
+    def __init__(self, system: System, role: Role, name: str = "bot") -> None:
+        self._system = system
+        secret, now = new_key(secrets.token_urlsafe(32)), datetime.now(UTC)
+        add = partial(add_key, secret=secret, id=system.ids("key"), tenant="acme", agent=f"acme.{name}", role=role)
+        end = now + timedelta(hours=1)
+        system.runtime.database.write(partial(add, tools=None, name="", expires_at=end, by="test", now=now))
+        self.headers = {"Authorization": f"Bearer {secret.reveal()}"}
+
+    def ask(self, method: str, path: str, **more: Any) -> Any:
+        return self._system.http.request(method, f"{self._system.web}/v1/{path}", headers=self.headers, **more)
+
+    def execute(self, tool: str, identifier: str, **parameters: Any) -> Any:
+        body = {"identifier": identifier, "parameters": parameters, "wait": 8}
+        return self.ask("POST", f"tools/{tool}/execute", json=body)
+
+
+def test_a_tool_runs_as_whom_its_identifier_says(sqlite_system: System) -> None:
+    system = sqlite_system
+    system.connect("acme", "ada")
+    agent = Agent(system, Role.AGENT)
+    pull = system.pull("acme/shop", "ada")
+    channel = system.world["slack"]["workspaces"][0]["channels"][0]["id"]
+
+    commented = agent.execute("github.Comment", "ada", repo="acme/shop", number=pull["number"], body="Seen")
+    assert (commented.status_code, commented.json()["outcome"]) == (200, "done"), commented.text
+    assert [entry["actor"] for entry in system.effects("github") if entry["token_kind"] != "app"] == ["ada"]
+
+    posted = agent.execute("slack__PostMessage", "acme", channel=channel, text="Hello")
+    assert (posted.status_code, posted.json()["outcome"]) == (200, "done"), posted.text
+    assert [message["text"] for message in system.sandbox("slack", "messages")] == ["Hello"]
+    assert posted.json()["job"]["pattern"] == "service"
+
+    refused = agent.execute("github.Comment", "acme", repo="acme/shop", number=pull["number"], body="As nobody")
+    assert (refused.status_code, refused.json()["outcome"]) == (200, "refused"), refused.text
+    assert "attributable" in refused.json()["reason"]
+
+
+@pytest.mark.slow
+def test_a_missing_consent_is_told_of_and_a_link_ends_the_wait(sqlite_system: System) -> None:
+    system = sqlite_system
+    agent = Agent(system, Role.AGENT)
+    made = agent.ask("POST", "connect-links", json={"user": "ada", "connection": "github"})
+    assert made.status_code == 201, made.text
+    pull = system.pull("acme/shop", "ada")
+    waits = agent.execute("github.Comment", "ada", repo="acme/shop", number=pull["number"], body="Later")
+    assert (waits.status_code, waits.json()["outcome"]) == (202, "needs_consent"), waits.text
+    system.connect("acme", "ada")
+    job = waits.json()["job"]["id"]
+    system.wait(lambda: agent.ask("GET", f"jobs/{job}").json()["state"] == "done", "the job's end")
+
+
+@pytest.mark.slow
+def test_a_revocation_by_the_api_stops_what_depends_on_it(sqlite_system: System) -> None:
+    system = sqlite_system
+    system.connect("acme", "ada")
+    agent, admin = Agent(system, Role.AGENT), Agent(system, Role.ADMIN, "admin")
+    pull = system.pull("acme/shop", "ada")
+    revoked = admin.ask("POST", "revocations", json={"kind": "user", "key": "ada", "reason": "she left"})
+    assert revoked.status_code == 201, revoked.text
+    (of_ada,) = agent.ask("GET", "accounts?principal=ada&provider=github").json()["items"]
+    assert of_ada["usable"] is False
+    after = agent.execute("github.Comment", "ada", repo="acme/shop", number=pull["number"], body="Too late")
+    assert after.json()["outcome"] == "needs_consent", after.text
+    assert [entry for entry in system.effects("github") if entry["token_kind"] != "app"] == []
+    system.wait(lambda: admin.ask("GET", f"revocations/{revoked.json()['id']}").json()["receipt"], "the receipt")

@@ -1,0 +1,218 @@
+"""Every shipped workflow at its ordinary work: what starts it, its steps in order, and the author of each write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from deploy.demo.provision import GITHUB, SALESFORCE, SLACK, linear_of
+from identity.model import AccountKey
+from identity.principals import link_alias
+from tests.tasks.town import Town
+
+TENANT = "acme"
+REPO = "acme/shop"
+ADA_IN_SLACK = "U0ADA"
+CONNECTIONS = {
+    "github": GITHUB,
+    "linear": linear_of(TENANT),
+    "slack": SLACK,
+    "salesforce": SALESFORCE,
+    "stripe": f"stripe-{TENANT}",
+    "zendesk": f"zendesk-{TENANT}",
+}
+# How each upstream's log names the service, and its kind of token.
+KINDS = {"github": "installation", "linear": "app", "slack": "bot", "stripe": "key", "zendesk": "app"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    action: str
+    endpoint: str  # the sandbox's name for it
+    writes: bool = True
+    as_: str = "service"  # or a login
+    repeatable: bool = False  # doing it twice is doing it once: without an answer it is sent again
+
+    @property
+    def upstream(self) -> str:
+        return self.action.partition(".")[0]
+
+    @property
+    def account(self) -> str:
+        """The account whose revocation ends it, as a scope's key."""
+        return str(AccountKey(tenant=TENANT, connection=CONNECTIONS[self.upstream], principal=f"{TENANT}.{self.as_}"))
+
+    def author(self, town: Town) -> tuple[str, str, str]:
+        """As the upstream's log shall name whoever wrote."""
+        if self.as_ != "service":
+            return self.upstream, self.as_, "user"
+        return self.upstream, _services(town)[self.upstream], KINDS[self.upstream]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    workflow: str
+    start: Callable[[Town], None]
+    steps: tuple[Step, ...]
+    carries_on: bool = False  # a refused write does not keep it from the others
+
+    def authors(self, town: Town) -> list[tuple[str, str, str]]:
+        return [step.author(town) for step in self.steps if step.writes]
+
+
+def _services(town: Town) -> dict[str, str]:
+    world = town.sandbox.world
+    (workspace,) = [one for one in world["slack"]["workspaces"] if one["name"] == TENANT]
+    (books,) = [one for one in world["stripe"]["accounts"] if one["tenant"] == TENANT]
+    slug = world["github"]["app_slug"]
+    return {
+        "github": f"{slug}[bot]",
+        "linear": slug,
+        "slack": workspace["bot_user_id"],
+        "stripe": books["id"],
+        "zendesk": "aswhom",
+    }
+
+
+GET_PULL = Step(action="github.GetPull", endpoint="get_pull", writes=False)
+NOTICE = Step(action="slack.PostMessage", endpoint="chat_post_message")
+PAGE = Step(action="stripe.ListSubscriptions", endpoint="list_subscriptions", writes=False)
+NOTE = Step(action="stripe.AnnotateSubscription", endpoint="update_subscription")
+
+
+def _tracking(login: str) -> tuple[Step, ...]:
+    return (
+        GET_PULL,
+        Step(action="linear.CreateIssue", endpoint="issueCreate", as_=login),
+        Step(action="github.Comment", endpoint="create_comment", as_=login),
+        NOTICE,
+    )
+
+
+def _labelled(town: Town) -> None:
+    town.connect_engineer(TENANT, "ada")
+    town.pull(REPO, "ada", "bug")
+
+
+def _commanded(town: Town) -> None:
+    town.connect_engineer(TENANT, "grace")
+    opened = town.sandbox.open_pull(REPO, "ada", labels=["bug"], hold=True)
+    town.told(REPO, opened["number"], "comments", "issue_comment", author="grace", body="/aswhom link")
+
+
+def _merged(town: Town) -> None:
+    """The issue was filed by another job, whose ledger is not this one."""
+    town.connect_engineer(TENANT, "ada")
+    opened = town.sandbox.open_pull(REPO, "ada", labels=["bug"], hold=True)
+    number = opened["number"]
+    (team, *_) = town.sandbox.world["linear"]["organizations"][0]["teams"]
+    fields = {"teamId": team["id"], "title": f"{REPO}#{number}: bug"}
+    token = town.sandbox.app_token(TENANT)
+    create = "mutation($input: IssueCreateInput!) { issueCreate(input: $input) { success } }"
+    assert "errors" not in town.sandbox.linear(token, create, input=fields).json()
+    town.told(REPO, number, "merge", by="ada")
+
+
+def _review(town: Town) -> None:
+    opened = town.sandbox.open_pull(REPO, "ada", hold=True)
+    town.told(REPO, opened["number"], "review_requests", reviewer="grace")
+
+
+def _workspace(town: Town) -> dict[str, Any]:
+    (workspace,) = [one for one in town.sandbox.world["slack"]["workspaces"] if one["name"] == TENANT]
+    return dict(workspace)
+
+
+def _typed(town: Town) -> None:
+    town.connect_engineer(TENANT, "ada")
+    link = {"tenant": TENANT, "provider": "slack", "external_id": ADA_IN_SLACK, "principal": f"{TENANT}.ada"}
+    now = datetime.now(UTC)
+    town.runtime.database.write(lambda c: link_alias(c, **link, login=None, made_by="admin:test", now=now))
+    workspace = _workspace(town)
+    fields = {
+        "team_id": workspace["team_id"],
+        "channel_id": workspace["channels"][0]["id"],
+        "user_id": ADA_IN_SLACK,
+        "command": "/aswhom",
+        "text": "issue The page is slow",
+    }
+    town.deliver("slack", "command", fields, through=SLACK, installation=workspace["team_id"])
+
+
+def _mentioned(town: Town) -> None:
+    workspace = _workspace(town)
+    said = {
+        "type": "app_mention",
+        "user": "U1",
+        "channel": workspace["channels"][0]["id"],
+        "text": "?",
+        "ts": "1.000001",
+    }
+    body = {"team_id": workspace["team_id"], "event": said}
+    town.deliver("slack", "app_mention", body, through=SLACK, installation=workspace["team_id"])
+
+
+def _morning(workflow: str) -> Callable[[Town], None]:
+    return lambda town: town.night(TENANT, workflow, due=datetime.now(UTC) - timedelta(minutes=1))
+
+
+def _deal(town: Town) -> None:
+    town.connect_seller(TENANT, "ada")
+    (sales,) = [one for one in town.sandbox.world["salesforce"]["organizations"] if one["tenant"] == TENANT]
+    row = sales["opportunities"][0]
+    data = {"organization": sales["id"], "opportunity": row["id"], "owner": row["owner"], "stage": "won"}
+    # The pretend CRM's clock is ours: what it changed in an earlier test is not newer than this.
+    town.report(TENANT, "deal.changed", data, at=datetime.now(UTC) + timedelta(seconds=1))
+
+
+def _incident(town: Town) -> None:
+    data = {"reference": "inc-1", "customer": "Umbrella", "subject": "It hurts", "description": "Here."}
+    town.report(TENANT, "incident.reported", data)
+
+
+SCENES = (
+    Scene(workflow="link_pull_request", start=_labelled, steps=_tracking("ada")),
+    Scene(workflow="link_on_command", start=_commanded, steps=_tracking("grace")),
+    Scene(
+        workflow="close_issues",
+        start=_merged,
+        steps=(
+            Step(action="linear.FindIssuesOfPull", endpoint="issues", writes=False),
+            Step(action="linear.MoveIssue", endpoint="issueUpdate", as_="ada", repeatable=True),
+            NOTICE,
+        ),
+    ),
+    Scene(workflow="announce_review", start=_review, steps=(NOTICE,)),
+    Scene(
+        workflow="file_from_slack",
+        start=_typed,
+        steps=(Step(action="linear.CreateIssue", endpoint="issueCreate", as_="ada"), NOTICE),
+    ),
+    Scene(workflow="answer_mention", start=_mentioned, steps=(NOTICE,)),
+    Scene(
+        workflow="daily_digest",
+        start=_morning("daily_digest"),
+        steps=(Step(action="github.ListPulls", endpoint="list_pulls", writes=False), NOTICE),
+    ),
+    Scene(
+        workflow="billing_reconciliation",
+        start=_morning("billing_reconciliation"),
+        steps=(PAGE, NOTE, PAGE, NOTE, PAGE),
+        carries_on=True,
+    ),
+    Scene(
+        workflow="update_opportunity",
+        start=_deal,
+        steps=(
+            Step(action="salesforce.GetOpportunity", endpoint="get_opportunity", writes=False, as_="ada"),
+            Step(action="salesforce.UpdateOpportunity", endpoint="update_opportunity", as_="ada", repeatable=True),
+        ),
+    ),
+    Scene(
+        workflow="open_ticket",
+        start=_incident,
+        steps=(Step(action="zendesk.CreateTicket", endpoint="create_ticket"),),
+    ),
+)

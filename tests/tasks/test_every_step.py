@@ -1,0 +1,170 @@
+"""Each step of each workflow refused, rate limited, revoked and killed: what the job comes to, and who wrote what.
+
+The authors are the upstreams' own word. A kill is tried at the three points where a worker knows more than its ledger,
+or less: the intent is committed, the answer is here, the result is committed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import pytest
+
+from identity.model import ScopeKind
+from pipeline.resolution import resolve_by_hand
+from pipeline.states import AttemptState, JobState, StepState, Wait
+from tests.tasks.scenes import SCENES, TENANT, Scene
+from tests.tasks.town import Town
+
+LINEAR_SAYS = {"mode": "body", "status": 200}
+REFUSALS: dict[str, dict[str, Any]] = {
+    "github": {"mode": "status", "status": 403, "body": {"message": "Resource not accessible by integration"}},
+    "linear": LINEAR_SAYS | {"body": {"errors": [{"extensions": {"type": "forbidden"}}], "data": None}},
+    "slack": {"mode": "body", "body": {"ok": False, "error": "channel_not_found"}},
+    "salesforce": {"mode": "status", "status": 403, "body": [{"errorCode": "INSUFFICIENT_ACCESS_OR_READONLY"}]},
+    "stripe": {"mode": "status", "status": 403, "body": {"error": {"type": "invalid_request_error"}}},
+    "zendesk": {"mode": "status", "status": 422, "body": {"error": "RecordInvalid"}},
+}
+LATER = {"mode": "status", "status": 429, "headers": {"Retry-After": "7"}}
+LIMITS: dict[str, dict[str, Any]] = {
+    "github": LATER | {"status": 403},
+    "linear": {"mode": "status", "status": 400, "body": {"errors": [{"extensions": {"type": "ratelimited"}}]}},
+    "slack": LATER,
+    "salesforce": {"mode": "status", "status": 403, "body": [{"errorCode": "REQUEST_LIMIT_EXCEEDED"}]},
+    "stripe": LATER,
+    "zendesk": LATER,
+}
+POINTS = (
+    pytest.param("before_call", marks=pytest.mark.slow),
+    "after_call",
+    pytest.param("after_commit", marks=pytest.mark.slow),
+)
+
+every_scene = pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.workflow)
+# Tried with every change; the rest with the slow tests.
+QUICK = ("link_pull_request", "update_opportunity")
+every_step = pytest.mark.parametrize(
+    ("scene", "number"),
+    [
+        pytest.param(
+            scene,
+            number,
+            id=f"{scene.workflow}-{number + 1}-{step.action}",
+            marks=() if scene.workflow in QUICK else pytest.mark.slow,
+        )
+        for scene in SCENES
+        for number, step in enumerate(scene.steps)
+    ],
+)
+
+
+def the_job(town: Town) -> Any:
+    (job,) = town.jobs()
+    return job
+
+
+def written(town: Town, scene: Scene) -> bool:
+    """Everything was written once, by whom it shall be, and nothing else was."""
+    return Counter(town.authors()) == Counter(scene.authors(town))
+
+
+@every_scene
+def test_the_ordinary_work_is_done_in_the_right_names(town: Town, scene: Scene) -> None:
+    scene.start(town)
+    town.settle()
+    assert (the_job(town).state, the_job(town).workflow) == (JobState.DONE, scene.workflow)
+    assert [step.action for step in town.steps()] == [step.action for step in scene.steps]
+    assert written(town, scene)
+    # Each write is the attempt of the step whose principal the upstream saw.
+    assert [step.principal_id for step in town.steps()] == [f"{TENANT}.{step.as_}" for step in scene.steps]
+
+
+@every_step
+def test_a_step_that_is_refused_ends_the_job_and_is_not_tried_again(town: Town, scene: Scene, number: int) -> None:
+    step = scene.steps[number]
+    fault = {"endpoint": step.endpoint, **REFUSALS[step.upstream]}
+    town.when("after_commit", number, lambda: town.sandbox.order(step.upstream, "faults", **fault))
+    scene.start(town)
+    town.settle()
+    assert the_job(town).state == JobState.DEAD
+    assert the_job(town).reason.startswith(f"ActionFailed: {step.action} failed: ")
+    assert [row.action for row in town.steps() if row.state == StepState.FAILED] == [step.action]
+    refused = [row for row in town.attempts() if row.state != AttemptState.EFFECT]
+    assert [row.state for row in refused] == [AttemptState.NO_EFFECT]
+    others = [
+        one.author(town)
+        for position, one in enumerate(scene.steps)
+        if one.writes and (position < number or (scene.carries_on and step.writes and position != number))
+    ]
+    assert Counter(town.authors()) == Counter(others)
+
+
+@every_step
+def test_a_step_that_is_rate_limited_waits_in_the_ledger_and_is_done_once(
+    town: Town, scene: Scene, number: int
+) -> None:
+    step = scene.steps[number]
+    fault = {"endpoint": step.endpoint, **LIMITS[step.upstream]}
+    town.when("after_commit", number, lambda: town.sandbox.order(step.upstream, "faults", **fault))
+    scene.start(town)
+    town.work_once()
+    assert the_job(town).state == JobState.QUEUED
+    assert the_job(town).due_at > the_job(town).created_at
+    assert the_job(town).runs_spent == 0
+    town.settle()
+    assert the_job(town).state == JobState.DONE
+    assert len(town.attempts()) == len(scene.steps) + 1
+    assert written(town, scene)
+
+
+@every_step
+def test_a_step_whose_account_is_revoked_is_not_made(town: Town, scene: Scene, number: int) -> None:
+    step = scene.steps[number]
+    scene.start(town)
+    town.when("after_commit", number, lambda: town.revoke(ScopeKind.ACCOUNT, step.account, TENANT))
+    town.settle()
+    assert the_job(town).state == JobState.CANCELLED
+    assert len(town.attempts()) == number
+    before = [one.author(town) for one in scene.steps[:number] if one.writes]
+    assert Counter(town.authors()) == Counter(before)
+
+
+@pytest.mark.parametrize("point", POINTS)
+@every_step
+def test_a_worker_killed_at_a_step_does_nothing_twice_and_loses_nothing(
+    town: Town, scene: Scene, number: int, point: str
+) -> None:
+    """Slack cannot be asked what became of a message: there the job waits for a person, who looks and says."""
+    town.when(point, number + 1, town.kill)
+    scene.start(town)
+    town.settle()
+    in_doubt = scene.steps[number].upstream == "slack" and point != "after_commit"
+    if in_doubt:
+        assert (the_job(town).state, the_job(town).wait) == (JobState.WAITING, Wait.UNKNOWN)
+        look_and_say(town)
+        town.settle()
+    assert the_job(town).state == JobState.DONE
+    assert the_job(town).runs_spent == 1
+    killed = scene.steps[number]
+    sent_again = [killed.author(town)] if killed.repeatable and point == "after_call" else []
+    assert Counter(town.authors()) == Counter(scene.authors(town) + sent_again)
+
+
+def look_and_say(town: Town) -> None:
+    """An operator looks at Slack and says of the call in doubt what became of it."""
+    posted = {message["attempt"]: message for message in town.sandbox.read("slack", "messages")}
+    (attempt,) = [row for row in town.attempts() if row.state == AttemptState.UNKNOWN]
+    message = posted.get(attempt.id)
+    say = partial(
+        resolve_by_hand,
+        job=attempt.job_id,
+        effect=message is not None,
+        result=message and {"channel": message["channel"], "ts": message["ts"]},
+        workflows=town.registry,
+        by="user:operator",
+        now=datetime.now(UTC),
+    )
+    town.runtime.database.write(say)

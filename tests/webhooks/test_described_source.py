@@ -1,0 +1,218 @@
+"""Senders that are described by data, read without a server: the documented schemes of others are the peers."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from identity.errors import Misconfigured
+from identity.secret import Secret
+from tests.webhooks import published
+from tests.webhooks.parts import NOW, OLD_SECRET, SECRET, lower
+from webhooks.sources.described import SOURCE
+from webhooks.sources.reading import Fault, Reading, Received, Refusal
+
+BODY = b'{"type":"order.created","id":"evt_1","account":{"id":7}}'
+STAMP = str(int(NOW.timestamp()))
+#: How senders that have a file of their own would be described: what they publish must fit.
+KNOWN: dict[str, dict[str, str]] = {
+    "github": {"signature_header": "X-Hub-Signature-256", "signature_prefix": "sha256="},
+    "slack": {
+        "signature_header": "X-Slack-Signature",
+        "signature_prefix": "v0=",
+        "timestamp_header": "X-Slack-Request-Timestamp",
+        "signed": "v0:{timestamp}:{body}",
+    },
+    "linear": {"signature_header": "Linear-Signature"},
+    "stripe": {
+        "signature_header": "Stripe-Signature",
+        "signature_field": "v1",
+        "timestamp_field": "t",
+        "signed": "{timestamp}.{body}",
+        "id_path": "id",
+    },
+}
+TIMED = {
+    "signature_header": "X-Signature",
+    "timestamp_header": "X-Time",
+    "id_header": "X-Id",
+    "signed": "{id}|{timestamp}|{body}",
+    "encoding": "base64",
+    "algorithm": "sha512",
+}
+PLAIN = {"signature_header": "X-Signature", "id_header": "X-Id"}
+
+
+def _read(config: Mapping[str, str], headers: dict[str, str], body: bytes = BODY, *secrets: str) -> Reading:
+    return SOURCE.of(config).read(lower(headers), body, [Secret(one) for one in secrets or (SECRET,)], NOW)
+
+
+def _fault(reading: Reading) -> Fault | None:
+    return reading.fault if isinstance(reading, Refusal) else None
+
+
+def _timed(body: bytes = BODY, *, id: str = "d-1", stamp: str = STAMP) -> dict[str, str]:
+    message = f"{id}|{stamp}|".encode() + body
+    signature = base64.b64encode(hmac.digest(SECRET.encode(), message, "sha512")).decode()
+    return {"X-Signature": signature, "X-Time": stamp, "X-Id": id}
+
+
+def _plain(body: bytes = BODY, *, id: str = "d-1", secret: str = SECRET) -> dict[str, str]:
+    return {"X-Signature": hmac.digest(secret.encode(), body, "sha256").hex(), "X-Id": id}
+
+
+@pytest.mark.parametrize("provider", KNOWN)
+def test_every_documented_scheme_can_be_described(provider: str, needs_published: Callable[[], None]) -> None:
+    needs_published()
+    vector = published.vectors()[provider]
+    source = SOURCE.of(KNOWN[provider])
+    then = datetime.fromtimestamp(vector.get("clock", 0), UTC)
+    body, keys = vector["body"].encode(), [Secret(vector["secret"])]
+    reading = source.read(lower(vector["headers"]), body, keys, then)
+    # GitHub's and Slack's vectors are no JSON objects: that their signature is right is all there is to see.
+    assert isinstance(reading, Received) or "The signature is right" in reading.detail  # type: ignore[union-attr]
+    assert _fault(source.read(lower(vector["headers"]), body + b" ", keys, then)) is Fault.SIGNATURE
+
+
+def test_a_replay_of_a_scheme_with_a_time_is_refused(needs_published: Callable[[], None]) -> None:
+    needs_published()
+    vector = published.vectors()["stripe"]
+    reading = _read(KNOWN["stripe"], vector["headers"], vector["body"].encode(), vector["secret"])
+    assert isinstance(reading, Refusal)
+    assert "clock skew" in reading.detail
+
+
+@given(place=st.integers(0, len(BODY) * 8 - 1))
+def test_any_flipped_bit_of_the_body_is_refused(place: int) -> None:
+    flipped = bytearray(BODY)
+    flipped[place // 8] ^= 1 << place % 8
+    assert _fault(_read(TIMED, _timed(), bytes(flipped))) is Fault.SIGNATURE
+    assert _fault(_read(PLAIN, _plain(), bytes(flipped))) is Fault.SIGNATURE
+
+
+@pytest.mark.parametrize("name", ["X-Signature", "X-Time", "X-Id"])
+def test_every_flipped_bit_of_what_is_signed_is_refused(name: str) -> None:
+    value = _timed()[name].encode()
+    for place in range(len(value) * 8):
+        flipped = bytearray(value)
+        flipped[place // 8] ^= 1 << place % 8
+        assert _fault(_read(TIMED, _timed() | {name: flipped.decode("latin-1")})) is Fault.SIGNATURE, place
+
+
+@given(signature=st.text(), stamp=st.text(), id=st.text())
+def test_no_text_in_a_header_is_a_crash(signature: str, stamp: str, id: str) -> None:
+    headers = {"X-Signature": signature, "X-Time": stamp, "X-Id": id, "Stripe-Signature": signature}
+    for config in (TIMED, PLAIN, KNOWN["stripe"]):
+        assert _fault(_read(config, headers)) is Fault.SIGNATURE
+
+
+@given(body=st.binary(max_size=100), stamp=st.from_regex("[0-9]{1,15}", fullmatch=True))
+def test_nothing_that_is_signed_is_a_crash(body: bytes, stamp: str) -> None:
+    assert _fault(_read(TIMED, _timed(body, stamp=stamp), body)) in (Fault.SIGNATURE, Fault.MALFORMED, None)
+
+
+@given(id=st.text("{}bodyimestap|", max_size=20))
+def test_what_a_header_says_is_put_in_once_and_is_never_a_place(id: str) -> None:
+    assert _fault(_read(TIMED, _timed(id=id))) is not Fault.SIGNATURE
+
+
+def test_an_id_guards_against_replays_only_where_it_is_signed() -> None:
+    in_the_message, in_a_header = _read(TIMED, _timed()), _read(PLAIN, _plain())
+    in_the_body = _read({"signature_header": "X-Signature", "id_path": "id"}, _plain())
+    none = _read({"signature_header": "X-Signature"}, _plain())
+    for reading, id, by_body in (
+        (in_the_message, "d-1", False),
+        (in_a_header, "d-1", True),
+        (in_the_body, "evt_1", False),
+        (none, None, True),
+    ):
+        assert isinstance(reading, Received)
+        assert reading.dedupe_by_body is by_body
+        assert id is None or reading.delivery_id == id
+
+
+def test_the_connection_says_where_event_and_installation_are() -> None:
+    config = {**PLAIN, "event_header": "X-Event", "installation_path": "account.id", "sender": "shop"}
+    reading = _read(config, {**_plain(), "X-Event": "order/created"})
+    assert isinstance(reading, Received)
+    assert (reading.event, reading.installation, reading.sender) == ("order/created", "7", "shop")
+    assert _fault(_read(config, _plain())) is Fault.MALFORMED
+    deep = _read(
+        {"signature_header": "X-Signature", "event_path": "meta.kind"},
+        _plain(b'{"meta":{"kind":"a"}}'),
+        b'{"meta":{"kind":"a"}}',
+    )
+    assert isinstance(deep, Received)
+    assert deep.event == "a"
+
+
+def test_both_secrets_fit_while_they_are_rotated() -> None:
+    assert isinstance(_read(PLAIN, _plain(secret=OLD_SECRET), BODY, SECRET, OLD_SECRET), Received)
+    assert _fault(_read(PLAIN, _plain(secret=OLD_SECRET))) is Fault.SIGNATURE
+    assert _fault(SOURCE.of(PLAIN).read(lower(_plain()), BODY, (), NOW)) is Fault.SIGNATURE
+
+
+def test_a_secret_may_be_given_in_base64() -> None:
+    config = {**PLAIN, "secret_encoding": "base64"}
+    key = base64.b64encode(SECRET.encode()).decode()
+    assert isinstance(_read(config, _plain(), BODY, key), Received)
+    assert SOURCE.of(config).prohibits(Secret("not base64!"))
+    assert _fault(_read(config, _plain(), BODY, "not base64!")) is Fault.SIGNATURE
+
+
+def test_the_tolerance_is_the_connections() -> None:
+    stamp = str(int((NOW - timedelta(seconds=100)).timestamp()))
+    assert isinstance(_read(TIMED, _timed(stamp=stamp)), Received)
+    assert _fault(_read({**TIMED, "tolerance": "60"}, _timed(stamp=stamp))) is Fault.SIGNATURE
+    in_ms = {**TIMED, "timestamp_unit": "ms"}
+    assert isinstance(_read(in_ms, _timed(stamp=f"{STAMP}000")), Received)
+    assert _fault(_read(in_ms, _timed())) is Fault.SIGNATURE
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"signature_header": "a b"},
+        {"signature_header": "X", "algorithm": "sha1"},
+        {"signature_header": "X", "signed": "{timestamp}"},
+        {"signature_header": "X", "signed": "{timestamp}.{body}"},
+        {"signature_header": "X", "timestamp_header": "T"},
+        {"signature_header": "X", "signed": "{body}{body}"},
+        {"signature_header": "X", "signed": "{body}{secret}"},
+        {"signature_header": "X", "signed": "{body}{"},
+        {"signature_header": "X", "signed": "{id}{body}"},
+        {"signature_header": "X", "sender": "slack"},
+        {"signature_header": "X", "tolerance": "86400"},
+        {"signature_header": "X", "signature_heather": "Y"},
+    ],
+)
+def test_a_description_that_would_guard_nothing_is_refused(config: dict[str, str]) -> None:
+    with pytest.raises(Misconfigured):
+        SOURCE.of(config)
+
+
+def test_every_fault_of_a_description_is_named() -> None:
+    with pytest.raises(Misconfigured) as caught:
+        SOURCE.of({"algorithm": "md5", "tolerance": "no"})
+    for name in ("signature_header", "algorithm", "tolerance"):
+        assert name in str(caught.value)
+
+
+@given(
+    document=st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(), lambda of: st.lists(of) | st.dictionaries(st.text(), of)
+    )
+)
+def test_no_document_is_a_crash(document: Any) -> None:
+    body = json.dumps({"type": document, "id": document, "account": document}).encode()
+    config = {"signature_header": "X-Signature", "id_path": "id", "installation_path": "account.id"}
+    assert _fault(_read(config, _plain(body), body)) in (Fault.MALFORMED, None)

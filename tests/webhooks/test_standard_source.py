@@ -1,0 +1,164 @@
+"""Standard Webhooks, read without a server; the reference library is the peer."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from identity.errors import Misconfigured
+from identity.secret import Secret
+from tests.webhooks import published
+from tests.webhooks.parts import NOW, lower
+from webhooks.sources.reading import Fault, Reading, Received, Refusal
+from webhooks.sources.standard import SOURCE, prohibits, read
+
+KEY = "whsec_" + base64.b64encode(b"k" * 32).decode()
+OTHER = "whsec_" + base64.b64encode(b"o" * 24).decode()
+BODY = b'{"type":"invoice.paid","timestamp":"2026-03-01T12:00:00Z","data":{"id":"in_1"}}'
+PRIVATE = Ed25519PrivateKey.from_private_bytes(b"p" * 32)
+PUBLIC = "whpk_" + base64.b64encode(PRIVATE.public_key().public_bytes_raw()).decode()
+
+
+def signed(body: bytes = BODY, *, key: str = KEY, id: str = "msg_1", at: datetime = NOW) -> dict[str, str]:
+    """The headers that the reference library makes."""
+    return {
+        "webhook-id": id,
+        "webhook-timestamp": str(int(at.timestamp())),
+        "webhook-signature": Webhook(key).sign(id, at, body.decode()),
+    }
+
+
+def _read(headers: dict[str, str], body: bytes = BODY, *keys: str, now: datetime = NOW) -> Reading:
+    return read(lower(headers), body, [Secret(key) for key in keys or (KEY,)], now)
+
+
+def _fault(reading: Reading) -> Fault | None:
+    return reading.fault if isinstance(reading, Refusal) else None
+
+
+def test_the_vector_of_the_reference_library_is_accepted_at_its_time_only(needs_published: Callable[[], None]) -> None:
+    needs_published()
+    vector = published.vectors()["standard-webhooks"]
+    body, then = vector["body"].encode(), datetime.fromtimestamp(vector["clock"], UTC)
+    reading = _read(vector["headers"], body, vector["secret"], now=then)
+    assert isinstance(reading, Received)
+    assert (reading.event, reading.delivery_id) == ("untyped", "msg_p5jXN8AQM9LWM0D4loKWxJek")
+    assert _fault(_read(vector["headers"], body, vector["secret"], now=NOW)) is Fault.SIGNATURE
+
+
+@given(
+    data=st.dictionaries(st.text(), st.text()),
+    id=st.from_regex(r"[A-Za-z0-9_.-]{1,60}", fullmatch=True),
+    key=st.binary(min_size=24, max_size=64),
+)
+def test_what_the_reference_library_signs_is_received(data: dict[str, str], id: str, key: bytes) -> None:
+    body = json.dumps({"type": "a.b", "data": data}).encode()
+    secret = "whsec_" + base64.b64encode(key).decode()
+    reading = _read(signed(body, key=secret, id=id), body, secret)
+    assert isinstance(reading, Received)
+    assert (reading.event, reading.delivery_id, reading.document["data"]) == ("a.b", id, data)
+    assert not reading.dedupe_by_body  # the id is signed
+
+
+@given(place=st.integers(0, len(BODY) * 8 - 1))
+def test_any_flipped_bit_of_the_body_is_refused(place: int) -> None:
+    flipped = bytearray(BODY)
+    flipped[place // 8] ^= 1 << place % 8
+    assert _fault(_read(signed(), bytes(flipped))) is Fault.SIGNATURE
+
+
+@pytest.mark.parametrize("asymmetric", [False, True])
+@pytest.mark.parametrize("name", ["webhook-id", "webhook-timestamp", "webhook-signature"])
+def test_every_flipped_bit_of_id_time_and_signature_is_refused(name: str, asymmetric: bool) -> None:
+    headers = _by_public() if asymmetric else signed()
+    keys = (PUBLIC if asymmetric else KEY,)
+    value = headers[name].encode()
+    for place in range(len(value) * 8):
+        flipped = bytearray(value)
+        flipped[place // 8] ^= 1 << place % 8
+        changed = headers | {name: flipped.decode("latin-1")}
+        assert _fault(_read(changed, BODY, *keys)) is Fault.SIGNATURE, (name, place)
+
+
+@given(id=st.text(), stamp=st.text(), signature=st.text())
+def test_no_text_in_a_header_is_a_crash(id: str, stamp: str, signature: str) -> None:
+    for said in (signature, f"v1,{signature}", f"v1a,{signature}"):
+        headers = {"webhook-id": id, "webhook-timestamp": stamp, "webhook-signature": said}
+        assert _fault(_read(headers, BODY, KEY, PUBLIC)) is Fault.SIGNATURE
+
+
+@given(body=st.binary(max_size=200))
+def test_no_signed_body_is_a_crash(body: bytes) -> None:
+    message = b"msg_1.%d." % int(NOW.timestamp()) + body
+    assert _fault(_read(_by_public(message), body, PUBLIC)) in (Fault.MALFORMED, None)
+
+
+def _by_public(message: bytes | None = None) -> dict[str, str]:
+    stamp = str(int(NOW.timestamp()))
+    message = message if message is not None else f"msg_1.{stamp}.".encode() + BODY
+    signature = base64.b64encode(PRIVATE.sign(message)).decode()
+    return {"webhook-id": "msg_1", "webhook-timestamp": stamp, "webhook-signature": f"v1a,{signature}"}
+
+
+def test_a_signature_by_the_senders_private_key_is_accepted_for_its_public_key_only() -> None:
+    assert isinstance(_read(_by_public(), BODY, PUBLIC), Received)
+    assert _fault(_read(_by_public(), BODY, KEY)) is Fault.SIGNATURE
+    # The public key is known to all: it must never pass for a shared one.
+    shared = Webhook("whsec_" + PUBLIC.removeprefix("whpk_")).sign("msg_1", NOW, BODY.decode())
+    assert _fault(_read(_by_public() | {"webhook-signature": shared}, BODY, PUBLIC)) is Fault.SIGNATURE
+
+
+def test_one_signature_that_fits_one_live_key_is_enough_on_either_side_of_a_rotation() -> None:
+    both = f"{signed(key=OTHER)['webhook-signature']} {signed()['webhook-signature']}"
+    assert isinstance(_read(signed() | {"webhook-signature": both}), Received)
+    assert isinstance(_read(signed(key=OTHER), BODY, KEY, OTHER), Received)
+    assert _fault(_read(signed(key=OTHER))) is Fault.SIGNATURE
+    assert _fault(read(lower(signed()), BODY, (), NOW)) is Fault.SIGNATURE
+
+
+def test_five_minutes_are_tolerated_as_by_the_reference_library() -> None:
+    for away, taken in ((299, True), (-299, True), (302, False), (-302, False)):
+        at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=away)
+        headers = signed(at=at)
+        reading = _read(headers, now=datetime.now(UTC))
+        assert isinstance(reading, Received) is taken
+        try:
+            Webhook(KEY).verify(BODY.decode(), headers)
+        except WebhookVerificationError:
+            assert not taken
+        else:
+            assert taken
+    assert isinstance(late := _read(signed(at=NOW - timedelta(hours=1))), Refusal)
+    assert "clock skew" in late.detail
+
+
+@pytest.mark.parametrize(
+    "bad", ["whsec_", "whsec_short", "x" * 40, "whpk_AAAA", "whsec_" + base64.b64encode(b"k" * 65).decode()]
+)
+def test_a_secret_of_another_form_is_refused_before_it_is_stored(bad: str) -> None:
+    assert prohibits(Secret(bad))
+    assert prohibits(Secret(KEY)) is None
+    assert prohibits(Secret(PUBLIC)) is None
+
+
+def test_workflows_listen_by_the_name_the_operator_gave_and_never_by_anothers() -> None:
+    reading = SOURCE.of({"sender": "billing"}).read(lower(signed()), BODY, [Secret(KEY)], NOW)
+    assert isinstance(reading, Received)
+    assert reading.signed(source="standard", connection="c", body=BODY).source == "billing"
+    for wrong in ({"sender": "github"}, {"sender": "A B"}, {"sendr": "billing"}):
+        with pytest.raises(Misconfigured):
+            SOURCE.of(wrong)
+
+
+@pytest.mark.parametrize("body", [b"[]", b"\xff", b'{"type":7}', b'{"type":"a b"}', b'{"type":""}'])
+def test_a_signed_body_that_names_no_event_is_malformed(body: bytes) -> None:
+    message = b"msg_1.%d." % int(NOW.timestamp()) + body
+    assert _fault(_read(_by_public(message), body, PUBLIC)) is Fault.MALFORMED

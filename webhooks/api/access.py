@@ -1,0 +1,151 @@
+"""Who is let in, and to what: a key, its role, and its quota, before anything of the request is read."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Protocol
+
+from flask import Blueprint, Response, g, request
+
+from identity.api_keys import Caller, NoCaller, Role
+from identity.secret import Secret
+from webhooks import problems
+from webhooks.api.quota import WINDOW, Spent
+from webhooks.problems import Problem
+
+log = logging.getLogger(__name__)
+
+_KEY = re.compile(r"Bearer +([A-Za-z0-9_.~+/=-]{1,4000})", re.IGNORECASE)  # RFC 6750 §2.1
+
+
+class May(StrEnum):
+    """What there is to be allowed."""
+
+    CATALOGUE = "see the catalogue"
+    EXECUTE = "execute tools"
+    JOBS = "see jobs"
+    ACCOUNTS = "see accounts"
+    CONNECT = "make connect links"
+    DELIVERIES = "see deliveries"
+    REVOCATIONS = "see revocations"
+    REVOKE = "revoke"
+
+
+_SEES = frozenset({May.CATALOGUE, May.JOBS, May.ACCOUNTS})
+
+ROLES: Mapping[Role, frozenset[May]] = {
+    Role.AGENT: _SEES | {May.EXECUTE, May.CONNECT},
+    Role.READER: _SEES | {May.DELIVERIES, May.REVOCATIONS},
+    Role.ADMIN: frozenset(May),
+}
+
+#: What each operation needs. One that is not here answers nobody.
+NEEDS: Mapping[str, May] = {
+    "list_tools": May.CATALOGUE,
+    "show_tool": May.CATALOGUE,
+    "execute_tool": May.EXECUTE,
+    "list_jobs": May.JOBS,
+    "show_job": May.JOBS,
+    "list_accounts": May.ACCOUNTS,
+    "show_account": May.ACCOUNTS,
+    "create_connect_link": May.CONNECT,
+    "list_deliveries": May.DELIVERIES,
+    "show_delivery": May.DELIVERIES,
+    "list_revocations": May.REVOCATIONS,
+    "show_revocation": May.REVOCATIONS,
+    "create_revocation": May.REVOKE,
+}
+
+REASONS: Mapping[NoCaller, str] = {
+    NoCaller.UNKNOWN: "No such key. Send one that `aswhom api-keys create` printed, as `Authorization: Bearer …`.",
+    NoCaller.EXPIRED: "This key has expired. Ask for a new one.",
+    NoCaller.REVOKED: "This key, its agent or its tenant was revoked. Ask for a new one.",
+    NoCaller.STOPPED: "The agent or its tenant is stopped, until an admin opens it again.",
+}
+
+
+class Callers(Protocol):
+    """Who holds a key. `pipeline.requests` implements it."""
+
+    def caller(self, secret: Secret, *, now: datetime) -> Caller | NoCaller: ...
+
+
+class Counts(Protocol):
+    """What a caller has left. `webhooks.api.quota` implements it."""
+
+    def spend(self, caller: Caller) -> Spent: ...
+
+
+def guard(
+    pages: Blueprint, callers: Callers, quota: Counts, *, clock: Callable[[], datetime], ids: Callable[[str], str]
+) -> None:
+    """Let a request of *pages* through only from whom it may come, and number each."""
+
+    @pages.before_request
+    def let_in() -> None:
+        g.request_id = ids("req")
+        g.caller = who = _authenticated(callers, clock())
+        g.spent = spent = quota.spend(who)
+        if not spent.allowed:
+            detail = f"This key may make {spent.limit} requests a minute. Send the next after Retry-After."
+            raise Problem(problems.TOO_MANY, detail, retry_after=timedelta(seconds=spent.resets_in))
+        needed = NEEDS.get((request.endpoint or "").rpartition(".")[2])
+        if needed is None or needed not in ROLES[who.role]:
+            detail = f"A key of role {who.role} may not {needed or 'do this'}. Use one whose role allows it."
+            raise Problem(problems.NOT_ALLOWED, detail)
+        _read_json()
+
+    @pages.after_request
+    def say_so(response: Response) -> Response:
+        response.headers["Request-Id"] = g.request_id
+        spent: Spent | None = g.get("spent")
+        if spent is not None:  # draft-ietf-httpapi-ratelimit-headers
+            response.headers["RateLimit-Policy"] = f'"requests";q={spent.limit};w={WINDOW.total_seconds():.0f}'
+            response.headers["RateLimit"] = f'"requests";r={spent.remaining};t={spent.resets_in}'
+        who: Caller | None = g.get("caller")
+        note = {"action": "api.request", "request": g.request_id, "operation": request.endpoint}
+        if who is not None:
+            note |= {"tenant": who.tenant, "agent": who.agent, "key": who.key}
+        log.info("answered %s", response.status_code, extra=note)
+        return response
+
+
+def caller() -> Caller:
+    """Who sent the request at hand."""
+    found: Caller = g.caller
+    return found
+
+
+def refused(why: NoCaller) -> Problem:
+    """The problem of a key that lets nobody in."""
+    kind = problems.STOPPED if why is NoCaller.STOPPED else problems.KEY_REFUSED
+    return Problem(kind, REASONS[why])
+
+
+def _authenticated(callers: Callers, now: datetime) -> Caller:
+    sent = request.headers.get("Authorization", "")
+    if not sent:
+        raise Problem(problems.NO_KEY, "Send a key as `Authorization: Bearer …`.")
+    found = _KEY.fullmatch(sent.strip())
+    who = callers.caller(Secret(found[1]), now=now) if found else NoCaller.UNKNOWN
+    if isinstance(who, NoCaller):
+        log.warning("key refused", extra={"action": "api.refused", "request": g.request_id, "why": str(who)})
+        raise refused(who)
+    return who
+
+
+def _read_json() -> None:
+    """Refuse a body that is no JSON object, before a model is asked about it."""
+    if request.method != "POST":
+        return
+    if not request.is_json:
+        raise Problem(problems.CONTENT_TYPE, "Bodies are JSON here. Send Content-Type: application/json.")
+    body = request.get_json(silent=True)
+    if body is None and request.get_data(cache=True).strip() != b"null":
+        raise Problem(problems.NOT_JSON, "The body is not JSON.")
+    if not isinstance(body, dict):
+        raise Problem(problems.UNUSABLE, "The body is a JSON object, as /v1/openapi.json describes it.")

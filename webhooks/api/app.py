@@ -1,0 +1,142 @@
+"""The API put together: its operations, its document, and its problems."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NoReturn
+
+from flask import Response
+from flask_openapi.blueprint import APIBlueprint
+from flask_openapi.models.info import Info
+from flask_openapi.openapi import OpenAPI
+from pydantic import ValidationError
+
+from identity.errors import BadInput, Misconfigured, PolicyDenied
+from identity.ids import Ids
+from pipeline.invitations import Invitations
+from pipeline.ledger.requests import KeyReused, NotLetIn
+from pipeline.requests import Requests
+from pipeline.workflow import Registry
+from webhooks import problems
+from webhooks.api.access import Counts, guard, refused
+from webhooks.api.accounts import account_operations
+from webhooks.api.deliveries import delivery_operations
+from webhooks.api.jobs import job_operations
+from webhooks.api.models import ProblemDocument
+from webhooks.api.revocations import revocation_operations
+from webhooks.api.tools import tool_operations
+from webhooks.bells import Bells
+from webhooks.problems import Problem
+
+VERSION = "1"
+DOCUMENT = "/v1/openapi.json"
+_PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}
+#: What any operation may answer.
+PROBLEMS = {
+    "400": "The body cannot be read",
+    "401": "No key, or one that lets nobody in",
+    "403": "The key's role does not allow it, or its agent is stopped",
+    "404": "There is no such thing in this tenant",
+    "409": "An operator must set something up first",
+    "415": "The body is not JSON",
+    "422": "The request cannot be used as it is",
+    "429": "Too many requests",
+    "503": "Not now; nothing was stored",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agents:
+    """What the API is served from."""
+
+    requests: Requests
+    invitations: Invitations
+    workflows: Registry
+    quota: Counts
+
+
+def make_app() -> OpenAPI:
+    """A Flask app that keeps the API's document."""
+    app = OpenAPI(
+        "webhooks",
+        info=Info(title="Aswhom", version=VERSION, description="Agents act on customers' APIs, as whom it is decided."),
+        security_schemes={"key": {"type": "http", "scheme": "bearer"}},
+        validation_error_callback=unusable,
+        validation_error_model=ProblemDocument,
+        doc_ui=False,
+        static_folder=None,
+    )
+    app.openapi_version = "3.1.0"
+    return app
+
+
+def install(app: OpenAPI, agents: Agents, bells: Bells, *, clock: Callable[[], datetime]) -> None:
+    """Serve the agents' API from *app*."""
+    pages = operations(agents, bells, clock=clock)
+    app.register_api(pages)
+    text = json.dumps(document(app))
+
+    @app.get(DOCUMENT, doc_ui=False)
+    def openapi() -> Response:
+        return Response(text, content_type="application/json")
+
+
+def operations(agents: Agents, bells: Bells, *, clock: Callable[[], datetime]) -> APIBlueprint:
+    """Every operation, behind the guard."""
+    answers: Any = {status: {"description": said, "content": _PROBLEM} for status, said in PROBLEMS.items()}
+    pages = APIBlueprint(
+        "v1",
+        __name__,
+        url_prefix="/v1",
+        abp_responses=answers,
+        abp_security=[{"key": []}],
+        operation_id_callback=_operation_id,
+    )
+    guard(pages, agents.requests, agents.quota, clock=clock, ids=Ids())
+    tool_operations(pages, agents.requests, agents.workflows, bells, clock=clock)
+    job_operations(pages, agents.requests)
+    account_operations(pages, agents.requests, agents.invitations, agents.workflows, clock=clock)
+    delivery_operations(pages, agents.requests)
+    revocation_operations(pages, agents.requests, bells, clock=clock)
+
+    @pages.errorhandler(BadInput)
+    def bad_input(error: BadInput) -> Response:
+        return Problem(problems.UNUSABLE, str(error)).document()
+
+    @pages.errorhandler(PolicyDenied)
+    def denied(error: PolicyDenied) -> Response:
+        return Problem(problems.NOT_ALLOWED, str(error)).document()
+
+    @pages.errorhandler(Misconfigured)
+    def not_set_up(error: Misconfigured) -> Response:
+        return Problem(problems.NOT_SET_UP, str(error)).document()
+
+    @pages.errorhandler(KeyReused)
+    def reused(error: KeyReused) -> Response:
+        return Problem(problems.KEY_REUSED, str(error)).document()
+
+    @pages.errorhandler(NotLetIn)
+    def not_let_in(error: NotLetIn) -> Response:
+        return refused(error.why).document()
+
+    return pages
+
+
+def document(app: OpenAPI) -> dict[str, Any]:
+    """The OpenAPI 3.1 document."""
+    made: dict[str, Any] = app.api_doc
+    return made
+
+
+def unusable(error: ValidationError) -> NoReturn:
+    """The problem of a request that does not fit its model: where and why, never with what was sent."""
+    found = error.errors(include_input=False, include_url=False, include_context=False)
+    errors = [{"where": ".".join(map(str, one["loc"])), "why": one["msg"]} for one in found[:20]]
+    raise Problem(problems.UNUSABLE, "Some of the request does not fit: see errors.", errors=errors)
+
+
+def _operation_id(*, name: str, path: str, method: str) -> str:
+    return name

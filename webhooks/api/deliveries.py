@@ -1,0 +1,37 @@
+"""Deliveries: what came in, and which jobs followed. Their bodies stay where they are."""
+
+from __future__ import annotations
+
+from flask import Response, jsonify
+from flask_openapi.blueprint import APIBlueprint
+
+from pipeline.ledger import views
+from pipeline.requests import Requests
+from webhooks import problems
+from webhooks.api import shapes
+from webhooks.api.access import caller
+from webhooks.api.models import DeliveriesQuery, DeliveryPage, DeliveryWithJobs, OnePath
+from webhooks.api.pages import cursor, turn
+from webhooks.problems import Problem
+
+
+def delivery_operations(pages: APIBlueprint, requests: Requests) -> None:
+    """Add the operations on deliveries."""
+
+    @pages.get("/deliveries", responses={200: DeliveryPage})
+    def list_deliveries(query: DeliveriesQuery) -> Response:
+        """What came in for this tenant, newest first."""
+        who, wanted = caller(), turn(query)
+        page = requests.read(lambda c: views.deliveries_page(c, who.tenant, wanted, outcome=query.outcome))
+        items = [shapes.delivery(row).model_dump(mode="json") for row in page.rows]
+        return jsonify(items=items, next=cursor(page.next))
+
+    @pages.get("/deliveries/<id>", responses={200: DeliveryWithJobs})
+    def show_delivery(path: OnePath) -> Response:
+        """One delivery, with the ids of its jobs."""
+        who = caller()
+        row = requests.read(lambda c: views.delivery(c, who.tenant, path.id))
+        if row is None:
+            detail = "There is no such delivery in this tenant. GET /v1/deliveries lists those there are."
+            raise Problem(problems.NOT_THERE, detail)
+        return jsonify(shapes.delivery_with_jobs(row).model_dump(mode="json"))

@@ -1,0 +1,287 @@
+"""The API's bodies, as its document describes them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+# No control characters: a database refuses some of them.
+Id = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Word = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_.:-]+$")]
+
+
+class Sent(BaseModel):
+    """What callers send: nothing that is not described."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Given(BaseModel):
+    """What they get."""
+
+
+class ProblemDocument(Given):
+    """RFC 9457: what went wrong, why, and what to do next."""
+
+    type: str = Field(description="`urn:aswhom:problem:…`, or about:blank where the status says it all")
+    title: str
+    status: int
+    detail: str
+    errors: list[dict[str, str]] | None = Field(None, description="which part of the request is wrong, and how")
+
+
+class ToolPath(BaseModel):
+    tool: Id = Field(description="`github.CreateIssue`, or as models write it: `github__CreateIssue`")
+
+
+class OnePath(BaseModel):
+    id: Id
+
+
+class IdempotencyHeader(BaseModel):
+    idempotency_key: str | None = Field(
+        None,
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=200,
+        pattern=r"^[\x21-\x7e]*$",
+        description="the same key with the same body makes one thing, however often it is sent",
+    )
+
+
+class Form(StrEnum):
+    """The forms in which a catalogue comes."""
+
+    PLAIN = "plain"
+    OPENAI = "openai"
+    ANTHROPIC = "anthropic"
+    MCP = "mcp"
+
+
+class Query(BaseModel):
+    """What stands after the question mark: a filter that is misspelt must not let everything through."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class CatalogueQuery(Query):
+    format: Form = Field(Form.PLAIN, description="`plain`, or the form that a model's API takes")
+
+
+class Paged(Query):
+    limit: int = Field(50, ge=1, le=200)
+    cursor: str | None = Field(
+        None, max_length=500, pattern=r"^[A-Za-z0-9_-]*$", description="`next` of the page before"
+    )
+
+
+class ExecuteBody(Sent):
+    """Carry out a tool."""
+
+    identifier: Id = Field(
+        description="as whom: a user's (delegated), or the tenant's or a workspace's (service). "
+        "`user:`, `tenant:` or `workspace:` before it says which is meant"
+    )
+    parameters: dict[str, Any] = Field({}, description="as the tool's schema has them")
+    wait: float = Field(5, ge=0, le=20, description="seconds to wait for the end; 0: answer at once")
+
+
+class ToolOut(Given):
+    """A tool, with JSON Schemas of its parameters and its result."""
+
+    name: str
+    description: str
+    provider: str
+    scopes: list[str]
+    effect: Literal["read", "write", "high_risk"]
+    attribution: bool = Field(description="whether it must be traceable to a person")
+    parameters: dict[str, Any]
+    result: dict[str, Any]
+
+
+class Catalogue(Given):
+    tools: list[ToolOut | dict[str, Any]] = Field(description="in another form than `plain`: as that form has them")
+
+
+class Principal(Given):
+    """As whom."""
+
+    kind: Literal["user", "service"]
+    name: str
+
+
+class StepOut(Given):
+    position: int
+    action: str
+    as_whom: Principal | None = Field(description="null: nobody was let")
+    pattern: str | None
+    why: str = Field(description="of the decision as whom, or of the refusal")
+    state: str
+    attempts: int
+    external_id: str | None = Field(description="the upstream's id of what was made")
+    result: dict[str, Any] | None
+    error: str | None
+
+
+class JobOut(Given):
+    id: str
+    workflow: str
+    agent: str
+    pattern: str
+    state: Literal["queued", "running", "stopping", "waiting", "done", "cancelled", "dead"]
+    wait: Literal["time", "consent", "approval", "once", "unknown"] | None = Field(description="why it waits")
+    reason: str | None
+    user: str | None = Field(description="the user it acts for")
+    triggered_by: str | None
+    delivery: str | None
+    revocation: str | None = Field(description="the one that cancelled or stops it")
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class JobWithSteps(JobOut):
+    steps: list[StepOut]
+
+
+class Outcome(StrEnum):
+    """What became of a tool's job, as far as is known."""
+
+    DONE = "done"
+    FAILED = "failed"  # the upstream refused it, and nothing was done
+    REFUSED = "refused"  # policy or scope forbids it
+    CANCELLED = "cancelled"  # a revocation, a stop or an operator
+    DEAD = "dead"  # it cannot be carried out for another reason
+    NEEDS_CONSENT = "needs_consent"  # a person must connect an account; then it goes on by itself
+    WAITING = "waiting"  # for an operator, or an approval
+    PENDING = "pending"
+
+
+class ToolAnswer(Given):
+    """What became of a tool: `result` where it is done, else `reason`. With 202, look at the job again."""
+
+    outcome: Outcome
+    result: dict[str, Any] | None
+    reason: str | None
+    job: JobWithSteps
+
+
+class JobPage(Given):
+    items: list[JobOut]
+    next: str | None
+
+
+class JobsQuery(Paged):
+    state: Word | None = None
+    workflow: Word | None = None
+
+
+class AccountOut(Given):
+    id: str
+    provider: str
+    connection: str
+    principal: Principal
+    state: Literal["pending", "active", "needs_reconnect", "suspended", "revoked"]
+    usable: bool = Field(description="whether a step could open with it now")
+    why: str | None = Field(description="why not")
+    login: str | None = Field(description="as the provider names who consented")
+    scopes: list[str]
+    missing_scopes: list[str] = Field(description="what waiting jobs and the workflows that are switched on lack")
+    token_expires_at: datetime | None
+    created_at: datetime
+
+
+class AccountPage(Given):
+    items: list[AccountOut]
+    next: str | None
+
+
+class AccountsQuery(Paged):
+    state: Word | None = None
+    provider: Word | None = None
+    principal: Id | None = Field(None, description="its id or name")
+
+
+class ConnectBody(Sent):
+    """Make the link by which a person connects an account."""
+
+    user: Id = Field(description="her name or the id of her principal; made if it is new")
+    connection: Id = Field(description="a provider, or the id of a provider connection")
+    scopes: list[Id] | None = Field(
+        None, max_length=50, description="what to ask for; left out: the connection's, and what waiting jobs lack"
+    )
+    return_to: str | None = Field(
+        None, max_length=2000, pattern=r"^[^\x00]*$", description="a registered return target"
+    )
+
+
+class ConnectLink(Given):
+    url: str = Field(description="for that person alone; good once")
+    principal: str
+    connection: str
+    scopes: list[str]
+    expires_at: datetime
+
+
+class DeliveryOut(Given):
+    id: str
+    source: str
+    connection: str
+    event: str
+    sender_id: str
+    outcome: str
+    reason: str | None
+    received_at: datetime
+
+
+class DeliveryWithJobs(DeliveryOut):
+    jobs: list[str]
+
+
+class DeliveryPage(Given):
+    items: list[DeliveryOut]
+    next: str | None
+
+
+class DeliveriesQuery(Paged):
+    outcome: Word | None = None
+
+
+class RevokeBody(Sent):
+    """Withdraw authority."""
+
+    kind: Literal["tenant", "connection", "agent", "user", "account"]
+    key: Id = Field(description="its id; a user is also her name")
+    reason: str = Field(
+        min_length=1, max_length=500, pattern=r"^[^\x00]+$", description="for the receipt and the audit"
+    )
+
+
+class ScopeOut(Given):
+    kind: str
+    key: str
+
+
+class RevocationOut(Given):
+    id: str
+    number: int = Field(description="what was accepted or consented before this ledger number is withdrawn")
+    scope: ScopeOut
+    state: Literal["effective", "cancelling", "draining", "quiesced"]
+    requested_by: str
+    reason: str
+    effective_at: datetime
+    quiesced_at: datetime | None
+    cancelled_jobs: int
+    stopped_jobs: int
+
+
+class RevocationWithReceipt(RevocationOut):
+    receipt: dict[str, Any] | None = Field(description="once it is quiesced")
+    signature: str | None = Field(description="over the receipt; `aswhom keys public` prints the key")
+
+
+class RevocationPage(Given):
+    items: list[RevocationOut]
+    next: str | None

@@ -1,0 +1,75 @@
+"""Revocations: withdrawing authority, effective with the answer, and the receipts of what that stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from flask import Response, jsonify
+from flask_openapi.blueprint import APIBlueprint
+
+from identity.api_keys import Caller
+from identity.model import ScopeKind
+from identity.named_scopes import scope_of_tenant
+from pipeline.ledger import views
+from pipeline.ledger.views import Row
+from pipeline.model import Acceptance
+from pipeline.requests import Keyed, Requests
+from webhooks import problems
+from webhooks.api import shapes
+from webhooks.api.access import caller
+from webhooks.api.models import (
+    IdempotencyHeader,
+    OnePath,
+    Paged,
+    RevocationOut,
+    RevocationPage,
+    RevocationWithReceipt,
+    RevokeBody,
+)
+from webhooks.api.pages import cursor, turn
+from webhooks.bells import Bells
+from webhooks.problems import Problem
+
+
+def revocation_operations(
+    pages: APIBlueprint, requests: Requests, bells: Bells, *, clock: Callable[[], datetime]
+) -> None:
+    """Add the operations on revocations."""
+
+    @pages.get("/revocations", responses={200: RevocationPage})
+    def list_revocations(query: Paged) -> Response:
+        """The revocations of this tenant, newest first."""
+        who, wanted = caller(), turn(query)
+        page = requests.read(lambda c: views.revocations_page(c, who.tenant, wanted))
+        items = [shapes.revocation(row).model_dump(mode="json") for row in page.rows]
+        return jsonify(items=items, next=cursor(page.next))
+
+    @pages.get("/revocations/<id>", responses={200: RevocationWithReceipt})
+    def show_revocation(path: OnePath) -> Response:
+        """One revocation, with its signed receipt once it is quiesced."""
+        row = _found(requests, caller(), path.id)
+        return jsonify(shapes.revocation_with_receipt(row).model_dump(mode="json"))
+
+    @pages.post("/revocations", responses={201: RevocationOut})
+    def create_revocation(header: IdempotencyHeader, body: RevokeBody) -> tuple[Response, int]:
+        """Withdraw authority. From this answer on, no step that depends on it opens, whatever is queued."""
+        who = caller()
+        scope = requests.read(lambda c: scope_of_tenant(c, who.tenant, ScopeKind(body.kind), body.key))
+        keyed = Keyed(key=header.idempotency_key, document={"revoke": body.model_dump(mode="json")})
+        made = requests.revoke(who, scope, keyed, reason=body.reason, now=clock())
+        answer = shapes.revocation(_found(requests, who, made.id))
+        response = jsonify(answer.model_dump(mode="json"))
+        response.headers["Location"] = f"/v1/revocations/{made.id}"
+        if not made.repeated:
+            signal = Acceptance(delivery="", outcome="signal", reason=body.reason, revocations=(made.id,))
+            bells.ring_after(response, signal)
+        return response, 201
+
+
+def _found(requests: Requests, who: Caller, id: str) -> Row:
+    row = requests.read(lambda c: views.revocation(c, who.tenant, id))
+    if row is None:
+        detail = "There is no such revocation in this tenant. GET /v1/revocations lists those there are."
+        raise Problem(problems.NOT_THERE, detail)
+    return row

@@ -1,0 +1,139 @@
+"""Rows of the ledger as the API tells of them."""
+
+from __future__ import annotations
+
+from pipeline.account_health import Health
+from pipeline.ledger.views import Row
+from pipeline.states import JobState, StepState, Wait
+from webhooks.api.models import (
+    AccountOut,
+    DeliveryOut,
+    DeliveryWithJobs,
+    JobOut,
+    JobWithSteps,
+    Outcome,
+    Principal,
+    RevocationOut,
+    RevocationWithReceipt,
+    ScopeOut,
+    StepOut,
+    ToolAnswer,
+)
+
+
+def job(row: Row) -> JobOut:
+    return JobOut(
+        id=row["id"],
+        workflow=row["workflow"],
+        agent=row["agent_id"],
+        pattern=row["pattern"],
+        state=row["state"],
+        wait=row["wait"],
+        reason=row["reason"],
+        user=row["user_id"],
+        triggered_by=row["triggered_by"],
+        delivery=row["delivery_id"],
+        revocation=row["revocation_id"],
+        created_at=row["created_at"],
+        finished_at=row["finished_at"],
+    )
+
+
+def job_with_steps(row: Row) -> JobWithSteps:
+    return JobWithSteps(**job(row).model_dump(), steps=[step(one) for one in row["steps"]])
+
+
+def step(row: Row) -> StepOut:
+    nobody = row["principal"] is None or row["state"] == StepState.REFUSED
+    return StepOut(
+        position=row["position"],
+        action=row["action"],
+        as_whom=None if nobody else Principal(kind=row["kind"], name=row["principal"]),
+        pattern=row["pattern"],
+        why=row["reason"],
+        state=row["state"],
+        attempts=len(row["attempts"]),
+        external_id=row["external_id"],
+        result=row["result"],
+        error=row["error"],
+    )
+
+
+def tool_answer(row: Row) -> ToolAnswer:
+    """What became of a tool's job; its one step tells why it failed."""
+    told = job_with_steps(row)
+    done = told.steps[0] if told.steps else None
+    result = done.result if done is not None and done.state == StepState.DONE else None
+    reason = None if result is not None else (done and done.error) or told.reason
+    return ToolAnswer(outcome=_outcome(told, done), result=result, reason=reason, job=told)
+
+
+def _outcome(told: JobOut, done: StepOut | None) -> Outcome:
+    wait = Wait(told.wait) if told.wait else None
+    match JobState(told.state):
+        case JobState.DONE:
+            return Outcome.DONE
+        case JobState.CANCELLED:
+            return Outcome.CANCELLED
+        case JobState.DEAD:
+            by_step = {StepState.REFUSED: Outcome.REFUSED, StepState.FAILED: Outcome.FAILED}
+            return by_step.get(StepState(done.state), Outcome.DEAD) if done is not None else Outcome.DEAD
+        case JobState.WAITING if wait is Wait.CONSENT:
+            return Outcome.NEEDS_CONSENT
+        case JobState.WAITING if wait in (Wait.APPROVAL, Wait.UNKNOWN):
+            return Outcome.WAITING
+        case _:
+            return Outcome.PENDING
+
+
+def account(row: Row, of: Health) -> AccountOut:
+    return AccountOut(
+        id=row["id"],
+        provider=row["provider"],
+        connection=row["connection_id"],
+        principal=Principal(kind=row["kind"], name=row["principal"]),
+        state=row["state"],
+        usable=of.usable,
+        why=of.why,
+        login=row["external_login"],
+        scopes=list(row["scopes"] or ()),
+        missing_scopes=list(of.missing_scopes),
+        token_expires_at=row["expires_at"],
+        created_at=row["created_at"],
+    )
+
+
+def delivery(row: Row) -> DeliveryOut:
+    return DeliveryOut(
+        id=row["id"],
+        source=row["source"],
+        connection=row["connection_id"],
+        event=row["event"],
+        sender_id=row["delivery_id"],
+        outcome=row["outcome"],
+        reason=row["reason"],
+        received_at=row["received_at"],
+    )
+
+
+def delivery_with_jobs(row: Row) -> DeliveryWithJobs:
+    return DeliveryWithJobs(**delivery(row).model_dump(), jobs=row["jobs"])
+
+
+def revocation(row: Row) -> RevocationOut:
+    return RevocationOut(
+        id=row["id"],
+        number=row["number"],
+        scope=ScopeOut(kind=row["kind"], key=row["key"]),
+        state=row["state"],
+        requested_by=row["requested_by"],
+        reason=row["reason"],
+        effective_at=row["effective_at"],
+        quiesced_at=row["quiesced_at"],
+        cancelled_jobs=row["cancelled_jobs"],
+        stopped_jobs=row["stopped_jobs"],
+    )
+
+
+def revocation_with_receipt(row: Row) -> RevocationWithReceipt:
+    return RevocationWithReceipt(**revocation(row).model_dump(), receipt=row["receipt"], signature=row["signature"])

@@ -1,0 +1,101 @@
+"""Tools: the catalogue, and carrying one out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from flask import Response, jsonify
+from flask_openapi.blueprint import APIBlueprint
+from pydantic import ValidationError
+
+from identity.api_keys import Caller
+from pipeline import tools
+from pipeline.action import Action
+from pipeline.model import Acceptance
+from pipeline.requests import Keyed, Requests
+from pipeline.workflow import Registry
+from webhooks import problems
+from webhooks.api import shapes
+from webhooks.api.access import caller
+from webhooks.api.jobs import found_job
+from webhooks.api.models import (
+    Catalogue,
+    CatalogueQuery,
+    ExecuteBody,
+    Form,
+    IdempotencyHeader,
+    Outcome,
+    ToolAnswer,
+    ToolOut,
+    ToolPath,
+)
+from webhooks.bells import Bells
+from webhooks.problems import Problem
+
+UNDERWAY = frozenset({Outcome.PENDING, Outcome.WAITING, Outcome.NEEDS_CONSENT})
+
+
+def tool_operations(
+    pages: APIBlueprint, requests: Requests, workflows: Registry, bells: Bells, *, clock: Callable[[], datetime]
+) -> None:
+    """Add the operations on tools."""
+
+    @pages.get("/tools", responses={200: Catalogue})
+    def list_tools(query: CatalogueQuery) -> Response:
+        """The tools this key may execute, with JSON Schemas, or in the form that a model's API takes."""
+        who = caller()
+        allowed = [action for name, action in workflows.tools.items() if who.may_execute(name)]
+        return jsonify(tools=[_formed(action, query.format) for action in allowed])
+
+    @pages.get("/tools/<tool>", responses={200: ToolOut})
+    def show_tool(path: ToolPath) -> Response:
+        """One tool."""
+        return jsonify(tools.described(_tool(workflows, path.tool, caller())))
+
+    @pages.post("/tools/<tool>/execute", responses={200: ToolAnswer, 202: ToolAnswer})
+    def execute_tool(path: ToolPath, header: IdempotencyHeader, body: ExecuteBody) -> Response:
+        """Carry out a tool as whom `identifier` says.
+
+        200: the job has ended, and `outcome` says how. 202: it has not yet; look at the job again.
+        """
+        who = caller()
+        action = _filled(_tool(workflows, path.tool, who), body.parameters)
+        wanted = {"tool": action.action_name(), "identifier": body.identifier, "parameters": body.parameters}
+        keyed = Keyed(key=header.idempotency_key, document=wanted)
+        made = requests.execute(who, action, keyed, identifier=body.identifier, now=clock())
+        if made.bells:
+            # Before the wait, not after the answer: nobody waits for a job that nobody was told of.
+            bells.ring_now(Acceptance(delivery="", outcome="accepted", reason="", jobs=(made.id,), bells=made.bells))
+        requests.wait(made.id, within=timedelta(seconds=body.wait))
+        answer = shapes.tool_answer(found_job(requests, who, made.id))
+        response = jsonify(answer.model_dump(mode="json"))
+        response.status_code = 202 if answer.outcome in UNDERWAY else 200
+        response.headers["Location"] = f"/v1/jobs/{made.id}"
+        return response
+
+
+def _formed(action: type[Action[Any]], form: Form) -> dict[str, Any]:
+    return tools.described(action) if form is Form.PLAIN else tools.FORMS[form](action)
+
+
+def _tool(workflows: Registry, name: str, who: Caller) -> type[Action[Any]]:
+    """The tool of that name, as far as the key covers it. Raises Problem."""
+    action = tools.named(workflows, name)
+    if action is None or not who.may_execute(action.action_name()):
+        detail = f"There is no tool {name} for this key. GET /v1/tools lists those there are."
+        raise Problem(problems.NOT_THERE, detail)
+    return action
+
+
+def _filled(tool: type[Action[Any]], parameters: dict[str, Any]) -> Action[Any]:
+    try:
+        return tool.model_validate(parameters)
+    except ValidationError as error:
+        found = error.errors(include_input=False, include_url=False, include_context=False)
+        errors = [
+            {"where": ".".join(("parameters", *map(str, one["loc"]))), "why": str(one["msg"])} for one in found[:20]
+        ]
+        detail = f"The parameters do not fit {tool.action_name()}: see errors, and its schema."
+        raise Problem(problems.UNUSABLE, detail, errors=errors) from None

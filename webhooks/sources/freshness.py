@@ -1,0 +1,22 @@
+"""Whether what a sender signed, with its time, was signed just now: the guard against replays."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from webhooks.sources.reading import Fault, Refusal
+
+
+def stale(now: datetime, sent_at: float, tolerance: timedelta) -> Refusal | None:
+    """The refusal of what was signed longer than *tolerance* ago or ahead, or None. Ask only once it is verified.
+
+    *sent_at* is in seconds since 1970, as the sender gave it: it need not be a date that there is.
+    """
+    away = now.timestamp() - sent_at
+    if abs(away) <= tolerance.total_seconds():
+        return None
+    return Refusal(
+        fault=Fault.SIGNATURE,
+        detail=f"The request is signed, but {abs(away):.0f} s in the {'past' if away > 0 else 'future'}, and more "
+        f"than {tolerance.total_seconds():.0f} s is refused as a replay. If it is new, look for clock skew here.",
+    )
