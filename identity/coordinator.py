@@ -177,7 +177,7 @@ class Coordinator:
                 return presenter.serve(situation, refused=refused, retry_after=former.retry_at - now)
             case IntentState.FAILED:
                 return present()
-            case IntentState.UNKNOWN if may_present_again(former, profile, now=now):
+            case IntentState.UNKNOWN if may_present_again(former, profile, by=now + self._budget.send):
                 return present()
             case IntentState.UNKNOWN:
                 return presenter.doubt(situation, former, "the grace window has passed", refused=refused)

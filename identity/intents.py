@@ -82,6 +82,12 @@ class Intent:
     presented: int  # counted before sending
     answer_sealed: bytes | None = field(default=None, repr=False)
     retry_at: datetime | None = None
+    doubtful_since: datetime | None = None  # an earlier presentation began then, and its outcome is lost
+
+    @property
+    def in_doubt_since(self) -> datetime:
+        """When the first presentation began whose outcome is lost, of an intent that is unknown."""
+        return self.doubtful_since or self.started_at
 
 
 def find_intent(connection: Connection, account: str, generation: int) -> Intent | None:
@@ -103,7 +109,8 @@ def open_intent(connection: Connection, new: Intent, *, former: Intent | None) -
     """Write *new*, or put it in the place of *former* in the state that was read; None if someone was first."""
     if former is None:
         return new if insert_new(connection, refresh_intents, _row(new)) else None
-    counted = replace(new, presented=former.presented + 1)
+    doubt = former.in_doubt_since if former.state is IntentState.UNKNOWN else None
+    counted = replace(new, presented=former.presented + 1, doubtful_since=doubt)
     MOVES.check(former.state, IntentState.OPEN)
     taken = update(refresh_intents).where(refresh_intents.c.id == former.id, refresh_intents.c.state == former.state)
     values = _row(counted) | {"answer_sealed": None, "outcome": None, "finished_at": None}
@@ -171,12 +178,16 @@ def _row(intent: Intent) -> dict[str, object]:
         "settled_by": intent.settled_by,
         "presented": intent.presented,
         "retry_at": intent.retry_at,
+        "doubtful_since": intent.doubtful_since,
     }
 
 
-def may_present_again(intent: Intent, profile: Profile, *, now: datetime) -> bool:
-    """Inside a verified grace window the same refresh token may be presented once more (DESIGN §5.4)."""
-    return intent.presented < 2 and now < intent.started_at + timedelta(seconds=profile.grace_seconds)
+def may_present_again(intent: Intent, profile: Profile, *, by: datetime) -> bool:
+    """Inside a verified grace window the same refresh token may be presented once more (DESIGN §5.4).
+
+    The window begins with the first presentation that is in doubt. *by* is when the next one leaves at the latest.
+    """
+    return intent.presented < 2 and by < intent.in_doubt_since + timedelta(seconds=profile.grace_seconds)
 
 
 def _intent(row: Row[tuple[object, ...]]) -> Intent:
@@ -193,4 +204,5 @@ def _intent(row: Row[tuple[object, ...]]) -> Intent:
         presented=row.presented,
         answer_sealed=row.answer_sealed,
         retry_at=row.retry_at,
+        doubtful_since=row.doubtful_since,
     )

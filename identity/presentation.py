@@ -112,7 +112,7 @@ class Presenter:
         if situation.minted or not profile.rotates:
             return self._fail(situation, intent, reason, refused=refused)
         settlement = self._settlement(situation, intent)
-        if may_present_again(intent, profile, now=self.clock()):
+        if may_present_again(intent, profile, by=self.clock() + self.budget.send):
             self._count(situation, "unknown", settled=self._write(settlement.doubt, reason))
             return None
         given_up = self._write(settlement.give_up, reason)

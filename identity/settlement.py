@@ -47,10 +47,9 @@ class Settlement:
         def write() -> None:
             if not rotate(connection, self.account.id, sealed, obtained_at=self.intent.started_at):
                 raise IllegalMove(f"the generation of {self.account.id} moved under its lock")
-            self._restore(connection)
             self._record(connection, "grant.refreshed", "success", generation=sealed.generation)
 
-        return self._end(connection, IntentState.COMMITTED, "success", write)
+        return self._end(connection, IntentState.COMMITTED, "success", write, restores=True)
 
     def bury(self, connection: Connection, code: str) -> Ending:
         """The grant is dead; its jobs wait for a person."""
@@ -80,12 +79,16 @@ class Settlement:
     def fail(
         self, connection: Connection, reason: str, *, retry_at: datetime | None, unpresented: bool = False
     ) -> Ending:
-        """Certainly without effect."""
-
-        def write() -> None:
-            self._restore(connection)
-
-        return self._end(connection, IntentState.FAILED, reason, write, retry_at=retry_at, unpresented=unpresented)
+        """Certainly without effect. A doubt about an earlier presentation stays."""
+        return self._end(
+            connection,
+            IntentState.FAILED,
+            reason,
+            lambda: None,
+            retry_at=retry_at,
+            unpresented=unpresented,
+            restores=True,
+        )
 
     def blame_client(self, connection: Connection, code: str) -> Ending:
         """The client registration was refused: the provider connection pauses, the grant is not touched."""
@@ -93,17 +96,15 @@ class Settlement:
         def write() -> None:
             reason = f"its token endpoint refused the client ({code[:60]})"
             pause_connection(connection, self.account.key.connection, reason=reason)
-            self._restore(connection)
             self._record(connection, "connection.paused", code, generation=self.intent.generation)
 
-        return self._end(connection, IntentState.FAILED, code, write)
+        return self._end(connection, IntentState.FAILED, code, write, restores=True)
 
     def blame_secret(self, connection: Connection, code: str, *, secret: str, spare: str) -> Ending:
         """One secret of the client was refused while another is live: that one is tried, and nothing pauses."""
 
         def write() -> None:
             refuse_secret(connection, secret, at=self.now)
-            self._restore(connection)
             self._record(
                 connection,
                 "connection.secret_refused",
@@ -112,7 +113,7 @@ class Settlement:
                 reason=f"{secret} was refused ({code[:60]}); {spare} is used instead",
             )
 
-        return self._end(connection, IntentState.FAILED, code, write)
+        return self._end(connection, IntentState.FAILED, code, write, restores=True)
 
     def expire(self, connection: Connection, reason: str) -> Ending:
         """There is nothing to renew the token with. No intent was written: nothing is presented."""
@@ -134,11 +135,16 @@ class Settlement:
         *,
         retry_at: datetime | None = None,
         unpresented: bool = False,
+        restores: bool = False,
     ) -> Ending:
         scopes = grant_scopes(self.account.key)
         lock_shared(connection, scopes)
         intent, grant = get_intent(connection, self.intent.id), get_grant(connection, self.account.id)
-        if intent is None or grant is None or to not in MOVES.allowed[intent.state]:
+        if intent is None or grant is None:
+            return Superseded()
+        if to is IntentState.FAILED and intent.doubtful_since is not None:
+            to, restores = IntentState.UNKNOWN, False  # this presentation had no effect: the one before may have had
+        if to not in MOVES.allowed[intent.state]:
             return Superseded()
         moved = grant.generation != intent.generation
         # A stop is undone by an admin, so it does not cost a grant its new tokens; a revocation does.
@@ -154,6 +160,8 @@ class Settlement:
         ):
             return Superseded()  # between our read and our write
         write()
+        if restores:
+            self._restore(connection)
         return Settled()
 
     def _restore(self, connection: Connection) -> None:

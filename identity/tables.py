@@ -196,6 +196,7 @@ refresh_intents = Table(
     Column("answer_sealed", LargeBinary),  # the raw answer, until it is committed or shredded
     Column("outcome", String(64)),
     Column("retry_at", Instant),  # failed: not presented again before
+    Column("doubtful_since", Instant),  # an earlier presentation began then, and its outcome is lost
     Column("finished_at", Instant),
     UniqueConstraint("account_id", "generation"),
     Index(

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, func, select
 
 from deploy.cli.queries import Row, account_key
 from identity.connections import paused_reason
-from identity.intents import IntentState
 from identity.model import AccountState, Credential
+from identity.refresh_story import latest_refresh
 from identity.scopes import grant_scopes, revoked_since
-from identity.tables import refresh_intents
 from pipeline.ledger.jobs import consent_of
 from pipeline.states import JobState
 from pipeline.tables import attempts, jobs
@@ -33,24 +33,16 @@ def told(row: Row) -> Row:
 
 
 def whole(connection: Connection, row: Row) -> Row:
-    """*row* with what else bears on it: revocations above it, refreshes in doubt, jobs that wait, its last use."""
+    """*row* with what else bears on it: revocations above it, its latest refresh, jobs that wait, its last use."""
     key, account = account_key(row), row["id"]
-    doubtful = select(refresh_intents).where(
-        refresh_intents.c.account_id == account,
-        refresh_intents.c.state.in_((IntentState.OPEN, IntentState.ANSWERED, IntentState.UNKNOWN)),
-    )
-    columns = ("id", "generation", "state", "presented", "started_at", "settled_by")
-    intents = [
-        {name: getattr(one, name) for name in columns}
-        for one in connection.execute(doubtful.order_by(refresh_intents.c.generation))
-    ]
+    story = latest_refresh(connection, account)
     waiting = select(jobs.c.id, jobs.c.workflow, jobs.c.reason, jobs.c.expires_at).where(
         jobs.c.waits_for == consent_of(key), jobs.c.state == JobState.WAITING
     )
     used = select(func.max(attempts.c.opened_at)).where(attempts.c.account_id == account)
     facts: Row = {
         **told(row),
-        "refreshes_in_doubt": intents,
+        "latest_refresh": None if story is None else asdict(story),
         "waiting_jobs": [dict(one._mapping) for one in connection.execute(waiting.order_by(jobs.c.created_at))],  # noqa: SLF001 - its documented name
         "last_used_at": connection.execute(used).scalar_one(),
     }

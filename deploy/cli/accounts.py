@@ -60,9 +60,11 @@ def show(at: Installation, out: Output, id: str) -> None:
         ],
         ("", "is"),
     )
-    if row["refreshes_in_doubt"]:
-        out.sentence("\nRefreshes whose outcome is open or unknown")
-        out.table(row["refreshes_in_doubt"], ("id", "generation", "state", "presented", "started_at", "settled_by"))
+    if (story := row["latest_refresh"]) is not None:
+        because = f" ({story['why']})" if story["why"] else ""
+        out.sentence(f"\nLatest refresh: {story['says']}{because}. Next: {story['next'] or 'nothing'}")
+        columns = ("intent", "generation", "state", "presented", "started_at", "settled_by", "finished_at", "retry_at")
+        out.table([story], columns)
     if row["waiting_jobs"]:
         out.sentence("\nJobs that wait for this account")
         out.table(row["waiting_jobs"], ("id", "workflow", "reason", "expires_at"))

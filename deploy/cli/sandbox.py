@@ -67,7 +67,7 @@ def provider(
 
     It has the endpoints of OAuth 2 (/authorize, /token, /revoke, metadata), what a token is good for (/user, /userinfo,
     /say), installations of a GitHub App, and /_sandbox/presentations: every credential that was presented, and what
-    became of it. `PUT /_sandbox/case` begins a case anew.
+    became of it. `PUT /_sandbox/case` begins a case anew, `POST /_sandbox/clock` lets time pass.
     """
     from datetime import UTC, datetime
 

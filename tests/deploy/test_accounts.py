@@ -156,16 +156,20 @@ def test_one_account_is_shown_whole(acme: Acme) -> None:
     now = datetime.now(UTC)
     intent = {
         "id": "ref-1", "account_id": acme.id, "generation": 1, "consented": 1, "state": "unknown", "opened": 1,
-        "started_at": now, "send_before": now, "settled_by": now, "presented": 1,
+        "started_at": now, "send_before": now, "settled_by": now, "presented": 1, "outcome": "no answer",
     }  # fmt: skip
     acme.write(lambda c: c.execute(insert(refresh_intents), intent))
     shown = acme.show()
     assert (shown["generation"], shown["scopes"], shown["external_login"]) == (1, ["issues:read", "extra"], "mona")
     assert (shown["state"], shown["next"], shown["last_used_at"]) == ("active", None, None)
-    assert [(one["id"], one["state"]) for one in shown["refreshes_in_doubt"]] == [("ref-1", "unknown")]
+    story = shown["latest_refresh"]
+    assert (story["intent"], story["state"], story["presented"], story["why"]) == ("ref-1", "unknown", 1, "no answer")
+    assert (
+        story["next"] == "let the person connect the account again: to present the credential anew could end the grant"
+    )
     assert [one["id"] for one in shown["waiting_jobs"]] == ["job-1"]
     told = acme.cli("accounts", "show", str(ADA)).output
-    for said in ("its grant is good", "ref-1", "job-1", "mona"):
+    for said in ("its grant is good", "ref-1", "no answer", "let the person", "job-1", "mona"):
         assert said in told
     assert "access-0" not in told + str(shown)
 

@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -35,6 +36,10 @@ class Provider:
         """Begin *case* from its start. The log goes on, and is read from here."""
         self._ordered(self.http.put("/_sandbox/case", json={"case": case, **options}))
         self._since = len(self._ordered(self.http.get("/_sandbox/log")).json())
+
+    def wait(self, how_long: timedelta) -> None:
+        """Time passes at the provider."""
+        self._ordered(self.http.post("/_sandbox/clock", json={"seconds": how_long.total_seconds()}))
 
     def release(self) -> None:
         """What is answered late is answered now."""

@@ -16,11 +16,13 @@ from identity.answers import Granted, read_outcome
 from identity.connections import CLIENT_SECRET, add_secret, get_connection, seal_secret
 from identity.consents import write_consent
 from identity.coordinator import Coordinator, RefreshBudget
-from identity.grants import ACCESS, Consent, Consented, Grant, get_grant, token_binding
+from identity.grants import ACCESS, Consent, Consented, Grant, get_grant, note_use, token_binding
 from identity.http import Answer, Client
+from identity.keepalive import Keepalive
 from identity.leases import examine
 from identity.lock import RefreshLock
-from identity.model import AccountKey, Credential, Effect, LeaseOutcome, LeaseRequest
+from identity.model import AccountKey, Credential, Effect, LeaseOutcome, LeaseRequest, PrincipalKind
+from identity.principals import ensure_principal
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
 from identity.secret import Secret
@@ -190,6 +192,45 @@ class Rig(House):
             budget=times,
             reached=reached,
         )
+
+    def keepalive(self, *, idle_limit: timedelta | None = None) -> Keepalive:
+        """Housekeeping's, with the coordinator of a worker."""
+        coordinator = self.coordinator()
+        return Keepalive(
+            self.database,
+            lambda due: coordinator.refresh(due.account, after_generation=due.generation),
+            {"github": replace(PROFILES["github"], idle_limit=idle_limit)},
+            lambda due, profile: None,
+            clock=self.clock,
+        )
+
+    def person(self, name: str) -> AccountKey:
+        """Somebody else of the tenant."""
+        now = self.clock()
+        add = partial(ensure_principal, id=name, tenant="acme", kind=PrincipalKind.USER, name=name, now=now)
+        self.database.write(add)
+        return replace(ADA, principal=name)
+
+    def use(self, account: str) -> None:
+        """A step opens with its token."""
+        used = partial(note_use, account=account, generation=self.grant(account).generation, now=self.clock())
+        self.database.write(used)
+
+    def expires(self, account: str) -> datetime:
+        ends = self.grant(account).expires_at
+        assert ends is not None
+        return ends
+
+    def wait(self, how_long: timedelta) -> None:
+        """Time passes, here and at the provider."""
+        self.clock.ahead += how_long
+        self.provider.wait(how_long)
+
+    def keepalive_due(self, account: str) -> datetime:
+        """When housekeeping looks at it next."""
+        found = select(grants.c.keepalive_due).where(grants.c.account_id == account)
+        due: datetime = self.database.read(lambda c: c.execute(found).scalar_one())
+        return due
 
     def worker(self, coordinator: Coordinator) -> Worker:
         """One as a worker process has it; no broker rings it, the test does."""

@@ -13,7 +13,7 @@ from identity.metrics import REFRESHES
 from identity.model import AccountState, Leased, NeedsRefresh
 from tests.failure_cases.rig import Rig
 
-HOUR = timedelta(hours=1)
+HOUR, IDLE_LIMIT = timedelta(hours=1), timedelta(days=90)
 
 
 def life(rig: Rig, account: str) -> timedelta | None:
@@ -84,14 +84,30 @@ def test_case_11_no_replay_inside_the_grace_window(rig: Rig) -> None:
 
 def test_case_12_an_ambiguous_time_out_and_death_of_idleness(rig: Rig) -> None:
     """Without a verified window an answer that was lost fails closed: it was presented once, and a person is
-    needed.
+    needed. A grant that nobody uses is touched before the provider's limit, time after time.
     """
     account = rig.consent()
     with pytest.raises(ReauthRequired):
         rig.coordinator().refresh(account, after_generation=1)
     assert rig.provider.outcomes() == ["ok"]
     assert rig.audited("grant.dead") == 0
-    needs_a_person(rig, account, because="unknown")
+    needs_a_person(rig, account, because="unknown")  # and connects again: from here on nobody uses it
+    keepalive = rig.keepalive(idle_limit=IDLE_LIMIT)
+    for _ in range(3):
+        keepalive.run()
+        ahead = rig.keepalive_due(account) - rig.clock()
+        assert 0.5 * IDLE_LIMIT < ahead < 0.9 * IDLE_LIMIT  # well before, and not needlessly often
+        generation = rig.grant(account).generation
+        rig.wait(ahead - HOUR)
+        assert keepalive.run() == 0
+        rig.wait(2 * HOUR)
+        assert keepalive.run() == 1
+        assert rig.grant(account).generation == generation + 1
+        assert rig.works(account)
+    assert rig.provider.outcomes() == ["ok"] * 4
+    rig.wait(IDLE_LIMIT)  # what would have become of it otherwise
+    with pytest.raises(ReauthRequired, match="invalid_grant"):
+        rig.coordinator().refresh(account, after_generation=rig.grant(account).generation)
 
 
 def test_case_13_a_refusal_with_status_200(rig: Rig) -> None:

@@ -116,7 +116,7 @@ def test_case_04_the_lock_is_shorter_than_the_refresh(rig: Rig, locks: redis.Red
 
 def test_case_05_a_slow_provider_at_the_top_of_the_hour(rig: Rig, locks: redis.Redis) -> None:
     """A second worker whose lock is free while the first one's refresh is slow does not kill the first one's token: it
-    waits for that commit.
+    waits for that commit. Tokens that were issued in one moment are refreshed ahead in moments of their own.
     """
     account = rig.consent()
     with ThreadPoolExecutor(2) as pool:
@@ -127,6 +127,22 @@ def test_case_05_a_slow_provider_at_the_top_of_the_hour(rig: Rig, locks: redis.R
     assert rig.coordinator(locks).refresh(account, after_generation=2) == 3
     assert (rig.provider.outcomes(), rig.provider.most_presented()) == (["ok", "ok"], 1)
     assert rig.works(account)
+    herd = [rig.consent(key=rig.person(f"p-{number}"), person=f"p-{number}") for number in range(12)]
+    for each in herd:
+        rig.use(each)
+    keepalive = rig.keepalive()
+    assert keepalive.run() == 0
+    moments = sorted(rig.keepalive_due(each) for each in herd)
+    assert moments[-1] - moments[0] > timedelta(minutes=2)
+    assert moments[-1] < min(rig.expires(each) for each in herd)
+    presented = []
+    for moment in moments:
+        rig.clock.ahead += moment - rig.clock()
+        keepalive.run()
+        presented.append(len(rig.provider.outcomes()) - 2)
+    assert presented[len(herd) // 2 - 1] < len(herd), "all at once"
+    assert (presented[-1], rig.provider.most_presented()) == (len(herd), 1)
+    assert all(rig.works(each) for each in herd)
 
 
 def test_case_06_a_waiter_goes_on_without_a_token(rig: Rig, locks: redis.Redis) -> None:

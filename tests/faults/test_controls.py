@@ -56,6 +56,13 @@ QUICK = (
         test="tests/identity/test_coordinator.py::test_many_threads_present_once and False",
     ),
     Control(
+        name="a doubt outlives what comes after it",
+        file="identity/settlement.py",
+        guard="if to is IntentState.FAILED and intent.doubtful_since is not None:",
+        without="if False:",
+        test="tests/identity/test_coordinator.py::test_a_second_presentation_without_effect and sqlite",
+    ),
+    Control(
         name="an issuer is believed of itself alone",
         file="identity/discovery.py",
         guard='if document.get("issuer") != issuer:',

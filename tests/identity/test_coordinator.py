@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import redis
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from identity.connections import paused_reason
 from identity.coordinator import Coordinator, RefreshBudget
@@ -24,8 +24,8 @@ from identity.lock import RefreshLock
 from identity.model import AccountState, Credential, Leased, NeedsRefresh, Scope, ScopeKind
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
-from identity.tables import refresh_intents
-from tests.identity.providers import PretendProvider, reply
+from identity.tables import provider_connections, refresh_intents
+from tests.identity.providers import PretendProvider, Reply, reply
 from tests.identity.world import ANNA, ROBOT, World
 
 ACCOUNT = Scope(kind=ScopeKind.ACCOUNT, key=str(ANNA))
@@ -207,6 +207,46 @@ def test_a_grace_window_allows_no_third_presentation(connected: World, make: Mak
         make(profile=graceful).refresh(account, after_generation=1)
     assert provider.presented == {"refresh-0": 2}
     assert connected.state() is AccountState.NEEDS_RECONNECT
+
+
+@pytest.mark.parametrize("second", ["busy", "unreachable"])
+def test_a_second_presentation_without_effect_leaves_the_first_one_in_doubt(
+    connected: World, make: Make, provider: PretendProvider, second: str
+) -> None:
+    """Else the token would be shown a third time, long after the provider takes that for theft."""
+    graceful = replace(PROFILES["github"], grace_seconds=60)
+    account = connected.consent(lifetime=timedelta(minutes=1))
+
+    def lose_the_first(form: dict[str, str]) -> Reply | None:
+        if provider.presented.total() > 1:
+            return reply({}, 503)
+        if second == "unreachable":
+            gone = update(provider_connections).values(token_url="http://127.0.0.1:1/token")
+            connected.store.write(lambda c: c.execute(gone).rowcount)
+        return None
+
+    provider.answer = lose_the_first
+    assert make(profile=graceful).refresh(account, after_generation=1) == 1  # its token still lives
+    connected.clock.advance(timedelta(minutes=2))
+    with pytest.raises(ReauthRequired, match="no known outcome"):
+        make(profile=graceful).refresh(account, after_generation=1)
+    assert provider.presented == {"refresh-0": 2 if second == "busy" else 1}
+    (intent,) = intents(connected)
+    assert (intent.state, intent.presented) == ("unknown", provider.presented.total())
+    assert connected.state() is AccountState.NEEDS_RECONNECT
+
+
+def test_a_second_presentation_leaves_no_later_than_its_window_ends(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    graceful = replace(PROFILES["github"], grace_seconds=60)
+    account = connected.consent(lifetime=timedelta(minutes=5))
+    with pytest.raises(Killed):
+        make(profile=graceful, die_at="after_send").refresh(account, after_generation=1)
+    connected.clock.advance(timedelta(seconds=59))  # of the two seconds in which it may leave, one is too late
+    with pytest.raises(ReauthRequired):
+        make(profile=graceful).refresh(account, after_generation=1)
+    assert provider.presented == {"refresh-0": 1}
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from urllib.parse import parse_qs
@@ -25,43 +25,72 @@ class Fate(StrEnum):
     UNREADABLE = "unreadable"  # 200, rotated, and the body makes no sense
 
 
-class Wire:
-    """`identity.http.Client` for the coordinator, with one grant's provider behind it. *meanwhile* runs on the way."""
+@dataclass
+class Shown:
+    """One presentation of a refresh token that reached the provider's side."""
 
-    def __init__(self, *, graceful: bool) -> None:
-        self.presented: Counter[str] = Counter()
-        self.turned_away: Counter[str] = Counter()
+    at: datetime
+    fate: Fate
+    heard: bool = False  # its answer is committed, so that everybody knows of it
+
+    @property
+    def turned_away(self) -> bool:
+        """Certainly without effect: the provider said that it did not look at it."""
+        return self.heard and self.fate in (Fate.BUSY, Fate.LIMITED)
+
+
+class Wire:
+    """`identity.http.Client` for the coordinator, with one grant's provider behind it. *meanwhile* runs on the way.
+
+    With *grace*, for so long after its first use a token is taken again, unless what came for it was used.
+    """
+
+    def __init__(self, *, grace: timedelta, clock: Callable[[], datetime]) -> None:
+        self.shown: dict[str, list[Shown]] = {}
         self.live = {"refresh-0"}
-        self.spent: dict[str, str] = {}  # a used refresh token and the one that came for it
+        self.spent: dict[str, tuple[str, datetime]] = {}  # a used refresh token, the one that came for it, and when
         self.issued = {"access-0"}
-        self.graceful = graceful
+        self.grace = grace
+        self.clock = clock
         self.destroyed = False
         self.fate: Callable[[], Fate] = lambda: Fate.ANSWERED
-        self.meanwhile: Callable[[str], None] = lambda token: None
+        self.arriving: Callable[[str, Shown], None] = lambda token, shown: None
+        self.meanwhile: Callable[[], None] = lambda: None
         self._count = 0
 
-    def send(self, request: HttpRequest, **_: Any) -> Outcome:
+    def send(self, request: HttpRequest, *, send_before: float, **_: Any) -> Outcome:
         (token,) = parse_qs(request.body.decode())["refresh_token"]
-        fate = self.fate()
-        if fate is Fate.REFUSED_CONNECTION:
+        if self.clock().timestamp() >= send_before:
+            return NotSent(reason="too late")
+        shown = Shown(at=self.clock(), fate=self.fate())
+        if shown.fate is Fate.REFUSED_CONNECTION:
             return NotSent(reason="connection refused")
-        self.presented[token] += 1
-        self.meanwhile(token)
-        if fate is Fate.LOST_REQUEST:
-            return NoAnswer(reason="the connection broke")
-        if fate in (Fate.BUSY, Fate.LIMITED):
-            self.turned_away[token] += 1
-            return self._answer({}, 503 if fate is Fate.BUSY else 429)
+        self.arriving(token, shown)
+        self.shown.setdefault(token, []).append(shown)
+        if self.grace:  # a request that its own repetition overtakes is between the network and the provider
+            answer = self._answered(token, shown)
+            self.meanwhile()
+            return answer
+        self.meanwhile()
+        return self._answered(token, shown)
+
+    def _answered(self, token: str, shown: Shown) -> Outcome:
+        match shown.fate:
+            case Fate.LOST_REQUEST:
+                return NoAnswer(reason="the connection broke")
+            case Fate.BUSY | Fate.LIMITED:
+                return self._answer({}, 503 if shown.fate is Fate.BUSY else 429)
         answer = self._exchange(token)
-        if fate is Fate.LOST_ANSWER:
-            return NoAnswer(reason="the connection broke")
-        return (
-            Answer(status=200, headers={}, body=b"<html>", elapsed=timedelta()) if fate is Fate.UNREADABLE else answer
-        )
+        match shown.fate:
+            case Fate.LOST_ANSWER:
+                return NoAnswer(reason="the connection broke")
+            case Fate.UNREADABLE:
+                return Answer(status=200, headers={}, body=b"<html>", elapsed=timedelta())
+        return answer
 
     def consent(self) -> tuple[str, str]:
         """A person connects anew: an access and a refresh token of a new grant."""
-        self.live, self.spent, self.destroyed = set(), {}, False
+        self.live, self.spent = set(), {}
         return self._issue()
 
     def _issue(self) -> tuple[str, str]:
@@ -72,15 +101,16 @@ class Wire:
         return access, refresh
 
     def _exchange(self, token: str) -> Answer:
-        if self.graceful and token in self.spent and self.spent[token] in self.live:
-            self.live.discard(self.spent[token])  # the replay takes the place of what was lost
+        successor, used = self.spent.get(token, ("", self.clock()))
+        if successor in self.live and self.clock() < used + self.grace:
+            self.live.discard(successor)  # the replay takes the place of what was lost
         elif token not in self.live:
             self.destroyed = self.destroyed or token in self.spent  # reuse: the whole family dies
             self.live = set() if token in self.spent else self.live
             return self._answer({"error": "invalid_grant"}, 400)
         self.live.discard(token)
         access, refresh = self._issue()
-        self.spent[token] = refresh
+        self.spent[token] = (refresh, used)
         return self._answer({"access_token": access, "refresh_token": refresh, "expires_in": 3600}, 200)
 
     @staticmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -48,6 +49,25 @@ def test_inside_a_grace_window_it_works_again(provider: Provider) -> None:
     provider.play(29, grace=60)
     token = provider.consent("read").json()["refresh_token"]
     assert [refresh(provider, token).status_code for _ in range(3)] == [200] * 3
+
+
+def test_time_passes_when_it_is_told_to_and_a_case_begins_in_the_present(provider: Provider) -> None:
+    provider.play(12)
+    idle, used = (provider.consent("read").json()["refresh_token"] for _ in range(2))
+    provider.wait(timedelta(days=50))
+    assert refresh_lost(provider, used)
+    provider.wait(timedelta(days=41))
+    assert refresh(provider, idle).json()["error"] == "invalid_grant"
+    provider.play(12)
+    assert refresh_lost(provider, provider.consent("read").json()["refresh_token"])
+    assert provider.http.post("/_sandbox/clock", json={"days": 1}).status_code == 400
+
+
+def refresh_lost(provider: Provider, token: str) -> bool:
+    """Whether it rotated; the case's first answer does not come."""
+    with pytest.raises(httpx.HTTPError):
+        refresh(provider, token)
+    return provider.outcomes()[-1] == "ok"
 
 
 def test_a_provider_that_does_not_rotate_sends_no_new_token(provider: Provider) -> None:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.failure_cases.waiting import until
 from tests.webhooks.parts import JSON, github_headers
 
 OPENED = b'{"action":"opened","issue":{"number":7}}'
+PATIENCE = 60.0  # seconds until an answer that does not come is a failure, on however busy a machine
 
 
 @pytest.fixture(scope="module")
@@ -25,19 +27,22 @@ def server() -> Iterator[str]:
     """Gunicorn with four threads; the path of its socket."""
     with tempfile.TemporaryDirectory(prefix="aswhom-") as folder:
         path = f"{folder}/web"
+        environment = os.environ | {"HANGS": hanging(path)}
         options = ["--worker-class", "gthread", "--threads", "4", "--bind", f"unix:{path}", "--graceful-timeout", "1"]
         command = [sys.executable, "-m", "gunicorn", *options, "--no-control-socket", "tests.webhooks.served:app"]
-        process = subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(command, cwd=Path(__file__).parents[2], env=environment, stderr=subprocess.DEVNULL)
         try:
-            deadline = time.monotonic() + 20
-            while not Path(path).exists():
-                assert process.poll() is None, "the server ended"
-                assert time.monotonic() < deadline, "the server did not start"
-                time.sleep(0.05)
+            until(lambda: process.poll() is not None or Path(path).exists(), "the server started", seconds=60)
+            assert process.poll() is None, "the server ended"
             yield path
         finally:
             process.terminate()
             process.wait(20)
+
+
+def hanging(path: str) -> str:
+    """The file that is there once somebody hangs in the broker of the server at *path*."""
+    return f"{path}.hangs"
 
 
 def head(body: bytes, *extra: str, length: int | None = None, delivery: str = "d-1") -> bytes:
@@ -49,12 +54,11 @@ def head(body: bytes, *extra: str, length: int | None = None, delivery: str = "d
     return "\r\n".join(["POST /webhooks/github/gh HTTP/1.1", *lines, "", ""]).encode()
 
 
-def answer(path: str, *parts: bytes, hang_up: bool = False) -> tuple[int, dict[str, object], float]:
-    """Status, document and seconds until the answer was whole."""
+def answer(path: str, *parts: bytes, hang_up: bool = False) -> tuple[int, dict[str, object]]:
+    """Status and document, of a server that answers at all."""
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(15)
+        connection.settimeout(PATIENCE)
         connection.connect(path)
-        started = time.monotonic()
         try:
             for part in parts:
                 connection.sendall(part)
@@ -71,7 +75,7 @@ def answer(path: str, *parts: bytes, hang_up: bool = False) -> tuple[int, dict[s
         length = next(int(line[15:]) for line in top.lower().split(b"\r\n") if line.startswith(b"content-length:"))
         while len(rest) < length:
             rest += connection.recv(65536)
-        return int(top.split()[1]), json.loads(rest), time.monotonic() - started
+        return int(top.split()[1]), json.loads(rest)
 
 
 def chunk(data: bytes) -> bytes:
@@ -79,42 +83,40 @@ def chunk(data: bytes) -> bytes:
 
 
 def test_a_broker_that_hangs_delays_no_answer(server: str) -> None:
+    """The broker never comes back, so that an answer which waited for it would not come either."""
     for number in range(12):  # more than there are threads
         body = OPENED.replace(b"7", b"%d" % (100 + number))
-        status, document, seconds = answer(server, head(body, length=len(body), delivery=f"bell-{number}"), body)
+        status, document = answer(server, head(body, length=len(body), delivery=f"bell-{number}"), body)
         assert (status, document["outcome"]) == (202, "accepted")
-        assert seconds < 5
+    until(Path(hanging(server)).exists, "somebody hangs in the broker", seconds=PATIENCE)
 
 
 def test_a_chunked_body_is_read_to_its_end(server: str) -> None:
     body = OPENED.replace(b"7", b"201")
     pieces = [chunk(body[:10]), chunk(body[10:]), b"0\r\n\r\n"]
-    status, document, _ = answer(server, head(body, "Transfer-Encoding: chunked", delivery="chunked"), *pieces)
+    status, document = answer(server, head(body, "Transfer-Encoding: chunked", delivery="chunked"), *pieces)
     assert (status, document["outcome"]) == (202, "accepted")
 
 
 def test_an_endless_chunked_body_is_refused_at_the_cap(server: str) -> None:
     pieces = [chunk(b"x" * 50_000) for _ in range(40)]
-    status, document, seconds = answer(server, head(b"", "Transfer-Encoding: chunked"), *pieces)
+    status, document = answer(server, head(b"", "Transfer-Encoding: chunked"), *pieces)
     assert (status, document["type"]) == (413, "urn:aswhom:problem:too-large")
-    assert seconds < 10
 
 
 def test_a_length_that_says_less_cuts_the_body_and_its_signature(server: str) -> None:
-    status, document, _ = answer(server, head(OPENED, length=len(OPENED) - 5), OPENED)
+    status, document = answer(server, head(OPENED, length=len(OPENED) - 5), OPENED)
     assert (status, document["type"]) == (401, "urn:aswhom:problem:signature-refused")
 
 
 def test_a_length_that_says_more_is_no_delivery(server: str) -> None:
-    status, document, seconds = answer(server, head(OPENED, length=len(OPENED) + 5), OPENED, hang_up=True)
+    status, document = answer(server, head(OPENED, length=len(OPENED) + 5), OPENED, hang_up=True)
     assert (status, document["type"]) == (400, "urn:aswhom:problem:malformed")
-    assert seconds < 10
 
 
 def test_a_giant_is_refused_by_its_length_before_it_is_sent(server: str) -> None:
-    status, document, seconds = answer(server, head(OPENED, length=25_000_000))
+    status, document = answer(server, head(OPENED, length=25_000_000))
     assert (status, document["type"]) == (413, "urn:aswhom:problem:too-large")
-    assert seconds < 5
 
 
 GIANT = b"0" * 20_000_000
@@ -123,7 +125,7 @@ GIANT = b"0" * 20_000_000
 def sends_all_of_it(path: str, *parts: bytes) -> tuple[int, dict[str, object]]:
     """What a client gets that writes everything before it reads anything, and to which a reset is a failure."""
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(15)
+        connection.settimeout(PATIENCE)
         connection.connect(path)
         for part in parts:
             connection.sendall(part)
@@ -153,7 +155,9 @@ def test_a_sender_to_no_address_of_ours_is_told_so_too(server: str) -> None:
 
 
 def test_httpx_sees_the_refusal_and_may_go_on(server: str) -> None:
-    with httpx.Client(transport=httpx.HTTPTransport(uds=server), base_url="http://localhost", timeout=15) as client:
+    with httpx.Client(
+        transport=httpx.HTTPTransport(uds=server), base_url="http://localhost", timeout=PATIENCE
+    ) as client:
         headers = {**github_headers(GIANT, delivery="d-1"), "Content-Type": JSON}
         assert client.post("/webhooks/github/gh", content=GIANT, headers=headers).status_code == 413
         assert client.get("/health/live").status_code < 500
@@ -161,5 +165,5 @@ def test_httpx_sees_the_refusal_and_may_go_on(server: str) -> None:
 
 def test_a_compressed_bomb_is_refused_unread(server: str) -> None:
     bomb = gzip.compress(b"0" * 10_000_000)
-    status, document, _ = answer(server, head(bomb, "Content-Encoding: gzip", length=len(bomb)), bomb)
+    status, document = answer(server, head(bomb, "Content-Encoding: gzip", length=len(bomb)), bomb)
     assert (status, document["type"]) == (415, "urn:aswhom:problem:encoded")

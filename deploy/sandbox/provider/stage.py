@@ -1,11 +1,14 @@
-"""The provider with one case at a time: `PUT /_sandbox/case` begins it, or another, from its start."""
+"""The provider with one case at a time: `PUT /_sandbox/case` begins it, or another, from its start.
+
+`POST /_sandbox/clock` with `{"seconds": …}` lets so much time pass for the provider alone.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -14,7 +17,7 @@ from deploy.sandbox.provider.app import Habits, create_provider
 from deploy.sandbox.provider.cases import CASES, Case
 from deploy.sandbox.provider.orders import Setting
 
-ROUTE = "/_sandbox/case"
+ROUTE, CLOCK = ("PUT", "/_sandbox/case"), ("POST", "/_sandbox/clock")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,17 +43,18 @@ class Stage:
         self._journal = journal
         self._clock = clock
         self._number = case
+        self._passed = timedelta()
         self._app: WSGIApplication
         self.begin(case, options)
 
     def clock(self) -> datetime:
         """What the provider takes for the time."""
-        return self._clock() + CASES[self._number].ahead
+        return self._clock() + CASES[self._number].ahead + self._passed
 
     def begin(self, number: int, options: Options) -> Case:
         """The case from its start: no grants, no presentations, all its faults ordered."""
         case = self._case(number)
-        self._number = number
+        self._number, self._passed = number, timedelta()
         habits = Habits(
             client_id=options.client_id,
             client_secret=options.client_secret,
@@ -66,17 +70,26 @@ class Stage:
         return case
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ["PATH_INFO"] != ROUTE or environ["REQUEST_METHOD"] != "PUT":
+        asked = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        if asked not in (ROUTE, CLOCK):
             return self._app(environ, start_response)
+        said: dict[str, Any]
         try:
-            case = self._begin_ordered(json.load(environ["wsgi.input"]))
-            status, said = "200 OK", {"case": case.number, "name": case.name, "says": case.says}
-        except (ValueError, TypeError) as error:
+            order = json.load(environ["wsgi.input"])
+            status, said = "200 OK", self._pass(order) if asked == CLOCK else self._begin_ordered(order)
+        except (ValueError, TypeError, OverflowError) as error:
             status, said = "400 Bad Request", {"error": str(error)}
         start_response(status, [("Content-Type", "application/json")])
         return [json.dumps(said).encode()]
 
-    def _begin_ordered(self, order: Any) -> Case:
+    def _pass(self, order: Any) -> dict[str, Any]:
+        """`{"seconds"}` pass."""
+        if not isinstance(order, dict) or set(order) != {"seconds"}:
+            raise ValueError("the body must be a JSON object with seconds")
+        self._passed += timedelta(seconds=float(order["seconds"]))
+        return {"now": self.clock().isoformat()}
+
+    def _begin_ordered(self, order: Any) -> dict[str, Any]:
         """`{"case", …}` with options of the same names; what is left out is as the process was started."""
         known = {"case", "rotates", "grace", "lifetime", "seconds", "hook"}
         if not isinstance(order, dict) or "case" not in order or set(order) - known:
@@ -93,7 +106,8 @@ class Stage:
             hook=order.get("hook", own.hook),
             signing_secret=own.signing_secret,
         )
-        return self.begin(order["case"], options)
+        case = self.begin(order["case"], options)
+        return {"case": case.number, "name": case.name, "says": case.says}
 
     @staticmethod
     def _case(number: Any) -> Case:
