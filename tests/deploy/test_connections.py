@@ -48,7 +48,7 @@ def issuer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         yield playing
 
 
-@pytest.mark.parametrize("name", sorted(set(PROFILES) - {"oidc", "oauth2", "salesforce"}))
+@pytest.mark.parametrize("name", sorted(set(PROFILES) - {"oidc", "oauth2", "salesforce", "zendesk"}))
 def test_a_connection_needs_no_more_than_a_client(cli: Cli, secret: str, name: str) -> None:
     made = cli.json("connections", "add", name, "--client-id", "c", "--client-secret-file", secret)
     assert made["redirect_uri"].endswith(f"/connect/callback/{name}")

@@ -77,15 +77,15 @@ def test_a_body_of_ones_own_is_sent_signed(acme: Cli, web: str) -> None:
 def test_a_delivery_says_which_workflows_it_would_start_and_is_replayed_once(acme: Cli, web: str) -> None:
     labeled = acme.json("trigger", "github", "pull_request.labeled", "--url", web)["delivery"]
     opened = acme.json("trigger", "github", "pull_request.opened", "--url", web)["delivery"]
-    (fate,) = acme.json("deliveries", "explain", opened)
-    assert fate["workflow"] == "link_pull_request"
+    (fate,) = (one for one in acme.json("deliveries", "explain", opened) if one["workflow"] == "link_pull_request")
     assert (fate["would"], fate["reason"]) == ("nothing", "it is not switched on for tenant acme")
     acme.json("workflows", "enable", "link_pull_request", "--tenant", "acme")
-    (fate,) = acme.json("deliveries", "explain", opened)
+    (fate,) = (one for one in acme.json("deliveries", "explain", opened) if one["workflow"] == "link_pull_request")
     assert fate["would"] == "start"
     assert "label_rules" in fate["config"]
     dry = acme.json("deliveries", "replay", "--since", "2020-01-01", "--dry-run")
-    assert {row["delivery"]: row["would"] for row in dry}[opened] == "start"
+    linking = {row["delivery"]: row["would"] for row in dry if row["workflow"] == "link_pull_request"}
+    assert linking[opened] == "start"
     assert acme.json("jobs", "list") == []
     done = acme.json("deliveries", "replay", opened, labeled, "--yes")
     assert opened in {row["delivery"] for row in done}
