@@ -39,13 +39,17 @@ class Control:
         for peer in (ROOT / "tests" / "peers").iterdir():
             if (peer / "node_modules").is_dir():
                 (to / "tests" / "peers" / peer.name / "node_modules").symlink_to(peer / "node_modules")
-        target = to / self.file
-        lines = target.read_text().splitlines()
+        at, lines = self.place(), (ROOT / self.file).read_text().splitlines()
+        indentation = lines[at][: -len(lines[at].lstrip())]
+        lines[at] = indentation + self.without
+        (to / self.file).write_text("\n".join(lines) + "\n")
+
+    def place(self) -> int:
+        """The index of the guard's line. Raises AssertionError unless it is there exactly once."""
+        lines = (ROOT / self.file).read_text().splitlines()
         found = [number for number, line in enumerate(lines) if line.strip() == self.guard]
         assert len(found) == 1, f"{self.file} has the line {self.guard!r} {len(found)} times: where is its guard now?"
-        indentation = lines[found[0]][: -len(lines[found[0]].lstrip())]
-        lines[found[0]] = indentation + self.without
-        target.write_text("\n".join(lines) + "\n")
+        return found[0]
 
     def run(self, folder: Path) -> tuple[int, str]:
         """pytest's exit code and what it said, with the copy first on the path."""

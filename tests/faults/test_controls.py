@@ -21,13 +21,6 @@ QUICK = (
         test=f"{LEDGER}::test_a_worker_that_lost_its_claim_opens_nothing and sqlite",
     ),
     Control(
-        name="a late answer overtakes the next attempt",
-        file=OPENINGS,
-        guard="if intent.number > 1 and _overtaken(connection, intent):",
-        without="if False:",
-        test=f"{LEDGER}::test_a_second_attempt_does_not_open_over_an_answer_that_came_late and sqlite",
-    ),
-    Control(
         name="the once key",
         file=OPENINGS,
         guard='if intent.once is not None and intent.purpose == "call":',
@@ -54,6 +47,31 @@ QUICK = (
         guard="return new if insert_new(connection, refresh_intents, _row(new)) else None",
         without="return new if [insert_new(connection, refresh_intents, _row(new))] else None",
         test="tests/identity/test_coordinator.py::test_many_threads_present_once and False",
+    ),
+    Control(
+        name="send_before",
+        file="identity/deadline.py",
+        guard="if self._send_before is not None and self._monotonic() >= self._send_before:",
+        without="if False:",
+        test="tests/identity/test_http.py::test_nothing_leaves_after_send_before",
+    ),
+    Control(
+        name="a body counts once",
+        file="pipeline/ledger/deliveries.py",
+        guard="delivery.dedupe_by_body",
+        without="False",
+        test="tests/ledger/test_deliveries.py::test_a_replayed_body_under_another_id and sqlite",
+    ),
+)
+
+# As quick, but there are many: each is a whole run of pytest.
+FURTHER = (
+    Control(
+        name="a late answer overtakes the next attempt",
+        file=OPENINGS,
+        guard="if intent.number > 1 and _overtaken(connection, intent):",
+        without="if False:",
+        test=f"{LEDGER}::test_a_second_attempt_does_not_open_over_an_answer_that_came_late and sqlite",
     ),
     Control(
         name="a doubt outlives what comes after it",
@@ -148,25 +166,11 @@ QUICK = (
         test="tests/identity/test_races.py::test_no_refresh_commits_after_a_revocation and sqlite",
     ),
     Control(
-        name="send_before",
-        file="identity/deadline.py",
-        guard="if self._send_before is not None and self._monotonic() >= self._send_before:",
-        without="if False:",
-        test="tests/identity/test_http.py::test_nothing_leaves_after_send_before",
-    ),
-    Control(
         name="nobody is answered before the group's COMMIT",
         file="pipeline/sqlite.py",
         guard='write.raised = CommitUnknown("the commit failed; read again by your own key")',
         without="pass",
         test="tests/ledger/test_database.py::test_a_failed_commit_answers_every_caller",
-    ),
-    Control(
-        name="a body counts once",
-        file="pipeline/ledger/deliveries.py",
-        guard="delivery.dedupe_by_body",
-        without="False",
-        test="tests/ledger/test_deliveries.py::test_a_replayed_body_under_another_id and sqlite",
     ),
     Control(
         name="a signal's time and the consent's",
@@ -313,6 +317,12 @@ def test_without_its_guard_the_test_fails(control: Control, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("control", FURTHER, ids=lambda control: control.name)
+def test_without_a_further_guard_its_test_fails(control: Control, tmp_path: Path) -> None:
+    assert_failed(control, tmp_path)
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize("control", SLOW, ids=lambda control: control.name)
 def test_without_its_guard_the_whole_system_fails(control: Control, tmp_path: Path) -> None:
@@ -331,6 +341,12 @@ def test_a_copy_with_all_its_guards_passes(tmp_path: Path) -> None:
     )
     code, said = run(whole, tmp_path)
     assert code == 0, said
+
+
+@pytest.mark.parametrize("control", FURTHER + SLOW, ids=lambda control: control.name)
+def test_a_guard_is_where_its_control_looks(control: Control) -> None:
+    """For those that are run seldom: a guard that moves is told of at once."""
+    control.place()
 
 
 def test_a_guard_that_moved_is_a_failure(tmp_path: Path) -> None:

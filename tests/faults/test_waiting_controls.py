@@ -40,6 +40,7 @@ CONTROLS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
 def test_without_its_guard_a_test_fails(control: Control, tmp_path: Path) -> None:
     control.copy(tmp_path)

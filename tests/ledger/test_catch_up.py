@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import select, update
 from werkzeug.serving import make_server
 
+from deploy.sandbox.__main__ import SERVICES
 from deploy.sandbox.github.app import create_github
 from deploy.sandbox.journal import Journal
 from deploy.sandbox.world import make_world
@@ -40,7 +41,7 @@ class Town:
         self.up = True
         self.silent = False
         self.forgets = False  # the web takes it, and its answer is lost
-        ports = dict.fromkeys(("auth", "github", "linear", "slack"), 9)
+        ports = dict.fromkeys(SERVICES, 9)
         nowhere = dict.fromkeys(("github", "linear", "slack"), "http://127.0.0.1:9")
         self.world = make_world(ports=ports, hooks=nowhere, callbacks=nowhere, now=self.now)
         self.catch_up = CatchUp(house.database, house.vault, http, clock=lambda: self.now, most=5, page=4)
