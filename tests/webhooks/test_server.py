@@ -32,12 +32,18 @@ def server() -> Iterator[str]:
         command = [sys.executable, "-m", "gunicorn", *options, "--no-control-socket", "tests.webhooks.served:app"]
         process = subprocess.Popen(command, cwd=Path(__file__).parents[2], env=environment, stderr=subprocess.DEVNULL)
         try:
-            until(lambda: process.poll() is not None or Path(path).exists(), "the server started", seconds=60)
+            until(lambda: process.poll() is not None or listens(path), "the server started", seconds=60)
             assert process.poll() is None, "the server ended"
             yield path
         finally:
             process.terminate()
             process.wait(20)
+
+
+def listens(path: str) -> bool:
+    """Whether a server accepts connections; its socket's file is there a moment earlier."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        return connection.connect_ex(path) == 0
 
 
 def hanging(path: str) -> str:
