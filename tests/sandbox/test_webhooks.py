@@ -123,7 +123,7 @@ def _the_other_payloads_are_as_published(sandbox: Sandbox) -> None:
         assert delivery[0]["X-GitHub-Event"] == name.partition("$")[0]
         validator(name).validate(payload_of(delivery))
     assert payload_of(sent[3])["installation"]["permissions"] == wide
-    assert payload_of(sent[-1])["installation"]["id"] == 9003
+    assert payload_of(sent[-1])["installation"]["id"] not in (9001, 9002, 9003)  # a re-installation is a new one
 
 
 def test_slack_events_are_signed_and_repeated_with_their_id(sandbox: Sandbox) -> None:
