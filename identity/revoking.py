@@ -6,7 +6,7 @@ import json
 
 from identity.errors import Misconfigured
 from identity.http import Answer, HttpRequest
-from identity.model import MINTED, Credential
+from identity.model import MINTED, Credential, ProviderConnection
 from identity.oauth import Client, revocation_request
 from identity.providers.profile import Profile, RevokedToken
 from identity.secret import Secret
@@ -33,12 +33,23 @@ def revoke_request(client: Client, *, credential: Credential, token: Secret) -> 
         )
     if credential in (Credential.STATIC, Credential.INSTALLATION):
         return None
-    url = owner.config.get("revocation_url", profile.revocation_url)
+    url = owner.config.get("revocation_url") or _endpoint(profile, owner)
     if not url:
         if profile.discovers:
             return None  # its metadata names no revocation endpoint
-        raise Misconfigured(f"provider connection {owner.id} has no revocation endpoint: give it by --config")
+        raise Misconfigured(
+            f"provider connection {owner.id} has no revocation endpoint beside its own token endpoint: "
+            "give it with --config revocation_url=…"
+        )
     return revocation_request(client, token=token, hint=presented(profile, credential), url=url)
+
+
+def _endpoint(profile: Profile, owner: ProviderConnection) -> str:
+    """The row's revocation endpoint, for tokens of the row's token endpoint alone.
+
+    A token is shown to the server that issued it: one of a server of one's own must not go to the public one.
+    """
+    return profile.revocation_url if owner.token_url == profile.token_url else ""
 
 
 def has_ended(profile: Profile, answer: Answer) -> bool:

@@ -112,7 +112,7 @@ class Provision:
             api_url=sales["url"],
             authorize_url=f"{auth}/salesforce/services/oauth2/authorize",
             token_url=f"{auth}/salesforce/services/oauth2/token",
-            config={},
+            config={"revocation_url": f"{auth}/salesforce/services/oauth2/revoke"},
             secrets={CLIENT_SECRET: sales["client_secret"]},
         )
         for organization in self._world["linear"]["organizations"]:
@@ -143,7 +143,7 @@ class Provision:
             api_url=self._world["linear"]["url"],
             authorize_url=f"{auth}/linear/oauth/authorize",
             token_url=f"{auth}/linear/oauth/token",
-            config={},
+            config={"revocation_url": f"{auth}/linear/oauth/revoke"},
             secrets={CLIENT_SECRET: client["client_secret"], WEBHOOK_SECRET: self._world["linear"]["webhook_secret"]},
         )
         (installation,) = [one for one in self._world["github"]["installations"] if one["account"] == tenant]

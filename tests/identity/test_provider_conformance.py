@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
 from identity.answers import ClientRefused, Dead, Granted, Meaning, RateLimited, Transient, read_outcome
+from identity.errors import Misconfigured
 from identity.http import Answer, HttpRequest
 from identity.http import Client as HttpClient
 from identity.model import Credential, ProviderConnection
@@ -192,6 +194,25 @@ def test_an_answer_that_names_nobody_is_nobody(document: object) -> None:
             token_url="https://x",
         )
         assert profile.whoami.read(connection, document) is None
+
+
+def test_a_token_of_a_server_of_ones_own_is_not_shown_to_the_public_one(exchange: Exchange) -> None:
+    """Nobody said where it revokes: then it is asked where it is, or not at all."""
+    own = {name: value for name, value in exchange.connection.config.items() if name != "revocation_url"}
+    client = replace(exchange.client, connection=replace(exchange.connection, config=own))
+    request = None
+    with suppress(Misconfigured):
+        request = revoke_request(client, credential=Credential.AUTHORIZATION_CODE, token=Secret("at-1"))
+    assert request is None or request.url.startswith(exchange.server.url)
+
+
+@those(lambda published: bool(PROFILES[published.provider].revocation_url))
+def test_a_token_of_the_public_server_is_shown_to_that(exchange: Exchange) -> None:
+    public = replace(exchange.connection, token_url=exchange.profile.token_url, config={})
+    client = replace(exchange.client, connection=public)
+    request = revoke_request(client, credential=Credential.AUTHORIZATION_CODE, token=Secret("at-1"))
+    assert request is not None
+    assert request.url == exchange.profile.revocation_url
 
 
 @those(lambda published: published.revoke is not None)

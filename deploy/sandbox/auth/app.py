@@ -35,8 +35,9 @@ def create_auth(world: dict[str, Any], *, journal: Journal, clock: Clock) -> Fla
     app.register_blueprint(internal(registry, grants, key=world["auth"]["internal_key"]))
 
     @app.post("/linear/oauth/revoke")
+    @app.post("/salesforce/services/oauth2/revoke")
     def revoke() -> tuple[str, int] | Response:
-        """Linear's: 200 when the token was ended, 400 when there was nothing to end."""
+        """Linear's and Salesforce's: 200 when the token was ended, 400 when there was nothing to end."""
         bearer = request.headers.get("Authorization", "").removeprefix("Bearer ")
         token = next((request.form[name] for name in _REVOKE_FIELDS if name in request.form), bearer)
         entry().token_fingerprint = fingerprint(token)
