@@ -227,8 +227,7 @@ def _prove_jobs(system: System, plan: Round, receipt: Mapping[str, Any], former:
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.slow
-@pytest.mark.parametrize("rounds", [10, 100])
+@pytest.mark.parametrize("rounds", [10, pytest.param(100, marks=pytest.mark.slow)])
 def test_round_after_round_nothing_follows_a_revocation_but_what_is_on_its_receipt(
     system: System, seed: random.Random, rounds: int
 ) -> None:
