@@ -32,9 +32,9 @@ from identity.withdrawing import Withdrawer, awaits_provider
 from pipeline import revocation
 from pipeline.provider_side import ProviderAsker, provider_side
 from pipeline.receipt import ProviderAnswer
+from pipeline.revocation_tables import revocations
 from pipeline.revoker import Revoker
 from pipeline.signal import Asks, People, Signal
-from pipeline.tables import revocations
 from tests.identity.providers import Ended, PretendProvider, pretend_provider, reply
 from tests.ledger.house import House
 from tests.ledger.test_signals import say
