@@ -61,7 +61,7 @@ class Lazily(click.Group):
 def main() -> None:
     """Runs AI agents' work against customers' APIs and decides, step by step, as whom each call is made.
 
-    Settings are variables that begin with ASWHOM_. Every command takes --json, and exits with 0 (done), 1 (not done, or
-    a problem was found) or 2 (used wrongly).
+    Settings are variables that begin with ASWHOM_. Every command but `up` takes --json, and all exit with 0 (done), 1
+    (not done, or a problem was found) or 2 (used wrongly).
     """
     os.umask(0o077)  # a data directory may be one that others can enter

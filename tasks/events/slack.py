@@ -1,4 +1,4 @@
-"""Slack's Events API as typed events (docs.slack.dev/reference/events)."""
+"""Slack's Events API and slash commands as typed events (docs.slack.dev/reference/events)."""
 
 from __future__ import annotations
 
@@ -79,7 +79,10 @@ class _Typed(BaseModel):
 
 
 def slash_command(name: str) -> Trigger[SlashCommand]:
-    """`/aswhom NAME …` was typed (docs.slack.dev/interactivity/implementing-slash-commands)."""
+    """A command of the app was typed with *name* as its first word: `/aswhom NAME …`, or as the app calls it at Slack.
+
+    docs.slack.dev/interactivity/implementing-slash-commands
+    """
 
     def read(body: Mapping[str, Any]) -> SlashCommand | None:
         typed = _Typed.model_validate(body)
