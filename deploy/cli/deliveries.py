@@ -35,7 +35,9 @@ def _in_utc(context: click.Context, parameter: click.Parameter, moment: datetime
 def _chosen(run: Any) -> Any:
     """The options that choose among deliveries."""
     for option in (
-        click.option("--failed", is_flag=True, help="Only what was unrecognised or refused, or has a dead job."),
+        click.option(
+            "--failed", is_flag=True, help="Only what was unrecognised or refused, or has a dead or cancelled job."
+        ),
         click.option("--until", type=_MOMENT, callback=_in_utc, help="Received before this, UTC."),
         click.option("--since", type=_MOMENT, callback=_in_utc, help="Received at this or later, UTC."),
         click.option("--tenant"),
@@ -100,10 +102,16 @@ def replay(
     """Start what deliveries should have started: IDS, or those received in a range, or that failed.
 
     A workflow that has a job of a delivery gets no second one; a dead or cancelled job is accepted anew. So this may be
-    repeated. Signals are not replayed.
+    repeated. Signals are not replayed. Of a range, those whose body cannot be read any more are left out, and named.
     """
-    rows = _rows(at, ids, limit, chosen)
-    weighed = [(_considered(at, row), row) for row in rows]
+    weighed = []
+    for row in _rows(at, ids, limit, chosen):
+        try:
+            weighed.append((_considered(at, row), row))
+        except BadInput as error:
+            if ids:
+                raise
+            out.note(f"left out: {error}")
     told = [
         _told(row["id"], fate)
         for (stored, considered), row in weighed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +11,10 @@ import pytest
 from werkzeug.serving import make_server
 
 from deploy import fixtures
+from deploy.installation import Installation
 from deploy.process import open_runtime
 from deploy.settings import load
+from pipeline.tables import deliveries
 from tests.deploy.conftest import Cli
 from tests.webhooks.parts import NOW, MemoryRing
 from webhooks.app import create_app
@@ -108,6 +111,21 @@ def test_failed_deliveries_are_those_that_a_person_must_look_at(acme: Cli, web: 
     assert misused.exit_code == 2
     many = acme.json("deliveries", "replay", "--tenant", "acme", "--limit", "1", code=0)
     assert many
+
+
+def test_a_delivery_whose_body_was_forgotten_keeps_no_other_from_being_replayed(acme: Cli, web: str) -> None:
+    forgotten = acme.json("trigger", "github", "pull_request.opened", "--url", web)["delivery"]
+    acme.json("workflows", "enable", "link_pull_request", "--tenant", "acme")
+    acme.json("workflows", "disable", "link_pull_request", "--tenant", "acme")
+    late = acme.json("trigger", "github", "pull_request.opened", "--url", web)["delivery"]
+    acme.json("workflows", "enable", "link_pull_request", "--tenant", "acme")
+    with Installation.at(data_dir=acme.data_dir) as at:
+        at.write(lambda c: c.execute(deliveries.update().where(deliveries.c.id == forgotten).values(body=b"")))
+    assert "was forgotten" in acme.json("deliveries", "replay", forgotten, "--yes", code=1)["message"]
+    result = acme("deliveries", "replay", "--since", "2020-01-01", "--yes", "--json")
+    assert result.exit_code == 0, result.output
+    assert f"left out: the body of {forgotten} was forgotten" in result.stderr
+    assert {row["delivery"] for row in json.loads(result.stdout) if row["workflow"] == "link_pull_request"} == {late}
 
 
 def test_a_fixture_is_as_it_happened_now() -> None:
