@@ -9,14 +9,16 @@ from deploy.cli import account_facts, queries
 from deploy.cli.command import DONE, PROBLEM, command, confirm, names
 from deploy.cli.connect import give_link
 from deploy.cli.output import Output
+from deploy.cli.queries import Row
 from deploy.installation import Installation
 from identity import audit
 from identity.accounts import get_account
 from identity.errors import BadInput
 from identity.liveness import Life, ask_whose
-from identity.model import AccountState, Credential
+from identity.model import AccountState, Credential, PrincipalKind
 from identity.narrowing import narrow
 from identity.providers import PROFILES
+from pipeline.workflow import SERVICE, USER
 
 _STATES = click.Choice([str(state) for state in AccountState])
 
@@ -82,12 +84,7 @@ def narrow_account(
     """Let an account keep some of its scopes alone; a step that lacks one waits for consent. Nothing is cancelled."""
     row = at.read(lambda c: queries.account(c, id))
     dropped = sorted(set(row["scopes"] or ()) - set(scopes))
-    needing = sorted(
-        f"{declared.name}: {action.action_name()}"
-        for declared in at.workflows
-        for action in declared.uses
-        if action.facts.provider == row["provider"] and action.facts.scopes & set(dropped)
-    )
+    needing = _would_wait(at, row, scopes)
     document = {"id": row["id"], "keeps": scopes, "drops": dropped, "needed_by": needing}
     waiting = f"would wait for consent: {', '.join(needing)}" if needing else "no declared action needs them"
     if dry_run:
@@ -102,6 +99,20 @@ def narrow_account(
 
     had = at.write(write)
     out.done(f"{row['id']} keeps {', '.join(scopes) or 'no scope'}; it had {', '.join(had)}", document)
+
+
+def _would_wait(at: Installation, row: Row, keep: tuple[str, ...]) -> list[str]:
+    """The actions declared for such a principal that its scopes allow, and that those it keeps would not."""
+    whose = USER if row["kind"] == PrincipalKind.USER else SERVICE
+    profile = PROFILES.get(row["provider"])
+    before, after = (profile.covered(some) if profile else frozenset(some) for some in (row["scopes"] or (), keep))
+    return sorted(
+        f"{declared.name}: {action.action_name()}"
+        for declared in at.workflows
+        for action, who in declared.uses.items()
+        if who & whose and action.facts.provider == row["provider"]
+        if action.facts.scopes <= before and not action.facts.scopes <= after
+    )
 
 
 @command(accounts)

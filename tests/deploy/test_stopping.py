@@ -126,13 +126,25 @@ def test_the_jobs_of_a_receipt_are_listed_by_page_and_held_against_it(acme: Cli)
 
 def test_an_account_is_narrowed_after_a_look_at_who_needs_what_it_loses(acme: Cli) -> None:
     narrow = ("accounts", "narrow", "acme/github/acme.service", "--scopes", "issues:read")
-    assert acme.json(*narrow, "--dry-run")["drops"] == ["issues:write"]
+    told = acme.json(*narrow, "--dry-run")
+    assert told["drops"] == ["issues:write"]
+    assert told["needed_by"] == []  # what needs it is declared for users alone
     assert acme.json("accounts", "show", "acme/github/acme.service")["scopes"] == ["issues:read", "issues:write"]
     assert acme(*narrow).exit_code == 2  # it asks first
     assert acme.json(*narrow, "--yes")["keeps"] == ["issues:read"]
     assert acme.json("accounts", "show", "acme/github/acme.service")["scopes"] == ["issues:read"]
     assert "nothing to narrow" in acme.json(*narrow, "--yes", code=1)["message"]
     assert "account.narrowed" in {row["kind"] for row in acme.json("audit", "list")}
+
+
+def test_narrowing_names_what_would_wait_by_what_the_scopes_imply(acme: Cli) -> None:
+    acme.json(
+        "accounts", "add-static", "--tenant", "acme", "--connection", "github", "--token-file", "-",
+        "--scopes", "pull_requests:write,issues:read", input="t0ken",
+    )  # fmt: skip
+    told = acme.json("accounts", "narrow", "acme/github/acme.service", "--scopes", "issues:read", "--dry-run")
+    assert told["drops"] == ["pull_requests:write"]
+    assert "daily_digest: github.ListPulls" in told["needed_by"]  # it reads them, which writing includes
 
 
 def step(position: int, state: str, *attempts: str, **more: Any) -> dict[str, Any]:
