@@ -16,6 +16,7 @@ from typing import Any
 from identity.secret import Secret
 from webhooks.sources import linear_signals
 from webhooks.sources.document import Malformed, from_json
+from webhooks.sources.freshness import stale
 from webhooks.sources.reading import Content, Fault, Reading, Received, Refusal, Source
 from webhooks.sources.signature import signed_by_any
 
@@ -43,14 +44,9 @@ def read(headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], now
     except Malformed as error:
         return Refusal(fault=Fault.MALFORMED, detail=f"The signature is right, but {error}.")
     signal, unrecognised = linear_signals.signal(event, document)
-    away = now - sent_at
-    if away < -TOLERANCE or (away > TOLERANCE and signal is None):
-        return Refusal(
-            fault=Fault.SIGNATURE,
-            detail=f"The request is signed, but {abs(away).total_seconds():.0f} s in the "
-            f"{'past' if away > timedelta() else 'future'}, and more than {TOLERANCE.total_seconds():.0f} s is refused "
-            "as a replay. If it is new, look for clock skew here.",
-        )
+    refusal = stale(now, sent_at.timestamp(), TOLERANCE)
+    if refusal is not None and (signal is None or sent_at > now):
+        return refusal
     return Received(
         event=event,
         delivery_id=delivery,
