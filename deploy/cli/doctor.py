@@ -18,6 +18,7 @@ from pipeline import punctuality
 from pipeline.model import BEAT
 
 _STALE = timedelta(minutes=1)
+_SHOWN = 20  # of a kind, by name; how many more there are is said
 _DUTIES_AT = "is `aswhom up`, or housekeeping, running?"
 OK, WRONG, UNKNOWN = "ok", "wrong", "unknown"
 
@@ -38,6 +39,7 @@ def doctor(at: Installation, out: Output) -> int | None:
             ("connections", _connections),
             ("stopped", _stopped),
             ("accounts", _accounts),
+            ("revocations", _revocations),
         ):
             findings += _look(name, look, at)
     rows = [{"what": what, "state": state, "says": says} for what, state, says in findings]
@@ -126,7 +128,9 @@ def _schedules(at: Installation) -> Iterator[Finding]:
     if not found.live:
         return
     faults = [("schedules", WRONG, f"{id} cannot be kept: {fault}") for id, fault in found.faults.items()]
-    yield from faults[:20]
+    yield from faults[:_SHOWN]
+    if len(faults) > _SHOWN:
+        yield "schedules", WRONG, f"{len(faults) - _SHOWN} more cannot be kept: see `aswhom schedules list`"
     if found.ticked_at is None:
         yield (
             "schedules",
@@ -175,9 +179,19 @@ def _stopped(at: Installation) -> Iterator[Finding]:
 
 
 def _accounts(at: Installation) -> Iterator[Finding]:
-    for row in at.read(queries.troubled_accounts)[:20]:
-        yield (
-            "accounts",
-            UNKNOWN,
-            f"{row['id']} ({row['principal_id']} at {row['provider']}) is {row['state']}: see `aswhom accounts list`",
-        )
+    rows = at.read(queries.troubled_accounts)
+    for row in rows[:_SHOWN]:
+        whose = f"{row['id']} ({row['principal_id']} at {row['provider']})"
+        yield "accounts", UNKNOWN, f"{whose} is {row['state']}: see `aswhom accounts show {row['id']}`"
+    if len(rows) > _SHOWN:
+        yield "accounts", UNKNOWN, f"{len(rows) - _SHOWN} more are not active: see `aswhom accounts list`"
+
+
+def _revocations(at: Installation) -> Iterator[Finding]:
+    """What was revoked here may still be valid at its provider, and nobody asks any more until an operator acts."""
+    stuck = at.read(lambda c: queries.all_revocations(c, limit=_SHOWN + 1, stuck=True))
+    for row in stuck[:_SHOWN]:
+        what = f"{row['id']} ({row['kind']} {row['key']}) is stuck at the provider"
+        yield "revocations", WRONG, f"{what}: see `aswhom revocations show {row['id']}`, act, then `retry` it"
+    if len(stuck) > _SHOWN:
+        yield "revocations", WRONG, "there are more that are stuck: see `aswhom revocations list --stuck`"
