@@ -78,6 +78,8 @@ def secret_option(*names: str, help: str, required: bool = False) -> Callable[[A
             text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
         except OSError as error:
             raise click.BadParameter(f"{path} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError:  # its message would quote a byte of the secret
+            raise click.BadParameter(f"{path} is not text: a key has to be in PEM, not in PKCS #12 or DER") from None
         if not text.strip():
             raise click.BadParameter(f"{path} is empty")
         return Secret(text.strip())

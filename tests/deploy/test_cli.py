@@ -69,6 +69,14 @@ def test_a_webhook_secret_is_rotated_once_at_a_time_and_is_never_printed(
         assert [one.open(at.vault).reveal() for one in live] == ["hunter2-hunter2"]
 
 
+def test_a_secret_that_is_no_text_is_refused_in_a_sentence(acme: Cli, tmp_path: Path) -> None:
+    key = tmp_path / "app.p12"
+    key.write_bytes(b"\x30\x82\xff\xfe")
+    refused = acme("connections", "add-secret", "github", "--name", "private_key", "--file", str(key))
+    assert refused.exit_code == 2
+    assert "in PEM" in refused.output
+
+
 def test_a_sender_of_ones_own_is_added_whole_or_not_at_all(acme: Cli, tmp_path: Path, secret: str) -> None:
     add = ("connections", "add-sender")
     rest = ("--tenant", "acme", "--webhook-secret-file")
