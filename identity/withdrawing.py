@@ -288,6 +288,9 @@ def _reaches_others(connection: Connection, account: Account, claimed: Withdrawa
             continue
         key = AccountKey(tenant=row.tenant_id, connection=row.connection_id, principal=row.principal_id)
         if revoked_since(connection, grant_scopes(key), grant.consented, or_stopped=False) is None:
-            whose = "a later consent" if row.id == account.id else f"account {row.id}, of the same person there,"
-            return f"asking would end {whose} too"
+            if row.id == account.id:
+                return "asking would end a later consent too"
+            # A tenant reads it on its receipt, so what another tenant has is not named.
+            name = f"account {row.id}" if row.tenant_id == account.key.tenant else "another account"
+            return f"asking would end {name}, of the same person there, too"
     return None
