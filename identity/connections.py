@@ -258,12 +258,12 @@ def tenants_of_installations(connection: Connection, owner: str, external_ids: I
     A tenant's own connection of which no installation was ever listed is that tenant's wherever it is installed.
     """
     ids = frozenset(external_ids)
-    rows = connection.execute(
-        select(installations.c.external_id, installations.c.tenant_id).where(installations.c.connection_id == owner)
-    ).all()
-    if not rows and ids and (tenant := get_connection(connection, owner).tenant) is not None:
-        return frozenset({tenant})
-    return frozenset(row.tenant_id for row in rows if row.external_id in ids)
+    ours = select(installations.c.tenant_id).where(installations.c.connection_id == owner)
+    found = frozenset(connection.execute(ours.where(installations.c.external_id.in_(ids)).distinct()).scalars())
+    if found or not ids or connection.execute(ours.limit(1)).first() is not None:
+        return found
+    tenant = get_connection(connection, owner).tenant
+    return frozenset() if tenant is None else frozenset({tenant})
 
 
 def remove_installation(connection: Connection, *, owner: str, external_id: str) -> bool:
