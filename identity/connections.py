@@ -191,7 +191,15 @@ def authenticator(owner: ProviderConnection, credential: Credential) -> str | No
     if credential is Credential.STATIC:
         return None
     by_key = credential in (Credential.INSTALLATION, Credential.JWT_BEARER)
-    return PRIVATE_KEY if by_key or owner.config.get("client_auth") == "private_key_jwt" else CLIENT_SECRET
+    return PRIVATE_KEY if by_key else _of_client(owner)
+
+
+def ending_authenticator(owner: ProviderConnection, credential: Credential) -> str | None:
+    """The name of the secret that authenticates the client where such a token is ended; None: the token names itself.
+
+    There the client shows its own secret (RFC 7009 §2.1), never the key that signed for the token.
+    """
+    return None if credential in (Credential.STATIC, Credential.INSTALLATION) else _of_client(owner)
 
 
 def rotate_secret(
@@ -250,12 +258,12 @@ def tenants_of_installations(connection: Connection, owner: str, external_ids: I
     A tenant's own connection of which no installation was ever listed is that tenant's wherever it is installed.
     """
     ids = frozenset(external_ids)
-    rows = connection.execute(
-        select(installations.c.external_id, installations.c.tenant_id).where(installations.c.connection_id == owner)
-    ).all()
-    if not rows and ids and (tenant := get_connection(connection, owner).tenant) is not None:
-        return frozenset({tenant})
-    return frozenset(row.tenant_id for row in rows if row.external_id in ids)
+    ours = select(installations.c.tenant_id).where(installations.c.connection_id == owner)
+    found = frozenset(connection.execute(ours.where(installations.c.external_id.in_(ids)).distinct()).scalars())
+    if found or not ids or connection.execute(ours.limit(1)).first() is not None:
+        return found
+    tenant = get_connection(connection, owner).tenant
+    return frozenset() if tenant is None else frozenset({tenant})
 
 
 def remove_installation(connection: Connection, *, owner: str, external_id: str) -> bool:
@@ -264,6 +272,10 @@ def remove_installation(connection: Connection, *, owner: str, external_id: str)
         installations.c.connection_id == owner, installations.c.external_id == external_id
     )
     return connection.execute(gone).rowcount == 1
+
+
+def _of_client(owner: ProviderConnection) -> str:
+    return PRIVATE_KEY if owner.config.get("client_auth") == "private_key_jwt" else CLIENT_SECRET
 
 
 def _binding(tenant: str | None, owner: str, provider: str, name: str) -> Binding:

@@ -41,9 +41,13 @@ class Endpoint:
 
     @classmethod
     def of(cls, owner: ProviderConnection, credential: Credential) -> Self:
-        """Where the tokens of such an account come from. Installations are counted together: their paths differ."""
-        minted = credential is Credential.INSTALLATION
-        return cls(connection=owner.id, url=owner.api_url if minted else owner.token_url)
+        """Where the tokens of such an account come from."""
+        return cls.among(owner.id, credential, api_url=owner.api_url, token_url=owner.token_url)
+
+    @classmethod
+    def among(cls, connection: str, credential: Credential, *, api_url: str, token_url: str) -> Self:
+        """The same, by the connection's addresses. Installations are counted together: their paths differ."""
+        return cls(connection=connection, url=api_url if credential is Credential.INSTALLATION else token_url)
 
     def __str__(self) -> str:
         return f"{self.connection}:{sha256(self.url.encode()).hexdigest()[:16]}"

@@ -29,7 +29,7 @@ Refresh = Callable[[Due], int]  # a newer generation, or the same one: the provi
 
 
 class Pacing(Protocol):
-    """How soon one more token request may be made through a provider connection, where nobody waits for it."""
+    """How soon one more token request may be made at a grant's token endpoint, where nobody waits for it."""
 
     def __call__(self, due: Due, profile: Profile, /) -> timedelta | None: ...
 
@@ -38,8 +38,7 @@ def through(gate: Gate) -> Pacing:
     """What the gate of the token endpoint would say. The coordinator passes it; a look first saves asking in vain."""
 
     def look(due: Due, profile: Profile) -> timedelta | None:
-        endpoint = Endpoint(connection=due.key.connection, url=due.token_url)
-        return gate.look(endpoint, profile.token_pace, keep=AHEAD_KEEPS)
+        return gate.look(due.endpoint, profile.token_pace, keep=AHEAD_KEEPS)
 
     return look
 
@@ -108,7 +107,7 @@ class Keepalive:
 
 
 class _Pass:
-    """One pass: which connections had their fill, and how many line up behind each."""
+    """One pass: which token endpoints had their fill, and how many line up behind each."""
 
     def __init__(
         self,
@@ -124,8 +123,8 @@ class _Pass:
         self._pacing = pacing
         self._clock = clock
         self._settings = settings
-        self._full: dict[str, datetime] = {}  # by provider connection: when it has room again
-        self._line: Counter[str] = Counter()  # by provider connection: how many it was too full for
+        self._full: dict[Endpoint, datetime] = {}  # when it has room again
+        self._line: Counter[Endpoint] = Counter()  # how many it was too full for
 
     def go(self, batch: Sequence[Due], threads: ThreadPoolExecutor) -> list[tuple[Due, Next]]:
         """What becomes of each of the batch."""
@@ -170,8 +169,8 @@ class _Pass:
 
     def _attempt(self, due: Due) -> tuple[str, Next] | None:
         """Refresh it: what came of that, and what follows; None: its token endpoint has no room."""
-        connection, now = due.key.connection, self._clock()
-        if now < self._full.get(connection, now):
+        now = self._clock()
+        if now < self._full.get(due.endpoint, now):
             return None
         if self._is_full(due):
             return None
@@ -196,7 +195,7 @@ class _Pass:
 
     def _is_full(self, due: Due) -> bool:
         if (wait := self._pacing(due, self._profiles[due.provider])) is not None:
-            self._full[due.key.connection] = self._clock() + wait
+            self._full[due.endpoint] = self._clock() + wait
         return wait is not None
 
     def _failed(self, due: Due, error: str, *, asked: timedelta = timedelta(0)) -> Next:
@@ -206,7 +205,7 @@ class _Pass:
 
     def _in_line(self, due: Due, rank: int) -> Next:
         """They come back one by one, as fast as the pace lets them: what waits is not looked at again and again."""
-        connection, interval = due.key.connection, self._profiles[due.provider].token_pace.interval
-        place = self._line[connection]
-        self._line[connection] += 1
-        return Next(due=self._full[connection] + place * interval, rank=rank, failures=due.failures)
+        interval = self._profiles[due.provider].token_pace.interval
+        place = self._line[due.endpoint]
+        self._line[due.endpoint] += 1
+        return Next(due=self._full[due.endpoint] + place * interval, rank=rank, failures=due.failures)

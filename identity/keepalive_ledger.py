@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, bindparam, func, select, update
 
+from identity.gate import Endpoint
 from identity.keepalive_plan import IDLE, IN_USE, Tended
 from identity.model import AccountKey, AccountState, Credential
 from identity.scopes import NEVER, Standing, all_standings, grant_scopes, prohibition
@@ -30,7 +31,7 @@ class Due:
 
     key: AccountKey
     provider: str
-    token_url: str
+    endpoint: Endpoint
     generation: int
     tended: Tended
     failures: int
@@ -70,6 +71,7 @@ _FOUND = (
         accounts.c.provider,
         accounts.c.credential,
         accounts.c.state,
+        provider_connections.c.api_url,
         provider_connections.c.token_url,
         provider_connections.c.paused_reason,
     )
@@ -152,14 +154,15 @@ def _found(connection: Connection, statement: Select[Any], *, now: datetime, lim
 
 
 def _due(row: Row[Any], key: AccountKey, found: Mapping[Any, Standing], until: datetime) -> Due:
+    credential = Credential(row.credential)
     return Due(
         key=key,
         provider=row.provider,
-        token_url=row.token_url,
+        endpoint=Endpoint.among(key.connection, credential, api_url=row.api_url, token_url=row.token_url),
         generation=row.generation,
         tended=Tended(
             account=row.account_id,
-            credential=Credential(row.credential),
+            credential=credential,
             renewable=bool(row.renewable),
             obtained_at=row.obtained_at,
             expires_at=row.expires_at,

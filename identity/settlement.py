@@ -150,8 +150,9 @@ class Settlement:
         # A stop is undone by an admin, so it does not cost a grant its new tokens; a revocation does.
         ruled_out = revoked_since(connection, scopes, intent.consented, or_stopped=False)
         if moved or ruled_out:
-            # After a revocation the answer is kept, only to be revoked at the provider; after a consent it is shredded.
-            kept = ruled_out is not None and not moved
+            # After a revocation the answer is kept, only to be revoked at the provider, also if a consent followed it;
+            # after a consent alone it is shredded.
+            kept = ruled_out is not None
             why = "revoked" if ruled_out else "generation moved"
             settle(connection, intent.id, to=IntentState.DISCARDED, outcome=why, now=self.now, keep_answer=kept)
             return ruled_out if ruled_out is not None and not moved else Superseded()

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, select
 from identity.accounts import Account, get_account
 from identity.answers import Granted, read_outcome, retry_after_of
 from identity.connect_sessions import is_connecting
-from identity.connections import SealedSecret, authenticator, get_connection, live_secrets
+from identity.connections import SealedSecret, ending_authenticator, get_connection, live_secrets
 from identity.errors import Misconfigured
 from identity.gate import AHEAD_KEEPS, Endpoint
 from identity.grants import ACCESS, REFRESH, get_grant, token_binding
@@ -168,7 +168,7 @@ class Withdrawer:
             settle(connection, claimed.id, to=WithdrawalState.STUCK, reason=why, now=now)
             return None
         owner = get_connection(connection, account.key.connection)
-        wanted = authenticator(owner, claimed.credential)
+        wanted = ending_authenticator(owner, claimed.credential)
         won = [one for one in of_account(connection, account.id, *WithdrawalState) if one.origin is Origin.REFRESH]
         return _Case(
             withdrawal=claimed,
@@ -190,9 +190,9 @@ class Withdrawer:
         expired = claimed.expires_at is not None and claimed.expires_at <= now
         if wanted == ACCESS and expired and claimed.refresh_sealed is not None:
             return "a refresh had replaced it" if case.superseded else _EXPIRED
-        # An installation's token, like a static one, names itself: no secret goes with it.
-        needed = authenticator(case.owner, claimed.credential) and claimed.credential is not Credential.INSTALLATION
-        if needed and not case.secrets:
+        if ending_authenticator(case.owner, claimed.credential) and not case.secrets:
+            if claimed.credential is Credential.JWT_BEARER:
+                return _KEY_ALONE
             raise Misconfigured(f"provider connection {case.owner.id} has no secret to ask with")
         secret = case.secrets[0].open(self._vault) if case.secrets else token
         client = Client(connection=case.owner, profile=profile, secret=secret, now=now, jti=self._ids())
@@ -252,6 +252,8 @@ _EXPIRED = (
     "there until the person ends it"
 )
 
+_KEY_ALONE = "its client has a key to sign with and no secret to ask with: the token ends when it expires"
+
 
 def reaches_all(profile: Profile, credential: Credential) -> bool:
     """Whether asking ends all that the person ever consented to for this client."""
@@ -286,6 +288,9 @@ def _reaches_others(connection: Connection, account: Account, claimed: Withdrawa
             continue
         key = AccountKey(tenant=row.tenant_id, connection=row.connection_id, principal=row.principal_id)
         if revoked_since(connection, grant_scopes(key), grant.consented, or_stopped=False) is None:
-            whose = "a later consent" if row.id == account.id else f"account {row.id}, of the same person there,"
-            return f"asking would end {whose} too"
+            if row.id == account.id:
+                return "asking would end a later consent too"
+            # A tenant reads it on its receipt, so what another tenant has is not named.
+            name = f"account {row.id}" if row.tenant_id == account.key.tenant else "another account"
+            return f"asking would end {name}, of the same person there, too"
     return None

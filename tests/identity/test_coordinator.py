@@ -370,6 +370,23 @@ def test_an_answer_after_a_revocation_is_kept_only_to_be_revoked(
     assert b"access-1" not in kept.answer_sealed
 
 
+def test_an_answer_after_a_revocation_is_kept_to_be_revoked_though_a_consent_followed(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    account = connected.consent()
+
+    def revoked_and_connected_anew(form: dict[str, str]) -> Any:
+        connected.revoke(ACCOUNT)
+        connected.consent()
+        return provider.rotate(form)
+
+    provider.answer = revoked_and_connected_anew
+    assert make().refresh(account, after_generation=1) == 2
+    assert connected.token() == "access-0"  # the new consent's
+    (kept,) = connected.store.read(lambda connection: kept_answers(connection, account))
+    assert (kept.generation, kept.answer_sealed is not None) == (1, True)
+
+
 def test_nothing_is_presented_after_a_revocation(connected: World, make: Make, provider: PretendProvider) -> None:
     account = connected.consent()
     connected.revoke(Scope(kind=ScopeKind.USER, key="anna"))

@@ -16,9 +16,10 @@ from sqlalchemy import Connection, insert, select
 from identity.accounts import move_account
 from identity.connections import pause_connection, resume_connection
 from identity.coordinator import Coordinator
+from identity.gate import Endpoint, Gate
 from identity.grants import note_use
 from identity.http import Client
-from identity.keepalive import Keepalive, KeepaliveSettings
+from identity.keepalive import Keepalive, KeepaliveSettings, through
 from identity.keepalive_ledger import Due, claim, fair
 from identity.keepalive_plan import Tended
 from identity.lock import RefreshLock
@@ -233,6 +234,16 @@ def test_a_full_endpoint_is_not_asked_and_the_others_line_up(
     assert {later - earlier for earlier, later in itertools.pairwise(waiting)} == {FORGETFUL.token_pace.interval}
 
 
+def test_an_installation_waits_for_the_endpoint_that_its_tokens_come_from(connected: World) -> None:
+    connected.service(Credential.INSTALLATION, external_id="9001")
+    connected.consent()
+    now, gate, minute = connected.clock(), Gate(None), timedelta(minutes=1)
+    due = connected.store.write(lambda c: claim(c, now=now, until=now + HOUR, limit=2))
+    gate.hold(Endpoint.of(connected.owner, Credential.INSTALLATION), minute)
+    waits = {one.tended.credential: through(gate)(one, FORGETFUL) is not None for one in due}
+    assert waits == {Credential.INSTALLATION: True, Credential.AUTHORIZATION_CODE: False}
+
+
 def test_two_hosts_share_what_is_due(connected: World, make: Make, provider: PretendProvider) -> None:
     for number in range(12):
         connected.consent(person(connected, f"user-{number}"))
@@ -263,7 +274,7 @@ def test_connections_and_their_tenants_take_turns() -> None:
         return Due(
             key=AccountKey(tenant=tenant, connection=connection, principal=name),
             provider="github",
-            token_url="https://forge.example/token",
+            endpoint=Endpoint(connection=connection, url="https://forge.example/token"),
             generation=1,
             tended=Tended(
                 account=name,

@@ -231,6 +231,17 @@ def test_a_later_consent_is_not_reached(side: Side) -> None:
     assert side.github.ended == []
 
 
+def test_what_the_person_has_with_another_tenant_is_not_reached_and_not_named(side: Side) -> None:
+    theirs = side.house.connect("globex", "globex.ada")
+    made = side.declare()
+    assert side.revoker.advance(made)
+    assert side.github.ended == []
+    (told,) = side.receipt(made)["provider"]["accounts"]
+    assert told["answer"] == ProviderAnswer.STUCK
+    assert "another account, of the same person there" in told["reason"]
+    assert theirs not in told["reason"]
+
+
 def test_a_token_of_another_generation_is_named_where_tokens_end_alone(side: Side) -> None:
     side.be(replace(PROFILES["github"], revocation=PROFILES["slack"].revocation))
     made = side.declare()

@@ -1,0 +1,78 @@
+"""What a provider is shown when it is asked to end a credential: the token, and the client's own secret at most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from identity.connections import PRIVATE_KEY, add_secret, retire_secret, rewrite_addresses, seal_secret
+from identity.coordinator import Coordinator, RefreshBudget
+from identity.gate import Gate
+from identity.http import Client
+from identity.lock import RefreshLock
+from identity.model import Credential, Scope, ScopeKind
+from identity.providers import PROFILES
+from identity.secret import Secret
+from identity.token_endpoint import TokenEndpoint
+from identity.withdrawals import Withdrawal, WithdrawalState, get_withdrawal, take_grant
+from identity.withdrawing import Withdrawer
+from tests.identity.keys import pem
+from tests.identity.published_providers import Server, server
+from tests.identity.stores import EngineStore
+from tests.identity.world import ROBOT, World
+
+
+class Salesforce:
+    """A service whose token was exchanged for an assertion, at an organization that records what it is shown."""
+
+    def __init__(self, store: EngineStore, http: Client, shown: Server) -> None:
+        self.shown = shown
+        self.world = world = World(store=store, url=shown.url, provider="salesforce").build()
+        owner = replace(world.owner, config={"revocation_url": f"{shown.url}/revoke"})
+        key = seal_secret(world.vault, owner, id="key-1", name=PRIVATE_KEY, secret=Secret(pem()), now=world.clock.now)
+        store.write(lambda c: rewrite_addresses(c, owner))
+        store.write(lambda c: add_secret(c, key))
+        lock = RefreshLock(None, ttl=RefreshBudget().lock_ttl, token=world.id)
+        coordinator = Coordinator(store, world.vault, http, lock, PROFILES, clock=world.clock, ids=world.id)
+        endpoint = TokenEndpoint(client=http, budget=timedelta(seconds=5), gate=Gate(None))
+        self._withdrawer = Withdrawer(store, world.vault, endpoint, PROFILES, clock=world.clock, ids=world.id)
+        account = world.service(Credential.JWT_BEARER, external_id="ada")
+        shown.say(200, {"access_token": "minted-1", "token_type": "Bearer"})
+        assert coordinator.refresh(account, after_generation=1) == 2
+        del shown.asked[:]
+
+    def withdraw(self) -> Withdrawal:
+        """Revoke the account, and ask once for its end."""
+        world = self.world
+        number = world.revoke(Scope(kind=ScopeKind.ACCOUNT, key=str(ROBOT)))
+        account = world.account(ROBOT)
+        taken = world.store.write(lambda c: take_grant(c, account, before=number, revocation=None, now=world.clock.now))
+        assert taken is not None
+        self._withdrawer.ask(taken)
+        found = world.store.read(lambda c: get_withdrawal(c, taken))
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+def salesforce(store: EngineStore, http: Client) -> Iterator[Salesforce]:
+    with server() as shown:
+        yield Salesforce(store, http, shown)
+
+
+def test_the_key_that_signed_for_a_token_is_not_shown_where_the_token_ends(salesforce: Salesforce) -> None:
+    assert salesforce.withdraw().state is WithdrawalState.DONE
+    (asked,) = salesforce.shown.asked
+    assert (asked.path, b"minted-1" in asked.body, b"client-canary" in asked.body) == ("/revoke", True, True)
+    assert b"PRIVATE" not in asked.body
+
+
+def test_a_client_that_has_a_key_alone_asks_for_no_end_and_says_so(salesforce: Salesforce) -> None:
+    world = salesforce.world
+    world.store.write(lambda c: retire_secret(c, "secret-1", at=world.clock.now - timedelta(days=365)))
+    withdrawal = salesforce.withdraw()
+    assert salesforce.shown.asked == []
+    assert withdrawal.state is WithdrawalState.NOT_ASKED
