@@ -6,9 +6,8 @@ too, because it is a typing error more often than not. What is not set has the d
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -20,7 +19,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from deploy import valkey
 from deploy.forms import BrokerUrl, DatabaseUrl, Days, Listen, Names, Origin, Place, Port, Seconds
 from deploy.keys import KeyFiles
-from identity.errors import Misconfigured
+from deploy.setting_faults import refuse, told, unknown
 from identity.secret import Secret
 
 if TYPE_CHECKING:
@@ -33,9 +32,6 @@ if TYPE_CHECKING:
 
 PREFIX = "ASWHOM_"
 _LOCAL = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - what everywhere is called from here
-
-
-_FOLLOWS = "default_factory_not_called"  # pydantic's word for a default that another setting's fault left open
 
 
 def _origin_of(given: dict[str, Any]) -> str:
@@ -189,7 +185,7 @@ class Settings(BaseSettings):
             misconfigured_delay=self.misconfigured_delay,
         )
         steps, jobs = StepSettings(**given_steps), WorkerSettings(**given_jobs)
-        _refuse(list(contradictions(steps, jobs, self.limits())))
+        refuse(list(contradictions(steps, jobs, self.limits())))
         return RuntimeSettings(
             database=self.database(),
             keys=self.key_files().read(),
@@ -256,22 +252,15 @@ def load(**given: object) -> Settings:
 
     What is given as None counts as not given.
     """
-    faults = _unknown(os.environ)
+    faults = unknown(os.environ, known=Settings.model_fields, prefix=PREFIX)
     settings: Settings | None = None
     try:
         settings = Settings(**_given(**given))
     except ValidationError as error:
-        details = error.errors(include_input=False, include_url=False)
-        faults += [_fault(detail) for detail in details if detail["type"] != _FOLLOWS]
-    _refuse(faults)
+        faults += told(error, prefix=PREFIX)
+    refuse(faults)
     assert settings is not None  # noqa: S101 - for the type checker: its faults were refused
     return settings
-
-
-def _refuse(faults: Sequence[str]) -> None:
-    if faults:
-        listed = "".join(f"\n  - {fault}" for fault in faults)
-        raise Misconfigured(f"the settings cannot be used:{listed}")
 
 
 def share_metrics(folder: Path) -> None:
@@ -287,21 +276,6 @@ def metrics_folder() -> Path | None:
 
 def _given(**values: object) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _unknown(environment: Mapping[str, str]) -> list[str]:
-    known = [PREFIX + name.upper() for name in Settings.model_fields]
-    faults = []
-    for name in sorted(environment):
-        if name.startswith(PREFIX) and name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
-            faults.append(f"{name} is not a setting: " + (f"is {near[0]} meant?" if near else "unset it"))
-    return faults
-
-
-def _fault(detail: Any) -> str:
-    where = PREFIX + str(detail["loc"][0]).upper()
-    return f"{where}: {str(detail['msg']).removeprefix('Value error, ')}"
 
 
 def _text(value: object) -> str:

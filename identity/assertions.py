@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -106,7 +107,8 @@ def _signed(owner: ProviderConnection, pem: Secret, claims: Mapping[str, Any]) -
 def _key(owner: ProviderConnection, pem: Secret) -> tuple[Key, str]:
     """The key and the algorithm it is used with unless the connection's `signing_alg` says otherwise."""
     text = pem.reveal()
-    try:
+    # An error is said below, without its words, which may quote the key.
+    with suppress(JoseError, ValueError, TypeError):
         match load_pem_private_key(text.encode(), password=None):
             case RSAPrivateKey():
                 return RSAKey.import_key(text), "RS256"
@@ -114,8 +116,6 @@ def _key(owner: ProviderConnection, pem: Secret) -> tuple[Key, str]:
                 return ECKey.import_key(text), "ES256" if curve.name == "secp256r1" else "ES384"
             case Ed25519PrivateKey():
                 return OKPKey.import_key(text), "Ed25519"
-    except (JoseError, ValueError, TypeError):
-        pass  # said below, without the error, which may quote the key
     raise Misconfigured(
         f"the private key of provider connection {owner.id} is not an unencrypted RSA, P-256, P-384 or Ed25519 key "
         "in PEM"

@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy import Connection, insert
 
+from identity.audit_tables import audit
 from identity.model import AccessPattern
 from identity.sequence import next_number
-from identity.tables import audit
 
 _INSERT = insert(audit)
 

@@ -16,9 +16,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from sqlalchemy import Connection, Row, func, insert, select
 
+from identity.audit_tables import audit, audit_seals
 from identity.errors import BadInput
 from identity.store import Store
-from identity.tables import audit, audit_seals
 
 _GENESIS = "0" * 64
 # A row's number is taken before its transaction ends, so a lower number may appear after a higher one was sealed.

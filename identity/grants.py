@@ -281,17 +281,6 @@ def bury(connection: Connection, account: str, *, generation: int, reason: str, 
     return True
 
 
-def rescope(connection: Connection, account: Account, scopes: tuple[str, ...]) -> None:
-    """Rewrite the granted scopes, narrower or wider but within what it was narrowed to; nothing is revoked (DESIGN §7).
-
-    The caller holds the account's lock exclusively.
-    """
-    mine = grants.c.account_id == account.id
-    ceiling = connection.execute(select(grants.c.ceiling).where(mine)).scalar_one_or_none()
-    kept = [scope for scope in scopes if ceiling is None or scope in ceiling]
-    connection.execute(update(grants).where(mine).values(scopes=kept))
-
-
 def drop_access(connection: Connection, account: Account) -> bool:
     """Use the present access token no more: the next step fetches one that says what holds now.
 

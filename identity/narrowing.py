@@ -59,6 +59,17 @@ def narrow(
     return had
 
 
+def rescope(connection: Connection, account: Account, scopes: tuple[str, ...]) -> None:
+    """Rewrite the granted scopes, narrower or wider but within what it was narrowed to; nothing is revoked (DESIGN §7).
+
+    The caller holds the account's lock exclusively.
+    """
+    mine = grants.c.account_id == account.id
+    ceiling = connection.execute(select(grants.c.ceiling).where(mine)).scalar_one_or_none()
+    kept = [scope for scope in scopes if ceiling is None or scope in ceiling]
+    connection.execute(update(grants).where(mine).values(scopes=kept))
+
+
 def _prohibition(account: Account, had: tuple[str, ...], keep: tuple[str, ...]) -> str | None:
     named = f"account {account.key} has {', '.join(had) or 'no scopes of its own'}"
     if unknown := sorted(set(keep) - set(had)):

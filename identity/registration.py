@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from identity.addresses import AddressPolicy
@@ -69,14 +70,10 @@ def service_account(document: Secret) -> tuple[Secret, dict[str, str]]:
 
     The file's own `token_uri` is not used: the provider connection says where tokens come from.
     """
-    try:
+    with suppress(ValueError):  # said below, without the error, which quotes the file
         match json.loads(document.reveal()):
             case {"private_key": str(key), "client_email": str(email), "private_key_id": str(key_id)}:
                 return Secret(key), {"service_account": email, "key_id": key_id}
-            case _:
-                pass
-    except ValueError:
-        pass  # said below, without the error, which quotes the file
     raise BadInput("that is no service account's key: give the JSON file that Google Cloud makes for a key")
 
 

@@ -283,39 +283,3 @@ transmitters = Table(
     Column("connection_id", ForeignKey("provider_connections.id")),
     Column("created_at", Instant, nullable=False),
 )
-
-audit = Table(
-    "audit",
-    metadata,
-    Column("id", String(64), primary_key=True),
-    Column("at", Instant, nullable=False),
-    Column("number", BigInteger, nullable=False),  # ledger number
-    Column("kind", String(64), nullable=False),
-    Column("tenant_id", String(64), nullable=False),
-    Column("agent_id", String(64)),
-    Column("principal_id", String(64)),  # as whom
-    Column("pattern", String(16)),
-    Column("on_behalf_of", String(64)),
-    Column("account_id", String(64)),
-    Column("generation", BigInteger),
-    Column("job_id", String(64)),
-    Column("step_id", String(64)),
-    Column("attempt_id", String(64)),
-    Column("action", String(100)),
-    Column("outcome", String(64)),
-    Column("reason", Text),
-    Column("detail", JSON, nullable=False),
-    Index("ix_audit_job", "job_id"),
-    Index("ix_audit_number", "number"),
-    Index("ix_audit_tenant_number", "tenant_id", "number"),
-)
-
-# Written by the one sealer: dense numbers and a keyed chain over the rows of `audit`.
-audit_seals = Table(
-    "audit_seals",
-    metadata,
-    Column("seq", BigInteger, primary_key=True, autoincrement=False),
-    Column("audit_id", String(64), nullable=False, unique=True),
-    Column("mac", String(64), nullable=False),
-    Column("sealed_at", Instant, nullable=False),
-)

@@ -16,8 +16,9 @@ from pipeline.ledger import scope_sets
 from pipeline.ledger.jobs import move_jobs
 from pipeline.ledger.pages import write_page
 from pipeline.revocation import Stage, load, scope_of
+from pipeline.revocation_tables import revocations
 from pipeline.states import JobState, Wait
-from pipeline.tables import jobs, revocations
+from pipeline.tables import jobs
 from pipeline.workflow import OnRevoke
 
 _AIM = timedelta(milliseconds=8)  # of a chunk's statements; what is left of 20 ms is for the commit

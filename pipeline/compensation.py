@@ -19,8 +19,9 @@ from identity.model import LeaseRequest, NeedsConsent, RuledOut
 from identity.principals import service_principal
 from identity.sequence import lock_shared, next_number
 from pipeline.ledger.deliveries import insert_job
+from pipeline.revocation_tables import compensations
 from pipeline.states import JobState, StepState
-from pipeline.tables import compensations, jobs, steps
+from pipeline.tables import jobs, steps
 from pipeline.workflow import PLATFORM_AGENT, Registry, Undone, Workflow
 
 _BATCH = 200

@@ -27,7 +27,7 @@ from identity.store import Store
 from identity.vault import Vault
 from identity.withdrawing import REVOCATION_HEADER
 from pipeline.revocation import load
-from pipeline.tables import revocations
+from pipeline.revocation_tables import revocations
 
 log = logging.getLogger(__name__)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from identity.connections import connection_for
 from identity.errors import Misconfigured
 from identity.model import Scope, ScopeKind
 from identity.tables import accounts, principals
 from pipeline.ledger.scope_sets import REACHED
-from pipeline.revocation import made_under
+from pipeline.revocation import made_under, under
 from pipeline.states import AttemptState, JobState
 from pipeline.tables import attempts, job_scopes, jobs, workflow_settings
 from pipeline.workflow import SERVICE, OnRevoke, Registry, Who
@@ -88,22 +88,7 @@ def _calls(connection: Connection, scope: Scope, state: AttemptState) -> int:
 
 def below(scope: Scope) -> ColumnElement[bool]:
     """The accounts whose grants end with a scope; an agent has none."""
-    match scope.kind:
-        case ScopeKind.TENANT:
-            return accounts.c.tenant_id == scope.key
-        case ScopeKind.CONNECTION:
-            return accounts.c.connection_id == scope.key
-        case ScopeKind.USER:
-            return accounts.c.principal_id == scope.key
-        case ScopeKind.ACCOUNT:
-            tenant, through, principal = scope.key.split("/", 2)
-            return and_(
-                accounts.c.tenant_id == tenant,
-                accounts.c.connection_id == through,
-                accounts.c.principal_id == principal,
-            )
-        case ScopeKind.AGENT:
-            return accounts.c.id.is_(None)
+    return under(scope, accounts)
 
 
 def _service(connection: Connection, row: Any, workflows: Registry) -> ServiceAtStake:

@@ -31,7 +31,7 @@ from pipeline.inquiry import SAYS, Doubt
 from pipeline.preview import below
 from pipeline.receipt import ProviderAnswer, ProviderSide
 from pipeline.revocation import load, scope_of
-from pipeline.tables import revocations, security_events
+from pipeline.revocation_tables import revocations, security_events
 
 _PAGE = 200  # accounts
 _HELD = or_(grants.c.access_sealed.is_not(None), grants.c.refresh_sealed.is_not(None))

@@ -21,8 +21,9 @@ from identity.signing import Signer, canonical
 from pipeline.cancelling import count_skipping
 from pipeline.ledger.pages import stopping_jobs
 from pipeline.revocation import Stage, in_flight, scope_of
+from pipeline.revocation_tables import compensations, revocation_pages, revocations
 from pipeline.states import AttemptState, JobState
-from pipeline.tables import compensations, jobs, revocation_pages, revocations, steps
+from pipeline.tables import jobs, steps
 
 FORMAT = "aswhom.receipt.1"
 NAMED = 1_000  # cancelled jobs that a receipt names itself; the others are on its pages

@@ -16,8 +16,9 @@ from pipeline.ledger.closings import close_step, record_attempt
 from pipeline.ledger.jobs import move_job, wake
 from pipeline.ledger.moving import move_attempt
 from pipeline.ledger.once import once_name
+from pipeline.revocation_tables import revocations
 from pipeline.states import AttemptState, JobState, StepState, Wait
-from pipeline.tables import attempts, jobs, revocations, steps
+from pipeline.tables import attempts, jobs, steps
 from pipeline.workflow import Registry, Workflow
 
 

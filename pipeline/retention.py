@@ -18,8 +18,9 @@ from identity.columns import database_now
 from identity.retention import prune_intents, prune_sessions
 from identity.store import Store
 from pipeline.revocation import Stage
+from pipeline.revocation_tables import compensations, revocations
 from pipeline.states import AttemptState, StepState
-from pipeline.tables import attempts, compensations, deliveries, jobs, revocations, steps
+from pipeline.tables import attempts, deliveries, jobs, steps
 
 CHUNK = 100  # rows, or jobs with all their steps, in one transaction
 

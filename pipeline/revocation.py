@@ -9,14 +9,15 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Table, and_, false, insert, or_, select
 
 from identity import audit, leases
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
 from identity.sequence import lock_exclusive, next_number
+from pipeline.revocation_tables import revocations
 from pipeline.states import AttemptState
-from pipeline.tables import attempts, revocations
+from pipeline.tables import attempts
 
 
 class Stage(StrEnum):
@@ -107,19 +108,23 @@ def in_flight(connection: Connection, scope: Scope, *, number: int) -> list[Row[
 
 def made_under(scope: Scope) -> ColumnElement[bool]:
     """The attempts that were made under a scope."""
+    return under(scope, attempts)
+
+
+def under(scope: Scope, table: Table) -> ColumnElement[bool]:
+    """The rows of *table* that belong to a scope; none where it does not name what the scope is of."""
+    columns = table.c
     match scope.kind:
         case ScopeKind.TENANT:
-            return attempts.c.tenant_id == scope.key
+            return columns.tenant_id == scope.key
         case ScopeKind.CONNECTION:
-            return attempts.c.connection_id == scope.key
+            return columns.connection_id == scope.key
         case ScopeKind.AGENT:
-            return attempts.c.agent_id == scope.key
+            return columns.agent_id == scope.key if "agent_id" in columns else false()
         case ScopeKind.USER:
-            return attempts.c.principal_id == scope.key
+            return columns.principal_id == scope.key
         case ScopeKind.ACCOUNT:
             tenant, through, principal = scope.key.split("/", 2)
             return and_(
-                attempts.c.tenant_id == tenant,
-                attempts.c.connection_id == through,
-                attempts.c.principal_id == principal,
+                columns.tenant_id == tenant, columns.connection_id == through, columns.principal_id == principal
             )

@@ -20,8 +20,9 @@ from pipeline.ledger import scope_sets
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.pages import stopping_jobs
 from pipeline.revocation import Stage, in_flight, load, scope_of
+from pipeline.revocation_tables import revocation_pages, revocations
 from pipeline.states import AttemptState, JobState
-from pipeline.tables import jobs, revocation_pages, revocations
+from pipeline.tables import jobs
 from pipeline.workflow import OnRevoke, Registry
 
 

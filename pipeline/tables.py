@@ -22,7 +22,7 @@ from identity.columns import Instant
 from identity.tables import metadata
 
 
-def _partial(name: str, *columns: str, where: str) -> Index:
+def partial_index(name: str, *columns: str, where: str) -> Index:
     """An index of the rows that meet a condition alone."""
     return Index(name, *columns, postgresql_where=text(where), sqlite_where=text(where))
 
@@ -98,15 +98,15 @@ jobs = Table(
     Column("created_at", Instant, nullable=False),
     Column("finished_at", Instant),
     Column("pruned_at", Instant),  # its steps were forgotten: it cannot be replayed
-    _partial("ix_jobs_unpruned", "finished_at", where="finished_at is not null and pruned_at is null"),
-    _partial("ix_jobs_due", "pattern", "tenant_id", "due_at", where="state = 'queued'"),
-    _partial("ix_jobs_rung", "pattern", "tenant_id", "rung_until", where="rung_until is not null"),
-    _partial("ix_jobs_claimed", "claimed_until", where="claimed_until is not null"),
-    _partial("ix_jobs_waiting", "wait", "due_at", where="state = 'waiting'"),
-    _partial("ix_jobs_waits_for", "waits_for", where="waits_for is not null"),
+    partial_index("ix_jobs_unpruned", "finished_at", where="finished_at is not null and pruned_at is null"),
+    partial_index("ix_jobs_due", "pattern", "tenant_id", "due_at", where="state = 'queued'"),
+    partial_index("ix_jobs_rung", "pattern", "tenant_id", "rung_until", where="rung_until is not null"),
+    partial_index("ix_jobs_claimed", "claimed_until", where="claimed_until is not null"),
+    partial_index("ix_jobs_waiting", "wait", "due_at", where="state = 'waiting'"),
+    partial_index("ix_jobs_waits_for", "waits_for", where="waits_for is not null"),
     Index("ix_jobs_finished", "tenant_id", "created_at"),
     # How a revocation finds its jobs; what has finished is not in it, however much that is.
-    _partial("ix_jobs_unfinished", "scopes_sha256", "accepted", where="finished_at is null"),
+    partial_index("ix_jobs_unfinished", "scopes_sha256", "accepted", where="finished_at is null"),
 )
 
 # Sets of scopes, stored once by content: jobs of one workflow and one user share theirs.
@@ -172,11 +172,11 @@ attempts = Table(
     Column("upstream_request_id", String(200)),
     Column("error", Text),
     Index("ix_attempts_step", "step_id"),
-    _partial("ix_attempts_open", "settled_by", where="state = 'open'"),
+    partial_index("ix_attempts_open", "settled_by", where="state = 'open'"),
     Index("ix_attempts_account", "account_id", "opened"),
     # The calls in flight of a revocation: not closed, or closed after it; or unknown, whenever that was.
     Index("ix_attempts_closed", "closed"),
-    _partial("ix_attempts_unknown", "opened", where="state = 'unknown'"),
+    partial_index("ix_attempts_unknown", "opened", where="state = 'unknown'"),
 )
 
 once_keys = Table(
@@ -201,70 +201,6 @@ idempotency_keys = Table(
     Column("request_hash", String(64), nullable=False),
     Column("made_id", String(64), nullable=False),  # the job or the revocation
     Column("made_at", Instant, nullable=False),
-)
-
-revocations = Table(
-    "revocations",
-    metadata,
-    Column("id", String(64), primary_key=True),
-    Column("number", BigInteger, nullable=False),  # `revoked`: ledger number
-    Column("kind", String(16), nullable=False),
-    Column("key", String(200), nullable=False),
-    Column("tenant_id", String(64)),
-    Column("source", String(64), nullable=False),  # github.github_app_authorization, cli, api …
-    Column("signal_id", String(200)),  # of what asked for it: a delivery, a security event
-    Column("requested_by", String(200), nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("state", String(16), nullable=False),  # effective, cancelling, draining, quiesced
-    Column("effective_at", Instant, nullable=False),
-    Column("moved_at", Instant, nullable=False),  # the last progress of `advance`
-    Column("cancelled_jobs", Integer, nullable=False, default=0),
-    Column("stopped_jobs", Integer, nullable=False, default=0),
-    Column("quiesced_at", Instant),
-    Column("doubt", String(16)),  # whether its signal was a replay: open, alive, dead, unknown; NULL: no doubt
-    Column("receipt", JSON),  # the newest
-    Column("signature", Text),
-    Column("revision", Integer, nullable=False, default=0, server_default="0"),  # receipts issued so far
-    Column("open_ends", Integer, nullable=False, default=0, server_default="0"),  # what the receipt may yet tell better
-    _partial("ix_revocations_unfinished", "moved_at", where="state <> 'quiesced'"),
-    _partial("ix_revocations_open_ends", "moved_at", where="open_ends > 0"),
-)
-
-# The jobs a revocation reached, a page a commit; a page never changes, so a receipt can name its digest.
-revocation_pages = Table(
-    "revocation_pages",
-    metadata,
-    Column("revocation_id", ForeignKey("revocations.id"), primary_key=True),
-    Column("number", BigInteger, primary_key=True, autoincrement=False),  # ledger number
-    Column("cancelled", JSON, nullable=False),  # ids of jobs that were cancelled then and there
-    Column("stopping", JSON, nullable=False),  # ids of jobs that ran, and were told to stop
-    Column("sha256", String(64), nullable=False),
-)
-
-# What follows the effects of jobs that a revocation cancelled: at most one a step.
-compensations = Table(
-    "compensations",
-    metadata,
-    Column("step_id", ForeignKey("steps.id"), primary_key=True),
-    Column("revocation_id", ForeignKey("revocations.id"), nullable=False),
-    Column("job_id", String(64)),  # the job that does it; NULL: nothing was left to do it as
-    Column("reason", Text),  # why not
-    Column("created_at", Instant, nullable=False),
-    Index("ix_compensations_revocation", "revocation_id"),
-)
-
-# Verified Security Event Tokens. The key is the replay guard: a transmitter's `jti` is taken once (RFC 8417 §2.2).
-security_events = Table(
-    "security_events",
-    metadata,
-    Column("transmitter_id", ForeignKey("transmitters.id"), primary_key=True),
-    Column("jti", String(200), primary_key=True),
-    Column("tenant_id", ForeignKey("tenants.id")),  # NULL: nobody's whom we know
-    Column("events", JSON, nullable=False),  # the event types it names
-    Column("outcome", String(32), nullable=False),  # signal, ignored
-    Column("reason", Text, nullable=False),
-    Column("token", LargeBinary, nullable=False),  # as it was signed
-    Column("received_at", Instant, nullable=False),
 )
 
 schedules = Table(

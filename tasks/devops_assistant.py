@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from pipeline.run import Run, StepRefused
 from pipeline.workflow import SERVICE, USER, compensate, workflow
 from tasks.actions import github, linear, slack
+from tasks.actions.linear_issues import Issue
 from tasks.events.github import PullRequestEvent, pull_request
 
 
@@ -26,7 +27,7 @@ class DevOpsConfig(BaseModel):
     label_rules: dict[str, LabelRule] = {}
 
 
-def say_it_ended(filed: linear.CreateIssue, issue: linear.Issue) -> linear.Notice:
+def say_it_ended(filed: linear.CreateIssue, issue: Issue) -> linear.Notice:
     """What people find at an issue whose job was stopped between the issue and the rest."""
     body = (
         f"The work that filed this issue ({filed.title}) was stopped: the consent it was done under has ended. "

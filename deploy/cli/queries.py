@@ -9,13 +9,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, Table, or_, select
 
+from identity.audit_tables import audit
 from identity.errors import BadInput
 from identity.model import AccountKey, ProviderConnection
 from identity.tables import (
     accounts,
     agents,
     aliases,
-    audit,
     connection_secrets,
     grants,
     installations,
@@ -27,19 +27,10 @@ from identity.tables import (
 )
 from identity.withdrawal_table import withdrawals
 from identity.withdrawals import WithdrawalState
+from pipeline.revocation_tables import compensations, revocation_pages, revocations
 from pipeline.schedule_changes import CODE
 from pipeline.states import JobState
-from pipeline.tables import (
-    attempts,
-    compensations,
-    heartbeats,
-    jobs,
-    revocation_pages,
-    revocations,
-    schedules,
-    steps,
-    workflow_settings,
-)
+from pipeline.tables import attempts, heartbeats, jobs, schedules, steps, workflow_settings
 
 Row = dict[str, Any]
 UNFINISHED = (JobState.QUEUED, JobState.RUNNING, JobState.STOPPING, JobState.WAITING)

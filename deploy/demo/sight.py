@@ -9,11 +9,13 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from sqlalchemy import select
 
 from identity.audit_chain import FirstBad, verify
+from identity.audit_tables import audit, audit_seals
 from identity.intents import IntentState
 from identity.signing import verifies
-from identity.tables import accounts, audit, audit_seals, refresh_intents
+from identity.tables import accounts, refresh_intents
+from pipeline.revocation_tables import revocations
 from pipeline.runtime import Runtime
-from pipeline.tables import attempts, jobs, revocations, steps
+from pipeline.tables import attempts, jobs, steps
 
 Row = dict[str, Any]
 

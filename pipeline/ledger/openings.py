@@ -17,8 +17,9 @@ from pipeline.ledger.intents import Ended, Intent, Opened, OpenOutcome, Skipped,
 from pipeline.ledger.jobs import consent_of, move_job, park, requeue, stop
 from pipeline.ledger.once import take_once
 from pipeline.ledger.pages import write_page
+from pipeline.revocation_tables import revocations
 from pipeline.states import AttemptState, JobState, StepState, Wait
-from pipeline.tables import attempts, jobs, revocations
+from pipeline.tables import attempts, jobs
 
 # Statements of every step are built once: building them anew takes longer than the database does. Values are arguments.
 # Extends the claim past the call, in the UPDATE that checks the fence: no heartbeat thread.

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, insert, select, update
 from identity.columns import database_now
 from identity.sequence import next_number
 from identity.signing import canonical
-from pipeline.tables import revocation_pages, revocations
+from pipeline.revocation_tables import revocation_pages, revocations
 
 
 def write_page(connection: Connection, revocation: str, cancelled: Sequence[str], stopping: Sequence[str]) -> bool:

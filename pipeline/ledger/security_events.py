@@ -17,8 +17,8 @@ from identity.transmitters import Transmitter
 from pipeline import revocation
 from pipeline.ledger.signals import Followed, follow
 from pipeline.model import Acceptance, SecurityEvent
+from pipeline.revocation_tables import security_events
 from pipeline.signal import Asks, Holders, Nobody, People, Signal
-from pipeline.tables import security_events
 
 
 def accept(

@@ -21,14 +21,15 @@ from identity import audit
 from identity.accounts import Account, find_account, move_account, note_said
 from identity.connect_sessions import is_connecting
 from identity.connections import get_connection, remove_installation, tenants_of_installations
-from identity.grants import Grant, drop_access, get_grant, rescope
+from identity.grants import Grant, drop_access, get_grant
 from identity.model import AccountKey, AccountState, Credential, Scope, ScopeKind
+from identity.narrowing import rescope
 from identity.sequence import lock_exclusive
 from identity.tables import accounts, grants
 from pipeline import revocation
 from pipeline.ledger.jobs import consent_of, wake
+from pipeline.revocation_tables import revocations
 from pipeline.signal import Asks, Bots, Holders, Installation, Nobody, People, Signal, Whom, Workspaces
-from pipeline.tables import revocations
 
 _WITHOUT_GRANT = (AccountState.REVOKED, AccountState.PENDING)
 

@@ -13,7 +13,8 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Connection, Select, and_, or_, select
 
 from identity.tables import accounts, grants, principals
-from pipeline.tables import attempts, deliveries, jobs, revocations, steps
+from pipeline.revocation_tables import revocations
+from pipeline.tables import attempts, deliveries, jobs, steps
 
 Row = dict[str, Any]
 

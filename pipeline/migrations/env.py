@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from alembic import context
 
-import pipeline.tables  # noqa: F401 - adds its tables to the metadata
+import pipeline.revocation_tables
+import pipeline.tables  # noqa: F401 - adds its tables to the metadata, as the others do
 from identity.tables import metadata
 
 connection = context.config.attributes["connection"]

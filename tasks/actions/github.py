@@ -2,15 +2,11 @@
 
 Scopes name GitHub App permissions. A user token's `scope` is always empty, so they are compared with what the
 installation was granted, never with the token's answer.
-
-Comments and issues are recovered by a marker, an HTML comment at the end of the body. The probe lists what changed
-since the step opened and says "no effect" only when it has seen all of it; a page too full to be sure stays unknown.
-It lists rather than searches: the search index lags and would miss what was just made.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, Field
@@ -32,15 +28,12 @@ from pipeline.limits import EndpointClass, Told
 from pipeline.workflow import ExternalUser
 from tasks.actions import github_answers as answers
 from tasks.actions.answers import parse
+from tasks.actions.github_marker import PAGE, marked, since, stamp
 
 R = TypeVar("R", bound=Result)
 
 # Everything but search, GraphQL and a few others; by user, and by installation.
 CORE = EndpointClass(name="core")
-PAGE = 100  # the most a list answers at once
-
-# How far GitHub's clock may be behind ours before a probe overlooks what was just made.
-SKEW = timedelta(minutes=10)
 
 HEADERS = {"accept": "application/vnd.github+json", "x-github-api-version": "2022-11-28"}
 
@@ -138,18 +131,6 @@ def _post(path: str, body: dict[str, Any]) -> Request:
     return Request(method="POST", path=path, json=body, headers=HEADERS)
 
 
-def _since(call: Call) -> datetime:
-    return (call.opened_at.astimezone(UTC) - SKEW).replace(microsecond=0)
-
-
-def _stamp(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _marked(body: str, call: Call) -> str:
-    return f"{body}\n\n{call.marker}"
-
-
 class GetPull(GitHubAction[PullRequest]):
     """Read one pull request."""
 
@@ -219,7 +200,7 @@ class Comment(GitHubAction[Made]):
     body: Body
 
     def request(self, call: Call) -> Request:
-        return _post(self._path, {"body": _marked(self.body, call)})
+        return _post(self._path, {"body": marked(self.body, call)})
 
     def read(self, response: Response) -> Made:
         comment = parse(response, answers.Comment)
@@ -227,7 +208,7 @@ class Comment(GitHubAction[Made]):
 
     def probe(self, call: Call) -> Request:
         # GitHub offers one order, ascending by id: without `since` the first page would be the issue's oldest comments.
-        return _get(self._path, since=_stamp(_since(call)), per_page=str(PAGE))
+        return _get(self._path, since=stamp(since(call)), per_page=str(PAGE))
 
     def found(self, response: Response, call: Call) -> Made | None:
         comments = parse(response, list[answers.Comment])
@@ -258,7 +239,7 @@ class CreateIssue(GitHubAction[IssueMade]):
     labels: tuple[Label, ...] = ()
 
     def request(self, call: Call) -> Request:
-        body = {"title": self.title, "body": _marked(self.body, call), "labels": list(self.labels)}
+        body = {"title": self.title, "body": marked(self.body, call), "labels": list(self.labels)}
         return _post(f"/repos/{self.repo}/issues", body)
 
     def read(self, response: Response) -> IssueMade:
@@ -271,7 +252,7 @@ class CreateIssue(GitHubAction[IssueMade]):
             state="all",  # someone may have closed it already
             sort="created",
             direction="desc",
-            since=_stamp(_since(call)),
+            since=stamp(since(call)),
             per_page=str(PAGE),
         )
 
@@ -281,7 +262,7 @@ class CreateIssue(GitHubAction[IssueMade]):
             if call.marker in (issue.body or ""):
                 return IssueMade(id=issue.id, html_url=issue.html_url, number=issue.number)
         # The newest come first, so a full page that reaches back beyond the step has shown all that matters.
-        if len(issues) >= PAGE and issues[-1].created_at >= _since(call):
+        if len(issues) >= PAGE and issues[-1].created_at >= since(call):
             raise UnreadableAnswer(f"more than {PAGE} issues since the step opened: ours may be among the rest")
         return None
 

@@ -19,6 +19,7 @@ from tasks.actions import linear_queries as queries
 from tasks.actions.answers import parse
 from tasks.actions.github import PullRequest
 from tasks.actions.linear_answers import judge_answer, told
+from tasks.actions.linear_issues import Issue, Issues, OnBoard, TrackedIssues
 
 R = TypeVar("R", bound=Result)
 
@@ -42,27 +43,6 @@ class IssueTemplate(BaseModel):
     label_ids: tuple[Id, ...] = ()
 
 
-class Issue(Result):
-    id: str
-    identifier: str  # ENG-123
-    url: str
-
-
-class Issues(Result):
-    issues: tuple[Issue, ...]
-
-
-class Tracked(Issue):
-    """An issue that tracks a pull request, and where it goes when that is done."""
-
-    done: bool  # completed or canceled: nothing is left to do
-    done_state_id: str | None  # None: its team has no column for what is done
-
-
-class TrackedIssues(Result):
-    issues: tuple[Tracked, ...]
-
-
 class Made(Result):
     """An attachment or a comment that was made."""
 
@@ -72,38 +52,6 @@ class Made(Result):
 
 class _Attached(BaseModel):
     issue: Issue
-
-
-class _State(BaseModel):
-    type: str
-
-
-class _Column(BaseModel):
-    id: str
-    position: float
-
-
-class _Columns(BaseModel):
-    nodes: list[_Column]
-
-
-class _Team(BaseModel):
-    states: _Columns
-
-
-class _OnBoard(Issue):
-    state: _State
-    team: _Team
-
-    def tracked(self) -> Tracked:
-        columns = sorted(self.team.states.nodes, key=lambda column: column.position)
-        return Tracked(
-            id=self.id,
-            identifier=self.identifier,
-            url=self.url,
-            done=self.state.type in ("completed", "canceled", "duplicate"),
-            done_state_id=columns[0].id if columns else None,
-        )
 
 
 class LinearAction(Action[R], Generic[R]):
@@ -208,7 +156,7 @@ class FindIssuesOfPull(LinearAction[TrackedIssues]):
         return _graphql(queries.ISSUES_OF_PULL, title=title_prefix(self.pull))
 
     def read(self, response: Response) -> TrackedIssues:
-        found = parse(response, list[_OnBoard], at=("data", "issues", "nodes"))
+        found = parse(response, list[OnBoard], at=("data", "issues", "nodes"))
         return TrackedIssues(issues=tuple(issue.tracked() for issue in found))
 
 

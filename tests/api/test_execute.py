@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import func, select
 
 from identity.api_keys import Role
+from identity.audit_tables import audit
 from identity.model import Scope, ScopeKind
-from identity.tables import audit
 from pipeline.ledger import jobs as ledger_jobs
 from pipeline.ledger.requests import NotLetIn
 from pipeline.requests import Keyed

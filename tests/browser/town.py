@@ -13,6 +13,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from deploy.demo.provision import GITHUB
 from identity.accounts import find_account
+from identity.audit_tables import audit
 from identity.connect import Connect
 from identity.connections import CLIENT_SECRET, add_connection, add_secret, seal_secret
 from identity.grants import get_grant
@@ -22,7 +23,6 @@ from identity.principals import ensure_principal
 from identity.providers import PROFILES
 from identity.providers.profile import ClientAuth, ExternalIdentity, Profile, WhoAmI
 from identity.secret import Secret
-from identity.tables import audit
 from pipeline.connecting import Connecting
 from tests.servers.oidc import Oidc
 from tests.system.rig import System

@@ -7,10 +7,11 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Table
 
+from identity import audit_tables, withdrawal_table
 from identity import tables as of_identity
-from identity import withdrawal_table
 from identity.lock import RefreshLock
 from identity.presentation import RefreshBudget
+from pipeline import revocation_tables
 from pipeline import tables as of_pipeline
 from pipeline.celery import QUEUES, BrokerSettings
 from tests.docs.pages import named, page, rows, section
@@ -21,7 +22,10 @@ LOCK_TTL: timedelta = RefreshBudget().lock_ttl
 
 @pytest.mark.parametrize("heading", [WHO, HOW])
 def test_every_table_is_listed_where_it_is_declared(heading: str) -> None:
-    declared = {WHO: vars(of_identity) | vars(withdrawal_table), HOW: vars(of_pipeline)}[heading].values()
+    declared = {
+        WHO: vars(of_identity) | vars(audit_tables) | vars(withdrawal_table),
+        HOW: vars(of_pipeline) | vars(revocation_tables),
+    }[heading].values()
     tables = {value.name for value in declared if isinstance(value, Table)}
     assert sorted(named(section(page("reference/storage.md"), heading))) == sorted(tables)
 

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, func, select, update
 
 from identity.accounts import Account, get_account
 from identity.answers import Granted, read_outcome
+from identity.audit_tables import audit
 from identity.connections import CLIENT_SECRET, add_secret, get_connection, seal_secret
 from identity.consents import write_consent
 from identity.coordinator import Coordinator, RefreshBudget
@@ -27,7 +28,7 @@ from identity.providers import PROFILES
 from identity.providers.profile import Profile
 from identity.secret import Secret
 from identity.sequence import next_number
-from identity.tables import audit, grants, provider_connections, refresh_intents
+from identity.tables import grants, provider_connections, refresh_intents
 from pipeline.action import Facts, Recovery
 from pipeline.database import Database
 from pipeline.model import Bell

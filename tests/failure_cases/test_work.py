@@ -22,8 +22,9 @@ from identity.secret import Secret
 from pipeline import revocation
 from pipeline.intake import Intake
 from pipeline.ledger import jobs
+from pipeline.revocation_tables import revocations
 from pipeline.states import JobState, Wait
-from pipeline.tables import deliveries, revocations
+from pipeline.tables import deliveries
 from pipeline.workflow import Registry
 from tests.failure_cases.rig import ADA, SERVICE, SIGNING_SECRET, Bells, Rig, post_it
 from webhooks.app import create_app

@@ -13,8 +13,9 @@ from sqlalchemy import select
 
 from identity.model import AccountState
 from identity.tables import accounts
+from pipeline.revocation_tables import revocations
 from pipeline.states import JobState, Wait
-from pipeline.tables import attempts, deliveries, revocations
+from pipeline.tables import attempts, deliveries
 from pipeline.workflow import PLATFORM_AGENT
 from tests.faults.books import balance, requests
 from tests.system.rig import System

@@ -24,8 +24,9 @@ from identity.tables import accounts, grants
 from pipeline.connecting import wake_waiting
 from pipeline.ledger.pages import page_digest
 from pipeline.revocation import made_under
+from pipeline.revocation_tables import revocation_pages, revocations
 from pipeline.states import AttemptState, JobState
-from pipeline.tables import attempts, job_scopes, jobs, revocation_pages, revocations
+from pipeline.tables import attempts, job_scopes, jobs
 from pipeline.workflow import PLATFORM_AGENT
 from tests.faults.books import balance, requests
 from tests.faults.test_revocation import receipt_of

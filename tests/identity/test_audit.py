@@ -11,9 +11,9 @@ from sqlalchemy import Connection, delete, update
 
 from identity import audit
 from identity.audit_chain import FirstBad, Sealer, Verified, read_checkpoint, verify
+from identity.audit_tables import audit as rows
+from identity.audit_tables import audit_seals
 from identity.errors import BadInput
-from identity.tables import audit as rows
-from identity.tables import audit_seals
 from tests.identity.world import START, World
 
 KEY = os.urandom(32)

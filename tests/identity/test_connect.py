@@ -14,6 +14,7 @@ from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from sqlalchemy import Connection, select
 
 from identity.accounts import find_account
+from identity.audit_tables import audit
 from identity.connect import Connect, Connected, ConnectOffer, ConnectRefused, Finishing, Outcome
 from identity.connect_sessions import use_up
 from identity.connections import CLIENT_SECRET, rotate_secret, seal_secret
@@ -29,7 +30,7 @@ from identity.scopes import stop_scope
 from identity.secret import Secret
 from identity.sequence import next_number
 from identity.signing import Signer
-from identity.tables import audit, connect_sessions
+from identity.tables import connect_sessions
 from identity.withdrawals import WithdrawalState, settle, take_grant
 from tests.identity.providers import PretendProvider, reply
 from tests.identity.world import ANNA, World

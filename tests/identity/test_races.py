@@ -11,13 +11,14 @@ from datetime import timedelta
 
 from sqlalchemy import select
 
+from identity.audit_tables import audit
 from identity.coordinator import Coordinator, RefreshBudget
 from identity.errors import GrantRevoked, ReauthRequired, Unavailable
 from identity.http import Client
 from identity.lock import RefreshLock
 from identity.model import AccountState, Scope, ScopeKind
 from identity.providers import PROFILES
-from identity.tables import audit, refresh_intents
+from identity.tables import refresh_intents
 from tests.identity.providers import PretendProvider
 from tests.identity.world import ANNA, World
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from identity.audit_tables import audit
 from identity.connections import (
     CLIENT_SECRET,
     live_secrets,
@@ -26,7 +27,6 @@ from identity.lock import RefreshLock
 from identity.model import AccountState
 from identity.providers import PROFILES
 from identity.secret import Secret
-from identity.tables import audit
 from tests.identity.providers import PretendProvider, Reply, reply
 from tests.identity.world import World
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection, func, select
 
 from identity.accounts import Account, find_account
+from identity.audit_tables import audit
 from identity.connections import CLIENT_SECRET, add_connection, add_secret, seal_secret
 from identity.consents import connect_service, write_consent
 from identity.grants import ACCESS, AnotherAccount, Consent, Consented, Grant, get_grant, token_binding
@@ -31,7 +32,6 @@ from identity.principals import ensure_agent, ensure_principal, ensure_tenant
 from identity.scopes import revoke_scope
 from identity.secret import Secret
 from identity.sequence import lock_exclusive, next_number
-from identity.tables import audit
 from identity.vault import Vault
 from tests.identity.stores import EngineStore
 

@@ -8,11 +8,13 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import func, select, update
 
+from identity.audit_tables import audit
 from identity.model import AccountState
-from identity.tables import accounts, audit, provider_connections
+from identity.tables import accounts, provider_connections
+from pipeline.revocation_tables import revocations
 from pipeline.signal import Asks, People, Signal
 from pipeline.states import JobState
-from pipeline.tables import deliveries, job_scopes, jobs, revocations, workflow_settings
+from pipeline.tables import deliveries, job_scopes, jobs, workflow_settings
 from tests.ledger.house import House
 
 CONSENT_GONE = Signal(

@@ -10,9 +10,9 @@ from functools import partial
 import pytest
 from sqlalchemy import select, update
 
+from identity.audit_tables import audit
 from identity.connections import add_installation
 from identity.errors import BadInput
-from identity.tables import audit
 from pipeline.ledger.delivery_replay import Does, Replayed, Stored, replay, weigh
 from pipeline.states import JobState
 from pipeline.tables import deliveries, jobs, workflow_settings

@@ -45,11 +45,11 @@ from pipeline.ledger.intents import Intent, Opened
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.ledger.replay import replay
 from pipeline.revocation import declare
+from pipeline.revocation_tables import revocations
 from pipeline.revoker import Revoker
 from pipeline.signal import Asks, Installation, People, Signal
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.tables import jobs as jobs_table
-from pipeline.tables import revocations
 from tests.ledger.house import House, account_scope
 from tests.ledger.house import intent_of as intent
 from tests.ledger.test_openings import close, open_

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
+from identity.audit_tables import audit
 from identity.model import (
     NeedsRefresh,
     Scope,
     ScopeKind,
 )
-from identity.tables import accounts, audit, grants
+from identity.tables import accounts, grants
 from pipeline import reconcile, revocation
 from pipeline.ledger import jobs, openings, steps
 from pipeline.ledger.closings import Closing, close_attempt

@@ -33,10 +33,10 @@ from pipeline import revocation
 from pipeline.provider_side import ProviderAsker, provider_side
 from pipeline.receipt import ProviderAnswer
 from pipeline.retention import Retention, prune
+from pipeline.revocation_tables import revocations
 from pipeline.revoker import Revoker
 from pipeline.signal import Asks, People, Signal
 from pipeline.states import AttemptState, StepState
-from pipeline.tables import revocations
 from tests.identity.providers import Ended, PretendProvider, pretend_provider, reply
 from tests.ledger.house import House
 from tests.ledger.house import intent_of as intent

@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import Connection, event, func, select, update
 
 from identity.addresses import AddressPolicy
+from identity.audit_tables import audit
 from identity.connections import CLIENT_SECRET, add_secret, get_connection, seal_secret
 from identity.coordinator import Coordinator, RefreshBudget
 from identity.gate import Endpoint, Gate
@@ -23,7 +24,7 @@ from identity.lock import RefreshLock
 from identity.model import AccountState, Credential, Leased
 from identity.providers import PROFILES
 from identity.secret import Secret
-from identity.tables import accounts, audit, grants, provider_connections, scopes
+from identity.tables import accounts, grants, provider_connections, scopes
 from pipeline.services import Services, StepSettings
 from pipeline.states import JobState, Wait
 from pipeline.upstream import Upstream

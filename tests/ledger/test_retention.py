@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, func, insert, select, update
 
+from identity.audit_tables import audit
 from identity.errors import BadInput
 from identity.intents import IntentState
-from identity.tables import audit, connect_sessions, refresh_intents
+from identity.tables import connect_sessions, refresh_intents
 from pipeline.ledger.replay import replay
 from pipeline.retention import Retention, prune
 from pipeline.states import AttemptState, JobState, StepState

@@ -18,9 +18,10 @@ from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.ledger.intents import Opened
 from pipeline.ledger.pages import page_digest
 from pipeline.reconcile import advance_revocations
+from pipeline.revocation_tables import revocation_pages, revocations
 from pipeline.revoker import Revoker
 from pipeline.states import AttemptState, JobState, StepState
-from pipeline.tables import attempts, revocation_pages, revocations
+from pipeline.tables import attempts
 from tests.ledger.house import House, account_scope
 from tests.ledger.house import intent_of as intent
 from tests.ledger.test_openings import close, done, open_, revoke

@@ -20,9 +20,9 @@ from identity.transmitters import Transmitter, add_transmitter, find_transmitter
 from pipeline.ledger.intents import Ended
 from pipeline.ledger.security_events import accept
 from pipeline.model import Acceptance, SecurityEvent
+from pipeline.revocation_tables import revocations, security_events
 from pipeline.signal import Asks, Holders, Nobody, People, Signal
 from pipeline.states import JobState
-from pipeline.tables import revocations, security_events
 from tests.ledger.house import House
 from tests.ledger.house import intent_of as intent
 from tests.ledger.test_openings import open_

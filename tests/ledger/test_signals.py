@@ -11,18 +11,19 @@ import pytest
 from sqlalchemy import select, update
 
 from identity.accounts import find_account
+from identity.audit_tables import audit
 from identity.connect_sessions import ConnectSession, add_session
 from identity.grants import get_grant
 from identity.model import AccountKey, AccountState, Credential
 from identity.sequence import next_number
-from identity.tables import accounts, audit, grants, installations
+from identity.tables import accounts, grants, installations
 from identity.token_digests import double
 from pipeline.ledger import jobs as ledger_jobs
 from pipeline.ledger.intents import Ended, Opened
 from pipeline.ledger.signals import Followed, follow
+from pipeline.revocation_tables import revocations
 from pipeline.signal import Asks, Bots, Holders, Installation, Nobody, People, Signal, Whom, Workspaces
 from pipeline.states import JobState, Wait
-from pipeline.tables import revocations
 from tests.ledger.house import House
 from tests.ledger.house import intent_of as intent
 from tests.ledger.test_openings import done, open_

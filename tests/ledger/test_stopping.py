@@ -27,11 +27,12 @@ from pipeline.ledger.intents import Ended, Opened, Skipped
 from pipeline.ledger.replay import replay
 from pipeline.preview import preview
 from pipeline.resolution import resolve_by_hand
+from pipeline.revocation_tables import revocations
 from pipeline.revoker import Revoker
 from pipeline.run import StepSkipped
 from pipeline.runtime import Keys, Runtime, RuntimeSettings
 from pipeline.states import AttemptState, JobState, StepState, Wait
-from pipeline.tables import attempts, jobs, revocations, steps
+from pipeline.tables import attempts, jobs, steps
 from pipeline.workflow import SERVICE, SKIP, USER, Registry, Undone, Workflow, compensate, workflow
 from tests.ledger.house import House, Said, Say, account_scope, say_it
 from tests.ledger.house import Opened as Happened

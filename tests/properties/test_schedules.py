@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from sqlalchemy import select
 
+from identity.audit_tables import audit
 from identity.coordinator import Coordinator
 from identity.errors import AswhomError
 from identity.gate import Gate
@@ -30,7 +31,7 @@ from identity.leases import open_token
 from identity.model import AccountState, Leased, Scope, ScopeKind
 from identity.providers import PROFILES
 from identity.scopes import grant_scopes, standings
-from identity.tables import accounts, audit, refresh_intents
+from identity.tables import accounts, refresh_intents
 from tests.identity.stores import EngineStore
 from tests.identity.world import ANNA, World
 from tests.properties.held import BUDGET, Killed, Ledger, Shelf, furnished, in_memory

@@ -30,10 +30,11 @@ from pipeline import revocation
 from pipeline.database import DatabaseSettings, open_database
 from pipeline.migrations import upgrade
 from pipeline.model import Ring
+from pipeline.revocation_tables import revocations
 from pipeline.ring import CeleryRing
 from pipeline.runtime import Runtime
 from pipeline.states import JobState
-from pipeline.tables import attempts, jobs, revocations, steps
+from pipeline.tables import attempts, jobs, steps
 from pipeline.workflow import Registry
 from tests.servers.process import end, free_port, start, tail
 from tests.servers.valkey import Valkey

@@ -9,8 +9,9 @@ from sqlalchemy import select
 
 from identity.model import AccountState
 from identity.tables import accounts
+from pipeline.revocation_tables import revocations
 from pipeline.states import JobState, Wait
-from pipeline.tables import deliveries, revocations
+from pipeline.tables import deliveries
 from tests.servers.postgres import Postgres
 from tests.system.conftest import Start
 from tests.system.rig import System

@@ -13,6 +13,7 @@ from pipeline.action import Action
 from pipeline.run import ActionFailed
 from pipeline.workflow import SERVICE, USER, ExternalUser
 from tasks.actions import github, linear, slack
+from tasks.actions.linear_issues import Issue
 from tasks.devops_assistant import DevOpsConfig, LabelRule, link_pull_request
 from tasks.events.github import PullRequestEvent
 from tests.tasks.scripted_run import Script, Step, Tenant, play
@@ -58,9 +59,9 @@ def upstreams(*labels: str, title: str = "Fix it") -> Script:
             labels=labels,
         )
 
-    def issue(action: linear.CreateIssue) -> linear.Issue:
+    def issue(action: linear.CreateIssue) -> Issue:
         identifier = f"ENG-{next(numbers)}"
-        return linear.Issue(id=identifier.lower(), identifier=identifier, url=f"https://linear.app/acme/{identifier}")
+        return Issue(id=identifier.lower(), identifier=identifier, url=f"https://linear.app/acme/{identifier}")
 
     def comment(action: github.Comment) -> github.Made:
         return github.Made(id=1, html_url="https://github.com/acme/shop/pull/42#issuecomment-1")
@@ -186,7 +187,7 @@ def test_a_person_who_is_linked_between_two_deliveries_does_not_get_a_second_iss
 
 
 def test_a_failure_of_an_upstream_ends_the_run() -> None:
-    def refuse(action: linear.CreateIssue) -> linear.Issue:
+    def refuse(action: linear.CreateIssue) -> Issue:
         raise ActionFailed("linear says: invalid input")
 
     script: dict[type[Action[Any]], Callable[[Any], Any]] = {**upstreams("bug"), linear.CreateIssue: refuse}

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from pipeline.action import Action, Call, Recovery, Response, UnreadableAnswer, Verdict
 from tasks.actions import github
+from tasks.actions.github_marker import PAGE
 from tests.tasks.calls import make_call
 from tests.tasks.published import GitHubDocument, Unpublished
 
@@ -144,11 +145,11 @@ def test_a_probe_never_says_no_effect_while_the_comment_may_be_there(before: int
     call = make_call()
     ours = [comment(1000, body=COMMENT.request(call).json["body"])] if is_there else []
     everything = [*(comment(number) for number in range(before)), *ours, *(comment(2000 + n) for n in range(after))]
-    page = Response(status=200, headers={}, body=json.dumps(everything[: github.PAGE]).encode())
+    page = Response(status=200, headers={}, body=json.dumps(everything[:PAGE]).encode())
     try:
         found = COMMENT.found(page, call)
     except UnreadableAnswer:
-        assert len(everything) >= github.PAGE
+        assert len(everything) >= PAGE
     else:
         assert (found is not None) == is_there
 

@@ -1,0 +1,62 @@
+"""Linear's issues as actions return them, and as an answer shows one on its team's board."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from pipeline.action import Result
+
+
+class Issue(Result):
+    id: str
+    identifier: str  # ENG-123
+    url: str
+
+
+class Issues(Result):
+    issues: tuple[Issue, ...]
+
+
+class Tracked(Issue):
+    """An issue that tracks a pull request, and where it goes when that is done."""
+
+    done: bool  # completed or canceled: nothing is left to do
+    done_state_id: str | None  # None: its team has no column for what is done
+
+
+class TrackedIssues(Result):
+    issues: tuple[Tracked, ...]
+
+
+class _State(BaseModel):
+    type: str
+
+
+class _Column(BaseModel):
+    id: str
+    position: float
+
+
+class _Columns(BaseModel):
+    nodes: list[_Column]
+
+
+class _Team(BaseModel):
+    states: _Columns
+
+
+class OnBoard(Issue):
+    """An issue with the column it is in, and its team's columns for what is done."""
+
+    state: _State
+    team: _Team
+
+    def tracked(self) -> Tracked:
+        columns = sorted(self.team.states.nodes, key=lambda column: column.position)
+        return Tracked(
+            id=self.id,
+            identifier=self.identifier,
+            url=self.url,
+            done=self.state.type in ("completed", "canceled", "duplicate"),
+            done_state_id=columns[0].id if columns else None,
+        )
