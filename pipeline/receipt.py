@@ -118,7 +118,6 @@ def _open_ends(receipt: Receipt) -> int:
 
 
 def _compose(connection: Connection, row: Row[Any], provider: AskProvider, *, quiesced_at: datetime) -> dict[str, Any]:
-    flying = in_flight(connection, scope_of(row), number=row.number)
     return {
         "format": FORMAT,
         "revocation": row.id,
@@ -132,7 +131,7 @@ def _compose(connection: Connection, row: Row[Any], provider: AskProvider, *, qu
         "effective_at": row.effective_at.isoformat(),
         "quiesced_at": quiesced_at.isoformat(),
         **_jobs(connection, row),
-        "in_flight": [_call(attempt) for attempt in flying],
+        "in_flight": _calls(connection, row),
         "compensations": _compensations(connection, row.id),
         "provider": provider(connection, row.id).document(),
     }
@@ -170,6 +169,13 @@ def _ends_of(connection: Connection, ids: list[str]) -> dict[str, str]:
         found = select(jobs.c.id, jobs.c.state).where(jobs.c.id.in_(ids[start : start + NAMED]))
         ended.update((row.id, row.state) for row in connection.execute(found.order_by(jobs.c.accepted)))
     return ended
+
+
+def _calls(connection: Connection, row: Row[Any]) -> list[dict[str, Any]]:
+    """The calls in flight. What retention has forgotten since the last receipt is told in the words of that."""
+    now = {one.id: _call(one) for one in in_flight(connection, scope_of(row), number=row.number)}
+    told = row.receipt["in_flight"] if row.receipt is not None else []
+    return [*(now.pop(call["attempt"], call) for call in told), *now.values()]
 
 
 def _call(attempt: Row[Any]) -> dict[str, Any]:

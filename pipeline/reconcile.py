@@ -99,14 +99,25 @@ def settle_attempts(store: Store) -> None:
 
 def advance_revocations(revoker: Revoker, *, idle: timedelta) -> None:
     """Revocations that have not moved for a while go on without the queue."""
-    for revocation in revoker.unfinished(idle_seconds=idle.total_seconds()):
-        revoker.advance(revocation)
+    _advance(revoker, revoker.unfinished(idle_seconds=idle.total_seconds()))
 
 
 def advance_withdrawals(revoker: Revoker, due: Callable[[], Sequence[str]]) -> None:
     """What is to end at a provider is asked for when it is due, and the receipt says what came of it."""
-    for revocation in due():
-        revoker.advance(revocation)
+    _advance(revoker, due())
+
+
+def _advance(revoker: Revoker, revocations: Sequence[str]) -> None:
+    """Each of them, whatever becomes of the others. Raises ExceptionGroup, after the rest, of those that failed."""
+    failures: list[Exception] = []
+    for revocation in revocations:
+        try:
+            revoker.advance(revocation)
+        except Exception as failure:  # noqa: BLE001 - raised below: what one meets must not hold up the others
+            failure.add_note(f"revocation {revocation}")
+            failures.append(failure)
+    if failures:
+        raise ExceptionGroup("revocations that could not go on", failures)
 
 
 def measure(store: Store) -> None:

@@ -32,11 +32,15 @@ from identity.withdrawing import Withdrawer, awaits_provider
 from pipeline import revocation
 from pipeline.provider_side import ProviderAsker, provider_side
 from pipeline.receipt import ProviderAnswer
+from pipeline.retention import Retention, prune
 from pipeline.revocation_tables import revocations
 from pipeline.revoker import Revoker
 from pipeline.signal import Asks, People, Signal
+from pipeline.states import AttemptState, StepState
 from tests.identity.providers import Ended, PretendProvider, pretend_provider, reply
 from tests.ledger.house import House
+from tests.ledger.house import intent_of as intent
+from tests.ledger.test_openings import close, open_
 from tests.ledger.test_signals import say
 
 SIGNER = Signer.from_seed(b"s" * 32)
@@ -214,6 +218,30 @@ def test_a_provider_that_stays_away_is_visibly_stuck_until_an_operator_acts(side
     assert side.house.database.write(lambda c: ask_again(c, made, now=side.now)) == 1
     assert side.revoker.advance(made)
     assert side.receipt(made)["provider"]["answer"] == ProviderAnswer.DONE
+
+
+def test_a_receipt_that_is_told_better_long_after_still_names_the_calls_that_were_in_flight(side: Side) -> None:
+    """Its provider was stuck for longer than the steps of its jobs are kept."""
+    side.house.connect("acme", "acme.ada", lasts=timedelta(days=1))
+    asked = intent(side.house, side.house.claim(side.house.job()))
+    open_(side.house, asked)
+    side.github.ending = lambda _: reply({}, 401)
+    made = side.declare()
+    close(side.house, asked, AttemptState.EFFECT, StepState.DONE)
+    open_(side.house, intent(side.house, asked.job, step=side.house.ids("step"), position=2))
+    for _ in range(12):
+        assert side.revoker.advance(made)
+        side.later(400)
+    before = side.receipt(made)
+    assert [call["attempt"] for call in before["in_flight"]] == [asked.attempt]
+    later = side.now + timedelta(days=91)
+    assert prune(side.house.database, Retention(), now=later, within=timedelta(minutes=1))["steps"] == 1
+    side.github.ending = lambda _: (204, {}, b"")
+    assert side.house.database.write(lambda c: ask_again(c, made, now=side.now)) == 1
+    assert side.revoker.advance(made)
+    after = side.receipt(made)
+    assert after["revision"] > before["revision"]
+    assert after["in_flight"] == before["in_flight"]
 
 
 def test_a_later_consent_is_not_reached(side: Side) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
+import pytest
 from sqlalchemy import select, update
 
 from identity.ids import Ids
@@ -16,6 +17,7 @@ from pipeline import revocation
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.ledger.intents import Opened
 from pipeline.ledger.pages import page_digest
+from pipeline.reconcile import advance_revocations
 from pipeline.revocation_tables import revocation_pages, revocations
 from pipeline.revoker import Revoker
 from pipeline.states import AttemptState, JobState, StepState
@@ -177,3 +179,21 @@ def test_a_job_the_rule_refuses_before_it_is_looked_at_is_on_the_receipt(house: 
     open_(house, intent(house, job))
     assert Revoker(house.database, SIGNER).advance(made)
     assert _receipt(house, made)["cancelled_jobs"] == [job.id]
+
+
+def test_a_revocation_that_meets_an_error_does_not_hold_up_those_after_it(house: House) -> None:
+    job = house.job()
+    faulty, sound = revoke(house, Scope(kind=ScopeKind.AGENT, key="tester")), revoke(house, account_scope())
+
+    def inquire(revocation: str) -> bool:
+        if revocation == faulty:
+            raise LookupError("no key opens it")
+        return True
+
+    revoker = Revoker(house.database, SIGNER, inquire=inquire)
+    with pytest.raises(ExceptionGroup) as raised:
+        advance_revocations(revoker, idle=timedelta())
+    assert [type(one) for one in raised.value.exceptions] == [LookupError]
+    assert house.row(job).state == JobState.CANCELLED
+    states = house.database.read(lambda c: {row.id: row.state for row in c.execute(select(revocations))})
+    assert states == {faulty: "draining", sound: "quiesced"}
