@@ -1,7 +1,8 @@
 """Other people's public keys: a JWK Set (RFC 7517), fetched through the guarded client and kept for a while.
 
 - a key id that is not in the set makes it be fetched anew, at most once a minute: a rotation is seen, a flood is not;
-- a set that cannot be fetched anew serves on for a day, since what it verifies can only take authority away;
+- a set that cannot be fetched anew serves on for a day, since what it verifies can only take authority away; one that
+  was never fetched is asked for again after a few seconds, not for each token;
 - keys that are too weak or not for signing are left out.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -66,14 +68,15 @@ class KeyRing:
             held = self._held.get(url)
             if held is None or self._is_due(held, kid):
                 held = self._held[url] = self._fetched(url, held)
-        if self._monotonic() - held.fetched > self._stale:
+        if self._monotonic() - held.fetched > self._stale:  # or never
             raise Unavailable(f"the keys at {url} cannot be fetched", retry_after=self._budget)
         found = held.keys.get(kid)
         return None if found is None else KeySet([found])
 
     def _is_due(self, held: _Held, kid: str) -> bool:
         now = self._monotonic()
-        return now - held.tried >= self._pause and (now - held.fetched >= self._fresh or kid not in held.keys)
+        pause = self._pause if held.keys else self._budget.total_seconds()
+        return now - held.tried >= pause and (now - held.fetched >= self._fresh or kid not in held.keys)
 
     def _fetched(self, url: str, held: _Held | None) -> _Held:
         now = self._monotonic()
@@ -82,8 +85,8 @@ class KeyRing:
             return _Held(keys=keys, fetched=now, tried=now)
         why = f"status {answer.status}" if isinstance(answer, Answer) else answer.reason
         log.warning("a key set could not be fetched: %s", why, extra={"action": "jwks.unavailable"})
-        if held is None:
-            raise Unavailable(f"the keys at {url} cannot be fetched", retry_after=self._budget)
+        if held is None:  # remembered too: whoever sends tokens must not make us knock each time
+            return _Held(keys={}, fetched=-math.inf, tried=now)
         return _Held(keys=held.keys, fetched=held.fetched, tried=now)
 
 

@@ -23,15 +23,17 @@ from identity.model import Scope, ScopeKind
 from identity.providers import PROFILES
 from identity.sequence import lock_exclusive
 from identity.store import Store
-from identity.tables import accounts, grants, refresh_intents, transmitters
+from identity.tables import accounts, grants, refresh_intents
+from identity.transmitters import find_transmitter
 from identity.withdrawal_table import withdrawals
 from identity.withdrawals import Origin, WithdrawalState, adopt, get_withdrawal, settle, take_answers, take_grant
 from pipeline import metrics
 from pipeline.inquiry import SAYS, Doubt
+from pipeline.ledger.security_events import BY_TRANSMITTER
 from pipeline.preview import below
 from pipeline.receipt import ProviderAnswer, ProviderSide
 from pipeline.revocation import load, scope_of
-from pipeline.revocation_tables import revocations, security_events
+from pipeline.revocation_tables import revocations
 
 _PAGE = 200  # accounts
 _HELD = or_(grants.c.access_sealed.is_not(None), grants.c.refresh_sealed.is_not(None))
@@ -130,9 +132,9 @@ def _is_the_providers(connection: Connection, row: Row[Any]) -> bool:
     """Whether the signal came from whom the credentials are of. A transmitter of the tenant's is another party."""
     if row.source.partition(".")[0] in PROFILES:
         return True
-    its = transmitters.c.connection_id.is_not(None) & (transmitters.c.id == security_events.c.transmitter_id)
-    sent = exists().where(security_events.c.jti == row.signal_id, its)
-    return bool(connection.execute(select(sent)).scalar_one())
+    # By who sent it: a `jti` alone is nobody's, since every transmitter numbers by itself.
+    sender = find_transmitter(connection, row.requested_by.removeprefix(BY_TRANSMITTER))
+    return sender is not None and sender.connection is not None
 
 
 def _accounts(connection: Connection, *, row: Row[Any], after: str) -> list[str]:

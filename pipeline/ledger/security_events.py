@@ -20,6 +20,8 @@ from pipeline.model import Acceptance, SecurityEvent
 from pipeline.revocation_tables import security_events
 from pipeline.signal import Asks, Holders, Nobody, People, Signal
 
+BY_TRANSMITTER = "transmitter:"  # how `requested_by` of its revocations begins; its id follows
+
 
 def accept(
     connection: Connection, event: SecurityEvent, transmitter: Transmitter, *, id: str, now: datetime
@@ -58,7 +60,7 @@ def accept(
 def _follow(
     connection: Connection, signal: Signal, transmitter: Transmitter, *, id: str, told: str, now: datetime
 ) -> Followed:
-    by = f"transmitter:{transmitter.id}"
+    by = f"{BY_TRANSMITTER}{transmitter.id}"
     if transmitter.connection is not None:
         return follow(
             connection,

@@ -11,7 +11,7 @@ from functools import partial
 from sqlalchemy import Connection, func, insert, select
 
 from identity.errors import Unavailable
-from identity.gate import AHEAD_KEEPS, Endpoint, Gate
+from identity.gate import AHEAD_KEEPS, Gate
 from identity.grants import Consent, Consented, SealedAnswer, note_use, rotate, store_consent
 from identity.keepalive import Keepalive, KeepaliveSettings, through
 from identity.keepalive_ledger import Due
@@ -43,8 +43,7 @@ class Provider:
 
     def __call__(self, due: Due) -> int:
         now, account = self.clock(), due.account
-        endpoint = Endpoint(connection=due.key.connection, url=due.token_url)
-        if wait := self.gate.enter(endpoint, self.pace, keep=AHEAD_KEEPS):
+        if wait := self.gate.enter(due.endpoint, self.pace, keep=AHEAD_KEEPS):
             raise Unavailable("the gate is closed", retry_after=wait)
         if now - self.presented[account] > IDLE_LIMIT:
             self.died.append(account)

@@ -20,16 +20,20 @@ from identity.grants import token_binding
 from identity.http import Answer, Client
 from identity.intents import TOKEN_ANSWER, Intent, IntentState, open_intent, settle, store_answer
 from identity.model import AccountKey, Scope, ScopeKind
+from identity.principals import link_alias
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
 from identity.secret import Secret
 from identity.signing import Signer
 from identity.tables import grants, provider_connections
 from identity.token_endpoint import TokenEndpoint, pack
+from identity.transmitters import Transmitter, add_transmitter
 from identity.withdrawal_table import withdrawals
 from identity.withdrawals import ask_again
 from identity.withdrawing import Withdrawer, awaits_provider
 from pipeline import revocation
+from pipeline.ledger.security_events import accept as accept_event
+from pipeline.model import SecurityEvent
 from pipeline.provider_side import ProviderAsker, provider_side
 from pipeline.receipt import ProviderAnswer
 from pipeline.retention import Retention, prune
@@ -321,6 +325,30 @@ def test_after_the_providers_own_signal_only_what_a_refresh_won_is_ended(side: S
     assert told["grant"]["answer"] == ProviderAnswer.NOT_ASKED
     assert "the provider itself said" in told["grant"]["reason"]
     assert told["refresh"]["answer"] == ProviderAnswer.DONE
+
+
+def test_an_identity_provider_that_numbers_as_the_provider_does_is_not_taken_for_it(side: Side) -> None:
+    """A `jti` is its transmitter's own: the provider's stream may have used the same."""
+    idp = Transmitter(id="idp", issuer="i", audience="a", jwks_url="https://i.example", tenant="acme", connection=None)
+    its = replace(idp, id="google", tenant=None, connection="gh")
+    whom = (People(ids=frozenset({"u-1"})),)
+
+    def send(c: Any, transmitter: Transmitter, signals: tuple[Signal, ...]) -> tuple[str, ...]:
+        event = SecurityEvent(transmitter=transmitter.id, jti="1", events=(), signals=signals, note="", token=b"")
+        return accept_event(c, event, transmitter, id=f"rev-{transmitter.id}", now=side.now).revocations
+
+    def tell(c: Any) -> tuple[str, ...]:
+        for transmitter in (idp, its):
+            add_transmitter(c, transmitter, now=side.now)
+        link = partial(link_alias, c, tenant="acme", principal="acme.ada", login=None, made_by="admin:t", now=side.now)
+        link(provider="idp", external_id="u-1")
+        send(c, its, ())
+        return send(c, idp, (replace(GONE, source="caep.session-revoked", whom=whom),))
+
+    (made,) = side.house.database.write(tell)
+    assert side.revoker.advance(made)
+    assert side.tokens() == ["token-acme.ada-1"]
+    assert side.receipt(made)["provider"]["answer"] == ProviderAnswer.DONE
 
 
 def test_after_a_replayed_signal_nobody_is_asked(side: Side) -> None:
