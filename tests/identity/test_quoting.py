@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pytest
 
 from identity.quoting import error_name
