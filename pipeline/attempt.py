@@ -26,7 +26,18 @@ from pipeline.exchange import Exchange, close_call, close_probe, commit
 from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import openings, steps
 from pipeline.ledger.closings import Closing
-from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, Opened, OpenOutcome, PolicyMoved, Skipped
+from pipeline.ledger.intents import (
+    Adopted,
+    ApprovalMoved,
+    Approved,
+    Ended,
+    Intent,
+    OnceMismatch,
+    Opened,
+    OpenOutcome,
+    PolicyMoved,
+    Skipped,
+)
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.run import StepRefused, StepSkipped
 from pipeline.services import Services
@@ -54,6 +65,7 @@ class StepAtHand:
     opened_at: datetime
     patience: timedelta = timedelta()  # how long "later" is taken for an answer, whatever number of attempts that makes
     may_skip: bool = False
+    approval: Approved | None = None
 
     @property
     def name(self) -> str:
@@ -118,6 +130,7 @@ class StepAtHand:
             consent_wait=services.settings.consent_wait,
             deadline=services.settings.call_deadline,
             may_skip=self.may_skip,
+            approval=self.approval,
         )
 
 
@@ -167,6 +180,8 @@ def _open_and_send(services: Services, step: StepAtHand, purpose: str, number: i
                 raise refused(services, intent, reason)
             case PolicyMoved():
                 raise policy_moved()
+            case ApprovalMoved():
+                raise RunAgain("the approval does not hold any more", delay=timedelta())
             case NeedsRefresh(account=account, generation=generation):
                 forced = after_generation >= generation
                 ahead = _refresh(services, account, generation, refused=forced) > generation

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import sha256
@@ -17,6 +18,7 @@ from identity.policy import Decision, Denied, decide
 from identity.policy_rules import Policy
 from identity.principals import service_principal
 from pipeline.action import SEARCHES, Action, Recovery, Result
+from pipeline.asking import approved
 from pipeline.attempt import StepAtHand, attempt, probe, refused
 from pipeline.interruption import AskOperator, RunAgain, RunEnded
 from pipeline.ledger import steps as ledger
@@ -129,7 +131,7 @@ class StepRunner:
         if isinstance(decision, Denied):
             intent = step.intent(self._services, purpose="call", number=1)
             raise refused(self._services, intent, decision.reason)
-        return step
+        return replace(step, approval=approved(self._services, step))
 
     def _decide(self, action: Action[Any], named: Who | None) -> Decision | Denied:
         if self._policy is None:
@@ -147,9 +149,6 @@ class StepRunner:
         decision = decide(question, self._policy)
         if isinstance(decision, Decision) and decision.pattern is AccessPattern.CAPABILITY:
             reason = f"{question.action} needs a capability token, and those are not issued yet"
-            return Denied(reason=reason, policy=decision.policy, rules=decision.rules)
-        if isinstance(decision, Decision) and decision.constraints.approvals:
-            reason = f"{question.action} needs an approval, and those are not asked for yet"
             return Denied(reason=reason, policy=decision.policy, rules=decision.rules)
         return decision
 
