@@ -28,6 +28,7 @@ from identity.token_endpoint import TokenEndpoint
 from identity.vault import Vault
 from identity.withdrawing import Withdrawer
 from pipeline import punctuality, reconcile
+from pipeline.approval_news import tell_of_approvals
 from pipeline.approving import Approving
 from pipeline.budget import Budgets
 from pipeline.catch_up import CatchUp
@@ -210,6 +211,7 @@ class Runtime:
             duty("revocations", 1, partial(reconcile.advance_revocations, self.revoker, idle=timedelta(seconds=5))),
             duty("catch-up", 60, self.catch_up.run, deadline=600),
             duty("withdrawals", 1, partial(reconcile.advance_withdrawals, self.revoker, self.asker.due), deadline=180),
+            duty("tell-approvals", 1, lambda: tell_of_approvals(store, self.workflows, ring, now=self.clock())),
             duty("seal-audit", 1, lambda: self.sealer.seal(now=self.clock())),
             duty("prune", 30, self._prune),
             duty("measure", 5, partial(reconcile.measure, store)),

@@ -42,6 +42,7 @@ WORKFLOWS = (
     "tasks.merged_pull_request",
     "tasks.review_request",
     "tasks.slack_command",
+    "tasks.ask_in_slack",
 )
 BASE_URL = "http://127.0.0.1:1"  # where callbacks would come back to: they are read from the redirect instead
 ROUNDS = 80  # of a settlement: more than any fault here costs
