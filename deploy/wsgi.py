@@ -31,4 +31,5 @@ app = create_app(
     runtime.connecting,
     agents,
     events=runtime.events,
+    approver=runtime.approving,
 )

@@ -12,6 +12,7 @@ from pipeline.workflow import Registry
 from webhooks import metrics, problems
 from webhooks.api import app as api
 from webhooks.api.app import Agents
+from webhooks.approvals import Approver, approval_pages
 from webhooks.bells import Bells
 from webhooks.connect import Connector, connect_pages
 from webhooks.events import Events, event_receiver
@@ -35,6 +36,7 @@ def create_app(
     agents: Agents | None = None,
     *,
     events: Events | None = None,
+    approver: Approver | None = None,
     clock: Callable[[], datetime] = _now,
 ) -> Flask:
     """The WSGI app. It opens nothing, so it may be made before the server forks."""
@@ -54,6 +56,8 @@ def create_app(
         api.install(app, agents, Bells(ring), clock=clock)
     if connect is not None:
         app.register_blueprint(connect_pages(settings, connect, clock=clock))
+    if approver is not None:
+        app.register_blueprint(approval_pages(settings, approver, clock=clock))
     return app
 
 
