@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from identity.providers import PROFILES
+
 # outcome: success, transient, rate_limited, client_refused, dead, unknown, revoked, moved, served
 REFRESHES = Counter("aswhom_refreshes", "Refreshes and mintings of access tokens.", ["provider", "outcome"])
+for _provider in PROFILES:  # from nothing to one is no increase that Prometheus sees
+    for _outcome in ("dead", "unknown", "client_refused"):
+        REFRESHES.labels(_provider, _outcome)
 
 UNRECOGNISED = Counter(
     "aswhom_token_errors_unrecognised",
@@ -31,6 +36,12 @@ KEEPALIVE_DUE = Gauge(
 )
 KEEPALIVE_LAG = Gauge(
     "aswhom_keepalive_lag_seconds", "How long the oldest of them has been due.", multiprocess_mode="mostrecent"
+)
+
+UNSEALED_SECONDS = Gauge(
+    "aswhom_audit_unsealed_seconds",
+    "How long the oldest audit record that is not sealed has been there.",
+    multiprocess_mode="mostrecent",
 )
 
 # outcome: passes, waits

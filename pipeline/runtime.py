@@ -27,7 +27,7 @@ from identity.signing import Signer
 from identity.token_endpoint import TokenEndpoint
 from identity.vault import Vault
 from identity.withdrawing import Withdrawer
-from pipeline import punctuality, reconcile
+from pipeline import gauges, punctuality, reconcile
 from pipeline.budget import Budgets
 from pipeline.catch_up import CatchUp
 from pipeline.connecting import Connecting
@@ -207,7 +207,7 @@ class Runtime:
             duty("withdrawals", 1, partial(reconcile.advance_withdrawals, self.revoker, self.asker.due), deadline=180),
             duty("seal-audit", 1, lambda: self.sealer.seal(now=self.clock())),
             duty("prune", 30, self._prune),
-            duty("measure", 5, partial(reconcile.measure, store)),
+            duty("measure", 5, partial(gauges.measure, store)),
             duty("measure-withdrawals", 5, partial(measure_withdrawals, store)),
             duty("measure-schedules", 5, partial(punctuality.measure, store, clock=self.clock)),
         ]

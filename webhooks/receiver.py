@@ -81,6 +81,8 @@ def receiver(
         delivery = received.signed(source=source.name, connection=connection, body=body)
         acceptance = ledger.accept(delivery, matches, outcome=idle, reason=why)
         outcome = Outcome(acceptance.outcome)
+        if acceptance.revocations and outcome is Outcome.SIGNAL:
+            metrics.count_effective()
         note = {"action": f"delivery.{outcome}", "source": source.name, "connection": connection}
         level = logging.ERROR if outcome is Outcome.UNRECOGNISED else logging.INFO
         log.log(level, "delivery %s", outcome, extra={**note, "delivery": acceptance.delivery})
