@@ -17,6 +17,8 @@ UNRECOGNISED = Counter(
     "Token endpoint refusals with an error code that nobody here knows.",
     ["provider"],
 )
+for _provider in PROFILES:
+    UNRECOGNISED.labels(_provider)
 
 LOCK_WAIT = Histogram(
     "aswhom_refresh_lock_wait_seconds",

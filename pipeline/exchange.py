@@ -130,7 +130,7 @@ def commit(services: Services, intent: Intent, closing: Closing) -> None:
     for _ in range(5):
         try:
             if services.store.write(partial(close_attempt, intent=intent, closing=closing)):
-                metrics.DUPLICATE_EFFECTS.labels(intent.action).inc()
+                metrics.DUPLICATE_EFFECTS.inc()
             return
         except CommitUnknown:
             if services.store.read(partial(steps.attempt_state, attempt=closing.attempt)) == closing.state:

@@ -104,7 +104,6 @@ jobs = Table(
     partial_index("ix_jobs_claimed", "claimed_until", where="claimed_until is not null"),
     partial_index("ix_jobs_waiting", "wait", "due_at", where="state = 'waiting'"),
     partial_index("ix_jobs_waits_for", "waits_for", where="waits_for is not null"),
-    partial_index("ix_jobs_dead", "pattern", "tenant_id", "finished_at", where="state = 'dead'"),
     Index("ix_jobs_finished", "tenant_id", "created_at"),
     # How a revocation finds its jobs; what has finished is not in it, however much that is.
     partial_index("ix_jobs_unfinished", "scopes_sha256", "accepted", where="finished_at is null"),

@@ -37,6 +37,8 @@ EVENT_OUTCOMES = frozenset(
 webhooks = Counter(
     "aswhom_webhooks_total", "Requests to the webhook receiver by what became of them", ["source", "outcome"]
 )
+for _source in SOURCES:  # from nothing to one is no increase that Prometheus sees
+    webhooks.labels(source=_source, outcome=Outcome.UNRECOGNISED)
 security_events = Counter("aswhom_security_events_total", "Security Event Tokens by what became of them", ["outcome"])
 requests = Counter(
     "aswhom_http_requests_total", "Requests by route and by the status of their answer", ["route", "method", "status"]
