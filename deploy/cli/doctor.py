@@ -9,12 +9,12 @@ import click
 from redis import Redis
 from redis.exceptions import RedisError
 
-from deploy.cli import connection_facts, queries
 from deploy.cli.command import PROBLEM, invocation
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.errors import AswhomError
-from pipeline import punctuality
+from pipeline import connection_facts, punctuality
+from pipeline.ledger import queries
 from pipeline.model import BEAT
 
 _STALE = timedelta(minutes=1)

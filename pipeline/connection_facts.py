@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, or_, select
 
-from deploy.cli import queries
-from deploy.cli.queries import Row
 from identity.columns import database_now
 from identity.connections import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET, live_secrets
 from identity.tables import connection_secrets
+from pipeline.ledger import queries
+from pipeline.ledger.queries import Row
 
 
 def whole(connection: Connection, id: str) -> Row:
