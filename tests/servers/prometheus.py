@@ -44,6 +44,11 @@ class Prometheus:
         found: list[dict[str, Any]] = answer["data"]["result"]
         return found
 
+    def rules(self) -> list[dict[str, Any]]:
+        """Every rule, its health and its state."""
+        groups = self._http.get("/api/v1/rules").json()["data"]["groups"]
+        return [rule for group in groups for rule in group["rules"]]
+
     def stop(self) -> None:
         self._http.close()
         end(self._process)
