@@ -27,7 +27,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "api-keys": ("api_keys", "api_keys", "What agents call the API with."),
     "workflows": ("workflows", "workflows", "What agents may do for whom."),
     "schedules": ("schedules", "schedules", "When workflows start by themselves."),
-    "jobs": ("jobs", "jobs", "What was done, as whom, and why."),
+    "jobs": ("job_replays", "jobs", "What was done, as whom, and why."),
     "deliveries": ("deliveries", "deliveries", "What came in, and what it starts."),
     "trigger": ("trigger", "trigger", "Send a signed delivery to the running web."),
     "revoke": ("revoke", "revoke", "Withdraw authority, now."),

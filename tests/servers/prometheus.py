@@ -23,7 +23,11 @@ class Prometheus:
         self._targets = targets
         self._http = httpx.Client(base_url=self.url, timeout=10, trust_env=False)
         (folder / "prometheus.yml").write_text(json.dumps(self._configuration(rules)), encoding="utf-8")
-        command = [program, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
+        command: list[str | Path] = [
+            program,
+            f"--config.file={folder}/prometheus.yml",
+            f"--storage.tsdb.path={folder}/data",
+        ]
         self._process = start([*command, f"--web.listen-address={self.url.removeprefix('http://')}"], log=self.log)
 
     def _configuration(self, rules: Path) -> dict[str, Any]:

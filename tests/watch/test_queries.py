@@ -21,7 +21,7 @@ EXPOSED = {
     f"{metric._name}{suffix}": {*metric._labelnames, *({"le"} if suffix == "_bucket" else ())}
     for module in (of_identity, of_pipeline, of_web)
     for metric in _metrics(module)
-    for suffix in SUFFIXES[metric._type]
+    for suffix in SUFFIXES[str(metric._type)]
 }
 #: What Prometheus and its client library add.
 THEIRS = {"job", "instance", "process"}
