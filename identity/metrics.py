@@ -40,12 +40,6 @@ KEEPALIVE_LAG = Gauge(
     "aswhom_keepalive_lag_seconds", "How long the oldest of them has been due.", multiprocess_mode="mostrecent"
 )
 
-UNSEALED_SECONDS = Gauge(
-    "aswhom_audit_unsealed_seconds",
-    "How long the oldest audit record that is not sealed has been there.",
-    multiprocess_mode="mostrecent",
-)
-
 # outcome: passes, waits
 TOKEN_REQUESTS = Counter(
     "aswhom_token_requests", "Requests at the gate of a token endpoint, by what it said.", ["outcome"]

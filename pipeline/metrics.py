@@ -66,6 +66,11 @@ JOBS_DEAD = Gauge("aswhom_jobs_dead", "Dead jobs that nobody replayed yet", ["pa
 UNKNOWN_ATTEMPTS = Gauge(
     "aswhom_attempts_unknown", "Calls whose outcome nobody knows yet", multiprocess_mode="mostrecent"
 )
+UNSEALED_SECONDS = Gauge(
+    "aswhom_audit_unsealed_seconds",
+    "How long the oldest audit record that is not sealed has been there",
+    multiprocess_mode="mostrecent",
+)
 BEAT_SILENT_SECONDS = Gauge(
     "aswhom_beat_silent_seconds", "Since any beat left a heartbeat", multiprocess_mode="mostrecent"
 )
