@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "workflows": ("workflows", "workflows", "What agents may do for whom."),
     "schedules": ("schedules", "schedules", "When workflows start by themselves."),
     "jobs": ("job_replays", "jobs", "What was done, as whom, and why."),
+    "tail": ("tail", "tail", "Follow jobs as they move."),
     "deliveries": ("deliveries", "deliveries", "What came in, and what it starts."),
     "trigger": ("trigger", "trigger", "Send a signed delivery to the running web."),
     "revoke": ("revoke", "revoke", "Withdraw authority, now."),

@@ -47,6 +47,10 @@ class Output:
         if not self.as_json:
             click.echo(text)
 
+    def line(self, sentence: str, document: Row) -> None:
+        """One of a stream that has no end: as JSON, a document a line."""
+        click.echo(json.dumps(document, default=_plain, ensure_ascii=False) if self.as_json else sentence)
+
     def note(self, text: str) -> None:
         """Beside the answer: to standard error, whatever the form."""
         click.echo(text, err=True)
