@@ -140,6 +140,12 @@ def _last(connection: Connection) -> tuple[int, str]:
     return (row.seq, row.mac) if row is not None else (0, _GENESIS)
 
 
+def oldest_unsealed(connection: Connection) -> datetime | None:
+    """When the oldest record was written that is to be sealed next; None: there is none."""
+    rows = _unsealed(connection, 1)
+    return rows[0].at if rows else None
+
+
 def _unsealed(connection: Connection, limit: int) -> Sequence[AnyRow]:
     newest = (
         select(audit.c.number)

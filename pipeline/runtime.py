@@ -27,7 +27,7 @@ from identity.signing import Signer
 from identity.token_endpoint import TokenEndpoint
 from identity.vault import Vault
 from identity.withdrawing import Withdrawer
-from pipeline import punctuality, reconcile
+from pipeline import gauges, punctuality, reconcile
 from pipeline.approval_news import tell_of_approvals
 from pipeline.approving import Approving
 from pipeline.budget import Budgets
@@ -214,7 +214,7 @@ class Runtime:
             duty("tell-approvals", 1, lambda: tell_of_approvals(store, self.workflows, ring, now=self.clock())),
             duty("seal-audit", 1, lambda: self.sealer.seal(now=self.clock())),
             duty("prune", 30, self._prune),
-            duty("measure", 5, partial(reconcile.measure, store)),
+            duty("measure", 5, partial(gauges.measure, store)),
             duty("measure-withdrawals", 5, partial(measure_withdrawals, store)),
             duty("measure-schedules", 5, partial(punctuality.measure, store, clock=self.clock)),
         ]

@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from deploy.cli import queries
 from deploy.cli.command import PROBLEM, command
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.audit_chain import FirstBad, Sealer, Verified, read_checkpoint, verify
+from pipeline.ledger import queries
 
 
 @click.group()

@@ -13,7 +13,6 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from deploy.cli import queries
 from deploy.cli.command import PROBLEM, command
 from deploy.cli.output import Output
 from deploy.installation import Installation
@@ -21,6 +20,7 @@ from identity.errors import BadInput
 from identity.signing import verifies
 from identity.withdrawals import ask_again
 from pipeline.inquiry import SAYS
+from pipeline.ledger import queries
 from pipeline.ledger.pages import page_digest
 
 
