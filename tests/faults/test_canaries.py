@@ -30,7 +30,7 @@ COMMANDS = (
     ("accounts", "list", "--json"),
     ("deliveries", "list", "--json"),
     ("jobs", "list", "--json"),
-    ("audit", "list", "--json"),
+    ("audit", "search", "--json"),
     ("audit", "verify"),
 )
 

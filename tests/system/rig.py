@@ -99,7 +99,7 @@ class System:
         }
         keys = directory / "keys"
         keys.mkdir(mode=0o700)
-        KeyFiles(vault=keys / "vault", audit=keys / "audit", signing=keys / "signing").create()
+        KeyFiles(vault=keys / "vault", signing=keys / "signing").create()
         given = {name.removeprefix("ASWHOM_").lower(): value for name, value in self.environment.items()}
         known = {name: value for name, value in given.items() if name in Settings.model_fields}
         database = open_database(DatabaseSettings(url=database_url))
