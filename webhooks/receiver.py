@@ -95,7 +95,7 @@ def receiver(
             metrics.count_effective()
         note = {"action": f"delivery.{outcome}", "source": source.name, "connection": connection}
         level = logging.ERROR if outcome is Outcome.UNRECOGNISED else logging.INFO
-        log.log(level, "delivery %s", outcome, extra={**note, "delivery": acceptance.delivery})
+        log.log(level, "delivery %s", outcome, extra={**note, "delivery": acceptance.delivery, "jobs": acceptance.jobs})
         # A person who gave a command would be shown what we say of deliveries, and any answer but 200 as a failure.
         response = Response() if received.answered_with_nothing else _said(acceptance)
         bells.ring_after(response, acceptance)

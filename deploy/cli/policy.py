@@ -16,7 +16,7 @@ from pipeline.workflow import SERVICE, USER, Who, Workflow
 
 @click.group()
 def policy() -> None:
-    """Who may do what as whom: a tenant's rules, and why a step was decided so."""
+    """A tenant's rules, and why a step was decided so."""
 
 
 @command(policy)

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from sqlalchemy import Connection, Select, func, select
 
-from identity.audit_chain import oldest_unsealed
+from identity.audit_sealer import oldest_unsealed
 from identity.columns import database_now
 from pipeline.ledger.steps import clock
 from pipeline.states import AttemptState, JobState, Wait
