@@ -270,6 +270,18 @@ api_keys = Table(
     Index("ix_api_keys_tenant", "tenant_id"),
 )
 
+# Whose tokens stand in for an agent's key: of an issuer, for us, about a subject.
+workloads = Table(
+    "workloads",
+    metadata,
+    Column("key_id", ForeignKey("api_keys.id"), primary_key=True),
+    Column("issuer", String(500), nullable=False),
+    Column("audience", String(500), nullable=False),
+    Column("subject", String(500), nullable=False),
+    Column("jwks_url", Text, nullable=False),
+    UniqueConstraint("issuer", "subject", "audience"),
+)
+
 # A tenant's policy file, a row a version: the newest holds from its commit on, and the others tell what held before.
 policies = Table(
     "policies",
