@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "agents": ("agents", "agents", "The software that acts."),
     "api-keys": ("api_keys", "api_keys", "What agents call the API with."),
     "workflows": ("workflows", "workflows", "What agents may do for whom."),
+    "new": ("new", "new", "Begin a package with a workflow of your own."),
     "schedules": ("schedules", "schedules", "When workflows start by themselves."),
     "jobs": ("jobs", "jobs", "What was done, as whom, and why."),
     "deliveries": ("deliveries", "deliveries", "What came in, and what it starts."),
