@@ -16,7 +16,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "doctor": ("doctor", "doctor", "Say what is wrong, and what to do."),
     "db": ("running", "db", "The ledger's tables."),
     "keys": ("keys", "keys", "The installation's own keys."),
-    "tenants": ("tenants", "tenants", "Whose work is done."),
+    "tenants": ("tenant_deletion", "tenants", "Whose work is done."),
     "aliases": ("tenants", "aliases", "Who people are at providers."),
     "connections": ("connection_secrets", "connections", "Client registrations with providers."),
     "installations": ("installations", "installations", "Whose an installation of the platform's app is."),
