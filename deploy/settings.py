@@ -61,6 +61,8 @@ class Settings(BaseSettings):
     max_body: Annotated[int, Field(gt=0)] | None = None
     connect_lifetime: Seconds | None = None
     api_rate: Annotated[int, Field(ge=1)] | None = None
+    webhook_rate: Annotated[int, Field(ge=1)] | None = None
+    webhook_tenant_rate: Annotated[int, Field(ge=1)] | None = None
 
     workflows: Annotated[
         Names, NoDecode
@@ -223,7 +225,13 @@ class Settings(BaseSettings):
         """What the web processes are told."""
         from webhooks.settings import WebSettings
 
-        given = _given(max_body=self.max_body, connect_lifetime=self.connect_lifetime, api_rate=self.api_rate)
+        given = _given(
+            max_body=self.max_body,
+            connect_lifetime=self.connect_lifetime,
+            api_rate=self.api_rate,
+            webhook_rate=self.webhook_rate,
+            webhook_tenant_rate=self.webhook_tenant_rate,
+        )
         return WebSettings(base_url=self.base_url, metrics_dir=metrics_dir, key_prefix=self.key_prefix, **given)
 
     def redis(self) -> str | None:

@@ -13,6 +13,7 @@ from identity.audit_chain import link_digest, row_digest
 from identity.audit_links import ROW, document_of, last_link
 from identity.audit_statements import sign
 from identity.audit_tables import audit, audit_seals
+from identity.columns import instant
 from identity.signing import Signer
 from identity.store import Store
 
@@ -68,6 +69,12 @@ def first_never_sealed(connection: Connection) -> str | None:
     low = _waiting().where(audit.c.number <= _floor(connection)).limit(1)
     row = connection.execute(low).first()
     return None if row is None else str(row.id)
+
+
+def oldest_unsealed(connection: Connection) -> datetime | None:
+    """When the oldest record was written that is to be sealed next; None: there is none."""
+    rows = _unsealed(connection, 1)
+    return instant(rows[0].at) if rows else None
 
 
 def _unsealed(connection: Connection, limit: int) -> Sequence[Row[Any]]:

@@ -144,7 +144,8 @@ def commit(services: Services, intent: Intent, closing: Closing) -> None:
     """Commit the outcome; after a lost commit look first, since an attempt is closed once."""
     for _ in range(5):
         try:
-            services.store.write(partial(close_attempt, intent=intent, closing=closing))
+            if services.store.write(partial(close_attempt, intent=intent, closing=closing)):
+                metrics.DUPLICATE_EFFECTS.inc()
             return
         except CommitUnknown:
             if services.store.read(partial(steps.attempt_state, attempt=closing.attempt)) == closing.state:

@@ -12,12 +12,14 @@ from pipeline.workflow import Registry
 from webhooks import metrics, problems
 from webhooks.api import app as api
 from webhooks.api.app import Agents
+from webhooks.approvals import Approver, approval_pages
 from webhooks.bells import Bells
 from webhooks.connect import Connector, connect_pages
 from webhooks.events import Events, event_receiver
 from webhooks.health import health
 from webhooks.ledger import Ledger
 from webhooks.pages import pages
+from webhooks.rates import Rates
 from webhooks.receiver import receiver
 from webhooks.settings import WebSettings
 
@@ -35,6 +37,8 @@ def create_app(
     agents: Agents | None = None,
     *,
     events: Events | None = None,
+    approver: Approver | None = None,
+    rates: Rates | None = None,
     clock: Callable[[], datetime] = _now,
 ) -> Flask:
     """The WSGI app. It opens nothing, so it may be made before the server forks."""
@@ -44,7 +48,7 @@ def create_app(
     metrics.install(app)
     problems.install(app)
     app.after_request(_plainly)
-    app.register_blueprint(receiver(settings, ledger, workflows, ring, clock=clock))
+    app.register_blueprint(receiver(settings, ledger, workflows, ring, rates or Rates(), clock=clock))
     if events is not None:
         app.register_blueprint(event_receiver(settings, events, ring, clock=clock))
     app.register_blueprint(metrics.page(settings.metrics_dir))
@@ -54,6 +58,8 @@ def create_app(
         api.install(app, agents, Bells(ring), clock=clock)
     if connect is not None:
         app.register_blueprint(connect_pages(settings, connect, clock=clock))
+    if approver is not None:
+        app.register_blueprint(approval_pages(settings, approver, clock=clock))
     return app
 
 

@@ -28,14 +28,16 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "workflows": ("workflows", "workflows", "What agents may do for whom."),
     "new": ("new", "new", "Begin a package with a workflow of your own."),
     "schedules": ("schedules", "schedules", "When workflows start by themselves."),
-    "jobs": ("jobs", "jobs", "What was done, as whom, and why."),
+    "policy": ("policy_files", "policy", "A tenant's rules, and why a step was decided so."),
+    "approvals": ("approvals", "approvals", "What waits for somebody's yes."),
+    "jobs": ("job_replays", "jobs", "What was done, as whom, and why."),
+    "tail": ("tail", "tail", "Follow jobs as they move."),
     "deliveries": ("deliveries", "deliveries", "What came in, and what it starts."),
     "trigger": ("trigger", "trigger", "Send a signed delivery to the running web."),
     "revoke": ("revoke", "revoke", "Withdraw authority, now."),
     "revocations": ("revocations", "revocations", "What revocations stopped: their receipts."),
     "audit": ("audit", "audit", "Who did what as whom, in a sealed chain."),
     "sandbox": ("sandbox", "sandbox", "A provider that misbehaves, to aim at a profile of yours."),
-    "policy": ("policy", "policy", "Why a step ran as whom it did."),
 }
 
 

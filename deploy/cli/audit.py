@@ -10,12 +10,9 @@ from typing import Any
 import click
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from deploy.cli import audit_queries
-from deploy.cli.audit_queries import Search
 from deploy.cli.command import MOMENT, PROBLEM, command
 from deploy.cli.output import Output
 from deploy.cli.public_key import key_option, public_key
-from deploy.cli.queries import Row
 from deploy.installation import Installation
 from identity.audit_chain import FirstBad, Verified
 from identity.audit_export import Audited, export_lines, verify_files
@@ -25,6 +22,9 @@ from identity.audit_statements import Head, read_checkpoint
 from identity.audit_verification import verify
 from identity.errors import BadInput
 from identity.model import AccessPattern
+from pipeline.ledger import audit_queries
+from pipeline.ledger.audit_queries import Search
+from pipeline.ledger.queries import Row
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 
-from deploy.cli import queries
 from deploy.cli.command import PROBLEM, command
 from deploy.cli.output import Output
 from deploy.cli.public_key import key_option, public_key
@@ -19,6 +18,7 @@ from identity.errors import BadInput
 from identity.signing import verifies
 from identity.withdrawals import ask_again
 from pipeline.inquiry import SAYS
+from pipeline.ledger import queries
 from pipeline.ledger.pages import page_digest
 
 

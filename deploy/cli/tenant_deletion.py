@@ -10,7 +10,6 @@ from functools import partial
 import click
 from sqlalchemy import Connection, select
 
-from deploy.cli import queries
 from deploy.cli.command import PROBLEM, command, confirm
 from deploy.cli.output import Output
 from deploy.cli.tenants import tenants
@@ -21,6 +20,7 @@ from identity.stops import set_stopped
 from identity.tenant_deletion import at_providers, shred
 from identity.withdrawals import WithdrawalState
 from pipeline import revocation
+from pipeline.ledger import queries
 from pipeline.preview import preview
 from pipeline.revocation import Stage
 from pipeline.revocation_tables import revocations

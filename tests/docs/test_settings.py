@@ -61,6 +61,8 @@ IN_WORDS = {
     "signing_key_file",
     "base_url",
     "web_processes",
+    "webhook_rate",
+    "webhook_tenant_rate",
     "workflows",
     "workflows_dir",
     "allow_hosts",

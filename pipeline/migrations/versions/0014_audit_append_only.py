@@ -1,10 +1,10 @@
-"""The audit refuses changes, and its chain is verified with the public key alone; tenants can be deleted.
+"""The audit refuses changes, and its chain is verified with the public key alone.
 
 The seals of earlier versions were made with a secret key, and are dropped: the sealer seals every row anew. Verify the
 chain before the upgrade (`aswhom audit verify`) if it matters what was altered before.
 
 Revision ID: 0014
-Revises: 0010
+Revises: 0012
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0014"
-down_revision: str | None = "0010"
+down_revision: str | None = "0012"
 branch_labels: str | None = None
 depends_on: str | None = None
 
@@ -52,7 +52,6 @@ def upgrade() -> None:
         sa.Column("signature", sa.String(100), nullable=False),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_audit_prunings")),
     )
-    op.add_column("tenants", sa.Column("deleted_at", sa.BigInteger(), nullable=True))
     if op.get_bind().dialect.name == "postgresql":
         _guard_postgresql()
     else:
@@ -89,7 +88,6 @@ def downgrade() -> None:
             op.execute(f"drop trigger {table}_{name}" + (f" on {table}" if postgresql else ""))
         if postgresql:
             op.execute(f"drop function {table}_append_only()")
-    op.drop_column("tenants", "deleted_at")
     op.drop_table("audit_prunings")
     op.drop_table("audit_seals")
     op.create_table(

@@ -1,6 +1,6 @@
-"""What the command line asks of the ledger: plain reads, newest first, a mapping a row.
+"""What operators ask of the whole ledger: plain reads, newest first, a mapping a row.
 
-They belong beside the tables, in `pipeline.ledger`, as soon as the web's pages ask the same.
+The command line and the console share them. What one tenant's agents may see is in `pipeline.ledger.views`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, Table, select
 
+from identity.connections import connection_for, get_connection
 from identity.errors import BadInput
 from identity.model import AccountKey, ProviderConnection
 from identity.tables import (
@@ -152,8 +153,6 @@ def account_key(row: Row) -> AccountKey:
 
 def fitting_connection(connection: Connection, tenant: str, name: str) -> ProviderConnection:
     """A provider connection by its id, else the one of that provider which fits the tenant. Raises BadInput."""
-    from identity.connections import connection_for, get_connection
-
     ids = connection.execute(select(provider_connections.c.id).where(provider_connections.c.id == name)).scalars()
     if ids.first() is None:
         return connection_for(connection, tenant, name)

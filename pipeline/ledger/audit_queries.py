@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, or_, select
 
-from deploy.cli.queries import Row, rows_of
 from identity.audit_tables import audit, audit_seals
 from identity.errors import BadInput
+from pipeline.ledger.queries import Row, rows_of
 
 
 @dataclass(frozen=True, kw_only=True)
