@@ -40,6 +40,7 @@ tenants = Table(
     Column("id", String(64), primary_key=True),
     Column("name", String(200), nullable=False),
     Column("created_at", Instant, nullable=False),
+    Column("deleted_at", Instant),
 )
 
 agents = Table(
