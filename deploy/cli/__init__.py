@@ -35,7 +35,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "audit": ("audit", "audit", "Who did what as whom, in a sealed chain."),
     "sandbox": ("sandbox", "sandbox", "A provider that misbehaves, to aim at a profile of yours."),
     "approvals": ("approvals", "approvals", "What waits for somebody's yes."),
-    "policy": ("policy_files", "policy", "Who may do what as whom: a tenant's rules, and why a step was decided so."),
+    "policy": ("policy_files", "policy", "Tenants' rules, and why a step ran as whom it did."),
 }
 
 

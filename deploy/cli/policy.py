@@ -16,7 +16,7 @@ from pipeline.workflow import SERVICE, USER, Who, Workflow
 
 @click.group()
 def policy() -> None:
-    """Who may do what as whom: a tenant's rules, and why a step was decided so."""
+    """Tenants' rules, and why a step ran as whom it did."""
 
 
 @command(policy)
