@@ -191,6 +191,7 @@ def _await_consent(connection: Connection, intent: Intent, needs: NeedsConsent, 
         due_in=intent.consent_wait,
         expires_in=intent.consent_wait,
         reason=reason,
+        lacks=needs.missing_scopes,
     )
     record(connection, intent, "job.parked", id=f"{intent.attempt}.parked", at=now, outcome="waiting", reason=reason)
     return Ended(reason=reason, moved=parked)
