@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 
 from deploy import process
+from deploy.console import console
 from deploy.settings import metrics_folder
 from webhooks.api.app import Agents
 from webhooks.api.quota import Quota
@@ -31,4 +32,5 @@ app = create_app(
     runtime.connecting,
     agents,
     events=runtime.events,
+    console=console(settings, runtime),
 )
