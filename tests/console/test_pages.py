@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import pytest
-
 from identity.console_roles import Role
 from tests.console.town import Town
 
 
 def test_every_page_is_there_when_there_is_nothing_to_show(sqlite_town: Town) -> None:
     owner = sqlite_town.at(Role.OWNER)
-    for path in ("", "jobs", "dead", "queues", "deliveries", "accounts", "connections", "revocations", "schedules", "audit"):
+    for path in (
+        "",
+        "jobs",
+        "dead",
+        "queues",
+        "deliveries",
+        "accounts",
+        "connections",
+        "revocations",
+        "schedules",
+        "audit",
+    ):
         assert "<h1>" in owner.sees(f"/console/{path}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -14,8 +13,10 @@ from sqlalchemy import Connection, insert, select, update
 from identity import console_sessions
 from identity.addresses import AddressPolicy
 from identity.connect import Connect
+from identity.connections import add_installation
 from identity.console_roles import Held, Role
 from identity.console_sessions import Person, Via
+from identity.console_sign_in import SignIn
 from identity.http import Client
 from identity.model import Scope, ScopeKind
 from identity.providers import PROFILES
@@ -37,8 +38,10 @@ from pipeline.workflow import Registry, Tick, workflow
 from tests.ledger.house import HOLD, House, Say, say_it
 from tests.webhooks.parts import MemoryRing
 from webhooks.app import create_app
+from webhooks.console.door import csrf_of
 from webhooks.console.parts import Console
 from webhooks.settings import WebSettings
+
 
 @workflow(agent="tester", event=Tick, uses={})
 def tidy(run: Any, event: Tick) -> None:
@@ -51,11 +54,13 @@ BASE = "http://127.0.0.1"
 class Town:
     """Tenants acme and globex; `at(role, tenant)` is a browser of somebody who has that role."""
 
-    def __init__(self, database: Database, *, base_url: str = BASE) -> None:
+    def __init__(
+        self, database: Database, *, base_url: str = BASE, sign_in: SignIn | None = None, built: bool = False
+    ) -> None:
         self.database = database
         self.house = House(database)
-        self.house.build()
-        self.house.connect("globex", "globex.ada")
+        if not built:
+            self._build()
         self.workflows = Registry([say_it, tidy])
         self.ring = MemoryRing()
         self.signer = Signer.from_seed(bytes(32))
@@ -66,6 +71,7 @@ class Town:
             ids=self.house.ids,
             signer=self.signer,
             invitations=self._invitations(base_url),
+            sign_in=sign_in,
         )
         self.app = create_app(
             WebSettings(base_url=base_url),
@@ -75,6 +81,12 @@ class Town:
             console=self.console,
             clock=self.now,
         )
+
+    def _build(self) -> None:
+        self.house.build()
+        self.house.connect("globex", "globex.ada")
+        install = partial(add_installation, owner="gh", external_id="77", tenant="acme", now=datetime.now(UTC))
+        self.database.write(install)
 
     ahead = timedelta()
 
@@ -154,8 +166,8 @@ class Town:
         self._attempt(job, step, 1, AttemptState.UNKNOWN, None, now)
         return job
 
-    def dead(self, reason: str, *, tenant: str = "acme") -> str:
-        job = self.house.job(tenant=tenant)
+    def dead(self, reason: str, *, tenant: str = "acme", **delivery: Any) -> str:
+        job = self.house.job(tenant=tenant, **delivery)
         self.database.write(partial(jobs.bury, job=self.house.claim(job), reason=reason))
         return job
 
@@ -265,18 +277,15 @@ class Visit:
         assert answer.status_code == 200, (path, answer.status_code, answer.text)
         return answer.text
 
-    def csrf(self) -> str:
-        found = re.search(r'name="csrf" value="([0-9a-f]{64})"', self.client.get("/console/schedules").text)
-        return found[1] if found else ""
-
     def sends(self, path: str, **form: str) -> Any:
         """The answer to a form of a page that this browser was shown."""
-        return self.client.post(path, data={"csrf": self.token, **form})
+        answer = self.client.post(path, data={"csrf": self.token, **form})
+        answer.get_data()
+        answer.close()  # as the server does: bells are rung then
+        return answer
 
     @property
     def token(self) -> str:
-        from webhooks.console.door import csrf_of
-
         cookie = self.client.get_cookie("aswhom-console")
         assert cookie is not None
         return csrf_of(Secret(cookie.value))

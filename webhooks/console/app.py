@@ -129,7 +129,7 @@ def _tenants(desk: Desk) -> tuple[str, ...]:
 
 def _refusals(pages: Blueprint, door: Door) -> None:
     def refuse(status: int, heading: str, reason: str) -> BaseResponse:
-        return page("console/refused.html", status, heading=heading, reason=reason)
+        return page("console/refused.html", status, heading=heading, reason=words.sentence(reason))
 
     @pages.errorhandler(NotThere)
     def not_there(_: NotThere) -> BaseResponse:

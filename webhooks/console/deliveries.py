@@ -11,6 +11,7 @@ from identity.errors import BadInput
 from pipeline.ledger import delivery_queries, queries, views
 from pipeline.ledger.delivery_replay import Does, Fate, Replayed, replay, weigh
 from pipeline.ledger.paging import Row
+from pipeline.ledger.whose import whose_delivery
 from pipeline.model import Acceptance
 from webhooks.console import lists
 from webhooks.console.access import May, NotThere, check, seen_tenant, visitor
@@ -68,10 +69,13 @@ def delivery_pages(pages: Blueprint, desk: Desk) -> None:
         audit_id, by, now = desk.console.ids("aud"), visitor().person.by, desk.clock()
 
         def write(c: Connection) -> Replayed:
+            whose = whose_delivery(c, stored.connection, stored.installation).tenant
+            if whose is not None:
+                check(whose)  # its installation may be another tenant's since
             return replay(c, stored, considered, new_jobs=jobs, audit_id=audit_id, by=by, at=now)
 
         done = desk.write(write)
-        said = "replayed" if any(fate.does is not Does.NOTHING for fate in done.fates) else "nothing"
+        said = "replayed" if done.jobs else "nothing"
         response = redirect(url_for("console.delivery", id=id, done=said), 303)
         told = Acceptance(delivery=id, outcome="replayed", reason="", bells=done.bells)
         desk.bells.ring_after(response, told)

@@ -14,8 +14,8 @@ from webhooks.console.access import seen_tenant
 from webhooks.console.parts import Desk
 from webhooks.pages import page
 
-#: The page of a thing, by how its id begins.
-PAGES: Mapping[str, str] = {"job": "job", "del": "delivery", "rev": "revocation", "acc": "account"}
+#: The page of a thing, by how its id begins; an account may have that of the connect session that made it.
+PAGES: Mapping[str, str] = {"job": "job", "del": "delivery", "rev": "revocation", "acc": "account", "con": "account"}
 
 
 def overview_pages(pages: Blueprint, desk: Desk) -> None:

@@ -23,6 +23,7 @@ from identity.ids import Ids
 from identity.secret import Secret
 from identity.store import Store
 from webhooks.console.door import Door, local_path
+from webhooks.console.words import sentence
 from webhooks.pages import page
 from webhooks.settings import WebSettings
 
@@ -58,7 +59,7 @@ def sign_in_pages(
 
     def refused(heading: str, reason: str, status: int = 403) -> BaseResponse:
         log.warning("console sign-in refused: %s", reason, extra={"action": "console.refused"})
-        response = page("console/refused.html", status, heading=heading, reason=reason)
+        response = page("console/refused.html", status, heading=heading, reason=sentence(reason))
         response.delete_cookie(begun, secure=settings.secure, httponly=True, samesite="Lax")
         return response
 

@@ -47,6 +47,8 @@ def as_whom(step: Row) -> str:
     """The principal of a step, in words."""
     if step["state"] == StepState.REFUSED:
         return "nobody"
+    if step["principal"] == step["kind"]:  # the service of that name, which every tenant has
+        return f"the {step['kind']}"
     return f"{step['kind']} {step['principal']}" if step["principal"] else ""
 
 

@@ -45,5 +45,8 @@ def short(id: str) -> str:
 
 
 def sentence(text: str | None) -> str:
-    """A reason as a page says it."""
-    return "" if not text else text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
+    """A reason as a page says it. What begins with an id, `acme.ada`, keeps it as it is."""
+    if not text:
+        return ""
+    plain = text.partition(" ")[0].strip(",:;").isalpha()
+    return (text[:1].upper() if plain else text[:1]) + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
