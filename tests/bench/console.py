@@ -61,7 +61,7 @@ _ROWS: Mapping[str, tuple[int, Mapping[str, str]]] = {
             "body_sha256": "'x'",
             "event": "'pull_request'",
             "outcome": "case when i % 1000 = 5 then 'unrecognised' when i % 3 = 0 then 'ignored' else 'accepted' end",
-            "body": "''",
+            "body": ":empty",
             "received_at": _AT,
         },
     ),
@@ -163,7 +163,7 @@ def _fill(ledger: Ledger) -> None:
         for table, (most, columns) in _ROWS.items():
             values = ", ".join(columns.values())
             rows = f"insert into {table} ({', '.join(columns)}) {_NUMBERS[ledger.kind]} select {values} from n"
-            bound = {"most": most, "now": now}
+            bound = {"most": most, "now": now, "empty": b""}
             connection.execute(text(rows), {name: value for name, value in bound.items() if f":{name}" in rows})
         connection.execute(text("analyze"))
     engine.dispose()

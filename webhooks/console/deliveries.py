@@ -65,13 +65,13 @@ def delivery_pages(pages: Blueprint, desk: Desk) -> None:
         row, _ = desk.read(lambda c: _found(c, id))
         owner = desk.read(lambda c: get_connection(c, row["connection_id"]))
         stored, considered = reconsider(row, owner, desk.console.workflows)
+        whose = desk.read(lambda c: whose_delivery(c, stored.connection, stored.installation).tenant)
+        if whose is not None:
+            check(whose)  # its installation may be another tenant's since
         jobs = [desk.console.ids("job") for _ in considered]
         audit_id, by, now = desk.console.ids("aud"), visitor().person.by, desk.clock()
 
         def write(c: Connection) -> Replayed:
-            whose = whose_delivery(c, stored.connection, stored.installation).tenant
-            if whose is not None:
-                check(whose)  # its installation may be another tenant's since
             return replay(c, stored, considered, new_jobs=jobs, audit_id=audit_id, by=by, at=now)
 
         done = desk.write(write)
