@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 from joserfc.jwk import OctKey, RSAKey
 from sqlalchemy import select
@@ -61,7 +62,7 @@ def browser(sqlite_town: Town, peer: Oidc, http: Client) -> FlaskClient:
     return _app(sqlite_town, SignIn(settings, http)).test_client()
 
 
-def _app(town: Town, sign_in: SignIn | None, base_url: str = BASE) -> Any:
+def _app(town: Town, sign_in: SignIn | None, base_url: str = BASE) -> Flask:
     return create_app(
         WebSettings(base_url=base_url),
         Intake(town.database, town.house.vault, town.house.ids, clock=town.now),
