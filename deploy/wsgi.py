@@ -32,5 +32,6 @@ app = create_app(
     runtime.connecting,
     agents,
     events=runtime.events,
+    approver=runtime.approving,
     console=console(settings, runtime),
 )

@@ -28,6 +28,8 @@ from identity.token_endpoint import TokenEndpoint
 from identity.vault import Vault
 from identity.withdrawing import Withdrawer
 from pipeline import punctuality, reconcile
+from pipeline.approval_news import tell_of_approvals
+from pipeline.approving import Approving
 from pipeline.budget import Budgets
 from pipeline.catch_up import CatchUp
 from pipeline.connecting import Connecting
@@ -74,6 +76,7 @@ class RuntimeSettings:
     refresh: RefreshBudget = field(default_factory=RefreshBudget)
     window: int = 128  # outstanding bells a queue
     connect_lifetime: timedelta = timedelta(minutes=10)  # to open a connect link, and again to come back with consent
+    approval_lifetime: timedelta = timedelta(minutes=15)  # of a link to answer an approval by
     retention: Retention = field(default_factory=Retention)
     host: str = "localhost"
 
@@ -175,6 +178,9 @@ class Runtime:
         )
         self.invitations = Invitations(self.database, self.connect, workflows, self.ids, base_url=settings.base_url)
         self.connecting = Connecting(self.database, self.connect, workflows)
+        self.approving = Approving(
+            self.database, self.signer, base_url=settings.base_url, lifetime=settings.approval_lifetime
+        )
         self.sealer = Sealer(self.database, settings.keys.audit)
 
     @property
@@ -205,6 +211,7 @@ class Runtime:
             duty("revocations", 1, partial(reconcile.advance_revocations, self.revoker, idle=timedelta(seconds=5))),
             duty("catch-up", 60, self.catch_up.run, deadline=600),
             duty("withdrawals", 1, partial(reconcile.advance_withdrawals, self.revoker, self.asker.due), deadline=180),
+            duty("tell-approvals", 1, lambda: tell_of_approvals(store, self.workflows, ring, now=self.clock())),
             duty("seal-audit", 1, lambda: self.sealer.seal(now=self.clock())),
             duty("prune", 30, self._prune),
             duty("measure", 5, partial(reconcile.measure, store)),

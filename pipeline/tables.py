@@ -92,7 +92,8 @@ jobs = Table(
     Column("accepted", BigInteger, nullable=False),  # ledger number
     Column("due_at", Instant, nullable=False),
     Column("expires_at", Instant),  # of a wait
-    Column("waits_for", String(200)),  # account key of a consent wait, once key of a once wait
+    Column("waits_for", String(200)),  # account key of a consent wait, once key of a once wait, an approval
+    Column("lacks", JSON(none_as_null=True)),  # the scopes that a consent wait is for
     Column("rung_until", Instant),  # an outstanding bell
     Column("claimed_until", Instant),
     Column("fence", BigInteger, nullable=False, default=0),
@@ -143,6 +144,7 @@ steps = Table(
     Column("principal_id", ForeignKey("principals.id")),
     Column("pattern", String(16)),
     Column("reason", Text, nullable=False),  # of the decision, or of the refusal
+    Column("policy_version", Integer, nullable=False, server_default=text("0")),  # it was taken under; 0: facts alone
     Column("request_hash", String(64), nullable=False),
     Column("parameters", JSON, nullable=False),
     Column("once_key", String(200)),

@@ -149,8 +149,8 @@ def _matches(workflows: Registry, source: Source, received: Received) -> tuple[S
     """What the delivery starts, and what to record, and why, where that is nothing."""
     if received.unrecognised:
         return (), Outcome.UNRECOGNISED, received.unrecognised
-    if received.signal is not None:
-        return (), Outcome.IGNORED, received.note  # the ledger follows the signal
+    if received.signal is not None or received.answer is not None:
+        return (), Outcome.IGNORED, received.note  # the ledger follows the signal, or counts the answer
     try:
         matches = workflows.match(source.name, received.event, received.document)
     except BadInput as error:  # signed, so it is kept: a person can look at it and replay it

@@ -35,7 +35,8 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "audit": ("audit", "audit", "Who did what as whom, in a sealed chain."),
     "console": ("console", "console", "Who may do what at the console, and links that sign in."),
     "sandbox": ("sandbox", "sandbox", "A provider that misbehaves, to aim at a profile of yours."),
-    "policy": ("policy", "policy", "Why a step ran as whom it did."),
+    "approvals": ("approvals", "approvals", "What waits for somebody's yes."),
+    "policy": ("policy_files", "policy", "Tenants' rules, and why a step ran as whom it did."),
 }
 
 

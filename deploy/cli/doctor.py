@@ -9,6 +9,7 @@ import click
 from redis import Redis
 from redis.exceptions import RedisError
 
+from deploy.cli.account_scopes import what_to_do
 from deploy.cli.command import PROBLEM, invocation
 from deploy.cli.output import Output
 from deploy.installation import Installation
@@ -16,6 +17,7 @@ from identity.errors import AswhomError
 from pipeline import connection_facts, punctuality
 from pipeline.ledger import queries
 from pipeline.model import BEAT
+from pipeline.scope_report import scope_report
 
 _STALE = timedelta(minutes=1)
 _SHOWN = 20  # of a kind, by name; how many more there are is said
@@ -39,6 +41,7 @@ def doctor(at: Installation, out: Output) -> int | None:
             ("connections", _connections),
             ("stopped", _stopped),
             ("accounts", _accounts),
+            ("scopes", _scopes),
             ("revocations", _revocations),
         ):
             findings += _look(name, look, at)
@@ -185,6 +188,17 @@ def _accounts(at: Installation) -> Iterator[Finding]:
         yield "accounts", UNKNOWN, f"{whose} is {row['state']}: see `aswhom accounts show {row['id']}`"
     if len(rows) > _SHOWN:
         yield "accounts", UNKNOWN, f"{len(rows) - _SHOWN} more are not active: see `aswhom accounts list`"
+
+
+def _scopes(at: Installation) -> Iterator[Finding]:
+    """A service's credential that reaches too far puts all of its tenant at risk; it is no fault that stops work."""
+    now = at.now()
+    report = at.read(lambda c: scope_report(c, at.workflows, tenant=None, since=now - timedelta(days=30), now=now))
+    broad = [one for one in report if one.broad]
+    for one in broad[:_SHOWN]:
+        yield "scopes", UNKNOWN, f"{one.account} ({one.principal} at {one.provider}): {what_to_do(one)}"
+    if len(broad) > _SHOWN:
+        yield "scopes", UNKNOWN, f"{len(broad) - _SHOWN} more reach too far: see `aswhom accounts scopes --broad`"
 
 
 def _revocations(at: Installation) -> Iterator[Finding]:
