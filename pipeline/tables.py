@@ -106,7 +106,7 @@ jobs = Table(
     partial_index("ix_jobs_due", "pattern", "tenant_id", "due_at", where="state = 'queued'"),
     partial_index("ix_jobs_rung", "pattern", "tenant_id", "rung_until", where="rung_until is not null"),
     partial_index("ix_jobs_claimed", "claimed_until", where="claimed_until is not null"),
-    partial_index("ix_jobs_waiting", "wait", "due_at", where="state = 'waiting'"),
+    partial_index("ix_jobs_waiting", "wait", "due_at", "tenant_id", where="state = 'waiting'"),
     partial_index("ix_jobs_waits_for", "waits_for", where="waits_for is not null"),
     # How people list them: newest first, of all tenants and of one; of those that ended badly, and of the unfinished.
     Index("ix_jobs_created", "created_at", "id"),

@@ -53,7 +53,9 @@ def jobs_page(
     statement = select(*_JOB)
     if tenant is not None:
         statement = statement.where(jobs.c.tenant_id == tenant)
-    if state is not None:
+    if state in (JobState.RUNNING, JobState.STOPPING):
+        statement = statement.where(jobs.c.id.in_(_claimed(connection, state)))
+    elif state is not None:
         statement = statement.where(in_state(state))
     also = {"agent_id": agent, "workflow": workflow, "pattern": pattern, "user_id": user}
     return page_of(connection, statement, turn, at=jobs.c.created_at, id=jobs.c.id, also=also)
@@ -76,6 +78,12 @@ def in_state(state: str) -> ColumnElement[bool]:
         return jobs.c.state == known
     of_state = jobs.c.state == literal(str(known), literal_execute=True)
     return of_state & (ENDED_BADLY if known in (JobState.DEAD, JobState.CANCELLED) else jobs.c.finished_at.is_(None))
+
+
+def _claimed(connection: Connection, state: str) -> list[str]:
+    """The jobs that a worker has: few, whatever is queued or was done; so their ids are found first."""
+    found = select(jobs.c.id, jobs.c.state).where(jobs.c.claimed_until.is_not(None))
+    return [row.id for row in connection.execute(found) if row.state == state]
 
 
 def job(connection: Connection, tenant: str | None, id: str, *, agent: str | None = None) -> Row | None:

@@ -16,9 +16,9 @@ from tests.console.town import Town, Visit
 JOBS, ACCOUNTS, LOOKS = 1_000_000, 100_000, 5
 
 #: What a table's row number i of so many is, column by column; the newest is the last.
-_AT = ":now - (:most - i) * 1000000"
+_AT = ":now - (cast(:most as bigint) - i) * 1000000"
 _TENANT = "'tenant-' || (i % 50)"
-_UNFINISHED = "i % 100 > 2 and (i % 50 = 3 or i > :most - 5000)"
+_UNFINISHED = "i % 100 > 2 and (i % 50 = 3 or i > cast(:most as bigint) - 5000)"
 _ROWS: Mapping[str, tuple[int, Mapping[str, str]]] = {
     "tenants": (50, {"id": _TENANT, "name": _TENANT, "created_at": "0"}),
     "principals": (
@@ -108,7 +108,7 @@ _ROWS: Mapping[str, tuple[int, Mapping[str, str]]] = {
 }
 _NUMBERS = {
     "SQLite": "with recursive n(i) as (select 1 union all select i + 1 from n where i < :most)",
-    "PostgreSQL": "with n(i) as (select generate_series(1, :most))",
+    "PostgreSQL": "with n(i) as (select generate_series(cast(1 as bigint), cast(:most as bigint)))",
 }
 
 PAGES = {

@@ -77,9 +77,11 @@ def upgrade() -> None:
         condition = None if where is None else sa.text(where)
         op.create_index(name, table, columns, postgresql_where=condition, sqlite_where=condition)
     op.drop_index("ix_jobs_finished", "jobs")
+    _waiting("wait", "due_at", "tenant_id")
 
 
 def downgrade() -> None:
+    _waiting("wait", "due_at")
     op.create_index("ix_jobs_finished", "jobs", ["tenant_id", "created_at"])
     for name, table, _, _ in reversed(INDICES):
         op.drop_index(name, table)
@@ -87,3 +89,10 @@ def downgrade() -> None:
     op.drop_index("ix_console_sessions_expires", "console_sessions")
     op.drop_table("console_sessions")
     op.drop_table("console_roles")
+
+
+def _waiting(*columns: str) -> None:
+    """Those that wait can be counted for one tenant in the index alone."""
+    condition = sa.text("state = 'waiting'")
+    op.drop_index("ix_jobs_waiting", "jobs")
+    op.create_index("ix_jobs_waiting", "jobs", list(columns), postgresql_where=condition, sqlite_where=condition)
