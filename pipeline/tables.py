@@ -108,14 +108,14 @@ jobs = Table(
     partial_index("ix_jobs_claimed", "claimed_until", where="claimed_until is not null"),
     partial_index("ix_jobs_waiting", "wait", "due_at", "tenant_id", where="state = 'waiting'"),
     partial_index("ix_jobs_waits_for", "waits_for", where="waits_for is not null"),
-    # How people list them: newest first, of all tenants and of one; of those that ended badly, and of the unfinished.
+    # How people list them: newest first, of all tenants and of one; those that ended badly, those that nobody has.
     Index("ix_jobs_created", "created_at", "id"),
     Index("ix_jobs_tenant", "tenant_id", "created_at", "id"),
     partial_index("ix_jobs_bad", "state", "created_at", "id", where="state in ('dead', 'cancelled')"),
     partial_index(
         "ix_jobs_bad_of_tenant", "tenant_id", "state", "created_at", "id", where="state in ('dead', 'cancelled')"
     ),
-    partial_index("ix_jobs_open", "created_at", "id", where="finished_at is null"),
+    partial_index("ix_jobs_open", "created_at", "id", where="state in ('queued', 'waiting')"),
     Index("ix_jobs_delivery", "delivery_id"),
     # How a revocation finds its jobs; what has finished is not in it, however much that is.
     partial_index("ix_jobs_unfinished", "scopes_sha256", "accepted", where="finished_at is null"),

@@ -69,15 +69,20 @@ def _among(column: Column[Any], *values: str) -> ColumnElement[bool]:
 TROUBLED = _among(accounts.c.state, AccountState.NEEDS_RECONNECT, AccountState.SUSPENDED)
 NOT_TAKEN = _among(deliveries.c.outcome, "unrecognised", "refused")
 ENDED_BADLY = _among(jobs.c.state, JobState.DEAD, JobState.CANCELLED)
+_OPEN = _among(jobs.c.state, JobState.QUEUED, JobState.WAITING)
 
 
 def in_state(state: str) -> ColumnElement[bool]:
     """The jobs of a state, in words from which both databases see which partial index has them."""
     known = JobState(state)
-    if known is JobState.DONE:
-        return jobs.c.state == known
     of_state = jobs.c.state == literal(str(known), literal_execute=True)
-    return of_state & (ENDED_BADLY if known in (JobState.DEAD, JobState.CANCELLED) else jobs.c.finished_at.is_(None))
+    match known:
+        case JobState.QUEUED | JobState.WAITING:
+            return of_state & _OPEN
+        case JobState.DEAD | JobState.CANCELLED:
+            return of_state & ENDED_BADLY
+        case _:
+            return of_state
 
 
 def _claimed(connection: Connection, state: str) -> list[str]:

@@ -15,7 +15,14 @@ from webhooks.console.parts import Desk
 from webhooks.pages import page
 
 #: The page of a thing, by how its id begins; an account may have that of the connect session that made it.
-PAGES: Mapping[str, str] = {"job": "job", "del": "delivery", "rev": "revocation", "acc": "account", "con": "account"}
+PAGES: Mapping[str, str] = {
+    "job": "job",
+    "del": "delivery",
+    "rev": "revocation",
+    "acc": "account",
+    "con": "account",
+    "apr": "approval",
+}
 
 
 def overview_pages(pages: Blueprint, desk: Desk) -> None:

@@ -21,6 +21,8 @@ _RECORDS: Mapping[str, str] = {
     "attempt.duplicate_effect": "A late answer says that the effect happened twice",
     "compensation.accepted": "It is compensated",
     "compensation.refused": "It is not compensated",
+    "approval.asked": "An approval was asked for",
+    "approval.answered": "An approver answered",
     "account.connected": "The account was connected",
 }
 

@@ -14,6 +14,7 @@ down_revision: str | None = "0012"
 branch_labels: str | None = None
 depends_on: str | None = None
 
+OPEN = "state in ('queued', 'waiting')"
 BAD = "state in ('dead', 'cancelled')"
 NOT_TAKEN = "outcome in ('unrecognised', 'refused')"
 TROUBLED = "state in ('needs_reconnect', 'suspended')"
@@ -25,7 +26,7 @@ INDICES: tuple[tuple[str, str, list[str], str | None], ...] = (
     ("ix_jobs_tenant", "jobs", ["tenant_id", "created_at", "id"], None),
     ("ix_jobs_bad", "jobs", ["state", "created_at", "id"], BAD),
     ("ix_jobs_bad_of_tenant", "jobs", ["tenant_id", "state", "created_at", "id"], BAD),
-    ("ix_jobs_open", "jobs", ["created_at", "id"], "finished_at is null"),
+    ("ix_jobs_open", "jobs", ["created_at", "id"], OPEN),
     ("ix_jobs_delivery", "jobs", ["delivery_id"], None),
     ("ix_deliveries_received", "deliveries", ["received_at", "id"], None),
     ("ix_deliveries_tenant", "deliveries", ["tenant_id", "received_at", "id"], None),
