@@ -15,6 +15,8 @@ from webhooks.api.app import Agents
 from webhooks.approvals import Approver, approval_pages
 from webhooks.bells import Bells
 from webhooks.connect import Connector, connect_pages
+from webhooks.console import app as console_app
+from webhooks.console.parts import Console
 from webhooks.events import Events, event_receiver
 from webhooks.health import health
 from webhooks.ledger import Ledger
@@ -37,6 +39,7 @@ def create_app(
     agents: Agents | None = None,
     *,
     events: Events | None = None,
+    console: Console | None = None,
     approver: Approver | None = None,
     rates: Rates | None = None,
     clock: Callable[[], datetime] = _now,
@@ -58,6 +61,8 @@ def create_app(
         api.install(app, agents, Bells(ring), clock=clock)
     if connect is not None:
         app.register_blueprint(connect_pages(settings, connect, clock=clock))
+    if console is not None:
+        console_app.install(app, settings, console, Bells(ring), clock=clock)
     if approver is not None:
         app.register_blueprint(approval_pages(settings, approver, clock=clock))
     return app

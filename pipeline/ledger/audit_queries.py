@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Select, or_, select
 
 from identity.audit_tables import audit, audit_seals
 from identity.errors import BadInput
-from pipeline.ledger.queries import Row, rows_of
+from pipeline.ledger.paging import Row, rows_of
 
 
 @dataclass(frozen=True, kw_only=True)
