@@ -73,7 +73,7 @@ def replay(
     confirm(_question(at, chosen, cause), yes=yes)
     done: list[str] = []
     refused: list[str] = []
-    with out.progress(chosen, what="replaying") as bar:
+    with out.progress(len(chosen), what="replaying") as bar:
         for start in range(0, len(chosen), _AT_ONCE):
             some, now = chosen[start : start + _AT_ONCE], at.now()
             replayed = at.write(lambda c, some=some, now=now: desk.replay_all(c, some, by=at.operator, now=now))  # type: ignore[misc]
