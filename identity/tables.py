@@ -145,6 +145,15 @@ accounts = Table(
     Column("updated_at", Instant, nullable=False),
     UniqueConstraint("tenant_id", "connection_id", "principal_id"),
     Index("ix_accounts_external", "connection_id", "external_id"),
+    Index("ix_accounts_created", "created_at", "id"),
+    Index("ix_accounts_tenant", "tenant_id", "created_at", "id"),
+    Index(
+        "ix_accounts_troubled",
+        "created_at",
+        "id",
+        postgresql_where=text("state in ('needs_reconnect', 'suspended')"),
+        sqlite_where=text("state in ('needs_reconnect', 'suspended')"),
+    ),
 )
 
 grants = Table(

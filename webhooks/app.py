@@ -14,6 +14,8 @@ from webhooks.api import app as api
 from webhooks.api.app import Agents
 from webhooks.bells import Bells
 from webhooks.connect import Connector, connect_pages
+from webhooks.console import app as console_app
+from webhooks.console.parts import Console
 from webhooks.events import Events, event_receiver
 from webhooks.health import health
 from webhooks.ledger import Ledger
@@ -37,6 +39,7 @@ def create_app(
     *,
     events: Events | None = None,
     rates: Rates | None = None,
+    console: Console | None = None,
     clock: Callable[[], datetime] = _now,
 ) -> Flask:
     """The WSGI app. It opens nothing, so it may be made before the server forks."""
@@ -56,6 +59,8 @@ def create_app(
         api.install(app, agents, Bells(ring), clock=clock)
     if connect is not None:
         app.register_blueprint(connect_pages(settings, connect, clock=clock))
+    if console is not None:
+        console_app.install(app, settings, console, Bells(ring), clock=clock)
     return app
 
 

@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "revoke": ("revoke", "revoke", "Withdraw authority, now."),
     "revocations": ("revocations", "revocations", "What revocations stopped: their receipts."),
     "audit": ("audit", "audit", "Who did what as whom, in a sealed chain."),
+    "console": ("console", "console", "Who may do what at the console, and links that sign in."),
     "sandbox": ("sandbox", "sandbox", "A provider that misbehaves, to aim at a profile of yours."),
     "completion": ("completion", "completion", "Print what completes commands in your shell."),
     "policy": ("policy", "policy", "Why a step ran as whom it did."),

@@ -98,7 +98,8 @@ def _name(group: Group) -> str:
 
 
 def _of_cause(at: Installation, cause: str, tenant: str | None) -> tuple[str, ...]:
-    found = {_name(group): group.jobs for group in at.read(lambda c: dead_letters(c, tenant)).groups}
+    """Its dead jobs, the oldest first."""
+    found = {_name(group): group.jobs[::-1] for group in at.read(lambda c: dead_letters(c, tenant)).groups}
     if cause not in found:
         raise BadInput(f"there is no cause {cause}: `aswhom jobs failures` shows those there are")
     return found[cause]

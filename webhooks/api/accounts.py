@@ -12,14 +12,15 @@ from sqlalchemy import Connection
 from pipeline.account_health import health
 from pipeline.invitations import Invitations
 from pipeline.ledger import views
-from pipeline.ledger.views import Row
+from pipeline.ledger.paging import Row
 from pipeline.requests import Requests
 from pipeline.workflow import Registry
 from webhooks import problems
 from webhooks.api import shapes
 from webhooks.api.access import caller
 from webhooks.api.models import AccountOut, AccountPage, AccountsQuery, ConnectBody, ConnectLink, OnePath
-from webhooks.api.pages import cursor, turn
+from webhooks.api.pages import turn
+from webhooks.cursors import cursor
 from webhooks.problems import Problem
 
 

@@ -10,15 +10,16 @@ from flask_openapi.blueprint import APIBlueprint
 
 from identity.api_keys import Caller, Role
 from pipeline.ledger import views
-from pipeline.ledger.views import Row
+from pipeline.ledger.paging import Row
 from pipeline.model import Acceptance
 from pipeline.requests import Requests
 from webhooks import problems
 from webhooks.api import shapes
 from webhooks.api.access import caller
 from webhooks.api.models import JobPage, JobsQuery, JobWithSteps, Nothing, OnePath
-from webhooks.api.pages import cursor, turn
+from webhooks.api.pages import turn
 from webhooks.bells import Bells
+from webhooks.cursors import cursor
 from webhooks.problems import Problem
 
 
