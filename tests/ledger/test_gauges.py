@@ -65,3 +65,5 @@ def test_the_oldest_unsealed_record_has_its_age_shown_until_it_is_sealed(house: 
         pass
     gauges.measure(house.database)
     assert gauge("audit_unsealed_seconds") == 0
+
+
