@@ -54,7 +54,6 @@ class Settings(BaseSettings):
     key_prefix: str = "aswhom:"
     vault_key_file: Place | None = None  # None: keys/vault in the data directory, and so on
     vault_keys: SecretStr | None = None  # the keys themselves, in place of that file
-    audit_key_file: Place | None = None
     signing_key_file: Place | None = None
 
     listen: Listen = "127.0.0.1:8080"
@@ -109,6 +108,7 @@ class Settings(BaseSettings):
     keep_steps: Days | None = None
     keep_intents: Days | None = None
     keep_sessions: Days | None = None
+    keep_audit: Days | None = None
 
     @property
     def directory(self) -> Path:
@@ -135,7 +135,6 @@ class Settings(BaseSettings):
         folder = self.directory / "keys"
         return KeyFiles(
             vault=self.vault_key_file or folder / "vault",
-            audit=self.audit_key_file or folder / "audit",
             signing=self.signing_key_file or folder / "signing",
             ring=Secret(self.vault_keys.get_secret_value()) if self.vault_keys is not None else None,
         )
@@ -221,6 +220,7 @@ class Settings(BaseSettings):
                 steps=self.keep_steps,
                 intents=self.keep_intents,
                 sessions=self.keep_sessions,
+                audit=self.keep_audit,
             )
         )
 
@@ -259,7 +259,7 @@ class Settings(BaseSettings):
         given = {name: getattr(self, name) for name in self.model_fields_set}
         paths = {"data_dir": self.directory, "workflows_dir": self.workflows_dir}
         keys = self.key_files()
-        paths |= {"vault_key_file": keys.vault, "audit_key_file": keys.audit, "signing_key_file": keys.signing}
+        paths |= {"vault_key_file": keys.vault, "signing_key_file": keys.signing}
         own = {PREFIX + name.upper(): _text(value) for name, value in {**given, **paths}.items() if value is not None}
         return {**os.environ, **own, **more}
 

@@ -35,6 +35,7 @@ app = create_app(
     runtime.connecting,
     agents,
     events=runtime.events,
+    approver=runtime.approving,
     rates=Rates(
         connection=quota(web.webhook_rate, of="connection") if web.webhook_rate else None,
         tenant=quota(web.webhook_tenant_rate, of="tenant") if web.webhook_tenant_rate else None,

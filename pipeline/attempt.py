@@ -10,6 +10,8 @@ from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
+from structlog.contextvars import bound_contextvars
+
 from identity import leases
 from identity.authorization import authorization
 from identity.death import infer_death
@@ -26,7 +28,18 @@ from pipeline.exchange import Exchange, close_call, close_probe, commit
 from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import openings, steps
 from pipeline.ledger.closings import Closing
-from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, Opened, OpenOutcome, Skipped
+from pipeline.ledger.intents import (
+    Adopted,
+    ApprovalMoved,
+    Approved,
+    Ended,
+    Intent,
+    OnceMismatch,
+    Opened,
+    OpenOutcome,
+    PolicyMoved,
+    Skipped,
+)
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.run import StepRefused, StepSkipped
 from pipeline.services import Services
@@ -54,6 +67,7 @@ class StepAtHand:
     opened_at: datetime
     patience: timedelta = timedelta()  # how long "later" is taken for an answer, whatever number of attempts that makes
     may_skip: bool = False
+    approval: Approved | None = None
 
     @property
     def name(self) -> str:
@@ -118,23 +132,26 @@ class StepAtHand:
             consent_wait=services.settings.consent_wait,
             deadline=services.settings.call_deadline,
             may_skip=self.may_skip,
+            approval=self.approval,
         )
 
 
 def attempt(services: Services, step: StepAtHand, *, number: int) -> Any:
     """Carry the step out and return its result. Raises ActionFailed, StepRefused or an Interruption."""
-    exchange = _exchange(services, step, CALL, number)
-    if not isinstance(exchange, Exchange):
-        return exchange.result
-    return close_call(exchange)
+    with bound_contextvars(step=step.id):
+        exchange = _exchange(services, step, CALL, number)
+        if not isinstance(exchange, Exchange):
+            return exchange.result
+        return close_call(exchange)
 
 
 def probe(services: Services, step: StepAtHand, *, number: int) -> Any | None:
     """Search for the effect of an earlier attempt: its result, or None where it had none."""
-    exchange = _exchange(services, step, PROBE, number)
-    if not isinstance(exchange, Exchange):
-        return exchange.result
-    return close_probe(exchange)
+    with bound_contextvars(step=step.id):
+        exchange = _exchange(services, step, PROBE, number)
+        if not isinstance(exchange, Exchange):
+            return exchange.result
+        return close_probe(exchange)
 
 
 def _exchange(services: Services, step: StepAtHand, purpose: str, number: int) -> Exchange | Adopted:
@@ -164,8 +181,11 @@ def _open_and_send(services: Services, step: StepAtHand, purpose: str, number: i
                 raise StepSkipped(reason)
             case OnceMismatch(owner=owner):
                 reason = f"the once key {step.once!r} was used by job {owner} with other parameters"
-                services.store.write(partial(openings.refuse, intent=intent, reason=reason, now=datetime.now(UTC)))
-                raise StepRefused(reason)
+                raise refused(services, intent, reason)
+            case PolicyMoved():
+                raise policy_moved()
+            case ApprovalMoved():
+                raise RunAgain("the approval does not hold any more", delay=timedelta())
             case NeedsRefresh(account=account, generation=generation):
                 forced = after_generation >= generation
                 ahead = _refresh(services, account, generation, refused=forced) > generation
@@ -184,6 +204,19 @@ def _open_and_send(services: Services, step: StepAtHand, purpose: str, number: i
         # If it was not the newest, another's refresh has killed it, and the next opening has the newest.
         after_generation, forced = lease.generation, False
     raise Unavailable("the token was renewed again and again without success", retry_after=timedelta(seconds=30))
+
+
+def refused(services: Services, intent: Intent, reason: str) -> StepRefused | RunAgain:
+    """Record that a step may not be done, and say so to the workflow."""
+    recorded = services.store.write(partial(openings.refuse, intent=intent, reason=reason, now=datetime.now(UTC)))
+    if not recorded:
+        return policy_moved()
+    metrics.STEPS.labels(intent.action, "none", "refused").inc()
+    return StepRefused(reason)
+
+
+def policy_moved() -> RunAgain:
+    return RunAgain("the tenant's policy changed before the step opened", delay=timedelta())
 
 
 def _open(services: Services, intent: Intent) -> OpenOutcome:

@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from identity.errors import Unavailable
 from identity.store import CommitUnknown
 from pipeline import metrics
@@ -25,6 +27,8 @@ from pipeline.states import AttemptState, StepState
 
 if TYPE_CHECKING:
     from pipeline.attempt import StepAtHand
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +64,17 @@ class Exchange:
             resolves=resolves,
         )
         commit(self.services, self.intent, closing)
+        log.info(
+            "%s: %s",
+            self.step.name,
+            state,
+            action=f"attempt.{state}",
+            attempt=closing.attempt,
+            principal=self.intent.principal,
+            pattern=str(self.step.decision.pattern),
+            status=closing.status,
+            upstream_request_id=closing.upstream_request_id,
+        )
         metrics.ATTEMPTS.labels(self.step.name, str(state)).inc()
         metrics.STEP_SECONDS.labels(self.step.name, str(self.step.decision.pattern)).observe(
             time.monotonic() - self.began

@@ -12,6 +12,7 @@ from pipeline.workflow import Registry
 from webhooks import metrics, problems
 from webhooks.api import app as api
 from webhooks.api.app import Agents
+from webhooks.approvals import Approver, approval_pages
 from webhooks.bells import Bells
 from webhooks.connect import Connector, connect_pages
 from webhooks.console import app as console_app
@@ -38,6 +39,7 @@ def create_app(
     agents: Agents | None = None,
     *,
     events: Events | None = None,
+    approver: Approver | None = None,
     rates: Rates | None = None,
     console: Console | None = None,
     clock: Callable[[], datetime] = _now,
@@ -61,6 +63,8 @@ def create_app(
         app.register_blueprint(connect_pages(settings, connect, clock=clock))
     if console is not None:
         console_app.install(app, settings, console, Bells(ring), clock=clock)
+    if approver is not None:
+        app.register_blueprint(approval_pages(settings, approver, clock=clock))
     return app
 
 

@@ -18,13 +18,13 @@ from webhooks.sources import SOURCES
 class Outcome(StrEnum):
     """What became of a request to the receiver; a refused one counts under its problem's slug."""
 
-    ACCEPTED = "accepted"  # jobs were committed
+    ACCEPTED = "accepted"  # jobs were committed, or an answer to an approval
     DUPLICATE = "duplicate"  # known already
     IGNORED = "ignored"  # recorded; nobody wants it
     SIGNAL = "signal"  # a revocation was committed
     UNRECOGNISED = "unrecognised"  # signed, recorded, and not of the published shape: look at it
     CHALLENGE = "challenge"
-    REFUSED = "refused"  # signed for an installation of another tenant: recorded and audited, nothing follows
+    REFUSED = "refused"  # recorded, nothing follows: another tenant's installation, or an answer that does not count
 
 
 ELSEWHERE = "unknown"  # the source of a request to a path that names none

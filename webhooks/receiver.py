@@ -95,7 +95,7 @@ def receiver(
             metrics.count_effective()
         note = {"action": f"delivery.{outcome}", "source": source.name, "connection": connection}
         level = logging.ERROR if outcome is Outcome.UNRECOGNISED else logging.INFO
-        log.log(level, "delivery %s", outcome, extra={**note, "delivery": acceptance.delivery})
+        log.log(level, "delivery %s", outcome, extra={**note, "delivery": acceptance.delivery, "jobs": acceptance.jobs})
         # A person who gave a command would be shown what we say of deliveries, and any answer but 200 as a failure.
         response = Response() if received.answered_with_nothing else _said(acceptance)
         bells.ring_after(response, acceptance)
@@ -161,8 +161,8 @@ def _matches(workflows: Registry, source: Source, received: Received) -> tuple[S
     """What the delivery starts, and what to record, and why, where that is nothing."""
     if received.unrecognised:
         return (), Outcome.UNRECOGNISED, received.unrecognised
-    if received.signal is not None:
-        return (), Outcome.IGNORED, received.note  # the ledger follows the signal
+    if received.signal is not None or received.answer is not None:
+        return (), Outcome.IGNORED, received.note  # the ledger follows the signal, or counts the answer
     try:
         matches = workflows.match(source.name, received.event, received.document)
     except BadInput as error:  # signed, so it is kept: a person can look at it and replay it

@@ -30,6 +30,8 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "api-keys": ("api_keys", "api_keys", "What agents call the API with."),
     "workflows": ("workflows", "workflows", "What agents may do for whom."),
     "schedules": ("schedules", "schedules", "When workflows start by themselves."),
+    "policy": ("policy_files", "policy", "A tenant's rules, and why a step was decided so."),
+    "approvals": ("approvals", "approvals", "What waits for somebody's yes."),
     "jobs": ("job_replays", "jobs", "What was done, as whom, and why."),
     "tail": ("tail", "tail", "Follow jobs as they move."),
     "deliveries": ("deliveries", "deliveries", "What came in, and what it starts."),
@@ -40,7 +42,6 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "console": ("console", "console", "Who may do what at the console, and links that sign in."),
     "sandbox": ("sandbox", "sandbox", "A provider that misbehaves, to aim at a profile of yours."),
     "completion": ("completion", "completion", "Print what completes commands in your shell."),
-    "policy": ("policy", "policy", "Why a step ran as whom it did."),
 }
 
 

@@ -71,6 +71,7 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> b
         outcome=str(closing.state),
         reason=closing.error or intent.decision.reason,
         detail={
+            "policy": intent.decision.policy,
             "purpose": row.purpose,
             "status": closing.status,
             "external_id": closing.external_id,

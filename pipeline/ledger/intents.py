@@ -21,6 +21,14 @@ from pipeline.tables import steps
 
 
 @dataclass(frozen=True, kw_only=True)
+class Approved:
+    """An approval that was given for this very step, and by whom."""
+
+    id: str
+    by: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Intent:
     """Everything an opening needs, made before its transaction, which may run more than once."""
 
@@ -45,6 +53,7 @@ class Intent:
     repeats_unknown: bool  # an unknown earlier attempt does not forbid this one: a probe, or a mode that may repeat
     send_within: timedelta
     deadline: timedelta  # of the call, from its start
+    approval: Approved | None = None
     may_skip: bool = False  # a revocation skips the step, and the job goes on
     consent_wait: timedelta = timedelta(days=14)  # should a person have to connect first
 
@@ -77,6 +86,16 @@ class Ended:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PolicyMoved:
+    """The decision was taken under a policy that no longer holds: it is to be taken anew."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApprovalMoved:
+    """The approval does not hold any more, or was never given: it is to be asked for anew."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class OnceMismatch:
     """The once key was used with other parameters."""
 
@@ -90,7 +109,7 @@ class Skipped:
     reason: str
 
 
-OpenOutcome = Opened | Adopted | Ended | OnceMismatch | Skipped | NeedsRefresh
+OpenOutcome = Opened | Adopted | ApprovalMoved | Ended | OnceMismatch | PolicyMoved | Skipped | NeedsRefresh
 
 
 def record(
@@ -125,8 +144,16 @@ def record(
         action=intent.action,
         outcome=outcome,
         reason=reason or intent.decision.reason,
-        detail=dict(detail or {}),
+        detail={**_authority(intent), **(detail or {})},
     )
+
+
+def _authority(intent: Intent) -> dict[str, Any]:
+    """Under which policy, by which of its rules, and approved by whom."""
+    said: dict[str, Any] = {"policy": intent.decision.policy, "rules": list(intent.decision.rules)}
+    if intent.approval is not None:
+        said |= {"approval": intent.approval.id, "approved_by": list(intent.approval.by)}
+    return said
 
 
 def write_step(connection: Connection, intent: Intent, state: StepState, now: datetime, **values: Any) -> None:
@@ -144,6 +171,7 @@ def write_step(connection: Connection, intent: Intent, state: StepState, now: da
         "principal_id": intent.principal,
         "pattern": intent.decision.pattern,
         "reason": intent.decision.reason,
+        "policy_version": intent.decision.policy,
         "request_hash": intent.request_hash,
         "parameters": dict(intent.parameters),
         "once_key": intent.once,
@@ -152,7 +180,10 @@ def write_step(connection: Connection, intent: Intent, state: StepState, now: da
         **values,
     }
     connection.execute(
-        _upsert(connection.dialect.name, state, ("principal_id", "pattern", "reason", "state", *values)), row
+        _upsert(
+            connection.dialect.name, state, ("principal_id", "pattern", "reason", "policy_version", "state", *values)
+        ),
+        row,
     )
 
 

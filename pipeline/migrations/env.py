@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
+import pipeline.approval_tables
 import pipeline.revocation_tables
 import pipeline.tables  # noqa: F401 - adds its tables to the metadata, as the others do
 from identity.tables import metadata

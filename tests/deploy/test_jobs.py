@@ -59,7 +59,7 @@ def test_a_cancelled_job_can_be_replayed_and_not_cancelled_twice(cli: Cli, job: 
     assert cli.json("jobs", "replay", job, "--yes")["state"] == "queued"
     assert cli.json("jobs", "show", job)["accepted"] > before
     assert cli.json("jobs", "replay", job, "--yes", code=1)["error"] == "BadInput"
-    assert {row["kind"] for row in cli.json("audit", "list", "--kind", "job")} == {"job.cancelled", "job.replayed"}
+    assert {row["kind"] for row in cli.json("audit", "search", "--kind", "job")} == {"job.cancelled", "job.replayed"}
 
 
 def test_there_is_nothing_to_resolve_where_every_call_has_its_outcome(cli: Cli, job: str) -> None:

@@ -38,7 +38,7 @@ def test_a_schedule_is_added_listed_paused_resumed_and_removed(acme: Cli) -> Non
     acme.json("schedules", "remove", "acme:early", "--yes")
     assert acme.json("schedules", "list") == []
     assert "there is no schedule acme:early" in acme.json("schedules", "pause", "acme:early", code=1)["message"]
-    kinds = [row["kind"] for row in acme.json("audit", "list", "--kind", "schedule")]
+    kinds = [row["kind"] for row in acme.json("audit", "search", "--kind", "schedule")]
     assert sorted(kinds) == ["schedule.added", "schedule.paused", "schedule.removed", "schedule.resumed"]
 
 

@@ -136,7 +136,7 @@ def test_an_account_is_narrowed_after_a_look_at_who_needs_what_it_loses(acme: Cl
     assert acme.json(*narrow, "--yes")["keeps"] == ["issues:read"]
     assert acme.json("accounts", "show", "acme/github/acme.service")["scopes"] == ["issues:read"]
     assert "nothing to narrow" in acme.json(*narrow, "--yes", code=1)["message"]
-    assert "account.narrowed" in {row["kind"] for row in acme.json("audit", "list")}
+    assert "account.narrowed" in {row["kind"] for row in acme.json("audit", "search")}
 
 
 def test_narrowing_names_what_would_wait_by_what_the_scopes_imply(acme: Cli) -> None:

@@ -11,7 +11,7 @@ from identity import audit_tables, console_tables, withdrawal_table
 from identity import tables as of_identity
 from identity.lock import RefreshLock
 from identity.presentation import RefreshBudget
-from pipeline import revocation_tables
+from pipeline import approval_tables, revocation_tables
 from pipeline import tables as of_pipeline
 from pipeline.celery import QUEUES, BrokerSettings
 from tests.docs.pages import named, page, rows, section
@@ -24,7 +24,7 @@ LOCK_TTL: timedelta = RefreshBudget().lock_ttl
 def test_every_table_is_listed_where_it_is_declared(heading: str) -> None:
     declared = {
         WHO: vars(of_identity) | vars(audit_tables) | vars(console_tables) | vars(withdrawal_table),
-        HOW: vars(of_pipeline) | vars(revocation_tables),
+        HOW: vars(of_pipeline) | vars(revocation_tables) | vars(approval_tables),
     }[heading].values()
     tables = {value.name for value in declared if isinstance(value, Table)}
     assert sorted(named(section(page("reference/storage.md"), heading))) == sorted(tables)

@@ -8,7 +8,8 @@ from functools import partial
 from prometheus_client import REGISTRY
 
 from identity import audit
-from identity.audit_chain import Sealer
+from identity.audit_sealer import Sealer
+from identity.signing import Signer
 from pipeline import gauges
 from pipeline.ledger import jobs, openings
 from pipeline.ledger.replay import replay
@@ -61,9 +62,7 @@ def test_the_oldest_unsealed_record_has_its_age_shown_until_it_is_sealed(house: 
     )
     gauges.measure(house.database)
     assert (gauge("audit_unsealed_seconds") or 0) >= 300
-    while Sealer(house.database, b"k" * 32).seal(now=now):
+    while Sealer(house.database, Signer.from_seed(b"k" * 32)).seal(now=now):
         pass
     gauges.measure(house.database)
     assert gauge("audit_unsealed_seconds") == 0
-
-

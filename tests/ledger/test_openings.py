@@ -86,6 +86,8 @@ def test_an_opening_is_written_before_anything_is_sent_and_says_as_whom(house: H
         "tester",
     )
     assert row.attempt_id == asked.attempt
+    consented = house.database.read(lambda c: c.execute(select(grants.c.consented)).scalars().all())
+    assert row.detail["consented"] in consented
 
 
 def test_an_opening_extends_the_claim_past_the_call(house: House) -> None:

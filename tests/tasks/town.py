@@ -42,6 +42,7 @@ WORKFLOWS = (
     "tasks.merged_pull_request",
     "tasks.review_request",
     "tasks.slack_command",
+    "tasks.ask_in_slack",
 )
 BASE_URL = "http://127.0.0.1:1"  # where callbacks would come back to: they are read from the redirect instead
 ROUNDS = 80  # of a settlement: more than any fault here costs
@@ -62,7 +63,7 @@ class Town:
         self._last = ""
         self._numbers = itertools.count(1)
         self.registry = Registry.load(WORKFLOWS)
-        keys = Keys(vault={1: b"k" * 32}, audit=b"a" * 32, signing=b"s" * 32)
+        keys = Keys(vault={1: b"k" * 32}, signing=b"s" * 32)
         settings = RuntimeSettings(
             database=DatabaseSettings(url=database_url),
             keys=keys,
@@ -205,7 +206,7 @@ class Town:
             if until():
                 break
             self.work_once()
-            if all(job.state in ENDED or job.wait in ("consent", "unknown") for job in self.jobs()):
+            if all(job.state in ENDED or job.wait in ("approval", "consent", "unknown") for job in self.jobs()):
                 break
             self._time_passes()
             for name in ("reclaim", "settle-attempts", "wake"):
