@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from typing import Any, TypeVar
 
@@ -21,9 +22,11 @@ from identity.secret import Secret
 from identity.store import CommitUnknown, Store
 from identity.workloads import Workloads, looks_like_one
 from pipeline.action import Action
+from pipeline.desk import jobs as desk
 from pipeline.ledger import requests as ledger
 from pipeline.ledger import views
 from pipeline.ledger.requests import Asked, Made
+from pipeline.model import Bell
 from pipeline.states import ENDED, JobState, Wait
 from pipeline.workflow import Registry
 
@@ -82,6 +85,17 @@ class Requests:
         asked = self._asked(caller, "rev", keyed, now)
         return self._make(lambda c: ledger.accept_revocation(c, asked, scope, reason=reason))
 
+    def cancel(self, caller: Caller, job: str, *, now: datetime) -> JobState:
+        """End a job: at once, or at its next step where it runs. Raises BadInput or NotLetIn."""
+        by, audit_id = ledger.api_operator(caller), self._ids("aud")
+        change = partial(desk.cancel, id=job, audit_id=audit_id, by=by, now=now)
+        return self._change(lambda c: ledger.change_job(c, caller, change, now=now))
+
+    def replay(self, caller: Caller, job: str, *, now: datetime) -> tuple[Bell, ...]:
+        """Accept a dead or cancelled job anew. Raises BadInput or NotLetIn."""
+        change = partial(desk.replay_one, id=job, by=ledger.api_operator(caller), now=now)
+        return self._change(lambda c: ledger.change_job(c, caller, change, now=now))
+
     def read(self, fn: Callable[[Connection], T]) -> T:
         """A plain read, of `pipeline.ledger.views`."""
         return self._store.read(fn)
@@ -109,6 +123,12 @@ class Requests:
             request_hash=keyed.request_hash,
             now=now,
         )
+
+    def _change(self, fn: Callable[[Connection], T]) -> T:
+        try:
+            return self._store.write(fn)
+        except CommitUnknown as error:  # repeated, it would say that the job has moved already
+            raise Unavailable("the ledger did not confirm the commit: look at the job") from error
 
     def _make(self, fn: Callable[[Connection], Made]) -> Made:
         try:

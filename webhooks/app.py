@@ -39,9 +39,9 @@ def create_app(
     agents: Agents | None = None,
     *,
     events: Events | None = None,
-    console: Console | None = None,
     approver: Approver | None = None,
     rates: Rates | None = None,
+    console: Console | None = None,
     clock: Callable[[], datetime] = _now,
 ) -> Flask:
     """The WSGI app. It opens nothing, so it may be made before the server forks."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import click
+
+from deploy.cli import tree
 
 #: Name → (module below deploy.cli, the command in it, what the list says of it).
 COMMANDS: Mapping[str, tuple[str, str, str]] = {
@@ -39,7 +42,15 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "audit": ("audit", "audit", "Who did what as whom, in a sealed chain."),
     "console": ("console", "console", "Who may do what at the console, and links that sign in."),
     "sandbox": ("sandbox", "sandbox", "A provider that misbehaves, to aim at a profile of yours."),
+    "completion": ("completion", "completion", "Print what completes commands in your shell."),
 }
+
+
+def real(name: str) -> click.Command:
+    """The command of that name itself, imported."""
+    module, attribute, _ = COMMANDS[name]
+    command: click.Command = getattr(importlib.import_module(f"deploy.cli.{module}"), attribute)
+    return command
 
 
 class Lazily(click.Group):
@@ -51,13 +62,35 @@ class Lazily(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module, name, _ = COMMANDS[cmd_name]
-        command: click.Command = getattr(importlib.import_module(f"deploy.cli.{module}"), name)
-        return command
+        of = tree.read().get(cmd_name)
+        if of is None:
+            return real(cmd_name)
+        if ctx.resilient_parsing:
+            return tree.outline(cmd_name, of)
+        return Shelf(cmd_name, of) if "commands" in of else real(cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, said) for name, (_, _, said) in COMMANDS.items()])
+
+
+class Shelf(click.Group):
+    """A group by its outline: its help is at hand, and its commands are imported when one is used."""
+
+    def __init__(self, name: str, of: Mapping[str, Any]) -> None:
+        super().__init__(name, help=of["says"])
+        self._of: Mapping[str, Any] = of["commands"]
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._of)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        group = real(str(self.name))
+        return group.get_command(ctx, cmd_name) if isinstance(group, click.Group) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, what["says"]) for name, what in self._of.items()])
 
 
 @click.group(cls=Lazily, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -65,7 +98,7 @@ class Lazily(click.Group):
 def main() -> None:
     """Runs AI agents' work against customers' APIs and decides, step by step, as whom each call is made.
 
-    Settings are variables that begin with ASWHOM_. Every command but `up` takes --json, and all exit with 0 (done), 1
-    (not done, or a problem was found) or 2 (used wrongly).
+    Settings are variables that begin with ASWHOM_. Every command but `up` and `completion` takes --json, and all exit
+    with 0 (done), 1 (not done, or a problem was found) or 2 (used wrongly).
     """
     os.umask(0o077)  # a data directory may be one that others can enter

@@ -15,7 +15,12 @@ from tests.docs.pages import blocks, documents, page, rows
 
 EVERYWHERE = {"--data-dir", "--json"}
 # `up` writes a log; the sandbox is no part of an installation.
-NOT_TAKEN = {"up": {"--json"}, "sandbox list": {"--data-dir"}, "sandbox provider": {"--data-dir"}}
+NOT_TAKEN = {
+    "up": {"--json"},
+    "completion": EVERYWHERE,
+    "sandbox list": {"--data-dir"},
+    "sandbox provider": {"--data-dir"},
+}
 
 
 class Said(NamedTuple):
