@@ -12,6 +12,7 @@ from pipeline.workflow import Registry
 from webhooks import metrics, problems
 from webhooks.api import app as api
 from webhooks.api.app import Agents
+from webhooks.authority.endpoints import Authority, authority_pages
 from webhooks.bells import Bells
 from webhooks.connect import Connector, connect_pages
 from webhooks.events import Events, event_receiver
@@ -35,6 +36,7 @@ def create_app(
     agents: Agents | None = None,
     *,
     events: Events | None = None,
+    authority: Authority | None = None,
     clock: Callable[[], datetime] = _now,
 ) -> Flask:
     """The WSGI app. It opens nothing, so it may be made before the server forks."""
@@ -47,6 +49,8 @@ def create_app(
     app.register_blueprint(receiver(settings, ledger, workflows, ring, clock=clock))
     if events is not None:
         app.register_blueprint(event_receiver(settings, events, ring, clock=clock))
+    if authority is not None:
+        app.register_blueprint(authority_pages(settings, authority))
     app.register_blueprint(metrics.page(settings.metrics_dir))
     app.register_blueprint(health(ledger))
     app.register_blueprint(pages())
