@@ -270,6 +270,18 @@ api_keys = Table(
     Index("ix_api_keys_tenant", "tenant_id"),
 )
 
+# A tenant's policy file, a row a version: the newest holds from its commit on, and the others tell what held before.
+policies = Table(
+    "policies",
+    metadata,
+    Column("tenant_id", ForeignKey("tenants.id"), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("sha256", String(64), nullable=False),
+    Column("document", Text, nullable=False),
+    Column("made_by", String(200), nullable=False),
+    Column("created_at", Instant, nullable=False),
+)
+
 # Who may send us Security Event Tokens (RFC 8417), and whom their subjects are.
 transmitters = Table(
     "transmitters",

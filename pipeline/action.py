@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Generic, TypeGuard, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from identity.model import Effect
+from identity.money import Money
 from pipeline.limits import EndpointClass, Told
 
 
@@ -181,6 +182,14 @@ class Action(BaseModel, Generic[R]):
 
     def external_id(self, result: R) -> str | None:
         """The upstream's id of what was made, for the audit."""
+        return None
+
+    def money(self) -> Money | None:
+        """How much money it moves, which policies set limits on; None: none, or it is not known beforehand."""
+        return None
+
+    def acts_on(self) -> str | None:
+        """What it acts on, as a person would name it: who approves it reads this."""
         return None
 
     def request_hash(self) -> str:

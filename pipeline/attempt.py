@@ -26,7 +26,7 @@ from pipeline.exchange import Exchange, close_call, close_probe, commit
 from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import openings, steps
 from pipeline.ledger.closings import Closing
-from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, Opened, OpenOutcome, Skipped
+from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, Opened, OpenOutcome, PolicyMoved, Skipped
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.run import StepRefused, StepSkipped
 from pipeline.services import Services
@@ -164,8 +164,9 @@ def _open_and_send(services: Services, step: StepAtHand, purpose: str, number: i
                 raise StepSkipped(reason)
             case OnceMismatch(owner=owner):
                 reason = f"the once key {step.once!r} was used by job {owner} with other parameters"
-                services.store.write(partial(openings.refuse, intent=intent, reason=reason, now=datetime.now(UTC)))
-                raise StepRefused(reason)
+                raise refused(services, intent, reason)
+            case PolicyMoved():
+                raise policy_moved()
             case NeedsRefresh(account=account, generation=generation):
                 forced = after_generation >= generation
                 ahead = _refresh(services, account, generation, refused=forced) > generation
@@ -184,6 +185,19 @@ def _open_and_send(services: Services, step: StepAtHand, purpose: str, number: i
         # If it was not the newest, another's refresh has killed it, and the next opening has the newest.
         after_generation, forced = lease.generation, False
     raise Unavailable("the token was renewed again and again without success", retry_after=timedelta(seconds=30))
+
+
+def refused(services: Services, intent: Intent, reason: str) -> StepRefused | RunAgain:
+    """Record that a step may not be done, and say so to the workflow."""
+    recorded = services.store.write(partial(openings.refuse, intent=intent, reason=reason, now=datetime.now(UTC)))
+    if not recorded:
+        return policy_moved()
+    metrics.STEPS.labels(intent.action, "none", "refused").inc()
+    return StepRefused(reason)
+
+
+def policy_moved() -> RunAgain:
+    return RunAgain("the tenant's policy changed before the step opened", delay=timedelta())
 
 
 def _open(services: Services, intent: Intent) -> OpenOutcome:

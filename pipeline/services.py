@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from identity.coordinator import Coordinator
 from identity.ids import Ids
+from identity.policy_ledger import Policies
 from identity.store import Store
 from identity.vault import Vault
 from pipeline.budget import Budgets
@@ -42,4 +43,5 @@ class Services:
     ids: Ids
     settings: StepSettings
     budgets: Budgets = field(default_factory=lambda: Budgets(None))
+    policies: Policies = field(default_factory=Policies)
     reached: Callable[[str], None] = _nowhere  # named crash points, for the tests that kill

@@ -14,14 +14,14 @@ from sqlalchemy import Connection, Row
 from identity.connections import connection_for
 from identity.model import AccessPattern, Effect, PrincipalKind, ProviderConnection
 from identity.policy import Decision, Denied, decide
+from identity.policy_rules import Policy
 from identity.principals import service_principal
-from pipeline import metrics
 from pipeline.action import SEARCHES, Action, Recovery, Result
-from pipeline.attempt import StepAtHand, attempt, probe
+from pipeline.attempt import StepAtHand, attempt, probe, refused
 from pipeline.interruption import AskOperator, RunAgain, RunEnded
-from pipeline.ledger import openings
 from pipeline.ledger import steps as ledger
 from pipeline.ledger.jobs import ClaimedJob
+from pipeline.question import question_of
 from pipeline.run import ActionFailed, StepRefused, StepSkipped, compare
 from pipeline.services import Services
 from pipeline.states import AttemptState, StepState
@@ -30,9 +30,6 @@ from pipeline.workflow import SERVICE, SKIP, USER, Who, Workflow
 R = TypeVar("R", bound=Result)
 
 NAMES: Mapping[Who | None, str] = {None: "policy", USER: "user", SERVICE: "service"}
-KINDS: Mapping[Who, PrincipalKind] = {USER: PrincipalKind.USER, SERVICE: PrincipalKind.SERVICE}
-# The principal of a step that nobody may do; it is stored with the refusal.
-NOBODY = Decision(kind=PrincipalKind.SERVICE, pattern=AccessPattern.SERVICE, reason="refused")
 
 
 class StepRunner:
@@ -46,6 +43,7 @@ class StepRunner:
         self._began = time.monotonic()
         self._new_steps = 0
         self._through: dict[str, tuple[ProviderConnection, str]] = {}
+        self._policy: Policy | None = None
 
     def perform(
         self,
@@ -111,7 +109,7 @@ class StepRunner:
         """Decide as whom, and gather everything the step's attempts have in common. Raises StepRefused."""
         through, service = self._connection_for(action.facts.provider)
         decision = self._decide(action, named)
-        granted = NOBODY if isinstance(decision, Denied) else decision
+        granted = _nobody(decision) if isinstance(decision, Denied) else decision
         step = StepAtHand(
             id=stored.id if stored is not None else self._services.ids("step"),
             job=self._job,
@@ -130,23 +128,30 @@ class StepRunner:
         )
         if isinstance(decision, Denied):
             intent = step.intent(self._services, purpose="call", number=1)
-            refusal = partial(openings.refuse, intent=intent, reason=decision.reason, now=datetime.now(UTC))
-            self._services.store.write(refusal)
-            metrics.STEPS.labels(intent.action, "none", "refused").inc()
-            raise StepRefused(decision.reason)
+            raise refused(self._services, intent, decision.reason)
         return step
 
     def _decide(self, action: Action[Any], named: Who | None) -> Decision | Denied:
-        declared = self._workflow.uses.get(type(action), Who(0))
-        return decide(
-            action=action.action_name(),
-            effect=action.facts.effect,
-            attribution=action.facts.attribution,
-            declared=frozenset(kind for who, kind in KINDS.items() if declared & who),
-            named=None if named is None else KINDS[named],
-            user_triggered=self._job.triggered,
-            has_user=self._job.user is not None,
+        if self._policy is None:
+            read = partial(self._services.policies.current, tenant=self._job.tenant)
+            self._policy = self._services.store.read(read)
+        job = self._job
+        question = question_of(
+            self._workflow,
+            action,
+            agent=job.agent,
+            named=named,
+            triggered=job.triggered,
+            has_user=job.user is not None,
         )
+        decision = decide(question, self._policy)
+        if isinstance(decision, Decision) and decision.pattern is AccessPattern.CAPABILITY:
+            reason = f"{question.action} needs a capability token, and those are not issued yet"
+            return Denied(reason=reason, policy=decision.policy, rules=decision.rules)
+        if isinstance(decision, Decision) and decision.constraints.approvals:
+            reason = f"{question.action} needs an approval, and those are not asked for yet"
+            return Denied(reason=reason, policy=decision.policy, rules=decision.rules)
+        return decision
 
     def _carry_out(self, step: StepAtHand, stored: Row[Any] | None) -> Any:
         earlier: list[Row[Any]] = []
@@ -192,3 +197,14 @@ class StepRunner:
 
             found = self._through[provider] = self._services.store.read(look)
         return found
+
+
+def _nobody(denied: Denied) -> Decision:
+    """The principal of a step that nobody may do; it is stored with the refusal."""
+    return Decision(
+        kind=PrincipalKind.SERVICE,
+        pattern=AccessPattern.SERVICE,
+        reason=denied.reason,
+        policy=denied.policy,
+        rules=denied.rules,
+    )

@@ -132,6 +132,7 @@ steps = Table(
     Column("principal_id", ForeignKey("principals.id")),
     Column("pattern", String(16)),
     Column("reason", Text, nullable=False),  # of the decision, or of the refusal
+    Column("policy_version", Integer, nullable=False, server_default=text("0")),  # it was taken under; 0: facts alone
     Column("request_hash", String(64), nullable=False),
     Column("parameters", JSON, nullable=False),
     Column("once_key", String(200)),

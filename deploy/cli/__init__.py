@@ -34,7 +34,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "revocations": ("revocations", "revocations", "What revocations stopped: their receipts."),
     "audit": ("audit", "audit", "Who did what as whom, in a sealed chain."),
     "sandbox": ("sandbox", "sandbox", "A provider that misbehaves, to aim at a profile of yours."),
-    "policy": ("policy", "policy", "Why a step ran as whom it did."),
+    "policy": ("policy_files", "policy", "Who may do what as whom: a tenant's rules, and why a step was decided so."),
 }
 
 

@@ -1,4 +1,4 @@
-"""`policy`: why a step ran as whom it did."""
+"""`policy`: what decides as whom a step runs, and why one ran as whom it did."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.workflow import SERVICE, USER, Who, Workflow
 
 @click.group()
 def policy() -> None:
-    """Why a step ran as whom it did."""
+    """Who may do what as whom: a tenant's rules, and why a step was decided so."""
 
 
 @command(policy)
@@ -60,6 +60,8 @@ def explanation(workflow: Workflow, job: Row, step: Row) -> Row:
     )
     because.append("the author left it to policy" if step["named"] == "policy" else f"the author named {step['named']}")
     because.append(step["error"] or step["reason"])
+    version = step["policy_version"]
+    because.append(f"by version {version} of the tenant's policy" if version else "the tenant had no policy of its own")
     decision = "refused" if step["state"] == "refused" else f"as {as_whom(step)}, {step['pattern']}"
     return {"step": step["position"], "action": step["action"], "decision": decision, "because": because}
 

@@ -70,6 +70,7 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> l
         outcome=str(closing.state),
         reason=closing.error or intent.decision.reason,
         detail={
+            "policy": intent.decision.policy,
             "purpose": row.purpose,
             "status": closing.status,
             "external_id": closing.external_id,

@@ -77,6 +77,11 @@ class Ended:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PolicyMoved:
+    """The decision was taken under a policy that no longer holds: it is to be taken anew."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class OnceMismatch:
     """The once key was used with other parameters."""
 
@@ -90,7 +95,7 @@ class Skipped:
     reason: str
 
 
-OpenOutcome = Opened | Adopted | Ended | OnceMismatch | Skipped | NeedsRefresh
+OpenOutcome = Opened | Adopted | Ended | OnceMismatch | PolicyMoved | Skipped | NeedsRefresh
 
 
 def record(
@@ -125,7 +130,7 @@ def record(
         action=intent.action,
         outcome=outcome,
         reason=reason or intent.decision.reason,
-        detail=dict(detail or {}),
+        detail={"policy": intent.decision.policy, "rules": list(intent.decision.rules), **(detail or {})},
     )
 
 
@@ -144,6 +149,7 @@ def write_step(connection: Connection, intent: Intent, state: StepState, now: da
         "principal_id": intent.principal,
         "pattern": intent.decision.pattern,
         "reason": intent.decision.reason,
+        "policy_version": intent.decision.policy,
         "request_hash": intent.request_hash,
         "parameters": dict(intent.parameters),
         "once_key": intent.once,
@@ -152,7 +158,10 @@ def write_step(connection: Connection, intent: Intent, state: StepState, now: da
         **values,
     }
     connection.execute(
-        _upsert(connection.dialect.name, state, ("principal_id", "pattern", "reason", "state", *values)), row
+        _upsert(
+            connection.dialect.name, state, ("principal_id", "pattern", "reason", "policy_version", "state", *values)
+        ),
+        row,
     )
 
 

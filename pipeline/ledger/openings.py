@@ -12,8 +12,9 @@ from identity.accounts import pending_account
 from identity.columns import database_in_microseconds, database_now, microseconds
 from identity.grants import note_use
 from identity.model import NeedsConsent, NeedsRefresh, RuledOut, ScopeKind
+from identity.policy_ledger import current_version
 from identity.sequence import lock_shared, next_number
-from pipeline.ledger.intents import Ended, Intent, Opened, OpenOutcome, Skipped, record, write_step
+from pipeline.ledger.intents import Ended, Intent, Opened, OpenOutcome, PolicyMoved, Skipped, record, write_step
 from pipeline.ledger.jobs import consent_of, move_job, park, requeue, stop
 from pipeline.ledger.once import take_once
 from pipeline.ledger.pages import write_page
@@ -27,8 +28,9 @@ _HOLD = (
     update(jobs)
     .where(jobs.c.id == bindparam("job"), jobs.c.fence == bindparam("held"), jobs.c.state == JobState.RUNNING)
     .values(claimed_until=database_in_microseconds("longer"))
-    .returning(database_now().label("now"))
+    .returning(database_now().label("now"), current_version().label("policy"))
 )
+_POLICY = select(current_version())
 _INSERT_ATTEMPT = insert(attempts)
 
 
@@ -37,11 +39,15 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
     job = intent.job
     lock_shared(connection, intent.lease.scope_list)
     longer = microseconds(intent.claimed_for)
-    held = connection.execute(_HOLD, {"job": job.id, "held": job.fence, "longer": longer}).one_or_none()
+    held = connection.execute(
+        _HOLD, {"job": job.id, "held": job.fence, "longer": longer, "tenant": job.tenant}
+    ).one_or_none()
     if held is None:
         stopped = stop(connection, job)
         return Ended(reason="stopped" if stopped else "another worker has the job", moved=stopped)
     now: datetime = held.now
+    if held.policy != intent.decision.policy:
+        return PolicyMoved()
 
     outcome = leases.examine(connection, intent.lease)
     match outcome:
@@ -177,8 +183,11 @@ def _await_consent(connection: Connection, intent: Intent, needs: NeedsConsent, 
     return Ended(reason=reason, moved=parked)
 
 
-def refuse(connection: Connection, intent: Intent, *, reason: str, now: datetime) -> None:
-    """A step that policy refuses: recorded, never sent."""
+def refuse(connection: Connection, intent: Intent, *, reason: str, now: datetime) -> bool:
+    """A step that policy refuses: recorded, never sent. False: by a policy that holds no longer, so nothing is done."""
+    if connection.execute(_POLICY, {"tenant": intent.job.tenant}).scalar_one() != intent.decision.policy:
+        return False
     nobody = replace(intent, principal=None)
     write_step(connection, nobody, StepState.REFUSED, now, pattern=None, reason=reason, error=reason, closed_at=now)
     record(connection, nobody, "step.refused", id=f"{intent.attempt}.refused", at=now, outcome="refused", reason=reason)
+    return True

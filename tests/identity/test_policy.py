@@ -9,6 +9,7 @@ import pytest
 
 from identity.model import AccessPattern, Effect, PrincipalKind
 from identity.policy import Decision, Denied, decide
+from identity.policy_rules import Question, Trigger
 
 USER, SERVICE = PrincipalKind.USER, PrincipalKind.SERVICE
 BOTH = frozenset({USER, SERVICE})
@@ -17,27 +18,30 @@ BOTH = frozenset({USER, SERVICE})
 def ask(**changes: Any) -> Decision | Denied:
     question: dict[str, Any] = {
         "action": "github.Comment",
+        "provider": "github",
+        "workflow": "link_pull_request",
+        "agent": "assistant",
         "effect": Effect.WRITE,
         "attribution": False,
         "declared": BOTH,
         "named": None,
-        "user_triggered": True,
+        "trigger": Trigger.PERSON,
         "has_user": True,
     }
-    return decide(**question | changes)
+    return decide(Question(**question | changes))
 
 
 @pytest.mark.parametrize(
     ("changes", "kind"),
     [
         ({}, USER),
-        ({"attribution": True, "effect": Effect.READ, "user_triggered": False}, USER),
-        ({"user_triggered": False}, SERVICE),
+        ({"attribution": True, "effect": Effect.READ, "trigger": Trigger.BACKGROUND}, USER),
+        ({"trigger": Trigger.BACKGROUND}, SERVICE),
         ({"effect": Effect.READ}, SERVICE),
         ({"has_user": False}, SERVICE),
-        ({"declared": frozenset({USER}), "user_triggered": False}, USER),
+        ({"declared": frozenset({USER}), "trigger": Trigger.BACKGROUND}, USER),
         ({"declared": frozenset({SERVICE})}, SERVICE),
-        ({"named": USER, "user_triggered": False}, USER),
+        ({"named": USER, "trigger": Trigger.BACKGROUND}, USER),
         ({"named": SERVICE}, SERVICE),
     ],
     ids=str,
@@ -59,8 +63,8 @@ def test_who_is_picked(changes: dict[str, Any], kind: PrincipalKind) -> None:
         ({"attribution": True, "has_user": False}, "no principal is linked"),
         ({"attribution": True, "declared": frozenset({SERVICE})}, "was not declared"),
         ({"declared": frozenset()}, "nobody"),
-        ({"effect": Effect.HIGH_RISK}, "approval policy, and none is configured"),
-        ({"effect": Effect.HIGH_RISK, "named": SERVICE}, "approval policy"),
+        ({"effect": Effect.HIGH_RISK}, "no [[allow]] of the tenant's policy"),
+        ({"effect": Effect.HIGH_RISK, "named": SERVICE}, "high-risk"),
     ],
     ids=str,
 )
@@ -76,16 +80,16 @@ def test_a_named_principal_is_never_exchanged_and_an_undeclared_one_never_used()
         (True, False),
         (frozenset(), frozenset({USER}), frozenset({SERVICE}), BOTH),
         (None, USER, SERVICE),
-        (True, False),
+        Trigger,
         (True, False),
     )
-    for effect, attribution, declared, named, user_triggered, has_user in every:
+    for effect, attribution, declared, named, trigger, has_user in every:
         decision = ask(
             effect=effect,
             attribution=attribution,
             declared=declared,
             named=named,
-            user_triggered=user_triggered,
+            trigger=trigger,
             has_user=has_user,
         )
         if isinstance(decision, Decision):

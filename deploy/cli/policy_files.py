@@ -1,0 +1,143 @@
+"""`policy`: a tenant's file, tried out, put into force, and what held before."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+
+import click
+
+from deploy.cli import queries
+from deploy.cli.command import PROBLEM, command, confirm
+from deploy.cli.output import Output
+from deploy.cli.policy_risk import policy
+from deploy.installation import Installation
+from identity.errors import BadInput
+from identity.policy_file import digest_of, read_policy, schema
+from identity.policy_ledger import apply_policy, policy_history, policy_text
+from identity.policy_rules import FACTS_ALONE, Policy
+from pipeline.policy_names import unknown_names
+from pipeline.policy_trial import Trial, compare, declared_cases, stored_cases
+
+FILE = click.argument("file", metavar="FILE")
+TENANT = click.argument("tenant")
+
+
+@command(policy)
+@TENANT
+@FILE
+def check(at: Installation, out: Output, tenant: str, file: str) -> int | None:
+    """Read FILE ('-': stdin) as TENANT's policy: whether it can be used, and names in it that nothing bears."""
+    stated = read_policy(_text(file))
+    unknown = at.read(lambda c: (queries.tenant(c, tenant), unknown_names(c, at.workflows, tenant, stated))[1])
+    rules, allowances = len(stated.rules), len(stated.allowances)
+    for one in unknown:
+        out.sentence(one)
+    document = {"tenant": tenant, "sha256": stated.digest, "rules": rules, "allow": allowances, "unknown": unknown}
+    out.done(f"{file}: {rules} rule(s) and {allowances} allowance(s) can be used", document)
+    return PROBLEM if unknown else None
+
+
+@command(policy)
+@TENANT
+@FILE
+@click.option("--over", type=click.IntRange(0), help="Refuse if another version than this one is in force.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def apply(at: Installation, out: Output, tenant: str, file: str, over: int | None, yes: bool) -> None:
+    """Put FILE ('-': stdin) into force: no step of TENANT opens under an older version once this returns."""
+    text = _text(file)
+    stated = read_policy(text)
+    unknown = at.read(lambda c: (queries.tenant(c, tenant), unknown_names(c, at.workflows, tenant, stated))[1])
+    if unknown:
+        raise BadInput("it names what is not there:" + "".join(f"\n  - {one}" for one in unknown))
+    before = _stored(at, tenant, None)
+    trial = compare(declared_cases(at.workflows), before, stated)
+    confirm(f"{len(trial.changes)} declared step(s) are decided otherwise (`aswhom policy diff`). Apply?", yes=yes)
+    audit_id, now = at.ids("aud"), at.now()
+    applied = at.write(lambda c: apply_policy(c, tenant, text, over=over, by=at.operator, audit_id=audit_id, now=now))
+    told = "is in force" if applied.changed else "was in force already"
+    out.done(f"version {applied.version} of {tenant}'s policy {told}", {"tenant": tenant, **asdict(applied)})
+
+
+@command(policy)
+@TENANT
+@click.option("--version", type=click.IntRange(1), help="An older one.  [default: the one in force]")
+def show(at: Installation, out: Output, tenant: str, version: int | None) -> None:
+    """The policy of TENANT as it was written."""
+    number, text = at.read(lambda c: (queries.tenant(c, tenant), policy_text(c, tenant, version))[1])
+    if out.as_json:
+        out.document({"tenant": tenant, "version": number, "sha256": digest_of(text), "document": text})
+    else:
+        out.sentence(text.rstrip() if number else f"{tenant} has no policy of its own: the actions' facts decide")
+
+
+@command(policy)
+@TENANT
+def history(at: Installation, out: Output, tenant: str) -> None:
+    """The versions of TENANT's policy, newest first."""
+    rows = at.read(lambda c: (queries.tenant(c, tenant), [row._asdict() for row in policy_history(c, tenant)])[1])
+    empty = f"{tenant} has no policy of its own: the actions' facts decide"
+    out.rows(rows, ("version", "created_at", "made_by", "sha256"), empty=empty)
+
+
+@command(policy)
+@TENANT
+@FILE
+@click.option("--version", type=click.IntRange(0), help="Beside this one; 0: facts alone.  [default: the one in force]")
+def diff(at: Installation, out: Output, tenant: str, file: str, version: int | None) -> None:
+    """What FILE ('-': stdin) says otherwise, line by line and for each step that a workflow declares."""
+    text = _text(file)
+    after, before = read_policy(text), _stored(at, tenant, version)
+    number, old = at.read(lambda c: policy_text(c, tenant, version))
+    lines = list(difflib.unified_diff(old.splitlines(), text.splitlines(), f"version {number}", file, lineterm=""))
+    for line in lines:
+        out.sentence(line)
+    _tell(out, compare(declared_cases(at.workflows), before, after), "declared step(s)", {"lines": lines})
+
+
+@command(policy)
+@TENANT
+@FILE
+@click.option("--days", default=7, show_default=True, type=click.IntRange(1, 90), help="How far to look back.")
+def simulate(at: Installation, out: Output, tenant: str, file: str, days: int) -> None:
+    """What would have come of the steps of the last days under FILE ('-': stdin), beside the policy in force."""
+    after, before = read_policy(_text(file)), _stored(at, tenant, None)
+    since = at.now() - timedelta(days=days)
+    trial = at.read(lambda c: compare(stored_cases(c, at.workflows, tenant, since=since), before, after))
+    _tell(out, trial, f"step(s) of the last {days} day(s)", {"since": since})
+
+
+@command(policy, "schema")
+def print_schema(at: Installation, out: Output) -> None:
+    """The JSON Schema of a policy file, for editors."""
+    out.document(schema())
+
+
+def _text(file: str) -> str:
+    """What the file says. Raises BadInput."""
+    try:
+        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"{file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{file} is not UTF-8 text") from error
+
+
+def _stored(at: Installation, tenant: str, version: int | None) -> Policy:
+    number, text = at.read(lambda c: (queries.tenant(c, tenant), policy_text(c, tenant, version))[1])
+    return read_policy(text, version=number) if number else FACTS_ALONE
+
+
+def _tell(out: Output, trial: Trial, what: str, more: dict[str, object]) -> None:
+    if out.as_json:
+        out.document({**more, **asdict(trial)})
+        return
+    changed = sum(one.steps for one in trial.changes)
+    unread = f"; {trial.unreadable} that today's workflows do not know were left out" if trial.unreadable else ""
+    out.sentence(f"{changed} of {trial.asked} {what} would be decided otherwise{unread}")
+    if trial.changes:
+        rows = [asdict(one) for one in trial.changes]
+        out.table(rows, ("workflow", "action", "steps", "before", "after", "example"))

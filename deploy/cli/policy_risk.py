@@ -1,0 +1,47 @@
+"""`policy risk`: what the declarations of workflows risk, under a tenant's policy."""
+
+from __future__ import annotations
+
+import click
+
+from deploy.cli import queries
+from deploy.cli.command import command
+from deploy.cli.output import Output
+from deploy.cli.policy import policy
+from deploy.installation import Installation
+from identity.policy_ledger import Policies
+from identity.policy_rules import FACTS_ALONE, Policy
+from pipeline.risk import risk_table
+
+__all__ = ["policy"]
+
+
+@command(policy)
+@click.option("--tenant", help="Under this tenant's policy, and its workflows alone.  [default: all, by facts alone]")
+@click.option("--workflow", help="This one alone.")
+def risk(at: Installation, out: Output, tenant: str | None, workflow: str | None) -> None:
+    """Six properties of the patterns that each workflow's steps run by, from what they declare."""
+    chosen = [at.workflows.get(workflow)] if workflow else list(at.workflows)
+    held: Policy = FACTS_ALONE
+    if tenant is not None:
+        held, settings = at.read(
+            lambda c: (Policies().current(c, queries.tenant(c, tenant)["id"]), queries.all_workflow_settings(c, tenant))
+        )
+        enabled = {row["workflow"] for row in settings if row["enabled"]}
+        chosen = [one for one in chosen if one.name in enabled]
+    lines = [line for one in chosen for line in risk_table(one, held)]
+    rows = [
+        {
+            "workflow": line.workflow,
+            "pattern": str(line.pattern),
+            "property": str(line.property),
+            "grade": line.grade,
+            "because": {str(pattern): why for pattern, why in line.because.items()},
+        }
+        for line in lines
+    ]
+    if out.as_json:
+        out.document(rows)
+        return
+    told = [{**row, "because": "\n".join(f"{name} {why}" for name, why in row["because"].items())} for row in rows]  # type: ignore[attr-defined]
+    out.rows(told, ("workflow", "pattern", "property", "grade", "because"), empty="No such workflow is switched on")

@@ -1,0 +1,132 @@
+"""Trying a policy out: what two policies say of the same steps, declared ones or those that were done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy import Connection, Row, select
+
+from identity.policy import Decision, Denied, decide
+from identity.policy_rules import Policy, Question, Trigger
+from pipeline.question import KINDS, question_of, question_of_declaration
+from pipeline.tables import jobs, steps
+from pipeline.uses import SERVICE, USER, Who
+from pipeline.workflow import Registry, Workflow
+
+NAMED: dict[str, Who | None] = {"policy": None, "user": USER, "service": SERVICE}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One step to ask both policies about."""
+
+    where: str  # a workflow, or job and step
+    question: Question
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """Steps of one workflow and action that would end otherwise, and one of them."""
+
+    workflow: str
+    action: str
+    before: str
+    after: str
+    steps: int
+    example: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What was compared. *unreadable*: stored steps that today's code does not know."""
+
+    asked: int
+    unreadable: int
+    changes: tuple[Change, ...]
+
+
+def declared_cases(workflows: Iterable[Workflow]) -> Iterator[Case]:
+    """Every action that a workflow declares, as each whom, by a person's act and in the background.
+
+    No amount is known of a declaration, so a limit counts as passed.
+    """
+    for workflow in workflows:
+        for action, declared in workflow.uses.items():
+            for who in (USER, SERVICE):
+                for trigger in Trigger:
+                    if declared & who:
+                        where = f"{workflow.name} as {KINDS[who]}, {trigger}"
+                        yield Case(where=where, question=question_of_declaration(workflow, action, KINDS[who], trigger))
+
+
+def stored_cases(connection: Connection, workflows: Registry, tenant: str, *, since: datetime) -> Iterator[Case | None]:
+    """The steps of the tenant's jobs since then, as today's code declares them; None: one that it does not know."""
+    columns = (steps.c.job_id, steps.c.position, steps.c.action, steps.c.named, steps.c.parameters)
+    found = (
+        select(*columns, jobs.c.workflow, jobs.c.agent_id, jobs.c.triggered_by, jobs.c.user_id)
+        .join(jobs, jobs.c.id == steps.c.job_id)
+        .where(jobs.c.tenant_id == tenant, jobs.c.created_at >= since, steps.c.action != "run.sleep")
+        .execution_options(yield_per=500)
+    )
+    with connection.execute(found) as rows:
+        for row in rows:
+            yield _of_step(workflows, row)
+
+
+def _of_step(workflows: Registry, row: Row[*tuple[Any, ...]]) -> Case | None:
+    workflow = workflows.find(row.workflow)
+    declared = workflow.uses if workflow is not None else {}
+    action = next((one for one in declared if one.action_name() == row.action), None)
+    if workflow is None or action is None:
+        return None
+    try:
+        filled = action.model_validate(row.parameters)
+    except ValidationError:
+        return None
+    question = question_of(
+        workflow,
+        filled,
+        agent=row.agent_id,
+        named=NAMED[row.named],
+        triggered=row.triggered_by is not None,
+        has_user=row.user_id is not None,
+    )
+    return Case(where=f"job {row.job_id} step {row.position}", question=question)
+
+
+def compare(cases: Iterable[Case | None], before: Policy, after: Policy) -> Trial:
+    """What both policies say of every case; what differs is counted by workflow and action."""
+    found: dict[tuple[str, str, str, str], Change] = {}
+    asked = unreadable = 0
+    for case in cases:
+        if case is None:
+            unreadable += 1
+            continue
+        asked += 1
+        old, new = said(decide(case.question, before)), said(decide(case.question, after))
+        if old == new:
+            continue
+        key = (case.question.workflow, case.question.action, old, new)
+        known = found.get(key)
+        if known is None:
+            workflow, action, *_ = key
+            known = Change(workflow=workflow, action=action, before=old, after=new, steps=0, example=case.where)
+        found[key] = replace(known, steps=known.steps + 1)
+    return Trial(asked=asked, unreadable=unreadable, changes=tuple(found[key] for key in sorted(found)))
+
+
+def said(decision: Decision | Denied) -> str:
+    """A decision in a few words: what would come of the step."""
+    if isinstance(decision, Denied):
+        return f"refused: {decision.reason}"
+    held = decision.constraints
+    needs = [f"{one.quorum} of {', '.join(sorted(one.approvers))}" for one in held.approvals]
+    return (
+        f"as {decision.kind}, {decision.pattern}"
+        + (f", up to {held.max_amount}" if held.max_amount is not None else "")
+        + (f", approved by {' and by '.join(needs)}" if needs else "")
+    )

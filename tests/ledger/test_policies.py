@@ -1,0 +1,125 @@
+"""A tenant's policy holds from its commit on: no step opens under another version than the one it was decided by."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+
+import pytest
+from sqlalchemy import select
+
+from identity.audit_tables import audit
+from identity.errors import BadInput, Misconfigured
+from identity.policy_ledger import Applied, Policies, apply_policy, policy_history, policy_text
+from identity.policy_rules import FACTS_ALONE
+from identity.tables import policies
+from pipeline.database import Database
+from pipeline.ledger import openings
+from pipeline.ledger.intents import Opened, PolicyMoved
+from pipeline.tables import attempts, steps
+from tests.ledger.house import AS_ADA, House, intent_of
+
+
+def text(word: str = "no") -> str:
+    return f'format = 1\n[[rule]]\nname = "{word}"\nwhen = {{ action = "linear.*" }}\ndeny = "{word}"\n'
+
+
+def apply(house: House, document: str, *, over: int | None = None) -> Applied:
+    change = partial(apply_policy, over=over, by="cli:test", audit_id=house.ids("aud"), now=datetime.now(UTC))
+    return house.database.write(lambda c: change(c, "acme", document))
+
+
+def test_a_version_is_kept_beside_the_older_ones_and_is_in_the_audit(database: Database, house: House) -> None:
+    assert (apply(house, text("one")).version, apply(house, text("two")).version) == (1, 2)
+    assert apply(house, text("two")) == replace(apply(house, text("two")), changed=False)
+    assert database.read(lambda c: policy_text(c, "acme")) == (2, text("two"))
+    assert database.read(lambda c: policy_text(c, "acme", 1)) == (1, text("one"))
+    assert [row.version for row in database.read(lambda c: policy_history(c, "acme"))] == [2, 1]
+    told = database.read(lambda c: c.execute(select(audit.c.detail).where(audit.c.kind == "policy.applied")).scalars())
+    assert [(row["replaces"], row["version"]) for row in told.all()] == [(0, 1), (1, 2)]
+    assert database.read(lambda c: policy_text(c, "globex")) == (0, "")
+
+
+def test_a_file_meant_for_another_version_or_that_cannot_be_used_changes_nothing(
+    database: Database, house: House
+) -> None:
+    apply(house, text())
+    with pytest.raises(BadInput, match="at policy version 1, not 0"):
+        apply(house, text("two"), over=0)
+    with pytest.raises(BadInput, match="not TOML"):
+        apply(house, "[[")
+    assert database.read(lambda c: policy_text(c, "acme"))[0] == 1
+
+
+def test_an_opening_decided_under_an_older_policy_writes_nothing_and_is_decided_anew(
+    database: Database, house: House
+) -> None:
+    job = house.claim(house.job())
+    apply(house, text())
+    stale = intent_of(house, job)
+    assert isinstance(database.write(partial(openings.open_attempt, intent=stale)), PolicyMoved)
+    refuse = partial(openings.refuse, intent=stale, reason="no", now=datetime.now(UTC))
+    assert database.write(refuse) is False
+    assert database.read(lambda c: c.execute(select(steps.c.id)).all()) == []
+    fresh = intent_of(house, job, decision=replace(AS_ADA, policy=1, rules=("no",)))
+    assert isinstance(database.write(partial(openings.open_attempt, intent=fresh)), Opened)
+    assert database.read(lambda c: c.execute(select(steps.c.policy_version)).scalar_one()) == 1
+    told = database.read(
+        lambda c: c.execute(select(audit.c.detail).where(audit.c.kind == "attempt.opened")).scalar_one()
+    )
+    assert (told["policy"], told["rules"]) == (1, ["no"])
+
+
+def test_after_an_apply_returns_no_step_opens_under_the_older_version(database: Database, house: House) -> None:
+    """Raced: openers that read their version before, and one that applies in between."""
+    claimed = [house.claim(house.job()) for _ in range(6)]
+    applied_at: list[int] = []
+    start = threading.Barrier(len(claimed) + 1)
+
+    def open_one(number: int) -> None:
+        start.wait()
+        for version in range(3):
+            intent = intent_of(house, claimed[number], position=version + 1, decision=replace(AS_ADA, policy=version))
+            database.write(partial(openings.open_attempt, intent=intent))
+
+    def change() -> None:
+        start.wait()
+        for word in ("one", "two"):
+            apply(house, text(word))
+
+    threads = [threading.Thread(target=open_one, args=(n,)) for n in range(len(claimed))]
+    threads.append(threading.Thread(target=change))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    rows = database.read(
+        lambda c: c.execute(select(audit.c.number, audit.c.kind, audit.c.detail).order_by(audit.c.number)).all()
+    )
+    version = 0
+    for row in rows:
+        if row.kind == "policy.applied":
+            version = row.detail["version"]
+            applied_at.append(row.number)
+        if row.kind == "attempt.opened":
+            assert row.detail["policy"] == version
+    assert len(applied_at) == 2
+    assert database.read(lambda c: c.execute(select(attempts.c.id)).first()) is not None
+
+
+def test_a_policy_that_this_version_cannot_read_stops_the_work_and_opens_nothing(
+    database: Database, house: House
+) -> None:
+    known = Policies()
+    current = partial(known.current, tenant="acme")
+    assert database.read(current) is FACTS_ALONE
+    apply(house, text())
+    first = database.read(current)
+    assert first.version == 1
+    assert database.read(current) is first
+    row = {"tenant_id": "acme", "version": 2, "sha256": "x", "document": "format = 9", "made_by": "x"}
+    database.write(lambda c: c.execute(policies.insert().values(created_at=datetime.now(UTC), **row)))
+    with pytest.raises(Misconfigured, match="policy version 2 of tenant acme"):
+        database.read(current)

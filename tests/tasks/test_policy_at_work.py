@@ -1,0 +1,70 @@
+"""A tenant's policy at work: the step is decided by the version in force when it opens, and says which that was."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from identity.policy_file import read_policy
+from identity.policy_ledger import apply_policy
+from identity.policy_rules import FACTS_ALONE
+from pipeline.policy_trial import Trial, compare, stored_cases
+from pipeline.states import JobState, StepState
+from tests.tasks.test_business_workflows import deal, opportunity
+from tests.tasks.town import Town
+
+NOTHING_YET = 'format = 1\n[[rule]]\nname = "elsewhere"\nwhen = { action = "slack.*" }\ndeny = "no"\n'
+FROZEN = 'format = 1\n[[rule]]\nname = "freeze"\nwhen = { action = "salesforce.Update*" }\ndeny = "books are closed"\n'
+
+
+def put_in_force(town: Town, text: str) -> None:
+    ids, now = town.runtime.ids("aud"), datetime.now(UTC)
+    town.runtime.database.write(
+        lambda c: apply_policy(c, "acme", text, over=None, by="cli:test", audit_id=ids, now=now)
+    )
+
+
+def won(town: Town) -> None:
+    town.connect_seller("acme", "ada")
+    town.report("acme", "deal.changed", deal(opportunity(town)))
+
+
+def test_a_step_that_the_tenants_policy_forbids_is_refused_and_nothing_is_sent(town: Town) -> None:
+    put_in_force(town, FROZEN)
+    won(town)
+    (job,) = town.settle()
+    _, step = town.steps()
+    assert (job.state, step.state, step.policy_version) == (JobState.DEAD, StepState.REFUSED, 1)
+    assert "'freeze' forbids salesforce.UpdateOpportunity: books are closed" in job.reason
+    assert town.authors() == []
+
+
+def test_a_policy_that_comes_into_force_during_a_run_decides_the_steps_that_follow(town: Town) -> None:
+    """The run has read the older version; its next opening is refused by the newer one, in the next run."""
+    put_in_force(town, NOTHING_YET)
+    town.connect_engineer("acme", "ada")
+    frozen = 'format = 1\n[[rule]]\nname = "freeze"\nwhen = { action = "linear.*" }\ndeny = "no"\n'
+    town.when("after_commit", 1, lambda: put_in_force(town, frozen))
+    town.pull("acme/shop", "ada", "bug")
+    (job,) = town.settle()
+    assert job.runs_spent == 0
+    assert [(one.state, one.policy_version) for one in town.steps()] == [(StepState.DONE, 1), (StepState.REFUSED, 2)]
+
+
+def test_a_policy_is_tried_on_the_steps_that_were_done(town: Town) -> None:
+    won(town)
+    town.settle()
+    assert {one.state for one in town.steps()} == {StepState.DONE}
+
+    def tried(text: str, since: datetime) -> Trial:
+        cases = stored_cases
+        return town.runtime.database.read(
+            lambda c: compare(cases(c, town.registry, "acme", since=since), FACTS_ALONE, read_policy(text))
+        )
+
+    lately = datetime.now(UTC) - timedelta(days=7)
+    (change,) = tried(FROZEN, lately).changes
+    assert (change.workflow, change.action, change.steps) == ("update_opportunity", "salesforce.UpdateOpportunity", 1)
+    assert (change.before, change.after.partition(":")[0]) == ("as user, delegated", "refused")
+    assert change.example.endswith("step 2")
+    assert tried(NOTHING_YET, lately) == Trial(asked=2, unreadable=0, changes=())
+    assert tried(FROZEN, datetime.now(UTC)).asked == 0
