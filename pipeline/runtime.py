@@ -132,6 +132,7 @@ class Runtime:
             vault=self.vault,
             coordinator=self.coordinator,
             upstream=Upstream(self.http),
+            issuer=self.issuer,
             ids=self.ids,
             settings=settings.steps,
             budgets=Budgets(self.redis, prefix=settings.key_prefix),

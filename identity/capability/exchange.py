@@ -133,7 +133,7 @@ def _again(
 
 def _fingerprint(receiver: Audience, asked: Narrower) -> str:
     """What makes two exchanges the same."""
-    limit = asked.limit and [asked.limit.amount, asked.limit.currency]
+    limit = asked.limit and [f"{asked.limit.amount:f}", asked.limit.currency]
     lifetime = asked.lifetime and asked.lifetime.total_seconds()
     document = [receiver.id, asked.action, asked.resource, limit, asked.request_sha256, lifetime]
     return sha256(json.dumps(document).encode()).hexdigest()
@@ -159,7 +159,7 @@ def _record(connection: Connection, child: Capability, parent: Issued, by: Audie
             "parent": parent.capability.id,
             "audience": child.audience,
             "resource": child.resource,
-            "limit": {"amount": child.limit.amount, "currency": child.limit.currency} if child.limit else None,
+            "limit": {"amount": f"{child.limit.amount:f}", "currency": child.limit.currency} if child.limit else None,
             "actors": list(child.actors),
         },
     )

@@ -7,6 +7,7 @@ the same one is sent again; after that the next opening gets another.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
@@ -89,7 +90,7 @@ def insert_capability(
             "step_id": new.step,
             "action": new.action,
             "resource": new.resource,
-            "limit_amount": new.limit.amount if new.limit else None,
+            "limit_amount": f"{new.limit.amount:f}" if new.limit else None,
             "limit_currency": new.limit.currency if new.limit else None,
             "request_sha256": new.request_sha256,
             "approved_by": list(new.approved_by),
@@ -138,7 +139,7 @@ def _issued(row: Row[Any]) -> Issued:
 
 
 def _capability(row: Row[Any]) -> Capability:
-    limit = None if row.limit_amount is None else Limit(amount=row.limit_amount, currency=row.limit_currency)
+    limit = None if row.limit_amount is None else Limit(amount=Decimal(row.limit_amount), currency=row.limit_currency)
     return Capability(
         id=row.jti,
         audience=row.uri,

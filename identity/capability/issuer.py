@@ -87,7 +87,7 @@ def claims_of(capability: Capability, *, issuer: str) -> dict[str, Any]:
         "identifier": capability.resource,
     }
     if capability.limit is not None:
-        detail["limit"] = {"amount": capability.limit.amount, "currency": capability.limit.currency}
+        detail["limit"] = {"amount": f"{capability.limit.amount:f}", "currency": capability.limit.currency}
     act: dict[str, Any] = {}
     for actor in reversed(capability.actors):  # the current actor is the outermost
         act = {"sub": actor, "act": act} if act else {"sub": actor}

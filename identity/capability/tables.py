@@ -55,7 +55,7 @@ capabilities = Table(
     Column("step_id", String(64), nullable=False),
     Column("action", String(100), nullable=False),
     Column("resource", Text, nullable=False),
-    Column("limit_amount", BigInteger),
+    Column("limit_amount", String(32)),  # exact, as it is written
     Column("limit_currency", String(16)),
     Column("request_sha256", String(64), nullable=False),
     Column("approved_by", JSON, nullable=False),

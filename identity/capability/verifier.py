@@ -10,12 +10,14 @@ One file, which an upstream may copy: it needs Python and joserfc, and nothing e
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from enum import StrEnum
 from hashlib import sha256
 from typing import Any, Protocol
@@ -28,6 +30,8 @@ TYPE = "cap+jwt"
 DETAIL = "aswhom_action"  # the type of the one entry of `authorization_details` (RFC 9396 §2)
 LONGEST = timedelta(seconds=180)
 ALGORITHMS = ("Ed25519", "ES256")  # RFC 9864, RFC 7518 §3.4
+
+_AMOUNT = re.compile(r"[0-9]{1,15}(\.[0-9]{1,6})?")
 
 Key = OKPKey | ECKey
 
@@ -66,10 +70,10 @@ class Refused(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Limit:
-    """The greatest amount, in the currency's smallest unit."""
+    """The greatest amount, exact, in the currency's main unit: 12.50 and not 1250."""
 
-    amount: int
-    currency: str
+    amount: Decimal
+    currency: str  # ISO 4217
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +101,7 @@ class Capability:
         action: str,
         resource: str,
         tenant: str | None = None,
-        amount: int | None = None,
+        amount: Decimal | None = None,
         currency: str | None = None,
     ) -> Reason | None:
         """Why it does not allow this, or None. What is asked without an amount moves none."""
@@ -240,9 +244,9 @@ def _limit(limit: Any) -> Limit | None:
     if not isinstance(limit, dict):
         raise Refused(Reason.DETAILS, "limit should be an object")
     amount = limit.get("amount")
-    if not isinstance(amount, int) or isinstance(amount, bool) or amount < 0:
-        raise Refused(Reason.DETAILS, "limit.amount should be a whole number, and not negative")
-    return Limit(amount=amount, currency=_text(limit, "currency"))
+    if not isinstance(amount, str) or not _AMOUNT.fullmatch(amount):
+        raise Refused(Reason.DETAILS, "limit.amount should be a decimal number in a text, and not negative")
+    return Limit(amount=Decimal(amount), currency=_text(limit, "currency"))
 
 
 def _text(claims: Mapping[str, Any], name: str) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from identity import audit
+from identity.capability.model import Wanted
+from identity.capability.verifier import Capability
 from identity.model import Leased, LeaseRequest, NeedsRefresh
 from identity.policy import Decision
 from identity.rows import insert_for
@@ -46,6 +48,8 @@ class Intent:
     send_within: timedelta
     deadline: timedelta  # of the call, from its start
     may_skip: bool = False  # a revocation skips the step, and the job goes on
+    capability: Wanted | None = None  # in place of a lease: nobody's account is used
+    resends: bool = False  # the capability of an attempt whose outcome is not known, while it lives
     consent_wait: timedelta = timedelta(days=14)  # should a person have to connect first
 
     @property
@@ -58,7 +62,8 @@ class Intent:
 class Opened:
     """The intent is committed: the call may be sent until `send_within` has passed since before the commit."""
 
-    lease: Leased
+    lease: Leased | None  # None: a capability of our own takes its place
+    capability: Capability | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +113,7 @@ def record(
     outcome: str,
     number: int | None = None,
     lease: Leased | None = None,
+    capability: Capability | None = None,
     reason: str | None = None,
     detail: Mapping[str, Any] | None = None,
 ) -> None:
@@ -126,11 +132,16 @@ def record(
         generation=lease.generation if lease else None,
         job=intent.job.id,
         step=intent.step,
-        attempt=intent.attempt if lease else None,
+        attempt=intent.attempt if lease or capability else None,
         action=intent.action,
         outcome=outcome,
         reason=reason or intent.decision.reason,
-        detail={"policy": intent.decision.policy, "rules": list(intent.decision.rules), **(detail or {})},
+        detail={
+            "policy": intent.decision.policy,
+            "rules": list(intent.decision.rules),
+            **({"capability": capability.id} if capability else {}),
+            **(detail or {}),
+        },
     )
 
 

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
@@ -29,7 +30,7 @@ from identity.vault import Vault
 from pipeline.database import Database
 
 BASE = "https://aswhom.example"
-PAY = ("POST", "/v1/invoices/inv_7/pay", b'{"amount": 125000, "currency": "EUR"}')
+PAY = ("POST", "/v1/invoices/inv_7/pay", b'{"amount": "1250.00", "currency": "EUR"}')
 PAID = request_hash(*PAY)
 
 INVOICES = Audience(
@@ -104,7 +105,7 @@ class Court:
             step=self.ids("step"),
             action="invoices.PayInvoice",
             resource="invoices/inv_7",
-            limit=Limit(amount=150_000, currency="EUR"),
+            limit=Limit(amount=Decimal("1500.00"), currency="EUR"),
             request_sha256=PAID,
         )
         return replace(base, **other)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from identity.secret import Secret
 from tests.capability.court import BANK, CELLAR, INVOICES, THEIRS, VAULT_ROOM, Court
 
 NEXT = "a" * 64
-ASKED = Narrower(request_sha256=NEXT, limit=Limit(amount=120_000, currency="EUR"))
+ASKED = Narrower(request_sha256=NEXT, limit=Limit(amount=Decimal(1200), currency="EUR"))
 
 
 def exchange(
@@ -77,8 +78,8 @@ def test_the_same_exchange_is_the_same_token_and_another_one_is_refused(court: C
         (BANK, VAULT_ROOM, ASKED, "audience"),  # stolen: it was sent to the invoices
         (INVOICES, VAULT_ROOM, ASKED, "target"),  # not registered for it
         (INVOICES, THEIRS, ASKED, "target"),
-        (INVOICES, BANK, replace(ASKED, limit=Limit(amount=150_001, currency="EUR")), "amount"),
-        (INVOICES, BANK, replace(ASKED, limit=Limit(amount=1, currency="USD")), "currency"),
+        (INVOICES, BANK, replace(ASKED, limit=Limit(amount=Decimal("1500.01"), currency="EUR")), "amount"),
+        (INVOICES, BANK, replace(ASKED, limit=Limit(amount=Decimal(1), currency="USD")), "currency"),
         (INVOICES, BANK, replace(ASKED, resource="invoices/inv_8"), "resource"),
         (INVOICES, BANK, replace(ASKED, resource="invoices/inv_7/../inv_8"), "resource"),
         (INVOICES, BANK, replace(ASKED, action="invoices.DeleteInvoice"), "action"),
@@ -116,7 +117,7 @@ def test_a_revocation_and_the_end_of_the_step_reach_what_was_passed_on(court: Co
 
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
-limits = st.none() | st.builds(Limit, amount=st.integers(-5, 300), currency=st.sampled_from(["EUR", "USD"]))
+limits = st.none() | st.builds(Limit, amount=st.decimals(-5, 300, places=2), currency=st.sampled_from(["EUR", "USD"]))
 resources = st.sampled_from(["inv", "inv/7", "inv/7/line", "inv/70", "inv/7/..", "inv/7//x", "else"])
 capabilities = st.builds(
     Capability,

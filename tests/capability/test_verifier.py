@@ -8,6 +8,7 @@ import sys
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ DETAIL: dict[str, Any] = {
     "locations": ["https://invoices.example"],
     "actions": ["invoices.PayInvoice"],
     "identifier": "invoices/inv_7",
-    "limit": {"amount": 125_000, "currency": "EUR"},
+    "limit": {"amount": "1250.00", "currency": "EUR"},
 }
 CLAIMS: dict[str, Any] = {
     "iss": "https://aswhom.example",
@@ -94,7 +95,7 @@ def test_a_token_of_either_algorithm_says_who_may_do_what(alg: str) -> None:
         step="step_1",
         action="invoices.PayInvoice",
         resource="invoices/inv_7",
-        limit=Limit(amount=125_000, currency="EUR"),
+        limit=Limit(amount=Decimal(1250), currency="EUR"),
         request_sha256=PAY,
         issued_at=NOW,
         expires_at=NOW + timedelta(seconds=120),
@@ -131,8 +132,8 @@ def test_a_token_of_either_algorithm_says_who_may_do_what(alg: str) -> None:
         ({"authorization_details": [{**DETAIL, "actions": ["a", "b"]}]}, "details"),
         ({"authorization_details": [{**DETAIL, "identifier": None}]}, "claims"),
         ({"authorization_details": [{**DETAIL, "limit": 7}]}, "details"),
-        ({"authorization_details": [{**DETAIL, "limit": {"amount": -1, "currency": "EUR"}}]}, "details"),
-        ({"authorization_details": [{**DETAIL, "limit": {"amount": 1.5, "currency": "EUR"}}]}, "details"),
+        ({"authorization_details": [{**DETAIL, "limit": {"amount": "-1", "currency": "EUR"}}]}, "details"),
+        ({"authorization_details": [{**DETAIL, "limit": {"amount": 1250, "currency": "EUR"}}]}, "details"),
     ],
     ids=lambda value: ", ".join(value) if isinstance(value, dict) else value,
 )
@@ -197,15 +198,15 @@ def test_a_capability_allows_what_it_names_and_nothing_else() -> None:
         "tenant": "acme",
         "action": "invoices.PayInvoice",
         "resource": "invoices/inv_7",
-        "amount": 125_000,
+        "amount": Decimal(1250),
         "currency": "EUR",
     }
     assert capability.prohibits(**asked) is None
     assert capability.prohibits(**{**asked, "tenant": "globex"}) is Reason.TENANT
     assert capability.prohibits(**{**asked, "action": "invoices.Delete"}) is Reason.ACTION
     assert capability.prohibits(**{**asked, "resource": "invoices/inv_70"}) is Reason.RESOURCE
-    assert capability.prohibits(**{**asked, "amount": 125_001}) is Reason.AMOUNT
-    assert capability.prohibits(**{**asked, "amount": -1}) is Reason.AMOUNT
+    assert capability.prohibits(**{**asked, "amount": Decimal("1250.01")}) is Reason.AMOUNT
+    assert capability.prohibits(**{**asked, "amount": Decimal(-1)}) is Reason.AMOUNT
     assert capability.prohibits(**{**asked, "currency": "USD"}) is Reason.CURRENCY
     without = {**DETAIL}
     del without["limit"]

@@ -54,19 +54,26 @@ class Killed(BaseException):
 class Town:
     """One ledger with the world's tenants in it. Nothing runs but what a test lets run."""
 
-    def __init__(self, sandbox: Sandbox, database_url: str) -> None:
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        database_url: str,
+        *,
+        workflows: tuple[str, ...] = WORKFLOWS,
+        base_url: str = BASE_URL,
+    ) -> None:
         """*database_url*: a migrated ledger, empty or furnished before."""
         self.sandbox = sandbox
         self._then: dict[tuple[str, int], Callable[[], None]] = {}
         self._arrived: Counter[str] = Counter()
         self._last = ""
         self._numbers = itertools.count(1)
-        self.registry = Registry.load(WORKFLOWS)
+        self.registry = Registry.load(workflows)
         keys = Keys(vault={1: b"k" * 32}, audit=b"a" * 32, signing=b"s" * 32)
         settings = RuntimeSettings(
             database=DatabaseSettings(url=database_url),
             keys=keys,
-            base_url=BASE_URL,
+            base_url=base_url,
             allow_hosts=frozenset({"127.0.0.1"}),
             steps=StepSettings(attempts=4),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import timedelta
+from decimal import Decimal
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -21,7 +22,7 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 class _Limit(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    amount: Annotated[int, Field(ge=0, lt=2**63)]
+    amount: Annotated[str, Field(pattern=r"^[0-9]{1,15}(\.[0-9]{1,6})?$")]
     currency: Annotated[str, Field(min_length=1, max_length=16)]
 
 
@@ -57,7 +58,7 @@ def read(given: Mapping[str, str], *, target: str) -> Narrower:
         request_sha256=request_sha256,
         action=detail.actions[0] if detail and detail.actions else None,
         resource=detail.identifier if detail else None,
-        limit=Limit(amount=limit.amount, currency=limit.currency) if limit else None,
+        limit=Limit(amount=Decimal(limit.amount), currency=limit.currency) if limit else None,
         lifetime=timedelta(seconds=int(lifetime)) if lifetime else None,
     )
 

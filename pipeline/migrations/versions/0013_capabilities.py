@@ -1,7 +1,7 @@
 """Capabilities: who takes them, the keys that sign them, and each that was issued.
 
 Revision ID: 0013
-Revises: 0010
+Revises: 0011
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0013"
-down_revision: str | None = "0010"
+down_revision: str | None = "0011"
 branch_labels: str | None = None
 depends_on: str | None = None
 
@@ -62,7 +62,7 @@ def upgrade() -> None:
         sa.Column("step_id", sa.String(64), nullable=False),
         sa.Column("action", sa.String(100), nullable=False),
         sa.Column("resource", sa.Text(), nullable=False),
-        sa.Column("limit_amount", sa.BigInteger()),
+        sa.Column("limit_amount", sa.String(32)),
         sa.Column("limit_currency", sa.String(16)),
         sa.Column("request_sha256", sa.String(64), nullable=False),
         sa.Column("approved_by", sa.JSON(), nullable=False),
