@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
 from identity.capability.model import Issued, Outcome, Wanted
 from identity.capability.tables import capabilities
@@ -122,6 +122,17 @@ def child_of(connection: Connection, parent: str) -> Issued | None:
 def close(connection: Connection, step: str, outcome: Outcome, *, now: datetime) -> None:
     """Whatever the step's capabilities were for is over, and so are those they were exchanged for."""
     connection.execute(_CLOSE, {"of_step": step, "now": now, "why": outcome})
+
+
+def prune_capabilities(connection: Connection, *, before: datetime, limit: int) -> int:
+    """Delete those that expired before then; how many. One that nobody knows is refused."""
+    old = (
+        select(capabilities.c.jti)
+        .where(capabilities.c.expires_at < before)
+        .order_by(capabilities.c.expires_at)
+        .limit(limit)
+    )
+    return connection.execute(delete(capabilities).where(capabilities.c.jti.in_(old))).rowcount
 
 
 def _issued(row: Row[Any]) -> Issued:
