@@ -32,4 +32,5 @@ app = create_app(
     agents,
     events=runtime.events,
     authority=runtime.authority,
+    approver=runtime.approving,
 )

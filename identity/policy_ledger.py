@@ -35,9 +35,14 @@ def current_version() -> ScalarSelect[int]:
     return _VERSION.scalar_subquery()
 
 
+def version_of(connection: Connection, tenant: str) -> int:
+    """The newest version of a tenant, 0 where it has none."""
+    return int(connection.execute(_VERSION, {"tenant": tenant}).scalar_one())
+
+
 def policy_text(connection: Connection, tenant: str, version: int | None = None) -> tuple[int, str]:
     """A version and what it says, the newest by default; 0 and nothing where the tenant has none. Raises BadInput."""
-    found = connection.execute(_VERSION, {"tenant": tenant}).scalar_one() if version is None else version
+    found = version_of(connection, tenant) if version is None else version
     if found == 0:
         return 0, ""
     text = connection.execute(_TEXT, {"tenant": tenant, "version": found}).scalar_one_or_none()
@@ -102,7 +107,7 @@ class Policies:
 
     def current(self, connection: Connection, tenant: str) -> Policy:
         """The tenant's policy now. Raises Misconfigured where this version of Aswhom cannot read what is stored."""
-        version = connection.execute(_VERSION, {"tenant": tenant}).scalar_one()
+        version = version_of(connection, tenant)
         if version == 0:
             return FACTS_ALONE
         with self._lock:

@@ -26,7 +26,18 @@ from pipeline.exchange import Exchange, close_call, close_probe, commit
 from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import openings, steps
 from pipeline.ledger.closings import Closing
-from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, Opened, OpenOutcome, PolicyMoved, Skipped
+from pipeline.ledger.intents import (
+    Adopted,
+    ApprovalMoved,
+    Approved,
+    Ended,
+    Intent,
+    OnceMismatch,
+    Opened,
+    OpenOutcome,
+    PolicyMoved,
+    Skipped,
+)
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.run import StepRefused, StepSkipped
 from pipeline.services import Services
@@ -56,6 +67,7 @@ class StepAtHand:
     may_skip: bool = False
     audience: Audience | None = None  # whom a capability is for, which the step runs by
     resends: bool = False  # an attempt of unknown outcome carried a capability that lives
+    approval: Approved | None = None
 
     @property
     def name(self) -> str:
@@ -126,6 +138,7 @@ class StepAtHand:
             may_skip=self.may_skip,
             capability=wanted(services, self, purpose),
             resends=self.resends,
+            approval=self.approval,
         )
 
 
@@ -175,6 +188,8 @@ def _open_and_send(services: Services, step: StepAtHand, purpose: str, number: i
                 raise refused(services, intent, reason)
             case PolicyMoved():
                 raise policy_moved()
+            case ApprovalMoved():
+                raise RunAgain("the approval does not hold any more", delay=timedelta())
             case NeedsRefresh(account=account, generation=generation):
                 forced = after_generation >= generation
                 ahead = _refresh(services, account, generation, refused=forced) > generation

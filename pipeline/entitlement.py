@@ -38,6 +38,7 @@ def wanted(services: Services, step: StepAtHand, purpose: str) -> Wanted | None:
         resource=step.action.resource() or "",
         limit=_limit(step.action.money()),
         request_sha256=write(step.request(purpose), api_url=step.through.api_url).sha256(),
+        approved_by=step.approval.by if step.approval else (),
         lifetime=services.settings.capability_lifetime,
     )
 

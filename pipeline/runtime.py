@@ -30,6 +30,7 @@ from identity.token_endpoint import TokenEndpoint
 from identity.vault import Vault
 from identity.withdrawing import Withdrawer
 from pipeline import punctuality, reconcile
+from pipeline.approving import Approving
 from pipeline.budget import Budgets
 from pipeline.catch_up import CatchUp
 from pipeline.connecting import Connecting
@@ -76,6 +77,7 @@ class RuntimeSettings:
     refresh: RefreshBudget = field(default_factory=RefreshBudget)
     window: int = 128  # outstanding bells a queue
     connect_lifetime: timedelta = timedelta(minutes=10)  # to open a connect link, and again to come back with consent
+    approval_lifetime: timedelta = timedelta(minutes=15)  # of a link to answer an approval by
     retention: Retention = field(default_factory=Retention)
     host: str = "localhost"
 
@@ -180,6 +182,9 @@ class Runtime:
         )
         self.invitations = Invitations(self.database, self.connect, workflows, self.ids, base_url=settings.base_url)
         self.connecting = Connecting(self.database, self.connect, workflows)
+        self.approving = Approving(
+            self.database, self.signer, base_url=settings.base_url, lifetime=settings.approval_lifetime
+        )
         self.sealer = Sealer(self.database, settings.keys.audit)
 
     @property

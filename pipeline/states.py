@@ -50,6 +50,14 @@ class AttemptState(StrEnum):
     ADOPTED = "adopted"  # an unknown whose effect a probe found
 
 
+class ApprovalState(StrEnum):
+    OPEN = "open"  # the run that parks for it
+    APPROVED = "approved"  # the answer that completes every quorum
+    DENIED = "denied"  # one approver's no
+    EXPIRED = "expired"  # nobody answered in time, or the step did not open in time: that is a no
+    VOID = "void"  # what was asked is no longer what would be done, or an approver lost their authority
+
+
 JOB_MOVES: Moves[JobState] = Moves(
     "job",
     {
@@ -89,5 +97,18 @@ ATTEMPT_MOVES: Moves[AttemptState] = Moves(
         AttemptState.EFFECT: frozenset(),
         AttemptState.NO_EFFECT: frozenset(),
         AttemptState.ADOPTED: frozenset(),
+    },
+)
+
+APPROVAL_MOVES: Moves[ApprovalState] = Moves(
+    "approval",
+    {
+        ApprovalState.OPEN: frozenset(
+            {ApprovalState.APPROVED, ApprovalState.DENIED, ApprovalState.EXPIRED, ApprovalState.VOID}
+        ),
+        ApprovalState.APPROVED: frozenset({ApprovalState.EXPIRED, ApprovalState.VOID}),
+        ApprovalState.DENIED: frozenset(),
+        ApprovalState.EXPIRED: frozenset(),
+        ApprovalState.VOID: frozenset(),
     },
 )

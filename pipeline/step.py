@@ -21,6 +21,7 @@ from identity.policy import Decision, Denied, decide
 from identity.policy_rules import Policy
 from identity.principals import service_principal
 from pipeline.action import SEARCHES, Action, Recovery, Result
+from pipeline.asking import approved
 from pipeline.attempt import StepAtHand, attempt, probe, refused
 from pipeline.entitlement import prohibition
 from pipeline.interruption import AskOperator, RunAgain, RunEnded
@@ -135,7 +136,7 @@ class StepRunner:
         if isinstance(decision, Denied):
             intent = step.intent(self._services, purpose="call", number=1)
             raise refused(self._services, intent, decision.reason)
-        return step
+        return replace(step, approval=approved(self._services, step))
 
     def _decide(self, action: Action[Any], named: Who | None, audience: Audience | None) -> Decision | Denied:
         if self._policy is None:
@@ -155,9 +156,6 @@ class StepRunner:
             reason = prohibition(action, audience)
             if reason is not None:
                 return Denied(reason=reason, policy=decision.policy, rules=decision.rules)
-        if isinstance(decision, Decision) and decision.constraints.approvals:
-            reason = f"{question.action} needs an approval, and those are not asked for yet"
-            return Denied(reason=reason, policy=decision.policy, rules=decision.rules)
         return decision
 
     def _carry_out(self, step: StepAtHand, stored: Row[Any] | None) -> Any:

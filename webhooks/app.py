@@ -12,6 +12,7 @@ from pipeline.workflow import Registry
 from webhooks import metrics, problems
 from webhooks.api import app as api
 from webhooks.api.app import Agents
+from webhooks.approvals import Approver, approval_pages
 from webhooks.authority.endpoints import Authority, authority_pages
 from webhooks.bells import Bells
 from webhooks.connect import Connector, connect_pages
@@ -37,6 +38,7 @@ def create_app(
     *,
     events: Events | None = None,
     authority: Authority | None = None,
+    approver: Approver | None = None,
     clock: Callable[[], datetime] = _now,
 ) -> Flask:
     """The WSGI app. It opens nothing, so it may be made before the server forks."""
@@ -58,6 +60,8 @@ def create_app(
         api.install(app, agents, Bells(ring), clock=clock)
     if connect is not None:
         app.register_blueprint(connect_pages(settings, connect, clock=clock))
+    if approver is not None:
+        app.register_blueprint(approval_pages(settings, approver, clock=clock))
     return app
 
 

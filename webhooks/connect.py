@@ -21,7 +21,7 @@ from identity.errors import BadInput, GrantRevoked, Misconfigured, Unavailable
 from identity.refusal import AGAIN, OPERATOR, Why
 from pipeline.connecting import Away, Done, Ended, Failed, Offer, Underway
 from webhooks import problems
-from webhooks.pages import guarded, page
+from webhooks.pages import from_own_page, guarded, page
 from webhooks.settings import WebSettings
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ def connect_pages(settings: WebSettings, connector: Connector, *, clock: Callabl
 
     @pages.post("/<link>")
     def go(link: str) -> BaseResponse:
-        if not _is_ours(settings.base_url):
+        if not from_own_page(settings.base_url):
             return _failed(_forged())
         whose = browser() or secrets.token_urlsafe(32)
         away = connector.authorize(link, browser=whose, now=clock())
@@ -188,12 +188,6 @@ def _failed(failed: Failed, *, uncertain: bool = False) -> Response:
         next_step=_sentence(failed.next_step),
         back=_back(failed.return_to, str(failed.why)),
     )
-
-
-def _is_ours(base_url: str) -> bool:
-    """Whether a form was sent from our own page. Browsers say where from; what says nothing is no browser."""
-    origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
-    return origin in (None, base_url.rstrip("/")) and site in (None, "same-origin")
 
 
 def _forged() -> Failed:

@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "audit": ("audit", "audit", "Who did what as whom, in a sealed chain."),
     "sandbox": ("sandbox", "sandbox", "A provider that misbehaves, to aim at a profile of yours."),
     "capability": ("capability", "capability", "Tokens for one action, the services that take them, and keys."),
+    "approvals": ("approvals", "approvals", "What waits for somebody's yes."),
     "policy": ("policy_files", "policy", "Who may do what as whom: a tenant's rules, and why a step was decided so."),
 }
 

@@ -17,8 +17,9 @@ from deploy.cli.policy_risk import policy
 from deploy.installation import Installation
 from identity.errors import BadInput
 from identity.policy_file import digest_of, read_policy, schema
-from identity.policy_ledger import apply_policy, policy_history, policy_text
+from identity.policy_ledger import policy_history, policy_text
 from identity.policy_rules import FACTS_ALONE, Policy
+from pipeline.policy_change import put_in_force
 from pipeline.policy_names import unknown_names
 from pipeline.policy_trial import Trial, compare, declared_cases, stored_cases
 
@@ -57,7 +58,7 @@ def apply(at: Installation, out: Output, tenant: str, file: str, over: int | Non
     trial = compare(declared_cases(at.workflows), before, stated)
     confirm(f"{len(trial.changes)} declared step(s) are decided otherwise (`aswhom policy diff`). Apply?", yes=yes)
     audit_id, now = at.ids("aud"), at.now()
-    applied = at.write(lambda c: apply_policy(c, tenant, text, over=over, by=at.operator, audit_id=audit_id, now=now))
+    applied = at.write(lambda c: put_in_force(c, tenant, text, over=over, by=at.operator, audit_id=audit_id, now=now))
     told = "is in force" if applied.changed else "was in force already"
     out.done(f"version {applied.version} of {tenant}'s policy {told}", {"tenant": tenant, **asdict(applied)})
 

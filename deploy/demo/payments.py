@@ -26,7 +26,13 @@ format = 1
 [[allow]]
 name = "invoices"
 when = { action = "invoices.PayInvoice" }
-limit = "1000 EUR"
+limit = "50000 EUR"
+
+[[rule]]
+name = "a second person over 1,000"
+when = { action = "invoices.PayInvoice" }
+above = "1000 EUR"
+approval = { approvers = ["ada", "grace"], expires_in = "24h" }
 """
 
 

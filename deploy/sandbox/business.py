@@ -14,6 +14,7 @@ BILLS = (
     ("Steel Works", "12500.00"),
     ("Night Cleaning", "960.50"),
     ("Crane Hire", "7400.00"),
+    ("A Whole Building", "980000.00"),
 )
 SUBSCRIPTIONS = 7  # of each tenant; more than the smallest page, so that a list goes on
 

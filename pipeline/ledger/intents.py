@@ -23,6 +23,14 @@ from pipeline.tables import steps
 
 
 @dataclass(frozen=True, kw_only=True)
+class Approved:
+    """An approval that was given for this very step, and by whom."""
+
+    id: str
+    by: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Intent:
     """Everything an opening needs, made before its transaction, which may run more than once."""
 
@@ -47,6 +55,7 @@ class Intent:
     repeats_unknown: bool  # an unknown earlier attempt does not forbid this one: a probe, or a mode that may repeat
     send_within: timedelta
     deadline: timedelta  # of the call, from its start
+    approval: Approved | None = None
     may_skip: bool = False  # a revocation skips the step, and the job goes on
     capability: Wanted | None = None  # in place of a lease: nobody's account is used
     resends: bool = False  # the capability of an attempt whose outcome is not known, while it lives
@@ -87,6 +96,11 @@ class PolicyMoved:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ApprovalMoved:
+    """The approval does not hold any more, or was never given: it is to be asked for anew."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class OnceMismatch:
     """The once key was used with other parameters."""
 
@@ -100,7 +114,7 @@ class Skipped:
     reason: str
 
 
-OpenOutcome = Opened | Adopted | Ended | OnceMismatch | PolicyMoved | Skipped | NeedsRefresh
+OpenOutcome = Opened | Adopted | ApprovalMoved | Ended | OnceMismatch | PolicyMoved | Skipped | NeedsRefresh
 
 
 def record(
@@ -136,13 +150,16 @@ def record(
         action=intent.action,
         outcome=outcome,
         reason=reason or intent.decision.reason,
-        detail={
-            "policy": intent.decision.policy,
-            "rules": list(intent.decision.rules),
-            **({"capability": capability.id} if capability else {}),
-            **(detail or {}),
-        },
+        detail={**_authority(intent), **({"capability": capability.id} if capability else {}), **(detail or {})},
     )
+
+
+def _authority(intent: Intent) -> dict[str, Any]:
+    """Under which policy, by which of its rules, and approved by whom."""
+    said: dict[str, Any] = {"policy": intent.decision.policy, "rules": list(intent.decision.rules)}
+    if intent.approval is not None:
+        said |= {"approval": intent.approval.id, "approved_by": list(intent.approval.by)}
+    return said
 
 
 def write_step(connection: Connection, intent: Intent, state: StepState, now: datetime, **values: Any) -> None:

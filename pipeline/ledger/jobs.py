@@ -271,17 +271,20 @@ def due_waits(connection: Connection, *, limit: int) -> Sequence[Row[Any]]:
 
 
 def end_wait(connection: Connection, job: str, *, wait: str, expired: bool, reason: str | None) -> JobState | None:
-    """A due wait: time and once waits look again; an expired wait for a person is dead. None: somebody was first."""
-    if expired and wait != Wait.TIME:
+    """A due wait: time and once waits look again, and so does one for an approval, which by then is a no.
+
+    Any other expired wait for a person is dead. None: somebody was first.
+    """
+    if expired and wait not in (Wait.TIME, Wait.APPROVAL):
         whom = "nobody connected the account" if wait == Wait.CONSENT else "nobody came"
         buried = f"{whom} in time: {reason or wait}"
         return (
             JobState.DEAD if move_job(connection, job, JobState.DEAD, source=JobState.WAITING, reason=buried) else None
         )
-    if wait in (Wait.TIME, Wait.ONCE):
+    if wait in (Wait.TIME, Wait.ONCE, Wait.APPROVAL):
         moved = move_job(connection, job, JobState.QUEUED, source=JobState.WAITING, due_at=database_now())
         return JobState.QUEUED if moved else None
-    # Consent, approval and unknown waits end by their event; until then only expiry moves them.
+    # Consent and unknown waits end by their event; until then only expiry moves them.
     connection.execute(
         update(jobs).where(jobs.c.id == job, jobs.c.state == JobState.WAITING).values(due_at=jobs.c.expires_at)
     )

@@ -13,10 +13,21 @@ from identity.capability import issued
 from identity.columns import database_in_microseconds, database_now, microseconds
 from identity.grants import note_use
 from identity.model import LeaseOutcome, NeedsConsent, NeedsRefresh, RuledOut, ScopeKind
-from identity.policy_ledger import current_version
+from identity.policy_ledger import current_version, version_of
 from identity.scopes import revoked_since
 from identity.sequence import lock_shared, next_number
-from pipeline.ledger.intents import Ended, Intent, Opened, OpenOutcome, PolicyMoved, Skipped, record, write_step
+from pipeline.ledger.approvals import approver_scopes, confirm
+from pipeline.ledger.intents import (
+    ApprovalMoved,
+    Ended,
+    Intent,
+    Opened,
+    OpenOutcome,
+    PolicyMoved,
+    Skipped,
+    record,
+    write_step,
+)
 from pipeline.ledger.jobs import consent_of, move_job, park, requeue, stop
 from pipeline.ledger.once import take_once
 from pipeline.ledger.pages import write_page
@@ -32,14 +43,13 @@ _HOLD = (
     .values(claimed_until=database_in_microseconds("longer"))
     .returning(database_now().label("now"), current_version().label("policy"))
 )
-_POLICY = select(current_version())
 _INSERT_ATTEMPT = insert(attempts)
 
 
 def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
     """The opening transaction: locks, fence, the rule, the lease, the once key, then the intent with its number."""
     job = intent.job
-    lock_shared(connection, intent.lease.scope_list)
+    lock_shared(connection, (*intent.lease.scope_list, *approver_scopes(intent.approval)))
     longer = microseconds(intent.claimed_for)
     held = connection.execute(
         _HOLD, {"job": job.id, "held": job.fence, "longer": longer, "tenant": job.tenant}
@@ -50,6 +60,8 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
     now: datetime = held.now
     if held.policy != intent.decision.policy:
         return PolicyMoved()
+    if not confirm(connection, intent, now=now):
+        return ApprovalMoved()
 
     outcome = _examined(connection, intent)
     match outcome:
@@ -202,7 +214,7 @@ def _await_consent(connection: Connection, intent: Intent, needs: NeedsConsent, 
 
 def refuse(connection: Connection, intent: Intent, *, reason: str, now: datetime) -> bool:
     """A step that policy refuses: recorded, never sent. False: by a policy that holds no longer, so nothing is done."""
-    if connection.execute(_POLICY, {"tenant": intent.job.tenant}).scalar_one() != intent.decision.policy:
+    if version_of(connection, intent.job.tenant) != intent.decision.policy:
         return False
     nobody = replace(intent, principal=None)
     write_step(connection, nobody, StepState.REFUSED, now, pattern=None, reason=reason, error=reason, closed_at=now)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from alembic import context
 
-import identity.capability.tables  # noqa: F401 - adds its tables to the metadata, as the next two do
+import identity.capability.tables  # noqa: F401 - adds its tables to the metadata, as the next three do
+import pipeline.approval_tables
 import pipeline.revocation_tables
 import pipeline.tables  # noqa: F401
 from identity.tables import metadata

@@ -18,6 +18,7 @@ TABLES: dict[str, Moves[Any]] = {
     "Jobs": states.JOB_MOVES,
     "Steps": states.STEP_MOVES,
     "Attempts": states.ATTEMPT_MOVES,
+    "Approvals": states.APPROVAL_MOVES,
     "Accounts": accounts.MOVES,
     "Refresh intents": intents.MOVES,
     "Withdrawals": withdrawals.MOVES,

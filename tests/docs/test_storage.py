@@ -12,7 +12,7 @@ from identity import tables as of_identity
 from identity.capability import tables as capability_tables
 from identity.lock import RefreshLock
 from identity.presentation import RefreshBudget
-from pipeline import revocation_tables
+from pipeline import approval_tables, revocation_tables
 from pipeline import tables as of_pipeline
 from pipeline.celery import QUEUES, BrokerSettings
 from tests.docs.pages import named, page, rows, section
@@ -25,7 +25,7 @@ LOCK_TTL: timedelta = RefreshBudget().lock_ttl
 def test_every_table_is_listed_where_it_is_declared(heading: str) -> None:
     declared = {
         WHO: vars(of_identity) | vars(audit_tables) | vars(withdrawal_table) | vars(capability_tables),
-        HOW: vars(of_pipeline) | vars(revocation_tables),
+        HOW: vars(of_pipeline) | vars(revocation_tables) | vars(approval_tables),
     }[heading].values()
     tables = {value.name for value in declared if isinstance(value, Table)}
     assert sorted(named(section(page("reference/storage.md"), heading))) == sorted(tables)

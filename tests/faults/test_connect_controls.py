@@ -57,7 +57,7 @@ OTHERS = (
     Control(
         name="a form comes from our own page",
         file="webhooks/connect.py",
-        guard="if not _is_ours(settings.base_url):",
+        guard="if not from_own_page(settings.base_url):",
         without="if False:",
         test="tests/webhooks/test_connect.py::test_no_other_site_can_send",
     ),

@@ -54,7 +54,9 @@ def _service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 def served(runtime: Runtime, port: int) -> Iterator[None]:
     """The authority of *runtime* over HTTP."""
     web = WebSettings(base_url=runtime.settings.base_url)
-    app = create_app(web, MemoryLedger(), runtime.workflows, MemoryRing(), authority=runtime.authority)
+    app = create_app(
+        web, MemoryLedger(), runtime.workflows, MemoryRing(), authority=runtime.authority, approver=runtime.approving
+    )
     server = make_server("127.0.0.1", port, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()

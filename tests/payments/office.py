@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 from sqlalchemy import select
 
 from identity.capability.tables import capabilities
+from tests.sandbox.driver import Form
 from tests.tasks.town import Town
 
-SMALL, LARGE, OTHER = "inv_1001", "inv_1002", "inv_1003"  # 480.00, 12500.00 and 960.50 euros
+SMALL, LARGE, OTHER, HUGE = "inv_1001", "inv_1002", "inv_1003", "inv_1005"  # 480, 12500, 960.50, 980000 euros
 
 
 class Office:
@@ -23,6 +25,17 @@ class Office:
     def ask(self, invoice: str = SMALL, *, by: str = "ada", tenant: str = "acme") -> None:
         """The tenant's own system says that *by* wants an invoice paid."""
         self.town.report(tenant, "payment.requested", {"invoice": invoice, "requested_by": by})
+
+    def answer(self, *, by: str, yes: bool = True) -> httpx.Response:
+        """*by* opens the link that awaits them, and answers what they read there."""
+        (waiting,) = [job for job in self.town.jobs() if job.wait == "approval"]
+        approval = waiting.waits_for.removeprefix("approval:")
+        _, address = self.town.runtime.approving.invite(approval, f"acme.{by}", now=datetime.now(UTC))
+        page = self.sandbox.http.get(address)
+        assert page.status_code == 200
+        form = Form(page.text)
+        said = {**form.hidden, "answer": "yes" if yes else "no"}
+        return self.sandbox.http.post(address, data=said, headers={"Origin": self.town.runtime.settings.base_url})
 
     def movements(self) -> list[dict[str, Any]]:
         """The money that has moved, as the service's own books have it."""

@@ -9,7 +9,7 @@ import pytest
 from identity.errors import BadInput
 from identity.model import ScopeKind
 from pipeline.states import AttemptState, JobState, StepState
-from tests.payments.office import LARGE, OTHER, SMALL, Office
+from tests.payments.office import HUGE, LARGE, OTHER, SMALL, Office
 
 
 def test_below_the_limit_an_invoice_is_paid_by_a_capability_for_it_alone(office: Office) -> None:
@@ -27,12 +27,38 @@ def test_below_the_limit_an_invoice_is_paid_by_a_capability_for_it_alone(office:
     assert (log[-1]["token_kind"], log[-1]["actor"]) == ("capability", "acme.ada")
 
 
-def test_above_the_limit_nothing_is_issued_and_nothing_is_paid(office: Office) -> None:
-    office.ask(LARGE)
+def test_beyond_the_policys_limit_nothing_is_issued_and_nothing_is_paid(office: Office) -> None:
+    office.ask(HUGE)
     (job,) = office.town.settle()
     assert job.state == JobState.DEAD
-    assert "allowed up to 1000 EUR, and this one is for 12500.00 EUR" in job.reason
+    assert "allowed up to 50000 EUR, and this one is for 980000.00 EUR" in job.reason
     assert [one.action for one in office.capabilities()] == ["invoices.GetInvoice"]
+    assert office.movements() == []
+
+
+def test_above_the_threshold_a_second_person_approves_it_and_their_name_is_in_the_token(office: Office) -> None:
+    office.ask(LARGE)
+    (job,) = office.town.settle()
+    assert (job.state, job.wait) == (JobState.WAITING, "approval")
+    assert [one.action for one in office.capabilities()] == ["invoices.GetInvoice"], "no token before the yes"
+    assert office.answer(by="ada").status_code == 409, "whoever asked may not"
+    assert office.answer(by="grace").status_code == 200
+    (job,) = office.town.settle()
+    assert job.state == JobState.DONE
+    (movement,) = office.movements()
+    assert (movement["invoice"], movement["amount"]) == (LARGE, "12500.00")
+    pay = office.capabilities()[-1]
+    assert (pay.principal_id, pay.approved_by, pay.limit_amount) == ("acme.ada", ["acme.grace"], "12500.00")
+    assert office.replay(office.stolen()).json() == {"error": "invalid_token", "reason": "closed"}
+    assert len(office.movements()) == 1
+
+
+def test_a_no_pays_nothing(office: Office) -> None:
+    office.ask(LARGE)
+    office.town.settle()
+    assert office.answer(by="grace", yes=False).status_code == 200
+    (job,) = office.town.settle()
+    assert job.state == JobState.DEAD
     assert office.movements() == []
 
 

@@ -212,7 +212,7 @@ class Town:
             if until():
                 break
             self.work_once()
-            if all(job.state in ENDED or job.wait in ("consent", "unknown") for job in self.jobs()):
+            if all(job.state in ENDED or job.wait in ("approval", "consent", "unknown") for job in self.jobs()):
                 break
             self._time_passes()
             for name in ("reclaim", "settle-attempts", "wake"):

@@ -52,3 +52,9 @@ def guarded(response: Response) -> Response:
     response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
     response.headers["Cache-Control"] = "no-store"
     return response
+
+
+def from_own_page(base_url: str) -> bool:
+    """Whether a form was sent from a page of ours. Browsers say where from; what says nothing is no browser."""
+    origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
+    return origin in (None, base_url.rstrip("/")) and site in (None, "same-origin")

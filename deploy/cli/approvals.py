@@ -1,0 +1,132 @@
+"""`approvals`: what waits for somebody's yes, and their answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from deploy.cli.command import PROBLEM, command, confirm
+from deploy.cli.output import Output
+from deploy.installation import Installation
+from identity.errors import BadInput
+from pipeline.ledger import approval_views
+from pipeline.ledger.approval_views import ApprovalView
+from pipeline.ledger.votes import NotCounted, Through, Vote
+from pipeline.states import ApprovalState
+
+STATES = [str(state) for state in ApprovalState]
+AS = click.option("--as", "principal", required=True, metavar="USER", help="Whose answer it is, by id.")
+YES = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+@click.group()
+def approvals() -> None:
+    """What waits for somebody's yes."""
+
+
+@command(approvals, "list")
+@click.option("--tenant")
+@click.option("--state", type=click.Choice([*STATES, "all"]), default="open", show_default=True)
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1))
+def list_approvals(at: Installation, out: Output, tenant: str | None, state: str, limit: int) -> None:
+    """The approvals, newest first."""
+    wanted = None if state == "all" else ApprovalState(state)
+    found = at.read(lambda c: approval_views.some_approvals(c, tenant=tenant, state=wanted, limit=limit))
+    rows = [{**asdict(one), **{key: one.shown[key] for key in ("does", "resource", "amount")}} for one in found]
+    out.rows(rows, ("id", "tenant", "does", "resource", "amount", "state", "expires_at"), empty="Nothing waits")
+
+
+@command(approvals)
+@click.argument("id")
+def show(at: Installation, out: Output, id: str) -> None:
+    """One: exactly what would be done, who may answer, and who has."""
+    view = _found(at, id)
+    if out.as_json:
+        out.document(asdict(view))
+        return
+    for sentence in told(view):
+        out.sentence(sentence)
+
+
+@command(approvals)
+@click.argument("id")
+@AS
+@YES
+def approve(at: Installation, out: Output, id: str, principal: str, yes: bool) -> int | None:
+    """Say yes to ID as USER. The command line is the operator's: it takes their word for who that is, and says so."""
+    return _answer(at, out, id, principal, approves=True, yes=yes)
+
+
+@command(approvals)
+@click.argument("id")
+@AS
+@YES
+def deny(at: Installation, out: Output, id: str, principal: str, yes: bool) -> int | None:
+    """Say no to ID as USER: the step is refused."""
+    return _answer(at, out, id, principal, approves=False, yes=yes)
+
+
+@command(approvals)
+@click.argument("id")
+@click.option("--for", "principal", required=True, metavar="USER", help="The approver, by id: it is theirs alone.")
+def link(at: Installation, out: Output, id: str, principal: str) -> None:
+    """A link to a page on which USER answers, good for some minutes."""
+    made, url = at.runtime.approving.invite(id, principal, now=at.now())
+    out.note(f"for {principal} alone, until {made.expires_at:%H:%M} UTC")
+    out.done(url, {"url": url, "for": principal, "expires_at": made.expires_at})
+
+
+def _found(at: Installation, id: str) -> ApprovalView:
+    view = at.read(lambda c: approval_views.approval(c, id))
+    if view is None:
+        raise BadInput(f"there is no approval {id}: `aswhom approvals list --state all` shows them")
+    return view
+
+
+def _answer(at: Installation, out: Output, id: str, principal: str, *, approves: bool, yes: bool) -> int | None:
+    view = _found(at, id)
+    for sentence in told(view):
+        out.sentence(sentence)
+    confirm(f"{'Approve' if approves else 'Deny'} this as {principal}?", yes=yes)
+    given = Vote(
+        approval=id,
+        tenant=view.tenant,
+        principal=principal,
+        yes=approves,
+        digest=view.digest,
+        through=Through.CLI,
+        said_as=at.operator,
+    )
+    counted = at.runtime.approving.vote(given, now=at.now())
+    if isinstance(counted, NotCounted):
+        raise BadInput(counted.reason)
+    state = counted.state
+    out.done(f"counted; approval {id} is {state}", {"approval": id, "state": str(state)})
+    return PROBLEM if state is ApprovalState.VOID else None
+
+
+def told(view: ApprovalView) -> list[str]:
+    """What would be done, and who decides, in sentences."""
+    shown: Mapping[str, Any] = view.shown
+    whom = shown["as_whom"]
+    behalf = shown["on_behalf_of"]
+    return [
+        f"approval {view.id} of {view.tenant}, {view.state}" + (f": {view.reason}" if view.reason else ""),
+        f"{shown['does']} ({shown['action']})",
+        *([f"on {shown['resource']}"] if shown["resource"] else []),
+        *([f"for {shown['amount']}"] if shown["amount"] else []),
+        f"as {whom['name']} ({whom['kind']}, {whom['pattern']})"
+        + (f", on behalf of {behalf['name']}" if behalf else "")
+        + f", by agent {shown['agent']} in {shown['workflow']}",
+        f"because: {shown['why']}",
+        *(f"  {name} = {value}" for name, value in shown["parameters"].items()),
+        *(f"{need.rule}: {need.said_yes} of {need.quorum} said yes, of {', '.join(need.names)}" for need in view.needs),
+        *(
+            f"{one.name} said {'yes' if one.yes else 'no'} ({one.through}, {one.at:%Y-%m-%d %H:%M} UTC)"
+            for one in view.answers
+        ),
+        f"it expires at {view.expires_at:%Y-%m-%d %H:%M} UTC, and that is a no",
+    ]

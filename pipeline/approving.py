@@ -1,0 +1,97 @@
+"""Approvals as approvers meet them, on whatever page: what is asked, and their answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+
+from identity.approval_links import ApprovalLink, read_approval_link, write_approval_link
+from identity.errors import BadInput, Unavailable
+from identity.principals import get_principal
+from identity.signing import Signer
+from identity.store import CommitUnknown, Store
+from pipeline.ledger.approval_views import ApprovalView, approval
+from pipeline.ledger.votes import Counted, NotCounted, Through, Vote, vote
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offered:
+    """What the page of a link shows, and to whom."""
+
+    view: ApprovalView
+    person: str
+    good_for: timedelta
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoLink:
+    """The link leads nowhere: *expired*, or not one of ours."""
+
+    expired: bool
+
+
+class Approving:
+    """For all threads. Everything may raise Unavailable."""
+
+    def __init__(self, store: Store, signer: Signer, *, base_url: str, lifetime: timedelta) -> None:
+        self._store = store
+        self._signer = signer
+        self._base_url = base_url.rstrip("/")
+        self._lifetime = lifetime
+
+    def invite(self, id: str, principal: str, *, now: datetime) -> tuple[ApprovalLink, str]:
+        """A link for *principal* alone, and its whole address. Raises BadInput for whom it does not await."""
+        view = self._store.read(lambda c: approval(c, id))
+        if view is None or not view.awaits(principal):
+            raise BadInput(f"approval {id} awaits no answer of {principal}: `aswhom approvals show {id}` says of whom")
+        expires_at = min(view.expires_at, now + self._lifetime)
+        link = write_approval_link(self._signer, approval=id, principal=principal, expires_at=expires_at)
+        return link, f"{self._base_url}/approvals/{link.text}"
+
+    def offer(self, text: str, *, now: datetime) -> Offered | NoLink:
+        """What the page of a link shows."""
+        link = self._link(text, now)
+        if isinstance(link, NoLink):
+            return link
+        view, who = self._store.read(lambda c: (approval(c, link.approval), get_principal(c, link.principal)))
+        if view is None or who is None:
+            return NoLink(expired=False)
+        return Offered(view=view, person=who.name, good_for=link.expires_at - now)
+
+    def answer(self, text: str, *, yes: bool, digest: str, now: datetime) -> Counted | NotCounted | NoLink:
+        """The answer of a link's person to what they were shown."""
+        link = self._link(text, now)
+        if isinstance(link, NoLink):
+            return link
+        view = self._store.read(lambda c: approval(c, link.approval))
+        if view is None:
+            return NoLink(expired=False)
+        given = Vote(
+            approval=view.id,
+            tenant=view.tenant,
+            principal=link.principal,
+            yes=yes,
+            digest=digest,
+            through=Through.PAGE,
+            said_as=f"link:{link.principal}",
+        )
+        return self.vote(given, now=now)
+
+    def vote(self, given: Vote, *, now: datetime) -> Counted | NotCounted:
+        """Count an answer whose person the caller has made sure of."""
+        count = partial(vote, given=given, now=now)
+        try:
+            return self._store.write(count)
+        except CommitUnknown:
+            # The person's answer is the key: if it was committed, the same one again is the first.
+            try:
+                return self._store.write(count)
+            except CommitUnknown as error:
+                raise Unavailable("the ledger does not confirm commits") from error
+
+    def _link(self, text: str, now: datetime) -> ApprovalLink | NoLink:
+        link = read_approval_link(self._signer, text)
+        if link is None:
+            return NoLink(expired=False)
+        return NoLink(expired=True) if link.expires_at <= now else link

@@ -1,0 +1,267 @@
+"""Approvals in the ledger: what a step asks for, and whether what it was given still holds when it opens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, literal, or_, select, update
+
+from identity import audit
+from identity.columns import Instant, database_now
+from identity.model import PrincipalKind, Scope, ScopeKind
+from identity.policy_ledger import version_of
+from identity.policy_rules import ApprovalNeed
+from identity.scopes import all_standings
+from identity.sequence import next_number
+from identity.tables import principals
+from pipeline.approval_tables import approval_votes, approvals
+from pipeline.ledger.intents import Approved, Ended, Intent, PolicyMoved
+from pipeline.ledger.jobs import park, wake
+from pipeline.ledger.requesters import requesters
+from pipeline.states import APPROVAL_MOVES, ApprovalState, Wait
+
+YES, NO = "yes", "no"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotApproved:
+    """The step may not be done, and why."""
+
+    reason: str
+
+
+Asked = Approved | NotApproved | Ended | PolicyMoved
+
+
+def approval_of(id: str) -> str:
+    """What a job that waits for an approval waits for."""
+    return f"approval:{id}"
+
+
+def digest_of(shown: Mapping[str, Any]) -> str:
+    """By which an answer says what it was given to."""
+    return sha256(json.dumps(shown, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def ask(connection: Connection, intent: Intent, *, id: str, shown: Mapping[str, Any]) -> Asked:
+    """What a step that needs an approval comes to: it has one, or may not, or its job is parked until it is decided.
+
+    *shown* is what approvers are shown, *id* that of a new approval.
+    """
+    if version_of(connection, intent.job.tenant) != intent.decision.policy:
+        return PolicyMoved()
+    now: datetime = connection.execute(select(database_now())).scalar_one()
+    held = _newest(connection, intent)
+    if held is not None and not _same(held, intent, shown):
+        move_approval(connection, held, ApprovalState.VOID, reason="what would be done changed", now=now)
+        held = None
+    if held is None or held.state == ApprovalState.VOID:
+        return _ask_anew(connection, intent, id=id, shown=shown, now=now)
+    if (
+        held.expires_at <= now
+        and held.used_at is None
+        and move_approval(connection, held, ApprovalState.EXPIRED, reason="it expired", now=now)
+    ):
+        return NotApproved(reason=f"{intent.action} was not approved in time (approval {held.id})")
+    match ApprovalState(held.state):
+        case ApprovalState.APPROVED:
+            return Approved(id=held.id, by=tuple(sorted(voters(connection, held.id))))
+        case ApprovalState.OPEN:
+            return _wait(connection, intent, held.id, held.expires_at - now)
+        case _:
+            return NotApproved(reason=f"{intent.action} was not approved: {held.reason} (approval {held.id})")
+
+
+def _newest(connection: Connection, intent: Intent) -> Row[Any] | None:
+    """The newest that was asked for this step since its job was accepted, locked: a replay asks anew."""
+    found = select(approvals).where(
+        approvals.c.job_id == intent.job.id,
+        approvals.c.position == intent.position,
+        approvals.c.asked > intent.job.accepted,
+    )
+    return connection.execute(found.order_by(approvals.c.asked.desc()).limit(1).with_for_update()).one_or_none()
+
+
+def _same(held: Row[Any], intent: Intent, shown: Mapping[str, Any]) -> bool:
+    """Whether it was asked for exactly what would be done now."""
+    return (held.request_hash, held.policy_version, held.principal_id, held.digest) == (
+        intent.request_hash,
+        intent.decision.policy,
+        intent.principal,
+        digest_of(shown),
+    )
+
+
+def _ask_anew(
+    connection: Connection, intent: Intent, *, id: str, shown: Mapping[str, Any], now: datetime
+) -> NotApproved | Ended:
+    asking = requesters(connection, intent.job.id)
+    needs = [_resolved(connection, intent.job.tenant, one) for one in intent.decision.constraints.approvals]
+    for need in needs:
+        eligible = sorted(set(need["approvers"]) - asking)
+        if len(eligible) < need["quorum"]:
+            reason = (
+                f"the policy's rule {need['rule']!r} wants {need['quorum']} to approve {intent.action}, and "
+                f"{len(eligible)} of those it names can: whoever asked may not"
+            )
+            return NotApproved(reason=reason)
+    lasts = min(one.expires_in for one in intent.decision.constraints.approvals)
+    number = next_number(connection)
+    connection.execute(
+        insert(approvals).values(
+            id=id,
+            tenant_id=intent.job.tenant,
+            job_id=intent.job.id,
+            position=intent.position,
+            action=intent.action,
+            request_hash=intent.request_hash,
+            policy_version=intent.decision.policy,
+            principal_id=intent.principal,
+            needs=needs,
+            shown=dict(shown),
+            digest=digest_of(shown),
+            state=ApprovalState.OPEN,
+            asked=number,
+            created_at=now,
+            expires_at=now + lasts,
+        )
+    )
+    _record(connection, id, intent.job.tenant, intent.job.id, intent.action, "asked", "open", None, now, number=number)
+    return _wait(connection, intent, id, lasts)
+
+
+def _resolved(connection: Connection, tenant: str, need: ApprovalNeed) -> dict[str, Any]:
+    """A need with its approvers as the users they are now: by id first, so that nobody takes a name's place."""
+    people = select(principals.c.id, principals.c.name).where(
+        principals.c.tenant_id == tenant,
+        principals.c.kind == PrincipalKind.USER,
+        or_(principals.c.id.in_(need.approvers), principals.c.name.in_(need.approvers)),
+    )
+    rows = connection.execute(people).all()
+    ids = {row.id for row in rows}
+    named = {row.id for row in rows if row.id in need.approvers or row.name not in ids}
+    return {"rule": need.rule, "quorum": need.quorum, "approvers": sorted(named)}
+
+
+def _wait(connection: Connection, intent: Intent, id: str, left: timedelta) -> Ended:
+    reason = f"{intent.action} waits for approval {id}"
+    parked = park(
+        connection,
+        intent.job,
+        Wait.APPROVAL,
+        waits_for=approval_of(id),
+        due_in=left,
+        expires_in=left,
+        reason=reason,
+    )
+    return Ended(reason=reason, moved=parked)
+
+
+def confirm(connection: Connection, intent: Intent, *, now: datetime) -> bool:
+    """Whether the step's approval holds as it opens; it is used from then on, and only for this.
+
+    The caller holds the locks of those who said yes, shared. False: it is to be asked about anew.
+    """
+    if not intent.decision.constraints.approvals:
+        return True
+    if intent.approval is None or not _still_approve(connection, intent.approval, now):
+        return False
+    use = (
+        update(approvals)
+        .where(
+            approvals.c.id == intent.approval.id,
+            approvals.c.state == ApprovalState.APPROVED,
+            approvals.c.job_id == intent.job.id,
+            approvals.c.position == intent.position,
+            approvals.c.request_hash == intent.request_hash,
+            approvals.c.policy_version == intent.decision.policy,
+            approvals.c.principal_id == intent.principal,
+            approvals.c.asked > intent.job.accepted,
+            or_(approvals.c.used_at.is_not(None), approvals.c.expires_at > now),
+        )
+        .values(used_at=func.coalesce(approvals.c.used_at, literal(now, Instant)))
+    )
+    return connection.execute(use).rowcount == 1
+
+
+def approver_scopes(approved: Approved | None) -> list[Scope]:
+    """What an opening locks, so that no approver is revoked or stopped beside it."""
+    return [] if approved is None else [Scope(kind=ScopeKind.USER, key=one) for one in approved.by]
+
+
+def _still_approve(connection: Connection, approved: Approved, now: datetime) -> bool:
+    """Whether nobody who said yes was revoked since, or is stopped; otherwise it is void."""
+    numbers = voters(connection, approved.id)
+    for scope, standing in all_standings(connection, approver_scopes(approved)).items():
+        if standing.stopped or standing.revoked >= numbers[scope.key]:
+            held = connection.execute(select(approvals).where(approvals.c.id == approved.id)).one()
+            reason = f"{scope.key}, who said yes, has no authority any more"
+            move_approval(connection, held, ApprovalState.VOID, reason=reason, now=now)
+            return False
+    return True
+
+
+def voters(connection: Connection, approval: str) -> Mapping[str, int]:
+    """Who said yes, and when by the ledger's numbers."""
+    yes = select(approval_votes.c.principal_id, approval_votes.c.number).where(
+        approval_votes.c.approval_id == approval, approval_votes.c.answer == YES
+    )
+    return {row.principal_id: row.number for row in connection.execute(yes)}
+
+
+def is_met(needs: Iterable[Mapping[str, Any]], yes: Iterable[str]) -> bool:
+    """Whether every need has its quorum."""
+    said = set(yes)
+    return all(len(said & set(need["approvers"])) >= need["quorum"] for need in needs)
+
+
+def move_approval(connection: Connection, held: Row[Any], to: ApprovalState, *, reason: str, now: datetime) -> bool:
+    """Move one approval, and say so in the audit. False: its state does not allow it."""
+    move = update(approvals).where(approvals.c.id == held.id, approvals.c.state.in_(APPROVAL_MOVES.sources(to)))
+    if connection.execute(move.values(state=to, reason=reason, decided_at=now)).rowcount == 0:
+        return False
+    _record(connection, held.id, held.tenant_id, held.job_id, held.action, str(to), str(to), reason, now)
+    return True
+
+
+def _record(
+    connection: Connection,
+    id: str,
+    tenant: str,
+    job: str,
+    action: str,
+    what: str,
+    outcome: str,
+    reason: str | None,
+    now: datetime,
+    *,
+    number: int | None = None,
+) -> None:
+    audit.record(
+        connection,
+        id=f"{id}.{what}",
+        at=now,
+        number=number,
+        kind=f"approval.{what}",
+        tenant=tenant,
+        job=job,
+        action=action,
+        outcome=outcome,
+        reason=reason,
+        detail={"approval": id},
+    )
+
+
+def void_open(connection: Connection, tenant: str, *, reason: str, now: datetime) -> int:
+    """Void all that the tenant's people were asked and have not decided, and wake the jobs, which ask anew."""
+    undecided = select(approvals).where(approvals.c.tenant_id == tenant, approvals.c.state == ApprovalState.OPEN)
+    rows = connection.execute(undecided.order_by(approvals.c.id).with_for_update()).all()
+    for held in rows:
+        move_approval(connection, held, ApprovalState.VOID, reason=reason, now=now)
+        wake(connection, approval_of(held.id))
+    return len(rows)

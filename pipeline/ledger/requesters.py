@@ -1,0 +1,29 @@
+"""Who asked for a job: never the one who approves it, under whatever name.
+
+A job knows whom USER means, and who sent its event only as the sender names them. So every principal with an alias of
+that name counts, at whichever provider, linked before or since: rather one person too many than the requester.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, func, or_, select
+
+from identity.tables import aliases, principals
+from pipeline.tables import jobs
+
+
+def requesters(connection: Connection, job: str) -> frozenset[str]:
+    """The principals that may have asked for *job*, or its agent has the name of."""
+    columns = (jobs.c.tenant_id, jobs.c.user_id, jobs.c.triggered_by, jobs.c.agent_id)
+    row = connection.execute(select(*columns).where(jobs.c.id == job)).one()
+    words = {word.lower() for word in (row.triggered_by, row.agent_id) if word}
+    named = select(principals.c.id).where(
+        principals.c.tenant_id == row.tenant_id,
+        or_(func.lower(principals.c.id).in_(words), func.lower(principals.c.name).in_(words)),
+    )
+    linked = select(aliases.c.principal_id).where(
+        aliases.c.tenant_id == row.tenant_id,
+        or_(func.lower(aliases.c.external_id).in_(words), func.lower(aliases.c.login).in_(words)),
+    )
+    found = set(connection.execute(named).scalars()) | set(connection.execute(linked).scalars())
+    return frozenset(found | ({row.user_id} if row.user_id else set()))

@@ -1,0 +1,175 @@
+"""Answers to approvals: who may give one, what it decides, and the job it wakes, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select
+
+from identity import audit
+from identity.columns import database_now
+from identity.model import PrincipalKind, Scope, ScopeKind
+from identity.policy_ledger import version_of
+from identity.principals import get_principal
+from identity.scopes import standings
+from identity.sequence import next_number
+from pipeline.approval_tables import approval_votes, approvals
+from pipeline.ledger import jobs
+from pipeline.ledger.approvals import NO, YES, approval_of, is_met, move_approval, voters
+from pipeline.ledger.requesters import requesters
+from pipeline.states import ENDED, ApprovalState
+
+
+class Through(StrEnum):
+    """Where an answer was given."""
+
+    PAGE = "page"
+    SLACK = "slack"
+    CONSOLE = "console"
+    CLI = "cli"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vote:
+    """One person's answer. *digest* is that of what they were shown; *said_as* who they were where they said it."""
+
+    approval: str
+    tenant: str
+    principal: str
+    yes: bool
+    digest: str
+    through: Through
+    said_as: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counted:
+    """It counts. *state* is the approval's now: open, if others are still to answer."""
+
+    state: ApprovalState
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotCounted:
+    """It does not, and why; nothing was changed but what had come to its end by itself."""
+
+    reason: str
+
+
+def vote(connection: Connection, given: Vote, *, now: datetime) -> Counted | NotCounted:
+    """Count an answer, decide by it if it is the deciding one, and wake the job. May run more than once."""
+    of = approvals.c.id == given.approval
+    held = connection.execute(
+        select(approvals).where(of, approvals.c.tenant_id == given.tenant).with_for_update()
+    ).one_or_none()
+    if held is None:
+        return NotCounted(reason=f"tenant {given.tenant} has no approval {given.approval}")
+    earlier = connection.execute(
+        select(approval_votes.c.answer).where(
+            approval_votes.c.approval_id == held.id, approval_votes.c.principal_id == given.principal
+        )
+    ).scalar_one_or_none()
+    if earlier is not None:
+        return _said_before(held, earlier, given)
+    why_not = _over(connection, held, now) or _prohibition(connection, held, given)
+    if why_not is not None:
+        return NotCounted(reason=why_not)
+    number = next_number(connection)
+    connection.execute(
+        insert(approval_votes).values(
+            approval_id=held.id,
+            principal_id=given.principal,
+            answer=YES if given.yes else NO,
+            through=given.through,
+            said_as=given.said_as,
+            number=number,
+            at=now,
+        )
+    )
+    _record(connection, held, given, number, now)
+    return Counted(state=_decide(connection, held, given, now))
+
+
+def _said_before(held: Row[Any], earlier: str, given: Vote) -> Counted | NotCounted:
+    """The same word again is the first one; an answer is not taken back."""
+    if earlier == (YES if given.yes else NO):
+        return Counted(state=ApprovalState(held.state))
+    return NotCounted(reason=f"{given.principal} has answered {earlier} already")
+
+
+def _over(connection: Connection, held: Row[Any], now: datetime) -> str | None:
+    """Why nothing is to be answered any more, or None. What ended by itself is moved to its end."""
+    if held.state != ApprovalState.OPEN:
+        return f"approval {held.id} is {held.state} already" + (f": {held.reason}" if held.reason else "")
+    if jobs.standing(connection, held.job_id)[0] in ENDED:
+        move_approval(connection, held, ApprovalState.VOID, reason="its job has ended", now=now)
+        return f"the job of approval {held.id} has ended"
+    if held.expires_at <= connection.execute(select(database_now())).scalar_one():
+        _end(connection, held, ApprovalState.EXPIRED, "nobody answered in time", now)
+        return f"approval {held.id} has expired"
+    if version_of(connection, held.tenant_id) != held.policy_version:
+        _end(connection, held, ApprovalState.VOID, "the tenant's policy changed", now)
+        return f"the tenant's policy changed since approval {held.id} was asked for: it is asked for anew"
+    return None
+
+
+def _prohibition(connection: Connection, held: Row[Any], given: Vote) -> str | None:
+    """Why this person's answer does not count, or None."""
+    if given.digest != held.digest:
+        return f"what was shown is not what approval {held.id} is about: look at it again"
+    principal = get_principal(connection, given.principal)
+    if principal is None or principal.tenant != held.tenant_id or principal.kind is not PrincipalKind.USER:
+        return f"{given.principal} is no user of tenant {held.tenant_id}"
+    if given.principal in requesters(connection, held.job_id):
+        return f"{given.principal} asked for it, and whoever asks does not approve"
+    if not any(given.principal in need["approvers"] for need in held.needs):
+        return f"{given.principal} is not among those whom the policy asks"
+    scope = Scope(kind=ScopeKind.USER, key=given.principal)
+    if standings(connection, [scope])[scope].stopped:
+        return f"{given.principal} is stopped"
+    return None
+
+
+def _decide(connection: Connection, held: Row[Any], given: Vote, now: datetime) -> ApprovalState:
+    if not given.yes:
+        return _end(connection, held, ApprovalState.DENIED, f"{given.principal} said no", now)
+    yes = voters(connection, held.id)
+    if not is_met(held.needs, yes):
+        return ApprovalState.OPEN
+    return _end(connection, held, ApprovalState.APPROVED, f"by {', '.join(sorted(yes))}", now)
+
+
+def _end(connection: Connection, held: Row[Any], to: ApprovalState, reason: str, now: datetime) -> ApprovalState:
+    """Decide, and wake the job in the same commit."""
+    move_approval(connection, held, to, reason=reason, now=now)
+    jobs.wake(connection, approval_of(held.id))
+    return to
+
+
+def _record(connection: Connection, held: Row[Any], given: Vote, number: int, now: datetime) -> None:
+    detail: Mapping[str, Any] = {
+        "approval": held.id,
+        "answer": YES if given.yes else NO,
+        "through": str(given.through),
+        "said_as": given.said_as,
+        "shown": held.digest,
+        "policy": held.policy_version,
+        "request_hash": held.request_hash,
+    }
+    audit.record(
+        connection,
+        id=f"{held.id}.vote.{number}",
+        at=now,
+        number=number,
+        kind="approval.answered",
+        tenant=held.tenant_id,
+        principal=given.principal,
+        job=held.job_id,
+        action=held.action,
+        outcome=YES if given.yes else NO,
+        detail=detail,
+    )

@@ -1,0 +1,56 @@
+"""Approvals on the command line: listed, shown, linked to and answered."""
+
+from __future__ import annotations
+
+import pytest
+
+from deploy.installation import Installation
+from deploy.settings import load
+from tests.deploy.conftest import Cli
+from tests.ledger.desk import Desk
+from tests.ledger.house import House
+from tests.webhooks.test_approval_page import SHOWN
+
+
+@pytest.fixture
+def approval(cli: Cli) -> str:
+    """One that is open, of ada's job; bob and carol may answer."""
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        house = House(at.ledger)
+        house.build()
+        desk = Desk(house)
+        desk.ask(shown=SHOWN)
+        return str(desk.row.id)
+
+
+def test_an_approval_is_listed_shown_and_answered_as_somebody(cli: Cli, approval: str) -> None:
+    (row,) = cli.json("approvals", "list", "--tenant", "acme")
+    assert (row["id"], row["does"], row["amount"]) == (approval, "Refund a charge", "900 EUR")
+    told = cli("approvals", "show", approval).output
+    for said in (
+        "for 900 EUR",
+        "as the service (service, service), on behalf of ada",
+        "cents = 90000",
+        "0 of 1 said yes",
+    ):
+        assert said in told
+    assert cli("approvals", "approve", approval, "--as", "acme.bob").exit_code == 2  # it asks first
+    wrong = cli.json("approvals", "approve", approval, "--as", "acme.ada", "--yes", code=1)
+    assert "whoever asks does not approve" in wrong["message"]
+    assert cli.json("approvals", "approve", approval, "--as", "acme.bob", "--yes")["state"] == "approved"
+    assert (
+        "is approved already"
+        in cli.json("approvals", "deny", approval, "--as", "acme.carol", "--yes", code=1)["message"]
+    )
+    assert cli.json("approvals", "list") == []
+    assert [one["state"] for one in cli.json("approvals", "list", "--state", "all")] == ["approved"]
+    (answer,) = [row for row in cli.json("audit", "list", "--kind", "approval") if row["kind"] == "approval.answered"]
+    assert answer["principal_id"] == "acme.bob"
+    assert answer["detail"]["said_as"].startswith("cli:")
+
+
+def test_a_link_is_printed_for_an_approver_alone(cli: Cli, approval: str) -> None:
+    made = cli.json("approvals", "link", approval, "--for", "acme.bob")
+    assert "/approvals/" in made["url"]
+    assert "awaits no answer" in cli.json("approvals", "link", approval, "--for", "globex.bob", code=1)["message"]
+    assert "there is no approval" in cli.json("approvals", "show", "apr_0", code=1)["message"]

@@ -1,0 +1,84 @@
+"""A job of ada's whose step needs an approval, and the people who may give it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Row, select, update
+
+from identity.model import PrincipalKind
+from identity.policy import Constraints, Decision
+from identity.policy_rules import ApprovalNeed
+from identity.principals import ensure_principal
+from pipeline.approval_tables import approvals as table
+from pipeline.ledger import approvals, openings
+from pipeline.ledger.approvals import Asked
+from pipeline.ledger.intents import Intent, OpenOutcome
+from pipeline.ledger.jobs import ClaimedJob
+from pipeline.ledger.votes import Counted, NotCounted, Through, Vote, vote
+from tests.ledger.house import AS_ADA, House, intent_of
+
+HOUR = timedelta(hours=1)
+POLICY = 'format = 1\n[[rule]]\nname = "x"\nwhen = { action = "linear.*" }\ndeny = "no"\n'
+FOUR_EYES = ApprovalNeed(rule="four eyes", quorum=1, approvers=frozenset({"bob", "acme.carol", "ada"}), expires_in=HOUR)
+
+
+def held_to(*needs: ApprovalNeed, policy: int = 0) -> Decision:
+    return replace(AS_ADA, constraints=Constraints(approvals=needs), policy=policy)
+
+
+class Desk:
+    """A job of ada's whose step needs an approval, and the people who may give it."""
+
+    def __init__(self, house: House, *needs: ApprovalNeed) -> None:
+        self.house = house
+        self.decision = held_to(*(needs or (FOUR_EYES,)))
+        now = datetime.now(UTC)
+        for tenant, name in (("acme", "bob"), ("acme", "carol"), ("globex", "bob")):
+            make = partial(ensure_principal, kind=PrincipalKind.USER, name=name, tenant=tenant, now=now)
+            house.database.write(partial(make, id=f"{tenant}.{name}"))
+        self.job = house.claim(house.job())
+
+    def intent(self, **more: Any) -> Intent:
+        return intent_of(self.house, self.job, **{"decision": self.decision, **more})
+
+    def ask(self, *, shown: Mapping[str, Any] | None = None, **more: Any) -> Asked:
+        ask = partial(approvals.ask, id=self.house.ids("apr"), shown=shown or {"amount": "5 EUR"})
+        return self.house.database.write(lambda c: ask(c, self.intent(**more)))
+
+    @property
+    def row(self) -> Row[Any]:
+        """The newest."""
+        newest = select(table).order_by(table.c.asked.desc()).limit(1)
+        return self.house.database.read(lambda c: c.execute(newest).one())
+
+    def say(
+        self, who: str, *, yes: bool = True, digest: str | None = None, tenant: str = "acme"
+    ) -> Counted | NotCounted:
+        row = self.row
+        given = Vote(
+            approval=row.id,
+            tenant=tenant,
+            principal=who,
+            yes=yes,
+            digest=row.digest if digest is None else digest,
+            through=Through.CLI,
+            said_as="cli:test",
+        )
+        return self.house.database.write(partial(vote, given=given, now=datetime.now(UTC)))
+
+    def again(self) -> ClaimedJob:
+        """The job is claimed by another run."""
+        self.job = self.house.claim(self.job.id)
+        return self.job
+
+    def open(self, **more: Any) -> OpenOutcome:
+        return self.house.database.write(partial(openings.open_attempt, intent=self.intent(**more)))
+
+    def pass_time(self) -> None:
+        late = datetime.now(UTC) - HOUR
+        self.house.database.write(lambda c: c.execute(update(table).values(expires_at=late)))

@@ -1,0 +1,114 @@
+"""A step that needs an approval, in a worker's runtime: it is sent once it is approved, as it was shown, and once."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import partial
+
+import pytest
+
+from identity.model import PrincipalKind, ScopeKind
+from identity.principals import ensure_principal
+from pipeline.ledger.approval_views import ApprovalView, some_approvals
+from pipeline.ledger.votes import Counted, NotCounted, Through, Vote
+from pipeline.policy_change import put_in_force
+from pipeline.states import ApprovalState, JobState
+from tests.tasks.test_business_workflows import deal, opportunity
+from tests.tasks.town import Town
+
+FOUR_EYES = """format = 1
+[[rule]]
+name = "four eyes"
+when = { action = "salesforce.Update*" }
+approval = { approvers = ["bob", "carol"], quorum = 2, expires_in = "1h" }
+"""
+
+
+def apply(town: Town, text: str) -> None:
+    change = partial(put_in_force, over=None, by="cli:test", audit_id=town.runtime.ids("aud"), now=datetime.now(UTC))
+    town.runtime.database.write(lambda c: change(c, "acme", text))
+
+
+def asked(town: Town) -> ApprovalView:
+    """The newest."""
+    return town.runtime.database.read(lambda c: some_approvals(c, tenant="acme", state=None, limit=1))[0]
+
+
+def say(town: Town, who: str, *, yes: bool = True, digest: str | None = None) -> Counted | NotCounted:
+    view = asked(town)
+    given = Vote(
+        approval=view.id,
+        tenant="acme",
+        principal=f"acme.{who}",
+        yes=yes,
+        digest=digest or view.digest,
+        through=Through.CONSOLE,
+        said_as=who,
+    )
+    return town.runtime.approving.vote(given, now=datetime.now(UTC))
+
+
+@pytest.fixture
+def waiting(town: Town) -> Town:
+    """Ada's deal is won, and the step that writes it down waits for bob and carol."""
+    for name in ("ada", "bob", "carol"):
+        make = partial(ensure_principal, tenant="acme", kind=PrincipalKind.USER, name=name, now=datetime.now(UTC))
+        town.runtime.database.write(partial(make, id=f"acme.{name}"))
+    apply(town, FOUR_EYES)
+    town.connect_seller("acme", "ada")
+    town.report("acme", "deal.changed", deal(opportunity(town), amount=12_000))
+    (job,) = town.settle()
+    assert (job.state, job.wait) == (JobState.WAITING, "approval")
+    return town
+
+
+def test_a_step_waits_for_two_and_is_done_once_as_it_was_shown(waiting: Town) -> None:
+    shown = asked(waiting).shown
+    assert (shown["action"], shown["does"]) == ("salesforce.UpdateOpportunity", "Set an opportunity's stage")
+    assert (shown["as_whom"]["name"], shown["as_whom"]["pattern"]) == ("ada", "delegated")
+    assert shown["parameters"]["amount"] == 12_000
+    assert isinstance(say(waiting, "bob"), Counted)
+    waiting.settle()
+    assert waiting.authors() == []
+    assert say(waiting, "carol") == Counted(state=ApprovalState.APPROVED)
+    (job,) = waiting.settle()
+    assert job.state == JobState.DONE
+    assert waiting.authors() == [("salesforce", "ada", "user")]
+    assert waiting.steps()[-1].parameters == shown["parameters"]
+
+
+def test_a_worker_killed_after_the_approval_does_it_once(waiting: Town) -> None:
+    say(waiting, "bob")
+    say(waiting, "carol")
+    waiting.when("after_call", 2, waiting.kill)
+    (job,) = waiting.settle()
+    assert (job.state, job.runs_spent) == (JobState.DONE, 1)
+    assert asked(waiting).state is ApprovalState.APPROVED
+
+
+def test_a_no_refuses_the_step_and_a_replay_asks_anew(waiting: Town) -> None:
+    assert say(waiting, "carol", yes=False) == Counted(state=ApprovalState.DENIED)
+    (job,) = waiting.settle()
+    assert job.state == JobState.DEAD
+    assert "was not approved: acme.carol said no" in job.reason
+    assert waiting.authors() == []
+
+
+def test_a_revocation_between_approval_and_call_wins(waiting: Town) -> None:
+    say(waiting, "bob")
+    say(waiting, "carol")
+    waiting.revoke(ScopeKind.USER, "acme.ada", "acme")
+    (job,) = waiting.settle()
+    assert job.state == JobState.CANCELLED
+    assert waiting.authors() == []
+
+
+def test_a_tighter_policy_between_approval_and_call_asks_anew(waiting: Town) -> None:
+    say(waiting, "bob")
+    say(waiting, "carol")
+    first = asked(waiting).id
+    apply(waiting, FOUR_EYES.replace('"1h"', '"2h"'))
+    (job,) = waiting.settle()
+    assert (job.state, job.wait) == (JobState.WAITING, "approval")
+    assert asked(waiting).id != first
+    assert waiting.authors() == []

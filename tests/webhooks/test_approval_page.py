@@ -1,0 +1,142 @@
+"""The page of an approval link, over a real ledger: what is shown, to whom, and whose answer counts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from identity.errors import BadInput
+from identity.signing import Signer
+from pipeline.approving import Approving
+from pipeline.database import Database, DatabaseSettings, open_database
+from pipeline.states import ApprovalState
+from tests.ledger.desk import Desk
+from tests.ledger.house import House
+from tests.webhooks.parts import MemoryLedger, MemoryRing, registry
+from webhooks.app import create_app
+from webhooks.settings import WebSettings
+
+OURS = "https://aswhom.example"
+SHOWN: dict[str, Any] = {
+    "does": "Refund a charge",
+    "action": "stripe.Refund",
+    "provider": "stripe",
+    "resource": "charge ch_1",
+    "amount": "900 EUR",
+    "parameters": {"charge": "ch_1", "note": "<script>alert(1)</script>", "cents": 90_000},
+    "as_whom": {"id": "acme.service", "name": "the service", "kind": "service", "pattern": "service"},
+    "on_behalf_of": {"id": "acme.ada", "name": "ada"},
+    "agent": "billing",
+    "workflow": "refund",
+    "why": "named by the workflow",
+}
+
+pytestmark = pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+
+
+class Room:
+    """An approval that was asked for, and the web that shows it."""
+
+    def __init__(self, database: Database) -> None:
+        house = House(database)
+        house.build()
+        self.desk = Desk(house)
+        self.desk.ask(shown=SHOWN)
+        self.ahead = timedelta()
+        signer = Signer.from_seed(bytes(32))
+        self.approving = Approving(database, signer, base_url=OURS, lifetime=timedelta(minutes=15))
+        app = create_app(
+            WebSettings(base_url=OURS),
+            MemoryLedger(),
+            registry(),
+            MemoryRing(),
+            approver=self.approving,
+            clock=lambda: datetime.now(UTC) + self.ahead,
+        )
+        self.client = app.test_client()
+
+    def link(self, who: str = "acme.bob") -> str:
+        _, url = self.approving.invite(self.desk.row.id, who, now=datetime.now(UTC))
+        return url.removeprefix(OURS)
+
+    def answer(self, link: str, said: str = "yes", *, digest: str = "", **headers: str) -> Any:
+        headers.setdefault("Origin", OURS)
+        form = {"answer": said, "digest": digest or self.desk.row.digest}
+        return self.client.post(link, data=form, headers=headers)
+
+
+@pytest.fixture
+def room(ledger_url: str) -> Iterator[Room]:
+    database = open_database(DatabaseSettings(url=ledger_url))
+    yield Room(database)
+    database.close()
+
+
+def test_an_approver_reads_all_of_it_and_the_answer_wakes_the_job(room: Room) -> None:
+    link = room.link()
+    page = room.client.get(link)
+    assert page.status_code == 200
+    for said in ("Refund a charge", "900 EUR", "charge ch_1", "the service", "ada", "agent billing", "90000", "bob"):
+        assert said in page.text
+    assert "<script>alert" not in page.text
+    assert re.search(r"default-src 'none'", page.headers["Content-Security-Policy"])
+    assert room.client.head(link).status_code == 204
+    assert room.desk.row.state == ApprovalState.OPEN  # to look answers nothing
+    done = room.answer(link)
+    assert done.status_code == 200
+    assert "You approved it" in done.text
+    assert room.desk.row.state == ApprovalState.APPROVED
+    assert room.desk.house.row(room.desk.job.id).state == "queued"
+    assert room.answer(link).status_code == 200  # sent twice
+    assert room.answer(link, "no").status_code == 409
+    assert "This is approved" in room.client.get(link).text
+
+
+def test_a_no_denies_it(room: Room) -> None:
+    assert "You denied it" in room.answer(room.link(), "no").text
+    assert room.desk.row.state == ApprovalState.DENIED
+
+
+def test_a_link_is_for_an_approver_who_has_not_answered(room: Room) -> None:
+    for nobody in ("globex.bob", "acme.service", "acme.nobody"):
+        with pytest.raises(BadInput, match="awaits no answer"):
+            room.link(nobody)
+    mine = room.link("acme.carol")
+    room.answer(mine)
+    with pytest.raises(BadInput, match="awaits no answer"):
+        room.link("acme.carol")
+
+
+def test_what_the_requester_is_given_a_link_to_does_not_count(room: Room) -> None:
+    refused = room.answer(room.link("acme.ada"))  # the policy names her, and she asked for it
+    assert refused.status_code == 409
+    assert "whoever asks does not approve" in refused.text
+    assert room.desk.row.state == ApprovalState.OPEN
+
+
+def test_an_altered_a_strange_and_an_expired_link_lead_nowhere(room: Room) -> None:
+    link = room.link()
+    head, _, signature = link.rpartition(".")
+    other = room.link("acme.carol").rpartition(".")[0]
+    for wrong in (f"{head}.{signature[:-2]}AA", f"{other}.{signature}", "/approvals/x", "/approvals/é.é", head):
+        assert room.client.get(wrong).status_code == 404, wrong
+        assert room.answer(wrong).status_code == 404, wrong
+    room.ahead = timedelta(minutes=16)
+    assert room.client.get(link).status_code == 410
+    assert room.answer(link).status_code == 410
+    assert room.desk.row.state == ApprovalState.OPEN
+
+
+def test_no_other_site_sends_an_answer_and_none_counts_for_what_was_not_shown(room: Room) -> None:
+    link = room.link()
+    assert room.answer(link, Origin="https://evil.example").status_code == 400
+    assert room.answer(link, **{"Sec-Fetch-Site": "cross-site"}).status_code == 400
+    assert room.answer(link, "perhaps").status_code == 400
+    changed = room.answer(link, digest="0" * 64)
+    assert changed.status_code == 409
+    assert "look at it again" in changed.text
+    assert room.desk.row.state == ApprovalState.OPEN

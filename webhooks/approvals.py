@@ -1,0 +1,92 @@
+"""The page of an approval link: exactly what would be done, and its person's yes or no.
+
+The link is its person's authority, so nothing else is asked for: it is signed, names them, and lasts some minutes. What
+they answer goes back with the digest of what they were shown.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import Protocol
+
+from flask import Blueprint, Response, make_response, request
+
+from identity.errors import Unavailable
+from pipeline.approving import NoLink, Offered
+from pipeline.ledger.votes import Counted, NotCounted
+from webhooks.pages import from_own_page, page
+from webhooks.settings import WebSettings
+
+log = logging.getLogger(__name__)
+
+
+class Approver(Protocol):
+    """The decisions behind the page. `pipeline.approving` implements it; both may raise Unavailable."""
+
+    def offer(self, text: str, *, now: datetime) -> Offered | NoLink:
+        """What the page of a link shows."""
+
+    def answer(self, text: str, *, yes: bool, digest: str, now: datetime) -> Counted | NotCounted | NoLink:
+        """Count its person's answer."""
+
+
+def approval_pages(settings: WebSettings, approver: Approver, *, clock: Callable[[], datetime]) -> Blueprint:
+    """`/approvals/<link>`."""
+    pages = Blueprint("approvals", __name__, url_prefix="/approvals")
+
+    @pages.get("/<link>")
+    def ask(link: str) -> Response:
+        # A previewer or prefetcher is not the person, and needs no page.
+        if request.method == "HEAD" or "prefetch" in request.headers.get("Sec-Purpose", ""):
+            return make_response("", 204)
+        return _told(approver.offer(link, now=clock()))
+
+    @pages.post("/<link>")
+    def answer(link: str) -> Response:
+        said = request.form.get("answer")
+        if not from_own_page(settings.base_url) or said not in ("yes", "no"):
+            return _failed("This answer cannot be trusted", "Open your link yourself, and answer on its page.", 400)
+        digest = request.form.get("digest", "")
+        counted = approver.answer(link, yes=said == "yes", digest=digest, now=clock())
+        match counted:
+            case NoLink():
+                return _told(counted)
+            case NotCounted(reason=reason):
+                log.warning("approval not counted", extra={"action": "approval.not_counted", "reason": reason})
+                return _failed("Your answer does not count", f"{reason[:1].upper()}{reason[1:]}.", 409)
+            case Counted(state=state):
+                log.info("approval answered", extra={"action": "approval.answered", "state": str(state)})
+                return page("approvals/done.html", said=said, state=state)
+
+    @pages.errorhandler(Unavailable)
+    def later(error: Unavailable) -> Response:
+        log.warning("approval not now: %s", error, extra={"action": "approval.unavailable"})
+        why = "Whether your answer was counted is not certain: open your link again in a minute to see."
+        response = _failed("We cannot reach what we need right now", why, 503)
+        response.headers["Retry-After"] = "60"
+        return response
+
+    return pages
+
+
+def _told(offer: Offered | NoLink) -> Response:
+    if isinstance(offer, NoLink):
+        if offer.expired:
+            return _failed("This link has expired", "Ask for a new one: it is good for some minutes.", 410)
+        return _failed("This link is not known", "Copy the whole link, or ask for a new one.", 404)
+    view = offer.view
+    parameters = {name: _written(value) for name, value in view.shown["parameters"].items()}
+    minutes = max(1, round(offer.good_for.total_seconds() / 60))
+    return page("approvals/ask.html", view=view, person=offer.person, parameters=parameters, minutes=minutes)
+
+
+def _written(value: object) -> str:
+    """A parameter to the letter: text as it is, the rest as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _failed(heading: str, reason: str, status: int) -> Response:
+    return page("approvals/failed.html", status, heading=heading, reason=reason)
