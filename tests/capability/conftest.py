@@ -19,6 +19,16 @@ def court(ledger_url: str) -> Iterator[Court]:
     database.close()
 
 
+@pytest.fixture(scope="session")
+def standing_court(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Court]:
+    """One for all tests that use tokens of their own, and revoke, stop and rotate nothing."""
+    folder = tmp_path_factory.mktemp("court")
+    shutil.copy(migrated_sqlite, folder / "ledger.sqlite")
+    database = open_database(DatabaseSettings(url=f"sqlite:///{folder}/ledger.sqlite"))
+    yield Court(database).build()
+    database.close()
+
+
 @pytest.fixture
 def court_on_sqlite(migrated_sqlite: Path, tmp_path: Path) -> Iterator[Court]:
     shutil.copy(migrated_sqlite, tmp_path / "ledger.sqlite")

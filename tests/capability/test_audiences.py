@@ -45,11 +45,11 @@ def test_a_removed_audience_is_nobody_and_its_address_is_free(court: Court) -> N
         {"id": "no id!", "uri": "https://other.example", "connection": None},
     ],
 )
-def test_an_audience_that_cannot_be_meant_is_refused(court_on_sqlite: Court, other: dict[str, object]) -> None:
+def test_an_audience_that_cannot_be_meant_is_refused(standing_court: Court, other: dict[str, object]) -> None:
     new = replace(INVOICES, **other)  # type: ignore[arg-type]
-    add = partial(audiences.add, new=new, secret=new_secret("x"), by="test", now=court_on_sqlite.now())
+    add = partial(audiences.add, new=new, secret=new_secret("x"), by="test", now=standing_court.now())
     with pytest.raises(BadInput):
-        court_on_sqlite.database.write(add)
+        standing_court.database.write(add)
 
 
 def test_one_of_the_platform_takes_every_tenants_capabilities(court_on_sqlite: Court) -> None:

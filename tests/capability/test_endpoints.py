@@ -23,9 +23,9 @@ NEXT = "a" * 64
 
 
 @pytest.fixture
-def client(court_on_sqlite: Court) -> FlaskClient:
+def client(standing_court: Court) -> FlaskClient:
     web = WebSettings(base_url=BASE)
-    return create_app(web, MemoryLedger(), registry(), MemoryRing(), authority=court_on_sqlite.authority).test_client()
+    return create_app(web, MemoryLedger(), registry(), MemoryRing(), authority=standing_court.authority).test_client()
 
 
 def basic(id: str, secret: str) -> dict[str, str]:
@@ -53,7 +53,7 @@ def exchange_form(token: str, **other: Any) -> dict[str, Any]:
     return {**base, **other}
 
 
-def test_metadata_leads_to_keys_that_verify(client: FlaskClient, court_on_sqlite: Court) -> None:
+def test_metadata_leads_to_keys_that_verify(client: FlaskClient, standing_court: Court) -> None:
     metadata = client.get("/.well-known/oauth-authorization-server")
     assert metadata.headers["Cache-Control"] == "public, max-age=300"
     assert metadata.json is not None
@@ -68,12 +68,12 @@ def test_metadata_leads_to_keys_that_verify(client: FlaskClient, court_on_sqlite
             return keys.get(kid)
 
     verifier = Verifier(issuer=BASE, audience=INVOICES.uri, keys=Published())
-    token = court_on_sqlite.token().reveal()
+    token = standing_court.token().reveal()
     assert verifier.verify(token, now=datetime.now(UTC), request_sha256=PAID).subject == "acme.ada"
 
 
-def test_introspection_spends_and_says_so(client: FlaskClient, court_on_sqlite: Court) -> None:
-    token = court_on_sqlite.token().reveal()
+def test_introspection_spends_and_says_so(client: FlaskClient, standing_court: Court) -> None:
+    token = standing_court.token().reveal()
     for spend in ("first", "again"):
         status, said = ask(client, "/oauth/introspect", of(INVOICES), token=token, request_sha256=PAID)
         assert (status, said["active"], said["spend"]) == (200, True, spend)
@@ -81,8 +81,8 @@ def test_introspection_spends_and_says_so(client: FlaskClient, court_on_sqlite: 
     assert (status, said) == (200, {"active": False, "reason": "request"})
 
 
-def test_who_is_not_the_audience_learns_nothing_of_a_token(client: FlaskClient, court_on_sqlite: Court) -> None:
-    token = court_on_sqlite.token().reveal()
+def test_who_is_not_the_audience_learns_nothing_of_a_token(client: FlaskClient, standing_court: Court) -> None:
+    token = standing_court.token().reveal()
     assert ask(client, "/oauth/introspect", of(BANK), token=token) == (200, {"active": False})
 
 
@@ -104,9 +104,9 @@ def test_whoever_does_not_authenticate_is_asked_to(client: FlaskClient, path: st
     assert response.headers["WWW-Authenticate"].startswith("Basic ")
 
 
-def test_an_exchange_gives_a_token_for_the_next_service(client: FlaskClient, court_on_sqlite: Court) -> None:
+def test_an_exchange_gives_a_token_for_the_next_service(client: FlaskClient, standing_court: Court) -> None:
     details = [{"type": "aswhom_action", "limit": {"amount": "100.00", "currency": "EUR"}}]
-    form = exchange_form(court_on_sqlite.token().reveal(), authorization_details=json.dumps(details))
+    form = exchange_form(standing_court.token().reveal(), authorization_details=json.dumps(details))
     status, said = ask(client, "/oauth/token", of(INVOICES), **form)
     assert status == 200
     assert (said["issued_token_type"], said["token_type"]) == (JWT, "Bearer")
@@ -151,9 +151,9 @@ def detail(**other: Any) -> str:
     ids=str,
 )
 def test_a_refused_exchange_says_why_in_the_rfcs_own_codes(
-    client: FlaskClient, court_on_sqlite: Court, other: dict[str, Any], error: str, reason: str | None
+    client: FlaskClient, standing_court: Court, other: dict[str, Any], error: str, reason: str | None
 ) -> None:
-    form = exchange_form(court_on_sqlite.token().reveal(), **other)
+    form = exchange_form(standing_court.token().reveal(), **other)
     status, said = ask(client, "/oauth/token", of(INVOICES), **form)
     assert (status, said["error"], said.get("reason")) == (400, error, reason)
 

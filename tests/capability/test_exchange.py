@@ -86,22 +86,22 @@ def test_the_same_exchange_is_the_same_token_and_another_one_is_refused(court: C
     ],
 )
 def test_nothing_wider_and_nobody_else(
-    court_on_sqlite: Court, by: Audience, to: Audience, asked: Narrower, why: str
+    standing_court: Court, by: Audience, to: Audience, asked: Narrower, why: str
 ) -> None:
-    token = court_on_sqlite.token()
-    outcome = exchange(court_on_sqlite, token, by=by, to=to, asked=asked)
+    token = standing_court.token()
+    outcome = exchange(standing_court, token, by=by, to=to, asked=asked)
     assert isinstance(outcome, NotExchanged)
     assert str(outcome.why) == why
-    assert isinstance(exchange(court_on_sqlite, token), Exchanged), "a refusal costs nothing"
+    assert isinstance(exchange(standing_court, token), Exchanged), "a refusal costs nothing"
 
 
-def test_a_chain_of_actors_has_an_end(court_on_sqlite: Court) -> None:
+def test_a_chain_of_actors_has_an_end(standing_court: Court) -> None:
     asked = Narrower(request_sha256=NEXT)
-    to_bank = made(exchange(court_on_sqlite, court_on_sqlite.token(), asked=asked))
-    to_vault = made(exchange(court_on_sqlite, to_bank.token, by=BANK, to=VAULT_ROOM, asked=asked))
+    to_bank = made(exchange(standing_court, standing_court.token(), asked=asked))
+    to_vault = made(exchange(standing_court, to_bank.token, by=BANK, to=VAULT_ROOM, asked=asked))
     assert to_vault.capability.actors == ("bank", "invoices", "payer")
     assert len(to_vault.capability.actors) == DEEPEST
-    last = exchange(court_on_sqlite, to_vault.token, by=VAULT_ROOM, to=CELLAR, asked=asked)
+    last = exchange(standing_court, to_vault.token, by=VAULT_ROOM, to=CELLAR, asked=asked)
     assert last == NotExchanged(why=TooWide.DEPTH)
 
 

@@ -52,9 +52,9 @@ def verified(issuer: Issuer, *tokens: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_an_independent_library_verifies_what_we_sign(court_on_sqlite: Court) -> None:
-    given, elsewhere = court_on_sqlite.issue(), court_on_sqlite.issue(audience=BANK)
-    with published(court_on_sqlite) as issuer:
+def test_an_independent_library_verifies_what_we_sign(standing_court: Court) -> None:
+    given, elsewhere = standing_court.issue(), standing_court.issue(audience=BANK)
+    with published(standing_court) as issuer:
         tokens = [issuer.sign(given, algorithm).reveal() for algorithm in Algorithm]
         head, payload, signature = tokens[0].split(".")
         answers = verified(

@@ -127,16 +127,16 @@ def test_a_stolen_token_is_of_no_use_to_another_service(court: Court) -> None:
     ],
 )
 def test_whoever_has_the_signing_key_is_held_to_what_was_recorded(
-    court_on_sqlite: Court, other: dict[str, object], reason: str
+    standing_court: Court, other: dict[str, object], reason: str
 ) -> None:
-    forged = replace(court_on_sqlite.issue(), **other)  # type: ignore[arg-type]
-    assert court_on_sqlite.spend(court_on_sqlite.token(forged)) == {"active": False, "reason": reason}
+    forged = replace(standing_court.issue(), **other)  # type: ignore[arg-type]
+    assert standing_court.spend(standing_court.token(forged)) == {"active": False, "reason": reason}
 
 
-def test_a_longer_life_than_was_recorded_is_refused(court_on_sqlite: Court) -> None:
-    real = court_on_sqlite.issue()
+def test_a_longer_life_than_was_recorded_is_refused(standing_court: Court) -> None:
+    real = standing_court.issue()
     longer = replace(real, expires_at=real.expires_at + timedelta(seconds=30))
-    assert court_on_sqlite.spend(court_on_sqlite.token(longer)) == {"active": False, "reason": "lifetime"}
+    assert standing_court.spend(standing_court.token(longer)) == {"active": False, "reason": "lifetime"}
 
 
 def test_a_step_in_doubt_gets_the_same_capability_and_one_without_effect_another(court: Court) -> None:
@@ -160,14 +160,14 @@ def test_one_that_is_about_to_expire_is_superseded(court: Court) -> None:
     assert court.spend(court.token(first))["reason"] == "closed"
 
 
-def test_no_capability_lives_longer_than_three_minutes(court_on_sqlite: Court) -> None:
-    capability = court_on_sqlite.issue(lifetime=timedelta(hours=1))
+def test_no_capability_lives_longer_than_three_minutes(standing_court: Court) -> None:
+    capability = standing_court.issue(lifetime=timedelta(hours=1))
     assert capability.expires_at - capability.issued_at == timedelta(seconds=180)
-    assert court_on_sqlite.spend(court_on_sqlite.token(capability))["active"]
+    assert standing_court.spend(standing_court.token(capability))["active"]
 
 
-def test_what_is_told_of_a_live_token_is_what_it_says(court_on_sqlite: Court) -> None:
-    capability = court_on_sqlite.issue(approved_by=("acme.grace",))
-    said = court_on_sqlite.spend(court_on_sqlite.token(capability))
+def test_what_is_told_of_a_live_token_is_what_it_says(standing_court: Court) -> None:
+    capability = standing_court.issue(approved_by=("acme.grace",))
+    said = standing_court.spend(standing_court.token(capability))
     assert (said["sub"], said["act"], said["aud"]) == ("acme.ada", {"sub": "payer"}, INVOICES.uri)
     assert (said["request_sha256"], said["approved_by"], said["jti"]) == (PAID, ["acme.grace"], capability.id)

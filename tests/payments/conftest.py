@@ -81,12 +81,17 @@ def _books(_service: Sandbox, migrated_sqlite: Path, tmp_path_factory: pytest.Te
     return path
 
 
+def furnished(books: Path, folder: Path) -> str:
+    """The address of a copy of that ledger."""
+    shutil.copy(books, folder / "ledger.sqlite")
+    return f"sqlite:///{folder}/ledger.sqlite"
+
+
 @pytest.fixture
 def office(_service: Sandbox, _books: Path, tmp_path: Path) -> Iterator[Office]:
     """A worker's runtime beside the invoices, which are all unpaid."""
     authority: str = _service.world["invoices"]["authority"]
-    shutil.copy(_books, tmp_path / "ledger.sqlite")
-    town = Town(_service, f"sqlite:///{tmp_path}/ledger.sqlite", workflows=WORKFLOWS, base_url=authority)
+    town = Town(_service, furnished(_books, tmp_path), workflows=WORKFLOWS, base_url=authority)
     with served(town.runtime, int(authority.rpartition(":")[2])):
         yield Office(town)
     town.close()

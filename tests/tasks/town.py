@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Row, select, update
 
 from deploy.demo.provision import SALESFORCE, Provision, linear_of, standard_of
 from identity.model import AccountKey, Scope, ScopeKind
+from identity.secret import Secret
 from pipeline import revocation
 from pipeline.connecting import Done
 from pipeline.database import DatabaseSettings
@@ -61,6 +62,7 @@ class Town:
         *,
         workflows: tuple[str, ...] = WORKFLOWS,
         base_url: str = BASE_URL,
+        redis_url: Secret | None = None,
     ) -> None:
         """*database_url*: a migrated ledger, empty or furnished before."""
         self.sandbox = sandbox
@@ -74,6 +76,7 @@ class Town:
             database=DatabaseSettings(url=database_url),
             keys=keys,
             base_url=base_url,
+            redis_url=redis_url,
             allow_hosts=frozenset({"127.0.0.1"}),
             steps=StepSettings(attempts=4),
         )
