@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from enum import Enum, auto
 from functools import partial
 from hashlib import sha256
 from typing import Any, TypeVar
@@ -36,6 +37,16 @@ from pipeline.workflow import SERVICE, SKIP, USER, Who, Workflow
 R = TypeVar("R", bound=Result)
 
 NAMES: Mapping[Who | None, str] = {None: "policy", USER: "user", SERVICE: "service"}
+
+
+class Doubt(Enum):
+    """What is known of a step's earlier attempts."""
+
+    NONE = auto()  # what each of them came to
+    CARRIED = (
+        auto()
+    )  # not of one whose capability lives: sent again, that is the same spend, which the upstream does once
+    OPEN = auto()  # not of one, and nothing says that it may be sent again
 
 
 class StepRunner:
@@ -162,28 +173,23 @@ class StepRunner:
         earlier: list[Row[Any]] = []
         if stored is not None:
             earlier = self._services.store.read(partial(ledger.attempts_of, step=step.id))
-        unknown, resends = self._recover(step, earlier)
-        if resends:
-            step = replace(step, resends=True)
+        doubt = self._recover(step, earlier)
+        step = replace(step, resends=doubt is Doubt.CARRIED)
         made = len(earlier)
-        if unknown and not step.repeats and step.action.facts.recovery in SEARCHES:
+        if doubt is Doubt.OPEN and not step.repeats and step.action.facts.recovery in SEARCHES:
             found = probe(self._services, step, number=made + 1)
             if found is not None:
                 return found
             made += 1
         return attempt(self._services, step, number=made + 1)
 
-    def _recover(self, step: StepAtHand, earlier: list[Row[Any]]) -> tuple[bool, bool]:
-        """Whether an earlier attempt has no outcome, and whether the capability that it carried still lives.
-
-        Waits until it is settled; asks where nothing can be looked up, and no capability lives: sent again, that is the
-        same spend, and the upstream does it once.
-        """
+    def _recover(self, step: StepAtHand, earlier: list[Row[Any]]) -> Doubt:
+        """Whether an earlier attempt has no outcome. Waits until it is settled; asks where nothing can be looked up."""
         open_ended = [
             row for row in earlier if row.purpose == "call" and row.state in (AttemptState.OPEN, AttemptState.UNKNOWN)
         ]
         if not open_ended:
-            return False, False
+            return Doubt.NONE
         now = self._services.store.read(ledger.clock)
         for row in open_ended:
             if row.settled_by > now:
@@ -194,13 +200,13 @@ class StepRunner:
         if step.audience is not None:
             alive_at = now + self._services.settings.send_within * 2
             if self._services.store.read(partial(issued.living, step=step.id, at=alive_at)) is not None:
-                return True, True
+                return Doubt.CARRIED
         if step.action.facts.recovery is Recovery.ASK and step.action.facts.effect is not Effect.READ:
             raise AskOperator(
                 f"{step.name} was sent and no answer came: look at {step.action.facts.provider}, then say "
                 f"`aswhom jobs resolve {self._job.id} --effect` or `--no-effect`"
             )
-        return True, False
+        return Doubt.OPEN
 
     def _connection_for(self, provider: str) -> tuple[ProviderConnection, str, Audience | None]:
         """The tenant's provider connection, its service principal, and what capabilities call the upstream."""
