@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "new": ("new", "new", "Begin a package with a workflow of your own."),
     "schedules": ("schedules", "schedules", "When workflows start by themselves."),
     "policy": ("policy_files", "policy", "A tenant's rules, and why a step was decided so."),
+    "capability": ("capability", "capability", "Tokens for one action, the services that take them, and keys."),
     "approvals": ("approvals", "approvals", "What waits for somebody's yes."),
     "jobs": ("job_replays", "jobs", "What was done, as whom, and why."),
     "tail": ("tail", "tail", "Follow jobs as they move."),
