@@ -7,11 +7,11 @@ from datetime import timedelta
 
 import click
 
-from deploy.cli import queries
 from deploy.cli.accounts import accounts
 from deploy.cli.command import command
 from deploy.cli.output import Output
 from deploy.installation import Installation
+from pipeline.ledger import queries
 from pipeline.scope_report import AccountScopes, scope_report
 
 __all__ = ["accounts", "what_to_do"]
