@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import click
 
-from deploy.checkup import broker, clock, ledger, machine, providers, scopes, web, work
+from deploy.checkup import broker, clock, ledger, machine, providers, web, work
 from deploy.checkup.finding import Finding, State, wrong
 from deploy.cli.command import PROBLEM, invocation
 from deploy.cli.output import Output
@@ -35,7 +35,7 @@ _THEN: Mapping[str, Look] = {
     "webhook secrets": providers.webhook_secrets,
     "stopped": work.stopped,
     "accounts": work.accounts,
-    "scopes": scopes.scopes,
+    "scopes": work.scopes,
     "revocations": work.revocations,
 }
 
