@@ -128,9 +128,7 @@ def accept_revocation(connection: Connection, asked: Asked, scope: Scope, *, rea
 
 def change_job(connection: Connection, caller: Caller, change: Callable[[Connection], T], *, now: datetime) -> T:
     """Have *change* done in the name of a key that lets its caller in yet. Raises NotLetIn."""
-    holds = still_holds(connection, caller, now=now)
-    if isinstance(holds, NoCaller):
-        raise NotLetIn(holds)
+    _let_in(connection, caller, now)
     return change(connection)
 
 
@@ -139,14 +137,18 @@ def api_operator(caller: Caller) -> str:
     return f"api:{caller.agent}:{caller.key}"
 
 
+def _let_in(connection: Connection, caller: Caller, now: datetime) -> None:
+    holds = still_holds(connection, caller, now=now)
+    if isinstance(holds, NoCaller):
+        raise NotLetIn(holds)
+
+
 def _once(connection: Connection, asked: Asked, make: Callable[[], tuple[Bell, ...]], *, exists: Any) -> Made:
     """Make it, unless the idempotency key, or a commit whose outcome was unknown, has made it before."""
     caller = asked.caller
     if connection.execute(select(exists).where(exists == asked.id)).first() is not None:
         return Made(id=asked.id, repeated=False)  # this very request, whose commit was not confirmed
-    holds = still_holds(connection, caller, now=asked.now)
-    if isinstance(holds, NoCaller):
-        raise NotLetIn(holds)
+    _let_in(connection, caller, asked.now)
     if asked.idempotency_key is not None:
         row = {
             "tenant_id": caller.tenant,
