@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "revocations": ("revocations", "revocations", "What revocations stopped: their receipts."),
     "audit": ("audit", "audit", "Who did what as whom, in a sealed chain."),
     "sandbox": ("sandbox", "sandbox", "A provider that misbehaves, to aim at a profile of yours."),
+    "capability": ("capability", "capability", "Tokens for one action, the services that take them, and keys."),
 }
 
 

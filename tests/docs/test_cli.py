@@ -80,7 +80,8 @@ def test_a_document_names_only_commands_and_options_there_are(document: Path) ->
     for line in [*re.findall(r"`(aswhom [^`]+)`", text), *lines]:
         for words in re.findall(r"(?:^|[ /])aswhom ([a-z][^;|&#]*)", line):
             first, *rest = words.split()
-            name = f"{first} {rest[0]}" if rest and f"{first} {rest[0]}" in commands else first
+            paths = [" ".join([first, *rest[:length]]) for length in (2, 1, 0)]
+            name = next((path for path in paths if path in commands), first)
             assert name in commands or (name in groups and not rest), f"{document.name}: aswhom {words}"
             options = set(re.findall(r"(?<![\w-])--[a-z-]+", words))
             assert options <= commands.get(name, frozenset()) | {"--help"}, f"{document.name}: aswhom {words}"

@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -18,7 +19,7 @@ from tests.servers.process import free_port
 OURS = {"identity", "pipeline", "tasks", "webhooks", "deploy"}
 
 
-def a_world(**options: int) -> dict[str, object]:
+def a_world(**options: Any) -> dict[str, object]:
     return make_world(
         ports={service: free_port() for service in SERVICES},
         hooks={"github": "http://127.0.0.1:1/g", "slack": "http://127.0.0.1:1/s"},
