@@ -36,7 +36,7 @@ def fifty_rules() -> Policy:
         mine = number % 10 == 0
         action = "invoices.*" if mine else f"github.Action{number}"
         then = 'approval = { approvers = ["bob", "carol"] }' if mine else 'deny = "not now"'
-        rules.append(f'[[rule]]\nname = "rule {number}"\nwhen = {{ action = "{action}" }}\nabove = "1000 EUR"\n{then}\n')
+        rules.append(f'[[rule]]\nname = "rule {number}"\nwhen = {{ action = "{action}" }}\nabove = "1 EUR"\n{then}\n')
     return read_policy("format = 1\n" + "".join(rules), version=1)
 
 
