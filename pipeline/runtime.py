@@ -14,6 +14,7 @@ from identity.addresses import AddressPolicy
 from identity.audit_sealer import Sealer
 from identity.capability.authority import Authority
 from identity.capability.issuer import Issuer
+from identity.confined import Confiner
 from identity.connect import Connect
 from identity.coordinator import Coordinator, RefreshBudget
 from identity.gate import AHEAD_KEEPS, Gate
@@ -138,6 +139,13 @@ class Runtime:
             issuer=self.issuer,
             ids=self.ids,
             settings=settings.steps,
+            confiner=Confiner(
+                self.database,
+                self.vault,
+                TokenEndpoint(client=self.http, budget=settings.refresh.http, gate=self.gate),
+                PROFILES,
+                clock=clock,
+            ),
             budgets=Budgets(self.redis, prefix=settings.key_prefix),
             reached=reached,
         )
