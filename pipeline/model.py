@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from identity.model import AccessPattern
 from pipeline.signal import Signal
+from pipeline.signed_answer import SignedAnswer
 
 #: The schedulers' name among the heartbeats.
 BEAT = "beat"
@@ -27,6 +28,7 @@ class SignedDelivery:
     installation: str | None  # the sender's id of the installation, workspace or organization
     dedupe_by_body: bool  # the sender does not sign its delivery id
     signal: Signal | None = None
+    answer: SignedAnswer | None = None  # to an approval
 
 
 @dataclass(frozen=True, kw_only=True)

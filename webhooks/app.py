@@ -20,6 +20,7 @@ from webhooks.events import Events, event_receiver
 from webhooks.health import health
 from webhooks.ledger import Ledger
 from webhooks.pages import pages
+from webhooks.rates import Rates
 from webhooks.receiver import receiver
 from webhooks.settings import WebSettings
 
@@ -39,6 +40,7 @@ def create_app(
     events: Events | None = None,
     authority: Authority | None = None,
     approver: Approver | None = None,
+    rates: Rates | None = None,
     clock: Callable[[], datetime] = _now,
 ) -> Flask:
     """The WSGI app. It opens nothing, so it may be made before the server forks."""
@@ -48,7 +50,7 @@ def create_app(
     metrics.install(app)
     problems.install(app)
     app.after_request(_plainly)
-    app.register_blueprint(receiver(settings, ledger, workflows, ring, clock=clock))
+    app.register_blueprint(receiver(settings, ledger, workflows, ring, rates or Rates(), clock=clock))
     if events is not None:
         app.register_blueprint(event_receiver(settings, events, ring, clock=clock))
     if authority is not None:

@@ -6,7 +6,6 @@ they answer goes back with the digest of what they were shown.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from datetime import datetime
@@ -17,6 +16,7 @@ from flask import Blueprint, Response, make_response, request
 from identity.errors import Unavailable
 from pipeline.approving import NoLink, Offered
 from pipeline.ledger.votes import Counted, NotCounted
+from pipeline.shown import letters
 from webhooks.pages import from_own_page, page
 from webhooks.settings import WebSettings
 
@@ -78,14 +78,8 @@ def _told(offer: Offered | NoLink) -> Response:
             return _failed("This link has expired", "Ask for a new one: it is good for some minutes.", 410)
         return _failed("This link is not known", "Copy the whole link, or ask for a new one.", 404)
     view = offer.view
-    parameters = {name: _written(value) for name, value in view.shown["parameters"].items()}
     minutes = max(1, round(offer.good_for.total_seconds() / 60))
-    return page("approvals/ask.html", view=view, person=offer.person, parameters=parameters, minutes=minutes)
-
-
-def _written(value: object) -> str:
-    """A parameter to the letter: text as it is, the rest as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return page("approvals/ask.html", view=view, person=offer.person, parameters=letters(view.shown), minutes=minutes)
 
 
 def _failed(heading: str, reason: str, status: int) -> Response:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import click
 from sqlalchemy import Connection
 
-from deploy.cli import account_facts, queries
 from deploy.cli.command import DONE, PROBLEM, command, confirm, names
 from deploy.cli.connect import give_link
 from deploy.cli.output import Output
-from deploy.cli.queries import Row
 from deploy.installation import Installation
 from identity import audit
 from identity.accounts import get_account
@@ -18,6 +16,9 @@ from identity.liveness import Life, ask_whose
 from identity.model import AccountState, Credential, PrincipalKind
 from identity.narrowing import narrow
 from identity.providers import PROFILES
+from pipeline import account_facts
+from pipeline.ledger import queries
+from pipeline.ledger.queries import Row
 from pipeline.workflow import SERVICE, USER
 
 _STATES = click.Choice([str(state) for state in AccountState])

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import click
-from sqlalchemy import Connection
 
-from deploy.cli import queries
 from deploy.cli.command import command
 from deploy.cli.output import Output
 from deploy.cli.stops import stop_and_open
 from deploy.installation import Installation
-from identity.errors import BadInput
-from identity.model import Scope, ScopeKind
+from identity.model import ScopeKind
+from pipeline.desk.scopes import agent_scope
+from pipeline.ledger import queries
 
 
 @click.group()
@@ -41,12 +40,4 @@ def list_agents(at: Installation, out: Output) -> None:
     out.rows(listed, columns, empty="No workflow is installed, and so no agent")
 
 
-def agent_scope(at: Installation, c: Connection, id: str) -> tuple[Scope, str | None]:
-    """The agent's scope and whose it is. Raises BadInput for one that no workflow declares and that never had a job."""
-    known = {row["id"]: row["tenant_id"] for row in queries.all_agents(c)}
-    if id not in known and id not in {workflow.agent for workflow in at.workflows}:
-        raise BadInput(f"there is no agent {id}: `aswhom agents list` shows them")
-    return Scope(kind=ScopeKind.AGENT, key=id), known.get(id)
-
-
-stop_and_open(agents, lambda at, key: at.read(lambda c: agent_scope(at, c, key)), what="agent")
+stop_and_open(agents, lambda at, key: at.read(lambda c: agent_scope(c, at.workflows, key)), what="agent")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
 
 import click
 
@@ -15,6 +13,7 @@ from identity.errors import BadInput
 from pipeline.ledger import approval_views
 from pipeline.ledger.approval_views import ApprovalView
 from pipeline.ledger.votes import NotCounted, Through, Vote
+from pipeline.shown import in_lines
 from pipeline.states import ApprovalState
 
 STATES = [str(state) for state in ApprovalState]
@@ -110,23 +109,11 @@ def _answer(at: Installation, out: Output, id: str, principal: str, *, approves:
 
 def told(view: ApprovalView) -> list[str]:
     """What would be done, and who decides, in sentences."""
-    shown: Mapping[str, Any] = view.shown
-    whom = shown["as_whom"]
-    behalf = shown["on_behalf_of"]
+    answers = [(one.name, "yes" if one.yes else "no", one.through, one.at) for one in view.answers]
     return [
         f"approval {view.id} of {view.tenant}, {view.state}" + (f": {view.reason}" if view.reason else ""),
-        f"{shown['does']} ({shown['action']})",
-        *([f"on {shown['resource']}"] if shown["resource"] else []),
-        *([f"for {shown['amount']}"] if shown["amount"] else []),
-        f"as {whom['name']} ({whom['kind']}, {whom['pattern']})"
-        + (f", on behalf of {behalf['name']}" if behalf else "")
-        + f", by agent {shown['agent']} in {shown['workflow']}",
-        f"because: {shown['why']}",
-        *(f"  {name} = {value}" for name, value in shown["parameters"].items()),
+        *in_lines(view.shown),
         *(f"{need.rule}: {need.said_yes} of {need.quorum} said yes, of {', '.join(need.names)}" for need in view.needs),
-        *(
-            f"{one.name} said {'yes' if one.yes else 'no'} ({one.through}, {one.at:%Y-%m-%d %H:%M} UTC)"
-            for one in view.answers
-        ),
+        *(f"{name} said {answer} ({through}, {at:%Y-%m-%d %H:%M} UTC)" for name, answer, through, at in answers),
         f"it expires at {view.expires_at:%Y-%m-%d %H:%M} UTC, and that is a no",
     ]

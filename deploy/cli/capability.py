@@ -7,7 +7,6 @@ import secrets
 import click
 from sqlalchemy import select
 
-from deploy.cli import queries
 from deploy.cli.command import command, confirm, names
 from deploy.cli.output import Output
 from deploy.installation import Installation
@@ -18,6 +17,7 @@ from identity.capability.model import Algorithm, Audience
 from identity.capability.registration import register
 from identity.capability.tables import audiences as audience_table
 from identity.capability.tables import capabilities
+from pipeline.ledger import queries
 
 ALGORITHM = click.option(
     "--algorithm",

@@ -8,7 +8,6 @@ from typing import Any
 import click
 from sqlalchemy import select
 
-from deploy.cli import queries
 from deploy.cli.command import command, names
 from deploy.cli.output import Output
 from deploy.cli.tenants import ensure_user, user_id
@@ -20,6 +19,7 @@ from identity.providers import PROFILES
 from identity.return_targets import add_target, checked_url, remove_target
 from identity.tables import return_targets
 from pipeline.abilities import scopes_to_ask
+from pipeline.ledger import queries
 
 
 @click.group()

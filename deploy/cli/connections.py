@@ -8,7 +8,6 @@ import click
 from sqlalchemy import Connection
 
 from deploy import provider_page
-from deploy.cli import connection_facts, queries
 from deploy.cli.command import command, names, secret_option
 from deploy.cli.output import Output
 from deploy.cli.senders import check_webhook_secret, pairs, sender_commands
@@ -32,6 +31,8 @@ from identity.providers import PROFILES, profile_of
 from identity.providers.profile import ClientAuth
 from identity.registration import Registration, register, service_account
 from identity.secret import Secret
+from pipeline import connection_facts
+from pipeline.ledger import queries
 from webhooks.sources import SOURCES
 
 

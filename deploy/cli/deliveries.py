@@ -8,17 +8,16 @@ from typing import Any
 import click
 from sqlalchemy import Connection
 
-from deploy.cli import delivery_queries
 from deploy.cli.command import command, confirm
 from deploy.cli.output import Output, Row
 from deploy.installation import Installation
 from identity.connections import get_connection
 from identity.errors import BadInput
+from pipeline.ledger import delivery_queries
 from pipeline.ledger.delivery_replay import Does, Fate, Replayed, Stored, weigh
 from pipeline.ledger.delivery_replay import replay as replay_delivery
 from pipeline.workflow import Considered
-from webhooks.sources import SOURCES
-from webhooks.sources.document import Malformed
+from webhooks.stored import reconsider
 
 _MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"])
 
@@ -144,15 +143,8 @@ def _rows(at: Installation, ids: tuple[str, ...], limit: int, chosen: dict[str, 
 
 def _considered(at: Installation, row: dict[str, Any]) -> tuple[Stored, list[Considered]]:
     """What the workflows make of a stored body. Raises BadInput for one that cannot be read."""
-    if not row["body"]:
-        raise BadInput(f"the body of {row['id']} was forgotten, as its retention says: nothing can be made of it")
     owner = at.read(lambda c: get_connection(c, row["connection_id"]))
-    try:
-        content = SOURCES[owner.provider].of(owner.config).content(row["body"])
-    except Malformed as error:
-        raise BadInput(f"the body of {row['id']} cannot be read: {error}") from error
-    stored = Stored(id=row["id"], connection=owner.id, outcome=row["outcome"], installation=content.installation)
-    return stored, at.workflows.consider(row["source"], row["event"], content.document)
+    return reconsider(row, owner, at.workflows)
 
 
 def _replay(at: Installation, stored: Stored, considered: list[Considered]) -> Replayed:

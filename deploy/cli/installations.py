@@ -5,12 +5,12 @@ from __future__ import annotations
 import click
 from sqlalchemy import Connection
 
-from deploy.cli import queries
 from deploy.cli.command import command
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.connections import add_installation
 from identity.errors import BadInput
+from pipeline.ledger import queries
 
 
 @click.group()

@@ -8,17 +8,13 @@ from typing import Any
 import click
 from sqlalchemy import Connection
 
-from deploy.cli import queries
-from deploy.cli.command import command, confirm, json_file
+from deploy.cli.command import command, json_file
 from deploy.cli.output import Output
 from deploy.cli.partial import end_in_the_middle
-from deploy.cli.queries import Row
 from deploy.installation import Installation
-from identity import audit
-from identity.errors import BadInput
-from pipeline.ledger import bells
-from pipeline.ledger import jobs as ledger_jobs
-from pipeline.ledger.replay import replay as replay_job
+from pipeline.desk import jobs as desk
+from pipeline.ledger import bells, queries
+from pipeline.ledger.queries import Row
 from pipeline.model import Bell
 from pipeline.resolution import resolve_by_hand
 from pipeline.states import JobState
@@ -92,47 +88,9 @@ def cancel(at: Installation, out: Output, id: str) -> None:
     """End a job: at once where it is queued or waits, at its next step where it runs."""
     now, audit_id = at.now(), at.ids("aud")
 
-    def write(c: Connection) -> JobState:
-        job = queries.job(c, id)
-        running = job["state"] == JobState.RUNNING
-        to = JobState.STOPPING if running else JobState.CANCELLED
-        if job["state"] not in queries.UNFINISHED or job["state"] == JobState.STOPPING:
-            raise BadInput(f"job {id} is {job['state']} already")
-        if not ledger_jobs.move_job(c, id, to, source=JobState(job["state"]), reason=f"cancelled by {at.operator}"):
-            raise BadInput(f"job {id} moved meanwhile: look at it with `aswhom jobs show {id}` and try again")
-        audit.record(
-            c,
-            id=audit_id,
-            at=now,
-            kind="job.cancelled",
-            tenant=job["tenant_id"],
-            agent=job["agent_id"],
-            job=id,
-            outcome=str(to),
-            reason=f"by {at.operator}",
-        )
-        return to
-
-    to = at.write(write)
+    to = at.write(lambda c: desk.cancel(c, id, audit_id=audit_id, by=at.operator, now=now))
     sentence = f"{id} stops at its next step" if to is JobState.STOPPING else f"{id} is cancelled"
     out.done(sentence, {"id": id, "state": str(to)})
-
-
-@command(jobs)
-@click.argument("id")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-def replay(at: Installation, out: Output, id: str, yes: bool) -> None:
-    """Accept a dead or cancelled job anew, a revoked one too: steps that were done keep their results."""
-    job = at.read(lambda c: queries.job(c, id))
-    confirm(f"Run {id} again ({job['state']}: {job['reason']})?", yes=yes)
-    now = at.now()
-
-    def write(c: Connection) -> list[Bell]:
-        replay_job(c, id, by=at.operator, at=now)
-        return bells.ring_due(c, job["tenant_id"], job["pattern"], share=bells.FIRST_SHARE)
-
-    at.ring_jobs(at.write(write))
-    out.done(f"{id} is queued again", {"id": id, "state": str(JobState.QUEUED)})
 
 
 @command(jobs)

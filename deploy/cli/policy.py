@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import click
 
-from deploy.cli import queries
 from deploy.cli.command import command
 from deploy.cli.jobs import as_whom
 from deploy.cli.output import Output
-from deploy.cli.queries import Row
 from deploy.installation import Installation
 from identity.errors import BadInput
+from pipeline.ledger import queries
+from pipeline.ledger.queries import Row
 from pipeline.workflow import SERVICE, USER, Who, Workflow
 
 
 @click.group()
 def policy() -> None:
-    """Who may do what as whom: a tenant's rules, and why a step was decided so."""
+    """A tenant's rules, and why a step was decided so."""
 
 
 @command(policy)

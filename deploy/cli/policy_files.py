@@ -10,7 +10,6 @@ from pathlib import Path
 
 import click
 
-from deploy.cli import queries
 from deploy.cli.command import PROBLEM, command, confirm
 from deploy.cli.output import Output
 from deploy.cli.policy_risk import policy
@@ -19,6 +18,7 @@ from identity.errors import BadInput
 from identity.policy_file import digest_of, read_policy, schema
 from identity.policy_ledger import policy_history, policy_text
 from identity.policy_rules import FACTS_ALONE, Policy
+from pipeline.ledger import queries
 from pipeline.policy_change import put_in_force
 from pipeline.policy_names import unknown_names
 from pipeline.policy_trial import Trial, compare, declared_cases, stored_cases

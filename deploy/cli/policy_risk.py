@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
-from deploy.cli import queries
 from deploy.cli.command import command
 from deploy.cli.output import Output
 from deploy.cli.policy import policy
 from deploy.installation import Installation
 from identity.policy_ledger import Policies
 from identity.policy_rules import FACTS_ALONE, Policy
+from pipeline.ledger import queries
 from pipeline.risk import risk_table
 
 __all__ = ["policy"]

@@ -10,40 +10,17 @@ from datetime import timedelta
 import click
 from sqlalchemy import Connection
 
-from deploy.cli import queries
-from deploy.cli.agents import agent_scope
 from deploy.cli.command import PROBLEM, confirm, invocation
 from deploy.cli.output import Output
-from deploy.cli.queries import Row
 from deploy.cli.revocations import summary
-from deploy.cli.tenants import user_id
 from deploy.installation import Installation
 from identity.model import Scope, ScopeKind
-from identity.tables import principals, provider_connections, tenants
 from pipeline import revocation
+from pipeline.desk.scopes import named_scope
+from pipeline.ledger import queries
+from pipeline.ledger.queries import Row
 from pipeline.preview import Preview, preview
 from pipeline.revocation import Stage
-
-
-def _scope(at: Installation, c: Connection, kind: ScopeKind, key: str, tenant: str | None) -> tuple[Scope, str | None]:
-    """What is meant, and whose it is. Raises BadInput for what there is not: a slip must not look like a success."""
-    match kind:
-        case ScopeKind.ACCOUNT:
-            row = queries.account(c, key)
-            return Scope(kind=kind, key=str(queries.account_key(row))), row["tenant_id"]
-        case ScopeKind.USER:
-            row = queries.one(
-                c, principals, user_id(tenant, key) if tenant else key, what="user", listed_by="tenants people"
-            )
-            return Scope(kind=kind, key=row["id"]), row["tenant_id"]
-        case ScopeKind.CONNECTION:
-            row = queries.one(c, provider_connections, key, what="provider connection", listed_by="connections list")
-            return Scope(kind=kind, key=row["id"]), row["tenant_id"]
-        case ScopeKind.AGENT:
-            return agent_scope(at, c, key)  # it may be revoked before its first job
-        case ScopeKind.TENANT:
-            row = queries.one(c, tenants, key, what="tenant", listed_by="tenants list")
-            return Scope(kind=kind, key=row["id"]), row["id"]
 
 
 @click.command()
@@ -73,7 +50,7 @@ def revoke(
     From the moment this returns, no step that depends on it opens, whatever is queued. KEY is an id; an account is also
     TENANT/CONNECTION/PRINCIPAL. Of an account, some scopes alone: `aswhom accounts narrow`.
     """
-    scope, owner = at.read(lambda c: _scope(at, c, ScopeKind(kind), key, tenant))
+    scope, owner = at.read(lambda c: named_scope(c, at.workflows, ScopeKind(kind), key, tenant=tenant))
     stake = at.read(lambda c: preview(c, scope, at.workflows))
     if dry_run:
         _show(out, scope, stake)

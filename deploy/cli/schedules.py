@@ -11,12 +11,12 @@ from zoneinfo import ZoneInfo
 import click
 from sqlalchemy import Connection, Row, select
 
-from deploy.cli import queries
 from deploy.cli.command import command
 from deploy.cli.output import Output
 from deploy.installation import Installation
-from identity import audit
 from pipeline import schedule_changes
+from pipeline.desk import schedules as desk
+from pipeline.ledger import queries
 from pipeline.schedule_changes import NewSchedule
 from pipeline.tables import schedules as table
 from pipeline.timetable import MOST, CatchUp, Timetable, offset
@@ -90,7 +90,7 @@ def add(
         queries.tenant(c, tenant)
         next_at = schedule_changes.add_schedule(c, wanted, now=now)
         detail = {"schedule": wanted.id, "workflow": workflow, "cron": cron, "zone": zone}
-        _record(c, at, "added", tenant, detail, audit_id=audit_id, now=now)
+        desk.record(c, "added", tenant, detail, audit_id=audit_id, by=at.operator, now=now)
         enabled = {row["workflow"] for row in queries.all_workflow_settings(c, tenant) if row["enabled"]}
         return next_at, workflow in enabled
 
@@ -108,12 +108,7 @@ def add(
 def pause(at: Installation, out: Output, id: str) -> None:
     """Fire nothing of it until it is resumed."""
     now, audit_id = at.now(), at.ids("aud")
-
-    def write(c: Connection) -> None:
-        row = schedule_changes.pause_schedule(c, id)
-        _record(c, at, "paused", row.tenant_id, {"schedule": id}, audit_id=audit_id, now=now)
-
-    at.write(write)
+    at.write(lambda c: desk.pause(c, id, audit_id=audit_id, by=at.operator, now=now))
     out.done(f"{id} is paused; `aswhom schedules resume {id}` goes on with the slot that is next then", {"id": id})
 
 
@@ -124,10 +119,8 @@ def resume(at: Installation, out: Output, id: str) -> None:
     now, audit_id = at.now(), at.ids("aud")
 
     def write(c: Connection) -> tuple[datetime, str]:
-        next_at = schedule_changes.resume_schedule(c, id, now=now)
-        row = schedule_changes.get_schedule(c, id)
-        _record(c, at, "resumed", row.tenant_id, {"schedule": id}, audit_id=audit_id, now=now)
-        return next_at, row.zone
+        next_at = desk.resume(c, id, audit_id=audit_id, by=at.operator, now=now)
+        return next_at, schedule_changes.get_schedule(c, id).zone
 
     next_at, zone = at.write(write)
     out.done(f"{id} fires next at {_local(next_at, zone)}", {"id": id, "next_at": next_at})
@@ -138,12 +131,7 @@ def resume(at: Installation, out: Output, id: str) -> None:
 def remove(at: Installation, out: Output, id: str) -> None:
     """End a tenant's schedule. Jobs that it started go on."""
     now, audit_id = at.now(), at.ids("aud")
-
-    def write(c: Connection) -> None:
-        row = schedule_changes.remove_schedule(c, id, now=now)
-        _record(c, at, "removed", row.tenant_id, {"schedule": id}, audit_id=audit_id, now=now)
-
-    at.write(write)
+    at.write(lambda c: desk.remove(c, id, audit_id=audit_id, by=at.operator, now=now))
     out.done(f"{id} is removed", {"id": id})
 
 
@@ -172,18 +160,3 @@ def _slots(row: Row[Any], *, after: datetime) -> Any:
 
 def _local(moment: datetime, zone: str) -> str:
     return moment.astimezone(ZoneInfo(zone)).strftime("%a %Y-%m-%d %H:%M %Z")
-
-
-def _record(
-    c: Connection, at: Installation, what: str, tenant: str, detail: dict[str, str], *, audit_id: str, now: datetime
-) -> None:
-    audit.record(
-        c,
-        id=audit_id,
-        at=now,
-        kind=f"schedule.{what}",
-        tenant=tenant,
-        outcome=what,
-        reason=f"by {at.operator}",
-        detail=detail,
-    )

@@ -11,7 +11,6 @@ from pathlib import Path
 import click
 from sqlalchemy import Connection
 
-from deploy.cli import queries
 from deploy.cli.command import command, confirm, secret_option
 from deploy.cli.output import Output
 from deploy.installation import Installation
@@ -21,6 +20,7 @@ from identity.errors import BadInput, Misconfigured
 from identity.model import ProviderConnection
 from identity.principals import checked_id
 from identity.secret import Secret
+from pipeline.ledger import queries
 from webhooks.sources import SOURCES
 
 DESCRIBED = ("standard", "hmac")  # senders without tokens of theirs: nothing is called, only received

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import click
 
-from deploy.cli import queries
 from deploy.cli.accounts import accounts
 from deploy.cli.command import command, names, secret_option
 from deploy.cli.output import Output
@@ -19,6 +18,7 @@ from identity.principals import service_principal
 from identity.providers import PROFILES, profile_of
 from identity.secret import Secret
 from pipeline.connecting import wake_waiting
+from pipeline.ledger import queries
 
 
 def _connect_service(

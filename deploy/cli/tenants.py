@@ -7,7 +7,6 @@ from datetime import datetime
 import click
 from sqlalchemy import Connection
 
-from deploy.cli import queries
 from deploy.cli.command import command
 from deploy.cli.output import Output
 from deploy.cli.stops import stop_and_open
@@ -15,6 +14,7 @@ from deploy.installation import Installation
 from identity.errors import BadInput
 from identity.model import PrincipalKind, Scope, ScopeKind
 from identity.principals import ensure_principal, ensure_tenant, link_alias
+from pipeline.ledger import queries
 
 
 def user_id(tenant: str, name: str) -> str:

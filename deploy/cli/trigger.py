@@ -14,7 +14,6 @@ import httpx
 from sqlalchemy import Connection
 
 from deploy import fixtures
-from deploy.cli import queries
 from deploy.cli.command import PROBLEM, invocation, json_file
 from deploy.cli.output import Output
 from deploy.installation import Installation
@@ -22,6 +21,7 @@ from identity.connections import WEBHOOK_SECRET, get_connection, live_secrets
 from identity.errors import BadInput
 from identity.model import ProviderConnection
 from identity.secret import Secret
+from pipeline.ledger import queries
 
 ANSWER_SECONDS = 10
 #: Where a body names the installation, workspace or organization that it is of.

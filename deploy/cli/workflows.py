@@ -8,13 +8,13 @@ import click
 from pydantic import ValidationError
 from sqlalchemy import Connection, select
 
-from deploy.cli import queries
 from deploy.cli.command import command, json_file
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity import audit
 from identity.errors import BadInput
 from identity.rows import insert_or
+from pipeline.ledger import queries
 from pipeline.schedule_changes import ensure_schedule
 from pipeline.tables import workflow_settings
 from pipeline.workflow import Workflow

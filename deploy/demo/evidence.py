@@ -80,6 +80,7 @@ def _of_the_story(document: dict[str, Any]) -> list[str]:
         "the receipt's signature does not hold": document["receipt"].get("signature_holds", False),
         "the receipt does not list the cancelled jobs": set(document["receipt"].get("cancelled_jobs", ()))
         == {job["job"] for job in document["cancelled_jobs"]},
+        "nothing was compensated": any(c["outcome"] == "done" for c in document["receipt"].get("compensations", ())),
         "the provider did not end what an operator revoked": document["provider_receipt"].get("signature_holds", False)
         and document["provider_receipt"]["provider"]["answer"] == "done",
         "the audit's chain is broken": document["audit_verified"],

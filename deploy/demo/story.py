@@ -74,18 +74,24 @@ class _Acts:
         self._settle(3)
 
     def consent_is_withdrawn(self) -> None:
-        self._teller.line("GitHub is overloaded, so Grace's jobs are queued; then she withdraws her consent at GitHub.")
-        overloaded = {"mode": "status", "status": 503, "headers": {"Retry-After": "30"}, "times": 100}
-        self._stage.order("github", "faults", endpoint="/pulls/", **overloaded)
-        for _ in range(3):
+        self._teller.line(
+            "GitHub asks for half a minute's patience at the comment of Grace's first job, whose issue is filed;"
+        )
+        busy = {"mode": "status", "status": 503, "headers": {"Retry-After": "30"}, "times": 100}
+        self._stage.order("github", "faults", endpoint="/comments", **busy)
+        self._open("acme/shop", "grace", "bug")
+        self._until(lambda: self._queued("grace", 1), "a job of Grace's with an issue and no comment")
+        self._teller.line("so her next two are queued as well. Then she withdraws her consent at GitHub.")
+        for _ in range(2):
             self._open("acme/shop", "grace", "bug")
-        queued = self._until(lambda: self._waiting_for_github(3), "three queued jobs of Grace's")
+        queued = self._until(lambda: self._queued("grace", 3), "three queued jobs of Grace's")
         self._teller.table("Queued", queued)
         self._stage.order("github", "authorizations/revoke", user="grace")
-        self._settle(6)
+        self._settle(7)  # six pull requests, and the job that says at the issue why there is no more
         self._stage.http.delete(f"{self._stage.world['github']['url']}/_sandbox/faults")
-        self._withdrawn = self._until(self._sight.receipt, "the receipt")
+        self._withdrawn = self._until(self._compensated, "the receipt")
         self._teller.table("Cancelled", self._sight.jobs("cancelled"))
+        self._teller.table("Compensated, as the platform", self._withdrawn["compensations"])
 
     def an_operator_revokes(self) -> None:
         self._teller.line("An operator revokes Linus at GitHub: his token ends there too, and the receipt says so.")
@@ -108,7 +114,7 @@ class _Acts:
         self._teller.line("Grace opens her link, reads what would be done, and says yes. Then it is paid, once.")
         people.approve(self._stage.runtime, approval, by="acme.grace", web=self._stage.web, now=datetime.now(UTC))
         self._until(lambda: len(self._payments()) == 2, "the payment that Grace approved")
-        self._settle(8)
+        self._settle(9)
         self._teller.line("A thief has read the wire, and sends the token again: as it was, and to another invoice.")
         heard = self._stage.sandbox("invoices", "wire")[-1]
         url = self._stage.world["invoices"]["url"]
@@ -151,11 +157,15 @@ class _Acts:
     def _filing_is_open(self) -> bool:
         return any(step["action"] == "linear.CreateIssue" and step["status"] == "open" for step in self._sight.steps())
 
-    def _waiting_for_github(self, number: int) -> list[dict[str, Any]] | None:
-        # Whoever comes after the first 503 waits for its pause, and asks GitHub no more.
-        turned_away = ("status 503", "rate limit")
-        queued = [job for job in self._sight.jobs("queued") if any(why in (job["reason"] or "") for why in turned_away)]
+    def _queued(self, login: str, number: int) -> list[dict[str, Any]] | None:
+        """The jobs of an engineer's that say what they wait for, if they are that many."""
+        queued = [job for job in self._sight.jobs("queued") if job["user"] == f"acme.{login}" and job["reason"]]
         return queued if len(queued) >= number else None
+
+    def _compensated(self) -> dict[str, Any] | None:
+        receipt = self._sight.receipt()
+        followed = receipt["compensations"] if receipt else ()
+        return receipt if followed and all(one["outcome"] == "done" for one in followed) else None
 
     def _settle(self, number: int) -> None:
         """Wait until that many jobs, at least, have been accepted and all have ended."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, literal, or_, select, update
@@ -23,6 +21,7 @@ from pipeline.approval_tables import approval_votes, approvals
 from pipeline.ledger.intents import Approved, Ended, Intent, PolicyMoved
 from pipeline.ledger.jobs import park, wake
 from pipeline.ledger.requesters import requesters
+from pipeline.shown import digest_of
 from pipeline.states import APPROVAL_MOVES, ApprovalState, Wait
 
 YES, NO = "yes", "no"
@@ -41,11 +40,6 @@ Asked = Approved | NotApproved | Ended | PolicyMoved
 def approval_of(id: str) -> str:
     """What a job that waits for an approval waits for."""
     return f"approval:{id}"
-
-
-def digest_of(shown: Mapping[str, Any]) -> str:
-    """By which an answer says what it was given to."""
-    return sha256(json.dumps(shown, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def ask(connection: Connection, intent: Intent, *, id: str, shown: Mapping[str, Any]) -> Asked:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from identity.principals import ensure_agent, resolve_alias
 from identity.rows import insert_or
 from identity.sequence import next_number
-from pipeline.ledger import bells, scope_sets, signals
+from pipeline.ledger import bells, scope_sets, signals, signed_answers
 from pipeline.ledger.whose import record_trespass, whose_delivery
 from pipeline.model import Acceptance, Bell, SignedDelivery
 from pipeline.states import JobState
@@ -102,6 +102,10 @@ def accept(
         return _conclude(connection, ids.delivery, "signal", followed.reason, revocations=followed.revocations)
     if whose.trespassed is not None:
         return _conclude(connection, ids.delivery, "refused", whose.refusal)
+    if delivery.answer is not None and whose.tenant is not None:
+        return _conclude(
+            connection, ids.delivery, *signed_answers.count(connection, whose.tenant, delivery.answer, now=now)
+        )
     if not matches:
         return _conclude(connection, ids.delivery, outcome, reason)
     if whose.tenant is None:

@@ -121,6 +121,7 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
         outcome="open",
         lease=outcome,
         capability=capability,
+        detail={"consented": outcome.consented} if outcome else {},
     )
     return Opened(lease=outcome, capability=capability)
 

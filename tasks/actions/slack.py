@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -23,6 +23,8 @@ from pipeline.action import (
     retry_after,
 )
 from pipeline.limits import EndpointClass, Per
+from pipeline.shown import Shown, digest_of, in_lines
+from pipeline.signed_answer import APPROVE, DENY, carried
 from tasks.actions.answers import parse
 
 R = TypeVar("R", bound=Result)
@@ -37,6 +39,7 @@ PACE = timedelta(seconds=1)
 
 Channel = Annotated[str, Field(pattern=r"^[^\s#<>]{1,80}$")]  # an id (C…, D…, G…) rather than a name, which can change
 Timestamp = Annotated[str, Field(pattern=r"^\d{1,12}\.\d{6}$")]
+LONGEST_SECTION = 3_000  # characters of a section's text
 Text = Annotated[str, Field(min_length=1, max_length=40_000)]  # what is longer Slack cuts off
 
 
@@ -83,6 +86,61 @@ class SlackAction(Action[R], Generic[R]):
         if answer.error in MAYBE_DONE:
             return Judgement(verdict=unsure, reason=reason)
         return Judgement(verdict=Verdict.FAILED, reason=reason)
+
+
+def _plain(text: str) -> dict[str, str | bool]:
+    """Text that Slack shows as it is: no mentions, no emphasis, no emoji made of words."""
+    return {"type": "plain_text", "text": text, "emoji": False}
+
+
+class AskApproval(SlackAction[Message]):
+    """Ask for an approval, with a button for yes and one for no.
+
+    All that is shown is computed from `shown`, and the buttons carry its digest: a message that shows anything else has
+    buttons that count for nothing. What Slack cannot show whole has none.
+    """
+
+    facts = Facts(
+        provider="slack",
+        scopes=frozenset({"chat:write"}),
+        effect=Effect.WRITE,
+        attribution=False,
+        recovery=Recovery.ASK,
+        endpoints=EndpointClass(name="chat.postMessage", per=Per.TENANT),
+    )
+    result = Message
+
+    channel: Channel
+    approval: Annotated[str, Field(pattern=r"^apr_[0-9a-z]{10,60}$")]
+    shown: Shown
+    expires_at: str
+
+    def request(self, call: Call) -> Request:
+        shown = self.shown.document
+        lines = in_lines(shown)
+        whole = "\n".join(lines)
+        end = f"No answer by {self.expires_at} is a no."
+        blocks: list[dict[str, Any]] = [{"type": "section", "text": _plain(whole[:LONGEST_SECTION])}]
+        if len(whole) <= LONGEST_SECTION:
+            value = carried(self.approval, digest_of(shown))
+            buttons = [_button("Approve", APPROVE, value, "primary"), _button("Deny", DENY, value, "danger")]
+            blocks += [{"type": "context", "elements": [_plain(end)]}, {"type": "actions", "elements": buttons}]
+        else:
+            end = f"This is not all of it: answer {self.approval} where all of it is shown. {end}"
+            blocks.append({"type": "context", "elements": [_plain(end)]})
+        text = escape(f"May this be done? {lines[0]}")
+        body = {"channel": self.channel, "text": text, "blocks": blocks, "unfurl_links": False}
+        return Request(method="POST", path="/chat.postMessage", json=body)
+
+    def read(self, response: Response) -> Message:
+        return parse(response, Message)
+
+    def external_id(self, result: Message) -> str:
+        return f"{result.channel}:{result.ts}"
+
+
+def _button(text: str, action: str, value: str, style: str) -> dict[str, Any]:
+    return {"type": "button", "action_id": action, "text": _plain(text), "value": value, "style": style}
 
 
 class PostMessage(SlackAction[Message]):

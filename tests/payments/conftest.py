@@ -18,7 +18,8 @@ from deploy.demo.provision import Provision
 from deploy.sandbox.world import make_world
 from pipeline.runtime import Runtime
 from tests.payments.office import Office
-from tests.sandbox.driver import SERVICES, Receiver, Sandbox, address, free_port, start
+from tests.sandbox.driver import SERVICES, Receiver, Sandbox, address, start
+from tests.servers.process import free_port
 from tests.tasks.town import Town
 from tests.webhooks.parts import MemoryLedger, MemoryRing
 from webhooks.app import create_app

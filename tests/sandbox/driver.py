@@ -4,7 +4,6 @@ import base64
 import hashlib
 import json
 import secrets
-import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +21,7 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 
 from deploy.sandbox.world import make_world
+from tests.servers.process import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = ("auth", "github", "linear", "slack", "salesforce", "stripe", "zendesk", "invoices")
@@ -254,9 +254,3 @@ def address(process: "subprocess.Popen[str]") -> str:
     line = process.stdout.readline()
     assert "listens on" in line, line
     return line.split()[-1]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

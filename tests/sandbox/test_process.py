@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from deploy.sandbox.world import make_world
-from tests.sandbox.driver import ROOT, SERVICES, Sandbox, address, free_port, running, start
+from tests.sandbox.driver import ROOT, SERVICES, Sandbox, address, running, start
+from tests.servers.process import free_port
 
 OURS = {"identity", "pipeline", "tasks", "webhooks", "deploy"}
 

@@ -1,17 +1,20 @@
 """One child process that does not outlive the tests, whichever way they end."""
 
 import pwd
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 # The kernel ends the child when the thread that started it ends: the only way to leave nothing behind after a kill -9
 # of the tests. So start servers from a thread that stays, as fixtures do. macOS has no such thing.
 _SETPRIV = shutil.which("setpriv")
+_PORTS = range(10_000, 32_000)
 
 
 class DidNotStart(RuntimeError):
@@ -84,7 +87,10 @@ def tail(log: Path, lines: int = 20) -> str:
 
 
 def free_port() -> int:
-    """A loopback port that was free a moment ago; a server that loses it to someone is started again on another."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port that was free a moment ago, below those that the kernel gives to clients and to other tests."""
+    for _ in range(100):
+        port = _PORTS.start + secrets.randbelow(len(_PORTS))
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise DidNotStart(f"no port of {_PORTS} is free")

@@ -30,6 +30,7 @@ ACTIONS: list[type[Action[Any]]] = [
     linear.MoveIssue,
     linear.Notice,
     slack.PostMessage,
+    slack.AskApproval,
     salesforce.GetOpportunity,
     salesforce.UpdateOpportunity,
     stripe.ListSubscriptions,
@@ -191,6 +192,7 @@ def test_the_shipped_workflows_are_found_and_tagged() -> None:
         "update_opportunity": ("sales-assistant", AccessPattern.DELEGATED),
         "open_ticket": ("support", AccessPattern.SERVICE),
         "pay_invoice": ("accounts-payable", AccessPattern.CAPABILITY),
+        "ask_in_slack": ("approvals", AccessPattern.SERVICE),
     }
     assert SHIPPED.get("daily_digest").schedule == Daily(cron="0 9 * * *")
     assert SHIPPED.get("billing_reconciliation").schedule == Daily(cron="30 2 * * *")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from pipeline.action import Call, Recovery, Response, UnreadableAnswer, Verdict
+from pipeline.shown import AsWhom, Shown, digest_of, in_lines
 from tasks.actions import slack
 from tests.tasks.published import SlackDocument
 
@@ -101,3 +103,52 @@ def test_what_others_wrote_cannot_call_everybody() -> None:
 def test_parameters_beyond_what_slack_takes_are_refused(fields: dict[str, str]) -> None:
     with pytest.raises(ValidationError):
         slack.PostMessage.model_validate({"channel": "C1", "text": "x", **fields})
+
+
+SHOWN = Shown(
+    does="Refund a charge",
+    action="stripe.Refund",
+    provider="stripe",
+    resource="charge ch_1",
+    amount="900 EUR",
+    parameters={"charge": "ch_1", "note": "<!channel> *now*"},
+    as_whom=AsWhom(id="acme.service", name="the service", kind="service", pattern="service"),
+    on_behalf_of=None,
+    agent="billing",
+    workflow="refund",
+    job="job_1",
+    step=1,
+    why="named by the workflow",
+)
+ASK = slack.AskApproval(
+    channel="C1H9RESGL", approval="apr_0123456789abcdef", shown=SHOWN, expires_at="2026-03-01T12:00:00+00:00"
+)
+
+
+def blocks_of(action: slack.AskApproval, call: Call) -> list[dict[str, Any]]:
+    body = action.request(call).json
+    found: list[dict[str, Any]] = body["blocks"]
+    return found
+
+
+def test_the_buttons_of_a_question_carry_the_digest_of_what_it_shows(call: Call) -> None:
+    section, _, row = blocks_of(ASK, call)
+    assert section["text"] == {"type": "plain_text", "text": "\n".join(in_lines(SHOWN.document)), "emoji": False}
+    assert "<!channel> *now*" in section["text"]["text"]  # plain text: Slack shows it as it is
+    carried = {element["action_id"]: element["value"] for element in row["elements"]}
+    assert set(carried.values()) == {f"apr_0123456789abcdef:{digest_of(SHOWN.document)}"}
+    lower = ASK.model_copy(update={"shown": SHOWN.model_copy(update={"amount": "9 EUR"})})
+    assert blocks_of(lower, call)[2]["elements"][0]["value"] not in carried.values()
+
+
+def test_what_slack_cannot_show_whole_has_no_buttons(call: Call) -> None:
+    long = SHOWN.model_copy(update={"parameters": {"note": "x" * 3_000}})
+    blocks = blocks_of(ASK.model_copy(update={"shown": long}), call)
+    assert [block["type"] for block in blocks] == ["section", "context"]
+    assert "This is not all of it" in blocks[1]["elements"][0]["text"]
+
+
+def test_what_cannot_be_seen_is_spelt_out() -> None:
+    hidden = "pay \u202etfiws"
+    (line,) = [one for one in in_lines({**SHOWN.document, "parameters": {"to": hidden}}) if one.startswith("to")]
+    assert line == 'to = "pay \\u202etfiws"'

@@ -43,6 +43,7 @@ WORKFLOWS = (
     "tasks.merged_pull_request",
     "tasks.review_request",
     "tasks.slack_command",
+    "tasks.ask_in_slack",
 )
 BASE_URL = "http://127.0.0.1:1"  # where callbacks would come back to: they are read from the redirect instead
 ROUNDS = 80  # of a settlement: more than any fault here costs
@@ -71,7 +72,7 @@ class Town:
         self._last = ""
         self._numbers = itertools.count(1)
         self.registry = Registry.load(workflows)
-        keys = Keys(vault={1: b"k" * 32}, audit=b"a" * 32, signing=b"s" * 32)
+        keys = Keys(vault={1: b"k" * 32}, signing=b"s" * 32)
         settings = RuntimeSettings(
             database=DatabaseSettings(url=database_url),
             keys=keys,

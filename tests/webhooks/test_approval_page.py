@@ -32,6 +32,8 @@ SHOWN: dict[str, Any] = {
     "on_behalf_of": {"id": "acme.ada", "name": "ada"},
     "agent": "billing",
     "workflow": "refund",
+    "job": "job_1",
+    "step": 1,
     "why": "named by the workflow",
 }
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
@@ -230,3 +232,28 @@ def test_a_revocation_of_another_shape_is_unrecognised(event: dict[str, object],
 )
 def test_what_has_no_type_is_malformed(body: bytes) -> None:
     assert _fault(_read(body)) is Fault.MALFORMED
+
+
+def test_a_button_of_an_approval_is_an_answer_and_one_that_cannot_be_read_is_looked_at() -> None:
+    value = f"apr_0123456789abcdef:{'a' * 64}"
+    button = {"type": "button", "action_id": "aswhom.deny", "value": value}
+    payload: dict[str, Any] = {
+        "type": "block_actions",
+        "trigger_id": "1.2.c",
+        "team": {"id": "T1"},
+        "user": {"id": "U7"},
+    }
+
+    def read_one(*actions: object, **more: object) -> Received:
+        body = urlencode({"payload": json.dumps({**payload, "actions": list(actions), **more})}).encode()
+        return _received(body, content_type=FORM)
+
+    answer = read_one(button).answer
+    assert answer is not None
+    assert (answer.user, answer.approval, answer.yes) == ("U7", "apr_0123456789abcdef", False)
+    assert read_one({**button, "action_id": "aswhom.approve"}).answer == replace(answer, yes=True)
+    others = read_one({**button, "action_id": "vote"})
+    assert (others.answer, others.unrecognised) == (None, "")
+    for wrong in (read_one({**button, "value": "x"}), read_one(button, button), read_one(button, user={})):
+        assert wrong.answer is None
+        assert "button of an approval" in wrong.unrecognised

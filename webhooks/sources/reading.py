@@ -11,6 +11,7 @@ from typing import Any
 from identity.secret import Secret
 from pipeline.model import SignedDelivery
 from pipeline.signal import Signal
+from pipeline.signed_answer import SignedAnswer
 
 
 class Fault(StrEnum):
@@ -46,6 +47,7 @@ class Received:
     dedupe_by_body: bool
     sender: str = ""  # by what name workflows listen to it, where that is not the source's
     signal: Signal | None = None
+    answer: SignedAnswer | None = None  # to an approval
     note: str = ""  # why nothing comes of it unless a workflow listens; a ping says so here
     unrecognised: str = ""  # what is not as published, where we would have to act on it ourselves
     answered_with_nothing: bool = False  # a person would be shown what the answer says
@@ -62,6 +64,7 @@ class Received:
             installation=self.installation,
             dedupe_by_body=self.dedupe_by_body,
             signal=self.signal,
+            answer=self.answer,
         )
 
 

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from identity.secret import Secret
-from webhooks.sources import slack_signals
+from webhooks.sources import slack_answers, slack_signals
 from webhooks.sources.document import Malformed, from_form, from_json
 from webhooks.sources.freshness import stale
 from webhooks.sources.reading import Challenge, Content, Fault, Reading, Received, Refusal, Source
@@ -104,12 +104,15 @@ def _interaction(document: dict[str, Any], body: bytes, stamp: str, *, by_a_pers
     kind = document.get("type")
     if not isinstance(kind, str) or not _WORD.fullmatch(kind):
         raise Malformed("the request has no type")
+    answer, unrecognised = slack_answers.answer(document) if by_a_person else (None, "")
     return Received(
         event=kind,
         delivery_id=_key(document.get("trigger_id")) or _made_key(body, stamp),
         installation=_where(document, "team") or _where(document, "enterprise"),
         document=document,
         dedupe_by_body=False,
+        answer=answer,
+        unrecognised=unrecognised,
         answered_with_nothing=by_a_person,
     )
 

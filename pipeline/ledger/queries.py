@@ -1,15 +1,15 @@
-"""What the command line asks of the ledger: plain reads, newest first, a mapping a row.
+"""What operators ask of the whole ledger: plain reads, newest first, a mapping a row.
 
-They belong beside the tables, in `pipeline.ledger`, as soon as the web's pages ask the same.
+The command line and the console share them. What one tenant's agents may see is in `pipeline.ledger.views`.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, or_, select
+from sqlalchemy import Connection, Select, Table, select
 
-from identity.audit_tables import audit
+from identity.connections import connection_for, get_connection
 from identity.errors import BadInput
 from identity.model import AccountKey, ProviderConnection
 from identity.tables import (
@@ -153,8 +153,6 @@ def account_key(row: Row) -> AccountKey:
 
 def fitting_connection(connection: Connection, tenant: str, name: str) -> ProviderConnection:
     """A provider connection by its id, else the one of that provider which fits the tenant. Raises BadInput."""
-    from identity.connections import connection_for, get_connection
-
     ids = connection.execute(select(provider_connections.c.id).where(provider_connections.c.id == name)).scalars()
     if ids.first() is None:
         return connection_for(connection, tenant, name)
@@ -233,18 +231,6 @@ def all_workflow_settings(connection: Connection, tenant: str | None) -> list[Ro
     if tenant:
         statement = statement.where(workflow_settings.c.tenant_id == tenant)
     return rows_of(connection, statement.order_by(workflow_settings.c.tenant_id, workflow_settings.c.workflow))
-
-
-def audit_rows(
-    connection: Connection, *, tenant: str | None, job: str | None, kind: str | None, limit: int
-) -> list[Row]:
-    statement = select(audit).order_by(audit.c.number.desc(), audit.c.id.desc()).limit(limit)
-    for column, wanted in ((audit.c.tenant_id, tenant), (audit.c.job_id, job)):
-        if wanted:
-            statement = statement.where(column == wanted)
-    if kind:
-        statement = statement.where(or_(audit.c.kind == kind, audit.c.kind.startswith(f"{kind}.", autoescape=True)))
-    return rows_of(connection, statement)
 
 
 def all_heartbeats(connection: Connection) -> list[Row]:

@@ -7,12 +7,12 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from deploy.cli.queries import Row, account_key
 from identity.connections import paused_reason
 from identity.model import AccountState, Credential
 from identity.refresh_story import latest_refresh
 from identity.scopes import grant_scopes, revoked_since
 from pipeline.ledger.jobs import consent_of
+from pipeline.ledger.queries import Row, account_key
 from pipeline.states import JobState
 from pipeline.tables import attempts, jobs
 

@@ -1,4 +1,4 @@
-"""What the command line asks of the ledger about deliveries."""
+"""What operators ask of the ledger about deliveries."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, exists, select
 
-from deploy.cli.queries import Row, one, rows_of
+from pipeline.ledger.queries import Row, one, rows_of
 from pipeline.states import JobState
 from pipeline.tables import deliveries, jobs
 

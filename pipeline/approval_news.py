@@ -1,0 +1,109 @@
+"""News of approvals for workflows: that one is asked for, and how it ended; each told once, to those switched on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
+from hashlib import sha256
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, or_, select, update
+
+from identity.store import Store
+from pipeline.approval_tables import approvals
+from pipeline.ledger.deliveries import enabled_config, first_bells, insert_job
+from pipeline.model import Bell, Ring
+from pipeline.shown import Shown
+from pipeline.tables import jobs
+from pipeline.workflow import Event, Registry, Trigger, Workflow
+
+SOURCE, EVENT = "aswhom", "approval"
+BATCH = 50
+
+
+class ApprovalNews(Event):
+    """An approval was asked for, or is decided. *before* None: nothing was told of it yet."""
+
+    approval: str
+    tenant: str
+    state: str
+    before: str | None
+    reason: str | None
+    shown: Shown
+    needs: list[dict[str, Any]]
+    expires_at: str
+
+
+def approval_news() -> Trigger[ApprovalNews]:
+    """Every change of an approval's state."""
+    return Trigger(source=SOURCE, event=EVENT, read=ApprovalNews.model_validate)
+
+
+def tell_of_approvals(store: Store, workflows: Registry, ring: Ring, *, now: datetime) -> int:
+    """Start the jobs of workflows that listen, for what they were not told of yet; how many approvals that was.
+
+    Safe to run twice, on two hosts, at once.
+    """
+    waiting = select(approvals.c.id).where(_untold()).order_by(approvals.c.created_at).limit(BATCH)
+    told = store.read(lambda c: list(c.execute(waiting).scalars()))
+    for id in told:
+        ring.jobs(store.write(partial(_tell, id=id, workflows=workflows, now=now)))
+    return len(told)
+
+
+def _untold() -> Any:
+    return or_(approvals.c.told_state.is_(None), approvals.c.told_state != approvals.c.state)
+
+
+def _tell(connection: Connection, *, id: str, workflows: Registry, now: datetime) -> Sequence[Bell]:
+    row = connection.execute(select(approvals).where(approvals.c.id == id, _untold())).one_or_none()
+    if row is None:
+        return ()
+    same = func.coalesce(approvals.c.told_state, "") == (row.told_state or "")
+    mark = update(approvals).where(approvals.c.id == id, approvals.c.state == row.state, same)
+    if connection.execute(mark.values(told_state=row.state)).rowcount == 0:
+        return ()  # another host was first, or it moved meanwhile and is told at the next turn
+    listening = workflows.match(SOURCE, EVENT, _news(row).model_dump(mode="json"))
+    if _of_listener(connection, row, [match.workflow for match in listening]):
+        return ()  # to ask for the approval of asking would never end
+    started = []
+    for match in listening:
+        config = enabled_config(connection, row.tenant_id, match.workflow)
+        if config is None:
+            continue
+        job = sha256(f"{id}\x00{row.state}\x00{match.workflow.name}".encode()).hexdigest()[:26]
+        insert_job(
+            connection,
+            id=f"job_{job}",
+            tenant=row.tenant_id,
+            workflow=match.workflow,
+            user=None,
+            triggered_by=None,
+            event=match.event.model_dump(mode="json"),
+            config=config,
+            delivery=None,
+            source_connection=None,
+            now=now,
+        )
+        started.append(match.workflow)
+    return first_bells(connection, row.tenant_id, started)
+
+
+def _news(row: Row[Any]) -> ApprovalNews:
+    return ApprovalNews(
+        approval=row.id,
+        tenant=row.tenant_id,
+        state=row.state,
+        before=row.told_state,
+        reason=row.reason,
+        shown=row.shown,
+        needs=row.needs,
+        expires_at=row.expires_at.isoformat(),
+    )
+
+
+def _of_listener(connection: Connection, row: Row[Any], listeners: Sequence[Workflow]) -> bool:
+    """Whether it is such a workflow's own step that is to be approved."""
+    name = connection.execute(select(jobs.c.workflow).where(jobs.c.id == row.job_id)).scalar_one()
+    return any(one.name == name for one in listeners)

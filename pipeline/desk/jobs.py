@@ -1,0 +1,71 @@
+"""What a person does about jobs: ends one, or has dead ones of one cause accepted anew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from identity import audit
+from identity.errors import BadInput
+from pipeline.ledger import bells, queries
+from pipeline.ledger.jobs import move_job
+from pipeline.ledger.replay import replay
+from pipeline.model import Bell
+from pipeline.states import JobState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replayed:
+    """What became of jobs that a person wanted accepted anew."""
+
+    jobs: tuple[str, ...]
+    refused: tuple[str, ...]  # why, a sentence each
+    bells: tuple[Bell, ...]
+
+
+def cancel(connection: Connection, id: str, *, audit_id: str, by: str, now: datetime) -> JobState:
+    """End a job: at once where it is queued or waits, at its next step where it runs. Raises BadInput."""
+    job = queries.job(connection, id)
+    running = job["state"] == JobState.RUNNING
+    to = JobState.STOPPING if running else JobState.CANCELLED
+    if job["state"] not in queries.UNFINISHED or job["state"] == JobState.STOPPING:
+        raise BadInput(f"job {id} is {job['state']} already")
+    if not move_job(connection, id, to, source=JobState(job["state"]), reason=f"cancelled by {by}"):
+        raise BadInput(f"job {id} moved meanwhile: look at it with `aswhom jobs show {id}` and try again")
+    audit.record(
+        connection,
+        id=audit_id,
+        at=now,
+        kind="job.cancelled",
+        tenant=job["tenant_id"],
+        agent=job["agent_id"],
+        job=id,
+        outcome=str(to),
+        reason=f"by {by}",
+    )
+    return to
+
+
+def replay_one(connection: Connection, id: str, *, by: str, now: datetime) -> tuple[Bell, ...]:
+    """Accept a dead or cancelled job anew. Returns the bells to ring. Raises BadInput."""
+    job = queries.job(connection, id)
+    replay(connection, id, by=by, at=now)
+    return tuple(bells.ring_due(connection, job["tenant_id"], job["pattern"], share=bells.FIRST_SHARE))
+
+
+def replay_all(connection: Connection, ids: Sequence[str], *, by: str, now: datetime) -> Replayed:
+    """Accept each of these anew; one that cannot be, because it moved meanwhile, holds up no other."""
+    done: list[str] = []
+    refused: list[str] = []
+    rung: list[Bell] = []
+    for id in ids:
+        try:
+            rung += replay_one(connection, id, by=by, now=now)
+        except BadInput as error:
+            refused.append(str(error))
+        else:
+            done.append(id)
+    return Replayed(jobs=tuple(done), refused=tuple(refused), bells=tuple(rung))

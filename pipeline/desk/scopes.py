@@ -1,0 +1,49 @@
+"""What an operator means by a scope's kind and a key, and whose it is: a slip must not look like a success."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from identity.errors import BadInput
+from identity.model import Scope, ScopeKind
+from identity.tables import principals, provider_connections, tenants
+from pipeline.ledger import queries
+from pipeline.workflow import Registry
+
+
+def named_scope(
+    connection: Connection, workflows: Registry, kind: ScopeKind, key: str, *, tenant: str | None
+) -> tuple[Scope, str | None]:
+    """The scope and its tenant; None: it is the platform's. *tenant*: whose user it is, where *key* is only her name.
+
+    Raises BadInput for what there is not.
+    """
+    match kind:
+        case ScopeKind.ACCOUNT:
+            row = queries.account(connection, key)
+            return Scope(kind=kind, key=str(queries.account_key(row))), row["tenant_id"]
+        case ScopeKind.USER:
+            id = f"{tenant}.{key.removeprefix(f'{tenant}.')}" if tenant else key
+            row = queries.one(connection, principals, id, what="user", listed_by="tenants people")
+            return Scope(kind=kind, key=row["id"]), row["tenant_id"]
+        case ScopeKind.CONNECTION:
+            row = queries.one(
+                connection, provider_connections, key, what="provider connection", listed_by="connections list"
+            )
+            return Scope(kind=kind, key=row["id"]), row["tenant_id"]
+        case ScopeKind.AGENT:
+            return agent_scope(connection, workflows, key)
+        case ScopeKind.TENANT:
+            row = queries.one(connection, tenants, key, what="tenant", listed_by="tenants list")
+            return Scope(kind=kind, key=row["id"]), row["id"]
+
+
+def agent_scope(connection: Connection, workflows: Registry, id: str) -> tuple[Scope, str | None]:
+    """The agent's scope and whose it is: it may be revoked or stopped before its first job.
+
+    Raises BadInput for one that no workflow declares and that never had a job.
+    """
+    known = {row["id"]: row["tenant_id"] for row in queries.all_agents(connection)}
+    if id not in known and id not in {workflow.agent for workflow in workflows}:
+        raise BadInput(f"there is no agent {id}: `aswhom agents list` shows them")
+    return Scope(kind=ScopeKind.AGENT, key=id), known.get(id)

@@ -1,0 +1,71 @@
+"""Dead letters: the newest dead jobs, grouped by their cause, so that what one mistake killed comes back at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from pipeline.states import JobState
+from pipeline.tables import jobs
+
+MOST = 5_000  # the newest, which are looked at
+_OF_ONE_JOB = re.compile(r"\b[a-z]{2,4}[_-][0-9a-z]{20,}\b|\b[0-9a-f]{8,}\b|\d{4,}")  # ids, digests, numbers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Dead jobs of one workflow and one cause, the newest first."""
+
+    workflow: str
+    cause: str
+    jobs: tuple[str, ...]
+    newest: datetime
+    oldest: datetime
+    tenants: int
+    example: str  # the newest one's reason, in full
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadLetters:
+    """The groups, the largest first; *all*: there are no older dead jobs than these."""
+
+    groups: tuple[Group, ...]
+    jobs: int
+    all: bool
+
+
+def cause(reason: str | None) -> str:
+    """A reason without what it says of one job alone."""
+    return _OF_ONE_JOB.sub("…", reason or "no reason was given")[:200]
+
+
+def dead_letters(connection: Connection, tenant: str | None) -> DeadLetters:
+    """Of one tenant, or of all."""
+    columns = (jobs.c.id, jobs.c.tenant_id, jobs.c.workflow, jobs.c.reason, jobs.c.created_at)
+    found = select(*columns).where(jobs.c.state == JobState.DEAD, jobs.c.pruned_at.is_(None))
+    if tenant is not None:
+        found = found.where(jobs.c.tenant_id == tenant)
+    newest = found.order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(MOST + 1)
+    rows = connection.execute(newest).all()
+    by: dict[tuple[str, str], list[Any]] = {}
+    for row in rows[:MOST]:
+        by.setdefault((row.workflow, cause(row.reason)), []).append(row)
+    groups = sorted((_group(*key, of) for key, of in by.items()), key=lambda one: (-len(one.jobs), one.workflow))
+    return DeadLetters(groups=tuple(groups), jobs=min(len(rows), MOST), all=len(rows) <= MOST)
+
+
+def _group(workflow: str, why: str, rows: Sequence[Any]) -> Group:
+    return Group(
+        workflow=workflow,
+        cause=why,
+        jobs=tuple(row.id for row in rows),
+        newest=rows[0].created_at,
+        oldest=rows[-1].created_at,
+        tenants=len({row.tenant_id for row in rows}),
+        example=rows[0].reason or "",
+    )

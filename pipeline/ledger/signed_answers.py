@@ -1,0 +1,31 @@
+"""Counting an answer that a signed sender tells of: its person is whom the tenant's aliases say."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from identity.principals import resolve_alias
+from pipeline.ledger.votes import NotCounted, Through, Vote, vote
+from pipeline.signed_answer import SignedAnswer
+
+
+def count(connection: Connection, tenant: str, answer: SignedAnswer, *, now: datetime) -> tuple[str, str]:
+    """Count it for *tenant*, whose sender signed it; the delivery's outcome, and why."""
+    principal = resolve_alias(connection, tenant, answer.provider, answer.user)
+    if principal is None:
+        return "refused", f"{answer.provider} user {answer.user} is nobody's alias: `aswhom aliases add` says whose"
+    given = Vote(
+        approval=answer.approval,
+        tenant=tenant,
+        principal=principal,
+        yes=answer.yes,
+        digest=answer.digest,
+        through=Through.SLACK,
+        said_as=f"{answer.provider}:{answer.user}",
+    )
+    counted = vote(connection, given, now=now)
+    if isinstance(counted, NotCounted):
+        return "refused", counted.reason
+    return "accepted", f"{principal} answered approval {answer.approval}, which is {counted.state}"

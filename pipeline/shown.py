@@ -1,0 +1,86 @@
+"""What an approver is shown of a step, in words: the same on every page, in chat and on the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Somebody(_Frozen):
+    """A principal, by its id and as people call it."""
+
+    id: str
+    name: str
+
+
+class AsWhom(Somebody):
+    """As whom, of what kind, and by which pattern."""
+
+    kind: str
+    pattern: str
+
+
+class Shown(_Frozen):
+    """All that an approver is told of a step."""
+
+    does: str
+    action: str
+    provider: str
+    resource: str | None
+    amount: str | None
+    parameters: dict[str, Any]
+    as_whom: AsWhom
+    on_behalf_of: Somebody | None
+    agent: str
+    workflow: str
+    job: str
+    step: int
+    why: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """As it is stored, and its digest is of."""
+        return self.model_dump(mode="json")
+
+
+def digest_of(shown: Mapping[str, Any]) -> str:
+    """By which an answer says what it was given to."""
+    return sha256(json.dumps(shown, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def to_the_letter(value: object) -> str:
+    """A parameter as it is: text if every character of it can be seen, else as JSON in ASCII.
+
+    A character that turns the direction of writing, or that has no width, makes text look like other text.
+    """
+    if isinstance(value, str) and value.replace("\n", "").isprintable():
+        return value
+    return json.dumps(value, ensure_ascii=True)
+
+
+def letters(shown: Mapping[str, Any]) -> dict[str, str]:
+    """Every parameter, by its name."""
+    return {name: to_the_letter(value) for name, value in shown["parameters"].items()}
+
+
+def in_lines(shown: Mapping[str, Any]) -> list[str]:
+    """All of it, a fact a line; the first says what is done."""
+    whom, behalf = shown["as_whom"], shown["on_behalf_of"]
+    return [
+        f"{to_the_letter(shown['does'])} ({shown['action']})",
+        *([f"on {to_the_letter(shown['resource'])}"] if shown["resource"] else []),
+        *([f"for {shown['amount']}"] if shown["amount"] else []),
+        f"as {to_the_letter(whom['name'])} ({whom['kind']}, {whom['pattern']}) at {shown['provider']}"
+        + (f", on behalf of {to_the_letter(behalf['name'])}" if behalf else "")
+        + f", by agent {shown['agent']} in {shown['workflow']}",
+        f"because: {shown['why']}",
+        *(f"{name} = {value}" for name, value in letters(shown).items()),
+    ]

@@ -1,0 +1,41 @@
+"""Approvals in Slack: the question with its buttons in a channel, and in its thread how it ended."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.approval_news import ApprovalNews, approval_news
+from pipeline.run import Run
+from pipeline.states import ApprovalState
+from pipeline.workflow import SERVICE, workflow
+from tasks.actions import slack
+
+
+class AskConfig(BaseModel):
+    """Where questions go: a channel that approvers read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    channel: slack.Channel
+
+
+@workflow(
+    agent="approvals",
+    on=approval_news(),
+    event=ApprovalNews,
+    uses={slack.AskApproval: SERVICE, slack.PostMessage: SERVICE},
+    config=AskConfig,
+)
+def ask_in_slack(run: Run[AskConfig], news: ApprovalNews) -> None:
+    """Ask once, and answer in the thread. What had ended before anybody could be asked is not mentioned."""
+    if news.before is None and news.state != ApprovalState.OPEN:
+        return
+    question = slack.AskApproval(
+        channel=run.config.channel, approval=news.approval, shown=news.shown, expires_at=news.expires_at
+    )
+    asked = run.do(question, as_=run.service, once=news.approval)
+    if news.state == ApprovalState.OPEN:
+        return
+    text = f"This is {news.state}" + (f": {slack.escape(news.reason)}." if news.reason else ".")
+    notice = slack.PostMessage(channel=asked.channel, text=text, thread=asked.ts)
+    run.do(notice, as_=run.service, once=f"{news.approval}:{news.state}")

@@ -1,0 +1,161 @@
+"""An approval asked for and given in Slack: the message, the signed press of its button, and the thread."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from identity.principals import link_alias
+from identity.secret import Secret
+from pipeline.ledger.approval_views import ApprovalView
+from pipeline.ledger.deliveries import enabled_config
+from pipeline.model import Acceptance
+from pipeline.states import ApprovalState, JobState
+from pipeline.tables import workflow_settings
+from tests.tasks.test_approvals_at_work import apply, asked, say
+from tests.tasks.test_approvals_at_work import waiting as waiting  # noqa: PLC0414 - a fixture
+from tests.tasks.town import Town
+from tests.webhooks.parts import slack_headers
+from webhooks.sources import slack
+from webhooks.sources.reading import Received
+
+TRIGGERS = itertools.count(1)
+BOB, CAROL, STRANGER = "U0BOB", "U0CAROL", "U0STRANGER"
+
+
+class Chat:
+    """Acme's workspace: where the question stands, and people press its buttons."""
+
+    def __init__(self, town: Town) -> None:
+        self.town = town
+        (self.workspace,) = [one for one in town.sandbox.world["slack"]["workspaces"] if one["name"] == "acme"]
+        self.channel = self.workspace["channels"][0]["id"]
+        for name, user in (("bob", BOB), ("carol", CAROL)):
+            link = partial(
+                link_alias,
+                tenant="acme",
+                provider="slack",
+                external_id=user,
+                principal=f"acme.{name}",
+                login=name,
+                made_by="admin:test",
+                now=datetime.now(UTC),
+            )
+            town.runtime.database.write(link)
+        on = workflow_settings.insert().values(
+            tenant_id="acme", workflow="ask_in_slack", enabled=True, config={"channel": self.channel}
+        )
+        town.runtime.database.write(lambda c: c.execute(on))
+
+    def tell(self) -> None:
+        """Housekeeping tells the news, and the jobs it starts are done."""
+        duties = {duty.name: duty for duty in self.town.runtime.duties()}
+        duties["tell-approvals"].run()
+        self.town.work_once()
+
+    def messages(self) -> list[dict[str, Any]]:
+        ours = {row.id for row in self.town.attempts()}
+        return [one for one in self.town.sandbox.read("slack", "messages") if one["attempt"] in ours]
+
+    def buttons(self) -> dict[str, dict[str, Any]]:
+        (question,) = [one for one in self.messages() if one.get("blocks")]
+        (row,) = [block for block in question["blocks"] if block["type"] == "actions"]
+        return {element["action_id"]: element for element in row["elements"]}
+
+    def press(self, user: str, button: dict[str, Any], *, team: str = "") -> Acceptance:
+        """As Slack sends it, signed, through the source that reads it."""
+        payload = {
+            "type": "block_actions",
+            "trigger_id": f"1.{next(TRIGGERS)}.x",
+            "team": {"id": team or self.workspace["team_id"]},
+            "user": {"id": user},
+            "actions": [{"type": "button", "action_id": button["action_id"], "value": button["value"]}],
+        }
+        body = urlencode({"payload": json.dumps(payload)}).encode()
+        now = datetime.now(UTC)
+        headers = {name.lower(): value for name, value in slack_headers(body, secret="s", at=now).items()}
+        headers["content-type"] = slack.FORM
+        received = slack.read(headers, body, (Secret("s"),), now)
+        assert isinstance(received, Received)
+        delivery = received.signed(source="slack", connection="slack", body=body)
+        return self.town.runtime.intake.accept(delivery, (), outcome="ignored", reason="")
+
+
+@pytest.fixture
+def chat(waiting: Town) -> Chat:
+    made = Chat(waiting)
+    made.tell()
+    return made
+
+
+def view(chat: Chat) -> ApprovalView:
+    return asked(chat.town)
+
+
+def test_two_people_approve_by_button_and_the_thread_says_so(chat: Chat) -> None:
+    (question,) = chat.messages()
+    whole = question["blocks"][0]["text"]
+    assert whole["type"] == "plain_text"
+    for said in (
+        "Set an opportunity's stage (salesforce.UpdateOpportunity)",
+        "as ada (user, delegated)",
+        "amount = 12000",
+    ):
+        assert said in whole["text"]
+    yes = chat.buttons()["aswhom.approve"]
+    assert chat.press(BOB, yes).outcome == "accepted"
+    assert view(chat).state is ApprovalState.OPEN
+    pressed = chat.press(CAROL, yes)
+    assert (pressed.outcome, view(chat).state) == ("accepted", ApprovalState.APPROVED)
+    chat.town.settle()
+    assert ("salesforce", "ada", "user") in chat.town.authors()
+    chat.tell()
+    _, reply = chat.messages()
+    assert (reply["thread_ts"], reply["text"]) == (question["ts"], "This is approved: by acme.bob, acme.carol.")
+    chat.tell()  # what was told is not told again
+    assert len(chat.messages()) == 2
+    assert {answer.through for answer in view(chat).answers} == {"slack"}
+
+
+def test_whose_press_does_not_count(chat: Chat) -> None:
+    yes = chat.buttons()["aswhom.approve"]
+    stranger = chat.press(STRANGER, yes)
+    assert stranger.outcome == "refused"
+    assert "nobody's alias" in stranger.reason
+    (other,) = [one for one in chat.town.sandbox.world["slack"]["workspaces"] if one["name"] == "globex"]
+    assert chat.press(BOB, yes, team=other["team_id"]).outcome == "refused"
+    forged = chat.press(BOB, {**yes, "value": yes["value"][:-64] + "0" * 64})
+    assert (forged.outcome, "look at it again" in forged.reason) == ("refused", True)
+    assert view(chat).state is ApprovalState.OPEN
+    assert chat.press(CAROL, chat.buttons()["aswhom.deny"]).outcome == "accepted"
+    assert view(chat).state is ApprovalState.DENIED
+    late = chat.press(BOB, yes)
+    assert (late.outcome, "is denied already" in late.reason) == ("refused", True)
+
+
+def test_the_question_itself_is_not_asked_about(chat: Chat) -> None:
+    """A rule about everything holds for the asking, too: its job waits, and nobody is asked about that in turn."""
+    apply(chat.town, 'format = 1\n[[rule]]\nname = "all"\napproval = { approvers = ["bob"] }\n')
+    chat.town.settle()
+    before = len(chat.town.jobs())
+    for _ in range(3):
+        chat.tell()
+    waits = [job for job in chat.town.jobs() if job.workflow == "ask_in_slack" and job.wait == "approval"]
+    assert waits
+    assert len(chat.town.jobs()) <= before + 2
+
+
+def test_what_was_decided_before_it_was_asked_is_not_mentioned(waiting: Town) -> None:
+    say(waiting, "bob", yes=False)
+    chat = Chat(waiting)
+    chat.tell()
+    assert chat.messages() == []
+    assert {job.state for job in waiting.jobs()} == {JobState.DEAD, JobState.DONE}
+    off = waiting.runtime.database.read(lambda c: enabled_config(c, "globex", waiting.registry.get("ask_in_slack")))
+    assert off is None

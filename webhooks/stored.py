@@ -1,0 +1,24 @@
+"""Stored deliveries read again: what the workflows make of a body that was taken before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from identity.errors import BadInput
+from identity.model import ProviderConnection
+from pipeline.ledger.delivery_replay import Stored
+from pipeline.workflow import Considered, Registry
+from webhooks.sources import SOURCES
+from webhooks.sources.document import Malformed
+
+
+def reconsider(row: dict[str, Any], owner: ProviderConnection, workflows: Registry) -> tuple[Stored, list[Considered]]:
+    """The delivery of *row*, which came by *owner*, and each workflow that listens to such. Raises BadInput."""
+    if not row["body"]:
+        raise BadInput(f"the body of {row['id']} was forgotten, as its retention says: nothing can be made of it")
+    try:
+        content = SOURCES[owner.provider].of(owner.config).content(row["body"])
+    except Malformed as error:
+        raise BadInput(f"the body of {row['id']} cannot be read: {error}") from error
+    stored = Stored(id=row["id"], connection=owner.id, outcome=row["outcome"], installation=content.installation)
+    return stored, workflows.consider(row["source"], row["event"], content.document)
