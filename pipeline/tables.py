@@ -89,7 +89,8 @@ jobs = Table(
     Column("accepted", BigInteger, nullable=False),  # ledger number
     Column("due_at", Instant, nullable=False),
     Column("expires_at", Instant),  # of a wait
-    Column("waits_for", String(200)),  # account key of a consent wait, once key of a once wait
+    Column("waits_for", String(200)),  # account key of a consent wait, once key of a once wait, an approval
+    Column("lacks", JSON(none_as_null=True)),  # the scopes that a consent wait is for
     Column("rung_until", Instant),  # an outstanding bell
     Column("claimed_until", Instant),
     Column("fence", BigInteger, nullable=False, default=0),

@@ -15,7 +15,6 @@ from deploy.installation import Installation
 from identity.connections import get_connection
 from identity.errors import BadInput
 from identity.model import AccountKey
-from identity.providers import PROFILES
 from identity.return_targets import add_target, checked_url, remove_target
 from identity.tables import return_targets
 from pipeline.abilities import scopes_to_ask
@@ -63,9 +62,7 @@ def give_link(
     also: Mapping[str, Any] | None = None,
 ) -> None:
     """Make a link for the person of *key*, and print it. Raises BadInput, Misconfigured or PolicyDenied."""
-    asked = scopes or at.read(
-        lambda c: scopes_to_ask(c, at.workflows, PROFILES, key, get_connection(c, key.connection))
-    )
+    asked = scopes or at.read(lambda c: scopes_to_ask(c, key, get_connection(c, key.connection)))
     made = at.runtime.connect.start(key, now=at.now(), scopes=asked, return_to=return_to, any_account=any_account)
     url = f"{at.settings.base_url}/connect/{made.text}"
     document = {
