@@ -24,8 +24,6 @@ MEASUREMENTS: dict[str, Callable[[Ground, int], Sheet]] = {
     "watching": watching.measure,
     "console": console.measure,
     "audit": audit.measure,
-    "audit": audit.measure,
-    "capability": capability.measure,
     "policy": policy.measure,
 }
 
