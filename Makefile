@@ -48,6 +48,8 @@ lock: $(UV)  ## resolve the dependencies anew; UPGRADE=--upgrade takes newer ver
 	echo uv | $(COMPILE) - --output-file requirements/uv.txt
 	$(COMPILE) pyproject.toml --extra embedded --extra sandbox --group pyproject.toml:build \
 		--output-file requirements/base.txt
+	$(COMPILE) pyproject.toml --extra postgres --group pyproject.toml:build \
+		--constraint requirements/base.txt --output-file requirements/hosts.txt
 	$(COMPILE) pyproject.toml --all-extras --group pyproject.toml:build --group pyproject.toml:dev \
 		--constraint requirements/base.txt --output-file requirements/dev.txt
 

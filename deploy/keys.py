@@ -1,8 +1,7 @@
-"""The installation's own secrets, a file each: the vault's keys, the key of the audit's chain, the signing seed.
+"""The installation's own secrets, a file each: the vault's keys and the signing seed.
 
 vault    `id:base64` a line; the highest id seals, every one of them opens. The environment may hold them in its place
-audit    32 bytes in base64
-signing  32 bytes in base64: the Ed25519 seed that signs receipts and checkpoints
+signing  32 bytes in base64: the Ed25519 seed that signs receipts and the audit
 """
 
 from __future__ import annotations
@@ -32,7 +31,6 @@ class KeyFiles:
     """Where they are."""
 
     vault: Path
-    audit: Path
     signing: Path
     ring: Secret | None = field(
         default=None, repr=False
@@ -54,7 +52,6 @@ class KeyFiles:
 
         keys = Keys(
             vault=attempt(self.vault, read_keys, {}) if self.ring is None else _ring(self.ring, faults),
-            audit=attempt(self.audit, _one_key(self.audit), b""),
             signing=attempt(self.signing, _one_key(self.signing), b""),
         )
         if not keys.vault and not faults:
@@ -126,7 +123,7 @@ class KeyFiles:
         return _text(self.vault)
 
     def _paths(self) -> list[Path]:
-        return [self.audit, self.signing] if self.ring is not None else [self.vault, self.audit, self.signing]
+        return [self.signing] if self.ring is not None else [self.vault, self.signing]
 
 
 def _ring(ring: Secret, faults: list[str]) -> dict[int, bytes]:

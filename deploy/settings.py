@@ -54,7 +54,6 @@ class Settings(BaseSettings):
     key_prefix: str = "aswhom:"
     vault_key_file: Place | None = None  # None: keys/vault in the data directory, and so on
     vault_keys: SecretStr | None = None  # the keys themselves, in place of that file
-    audit_key_file: Place | None = None
     signing_key_file: Place | None = None
 
     listen: Listen = "127.0.0.1:8080"
@@ -63,6 +62,8 @@ class Settings(BaseSettings):
     max_body: Annotated[int, Field(gt=0)] | None = None
     connect_lifetime: Seconds | None = None
     api_rate: Annotated[int, Field(ge=1)] | None = None
+    webhook_rate: Annotated[int, Field(ge=1)] | None = None
+    webhook_tenant_rate: Annotated[int, Field(ge=1)] | None = None
 
     console: bool | None = None  # None: wherever it is safe
     console_issuer: Issuer | None = None  # of the OpenID provider that people sign in at; None: links alone
@@ -107,6 +108,7 @@ class Settings(BaseSettings):
     keep_steps: Days | None = None
     keep_intents: Days | None = None
     keep_sessions: Days | None = None
+    keep_audit: Days | None = None
 
     @property
     def directory(self) -> Path:
@@ -133,7 +135,6 @@ class Settings(BaseSettings):
         folder = self.directory / "keys"
         return KeyFiles(
             vault=self.vault_key_file or folder / "vault",
-            audit=self.audit_key_file or folder / "audit",
             signing=self.signing_key_file or folder / "signing",
             ring=Secret(self.vault_keys.get_secret_value()) if self.vault_keys is not None else None,
         )
@@ -219,6 +220,7 @@ class Settings(BaseSettings):
                 steps=self.keep_steps,
                 intents=self.keep_intents,
                 sessions=self.keep_sessions,
+                audit=self.keep_audit,
             )
         )
 
@@ -232,7 +234,13 @@ class Settings(BaseSettings):
         """What the web processes are told."""
         from webhooks.settings import WebSettings
 
-        given = _given(max_body=self.max_body, connect_lifetime=self.connect_lifetime, api_rate=self.api_rate)
+        given = _given(
+            max_body=self.max_body,
+            connect_lifetime=self.connect_lifetime,
+            api_rate=self.api_rate,
+            webhook_rate=self.webhook_rate,
+            webhook_tenant_rate=self.webhook_tenant_rate,
+        )
         return WebSettings(base_url=self.base_url, metrics_dir=metrics_dir, key_prefix=self.key_prefix, **given)
 
     def redis(self) -> str | None:
@@ -251,7 +259,7 @@ class Settings(BaseSettings):
         given = {name: getattr(self, name) for name in self.model_fields_set}
         paths = {"data_dir": self.directory, "workflows_dir": self.workflows_dir}
         keys = self.key_files()
-        paths |= {"vault_key_file": keys.vault, "audit_key_file": keys.audit, "signing_key_file": keys.signing}
+        paths |= {"vault_key_file": keys.vault, "signing_key_file": keys.signing}
         own = {PREFIX + name.upper(): _text(value) for name, value in {**given, **paths}.items() if value is not None}
         return {**os.environ, **own, **more}
 

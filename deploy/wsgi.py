@@ -6,23 +6,26 @@ Importing this opens the ledger, whose locks must not cross a fork: so no `--pre
 from __future__ import annotations
 
 import atexit
+from functools import partial
 
 from deploy import process
 from deploy.console import console
 from deploy.settings import metrics_folder
 from webhooks.api.app import Agents
-from webhooks.api.quota import Quota
 from webhooks.app import create_app
+from webhooks.quota import Quota
+from webhooks.rates import Rates
 
 settings = process.settings_or_exit()
 runtime = process.open_runtime(settings)
 atexit.register(runtime.close)
 web = settings.web(metrics_folder())
+quota = partial(Quota, shared=runtime.redis, prefix=web.key_prefix)
 agents = Agents(
     requests=runtime.requests,
     invitations=runtime.invitations,
     workflows=runtime.workflows,
-    quota=Quota(web.api_rate, runtime.redis, prefix=web.key_prefix),
+    quota=quota(web.api_rate),
 )
 app = create_app(
     web,
@@ -34,4 +37,8 @@ app = create_app(
     events=runtime.events,
     approver=runtime.approving,
     console=console(settings, runtime),
+    rates=Rates(
+        connection=quota(web.webhook_rate, of="connection") if web.webhook_rate else None,
+        tenant=quota(web.webhook_tenant_rate, of="tenant") if web.webhook_tenant_rate else None,
+    ),
 )

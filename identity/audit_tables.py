@@ -1,4 +1,7 @@
-"""The tables of the audit: its rows, and the seals that chain them."""
+"""The tables of the audit: its rows, the seals that chain them, and how far its beginning was pruned.
+
+All three are append-only: triggers refuse what would change or remove a row, but for pruning (migration 0014).
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from sqlalchemy import (
 from identity.columns import Instant
 from identity.tables import metadata
 
+# A column that is added is NULL in the rows there are, and what is NULL is not in a row's digest: old seals still hold.
 audit = Table(
     "audit",
     metadata,
@@ -41,12 +45,23 @@ audit = Table(
     Index("ix_audit_tenant_number", "tenant_id", "number"),
 )
 
-# Written by the one sealer: dense numbers and a keyed chain over the rows of `audit`.
+# Written by the one sealer: dense numbers and a chain of digests over the rows of `audit`.
 audit_seals = Table(
     "audit_seals",
     metadata,
     Column("seq", BigInteger, primary_key=True, autoincrement=False),
     Column("audit_id", String(64), nullable=False, unique=True),
-    Column("mac", String(64), nullable=False),
+    Column("digest", String(64), nullable=False),
     Column("sealed_at", Instant, nullable=False),
+    Column("signature", String(100)),  # of the last seal of each batch
+)
+
+# The newest row says where the chain begins now, signed; it is what lets the rows before that go.
+audit_prunings = Table(
+    "audit_prunings",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("digest", String(64), nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("signature", String(100), nullable=False),
 )

@@ -166,7 +166,11 @@ class Callback:
                 account=stored.account,
                 generation=stored.generation,
                 outcome="success",
-                detail={"provider": owner.provider, "scopes": sorted(answer.scopes)},
+                detail={
+                    "provider": owner.provider,
+                    "scopes": sorted(answer.scopes),
+                    "consented": consent.consented,
+                },
             )
             also(connection, key)
 

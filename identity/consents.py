@@ -137,7 +137,7 @@ def connect_service(
             account=stored.account,
             generation=stored.generation,
             outcome="success",
-            detail={"provider": provider, "credential": str(credential), "by": by},
+            detail={"provider": provider, "credential": str(credential), "by": by, "consented": consented},
         )
         also(connection, key)
 

@@ -109,6 +109,7 @@ def _examined(connection: Connection, request: LeaseRequest) -> LeaseOutcome:
         sealed_token=grant.access_sealed,
         token_type=grant.token_type,
         expires_at=grant.expires_at,
+        consented=grant.consented,
         first_use=_first_use(row, grant),
     )
 

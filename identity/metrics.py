@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from identity.providers import PROFILES
+
 # outcome: success, transient, rate_limited, client_refused, dead, unknown, revoked, moved, served
 REFRESHES = Counter("aswhom_refreshes", "Refreshes and mintings of access tokens.", ["provider", "outcome"])
+for _provider in PROFILES:  # from nothing to one is no increase that Prometheus sees
+    for _outcome in ("dead", "unknown", "client_refused"):
+        REFRESHES.labels(_provider, _outcome)
 
 UNRECOGNISED = Counter(
     "aswhom_token_errors_unrecognised",
     "Token endpoint refusals with an error code that nobody here knows.",
     ["provider"],
 )
+for _provider in PROFILES:
+    UNRECOGNISED.labels(_provider)
 
 LOCK_WAIT = Histogram(
     "aswhom_refresh_lock_wait_seconds",

@@ -170,6 +170,7 @@ class Leased:
     sealed_token: bytes
     token_type: str
     expires_at: datetime | None
+    consented: int  # ledger number at which the consent began that the token comes from
     first_use: bool = False  # nobody used this generation before: `grants.note_use` is to be told
 
 

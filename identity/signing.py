@@ -32,6 +32,10 @@ class Signer:
         """The signature in URL-safe base64."""
         return urlsafe_b64encode(self._key.sign(canonical(document))).decode()
 
+    def public_key(self) -> Ed25519PublicKey:
+        """The key that checks what this one signs."""
+        return self._key.public_key()
+
     def public_pem(self) -> str:
         """The public key, for whoever wants to check a signature."""
         form, kind = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo

@@ -10,6 +10,8 @@ from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
+from structlog.contextvars import bound_contextvars
+
 from identity import leases
 from identity.authorization import authorization
 from identity.death import infer_death
@@ -136,18 +138,20 @@ class StepAtHand:
 
 def attempt(services: Services, step: StepAtHand, *, number: int) -> Any:
     """Carry the step out and return its result. Raises ActionFailed, StepRefused or an Interruption."""
-    exchange = _exchange(services, step, CALL, number)
-    if not isinstance(exchange, Exchange):
-        return exchange.result
-    return close_call(exchange)
+    with bound_contextvars(step=step.id):
+        exchange = _exchange(services, step, CALL, number)
+        if not isinstance(exchange, Exchange):
+            return exchange.result
+        return close_call(exchange)
 
 
 def probe(services: Services, step: StepAtHand, *, number: int) -> Any | None:
     """Search for the effect of an earlier attempt: its result, or None where it had none."""
-    exchange = _exchange(services, step, PROBE, number)
-    if not isinstance(exchange, Exchange):
-        return exchange.result
-    return close_probe(exchange)
+    with bound_contextvars(step=step.id):
+        exchange = _exchange(services, step, PROBE, number)
+        if not isinstance(exchange, Exchange):
+            return exchange.result
+        return close_probe(exchange)
 
 
 def _exchange(services: Services, step: StepAtHand, purpose: str, number: int) -> Exchange | Adopted:

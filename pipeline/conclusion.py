@@ -13,6 +13,10 @@ from pipeline.action import Action, Call, Judgement, Response, Result, Unreadabl
 CALL, PROBE = "call", "probe"
 
 
+#: GitHub's, Slack's, Stripe's (https://docs.stripe.com/api/request_ids), and everybody else's.
+_REQUEST_IDS = ("x-github-request-id", "x-slack-req-id", "request-id", "x-request-id")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Conclusion:
     """The verdict, and the result of a success; of a probe, None is "it had no effect"."""
@@ -48,5 +52,10 @@ def conclude(action: Action[Any], call: Call, purpose: str, answer: Response | N
         result=result,
         retry_after=judgement.retry_after,
         status=answer.status,
-        upstream_request_id=answer.headers.get("x-github-request-id") or answer.headers.get("x-request-id"),
+        upstream_request_id=_request_id(answer),
     )
+
+
+def _request_id(answer: Response) -> str | None:
+    """What the upstream calls the request, for whoever asks its support."""
+    return next((answer.headers[name] for name in _REQUEST_IDS if answer.headers.get(name)), None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from sqlalchemy import Connection, or_, select
 
 from identity.columns import database_now
@@ -40,3 +42,14 @@ def refused_secrets(connection: Connection) -> list[Row]:
         columns.refused_at.is_not(None), or_(columns.retired_at.is_(None), columns.retired_at > database_now())
     )
     return [dict(row._mapping) for row in connection.execute(refused.order_by(columns.connection_id))]  # noqa: SLF001 - its documented name
+
+
+def secret_ends(connection: Connection, id: str, name: str) -> list[datetime | None]:
+    """When each live secret of that name ends; None: not before somebody says so."""
+    columns = connection_secrets.c
+    live = select(columns.retired_at).where(
+        columns.connection_id == id,
+        columns.name == name,
+        or_(columns.retired_at.is_(None), columns.retired_at > database_now()),
+    )
+    return list(connection.execute(live).scalars())

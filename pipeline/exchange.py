@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from identity.errors import Unavailable
 from identity.store import CommitUnknown
 from pipeline import metrics
@@ -25,6 +27,8 @@ from pipeline.states import AttemptState, StepState
 
 if TYPE_CHECKING:
     from pipeline.attempt import StepAtHand
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +64,17 @@ class Exchange:
             resolves=resolves,
         )
         commit(self.services, self.intent, closing)
+        log.info(
+            "%s: %s",
+            self.step.name,
+            state,
+            action=f"attempt.{state}",
+            attempt=closing.attempt,
+            principal=self.intent.principal,
+            pattern=str(self.step.decision.pattern),
+            status=closing.status,
+            upstream_request_id=closing.upstream_request_id,
+        )
         metrics.ATTEMPTS.labels(self.step.name, str(state)).inc()
         metrics.STEP_SECONDS.labels(self.step.name, str(self.step.decision.pattern)).observe(
             time.monotonic() - self.began
@@ -129,7 +144,8 @@ def commit(services: Services, intent: Intent, closing: Closing) -> None:
     """Commit the outcome; after a lost commit look first, since an attempt is closed once."""
     for _ in range(5):
         try:
-            services.store.write(partial(close_attempt, intent=intent, closing=closing))
+            if services.store.write(partial(close_attempt, intent=intent, closing=closing)):
+                metrics.DUPLICATE_EFFECTS.inc()
             return
         except CommitUnknown:
             if services.store.read(partial(steps.attempt_state, attempt=closing.attempt)) == closing.state:

@@ -16,6 +16,7 @@ from identity.secret import Secret
 from identity.store import CommitUnknown, Store
 from identity.vault import Vault
 from pipeline.ledger import deliveries
+from pipeline.ledger.whose import whose_delivery
 from pipeline.model import Acceptance, SignedDelivery
 from pipeline.workflow import Match
 
@@ -57,6 +58,10 @@ class Intake:
         return SigningSecrets(
             provider=owner.provider, tenant=owner.tenant, config=owner.config, webhook_secrets=secrets
         )
+
+    def tenant_of(self, connection: str, installation: str | None) -> str | None:
+        """Whose a delivery through *connection* is that names *installation*; None: nobody's, or it is refused."""
+        return self._store.read(lambda c: whose_delivery(c, connection, installation).tenant)
 
     def accept(self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: str, reason: str) -> Acceptance:
         """Commit a delivery and what follows from it. Raises Unavailable: then nothing was written."""

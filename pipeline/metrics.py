@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
+from identity.model import AccessPattern
 from pipeline.states import ENDED, JobState
 
 _CALL = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -21,7 +22,12 @@ STEP_SECONDS = Histogram(
     "aswhom_step_seconds", "From the opening of an attempt to its close", ["action", "pattern"], buckets=_CALL
 )
 ATTEMPTS = Counter("aswhom_attempts", "HTTP tries of steps", ["action", "outcome"])
+DUPLICATE_EFFECTS = Counter(
+    "aswhom_duplicate_effects", "Calls that turned out to have had their effect after that was ruled out"
+)
 DEAD = Counter("aswhom_dead_letters", "Jobs that are dead until a person replays them", ["pattern"])
+for _pattern in AccessPattern:  # from nothing to one is no increase that Prometheus sees
+    DEAD.labels(str(_pattern))
 REVOCATION_SECONDS = Histogram(
     "aswhom_revocation_seconds", "From a revocation's commit until nothing of it is in flight", buckets=_QUIESCE
 )
@@ -34,6 +40,7 @@ REVOCATION_CHUNK_SECONDS = Histogram(
 REDELIVERIES = Counter(
     "aswhom_redeliveries", "Deliveries that failed at GitHub: asked for again, or lost after three days", ["outcome"]
 )
+REDELIVERIES.labels("lost")
 WITHDRAWALS = Gauge(
     "aswhom_withdrawals",
     "Revoked credentials that are still to end at their provider: pending, or stuck until an operator acts",
@@ -53,6 +60,16 @@ BEAT_FAILURES = Counter("aswhom_beat_failures", "Ticks of the schedule that fail
 QUEUE_DEPTH = Gauge("aswhom_queue_depth", "Jobs due now", ["pattern"], multiprocess_mode="mostrecent")
 OLDEST_DUE_SECONDS = Gauge(
     "aswhom_oldest_due_seconds", "How long the oldest due job has been due", ["pattern"], multiprocess_mode="mostrecent"
+)
+JOBS_WAITING = Gauge("aswhom_jobs_waiting", "Jobs that wait, by what for", ["wait"], multiprocess_mode="mostrecent")
+JOBS_DEAD = Gauge("aswhom_jobs_dead", "Dead jobs that nobody replayed yet", ["pattern"], multiprocess_mode="mostrecent")
+UNKNOWN_ATTEMPTS = Gauge(
+    "aswhom_attempts_unknown", "Calls whose outcome nobody knows yet", multiprocess_mode="mostrecent"
+)
+UNSEALED_SECONDS = Gauge(
+    "aswhom_audit_unsealed_seconds",
+    "How long the oldest audit record that is not sealed has been there",
+    multiprocess_mode="mostrecent",
 )
 BEAT_SILENT_SECONDS = Gauge(
     "aswhom_beat_silent_seconds", "Since any beat left a heartbeat", multiprocess_mode="mostrecent"

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 import structlog
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from identity.columns import database_now
 from identity.model import AccessPattern
@@ -118,23 +118,6 @@ def _advance(revoker: Revoker, revocations: Sequence[str]) -> None:
             failures.append(failure)
     if failures:
         raise ExceptionGroup("revocations that could not go on", failures)
-
-
-def measure(store: Store) -> None:
-    """Set the gauges of the ledger; housekeeping alone does."""
-
-    def look(c: Connection) -> dict[str, tuple[int, float]]:
-        due = (jobs_table.c.state == JobState.QUEUED) & (jobs_table.c.due_at <= database_now())
-        statement = select(jobs_table.c.pattern, func.count(), func.min(jobs_table.c.due_at)).where(due)
-        now = ledger_steps.clock(c)
-        rows = c.execute(statement.group_by(jobs_table.c.pattern))
-        return {pattern: (depth, (now - oldest).total_seconds()) for pattern, depth, oldest in rows}
-
-    found = store.read(look)
-    for pattern in AccessPattern:
-        depth, age = found.get(str(pattern), (0, 0.0))
-        metrics.QUEUE_DEPTH.labels(str(pattern)).set(depth)
-        metrics.OLDEST_DUE_SECONDS.labels(str(pattern)).set(age)
 
 
 def heartbeat(store: Store, *, duty: str, host: str, error: str | None, now: datetime) -> None:

@@ -1,6 +1,6 @@
 """Retention: what the ledger forgets after so many days, in chunks, so that nobody waits for it.
 
-Never audit rows, revocations, once keys with their owners' steps, nor anything that is not settled.
+Never revocations, once keys with their owners' steps, nor anything that is not settled.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from functools import partial
 
 from sqlalchemy import Connection, delete, exists, func, select, update
 
+from identity.audit_pruning import prune_audit
 from identity.columns import database_now
 from identity.retention import prune_intents, prune_sessions
+from identity.signing import Signer
 from identity.store import Store
 from pipeline.revocation import Stage
 from pipeline.revocation_tables import compensations, revocations
@@ -33,18 +35,23 @@ class Retention:
     steps: int = 90  # of jobs that have ended, with their attempts and the job's event
     intents: int = 30  # of refreshes that have ended
     sessions: int = 7  # of connect links, after they expired
+    audit: int = 0  # sealed rows, from the beginning of the chain
 
 
 def prune(
     store: Store,
     retention: Retention,
+    signer: Signer,
     *,
     now: datetime,
     within: timedelta,
     chunk: int = CHUNK,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Mapping[str, int]:
-    """Forget what is old enough, chunk by chunk, and begin no chunk after *within*; how much of what. O(forgotten)."""
+    """Forget what is old enough, chunk by chunk, and begin no chunk after *within*; how much of what. O(forgotten).
+
+    *signer* states how far the audit was pruned. Raises Misconfigured if its chain does not hold, after all else.
+    """
     end = monotonic() + within.total_seconds()
     forgotten = Counter[str]()
     for what, days, forget in (
@@ -52,6 +59,7 @@ def prune(
         ("steps", retention.steps, prune_steps),
         ("intents", retention.intents, prune_intents),
         ("sessions", retention.sessions, prune_sessions),
+        ("audit", retention.audit, partial(prune_audit, signer=signer, now=now)),
     ):
         forgotten[what] = 0
         while days and monotonic() < end:

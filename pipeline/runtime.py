@@ -11,7 +11,7 @@ from functools import partial
 import redis
 
 from identity.addresses import AddressPolicy
-from identity.audit_chain import Sealer
+from identity.audit_sealer import Sealer
 from identity.connect import Connect
 from identity.coordinator import Coordinator, RefreshBudget
 from identity.gate import AHEAD_KEEPS, Gate
@@ -27,7 +27,7 @@ from identity.signing import Signer
 from identity.token_endpoint import TokenEndpoint
 from identity.vault import Vault
 from identity.withdrawing import Withdrawer
-from pipeline import punctuality, reconcile
+from pipeline import gauges, punctuality, reconcile
 from pipeline.approval_news import tell_of_approvals
 from pipeline.approving import Approving
 from pipeline.budget import Budgets
@@ -57,8 +57,7 @@ class Keys:
     """The installation's own secrets."""
 
     vault: Mapping[int, bytes] = field(repr=False)  # key-encryption keys by id
-    audit: bytes = field(repr=False)  # of the audit's chain
-    signing: bytes = field(repr=False)  # seed of the key that signs receipts and checkpoints
+    signing: bytes = field(repr=False)  # seed of the key that signs receipts and the audit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +180,7 @@ class Runtime:
         self.approving = Approving(
             self.database, self.signer, base_url=settings.base_url, lifetime=settings.approval_lifetime
         )
-        self.sealer = Sealer(self.database, settings.keys.audit)
+        self.sealer = Sealer(self.database, self.signer)
 
     @property
     def active_jobs(self) -> Mapping[int, str]:
@@ -212,15 +211,15 @@ class Runtime:
             duty("catch-up", 60, self.catch_up.run, deadline=600),
             duty("withdrawals", 1, partial(reconcile.advance_withdrawals, self.revoker, self.asker.due), deadline=180),
             duty("tell-approvals", 1, lambda: tell_of_approvals(store, self.workflows, ring, now=self.clock())),
-            duty("seal-audit", 1, lambda: self.sealer.seal(now=self.clock())),
+            duty("seal-audit", 1, lambda: self.sealer.run(now=self.clock())),
             duty("prune", 30, self._prune),
-            duty("measure", 5, partial(reconcile.measure, store)),
+            duty("measure", 5, partial(gauges.measure, store)),
             duty("measure-withdrawals", 5, partial(measure_withdrawals, store)),
             duty("measure-schedules", 5, partial(punctuality.measure, store, clock=self.clock)),
         ]
 
     def _prune(self) -> None:
-        prune(self.database, self.settings.retention, now=self.clock(), within=timedelta(seconds=10))
+        prune(self.database, self.settings.retention, self.signer, now=self.clock(), within=timedelta(seconds=10))
 
     def _refresh_ahead(self, due: Due) -> int:
         return self.coordinator.refresh(due.account, after_generation=due.generation, keep=AHEAD_KEEPS)

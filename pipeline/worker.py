@@ -70,11 +70,11 @@ class Worker:
         metrics.CLAIMS.labels(str(job.pattern), "claimed").inc()
         with self._lock:
             self._active[threading.get_ident()] = job
-        structlog.contextvars.bind_contextvars(job=job.id, tenant=job.tenant, workflow=job.workflow)
+        whose = {"delivery": job.delivery, "job": job.id, "tenant": job.tenant, "workflow": job.workflow}
         try:
-            self._run(job)
+            with structlog.contextvars.bound_contextvars(**{name: id for name, id in whose.items() if id is not None}):
+                self._run(job)
         finally:
-            structlog.contextvars.unbind_contextvars("job", "tenant", "workflow")
             with self._lock:
                 self._active.pop(threading.get_ident(), None)
 
@@ -90,6 +90,7 @@ class Worker:
         except Interruption as interruption:
             self._conclude(job, interruption)
         else:
+            log.info("job done", action="job.done")
             self._end(job, partial(jobs.finish, job=job))
 
     def _conclude(self, job: ClaimedJob, ending: BaseException) -> None:

@@ -21,6 +21,7 @@ from webhooks.events import Events, event_receiver
 from webhooks.health import health
 from webhooks.ledger import Ledger
 from webhooks.pages import pages
+from webhooks.rates import Rates
 from webhooks.receiver import receiver
 from webhooks.settings import WebSettings
 
@@ -40,6 +41,7 @@ def create_app(
     events: Events | None = None,
     console: Console | None = None,
     approver: Approver | None = None,
+    rates: Rates | None = None,
     clock: Callable[[], datetime] = _now,
 ) -> Flask:
     """The WSGI app. It opens nothing, so it may be made before the server forks."""
@@ -49,7 +51,7 @@ def create_app(
     metrics.install(app)
     problems.install(app)
     app.after_request(_plainly)
-    app.register_blueprint(receiver(settings, ledger, workflows, ring, clock=clock))
+    app.register_blueprint(receiver(settings, ledger, workflows, ring, rates or Rates(), clock=clock))
     if events is not None:
         app.register_blueprint(event_receiver(settings, events, ring, clock=clock))
     app.register_blueprint(metrics.page(settings.metrics_dir))

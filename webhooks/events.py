@@ -20,6 +20,7 @@ from identity.transmitters import Transmitter
 from pipeline.model import Acceptance, Ring, SecurityEvent
 from webhooks import metrics, problems
 from webhooks.bells import Bells
+from webhooks.metrics import Outcome
 from webhooks.problems import Problem
 from webhooks.security_event import Refused, key_id, read
 from webhooks.settings import WebSettings
@@ -76,6 +77,8 @@ def event_receiver(settings: WebSettings, events: Events, ring: Ring, *, clock: 
         kid = key_id(token)
         event = read(token, events.key(sender, kid), sender, now=clock())
         acceptance = events.accept(event, sender)
+        if acceptance.revocations and acceptance.outcome == Outcome.SIGNAL:
+            metrics.count_effective()
         log.info(
             "security event %s",
             acceptance.outcome,

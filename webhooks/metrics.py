@@ -37,13 +37,25 @@ EVENT_OUTCOMES = frozenset(
 webhooks = Counter(
     "aswhom_webhooks_total", "Requests to the webhook receiver by what became of them", ["source", "outcome"]
 )
+for _source in SOURCES:  # from nothing to one is no increase that Prometheus sees
+    webhooks.labels(source=_source, outcome=Outcome.UNRECOGNISED)
 security_events = Counter("aswhom_security_events_total", "Security Event Tokens by what became of them", ["outcome"])
+requests = Counter(
+    "aswhom_http_requests_total", "Requests by route and by the status of their answer", ["route", "method", "status"]
+)
 seconds = Histogram(
     "aswhom_http_request_seconds",
     "From the head of a request to the answer, built but not yet sent",
     ["route"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
+effective = Histogram(
+    "aswhom_revocation_effective_seconds",
+    "From the head of the request that asks for a revocation to the commit that makes it effective",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 def count(source: str, outcome: str) -> None:
@@ -60,6 +72,11 @@ def count_event(outcome: str) -> None:
     security_events.labels(outcome=outcome).inc()
 
 
+def count_effective() -> None:
+    """Time the request at hand, which has just committed a revocation."""
+    effective.observe(perf_counter() - g.started)
+
+
 def exposition(folder: Path | None) -> bytes:
     """The metrics of this process, or of all that write to *folder*, in Prometheus' text format."""
     if folder is None:
@@ -70,7 +87,7 @@ def exposition(folder: Path | None) -> bytes:
 
 
 def install(app: Flask) -> None:
-    """Time every request of *app* by its route."""
+    """Time and count every request of *app* by its route."""
 
     @app.before_request
     def start() -> None:
@@ -80,6 +97,9 @@ def install(app: Flask) -> None:
     def stop(response: Response) -> Response:
         route = request.url_rule.rule if request.url_rule else "none"
         seconds.labels(route=route).observe(perf_counter() - g.started)
+        # Anybody can send a request with a method of their own.
+        method = request.method if request.method in METHODS else "other"
+        requests.labels(route=route, method=method, status=str(response.status_code)).inc()
         return response
 
 

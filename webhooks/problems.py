@@ -37,6 +37,7 @@ SIGNATURE_REFUSED = Kind(slug="signature-refused", status=401, title="The signat
 MALFORMED = Kind(slug="malformed", status=400, title="The delivery cannot be read")
 UNAVAILABLE = Kind(slug="unavailable", status=503, title="Not now")
 FAILED = Kind(slug="failed", status=500, title="A fault of ours")
+TOO_MANY = Kind(slug="too-many-requests", status=429, title="Too many requests")
 
 # Of the agents' API.
 NO_KEY = Kind(slug="no-key", status=401, title="A key is needed")
@@ -48,7 +49,6 @@ NOT_JSON = Kind(slug="not-json", status=400, title="The body cannot be read")
 UNUSABLE = Kind(slug="unusable", status=422, title="The request cannot be used as it is")
 KEY_REUSED = Kind(slug="idempotency-key-reused", status=422, title="The idempotency key belongs to another request")
 NOT_SET_UP = Kind(slug="not-set-up", status=409, title="Something is not set up here")
-TOO_MANY = Kind(slug="too-many-requests", status=429, title="Too many requests")
 
 OF_API = (
     NO_KEY,
@@ -70,6 +70,7 @@ KINDS = (
     UNKNOWN_TRANSMITTER,
     SIGNATURE_REFUSED,
     MALFORMED,
+    TOO_MANY,
     UNAVAILABLE,
     FAILED,
 )

@@ -1,4 +1,4 @@
-"""The receiver: verify, accept in one transaction, answer, then ring.
+"""The receiver: verify, count, accept in one transaction, answer, then ring.
 
 A delivery that is refused before its signature was verified leaves no trace but a count. One that was verified is
 recorded, wanted or not, before it is answered with 202.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 
 from flask import Blueprint, Response, g, jsonify, request
 from werkzeug.exceptions import ClientDisconnected
@@ -22,6 +23,7 @@ from webhooks.ledger import ConnectionSecrets, Ledger
 from webhooks.lingering import read_on_after
 from webhooks.metrics import Outcome
 from webhooks.problems import Problem
+from webhooks.rates import Rates
 from webhooks.settings import WebSettings
 from webhooks.sources import SOURCES
 from webhooks.sources.reading import Challenge, Fault, Received, Refusal, Source
@@ -32,7 +34,13 @@ _FAULTS = {Fault.SIGNATURE: problems.SIGNATURE_REFUSED, Fault.MALFORMED: problem
 
 
 def receiver(
-    settings: WebSettings, ledger: Ledger, workflows: Registry, ring: Ring, *, clock: Callable[[], datetime]
+    settings: WebSettings,
+    ledger: Ledger,
+    workflows: Registry,
+    ring: Ring,
+    rates: Rates,
+    *,
+    clock: Callable[[], datetime],
 ) -> Blueprint:
     """`POST /webhooks/<source>/<connection>`."""
     pages = Blueprint("receiver", __name__)
@@ -74,6 +82,8 @@ def receiver(
             case Challenge(answer=answer):
                 return Outcome.CHALLENGE, jsonify(challenge=answer) if answer is not None else Response()
             case Received():
+                if reading.signal is None:
+                    rates.admit(connection, partial(ledger.tenant_of, connection, reading.installation))
                 return accept(source, connection, body, reading)
 
     def accept(source: Source, connection: str, body: bytes, received: Received) -> tuple[str, Response]:
@@ -81,9 +91,11 @@ def receiver(
         delivery = received.signed(source=source.name, connection=connection, body=body)
         acceptance = ledger.accept(delivery, matches, outcome=idle, reason=why)
         outcome = Outcome(acceptance.outcome)
+        if acceptance.revocations and outcome is Outcome.SIGNAL:
+            metrics.count_effective()
         note = {"action": f"delivery.{outcome}", "source": source.name, "connection": connection}
         level = logging.ERROR if outcome is Outcome.UNRECOGNISED else logging.INFO
-        log.log(level, "delivery %s", outcome, extra={**note, "delivery": acceptance.delivery})
+        log.log(level, "delivery %s", outcome, extra={**note, "delivery": acceptance.delivery, "jobs": acceptance.jobs})
         # A person who gave a command would be shown what we say of deliveries, and any answer but 200 as a failure.
         response = Response() if received.answered_with_nothing else _said(acceptance)
         bells.ring_after(response, acceptance)

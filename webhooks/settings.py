@@ -15,6 +15,8 @@ class WebSettings:
     max_body: int = 5_000_000  # bytes of one delivery; GitHub's own cap is 25 MB, real ones are under 100 kB
     connect_lifetime: timedelta = timedelta(minutes=10)  # of the browser's cookie; as long as the link's
     api_rate: int = 600  # requests a minute that one key of the agents' API may make
+    webhook_rate: int | None = None  # deliveries a minute that one provider connection takes; None: as many as come
+    webhook_tenant_rate: int | None = None  # the same, for all connections of a tenant together
     key_prefix: str = "aswhom:"  # of what quotas count in Redis
     metrics_dir: Path | None = None  # PROMETHEUS_MULTIPROC_DIR, where several processes add up
 

@@ -27,7 +27,10 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "api-keys": ("api_keys", "api_keys", "What agents call the API with."),
     "workflows": ("workflows", "workflows", "What agents may do for whom."),
     "schedules": ("schedules", "schedules", "When workflows start by themselves."),
-    "jobs": ("jobs", "jobs", "What was done, as whom, and why."),
+    "policy": ("policy_files", "policy", "A tenant's rules, and why a step was decided so."),
+    "approvals": ("approvals", "approvals", "What waits for somebody's yes."),
+    "jobs": ("job_replays", "jobs", "What was done, as whom, and why."),
+    "tail": ("tail", "tail", "Follow jobs as they move."),
     "deliveries": ("deliveries", "deliveries", "What came in, and what it starts."),
     "trigger": ("trigger", "trigger", "Send a signed delivery to the running web."),
     "revoke": ("revoke", "revoke", "Withdraw authority, now."),
@@ -35,8 +38,6 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "audit": ("audit", "audit", "Who did what as whom, in a sealed chain."),
     "console": ("console", "console", "Who may do what at the console, and links that sign in."),
     "sandbox": ("sandbox", "sandbox", "A provider that misbehaves, to aim at a profile of yours."),
-    "approvals": ("approvals", "approvals", "What waits for somebody's yes."),
-    "policy": ("policy_files", "policy", "Tenants' rules, and why a step ran as whom it did."),
 }
 
 

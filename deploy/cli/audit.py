@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import click
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from deploy.cli.command import PROBLEM, command
+from deploy.cli.command import MOMENT, PROBLEM, command
 from deploy.cli.output import Output
+from deploy.cli.public_key import key_option, public_key
 from deploy.installation import Installation
-from identity.audit_chain import FirstBad, Sealer, Verified, read_checkpoint, verify
-from pipeline.ledger import queries
+from identity.audit_chain import FirstBad, Verified
+from identity.audit_export import Audited, export_lines, verify_files
+from identity.audit_links import newest_checkpoint
+from identity.audit_sealer import Sealer
+from identity.audit_statements import Head, read_checkpoint
+from identity.audit_verification import verify
+from identity.errors import BadInput
+from identity.model import AccessPattern
+from pipeline.ledger import audit_queries
+from pipeline.ledger.audit_queries import Search
+from pipeline.ledger.paging import Row
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.group()
@@ -19,57 +34,141 @@ def audit() -> None:
     """Who did what as whom, in a sealed chain."""
 
 
-@command(audit, "list")
+@command(audit)
 @click.option("--tenant")
 @click.option("--job")
 @click.option("--kind", help="step, attempt, account, revocation …, or in full: revocation.effective")
+@click.option("--principal", help="As whom, or on whose behalf.")
+@click.option("--agent")
+@click.option("--account")
+@click.option("--action", help="github.Comment, say.")
+@click.option("--outcome")
+@click.option("--since", type=MOMENT, help="2026-12-01T08:00Z, say.")
+@click.option("--until", type=MOMENT)
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1))
-def list_audit(
-    at: Installation, out: Output, tenant: str | None, job: str | None, kind: str | None, limit: int
-) -> None:
-    """The records, newest first."""
-    rows = at.read(lambda c: queries.audit_rows(c, tenant=tenant, job=job, kind=kind, limit=limit))
-    columns = (
-        "number",
-        "at",
-        "kind",
-        "tenant_id",
-        "agent_id",
-        "principal_id",
-        "pattern",
-        "action",
-        "outcome",
-        "reason",
-    )
-    out.rows(rows, columns, empty="No such record")
+def search(at: Installation, out: Output, limit: int, **wanted: Any) -> None:
+    """The records that fit, newest first."""
+    rows = at.read(lambda c: audit_queries.found(c, Search(**wanted), limit=limit))
+    columns = ("id", "at", "kind", "tenant_id", "agent_id", "as_whom", "on_behalf_of", "action", "outcome", "reason")
+    out.rows([{**row, "as_whom": as_whom(row)} for row in rows], columns, empty="No such record")
+
+
+@command(audit)
+@click.argument("id")
+def show(at: Installation, out: Output, id: str) -> None:
+    """One record: what, as whom, by which agent, on whose behalf, under which consent, and why it was allowed."""
+    row = at.read(lambda c: audit_queries.record(c, id))
+    if out.as_json:
+        out.document({**row, "as_whom": as_whom(row)})
+        return
+    consented = row["detail"].get("consented")
+    for name, value in (
+        ("what", " ".join(filter(None, (row["kind"], row["action"], row["outcome"])))),
+        ("when", f"{row['at'].isoformat()}, ledger number {row['number']}"),
+        ("tenant", row["tenant_id"]),
+        ("as whom", as_whom(row)),
+        ("by which agent", row["agent_id"]),
+        ("on behalf of", row["on_behalf_of"]),
+        ("account", row["account_id"] and f"{row['account_id']}, generation {row['generation']}"),
+        ("consent", consented and f"the one that began at ledger number {consented}"),
+        ("why", row["reason"]),
+        ("job", " ".join(filter(None, (row["job_id"], row["step_id"], row["attempt_id"])))),
+        ("in the chain", row["sealed_as"] or "not yet: the sealer comes every second"),
+    ):
+        if value:
+            out.sentence(f"{name:<15} {value}")
+    for name, value in row["detail"].items():
+        if value is not None and name != "consented":
+            out.sentence(f"{name:<15} {value}")
+
+
+@command(audit)
+@click.option("--tenant", help="The rows of this tenant; of the others, their digests alone.")
+@click.option("--after", default=0, help="Go on behind this number of the chain: an earlier export's last.")
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), help="A new file.  [default: standard output]"
+)
+def export(at: Installation, out: Output, tenant: str | None, after: int, output: Path | None) -> None:
+    """Write the sealed records as JSON Lines, for `audit verify` on any machine."""
+    lines = 0
+    with ExitStack() as files:
+        try:
+            file = sys.stdout.buffer if output is None else files.enter_context(output.open("xb"))
+        except FileExistsError:
+            raise BadInput(f"{output} exists: name a new file") from None
+        with at.ledger.engine.connect() as connection:
+            for line in export_lines(connection, tenant=tenant, after=after):
+                file.write(line)
+                lines += 1
+    out.note(f"{lines - 1} record(s) exported; who has the public key (`aswhom keys public`) can verify them")
 
 
 @command(audit, "verify")
-@click.option("--checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="One kept elsewhere.")
-def verify_chain(at: Installation, out: Output, checkpoint: Path | None) -> int | None:
-    """Walk the whole chain, and name the first record that was altered, removed or put in."""
-    known = None
-    if checkpoint is not None:
-        known = read_checkpoint(checkpoint.read_text(encoding="utf-8"), _signing_key(at).public_key())
-    match at.read(lambda c: verify(c, at.keys.audit, checkpoint=known)):
-        case Verified(count=count, head=head, unsealed=unsealed):
-            more = f"; {unsealed} newer one(s) are not sealed yet" if unsealed else ""
-            document = {"verified": True, "count": count, "head": head, "unsealed": unsealed}
-            out.done(f"the chain holds: {count} record(s){more}", document)
+@click.argument("files", nargs=-1, type=_FILE)
+@key_option
+@click.option("--checkpoint", type=_FILE, help="One kept elsewhere.")
+def verify_chain(
+    at: Installation, out: Output, files: tuple[Path, ...], key: Path | None, checkpoint: Path | None
+) -> int | None:
+    """Walk the whole chain, and name the first record that was altered, removed or put in.
+
+    FILES are exports that follow each other. With them and --key nothing else is needed: no ledger, network or secret.
+    """
+    public = public_key(at, key)
+    known = None if checkpoint is None else read_checkpoint(checkpoint.read_text(encoding="utf-8"), public)
+    if files:
+        audited = _audited(files, public, known)
+    else:
+        audited = Audited(outcome=at.read(lambda c: verify(c, public, checkpoint=known)), withheld=0)
+    match audited.outcome:
+        case Verified() as held:
+            _tell(out, held, withheld=audited.withheld)
             return None
-        case FirstBad(seq=seq, why=why):
-            out.done(f"THE CHAIN BREAKS at {seq}: {why}", {"verified": False, "seq": seq, "why": why})
+        case FirstBad(seq=seq, why=why, proven=proven):
+            told = f"THE CHAIN BREAKS at {seq}: {why}. Signatures prove what comes before {proven + 1}."
+            out.done(told, {"verified": False, "seq": seq, "why": why, "proven": proven})
             return PROBLEM
 
 
 @command(audit)
 def checkpoint(at: Installation, out: Output) -> None:
     """Print the chain's length and head, signed: keep it elsewhere, and a chain cut at its end is found."""
-    sealer = Sealer(at.ledger, at.keys.audit)
-    while sealer.seal(now=at.now()):
+    sealer = Sealer(at.ledger, at.signer)
+    while sealer.run(now=at.now()):
         pass
-    click.echo(sealer.checkpoint(_signing_key(at), now=at.now()))
+    head = at.read(newest_checkpoint)
+    if head is None:
+        raise BadInput("nothing is sealed yet: there is no record")
+    click.echo(head.line())
 
 
-def _signing_key(at: Installation) -> Ed25519PrivateKey:
-    return Ed25519PrivateKey.from_private_bytes(at.keys.signing)
+def as_whom(row: Row) -> str | None:
+    """As the user, or as the platform."""
+    match row["pattern"], row["principal_id"]:
+        case _, None:
+            return None
+        case AccessPattern.DELEGATED, principal:
+            return f"the user {principal}"
+        case AccessPattern.SERVICE, principal:
+            return f"the platform ({principal})"
+        case AccessPattern.CAPABILITY, principal:
+            return f"{principal}, by a capability"
+        case _, principal:
+            return str(principal)
+
+
+def _audited(files: tuple[Path, ...], key: Ed25519PublicKey, checkpoint: Head | None) -> Audited:
+    with ExitStack() as opened:
+        lines = [(file.name, opened.enter_context(file.open("rb"))) for file in files]
+        return verify_files(lines, key, checkpoint=checkpoint)
+
+
+def _tell(out: Output, held: Verified, *, withheld: int) -> None:
+    more = f"; {held.unsealed} newer one(s) are not sealed yet" if held.unsealed else ""
+    if held.first > 1:
+        more += f"; it begins at {held.first}"
+    if withheld:
+        more += f"; of {withheld} record(s) there is the digest alone"
+    document = {"verified": True, "first": held.first, "count": held.count, "head": held.head}
+    document |= {"signed_at": held.signed_at, "unsealed": held.unsealed, "withheld": withheld}
+    out.done(f"the chain holds: {held.count} record(s){more}", document)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from sqlalchemy import Connection
 
-from deploy.cli.command import command, confirm, json_file
+from deploy.cli.command import command, json_file
 from deploy.cli.output import Output
 from deploy.cli.partial import end_in_the_middle
 from deploy.installation import Installation
@@ -91,18 +91,6 @@ def cancel(at: Installation, out: Output, id: str) -> None:
     to = at.write(lambda c: desk.cancel(c, id, audit_id=audit_id, by=at.operator, now=now))
     sentence = f"{id} stops at its next step" if to is JobState.STOPPING else f"{id} is cancelled"
     out.done(sentence, {"id": id, "state": str(to)})
-
-
-@command(jobs)
-@click.argument("id")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-def replay(at: Installation, out: Output, id: str, yes: bool) -> None:
-    """Accept a dead or cancelled job anew, a revoked one too: steps that were done keep their results."""
-    job = at.read(lambda c: queries.job(c, id))
-    confirm(f"Run {id} again ({job['state']}: {job['reason']})?", yes=yes)
-    now = at.now()
-    at.ring_jobs(at.write(lambda c: desk.replay_one(c, id, by=at.operator, now=now)))
-    out.done(f"{id} is queued again", {"id": id, "state": str(JobState.QUEUED)})
 
 
 @command(jobs)

@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import click
 
 Row = Mapping[str, Any]
+
+
+class Bar(Protocol):
+    """How far a long work has come."""
+
+    def update(self, n_steps: int) -> None: ...
 
 
 class Output:
@@ -40,9 +47,18 @@ class Output:
         if not self.as_json:
             click.echo(text)
 
+    def line(self, sentence: str, document: Row) -> None:
+        """One of a stream that has no end: as JSON, a document a line."""
+        click.echo(json.dumps(document, default=_plain, ensure_ascii=False) if self.as_json else sentence)
+
     def note(self, text: str) -> None:
         """Beside the answer: to standard error, whatever the form."""
         click.echo(text, err=True)
+
+    def progress(self, items: Sequence[object], *, what: str) -> AbstractContextManager[Bar]:
+        """A bar on a terminal's standard error over so many items; call its `update` with how many were done."""
+        hidden = self.as_json or not sys.stderr.isatty()
+        return click.progressbar(length=len(items), label=what, file=sys.stderr, hidden=hidden)
 
     def table(self, rows: Iterable[Row], columns: Sequence[str]) -> None:
         """For people only."""

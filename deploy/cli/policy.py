@@ -16,7 +16,7 @@ from pipeline.workflow import SERVICE, USER, Who, Workflow
 
 @click.group()
 def policy() -> None:
-    """Tenants' rules, and why a step ran as whom it did."""
+    """A tenant's rules, and why a step was decided so."""
 
 
 @command(policy)

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from deploy.cli.command import PROBLEM, command
 from deploy.cli.output import Output
+from deploy.cli.public_key import key_option, public_key
 from deploy.installation import Installation
 from identity.errors import BadInput
 from identity.signing import verifies
@@ -106,17 +104,13 @@ def list_jobs(at: Installation, out: Output, id: str, page: int | None) -> int |
 
 @command(revocations)
 @click.argument("receipt", metavar="RECEIPT")
-@click.option(
-    "--key",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The public key, as `aswhom keys public` prints it.  [default: this installation's]",
-)
+@key_option
 def verify(at: Installation, out: Output, receipt: str, key: Path | None) -> int | None:
     """Check a signature: RECEIPT is a revocation's id, or a file that `revocations show --json` wrote.
 
     With a file and --key nothing else is needed: no ledger, no network, no secret.
     """
-    public = _public_key(key.read_text(encoding="utf-8") if key else at.signer.public_pem())
+    public = public_key(at, key)
     stored = _from_file(Path(receipt)) if Path(receipt).is_file() else at.read(lambda c: queries.revocation(c, receipt))
     document, signature = stored.get("receipt"), stored.get("signature")
     if not isinstance(document, Mapping) or not isinstance(signature, str):
@@ -177,16 +171,6 @@ def _tell_provider(out: Output, receipt: Mapping[str, Any]) -> None:
     for one in receipt["provider"]["accounts"][:50]:
         why = f": {one['reason']}" if one["reason"] else ""
         out.sentence(f"{one['account']}, generation {one['generation']} ({one['of']}): {one['answer']}{why}")
-
-
-def _public_key(pem: str) -> Ed25519PublicKey:
-    try:
-        key = load_pem_public_key(pem.encode())
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise BadInput("that is no public key in PEM form: `aswhom keys public` prints one") from error
-    if not isinstance(key, Ed25519PublicKey):
-        raise BadInput("receipts are signed with Ed25519, and that is another kind of key")
-    return key
 
 
 def _from_file(path: Path) -> Mapping[str, Any]:

@@ -8,8 +8,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from sqlalchemy import select
 
-from identity.audit_chain import FirstBad, verify
+from identity.audit_chain import FirstBad
 from identity.audit_tables import audit, audit_seals
+from identity.audit_verification import verify
 from identity.intents import IntentState
 from identity.signing import verifies
 from identity.tables import accounts, refresh_intents
@@ -93,6 +94,6 @@ class Sight:
 
     def audit_fault(self) -> str | None:
         """What is wrong with the audit's chain, or None."""
-        key = self._runtime.settings.keys.audit
+        key = self._runtime.signer.public_key()
         verified = self._runtime.database.read(lambda c: verify(c, key))
         return f"audit row {verified.seq}: {verified.why}" if isinstance(verified, FirstBad) else None

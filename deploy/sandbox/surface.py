@@ -15,6 +15,8 @@ CONTROL = "/_sandbox/"
 FAULT_KEY = "sandbox.fault"  # in the WSGI environ: what the server does to the answer on the wire
 PAUSE_KEY = "sandbox.pause"  # in the WSGI environ: wait so many seconds, less if the server stops or is told to go on
 RELEASE_KEY = "sandbox.release"  # in the WSGI environ: let whatever waits go on
+# How each calls the header that names a request.
+_REQUEST_ID = {"github": "X-GitHub-Request-Id", "slack": "X-Slack-Req-Id", "stripe": "Request-Id"}
 
 Names = Callable[[], set[str]]
 
@@ -93,6 +95,7 @@ def equip(
         if fault and fault.mode is Mode.FIELDS:
             response = _altered(response, fault)
         dropped = fault is not None and fault.mode in (Mode.DROP_REQUEST, Mode.DROP_RESPONSE)
+        response.headers[_REQUEST_ID.get(entry().upstream, "X-Request-Id")] = f"{entry().upstream}-{entry().seq}"
         # What was dropped after its effect keeps the status it would have had.
         unanswered = dropped and fault is not None and fault.before
         journal.complete(entry(), status=None if unanswered else response.status_code)

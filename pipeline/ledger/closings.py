@@ -37,10 +37,11 @@ class Closing:
     resolves: AttemptState | None = None  # what earlier unknown attempts of the step turn out to have been
 
 
-def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> list[str]:
-    """Commit an attempt's outcome, its step's and the audit row; return the jobs this wakes.
+def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> bool:
+    """Commit an attempt's outcome, its step's and the audit row, and wake the jobs that wait for the step.
 
-    An attempt that was resolved otherwise in the meantime keeps that; the late result is recorded beside it.
+    An attempt that was resolved otherwise in the meantime keeps that; the late result is recorded beside it. Returns
+    whether it is an effect that had been ruled out: the call may have been made a second time since.
     """
     number, now = next_number_and_time(connection)
     row = move_attempt(
@@ -78,7 +79,7 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> l
         },
     )
     if late:
-        return []
+        return duplicate
     if closing.resolves is not None:
         _resolve_unknown(connection, intent, closing.resolves, number=number, now=now)
     if closing.step_state is not StepState.OPEN or intent.purpose == "probe":
@@ -92,8 +93,8 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> l
             error=closing.error,
         )
     if intent.once is not None and closing.step_state is not StepState.UNKNOWN:
-        return wake(connection, once_name(row.tenant_id, intent.action, intent.once))
-    return []
+        wake(connection, once_name(row.tenant_id, intent.action, intent.once))
+    return False
 
 
 def close_step(

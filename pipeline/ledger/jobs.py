@@ -27,6 +27,7 @@ class ClaimedJob:
     pattern: AccessPattern
     user: str | None
     connection: str | None
+    delivery: str | None  # what started it, for the log
     event: Mapping[str, Any]
     config: Mapping[str, Any]
     triggered: bool  # by a person's act, not by a schedule
@@ -129,6 +130,7 @@ def claim(connection: Connection, job: str, *, hold: timedelta) -> ClaimedJob | 
         pattern=AccessPattern(claimed.pattern),
         user=claimed.user_id,
         connection=claimed.connection_id,
+        delivery=claimed.delivery_id,
         event=claimed.event,
         config=document,
         triggered=claimed.triggered_by is not None,

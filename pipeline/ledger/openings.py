@@ -111,6 +111,7 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
         number=number,
         outcome="open",
         lease=outcome,
+        detail={"consented": outcome.consented},
     )
     return Opened(lease=outcome)
 

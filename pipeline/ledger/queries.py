@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, or_, select
+from sqlalchemy import Connection, Select, Table, select
 
-from identity.audit_tables import audit
 from identity.connections import connection_for, get_connection
 from identity.errors import BadInput
 from identity.model import AccountKey, ProviderConnection
@@ -235,18 +234,6 @@ def all_schedules(connection: Connection, tenant: str | None) -> list[Row]:
     """The next to fire first."""
     statement = select(schedules).where(schedules.c.removed_at.is_(None)).order_by(schedules.c.next_at, schedules.c.id)
     return rows_of(connection, statement if tenant is None else statement.where(schedules.c.tenant_id == tenant))
-
-
-def audit_rows(
-    connection: Connection, *, tenant: str | None, job: str | None, kind: str | None, limit: int
-) -> list[Row]:
-    statement = select(audit).order_by(audit.c.number.desc(), audit.c.id.desc()).limit(limit)
-    for column, wanted in ((audit.c.tenant_id, tenant), (audit.c.job_id, job)):
-        if wanted:
-            statement = statement.where(column == wanted)
-    if kind:
-        statement = statement.where(or_(audit.c.kind == kind, audit.c.kind.startswith(f"{kind}.", autoescape=True)))
-    return rows_of(connection, statement)
 
 
 def all_heartbeats(connection: Connection) -> list[Row]:

@@ -146,3 +146,15 @@ def test_an_agent_of_another_tenant_or_of_the_platform_gets_no_key(town: Town) -
     for agent in ("globex.bot", "tester"):
         with pytest.raises(BadInput, match="another name"):
             town.key(agent=agent, whole=True)
+
+
+def test_whoever_asks_too_often_is_told_when_to_ask_again(sqlite_town: Town) -> None:
+    first = sqlite_town.ask("GET", "/v1/tools")
+    assert first.headers["RateLimit-Policy"] == '"requests";q=10000;w=60'
+    assert first.headers["RateLimit"].startswith('"requests";r=9999;t=')
+    sqlite_town.limit(1)
+    assert sqlite_town.ask("GET", "/v1/tools").status_code == 200
+    answer = sqlite_town.ask("GET", "/v1/tools")
+    assert (answer.status_code, answer.json["type"]) == (429, "urn:aswhom:problem:too-many-requests")
+    assert 1 <= int(answer.headers["Retry-After"]) <= 60
+    assert answer.headers["RateLimit"].startswith('"requests";r=0;')

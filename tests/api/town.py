@@ -33,8 +33,8 @@ from pipeline.workflow import Registry
 from tests.ledger.house import House, Say, say_it
 from tests.webhooks.parts import MemoryRing
 from webhooks.api.app import Agents
-from webhooks.api.quota import Quota, Spent
 from webhooks.app import create_app
+from webhooks.quota import Quota, Spent
 from webhooks.settings import WebSettings
 
 TENANTS = ("acme", "globex")
@@ -77,8 +77,8 @@ class Town:
         """From here on, *rate* requests a minute."""
         self._quota = Quota(rate, None, prefix="aswhom:")
 
-    def spend(self, caller: Caller) -> Spent:
-        return self._quota.spend(caller)
+    def spend(self, key: str) -> Spent:
+        return self._quota.spend(key)
 
     def _invitations(self) -> Invitations:
         http = Client(policy=AddressPolicy(allow_hosts=frozenset()), pool_size=1)

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from tests.bench import accept, console, jobs, keepalive, revoke, step, waiters
+from tests.bench import accept, audit, console, jobs, keepalive, revoke, step, waiters
 from tests.bench.figures import Sheet
 from tests.bench.ground import Ground, prepared
 from tests.bench.surroundings import describe
@@ -21,6 +21,7 @@ MEASUREMENTS: dict[str, Callable[[Ground, int], Sheet]] = {
     "waiters": waiters.measure,
     "keepalive": keepalive.measure,
     "console": console.measure,
+    "audit": audit.measure,
 }
 
 

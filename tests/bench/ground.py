@@ -92,7 +92,7 @@ class Ledger:
         keys.mkdir(mode=0o700)
         (keys / "vault").touch(mode=0o600)
         (keys / "vault").write_text(f"1:{b64encode(b'k' * 32).decode()}\n")
-        KeyFiles(vault=keys / "vault", audit=keys / "audit", signing=keys / "signing").create()
+        KeyFiles(vault=keys / "vault", signing=keys / "signing").create()
 
     def claimed(self) -> ClaimedJob:
         """A job of acme's, accepted and claimed for an hour."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,17 @@ class Cli:
         return json.loads(result.stdout)
 
 
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One fresh installation to copy: making it takes longer than most of the tests that need one."""
+    made = Cli(tmp_path_factory.mktemp("installed") / "data")
+    made.json("init")
+    return made.data_dir
+
+
 @pytest.fixture
-def cli(tmp_path: Path) -> Cli:
+def cli(tmp_path: Path, request: pytest.FixtureRequest) -> Cli:
     """On a fresh installation."""
     made = Cli(tmp_path / "a place" / "data")
-    made.json("init")
+    shutil.copytree(request.getfixturevalue("installed"), made.data_dir)
     return made

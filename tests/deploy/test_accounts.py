@@ -208,7 +208,7 @@ def test_a_refresh_is_forced_once_through_the_coordinator(acme: Acme, provider: 
     assert (done["renewed"], done["generation"]) == (True, 2)
     assert provider.presented == {"refresh-0": 1}
     assert acme.show()["generation"] == 2
-    (row,) = acme.cli.json("audit", "list", "--kind", "account.refresh_forced")
+    (row,) = acme.cli.json("audit", "search", "--kind", "account.refresh_forced")
     assert (row["outcome"], row["account_id"]) == ("renewed", acme.id)
     assert "by cli:" in row["reason"]
 

@@ -21,7 +21,7 @@ def test_a_key_is_shown_once_and_works_until_it_is_revoked(cli: Cli) -> None:
         assert (who.tenant, who.agent) == ("acme", "acme.bot")  # type: ignore[union-attr]
     cli.json("api-keys", "revoke", made["id"], "--yes")
     assert cli.json("api-keys", "revoke", made["id"], "--yes", code=1)["error"] == "BadInput"
-    assert cli.json("audit", "list", "--kind", "api_key")[0]["kind"] == "api_key.revoked"
+    assert cli.json("audit", "search", "--kind", "api_key")[0]["kind"] == "api_key.revoked"
 
 
 def test_a_key_of_no_tenant_is_not_made(cli: Cli) -> None:

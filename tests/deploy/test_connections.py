@@ -129,13 +129,13 @@ def test_a_secret_is_followed_by_a_new_one_with_both_live(github: Cli) -> None:
     with Installation(load(data_dir=github.data_dir)) as at:
         live = at.read(lambda c: live_secrets(c, "github", CLIENT_SECRET))
         assert [one.open(at.vault).reveal() for one in live] == ["hunter2-hunter2", "correct horse"]
-    (row,) = github.json("audit", "list", "--kind", "connection.secret_rotated")
+    (row,) = github.json("audit", "search", "--kind", "connection.secret_rotated")
     assert (row["detail"]["new"], row["detail"]["old"]) == (made["id"], [former])
     again = github.json(*rotate, input="another\n", code=1)
     assert "retire-secret" in again["message"]
     github.json("connections", "retire-secret", former, "--yes")
     assert github.json(*rotate, input="another\n")["former"] == [made["id"]]
-    printed = github("connections", "show", "github").output + github("audit", "list", "--json").output
+    printed = github("connections", "show", "github").output + github("audit", "search", "--json").output
     assert not any(word in printed for word in ("hunter2", "correct horse", "another\n"))
 
 

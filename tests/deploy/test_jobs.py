@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from functools import partial
+
 import pytest
+from sqlalchemy import Connection, select
 
 from deploy.installation import Installation
 from deploy.settings import load
 from pipeline.ledger.deliveries import insert_job
+from pipeline.tables import jobs
 from tests.deploy.conftest import Cli
 
 
@@ -54,7 +59,7 @@ def test_a_cancelled_job_can_be_replayed_and_not_cancelled_twice(cli: Cli, job: 
     assert cli.json("jobs", "replay", job, "--yes")["state"] == "queued"
     assert cli.json("jobs", "show", job)["accepted"] > before
     assert cli.json("jobs", "replay", job, "--yes", code=1)["error"] == "BadInput"
-    assert {row["kind"] for row in cli.json("audit", "list", "--kind", "job")} == {"job.cancelled", "job.replayed"}
+    assert {row["kind"] for row in cli.json("audit", "search", "--kind", "job")} == {"job.cancelled", "job.replayed"}
 
 
 def test_there_is_nothing_to_resolve_where_every_call_has_its_outcome(cli: Cli, job: str) -> None:
@@ -64,3 +69,57 @@ def test_there_is_nothing_to_resolve_where_every_call_has_its_outcome(cli: Cli, 
 def test_a_revocation_says_how_much_depends_on_it(cli: Cli, job: str) -> None:
     asked = cli("revoke", "tenant", "acme")
     assert "1 unfinished job(s)" in asked.output
+
+
+@pytest.fixture
+def dead(cli: Cli, job: str) -> Cli:
+    """Six dead jobs: four of one cause whose reasons name each its own job, one of another, one of another tenant."""
+    cli.json("tenants", "add", "globex")
+    reasons = [f"ActionFailed: github.Comment failed: 500, request {number:08d}" for number in range(4)]
+    of = [("acme", reason) for reason in reasons] + [("acme", "ValueError"), ("globex", "ValueError")]
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        at.write(partial(_bury, of=of, now=at.now()))
+    return cli
+
+
+def _bury(c: Connection, *, of: list[tuple[str, str]], now: datetime) -> None:
+    (like,) = c.execute(select(jobs).where(jobs.c.id == "job_1")).mappings()
+    dead = {**like, "state": "dead", "finished_at": now}
+    c.execute(
+        jobs.insert(),
+        [{**dead, "id": f"dead_{n}", "tenant_id": tenant, "reason": why} for n, (tenant, why) in enumerate(of)],
+    )
+
+
+def test_dead_jobs_are_grouped_by_what_killed_them(dead: Cli) -> None:
+    groups = dead.json("jobs", "failures")
+    assert [(group["jobs"], group["tenants"]) for group in groups] == [(4, 1), (2, 2)]
+    assert groups[0]["cause"] in dead("jobs", "failures").output
+    assert [group["jobs"] for group in dead.json("jobs", "failures", "--tenant", "globex")] == [1]
+
+
+def test_all_of_a_cause_are_replayed_at_once_and_no_other(dead: Cli) -> None:
+    cause = dead.json("jobs", "failures")[0]["cause"]
+    would = dead.json("jobs", "replay", "--cause", cause, "--dry-run")["would_replay"]
+    assert sorted(would) == ["dead_0", "dead_1", "dead_2", "dead_3"]
+    asked = dead("jobs", "replay", "--cause", cause)
+    assert (asked.exit_code, "Run 4 jobs again?" in asked.output) == (2, True)
+    assert sorted(dead.json("jobs", "replay", "--cause", cause, "--yes")["replayed"]) == sorted(would)
+    assert [group["jobs"] for group in dead.json("jobs", "failures")] == [2]
+    assert "aswhom jobs failures" in dead.json("jobs", "replay", "--cause", cause, "--yes", code=1)["message"]
+
+
+def test_a_cause_is_replayed_for_one_tenant_alone(dead: Cli) -> None:
+    cause = dead.json("jobs", "failures", "--tenant", "globex")[0]["cause"]
+    assert dead.json("jobs", "replay", "--cause", cause, "--tenant", "globex", "--yes")["replayed"] == ["dead_5"]
+
+
+def test_one_that_cannot_be_replayed_holds_up_no_other(dead: Cli, job: str) -> None:
+    answer = dead.json("jobs", "replay", "dead_0", job, "dead_1", "--yes", code=1)
+    assert answer["replayed"] == ["dead_0", "dead_1"]
+    assert "only dead and cancelled jobs" in answer["left_out"][0]
+
+
+def test_what_to_replay_is_said_in_one_way(dead: Cli) -> None:
+    for words in ([], ["dead_0", "--cause", "x"], ["dead_0", "--tenant", "acme"]):
+        assert dead("jobs", "replay", *words, "--yes").exit_code == 2

@@ -16,31 +16,33 @@ from identity.vault import new_key_line, read_keys
 
 @pytest.fixture
 def files(tmp_path: Path) -> KeyFiles:
-    return KeyFiles(vault=tmp_path / "k/vault", audit=tmp_path / "k/audit", signing=tmp_path / "k/signing")
+    return KeyFiles(vault=tmp_path / "k/vault", signing=tmp_path / "k/signing")
 
 
 def test_new_keys_are_private_and_never_overwritten(files: KeyFiles) -> None:
-    assert len(files.create()) == 3
+    assert len(files.create()) == 2
     first = files.read()
     assert files.create() == []
     assert files.read() == first
-    for path in (files.vault, files.audit, files.signing):
+    for path in (files.vault, files.signing):
         assert path.stat().st_mode & 0o777 == 0o600
     assert files.vault.parent.stat().st_mode & 0o777 == 0o700
-    assert len({first.vault[1], first.audit, first.signing}) == 3
+    assert first.vault[1] != first.signing
 
 
 def test_every_missing_key_is_named_with_the_command_that_makes_it(files: KeyFiles) -> None:
     files.create()
-    files.audit.unlink()
     files.signing.unlink()
     with pytest.raises(Misconfigured) as caught:
         files.read()
     told = str(caught.value)
-    assert str(files.audit) in told
     assert str(files.signing) in told
     assert "aswhom init" in told
     assert str(files.vault) not in told
+    files.vault.unlink()
+    with pytest.raises(Misconfigured) as caught:
+        files.read()
+    assert {str(path) for path in (files.vault, files.signing)} <= set(str(caught.value).replace(":", " ").split())
 
 
 @pytest.mark.parametrize("mode", [0o604, 0o644, 0o602])

@@ -38,7 +38,7 @@ def test_a_schedule_is_added_listed_paused_resumed_and_removed(acme: Cli) -> Non
     acme.json("schedules", "remove", "acme:early")
     assert acme.json("schedules", "list") == []
     assert "there is no schedule acme:early" in acme.json("schedules", "pause", "acme:early", code=1)["message"]
-    kinds = [row["kind"] for row in acme.json("audit", "list", "--kind", "schedule")]
+    kinds = [row["kind"] for row in acme.json("audit", "search", "--kind", "schedule")]
     assert sorted(kinds) == ["schedule.added", "schedule.paused", "schedule.removed", "schedule.resumed"]
 
 
@@ -68,7 +68,7 @@ def test_what_is_no_schedule_is_refused(acme: Cli, cron: str, more: tuple[str, .
 
 def test_doctor_tells_of_a_beat_that_does_not_tick(acme: Cli) -> None:
     def says() -> list[tuple[str, str]]:
-        findings = acme.json("doctor", code=1)["findings"]
+        findings = acme.json("doctor", "--offline", code=1)["findings"]
         return [(one["state"], one["says"]) for one in findings if one["what"] == "schedules"]
 
     def tick(at: datetime, error: str | None = None) -> None:

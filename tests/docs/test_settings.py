@@ -49,6 +49,7 @@ ELSEWHERE: dict[str, tuple[type[Any], str]] = {
     "keep_steps": (Retention, "steps"),
     "keep_intents": (Retention, "intents"),
     "keep_sessions": (Retention, "sessions"),
+    "keep_audit": (Retention, "audit"),
 }
 #: Those whose default is a sentence.
 IN_WORDS = {
@@ -57,10 +58,11 @@ IN_WORDS = {
     "redis_url",
     "vault_key_file",
     "vault_keys",
-    "audit_key_file",
     "signing_key_file",
     "base_url",
     "web_processes",
+    "webhook_rate",
+    "webhook_tenant_rate",
     "workflows",
     "workflows_dir",
     "allow_hosts",

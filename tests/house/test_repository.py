@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
-LOCKS = ("uv", "base", "dev")
+LOCKS = ("uv", "base", "hosts", "dev")
 
 
 def _pins(lock: str) -> dict[str, set[str]]:
@@ -45,7 +45,8 @@ def test_the_locks_hold_what_the_project_asks_for() -> None:
     extras = project["project"]["optional-dependencies"]
     groups = project["dependency-groups"]
     base = [*project["project"]["dependencies"], *extras["embedded"], *extras["sandbox"], *groups["build"]]
-    for lock, asked in (("base", base), ("dev", [*base, *extras["postgres"], *groups["dev"]])):
+    hosts = [*project["project"]["dependencies"], *extras["postgres"], *groups["build"]]
+    for lock, asked in (("base", base), ("hosts", hosts), ("dev", [*base, *extras["postgres"], *groups["dev"]])):
         pins = _pins(lock)
         for text in asked:
             requirement = Requirement(text)
@@ -56,7 +57,8 @@ def test_the_locks_hold_what_the_project_asks_for() -> None:
 
 def test_what_runs_in_production_is_what_was_tested() -> None:
     dev = _pins("dev")
-    assert {name: versions for name, versions in _pins("base").items() if dev.get(name) != versions} == {}
+    for lock in ("base", "hosts"):
+        assert {name: versions for name, versions in _pins(lock).items() if dev.get(name) != versions} == {}, lock
 
 
 def test_no_file_names_a_registry_or_a_place_on_somebodys_machine() -> None:

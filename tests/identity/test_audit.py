@@ -1,152 +1,444 @@
-"""The audit: rows with ledger numbers, and a chain in which every tampering is found."""
+"""The audit: rows that refuse changes, and a chain in which every tampering is found by whoever has the public key."""
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from functools import partial
+from hashlib import sha256
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import Connection, delete, update
+from sqlalchemy import Connection, delete, insert, select, text, update
+from sqlalchemy.exc import DatabaseError
 
 from identity import audit
-from identity.audit_chain import FirstBad, Sealer, Verified, read_checkpoint, verify
+from identity.audit_chain import FirstBad, Verified, link_digest, row_digest
+from identity.audit_links import newest_checkpoint, sealed_rows
+from identity.audit_pruning import prune_audit
+from identity.audit_sealer import Sealer
+from identity.audit_statements import read_checkpoint, sign
 from identity.audit_tables import audit as rows
-from identity.audit_tables import audit_seals
-from identity.errors import BadInput
+from identity.audit_tables import audit_prunings, audit_seals
+from identity.audit_verification import verify
+from identity.errors import BadInput, Misconfigured
+from identity.signing import Signer, canonical
 from tests.identity.world import START, World
 
-KEY = os.urandom(32)
-SIGNING = Ed25519PrivateKey.generate()
+SIGNER = Signer.from_seed(os.urandom(32))
+DAY = timedelta(days=1)
+TABLES = ("audit", "audit_seals", "audit_prunings")
 
 
-def write(world: World, *names: str) -> None:
+def write(world: World, *names: str, tenant: str = "acme", at: datetime = START) -> None:
     def record(connection: Connection) -> None:
         for name in names:
-            audit.record(
-                connection, id=name, at=START, kind="step.done", tenant="acme", principal="anna", detail={"n": [1, "é"]}
-            )
+            detail = {"n": [1, "é"], "a": {"z": None, "b": True}}
+            audit.record(connection, id=name, at=at, kind="step.done", tenant=tenant, principal="anna", detail=detail)
 
     world.store.write(record)
 
 
+def seal(world: World, *names: str, at: datetime = START, tenant: str = "acme") -> None:
+    """One batch of these rows: one signature, on its last."""
+    write(world, *names, tenant=tenant, at=at)
+    assert Sealer(world.store, SIGNER).seal(now=at) == len(names)
+
+
 @pytest.fixture
 def sealed(world: World) -> World:
-    write(world, *"abcde")
-    assert Sealer(world.store, KEY).seal(now=START) == 5
+    """Eight rows in three batches, a day apart: the third, fifth and eighth link are signed."""
+    for day, batch in enumerate(("abc", "de", "fgh")):
+        seal(world, *batch, at=START + day * DAY)
     return world
 
 
-def check(world: World, checkpoint: str | None = None, key: bytes = KEY) -> Verified | FirstBad:
-    read = read_checkpoint(checkpoint, SIGNING.public_key()) if checkpoint else None
+def execute(connection: Connection, *, statement: str) -> None:
+    connection.execute(text(statement))
+
+
+@contextmanager
+def as_owner(connection: Connection) -> Iterator[None]:
+    """Without the triggers, as somebody who owns the database can be."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("set session_replication_role = replica"))
+        yield
+        connection.execute(text("set session_replication_role = origin"))
+        return
+    triggers = "select name, sql from sqlite_master where type = 'trigger' and tbl_name like 'audit%'"
+    dropped = connection.execute(text(triggers)).all()
+    for name, _ in dropped:
+        connection.execute(text(f"drop trigger {name}"))
+    yield
+    for _, made in dropped:
+        connection.execute(text(made))
+
+
+def tamper(world: World, change: Callable[[Connection], object]) -> None:
+    def write(connection: Connection) -> None:
+        with as_owner(connection):
+            change(connection)
+
+    world.store.write(write)
+
+
+@pytest.fixture
+def owned(sealed: World) -> World:
+    """The same without its triggers, where what `attacked` does may be undone."""
+    if sealed.store.engine.dialect.name == "sqlite":
+        for table, verb in itertools.product(TABLES, ("update", "delete", "replace")):
+            sealed.store.write(partial(execute, statement=f"drop trigger {table}_no_{verb}"))
+    return sealed
+
+
+class Undone(Exception):
+    """Leaves a transaction with what was found in it."""
+
+
+def attacked(world: World, attack: Callable[[Connection], object]) -> FirstBad:
+    """What is found after an attack, which is undone."""
+
+    def attack_and_look(connection: Connection) -> None:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("set local session_replication_role = replica"))
+        attack(connection)
+        raise Undone(verify(connection, SIGNER.public_key()))
+
+    with pytest.raises(Undone) as undone:
+        world.store.write(attack_and_look)
+    assert isinstance(check(world), Verified)
+    (found,) = undone.value.args
+    assert isinstance(found, FirstBad)
+    return found
+
+
+def check(world: World, checkpoint: str | None = None, signer: Signer = SIGNER) -> Verified | FirstBad:
+    key = signer.public_key()
+    read = read_checkpoint(checkpoint, key) if checkpoint else None
     return world.store.read(lambda connection: verify(connection, key, checkpoint=read))
+
+
+def first_bad(world: World, checkpoint: str | None = None) -> FirstBad:
+    outcome = check(world, checkpoint)
+    assert isinstance(outcome, FirstBad)
+    return outcome
+
+
+def kept(world: World) -> str:
+    """A checkpoint, as it is kept elsewhere."""
+    head = world.store.read(newest_checkpoint)
+    assert head is not None
+    return head.line()
+
+
+def restamp(connection: Connection, *, since: int = 1) -> None:
+    """Make the digests of the chain fit its rows again, as far as one can without the key."""
+    chain = list(sealed_rows(connection))
+    before = chain[0][0].digest if since > 1 else "0" * 64
+    for link, row in chain:
+        if link.seq >= since and row is not None:
+            before = link_digest(before, link.seq, row_digest(row))
+            connection.execute(update(audit_seals).where(audit_seals.c.seq == link.seq).values(digest=before))
+        else:
+            before = link.digest
+
+
+# What is refused.
+
+
+def test_the_database_refuses_to_change_or_remove_a_row(sealed: World) -> None:
+    prune(sealed, days=1)
+    verbs = ["update {} set {} = 'x'", "delete from {}"]
+    if sealed.store.engine.dialect.name == "postgresql":
+        verbs.append("truncate {}")
+    columns = {"audit": "reason", "audit_seals": "digest", "audit_prunings": "digest"}
+    for verb, (table, column) in itertools.product(verbs, columns.items()):
+        with pytest.raises(DatabaseError, match=f"{table} is append-only"):
+            sealed.store.write(partial(execute, statement=verb.format(table, column)))
+    assert isinstance(check(sealed), Verified)
+
+
+def test_an_insert_that_replaces_is_refused_too(sealed: World) -> None:
+    replacing = ["insert into audit select * from audit limit 1 on conflict (id) do update set reason = 'x'"]
+    if sealed.store.engine.dialect.name == "sqlite":
+        columns = ", ".join(f'"{column.name}"' for column in rows.c)
+        replacing = [
+            "insert or replace into audit select * from audit limit 1",
+            f"insert or replace into audit (rowid, {columns}) select rowid, 'new' || {columns} from audit limit 1",
+            "insert or replace into audit_seals select seq, audit_id, 'x', 0, null from audit_seals limit 1",
+        ]
+    for statement in replacing:
+        with pytest.raises(DatabaseError, match="append-only"):
+            sealed.store.write(partial(execute, statement=statement))
+
+
+# The chain.
 
 
 def test_an_untouched_chain_holds(sealed: World) -> None:
     write(sealed, "late")
     outcome = check(sealed)
     assert isinstance(outcome, Verified)
-    assert (outcome.count, outcome.unsealed) == (5, 1)
+    assert (outcome.first, outcome.count, outcome.unsealed, outcome.signed_at) == (1, 8, 1, START + 2 * DAY)
 
 
 def test_sealing_goes_on_where_it_stopped(sealed: World) -> None:
-    sealer = Sealer(sealed.store, KEY)
-    assert sealer.seal(now=START) == 0
-    write(sealed, *"fgh")
+    sealer = Sealer(sealed.store, SIGNER)
+    assert sealer.run(now=START) == 0
+    write(sealed, *"ijk")
     assert [sealer.seal(now=START, limit=2), sealer.seal(now=START, limit=2)] == [2, 1]
     outcome = check(sealed)
     assert isinstance(outcome, Verified)
-    assert (outcome.count, outcome.unsealed) == (8, 0)
+    assert (outcome.count, outcome.unsealed) == (11, 0)
 
 
 def test_a_row_whose_lower_number_appears_late_is_sealed_too(sealed: World) -> None:
     number = sealed.number()
-    write(sealed, "f")
-    sealer = Sealer(sealed.store, KEY)
-    sealer.seal(now=START)
+    seal(sealed, "i")
     sealed.store.write(
         lambda connection: audit.record(connection, id="slow", at=START, kind="step.done", tenant="acme", number=number)
     )
-    assert sealer.seal(now=START) == 1
+    assert Sealer(sealed.store, SIGNER).seal(now=START) == 1
     assert isinstance(check(sealed), Verified)
 
 
-def edit(connection: Connection) -> None:
-    connection.execute(update(rows).where(rows.c.id == "c").values(principal_id="mallory"))
-
-
-def edit_detail(connection: Connection) -> None:
-    connection.execute(update(rows).where(rows.c.id == "c").values(detail={"n": [2, "é"]}))
-
-
-def delete_row(connection: Connection) -> None:
-    connection.execute(delete(rows).where(rows.c.id == "c"))
-
-
-def delete_seal(connection: Connection) -> None:
-    connection.execute(delete(audit_seals).where(audit_seals.c.audit_id == "c"))
-
-
-def swap(connection: Connection) -> None:
-    for old, new in (("c", "x"), ("d", "c"), ("x", "d")):
-        connection.execute(update(audit_seals).where(audit_seals.c.audit_id == old).values(audit_id=new))
-
-
-def restamp(connection: Connection) -> None:
-    connection.execute(update(audit_seals).where(audit_seals.c.audit_id == "c").values(mac="0" * 64))
-
-
-@pytest.mark.parametrize("tamper", [edit, edit_detail, delete_row, delete_seal, swap, restamp])
-def test_tampering_is_found_at_its_first_row(sealed: World, tamper: Callable[[Connection], None]) -> None:
-    sealed.store.write(tamper)
-    outcome = check(sealed)
-    assert isinstance(outcome, FirstBad)
-    assert outcome.seq == 3
-
-
-def cut(connection: Connection) -> None:
-    connection.execute(delete(audit_seals).where(audit_seals.c.seq > 3))
-    connection.execute(delete(rows).where(rows.c.id.in_(["d", "e"])))
-
-
-def test_a_chain_cut_at_its_end_is_found_by_a_checkpoint(sealed: World) -> None:
-    checkpoint = Sealer(sealed.store, KEY).checkpoint(SIGNING, now=START)
-    assert isinstance(check(sealed, checkpoint), Verified)
-    sealed.store.write(cut)
-    assert isinstance(check(sealed), Verified)  # which is why checkpoints are kept elsewhere
-    outcome = check(sealed, checkpoint)
-    assert isinstance(outcome, FirstBad)
-    assert (outcome.seq, "cut" in outcome.why) == (4, True)
-
-
-def test_a_chain_cut_and_continued_is_found_by_a_checkpoint(sealed: World) -> None:
-    sealer = Sealer(sealed.store, KEY)
-    checkpoint = sealer.checkpoint(SIGNING, now=START)
-    sealed.store.write(cut)
-    write(sealed, "forged-1", "forged-2", "forged-3")
-    sealer.seal(now=START)
-    outcome = check(sealed, checkpoint)
-    assert isinstance(outcome, FirstBad)
-    assert outcome.seq == 5
-
-
-def test_another_key_verifies_nothing(sealed: World) -> None:
-    outcome = check(sealed, key=os.urandom(32))
-    assert isinstance(outcome, FirstBad)
-    assert outcome.seq == 1
-
-
 def test_two_sealers_make_one_chain(sealed: World) -> None:
-    write(sealed, "f")
-    one, two = Sealer(sealed.store, KEY), Sealer(sealed.store, KEY)
+    write(sealed, "i")
+    one, two = Sealer(sealed.store, SIGNER), Sealer(sealed.store, SIGNER)
     assert one.seal(now=START) + two.seal(now=START) == 1
     assert isinstance(check(sealed), Verified)
 
 
+def test_the_digest_of_a_row_is_that_of_its_canonical_json(sealed: World) -> None:
+    for link, row in sealed.store.read(lambda connection: list(sealed_rows(connection))):
+        assert row is not None
+        plain = row | {"at": row["at"].isoformat()}
+        assert link.row_digest == sha256(canonical(plain)).hexdigest() == row_digest(plain)
+
+
+# Attacks, row by row.
+
+EIGHT = "abcdefgh"
+
+
+def edit(connection: Connection, name: str) -> None:
+    connection.execute(update(rows).where(rows.c.id == name).values(principal_id="mallory"))
+
+
+def edit_detail(connection: Connection, name: str) -> None:
+    connection.execute(
+        update(rows).where(rows.c.id == name).values(detail={"n": [2, "é"], "a": {"z": None, "b": True}})
+    )
+
+
+def empty(connection: Connection, name: str) -> None:
+    connection.execute(update(rows).where(rows.c.id == name).values(principal_id=None))
+
+
+def delete_row(connection: Connection, name: str) -> None:
+    connection.execute(delete(rows).where(rows.c.id == name))
+
+
+def delete_seal(connection: Connection, name: str) -> None:
+    connection.execute(delete(audit_seals).where(audit_seals.c.audit_id == name))
+
+
+def delete_both(connection: Connection, name: str) -> None:
+    delete_row(connection, name)
+    delete_seal(connection, name)
+
+
+def put_another_in_its_place(connection: Connection, name: str) -> None:
+    delete_row(connection, name)
+    audit.record(connection, id=name, at=START, kind="step.done", tenant="acme", principal="anna", detail={})
+
+
+def renumber(connection: Connection, name: str) -> None:
+    connection.execute(update(rows).where(rows.c.id == name).values(number=rows.c.number + 100))
+
+
+def stamp(connection: Connection, name: str) -> None:
+    connection.execute(update(audit_seals).where(audit_seals.c.audit_id == name).values(digest="0" * 64))
+
+
+ATTACKS = [edit, edit_detail, empty, delete_row, delete_seal, delete_both, put_another_in_its_place, renumber, stamp]
+
+
+def swap(connection: Connection, name: str) -> None:
+    """With the one behind it."""
+    other = EIGHT[EIGHT.index(name) + 1]
+    for old, new in ((name, "x"), (other, name), ("x", other)):
+        connection.execute(update(audit_seals).where(audit_seals.c.audit_id == old).values(audit_id=new))
+
+
+def re_append(connection: Connection, name: str) -> None:
+    """Take a row out of the middle and put it at the end, with a seal that fits there."""
+    row = connection.execute(select(rows).where(rows.c.id == name)).one()
+    delete_both(connection, name)
+    connection.execute(insert(rows), dict(row._mapping))
+    *_, (last, _) = sealed_rows(connection)
+    digest = link_digest(last.digest, last.seq + 1, "0" * 64)
+    again = {"seq": last.seq + 1, "audit_id": name, "digest": digest, "sealed_at": START, "signature": None}
+    connection.execute(insert(audit_seals), again)
+
+
+@pytest.mark.parametrize("attack", [*ATTACKS, swap, re_append])
+def test_tampering_is_found_at_its_first_row(owned: World, attack: Callable[..., None]) -> None:
+    for place, name in enumerate(EIGHT[:-1], start=1):
+        found = attacked(owned, partial(attack, name=name))
+        assert (place, found.seq) == (place, place), found
+
+
+def test_a_chain_made_anew_without_the_key_is_bad_from_the_batch_of_its_first_altered_row(owned: World) -> None:
+    for name, batch in zip(EIGHT, (1, 1, 1, 4, 4, 6, 6, 6), strict=True):
+
+        def attack(connection: Connection, name: str = name) -> None:
+            edit(connection, name)
+            restamp(connection)
+
+        found = attacked(owned, attack)
+        assert (found.seq, found.proven) == (batch, batch - 1)
+
+
+def test_a_signature_made_with_another_key_is_none(sealed: World) -> None:
+    def attack(connection: Connection) -> None:
+        edit(connection, "d")
+        restamp(connection)
+        connection.execute(update(audit_seals).values(signature=None))
+
+    tamper(sealed, attack)
+    bad = first_bad(sealed)
+    assert (bad.proven, "not signed" in bad.why) == (0, True)
+    assert isinstance(check(sealed, signer=Signer.from_seed(os.urandom(32))), FirstBad)
+
+
+def test_many_signatures_are_asked_for_only_until_one_fails(world: World) -> None:
+    """More links than one signature is asked to prove."""
+    for batch in range(3):
+        seal(world, *(f"{batch}-{number}" for number in range(500)))
+    assert isinstance(check(world), Verified)
+
+    def attack(connection: Connection) -> None:
+        edit(connection, "2-5")
+        restamp(connection)
+
+    tamper(world, attack)
+    assert first_bad(world).seq == 1001
+
+
+def cut(connection: Connection, *, after: int) -> None:
+    gone = select(audit_seals.c.audit_id).where(audit_seals.c.seq > after)
+    connection.execute(delete(rows).where(rows.c.id.in_(gone)))
+    connection.execute(delete(audit_seals).where(audit_seals.c.seq > after))
+
+
+def test_a_chain_cut_inside_a_batch_is_found(sealed: World) -> None:
+    tamper(sealed, lambda connection: cut(connection, after=7))
+    bad = first_bad(sealed)
+    assert (bad.seq, "cut" in bad.why) == (8, True)
+
+
+def test_a_chain_cut_at_its_end_is_found_by_a_checkpoint(sealed: World) -> None:
+    checkpoint = kept(sealed)
+    assert isinstance(check(sealed, checkpoint), Verified)
+    tamper(sealed, lambda connection: cut(connection, after=5))
+    assert isinstance(check(sealed), Verified)  # which is why checkpoints are kept elsewhere
+    bad = first_bad(sealed, checkpoint)
+    assert (bad.seq, "cut" in bad.why) == (6, True)
+
+
+def test_a_chain_cut_and_continued_is_found_by_a_checkpoint(sealed: World) -> None:
+    checkpoint = kept(sealed)
+    tamper(sealed, lambda connection: cut(connection, after=5))
+    seal(sealed, "forged-1", "forged-2", "forged-3")
+    assert first_bad(sealed, checkpoint).seq == 8
+
+
+def test_a_row_that_is_put_in_among_the_sealed_ones_is_found(sealed: World) -> None:
+    low = dict(id="forged", at=START, number=-6_000, kind="step.done", tenant_id="acme", detail={})  # noqa: C408
+    sealed.store.write(lambda connection: connection.execute(insert(rows), low))
+    assert Sealer(sealed.store, SIGNER).seal(now=START) == 0
+    assert "forged was put in" in first_bad(sealed).why
+
+
 @pytest.mark.parametrize(
-    "change", [lambda text: text.replace('"seq": 5', '"seq": 4'), lambda text: "{", lambda text: "[]"]
+    "change", [lambda text: text.replace('"seq": 8', '"seq": 4'), lambda text: "{", lambda text: "[]"]
 )
 def test_an_altered_checkpoint_is_none(sealed: World, change: Callable[[str], str]) -> None:
-    checkpoint = Sealer(sealed.store, KEY).checkpoint(SIGNING, now=START)
     with pytest.raises(BadInput, match="not a checkpoint"):
-        read_checkpoint(change(checkpoint), SIGNING.public_key())
+        read_checkpoint(change(kept(sealed)), SIGNER.public_key())
+
+
+# Pruning.
+
+
+def prune(world: World, *, days: int) -> int:
+    """Forget what is older than so many days after the start."""
+    before = START + days * DAY
+    return world.store.write(lambda c: prune_audit(c, before=before, limit=100, signer=SIGNER, now=before))
+
+
+def test_what_was_pruned_is_stated_and_the_rest_still_verifies(sealed: World) -> None:
+    early = kept(sealed)
+    for days, gone, first in ((0, 0, 1), (1, 3, 4), (1, 0, 4), (2, 2, 6)):
+        assert prune(sealed, days=days) == gone
+        outcome = check(sealed, early)
+        assert isinstance(outcome, Verified)
+        assert (outcome.first, outcome.count) == (first, 9 - first)
+    assert sealed.store.read(lambda c: c.execute(select(audit_prunings.c.seq)).scalars().all()) == [5]
+    seal(sealed, "i")
+    assert isinstance(check(sealed, early), Verified)
+
+
+def test_a_checkpoint_of_what_was_pruned_is_held_against_its_end(world: World) -> None:
+    seal(world, *"abc")
+    early = kept(world)
+    seal(world, *"de", at=START + DAY)
+    assert prune(world, days=1) == 3
+    assert isinstance(check(world, early), Verified)
+    other = sign(SIGNER, seq=3, digest="0" * 64, at=START).line()
+    assert "not the one of the checkpoint" in first_bad(world, other).why
+
+
+def test_nothing_is_pruned_that_is_not_sealed_or_is_the_newest(world: World) -> None:
+    write(world, *"abc")
+    assert prune(world, days=9) == 0
+    Sealer(world.store, SIGNER).run(now=START)
+    assert prune(world, days=9) == 0
+    assert isinstance(check(world), Verified)
+
+
+def test_a_long_chain_is_pruned_batch_by_batch(world: World) -> None:
+    write(world, *(f"row-{number}" for number in range(1_100)))
+    sealer = Sealer(world.store, SIGNER)
+    assert sealer.run(now=START) == 1_100
+    assert [prune(world, days=9) for _ in range(3)] == [500, 500, 0]  # the last batch holds the newest link
+    outcome = check(world)
+    assert isinstance(outcome, Verified)
+    assert (outcome.first, outcome.count) == (1_001, 100)
+
+
+def test_an_altered_row_is_not_pruned_but_kept_as_evidence(sealed: World) -> None:
+    tamper(sealed, lambda connection: edit(connection, "b"))
+    with pytest.raises(Misconfigured, match="breaks at 2"):
+        prune(sealed, days=9)
+    assert first_bad(sealed).seq == 2
+
+
+def test_who_prunes_without_the_key_is_found(sealed: World) -> None:
+    def forge(connection: Connection) -> None:
+        link = next(link for link, _ in sealed_rows(connection) if link.seq == 5)
+        assert link.signed is not None  # a signature over something else
+        stated = {"seq": 5, "digest": link.digest, "at": link.signed.at, "signature": link.signed.signature}
+        connection.execute(insert(audit_prunings), stated)
+        gone = select(audit_seals.c.audit_id).where(audit_seals.c.seq <= 5)
+        connection.execute(delete(rows).where(rows.c.id.in_(gone)))
+        connection.execute(delete(audit_seals).where(audit_seals.c.seq <= 5))
+
+    sealed.store.write(forge)  # the triggers let it go: the signature tells
+    bad = first_bad(sealed)
+    assert (bad.seq, "had not the key" in bad.why) == (1, True)
+    with pytest.raises(Misconfigured, match="had not the key"):
+        prune(sealed, days=9)

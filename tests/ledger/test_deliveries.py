@@ -11,6 +11,7 @@ from sqlalchemy import func, select, update
 from identity.audit_tables import audit
 from identity.model import AccountState
 from identity.tables import accounts, provider_connections
+from pipeline.intake import Intake
 from pipeline.revocation_tables import revocations
 from pipeline.signal import Asks, People, Signal
 from pipeline.states import JobState
@@ -63,6 +64,12 @@ def test_a_sender_that_signs_its_ids_may_send_the_same_body_twice(house: House) 
 def test_the_tenant_is_the_installations_never_the_bodys(house: House) -> None:
     accepted = house.accept(house.delivery("one", installation="installation-globex", text="acme"))
     assert house.row(accepted.jobs[0]).tenant_id == "globex"
+
+
+def test_whose_a_delivery_is_can_be_asked_before_it_is_accepted(house: House) -> None:
+    intake = Intake(house.database, house.vault, house.ids, clock=lambda: datetime.now(UTC))
+    assert intake.tenant_of("gh", "installation-acme") == "acme"
+    assert intake.tenant_of("gh", "nobody's") is None
 
 
 def test_an_unknown_installation_starts_nothing_and_is_recorded(house: House) -> None:

@@ -35,12 +35,12 @@ def open_(house: House, asked: Intent) -> OpenOutcome:
     return house.database.write(partial(openings.open_attempt, intent=asked))
 
 
-def close(house: House, asked: Intent, state: AttemptState, step_state: StepState, **more: Any) -> list[str]:
+def close(house: House, asked: Intent, state: AttemptState, step_state: StepState, **more: Any) -> bool:
     closing = Closing(attempt=asked.attempt, state=state, step_state=step_state, **more)
     return house.database.write(partial(close_attempt, intent=asked, closing=closing))
 
 
-def done(house: House, asked: Intent, result: Mapping[str, Any] | None = None) -> list[str]:
+def done(house: House, asked: Intent, result: Mapping[str, Any] | None = None) -> bool:
     return close(house, asked, AttemptState.EFFECT, StepState.DONE, result=result or {"id": "1"}, external_id="1")
 
 
@@ -86,6 +86,8 @@ def test_an_opening_is_written_before_anything_is_sent_and_says_as_whom(house: H
         "tester",
     )
     assert row.attempt_id == asked.attempt
+    consented = house.database.read(lambda c: c.execute(select(grants.c.consented)).scalars().all())
+    assert row.detail["consented"] in consented
 
 
 def test_an_opening_extends_the_claim_past_the_call(house: House) -> None:
@@ -218,8 +220,8 @@ def test_a_second_attempt_does_not_open_over_an_answer_that_came_late(house: Hou
 def test_an_effect_reported_after_it_was_ruled_out_is_recorded_as_a_duplicate(house: House) -> None:
     asked = intent(house, house.claim(house.job()))
     open_(house, asked)
-    close(house, asked, AttemptState.NO_EFFECT, StepState.OPEN)
-    done(house, asked)
+    assert not close(house, asked, AttemptState.NO_EFFECT, StepState.OPEN)
+    assert done(house, asked)
     assert "attempt.duplicate_effect" in audit_kinds(house)
     assert attempt_states(house) == [AttemptState.NO_EFFECT]
 
@@ -295,7 +297,7 @@ def test_of_two_jobs_with_one_once_key_one_acts_and_the_other_gets_its_result(ho
     assert isinstance(open_(house, first), Opened)
     assert isinstance(open_(house, second), Ended)
     assert (house.row(second.job.id).state, house.row(second.job.id).wait) == (JobState.WAITING, Wait.ONCE)
-    assert done(house, first, {"id": "7"}) == [second.job.id]
+    assert not done(house, first, {"id": "7"})
     again = intent(house, house.claim(second.job.id), once="pull#1")
     outcome = open_(house, again)
     assert isinstance(outcome, Adopted)

@@ -239,7 +239,12 @@ def test_a_receipt_that_is_told_better_long_after_still_names_the_calls_that_wer
     before = side.receipt(made)
     assert [call["attempt"] for call in before["in_flight"]] == [asked.attempt]
     later = side.now + timedelta(days=91)
-    assert prune(side.house.database, Retention(), now=later, within=timedelta(minutes=1))["steps"] == 1
+    assert (
+        prune(side.house.database, Retention(), Signer.from_seed(b"s" * 32), now=later, within=timedelta(minutes=1))[
+            "steps"
+        ]
+        == 1
+    )
     side.github.ending = lambda _: (204, {}, b"")
     assert side.house.database.write(lambda c: ask_again(c, made, now=side.now)) == 1
     assert side.revoker.advance(made)

@@ -9,9 +9,14 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, func, insert, select, update
 
+from identity.audit import record
+from identity.audit_chain import Verified
+from identity.audit_sealer import Sealer
 from identity.audit_tables import audit
+from identity.audit_verification import verify
 from identity.errors import BadInput
 from identity.intents import IntentState
+from identity.signing import Signer
 from identity.tables import connect_sessions, refresh_intents
 from pipeline.ledger.replay import replay
 from pipeline.retention import Retention, prune
@@ -22,10 +27,11 @@ from tests.ledger.house import House
 DAY = timedelta(days=1)
 NOW = datetime.now(UTC)
 WHOLE = timedelta(minutes=5)
+SIGNER = Signer.from_seed(b"s" * 32)
 
 
 def forget(house: House, days: int, kept: Retention | None = None) -> dict[str, int]:
-    return dict(prune(house.database, kept or Retention(), now=NOW + days * DAY, within=WHOLE))
+    return dict(prune(house.database, kept or Retention(), SIGNER, now=NOW + days * DAY, within=WHOLE))
 
 
 def ended(house: House, *, once: str | None = None, attempt: AttemptState = AttemptState.EFFECT, **job: Any) -> str:
@@ -141,7 +147,7 @@ def test_chunk_after_chunk_until_all_is_gone_and_nothing_of_the_audit(house: Hou
     for _ in range(5):
         ended(house)
     before = count(house, audit)
-    forgotten = prune(house.database, Retention(), now=NOW + 400 * DAY, within=WHOLE, chunk=2)
+    forgotten = prune(house.database, Retention(), SIGNER, now=NOW + 400 * DAY, within=WHOLE, chunk=2)
     assert (forgotten["steps"], count(house, steps), count(house, jobs)) == (5, 0, 5)
     assert count(house, audit) == before
 
@@ -149,3 +155,17 @@ def test_chunk_after_chunk_until_all_is_gone_and_nothing_of_the_audit(house: Hou
 def test_zero_days_keep_for_good(house: House) -> None:
     ended(house)
     assert set(forget(house, 4000, Retention(bodies=0, steps=0, intents=0, sessions=0)).values()) == {0}
+
+
+def test_the_audit_is_kept_unless_it_is_to_be_forgotten(house: House) -> None:
+    house.accept(house.delivery("d-1"))
+    for at in (NOW, NOW + 30 * DAY):
+        write = partial(record, id=f"row-{at:%j}", at=at, kind="test", tenant="acme")
+        house.database.write(write)
+        assert Sealer(house.database, SIGNER).run(now=at)
+    kept = count(house, audit)
+    assert forget(house, 4000)["audit"] == 0
+    assert forget(house, 36, Retention(audit=7))["audit"] == kept - 1
+    outcome = house.database.read(lambda c: verify(c, SIGNER.public_key()))
+    assert isinstance(outcome, Verified)
+    assert (outcome.first, outcome.count) == (kept, 1)

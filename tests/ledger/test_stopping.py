@@ -97,7 +97,7 @@ def _receipt(house: House, made: str) -> dict[str, Any]:
 def _runtime(house: House, ledger_url: str) -> Runtime:
     settings = RuntimeSettings(
         database=DatabaseSettings(url=ledger_url),
-        keys=Keys(vault={1: b"k" * 32}, audit=b"a" * 32, signing=b"s" * 32),
+        keys=Keys(vault={1: b"k" * 32}, signing=b"s" * 32),
         base_url="http://127.0.0.1:1",
     )
     return Runtime(settings, Registry([house.workflow]), NoRing())

@@ -93,13 +93,14 @@ class System:
             "ASWHOM_ALLOW_HOSTS": "127.0.0.1",
             "ASWHOM_WORKFLOWS": ",".join(WORKFLOWS),
             "CELERY_CUSTOM_WORKER_POOL": "pipeline.pool:TaskPool",
+            "ASWHOM_LOG_FORMAT": "json",
             **{f"ASWHOM_{name}_METRICS_PORT": "0" for name in ("WORKER", "REVOCATIONS", "HOUSEKEEPING", "BEAT")},
             **QUICK,
             **settings,
         }
         keys = directory / "keys"
         keys.mkdir(mode=0o700)
-        KeyFiles(vault=keys / "vault", audit=keys / "audit", signing=keys / "signing").create()
+        KeyFiles(vault=keys / "vault", signing=keys / "signing").create()
         given = {name.removeprefix("ASWHOM_").lower(): value for name, value in self.environment.items()}
         known = {name: value for name, value in given.items() if name in Settings.model_fields}
         database = open_database(DatabaseSettings(url=database_url))
@@ -179,6 +180,11 @@ class System:
             end(process, signal.SIGKILL)
         self.http.close()
         self.runtime.close()
+
+    def logged(self, process: str) -> list[dict[str, Any]]:
+        """What a process has logged. What is not of ours, before its log is set up, is left out."""
+        lines = (self.directory / f"{process}.log").read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
 
     # What people and providers do
 

@@ -28,3 +28,19 @@ def test_a_labelled_pull_request_becomes_work_in_the_right_names(system: System)
     assert [entry["actor"] for entry in system.effects("linear")] == ["ada", "aswhom-sandbox"]
     # The app's own requests are for its installation token.
     assert [entry["actor"] for entry in system.effects("github") if entry["token_kind"] != "app"] == ["ada", "ada"]
+    is_followed_through_the_logs(system, {id: f"{entry['upstream']}-{entry['seq']}" for id, entry in log.items()})
+
+
+def is_followed_through_the_logs(system: System, log: dict[str, str]) -> None:
+    """From the delivery to what the upstream calls each request, and back, without the ledger."""
+    (accepted,) = [line for line in system.logged("web") if line.get("action") == "delivery.accepted"]
+    assert accepted["jobs"]
+    of_delivery = [line for line in system.logged("worker") if line.get("delivery") == accepted["delivery"]]
+    assert {line["job"] for line in of_delivery} == set(accepted["jobs"])
+    ended = {line["attempt"]: line for line in of_delivery if line.get("action") == "attempt.effect"}
+    attempts = [attempt for attempt in system.attempts() if attempt.state == "effect"]
+    assert set(ended) == {attempt.id for attempt in attempts}
+    for attempt in attempts:
+        line = ended[attempt.id]
+        assert (line["job"], line["step"]) == (attempt.job_id, attempt.step_id)
+        assert (line["principal"], line["upstream_request_id"]) == (attempt.principal_id, log[attempt.id])

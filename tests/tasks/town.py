@@ -63,7 +63,7 @@ class Town:
         self._last = ""
         self._numbers = itertools.count(1)
         self.registry = Registry.load(WORKFLOWS)
-        keys = Keys(vault={1: b"k" * 32}, audit=b"a" * 32, signing=b"s" * 32)
+        keys = Keys(vault={1: b"k" * 32}, signing=b"s" * 32)
         settings = RuntimeSettings(
             database=DatabaseSettings(url=database_url),
             keys=keys,

@@ -63,6 +63,26 @@ def test_requests_are_timed_by_route(client: FlaskClient) -> None:
     assert 'aswhom_http_request_seconds_count{route="/healthz"}' in page.text
 
 
+def test_requests_are_counted_by_route_method_and_status(client: FlaskClient) -> None:
+    client.get("/readyz")
+    client.open("/healthz", method="CANARY")
+    page = client.get("/metrics").text
+    assert 'aswhom_http_requests_total{method="GET",route="/readyz",status="200"}' in page
+    assert 'aswhom_http_requests_total{method="other",route="none",status="405"}' in page
+    assert "CANARY" not in page
+
+
+def test_a_signal_is_timed_from_its_arrival_to_its_commit(client: FlaskClient, ledger: MemoryLedger) -> None:
+    def timed() -> float:
+        return REGISTRY.get_sample_value("aswhom_revocation_effective_seconds_count") or 0
+
+    before, body = timed(), b'{"action":"revoked","sender":{"id":1}}'
+    headers = github_headers(body, event="github_app_authorization")
+    for _ in range(2):  # the second is a duplicate, which revokes nothing
+        client.post("/webhooks/github/gh", data=body, headers=headers, content_type=JSON)
+    assert timed() == before + 1
+
+
 def test_several_processes_add_up(tmp_path: Path) -> None:
     """The client library decides at import, so each process is a real one."""
     count = "from webhooks import metrics; metrics.count('github', 'accepted')"

@@ -14,8 +14,8 @@ from flask import Blueprint, Response, g, request
 from identity.api_keys import Caller, NoCaller, Role
 from identity.secret import Secret
 from webhooks import problems
-from webhooks.api.quota import WINDOW, Spent
 from webhooks.problems import Problem
+from webhooks.quota import WINDOW, Spent
 
 log = logging.getLogger(__name__)
 
@@ -75,9 +75,9 @@ class Callers(Protocol):
 
 
 class Counts(Protocol):
-    """What a caller has left. `webhooks.api.quota` implements it."""
+    """What a key has left. `webhooks.quota` implements it."""
 
-    def spend(self, caller: Caller) -> Spent: ...
+    def spend(self, key: str) -> Spent: ...
 
 
 def guard(
@@ -89,7 +89,7 @@ def guard(
     def let_in() -> None:
         g.request_id = ids("req")
         g.caller = who = _authenticated(callers, clock())
-        g.spent = spent = quota.spend(who)
+        g.spent = spent = quota.spend(who.key)
         if not spent.allowed:
             detail = f"This key may make {spent.limit} requests a minute. Send the next after Retry-After."
             raise Problem(problems.TOO_MANY, detail, retry_after=timedelta(seconds=spent.resets_in))

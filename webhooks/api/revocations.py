@@ -15,7 +15,7 @@ from pipeline.ledger import views
 from pipeline.ledger.paging import Row
 from pipeline.model import Acceptance
 from pipeline.requests import Keyed, Requests
-from webhooks import problems
+from webhooks import metrics, problems
 from webhooks.api import shapes
 from webhooks.api.access import caller
 from webhooks.api.models import (
@@ -59,6 +59,8 @@ def revocation_operations(
         scope = requests.read(lambda c: scope_of_tenant(c, who.tenant, ScopeKind(body.kind), body.key))
         keyed = Keyed(key=header.idempotency_key, document={"revoke": body.model_dump(mode="json")})
         made = requests.revoke(who, scope, keyed, reason=body.reason, now=clock())
+        if not made.repeated:
+            metrics.count_effective()
         answer = shapes.revocation(_found(requests, who, made.id))
         response = jsonify(answer.model_dump(mode="json"))
         response.headers["Location"] = f"/v1/revocations/{made.id}"

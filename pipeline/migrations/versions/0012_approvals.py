@@ -1,4 +1,4 @@
-"""Approvals, and who answered; the scopes that a wait for consent is for.
+"""Approvals, and who answered.
 
 Revision ID: 0012
 Revises: 0011
@@ -64,11 +64,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["principal_id"], ["principals.id"], name=op.f("fk_approval_votes_principal_id")),
         sa.PrimaryKeyConstraint("approval_id", "principal_id", name=op.f("pk_approval_votes")),
     )
-    op.add_column("jobs", sa.Column("lacks", sa.JSON(), nullable=True))
 
 
 def downgrade() -> None:
-    op.drop_column("jobs", "lacks")
     op.drop_table("approval_votes")
     op.drop_index("ix_approvals_untold", "approvals")
     op.drop_index("ix_approvals_tenant", "approvals")

@@ -6,14 +6,12 @@ import secrets
 
 import redis
 
-from identity.api_keys import Caller, Role
-from tests.api.town import Town
 from tests.servers.valkey import Valkey
-from webhooks.api.quota import AWAY, Quota
+from webhooks.quota import AWAY, Quota
 
 
-def caller() -> Caller:
-    return Caller(key=secrets.token_hex(8), tenant="acme", agent="acme.bot", role=Role.AGENT, tools=None)
+def caller() -> str:
+    return secrets.token_hex(8)
 
 
 def test_two_processes_count_together(valkey: Valkey) -> None:
@@ -32,6 +30,13 @@ def test_keys_have_quotas_of_their_own(valkey: Valkey) -> None:
         assert [quota.spend(caller()).allowed for _ in range(3)] == [True, True, True]
 
 
+def test_kinds_of_keys_are_counted_apart(valkey: Valkey) -> None:
+    who = caller()
+    with valkey.client() as client:
+        quotas = [Quota(1, client, prefix="t:", of=kind) for kind in ("connection", "tenant")]
+        assert [quota.spend(who).allowed for quota in quotas] == [True, True]
+
+
 def test_each_process_counts_alone_while_redis_is_away_and_asks_again_later() -> None:
     gone = redis.Redis(host="127.0.0.1", port=1, socket_connect_timeout=0.2)
     times = [0.0]
@@ -41,15 +46,3 @@ def test_each_process_counts_alone_while_redis_is_away_and_asks_again_later() ->
     times[0] = AWAY + 1
     quota.spend(who)
     assert quota._away_until == 2 * AWAY + 1
-
-
-def test_whoever_asks_too_often_is_told_when_to_ask_again(sqlite_town: Town) -> None:
-    first = sqlite_town.ask("GET", "/v1/tools")
-    assert first.headers["RateLimit-Policy"] == '"requests";q=10000;w=60'
-    assert first.headers["RateLimit"].startswith('"requests";r=9999;t=')
-    sqlite_town.limit(1)
-    assert sqlite_town.ask("GET", "/v1/tools").status_code == 200
-    answer = sqlite_town.ask("GET", "/v1/tools")
-    assert (answer.status_code, answer.json["type"]) == (429, "urn:aswhom:problem:too-many-requests")
-    assert 1 <= int(answer.headers["Retry-After"]) <= 60
-    assert answer.headers["RateLimit"].startswith('"requests";r=0;')

@@ -1,4 +1,4 @@
-"""How many requests a caller may make, counted in Redis for all processes; by each process alone while that is away."""
+"""How many requests somebody may make, counted in Redis for all processes; by each process alone while that is away."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from limits.errors import StorageError
 from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import RateLimiter, SlidingWindowCounterRateLimiter
 
-from identity.api_keys import Caller
-
 log = logging.getLogger(__name__)
 
 WINDOW = timedelta(minutes=1)
@@ -24,7 +22,7 @@ AWAY = 10.0  # seconds until Redis is asked again: a request must not wait for o
 
 @dataclass(frozen=True, kw_only=True)
 class Spent:
-    """What is left to a caller after this request."""
+    """What is left to somebody after this request."""
 
     allowed: bool
     limit: int
@@ -33,7 +31,7 @@ class Spent:
 
 
 class Quota:
-    """Requests a minute and key, in a sliding window. One for all threads of a process."""
+    """Requests a minute of each key, in a sliding window; *of* says what keys are. One for all threads of a process."""
 
     def __init__(
         self,
@@ -41,9 +39,11 @@ class Quota:
         shared: redis.Redis | None,
         *,
         prefix: str,
+        of: str = "key",
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._item = RateLimitItemPerMinute(per_minute)
+        self._of = of
         self._shared: RateLimiter | None = None
         if shared is not None:
             pool = shared.connection_pool
@@ -53,19 +53,19 @@ class Quota:
         self._monotonic = monotonic
         self._away_until = 0.0
 
-    def spend(self, caller: Caller) -> Spent:
-        """Count one request of *caller*."""
+    def spend(self, key: str) -> Spent:
+        """Count one request of *key*."""
         if self._shared is not None and self._monotonic() >= self._away_until:
             try:
-                return self._count(self._shared, caller)
+                return self._count(self._shared, key)
             except StorageError as error:
                 self._away_until = self._monotonic() + AWAY
                 what = {"action": "quota.alone", "error": type(error.storage_error).__name__}
                 log.warning("quotas are counted by each process alone", extra=what)
-        return self._count(self._own, caller)
+        return self._count(self._own, key)
 
-    def _count(self, limiter: RateLimiter, caller: Caller) -> Spent:
-        allowed = limiter.hit(self._item, caller.key)
-        stats = limiter.get_window_stats(self._item, caller.key)
+    def _count(self, limiter: RateLimiter, key: str) -> Spent:
+        allowed = limiter.hit(self._item, self._of, key)
+        stats = limiter.get_window_stats(self._item, self._of, key)
         resets_in = max(1, min(round(stats.reset_time - time.time() + 0.5), round(WINDOW.total_seconds())))
         return Spent(allowed=allowed, limit=self._item.amount, remaining=stats.remaining, resets_in=resets_in)

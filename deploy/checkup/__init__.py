@@ -1,0 +1,1 @@
+"""What `aswhom doctor` looks at, a file for each part of an installation."""

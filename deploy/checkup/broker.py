@@ -1,0 +1,46 @@
+"""The broker, and the Redis of locks and budgets: reachable, and never forgetting by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from deploy.checkup.finding import Finding, ok, unknown, wrong
+from deploy.installation import Installation
+
+_OLDEST = (6, 2)
+
+
+def open_redis(url: str) -> Redis:
+    """A client that does not wait for long."""
+    return Redis.from_url(url, socket_timeout=3, socket_connect_timeout=3, decode_responses=True)
+
+
+def broker(at: Installation) -> Iterator[Finding]:
+    url = at.settings.redis()
+    if url is None:
+        yield unknown("broker", "no Redis or Valkey, so it is not looked at; refreshes are serialized by the ledger")
+        return
+    client = open_redis(url)
+    try:
+        policy = client.config_get("maxmemory-policy").get("maxmemory-policy")
+        version = str(client.info("server").get("redis_version", "0"))
+        memory = client.info("memory")
+    except RedisError as error:
+        yield wrong("broker", f"not reachable ({type(error).__name__}): is `aswhom up` running? See ASWHOM_BROKER_URL")
+        return
+    finally:
+        client.close()
+    if policy != "noeviction":
+        yield wrong("broker", f"its maxmemory-policy is {policy}: it may drop messages and locks; set it to noeviction")
+    else:
+        yield ok("broker", f"reachable, and never evicts (speaks as Redis {version})")
+    if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
+        yield wrong("versions", f"the broker speaks as Redis {version}: use 6.2 or later")
+    used, most = int(memory["used_memory"]), int(memory.get("maxmemory", 0))
+    if most and used > most * 0.9:
+        yield wrong(
+            "broker", f"{used * 100 // most} % of its maxmemory are used, and a full one takes nothing: raise it"
+        )

@@ -1,0 +1,58 @@
+"""Clocks: this machine's against the database's, the broker's, the web's, and those of the hosts that do duties."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+
+from redis.exceptions import RedisError
+
+from deploy.checkup.broker import open_redis
+from deploy.checkup.finding import Finding, ok, wrong
+from deploy.checkup.web import ready
+from deploy.installation import Installation
+from identity.http import Answer
+from pipeline.ledger import queries
+from pipeline.ledger.steps import clock as database_clock
+
+_OFF = timedelta(seconds=2)  # beside what asking takes, and the whole seconds of HTTP
+
+
+def clock(at: Installation) -> Iterator[Finding]:
+    """Order comes from the ledger's counter; expiries of tokens and waits are times."""
+    compared, apart = 0, []
+    for whose, theirs, asked in _others(at):
+        compared += 1
+        behind, ahead = asked - theirs, theirs - at.now()
+        if (off := max(behind, ahead)) > _OFF:
+            way = "behind" if behind > ahead else "ahead of"
+            apart.append(f"{whose} is {off.total_seconds():.0f} s {way} this machine's: keep both by NTP")
+    if ahead_of_us := _from_the_future(at):
+        apart.append(f"that of host {ahead_of_us} is ahead of this machine's: keep both by NTP")
+    yield from (wrong("clock", one) for one in apart)
+    if not apart:
+        yield ok("clock", f"as {compared} others say" if compared else "there is no other to compare it with")
+
+
+def _others(at: Installation) -> Iterator[tuple[str, datetime, datetime]]:
+    """Whose clock, what it says, and when it was asked. One that does not answer is told of elsewhere."""
+    if not at.settings.on_sqlite:
+        asked = at.now()
+        yield "the database's clock", at.read(database_clock), asked
+    if (url := at.settings.redis()) is not None:
+        client, asked = open_redis(url), at.now()
+        with suppress(RedisError):
+            seconds, micros = client.time()
+            yield "the broker's clock", datetime.fromtimestamp(seconds + micros / 1e6, UTC), asked
+        client.close()
+    asked, answer = at.now(), ready(at.settings.base_url)
+    if isinstance(answer, Answer) and (said := answer.headers.get("date")):
+        yield "the web's clock", parsedate_to_datetime(said) + timedelta(seconds=1), asked
+
+
+def _from_the_future(at: Installation) -> str | None:
+    """A host that did a duty later than now."""
+    now = at.now() + _OFF
+    return next((row["host"] for row in at.read(queries.all_heartbeats) if row["at"] > now), None)

@@ -1,0 +1,54 @@
+"""This machine: settings, keys, versions, workflows, and room on the disk."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+import sqlite3
+from collections.abc import Iterator
+
+from deploy.checkup.finding import Finding, ok, unknown, wrong
+from deploy.installation import Installation
+
+_ROOM = 500_000_000  # bytes: below that a ledger that grows will soon refuse
+_SQLITE = (3, 35)  # RETURNING
+
+
+def settings(at: Installation) -> Iterator[Finding]:
+    yield ok("settings", f"the data directory is {at.settings.directory}")
+
+
+def versions(at: Installation) -> Iterator[Finding]:
+    ours = f"Aswhom {importlib.metadata.version('aswhom')}, Python {platform.python_version()}"
+    if not at.settings.on_sqlite:
+        yield ok("versions", ours)
+    elif sqlite3.sqlite_version_info < _SQLITE:
+        yield wrong("versions", f"SQLite {sqlite3.sqlite_version} is too old: use a Python that has 3.35 or later")
+    else:
+        yield ok("versions", f"{ours}, SQLite {sqlite3.sqlite_version}")
+
+
+def keys(at: Installation) -> Iterator[Finding]:
+    held = at.keys
+    yield ok("keys", f"vault key {max(held.vault)} seals, {len(held.vault)} open")
+    for folder, writable in at.settings.key_files().exposed():
+        may = "change" if writable else "look into"
+        says = f"everybody on this machine may {may} {folder}: run `chmod 700 '{folder}'`"
+        yield wrong("keys", says) if writable else unknown("keys", says)
+
+
+def workflows(at: Installation) -> Iterator[Finding]:
+    names = ", ".join(sorted(workflow.name for workflow in at.workflows))
+    yield ok("workflows", names) if names else wrong("workflows", "none is installed: see ASWHOM_WORKFLOWS")
+
+
+def disk(at: Installation) -> Iterator[Finding]:
+    if not at.settings.directory.is_dir():
+        return
+    free = shutil.disk_usage(at.settings.directory).free
+    if free < _ROOM:
+        what = f"{free // 1_000_000} MB are free where {at.settings.directory} lies"
+        yield wrong("disk", f"{what}: make room, or move the data directory; `aswhom db prune` forgets what may be")
+    else:
+        yield ok("disk", f"{free // 1_000_000_000} GB are free")

@@ -1,0 +1,80 @@
+"""Provider connections: used, reachable, and with secrets that hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from functools import partial
+from urllib.parse import urlsplit
+
+from deploy.checkup.finding import Finding, unknown, wrong
+from deploy.installation import Installation
+from identity.addresses import AddressPolicy
+from identity.connections import WEBHOOK_SECRET
+from identity.http import Answer, Client, HttpRequest
+from pipeline import connection_facts
+from pipeline.ledger import queries
+from webhooks.sources import SOURCES
+
+_WITHIN = timedelta(seconds=5)
+_SOON = timedelta(days=2)
+_SHOWN = 20
+
+
+def connections(at: Installation) -> Iterator[Finding]:
+    for row in at.read(queries.paused_connections):
+        says = f"{row['id']} is paused: {row['paused_reason']}. Mend it, then `aswhom connections resume {row['id']}`"
+        yield wrong("connections", says)
+    for row in at.read(connection_facts.refused_secrets):
+        says = f"{row['id']}, a {row['name']} of {row['connection_id']}, was refused, and another is used"
+        yield unknown("connections", f"{says}: `aswhom connections show {row['connection_id']}`")
+
+
+def webhook_secrets(at: Installation) -> Iterator[Finding]:
+    """Without a live one every delivery is refused; a last one that ends soon will be missed."""
+    now = at.now()
+    for row in at.read(queries.all_connections):
+        if row["provider"] not in SOURCES:
+            continue
+        id = row["id"]
+        ends = at.read(partial(connection_facts.secret_ends, id=id, name=WEBHOOK_SECRET))
+        if not ends:
+            yield unknown(
+                "webhook secrets",
+                f"{id} has none, so every delivery is refused: `aswhom connections rotate-webhook-secret {id}`",
+            )
+        elif (last := _last(ends)) is not None and last < now + _SOON:
+            yield wrong(
+                "webhook secrets",
+                f"the last one of {id} ends at {last:%Y-%m-%d %H:%M}: `aswhom connections rotate-webhook-secret {id}`",
+            )
+
+
+def _last(ends: list[datetime | None]) -> datetime | None:
+    """When the last of them ends; None: one holds for good."""
+    known = [end for end in ends if end is not None]
+    return max(known) if len(known) == len(ends) else None
+
+
+def reachable(at: Installation) -> Iterator[Finding]:
+    """Whether the token endpoints answer anything at all: name, route, TLS."""
+    rows = at.read(queries.all_connections)
+    urls = sorted({_origin(row["token_url"]) for row in rows if row["token_url"]})
+    if not urls:
+        return
+    policy = AddressPolicy(allow_hosts=frozenset(at.settings.allow_hosts))
+    with Client(policy=policy, pool_size=8) as client, ThreadPoolExecutor(8) as threads:
+
+        def ask(url: str) -> str | None:
+            outcome = client.send(HttpRequest(method="HEAD", url=url), within=_WITHIN)
+            return None if isinstance(outcome, Answer) else outcome.reason
+
+        told = [(url, why) for url, why in zip(urls, threads.map(ask, urls), strict=True) if why is not None]
+    for url, why in told[:_SHOWN]:
+        yield wrong("reachability", f"{url} does not answer ({why}): look at name service, routes and proxies")
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}/"

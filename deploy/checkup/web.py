@@ -1,0 +1,35 @@
+"""The web: answering at the address that senders and browsers use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+from deploy.checkup.finding import Finding, ok, wrong
+from deploy.installation import Installation
+from identity.addresses import AddressPolicy
+from identity.http import Answer, Client, HttpRequest
+
+WITHIN = timedelta(seconds=5)
+
+
+def ready(base_url: str) -> Answer | str:
+    """What `/readyz` answers there, or why nothing does."""
+    address = urlsplit(base_url)
+    # Our own address may be private and plain HTTP.
+    policy = AddressPolicy(allow_hosts=frozenset({address.hostname or "", address.netloc}))
+    with Client(policy=policy, pool_size=1) as client:
+        outcome = client.send(HttpRequest(method="GET", url=f"{base_url}/readyz"), within=WITHIN)
+    return outcome if isinstance(outcome, Answer) else outcome.reason
+
+
+def web(at: Installation) -> Iterator[Finding]:
+    base = at.settings.base_url
+    found = ready(base)
+    if isinstance(found, str):
+        yield wrong("web", f"{base} does not answer ({found}): is `aswhom up`, or web, running? See ASWHOM_BASE_URL")
+    elif found.status != 200:
+        yield wrong("web", f"{base}/readyz answers {found.status}: the log of web says why")
+    else:
+        yield ok("web", f"ready at {base}")

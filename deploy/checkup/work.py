@@ -1,0 +1,117 @@
+"""The work: duties and schedules that are done in time, and jobs that do not move without somebody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from deploy.checkup.finding import Finding, ok, unknown, wrong
+from deploy.cli.account_scopes import what_to_do
+from deploy.installation import Installation
+from pipeline import punctuality
+from pipeline.ledger import queries, troubles
+from pipeline.model import BEAT
+from pipeline.scope_report import scope_report
+
+_STALE = timedelta(minutes=1)
+_LATE = timedelta(minutes=2)
+_LATELY = timedelta(days=30)
+_SHOWN = 20  # of a kind, by name; how many more there are is said
+_DUTIES_AT = "is `aswhom up`, or housekeeping, running?"
+
+
+def heartbeats(at: Installation) -> Iterator[Finding]:
+    now, beats = at.now(), [row for row in at.read(queries.all_heartbeats) if row["duty"] != BEAT]
+    if not beats:
+        yield wrong("housekeeping", f"no duty was ever done: {_DUTIES_AT}")
+    newest = {row["duty"]: row for row in sorted(beats, key=lambda row: row["at"])}
+    stale = [duty for duty, row in newest.items() if now - row["at"] > _STALE]
+    if stale and len(stale) == len(newest):
+        last = max(row["at"] for row in beats)
+        yield wrong("housekeeping", f"nothing was done since {last:%Y-%m-%d %H:%M}: {_DUTIES_AT}")
+        return
+    for duty, row in newest.items():
+        if duty in stale:
+            yield wrong("housekeeping", f"{duty} was last done at {row['at']:%Y-%m-%d %H:%M}: its log says why")
+        elif row["error"]:
+            yield wrong("housekeeping", f"{duty} fails: {row['error']}")
+    if newest and not stale and not any(row["error"] for row in newest.values()):
+        yield ok("housekeeping", f"{len(newest)} duties are done in time")
+
+
+def schedules(at: Installation) -> Iterator[Finding]:
+    """Whether they are kept. Without any, a beat that does not run is missed by nobody."""
+    now = at.now()
+    found = at.read(lambda c: punctuality.look(c, now=now))
+    if not found.live:
+        return
+    faults = [wrong("schedules", f"{id} cannot be kept: {fault}") for id, fault in found.faults.items()]
+    yield from faults[:_SHOWN]
+    if len(faults) > _SHOWN:
+        yield wrong("schedules", f"{len(faults) - _SHOWN} more cannot be kept: see `aswhom schedules list`")
+    running = "is `aswhom up`, or beat, running?"
+    if found.ticked_at is None:
+        yield wrong("schedules", f"{found.live} are never looked at, no beat ever ticked: {running}")
+    elif now - found.ticked_at > _STALE:
+        yield wrong("schedules", f"nothing was looked at since {found.ticked_at:%Y-%m-%d %H:%M}: {running}")
+    elif found.error:
+        yield wrong("schedules", f"the last look at them failed ({found.error}): the log of beat says why")
+    elif found.late > _STALE:
+        yield wrong("schedules", f"one is due since {found.late.total_seconds():.0f} s: the log of beat says why")
+    elif not faults:
+        yield ok("schedules", f"{found.live} are kept")
+
+
+def stuck(at: Installation) -> Iterator[Finding]:
+    """Jobs that wait for a worker, or for an operator."""
+    found = at.read(troubles.look)
+    for pattern, since in found.due_for.items():
+        if since > _LATE:
+            says = f"{pattern} jobs are due since {since.total_seconds():.0f} s: do enough workers run?"
+            yield wrong("jobs", says)
+    if found.asking:
+        says = f"{found.asking} ask what became of a call: `aswhom jobs list --state waiting`, then `jobs resolve`"
+        yield wrong("jobs", says)
+    if found.dead:
+        yield unknown("jobs", f"{found.dead} are dead: `aswhom jobs failures` says why, `jobs replay` brings them back")
+    if found.unsealed > _LATE:
+        says = f"records are unsealed since {found.unsealed.total_seconds():.0f} s: housekeeping's log says why"
+        yield wrong("audit", says)
+
+
+def stopped(at: Installation) -> Iterator[Finding]:
+    """A stop is an admin's wish, not a fault; who wonders why nothing happens is told of it."""
+    groups = {"tenant": "tenants", "connection": "connections", "agent": "agents"}
+    for row in at.read(queries.stopped_scopes):
+        again = f": `aswhom {groups[row['kind']]} open {row['key']}`" if row["kind"] in groups else ""
+        yield unknown("stopped", f"{row['kind']} {row['key']} is stopped until it is opened again{again}")
+
+
+def accounts(at: Installation) -> Iterator[Finding]:
+    rows = at.read(queries.troubled_accounts)
+    for row in rows[:_SHOWN]:
+        whose = f"{row['id']} ({row['principal_id']} at {row['provider']})"
+        yield unknown("accounts", f"{whose} is {row['state']}: see `aswhom accounts show {row['id']}`")
+    if len(rows) > _SHOWN:
+        yield unknown("accounts", f"{len(rows) - _SHOWN} more are not active: see `aswhom accounts list`")
+
+
+def revocations(at: Installation) -> Iterator[Finding]:
+    """What was revoked here may still be valid at its provider, and nobody asks any more until an operator acts."""
+    rows = at.read(lambda c: queries.all_revocations(c, limit=_SHOWN + 1, stuck=True))
+    for row in rows[:_SHOWN]:
+        what = f"{row['id']} ({row['kind']} {row['key']}) is stuck at the provider"
+        yield wrong("revocations", f"{what}: see `aswhom revocations show {row['id']}`, act, then `retry` it")
+    if len(rows) > _SHOWN:
+        yield wrong("revocations", "there are more that are stuck: see `aswhom revocations list --stuck`")
+
+
+def scopes(at: Installation) -> Iterator[Finding]:
+    """A service's credential that reaches too far puts all of its tenant at risk; it is no fault that stops work."""
+    now = at.now()
+    report = at.read(lambda c: scope_report(c, at.workflows, tenant=None, since=now - _LATELY, now=now))
+    broad = [one for one in report if one.broad]
+    for one in broad[:_SHOWN]:
+        yield unknown("scopes", f"{one.account} ({one.principal} at {one.provider}): {what_to_do(one)}")
+    if len(broad) > _SHOWN:
+        yield unknown("scopes", f"{len(broad) - _SHOWN} more reach too far: see `aswhom accounts scopes --broad`")

@@ -1,0 +1,111 @@
+"""`jobs failures` and `jobs replay`: dead jobs by what killed them, and jobs that are accepted anew."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+import click
+
+from deploy.cli.command import command, confirm
+from deploy.cli.jobs import jobs
+from deploy.cli.output import Output
+from deploy.installation import Installation
+from identity.errors import BadInput
+from pipeline.desk import jobs as desk
+from pipeline.ledger import queries
+from pipeline.ledger.dead_letters import MOST, Group, dead_letters
+from pipeline.states import JobState
+
+_AT_ONCE = 50  # jobs in one transaction
+_NAMED = 10  # of those that were left out
+
+
+@command(jobs)
+@click.option("--tenant")
+def failures(at: Installation, out: Output, tenant: str | None) -> None:
+    """Dead jobs, grouped by workflow and cause, the largest group first."""
+    found = at.read(lambda c: dead_letters(c, tenant))
+    rows = [
+        {
+            "cause": _name(group),
+            "jobs": len(group.jobs),
+            "workflow": group.workflow,
+            "tenants": group.tenants,
+            "newest": group.newest,
+            "oldest": group.oldest,
+            "why": group.example,
+            "ids": group.jobs,
+        }
+        for group in found.groups
+    ]
+    out.rows(rows, ("cause", "jobs", "workflow", "tenants", "newest", "why"), empty="No job is dead")
+    if rows:
+        out.note("Mend a cause, then `aswhom jobs replay --cause CAUSE`")
+    if not found.all:
+        out.note(f"only the newest {MOST} dead jobs were looked at")
+
+
+@command(jobs)
+@click.argument("ids", nargs=-1)
+@click.option("--cause", help="All dead jobs of this group, as `jobs failures` names it.")
+@click.option("--tenant", help="With --cause: of this tenant alone.")
+@click.option("--dry-run", is_flag=True, help="Say which, and replay none.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def replay(
+    at: Installation,
+    out: Output,
+    ids: tuple[str, ...],
+    cause: str | None,
+    tenant: str | None,
+    dry_run: bool,
+    yes: bool,
+) -> int | None:
+    """Accept dead or cancelled jobs anew, revoked ones too: steps that were done keep their results.
+
+    Exits with 1 if one of them could not be: it moved meanwhile, say.
+    """
+    if bool(ids) is bool(cause) or (tenant and not cause):
+        raise click.UsageError("Say which: either ids, or --cause, with or without --tenant.")
+    chosen = _of_cause(at, cause, tenant) if cause else ids
+    if dry_run:
+        out.done("\n".join(chosen), {"would_replay": list(chosen)})
+        return None
+    confirm(_question(at, chosen, cause), yes=yes)
+    done: list[str] = []
+    refused: list[str] = []
+    with out.progress(chosen, what="replaying") as bar:
+        for start in range(0, len(chosen), _AT_ONCE):
+            some, now = chosen[start : start + _AT_ONCE], at.now()
+            replayed = at.write(lambda c, some=some, now=now: desk.replay_all(c, some, by=at.operator, now=now))  # type: ignore[misc]
+            at.ring_jobs(replayed.bells)
+            done += replayed.jobs
+            refused += replayed.refused
+            bar.update(len(some))
+    if len(chosen) == 1 and refused:
+        raise BadInput(refused[0])
+    for why in refused[:_NAMED]:
+        out.note(f"left out: {why}")
+    if len(refused) > _NAMED:
+        out.note(f"and {len(refused) - _NAMED} more")
+    told = f"{done[0]} is queued again" if len(done) == 1 else f"{len(done)} jobs are queued again"
+    out.done(told, {"replayed": done, "state": str(JobState.QUEUED), "left_out": refused})
+    return 1 if refused else None
+
+
+def _name(group: Group) -> str:
+    """A short name that stays the same as long as the cause does."""
+    return sha256(f"{group.workflow}\n{group.cause}".encode()).hexdigest()[:8]
+
+
+def _of_cause(at: Installation, cause: str, tenant: str | None) -> tuple[str, ...]:
+    found = {_name(group): group.jobs for group in at.read(lambda c: dead_letters(c, tenant)).groups}
+    if cause not in found:
+        raise BadInput(f"there is no cause {cause}: `aswhom jobs failures` shows those there are")
+    return found[cause]
+
+
+def _question(at: Installation, ids: tuple[str, ...], cause: str | None) -> str:
+    if cause is None and len(ids) == 1:
+        job = at.read(lambda c: queries.job(c, ids[0]))
+        return f"Run {job['id']} again ({job['state']}: {job['reason']})?"
+    return f"Run {len(ids)} jobs again?"

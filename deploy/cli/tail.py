@@ -1,0 +1,74 @@
+"""`tail`: jobs as they move, a line for each step and each turn."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import click
+
+from deploy.cli.command import DONE, PROBLEM, invocation
+from deploy.cli.jobs import as_whom
+from deploy.cli.output import Output
+from deploy.installation import Installation
+from pipeline.ledger import queries
+from pipeline.ledger.following import Following, Moved
+from pipeline.states import ENDED, JobState
+
+_BETWEEN = 0.5  # seconds
+
+
+@click.command()
+@click.argument("job", required=False)
+@click.option("--tenant")
+@click.option("--workflow")
+@click.option("--timeout", type=click.FloatRange(0), help="Stop after so many seconds.  [default: at Ctrl-C]")
+@invocation
+def tail(
+    at: Installation, out: Output, job: str | None, tenant: str | None, workflow: str | None, timeout: float | None
+) -> int:
+    """Follow jobs as they move, from where the unfinished ones stand, until Ctrl-C.
+
+    With JOB: that one, until it has ended; exits with 1 unless it is done. --json prints a document a line.
+    """
+    if job is not None:
+        at.read(lambda c: queries.job(c, job))
+    following = Following(since=at.now(), tenant=tenant, workflow=workflow, job=job)
+    deadline, waiting = time.monotonic() + (timeout or 0), threading.Event()
+    state = ""
+    while True:
+        for moved in at.read(following.look):
+            state = moved.job["state"]
+            _tell(at, out, moved)
+        if job is not None and state in ENDED:
+            return DONE if state == JobState.DONE else PROBLEM
+        if timeout is not None and time.monotonic() >= deadline:
+            return DONE if job is None else PROBLEM
+        waiting.wait(_BETWEEN)
+
+
+def _tell(at: Installation, out: Output, moved: Moved) -> None:
+    job, step = moved.job, moved.step
+    document = {"at": at.now(), "job": job["id"], "tenant": job["tenant_id"], "workflow": job["workflow"]}
+    if step is None:
+        wait, why = job["wait"] if job["state"] == JobState.WAITING else None, job["reason"]
+        out.line(
+            f"{_head(at, moved)}  {job['state']}{f' for {wait}' if wait else ''}{_because(why)}",
+            {**document, "state": job["state"], "wait": wait, "reason": why},
+        )
+        return
+    whom, why = as_whom(step), step["error"] or step["reason"]
+    facts = {name: step[name] for name in ("position", "action", "pattern", "state", "external_id")}
+    out.line(
+        f"{_head(at, moved)}  {step['position']} {step['action']} as {whom or '?'}: {step['state']}{_because(why)}",
+        {**document, "step": {**facts, "as_whom": whom, "reason": why}},
+    )
+
+
+def _head(at: Installation, moved: Moved) -> str:
+    now = at.now().astimezone().strftime("%H:%M:%S")
+    return f"{now} {moved.job['id']} {moved.job['tenant_id']} {moved.job['workflow']}"
+
+
+def _because(why: str | None) -> str:
+    return f" ({why})" if why else ""

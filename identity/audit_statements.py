@@ -1,0 +1,59 @@
+"""What the installation signs about its audit: how long the chain was, and how far its beginning was pruned."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from identity.errors import BadInput
+from identity.signing import Signer, verifies
+
+CHECKPOINT = "aswhom-audit-checkpoint-1"
+PRUNED = "aswhom-audit-pruned-1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """The chain's length and the digest of its last link, at some moment, signed."""
+
+    seq: int
+    digest: str
+    at: datetime
+    signature: str
+    says: str = CHECKPOINT
+
+    def document(self) -> dict[str, str | int]:
+        """What is signed."""
+        at = self.at.astimezone(UTC).isoformat()
+        return {"says": self.says, "seq": self.seq, "digest": self.digest, "at": at}
+
+    def line(self) -> str:
+        """A line of JSON to keep elsewhere, for `read_checkpoint`."""
+        return json.dumps(self.document() | {"signature": self.signature})
+
+
+def sign(signer: Signer, *, seq: int, digest: str, at: datetime, says: str = CHECKPOINT) -> Head:
+    """State that link *seq* has this digest, at this moment."""
+    unsigned = Head(seq=seq, digest=digest, at=at, signature="", says=says)
+    return Head(seq=seq, digest=digest, at=at, signature=signer.sign(unsigned.document()), says=says)
+
+
+def holds(head: Head, key: Ed25519PublicKey) -> bool:
+    """Whether the signature is the key's over this statement."""
+    return verifies(key, head.document(), head.signature)
+
+
+def read_checkpoint(text: str, key: Ed25519PublicKey) -> Head:
+    """A checkpoint whose signature holds. Raises BadInput."""
+    try:
+        match json.loads(text):
+            case {"says": str(says), "seq": int(seq), "digest": str(digest), "at": str(at), "signature": str(signed)}:
+                head = Head(seq=seq, digest=digest, at=datetime.fromisoformat(at), signature=signed, says=says)
+                if says == CHECKPOINT and holds(head, key):
+                    return head
+    except ValueError:
+        pass
+    raise BadInput("this is not a checkpoint signed by the key of this installation")

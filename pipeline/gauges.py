@@ -1,0 +1,24 @@
+"""The gauges of the ledger: housekeeping alone sets them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from identity.model import AccessPattern
+from identity.store import Store
+from pipeline import metrics
+from pipeline.ledger import troubles
+from pipeline.states import Wait
+
+
+def measure(store: Store) -> None:
+    """Set them all."""
+    found = store.read(troubles.look)
+    for pattern in map(str, AccessPattern):
+        metrics.QUEUE_DEPTH.labels(pattern).set(found.due.get(pattern, 0))
+        metrics.OLDEST_DUE_SECONDS.labels(pattern).set(found.due_for.get(pattern, timedelta()).total_seconds())
+        metrics.JOBS_DEAD.labels(pattern).set(found.dead_by.get(pattern, 0))
+    for wait in map(str, Wait):
+        metrics.JOBS_WAITING.labels(wait).set(found.waiting.get(wait, 0))
+    metrics.UNKNOWN_ATTEMPTS.set(found.unknown)
+    metrics.UNSEALED_SECONDS.set(found.unsealed.total_seconds())

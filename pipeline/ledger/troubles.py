@@ -1,0 +1,60 @@
+"""What in the ledger does not move without somebody: read by the gauges and by `aswhom doctor`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import Connection, Select, func, select
+
+from identity.audit_sealer import oldest_unsealed
+from identity.columns import database_now
+from pipeline.ledger.steps import clock
+from pipeline.states import AttemptState, JobState, Wait
+from pipeline.tables import attempts, jobs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Troubles:
+    """At one moment."""
+
+    due: Mapping[str, int]  # jobs a worker may claim, by pattern
+    due_for: Mapping[str, timedelta]  # since when the oldest of them is
+    waiting: Mapping[str, int]  # by what for
+    dead_by: Mapping[str, int]  # by pattern
+    unknown: int  # calls whose outcome nobody knows
+    unsealed: timedelta  # since when the oldest audit record without a seal is there
+
+    @property
+    def asking(self) -> int:
+        """Jobs that ask an operator what became of a call."""
+        return self.waiting.get(Wait.UNKNOWN, 0)
+
+    @property
+    def dead(self) -> int:
+        return sum(self.dead_by.values())
+
+
+def look(connection: Connection) -> Troubles:
+    """Read them, by indexes over what is unfinished or dead."""
+    now = clock(connection)
+    is_due = (jobs.c.state == JobState.QUEUED) & (jobs.c.due_at <= database_now())
+    of_pattern = select(jobs.c.pattern, func.count(), func.min(jobs.c.due_at)).where(is_due).group_by(jobs.c.pattern)
+    due = connection.execute(of_pattern).all()
+    waiting = select(jobs.c.wait, func.count()).where(jobs.c.state == JobState.WAITING).group_by(jobs.c.wait)
+    dead = select(jobs.c.pattern, func.count()).where(jobs.c.state == JobState.DEAD).group_by(jobs.c.pattern)
+    unknown = select(func.count()).select_from(attempts).where(attempts.c.state == AttemptState.UNKNOWN)
+    unsealed = oldest_unsealed(connection)
+    return Troubles(
+        due={pattern: depth for pattern, depth, _ in due},
+        due_for={pattern: max(now - oldest, timedelta()) for pattern, _, oldest in due},
+        waiting=_counted(connection, waiting),
+        dead_by=_counted(connection, dead),
+        unknown=connection.execute(unknown).scalar_one(),
+        unsealed=timedelta() if unsealed is None else max(now - unsealed, timedelta()),
+    )
+
+
+def _counted(connection: Connection, statement: Select[str | None, int] | Select[str, int]) -> dict[str, int]:
+    return {str(key): number for key, number in connection.execute(statement)}

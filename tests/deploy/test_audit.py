@@ -1,0 +1,100 @@
+"""`audit`: one record answers as whom, and the record is taken elsewhere and verified there."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.installation import Installation
+from deploy.settings import load
+from identity import audit
+from identity.model import AccessPattern
+from tests.deploy.conftest import Cli
+
+
+@pytest.fixture
+def recorded(cli: Cli) -> Cli:
+    """A step as the user, one as the platform, and something of another tenant, sealed."""
+
+    def row(c: Any, id: str, **more: Any) -> None:
+        values: dict[str, Any] = {"tenant": "acme", "agent": "devops-assistant", "on_behalf_of": "acme.ada"} | more
+        audit.record(c, id=id, at=at.now() - timedelta(hours=1), kind="attempt.opened", outcome="open", **values)
+
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        at.write(
+            lambda c: row(
+                c, "att_1.opened", principal="acme.ada", pattern=AccessPattern.DELEGATED, action="github.Comment",
+                account="acc_1", generation=3, job="job_1", reason="named by the workflow", detail={"consented": 42},
+            )
+        )  # fmt: skip
+        at.write(
+            lambda c: row(
+                c, "att_2.opened", principal="acme.service", pattern=AccessPattern.SERVICE, action="slack.PostMessage"
+            )
+        )
+        at.write(lambda c: row(c, "att_3.opened", tenant="globex", on_behalf_of=None, principal="globex.bob"))
+    cli("audit", "checkpoint")
+    return cli
+
+
+def test_one_record_answers_as_whom_by_which_agent_on_whose_behalf_and_why(recorded: Cli) -> None:
+    told = " ".join(recorded("audit", "show", "att_1.opened").output.split())
+    for answer in (
+        "as whom the user acme.ada", "by which agent devops-assistant", "on behalf of acme.ada",
+        "account acc_1, generation 3", "consent the one that began at ledger number 42",
+        "why named by the workflow", "in the chain 1",
+    ):  # fmt: skip
+        assert answer in told
+    as_platform = recorded.json("audit", "show", "att_2.opened")
+    assert (as_platform["as_whom"], as_platform["sealed_as"]) == ("the platform (acme.service)", 2)
+    assert "audit search" in recorded.json("audit", "show", "att_9", code=1)["message"]
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        (["--tenant", "acme"], ["att_2.opened", "att_1.opened"]),
+        (["--principal", "acme.ada"], ["att_2.opened", "att_1.opened"]),
+        (["--action", "github.Comment", "--kind", "attempt"], ["att_1.opened"]),
+        (["--account", "acc_1", "--agent", "devops-assistant", "--job", "job_1"], ["att_1.opened"]),
+        (["--outcome", "open", "--limit", "1"], ["att_3.opened"]),
+        (["--since", "+0m"], []),
+        (["--until", "2020-01-01T00:00Z"], []),
+    ],
+)
+def test_records_are_searched(recorded: Cli, options: list[str], found: list[str]) -> None:
+    assert [row["id"] for row in recorded.json("audit", "search", *options)] == found
+
+
+def test_an_export_is_verified_on_another_machine_with_the_public_key_alone(recorded: Cli, tmp_path: Path) -> None:
+    here, elsewhere = tmp_path / "audit.jsonl", Cli(tmp_path / "elsewhere")
+    pem, kept = tmp_path / "aswhom.pem", tmp_path / "checkpoint"
+    pem.write_text(recorded.json("keys", "public")["public_key"])
+    kept.write_text(recorded("audit", "checkpoint").stdout)
+    assert recorded("audit", "export", "--output", str(here)).exit_code == 0
+    assert "exists" in recorded("audit", "export", "--output", str(here)).output
+
+    verify = ("audit", "verify", str(here), "--key", str(pem))
+    held = elsewhere.json(*verify, "--checkpoint", str(kept))
+    assert (held["verified"], held["count"], held["withheld"]) == (True, 3, 0)
+    assert not elsewhere.data_dir.exists()
+
+    here.write_text(here.read_text().replace("acme.service", "acme.ada"))
+    broken = elsewhere.json(*verify, code=1)
+    assert (broken["verified"], broken["seq"]) == (False, 2)
+
+
+def test_a_tenants_export_goes_to_standard_output(recorded: Cli) -> None:
+    printed = recorded("audit", "export", "--tenant", "globex").stdout
+    links = [json.loads(line) for line in printed.splitlines()]
+    assert [link["row"]["id"] for link in links if "row" in link] == ["att_3.opened"]
+    assert "acme" not in printed
+
+
+def test_without_a_record_there_is_nothing_to_keep(cli: Cli) -> None:
+    assert "nothing is sealed" in cli.json("audit", "checkpoint", code=1)["message"]
+    assert cli.json("audit", "verify")["count"] == 0

@@ -1,0 +1,200 @@
+"""`aswhom doctor` finds each trouble, and says what to do about it; without one it says so."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, update
+
+from deploy.checkup import broker, clock, ledger
+from deploy.checkup.finding import Finding, State
+from deploy.installation import Installation
+from deploy.settings import Settings, load
+from identity import audit
+from identity.tables import connection_secrets
+from pipeline.ledger.deliveries import insert_job
+from pipeline.reconcile import heartbeat
+from pipeline.tables import jobs
+from tests.deploy.conftest import Cli
+from tests.servers.postgres import Postgres
+from tests.servers.process import free_port
+from tests.servers.valkey import Valkey
+
+
+def told(cli: Cli, what: str, *options: str, code: int = 1) -> list[tuple[str, str]]:
+    """What it says of one part, and how that is."""
+    found = cli.json("doctor", *(options or ("--offline",)), code=code)["findings"]
+    return [(one["state"], one["says"]) for one in found if one["what"] == what]
+
+
+@pytest.fixture
+def acme(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """A tenant, and a connection to a provider that does not answer."""
+    gone = f"127.0.0.1:{free_port()}"
+    monkeypatch.setenv("ASWHOM_ALLOW_HOSTS", gone)
+    secret = tmp_path / "secret"
+    secret.write_text("hunter2-hunter2\n")
+    cli.json("tenants", "add", "acme")
+    cli.json(
+        "connections", "add", "github", "--client-id", "x", "--client-secret-file", str(secret),
+        "--token-url", f"http://{gone}/token",
+    )  # fmt: skip
+    return cli
+
+
+@pytest.fixture
+def at(cli: Cli) -> Iterator[Installation]:
+    with Installation(load(data_dir=cli.data_dir)) as opened:
+        yield opened
+
+
+def test_every_part_is_looked_at(cli: Cli) -> None:
+    findings = cli.json("doctor", code=1)["findings"]
+    assert {row["what"]: row["state"] for row in findings} == {
+        "settings": "ok", "versions": "ok", "keys": "ok", "workflows": "ok", "disk": "ok", "ledger": "ok",
+        "durability": "ok", "broker": "wrong", "web": "wrong", "clock": "ok", "housekeeping": "wrong",
+    }  # fmt: skip
+
+
+def test_keys_and_a_ledger_that_others_may_read_are_found(cli: Cli) -> None:
+    (cli.data_dir / "keys").chmod(0o755)
+    (cli.data_dir / "ledger.db").chmod(0o644)
+    assert any("chmod 700" in says for _, says in told(cli, "keys"))
+    assert "chmod 600" in told(cli, "durability")[0][1]
+    (cli.data_dir / "keys" / "vault").chmod(0o644)
+    ((state, says),) = told(cli, "keys")
+    assert (state, "chmod 600" in says) == ("wrong", True)
+
+
+def test_a_ledger_that_is_not_at_this_versions_tables_is_found(cli: Cli) -> None:
+    with sqlite3.connect(cli.data_dir / "ledger.db") as opened:
+        opened.execute("update alembic_version set version_num = '0001'")
+    opened.close()
+    ((state, says),) = told(cli, "ledger")
+    assert (state, "aswhom db upgrade" in says) == ("wrong", True)
+
+
+def test_a_ledger_on_a_network_file_system_is_known_by_its_mount(tmp_path: Path) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text("a / ext4 rw 0 0\nb /srv nfs4 rw 0 0\nc /srv/local\\040disk xfs rw 0 0\n")
+    assert ledger._file_system(Path("/srv/aswhom/ledger.db"), mounts) in ledger._REMOTE
+    assert ledger._file_system(Path("/srv/local disk/ledger.db"), mounts) == "xfs"
+    assert ledger._file_system(Path("/var/ledger.db"), mounts) == "ext4"
+
+
+def test_a_broker_that_may_forget_is_found_until_it_may_not(
+    cli: Cli, own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASWHOM_BROKER_URL", own_valkey.url)
+    with own_valkey.client() as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        ((state, says),) = told(cli, "broker")
+        assert (state, "set it to noeviction" in says) == ("wrong", True)
+        client.config_set("maxmemory-policy", "noeviction")
+        assert told(cli, "broker")[0][0] == "ok"
+
+
+def test_a_clock_that_differs_from_the_brokers_is_found(own_valkey: Valkey, cli: Cli) -> None:
+    class Early(Installation):
+        def now(self) -> datetime:
+            return super().now() - timedelta(hours=1)
+
+    settings = load(data_dir=cli.data_dir, broker_url=own_valkey.url)
+    for kind, state, says in ((Installation, State.OK, "as 1 others say"), (Early, State.WRONG, "3600 s ahead")):
+        with kind(settings) as at:
+            (found,) = clock.clock(at)
+        assert (found.state, says in found.says) == (state, True)
+
+
+def test_a_host_that_did_a_duty_later_than_now_has_a_clock_ahead(cli: Cli, at: Installation) -> None:
+    heartbeat(at.ledger, duty="dispatch", host="far", error=None, now=at.now() + timedelta(minutes=1))
+    ((state, says),) = told(cli, "clock")
+    assert (state, "host far" in says) == ("wrong", True)
+
+
+def test_a_connection_without_webhook_secret_or_whose_last_ends_is_found(acme: Cli, at: Installation) -> None:
+    ((state, says),) = told(acme, "webhook secrets")
+    assert (state, "aswhom connections rotate-webhook-secret github" in says) == ("unknown", True)
+    acme.json("connections", "rotate-webhook-secret", "github", "--generate", "new", "--yes")
+    assert told(acme, "webhook secrets") == []
+    ends = update(connection_secrets).values(retired_at=at.now() + timedelta(hours=3))
+    at.write(lambda c: c.execute(ends).rowcount)
+    assert told(acme, "webhook secrets")[0][0] == "wrong"
+
+
+def test_a_provider_that_does_not_answer_is_found_unless_nobody_is_to_be_asked(acme: Cli) -> None:
+    ((state, says),) = told(acme, "reachability", "--json")
+    assert (state, "does not answer" in says) == ("wrong", True)
+    assert told(acme, "reachability", "--offline") == []
+
+
+def job(c: Connection, at: Installation, id: str, **values: object) -> None:
+    workflow = at.workflows.get("link_pull_request")
+    insert = partial(insert_job, workflow=workflow, user=None, triggered_by="ada", event={}, config={}, delivery=None)
+    insert(c, id=id, tenant="acme", source_connection=None, now=at.now())
+    c.execute(update(jobs).where(jobs.c.id == id).values(**values))
+
+
+@pytest.mark.parametrize(
+    ("values", "state", "says"),
+    [
+        ({"state": "dead"}, "unknown", "aswhom jobs failures"),
+        ({"state": "waiting", "wait": "unknown"}, "wrong", "jobs resolve"),
+        ({"due_at": timedelta(minutes=-10)}, "wrong", "do enough workers run?"),
+    ],
+)
+def test_jobs_that_do_not_move_without_somebody_are_found(
+    acme: Cli, at: Installation, values: dict[str, object], state: str, says: str
+) -> None:
+    assert told(acme, "jobs") == []
+    then = {name: at.now() + value if isinstance(value, timedelta) else value for name, value in values.items()}
+    at.write(lambda c: job(c, at, "job_1", **then))
+    ((found, said),) = told(acme, "jobs")
+    assert (found, says in said) == (state, True)
+
+
+def test_an_audit_that_nobody_seals_is_found(acme: Cli, at: Installation) -> None:
+    assert told(acme, "audit") == []
+    old = at.now() - timedelta(minutes=10)
+    at.write(partial(audit.record, id="aud_1", at=old, kind="test", tenant="acme", outcome="done"))
+    assert told(acme, "audit")[0][0] == "wrong"
+
+
+@pytest.fixture
+def on_postgresql(postgres: Postgres, cli: Cli) -> Callable[[str], list[Finding]]:
+    """What is said of a fresh ledger on PostgreSQL after one more statement."""
+    name = postgres.create_database()
+    settings = Settings(data_dir=cli.data_dir, database_url=postgres.url(name))  # type: ignore[arg-type]
+
+    def look(statement: str) -> list[Finding]:
+        from deploy.up import migrate
+
+        migrate(settings)
+        with Installation(settings) as at:
+            with at.unchecked_ledger.engine.connect() as c:
+                c.exec_driver_sql(statement.format(name=name))
+                c.commit()
+            at.unchecked_ledger.engine.dispose()
+            return list(ledger.ledger(at))
+
+    return look
+
+
+def test_a_postgresql_that_may_lose_a_commit_is_found(on_postgresql: Callable[[str], list[Finding]]) -> None:
+    found = on_postgresql('alter database "{name}" set synchronous_commit = off')
+    says = [one.says for one in found if one.what == "durability"]
+    assert any("synchronous_commit is off" in one for one in says)
+    assert any("fsync is off" in one for one in says)  # the tests' cluster is not durable
+    assert all(one.state is State.OK for one in found if one.what == "ledger")
+
+
+def test_what_cannot_be_asked_is_told_of_where_it_belongs(cli: Cli) -> None:
+    settings = load(data_dir=cli.data_dir, broker_url=f"redis://127.0.0.1:{free_port()}/0")
+    with Installation(settings) as at:
+        assert [one.state for one in broker.broker(at)] == [State.WRONG]
+        assert [one.state for one in clock.clock(at)] == [State.OK]

@@ -1,0 +1,104 @@
+"""What is shipped for other machines runs the very processes of the Procfile, under settings and ports there are."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy import procfile
+from deploy.procfile import Process
+from deploy.settings import Settings
+from deploy.up import patience
+from tests.docs.pages import ROOT
+
+COMPOSE = yaml.safe_load((ROOT / "deploy/compose/compose.yml").read_text(encoding="utf-8"))
+CLUSTER = list(yaml.safe_load_all((ROOT / "deploy/kubernetes/aswhom.yml").read_text(encoding="utf-8")))
+BESIDE = {"setup", "postgres", "valkey", "prometheus", "grafana"}
+PROCESSES = {process.name: process for process in procfile.read()}
+
+
+def containers() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """The name, the container and the pod of each deployment."""
+    for document in CLUSTER:
+        if document["kind"] == "Deployment":
+            pod = document["spec"]["template"]["spec"]
+            (container,) = pod["containers"]
+            yield container["name"], container, pod
+
+
+def ports() -> dict[str, int]:
+    """By the settings' defaults; the web answers where both files have it listen."""
+    return {"web": 8080} | {name: Settings().metrics_port(name) for name in PROCESSES if name != "web"}
+
+
+@pytest.mark.parametrize("process", PROCESSES.values(), ids=lambda one: one.name)
+def test_a_process_has_the_same_command_everywhere(process: Process) -> None:
+    assert tuple(shlex.split(COMPOSE["services"][process.name]["command"])) == process.command
+    commands = {name: tuple(container["command"]) for name, container, _ in containers()}
+    assert commands[process.name] == process.command
+
+
+def test_nothing_else_runs() -> None:
+    assert COMPOSE["services"].keys() == PROCESSES.keys() | BESIDE
+    assert sorted(name for name, _, _ in containers()) == sorted(PROCESSES)
+
+
+def test_every_setting_is_one_there_is() -> None:
+    (settings,) = (document["data"] for document in CLUSTER if document["kind"] == "ConfigMap")
+    text = (ROOT / "deploy/compose/Dockerfile").read_text(encoding="utf-8")
+    named = {*settings, *COMPOSE["x-aswhom"]["environment"], *re.findall(r"ASWHOM_\w+", text)}
+    assert {name.removeprefix("ASWHOM_").lower() for name in named} <= Settings.model_fields.keys()
+
+
+def test_a_process_is_given_the_time_that_a_running_call_takes() -> None:
+    needed = patience(Settings()).total_seconds()
+    assert float(COMPOSE["x-aswhom"]["stop_grace_period"].removesuffix("s")) >= needed
+    assert all(pod["terminationGracePeriodSeconds"] >= needed for _, _, pod in containers())
+
+
+def test_every_process_is_scraped_where_it_answers() -> None:
+    scraped = yaml.safe_load((ROOT / "deploy/compose/prometheus.yml").read_text(encoding="utf-8"))
+    (job,) = scraped["scrape_configs"]
+    assert job["job_name"] == "aswhom"
+    assert {one["names"][0]: one["port"] for one in job["dns_sd_configs"]} == ports()
+    of_cluster = {
+        document["spec"]["template"]["spec"]["containers"][0]["name"]: int(
+            document["spec"]["template"]["metadata"]["annotations"]["prometheus.io/port"]
+        )
+        for document in CLUSTER
+        if document["kind"] == "Deployment"
+    }
+    assert of_cluster == ports()
+
+
+def test_the_broker_never_evicts_and_postgresql_takes_enough_connections() -> None:
+    assert "--maxmemory-policy noeviction" in COMPOSE["services"]["valkey"]["command"]
+    (most,) = re.findall(r"max_connections=(\d+)", COMPOSE["services"]["postgres"]["command"])
+    started = sum(COMPOSE["services"][name].get("deploy", {}).get("replicas", 1) for name in PROCESSES)
+    assert int(most) >= 34 * (started + 1)  # the web runs two processes on PostgreSQL
+
+
+def test_nothing_but_a_proxys_port_is_published() -> None:
+    published = [port for service in COMPOSE["services"].values() for port in service.get("ports", ())]
+    assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_keys_are_not_readable_by_others_and_nothing_runs_as_root() -> None:
+    for _, _, pod in containers():
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        (keys,) = (volume["secret"] for volume in pod["volumes"] if volume["name"] == "keys")
+        assert keys["defaultMode"] & 0o007 == 0
+
+
+def test_what_is_mounted_from_the_checkout_is_there() -> None:
+    folder = ROOT / "deploy/compose"
+    mounts = [mount for service in COMPOSE["services"].values() for mount in service.get("volumes", ())]
+    for mount in mounts:
+        source = mount.split(":")[0]
+        if source.startswith("."):
+            assert (folder / source).exists(), mount

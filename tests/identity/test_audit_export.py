@@ -1,0 +1,147 @@
+"""Exports of the audit: files that verify anywhere, one after the other, and tell of one tenant if that is asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import pytest
+
+from identity.audit_chain import FirstBad, Verified
+from identity.audit_export import Audited, export_lines, verify_files
+from identity.audit_links import newest_checkpoint
+from identity.audit_statements import sign
+from identity.errors import BadInput
+from tests.identity.test_audit import DAY, SIGNER, kept, prune, seal
+from tests.identity.world import START, World
+
+Lines = list[bytes]
+
+
+@pytest.fixture
+def sealed(world: World) -> World:
+    """Eight rows in three batches; the fourth and fifth are another tenant's."""
+    for day, (batch, tenant) in enumerate((("abc", "acme"), ("de", "globex"), ("fgh", "acme"))):
+        seal(world, *batch, tenant=tenant, at=START + day * DAY)
+    return world
+
+
+def export(world: World, *, tenant: str | None = None, after: int = 0) -> Lines:
+    return world.store.read(lambda connection: list(export_lines(connection, tenant=tenant, after=after)))
+
+
+def check(*files: Sequence[bytes], checkpoint: str | None = None) -> Audited:
+    from identity.audit_statements import read_checkpoint
+
+    key = SIGNER.public_key()
+    known = read_checkpoint(checkpoint, key) if checkpoint else None
+    named = [(f"file-{number}", file) for number, file in enumerate(files, start=1)]
+    return verify_files(named, key, checkpoint=known)
+
+
+def held(*files: Sequence[bytes]) -> Verified:
+    outcome = check(*files).outcome
+    assert isinstance(outcome, Verified), outcome
+    return outcome
+
+
+def bad(*files: Sequence[bytes], checkpoint: str | None = None) -> FirstBad:
+    outcome = check(*files, checkpoint=checkpoint).outcome
+    assert isinstance(outcome, FirstBad)
+    return outcome
+
+
+def test_an_export_verifies_by_itself(sealed: World) -> None:
+    lines = export(sealed)
+    newest = sealed.store.read(newest_checkpoint)
+    assert newest is not None
+    assert (held(lines).first, held(lines).count, held(lines).head) == (1, 8, newest.digest)
+    assert [json.loads(line)["row"]["id"] for line in lines[1:]] == list("abcdefgh")
+
+
+def test_a_tenants_export_verifies_and_tells_nothing_of_others(sealed: World) -> None:
+    lines = export(sealed, tenant="globex")
+    audited = check(lines)
+    assert isinstance(audited.outcome, Verified)
+    assert (audited.outcome.count, audited.withheld) == (8, 6)
+    assert [json.loads(line)["row"]["id"] for line in lines[1:] if b'"row":' in line] == ["d", "e"]
+    assert b"acme" not in b"".join(lines)
+
+
+@pytest.mark.parametrize("place", range(1, 8))
+def test_every_line_that_is_altered_removed_or_swapped_is_named(sealed: World, place: int) -> None:
+    lines = export(sealed)
+    edited = lines.copy()
+    edited[place] = edited[place].replace(b'"anna"', b'"eve"')
+    emptied = lines.copy()
+    emptied[place] = emptied[place].replace(b'"principal_id":"anna",', b"")
+    removed = lines[:place] + lines[place + 1 :]
+    swapped = lines.copy()
+    swapped[place], swapped[place + 1] = swapped[place + 1], swapped[place]
+    doubled = [*lines[: place + 1], *lines[place:]]
+    for altered, first in ((edited, place), (emptied, place), (removed, place), (swapped, place), (doubled, place + 1)):
+        assert altered != lines
+        found = bad(altered)
+        assert found.seq == first
+        assert f"file-1, line {first + 1}" in found.why
+
+
+def test_a_file_cut_within_a_batch_is_found_and_one_cut_behind_it_by_a_checkpoint(sealed: World) -> None:
+    lines = export(sealed)
+    assert "cut" in bad(lines[:8]).why
+    assert held(lines[:6]).count == 5
+    assert "cut" in bad(lines[:6], checkpoint=kept(sealed)).why
+
+
+def test_files_go_on_where_the_one_before_them_ends(sealed: World) -> None:
+    first = export(sealed)
+    seal(sealed, "i", "j", at=START + 3 * DAY)
+    more = export(sealed, after=8)
+    assert (held(first, more).count, held(more).first) == (10, 9)
+    seal(sealed, "k", at=START + 4 * DAY)
+    assert bad(first, export(sealed, after=10)).seq == 9
+    assert "file-2, line 1" in bad(first, export(sealed, after=10)).why
+    assert bad(more, first).seq == 11
+
+
+def test_an_export_from_before_a_pruning_and_one_from_after_are_one_chain(sealed: World) -> None:
+    before = export(sealed)[:6]  # up to the second signature
+    assert prune(sealed, days=2) == 5
+    after = export(sealed)
+    assert (held(after).first, held(after).count) == (6, 3)
+    assert (held(before, after).first, held(before, after).count) == (1, 8)
+    assert export(sealed, after=5) == after
+    with pytest.raises(BadInput, match="begins behind 5"):
+        export(sealed, after=3)
+
+
+def test_a_chain_forged_without_the_key_is_found(sealed: World) -> None:
+    from identity.audit_chain import link_digest, row_digest
+
+    lines = export(sealed)
+    forged, before = [lines[0]], "0" * 64
+    for line in lines[1:]:
+        link = json.loads(line)
+        link["row"]["principal_id"] = "eve"
+        before = link["digest"] = link_digest(before, link["seq"], row_digest(link["row"]))
+        forged.append(json.dumps(link).encode())
+    assert (bad(forged).seq, bad(forged).proven) == (1, 0)
+    other = sign(SIGNER, seq=3, digest="0" * 64, at=START)
+    link = json.loads(forged[3]) | {"signature": other.signature}
+    assert bad([*forged[:3], json.dumps(link).encode()]).seq == 1
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [],
+        [b"{}"],
+        [b"not JSON"],
+        [b"[1]"],
+        [b'{"says":"aswhom-audit-1","seq":0,"digest":"0"}', b'{"seq":"1"}'],
+        [b'{"says":"aswhom-audit-1","seq":0,"digest":"0"}', b'{"seq":1,"digest":"0","row":{},"signature":"x"}'],
+    ],
+)
+def test_what_is_no_export_is_told_apart(lines: Lines) -> None:
+    with pytest.raises(BadInput, match="file-1"):
+        check(lines)

@@ -1,0 +1,68 @@
+"""Gauges of the ledger: what is due, waits, is dead, unknown or unsealed, and zero again when it is not."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+from prometheus_client import REGISTRY
+
+from identity import audit
+from identity.audit_sealer import Sealer
+from identity.signing import Signer
+from pipeline import gauges
+from pipeline.ledger import jobs, openings
+from pipeline.ledger.replay import replay
+from pipeline.states import AttemptState, StepState, Wait
+from tests.ledger.house import House, intent_of
+from tests.ledger.test_openings import close
+
+
+def gauge(name: str, **labels: str) -> float | None:
+    return REGISTRY.get_sample_value(f"aswhom_{name}", labels)
+
+
+def test_a_dead_job_is_counted_until_somebody_replays_it(house: House) -> None:
+    job = house.job()
+    claimed = house.claim(job)
+    spend = partial(jobs.spend_run, job=job, fence=claimed.fence, limit=1, delay=timedelta(), reason="a bug")
+    house.database.write(spend)
+    gauges.measure(house.database)
+    assert (gauge("jobs_dead", pattern="hybrid"), gauge("jobs_dead", pattern="service")) == (1, 0)
+    house.database.write(partial(replay, job=job, by="test", at=datetime.now(UTC)))
+    gauges.measure(house.database)
+    assert (gauge("jobs_dead", pattern="hybrid"), gauge("queue_depth", pattern="hybrid")) == (0, 1)
+
+
+def test_jobs_that_wait_are_counted_by_what_they_wait_for(house: House) -> None:
+    hour = timedelta(hours=1)
+    park = partial(jobs.park, wait=Wait.CONSENT, waits_for="account:x", due_in=hour, expires_in=hour, reason="ada")
+    house.database.write(partial(park, job=house.claim(house.job())))
+    gauges.measure(house.database)
+    assert {wait: gauge("jobs_waiting", wait=str(wait)) for wait in Wait} == {
+        wait: float(wait is Wait.CONSENT) for wait in Wait
+    }
+
+
+def test_a_call_without_an_answer_is_counted_until_it_is_resolved(house: House) -> None:
+    asked = intent_of(house, house.claim(house.job()))
+    house.database.write(partial(openings.open_attempt, intent=asked))
+    close(house, asked, AttemptState.UNKNOWN, StepState.UNKNOWN)
+    gauges.measure(house.database)
+    assert gauge("attempts_unknown") == 1
+    close(house, asked, AttemptState.EFFECT, StepState.DONE, result={"id": "1"}, external_id="1")
+    gauges.measure(house.database)
+    assert gauge("attempts_unknown") == 0
+
+
+def test_the_oldest_unsealed_record_has_its_age_shown_until_it_is_sealed(house: House) -> None:
+    now = datetime.now(UTC)
+    house.database.write(
+        partial(audit.record, id="aud_old", at=now - timedelta(minutes=5), kind="test", tenant="acme", outcome="done")
+    )
+    gauges.measure(house.database)
+    assert (gauge("audit_unsealed_seconds") or 0) >= 300
+    while Sealer(house.database, Signer.from_seed(b"k" * 32)).seal(now=now):
+        pass
+    gauges.measure(house.database)
+    assert gauge("audit_unsealed_seconds") == 0

@@ -1,0 +1,258 @@
+"""What each alert is for: series that set it off, what it says then, and series it lets pass.
+
+A value a minute, in promtool's notation: `0+6x20` is 0, 6, 12 … for 20 minutes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+A = 'job="aswhom",instance="a:1"'
+ROUTE = 'route="/webhooks/<source>/<connection>"'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alert:
+    """One alert. It is looked at *after* so many minutes."""
+
+    after: int
+    bad: Mapping[str, str]
+    says: str
+    good: Mapping[str, str]
+    labels: Mapping[str, str] | None = None
+
+
+ALERTS: Mapping[str, Alert] = {
+    "AswhomProcessDown": Alert(
+        after=3,
+        bad={f"up{{{A}}}": "0x5"},
+        labels={"job": "aswhom", "instance": "a:1"},
+        says="a:1 does not answer",
+        good={f"up{{{A}}}": "1 0 1x5", 'up{job="another"}': "0x5"},
+    ),
+    "AswhomProcessRestarts": Alert(
+        after=5,
+        bad={f"process_start_time_seconds{{{A}}}": "1 2 3 4 4x5"},
+        labels={"job": "aswhom", "instance": "a:1"},
+        says="a:1 was started 3 times in 15 minutes",
+        good={f"process_start_time_seconds{{{A}}}": "1 2 2x5"},
+    ),
+    "AswhomNoHousekeeping": Alert(
+        after=3,
+        bad={f"up{{{A}}}": "1x5"},
+        says="no housekeeping process is scraped",
+        good={'aswhom_queue_depth{pattern="service"}': "0x5"},
+    ),
+    "AswhomDutyStuck": Alert(
+        after=3,
+        bad={'aswhom_duty_stuck{duty="dispatch"}': "1x5"},
+        labels={"duty": "dispatch"},
+        says="the duty dispatch is past its deadline",
+        good={'aswhom_duty_stuck{duty="dispatch"}': "1 0x5"},
+    ),
+    "AswhomDutyFails": Alert(
+        after=16,
+        bad={'aswhom_duty_seconds_count{duty="prune",outcome="failed"}': "0+1x20"},
+        labels={"duty": "prune"},
+        says="the duty prune failed 10 times in 10 minutes",
+        good={
+            'aswhom_duty_seconds_count{duty="prune",outcome="failed"}': "0 1 2 3 3x20",
+            'aswhom_duty_seconds_count{duty="prune",outcome="done"}': "0+1x20",
+        },
+    ),
+    "AswhomBellsFail": Alert(
+        after=10,
+        bad={'aswhom_bells_total{outcome="failed"}': "0+6x20"},
+        says="the broker takes no messages; work waits in the ledger",
+        good={'aswhom_bells_total{outcome="rung"}': "0+6x20", 'aswhom_bells_total{outcome="failed"}': "3x20"},
+    ),
+    "AswhomUnreadableMessages": Alert(
+        after=5,
+        bad={"aswhom_unreadable_messages_total": "0 0 1x5"},
+        says="something else writes into the queues of the broker",
+        good={"aswhom_unreadable_messages_total": "1x20"},
+    ),
+    "AswhomRequestsFail": Alert(
+        after=12,
+        bad={
+            'aswhom_http_requests_total{status="503"}': "0+6x20",
+            'aswhom_http_requests_total{status="202"}': "0+54x20",
+        },
+        says="10% of requests are answered with 5xx",
+        good={
+            'aswhom_http_requests_total{status="503"}': "0+1x20",
+            'aswhom_http_requests_total{status="401"}': "0+99x20",
+        },
+    ),
+    "AswhomRequestsSlow": Alert(
+        after=16,
+        bad={
+            f'aswhom_http_request_seconds_bucket{{{ROUTE},le="1"}}': "0x20",
+            f'aswhom_http_request_seconds_bucket{{{ROUTE},le="2.5"}}': "0+60x20",
+            f'aswhom_http_request_seconds_bucket{{{ROUTE},le="+Inf"}}': "0+60x20",
+        },
+        says="1 of 100 deliveries takes longer than 2.485s; Slack waits 3 s",
+        good={
+            f'aswhom_http_request_seconds_bucket{{{ROUTE},le="1"}}': "0+60x20",
+            f'aswhom_http_request_seconds_bucket{{{ROUTE},le="+Inf"}}': "0+60x20",
+        },
+    ),
+    "AswhomSignaturesRefused": Alert(
+        after=16,
+        bad={
+            'aswhom_webhooks_total{source="github",outcome="signature-refused"}': "0+30x20",
+            'aswhom_webhooks_total{source="github",outcome="accepted"}': "0+30x20",
+        },
+        labels={"source": "github"},
+        says="50% of github deliveries are refused for their signature",
+        good={
+            'aswhom_webhooks_total{source="github",outcome="signature-refused"}': "0+10x20",
+            'aswhom_webhooks_total{source="github",outcome="accepted"}': "0+90x20",
+        },
+    ),
+    "AswhomDeliveriesUnrecognised": Alert(
+        after=5,
+        bad={'aswhom_webhooks_total{source="slack",outcome="unrecognised"}': "0 0 1x5"},
+        labels={"source": "slack"},
+        says="signed deliveries of slack are not of the published shape",
+        good={'aswhom_webhooks_total{source="slack",outcome="ignored"}': "0 0 1x5"},
+    ),
+    "AswhomDeliveriesLost": Alert(
+        after=5,
+        bad={'aswhom_redeliveries_total{outcome="lost"}': "0 0 1x5"},
+        says="GitHub no longer has deliveries that failed while we were away",
+        good={'aswhom_redeliveries_total{outcome="asked"}': "0 0 1x5"},
+    ),
+    "AswhomWorkWaits": Alert(
+        after=6,
+        bad={'aswhom_oldest_due_seconds{pattern="service"}': "300x10"},
+        labels={"pattern": "service"},
+        says="service jobs have been due for 5m 0s",
+        good={'aswhom_oldest_due_seconds{pattern="service"}': "60x10"},
+    ),
+    "AswhomDeadLetters": Alert(
+        after=5,
+        bad={'aswhom_dead_letters_total{pattern="hybrid"}': "0 0 1x5"},
+        labels={"pattern": "hybrid"},
+        says="hybrid jobs died",
+        good={'aswhom_dead_letters_total{pattern="hybrid"}': "1x5"},
+    ),
+    "AswhomUnknownOutcomes": Alert(
+        after=11,
+        bad={'aswhom_jobs_waiting{wait="unknown"}': "2x20"},
+        says="2 jobs ask an operator what became of a call",
+        good={'aswhom_jobs_waiting{wait="unknown"}': "0x20", 'aswhom_jobs_waiting{wait="consent"}': "5x20"},
+    ),
+    "AswhomDuplicateEffect": Alert(
+        after=5,
+        bad={"aswhom_duplicate_effects_total": "0 0 1x5"},
+        says="a call may have been made twice",
+        good={"aswhom_duplicate_effects_total": "0x5"},
+    ),
+    "AswhomBeatSilent": Alert(
+        after=3,
+        bad={'aswhom_beat_silent_seconds{process="housekeeping"}': "90x5"},
+        says="no beat has ticked for 1m 30s",
+        good={'aswhom_beat_silent_seconds{process="housekeeping"}': "5x5"},
+    ),
+    "AswhomScheduleLate": Alert(
+        after=6,
+        bad={"aswhom_schedule_late_seconds": "180x10"},
+        says="a schedule has been due for 3m 0s",
+        good={"aswhom_schedule_late_seconds": "60x10"},
+    ),
+    "AswhomSchedulesFaulty": Alert(
+        after=6,
+        bad={"aswhom_schedules_faulty": "2x10"},
+        says="2 schedules cannot be kept",
+        good={"aswhom_schedules_faulty": "0x10"},
+    ),
+    "AswhomBudgetUnwatched": Alert(
+        after=10,
+        bad={'aswhom_budget_requests_total{outcome="unwatched"}': "0+6x20"},
+        says="there is no Redis to count rate limits in; each worker finds them out alone",
+        good={'aswhom_budget_requests_total{outcome="passes"}': "0+6x20"},
+    ),
+    "AswhomClientRefused": Alert(
+        after=5,
+        bad={'aswhom_refreshes_total{provider="slack",outcome="client_refused"}': "0 0 1x5"},
+        labels={"provider": "slack"},
+        says="slack refuses our client: its connection is paused",
+        good={'aswhom_refreshes_total{provider="slack",outcome="dead"}': "0 0 1x5"},
+    ),
+    "AswhomGrantsLost": Alert(
+        after=61,
+        bad={
+            'aswhom_refreshes_total{provider="github",outcome="dead"}': "0+1x70",
+            'aswhom_refreshes_total{provider="github",outcome="unknown"}': "0x70",
+        },
+        labels={"provider": "github"},
+        says="60 grants of github were lost in an hour",
+        good={'aswhom_refreshes_total{provider="github",outcome="dead"}': "0 1 2x70"},
+    ),
+    "AswhomRefreshesFail": Alert(
+        after=40,
+        bad={
+            'aswhom_refreshes_total{provider="linear",outcome="transient"}': "0+60x50",
+            'aswhom_refreshes_total{provider="linear",outcome="success"}': "0+20x50",
+        },
+        labels={"provider": "linear"},
+        says="75% of refreshes at linear come to nothing",
+        good={
+            'aswhom_refreshes_total{provider="linear",outcome="transient"}': "0+20x50",
+            'aswhom_refreshes_total{provider="linear",outcome="success"}': "0+60x50",
+        },
+    ),
+    "AswhomTokenErrorUnrecognised": Alert(
+        after=5,
+        bad={'aswhom_token_errors_unrecognised_total{provider="oidc"}': "0 0 1x5"},
+        labels={"provider": "oidc"},
+        says="oidc refuses with an error code that nobody here knows",
+        good={'aswhom_token_errors_unrecognised_total{provider="oidc"}': "0x5"},
+    ),
+    "AswhomKeepaliveLate": Alert(
+        after=16,
+        bad={"aswhom_keepalive_lag_seconds": "7200x20"},
+        says="grants have been due for a look for 2h 0m 0s",
+        good={"aswhom_keepalive_lag_seconds": "600x20"},
+    ),
+    "AswhomRevocationSlow": Alert(
+        after=10,
+        bad={
+            'aswhom_revocation_effective_seconds_bucket{le="1"}': "0x20",
+            'aswhom_revocation_effective_seconds_bucket{le="2.5"}': "0+60x20",
+            'aswhom_revocation_effective_seconds_bucket{le="+Inf"}': "0+60x20",
+        },
+        says="revocations take 2.485s to become effective",
+        good={
+            'aswhom_revocation_effective_seconds_bucket{le="0.05"}': "0+60x20",
+            'aswhom_revocation_effective_seconds_bucket{le="+Inf"}': "0+60x20",
+        },
+    ),
+    "AswhomRevocationInFlight": Alert(
+        after=10,
+        bad={
+            'aswhom_revocation_seconds_bucket{le="120"}': "0x20",
+            'aswhom_revocation_seconds_bucket{le="300"}': "0+60x20",
+            'aswhom_revocation_seconds_bucket{le="+Inf"}': "0+60x20",
+        },
+        says="calls of a revoked credential stay in flight for 4m 42s",
+        good={
+            'aswhom_revocation_seconds_bucket{le="1"}': "0+60x20",
+            'aswhom_revocation_seconds_bucket{le="+Inf"}': "0+60x20",
+        },
+    ),
+    "AswhomWithdrawalsStuck": Alert(
+        after=6,
+        bad={'aswhom_withdrawals{state="stuck"}': "1x10"},
+        says="1 revoked credentials may still be valid at their provider",
+        good={'aswhom_withdrawals{state="pending"}': "1x10"},
+    ),
+    "AswhomAuditUnsealed": Alert(
+        after=3,
+        bad={"aswhom_audit_unsealed_seconds": "90x5"},
+        says="audit records have been unsealed for 1m 30s",
+        good={"aswhom_audit_unsealed_seconds": "2x5"},
+    ),
+}

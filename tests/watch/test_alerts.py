@@ -1,0 +1,79 @@
+"""Every alert fires for what it is for and lets pass what it is not for, as promtool reckons; the runbook has it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.docs.pages import ROOT, page, section
+from tests.watch.alerts import ALERTS, Alert
+
+RULES = ROOT / "deploy/prometheus/alerts.yml"
+DECLARED = {
+    rule["alert"]: rule
+    for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
+    for rule in group["rules"]
+}
+
+
+def test_every_alert_has_its_case() -> None:
+    assert sorted(ALERTS) == sorted(DECLARED)
+
+
+def expect(name: str, alert: Alert, series: Mapping[str, str], *, fires: bool) -> dict[str, Any]:
+    labels = {**(alert.labels or {}), **DECLARED[name]["labels"]}
+    said = [{"exp_labels": labels, "exp_annotations": {"summary": alert.says}}] if fires else []
+    return {
+        "name": f"{name} {'fires' if fires else 'is quiet'}",
+        "interval": "1m",
+        "input_series": [{"series": one, "values": values} for one, values in series.items()],
+        "alert_rule_test": [{"eval_time": f"{alert.after}m", "alertname": name, "exp_alerts": said}],
+    }
+
+
+def judged(tests: list[dict[str, Any]], folder: Path, promtool: Path) -> str:
+    """What promtool says of these expectations; empty: they hold."""
+    document = {"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": tests}
+    (folder / "tests.yml").write_text(json.dumps(document), encoding="utf-8")  # JSON is YAML
+    done = subprocess.run(
+        [promtool, "test", "rules", folder / "tests.yml"], capture_output=True, text=True, check=False
+    )
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+def test_every_alert_fires_and_says_what_is_wrong(promtool: Path, tmp_path: Path) -> None:
+    assert judged([expect(name, one, one.bad, fires=True) for name, one in ALERTS.items()], tmp_path, promtool) == ""
+
+
+def test_no_alert_fires_for_what_is_in_order(promtool: Path, tmp_path: Path) -> None:
+    assert judged([expect(name, one, one.good, fires=False) for name, one in ALERTS.items()], tmp_path, promtool) == ""
+
+
+def test_promtool_would_have_told(promtool: Path, tmp_path: Path) -> None:
+    name, alert = "AswhomWorkWaits", ALERTS["AswhomWorkWaits"]
+    assert name in judged([expect(name, alert, alert.good, fires=True)], tmp_path, promtool)
+    assert name in judged([expect(name, alert, alert.bad, fires=False)], tmp_path, promtool)
+
+
+def test_the_rules_and_the_configuration_are_in_order(promtool: Path) -> None:
+    for kind, file in (("rules", RULES), ("config", RULES.with_name("prometheus.yml"))):
+        done = subprocess.run([promtool, "check", kind, file], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", DECLARED)
+def test_the_runbook_says_what_it_means_and_what_to_do(name: str) -> None:
+    text = section(page("runbook.md"), name)
+    assert "**Means**" in text
+    assert "**Do**" in text
+
+
+def test_the_runbook_has_no_alert_that_there_is_not() -> None:
+    assert sorted(re.findall(r"^### (Aswhom\w+)$", page("runbook.md"), re.MULTILINE)) == sorted(DECLARED)

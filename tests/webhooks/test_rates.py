@@ -1,0 +1,79 @@
+"""More deliveries than are taken in a minute wait; strangers use up nothing, and signals always come in."""
+
+from __future__ import annotations
+
+import pytest
+from flask.testing import FlaskClient
+from prometheus_client import REGISTRY
+from werkzeug.test import TestResponse
+
+from tests.webhooks.parts import JSON, NOW, MemoryLedger, MemoryRing, Secrets, github_headers, registry
+from webhooks.app import create_app
+from webhooks.quota import Quota
+from webhooks.rates import Rates
+from webhooks.settings import WebSettings
+
+REVOKED = b'{"action":"revoked","sender":{"id":1}}'
+
+
+def opened(installation: int = 42) -> bytes:
+    return b'{"action":"opened","issue":{"number":7},"installation":{"id":%d}}' % installation
+
+
+def client(ledger: MemoryLedger, **per_minute: int) -> FlaskClient:
+    rates = Rates(**{kind: Quota(number, None, prefix="t:", of=kind) for kind, number in per_minute.items()})
+    settings = WebSettings(base_url="https://aswhom.example")
+    return create_app(settings, ledger, registry(), MemoryRing(), rates=rates, clock=lambda: NOW).test_client()
+
+
+def post(
+    client: FlaskClient, delivery: str, body: bytes | None = None, *, through: str = "gh", event: str = "issues"
+) -> TestResponse:
+    body = opened() if body is None else body
+    headers = github_headers(body, delivery=delivery, event=event)
+    return client.post(f"/webhooks/github/{through}", data=body, headers=headers, content_type=JSON)
+
+
+@pytest.fixture
+def two(ledger: MemoryLedger) -> MemoryLedger:
+    """Connections `gh` and `gh-2`, both of the platform, and `own` of tenant acme."""
+    ledger.connections |= {"gh-2": Secrets(provider="github"), "own": Secrets(provider="github", tenant="acme")}
+    return ledger
+
+
+def test_what_is_beyond_a_connections_rate_is_told_when_to_come_again_and_is_not_stored(two: MemoryLedger) -> None:
+    web = client(two, connection=2)
+    before = REGISTRY.get_sample_value("aswhom_webhooks_total", {"source": "github", "outcome": "too-many-requests"})
+    answers = [post(web, f"d-{number}", opened(number)) for number in range(3)]
+    assert [answer.status_code for answer in answers] == [202, 202, 429]
+    assert answers[-1].json is not None
+    assert answers[-1].json["type"] == "urn:aswhom:problem:too-many-requests"
+    assert 1 <= int(answers[-1].headers["Retry-After"]) <= 60
+    assert [delivery.delivery_id for delivery in two.deliveries] == ["d-0", "d-1"]
+    counted = REGISTRY.get_sample_value("aswhom_webhooks_total", {"source": "github", "outcome": "too-many-requests"})
+    assert counted == (before or 0) + 1
+    assert post(web, "d-4", through="gh-2").status_code == 202
+
+
+def test_a_tenants_rate_counts_all_its_connections_and_nobody_elses(two: MemoryLedger) -> None:
+    two.connections["own-2"] = Secrets(provider="github", tenant="acme")
+    web = client(two, tenant=1)
+    assert post(web, "d-1", through="own").status_code == 202
+    assert post(web, "d-2", through="own-2").status_code == 429
+    assert [post(web, f"d-{number}", opened(number)).status_code for number in (3, 3, 4)] == [202, 429, 202]
+
+
+def test_a_stranger_uses_up_nothing(two: MemoryLedger) -> None:
+    web = client(two, connection=1)
+    for _ in range(5):
+        headers = github_headers(b"forged")
+        assert web.post("/webhooks/github/gh", data=opened(), headers=headers, content_type=JSON).status_code == 401
+    assert post(web, "d-1").status_code == 202
+
+
+def test_a_signal_comes_in_whatever_was_sent_before(two: MemoryLedger) -> None:
+    web = client(two, connection=1, tenant=1)
+    assert [post(web, f"d-{number}").status_code for number in range(2)] == [202, 429]
+    answer = post(web, "d-9", REVOKED, event="github_app_authorization")
+    assert answer.json is not None
+    assert (answer.status_code, answer.json["outcome"]) == (202, "signal")
