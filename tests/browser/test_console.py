@@ -133,6 +133,7 @@ def test_every_page_is_accessible(site: ConsoleSite, person: Meet) -> None:
     assert owner.complaints == []
 
 
+@pytest.mark.slow
 def test_people_sign_in_at_a_certified_provider(tmp_path: Path, migrated_sqlite: Path, person: Meet) -> None:
     port = free_port()
     back = f"http://127.0.0.1:{port}/console/callback"
