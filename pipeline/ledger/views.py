@@ -12,7 +12,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Select, Table, literal
 
 from identity.model import AccountState
 from identity.tables import accounts, grants, principals
-from pipeline.ledger.paging import Page, Row, Turn, page_of, rows_of
+from pipeline.ledger.paging import Page, Row, Turn, equal, page_of, rows_of
 from pipeline.revocation_tables import revocations
 from pipeline.states import JobState
 from pipeline.tables import attempts, deliveries, jobs, steps
@@ -57,7 +57,7 @@ def jobs_page(
         statement = statement.where(jobs.c.id.in_(_claimed(connection, state)))
     elif state is not None:
         statement = statement.where(in_state(state))
-    also = {"agent_id": agent, "workflow": workflow, "pattern": pattern, "user_id": user}
+    also = equal(agent_id=agent, workflow=workflow, pattern=pattern, user_id=user)
     return page_of(connection, statement, turn, at=jobs.c.created_at, id=jobs.c.id, also=also)
 
 
@@ -137,7 +137,7 @@ def accounts_page(
     if state in (AccountState.NEEDS_RECONNECT, AccountState.SUSPENDED):
         statement = statement.where(TROUBLED, accounts.c.state == state)
         state = None
-    also = {"state": state, "provider": provider}
+    also = equal(state=state, provider=provider)
     return page_of(connection, statement, turn, at=accounts.c.created_at, id=accounts.c.id, also=also)
 
 
@@ -153,7 +153,7 @@ def deliveries_page(
     statement = select(*_DELIVERY)
     if tenant is not None:
         statement = statement.where(deliveries.c.tenant_id == tenant)
-    also = {"outcome": outcome, "source": source}
+    also = equal(outcome=outcome, source=source)
     return page_of(connection, statement, turn, at=deliveries.c.received_at, id=deliveries.c.id, also=also)
 
 

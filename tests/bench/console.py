@@ -141,7 +141,7 @@ PAGES = {
     "schedules": "schedules",
     "audit": "audit",
     "audit of a job": "audit?job=job_500000",
-    "audit of nobody": "audit?principal_id=nobody",
+    "audit of nobody": "audit?principal=nobody",
     "what revoking a tenant would stop": "revoke?kind=tenant&key=tenant-7",
 }
 

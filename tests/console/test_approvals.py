@@ -20,6 +20,11 @@ BOB = "00u-bob"  # the subject of his sign-in
 
 
 @pytest.fixture
+def town(sqlite_town: Town) -> Town:
+    return sqlite_town
+
+
+@pytest.fixture
 def desk(town: Town) -> Desk:
     """A step of ada's waits for bob or carol of acme."""
     desk = Desk(town.house)
