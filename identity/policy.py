@@ -160,6 +160,6 @@ def _amount(question: Question) -> str:
 
 
 def _pattern(question: Question, kind: PrincipalKind, rules: Sequence[Rule]) -> AccessPattern:
-    if question.effect is Effect.HIGH_RISK or any(rule.capability for rule in rules):
+    if question.capability or question.effect is Effect.HIGH_RISK or any(rule.capability for rule in rules):
         return AccessPattern.CAPABILITY
     return AccessPattern.DELEGATED if kind is PrincipalKind.USER else AccessPattern.SERVICE

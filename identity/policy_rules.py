@@ -39,6 +39,7 @@ class Question:
     named: PrincipalKind | None  # whom the author named at this step; None: left to policy
     has_user: bool  # whom the workflow means by USER is a known principal
     amount: Money | None = None
+    capability: bool = False  # the upstream takes capability tokens, and no others
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,8 @@ import redis
 
 from identity.addresses import AddressPolicy
 from identity.audit_sealer import Sealer
+from identity.capability.authority import Authority
+from identity.capability.issuer import Issuer
 from identity.connect import Connect
 from identity.coordinator import Coordinator, RefreshBudget
 from identity.gate import AHEAD_KEEPS, Gate
@@ -103,6 +105,8 @@ class Runtime:
         self.database: Database = open_database(settings.database)
         self.vault = Vault(settings.keys.vault, secrets.token_bytes)
         self.signer = Signer.from_seed(settings.keys.signing)
+        self.issuer = Issuer(self.database, self.vault, url=settings.base_url, clock=clock)
+        self.authority = Authority(self.database, self.issuer, ids=self.ids, clock=clock)
         self.http = Client(policy=AddressPolicy(allow_hosts=settings.allow_hosts), pool_size=settings.database.threads)
         self.redis = _redis(settings.redis_url)
         lock = RefreshLock(
@@ -130,6 +134,7 @@ class Runtime:
             vault=self.vault,
             coordinator=self.coordinator,
             upstream=Upstream(self.http),
+            issuer=self.issuer,
             ids=self.ids,
             settings=settings.steps,
             budgets=Budgets(self.redis, prefix=settings.key_prefix),

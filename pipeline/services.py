@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from identity.capability.issuer import Issuer
 from identity.coordinator import Coordinator
 from identity.ids import Ids
 from identity.policy_ledger import Policies
@@ -26,6 +27,7 @@ class StepSettings:
     backoff_cap: timedelta = timedelta(minutes=5)
     yield_after: timedelta = timedelta(seconds=30)
     consent_wait: timedelta = timedelta(days=14)  # how long a job waits for a person to connect
+    capability_lifetime: timedelta = timedelta(seconds=120)  # of a capability token, at most three minutes
 
 
 def _nowhere(point: str) -> None:
@@ -40,6 +42,7 @@ class Services:
     vault: Vault
     coordinator: Coordinator
     upstream: Upstream
+    issuer: Issuer
     ids: Ids
     settings: StepSettings
     budgets: Budgets = field(default_factory=lambda: Budgets(None))

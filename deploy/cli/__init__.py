@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "audit": ("audit", "audit", "Who did what as whom, in a sealed chain."),
     "console": ("console", "console", "Who may do what at the console, and links that sign in."),
     "sandbox": ("sandbox", "sandbox", "A provider that misbehaves, to aim at a profile of yours."),
+    "capability": ("capability", "capability", "Tokens for one action, the services that take them, and keys."),
     "completion": ("completion", "completion", "Print what completes commands in your shell."),
 }
 

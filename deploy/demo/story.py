@@ -1,8 +1,8 @@
-"""The story: two tenants, a token that ends in the middle, and a consent withdrawn while work is queued."""
+"""The story: a token that ends in the middle, a consent withdrawn while work is queued, an invoice that needs a yes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -36,6 +36,7 @@ def tell(stage: Stage, teller: Teller) -> Outcome:
     acts.a_token_ends_in_the_middle()
     acts.consent_is_withdrawn()
     acts.an_operator_revokes()
+    acts.invoices_are_paid()
     return acts.reckoning()
 
 
@@ -47,6 +48,7 @@ class _Acts:
         self._told: set[tuple[str, str]] = set()
         self._withdrawn: dict[str, Any] = {}
         self._ended: dict[str, Any] = {}
+        self._replays: list[Mapping[str, Any]] = []
 
     def connect(self) -> None:
         self._teller.line("Engineers of two tenants connect GitHub and Linear on the real consent pages.")
@@ -103,6 +105,23 @@ class _Acts:
         self._ended = self._until(ended, "the end of the token at GitHub")
         self._teller.table("At the provider", self._ended["provider"]["accounts"])
 
+    def invoices_are_paid(self) -> None:
+        self._teller.line("Ada asks for two invoices to be paid: policy allows 480 euros; 12,500 need a second person.")
+        for invoice in ("inv_1001", "inv_1002"):
+            self._stage.report("acme", "payment.requested", invoice=invoice, requested_by="ada")
+        approval = self._until(self._sight.awaited_approval, "the payment that waits for approval")
+        self._until(lambda: len(self._payments()) == 1, "the payment that needs none")
+        self._teller.line("Grace opens her link, reads what would be done, and says yes. Then it is paid, once.")
+        people.approve(self._stage.runtime, approval, by="acme.grace", web=self._stage.web, now=datetime.now(UTC))
+        self._until(lambda: len(self._payments()) == 2, "the payment that Grace approved")
+        self._settle(9)
+        self._teller.line("A thief has read the wire, and sends the token again: as it was, and to another invoice.")
+        heard = self._stage.sandbox("invoices", "wire")[-1]
+        url = self._stage.world["invoices"]["url"]
+        self._replays = [people.replay(heard, url), people.replay(heard, url, target="/v1/invoices/inv_1003/pay")]
+        self._teller.table("The thief's answers", self._replays)
+        self._teller.table("Paid", self._payments())
+
     def reckoning(self) -> Outcome:
         self._until(self._sight.sealed, "the seal on the audit")
         fault = self._sight.audit_fault()
@@ -113,6 +132,9 @@ class _Acts:
             "cancelled_jobs": self._sight.jobs("cancelled"),
             "receipt": receipt,
             "provider_receipt": self._ended,
+            "payments": self._payments(),
+            "approved_by": self._sight.approvers(),
+            "replays": self._replays,
             "audit_verified": fault is None,
         }
         self._teller.table("Refreshes", document["refreshes"])
@@ -126,6 +148,11 @@ class _Acts:
 
     def _open(self, repository: str, author: str, *labels: str) -> None:
         self._stage.order("github", "pulls", repo=repository, author=author, title="A change", labels=list(labels))
+
+    def _payments(self) -> list[dict[str, Any]]:
+        """The money that has moved, by the service's own books."""
+        found: list[dict[str, Any]] = self._stage.sandbox("invoices", "movements")
+        return found
 
     def _filing_is_open(self) -> bool:
         return any(step["action"] == "linear.CreateIssue" and step["status"] == "open" for step in self._sight.steps())

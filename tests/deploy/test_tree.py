@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import click
 import pytest
 from click.shell_completion import BashComplete
 from click.testing import CliRunner
 
-from deploy.cli import COMMANDS, main, outline, real, tree
+from deploy.cli import main, outline, real, tree
+from tests.deploy.commands import every_command
 from tests.deploy.running import ASWHOM
 
 SLOW = ("sqlalchemy", "pydantic", "httpx", "celery", "flask", "deploy.installation")
@@ -59,23 +59,15 @@ def test_a_shell_that_asks_is_answered() -> None:
     assert done.stdout.splitlines() == ["plain,failures"]
 
 
-def commands() -> Iterator[tuple[list[str], click.Command]]:
-    for name in COMMANDS:
-        command = real(name)
-        if isinstance(command, click.Group):
-            yield from (([name, verb], below) for verb, below in command.commands.items())
-        else:
-            yield [name], command
-
-
-@pytest.mark.parametrize("words", [words for words, _ in commands()], ids=" ".join)
-def test_help_by_the_outline_is_the_commands_own(words: list[str]) -> None:
-    (command,) = (found for named, found in commands() if named == words)
-    parent = click.Context(main, info_name="main", **main.context_settings)
-    if len(words) == 2:
-        parent = click.Context(click.Group(words[0]), info_name=words[0], parent=parent)
-    context = click.Context(command, info_name=words[-1], parent=parent, terminal_width=80)  # as the runner has it
-    assert CliRunner().invoke(main, [*words, "--help"]).output.rstrip() == command.get_help(context)
+@pytest.mark.parametrize("name", [name for name, _ in every_command()])
+def test_help_by_the_outline_is_the_commands_own(name: str) -> None:
+    context = click.Context(main, info_name="main", terminal_width=80, **main.context_settings)  # as the runner has it
+    command: click.Command = main
+    for word in name.split():
+        assert isinstance(command, click.Group)
+        command = real(word) if command is main else command.commands[word]
+        context = click.Context(command, info_name=word, parent=context)
+    assert CliRunner().invoke(main, [*name.split(), "--help"]).output.rstrip() == command.get_help(context)
 
 
 def test_a_command_that_is_called_is_the_real_one() -> None:

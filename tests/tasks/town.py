@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Row, select, update
 
 from deploy.demo.provision import SALESFORCE, Provision, linear_of, standard_of
 from identity.model import AccountKey, Scope, ScopeKind
+from identity.secret import Secret
 from pipeline import revocation
 from pipeline.connecting import Done
 from pipeline.database import DatabaseSettings
@@ -55,19 +56,28 @@ class Killed(BaseException):
 class Town:
     """One ledger with the world's tenants in it. Nothing runs but what a test lets run."""
 
-    def __init__(self, sandbox: Sandbox, database_url: str) -> None:
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        database_url: str,
+        *,
+        workflows: tuple[str, ...] = WORKFLOWS,
+        base_url: str = BASE_URL,
+        redis_url: Secret | None = None,
+    ) -> None:
         """*database_url*: a migrated ledger, empty or furnished before."""
         self.sandbox = sandbox
         self._then: dict[tuple[str, int], Callable[[], None]] = {}
         self._arrived: Counter[str] = Counter()
         self._last = ""
         self._numbers = itertools.count(1)
-        self.registry = Registry.load(WORKFLOWS)
+        self.registry = Registry.load(workflows)
         keys = Keys(vault={1: b"k" * 32}, signing=b"s" * 32)
         settings = RuntimeSettings(
             database=DatabaseSettings(url=database_url),
             keys=keys,
-            base_url=BASE_URL,
+            base_url=base_url,
+            redis_url=redis_url,
             allow_hosts=frozenset({"127.0.0.1"}),
             steps=StepSettings(attempts=4),
         )
