@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Mapping
-from typing import Any
 
 import click
 
@@ -64,34 +63,11 @@ class Lazily(click.Group):
         if cmd_name not in COMMANDS:
             return None
         of = tree.read().get(cmd_name)
-        if of is None:
-            return real(cmd_name)
-        if ctx.resilient_parsing:
-            return tree.outline(cmd_name, of)
-        return Shelf(cmd_name, of) if "commands" in of else real(cmd_name)
+        return real(cmd_name) if of is None else tree.outlined(cmd_name, of, lambda: real(cmd_name))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, said) for name, (_, _, said) in COMMANDS.items()])
-
-
-class Shelf(click.Group):
-    """A group by its outline: its help is at hand, and its commands are imported when one is used."""
-
-    def __init__(self, name: str, of: Mapping[str, Any]) -> None:
-        super().__init__(name, help=of["says"])
-        self._of: Mapping[str, Any] = of["commands"]
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self._of)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        group = real(str(self.name))
-        return group.get_command(ctx, cmd_name) if isinstance(group, click.Group) else None
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, what["says"]) for name, what in self._of.items()])
 
 
 @click.group(cls=Lazily, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

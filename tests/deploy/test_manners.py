@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
-import click
 import pytest
 
-from deploy.cli import COMMANDS, real
+from tests.deploy.commands import every_command
 from tests.deploy.conftest import Cli
 
 #: What cannot be undone, or reaches further than a line shows.
 GRAVE = ("revoke", "stop", "retire", "retire-secret", "rotate-webhook-secret", "prune", "narrow", "replay", "remove")
 
 
-def commands() -> Iterator[tuple[str, click.Command]]:
-    for name in COMMANDS:
-        command = real(name)
-        if not isinstance(command, click.Group):
-            yield name, command
-            continue
-        yield from ((f"{name} {verb}", below) for verb, below in command.commands.items())
-
-
 def test_what_is_grave_asks_or_takes_yes() -> None:
-    asks = {name for name, command in commands() if any("--yes" in one.opts for one in command.params)}
-    grave = {name for name, _ in commands() if name.split()[-1] in GRAVE}
+    asks = {name for name, command in every_command() if any("--yes" in one.opts for one in command.params)}
+    grave = {name for name, _ in every_command() if name.split()[-1] in GRAVE}
     assert grave <= asks
 
 
@@ -69,6 +58,6 @@ def test_with_json_nothing_but_the_document_goes_to_standard_output(cli: Cli) ->
 
 
 def test_verbs_are_the_same_word_for_the_same_thing() -> None:
-    verbs = {name.split()[-1] for name, _ in commands() if " " in name}
+    verbs = {name.split()[-1] for name, _ in every_command() if " " in name}
     synonyms = {"ls", "get", "describe", "delete", "rm", "create-new", "new", "info", "view", "destroy", "kill"}
     assert not verbs & synonyms

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
-from typing import Any
 
 import click
 import pytest
 from click.shell_completion import BashComplete
+from click.testing import CliRunner
 
-from deploy.cli import Shelf, main, outline, real, tree
+from deploy.cli import main, outline, real, tree
+from tests.deploy.commands import every_command
 from tests.deploy.running import ASWHOM
 
 SLOW = ("sqlalchemy", "pydantic", "httpx", "celery", "flask", "deploy.installation")
@@ -21,12 +21,12 @@ def test_the_outline_is_that_of_the_commands() -> None:
     assert tree.FILE.read_text(encoding="utf-8") == outline.text(), "write it anew: python -m deploy.cli.outline"
 
 
-@pytest.mark.parametrize("words", [["--help"], ["jobs", "--help"], ["connections", "--help"], ["completion", "bash"]])
-def test_help_imports_nothing_that_is_slow(words: list[str]) -> None:
+@pytest.mark.parametrize("words", ["--help", "jobs --help", "jobs list --help", "revoke --help", "completion bash"])
+def test_help_imports_nothing_that_is_slow(words: str) -> None:
     code = f"""
 import json, sys
 from deploy.cli import main
-main({words!r}, standalone_mode=False)
+main({words.split()!r}, standalone_mode=False)
 print(json.dumps([name for name in {SLOW!r} if name in sys.modules]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -59,12 +59,17 @@ def test_a_shell_that_asks_is_answered() -> None:
     assert done.stdout.splitlines() == ["plain,failures"]
 
 
-def test_a_group_by_its_outline_has_the_same_commands() -> None:
-    context = click.Context(main)
-    for name in main.list_commands(context):
-        shelf = main.get_command(context, name)
-        if isinstance(shelf, Shelf):
-            group: Any = real(name)
-            assert shelf.list_commands(context) == list(group.commands), name
-            assert all(shelf.get_command(context, child) is group.commands[child] for child in group.commands)
-    assert json.loads(tree.FILE.read_text(encoding="utf-8")).keys() == set(main.list_commands(context))
+@pytest.mark.parametrize("name", [name for name, _ in every_command()])
+def test_help_by_the_outline_is_the_commands_own(name: str) -> None:
+    context = click.Context(main, info_name="main", terminal_width=80, **main.context_settings)  # as the runner has it
+    command: click.Command = main
+    for word in name.split():
+        assert isinstance(command, click.Group)
+        command = real(word) if command is main else command.commands[word]
+        context = click.Context(command, info_name=word, parent=context)
+    assert CliRunner().invoke(main, [*name.split(), "--help"]).output.rstrip() == command.get_help(context)
+
+
+def test_a_command_that_is_called_is_the_real_one() -> None:
+    assert CliRunner().invoke(main, ["jobs", "list", "--limit", "0"]).exit_code == 2
+    assert CliRunner().invoke(main, ["completion", "nonsense"]).exit_code == 2
