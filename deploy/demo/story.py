@@ -114,7 +114,7 @@ class _Acts:
         self._teller.line("Grace opens her link, reads what would be done, and says yes. Then it is paid, once.")
         people.approve(self._stage.runtime, approval, by="acme.grace", web=self._stage.web, now=datetime.now(UTC))
         self._until(lambda: len(self._payments()) == 2, "the payment that Grace approved")
-        self._settle(8)
+        self._settle(9)
         self._teller.line("A thief has read the wire, and sends the token again: as it was, and to another invoice.")
         heard = self._stage.sandbox("invoices", "wire")[-1]
         url = self._stage.world["invoices"]["url"]

@@ -120,8 +120,8 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
         number=number,
         outcome="open",
         lease=outcome,
-        detail={"consented": outcome.consented} if outcome is not None else None,
         capability=capability,
+        detail={"consented": outcome.consented} if outcome else {},
     )
     return Opened(lease=outcome, capability=capability)
 
