@@ -1,4 +1,4 @@
-"""`gunicorn deploy.wsgi:app`: webhooks in, the agents' API, connect pages, health, metrics.
+"""`gunicorn deploy.wsgi:app`: webhooks in, the agents' API, connect pages, the authority, health, metrics.
 
 Importing this opens the ledger, whose locks must not cross a fork: so no `--preload`, as deploy/gunicorn.py says too.
 """
@@ -35,10 +35,11 @@ app = create_app(
     runtime.connecting,
     agents,
     events=runtime.events,
+    authority=runtime.authority,
     approver=runtime.approving,
-    console=console(settings, runtime),
     rates=Rates(
         connection=quota(web.webhook_rate, of="connection") if web.webhook_rate else None,
         tenant=quota(web.webhook_tenant_rate, of="tenant") if web.webhook_tenant_rate else None,
     ),
+    console=console(settings, runtime),
 )

@@ -47,3 +47,9 @@ TOKEN_REQUESTS = Counter(
 WITHDRAWALS_ASKED = Counter(
     "aswhom_withdrawals_asked", "Requests to end a revoked credential, by what became of them", ["outcome"]
 )
+
+# outcome: first, again, refused, unverified
+CAPABILITY_SPENDS = Counter("aswhom_capability_spends", "Introspections of capabilities; each is a spend.", ["outcome"])
+
+# how: step, exchange
+CAPABILITIES_ISSUED = Counter("aswhom_capabilities_issued", "Capability tokens that were signed.", ["how"])

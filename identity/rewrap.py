@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Column, Connection, LargeBinary, Table, cast, func, literal, select, update
 
+from identity.capability.tables import keys as capability_keys
 from identity.store import Store
 from identity.tables import connect_sessions, connection_secrets, grants, refresh_intents
 from identity.vault import HEAD, Vault, key_of
@@ -50,6 +51,7 @@ SEALED = (
     Field(table=withdrawals, name="access_sealed"),
     Field(table=withdrawals, name="refresh_sealed"),
     Field(table=withdrawals, name="answer_sealed"),
+    Field(table=capability_keys, name="private_sealed"),
 )
 
 

@@ -53,6 +53,7 @@ class Facts:
     effect: Effect
     attribution: bool  # must this be traceable to a person?
     recovery: Recovery
+    capability: bool = False  # its upstream takes capability tokens, and no others
     endpoints: EndpointClass | None = None  # whose budget its requests draw on; None: no limit is known
 
 
@@ -190,6 +191,14 @@ class Action(BaseModel, Generic[R]):
 
     def acts_on(self) -> str | None:
         """What it acts on, as a person would name it: who approves it reads this."""
+        return None
+
+    def resource(self) -> str | None:
+        """What it acts on, as the upstream names it: `invoices/inv_7`. A capability is for that alone."""
+        return None
+
+    def confined_to(self) -> str | None:
+        """The one repository, owner/name, that an installation's token for this is minted for; None: the account's."""
         return None
 
     def request_hash(self) -> str:

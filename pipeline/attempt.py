@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import sha256
@@ -12,8 +12,7 @@ from uuid import UUID
 
 from structlog.contextvars import bound_contextvars
 
-from identity import leases
-from identity.authorization import authorization
+from identity.capability.model import Audience
 from identity.death import infer_death
 from identity.errors import GrantRevoked, ReauthRequired, Unavailable
 from identity.http import NoAnswer, NotSent
@@ -21,9 +20,10 @@ from identity.model import Effect, Leased, LeaseRequest, NeedsRefresh, ProviderC
 from identity.policy import Decision
 from identity.store import CommitUnknown
 from pipeline import metrics
-from pipeline.action import Action, Call, Recovery, Response, Verdict
+from pipeline.action import Action, Call, Recovery, Request, Response, Verdict
 from pipeline.conclusion import CALL, PROBE, conclude
 from pipeline.draw import Draw
+from pipeline.entitlement import header, wanted
 from pipeline.exchange import Exchange, close_call, close_probe, commit
 from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import openings, steps
@@ -67,6 +67,8 @@ class StepAtHand:
     opened_at: datetime
     patience: timedelta = timedelta()  # how long "later" is taken for an answer, whatever number of attempts that makes
     may_skip: bool = False
+    audience: Audience | None = None  # whom a capability is for, which the step runs by
+    resends: bool = False  # an attempt of unknown outcome carried a capability that lives
     approval: Approved | None = None
 
     @property
@@ -76,7 +78,11 @@ class StepAtHand:
     @property
     def repeats(self) -> bool:
         """Whether an attempt of unknown outcome may simply be made again."""
-        return self.action.facts.effect is Effect.READ or self.action.facts.recovery in REPEATS
+        return self.resends or self.action.facts.effect is Effect.READ or self.action.facts.recovery in REPEATS
+
+    def request(self, purpose: str) -> Request:
+        """What a call or a probe sends: the same at every attempt."""
+        return self.action.probe(self.call) if purpose == PROBE else self.action.request(self.call)
 
     @property
     def call(self) -> Call:
@@ -132,6 +138,8 @@ class StepAtHand:
             consent_wait=services.settings.consent_wait,
             deadline=services.settings.call_deadline,
             may_skip=self.may_skip,
+            capability=wanted(services, self, purpose),
+            resends=self.resends,
             approval=self.approval,
         )
 
@@ -190,14 +198,17 @@ def _open_and_send(services: Services, step: StepAtHand, purpose: str, number: i
                 forced = after_generation >= generation
                 ahead = _refresh(services, account, generation, refused=forced) > generation
                 continue
-            case Opened(lease=lease):
+            case Opened() as opened:
                 number += 1
-        answer = _send(services, step, intent, lease, began)
+        answer = _send(services, step, intent, opened, began)
         conclusion = conclude(step.action, step.call, purpose, answer)
         draw.tell(answer, conclusion)
         exchange = Exchange(services=services, step=step, intent=intent, began=began, conclusion=conclusion)
         if conclusion.verdict is not Verdict.UNAUTHORIZED:
             return exchange
+        lease = opened.lease
+        if lease is None:  # there is nothing to renew: the next attempt has another capability
+            return replace(exchange, conclusion=replace(conclusion, verdict=Verdict.RETRY))
         exchange.close(AttemptState.NO_EFFECT, StepState.OPEN, error="the token was refused")
         if forced:
             _infer_death(services, lease)
@@ -241,19 +252,21 @@ def _refresh(services: Services, account: str, generation: int, *, refused: bool
 
 
 def _send(
-    services: Services, step: StepAtHand, intent: Intent, lease: Leased, began: float
+    services: Services, step: StepAtHand, intent: Intent, opened: Opened, began: float
 ) -> Response | NotSent | NoAnswer:
-    token = leases.open_token(services.vault, step.job.tenant, lease)
-    request = step.action.probe(step.call) if intent.purpose == PROBE else step.action.request(step.call)
+    send_before = began + intent.send_within.total_seconds()
+    shown = header(services, step, intent, opened, send_before=send_before)
+    if isinstance(shown, NotSent):
+        return shown
     services.reached("before_call")
     answer = services.upstream.send(
-        request,
+        step.request(intent.purpose),
         api_url=step.through.api_url,
-        authorization=authorization(step.through, token, token_type=lease.token_type),
+        authorization=shown,
         attempt=intent.attempt,
         idempotency_key=step.call.idempotency_key,
         deadline=intent.deadline,
-        send_before=began + intent.send_within.total_seconds(),
+        send_before=send_before,
         # On a kept-alive connection a server's close at the wrong moment leaves an unknown, here one for a person.
         fresh=step.action.facts.recovery is Recovery.ASK and not step.repeats,
     )

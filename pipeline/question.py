@@ -32,6 +32,7 @@ def question_of(
         named=None if named is None else KINDS[named],
         has_user=has_user,
         amount=action.money(),
+        capability=facts.capability,
     )
 
 
@@ -51,4 +52,5 @@ def question_of_declaration(
         declared=frozenset({kind}),
         named=kind,
         has_user=True,
+        capability=facts.capability,
     )

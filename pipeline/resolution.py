@@ -9,6 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy import Connection, Row, select
 
+from identity.capability import issued
+from identity.capability.model import Outcome
 from identity.columns import database_now
 from identity.errors import BadInput
 from identity.sequence import next_number
@@ -85,6 +87,7 @@ def _close(
         return  # its late answer was first, and says more than a person could
     step_state = StepState.OPEN if returned is None else StepState.DONE
     close_step(connection, attempt.step_id, step_state, now=now, result=returned)
+    issued.close(connection, attempt.step_id, Outcome.NO_EFFECT if returned is None else Outcome.EFFECT, now=now)
     record_attempt(
         connection,
         attempt,

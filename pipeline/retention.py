@@ -15,6 +15,7 @@ from functools import partial
 from sqlalchemy import Connection, delete, exists, func, select, update
 
 from identity.audit_pruning import prune_audit
+from identity.capability.issued import prune_capabilities
 from identity.columns import database_now
 from identity.retention import prune_intents, prune_sessions
 from identity.signing import Signer
@@ -32,7 +33,7 @@ class Retention:
     """For how many days each is kept; 0: for good."""
 
     bodies: int = 30  # of deliveries
-    steps: int = 90  # of jobs that have ended, with their attempts and the job's event
+    steps: int = 90  # of jobs that have ended, with their attempts and the job's event; and capabilities that expired
     intents: int = 30  # of refreshes that have ended
     sessions: int = 7  # of connect links, after they expired
     audit: int = 0  # sealed rows, from the beginning of the chain
@@ -57,6 +58,7 @@ def prune(
     for what, days, forget in (
         ("bodies", retention.bodies, prune_bodies),
         ("steps", retention.steps, prune_steps),
+        ("capabilities", retention.steps, prune_capabilities),
         ("intents", retention.intents, prune_intents),
         ("sessions", retention.sessions, prune_sessions),
         ("audit", retention.audit, partial(prune_audit, signer=signer, now=now)),

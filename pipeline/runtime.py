@@ -12,6 +12,9 @@ import redis
 
 from identity.addresses import AddressPolicy
 from identity.audit_sealer import Sealer
+from identity.capability.authority import Authority
+from identity.capability.issuer import Issuer
+from identity.confined import Confiner
 from identity.connect import Connect
 from identity.coordinator import Coordinator, RefreshBudget
 from identity.gate import AHEAD_KEEPS, Gate
@@ -27,6 +30,7 @@ from identity.signing import Signer
 from identity.token_endpoint import TokenEndpoint
 from identity.vault import Vault
 from identity.withdrawing import Withdrawer
+from identity.workloads import Workloads
 from pipeline import gauges, punctuality, reconcile
 from pipeline.approval_news import tell_of_approvals
 from pipeline.approving import Approving
@@ -103,6 +107,8 @@ class Runtime:
         self.database: Database = open_database(settings.database)
         self.vault = Vault(settings.keys.vault, secrets.token_bytes)
         self.signer = Signer.from_seed(settings.keys.signing)
+        self.issuer = Issuer(self.database, self.vault, url=settings.base_url, clock=clock)
+        self.authority = Authority(self.database, self.issuer, ids=self.ids, clock=clock)
         self.http = Client(policy=AddressPolicy(allow_hosts=settings.allow_hosts), pool_size=settings.database.threads)
         self.redis = _redis(settings.redis_url)
         lock = RefreshLock(
@@ -130,8 +136,16 @@ class Runtime:
             vault=self.vault,
             coordinator=self.coordinator,
             upstream=Upstream(self.http),
+            issuer=self.issuer,
             ids=self.ids,
             settings=settings.steps,
+            confiner=Confiner(
+                self.database,
+                self.vault,
+                TokenEndpoint(client=self.http, budget=settings.refresh.http, gate=self.gate),
+                PROFILES,
+                clock=clock,
+            ),
             budgets=Budgets(self.redis, prefix=settings.key_prefix),
             reached=reached,
         )
@@ -160,8 +174,9 @@ class Runtime:
         )
         self.schedules = Schedules(self.database, workflows)
         self.intake = Intake(self.database, self.vault, self.ids, clock=clock)
-        self.requests = Requests(self.database, workflows, self.ids)
-        self.events = EventIntake(self.database, KeyRing(self.http), self.ids, clock=clock)
+        keys = KeyRing(self.http)
+        self.requests = Requests(self.database, workflows, self.ids, Workloads(self.database, keys))
+        self.events = EventIntake(self.database, keys, self.ids, clock=clock)
         self.catch_up = CatchUp(self.database, self.vault, self.http, clock=clock)
         self.connect = Connect(
             self.database,

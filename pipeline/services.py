@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from identity.capability.issuer import Issuer
+from identity.confined import Confiner
 from identity.coordinator import Coordinator
 from identity.ids import Ids
 from identity.policy_ledger import Policies
@@ -26,6 +28,7 @@ class StepSettings:
     backoff_cap: timedelta = timedelta(minutes=5)
     yield_after: timedelta = timedelta(seconds=30)
     consent_wait: timedelta = timedelta(days=14)  # how long a job waits for a person to connect
+    capability_lifetime: timedelta = timedelta(seconds=120)  # of a capability token, at most three minutes
 
 
 def _nowhere(point: str) -> None:
@@ -40,8 +43,10 @@ class Services:
     vault: Vault
     coordinator: Coordinator
     upstream: Upstream
+    issuer: Issuer
     ids: Ids
     settings: StepSettings
     budgets: Budgets = field(default_factory=lambda: Budgets(None))
+    confiner: Confiner | None = None  # None: every step of an account shows the account's own token
     policies: Policies = field(default_factory=Policies)
     reached: Callable[[str], None] = _nowhere  # named crash points, for the tests that kill

@@ -6,12 +6,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from enum import Enum, auto
 from functools import partial
 from hashlib import sha256
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row
 
+from identity.capability import issued
+from identity.capability.audiences import of_connection
+from identity.capability.model import Audience
 from identity.connections import connection_for
 from identity.model import AccessPattern, Effect, PrincipalKind, ProviderConnection
 from identity.policy import Decision, Denied, decide
@@ -20,6 +24,7 @@ from identity.principals import service_principal
 from pipeline.action import SEARCHES, Action, Recovery, Result
 from pipeline.asking import approved
 from pipeline.attempt import StepAtHand, attempt, probe, refused
+from pipeline.entitlement import prohibition
 from pipeline.interruption import AskOperator, RunAgain, RunEnded
 from pipeline.ledger import steps as ledger
 from pipeline.ledger.jobs import ClaimedJob
@@ -34,6 +39,16 @@ R = TypeVar("R", bound=Result)
 NAMES: Mapping[Who | None, str] = {None: "policy", USER: "user", SERVICE: "service"}
 
 
+class Doubt(Enum):
+    """What is known of a step's earlier attempts."""
+
+    NONE = auto()  # what each of them came to
+    CARRIED = (
+        auto()
+    )  # not of one whose capability lives: sent again, that is the same spend, which the upstream does once
+    OPEN = auto()  # not of one, and nothing says that it may be sent again
+
+
 class StepRunner:
     """Carries out the steps of one run of one job."""
 
@@ -44,7 +59,7 @@ class StepRunner:
         self._stored = stored
         self._began = time.monotonic()
         self._new_steps = 0
-        self._through: dict[str, tuple[ProviderConnection, str]] = {}
+        self._through: dict[str, tuple[ProviderConnection, str, Audience | None]] = {}
         self._policy: Policy | None = None
 
     def perform(
@@ -109,8 +124,8 @@ class StepRunner:
         patience: timedelta,
     ) -> StepAtHand:
         """Decide as whom, and gather everything the step's attempts have in common. Raises StepRefused."""
-        through, service = self._connection_for(action.facts.provider)
-        decision = self._decide(action, named)
+        through, service, audience = self._connection_for(action.facts.provider)
+        decision = self._decide(action, named, audience)
         granted = _nobody(decision) if isinstance(decision, Denied) else decision
         step = StepAtHand(
             id=stored.id if stored is not None else self._services.ids("step"),
@@ -127,13 +142,14 @@ class StepRunner:
             may_skip=self._workflow.on_revoke.get(type(action)) is SKIP,
             opened_at=stored.opened_at if stored is not None else datetime.now(UTC),
             patience=patience,
+            audience=audience if granted.pattern is AccessPattern.CAPABILITY else None,
         )
         if isinstance(decision, Denied):
             intent = step.intent(self._services, purpose="call", number=1)
             raise refused(self._services, intent, decision.reason)
         return replace(step, approval=approved(self._services, step))
 
-    def _decide(self, action: Action[Any], named: Who | None) -> Decision | Denied:
+    def _decide(self, action: Action[Any], named: Who | None, audience: Audience | None) -> Decision | Denied:
         if self._policy is None:
             read = partial(self._services.policies.current, tenant=self._job.tenant)
             self._policy = self._services.store.read(read)
@@ -148,30 +164,32 @@ class StepRunner:
         )
         decision = decide(question, self._policy)
         if isinstance(decision, Decision) and decision.pattern is AccessPattern.CAPABILITY:
-            reason = f"{question.action} needs a capability token, and those are not issued yet"
-            return Denied(reason=reason, policy=decision.policy, rules=decision.rules)
+            reason = prohibition(action, audience)
+            if reason is not None:
+                return Denied(reason=reason, policy=decision.policy, rules=decision.rules)
         return decision
 
     def _carry_out(self, step: StepAtHand, stored: Row[Any] | None) -> Any:
         earlier: list[Row[Any]] = []
         if stored is not None:
             earlier = self._services.store.read(partial(ledger.attempts_of, step=step.id))
-        unknown = self._recover(step, earlier)
+        doubt = self._recover(step, earlier)
+        step = replace(step, resends=doubt is Doubt.CARRIED)
         made = len(earlier)
-        if unknown and not step.repeats and step.action.facts.recovery in SEARCHES:
+        if doubt is Doubt.OPEN and not step.repeats and step.action.facts.recovery in SEARCHES:
             found = probe(self._services, step, number=made + 1)
             if found is not None:
                 return found
             made += 1
         return attempt(self._services, step, number=made + 1)
 
-    def _recover(self, step: StepAtHand, earlier: list[Row[Any]]) -> bool:
+    def _recover(self, step: StepAtHand, earlier: list[Row[Any]]) -> Doubt:
         """Whether an earlier attempt has no outcome. Waits until it is settled; asks where nothing can be looked up."""
         open_ended = [
             row for row in earlier if row.purpose == "call" and row.state in (AttemptState.OPEN, AttemptState.UNKNOWN)
         ]
         if not open_ended:
-            return False
+            return Doubt.NONE
         now = self._services.store.read(ledger.clock)
         for row in open_ended:
             if row.settled_by > now:
@@ -179,20 +197,25 @@ class StepRunner:
                 raise RunAgain("an earlier attempt is not settled yet", delay=row.settled_by - now)
             if row.state == AttemptState.OPEN:
                 self._services.store.write(partial(ledger.settle, attempt=row, now=now))
+        if step.audience is not None:
+            alive_at = now + self._services.settings.send_within * 2
+            if self._services.store.read(partial(issued.living, step=step.id, at=alive_at)) is not None:
+                return Doubt.CARRIED
         if step.action.facts.recovery is Recovery.ASK and step.action.facts.effect is not Effect.READ:
             raise AskOperator(
                 f"{step.name} was sent and no answer came: look at {step.action.facts.provider}, then say "
                 f"`aswhom jobs resolve {self._job.id} --effect` or `--no-effect`"
             )
-        return True
+        return Doubt.OPEN
 
-    def _connection_for(self, provider: str) -> tuple[ProviderConnection, str]:
-        """The tenant's provider connection, and its service principal."""
+    def _connection_for(self, provider: str) -> tuple[ProviderConnection, str, Audience | None]:
+        """The tenant's provider connection, its service principal, and what capabilities call the upstream."""
         found = self._through.get(provider)
         if found is None:
 
-            def look(c: Connection) -> tuple[ProviderConnection, str]:
-                return connection_for(c, self._job.tenant, provider), service_principal(c, self._job.tenant).id
+            def look(c: Connection) -> tuple[ProviderConnection, str, Audience | None]:
+                through = connection_for(c, self._job.tenant, provider)
+                return through, service_principal(c, self._job.tenant).id, of_connection(c, through.id)
 
             found = self._through[provider] = self._services.store.read(look)
         return found

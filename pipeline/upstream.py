@@ -3,13 +3,48 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from urllib.parse import urlencode
 
+import httpx
+
+from identity.capability.verifier import request_hash
 from identity.http import Answer, Client, HttpRequest, NoAnswer, NotSent
 from pipeline.action import Request, Response
 
 ATTEMPT_HEADER = "X-Aswhom-Attempt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """A request as it goes over the wire, without what says who sends it."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+    def sha256(self) -> str:
+        """What a capability is bound to: `identity.capability.verifier.request_hash`."""
+        return request_hash(self.method, httpx.URL(self.url).raw_path.decode("ascii"), self.body)
+
+
+def write(request: Request, *, api_url: str) -> Written:
+    """An action's request, below *api_url*. Pure: the same request is the same bytes."""
+    url = api_url.rstrip("/") + request.path
+    if request.params:
+        url = f"{url}?{urlencode(request.params)}"
+    headers = {"Accept": "application/json", **request.headers}
+    body = b""
+    if request.json is not None:
+        headers["Content-Type"] = "application/json"
+        body = json.dumps(request.json, sort_keys=True).encode()
+    elif request.form is not None:
+        headers["Content-Type"] = "application/x-www-form-urlencoded"
+        body = urlencode(request.form).encode()
+    return Written(method=request.method, url=url, headers=headers, body=body)
 
 
 class Upstream:
@@ -35,24 +70,14 @@ class Upstream:
         *authorization* is the header, name and value, that shows the token. *send_before* is a moment of the monotonic
         clock, checked last before the socket.
         """
-        url = api_url.rstrip("/") + request.path
-        if request.params:
-            url = f"{url}?{urlencode(request.params)}"
+        written = write(request, api_url=api_url)
         headers = {
-            "Accept": "application/json",
-            **request.headers,
+            **written.headers,
             authorization[0]: authorization[1],
             ATTEMPT_HEADER: attempt,
             "Idempotency-Key": idempotency_key,
         }
-        body = b""
-        if request.json is not None:
-            headers["Content-Type"] = "application/json"
-            body = json.dumps(request.json, sort_keys=True).encode()
-        elif request.form is not None:
-            headers["Content-Type"] = "application/x-www-form-urlencoded"
-            body = urlencode(request.form).encode()
-        sent = HttpRequest(method=request.method, url=url, headers=headers, body=body)
+        sent = HttpRequest(method=written.method, url=written.url, headers=headers, body=written.body)
         outcome = self._client.send(sent, within=deadline, send_before=send_before, fresh=fresh)
         if isinstance(outcome, Answer):
             return Response(status=outcome.status, headers=outcome.headers, body=outcome.body)

@@ -125,7 +125,7 @@ class Workflow:
     @property
     def pattern(self) -> AccessPattern:
         """The tag of its jobs: that of the declared set (DESIGN §4)."""
-        if any(action.facts.effect is Effect.HIGH_RISK for action in self.uses):
+        if any(action.facts.capability or action.facts.effect is Effect.HIGH_RISK for action in self.uses):
             return AccessPattern.CAPABILITY
         whole = Who(0)
         for who in self.uses.values():

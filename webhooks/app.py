@@ -13,6 +13,7 @@ from webhooks import metrics, problems
 from webhooks.api import app as api
 from webhooks.api.app import Agents
 from webhooks.approvals import Approver, approval_pages
+from webhooks.authority.endpoints import Authority, authority_pages
 from webhooks.bells import Bells
 from webhooks.connect import Connector, connect_pages
 from webhooks.console import app as console_app
@@ -39,9 +40,10 @@ def create_app(
     agents: Agents | None = None,
     *,
     events: Events | None = None,
-    console: Console | None = None,
+    authority: Authority | None = None,
     approver: Approver | None = None,
     rates: Rates | None = None,
+    console: Console | None = None,
     clock: Callable[[], datetime] = _now,
 ) -> Flask:
     """The WSGI app. It opens nothing, so it may be made before the server forks."""
@@ -54,6 +56,8 @@ def create_app(
     app.register_blueprint(receiver(settings, ledger, workflows, ring, rates or Rates(), clock=clock))
     if events is not None:
         app.register_blueprint(event_receiver(settings, events, ring, clock=clock))
+    if authority is not None:
+        app.register_blueprint(authority_pages(settings, authority))
     app.register_blueprint(metrics.page(settings.metrics_dir))
     app.register_blueprint(health(ledger))
     app.register_blueprint(pages())

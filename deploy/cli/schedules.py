@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import click
 from sqlalchemy import Connection, Row
 
-from deploy.cli.command import command
+from deploy.cli.command import command, confirm
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from pipeline import schedule_changes
@@ -124,8 +124,10 @@ def resume(at: Installation, out: Output, id: str) -> None:
 
 @command(schedules)
 @click.argument("id")
-def remove(at: Installation, out: Output, id: str) -> None:
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def remove(at: Installation, out: Output, id: str, yes: bool) -> None:
     """End a tenant's schedule. Jobs that it started go on."""
+    confirm(f"Remove {id}? It can only be added anew; to silence it for a while, pause it.", yes=yes)
     now, audit_id = at.now(), at.ids("aud")
     at.write(lambda c: desk.remove(c, id, audit_id=audit_id, by=at.operator, now=now))
     out.done(f"{id} is removed", {"id": id})

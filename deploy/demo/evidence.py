@@ -8,7 +8,8 @@ from typing import Any
 from deploy.demo.sight import Sight
 from deploy.demo.stage import Stage, by_id
 
-UPSTREAMS = ("github", "linear", "slack")
+UPSTREAMS = ("github", "linear", "slack", "invoices")
+TOKENS = {"delegated": "user", "capability": "capability"}
 SERVICE_TOKENS = {"github": "installation", "linear": "app", "slack": "bot"}
 
 
@@ -32,13 +33,13 @@ def _of_attempts(sight: Sight, logs: dict[str, dict[str, Any]]) -> list[str]:
             if attempt["status"] is not None:
                 found.append(f"attempt {attempt['id']} was answered, but {provider} never saw it")
             continue
-        delegated = attempt["pattern"] == "delegated"
-        kind = "user" if delegated else SERVICE_TOKENS[provider]
+        delegated = attempt["pattern"] in ("delegated", "capability")
+        kind = TOKENS.get(attempt["pattern"]) or SERVICE_TOKENS[provider]
         if seen["token_kind"] not in (kind, "none"):
             found.append(
                 f"attempt {attempt['id']} is {attempt['pattern']}, but {provider} saw a {seen['token_kind']} token"
             )
-        if delegated and seen["actor"] is not None and not attempt["principal_id"].endswith(f".{seen['actor']}"):
+        if delegated and seen["actor"] is not None and not f".{attempt['principal_id']}".endswith(f".{seen['actor']}"):
             found.append(f"attempt {attempt['id']} is {attempt['principal_id']}'s, but {provider} saw {seen['actor']}")
         if attempt["state"] == "effect" and not 200 <= (seen["status"] or 0) < 300:
             found.append(f"attempt {attempt['id']} had its effect, but {provider} answered {seen['status']}")
@@ -83,8 +84,11 @@ def _of_the_story(document: dict[str, Any]) -> list[str]:
         "the provider did not end what an operator revoked": document["provider_receipt"].get("signature_holds", False)
         and document["provider_receipt"]["provider"]["answer"] == "done",
         "the audit's chain is broken": document["audit_verified"],
-        "not both patterns were used": patterns >= {"delegated", "service"},
-        "not three engineers' work was done": {s["principal"] for s in document["steps"] if s["status"] == "done"}
-        >= {"acme.ada", "globex.linus", "acme.service", "globex.service"},
+        "not every pattern was used": patterns >= {"delegated", "service", "capability"},
+        "not each invoice was paid once": [m["amount"] for m in document["payments"]] == ["480.00", "12500.00"],
+        "nobody approved the larger one": document["approved_by"] == ["acme.grace"],
+        "a token that was replayed was not refused": {r["status"] for r in document["replays"]} == {401},
+        "not three tenants' work was done": {s["principal"] for s in document["steps"] if s["status"] == "done"}
+        >= {"acme.ada", "acme.grace", "globex.linus", "acme.service", "globex.service", "initech.service"},
     }
     return [fault for fault, holds in wanted.items() if not holds]

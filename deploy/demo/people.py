@@ -1,10 +1,12 @@
-"""The people of the demo: they open their connect link in a browser of their own and say yes at the provider."""
+"""The people of the demo: they open their links in a browser of their own, and say yes. One of them is a thief."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import datetime
 from html import unescape
+from typing import Any
 from urllib.parse import urljoin
 
 import httpx
@@ -15,6 +17,10 @@ from pipeline.runtime import Runtime
 _HIDDEN = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)">')
 _AWAY = re.compile(r'<meta http-equiv="refresh" content="0; url=([^"]+)">')
 _ACTION = re.compile(r'<form method="post" action="([^"]+)">')
+
+
+class NotApproved(Exception):
+    """The page did not take the answer."""
 
 
 class NotConnected(Exception):
@@ -38,3 +44,23 @@ def connect(runtime: Runtime, key: AccountKey, *, web: str, login: str, now: dat
     if done.status_code != 200:
         raise NotConnected(f"the callback of {key} ended with status {done.status_code}")
     return done.text
+
+
+def approve(runtime: Runtime, approval: str, *, by: str, web: str, now: datetime) -> None:
+    """Open the link of *by* alone, read what would be done, and say yes to it. Raises NotApproved."""
+    _, address = runtime.approving.invite(approval, by, now=now)
+    with httpx.Client(timeout=10, trust_env=False) as browser:
+        fields = {unescape(name): unescape(value) for name, value in _HIDDEN.findall(browser.get(address).text)}
+        done = browser.post(address, data={**fields, "answer": "yes"}, headers={"Origin": web})
+    if done.status_code != 200:
+        raise NotApproved(f"the page of {approval} ended with status {done.status_code}")
+
+
+def replay(heard: Mapping[str, str], url: str, *, target: str | None = None) -> Mapping[str, Any]:
+    """What a service says to whoever overheard a request and sends it again, to another *target* perhaps."""
+    headers = {"Authorization": heard["authorization"], "Content-Type": "application/json"}
+    with httpx.Client(timeout=10, trust_env=False) as thief:
+        answer = thief.request(
+            heard["method"], url + (target or heard["target"]), headers=headers, content=heard["body"]
+        )
+    return {"tried": target or heard["target"], "status": answer.status_code, **answer.json()}

@@ -11,11 +11,13 @@ from sqlalchemy import select
 from identity.audit_chain import FirstBad
 from identity.audit_tables import audit, audit_seals
 from identity.audit_verification import verify
+from identity.capability.tables import capabilities
 from identity.intents import IntentState
 from identity.signing import verifies
 from identity.tables import accounts, refresh_intents
 from pipeline.revocation_tables import revocations
 from pipeline.runtime import Runtime
+from pipeline.states import JobState, Wait
 from pipeline.tables import attempts, jobs, steps
 
 Row = dict[str, Any]
@@ -86,6 +88,16 @@ class Sight:
                 holds = isinstance(public, Ed25519PublicKey) and verifies(public, row.receipt, row.signature)
                 return {**row.receipt, "signature_holds": holds}
         return None
+
+    def awaited_approval(self) -> str | None:
+        """The approval that a job waits for."""
+        waiting = select(jobs.c.waits_for).where(jobs.c.state == JobState.WAITING, jobs.c.wait == Wait.APPROVAL)
+        return next((row.waits_for.removeprefix("approval:") for row in self._all(waiting)), None)
+
+    def approvers(self) -> list[str]:
+        """Who is named in the last capability that somebody had to approve."""
+        approved = select(capabilities.c.approved_by).order_by(capabilities.c.issued_at.desc())
+        return next((list(row.approved_by) for row in self._all(approved) if row.approved_by), [])
 
     def sealed(self) -> bool:
         """Whether every audit row has its place in the chain."""

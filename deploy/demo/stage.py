@@ -15,17 +15,20 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from deploy import process, up
-from deploy.demo.provision import Provision, callbacks
+from deploy.cli.trigger import signature
+from deploy.demo import payments
+from deploy.demo.provision import Provision, callbacks, standard_of
 from deploy.procfile import Process
 from deploy.sandbox.__main__ import SERVICES
 from deploy.sandbox.world import TENANTS, make_world
 from deploy.settings import Settings, load
 from identity.errors import Unavailable
 from identity.model import AccountKey, Scope, ScopeKind
+from identity.secret import Secret
 from pipeline import revocation
 from pipeline.runtime import Runtime
 
-SANDBOX = ("auth", "github", "linear", "slack")  # those that the story needs
+SANDBOX = ("auth", "github", "linear", "slack", "invoices")  # those that the story needs
 T = TypeVar("T")
 
 
@@ -58,7 +61,11 @@ class Stage:
         self.settings = self._settings(ports["web"])
         hooks = {name: f"{self.web}/webhooks/{name}/{name}" for name in ("github", "slack")}
         self.world: dict[str, Any] = make_world(
-            ports=ports, hooks=hooks, callbacks=callbacks(self.web, TENANTS), now=datetime.now(UTC)
+            ports=ports,
+            hooks=hooks,
+            callbacks=callbacks(self.web, TENANTS),
+            now=datetime.now(UTC),
+            authority=self.web,
         )
         world = self._directory / "world.json"
         world.touch(mode=0o600)
@@ -75,7 +82,9 @@ class Stage:
         self._closing.callback(self.runtime.close)
         for name in SANDBOX:
             self.until(partial(self._answers, self.world[name]["url"]), f"the sandbox's {name}")
-        Provision(self.runtime, self.world, now=datetime.now(UTC)).everything()
+        now = datetime.now(UTC)
+        Provision(self.runtime, self.world, now=now).everything()
+        payments.provide(self.runtime, self.world, tenants={"acme": ("ada", "grace")}, now=now)
 
     def _settings(self, port: int) -> Settings:
         return load(
@@ -103,6 +112,17 @@ class Stage:
         answer = self.http.post(f"{self.world[service]['url']}/_sandbox/{path}", json=body)
         answer.raise_for_status()
         return answer.json()
+
+    def report(self, tenant: str, kind: str, **data: object) -> None:
+        """As a tenant's own system reports it: signed, to the running web."""
+        now = datetime.now(UTC)
+        (own,) = [one for one in self.world["standard"] if one["tenant"] == tenant]
+        body = json.dumps({"type": kind, "timestamp": now.isoformat(), "data": data}).encode()
+        signed = signature("standard", kind, body, Secret(own["secret"]), now=now)
+        headers = {"Content-Type": "application/json", **signed}
+        self.http.post(
+            f"{self.web}/webhooks/standard/{standard_of(tenant)}", content=body, headers=headers
+        ).raise_for_status()
 
     def revoke(self, key: AccountKey, *, reason: str) -> str:
         """As `aswhom revoke account` does it: one commit. The revocation's id."""

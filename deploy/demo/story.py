@@ -1,8 +1,8 @@
-"""The story: two tenants, a token that ends in the middle, and a consent withdrawn while work is queued."""
+"""The story: a token that ends in the middle, a consent withdrawn while work is queued, an invoice that needs a yes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +15,7 @@ from deploy.demo.stage import Stage
 from deploy.demo.telling import Teller
 from identity.model import AccountKey
 
-ENGINEERS = {"acme": ("ada", "grace"), "globex": ("linus",)}
+ENGINEERS = {"acme": ("ada", "grace"), "globex": ("linus",), "initech": ("barbara",)}
 TERMINAL = ("done", "cancelled", "dead")
 
 
@@ -33,9 +33,11 @@ def tell(stage: Stage, teller: Teller) -> Outcome:
     acts = _Acts(stage, teller, sight)
     acts.connect()
     acts.pull_requests()
+    acts.one_is_reviewed_and_merged()
     acts.a_token_ends_in_the_middle()
     acts.consent_is_withdrawn()
     acts.an_operator_revokes()
+    acts.invoices_are_paid()
     return acts.reckoning()
 
 
@@ -45,11 +47,13 @@ class _Acts:
         self._teller = teller
         self._sight = sight
         self._told: set[tuple[str, str]] = set()
+        self._merged = 0
         self._withdrawn: dict[str, Any] = {}
         self._ended: dict[str, Any] = {}
+        self._replays: list[Mapping[str, Any]] = []
 
     def connect(self) -> None:
-        self._teller.line("Engineers of two tenants connect GitHub and Linear on the real consent pages.")
+        self._teller.line("Engineers of three tenants connect GitHub and Linear on the real consent pages.")
         for tenant, logins in ENGINEERS.items():
             for login in logins:
                 for through in (GITHUB, linear_of(tenant)):
@@ -58,9 +62,18 @@ class _Acts:
 
     def pull_requests(self) -> None:
         self._teller.line("Pull requests are opened: `bug` is filed as the engineer, `infra` as the platform.")
-        self._open("acme/shop", "ada", "bug")
+        self._merged = self._open("acme/shop", "ada", "bug")
         self._open("globex/site", "linus", "bug", "infra")
-        self._settle(2)
+        self._open("initech/reports", "barbara", "infra")
+        self._settle(3)
+
+    def one_is_reviewed_and_merged(self) -> None:
+        self._teller.line("Grace is asked to review Ada's, and merges it: its issue is done, as Grace.")
+        pull = f"pulls/acme/shop/{self._merged}"
+        self._stage.order("github", f"{pull}/review_requests", reviewer="grace")
+        self._settle(4)
+        self._stage.order("github", f"{pull}/merge", by="grace")
+        self._settle(5)
 
     def a_token_ends_in_the_middle(self) -> None:
         self._teller.line("Ada's GitHub token ends in the middle of a job; a refresh, and the step goes on.")
@@ -69,7 +82,7 @@ class _Acts:
         self._open("acme/shop", "ada", "bug")
         self._until(self._filing_is_open, "the slow step")
         self._stage.order("auth", "expire", provider="github", user="ada")
-        self._settle(3)
+        self._settle(6)
 
     def consent_is_withdrawn(self) -> None:
         self._teller.line(
@@ -85,7 +98,7 @@ class _Acts:
         queued = self._until(lambda: self._queued("grace", 3), "three queued jobs of Grace's")
         self._teller.table("Queued", queued)
         self._stage.order("github", "authorizations/revoke", user="grace")
-        self._settle(7)  # six pull requests, and the job that says at the issue why there is no more
+        self._settle(10)  # nine until here, and one that says at an issue why there is no more
         self._stage.http.delete(f"{self._stage.world['github']['url']}/_sandbox/faults")
         self._withdrawn = self._until(self._compensated, "the receipt")
         self._teller.table("Cancelled", self._sight.jobs("cancelled"))
@@ -103,6 +116,23 @@ class _Acts:
         self._ended = self._until(ended, "the end of the token at GitHub")
         self._teller.table("At the provider", self._ended["provider"]["accounts"])
 
+    def invoices_are_paid(self) -> None:
+        self._teller.line("Ada asks for two invoices to be paid: policy allows 480 euros; 12,500 need a second person.")
+        for invoice in ("inv_1001", "inv_1002"):
+            self._stage.report("acme", "payment.requested", invoice=invoice, requested_by="ada")
+        approval = self._until(self._sight.awaited_approval, "the payment that waits for approval")
+        self._until(lambda: len(self._payments()) == 1, "the payment that needs none")
+        self._teller.line("Grace opens her link, reads what would be done, and says yes. Then it is paid, once.")
+        people.approve(self._stage.runtime, approval, by="acme.grace", web=self._stage.web, now=datetime.now(UTC))
+        self._until(lambda: len(self._payments()) == 2, "the payment that Grace approved")
+        self._settle(12)
+        self._teller.line("A thief has read the wire, and sends the token again: as it was, and to another invoice.")
+        heard = self._stage.sandbox("invoices", "wire")[-1]
+        url = self._stage.world["invoices"]["url"]
+        self._replays = [people.replay(heard, url), people.replay(heard, url, target="/v1/invoices/inv_1003/pay")]
+        self._teller.table("The thief's answers", self._replays)
+        self._teller.table("Paid", self._payments())
+
     def reckoning(self) -> Outcome:
         self._until(self._sight.sealed, "the seal on the audit")
         fault = self._sight.audit_fault()
@@ -113,6 +143,9 @@ class _Acts:
             "cancelled_jobs": self._sight.jobs("cancelled"),
             "receipt": receipt,
             "provider_receipt": self._ended,
+            "payments": self._payments(),
+            "approved_by": self._sight.approvers(),
+            "replays": self._replays,
             "audit_verified": fault is None,
         }
         self._teller.table("Refreshes", document["refreshes"])
@@ -124,8 +157,17 @@ class _Acts:
 
     # Hands and eyes
 
-    def _open(self, repository: str, author: str, *labels: str) -> None:
-        self._stage.order("github", "pulls", repo=repository, author=author, title="A change", labels=list(labels))
+    def _open(self, repository: str, author: str, *labels: str) -> int:
+        """A pull request's number."""
+        opened = self._stage.order(
+            "github", "pulls", repo=repository, author=author, title="A change", labels=list(labels)
+        )
+        return int(opened["number"])
+
+    def _payments(self) -> list[dict[str, Any]]:
+        """The money that has moved, by the service's own books."""
+        found: list[dict[str, Any]] = self._stage.sandbox("invoices", "movements")
+        return found
 
     def _filing_is_open(self) -> bool:
         return any(step["action"] == "linear.CreateIssue" and step["status"] == "open" for step in self._sight.steps())

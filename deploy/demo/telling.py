@@ -34,7 +34,7 @@ class Silent:
 
 
 WIDTH = 120  # what the tables need; a narrower terminal wraps them itself
-COLUMNS = {"job": 6, "action": 18, "principal": 14, "pattern": 9, "status": 8}
+COLUMNS = {"job": 6, "action": 19, "principal": 14, "pattern": 10, "status": 8}
 
 
 class Spoken:

@@ -12,7 +12,7 @@ from flask import Flask
 from deploy.sandbox.journal import Journal
 from deploy.sandbox.server import Server
 
-SERVICES = ("auth", "github", "linear", "slack", "salesforce", "stripe", "zendesk")
+SERVICES = ("auth", "github", "linear", "slack", "salesforce", "stripe", "zendesk", "invoices")
 
 
 def clock() -> datetime:
@@ -50,6 +50,8 @@ def _app(service: str, world: dict[str, Any], journal: Journal) -> Flask:
             from deploy.sandbox.salesforce.app import create_salesforce as create
         case "stripe":
             from deploy.sandbox.stripe.app import create_stripe as create
+        case "invoices":
+            from deploy.sandbox.invoices.app import create_invoices as create
         case _:
             from deploy.sandbox.zendesk.app import create_zendesk as create
     return create(world, journal=journal, clock=clock)

@@ -9,6 +9,13 @@ SALESFORCE_SCOPES = ["api", "refresh_token"]
 STRIPE_PERMISSIONS = ["subscriptions:read", "subscriptions:write"]
 ZENDESK_SCOPES = ["tickets:read", "tickets:write"]
 PLAN_CENTS = 4_900
+BILLS = (
+    ("Paper & Pens", "480.00"),
+    ("Steel Works", "12500.00"),
+    ("Night Cleaning", "960.50"),
+    ("Crane Hire", "7400.00"),
+    ("A Whole Building", "980000.00"),
+)
 SUBSCRIPTIONS = 7  # of each tenant; more than the smallest page, so that a list goes on
 
 
@@ -76,6 +83,27 @@ def zendesk(url: str, tenants: tuple[str, ...]) -> dict[str, Any]:
         "url": url,
         "desks": [
             {"subdomain": tenant, "token": secrets.token_hex(32), "scopes": ZENDESK_SCOPES, "application": "aswhom"}
+            for tenant in tenants
+        ],
+    }
+
+
+def invoices(url: str, tenants: tuple[str, ...], authority: str) -> dict[str, Any]:
+    """A service that pays by capabilities alone, and how it proves itself to who issues them."""
+    return {
+        "url": url,
+        "authority": authority,
+        "audience": url,
+        "audience_id": "invoices",
+        "audience_secret": f"awr_{secrets.token_urlsafe(32)}",
+        "tenants": [
+            {
+                "tenant": tenant,
+                "invoices": [
+                    {"id": f"inv_{1000 + number}", "vendor": vendor, "amount": amount, "currency": "EUR"}
+                    for number, (vendor, amount) in enumerate(BILLS, start=1)
+                ],
+            }
             for tenant in tenants
         ],
     }

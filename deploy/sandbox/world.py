@@ -28,11 +28,13 @@ def make_world(
     callbacks: dict[str, str],
     now: datetime,
     access_seconds: int = 28800,
+    authority: str = "http://127.0.0.1:1",
 ) -> dict[str, Any]:
     """A JSON-able world for the processes on *ports*, one for each service.
 
     *hooks* say where GitHub, Slack and, if named, Linear send signed deliveries, *callbacks*
-    which redirect URI each provider's client has registered.
+    which redirect URI each provider's client has registered. *authority* issues the capabilities
+    that the invoices are paid by.
     """
     github = _github(ports["github"], hooks["github"])
     linear = _linear(ports["linear"], hooks.get("linear"))
@@ -67,6 +69,7 @@ def make_world(
         "salesforce": salesforce,
         "stripe": business.stripe(_url(ports["stripe"]), TENANTS),
         "zendesk": business.zendesk(_url(ports["zendesk"]), TENANTS),
+        "invoices": business.invoices(_url(ports["invoices"]), TENANTS, authority),
     }
 
 

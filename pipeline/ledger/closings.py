@@ -13,6 +13,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from identity import audit
+from identity.capability import issued
+from identity.capability.model import Outcome
 from identity.sequence import next_number_and_time
 from pipeline.ledger.intents import Intent, record
 from pipeline.ledger.jobs import wake
@@ -80,6 +82,8 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> b
     )
     if late:
         return duplicate
+    if intent.capability is not None:
+        _close_capability(connection, intent, closing, now=now)
     if closing.resolves is not None:
         _resolve_unknown(connection, intent, closing.resolves, number=number, now=now)
     if closing.step_state is not StepState.OPEN or intent.purpose == "probe":
@@ -139,8 +143,8 @@ def record_attempt(
         tenant=attempt.tenant_id,
         agent=attempt.agent_id,
         principal=attempt.principal_id,
-        account=attempt.account_id,
-        generation=attempt.generation,
+        account=attempt.account_id or None,  # empty: a capability was nobody's account
+        generation=attempt.generation or None,
         job=attempt.job_id,
         step=attempt.step_id,
         attempt=attempt.id,
@@ -149,6 +153,14 @@ def record_attempt(
         reason=reason,
         **more,
     )
+
+
+def _close_capability(connection: Connection, intent: Intent, closing: Closing, *, now: datetime) -> None:
+    """What is known to be done or not done needs its capability no more: whoever has it can do nothing with it."""
+    if closing.step_state is StepState.DONE:
+        issued.close(connection, intent.step, Outcome.EFFECT, now=now)
+    elif closing.state is AttemptState.NO_EFFECT:
+        issued.close(connection, intent.step, Outcome.NO_EFFECT, now=now)
 
 
 def _resolve_unknown(connection: Connection, intent: Intent, to: AttemptState, *, number: int, now: datetime) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from identity import audit
+from identity.capability.model import Wanted
+from identity.capability.verifier import Capability
 from identity.model import Leased, LeaseRequest, NeedsRefresh
 from identity.policy import Decision
 from identity.rows import insert_for
@@ -55,6 +57,8 @@ class Intent:
     deadline: timedelta  # of the call, from its start
     approval: Approved | None = None
     may_skip: bool = False  # a revocation skips the step, and the job goes on
+    capability: Wanted | None = None  # in place of a lease: nobody's account is used
+    resends: bool = False  # the capability of an attempt whose outcome is not known, while it lives
     consent_wait: timedelta = timedelta(days=14)  # should a person have to connect first
 
     @property
@@ -67,7 +71,8 @@ class Intent:
 class Opened:
     """The intent is committed: the call may be sent until `send_within` has passed since before the commit."""
 
-    lease: Leased
+    lease: Leased | None  # None: a capability of our own takes its place
+    capability: Capability | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +127,7 @@ def record(
     outcome: str,
     number: int | None = None,
     lease: Leased | None = None,
+    capability: Capability | None = None,
     reason: str | None = None,
     detail: Mapping[str, Any] | None = None,
 ) -> None:
@@ -140,11 +146,11 @@ def record(
         generation=lease.generation if lease else None,
         job=intent.job.id,
         step=intent.step,
-        attempt=intent.attempt if lease else None,
+        attempt=intent.attempt if lease or capability else None,
         action=intent.action,
         outcome=outcome,
         reason=reason or intent.decision.reason,
-        detail={**_authority(intent), **(detail or {})},
+        detail={**_authority(intent), **({"capability": capability.id} if capability else {}), **(detail or {})},
     )
 
 

@@ -275,10 +275,7 @@ def due_waits(connection: Connection, *, limit: int) -> Sequence[Row[Any]]:
 
 
 def end_wait(connection: Connection, job: str, *, wait: str, expired: bool, reason: str | None) -> JobState | None:
-    """A due wait: time and once waits look again, and so does one for an approval, which by then is a no.
-
-    Any other expired wait for a person is dead. None: somebody was first.
-    """
+    """A due wait: a person's consent or word is too late, the others look again. None: somebody was first."""
     if expired and wait not in (Wait.TIME, Wait.APPROVAL):
         whom = "nobody connected the account" if wait == Wait.CONSENT else "nobody came"
         buried = f"{whom} in time: {reason or wait}"

@@ -9,10 +9,12 @@ from sqlalchemy import Connection, bindparam, exists, insert, select, update
 
 from identity import leases
 from identity.accounts import pending_account
+from identity.capability import issued
 from identity.columns import database_in_microseconds, database_now, microseconds
 from identity.grants import note_use
-from identity.model import NeedsConsent, NeedsRefresh, RuledOut, ScopeKind
+from identity.model import LeaseOutcome, NeedsConsent, NeedsRefresh, RuledOut, ScopeKind
 from identity.policy_ledger import current_version, version_of
+from identity.scopes import revoked_since
 from identity.sequence import lock_shared, next_number
 from pipeline.ledger.approvals import approver_scopes, confirm
 from pipeline.ledger.intents import (
@@ -61,7 +63,7 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
     if not confirm(connection, intent, now=now):
         return ApprovalMoved()
 
-    outcome = leases.examine(connection, intent.lease)
+    outcome = _examined(connection, intent)
     match outcome:
         case RuledOut():
             return _ruled_out(connection, intent, outcome, now)
@@ -76,7 +78,14 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
         settled = take_once(connection, intent, now)
         if settled is not None:
             return settled
-    if outcome.first_use:
+    capability = None
+    if intent.capability is not None:
+        alive_at = now + intent.send_within
+        if intent.resends and issued.living(connection, intent.step, at=alive_at) is None:
+            reason = "the capability that was sent expired before its outcome was known"
+            return Ended(reason=reason, moved=requeue(connection, job, delay=timedelta(), reason=reason))
+        capability = issued.issue(connection, intent.capability, now=now, use_within=intent.send_within)
+    if outcome is not None and outcome.first_use:
         note_use(connection, outcome.account, generation=outcome.generation, now=now)
     number = next_number(connection)
     write_step(connection, intent, StepState.OPEN, now)
@@ -94,8 +103,8 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
             "connection_id": intent.connection,
             "agent_id": job.agent,
             "principal_id": intent.principal,
-            "account_id": outcome.account,
-            "generation": outcome.generation,
+            "account_id": outcome.account if outcome else "",
+            "generation": outcome.generation if outcome else 0,
             "fence": job.fence,
             "opened_at": now,
             "send_before": now + intent.send_within,
@@ -111,9 +120,17 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
         number=number,
         outcome="open",
         lease=outcome,
-        detail={"consented": outcome.consented},
+        detail={"consented": outcome.consented} if outcome else {},
+        capability=capability,
     )
-    return Opened(lease=outcome)
+    return Opened(lease=outcome, capability=capability)
+
+
+def _examined(connection: Connection, intent: Intent) -> LeaseOutcome | None:
+    """What the rule says; None: it lets the step open, and a capability needs no account."""
+    if intent.capability is None:
+        return leases.examine(connection, intent.lease)
+    return revoked_since(connection, intent.lease.scope_list, intent.lease.accepted)
 
 
 def _overtaken(connection: Connection, intent: Intent) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from alembic import context
 
+import identity.capability.tables  # noqa: F401 - adds its tables to the metadata, as the next three do
 import pipeline.approval_tables
 import pipeline.revocation_tables
-import pipeline.tables  # noqa: F401 - adds its tables to the metadata, as the others do
+import pipeline.tables  # noqa: F401
 from identity.tables import metadata
 
 connection = context.config.attributes["connection"]

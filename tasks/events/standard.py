@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AwareDatetime, BaseModel, Field
 
 from pipeline.workflow import Event, ExternalUser, Trigger
+from tasks.actions.invoices import InvoiceId
 from tasks.actions.salesforce import Id, NextStep
 
 SOURCE = "standard"
@@ -44,6 +45,17 @@ class IncidentReported(Event):
     severity: Literal["low", "normal", "high", "urgent"]
 
 
+class PaymentRequested(Event):
+    """Somebody asks for an invoice to be paid."""
+
+    invoice: str
+    requested_by: ExternalUser
+
+
+class RefundRequested(PaymentRequested):
+    """Somebody asks for a paid invoice to be taken back."""
+
+
 class _Deal(BaseModel):
     organization: Id
     opportunity: Id
@@ -59,6 +71,11 @@ class _Incident(BaseModel):
     subject: Annotated[str, Field(min_length=1, max_length=150)]
     description: Annotated[str, Field(min_length=1, max_length=50_000)]
     severity: Literal["low", "normal", "high", "urgent"] = "normal"
+
+
+class _Payment(BaseModel):
+    invoice: InvoiceId
+    requested_by: Reference  # the sender's name for a person
 
 
 class _Envelope(BaseModel):
@@ -91,6 +108,21 @@ def incident_reported() -> Trigger[IncidentReported]:
         return IncidentReported(at=at, **incident.model_dump())
 
     return _trigger("incident.reported", _Incident, event)
+
+
+def payment_requested() -> Trigger[PaymentRequested]:
+    """`payment.requested`: who asks is named as the sender names people, which an admin's alias makes somebody."""
+    return _trigger("payment.requested", _Payment, lambda _, asked: PaymentRequested(**_named(asked)))
+
+
+def refund_requested() -> Trigger[RefundRequested]:
+    """`refund.requested`, of the same shape."""
+    return _trigger("refund.requested", _Payment, lambda _, asked: RefundRequested(**_named(asked)))
+
+
+def _named(asked: _Payment) -> dict[str, Any]:
+    who = ExternalUser(provider=SOURCE, id=asked.requested_by, login=asked.requested_by)
+    return {"invoice": asked.invoice, "requested_by": who}
 
 
 def _trigger(kind: str, shape: type[D], event: Callable[[datetime, D], E]) -> Trigger[E]:

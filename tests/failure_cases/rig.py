@@ -14,6 +14,7 @@ from sqlalchemy import Connection, func, select, update
 from identity.accounts import Account, get_account
 from identity.answers import Granted, read_outcome
 from identity.audit_tables import audit
+from identity.capability.issuer import Issuer
 from identity.connections import CLIENT_SECRET, add_secret, get_connection, seal_secret
 from identity.consents import write_consent
 from identity.coordinator import Coordinator, RefreshBudget
@@ -240,6 +241,7 @@ class Rig(House):
             vault=self.vault,
             coordinator=coordinator,
             upstream=Upstream(self.http),
+            issuer=Issuer(self.database, self.vault, url="https://aswhom.example", clock=lambda: datetime.now(UTC)),
             ids=self.ids,
             settings=StepSettings(backoff=timedelta(milliseconds=10)),
         )

@@ -43,12 +43,18 @@ def test_a_reader_of_the_environment_is_noticed() -> None:
     assert not _reads_environment(ast.parse("import os\nos.getpid()"))
 
 
+#: What upstreams are given, to verify capabilities by: one file that imports nothing of ours.
+GIVEN_AWAY = "identity.capability.verifier"
+
+
 def test_the_sandbox_imports_nothing_of_ours() -> None:
     foreign = [
         f"{path}: {name}"
         for path, tree in _modules("deploy/sandbox")
         for name in _imports(tree)
-        if name.split(".")[0] in (*PACKAGES, "tests") and not f"{name}.".startswith("deploy.sandbox.")
+        if name.split(".")[0] in (*PACKAGES, "tests")
+        and not f"{name}.".startswith("deploy.sandbox.")
+        and not (str(path) == "deploy/sandbox/invoices/leave.py" and f"{name}.".startswith(f"{GIVEN_AWAY}."))
     ]
     assert foreign == []
 
@@ -57,13 +63,14 @@ def test_the_sandbox_imports_nothing_of_ours() -> None:
 WRITERS = {
     "accounts": {"identity/accounts.py", "identity/grants.py"},
     "jobs": {
+        "deploy/trial/passing.py",  # dates alone, in a ledger of a test
         "pipeline/ledger/bells.py",
         "pipeline/ledger/jobs.py",
         "pipeline/ledger/openings.py",
         "pipeline/retention.py",  # the event and `pruned_at` of jobs that have ended
     },
     "steps": {"pipeline/ledger/moving.py"},
-    "attempts": {"pipeline/ledger/moving.py"},
+    "attempts": {"pipeline/ledger/moving.py", "deploy/trial/passing.py"},
 }
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pytest
 from sqlalchemy import Connection, LargeBinary, insert, select, update
 
 from identity import rewrap
 from identity.accounts import get_account
+from identity.capability.keys import NewKey, ensure, load, open_key
+from identity.capability.model import Algorithm
 from identity.connect_sessions import ConnectSession, add_session, get_session, open_verifier, seal_verifier
 from identity.connections import CLIENT_SECRET, add_connection, add_secret, live_secrets, seal_secret
 from identity.errors import Misconfigured
@@ -140,7 +143,17 @@ def full(world: World) -> dict[str, Sealed]:
         assert session is not None
         return open_verifier(vault, session, "github")[1]
 
+    pairs = [NewKey.make(algorithm, world.vault) for algorithm in Algorithm]
+    for pair in pairs:
+        world.store.write(partial(ensure, new=pair, now=now))
+    kids = (pairs[0].kid, pairs[1].kid)
+
+    def signing_key(vault: Vault, which: int) -> str:
+        (found,) = [key for key in world.store.read(load) if key.kid == kids[which]]
+        return str(open_key(vault, found).thumbprint())
+
     return {
+        "capability_keys.private_sealed": Sealed(kids, signing_key),
         "grants.access_sealed": Sealed(accounts, token(ACCESS)),
         "grants.refresh_sealed": Sealed(accounts, token(REFRESH)),
         "connection_secrets.sealed": Sealed(("secret-1", "secret-2"), client_secret),

@@ -12,6 +12,7 @@ import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import update
 
+from identity.capability.issuer import Issuer
 from identity.coordinator import Coordinator
 from pipeline import reconcile
 from pipeline.interruption import RunAgain, RunEnded
@@ -59,6 +60,7 @@ def work(house: House, function: Callable[[Run[Any], Any], None], job: str) -> N
         vault=house.vault,
         coordinator=cast("Coordinator", None),  # no step is taken
         upstream=cast("Upstream", None),
+        issuer=cast("Issuer", None),
         ids=house.ids,
         settings=cast("Any", None),
     )

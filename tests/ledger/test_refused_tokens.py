@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import Connection, event, func, select, update
 
 from identity.addresses import AddressPolicy
 from identity.audit_tables import audit
+from identity.capability.issuer import Issuer
 from identity.connections import CLIENT_SECRET, add_secret, get_connection, seal_secret
 from identity.coordinator import Coordinator, RefreshBudget
 from identity.gate import Endpoint, Gate
@@ -82,6 +83,7 @@ class Office:
             vault=self.house.vault,
             coordinator=self.coordinator(),
             upstream=Upstream(self.http),
+            issuer=cast("Issuer", None),  # no capability is asked for
             ids=self.house.ids,
             settings=StepSettings(),
         )

@@ -24,7 +24,7 @@ from deploy.sandbox.world import make_world
 from tests.servers.process import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVICES = ("auth", "github", "linear", "slack", "salesforce", "stripe", "zendesk")
+SERVICES = ("auth", "github", "linear", "slack", "salesforce", "stripe", "zendesk", "invoices")
 PATHS = {
     "github": ("/github/login/oauth/authorize", "/github/login/oauth/access_token"),
     "linear": ("/linear/oauth/authorize", "/linear/oauth/token"),

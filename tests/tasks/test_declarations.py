@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from identity.model import AccessPattern, Effect
 from pipeline.action import SEARCHES, Action, Call, Facts, Recovery, Request, Response, Result, check_action
 from pipeline.workflow import SERVICE, USER, Daily, Registry, Who, workflow
-from tasks.actions import github, linear, salesforce, slack, stripe, zendesk
+from tasks.actions import github, invoices, linear, salesforce, slack, stripe, zendesk
 from tasks.events.slack import app_mention
 
 ACTIONS: list[type[Action[Any]]] = [
@@ -36,6 +36,9 @@ ACTIONS: list[type[Action[Any]]] = [
     stripe.ListSubscriptions,
     stripe.AnnotateSubscription,
     zendesk.CreateTicket,
+    invoices.GetInvoice,
+    invoices.PayInvoice,
+    invoices.RefundInvoice,
 ]
 
 FACTS = Facts(
@@ -162,6 +165,8 @@ def test_a_comment_must_be_traceable_to_a_person() -> None:
         "github.Comment",
         "linear.Comment",
         "salesforce.UpdateOpportunity",
+        "invoices.PayInvoice",
+        "invoices.RefundInvoice",
     ]
 
 
@@ -187,6 +192,8 @@ def test_the_shipped_workflows_are_found_and_tagged() -> None:
         "update_opportunity": ("sales-assistant", AccessPattern.DELEGATED),
         "open_ticket": ("support", AccessPattern.SERVICE),
         "ask_in_slack": ("approvals", AccessPattern.SERVICE),
+        "pay_invoice": ("accounts-payable", AccessPattern.CAPABILITY),
+        "refund_invoice": ("accounts-payable", AccessPattern.CAPABILITY),
     }
     assert SHIPPED.get("daily_digest").schedule == Daily(cron="0 9 * * *")
     assert SHIPPED.get("billing_reconciliation").schedule == Daily(cron="30 2 * * *")

@@ -15,10 +15,12 @@ from functools import partial
 from typing import Any
 
 import httpx
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Row, select, update
 
 from deploy.demo.provision import SALESFORCE, Provision, linear_of, standard_of
+from deploy.trial.passing import time_passes
 from identity.model import AccountKey, Scope, ScopeKind
+from identity.secret import Secret
 from pipeline import revocation
 from pipeline.connecting import Done
 from pipeline.database import DatabaseSettings
@@ -55,19 +57,28 @@ class Killed(BaseException):
 class Town:
     """One ledger with the world's tenants in it. Nothing runs but what a test lets run."""
 
-    def __init__(self, sandbox: Sandbox, database_url: str) -> None:
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        database_url: str,
+        *,
+        workflows: tuple[str, ...] = WORKFLOWS,
+        base_url: str = BASE_URL,
+        redis_url: Secret | None = None,
+    ) -> None:
         """*database_url*: a migrated ledger, empty or furnished before."""
         self.sandbox = sandbox
         self._then: dict[tuple[str, int], Callable[[], None]] = {}
         self._arrived: Counter[str] = Counter()
         self._last = ""
         self._numbers = itertools.count(1)
-        self.registry = Registry.load(WORKFLOWS)
+        self.registry = Registry.load(workflows)
         keys = Keys(vault={1: b"k" * 32}, signing=b"s" * 32)
         settings = RuntimeSettings(
             database=DatabaseSettings(url=database_url),
             keys=keys,
-            base_url=BASE_URL,
+            base_url=base_url,
+            redis_url=redis_url,
             allow_hosts=frozenset({"127.0.0.1"}),
             steps=StepSettings(attempts=4),
         )
@@ -208,21 +219,10 @@ class Town:
             self.work_once()
             if all(job.state in ENDED or job.wait in ("approval", "consent", "unknown") for job in self.jobs()):
                 break
-            self._time_passes()
+            self.runtime.database.write(time_passes)
             for name in ("reclaim", "settle-attempts", "wake"):
                 duties[name].run()
         return self.jobs()
-
-    def _time_passes(self) -> None:
-        now = datetime.now(UTC)
-
-        def pass_(c: Connection) -> None:
-            c.execute(update(jobs).where(jobs.c.claimed_until.is_not(None)).values(claimed_until=now))
-            c.execute(update(jobs).where(jobs.c.state == JobState.QUEUED, jobs.c.due_at > now).values(due_at=now))
-            c.execute(update(jobs).where(jobs.c.wait.in_(("time", "once")), jobs.c.due_at > now).values(due_at=now))
-            c.execute(update(attempts).where(attempts.c.settled_by > now).values(settled_by=now))
-
-        self.runtime.database.write(pass_)
 
     # What is seen
 

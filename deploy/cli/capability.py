@@ -1,0 +1,169 @@
+"""`capability`: the services that take capability tokens, the keys that sign these, and those that were issued."""
+
+from __future__ import annotations
+
+import secrets
+
+import click
+from sqlalchemy import select
+
+from deploy.cli.command import command, confirm, names
+from deploy.cli.output import Output
+from deploy.installation import Installation
+from identity.capability import audiences as ledger
+from identity.capability import keys as key_ledger
+from identity.capability.keys import NewKey
+from identity.capability.model import Algorithm, Audience
+from identity.capability.registration import register
+from identity.capability.tables import audiences as audience_table
+from identity.capability.tables import capabilities
+from pipeline.ledger import queries
+from pipeline.ledger.paging import rows_of
+
+ALGORITHM = click.option(
+    "--algorithm",
+    type=click.Choice([str(one) for one in Algorithm]),
+    default=str(Algorithm.ED25519),
+    show_default=True,
+    help="ES256 is for services that know no other.",
+)
+
+
+@click.group()
+def capability() -> None:
+    """Capability tokens: leave for one action on one resource, for one step, spent once."""
+
+
+@capability.group()
+def audiences() -> None:
+    """Services that take capability tokens."""
+
+
+@capability.group("keys")
+def keys() -> None:
+    """The keys that sign capability tokens."""
+
+
+@command(audiences)
+@click.argument("id")
+@click.option("--uri", required=True, help="What tokens call it: its aud.")
+@click.option("--tenant", help="Whose capabilities may be for it.  [default: every tenant's]")
+@click.option("--provider", help="Actions of this name reach it: a provider connection ID is made for it.")
+@click.option("--api-url", default="", help="Where they reach it, with --provider.")
+@click.option("--passes-to", callback=names, help="The audiences it may exchange a token for: a,b,c.")
+@ALGORITHM
+def add(
+    at: Installation,
+    out: Output,
+    id: str,
+    uri: str,
+    tenant: str | None,
+    provider: str | None,
+    api_url: str,
+    passes_to: tuple[str, ...] | None,
+    algorithm: str,
+) -> None:
+    """Let a service take capability tokens, and print the secret by which it asks about them: this once."""
+    if bool(provider) != bool(api_url):
+        raise click.UsageError("--provider and --api-url go together")
+    secret, now = ledger.new_secret(secrets.token_urlsafe(32)), at.now()
+    new = Audience(
+        id=id,
+        uri=uri,
+        tenant=tenant,
+        connection=id if provider else None,
+        algorithm=Algorithm(algorithm),
+        passes_to=passes_to or (),
+    )
+    pair = NewKey.make(new.algorithm, at.vault)
+    if tenant is not None:
+        at.read(lambda c: queries.tenant(c, tenant))
+    at.write(lambda c: register(c, new, secret, pair, provider=provider, api_url=api_url, by=at.operator, now=now))
+    out.note(f"{id} takes capabilities whose aud is {uri}. Its secret for /oauth/introspect is shown this once:")
+    out.done(secret.reveal(), {"id": id, "uri": uri, "secret": secret.reveal(), "algorithm": algorithm})
+
+
+@command(audiences, "list")
+def list_audiences(at: Installation, out: Output) -> None:
+    """The services, without what recognises them."""
+    columns = [column for column in audience_table.c if not column.name.endswith("_sha256")]
+    rows = at.read(lambda c: rows_of(c, select(*columns).order_by(audience_table.c.id)))
+    shown = ("id", "uri", "tenant_id", "connection_id", "algorithm", "passes_to", "removed_at")
+    out.rows(rows, shown, empty="No service takes capabilities yet: `aswhom capability audiences add`")
+
+
+@command(audiences)
+@click.argument("id")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def renew(at: Installation, out: Output, id: str, yes: bool) -> None:
+    """Give a service another secret, and print it: this once. The former one is accepted for a day."""
+    confirm(f"Give {id} another secret?", yes=yes)
+    secret, now = ledger.new_secret(secrets.token_urlsafe(32)), at.now()
+    until = at.write(lambda c: ledger.renew(c, id, secret, by=at.operator, now=now))
+    out.note(f"the former secret of {id} is accepted until {until:%Y-%m-%d %H:%M}. The new one is shown this once:")
+    out.done(secret.reveal(), {"id": id, "secret": secret.reveal(), "former_until": until})
+
+
+@command(audiences)
+@click.argument("id")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def remove(at: Installation, out: Output, id: str, yes: bool) -> None:
+    """Issue nothing more for a service, and answer it no more."""
+    confirm(f"Remove {id}?", yes=yes)
+    now = at.now()
+    at.write(lambda c: ledger.remove(c, id, by=at.operator, now=now))
+    out.done(f"{id} takes no capabilities any more", {"id": id, "removed_at": now})
+
+
+@command(keys, "list")
+def list_keys(at: Installation, out: Output) -> None:
+    """Every key, and what it is good for now."""
+    known = at.read(key_ledger.load)
+    told = key_ledger.states(known, at.now())
+    rows = [
+        {"kid": key.kid, "algorithm": key.algorithm, "state": told[key.kid], "use_from": key.use_from} for key in known
+    ]
+    out.rows(rows, ("kid", "algorithm", "state", "use_from"), empty="No key yet: the first audience makes one")
+
+
+@command(keys)
+@ALGORITHM
+def rotate(at: Installation, out: Output, algorithm: str) -> None:
+    """Publish a new key. It signs in ten minutes, when whoever keeps our key set has fetched it anew."""
+    pair, now = NewKey.make(Algorithm(algorithm), at.vault), at.now()
+    use_from = at.write(lambda c: key_ledger.rotate(c, pair, now=now))
+    document = {"kid": pair.kid, "algorithm": algorithm, "use_from": use_from}
+    out.done(f"{pair.kid} is published, and signs from {use_from:%Y-%m-%d %H:%M:%S} UTC on", document)
+
+
+@command(keys)
+@click.argument("kid")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def withdraw(at: Installation, out: Output, kid: str, yes: bool) -> None:
+    """Believe and publish a key no more, at once. Another signs in its place."""
+    confirm(f"Withdraw {kid}? What it has signed is refused from now on.", yes=yes)
+    pair = NewKey.make(at.read(lambda c: key_ledger.algorithm_of(c, kid)), at.vault)
+    now = at.now()
+    replaced = at.write(lambda c: key_ledger.withdraw(c, kid, pair, now=now))
+    successor = pair.kid if replaced else None
+    out.done(
+        f"{kid} is withdrawn" + (f"; {successor} signs" if successor else ""),
+        {"kid": kid, "withdrawn_at": now, "successor": successor},
+    )
+
+
+@command(capability, "list")
+@click.option("--tenant")
+@click.option("--job")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 1000))
+def list_issued(at: Installation, out: Output, tenant: str | None, job: str | None, limit: int) -> None:
+    """What was issued, the newest first: for what, to whom, and what became of it. Never a token."""
+    table = capabilities.c
+    statement = select(capabilities).order_by(table.issued_at.desc(), table.jti.desc()).limit(limit)
+    if tenant:
+        statement = statement.where(table.tenant_id == tenant)
+    if job:
+        statement = statement.where(table.job_id == job)
+    rows = at.read(lambda c: rows_of(c, statement))
+    shown = ("jti", "principal_id", "action", "resource", "limit_amount", "expires_at", "spent_at", "outcome")
+    out.rows(rows, shown, empty="Nothing was issued yet")

@@ -1,0 +1,82 @@
+"""Registers the sandbox's invoices: a service that takes capabilities, who may ask for payments, and up to how much."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection
+
+from identity.capability.keys import NewKey
+from identity.capability.model import Algorithm, Audience
+from identity.capability.registration import register
+from identity.policy_ledger import apply_policy
+from identity.principals import link_alias
+from identity.secret import Secret
+from pipeline.runtime import Runtime
+from pipeline.tables import workflow_settings
+
+INVOICES = "invoices"
+WORKFLOW = "pay_invoice"
+POLICY = """\
+format = 1
+
+[[allow]]
+name = "invoices"
+when = { action = "invoices.PayInvoice" }
+limit = "50000 EUR"
+
+[[rule]]
+name = "a second person over 1,000"
+when = { action = "invoices.PayInvoice" }
+above = "1000 EUR"
+approval = { approvers = ["ada", "grace"], expires_in = "24h" }
+"""
+
+
+def provide(
+    runtime: Runtime, world: Mapping[str, Any], *, tenants: Mapping[str, tuple[str, ...]], now: datetime
+) -> None:
+    """Everything that payments need. *tenants*: whose people, by their logins, may ask for them."""
+    service = world[INVOICES]
+    audience = Audience(
+        id=service["audience_id"],
+        uri=service["audience"],
+        tenant=None,
+        connection=INVOICES,
+        algorithm=Algorithm.ED25519,
+        passes_to=(),
+    )
+    pair = NewKey.make(Algorithm.ED25519, runtime.vault)
+    add = partial(
+        register,
+        new=audience,
+        secret=Secret(service["audience_secret"]),
+        pair=pair,
+        provider=INVOICES,
+        api_url=service["url"],
+        by="admin:demo",
+        now=now,
+    )
+    runtime.database.write(add)
+    for tenant, logins in tenants.items():
+        runtime.database.write(partial(_tenant, tenant=tenant, logins=logins, audit_id=runtime.ids("aud"), now=now))
+
+
+def _tenant(connection: Connection, *, tenant: str, logins: tuple[str, ...], audit_id: str, now: datetime) -> None:
+    for login in logins:
+        link_alias(
+            connection,
+            tenant=tenant,
+            provider="standard",
+            external_id=login,
+            principal=f"{tenant}.{login}",
+            login=login,
+            made_by="admin:demo",
+            now=now,
+        )
+    apply_policy(connection, tenant, POLICY, over=None, by="admin:demo", audit_id=audit_id, now=now)
+    row = {"tenant_id": tenant, "workflow": WORKFLOW, "enabled": True, "config": {}}
+    connection.execute(workflow_settings.insert().values(row))

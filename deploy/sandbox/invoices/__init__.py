@@ -1,0 +1,1 @@
+"""A service that pays invoices by capability tokens alone."""

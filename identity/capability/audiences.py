@@ -1,0 +1,137 @@
+"""Audiences: services that take capabilities. Each proves itself by a secret of its own when it asks us about one."""
+
+from __future__ import annotations
+
+import hmac
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, or_, select, update
+
+from identity import audit
+from identity.capability.model import Algorithm, Audience
+from identity.capability.tables import audiences as table
+from identity.errors import BadInput
+from identity.principals import checked_id
+from identity.rows import insert_new
+from identity.secret import Secret
+
+PREFIX = "awr_"  # so that a scanner of source code knows one when it sees one
+OVERLAP = timedelta(hours=24)  # how long a former secret is still accepted
+
+_LIVE = select(table).where(table.c.removed_at.is_(None))
+_OF_CONNECTION = _LIVE.where(table.c.connection_id == bindparam("through"))
+_OF_ID = _LIVE.where(table.c.id == bindparam("audience"))
+
+
+def new_secret(token: str) -> Secret:
+    """The secret of *token*, 256 random bits in URL-safe base64: its plain SHA-256 is enough to recognise it."""
+    return Secret(PREFIX + token)
+
+
+def add(connection: Connection, new: Audience, secret: Secret, *, by: str, now: datetime) -> None:
+    """Register an audience. Raises BadInput."""
+    for other in new.passes_to:
+        found = find(connection, other)
+        if found is None:
+            raise BadInput(f"there is no audience {other} to pass to: `aswhom capability audiences list` shows them")
+        if found.tenant not in (None, new.tenant):
+            raise BadInput(f"audience {other} is another tenant's")
+    taken = table.c.uri == new.uri
+    if new.connection is not None:
+        taken = or_(taken, table.c.connection_id == new.connection)
+    if connection.execute(_LIVE.where(taken, table.c.id != new.id)).first() is not None:
+        raise BadInput("another audience has that address or that provider connection already")
+    row = {
+        "id": checked_id(new.id),
+        "uri": new.uri,
+        "tenant_id": new.tenant,
+        "connection_id": new.connection,
+        "algorithm": new.algorithm,
+        "passes_to": list(new.passes_to),
+        "secret_sha256": secret.fingerprint(),
+        "created_at": now,
+    }
+    if not insert_new(connection, table, row):
+        raise BadInput(f"there is an audience {new.id} already")
+    _record(connection, new.id, new.tenant, "added", by=by, now=now)
+
+
+def renew(connection: Connection, id: str, secret: Secret, *, by: str, now: datetime) -> datetime:
+    """Give an audience another secret; returns until when the former is accepted. Raises BadInput."""
+    known = _known(connection, id)
+    until = now + OVERLAP
+    values = {"secret_sha256": secret.fingerprint(), "former_sha256": known.secret_sha256, "former_until": until}
+    connection.execute(update(table).where(table.c.id == id).values(values))
+    _record(connection, id, known.tenant_id, "renewed", by=by, now=now)
+    return until
+
+
+def remove(connection: Connection, id: str, *, by: str, now: datetime) -> None:
+    """Issue nothing more for an audience, and answer it no more. Raises BadInput."""
+    known = _known(connection, id)
+    # Its connection and its address may be another's from now on.
+    gone = {"removed_at": now, "connection_id": None}
+    connection.execute(update(table).where(table.c.id == id).values(gone))
+    _record(connection, id, known.tenant_id, "removed", by=by, now=now)
+
+
+def find(connection: Connection, id: str) -> Audience | None:
+    """The audience of that id."""
+    row = connection.execute(_OF_ID, {"audience": id}).one_or_none()
+    return None if row is None else _audience(row)
+
+
+def of_connection(connection: Connection, through: str) -> Audience | None:
+    """The audience that a provider connection leads to."""
+    row = connection.execute(_OF_CONNECTION, {"through": through}).one_or_none()
+    return None if row is None else _audience(row)
+
+
+def of_uri(connection: Connection, uri: str) -> Audience | None:
+    """The audience that tokens call *uri*."""
+    row = connection.execute(_LIVE.where(table.c.uri == uri)).one_or_none()
+    return None if row is None else _audience(row)
+
+
+def authenticate(connection: Connection, id: str, secret: Secret, *, now: datetime) -> Audience | None:
+    """The audience of that id, if the secret is its present one or, in the overlap, the former."""
+    row = connection.execute(_OF_ID, {"audience": id}).one_or_none()
+    if row is None:
+        return None
+    accepted = [row.secret_sha256]
+    if row.former_until is not None and now < row.former_until:
+        accepted.append(row.former_sha256)
+    shown = secret.fingerprint()
+    return _audience(row) if any(hmac.compare_digest(shown, one) for one in accepted) else None
+
+
+def _known(connection: Connection, id: str) -> Row[Any]:
+    row = connection.execute(_OF_ID, {"audience": id}).one_or_none()
+    if row is None:
+        raise BadInput(f"there is no audience {id}: `aswhom capability audiences list` shows them")
+    return row
+
+
+def _record(connection: Connection, id: str, tenant: str | None, what: str, *, by: str, now: datetime) -> None:
+    audit.record(
+        connection,
+        id=f"{id[:30]}.{what}.{int(now.timestamp() * 1000)}",
+        at=now,
+        kind=f"audience.{what}",
+        tenant=tenant or "",
+        outcome=what,
+        reason=f"by {by}",
+        detail={"audience": id},
+    )
+
+
+def _audience(row: Row[Any]) -> Audience:
+    return Audience(
+        id=row.id,
+        uri=row.uri,
+        tenant=row.tenant_id,
+        connection=row.connection_id,
+        algorithm=Algorithm(row.algorithm),
+        passes_to=tuple(row.passes_to),
+    )

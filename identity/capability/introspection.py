@@ -1,0 +1,97 @@
+"""Introspection (RFC 7662) by the service a token is for: each is a spend.
+
+Who is not the audience learns nothing. The audience learns why a token does not count, though §2.2 would rather not: it
+holds the token, and its own verifier says as much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection
+
+from identity import audit
+from identity.capability.issuer import Issuer, claims_of
+from identity.capability.model import Audience
+from identity.capability.spending import NotSpent, Spent, spend
+from identity.capability.verifier import Capability, Reason, Refused
+from identity.metrics import CAPABILITY_SPENDS
+from identity.model import AccessPattern
+from identity.secret import Secret
+from identity.store import Store, written
+
+_INACTIVE: Mapping[str, Any] = {"active": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Introspection:
+    """Answers audiences about tokens."""
+
+    store: Store
+    issuer: Issuer
+    ids: Callable[[str], str]
+    clock: Callable[[], datetime]
+
+    def answer(self, token: Secret, by: Audience, *, request_sha256: str | None) -> Mapping[str, Any]:
+        """The document of RFC 7662 §2.2. Raises Unavailable.
+
+        *request_sha256* is the `request_hash` of the request that carried the token, as the audience has seen it.
+        """
+        try:
+            claimed = self.issuer.verifier(by.uri).verify(token.reveal(), now=self.clock(), request_sha256=None)
+        except Refused as refused:
+            CAPABILITY_SPENDS.labels("unverified").inc()
+            # Who shows us a token that is for somebody else is not told whose, or whether it is one.
+            return _INACTIVE if refused.reason is Reason.AUDIENCE else {**_INACTIVE, "reason": str(refused.reason)}
+        match self._spend(claimed, by, request_sha256):
+            case NotSpent(why=why):
+                CAPABILITY_SPENDS.labels("refused").inc()
+                return {**_INACTIVE, "reason": str(why)}
+            case Spent(record=record, first=first):
+                CAPABILITY_SPENDS.labels("first" if first else "again").inc()
+                claims = claims_of(record.capability, issuer=self.issuer.url)
+                return {"active": True, "spend": "first" if first else "again", **claims}
+
+    def _spend(self, claimed: Capability, by: Audience, request_sha256: str | None) -> Spent | NotSpent:
+        write = partial(
+            _spend_and_record,
+            claimed=claimed,
+            by=by,
+            request_sha256=request_sha256,
+            id=self.ids("spd"),
+            now=self.clock(),
+        )
+        # After a lost commit it is the same spend once more, or the first.
+        return written(self.store, write)
+
+
+def _spend_and_record(
+    connection: Connection, claimed: Capability, by: Audience, request_sha256: str | None, id: str, now: datetime
+) -> Spent | NotSpent:
+    outcome = spend(connection, claimed, by, request_sha256=request_sha256)
+    if isinstance(outcome, Spent) and not outcome.first:
+        return outcome  # the first is recorded
+    record = outcome.record
+    if record is not None:
+        spent = isinstance(outcome, Spent)
+        audit.record(
+            connection,
+            id=id,
+            at=now,
+            kind="capability.spent" if spent else "capability.refused",
+            tenant=record.capability.tenant,
+            agent=record.agent,
+            principal=record.capability.subject,
+            pattern=AccessPattern.CAPABILITY,
+            job=record.capability.job,
+            step=record.capability.step,
+            action=record.capability.action,
+            outcome="spent" if spent else str(outcome.why),  # type: ignore[union-attr]
+            reason=f"asked by {by.id}",
+            detail={"capability": record.capability.id, "resource": record.capability.resource},
+        )
+    return outcome

@@ -1,0 +1,112 @@
+"""The issuer: signs what was recorded, publishes its keys, and verifies what it signed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from joserfc import jwt
+
+from identity.capability import keys
+from identity.capability.keys import PUBLISHED, KeyState, SigningKey
+from identity.capability.model import Algorithm
+from identity.capability.verifier import DETAIL, TYPE, Capability, Key, Verifier, read_key_set
+from identity.errors import Misconfigured
+from identity.secret import Secret
+from identity.store import Store
+from identity.vault import Vault
+
+FRESH = timedelta(seconds=5)  # how long a process goes by the keys it has read
+
+
+class Issuer:
+    """One for all threads. *url* is the tokens' `iss`: how others reach us."""
+
+    def __init__(self, store: Store, vault: Vault, *, url: str, clock: Callable[[], datetime]) -> None:
+        self.url = url.rstrip("/")
+        self._store = store
+        self._vault = vault
+        self._clock = clock
+        self._opened: dict[str, Key] = {}
+        self._lock = threading.Lock()
+        self._read: tuple[datetime, Sequence[SigningKey], Mapping[str, Key]] | None = None
+
+    def sign(self, capability: Capability, algorithm: Algorithm) -> Secret:
+        """The token of a recorded capability, by the key that signs now. Raises Misconfigured."""
+        now = self._clock()
+        known, _ = self._keys(now)
+        told = keys.states(known, now)
+        signing = [key for key in known if key.algorithm is algorithm and told[key.kid] is KeyState.SIGNING]
+        if not signing:
+            raise Misconfigured(f"no {algorithm} key signs capabilities: make one with `aswhom capability keys rotate`")
+        (key,) = signing
+        header = {"alg": str(algorithm), "typ": TYPE, "kid": key.kid}
+        token = jwt.encode(header, claims_of(capability, issuer=self.url), self._open(key), algorithms=[str(algorithm)])
+        return Secret(token)
+
+    def verifier(self, audience: str) -> Verifier:
+        """What verifies our own tokens for *audience*."""
+        return Verifier(issuer=self.url, audience=audience, keys=self)
+
+    def key(self, kid: str) -> Key | None:
+        """The public key of that id, while it is published (`verifier.Keys`)."""
+        return self._keys(self._clock())[1].get(kid)
+
+    def key_set(self) -> dict[str, Any]:
+        """The JWK Set to publish (RFC 7517 §5)."""
+        now = self._clock()
+        known, _ = self._keys(now)
+        told = keys.states(known, now)
+        return {"keys": [dict(key.public) for key in known if told[key.kid] in PUBLISHED]}
+
+    def _keys(self, now: datetime) -> tuple[Sequence[SigningKey], Mapping[str, Key]]:
+        """Every key's row, and the published ones by their ids."""
+        with self._lock:
+            if self._read is None or not timedelta() <= now - self._read[0] < FRESH:
+                known = self._store.read(keys.load)
+                told = keys.states(known, now)
+                published = [dict(key.public) for key in known if told[key.kid] in PUBLISHED]
+                self._read = now, known, read_key_set({"keys": published})
+            return self._read[1], self._read[2]
+
+    def _open(self, key: SigningKey) -> Key:
+        with self._lock:
+            if key.kid not in self._opened:
+                self._opened[key.kid] = keys.open_key(self._vault, key)
+            return self._opened[key.kid]
+
+
+def claims_of(capability: Capability, *, issuer: str) -> dict[str, Any]:
+    """The claims of a capability's token (RFC 7519 §4.1, RFC 8693 §4.1, RFC 9396 §9.1)."""
+    detail: dict[str, Any] = {
+        "type": DETAIL,
+        "locations": [capability.audience],
+        "actions": [capability.action],
+        "identifier": capability.resource,
+    }
+    if capability.limit is not None:
+        detail["limit"] = {"amount": f"{capability.limit.amount:f}", "currency": capability.limit.currency}
+    act: dict[str, Any] = {}
+    for actor in reversed(capability.actors):  # the current actor is the outermost
+        act = {"sub": actor, "act": act} if act else {"sub": actor}
+    issued_at = int(capability.issued_at.timestamp())
+    claims: dict[str, Any] = {
+        "iss": issuer,
+        "aud": capability.audience,
+        "sub": capability.subject,
+        "act": act,
+        "iat": issued_at,
+        "nbf": issued_at,
+        "exp": int(capability.expires_at.timestamp()),
+        "jti": capability.id,
+        "tenant": capability.tenant,
+        "job": capability.job,
+        "step": capability.step,
+        "request_sha256": capability.request_sha256,
+        "authorization_details": [detail],
+    }
+    if capability.approved_by:
+        claims["approved_by"] = list(capability.approved_by)
+    return claims

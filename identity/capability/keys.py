@@ -1,0 +1,178 @@
+"""The keys that sign capabilities: sealed in the ledger, so that every process of every host has the same.
+
+When a key signs, and until when it is published, follows from the times in its row and in its successor's: nothing has
+to happen for a rotation to go on, and a process that was asleep finds out by looking.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Self
+
+from joserfc.jwk import ECKey, OKPKey
+from sqlalchemy import Connection, Row, insert, select, update
+
+from identity.capability.model import Algorithm
+from identity.capability.tables import keys as table
+from identity.capability.verifier import LONGEST, Key
+from identity.errors import BadInput
+from identity.secret import Secret
+from identity.vault import Binding, Vault
+
+AHEAD = timedelta(minutes=10)  # a key is published so long before it signs: longer than verifiers keep a key set
+BEHIND = LONGEST + timedelta(seconds=60)  # and so long after: what it signed last has expired, by clocks that differ
+
+
+class KeyState(StrEnum):
+    """What a key is good for at a moment."""
+
+    NEXT = "next"  # published, not used yet
+    SIGNING = "signing"
+    KEPT = "kept"  # published until what it signed has expired
+    GONE = "gone"
+    WITHDRAWN = "withdrawn"
+
+
+PUBLISHED = frozenset({KeyState.NEXT, KeyState.SIGNING, KeyState.KEPT})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SigningKey:
+    """One key's row, the private half still sealed."""
+
+    kid: str
+    algorithm: Algorithm
+    public: Mapping[str, str]
+    sealed: bytes
+    use_from: datetime
+    withdrawn_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewKey:
+    """A key pair that is not stored yet: made before the transaction, which may run more than once."""
+
+    kid: str
+    algorithm: Algorithm
+    public: Mapping[str, str]
+    sealed: bytes
+
+    @classmethod
+    def make(cls, algorithm: Algorithm, vault: Vault) -> Self:
+        """A fresh pair; its id is the thumbprint of the public key (RFC 7638)."""
+        pair = OKPKey.generate_key("Ed25519") if algorithm is Algorithm.ED25519 else ECKey.generate_key("P-256")
+        kid = pair.thumbprint()
+        public = {**pair.as_dict(private=False), "kid": kid, "alg": str(algorithm), "use": "sig"}
+        sealed = vault.seal(Secret(json.dumps(pair.as_dict(private=True))), _binding(kid))
+        return cls(
+            kid=kid, algorithm=algorithm, public={name: str(part) for name, part in public.items()}, sealed=sealed
+        )
+
+
+def open_key(vault: Vault, key: SigningKey) -> Key:
+    """The private half. Raises Misconfigured."""
+    pair: dict[str, Any] = json.loads(vault.open(key.sealed, _binding(key.kid)).reveal())
+    return OKPKey.import_key(pair) if key.algorithm is Algorithm.ED25519 else ECKey.import_key(pair)
+
+
+def states(keys: Iterable[SigningKey], now: datetime) -> dict[str, KeyState]:
+    """What each key is good for at *now*, by its id."""
+    found: dict[str, KeyState] = {}
+    live: dict[Algorithm, list[SigningKey]] = {}
+    for key in sorted(keys, key=lambda one: one.use_from):
+        if key.withdrawn_at is not None:
+            found[key.kid] = KeyState.WITHDRAWN
+        else:
+            live.setdefault(key.algorithm, []).append(key)
+    for of_algorithm in live.values():
+        for key, successor in zip(of_algorithm, [*of_algorithm[1:], None], strict=True):
+            found[key.kid] = _state(key, successor, now)
+    return found
+
+
+def _state(key: SigningKey, successor: SigningKey | None, now: datetime) -> KeyState:
+    if now < key.use_from:
+        return KeyState.NEXT
+    if successor is None or now < successor.use_from:
+        return KeyState.SIGNING
+    return KeyState.KEPT if now < successor.use_from + BEHIND else KeyState.GONE
+
+
+def load(connection: Connection) -> list[SigningKey]:
+    """Every key there ever was, the oldest first."""
+    return [_key(row) for row in connection.execute(select(table).order_by(table.c.use_from, table.c.kid))]
+
+
+def ensure(connection: Connection, new: NewKey, *, now: datetime) -> None:
+    """Have *new* sign at once, if its algorithm has no key: no verifier can know another one."""
+    if not any(key.algorithm is new.algorithm and key.withdrawn_at is None for key in load(connection)):
+        _insert(connection, new, use_from=now, now=now)
+
+
+def rotate(connection: Connection, new: NewKey, *, now: datetime) -> datetime:
+    """Publish *new*, and return when it begins to sign. Raises BadInput while another one waits to."""
+    known = load(connection)
+    told = states(known, now)
+    waiting = [key for key in known if key.algorithm is new.algorithm and told[key.kid] is KeyState.NEXT]
+    if waiting:
+        raise BadInput(f"key {waiting[0].kid} is published already and signs from {waiting[0].use_from:%H:%M:%S} on")
+    # The first of an algorithm has nobody to follow.
+    follows = any(key.algorithm is new.algorithm and key.withdrawn_at is None for key in known)
+    use_from = now + AHEAD if follows else now
+    _insert(connection, new, use_from=use_from, now=now)
+    return use_from
+
+
+def withdraw(connection: Connection, kid: str, new: NewKey, *, now: datetime) -> bool:
+    """Believe and publish a key no more, at once; whether *new* took its place because it was signing.
+
+    What it signed is refused wherever the key set is fetched anew. Raises BadInput for a key there is not.
+    """
+    known = load(connection)
+    told = states(known, now)
+    if told.get(kid, KeyState.WITHDRAWN) is KeyState.WITHDRAWN:
+        raise BadInput(f"there is no key {kid} to withdraw: `aswhom capability keys list` shows them")
+    connection.execute(update(table).where(table.c.kid == kid).values(withdrawn_at=now))
+    if told[kid] is not KeyState.SIGNING:
+        return False
+    _insert(connection, new, use_from=now, now=now)
+    return True
+
+
+def algorithm_of(connection: Connection, kid: str) -> Algorithm:
+    """What a key signs with. Raises BadInput for one there is not."""
+    found = connection.execute(select(table.c.algorithm).where(table.c.kid == kid)).scalar_one_or_none()
+    if found is None:
+        raise BadInput(f"there is no key {kid}: `aswhom capability keys list` shows them")
+    return Algorithm(found)
+
+
+def _insert(connection: Connection, new: NewKey, *, use_from: datetime, now: datetime) -> None:
+    row = {
+        "kid": new.kid,
+        "algorithm": new.algorithm,
+        "public": dict(new.public),
+        "private_sealed": new.sealed,
+        "use_from": use_from,
+        "created_at": now,
+    }
+    connection.execute(insert(table), row)
+
+
+def _binding(kid: str) -> Binding:
+    return Binding(tenant="", record=kid, provider="", field="capability_key")
+
+
+def _key(row: Row[Any]) -> SigningKey:
+    return SigningKey(
+        kid=row.kid,
+        algorithm=Algorithm(row.algorithm),
+        public=row.public,
+        sealed=row.private_sealed,
+        use_from=row.use_from,
+        withdrawn_at=row.withdrawn_at,
+    )

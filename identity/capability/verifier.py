@@ -1,0 +1,334 @@
+"""Verifies capability tokens where they are used, by nothing but the issuer's published keys.
+
+One file, which an upstream may copy: it needs Python and joserfc, and nothing else of Aswhom. Its laws:
+
+- a token is believed for this service and this very request alone, and each refusal has a reason of its own;
+- what is not there is refused: a token without a limit allows no amount;
+- that a token is used once is not its to say: ask the issuer (RFC 7662), or keep the ids you have seen.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from hashlib import sha256
+from typing import Any, Protocol
+
+from joserfc import jws
+from joserfc.errors import BadSignatureError, JoseError
+from joserfc.jwk import ECKey, OKPKey
+
+TYPE = "cap+jwt"
+DETAIL = "aswhom_action"  # the type of the one entry of `authorization_details` (RFC 9396 §2)
+LONGEST = timedelta(seconds=180)
+ALGORITHMS = ("Ed25519", "ES256")  # RFC 9864, RFC 7518 §3.4
+
+_AMOUNT = re.compile(r"[0-9]{1,15}(\.[0-9]{1,6})?")
+
+Key = OKPKey | ECKey
+
+
+class Reason(StrEnum):
+    """Why a token is not believed, or does not allow what is asked of it."""
+
+    MALFORMED = "malformed"  # no signed JWT in compact form, or its claims are no JSON object
+    TYPE = "type"  # the header's typ: another kind of token must not pass for this one (RFC 8725 §3.11)
+    ALGORITHM = "algorithm"
+    KEY = "key"  # no published key has this kid, or it is for another algorithm
+    SIGNATURE = "signature"
+    ISSUER = "issuer"
+    AUDIENCE = "audience"  # it is for another service
+    EXPIRED = "expired"
+    EARLY = "early"  # it is not valid yet
+    LIFETIME = "lifetime"  # it lives longer than any capability may
+    CLAIMS = "claims"  # a claim is missing or of another type
+    DETAILS = "details"  # not exactly one entry of authorization_details, of our type, for this service
+    REQUEST = "request"  # it was issued for another request than this one
+    TENANT = "tenant"
+    ACTION = "action"
+    RESOURCE = "resource"
+    AMOUNT = "amount"
+    CURRENCY = "currency"
+
+
+class Refused(Exception):
+    """A token that is not believed. The message quotes nothing of it."""
+
+    def __init__(self, reason: Reason, description: str) -> None:
+        super().__init__(f"{reason}: {description}")
+        self.reason = reason
+        self.description = description
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """The greatest amount, exact, in the currency's main unit: 12.50 and not 1250."""
+
+    amount: Decimal
+    currency: str  # ISO 4217
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capability:
+    """What a token says: who asked, through whom, for which step, and what it allows at one service."""
+
+    id: str
+    audience: str
+    tenant: str
+    subject: str  # who asked
+    actors: tuple[str, ...]  # who acts, the one who presents it first, the agent that began last
+    job: str
+    step: str
+    action: str
+    resource: str
+    limit: Limit | None  # None: no amount at all
+    request_sha256: str  # the one request it is for, `request_hash`
+    issued_at: datetime
+    expires_at: datetime
+    approved_by: tuple[str, ...] = ()
+
+    def prohibits(
+        self,
+        *,
+        action: str,
+        resource: str,
+        tenant: str | None = None,
+        amount: Decimal | None = None,
+        currency: str | None = None,
+    ) -> Reason | None:
+        """Why it does not allow this, or None. What is asked without an amount moves none."""
+        if tenant is not None and tenant != self.tenant:
+            return Reason.TENANT
+        if action != self.action:
+            return Reason.ACTION
+        if resource != self.resource:
+            return Reason.RESOURCE
+        if amount is None:
+            return None
+        if self.limit is None or not 0 <= amount <= self.limit.amount:
+            return Reason.AMOUNT
+        return None if currency == self.limit.currency else Reason.CURRENCY
+
+
+def request_hash(method: str, target: str, body: bytes) -> str:
+    """SHA-256 of a request in hex: the method, a space, path and query as they were sent, a line feed, the body."""
+    return sha256(f"{method.upper()} {target}\n".encode() + body).hexdigest()
+
+
+class Keys(Protocol):
+    """The issuer's published keys."""
+
+    def key(self, kid: str) -> Key | None:
+        """The key of that id; None: there is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verifier:
+    """Of the tokens of one issuer, for one service. *leeway*: how far its clock and ours may be apart."""
+
+    issuer: str
+    audience: str
+    keys: Keys
+    leeway: timedelta = timedelta(seconds=5)
+
+    def verify(self, token: str, *, now: datetime, request_sha256: str | None) -> Capability:
+        """What *token* says, if it is genuine, alive, and for this service and request. Raises Refused.
+
+        *request_sha256* is the `request_hash` of the request that carried it; None leaves that to the caller.
+        """
+        claims = self._signed(token)
+        if claims.get("iss") != self.issuer:
+            raise Refused(Reason.ISSUER, "it was issued by somebody else")
+        if claims.get("aud") != self.audience:
+            raise Refused(Reason.AUDIENCE, "it is for another service")
+        capability = read_claims(claims)
+        if now >= capability.expires_at + self.leeway:
+            raise Refused(Reason.EXPIRED, "it has expired")
+        if now < max(capability.issued_at, _time(claims, "nbf")) - self.leeway:
+            raise Refused(Reason.EARLY, "it is not valid yet")
+        if capability.expires_at - capability.issued_at > LONGEST:
+            raise Refused(Reason.LIFETIME, f"it lives longer than {LONGEST.total_seconds():.0f} seconds")
+        if request_sha256 is not None and request_sha256 != capability.request_sha256:
+            raise Refused(Reason.REQUEST, "it was issued for another request")
+        return capability
+
+    def _signed(self, token: str) -> Mapping[str, Any]:
+        try:
+            header = jws.extract_compact(token.encode()).headers()
+        except (JoseError, ValueError):
+            raise Refused(Reason.MALFORMED, "it is no signed JWT in compact form") from None
+        if header.get("typ") != TYPE:
+            raise Refused(Reason.TYPE, f"the header's typ should be {TYPE}")
+        algorithm, kid = header.get("alg"), header.get("kid")
+        if algorithm not in ALGORITHMS:
+            raise Refused(Reason.ALGORITHM, f"the header's alg should be one of {', '.join(ALGORITHMS)}")
+        key = self.keys.key(kid) if isinstance(kid, str) else None
+        if key is None or algorithm_of(key) != algorithm:
+            raise Refused(Reason.KEY, "no published key of that algorithm has its kid")
+        try:
+            payload = jws.deserialize_compact(token.encode(), key, algorithms=[algorithm]).payload
+        except BadSignatureError:
+            raise Refused(Reason.SIGNATURE, "the signature is not that of this token by that key") from None
+        except (JoseError, ValueError):
+            raise Refused(Reason.MALFORMED, "it cannot be read") from None
+        try:
+            claims = json.loads(payload)
+        except (ValueError, RecursionError):
+            claims = None
+        if not isinstance(claims, dict):
+            raise Refused(Reason.MALFORMED, "its claims are no JSON object")
+        return claims
+
+
+def algorithm_of(key: Key) -> str | None:
+    """The one algorithm that a key is for; None: it is of another kind."""
+    return {"Ed25519": "Ed25519", "P-256": "ES256"}.get(str(key.get("crv")))
+
+
+def read_claims(claims: Mapping[str, Any]) -> Capability:
+    """The claims of a token whose signature was verified. Raises Refused."""
+    details = claims.get("authorization_details")
+    if not isinstance(details, list) or len(details) != 1 or not isinstance(details[0], dict):
+        raise Refused(Reason.DETAILS, "authorization_details should have exactly one entry")
+    (detail,) = details
+    actions, locations = detail.get("actions"), detail.get("locations")
+    if detail.get("type") != DETAIL or locations != [claims.get("aud")]:
+        raise Refused(Reason.DETAILS, f"the entry should be of type {DETAIL} and for the audience alone")
+    if not isinstance(actions, list) or len(actions) != 1:
+        raise Refused(Reason.DETAILS, "the entry should name exactly one action")
+    approved_by = claims.get("approved_by", [])
+    if not isinstance(approved_by, list):
+        raise Refused(Reason.CLAIMS, "approved_by should be a list")
+    return Capability(
+        id=_text(claims, "jti"),
+        audience=_text(claims, "aud"),
+        tenant=_text(claims, "tenant"),
+        subject=_text(claims, "sub"),
+        actors=_actors(claims.get("act")),
+        job=_text(claims, "job"),
+        step=_text(claims, "step"),
+        action=_text({"actions": actions[0]}, "actions"),
+        resource=_text(detail, "identifier"),
+        limit=_limit(detail.get("limit")),
+        request_sha256=_text(claims, "request_sha256"),
+        issued_at=_time(claims, "iat"),
+        expires_at=_time(claims, "exp"),
+        approved_by=tuple(_text({"approved_by": one}, "approved_by") for one in approved_by),
+    )
+
+
+def _actors(act: Any) -> tuple[str, ...]:
+    """The chain of `act` (RFC 8693 §4.1), the current actor first."""
+    found: list[str] = []
+    while act is not None:
+        if not isinstance(act, dict) or len(found) > 20:
+            raise Refused(Reason.CLAIMS, "act should be a chain of actors")
+        found.append(_text(act, "sub"))
+        act = act.get("act")
+    if not found:
+        raise Refused(Reason.CLAIMS, "act should name who acts")
+    return tuple(found)
+
+
+def _limit(limit: Any) -> Limit | None:
+    if limit is None:
+        return None
+    if not isinstance(limit, dict):
+        raise Refused(Reason.DETAILS, "limit should be an object")
+    amount = limit.get("amount")
+    if not isinstance(amount, str) or not _AMOUNT.fullmatch(amount):
+        raise Refused(Reason.DETAILS, "limit.amount should be a decimal number in a text, and not negative")
+    return Limit(amount=Decimal(amount), currency=_text(limit, "currency"))
+
+
+def _text(claims: Mapping[str, Any], name: str) -> str:
+    value = claims.get(name)
+    if not isinstance(value, str) or not value:
+        raise Refused(Reason.CLAIMS, f"{name} should be a text")
+    return value
+
+
+def _time(claims: Mapping[str, Any], name: str) -> datetime:
+    value = claims.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**35:
+        raise Refused(Reason.CLAIMS, f"{name} should be a whole number of seconds")
+    return datetime.fromtimestamp(value, UTC)
+
+
+def fetch(url: str) -> Mapping[str, Any]:
+    """The JWK Set at *url*, over HTTP. Raises OSError or ValueError."""
+    if not url.startswith(("https://", "http://")):
+        raise ValueError("a key set is fetched over HTTP")
+    with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - looked at above
+        document = json.loads(answer.read(1 << 18))
+    return document if isinstance(document, dict) else {}
+
+
+@dataclass(kw_only=True)
+class PublishedKeys:
+    """The key set at *url*, fetched anew when it is *fresh* no more, or for an unknown kid once a *pause*.
+
+    One that cannot be fetched anew serves until it is *stale*: a key that was withdrawn must not be believed for ever.
+    """
+
+    url: str
+    fetch: Callable[[str], Mapping[str, Any]] = fetch
+    fresh: timedelta = timedelta(minutes=5)
+    pause: timedelta = timedelta(seconds=10)
+    stale: timedelta = timedelta(hours=1)
+    monotonic: Callable[[], float] = time.monotonic
+    _keys: Mapping[str, Key] = field(default_factory=dict, init=False)
+    _fetched: float = field(default=float("-inf"), init=False)
+    _tried: float = field(default=float("-inf"), init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+
+    def key(self, kid: str) -> Key | None:
+        """The key of that id; None: there is none, or nobody can say."""
+        with self._lock:
+            now = self.monotonic()
+            known = kid in self._keys and now - self._fetched < self.fresh.total_seconds()
+            if not known and now - self._tried >= self.pause.total_seconds():
+                self._tried = now
+                self._renew(now)
+            return self._keys.get(kid) if now - self._fetched < self.stale.total_seconds() else None
+
+    def _renew(self, now: float) -> None:
+        try:
+            self._keys = read_key_set(self.fetch(self.url))
+        except (OSError, ValueError):
+            return  # what was fetched before serves on until it is stale
+        self._fetched = now
+
+
+def read_key_set(document: Mapping[str, Any]) -> Mapping[str, Key]:
+    """The keys of a JWK Set (RFC 7517) that may sign capabilities, by their ids."""
+    found: dict[str, Key] = {}
+    rows = document.get("keys")
+    for row in rows if isinstance(rows, list) else []:
+        key = _public_key(row) if isinstance(row, dict) else None
+        if key is not None and isinstance(row.get("kid"), str):
+            found[row["kid"]] = key
+    return found
+
+
+def _public_key(row: dict[str, Any]) -> Key | None:
+    """A key that one of the algorithms is for; one that is private, of another kind or unreadable is none."""
+    if "d" in row:
+        return None
+    try:
+        match row.get("kty"), row.get("crv"):
+            case "OKP", "Ed25519":
+                return OKPKey.import_key(row)
+            case "EC", "P-256":
+                return ECKey.import_key(row)
+    except (JoseError, ValueError, TypeError):
+        return None
+    return None

@@ -1,0 +1,98 @@
+"""By what a step's call is allowed: an account's token, or a capability of our own for this one request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from identity import leases
+from identity.authorization import authorization
+from identity.capability.model import Audience, Wanted
+from identity.capability.verifier import Limit
+from identity.confined import Confinement
+from identity.errors import Misconfigured
+from identity.http import NotSent
+from identity.metrics import CAPABILITIES_ISSUED
+from identity.model import Leased
+from identity.money import Money
+from identity.secret import Secret
+from pipeline.action import Action
+from pipeline.ledger.intents import Intent, Opened
+from pipeline.services import Services
+from pipeline.upstream import write
+
+if TYPE_CHECKING:
+    from pipeline.attempt import StepAtHand
+
+
+def wanted(services: Services, step: StepAtHand, purpose: str) -> Wanted | None:
+    """The capability that a call or a probe needs; None: it goes by an account's token."""
+    if step.audience is None:
+        return None
+    return Wanted(
+        id=services.ids("cap"),
+        audience=step.audience,
+        tenant=step.job.tenant,
+        connection=step.through.id,
+        agent=step.job.agent,
+        principal=step.principal,
+        accepted=step.job.accepted,
+        job=step.job.id,
+        step=step.id,
+        action=step.name,
+        resource=step.action.resource() or "",
+        limit=_limit(step.action.money()),
+        request_sha256=write(step.request(purpose), api_url=step.through.api_url).sha256(),
+        approved_by=step.approval.by if step.approval else (),
+        lifetime=services.settings.capability_lifetime,
+    )
+
+
+def prohibition(action: Action[Any], audience: Audience | None) -> str | None:
+    """Why no capability can be issued for *action*, or None."""
+    if audience is None:
+        return (
+            f"{action.action_name()} needs a capability token, and {action.facts.provider} is not known to take any: "
+            "see `aswhom capability audiences add`"
+        )
+    if not action.resource():
+        return f"{action.action_name()} names no resource, and a capability is for one"
+    return None
+
+
+def header(
+    services: Services, step: StepAtHand, intent: Intent, opened: Opened, *, send_before: float
+) -> tuple[str, str] | NotSent:
+    """The header that shows by what the call is allowed. After the commit: the token is made, or opened, here.
+
+    NotSent: there is no token for it now. *send_before* is on the monotonic clock.
+    """
+    if opened.lease is not None:
+        token = _confined(services, step, opened.lease, send_before)
+        if isinstance(token, NotSent):
+            return token
+        token = token or leases.open_token(services.vault, step.job.tenant, opened.lease)
+        return authorization(step.through, token, token_type=opened.lease.token_type)
+    if opened.capability is None or step.audience is None:
+        raise Misconfigured(f"attempt {intent.attempt} was opened by nothing")
+    token = services.issuer.sign(opened.capability, step.audience.algorithm)
+    CAPABILITIES_ISSUED.labels("step").inc()
+    return "Authorization", f"Bearer {token.reveal()}"
+
+
+def _confined(services: Services, step: StepAtHand, lease: Leased, send_before: float) -> Secret | NotSent | None:
+    """The token for the one repository that the action is about, if it says one and the account can have such."""
+    repository = step.action.confined_to()
+    if repository is None or services.confiner is None:
+        return None
+    wanted = Confinement(
+        account=lease.account,
+        generation=lease.generation,
+        repository=repository,
+        scopes=step.action.facts.scopes,
+    )
+    return services.confiner.token(wanted, send_before=send_before)
+
+
+def _limit(money: Money | None) -> Limit | None:
+    """The very amount: policy has held it to its limit, and nothing more than that is to be allowed."""
+    return None if money is None else Limit(amount=money.amount, currency=money.currency)

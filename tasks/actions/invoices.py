@@ -1,0 +1,125 @@
+"""A service that holds a tenant's invoices and pays them, by capability tokens alone (deploy/sandbox/invoices).
+
+It does a capability's and an idempotency key's work once, and gives the first answer again.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Generic, Literal, TypeVar
+
+from pydantic import Field
+
+from identity.model import Effect
+from identity.money import Money
+from identity.quoting import error_name
+from pipeline.action import Action, Call, Facts, Judgement, Recovery, Request, Response, Result, Verdict, judge_status
+from tasks.actions.answers import parse
+
+R = TypeVar("R", bound=Result)
+
+InvoiceId = Annotated[str, Field(pattern=r"^inv_[A-Za-z0-9]{1,40}$")]
+Amount = Annotated[Decimal, Field(gt=0, max_digits=15, decimal_places=2)]
+Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+
+
+class Invoice(Result):
+    id: str
+    vendor: str
+    amount: Decimal
+    currency: str
+    status: Literal["open", "paid"]
+
+
+class Movement(Result):
+    """Money that has moved."""
+
+    id: str
+    invoice: str
+    amount: Decimal
+    currency: str
+
+
+class _Refusal(Result):
+    error: str = ""
+    reason: str = ""
+
+
+class InvoicesAction(Action[R], Generic[R]):
+    """What all of them share: what they act on, and the meaning of an answer."""
+
+    id: InvoiceId
+
+    def resource(self) -> str:
+        return f"invoices/{self.id}"
+
+    def acts_on(self) -> str:
+        return f"invoice {self.id}"
+
+    def judge(self, response: Response) -> Judgement:
+        by_status = judge_status(response, effect=self.facts.effect)
+        if by_status.verdict is Verdict.SUCCESS or response.status >= 500:
+            return by_status
+        said = parse(response, _Refusal)
+        name = " ".join(error_name(word) for word in (said.error, said.reason) if word)
+        return Judgement(verdict=by_status.verdict, reason=f"the invoices say {name}" if name else by_status.reason)
+
+
+def _facts(effect: Effect, scope: str) -> Facts:
+    return Facts(
+        provider="invoices",
+        scopes=frozenset({scope}),
+        effect=effect,
+        attribution=effect is Effect.HIGH_RISK,
+        recovery=Recovery.IDEMPOTENT if effect is Effect.READ else Recovery.KEYED,
+        capability=True,
+    )
+
+
+class GetInvoice(InvoicesAction[Invoice]):
+    """Read an invoice: who sent it, what it asks for, and whether it is paid."""
+
+    facts = _facts(Effect.READ, "invoices:read")
+    result = Invoice
+
+    def request(self, call: Call) -> Request:
+        return Request(method="GET", path=f"/v1/invoices/{self.id}")
+
+    def read(self, response: Response) -> Invoice:
+        return parse(response, Invoice)
+
+
+class _MoveMoney(InvoicesAction[Movement]):
+    amount: Amount
+    currency: Currency
+
+    def money(self) -> Money:
+        return Money(amount=self.amount, currency=self.currency)
+
+    def read(self, response: Response) -> Movement:
+        return parse(response, Movement)
+
+    def external_id(self, result: Movement) -> str:
+        return result.id
+
+
+class PayInvoice(_MoveMoney):
+    """Pay the whole of an open invoice. Money leaves by it."""
+
+    facts = _facts(Effect.HIGH_RISK, "invoices:pay")
+    result = Movement
+
+    def request(self, call: Call) -> Request:
+        money = {"amount": f"{self.amount:f}", "currency": self.currency}
+        return Request(method="POST", path=f"/v1/invoices/{self.id}/pay", json=money)
+
+
+class RefundInvoice(_MoveMoney):
+    """Take back a paid invoice, or a part of it. Money comes back by it."""
+
+    facts = _facts(Effect.HIGH_RISK, "invoices:refund")
+    result = Movement
+
+    def request(self, call: Call) -> Request:
+        money = {"amount": f"{self.amount:f}", "currency": self.currency}
+        return Request(method="POST", path=f"/v1/invoices/{self.id}/refund", json=money)

@@ -1,0 +1,24 @@
+"""Pay an invoice that a person asked for: the policy's limit, or a second person's yes, and a token for that alone."""
+
+from __future__ import annotations
+
+from pipeline.run import Run
+from pipeline.workflow import USER, NoConfig, workflow
+from tasks.actions import invoices
+from tasks.events.standard import PaymentRequested, payment_requested
+
+
+@workflow(
+    agent="accounts-payable",
+    on=payment_requested(),
+    event=PaymentRequested,
+    user=lambda event: event.requested_by,
+    triggered_by=lambda event: f"standard:{event.requested_by.id}",
+    uses={invoices.GetInvoice: USER, invoices.PayInvoice: USER},
+)
+def pay_invoice(run: Run[NoConfig], event: PaymentRequested) -> None:
+    """Pay what the books say that it costs, once, whoever asks again; the request cannot name an amount."""
+    invoice = run.do(invoices.GetInvoice(id=event.invoice), as_=run.user)
+    if invoice.status == "open":
+        payment = invoices.PayInvoice(id=event.invoice, amount=invoice.amount, currency=invoice.currency)
+        run.do(payment, as_=run.user, once=event.invoice)

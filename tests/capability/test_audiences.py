@@ -1,0 +1,66 @@
+"""Audiences: registered once, authenticated by a secret that is nowhere, renewed with an overlap, removed for good."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+
+import pytest
+
+from identity.capability import audiences
+from identity.capability.audiences import OVERLAP, new_secret
+from identity.errors import BadInput
+from tests.capability.court import BANK, INVOICES, THEIRS, Court, secret_of
+
+
+def test_a_former_secret_is_accepted_for_a_day_beside_the_new_one(court: Court) -> None:
+    secret = new_secret("other")
+    until = court.database.write(partial(audiences.renew, id="invoices", secret=secret, by="test", now=court.now()))
+    assert court.authority.audience("invoices", secret) == INVOICES
+    assert court.authority.audience("invoices", secret_of(INVOICES)) == INVOICES
+    court.ahead = until - court.now() + timedelta(seconds=1)
+    assert court.authority.audience("invoices", secret_of(INVOICES)) is None
+    assert court.authority.audience("invoices", secret) == INVOICES
+    assert timedelta(hours=23) < OVERLAP < timedelta(days=2)
+
+
+def test_a_removed_audience_is_nobody_and_its_address_is_free(court: Court) -> None:
+    token = court.token()
+    court.database.write(partial(audiences.remove, id="invoices", by="test", now=court.now()))
+    assert court.authority.audience("invoices", secret_of(INVOICES)) is None
+    again = replace(INVOICES, id="invoices-2")
+    court.database.write(partial(audiences.add, new=again, secret=new_secret("x"), by="test", now=court.now()))
+    assert court.spend(token, by=again) == {"active": False, "reason": "audience"}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"uri": "https://other.example"},  # the id is taken
+        {"id": "other", "connection": None},  # the address is
+        {"id": "other", "uri": "https://other.example"},  # the provider connection is
+        {"id": "other", "uri": "https://other.example", "connection": None, "passes_to": ("nobody",)},
+        {"id": "other", "uri": "https://other.example", "connection": None, "passes_to": (THEIRS.id,)},
+        {"id": "no id!", "uri": "https://other.example", "connection": None},
+    ],
+)
+def test_an_audience_that_cannot_be_meant_is_refused(standing_court: Court, other: dict[str, object]) -> None:
+    new = replace(INVOICES, **other)  # type: ignore[arg-type]
+    add = partial(audiences.add, new=new, secret=new_secret("x"), by="test", now=standing_court.now())
+    with pytest.raises(BadInput):
+        standing_court.database.write(add)
+
+
+def test_one_of_the_platform_takes_every_tenants_capabilities(court_on_sqlite: Court) -> None:
+    shared = replace(BANK, id="shared", uri="https://shared.example", tenant=None, passes_to=())
+    add = partial(audiences.add, new=shared, secret=new_secret("x"), by="test", now=court_on_sqlite.now())
+    court_on_sqlite.database.write(add)
+    both = [
+        court_on_sqlite.issue(audience=shared, tenant=tenant, principal=f"{tenant}.ada")
+        for tenant in ("acme", "globex")
+    ]
+    assert [court_on_sqlite.spend(court_on_sqlite.token(one), by=shared)["tenant"] for one in both] == [
+        "acme",
+        "globex",
+    ]

@@ -1,0 +1,190 @@
+"""Exchange only ever narrows, is made once, and only by whom the token was for."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from identity.capability.exchange import Exchanged, NotExchanged
+from identity.capability.model import DEEPEST, Algorithm, Audience
+from identity.capability.narrowing import Narrower, TooWide, narrow
+from identity.capability.verifier import Capability, Limit
+from identity.model import Scope, ScopeKind
+from identity.secret import Secret
+from tests.capability.court import BANK, CELLAR, INVOICES, THEIRS, VAULT_ROOM, Court
+
+NEXT = "a" * 64
+ASKED = Narrower(request_sha256=NEXT, limit=Limit(amount=Decimal(1200), currency="EUR"))
+
+
+def exchange(
+    court: Court, token: Secret, *, by: Audience = INVOICES, to: Audience = BANK, asked: Narrower = ASKED
+) -> Exchanged | NotExchanged:
+    return court.authority.exchange(token, by, target=to.uri, asked=asked)
+
+
+def made(outcome: Exchanged | NotExchanged) -> Exchanged:
+    assert isinstance(outcome, Exchanged), outcome
+    return outcome
+
+
+def test_what_is_passed_on_is_narrower_and_says_through_whom(court: Court) -> None:
+    given = court.issue()
+    passed = made(exchange(court, court.token(given)))
+    assert passed.capability == replace(
+        given,
+        id=passed.capability.id,
+        audience=BANK.uri,
+        actors=("invoices", "payer"),
+        limit=ASKED.limit,
+        request_sha256=NEXT,
+        issued_at=passed.capability.issued_at,
+    )
+    said = court.spend(passed.token, by=BANK, request=NEXT)
+    assert (said["spend"], said["act"]) == ("first", {"sub": "invoices", "act": {"sub": "payer"}})
+    (row,) = court.audited("capability.exchanged")
+    assert (row.principal_id, row.agent_id, row.detail["parent"]) == ("acme.ada", "payer", given.id)
+
+
+def test_the_same_exchange_is_the_same_token_and_another_one_is_refused(court: Court) -> None:
+    token = court.token()
+    outcomes: list[Exchanged | NotExchanged] = []
+    start = threading.Barrier(8)
+
+    def ask() -> None:
+        start.wait()
+        outcomes.append(exchange(court, token))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({made(outcome).capability.id for outcome in outcomes}) == 1
+    other = replace(ASKED, request_sha256="b" * 64)
+    assert exchange(court, token, asked=other) == NotExchanged(why="spent")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("by", "to", "asked", "why"),
+    [
+        (BANK, VAULT_ROOM, ASKED, "audience"),  # stolen: it was sent to the invoices
+        (INVOICES, VAULT_ROOM, ASKED, "target"),  # not registered for it
+        (INVOICES, THEIRS, ASKED, "target"),
+        (INVOICES, BANK, replace(ASKED, limit=Limit(amount=Decimal("1500.01"), currency="EUR")), "amount"),
+        (INVOICES, BANK, replace(ASKED, limit=Limit(amount=Decimal(1), currency="USD")), "currency"),
+        (INVOICES, BANK, replace(ASKED, resource="invoices/inv_8"), "resource"),
+        (INVOICES, BANK, replace(ASKED, resource="invoices/inv_7/../inv_8"), "resource"),
+        (INVOICES, BANK, replace(ASKED, action="invoices.DeleteInvoice"), "action"),
+    ],
+)
+def test_nothing_wider_and_nobody_else(
+    standing_court: Court, by: Audience, to: Audience, asked: Narrower, why: str
+) -> None:
+    token = standing_court.token()
+    outcome = exchange(standing_court, token, by=by, to=to, asked=asked)
+    assert isinstance(outcome, NotExchanged)
+    assert str(outcome.why) == why
+    assert isinstance(exchange(standing_court, token), Exchanged), "a refusal costs nothing"
+
+
+def test_a_chain_of_actors_has_an_end(standing_court: Court) -> None:
+    asked = Narrower(request_sha256=NEXT)
+    to_bank = made(exchange(standing_court, standing_court.token(), asked=asked))
+    to_vault = made(exchange(standing_court, to_bank.token, by=BANK, to=VAULT_ROOM, asked=asked))
+    assert to_vault.capability.actors == ("bank", "invoices", "payer")
+    assert len(to_vault.capability.actors) == DEEPEST
+    last = exchange(standing_court, to_vault.token, by=VAULT_ROOM, to=CELLAR, asked=asked)
+    assert last == NotExchanged(why=TooWide.DEPTH)
+
+
+def test_a_revocation_and_the_end_of_the_step_reach_what_was_passed_on(court: Court) -> None:
+    given = court.issue()
+    passed = made(exchange(court, court.token(given)))
+    court.close(given)
+    assert court.spend(passed.token, by=BANK, request=NEXT)["reason"] == "closed"
+    again = made(exchange(court, court.token()))
+    court.revoke(Scope(kind=ScopeKind.USER, key="acme.ada"))
+    assert court.spend(again.token, by=BANK, request=NEXT)["reason"] == "revoked"
+    assert exchange(court, court.token(given)) == NotExchanged(why="revoked")  # type: ignore[arg-type]
+
+
+AT = datetime(2026, 3, 1, tzinfo=UTC)
+limits = st.none() | st.builds(Limit, amount=st.decimals(-5, 300, places=2), currency=st.sampled_from(["EUR", "USD"]))
+resources = st.sampled_from(["inv", "inv/7", "inv/7/line", "inv/70", "inv/7/..", "inv/7//x", "else"])
+capabilities = st.builds(
+    Capability,
+    id=st.just("cap_1"),
+    audience=st.just("https://one.example"),
+    tenant=st.sampled_from(["acme", "globex"]),
+    subject=st.just("acme.ada"),
+    actors=st.lists(st.sampled_from(["payer", "one"]), min_size=1, max_size=4).map(tuple),
+    job=st.just("job"),
+    step=st.just("step"),
+    action=st.sampled_from(["pay", "read"]),
+    resource=resources,
+    limit=limits.filter(lambda limit: limit is None or limit.amount >= 0),
+    request_sha256=st.just("0" * 64),
+    issued_at=st.just(AT),
+    expires_at=st.integers(1, 180).map(lambda seconds: AT + timedelta(seconds=seconds)),
+    approved_by=st.just(("acme.grace",)),
+)
+askings = st.builds(
+    Narrower,
+    request_sha256=st.just(NEXT),
+    action=st.none() | st.sampled_from(["pay", "read"]),
+    resource=st.none() | resources,
+    limit=limits,
+    lifetime=st.none() | st.integers(1, 1000).map(lambda seconds: timedelta(seconds=seconds)),
+)
+
+
+def audience(name: str, **other: Any) -> Audience:
+    base = Audience(
+        id=name,
+        uri=f"https://{name}.example",
+        tenant=None,
+        connection=None,
+        algorithm=Algorithm.ED25519,
+        passes_to=("two",),
+    )
+    return replace(base, **other)
+
+
+@given(
+    given=capabilities,
+    asked=askings,
+    now=st.integers(0, 200),
+    tenant=st.sampled_from([None, "acme", "globex"]),
+    registered=st.booleans(),
+)
+def test_exchange_only_ever_narrows(
+    given: Capability, asked: Narrower, now: int, tenant: str | None, registered: bool
+) -> None:
+    one = audience("one", passes_to=("two",) if registered else ())
+    at = AT + timedelta(seconds=now)
+    child = narrow(given, asked, by=one, target=audience("two", tenant=tenant), id="cap_2", now=at)
+    if isinstance(child, TooWide):
+        return
+    assert registered
+    assert tenant in (None, given.tenant)
+    kept = ("tenant", "subject", "job", "step", "action", "approved_by")
+    assert all(getattr(child, name) == getattr(given, name) for name in kept)
+    assert child.resource == given.resource or child.resource.startswith(f"{given.resource}/")
+    assert ".." not in child.resource.removeprefix(given.resource)
+    assert child.actors == ("one", *given.actors)
+    assert len(child.actors) <= DEEPEST
+    assert at.replace(microsecond=0) < child.expires_at <= given.expires_at
+    if child.limit is None:
+        assert given.limit is None
+    else:
+        assert given.limit is not None
+        assert 0 <= child.limit.amount <= given.limit.amount
+        assert child.limit.currency == given.limit.currency

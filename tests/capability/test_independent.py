@@ -1,0 +1,69 @@
+"""What we sign is verified by a library nobody here wrote, which knows us by our published metadata alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from werkzeug.serving import make_server
+
+from identity.capability.authority import Authority
+from identity.capability.issuer import Issuer, claims_of
+from identity.capability.model import Algorithm
+from tests.capability.court import BANK, INVOICES, Court
+from tests.servers.npm import install
+from tests.servers.process import free_port
+from tests.webhooks.parts import MemoryLedger, MemoryRing, registry
+from webhooks.app import create_app
+from webhooks.settings import WebSettings
+
+PEER = Path(__file__).parents[1] / "peers" / "oidc"
+
+
+@contextmanager
+def published(court: Court) -> Iterator[Issuer]:
+    """The court's authority on a port of its own, by whose address its tokens call it."""
+    port = free_port()
+    base = f"http://127.0.0.1:{port}"
+    issuer = Issuer(court.database, court.vault, url=base, clock=court.now)
+    authority = Authority(court.database, issuer, ids=court.ids, clock=court.now)
+    app = create_app(WebSettings(base_url=base), MemoryLedger(), registry(), MemoryRing(), authority=authority)
+    server = make_server("127.0.0.1", port, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield issuer
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def verified(issuer: Issuer, *tokens: str) -> list[dict[str, Any]]:
+    install(PEER)
+    command = ["node", "verify-capability.mjs", issuer.url, INVOICES.uri]
+    lines = "".join(f"{token}\n" for token in tokens)
+    done = subprocess.run(command, cwd=PEER, input=lines, capture_output=True, text=True, timeout=60, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_an_independent_library_verifies_what_we_sign(standing_court: Court) -> None:
+    given, elsewhere = standing_court.issue(), standing_court.issue(audience=BANK)
+    with published(standing_court) as issuer:
+        tokens = [issuer.sign(given, algorithm).reveal() for algorithm in Algorithm]
+        head, payload, signature = tokens[0].split(".")
+        answers = verified(
+            issuer,
+            *tokens,
+            issuer.sign(elsewhere, Algorithm.ES256).reveal(),
+            f"{head}.{payload[:-2]}AA.{signature}",
+        )
+    good = [{"alg": str(algorithm), "payload": claims_of(given, issuer=issuer.url)} for algorithm in Algorithm]
+    assert answers[:2] == good
+    assert answers[2] == {"refused": "ERR_JWT_CLAIM_VALIDATION_FAILED"}
+    assert answers[3] == {"refused": "ERR_JWS_SIGNATURE_VERIFICATION_FAILED"}

@@ -1,0 +1,164 @@
+"""A step that opens by a capability: under the rule, with the intent, without an account; on both databases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import Row, select
+
+from identity.audit_tables import audit
+from identity.capability.model import Outcome, Wanted
+from identity.capability.tables import capabilities
+from identity.model import AccessPattern, PrincipalKind, Scope, ScopeKind
+from identity.policy import Decision
+from identity.scopes import revoke_scope
+from identity.sequence import lock_exclusive, next_number
+from pipeline.database import Database, DatabaseSettings, open_database
+from pipeline.ledger import openings, steps
+from pipeline.ledger.closings import Closing, close_attempt
+from pipeline.ledger.intents import Ended, Intent, Opened
+from pipeline.ledger.jobs import ClaimedJob
+from pipeline.states import AttemptState, JobState, StepState
+from pipeline.tables import attempts
+from tests.capability.court import INVOICES, PAID
+from tests.ledger.house import House, intent_of
+
+BY_CAPABILITY = Decision(
+    kind=PrincipalKind.USER, pattern=AccessPattern.CAPABILITY, reason="named by the workflow", policy=0
+)
+
+
+class Till:
+    """One job of acme's, whose first step pays."""
+
+    def __init__(self, database: Database) -> None:
+        self.house = House(database)
+        self.house.build()
+        self.database = database
+        self.job: ClaimedJob = self.house.claim(self.house.job())
+        self.step = self.house.ids("step")
+
+    def intent(self, **more: Any) -> Intent:
+        wanted = Wanted(
+            id=self.house.ids("cap"),
+            audience=INVOICES,
+            tenant="acme",
+            connection="gh",
+            agent=self.job.agent,
+            principal="acme.ada",
+            accepted=self.job.accepted,
+            job=self.job.id,
+            step=self.step,
+            action="invoices.PayInvoice",
+            resource="invoices/inv_7",
+            limit=None,
+            request_sha256=PAID,
+            lifetime=more.pop("lifetime", timedelta(seconds=120)),
+        )
+        base = intent_of(self.house, self.job, step=self.step, action="invoices.PayInvoice", decision=BY_CAPABILITY)
+        return replace(base, capability=wanted, attempt=self.house.ids("att"), **more)
+
+    def open(self, intent: Intent) -> Any:
+        return self.database.write(partial(openings.open_attempt, intent=intent))
+
+    def close(self, intent: Intent, state: AttemptState, to: StepState, **more: Any) -> None:
+        closing = Closing(attempt=intent.attempt, state=state, step_state=to, **more)
+        self.database.write(partial(close_attempt, intent=intent, closing=closing))
+
+    def lose(self, intent: Intent) -> None:
+        """No answer came, and its time has passed."""
+        self.close(intent, AttemptState.UNKNOWN, StepState.UNKNOWN)
+
+    def rows(self) -> list[Row[Any]]:
+        ordered = select(capabilities).order_by(capabilities.c.jti)
+        return list(self.database.read(lambda c: c.execute(ordered).all()))
+
+
+@pytest.fixture
+def till(ledger_url: str) -> Iterator[Till]:
+    database = open_database(DatabaseSettings(url=ledger_url))
+    yield Till(database)
+    database.close()
+
+
+def test_it_opens_with_a_recorded_capability_and_nobodys_account(till: Till) -> None:
+    intent = till.intent()
+    opened = till.open(intent)
+    assert isinstance(opened, Opened)
+    assert opened.lease is None
+    assert opened.capability is not None
+    (row,) = till.rows()
+    assert (row.jti, row.step_id, row.job_id, row.accepted) == (
+        opened.capability.id,
+        till.step,
+        till.job.id,
+        till.job.accepted,
+    )
+    (attempt,) = till.database.read(lambda c: c.execute(select(attempts)).all())
+    assert (attempt.account_id, attempt.generation, attempt.principal_id) == ("", 0, "acme.ada")
+    said = select(audit).where(audit.c.kind == "attempt.opened")
+    (record,) = till.database.read(lambda c: c.execute(said).all())
+    assert (record.attempt_id, record.account_id, record.pattern) == (intent.attempt, None, "capability")
+    assert record.detail["capability"] == row.jti
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        Scope(kind=ScopeKind.TENANT, key="acme"),
+        Scope(kind=ScopeKind.CONNECTION, key="gh"),
+        Scope(kind=ScopeKind.AGENT, key="tester"),
+        Scope(kind=ScopeKind.USER, key="acme.ada"),
+        Scope(kind=ScopeKind.ACCOUNT, key="acme/gh/acme.ada"),
+    ],
+    ids=lambda scope: str(scope.kind),
+)
+def test_a_job_from_before_a_revocation_gets_none(till: Till, scope: Scope) -> None:
+    def revoke(c: Any) -> None:
+        lock_exclusive(c, scope)
+        revoke_scope(c, scope, next_number(c), reason="test", now=datetime.now(UTC))
+
+    till.database.write(revoke)
+    ended = till.open(till.intent())
+    assert isinstance(ended, Ended)
+    assert ended.moved is JobState.CANCELLED
+    assert till.rows() == []
+
+
+def test_the_same_one_is_sent_again_while_nobody_knows_and_closed_once_it_is_known(till: Till) -> None:
+    first = till.intent()
+    opened = till.open(first)
+    till.lose(first)
+    second = till.intent(number=2, resends=True, repeats_unknown=True)
+    again = till.open(second)
+    assert again.capability == opened.capability
+    till.close(second, AttemptState.EFFECT, StepState.DONE, result={}, resolves=AttemptState.ADOPTED)
+    (row,) = till.rows()
+    assert row.outcome == Outcome.EFFECT
+    assert row.closed_at is not None
+
+
+def test_one_that_expired_before_it_was_sent_again_is_not_repeated_blindly(till: Till) -> None:
+    first = till.intent(lifetime=timedelta(seconds=1))
+    till.open(first)
+    till.lose(first)
+    ended = till.open(till.intent(number=2, resends=True, repeats_unknown=True))
+    assert isinstance(ended, Ended)
+    assert ended.moved is JobState.QUEUED
+    assert len(till.rows()) == 1
+    (attempt,) = till.database.read(partial(steps.attempts_of, step=till.step))
+    assert attempt.id == first.attempt
+
+
+def test_without_effect_the_next_attempt_gets_another(till: Till) -> None:
+    first = till.intent()
+    till.open(first)
+    till.close(first, AttemptState.NO_EFFECT, StepState.OPEN, error="status 503")
+    second = till.open(till.intent(number=2))
+    assert [row.outcome for row in till.rows()] == [Outcome.NO_EFFECT, None]
+    assert second.capability.id == till.rows()[1].jti

@@ -1,0 +1,173 @@
+"""A capability counts once, for whom and for what it was issued, and not after a revocation."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from identity.capability.model import Outcome
+from identity.model import Scope, ScopeKind
+from tests.capability.court import BANK, INVOICES, PAID, THEIRS, Court, reasons
+
+SCOPES = (
+    Scope(kind=ScopeKind.TENANT, key="acme"),
+    Scope(kind=ScopeKind.CONNECTION, key="inv"),
+    Scope(kind=ScopeKind.AGENT, key="payer"),
+    Scope(kind=ScopeKind.USER, key="acme.ada"),
+    Scope(kind=ScopeKind.ACCOUNT, key="acme/inv/acme.ada"),
+)
+
+
+def test_fifty_concurrent_uses_are_one_spend(court: Court) -> None:
+    token = court.token()
+    answers: list[dict[str, object]] = []
+    start = threading.Barrier(50)
+
+    def use() -> None:
+        start.wait()
+        answers.append(court.spend(token))
+
+    threads = [threading.Thread(target=use) for _ in range(50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(str(answer["spend"]) for answer in answers) == ["again"] * 49 + ["first"]
+    assert len(court.audited("capability.spent")) == 1
+
+
+def test_the_same_request_again_is_the_same_spend_and_another_is_refused(court: Court) -> None:
+    token = court.token()
+    assert court.spend(token)["spend"] == "first"
+    assert court.spend(token)["spend"] == "again"
+    assert court.spend(token, request="0" * 64) == {"active": False, "reason": "request"}
+
+
+def test_who_does_not_say_for_which_request_spends_once(court: Court) -> None:
+    token = court.token()
+    assert court.spend(token, request=None)["spend"] == "first"
+    assert court.spend(token, request=None) == {"active": False, "reason": "spent"}
+
+
+def test_what_is_done_is_closed_to_whoever_has_the_token(court: Court) -> None:
+    capability = court.issue()
+    token = court.token(capability)
+    court.spend(token)
+    court.close(capability)
+    assert court.spend(token) == {"active": False, "reason": "closed"}
+    (refused,) = court.audited("capability.refused")
+    assert (refused.outcome, refused.step_id, refused.principal_id) == ("closed", capability.step, "acme.ada")
+
+
+@pytest.mark.parametrize("scope", SCOPES, ids=lambda scope: str(scope.kind))
+def test_a_revocation_reaches_a_token_that_was_not_spent(court_on_sqlite: Court, scope: Scope) -> None:
+    before = court_on_sqlite.token()
+    court_on_sqlite.revoke(scope)
+    assert court_on_sqlite.spend(before) == {"active": False, "reason": "revoked"}
+    assert court_on_sqlite.spend(court_on_sqlite.token())["active"], "a job accepted since is not touched"
+
+
+def test_a_revocation_reaches_a_spent_token_too_and_a_stop_every_one(court: Court) -> None:
+    token = court.token()
+    court.spend(token)
+    court.revoke(SCOPES[3])
+    assert court.spend(token)["reason"] == "revoked"
+    after = court.token()
+    court.stop(SCOPES[2])
+    assert court.spend(after)["reason"] == "revoked"
+
+
+def test_a_spend_and_a_revocation_that_race_agree_on_who_was_first(court: Court) -> None:
+    """Whatever is spent by another thread was spent before the revocation's number, or not at all."""
+    tokens = [court.token() for _ in range(12)]
+    answers: list[dict[str, object]] = []
+    start = threading.Barrier(13)
+
+    def use(place: int) -> None:
+        start.wait()
+        answers.append(court.spend(tokens[place]))
+
+    threads = [threading.Thread(target=use, args=(place,)) for place in range(12)]
+    for thread in threads:
+        thread.start()
+    start.wait()
+    court.revoke(SCOPES[0])
+    for thread in threads:
+        thread.join()
+    assert reasons(answers) <= {"first", "revoked"}
+    spent = [row.number for row in court.audited("capability.spent")]
+    assert len(spent) == sum(bool(answer["active"]) for answer in answers)
+    assert all(court.spend(token)["reason"] == "revoked" for token in tokens)
+
+
+def test_a_stolen_token_is_of_no_use_to_another_service(court: Court) -> None:
+    token = court.token()
+    assert court.spend(token, by=BANK) == {"active": False}
+    assert court.spend(token, by=THEIRS) == {"active": False}
+    assert court.spend(token)["spend"] == "first", "what a thief tried has spent nothing"
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        ({"tenant": "globex"}, "tenant"),
+        ({"subject": "acme.eve"}, "actors"),
+        ({"actors": ("thief", "payer")}, "actors"),
+        ({"job": "job_other"}, "job"),
+        ({"step": "step_other"}, "step"),
+        ({"action": "invoices.DeleteInvoice"}, "action"),
+        ({"resource": "invoices/inv_8"}, "resource"),
+        ({"limit": None}, "amount"),
+        ({"request_sha256": "0" * 64}, "request"),
+        ({"approved_by": ("acme.eve",)}, "claims"),
+        ({"id": "cap_never_issued"}, "unknown"),
+    ],
+)
+def test_whoever_has_the_signing_key_is_held_to_what_was_recorded(
+    standing_court: Court, other: dict[str, object], reason: str
+) -> None:
+    forged = replace(standing_court.issue(), **other)  # type: ignore[arg-type]
+    assert standing_court.spend(standing_court.token(forged)) == {"active": False, "reason": reason}
+
+
+def test_a_longer_life_than_was_recorded_is_refused(standing_court: Court) -> None:
+    real = standing_court.issue()
+    longer = replace(real, expires_at=real.expires_at + timedelta(seconds=30))
+    assert standing_court.spend(standing_court.token(longer)) == {"active": False, "reason": "lifetime"}
+
+
+def test_a_step_in_doubt_gets_the_same_capability_and_one_without_effect_another(court: Court) -> None:
+    wanted = court.wanted()
+    first = court.issue(wanted)
+    assert court.issue(replace(wanted, id=court.ids("cap"))) == first
+    court.spend(court.token(first))
+    court.close(first, Outcome.NO_EFFECT)
+    second = court.issue(replace(wanted, id=court.ids("cap")))
+    assert second.id != first.id
+    assert court.spend(court.token(first))["reason"] == "closed", "its request may still arrive, and does nothing"
+    assert court.spend(court.token(second))["spend"] == "first"
+
+
+def test_one_that_is_about_to_expire_is_superseded(court: Court) -> None:
+    wanted = court.wanted(lifetime=timedelta(seconds=11))
+    first = court.issue(wanted)
+    court.ahead = timedelta(seconds=3)
+    second = court.issue(replace(wanted, id=court.ids("cap")))
+    assert second.id != first.id
+    assert court.spend(court.token(first))["reason"] == "closed"
+
+
+def test_no_capability_lives_longer_than_three_minutes(standing_court: Court) -> None:
+    capability = standing_court.issue(lifetime=timedelta(hours=1))
+    assert capability.expires_at - capability.issued_at == timedelta(seconds=180)
+    assert standing_court.spend(standing_court.token(capability))["active"]
+
+
+def test_what_is_told_of_a_live_token_is_what_it_says(standing_court: Court) -> None:
+    capability = standing_court.issue(approved_by=("acme.grace",))
+    said = standing_court.spend(standing_court.token(capability))
+    assert (said["sub"], said["act"], said["aud"]) == ("acme.ada", {"sub": "payer"}, INVOICES.uri)
+    assert (said["request_sha256"], said["approved_by"], said["jti"]) == (PAID, ["acme.grace"], capability.id)

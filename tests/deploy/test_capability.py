@@ -1,0 +1,58 @@
+"""`aswhom capability`: a service is registered by a secret that is shown once, and keys rotate and are withdrawn."""
+
+from __future__ import annotations
+
+from deploy.installation import Installation
+from identity.capability.audiences import authenticate
+from identity.capability.model import Audience
+from identity.secret import Secret
+from tests.deploy.conftest import Cli
+
+INVOICES = ("--uri", "https://invoices.example", "--provider", "invoices", "--api-url", "https://invoices.example")
+
+
+def who(cli: Cli, id: str, secret: str) -> Audience | None:
+    with Installation.at(data_dir=cli.data_dir) as at:
+        return at.read(lambda c: authenticate(c, id, Secret(secret), now=at.now()))
+
+
+def test_a_service_is_added_once_with_a_secret_that_is_shown_once(cli: Cli) -> None:
+    cli.json("tenants", "add", "acme")
+    made = cli.json("capability", "audiences", "add", "invoices", *INVOICES, "--tenant", "acme")
+    found = who(cli, "invoices", made["secret"])
+    assert found is not None
+    assert (found.connection, found.tenant) == ("invoices", "acme")
+    (listed,) = cli.json("capability", "audiences", "list")
+    assert made["secret"] not in str(listed)
+    assert Secret(made["secret"]).fingerprint() not in str(listed)
+    assert cli.json("connections", "list")[0]["provider"] == "invoices"
+    (key,) = cli.json("capability", "keys", "list")
+    assert (key["algorithm"], key["state"]) == ("Ed25519", "signing")
+    again = cli.json("capability", "audiences", "add", "invoices", *INVOICES, "--tenant", "acme", code=1)
+    assert again["error"] == "BadInput"
+    assert cli("capability", "audiences", "add", "x", "--uri", "https://x.example", "--provider", "x").exit_code == 2
+
+
+def test_a_secret_is_renewed_and_a_service_removed(cli: Cli) -> None:
+    made = cli.json("capability", "audiences", "add", "bank", "--uri", "https://bank.example")
+    assert cli("capability", "audiences", "renew", "bank").exit_code == 2  # it asks first
+    renewed = cli.json("capability", "audiences", "renew", "bank", "--yes")
+    assert who(cli, "bank", made["secret"]) == who(cli, "bank", renewed["secret"])
+    cli.json("capability", "audiences", "remove", "bank", "--yes")
+    assert who(cli, "bank", renewed["secret"]) is None
+    assert cli.json("capability", "audiences", "remove", "bank", "--yes", code=1)["error"] == "BadInput"
+
+
+def test_keys_rotate_and_are_withdrawn(cli: Cli) -> None:
+    first = cli.json("capability", "keys", "rotate", "--algorithm", "ES256")
+    cli.json("capability", "keys", "rotate", "--algorithm", "ES256")
+    states = {key["kid"]: key["state"] for key in cli.json("capability", "keys", "list")}
+    assert sorted(states.values()) == ["next", "signing"]
+    assert states[first["kid"]] == "signing"
+    assert cli.json("capability", "keys", "rotate", "--algorithm", "ES256", code=1)["error"] == "BadInput"
+    withdrawn = cli.json("capability", "keys", "withdraw", first["kid"], "--yes")
+    states = {key["kid"]: key["state"] for key in cli.json("capability", "keys", "list")}
+    assert states[first["kid"]] == "withdrawn"
+    assert states[withdrawn["successor"]] == "signing"
+    assert cli.json("capability", "keys", "withdraw", "nobody", "--yes", code=1)["error"] == "BadInput"
+    assert cli.json("capability", "list") == []

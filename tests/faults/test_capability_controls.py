@@ -1,0 +1,117 @@
+"""What each guard of a capability is for: without it, the test that watches it fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.control import FAILED, Control
+
+SPENDING, SPENDS = "identity/capability/spending.py", "tests/capability/test_spending.py"
+VERIFIER, VERIFIES = "identity/capability/verifier.py", "tests/capability/test_verifier.py"
+OPENINGS, OPENS = "pipeline/ledger/openings.py", "tests/capability/test_openings.py"
+
+RULE = Control(
+    name="a revocation reaches what was not spent",
+    file=SPENDING,
+    guard="if ruled_out is not None:",
+    without="if False:",
+    test=f"{SPENDS}::test_a_revocation_reaches_a_token_that_was_not_spent and tenant",
+)
+OTHERS = (
+    Control(
+        name="one spend",
+        file=SPENDING,
+        guard=".where(_ALIVE, capabilities.c.spent_sha256.is_(None), capabilities.c.expires_at > database_now())",
+        without=".where(_ALIVE, capabilities.c.expires_at > database_now())",
+        test=f"{SPENDS}::test_fifty_concurrent_uses and sqlite",
+    ),
+    Control(
+        name="a closed one is of no use",
+        file=SPENDING,
+        guard="if found.closed_at is not None:",
+        without="if False:",
+        test=f"{SPENDS}::test_what_is_done_is_closed and sqlite",
+    ),
+    Control(
+        name="what was recorded is what counts",
+        file=SPENDING,
+        guard="if why := _differs(claimed, found.capability):",
+        without="if why := None:",
+        test=f"{SPENDS}::test_whoever_has_the_signing_key",
+    ),
+    Control(
+        name="the audience is who asks",
+        file=VERIFIER,
+        guard='if claims.get("aud") != self.audience:',
+        without="if False:",
+        test=f"{VERIFIES}::test_each_claim",
+    ),
+    Control(
+        name="the type of the token",
+        file=VERIFIER,
+        guard='if header.get("typ") != TYPE:',
+        without="if False:",
+        test=f"{VERIFIES}::test_another_kind_of_token",
+    ),
+    Control(
+        name="the request it is for",
+        file=VERIFIER,
+        guard="if request_sha256 is not None and request_sha256 != capability.request_sha256:",
+        without="if False:",
+        test=f"{VERIFIES}::test_another_request",
+    ),
+    Control(
+        name="who may pass on, and to whom",
+        file="identity/capability/narrowing.py",
+        guard="if target.id not in by.passes_to:",
+        without="if False:",
+        test="tests/capability/test_exchange.py::test_exchange_only_ever_narrows",
+    ),
+    Control(
+        name="one exchange",
+        file="identity/capability/exchange.py",
+        guard="capabilities.c.exchanged_sha256.is_(None),",
+        without="",
+        test="tests/capability/test_exchange.py::test_the_same_exchange and sqlite",
+    ),
+    Control(
+        name="one that expired is not sent again",
+        file=OPENINGS,
+        guard="if intent.resends and issued.living(connection, intent.step, at=alive_at) is None:",
+        without="if False:",
+        test=f"{OPENS}::test_one_that_expired and sqlite",
+    ),
+    Control(
+        name="an effect closes its capability",
+        file="pipeline/ledger/closings.py",
+        guard="_close_capability(connection, intent, closing, now=now)",
+        without="pass",
+        test=f"{OPENS}::test_without_effect and sqlite",
+    ),
+    Control(
+        name="a key is published before it signs",
+        file="identity/capability/keys.py",
+        guard="use_from = now + AHEAD if follows else now",
+        without="use_from = now",
+        test="tests/capability/test_keys.py::test_a_new_key_is_published and sqlite",
+    ),
+)
+
+
+def _assert_failed(control: Control, folder: Path) -> None:
+    control.copy(folder)
+    code, said = control.run(folder)
+    assert code == FAILED, said
+    assert " failed" in said.strip().splitlines()[-1], said
+
+
+def test_without_the_rule_a_revoked_token_is_spent(tmp_path: Path) -> None:
+    _assert_failed(RULE, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("control", OTHERS, ids=lambda control: control.name)
+def test_without_a_further_guard_its_test_fails(control: Control, tmp_path: Path) -> None:
+    _assert_failed(control, tmp_path)

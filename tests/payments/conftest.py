@@ -1,0 +1,100 @@
+"""The sandbox's invoices in a process of their own, and a ledger whose authority they can ask over HTTP."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from werkzeug.serving import make_server
+
+from deploy.demo import payments
+from deploy.demo.provision import Provision
+from deploy.sandbox.world import make_world
+from pipeline.runtime import Runtime
+from tests.payments.office import Office
+from tests.sandbox.driver import SERVICES, Receiver, Sandbox, address, start
+from tests.servers.process import free_port
+from tests.tasks.town import Town
+from tests.webhooks.parts import MemoryLedger, MemoryRing
+from webhooks.app import create_app
+from webhooks.settings import WebSettings
+
+WORKFLOWS = ("tasks.invoice_approval", "tasks.invoice_refund")
+
+
+@pytest.fixture(scope="session")
+def _service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    folder = tmp_path_factory.mktemp("invoices")
+    receiver = Receiver()
+    world = make_world(
+        ports={service: free_port() for service in SERVICES},
+        hooks={"github": receiver.url, "slack": receiver.url},
+        callbacks={"github": receiver.url, "linear": receiver.url},
+        now=datetime.now(UTC),
+        authority=f"http://127.0.0.1:{free_port()}",
+    )
+    (folder / "world.json").write_text(json.dumps(world))
+    process = start(folder, "invoices")
+    try:
+        address(process)
+        with Sandbox(world, receiver, folder) as sandbox:
+            yield sandbox
+    finally:
+        process.terminate()
+        process.communicate(timeout=5)
+        receiver.close()
+
+
+@contextmanager
+def served(runtime: Runtime, port: int) -> Iterator[None]:
+    """The authority of *runtime* over HTTP."""
+    web = WebSettings(base_url=runtime.settings.base_url)
+    app = create_app(
+        web, MemoryLedger(), runtime.workflows, MemoryRing(), authority=runtime.authority, approver=runtime.approving
+    )
+    server = make_server("127.0.0.1", port, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture(scope="session")
+def _books(_service: Sandbox, migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One ledger with the world's tenants in it, to copy."""
+    path = tmp_path_factory.mktemp("furnished") / "ledger.sqlite"
+    shutil.copy(migrated_sqlite, path)
+    made = Town(_service, f"sqlite:///{path}", workflows=WORKFLOWS, base_url=_service.world["invoices"]["authority"])
+    Provision(made.runtime, _service.world, now=datetime.now(UTC)).everything()
+    people = {"acme": ("ada", "grace"), "globex": ("linus",)}
+    payments.provide(made.runtime, _service.world, tenants=people, now=datetime.now(UTC))
+    made.close()
+    return path
+
+
+def furnished(books: Path, folder: Path) -> str:
+    """The address of a copy of that ledger."""
+    shutil.copy(books, folder / "ledger.sqlite")
+    return f"sqlite:///{folder}/ledger.sqlite"
+
+
+@pytest.fixture
+def office(_service: Sandbox, _books: Path, tmp_path: Path) -> Iterator[Office]:
+    """A worker's runtime beside the invoices, which are all unpaid."""
+    authority: str = _service.world["invoices"]["authority"]
+    town = Town(_service, furnished(_books, tmp_path), workflows=WORKFLOWS, base_url=authority)
+    with served(town.runtime, int(authority.rpartition(":")[2])):
+        yield Office(town)
+    town.close()
+    _service.http.delete(_service.url("invoices", "/_sandbox/faults"))
+    _service.order("invoices", "forget")

@@ -1,0 +1,63 @@
+"""Somebody asks for payments, the agent makes them, and a thief who reads the wire tries what can be tried."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+from sqlalchemy import select
+
+from identity.capability.tables import capabilities
+from tests.sandbox.driver import Form
+from tests.tasks.town import Town
+
+SMALL, LARGE, OTHER, HUGE = "inv_1001", "inv_1002", "inv_1003", "inv_1005"  # 480, 12500, 960.50, 980000 euros
+
+
+class Office:
+    """Tenant acme's payments."""
+
+    def __init__(self, town: Town) -> None:
+        self.town = town
+        self.sandbox = town.sandbox
+
+    def ask(self, invoice: str = SMALL, *, by: str = "ada", tenant: str = "acme") -> None:
+        """The tenant's own system says that *by* wants an invoice paid."""
+        self.town.report(tenant, "payment.requested", {"invoice": invoice, "requested_by": by})
+
+    def answer(self, *, by: str, yes: bool = True) -> httpx.Response:
+        """*by* opens the link that awaits them, and answers what they read there."""
+        (waiting,) = [job for job in self.town.jobs() if job.wait == "approval"]
+        approval = waiting.waits_for.removeprefix("approval:")
+        _, address = self.town.runtime.approving.invite(approval, f"acme.{by}", now=datetime.now(UTC))
+        page = self.sandbox.http.get(address)
+        assert page.status_code == 200
+        form = Form(page.text)
+        said = {**form.hidden, "answer": "yes" if yes else "no"}
+        return self.sandbox.http.post(address, data=said, headers={"Origin": self.town.runtime.settings.base_url})
+
+    def movements(self) -> list[dict[str, Any]]:
+        """The money that has moved, as the service's own books have it."""
+        found: list[dict[str, Any]] = self.sandbox.read("invoices", "movements")
+        return found
+
+    def stolen(self, path: str = "/pay") -> dict[str, str]:
+        """The last request that carried a token to such a path, token and all."""
+        heard: list[dict[str, str]] = self.sandbox.read("invoices", "wire")
+        return [one for one in heard if one["target"].endswith(path)][-1]
+
+    def replay(self, heard: dict[str, str], **changed: str) -> httpx.Response:
+        """Send what was overheard once more, with something else in it."""
+        again = {**heard, **changed}
+        headers = {"Authorization": again["authorization"], "Content-Type": "application/json"}
+        if again["idempotency_key"]:
+            headers["Idempotency-Key"] = again["idempotency_key"]
+        url = self.sandbox.url("invoices", again["target"])
+        return self.sandbox.http.request(again["method"], url, headers=headers, content=again["body"])
+
+    def capabilities(self) -> list[Any]:
+        return self.town.rows(select(capabilities).order_by(capabilities.c.issued_at, capabilities.c.jti))
+
+    def order(self, **fault: Any) -> None:
+        self.sandbox.order("invoices", "faults", **fault)

@@ -1,0 +1,1 @@
+"""The authority over HTTP: keys, metadata, token exchange and introspection."""
