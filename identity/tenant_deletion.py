@@ -12,6 +12,8 @@ from datetime import datetime
 from sqlalchemy import Connection, Select, delete, func, select, update
 
 from identity import audit
+from identity.capability.tables import audiences
+from identity.console_tables import console_roles
 from identity.tables import (
     accounts,
     aliases,
@@ -59,6 +61,10 @@ def shred(connection: Connection, tenant: str, *, id: str, by: str, now: datetim
         .values(access_sealed=None, refresh_sealed=None, answer_sealed=None),
         "connection secrets": delete(connection_secrets).where(connection_secrets.c.connection_id.in_(own)),
         "connect links": delete(connect_sessions).where(connect_sessions.c.tenant_id == tenant),
+        "capability audiences": update(audiences)
+        .where(audiences.c.tenant_id == tenant, audiences.c.removed_at.is_(None))
+        .values(removed_at=now),
+        "console roles": delete(console_roles).where(console_roles.c.tenant_id == tenant),
         "aliases": delete(aliases).where(aliases.c.tenant_id == tenant),
         "installations": delete(installations).where(installations.c.tenant_id == tenant),
     }

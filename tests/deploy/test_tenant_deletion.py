@@ -26,6 +26,7 @@ def two(cli: Cli) -> Cli:
         cli.json(*connection, "--client-id", "Iv1", "--client-secret-file", "-", input="s3cret")
         account = ("accounts", "add-static", "--tenant", tenant, "--connection", f"gh-{tenant}", "--token-file", "-")
         cli.json(*account, input="t0ken")
+        cli.json("console", "allow", "owner", "--value", f"ada@{tenant}", "--tenant", tenant)
         cli.json("connect", "link", "--tenant", tenant, "--user", "ada", "--connection", f"gh-{tenant}")
     return cli
 
@@ -59,6 +60,7 @@ def test_a_deleted_tenant_leaves_no_credential_and_all_of_its_audit(two: Cli) ->
     assert (done["deleted"], done["revocation"]) == (True, waits["revocation"])
     assert sealed(two) == {name: number // 2 for name, number in before.items()}  # globex's
     assert "tenant:acme is stopped" in two.json("accounts", "show", account["id"])["why"]
+    assert [row["tenant_id"] for row in two.json("console", "roles")] == ["globex"]
     after = [row["id"] for row in two.json("audit", "search", "--tenant", "acme")]
     assert set(kept) < set(after)
     assert two.json("audit", "search", "--kind", "tenant")[0]["detail"]["connection secrets"] == 1
