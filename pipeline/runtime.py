@@ -30,6 +30,7 @@ from identity.signing import Signer
 from identity.token_endpoint import TokenEndpoint
 from identity.vault import Vault
 from identity.withdrawing import Withdrawer
+from identity.workloads import Workloads
 from pipeline import gauges, punctuality, reconcile
 from pipeline.approval_news import tell_of_approvals
 from pipeline.approving import Approving
@@ -173,8 +174,9 @@ class Runtime:
         )
         self.schedules = Schedules(self.database, workflows)
         self.intake = Intake(self.database, self.vault, self.ids, clock=clock)
-        self.requests = Requests(self.database, workflows, self.ids)
-        self.events = EventIntake(self.database, KeyRing(self.http), self.ids, clock=clock)
+        keys = KeyRing(self.http)
+        self.requests = Requests(self.database, workflows, self.ids, Workloads(self.database, keys))
+        self.events = EventIntake(self.database, keys, self.ids, clock=clock)
         self.catch_up = CatchUp(self.database, self.vault, self.http, clock=clock)
         self.connect = Connect(
             self.database,

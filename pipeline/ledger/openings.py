@@ -120,8 +120,8 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
         number=number,
         outcome="open",
         lease=outcome,
-        capability=capability,
         detail={"consented": outcome.consented} if outcome else {},
+        capability=capability,
     )
     return Opened(lease=outcome, capability=capability)
 
