@@ -35,6 +35,13 @@ def _origin(value: str) -> str:
     return value.rstrip("/")
 
 
+def _issuer(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("give the issuer letter by letter, such as https://accounts.example")
+    return value
+
+
 def _listen(value: str) -> str:
     host, _, port = value.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
@@ -62,6 +69,7 @@ def _broker(value: SecretStr) -> SecretStr:
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database)]
 BrokerUrl = Annotated[SecretStr, AfterValidator(_broker)]
 Origin = Annotated[str, AfterValidator(_origin)]
+Issuer = Annotated[str, AfterValidator(_issuer)]
 Listen = Annotated[str, AfterValidator(_listen)]
 Seconds = Annotated[timedelta, BeforeValidator(_seconds)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]

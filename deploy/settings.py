@@ -17,7 +17,8 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from deploy import valkey
-from deploy.forms import BrokerUrl, DatabaseUrl, Days, Listen, Names, Origin, Place, Port, Seconds
+from deploy.console import console_faults
+from deploy.forms import BrokerUrl, DatabaseUrl, Days, Issuer, Listen, Names, Origin, Place, Port, Seconds
 from deploy.keys import KeyFiles
 from deploy.setting_faults import refuse, told, unknown
 from identity.secret import Secret
@@ -63,6 +64,14 @@ class Settings(BaseSettings):
     api_rate: Annotated[int, Field(ge=1)] | None = None
     webhook_rate: Annotated[int, Field(ge=1)] | None = None
     webhook_tenant_rate: Annotated[int, Field(ge=1)] | None = None
+
+    console: bool | None = None  # None: wherever it is safe
+    console_issuer: Issuer | None = None  # of the OpenID provider that people sign in at; None: links alone
+    console_client_id: str | None = None
+    console_client_secret: SecretStr | None = None
+    console_scopes: Annotated[Names, NoDecode] = ("openid", "email", "profile")
+    console_roles_claim: str | None = None
+    console_session: Seconds = timedelta(hours=8)
 
     workflows: Annotated[
         Names, NoDecode
@@ -266,6 +275,8 @@ def load(**given: object) -> Settings:
         settings = Settings(**_given(**given))
     except ValidationError as error:
         faults += told(error, prefix=PREFIX)
+    if settings is not None:
+        faults += console_faults(settings)
     refuse(faults)
     assert settings is not None  # noqa: S101 - for the type checker: its faults were refused
     return settings

@@ -18,6 +18,8 @@ from types import FrameType
 from typing import Any
 
 from deploy import procfile, supervisor, valkey
+from deploy.console import is_served, new_link
+from deploy.installation import Installation
 from deploy.procfile import Process
 from deploy.settings import Settings
 from deploy.supervisor import Supervisor
@@ -180,7 +182,20 @@ def run(settings: Settings, *, extra: Sequence[Process] = (), say: Say) -> int:
         up.start()
         if up.wait_ready():
             say(f"Aswhom is up at {settings.base_url}, with its data in {settings.directory}. Ctrl-C stops it")
+            _point_at_console(settings, say)
         return up.wait()
+
+
+def _point_at_console(settings: Settings, say: Say) -> None:
+    """How to get in: by the provider, or by a link that is good once."""
+    if not is_served(settings):
+        return
+    if settings.console_issuer is not None:
+        say(f"the console is at {settings.base_url}/console/")
+        return
+    with Installation(settings) as at:
+        url, _ = new_link(at)
+    say(f"the console: {url} signs you in once, within ten minutes; `aswhom console link` prints another")
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import atexit
 from functools import partial
 
 from deploy import process
+from deploy.console import console
 from deploy.settings import metrics_folder
 from webhooks.api.app import Agents
 from webhooks.app import create_app
@@ -40,4 +41,5 @@ app = create_app(
         connection=quota(web.webhook_rate, of="connection") if web.webhook_rate else None,
         tenant=quota(web.webhook_tenant_rate, of="tenant") if web.webhook_tenant_rate else None,
     ),
+    console=console(settings, runtime),
 )

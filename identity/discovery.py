@@ -31,6 +31,7 @@ class Metadata:
     token_url: str
     revocation_url: str | None
     userinfo_url: str | None
+    jwks_url: str | None  # of the keys that sign its ID tokens
     client_auths: tuple[str, ...]  # how clients may authenticate, in the server's words
     sends_iss: bool  # RFC 9207: its callbacks carry `iss`
 
@@ -99,6 +100,7 @@ def _read(client: Client, issuer: str, body: bytes) -> Metadata:
         token_url=address("token_endpoint", required=True) or "",
         revocation_url=address("revocation_endpoint"),
         userinfo_url=address("userinfo_endpoint"),
+        jwks_url=address("jwks_uri"),
         client_auths=_client_auths(document),
         sends_iss=document.get("authorization_response_iss_parameter_supported") is True,
     )

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from identity.connections import paused_reason
 from identity.model import AccountState, Credential
 from identity.refresh_story import latest_refresh
 from identity.scopes import grant_scopes, revoked_since
 from pipeline.ledger.jobs import consent_of
-from pipeline.ledger.queries import Row, account_key
+from pipeline.ledger.paging import Row
+from pipeline.ledger.queries import account_key
 from pipeline.states import JobState
 from pipeline.tables import attempts, jobs
 
@@ -39,12 +40,12 @@ def whole(connection: Connection, row: Row) -> Row:
     waiting = select(jobs.c.id, jobs.c.workflow, jobs.c.reason, jobs.c.expires_at).where(
         jobs.c.waits_for == consent_of(key), jobs.c.state == JobState.WAITING
     )
-    used = select(func.max(attempts.c.opened_at)).where(attempts.c.account_id == account)
+    used = select(attempts.c.opened_at).where(attempts.c.account_id == account).order_by(attempts.c.opened.desc())
     facts: Row = {
         **told(row),
         "latest_refresh": None if story is None else asdict(story),
         "waiting_jobs": [dict(one._mapping) for one in connection.execute(waiting.order_by(jobs.c.created_at))],  # noqa: SLF001 - its documented name
-        "last_used_at": connection.execute(used).scalar_one(),
+        "last_used_at": connection.execute(used.limit(1)).scalar(),
     }
     ruled_out = row["consented"] is not None and revoked_since(connection, grant_scopes(key), row["consented"])
     if row["state"] == AccountState.ACTIVE and ruled_out:

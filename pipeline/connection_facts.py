@@ -10,7 +10,7 @@ from identity.columns import database_now
 from identity.connections import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET, live_secrets
 from identity.tables import connection_secrets
 from pipeline.ledger import queries
-from pipeline.ledger.queries import Row
+from pipeline.ledger.paging import Row
 
 
 def whole(connection: Connection, id: str) -> Row:

@@ -1,4 +1,4 @@
-"""Invitations: links by which a tenant's people connect their accounts, asked for by an agent."""
+"""Invitations: links by which a tenant's people connect their accounts, asked for by an agent or an operator."""
 
 from __future__ import annotations
 
@@ -82,9 +82,50 @@ class Invitations:
             )
             return key
 
-        key = self._store.write(write)
+        return self._made(self._store.write(write), owner, scopes=scopes, return_to=return_to, now=now)
+
+    def link(
+        self,
+        key: AccountKey,
+        *,
+        by: str,
+        scopes: tuple[str, ...] | None = None,
+        return_to: str | None = None,
+        any_account: bool = False,
+        now: datetime,
+    ) -> Invitation:
+        """A link for the person of *key*, made by a person. Raises BadInput, Misconfigured or PolicyDenied."""
+        audit_id = self._ids("aud")
+
+        def write(c: Connection) -> ProviderConnection:
+            owner = get_connection(c, key.connection)
+            audit.record(
+                c,
+                id=audit_id,
+                at=now,
+                kind="connect.invited",
+                tenant=key.tenant,
+                principal=key.principal,
+                outcome="invited",
+                reason=f"through {owner.id}, by {by}",
+            )
+            return owner
+
+        owner = self._store.write(write)
+        return self._made(key, owner, scopes=scopes, return_to=return_to, any_account=any_account, now=now)
+
+    def _made(
+        self,
+        key: AccountKey,
+        owner: ProviderConnection,
+        *,
+        scopes: tuple[str, ...] | None,
+        return_to: str | None,
+        any_account: bool = False,
+        now: datetime,
+    ) -> Invitation:
         asked = scopes or self._store.read(lambda c: scopes_to_ask(c, key, owner))
-        made = self._connect.start(key, now=now, scopes=asked, return_to=return_to)
+        made = self._connect.start(key, now=now, scopes=asked, return_to=return_to, any_account=any_account)
         return Invitation(
             url=f"{self._base_url}/connect/{made.text}", key=key, scopes=asked, expires_at=made.expires_at
         )

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from typing import Any, TypeVar
 
@@ -19,10 +20,13 @@ from identity.ids import Ids
 from identity.model import Scope
 from identity.secret import Secret
 from identity.store import CommitUnknown, Store
+from identity.workloads import Workloads, looks_like_one
 from pipeline.action import Action
+from pipeline.desk import jobs as desk
 from pipeline.ledger import requests as ledger
 from pipeline.ledger import views
 from pipeline.ledger.requests import Asked, Made
+from pipeline.model import Bell
 from pipeline.states import ENDED, JobState, Wait
 from pipeline.workflow import Registry
 
@@ -53,6 +57,7 @@ class Requests:
         store: Store,
         workflows: Registry,
         ids: Ids,
+        workloads: Workloads,
         *,
         pause: Callable[[float], object] | None = None,
         waiters: int = WAITERS,
@@ -60,11 +65,14 @@ class Requests:
         self._store = store
         self._workflows = workflows
         self._ids = ids
+        self._workloads = workloads
         self._pause = pause or threading.Event().wait
         self._waiting = threading.BoundedSemaphore(waiters)
 
     def caller(self, secret: Secret, *, now: datetime) -> Caller | NoCaller:
-        """Who holds the key, or why it lets nobody in."""
+        """Who holds the key, or is the workload of the token, or why that lets nobody in."""
+        if looks_like_one(secret):
+            return self._workloads.caller(secret, now=now)
         return self._store.read(lambda c: find_caller(c, secret, now=now))
 
     def execute(self, caller: Caller, action: Action[Any], keyed: Keyed, *, identifier: str, now: datetime) -> Made:
@@ -76,6 +84,17 @@ class Requests:
         """Revoke: effective when this returns. Raises NotLetIn or KeyReused."""
         asked = self._asked(caller, "rev", keyed, now)
         return self._make(lambda c: ledger.accept_revocation(c, asked, scope, reason=reason))
+
+    def cancel(self, caller: Caller, job: str, *, now: datetime) -> JobState:
+        """End a job: at once, or at its next step where it runs. Raises BadInput or NotLetIn."""
+        by, audit_id = ledger.api_operator(caller), self._ids("aud")
+        change = partial(desk.cancel, id=job, audit_id=audit_id, by=by, now=now)
+        return self._change(lambda c: ledger.change_job(c, caller, change, now=now))
+
+    def replay(self, caller: Caller, job: str, *, now: datetime) -> tuple[Bell, ...]:
+        """Accept a dead or cancelled job anew. Raises BadInput or NotLetIn."""
+        change = partial(desk.replay_one, id=job, by=ledger.api_operator(caller), now=now)
+        return self._change(lambda c: ledger.change_job(c, caller, change, now=now))
 
     def read(self, fn: Callable[[Connection], T]) -> T:
         """A plain read, of `pipeline.ledger.views`."""
@@ -104,6 +123,12 @@ class Requests:
             request_hash=keyed.request_hash,
             now=now,
         )
+
+    def _change(self, fn: Callable[[Connection], T]) -> T:
+        try:
+            return self._store.write(fn)
+        except CommitUnknown as error:  # repeated, it would say that the job has moved already
+            raise Unavailable("the ledger did not confirm the commit: look at the job") from error
 
     def _make(self, fn: Callable[[Connection], Made]) -> Made:
         try:

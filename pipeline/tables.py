@@ -42,6 +42,9 @@ deliveries = Table(
     Column("body", LargeBinary, nullable=False),  # empty: it was pruned
     Column("received_at", Instant, nullable=False),
     UniqueConstraint("connection_id", "delivery_id"),
+    Index("ix_deliveries_received", "received_at", "id"),
+    Index("ix_deliveries_tenant", "tenant_id", "received_at", "id"),
+    partial_index("ix_deliveries_bad", "received_at", "id", where="outcome in ('unrecognised', 'refused')"),
     Index(
         "ix_deliveries_bodies",
         "received_at",
@@ -103,9 +106,17 @@ jobs = Table(
     partial_index("ix_jobs_due", "pattern", "tenant_id", "due_at", where="state = 'queued'"),
     partial_index("ix_jobs_rung", "pattern", "tenant_id", "rung_until", where="rung_until is not null"),
     partial_index("ix_jobs_claimed", "claimed_until", where="claimed_until is not null"),
-    partial_index("ix_jobs_waiting", "wait", "due_at", where="state = 'waiting'"),
+    partial_index("ix_jobs_waiting", "wait", "due_at", "tenant_id", where="state = 'waiting'"),
     partial_index("ix_jobs_waits_for", "waits_for", where="waits_for is not null"),
-    Index("ix_jobs_finished", "tenant_id", "created_at"),
+    # How people list them: newest first, of all tenants and of one; those that ended badly, those that nobody has.
+    Index("ix_jobs_created", "created_at", "id"),
+    Index("ix_jobs_tenant", "tenant_id", "created_at", "id"),
+    partial_index("ix_jobs_bad", "state", "created_at", "id", where="state in ('dead', 'cancelled')"),
+    partial_index(
+        "ix_jobs_bad_of_tenant", "tenant_id", "state", "created_at", "id", where="state in ('dead', 'cancelled')"
+    ),
+    partial_index("ix_jobs_open", "created_at", "id", where="state in ('queued', 'waiting')"),
+    Index("ix_jobs_delivery", "delivery_id"),
     # How a revocation finds its jobs; what has finished is not in it, however much that is.
     partial_index("ix_jobs_unfinished", "scopes_sha256", "accepted", where="finished_at is null"),
 )

@@ -16,6 +16,8 @@ from webhooks.approvals import Approver, approval_pages
 from webhooks.authority.endpoints import Authority, authority_pages
 from webhooks.bells import Bells
 from webhooks.connect import Connector, connect_pages
+from webhooks.console import app as console_app
+from webhooks.console.parts import Console
 from webhooks.events import Events, event_receiver
 from webhooks.health import health
 from webhooks.ledger import Ledger
@@ -41,6 +43,7 @@ def create_app(
     authority: Authority | None = None,
     approver: Approver | None = None,
     rates: Rates | None = None,
+    console: Console | None = None,
     clock: Callable[[], datetime] = _now,
 ) -> Flask:
     """The WSGI app. It opens nothing, so it may be made before the server forks."""
@@ -62,6 +65,8 @@ def create_app(
         api.install(app, agents, Bells(ring), clock=clock)
     if connect is not None:
         app.register_blueprint(connect_pages(settings, connect, clock=clock))
+    if console is not None:
+        console_app.install(app, settings, console, Bells(ring), clock=clock)
     if approver is not None:
         app.register_blueprint(approval_pages(settings, approver, clock=clock))
     return app

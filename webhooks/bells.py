@@ -11,7 +11,7 @@ from collections import deque
 from functools import partial
 from threading import Lock
 
-from flask import Response
+from werkzeug.wrappers import Response
 
 from pipeline.model import Acceptance, Bell, Ring
 

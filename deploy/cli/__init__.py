@@ -8,6 +8,8 @@ from collections.abc import Mapping
 
 import click
 
+from deploy.cli import tree
+
 #: Name → (module below deploy.cli, the command in it, what the list says of it).
 COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "init": ("running", "init", "Make a data directory, keys and a ledger."),
@@ -16,7 +18,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "doctor": ("doctor", "doctor", "Say what is wrong, and what to do."),
     "db": ("running", "db", "The ledger's tables."),
     "keys": ("keys", "keys", "The installation's own keys."),
-    "tenants": ("tenants", "tenants", "Whose work is done."),
+    "tenants": ("tenant_deletion", "tenants", "Whose work is done."),
     "aliases": ("tenants", "aliases", "Who people are at providers."),
     "connections": ("connection_secrets", "connections", "Client registrations with providers."),
     "installations": ("installations", "installations", "Whose an installation of the platform's app is."),
@@ -26,8 +28,10 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "agents": ("agents", "agents", "The software that acts."),
     "api-keys": ("api_keys", "api_keys", "What agents call the API with."),
     "workflows": ("workflows", "workflows", "What agents may do for whom."),
+    "new": ("new", "new", "Begin a package with a workflow of your own."),
     "schedules": ("schedules", "schedules", "When workflows start by themselves."),
     "policy": ("policy_files", "policy", "A tenant's rules, and why a step was decided so."),
+    "capability": ("capability", "capability", "Tokens for one action, the services that take them, and keys."),
     "approvals": ("approvals", "approvals", "What waits for somebody's yes."),
     "jobs": ("job_replays", "jobs", "What was done, as whom, and why."),
     "tail": ("tail", "tail", "Follow jobs as they move."),
@@ -36,9 +40,17 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "revoke": ("revoke", "revoke", "Withdraw authority, now."),
     "revocations": ("revocations", "revocations", "What revocations stopped: their receipts."),
     "audit": ("audit", "audit", "Who did what as whom, in a sealed chain."),
+    "console": ("console", "console", "Who may do what at the console, and links that sign in."),
     "sandbox": ("sandbox", "sandbox", "A provider that misbehaves, to aim at a profile of yours."),
-    "capability": ("capability", "capability", "Tokens for one action, the services that take them, and keys."),
+    "completion": ("completion", "completion", "Print what completes commands in your shell."),
 }
+
+
+def real(name: str) -> click.Command:
+    """The command of that name itself, imported."""
+    module, attribute, _ = COMMANDS[name]
+    command: click.Command = getattr(importlib.import_module(f"deploy.cli.{module}"), attribute)
+    return command
 
 
 class Lazily(click.Group):
@@ -50,9 +62,8 @@ class Lazily(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module, name, _ = COMMANDS[cmd_name]
-        command: click.Command = getattr(importlib.import_module(f"deploy.cli.{module}"), name)
-        return command
+        of = tree.read().get(cmd_name)
+        return real(cmd_name) if of is None else tree.outlined(cmd_name, of, lambda: real(cmd_name))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -64,7 +75,7 @@ class Lazily(click.Group):
 def main() -> None:
     """Runs AI agents' work against customers' APIs and decides, step by step, as whom each call is made.
 
-    Settings are variables that begin with ASWHOM_. Every command but `up` takes --json, and all exit with 0 (done), 1
-    (not done, or a problem was found) or 2 (used wrongly).
+    Settings are variables that begin with ASWHOM_. Every command but `up` and `completion` takes --json, and all exit
+    with 0 (done), 1 (not done, or a problem was found) or 2 (used wrongly).
     """
     os.umask(0o077)  # a data directory may be one that others can enter

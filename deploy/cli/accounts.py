@@ -18,7 +18,7 @@ from identity.narrowing import narrow
 from identity.providers import PROFILES
 from pipeline import account_facts
 from pipeline.ledger import queries
-from pipeline.ledger.queries import Row
+from pipeline.ledger.paging import Row
 from pipeline.workflow import SERVICE, USER
 
 _STATES = click.Choice([str(state) for state in AccountState])

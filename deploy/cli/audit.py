@@ -24,7 +24,7 @@ from identity.errors import BadInput
 from identity.model import AccessPattern
 from pipeline.ledger import audit_queries
 from pipeline.ledger.audit_queries import Search
-from pipeline.ledger.queries import Row
+from pipeline.ledger.paging import Row
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 

@@ -18,6 +18,7 @@ from identity.capability.registration import register
 from identity.capability.tables import audiences as audience_table
 from identity.capability.tables import capabilities
 from pipeline.ledger import queries
+from pipeline.ledger.paging import rows_of
 
 ALGORITHM = click.option(
     "--algorithm",
@@ -86,7 +87,7 @@ def add(
 def list_audiences(at: Installation, out: Output) -> None:
     """The services, without what recognises them."""
     columns = [column for column in audience_table.c if not column.name.endswith("_sha256")]
-    rows = at.read(lambda c: queries.rows_of(c, select(*columns).order_by(audience_table.c.id)))
+    rows = at.read(lambda c: rows_of(c, select(*columns).order_by(audience_table.c.id)))
     shown = ("id", "uri", "tenant_id", "connection_id", "algorithm", "passes_to", "removed_at")
     out.rows(rows, shown, empty="No service takes capabilities yet: `aswhom capability audiences add`")
 
@@ -163,6 +164,6 @@ def list_issued(at: Installation, out: Output, tenant: str | None, job: str | No
         statement = statement.where(table.tenant_id == tenant)
     if job:
         statement = statement.where(table.job_id == job)
-    rows = at.read(lambda c: queries.rows_of(c, statement))
+    rows = at.read(lambda c: rows_of(c, statement))
     shown = ("jti", "principal_id", "action", "resource", "limit_amount", "expires_at", "spent_at", "outcome")
     out.rows(rows, shown, empty="Nothing was issued yet")

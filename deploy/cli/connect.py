@@ -12,12 +12,10 @@ from deploy.cli.command import command, names
 from deploy.cli.output import Output
 from deploy.cli.tenants import ensure_user, user_id
 from deploy.installation import Installation
-from identity.connections import get_connection
 from identity.errors import BadInput
 from identity.model import AccountKey
 from identity.return_targets import add_target, checked_url, remove_target
 from identity.tables import return_targets
-from pipeline.abilities import scopes_to_ask
 from pipeline.ledger import queries
 
 
@@ -62,18 +60,18 @@ def give_link(
     also: Mapping[str, Any] | None = None,
 ) -> None:
     """Make a link for the person of *key*, and print it. Raises BadInput, Misconfigured or PolicyDenied."""
-    asked = scopes or at.read(lambda c: scopes_to_ask(c, key, get_connection(c, key.connection)))
-    made = at.runtime.connect.start(key, now=at.now(), scopes=asked, return_to=return_to, any_account=any_account)
-    url = f"{at.settings.base_url}/connect/{made.text}"
+    made = at.runtime.invitations.link(
+        key, by=at.operator, scopes=scopes, return_to=return_to, any_account=any_account, now=at.now()
+    )
     document = {
-        "url": url,
+        "url": made.url,
         "principal": key.principal,
         "connection": key.connection,
-        "scopes": list(asked),
+        "scopes": list(made.scopes),
         "return_to": return_to,
         "expires_at": made.expires_at,
     }
-    sentence = f"{url}\nGive it to {key.principal} alone, until {made.expires_at.astimezone():%H:%M}."
+    sentence = f"{made.url}\nGive it to {key.principal} alone, until {made.expires_at.astimezone():%H:%M}."
     out.done(sentence, {**document, **(also or {})})
 
 

@@ -123,10 +123,12 @@ def replay(
         return
     confirm(f"Start {len(wanted)} job(s) of {len({one['delivery'] for one in wanted})} deliveries?", yes=yes)
     done: list[Row] = []
-    for (stored, considered), row in weighed:
-        replayed = _replay(at, stored, considered)
-        done += [_told(row["id"], fate) for fate in replayed.fates if fate.does is not Does.NOTHING]
-        at.ring_jobs(replayed.bells)
+    with out.progress(len(weighed), what="replaying") as bar:
+        for (stored, considered), row in weighed:
+            replayed = _replay(at, stored, considered)
+            done += [_told(row["id"], fate) for fate in replayed.fates if fate.does is not Does.NOTHING]
+            at.ring_jobs(replayed.bells)
+            bar.update(1)
     out.rows(done, columns, empty="Nothing was left to start")
 
 

@@ -73,7 +73,7 @@ def replay(
     confirm(_question(at, chosen, cause), yes=yes)
     done: list[str] = []
     refused: list[str] = []
-    with out.progress(chosen, what="replaying") as bar:
+    with out.progress(len(chosen), what="replaying") as bar:
         for start in range(0, len(chosen), _AT_ONCE):
             some, now = chosen[start : start + _AT_ONCE], at.now()
             replayed = at.write(lambda c, some=some, now=now: desk.replay_all(c, some, by=at.operator, now=now))  # type: ignore[misc]
@@ -98,7 +98,8 @@ def _name(group: Group) -> str:
 
 
 def _of_cause(at: Installation, cause: str, tenant: str | None) -> tuple[str, ...]:
-    found = {_name(group): group.jobs for group in at.read(lambda c: dead_letters(c, tenant)).groups}
+    """Its dead jobs, the oldest first."""
+    found = {_name(group): group.jobs[::-1] for group in at.read(lambda c: dead_letters(c, tenant)).groups}
     if cause not in found:
         raise BadInput(f"there is no cause {cause}: `aswhom jobs failures` shows those there are")
     return found[cause]

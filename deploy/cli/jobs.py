@@ -14,7 +14,7 @@ from deploy.cli.partial import end_in_the_middle
 from deploy.installation import Installation
 from pipeline.desk import jobs as desk
 from pipeline.ledger import bells, queries
-from pipeline.ledger.queries import Row
+from pipeline.ledger.paging import Row
 from pipeline.model import Bell
 from pipeline.resolution import resolve_by_hand
 from pipeline.states import JobState

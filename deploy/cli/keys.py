@@ -48,13 +48,14 @@ def add(at: Installation, out: Output) -> None:
 def rewrap(at: Installation, out: Output) -> None:
     """Move every stored secret under the newest vault key; what is there already is left alone."""
     newest, done = max(at.keys.vault), Counter[str]()
+    behind = sum(number for key, number in _wraps(at).items() if key != newest)
+    with out.progress(behind, what="rewrapping") as bar:
 
-    def tell(field: Field, moved: int) -> None:
-        done[str(field)] += moved
-        if not out.as_json:
-            out.note(f"{field}: {done[str(field)]}")
+        def tell(field: Field, moved: int) -> None:
+            done[str(field)] += moved
+            bar.update(moved)
 
-    total = rewrap_all(at.ledger, at.vault, progress=tell)
+        total = rewrap_all(at.ledger, at.vault, progress=tell)
     left = sum(number for key, number in _wraps(at).items() if key != newest)
     out.done(
         f"{total} secrets were moved under vault key {newest}"

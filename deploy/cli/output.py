@@ -55,10 +55,10 @@ class Output:
         """Beside the answer: to standard error, whatever the form."""
         click.echo(text, err=True)
 
-    def progress(self, items: Sequence[object], *, what: str) -> AbstractContextManager[Bar]:
-        """A bar on a terminal's standard error over so many items; call its `update` with how many were done."""
+    def progress(self, length: int, *, what: str) -> AbstractContextManager[Bar]:
+        """A bar on a terminal's standard error over so many things; call its `update` with how many were done."""
         hidden = self.as_json or not sys.stderr.isatty()
-        return click.progressbar(length=len(items), label=what, file=sys.stderr, hidden=hidden)
+        return click.progressbar(length=length, label=what, file=sys.stderr, hidden=hidden)
 
     def table(self, rows: Iterable[Row], columns: Sequence[str]) -> None:
         """For people only."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pipeline.ledger.queries import Row
+from pipeline.ledger.paging import Row
 from pipeline.states import AttemptState, JobState, StepState
 
 _ENDED = (JobState.CANCELLED, JobState.DEAD)

@@ -10,7 +10,7 @@ from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.errors import BadInput
 from pipeline.ledger import queries
-from pipeline.ledger.queries import Row
+from pipeline.ledger.paging import Row
 from pipeline.workflow import SERVICE, USER, Who, Workflow
 
 

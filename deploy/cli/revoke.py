@@ -18,7 +18,7 @@ from identity.model import Scope, ScopeKind
 from pipeline import revocation
 from pipeline.desk.scopes import named_scope
 from pipeline.ledger import queries
-from pipeline.ledger.queries import Row
+from pipeline.ledger.paging import Row
 from pipeline.preview import Preview, preview
 from pipeline.revocation import Stage
 

@@ -9,16 +9,15 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import click
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row
 
-from deploy.cli.command import command
+from deploy.cli.command import command, confirm
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from pipeline import schedule_changes
 from pipeline.desk import schedules as desk
 from pipeline.ledger import queries
 from pipeline.schedule_changes import NewSchedule
-from pipeline.tables import schedules as table
 from pipeline.timetable import MOST, CatchUp, Timetable, offset
 
 
@@ -31,10 +30,7 @@ def schedules() -> None:
 @click.option("--tenant", help="Only this tenant's.")
 def list_schedules(at: Installation, out: Output, tenant: str | None) -> None:
     """The schedules there are, the next to fire first."""
-    statement = select(table).where(table.c.removed_at.is_(None)).order_by(table.c.next_at, table.c.id)
-    if tenant is not None:
-        statement = statement.where(table.c.tenant_id == tenant)
-    rows = at.read(lambda c: [dict(row) for row in c.execute(statement).mappings()])
+    rows = at.read(lambda c: queries.all_schedules(c, tenant))
     columns = ("id", "workflow", "origin", "cron", "zone", "catch_up", "paused", "next_at", "last_slot", "fault")
     out.rows(rows, columns, empty="No schedule yet: `aswhom schedules add --help`, or a workflow that has one in code")
 
@@ -128,8 +124,10 @@ def resume(at: Installation, out: Output, id: str) -> None:
 
 @command(schedules)
 @click.argument("id")
-def remove(at: Installation, out: Output, id: str) -> None:
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def remove(at: Installation, out: Output, id: str, yes: bool) -> None:
     """End a tenant's schedule. Jobs that it started go on."""
+    confirm(f"Remove {id}? It can only be added anew; to silence it for a while, pause it.", yes=yes)
     now, audit_id = at.now(), at.ids("aud")
     at.write(lambda c: desk.remove(c, id, audit_id=audit_id, by=at.operator, now=now))
     out.done(f"{id} is removed", {"id": id})

@@ -81,6 +81,23 @@ _WHO = (
     ),
 )
 
+_CAPABILITIES = (
+    Panel(
+        title="Capabilities that were issued",
+        says="Tokens for one action: for a step, or by an exchange.",
+        queries={"{{how}}": rate_or_none("capabilities_issued", "how")},
+        unit="ops",
+        width=12,
+    ),
+    Panel(
+        title="Capabilities that were shown to us",
+        says="`first`: spent. `again`: the same request once more. `refused`, `unverified`: it does not hold.",
+        queries={"{{outcome}}": rate_or_none("capability_spends", "outcome")},
+        unit="ops",
+        width=12,
+    ),
+)
+
 _REVOCATION = (
     Panel(
         title="Until a revocation is effective",
@@ -147,6 +164,7 @@ IDENTITY_OWNER = Dashboard(
     rows={
         "Credentials": _CREDENTIALS,
         "As whom": _WHO,
+        "Capabilities": _CAPABILITIES,
         "Revocation": _REVOCATION,
         "The record": _RECORD,
     },

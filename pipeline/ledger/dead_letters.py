@@ -10,10 +10,11 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from pipeline.ledger.views import in_state
 from pipeline.states import JobState
 from pipeline.tables import jobs
 
-MOST = 5_000  # the newest, which are looked at
+MOST = 2_000  # the newest, which are looked at
 _OF_ONE_JOB = re.compile(r"\b[a-z]{2,4}[_-][0-9a-z]{20,}\b|\b[0-9a-f]{8,}\b|\d{4,}")  # ids, digests, numbers
 
 
@@ -47,7 +48,7 @@ def cause(reason: str | None) -> str:
 def dead_letters(connection: Connection, tenant: str | None) -> DeadLetters:
     """Of one tenant, or of all."""
     columns = (jobs.c.id, jobs.c.tenant_id, jobs.c.workflow, jobs.c.reason, jobs.c.created_at)
-    found = select(*columns).where(jobs.c.state == JobState.DEAD, jobs.c.pruned_at.is_(None))
+    found = select(*columns).where(in_state(JobState.DEAD), jobs.c.pruned_at.is_(None))
     if tenant is not None:
         found = found.where(jobs.c.tenant_id == tenant)
     newest = found.order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(MOST + 1)

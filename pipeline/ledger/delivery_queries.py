@@ -6,7 +6,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, exists, select
 
-from pipeline.ledger.queries import Row, one, rows_of
+from pipeline.ledger.paging import Row, rows_of
+from pipeline.ledger.queries import one
 from pipeline.states import JobState
 from pipeline.tables import deliveries, jobs
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, Connection, and_, or_, select, true
 
 from identity.tables import principals
-from pipeline.ledger.queries import Row, rows_of
+from pipeline.ledger.paging import Row, rows_of
 from pipeline.states import ENDED, JobState
 from pipeline.tables import jobs, steps
 

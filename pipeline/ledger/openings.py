@@ -120,7 +120,7 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
         number=number,
         outcome="open",
         lease=outcome,
-        detail={"consented": outcome.consented} if outcome is not None else None,
+        detail={"consented": outcome.consented} if outcome else {},
         capability=capability,
     )
     return Opened(lease=outcome, capability=capability)

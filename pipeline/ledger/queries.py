@@ -27,17 +27,13 @@ from identity.tables import (
 )
 from identity.withdrawal_table import withdrawals
 from identity.withdrawals import WithdrawalState
+from pipeline.ledger.paging import Row, rows_of
 from pipeline.revocation_tables import compensations, revocation_pages, revocations
 from pipeline.schedule_changes import CODE
 from pipeline.states import JobState
 from pipeline.tables import attempts, heartbeats, jobs, schedules, steps, workflow_settings
 
-Row = dict[str, Any]
 UNFINISHED = (JobState.QUEUED, JobState.RUNNING, JobState.STOPPING, JobState.WAITING)
-
-
-def rows_of(connection: Connection, statement: Select[Any]) -> list[Row]:
-    return [dict(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - its documented name
 
 
 def one(connection: Connection, table: Table, id: str, *, what: str, listed_by: str) -> Row:
@@ -185,7 +181,8 @@ def steps_of(connection: Connection, job: str) -> list[Row]:
         .where(steps.c.job_id == job)
         .order_by(steps.c.position),
     )
-    tries = rows_of(connection, select(attempts).where(attempts.c.job_id == job).order_by(attempts.c.opened))
+    of_job = select(attempts).join(steps, steps.c.id == attempts.c.step_id).where(steps.c.job_id == job)
+    tries = rows_of(connection, of_job.order_by(attempts.c.opened))
     return [{**step, "attempts": [one for one in tries if one["step_id"] == step["id"]]} for step in found]
 
 
@@ -231,6 +228,12 @@ def all_workflow_settings(connection: Connection, tenant: str | None) -> list[Ro
     if tenant:
         statement = statement.where(workflow_settings.c.tenant_id == tenant)
     return rows_of(connection, statement.order_by(workflow_settings.c.tenant_id, workflow_settings.c.workflow))
+
+
+def all_schedules(connection: Connection, tenant: str | None) -> list[Row]:
+    """The next to fire first."""
+    statement = select(schedules).where(schedules.c.removed_at.is_(None)).order_by(schedules.c.next_at, schedules.c.id)
+    return rows_of(connection, statement if tenant is None else statement.where(schedules.c.tenant_id == tenant))
 
 
 def all_heartbeats(connection: Connection) -> list[Row]:

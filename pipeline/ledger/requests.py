@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, select
 
@@ -26,6 +26,8 @@ from pipeline.tables import idempotency_keys, jobs
 from pipeline.tool_workflows import ToolCall
 from pipeline.uses import SERVICE, USER
 from pipeline.workflow import Registry
+
+T = TypeVar("T")
 
 
 class NotLetIn(AswhomError):
@@ -115,7 +117,7 @@ def accept_revocation(connection: Connection, asked: Asked, scope: Scope, *, rea
             scope=scope,
             tenant=asked.caller.tenant,
             source="api",
-            by=f"api:{asked.caller.agent}:{asked.caller.key}",
+            by=api_operator(asked.caller),
             reason=reason,
             now=asked.now,
         )
@@ -124,14 +126,29 @@ def accept_revocation(connection: Connection, asked: Asked, scope: Scope, *, rea
     return _once(connection, asked, make, exists=revocations.c.id)
 
 
+def change_job(connection: Connection, caller: Caller, change: Callable[[Connection], T], *, now: datetime) -> T:
+    """Have *change* done in the name of a key that lets its caller in yet. Raises NotLetIn."""
+    _let_in(connection, caller, now)
+    return change(connection)
+
+
+def api_operator(caller: Caller) -> str:
+    """How the audit and receipts name who asked by the API."""
+    return f"api:{caller.agent}:{caller.key}"
+
+
+def _let_in(connection: Connection, caller: Caller, now: datetime) -> None:
+    holds = still_holds(connection, caller, now=now)
+    if isinstance(holds, NoCaller):
+        raise NotLetIn(holds)
+
+
 def _once(connection: Connection, asked: Asked, make: Callable[[], tuple[Bell, ...]], *, exists: Any) -> Made:
     """Make it, unless the idempotency key, or a commit whose outcome was unknown, has made it before."""
     caller = asked.caller
     if connection.execute(select(exists).where(exists == asked.id)).first() is not None:
         return Made(id=asked.id, repeated=False)  # this very request, whose commit was not confirmed
-    holds = still_holds(connection, caller, now=asked.now)
-    if isinstance(holds, NoCaller):
-        raise NotLetIn(holds)
+    _let_in(connection, caller, asked.now)
     if asked.idempotency_key is not None:
         row = {
             "tenant_id": caller.tenant,

@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, func, literal, select
 
 from identity.audit_sealer import oldest_unsealed
 from identity.columns import database_now
 from pipeline.ledger.steps import clock
+from pipeline.ledger.views import in_state
 from pipeline.states import AttemptState, JobState, Wait
 from pipeline.tables import attempts, jobs
+
+# In the words of its partial index.
+_UNKNOWN = attempts.c.state == literal(str(AttemptState.UNKNOWN), literal_execute=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +43,12 @@ class Troubles:
 def look(connection: Connection) -> Troubles:
     """Read them, by indexes over what is unfinished or dead."""
     now = clock(connection)
-    is_due = (jobs.c.state == JobState.QUEUED) & (jobs.c.due_at <= database_now())
+    is_due = in_state(JobState.QUEUED) & (jobs.c.due_at <= database_now())
     of_pattern = select(jobs.c.pattern, func.count(), func.min(jobs.c.due_at)).where(is_due).group_by(jobs.c.pattern)
     due = connection.execute(of_pattern).all()
-    waiting = select(jobs.c.wait, func.count()).where(jobs.c.state == JobState.WAITING).group_by(jobs.c.wait)
-    dead = select(jobs.c.pattern, func.count()).where(jobs.c.state == JobState.DEAD).group_by(jobs.c.pattern)
-    unknown = select(func.count()).select_from(attempts).where(attempts.c.state == AttemptState.UNKNOWN)
+    waiting = select(jobs.c.wait, func.count()).where(in_state(JobState.WAITING)).group_by(jobs.c.wait)
+    dead = select(jobs.c.pattern, func.count()).where(in_state(JobState.DEAD)).group_by(jobs.c.pattern)
+    unknown = select(func.count()).select_from(attempts).where(_UNKNOWN)
     unsealed = oldest_unsealed(connection)
     return Troubles(
         due={pattern: depth for pattern, depth, _ in due},

@@ -1,47 +1,21 @@
 """What one tenant may see of the ledger, newest first and in pages: plain reads, a mapping a row.
 
-Every function takes the tenant, and what is another's is not there. Nothing here reads a sealed column.
+Every function takes the tenant, and what is another's is not there; None is whoever may see every tenant's. Nothing
+here reads a sealed column.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Select, and_, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, Select, Table, literal, or_, select
 
+from identity.model import AccountState
 from identity.tables import accounts, grants, principals
+from pipeline.ledger.paging import Page, Row, Turn, equal, page_of, rows_of
 from pipeline.revocation_tables import revocations
+from pipeline.states import JobState
 from pipeline.tables import attempts, deliveries, jobs, steps
-
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where a page ended: what follows is older, or as old with a lower id."""
-
-    at: datetime
-    id: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Page:
-    """Some rows, and where to go on; None: these were the last."""
-
-    rows: Sequence[Row]
-    next: Place | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Turn:
-    """Which page is wanted."""
-
-    limit: int
-    after: Place | None = None
-
 
 _JOB = [
     column
@@ -65,19 +39,61 @@ _ACCOUNT = (
 
 
 def jobs_page(
-    connection: Connection, tenant: str, turn: Turn, *, agent: str | None, state: str | None, workflow: str | None
+    connection: Connection,
+    tenant: str | None,
+    turn: Turn,
+    *,
+    state: str | None = None,
+    agent: str | None = None,
+    workflow: str | None = None,
+    pattern: str | None = None,
+    user: str | None = None,
 ) -> Page:
-    """The jobs of a tenant; *agent*: of that agent alone."""
-    statement = select(*_JOB).where(jobs.c.tenant_id == tenant)
-    for column, wanted in ((jobs.c.agent_id, agent), (jobs.c.state, state), (jobs.c.workflow, workflow)):
-        if wanted is not None:
-            statement = statement.where(column == wanted)
-    return _page(connection, statement, turn, at=jobs.c.created_at, id=jobs.c.id)
+    """The jobs: those of a state are found by an index, the rest are looked for."""
+    statement = select(*_JOB)
+    if tenant is not None:
+        statement = statement.where(jobs.c.tenant_id == tenant)
+    if state in (JobState.RUNNING, JobState.STOPPING):
+        statement = statement.where(jobs.c.id.in_(_claimed(connection, state)))
+    elif state is not None:
+        statement = statement.where(in_state(state))
+    also = equal(agent_id=agent, workflow=workflow, pattern=pattern, user_id=user)
+    return page_of(connection, statement, turn, at=jobs.c.created_at, id=jobs.c.id, also=also)
 
 
-def job(connection: Connection, tenant: str, id: str, *, agent: str | None) -> Row | None:
+def _among(column: Column[Any], *values: str) -> ColumnElement[bool]:
+    return column.in_([literal(str(value), literal_execute=True) for value in values])
+
+
+#: What needs somebody, in the words of its partial index.
+TROUBLED = _among(accounts.c.state, AccountState.NEEDS_RECONNECT, AccountState.SUSPENDED)
+NOT_TAKEN = _among(deliveries.c.outcome, "unrecognised", "refused")
+ENDED_BADLY = _among(jobs.c.state, JobState.DEAD, JobState.CANCELLED)
+_OPEN = _among(jobs.c.state, JobState.QUEUED, JobState.WAITING)
+
+
+def in_state(state: str) -> ColumnElement[bool]:
+    """The jobs of a state, in words from which both databases see which partial index has them."""
+    known = JobState(state)
+    of_state = jobs.c.state == literal(str(known), literal_execute=True)
+    match known:
+        case JobState.QUEUED | JobState.WAITING:
+            return of_state & _OPEN
+        case JobState.DEAD | JobState.CANCELLED:
+            return of_state & ENDED_BADLY
+        case _:
+            return of_state
+
+
+def _claimed(connection: Connection, state: str) -> list[str]:
+    """The jobs that a worker has: few, whatever is queued or was done; so their ids are found first."""
+    found = select(jobs.c.id, jobs.c.state).where(jobs.c.claimed_until.is_not(None))
+    return [row.id for row in connection.execute(found) if row.state == state]
+
+
+def job(connection: Connection, tenant: str | None, id: str, *, agent: str | None = None) -> Row | None:
     """One job with its steps in order, each with who it ran as and how often it was tried."""
-    which = (jobs.c.id == id) & (jobs.c.tenant_id == tenant)
+    which = _of(jobs, tenant, id)
     if agent is not None:
         which &= jobs.c.agent_id == agent
     found = _one(connection, select(*_JOB).where(which))
@@ -91,78 +107,83 @@ def job_state(connection: Connection, id: str) -> tuple[str, str | None]:
 
 
 def _steps(connection: Connection, job: str) -> list[Row]:
-    found = _all(
+    found = rows_of(
         connection,
         select(steps, principals.c.name.label("principal"), principals.c.kind.label("kind"))
         .outerjoin(principals, principals.c.id == steps.c.principal_id)
         .where(steps.c.job_id == job)
         .order_by(steps.c.position),
     )
-    tries = _all(connection, select(attempts).where(attempts.c.job_id == job).order_by(attempts.c.opened))
+    of_job = select(attempts).join(steps, steps.c.id == attempts.c.step_id).where(steps.c.job_id == job)
+    tries = rows_of(connection, of_job.order_by(attempts.c.opened))
     return [{**step, "attempts": [one for one in tries if one["step_id"] == step["id"]]} for step in found]
 
 
 def accounts_page(
-    connection: Connection, tenant: str, turn: Turn, *, state: str | None, provider: str | None, principal: str | None
+    connection: Connection,
+    tenant: str | None,
+    turn: Turn,
+    *,
+    state: str | None = None,
+    provider: str | None = None,
+    principal: str | None = None,
 ) -> Page:
-    """The connected accounts of a tenant, without their credentials."""
-    statement = _ACCOUNT.where(accounts.c.tenant_id == tenant)
-    for column, wanted in ((accounts.c.state, state), (accounts.c.provider, provider)):
-        if wanted is not None:
-            statement = statement.where(column == wanted)
+    """The connected accounts, without their credentials."""
+    statement = _ACCOUNT
+    if tenant is not None:
+        statement = statement.where(accounts.c.tenant_id == tenant)
     if principal is not None:
         statement = statement.where(or_(accounts.c.principal_id == principal, principals.c.name == principal))
-    return _page(connection, statement, turn, at=accounts.c.created_at, id=accounts.c.id)
+    if state in (AccountState.NEEDS_RECONNECT, AccountState.SUSPENDED):
+        statement = statement.where(TROUBLED, accounts.c.state == state)
+        state = None
+    also = equal(state=state, provider=provider)
+    return page_of(connection, statement, turn, at=accounts.c.created_at, id=accounts.c.id, also=also)
 
 
-def account(connection: Connection, tenant: str, id: str) -> Row | None:
+def account(connection: Connection, tenant: str | None, id: str) -> Row | None:
     """One connected account."""
-    return _one(connection, _ACCOUNT.where(accounts.c.id == id, accounts.c.tenant_id == tenant))
+    return _one(connection, _ACCOUNT.where(_of(accounts, tenant, id)))
 
 
-def deliveries_page(connection: Connection, tenant: str, turn: Turn, *, outcome: str | None) -> Page:
-    """The deliveries of a tenant, without their bodies."""
-    statement = select(*_DELIVERY).where(deliveries.c.tenant_id == tenant)
-    if outcome is not None:
-        statement = statement.where(deliveries.c.outcome == outcome)
-    return _page(connection, statement, turn, at=deliveries.c.received_at, id=deliveries.c.id)
+def deliveries_page(
+    connection: Connection, tenant: str | None, turn: Turn, *, outcome: str | None = None, source: str | None = None
+) -> Page:
+    """The deliveries, without their bodies."""
+    statement = select(*_DELIVERY)
+    if tenant is not None:
+        statement = statement.where(deliveries.c.tenant_id == tenant)
+    also = equal(outcome=outcome, source=source)
+    return page_of(connection, statement, turn, at=deliveries.c.received_at, id=deliveries.c.id, also=also)
 
 
-def delivery(connection: Connection, tenant: str, id: str) -> Row | None:
+def delivery(connection: Connection, tenant: str | None, id: str) -> Row | None:
     """One delivery, with the ids of its jobs."""
-    which = (deliveries.c.id == id) & (deliveries.c.tenant_id == tenant)
-    found = _one(connection, select(*_DELIVERY).where(which))
+    found = _one(connection, select(*_DELIVERY).where(_of(deliveries, tenant, id)))
     if found is None:
         return None
     started = connection.execute(select(jobs.c.id).where(jobs.c.delivery_id == id).order_by(jobs.c.id))
     return {**found, "jobs": list(started.scalars())}
 
 
-def revocations_page(connection: Connection, tenant: str, turn: Turn) -> Page:
-    """The revocations of a tenant, without their receipts."""
-    statement = select(*_REVOCATION).where(revocations.c.tenant_id == tenant)
-    return _page(connection, statement, turn, at=revocations.c.effective_at, id=revocations.c.id)
+def revocations_page(connection: Connection, tenant: str | None, turn: Turn) -> Page:
+    """The revocations, without their receipts."""
+    statement = select(*_REVOCATION)
+    if tenant is not None:
+        statement = statement.where(revocations.c.tenant_id == tenant)
+    return page_of(connection, statement, turn, at=revocations.c.effective_at, id=revocations.c.id)
 
 
-def revocation(connection: Connection, tenant: str, id: str) -> Row | None:
+def revocation(connection: Connection, tenant: str | None, id: str) -> Row | None:
     """One revocation, with its receipt once it is quiesced."""
-    return _one(connection, select(revocations).where(revocations.c.id == id, revocations.c.tenant_id == tenant))
+    return _one(connection, select(revocations).where(_of(revocations, tenant, id)))
 
 
-def _page(connection: Connection, statement: Select[Any], turn: Turn, *, at: Column[Any], id: Column[Any]) -> Page:
-    if turn.after is not None:
-        older: ColumnElement[bool] = or_(at < turn.after.at, and_(at == turn.after.at, id < turn.after.id))
-        statement = statement.where(older)
-    found = _all(connection, statement.order_by(at.desc(), id.desc()).limit(turn.limit + 1))
-    rows = found[: turn.limit]
-    more = len(found) > turn.limit
-    return Page(rows=rows, next=Place(at=rows[-1][at.name], id=rows[-1][id.name]) if more else None)
-
-
-def _all(connection: Connection, statement: Select[Any]) -> list[Row]:
-    return [dict(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - its documented name
+def _of(table: Table, tenant: str | None, id: str) -> ColumnElement[bool]:
+    which: ColumnElement[bool] = table.c.id == id
+    return which if tenant is None else which & (table.c.tenant_id == tenant)
 
 
 def _one(connection: Connection, statement: Select[Any]) -> Row | None:
-    found = _all(connection, statement)
+    found = rows_of(connection, statement)
     return found[0] if found else None

@@ -26,6 +26,8 @@ MATRIX = {
     "execute_tool": {AGENT, ADMIN},
     "list_jobs": {AGENT, READER, ADMIN},
     "show_job": {AGENT, READER, ADMIN},
+    "cancel_job": {AGENT, ADMIN},
+    "replay_job": {ADMIN},
     "list_accounts": {AGENT, READER, ADMIN},
     "show_account": {AGENT, READER, ADMIN},
     "create_connect_link": {AGENT, ADMIN},

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from tests.bench import accept, audit, capability, jobs, keepalive, policy, revoke, step, waiters
+from tests.bench import accept, audit, capability, console, jobs, keepalive, policy, revoke, step, waiters, watching
 from tests.bench.figures import Sheet
 from tests.bench.ground import Ground, prepared
 from tests.bench.surroundings import describe
@@ -20,8 +20,10 @@ MEASUREMENTS: dict[str, Callable[[Ground, int], Sheet]] = {
     "revoke": revoke.measure,
     "waiters": waiters.measure,
     "keepalive": keepalive.measure,
-    "audit": audit.measure,
     "capability": capability.measure,
+    "watching": watching.measure,
+    "console": console.measure,
+    "audit": audit.measure,
     "policy": policy.measure,
 }
 

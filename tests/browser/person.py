@@ -52,14 +52,14 @@ class Person:
         )
         return answer.headers["location"]
 
-    def signs_in_at_oidc(self, login: str) -> None:
+    def signs_in_at_oidc(self, login: str, *, back: str = "**/connect/result/**") -> None:
         """At npm's oidc-provider: its login page, then its consent page."""
         self.tab.locator('[name="login"]').fill(login)
         self.tab.locator('[name="password"]').fill("anything")
         self.tab.locator('button[type="submit"]').click()
         self.tab.locator('input[name="prompt"][value="consent"]').wait_for(state="attached")
         self.tab.locator('button[type="submit"]').click()
-        self.comes_back()
+        self.tab.wait_for_url(back)
 
     def comes_back(self) -> None:
         self.tab.wait_for_url("**/connect/result/**")
@@ -91,6 +91,32 @@ class Person:
         assert self.tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
         self.looks(f"{name}-narrow")
         self.tab.set_viewport_size({"width": 900, "height": 900})
+
+    def is_given(self, cookie: str, value: str, *, at: str) -> None:
+        """A cookie that a site at *at* gave this browser before."""
+        self._context.add_cookies([{"name": cookie, "value": value, "url": at}])
+
+    def presses(self, key: str) -> None:
+        self.tab.keyboard.press(key)
+
+    @property
+    def focused(self) -> str:
+        """What has the keyboard: its text, or its label."""
+        said: str = self.tab.evaluate("(it => it.labels?.[0]?.innerText || it.innerText || '')(document.activeElement)")
+        return said.strip()
+
+    def reaches(self, name: str) -> None:
+        """By the Tab key, as far as the whole page if need be."""
+        for _ in range(100):
+            if self.focused == name:
+                return
+            self.presses("Tab")
+        raise AssertionError(f"the Tab key does not lead to {name!r}")
+
+    def pictures(self, name: str) -> None:
+        """What a document shows: docs/images has copies of these."""
+        self.tab.emulate_media(color_scheme="light")
+        self.tab.screenshot(path=self._shots.parent / f"{name}.png")
 
     def looks(self, name: str) -> None:
         """Keep what is seen now."""

@@ -35,7 +35,7 @@ def test_a_schedule_is_added_listed_paused_resumed_and_removed(acme: Cli) -> Non
     acme.json("schedules", "pause", "acme:early")
     assert acme.json("schedules", "list")[0]["paused"] is True
     assert acme.json("schedules", "resume", "acme:early")["next_at"] == made["next_at"]
-    acme.json("schedules", "remove", "acme:early")
+    acme.json("schedules", "remove", "acme:early", "--yes")
     assert acme.json("schedules", "list") == []
     assert "there is no schedule acme:early" in acme.json("schedules", "pause", "acme:early", code=1)["message"]
     kinds = [row["kind"] for row in acme.json("audit", "search", "--kind", "schedule")]

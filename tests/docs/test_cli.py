@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import click
 import pytest
 
-from deploy.cli import main
+from tests.deploy.commands import every_command
 from tests.docs.pages import blocks, documents, page, rows
 
 EVERYWHERE = {"--data-dir", "--json"}
 # `up` writes a log; the sandbox is no part of an installation.
-NOT_TAKEN = {"up": {"--json"}, "sandbox list": {"--data-dir"}, "sandbox provider": {"--data-dir"}}
+NOT_TAKEN = {
+    "up": {"--json"},
+    "completion": EVERYWHERE,
+    "sandbox list": {"--data-dir"},
+    "sandbox provider": {"--data-dir"},
+}
 
 
 class Said(NamedTuple):
@@ -36,17 +40,6 @@ def _listed() -> dict[str, Said]:
     return found
 
 
-def _commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
-    if not isinstance(command, click.Group):
-        yield " ".join(path), command
-        return
-    context = click.Context(command)
-    for name in command.list_commands(context):
-        child = command.get_command(context, name)
-        assert child is not None
-        yield from _commands(child, (*path, name))
-
-
 def _real(command: click.Command) -> Said:
     context = click.Context(command)
     arguments = [one.make_metavar(context) for one in command.params if isinstance(one, click.Argument)]
@@ -62,18 +55,18 @@ def _real(command: click.Command) -> Said:
 
 
 def test_every_command_is_listed_as_it_is() -> None:
-    assert _listed() == {name: _real(command) for name, command in _commands(main)}
+    assert _listed() == {name: _real(command) for name, command in every_command()}
 
 
 def test_what_every_command_takes_is_taken_by_every_command() -> None:
-    for name, command in _commands(main):
+    for name, command in every_command():
         words = {word for one in command.params for word in one.opts}
         assert words >= EVERYWHERE - NOT_TAKEN.get(name, set()), name
 
 
 @pytest.mark.parametrize("document", documents(), ids=lambda path: path.name)
 def test_a_document_names_only_commands_and_options_there_are(document: Path) -> None:
-    commands = {name: _real(command).options | EVERYWHERE for name, command in _commands(main)}
+    commands = {name: _real(command).options | EVERYWHERE for name, command in every_command()}
     groups = {name.partition(" ")[0] for name in commands}
     text = document.read_text(encoding="utf-8").replace("\\\n", " ")
     lines = [line for block in blocks(text, "sh") for line in block.splitlines()]

@@ -66,6 +66,12 @@ IN_WORDS = {
     "workflows",
     "workflows_dir",
     "allow_hosts",
+    "console",
+    "console_issuer",
+    "console_client_id",
+    "console_client_secret",
+    "console_scopes",
+    "console_roles_claim",
 }
 
 

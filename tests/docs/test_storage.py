@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Table
 
-from identity import audit_tables, withdrawal_table
+from identity import audit_tables, console_tables, withdrawal_table
 from identity import tables as of_identity
 from identity.capability import tables as capability_tables
 from identity.lock import RefreshLock
@@ -24,7 +24,11 @@ LOCK_TTL: timedelta = RefreshBudget().lock_ttl
 @pytest.mark.parametrize("heading", [WHO, HOW])
 def test_every_table_is_listed_where_it_is_declared(heading: str) -> None:
     declared = {
-        WHO: vars(of_identity) | vars(audit_tables) | vars(withdrawal_table) | vars(capability_tables),
+        WHO: vars(of_identity)
+        | vars(audit_tables)
+        | vars(console_tables)
+        | vars(withdrawal_table)
+        | vars(capability_tables),
         HOW: vars(of_pipeline) | vars(revocation_tables) | vars(approval_tables),
     }[heading].values()
     tables = {value.name for value in declared if isinstance(value, Table)}

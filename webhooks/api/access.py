@@ -28,6 +28,8 @@ class May(StrEnum):
     CATALOGUE = "see the catalogue"
     EXECUTE = "execute tools"
     JOBS = "see jobs"
+    CANCEL = "cancel jobs"
+    REPLAY = "replay jobs"
     ACCOUNTS = "see accounts"
     CONNECT = "make connect links"
     DELIVERIES = "see deliveries"
@@ -38,7 +40,7 @@ class May(StrEnum):
 _SEES = frozenset({May.CATALOGUE, May.JOBS, May.ACCOUNTS})
 
 ROLES: Mapping[Role, frozenset[May]] = {
-    Role.AGENT: _SEES | {May.EXECUTE, May.CONNECT},
+    Role.AGENT: _SEES | {May.EXECUTE, May.CANCEL, May.CONNECT},
     Role.READER: _SEES | {May.DELIVERIES, May.REVOCATIONS},
     Role.ADMIN: frozenset(May),
 }
@@ -50,6 +52,8 @@ NEEDS: Mapping[str, May] = {
     "execute_tool": May.EXECUTE,
     "list_jobs": May.JOBS,
     "show_job": May.JOBS,
+    "cancel_job": May.CANCEL,
+    "replay_job": May.REPLAY,
     "list_accounts": May.ACCOUNTS,
     "show_account": May.ACCOUNTS,
     "create_connect_link": May.CONNECT,

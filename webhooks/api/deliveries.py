@@ -11,7 +11,8 @@ from webhooks import problems
 from webhooks.api import shapes
 from webhooks.api.access import caller
 from webhooks.api.models import DeliveriesQuery, DeliveryPage, DeliveryWithJobs, OnePath
-from webhooks.api.pages import cursor, turn
+from webhooks.api.pages import turn
+from webhooks.cursors import cursor
 from webhooks.problems import Problem
 
 

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime
+
 from flask import Response, jsonify
 from flask_openapi.blueprint import APIBlueprint
 
 from identity.api_keys import Caller, Role
 from pipeline.ledger import views
-from pipeline.ledger.views import Row
+from pipeline.ledger.paging import Row
+from pipeline.model import Acceptance
 from pipeline.requests import Requests
 from webhooks import problems
 from webhooks.api import shapes
 from webhooks.api.access import caller
-from webhooks.api.models import JobPage, JobsQuery, JobWithSteps, OnePath
-from webhooks.api.pages import cursor, turn
+from webhooks.api.models import JobPage, JobsQuery, JobWithSteps, Nothing, OnePath
+from webhooks.api.pages import turn
+from webhooks.bells import Bells
+from webhooks.cursors import cursor
 from webhooks.problems import Problem
 
 
-def job_operations(pages: APIBlueprint, requests: Requests) -> None:
+def job_operations(pages: APIBlueprint, requests: Requests, bells: Bells, *, clock: Callable[[], datetime]) -> None:
     """Add the operations on jobs."""
 
     @pages.get("/jobs", responses={200: JobPage})
@@ -36,6 +42,24 @@ def job_operations(pages: APIBlueprint, requests: Requests) -> None:
     def show_job(path: OnePath) -> Response:
         """One job with its steps: what, as whom, by which pattern, and why."""
         return jsonify(shapes.job_with_steps(found_job(requests, caller(), path.id)).model_dump(mode="json"))
+
+    @pages.post("/jobs/<id>/cancel", responses={200: JobWithSteps})
+    def cancel_job(path: OnePath, body: Nothing) -> Response:
+        """End a job: at once where it is queued or waits, at its next step where it runs."""
+        who = caller()
+        found_job(requests, who, path.id)
+        requests.cancel(who, path.id, now=clock())
+        return jsonify(shapes.job_with_steps(found_job(requests, who, path.id)).model_dump(mode="json"))
+
+    @pages.post("/jobs/<id>/replay", responses={202: JobWithSteps})
+    def replay_job(path: OnePath, body: Nothing) -> tuple[Response, int]:
+        """Accept a dead or cancelled job anew: steps that were done keep their results."""
+        who = caller()
+        found_job(requests, who, path.id)
+        rung = requests.replay(who, path.id, now=clock())
+        response = jsonify(shapes.job_with_steps(found_job(requests, who, path.id)).model_dump(mode="json"))
+        bells.ring_after(response, Acceptance(delivery="", outcome="accepted", reason="", bells=rung))
+        return response, 202
 
 
 def found_job(requests: Requests, who: Caller, id: str) -> Row:

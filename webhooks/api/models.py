@@ -33,6 +33,10 @@ class ProblemDocument(Given):
     errors: list[dict[str, str]] | None = Field(None, description="which part of the request is wrong, and how")
 
 
+class Nothing(Sent):
+    """An object without a member."""
+
+
 class ToolPath(BaseModel):
     tool: Id = Field(description="`github.CreateIssue`, or as models write it: `github__CreateIssue`")
 

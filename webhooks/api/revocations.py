@@ -12,7 +12,7 @@ from identity.api_keys import Caller
 from identity.model import ScopeKind
 from identity.named_scopes import scope_of_tenant
 from pipeline.ledger import views
-from pipeline.ledger.views import Row
+from pipeline.ledger.paging import Row
 from pipeline.model import Acceptance
 from pipeline.requests import Keyed, Requests
 from webhooks import metrics, problems
@@ -27,8 +27,9 @@ from webhooks.api.models import (
     RevocationWithReceipt,
     RevokeBody,
 )
-from webhooks.api.pages import cursor, turn
+from webhooks.api.pages import turn
 from webhooks.bells import Bells
+from webhooks.cursors import cursor
 from webhooks.problems import Problem
 
 

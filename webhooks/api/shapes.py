@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.account_health import Health
-from pipeline.ledger.views import Row
+from pipeline.ledger.paging import Row
 from pipeline.states import JobState, StepState, Wait
 from webhooks.api.models import (
     AccountOut,

@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
-from flask import Blueprint, Response, make_response, render_template, request
+from flask import Blueprint, Response, abort, make_response, render_template, request, url_for
 
 _HERE = Path(__file__).parent
-_STYLE = (_HERE / "static" / "aswhom.css").read_bytes()
-STYLE_VERSION = sha256(_STYLE).hexdigest()[:16]
+_TYPES: Mapping[str, str] = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
+_FILES: Mapping[str, bytes] = {path.name: path.read_bytes() for path in sorted((_HERE / "static").iterdir())}
+_VERSIONS: Mapping[str, str] = {name: sha256(content).hexdigest()[:16] for name, content in _FILES.items()}
 
 #: Nothing inline, no script, nobody else's content; a form is sent to us alone.
 POLICY = (
     "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+#: The same with our one script, which asks for the page it is on again.
+SCRIPTED = f"{POLICY}; script-src 'self'; connect-src 'self'"
 
 
 def pages() -> Blueprint:
-    """The style sheet at `/static/aswhom.css`, and the templates."""
+    """The style sheets and the script below `/static/`, and the templates."""
     shared = Blueprint("pages", __name__, template_folder="templates")
 
-    @shared.get("/static/aswhom.css")
-    def style() -> Response:
-        response = make_response(_STYLE)
-        response.content_type = "text/css; charset=utf-8"
+    @shared.get("/static/<name>")
+    def static(name: str) -> Response:
+        if name not in _FILES:
+            abort(404)
+        response = make_response(_FILES[name])
+        response.content_type = _TYPES[Path(name).suffix]
         # Its address names its content, so it need not be asked for again.
-        kept = "public, max-age=31536000, immutable" if request.args.get("v") == STYLE_VERSION else "no-cache"
+        kept = "public, max-age=31536000, immutable" if request.args.get("v") == _VERSIONS[name] else "no-cache"
         response.headers["Cache-Control"] = kept
         return response
 
-    @shared.app_context_processor
-    def version() -> dict[str, str]:
-        return {"style_version": STYLE_VERSION}
+    @shared.app_template_global()
+    def asset(name: str) -> str:
+        return url_for("pages.static", name=name, v=_VERSIONS[name])
 
     return shared
 

@@ -1,7 +1,7 @@
 """Capabilities: who takes them, the keys that sign them, and each that was issued.
 
 Revision ID: 0013
-Revises: 0014
+Revises: 0012
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0013"
-down_revision: str | None = "0014"
+down_revision: str | None = "0012"
 branch_labels: str | None = None
 depends_on: str | None = None
 

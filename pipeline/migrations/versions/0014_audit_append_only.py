@@ -4,7 +4,7 @@ The seals of earlier versions were made with a secret key, and are dropped: the 
 chain before the upgrade (`aswhom audit verify`) if it matters what was altered before.
 
 Revision ID: 0014
-Revises: 0012
+Revises: 0013
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0014"
-down_revision: str | None = "0012"
+down_revision: str | None = "0013"
 branch_labels: str | None = None
 depends_on: str | None = None
 

@@ -74,7 +74,13 @@ function provider(issuer) {
     issueRefreshToken: (ctx, client) => client.grantTypeAllowed('refresh_token'),
     pkce: { required: () => true },
     rotateRefreshToken: true,
-    scopes: ['openid', 'offline_access', 'api'],
+    scopes: ['openid', 'offline_access', 'api', 'email', 'groups'],
+    // Whoever signs in as `ada` has a verified address and is in the group of that name; `ada-x` is in it too.
+    claims: { openid: ['sub'], email: ['email', 'email_verified'], groups: ['groups'] },
+    findAccount: (ctx, id) => ({
+      accountId: id,
+      claims: () => ({ sub: id, email: `${id}@example.test`, email_verified: !id.includes('unverified'), groups: [id.split('-')[0]] }),
+    }),
     ttl: {
       AccessToken: lifetime, AuthorizationCode: 60, ClientCredentials: lifetime, Grant: 30 * days, IdToken: lifetime,
       Interaction: 600, RefreshToken: 14 * days, Session: 30 * days,

@@ -1,0 +1,78 @@
+"""`console`: who may do what there, and links that sign in."""
+
+from __future__ import annotations
+
+import click
+from sqlalchemy import select
+
+from deploy.cli.command import command, confirm
+from deploy.cli.output import Output
+from deploy.console import new_link
+from deploy.installation import Installation
+from identity import console_roles, console_sessions
+from identity.console_roles import Role
+from identity.console_tables import console_roles as table
+
+
+@click.group()
+def console() -> None:
+    """The console: who may do what there, and links that sign in."""
+
+
+@command(console)
+def link(at: Installation, out: Output) -> None:
+    """Print a link that signs an owner in, once, within ten minutes."""
+    url, expires_at = new_link(at)
+    sentence = f"{url}\nIt signs you in once, until {expires_at.astimezone():%H:%M}."
+    out.done(sentence, {"url": url, "expires_at": expires_at})
+
+
+@command(console)
+def roles(at: Installation, out: Output) -> None:
+    """Who has which role, by what their sign-in says of them."""
+    rows = at.read(lambda c: [dict(row) for row in c.execute(select(table).order_by(table.c.id)).mappings()])
+    columns = ("id", "claim", "value", "role", "tenant_id", "made_by")
+    out.rows(rows, columns, empty="Nobody has a role yet: `aswhom console allow --help`")
+
+
+@command(console)
+@click.argument("role", type=click.Choice([str(role) for role in Role]))
+@click.option("--claim", default="email", show_default=True, help="email, sub, groups …")
+@click.option("--value", required=True, help="What the claim says, or holds among others: ada@acme.example.")
+@click.option("--tenant", help="For this tenant's things alone.  [default: for everything]")
+def allow(at: Installation, out: Output, role: str, claim: str, value: str, tenant: str | None) -> None:
+    """Give ROLE to whoever signs in with a claim. They have it from their next sign-in on."""
+    id, audit_id, now = at.ids("rol"), at.ids("aud"), at.now()
+    at.write(
+        lambda c: console_roles.allow(
+            c,
+            id=id,
+            claim=claim,
+            value=value,
+            role=Role(role),
+            tenant=tenant,
+            audit_id=audit_id,
+            by=at.operator,
+            now=now,
+        )
+    )
+    out.done(f"{id}: {claim} {value} is {role} of {tenant or 'everything'}", {"id": id, "role": role, "tenant": tenant})
+
+
+@command(console)
+@click.argument("id")
+def disallow(at: Installation, out: Output, id: str) -> None:
+    """Take a role back. Everybody who signed in by the provider has to sign in anew."""
+    audit_id, now = at.ids("aud"), at.now()
+    ended = at.write(lambda c: console_roles.disallow(c, id, audit_id=audit_id, by=at.operator, now=now))
+    out.done(f"{id} is taken back; {ended} session(s) ended", {"id": id, "sessions": ended})
+
+
+@command(console, "sign-out")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def sign_out(at: Installation, out: Output, yes: bool) -> None:
+    """End every session and every link, now."""
+    confirm("Sign everybody out?", yes=yes)
+    audit_id, now = at.ids("aud"), at.now()
+    ended = at.write(lambda c: console_sessions.end_all(c, audit_id=audit_id, by=at.operator, now=now))
+    out.done(f"{ended} session(s) ended", {"sessions": ended})

@@ -1,0 +1,107 @@
+"""Whether the console is served, and how people sign in: nobody gets at it from elsewhere without."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from datetime import datetime
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from identity.errors import Misconfigured
+from identity.secret import Secret
+
+if TYPE_CHECKING:
+    from deploy.installation import Installation
+    from deploy.settings import Settings
+    from identity.console_sign_in import SignInSettings
+    from pipeline.runtime import Runtime
+    from webhooks.console.parts import Console
+
+_OF_PROVIDER = ("console_issuer", "console_client_id", "console_client_secret")
+
+
+def console(settings: Settings, runtime: Runtime) -> Console | None:
+    """What the console is served from; None: it is not served."""
+    from identity.console_sign_in import SignIn
+    from webhooks.console.parts import Console
+
+    if not is_served(settings):
+        return None
+    provider = sign_in_of(settings)
+    return Console(
+        store=runtime.database,
+        workflows=runtime.workflows,
+        ids=runtime.ids,
+        signer=runtime.signer,
+        invitations=runtime.invitations,
+        approving=runtime.approving,
+        sign_in=SignIn(provider, runtime.http) if provider is not None else None,
+        lifetime=settings.console_session,
+    )
+
+
+def new_link(at: Installation) -> tuple[str, datetime]:
+    """A link that signs an owner in, and until when it is good. Raises Misconfigured where no console is served."""
+    from identity.console_sessions import make_link
+
+    if not is_served(at.settings):
+        raise Misconfigured(
+            f"no console is served at {at.settings.base_url}, which is reached from elsewhere: set "
+            "ASWHOM_CONSOLE_ISSUER, so that people sign in"
+        )
+    token, audit_id, now = Secret(secrets.token_urlsafe(32)), at.ids("aud"), at.now()
+    expires_at = at.write(lambda c: make_link(c, token, audit_id=audit_id, by=at.operator, now=now))
+    return f"{at.settings.base_url}/console/link/{token.reveal()}", expires_at
+
+
+def is_served(settings: Settings) -> bool:
+    """Where it is set, as it is set; else wherever it is safe."""
+    if settings.console is not None:
+        return settings.console
+    return settings.console_issuer is not None or stays_here(settings)
+
+
+def sign_in_of(settings: Settings) -> SignInSettings | None:
+    """The console's registration with the provider that people sign in at; None: there is none."""
+    from identity.console_sign_in import SignInSettings
+
+    if settings.console_issuer is None or settings.console_client_id is None or settings.console_client_secret is None:
+        return None
+    return SignInSettings(
+        issuer=settings.console_issuer,
+        client_id=settings.console_client_id,
+        client_secret=Secret(settings.console_client_secret.get_secret_value()),
+        redirect_uri=f"{settings.base_url}/console/callback",
+        scopes=settings.console_scopes,
+        roles_claim=settings.console_roles_claim,
+    )
+
+
+def stays_here(settings: Settings) -> bool:
+    """Whether only this machine reaches the web: it listens on a loopback address, and is known by one."""
+    listens = settings.listen.rpartition(":")[0].strip("[]")
+    return _is_loopback(listens) and _is_loopback(urlsplit(settings.base_url).hostname or "")
+
+
+def console_faults(settings: Settings) -> Iterator[str]:
+    """Each as a sentence that names the settings, what is wrong between them, and what to do."""
+    missing = [name for name in _OF_PROVIDER if getattr(settings, name) is None]
+    if 0 < len(missing) < len(_OF_PROVIDER):
+        named = " and ".join(f"ASWHOM_{name.upper()}" for name in missing)
+        yield f"people cannot sign in at the console without {named}: set all three, or none"
+    if settings.console and settings.console_issuer is None and not stays_here(settings):
+        yield (
+            f"ASWHOM_CONSOLE is set, and {settings.base_url}, on {settings.listen}, is reached from elsewhere: set "
+            "ASWHOM_CONSOLE_ISSUER, so that people sign in, or listen on 127.0.0.1 alone"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

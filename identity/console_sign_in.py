@@ -1,0 +1,164 @@
+"""Signing in at the console by OpenID Connect: off to the provider, and back with an ID token that is held against it.
+
+What a sign-in needs between the two is derived from one secret that only the browser keeps: the state, the nonce and
+the PKCE verifier. So nothing is stored, and a callback is believed only from the browser that began (RFC 9700 §4.7).
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import threading
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Any
+
+from authlib.oidc.core import CodeIDToken
+from joserfc import jws
+from joserfc.errors import JoseError
+
+from identity.discovery import Metadata, discover
+from identity.errors import Misconfigured, PolicyDenied, Unavailable
+from identity.http import Answer, Client, HttpRequest
+from identity.jwks import KeyRing
+from identity.model import ProviderConnection
+from identity.oauth import Client as OAuthClient
+from identity.oauth import authorization_url, exchange_request
+from identity.providers.openid import OIDC
+from identity.secret import Secret
+
+ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")  # asymmetric: the client's secret must not sign for the provider
+LEEWAY = 60  # seconds that the provider's clock may be off
+_WITHIN = timedelta(seconds=10)
+_CAP = 256 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignInSettings:
+    """The console's own registration with an OpenID provider."""
+
+    issuer: str
+    client_id: str
+    client_secret: Secret = field(repr=False)
+    redirect_uri: str
+    scopes: tuple[str, ...] = ("openid", "email", "profile")
+    roles_claim: str | None = None
+
+
+class SignIn:
+    """The relying party. One for all threads; open it after any fork."""
+
+    def __init__(self, settings: SignInSettings, http: Client) -> None:
+        self.settings = settings
+        self._http = http
+        # Keys that cannot be fetched anew serve on for an hour only: what they verify gives authority.
+        self._keys = KeyRing(http, stale=timedelta(hours=1))
+        self._metadata: Metadata | None = None
+        self._lock = threading.Lock()
+
+    def begin(self, browser: Secret) -> str:
+        """Where to send the browser that keeps *browser*. Raises Unavailable, Misconfigured."""
+        owner = self._owner()
+        profile = replace(OIDC, authorize_extra={"nonce": _derived(browser, "nonce")})
+        return authorization_url(
+            owner,
+            profile,
+            redirect_uri=self.settings.redirect_uri,
+            scopes=self.settings.scopes,
+            state=_derived(browser, "state"),
+            verifier=_derived(browser, "verifier"),
+        )
+
+    def finish(self, browser: Secret, answer: Mapping[str, str], *, jti: str, now: datetime) -> Mapping[str, Any]:
+        """The claims of whoever came back. Raises PolicyDenied for an answer that is not believed; Unavailable."""
+        if not hmac.compare_digest(answer.get("state", ""), _derived(browser, "state")):
+            raise PolicyDenied("this sign-in was begun in another browser, or is over")
+        if "error" in answer or "code" not in answer:
+            raise PolicyDenied("the provider did not sign you in")
+        if answer.get("iss", self.settings.issuer) != self.settings.issuer:  # RFC 9207
+            raise PolicyDenied("the answer is another provider's")
+        tokens = self._exchange(answer["code"], _derived(browser, "verifier"), jti=jti, now=now)
+        claims = self._verified(tokens, nonce=_derived(browser, "nonce"), now=now)
+        return {**self._userinfo(tokens, claims["sub"]), **claims}
+
+    def _discovered(self) -> Metadata:
+        with self._lock:
+            if self._metadata is None:
+                self._metadata = discover(self._http, self.settings.issuer)
+            return self._metadata
+
+    def _owner(self) -> ProviderConnection:
+        found, settings = self._discovered(), self.settings
+        auth = found.client_auth(has_secret=True, has_key=False)
+        return ProviderConnection(
+            id="console",
+            tenant=None,
+            provider=OIDC.name,
+            client_id=settings.client_id,
+            scopes=settings.scopes,
+            api_url=found.issuer,
+            authorize_url=found.authorize_url,
+            token_url=found.token_url,
+            config={"client_auth": str(auth)},
+        )
+
+    def _exchange(self, code: str, verifier: str, *, jti: str, now: datetime) -> Mapping[str, Any]:
+        client = OAuthClient(
+            connection=self._owner(), profile=OIDC, secret=self.settings.client_secret, now=now, jti=jti
+        )
+        request = exchange_request(client, code=code, verifier=verifier, redirect_uri=self.settings.redirect_uri)
+        tokens = self._document(request)
+        if tokens is None or not isinstance(tokens.get("id_token"), str):
+            raise PolicyDenied("the provider does not accept the code: it was used, or has expired")
+        return tokens
+
+    def _verified(self, tokens: Mapping[str, Any], *, nonce: str, now: datetime) -> Mapping[str, Any]:
+        """OpenID Connect Core §3.1.3.7."""
+        found, token = self._discovered(), tokens["id_token"]
+        if found.jwks_url is None:
+            raise Misconfigured(f"{found.issuer} names no jwks_uri, so its ID tokens cannot be verified")
+        try:
+            header = jws.extract_compact(token.encode()).headers()
+            key = self._keys.key(found.jwks_url, str(header.get("kid")))
+            if key is None or header.get("alg") not in ALGORITHMS:
+                raise PolicyDenied("the ID token is signed by a key that is not the provider's")
+            payload = json.loads(jws.deserialize_compact(token, key, algorithms=list(ALGORITHMS)).payload)
+            claims = CodeIDToken(
+                payload,
+                header,
+                {"iss": {"essential": True, "value": found.issuer}, "aud": {"value": self.settings.client_id}},
+                {"nonce": nonce, "client_id": self.settings.client_id, "access_token": tokens.get("access_token")},
+            )
+            claims.validate(now=int(now.timestamp()), leeway=LEEWAY)
+        except (JoseError, ValueError) as error:
+            raise PolicyDenied(f"the ID token does not hold: {type(error).__name__}") from error
+        return dict(claims)
+
+    def _userinfo(self, tokens: Mapping[str, Any], subject: str) -> Mapping[str, Any]:
+        """What the provider says elsewhere of the same subject (OpenID Connect Core §5.3.2)."""
+        url, token = self._discovered().userinfo_url, tokens.get("access_token")
+        if url is None or not isinstance(token, str):
+            return {}
+        headers = {"authorization": f"Bearer {token}", "accept": "application/json"}
+        said = self._document(HttpRequest(method="GET", url=url, headers=headers))
+        return said if said is not None and said.get("sub") == subject else {}
+
+    def _document(self, request: HttpRequest) -> Mapping[str, Any] | None:
+        """The JSON object of an answer; None: the provider said no, or something else. Raises Unavailable."""
+        outcome = self._http.send(request, within=_WITHIN, cap=_CAP, fresh=True)
+        if not isinstance(outcome, Answer) or outcome.status >= 500:
+            raise Unavailable("the sign-in provider does not answer")
+        try:
+            said = json.loads(outcome.body) if outcome.status == 200 else None
+        except (ValueError, RecursionError):
+            said = None
+        return said if isinstance(said, dict) else None
+
+
+def _derived(browser: Secret, purpose: str) -> str:
+    """43 characters of base64url, which suit a PKCE verifier (RFC 7636 §4.1) as they do a state."""
+    made = hmac.digest(browser.reveal().encode(), purpose.encode(), sha256)
+    return urlsafe_b64encode(made).rstrip(b"=").decode()

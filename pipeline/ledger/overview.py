@@ -1,0 +1,86 @@
+"""What needs a person now, counted: each count by an index, and no further than it matters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, Table, func, literal, select
+
+from identity.tables import accounts, provider_connections, scopes
+from identity.withdrawal_table import withdrawals
+from identity.withdrawals import WithdrawalState
+from pipeline.ledger.views import NOT_TAKEN, TROUBLED, in_state
+from pipeline.revocation_tables import revocations
+from pipeline.schedule_changes import LIVE
+from pipeline.states import JobState
+from pipeline.tables import deliveries, heartbeats, jobs, schedules
+
+MOST = 1_000  # counted; more than that is "over a thousand" to anybody
+_RECENT = timedelta(days=1)
+_STALE = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overview:
+    """How many of each there are, up to `MOST` + 1."""
+
+    dead: int  # jobs
+    accounts: int  # that need a person, or are suspended
+    refused: int  # deliveries of the last day that were unrecognised or refused
+    revoking: int  # revocations without their receipt yet
+    stuck: int  # revocations that a provider could not be asked to follow
+    schedules: int  # with a fault
+    paused: tuple[str, ...]  # provider connections
+    stopped: tuple[str, ...]  # scopes
+    duties: tuple[str, ...]  # of housekeeping, that failed or are late; of all tenants alone
+
+
+def overview(connection: Connection, tenant: str | None, *, now: datetime) -> Overview:
+    """Of one tenant, or of all and the platform."""
+
+    def count(table: Table, *where: ColumnElement[bool]) -> int:
+        found = select(literal(1)).select_from(table).where(*where)
+        return _counted(connection, found if tenant is None else found.where(table.c.tenant_id == tenant))
+
+    stuck = select(withdrawals.c.revocation_id).where(
+        withdrawals.c.state == literal(str(WithdrawalState.STUCK), literal_execute=True)
+    )
+    bad = (deliveries.c.received_at > now - _RECENT) & NOT_TAKEN
+    return Overview(
+        dead=count(jobs, in_state(JobState.DEAD)),
+        accounts=count(accounts, TROUBLED),
+        refused=count(deliveries, bad),
+        revoking=count(revocations, revocations.c.state != "quiesced"),
+        stuck=count(revocations, revocations.c.id.in_(stuck)),
+        schedules=count(schedules, LIVE, schedules.c.fault.is_not(None)),
+        paused=_paused(connection, tenant),
+        stopped=_stopped(connection, tenant),
+        duties=() if tenant is not None else _duties(connection, now),
+    )
+
+
+def _counted(connection: Connection, found: Select[Any]) -> int:
+    return int(connection.execute(select(func.count()).select_from(found.limit(MOST + 1).subquery())).scalar_one())
+
+
+def _paused(connection: Connection, tenant: str | None) -> tuple[str, ...]:
+    columns = provider_connections.c
+    found = select(columns.id).where(columns.paused_reason.is_not(None)).order_by(columns.id)
+    return tuple(connection.execute(found if tenant is None else found.where(columns.tenant_id == tenant)).scalars())
+
+
+def _stopped(connection: Connection, tenant: str | None) -> tuple[str, ...]:
+    found = select(scopes.c.kind, scopes.c.key).where(scopes.c.stopped.is_(True)).order_by(scopes.c.kind, scopes.c.key)
+    if tenant is not None:
+        found = found.where(scopes.c.kind == "tenant", scopes.c.key == tenant)
+    return tuple(f"{row.kind} {row.key}" for row in connection.execute(found))
+
+
+def _duties(connection: Connection, now: datetime) -> tuple[str, ...]:
+    """The newest beat of each duty counts: a host that is gone is no trouble while another does its work."""
+    newest: dict[str, Any] = {}
+    for row in connection.execute(select(heartbeats).order_by(heartbeats.c.at)):
+        newest[row.duty] = row
+    return tuple(duty for duty, row in sorted(newest.items()) if row.error or now - row.at > _STALE)

@@ -1,0 +1,92 @@
+"""Pages of a list, newest first: found by an index, whatever lies behind them.
+
+What no index finds is looked for in a stretch of the list, and a page says how far it has looked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, Connection, Select, and_, or_, select
+
+Row = dict[str, Any]
+Also = Callable[[Any], Sequence[ColumnElement[bool]]]  # further conditions, on columns of a table or of a stretch of it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a page ended: what follows is older, or as old with a lower id. Of the audit, *at* is a ledger number."""
+
+    at: datetime | int
+    id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """Some rows, and where to go on; None: these were the last."""
+
+    rows: Sequence[Row]
+    next: Place | None
+    looked_through: int | None = None  # rows, where the stretch ended before the page was full
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """Which page is wanted."""
+
+    limit: int
+    after: Place | None = None
+    stretch: int | None = None  # rows that are looked through for what no index finds; None: all of them
+
+
+def rows_of(connection: Connection, statement: Select[Any]) -> list[Row]:
+    """Every row, as a mapping."""
+    return [dict(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - its documented name
+
+
+def page_of(
+    connection: Connection,
+    statement: Select[Any],
+    turn: Turn,
+    *,
+    at: Column[Any],
+    id: Column[Any],
+    also: Also = lambda columns: (),
+) -> Page:
+    """One page of *statement*, whose conditions an index finds; *also* are those that no index does."""
+    if turn.after is not None:
+        older: ColumnElement[bool] = or_(at < turn.after.at, and_(at == turn.after.at, id < turn.after.id))
+        statement = statement.where(at <= turn.after.at, older)
+    further = also(statement.selected_columns)
+    if turn.stretch is None:
+        statement = statement.where(*further)
+    ordered = statement.order_by(at.desc(), id.desc())
+    if not further or turn.stretch is None:
+        return _full(rows_of(connection, ordered.limit(turn.limit + 1)), turn, at, id)
+    stretch = ordered.limit(turn.stretch).subquery()
+    found = select(stretch).where(*also(stretch.c))
+    newest = found.order_by(stretch.c[at.name].desc(), stretch.c[id.name].desc())
+    page = _full(rows_of(connection, newest.limit(turn.limit + 1)), turn, at, id)
+    if page.next is not None:
+        return page
+    last = rows_of(connection, ordered.with_only_columns(at, id).offset(turn.stretch - 1).limit(1))
+    if not last:
+        return page
+    return Page(rows=page.rows, next=_place(last[0], at, id), looked_through=turn.stretch)
+
+
+def equal(**wanted: object) -> Also:
+    """That columns of these names equal what is not None."""
+    return lambda columns: [columns[name] == value for name, value in wanted.items() if value is not None]
+
+
+def _full(found: list[Row], turn: Turn, at: Column[Any], id: Column[Any]) -> Page:
+    rows = found[: turn.limit]
+    return Page(rows=rows, next=_place(rows[-1], at, id) if len(found) > turn.limit else None)
+
+
+def _place(row: Row, at: Column[Any], id: Column[Any]) -> Place:
+    return Place(at=row[at.name], id=row[id.name])

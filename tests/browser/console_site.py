@@ -1,0 +1,53 @@
+"""The console before a browser: a ledger with something of everything, served in this process."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from identity import console_sessions
+from identity.console_sign_in import SignIn
+from identity.secret import Secret
+from pipeline.database import DatabaseSettings, open_database
+from tests.console.town import Town
+from tests.servers.process import free_port
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None: ...
+
+
+class ConsoleSite:
+    """A context in which the console answers at `web`."""
+
+    def __init__(self, ledger: Path, *, port: int | None = None, sign_in: SignIn | None = None) -> None:
+        port = port or free_port()
+        self.web = f"http://127.0.0.1:{port}"
+        self._database = open_database(DatabaseSettings(url=f"sqlite:///{ledger}"))
+        self.town = Town(self._database, base_url=self.web, sign_in=sign_in)
+        self.ids = self.town.fill()
+        self._server = make_server("127.0.0.1", port, self.town.app, threaded=True, request_handler=_Quiet)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+        self.town.close()
+        self._database.close()
+
+    def link(self) -> str:
+        """A link that signs an owner in."""
+        token, now = Secret(secrets.token_urlsafe(32)), datetime.now(UTC)
+        audit_id = self.town.house.ids("aud")
+        self._database.write(lambda c: console_sessions.make_link(c, token, audit_id=audit_id, by="cli:root", now=now))
+        return f"{self.web}/console/link/{token.reveal()}"

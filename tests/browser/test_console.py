@@ -1,0 +1,166 @@
+"""The console in a real browser: signing in, by keyboard alone, without JavaScript, live, and accessible."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from identity.addresses import AddressPolicy
+from identity.console_roles import Held, Role
+from identity.console_sign_in import SignIn, SignInSettings
+from identity.http import Client
+from identity.secret import Secret
+from pipeline.states import JobState
+from tests.browser.console_site import ConsoleSite
+from tests.browser.person import Person
+from tests.ledger.desk import Desk
+from tests.servers.oidc import oidc as run_oidc
+from tests.servers.process import free_port
+from tests.webhooks.test_approval_page import SHOWN
+
+Meet = Callable[..., Person]
+
+pytestmark = pytest.mark.usefixtures("chromium")  # by name, so that CI installs it
+
+
+@pytest.fixture
+def site(tmp_path: Path, migrated_sqlite: Path) -> Iterator[ConsoleSite]:
+    shutil.copy(migrated_sqlite, tmp_path / "ledger.sqlite")
+    with ConsoleSite(tmp_path / "ledger.sqlite") as opened:
+        yield opened
+
+
+def _signed_in(site: ConsoleSite, person: Meet, role: Role = Role.OWNER, **context: object) -> Person:
+    somebody = person(viewport={"width": 1280, "height": 860}, **context)
+    token = site.town.session(Held(role=role, tenant=None), name=f"{role}@acme.example")
+    somebody.is_given("aswhom-console", token.reveal(), at=site.web)
+    somebody.goes_to(f"{site.web}/console/")
+    return somebody
+
+
+def test_an_owner_signs_in_by_the_link_and_cancels_a_job_by_keyboard_alone(site: ConsoleSite, person: Meet) -> None:
+    owner = person(viewport={"width": 1280, "height": 860})
+    owner.goes_to(site.link())
+    owner.reaches("Sign in")
+    owner.presses("Enter")
+    owner.tab.wait_for_url("**/console/")
+    assert owner.heading == "What needs a person now"
+    owner.presses("Tab")
+    assert owner.focused == "Skip to the content"
+    owner.reaches("Go to an id")
+    owner.tab.keyboard.type(site.ids["waiting"])
+    owner.presses("Enter")
+    owner.tab.wait_for_url(f"**/jobs/{site.ids['waiting']}")
+    owner.reaches("Cancel the job")
+    owner.presses("Enter")
+    owner.tab.wait_for_url("**done=cancelled")
+    assert "The job is cancelled." in owner.text
+    assert site.town.state(site.ids["waiting"]) is JobState.CANCELLED
+    assert owner.complaints == []
+
+
+def test_each_role_sees_its_pages_and_acts_without_javascript(site: ConsoleSite, person: Meet) -> None:
+    for role in Role:
+        job = site.town.dead("no")
+        somebody = _signed_in(site, person, role, java_script_enabled=False)
+        pages = somebody.tab.get_by_role("navigation").get_by_role("link").all_inner_texts()
+        assert pages[:4] == ["Overview", "Approvals", "Jobs", "Dead letters"]
+        assert ("Audit" in pages) is (role is not Role.APPROVER)
+        somebody.goes_to(f"{site.web}/console/jobs/{job}")
+        replay = somebody.tab.get_by_role("button", name="Replay the job")
+        assert replay.count() == (1 if role in (Role.OWNER, Role.OPERATOR) else 0)
+        if replay.count():
+            replay.click()
+            assert "The job is queued again" in somebody.text
+            assert site.town.state(job) is JobState.QUEUED
+        assert somebody.complaints == []
+
+
+def test_a_page_keeps_itself_up_to_date_and_leaves_a_person_at_work_alone(site: ConsoleSite, person: Meet) -> None:
+    owner = _signed_in(site, person)
+    owner.goes_to(f"{site.web}/console/jobs")
+    before = owner.tab.get_by_role("row").count()
+    owner.tab.get_by_label("User").fill("somebody")
+    site.town.waiting()
+    owner.tab.get_by_role("row").nth(before).wait_for()
+    assert owner.tab.get_by_label("User").input_value() == "somebody"
+    assert owner.complaints == []
+
+
+def test_pages_are_accessible_by_day_by_night_and_on_a_narrow_screen(site: ConsoleSite, person: Meet) -> None:
+    owner = _signed_in(site, person)
+    owner.finds_it_accessible("overview")
+    owner.goes_to(f"{site.web}/console/jobs/{site.town.in_doubt()}")
+    owner.finds_it_accessible("job")
+    assert owner.complaints == []
+
+
+@pytest.mark.slow
+def test_every_page_is_accessible(site: ConsoleSite, person: Meet) -> None:
+    owner, ids = _signed_in(site, person), site.ids
+    site.town.lose("acc-acme.ada")
+    site.town.pause()
+    desk = Desk(site.town.house)
+    desk.ask(shown=SHOWN)
+    for name, path in {
+        "approvals": "approvals",
+        "approval": f"approvals/{desk.row.id}",
+        "jobs": "jobs",
+        "no-job": "jobs?state=stopping",
+        "dead": "dead",
+        "queues": "queues",
+        "deliveries": "deliveries",
+        "delivery": f"deliveries/{ids['delivery']}",
+        "accounts": "accounts",
+        "account": f"accounts/{ids['account']}",
+        "connections": "connections",
+        "connection": "connections/gh",
+        "revocations": "revocations",
+        "revocation": f"revocations/{ids['revocation']}",
+        "revoke": "revoke",
+        "stake": "revoke?kind=user&key=acme.ada",
+        "schedules": "schedules",
+        "audit": "audit",
+        "not-there": "jobs/job_x",
+    }.items():
+        owner.goes_to(f"{site.web}/console/{path}")
+        owner.finds_it_accessible(name)
+    owner.tab.get_by_role("link", name="Go to the console").click()
+    owner.tab.locator("summary").click()
+    owner.tab.get_by_role("button", name="Sign out").click()
+    assert owner.heading == "Sign in to Aswhom"
+    owner.finds_it_accessible("sign-in")
+    owner.goes_to(site.link())
+    owner.finds_it_accessible("link")
+    assert owner.complaints == []
+
+
+@pytest.mark.slow
+def test_people_sign_in_at_a_certified_provider(tmp_path: Path, migrated_sqlite: Path, person: Meet) -> None:
+    port = free_port()
+    back = f"http://127.0.0.1:{port}/console/callback"
+    shutil.copy(migrated_sqlite, tmp_path / "ledger.sqlite")
+    with (
+        run_oidc(redirect_uri=back) as peer,
+        Client(policy=AddressPolicy(allow_hosts=frozenset({"127.0.0.1"})), pool_size=2) as http,
+    ):
+        settings = SignInSettings(
+            issuer=peer.issuer,
+            client_id=peer.client_id,
+            client_secret=Secret(peer.client_secret),
+            redirect_uri=back,
+            scopes=("openid", "email", "groups"),
+            roles_claim="groups",
+        )
+        with ConsoleSite(tmp_path / "ledger.sqlite", port=port, sign_in=SignIn(settings, http)) as site:
+            grace = person()
+            grace.goes_to(f"{site.web}/console/dead")
+            grace.tab.get_by_role("button", name="Continue to sign-in").click()
+            grace.signs_in_at_oidc("operator-grace", back="**/console/dead")
+            assert grace.heading == "Dead letters"
+            grace.tab.get_by_role("button", name="Replay 1").click()
+            assert "1 job accepted anew" in grace.text
+            assert site.town.house.row(site.ids["dead"]).reason == "replayed by console:operator-grace@example.test"

@@ -1,0 +1,76 @@
+"""An OpenID provider that says whatever a test wants: for answers that a real one never gives."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from flask import Flask, Response, jsonify
+from joserfc import jwt
+from joserfc.jwk import RSAKey
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+CLIENT_ID, CLIENT_SECRET = "console", "a-secret-of-the-client-that-is-long-enough"
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None: ...
+
+
+@dataclass
+class Provider:
+    """Its ID token is what `token` makes of the claims that would be right."""
+
+    issuer: str
+    key: RSAKey
+    right: dict[str, Any] = field(default_factory=dict)
+    token: Callable[[dict[str, Any]], str] = lambda claims: ""
+    userinfo: dict[str, Any] = field(default_factory=dict)
+
+    def signed(self, claims: dict[str, Any], *, key: Any = None, alg: str = "RS256", kid: str = "k1") -> str:
+        return jwt.encode({"alg": alg, "kid": kid}, claims, key or self.key, algorithms=[alg])
+
+
+@contextmanager
+def provider() -> Iterator[Provider]:
+    """Running on loopback."""
+    app = Flask("provider")
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Quiet)
+    issuer = f"http://127.0.0.1:{server.server_port}"
+    key = RSAKey.generate_key(2048, {"kid": "k1", "use": "sig"})
+    made = Provider(issuer=issuer, key=key)
+    made.token = made.signed
+
+    @app.get("/.well-known/openid-configuration")
+    def metadata() -> Response:
+        return jsonify(
+            issuer=issuer,
+            authorization_endpoint=f"{issuer}/auth",
+            token_endpoint=f"{issuer}/token",
+            userinfo_endpoint=f"{issuer}/me",
+            jwks_uri=f"{issuer}/jwks",
+        )
+
+    @app.get("/jwks")
+    def keys() -> Response:
+        return jsonify(keys=[key.as_dict(private=False)])
+
+    @app.post("/token")
+    def token() -> Response:
+        return jsonify(access_token="at", token_type="Bearer", id_token=made.token(made.right))
+
+    @app.get("/me")
+    def me() -> Response:
+        return jsonify(made.userinfo)
+
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield made
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,154 @@
+"""Who may see and do what: every page and act with every role, tenant by tenant, and forms from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+
+import pytest
+
+from identity.console_roles import Held, Role
+from pipeline.states import JobState
+from tests.console.town import Town, Visit
+from webhooks.console.access import NEEDS
+
+WORK = {"overview", "find", "approvals", "approval", "jobs", "job", "dead"}
+SEEN = "queues deliveries delivery accounts account connections connection revocations revocation receipt"
+REST = set(f"{SEEN} schedules audit".split())
+DONE = "cancel_job replay_job resolve_job replay_dead replay_delivery reconnect retry_revocation"
+ACTS = set(f"{DONE} pause_schedule resume_schedule".split())
+REVOKING = {"stake", "revoke"}
+OPENING = {"resume_connection"}
+DECIDING = {"answer_approval"}
+
+#: What docs/howto/console.md says, in other words than the code.
+MAY: Mapping[Role, set[str]] = {
+    Role.OWNER: WORK | REST | ACTS | REVOKING | OPENING | DECIDING,
+    Role.OPERATOR: WORK | REST | ACTS | REVOKING,
+    Role.AUDITOR: WORK | REST,
+    Role.APPROVER: WORK | DECIDING,
+}
+
+
+def _asked(town: Town, ids: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Every page and act of the console: its name, method and address."""
+    values = {name: ids.get(name.partition("_")[2] or name, "") for name in NEEDS} | {"receipt": ids["revocation"]}
+    with town.app.test_request_context():
+        for rule in town.app.url_map.iter_rules():
+            blueprint, _, name = rule.endpoint.partition(".")
+            if blueprint != "console":
+                continue
+            method = "POST" if "POST" in (rule.methods or ()) else "GET"
+            yield name, method, str(rule.rule).replace("<id>", values.get(name) or "x")
+
+
+def test_every_page_and_act_says_what_it_needs(sqlite_town: Town) -> None:
+    rules = [rule.endpoint for rule in sqlite_town.app.url_map.iter_rules()]
+    assert sorted(NEEDS) == sorted(name.partition(".")[2] for name in rules if name.startswith("console."))
+    assert set(NEEDS) == WORK | REST | ACTS | REVOKING | OPENING | DECIDING
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_a_role_may_what_the_documents_say_and_nothing_else(sqlite_town: Town, role: Role) -> None:
+    ids, somebody = sqlite_town.fill(), sqlite_town.at(role)
+    for name, method, path in _asked(sqlite_town, ids):
+        answer = somebody.sends(path) if method == "POST" else somebody.client.get(path)
+        refused = answer.status_code == 403
+        assert refused is (name not in MAY[role]), (role, name, answer.status_code)
+        assert answer.status_code < 500, (name, answer.text)
+
+
+def test_whoever_is_not_signed_in_sees_and_does_nothing(sqlite_town: Town) -> None:
+    ids, nobody = sqlite_town.fill(), sqlite_town.app.test_client()
+    for name, method, path in _asked(sqlite_town, ids):
+        answer = nobody.open(path, method=method)
+        assert answer.status_code == 303, name
+        assert answer.headers["Location"].startswith("/console/sign-in"), name
+    assert sqlite_town.state(ids["waiting"]) is JobState.WAITING
+
+
+def test_a_tenants_people_see_nothing_of_another_tenant(town: Town) -> None:
+    ids, globex = town.fill(), town.at(Role.OWNER, "globex")
+    job = town.done(tenant="globex")
+    for kind in ("job", "delivery", "account"):
+        path = {"job": "jobs", "delivery": "deliveries", "account": "accounts"}[kind]
+        assert globex.client.get(f"/console/{path}/{ids[kind]}").status_code == 404
+    assert globex.client.get("/console/connections/gh").status_code == 404, "the platform's"
+    assert globex.client.get("/console/jobs?tenant=acme").status_code == 403
+    listed = globex.sees("/console/jobs")
+    assert job in listed
+    assert ids["job"] not in listed
+    for path in ("", "dead", "deliveries", "accounts", "audit", "schedules", "revocations"):
+        shown = globex.sees(f"/console/{path}")
+        assert not [id for what, id in ids.items() if what not in ("connection", "revocation") and id in shown], path
+        assert "acme</td>" not in shown, path
+
+
+def test_a_tenants_people_act_on_nothing_of_another_tenant(sqlite_town: Town) -> None:
+    ids, globex = sqlite_town.fill(), sqlite_town.at(Role.OWNER, "globex")
+    for path, form in (
+        (f"jobs/{ids['waiting']}/cancel", {}),
+        (f"jobs/{ids['dead']}/replay", {}),
+        (f"deliveries/{ids['delivery']}/replay", {}),
+        (f"accounts/{ids['account']}/reconnect", {}),
+        ("schedules/pause", {"id": ids["schedule"]}),
+        ("revoke", {"kind": "user", "key": "acme.ada", "typed": "acme.ada"}),
+        ("revoke", {"kind": "connection", "key": "gh", "typed": "gh"}),
+        ("connections/gh/resume", {}),
+    ):
+        assert globex.sends(f"/console/{path}", **form).status_code == 404, path
+    group = {"tenant": "acme", "workflow": "say_it", "cause": "the provider answers 500"}
+    assert globex.sends("/console/dead/replay", **group).status_code == 403
+    assert sqlite_town.state(ids["waiting"]) is JobState.WAITING
+    assert sqlite_town.state(ids["dead"]) is JobState.DEAD
+
+
+def test_a_role_of_one_tenant_is_none_of_another(sqlite_town: Town) -> None:
+    """An auditor of everything who is operator of acme may act in acme alone."""
+    town = sqlite_town
+    client = town.app.test_client()
+    token = town.session(Held(role=Role.AUDITOR, tenant=None), Held(role=Role.OPERATOR, tenant="acme"))
+    client.set_cookie("aswhom-console", token.reveal())
+    somebody, ours, theirs = Visit(client), town.dead("no"), town.dead("no", tenant="globex")
+    assert somebody.sends(f"/console/jobs/{ours}/replay").status_code == 303
+    assert somebody.sends(f"/console/jobs/{theirs}/replay").status_code == 403
+    assert (town.state(ours), town.state(theirs)) == (JobState.QUEUED, JobState.DEAD)
+
+
+def test_a_form_that_is_not_from_a_page_of_the_session_does_nothing(sqlite_town: Town) -> None:
+    town, ids = sqlite_town, sqlite_town.fill()
+    owner, other = town.at(Role.OWNER), town.at(Role.OWNER)
+    path = f"/console/jobs/{ids['waiting']}/cancel"
+    assert owner.client.post(path).status_code == 400
+    assert owner.client.post(path, data={"csrf": other.token}).status_code == 400
+    for header in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+        assert owner.client.post(path, data={"csrf": owner.token}, headers=header).status_code == 400
+    assert town.state(ids["waiting"]) is JobState.WAITING
+    ours = {"Origin": "http://127.0.0.1", "Sec-Fetch-Site": "same-origin"}
+    assert owner.client.post(path, data={"csrf": owner.token}, headers=ours).status_code == 303
+    assert town.state(ids["waiting"]) is JobState.CANCELLED
+
+
+def test_a_session_ends_with_its_time_and_with_signing_out(sqlite_town: Town) -> None:
+    town = sqlite_town
+    owner, other = town.at(Role.OWNER), town.at(Role.OWNER)
+    assert owner.sees("/console/")
+    assert owner.client.post("/console/sign-out", headers={"Origin": "https://evil.example"}).status_code == 400
+    kept = owner.client.get_cookie("aswhom-console")
+    assert owner.client.post("/console/sign-out").status_code == 303
+    assert kept is not None
+    owner.client.set_cookie("aswhom-console", kept.value)  # a copy that somebody kept
+    assert owner.client.get("/console/").status_code == 303
+    assert other.sees("/console/")
+    town.ahead = timedelta(hours=8, seconds=1)
+    assert other.client.get("/console/").status_code == 303
+
+
+def test_pages_run_our_script_alone_and_cannot_be_framed_or_kept(sqlite_town: Town) -> None:
+    headers = sqlite_town.at(Role.OWNER).client.get("/console/").headers
+    policy = headers["Content-Security-Policy"]
+    for directive in ("default-src 'none'", "script-src 'self'", "connect-src 'self'", "frame-ancestors 'none'"):
+        assert directive in policy
+    assert "unsafe" not in policy
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["X-Frame-Options"] == "DENY"

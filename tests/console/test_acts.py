@@ -1,0 +1,132 @@
+"""What people do at the console has the effect that the command line's verbs have, and their name is on it."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from sqlalchemy import select
+
+from identity.audit_tables import audit
+from identity.console_roles import Role
+from identity.tables import provider_connections, scopes
+from pipeline.revocation_tables import revocations
+from pipeline.states import JobState
+from pipeline.tables import attempts, jobs, schedules
+from tests.console.town import Town
+
+BY = "console:operator@all"
+
+
+def _said(town: Town, kind: str) -> list[str]:
+    rows = select(audit.c.reason).where(audit.c.kind == kind).order_by(audit.c.number)
+    return [row.reason for row in town.rows(rows)]
+
+
+def test_a_job_is_cancelled_and_replayed(town: Town) -> None:
+    job, operator = town.waiting(), town.at(Role.OPERATOR)
+    answer = operator.sends(f"/console/jobs/{job}/cancel")
+    assert answer.headers["Location"] == f"/console/jobs/{job}?done=cancelled"
+    assert town.state(job) is JobState.CANCELLED
+    assert "The job is cancelled." in operator.sees(answer.headers["Location"])
+    operator.sends(f"/console/jobs/{job}/replay")
+    assert town.state(job) is JobState.QUEUED
+    assert town.ring.rung == [job]
+    assert (_said(town, "job.cancelled"), _said(town, "job.replayed")) == ([f"by {BY}"], [f"by {BY}"])
+    assert operator.sends(f"/console/jobs/{job}/replay").status_code == 422
+
+
+def test_a_persons_word_about_a_call_lets_the_job_go_on(sqlite_town: Town) -> None:
+    town = sqlite_town
+    job, operator = town.in_doubt(), town.at(Role.OPERATOR)
+    assert operator.sends(f"/console/jobs/{job}/resolve").status_code == 422
+    lacking = operator.sends(f"/console/jobs/{job}/resolve", effect="yes")
+    assert "github.Say returns more than that" in lacking.text
+    assert town.state(job) is JobState.WAITING
+    assert operator.sends(f"/console/jobs/{job}/resolve", effect="yes", result='{"id": "7"}').status_code == 303
+    assert town.state(job) is JobState.QUEUED
+    assert [row.state for row in town.rows(select(attempts.c.state))] == ["effect"]
+
+
+def test_all_that_one_cause_killed_comes_back_and_nothing_else(town: Town) -> None:
+    killed = [town.dead(f"the provider answers 500 to job_{number:026d}") for number in range(3)]
+    other, theirs = town.dead("a KeyError"), town.dead("the provider answers 500 to job_x", tenant="globex")
+    operator = town.at(Role.OPERATOR)
+    shown = operator.sees("/console/dead?tenant=acme")
+    assert "Replay 3" in shown
+    (cause,) = re.findall(r'name="cause" value="(the provider[^"]*)"', shown)
+    form = {"tenant": "acme", "workflow": "say_it", "cause": cause}
+    answer = operator.sends("/console/dead/replay", **form)
+    assert "3 jobs accepted anew" in operator.sees(answer.headers["Location"])
+    assert {town.state(job) for job in killed} == {JobState.QUEUED}
+    assert {town.state(other), town.state(theirs)} == {JobState.DEAD}
+    assert operator.sends("/console/dead/replay", **form).status_code == 422
+
+
+def test_a_delivery_is_replayed_once(sqlite_town: Town) -> None:
+    town = sqlite_town
+    job = town.dead("no", body=b'{"author": "1001", "installation": {"id": 77}}')
+    delivery, operator = town.house.row(job).delivery_id, town.at(Role.OPERATOR)
+    assert "be accepted anew" in operator.sees(f"/console/deliveries/{delivery}")
+    answer = operator.sends(f"/console/deliveries/{delivery}/replay")
+    assert "What was missing is started" in operator.sees(answer.headers["Location"])
+    assert town.state(job) is JobState.QUEUED
+    again = operator.sends(f"/console/deliveries/{delivery}/replay")
+    assert again.headers["Location"].endswith("done=nothing")
+    assert len(town.rows(select(jobs.c.id))) == 1
+
+
+def test_a_link_to_reconnect_is_shown_once_and_leads_to_the_connect_page(sqlite_town: Town) -> None:
+    town = sqlite_town
+    town.lose("acc-acme.ada")
+    answer = town.at(Role.OPERATOR).sends("/console/accounts/acc-acme.ada/reconnect")
+    assert answer.status_code == 201
+    assert re.search(r"<code>http://127\.0\.0\.1/connect/[\w.-]+</code>", answer.text)
+    assert _said(town, "connect.invited") == [f"through gh, by {BY}"]
+    of_service = town.at(Role.OPERATOR).sends("/console/accounts/acc-acme.service/reconnect")
+    assert of_service.status_code == 422
+
+
+def test_revoking_shows_first_what_it_would_stop_and_wants_to_be_meant(town: Town) -> None:
+    job, operator = town.waiting(), town.at(Role.OPERATOR)
+    shown = operator.sees("/console/revoke?kind=user&key=acme.ada")
+    assert "Nothing is revoked yet" in shown
+    assert "Unfinished jobs that stop</dt><dd>1<" in shown
+    form = {"kind": "user", "key": "acme.ada", "reason": "she left"}
+    assert operator.sends("/console/revoke", **form).status_code == 422
+    assert operator.sends("/console/revoke", **form, typed="acme").status_code == 422
+    assert town.rows(select(scopes)) == []
+    answer = operator.sends("/console/revoke", **form, typed="acme.ada")
+    (row,) = town.rows(select(revocations))
+    assert answer.headers["Location"] == f"/console/revocations/{row.id}?done=revoked"
+    assert (row.requested_by, row.reason, row.source, row.tenant_id) == (BY, "she left", "console", "acme")
+    assert town.ring.rung == [row.id]
+    assert town.state(job) is JobState.WAITING, "the rest is the revocations worker's"
+
+
+def test_a_receipt_can_be_taken_away_and_still_verifies(sqlite_town: Town) -> None:
+    town = sqlite_town
+    ids = town.fill()
+    answer = town.at(Role.AUDITOR).client.get(f"/console/revocations/{ids['revocation']}/receipt.json")
+    kept = json.loads(answer.text)
+    assert town.signer.verifies(kept["receipt"], kept["signature"])
+
+
+def test_a_paused_connection_is_used_again_by_an_owners_word(sqlite_town: Town) -> None:
+    town = sqlite_town
+    town.pause()
+    assert town.at(Role.OPERATOR).sends("/console/connections/gh/resume").status_code == 403
+    assert town.at(Role.OWNER).sends("/console/connections/gh/resume").status_code == 303
+    assert [row.paused_reason for row in town.rows(select(provider_connections.c.paused_reason))] == [None]
+    assert _said(town, "connection.resumed") == ["by console:owner@all"]
+
+
+def test_a_schedule_rests_and_goes_on(sqlite_town: Town) -> None:
+    town = sqlite_town
+    schedule, operator = town.schedule(), town.at(Role.OPERATOR)
+    operator.sends("/console/schedules/pause", id=schedule)
+    assert [row.paused for row in town.rows(select(schedules.c.paused))] == [True]
+    assert "paused" in operator.sees("/console/schedules")
+    operator.sends("/console/schedules/resume", id=schedule)
+    assert [row.paused for row in town.rows(select(schedules.c.paused))] == [False]
+    assert (_said(town, "schedule.paused"), _said(town, "schedule.resumed")) == ([f"by {BY}"], [f"by {BY}"])

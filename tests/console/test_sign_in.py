@@ -1,0 +1,270 @@
+"""Signing in: at npm's oidc-provider, by a link that is good once, and not by anything that was forged."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from joserfc.jwk import OctKey, RSAKey
+from sqlalchemy import select
+
+from identity import console_roles, console_sessions
+from identity.addresses import AddressPolicy
+from identity.audit_tables import audit
+from identity.console_roles import Held, Role, roles_of
+from identity.console_sign_in import SignIn, SignInSettings
+from identity.console_tables import console_sessions as sessions
+from identity.errors import PolicyDenied
+from identity.http import Client
+from identity.secret import Secret
+from pipeline.intake import Intake
+from tests.console.provider import CLIENT_ID, CLIENT_SECRET, Provider, provider
+from tests.console.town import BASE, Town
+from tests.servers.oidc import Oidc
+from tests.servers.oidc import oidc as run_oidc
+from webhooks.app import create_app
+from webhooks.settings import WebSettings
+
+CALLBACK = f"{BASE}/console/callback"
+
+
+@pytest.fixture(scope="module")
+def peer() -> Iterator[Oidc]:
+    with run_oidc(redirect_uri=CALLBACK) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def http() -> Iterator[Client]:
+    with Client(policy=AddressPolicy(allow_hosts=frozenset({"127.0.0.1"})), pool_size=2) as client:
+        yield client
+
+
+@pytest.fixture
+def browser(sqlite_town: Town, peer: Oidc, http: Client) -> FlaskClient:
+    """A browser before a console whose people sign in at the peer."""
+    settings = SignInSettings(
+        issuer=peer.issuer,
+        client_id=peer.client_id,
+        client_secret=Secret(peer.client_secret),
+        redirect_uri=CALLBACK,
+        scopes=("openid", "email", "groups"),
+        roles_claim="groups",
+    )
+    return _app(sqlite_town, SignIn(settings, http)).test_client()
+
+
+def _app(town: Town, sign_in: SignIn | None, base_url: str = BASE) -> Flask:
+    return create_app(
+        WebSettings(base_url=base_url),
+        Intake(town.database, town.house.vault, town.house.ids, clock=town.now),
+        town.workflows,
+        town.ring,
+        console=replace(town.console, sign_in=sign_in),
+        clock=town.now,
+    )
+
+
+def _begin(browser: FlaskClient, next: str = "") -> str:
+    page = browser.post("/console/sign-in", data={"next": next})
+    assert page.status_code == 200, page.text
+    address = page.text.partition('class="button" href="')[2].partition('"')[0]
+    return address.replace("&amp;", "&")
+
+
+def _come_back(browser: FlaskClient, callback: str) -> Any:
+    return browser.get(callback.removeprefix(BASE))
+
+
+def test_whoever_the_provider_gives_a_role_is_in_and_led_where_they_wanted(
+    sqlite_town: Town, browser: FlaskClient, peer: Oidc
+) -> None:
+    turned = browser.get("/console/jobs?state=dead")
+    assert turned.headers["Location"] == "/console/sign-in?next=/console/jobs?state%3Ddead"
+    back = _come_back(browser, peer.consent(_begin(browser, "/console/jobs?state=dead"), login="auditor-1"))
+    assert (back.status_code, back.headers["Location"]) == (303, "/console/jobs?state=dead")
+    assert browser.get("/console/jobs?state=dead").status_code == 200
+    assert browser.get("/console/revoke").status_code == 403
+    (row,) = sqlite_town.rows(select(sessions))
+    assert (row.subject, row.name, row.roles) == ("auditor-1", "auditor-1@example.test", [["auditor", None]])
+    (said,) = sqlite_town.rows(select(audit.c.reason).where(audit.c.kind == "console.signed_in"))
+    assert said.reason == "auditor-1@example.test, by openid"
+
+
+def test_a_role_of_the_table_counts_for_its_tenant_and_ends_with_its_row(
+    sqlite_town: Town, browser: FlaskClient, peer: Oidc
+) -> None:
+    town, now = sqlite_town, datetime.now(UTC)
+    give = partial(console_roles.allow, claim="email", value="olga@example.test", role=Role.OPERATOR, tenant="acme")
+    town.database.write(partial(give, id="rol_1", audit_id="a1", by="cli:test", now=now))
+    _come_back(browser, peer.consent(_begin(browser), login="olga"))
+    assert browser.get("/console/jobs").status_code == 200
+    assert browser.get("/console/jobs?tenant=globex").status_code == 403
+    take = partial(console_roles.disallow, id="rol_1", audit_id="a2", by="cli:test", now=now)
+    assert town.database.write(take) == 1
+    assert browser.get("/console/jobs").status_code == 303
+
+
+def test_whoever_has_no_role_is_told_so_and_is_not_in(sqlite_town: Town, browser: FlaskClient, peer: Oidc) -> None:
+    back = _come_back(browser, peer.consent(_begin(browser), login="stranger"))
+    assert back.status_code == 403
+    assert "stranger@example.test is signed in at the provider, and no role is given to them" in back.text
+    assert sqlite_town.rows(select(sessions)) == []
+
+
+def test_an_address_that_nobody_verified_gives_no_role(town: Town) -> None:
+    give = partial(console_roles.allow, claim="email", value="ada@x.test", role=Role.OWNER, tenant=None, by="test")
+    town.database.write(partial(give, id="rol_1", audit_id="a1", now=datetime.now(UTC)))
+
+    def roles(**claims: object) -> tuple[Held, ...]:
+        return town.database.read(lambda c: roles_of(c, claims, roles_claim="roles"))
+
+    assert roles(email="ada@x.test") == ()
+    assert roles(email="ada@x.test", email_verified="true") == ()
+    assert roles(email="ada@x.test", email_verified=True) == (Held(role=Role.OWNER, tenant=None),)
+    named = roles(roles=["operator@acme", "owner@", "king", "auditor", 7, "@acme"])
+    assert named == (Held(role=Role.AUDITOR, tenant=None), Held(role=Role.OPERATOR, tenant="acme"))
+
+
+def test_a_callback_is_believed_only_from_the_browser_that_began(
+    sqlite_town: Town, browser: FlaskClient, peer: Oidc
+) -> None:
+    callback = peer.consent(_begin(browser), login="owner")
+    other = browser.application.test_client()
+    assert _come_back(other, callback).status_code == 403
+    _begin(other)
+    assert _come_back(other, callback).status_code == 403
+    assert sqlite_town.rows(select(sessions)) == []
+    assert _come_back(browser, callback).status_code == 303
+    assert _come_back(browser, callback).status_code == 403, "used"
+
+
+def test_who_refuses_at_the_provider_is_not_in(browser: FlaskClient, peer: Oidc) -> None:
+    assert _come_back(browser, peer.consent(_begin(browser), refuse=True)).status_code == 403
+
+
+@pytest.mark.parametrize("next", ["https://evil.example", "//evil.example", "/\\evil", "/console/\nx", "/jobs", ""])
+def test_signing_in_leads_to_the_console_whatever_was_asked_for(browser: FlaskClient, peer: Oidc, next: str) -> None:
+    back = _come_back(browser, peer.consent(_begin(browser, next), login="owner"))
+    assert back.headers["Location"] == "/console/"
+
+
+def test_cookies_are_out_of_reach_of_scripts_and_of_plain_http(sqlite_town: Town, peer: Oidc, http: Client) -> None:
+    settings = SignInSettings(
+        issuer=peer.issuer, client_id="aswhom", client_secret=Secret("x"), redirect_uri="https://aswhom.example/c"
+    )
+    secure = _app(sqlite_town, SignIn(settings, http), "https://aswhom.example").test_client()
+    begun = secure.post("/console/sign-in").headers["Set-Cookie"]
+    link = _link(sqlite_town)
+    session = secure.post(f"/console/link/{link}").headers["Set-Cookie"]
+    for cookie, name in ((begun, "__Host-aswhom-sign-in"), (session, "__Host-aswhom-console")):
+        assert cookie.startswith(f"{name}=")
+        for flag in ("Secure", "HttpOnly", "SameSite=Lax", "Path=/"):
+            assert flag in cookie
+
+
+# The link
+
+
+def _link(town: Town) -> str:
+    token = secrets.token_urlsafe(32)
+    make = partial(console_sessions.make_link, token=Secret(token), audit_id=town.house.ids("aud"), by="cli:root")
+    town.database.write(partial(make, now=town.now()))
+    return token
+
+
+def test_a_link_signs_an_owner_in_once(town: Town) -> None:
+    browser, link = town.app.test_client(), _link(town)
+    for _ in range(2):  # whoever looks ahead uses nothing up
+        assert browser.get(f"/console/link/{link}").status_code == 200
+    assert browser.post(f"/console/link/{link}").status_code == 303
+    assert browser.get("/console/").status_code == 200
+    assert town.app.test_client().post(f"/console/link/{link}").status_code == 410
+    (row,) = town.rows(select(sessions))
+    assert (row.name, row.roles, row.via) == ("cli:root", [["owner", None]], "link")
+    assert link not in str(town.rows(select(sessions)) + town.rows(select(audit)))
+
+
+def test_a_link_is_over_after_ten_minutes_and_another_site_cannot_use_it(sqlite_town: Town) -> None:
+    town, link = sqlite_town, _link(sqlite_town)
+    browser = town.app.test_client()
+    assert browser.post(f"/console/link/{link}", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 404
+    town.ahead = timedelta(minutes=10, seconds=1)
+    assert browser.post(f"/console/link/{link}").status_code == 410
+    assert browser.post("/console/link/x").status_code == 404
+    assert town.rows(select(sessions)) == []
+
+
+# What is forged
+
+
+@pytest.fixture(scope="module")
+def liar() -> Iterator[Provider]:
+    with provider() as running:
+        yield running
+
+
+Forge = Callable[[Provider, dict[str, Any]], str]
+FORGED: dict[str, Forge] = {
+    "another issuer": lambda p, c: p.signed({**c, "iss": "https://evil.example"}),
+    "another audience": lambda p, c: p.signed({**c, "aud": "somebody-else"}),
+    "another party's": lambda p, c: p.signed({**c, "aud": [CLIENT_ID, "x"], "azp": "x"}),
+    "expired": lambda p, c: p.signed({**c, "exp": c["iat"] - 3600}),
+    "another sign-in's": lambda p, c: p.signed({**c, "nonce": "x"}),
+    "without a nonce": lambda p, c: p.signed({name: value for name, value in c.items() if name != "nonce"}),
+    "without a subject": lambda p, c: p.signed({name: value for name, value in c.items() if name != "sub"}),
+    "signed by another key": lambda p, c: p.signed(c, key=RSAKey.generate_key(2048)),
+    "signed by a key nobody has": lambda p, c: p.signed(c, kid="k9"),
+    "signed with our secret": lambda p, c: p.signed(c, key=OctKey.import_key(CLIENT_SECRET), alg="HS256"),
+    "not signed": lambda p, c: p.signed(c).rpartition(".")[0] + ".",
+    "no token": lambda p, c: "x",
+}
+
+
+def _begun(liar: Provider, http: Client, now: datetime) -> tuple[SignIn, Secret, dict[str, str]]:
+    """A sign-in that was begun, the browser's secret, and the answer that would be right."""
+    settings = SignInSettings(
+        issuer=liar.issuer, client_id=CLIENT_ID, client_secret=Secret(CLIENT_SECRET), redirect_uri=CALLBACK
+    )
+    sign_in, mine = SignIn(settings, http), Secret(secrets.token_urlsafe(32))
+    asked = {name: value[0] for name, value in parse_qs(urlsplit(sign_in.begin(mine)).query).items()}
+    iat = int(now.timestamp())
+    liar.right = {"iss": liar.issuer, "sub": "ada", "aud": CLIENT_ID, "exp": iat + 60, "iat": iat}
+    liar.right["nonce"] = asked["nonce"]
+    liar.userinfo, liar.token = {"sub": "ada", "groups": ["owner"]}, liar.signed
+    return sign_in, mine, {"state": asked["state"], "code": "c"}
+
+
+def test_what_the_provider_says_elsewhere_counts_for_its_subject_alone(liar: Provider, http: Client) -> None:
+    now = datetime.now(UTC)
+    sign_in, mine, answer = _begun(liar, http, now)
+    assert sign_in.finish(mine, answer, jti="j", now=now)["groups"] == ["owner"]
+    liar.userinfo = {"sub": "eve", "groups": ["owner"]}
+    assert "groups" not in sign_in.finish(mine, answer, jti="j", now=now)
+
+
+@pytest.mark.parametrize("wrong", [{"state": "x"}, {"error": "access_denied"}, {"iss": "https://evil.example"}])
+def test_an_answer_that_is_not_of_this_sign_in_is_not_believed(
+    liar: Provider, http: Client, wrong: dict[str, str]
+) -> None:
+    now = datetime.now(UTC)
+    sign_in, mine, answer = _begun(liar, http, now)
+    with pytest.raises(PolicyDenied):
+        sign_in.finish(mine, {**answer, **wrong}, jti="j", now=now)
+
+
+@pytest.mark.parametrize("how", FORGED)
+def test_an_id_token_that_does_not_hold_signs_nobody_in(liar: Provider, http: Client, how: str) -> None:
+    now = datetime.now(UTC)
+    sign_in, mine, answer = _begun(liar, http, now)
+    liar.token = partial(FORGED[how], liar)
+    with pytest.raises(PolicyDenied):
+        sign_in.finish(mine, answer, jti="j", now=now)

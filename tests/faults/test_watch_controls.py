@@ -1,0 +1,41 @@
+"""Guards of what comes in and of who watches: without each, the test that watches it fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.control import FAILED, Control
+
+CONTROLS = (
+    Control(
+        name="signals are never limited",
+        file="webhooks/receiver.py",
+        guard="if reading.signal is None:",
+        without="if True:",
+        test="tests/webhooks/test_rates.py::test_a_signal_comes_in_whatever_was_sent_before",
+    ),
+    Control(
+        name="methods are a closed set",
+        file="webhooks/metrics.py",
+        guard='method = request.method if request.method in METHODS else "other"',
+        without="method = request.method",
+        test="tests/webhooks/test_web.py::test_requests_are_counted_by_route_method_and_status",
+    ),
+    Control(
+        name="a key that ended changes no job",
+        file="pipeline/ledger/requests.py",
+        guard="if isinstance(holds, NoCaller):",
+        without="if False:",
+        test="tests/api/test_jobs.py::test_a_key_that_ended_before_the_commit_changes_nothing and sqlite",
+    ),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
+def test_without_its_guard_a_test_fails(control: Control, tmp_path: Path) -> None:
+    control.copy(tmp_path)
+    code, said = control.run(tmp_path)
+    assert code == FAILED, said

@@ -1,0 +1,129 @@
+"""Who may see and do what at the console: by the roles of whoever is signed in, page by page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from flask import g, request
+
+from identity.console_roles import Role
+from identity.console_sessions import Person
+
+
+class May(StrEnum):
+    """What there is to be allowed."""
+
+    SEE_WORK = "see jobs and approvals"
+    SEE_ALL = "see everything else"
+    WORK = "replay, cancel, resolve, reconnect and pause"
+    REVOKE = "revoke"
+    OPEN = "open again what was stopped or paused"
+    DECIDE = "decide approvals"
+
+
+ROLES: Mapping[Role, frozenset[May]] = {
+    Role.OWNER: frozenset(May),
+    Role.OPERATOR: frozenset({May.SEE_WORK, May.SEE_ALL, May.WORK, May.REVOKE}),
+    Role.APPROVER: frozenset({May.SEE_WORK, May.DECIDE}),
+    Role.AUDITOR: frozenset({May.SEE_WORK, May.SEE_ALL}),
+}
+
+#: What each page and act needs. One that is not here answers nobody.
+NEEDS: Mapping[str, May] = {
+    "overview": May.SEE_WORK,
+    "find": May.SEE_WORK,
+    "jobs": May.SEE_WORK,
+    "job": May.SEE_WORK,
+    "cancel_job": May.WORK,
+    "replay_job": May.WORK,
+    "resolve_job": May.WORK,
+    "dead": May.SEE_WORK,
+    "replay_dead": May.WORK,
+    "deliveries": May.SEE_ALL,
+    "delivery": May.SEE_ALL,
+    "replay_delivery": May.WORK,
+    "accounts": May.SEE_ALL,
+    "account": May.SEE_ALL,
+    "reconnect": May.WORK,
+    "connections": May.SEE_ALL,
+    "connection": May.SEE_ALL,
+    "resume_connection": May.OPEN,
+    "revocations": May.SEE_ALL,
+    "revocation": May.SEE_ALL,
+    "receipt": May.SEE_ALL,
+    "retry_revocation": May.WORK,
+    "stake": May.REVOKE,
+    "revoke": May.REVOKE,
+    "schedules": May.SEE_ALL,
+    "pause_schedule": May.WORK,
+    "resume_schedule": May.WORK,
+    "audit": May.SEE_ALL,
+    "queues": May.SEE_ALL,
+    "approvals": May.SEE_WORK,
+    "approval": May.SEE_WORK,
+    "answer_approval": May.DECIDE,
+}
+
+
+class NotForYou(Exception):
+    """Signed in, and not allowed; the message says what it takes."""
+
+
+class NotThere(Exception):
+    """There is no such thing, or it is another tenant's: whoever may not see it is not told which."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visitor:
+    """Whoever is signed in, for the request at hand."""
+
+    person: Person
+    csrf: str
+
+    def may(self, need: May, tenant: str | None) -> bool:
+        """Whether they may, with what is *tenant*'s; None: the platform's."""
+        return any(need in ROLES[one.role] and one.tenant in (None, tenant) for one in self.person.held)
+
+    def tenants(self, need: May) -> tuple[str, ...] | None:
+        """For which tenants they may; None: for every one, and the platform."""
+        if self.may(need, None):
+            return None
+        return tuple(sorted({one.tenant for one in self.person.held if one.tenant and need in ROLES[one.role]}))
+
+    def may_anywhere(self, need: May) -> bool:
+        """Whether they may for any tenant at all."""
+        return self.tenants(need) != ()
+
+
+def visitor() -> Visitor:
+    """Whoever sent the request at hand."""
+    found: Visitor = g.visitor
+    return found
+
+
+def need_of(endpoint: str | None) -> May | None:
+    """What the page or act of that endpoint needs."""
+    return NEEDS.get((endpoint or "").rpartition(".")[2])
+
+
+def seen_tenant() -> str | None:
+    """The tenant whose things the page at hand shows; None: everybody's. Raises NotForYou."""
+    need = need_of(request.endpoint) or May.SEE_ALL
+    allowed, chosen = visitor().tenants(need), request.values.get("tenant") or None
+    if chosen is None:
+        return None if allowed is None else allowed[0]
+    if allowed is not None and chosen not in allowed:
+        raise NotForYou(f"you have no role at tenant {chosen} that may {need}")
+    return chosen
+
+
+def check(tenant: str | None) -> None:
+    """Whether the page or act at hand is theirs, for what is *tenant*'s. Raises NotThere, or NotForYou for an act."""
+    need = need_of(request.endpoint) or May.SEE_ALL
+    if visitor().may(need, tenant):
+        return
+    if request.method == "POST" and visitor().may(May.SEE_ALL, tenant):
+        raise NotForYou(f"your role may not {need}")
+    raise NotThere

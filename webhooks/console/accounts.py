@@ -1,0 +1,82 @@
+"""Accounts: as whom calls can be made, why not where they cannot, and the link by which a person connects again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint
+from sqlalchemy import Connection
+from werkzeug.wrappers import Response as BaseResponse
+
+from identity.errors import BadInput
+from identity.model import AccountState, Credential
+from identity.providers import PROFILES
+from pipeline import account_facts
+from pipeline.account_health import Health, health, healths
+from pipeline.ledger import queries, views
+from pipeline.ledger.paging import Page
+from webhooks.console import lists
+from webhooks.console.access import NotThere, check, seen_tenant, visitor
+from webhooks.console.parts import Desk
+from webhooks.cursors import cursor
+from webhooks.pages import page
+
+Told = tuple[dict[str, Any], Health]
+
+
+def account_pages(pages: Blueprint, desk: Desk) -> None:
+    """Add the pages and the act of accounts."""
+
+    @pages.get("/accounts")
+    def accounts() -> BaseResponse:
+        tenant, turn = seen_tenant(), lists.turn()
+        wanted = {
+            "state": lists.chosen("state", [str(state) for state in AccountState]),
+            "provider": lists.chosen("provider", list(PROFILES)),
+        }
+
+        def read(c: Connection) -> tuple[Page, list[Told]]:
+            found = views.accounts_page(c, tenant, turn, **wanted)
+            return found, list(zip(found.rows, healths(c, desk.console.workflows, found.rows), strict=True))
+
+        found, rows = desk.read(read)
+        return page(
+            "console/accounts.html",
+            found=found,
+            rows=rows,
+            next=cursor(found.next),
+            wanted=wanted,
+            states=list(AccountState),
+            providers=sorted(PROFILES),
+        )
+
+    @pages.get("/accounts/<id>")
+    def account(id: str) -> BaseResponse:
+        return page("console/account.html", **_facts(desk, id))
+
+    @pages.post("/accounts/<id>/reconnect")
+    def reconnect(id: str) -> BaseResponse:
+        facts = _facts(desk, id)
+        if not facts["by_a_person"]:
+            raise BadInput(f"no person consents to {id}, a service's account: {facts['account']['next'] or 'nothing'}")
+        key, by = queries.account_key(facts["account"]), visitor().person.by
+        made = desk.console.invitations.link(key, by=by, now=desk.clock())
+        return page("console/account.html", 201, link=made, **facts)
+
+
+def _facts(desk: Desk, id: str) -> dict[str, Any]:
+    """What is known of an account. Raises NotThere, NotForYou."""
+
+    def read(c: Connection) -> dict[str, Any]:
+        known = views.account(c, None, id)
+        if known is None:
+            raise NotThere
+        check(known["tenant_id"])
+        row = account_facts.whole(c, queries.account(c, id))
+        return {
+            "account": row,
+            "health": health(c, desk.console.workflows, row),
+            "by_a_person": row["credential"] == Credential.AUTHORIZATION_CODE,
+        }
+
+    return desk.read(read)

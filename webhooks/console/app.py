@@ -1,0 +1,170 @@
+"""The console put together: its door, its pages, and its ways of saying no."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+
+from flask import Blueprint, Flask, Response, g, request
+from werkzeug.wrappers import Response as BaseResponse
+
+from identity.errors import AswhomError, BadInput, Unavailable
+from identity.store import CommitUnknown
+from pipeline.ledger import queries
+from webhooks import problems
+from webhooks.bells import Bells
+from webhooks.console import access, lists, words
+from webhooks.console.access import May, NotForYou, NotThere
+from webhooks.console.accounts import account_pages
+from webhooks.console.approvals import approval_pages
+from webhooks.console.audit import audit_pages
+from webhooks.console.connections import connection_pages
+from webhooks.console.dead import dead_pages
+from webhooks.console.deliveries import delivery_pages
+from webhooks.console.door import Door, NotOurs
+from webhooks.console.jobs import job_pages
+from webhooks.console.overview import overview_pages
+from webhooks.console.parts import Console, Desk
+from webhooks.console.revocations import revocation_pages
+from webhooks.console.revoke import revoke_pages
+from webhooks.console.schedules import schedule_pages
+from webhooks.console.sign_in import sign_in_pages
+from webhooks.pages import SCRIPTED, page
+from webhooks.settings import WebSettings
+
+log = logging.getLogger(__name__)
+
+#: The pages in the order of the navigation, and what each is called.
+NAVIGATION = (
+    ("overview", "Overview"),
+    ("approvals", "Approvals"),
+    ("jobs", "Jobs"),
+    ("dead", "Dead letters"),
+    ("queues", "Queues"),
+    ("deliveries", "Deliveries"),
+    ("accounts", "Accounts"),
+    ("connections", "Connections"),
+    ("revocations", "Revocations"),
+    ("schedules", "Schedules"),
+    ("audit", "Audit"),
+)
+
+#: Where in the navigation a page of one thing belongs.
+SECTIONS = {
+    "approval": "approvals",
+    "job": "jobs",
+    "delivery": "deliveries",
+    "account": "accounts",
+    "reconnect": "accounts",
+    "connection": "connections",
+    "revocation": "revocations",
+    "stake": "revocations",
+}
+
+
+def install(
+    app: Flask, settings: WebSettings, console: Console, bells: Bells, *, clock: Callable[[], datetime]
+) -> None:
+    """Serve the console from *app*, below `/console/`."""
+    door = Door(settings, console.store, clock=clock)
+    app.register_blueprint(
+        sign_in_pages(
+            settings, console.store, console.ids, door, console.sign_in, lifetime=console.lifetime, clock=clock
+        )
+    )
+    pages = Blueprint("console", __name__, url_prefix="/console")
+    desk = Desk(console=console, bells=bells, clock=clock)
+    door.guard(pages)
+    overview_pages(pages, desk)
+    approval_pages(pages, desk)
+    job_pages(pages, desk)
+    dead_pages(pages, desk)
+    delivery_pages(pages, desk)
+    account_pages(pages, desk)
+    connection_pages(pages, desk)
+    revocation_pages(pages, desk)
+    revoke_pages(pages, desk)
+    schedule_pages(pages, desk)
+    audit_pages(pages, desk)
+    _frame(pages, desk)
+    _refusals(pages, door)
+    app.register_blueprint(pages)
+
+
+def _frame(pages: Blueprint, desk: Desk) -> None:
+    """What every template of the console may use."""
+
+    @pages.context_processor
+    def frame() -> dict[str, object]:
+        now = desk.clock()
+        visitor, page_name = g.get("visitor"), (request.endpoint or "").rpartition(".")[2]
+        return {
+            "now": now,
+            "when": partial(words.when, now=now),
+            "exactly": words.exactly,
+            "span": words.span,
+            "short": words.short,
+            "sentence": words.sentence,
+            "here": lists.here,
+            "May": May,
+            "visitor": visitor,
+            "navigation": [one for one in NAVIGATION if visitor and visitor.may_anywhere(access.NEEDS[one[0]])],
+            "page_name": page_name,
+            "section": SECTIONS.get(page_name, page_name),
+            "tenants": _tenants(desk) if visitor else (),
+            "tenant": request.args.get("tenant", ""),
+            "done": request.args.get("done", ""),
+        }
+
+    @pages.after_request
+    def scripted(response: Response) -> Response:
+        response.headers["Content-Security-Policy"] = SCRIPTED
+        return response
+
+
+def _tenants(desk: Desk) -> tuple[str, ...]:
+    """Those that the page at hand can be shown for."""
+    need = access.need_of(request.endpoint) or May.SEE_WORK
+    allowed = access.visitor().tenants(need)
+    return tuple(row["id"] for row in desk.read(queries.all_tenants)) if allowed is None else allowed
+
+
+def _refusals(pages: Blueprint, door: Door) -> None:
+    def refuse(status: int, heading: str, reason: str) -> BaseResponse:
+        return page("console/refused.html", status, heading=heading, reason=words.sentence(reason))
+
+    @pages.errorhandler(NotThere)
+    def not_there(_: NotThere) -> BaseResponse:
+        return refuse(404, "There is no such thing", "it may have been forgotten, or be another tenant's")
+
+    @pages.errorhandler(NotForYou)
+    def not_for_you(error: NotForYou) -> BaseResponse:
+        return refuse(403, "This is not for you", str(error))
+
+    @pages.errorhandler(NotOurs)
+    def not_ours(_: NotOurs) -> BaseResponse:
+        return refuse(400, "Nothing was done", "the form was not sent from a page of this session: open it again")
+
+    @pages.errorhandler(BadInput)
+    def unusable(error: BadInput) -> BaseResponse:
+        return refuse(422, "Nothing was done", str(error))
+
+    @pages.errorhandler(CommitUnknown)
+    def unknown(_: CommitUnknown) -> BaseResponse:
+        return refuse(503, "It is not certain whether it was done", "look, before you try again")
+
+    @pages.errorhandler(Unavailable)
+    def later(error: Unavailable) -> BaseResponse:
+        log.warning("console not now: %s", error, extra={"action": "console.unavailable"})
+        return refuse(503, "Not now", "the ledger cannot answer at the moment, and nothing was done")
+
+    @pages.errorhandler(AswhomError)
+    def not_possible(error: AswhomError) -> BaseResponse:
+        return refuse(409, "Nothing was done", str(error))
+
+    @pages.errorhandler(Exception)
+    def fault(error: Exception) -> BaseResponse:
+        problems.own(error)
+        return refuse(500, "A fault of ours", "it is in our log")

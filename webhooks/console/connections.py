@@ -1,0 +1,69 @@
+"""Provider connections: client registrations, their secrets but for what these are, and whether they are in use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, redirect, url_for
+from sqlalchemy import Connection
+from werkzeug.wrappers import Response as BaseResponse
+
+from identity import audit
+from identity.connections import resume_connection
+from identity.errors import BadInput
+from pipeline import connection_facts
+from pipeline.ledger import queries
+from pipeline.ledger.paging import Row
+from webhooks.console.access import NotThere, check, seen_tenant, visitor
+from webhooks.console.parts import Desk
+from webhooks.pages import page
+from webhooks.sources import SOURCES
+
+
+def connection_pages(pages: Blueprint, desk: Desk) -> None:
+    """Add the pages and the act of provider connections."""
+
+    @pages.get("/connections")
+    def connections() -> BaseResponse:
+        tenant = seen_tenant()
+        rows = desk.read(queries.all_connections)
+        shown = [row for row in rows if tenant is None or row["tenant_id"] == tenant]
+        return page("console/connections.html", connections=shown)
+
+    @pages.get("/connections/<id>")
+    def connection(id: str) -> BaseResponse:
+        row = desk.read(lambda c: _found(c, id))
+        return page("console/connection.html", connection=row, receives=row["provider"] in SOURCES)
+
+    @pages.post("/connections/<id>/resume", endpoint="resume_connection")
+    def resume(id: str) -> BaseResponse:
+        row = desk.read(lambda c: _found(c, id))
+        if row["paused_reason"] is None:
+            raise BadInput(f"{id} is in use already")
+        audit_id, by, now = desk.console.ids("aud"), visitor().person.by, desk.clock()
+
+        def write(c: Connection) -> None:
+            resume_connection(c, id)
+            audit.record(
+                c,
+                id=audit_id,
+                at=now,
+                kind="connection.resumed",
+                tenant=row["tenant_id"] or "",
+                outcome="resumed",
+                reason=f"by {by}",
+                detail={"connection": id},
+            )
+
+        desk.write(write)
+        return redirect(url_for("console.connection", id=id, done="resumed"), 303)
+
+
+def _found(c: Connection, id: str) -> Row:
+    """One, with its live secrets but for what they are. Raises NotThere, NotForYou."""
+    try:
+        row: dict[str, Any] = connection_facts.whole(c, id)
+    except BadInput:
+        raise NotThere from None
+    check(row["tenant_id"])
+    return row

@@ -1,0 +1,51 @@
+"""Dead letters by their cause, and bringing back what one cause killed."""
+
+from __future__ import annotations
+
+from flask import Blueprint, redirect, request, url_for
+from werkzeug.wrappers import Response as BaseResponse
+
+from identity.errors import BadInput
+from pipeline.desk import jobs as acts
+from pipeline.ledger.dead_letters import dead_letters
+from pipeline.model import Acceptance
+from webhooks.console.access import check, seen_tenant, visitor
+from webhooks.console.parts import Desk
+from webhooks.pages import page
+
+AT_ONCE = 200  # jobs that one click accepts anew: one transaction, and a sender waits for it
+
+
+def dead_pages(pages: Blueprint, desk: Desk) -> None:
+    """Add the page of dead letters and its one act."""
+
+    @pages.get("/dead")
+    def dead() -> BaseResponse:
+        tenant = seen_tenant()
+        found = desk.read(lambda c: dead_letters(c, tenant))
+        return page(
+            "console/dead.html", found=found, at_once=AT_ONCE, replayed=_number("replayed"), left=_number("left")
+        )
+
+    @pages.post("/dead/replay")
+    def replay_dead() -> BaseResponse:
+        tenant = seen_tenant()
+        check(tenant)
+        workflow, cause = request.form.get("workflow", ""), request.form.get("cause", "")
+        found = desk.read(lambda c: dead_letters(c, tenant))
+        ids = [id for one in found.groups if (one.workflow, one.cause) == (workflow, cause) for id in one.jobs]
+        if not ids:
+            raise BadInput("no dead job has that cause any more: look at the list again")
+        oldest_first = ids[::-1][:AT_ONCE]
+        by, now = visitor().person.by, desk.clock()
+        done = desk.write(lambda c: acts.replay_all(c, oldest_first, by=by, now=now))
+        left = len(ids) - len(done.jobs)
+        response = redirect(url_for("console.dead", tenant=tenant, replayed=len(done.jobs), left=left), 303)
+        told = Acceptance(delivery="", outcome="replayed", reason="", bells=done.bells)
+        desk.bells.ring_after(response, told)
+        return response
+
+
+def _number(name: str) -> int | None:
+    said = request.args.get(name, "")
+    return int(said) if said.isdecimal() and len(said) < 9 else None

@@ -1,0 +1,101 @@
+"""Deliveries: what came in, whether its signature held, what became of it, and what it would start now."""
+
+from __future__ import annotations
+
+from flask import Blueprint, redirect, url_for
+from sqlalchemy import Connection
+from werkzeug.wrappers import Response as BaseResponse
+
+from identity.connections import get_connection
+from identity.errors import BadInput
+from pipeline.ledger import delivery_queries, queries, views
+from pipeline.ledger.delivery_replay import Does, Fate, Replayed, replay, weigh
+from pipeline.ledger.paging import Row
+from pipeline.ledger.whose import whose_delivery
+from pipeline.model import Acceptance
+from webhooks.console import lists
+from webhooks.console.access import May, NotThere, check, seen_tenant, visitor
+from webhooks.console.parts import Desk
+from webhooks.cursors import cursor
+from webhooks.pages import page
+from webhooks.sources import SOURCES
+from webhooks.stored import reconsider
+
+OUTCOMES = ("accepted", "ignored", "unrecognised", "refused", "signal")
+SHOWN = 20_000  # characters of a body that a page shows; the command line prints the rest
+
+
+def delivery_pages(pages: Blueprint, desk: Desk) -> None:
+    """Add the pages and the act of deliveries."""
+
+    @pages.get("/deliveries")
+    def deliveries() -> BaseResponse:
+        tenant, turn = seen_tenant(), lists.turn()
+        wanted = {"outcome": lists.chosen("outcome", OUTCOMES), "source": lists.chosen("source", list(SOURCES))}
+        found = desk.read(lambda c: views.deliveries_page(c, tenant, turn, **wanted))
+        return page(
+            "console/deliveries.html",
+            found=found,
+            next=cursor(found.next),
+            wanted=wanted,
+            outcomes=OUTCOMES,
+            sources=sorted(SOURCES),
+        )
+
+    @pages.get("/deliveries/<id>")
+    def delivery(id: str) -> BaseResponse:
+        row, started = desk.read(lambda c: _found(c, id))
+        fates, why_not = _fates(desk, row)
+        shows_body = visitor().may(May.WORK, row["tenant_id"])
+        body = row.pop("body")
+        return page(
+            "console/delivery.html",
+            delivery=row,
+            started=started,
+            fates=fates,
+            why_not=why_not,
+            wanted=[fate for fate in fates if fate.does is not Does.NOTHING],
+            size=len(body),
+            body=body.decode("utf-8", "replace")[:SHOWN] if shows_body else None,
+            cut=len(body) > SHOWN,
+        )
+
+    @pages.post("/deliveries/<id>/replay")
+    def replay_delivery(id: str) -> BaseResponse:
+        row, _ = desk.read(lambda c: _found(c, id))
+        owner = desk.read(lambda c: get_connection(c, row["connection_id"]))
+        stored, considered = reconsider(row, owner, desk.console.workflows)
+        whose = desk.read(lambda c: whose_delivery(c, stored.connection, stored.installation).tenant)
+        if whose is not None:
+            check(whose)  # its installation may be another tenant's since
+        jobs = [desk.console.ids("job") for _ in considered]
+        audit_id, by, now = desk.console.ids("aud"), visitor().person.by, desk.clock()
+
+        def write(c: Connection) -> Replayed:
+            return replay(c, stored, considered, new_jobs=jobs, audit_id=audit_id, by=by, at=now)
+
+        done = desk.write(write)
+        said = "replayed" if done.jobs else "nothing"
+        response = redirect(url_for("console.delivery", id=id, done=said), 303)
+        told = Acceptance(delivery=id, outcome="replayed", reason="", bells=done.bells)
+        desk.bells.ring_after(response, told)
+        return response
+
+
+def _found(c: Connection, id: str) -> tuple[Row, list[Row]]:
+    """The delivery with its body, and its jobs. Raises NotThere, NotForYou."""
+    known = views.delivery(c, None, id)
+    if known is None:
+        raise NotThere
+    check(known["tenant_id"])
+    return delivery_queries.delivery(c, id), [queries.job(c, job) for job in known["jobs"]]
+
+
+def _fates(desk: Desk, row: Row) -> tuple[tuple[Fate, ...], str]:
+    """What a replay would do, workflow by workflow; or why nobody can tell."""
+    try:
+        owner = desk.read(lambda c: get_connection(c, row["connection_id"]))
+        stored, considered = reconsider(row, owner, desk.console.workflows)
+    except BadInput as error:
+        return (), str(error)
+    return desk.read(lambda c: weigh(c, stored, considered)), ""

@@ -1,0 +1,112 @@
+"""The console's door: every request comes from somebody who is signed in, and every form from a page of ours."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import re
+from collections.abc import Callable
+from datetime import datetime
+from hashlib import sha256
+
+from flask import Blueprint, Response, g, redirect, request, url_for
+from werkzeug.wrappers import Response as BaseResponse
+
+from identity.console_sessions import Person, find
+from identity.secret import Secret
+from identity.store import Store
+from webhooks.console.access import NotForYou, Visitor, need_of
+from webhooks.settings import WebSettings
+
+log = logging.getLogger(__name__)
+
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
+FORM_FIELD = "csrf"
+
+
+class NotOurs(Exception):
+    """A form that was not sent from a page of this session."""
+
+
+class Door:
+    """The session cookie, and what stands behind it."""
+
+    def __init__(self, settings: WebSettings, store: Store, *, clock: Callable[[], datetime]) -> None:
+        self._settings = settings
+        self._store = store
+        self._clock = clock
+        self.cookie = "__Host-aswhom-console" if settings.secure else "aswhom-console"
+
+    def token(self) -> Secret | None:
+        """What the browser shows of its session."""
+        sent = request.cookies.get(self.cookie, "")
+        return Secret(sent) if _TOKEN.fullmatch(sent) else None
+
+    def person(self) -> Person | None:
+        """Who is signed in at the browser of this request."""
+        token = self.token()
+        if token is None:
+            return None
+        return self._store.read(lambda c: find(c, token, now=self._clock()))
+
+    def open(self, response: BaseResponse, token: Secret, *, seconds: int) -> None:
+        """Give the browser its session."""
+        response.set_cookie(
+            self.cookie,
+            token.reveal(),
+            max_age=seconds,
+            secure=self._settings.secure,
+            httponly=True,
+            samesite="Lax",  # the provider's redirect back is a navigation from another site; forms carry a token
+        )
+
+    def close(self, response: BaseResponse) -> None:
+        """Take it back."""
+        response.delete_cookie(self.cookie, secure=self._settings.secure, httponly=True, samesite="Lax")
+
+    def is_ours(self) -> bool:
+        """Whether the browser says that the form came from our own pages."""
+        origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
+        return origin in (None, self._settings.base_url.rstrip("/")) and site in (None, "same-origin")
+
+    def guard(self, pages: Blueprint) -> None:
+        """Let a request of *pages* through only from whom it may come."""
+
+        @pages.before_request
+        def let_in() -> BaseResponse | None:
+            token, person = self.token(), self.person()
+            if token is None or person is None:
+                if request.method == "GET":
+                    return redirect(url_for("sign_in.page", next=_where()), 303)
+                return redirect(url_for("sign_in.page"), 303)
+            g.visitor = Visitor(person=person, csrf=csrf_of(token))
+            if request.method == "POST":
+                sent = request.form.get(FORM_FIELD, "")
+                if not self.is_ours() or not hmac.compare_digest(sent.encode(), g.visitor.csrf.encode()):
+                    raise NotOurs
+            need = need_of(request.endpoint)
+            if need is None or not g.visitor.may_anywhere(need):
+                raise NotForYou(f"your role may not {need or 'do this'}")
+            return None
+
+        @pages.after_request
+        def note(response: Response) -> Response:
+            if request.method == "POST" and (found := g.get("visitor")) is not None:
+                what = {"action": "console.act", "operation": request.endpoint, "by": found.person.by}
+                log.info("console answered %s", response.status_code, extra=what)
+            return response
+
+
+def csrf_of(token: Secret) -> str:
+    """What the forms of a session carry: it cannot be told without the session's token, which no script can read."""
+    return hmac.digest(token.reveal().encode(), b"csrf", sha256).hex()
+
+
+def _where() -> str:
+    return request.full_path.rstrip("?")
+
+
+def local_path(text: str | None) -> str:
+    """Where to go after signing in: a page of the console, whatever was asked for."""
+    ours = text is not None and re.fullmatch(r"/console/[\x21-\x5b\x5d-\x7e]{0,1000}", text)
+    return text if ours and text else "/console/"

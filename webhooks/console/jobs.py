@@ -1,0 +1,148 @@
+"""Jobs: a list with filters, the story of each, and what a person can say about one."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import Any
+
+from flask import Blueprint, redirect, request, url_for
+from sqlalchemy import Connection
+from werkzeug.wrappers import Response as BaseResponse
+
+from identity.errors import BadInput
+from identity.model import AccessPattern
+from pipeline.desk import jobs as acts
+from pipeline.ledger import audit_queries, bells, queries, views
+from pipeline.ledger.audit_queries import Search
+from pipeline.ledger.paging import Row
+from pipeline.model import Acceptance, Bell
+from pipeline.resolution import resolve_by_hand
+from pipeline.states import AttemptState, JobState, Wait
+from webhooks.console import lists
+from webhooks.console.access import NotThere, check, seen_tenant, visitor
+from webhooks.console.parts import Desk
+from webhooks.console.timeline import timeline
+from webhooks.cursors import cursor
+from webhooks.pages import page
+
+RECORDS = 500  # of the audit, that a job's page looks at
+
+
+def job_pages(pages: Blueprint, desk: Desk) -> None:
+    """Add the pages and acts of jobs."""
+
+    @pages.get("/jobs")
+    def jobs() -> BaseResponse:
+        tenant = seen_tenant()
+        wanted = {
+            "state": lists.chosen("state", [str(state) for state in JobState]),
+            "workflow": lists.chosen("workflow"),
+            "pattern": lists.chosen("pattern", [str(pattern) for pattern in AccessPattern]),
+            "user": lists.chosen("user"),
+            "agent": lists.chosen("agent"),
+        }
+        turn = lists.turn()
+        found = desk.read(lambda c: views.jobs_page(c, tenant, turn, **wanted))
+        names = sorted(workflow.name for workflow in desk.console.workflows)
+        return page(
+            "console/jobs.html",
+            found=found,
+            next=cursor(found.next),
+            wanted=wanted,
+            states=list(JobState),
+            patterns=list(AccessPattern),
+            workflows=names,
+        )
+
+    @pages.get("/jobs/<id>")
+    def job(id: str) -> BaseResponse:
+        def read(c: Connection) -> tuple[Row, list[Row], list[Row]]:
+            found = _found(c, id)
+            records = audit_queries.found(c, Search(tenant=found["tenant_id"], job=id), limit=RECORDS)
+            return found, records, queries.compensation_of(c, id)
+
+        found, records, compensations = desk.read(read)
+        return page(
+            "console/job.html",
+            job=found,
+            moments=timeline(found, records, compensations),
+            in_doubt=_in_doubt(found),
+            may_cancel=found["state"] in queries.UNFINISHED and found["state"] != JobState.STOPPING,
+            may_replay=found["state"] in (JobState.DEAD, JobState.CANCELLED) and found["pruned_at"] is None,
+        )
+
+    @pages.post("/jobs/<id>/cancel")
+    def cancel_job(id: str) -> BaseResponse:
+        desk.read(partial(_found, id=id))
+        audit_id, by, now = desk.console.ids("aud"), visitor().person.by, desk.clock()
+        to = desk.write(lambda c: acts.cancel(c, id, audit_id=audit_id, by=by, now=now))
+        return _back(id, "stopping" if to is JobState.STOPPING else "cancelled")
+
+    @pages.post("/jobs/<id>/replay")
+    def replay_job(id: str) -> BaseResponse:
+        desk.read(partial(_found, id=id))
+        by, now = visitor().person.by, desk.clock()
+        rung = desk.write(lambda c: acts.replay_one(c, id, by=by, now=now))
+        return _ringing(desk, _back(id, "replayed"), rung)
+
+    @pages.post("/jobs/<id>/resolve")
+    def resolve_job(id: str) -> BaseResponse:
+        found = desk.read(partial(_found, id=id))
+        effect, result = _said()
+        by, now = visitor().person.by, desk.clock()
+
+        def write(c: Connection) -> tuple[list[Bell], list[str]]:
+            told = resolve_by_hand(
+                c, id, effect=effect, result=result, workflows=desk.console.workflows, by=by, now=now
+            )
+            return bells.ring_due(c, found["tenant_id"], found["pattern"], share=bells.FIRST_SHARE), told
+
+        rung, told = desk.write(write)
+        return _ringing(desk, _back(id, "resolved"), tuple(rung), revocations=tuple(told))
+
+
+def _found(c: Connection, id: str) -> Row:
+    """The job with its steps, if the page or act at hand may have it. Raises NotThere, NotForYou."""
+    row = views.job(c, None, id)
+    if row is None:
+        raise NotThere
+    check(row["tenant_id"])
+    return row
+
+
+def _in_doubt(job: Row) -> bool:
+    """Whether a person's word about a call is wanted, and would be taken."""
+    waits = job["state"] == JobState.WAITING and job["wait"] == Wait.UNKNOWN
+    ended = job["state"] in (JobState.CANCELLED, JobState.DEAD)
+    unknown = any(one["state"] == AttemptState.UNKNOWN for step in job["steps"] for one in step["attempts"])
+    return unknown and (waits or ended)
+
+
+def _said() -> tuple[bool, dict[str, Any] | None]:
+    """What the form says of the call. Raises BadInput."""
+    effect = {"yes": True, "no": False}.get(request.form.get("effect", ""))
+    if effect is None:
+        raise BadInput("look at the provider first, then say whether the call had its effect")
+    text = request.form.get("result", "").strip()
+    if not text or not effect:
+        return effect, None
+    try:
+        result = json.loads(text)
+    except ValueError as error:
+        raise BadInput(f"what the step returns is to be JSON: {error}") from error
+    if not isinstance(result, dict):
+        raise BadInput('what the step returns is to be a JSON object, such as {"id": "…"}')
+    return effect, result
+
+
+def _back(id: str, done: str) -> BaseResponse:
+    return redirect(url_for("console.job", id=id, done=done), 303)
+
+
+def _ringing(
+    desk: Desk, response: BaseResponse, rung: tuple[Bell, ...], *, revocations: tuple[str, ...] = ()
+) -> BaseResponse:
+    told = Acceptance(delivery="", outcome="replayed", reason="", bells=rung, revocations=revocations)
+    desk.bells.ring_after(response, told)
+    return response

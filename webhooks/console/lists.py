@@ -1,0 +1,44 @@
+"""Lists as pages show them: which page, which filters, and the way to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from urllib.parse import urlencode
+
+from flask import request, url_for
+
+from identity.errors import BadInput
+from pipeline.ledger.paging import Place, Turn
+from webhooks.cursors import place_in_time
+
+ROWS = 50
+STRETCH = 10_000  # rows that a page looks through for what no index finds
+
+
+def turn(read: Callable[[str], Place] = place_in_time) -> Turn:
+    """Which page is asked for. Raises BadInput for a cursor that is none of ours."""
+    sent = request.args.get("after")
+    if not sent:
+        return Turn(limit=ROWS, stretch=STRETCH)
+    try:
+        return Turn(limit=ROWS, after=read(sent), stretch=STRETCH)
+    except ValueError as error:  # pydantic's and base64's own are kinds of it
+        raise BadInput("this page's address is incomplete: begin again with the first page") from error
+
+
+def chosen(name: str, among: Sequence[str] | None = None) -> str | None:
+    """What a filter is set to; None: not at all. Raises BadInput for what there is not to choose."""
+    said = request.args.get(name, "").strip()
+    if not said:
+        return None
+    if among is not None and said not in among:
+        raise BadInput(f"there is no {name} {said[:40]!r} to choose")
+    return said[:200]
+
+
+def here(**changed: str | None) -> str:
+    """The page at hand with some of its query changed; None takes one out. The cursor never stays by itself."""
+    query: Mapping[str, str] = {**request.args.to_dict(), "after": "", **{k: v or "" for k, v in changed.items()}}
+    kept = {name: value for name, value in query.items() if value}
+    at = url_for(request.endpoint or "", **(request.view_args or {}))
+    return f"{at}?{urlencode(kept)}" if kept else at

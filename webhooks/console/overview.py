@@ -1,0 +1,51 @@
+"""What needs a person now, the queues, and the way to anything by its id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from flask import Blueprint, redirect, request, url_for
+from werkzeug.wrappers import Response as BaseResponse
+
+from identity.errors import BadInput
+from pipeline.ledger.overview import MOST, overview
+from pipeline.ledger.queues import queues, waiting
+from webhooks.console.access import seen_tenant
+from webhooks.console.parts import Desk
+from webhooks.pages import page
+
+#: The page of a thing, by how its id begins; an account may have that of the connect session that made it.
+PAGES: Mapping[str, str] = {
+    "job": "job",
+    "del": "delivery",
+    "rev": "revocation",
+    "acc": "account",
+    "con": "account",
+    "apr": "approval",
+}
+
+
+def overview_pages(pages: Blueprint, desk: Desk) -> None:
+    """Add the overview, the queues, and `find`."""
+
+    @pages.get("/", endpoint="overview")
+    def show_overview() -> BaseResponse:
+        tenant, now = seen_tenant(), desk.clock()
+        found, work, waits = desk.read(lambda c: (overview(c, tenant, now=now), queues(c, tenant), waiting(c, tenant)))
+        return page("console/overview.html", found=found, queues=work, waits=waits, most=MOST)
+
+    @pages.get("/queues", endpoint="queues")
+    def show_queues() -> BaseResponse:
+        tenant = seen_tenant()
+        work, waits = desk.read(lambda c: (queues(c, tenant), waiting(c, tenant)))
+        return page("console/queues.html", queues=work, waits=waits)
+
+    @pages.get("/find")
+    def find() -> BaseResponse:
+        id = request.args.get("id", "").strip()
+        endpoint = PAGES.get(id.partition("_")[0].partition("-")[0])
+        if endpoint is None:
+            raise BadInput(
+                "that is no id of a job, a delivery, an account or a revocation: these begin with job, del, acc or rev"
+            )
+        return redirect(url_for(f"console.{endpoint}", id=id), 303)

@@ -1,0 +1,50 @@
+"""What the console's pages are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from sqlalchemy import Connection
+
+from identity.console_sign_in import SignIn
+from identity.ids import Ids
+from identity.signing import Signer
+from identity.store import Store
+from pipeline.approving import Approving
+from pipeline.invitations import Invitations
+from pipeline.workflow import Registry
+from webhooks.bells import Bells
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Console:
+    """Given by whoever puts the web together."""
+
+    store: Store
+    workflows: Registry
+    ids: Ids
+    signer: Signer
+    invitations: Invitations
+    approving: Approving
+    sign_in: SignIn | None = None  # None: links alone sign in
+    lifetime: timedelta = timedelta(hours=8)  # of a session
+
+
+@dataclass(frozen=True, kw_only=True)
+class Desk:
+    """The same at work: with a clock, and bells to ring."""
+
+    console: Console
+    bells: Bells
+    clock: Callable[[], datetime]
+
+    def read(self, fn: Callable[[Connection], T]) -> T:
+        return self.console.store.read(fn)
+
+    def write(self, fn: Callable[[Connection], T]) -> T:
+        return self.console.store.write(fn)

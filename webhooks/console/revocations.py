@@ -1,0 +1,64 @@
+"""Revocations: what was withdrawn, what that stopped, and the signed receipt of it."""
+
+from __future__ import annotations
+
+import json
+
+from flask import Blueprint, Response, redirect, url_for
+from sqlalchemy import Connection
+from werkzeug.wrappers import Response as BaseResponse
+
+from identity.errors import BadInput
+from identity.withdrawals import ask_again
+from pipeline.inquiry import SAYS
+from pipeline.ledger import views
+from pipeline.ledger.paging import Row
+from webhooks.console import lists
+from webhooks.console.access import NotThere, check, seen_tenant
+from webhooks.console.parts import Desk
+from webhooks.cursors import cursor
+from webhooks.pages import guarded, page
+
+NAMED = 50  # cancelled jobs that a page names; the receipt has the rest
+
+
+def revocation_pages(pages: Blueprint, desk: Desk) -> None:
+    """Add the pages and the act of revocations."""
+
+    @pages.get("/revocations")
+    def revocations() -> BaseResponse:
+        tenant, turn = seen_tenant(), lists.turn()
+        found = desk.read(lambda c: views.revocations_page(c, tenant, turn))
+        return page("console/revocations.html", found=found, next=cursor(found.next))
+
+    @pages.get("/revocations/<id>")
+    def revocation(id: str) -> BaseResponse:
+        row = desk.read(lambda c: _found(c, id))
+        held = desk.console.signer.verifies(row["receipt"], row["signature"]) if row["receipt"] else None
+        return page("console/revocation.html", revocation=row, held=held, doubt=SAYS.get(row["doubt"]), named=NAMED)
+
+    @pages.get("/revocations/<id>/receipt.json")
+    def receipt(id: str) -> Response:
+        row = desk.read(lambda c: _found(c, id))
+        if row["receipt"] is None:
+            raise NotThere
+        text = json.dumps({"receipt": row["receipt"], "signature": row["signature"]}, indent=2)
+        response = Response(text, content_type="application/json")
+        response.headers["Content-Disposition"] = f'attachment; filename="{row["id"]}.json"'
+        return guarded(response)
+
+    @pages.post("/revocations/<id>/retry")
+    def retry_revocation(id: str) -> BaseResponse:
+        desk.read(lambda c: _found(c, id))
+        now = desk.clock()
+        if desk.write(lambda c: ask_again(c, id, now=now)) == 0:
+            raise BadInput(f"nothing of {id} is stuck")
+        return redirect(url_for("console.revocation", id=id, done="asked"), 303)
+
+
+def _found(c: Connection, id: str) -> Row:
+    row = views.revocation(c, None, id)
+    if row is None:
+        raise NotThere
+    check(row["tenant_id"])
+    return row

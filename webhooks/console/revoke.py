@@ -1,0 +1,60 @@
+"""Revoking: first what would be stopped, then, by a form of its own, the revocation."""
+
+from __future__ import annotations
+
+from flask import Blueprint, redirect, request, url_for
+from sqlalchemy import Connection
+from werkzeug.wrappers import Response as BaseResponse
+
+from identity.errors import BadInput
+from identity.model import Scope, ScopeKind
+from pipeline import revocation
+from pipeline.desk.scopes import named_scope
+from pipeline.model import Acceptance
+from pipeline.preview import preview
+from webhooks.console.access import check, visitor
+from webhooks.console.parts import Desk
+from webhooks.pages import page
+
+_REASON = "a person's decision"
+
+
+def revoke_pages(pages: Blueprint, desk: Desk) -> None:
+    """Add what would be stopped, and the act."""
+
+    @pages.get("/revoke")
+    def stake() -> BaseResponse:
+        if not request.args.get("key"):
+            return page("console/revoke.html", kinds=list(ScopeKind), scope=None, stake=None)
+        scope, _ = desk.read(lambda c: _meant(c, desk))
+        found = desk.read(lambda c: preview(c, scope, desk.console.workflows))
+        return page("console/revoke.html", kinds=list(ScopeKind), scope=scope, stake=found, reason=_REASON)
+
+    @pages.post("/revoke")
+    def revoke() -> BaseResponse:
+        scope, owner = desk.read(lambda c: _meant(c, desk))
+        if request.form.get("typed", "").strip() != scope.key:
+            raise BadInput(f"nothing is revoked: type {scope.key} to say that you mean it")
+        reason = request.form.get("reason", "").strip()[:500] or _REASON
+        id, by, now = desk.console.ids("rev"), visitor().person.by, desk.clock()
+
+        def write(c: Connection) -> int:
+            return revocation.declare(
+                c, id=id, scope=scope, tenant=owner, source="console", by=by, reason=reason, now=now
+            )
+
+        desk.write(write)
+        response = redirect(url_for("console.revocation", id=id, done="revoked"), 303)
+        told = Acceptance(delivery="", outcome="signal", reason=reason, revocations=(id,))
+        desk.bells.ring_after(response, told)
+        return response
+
+
+def _meant(c: Connection, desk: Desk) -> tuple[Scope, str | None]:
+    """What is to be revoked, and whose it is. Raises BadInput, NotThere, NotForYou."""
+    kind, key = request.values.get("kind", ""), request.values.get("key", "").strip()
+    if kind not in list(ScopeKind):
+        raise BadInput(f"there is nothing of kind {kind[:20]!r} to revoke")
+    scope, owner = named_scope(c, desk.console.workflows, ScopeKind(kind), key, tenant=None)
+    check(owner)
+    return scope, owner

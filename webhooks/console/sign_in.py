@@ -1,0 +1,157 @@
+"""Signing in and out: by the OpenID provider, or by a link that is good once."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from flask import Blueprint, make_response, redirect, request, url_for
+from sqlalchemy import Connection
+from werkzeug.wrappers import Response as BaseResponse
+
+from identity import console_sessions
+from identity.console_roles import roles_of
+from identity.console_sessions import Person, Via
+from identity.console_sign_in import SignIn
+from identity.errors import AswhomError, PolicyDenied, Unavailable
+from identity.ids import Ids
+from identity.secret import Secret
+from identity.store import Store
+from webhooks.console.door import Door, local_path
+from webhooks.console.words import sentence
+from webhooks.pages import page
+from webhooks.settings import WebSettings
+
+log = logging.getLogger(__name__)
+
+_LINK = re.compile(r"[A-Za-z0-9_-]{43}")
+_BEGUN = re.compile(r"([A-Za-z0-9_-]{43})\.(.*)", re.DOTALL)
+_TO_THE_PROVIDER_AND_BACK = 600  # seconds
+
+
+def sign_in_pages(
+    settings: WebSettings,
+    store: Store,
+    ids: Ids,
+    door: Door,
+    provider: SignIn | None,
+    *,
+    lifetime: timedelta,
+    clock: Callable[[], datetime],
+) -> Blueprint:
+    """`/console/sign-in`, `/console/callback`, `/console/link/<token>`, `/console/sign-out`."""
+    pages = Blueprint("sign_in", __name__, url_prefix="/console")
+    begun = "__Host-aswhom-sign-in" if settings.secure else "aswhom-sign-in"
+    seconds = int(lifetime.total_seconds())
+
+    def admit(person: Person, to: str) -> BaseResponse:
+        token, audit_id, now = Secret(secrets.token_urlsafe(32)), ids("aud"), clock()
+        begin = partial(console_sessions.begin, token=token, person=person, audit_id=audit_id, now=now)
+        store.write(partial(begin, lifetime=lifetime))
+        response = redirect(to, 303)
+        door.open(response, token, seconds=seconds)
+        return response
+
+    def refused(heading: str, reason: str, status: int = 403) -> BaseResponse:
+        log.warning("console sign-in refused: %s", reason, extra={"action": "console.refused"})
+        response = page("console/refused.html", status, heading=heading, reason=sentence(reason))
+        response.delete_cookie(begun, secure=settings.secure, httponly=True, samesite="Lax")
+        return response
+
+    @pages.get("/sign-in", endpoint="page")
+    def show() -> BaseResponse:
+        wanted = local_path(request.args.get("next"))
+        if door.person() is not None:
+            return redirect(wanted, 303)
+        return page("console/sign_in.html", by_provider=provider is not None, next=wanted)
+
+    @pages.post("/sign-in")
+    def go() -> BaseResponse:
+        if provider is None or not door.is_ours():
+            return refused("This cannot be done", "another site sent this browser here, or no provider is set up", 400)
+        browser = Secret(secrets.token_urlsafe(32))
+        # A page rather than a redirect: browsers hold a form's redirects against `form-action`.
+        response = page("console/away.html", url=provider.begin(browser))
+        response.set_cookie(
+            begun,
+            f"{browser.reveal()}.{local_path(request.form.get('next'))}",
+            max_age=_TO_THE_PROVIDER_AND_BACK,
+            secure=settings.secure,
+            httponly=True,
+            samesite="Lax",
+        )
+        return response
+
+    @pages.get("/callback")
+    def callback() -> BaseResponse:
+        kept = _BEGUN.fullmatch(request.cookies.get(begun, ""))
+        if provider is None or kept is None or any(len(request.args.getlist(name)) > 1 for name in request.args):
+            raise PolicyDenied("this sign-in was begun in another browser, or is over")
+        claims = provider.finish(Secret(kept[1]), request.args.to_dict(), jti=ids("jti"), now=clock())
+        roles_claim = provider.settings.roles_claim
+        held = store.read(lambda c: roles_of(c, claims, roles_claim=roles_claim))
+        name = _name(claims)
+        if not held:
+            return refused(
+                "You have no role here", f"{name} is signed in at the provider, and no role is given to them"
+            )
+        person = Person(subject=str(claims["sub"]), name=name, via=Via.OPENID, held=held)
+        response = admit(person, local_path(kept[2]))
+        response.delete_cookie(begun, secure=settings.secure, httponly=True, samesite="Lax")
+        return response
+
+    @pages.get("/link/<token>")
+    def link(token: str) -> BaseResponse:
+        # Whoever only looks ahead, a previewer say, must not use it up: that takes a form.
+        return page("console/link.html", known=_LINK.fullmatch(token) is not None)
+
+    @pages.post("/link/<token>")
+    def use(token: str) -> BaseResponse:
+        if not door.is_ours() or not _LINK.fullmatch(token):
+            return refused("This link is not known", "it is mistyped, or another site sent this browser here", 404)
+        now = clock()
+
+        def write(c: Connection) -> Person | None:
+            return console_sessions.use_link(c, Secret(token), now=now)
+
+        person = store.write(write)
+        if person is None:
+            return refused("This link is good no more", "it was used, or its ten minutes are over", 410)
+        return admit(person, url_for("console.overview"))
+
+    @pages.post("/sign-out")
+    def out() -> BaseResponse:
+        token, person = door.token(), door.person()
+        if not door.is_ours():
+            return refused("This cannot be done", "another site sent this browser here", 400)
+        if token is not None and person is not None:
+            audit_id, now = ids("aud"), clock()
+            store.write(lambda c: console_sessions.end(c, token, person, audit_id=audit_id, now=now))
+        response = make_response(redirect(url_for("sign_in.page"), 303))
+        door.close(response)
+        return response
+
+    @pages.errorhandler(PolicyDenied)
+    def denied(error: PolicyDenied) -> BaseResponse:
+        return refused("You are not signed in", str(error))
+
+    @pages.errorhandler(AswhomError)
+    def not_now(error: AswhomError) -> BaseResponse:
+        status = 503 if isinstance(error, Unavailable) else 500
+        log.error("console sign-in not possible: %s", error, extra={"action": "console.sign_in_failed"})
+        return refused("Nobody can sign in at the moment", "the reason is in our log", status)
+
+    return pages
+
+
+def _name(claims: Mapping[str, Any]) -> str:
+    """How people know them, for pages and the audit: a name of theirs if there is one, else the subject."""
+    for claim in ("email", "preferred_username", "name"):
+        if isinstance(said := claims.get(claim), str) and said.isprintable() and said:
+            return said[:100]
+    return str(claims["sub"])[:100]

@@ -1,0 +1,88 @@
+"""The story of a job: what happened, moment by moment, as whom and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from pipeline.ledger.paging import Row
+from pipeline.states import JobState, StepState
+
+#: Audit records that a job's steps and attempts do not tell already, in words.
+_RECORDS: Mapping[str, str] = {
+    "tool.requested": "An agent asked for it",
+    "job.parked": "It waited for somebody’s consent",
+    "job.cancelled": "A person cancelled it",
+    "job.replayed": "A person had it accepted anew",
+    "step.adopted": "Another job had done it already",
+    "attempt.resolved": "What became of a call was said",
+    "attempt.late": "An answer came late, and changed nothing",
+    "attempt.duplicate_effect": "A late answer says that the effect happened twice",
+    "compensation.accepted": "It is compensated",
+    "compensation.refused": "It is not compensated",
+    "approval.asked": "An approval was asked for",
+    "approval.answered": "An approver answered",
+    "approval.approved": "It was approved",
+    "approval.denied": "It was denied",
+    "approval.expired": "Nobody answered in time",
+    "approval.void": "The approval was void, and is asked for anew",
+    "account.connected": "The account was connected",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """One thing that happened. *step*: the step's row, where it is one."""
+
+    at: datetime
+    kind: str  # accepted, step, record, waiting, end
+    title: str
+    detail: str = ""
+    step: Row | None = None
+    whom: str = ""
+
+
+def timeline(job: Row, records: Sequence[Row], compensations: Sequence[Row]) -> list[Moment]:
+    """Everything about *job*, oldest first."""
+    moments = [_accepted(job), *map(_step, job["steps"]), *_told(records), *_compensated(compensations), *_now(job)]
+    return sorted(moments, key=lambda moment: moment.at)
+
+
+def as_whom(step: Row) -> str:
+    """The principal of a step, in words."""
+    if step["state"] == StepState.REFUSED:
+        return "nobody"
+    if step["principal"] == step["kind"]:  # the service of that name, which every tenant has
+        return f"the {step['kind']}"
+    return f"{step['kind']} {step['principal']}" if step["principal"] else ""
+
+
+def _accepted(job: Row) -> Moment:
+    by = job["triggered_by"] or "a schedule’s slot"
+    meant = f"; the user it means is {job['user_id']}" if job["user_id"] else ""
+    detail = f"Started by {by}, for agent {job['agent_id']}{meant}"
+    return Moment(at=job["created_at"], kind="accepted", title="Accepted", detail=detail)
+
+
+def _step(step: Row) -> Moment:
+    return Moment(at=step["opened_at"], kind="step", title=step["action"], step=step, whom=as_whom(step))
+
+
+def _told(records: Sequence[Row]) -> Iterator[Moment]:
+    for row in records:
+        if title := _RECORDS.get(row["kind"]):
+            yield Moment(at=row["at"], kind="record", title=title, detail=row["reason"] or "")
+
+
+def _compensated(compensations: Sequence[Row]) -> Iterator[Moment]:
+    for one in compensations:
+        said = f"by {one['job_id']}, which is {one['by_state']}" if one["job_id"] else f"not: {one['reason']}"
+        title = f"Compensation of step {one['position']}"
+        yield Moment(at=one["created_at"], kind="record", title=title, detail=said)
+
+
+def _now(job: Row) -> Iterator[Moment]:
+    if job["finished_at"] is not None:
+        why = job["reason"] if job["state"] != JobState.DONE else ""
+        yield Moment(at=job["finished_at"], kind="end", title=str(job["state"]).capitalize(), detail=why or "")

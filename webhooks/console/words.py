@@ -1,0 +1,52 @@
+"""How pages say times, ids and durations."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from markupsafe import Markup
+
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+
+
+def span(duration: timedelta) -> str:
+    """A duration, roughly: `3 min`, `2 d`."""
+    seconds = abs(duration.total_seconds())
+    for size, unit in _UNITS:
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit}"
+    return "0 s"
+
+
+def when(moment: datetime | None, now: datetime) -> Markup | str:
+    """A moment as people think of it, with the exact one behind it."""
+    if moment is None:
+        return "–"
+    said = f"in {span(moment - now)}" if moment > now else f"{span(now - moment)} ago"
+    return _time(moment, said)
+
+
+def exactly(moment: datetime | None) -> Markup | str:
+    """A moment to the millisecond, UTC."""
+    return "–" if moment is None else _time(moment, f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3])
+
+
+def _time(moment: datetime, said: str) -> Markup:
+    utc = moment.astimezone(UTC)
+    return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(
+        utc.isoformat(timespec="milliseconds"), f"{utc:%Y-%m-%d %H:%M:%S}", said
+    )
+
+
+def short(id: str) -> str:
+    """An id as a list shows it: its kind and its end, which is random."""
+    kind, separator, rest = id.partition("_")
+    return f"{kind}_…{rest[-6:]}" if separator and len(rest) > 12 else id
+
+
+def sentence(text: str | None) -> str:
+    """A reason as a page says it. What begins with an id, `acme.ada`, keeps it as it is."""
+    if not text:
+        return ""
+    plain = text.partition(" ")[0].strip(",:;").isalpha()
+    return (text[:1].upper() if plain else text[:1]) + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")

@@ -1,0 +1,43 @@
+"""Cursors: where a page ended, as text for whoever asks for the next. They grant nothing."""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter
+
+from pipeline.ledger.paging import Place
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_PLACE: TypeAdapter[tuple[int, str]] = TypeAdapter(
+    tuple[Annotated[int, Field(strict=True, ge=0, lt=10**17)], Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,200}$")]]
+)
+
+
+def cursor(place: Place | None) -> str | None:
+    """A place, to be sent back as it is."""
+    if place is None:
+        return None
+    at = place.at if isinstance(place.at, int) else (place.at - _EPOCH) // _MICROSECOND
+    text = json.dumps([at, place.id], separators=(",", ":"))
+    return urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def place_in_time(text: str) -> Place:
+    """The place of a cursor, in a list by time. Raises ValueError for what is none."""
+    at, id = _read(text)
+    return Place(at=_EPOCH + at * _MICROSECOND, id=id)
+
+
+def place_by_number(text: str) -> Place:
+    """The place of a cursor, in a list by ledger numbers. Raises ValueError for what is none."""
+    at, id = _read(text)
+    return Place(at=at, id=id)
+
+
+def _read(text: str) -> tuple[int, str]:
+    return _PLACE.validate_json(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
