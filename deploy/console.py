@@ -36,6 +36,7 @@ def console(settings: Settings, runtime: Runtime) -> Console | None:
         ids=runtime.ids,
         signer=runtime.signer,
         invitations=runtime.invitations,
+        approving=runtime.approving,
         sign_in=SignIn(provider, runtime.http) if provider is not None else None,
         lifetime=settings.console_session,
     )

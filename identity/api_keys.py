@@ -118,9 +118,14 @@ def find_caller(connection: Connection, secret: Secret, *, now: datetime) -> Cal
     return _caller(connection, connection.execute(_FIND, {"digest": secret.fingerprint()}).one_or_none(), now)
 
 
+def find_again(connection: Connection, key: str, *, now: datetime) -> Caller | NoCaller:
+    """Who the holder of the key of that id is, or why it lets nobody in."""
+    return _caller(connection, connection.execute(_FIND_AGAIN, {"key": key}).one_or_none(), now)
+
+
 def still_holds(connection: Connection, caller: Caller, *, now: datetime) -> Caller | NoCaller:
     """The same once more, in the transaction that acts on it."""
-    return _caller(connection, connection.execute(_FIND_AGAIN, {"key": caller.key}).one_or_none(), now)
+    return find_again(connection, caller.key, now=now)
 
 
 def revoke_key(connection: Connection, id: str, *, by: str, now: datetime) -> bool:

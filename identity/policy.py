@@ -46,7 +46,7 @@ class Denied:
 
 def decide(question: Question, policy: Policy = FACTS_ALONE) -> Decision | Denied:
     """The decision on one step."""
-    rules = [rule for rule in policy.rules if rule.holds(question)]
+    rules = [rule for rule in policy.about(question.action) if rule.holds(question)]
     kind, reason = _chosen(question, rules)
     allowance = _allowance(question, policy) if question.effect is Effect.HIGH_RISK else None
     names = tuple(rule.name for rule in rules) + ((allowance.name,) if allowance is not None else ())

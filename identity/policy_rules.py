@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from fnmatch import translate
@@ -106,9 +106,8 @@ class Rule:
 
     def holds(self, question: Question) -> bool:
         """Whether the rule is about this step."""
-        if self.above is not None and question.amount is not None and not question.amount.exceeds(self.above):
-            return False
-        return self.when.fits(question)
+        within = self.above is not None and question.amount is not None and not question.amount.exceeds(self.above)
+        return not within and self.when.fits(question)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +133,15 @@ class Policy:
     digest: str
     rules: tuple[Rule, ...]
     allowances: tuple[Allowance, ...]
+    _of_action: dict[str, tuple[Rule, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def about(self, action: str) -> tuple[Rule, ...]:
+        """The rules that can be about an action of that name, remembered: actions are few, and asked about often."""
+        known = self._of_action.get(action)
+        if known is None:
+            known = tuple(one for one in self.rules if one.when.action is None or action in one.when.action)
+            self._of_action[action] = known
+        return known
 
 
 #: Of a tenant without a policy of its own: what the actions' facts say is all.

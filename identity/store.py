@@ -7,11 +7,28 @@ from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
 
+from identity.errors import Unavailable
+
 T = TypeVar("T")
 
 
 class CommitUnknown(Exception):
     """The COMMIT's outcome is not known: the caller re-reads by its own key before it does anything."""
+
+
+def written(store: Store, fn: Callable[[Connection], T]) -> T:
+    """The outcome of a write that finds out by itself whether it was made before: after a lost commit it is made again.
+
+    Raises Unavailable if that is not confirmed either.
+    """
+    try:
+        return store.write(fn)
+    except CommitUnknown:
+        pass
+    try:
+        return store.write(fn)
+    except CommitUnknown as error:
+        raise Unavailable("the ledger does not confirm commits") from error
 
 
 class Store(Protocol):

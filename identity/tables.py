@@ -40,6 +40,7 @@ tenants = Table(
     Column("id", String(64), primary_key=True),
     Column("name", String(200), nullable=False),
     Column("created_at", Instant, nullable=False),
+    Column("deleted_at", Instant),
 )
 
 agents = Table(
@@ -277,6 +278,18 @@ api_keys = Table(
     Column("expires_at", Instant),
     Column("revoked_at", Instant),
     Index("ix_api_keys_tenant", "tenant_id"),
+)
+
+# Whose tokens stand in for an agent's key: of an issuer, for us, about a subject.
+workloads = Table(
+    "workloads",
+    metadata,
+    Column("key_id", ForeignKey("api_keys.id"), primary_key=True),
+    Column("issuer", String(500), nullable=False),
+    Column("audience", String(500), nullable=False),
+    Column("subject", String(500), nullable=False),
+    Column("jwks_url", Text, nullable=False),
+    UniqueConstraint("issuer", "subject", "audience"),
 )
 
 # A tenant's policy file, a row a version: the newest holds from its commit on, and the others tell what held before.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,9 +16,8 @@ from sqlalchemy import Connection, select
 from identity.accounts import find_account
 from identity.api_keys import executors
 from identity.grants import get_grant
-from identity.model import AccountKey, Effect, ProviderConnection
-from identity.providers import profile_of
-from identity.providers.profile import Profile
+from identity.model import AccountKey, AccountState, Effect, ProviderConnection
+from identity.providers import PROFILES, profile_of
 from pipeline.action import Action
 from pipeline.ledger.jobs import consent_of
 from pipeline.states import JobState
@@ -67,28 +65,20 @@ def abilities(
     return tuple(sorted(found, key=lambda ability: (order.index(ability.effect), ability.does)))
 
 
-def scopes_to_ask(
-    connection: Connection,
-    workflows: Registry,
-    profiles: Mapping[str, Profile],
-    key: AccountKey,
-    owner: ProviderConnection,
-) -> tuple[str, ...]:
-    """What a connect asks for: what the provider connection lists, what was granted, and what waiting jobs lack."""
+def scopes_to_ask(connection: Connection, key: AccountKey, owner: ProviderConnection) -> tuple[str, ...]:
+    """What a connect asks for: where a consent holds, that and what waiting jobs lack, and nothing more.
+
+    Otherwise what the provider connection lists, too.
+    """
     account = find_account(connection, key)
     grant = get_grant(connection, account.id) if account else None
-    asked = dict.fromkeys((*owner.scopes, *(grant.scopes if grant else ())))
-    waiting = select(jobs.c.workflow).where(jobs.c.waits_for == consent_of(key), jobs.c.state == JobState.WAITING)
-    waits = set(connection.execute(waiting).scalars())
-    needed = {
-        scope
-        for name in waits
-        if (workflow := workflows.find(name)) is not None
-        for action in _as_user(workflow, owner.provider)
-        for scope in action.facts.scopes
-    }
-    lacking = needed - profile_of(profiles, owner.provider).covered(asked)
-    return (*asked, *sorted(lacking))
+    holds = account is not None and account.state is AccountState.ACTIVE and grant is not None
+    asked = dict.fromkeys((*(() if holds else owner.scopes), *(grant.scopes if grant else ())))
+    waiting = select(jobs.c.lacks).where(
+        jobs.c.waits_for == consent_of(key), jobs.c.state == JobState.WAITING, jobs.c.lacks.is_not(None)
+    )
+    needed = {scope for lacks in connection.execute(waiting).scalars() for scope in lacks}
+    return (*asked, *sorted(needed - profile_of(PROFILES, owner.provider).covered(asked)))
 
 
 def _as_user(workflow: Workflow, provider: str) -> list[type[Action[Any]]]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, select
 
-from identity.connections import paused_reason
-from identity.model import AccountKey, AccountState, PrincipalKind
+from identity.model import AccountKey, AccountState, PrincipalKind, Scope
 from identity.providers import PROFILES
-from identity.scopes import grant_scopes, revoked_since
+from identity.scopes import NEVER, Standing, all_standings, grant_scopes, prohibition
+from identity.tables import provider_connections
 from pipeline.ledger.jobs import consent_of
 from pipeline.states import JobState
 from pipeline.tables import jobs, workflow_settings
@@ -30,35 +31,63 @@ class Health:
 
 def health(connection: Connection, workflows: Registry, row: Mapping[str, Any]) -> Health:
     """Of the account in *row*, as `pipeline.ledger.views` has it."""
-    why = _why_not(connection, row)
-    return Health(usable=why is None, why=why, missing_scopes=_missing(connection, workflows, row))
+    (found,) = healths(connection, workflows, [row])
+    return found
+
+
+def healths(connection: Connection, workflows: Registry, rows: Sequence[Mapping[str, Any]]) -> list[Health]:
+    """The same of several, in as many statements as of one."""
+    standing = all_standings(connection, {scope for row in rows for scope in grant_scopes(_key(row))})
+    paused = _paused(connection, {row["connection_id"] for row in rows})
+    names = _workflows(connection, rows)
+    found = []
+    for row in rows:
+        why = _why_not(row, standing, paused)
+        missing = _missing(workflows, row, names[str(_key(row))])
+        found.append(Health(usable=why is None, why=why, missing_scopes=missing))
+    return found
 
 
 def _key(row: Mapping[str, Any]) -> AccountKey:
     return AccountKey(tenant=row["tenant_id"], connection=row["connection_id"], principal=row["principal_id"])
 
 
-def _why_not(connection: Connection, row: Mapping[str, Any]) -> str | None:
+def _paused(connection: Connection, ids: AbstractSet[str]) -> Mapping[str, str]:
+    """Why each of these provider connections is paused, if it is."""
+    columns = provider_connections.c
+    found = select(columns.id, columns.paused_reason).where(columns.id.in_(ids), columns.paused_reason.is_not(None))
+    return {row.id: row.paused_reason for row in connection.execute(found)}
+
+
+def _workflows(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, AbstractSet[str]]:
+    """The workflows that are switched on for each account's tenant, and those of jobs that wait for the account."""
+    settings, keys = workflow_settings.c, {consent_of(_key(row)): str(_key(row)) for row in rows}
+    of_tenants = settings.tenant_id.in_({row["tenant_id"] for row in rows})
+    on = connection.execute(select(settings.tenant_id, settings.workflow).where(of_tenants, settings.enabled)).all()
+    awaited = jobs.c.waits_for.in_(keys) & (jobs.c.state == JobState.WAITING)
+    waiting = connection.execute(select(jobs.c.waits_for, jobs.c.workflow).where(awaited).distinct()).all()
+    found = {str(_key(row)): {one.workflow for one in on if one.tenant_id == row["tenant_id"]} for row in rows}
+    for one in waiting:
+        found[keys[one.waits_for]].add(one.workflow)
+    return found
+
+
+def _why_not(row: Mapping[str, Any], standing: Mapping[Scope, Standing], paused: Mapping[str, str]) -> str | None:
     state = AccountState(row["state"])
     if state is AccountState.PENDING:
         return "nobody has consented yet"
     if state is not AccountState.ACTIVE:
         return row["reason"] or f"it is {state.replace('_', ' ')}"
     key = _key(row)
-    ruled_out = revoked_since(connection, grant_scopes(key), row["consented"] or 0)
+    ruled_out = prohibition({scope: standing.get(scope, NEVER) for scope in grant_scopes(key)}, row["consented"] or 0)
     if ruled_out is not None:
         return ruled_out.reason
-    paused = paused_reason(connection, key.connection)
-    return None if paused is None else f"its provider connection is paused: {paused}"
+    why = paused.get(key.connection)
+    return None if why is None else f"its provider connection is paused: {why}"
 
 
-def _missing(connection: Connection, workflows: Registry, row: Mapping[str, Any]) -> tuple[str, ...]:
+def _missing(workflows: Registry, row: Mapping[str, Any], names: AbstractSet[str]) -> tuple[str, ...]:
     """What the workflows that are switched on, and the jobs that wait for it, need and the grant has not."""
-    on = select(workflow_settings.c.workflow).where(
-        workflow_settings.c.tenant_id == row["tenant_id"], workflow_settings.c.enabled
-    )
-    waiting = select(jobs.c.workflow).where(jobs.c.waits_for == consent_of(_key(row)), jobs.c.state == JobState.WAITING)
-    names = {*connection.execute(on).scalars(), *connection.execute(waiting).scalars()}
     whose = USER if row["kind"] == PrincipalKind.USER else SERVICE
     needed = {
         scope

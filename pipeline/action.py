@@ -197,6 +197,10 @@ class Action(BaseModel, Generic[R]):
         """What it acts on, as the upstream names it: `invoices/inv_7`. A capability is for that alone."""
         return None
 
+    def confined_to(self) -> str | None:
+        """The one repository, owner/name, that an installation's token for this is minted for; None: the account's."""
+        return None
+
     def request_hash(self) -> str:
         """SHA-256 of the action and its parameters: what a replay, a once key and an approval are compared by."""
         document = {"action": self.action_name(), "parameters": self.model_dump(mode="json")}

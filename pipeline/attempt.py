@@ -254,7 +254,10 @@ def _refresh(services: Services, account: str, generation: int, *, refused: bool
 def _send(
     services: Services, step: StepAtHand, intent: Intent, opened: Opened, began: float
 ) -> Response | NotSent | NoAnswer:
-    shown = header(services, step, intent, opened)
+    send_before = began + intent.send_within.total_seconds()
+    shown = header(services, step, intent, opened, send_before=send_before)
+    if isinstance(shown, NotSent):
+        return shown
     services.reached("before_call")
     answer = services.upstream.send(
         step.request(intent.purpose),
@@ -263,7 +266,7 @@ def _send(
         attempt=intent.attempt,
         idempotency_key=step.call.idempotency_key,
         deadline=intent.deadline,
-        send_before=began + intent.send_within.total_seconds(),
+        send_before=send_before,
         # On a kept-alive connection a server's close at the wrong moment leaves an unknown, here one for a person.
         fresh=step.action.facts.recovery is Recovery.ASK and not step.repeats,
     )

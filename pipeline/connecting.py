@@ -9,8 +9,10 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, select
 
+from identity.accounts import find_account
 from identity.connect import Connect, Connected, ConnectOffer, ConnectRefused, Outcome
 from identity.connections import get_connection
+from identity.grants import get_grant
 from identity.model import AccountKey, AccountState
 from identity.providers.words import provider_name, scope_in_words
 from identity.refusal import Why
@@ -44,7 +46,8 @@ class Offer:
 
     party: Party
     host: str  # where she will sign in
-    permissions: tuple[Permission, ...]
+    permissions: tuple[Permission, ...]  # without those held
+    held: tuple[Permission, ...]  # what she allows already
     abilities: tuple[Ability, ...]
     awaited: str | None  # as whom she is to sign in
     again: AccountState | None  # the state of what is to be connected again
@@ -108,10 +111,12 @@ class Connecting:
         key = offer.key
 
         def read(connection: Connection) -> Offer:
+            held = _held(connection, key) & set(offer.scopes)
             return Offer(
                 party=_party(connection, key, offer.provider),
                 host=urlsplit(offer.authorize_url).netloc,
-                permissions=_in_words(offer.provider, offer.scopes),
+                permissions=_in_words(offer.provider, tuple(one for one in offer.scopes if one not in held)),
+                held=_in_words(offer.provider, tuple(sorted(held))),
                 abilities=abilities(connection, self._workflows, tenant=key.tenant, provider=offer.provider, now=now),
                 awaited=str(offer.awaited) if offer.awaited else None,
                 again=None if offer.state is AccountState.PENDING else offer.state,
@@ -179,6 +184,13 @@ def _party(connection: Connection, key: AccountKey, provider: str | None) -> Par
     )
     row = connection.execute(who.where(principals.c.id == key.principal)).one()
     return Party(provider=provider_name(named), person=row.name, tenant=row.tenant)
+
+
+def _held(connection: Connection, key: AccountKey) -> set[str]:
+    """The scopes of a consent that holds."""
+    account = find_account(connection, key)
+    grant = get_grant(connection, account.id) if account and account.state is AccountState.ACTIVE else None
+    return set(grant.scopes) if grant else set()
 
 
 def _in_words(provider: str, scopes: tuple[str, ...]) -> tuple[Permission, ...]:

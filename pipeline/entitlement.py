@@ -8,9 +8,13 @@ from identity import leases
 from identity.authorization import authorization
 from identity.capability.model import Audience, Wanted
 from identity.capability.verifier import Limit
+from identity.confined import Confinement
 from identity.errors import Misconfigured
+from identity.http import NotSent
 from identity.metrics import CAPABILITIES_ISSUED
+from identity.model import Leased
 from identity.money import Money
+from identity.secret import Secret
 from pipeline.action import Action
 from pipeline.ledger.intents import Intent, Opened
 from pipeline.services import Services
@@ -55,16 +59,38 @@ def prohibition(action: Action[Any], audience: Audience | None) -> str | None:
     return None
 
 
-def header(services: Services, step: StepAtHand, intent: Intent, opened: Opened) -> tuple[str, str]:
-    """The header that shows by what the call is allowed. After the commit: the token is made, or opened, here."""
+def header(
+    services: Services, step: StepAtHand, intent: Intent, opened: Opened, *, send_before: float
+) -> tuple[str, str] | NotSent:
+    """The header that shows by what the call is allowed. After the commit: the token is made, or opened, here.
+
+    NotSent: there is no token for it now. *send_before* is on the monotonic clock.
+    """
     if opened.lease is not None:
-        token = leases.open_token(services.vault, step.job.tenant, opened.lease)
+        token = _confined(services, step, opened.lease, send_before)
+        if isinstance(token, NotSent):
+            return token
+        token = token or leases.open_token(services.vault, step.job.tenant, opened.lease)
         return authorization(step.through, token, token_type=opened.lease.token_type)
     if opened.capability is None or step.audience is None:
         raise Misconfigured(f"attempt {intent.attempt} was opened by nothing")
     token = services.issuer.sign(opened.capability, step.audience.algorithm)
     CAPABILITIES_ISSUED.labels("step").inc()
     return "Authorization", f"Bearer {token.reveal()}"
+
+
+def _confined(services: Services, step: StepAtHand, lease: Leased, send_before: float) -> Secret | NotSent | None:
+    """The token for the one repository that the action is about, if it says one and the account can have such."""
+    repository = step.action.confined_to()
+    if repository is None or services.confiner is None:
+        return None
+    wanted = Confinement(
+        account=lease.account,
+        generation=lease.generation,
+        repository=repository,
+        scopes=step.action.facts.scopes,
+    )
+    return services.confiner.token(wanted, send_before=send_before)
 
 
 def _limit(money: Money | None) -> Limit | None:

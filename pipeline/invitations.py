@@ -16,7 +16,6 @@ from identity.errors import BadInput, Misconfigured
 from identity.ids import Ids
 from identity.model import AccountKey, PrincipalKind, ProviderConnection
 from identity.principals import ensure_principal
-from identity.providers import PROFILES
 from identity.store import Store
 from pipeline.abilities import scopes_to_ask
 from pipeline.workflow import Registry
@@ -125,7 +124,7 @@ class Invitations:
         any_account: bool = False,
         now: datetime,
     ) -> Invitation:
-        asked = scopes or self._store.read(lambda c: scopes_to_ask(c, self._workflows, PROFILES, key, owner))
+        asked = scopes or self._store.read(lambda c: scopes_to_ask(c, key, owner))
         made = self._connect.start(key, now=now, scopes=asked, return_to=return_to, any_account=any_account)
         return Invitation(
             url=f"{self._base_url}/connect/{made.text}", key=key, scopes=asked, expires_at=made.expires_at

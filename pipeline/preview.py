@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, func, select
 
 from identity.connections import connection_for
 from identity.errors import Misconfigured
-from identity.model import Scope, ScopeKind
+from identity.model import PrincipalKind, Scope, ScopeKind
 from identity.tables import accounts, principals
 from pipeline.ledger.scope_sets import REACHED
 from pipeline.revocation import made_under, under
@@ -55,14 +55,15 @@ class Preview:
 
 def preview(connection: Connection, scope: Scope, workflows: Registry) -> Preview:
     """What revoking *scope* would stop now."""
-    active = select(accounts, principals.c.kind).join(principals, principals.c.id == accounts.c.principal_id)
-    found = connection.execute(active.where(below(scope), accounts.c.state == "active").order_by(accounts.c.id)).all()
+    active = select(accounts).join(principals, principals.c.id == accounts.c.principal_id)
+    ending = below(scope) & (accounts.c.state == "active")
+    services = active.where(ending, principals.c.kind == PrincipalKind.SERVICE).order_by(accounts.c.id)
     return Preview(
         jobs=_jobs(connection, scope),
         calls_in_flight=_calls(connection, scope, AttemptState.OPEN),
         unknown_calls=_calls(connection, scope, AttemptState.UNKNOWN),
-        accounts=len(found),
-        services=tuple(_service(connection, row, workflows) for row in found if row.kind == "service"),
+        accounts=connection.execute(select(func.count()).select_from(accounts).where(ending)).scalar_one(),
+        services=tuple(_service(connection, row, workflows) for row in connection.execute(services).all()),
     )
 
 

@@ -20,6 +20,7 @@ from identity.ids import Ids
 from identity.model import Scope
 from identity.secret import Secret
 from identity.store import CommitUnknown, Store
+from identity.workloads import Workloads, looks_like_one
 from pipeline.action import Action
 from pipeline.desk import jobs as desk
 from pipeline.ledger import requests as ledger
@@ -56,6 +57,7 @@ class Requests:
         store: Store,
         workflows: Registry,
         ids: Ids,
+        workloads: Workloads,
         *,
         pause: Callable[[float], object] | None = None,
         waiters: int = WAITERS,
@@ -63,11 +65,14 @@ class Requests:
         self._store = store
         self._workflows = workflows
         self._ids = ids
+        self._workloads = workloads
         self._pause = pause or threading.Event().wait
         self._waiting = threading.BoundedSemaphore(waiters)
 
     def caller(self, secret: Secret, *, now: datetime) -> Caller | NoCaller:
-        """Who holds the key, or why it lets nobody in."""
+        """Who holds the key, or is the workload of the token, or why that lets nobody in."""
+        if looks_like_one(secret):
+            return self._workloads.caller(secret, now=now)
         return self._store.read(lambda c: find_caller(c, secret, now=now))
 
     def execute(self, caller: Caller, action: Action[Any], keyed: Keyed, *, identifier: str, now: datetime) -> Made:

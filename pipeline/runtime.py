@@ -14,6 +14,7 @@ from identity.addresses import AddressPolicy
 from identity.audit_sealer import Sealer
 from identity.capability.authority import Authority
 from identity.capability.issuer import Issuer
+from identity.confined import Confiner
 from identity.connect import Connect
 from identity.coordinator import Coordinator, RefreshBudget
 from identity.gate import AHEAD_KEEPS, Gate
@@ -29,6 +30,7 @@ from identity.signing import Signer
 from identity.token_endpoint import TokenEndpoint
 from identity.vault import Vault
 from identity.withdrawing import Withdrawer
+from identity.workloads import Workloads
 from pipeline import gauges, punctuality, reconcile
 from pipeline.approval_news import tell_of_approvals
 from pipeline.approving import Approving
@@ -137,6 +139,13 @@ class Runtime:
             issuer=self.issuer,
             ids=self.ids,
             settings=settings.steps,
+            confiner=Confiner(
+                self.database,
+                self.vault,
+                TokenEndpoint(client=self.http, budget=settings.refresh.http, gate=self.gate),
+                PROFILES,
+                clock=clock,
+            ),
             budgets=Budgets(self.redis, prefix=settings.key_prefix),
             reached=reached,
         )
@@ -165,8 +174,9 @@ class Runtime:
         )
         self.schedules = Schedules(self.database, workflows)
         self.intake = Intake(self.database, self.vault, self.ids, clock=clock)
-        self.requests = Requests(self.database, workflows, self.ids)
-        self.events = EventIntake(self.database, KeyRing(self.http), self.ids, clock=clock)
+        keys = KeyRing(self.http)
+        self.requests = Requests(self.database, workflows, self.ids, Workloads(self.database, keys))
+        self.events = EventIntake(self.database, keys, self.ids, clock=clock)
         self.catch_up = CatchUp(self.database, self.vault, self.http, clock=clock)
         self.connect = Connect(
             self.database,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from identity.capability.issuer import Issuer
+from identity.confined import Confiner
 from identity.coordinator import Coordinator
 from identity.ids import Ids
 from identity.policy_ledger import Policies
@@ -46,5 +47,6 @@ class Services:
     ids: Ids
     settings: StepSettings
     budgets: Budgets = field(default_factory=lambda: Budgets(None))
+    confiner: Confiner | None = None  # None: every step of an account shows the account's own token
     policies: Policies = field(default_factory=Policies)
     reached: Callable[[str], None] = _nowhere  # named crash points, for the tests that kill

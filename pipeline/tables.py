@@ -92,7 +92,8 @@ jobs = Table(
     Column("accepted", BigInteger, nullable=False),  # ledger number
     Column("due_at", Instant, nullable=False),
     Column("expires_at", Instant),  # of a wait
-    Column("waits_for", String(200)),  # account key of a consent wait, once key of a once wait
+    Column("waits_for", String(200)),  # account key of a consent wait, once key of a once wait, an approval
+    Column("lacks", JSON(none_as_null=True)),  # the scopes that a consent wait is for
     Column("rung_until", Instant),  # an outstanding bell
     Column("claimed_until", Instant),
     Column("fence", BigInteger, nullable=False, default=0),
@@ -105,16 +106,16 @@ jobs = Table(
     partial_index("ix_jobs_due", "pattern", "tenant_id", "due_at", where="state = 'queued'"),
     partial_index("ix_jobs_rung", "pattern", "tenant_id", "rung_until", where="rung_until is not null"),
     partial_index("ix_jobs_claimed", "claimed_until", where="claimed_until is not null"),
-    partial_index("ix_jobs_waiting", "wait", "due_at", where="state = 'waiting'"),
+    partial_index("ix_jobs_waiting", "wait", "due_at", "tenant_id", where="state = 'waiting'"),
     partial_index("ix_jobs_waits_for", "waits_for", where="waits_for is not null"),
-    # How people list them: newest first, of all tenants and of one; of those that ended badly, and of the unfinished.
+    # How people list them: newest first, of all tenants and of one; those that ended badly, those that nobody has.
     Index("ix_jobs_created", "created_at", "id"),
     Index("ix_jobs_tenant", "tenant_id", "created_at", "id"),
     partial_index("ix_jobs_bad", "state", "created_at", "id", where="state in ('dead', 'cancelled')"),
     partial_index(
         "ix_jobs_bad_of_tenant", "tenant_id", "state", "created_at", "id", where="state in ('dead', 'cancelled')"
     ),
-    partial_index("ix_jobs_open", "created_at", "id", where="finished_at is null"),
+    partial_index("ix_jobs_open", "created_at", "id", where="state in ('queued', 'waiting')"),
     Index("ix_jobs_delivery", "delivery_id"),
     # How a revocation finds its jobs; what has finished is not in it, however much that is.
     partial_index("ix_jobs_unfinished", "scopes_sha256", "accepted", where="finished_at is null"),

@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from deploy.checkup.finding import Finding, ok, unknown, wrong
+from deploy.cli.account_scopes import what_to_do
 from deploy.installation import Installation
 from pipeline import punctuality
 from pipeline.ledger import queries, troubles
 from pipeline.model import BEAT
+from pipeline.scope_report import scope_report
 
 _STALE = timedelta(minutes=1)
 _LATE = timedelta(minutes=2)
+_LATELY = timedelta(days=30)
 _SHOWN = 20  # of a kind, by name; how many more there are is said
 _DUTIES_AT = "is `aswhom up`, or housekeeping, running?"
 
@@ -101,3 +104,14 @@ def revocations(at: Installation) -> Iterator[Finding]:
         yield wrong("revocations", f"{what}: see `aswhom revocations show {row['id']}`, act, then `retry` it")
     if len(rows) > _SHOWN:
         yield wrong("revocations", "there are more that are stuck: see `aswhom revocations list --stuck`")
+
+
+def scopes(at: Installation) -> Iterator[Finding]:
+    """A service's credential that reaches too far puts all of its tenant at risk; it is no fault that stops work."""
+    now = at.now()
+    report = at.read(lambda c: scope_report(c, at.workflows, tenant=None, since=now - _LATELY, now=now))
+    broad = [one for one in report if one.broad]
+    for one in broad[:_SHOWN]:
+        yield unknown("scopes", f"{one.account} ({one.principal} at {one.provider}): {what_to_do(one)}")
+    if len(broad) > _SHOWN:
+        yield unknown("scopes", f"{len(broad) - _SHOWN} more reach too far: see `aswhom accounts scopes --broad`")

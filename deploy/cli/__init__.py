@@ -18,7 +18,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "doctor": ("doctor", "doctor", "Say what is wrong, and what to do."),
     "db": ("running", "db", "The ledger's tables."),
     "keys": ("keys", "keys", "The installation's own keys."),
-    "tenants": ("tenants", "tenants", "Whose work is done."),
+    "tenants": ("tenant_deletion", "tenants", "Whose work is done."),
     "aliases": ("tenants", "aliases", "Who people are at providers."),
     "connections": ("connection_secrets", "connections", "Client registrations with providers."),
     "installations": ("installations", "installations", "Whose an installation of the platform's app is."),
@@ -28,8 +28,10 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "agents": ("agents", "agents", "The software that acts."),
     "api-keys": ("api_keys", "api_keys", "What agents call the API with."),
     "workflows": ("workflows", "workflows", "What agents may do for whom."),
+    "new": ("new", "new", "Begin a package with a workflow of your own."),
     "schedules": ("schedules", "schedules", "When workflows start by themselves."),
     "policy": ("policy_files", "policy", "A tenant's rules, and why a step was decided so."),
+    "capability": ("capability", "capability", "Tokens for one action, the services that take them, and keys."),
     "approvals": ("approvals", "approvals", "What waits for somebody's yes."),
     "jobs": ("job_replays", "jobs", "What was done, as whom, and why."),
     "tail": ("tail", "tail", "Follow jobs as they move."),
@@ -40,7 +42,6 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "audit": ("audit", "audit", "Who did what as whom, in a sealed chain."),
     "console": ("console", "console", "Who may do what at the console, and links that sign in."),
     "sandbox": ("sandbox", "sandbox", "A provider that misbehaves, to aim at a profile of yours."),
-    "capability": ("capability", "capability", "Tokens for one action, the services that take them, and keys."),
     "completion": ("completion", "completion", "Print what completes commands in your shell."),
 }
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 import click
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from deploy.cli.command import command, confirm, names
 from deploy.cli.output import Output
@@ -14,6 +16,8 @@ from deploy.installation import Installation
 from identity.api_keys import Role, add_key, new_key, revoke_key
 from identity.errors import BadInput
 from identity.tables import api_keys as table
+from identity.tables import workloads
+from identity.workloads import Workload, add_workload
 
 COLUMNS = (
     table.c.id,
@@ -26,6 +30,8 @@ COLUMNS = (
     table.c.created_at,
     table.c.expires_at,
     table.c.revoked_at,
+    workloads.c.issuer,
+    workloads.c.subject,
 )
 
 
@@ -39,21 +45,30 @@ def api_keys() -> None:
     """Keys that agents call the API with."""
 
 
+def described(function: Callable[..., None]) -> Callable[..., None]:
+    """The options by which a key is described, however its holder is recognised."""
+    for option in (
+        click.option("--days", default=90, show_default=True, type=click.IntRange(1, 3650), help="Until it expires."),
+        click.option("--name", default="", help="For people: where the key is used."),
+        click.option(
+            "--tools", callback=names, help="Which tools it may execute: github.*,linear.CreateIssue.  [default: all]"
+        ),
+        click.option(
+            "--role",
+            type=click.Choice([str(role) for role in Role]),
+            default=str(Role.AGENT),
+            show_default=True,
+            help="agent: execute tools and see its own jobs. reader: see all of the tenant. admin: both, and revoke.",
+        ),
+        click.option("--agent", required=True, help="The agent that calls, one of the tenant's own; made if new."),
+        click.option("--tenant", required=True),
+    ):
+        function = option(function)
+    return function
+
+
 @command(api_keys)
-@click.option("--tenant", required=True)
-@click.option("--agent", required=True, help="The agent that calls, one of the tenant's own; made if it is new.")
-@click.option(
-    "--role",
-    type=click.Choice([str(role) for role in Role]),
-    default=str(Role.AGENT),
-    show_default=True,
-    help="agent: execute tools and see its own jobs. reader: see all of the tenant. admin: both, and revoke.",
-)
-@click.option(
-    "--tools", callback=names, help="Which tools it may execute: github.*,linear.CreateIssue.  [default: all]"
-)
-@click.option("--name", default="", help="For people: where the key is used.")
-@click.option("--days", default=90, show_default=True, type=click.IntRange(1, 3650), help="Until it expires.")
+@described
 def create(
     at: Installation,
     out: Output,
@@ -65,39 +80,85 @@ def create(
     days: int,
 ) -> None:
     """Make a key, and print it: this once, for it is not stored."""
-    id, now = at.ids("key"), at.now()
-    secret, whose = new_key(secrets.token_urlsafe(32)), agent_id(tenant, agent)
-    expires_at = now + timedelta(days=days)
-    at.write(
-        lambda c: add_key(
-            c,
-            secret,
-            id=id,
+    made = _Made(at, agent_id(tenant, agent), days)
+    at.write(partial(made.add, tenant=tenant, role=Role(role), tools=tools, name=name))
+    key = made.secret.reveal()
+    out.note(f"{made.id}, for {made.agent} as {role}, until {made.expires_at:%Y-%m-%d}. It is shown this once:")
+    out.done(key, {"id": made.id, "key": key, "agent": made.agent, "role": role, "expires_at": made.expires_at})
+
+
+@command(api_keys)
+@described
+@click.option("--issuer", required=True, help="The iss of its tokens, to the letter.")
+@click.option("--audience", required=True, help="What their aud must be or hold: us, as the issuer calls us.")
+@click.option("--subject", required=True, help="Their sub: the workload itself.")
+@click.option("--jwks-url", required=True, help="Where the issuer's public keys are.")
+def trust(
+    at: Installation,
+    out: Output,
+    tenant: str,
+    agent: str,
+    role: str,
+    tools: tuple[str, ...] | None,
+    name: str,
+    days: int,
+    **whose: str,
+) -> None:
+    """Let an agent call with tokens of its platform instead of a key: there is no secret to keep.
+
+    Kubernetes, clouds and CIs give each workload signed tokens. `revoke` takes the trust back as it ends a key.
+    """
+    made = _Made(at, agent_id(tenant, agent), days)
+
+    def write(c: Connection) -> None:
+        made.add(c, tenant=tenant, role=Role(role), tools=tools, name=name)
+        add_workload(c, made.id, Workload(**whose))
+
+    at.write(write)
+    said = f"{made.id}: tokens of {whose['subject']} are {made.agent}'s, as {role}, until {made.expires_at:%Y-%m-%d}"
+    out.done(said, {"id": made.id, "agent": made.agent, "role": role, "expires_at": made.expires_at, **whose})
+
+
+class _Made:
+    """A key in the making. Of one that nobody is told, nobody has the secret."""
+
+    def __init__(self, at: Installation, agent: str, days: int) -> None:
+        self.id = at.ids("key")
+        self.agent = agent
+        self.secret = new_key(secrets.token_urlsafe(32))
+        self.expires_at = at.now() + timedelta(days=days)
+        self._by, self._now = at.operator, at.now()
+
+    def add(self, connection: Connection, *, tenant: str, role: Role, tools: tuple[str, ...] | None, name: str) -> None:
+        """Store it. Raises BadInput."""
+        add_key(
+            connection,
+            self.secret,
+            id=self.id,
             tenant=tenant,
-            agent=whose,
-            role=Role(role),
+            agent=self.agent,
+            role=role,
             tools=tools,
             name=name,
-            expires_at=expires_at,
-            by=at.operator,
-            now=now,
+            expires_at=self.expires_at,
+            by=self._by,
+            now=self._now,
         )
-    )
-    out.note(f"{id}, for {whose} as {role}, until {expires_at:%Y-%m-%d}. It is shown this once:")
-    out.done(
-        secret.reveal(), {"id": id, "key": secret.reveal(), "agent": whose, "role": role, "expires_at": expires_at}
-    )
 
 
 @command(api_keys, "list")
 @click.option("--tenant")
 def list_keys(at: Installation, out: Output, tenant: str | None) -> None:
     """The keys there are, without what recognises them."""
-    statement = select(*COLUMNS).order_by(table.c.tenant_id, table.c.created_at)
+    statement = (
+        select(*COLUMNS)
+        .outerjoin(workloads, workloads.c.key_id == table.c.id)
+        .order_by(table.c.tenant_id, table.c.created_at)
+    )
     if tenant:
         statement = statement.where(table.c.tenant_id == tenant)
     rows = at.read(lambda c: c.execute(statement).mappings().all())
-    shown = ("id", "agent_id", "role", "tools", "name", "expires_at", "revoked_at")
+    shown = ("id", "agent_id", "role", "tools", "name", "subject", "expires_at", "revoked_at")
     out.rows([dict(row) for row in rows], shown, empty="No key yet: `aswhom api-keys create` makes one")
 
 

@@ -35,6 +35,7 @@ _THEN: Mapping[str, Look] = {
     "webhook secrets": providers.webhook_secrets,
     "stopped": work.stopped,
     "accounts": work.accounts,
+    "scopes": work.scopes,
     "revocations": work.revocations,
 }
 

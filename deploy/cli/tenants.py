@@ -35,6 +35,8 @@ def add(at: Installation, out: Output, id: str, name: str | None) -> None:
     now, service = at.now(), f"{id}.service"
 
     def write(c: Connection) -> None:
+        if any(row["id"] == id and row["deleted_at"] for row in queries.all_tenants(c)):
+            raise BadInput(f"tenant {id} was deleted, and the audit still names it: take another id")
         ensure_tenant(c, id=id, name=name or id, now=now)
         ensure_principal(c, id=service, tenant=id, kind=PrincipalKind.SERVICE, name="service", now=now)
 
@@ -46,7 +48,9 @@ def add(at: Installation, out: Output, id: str, name: str | None) -> None:
 def list_tenants(at: Installation, out: Output) -> None:
     """The tenants."""
     out.rows(
-        at.read(queries.all_tenants), ("id", "name", "created_at"), empty="No tenant yet: `aswhom tenants add acme`"
+        at.read(queries.all_tenants),
+        ("id", "name", "created_at", "deleted_at"),
+        empty="No tenant yet: `aswhom tenants add acme`",
     )
 
 
@@ -60,6 +64,8 @@ def people(at: Installation, out: Output, tenant: str | None) -> None:
 
 def _tenant_scope(at: Installation, id: str) -> tuple[Scope, str | None]:
     found = at.read(lambda c: queries.tenant(c, id))
+    if found["deleted_at"] is not None:
+        raise BadInput(f"tenant {id} was deleted: it is stopped for good")
     return Scope(kind=ScopeKind.TENANT, key=found["id"]), found["id"]
 
 

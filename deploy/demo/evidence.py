@@ -88,7 +88,7 @@ def _of_the_story(document: dict[str, Any]) -> list[str]:
         "not each invoice was paid once": [m["amount"] for m in document["payments"]] == ["480.00", "12500.00"],
         "nobody approved the larger one": document["approved_by"] == ["acme.grace"],
         "a token that was replayed was not refused": {r["status"] for r in document["replays"]} == {401},
-        "not three engineers' work was done": {s["principal"] for s in document["steps"] if s["status"] == "done"}
-        >= {"acme.ada", "globex.linus", "acme.service", "globex.service"},
+        "not three tenants' work was done": {s["principal"] for s in document["steps"] if s["status"] == "done"}
+        >= {"acme.ada", "acme.grace", "globex.linus", "acme.service", "globex.service", "initech.service"},
     }
     return [fault for fault, holds in wanted.items() if not holds]

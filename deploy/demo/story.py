@@ -15,7 +15,7 @@ from deploy.demo.stage import Stage
 from deploy.demo.telling import Teller
 from identity.model import AccountKey
 
-ENGINEERS = {"acme": ("ada", "grace"), "globex": ("linus",)}
+ENGINEERS = {"acme": ("ada", "grace"), "globex": ("linus",), "initech": ("barbara",)}
 TERMINAL = ("done", "cancelled", "dead")
 
 
@@ -33,6 +33,7 @@ def tell(stage: Stage, teller: Teller) -> Outcome:
     acts = _Acts(stage, teller, sight)
     acts.connect()
     acts.pull_requests()
+    acts.one_is_reviewed_and_merged()
     acts.a_token_ends_in_the_middle()
     acts.consent_is_withdrawn()
     acts.an_operator_revokes()
@@ -46,12 +47,13 @@ class _Acts:
         self._teller = teller
         self._sight = sight
         self._told: set[tuple[str, str]] = set()
+        self._merged = 0
         self._withdrawn: dict[str, Any] = {}
         self._ended: dict[str, Any] = {}
         self._replays: list[Mapping[str, Any]] = []
 
     def connect(self) -> None:
-        self._teller.line("Engineers of two tenants connect GitHub and Linear on the real consent pages.")
+        self._teller.line("Engineers of three tenants connect GitHub and Linear on the real consent pages.")
         for tenant, logins in ENGINEERS.items():
             for login in logins:
                 for through in (GITHUB, linear_of(tenant)):
@@ -60,9 +62,18 @@ class _Acts:
 
     def pull_requests(self) -> None:
         self._teller.line("Pull requests are opened: `bug` is filed as the engineer, `infra` as the platform.")
-        self._open("acme/shop", "ada", "bug")
+        self._merged = self._open("acme/shop", "ada", "bug")
         self._open("globex/site", "linus", "bug", "infra")
-        self._settle(2)
+        self._open("initech/reports", "barbara", "infra")
+        self._settle(3)
+
+    def one_is_reviewed_and_merged(self) -> None:
+        self._teller.line("Grace is asked to review Ada's, and merges it: its issue is done, as Grace.")
+        pull = f"pulls/acme/shop/{self._merged}"
+        self._stage.order("github", f"{pull}/review_requests", reviewer="grace")
+        self._settle(4)
+        self._stage.order("github", f"{pull}/merge", by="grace")
+        self._settle(5)
 
     def a_token_ends_in_the_middle(self) -> None:
         self._teller.line("Ada's GitHub token ends in the middle of a job; a refresh, and the step goes on.")
@@ -71,7 +82,7 @@ class _Acts:
         self._open("acme/shop", "ada", "bug")
         self._until(self._filing_is_open, "the slow step")
         self._stage.order("auth", "expire", provider="github", user="ada")
-        self._settle(3)
+        self._settle(6)
 
     def consent_is_withdrawn(self) -> None:
         self._teller.line(
@@ -87,7 +98,7 @@ class _Acts:
         queued = self._until(lambda: self._queued("grace", 3), "three queued jobs of Grace's")
         self._teller.table("Queued", queued)
         self._stage.order("github", "authorizations/revoke", user="grace")
-        self._settle(7)  # six pull requests, and the job that says at the issue why there is no more
+        self._settle(10)  # nine until here, and one that says at an issue why there is no more
         self._stage.http.delete(f"{self._stage.world['github']['url']}/_sandbox/faults")
         self._withdrawn = self._until(self._compensated, "the receipt")
         self._teller.table("Cancelled", self._sight.jobs("cancelled"))
@@ -114,7 +125,7 @@ class _Acts:
         self._teller.line("Grace opens her link, reads what would be done, and says yes. Then it is paid, once.")
         people.approve(self._stage.runtime, approval, by="acme.grace", web=self._stage.web, now=datetime.now(UTC))
         self._until(lambda: len(self._payments()) == 2, "the payment that Grace approved")
-        self._settle(9)
+        self._settle(12)
         self._teller.line("A thief has read the wire, and sends the token again: as it was, and to another invoice.")
         heard = self._stage.sandbox("invoices", "wire")[-1]
         url = self._stage.world["invoices"]["url"]
@@ -146,8 +157,12 @@ class _Acts:
 
     # Hands and eyes
 
-    def _open(self, repository: str, author: str, *labels: str) -> None:
-        self._stage.order("github", "pulls", repo=repository, author=author, title="A change", labels=list(labels))
+    def _open(self, repository: str, author: str, *labels: str) -> int:
+        """A pull request's number."""
+        opened = self._stage.order(
+            "github", "pulls", repo=repository, author=author, title="A change", labels=list(labels)
+        )
+        return int(opened["number"])
 
     def _payments(self) -> list[dict[str, Any]]:
         """The money that has moved, by the service's own books."""

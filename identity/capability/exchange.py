@@ -27,7 +27,7 @@ from identity.columns import database_now
 from identity.metrics import CAPABILITIES_ISSUED
 from identity.model import AccessPattern
 from identity.secret import Secret
-from identity.store import CommitUnknown, Store
+from identity.store import Store, written
 
 _EXCHANGE = (
     update(capabilities)
@@ -77,10 +77,7 @@ class Exchange:
         write = partial(
             _pass_on, claimed=claimed, by=by, target=target, asked=asked, id=self.ids("cap"), now=self.clock()
         )
-        try:
-            outcome = self.store.write(write)
-        except CommitUnknown:
-            outcome = self.store.write(write)  # finds what the first one made, if it was committed
+        outcome = written(self.store, write)  # after a lost commit it finds what was made
         if isinstance(outcome, NotExchanged):
             return outcome
         child, receiver = outcome

@@ -22,7 +22,7 @@ from identity.capability.verifier import Capability, Reason, Refused
 from identity.metrics import CAPABILITY_SPENDS
 from identity.model import AccessPattern
 from identity.secret import Secret
-from identity.store import CommitUnknown, Store
+from identity.store import Store, written
 
 _INACTIVE: Mapping[str, Any] = {"active": False}
 
@@ -65,11 +65,8 @@ class Introspection:
             id=self.ids("spd"),
             now=self.clock(),
         )
-        try:
-            return self.store.write(write)
-        except CommitUnknown:
-            # If it was committed, this is the same spend once more; if it was not, it is the first.
-            return self.store.write(write)
+        # After a lost commit it is the same spend once more, or the first.
+        return written(self.store, write)
 
 
 def _spend_and_record(

@@ -14,7 +14,7 @@ from pipeline.ledger.views import in_state
 from pipeline.states import JobState
 from pipeline.tables import jobs
 
-MOST = 5_000  # the newest, which are looked at
+MOST = 2_000  # the newest, which are looked at
 _OF_ONE_JOB = re.compile(r"\b[a-z]{2,4}[_-][0-9a-z]{20,}\b|\b[0-9a-f]{8,}\b|\d{4,}")  # ids, digests, numbers
 
 

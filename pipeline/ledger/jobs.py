@@ -64,7 +64,7 @@ def move_jobs(
 
 def _moving(which: ColumnElement[bool], to: JobState, source: JobState | None, values: Mapping[str, Any]) -> Update:
     sources = [str(source)] if source and JOB_MOVES.check(source, to) else JOB_MOVES.sources(to)
-    cleared: dict[str, Any] = {"rung_until": None, "wait": None, "waits_for": None, "expires_at": None}
+    cleared: dict[str, Any] = {"rung_until": None, "wait": None, "waits_for": None, "lacks": None, "expires_at": None}
     if to not in (JobState.RUNNING, JobState.STOPPING):
         cleared["claimed_until"] = None
     cleared["finished_at"] = database_now() if to in ENDED else None
@@ -164,8 +164,9 @@ def park(
     due_in: timedelta,
     expires_in: timedelta,
     reason: str,
+    lacks: Sequence[str] = (),
 ) -> JobState | None:
-    """Park a running job. A job that was to stop is cancelled instead."""
+    """Park a running job; *lacks* are the scopes a consent wait is for. A job that was to stop is cancelled instead."""
     parked = move_job(
         connection,
         job.id,
@@ -173,6 +174,7 @@ def park(
         fence=job.fence,
         wait=wait,
         waits_for=waits_for,
+        lacks=list(lacks) or None,
         due_at=database_in(due_in),
         expires_at=database_in(expires_in),
         reason=reason,
@@ -273,10 +275,7 @@ def due_waits(connection: Connection, *, limit: int) -> Sequence[Row[Any]]:
 
 
 def end_wait(connection: Connection, job: str, *, wait: str, expired: bool, reason: str | None) -> JobState | None:
-    """A due wait: time and once waits look again, and so does one for an approval, which by then is a no.
-
-    Any other expired wait for a person is dead. None: somebody was first.
-    """
+    """A due wait: a person's consent or word is too late, the others look again. None: somebody was first."""
     if expired and wait not in (Wait.TIME, Wait.APPROVAL):
         whom = "nobody connected the account" if wait == Wait.CONSENT else "nobody came"
         buried = f"{whom} in time: {reason or wait}"

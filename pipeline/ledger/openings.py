@@ -120,8 +120,8 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
         number=number,
         outcome="open",
         lease=outcome,
-        capability=capability,
         detail={"consented": outcome.consented} if outcome else {},
+        capability=capability,
     )
     return Opened(lease=outcome, capability=capability)
 
@@ -208,6 +208,7 @@ def _await_consent(connection: Connection, intent: Intent, needs: NeedsConsent, 
         due_in=intent.consent_wait,
         expires_in=intent.consent_wait,
         reason=reason,
+        lacks=needs.missing_scopes,
     )
     record(connection, intent, "job.parked", id=f"{intent.attempt}.parked", at=now, outcome="waiting", reason=reason)
     return Ended(reason=reason, moved=parked)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, func, literal, select
 
 from identity.tables import accounts, provider_connections, scopes
 from identity.withdrawal_table import withdrawals
@@ -14,7 +14,7 @@ from identity.withdrawals import WithdrawalState
 from pipeline.ledger.views import NOT_TAKEN, TROUBLED, in_state
 from pipeline.revocation_tables import revocations
 from pipeline.schedule_changes import LIVE
-from pipeline.states import JobState, Wait
+from pipeline.states import JobState
 from pipeline.tables import deliveries, heartbeats, jobs, schedules
 
 MOST = 1_000  # counted; more than that is "over a thousand" to anybody
@@ -26,9 +26,6 @@ _STALE = timedelta(minutes=1)
 class Overview:
     """How many of each there are, up to `MOST` + 1."""
 
-    needs_consent: int  # jobs that wait for somebody to connect an account
-    needs_approval: int
-    unknown: int  # jobs that wait for a person's word about a call
     dead: int  # jobs
     accounts: int  # that need a person, or are suspended
     refused: int  # deliveries of the last day that were unrecognised or refused
@@ -44,23 +41,19 @@ def overview(connection: Connection, tenant: str | None, *, now: datetime) -> Ov
     """Of one tenant, or of all and the platform."""
 
     def count(table: Table, *where: ColumnElement[bool]) -> int:
-        found = select(table.c.tenant_id).where(*where)
+        found = select(literal(1)).select_from(table).where(*where)
         return _counted(connection, found if tenant is None else found.where(table.c.tenant_id == tenant))
 
-    def waits(wait: Wait) -> int:
-        return count(jobs, jobs.c.wait == wait, in_state(JobState.WAITING))
-
-    of_revocation = (withdrawals.c.revocation_id == revocations.c.id) & (withdrawals.c.state == WithdrawalState.STUCK)
+    stuck = select(withdrawals.c.revocation_id).where(
+        withdrawals.c.state == literal(str(WithdrawalState.STUCK), literal_execute=True)
+    )
     bad = (deliveries.c.received_at > now - _RECENT) & NOT_TAKEN
     return Overview(
-        needs_consent=waits(Wait.CONSENT),
-        needs_approval=waits(Wait.APPROVAL),
-        unknown=waits(Wait.UNKNOWN),
         dead=count(jobs, in_state(JobState.DEAD)),
         accounts=count(accounts, TROUBLED),
         refused=count(deliveries, bad),
         revoking=count(revocations, revocations.c.state != "quiesced"),
-        stuck=count(revocations, exists().where(of_revocation)),
+        stuck=count(revocations, revocations.c.id.in_(stuck)),
         schedules=count(schedules, LIVE, schedules.c.fault.is_not(None)),
         paused=_paused(connection, tenant),
         stopped=_stopped(connection, tenant),

@@ -5,7 +5,7 @@ What no index finds is looked for in a stretch of the list, and a page says how 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Connection, Select, and_, or_, select
 
 Row = dict[str, Any]
+Also = Callable[[Any], Sequence[ColumnElement[bool]]]  # further conditions, on columns of a table or of a stretch of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,20 +54,20 @@ def page_of(
     *,
     at: Column[Any],
     id: Column[Any],
-    also: Mapping[str, object] | None = None,
+    also: Also = lambda columns: (),
 ) -> Page:
-    """One page of *statement*, whose conditions an index finds; *also* are further columns and what they equal."""
+    """One page of *statement*, whose conditions an index finds; *also* are those that no index does."""
     if turn.after is not None:
         older: ColumnElement[bool] = or_(at < turn.after.at, and_(at == turn.after.at, id < turn.after.id))
         statement = statement.where(at <= turn.after.at, older)
-    wanted = {name: value for name, value in (also or {}).items() if value is not None}
+    further = also(statement.selected_columns)
     if turn.stretch is None:
-        statement = statement.where(*(statement.selected_columns[name] == value for name, value in wanted.items()))
+        statement = statement.where(*further)
     ordered = statement.order_by(at.desc(), id.desc())
-    if not wanted or turn.stretch is None:
+    if not further or turn.stretch is None:
         return _full(rows_of(connection, ordered.limit(turn.limit + 1)), turn, at, id)
     stretch = ordered.limit(turn.stretch).subquery()
-    found = select(stretch).where(*(stretch.c[name] == value for name, value in wanted.items()))
+    found = select(stretch).where(*also(stretch.c))
     newest = found.order_by(stretch.c[at.name].desc(), stretch.c[id.name].desc())
     page = _full(rows_of(connection, newest.limit(turn.limit + 1)), turn, at, id)
     if page.next is not None:
@@ -75,6 +76,11 @@ def page_of(
     if not last:
         return page
     return Page(rows=page.rows, next=_place(last[0], at, id), looked_through=turn.stretch)
+
+
+def equal(**wanted: object) -> Also:
+    """That columns of these names equal what is not None."""
+    return lambda columns: [columns[name] == value for name, value in wanted.items() if value is not None]
 
 
 def _full(found: list[Row], turn: Turn, at: Column[Any], id: Column[Any]) -> Page:

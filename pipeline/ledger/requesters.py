@@ -16,7 +16,9 @@ def requesters(connection: Connection, job: str) -> frozenset[str]:
     """The principals that may have asked for *job*, or its agent has the name of."""
     columns = (jobs.c.tenant_id, jobs.c.user_id, jobs.c.triggered_by, jobs.c.agent_id)
     row = connection.execute(select(*columns).where(jobs.c.id == job)).one()
-    words = {word.lower() for word in (row.triggered_by, row.agent_id) if word}
+    said = row.triggered_by or ""
+    # As the sender names them, or behind the sender's own name: `github:1001`.
+    words = {word.lower() for word in (said, said.partition(":")[2], row.agent_id) if word}
     named = select(principals.c.id).where(
         principals.c.tenant_id == row.tenant_id,
         or_(func.lower(principals.c.id).in_(words), func.lower(principals.c.name).in_(words)),

@@ -12,7 +12,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Select, Table, false, 
 
 from identity.model import AccountState
 from identity.tables import accounts, grants, principals
-from pipeline.ledger.paging import Page, Row, Turn, page_of, rows_of
+from pipeline.ledger.paging import Page, Row, Turn, equal, page_of, rows_of
 from pipeline.revocation_tables import revocations
 from pipeline.states import JobState
 from pipeline.tables import attempts, deliveries, jobs, steps
@@ -53,9 +53,11 @@ def jobs_page(
     statement = select(*_JOB)
     if tenant is not None:
         statement = statement.where(jobs.c.tenant_id == tenant)
-    if state is not None:
+    if state in (JobState.RUNNING, JobState.STOPPING):
+        statement = statement.where(jobs.c.id.in_(_claimed(connection, state)))
+    elif state is not None:
         statement = statement.where(in_state(state) if state in _STATES else false())
-    also = {"agent_id": agent, "workflow": workflow, "pattern": pattern, "user_id": user}
+    also = equal(agent_id=agent, workflow=workflow, pattern=pattern, user_id=user)
     return page_of(connection, statement, turn, at=jobs.c.created_at, id=jobs.c.id, also=also)
 
 
@@ -69,15 +71,26 @@ _STATES = frozenset(JobState)
 TROUBLED = _among(accounts.c.state, AccountState.NEEDS_RECONNECT, AccountState.SUSPENDED)
 NOT_TAKEN = _among(deliveries.c.outcome, "unrecognised", "refused")
 ENDED_BADLY = _among(jobs.c.state, JobState.DEAD, JobState.CANCELLED)
+_OPEN = _among(jobs.c.state, JobState.QUEUED, JobState.WAITING)
 
 
 def in_state(state: str) -> ColumnElement[bool]:
     """The jobs of a state, in words from which both databases see which partial index has them."""
     known = JobState(state)
-    if known is JobState.DONE:
-        return jobs.c.state == known
     of_state = jobs.c.state == literal(str(known), literal_execute=True)
-    return of_state & (ENDED_BADLY if known in (JobState.DEAD, JobState.CANCELLED) else jobs.c.finished_at.is_(None))
+    match known:
+        case JobState.QUEUED | JobState.WAITING:
+            return of_state & _OPEN
+        case JobState.DEAD | JobState.CANCELLED:
+            return of_state & ENDED_BADLY
+        case _:
+            return of_state
+
+
+def _claimed(connection: Connection, state: str) -> list[str]:
+    """The jobs that a worker has: few, whatever is queued or was done; so their ids are found first."""
+    found = select(jobs.c.id, jobs.c.state).where(jobs.c.claimed_until.is_not(None))
+    return [row.id for row in connection.execute(found) if row.state == state]
 
 
 def job(connection: Connection, tenant: str | None, id: str, *, agent: str | None = None) -> Row | None:
@@ -126,7 +139,7 @@ def accounts_page(
     if state in (AccountState.NEEDS_RECONNECT, AccountState.SUSPENDED):
         statement = statement.where(TROUBLED, accounts.c.state == state)
         state = None
-    also = {"state": state, "provider": provider}
+    also = equal(state=state, provider=provider)
     return page_of(connection, statement, turn, at=accounts.c.created_at, id=accounts.c.id, also=also)
 
 
@@ -142,7 +155,7 @@ def deliveries_page(
     statement = select(*_DELIVERY)
     if tenant is not None:
         statement = statement.where(deliveries.c.tenant_id == tenant)
-    also = {"outcome": outcome, "source": source}
+    also = equal(outcome=outcome, source=source)
     return page_of(connection, statement, turn, at=deliveries.c.received_at, id=deliveries.c.id, also=also)
 
 

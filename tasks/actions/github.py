@@ -238,6 +238,9 @@ class CreateIssue(GitHubAction[IssueMade]):
     body: Body
     labels: tuple[Label, ...] = ()
 
+    def confined_to(self) -> str:
+        return self.repo
+
     def request(self, call: Call) -> Request:
         body = {"title": self.title, "body": marked(self.body, call), "labels": list(self.labels)}
         return _post(f"/repos/{self.repo}/issues", body)
@@ -279,6 +282,9 @@ class AddLabels(GitHubAction[LabelNames]):
     repo: Repo
     number: Number
     labels: Annotated[tuple[Label, ...], Field(min_length=1)]
+
+    def confined_to(self) -> str:
+        return self.repo
 
     def request(self, call: Call) -> Request:
         return _post(f"/repos/{self.repo}/issues/{self.number}/labels", {"labels": list(self.labels)})

@@ -52,6 +52,10 @@ class PaymentRequested(Event):
     requested_by: ExternalUser
 
 
+class RefundRequested(PaymentRequested):
+    """Somebody asks for a paid invoice to be taken back."""
+
+
 class _Deal(BaseModel):
     organization: Id
     opportunity: Id
@@ -108,12 +112,17 @@ def incident_reported() -> Trigger[IncidentReported]:
 
 def payment_requested() -> Trigger[PaymentRequested]:
     """`payment.requested`: who asks is named as the sender names people, which an admin's alias makes somebody."""
+    return _trigger("payment.requested", _Payment, lambda _, asked: PaymentRequested(**_named(asked)))
 
-    def event(at: datetime, payment: _Payment) -> PaymentRequested:
-        who = ExternalUser(provider=SOURCE, id=payment.requested_by, login=payment.requested_by)
-        return PaymentRequested(invoice=payment.invoice, requested_by=who)
 
-    return _trigger("payment.requested", _Payment, event)
+def refund_requested() -> Trigger[RefundRequested]:
+    """`refund.requested`, of the same shape."""
+    return _trigger("refund.requested", _Payment, lambda _, asked: RefundRequested(**_named(asked)))
+
+
+def _named(asked: _Payment) -> dict[str, Any]:
+    who = ExternalUser(provider=SOURCE, id=asked.requested_by, login=asked.requested_by)
+    return {"invoice": asked.invoice, "requested_by": who}
 
 
 def _trigger(kind: str, shape: type[D], event: Callable[[datetime, D], E]) -> Trigger[E]:

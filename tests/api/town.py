@@ -15,11 +15,13 @@ from identity.addresses import AddressPolicy
 from identity.api_keys import Caller, Role, add_key, new_key
 from identity.connect import Connect
 from identity.http import Client
+from identity.jwks import KeyRing
 from identity.model import Scope
 from identity.providers import PROFILES
 from identity.secret import Secret
 from identity.signing import Signer
 from identity.stops import set_stopped
+from identity.workloads import Workloads
 from pipeline import revocation
 from pipeline.database import Database
 from pipeline.intake import Intake
@@ -44,6 +46,8 @@ class Town:
     """`keys["acme", Role.AGENT]` is a key of acme's agent `acme.bot`."""
 
     def __init__(self, database: Database) -> None:
+        self._http = Client(policy=AddressPolicy(allow_hosts=frozenset({"127.0.0.1"})), pool_size=2)
+        self.close = self._http.close
         self._quota = Quota(10_000, None, prefix="aswhom:")
         self.house = House(database)
         self.house.build()
@@ -55,7 +59,8 @@ class Town:
         self.revoker = Revoker(database, self.signer, self.workflows)
         self.at_work: Callable[[], None] = lambda: None  # what happens while a request waits
         self.keys = {(tenant, role): self.key(tenant, role=role) for tenant in TENANTS for role in Role}
-        self.requests = Requests(database, self.workflows, self.house.ids, pause=lambda seconds: self.at_work())
+        workloads = Workloads(database, KeyRing(self._http))
+        self.requests = Requests(database, self.workflows, self.house.ids, workloads, pause=self._while_waiting)
         self.app = create_app(
             WebSettings(base_url="http://127.0.0.1"),
             Intake(database, self.house.vault, self.house.ids, clock=self.now),
@@ -81,12 +86,10 @@ class Town:
         return self._quota.spend(key)
 
     def _invitations(self) -> Invitations:
-        http = Client(policy=AddressPolicy(allow_hosts=frozenset()), pool_size=1)
-        self.close = http.close
         connect = Connect(
             self.database,
             self.house.vault,
-            http,
+            self._http,
             PROFILES,
             self.signer,
             redirect_uri=lambda connection: f"http://127.0.0.1/connect/callback/{connection}",
@@ -94,6 +97,9 @@ class Town:
             token=partial(secrets.token_urlsafe, 32),
         )
         return Invitations(self.database, connect, self.workflows, self.house.ids, base_url="http://127.0.0.1")
+
+    def _while_waiting(self, seconds: float) -> None:
+        self.at_work()
 
     def now(self) -> datetime:
         return datetime.now(UTC) + self.ahead

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from tests.bench import accept, audit, capability, console, jobs, keepalive, revoke, step, waiters, watching
+from tests.bench import accept, audit, capability, console, jobs, keepalive, policy, revoke, step, waiters, watching
 from tests.bench.figures import Sheet
 from tests.bench.ground import Ground, prepared
 from tests.bench.surroundings import describe
@@ -24,6 +24,7 @@ MEASUREMENTS: dict[str, Callable[[Ground, int], Sheet]] = {
     "watching": watching.measure,
     "console": console.measure,
     "audit": audit.measure,
+    "policy": policy.measure,
 }
 
 

@@ -1,4 +1,4 @@
-"""capability: a token minted, verified and spent; the verifier alone; and policy's decision before them."""
+"""capability: a token minted, verified and spent; the verifier alone."""
 
 from __future__ import annotations
 
@@ -8,21 +8,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from identity.capability.model import Algorithm
-from identity.model import Effect, PrincipalKind
-from identity.policy import decide
-from identity.policy_file import read_policy
-from identity.policy_rules import Question, Trigger
 from tests.bench.figures import Sheet, percentile
 from tests.bench.ground import Ground, Ledger
 from tests.capability.court import INVOICES, PAID, Court
 
 TIMES = 300
-POLICY = """format = 1
-[[allow]]
-name = "invoices"
-when = { action = "invoices.Pay*" }
-limit = "5000 EUR"
-"""
 
 
 def measure(ground: Ground, rounds: int) -> Sheet:
@@ -34,7 +24,6 @@ def measure(ground: Ground, rounds: int) -> Sheet:
                 _spends(kind, court, sheet)
             for algorithm in Algorithm:
                 _verifications(algorithm, courts["SQLite"], sheet)
-            _decisions(sheet)
     sheet.notes.append("The capabilities are recorded beforehand, as a step's opening does it in its own commit.")
     return sheet
 
@@ -65,25 +54,6 @@ def _verifications(algorithm: Algorithm, court: Court, sheet: Sheet) -> None:
     verifier, now = court.issuer.verifier(INVOICES.uri), datetime.now(UTC)
     took = _timed(lambda: verifier.verify(token, now=now, request_sha256=PAID), TIMES * 5)
     sheet.add(f"verifier, {algorithm}", 1 / percentile(took, 0.5), "/s")
-
-
-def _decisions(sheet: Sheet) -> None:
-    policy = read_policy(POLICY)
-    question = Question(
-        action="invoices.PayInvoice",
-        provider="invoices",
-        effect=Effect.READ,
-        attribution=False,
-        workflow="pay_invoice",
-        agent="accounts-payable",
-        trigger=Trigger.PERSON,
-        declared=frozenset({PrincipalKind.USER}),
-        named=PrincipalKind.USER,
-        has_user=True,
-        capability=True,
-    )
-    took = _timed(lambda: decide(question, policy), TIMES * 20)
-    sheet.add("policy's decision", percentile(took, 0.5) * 1_000_000, "µs")
 
 
 def _timed(act: Callable[[], object], times: int) -> list[float]:

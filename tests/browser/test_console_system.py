@@ -69,6 +69,11 @@ def _story(system: System, owner: Person) -> None:
     mine = [one.id for one in system.attempts() if one.job_id == done.id]
     assert sorted(shown) == sorted(mine)
     assert set(shown) <= set(log)
+    waits = next(job for job in system.jobs() if job.state == JobState.WAITING)
+    owner.goes_to(f"{system.web}/console/jobs/{waits.id}")
+    parked = owner.tab.locator("li.moment").filter(has_text="It waited for somebody’s consent")
+    assert "needs the consent of acme.grace" in parked.inner_text()
+    owner.tab.go_back()
     told = owner.tab.locator("div.step").all_inner_texts()
     assert [text.partition("\n")[0].partition(" ")[2].partition(" ")[0] for text in told] == [
         step.action for step in system.steps(done.id)

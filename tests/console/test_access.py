@@ -12,20 +12,21 @@ from pipeline.states import JobState
 from tests.console.town import Town, Visit
 from webhooks.console.access import NEEDS
 
-WORK = {"overview", "find", "jobs", "job", "dead"}
+WORK = {"overview", "find", "approvals", "approval", "jobs", "job", "dead"}
 SEEN = "queues deliveries delivery accounts account connections connection revocations revocation receipt"
 REST = set(f"{SEEN} schedules audit".split())
 DONE = "cancel_job replay_job resolve_job replay_dead replay_delivery reconnect retry_revocation"
 ACTS = set(f"{DONE} pause_schedule resume_schedule".split())
 REVOKING = {"stake", "revoke"}
 OPENING = {"resume_connection"}
+DECIDING = {"answer_approval"}
 
 #: What docs/howto/console.md says, in other words than the code.
 MAY: Mapping[Role, set[str]] = {
-    Role.OWNER: WORK | REST | ACTS | REVOKING | OPENING,
+    Role.OWNER: WORK | REST | ACTS | REVOKING | OPENING | DECIDING,
     Role.OPERATOR: WORK | REST | ACTS | REVOKING,
     Role.AUDITOR: WORK | REST,
-    Role.APPROVER: WORK,
+    Role.APPROVER: WORK | DECIDING,
 }
 
 
@@ -44,7 +45,7 @@ def _asked(town: Town, ids: Mapping[str, str]) -> Iterator[tuple[str, str, str]]
 def test_every_page_and_act_says_what_it_needs(sqlite_town: Town) -> None:
     rules = [rule.endpoint for rule in sqlite_town.app.url_map.iter_rules()]
     assert sorted(NEEDS) == sorted(name.partition(".")[2] for name in rules if name.startswith("console."))
-    assert set(NEEDS) == WORK | REST | ACTS | REVOKING | OPENING
+    assert set(NEEDS) == WORK | REST | ACTS | REVOKING | OPENING | DECIDING
 
 
 @pytest.mark.parametrize("role", list(Role))

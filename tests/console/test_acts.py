@@ -36,7 +36,8 @@ def test_a_job_is_cancelled_and_replayed(town: Town) -> None:
     assert operator.sends(f"/console/jobs/{job}/replay").status_code == 422
 
 
-def test_a_persons_word_about_a_call_lets_the_job_go_on(town: Town) -> None:
+def test_a_persons_word_about_a_call_lets_the_job_go_on(sqlite_town: Town) -> None:
+    town = sqlite_town
     job, operator = town.in_doubt(), town.at(Role.OPERATOR)
     assert operator.sends(f"/console/jobs/{job}/resolve").status_code == 422
     lacking = operator.sends(f"/console/jobs/{job}/resolve", effect="yes")
@@ -62,7 +63,8 @@ def test_all_that_one_cause_killed_comes_back_and_nothing_else(town: Town) -> No
     assert operator.sends("/console/dead/replay", **form).status_code == 422
 
 
-def test_a_delivery_is_replayed_once(town: Town) -> None:
+def test_a_delivery_is_replayed_once(sqlite_town: Town) -> None:
+    town = sqlite_town
     job = town.dead("no", body=b'{"author": "1001", "installation": {"id": 77}}')
     delivery, operator = town.house.row(job).delivery_id, town.at(Role.OPERATOR)
     assert "be accepted anew" in operator.sees(f"/console/deliveries/{delivery}")
@@ -74,7 +76,8 @@ def test_a_delivery_is_replayed_once(town: Town) -> None:
     assert len(town.rows(select(jobs.c.id))) == 1
 
 
-def test_a_link_to_reconnect_is_shown_once_and_leads_to_the_connect_page(town: Town) -> None:
+def test_a_link_to_reconnect_is_shown_once_and_leads_to_the_connect_page(sqlite_town: Town) -> None:
+    town = sqlite_town
     town.lose("acc-acme.ada")
     answer = town.at(Role.OPERATOR).sends("/console/accounts/acc-acme.ada/reconnect")
     assert answer.status_code == 201
@@ -101,14 +104,16 @@ def test_revoking_shows_first_what_it_would_stop_and_wants_to_be_meant(town: Tow
     assert town.state(job) is JobState.WAITING, "the rest is the revocations worker's"
 
 
-def test_a_receipt_can_be_taken_away_and_still_verifies(town: Town) -> None:
+def test_a_receipt_can_be_taken_away_and_still_verifies(sqlite_town: Town) -> None:
+    town = sqlite_town
     ids = town.fill()
     answer = town.at(Role.AUDITOR).client.get(f"/console/revocations/{ids['revocation']}/receipt.json")
     kept = json.loads(answer.text)
     assert town.signer.verifies(kept["receipt"], kept["signature"])
 
 
-def test_a_paused_connection_is_used_again_by_an_owners_word(town: Town) -> None:
+def test_a_paused_connection_is_used_again_by_an_owners_word(sqlite_town: Town) -> None:
+    town = sqlite_town
     town.pause()
     assert town.at(Role.OPERATOR).sends("/console/connections/gh/resume").status_code == 403
     assert town.at(Role.OWNER).sends("/console/connections/gh/resume").status_code == 303
@@ -116,7 +121,8 @@ def test_a_paused_connection_is_used_again_by_an_owners_word(town: Town) -> None
     assert _said(town, "connection.resumed") == ["by console:owner@all"]
 
 
-def test_a_schedule_rests_and_goes_on(town: Town) -> None:
+def test_a_schedule_rests_and_goes_on(sqlite_town: Town) -> None:
+    town = sqlite_town
     schedule, operator = town.schedule(), town.at(Role.OPERATOR)
     operator.sends("/console/schedules/pause", id=schedule)
     assert [row.paused for row in town.rows(select(schedules.c.paused))] == [True]

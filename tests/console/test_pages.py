@@ -25,7 +25,7 @@ def test_every_page_is_there_when_there_is_nothing_to_show(sqlite_town: Town) ->
 
 def test_every_page_is_there_when_there_is_something_of_everything(town: Town) -> None:
     ids, owner = town.fill(), town.at(Role.OWNER)
-    assert "dead jobs" in owner.sees("/console/")
+    assert "<strong>dead job</strong>" in owner.sees("/console/")
     for path, says in (
         (f"jobs/{ids['job']}", "req-2"),
         (f"jobs/{ids['waiting']}", "somebody’s consent"),

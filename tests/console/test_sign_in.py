@@ -229,23 +229,42 @@ FORGED: dict[str, Forge] = {
 }
 
 
-@pytest.mark.parametrize("how", ["as it should be", *FORGED])
-def test_an_id_token_that_does_not_hold_signs_nobody_in(liar: Provider, http: Client, how: str) -> None:
+def _begun(liar: Provider, http: Client, now: datetime) -> tuple[SignIn, Secret, dict[str, str]]:
+    """A sign-in that was begun, the browser's secret, and the answer that would be right."""
     settings = SignInSettings(
         issuer=liar.issuer, client_id=CLIENT_ID, client_secret=Secret(CLIENT_SECRET), redirect_uri=CALLBACK
     )
-    sign_in, mine, now = SignIn(settings, http), Secret(secrets.token_urlsafe(32)), datetime.now(UTC)
+    sign_in, mine = SignIn(settings, http), Secret(secrets.token_urlsafe(32))
     asked = {name: value[0] for name, value in parse_qs(urlsplit(sign_in.begin(mine)).query).items()}
     iat = int(now.timestamp())
     liar.right = {"iss": liar.issuer, "sub": "ada", "aud": CLIENT_ID, "exp": iat + 60, "iat": iat}
     liar.right["nonce"] = asked["nonce"]
-    liar.userinfo = {"sub": "ada", "groups": ["owner"]}
-    liar.token = partial(FORGED[how], liar) if how in FORGED else liar.signed
-    answer = {"state": asked["state"], "code": "c"}
-    if how not in FORGED:
-        assert sign_in.finish(mine, answer, jti="j", now=now)["groups"] == ["owner"]
-        liar.userinfo = {"sub": "eve", "groups": ["owner"]}
-        assert "groups" not in sign_in.finish(mine, answer, jti="j", now=now), "another subject's userinfo"
-        return
+    liar.userinfo, liar.token = {"sub": "ada", "groups": ["owner"]}, liar.signed
+    return sign_in, mine, {"state": asked["state"], "code": "c"}
+
+
+def test_what_the_provider_says_elsewhere_counts_for_its_subject_alone(liar: Provider, http: Client) -> None:
+    now = datetime.now(UTC)
+    sign_in, mine, answer = _begun(liar, http, now)
+    assert sign_in.finish(mine, answer, jti="j", now=now)["groups"] == ["owner"]
+    liar.userinfo = {"sub": "eve", "groups": ["owner"]}
+    assert "groups" not in sign_in.finish(mine, answer, jti="j", now=now)
+
+
+@pytest.mark.parametrize("wrong", [{"state": "x"}, {"error": "access_denied"}, {"iss": "https://evil.example"}])
+def test_an_answer_that_is_not_of_this_sign_in_is_not_believed(
+    liar: Provider, http: Client, wrong: dict[str, str]
+) -> None:
+    now = datetime.now(UTC)
+    sign_in, mine, answer = _begun(liar, http, now)
+    with pytest.raises(PolicyDenied):
+        sign_in.finish(mine, {**answer, **wrong}, jti="j", now=now)
+
+
+@pytest.mark.parametrize("how", FORGED)
+def test_an_id_token_that_does_not_hold_signs_nobody_in(liar: Provider, http: Client, how: str) -> None:
+    now = datetime.now(UTC)
+    sign_in, mine, answer = _begun(liar, http, now)
+    liar.token = partial(FORGED[how], liar)
     with pytest.raises(PolicyDenied):
         sign_in.finish(mine, answer, jti="j", now=now)

@@ -24,6 +24,7 @@ from identity.secret import Secret
 from identity.signing import Signer
 from identity.tables import accounts, provider_connections
 from pipeline import revocation
+from pipeline.approving import Approving
 from pipeline.database import Database
 from pipeline.intake import Intake
 from pipeline.invitations import Invitations
@@ -71,6 +72,7 @@ class Town:
             ids=self.house.ids,
             signer=self.signer,
             invitations=self._invitations(base_url),
+            approving=Approving(database, self.signer, base_url=base_url, lifetime=timedelta(minutes=15)),
             sign_in=sign_in,
         )
         self.app = create_app(
@@ -111,10 +113,10 @@ class Town:
 
     # People
 
-    def session(self, *held: Held, name: str = "somebody") -> Secret:
+    def session(self, *held: Held, name: str = "somebody", via: Via = Via.OPENID) -> Secret:
         """The token of somebody who is signed in."""
         token, now = Secret(secrets.token_urlsafe(32)), self.now()
-        person = Person(subject=name, name=name, via=Via.OPENID, held=held)
+        person = Person(subject=name, name=name, via=via, held=held)
         begin = partial(console_sessions.begin, token=token, person=person, audit_id=self.house.ids("aud"), now=now)
         self.database.write(partial(begin, lifetime=timedelta(hours=8)))
         return token

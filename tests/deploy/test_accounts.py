@@ -109,6 +109,7 @@ class Acme:
                 "due_at": now,
                 "expires_at": now + timedelta(days=1),
                 "waits_for": consent_of(ADA),
+                "lacks": ["issues:write"],
                 "created_at": now,
             }
             c.execute(insert(jobs), row)

@@ -27,3 +27,26 @@ def test_a_key_is_shown_once_and_works_until_it_is_revoked(cli: Cli) -> None:
 def test_a_key_of_no_tenant_is_not_made(cli: Cli) -> None:
     assert cli.json("api-keys", "create", "--tenant", "nobody", "--agent", "bot", code=1)["error"] == "BadInput"
     assert cli.json("api-keys", "list") == []
+
+
+def test_an_agents_tokens_are_trusted_in_place_of_a_key(cli: Cli) -> None:
+    cli.json("tenants", "add", "acme")
+    whose = ("--issuer", "https://k8s.example", "--audience", "aswhom", "--subject", "system:serviceaccount:acme:bot")
+    trust = (
+        "api-keys",
+        "trust",
+        "--tenant",
+        "acme",
+        "--agent",
+        "bot",
+        *whose,
+        "--jwks-url",
+        "https://k8s.example/jwks",
+    )
+    made = cli.json(*trust)
+    assert made["agent"] == "acme.bot"
+    assert "key" not in made
+    (listed,) = cli.json("api-keys", "list")
+    assert (listed["id"], listed["subject"]) == (made["id"], "system:serviceaccount:acme:bot")
+    assert cli.json(*trust, code=1)["error"] == "BadInput"
+    assert len(cli.json("api-keys", "list")) == 1

@@ -44,7 +44,7 @@ def test_an_approval_is_listed_shown_and_answered_as_somebody(cli: Cli, approval
     )
     assert cli.json("approvals", "list") == []
     assert [one["state"] for one in cli.json("approvals", "list", "--state", "all")] == ["approved"]
-    (answer,) = [row for row in cli.json("audit", "list", "--kind", "approval") if row["kind"] == "approval.answered"]
+    (answer,) = [row for row in cli.json("audit", "search", "--kind", "approval") if row["kind"] == "approval.answered"]
     assert answer["principal_id"] == "acme.bob"
     assert answer["detail"]["said_as"].startswith("cli:")
 

@@ -26,9 +26,9 @@ def test_every_table_is_listed_where_it_is_declared(heading: str) -> None:
     declared = {
         WHO: vars(of_identity)
         | vars(audit_tables)
-        | vars(capability_tables)
         | vars(console_tables)
-        | vars(withdrawal_table),
+        | vars(withdrawal_table)
+        | vars(capability_tables),
         HOW: vars(of_pipeline) | vars(revocation_tables) | vars(approval_tables),
     }[heading].values()
     tables = {value.name for value in declared if isinstance(value, Table)}

@@ -31,4 +31,4 @@ def test_what_is_configured_is_named() -> None:
 def test_the_examples_for_senders_start_their_workflows() -> None:
     bodies = [json.loads(block) for block in blocks(TEXT, "json")]
     started = [match.workflow.name for body in bodies for match in SHIPPED.match("standard", body["type"], body)]
-    assert started == ["update_opportunity", "open_ticket", "pay_invoice"]
+    assert started == ["update_opportunity", "open_ticket", "pay_invoice", "refund_invoice"]

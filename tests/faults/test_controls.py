@@ -208,6 +208,27 @@ FURTHER = (
         without="refusal = None",
         test="tests/webhooks/test_linear_source.py::test_a_minute_is_tolerated",
     ),
+    Control(
+        name="the audit's signatures",
+        file="identity/audit_chain.py",
+        guard="if not signed or holds(signed[-1], key):",
+        without="if True:",
+        test="tests/identity/test_audit.py::test_a_chain_made_anew_without_the_key and sqlite",
+    ),
+    Control(
+        name="the audit refuses changes",
+        file="pipeline/migrations/versions/0014_audit_append_only.py",
+        guard='op.execute(f"create trigger {table}_no_update before update on {table} {refuse}")',
+        without="pass",
+        test="tests/identity/test_audit.py::test_the_database_refuses and sqlite",
+    ),
+    Control(
+        name="nothing that was altered is pruned",
+        file="identity/audit_pruning.py",
+        guard="if isinstance(held, FirstBad):",
+        without="if False:",
+        test="tests/identity/test_audit.py::test_an_altered_row_is_not_pruned and sqlite",
+    ),
 )
 
 SLOW = (

@@ -42,7 +42,7 @@ def test_two_years_of_a_few_grants(ledger: EngineStore) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
-def test_two_years_of_a_thousand_grants(ledger: EngineStore) -> None:
-    live(Years(store=ledger, number=1_000), tick=timedelta(minutes=1), idle_tick=timedelta(hours=1))
+def test_two_years_of_ten_thousand_grants(ledger: EngineStore) -> None:
+    live(Years(store=ledger, number=10_000), tick=timedelta(minutes=5), idle_tick=timedelta(hours=6))

@@ -190,3 +190,10 @@ def test_a_pattern_means_whole_names_and_nothing_of_a_regular_expression() -> No
     assert "a+" in names
     for other in ("xgithub.Comment", "aa", "github", "github.Comment\n"):
         assert (other in names) is other.startswith("github."), other
+
+
+def test_a_high_risk_action_without_an_amount_is_over_every_limit() -> None:
+    limited = policy(allow=(Allowance(name="pay", when=When(), limit=EUR_50),))
+    assert isinstance(decide(asked(None, Effect.HIGH_RISK), limited), Denied)
+    unlimited = policy(allow=(Allowance(name="pay", when=When()),))
+    assert isinstance(decide(asked(None, Effect.HIGH_RISK), unlimited), Decision)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pytest
 from sqlalchemy import Connection, LargeBinary, insert, select, update
@@ -144,7 +145,7 @@ def full(world: World) -> dict[str, Sealed]:
 
     pairs = [NewKey.make(algorithm, world.vault) for algorithm in Algorithm]
     for pair in pairs:
-        world.store.write(lambda c, pair=pair: ensure(c, pair, now=now))  # type: ignore[misc]
+        world.store.write(partial(ensure, new=pair, now=now))
     kids = (pairs[0].kid, pairs[1].kid)
 
     def signing_key(vault: Vault, which: int) -> str:

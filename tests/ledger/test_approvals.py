@@ -99,7 +99,7 @@ def test_whose_answer_does_not_count(desk: Desk) -> None:
 def test_an_alias_of_the_requester_does_not_approve(house: House) -> None:
     """The sender of the event is known by its name there; carol turns out to have that name, linked only since."""
     desk = Desk(house)
-    triggered = update(jobs_table).values(triggered_by="CAROL-at-work")
+    triggered = update(jobs_table).values(triggered_by="slack:CAROL-at-work")
     house.database.write(lambda c: c.execute(triggered.where(jobs_table.c.id == desk.job.id)))
     desk.ask()
     link = partial(

@@ -25,7 +25,7 @@ from tests.webhooks.parts import MemoryLedger, MemoryRing
 from webhooks.app import create_app
 from webhooks.settings import WebSettings
 
-WORKFLOWS = ("tasks.invoice_approval",)
+WORKFLOWS = ("tasks.invoice_approval", "tasks.invoice_refund")
 
 
 @pytest.fixture(scope="session")

@@ -191,8 +191,9 @@ def test_the_shipped_workflows_are_found_and_tagged() -> None:
         "billing_reconciliation": ("billing", AccessPattern.SERVICE),
         "update_opportunity": ("sales-assistant", AccessPattern.DELEGATED),
         "open_ticket": ("support", AccessPattern.SERVICE),
-        "pay_invoice": ("accounts-payable", AccessPattern.CAPABILITY),
         "ask_in_slack": ("approvals", AccessPattern.SERVICE),
+        "pay_invoice": ("accounts-payable", AccessPattern.CAPABILITY),
+        "refund_invoice": ("accounts-payable", AccessPattern.CAPABILITY),
     }
     assert SHIPPED.get("daily_digest").schedule == Daily(cron="0 9 * * *")
     assert SHIPPED.get("billing_reconciliation").schedule == Daily(cron="30 2 * * *")

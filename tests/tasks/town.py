@@ -15,9 +15,10 @@ from functools import partial
 from typing import Any
 
 import httpx
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Row, select, update
 
 from deploy.demo.provision import SALESFORCE, Provision, linear_of, standard_of
+from deploy.trial.passing import time_passes
 from identity.model import AccountKey, Scope, ScopeKind
 from identity.secret import Secret
 from pipeline import revocation
@@ -218,21 +219,10 @@ class Town:
             self.work_once()
             if all(job.state in ENDED or job.wait in ("approval", "consent", "unknown") for job in self.jobs()):
                 break
-            self._time_passes()
+            self.runtime.database.write(time_passes)
             for name in ("reclaim", "settle-attempts", "wake"):
                 duties[name].run()
         return self.jobs()
-
-    def _time_passes(self) -> None:
-        now = datetime.now(UTC)
-
-        def pass_(c: Connection) -> None:
-            c.execute(update(jobs).where(jobs.c.claimed_until.is_not(None)).values(claimed_until=now))
-            c.execute(update(jobs).where(jobs.c.state == JobState.QUEUED, jobs.c.due_at > now).values(due_at=now))
-            c.execute(update(jobs).where(jobs.c.wait.in_(("time", "once")), jobs.c.due_at > now).values(due_at=now))
-            c.execute(update(attempts).where(attempts.c.settled_by > now).values(settled_by=now))
-
-        self.runtime.database.write(pass_)
 
     # What is seen
 

@@ -27,6 +27,7 @@ OFFER = Offer(
     party=PARTY,
     host="github.example",
     permissions=(Permission(scope="issues:write", words="Create issues"), Permission(scope="odd", words=None)),
+    held=(),
     abilities=(Ability(does="Comment on an issue", effect=Effect.WRITE),),
     awaited=None,
     again=None,

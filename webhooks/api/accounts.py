@@ -9,10 +9,9 @@ from flask import Response, jsonify
 from flask_openapi.blueprint import APIBlueprint
 from sqlalchemy import Connection
 
-from pipeline.account_health import health
+from pipeline.account_health import health, healths
 from pipeline.invitations import Invitations
 from pipeline.ledger import views
-from pipeline.ledger.paging import Row
 from pipeline.requests import Requests
 from pipeline.workflow import Registry
 from webhooks import problems
@@ -34,9 +33,6 @@ def account_operations(
 ) -> None:
     """Add the operations on accounts."""
 
-    def told(connection: Connection, row: Row) -> AccountOut:
-        return shapes.account(row, health(connection, workflows, row))
-
     @pages.get("/accounts", responses={200: AccountPage})
     def list_accounts(query: AccountsQuery) -> Response:
         """The connected accounts, newest first, without their credentials."""
@@ -46,7 +42,8 @@ def account_operations(
             page = views.accounts_page(
                 c, who.tenant, wanted, state=query.state, provider=query.provider, principal=query.principal
             )
-            return [told(c, row) for row in page.rows], cursor(page.next)
+            of_each = zip(page.rows, healths(c, workflows, page.rows), strict=True)
+            return [shapes.account(row, of) for row, of in of_each], cursor(page.next)
 
         items, following = requests.read(read)
         return jsonify(items=[item.model_dump(mode="json") for item in items], next=following)
@@ -58,7 +55,7 @@ def account_operations(
 
         def read(c: Connection) -> AccountOut | None:
             row = views.account(c, who.tenant, path.id)
-            return None if row is None else told(c, row)
+            return None if row is None else shapes.account(row, health(c, workflows, row))
 
         found = requests.read(read)
         if found is None:

@@ -61,6 +61,9 @@ NEEDS: Mapping[str, May] = {
     "resume_schedule": May.WORK,
     "audit": May.SEE_ALL,
     "queues": May.SEE_ALL,
+    "approvals": May.SEE_WORK,
+    "approval": May.SEE_WORK,
+    "answer_approval": May.DECIDE,
 }
 
 

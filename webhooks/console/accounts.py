@@ -12,7 +12,7 @@ from identity.errors import BadInput
 from identity.model import AccountState, Credential
 from identity.providers import PROFILES
 from pipeline import account_facts
-from pipeline.account_health import health
+from pipeline.account_health import Health, health, healths
 from pipeline.ledger import queries, views
 from pipeline.ledger.paging import Page
 from webhooks.console import lists
@@ -21,7 +21,7 @@ from webhooks.console.parts import Desk
 from webhooks.cursors import cursor
 from webhooks.pages import page
 
-Told = tuple[dict[str, Any], Any]
+Told = tuple[dict[str, Any], Health]
 
 
 def account_pages(pages: Blueprint, desk: Desk) -> None:
@@ -37,7 +37,7 @@ def account_pages(pages: Blueprint, desk: Desk) -> None:
 
         def read(c: Connection) -> tuple[Page, list[Told]]:
             found = views.accounts_page(c, tenant, turn, **wanted)
-            return found, [(row, health(c, desk.console.workflows, row)) for row in found.rows]
+            return found, list(zip(found.rows, healths(c, desk.console.workflows, found.rows), strict=True))
 
         found, rows = desk.read(read)
         return page(

@@ -18,6 +18,7 @@ from webhooks.bells import Bells
 from webhooks.console import access, lists, words
 from webhooks.console.access import May, NotForYou, NotThere
 from webhooks.console.accounts import account_pages
+from webhooks.console.approvals import approval_pages
 from webhooks.console.audit import audit_pages
 from webhooks.console.connections import connection_pages
 from webhooks.console.dead import dead_pages
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 #: The pages in the order of the navigation, and what each is called.
 NAVIGATION = (
     ("overview", "Overview"),
+    ("approvals", "Approvals"),
     ("jobs", "Jobs"),
     ("dead", "Dead letters"),
     ("queues", "Queues"),
@@ -51,6 +53,7 @@ NAVIGATION = (
 
 #: Where in the navigation a page of one thing belongs.
 SECTIONS = {
+    "approval": "approvals",
     "job": "jobs",
     "delivery": "deliveries",
     "account": "accounts",
@@ -75,6 +78,7 @@ def install(
     desk = Desk(console=console, bells=bells, clock=clock)
     door.guard(pages)
     overview_pages(pages, desk)
+    approval_pages(pages, desk)
     job_pages(pages, desk)
     dead_pages(pages, desk)
     delivery_pages(pages, desk)

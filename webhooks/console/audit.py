@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from flask import Blueprint
 from werkzeug.wrappers import Response as BaseResponse
 
-from identity.model import AccessPattern
-from pipeline.ledger.audit_search import ALSO, audit_page
+from pipeline.ledger import audit_queries
+from pipeline.ledger.audit_queries import Search
 from webhooks.console import lists
 from webhooks.console.access import seen_tenant
 from webhooks.console.parts import Desk
 from webhooks.cursors import cursor, place_by_number
 from webhooks.pages import page
+
+LOOKED_FOR = ("kind", "principal", "agent", "action", "account", "job", "outcome")
 
 
 def audit_pages(pages: Blueprint, desk: Desk) -> None:
@@ -19,13 +24,13 @@ def audit_pages(pages: Blueprint, desk: Desk) -> None:
 
     @pages.get("/audit")
     def audit() -> BaseResponse:
-        tenant, turn, job = seen_tenant(), lists.turn(place_by_number), lists.chosen("job")
-        also = {name: lists.chosen(name) for name in ALSO}
-        found = desk.read(lambda c: audit_page(c, tenant, turn, job=job, also=also))
+        turn = lists.turn(place_by_number)
+        wanted: dict[str, Any] = {name: lists.chosen(name) for name in LOOKED_FOR}
+        search = replace(Search(tenant=seen_tenant()), **wanted)
+        found = desk.read(lambda c: audit_queries.page(c, search, turn))
         return page(
             "console/audit.html",
             found=found,
             next=cursor(found.next),
-            wanted={**also, "job": job},
-            patterns=list(AccessPattern),
+            wanted=wanted,
         )

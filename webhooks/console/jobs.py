@@ -13,8 +13,9 @@ from werkzeug.wrappers import Response as BaseResponse
 from identity.errors import BadInput
 from identity.model import AccessPattern
 from pipeline.desk import jobs as acts
-from pipeline.ledger import audit_search, bells, queries, views
-from pipeline.ledger.paging import Row, Turn
+from pipeline.ledger import audit_queries, bells, queries, views
+from pipeline.ledger.audit_queries import Search
+from pipeline.ledger.paging import Row
 from pipeline.model import Acceptance, Bell
 from pipeline.resolution import resolve_by_hand
 from pipeline.states import AttemptState, JobState, Wait
@@ -58,8 +59,8 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
     def job(id: str) -> BaseResponse:
         def read(c: Connection) -> tuple[Row, list[Row], list[Row]]:
             found = _found(c, id)
-            records = audit_search.audit_page(c, found["tenant_id"], Turn(limit=RECORDS), job=id, also={})
-            return found, list(records.rows), queries.compensation_of(c, id)
+            records = audit_queries.found(c, Search(tenant=found["tenant_id"], job=id), limit=RECORDS)
+            return found, records, queries.compensation_of(c, id)
 
         found, records, compensations = desk.read(read)
         return page(

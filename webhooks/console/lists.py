@@ -12,7 +12,7 @@ from pipeline.ledger.paging import Place, Turn
 from webhooks.cursors import place_in_time
 
 ROWS = 50
-STRETCH = 20_000  # rows that a page looks through for what no index finds
+STRETCH = 10_000  # rows that a page looks through for what no index finds
 
 
 def turn(read: Callable[[str], Place] = place_in_time) -> Turn:

@@ -9,13 +9,20 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from identity.errors import BadInput
 from pipeline.ledger.overview import MOST, overview
-from pipeline.ledger.queues import queues
+from pipeline.ledger.queues import queues, waiting
 from webhooks.console.access import seen_tenant
 from webhooks.console.parts import Desk
 from webhooks.pages import page
 
 #: The page of a thing, by how its id begins; an account may have that of the connect session that made it.
-PAGES: Mapping[str, str] = {"job": "job", "del": "delivery", "rev": "revocation", "acc": "account", "con": "account"}
+PAGES: Mapping[str, str] = {
+    "job": "job",
+    "del": "delivery",
+    "rev": "revocation",
+    "acc": "account",
+    "con": "account",
+    "apr": "approval",
+}
 
 
 def overview_pages(pages: Blueprint, desk: Desk) -> None:
@@ -24,13 +31,14 @@ def overview_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.get("/", endpoint="overview")
     def show_overview() -> BaseResponse:
         tenant, now = seen_tenant(), desk.clock()
-        found, waiting = desk.read(lambda c: (overview(c, tenant, now=now), queues(c, tenant)))
-        return page("console/overview.html", found=found, queues=waiting, most=MOST)
+        found, work, waits = desk.read(lambda c: (overview(c, tenant, now=now), queues(c, tenant), waiting(c, tenant)))
+        return page("console/overview.html", found=found, queues=work, waits=waits, most=MOST)
 
     @pages.get("/queues", endpoint="queues")
     def show_queues() -> BaseResponse:
         tenant = seen_tenant()
-        return page("console/queues.html", queues=desk.read(lambda c: queues(c, tenant)))
+        work, waits = desk.read(lambda c: (queues(c, tenant), waiting(c, tenant)))
+        return page("console/queues.html", queues=work, waits=waits)
 
     @pages.get("/find")
     def find() -> BaseResponse:

@@ -13,6 +13,7 @@ from identity.console_sign_in import SignIn
 from identity.ids import Ids
 from identity.signing import Signer
 from identity.store import Store
+from pipeline.approving import Approving
 from pipeline.invitations import Invitations
 from pipeline.workflow import Registry
 from webhooks.bells import Bells
@@ -29,6 +30,7 @@ class Console:
     ids: Ids
     signer: Signer
     invitations: Invitations
+    approving: Approving
     sign_in: SignIn | None = None  # None: links alone sign in
     lifetime: timedelta = timedelta(hours=8)  # of a session
 

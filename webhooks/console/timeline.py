@@ -12,7 +12,7 @@ from pipeline.states import JobState, StepState
 #: Audit records that a job's steps and attempts do not tell already, in words.
 _RECORDS: Mapping[str, str] = {
     "tool.requested": "An agent asked for it",
-    "job.waits": "It waits",
+    "job.parked": "It waited for somebody’s consent",
     "job.cancelled": "A person cancelled it",
     "job.replayed": "A person had it accepted anew",
     "step.adopted": "Another job had done it already",
@@ -21,6 +21,12 @@ _RECORDS: Mapping[str, str] = {
     "attempt.duplicate_effect": "A late answer says that the effect happened twice",
     "compensation.accepted": "It is compensated",
     "compensation.refused": "It is not compensated",
+    "approval.asked": "An approval was asked for",
+    "approval.answered": "An approver answered",
+    "approval.approved": "It was approved",
+    "approval.denied": "It was denied",
+    "approval.expired": "Nobody answered in time",
+    "approval.void": "The approval was void, and is asked for anew",
     "account.connected": "The account was connected",
 }
 

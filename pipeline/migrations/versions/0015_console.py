@@ -14,6 +14,7 @@ down_revision: str | None = "0014"
 branch_labels: str | None = None
 depends_on: str | None = None
 
+OPEN = "state in ('queued', 'waiting')"
 BAD = "state in ('dead', 'cancelled')"
 NOT_TAKEN = "outcome in ('unrecognised', 'refused')"
 TROUBLED = "state in ('needs_reconnect', 'suspended')"
@@ -25,7 +26,7 @@ INDICES: tuple[tuple[str, str, list[str], str | None], ...] = (
     ("ix_jobs_tenant", "jobs", ["tenant_id", "created_at", "id"], None),
     ("ix_jobs_bad", "jobs", ["state", "created_at", "id"], BAD),
     ("ix_jobs_bad_of_tenant", "jobs", ["tenant_id", "state", "created_at", "id"], BAD),
-    ("ix_jobs_open", "jobs", ["created_at", "id"], "finished_at is null"),
+    ("ix_jobs_open", "jobs", ["created_at", "id"], OPEN),
     ("ix_jobs_delivery", "jobs", ["delivery_id"], None),
     ("ix_deliveries_received", "deliveries", ["received_at", "id"], None),
     ("ix_deliveries_tenant", "deliveries", ["tenant_id", "received_at", "id"], None),
@@ -77,9 +78,11 @@ def upgrade() -> None:
         condition = None if where is None else sa.text(where)
         op.create_index(name, table, columns, postgresql_where=condition, sqlite_where=condition)
     op.drop_index("ix_jobs_finished", "jobs")
+    _waiting("wait", "due_at", "tenant_id")
 
 
 def downgrade() -> None:
+    _waiting("wait", "due_at")
     op.create_index("ix_jobs_finished", "jobs", ["tenant_id", "created_at"])
     for name, table, _, _ in reversed(INDICES):
         op.drop_index(name, table)
@@ -87,3 +90,10 @@ def downgrade() -> None:
     op.drop_index("ix_console_sessions_expires", "console_sessions")
     op.drop_table("console_sessions")
     op.drop_table("console_roles")
+
+
+def _waiting(*columns: str) -> None:
+    """Those that wait can be counted for one tenant in the index alone."""
+    condition = sa.text("state = 'waiting'")
+    op.drop_index("ix_jobs_waiting", "jobs")
+    op.create_index("ix_jobs_waiting", "jobs", list(columns), postgresql_where=condition, sqlite_where=condition)

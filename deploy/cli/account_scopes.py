@@ -1,0 +1,44 @@
+"""`accounts scopes`: what accounts were granted beside what was used of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import timedelta
+
+import click
+
+from deploy.cli.accounts import accounts
+from deploy.cli.command import command
+from deploy.cli.output import Output
+from deploy.installation import Installation
+from pipeline.ledger import queries
+from pipeline.scope_report import AccountScopes, scope_report
+
+__all__ = ["accounts", "what_to_do"]
+
+
+@command(accounts, "scopes")
+@click.option("--tenant")
+@click.option("--days", default=30, show_default=True, type=click.IntRange(1, 90), help="What counts as lately.")
+@click.option("--broad", is_flag=True, help="Services' credentials alone that reach further than they have to.")
+def scopes(at: Installation, out: Output, tenant: str | None, days: int, broad: bool) -> None:
+    """What each active account was granted, what was used of it lately, and what nothing switched on needs."""
+    now = at.now()
+    since = now - timedelta(days=days)
+    if tenant is not None:
+        at.read(lambda c: queries.tenant(c, tenant))
+    found = at.read(lambda c: scope_report(c, at.workflows, tenant=tenant, since=since, now=now))
+    rows = [{**asdict(one), "broad": one.broad} for one in found if one.broad or not broad]
+    columns = ("account", "tenant", "principal", "provider", "granted", "used", "unused", "idle", "broad")
+    out.rows(rows, columns, empty="No such account is active")
+    for one in found if not out.as_json else ():
+        if one.broad:
+            out.sentence(f"{one.account}: {what_to_do(one)}")
+
+
+def what_to_do(one: AccountScopes) -> str:
+    """About a service's credential that reaches too far."""
+    if one.idle:
+        narrow = f"`aswhom accounts narrow {one.account}`, and at the provider"
+        return f"nothing that is switched on needs {', '.join(one.idle)}: narrow it with {narrow}"
+    return "its tokens are for every repository: name those it needs with `aswhom accounts add-installation`"

@@ -1,0 +1,98 @@
+"""`tenants delete`: everything revoked, credentials ended at their providers and shredded here, the audit kept."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import timedelta
+from functools import partial
+
+import click
+from sqlalchemy import Connection, select
+
+from deploy.cli.command import PROBLEM, command, confirm
+from deploy.cli.output import Output
+from deploy.cli.tenants import tenants
+from deploy.installation import Installation
+from identity.errors import BadInput
+from identity.model import Scope, ScopeKind
+from identity.stops import set_stopped
+from identity.tenant_deletion import at_providers, shred
+from identity.withdrawals import WithdrawalState
+from pipeline import revocation
+from pipeline.ledger import queries
+from pipeline.preview import preview
+from pipeline.revocation import Stage
+from pipeline.revocation_tables import revocations
+
+_SOURCE = "deletion"
+
+
+@command(tenants)
+@click.argument("id")
+@click.option("--give-up", is_flag=True, help="Shred also what a provider could not be asked to end.")
+@click.option("--timeout", default=30.0, show_default=True, help="Seconds to wait for calls in flight and providers.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def delete(at: Installation, out: Output, id: str, give_up: bool, timeout: float, yes: bool) -> int | None:
+    """End a tenant for good: revoke everything, end its credentials at their providers, then shred them here.
+
+    The audit and the receipts stay. What is not done within the timeout is done by saying the same again.
+    """
+    if at.read(lambda c: queries.tenant(c, id))["deleted_at"] is not None:
+        raise BadInput(f"tenant {id} was deleted before")
+    scope = Scope(kind=ScopeKind.TENANT, key=id)
+    stake = at.read(lambda c: preview(c, scope, at.workflows))
+    depends = f"{stake.accounts} active account(s) and {stake.stopped_jobs} unfinished job(s)"
+    confirm(f"Delete tenant {id} for good, with {depends}? Nobody can bring its credentials back.", yes=yes)
+    of = _revoked(at, scope)
+    if waits_for := _waits_for(at, id, of, give_up=give_up, within=timedelta(seconds=timeout)):
+        told = f"{id} is revoked and stopped ({of}), and not deleted yet: {waits_for}"
+        out.done(told, {"id": id, "deleted": False, "revocation": of, "why": waits_for})
+        return PROBLEM
+    touched = at.write(partial(shred, tenant=id, id=at.ids("aud"), by=at.operator, now=at.now()))
+    shredded = ", ".join(f"{number} {what}" for what, number in touched.items() if number) or "nothing was left"
+    out.done(f"{id} is deleted ({of}). Shredded: {shredded}", {"id": id, "deleted": True, "revocation": of, **touched})
+    return None
+
+
+def _revoked(at: Installation, scope: Scope) -> str:
+    """The deletion's revocation, declared with a stop in one commit unless that was done before."""
+    new, stop, now = at.ids("rev"), at.ids("aud"), at.now()
+    before = select(revocations.c.id).where(revocations.c.key == scope.key, revocations.c.source == _SOURCE)
+
+    def write(c: Connection) -> tuple[str, bool]:
+        known = c.execute(before.where(revocations.c.kind == scope.kind)).scalars().first()
+        if known is not None:
+            return known, False
+        by, reason = at.operator, "the tenant is deleted"
+        revocation.declare(c, id=new, scope=scope, tenant=scope.key, source=_SOURCE, by=by, reason=reason, now=now)
+        set_stopped(c, scope, stopped=True, id=stop, tenant=scope.key, by=by, now=now)
+        return new, True
+
+    of, declared = at.write(write)
+    if declared:
+        at.ring_revocations([of])
+    return of
+
+
+def _waits_for(at: Installation, tenant: str, of: str, *, give_up: bool, within: timedelta) -> str | None:
+    """Why the credentials are needed yet, once the time is over; None: they are not."""
+    deadline = time.monotonic() + within.total_seconds()
+    waiting = threading.Event()
+    while True:
+        why = at.read(partial(_needed, tenant=tenant, of=of, give_up=give_up))
+        if why is None or time.monotonic() >= deadline:
+            return why
+        waiting.wait(0.1)
+
+
+def _needed(c: Connection, *, tenant: str, of: str, give_up: bool) -> str | None:
+    state = queries.revocation(c, of)["state"]
+    if state != Stage.QUIESCED:
+        return f"its revocation is {state}. Is `aswhom up` running? Say the same again later"
+    if pending := at_providers(c, tenant, WithdrawalState.PENDING):
+        return f"{pending} credential(s) are still to end at their providers. Say the same again later"
+    stuck = at_providers(c, tenant, WithdrawalState.STUCK)
+    if stuck and not give_up:
+        return f"{stuck} credential(s) are stuck at their providers: `aswhom revocations retry {of}`, or say --give-up"
+    return None

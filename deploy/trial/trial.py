@@ -1,0 +1,194 @@
+"""One trial: the workflows that are installed run against the sandbox, and nothing runs but what is let run."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import secrets
+from collections.abc import Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from functools import partial
+from html import unescape
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+from sqlalchemy import Connection, Row, select
+
+from deploy import process
+from deploy.demo.people import NotConnected
+from deploy.demo.provision import Provision
+from deploy.sandbox.__main__ import SERVICES
+from deploy.settings import load
+from deploy.trial.passing import time_passes
+from deploy.trial.upstreams import Upstreams, upstreams
+from identity.model import AccountKey
+from identity.principals import link_alias
+from pipeline.connecting import Done
+from pipeline.database import DatabaseSettings, open_database
+from pipeline.migrations import upgrade
+from pipeline.model import SignedDelivery
+from pipeline.runtime import Keys, Runtime, RuntimeSettings
+from pipeline.schedule_changes import ensure_schedule
+from pipeline.states import ENDED, JobState, Wait
+from pipeline.tables import attempts, jobs, workflow_settings
+
+BASE_URL = "http://127.0.0.1:1"  # where callbacks would come back to: they are read from the redirect instead
+ROUNDS = 80  # of a settlement
+_HIDDEN = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)">')
+_ACTION = re.compile(r'<form method="post" action="([^"]+)">')
+
+
+class NoRing:
+    """Nobody is rung: the trial looks for what is due."""
+
+    def jobs(self, bells: object) -> bool:
+        return False
+
+    def revocations(self, ids: object) -> None: ...
+
+
+class Trial:
+    """A context. Its tenants and their people are the sandbox's (`deploy.sandbox.world`): ada of acme, say."""
+
+    def __init__(self, folder: Path) -> None:
+        """*folder* is an empty one: the ledger and the upstreams' logs come to lie there."""
+        self._folder = folder
+        self._closing = ExitStack()
+        self._numbers = itertools.count(1)
+
+    def __enter__(self) -> Self:
+        with ExitStack() as closing:
+            self.upstreams: Upstreams = closing.enter_context(upstreams(self._folder, base_url=BASE_URL))
+            database = DatabaseSettings(url=f"sqlite:///{self._folder / 'ledger.db'}")
+            ledger = open_database(database)
+            upgrade(ledger)
+            ledger.close()
+            settings = RuntimeSettings(
+                database=database,
+                keys=Keys(vault={1: secrets.token_bytes(32)}, signing=secrets.token_bytes(32)),
+                base_url=BASE_URL,
+                allow_hosts=frozenset({"127.0.0.1"}),
+            )
+            self.runtime = Runtime(settings, process.workflows(load(data_dir=self._folder)), NoRing())
+            closing.callback(self.runtime.close)
+            Provision(self.runtime, self.upstreams.world, now=datetime.now(UTC)).everything()
+            self._closing = closing.pop_all()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._closing.close()
+
+    # What people and senders do
+
+    def enable(self, workflow: str, tenant: str, config: Mapping[str, Any] | None = None) -> None:
+        """Switch a workflow on for a tenant, as `aswhom workflows enable` does."""
+        declared = self.runtime.workflows.get(workflow)
+        chosen = declared.config.model_validate(config or {}).model_dump(mode="json")
+
+        def write(c: Connection) -> None:
+            row = {"tenant_id": tenant, "workflow": workflow, "enabled": True, "config": chosen}
+            c.execute(workflow_settings.insert().values(row))
+            ensure_schedule(c, tenant, declared, now=datetime.now(UTC))
+
+        self.runtime.database.write(write)
+
+    def alias(self, tenant: str, login: str) -> None:
+        """An admin says that this user of GitHub's is that person of the tenant; she has not connected for it."""
+        (user,) = [user for user in self.upstreams.world["github"]["users"] if user["login"] == login]
+        link = partial(
+            link_alias,
+            tenant=tenant,
+            provider="github",
+            external_id=str(user["id"]),
+            principal=f"{tenant}.{login}",
+            login=login,
+            made_by="admin:trial",
+            now=datetime.now(UTC),
+        )
+        self.runtime.database.write(link)
+
+    def connect(self, tenant: str, login: str, through: str) -> None:
+        """A person connects an account on the provider's page; *through* is a connection's id, `github` say.
+
+        Raises NotConnected.
+        """
+        key = AccountKey(tenant=tenant, connection=through, principal=f"{tenant}.{login}")
+        browser, now = secrets.token_urlsafe(32), datetime.now(UTC)
+        link = self.runtime.connect.start(key, now=now)
+        url = self.runtime.connect.authorize(link.text, browser=browser, now=now)
+        page = self.upstreams.http.get(str(url)).text
+        action = _ACTION.search(page)
+        if action is None:
+            raise NotConnected(f"{key} has no consent page: {url}")
+        said = {unescape(name): unescape(value) for name, value in _HIDDEN.findall(page)}
+        form = self.upstreams.url("auth", unescape(action[1]))
+        answer = self.upstreams.http.post(form, data={**said, "user": login, "decision": "allow"})
+        back = dict(httpx.URL(answer.headers["location"]).params)
+        ended = self.runtime.connecting.finish(through, back, browser=browser, now=datetime.now(UTC))
+        if not isinstance(ended, Done):
+            raise NotConnected(f"{key} is not connected: {ended}")
+
+    def pull_request(self, repo: str, author: str, *, labels: tuple[str, ...] = (), title: str = "A change") -> int:
+        """Somebody opens a pull request, and GitHub tells of it; its number."""
+        asked = {"repo": repo, "author": author, "title": title, "labels": list(labels)}
+        opened = self.upstreams.order("github", "pulls", hold=True, **asked)
+        for guid in opened["deliveries"]:
+            document = self.upstreams.read("github", f"deliveries/{guid}")["request"]["payload"]
+            self.deliver("github", "pull_request", document, installation=str(document["installation"]["id"]))
+        return int(opened["number"])
+
+    def deliver(
+        self,
+        source: str,
+        event: str,
+        document: Mapping[str, Any],
+        *,
+        through: str = "",
+        installation: str | None = None,
+    ) -> tuple[str, ...]:
+        """A delivery whose signature holds; the jobs that it started."""
+        delivery = SignedDelivery(
+            source=source,
+            connection=through or source,
+            delivery_id=f"trial-{next(self._numbers)}",
+            event=event,
+            body=b"{}",
+            document=document,
+            installation=installation,
+            dedupe_by_body=False,
+        )
+        matches = self.runtime.workflows.match(source, event, document)
+        return self.runtime.intake.accept(delivery, matches, outcome="ignored", reason="").jobs
+
+    # Work, and what is seen of it
+
+    def settle(self, workflow: str) -> list[Row[Any]]:
+        """Let time pass and work be done until every job has ended or waits for a person; the jobs of *workflow*."""
+        duties = {duty.name: duty for duty in self.runtime.duties()}
+        for _ in range(ROUNDS):
+            for job in self._rows(select(jobs.c.id).where(jobs.c.state == JobState.QUEUED).order_by(jobs.c.accepted)):
+                self.runtime.worker.handle(job.id)
+            if all(_at_rest(job) for job in self._rows(select(jobs.c.state, jobs.c.wait))):
+                break
+            self.runtime.database.write(time_passes)
+            for name in ("reclaim", "settle-attempts", "wake"):
+                duties[name].run()
+        return self._rows(select(jobs).where(jobs.c.workflow == workflow).order_by(jobs.c.accepted))
+
+    def writes(self, job: str) -> list[tuple[str, str]]:
+        """What a job changed, by the upstreams' own logs: where, and by whom in their words."""
+        made = {attempt.id for attempt in self._rows(select(attempts.c.id).where(attempts.c.job_id == job))}
+        log = [entry for name in SERVICES for entry in self.upstreams.read(name, "log")]
+        effects = [entry for entry in log if entry["effect"] and entry["attempt"] in made]
+        return [
+            (entry["upstream"], str(entry["actor"])) for entry in sorted(effects, key=lambda entry: str(entry["at"]))
+        ]
+
+    def _rows(self, statement: Any) -> list[Row[Any]]:
+        return list(self.runtime.database.read(lambda c: c.execute(statement).all()))
+
+
+def _at_rest(job: Row[Any]) -> bool:
+    return job.state in ENDED or job.wait in (Wait.CONSENT, Wait.UNKNOWN)

@@ -1,0 +1,80 @@
+"""The sandbox's processes, started for one trial and gone after it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from deploy.demo.provision import callbacks
+from deploy.sandbox.__main__ import SERVICES
+from deploy.sandbox.world import TENANTS, make_world
+from identity.errors import Unavailable
+
+
+class Upstreams:
+    """Pretend GitHub, Linear, Slack and the others, with what they are told and what they logged."""
+
+    def __init__(self, world: dict[str, Any], http: httpx.Client) -> None:
+        self.world = world
+        self.http = http
+
+    def url(self, service: str, path: str = "") -> str:
+        return str(self.world[service]["url"]) + path
+
+    def order(self, service: str, path: str, **body: object) -> Any:
+        """Something on a process's control surface, which deploy/sandbox/README.md describes."""
+        return self.http.post(self.url(service, f"/_sandbox/{path}"), json=body).raise_for_status().json()
+
+    def read(self, service: str, path: str) -> Any:
+        return self.http.get(self.url(service, f"/_sandbox/{path}")).raise_for_status().json()
+
+
+@contextmanager
+def upstreams(folder: Path, *, base_url: str) -> Iterator[Upstreams]:
+    """Run every process of the sandbox; *base_url* is where its consent pages lead back to."""
+    ports = dict(zip((*SERVICES, "nobody"), _free_ports(len(SERVICES) + 1), strict=True))
+    nobody = f"http://127.0.0.1:{ports['nobody']}"  # deliveries are held back, so they are fetched and not sent
+    world = make_world(
+        ports=ports,
+        hooks=dict.fromkeys(("github", "slack", "linear"), nobody),
+        callbacks=callbacks(base_url, TENANTS),
+        now=datetime.now(UTC),
+    )
+    file = folder / "world.json"
+    file.touch(mode=0o600)
+    file.write_text(json.dumps(world), encoding="utf-8")
+    with ExitStack() as running:
+        started = [running.enter_context(_started(folder, name)) for name in SERVICES]
+        for name, process in zip(SERVICES, started, strict=True):
+            if process.stdout is None or not process.stdout.readline():
+                raise Unavailable(f"the sandbox's {name} did not start")
+        yield Upstreams(world, running.enter_context(httpx.Client(timeout=10, trust_env=False)))
+
+
+@contextmanager
+def _started(folder: Path, name: str) -> Iterator[subprocess.Popen[str]]:
+    files = ("--world", str(folder / "world.json"), "--log", str(folder / f"{name}.jsonl"))
+    command = [sys.executable, "-m", "deploy.sandbox", name, *files]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+
+
+def _free_ports(number: int) -> list[int]:
+    """Loopback ports that were free a moment ago, all different."""
+    with ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(number)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]

@@ -1,0 +1,117 @@
+"""Installation tokens for one repository and one action's permissions: what is stolen with one reaches no further.
+
+Such a token is minted after a step has opened, by the app's key, kept in this process alone, and never used for another
+generation of the account's grant: a revocation ends the openings, and with them every use.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from identity.answers import Granted
+from identity.errors import AswhomError
+from identity.gate import Endpoint
+from identity.http import NotSent
+from identity.minting import permissions, read_token
+from identity.model import Credential, TokenAnswer
+from identity.oauth import Narrowing, installation_request
+from identity.providers import profile_of
+from identity.providers.profile import Profile
+from identity.secret import Secret
+from identity.situation import Situation, read_situation
+from identity.store import Store
+from identity.token_endpoint import TokenEndpoint
+from identity.vault import Vault
+
+_REST = timedelta(minutes=2)  # of a kept token's life that is not used
+_KEPT = 1_000  # tokens; what is more is minted again
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confinement:
+    """What a token is for: a repository, as owner/name, and an action's scopes, in one generation of an account."""
+
+    account: str
+    generation: int
+    repository: str
+    scopes: frozenset[str]
+
+
+class Confiner:
+    """Mints and keeps them. One for all threads of a process."""
+
+    def __init__(
+        self,
+        store: Store,
+        vault: Vault,
+        endpoint: TokenEndpoint,
+        profiles: Mapping[str, Profile],
+        *,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._store = store
+        self._vault = vault
+        self._endpoint = endpoint
+        self._profiles = profiles
+        self._clock = clock
+        self._kept: dict[Confinement, TokenAnswer] = {}
+        self._lock = threading.Lock()
+
+    def token(self, wanted: Confinement, *, send_before: float) -> Secret | NotSent | None:
+        """The token; NotSent: there is none now, and why; None: the account's own is all there can be.
+
+        *send_before* is on the monotonic clock.
+        """
+        now = self._clock()
+        with self._lock:
+            kept = self._kept.get(wanted)
+        if kept is not None and kept.expires_at is not None and now < kept.expires_at - _REST:
+            return kept.access_token
+        try:
+            situation = self._store.read(lambda c: read_situation(c, wanted.account))
+            return self._mint(situation, wanted, now=now, send_before=send_before)
+        except AswhomError as error:  # the step is open already: it had no effect, and is tried again
+            return NotSent(reason=str(error))
+
+    def _mint(
+        self, situation: Situation, wanted: Confinement, *, now: datetime, send_before: float
+    ) -> Secret | NotSent | None:
+        account, only = situation.account, _narrowing(situation, wanted)
+        if only is None or account.external_id is None or not situation.secrets:
+            return None
+        if situation.generation != wanted.generation:
+            return NotSent(reason="the account's grant moved")
+        profile = profile_of(self._profiles, account.provider)
+        to = Endpoint.of(situation.connection, account.credential)
+        if self._endpoint.gate.enter(to, profile.token_pace) is not None:
+            return NotSent(reason="its token endpoint is left alone for now")
+        request = installation_request(
+            situation.connection,
+            installation=account.external_id,
+            private_key=situation.secrets[0].open(self._vault),
+            now=now,
+            only=only,
+        )
+        outcome = self._endpoint.send(request, to=to, send_before=send_before)
+        meaning = read_token(situation, profile, outcome, started_at=now)
+        if not isinstance(meaning, Granted):
+            return NotSent(reason=f"no token for {wanted.repository} alone: {type(meaning).__name__}")
+        with self._lock:
+            if len(self._kept) >= _KEPT:
+                self._kept.clear()
+            self._kept[wanted] = meaning.answer
+        return meaning.answer.access_token
+
+
+def _narrowing(situation: Situation, wanted: Confinement) -> Narrowing | None:
+    """What to ask for; None where the account is no installation, or is narrowed to other repositories itself."""
+    account, name = situation.account, wanted.repository.rpartition("/")[2]
+    asked = permissions(sorted(wanted.scopes))
+    if account.credential is not Credential.INSTALLATION or asked is None:
+        return None
+    if account.resources is not None and name not in account.resources:
+        return None
+    return Narrowing(repositories=(name,), permissions=asked)

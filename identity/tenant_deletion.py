@@ -1,0 +1,74 @@
+"""The end of a tenant: its credentials leave the ledger, once they were asked to end at their providers.
+
+What stays is what others may have to answer for: the audit, revocations with their receipts, and the rows that these
+name. What jobs and deliveries hold goes when retention says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from sqlalchemy import Connection, Select, delete, func, select, update
+
+from identity import audit
+from identity.tables import (
+    accounts,
+    aliases,
+    connect_sessions,
+    connection_secrets,
+    grants,
+    installations,
+    provider_connections,
+    refresh_intents,
+    tenants,
+)
+from identity.withdrawal_table import withdrawals
+from identity.withdrawals import WithdrawalState
+
+
+def at_providers(connection: Connection, tenant: str, state: WithdrawalState) -> int:
+    """How many credentials of the tenant are on their way to their end at a provider, in that state."""
+    of_tenant = withdrawals.c.account_id.in_(_accounts(tenant)) & (withdrawals.c.state == state)
+    return int(connection.execute(select(func.count()).select_from(withdrawals).where(of_tenant)).scalar_one())
+
+
+def shred(connection: Connection, tenant: str, *, id: str, by: str, now: datetime) -> Mapping[str, int]:
+    """Take every credential of a revoked and stopped tenant out of the ledger; how many rows of what it touched.
+
+    *id* is the audit row's. A copy of the ledger, such as a backup, still holds them (docs/decisions/0010).
+    """
+    own = select(provider_connections.c.id).where(provider_connections.c.tenant_id == tenant)
+    of_account = _accounts(tenant)
+    # Its own statement each: the sealed columns are those of `identity.rewrap.SEALED`.
+    statements = {
+        "grants": update(grants)
+        .where(grants.c.account_id.in_(of_account))
+        .values(
+            access_sealed=None,
+            refresh_sealed=None,
+            refresh_digest=None,
+            refresh_prefix_digest=None,
+            keepalive_due=None,
+        ),
+        "refreshes": update(refresh_intents)
+        .where(refresh_intents.c.account_id.in_(of_account), refresh_intents.c.answer_sealed.is_not(None))
+        .values(answer_sealed=None),
+        "withdrawals": update(withdrawals)
+        .where(withdrawals.c.account_id.in_(of_account))
+        .values(access_sealed=None, refresh_sealed=None, answer_sealed=None),
+        "connection secrets": delete(connection_secrets).where(connection_secrets.c.connection_id.in_(own)),
+        "connect links": delete(connect_sessions).where(connect_sessions.c.tenant_id == tenant),
+        "aliases": delete(aliases).where(aliases.c.tenant_id == tenant),
+        "installations": delete(installations).where(installations.c.tenant_id == tenant),
+    }
+    touched = {what: connection.execute(statement).rowcount for what, statement in statements.items()}
+    connection.execute(update(tenants).where(tenants.c.id == tenant).values(deleted_at=now))
+    audit.record(
+        connection, id=id, at=now, kind="tenant.deleted", tenant=tenant, outcome="deleted", detail={"by": by, **touched}
+    )
+    return touched
+
+
+def _accounts(tenant: str) -> Select[str]:
+    return select(accounts.c.id).where(accounts.c.tenant_id == tenant)

@@ -1,0 +1,125 @@
+"""Workload identity: a JWT of an issuer that was trusted for it stands in for an agent's key.
+
+Who runs agents where each workload is given signed tokens (Kubernetes, a cloud, a CI) keeps no secret for us at all.
+A workload is a key (`identity.api_keys`) whose secret nobody has: its role, tools, quota and end are the key's.
+The token is checked as RFC 7523 §3 and RFC 8725 §3 say.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeGuard
+
+from joserfc import jws
+from joserfc.errors import JoseError
+from sqlalchemy import Connection, Row, insert, select
+
+from identity.api_keys import Caller, NoCaller, find_again
+from identity.errors import BadInput
+from identity.jwks import KeyRing
+from identity.secret import Secret
+from identity.store import Store
+from identity.tables import workloads
+
+ALGORITHMS = ("RS256", "PS256", "ES256", "Ed25519", "EdDSA")  # asymmetric, or whoever verifies could sign
+TYPES = frozenset({None, "jwt", "at+jwt"})  # what is signed for another purpose says so (RFC 8725 §3.11)
+SKEW = timedelta(seconds=30)
+LONGEST = timedelta(days=1)  # a token that lives longer is a key that cannot be taken back
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """Whose tokens are taken, to the letter."""
+
+    issuer: str
+    audience: str  # us, as the issuer calls us
+    subject: str
+    jwks_url: str
+
+
+def looks_like_one(secret: Secret) -> bool:
+    """Whether it is a JWT rather than a key."""
+    return secret.reveal().count(".") == 2
+
+
+def add_workload(connection: Connection, key: str, new: Workload) -> None:
+    """Let *new* call by *key*. Raises BadInput: another key is called by it."""
+    who = (
+        workloads.c.issuer == new.issuer,
+        workloads.c.audience == new.audience,
+        workloads.c.subject == new.subject,
+    )
+    if (taken := connection.execute(select(workloads.c.key_id).where(*who)).scalar_one_or_none()) is not None:
+        raise BadInput(f"{taken} is called by these tokens already: take a subject or an audience of its own")
+    row = {"issuer": new.issuer, "audience": new.audience, "subject": new.subject, "jwks_url": new.jwks_url}
+    connection.execute(insert(workloads), {"key_id": key, **row})
+
+
+class Workloads:
+    """Finds out who sent a token. One for all threads; open it after any fork."""
+
+    def __init__(self, store: Store, keys: KeyRing) -> None:
+        self._store = store
+        self._keys = keys
+
+    def caller(self, token: Secret, *, now: datetime) -> Caller | NoCaller:
+        """Who sent *token*, or why it lets nobody in. Raises Unavailable: its issuer's keys cannot be had."""
+        sent = _unverified(token)
+        if sent is None:
+            return NoCaller.UNKNOWN
+        kid, claims = sent
+        trusted = self._store.read(lambda c: _trusted(c, claims))
+        if trusted is None:
+            return NoCaller.UNKNOWN
+        key = self._keys.key(trusted.jwks_url, kid)
+        if key is None:
+            return NoCaller.UNKNOWN
+        try:
+            jws.deserialize_compact(token.reveal(), key, algorithms=list(ALGORITHMS))
+        except (JoseError, ValueError):
+            return NoCaller.UNKNOWN
+        return _untimely(claims, now) or self._store.read(lambda c: find_again(c, trusted.key_id, now=now))
+
+
+def _unverified(token: Secret) -> tuple[str, Mapping[str, Any]] | None:
+    """The key's id and the claims, which nobody may believe yet; None: it is no token of a workload."""
+    try:
+        parsed = jws.extract_compact(token.reveal().encode())
+        header, claims = parsed.headers(), json.loads(parsed.payload)
+    except (JoseError, ValueError, RecursionError):
+        return None
+    kind, kid = header.get("typ"), header.get("kid")
+    kind = kind.lower().removeprefix("application/") if isinstance(kind, str) else kind
+    if not isinstance(kid, str) or kind not in TYPES or header.get("alg") not in ALGORITHMS:
+        return None
+    return (kid, claims) if isinstance(claims, dict) else None
+
+
+def _trusted(connection: Connection, claims: Mapping[str, Any]) -> Row[Any] | None:
+    """The one workload that the claims name."""
+    issuer, subject, audience = claims.get("iss"), claims.get("sub"), claims.get("aud")
+    audiences = audience if isinstance(audience, list) else [audience]
+    if not all(isinstance(text, str) for text in (issuer, subject, *audiences)) or len(audiences) > 20:
+        return None
+    named = (workloads.c.issuer == issuer, workloads.c.subject == subject, workloads.c.audience.in_(audiences))
+    found = connection.execute(select(workloads).where(*named).limit(2)).all()
+    return found[0] if len(found) == 1 else None  # for two, it would be a guess which
+
+
+def _untimely(claims: Mapping[str, Any], now: datetime) -> NoCaller | None:
+    """Why it is not the time for this token; every token has to say how long it lives."""
+    issued, expires = claims.get("iat"), claims.get("exp")
+    begins = claims.get("nbf", issued)
+    if not (_is_number(issued) and _is_number(expires) and _is_number(begins)):
+        return NoCaller.UNKNOWN
+    moment, skew = now.timestamp(), SKEW.total_seconds()
+    if expires - issued > LONGEST.total_seconds() or max(issued, begins) > moment + skew:
+        return NoCaller.UNKNOWN
+    return NoCaller.EXPIRED if expires <= moment - skew else None
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)

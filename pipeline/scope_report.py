@@ -1,0 +1,129 @@
+"""Which scopes accounts were granted, which were used lately, and which anything that is switched on needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, select
+
+from identity.api_keys import executors
+from identity.model import AccountState, Credential, PrincipalKind
+from identity.providers import PROFILES, profile_of
+from identity.tables import accounts, grants, principals
+from pipeline.action import Action
+from pipeline.tables import attempts, steps, workflow_settings
+from pipeline.uses import SERVICE, USER
+from pipeline.workflow import Registry
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccountScopes:
+    """One account's. *unused*: granted, and no step of the time asked for it. *idle*: granted, and nothing needs it."""
+
+    account: str
+    tenant: str
+    principal: str
+    kind: PrincipalKind
+    provider: str
+    credential: Credential
+    granted: tuple[str, ...]
+    used: tuple[str, ...]
+    unused: tuple[str, ...]
+    idle: tuple[str, ...]
+    whole: bool  # an installation's tokens are for every repository it has
+
+    @property
+    def broad(self) -> bool:
+        """A service's credential that reaches further than it has to: what is stolen with it is everybody's."""
+        return self.kind is PrincipalKind.SERVICE and (bool(self.idle) or self.whole)
+
+
+def scope_report(
+    connection: Connection, workflows: Registry, *, tenant: str | None, since: datetime, now: datetime
+) -> list[AccountScopes]:
+    """The active accounts of a tenant, or all; *since*: what counts as lately."""
+    actions = workflows.tools
+    needed: dict[tuple[str, PrincipalKind, str], set[str]] = {}
+    found = []
+    for row in _accounts(connection, tenant):
+        key = (row.tenant_id, PrincipalKind(row.kind), row.provider)
+        if key not in needed:
+            needed[key] = _needed(connection, workflows, *key, now=now)
+        did = _done(connection, row.id, since)
+        used = {scope for name in did if name in actions for scope in actions[name].facts.scopes}
+        found.append(_told(row, used, needed[key]))
+    return found
+
+
+def _accounts(connection: Connection, tenant: str | None) -> list[Row[Any]]:
+    statement = (
+        select(accounts, principals.c.kind, grants.c.scopes)
+        .join(principals, principals.c.id == accounts.c.principal_id)
+        .join(grants, grants.c.account_id == accounts.c.id)
+        .where(accounts.c.state == AccountState.ACTIVE)
+        .order_by(accounts.c.tenant_id, accounts.c.connection_id, accounts.c.principal_id)
+    )
+    if tenant is not None:
+        statement = statement.where(accounts.c.tenant_id == tenant)
+    return list(connection.execute(statement))
+
+
+def _done(connection: Connection, account: str, since: datetime) -> set[str]:
+    """The actions that were tried with it."""
+    tried = (
+        select(steps.c.action)
+        .join(attempts, attempts.c.step_id == steps.c.id)
+        .where(attempts.c.account_id == account, attempts.c.opened_at >= since)
+        .distinct()
+    )
+    return set(connection.execute(tried).scalars())
+
+
+def _needed(
+    connection: Connection, workflows: Registry, tenant: str, kind: PrincipalKind, provider: str, *, now: datetime
+) -> set[str]:
+    """What the tenant's switched-on workflows, and the tools its agents may ask for, need of such an account."""
+    enabled = select(workflow_settings.c.workflow).where(
+        workflow_settings.c.tenant_id == tenant, workflow_settings.c.enabled
+    )
+    who = USER if kind is PrincipalKind.USER else SERVICE
+    wanted: list[type[Action[Any]]] = [
+        action
+        for name in connection.execute(enabled).scalars()
+        if (workflow := workflows.find(name)) is not None
+        for action, declared in [*workflow.uses.items(), *workflow.compensating.uses.items()]
+        if declared & who
+    ]
+    wanted += [
+        action
+        for caller in executors(connection, tenant, now=now)
+        for name, action in workflows.tools.items()
+        if caller.may_execute(name)
+    ]
+    return {scope for action in wanted if action.facts.provider == provider for scope in action.facts.scopes}
+
+
+def _told(row: Row[Any], used: set[str], needed: set[str]) -> AccountScopes:
+    granted = tuple(row.scopes)
+    return AccountScopes(
+        account=row.id,
+        tenant=row.tenant_id,
+        principal=row.principal_id,
+        kind=PrincipalKind(row.kind),
+        provider=row.provider,
+        credential=Credential(row.credential),
+        granted=granted,
+        used=tuple(sorted(used)),
+        unused=_serving_none(row.provider, granted, used),
+        idle=_serving_none(row.provider, granted, needed),
+        whole=row.credential == Credential.INSTALLATION and row.resources is None,
+    )
+
+
+def _serving_none(provider: str, granted: Iterable[str], wanted: set[str]) -> tuple[str, ...]:
+    """The granted scopes that include none of those wanted."""
+    profile = profile_of(PROFILES, provider)
+    return tuple(sorted(scope for scope in granted if not profile.covered([scope]) & wanted))

@@ -1,0 +1,150 @@
+"""Tokens of a platform in the place of a key: taken to the letter, refused for every letter that differs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from joserfc import jws
+from joserfc.jwk import OctKey, OKPKey, RSAKey
+
+from identity.api_keys import Role, revoke_key
+from identity.errors import BadInput
+from identity.model import Scope, ScopeKind
+from identity.secret import Secret
+from identity.workloads import Workload, add_workload
+from tests.api.town import Town
+from tests.identity.providers import PretendProvider, pretend_provider
+
+KEY = OKPKey.generate_key("Ed25519", {"kid": "k1"})
+STRANGERS = OKPKey.generate_key("Ed25519", {"kid": "k1"})
+RSA = RSAKey.generate_key(2048, {"kid": "rsa"})
+POD = "system:serviceaccount:acme:bot"
+LIVE = timedelta(hours=1)
+
+
+@pytest.fixture
+def issuer() -> Iterator[PretendProvider]:
+    """The platform, whose key set holds KEY and RSA."""
+    with pretend_provider() as platform:
+        platform.user = {"keys": [KEY.as_dict(private=False), RSA.as_dict(private=False)]}
+        yield platform
+
+
+def trusted(issuer: PretendProvider, **other: str) -> Workload:
+    pod = Workload(issuer="https://k8s.example", audience="aswhom", subject=POD, jwks_url=f"{issuer.url}/jwks")
+    return replace(pod, **other)
+
+
+def trust(town: Town, workload: Workload, *, tenant: str = "acme", role: Role = Role.AGENT) -> str:
+    """Let *workload* call as the tenant's agent `bot`; the id of the key it is."""
+    id = town.caller(town.key(tenant, role=role)).key
+    town.database.write(lambda c: add_workload(c, id, workload))
+    return id
+
+
+def token(town: Town, *, key: Any = KEY, alg: str = "Ed25519", typ: str | None = "JWT", **changed: Any) -> Secret:
+    """A good token but for what is *changed*; None leaves a claim out."""
+    now = town.now().timestamp()
+    claims = {"iss": "https://k8s.example", "sub": POD, "aud": ["other", "aswhom"], "iat": now}
+    claims |= {"exp": now + LIVE.total_seconds()} | changed
+    header = {"alg": alg, "kid": key.kid} | ({"typ": typ} if typ is not None else {})
+    body = json.dumps({name: value for name, value in claims.items() if value is not None})
+    return Secret(jws.serialize_compact(header, body, key, algorithms=[alg]))
+
+
+def status(town: Town, secret: Secret) -> int:
+    answered: int = town.ask("GET", "/v1/jobs", secret).status_code
+    return answered
+
+
+def test_a_workload_does_what_its_agent_may_and_no_more(town: Town, issuer: PretendProvider) -> None:
+    trust(town, trusted(issuer))
+    sent = token(town)
+    made = town.execute(key=sent)
+    assert made.status_code == 202
+    assert town.ask("GET", f"/v1/jobs/{made.json['job']['id']}", sent).json["agent"] == "acme.bot"
+    assert town.ask("GET", "/v1/deliveries", sent).status_code == 403
+    assert status(town, token(town, key=RSA, alg="RS256")) == 200
+    assert status(town, token(town, aud="aswhom", typ=None)) == 200
+    assert issuer.asked == 1
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"iss": "https://k8s.example/"},
+        {"sub": f"{POD}2"},
+        {"sub": None},
+        {"aud": "other"},
+        {"aud": ["other", 1]},
+        {"aud": None},
+        {"exp": None},
+        {"exp": "tomorrow"},
+        {"iat": None},
+        {"exp": True},
+        {"nbf": "now"},
+        {"key": STRANGERS},
+        {"key": OKPKey.generate_key("Ed25519", {"kid": "k2"})},
+        {"key": RSA, "alg": "RS512"},
+        {"key": OctKey.import_key("0" * 64, {"kid": "k1"}), "alg": "HS256"},
+        {"typ": "secevent+jwt"},
+        {"typ": "cap+jwt"},
+        {"typ": "application/logout+jwt"},
+    ],
+    ids=str,
+)
+def test_whatever_is_not_to_the_letter_is_refused(
+    sqlite_town: Town, issuer: PretendProvider, changed: dict[str, Any]
+) -> None:
+    trust(sqlite_town, trusted(issuer))
+    assert status(sqlite_town, token(sqlite_town)) == 200
+    assert status(sqlite_town, token(sqlite_town, **changed)) == 401
+
+
+def test_a_token_counts_in_its_time_alone(sqlite_town: Town, issuer: PretendProvider) -> None:
+    trust(sqlite_town, trusted(issuer))
+    now = sqlite_town.now().timestamp()
+    assert status(sqlite_town, token(sqlite_town, exp=now - 20)) == 200  # their clock may be a little behind
+    assert status(sqlite_town, token(sqlite_town, exp=now - 60)) == 401
+    assert status(sqlite_town, token(sqlite_town, iat=now + 60)) == 401
+    assert status(sqlite_town, token(sqlite_town, nbf=now + 60)) == 401
+    assert status(sqlite_town, token(sqlite_town, exp=now + 86_401)) == 401  # a key in disguise
+
+
+@pytest.mark.parametrize("sent", ["a.b.c", "..", "eyJhbGciOiJub25lIn0.e30.", "e30.e30.e30"])
+def test_what_is_no_token_is_refused(sqlite_town: Town, sent: str) -> None:
+    assert status(sqlite_town, Secret(sent)) == 401
+
+
+def test_its_end_is_that_of_its_key(town: Town, issuer: PretendProvider) -> None:
+    id = trust(town, trusted(issuer))
+    sent = token(town)
+    assert town.database.write(lambda c: revoke_key(c, id, by="test", now=town.now()))
+    assert status(town, sent) == 401
+
+
+def test_a_revocation_of_its_agent_reaches_tokens_yet_to_be_signed(town: Town, issuer: PretendProvider) -> None:
+    trust(town, trusted(issuer))
+    town.revoke(Scope(kind=ScopeKind.AGENT, key="acme.bot"))
+    assert status(town, token(town)) == 401
+
+
+def test_one_subject_calls_two_tenants_by_two_audiences_and_never_by_one(town: Town, issuer: PretendProvider) -> None:
+    trust(town, trusted(issuer))
+    trust(town, trusted(issuer, audience="globex"), tenant="globex")
+    assert town.execute(key=token(town, aud="globex")).json["job"]["agent"] == "globex.bot"
+    assert status(town, token(town, aud=["aswhom", "globex"])) == 401
+    with pytest.raises(BadInput, match="called by these tokens already"):
+        trust(town, trusted(issuer), tenant="globex")
+
+
+def test_without_the_issuers_keys_nobody_is_refused_for_good(sqlite_town: Town, issuer: PretendProvider) -> None:
+    trust(sqlite_town, trusted(issuer))
+    issuer.user = None
+    answer = sqlite_town.ask("GET", "/v1/jobs", token(sqlite_town))
+    assert (answer.status_code, answer.json["type"]) == (503, "urn:aswhom:problem:unavailable")

@@ -1,0 +1,101 @@
+"""`tenants delete`: nothing of the tenant's opens, no credential of it is left, and the audit is."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import Connection, func, insert, select
+
+from deploy.installation import Installation
+from deploy.settings import load
+from identity.rewrap import SEALED
+from identity.withdrawal_table import withdrawals
+from identity.withdrawals import WithdrawalState
+from tests.deploy.conftest import Cli
+
+NOW = ("--yes", "--timeout", "0")
+
+
+@pytest.fixture
+def two(cli: Cli) -> Cli:
+    """Two tenants, each with a connection and an account of its own."""
+    for tenant in ("acme", "globex"):
+        cli.json("tenants", "add", tenant)
+        connection = ("connections", "add", "github", "--id", f"gh-{tenant}", "--tenant", tenant)
+        cli.json(*connection, "--client-id", "Iv1", "--client-secret-file", "-", input="s3cret")
+        account = ("accounts", "add-static", "--tenant", tenant, "--connection", f"gh-{tenant}", "--token-file", "-")
+        cli.json(*account, input="t0ken")
+        cli.json("connect", "link", "--tenant", tenant, "--user", "ada", "--connection", f"gh-{tenant}")
+    return cli
+
+
+def advance(cli: Cli, revocation: str) -> None:
+    """What the revocations worker does, until the receipt."""
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        assert at.runtime.revoker.advance(revocation)
+
+
+def sealed(cli: Cli) -> dict[str, int]:
+    """How many values of each column of the ledger are sealed."""
+
+    def count(c: Connection) -> dict[str, int]:
+        return {str(field): int(c.execute(select(func.count(field.column))).scalar_one()) for field in SEALED}
+
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        return at.read(count)
+
+
+def test_a_deleted_tenant_leaves_no_credential_and_all_of_its_audit(two: Cli) -> None:
+    before = sealed(two)
+    waits = two.json("tenants", "delete", "acme", *NOW, code=1)
+    assert (waits["deleted"], "aswhom up" in waits["why"]) == (False, True)
+    assert sealed(two) == before  # what is to end at its provider is needed for that
+    (account,) = [row for row in two.json("accounts", "list") if row["tenant_id"] == "acme"]
+    kept = [row["id"] for row in two.json("audit", "search", "--tenant", "acme")]
+
+    advance(two, waits["revocation"])
+    done = two.json("tenants", "delete", "acme", *NOW)
+    assert (done["deleted"], done["revocation"]) == (True, waits["revocation"])
+    assert sealed(two) == {name: number // 2 for name, number in before.items()}  # globex's
+    assert "tenant:acme is stopped" in two.json("accounts", "show", account["id"])["why"]
+    after = [row["id"] for row in two.json("audit", "search", "--tenant", "acme")]
+    assert set(kept) < set(after)
+    assert two.json("audit", "search", "--kind", "tenant")[0]["detail"]["connection secrets"] == 1
+    two("audit", "checkpoint")
+    assert two.json("audit", "verify")["verified"]
+    assert two.json("revocations", "show", waits["revocation"])["verified"]
+
+
+def test_a_deleted_tenant_is_not_opened_or_made_again(two: Cli) -> None:
+    advance(two, two.json("tenants", "delete", "acme", *NOW, code=1)["revocation"])
+    two.json("tenants", "delete", "acme", *NOW)
+    for again in (("delete", "acme", "--yes"), ("open", "acme"), ("add", "acme")):
+        assert "was deleted" in two.json("tenants", *again, code=1)["message"]
+    assert {row["id"]: bool(row["deleted_at"]) for row in two.json("tenants", "list")} == {
+        "acme": True,
+        "globex": False,
+    }
+
+
+def test_it_asks_first_and_names_what_there_is_not(two: Cli) -> None:
+    asked = two("tenants", "delete", "acme")
+    assert asked.exit_code == 2
+    assert "1 active account(s)" in asked.output
+    assert two.json("revocations", "list") == []
+    assert "tenants list" in two.json("tenants", "delete", "nobody", "--yes", code=1)["message"]
+
+
+def test_what_is_stuck_at_a_provider_is_shredded_only_if_that_is_said(two: Cli) -> None:
+    of = two.json("tenants", "delete", "acme", *NOW, code=1)["revocation"]
+    advance(two, of)
+    (account,) = [row["id"] for row in two.json("accounts", "list") if row["tenant_id"] == "acme"]
+    stuck = {
+        "id": "w-1", "account_id": account, "origin": "grant", "credential": "static", "generation": 9, "consented": 1,
+        "state": WithdrawalState.STUCK, "access_sealed": b"x", "due_at": datetime.now(UTC),
+        "created_at": datetime.now(UTC), "tries": 9,
+    }  # fmt: skip
+    with Installation(load(data_dir=two.data_dir)) as at:
+        at.write(lambda c: c.execute(insert(withdrawals), stuck))
+    assert "--give-up" in two.json("tenants", "delete", "acme", *NOW, code=1)["why"]
+    assert two.json("tenants", "delete", "acme", "--give-up", *NOW)["deleted"]

@@ -1,0 +1,63 @@
+"""What each guard of the console is for: without it, the test that watches it fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.control import FAILED, Control
+
+ACCESS, SIGN_IN = "tests/console/test_access.py", "tests/console/test_sign_in.py"
+
+CONTROLS = (
+    Control(
+        name="a form carries its session's token",
+        file="webhooks/console/door.py",
+        guard="if not self.is_ours() or not hmac.compare_digest(sent.encode(), g.visitor.csrf.encode()):",
+        without="if not self.is_ours():",
+        test=f"{ACCESS}::test_a_form_that_is_not_from_a_page",
+    ),
+    Control(
+        name="a page needs its role",
+        file="webhooks/console/door.py",
+        guard="if need is None or not g.visitor.may_anywhere(need):",
+        without="if False:",
+        test=f"{ACCESS}::test_a_role_may_what_the_documents_say and auditor",
+    ),
+    Control(
+        name="a thing is its tenant's",
+        file="webhooks/console/access.py",
+        guard="if visitor().may(need, tenant):",
+        without="if True:",
+        test=f"{ACCESS}::test_a_tenants_people_act_on_nothing",
+    ),
+    Control(
+        name="the browser that began to sign in",
+        file="identity/console_sign_in.py",
+        guard='if not hmac.compare_digest(answer.get("state", ""), _derived(browser, "state")):',
+        without="if False:",
+        test=f"{SIGN_IN}::test_an_answer_that_is_not_of_this_sign_in",
+    ),
+    Control(
+        name="an address that was verified",
+        file="identity/console_roles.py",
+        guard='if name == "email" and claims.get("email_verified") is not True:',
+        without="if False:",
+        test=f"{SIGN_IN}::test_an_address_that_nobody_verified and sqlite",
+    ),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
+def test_without_its_guard_the_test_fails(control: Control, tmp_path: Path) -> None:
+    control.copy(tmp_path)
+    code, said = control.run(tmp_path)
+    assert code == FAILED, said
+    assert " failed" in said.strip().splitlines()[-1], said
+
+
+@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
+def test_a_guard_is_where_its_control_looks(control: Control) -> None:
+    control.place()

@@ -1,0 +1,117 @@
+"""What each guard of policy and approvals is for: without it, the test that watches it fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.control import FAILED, Control
+
+APPROVALS, VOTES = "pipeline/ledger/approvals.py", "pipeline/ledger/votes.py"
+TEST = "tests/ledger/test_approvals.py"
+
+QUICK = Control(
+    name="an approval is asked for",
+    file="pipeline/ledger/openings.py",
+    guard="if not confirm(connection, intent, now=now):",
+    without="if False:",
+    test=f"{TEST}::test_no_step_opens_without_the_approval and sqlite",
+)
+
+OTHERS = (
+    Control(
+        name="the version in force",
+        file="pipeline/ledger/openings.py",
+        guard="if held.policy != intent.decision.policy:",
+        without="if False:",
+        test="tests/ledger/test_policies.py::test_an_opening_decided_under_an_older_policy and sqlite",
+    ),
+    Control(
+        name="high-risk actions need an allowance",
+        file="identity/policy.py",
+        guard="if why_not is None and question.effect is Effect.HIGH_RISK and allowance is None:",
+        without="if False:",
+        test="tests/identity/test_policy_rules.py::test_a_high_risk_action_runs_only_within_an_allowance",
+    ),
+    Control(
+        name="what states no amount is over the limit",
+        file="identity/policy_rules.py",
+        guard="if self.limit is not None and (question.amount is None or question.amount.exceeds(self.limit)):",
+        without="if self.limit is not None and question.amount is not None and question.amount.exceeds(self.limit):",
+        test="tests/identity/test_policy_rules.py::test_a_high_risk_action_without_an_amount",
+    ),
+    Control(
+        name="whoever asked does not approve",
+        file=VOTES,
+        guard="if given.principal in requesters(connection, held.job_id):",
+        without="if False:",
+        test=f"{TEST}::test_whose_answer_does_not_count and sqlite",
+    ),
+    Control(
+        name="aliases of whoever asked",
+        file="pipeline/ledger/requesters.py",
+        guard="found = set(connection.execute(named).scalars()) | set(connection.execute(linked).scalars())",
+        without="found = set(connection.execute(named).scalars())",
+        test=f"{TEST}::test_an_alias_of_the_requester_does_not_approve and sqlite",
+    ),
+    Control(
+        name="an answer is to what was shown",
+        file=VOTES,
+        guard="if given.digest != held.digest:",
+        without="if False:",
+        test=f"{TEST}::test_whose_answer_does_not_count and sqlite",
+    ),
+    Control(
+        name="silence is a no",
+        file=VOTES,
+        guard="if held.expires_at <= connection.execute(select(database_now())).scalar_one():",
+        without="if False:",
+        test=f"{TEST}::test_an_approval_that_expires_is_a_no and sqlite",
+    ),
+    Control(
+        name="an approval is for one request",
+        file=APPROVALS,
+        guard="approvals.c.request_hash == intent.request_hash,",
+        without="approvals.c.request_hash == approvals.c.request_hash,",
+        test=f"{TEST}::test_an_approval_opens_no_other_step and sqlite",
+    ),
+    Control(
+        name="an approver keeps their authority",
+        file=APPROVALS,
+        guard="if standing.stopped or standing.revoked >= numbers[scope.key]:",
+        without="if False:",
+        test=f"{TEST}::test_a_yes_of_somebody_who_lost_their_authority and sqlite",
+    ),
+    Control(
+        name="one person counts once",
+        file=APPROVALS,
+        guard="said = set(yes)",
+        without="said = set(yes) | {'acme.carol'}",
+        test=f"{TEST}::test_a_quorum_of_two_needs_two_people and sqlite",
+    ),
+    Control(
+        name="an answer comes from our own page",
+        file="webhooks/approvals.py",
+        guard='if not from_own_page(settings.base_url) or said not in ("yes", "no"):',
+        without='if said not in ("yes", "no"):',
+        test="tests/webhooks/test_approval_page.py::test_no_other_site_sends_an_answer",
+    ),
+)
+
+
+def _assert_failed(control: Control, folder: Path) -> None:
+    control.copy(folder)
+    code, said = control.run(folder)
+    assert code == FAILED, said
+    assert " failed" in said.strip().splitlines()[-1], said
+
+
+def test_without_its_guard_the_test_fails(tmp_path: Path) -> None:
+    _assert_failed(QUICK, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("control", OTHERS, ids=lambda control: control.name)
+def test_without_a_further_guard_its_test_fails(control: Control, tmp_path: Path) -> None:
+    _assert_failed(control, tmp_path)

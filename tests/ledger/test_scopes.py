@@ -1,0 +1,100 @@
+"""Scopes: a wait asks for what is missing and no more; what was granted is told beside what was used and is needed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, ClassVar
+
+from sqlalchemy import update
+
+from identity.connections import get_connection
+from identity.model import AccountKey
+from identity.tables import accounts, grants, provider_connections
+from pipeline.abilities import scopes_to_ask
+from pipeline.action import Facts
+from pipeline.ledger import openings
+from pipeline.ledger.closings import Closing, close_attempt
+from pipeline.ledger.intents import Ended, Opened
+from pipeline.scope_report import AccountScopes, scope_report
+from pipeline.states import AttemptState, StepState
+from pipeline.workflow import SERVICE, USER, Registry, workflow
+from tests.ledger.house import House, Say, intent_of
+from tests.ledger.house import Opened as OpenedEvent
+
+ADA = AccountKey(tenant="acme", connection="gh", principal="acme.ada")
+
+
+class Shout(Say):
+    """Says it louder."""
+
+    facts: ClassVar[Facts] = replace(Say.facts, scopes=frozenset({"issues:write"}))
+
+
+@workflow(
+    agent="tester",
+    event=OpenedEvent,
+    user=lambda event: None,
+    uses={Shout: USER | SERVICE},
+    name="say_it",
+)
+def shout_it(run: Any, event: OpenedEvent) -> None:
+    """It is not run here."""
+
+
+WORKFLOWS = Registry([shout_it])
+
+
+def grant(house: House, principal: str, *scopes: str) -> None:
+    mine = grants.c.account_id == f"acc-acme.{principal}"
+    house.database.write(lambda c: c.execute(update(grants).where(mine).values(scopes=list(scopes))))
+
+
+def asked(house: House) -> tuple[str, ...]:
+    return house.database.read(lambda c: scopes_to_ask(c, ADA, get_connection(c, "gh")))
+
+
+def report(house: House) -> dict[str, AccountScopes]:
+    now = datetime.now(UTC)
+    found = house.database.read(
+        lambda c: scope_report(c, WORKFLOWS, tenant="acme", since=now - timedelta(days=7), now=now)
+    )
+    return {one.principal: one for one in found}
+
+
+def test_a_link_asks_for_what_was_granted_and_what_the_waiting_step_lacks_alone(house: House) -> None:
+    listed = update(provider_connections).values(scopes=["everything"])
+    house.database.write(lambda c: c.execute(listed))
+    grant(house, "ada", "metadata:read")
+    assert asked(house) == ("metadata:read",)
+    job = house.claim(house.job())
+    base = intent_of(house, job)
+    wanting = replace(base, lease=replace(base.lease, scopes=frozenset({"issues:write", "metadata:read"})))
+    assert isinstance(house.database.write(partial(openings.open_attempt, intent=wanting)), Ended)
+    assert house.row(job.id).lacks == ["issues:write"]
+    assert asked(house) == ("metadata:read", "issues:write")
+    dead = update(accounts).where(accounts.c.id == "acc-acme.ada").values(state="needs_reconnect")
+    house.database.write(lambda c: c.execute(dead))
+    assert asked(house) == ("everything", "metadata:read", "issues:write")  # then all of it is asked for anew
+
+
+def test_what_is_granted_is_told_beside_what_was_used_and_what_anything_needs(house: House) -> None:
+    grant(house, "ada", "issues:write", "repo:admin")
+    grant(house, "service", "issues:write", "repo:admin")
+    job = house.claim(house.job())
+    base = intent_of(house, job, action=Shout.action_name())
+    used = replace(base, lease=replace(base.lease, scopes=Shout.facts.scopes))
+    assert isinstance(house.database.write(partial(openings.open_attempt, intent=used)), Opened)
+    done = Closing(attempt=used.attempt, state=AttemptState.EFFECT, step_state=StepState.DONE, result={"id": "1"})
+    house.database.write(partial(close_attempt, intent=used, closing=done))
+    found = report(house)
+    ada, service = found["acme.ada"], found["acme.service"]
+    assert (ada.used, ada.unused, ada.idle) == (("issues:write",), ("repo:admin",), ("repo:admin",))
+    assert (service.used, service.unused, service.idle) == ((), ("issues:write", "repo:admin"), ("repo:admin",))
+    assert (ada.broad, service.broad) == (False, True)  # a person's grant risks one person
+    grant(house, "service", "issues:write")
+    assert report(house)["acme.service"].broad is False
+    whole = update(accounts).where(accounts.c.id == "acc-acme.service").values(credential="installation")
+    house.database.write(lambda c: c.execute(whole))
+    assert report(house)["acme.service"].broad is True  # for every repository it has

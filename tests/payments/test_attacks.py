@@ -1,0 +1,103 @@
+"""Somebody tries to have money moved that is not theirs to move: by a deputy, another name, or a change in between."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import partial
+
+from sqlalchemy import update
+
+from identity.policy_ledger import policy_text
+from identity.principals import link_alias
+from pipeline.ledger.votes import NotCounted, Through, Vote
+from pipeline.policy_change import put_in_force
+from pipeline.states import ApprovalState, JobState
+from pipeline.tables import steps
+from tests.payments.office import LARGE, SMALL, Office
+from tests.tasks.test_approvals_at_work import asked
+
+
+def test_a_confused_deputy_pays_from_the_books_of_whoever_signed_and_as_whom_they_named(office: Office) -> None:
+    """Globex's own system, validly signed, names acme's invoice and one of acme's people."""
+    office.ask(LARGE, by="grace", tenant="globex")
+    office.town.settle()
+    (job,) = office.town.jobs()
+    assert (job.tenant_id, job.state) == ("globex", JobState.DEAD)
+    assert [one["tenant"] for one in office.movements()] == []
+
+
+def test_whoever_asked_does_not_approve_under_a_name_that_another_sender_knows_them_by(office: Office) -> None:
+    """Ada asks as somebody whom nobody linked; an admin finds out later who that is."""
+    link = partial(
+        link_alias,
+        tenant="acme",
+        provider="standard",
+        external_id="ada-from-home",
+        principal="acme.ada",
+        login="Ada-From-Home",
+        made_by="admin:test",
+        now=datetime.now(UTC),
+    )
+    office.town.runtime.database.write(link)
+    office.ask(LARGE, by="ada-from-home")
+    office.town.settle()
+    assert office.answer(by="ada").status_code == 409
+    assert office.movements() == []
+
+
+def test_an_invoice_that_grows_between_approval_and_call_is_asked_about_anew(office: Office) -> None:
+    """The run after the yes finds another amount on file: what would be paid is not what was approved."""
+    office.ask(LARGE)
+    office.town.settle()
+    first = asked(office.town)
+    assert office.answer(by="grace").status_code == 200
+    dearer = {"id": LARGE, "vendor": "Umbrella", "amount": "49000.00", "currency": "EUR", "status": "open"}
+    read = update(steps).where(steps.c.position == 1).values(result=dearer)  # as if the books had said so
+    office.town.runtime.database.write(lambda c: c.execute(read))
+    office.town.settle()
+    assert office.movements() == []
+    assert asked(office.town).id != first.id
+    assert asked(office.town).shown["amount"] == "49000.00 EUR"
+
+
+def test_a_yes_under_a_looser_policy_pays_nothing_under_a_tighter_one(office: Office) -> None:
+    office.ask(LARGE)
+    office.town.settle()
+    assert office.answer(by="grace").status_code == 200
+    _, before = office.town.runtime.database.read(lambda c: policy_text(c, "acme"))
+    tighter = before.replace('limit = "50000 EUR"', 'limit = "10000 EUR"')
+    change = partial(put_in_force, over=None, by="cli:test", audit_id="aud_tighter", now=datetime.now(UTC))
+    office.town.runtime.database.write(lambda c: change(c, "acme", tighter))
+    (job,) = office.town.settle()
+    assert job.state == JobState.DEAD
+    assert office.movements() == []
+
+
+def test_an_agent_cannot_answer_for_itself(office: Office) -> None:
+    """Its name is no user's, and a service principal has no word either."""
+    office.ask(LARGE)
+    office.town.settle()
+    view = asked(office.town)
+    for who in ("accounts-payable", "acme.service", "acme.accounts-payable"):
+        given = Vote(
+            approval=view.id,
+            tenant="acme",
+            principal=who,
+            yes=True,
+            digest=view.digest,
+            through=Through.CONSOLE,
+            said_as=who,
+        )
+        assert isinstance(office.town.runtime.approving.vote(given, now=datetime.now(UTC)), NotCounted)
+    assert asked(office.town).state is ApprovalState.OPEN
+
+
+def test_the_same_yes_does_not_pay_another_invoice(office: Office) -> None:
+    office.ask(LARGE)
+    office.town.settle()
+    assert office.answer(by="grace").status_code == 200
+    office.ask(SMALL)
+    office.town.settle()
+    office.ask("inv_1005")  # over every limit
+    office.town.settle()
+    assert sorted(one["invoice"] for one in office.movements()) == [SMALL, LARGE]

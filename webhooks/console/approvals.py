@@ -1,0 +1,87 @@
+"""Approvals: what agents wait to be allowed, and the answer of an approver who is signed in.
+
+An answer is a user's of the tenant, not an account's of the console: who somebody is there, an admin has said with
+`aswhom aliases add --provider console`, by the subject of their sign-in.
+"""
+
+from __future__ import annotations
+
+from flask import Blueprint, redirect, request, url_for
+from sqlalchemy import Connection
+from werkzeug.wrappers import Response as BaseResponse
+
+from identity.console_sessions import Person, Via
+from identity.errors import BadInput
+from identity.principals import resolve_alias
+from pipeline.ledger.approval_views import ApprovalView, approval, some_approvals
+from pipeline.ledger.votes import NotCounted, Through, Vote
+from pipeline.shown import letters
+from pipeline.states import ApprovalState
+from webhooks.console import lists
+from webhooks.console.access import NotThere, check, seen_tenant, visitor
+from webhooks.console.parts import Desk
+from webhooks.pages import page
+
+SIGNED_IN_HERE = "console"  # the aliases' provider of people who sign in at the console
+NEWEST = 100
+
+
+def approval_pages(pages: Blueprint, desk: Desk) -> None:
+    """Add the pages and the act of approvals."""
+
+    @pages.get("/approvals")
+    def approvals() -> BaseResponse:
+        tenant, states = seen_tenant(), [str(state) for state in ApprovalState]
+        state = lists.chosen("state", states) or (None if "state" in request.args else ApprovalState.OPEN)
+        wanted = ApprovalState(state) if state else None
+        found = desk.read(lambda c: some_approvals(c, tenant=tenant, state=wanted, limit=NEWEST))
+        return page("console/approvals.html", approvals=found, state=wanted, states=states, newest=NEWEST)
+
+    @pages.get("/approvals/<id>", endpoint="approval")
+    def show(id: str) -> BaseResponse:
+        view = desk.read(lambda c: _found(c, id))
+        me = desk.read(lambda c: _principal(c, view.tenant, visitor().person))
+        return page(
+            "console/approval.html",
+            view=view,
+            parameters=letters(view.shown),
+            me=me,
+            awaited=me is not None and view.awaits(me),
+            alias=SIGNED_IN_HERE,
+        )
+
+    @pages.post("/approvals/<id>/answer")
+    def answer_approval(id: str) -> BaseResponse:
+        view, person = desk.read(lambda c: _found(c, id)), visitor().person
+        me, said = desk.read(lambda c: _principal(c, view.tenant, person)), request.form.get("answer")
+        if said not in ("yes", "no"):
+            raise BadInput("say yes or no")
+        if me is None:
+            raise BadInput(f"who {person.name} is at tenant {view.tenant} is not known: see `aswhom aliases add`")
+        given = Vote(
+            approval=id,
+            tenant=view.tenant,
+            principal=me,
+            yes=said == "yes",
+            digest=request.form.get("digest", ""),
+            through=Through.CONSOLE,
+            said_as=person.by,
+        )
+        counted = desk.console.approving.vote(given, now=desk.clock())
+        if isinstance(counted, NotCounted):
+            raise BadInput(f"your answer does not count: {counted.reason}")
+        return redirect(url_for("console.approval", id=id, done=said), 303)
+
+
+def _found(c: Connection, id: str) -> ApprovalView:
+    """The approval, if the page or act at hand may have it. Raises NotThere, NotForYou."""
+    view = approval(c, id)
+    if view is None:
+        raise NotThere
+    check(view.tenant)
+    return view
+
+
+def _principal(c: Connection, tenant: str, person: Person) -> str | None:
+    """Who somebody is at a tenant; None: nobody has said. A link's owner is nobody's user."""
+    return resolve_alias(c, tenant, SIGNED_IN_HERE, person.subject) if person.via is Via.OPENID else None
