@@ -14,8 +14,8 @@ CONTROLS = (
     Control(
         name="a form carries its session's token",
         file="webhooks/console/door.py",
-        guard="if not self.is_ours() or not hmac.compare_digest(sent.encode(), g.visitor.csrf.encode()):",
-        without="if not self.is_ours():",
+        guard='if request.method == "POST" and (not self.is_ours() or not _carries(g.visitor.csrf)):',
+        without='if request.method == "POST" and not self.is_ours():',
         test=f"{ACCESS}::test_a_form_that_is_not_from_a_page",
     ),
     Control(

@@ -19,7 +19,7 @@ class May(StrEnum):
     SEE_ALL = "see everything else"
     WORK = "replay, cancel, resolve, reconnect and pause"
     REVOKE = "revoke"
-    OPEN = "open again what was stopped or paused"
+    OPEN = "use a paused connection again"
     DECIDE = "decide approvals"
 
 

@@ -80,10 +80,8 @@ class Door:
                     return redirect(url_for("sign_in.page", next=_where()), 303)
                 return redirect(url_for("sign_in.page"), 303)
             g.visitor = Visitor(person=person, csrf=csrf_of(token))
-            if request.method == "POST":
-                sent = request.form.get(FORM_FIELD, "")
-                if not self.is_ours() or not hmac.compare_digest(sent.encode(), g.visitor.csrf.encode()):
-                    raise NotOurs
+            if request.method == "POST" and (not self.is_ours() or not _carries(g.visitor.csrf)):
+                raise NotOurs
             need = need_of(request.endpoint)
             if need is None or not g.visitor.may_anywhere(need):
                 raise NotForYou(f"your role may not {need or 'do this'}")
@@ -95,6 +93,15 @@ class Door:
                 what = {"action": "console.act", "operation": request.endpoint, "by": found.person.by}
                 log.info("console answered %s", response.status_code, extra=what)
             return response
+
+
+def from_our_form(token: Secret) -> bool:
+    """Whether the form at hand carries what the forms of that session do."""
+    return _carries(csrf_of(token))
+
+
+def _carries(csrf: str) -> bool:
+    return hmac.compare_digest(request.form.get(FORM_FIELD, "").encode(), csrf.encode())
 
 
 def csrf_of(token: Secret) -> str:

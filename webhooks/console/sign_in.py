@@ -22,7 +22,7 @@ from identity.errors import AswhomError, PolicyDenied, Unavailable
 from identity.ids import Ids
 from identity.secret import Secret
 from identity.store import Store
-from webhooks.console.door import Door, local_path
+from webhooks.console.door import Door, from_our_form, local_path
 from webhooks.console.words import sentence
 from webhooks.pages import page
 from webhooks.settings import WebSettings
@@ -127,8 +127,8 @@ def sign_in_pages(
     @pages.post("/sign-out")
     def out() -> BaseResponse:
         token, person = door.token(), door.person()
-        if not door.is_ours():
-            return refused("This cannot be done", "another site sent this browser here", 400)
+        if not door.is_ours() or (token is not None and not from_our_form(token)):
+            return refused("This cannot be done", "the form was not sent from a page of this session", 400)
         if token is not None and person is not None:
             audit_id, now = ids("aud"), clock()
             store.write(lambda c: console_sessions.end(c, token, person, audit_id=audit_id, now=now))

@@ -1,0 +1,84 @@
+"""Whether the console is served, and to whom: settings, and `aswhom console`."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+import pytest
+
+from deploy.console import is_served, sign_in_of
+from deploy.settings import load
+from identity.errors import Misconfigured
+from tests.deploy.conftest import Cli
+
+PROVIDER = {
+    "ASWHOM_CONSOLE_ISSUER": "https://accounts.example",
+    "ASWHOM_CONSOLE_CLIENT_ID": "aswhom",
+    "ASWHOM_CONSOLE_CLIENT_SECRET": "canary-of-the-console",
+}
+
+
+def _set(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize(
+    ("listen", "base_url", "served"),
+    [
+        ("127.0.0.1:8080", None, True),
+        ("[::1]:8080", None, True),
+        ("localhost:8080", "http://localhost:8080", True),
+        ("0.0.0.0:8080", None, False),
+        ("192.0.2.1:8080", None, False),
+        ("127.0.0.1:8080", "https://aswhom.example", False),  # behind a proxy
+    ],
+)
+def test_without_sign_in_it_is_served_to_this_machine_alone(
+    monkeypatch: pytest.MonkeyPatch, listen: str, base_url: str | None, served: bool
+) -> None:
+    _set(monkeypatch, ASWHOM_LISTEN=listen, **({"ASWHOM_BASE_URL": base_url} if base_url else {}))
+    assert is_served(load()) is served
+    monkeypatch.setenv("ASWHOM_CONSOLE", "true")
+    if served:
+        assert is_served(load())
+    else:
+        with pytest.raises(Misconfigured, match="ASWHOM_CONSOLE_ISSUER"):
+            load()
+
+
+def test_with_sign_in_it_is_served_anywhere_and_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    _set(monkeypatch, ASWHOM_LISTEN="0.0.0.0:8080", ASWHOM_BASE_URL="https://aswhom.example", **PROVIDER)
+    provider = sign_in_of(load())
+    assert is_served(load())
+    assert provider is not None
+    assert provider.redirect_uri == "https://aswhom.example/console/callback"
+    assert "canary" not in repr(provider)
+    monkeypatch.setenv("ASWHOM_CONSOLE", "false")
+    assert not is_served(load())
+
+
+@pytest.mark.parametrize("missing", PROVIDER)
+def test_half_a_registration_is_a_fault(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    _set(monkeypatch, **{name: value for name, value in PROVIDER.items() if name != missing})
+    with pytest.raises(Misconfigured, match=missing):
+        load()
+
+
+def test_a_link_is_printed_and_roles_are_given_and_taken_back(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = urlsplit(cli.json("console", "link")["url"])
+    assert (url.netloc, url.path.rpartition("/")[0]) == ("127.0.0.1:8080", "/console/link")
+    given = cli.json("console", "allow", "owner", "--value", "grace@acme.example")
+    assert "has that role already" in cli("console", "allow", "owner", "--value", "grace@acme.example").output
+    assert (
+        "there is no tenant nowhere" in cli("console", "allow", "owner", "--value", "x", "--tenant", "nowhere").output
+    )
+    (row,) = cli.json("console", "roles")
+    assert (row["id"], row["claim"], row["role"], row["tenant_id"]) == (given["id"], "email", "owner", None)
+    assert cli.json("console", "disallow", given["id"])["sessions"] == 0
+    assert cli.json("console", "roles") == []
+    assert cli.json("console", "sign-out", "--yes") == {"sessions": 0}
+    monkeypatch.setenv("ASWHOM_LISTEN", "0.0.0.0:8080")
+    refused = cli("console", "link")
+    assert refused.exit_code == 1
+    assert "no console is served" in refused.output
