@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Select, Table, literal, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, Select, Table, false, literal, or_, select
 
 from identity.model import AccountState
 from identity.tables import accounts, grants, principals
@@ -56,7 +56,7 @@ def jobs_page(
     if state in (JobState.RUNNING, JobState.STOPPING):
         statement = statement.where(jobs.c.id.in_(_claimed(connection, state)))
     elif state is not None:
-        statement = statement.where(in_state(state))
+        statement = statement.where(in_state(state) if state in _STATES else false())
     also = equal(agent_id=agent, workflow=workflow, pattern=pattern, user_id=user)
     return page_of(connection, statement, turn, at=jobs.c.created_at, id=jobs.c.id, also=also)
 
@@ -64,6 +64,8 @@ def jobs_page(
 def _among(column: Column[Any], *values: str) -> ColumnElement[bool]:
     return column.in_([literal(str(value), literal_execute=True) for value in values])
 
+
+_STATES = frozenset(JobState)
 
 #: What needs somebody, in the words of its partial index.
 TROUBLED = _among(accounts.c.state, AccountState.NEEDS_RECONNECT, AccountState.SUSPENDED)

@@ -52,3 +52,10 @@ def test_a_key_that_ended_before_the_commit_changes_nothing(town: Town) -> None:
         with pytest.raises(NotLetIn):
             change(who, job, now=town.now())
     assert town.house.row(job).state == state
+
+
+def test_no_job_is_in_a_state_that_there_is_not(town: Town) -> None:
+    town.execute()
+    answer = town.ask("GET", "/v1/jobs?state=nonsense")
+    assert (answer.status_code, answer.json["items"]) == (200, [])
+    assert len(town.ask("GET", "/v1/jobs?state=queued").json["items"]) == 1
