@@ -96,7 +96,7 @@ def test_a_workload_does_what_its_agent_may_and_no_more(town: Town, issuer: Pret
         {"typ": "cap+jwt"},
         {"typ": "application/logout+jwt"},
     ],
-    ids=lambda changed: "-".join(changed),
+    ids="-".join,
 )
 def test_whatever_is_not_to_the_letter_is_refused(
     sqlite_town: Town, issuer: PretendProvider, changed: dict[str, Any]
