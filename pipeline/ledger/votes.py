@@ -95,10 +95,16 @@ def vote(connection: Connection, given: Vote, *, now: datetime) -> Counted | Not
 
 
 def _said_before(held: Row[Any], earlier: str, given: Vote) -> Counted | NotCounted:
-    """The same word again is the first one; an answer is not taken back."""
+    """The same word to the same thing is the first one again; an answer is not taken back."""
+    if given.digest != held.digest:
+        return _not_about(held)
     if earlier == (YES if given.yes else NO):
         return Counted(state=ApprovalState(held.state))
     return NotCounted(reason=f"{given.principal} has answered {earlier} already")
+
+
+def _not_about(held: Row[Any]) -> NotCounted:
+    return NotCounted(reason=f"what was shown is not what approval {held.id} is about: look at it again")
 
 
 def _over(connection: Connection, held: Row[Any], now: datetime) -> str | None:
@@ -120,7 +126,7 @@ def _over(connection: Connection, held: Row[Any], now: datetime) -> str | None:
 def _prohibition(connection: Connection, held: Row[Any], given: Vote) -> str | None:
     """Why this person's answer does not count, or None."""
     if given.digest != held.digest:
-        return f"what was shown is not what approval {held.id} is about: look at it again"
+        return _not_about(held).reason
     principal = get_principal(connection, given.principal)
     if principal is None or principal.tenant != held.tenant_id or principal.kind is not PrincipalKind.USER:
         return f"{given.principal} is no user of tenant {held.tenant_id}"

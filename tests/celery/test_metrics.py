@@ -10,7 +10,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from pipeline import metrics
 from tests.servers.process import free_port
 
-CLOSED = {"source", "pattern", "action", "duty", "outcome", "state", "provider", "endpoints", "catch_up"}
+CLOSED = {"source", "pattern", "action", "duty", "outcome", "state", "provider", "endpoints", "catch_up", "wait"}
 METRICS = [value for value in vars(metrics).values() if isinstance(value, MetricWrapperBase)]
 
 

@@ -257,7 +257,7 @@ SLOW = (
     Control(
         name="the locks of an opening",
         file=OPENINGS,
-        guard="lock_shared(connection, intent.lease.scope_list)",
+        guard="lock_shared(connection, (*intent.lease.scope_list, *approver_scopes(intent.approval)))",
         without="pass",
         test="tests/ledger/test_revocation.py::test_openings_and_revocations_of_one_account and postgresql",
     ),

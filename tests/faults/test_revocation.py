@@ -154,6 +154,8 @@ def revoke_under_load(system: System, seed: random.Random, *, pulls: int, pause:
     return order
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_revocation_under_load_is_ordered_in_the_upstreams_log(system: System, seed: random.Random) -> None:
     before, after = revoke_under_load(system, seed, pulls=24, pause=0.2)
     print(f"{before} requests before the revocation, {after} on its receipt after it")
