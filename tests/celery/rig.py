@@ -28,7 +28,7 @@ SETPRIV = [path, "--pdeathsig", "KILL", "--"] if (path := shutil.which("setpriv"
 
 
 def eventually(
-    condition: Callable[[], object], *, seconds: float = 15, what: str = "", log: Path | None = None
+    condition: Callable[[], object], *, seconds: float = 60, what: str = "", log: Path | None = None
 ) -> float:
     """Wait until *condition* holds and return how long that took; AssertionError at the deadline."""
     began = time.monotonic()
@@ -193,7 +193,7 @@ class Child:
         assert self.process is not None
         self.process.send_signal(number)
 
-    def wait(self, seconds: float = 15) -> int:
+    def wait(self, seconds: float = 60) -> int:
         assert self.process is not None
         return self.process.wait(seconds)
 
