@@ -15,12 +15,13 @@ from fnmatch import fnmatchcase
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from identity import audit
+from identity.api_key_tables import api_keys
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
 from identity.principals import ensure_agent
 from identity.scopes import standings
 from identity.secret import Secret
-from identity.tables import agents, api_keys, tenants
+from identity.tables import agents, tenants
 
 PREFIX = "awk_"  # so that a scanner of source code knows one when it sees one
 

@@ -17,12 +17,12 @@ from joserfc import jws
 from joserfc.errors import JoseError
 from sqlalchemy import Connection, Row, insert, select
 
+from identity.api_key_tables import workloads
 from identity.api_keys import Caller, NoCaller, find_again
 from identity.errors import BadInput
 from identity.jwks import KeyRing
 from identity.secret import Secret
 from identity.store import Store
-from identity.tables import workloads
 
 ALGORITHMS = ("RS256", "PS256", "ES256", "Ed25519", "EdDSA")  # asymmetric, or whoever verifies could sign
 TYPES = frozenset({None, "jwt", "at+jwt"})  # what is signed for another purpose says so (RFC 8725 §3.11)

@@ -13,10 +13,10 @@ from sqlalchemy import Connection, select
 from deploy.cli.command import command, confirm, names
 from deploy.cli.output import Output
 from deploy.installation import Installation
+from identity.api_key_tables import api_keys as table
+from identity.api_key_tables import workloads
 from identity.api_keys import Role, add_key, new_key, revoke_key
 from identity.errors import BadInput
-from identity.tables import api_keys as table
-from identity.tables import workloads
 from identity.workloads import Workload, add_workload
 
 COLUMNS = (

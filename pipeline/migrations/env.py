@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
+import identity.api_key_tables
 import identity.capability.tables  # noqa: F401 - adds its tables to the metadata, as the next three do
 import pipeline.approval_tables
 import pipeline.revocation_tables

@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import select
 from werkzeug.routing import Rule
 
+from identity.api_key_tables import api_keys
 from identity.api_keys import Role, revoke_key
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
 from identity.secret import Secret
-from identity.tables import api_keys
 from tests.api.town import Town
 from webhooks.api.access import NEEDS, ROLES, May
 

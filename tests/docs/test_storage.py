@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Table
 
-from identity import audit_tables, console_tables, withdrawal_table
+from identity import api_key_tables, audit_tables, console_tables, withdrawal_table
 from identity import tables as of_identity
 from identity.capability import tables as capability_tables
 from identity.lock import RefreshLock
@@ -25,6 +25,7 @@ LOCK_TTL: timedelta = RefreshBudget().lock_ttl
 def test_every_table_is_listed_where_it_is_declared(heading: str) -> None:
     declared = {
         WHO: vars(of_identity)
+        | vars(api_key_tables)
         | vars(audit_tables)
         | vars(console_tables)
         | vars(withdrawal_table)
