@@ -31,9 +31,9 @@ def start_system(own_valkey: Valkey, tmp_path: Path) -> Iterator[Start]:
         system.close()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def system(request: pytest.FixtureRequest, start_system: Start) -> System:
-    """Everything but beat, on each database."""
+    """Everything but beat, on each database; PostgreSQL with the slow tests, unless a test asks for both."""
     url = ""
     if request.param == "postgresql":
         cluster: Postgres = request.getfixturevalue("postgres")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from sqlalchemy import select
 
 from identity.model import AccountState
@@ -12,21 +11,7 @@ from identity.tables import accounts
 from pipeline.revocation_tables import revocations
 from pipeline.states import JobState, Wait
 from pipeline.tables import deliveries
-from tests.servers.postgres import Postgres
-from tests.system.conftest import Start
 from tests.system.rig import System
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
-def system(request: pytest.FixtureRequest, start_system: Start) -> System:
-    """Everything but beat; PostgreSQL with the slow tests."""
-    url = ""
-    if request.param == "postgresql":
-        cluster: Postgres = request.getfixturevalue("postgres")
-        url = cluster.url(cluster.create_database())
-    system = start_system(url)
-    system.start("web", "worker", "revocations", "housekeeping")
-    return system
 
 
 def state(system: System, principal: str, connection: str = "github") -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pipeline.states import JobState, StepState
 from tests.system.rig import System
 
 
+@pytest.mark.parametrize("system", ["sqlite", "postgresql"], indirect=True)
 def test_a_labelled_pull_request_becomes_work_in_the_right_names(system: System) -> None:
     system.connect("acme", "ada")
     system.pull("acme/shop", "ada", "bug", "infra")
