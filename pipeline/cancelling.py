@@ -22,7 +22,9 @@ from pipeline.tables import jobs
 from pipeline.workflow import OnRevoke
 
 _AIM = timedelta(milliseconds=8)  # of a chunk's statements; what is left of 20 ms is for the commit
-_LEAST, _MOST = 5, 1_000
+# With fewer, a chunk is little but its seven round trips and its commit: on a busy machine these alone take longer than
+# the aim, and a pace that followed them down would cancel five jobs a commit.
+_LEAST, _MOST = 100, 1_000
 SETS = 100  # looked up at a time
 
 _REACHED: Mapping[JobState, JobState] = {
@@ -36,7 +38,7 @@ class Pace:
     """How many jobs a chunk takes: as many as the last one says can be done in the time."""
 
     def __init__(self) -> None:
-        self.jobs = 50
+        self.jobs = _LEAST
 
     def after(self, jobs: int, took: timedelta) -> None:
         """A chunk of *jobs* took that long."""

@@ -358,15 +358,21 @@ def test_what_has_finished_is_not_looked_at(house: House) -> None:
 def test_the_pace_follows_what_the_last_chunk_took() -> None:
     pace = Pace()
     first = pace.jobs
-    pace.after(first, timedelta(milliseconds=1))
-    assert pace.jobs == 2 * first
+    for doubled in (2 * first, 4 * first, 8 * first):
+        pace.after(pace.jobs, timedelta(milliseconds=1))
+        assert pace.jobs == doubled
     pace.after(pace.jobs, timedelta(milliseconds=80))
-    assert pace.jobs == 2 * first // 4  # never by more than that, for one slow commit
-    for _ in range(10):
-        pace.after(pace.jobs, timedelta(seconds=1))
-    assert pace.jobs == 5
+    assert pace.jobs == 2 * first  # a quarter, and never less for one slow chunk
     pace.after(0, timedelta(milliseconds=1))
-    assert pace.jobs == 5
+    assert pace.jobs == 2 * first  # it says nothing
+
+
+def test_where_each_statement_is_slow_the_pace_stays_worth_a_commit() -> None:
+    pace = Pace()
+    first = pace.jobs
+    for _ in range(10):
+        pace.after(pace.jobs, timedelta(milliseconds=50))  # however few the jobs are
+    assert pace.jobs == first == 100
 
 
 def test_a_revocation_is_not_starved_by_openings(house: House, ledger_url: str) -> None:
