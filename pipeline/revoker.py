@@ -84,9 +84,9 @@ class Revoker:
             while sets := self._store.read(partial(look, after=after)):
                 after = sets[-1]
                 if then is OnRevoke.SKIP:
-                    self._store.write(partial(cancelling.end_waits, revocation=revocation, sets=sets))
-                    continue
-                self._cancel_in(revocation, sets, pace)
+                    self._end_waits_in(revocation, sets)
+                else:
+                    self._cancel_in(revocation, sets, pace)
         self._store.write(lambda c: cancelling.begin_draining(c, revocation))
 
     def _cancel_in(self, revocation: str, sets: list[str], pace: cancelling.Pace) -> None:
@@ -100,6 +100,13 @@ class Revoker:
             pace.after(chunk.reached, chunk.took)
             left = chunk.left
             self._reached("after_chunk")
+
+    def _end_waits_in(self, revocation: str, sets: list[str]) -> None:
+        left: Iterable[str] = sets
+        while left:
+            left = self._store.write(
+                partial(cancelling.end_waits, revocation=revocation, sets=list(left), limit=cancelling.WAITS)
+            )
 
     def _compensate(self, revocation: str, *, again: bool) -> None:
         """One transaction a step, each of them at most once. *again*: what was unknown may have turned out done."""

@@ -17,7 +17,7 @@ from pipeline import revocation
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.ledger.intents import Ended, Opened
 from pipeline.ledger.openings import open_attempt
-from pipeline.ledger.pages import page_digest
+from pipeline.ledger.pages import first_cancelled, page_digest
 from pipeline.reconcile import advance_revocations
 from pipeline.revocation_tables import revocation_pages, revocations
 from pipeline.revoker import Revoker
@@ -114,7 +114,7 @@ def test_advancing_twice_changes_nothing_and_a_tampered_receipt_shows(house: Hou
 
 
 def test_a_large_backlog_is_cancelled_in_chunks(house: House) -> None:
-    made_jobs = [house.job(text=str(n)) for n in range(70)]
+    made_jobs = [house.job(text=str(n)) for n in range(120)]
     made = revoke(house, Scope(kind=ScopeKind.TENANT, key="acme"))
     assert Revoker(house.database, SIGNER).advance(made)
     states = house.states()
@@ -126,6 +126,10 @@ def test_a_large_backlog_is_cancelled_in_chunks(house: House) -> None:
     pages = house.database.read(lambda c: c.execute(select(revocation_pages)).all())
     written = {page.sha256: page_digest({"cancelled": page.cancelled, "stopping": page.stopping}) for page in pages}
     assert [page["sha256"] for page in receipt["pages"]] == [written[page["sha256"]] for page in receipt["pages"]]
+    named = [job for page in sorted(pages, key=lambda page: page.number) for job in page.cancelled]
+    assert receipt["cancelled_jobs"] == named
+    for some in (1, len(pages[0].cancelled) + 1, len(named) + 1):
+        assert house.database.read(partial(first_cancelled, revocation=made, limit=some)) == named[:some]
 
 
 def test_openings_and_revocations_of_one_account_agree_about_who_came_first(house: House, ledger_url: str) -> None:

@@ -20,7 +20,7 @@ from identity.secret import Secret
 from identity.signing import Signer
 from identity.tables import grants
 from pipeline import revocation
-from pipeline.cancelling import Pace
+from pipeline.cancelling import Pace, end_waits
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.ledger import jobs as ledger_jobs
 from pipeline.ledger.intents import Ended, Opened, Skipped
@@ -165,6 +165,20 @@ def test_a_job_that_waits_for_the_consent_that_was_revoked_is_woken_to_go_on(ski
     second = revoke(skipping, account_scope())
     assert _revoker(skipping).advance(second)
     assert skipping.row(job.id).state == JobState.QUEUED
+
+
+def test_very_many_waits_are_ended_in_several_transactions(skipping: House) -> None:
+    assert _revoker(skipping).advance(revoke(skipping, account_scope()))
+    waiting = [skipping.claim(skipping.job(text=str(n))) for n in range(3)]
+    for job in waiting:
+        open_(skipping, intent(skipping, job))
+    made = revoke(skipping, account_scope())
+    (digest,) = {skipping.row(job.id).scopes_sha256 for job in waiting}
+    end = partial(end_waits, revocation=made, sets=[digest], limit=2)
+    left, states = skipping.database.write(end), [skipping.row(job.id).state for job in waiting]
+    assert (left, states) == ([digest], [JobState.QUEUED, JobState.QUEUED, JobState.WAITING])
+    assert not skipping.database.write(end)
+    assert {skipping.row(job.id).state for job in waiting} == {JobState.QUEUED}
 
 
 # compensate
