@@ -70,8 +70,8 @@ def _ours(ledger: Ledger, processes: Processes, sheet: Sheet) -> None:
     tenants = [f"tenant-{number}" for number in range(BYSTANDERS)]
     for tenant in tenants:
         ledger.house.connect(tenant, f"{tenant}.ada")
-        queue(ledger, tenant, jobs=ground.pending // 2 // BYSTANDERS)
-    queue(ledger, "acme", jobs=ground.pending // 2)
+    half = ground.pending // 2
+    queue(ledger, {"acme": half, **dict.fromkeys(tenants, half // BYSTANDERS)})
     ring, port = _ring(ledger), free_port()
     workers = [processes.listed("worker", ledger.environment(), number=number + 1) for number in range(WORKERS)]
     processes.listed("revocations", ledger.environment(ASWHOM_REVOCATIONS_METRICS_PORT=str(port)))
@@ -145,8 +145,7 @@ def _flat(ledger: Ledger, pending: int, sheet: Sheet) -> None:
     """The revocation's commit over ten times as many pending jobs each time, up to five times *pending*."""
     queued, size = 0, 1_000
     while size <= 5 * pending:
-        for tenant in ("acme", "globex"):
-            queue(ledger, tenant, jobs=(size - queued) // 2)
+        queue(ledger, dict.fromkeys(("acme", "globex"), (size - queued) // 2))
         effective(ledger, sheet, name=f"{ledger.kind}, {size:,} pending")
         queued, size = size, size * 10
 

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 from sqlalchemy import Connection, update
@@ -21,6 +22,7 @@ from sqlalchemy import Connection, update
 from deploy import procfile
 from deploy.keys import KeyFiles
 from identity.connections import WEBHOOK_SECRET, add_installation, add_secret, get_connection, seal_secret
+from identity.errors import Unavailable
 from identity.model import AccessPattern, PrincipalKind
 from identity.policy import Decision
 from identity.principals import ensure_principal, ensure_tenant, link_alias
@@ -36,6 +38,7 @@ from tests.servers.postgres import Postgres, postgres
 from tests.servers.process import end, start, wait_until
 from tests.servers.valkey import Valkey, valkey
 
+T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = ("SQLite", "PostgreSQL")
 TENANTS = 256
@@ -93,6 +96,14 @@ class Ledger:
         (keys / "vault").touch(mode=0o600)
         (keys / "vault").write_text(f"1:{b64encode(b'k' * 32).decode()}\n")
         KeyFiles(vault=keys / "vault", signing=keys / "signing").create()
+
+    def write(self, fn: Callable[[Connection], T]) -> T:
+        """Write as a caller does that is told to come again: the time until it is written is what counts."""
+        while True:
+            try:
+                return self.database.write(fn)
+            except Unavailable:
+                continue
 
     def claimed(self) -> ClaimedJob:
         """A job of acme's, accepted and claimed for an hour."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -16,13 +17,14 @@ from tests.bench.ground import Ledger
 AT_ONCE = 20_000  # rows
 
 
-def queue(ledger: Ledger, tenant: str, *, jobs: int) -> None:
-    """Queue *jobs* jobs for ada of *tenant*, due now."""
+def queue(ledger: Ledger, wanted: Mapping[str, int]) -> None:
+    """Queue so many jobs for ada of each tenant, due now."""
     template = ledger.house.job()  # an accepted one, with everything that acceptance writes
-    for first in range(0, jobs, AT_ONCE):
-        rows = min(AT_ONCE, jobs - first)
-        act = partial(_insert, ledger=ledger, template=template, tenant=tenant, rows=rows)
-        ledger.database.write(partial(act, prefix=ledger.house.ids("job"), now=datetime.now(UTC)))
+    for tenant, number in wanted.items():
+        for first in range(0, number, AT_ONCE):
+            rows = min(AT_ONCE, number - first)
+            act = partial(_insert, ledger=ledger, template=template, tenant=tenant, rows=rows)
+            ledger.database.write(partial(act, prefix=ledger.house.ids("job"), now=datetime.now(UTC)))
     # In a ledger that grew job by job the database knows how it looks.
     ledger.database.write(lambda c: c.exec_driver_sql("ANALYZE"))
 

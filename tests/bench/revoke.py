@@ -68,7 +68,7 @@ def effective(ledger: Ledger, sheet: Sheet, *, name: str) -> None:
                 declare(ledger, account_scope(), tenant="acme")
                 took.append(time.perf_counter() - began)
                 ledger.house.connect("acme", "acme.ada")
-                accepted = ledger.database.write(partial(_accept_anew, ids=[opener.job.id for opener in openers]))
+                accepted = ledger.write(partial(_accept_anew, ids=[opener.job.id for opener in openers]))
                 for opener in openers:
                     opener.go_on(accepted)
         finally:
@@ -99,14 +99,14 @@ class Opener:
                 return
             intent = self._ledger.intent(self.job, position)
             began = time.perf_counter()
-            outcome = self._ledger.database.write(partial(openings.open_attempt, intent=intent))
+            outcome = self._ledger.write(partial(openings.open_attempt, intent=intent))
             if not isinstance(outcome, Opened):
                 while intent.job is self.job and not self._stopped:
                     time.sleep(0.001)
                 continue
             self.took.append(time.perf_counter() - began)
             closing = Closing(attempt=intent.attempt, state=AttemptState.EFFECT, step_state=StepState.DONE, result={})
-            self._ledger.database.write(partial(close_attempt, intent=intent, closing=closing))
+            self._ledger.write(partial(close_attempt, intent=intent, closing=closing))
 
     def go_on(self, accepted: int) -> None:
         self.job = replace(self.job, accepted=accepted)
@@ -124,7 +124,7 @@ def _accept_anew(c: Connection, *, ids: list[str]) -> int:
 
 def cancel(ledger: Ledger, sheet: Sheet) -> None:
     """Queue the jobs of one tenant, revoke it, and advance to the receipt."""
-    queue(ledger, "globex", jobs=QUEUED)
+    queue(ledger, {"globex": QUEUED})
     made = declare(ledger, Scope(kind=ScopeKind.TENANT, key="globex"), tenant="globex")
     timed = _Timed(ledger)
     began = time.perf_counter()
@@ -161,5 +161,5 @@ def declare(ledger: Ledger, scope: Scope, *, tenant: str) -> str:
     """Revoke *scope*; the revocation's id."""
     made = ledger.house.ids("rev")
     act = partial(revocation.declare, id=made, scope=scope, tenant=tenant, source="bench", by="bench", reason="bench")
-    ledger.database.write(partial(act, now=datetime.now(UTC)))
+    ledger.write(partial(act, now=datetime.now(UTC)))
     return made
