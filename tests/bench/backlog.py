@@ -9,17 +9,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from deploy import process as deployed
 from deploy.settings import Settings
 from identity.model import Scope
 from pipeline import revocation
 from pipeline.revocation import Stage
+from pipeline.revocation_tables import revocations
 from pipeline.ring import CeleryRing
 from pipeline.states import JobState
 from pipeline.tables import jobs
@@ -84,14 +84,15 @@ def _ours(ledger: Ledger, processes: Processes, sheet: Sheet) -> None:
         seconds, made = _revoke(ledger, account_scope(f"{tenant}.ada", tenant), tenant)
         took.append(seconds)
         ring.revocations([made])
+    _wait(lambda: not ledger.database.read(_cancelling), "the jobs of these to be cancelled")
     upstream.forget()
     began = time.monotonic()
     last, made = _revoke(ledger, account_scope(), "acme")
     answered = time.time()
     ring.revocations([made])
-    _wait(lambda: _stage(ledger, made) in (Stage.DRAINING, Stage.QUIESCED), "the jobs to be cancelled")
+    _wait(lambda: not ledger.database.read(_cancelling), "the jobs to be cancelled")
     cancelled = time.monotonic() - began
-    _wait(lambda: _stage(ledger, made) == Stage.QUIESCED, "the receipt")
+    _wait(lambda: ledger.database.read(lambda c: revocation.load(c, made)).receipt is not None, "the receipt")
     receipt = time.monotonic() - began
     row = ledger.database.read(lambda c: revocation.load(c, made))
     on_their_way = {call["attempt"] for call in row.receipt["in_flight"]}
@@ -156,15 +157,15 @@ def _revoke(ledger: Ledger, scope: Scope, tenant: str) -> tuple[float, str]:
     return time.perf_counter() - began, made
 
 
-def _stage(ledger: Ledger, made: str) -> str:
-    return str(ledger.database.read(lambda c: revocation.load(c, made)).state)
+def _cancelling(c: Connection) -> int:
+    still = revocations.c.state.in_([Stage.EFFECTIVE, Stage.CANCELLING])
+    return int(c.execute(select(func.count()).select_from(revocations).where(still)).scalar_one())
 
 
-def _unfinished(c: Any) -> int:
-    ended = jobs.c.state.in_([JobState.DONE, JobState.CANCELLED])
-    return int(
-        c.execute(select(func.count()).select_from(jobs).where(jobs.c.user_id == "acme.ada", ~ended)).scalar_one()
-    )
+def _unfinished(c: Connection) -> int:
+    """Jobs of the grant that could still run."""
+    hers = (jobs.c.user_id == "acme.ada") & jobs.c.state.not_in([JobState.DONE, JobState.CANCELLED])
+    return int(c.execute(select(func.count()).select_from(jobs).where(hers)).scalar_one())
 
 
 def _ring(ledger: Ledger) -> CeleryRing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -317,7 +318,7 @@ def test_a_replay_does_not_change_what_the_receipt_said_of_the_jobs(house: House
 
 
 def test_a_revoker_that_crashes_after_a_chunk_goes_on_where_it_was(house: House) -> None:
-    made_jobs = [house.job(text=str(n)) for n in range(8)]
+    made_jobs = [house.job(text=str(n)) for n in range(Pace().jobs + 8)]
     made = revoke(house, Scope(kind=ScopeKind.TENANT, key="acme"))
 
     class Crash(BaseException):
@@ -329,6 +330,7 @@ def test_a_revoker_that_crashes_after_a_chunk_goes_on_where_it_was(house: House)
 
     with pytest.raises(Crash):
         Revoker(house.database, SIGNER, reached=crash).advance(made)
+    assert sorted(Counter(house.states().values()).items()) == [(JobState.CANCELLED, Pace().jobs), (JobState.QUEUED, 8)]
     later = house.job()
     assert Revoker(house.database, SIGNER).advance(made)
     receipt = _receipt(house, made)
