@@ -7,7 +7,7 @@ from dataclasses import fields
 from datetime import timedelta
 from enum import StrEnum
 
-from identity.providers.profile import Assertion, Liveness, Profile, Revocation, WhoAmI
+from identity.providers.profile import Assertion, Liveness, Profile, Renewal, Revocation, WhoAmI
 from identity.providers.sources import Source, Standing
 
 _UNSOURCED = ("name", "title", "sources")
@@ -90,7 +90,7 @@ def _said(value: object) -> str:
         case Assertion() | Revocation():
             parts = ((one.name.replace("_", " "), getattr(value, one.name), one.default) for one in fields(value))
             return "; ".join(f"{name} {_said(said)}" for name, said, default in parts if said != default) or "yes"
-        case WhoAmI() | Liveness():
+        case WhoAmI() | Liveness() | Renewal():
             return "asked"
         case None:
             return "none"

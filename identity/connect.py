@@ -118,7 +118,7 @@ class Connect:
             if refusal := revoked_since(connection, grant_scopes(key), number):
                 return refusal
             account = find_account(connection, key)
-            if account is not None and awaits_provider(connection, account, profile):
+            if account is not None and awaits_provider(connection, account, profile, now=now):
                 raise Unavailable(
                     f"access of {key} is being ended at {profile.title}, and a consent of now would end with it: "
                     "try again in a moment",

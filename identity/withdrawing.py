@@ -18,26 +18,23 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, select
 
 from identity.accounts import Account, get_account
-from identity.answers import Granted, read_outcome, retry_after_of
+from identity.answers import retry_after_of
 from identity.connect_sessions import is_connecting
-from identity.connections import SealedSecret, ending_authenticator, get_connection, live_secrets
+from identity.connections import ending_authenticator, get_connection, live_secrets
+from identity.ending import Case, Question, Unasked, question, reaches_all, renews_expired
 from identity.errors import Misconfigured
 from identity.gate import AHEAD_KEEPS, Endpoint
-from identity.grants import ACCESS, REFRESH, get_grant, token_binding
-from identity.http import Answer, HttpRequest
-from identity.intents import TOKEN_ANSWER
+from identity.grants import get_grant
+from identity.http import Answer
 from identity.metrics import WITHDRAWALS_ASKED
-from identity.model import AccountKey, Credential, ProviderConnection, Scope, ScopeKind
-from identity.oauth import Client
-from identity.providers.profile import Profile, Reach
-from identity.revoking import has_ended, presented, revoke_request
+from identity.model import AccountKey, Credential, Scope, ScopeKind
+from identity.providers.profile import Profile
 from identity.scopes import grant_scopes, newest_revocation, revoked_since
-from identity.secret import Secret
 from identity.sequence import lock_exclusive
 from identity.store import Store
 from identity.tables import accounts
-from identity.token_endpoint import TokenEndpoint, unpack
-from identity.vault import Binding, Vault
+from identity.token_endpoint import TokenEndpoint
+from identity.vault import Vault
 from identity.withdrawals import (
     Origin,
     Withdrawal,
@@ -54,6 +51,7 @@ log = logging.getLogger(__name__)
 
 REVOCATION_HEADER = "X-Aswhom-Revocation"  # so that the provider's log says on whose account it was asked
 _SECOND = timedelta(seconds=1)
+_UNDER_WAY = timedelta(minutes=2)  # longer than a claim lasts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,17 +67,6 @@ class WithdrawalBudget:
     def pause(self, tries: int) -> timedelta:
         """Until the try after that many."""
         return min(self.first * (1 << min(tries - 1, 20)), self.longest)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Case:
-    """A claimed withdrawal with all that its request needs."""
-
-    withdrawal: Withdrawal
-    account: Account
-    owner: ProviderConnection
-    secrets: tuple[SealedSecret, ...]
-    superseded: bool  # a refresh that ended after the revocation had replaced it
 
 
 class Withdrawer:
@@ -117,19 +104,19 @@ class Withdrawer:
             return
         profile = self._profiles[case.account.provider]
         try:
-            request = self._request(case, profile, now=now)
+            asked = question(case, profile, self._vault, now=now, ids=self._ids)
         except Misconfigured as fault:
             self._end(case, WithdrawalState.STUCK, str(fault))
             return
-        if isinstance(request, str):
-            unexpired = request is not _EXPIRED
-            self._end(case, WithdrawalState.NOT_ASKED if unexpired else WithdrawalState.STUCK, request)
+        if isinstance(asked, Unasked):
+            self._end(case, asked.to, asked.reason)
             return
-        self._send(case, profile, request, began=began)
+        self._send(case, asked, began=began)
 
-    def _send(self, case: _Case, profile: Profile, request: HttpRequest, *, began: float) -> None:
-        to, gate = Endpoint(connection=case.owner.id, url=request.url), self._endpoint.gate
-        if (wait := gate.enter(to, profile.token_pace, keep=AHEAD_KEEPS)) is not None:
+    def _send(self, case: Case, asked: Question, *, began: float) -> None:
+        request, gate = asked.request, self._endpoint.gate
+        to = Endpoint(connection=case.owner.id, url=request.url)
+        if (wait := gate.enter(to, asked.pace, keep=AHEAD_KEEPS)) is not None:
             self._later(case, "its provider is left alone for now", wait=wait, counted=False)
             return
         if case.withdrawal.revocation:
@@ -141,14 +128,14 @@ class Withdrawer:
         self._reached("after_withdrawal_sent")
         if not isinstance(outcome, Answer):
             self._failed(case, outcome.reason)
-        elif has_ended(profile, outcome):
-            self._end(case, WithdrawalState.DONE, None)
+        elif asked.has_ended(outcome):
+            self._end(case, WithdrawalState.DONE, asked.remark)
         else:
             if outcome.status == 429:
                 gate.hold(to, retry_after_of(outcome, self._clock(), timedelta(minutes=1)))
             self._failed(case, f"it answered {outcome.status}, which does not say that the credential has ended")
 
-    def _claim(self, connection: Connection, withdrawal: str, *, now: datetime, until: datetime) -> _Case | None:
+    def _claim(self, connection: Connection, withdrawal: str, *, now: datetime, until: datetime) -> Case | None:
         """The withdrawal, ours to ask about; None: not now, or never."""
         found = get_withdrawal(connection, withdrawal)
         if found is None:
@@ -162,15 +149,19 @@ class Withdrawer:
         if is_refreshing(connection, account.id):
             postpone(connection, claimed.id, due_at=now + _SECOND, reason="a refresh has not ended", counted=False)
             return None
-        if reaches_all(self._profiles[account.provider], claimed.credential) and (
-            why := _reaches_others(connection, account, claimed, now=now)
+        profile = self._profiles[account.provider]
+        by_name = profile.renewal is not None and renews_expired(profile, claimed, now=now)
+        if (
+            reaches_all(profile, claimed.credential)
+            and not by_name
+            and (why := _reaches_others(connection, account, claimed, now=now))
         ):
             settle(connection, claimed.id, to=WithdrawalState.STUCK, reason=why, now=now)
             return None
         owner = get_connection(connection, account.key.connection)
         wanted = ending_authenticator(owner, claimed.credential)
         won = [one for one in of_account(connection, account.id, *WithdrawalState) if one.origin is Origin.REFRESH]
-        return _Case(
+        return Case(
             withdrawal=claimed,
             account=account,
             owner=owner,
@@ -178,67 +169,19 @@ class Withdrawer:
             superseded=any(one.consented == claimed.consented for one in won),
         )
 
-    def _request(self, case: _Case, profile: Profile, *, now: datetime) -> HttpRequest | str:
-        """The request, or why there is none. Raises Misconfigured."""
-        claimed = case.withdrawal
-        if profile.revocation is None:
-            return "the provider has no way to end a credential"
-        wanted = presented(profile, claimed.credential)
-        token = self._token(case, profile, wanted, now=now)
-        if token is None:
-            return "there was no token to end"
-        expired = claimed.expires_at is not None and claimed.expires_at <= now
-        if wanted == ACCESS and expired and claimed.refresh_sealed is not None:
-            return "a refresh had replaced it" if case.superseded else _EXPIRED
-        if ending_authenticator(case.owner, claimed.credential) and not case.secrets:
-            if claimed.credential is Credential.JWT_BEARER:
-                return _KEY_ALONE
-            raise Misconfigured(f"provider connection {case.owner.id} has no secret to ask with")
-        secret = case.secrets[0].open(self._vault) if case.secrets else token
-        client = Client(connection=case.owner, profile=profile, secret=secret, now=now, jti=self._ids())
-        request = revoke_request(client, credential=claimed.credential, token=token)
-        return request or "the provider cannot be asked to end such a credential"
-
-    def _token(self, case: _Case, profile: Profile, wanted: str, *, now: datetime) -> Secret | None:
-        """The token that names the credential: the wanted one, or the other where there is none of that kind."""
-        claimed = case.withdrawal
-        if claimed.origin is Origin.REFRESH:
-            return self._won(case, profile, wanted, now=now)
-        sealed = {ACCESS: claimed.access_sealed, REFRESH: claimed.refresh_sealed}
-        for name in (wanted, ACCESS, REFRESH):
-            if (value := sealed[name]) is not None:
-                return self._vault.open(value, self._binding(case, name))
-        return None
-
-    def _won(self, case: _Case, profile: Profile, wanted: str, *, now: datetime) -> Secret | None:
-        claimed = case.withdrawal
-        if claimed.answer_sealed is None:
-            return None
-        answer = unpack(self._vault.open(claimed.answer_sealed, self._binding(case, TOKEN_ANSWER)))
-        field = "token" if claimed.credential is Credential.INSTALLATION else ACCESS
-        meaning = read_outcome(answer, profile, started_at=now, scopes=(), lifetime=None, token_field=field)
-        if not isinstance(meaning, Granted):
-            return None
-        won = meaning.answer
-        return won.refresh_token or won.access_token if wanted == REFRESH else won.access_token
-
-    def _binding(self, case: _Case, name: str) -> Binding:
-        account, generation = case.account, case.withdrawal.generation
-        return token_binding(account.key.tenant, account.id, account.provider, name, generation)
-
-    def _failed(self, case: _Case, why: str) -> None:
+    def _failed(self, case: Case, why: str) -> None:
         tries = case.withdrawal.tries
         if tries >= self._budget.tries:
             self._end(case, WithdrawalState.STUCK, f"asked {tries} times: {why}")
         else:
             self._later(case, why, wait=self._budget.pause(tries))
 
-    def _later(self, case: _Case, why: str, *, wait: timedelta, counted: bool = True) -> None:
+    def _later(self, case: Case, why: str, *, wait: timedelta, counted: bool = True) -> None:
         due = self._clock() + max(wait, _SECOND)
         WITHDRAWALS_ASKED.labels("later").inc()
         self._store.write(lambda c: postpone(c, case.withdrawal.id, due_at=due, reason=why[:300], counted=counted))
 
-    def _end(self, case: _Case, to: WithdrawalState, reason: str | None) -> None:
+    def _end(self, case: Case, to: WithdrawalState, reason: str | None) -> None:
         now = self._clock()
         WITHDRAWALS_ASKED.labels(str(to)).inc()
         self._store.write(lambda c: settle(c, case.withdrawal.id, to=to, reason=reason and reason[:300], now=now))
@@ -247,30 +190,27 @@ class Withdrawer:
             log.error("a revoked credential may still be valid at its provider: %s", reason, extra=where)
 
 
-_EXPIRED = (
-    "its access token had expired, by which alone the provider can be asked: what it could be renewed with stays valid "
-    "there until the person ends it"
-)
-
-_KEY_ALONE = "its client has a key to sign with and no secret to ask with: the token ends when it expires"
-
-
-def reaches_all(profile: Profile, credential: Credential) -> bool:
-    """Whether asking ends all that the person ever consented to for this client."""
-    of_person = credential is Credential.AUTHORIZATION_CODE
-    return of_person and profile.revocation is not None and profile.revocation.reach is Reach.AUTHORIZATION
-
-
-def awaits_provider(connection: Connection, account: Account, profile: Profile) -> bool:
+def awaits_provider(connection: Connection, account: Account, profile: Profile, *, now: datetime) -> bool:
     """Whether a consent of now would be ended at the provider by a revocation of before. The caller holds its locks."""
     if not reaches_all(profile, account.credential):
         return False
-    if of_account(connection, account.id, WithdrawalState.PENDING):
+    # What is ended by its own name reaches no consent; a request by another that was claimed before may be under way.
+    since = now - _UNDER_WAY
+
+    def by_name(expires_at: datetime | None, refresh_sealed: bytes | None) -> bool:
+        expired = expires_at is not None and expires_at <= since
+        return profile.renewal is not None and refresh_sealed is not None and expired
+
+    pending = of_account(connection, account.id, WithdrawalState.PENDING)
+    if any(not by_name(one.expires_at, one.refresh_sealed) for one in pending):
         return True
     grant = get_grant(connection, account.id)
     if grant is None or not revoked_since(connection, grant_scopes(account.key), grant.consented, or_stopped=False):
         return False
-    return grant.access_sealed is not None or grant.refresh_sealed is not None or is_refreshing(connection, account.id)
+    if is_refreshing(connection, account.id):
+        return True
+    held = grant.access_sealed is not None or grant.refresh_sealed is not None
+    return held and not by_name(grant.expires_at, grant.refresh_sealed)
 
 
 def _reaches_others(connection: Connection, account: Account, claimed: Withdrawal, *, now: datetime) -> str | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, update
+from sqlalchemy import Connection, Row, func, update
 
 from identity.columns import database_now
 from pipeline.ledger import scope_sets
@@ -22,8 +22,11 @@ from pipeline.tables import jobs
 from pipeline.workflow import OnRevoke
 
 _AIM = timedelta(milliseconds=8)  # of a chunk's statements; what is left of 20 ms is for the commit
-_LEAST, _MOST = 5, 1_000
+# With fewer, a chunk is little but its seven round trips and its commit: on a busy machine these alone take longer than
+# the aim, and a pace that followed them down would cancel five jobs a commit.
+_LEAST, _MOST = 100, 1_000
 SETS = 100  # looked up at a time
+WAITS = 100  # ended in one transaction
 
 _REACHED: Mapping[JobState, JobState] = {
     JobState.QUEUED: JobState.CANCELLED,
@@ -36,7 +39,7 @@ class Pace:
     """How many jobs a chunk takes: as many as the last one says can be done in the time."""
 
     def __init__(self) -> None:
-        self.jobs = 50
+        self.jobs = _LEAST
 
     def after(self, jobs: int, took: timedelta) -> None:
         """A chunk of *jobs* took that long."""
@@ -111,16 +114,22 @@ def _find(
     return found, ()
 
 
-def end_waits(connection: Connection, revocation: str, *, sets: Sequence[str]) -> None:
-    """Jobs that go on without what was revoked must not wait for a consent that no longer counts for them."""
+def end_waits(connection: Connection, revocation: str, *, sets: Sequence[str], limit: int) -> Sequence[str]:
+    """Let up to *limit* jobs that go on without what was revoked not wait for a consent that counts for them no more.
+
+    Returns the sets in which there may be more.
+    """
     row = load(connection, revocation)
-    for digest in sets:
+    for place, digest in enumerate(sets):
         waiting = scope_sets.jobs_of(before=row.number).where(
             jobs.c.scopes_sha256 == digest, jobs.c.state == JobState.WAITING, jobs.c.wait == Wait.CONSENT
         )
-        ids = connection.execute(waiting.with_only_columns(jobs.c.id).order_by(jobs.c.accepted)).scalars().all()
+        found = waiting.with_only_columns(jobs.c.id).order_by(jobs.c.accepted).limit(limit)
+        ids = connection.execute(found).scalars().all()
         if ids:
             move_jobs(connection, ids, JobState.QUEUED, source=JobState.WAITING, due_at=database_now())
+            return sets[place:] if len(ids) == limit else sets[place + 1 :]
+    return ()
 
 
 def begin_draining(connection: Connection, revocation: str) -> None:
@@ -140,6 +149,6 @@ def count_skipping(connection: Connection, row: Row[Any]) -> int:
         connection, scope, before=row.number, after=after, then=OnRevoke.SKIP, limit=SETS
     ):
         found = scope_sets.jobs_of(before=row.number).where(jobs.c.scopes_sha256.in_(sets))
-        count += len(connection.execute(found.with_only_columns(jobs.c.id)).all())
+        count += connection.execute(found.with_only_columns(func.count())).scalar_one()
         after = sets[-1]
     return count

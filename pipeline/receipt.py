@@ -19,9 +19,9 @@ from identity import audit
 from identity.columns import database_now
 from identity.signing import Signer, canonical
 from pipeline.cancelling import count_skipping
-from pipeline.ledger.pages import stopping_jobs
+from pipeline.ledger.pages import first_cancelled, page_sizes, stopping_jobs
 from pipeline.revocation import Stage, in_flight, scope_of
-from pipeline.revocation_tables import compensations, revocation_pages, revocations
+from pipeline.revocation_tables import compensations, revocations
 from pipeline.states import AttemptState, JobState
 from pipeline.tables import jobs, steps
 
@@ -59,18 +59,15 @@ def nobody_asked(connection: Connection, revocation: str) -> ProviderSide:
     return ProviderSide()
 
 
-def issue(connection: Connection, row: Row[Any], signer: Signer, provider: AskProvider, *, now: datetime) -> bool:
-    """Write the receipt, or the next revision if there is more to say. False: it says it all already.
-
-    The caller holds the revocation's row.
-    """
+def issue(connection: Connection, row: Row[Any], signer: Signer, provider: AskProvider, *, now: datetime) -> None:
+    """Write the receipt, or the next revision if there is more to say. The caller holds the revocation's row."""
     receipt = _compose(connection, row, provider, quiesced_at=row.quiesced_at or now)
     open_ends = _open_ends(receipt)
     if row.receipt is not None and _said(row.receipt) == receipt:
         if open_ends:  # it is looked at again, later
             looked = update(revocations).where(revocations.c.id == row.id)
             connection.execute(looked.values(moved_at=database_now(), open_ends=open_ends))
-        return False
+        return
     revision = row.revision + 1
     signed = {**receipt, "revision": revision, "issued_at": now.isoformat()}
     connection.execute(
@@ -103,7 +100,6 @@ def issue(connection: Connection, row: Row[Any], signer: Signer, provider: AskPr
             "in_flight": len(receipt["in_flight"]),
         },
     )
-    return True
 
 
 def _said(receipt: Receipt) -> Receipt:
@@ -142,23 +138,17 @@ def _jobs(connection: Connection, row: Row[Any]) -> dict[str, Any]:
     if row.receipt is not None:
         told = ("cancelled_count", "cancelled_jobs", "finished_jobs", "skipping_jobs", "pages")
         return {key: row.receipt[key] for key in told}
-    columns = revocation_pages.c
-    pages = connection.execute(
-        select(columns.number, columns.cancelled, columns.stopping, columns.sha256)
-        .where(columns.revocation_id == row.id)
-        .order_by(columns.number)
-    ).all()
+    pages = page_sizes(connection, row.id)
     ended = _ends_of(connection, stopping_jobs(connection, row.id))
     finished = [job for job, state in ended.items() if state != JobState.CANCELLED]
-    cancelled = [job for page in pages for job in page.cancelled] + [job for job in ended if job not in set(finished)]
+    stopped = [job for job, state in ended.items() if state == JobState.CANCELLED]
     return {
-        "cancelled_count": len(cancelled),
-        "cancelled_jobs": cancelled[:NAMED],
+        "cancelled_count": sum(page.cancelled for page in pages) + len(stopped),
+        "cancelled_jobs": [*first_cancelled(connection, row.id, limit=NAMED), *stopped][:NAMED],
         "finished_jobs": finished,  # they ran, and their function returned before their next step
         "skipping_jobs": count_skipping(connection, row),
         "pages": [
-            {"number": page.number, "jobs": len(page.cancelled) + len(page.stopping), "sha256": page.sha256}
-            for page in pages
+            {"number": page.number, "jobs": page.cancelled + page.stopping, "sha256": page.sha256} for page in pages
         ],
     }
 

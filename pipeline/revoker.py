@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -84,15 +84,15 @@ class Revoker:
             while sets := self._store.read(partial(look, after=after)):
                 after = sets[-1]
                 if then is OnRevoke.SKIP:
-                    self._store.write(partial(cancelling.end_waits, revocation=revocation, sets=sets))
-                    continue
-                self._cancel_in(revocation, sets, pace)
+                    self._end_waits_in(revocation, sets)
+                else:
+                    self._cancel_in(revocation, sets, pace)
         self._store.write(lambda c: cancelling.begin_draining(c, revocation))
 
     def _cancel_in(self, revocation: str, sets: list[str], pace: cancelling.Pace) -> None:
-        left: Iterable[str] = sets
+        left: Sequence[str] = sets
         while left:
-            act = partial(cancelling.cancel_chunk, revocation=revocation, sets=list(left), limit=pace.jobs)
+            act = partial(cancelling.cancel_chunk, revocation=revocation, sets=left, limit=pace.jobs)
             chunk = self._store.write(act)
             metrics.REVOCATION_CHUNK_SECONDS.observe(chunk.took.total_seconds())
             for pattern in chunk.cancelled.elements():
@@ -100,6 +100,12 @@ class Revoker:
             pace.after(chunk.reached, chunk.took)
             left = chunk.left
             self._reached("after_chunk")
+
+    def _end_waits_in(self, revocation: str, sets: list[str]) -> None:
+        left: Sequence[str] = sets
+        while left:
+            act = partial(cancelling.end_waits, revocation=revocation, sets=left, limit=cancelling.WAITS)
+            left = self._store.write(act)
 
     def _compensate(self, revocation: str, *, again: bool) -> None:
         """One transaction a step, each of them at most once. *again*: what was unknown may have turned out done."""

@@ -21,6 +21,10 @@ class Introspection:
     def kill_token(self, token: str, client_id: str) -> dict[str, Any]:
         return self._ask("/_sandbox/kill_token", {"token": token, "client_id": client_id})
 
+    def kill_credential(self, token: str) -> dict[str, Any]:
+        """Of whichever client, an access token or a refresh token."""
+        return self._ask("/_sandbox/kill_credential", {"token": token})
+
     def kill_authorization(self, token: str, client_id: str) -> dict[str, Any]:
         return self._ask("/_sandbox/kill_authorization", {"token": token, "client_id": client_id})
 

@@ -10,12 +10,14 @@ from urllib.parse import quote
 
 from identity.http import Answer, HttpRequest
 from identity.model import Credential, ProviderConnection
+from identity.pace import Pace
 from identity.providers.profile import (
     ClientAuth,
     ExternalIdentity,
     Liveness,
     Profile,
     Reach,
+    Renewal,
     Revocation,
     RevokedToken,
     WhoAmI,
@@ -73,6 +75,16 @@ def _revoke(ended: RevokedToken) -> HttpRequest | None:
     return HttpRequest(method="DELETE", url=url, headers=headers, body=body)
 
 
+def _revoke_refresh_token(connection: ProviderConnection, token: Secret) -> HttpRequest:
+    """By nobody: GitHub refuses it from whoever says who they are."""
+    # https://docs.github.com/en/rest/credentials/revoke#revoke-a-list-of-credentials
+    headers = _HEADERS | {"content-type": "application/json"}
+    body = json.dumps({"credentials": [token.reveal()]}).encode()
+    return HttpRequest(
+        method="POST", url=f"{connection.api_url.rstrip('/')}/credentials/revoke", headers=headers, body=body
+    )
+
+
 _APPS = "https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app"
 _REFRESHING = read(f"{_APPS}/refreshing-user-access-tokens")
 _GENERATING = read(f"{_APPS}/generating-a-user-access-token-for-a-github-app")
@@ -80,6 +92,7 @@ _ERRORS = read(
     "https://docs.github.com/en/apps/oauth-apps/maintaining-oauth-apps/troubleshooting-oauth-app-access-token-request-errors"
 )
 _REVOKING = read("https://docs.github.com/en/rest/apps/oauth-applications#delete-an-app-authorization")
+_CREDENTIALS = "https://docs.github.com/en/rest/credentials/revoke#revoke-a-list-of-credentials"
 
 GITHUB = Profile(
     name="github",
@@ -106,6 +119,12 @@ GITHUB = Profile(
         gone_statuses=frozenset({404, 422}),
     ),
     revoke=_revoke,
+    renewal=Renewal(
+        request=_revoke_refresh_token,
+        taken=frozenset({202}),
+        # "60 unauthenticated requests per hour", of all that this machine asks.
+        pace=Pace(requests=60, per=timedelta(hours=1), burst=20, verified=_CREDENTIALS),
+    ),
     sources={
         "api_url": read("https://docs.github.com/en/rest/using-the-rest-api/getting-started-with-the-rest-api"),
         "authorize_url": _GENERATING,
@@ -123,5 +142,6 @@ GITHUB = Profile(
         "liveness": read("https://docs.github.com/en/rest/apps/oauth-applications#check-a-token"),
         "revocation": _REVOKING,
         "revoke": _REVOKING,
+        "renewal": read(_CREDENTIALS),
     },
 )

@@ -82,6 +82,15 @@ class RevokedToken:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Renewal:
+    """How a refresh token is ended by its own name, where `Revocation` wants an access token that has not expired."""
+
+    request: Callable[[ProviderConnection, Secret], HttpRequest]
+    taken: frozenset[int]  # the statuses that say so; any other, and it is as it was
+    pace: Pace
+
+
+@dataclass(frozen=True, kw_only=True)
 class Liveness:
     """How to ask the provider, as the client and without using it, whether a token of a user is alive."""
 
@@ -128,6 +137,7 @@ class Profile:
     revocation: Revocation | None = None  # None: the provider cannot be asked to end a grant
     # Where the provider departs from RFC 7009; None: as the RFC has it, at the revocation endpoint.
     revoke: Callable[[RevokedToken], HttpRequest | None] | None = None
+    renewal: Renewal | None = None  # None: with the access token expired, what renews it cannot be ended
     liveness: Liveness | None = None  # needed where a revocation signal carries no time
     sources: Mapping[str, Source] = field(default_factory=dict)  # by the name of a field
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from identity.columns import database_now
 from identity.sequence import next_number
@@ -48,3 +48,29 @@ def stopping_jobs(connection: Connection, revocation: str) -> list[str]:
     """The jobs that were told to stop."""
     pages = select(revocation_pages.c.stopping).where(revocation_pages.c.revocation_id == revocation)
     return [job for page in connection.execute(pages.order_by(revocation_pages.c.number)).scalars() for job in page]
+
+
+def page_sizes(connection: Connection, revocation: str) -> Sequence[Row[Any]]:
+    """Of each page its number, digest, and how many jobs it names as cancelled and as stopping.
+
+    Counted where the pages are: very many jobs were cancelled, and a receipt is written in one transaction.
+    """
+    columns = revocation_pages.c
+    counts = (func.json_array_length(columns[name]).label(name) for name in ("cancelled", "stopping"))
+    pages = select(columns.number, columns.sha256, *counts).where(columns.revocation_id == revocation)
+    return connection.execute(pages.order_by(columns.number)).all()
+
+
+def first_cancelled(connection: Connection, revocation: str, *, limit: int) -> list[str]:
+    """The first *limit* jobs that were cancelled, in the order in which they were reached."""
+    columns = revocation_pages.c
+    found: list[str] = []
+    after = 0
+    pages = select(columns.number, columns.cancelled).where(columns.revocation_id == revocation)
+    while len(found) < limit:
+        few = connection.execute(pages.where(columns.number > after).order_by(columns.number).limit(10)).all()
+        if not few:
+            break
+        found += [job for page in few for job in page.cancelled]
+        after = few[-1].number
+    return found[:limit]

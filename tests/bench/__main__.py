@@ -1,4 +1,4 @@
-"""`python -m tests.bench [name…] [--rounds N] [--json]`: prints figures and judges nothing."""
+"""`python -m tests.bench [name…] [option…]`: prints figures and judges nothing."""
 
 from __future__ import annotations
 
@@ -8,9 +8,22 @@ import sys
 import time
 from collections.abc import Callable
 
-from tests.bench import accept, audit, capability, console, jobs, keepalive, policy, revoke, step, waiters, watching
+from tests.bench import (
+    accept,
+    audit,
+    backlog,
+    capability,
+    console,
+    jobs,
+    keepalive,
+    policy,
+    revoke,
+    step,
+    waiters,
+    watching,
+)
 from tests.bench.figures import Sheet
-from tests.bench.ground import Ground, prepared
+from tests.bench.ground import KINDS, Ground, prepared
 from tests.bench.surroundings import describe
 
 MEASUREMENTS: dict[str, Callable[[Ground, int], Sheet]] = {
@@ -18,6 +31,7 @@ MEASUREMENTS: dict[str, Callable[[Ground, int], Sheet]] = {
     "jobs": jobs.measure,
     "step": step.measure,
     "revoke": revoke.measure,
+    "backlog": backlog.measure,
     "waiters": waiters.measure,
     "keepalive": keepalive.measure,
     "capability": capability.measure,
@@ -32,6 +46,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(MEASUREMENTS)}; none: all")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured, in turns (3)")
+    kinds = {kind.lower(): kind for kind in KINDS}
+    parser.add_argument("--ledger", choices=kinds, help="on this kind of ledger alone")
+    parser.add_argument("--pending", type=int, default=20_000, help="jobs that backlog queues (20,000)")
     parser.add_argument("--json", action="store_true", help="one JSON document in place of text")
     asked = parser.parse_args()
     if unknown := sorted(set(asked.names) - MEASUREMENTS.keys()):
@@ -39,7 +56,7 @@ def main() -> int:
     if asked.rounds < 1:
         parser.error("--rounds must be at least 1")
     began = time.monotonic()
-    with prepared() as ground:
+    with prepared(kinds=[kinds[asked.ledger]] if asked.ledger else KINDS, pending=asked.pending) as ground:
         where = describe(ground)
         sheets = {}
         if not asked.json:

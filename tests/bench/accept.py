@@ -41,7 +41,8 @@ def measure(ground: Ground, rounds: int) -> Sheet:
     sheet = Sheet(f"accept: deliveries of 8 kB accepted at {CONNECTIONS} connections")
     with ground.ledgers() as ledgers, ground.processes() as processes:
         webs: list[Web] = []
-        for number, ledger in ((1, ledgers["SQLite"]), (2, ledgers["PostgreSQL"])):
+        for kind, ledger in ledgers.items():
+            number = 1 if kind == "SQLite" else 2
             ledger.receive("http://127.0.0.1:1")
             peer = f"Flask + Celery, {number} process{'es' if number > 1 else ''}"
             webs.append(_peer(processes, ledger, peer))

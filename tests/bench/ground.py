@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 from sqlalchemy import Connection, update
@@ -21,6 +22,7 @@ from sqlalchemy import Connection, update
 from deploy import procfile
 from deploy.keys import KeyFiles
 from identity.connections import WEBHOOK_SECRET, add_installation, add_secret, get_connection, seal_secret
+from identity.errors import Unavailable
 from identity.model import AccessPattern, PrincipalKind
 from identity.policy import Decision
 from identity.principals import ensure_principal, ensure_tenant, link_alias
@@ -36,6 +38,7 @@ from tests.servers.postgres import Postgres, postgres
 from tests.servers.process import end, start, wait_until
 from tests.servers.valkey import Valkey, valkey
 
+T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = ("SQLite", "PostgreSQL")
 TENANTS = 256
@@ -94,6 +97,14 @@ class Ledger:
         (keys / "vault").write_text(f"1:{b64encode(b'k' * 32).decode()}\n")
         KeyFiles(vault=keys / "vault", signing=keys / "signing").create()
 
+    def write(self, fn: Callable[[Connection], T]) -> T:
+        """Write as a caller does that is told to come again: the time until it is written is what counts."""
+        while True:
+            try:
+                return self.database.write(fn)
+            except Unavailable:
+                continue
+
     def claimed(self) -> ClaimedJob:
         """A job of acme's, accepted and claimed for an hour."""
         return self.house.claim(self.house.job(), hold=timedelta(hours=1))
@@ -120,8 +131,12 @@ class Ledger:
 class Ground:
     """The servers of a run, and the child processes that measurements start on it."""
 
-    def __init__(self, directory: Path, broker: Valkey, cluster: Postgres) -> None:
+    def __init__(
+        self, directory: Path, broker: Valkey, cluster: Postgres, *, kinds: Sequence[str], pending: int
+    ) -> None:
         self.directory = directory
+        self.kinds = kinds
+        self.pending = pending  # jobs, where a measurement wants many
         self.broker = broker
         self.cluster = cluster
         path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
@@ -129,10 +144,10 @@ class Ground:
 
     @contextmanager
     def ledgers(self) -> Iterator[dict[str, Ledger]]:
-        """A fresh ledger of each kind."""
+        """A fresh ledger of each kind that was asked for."""
         with ExitStack() as stack:
             made = {}
-            for kind in KINDS:
+            for kind in self.kinds:
                 directory = self.directory / secrets.token_hex(4)
                 directory.mkdir()
                 made[kind] = Ledger(self, kind, directory)
@@ -163,9 +178,9 @@ class Processes:
         self._running.append(process)
         return process, log
 
-    def listed(self, name: str, environment: Mapping[str, str], *, number: int = 1) -> None:
+    def listed(self, name: str, environment: Mapping[str, str], *, number: int = 1) -> subprocess.Popen[str]:
         """A process of the Procfile, by the very command that is there."""
-        self.start(listed(name).numbered(number).command, environment)
+        return self.start(listed(name).numbered(number).command, environment)[0]
 
     def serve(self, command: Sequence[str], environment: Mapping[str, str], url: str) -> None:
         """Start a server and wait until it answers at *url*, whatever it answers."""
@@ -178,7 +193,7 @@ class Processes:
                 return False
             return True
 
-        wait_until(answers, process=process, log=log)
+        wait_until(answers, process=process, log=log, seconds=60)
 
     def end(self) -> None:
         for process in self._running:
@@ -195,14 +210,14 @@ def listed(name: str) -> procfile.Process:
 
 
 @contextmanager
-def prepared() -> Iterator[Ground]:
+def prepared(*, kinds: Sequence[str] = KINDS, pending: int = 20_000) -> Iterator[Ground]:
     """The servers, running in directories of their own where TMPDIR says."""
     with (
         tempfile.TemporaryDirectory(prefix="aswhom-bench-") as directory,
         valkey() as broker,
         postgres(durable=True) as cluster,
     ):
-        yield Ground(Path(directory), broker, cluster)
+        yield Ground(Path(directory), broker, cluster, kinds=kinds, pending=pending)
 
 
 def at_once(threads: int, work: Callable[[int], None]) -> None:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, update
 
 from identity.model import Scope, ScopeKind
 from identity.sequence import next_number
@@ -21,9 +21,10 @@ from pipeline.ledger.closings import Closing, close_attempt
 from pipeline.ledger.intents import Opened
 from pipeline.revoker import Revoker
 from pipeline.states import AttemptState, JobState, StepState
-from pipeline.tables import job_scopes, jobs
+from pipeline.tables import jobs
 from tests.bench.figures import Sheet, percentile
 from tests.bench.ground import Ground, Ledger, at_once
+from tests.bench.queued import queue
 from tests.ledger.house import account_scope
 
 T = TypeVar("T")
@@ -41,15 +42,15 @@ def measure(ground: Ground, rounds: int) -> Sheet:
     with ground.ledgers() as ledgers:
         for _ in range(rounds):
             for ledger in ledgers.values():
-                effective(ledger, sheet)
+                effective(ledger, sheet, name=ledger.kind)
             for ledger in ledgers.values():
                 cancel(ledger, sheet)
     sheet.notes.append(f"{REVOCATIONS} revocations a round; with so few, a round's p99 is its greatest.")
     return sheet
 
 
-def effective(ledger: Ledger, sheet: Sheet) -> None:
-    """Revoke, consent again, let the openers go on, and so on."""
+def effective(ledger: Ledger, sheet: Sheet, *, name: str) -> None:
+    """Revoke, consent again, let the openers go on, and so on; *name* stands before each figure."""
     openers = [Opener(ledger) for _ in range(OPENERS)]
     took: list[float] = []
     undisturbed = 0.0
@@ -67,7 +68,7 @@ def effective(ledger: Ledger, sheet: Sheet) -> None:
                 declare(ledger, account_scope(), tenant="acme")
                 took.append(time.perf_counter() - began)
                 ledger.house.connect("acme", "acme.ada")
-                accepted = ledger.database.write(partial(_accept_anew, ids=[opener.job.id for opener in openers]))
+                accepted = ledger.write(partial(_accept_anew, ids=[opener.job.id for opener in openers]))
                 for opener in openers:
                     opener.go_on(accepted)
         finally:
@@ -76,11 +77,11 @@ def effective(ledger: Ledger, sheet: Sheet) -> None:
 
     at_once(OPENERS + 1, work)
     opened = [seconds for opener in openers for seconds in opener.took]
-    for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1)):
-        sheet.add(f"{ledger.kind}: revocation effective, {name}", percentile(took, share) * 1000, "ms")
-    for name, share in (("p50", 0.5), ("p99", 0.99)):
-        sheet.add(f"{ledger.kind}: an opening meanwhile, {name}", percentile(opened, share) * 1000, "ms")
-    sheet.add(f"{ledger.kind}: openings meanwhile", len(opened) / undisturbed, "/s")
+    for share, of in (("p50", 0.5), ("p99", 0.99), ("max", 1)):
+        sheet.add(f"{name}: revocation effective, {share}", percentile(took, of) * 1000, "ms")
+    for share, of in (("p50", 0.5), ("p99", 0.99)):
+        sheet.add(f"{name}: an opening meanwhile, {share}", percentile(opened, of) * 1000, "ms")
+    sheet.add(f"{name}: openings meanwhile", len(opened) / undisturbed, "/s")
 
 
 class Opener:
@@ -98,14 +99,14 @@ class Opener:
                 return
             intent = self._ledger.intent(self.job, position)
             began = time.perf_counter()
-            outcome = self._ledger.database.write(partial(openings.open_attempt, intent=intent))
+            outcome = self._ledger.write(partial(openings.open_attempt, intent=intent))
             if not isinstance(outcome, Opened):
                 while intent.job is self.job and not self._stopped:
                     time.sleep(0.001)
                 continue
             self.took.append(time.perf_counter() - began)
             closing = Closing(attempt=intent.attempt, state=AttemptState.EFFECT, step_state=StepState.DONE, result={})
-            self._ledger.database.write(partial(close_attempt, intent=intent, closing=closing))
+            self._ledger.write(partial(close_attempt, intent=intent, closing=closing))
 
     def go_on(self, accepted: int) -> None:
         self.job = replace(self.job, accepted=accepted)
@@ -123,8 +124,7 @@ def _accept_anew(c: Connection, *, ids: list[str]) -> int:
 
 def cancel(ledger: Ledger, sheet: Sheet) -> None:
     """Queue the jobs of one tenant, revoke it, and advance to the receipt."""
-    prefix = ledger.house.ids("job")
-    ledger.database.write(partial(_queue, template=ledger.house.job(), tenant="globex", prefix=prefix))
+    queue(ledger, {"globex": QUEUED})
     made = declare(ledger, Scope(kind=ScopeKind.TENANT, key="globex"), tenant="globex")
     timed = _Timed(ledger)
     began = time.perf_counter()
@@ -157,28 +157,9 @@ class _Timed:
         return self._database.read(fn)
 
 
-def _queue(c: Connection, *, template: str, tenant: str, prefix: str) -> None:
-    """Put in the jobs as acceptance would have left them, quicker."""
-    row = dict(c.execute(select(jobs).where(jobs.c.id == template)).mappings().one())
-    accepted = next_number(c)
-    new = {
-        "tenant_id": tenant,
-        "user_id": f"{tenant}.ada",
-        "delivery_id": None,
-        "accepted": accepted,
-        "rung_until": None,
-    }
-    ids = [f"{prefix}.{number}" for number in range(QUEUED)]
-    c.execute(insert(jobs), [{**row, **new, "scopes_sha256": prefix, "id": job} for job in ids])
-    scopes = (("tenant", tenant), ("agent", "tester"), ("user", f"{tenant}.ada"), ("connection", "gh"))
-    shared = {"scopes_sha256": prefix, "on_revoke": "stop"}
-    c.execute(insert(job_scopes), [{"kind": kind, "key": key, **shared} for kind, key in scopes])
-    c.exec_driver_sql("ANALYZE")  # in a ledger that grew job by job the database knows how it looks
-
-
 def declare(ledger: Ledger, scope: Scope, *, tenant: str) -> str:
     """Revoke *scope*; the revocation's id."""
     made = ledger.house.ids("rev")
     act = partial(revocation.declare, id=made, scope=scope, tenant=tenant, source="bench", by="bench", reason="bench")
-    ledger.database.write(partial(act, now=datetime.now(UTC)))
+    ledger.write(partial(act, now=datetime.now(UTC)))
     return made

@@ -1,6 +1,7 @@
-"""An upstream that answers at once: `python -m tests.bench.upstream PORT`. It counts what it was asked, and when.
+"""An upstream that answers after SECONDS, and keeps what it was asked: `python -m tests.bench.upstream PORT SECONDS`.
 
-`GET /_seen` tells the number of calls since the last `POST /_forget`, and the seconds between the first and the last.
+`GET /_seen` tells the number of calls since the last `POST /_forget`, and the seconds between the first and the last;
+`GET /_calls` tells of each of them when it came and with which headers.
 """
 
 from __future__ import annotations
@@ -9,33 +10,39 @@ import asyncio
 import json
 import sys
 import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import httpx
 
-from tests.bench.ground import Processes
 from tests.servers.process import free_port
 
+if TYPE_CHECKING:  # the child is to be up at once
+    from tests.bench.ground import Processes
+
 ANSWER = b'{"id":"1"}'
+TOLD = ("authorization", "x-aswhom-attempt", "x-began")
 
 
 class Seen:
     """The calls since somebody last forgot them."""
 
     def __init__(self) -> None:
-        self.calls = 0
-        self.first = self.last = 0.0
+        self.calls: list[tuple[float, float, bytes]] = []  # perf_counter, clock, head
 
-    def note(self) -> None:
-        self.last = time.perf_counter()
-        self.first = self.first if self.calls else self.last
-        self.calls += 1
+    def note(self, head: bytes) -> None:
+        self.calls.append((time.perf_counter(), time.time(), head))
+
+    def seconds(self) -> float:
+        return self.calls[-1][0] - self.calls[0][0] if self.calls else 0.0
 
 
 class Exchange(asyncio.Protocol):
     """HTTP/1.1 as far as these measurements speak it: keep-alive, bodies with a Content-Length."""
 
-    def __init__(self, seen: Seen) -> None:
+    def __init__(self, seen: Seen, seconds: float) -> None:
         self._seen = seen
+        self._seconds = seconds
         self._left = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -54,32 +61,71 @@ class Exchange(asyncio.Protocol):
             if len(self._left) < end + 4 + length:
                 return
             self._left = self._left[end + 4 + length :]
-            self._answer(head.split(b" ", 2)[1])
+            self._answer(head)
 
-    def _answer(self, path: bytes) -> None:
-        body = ANSWER
-        if path == b"/_seen":
-            body = json.dumps({"calls": self._seen.calls, "seconds": self._seen.last - self._seen.first}).encode()
-        elif path == b"/_forget":
-            self._seen.calls = 0
+    def _answer(self, head: bytes) -> None:
+        body, seconds = ANSWER, 0.0
+        match head.split(b" ", 2)[1]:
+            case b"/_seen":
+                body = json.dumps({"calls": len(self._seen.calls), "seconds": self._seen.seconds()}).encode()
+            case b"/_calls":
+                calls = [{"at": at, **_headers(asked)} for _, at, asked in self._seen.calls]
+                body = json.dumps(calls).encode()
+            case b"/_forget":
+                self._seen.calls.clear()
+            case _:
+                self._seen.note(head)
+                seconds = self._seconds
+        answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+        if seconds:
+            asyncio.get_running_loop().call_later(seconds, self._transport.write, answer + body)
         else:
-            self._seen.note()
-        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
-        self._transport.write(head + body)
+            self._transport.write(answer + body)
+
+
+def _headers(head: bytes) -> dict[str, str]:
+    """What tells whose call it was: the credential, our attempt, and when a peer's task began."""
+    fields = (line.partition(": ") for line in head.decode("latin-1").split("\r\n")[1:])
+    return {name.lower(): value for name, _, value in fields if name.lower() in TOLD}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenCall:
+    """A call as the upstream saw it."""
+
+    at: float  # the clock, in seconds
+    credential: str
+    attempt: str  # by our header; a peer has none
+    began: float  # by the peer's header: when its task began
 
 
 class Upstream:
     """A running one."""
 
-    def __init__(self, processes: Processes, environment: dict[str, str]) -> None:
+    def __init__(self, processes: Processes, environment: dict[str, str], *, seconds: float = 0) -> None:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self._http = httpx.Client(base_url=self.url, trust_env=False)
-        command = [sys.executable, "-m", "tests.bench.upstream", str(port)]
+        command = [sys.executable, "-m", "tests.bench.upstream", str(port), str(seconds)]
         processes.serve(command, environment, f"{self.url}/_seen")
 
     def forget(self) -> None:
         self._http.post("/_forget")
+
+    def count(self) -> int:
+        return int(self._http.get("/_seen").json()["calls"])
+
+    def calls(self) -> list[SeenCall]:
+        """Those since it was told to forget, in their order."""
+        return [
+            SeenCall(
+                at=call["at"],
+                credential=call.get("authorization", ""),
+                attempt=call.get("x-aswhom-attempt", ""),
+                began=float(call.get("x-began", 0)),
+            )
+            for call in self._http.get("/_calls", timeout=60).json()
+        ]
 
     def rate(self, calls: int, *, seconds: float) -> float:
         """Calls a second, from the first to the last, once there were *calls* of them."""
@@ -94,11 +140,11 @@ class Upstream:
         self._http.close()
 
 
-async def serve(port: int) -> None:
+async def serve(port: int, seconds: float) -> None:
     seen = Seen()
-    server = await asyncio.get_running_loop().create_server(lambda: Exchange(seen), "127.0.0.1", port)
+    server = await asyncio.get_running_loop().create_server(lambda: Exchange(seen, seconds), "127.0.0.1", port)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1])))
+    asyncio.run(serve(int(sys.argv[1]), float(sys.argv[2])))

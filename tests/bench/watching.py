@@ -20,7 +20,7 @@ SCRAPES = 20
 def measure(ground: Ground, rounds: int) -> Sheet:
     sheet = Sheet("watching: help, and a scrape of two web processes that were busy")
     with ground.ledgers() as ledgers, ground.processes() as processes:
-        ledger, port = ledgers["PostgreSQL"], free_port()
+        ledger, port = list(ledgers.values())[-1], free_port()
         ledger.receive("http://127.0.0.1:1")
         environment = ledger.environment(ASWHOM_LISTEN=f"127.0.0.1:{port}")
         processes.serve(listed("web").command, environment, f"http://127.0.0.1:{port}/readyz")

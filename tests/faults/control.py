@@ -1,7 +1,7 @@
 """Negative controls: without its guard a test must fail.
 
-The packages are copied to a temporary folder, one line of one file is replaced, found exactly once, and the named tests
-run against that copy in a process of their own.
+The packages are copied to a temporary folder, one line of one file is replaced (or one each of a few), found exactly
+once, and the named tests run against that copy in a process of their own.
 """
 
 from __future__ import annotations
@@ -19,6 +19,29 @@ FAILED = 1  # pytest's exit code when tests ran and some failed; anything else i
 
 
 @dataclass(frozen=True, kw_only=True)
+class Line:
+    """A line of a guard, and what stands there when it is gone."""
+
+    file: str
+    guard: str  # without its indentation
+    without: str
+
+    def place(self) -> int:
+        """The line's index. Raises AssertionError unless it is there exactly once."""
+        lines = (ROOT / self.file).read_text().splitlines()
+        found = [number for number, line in enumerate(lines) if line.strip() == self.guard]
+        assert len(found) == 1, f"{self.file} has the line {self.guard!r} {len(found)} times: where is its guard now?"
+        return found[0]
+
+    def replace(self, folder: Path) -> None:
+        """Put what stands there without it into the copy. Raises AssertionError unless the line is there once."""
+        at, lines = self.place(), (folder / self.file).read_text().splitlines()
+        indentation = lines[at][: -len(lines[at].lstrip())]
+        lines[at] = indentation + self.without
+        (folder / self.file).write_text("\n".join(lines) + "\n")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Control:
     """A guard, what stands there when it is gone, and the test that must notice."""
 
@@ -27,10 +50,11 @@ class Control:
     guard: str  # one line, without its indentation
     without: str
     test: str
+    also: tuple[Line, ...] = ()  # in other files, where one line is not the whole guard
     timeout: float = 100
 
     def copy(self, to: Path) -> None:
-        """The packages without the guard. Raises AssertionError unless the line is there exactly once."""
+        """The packages without the guard. Raises AssertionError unless each line is there exactly once."""
         for package in PACKAGES:
             # Compiled modules come along and hold, as times are copied too: the changed file alone is compiled anew.
             shutil.copytree(ROOT / package, to / package, ignore=shutil.ignore_patterns("node_modules"))
@@ -39,17 +63,16 @@ class Control:
         for peer in (ROOT / "tests" / "peers").iterdir():
             if (peer / "node_modules").is_dir():
                 (to / "tests" / "peers" / peer.name / "node_modules").symlink_to(peer / "node_modules")
-        at, lines = self.place(), (ROOT / self.file).read_text().splitlines()
-        indentation = lines[at][: -len(lines[at].lstrip())]
-        lines[at] = indentation + self.without
-        (to / self.file).write_text("\n".join(lines) + "\n")
+        for line in self._lines():
+            line.replace(to)
 
-    def place(self) -> int:
-        """The index of the guard's line. Raises AssertionError unless it is there exactly once."""
-        lines = (ROOT / self.file).read_text().splitlines()
-        found = [number for number, line in enumerate(lines) if line.strip() == self.guard]
-        assert len(found) == 1, f"{self.file} has the line {self.guard!r} {len(found)} times: where is its guard now?"
-        return found[0]
+    def place(self) -> None:
+        """Raises AssertionError unless each of its lines is there exactly once."""
+        for line in self._lines():
+            line.place()
+
+    def _lines(self) -> tuple[Line, ...]:
+        return (Line(file=self.file, guard=self.guard, without=self.without), *self.also)
 
     def run(self, folder: Path) -> tuple[int, str]:
         """pytest's exit code and what it said, with the copy first on the path."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.control import FAILED, Control
+from tests.faults.control import FAILED, Control, Line
 
 OPENINGS, LEDGER = "pipeline/ledger/openings.py", "tests/ledger/test_openings.py"
 SIGNALS = "pipeline/ledger/signals.py"
@@ -260,6 +260,23 @@ SLOW = (
         guard="lock_shared(connection, (*intent.lease.scope_list, *approver_scopes(intent.approval)))",
         without="pass",
         test="tests/ledger/test_revocation.py::test_openings_and_revocations_of_one_account and postgresql",
+    ),
+    Control(
+        name="a lock is a statement of its own",  # of one that locks and reads, the snapshot is older than the lock
+        file=OPENINGS,
+        guard="lock_shared(connection, (*intent.lease.scope_list, *approver_scopes(intent.approval)))",
+        without="pass",
+        also=(
+            Line(
+                file="identity/leases.py",
+                guard="rows = connection.execute(_STATE, named | scope_keys(job_scopes)).all()",
+                without="from identity import sequence; "
+                "locks = (sequence.func.pg_advisory_xact_lock_shared(sequence._advisory_key(s)) for s in job_scopes); "
+                "rows = connection.execute(_STATE.add_columns(*locks), named | scope_keys(job_scopes)).all()",
+            ),
+        ),
+        test="tests/ledger/test_revocation.py::test_an_opening_that_waited_for_a_revocation and postgresql",
+        timeout=180,
     ),
     Control(
         name="the attempt's id on every request",

@@ -77,6 +77,8 @@ def pretend_provider() -> Iterator[PretendProvider]:
             provider.bodies.append(body)
             if self.path.startswith("/token"):
                 self._send(provider.received(dict(parse_qsl(body.decode()))))
+            elif self.path == "/credentials/revoke":
+                self._send(self._ended(body))
             elif self.path.startswith("/applications/"):
                 provider.checked.append(({name.lower(): value for name, value in self.headers.items()}, body))
                 self._send(None if provider.alive is None else ((200 if provider.alive else 404), {}, b"{}"))
@@ -88,11 +90,13 @@ def pretend_provider() -> Iterator[PretendProvider]:
                 self._send(provider.call(self.headers["authorization"].removeprefix("Bearer ")))
 
         def do_DELETE(self) -> None:
-            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            self._send(self._ended(self.rfile.read(int(self.headers.get("content-length", 0)))))
+
+        def _ended(self, body: bytes) -> Reply | None:
             headers = {name.lower(): value for name, value in self.headers.items()}
             asked = Ended(path=self.path, headers=headers, body=body)
             provider.ended.append(asked)
-            self._send(provider.ending(asked))
+            return provider.ending(asked)
 
         def do_GET(self) -> None:
             provider.asked += 1

@@ -105,9 +105,14 @@ class Side:
     def later(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
 
+    def expire(self) -> None:
+        """Ada's access token ends a second ago; what renews it lives."""
+        ended = update(grants).values(expires_at=self.now - timedelta(seconds=1))
+        self.house.database.write(lambda c: c.execute(ended).rowcount)
+
     def awaits(self) -> bool:
         return self.house.database.read(
-            lambda c: awaits_provider(c, get_account(c, "acc-acme.ada"), PROFILES["github"])
+            lambda c: awaits_provider(c, get_account(c, "acc-acme.ada"), PROFILES["github"], now=self.now)
         )
 
     def refresh_on_the_wire(self) -> Intent:
@@ -366,15 +371,55 @@ def test_after_a_replayed_signal_nobody_is_asked(side: Side) -> None:
     assert "replayed signal" in told["accounts"][0]["reason"]
 
 
-def test_an_expired_token_cannot_end_what_renews_it_and_the_receipt_says_that(side: Side) -> None:
-    side.house.database.write(
-        lambda c: c.execute(update(grants).values(expires_at=side.now - timedelta(seconds=1))).rowcount
-    )
+def test_behind_an_expired_token_what_renews_it_is_ended_by_its_own_name(side: Side) -> None:
+    side.expire()
+    side.github.ending = lambda _: (202, {}, b"")
+    made = side.declare()
+    assert side.revoker.advance(made)
+    (ended,) = side.github.ended
+    assert (ended.path, json.loads(ended.body)) == ("/credentials/revoke", {"credentials": ["refresh-acme.ada-1"]})
+    assert "authorization" not in ended.headers  # GitHub refuses it from whoever says who they are
+    (one,) = side.receipt(made)["provider"]["accounts"]
+    assert (one["answer"], "by its own name" in one["reason"]) == (ProviderAnswer.DONE, True)
+    assert [row.refresh_sealed for row in side.rows()] == [None]
+
+
+def test_what_is_ended_by_its_own_name_reaches_no_later_consent_and_keeps_nobody_waiting(side: Side) -> None:
+    side.expire()
+    made = side.declare()
+    side.later(120)  # no request that was made before it had expired is under way
+    assert not side.awaits()
+    side.house.connect("acme", "acme.ada")
+    side.github.ending = lambda _: (202, {}, b"")
+    assert side.revoker.advance(made)
+    assert [json.loads(one.body) for one in side.github.ended] == [{"credentials": ["refresh-acme.ada-1"]}]
+
+
+def test_while_a_request_by_the_expired_token_may_be_under_way_a_consent_waits(side: Side) -> None:
+    side.expire()
+    side.declare()
+    assert side.awaits()
+
+
+@pytest.mark.parametrize("status", [404, 422, 429])
+def test_another_answer_than_taken_does_not_say_that_it_has_ended(side: Side, status: int) -> None:
+    """A GitHub Enterprise Server takes personal access tokens alone."""
+    side.expire()
+    side.github.ending = lambda _: (status, {}, b"{}")
+    made = side.declare()
+    side.revoker.advance(made)
+    (one,) = side.receipt(made)["provider"]["accounts"]
+    assert one["answer"] == ProviderAnswer.PENDING
+
+
+def test_where_nothing_else_can_be_asked_an_expired_token_is_stuck_and_the_receipt_says_what_to_do(side: Side) -> None:
+    side.be(replace(PROFILES["github"], renewal=None))
+    side.expire()
     made = side.declare()
     assert side.revoker.advance(made)
     assert side.github.ended == []
     (one,) = side.receipt(made)["provider"]["accounts"]
-    assert (one["answer"], "expired" in one["reason"]) == (ProviderAnswer.STUCK, True)
+    assert (one["answer"], "settings" in one["reason"]) == (ProviderAnswer.STUCK, True)
 
 
 def test_a_revoked_tenants_accounts_are_all_ended_and_those_of_another_are_not(side: Side) -> None:

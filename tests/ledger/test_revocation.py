@@ -8,15 +8,16 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import Connection, select, text, update
 
 from identity.ids import Ids
 from identity.model import Scope, ScopeKind
 from identity.signing import Signer
 from pipeline import revocation
 from pipeline.database import Database, DatabaseSettings, open_database
-from pipeline.ledger.intents import Opened
-from pipeline.ledger.pages import page_digest
+from pipeline.ledger.intents import Ended, Opened
+from pipeline.ledger.openings import open_attempt
+from pipeline.ledger.pages import first_cancelled, page_digest
 from pipeline.reconcile import advance_revocations
 from pipeline.revocation_tables import revocation_pages, revocations
 from pipeline.revoker import Revoker
@@ -113,7 +114,7 @@ def test_advancing_twice_changes_nothing_and_a_tampered_receipt_shows(house: Hou
 
 
 def test_a_large_backlog_is_cancelled_in_chunks(house: House) -> None:
-    made_jobs = [house.job(text=str(n)) for n in range(70)]
+    made_jobs = [house.job(text=str(n)) for n in range(120)]
     made = revoke(house, Scope(kind=ScopeKind.TENANT, key="acme"))
     assert Revoker(house.database, SIGNER).advance(made)
     states = house.states()
@@ -125,6 +126,10 @@ def test_a_large_backlog_is_cancelled_in_chunks(house: House) -> None:
     pages = house.database.read(lambda c: c.execute(select(revocation_pages)).all())
     written = {page.sha256: page_digest({"cancelled": page.cancelled, "stopping": page.stopping}) for page in pages}
     assert [page["sha256"] for page in receipt["pages"]] == [written[page["sha256"]] for page in receipt["pages"]]
+    named = [job for page in sorted(pages, key=lambda page: page.number) for job in page.cancelled]
+    assert receipt["cancelled_jobs"] == named
+    for some in (1, len(pages[0].cancelled) + 1, len(named) + 1):
+        assert house.database.read(partial(first_cancelled, revocation=made, limit=some)) == named[:some]
 
 
 def test_openings_and_revocations_of_one_account_agree_about_who_came_first(house: House, ledger_url: str) -> None:
@@ -158,6 +163,29 @@ def test_openings_and_revocations_of_one_account_agree_about_who_came_first(hous
     assert opened
     for accepted, attempt in opened:
         assert not [number for number in revoked if accepted < number < numbers[attempt]]
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_an_opening_that_waited_for_a_revocation_reads_what_that_committed(house: House, ledger_url: str) -> None:
+    """The snapshot of a statement that locks and reads would be older than its lock. SQLite has one writer anyway."""
+    second: Database = open_database(DatabaseSettings(url=ledger_url))
+    asked = intent(house, house.claim(house.job()))
+    outcomes: list[Any] = []
+    opener = threading.Thread(target=lambda: outcomes.append(second.write(partial(open_attempt, intent=asked))))
+    waiting = text("select count(*) from pg_locks where locktype = 'advisory' and not granted")
+
+    def revoke_slowly(c: Connection) -> None:
+        declaring = partial(revocation.declare, source="test", by="test", reason="left", now=datetime.now(UTC))
+        declaring(c, id="rev-slow", scope=account_scope(), tenant="acme")
+        opener.start()
+        while opener.is_alive() and not c.execute(waiting).scalar_one():
+            opener.join(0.01)
+
+    house.database.write(revoke_slowly)
+    opener.join()
+    second.close()
+    (outcome,) = outcomes
+    assert isinstance(outcome, Ended), outcome
 
 
 def test_a_call_that_was_unknown_before_it_is_still_listed(house: House) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -20,7 +21,7 @@ from identity.secret import Secret
 from identity.signing import Signer
 from identity.tables import grants
 from pipeline import revocation
-from pipeline.cancelling import Pace
+from pipeline.cancelling import Pace, end_waits
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.ledger import jobs as ledger_jobs
 from pipeline.ledger.intents import Ended, Opened, Skipped
@@ -167,6 +168,20 @@ def test_a_job_that_waits_for_the_consent_that_was_revoked_is_woken_to_go_on(ski
     assert skipping.row(job.id).state == JobState.QUEUED
 
 
+def test_very_many_waits_are_ended_in_several_transactions(skipping: House) -> None:
+    assert _revoker(skipping).advance(revoke(skipping, account_scope()))
+    waiting = [skipping.claim(skipping.job(text=str(n))) for n in range(3)]
+    for job in waiting:
+        open_(skipping, intent(skipping, job))
+    made = revoke(skipping, account_scope())
+    (digest,) = {skipping.row(job.id).scopes_sha256 for job in waiting}
+    end = partial(end_waits, revocation=made, sets=[digest], limit=2)
+    left, states = skipping.database.write(end), [skipping.row(job.id).state for job in waiting]
+    assert (left, states) == ([digest], [JobState.QUEUED, JobState.QUEUED, JobState.WAITING])
+    assert not skipping.database.write(end)
+    assert {skipping.row(job.id).state for job in waiting} == {JobState.QUEUED}
+
+
 # compensate
 
 
@@ -303,7 +318,7 @@ def test_a_replay_does_not_change_what_the_receipt_said_of_the_jobs(house: House
 
 
 def test_a_revoker_that_crashes_after_a_chunk_goes_on_where_it_was(house: House) -> None:
-    made_jobs = [house.job(text=str(n)) for n in range(8)]
+    made_jobs = [house.job(text=str(n)) for n in range(Pace().jobs + 8)]
     made = revoke(house, Scope(kind=ScopeKind.TENANT, key="acme"))
 
     class Crash(BaseException):
@@ -315,6 +330,7 @@ def test_a_revoker_that_crashes_after_a_chunk_goes_on_where_it_was(house: House)
 
     with pytest.raises(Crash):
         Revoker(house.database, SIGNER, reached=crash).advance(made)
+    assert sorted(Counter(house.states().values()).items()) == [(JobState.CANCELLED, Pace().jobs), (JobState.QUEUED, 8)]
     later = house.job()
     assert Revoker(house.database, SIGNER).advance(made)
     receipt = _receipt(house, made)
@@ -358,15 +374,21 @@ def test_what_has_finished_is_not_looked_at(house: House) -> None:
 def test_the_pace_follows_what_the_last_chunk_took() -> None:
     pace = Pace()
     first = pace.jobs
-    pace.after(first, timedelta(milliseconds=1))
-    assert pace.jobs == 2 * first
+    for doubled in (2 * first, 4 * first, 8 * first):
+        pace.after(pace.jobs, timedelta(milliseconds=1))
+        assert pace.jobs == doubled
     pace.after(pace.jobs, timedelta(milliseconds=80))
-    assert pace.jobs == 2 * first // 4  # never by more than that, for one slow commit
-    for _ in range(10):
-        pace.after(pace.jobs, timedelta(seconds=1))
-    assert pace.jobs == 5
+    assert pace.jobs == 2 * first  # a quarter, and never less for one slow chunk
     pace.after(0, timedelta(milliseconds=1))
-    assert pace.jobs == 5
+    assert pace.jobs == 2 * first  # it says nothing
+
+
+def test_where_each_statement_is_slow_the_pace_stays_worth_a_commit() -> None:
+    pace = Pace()
+    first = pace.jobs
+    for _ in range(10):
+        pace.after(pace.jobs, timedelta(milliseconds=50))  # however few the jobs are
+    assert pace.jobs == first == 100
 
 
 def test_a_revocation_is_not_starved_by_openings(house: House, ledger_url: str) -> None:

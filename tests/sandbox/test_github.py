@@ -164,6 +164,20 @@ def test_a_client_may_check_and_end_what_it_was_given(sandbox: Sandbox) -> None:
     assert sandbox.github("POST", f"{application}/token", None, json={"access_token": other}).status_code == 401
 
 
+def test_whoever_holds_a_refresh_token_may_end_it_and_nobody_by_name(sandbox: Sandbox) -> None:
+    one, other = (sandbox.connect("github", "grace") for _ in range(2))
+
+    def end(token: str | None, *credentials: str) -> int:
+        asked = sandbox.github("POST", "/credentials/revoke", token, json={"credentials": list(credentials)})
+        return int(asked.status_code)
+
+    assert end(other["access_token"], one["refresh_token"]) == 403
+    assert end(None) == 422
+    assert end(None, one["refresh_token"], "ghr_nobodys") == 202
+    alive = [sandbox.github("GET", "/user", held["access_token"]).status_code for held in (one, other)]
+    assert alive == [401, 200]
+
+
 def test_beyond_its_rate_limit_a_bearer_is_refused_until_the_window_ends_and_others_are_not(sandbox: Sandbox) -> None:
     sandbox.order("github", "limits", limit=2, seconds=3600)
     try:

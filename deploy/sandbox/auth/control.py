@@ -76,6 +76,12 @@ def internal(registry: Registry, grants: Grants, *, key: str) -> Blueprint:
             return jsonify(killed=False)
         return jsonify(killed=grants.kill(body["token"]), **_described(registry, access))
 
+    @routes.post("/_sandbox/kill_credential")
+    @keyed
+    def kill_credential() -> Response:
+        """End the grant of an access token or of a refresh token, of whichever client."""
+        return jsonify(killed=grants.kill(json_body("token")["token"]))
+
     @routes.post("/_sandbox/kill_authorization")
     @keyed
     def kill_authorization() -> Response:

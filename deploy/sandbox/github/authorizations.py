@@ -71,6 +71,18 @@ def authorizations(github: dict[str, Any], store: Store, shapes: Shapes, introsp
     def delete_grant(client_id: str) -> tuple[str, int]:
         return _ended(introspection.kill_authorization(named_token(client_id), client_id))
 
+    @routes.post("/credentials/revoke")
+    def revoke_credentials() -> tuple[str, int]:
+        """Taken from whoever holds them, and from nobody who says who they are; what became of each is not told."""
+        if request.headers.get("authorization"):
+            raise Refused(403, "Forbidden")
+        match request.get_json(silent=True):
+            case {"credentials": [*tokens]} if tokens and all(isinstance(token, str) for token in tokens):
+                for token in tokens:
+                    introspection.kill_credential(token)
+                return "", 202
+        raise Refused(422, "Validation Failed")
+
     return routes
 
 

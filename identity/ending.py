@@ -1,0 +1,149 @@
+"""How the provider is asked to end one credential: which request, and what its answer has to say; or why not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from identity.accounts import Account
+from identity.answers import Granted, read_outcome
+from identity.connections import SealedSecret, ending_authenticator
+from identity.errors import Misconfigured
+from identity.grants import ACCESS, REFRESH, token_binding
+from identity.http import Answer, HttpRequest
+from identity.intents import TOKEN_ANSWER
+from identity.model import Credential, ProviderConnection
+from identity.oauth import Client
+from identity.pace import Pace
+from identity.providers.profile import Profile, Reach, Renewal
+from identity.revoking import has_ended, presented, revoke_request
+from identity.secret import Secret
+from identity.token_endpoint import unpack
+from identity.vault import Binding, Vault
+from identity.withdrawals import Origin, Withdrawal, WithdrawalState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A claimed withdrawal with all that its request needs."""
+
+    withdrawal: Withdrawal
+    account: Account
+    owner: ProviderConnection
+    secrets: tuple[SealedSecret, ...]
+    superseded: bool  # a refresh that ended after the revocation had replaced it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What the provider is asked, how often it lets itself be asked that, and whether an answer says yes."""
+
+    request: HttpRequest
+    pace: Pace
+    has_ended: Callable[[Answer], bool]
+    remark: str | None = None  # for the receipt, when it has ended
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unasked:
+    """Why there is nothing to ask, and what that leaves."""
+
+    to: WithdrawalState
+    reason: str
+
+
+def question(
+    case: Case, profile: Profile, vault: Vault, *, now: datetime, ids: Callable[[], str]
+) -> Question | Unasked:
+    """What to ask to end it. Raises Misconfigured."""
+    claimed = case.withdrawal
+    if profile.revocation is None:
+        return _nothing("the provider has no way to end a credential")
+    expired = renews_expired(profile, claimed, now=now)
+    token = _token(case, profile, vault, REFRESH if expired else presented(profile, claimed.credential), now=now)
+    if token is None:
+        return _nothing("there was no token to end")
+    if expired:
+        if case.superseded:
+            return _nothing("a refresh had replaced it")
+        if profile.renewal is None:
+            return Unasked(to=WithdrawalState.STUCK, reason=_EXPIRED)
+        return _of_renewal(profile.renewal, case.owner, token)
+    if ending_authenticator(case.owner, claimed.credential) and not case.secrets:
+        if claimed.credential is Credential.JWT_BEARER:
+            return _nothing(
+                "its client has a key to sign with and no secret to ask with: the token ends when it expires"
+            )
+        raise Misconfigured(f"provider connection {case.owner.id} has no secret to ask with")
+    secret = case.secrets[0].open(vault) if case.secrets else token
+    client = Client(connection=case.owner, profile=profile, secret=secret, now=now, jti=ids())
+    request = revoke_request(client, credential=claimed.credential, token=token)
+    if request is None:
+        return _nothing("the provider cannot be asked to end such a credential")
+    return Question(request=request, pace=profile.token_pace, has_ended=partial(has_ended, profile))
+
+
+def reaches_all(profile: Profile, credential: Credential) -> bool:
+    """Whether asking with a token that lives ends all that the person ever consented to for this client."""
+    of_person = credential is Credential.AUTHORIZATION_CODE
+    return of_person and profile.revocation is not None and profile.revocation.reach is Reach.AUTHORIZATION
+
+
+def renews_expired(profile: Profile, claimed: Withdrawal, *, now: datetime) -> bool:
+    """Whether the access token by which the provider is asked has expired, and what renews it has not been ended."""
+    if presented(profile, claimed.credential) != ACCESS or claimed.refresh_sealed is None:
+        return False
+    return claimed.expires_at is not None and claimed.expires_at <= now
+
+
+def _nothing(reason: str) -> Unasked:
+    return Unasked(to=WithdrawalState.NOT_ASKED, reason=reason)
+
+
+def _of_renewal(renewal: Renewal, owner: ProviderConnection, token: Secret) -> Question:
+    return Question(
+        request=renewal.request(owner, token),
+        pace=renewal.pace,
+        has_ended=lambda answer: answer.status in renewal.taken,
+        remark="its access token had expired: what renews it was ended by its own name",
+    )
+
+
+def _token(case: Case, profile: Profile, vault: Vault, wanted: str, *, now: datetime) -> Secret | None:
+    """The token that names the credential: the wanted one, or the other where there is none of that kind."""
+    claimed = case.withdrawal
+    if claimed.origin is Origin.REFRESH:
+        return _won(case, profile, vault, wanted, now=now)
+    sealed = {ACCESS: claimed.access_sealed, REFRESH: claimed.refresh_sealed}
+    for name in (wanted, ACCESS, REFRESH):
+        if (value := sealed[name]) is not None:
+            return vault.open(value, _binding(case, name))
+    return None
+
+
+def _won(case: Case, profile: Profile, vault: Vault, wanted: str, *, now: datetime) -> Secret | None:
+    claimed = case.withdrawal
+    if claimed.answer_sealed is None:
+        return None
+    answer = unpack(vault.open(claimed.answer_sealed, _binding(case, TOKEN_ANSWER)))
+    field = "token" if claimed.credential is Credential.INSTALLATION else ACCESS
+    meaning = read_outcome(answer, profile, started_at=now, scopes=(), lifetime=None, token_field=field)
+    if not isinstance(meaning, Granted):
+        return None
+    won = meaning.answer
+    return won.refresh_token or won.access_token if wanted == REFRESH else won.access_token
+
+
+def _binding(case: Case, name: str) -> Binding:
+    account, generation = case.account, case.withdrawal.generation
+    return token_binding(account.key.tenant, account.id, account.provider, name, generation)
+
+
+_EXPIRED = (
+    "its access token had expired, by which alone the provider can be asked: what it could be renewed with stays valid "
+    "there until the person takes the app out of their settings there"
+)
+
+_KEY_ALONE = "its client has a key to sign with and no secret to ask with: the token ends when it expires"

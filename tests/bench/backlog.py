@@ -1,0 +1,198 @@
+"""backlog: a revocation while workers are busy with very many pending jobs, half of them of one grant.
+
+Beside it, with as many tasks in the same Valkey, Celery's own two ways to revoke. What ran anyway is told by the
+upstream: calls that came after the revocation had been answered, and are not among those that were on their way.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import Connection, func, select
+
+from deploy import process as deployed
+from deploy.settings import Settings
+from identity.model import Scope
+from pipeline import revocation
+from pipeline.revocation import Stage
+from pipeline.revocation_tables import revocations
+from pipeline.ring import CeleryRing
+from pipeline.states import JobState
+from pipeline.tables import jobs
+from pipeline.workflow import Registry
+from tests.bench.backlog_peers import PEERS, Tasks
+from tests.bench.figures import Sheet, percentile
+from tests.bench.ground import Ground, Ledger, Processes
+from tests.bench.queued import queue
+from tests.bench.revoke import declare, effective
+from tests.bench.upstream import Upstream
+from tests.ledger.house import account_scope
+from tests.servers.process import free_port
+
+WORKERS = 2  # processes of 32 threads, as `aswhom up` starts them
+BYSTANDERS = 128  # people of other tenants, who share the other half of the jobs
+REVOKED = 100  # of them, one by one, before the great one
+BETWEEN = 0.05  # seconds between these
+TAKES = 0.05  # seconds that the upstream takes
+BUSY = 200  # calls, before the first revocation
+LONG = (0.02, 0.05)  # seconds; a chunk's aim is to stay below the first
+PATIENCE = 900.0
+
+
+def measure(ground: Ground, rounds: int) -> Sheet:
+    sheet = Sheet(f"backlog: {ground.pending:,} pending, half of them of one grant, which is revoked under way")
+    for _ in range(rounds):
+        for kind in ground.kinds:
+            with ground.ledgers() as ledgers, ground.processes() as processes:
+                _ours(ledgers[kind], processes, sheet)
+        for name, revoke in PEERS.items():
+            with ground.processes() as processes:
+                _theirs(name, revoke, ground, processes, sheet)
+        with ground.ledgers() as ledgers:
+            for ledger in ledgers.values():
+                _flat(ledger, ground.pending, sheet)
+    sheet.notes += [
+        f"{REVOKED} other grants are revoked first, one by one: they are the percentiles, the last one is the grant.",
+        "A chunk is timed by the revocations worker's own histogram, without its commit.",
+        "The peers: Celery's thread pool, no result backend; answered: both workers have replied.",
+    ]
+    return sheet
+
+
+def _ours(ledger: Ledger, processes: Processes, sheet: Sheet) -> None:
+    ground, kind = ledger.ground, ledger.kind
+    upstream = Upstream(processes, ground.environment, seconds=TAKES)
+    ledger.receive(upstream.url)
+    tenants = [f"tenant-{number}" for number in range(BYSTANDERS)]
+    for tenant in tenants:
+        ledger.house.connect(tenant, f"{tenant}.ada")
+    half = ground.pending // 2
+    queue(ledger, {"acme": half, **dict.fromkeys(tenants, half // BYSTANDERS)})
+    ring, port = _ring(ledger), free_port()
+    workers = [processes.listed("worker", ledger.environment(), number=number + 1) for number in range(WORKERS)]
+    processes.listed("revocations", ledger.environment(ASWHOM_REVOCATIONS_METRICS_PORT=str(port)))
+    processes.listed("housekeeping", ledger.environment())
+    _wait(lambda: upstream.count() >= BUSY, "the workers to be busy")
+    before = sum(memory(worker.pid) for worker in workers)
+    took = []
+    for tenant in tenants[:REVOKED]:
+        time.sleep(BETWEEN)
+        seconds, made = _revoke(ledger, account_scope(f"{tenant}.ada", tenant), tenant)
+        took.append(seconds)
+        ring.revocations([made])
+    _wait(lambda: not ledger.database.read(_cancelling), "the jobs of these to be cancelled")
+    upstream.forget()
+    began = time.monotonic()
+    last, made = _revoke(ledger, account_scope(), "acme")
+    answered = time.time()
+    ring.revocations([made])
+    _wait(lambda: not ledger.database.read(_cancelling), "the jobs to be cancelled")
+    cancelled = time.monotonic() - began
+    _wait(lambda: ledger.database.read(lambda c: revocation.load(c, made)).receipt is not None, "the receipt")
+    receipt = time.monotonic() - began
+    row = ledger.database.read(lambda c: revocation.load(c, made))
+    on_their_way = {call["attempt"] for call in row.receipt["in_flight"]}
+    anyway = [
+        call
+        for call in upstream.calls()
+        if "token-acme.ada-" in call.credential and call.at > answered and call.attempt not in on_their_way
+    ]
+    assert not ledger.database.read(_unfinished), "jobs of the revoked grant that have not ended, and could still run"
+    for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1)):
+        sheet.add(f"{kind}: revocation effective, {name}", percentile([*took, last], share) * 1000, "ms")
+    sheet.add(f"{kind}: the grant's jobs cancelled", row.cancelled_jobs, "jobs")
+    sheet.add(f"{kind}: all of them cancelled after", cancelled, "s")
+    sheet.add(f"{kind}: the receipt after", receipt, "s")
+    sheet.add(f"{kind}: ran anyway", len(anyway), "jobs")
+    sheet.add(f"{kind}: memory of the workers, growth", sum(memory(one.pid) for one in workers) - before, "MB")
+    chunks, long = _chunks(port)
+    sheet.add(f"{kind}: chunks", chunks, "")
+    for limit, number in long.items():
+        sheet.add(f"{kind}: chunks longer than {limit * 1000:.0f} ms", number, "")
+    upstream.close()
+
+
+def _theirs(
+    name: str, revoke: Callable[[Tasks, str], float], ground: Ground, processes: Processes, sheet: Sheet
+) -> None:
+    upstream = Upstream(processes, ground.environment, seconds=TAKES)
+    tasks = Tasks(ground, processes, upstream.url)
+    tasks.queue(ground.pending, mine="grant-0", others=[f"grant-{number + 1}" for number in range(BYSTANDERS)])
+    workers = tasks.work(WORKERS)
+    _wait(lambda: upstream.count() >= BUSY, "the peer's workers to be busy")
+    before = sum(memory(worker.pid) for worker in workers)
+    upstream.forget()
+    asked = time.time()
+    seconds = revoke(tasks, "grant-0")
+    answered = time.time()
+    growth = sum(memory(worker.pid) for worker in workers) - before
+    _wait(lambda: tasks.waiting() == 0, "the peer's queue to be empty")
+    calls = -1
+    while calls != (calls := upstream.count()):
+        time.sleep(1)
+    of_it = [call for call in upstream.calls() if call.credential == "Bearer grant-0"]
+    sheet.add(f"{name}: answered after", seconds, "s")
+    sheet.add(f"{name}: ran until then", sum(asked < call.began <= answered for call in of_it), "jobs")
+    sheet.add(f"{name}: ran anyway", sum(call.began > answered for call in of_it), "jobs")
+    sheet.add(f"{name}: memory of the workers, growth", growth, "MB")
+    upstream.close()
+
+
+def _flat(ledger: Ledger, pending: int, sheet: Sheet) -> None:
+    """The revocation's commit over ten times as many pending jobs each time, up to five times *pending*."""
+    queued, size = 0, 1_000
+    while size <= 5 * pending:
+        queue(ledger, dict.fromkeys(("acme", "globex"), (size - queued) // 2))
+        effective(ledger, sheet, name=f"{ledger.kind}, {size:,} pending")
+        queued, size = size, size * 10
+
+
+def _revoke(ledger: Ledger, scope: Scope, tenant: str) -> tuple[float, str]:
+    began = time.perf_counter()
+    made = declare(ledger, scope, tenant=tenant)
+    return time.perf_counter() - began, made
+
+
+def _cancelling(c: Connection) -> int:
+    still = revocations.c.state.in_([Stage.EFFECTIVE, Stage.CANCELLING])
+    return int(c.execute(select(func.count()).select_from(revocations).where(still)).scalar_one())
+
+
+def _unfinished(c: Connection) -> int:
+    """Jobs of the grant that could still run."""
+    hers = (jobs.c.user_id == "acme.ada") & jobs.c.state.not_in([JobState.DONE, JobState.CANCELLED])
+    return int(c.execute(select(func.count()).select_from(jobs).where(hers)).scalar_one())
+
+
+def _ring(ledger: Ledger) -> CeleryRing:
+    given = {name.removeprefix("ASWHOM_").lower(): value for name, value in ledger.environment().items()}
+    settings = Settings(**{name: value for name, value in given.items() if name in Settings.model_fields})  # type: ignore[arg-type]
+    return CeleryRing(deployed.celery_app(settings, Registry((ledger.house.workflow,))))
+
+
+def _chunks(port: int) -> tuple[int, dict[float, int]]:
+    """How many chunks the revocations worker took, and how many of them took longer than each of LONG."""
+    page = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
+    (family,) = (one for one in text_string_to_metric_families(page) if one.name == "aswhom_revocation_chunk_seconds")
+    within = {sample.labels.get("le", sample.name): sample.value for sample in family.samples}
+    number = within["aswhom_revocation_chunk_seconds_count"]
+    return int(number), {limit: int(number - within[str(limit)]) for limit in LONG}
+
+
+def memory(pid: int) -> float:
+    """Megabytes of a process that are in memory."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("VmRSS:"))
+    return int(line.split()[1]) / 1024
+
+
+def _wait(reached: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not reached():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {PATIENCE:.0f} s for {what}")
+        time.sleep(0.01)
