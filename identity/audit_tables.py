@@ -1,6 +1,6 @@
-"""The tables of the audit: its rows, the seals that chain them, and how far its beginning was pruned.
+"""The tables of the audit: its rows, the seals that chain them, how far its beginning was pruned, and by which keys.
 
-All three are append-only: triggers refuse what would change or remove a row, but for pruning (migration 0014).
+All are append-only: triggers refuse what would change or remove a row, but for pruning (migrations 0014 and 0019).
 """
 
 from __future__ import annotations
@@ -62,6 +62,20 @@ audit_prunings = Table(
     metadata,
     Column("seq", BigInteger, primary_key=True, autoincrement=False),
     Column("digest", String(64), nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("signature", String(100), nullable=False),
+)
+
+# One row a rotation of the signing key: what the new key says of the one before it (identity.trusted_keys).
+signing_handovers = Table(
+    "signing_handovers",
+    metadata,
+    Column("kid", String(64), primary_key=True),
+    Column("former", String(64), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("pruned", BigInteger, nullable=False),
+    Column("number", BigInteger, nullable=False),  # ledger number
     Column("at", Instant, nullable=False),
     Column("signature", String(100), nullable=False),
 )
