@@ -43,6 +43,9 @@ audit = Table(
     Index("ix_audit_job", "job_id"),
     Index("ix_audit_number", "number"),
     Index("ix_audit_tenant_number", "tenant_id", "number"),
+    Index("ix_audit_agent", "agent_id", "number"),
+    Index("ix_audit_principal", "principal_id", "number"),
+    Index("ix_audit_on_behalf_of", "on_behalf_of", "number"),
 )
 
 # Written by the one sealer: dense numbers and a chain of digests over the rows of `audit`.
