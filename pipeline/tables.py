@@ -78,6 +78,7 @@ jobs = Table(
     Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
     Column("agent_id", ForeignKey("agents.id"), nullable=False),
     Column("delivery_id", ForeignKey("deliveries.id")),
+    Column("request_id", String(64)),  # of the agents' API
     Column("connection_id", ForeignKey("provider_connections.id")),  # of the delivery
     Column("workflow", String(100), nullable=False),
     Column("pattern", String(16), nullable=False),  # the tag; names the queue
