@@ -1,4 +1,4 @@
-"""`python -m tests.bench [name…] [--rounds N] [--json]`: prints figures and judges nothing."""
+"""`python -m tests.bench [name…] [--rounds N] [--database KIND] [--jobs N] [--json]`: prints figures, judges nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from tests.bench import accept, audit, capability, console, jobs, keepalive, policy, revoke, step, waiters, watching
 from tests.bench.figures import Sheet
-from tests.bench.ground import Ground, prepared
+from tests.bench.ground import KINDS, Ground, prepared
 from tests.bench.surroundings import describe
 
 MEASUREMENTS: dict[str, Callable[[Ground, int], Sheet]] = {
@@ -32,14 +32,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(MEASUREMENTS)}; none: all")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured, in turns (3)")
+    parser.add_argument("--database", choices=KINDS, help="the one, where a measurement takes each in turn (both)")
+    parser.add_argument("--jobs", type=int, default=1_000_000, help="that console looks at; a tenth as many accounts")
     parser.add_argument("--json", action="store_true", help="one JSON document in place of text")
     asked = parser.parse_args()
     if unknown := sorted(set(asked.names) - MEASUREMENTS.keys()):
         parser.error(f"no measurement is named {', '.join(unknown)}: there are {', '.join(MEASUREMENTS)}")
+    if asked.jobs < 5_000:
+        parser.error("--jobs must be at least 5000")
     if asked.rounds < 1:
         parser.error("--rounds must be at least 1")
     began = time.monotonic()
-    with prepared() as ground:
+    with prepared(kinds=[asked.database] if asked.database else KINDS, jobs=asked.jobs) as ground:
         where = describe(ground)
         sheets = {}
         if not asked.json:

@@ -120,7 +120,9 @@ class Ledger:
 class Ground:
     """The servers of a run, and the child processes that measurements start on it."""
 
-    def __init__(self, directory: Path, broker: Valkey, cluster: Postgres) -> None:
+    def __init__(self, directory: Path, broker: Valkey, cluster: Postgres, *, kinds: Sequence[str], jobs: int) -> None:
+        self.kinds = kinds
+        self.jobs = jobs  # that *console* fills its ledgers with
         self.directory = directory
         self.broker = broker
         self.cluster = cluster
@@ -128,11 +130,11 @@ class Ground:
         self.environment = {"PATH": path, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
 
     @contextmanager
-    def ledgers(self) -> Iterator[dict[str, Ledger]]:
-        """A fresh ledger of each kind."""
+    def ledgers(self, kinds: Sequence[str] | None = None) -> Iterator[dict[str, Ledger]]:
+        """A fresh ledger of each kind; None: of those that were asked for."""
         with ExitStack() as stack:
             made = {}
-            for kind in KINDS:
+            for kind in self.kinds if kinds is None else kinds:
                 directory = self.directory / secrets.token_hex(4)
                 directory.mkdir()
                 made[kind] = Ledger(self, kind, directory)
@@ -195,14 +197,14 @@ def listed(name: str) -> procfile.Process:
 
 
 @contextmanager
-def prepared() -> Iterator[Ground]:
+def prepared(*, kinds: Sequence[str] = KINDS, jobs: int = 1_000_000) -> Iterator[Ground]:
     """The servers, running in directories of their own where TMPDIR says."""
     with (
         tempfile.TemporaryDirectory(prefix="aswhom-bench-") as directory,
         valkey() as broker,
         postgres(durable=True) as cluster,
     ):
-        yield Ground(Path(directory), broker, cluster)
+        yield Ground(Path(directory), broker, cluster, kinds=kinds, jobs=jobs)
 
 
 def at_once(threads: int, work: Callable[[int], None]) -> None:
