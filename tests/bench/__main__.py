@@ -1,4 +1,4 @@
-"""`python -m tests.bench [name…] [--rounds N] [--database KIND] [--jobs N] [--json]`: prints figures, judges nothing."""
+"""`python -m tests.bench [name…] [--rounds N] [--database KIND] [--jobs N] [--json]`: prints figures."""
 
 from __future__ import annotations
 

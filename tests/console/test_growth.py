@@ -61,7 +61,5 @@ def counted(engine: Engine) -> Iterator[list[int]]:
 @pytest.mark.slow
 def test_no_page_of_the_console_takes_longer_because_the_ledger_is_larger(tmp_path: Path) -> None:
     small, large = cost(tmp_path, 20_000), cost(tmp_path, 80_000)
-    for name in PAGES:
-        print(f"{name:40} {small[name]:>10} {large[name]:>10} {large[name] / max(small[name], 1):.2f}")
     grown = {name: (small[name], large[name]) for name in PAGES if large[name] > 1.5 * small[name] + 20_000}
     assert grown == {}
