@@ -209,5 +209,7 @@ def fill(url: str, jobs: int) -> None:
             rows = f"insert into {table} ({', '.join(columns)}) {numbers} select {', '.join(columns.values())} from n"
             bound = {"most": most, "now": now, "empty": b"", "accounts": jobs // 10, "shown": json.dumps(SHOWN)}
             connection.execute(text(rows), {name: value for name, value in bound.items() if f":{name}" in rows})
-        connection.execute(text("analyze"))
+    # As it is in use: PostgreSQL's autovacuum has been there, so that what an index has is read from it alone.
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("vacuum analyze" if engine.dialect.name == "postgresql" else "analyze"))
     engine.dispose()

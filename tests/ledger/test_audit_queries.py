@@ -47,12 +47,13 @@ def kept(database: Database) -> Database:
 
 def _everything(database: Database, search: Search, *, stretch: int | None) -> list[str]:
     """The ids of every page, one after the other."""
-    found, after = list[str](), None
+    found: list[str] = []
+    after: Place | None = None
     while True:
         turn = Turn(limit=50, after=after, stretch=stretch)
         page = database.read(partial(audit_queries.page, search=search, turn=turn))
         found += [row["id"] for row in page.rows]
-        after: Place | None = page.next
+        after = page.next
         if after is None:
             return found
 
