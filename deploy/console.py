@@ -34,7 +34,7 @@ def console(settings: Settings, runtime: Runtime) -> Console | None:
         store=runtime.database,
         workflows=runtime.workflows,
         ids=runtime.ids,
-        signer=runtime.signer,
+        public_key=runtime.signer.public_key(),
         invitations=runtime.invitations,
         approving=runtime.approving,
         sign_in=SignIn(provider, runtime.http) if provider is not None else None,

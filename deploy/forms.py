@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
@@ -77,3 +78,13 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 Place = Annotated[Path, AfterValidator(Path.absolute)]
 Days = Annotated[int, Field(ge=0, le=36500)]
 Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+def as_text(value: object) -> str:
+    """A setting as the text that it is read from."""
+    forms: Mapping[type, Callable[[Any], str]] = {
+        SecretStr: lambda secret: secret.get_secret_value(),
+        timedelta: lambda duration: repr(duration.total_seconds()),
+        tuple: ",".join,
+    }
+    return forms.get(type(value), str)(value)

@@ -1,7 +1,8 @@
 """The installation's own secrets, a file each: the vault's keys and the signing seed.
 
 vault    `id:base64` a line; the highest id seals, every one of them opens. The environment may hold them in its place
-signing  32 bytes in base64: the Ed25519 seed that signs receipts and the audit
+signing  32 bytes in base64: the Ed25519 seed that signs receipts and the audit; its successor, while it is rotated, in
+         signing.next
 """
 
 from __future__ import annotations
@@ -111,11 +112,32 @@ class KeyFiles:
         _replace(self.vault, "".join(other for other in lines if other is not line))
         return beside
 
+    def next_signing_key(self) -> bytes:
+        """The seed that is to sign next, made unless an interrupted rotation left one. Raises Misconfigured."""
+        beside = self._next_signing
+        if not beside.exists():
+            try:
+                _replace(beside, _new_line())
+            except OSError as error:
+                raise Misconfigured(
+                    f"{beside} cannot be written: {error.strerror}. Rotate where the key's folder can be written to, "
+                    "with ASWHOM_SIGNING_KEY_FILE naming a copy of the key there"
+                ) from error
+        return _one_key(beside)(_text(beside))
+
+    def adopt_signing_key(self) -> None:
+        """Let the next seed take the place of the one that signs, which is gone then."""
+        self._next_signing.replace(self.signing)
+
     def exposed(self) -> list[tuple[Path, bool]]:
         """The folders of the keys that everybody may look into, and whether everybody may change them."""
         folders = {path.parent for path in self._paths() if path.parent.exists()}
         modes = [(folder, folder.stat().st_mode) for folder in sorted(folders)]
         return [(folder, bool(mode & stat.S_IWOTH)) for folder, mode in modes if mode & stat.S_IRWXO]
+
+    @property
+    def _next_signing(self) -> Path:
+        return self.signing.with_name(self.signing.name + ".next")
 
     def _vault_text(self, otherwise: str) -> str:
         if self.ring is not None:

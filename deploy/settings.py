@@ -7,7 +7,6 @@ too, because it is a typing error more often than not. What is not set has the d
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -18,7 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from deploy import valkey
 from deploy.console import console_faults
-from deploy.forms import BrokerUrl, DatabaseUrl, Days, Issuer, Listen, Names, Origin, Place, Port, Seconds
+from deploy.forms import BrokerUrl, DatabaseUrl, Days, Issuer, Listen, Names, Origin, Place, Port, Seconds, as_text
 from deploy.keys import KeyFiles
 from deploy.setting_faults import refuse, told, unknown
 from identity.secret import Secret
@@ -260,7 +259,7 @@ class Settings(BaseSettings):
         paths = {"data_dir": self.directory, "workflows_dir": self.workflows_dir}
         keys = self.key_files()
         paths |= {"vault_key_file": keys.vault, "signing_key_file": keys.signing}
-        own = {PREFIX + name.upper(): _text(value) for name, value in {**given, **paths}.items() if value is not None}
+        own = {PREFIX + name.upper(): as_text(value) for name, value in {**given, **paths}.items() if value is not None}
         return {**os.environ, **own, **more}
 
 
@@ -295,12 +294,3 @@ def metrics_folder() -> Path | None:
 
 def _given(**values: object) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _text(value: object) -> str:
-    forms: Mapping[type, Callable[[Any], str]] = {
-        SecretStr: lambda secret: secret.get_secret_value(),
-        timedelta: lambda duration: repr(duration.total_seconds()),
-        tuple: ",".join,
-    }
-    return forms.get(type(value), str)(value)

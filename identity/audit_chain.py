@@ -4,7 +4,8 @@ Its laws:
 - a row's digest is the SHA-256 of its canonical JSON, without what is NULL;
 - a link's digest is the SHA-256 of the digest before it, its own number and its row's digest, so a digest that is
   trusted vouches for all that came before it;
-- some links are signed with the installation's key, the last one always: without it nobody can make the chain anew.
+- some links are signed with the installation's key, the last one always: without it nobody can make the chain anew;
+- where the key was rotated, the next one signed the digest, so the former one does not help to make it anew either.
 
 No secret is needed to walk it. A chain cut behind a signed link is still a chain: checkpoints kept elsewhere tell.
 """
@@ -18,9 +19,9 @@ from hashlib import sha256
 from typing import NamedTuple
 
 import orjson
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from identity.audit_statements import Head, holds
+from identity.trusted_keys import Handover, TrustedKeys
 
 GENESIS = "0" * 64
 # A signature costs as much as ten rows. One in so many rows proves them all; those between are for narrowing down.
@@ -79,29 +80,30 @@ def link_digest(before: str, seq: int, row: str) -> str:
 
 
 def walk(
-    links: Iterable[Link], key: Ed25519PublicKey, *, start: Start = Start(), checkpoint: Head | None = None
+    links: Iterable[Link], keys: TrustedKeys, *, start: Start = Start(), checkpoint: Head | None = None
 ) -> Verified | FirstBad:
     """Walk a chain from its *start*; with a checkpoint, one that was cut or made anew is found too."""
     seq, digest, proven = start.seq, start.digest, start.seq
     signed: list[Head] = []  # since what is proven
     newest: Head | None = None
-    if checkpoint is not None and checkpoint.seq == seq > 0 and checkpoint.digest != digest:
-        return FirstBad(seq=seq, why=_another(checkpoint), proven=0)
+    pins = _pins(keys, checkpoint)
+    if why := _departs(pins, seq, digest):
+        return FirstBad(seq=seq, why=why, proven=0)
     for link in links:
         seq += 1
         if why := _breach(digest, seq, link):
-            return _unproven(signed, key, proven) or FirstBad(seq=seq, why=why, proven=_proven(signed, proven))
+            return _unproven(signed, keys, proven) or FirstBad(seq=seq, why=why, proven=_proven(signed, proven))
         digest = link.digest
         if link.signed is not None:
             newest = link.signed
             signed.append(newest)
             if seq - proven >= _PROVE_EVERY:
-                if bad := _unproven(signed, key, proven):
+                if bad := _unproven(signed, keys, proven):
                     return bad
                 proven, signed = seq, []
-        if checkpoint is not None and checkpoint.seq == seq and checkpoint.digest != digest:
-            return FirstBad(seq=seq, why=_another(checkpoint), proven=proven)
-    if signed and (bad := _unproven(signed, key, proven)):
+        if seq in pins and (why := _departs(pins, seq, digest)):
+            return FirstBad(seq=seq, why=why, proven=proven)
+    if signed and (bad := _unproven(signed, keys, proven)):
         return bad
     proven = _proven(signed, proven)
     if proven < seq:
@@ -124,12 +126,12 @@ def _breach(before: str, seq: int, link: Link) -> str | None:
     return None
 
 
-def _unproven(signed: list[Head], key: Ed25519PublicKey, proven: int) -> FirstBad | None:
+def _unproven(signed: list[Head], keys: TrustedKeys, proven: int) -> FirstBad | None:
     """Where the signatures stop to hold. The newest one proves all before it; the others are asked if it does not."""
-    if not signed or holds(signed[-1], key):
+    if not signed or holds(signed[-1], keys):
         return None
     for head in signed:
-        if not holds(head, key):
+        if not holds(head, keys):
             why = f"the rows from here to {head.seq} are not the ones that were signed at {head.at}"
             return FirstBad(seq=proven + 1, why=why, proven=proven)
         proven = head.seq
@@ -140,5 +142,19 @@ def _proven(signed: list[Head], proven: int) -> int:
     return signed[-1].seq if signed else proven
 
 
-def _another(checkpoint: Head) -> str:
-    return f"the chain is not the one of the checkpoint of {checkpoint.at}"
+def _pins(keys: TrustedKeys, checkpoint: Head | None) -> dict[int, list[Head | Handover]]:
+    """The links whose digest is known from elsewhere."""
+    pins: dict[int, list[Head | Handover]] = {}
+    for pin in (checkpoint, *keys.handovers):
+        if pin is not None and pin.seq > 0:
+            pins.setdefault(pin.seq, []).append(pin)
+    return pins
+
+
+def _departs(pins: dict[int, list[Head | Handover]], seq: int, digest: str) -> str | None:
+    """Why the chain is another than the one that is known, at this link; None: it is not."""
+    for pin in pins.get(seq, ()):
+        if pin.digest != digest:
+            what = "checkpoint" if isinstance(pin, Head) else "rotation of its key"
+            return f"the chain is not the one of the {what} of {pin.at}"
+    return None

@@ -1,4 +1,4 @@
-"""The audit as JSON Lines, to be verified anywhere with the public key alone.
+"""The audit as JSON Lines, to be verified anywhere with public keys alone.
 
 The first line says what the chain in the file follows: `{"says": …, "seq": …, "digest": …, "tenant": …}`. Every other
 line is a link: `{"seq": …, "digest": …, "row": {…}}`. Of a row that is not the file's tenant's there is `row_digest`
@@ -14,7 +14,6 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Connection, select
 
 from identity.audit_chain import FirstBad, Link, Start, Verified, row_digest, walk
@@ -22,6 +21,7 @@ from identity.audit_links import newest_pruning, sealed_rows
 from identity.audit_statements import Head
 from identity.audit_tables import audit_seals
 from identity.errors import BadInput
+from identity.trusted_keys import TrustedKeys
 
 FORMAT = "aswhom-audit-1"
 
@@ -53,7 +53,7 @@ def export_lines(connection: Connection, *, tenant: str | None = None, after: in
 
 
 def verify_files(
-    files: Iterable[tuple[str, Iterable[bytes]]], key: Ed25519PublicKey, *, checkpoint: Head | None = None
+    files: Iterable[tuple[str, Iterable[bytes]]], keys: TrustedKeys, *, checkpoint: Head | None = None
 ) -> Audited:
     """Walk the chain through *files*, each a name and its lines, of which each goes on where the one before it ends.
 
@@ -61,7 +61,7 @@ def verify_files(
     """
     reading = _Reading(files)
     start = reading.begin()
-    outcome = walk(reading.links(start), key, start=start, checkpoint=checkpoint)
+    outcome = walk(reading.links(start), keys, start=start, checkpoint=checkpoint)
     if isinstance(outcome, FirstBad) and reading.last_line:
         outcome = replace(outcome, why=f"{outcome.why} ({reading.last_line})")
     return Audited(outcome=outcome, withheld=reading.withheld)

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import orjson
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import BigInteger, ColumnElement, Connection, Text, cast, select, type_coerce
 
 from identity.audit_chain import FirstBad, Link, Start, row_digest
 from identity.audit_statements import PRUNED, Head, holds
 from identity.audit_tables import audit, audit_prunings, audit_seals
 from identity.columns import instant
+from identity.trusted_keys import TrustedKeys
 
 _SEALS = audit_seals.c
 # As they are stored: a type of SQLAlchemy's own takes longer a row than its digest.
@@ -78,11 +78,11 @@ def newest_pruning(connection: Connection) -> Head | None:
     return Head(seq=row.seq, digest=row.digest, at=row.at, signature=row.signature, says=PRUNED)
 
 
-def beginning(connection: Connection, key: Ed25519PublicKey) -> Start | FirstBad:
+def beginning(connection: Connection, keys: TrustedKeys) -> Start | FirstBad:
     """Where the chain begins, if whoever pruned what was before it had the key."""
     pruned = newest_pruning(connection)
     if pruned is None:
         return Start()
-    if not holds(pruned, key):
+    if not holds(pruned, keys):
         return FirstBad(seq=1, why=f"whoever removed the rows up to {pruned.seq} had not the key", proven=0)
     return Start(seq=pruned.seq, digest=pruned.digest)

@@ -13,6 +13,7 @@ from identity.audit_sealer import BATCH
 from identity.audit_statements import PRUNED, sign
 from identity.audit_tables import audit, audit_prunings, audit_seals
 from identity.errors import Misconfigured
+from identity.handovers import hold_signing, trusted_keys
 from identity.signing import Signer
 
 
@@ -22,10 +23,11 @@ def prune_audit(connection: Connection, *, before: datetime, limit: int, signer:
     It ends at a signed link, and is walked first: what was altered stays, as evidence. The newest link stays as well.
     *limit* is at least what the sealer seals at once, or there might be no signed link within it.
 
-    Raises Misconfigured if the stretch does not hold.
+    Raises Misconfigured if the stretch does not hold, or *signer* is not the installation's any more.
     """
-    key = signer.public_key()
-    start = beginning(connection, key)
+    hold_signing(connection, signer)
+    keys = trusted_keys(connection, signer.public_key())
+    start = beginning(connection, keys)
     if isinstance(start, FirstBad):
         raise _kept(start)
     last = last_link(connection).seq
@@ -33,7 +35,7 @@ def prune_audit(connection: Connection, *, before: datetime, limit: int, signer:
     old = _oldest(stretch, before=before, last=last)
     if not old:
         return 0
-    held = walk((link for link, _ in old), key, start=start)
+    held = walk((link for link, _ in old), keys, start=start)
     if isinstance(held, FirstBad):
         raise _kept(held)
     newest, _ = old[-1]

@@ -14,6 +14,7 @@ from identity.audit_links import ROW, document_of, last_link
 from identity.audit_statements import sign
 from identity.audit_tables import audit, audit_seals
 from identity.columns import instant
+from identity.handovers import hold_signing
 from identity.signing import Signer
 from identity.store import Store
 
@@ -24,7 +25,10 @@ _LATE = 5_000
 
 
 class Sealer:
-    """Seals what was written since the last time. One at a time; a second one finds that it was late."""
+    """Seals what was written since the last time. One at a time; a second one finds that it was late.
+
+    Raises Misconfigured once its key was rotated.
+    """
 
     def __init__(self, store: Store, signer: Signer) -> None:
         self._store = store
@@ -53,6 +57,7 @@ class Sealer:
         seals[-1]["signature"] = head.signature
 
         def write(connection: Connection) -> int:
+            hold_signing(connection, self._signer)
             if last_link(connection) != last:
                 return 0
             connection.execute(insert(audit_seals), seals)

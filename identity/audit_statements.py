@@ -6,10 +6,9 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from identity.errors import BadInput
 from identity.signing import Signer, verifies
+from identity.trusted_keys import TrustedKeys
 
 CHECKPOINT = "aswhom-audit-checkpoint-1"
 PRUNED = "aswhom-audit-pruned-1"
@@ -41,19 +40,20 @@ def sign(signer: Signer, *, seq: int, digest: str, at: datetime, says: str = CHE
     return Head(seq=seq, digest=digest, at=at, signature=signer.sign(unsigned.document()), says=says)
 
 
-def holds(head: Head, key: Ed25519PublicKey) -> bool:
-    """Whether the signature is the key's over this statement."""
+def holds(head: Head, keys: TrustedKeys) -> bool:
+    """Whether the signature over this statement is that of the key whose part of the chain it is about."""
+    key = keys.of_pruning(head.seq) if head.says == PRUNED else keys.of_link(head.seq)
     return verifies(key, head.document(), head.signature)
 
 
-def read_checkpoint(text: str, key: Ed25519PublicKey) -> Head:
+def read_checkpoint(text: str, keys: TrustedKeys) -> Head:
     """A checkpoint whose signature holds. Raises BadInput."""
     try:
         match json.loads(text):
             case {"says": str(says), "seq": int(seq), "digest": str(digest), "at": str(at), "signature": str(signed)}:
                 head = Head(seq=seq, digest=digest, at=datetime.fromisoformat(at), signature=signed, says=says)
-                if says == CHECKPOINT and holds(head, key):
+                if says == CHECKPOINT and holds(head, keys):
                     return head
     except ValueError:
         pass
-    raise BadInput("this is not a checkpoint signed by the key of this installation")
+    raise BadInput("this is not a checkpoint signed by this installation")

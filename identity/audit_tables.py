@@ -1,6 +1,6 @@
-"""The tables of the audit: its rows, the seals that chain them, and how far its beginning was pruned.
+"""The tables of the audit: its rows, the seals that chain them, how far its beginning was pruned, and by which keys.
 
-All three are append-only: triggers refuse what would change or remove a row, but for pruning (migration 0014).
+All are append-only: triggers refuse what would change or remove a row, but for pruning (migrations 0014 and 0019).
 """
 
 from __future__ import annotations
@@ -43,6 +43,9 @@ audit = Table(
     Index("ix_audit_job", "job_id"),
     Index("ix_audit_number", "number"),
     Index("ix_audit_tenant_number", "tenant_id", "number"),
+    Index("ix_audit_agent", "agent_id", "number"),
+    Index("ix_audit_principal", "principal_id", "number"),
+    Index("ix_audit_on_behalf_of", "on_behalf_of", "number"),
 )
 
 # Written by the one sealer: dense numbers and a chain of digests over the rows of `audit`.
@@ -62,6 +65,20 @@ audit_prunings = Table(
     metadata,
     Column("seq", BigInteger, primary_key=True, autoincrement=False),
     Column("digest", String(64), nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("signature", String(100), nullable=False),
+)
+
+# One row a rotation of the signing key: what the new key says of the one before it (identity.trusted_keys).
+signing_handovers = Table(
+    "signing_handovers",
+    metadata,
+    Column("kid", String(64), primary_key=True),
+    Column("former", String(64), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("pruned", BigInteger, nullable=False),
+    Column("number", BigInteger, nullable=False),  # ledger number
     Column("at", Instant, nullable=False),
     Column("signature", String(100), nullable=False),
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Connection, func, select
 
 from identity.audit_chain import FirstBad, Start, Verified, walk
@@ -12,17 +11,22 @@ from identity.audit_links import beginning, sealed_rows
 from identity.audit_sealer import first_never_sealed
 from identity.audit_statements import Head
 from identity.audit_tables import audit
+from identity.trusted_keys import TrustedKeys
 
 
-def verify(connection: Connection, key: Ed25519PublicKey, *, checkpoint: Head | None = None) -> Verified | FirstBad:
-    """Walk the whole chain with the public key alone. O(rows)."""
-    start = beginning(connection, key)
+def verify(connection: Connection, keys: TrustedKeys, *, checkpoint: Head | None = None) -> Verified | FirstBad:
+    """Walk the whole chain with public keys alone. O(rows)."""
+    start = beginning(connection, keys)
     if isinstance(start, FirstBad):
         return start
     links = (link for link, _ in sealed_rows(connection, after=start.seq))
-    outcome = walk(links, key, start=start, checkpoint=checkpoint)
+    outcome = walk(links, keys, start=start, checkpoint=checkpoint)
     if isinstance(outcome, FirstBad):
         return outcome
+    last, newest = start.seq + outcome.count, keys.handovers[0] if keys.handovers else None
+    if newest is not None and newest.seq > last:
+        why = f"the chain was cut: when its key was rotated, at {newest.at}, it had {newest.seq} rows"
+        return FirstBad(seq=last + 1, why=why, proven=last)
     return _beside(connection, start, outcome)
 
 

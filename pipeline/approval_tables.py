@@ -33,8 +33,10 @@ approvals = Table(
     Column("used_at", Instant),  # the step opened with it for the first time
     Column("told_state", String(16)),  # the newest that workflows were told of
     Index("ix_approvals_step", "job_id", "position"),
-    partial_index("ix_approvals_open", "tenant_id", "created_at", where="state = 'open'"),
-    Index("ix_approvals_tenant", "tenant_id", "created_at"),
+    Index("ix_approvals_created", "created_at", "id"),
+    Index("ix_approvals_tenant", "tenant_id", "created_at", "id"),
+    Index("ix_approvals_state", "state", "created_at", "id"),
+    Index("ix_approvals_state_of_tenant", "state", "tenant_id", "created_at", "id"),
     partial_index("ix_approvals_untold", "created_at", where="told_state is null or told_state <> state"),
 )
 

@@ -17,7 +17,9 @@ from sqlalchemy import Connection, Row, select, update
 
 from identity import audit
 from identity.columns import database_now
+from identity.handovers import hold_signing
 from identity.signing import Signer, canonical
+from identity.trusted_keys import TrustedKeys
 from pipeline.cancelling import count_skipping
 from pipeline.ledger.pages import first_cancelled, page_sizes, stopping_jobs
 from pipeline.revocation import Stage, in_flight, scope_of
@@ -60,7 +62,11 @@ def nobody_asked(connection: Connection, revocation: str) -> ProviderSide:
 
 
 def issue(connection: Connection, row: Row[Any], signer: Signer, provider: AskProvider, *, now: datetime) -> None:
-    """Write the receipt, or the next revision if there is more to say. The caller holds the revocation's row."""
+    """Write the receipt, or the next revision if there is more to say.
+
+    The caller holds the revocation's row. Raises Misconfigured if *signer* is not the installation's any more.
+    """
+    hold_signing(connection, signer)
     receipt = _compose(connection, row, provider, quiesced_at=row.quiesced_at or now)
     open_ends = _open_ends(receipt)
     if row.receipt is not None and _said(row.receipt) == receipt:
@@ -100,6 +106,12 @@ def issue(connection: Connection, row: Row[Any], signer: Signer, provider: AskPr
             "in_flight": len(receipt["in_flight"]),
         },
     )
+
+
+def holds(keys: TrustedKeys, receipt: Receipt, signature: str) -> bool:
+    """Whether the installation of these keys signed the receipt."""
+    number = receipt.get("number")
+    return isinstance(number, int) and keys.verifies(receipt, signature, number=number)
 
 
 def _said(receipt: Receipt) -> Receipt:

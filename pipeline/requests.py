@@ -75,10 +75,15 @@ class Requests:
             return self._workloads.caller(secret, now=now)
         return self._store.read(lambda c: find_caller(c, secret, now=now))
 
-    def execute(self, caller: Caller, action: Action[Any], keyed: Keyed, *, identifier: str, now: datetime) -> Made:
-        """Accept the job of one tool. Raises BadInput, Misconfigured, NotLetIn or KeyReused."""
+    def execute(
+        self, caller: Caller, action: Action[Any], keyed: Keyed, *, identifier: str, request: str, now: datetime
+    ) -> Made:
+        """Accept the job of one tool; *request* is the request's id. Raises BadInput, Misconfigured, NotLetIn or
+        KeyReused.
+        """
         asked = self._asked(caller, "job", keyed, now)
-        return self._make(lambda c: ledger.accept_tool(c, asked, self._workflows, action, identifier=identifier))
+        accept = partial(ledger.accept_tool, asked=asked, workflows=self._workflows, action=action)
+        return self._make(partial(accept, identifier=identifier, request=request))
 
     def revoke(self, caller: Caller, scope: Scope, keyed: Keyed, *, reason: str, now: datetime) -> Made:
         """Revoke: effective when this returns. Raises NotLetIn or KeyReused."""

@@ -78,6 +78,7 @@ jobs = Table(
     Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
     Column("agent_id", ForeignKey("agents.id"), nullable=False),
     Column("delivery_id", ForeignKey("deliveries.id")),
+    Column("request_id", String(64)),  # of the agents' API
     Column("connection_id", ForeignKey("provider_connections.id")),  # of the delivery
     Column("workflow", String(100), nullable=False),
     Column("pattern", String(16), nullable=False),  # the tag; names the queue
@@ -115,7 +116,7 @@ jobs = Table(
     partial_index(
         "ix_jobs_bad_of_tenant", "tenant_id", "state", "created_at", "id", where="state in ('dead', 'cancelled')"
     ),
-    partial_index("ix_jobs_open", "created_at", "id", where="state in ('queued', 'waiting')"),
+    partial_index("ix_jobs_open", "state", "created_at", "id", where="state in ('queued', 'waiting')"),
     Index("ix_jobs_delivery", "delivery_id"),
     # How a revocation finds its jobs; what has finished is not in it, however much that is.
     partial_index("ix_jobs_unfinished", "scopes_sha256", "accepted", where="finished_at is null"),

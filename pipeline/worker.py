@@ -70,9 +70,11 @@ class Worker:
         metrics.CLAIMS.labels(str(job.pattern), "claimed").inc()
         with self._lock:
             self._active[threading.get_ident()] = job
-        whose = {"delivery": job.delivery, "job": job.id, "tenant": job.tenant, "workflow": job.workflow}
+        started_by = {"delivery": job.delivery, "request": job.request}
+        whose = {name: id for name, id in started_by.items() if id is not None}
+        whose |= {"job": job.id, "tenant": job.tenant, "workflow": job.workflow}
         try:
-            with structlog.contextvars.bound_contextvars(**{name: id for name, id in whose.items() if id is not None}):
+            with structlog.contextvars.bound_contextvars(**whose):
                 self._run(job)
         finally:
             with self._lock:

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 from hypothesis import settings
 
-from pipeline.database import DatabaseSettings, open_database
+from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.migrations import upgrade
 from tests.servers import shared_data as published
 from tests.servers.oidc import Oidc
@@ -77,6 +77,23 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("template") / "ledger.sqlite"
     _migrate(f"sqlite:///{path}")
     return path
+
+
+@pytest.fixture
+def database(ledger_url: str) -> Iterator[Database]:
+    """A migrated ledger, opened, once of each kind."""
+    opened = open_database(DatabaseSettings(url=ledger_url))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def sqlite_database(tmp_path: Path, migrated_sqlite: Path) -> Iterator[Database]:
+    """One on SQLite alone, where the database is not what is tested."""
+    shutil.copy(migrated_sqlite, tmp_path / "ledger.sqlite")
+    opened = open_database(DatabaseSettings(url=f"sqlite:///{tmp_path}/ledger.sqlite"))
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,8 @@ from deploy.cli.command import PROBLEM, command, confirm
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.errors import BadInput
-from pipeline.ledger import approval_views
-from pipeline.ledger.approval_views import ApprovalView
+from pipeline.ledger.approval_views import ApprovalView, approval, approvals_page
+from pipeline.ledger.paging import Turn
 from pipeline.ledger.votes import NotCounted, Through, Vote
 from pipeline.shown import in_lines
 from pipeline.states import ApprovalState
@@ -33,9 +33,11 @@ def approvals() -> None:
 def list_approvals(at: Installation, out: Output, tenant: str | None, state: str, limit: int) -> None:
     """The approvals, newest first."""
     wanted = None if state == "all" else ApprovalState(state)
-    found = at.read(lambda c: approval_views.some_approvals(c, tenant=tenant, state=wanted, limit=limit))
+    page, found = at.read(lambda c: approvals_page(c, Turn(limit=limit), tenant=tenant, state=wanted))
     rows = [{**asdict(one), **{key: one.shown[key] for key in ("does", "resource", "amount")}} for one in found]
     out.rows(rows, ("id", "tenant", "does", "resource", "amount", "state", "expires_at"), empty="Nothing waits")
+    if page.next:
+        out.note(f"These are the newest {limit}: see --limit for older ones")
 
 
 @command(approvals)
@@ -79,7 +81,7 @@ def link(at: Installation, out: Output, id: str, principal: str) -> None:
 
 
 def _found(at: Installation, id: str) -> ApprovalView:
-    view = at.read(lambda c: approval_views.approval(c, id))
+    view = at.read(lambda c: approval(c, id))
     if view is None:
         raise BadInput(f"there is no approval {id}: `aswhom approvals list --state all` shows them")
     return view

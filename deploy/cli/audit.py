@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from deploy.cli.command import MOMENT, PROBLEM, command
 from deploy.cli.output import Output
-from deploy.cli.public_key import key_option, public_key
+from deploy.cli.public_key import key_option, public_keys
 from deploy.installation import Installation
 from identity.audit_chain import FirstBad, Verified
 from identity.audit_export import Audited, export_lines, verify_files
@@ -22,6 +21,7 @@ from identity.audit_statements import Head, read_checkpoint
 from identity.audit_verification import verify
 from identity.errors import BadInput
 from identity.model import AccessPattern
+from identity.trusted_keys import TrustedKeys
 from pipeline.ledger import audit_queries
 from pipeline.ledger.audit_queries import Search
 from pipeline.ledger.paging import Row
@@ -114,12 +114,12 @@ def verify_chain(
 
     FILES are exports that follow each other. With them and --key nothing else is needed: no ledger, network or secret.
     """
-    public = public_key(at, key)
-    known = None if checkpoint is None else read_checkpoint(checkpoint.read_text(encoding="utf-8"), public)
+    keys = public_keys(at, key)
+    known = None if checkpoint is None else read_checkpoint(checkpoint.read_text(encoding="utf-8"), keys)
     if files:
-        audited = _audited(files, public, known)
+        audited = _audited(files, keys, known)
     else:
-        audited = Audited(outcome=at.read(lambda c: verify(c, public, checkpoint=known)), withheld=0)
+        audited = Audited(outcome=at.read(lambda c: verify(c, keys, checkpoint=known)), withheld=0)
     match audited.outcome:
         case Verified() as held:
             _tell(out, held, withheld=audited.withheld)
@@ -157,10 +157,10 @@ def as_whom(row: Row) -> str | None:
             return str(principal)
 
 
-def _audited(files: tuple[Path, ...], key: Ed25519PublicKey, checkpoint: Head | None) -> Audited:
+def _audited(files: tuple[Path, ...], keys: TrustedKeys, checkpoint: Head | None) -> Audited:
     with ExitStack() as opened:
         lines = [(file.name, opened.enter_context(file.open("rb"))) for file in files]
-        return verify_files(lines, key, checkpoint=checkpoint)
+        return verify_files(lines, keys, checkpoint=checkpoint)
 
 
 def _tell(out: Output, held: Verified, *, withheld: int) -> None:

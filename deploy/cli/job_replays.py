@@ -6,7 +6,7 @@ from hashlib import sha256
 
 import click
 
-from deploy.cli.command import command, confirm
+from deploy.cli.command import PROBLEM, command, confirm
 from deploy.cli.jobs import jobs
 from deploy.cli.output import Output
 from deploy.installation import Installation
@@ -89,7 +89,7 @@ def replay(
         out.note(f"and {len(refused) - _NAMED} more")
     told = f"{done[0]} is queued again" if len(done) == 1 else f"{len(done)} jobs are queued again"
     out.done(told, {"replayed": done, "state": str(JobState.QUEUED), "left_out": refused})
-    return 1 if refused else None
+    return PROBLEM if refused else None
 
 
 def _name(group: Group) -> str:

@@ -13,6 +13,7 @@ from deploy.cli.output import Output
 from deploy.cli.partial import end_in_the_middle
 from deploy.installation import Installation
 from pipeline.desk import jobs as desk
+from pipeline.desk.telling import started_by
 from pipeline.ledger import bells, queries
 from pipeline.ledger.paging import Row
 from pipeline.model import Bell
@@ -59,11 +60,10 @@ def show(at: Installation, out: Output, id: str) -> None:
 
 def sentences(job: Row) -> list[str]:
     """What happened to a job."""
-    started = "a schedule's slot" if job["triggered_by"] is None else job["triggered_by"]
     meant = f"; the user it means is {job['user_id']}" if job["user_id"] else ""
     told = [
         f"{job['id']}: {job['workflow']} for {job['tenant_id']} by agent {job['agent_id']}, {job['state']}.",
-        f"Started by {started} at {_time(job['created_at'])}{meant}.",
+        f"Started by {started_by(job)} at {_time(job['created_at'])}{meant}.",
     ]
     if job["agent_id"] == PLATFORM_AGENT:
         of = job["event"]

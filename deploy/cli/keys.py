@@ -8,10 +8,14 @@ import click
 
 from deploy.cli.command import command, confirm
 from deploy.cli.output import Output
+from deploy.cli.public_key import public_keys
 from deploy.installation import Installation
 from identity.errors import BadInput
+from identity.handovers import hand_over
 from identity.rewrap import Field, in_use
 from identity.rewrap import rewrap as rewrap_all
+from identity.signing import Signer
+from identity.trusted_keys import key_id
 
 
 @click.group()
@@ -86,9 +90,30 @@ def retire(at: Installation, out: Output, id: int, yes: bool) -> None:
 
 @command(keys)
 def public(at: Installation, out: Output) -> None:
-    """Print the public key that receipts and checkpoints are checked with."""
+    """Print the public key that receipts and checkpoints are checked with, and its word for those before it."""
     pem = at.signer.public_pem()
-    out.done(pem.rstrip(), {"public_key": pem})
+    handovers = [handover.line() for handover in public_keys(at, None).handovers]
+    out.done("\n".join([pem.rstrip(), *handovers]), {"public_key": pem, "handovers": handovers})
+
+
+@command(keys)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def rotate_signing(at: Installation, out: Output, yes: bool) -> None:
+    """Sign receipts and the audit with a new key from now on; what was signed before still verifies.
+
+    Interrupted, it is finished by saying it again.
+    """
+    confirm("Connect and approval links that were given out stop working. Rotate the signing key?", yes=yes)
+    files, new, now = at.settings.key_files(), at.ids("aud"), at.now()
+    signer = Signer.from_seed(files.next_signing_key())
+    at.write(lambda c: hand_over(c, at.signer, signer, id=new, by=at.operator, now=now))
+    files.adopt_signing_key()
+    kid = key_id(signer.public_key())
+    out.done(
+        f"key {kid} signs from now on. Copy {files.signing} to every host, restart everything, "
+        "and give out `aswhom keys public` anew",
+        {"kid": kid, "file": str(files.signing)},
+    )
 
 
 def _wraps(at: Installation) -> Counter[int]:

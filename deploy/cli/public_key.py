@@ -1,4 +1,4 @@
-"""The key that a signature is checked with: one in a file, or this installation's."""
+"""The keys that a signature is checked with: those in a file, or this installation's."""
 
 from __future__ import annotations
 
@@ -11,22 +11,27 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from deploy.installation import Installation
 from identity.errors import BadInput
+from identity.handovers import trusted_keys
+from identity.trusted_keys import TrustedKeys, read_handover
+
+_END = "-----END PUBLIC KEY-----\n"
 
 key_option = click.option(
     "--key",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The public key, as `aswhom keys public` prints it.  [default: this installation's]",
+    help="The public key and those before it, as `aswhom keys public` prints them.  [default: this installation's]",
 )
 
 
-def public_key(at: Installation, path: Path | None) -> Ed25519PublicKey:
-    """The key in that file, or else this installation's. Raises BadInput."""
+def public_keys(at: Installation, path: Path | None) -> TrustedKeys:
+    """The keys in that file, or else this installation's. Raises BadInput."""
     if path is None:
-        return at.signer.public_key()
+        return at.read(lambda c: trusted_keys(c, at.signer.public_key()))
     try:
-        key = load_pem_public_key(path.read_bytes())
+        pem, end, more = path.read_text(encoding="ascii").partition(_END)
+        key = load_pem_public_key((pem + end).encode())
     except (ValueError, UnsupportedAlgorithm) as error:
         raise BadInput(f"{path} is no public key in PEM form: `aswhom keys public` prints one") from error
     if not isinstance(key, Ed25519PublicKey):
         raise BadInput(f"{path} is another kind of key: receipts and the audit are signed with Ed25519")
-    return key
+    return TrustedKeys(key, [read_handover(line) for line in more.splitlines() if line.strip()])

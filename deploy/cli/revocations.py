@@ -12,14 +12,14 @@ import click
 
 from deploy.cli.command import PROBLEM, command
 from deploy.cli.output import Output
-from deploy.cli.public_key import key_option, public_key
+from deploy.cli.public_key import key_option, public_keys
 from deploy.installation import Installation
 from identity.errors import BadInput
-from identity.signing import verifies
 from identity.withdrawals import ask_again
 from pipeline.inquiry import SAYS
 from pipeline.ledger import queries
 from pipeline.ledger.pages import page_digest
+from pipeline.receipt import holds
 
 
 @click.group()
@@ -59,7 +59,7 @@ def show(at: Installation, out: Output, id: str) -> int | None:
     With --json, what is printed is a file that `revocations verify` takes.
     """
     row = at.read(lambda c: queries.revocation(c, id))
-    verified = at.signer.verifies(row["receipt"], row["signature"]) if row["receipt"] else None
+    verified = holds(public_keys(at, None), row["receipt"], row["signature"]) if row["receipt"] else None
     if out.as_json:
         out.document({**row, "verified": verified})
         return None if verified in (True, None) else PROBLEM
@@ -110,12 +110,12 @@ def verify(at: Installation, out: Output, receipt: str, key: Path | None) -> int
 
     With a file and --key nothing else is needed: no ledger, no network, no secret.
     """
-    public = public_key(at, key)
+    keys = public_keys(at, key)
     stored = _from_file(Path(receipt)) if Path(receipt).is_file() else at.read(lambda c: queries.revocation(c, receipt))
     document, signature = stored.get("receipt"), stored.get("signature")
     if not isinstance(document, Mapping) or not isinstance(signature, str):
         raise BadInput(f"{receipt} has no signed receipt (yet): see `aswhom revocations show`")
-    held = verifies(public, document, signature)
+    held = holds(keys, document, signature)
     said = {"verified": held, "revocation": document.get("revocation"), "revision": document.get("revision")}
     if not held:
         out.done("THE SIGNATURE DOES NOT HOLD: the receipt was altered, or signed with another key.", said)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from sqlalchemy import select
 
 from identity.audit_chain import FirstBad
 from identity.audit_tables import audit, audit_seals
 from identity.audit_verification import verify
 from identity.capability.tables import capabilities
+from identity.handovers import trusted_keys
 from identity.intents import IntentState
-from identity.signing import verifies
 from identity.tables import accounts, refresh_intents
+from identity.trusted_keys import TrustedKeys
+from pipeline.receipt import holds
 from pipeline.revocation_tables import revocations
 from pipeline.runtime import Runtime
 from pipeline.states import JobState, Wait
@@ -82,11 +82,10 @@ class Sight:
     def receipt(self, revocation: str | None = None) -> Row | None:
         """A revocation's receipt, or the newest one, with whether the public key alone confirms it."""
         newest = select(revocations.c.receipt, revocations.c.signature).order_by(revocations.c.number.desc()).limit(1)
-        public = load_pem_public_key(self._runtime.signer.public_pem().encode())
+        keys = self._keys()
         for row in self._all(newest if revocation is None else newest.where(revocations.c.id == revocation)):
             if row.receipt is not None:
-                holds = isinstance(public, Ed25519PublicKey) and verifies(public, row.receipt, row.signature)
-                return {**row.receipt, "signature_holds": holds}
+                return {**row.receipt, "signature_holds": holds(keys, row.receipt, row.signature)}
         return None
 
     def awaited_approval(self) -> str | None:
@@ -104,8 +103,12 @@ class Sight:
         unsealed = select(audit.c.id).outerjoin(audit_seals, audit_seals.c.audit_id == audit.c.id)
         return not self._all(unsealed.where(audit_seals.c.seq.is_(None)).limit(1))
 
+    def _keys(self) -> TrustedKeys:
+        public = self._runtime.signer.public_key()
+        return self._runtime.database.read(lambda c: trusted_keys(c, public))
+
     def audit_fault(self) -> str | None:
         """What is wrong with the audit's chain, or None."""
-        key = self._runtime.signer.public_key()
-        verified = self._runtime.database.read(lambda c: verify(c, key))
+        keys = self._keys()
+        verified = self._runtime.database.read(lambda c: verify(c, keys))
         return f"audit row {verified.seq}: {verified.why}" if isinstance(verified, FirstBad) else None

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select
+from sqlalchemy import Row as SqlRow
 
 from identity.tables import principals
 from pipeline.approval_tables import approval_votes, approvals
 from pipeline.ledger.approvals import YES
+from pipeline.ledger.paging import Page, Row, Turn, page_of, rows_of
 from pipeline.states import ApprovalState
 
 
@@ -69,48 +71,47 @@ def approval(connection: Connection, id: str, *, tenant: str | None = None) -> A
     which = approvals.c.id == id
     if tenant is not None:
         which &= approvals.c.tenant_id == tenant
-    rows = connection.execute(select(approvals).where(which)).all()
-    found = _views(connection, rows)
+    found = _views(connection, rows_of(connection, select(approvals).where(which)))
     return found[0] if found else None
 
 
-def some_approvals(
-    connection: Connection, *, tenant: str | None, state: ApprovalState | None, limit: int
-) -> list[ApprovalView]:
-    """The newest, of one tenant and in one state where those are given."""
-    statement = select(approvals).order_by(approvals.c.created_at.desc(), approvals.c.id.desc()).limit(limit)
+def approvals_page(
+    connection: Connection, turn: Turn, *, tenant: str | None, state: ApprovalState | None
+) -> tuple[Page, list[ApprovalView]]:
+    """A page of them, newest first, of one tenant and in one state where those are given; and its rows as views."""
+    statement, columns = select(approvals), approvals.c
     if tenant is not None:
-        statement = statement.where(approvals.c.tenant_id == tenant)
+        statement = statement.where(columns.tenant_id == tenant)
     if state is not None:
-        statement = statement.where(approvals.c.state == state)
-    return _views(connection, connection.execute(statement).all())
+        statement = statement.where(columns.state == state)
+    page = page_of(connection, statement, turn, at=columns.created_at, id=columns.id)
+    return page, _views(connection, page.rows)
 
 
-def _views(connection: Connection, rows: Iterable[Row[Any]]) -> list[ApprovalView]:
-    rows = list(rows)
+def _views(connection: Connection, rows: Sequence[Row]) -> list[ApprovalView]:
     answers = connection.execute(
         select(approval_votes)
-        .where(approval_votes.c.approval_id.in_([row.id for row in rows]))
+        .where(approval_votes.c.approval_id.in_([row["id"] for row in rows]))
         .order_by(approval_votes.c.number)
     ).all()
-    people = {one for row in rows for need in row.needs for one in need["approvers"]}
+    people = {one for row in rows for need in row["needs"] for one in need["approvers"]}
     people |= {one.principal_id for one in answers}
     named = connection.execute(select(principals.c.id, principals.c.name).where(principals.c.id.in_(sorted(people))))
     names = {row.id: row.name for row in named}
-    return [_view(row, [one for one in answers if one.approval_id == row.id], names) for row in rows]
+    return [_view(row, [one for one in answers if one.approval_id == row["id"]], names) for row in rows]
 
 
-def _view(row: Row[Any], answers: list[Row[Any]], names: Mapping[str, str]) -> ApprovalView:
+def _view(row: Row, answers: list[SqlRow[Any]], names: Mapping[str, str]) -> ApprovalView:
     yes = {one.principal_id for one in answers if one.answer == YES}
     return ApprovalView(
-        id=row.id,
-        tenant=row.tenant_id,
-        job=row.job_id,
-        state=ApprovalState(row.state),
-        reason=row.reason,
-        shown=row.shown,
-        digest=row.digest,
-        policy_version=row.policy_version,
+        id=row["id"],
+        tenant=row["tenant_id"],
+        job=row["job_id"],
+        state=ApprovalState(row["state"]),
+        reason=row["reason"],
+        shown=row["shown"],
+        digest=row["digest"],
+        policy_version=row["policy_version"],
         needs=tuple(
             Need(
                 rule=need["rule"],
@@ -119,7 +120,7 @@ def _view(row: Row[Any], answers: list[Row[Any]], names: Mapping[str, str]) -> A
                 names=tuple(names.get(one, one) for one in need["approvers"]),
                 said_yes=len(yes & set(need["approvers"])),
             )
-            for need in row.needs
+            for need in row["needs"]
         ),
         answers=tuple(
             Answer(
@@ -131,7 +132,7 @@ def _view(row: Row[Any], answers: list[Row[Any]], names: Mapping[str, str]) -> A
             )
             for one in answers
         ),
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-        decided_at=row.decided_at,
+        created_at=row["created_at"],
+        expires_at=row["expires_at"],
+        decided_at=row["decided_at"],
     )

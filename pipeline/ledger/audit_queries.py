@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, Select, or_, select
 
 from identity.audit_tables import audit, audit_seals
 from identity.errors import BadInput
-from pipeline.ledger.paging import Page, Row, Turn, page_of, rows_of
+from pipeline.ledger.paging import Page, Row, Turn, page_of, rows_of, together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,33 +32,57 @@ class Search:
 
 
 def found(connection: Connection, search: Search, *, limit: int) -> list[Row]:
-    """The records, newest first."""
-    statement = _rows().where(*_indexed(search), *_further(search, audit.c))
-    return rows_of(connection, statement.order_by(audit.c.number.desc(), audit.c.id.desc()).limit(limit))
+    """The records, newest first, each with its number in the chain."""
+    return list(_page(connection, _rows(), search, Turn(limit=limit)).rows)
 
 
 def page(connection: Connection, search: Search, turn: Turn) -> Page:
-    """The same in pages: by tenant and job with an index, by the rest in a stretch of the newest."""
-    statement = select(audit).where(*_indexed(search))
-    return page_of(connection, statement, turn, at=audit.c.number, id=audit.c.id, also=partial(_further, search))
+    """The same in pages: by job, principal, agent or tenant with an index, by the rest in a stretch of the newest."""
+    return _page(connection, select(audit), search, turn)
 
 
-def _indexed(search: Search) -> list[ColumnElement[bool]]:
-    wanted = ((audit.c.tenant_id, search.tenant), (audit.c.job_id, search.job))
-    return [column == value for column, value in wanted if value is not None]
+def _page(connection: Connection, statement: Select[Any], search: Search, turn: Turn) -> Page:
+    number, id = audit.c.number, audit.c.id
+    ways = _ways(search)
+    pages = [
+        page_of(
+            connection,
+            statement.where(*(column == value for column, value in way.items())),
+            turn,
+            at=number,
+            id=id,
+            also=partial(_conditions, search, without=way),
+        )
+        for way in ways
+    ]
+    return pages[0] if len(pages) == 1 else together(pages, turn, at=number, id=id)
 
 
-def _further(search: Search, columns: Any) -> list[ColumnElement[bool]]:
-    found: list[ColumnElement[bool]] = []
-    for column, wanted in (
-        (columns.agent_id, search.agent),
-        (columns.account_id, search.account),
-        (columns.action, search.action),
-        (columns.outcome, search.outcome),
-    ):
-        if wanted is not None:
-            found.append(column == wanted)
+def _ways(search: Search) -> list[dict[Column[Any], str]]:
+    """What an index finds, the narrowest first. A principal is found as whom and on whose behalf, by an index each."""
+    columns = audit.c
+    if search.job is not None:
+        return [{columns.job_id: search.job}]
     if search.principal is not None:
+        return [{columns.principal_id: search.principal}, {columns.on_behalf_of: search.principal}]
+    if search.agent is not None:
+        return [{columns.agent_id: search.agent}]
+    return [{columns.tenant_id: search.tenant}] if search.tenant is not None else [{}]
+
+
+def _conditions(search: Search, columns: Any, *, without: Collection[Column[Any]]) -> list[ColumnElement[bool]]:
+    """What is looked for, on columns of the audit or of a stretch of it, but for what an index has found."""
+    equal = (
+        ("tenant_id", search.tenant),
+        ("job_id", search.job),
+        ("agent_id", search.agent),
+        ("account_id", search.account),
+        ("action", search.action),
+        ("outcome", search.outcome),
+    )
+    indexed = {column.name for column in without}
+    found = [columns[name] == wanted for name, wanted in equal if wanted is not None and name not in indexed]
+    if search.principal is not None and not indexed & {"principal_id", "on_behalf_of"}:
         found.append(or_(columns.principal_id == search.principal, columns.on_behalf_of == search.principal))
     if search.kind is not None:
         within = columns.kind.startswith(f"{search.kind}.", autoescape=True)

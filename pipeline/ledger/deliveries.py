@@ -180,6 +180,7 @@ def insert_job(
     delivery: str | None,
     source_connection: str | None,
     now: datetime,
+    request: str | None = None,
 ) -> None:
     """Accept one job: its ledger number decides what a revocation may still stop."""
     digest = sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
@@ -193,6 +194,7 @@ def insert_job(
             "tenant_id": tenant,
             "agent_id": workflow.agent,
             "delivery_id": delivery,
+            "request_id": request,
             "connection_id": source_connection,
             "workflow": workflow.name,
             "pattern": workflow.pattern,

@@ -28,6 +28,7 @@ class ClaimedJob:
     user: str | None
     connection: str | None
     delivery: str | None  # what started it, for the log
+    request: str | None  # or of the agents' API
     event: Mapping[str, Any]
     config: Mapping[str, Any]
     triggered: bool  # by a person's act, not by a schedule
@@ -131,6 +132,7 @@ def claim(connection: Connection, job: str, *, hold: timedelta) -> ClaimedJob | 
         user=claimed.user_id,
         connection=claimed.connection_id,
         delivery=claimed.delivery_id,
+        request=claimed.request_id,
         event=claimed.event,
         config=document,
         triggered=claimed.triggered_by is not None,

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, func, literal, select
 
+from identity.model import AccountState
 from identity.tables import accounts, provider_connections, scopes
 from identity.withdrawal_table import withdrawals
 from identity.withdrawals import WithdrawalState
@@ -27,7 +28,8 @@ class Overview:
     """How many of each there are, up to `MOST` + 1."""
 
     dead: int  # jobs
-    accounts: int  # that need a person, or are suspended
+    lost: int  # accounts that somebody has to connect again
+    suspended: int  # accounts, by their provider
     refused: int  # deliveries of the last day that were unrecognised or refused
     revoking: int  # revocations without their receipt yet
     stuck: int  # revocations that a provider could not be asked to follow
@@ -50,7 +52,8 @@ def overview(connection: Connection, tenant: str | None, *, now: datetime) -> Ov
     bad = (deliveries.c.received_at > now - _RECENT) & NOT_TAKEN
     return Overview(
         dead=count(jobs, in_state(JobState.DEAD)),
-        accounts=count(accounts, TROUBLED),
+        lost=count(accounts, TROUBLED, accounts.c.state == AccountState.NEEDS_RECONNECT),
+        suspended=count(accounts, TROUBLED, accounts.c.state == AccountState.SUSPENDED),
         refused=count(deliveries, bad),
         revoking=count(revocations, revocations.c.state != "quiesced"),
         stuck=count(revocations, revocations.c.id.in_(stuck)),

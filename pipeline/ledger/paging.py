@@ -6,7 +6,7 @@ What no index finds is looked for in a stretch of the list, and a page says how 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -76,6 +76,21 @@ def page_of(
     if not last:
         return page
     return Page(rows=page.rows, next=_place(last[0], at, id), looked_through=turn.stretch)
+
+
+def together(pages: Sequence[Page], turn: Turn, *, at: Column[Any], id: Column[Any]) -> Page:
+    """One page of a list that several statements find between them, of each statement's page for the same turn.
+
+    A row that several have found is in it once. It goes no further than the page that went least far.
+    """
+    rows = {row[id.name]: row for page in pages for row in page.rows}
+    newest = sorted(rows.values(), key=lambda row: (row[at.name], row[id.name]), reverse=True)
+    ends = [((page.next.at, page.next.id), page) for page in pages if page.next is not None]
+    if not ends:
+        return _full(newest, turn, at, id)
+    end, least = max(ends, key=lambda one: one[0])
+    page = _full([row for row in newest if (row[at.name], row[id.name]) >= end], turn, at, id)
+    return page if page.next is not None else replace(least, rows=page.rows)
 
 
 def equal(**wanted: object) -> Also:

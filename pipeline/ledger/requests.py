@@ -63,9 +63,12 @@ class Made:
 
 
 def accept_tool(
-    connection: Connection, asked: Asked, workflows: Registry, action: Action[Any], *, identifier: str
+    connection: Connection, asked: Asked, workflows: Registry, action: Action[Any], *, identifier: str, request: str
 ) -> Made:
-    """Accept the job of one tool. Raises BadInput, Misconfigured, NotLetIn or KeyReused: then nothing was written."""
+    """Accept the job of one tool; *request* is what the log calls the request for it.
+
+    Raises BadInput, Misconfigured, NotLetIn or KeyReused: then nothing was written.
+    """
 
     def make() -> tuple[Bell, ...]:
         caller = asked.caller
@@ -87,6 +90,7 @@ def accept_tool(
             delivery=None,
             source_connection=None,
             now=asked.now,
+            request=request,
         )
         audit.record(
             connection,
@@ -100,7 +104,7 @@ def accept_tool(
             action=action.action_name(),
             outcome="accepted",
             reason=f"identifier {identifier}",
-            detail={"key": caller.key, "idempotent": asked.idempotency_key is not None},
+            detail={"key": caller.key, "request": request, "idempotent": asked.idempotency_key is not None},
         )
         return tuple(bells.ring_due(connection, caller.tenant, str(workflow.pattern), share=bells.FIRST_SHARE))
 

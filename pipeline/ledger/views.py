@@ -13,9 +13,10 @@ from sqlalchemy import Column, ColumnElement, Connection, Select, Table, false, 
 from identity.model import AccountState
 from identity.tables import accounts, grants, principals
 from pipeline.ledger.paging import Page, Row, Turn, equal, page_of, rows_of
+from pipeline.ledger.queries import steps_of
 from pipeline.revocation_tables import revocations
 from pipeline.states import JobState
-from pipeline.tables import attempts, deliveries, jobs, steps
+from pipeline.tables import deliveries, jobs
 
 _JOB = [
     column
@@ -99,26 +100,13 @@ def job(connection: Connection, tenant: str | None, id: str, *, agent: str | Non
     if agent is not None:
         which &= jobs.c.agent_id == agent
     found = _one(connection, select(*_JOB).where(which))
-    return None if found is None else {**found, "steps": _steps(connection, id)}
+    return None if found is None else {**found, "steps": steps_of(connection, id)}
 
 
 def job_state(connection: Connection, id: str) -> tuple[str, str | None]:
     """The state of a job and what it waits for, for whoever waits for its end."""
     row = connection.execute(select(jobs.c.state, jobs.c.wait).where(jobs.c.id == id)).one()
     return row.state, row.wait
-
-
-def _steps(connection: Connection, job: str) -> list[Row]:
-    found = rows_of(
-        connection,
-        select(steps, principals.c.name.label("principal"), principals.c.kind.label("kind"))
-        .outerjoin(principals, principals.c.id == steps.c.principal_id)
-        .where(steps.c.job_id == job)
-        .order_by(steps.c.position),
-    )
-    of_job = select(attempts).join(steps, steps.c.id == attempts.c.step_id).where(steps.c.job_id == job)
-    tries = rows_of(connection, of_job.order_by(attempts.c.opened))
-    return [{**step, "attempts": [one for one in tries if one["step_id"] == step["id"]]} for step in found]
 
 
 def accounts_page(

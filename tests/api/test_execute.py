@@ -81,6 +81,15 @@ def test_the_same_key_makes_one_job_and_tells_of_it_again(town: Town) -> None:
     assert count(town) == 1
 
 
+def test_a_job_remembers_the_request_it_came_from(town: Town, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="webhooks.api.access"):
+        first, again = (town.execute(Idempotency_Key="k-1") for _ in range(2))
+    job, request = first.json["job"]["id"], first.headers["Request-Id"]
+    assert town.house.row(job).request_id == request != again.headers["Request-Id"]
+    told = [(vars(record)["request"], vars(record)["job"]) for record in caplog.records]
+    assert told == [(request, job), (again.headers["Request-Id"], job)]
+
+
 def test_a_key_with_another_request_is_refused(town: Town) -> None:
     town.execute(Idempotency_Key="k-1")
     for other in (town.execute(Idempotency_Key="k-1", text="other"), town.execute("acme", Idempotency_Key="k-1")):
@@ -162,7 +171,7 @@ def test_more_than_so_many_do_not_wait(sqlite_town: Town) -> None:
 def test_a_key_that_comes_at_once_from_many_makes_one_job(town: Town) -> None:
     action, who = Say(text="hello"), town.caller()
     keyed = Keyed(key="k-1", document={"text": "hello"})
-    ask = partial(town.requests.execute, who, action, keyed, identifier="ada", now=town.now())
+    ask = partial(town.requests.execute, who, action, keyed, identifier="ada", request="req_1", now=town.now())
     with ThreadPoolExecutor(8) as many:
         made = [future.result() for future in [many.submit(ask) for _ in range(8)]]
     assert len({one.id for one in made}) == 1
@@ -174,5 +183,7 @@ def test_a_caller_whose_key_ended_meanwhile_has_nothing_accepted(town: Town) -> 
     who = town.caller()
     town.revoke(Scope(kind=ScopeKind.AGENT, key="acme.bot"))
     with pytest.raises(NotLetIn):
-        town.requests.execute(who, Say(text="x"), Keyed(key=None, document={}), identifier="ada", now=town.now())
+        town.requests.execute(
+            who, Say(text="x"), Keyed(key=None, document={}), identifier="ada", request="req_1", now=town.now()
+        )
     assert count(town) == 0

@@ -8,7 +8,7 @@ from sqlalchemy import update
 
 from pipeline.tables import jobs
 from tests.bench.figures import Sheet, percentile
-from tests.bench.ground import Ground, Ledger, Processes, listed
+from tests.bench.ground import KINDS, Ground, Ledger, Processes, listed
 from tests.bench.load import Load, deliveries, send
 from tests.servers.process import free_port
 
@@ -39,7 +39,7 @@ class Web:
 
 def measure(ground: Ground, rounds: int) -> Sheet:
     sheet = Sheet(f"accept: deliveries of 8 kB accepted at {CONNECTIONS} connections")
-    with ground.ledgers() as ledgers, ground.processes() as processes:
+    with ground.ledgers(KINDS) as ledgers, ground.processes() as processes:
         webs: list[Web] = []
         for kind, ledger in ledgers.items():
             number = 1 if kind == "SQLite" else 2

@@ -16,6 +16,7 @@ from identity.audit_sealer import Sealer
 from identity.audit_tables import audit
 from identity.audit_verification import verify
 from identity.signing import Signer
+from identity.trusted_keys import TrustedKeys
 from tests.bench.figures import Sheet
 from tests.bench.ground import Ground
 
@@ -30,19 +31,19 @@ def measure(ground: Ground, rounds: int) -> Sheet:
         for ledger in ledgers.values():
             for first in range(0, ROWS, CHUNK):
                 ledger.database.write(partial(_fill, first=first))
-            key, sealer = SIGNER.public_key(), Sealer(ledger.database, SIGNER)
+            keys, sealer = TrustedKeys(SIGNER.public_key()), Sealer(ledger.database, SIGNER)
             seconds, _ = _timed(partial(_seal, sealer))
             sheet.add(f"{ledger.kind}: sealed", ROWS / seconds, "rows/s")
             for _ in range(rounds):
                 worked = time.process_time()
-                seconds, outcome = _timed(partial(ledger.database.read, partial(verify, key=key)))
+                seconds, outcome = _timed(partial(ledger.database.read, partial(verify, keys=keys)))
                 worked = time.process_time() - worked
                 assert isinstance(outcome, Verified), outcome
                 sheet.add(f"{ledger.kind}: verified in the ledger, processor", worked / ROWS * 1e6, "µs/row")
                 sheet.add(f"{ledger.kind}: verified in the ledger", ROWS / seconds, "rows/s")
                 seconds, lines = _timed(partial(ledger.database.read, _export))
                 sheet.add(f"{ledger.kind}: exported", ROWS / seconds, "rows/s")
-                seconds, audited = _timed(partial(verify_files, [("export", lines)], key))
+                seconds, audited = _timed(partial(verify_files, [("export", lines)], keys))
                 assert isinstance(audited.outcome, Verified), audited
                 sheet.add(f"{ledger.kind}: export verified", ROWS / seconds, "rows/s")
     return sheet

@@ -132,22 +132,23 @@ class Ground:
     """The servers of a run, and the child processes that measurements start on it."""
 
     def __init__(
-        self, directory: Path, broker: Valkey, cluster: Postgres, *, kinds: Sequence[str], pending: int
+        self, directory: Path, broker: Valkey, cluster: Postgres, *, kinds: Sequence[str], pending: int, jobs: int
     ) -> None:
         self.directory = directory
         self.kinds = kinds
-        self.pending = pending  # jobs, where a measurement wants many
+        self.pending = pending  # jobs that *backlog* queues
+        self.jobs = jobs  # that *console* fills its ledgers with
         self.broker = broker
         self.cluster = cluster
         path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
         self.environment = {"PATH": path, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
 
     @contextmanager
-    def ledgers(self) -> Iterator[dict[str, Ledger]]:
-        """A fresh ledger of each kind that was asked for."""
+    def ledgers(self, kinds: Sequence[str] | None = None) -> Iterator[dict[str, Ledger]]:
+        """A fresh ledger of each kind; None: of those that were asked for."""
         with ExitStack() as stack:
             made = {}
-            for kind in self.kinds:
+            for kind in self.kinds if kinds is None else kinds:
                 directory = self.directory / secrets.token_hex(4)
                 directory.mkdir()
                 made[kind] = Ledger(self, kind, directory)
@@ -210,14 +211,14 @@ def listed(name: str) -> procfile.Process:
 
 
 @contextmanager
-def prepared(*, kinds: Sequence[str] = KINDS, pending: int = 20_000) -> Iterator[Ground]:
+def prepared(*, kinds: Sequence[str] = KINDS, pending: int = 20_000, jobs: int = 1_000_000) -> Iterator[Ground]:
     """The servers, running in directories of their own where TMPDIR says."""
     with (
         tempfile.TemporaryDirectory(prefix="aswhom-bench-") as directory,
         valkey() as broker,
         postgres(durable=True) as cluster,
     ):
-        yield Ground(Path(directory), broker, cluster, kinds=kinds, pending=pending)
+        yield Ground(Path(directory), broker, cluster, kinds=kinds, pending=pending, jobs=jobs)
 
 
 def at_once(threads: int, work: Callable[[int], None]) -> None:

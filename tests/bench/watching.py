@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from urllib.request import urlopen
 
 from tests.bench.figures import Sheet
-from tests.bench.ground import Ground, listed
+from tests.bench.ground import KINDS, Ground, listed
 from tests.bench.load import deliveries, send
 from tests.deploy.running import ASWHOM
 from tests.servers.process import free_port
@@ -19,8 +19,8 @@ SCRAPES = 20
 
 def measure(ground: Ground, rounds: int) -> Sheet:
     sheet = Sheet("watching: help, and a scrape of two web processes that were busy")
-    with ground.ledgers() as ledgers, ground.processes() as processes:
-        ledger, port = list(ledgers.values())[-1], free_port()
+    with ground.ledgers(KINDS) as ledgers, ground.processes() as processes:
+        ledger, port = ledgers["PostgreSQL"], free_port()
         ledger.receive("http://127.0.0.1:1")
         environment = ledger.environment(ASWHOM_LISTEN=f"127.0.0.1:{port}")
         processes.serve(listed("web").command, environment, f"http://127.0.0.1:{port}/readyz")

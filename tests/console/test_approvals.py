@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import html
+import re
 from datetime import UTC, datetime
 from functools import partial
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from identity.audit_tables import audit
 from identity.console_roles import Held, Role
 from identity.console_sessions import Via
 from identity.principals import link_alias
+from pipeline.approval_tables import approvals
 from tests.console.town import Town, Visit
 from tests.ledger.desk import Desk
 from tests.webhooks.test_approval_page import SHOWN
@@ -87,3 +90,17 @@ def test_a_role_that_does_not_decide_cannot_answer(town: Town, desk: Desk, role:
     assert "Your role does not decide" in _bob(town, role).sees(path)
     assert _bob(town, role).sends(f"{path}/answer", **form).status_code == 403
     assert desk.row.state == "open"
+
+
+def test_the_list_goes_on_page_by_page_and_says_so(town: Town, desk: Desk) -> None:
+    one = dict(desk.row._mapping)
+    ids = [one["id"], *(f"apr_{number:03}" for number in range(119))]
+    town.database.write(lambda c: c.execute(insert(approvals), [{**one, "id": id} for id in ids[1:]]))
+    bob, path, seen, pages = _bob(town), "/console/approvals", list[str](), 0
+    while path:
+        told = bob.sees(path)
+        seen += re.findall(r'href="/console/approvals/(\w+)"', told)
+        pages += 1
+        older = re.search(r'rel="next" href="([^"]+)"', told)
+        path = html.unescape(older[1]) if older else ""
+    assert (pages, sorted(seen)) == (3, sorted(ids))

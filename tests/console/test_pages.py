@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import pytest
+from sqlalchemy import Connection, update
+
 from identity.console_roles import Role
+from identity.tables import accounts
+from pipeline.tables import jobs
 from tests.console.town import Town
 
 
@@ -39,3 +46,29 @@ def test_every_page_is_there_when_there_is_something_of_everything(town: Town) -
         ("audit", "revocation.effective"),
     ):
         assert says in owner.sees(f"/console/{path}"), path
+
+
+def _change(c: Connection, *, job: str, values: dict[str, str | None]) -> None:
+    c.execute(update(jobs).where(jobs.c.id == job).values(**values))
+
+
+def test_a_job_says_what_started_it(sqlite_town: Town) -> None:
+    owner, job = sqlite_town.at(Role.OWNER), sqlite_town.done()
+    told: tuple[tuple[dict[str, str | None], str], ...] = (
+        ({"triggered_by": "octocat"}, "Started by octocat"),
+        ({"triggered_by": None}, "Started by a delivery"),
+        ({"delivery_id": None}, "Started by a schedule, or what became of another job"),
+        ({"request_id": "req_7"}, "Started by request req_7 of the agent"),
+    )
+    for values, says in told:
+        sqlite_town.database.write(partial(_change, job=job, values=values))
+        assert says in owner.sees(f"/console/jobs/{job}")
+
+
+@pytest.mark.parametrize("state", ["needs_reconnect", "suspended"])
+def test_the_overview_leads_to_the_accounts_it_counts(sqlite_town: Town, state: str) -> None:
+    owner = sqlite_town.at(Role.OWNER)
+    sqlite_town.database.write(lambda c: c.execute(update(accounts).values(state=state)))
+    path = f"/console/accounts?state={state}"
+    assert path in owner.sees("/console/")
+    assert "acc-acme.ada" in owner.sees(path)

@@ -70,7 +70,7 @@ class Town:
             store=database,
             workflows=self.workflows,
             ids=self.house.ids,
-            signer=self.signer,
+            public_key=self.signer.public_key(),
             invitations=self._invitations(base_url),
             approving=Approving(database, self.signer, base_url=base_url, lifetime=timedelta(minutes=15)),
             sign_in=sign_in,

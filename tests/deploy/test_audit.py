@@ -12,7 +12,12 @@ import pytest
 from deploy.installation import Installation
 from deploy.settings import load
 from identity import audit
+from identity.handovers import hand_over
 from identity.model import AccessPattern
+from identity.principals import ensure_tenant
+from identity.signing import Signer
+from identity.trusted_keys import key_id
+from pipeline.revoker import Revoker
 from tests.deploy.conftest import Cli
 
 
@@ -98,3 +103,51 @@ def test_a_tenants_export_goes_to_standard_output(recorded: Cli) -> None:
 def test_without_a_record_there_is_nothing_to_keep(cli: Cli) -> None:
     assert "nothing is sealed" in cli.json("audit", "checkpoint", code=1)["message"]
     assert cli.json("audit", "verify")["count"] == 0
+
+
+def test_what_was_signed_before_a_rotation_verifies_here_and_elsewhere(recorded: Cli, tmp_path: Path) -> None:
+    old, new = tmp_path / "old.pem", tmp_path / "new.pem"
+    early, late = tmp_path / "early.jsonl", tmp_path / "late.jsonl"
+    kept, receipt = tmp_path / "checkpoint", tmp_path / "receipt.json"
+    receipt.write_text(recorded("revocations", "show", revoked(recorded), "--json").stdout)
+    old.write_text(recorded("keys", "public").stdout)
+    kept.write_text(recorded("audit", "checkpoint").stdout)
+    recorded("audit", "export", "--output", str(early))
+
+    rotated = recorded.json("keys", "rotate-signing", "--yes")
+    later = revoked(recorded)
+    new.write_text(recorded("keys", "public").stdout)
+    last = json.loads(kept.read_text())["seq"]
+    recorded("audit", "checkpoint")
+    recorded("audit", "export", "--after", str(last), "--output", str(late))
+    assert recorded.json("audit", "verify", "--checkpoint", str(kept))["verified"]
+    assert recorded.json("audit", "search", "--kind", "signing_key")[0]["detail"]["kid"] == rotated["kid"]
+    for of in (json.loads(receipt.read_text())["id"], later):
+        assert recorded.json("revocations", "show", of)["verified"]
+
+    elsewhere = Cli(tmp_path / "elsewhere")
+    for key, works in ((new, 0), (old, 1)):
+        files = ("audit", "verify", str(early), str(late), "--key", str(key), "--checkpoint", str(kept))
+        assert elsewhere.json(*files, code=works)["verified"] is (works == 0)
+    for key in (new, old):
+        assert elsewhere.json("revocations", "verify", str(receipt), "--key", str(key))["verified"]
+    assert not elsewhere.data_dir.exists()
+
+
+def test_an_interrupted_rotation_is_finished_by_the_next(recorded: Cli) -> None:
+    with Installation(load(data_dir=recorded.data_dir)) as at:
+        signer, now = Signer.from_seed(at.settings.key_files().next_signing_key()), at.now()
+        at.write(lambda c: hand_over(c, at.signer, signer, id="aud_1", by="test", now=now))
+    assert "was rotated" in recorded.json("audit", "checkpoint", code=1)["message"]
+    assert recorded.json("keys", "rotate-signing", "--yes")["kid"] == key_id(signer.public_key())
+    assert recorded.json("audit", "verify")["verified"]
+    assert recorded.json("keys", "rotate-signing", "--yes")["kid"] != key_id(signer.public_key())
+
+
+def revoked(cli: Cli) -> str:
+    """A revocation with its receipt."""
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        at.write(lambda c: ensure_tenant(c, id="acme", name="Acme", now=at.now()))
+        made: str = cli.json("revoke", "tenant", "acme", "--yes")["id"]
+        assert Revoker(at.ledger, at.signer, at.workflows).advance(made)
+    return made

@@ -14,10 +14,7 @@ from identity.http import Client
 from pipeline.database import Database
 from tests.failure_cases.provider import Provider, running
 from tests.failure_cases.rig import SIGNING_SECRET, Rig
-from tests.ledger.conftest import database
 from tests.servers.valkey import Valkey
-
-__all__ = ["database"]  # a fixture here too
 
 SECONDS = 60  # how late slow answers are, unless a test releases them
 

@@ -85,3 +85,10 @@ class Control:
             command, cwd=folder, env=environment, capture_output=True, text=True, timeout=self.timeout, check=False
         )
         return ran.returncode, ran.stdout + ran.stderr
+
+    def is_noticed(self, folder: Path) -> None:
+        """Run the test without the guard: it must fail, and not just break on its way there."""
+        self.copy(folder)
+        code, said = self.run(folder)
+        assert code == FAILED, said
+        assert " failed" in said.strip().splitlines()[-1], said

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.control import FAILED, Control
+from tests.faults.control import Control
 
 CONTROLS = (
     Control(
@@ -43,6 +43,4 @@ CONTROLS = (
 @pytest.mark.slow
 @pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
 def test_without_its_guard_a_test_fails(control: Control, tmp_path: Path) -> None:
-    control.copy(tmp_path)
-    code, said = control.run(tmp_path)
-    assert code == FAILED, said
+    control.is_noticed(tmp_path)

@@ -25,9 +25,11 @@ from identity.audit_tables import audit_prunings, audit_seals
 from identity.audit_verification import verify
 from identity.errors import BadInput, Misconfigured
 from identity.signing import Signer, canonical
+from identity.trusted_keys import TrustedKeys
 from tests.identity.world import START, World
 
 SIGNER = Signer.from_seed(os.urandom(32))
+KEYS = TrustedKeys(SIGNER.public_key())
 DAY = timedelta(days=1)
 TABLES = ("audit", "audit_seals", "audit_prunings")
 
@@ -104,7 +106,7 @@ def attacked(world: World, attack: Callable[[Connection], object]) -> FirstBad:
         if connection.dialect.name == "postgresql":
             connection.execute(text("set local session_replication_role = replica"))
         attack(connection)
-        raise Undone(verify(connection, SIGNER.public_key()))
+        raise Undone(verify(connection, KEYS))
 
     with pytest.raises(Undone) as undone:
         world.store.write(attack_and_look)
@@ -115,9 +117,9 @@ def attacked(world: World, attack: Callable[[Connection], object]) -> FirstBad:
 
 
 def check(world: World, checkpoint: str | None = None, signer: Signer = SIGNER) -> Verified | FirstBad:
-    key = signer.public_key()
-    read = read_checkpoint(checkpoint, key) if checkpoint else None
-    return world.store.read(lambda connection: verify(connection, key, checkpoint=read))
+    keys = TrustedKeys(signer.public_key())
+    read = read_checkpoint(checkpoint, keys) if checkpoint else None
+    return world.store.read(lambda connection: verify(connection, keys, checkpoint=read))
 
 
 def first_bad(world: World, checkpoint: str | None = None) -> FirstBad:
@@ -368,7 +370,7 @@ def test_a_row_that_is_put_in_among_the_sealed_ones_is_found(sealed: World) -> N
 )
 def test_an_altered_checkpoint_is_none(sealed: World, change: Callable[[str], str]) -> None:
     with pytest.raises(BadInput, match="not a checkpoint"):
-        read_checkpoint(change(kept(sealed)), SIGNER.public_key())
+        read_checkpoint(change(kept(sealed)), KEYS)
 
 
 # Pruning.

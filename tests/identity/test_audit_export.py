@@ -12,7 +12,7 @@ from identity.audit_export import Audited, export_lines, verify_files
 from identity.audit_links import newest_checkpoint
 from identity.audit_statements import sign
 from identity.errors import BadInput
-from tests.identity.test_audit import DAY, SIGNER, kept, prune, seal
+from tests.identity.test_audit import DAY, KEYS, SIGNER, kept, prune, seal
 from tests.identity.world import START, World
 
 Lines = list[bytes]
@@ -33,10 +33,9 @@ def export(world: World, *, tenant: str | None = None, after: int = 0) -> Lines:
 def check(*files: Sequence[bytes], checkpoint: str | None = None) -> Audited:
     from identity.audit_statements import read_checkpoint
 
-    key = SIGNER.public_key()
-    known = read_checkpoint(checkpoint, key) if checkpoint else None
+    known = read_checkpoint(checkpoint, KEYS) if checkpoint else None
     named = [(f"file-{number}", file) for number, file in enumerate(files, start=1)]
-    return verify_files(named, key, checkpoint=known)
+    return verify_files(named, KEYS, checkpoint=known)
 
 
 def held(*files: Sequence[bytes]) -> Verified:

@@ -1,20 +1,11 @@
-"""A migrated ledger on each database, and the people and accounts of one tenant in it."""
+"""The people and accounts of one tenant, in a migrated ledger on each database."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from pipeline.database import Database, DatabaseSettings, open_database
+from pipeline.database import Database
 from tests.ledger.house import House
-
-
-@pytest.fixture
-def database(ledger_url: str) -> Iterator[Database]:
-    opened = open_database(DatabaseSettings(url=ledger_url))
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
 
+import identity.console_tables  # noqa: F401 - adds its tables
 import pipeline.tables  # noqa: F401 - adds its tables
 from identity.tables import metadata
 from pipeline.database import Database, DatabaseSettings, open_database

@@ -18,6 +18,7 @@ from identity.errors import BadInput
 from identity.intents import IntentState
 from identity.signing import Signer
 from identity.tables import connect_sessions, refresh_intents
+from identity.trusted_keys import TrustedKeys
 from pipeline.ledger.replay import replay
 from pipeline.retention import Retention, prune
 from pipeline.states import AttemptState, JobState, StepState
@@ -166,6 +167,6 @@ def test_the_audit_is_kept_unless_it_is_to_be_forgotten(house: House) -> None:
     kept = count(house, audit)
     assert forget(house, 4000)["audit"] == 0
     assert forget(house, 36, Retention(audit=7))["audit"] == kept - 1
-    outcome = house.database.read(lambda c: verify(c, SIGNER.public_key()))
+    outcome = house.database.read(lambda c: verify(c, TrustedKeys(SIGNER.public_key())))
     assert isinstance(outcome, Verified)
     assert (outcome.first, outcome.count) == (kept, 1)

@@ -50,6 +50,7 @@ def test_a_tool_runs_as_whom_its_identifier_says(sqlite_system: System) -> None:
     commented = agent.execute("github.Comment", "ada", repo="acme/shop", number=pull["number"], body="Seen")
     assert (commented.status_code, commented.json()["outcome"]) == (200, "done"), commented.text
     assert [entry["actor"] for entry in system.effects("github") if entry["token_kind"] != "app"] == ["ada"]
+    is_followed_through_the_logs(system, commented)
 
     posted = agent.execute("slack__PostMessage", "acme", channel=channel, text="Hello")
     assert (posted.status_code, posted.json()["outcome"]) == (200, "done"), posted.text
@@ -59,6 +60,19 @@ def test_a_tool_runs_as_whom_its_identifier_says(sqlite_system: System) -> None:
     refused = agent.execute("github.Comment", "acme", repo="acme/shop", number=pull["number"], body="As nobody")
     assert (refused.status_code, refused.json()["outcome"]) == (200, "refused"), refused.text
     assert "attributable" in refused.json()["reason"]
+
+
+def is_followed_through_the_logs(system: System, answer: Any) -> None:
+    """From the request of the agent to what the upstream calls ours, and back, without the ledger."""
+    request, job = answer.headers["Request-Id"], answer.json()["job"]["id"]
+    (asked,) = [line for line in system.logged("web") if line.get("request") == request]
+    assert (asked["job"], asked["agent"]) == (job, "acme.bot")
+    of_request = [line for line in system.logged("worker") if line.get("request") == request]
+    assert {line["job"] for line in of_request} == {job}
+    (ended,) = [line for line in of_request if line.get("action") == "attempt.effect"]
+    ours = {entry["attempt"]: f"{entry['upstream']}-{entry['seq']}" for entry in system.sandbox("github", "log")}
+    assert ended["step"]
+    assert ended["upstream_request_id"] == ours[ended["attempt"]]
 
 
 @pytest.mark.slow

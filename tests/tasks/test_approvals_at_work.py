@@ -9,7 +9,8 @@ import pytest
 
 from identity.model import PrincipalKind, ScopeKind
 from identity.principals import ensure_principal
-from pipeline.ledger.approval_views import ApprovalView, some_approvals
+from pipeline.ledger.approval_views import ApprovalView, approvals_page
+from pipeline.ledger.paging import Turn
 from pipeline.ledger.votes import Counted, NotCounted, Through, Vote
 from pipeline.policy_change import put_in_force
 from pipeline.states import ApprovalState, JobState
@@ -31,7 +32,7 @@ def apply(town: Town, text: str) -> None:
 
 def asked(town: Town) -> ApprovalView:
     """The newest."""
-    return town.runtime.database.read(lambda c: some_approvals(c, tenant="acme", state=None, limit=1))[0]
+    return town.runtime.database.read(lambda c: approvals_page(c, Turn(limit=1), tenant="acme", state=None))[1][0]
 
 
 def say(town: Town, who: str, *, yes: bool = True, digest: str | None = None) -> Counted | NotCounted:

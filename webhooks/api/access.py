@@ -114,8 +114,21 @@ def guard(
         note = {"action": "api.request", "request": g.request_id, "operation": request.endpoint}
         if who is not None:
             note |= {"tenant": who.tenant, "agent": who.agent, "key": who.key}
+        if job := g.get("job"):
+            note["job"] = job
         log.info("answered %s", response.status_code, extra=note)
         return response
+
+
+def request_id() -> str:
+    """What the log and the answer call the request at hand."""
+    found: str = g.request_id
+    return found
+
+
+def makes(job: str) -> None:
+    """Have the log say which job the request at hand made, or had made before."""
+    g.job = job
 
 
 def caller() -> Caller:

@@ -18,7 +18,7 @@ from pipeline.requests import Keyed, Requests
 from pipeline.workflow import Registry
 from webhooks import problems
 from webhooks.api import shapes
-from webhooks.api.access import caller
+from webhooks.api.access import caller, makes, request_id
 from webhooks.api.jobs import found_job
 from webhooks.api.models import (
     Catalogue,
@@ -64,7 +64,8 @@ def tool_operations(
         action = _filled(_tool(workflows, path.tool, who), body.parameters)
         wanted = {"tool": action.action_name(), "identifier": body.identifier, "parameters": body.parameters}
         keyed = Keyed(key=header.idempotency_key, document=wanted)
-        made = requests.execute(who, action, keyed, identifier=body.identifier, now=clock())
+        made = requests.execute(who, action, keyed, identifier=body.identifier, request=request_id(), now=clock())
+        makes(made.id)
         if made.bells:
             # Before the wait, not after the answer: nobody waits for a job that nobody was told of.
             bells.ring_now(Acceptance(delivery="", outcome="accepted", reason="", jobs=(made.id,), bells=made.bells))

@@ -13,17 +13,17 @@ from werkzeug.wrappers import Response as BaseResponse
 from identity.console_sessions import Person, Via
 from identity.errors import BadInput
 from identity.principals import resolve_alias
-from pipeline.ledger.approval_views import ApprovalView, approval, some_approvals
+from pipeline.ledger.approval_views import ApprovalView, approval, approvals_page
 from pipeline.ledger.votes import NotCounted, Through, Vote
 from pipeline.shown import letters
 from pipeline.states import ApprovalState
 from webhooks.console import lists
 from webhooks.console.access import NotThere, check, seen_tenant, visitor
 from webhooks.console.parts import Desk
+from webhooks.cursors import cursor
 from webhooks.pages import page
 
 SIGNED_IN_HERE = "console"  # the aliases' provider of people who sign in at the console
-NEWEST = 100
 
 
 def approval_pages(pages: Blueprint, desk: Desk) -> None:
@@ -34,8 +34,11 @@ def approval_pages(pages: Blueprint, desk: Desk) -> None:
         tenant, states = seen_tenant(), [str(state) for state in ApprovalState]
         state = lists.chosen("state", states) or (None if "state" in request.args else ApprovalState.OPEN)
         wanted = ApprovalState(state) if state else None
-        found = desk.read(lambda c: some_approvals(c, tenant=tenant, state=wanted, limit=NEWEST))
-        return page("console/approvals.html", approvals=found, state=wanted, states=states, newest=NEWEST)
+        turn = lists.turn()
+        found, views = desk.read(lambda c: approvals_page(c, turn, tenant=tenant, state=wanted))
+        return page(
+            "console/approvals.html", found=found, views=views, next=cursor(found.next), state=wanted, states=states
+        )
 
     @pages.get("/approvals/<id>", endpoint="approval")
     def show(id: str) -> BaseResponse:

@@ -13,6 +13,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from identity.errors import BadInput
 from identity.model import AccessPattern
 from pipeline.desk import jobs as acts
+from pipeline.desk.telling import started_by
 from pipeline.ledger import audit_queries, bells, queries, views
 from pipeline.ledger.audit_queries import Search
 from pipeline.ledger.paging import Row
@@ -66,6 +67,7 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
         return page(
             "console/job.html",
             job=found,
+            started_by=started_by(found),
             moments=timeline(found, records, compensations),
             in_doubt=_in_doubt(found),
             may_cancel=found["state"] in queries.UNFINISHED and found["state"] != JobState.STOPPING,

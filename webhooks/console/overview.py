@@ -46,6 +46,7 @@ def overview_pages(pages: Blueprint, desk: Desk) -> None:
         endpoint = PAGES.get(id.partition("_")[0].partition("-")[0])
         if endpoint is None:
             raise BadInput(
-                "that is no id of a job, a delivery, an account or a revocation: these begin with job, del, acc or rev"
+                "that is no id of a job, a delivery, an account, an approval or a revocation: "
+                "these begin with job, del, acc, apr or rev"
             )
         return redirect(url_for(f"console.{endpoint}", id=id), 303)

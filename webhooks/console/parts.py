@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Connection
 
 from identity.console_sign_in import SignIn
 from identity.ids import Ids
-from identity.signing import Signer
 from identity.store import Store
 from pipeline.approving import Approving
 from pipeline.invitations import Invitations
@@ -28,7 +28,7 @@ class Console:
     store: Store
     workflows: Registry
     ids: Ids
-    signer: Signer
+    public_key: Ed25519PublicKey  # of receipts
     invitations: Invitations
     approving: Approving
     sign_in: SignIn | None = None  # None: links alone sign in

@@ -9,10 +9,12 @@ from sqlalchemy import Connection
 from werkzeug.wrappers import Response as BaseResponse
 
 from identity.errors import BadInput
+from identity.handovers import trusted_keys
 from identity.withdrawals import ask_again
 from pipeline.inquiry import SAYS
 from pipeline.ledger import views
 from pipeline.ledger.paging import Row
+from pipeline.receipt import holds
 from webhooks.console import lists
 from webhooks.console.access import NotThere, check, seen_tenant
 from webhooks.console.parts import Desk
@@ -34,7 +36,8 @@ def revocation_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.get("/revocations/<id>")
     def revocation(id: str) -> BaseResponse:
         row = desk.read(lambda c: _found(c, id))
-        held = desk.console.signer.verifies(row["receipt"], row["signature"]) if row["receipt"] else None
+        keys = desk.read(lambda c: trusted_keys(c, desk.console.public_key))
+        held = holds(keys, row["receipt"], row["signature"]) if row["receipt"] else None
         return page("console/revocation.html", revocation=row, held=held, doubt=SAYS.get(row["doubt"]), named=NAMED)
 
     @pages.get("/revocations/<id>/receipt.json")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from pipeline.desk.telling import started_by
 from pipeline.ledger.paging import Row
 from pipeline.states import JobState, StepState
 
@@ -59,9 +60,8 @@ def as_whom(step: Row) -> str:
 
 
 def _accepted(job: Row) -> Moment:
-    by = job["triggered_by"] or "a schedule’s slot"
     meant = f"; the user it means is {job['user_id']}" if job["user_id"] else ""
-    detail = f"Started by {by}, for agent {job['agent_id']}{meant}"
+    detail = f"Started by {started_by(job)}, for agent {job['agent_id']}{meant}"
     return Moment(at=job["created_at"], kind="accepted", title="Accepted", detail=detail)
 
 

@@ -1,0 +1,72 @@
+"""The handovers of the installation's signing key in the ledger: written at a rotation, and kept for ever."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from sqlalchemy import Connection, insert, select, text
+
+from identity import audit
+from identity.audit_links import last_link, newest_pruning
+from identity.audit_tables import signing_handovers
+from identity.errors import Misconfigured
+from identity.sequence import next_number
+from identity.signing import Signer
+from identity.trusted_keys import Handover, TrustedKeys, encoded, key_id
+
+_NEWEST = select(signing_handovers.c.kid).order_by(signing_handovers.c.number.desc()).limit(1)
+
+
+def trusted_keys(connection: Connection, key: Ed25519PublicKey) -> TrustedKeys:
+    """What an installation whose key is *key* trusts."""
+    rows = connection.execute(select(signing_handovers)).mappings()
+    return TrustedKeys(key, [Handover(**row) for row in rows])
+
+
+def hold_signing(connection: Connection, signer: Signer) -> None:
+    """Keep rotations out until the transaction ends. Before whatever it reads and then signs.
+
+    Raises Misconfigured if *signer* is not the installation's any more.
+    """
+    if connection.dialect.name == "postgresql":  # SQLite has one writer
+        connection.execute(text("lock table signing_handovers in share mode"))
+    newest = connection.execute(_NEWEST).scalar_one_or_none()
+    if newest is not None and newest != key_id(signer.public_key()):
+        raise Misconfigured(
+            f"the signing key was rotated: give this host the file of key {newest} (keys/signing), and restart"
+        )
+
+
+def hand_over(connection: Connection, former: Signer, signer: Signer, *, id: str, by: str, now: datetime) -> bool:
+    """Let *signer* follow *former* as the installation's; False: it does already.
+
+    *by* is who asked, and *id* names the record of it in the audit. Raises Misconfigured if *former* is not the key
+    that was to be followed.
+    """
+    if connection.dialect.name == "postgresql":
+        # A seal, a pruning or a receipt under way ends first, and none begins.
+        connection.execute(text("lock table signing_handovers in exclusive mode"))
+    kid = key_id(signer.public_key())
+    if connection.execute(_NEWEST).scalar_one_or_none() == kid:
+        return False
+    hold_signing(connection, former)
+    last, pruned, number = last_link(connection), newest_pruning(connection), next_number(connection)
+    unsigned = Handover(
+        kid=kid,
+        former=encoded(former.public_key()),
+        seq=last.seq,
+        digest=last.digest,
+        pruned=0 if pruned is None else pruned.seq,
+        number=number,
+        at=now,
+        signature="",
+    )
+    handover = replace(unsigned, signature=signer.sign(unsigned.document()))
+    connection.execute(insert(signing_handovers), vars(handover))
+    detail = {"kid": kid, "former": key_id(former.public_key()), "seq": last.seq}
+    audit.record(
+        connection, id=id, at=now, kind="signing_key.rotated", tenant="", reason=by, detail=detail, number=number
+    )
+    return True

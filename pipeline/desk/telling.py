@@ -1,0 +1,14 @@
+"""What people are told of a job, in the same words at the console and on the command line."""
+
+from __future__ import annotations
+
+from pipeline.ledger.paging import Row
+
+
+def started_by(job: Row) -> str:
+    """Who or what started a job."""
+    if job["triggered_by"]:
+        return str(job["triggered_by"])
+    if job["request_id"]:
+        return f"request {job['request_id']} of the agent"
+    return "a delivery" if job["delivery_id"] else "a schedule, or what became of another job"

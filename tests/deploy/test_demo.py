@@ -1,0 +1,24 @@
+"""`aswhom demo`: one command, nothing installed but Python, and what it tells agrees with the sandbox's own logs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.running import ASWHOM
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_one_command_tells_the_story_and_the_sandbox_agrees_step_by_step(tmp_path: Path) -> None:
+    told = subprocess.run(
+        [str(ASWHOM), "demo", "--json", "--data-dir", str(tmp_path / "data")],
+        cwd=tmp_path, capture_output=True, text=True, timeout=380, check=False,
+    )  # fmt: skip
+    assert told.returncode == 0, told.stdout[-2000:] + told.stderr[-4000:]
+    story = json.loads(told.stdout)
+    assert {step["pattern"] for step in story["steps"]} >= {"delegated", "service"}
+    assert story["receipt"]["signature_holds"]

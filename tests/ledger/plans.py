@@ -1,0 +1,39 @@
+"""What the database says of how it would run the statements of a read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Engine, event
+
+from pipeline.database import Database
+
+
+def plans(database: Database, read: Callable[[Connection], object]) -> list[str]:
+    """The plan of each SELECT that *read* runs, in the database's own words."""
+    with _heard(database.engine) as statements:
+        database.read(read)
+
+    def explain(connection: Connection) -> list[str]:
+        word = "explain query plan" if connection.dialect.name == "sqlite" else "explain"
+        return [
+            "\n".join(str(row[-1]) for row in connection.exec_driver_sql(f"{word} {statement}", parameters))
+            for statement, parameters in statements
+        ]
+
+    return database.read(explain)
+
+
+@contextmanager
+def _heard(engine: Engine) -> Iterator[list[tuple[str, Any]]]:
+    heard: list[tuple[str, Any]] = []
+
+    def hear(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
+        if statement.lstrip().lower().startswith(("select", "with")):
+            heard.append((statement, parameters))
+
+    event.listen(engine, "before_cursor_execute", hear)
+    yield heard
+    event.remove(engine, "before_cursor_execute", hear)
