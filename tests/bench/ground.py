@@ -178,7 +178,7 @@ class Processes:
                 return False
             return True
 
-        wait_until(answers, process=process, log=log)
+        wait_until(answers, process=process, log=log, seconds=60)  # other processes start beside it
 
     def end(self) -> None:
         for process in self._running:

@@ -1,6 +1,7 @@
-"""An upstream that answers at once: `python -m tests.bench.upstream PORT`. It counts what it was asked, and when.
+"""An upstream that answers at once, and below `/slowly` after 200 ms: `python -m tests.bench.upstream PORT`.
 
-`GET /_seen` tells the number of calls since the last `POST /_forget`, and the seconds between the first and the last.
+It counts what it was asked, and when. `GET /_seen` tells the number of calls since the last `POST /_forget`, and the
+rates: of all of them, and of those in the middle, between a fifth and four fifths of what has come.
 """
 
 from __future__ import annotations
@@ -16,19 +17,26 @@ from tests.bench.ground import Processes
 from tests.servers.process import free_port
 
 ANSWER = b'{"id":"1"}'
+SLOWLY, LATENCY = "/slowly", 0.2  # seconds
 
 
 class Seen:
     """The calls since somebody last forgot them."""
 
     def __init__(self) -> None:
-        self.calls = 0
-        self.first = self.last = 0.0
+        self.times: list[float] = []
 
     def note(self) -> None:
-        self.last = time.perf_counter()
-        self.first = self.first if self.calls else self.last
-        self.calls += 1
+        self.times.append(time.perf_counter())
+
+    def told(self) -> dict[str, float]:
+        """The number of calls, and their rates a second."""
+        middle = self.times[len(self.times) // 5 : len(self.times) * 4 // 5]
+        return {"calls": len(self.times), "rate": _rate(self.times), "steady": _rate(middle)}
+
+
+def _rate(times: list[float]) -> float:
+    return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
 
 
 class Exchange(asyncio.Protocol):
@@ -59,13 +67,16 @@ class Exchange(asyncio.Protocol):
     def _answer(self, path: bytes) -> None:
         body = ANSWER
         if path == b"/_seen":
-            body = json.dumps({"calls": self._seen.calls, "seconds": self._seen.last - self._seen.first}).encode()
+            body = json.dumps(self._seen.told()).encode()
         elif path == b"/_forget":
-            self._seen.calls = 0
+            self._seen.times.clear()
         else:
             self._seen.note()
         head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
-        self._transport.write(head + body)
+        after = (
+            LATENCY if path == SLOWLY.encode() else 0.0
+        )  # one connection has one call at a time: answers keep their order
+        asyncio.get_running_loop().call_later(after, self._transport.write, head + body)
 
 
 class Upstream:
@@ -81,14 +92,14 @@ class Upstream:
     def forget(self) -> None:
         self._http.post("/_forget")
 
-    def rate(self, calls: int, *, seconds: float) -> float:
-        """Calls a second, from the first to the last, once there were *calls* of them."""
+    def rate(self, calls: int, *, seconds: float, steady: bool = False) -> float:
+        """Calls a second, from the first to the last, once there were *calls* of them; *steady*: of the middle ones."""
         deadline = time.monotonic() + seconds
         while (seen := self._http.get("/_seen").json())["calls"] < calls:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{seen['calls']} of {calls} calls came within {seconds} s")
             time.sleep(0.05)
-        return float((seen["calls"] - 1) / seen["seconds"])
+        return float(seen["steady" if steady else "rate"])
 
     def close(self) -> None:
         self._http.close()
