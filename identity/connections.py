@@ -25,15 +25,9 @@ _LIVE = and_(
     connection_secrets.c.name == bindparam("called"),
     or_(connection_secrets.c.retired_at.is_(None), connection_secrets.c.retired_at > database_now()),
 )
+_SECRET = [column.label(f"secret_{column.name}") for column in connection_secrets.c]
 _WITH_LIVE = (
-    select(
-        provider_connections,
-        connection_secrets.c.id.label("secret_id"),
-        connection_secrets.c.sealed,
-        connection_secrets.c.created_at.label("secret_created_at"),
-        connection_secrets.c.used_from,
-        connection_secrets.c.refused_at,
-    )
+    select(provider_connections, *_SECRET)
     .select_from(provider_connections.outerjoin(connection_secrets, _LIVE))
     .where(provider_connections.c.id == bindparam("owner"))
     # First what was not refused, then what is in use by now, then the newest.
@@ -86,13 +80,12 @@ def seal_secret(
 ) -> SealedSecret:
     """A secret of *owner*, ready for `add_secret`; *used_from* None: it is used at once."""
     binding = _binding(owner.tenant, owner.id, owner.provider, name)
-    sealed = vault.seal(secret, binding)
     return SealedSecret(
         id=id,
         connection=owner.id,
         name=name,
         binding=binding,
-        sealed=sealed,
+        sealed=vault.seal(secret, binding),
         created_at=now,
         used_from=used_from or now,
     )
@@ -238,10 +231,7 @@ def live_secrets(connection: Connection, owner: str, name: str) -> tuple[SealedS
 def find_with_secrets(
     connection: Connection, owner: str, name: str
 ) -> tuple[ProviderConnection, tuple[SealedSecret, ...]] | None:
-    """The provider connection of that id with its live secrets of that name, the one to use first; None: there is none.
-
-    In one statement, since every delivery asks.
-    """
+    """That provider connection and its `live_secrets`, in one statement; None: there is no such connection."""
     rows = connection.execute(_WITH_LIVE, {"owner": owner, "called": name}).all()
     if not rows:
         return None
@@ -251,10 +241,10 @@ def find_with_secrets(
             connection=owner,
             name=name,
             binding=_binding(row.tenant_id, owner, row.provider, name),
-            sealed=row.sealed,
+            sealed=row.secret_sealed,
             created_at=row.secret_created_at,
-            used_from=row.used_from or row.secret_created_at,
-            refused_at=row.refused_at,
+            used_from=row.secret_used_from or row.secret_created_at,
+            refused_at=row.secret_refused_at,
         )
         for row in rows
         if row.secret_id is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import Connection, bindparam, case, exists, func, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, case, exists, func, select, update
 
 from identity.columns import database_in, database_now
 from identity.model import AccessPattern
@@ -23,7 +23,7 @@ _QUEUED = (
     & (jobs.c.state == JobState.QUEUED)
 )
 _OUTSTANDING = select(func.count()).where(_QUEUED, jobs.c.rung_until > database_now()).scalar_subquery()
-_ROOM = bindparam("share") - _OUTSTANDING
+_ROOM: ColumnElement[int] = bindparam("share") - _OUTSTANDING
 _RING = (
     update(jobs)
     .where(

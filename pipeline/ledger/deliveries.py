@@ -90,16 +90,9 @@ def accept(
     }
     if connection.execute(_insert_delivery(connection.dialect.name), row).rowcount == 0:
         return _duplicate(connection, deliveries.c.delivery_id == delivery.delivery_id, delivery.connection)
-    if (
-        delivery.dedupe_by_body
-        and delivery.signal is None
-        and not _first_of_body(connection, delivery, ids.delivery, digest, now)
-    ):
-        connection.execute(delete(deliveries).where(deliveries.c.id == ids.delivery))
-        first = select(delivery_bodies.c.delivery_id).where(
-            delivery_bodies.c.connection_id == delivery.connection, delivery_bodies.c.body_sha256 == digest
-        )
-        return _duplicate(connection, deliveries.c.id == first.scalar_subquery(), delivery.connection)
+    by_body = delivery.dedupe_by_body and delivery.signal is None
+    if by_body and not _first_of_body(connection, delivery, ids.delivery, digest, now):
+        return _duplicate_by_body(connection, delivery, ids.delivery, digest)
 
     if whose.trespassed is not None:
         record_trespass(connection, delivery, whose, id=ids.delivery, now=now)
@@ -168,7 +161,7 @@ def start_jobs(
             id=start.job,
             tenant=tenant,
             workflow=start.match.workflow,
-            user=external and resolve_alias(connection, tenant, external.provider, external.id),
+            user=resolve_alias(connection, tenant, external.provider, external.id) if external else None,
             triggered_by=start.match.triggered_by,
             event=start.match.event.model_dump(mode="json"),
             config=start.config,
@@ -265,6 +258,15 @@ def _take_body(dialect: str) -> Any:
         set_={"delivery_id": statement.excluded.delivery_id, "seen_at": statement.excluded.seen_at},
         where=delivery_bodies.c.seen_at < bindparam("window"),
     ).returning(delivery_bodies.c.delivery_id)
+
+
+def _duplicate_by_body(connection: Connection, delivery: SignedDelivery, id: str, digest: str) -> Acceptance:
+    """The row that was stored for the delivery goes again: the first of that body stands for it."""
+    connection.execute(delete(deliveries).where(deliveries.c.id == id))
+    first = select(delivery_bodies.c.delivery_id).where(
+        delivery_bodies.c.connection_id == delivery.connection, delivery_bodies.c.body_sha256 == digest
+    )
+    return _duplicate(connection, deliveries.c.id == first.scalar_subquery(), delivery.connection)
 
 
 def _duplicate(connection: Connection, which: Any, through: str) -> Acceptance:
