@@ -7,6 +7,7 @@ too, because it is a typing error more often than not. What is not set has the d
 from __future__ import annotations
 
 import os
+from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -107,6 +108,9 @@ class Settings(BaseSettings):
     keep_steps: Days | None = None
     keep_intents: Days | None = None
     keep_sessions: Days | None = None
+    keep_idempotency_keys: Days | None = None
+    keep_api_keys: Days | None = None
+    keep_slots: Days | None = None
     keep_audit: Days | None = None
 
     @property
@@ -213,15 +217,7 @@ class Settings(BaseSettings):
         """What the ledger forgets, and when."""
         from pipeline.retention import Retention
 
-        return Retention(
-            **_given(
-                bodies=self.keep_bodies,
-                steps=self.keep_steps,
-                intents=self.keep_intents,
-                sessions=self.keep_sessions,
-                audit=self.keep_audit,
-            )
-        )
+        return Retention(**_given(**{kept.name: getattr(self, f"keep_{kept.name}") for kept in fields(Retention)}))
 
     def limits(self) -> Limits:
         """How long a task may take before its process leaves."""

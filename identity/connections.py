@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, or_, select, update
 
 from identity.columns import database_now
 from identity.errors import Misconfigured
@@ -20,14 +20,16 @@ from identity.vault import Binding, Vault
 # Built once: every delivery runs these.
 _USED_FROM = func.coalesce(connection_secrets.c.used_from, connection_secrets.c.created_at)
 _BY_ID = select(provider_connections).where(provider_connections.c.id == bindparam("owner"))
-_LIVE = (
-    select(connection_secrets, provider_connections.c.tenant_id, provider_connections.c.provider)
-    .join(provider_connections, provider_connections.c.id == connection_secrets.c.connection_id)
-    .where(
-        connection_secrets.c.connection_id == bindparam("owner"),
-        connection_secrets.c.name == bindparam("called"),
-        or_(connection_secrets.c.retired_at.is_(None), connection_secrets.c.retired_at > database_now()),
-    )
+_LIVE = and_(
+    connection_secrets.c.connection_id == provider_connections.c.id,
+    connection_secrets.c.name == bindparam("called"),
+    or_(connection_secrets.c.retired_at.is_(None), connection_secrets.c.retired_at > database_now()),
+)
+_SECRET = [column.label(f"secret_{column.name}") for column in connection_secrets.c]
+_WITH_LIVE = (
+    select(provider_connections, *_SECRET)
+    .select_from(provider_connections.outerjoin(connection_secrets, _LIVE))
+    .where(provider_connections.c.id == bindparam("owner"))
     # First what was not refused, then what is in use by now, then the newest.
     .order_by(
         connection_secrets.c.refused_at.is_not(None),
@@ -43,9 +45,6 @@ _FITTING = (
         or_(provider_connections.c.tenant_id == bindparam("tenant"), provider_connections.c.tenant_id.is_(None)),
     )
     .order_by(provider_connections.c.id)
-)
-_INSTALLED = select(installations.c.tenant_id).where(
-    installations.c.connection_id == bindparam("owner"), installations.c.external_id == bindparam("external")
 )
 
 CLIENT_SECRET, WEBHOOK_SECRET, PRIVATE_KEY = "client_secret", "webhook_secret", "private_key"
@@ -81,13 +80,12 @@ def seal_secret(
 ) -> SealedSecret:
     """A secret of *owner*, ready for `add_secret`; *used_from* None: it is used at once."""
     binding = _binding(owner.tenant, owner.id, owner.provider, name)
-    sealed = vault.seal(secret, binding)
     return SealedSecret(
         id=id,
         connection=owner.id,
         name=name,
         binding=binding,
-        sealed=sealed,
+        sealed=vault.seal(secret, binding),
         created_at=now,
         used_from=used_from or now,
     )
@@ -226,30 +224,38 @@ def rotate_secret(
 
 def live_secrets(connection: Connection, owner: str, name: str) -> tuple[SealedSecret, ...]:
     """The secrets of that name in force, the one to use first; several during a rotation."""
-    return tuple(
+    found = find_with_secrets(connection, owner, name)
+    return found[1] if found else ()
+
+
+def find_with_secrets(
+    connection: Connection, owner: str, name: str
+) -> tuple[ProviderConnection, tuple[SealedSecret, ...]] | None:
+    """That provider connection and its `live_secrets`, in one statement; None: there is no such connection."""
+    rows = connection.execute(_WITH_LIVE, {"owner": owner, "called": name}).all()
+    if not rows:
+        return None
+    secrets = tuple(
         SealedSecret(
-            id=row.id,
+            id=row.secret_id,
             connection=owner,
             name=name,
             binding=_binding(row.tenant_id, owner, row.provider, name),
-            sealed=row.sealed,
-            created_at=row.created_at,
-            used_from=row.used_from or row.created_at,
-            refused_at=row.refused_at,
+            sealed=row.secret_sealed,
+            created_at=row.secret_created_at,
+            used_from=row.secret_used_from or row.secret_created_at,
+            refused_at=row.secret_refused_at,
         )
-        for row in connection.execute(_LIVE, {"owner": owner, "called": name})
+        for row in rows
+        if row.secret_id is not None
     )
+    return _provider_connection(rows[0]), secrets
 
 
 def add_installation(connection: Connection, *, owner: str, external_id: str, tenant: str, now: datetime) -> bool:
     """Say whose an installation of the platform's connection is; False if that was said before."""
     row = {"connection_id": owner, "external_id": external_id, "tenant_id": tenant, "created_at": now}
     return insert_new(connection, installations, row)
-
-
-def tenant_of_installation(connection: Connection, owner: str, external_id: str) -> str | None:
-    """The tenant an installation belongs to, if it is known."""
-    return connection.execute(_INSTALLED, {"owner": owner, "external": external_id}).scalar_one_or_none()
 
 
 def tenants_of_installations(connection: Connection, owner: str, external_ids: Iterable[str]) -> frozenset[str]:

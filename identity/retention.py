@@ -1,4 +1,4 @@
-"""What identity's tables need not keep for ever: the ends of refreshes, and connect sessions nobody can use."""
+"""What identity's tables need not keep for ever: the ends of refreshes, connect sessions and keys nobody can use."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, exists, select
 
+from identity.api_key_tables import api_keys, workloads
 from identity.intents import IntentState
 from identity.tables import connect_sessions, grants, refresh_intents
 
@@ -34,3 +35,17 @@ def prune_sessions(connection: Connection, *, before: datetime, limit: int) -> i
     columns = connect_sessions.c
     old = select(columns.id).where(columns.expires_at < before).order_by(columns.expires_at).limit(limit)
     return connection.execute(delete(connect_sessions).where(columns.id.in_(old))).rowcount
+
+
+def prune_api_keys(connection: Connection, *, before: datetime, limit: int) -> int:
+    """Delete keys of the agents' API that expired or were revoked before then, with their workloads; how many.
+
+    Whoever still shows one is unknown, and no longer told that it has ended. The audit says who had which.
+    """
+    columns = api_keys.c
+    ended = (columns.expires_at < before) | (columns.revoked_at < before)
+    old = connection.execute(select(columns.id).where(ended).limit(limit)).scalars().all()
+    if old:
+        connection.execute(delete(workloads).where(workloads.c.key_id.in_(old)))
+        connection.execute(delete(api_keys).where(columns.id.in_(old)))
+    return len(old)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, Table
@@ -23,4 +24,10 @@ def insert_for(dialect: str, table: Table) -> Any:
 
 def insert_new(connection: Connection, table: Table, values: Mapping[str, Any]) -> bool:
     """Insert *values* unless a unique key has them already; whether it did."""
-    return bool(connection.execute(insert_or(connection, table).on_conflict_do_nothing(), values).rowcount == 1)
+    return bool(connection.execute(insert_unless_there(connection.dialect.name, table), values).rowcount == 1)
+
+
+@cache
+def insert_unless_there(dialect: str, table: Table) -> Any:
+    """An INSERT of rows that does nothing for one whose unique key is taken; `rowcount` tells how many it was for."""
+    return insert_for(dialect, table).on_conflict_do_nothing()

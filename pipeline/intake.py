@@ -8,10 +8,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection, select
 
-from identity.connections import get_connection, live_secrets
-from identity.errors import Misconfigured, Unavailable
+from identity.connections import WEBHOOK_SECRET, find_with_secrets
+from identity.errors import Unavailable
 from identity.ids import Ids
-from identity.model import ProviderConnection
 from identity.secret import Secret
 from identity.store import CommitUnknown, Store
 from identity.vault import Vault
@@ -42,19 +41,11 @@ class Intake:
 
     def connection_secrets(self, connection: str) -> SigningSecrets | None:
         """The live webhook secrets of a connection, two while one is rotated. None: there is no such connection."""
-
-        def look(c: Connection) -> tuple[ProviderConnection, Sequence[object]] | None:
-            try:
-                owner = get_connection(c, connection)
-            except Misconfigured:
-                return None
-            return owner, live_secrets(c, connection, "webhook_secret")
-
-        found = self._store.read(look)
+        found = self._store.read(lambda c: find_with_secrets(c, connection, WEBHOOK_SECRET))
         if found is None:
             return None
         owner, sealed = found
-        secrets = tuple(one.open(self._vault) for one in sealed)  # type: ignore[attr-defined]
+        secrets = tuple(one.open(self._vault) for one in sealed)
         return SigningSecrets(
             provider=owner.provider, tenant=owner.tenant, config=owner.config, webhook_secrets=secrets
         )

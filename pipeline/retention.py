@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
-from sqlalchemy import Connection, delete, exists, func, select, update
+from sqlalchemy import Connection, delete, exists, func, select, tuple_, update
 
 from identity.audit_pruning import prune_audit
 from identity.capability.issued import prune_capabilities
 from identity.columns import database_now
-from identity.retention import prune_intents, prune_sessions
+from identity.retention import prune_api_keys, prune_intents, prune_sessions
 from identity.signing import Signer
 from identity.store import Store
 from pipeline.revocation import Stage
 from pipeline.revocation_tables import compensations, revocations
 from pipeline.states import AttemptState, StepState
-from pipeline.tables import attempts, deliveries, jobs, steps
+from pipeline.tables import attempts, deliveries, idempotency_keys, jobs, schedules, slots, steps
 
 CHUNK = 100  # rows, or jobs with all their steps, in one transaction
 
@@ -36,6 +36,9 @@ class Retention:
     steps: int = 90  # of jobs that have ended, with their attempts and the job's event; and capabilities that expired
     intents: int = 30  # of refreshes that have ended
     sessions: int = 7  # of connect links, after they expired
+    idempotency_keys: int = 30  # of agents' requests
+    api_keys: int = 90  # after they expired or were revoked
+    slots: int = 90  # of schedules, after they were fired
     audit: int = 0  # sealed rows, from the beginning of the chain
 
 
@@ -61,6 +64,9 @@ def prune(
         ("capabilities", retention.steps, prune_capabilities),
         ("intents", retention.intents, prune_intents),
         ("sessions", retention.sessions, prune_sessions),
+        ("idempotency keys", retention.idempotency_keys, prune_idempotency_keys),
+        ("api keys", retention.api_keys, prune_api_keys),
+        ("slots", retention.slots, prune_slots),
         ("audit", retention.audit, partial(prune_audit, signer=signer, now=now)),
     ):
         forgotten[what] = 0
@@ -119,3 +125,36 @@ def prune_steps(connection: Connection, *, before: datetime, limit: int) -> int:
         connection.execute(delete(steps).where(steps.c.id.in_(gone)))
     connection.execute(update(jobs).where(jobs.c.id.in_(ended)).values(pruned_at=database_now(), event={}))
     return len(ended)
+
+
+def prune_idempotency_keys(connection: Connection, *, before: datetime, limit: int) -> int:
+    """Forget the idempotency keys of requests that came before then, unless their job has not ended; how many.
+
+    A request that comes again with a forgotten key is a new one.
+    """
+    columns = idempotency_keys.c
+    key = tuple_(columns.tenant_id, columns.agent_id, columns.key)
+    unfinished = exists().where(jobs.c.id == columns.made_id, jobs.c.finished_at.is_(None))
+    old = (
+        select(columns.tenant_id, columns.agent_id, columns.key)
+        .where(columns.made_at < before, ~unfinished)
+        .order_by(columns.made_at)
+        .limit(limit)
+    )
+    return connection.execute(delete(idempotency_keys).where(key.in_(old))).rowcount
+
+
+def prune_slots(connection: Connection, *, before: datetime, limit: int) -> int:
+    """Forget slots that were fired before then; how many.
+
+    One that its schedule has yet to pass stays: a clock that went back, or a schedule that was removed and added again,
+    comes to it once more.
+    """
+    ahead = exists().where(schedules.c.id == slots.c.schedule_id, schedules.c.next_at <= slots.c.slot)
+    old = (
+        select(slots.c.schedule_id, slots.c.slot)
+        .where(slots.c.fired_at < before, ~ahead)
+        .order_by(slots.c.fired_at)
+        .limit(limit)
+    )
+    return connection.execute(delete(slots).where(tuple_(slots.c.schedule_id, slots.c.slot).in_(old))).rowcount

@@ -215,6 +215,7 @@ idempotency_keys = Table(
     Column("request_hash", String(64), nullable=False),
     Column("made_id", String(64), nullable=False),  # the job or the revocation
     Column("made_at", Instant, nullable=False),
+    Index("ix_idempotency_keys_made", "made_at"),
 )
 
 schedules = Table(
@@ -251,6 +252,7 @@ slots = Table(
     Column("slot", Instant, primary_key=True),
     Column("job_id", String(64), nullable=False),
     Column("fired_at", Instant, nullable=False),
+    Index("ix_slots_fired", "fired_at"),
 )
 
 workflow_settings = Table(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import Connection, bindparam, exists, func, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, case, exists, func, select, update
 
 from identity.columns import database_in, database_now
 from identity.model import AccessPattern
@@ -22,7 +22,8 @@ _QUEUED = (
     & (jobs.c.tenant_id == bindparam("tenant"))
     & (jobs.c.state == JobState.QUEUED)
 )
-_OUTSTANDING = select(func.count()).where(_QUEUED, jobs.c.rung_until > database_now())
+_OUTSTANDING = select(func.count()).where(_QUEUED, jobs.c.rung_until > database_now()).scalar_subquery()
+_ROOM: ColumnElement[int] = bindparam("share") - _OUTSTANDING
 _RING = (
     update(jobs)
     .where(
@@ -34,7 +35,7 @@ _RING = (
                 (jobs.c.rung_until.is_(None)) | (jobs.c.rung_until <= database_now()),
             )
             .order_by(jobs.c.due_at, jobs.c.accepted)
-            .limit(bindparam("room"))
+            .limit(case((_ROOM > 0, _ROOM), else_=0))  # below nothing means no limit to SQLite
             .with_for_update(skip_locked=True)
         )
     )
@@ -43,17 +44,9 @@ _RING = (
 )
 
 
-def outstanding(connection: Connection, tenant: str, pattern: str) -> int:
-    """Bells of this tenant and pattern that no claim has answered yet."""
-    return connection.execute(_OUTSTANDING, {"tenant": tenant, "of_pattern": pattern}).scalar_one()
-
-
 def ring_due(connection: Connection, tenant: str, pattern: str, *, share: int) -> list[Bell]:
     """Mark due jobs as rung until *share* bells are outstanding; the caller sends them after the commit."""
-    room = share - outstanding(connection, tenant, pattern)
-    if room <= 0:
-        return []
-    rung = connection.execute(_RING, {"tenant": tenant, "of_pattern": pattern, "room": room})
+    rung = connection.execute(_RING, {"tenant": tenant, "of_pattern": pattern, "share": share})
     of = AccessPattern(pattern)
     return [Bell(job=row.id, tenant=tenant, pattern=of, rung_until=row.rung_until) for row in rung]
 

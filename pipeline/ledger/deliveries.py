@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cache
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, insert, select, update
 
 from identity.principals import ensure_agent, resolve_alias
-from identity.rows import insert_or
+from identity.rows import insert_for, insert_unless_there
 from identity.sequence import next_number
+from identity.tables import agents
 from pipeline.ledger import bells, scope_sets, signals, signed_answers
-from pipeline.ledger.whose import record_trespass, whose_delivery
+from pipeline.ledger.whose import Whose, record_trespass, whose_delivery
 from pipeline.model import Acceptance, Bell, SignedDelivery
 from pipeline.states import JobState
 from pipeline.tables import deliveries, delivery_bodies, jobs, pinned_configuration, workflow_settings
@@ -29,6 +31,11 @@ _ENABLED = select(workflow_settings.c.config).where(
     workflow_settings.c.workflow == bindparam("name"),
     workflow_settings.c.enabled,
 )
+_STORED = select(
+    exists().where(agents.c.id == bindparam("agent")).label("agent"),
+    exists().where(pinned_configuration.c.sha256 == bindparam("config")).label("config"),
+    scope_sets.IS_STORED.label("scopes"),
+)
 _INSERT_JOB = insert(jobs)
 _CONCLUDE = update(deliveries).where(deliveries.c.id == bindparam("delivery"))
 
@@ -40,6 +47,15 @@ class NewIds:
     delivery: str
     jobs: tuple[str, ...]
     revocation: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """A job that a delivery starts."""
+
+    job: str
+    match: Match
+    config: Mapping[str, Any]
 
 
 def accept(
@@ -58,6 +74,7 @@ def accept(
     """
     digest = sha256(delivery.body).hexdigest()
     whose = whose_delivery(connection, delivery.connection, delivery.installation)
+    starts, outcome, reason = _foreseen(connection, whose, ids.jobs, matches, outcome=outcome, reason=reason)
     row = {
         "id": ids.delivery,
         "source": delivery.source,
@@ -71,19 +88,11 @@ def accept(
         "body": delivery.body,
         "received_at": now,
     }
-    new = insert_or(connection, deliveries).on_conflict_do_nothing(index_elements=["connection_id", "delivery_id"])
-    if connection.execute(new, row).rowcount == 0:
+    if connection.execute(_insert_delivery(connection.dialect.name), row).rowcount == 0:
         return _duplicate(connection, deliveries.c.delivery_id == delivery.delivery_id, delivery.connection)
-    if (
-        delivery.dedupe_by_body
-        and delivery.signal is None
-        and not _first_of_body(connection, delivery, ids.delivery, digest, now)
-    ):
-        connection.execute(delete(deliveries).where(deliveries.c.id == ids.delivery))
-        first = select(delivery_bodies.c.delivery_id).where(
-            delivery_bodies.c.connection_id == delivery.connection, delivery_bodies.c.body_sha256 == digest
-        )
-        return _duplicate(connection, deliveries.c.id == first.scalar_subquery(), delivery.connection)
+    by_body = delivery.dedupe_by_body and delivery.signal is None
+    if by_body and not _first_of_body(connection, delivery, ids.delivery, digest, now):
+        return _duplicate_by_body(connection, delivery, ids.delivery, digest)
 
     if whose.trespassed is not None:
         record_trespass(connection, delivery, whose, id=ids.delivery, now=now)
@@ -100,56 +109,66 @@ def accept(
             now=now,
         )
         return _conclude(connection, ids.delivery, "signal", followed.reason, revocations=followed.revocations)
-    if whose.trespassed is not None:
-        return _conclude(connection, ids.delivery, "refused", whose.refusal)
     if delivery.answer is not None and whose.tenant is not None:
         return _conclude(
             connection, ids.delivery, *signed_answers.count(connection, whose.tenant, delivery.answer, now=now)
         )
+    accepted = Acceptance(delivery=ids.delivery, outcome=outcome, reason=reason)
+    if whose.tenant is None or not starts:
+        return accepted
+    start_jobs(connection, whose.tenant, delivery.connection, ids.delivery, starts, now=now)
+    rung = first_bells(connection, whose.tenant, (start.match.workflow for start in starts))
+    return replace(accepted, jobs=tuple(start.job for start in starts), bells=rung)
+
+
+def _foreseen(
+    connection: Connection, whose: Whose, ids: Sequence[str], matches: Sequence[Match], *, outcome: str, reason: str
+) -> tuple[Sequence[Start], str, str]:
+    """What the delivery starts, its outcome and why, unless it is a signal or an answer: those are concluded later."""
+    if whose.trespassed is not None:
+        return (), "refused", whose.refusal
     if not matches:
-        return _conclude(connection, ids.delivery, outcome, reason)
+        return (), outcome, reason
     if whose.tenant is None:
-        return _conclude(connection, ids.delivery, "ignored", whose.refusal)
-    started, reasons = start_jobs(connection, whose.tenant, delivery.connection, ids, matches, now=now)
-    if not started:
-        return _conclude(connection, ids.delivery, "ignored", "; ".join(reasons))
-    return _conclude(
-        connection,
-        ids.delivery,
-        "accepted",
-        f"{len(started)} job(s)",
-        jobs_=tuple(started),
-        rung=first_bells(connection, whose.tenant, started.values()),
-    )
+        return (), "ignored", whose.refusal
+    starts, reasons = switched_on(connection, whose.tenant, ids, matches)
+    return (starts, "accepted", f"{len(starts)} job(s)") if starts else ((), "ignored", "; ".join(reasons))
 
 
-def start_jobs(
-    connection: Connection, tenant: str, through: str, ids: NewIds, matches: Sequence[Match], *, now: datetime
-) -> tuple[dict[str, Workflow], list[str]]:
-    """Accept a job for every match that the tenant has switched on: each with its workflow, and why not the others."""
-    started: dict[str, Workflow] = {}
+def switched_on(
+    connection: Connection, tenant: str, ids: Sequence[str], matches: Sequence[Match]
+) -> tuple[list[Start], list[str]]:
+    """A start for every match that the tenant has switched on, under the id in its place; and why not the others."""
+    starts: list[Start] = []
     reasons: list[str] = []
-    for job, match in zip(ids.jobs, matches, strict=True):
+    for job, match in zip(ids, matches, strict=True):
         config = enabled_config(connection, tenant, match.workflow)
         if config is None:
             reasons.append(f"workflow {match.workflow.name} is not switched on for tenant {tenant}")
-            continue
-        user = match.user and resolve_alias(connection, tenant, match.user.provider, match.user.id)
+        else:
+            starts.append(Start(job=job, match=match, config=config))
+    return starts, reasons
+
+
+def start_jobs(
+    connection: Connection, tenant: str, through: str, delivery: str, starts: Iterable[Start], *, now: datetime
+) -> None:
+    """Accept the jobs that a delivery starts."""
+    for start in starts:
+        external = start.match.user
         insert_job(
             connection,
-            id=job,
+            id=start.job,
             tenant=tenant,
-            workflow=match.workflow,
-            user=user or None,
-            triggered_by=match.triggered_by,
-            event=match.event.model_dump(mode="json"),
-            config=config,
-            delivery=ids.delivery,
+            workflow=start.match.workflow,
+            user=resolve_alias(connection, tenant, external.provider, external.id) if external else None,
+            triggered_by=start.match.triggered_by,
+            event=start.match.event.model_dump(mode="json"),
+            config=start.config,
+            delivery=delivery,
             source_connection=through,
             now=now,
         )
-        started[job] = match.workflow
-    return started, reasons
 
 
 def first_bells(connection: Connection, tenant: str, workflows: Iterable[Workflow]) -> tuple[Bell, ...]:
@@ -184,9 +203,17 @@ def insert_job(
 ) -> None:
     """Accept one job: its ledger number decides what a revocation may still stop."""
     digest = sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
-    pinned = insert_or(connection, pinned_configuration).on_conflict_do_nothing(index_elements=["sha256"])
-    connection.execute(pinned, {"sha256": digest, "document": config})
-    ensure_agent(connection, id=workflow.agent, tenant=None, name=workflow.agent, now=now)
+    scopes = scope_sets.scope_set(connection, tenant, workflow, user)
+    # Jobs share these rows, and nothing deletes them: as a rule all are there, and one look is all it takes.
+    shared = {"agent": workflow.agent, "config": digest, "tenant": tenant, "scopes": scopes.sha256}
+    stored = connection.execute(_STORED, shared).one()
+    if not stored.agent:
+        ensure_agent(connection, id=workflow.agent, tenant=None, name=workflow.agent, now=now)
+    if not stored.config:
+        pinned = insert_unless_there(connection.dialect.name, pinned_configuration)
+        connection.execute(pinned, {"sha256": digest, "document": config})
+    if not stored.scopes:
+        scope_sets.store(connection, scopes)
     connection.execute(
         _INSERT_JOB,
         {
@@ -202,7 +229,7 @@ def insert_job(
             "triggered_by": triggered_by,
             "event": event,
             "config_sha256": digest,
-            "scopes_sha256": scope_sets.share(connection, tenant, workflow, user),
+            "scopes_sha256": scopes.sha256,
             "state": JobState.QUEUED,
             "accepted": next_number(connection),
             "due_at": now,
@@ -215,13 +242,33 @@ def insert_job(
 
 def _first_of_body(connection: Connection, delivery: SignedDelivery, id: str, digest: str, now: datetime) -> bool:
     row = {"connection_id": delivery.connection, "body_sha256": digest, "delivery_id": id, "seen_at": now}
-    statement = insert_or(connection, delivery_bodies)
-    statement = statement.on_conflict_do_update(
+    taken = connection.execute(_take_body(connection.dialect.name), {**row, "window": now - BODY_WINDOW})
+    return taken.one_or_none() is not None
+
+
+@cache
+def _insert_delivery(dialect: str) -> Any:
+    return insert_for(dialect, deliveries).on_conflict_do_nothing(index_elements=["connection_id", "delivery_id"])
+
+
+@cache
+def _take_body(dialect: str) -> Any:
+    """The guard's row: a new one, or one that is older than `window`. It returns nothing where there is another."""
+    statement = insert_for(dialect, delivery_bodies)
+    return statement.on_conflict_do_update(
         index_elements=["connection_id", "body_sha256"],
         set_={"delivery_id": statement.excluded.delivery_id, "seen_at": statement.excluded.seen_at},
-        where=delivery_bodies.c.seen_at < now - BODY_WINDOW,
+        where=delivery_bodies.c.seen_at < bindparam("window"),
+    ).returning(delivery_bodies.c.delivery_id)
+
+
+def _duplicate_by_body(connection: Connection, delivery: SignedDelivery, id: str, digest: str) -> Acceptance:
+    """The row that was stored for the delivery goes again: the first of that body stands for it."""
+    connection.execute(delete(deliveries).where(deliveries.c.id == id))
+    first = select(delivery_bodies.c.delivery_id).where(
+        delivery_bodies.c.connection_id == delivery.connection, delivery_bodies.c.body_sha256 == digest
     )
-    return connection.execute(statement.returning(delivery_bodies.c.delivery_id), row).one_or_none() is not None
+    return _duplicate(connection, deliveries.c.id == first.scalar_subquery(), delivery.connection)
 
 
 def _duplicate(connection: Connection, which: Any, through: str) -> Acceptance:
@@ -242,11 +289,7 @@ def _conclude(
     outcome: str,
     reason: str,
     *,
-    jobs_: tuple[str, ...] = (),
     revocations: tuple[str, ...] = (),
-    rung: tuple[Bell, ...] = (),
 ) -> Acceptance:
     connection.execute(_CONCLUDE, {"delivery": delivery, "outcome": outcome, "reason": reason})
-    return Acceptance(
-        delivery=delivery, outcome=outcome, reason=reason, jobs=jobs_, revocations=revocations, bells=rung
-    )
+    return Acceptance(delivery=delivery, outcome=outcome, reason=reason, revocations=revocations)

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, select, update
 
 from identity import audit
 from identity.errors import BadInput
-from pipeline.ledger.deliveries import NewIds, enabled_config, first_bells, start_jobs
+from pipeline.ledger.deliveries import Start, enabled_config, first_bells, start_jobs
 from pipeline.ledger.replay import replay as replay_job
 from pipeline.ledger.whose import whose_delivery
 from pipeline.model import Bell
@@ -127,16 +127,17 @@ def replay(
     fates = weigh(connection, delivery, considered)
     tenant = whose_delivery(connection, delivery.connection, delivery.installation).tenant
     starting = [
-        (job, fate.match) for job, fate in zip(new_jobs, fates, strict=True) if fate.does is Does.START and fate.match
+        Start(job=job, match=fate.match, config=fate.config)
+        for job, fate in zip(new_jobs, fates, strict=True)
+        if fate.does is Does.START and fate.match and fate.config is not None
     ]
     again = [fate.job for fate in fates if fate.does is Does.AGAIN and fate.job]
     if tenant is None or not (starting or again):
         return Replayed(fates=fates, jobs=(), bells=())
-    ids = NewIds(delivery=delivery.id, jobs=tuple(job for job, _ in starting), revocation="")
-    started, _ = start_jobs(connection, tenant, delivery.connection, ids, [match for _, match in starting], now=at)
+    start_jobs(connection, tenant, delivery.connection, delivery.id, starting, now=at)
     for job in again:
         replay_job(connection, job, by=by, at=at)
-    made = (*started, *again)
+    made = (*(start.job for start in starting), *again)
     workflows = [one.workflow for one, fate in zip(considered, fates, strict=True) if fate.does is not Does.NOTHING]
     told = {"outcome": "accepted", "reason": f"replayed by {by}: {len(made)} job(s)", "tenant_id": tenant}
     connection.execute(update(deliveries).where(deliveries.c.id == delivery.id).values(told))

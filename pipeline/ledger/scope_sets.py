@@ -7,16 +7,17 @@ scope. A set is for finding; the rule alone decides whether a step may open.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, Select, bindparam, exists, select
 
 from identity.connections import connection_for
 from identity.errors import Misconfigured
 from identity.model import AccountKey, Scope, ScopeKind
 from identity.principals import service_principal
-from identity.rows import insert_or
+from identity.rows import insert_unless_there
 from pipeline.states import JobState
 from pipeline.tables import job_scopes, jobs
 from pipeline.workflow import OnRevoke, Who, Workflow
@@ -24,17 +25,39 @@ from pipeline.workflow import OnRevoke, Who, Workflow
 # A revocation moves these; what is stopping already is another's.
 REACHED = (JobState.QUEUED, JobState.WAITING, JobState.RUNNING)
 
+# A set is stored whole, and every set has its tenant's scope: where that row is, the others are. For a statement that
+# binds `tenant` and `scopes`.
+IS_STORED = exists().where(
+    job_scopes.c.kind == ScopeKind.TENANT,
+    job_scopes.c.key == bindparam("tenant"),
+    job_scopes.c.scopes_sha256 == bindparam("scopes"),
+)
 
-def share(connection: Connection, tenant: str, workflow: Workflow, user: str | None) -> str:
-    """The digest of the job's set, which is stored if it is new."""
+
+@dataclass(frozen=True, kw_only=True)
+class ScopeSet:
+    """The scopes of a job, each with what a revocation of it means for the job."""
+
+    sha256: str
+    rows: tuple[tuple[str, str, str], ...]  # kind, key, on_revoke
+
+
+def scope_set(connection: Connection, tenant: str, workflow: Workflow, user: str | None) -> ScopeSet:
+    """The set of a job of that workflow for that user."""
     found = _scopes(connection, tenant, workflow, user)
-    rows = sorted((str(scope.kind), scope.key, str(then)) for scope, then in found.items())
-    digest = sha256("\n".join("\x00".join(row) for row in rows).encode()).hexdigest()
+    rows = tuple(sorted((str(scope.kind), scope.key, str(then)) for scope, then in found.items()))
+    return ScopeSet(sha256=sha256("\n".join("\x00".join(row) for row in rows).encode()).hexdigest(), rows=rows)
+
+
+def store(connection: Connection, scopes: ScopeSet) -> None:
+    """Store a set, unless it is there."""
     connection.execute(
-        insert_or(connection, job_scopes).on_conflict_do_nothing(),
-        [{"kind": kind, "key": key, "scopes_sha256": digest, "on_revoke": then} for kind, key, then in rows],
+        insert_unless_there(connection.dialect.name, job_scopes),
+        [
+            {"kind": kind, "key": key, "scopes_sha256": scopes.sha256, "on_revoke": then}
+            for kind, key, then in scopes.rows
+        ],
     )
-    return digest
 
 
 def _scopes(connection: Connection, tenant: str, workflow: Workflow, user: str | None) -> dict[Scope, OnRevoke]:
@@ -42,15 +65,20 @@ def _scopes(connection: Connection, tenant: str, workflow: Workflow, user: str |
     whole = (Scope(kind=ScopeKind.TENANT, key=tenant), Scope(kind=ScopeKind.AGENT, key=workflow.agent))
     found = dict.fromkeys(whole, OnRevoke.STOP)
     service = service_principal(connection, tenant).id
+    connections = {provider: _connection(connection, tenant, provider) for provider in workflow.providers}
     for action, who in workflow.uses.items():
         then = workflow.on_revoke.get(action, OnRevoke.STOP)
-        try:
-            through = connection_for(connection, tenant, action.facts.provider).id
-        except Misconfigured:
-            through = None  # the step that needs it will say so
+        through = connections[action.facts.provider]
         for scope in _needed(tenant, through, user if who & Who.USER else None, service if who & Who.SERVICE else None):
             found[scope] = then if found.get(scope, then) is then else OnRevoke.STOP
     return found
+
+
+def _connection(connection: Connection, tenant: str, provider: str) -> str | None:
+    try:
+        return connection_for(connection, tenant, provider).id
+    except Misconfigured:
+        return None  # the step that needs it will say so
 
 
 def _needed(tenant: str, through: str | None, *principals: str | None) -> list[Scope]:

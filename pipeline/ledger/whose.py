@@ -5,15 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, and_, bindparam, select
 
 from identity import audit
-from identity.connections import tenant_of_installation
-from identity.tables import provider_connections
+from identity.tables import installations, provider_connections
 from pipeline.model import SignedDelivery
 
 # Every acceptance runs it; building it anew takes longer than the database does.
-_OWNER = select(provider_connections.c.tenant_id).where(provider_connections.c.id == bindparam("through"))
+_INSTALLED = and_(
+    installations.c.connection_id == provider_connections.c.id, installations.c.external_id == bindparam("installation")
+)
+_WHOSE = (
+    select(provider_connections.c.tenant_id.label("owner"), installations.c.tenant_id.label("installed"))
+    .select_from(provider_connections.outerjoin(installations, _INSTALLED))
+    .where(provider_connections.c.id == bindparam("through"))
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +33,7 @@ class Whose:
 
 def whose_delivery(connection: Connection, through: str, installation: str | None) -> Whose:
     """Whose it is, by the secret that signed it and the installation it names."""
-    owner = connection.execute(_OWNER, {"through": through}).scalar_one()
-    installed = None if installation is None else tenant_of_installation(connection, through, installation)
+    owner, installed = connection.execute(_WHOSE, {"through": through, "installation": installation}).one()
     if owner is None:
         return Whose(tenant=installed, refusal=f"no tenant has installation {installation}")
     if installed is not None and installed != owner:

@@ -6,7 +6,8 @@ made again. Errors come as a list of `errorCode`s.
 
 from __future__ import annotations
 
-from datetime import datetime
+import re
+from datetime import datetime, timedelta
 from typing import Annotated, Generic, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -26,6 +27,7 @@ from pipeline.action import (
     judge_status,
     retry_after,
 )
+from pipeline.limits import EndpointClass, Left, Per, Told
 from tasks.actions.answers import parse
 
 R = TypeVar("R", bound=Result)
@@ -35,6 +37,11 @@ ROWS = "/services/data/v62.0/sobjects/Opportunity"
 
 # https://developer.salesforce.com/docs/atlas.en-us.api_rest.meta/api_rest/errorcodes.htm: nothing was done
 LATER = frozenset({"REQUEST_LIMIT_EXCEEDED", "SERVER_UNAVAILABLE", "UNABLE_TO_LOCK_ROW", "TXN_SECURITY_METERING_ERROR"})
+
+# All requests of an organization within 24 hours, a window that rolls: what is used up comes back bit by bit.
+API = EndpointClass(name="api", per=Per.TENANT)
+LOOKED_AT_AGAIN = timedelta(minutes=15)
+_USAGE = re.compile(r"api-usage=(\d{1,12})/(\d{1,12})")
 
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9]{15}([A-Za-z0-9]{3})?$")]
 Stage = Annotated[str, Field(min_length=1, max_length=255)]
@@ -74,7 +81,7 @@ class _Errors(BaseModel):
 
 
 class SalesforceAction(Action[R], Generic[R]):
-    """What all of Salesforce's actions share: the meaning of an answer."""
+    """What all of Salesforce's actions share: the meaning of an answer, and what it says of the limit."""
 
     def judge(self, response: Response) -> Judgement:
         by_status = judge_status(response, effect=self.facts.effect)
@@ -89,6 +96,14 @@ class SalesforceAction(Action[R], Generic[R]):
         if codes <= LATER:
             return Judgement(verdict=Verdict.RETRY, reason=reason, retry_after=retry_after(response.headers))
         return Judgement(verdict=by_status.verdict, reason=reason, retry_after=by_status.retry_after)
+
+    def told(self, response: Response) -> Told:
+        # developer.salesforce.com/docs/atlas.en-us.api_rest.meta/api_rest/headers_api_usage.htm
+        usage = _USAGE.search(response.headers.get("sforce-limit-info", ""))
+        if usage is None:
+            return Told()
+        used, limit = int(usage[1]), int(usage[2])
+        return Told(left=Left(remaining=max(0, limit - used), limit=limit, resets_in=LOOKED_AT_AGAIN))
 
 
 def _codes(response: Response) -> set[str]:
@@ -107,6 +122,7 @@ def _facts(effect: Effect, *, attribution: bool) -> Facts:
         effect=effect,
         attribution=attribution,
         recovery=Recovery.IDEMPOTENT,
+        endpoints=API,
     )
 
 

@@ -25,6 +25,7 @@ from pipeline.action import (
     judge_status,
     retry_after,
 )
+from pipeline.limits import EndpointClass, Per, Told
 from tasks.actions.answers import parse
 
 R = TypeVar("R", bound=Result)
@@ -94,7 +95,7 @@ class _Refusal(BaseModel):
 
 
 class StripeAction(Action[R], Generic[R]):
-    """What all of Stripe's actions share: the meaning of an answer."""
+    """What all of Stripe's actions share: the meaning of an answer, and which limit refused."""
 
     def judge(self, response: Response) -> Judgement:
         by_status = judge_status(response, effect=self.facts.effect)
@@ -110,15 +111,28 @@ class StripeAction(Action[R], Generic[R]):
         name = error_name(fault.code or fault.type) if fault.code or fault.type else by_status.reason
         return Judgement(verdict=by_status.verdict, reason=f"stripe says {name}", retry_after=by_status.retry_after)
 
+    def told(self, response: Response) -> Told:
+        # docs.stripe.com/rate-limits: what is left is not said; `global-rate`, `global-concurrency` are the account's.
+        reason = response.headers.get("stripe-rate-limited-reason", "")
+        return Told(whole=response.status == 429 and reason.startswith("global-"))
 
-def _facts(effect: Effect, scope: str, *, recovery: Recovery) -> Facts:
-    return Facts(provider="stripe", scopes=frozenset({scope}), effect=effect, attribution=False, recovery=recovery)
+
+def _facts(effect: Effect, scope: str, endpoint: str, *, recovery: Recovery) -> Facts:
+    # docs.stripe.com/rate-limits: each operation has a limit of its own, per Stripe account.
+    return Facts(
+        provider="stripe",
+        scopes=frozenset({scope}),
+        effect=effect,
+        attribution=False,
+        recovery=recovery,
+        endpoints=EndpointClass(name=endpoint, per=Per.TENANT),
+    )
 
 
 class ListSubscriptions(StripeAction[Subscriptions]):
     """Read one page of subscriptions, the newest first, with the newest invoice of each."""
 
-    facts = _facts(Effect.READ, "subscriptions:read", recovery=Recovery.IDEMPOTENT)
+    facts = _facts(Effect.READ, "subscriptions:read", "subscriptions.list", recovery=Recovery.IDEMPOTENT)
     result = Subscriptions
 
     size: int = Field(default=100, ge=1, le=100)
@@ -148,7 +162,7 @@ class ListSubscriptions(StripeAction[Subscriptions]):
 class AnnotateSubscription(StripeAction[Noted]):
     """Write one value into a subscription's metadata. No money moves by it."""
 
-    facts = _facts(Effect.WRITE, "subscriptions:write", recovery=Recovery.KEYED)
+    facts = _facts(Effect.WRITE, "subscriptions:write", "subscriptions.update", recovery=Recovery.KEYED)
     result = Noted
 
     id: SubscriptionId

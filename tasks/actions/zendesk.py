@@ -6,13 +6,19 @@ the step, by which tickets can be listed: what an attempt without an answer made
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
 from identity.model import Effect
 from pipeline.action import Action, Call, Facts, Recovery, Request, Response, Result
+from pipeline.limits import EndpointClass, Left, Per, Told
 from tasks.actions.answers import parse
+
+# developer.zendesk.com/api-reference/introduction/rate-limits: of a whole account, in the current minute.
+ACCOUNT = EndpointClass(name="account", per=Per.TENANT)
+WINDOW = timedelta(minutes=1)
 
 Subject = Annotated[str, Field(min_length=1, max_length=150)]
 Text = Annotated[str, Field(min_length=1, max_length=60_000)]
@@ -45,6 +51,7 @@ class CreateTicket(Action[Ticket]):
         effect=Effect.WRITE,
         attribution=False,
         recovery=Recovery.PROBE,
+        endpoints=ACCOUNT,
     )
     result = Ticket
 
@@ -65,6 +72,14 @@ class CreateTicket(Action[Ticket]):
 
     def read(self, response: Response) -> Ticket:
         return parse(response, Ticket, at=("ticket",))
+
+    def told(self, response: Response) -> Told:
+        names = ("x-rate-limit-remaining", "x-rate-limit", "ratelimit-reset")
+        remaining, limit, reset = (response.headers.get(name, "") for name in names)
+        if not (remaining.isdecimal() and limit.isdecimal()):
+            return Told()
+        resets_in = timedelta(seconds=int(reset)) if reset.isdecimal() else WINDOW  # said by lists alone
+        return Told(left=Left(remaining=int(remaining), limit=int(limit), resets_in=min(resets_in, WINDOW)))
 
     def probe(self, call: Call) -> Request:
         return Request(method="GET", path="/api/v2/tickets", params={"external_id": mark(call)})

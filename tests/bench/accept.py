@@ -12,9 +12,9 @@ from tests.bench.ground import KINDS, Ground, Ledger, Processes, listed
 from tests.bench.load import Load, deliveries, send
 from tests.servers.process import free_port
 
-CONNECTIONS = 32
+CONNECTIONS = (16, 64)
 SECONDS = 2.5
-AWAY = 2.0  # seconds of load while there is no broker
+AWAY = 2.0  # seconds of load while there is no broker, over the most connections
 MOST = 2_500  # accepts a second for which there are requests
 
 
@@ -27,9 +27,9 @@ class Web:
     peer: str | None = None
     ledger: Ledger | None = None
 
-    def load(self, seconds: float) -> Load:
+    def load(self, seconds: float, *, connections: int) -> Load:
         requests = deliveries(int(MOST * seconds), self.port)
-        loaded = send(requests, self.port, connections=CONNECTIONS, seconds=seconds)
+        loaded = send(requests, self.port, connections=connections, seconds=seconds)
         if self.ledger is not None:  # nobody works here: forget, so that the next acceptance rings as this one did
             self.ledger.database.write(
                 lambda c: c.execute(update(jobs).values(state="cancelled", rung_until=None)).rowcount
@@ -38,7 +38,7 @@ class Web:
 
 
 def measure(ground: Ground, rounds: int) -> Sheet:
-    sheet = Sheet(f"accept: deliveries of 8 kB accepted at {CONNECTIONS} connections")
+    sheet = Sheet("accept: deliveries of 10 kB")
     with ground.ledgers(KINDS) as ledgers, ground.processes() as processes:
         webs: list[Web] = []
         for kind, ledger in ledgers.items():
@@ -48,13 +48,16 @@ def measure(ground: Ground, rounds: int) -> Sheet:
             webs.append(_peer(processes, ledger, peer))
             webs.append(_web(processes, ledger, peer))
         for _ in range(rounds):
-            for web in webs:
-                _add(sheet, web.name, web.load(SECONDS), peer=web.peer)
+            for connections in CONNECTIONS:
+                for web in webs:
+                    at = f", {connections} connections"
+                    loaded = web.load(SECONDS, connections=connections)
+                    _add(sheet, web.name + at, loaded, peer=web.peer and web.peer + at)
         ground.broker.kill()
         for _ in range(rounds):
             for web in webs:
-                here = web.name if web.ledger is not None else None
-                _add(sheet, f"{web.name}, no broker", web.load(AWAY), peer=here)
+                here = f"{web.name}, {CONNECTIONS[-1]} connections" if web.ledger is not None else None
+                _add(sheet, f"{web.name}, no broker", web.load(AWAY, connections=CONNECTIONS[-1]), peer=here)
         ground.broker.restart()
     sheet.notes.append("No worker runs. The peer has no ledger: what its broker loses is lost.")
     return sheet

@@ -194,7 +194,7 @@ class Processes:
                 return False
             return True
 
-        wait_until(answers, process=process, log=log, seconds=60)
+        wait_until(answers, process=process, log=log, seconds=60)  # other processes start beside it
 
     def end(self) -> None:
         for process in self._running:

@@ -1,7 +1,8 @@
 """What Aswhom is measured beside: Flask, Celery, no ledger. One task, which calls the upstream; default settings.
 
-`gunicorn tests.bench.peer:app` verifies the signature, reads the document and puts it in the queue; `celery --app
-tests.bench.peer worker` calls. A message that the broker or a killed worker loses is lost.
+`gunicorn tests.bench.peer:app` verifies the signature, notes the delivery id in Redis (SET NX), reads the document and
+puts it in the queue; `celery --app tests.bench.peer worker` calls. A message that the broker or a killed worker loses
+is lost.
 """
 
 from __future__ import annotations
@@ -15,10 +16,15 @@ import httpx
 from celery import Celery
 from flask import Flask, Response, request
 from kombu import Queue
+from redis import Redis
 
 from tests.bench.ground import WEBHOOK_KEY
 
-celery = Celery("peer", broker=os.environ.get("PEER_BROKER_URL"), set_as_current=False)
+BROKER = os.environ.get("PEER_BROKER_URL", "redis://127.0.0.1:1")
+REMEMBERED = 3 * 24 * 3600  # seconds a delivery id is known: as long as GitHub redelivers
+
+celery = Celery("peer", broker=BROKER, set_as_current=False)
+redis = Redis.from_url(BROKER)
 celery.conf.update(
     broker_transport_options={"global_keyprefix": "peer:"},
     task_queues=[Queue("peer", no_ack=True)],  # as ours: an ack more would be its own cost
@@ -48,5 +54,6 @@ def receive(connection: str) -> Response:
     signature = "sha256=" + hmac.digest(WEBHOOK_KEY.encode(), body, "sha256").hex()
     if not hmac.compare_digest(signature, request.headers.get("X-Hub-Signature-256", "")):
         return Response(status=401)
-    call.apply_async((request.get_json(),))
+    if redis.set(f"peer:seen:{request.headers['X-GitHub-Delivery']}", 1, nx=True, ex=REMEMBERED):
+        call.apply_async((request.get_json(),))
     return Response(status=202)

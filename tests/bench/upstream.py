@@ -1,7 +1,8 @@
 """An upstream that answers after SECONDS, and keeps what it was asked: `python -m tests.bench.upstream PORT SECONDS`.
 
-`GET /_seen` tells the number of calls since the last `POST /_forget`, and the seconds between the first and the last;
-`GET /_calls` tells of each of them when it came and with which headers.
+`GET /_seen` tells the number of calls since the last `POST /_forget`, and their rates: of all of them, and of those in
+the middle, between a fifth and four fifths of what has come. `GET /_calls` tells of each of them when it came and with
+which headers.
 """
 
 from __future__ import annotations
@@ -33,8 +34,15 @@ class Seen:
     def note(self, head: bytes) -> None:
         self.calls.append((time.perf_counter(), time.time(), head))
 
-    def seconds(self) -> float:
-        return self.calls[-1][0] - self.calls[0][0] if self.calls else 0.0
+    def told(self) -> dict[str, float]:
+        """The number of calls, and their rates a second."""
+        times = [at for at, _, _ in self.calls]
+        middle = times[len(times) // 5 : len(times) * 4 // 5]
+        return {"calls": len(times), "rate": _rate(times), "steady": _rate(middle)}
+
+
+def _rate(times: list[float]) -> float:
+    return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
 
 
 class Exchange(asyncio.Protocol):
@@ -67,7 +75,7 @@ class Exchange(asyncio.Protocol):
         body, seconds = ANSWER, 0.0
         match head.split(b" ", 2)[1]:
             case b"/_seen":
-                body = json.dumps({"calls": len(self._seen.calls), "seconds": self._seen.seconds()}).encode()
+                body = json.dumps(self._seen.told()).encode()
             case b"/_calls":
                 calls = [{"at": at, **_headers(asked)} for _, at, asked in self._seen.calls]
                 body = json.dumps(calls).encode()
@@ -77,7 +85,7 @@ class Exchange(asyncio.Protocol):
                 self._seen.note(head)
                 seconds = self._seconds
         answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
-        if seconds:
+        if seconds:  # one connection has one call at a time: answers keep their order
             asyncio.get_running_loop().call_later(seconds, self._transport.write, answer + body)
         else:
             self._transport.write(answer + body)
@@ -127,14 +135,14 @@ class Upstream:
             for call in self._http.get("/_calls", timeout=60).json()
         ]
 
-    def rate(self, calls: int, *, seconds: float) -> float:
-        """Calls a second, from the first to the last, once there were *calls* of them."""
+    def rate(self, calls: int, *, seconds: float, steady: bool = False) -> float:
+        """Calls a second, from the first to the last, once there were *calls* of them; *steady*: of the middle ones."""
         deadline = time.monotonic() + seconds
         while (seen := self._http.get("/_seen").json())["calls"] < calls:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{seen['calls']} of {calls} calls came within {seconds} s")
             time.sleep(0.05)
-        return float((seen["calls"] - 1) / seen["seconds"])
+        return float(seen["steady" if steady else "rate"])
 
     def close(self) -> None:
         self._http.close()

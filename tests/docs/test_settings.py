@@ -49,6 +49,9 @@ ELSEWHERE: dict[str, tuple[type[Any], str]] = {
     "keep_steps": (Retention, "steps"),
     "keep_intents": (Retention, "intents"),
     "keep_sessions": (Retention, "sessions"),
+    "keep_idempotency_keys": (Retention, "idempotency_keys"),
+    "keep_api_keys": (Retention, "api_keys"),
+    "keep_slots": (Retention, "slots"),
     "keep_audit": (Retention, "audit"),
 }
 #: Those whose default is a sentence.

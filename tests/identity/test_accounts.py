@@ -192,8 +192,8 @@ def test_an_installation_says_whose_it_is(world: World) -> None:
         )
 
     assert (add(), add()) == (True, False)
-    whose = world.store.read(lambda connection: connections.tenant_of_installation(connection, "forge", "77"))
-    assert whose == "acme"
+    whose = world.store.read(lambda connection: connections.tenants_of_installations(connection, "forge", ["77"]))
+    assert whose == {"acme"}
     assert world.store.write(
         lambda connection: connections.remove_installation(connection, owner="forge", external_id="77")
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, func, insert, select, update
 
+from identity.api_key_tables import api_keys, workloads
+from identity.api_keys import NoCaller, Role, add_key, find_caller, revoke_key
 from identity.audit import record
 from identity.audit_chain import Verified
 from identity.audit_sealer import Sealer
@@ -16,13 +19,15 @@ from identity.audit_tables import audit
 from identity.audit_verification import verify
 from identity.errors import BadInput
 from identity.intents import IntentState
+from identity.secret import Secret
 from identity.signing import Signer
 from identity.tables import connect_sessions, refresh_intents
 from identity.trusted_keys import TrustedKeys
+from identity.workloads import Workload, add_workload
 from pipeline.ledger.replay import replay
 from pipeline.retention import Retention, prune
 from pipeline.states import AttemptState, JobState, StepState
-from pipeline.tables import attempts, deliveries, jobs, steps
+from pipeline.tables import attempts, deliveries, idempotency_keys, jobs, schedules, slots, steps
 from tests.ledger.house import House
 
 DAY = timedelta(days=1)
@@ -144,6 +149,75 @@ def test_expired_connect_sessions_go(house: House) -> None:
     assert forget(house, 8)["sessions"] == 1
 
 
+def add_api_key(c: Connection, id: str, *, expires_at: datetime | None = None) -> None:
+    add_key(
+        c, Secret(f"awk_{id}"), id=id, tenant="acme", agent="bot", role=Role.AGENT, tools=None, name=id,
+        expires_at=expires_at, by="eve", now=NOW,
+    )  # fmt: skip
+
+
+def test_keys_that_ended_go_with_their_workloads_and_let_nobody_in_as_before(house: House) -> None:
+    def write(c: Connection) -> None:
+        add_api_key(c, "lasting")
+        add_api_key(c, "expired", expires_at=NOW)
+        add_api_key(c, "revoked")
+        assert revoke_key(c, "revoked", by="eve", now=NOW)
+        add_api_key(c, "ending", expires_at=NOW + 60 * DAY)
+        stands = Workload(
+            issuer="https://issuer.example", audience="us", subject="pod", jwks_url="https://issuer.example/k"
+        )
+        add_workload(c, "expired", stands)
+
+    house.database.write(write)
+    assert forget(house, 89)["api keys"] == 0
+    assert forget(house, 91)["api keys"] == 2
+    left = house.database.read(lambda c: c.execute(select(api_keys.c.id)).scalars().all())
+    assert (sorted(left), count(house, workloads)) == (["ending", "lasting"], 0)
+    assert house.database.read(lambda c: find_caller(c, Secret("awk_expired"), now=NOW)) is NoCaller.UNKNOWN
+
+
+def test_idempotency_keys_go_after_their_days_unless_their_job_goes_on(house: House) -> None:
+    made = {"ended": ended(house), "running": house.job(), "revocation": "rev-1"}
+
+    def write(c: Connection) -> None:
+        add_api_key(c, "key")
+        for key, id in made.items():
+            row = {
+                "tenant_id": "acme",
+                "agent_id": "bot",
+                "key": key,
+                "request_hash": "",
+                "made_id": id,
+                "made_at": NOW,
+            }
+            c.execute(insert(idempotency_keys), row)
+
+    house.database.write(write)
+    assert forget(house, 29)["idempotency keys"] == 0
+    assert forget(house, 31)["idempotency keys"] == 2
+    assert house.database.read(lambda c: c.execute(select(idempotency_keys.c.key)).scalars().all()) == ["running"]
+
+
+def test_slots_go_after_their_days_unless_their_schedule_comes_to_them_again(house: House) -> None:
+    def write(c: Connection) -> None:
+        for name, next_at in (("passed", NOW + DAY), ("set-back", NOW - DAY)):
+            row = {
+                "id": f"acme:{name}", "tenant_id": "acme", "name": name, "workflow": "w", "origin": "tenant",
+                "cron": "0 0 * * *", "zone": "UTC", "catch_up": "skip", "at_most": 1, "jitter_seconds": 0,
+                "paused": False, "next_at": next_at,
+            }  # fmt: skip
+            c.execute(insert(schedules), row)
+            for job, slot in (("job-1", NOW - 2 * DAY), ("job-2", NOW)):
+                taken = {"schedule_id": row["id"], "slot": slot, "job_id": job, "fired_at": NOW}
+                c.execute(insert(slots), taken)
+
+    house.database.write(write)
+    assert forget(house, 89)["slots"] == 0
+    assert forget(house, 91)["slots"] == 3
+    (left,) = house.database.read(lambda c: c.execute(select(slots)).all())
+    assert (left.schedule_id, left.slot) == ("acme:set-back", NOW)
+
+
 def test_chunk_after_chunk_until_all_is_gone_and_nothing_of_the_audit(house: House) -> None:
     for _ in range(5):
         ended(house)
@@ -155,7 +229,8 @@ def test_chunk_after_chunk_until_all_is_gone_and_nothing_of_the_audit(house: Hou
 
 def test_zero_days_keep_for_good(house: House) -> None:
     ended(house)
-    assert set(forget(house, 4000, Retention(bodies=0, steps=0, intents=0, sessions=0)).values()) == {0}
+    for_good = Retention(**{kept.name: 0 for kept in fields(Retention)})
+    assert set(forget(house, 4000, for_good).values()) == {0}
 
 
 def test_the_audit_is_kept_unless_it_is_to_be_forgotten(house: House) -> None:

@@ -1,15 +1,17 @@
-"""Three worker processes and an upstream that allows so many requests a window."""
+"""Worker processes and upstreams that allow so many requests a window, or say to come back later."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 
+import pytest
 from sqlalchemy import select
 
 from deploy.sandbox.world import PEOPLE
-from pipeline.states import JobState
-from pipeline.tables import jobs
+from deploy.trial.passing import time_passes
+from pipeline.states import AttemptState, JobState
+from pipeline.tables import attempts, jobs
 from tests.system.conftest import Start
 
 LIMIT, WINDOW = 6, 5  # requests, seconds
@@ -50,3 +52,41 @@ def test_three_workers_never_ask_more_than_the_upstream_allows_and_all_is_done(s
             assert inside <= 2 * LIMIT + UNKNOWN, actor  # a stretch as long as a window may reach into two
     waited = system.rows(select(jobs.c.runs_spent))
     assert {row.runs_spent for row in waited} == {0}, "waiting spends no run"
+
+
+@pytest.mark.parametrize(
+    ("upstream", "endpoint", "status"),
+    [
+        pytest.param("github", "get_pull", 403, id="a secondary limit of GitHub's"),
+        pytest.param("slack", "chat_post_message", 429, id="Slack's", marks=pytest.mark.slow),
+    ],
+)
+def test_a_job_that_is_told_to_come_back_in_an_hour_leaves_the_only_slot_to_others(
+    start_system: Start, upstream: str, endpoint: str, status: int
+) -> None:
+    system = start_system()
+    system.concurrency = 1
+    system.start("web", "housekeeping", "worker")
+    system.connect("acme", "ada")
+    other = PEOPLE["globex"][0]
+    system.connect("globex", other)
+    headers = {"Retry-After": "3600"}
+    system.order(upstream, "faults", mode="status", status=status, endpoint=endpoint, headers=headers)
+
+    system.pull("acme/shop", "ada", "bug")
+    away = jobs.c.due_at > datetime.now(UTC) + timedelta(minutes=50)
+    waits = (jobs.c.tenant_id == "acme", jobs.c.state == JobState.QUEUED, away, jobs.c.claimed_until.is_(None))
+    system.wait(lambda: system.count(jobs, *waits), "that acme's job waits by its due date")
+    system.pull("globex/site", other, "bug")
+    done = (jobs.c.tenant_id == "globex", jobs.c.state == JobState.DONE)
+    system.wait(lambda: system.count(jobs, *done), "globex's job in the only slot")
+    assert system.count(jobs, *waits), "acme's job did not wait"
+
+    system.runtime.database.write(time_passes)
+    with system.broker.client() as redis:
+        for key in redis.scan_iter("*budget:*"):
+            redis.delete(key)  # an hour has passed there too
+    assert {job.state for job in system.settled()} == {JobState.DONE}, system.state()
+    refused = system.rows(select(attempts.c.state, attempts.c.tenant_id).where(attempts.c.status == status))
+    assert refused == [(AttemptState.NO_EFFECT, "acme")]
+    assert {job.runs_spent for job in system.jobs()} == {0}

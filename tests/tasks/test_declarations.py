@@ -41,6 +41,17 @@ ACTIONS: list[type[Action[Any]]] = [
     invoices.RefundInvoice,
 ]
 
+# What each upstream counts together, by its own documents; Slack and Stripe count by method.
+CLASSES: dict[str, set[str]] = {
+    "github": {"core", "search", "graphql"},
+    "linear": {"graphql"},
+    "slack": {"chat.postMessage"},
+    "salesforce": {"api"},
+    "stripe": {"subscriptions.list", "subscriptions.update"},
+    "zendesk": {"account"},
+}
+UNLIMITED = {"invoices"}  # the demo's own: it publishes no limit
+
 FACTS = Facts(
     provider="example",
     scopes=frozenset({"write"}),
@@ -171,6 +182,24 @@ def test_a_comment_must_be_traceable_to_a_person() -> None:
 
 
 SHIPPED = Registry.load(sorted(point.module for point in entry_points(group="aswhom.workflows")))
+
+
+TOOLS = Registry.load(sorted(point.module for point in entry_points(group="aswhom.tools")))
+
+
+def test_every_action_that_is_shipped_is_looked_at_here() -> None:
+    shipped = {*SHIPPED.tools.values(), *TOOLS.tools.values()}
+    assert {one.action_name() for one in shipped} <= {one.action_name() for one in ACTIONS}
+
+
+@pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.action_name())
+def test_every_action_of_an_upstream_that_limits_requests_says_what_it_is_counted_with(
+    action: type[Action[Any]],
+) -> None:
+    facts = action.facts
+    assert (facts.endpoints is None) == (facts.provider in UNLIMITED)
+    if facts.endpoints is not None:
+        assert facts.endpoints.name in CLASSES[facts.provider]
 
 
 def test_no_action_that_needs_a_person_is_declared_to_run_as_the_service() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.action import Response, Verdict
 from pipeline.limits import Left, Per, Told
-from tasks.actions import github, linear, slack
+from tasks.actions import github, linear, salesforce, slack, stripe, zendesk
 
 DATE = "Sun, 01 Mar 2026 12:00:00 GMT"  # 1772366400
 GITHUB = {"x-ratelimit-limit": "5000", "x-ratelimit-used": "1", "x-ratelimit-resource": "core"}
@@ -98,3 +98,56 @@ def test_slack_counts_by_method_and_workspace_and_says_only_when_to_come_back() 
     assert post.told(refused) == Told()
     judged = post.judge(refused)
     assert (judged.verdict, judged.retry_after) == (Verdict.RETRY, timedelta(seconds=30))
+
+
+# developer.salesforce.com/docs/atlas.en-us.api_rest.meta/api_rest/headers_api_usage.htm
+@pytest.mark.parametrize(
+    ("header", "left"),
+    [
+        ("api-usage=10018/100000", (89_982, 100_000)),
+        ("api-usage=18/5000; per-app-api-usage=17/250(appName=sample)", (4_982, 5_000)),
+        ("api-usage=5001/5000", (0, 5_000)),  # a little more than the limit is let through at times
+        ("api-usage=many/5000", None),
+        ("", None),
+    ],
+)
+def test_salesforce_says_how_much_of_its_rolling_day_is_used(header: str, left: tuple[int, int] | None) -> None:
+    told = salesforce.GetOpportunity(id="006000000000001").told(answer({"sforce-limit-info": header}))
+    assert (told.left and (told.left.remaining, told.left.limit)) == left
+    assert told.left is None or told.left.resets_in == timedelta(minutes=15)
+
+
+# docs.stripe.com/rate-limits: `Stripe-Rate-Limited-Reason`, and no word of what is left.
+@pytest.mark.parametrize(
+    ("status", "reason", "whole"),
+    [
+        (429, "global-rate", True),
+        (429, "global-concurrency", True),
+        (429, "endpoint-rate", False),
+        (429, "", False),
+        (200, "global-rate", False),
+    ],
+)
+def test_stripe_says_whether_the_account_or_an_operation_is_limited(status: int, reason: str, whole: bool) -> None:
+    refused = answer({"stripe-rate-limited-reason": reason}, status=status)
+    assert stripe.ListSubscriptions().told(refused) == Told(whole=whole)
+
+
+# developer.zendesk.com/api-reference/introduction/rate-limits
+@pytest.mark.parametrize(
+    ("headers", "left"),
+    [
+        (
+            {"x_rate_limit": "700", "x_rate_limit_remaining": "699", "ratelimit_reset": "41"},
+            Left(remaining=699, limit=700, resets_in=timedelta(seconds=41)),
+        ),
+        (
+            {"x_rate_limit": "700", "x_rate_limit_remaining": "0"},
+            Left(remaining=0, limit=700, resets_in=timedelta(minutes=1)),
+        ),
+        ({"x_rate_limit": "700"}, None),
+        ({}, None),
+    ],
+)
+def test_zendesk_says_what_is_left_of_the_minute(headers: dict[str, str], left: Left | None) -> None:
+    assert zendesk.CreateTicket(subject="It hurts", body="Here.").told(answer(headers)) == Told(left=left)
