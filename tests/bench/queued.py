@@ -38,7 +38,8 @@ def _look(c: Connection) -> None:
 def _insert(
     c: Connection, *, ledger: Ledger, template: str, tenant: str, rows: int, prefix: str, now: datetime
 ) -> None:
-    digest = scope_sets.share(c, tenant, ledger.house.workflow, f"{tenant}.ada")
+    scopes = scope_sets.scope_set(c, tenant, ledger.house.workflow, f"{tenant}.ada")
+    scope_sets.store(c, scopes)
     number = select(literal(1).label("number")).cte("numbers", recursive=True)
     numbers = number.union_all(select(number.c.number + 1).where(number.c.number < rows))
     own: dict[str, ColumnElement[Any]] = {
@@ -46,7 +47,7 @@ def _insert(
         "tenant_id": literal(tenant),
         "user_id": literal(f"{tenant}.ada"),
         "delivery_id": literal(None, String),
-        "scopes_sha256": literal(digest),
+        "scopes_sha256": literal(scopes.sha256),
         "accepted": literal(next_number(c)),
         "due_at": literal(now, table.c.due_at.type),
         "created_at": literal(now, table.c.created_at.type),
