@@ -1,8 +1,8 @@
 """The page of an approval link: exactly what would be done, and its person's yes or no.
 
-Where nobody signs in, the link is its person's authority: it is signed, names them, and lasts some minutes. Where people
-sign in at the console it is none: it leads to the console's page of the approval, which shows and counts nothing for
-anybody but whom the sign-in names. What is answered goes back with the digest of what was shown.
+Where nobody signs in, the link is its person's authority: it is signed, names them, and lasts some minutes. Where
+people sign in at the console it is none: it leads to the console's page of the approval, whose answer is of whoever
+the sign-in names. What is answered goes back with the digest of what was shown.
 """
 
 from __future__ import annotations

@@ -66,17 +66,18 @@ class Work:
 
 
 class Slots:
-    """A schedule of one slot a half second, in SQLite, with the ledger's key; late beats catch up, as the ledger does."""
+    """A schedule of one slot a half second, in SQLite, by the ledger's key; late beats catch up as the ledger does."""
 
     def fire_due(self, now: datetime) -> list[Bell]:
         due = int(now.timestamp() * 2)
-        fired: list[int] = []
         with sqlite3.connect(DIRECTORY / "slots.db", timeout=10) as database:
             database.execute("create table if not exists slots (slot integer primary key, beat integer)")
             (last,) = database.execute("select max(slot) from slots").fetchone()
-            for slot in range(due if last is None else last + 1, due + 1):
-                if database.execute("insert or ignore into slots values (?, ?)", (slot, os.getpid())).rowcount:
-                    fired.append(slot)
+            fired = [
+                slot
+                for slot in range(due if last is None else last + 1, due + 1)
+                if database.execute("insert or ignore into slots values (?, ?)", (slot, os.getpid())).rowcount
+            ]
         database.close()
         return [Bell(job=f"ok-{slot}", tenant="t1", pattern=AccessPattern.SERVICE) for slot in fired]
 
