@@ -1,7 +1,8 @@
 """Installation tokens for one repository and one action's permissions: what is stolen with one reaches no further.
 
-Such a token is minted after a step has opened, by the app's key, kept in this process alone, and never used for another
-generation of the account's grant: a revocation ends the openings, and with them every use.
+Such a token is minted after a step has opened, by the app's key, used from this process's memory alone, and never for
+another generation of the account's grant: a revocation ends the openings, and with them every use. The ledger holds it
+sealed, so that a revocation ends it at the provider too.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from identity.answers import Granted
 from identity.errors import AswhomError
 from identity.gate import Endpoint
+from identity.grants import ACCESS, token_binding
+from identity.held_tokens import HeldToken, hold
 from identity.http import NotSent
 from identity.minting import permissions, read_token
 from identity.model import Credential, TokenAnswer
@@ -22,7 +26,7 @@ from identity.providers import profile_of
 from identity.providers.profile import Profile
 from identity.secret import Secret
 from identity.situation import Situation, read_situation
-from identity.store import Store
+from identity.store import Store, written
 from identity.token_endpoint import TokenEndpoint
 from identity.vault import Vault
 
@@ -50,12 +54,14 @@ class Confiner:
         endpoint: TokenEndpoint,
         profiles: Mapping[str, Profile],
         *,
+        ids: Callable[[], str],
         clock: Callable[[], datetime],
     ) -> None:
         self._store = store
         self._vault = vault
         self._endpoint = endpoint
         self._profiles = profiles
+        self._ids = ids
         self._clock = clock
         self._kept: dict[Confinement, TokenAnswer] = {}
         self._lock = threading.Lock()
@@ -99,11 +105,27 @@ class Confiner:
         meaning = read_token(situation, profile, outcome, started_at=now)
         if not isinstance(meaning, Granted):
             return NotSent(reason=f"no token for {wanted.repository} alone: {type(meaning).__name__}")
+        if not self._hold(situation, meaning.answer):
+            return NotSent(reason="the account was revoked while its token was minted")
         with self._lock:
             if len(self._kept) >= _KEPT:
                 self._kept.clear()
             self._kept[wanted] = meaning.answer
         return meaning.answer.access_token
+
+    def _hold(self, situation: Situation, minted: TokenAnswer) -> bool:
+        """Let the ledger know of it before anybody uses it; whether anybody may."""
+        account = situation.account
+        binding = token_binding(account.key.tenant, account.id, account.provider, ACCESS, situation.generation)
+        held = HeldToken(
+            id=self._ids(),
+            account=account,
+            generation=situation.generation,
+            consented=situation.grant.consented,
+            access_sealed=self._vault.seal(minted.access_token, binding),
+            expires_at=minted.expires_at,
+        )
+        return written(self._store, partial(hold, new=held, now=self._clock()))
 
 
 def _narrowing(situation: Situation, wanted: Confinement) -> Narrowing | None:

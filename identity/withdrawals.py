@@ -27,6 +27,7 @@ from identity.withdrawal_table import withdrawals
 class WithdrawalState(StrEnum):
     """How far the end of a credential at its provider has come."""
 
+    HELD = "held"  # in use: to be asked about once it is revoked
     PENDING = "pending"  # to be asked, by `due_at`
     DONE = "done"  # the provider says that it has ended
     STUCK = "stuck"  # an operator must act: `aswhom revocations retry`
@@ -36,6 +37,7 @@ class WithdrawalState(StrEnum):
 MOVES: Moves[WithdrawalState] = Moves(
     "withdrawal",
     {
+        WithdrawalState.HELD: frozenset({WithdrawalState.PENDING}),
         WithdrawalState.PENDING: frozenset({WithdrawalState.DONE, WithdrawalState.STUCK, WithdrawalState.NOT_ASKED}),
         WithdrawalState.STUCK: frozenset({WithdrawalState.PENDING}),
         WithdrawalState.DONE: frozenset(),
@@ -50,6 +52,7 @@ class Origin(StrEnum):
 
     GRANT = "grant"
     REFRESH = "refresh"  # a refresh that was on the wire won it after the revocation
+    CONFINED = "confined"  # it was minted for one repository, and is in no grant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,9 +134,10 @@ def take_answers(
 
 
 def adopt(connection: Connection, account: str, *, before: int, revocation: str) -> list[str]:
-    """Say on whose receipt those are that a consent took before the revocation could; their ids."""
+    """Say on whose receipt those are that were taken before the revocation could; their ids."""
     columns = withdrawals.c
     unsaid = (columns.account_id == account) & columns.revocation_id.is_(None) & (columns.consented <= before)
+    unsaid &= columns.state != WithdrawalState.HELD
     found = list(connection.execute(select(columns.id).where(unsaid)).scalars())
     if found:
         connection.execute(update(withdrawals).where(columns.id.in_(found)).values(revocation_id=revocation))
@@ -172,7 +176,7 @@ def postpone(connection: Connection, withdrawal: str, *, due_at: datetime, reaso
 def ask_again(connection: Connection, revocation: str, *, now: datetime) -> int:
     """An operator has acted: what is stuck of a revocation is pending again. How many."""
     columns = withdrawals.c
-    stuck = (columns.revocation_id == revocation) & columns.state.in_(MOVES.sources(WithdrawalState.PENDING))
+    stuck = (columns.revocation_id == revocation) & (columns.state == WithdrawalState.STUCK)
     again = update(withdrawals).where(stuck)
     values = {"state": WithdrawalState.PENDING, "tries": 0, "due_at": now, "reason": None}
     return connection.execute(again.values(values)).rowcount

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from identity.approval_links import ApprovalLink, read_approval_link, write_approval_link
-from identity.errors import BadInput, Unavailable
+from identity.errors import BadInput
 from identity.principals import get_principal
 from identity.signing import Signer
-from identity.store import CommitUnknown, Store
+from identity.store import Store, written
 from pipeline.ledger.approval_views import ApprovalView, approval
 from pipeline.ledger.votes import Counted, NotCounted, Through, Vote, vote
 
@@ -80,15 +80,8 @@ class Approving:
 
     def vote(self, given: Vote, *, now: datetime) -> Counted | NotCounted:
         """Count an answer whose person the caller has made sure of."""
-        count = partial(vote, given=given, now=now)
-        try:
-            return self._store.write(count)
-        except CommitUnknown:
-            # The person's answer is the key: if it was committed, the same one again is the first.
-            try:
-                return self._store.write(count)
-            except CommitUnknown as error:
-                raise Unavailable("the ledger does not confirm commits") from error
+        # The person's answer is the key: after a lost commit the same one again is the first.
+        return written(self._store, partial(vote, given=given, now=now))
 
     def _link(self, text: str, now: datetime) -> ApprovalLink | NoLink:
         link = read_approval_link(self._signer, text)

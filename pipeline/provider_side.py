@@ -4,7 +4,8 @@ What is asked for, and what is not:
 
 - the credentials of every account under the scope whose consent is older than the revocation, each by name;
 - what a refresh won that ended after the revocation;
-- of a signal that the provider sent itself, only the latter: the rest has ended there by its own word;
+- the tokens that were minted beside the account's own, and still live;
+- of a signal that the provider sent itself, only what a refresh won: the rest has ended there by its own word;
 - after a replayed signal nothing: the provider still takes the authorization, and the person may connect again.
 """
 
@@ -19,6 +20,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, exists, func, or_, select
 
 from identity.accounts import get_account
+from identity.held_tokens import take_held
 from identity.model import Scope, ScopeKind
 from identity.providers import PROFILES
 from identity.sequence import lock_exclusive
@@ -124,7 +126,7 @@ def _unasked(connection: Connection, row: Row[Any]) -> tuple[str, frozenset[Orig
     if row.doubt == Doubt.ALIVE:
         return SAYS[Doubt.ALIVE], frozenset(Origin)
     if row.signal_id is not None and _is_the_providers(connection, row):
-        return "the provider itself said that it has ended", frozenset({Origin.GRANT})
+        return "the provider itself said that it has ended", frozenset({Origin.GRANT, Origin.CONFINED})
     return None
 
 
@@ -144,6 +146,7 @@ def _accounts(connection: Connection, *, row: Row[Any], after: str) -> list[str]
         refresh_intents.c.account_id == accounts.c.id, refresh_intents.c.consented <= row.number, _KEPT
     )
     columns = withdrawals.c
+    # What nobody has said on whose receipt it is, and what is held: both are of no revocation yet.
     unsaid = exists().where(
         columns.account_id == accounts.c.id, columns.revocation_id.is_(None), columns.consented <= row.number
     )
@@ -164,8 +167,9 @@ def _take(
     lock_exclusive(connection, Scope(kind=ScopeKind.ACCOUNT, key=str(found.key)))
     taken = take_grant(connection, found, before=row.number, revocation=row.id, now=now)
     won = take_answers(connection, found, before=row.number, revocation=row.id, now=now)
+    held = take_held(connection, found, before=row.number, revocation=row.id, now=now)
     kept = adopt(connection, account, before=row.number, revocation=row.id)
-    for withdrawal in filter(None, [taken, *won, *kept]):
+    for withdrawal in filter(None, [taken, *won, *held, *kept]):
         one = get_withdrawal(connection, withdrawal)
         if why is not None and one is not None and one.origin in why[1]:
             settle(connection, withdrawal, to=WithdrawalState.NOT_ASKED, reason=why[0], now=now)
@@ -186,10 +190,15 @@ def _overdue(connection: Connection, now: datetime, limit: int) -> list[str]:
 
 
 def _late(connection: Connection, limit: int) -> list[str]:
-    """The revocations that reach answers which came when their receipts were written already."""
-    late = select(refresh_intents.c.account_id, refresh_intents.c.consented).where(_KEPT).limit(limit)
+    """The revocations that reach tokens which came when their receipts were written already."""
+    won = select(refresh_intents.c.account_id, refresh_intents.c.consented).where(_KEPT).limit(limit)
+    columns = withdrawals.c
+    of_none = (columns.state == WithdrawalState.PENDING) & columns.revocation_id.is_(None)
+    minted = select(columns.account_id, columns.consented).where(of_none).limit(limit)
     found: Iterable[str | None] = [
-        _first_to_reach(connection, one.account_id, consented=one.consented) for one in connection.execute(late).all()
+        _first_to_reach(connection, one.account_id, consented=one.consented)
+        for late in (won, minted)
+        for one in connection.execute(late).all()
     ]
     return sorted({one for one in found if one is not None})
 

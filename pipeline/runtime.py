@@ -144,6 +144,7 @@ class Runtime:
                 self.vault,
                 TokenEndpoint(client=self.http, budget=settings.refresh.http, gate=self.gate),
                 PROFILES,
+                ids=partial(self.ids, "wit"),
                 clock=clock,
             ),
             budgets=Budgets(self.redis, prefix=settings.key_prefix),

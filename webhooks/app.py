@@ -68,7 +68,8 @@ def create_app(
     if console is not None:
         console_app.install(app, settings, console, Bells(ring), clock=clock)
     if approver is not None:
-        app.register_blueprint(approval_pages(settings, approver, clock=clock))
+        sign_in = console is not None and console.sign_in is not None
+        app.register_blueprint(approval_pages(settings, approver, sign_in=sign_in, clock=clock))
     return app
 
 

@@ -1,7 +1,8 @@
 """The page of an approval link: exactly what would be done, and its person's yes or no.
 
-The link is its person's authority, so nothing else is asked for: it is signed, names them, and lasts some minutes. What
-they answer goes back with the digest of what they were shown.
+Where nobody signs in, the link is its person's authority: it is signed, names them, and lasts some minutes. Where
+people sign in at the console it is none: it leads to the console's page of the approval, whose answer is of whoever
+the sign-in names. What is answered goes back with the digest of what was shown.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
-from flask import Blueprint, Response, make_response, request
+from flask import Blueprint, Response, make_response, redirect, request, url_for
+from werkzeug.wrappers import Response as BaseResponse
 
 from identity.errors import Unavailable
 from pipeline.approving import NoLink, Offered
@@ -33,19 +35,26 @@ class Approver(Protocol):
         """Count its person's answer."""
 
 
-def approval_pages(settings: WebSettings, approver: Approver, *, clock: Callable[[], datetime]) -> Blueprint:
-    """`/approvals/<link>`."""
+def approval_pages(
+    settings: WebSettings, approver: Approver, *, sign_in: bool, clock: Callable[[], datetime]
+) -> Blueprint:
+    """`/approvals/<link>`. *sign_in*: people sign in at the console, so that a link alone answers nothing."""
     pages = Blueprint("approvals", __name__, url_prefix="/approvals")
 
     @pages.get("/<link>")
-    def ask(link: str) -> Response:
+    def ask(link: str) -> BaseResponse:
         # A previewer or prefetcher is not the person, and needs no page.
         if request.method == "HEAD" or "prefetch" in request.headers.get("Sec-Purpose", ""):
             return make_response("", 204)
-        return _told(approver.offer(link, now=clock()))
+        offer = approver.offer(link, now=clock())
+        if sign_in and isinstance(offer, Offered):
+            return redirect(url_for("console.approval", id=offer.view.id), 303)
+        return _told(offer)
 
     @pages.post("/<link>")
     def answer(link: str) -> Response:
+        if sign_in:
+            return _failed("This link alone answers nothing", "Open it, and answer as whom you sign in.", 403)
         said = request.form.get("answer")
         if not from_own_page(settings.base_url) or said not in ("yes", "no"):
             return _failed("This answer cannot be trusted", "Open your link yourself, and answer on its page.", 400)

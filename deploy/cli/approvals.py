@@ -74,7 +74,7 @@ def deny(at: Installation, out: Output, id: str, principal: str, yes: bool) -> i
 @click.argument("id")
 @click.option("--for", "principal", required=True, metavar="USER", help="The approver, by id: it is theirs alone.")
 def link(at: Installation, out: Output, id: str, principal: str) -> None:
-    """A link to a page on which USER answers, good for some minutes."""
+    """A link to a page on which USER answers, good for some minutes. Where people sign in, they do so there first."""
     made, url = at.runtime.approving.invite(id, principal, now=at.now())
     out.note(f"for {principal} alone, until {made.expires_at:%H:%M} UTC")
     out.done(url, {"url": url, "for": principal, "expires_at": made.expires_at})

@@ -73,16 +73,19 @@ def _spend_and_record(
     connection: Connection, claimed: Capability, by: Audience, request_sha256: str | None, id: str, now: datetime
 ) -> Spent | NotSpent:
     outcome = spend(connection, claimed, by, request_sha256=request_sha256)
-    if isinstance(outcome, Spent) and not outcome.first:
-        return outcome  # the first is recorded
-    record = outcome.record
-    if record is not None:
-        spent = isinstance(outcome, Spent)
+    match outcome:
+        case Spent(first=False):
+            return outcome  # the first is recorded
+        case Spent():
+            kind, said = "capability.spent", "spent"
+        case NotSpent(why=why):
+            kind, said = "capability.refused", str(why)
+    if (record := outcome.record) is not None:
         audit.record(
             connection,
             id=id,
             at=now,
-            kind="capability.spent" if spent else "capability.refused",
+            kind=kind,
             tenant=record.capability.tenant,
             agent=record.agent,
             principal=record.capability.subject,
@@ -90,7 +93,7 @@ def _spend_and_record(
             job=record.capability.job,
             step=record.capability.step,
             action=record.capability.action,
-            outcome="spent" if spent else str(outcome.why),  # type: ignore[union-attr]
+            outcome=said,
             reason=f"asked by {by.id}",
             detail={"capability": record.capability.id, "resource": record.capability.resource},
         )

@@ -2,23 +2,46 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from joserfc import jwt
+from joserfc import jws
 
 from identity.capability import keys
 from identity.capability.keys import PUBLISHED, KeyState, SigningKey
 from identity.capability.model import Algorithm
-from identity.capability.verifier import DETAIL, TYPE, Capability, Key, Verifier, read_key_set
+from identity.capability.verifier import DETAIL, SIGNATURES, TYPE, Capability, Key, Verifier, read_key_set
 from identity.errors import Misconfigured
 from identity.secret import Secret
 from identity.store import Store
 from identity.vault import Vault
 
 FRESH = timedelta(seconds=5)  # how long a process goes by the keys it has read
+
+
+@dataclass(frozen=True, kw_only=True)
+class _KeysAt:
+    """What the keys were good for when they were read."""
+
+    at: datetime
+    signing: Mapping[Algorithm, SigningKey]
+    published: tuple[Mapping[str, str], ...]
+    by_id: Mapping[str, Key]  # the published ones
+
+    @classmethod
+    def of(cls, known: Sequence[SigningKey], at: datetime) -> _KeysAt:
+        told = keys.states(known, at)
+        published = tuple(key.public for key in known if told[key.kid] in PUBLISHED)
+        return cls(
+            at=at,
+            signing={key.algorithm: key for key in known if told[key.kid] is KeyState.SIGNING},
+            published=published,
+            by_id=read_key_set({"keys": [dict(public) for public in published]}),
+        )
 
 
 class Issuer:
@@ -31,20 +54,16 @@ class Issuer:
         self._clock = clock
         self._opened: dict[str, Key] = {}
         self._lock = threading.Lock()
-        self._read: tuple[datetime, Sequence[SigningKey], Mapping[str, Key]] | None = None
+        self._read: _KeysAt | None = None
 
     def sign(self, capability: Capability, algorithm: Algorithm) -> Secret:
         """The token of a recorded capability, by the key that signs now. Raises Misconfigured."""
-        now = self._clock()
-        known, _ = self._keys(now)
-        told = keys.states(known, now)
-        signing = [key for key in known if key.algorithm is algorithm and told[key.kid] is KeyState.SIGNING]
-        if not signing:
+        key = self._keys().signing.get(algorithm)
+        if key is None:
             raise Misconfigured(f"no {algorithm} key signs capabilities: make one with `aswhom capability keys rotate`")
-        (key,) = signing
         header = {"alg": str(algorithm), "typ": TYPE, "kid": key.kid}
-        token = jwt.encode(header, claims_of(capability, issuer=self.url), self._open(key), algorithms=[str(algorithm)])
-        return Secret(token)
+        claims = json.dumps(claims_of(capability, issuer=self.url), separators=(",", ":"))
+        return Secret(jws.serialize_compact(header, claims, self._open(key), registry=SIGNATURES))
 
     def verifier(self, audience: str) -> Verifier:
         """What verifies our own tokens for *audience*."""
@@ -52,24 +71,18 @@ class Issuer:
 
     def key(self, kid: str) -> Key | None:
         """The public key of that id, while it is published (`verifier.Keys`)."""
-        return self._keys(self._clock())[1].get(kid)
+        return self._keys().by_id.get(kid)
 
     def key_set(self) -> dict[str, Any]:
         """The JWK Set to publish (RFC 7517 §5)."""
-        now = self._clock()
-        known, _ = self._keys(now)
-        told = keys.states(known, now)
-        return {"keys": [dict(key.public) for key in known if told[key.kid] in PUBLISHED]}
+        return {"keys": [dict(public) for public in self._keys().published]}
 
-    def _keys(self, now: datetime) -> tuple[Sequence[SigningKey], Mapping[str, Key]]:
-        """Every key's row, and the published ones by their ids."""
+    def _keys(self) -> _KeysAt:
+        now = self._clock()
         with self._lock:
-            if self._read is None or not timedelta() <= now - self._read[0] < FRESH:
-                known = self._store.read(keys.load)
-                told = keys.states(known, now)
-                published = [dict(key.public) for key in known if told[key.kid] in PUBLISHED]
-                self._read = now, known, read_key_set({"keys": published})
-            return self._read[1], self._read[2]
+            if self._read is None or not timedelta() <= now - self._read.at < FRESH:
+                self._read = _KeysAt.of(self._store.read(keys.load), now)
+            return self._read
 
     def _open(self, key: SigningKey) -> Key:
         with self._lock:

@@ -39,7 +39,7 @@ def narrow(
 ) -> Capability | TooWide:
     """The capability *id* for *target*, which *by* acts with; or what of it would be wider than *given*.
 
-    Tenant, subject, job, step and who approved stay as they are; *by* becomes the actor, in front of those there were.
+    Tenant, subject, job, step, action and who approved stay as they are; *by* becomes the actor in front.
     """
     if too_wide := _prohibition(given, asked, by, target):
         return too_wide
@@ -53,7 +53,6 @@ def narrow(
         id=id,
         audience=target.uri,
         actors=(by.id, *given.actors),
-        action=given.action,
         resource=asked.resource or given.resource,
         limit=asked.limit or given.limit,
         request_sha256=asked.request_sha256,

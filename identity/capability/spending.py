@@ -85,8 +85,9 @@ def examine(connection: Connection, claimed: Capability, by: Audience) -> Issued
     found = issued.find(connection, claimed.id)  # what the locks are named by never changes
     if found is None:
         return NotSpent(why=Unspendable.UNKNOWN)
-    lock_shared(connection, found.scope_list)
-    ruled_out = revoked_since(connection, found.scope_list, found.accepted)
+    scopes = found.scope_list
+    lock_shared(connection, scopes)
+    ruled_out = revoked_since(connection, scopes, found.accepted)
     if ruled_out is not None:
         return NotSpent(why=Unspendable.REVOKED, record=found, ruled_out=ruled_out)
     if found.audience != by.id:

@@ -23,13 +23,14 @@ from hashlib import sha256
 from typing import Any, Protocol
 
 from joserfc import jws
-from joserfc.errors import BadSignatureError, JoseError
+from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey
 
 TYPE = "cap+jwt"
 DETAIL = "aswhom_action"  # the type of the one entry of `authorization_details` (RFC 9396 §2)
 LONGEST = timedelta(seconds=180)
 ALGORITHMS = ("Ed25519", "ES256")  # RFC 9864, RFC 7518 §3.4
+SIGNATURES = jws.JWSRegistry(algorithms=ALGORITHMS)
 
 _AMOUNT = re.compile(r"[0-9]{1,15}(\.[0-9]{1,6})?")
 
@@ -162,9 +163,10 @@ class Verifier:
 
     def _signed(self, token: str) -> Mapping[str, Any]:
         try:
-            header = jws.extract_compact(token.encode()).headers()
+            read = jws.extract_compact(token.encode(), registry=SIGNATURES)
         except (JoseError, ValueError):
             raise Refused(Reason.MALFORMED, "it is no signed JWT in compact form") from None
+        header = read.headers()
         if header.get("typ") != TYPE:
             raise Refused(Reason.TYPE, f"the header's typ should be {TYPE}")
         algorithm, kid = header.get("alg"), header.get("kid")
@@ -174,13 +176,13 @@ class Verifier:
         if key is None or algorithm_of(key) != algorithm:
             raise Refused(Reason.KEY, "no published key of that algorithm has its kid")
         try:
-            payload = jws.deserialize_compact(token.encode(), key, algorithms=[algorithm]).payload
-        except BadSignatureError:
-            raise Refused(Reason.SIGNATURE, "the signature is not that of this token by that key") from None
+            genuine = jws.validate_compact(read, key, registry=SIGNATURES)
         except (JoseError, ValueError):
             raise Refused(Reason.MALFORMED, "it cannot be read") from None
+        if not genuine:
+            raise Refused(Reason.SIGNATURE, "the signature is not that of this token by that key")
         try:
-            claims = json.loads(payload)
+            claims = json.loads(read.payload)
         except (ValueError, RecursionError):
             claims = None
         if not isinstance(claims, dict):

@@ -125,7 +125,18 @@ def _ask_anew(
             expires_at=now + lasts,
         )
     )
-    _record(connection, id, intent.job.tenant, intent.job.id, intent.action, "asked", "open", None, now, number=number)
+    audit.record(
+        connection,
+        id=f"{id}.asked",
+        at=now,
+        number=number,
+        kind="approval.asked",
+        tenant=intent.job.tenant,
+        job=intent.job.id,
+        action=intent.action,
+        outcome="open",
+        detail={"approval": id},
+    )
     return _wait(connection, intent, id, lasts)
 
 
@@ -219,36 +230,19 @@ def move_approval(connection: Connection, held: Row[Any], to: ApprovalState, *, 
     move = update(approvals).where(approvals.c.id == held.id, approvals.c.state.in_(APPROVAL_MOVES.sources(to)))
     if connection.execute(move.values(state=to, reason=reason, decided_at=now)).rowcount == 0:
         return False
-    _record(connection, held.id, held.tenant_id, held.job_id, held.action, str(to), str(to), reason, now)
-    return True
-
-
-def _record(
-    connection: Connection,
-    id: str,
-    tenant: str,
-    job: str,
-    action: str,
-    what: str,
-    outcome: str,
-    reason: str | None,
-    now: datetime,
-    *,
-    number: int | None = None,
-) -> None:
     audit.record(
         connection,
-        id=f"{id}.{what}",
+        id=f"{held.id}.{to}",
         at=now,
-        number=number,
-        kind=f"approval.{what}",
-        tenant=tenant,
-        job=job,
-        action=action,
-        outcome=outcome,
+        kind=f"approval.{to}",
+        tenant=held.tenant_id,
+        job=held.job_id,
+        action=held.action,
+        outcome=str(to),
         reason=reason,
-        detail={"approval": id},
+        detail={"approval": held.id},
     )
+    return True
 
 
 def void_open(connection: Connection, tenant: str, *, reason: str, now: datetime) -> int:

@@ -81,11 +81,13 @@ def steps(ledger: Ledger) -> Pair:
 def bare_commits(ledger: Ledger) -> Pair:
     """Commits two rows, one after the other."""
 
-    def insert(c: Connection, *, row: str) -> None:
-        c.execute(_INSERT, {"id": row})
-
     def pair() -> None:
         for _ in range(2):
-            ledger.database.write(partial(insert, row=ledger.house.ids("row")))
+            ledger.database.write(partial(insert_row, row=ledger.house.ids("row")))
 
     return pair
+
+
+def insert_row(c: Connection, *, row: str) -> None:
+    """What a bare commit commits."""
+    c.execute(_INSERT, {"id": row})

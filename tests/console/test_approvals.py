@@ -15,7 +15,7 @@ from identity.console_roles import Held, Role
 from identity.console_sessions import Via
 from identity.principals import link_alias
 from pipeline.approval_tables import approvals
-from tests.console.town import Town, Visit
+from tests.console.town import BASE, Town, Visit
 from tests.ledger.desk import Desk
 from tests.webhooks.test_approval_page import SHOWN
 
@@ -104,3 +104,23 @@ def test_the_list_goes_on_page_by_page_and_says_so(town: Town, desk: Desk) -> No
         older = re.search(r'rel="next" href="([^"]+)"', told)
         path = html.unescape(older[1]) if older else ""
     assert (pages, sorted(seen)) == (3, sorted(ids))
+
+
+def test_where_people_sign_in_the_link_of_an_approval_answers_nothing_by_itself(town: Town, desk: Desk) -> None:
+    """Whoever has bob's link without being bob sees nothing and decides nothing; bob, signed in, does."""
+    _known(town)
+    approving = town.console.approving
+    _, url = approving.invite(desk.row.id, "acme.bob", now=datetime.now(UTC))
+    link, page = url.removeprefix(BASE), f"/console/approvals/{desk.row.id}"
+    app = town.with_sign_in()
+    thief, bob = app.test_client(), Visit(app.test_client())
+    opened = thief.get(link)
+    assert (opened.status_code, opened.location) == (303, page)
+    assert thief.get(page).location.startswith("/console/sign-in")
+    form = {"answer": "yes", "digest": desk.row.digest}
+    assert thief.post(link, data=form, headers={"Origin": BASE}).status_code == 403
+    assert desk.row.state == "open"
+    bob.client.set_cookie("aswhom-console", town.session(Held(role=Role.APPROVER, tenant="acme"), name=BOB).reveal())
+    assert bob.client.get(link).location == page
+    assert bob.sends(f"{page}/answer", **form).status_code == 303
+    assert desk.row.state == "approved"

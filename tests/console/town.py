@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
+from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import Connection, insert, select, update
 
@@ -16,7 +18,7 @@ from identity.connect import Connect
 from identity.connections import add_installation
 from identity.console_roles import Held, Role
 from identity.console_sessions import Person, Via
-from identity.console_sign_in import SignIn
+from identity.console_sign_in import SignIn, SignInSettings
 from identity.http import Client
 from identity.model import Scope, ScopeKind
 from identity.providers import PROFILES
@@ -75,14 +77,7 @@ class Town:
             approving=Approving(database, self.signer, base_url=base_url, lifetime=timedelta(minutes=15)),
             sign_in=sign_in,
         )
-        self.app = create_app(
-            WebSettings(base_url=base_url),
-            Intake(database, self.house.vault, self.house.ids, clock=self.now),
-            self.workflows,
-            self.ring,
-            console=self.console,
-            clock=self.now,
-        )
+        self.app = self._app(self.console, base_url)
 
     def _build(self) -> None:
         self.house.build()
@@ -97,6 +92,24 @@ class Town:
 
     def close(self) -> None:
         self._http.close()
+
+    def with_sign_in(self) -> Flask:
+        """The same before a console whose people sign in at a provider: one that nobody here is sent to."""
+        settings = SignInSettings(
+            issuer="https://login.example", client_id="console", client_secret=Secret("s"), redirect_uri=f"{BASE}/back"
+        )
+        return self._app(replace(self.console, sign_in=SignIn(settings, self._http)), BASE)
+
+    def _app(self, console: Console, base_url: str) -> Flask:
+        return create_app(
+            WebSettings(base_url=base_url),
+            Intake(self.database, self.house.vault, self.house.ids, clock=self.now),
+            self.workflows,
+            self.ring,
+            approver=console.approving,
+            console=console,
+            clock=self.now,
+        )
 
     def _invitations(self, base_url: str) -> Invitations:
         connect = Connect(

@@ -47,7 +47,7 @@ def test_a_diagram_draws_the_allowed_moves_and_no_other(heading: str) -> None:
 def test_a_diagram_ends_where_no_move_leads_on(heading: str) -> None:
     ends = {source for source, target in _drawn(heading) if target == "[*]"}
     assert ends == {str(state) for state in TABLES[heading].terminal}
-    assert len({target for source, target in _drawn(heading) if source == "[*]"}) == 1
+    assert any(source == "[*]" for source, _ in _drawn(heading))
 
 
 @pytest.mark.parametrize("heading", TABLES)

@@ -63,6 +63,13 @@ OTHERS = (
         test=f"{TEST}::test_whose_answer_does_not_count and sqlite",
     ),
     Control(
+        name="a link alone answers nothing where people sign in",
+        file="webhooks/approvals.py",
+        guard="if sign_in:",
+        without="if False:",
+        test="tests/console/test_approvals.py::test_where_people_sign_in_the_link_of_an_approval",
+    ),
+    Control(
         name="silence is a no",
         file=VOTES,
         guard="if held.expires_at <= connection.execute(select(database_now())).scalar_one():",

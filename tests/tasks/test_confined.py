@@ -10,8 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from identity.accounts import Account, get_account
+from identity.grants import ACCESS, token_binding
+from identity.held_tokens import HeldToken, hold
+from identity.model import ScopeKind
+from identity.secret import Secret
+from identity.vault import Binding
+from identity.withdrawal_table import withdrawals
 from pipeline.ledger.deliveries import insert_job
+from pipeline.revocation_tables import revocations
 from pipeline.states import AttemptState, JobState
 from pipeline.tool_workflows import ToolCall
 from pipeline.workflow import SERVICE
@@ -68,3 +77,82 @@ def test_an_installations_token_is_for_the_one_repository_and_is_kept_for_the_ne
     minted = entries(town, MINTS)[mints:]
     assert len(minted) == 2, "the account's own, and one for the repository"
     assert [attempt.state for attempt in town.attempts()] == [AttemptState.EFFECT] * 2
+
+
+def secret_of(town: Town, row: Any) -> str:
+    """The token of a withdrawal's row, as a thief would have it."""
+    account = town.runtime.database.read(lambda c: get_account(c, row.account_id))
+    return town.runtime.vault.open(row.access_sealed, place_of(account, row.generation)).reveal()
+
+
+def place_of(account: Account, generation: int) -> Binding:
+    return token_binding(account.key.tenant, account.id, account.provider, ACCESS, generation)
+
+
+def confined(town: Town) -> Any:
+    """What the ledger holds of the one token that was minted for a repository."""
+    (row,) = town.rows(select(withdrawals).where(withdrawals.c.origin == "confined"))
+    return row
+
+
+def labelled(town: Town) -> int:
+    """A step is done by a confined token; the number of the pull request it labelled."""
+    number = town.pull("acme/shop", "grace")
+    ask(town, "job_1", github.AddLabels(repo="acme/shop", number=number, labels=("bug",)))
+    town.settle()
+    assert [attempt.state for attempt in town.attempts()] == [AttemptState.EFFECT]
+    return number
+
+
+def calls(town: Town, token: str, method: str, path: str, **body: Any) -> int:
+    """What the sandbox answers to whoever has stolen the token."""
+    headers = {"authorization": f"Bearer {token}"}
+    return town.sandbox.http.request(method, town.sandbox.url("github", path), headers=headers, json=body).status_code
+
+
+def test_a_stolen_confined_token_reaches_no_other_repository_and_has_no_other_permission(agents: Town) -> None:
+    number = labelled(agents)
+    token = secret_of(agents, confined(agents))
+    shop = f"/repos/acme/shop/issues/{number}/labels"
+    assert calls(agents, token, "POST", shop, labels=["again"]) == 200
+    assert calls(agents, token, "GET", "/repos/acme/infra") == 404
+    assert calls(agents, token, "POST", "/repos/acme/infra/issues", title="elsewhere") == 404
+    assert calls(agents, token, "GET", f"/repos/acme/shop/pulls/{number}") == 403
+
+
+def test_a_revocation_ends_a_confined_token_at_github_and_the_receipt_says_so(agents: Town) -> None:
+    number = labelled(agents)
+    row = confined(agents)
+    token = secret_of(agents, row)
+    assert row.state == "held"
+    agents.revoke(ScopeKind.TENANT, "acme", "acme")
+    (made,) = agents.rows(select(revocations))
+    assert agents.runtime.revoker.advance(made.id)
+    assert calls(agents, token, "POST", f"/repos/acme/shop/issues/{number}/labels", labels=["again"]) == 401
+    row = confined(agents)
+    assert (row.state, row.access_sealed, row.revocation_id) == ("done", None, made.id)
+    (receipt,) = agents.rows(select(revocations.c.receipt))
+    assert [one["answer"] for one in receipt.receipt["provider"]["accounts"] if one["of"] == "confined"] == ["done"]
+
+
+def test_a_confined_token_that_was_minted_while_its_account_was_revoked_is_not_used_and_ends(agents: Town) -> None:
+    labelled(agents)
+    row = confined(agents)
+    account = agents.runtime.database.read(lambda c: get_account(c, row.account_id))
+    agents.revoke(ScopeKind.TENANT, "acme", "acme")
+    (made,) = agents.rows(select(revocations))
+    assert agents.runtime.revoker.advance(made.id)
+    late = HeldToken(
+        id="wit_late",
+        account=account,
+        generation=row.generation,
+        consented=row.consented,
+        access_sealed=agents.runtime.vault.seal(Secret("ghs_late"), place_of(account, row.generation)),
+        expires_at=row.expires_at,
+    )
+    assert not agents.runtime.database.write(partial(hold, new=late, now=datetime.now(UTC)))
+    assert agents.runtime.asker.due() == [made.id]
+    agents.runtime.revoker.advance(made.id)
+    (said,) = agents.rows(select(withdrawals).where(withdrawals.c.id == "wit_late"))
+    assert said.revocation_id == made.id
+    assert agents.runtime.asker.due() == []
