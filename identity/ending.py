@@ -14,7 +14,7 @@ from identity.errors import Misconfigured
 from identity.grants import ACCESS, REFRESH, token_binding
 from identity.http import Answer, HttpRequest
 from identity.intents import TOKEN_ANSWER
-from identity.model import Credential, ProviderConnection
+from identity.model import MINTED, Credential, ProviderConnection
 from identity.oauth import Client
 from identity.pace import Pace
 from identity.providers.profile import Profile, Reach, Renewal
@@ -61,6 +61,8 @@ def question(
     claimed = case.withdrawal
     if profile.revocation is None:
         return _nothing("the provider has no way to end a credential")
+    if _ended_by_itself(claimed, now=now):
+        return _nothing("it had expired")
     expired = renews_expired(profile, claimed, now=now)
     token = _token(case, profile, vault, REFRESH if expired else presented(profile, claimed.credential), now=now)
     if token is None:
@@ -73,9 +75,7 @@ def question(
         return _of_renewal(profile.renewal, case.owner, token)
     if ending_authenticator(case.owner, claimed.credential) and not case.secrets:
         if claimed.credential is Credential.JWT_BEARER:
-            return _nothing(
-                "its client has a key to sign with and no secret to ask with: the token ends when it expires"
-            )
+            return _nothing(_KEY_ALONE)
         raise Misconfigured(f"provider connection {case.owner.id} has no secret to ask with")
     secret = case.secrets[0].open(vault) if case.secrets else token
     client = Client(connection=case.owner, profile=profile, secret=secret, now=now, jti=ids())
@@ -96,6 +96,13 @@ def renews_expired(profile: Profile, claimed: Withdrawal, *, now: datetime) -> b
     if presented(profile, claimed.credential) != ACCESS or claimed.refresh_sealed is None:
         return False
     return claimed.expires_at is not None and claimed.expires_at <= now
+
+
+def _ended_by_itself(claimed: Withdrawal, *, now: datetime) -> bool:
+    """Whether it is a token that nothing renews, and that has expired: a provider would refuse it as credentials."""
+    if claimed.credential not in MINTED or claimed.origin is Origin.REFRESH:
+        return False
+    return claimed.refresh_sealed is None and claimed.expires_at is not None and claimed.expires_at <= now
 
 
 def _nothing(reason: str) -> Unasked:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import Connection, select, update
 
 from identity.accounts import get_account
 from identity.addresses import AddressPolicy
@@ -19,13 +19,13 @@ from identity.gate import Gate
 from identity.grants import token_binding
 from identity.http import Answer, Client
 from identity.intents import TOKEN_ANSWER, Intent, IntentState, open_intent, settle, store_answer
-from identity.model import AccountKey, Scope, ScopeKind
+from identity.model import AccountKey, Credential, Scope, ScopeKind
 from identity.principals import link_alias
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
 from identity.secret import Secret
 from identity.signing import Signer
-from identity.tables import grants, provider_connections
+from identity.tables import accounts, grants, provider_connections
 from identity.token_endpoint import TokenEndpoint, pack
 from identity.transmitters import Transmitter, add_transmitter
 from identity.withdrawal_table import withdrawals
@@ -420,6 +420,19 @@ def test_where_nothing_else_can_be_asked_an_expired_token_is_stuck_and_the_recei
     assert side.github.ended == []
     (one,) = side.receipt(made)["provider"]["accounts"]
     assert (one["answer"], "settings" in one["reason"]) == (ProviderAnswer.STUCK, True)
+
+
+def test_a_minted_token_that_expired_before_it_was_asked_about_is_not_asked_about(side: Side) -> None:
+    def minted(connection: Connection) -> None:
+        connection.execute(update(accounts).values(credential=Credential.INSTALLATION))
+        connection.execute(update(grants).values(refresh_sealed=None, expires_at=side.now - timedelta(seconds=1)))
+
+    side.house.database.write(minted)
+    made = side.declare()
+    assert side.revoker.advance(made)
+    assert side.github.ended == []
+    (one,) = side.receipt(made)["provider"]["accounts"]
+    assert (one["answer"], one["reason"]) == (ProviderAnswer.NOT_ASKED, "it had expired")
 
 
 def test_a_revoked_tenants_accounts_are_all_ended_and_those_of_another_are_not(side: Side) -> None:
