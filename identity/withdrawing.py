@@ -151,11 +151,8 @@ class Withdrawer:
             return None
         profile = self._profiles[account.provider]
         by_name = profile.renewal is not None and renews_expired(profile, claimed, now=now)
-        if (
-            reaches_all(profile, claimed.credential)
-            and not by_name
-            and (why := _reaches_others(connection, account, claimed, now=now))
-        ):
+        reaches = not by_name and reaches_all(profile, claimed.credential)
+        if reaches and (why := _reaches_others(connection, account, claimed, now=now)):
             settle(connection, claimed.id, to=WithdrawalState.STUCK, reason=why, now=now)
             return None
         owner = get_connection(connection, account.key.connection)
@@ -207,10 +204,8 @@ def awaits_provider(connection: Connection, account: Account, profile: Profile, 
     grant = get_grant(connection, account.id)
     if grant is None or not revoked_since(connection, grant_scopes(account.key), grant.consented, or_stopped=False):
         return False
-    if is_refreshing(connection, account.id):
-        return True
     held = grant.access_sealed is not None or grant.refresh_sealed is not None
-    return held and not by_name(grant.expires_at, grant.refresh_sealed)
+    return is_refreshing(connection, account.id) or (held and not by_name(grant.expires_at, grant.refresh_sealed))
 
 
 def _reaches_others(connection: Connection, account: Account, claimed: Withdrawal, *, now: datetime) -> str | None:

@@ -62,8 +62,8 @@ FURTHER = (
     Control(
         name="a body counts once",
         file="pipeline/ledger/deliveries.py",
-        guard="delivery.dedupe_by_body",
-        without="False",
+        guard="by_body = delivery.dedupe_by_body and delivery.signal is None",
+        without="by_body = False",
         test="tests/ledger/test_deliveries.py::test_a_replayed_body_under_another_id and sqlite",
     ),
     Control(
@@ -139,8 +139,8 @@ FURTHER = (
     Control(
         name="a later consent is not reached at the provider",
         file="identity/withdrawing.py",
-        guard="why := _reaches_others(connection, account, claimed, now=now)",
-        without="why := None",
+        guard="if reaches and (why := _reaches_others(connection, account, claimed, now=now)):",
+        without="if why := None:",
         test="tests/ledger/test_provider_side.py::test_a_later_consent_is_not_reached and sqlite",
     ),
     Control(
@@ -211,7 +211,7 @@ FURTHER = (
     Control(
         name="the audit's signatures",
         file="identity/audit_chain.py",
-        guard="if not signed or holds(signed[-1], key):",
+        guard="if not signed or holds(signed[-1], keys):",
         without="if True:",
         test="tests/identity/test_audit.py::test_a_chain_made_anew_without_the_key and sqlite",
     ),
