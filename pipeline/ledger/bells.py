@@ -24,21 +24,23 @@ _QUEUED = (
 )
 _OUTSTANDING = select(func.count()).where(_QUEUED, jobs.c.rung_until > database_now()).scalar_subquery()
 _ROOM: ColumnElement[int] = bindparam("share") - _OUTSTANDING
+# Materialized: PostgreSQL may run a subquery once for each row, and then its limit is no limit.
+_DUE = (
+    select(jobs.c.id)
+    .where(
+        _QUEUED,
+        jobs.c.due_at <= database_now(),
+        (jobs.c.rung_until.is_(None)) | (jobs.c.rung_until <= database_now()),
+    )
+    .order_by(jobs.c.due_at, jobs.c.accepted)
+    .limit(case((_ROOM > 0, _ROOM), else_=0))  # below nothing means no limit to SQLite
+    .with_for_update(skip_locked=True)
+    .cte("due")
+    .prefix_with("MATERIALIZED")
+)
 _RING = (
     update(jobs)
-    .where(
-        jobs.c.id.in_(
-            select(jobs.c.id)
-            .where(
-                _QUEUED,
-                jobs.c.due_at <= database_now(),
-                (jobs.c.rung_until.is_(None)) | (jobs.c.rung_until <= database_now()),
-            )
-            .order_by(jobs.c.due_at, jobs.c.accepted)
-            .limit(case((_ROOM > 0, _ROOM), else_=0))  # below nothing means no limit to SQLite
-            .with_for_update(skip_locked=True)
-        )
-    )
+    .where(jobs.c.id.in_(select(_DUE.c.id)))
     .values(rung_until=database_in(RINGS_FOR))
     .returning(jobs.c.id, jobs.c.rung_until)
 )
