@@ -104,6 +104,7 @@ def test_sigterm_stops_everything_and_exits_with_zero(up: Running) -> None:
     assert not up.said("Traceback"), up.log.read_text()[-4000:]
 
 
+@pytest.mark.slow
 def test_nothing_stays_when_it_is_killed(tmp_path: Path) -> None:
     if shutil.which("setpriv") is None:
         pytest.skip("without setpriv the kernel is not asked to tell children of their parent's death")

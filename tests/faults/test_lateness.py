@@ -116,11 +116,10 @@ def without_housekeeping(system: System, *, seconds: float) -> None:
     system.start("worker")
     system.kill("housekeeping")
     until, opened = time.monotonic() + seconds, 0
-    while time.monotonic() < until:
+    while opened < 3 or time.monotonic() < until:
         assert system.pull("acme/shop", "ada", "bug")["statuses"] == [202]
         opened += 1
         system.wait(lambda: all(job.state == JobState.DONE for job in system.jobs()), "a fresh delivery's end")
-    assert opened > 2
     assert system.count(jobs) == opened
     balance(system)
 

@@ -57,7 +57,12 @@ class Refreshers:
         return answer
 
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [
+    pytest.mark.timeout(300),
+    pytest.mark.parametrize(
+        "ledger_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True
+    ),
+]
 
 
 @contextmanager
@@ -225,7 +230,6 @@ def test_eight_processes_rotate_a_grant_once_a_round(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
 def test_sixty_four_processes_rotate_a_grant_once_a_round_for_a_hundred_rounds(
     peer: Peer, ledger_url: str, own_valkey: Valkey
 ) -> None:

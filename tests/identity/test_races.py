@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import select
 
 from identity.audit_tables import audit
@@ -29,6 +30,7 @@ PAUSES = (0.0, 0.05, 0.2, 1.0, 2.0)
 SCOPES = (Scope(kind=ScopeKind.USER, key="anna"), Scope(kind=ScopeKind.ACCOUNT, key=str(ANNA)))
 
 
+@pytest.mark.parametrize("ledger_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True)
 def test_no_refresh_commits_after_a_revocation_of_its_consent(
     connected: World, http: Client, provider: PretendProvider
 ) -> None:

@@ -10,7 +10,7 @@ import json
 import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -181,9 +181,11 @@ class Town:
             self.github(event, guid)
 
     def night(self, tenant: str, workflow: str, *, due: datetime) -> None:
-        """The beat looks at its schedule, of which a slot was due at *due*."""
+        """The beat looks at its schedule, of which a slot was due at *due*; no other schedule is, whatever the hour."""
+        later = update(schedules).values(next_at=datetime.now(UTC) + timedelta(days=1))
+        self.runtime.database.write(lambda c: c.execute(later).rowcount)
         when = update(schedules).where(schedules.c.id == f"{tenant}:{workflow}").values(next_at=due)
-        self.runtime.database.write(lambda c: c.execute(when))
+        self.runtime.database.write(lambda c: c.execute(when).rowcount)
         self.runtime.schedules.fire_due(datetime.now(UTC))
 
     def revoke(self, kind: ScopeKind, key: str, tenant: str) -> None:
