@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from pipeline.states import JobState
 from pipeline.tables import deliveries, jobs
 from tests.faults.books import balance, written_about
@@ -18,6 +20,7 @@ def deliver(system: System, guids: list[str]) -> list[int]:
         return list(sent)
 
 
+@pytest.mark.slow
 def test_a_hundred_times_the_same_delivery_at_once_is_one_job(sqlite_system: System) -> None:
     system = sqlite_system
     held = system.pull("acme/shop", "ada", "bug", hold=True)

@@ -44,6 +44,7 @@ def test_an_answer_that_drips_is_cut_at_the_deadline_and_its_effect_is_found(sql
     assert written_about(system, [pull]) == {"comments": Counter([pull]), "messages": Counter([pull])}
 
 
+@pytest.mark.slow
 def test_the_deadline_of_a_call_is_total(sqlite_system: System) -> None:
     """A read may be asked again, so what its attempt took is on record when it closes."""
     system = sqlite_system
@@ -93,6 +94,7 @@ def overtake(system: System, point: str, opened: Callable[[], object]) -> Row[An
     return stopped
 
 
+@pytest.mark.slow
 def test_the_answer_of_a_worker_that_stood_still_counts_and_nothing_is_done_twice(sqlite_system: System) -> None:
     """It has the answer, and the ledger does not: what it did is found, and what it says later changes nothing."""
     system = sqlite_system
