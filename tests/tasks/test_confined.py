@@ -104,6 +104,12 @@ def labelled(town: Town) -> int:
     return number
 
 
+def revoke_installation(town: Town, row: Any) -> None:
+    """Its account alone: the sandbox is everybody's, and its other credentials are still wanted."""
+    account = town.runtime.database.read(lambda c: get_account(c, row.account_id))
+    town.revoke(ScopeKind.ACCOUNT, str(account.key), "acme")
+
+
 def calls(town: Town, token: str, method: str, path: str, **body: Any) -> int:
     """What the sandbox answers to whoever has stolen the token."""
     headers = {"authorization": f"Bearer {token}"}
@@ -125,7 +131,7 @@ def test_a_revocation_ends_a_confined_token_at_github_and_the_receipt_says_so(ag
     row = confined(agents)
     token = secret_of(agents, row)
     assert row.state == "held"
-    agents.revoke(ScopeKind.TENANT, "acme", "acme")
+    revoke_installation(agents, row)
     (made,) = agents.rows(select(revocations))
     assert agents.runtime.revoker.advance(made.id)
     assert calls(agents, token, "POST", f"/repos/acme/shop/issues/{number}/labels", labels=["again"]) == 401
@@ -139,7 +145,7 @@ def test_a_confined_token_that_was_minted_while_its_account_was_revoked_is_not_u
     labelled(agents)
     row = confined(agents)
     account = agents.runtime.database.read(lambda c: get_account(c, row.account_id))
-    agents.revoke(ScopeKind.TENANT, "acme", "acme")
+    revoke_installation(agents, row)
     (made,) = agents.rows(select(revocations))
     assert agents.runtime.revoker.advance(made.id)
     late = HeldToken(
