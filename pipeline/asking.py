@@ -9,13 +9,14 @@ from sqlalchemy import Connection, select
 from identity.model import PrincipalKind
 from identity.tables import principals
 from pipeline.abilities import in_words
-from pipeline.attempt import StepAtHand, policy_moved, refused
+from pipeline.attempt import intent_of, policy_moved, refused
 from pipeline.interruption import RunEnded
 from pipeline.ledger import approvals
 from pipeline.ledger.approvals import Asked, NotApproved
 from pipeline.ledger.intents import Approved, Ended, PolicyMoved
 from pipeline.services import Services
 from pipeline.shown import AsWhom, Shown, Somebody
+from pipeline.step_at_hand import StepAtHand
 
 
 def approved(services: Services, step: StepAtHand) -> Approved | None:
@@ -25,7 +26,7 @@ def approved(services: Services, step: StepAtHand) -> Approved | None:
     """
     if not step.decision.constraints.approvals:
         return None
-    intent, id = step.intent(services, purpose="call", number=1), services.ids("apr")
+    intent, id = intent_of(services, step, purpose="call", number=1), services.ids("apr")
 
     def ask(connection: Connection) -> Asked:
         shown = what_is_shown(step, _names(connection, step))

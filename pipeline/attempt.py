@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from hashlib import sha256
 from typing import Any
-from uuid import UUID
 
 from structlog.contextvars import bound_contextvars
 
-from identity.capability.model import Audience
 from identity.death import infer_death
 from identity.errors import GrantRevoked, ReauthRequired, Unavailable
 from identity.http import NoAnswer, NotSent
-from identity.model import Effect, Leased, LeaseRequest, NeedsRefresh, ProviderConnection
-from identity.policy import Decision
+from identity.model import Leased, LeaseRequest, NeedsRefresh
 from identity.store import CommitUnknown
 from pipeline import metrics
-from pipeline.action import Action, Call, Recovery, Request, Response, Verdict
+from pipeline.action import Recovery, Response, Verdict
 from pipeline.conclusion import CALL, PROBE, conclude
 from pipeline.draw import Draw
 from pipeline.entitlement import header, wanted
@@ -31,7 +27,6 @@ from pipeline.ledger.closings import Closing
 from pipeline.ledger.intents import (
     Adopted,
     ApprovalMoved,
-    Approved,
     Ended,
     Intent,
     OnceMismatch,
@@ -40,108 +35,12 @@ from pipeline.ledger.intents import (
     PolicyMoved,
     Skipped,
 )
-from pipeline.ledger.jobs import ClaimedJob
 from pipeline.run import StepRefused, StepSkipped
 from pipeline.services import Services
 from pipeline.states import AttemptState, StepState
+from pipeline.step_at_hand import StepAtHand
 
-REPEATS = frozenset({Recovery.IDEMPOTENT, Recovery.KEYED})
 OPENINGS = 8  # of one attempt: refreshes and refused tokens in a row, before the job tries again later
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepAtHand:
-    """What all attempts of a step have in common."""
-
-    id: str
-    job: ClaimedJob
-    action: Action[Any]
-    position: int
-    occurrence: int
-    named: str
-    once: str | None
-    request_hash: str
-    decision: Decision
-    principal: str
-    through: ProviderConnection
-    opened_at: datetime
-    patience: timedelta = timedelta()  # how long "later" is taken for an answer, whatever number of attempts that makes
-    may_skip: bool = False
-    audience: Audience | None = None  # whom a capability is for, which the step runs by
-    resends: bool = False  # an attempt of unknown outcome carried a capability that lives
-    approval: Approved | None = None
-
-    @property
-    def name(self) -> str:
-        return self.action.action_name()
-
-    @property
-    def repeats(self) -> bool:
-        """Whether an attempt of unknown outcome may simply be made again."""
-        return self.resends or self.action.facts.effect is Effect.READ or self.action.facts.recovery in REPEATS
-
-    def request(self, purpose: str) -> Request:
-        """What a call or a probe sends: the same at every attempt."""
-        return self.action.probe(self.call) if purpose == PROBE else self.action.request(self.call)
-
-    @property
-    def call(self) -> Call:
-        """What makes the step's requests recognisable: the same at every attempt."""
-        digest = sha256(f"{self.job.id}\x00{self.id}".encode()).digest()
-        return Call(
-            idempotency_key=digest.hex(),
-            client_id=str(UUID(bytes=digest[:16], version=4)),
-            marker=f"<!-- aswhom:{digest.hex()[:32]} -->",
-            opened_at=self.opened_at,
-        )
-
-    def intent(
-        self,
-        services: Services,
-        *,
-        purpose: str,
-        number: int,
-        after_generation: int = 0,
-        ahead: bool = True,
-    ) -> Intent:
-        """A new attempt's intent, with ids of its own."""
-        return Intent(
-            step=self.id,
-            attempt=services.ids("att"),
-            job=self.job,
-            position=self.position,
-            action=self.name,
-            occurrence=self.occurrence,
-            named=self.named,
-            decision=self.decision,
-            principal=self.principal,
-            provider=self.through.provider,
-            connection=self.through.id,
-            new_account=services.ids("acc"),
-            request_hash=self.request_hash,
-            parameters=self.action.model_dump(mode="json"),
-            once=self.once,
-            purpose=purpose,
-            number=number,
-            repeats_unknown=purpose == PROBE or self.repeats,
-            lease=LeaseRequest(
-                tenant=self.job.tenant,
-                connection=self.through.id,
-                agent=self.job.agent,
-                principal=self.principal,
-                accepted=self.job.accepted,
-                scopes=self.action.facts.scopes,
-                ahead=ahead,
-                after_generation=after_generation,
-            ),
-            send_within=services.settings.send_within,
-            consent_wait=services.settings.consent_wait,
-            deadline=services.settings.call_deadline,
-            may_skip=self.may_skip,
-            capability=wanted(services, self, purpose),
-            resends=self.resends,
-            approval=self.approval,
-        )
 
 
 def attempt(services: Services, step: StepAtHand, *, number: int) -> Any:
@@ -175,7 +74,9 @@ def _open_and_send(services: Services, step: StepAtHand, purpose: str, number: i
     """Renew the token in between where it is too old, or was refused."""
     ahead, after_generation, forced = True, 0, False
     for _ in range(OPENINGS):
-        intent = step.intent(services, purpose=purpose, number=number, after_generation=after_generation, ahead=ahead)
+        intent = intent_of(
+            services, step, purpose=purpose, number=number, after_generation=after_generation, ahead=ahead
+        )
         draw.take()
         began = time.monotonic()
         match _open(services, intent):
@@ -215,6 +116,55 @@ def _open_and_send(services: Services, step: StepAtHand, purpose: str, number: i
         # If it was not the newest, another's refresh has killed it, and the next opening has the newest.
         after_generation, forced = lease.generation, False
     raise Unavailable("the token was renewed again and again without success", retry_after=timedelta(seconds=30))
+
+
+def intent_of(
+    services: Services,
+    step: StepAtHand,
+    *,
+    purpose: str,
+    number: int,
+    after_generation: int = 0,
+    ahead: bool = True,
+) -> Intent:
+    """A new attempt's intent, with ids of its own."""
+    return Intent(
+        step=step.id,
+        attempt=services.ids("att"),
+        job=step.job,
+        position=step.position,
+        action=step.name,
+        occurrence=step.occurrence,
+        named=step.named,
+        decision=step.decision,
+        principal=step.principal,
+        provider=step.through.provider,
+        connection=step.through.id,
+        new_account=services.ids("acc"),
+        request_hash=step.request_hash,
+        parameters=step.action.model_dump(mode="json"),
+        once=step.once,
+        purpose=purpose,
+        number=number,
+        repeats_unknown=purpose == PROBE or step.repeats,
+        lease=LeaseRequest(
+            tenant=step.job.tenant,
+            connection=step.through.id,
+            agent=step.job.agent,
+            principal=step.principal,
+            accepted=step.job.accepted,
+            scopes=step.action.facts.scopes,
+            ahead=ahead,
+            after_generation=after_generation,
+        ),
+        send_within=services.settings.send_within,
+        consent_wait=services.settings.consent_wait,
+        deadline=services.settings.call_deadline,
+        may_skip=step.may_skip,
+        capability=wanted(services, step, purpose),
+        resends=step.resends,
+        approval=step.approval,
+    )
 
 
 def refused(services: Services, intent: Intent, reason: str) -> StepRefused | RunAgain:

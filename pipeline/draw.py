@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 from identity.http import NoAnswer, NotSent
 from identity.model import AccountKey
@@ -14,9 +13,7 @@ from pipeline.conclusion import Conclusion
 from pipeline.interruption import RunAgain
 from pipeline.limits import Told
 from pipeline.services import Services
-
-if TYPE_CHECKING:
-    from pipeline.attempt import StepAtHand
+from pipeline.step_at_hand import StepAtHand
 
 _SPREAD = 1.0  # seconds: those who wait for one moment come back spread over so long
 

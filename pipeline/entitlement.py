@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from identity import leases
 from identity.authorization import authorization
@@ -18,10 +18,8 @@ from identity.secret import Secret
 from pipeline.action import Action
 from pipeline.ledger.intents import Intent, Opened
 from pipeline.services import Services
+from pipeline.step_at_hand import StepAtHand
 from pipeline.upstream import write
-
-if TYPE_CHECKING:
-    from pipeline.attempt import StepAtHand
 
 
 def wanted(services: Services, step: StepAtHand, purpose: str) -> Wanted | None:

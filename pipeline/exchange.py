@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 
@@ -24,9 +24,7 @@ from pipeline.ledger.intents import Intent
 from pipeline.run import ActionFailed
 from pipeline.services import Services
 from pipeline.states import AttemptState, StepState
-
-if TYPE_CHECKING:
-    from pipeline.attempt import StepAtHand
+from pipeline.step_at_hand import StepAtHand
 
 log = structlog.get_logger(__name__)
 

@@ -23,7 +23,7 @@ from identity.policy_rules import Policy
 from identity.principals import service_principal
 from pipeline.action import SEARCHES, Action, Recovery, Result
 from pipeline.asking import approved
-from pipeline.attempt import StepAtHand, attempt, probe, refused
+from pipeline.attempt import attempt, intent_of, probe, refused
 from pipeline.entitlement import prohibition
 from pipeline.interruption import AskOperator, RunAgain, RunEnded
 from pipeline.ledger import steps as ledger
@@ -32,6 +32,7 @@ from pipeline.question import question_of
 from pipeline.run import ActionFailed, StepRefused, StepSkipped, compare
 from pipeline.services import Services
 from pipeline.states import AttemptState, StepState
+from pipeline.step_at_hand import StepAtHand
 from pipeline.workflow import SERVICE, SKIP, USER, Who, Workflow
 
 R = TypeVar("R", bound=Result)
@@ -145,7 +146,7 @@ class StepRunner:
             audience=audience if granted.pattern is AccessPattern.CAPABILITY else None,
         )
         if isinstance(decision, Denied):
-            intent = step.intent(self._services, purpose="call", number=1)
+            intent = intent_of(self._services, step, purpose="call", number=1)
             raise refused(self._services, intent, decision.reason)
         return replace(step, approval=approved(self._services, step))
 

@@ -1,0 +1,66 @@
+"""The step at hand: what all attempts of a step have in common, and what makes its requests recognisable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Any
+from uuid import UUID
+
+from identity.capability.model import Audience
+from identity.model import Effect, ProviderConnection
+from identity.policy import Decision
+from pipeline.action import Action, Call, Recovery, Request
+from pipeline.conclusion import PROBE
+from pipeline.ledger.intents import Approved
+from pipeline.ledger.jobs import ClaimedJob
+
+REPEATS = frozenset({Recovery.IDEMPOTENT, Recovery.KEYED})
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepAtHand:
+    """What all attempts of a step have in common."""
+
+    id: str
+    job: ClaimedJob
+    action: Action[Any]
+    position: int
+    occurrence: int
+    named: str
+    once: str | None
+    request_hash: str
+    decision: Decision
+    principal: str
+    through: ProviderConnection
+    opened_at: datetime
+    patience: timedelta = timedelta()  # how long "later" is taken for an answer, whatever number of attempts that makes
+    may_skip: bool = False
+    audience: Audience | None = None  # whom a capability is for, which the step runs by
+    resends: bool = False  # an attempt of unknown outcome carried a capability that lives
+    approval: Approved | None = None
+
+    @property
+    def name(self) -> str:
+        return self.action.action_name()
+
+    @property
+    def repeats(self) -> bool:
+        """Whether an attempt of unknown outcome may simply be made again."""
+        return self.resends or self.action.facts.effect is Effect.READ or self.action.facts.recovery in REPEATS
+
+    def request(self, purpose: str) -> Request:
+        """What a call or a probe sends: the same at every attempt."""
+        return self.action.probe(self.call) if purpose == PROBE else self.action.request(self.call)
+
+    @property
+    def call(self) -> Call:
+        """What makes the step's requests recognisable: the same at every attempt."""
+        digest = sha256(f"{self.job.id}\x00{self.id}".encode()).digest()
+        return Call(
+            idempotency_key=digest.hex(),
+            client_id=str(UUID(bytes=digest[:16], version=4)),
+            marker=f"<!-- aswhom:{digest.hex()[:32]} -->",
+            opened_at=self.opened_at,
+        )
