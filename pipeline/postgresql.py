@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import psycopg
 from sqlalchemy import Connection, create_engine, event
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from identity.errors import Misconfigured, Unavailable
@@ -89,8 +89,10 @@ class PostgresqlDatabase:
                 return fn(connection)
         except PoolTimeout as error:
             raise Unavailable("every connection to the ledger is busy") from error
-        except OperationalError as error:
-            raise Unavailable("the ledger's server does not answer") from error
+        except DBAPIError as error:
+            if not _repeatable(error):
+                raise
+            raise Unavailable("the ledger's server does not answer, or ended the transaction") from error
 
     def close(self) -> None:
         self.engine.dispose()

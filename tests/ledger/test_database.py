@@ -16,6 +16,7 @@ from identity.store import CommitUnknown
 from identity.tables import tenants
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.sqlite import SqliteDatabase
+from tests.celery.rig import eventually
 from tests.ledger.house import House
 
 
@@ -154,3 +155,18 @@ def test_readers_cannot_write(database: Database, house: House) -> None:
 def test_another_kind_of_database_is_refused_with_the_two_that_are_not() -> None:
     with pytest.raises(Misconfigured, match="sqlite:///path or postgresql"):
         open_database(DatabaseSettings(url="mysql://host/name"))
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_a_read_whose_transaction_the_server_ended_is_unavailable(database: Database) -> None:
+    """As PostgreSQL ends one that stood still for too long."""
+    there = text("select count(*) from pg_stat_activity where pid = :pid")
+
+    def stand_still(c: Connection) -> object:
+        pid = c.execute(text("select pg_backend_pid()")).scalar_one()
+        c.exec_driver_sql("set idle_in_transaction_session_timeout = 20")
+        eventually(lambda: database.read(lambda other: other.execute(there, {"pid": pid}).scalar_one()) == 0)
+        return c.execute(select(tenants.c.id)).all()
+
+    with pytest.raises(Unavailable, match="ended the transaction"):
+        database.read(stand_still)
