@@ -1,12 +1,11 @@
-"""Provider connections: client registrations with providers, their sealed secrets and their installations."""
+"""Provider connections: client registrations with providers, and their sealed secrets."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, func, insert, or_, select, update
 
 from identity.columns import database_now
 from identity.errors import Misconfigured
@@ -14,7 +13,7 @@ from identity.model import Credential, ProviderConnection
 from identity.principals import checked_id
 from identity.rows import insert_new
 from identity.secret import Secret
-from identity.tables import connection_secrets, installations, provider_connections
+from identity.tables import connection_secrets, provider_connections
 from identity.vault import Binding, Vault
 
 # Built once: every delivery runs these.
@@ -250,34 +249,6 @@ def find_with_secrets(
         if row.secret_id is not None
     )
     return _provider_connection(rows[0]), secrets
-
-
-def add_installation(connection: Connection, *, owner: str, external_id: str, tenant: str, now: datetime) -> bool:
-    """Say whose an installation of the platform's connection is; False if that was said before."""
-    row = {"connection_id": owner, "external_id": external_id, "tenant_id": tenant, "created_at": now}
-    return insert_new(connection, installations, row)
-
-
-def tenants_of_installations(connection: Connection, owner: str, external_ids: Iterable[str]) -> frozenset[str]:
-    """Whose these installations, workspaces or organizations are.
-
-    A tenant's own connection of which no installation was ever listed is that tenant's wherever it is installed.
-    """
-    ids = frozenset(external_ids)
-    ours = select(installations.c.tenant_id).where(installations.c.connection_id == owner)
-    found = frozenset(connection.execute(ours.where(installations.c.external_id.in_(ids)).distinct()).scalars())
-    if found or not ids or connection.execute(ours.limit(1)).first() is not None:
-        return found
-    tenant = get_connection(connection, owner).tenant
-    return frozenset() if tenant is None else frozenset({tenant})
-
-
-def remove_installation(connection: Connection, *, owner: str, external_id: str) -> bool:
-    """Forget an installation that the provider has deleted."""
-    gone = delete(installations).where(
-        installations.c.connection_id == owner, installations.c.external_id == external_id
-    )
-    return connection.execute(gone).rowcount == 1
 
 
 def _of_client(owner: ProviderConnection) -> str:

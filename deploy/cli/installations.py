@@ -8,8 +8,8 @@ from sqlalchemy import Connection
 from deploy.cli.command import command
 from deploy.cli.output import Output
 from deploy.installation import Installation
-from identity.connections import add_installation
 from identity.errors import BadInput
+from identity.installations import add_installation
 from pipeline.ledger import queries
 
 

@@ -14,12 +14,12 @@ from identity.connections import (
     PRIVATE_KEY,
     WEBHOOK_SECRET,
     add_connection,
-    add_installation,
     add_secret,
     get_connection,
     seal_secret,
 )
 from identity.consents import connect_service
+from identity.installations import add_installation
 from identity.model import AccountKey, Credential, PrincipalKind, ProviderConnection
 from identity.principals import ensure_principal, ensure_tenant
 from identity.secret import Secret

@@ -21,8 +21,9 @@ from sqlalchemy import Connection, update
 
 from deploy import procfile
 from deploy.keys import KeyFiles
-from identity.connections import WEBHOOK_SECRET, add_installation, add_secret, get_connection, seal_secret
+from identity.connections import WEBHOOK_SECRET, add_secret, get_connection, seal_secret
 from identity.errors import Unavailable
+from identity.installations import add_installation
 from identity.model import AccessPattern, PrincipalKind
 from identity.policy import Decision
 from identity.principals import ensure_principal, ensure_tenant, link_alias

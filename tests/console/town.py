@@ -15,11 +15,11 @@ from sqlalchemy import Connection, insert, select, update
 from identity import console_sessions
 from identity.addresses import AddressPolicy
 from identity.connect import Connect
-from identity.connections import add_installation
 from identity.console_roles import Held, Role
 from identity.console_sessions import Person, Via
 from identity.console_sign_in import SignIn, SignInSettings
 from identity.http import Client
+from identity.installations import add_installation
 from identity.model import Scope, ScopeKind
 from identity.providers import PROFILES
 from identity.secret import Secret

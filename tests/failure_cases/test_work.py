@@ -14,9 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from sqlalchemy import Connection, func, select
 
 from deploy.sandbox.server import Server
-from identity.connections import PRIVATE_KEY, add_connection, add_installation
+from identity.connections import PRIVATE_KEY, add_connection
 from identity.consents import connect_service
 from identity.errors import ReauthRequired, Unavailable
+from identity.installations import add_installation
 from identity.model import AccountState, Credential, NeedsConsent, ProviderConnection, Scope, ScopeKind
 from identity.secret import Secret
 from pipeline import revocation

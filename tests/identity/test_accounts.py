@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import update
 
-from identity import accounts, connections, principals
+from identity import accounts, connections, installations, principals
 from identity.accounts import MOVES
 from identity.connections import CLIENT_SECRET, WEBHOOK_SECRET, seal_secret
 from identity.errors import BadInput, Misconfigured
@@ -186,16 +186,16 @@ def test_an_alias_belongs_to_one_principal(world: World) -> None:
 def test_an_installation_says_whose_it_is(world: World) -> None:
     def add() -> bool:
         return world.store.write(
-            lambda connection: connections.add_installation(
+            lambda connection: installations.add_installation(
                 connection, owner="forge", external_id="77", tenant="acme", now=world.clock.now
             )
         )
 
     assert (add(), add()) == (True, False)
-    whose = world.store.read(lambda connection: connections.tenants_of_installations(connection, "forge", ["77"]))
+    whose = world.store.read(lambda connection: installations.tenants_of_installations(connection, "forge", ["77"]))
     assert whose == {"acme"}
     assert world.store.write(
-        lambda connection: connections.remove_installation(connection, owner="forge", external_id="77")
+        lambda connection: installations.remove_installation(connection, owner="forge", external_id="77")
     )
 
 

@@ -13,9 +13,10 @@ from typing import Any, ClassVar
 from sqlalchemy import Connection, Row, select
 
 from identity.accounts import find_account
-from identity.connections import add_connection, add_installation
+from identity.connections import add_connection
 from identity.grants import Consent, Consented, get_grant, seal_answer, store_consent
 from identity.ids import Ids
+from identity.installations import add_installation
 from identity.model import (
     AccessPattern,
     AccountKey,

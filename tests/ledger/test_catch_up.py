@@ -17,9 +17,10 @@ from deploy.sandbox.github.app import create_github
 from deploy.sandbox.journal import Journal
 from deploy.sandbox.world import make_world
 from identity.addresses import AddressPolicy
-from identity.connections import PRIVATE_KEY, WEBHOOK_SECRET, add_installation, add_secret, get_connection, seal_secret
+from identity.connections import PRIVATE_KEY, WEBHOOK_SECRET, add_secret, get_connection, seal_secret
 from identity.errors import Unavailable
 from identity.http import Client
+from identity.installations import add_installation
 from identity.secret import Secret
 from identity.tables import provider_connections
 from pipeline.catch_up import CatchUp

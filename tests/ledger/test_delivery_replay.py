@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import select, update
 
 from identity.audit_tables import audit
-from identity.connections import add_installation
 from identity.errors import BadInput
+from identity.installations import add_installation
 from pipeline.ledger.delivery_replay import Does, Replayed, Stored, replay, weigh
 from pipeline.states import JobState
 from pipeline.tables import deliveries, jobs, workflow_settings
