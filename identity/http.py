@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Self
@@ -85,7 +86,7 @@ class Client:
         self._monotonic = monotonic
         self._user_agent = user_agent
         self._backend = GuardedBackend(policy, lookups=max(4, pool_size // 8))
-        context = verify or httpx.create_ssl_context(trust_env=False)
+        context = verify or _trusting()
         self._reusing = self._open(context, pool_size, keep_alive.total_seconds())
         self._fresh = self._open(context, pool_size, None)
 
@@ -161,6 +162,12 @@ class Client:
             cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
             headers={"user-agent": self._user_agent, "accept-encoding": "gzip"},
         )
+
+
+@cache
+def _trusting() -> ssl.SSLContext:
+    """What trusts the authorities of certifi's list: reading that takes as long as a hundred requests."""
+    return httpx.create_ssl_context(trust_env=False)
 
 
 class _Unusable(Exception):

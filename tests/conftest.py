@@ -1,13 +1,19 @@
 """Real servers for every test that asks for one. A missing server fails the test; it never skips it."""
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import flask_openapi.utils
 import pytest
 from hypothesis import settings
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode
 
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.migrations import upgrade
@@ -22,6 +28,23 @@ from tests.servers.valkey import valkey as run_valkey
 # An example that takes longer than Hypothesis's 200 ms is a busy machine, not a fault of what is tested.
 settings.register_profile("aswhom", deadline=None)
 settings.load_profile("aswhom")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _schemas_once() -> Iterator[None]:
+    """An application takes a quarter of a second to describe itself, and hundreds of tests make the same one."""
+
+    @cache
+    def described(model: type[BaseModel], mode: JsonSchemaMode) -> str:
+        return json.dumps(describe(model, mode))
+
+    def again(model: type[BaseModel], mode: JsonSchemaMode = "validation") -> Any:
+        return json.loads(described(model, mode))  # each its own: what is returned is taken apart
+
+    describe = flask_openapi.utils.get_model_schema
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flask_openapi.utils, "get_model_schema", again)
+        yield
 
 
 @pytest.fixture(scope="session")

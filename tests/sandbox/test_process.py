@@ -13,7 +13,7 @@ import pytest
 
 from deploy.sandbox.world import make_world
 from tests.sandbox.driver import SERVICES, Sandbox, address, running, start
-from tests.servers.process import free_port
+from tests.servers.process import end, free_port
 
 
 def a_world(**options: Any) -> dict[str, object]:
@@ -63,7 +63,7 @@ def test_a_terminated_process_exits_with_0_though_an_answer_is_due(tmp_path: Pat
         with pytest.raises(httpx.ReadTimeout):
             client.get("/api/auth.test", timeout=0.2)
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=3)
+        end(process, seconds=3)
     assert process.returncode == 0
 
 

@@ -1,20 +1,45 @@
 """One child process that does not outlive the tests, whichever way they end."""
 
+import os
 import pwd
 import secrets
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import IO, Any, Protocol
+
+from tests.servers import warm as warmed
 
 # The kernel ends the child when the thread that started it ends: the only way to leave nothing behind after a kill -9
 # of the tests. So start servers from a thread that stays, as fixtures do. macOS has no such thing.
 _SETPRIV = shutil.which("setpriv")
 _PORTS = range(10_000, 32_000)
+
+
+class Process(Protocol):
+    """What the tests use of a `subprocess.Popen`."""
+
+    @property
+    def args(self) -> Any: ...
+    @property
+    def pid(self) -> int: ...
+    @property
+    def returncode(self) -> int | None: ...
+    @property
+    def stdin(self) -> IO[str] | None: ...
+    @property
+    def stdout(self) -> IO[str] | None: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, sig: int, /) -> None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
 
 
 class DidNotStart(RuntimeError):
@@ -50,11 +75,33 @@ def start(
         )
 
 
+def start_python(
+    module: str,
+    *arguments: str,
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    stdout: int | None = None,
+    warm: Sequence[str] = (),
+) -> Process:
+    """Start `python -m module`, as `start` does; where that can be, forked off a parent that has imported *warm*."""
+    if not (warm and warmed.POSSIBLE):
+        return start([sys.executable, "-m", module, *arguments], log=log, environment=environment, stdout=stdout)
+    order = warmed.Order(
+        module=module,
+        arguments=arguments,
+        environment=dict(os.environ if environment is None else environment),
+        folder=str(Path.cwd()),
+        warm=tuple(warm),
+    )
+    with log.open("a") as output:
+        return warmed.parent().fork(order, output=output, stdout=stdout)
+
+
 def _group_of(user: str) -> str:
     return str(pwd.getpwnam(user).pw_gid)
 
 
-def wait_until(ready: Callable[[], bool], *, process: subprocess.Popen[str], log: Path, seconds: float = 20.0) -> None:
+def wait_until(ready: Callable[[], bool], *, process: Process, log: Path, seconds: float = 20.0) -> None:
     """Wait for *ready*; say what the server wrote if it ends or is late."""
     deadline = time.monotonic() + seconds
     while not ready():
@@ -66,7 +113,7 @@ def wait_until(ready: Callable[[], bool], *, process: subprocess.Popen[str], log
         time.sleep(0.005)
 
 
-def end(process: subprocess.Popen[str], with_signal: signal.Signals = signal.SIGTERM, *, seconds: float = 10.0) -> None:
+def end(process: Process, with_signal: signal.Signals = signal.SIGTERM, *, seconds: float = 10.0) -> None:
     """End *process* and wait for it; what ignores the signal is killed."""
     if process.poll() is None:
         process.send_signal(signal.SIGCONT)  # a stopped process hears nothing but SIGKILL

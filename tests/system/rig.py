@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -36,13 +34,36 @@ from pipeline.runtime import Runtime
 from pipeline.states import JobState
 from pipeline.tables import attempts, jobs, steps
 from pipeline.workflow import Registry
-from tests.servers.process import end, free_port, start, tail
+from tests.servers.process import Process, end, free_port, start_python, tail
 from tests.servers.valkey import Valkey
+from tests.servers.warm import CELERY
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = ("tasks.devops_assistant", "tasks.daily_digest", "tasks.slack_mention")
 SANDBOX = ("auth", "github", "linear", "slack")
 PATIENCE = 90.0  # seconds: how long a test waits for what must come about, on a machine that others use too
+
+# What the processes import, but for the modules that are them: those read their settings when they are imported.
+WARM = (
+    *CELERY,
+    "deploy.process",
+    "deploy.contradictions",
+    "pipeline.consumer",
+    "pipeline.housekeeping",
+    "pipeline.pool",
+    "pipeline.runtime",
+    "pipeline.schedule",
+    "pipeline.sqlite",
+    *WORKFLOWS,
+)
+WARM_WEB = (
+    *WARM,
+    "deploy.console",
+    "gunicorn.app.wsgiapp",
+    "gunicorn.workers.gthread",
+    "webhooks.api.app",
+    "webhooks.app",
+)
 
 # Shortened, so that what takes minutes in production is seen here: the values, not the mechanism.
 QUICK = {
@@ -72,7 +93,7 @@ class System:
         self.broker = broker
         self.port = free_port()
         self.web = f"http://127.0.0.1:{self.port}"
-        self.processes: dict[str, subprocess.Popen[str]] = {}
+        self.processes: dict[str, Process] = {}
         self.http = httpx.Client(timeout=10, trust_env=False)
         ports = {name: free_port() for name in SERVICES}
         hooks = {name: f"{self.web}/webhooks/{name}/{name}" for name in ("github", "slack")}
@@ -118,8 +139,17 @@ class System:
         for name in SANDBOX:
             log = self.directory / f"sandbox-{name}.log"
             world, journal = self.directory / "world.json", self.directory / f"{name}.jsonl"
-            command = [sys.executable, "-m", "deploy.sandbox", name, "--world", str(world), "--log", str(journal)]
-            self.processes[f"sandbox-{name}"] = start(command, log=log, environment=self.environment)
+            self.processes[f"sandbox-{name}"] = start_python(
+                "deploy.sandbox",
+                name,
+                "--world",
+                str(world),
+                "--log",
+                str(journal),
+                log=log,
+                environment=self.environment,
+                warm=[f"deploy.sandbox.{name}.app"],
+            )
         for name in SANDBOX:
             self.wait(partial(self._answers, f"{self.world[name]['url']}/_sandbox/log"), f"sandbox {name}")
         Provision(self.runtime, self.world, now=datetime.now(UTC)).everything()
@@ -127,38 +157,45 @@ class System:
     def start(self, *names: str, **environment: str) -> None:
         """Start processes by the names of the Procfile; `worker-2` is another worker."""
         for name in names:
-            command = self._command(name)
-            log = self.directory / f"{name}.log"
-            self.processes[name] = start(command, log=log, environment={**self.environment, **environment})
+            module, *arguments = self._command(name)
+            self.processes[name] = start_python(
+                module,
+                *arguments,
+                log=self.directory / f"{name}.log",
+                environment={**self.environment, **environment},
+                warm=self._warm(name),
+            )
         if "web" in names:
             self.wait(lambda: self._answers(f"{self.web}/readyz"), "the web process")
 
     def _command(self, name: str) -> list[str]:
-        celery = [sys.executable, "-m", "celery", "--app"]
+        """The module of a process, and its arguments."""
         flags = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--disable-prefetch"]
         pool = ["--pool", "custom", "--loglevel", "INFO", "--hostname", f"{name}@%h", *flags]
         match name.partition("-")[0]:
             case "web":
-                return [sys.executable, "-m", "gunicorn", "--config", "python:deploy.gunicorn", "deploy.wsgi:app"]
+                return ["gunicorn", "--config", "python:deploy.gunicorn", "deploy.wsgi:app"]
             case "worker":
-                queues = "delegated,service,hybrid,capability"
-                return [
-                    *celery,
-                    self.worker_app,
-                    "worker",
-                    "--concurrency",
-                    str(self.concurrency),
-                    "--queues",
-                    queues,
-                    *pool,
-                ]
+                work = ["--queues", "delegated,service,hybrid,capability", "--concurrency", str(self.concurrency)]
+                return ["celery", "--app", self.worker_app, "worker", *work, *pool]
             case "revocations":
-                return [*celery, "deploy.worker", "worker", "--concurrency", "4", "--queues", "revocations", *pool]
+                work = ["--queues", "revocations", "--concurrency", "4"]
+                return ["celery", "--app", "deploy.worker", "worker", *work, *pool]
             case "housekeeping":
-                return [sys.executable, "-m", "deploy.housekeeping"]
+                return ["deploy.housekeeping"]
             case "beat":
-                return [*celery, "deploy.beat", "beat", "--scheduler", "pipeline.schedule:Scheduler"]
+                return ["celery", "--app", "deploy.beat", "beat", "--scheduler", "pipeline.schedule:Scheduler"]
         raise ValueError(name)
+
+    def _warm(self, name: str) -> tuple[str, ...]:
+        """Nothing for web processes that share their metrics: the library decides that when it is imported."""
+        if name != "web":
+            return WARM
+        alone = (
+            self.environment["ASWHOM_DATABASE_URL"].startswith("sqlite")
+            and "ASWHOM_WEB_PROCESSES" not in self.environment
+        )
+        return WARM_WEB if alone else ()
 
     worker_app, concurrency = "deploy.worker", 16
 
@@ -171,7 +208,7 @@ class System:
     def stop(self, name: str) -> int:
         process = self.processes.pop(name)
         end(process, seconds=30)
-        return process.returncode
+        return process.wait()
 
     def close(self) -> None:
         for process in self.processes.values():
