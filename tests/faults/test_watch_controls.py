@@ -38,6 +38,13 @@ CONTROLS = (
         test="tests/identity/test_handovers.py::test_a_former_key_seals_prunes_and_hands_over_nothing_more",
     ),
     Control(
+        name="a rotation waits for seals",
+        file="identity/handovers.py",
+        guard='connection.execute(text("lock table signing_handovers in share mode"))',
+        without="pass",
+        test="tests/identity/test_handovers.py::test_a_rotation_waits_for_the_seal_under_way",
+    ),
+    Control(
         name="a rotation pins the chain",
         file="identity/audit_chain.py",
         guard="if pin is not None and pin.seq > 0:",

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from itertools import pairwise
+from threading import Barrier
 
 import pytest
 from sqlalchemy import Connection, delete, insert, select, text, update
@@ -19,7 +23,7 @@ from identity.audit_statements import PRUNED, read_checkpoint, sign
 from identity.audit_tables import audit, audit_prunings, audit_seals
 from identity.audit_verification import verify
 from identity.errors import BadInput, Misconfigured
-from identity.handovers import hand_over, trusted_keys
+from identity.handovers import hand_over, hold_signing, trusted_keys
 from identity.signing import Signer
 from identity.trusted_keys import TrustedKeys, read_handover
 from tests.identity.test_audit import DAY, as_owner, edit, kept, restamp, write
@@ -115,6 +119,47 @@ def test_a_former_key_seals_prunes_and_hands_over_nothing_more(rotated: World) -
 def test_a_rotation_that_was_interrupted_is_not_done_twice(rotated: World) -> None:
     assert not rotate(rotated, SECOND, THIRD)
     assert len(keys(rotated, THIRD).handovers) == 2
+
+
+def test_rotations_among_seals_leave_a_chain_that_verifies(world: World) -> None:
+    """Two sealers and a rotation at once: who comes after it has the wrong key, who came before is its last link."""
+    signers = [Signer.from_seed(os.urandom(32)) for _ in range(13)]
+    for number, (former, signer) in enumerate(pairwise(signers)):
+        write(world, *(f"{number}-{name}" for name in "abcde"))
+        together = Barrier(3)
+
+        def sealing(former: Signer = former, together: Barrier = together) -> None:
+            together.wait()
+            with suppress(Misconfigured):
+                Sealer(world.store, former).seal(now=START, limit=3)
+
+        def rotating(former: Signer = former, signer: Signer = signer, together: Barrier = together) -> None:
+            together.wait()
+            assert rotate(world, former, signer)
+
+        with ThreadPoolExecutor(3) as pool:
+            for done in [pool.submit(act) for act in (sealing, rotating, sealing)]:
+                done.result()
+    Sealer(world.store, signers[-1]).run(now=START)
+    held = check(world, signers[-1])
+    assert isinstance(held, Verified), held
+    assert (held.count, held.unsealed) == (12 * 6, 0)
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)  # SQLite has one writer
+def test_a_rotation_waits_for_the_seal_under_way(world: World) -> None:
+    seal(world, FIRST, "a")
+    waits = text("select count(*) from pg_locks where relation = 'signing_handovers'::regclass and not granted")
+
+    def sealing(connection: Connection) -> Future[bool]:
+        hold_signing(connection, FIRST)
+        rotation = pool.submit(rotate, world, FIRST, SECOND)
+        while not world.store.read(lambda c: c.execute(waits).scalar_one()):
+            assert not rotation.done()
+        return rotation
+
+    with ThreadPoolExecutor(1) as pool:
+        assert world.store.write(sealing).result()
 
 
 def test_pruning_goes_over_rotations(rotated: World) -> None:
