@@ -104,6 +104,27 @@ OTHERS = (
         without='if said not in ("yes", "no"):',
         test="tests/webhooks/test_approval_page.py::test_no_other_site_sends_an_answer",
     ),
+    Control(
+        name="a person is looked up at whoever signed",
+        file="identity/principals.py",
+        guard='aliases.c.tenant_id == bindparam("tenant"),',
+        without="aliases.c.tenant_id.is_not(None),",
+        test="tests/identity/test_connect.py::test_two_tenants_know_the_same_login_independently and sqlite",
+    ),
+    Control(
+        name="a tool takes no parameter that it does not declare",
+        file="pipeline/action.py",
+        guard='model_config = ConfigDict(frozen=True, extra="forbid")',
+        without="model_config = ConfigDict(frozen=True)",
+        test="tests/api/test_execute.py::test_parameters_that_do_not_fit_are_told_of",
+    ),
+    Control(
+        name="a parameter has the form that its schema says",
+        file="tasks/actions/invoices.py",
+        guard='InvoiceId = Annotated[str, Field(pattern=r"^inv_[A-Za-z0-9]{1,40}$")]',
+        without="InvoiceId = str",
+        test="tests/payments/test_payments.py::test_a_parameter_that_does_not_fit_the_schema",
+    ),
 )
 
 
