@@ -3,6 +3,9 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-slow check format lock bench clean
 
+# A test run starts hundreds of processes: each would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 # The first Python that is new enough; `make install PYTHON=…` overrides it.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$python"; break; }; done)

@@ -1,5 +1,6 @@
 """Real servers for every test that asks for one. A missing server fails the test; it never skips it."""
 
+import gc
 import json
 import os
 import shutil
@@ -24,10 +25,27 @@ from tests.servers.postgres import Postgres
 from tests.servers.postgres import postgres as run_postgres
 from tests.servers.valkey import Valkey
 from tests.servers.valkey import valkey as run_valkey
+from tests.statements import compiled_once
 
 # An example that takes longer than Hypothesis's 200 ms is a busy machine, not a fault of what is tested.
 settings.register_profile("aswhom", deadline=None)
 settings.load_profile("aswhom")
+
+
+def pytest_configure() -> None:
+    """Thousands of tests are collected, and nothing of that is ever garbage: look for none, then or later."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_once() -> Iterator[None]:
+    with compiled_once():
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -73,9 +73,14 @@ class Postgres:
     def filled_tables(self, database: str) -> list[str]:
         """The tables that have rows."""
         with self.connect(database) as connection:
-            every = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
-            probe = sql.SQL("SELECT EXISTS (SELECT FROM {})")
-            return [t for (t,) in every if connection.execute(probe.format(sql.Identifier(t))).fetchone() == (True,)]
+            return self._filled(connection)
+
+    @staticmethod
+    def _filled(connection: psycopg.Connection) -> list[str]:
+        every = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        probe = sql.SQL("SELECT {} WHERE EXISTS (SELECT FROM {})")
+        probes = [probe.format(sql.Literal(table), sql.Identifier(table)) for (table,) in every]
+        return [t for (t,) in connection.execute(sql.SQL(" UNION ALL ").join(probes)).fetchall()] if probes else []
 
     def empty_database(self, name: str, *, keep: Collection[str]) -> None:
         """Delete every row but those of *keep*, and start the sequences again, whoever is still connected.
@@ -88,11 +93,15 @@ class Postgres:
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
             connection.execute("SET session_replication_role = replica")  # neither triggers nor foreign keys
-            for table in self.filled_tables(name):
-                if table not in keep:
-                    connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
-            for (sequence,) in connection.execute("SELECT sequencename FROM pg_sequences").fetchall():
-                connection.execute(sql.SQL("ALTER SEQUENCE {} RESTART").format(sql.Identifier(sequence)))
+            emptied = [
+                sql.SQL("DELETE FROM {}").format(sql.Identifier(table))
+                for table in self._filled(connection)
+                if table not in keep
+            ]
+            used = connection.execute("SELECT sequencename FROM pg_sequences WHERE last_value IS NOT NULL").fetchall()
+            again = [sql.SQL("ALTER SEQUENCE {} RESTART").format(sql.Identifier(name)) for (name,) in used]
+            if emptied or again:
+                connection.execute(sql.SQL("; ").join([*emptied, *again]))
 
     def initialize(self) -> None:
         """Create the cluster. PostgreSQL refuses root, so for root another user owns and runs it."""
