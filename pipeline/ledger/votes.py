@@ -68,6 +68,8 @@ def vote(connection: Connection, given: Vote, *, now: datetime) -> Counted | Not
     ).one_or_none()
     if held is None:
         return NotCounted(reason=f"tenant {given.tenant} has no approval {given.approval}")
+    if given.digest != held.digest:
+        return NotCounted(reason=f"what was shown is not what approval {held.id} is about: look at it again")
     earlier = connection.execute(
         select(approval_votes.c.answer).where(
             approval_votes.c.approval_id == held.id, approval_votes.c.principal_id == given.principal
@@ -95,16 +97,10 @@ def vote(connection: Connection, given: Vote, *, now: datetime) -> Counted | Not
 
 
 def _said_before(held: Row[Any], earlier: str, given: Vote) -> Counted | NotCounted:
-    """The same word to the same thing is the first one again; an answer is not taken back."""
-    if given.digest != held.digest:
-        return _not_about(held)
+    """The same word is the first one again; an answer is not taken back."""
     if earlier == (YES if given.yes else NO):
         return Counted(state=ApprovalState(held.state))
     return NotCounted(reason=f"{given.principal} has answered {earlier} already")
-
-
-def _not_about(held: Row[Any]) -> NotCounted:
-    return NotCounted(reason=f"what was shown is not what approval {held.id} is about: look at it again")
 
 
 def _over(connection: Connection, held: Row[Any], now: datetime) -> str | None:
@@ -125,8 +121,6 @@ def _over(connection: Connection, held: Row[Any], now: datetime) -> str | None:
 
 def _prohibition(connection: Connection, held: Row[Any], given: Vote) -> str | None:
     """Why this person's answer does not count, or None."""
-    if given.digest != held.digest:
-        return _not_about(held).reason
     principal = get_principal(connection, given.principal)
     if principal is None or principal.tenant != held.tenant_id or principal.kind is not PrincipalKind.USER:
         return f"{given.principal} is no user of tenant {held.tenant_id}"

@@ -12,14 +12,14 @@ SPENDING, SPENDS = "identity/capability/spending.py", "tests/capability/test_spe
 VERIFIER, VERIFIES = "identity/capability/verifier.py", "tests/capability/test_verifier.py"
 OPENINGS, OPENS = "pipeline/ledger/openings.py", "tests/capability/test_openings.py"
 
-RULE = Control(
-    name="a revocation reaches what was not spent",
-    file=SPENDING,
-    guard="if ruled_out is not None:",
-    without="if False:",
-    test=f"{SPENDS}::test_a_revocation_reaches_a_token_that_was_not_spent and tenant",
-)
-OTHERS = (
+CONTROLS = (
+    Control(
+        name="a revocation reaches what was not spent",
+        file=SPENDING,
+        guard="if ruled_out is not None:",
+        without="if False:",
+        test=f"{SPENDS}::test_a_revocation_reaches_a_token_that_was_not_spent and tenant",
+    ),
     Control(
         name="one spend",
         file=SPENDING,
@@ -135,11 +135,12 @@ OTHERS = (
 )
 
 
-def test_without_the_rule_a_revoked_token_is_spent(tmp_path: Path) -> None:
-    RULE.is_noticed(tmp_path)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("control", OTHERS, ids=lambda control: control.name)
-def test_without_a_further_guard_its_test_fails(control: Control, tmp_path: Path) -> None:
+@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
+def test_without_its_guard_its_test_fails(control: Control, tmp_path: Path) -> None:
     control.is_noticed(tmp_path)
+
+
+@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
+def test_a_guard_is_where_its_control_looks(control: Control) -> None:
+    control.place()

@@ -10,21 +10,21 @@ from tests.faults.control import Control
 
 CONNECT, TEST = "identity/connect.py", "tests/identity/test_connect.py"
 
-BROWSER = Control(
-    name="the browser that went on from the link",
-    file=CONNECT,
-    guard="if not session.is_of(browser):",
-    without="if False:",
-    test=f"{TEST}::test_a_callback_in_another_browser and sqlite",
-)
-AWAITED = Control(
-    name="the account that is awaited",
-    file="identity/grants.py",
-    guard="if awaited is not None and consent.external_id not in awaited.ids:",
-    without="if False:",
-    test=f"{TEST}::test_a_reconnect_by_another_account and sqlite",
-)
-OTHERS = (
+CONTROLS = (
+    Control(
+        name="the browser that went on from the link",
+        file=CONNECT,
+        guard="if not session.is_of(browser):",
+        without="if False:",
+        test=f"{TEST}::test_a_callback_in_another_browser and sqlite",
+    ),
+    Control(
+        name="the account that is awaited",
+        file="identity/grants.py",
+        guard="if awaited is not None and consent.external_id not in awaited.ids:",
+        without="if False:",
+        test=f"{TEST}::test_a_reconnect_by_another_account and sqlite",
+    ),
     Control(
         name="the signature of a link",
         file="identity/connect_links.py",
@@ -64,11 +64,12 @@ OTHERS = (
 )
 
 
-def test_without_its_guard_the_test_fails(tmp_path: Path) -> None:
-    AWAITED.is_noticed(tmp_path)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("control", [BROWSER, *OTHERS], ids=lambda control: control.name)
-def test_without_a_further_guard_its_test_fails(control: Control, tmp_path: Path) -> None:
+@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
+def test_without_its_guard_its_test_fails(control: Control, tmp_path: Path) -> None:
     control.is_noticed(tmp_path)
+
+
+@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
+def test_a_guard_is_where_its_control_looks(control: Control) -> None:
+    control.place()

@@ -11,15 +11,15 @@ from tests.faults.control import Control
 APPROVALS, VOTES = "pipeline/ledger/approvals.py", "pipeline/ledger/votes.py"
 TEST = "tests/ledger/test_approvals.py"
 
-QUICK = Control(
-    name="an approval is asked for",
-    file="pipeline/ledger/openings.py",
-    guard="if not confirm(connection, intent, now=now):",
-    without="if False:",
-    test=f"{TEST}::test_no_step_opens_without_the_approval and sqlite",
-)
 
-OTHERS = (
+CONTROLS = (
+    Control(
+        name="an approval is asked for",
+        file="pipeline/ledger/openings.py",
+        guard="if not confirm(connection, intent, now=now):",
+        without="if False:",
+        test=f"{TEST}::test_no_step_opens_without_the_approval and sqlite",
+    ),
     Control(
         name="the version in force",
         file="pipeline/ledger/openings.py",
@@ -128,11 +128,12 @@ OTHERS = (
 )
 
 
-def test_without_its_guard_the_test_fails(tmp_path: Path) -> None:
-    QUICK.is_noticed(tmp_path)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("control", OTHERS, ids=lambda control: control.name)
-def test_without_a_further_guard_its_test_fails(control: Control, tmp_path: Path) -> None:
+@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
+def test_without_its_guard_its_test_fails(control: Control, tmp_path: Path) -> None:
     control.is_noticed(tmp_path)
+
+
+@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
+def test_a_guard_is_where_its_control_looks(control: Control) -> None:
+    control.place()

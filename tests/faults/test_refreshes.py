@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,9 +27,9 @@ from tests.identity.test_peer import Peer
 from tests.identity.world import World
 from tests.servers.oidc import Oidc
 from tests.servers.oidc import oidc as run_oidc
+from tests.servers.process import Process, end, start_python
 from tests.servers.proxy import Mode, proxy
 from tests.servers.valkey import Valkey
-from tests.system.rig import ROOT
 
 #: Every named point of a refresh, what the next process gets, and how often the provider was shown the token.
 POINTS = {
@@ -44,7 +45,7 @@ POINTS = {
 class Refreshers:
     """The parent of the processes, over its pipes."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: Process) -> None:
         self._process = process
 
     def order(self, **what: Any) -> dict[str, Any]:
@@ -65,15 +66,30 @@ pytestmark = [
 ]
 
 
-@contextmanager
-def refreshers(ledger_url: str, valkey: Valkey | None, processes: int = 1) -> Iterator[Refreshers]:
-    asked = {"database": ledger_url, "redis": valkey.url if valkey else None, "processes": processes}
-    command = [sys.executable, "-m", "tests.faults.refresher", json.dumps(asked)]
-    with subprocess.Popen(command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+Start = Callable[..., AbstractContextManager[Refreshers]]
+
+
+@pytest.fixture
+def refreshers(ledger_url: str, tmp_path: Path) -> Start:
+    """Starts the parent of so many processes, with a Valkey for their locks or None."""
+
+    @contextmanager
+    def start(valkey: Valkey | None, processes: int = 1) -> Iterator[Refreshers]:
+        asked = {"database": ledger_url, "redis": valkey.url if valkey else None, "processes": processes}
+        process = start_python(
+            "tests.faults.refresher",
+            json.dumps(asked),
+            log=tmp_path / "refreshers.log",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            warm=["identity.coordinator", "identity.lock", "pipeline.sqlite", "tests.identity.test_peer"],
+        )
         try:
             yield Refreshers(process)
         finally:
-            process.kill()
+            end(process, signal.SIGKILL)
+
+    return start
 
 
 @pytest.fixture
@@ -116,9 +132,9 @@ def shown(peer: Peer, token: str) -> list[str]:
 
 
 def test_a_process_killed_at_any_point_of_a_refresh_neither_presents_twice_nor_loses_an_answer(
-    peer: Peer, ledger_url: str
+    peer: Peer, refreshers: Start
 ) -> None:
-    with refreshers(ledger_url, None) as processes:
+    with refreshers(None) as processes:
         for point, (end, times) in POINTS.items():
             key, account, token = grant(peer, f"p-{point}")
             killed = processes.order(account=account, generation=1, kill=point)
@@ -135,10 +151,10 @@ def test_a_process_killed_at_any_point_of_a_refresh_neither_presents_twice_nor_l
 
 
 def test_a_dead_processes_lock_is_waited_out_and_its_refresh_settled(
-    peer: Peer, ledger_url: str, own_valkey: Valkey
+    peer: Peer, refreshers: Start, own_valkey: Valkey
 ) -> None:
     key, account, token = grant(peer, "anna")
-    with refreshers(ledger_url, own_valkey) as processes:
+    with refreshers(own_valkey) as processes:
         assert processes.order(account=account, generation=1, kill="after_answer_stored") == {"signal": 9}
         assert processes.order(account=account, generation=1) == {"said": "2"}
     assert shown(peer, token) == ["ok"]
@@ -147,11 +163,11 @@ def test_a_dead_processes_lock_is_waited_out_and_its_refresh_settled(
 
 @pytest.mark.parametrize("point", ["before_send", "after_send"])
 def test_an_owner_stopped_past_its_lock_and_continued_destroys_nothing(
-    peer: Peer, ledger_url: str, own_valkey: Valkey, point: str
+    peer: Peer, refreshers: Start, own_valkey: Valkey, point: str
 ) -> None:
     """Others have its lock by then, and have settled its intent; what it does when it wakes changes nothing twice."""
     key, account, token = grant(peer, "anna")
-    with refreshers(ledger_url, own_valkey) as processes:
+    with refreshers(own_valkey) as processes:
         stopped = processes.order(account=account, generation=1, stop=point)["stopped"]
         other = processes.order(account=account, generation=1)  # waits for the lock, then for `settled_by`
         assert other == {"said": "ReauthRequired"}
@@ -172,10 +188,10 @@ def test_an_owner_stopped_past_its_lock_and_continued_destroys_nothing(
 
 @pytest.mark.parametrize("loss", ["killed", "emptied"])
 def test_a_redis_lost_in_the_middle_of_a_refresh_doubles_nothing(
-    peer: Peer, ledger_url: str, own_valkey: Valkey, loss: str
+    peer: Peer, refreshers: Start, own_valkey: Valkey, loss: str
 ) -> None:
     key, account, token = grant(peer, "anna")
-    with refreshers(ledger_url, own_valkey) as processes:
+    with refreshers(own_valkey) as processes:
         stopped = processes.order(account=account, generation=1, stop="after_send")["stopped"]
         if loss == "killed":
             own_valkey.kill()
@@ -204,11 +220,11 @@ def test_a_response_lost_after_the_rotation_is_never_asked_for_again(peer: Peer)
     assert peer.world.state(key) is AccountState.NEEDS_RECONNECT
 
 
-def race(peer: Peer, ledger_url: str, valkey: Valkey | None, *, processes: int, rounds: int) -> None:
+def race(peer: Peer, refreshers: Start, valkey: Valkey | None, *, processes: int, rounds: int) -> None:
     """Every round one presentation, and a grant that lives."""
     key, account, _ = grant(peer, "anna")
     shown_before = len(peer.oidc.log())
-    with refreshers(ledger_url, valkey, processes) as forks:
+    with refreshers(valkey, processes) as forks:
         ran = forks.order(account=account, rounds=rounds)
     presented = [each.outcome for each in peer.oidc.log()[shown_before:]]
     count = select(func.sum(refresh_intents.c.presented))
@@ -223,31 +239,31 @@ def race(peer: Peer, ledger_url: str, valkey: Valkey | None, *, processes: int, 
 
 @pytest.mark.parametrize("with_redis", [True, False])
 def test_eight_processes_rotate_a_grant_once_a_round(
-    peer: Peer, ledger_url: str, own_valkey: Valkey, with_redis: bool
+    peer: Peer, refreshers: Start, own_valkey: Valkey, with_redis: bool
 ) -> None:
-    race(peer, ledger_url, own_valkey if with_redis else None, processes=8, rounds=4)
+    race(peer, refreshers, own_valkey if with_redis else None, processes=8, rounds=4)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_sixty_four_processes_rotate_a_grant_once_a_round_for_a_hundred_rounds(
-    peer: Peer, ledger_url: str, own_valkey: Valkey
+    peer: Peer, refreshers: Start, own_valkey: Valkey
 ) -> None:
-    race(peer, ledger_url, own_valkey, processes=64, rounds=100)
+    race(peer, refreshers, own_valkey, processes=64, rounds=100)
 
 
 def test_a_server_whose_store_is_not_atomic_is_asked_once_all_the_same(
-    world: World, http: Client, ledger_url: str
+    world: World, http: Client, refreshers: Start
 ) -> None:
     """It lets two uses of one token both succeed, in two chains of which one is lost: it would tell us of nothing."""
     with run_oidc(store_latency=timedelta(milliseconds=10)) as slow:
-        race(Peer(world, slow, http), ledger_url, None, processes=6, rounds=3)
+        race(Peer(world, slow, http), refreshers, None, processes=6, rounds=3)
 
 
-def test_a_person_connects_again_after_an_unknown_outcome(peer: Peer, ledger_url: str) -> None:
+def test_a_person_connects_again_after_an_unknown_outcome(peer: Peer, refreshers: Start) -> None:
     connected = peer.connect()
     assert isinstance(connected, Connected)
-    with refreshers(ledger_url, None) as processes:
+    with refreshers(None) as processes:
         processes.order(account=connected.account, generation=1, kill="after_send")
         assert processes.order(account=connected.account, generation=1) == {"said": "ReauthRequired"}
         again = peer.connect()

@@ -44,3 +44,8 @@ CONTROLS = (
 @pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
 def test_without_its_guard_a_test_fails(control: Control, tmp_path: Path) -> None:
     control.is_noticed(tmp_path)
+
+
+@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
+def test_a_guard_is_where_its_control_looks(control: Control) -> None:
+    control.place()

@@ -80,12 +80,14 @@ def start_python(
     *arguments: str,
     log: Path,
     environment: Mapping[str, str] | None = None,
+    stdin: int = subprocess.DEVNULL,
     stdout: int | None = None,
     warm: Sequence[str] = (),
 ) -> Process:
     """Start `python -m module`, as `start` does; where that can be, forked off a parent that has imported *warm*."""
     if not (warm and warmed.POSSIBLE):
-        return start([sys.executable, "-m", module, *arguments], log=log, environment=environment, stdout=stdout)
+        command = [sys.executable, "-m", module, *arguments]
+        return start(command, log=log, environment=environment, stdin=stdin, stdout=stdout)
     order = warmed.Order(
         module=module,
         arguments=arguments,
@@ -94,7 +96,7 @@ def start_python(
         warm=tuple(warm),
     )
     with log.open("a") as output:
-        return warmed.parent().fork(order, output=output, stdout=stdout)
+        return warmed.parent().fork(order, output=output, stdin=stdin, stdout=stdout)
 
 
 def _group_of(user: str) -> str:

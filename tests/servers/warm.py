@@ -22,6 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -68,12 +69,13 @@ class Order:
 class Forked:
     """What the tests use of a `subprocess.Popen`, for a child of the warm parent."""
 
-    stdin: IO[str] | None = None
-
-    def __init__(self, parent: Parent, pid: int, args: Sequence[str], stdout: IO[str] | None) -> None:
+    def __init__(
+        self, parent: Parent, pid: int, args: Sequence[str], stdin: IO[str] | None, stdout: IO[str] | None
+    ) -> None:
         self.args = args
         self.pid = pid
         self.returncode: int | None = None
+        self.stdin = stdin
         self.stdout = stdout
         self._parent = parent
 
@@ -116,18 +118,24 @@ class Parent:
         self._control.close()
         self._process.wait()
 
-    def fork(self, order: Order, *, output: IO[Any], stdout: int | None) -> Forked:
-        """Start a child whose output goes to *output*; its standard output to a pipe if that is asked for."""
-        read_end = write_end = None
-        if stdout == subprocess.PIPE:
-            read_end, write_end = os.pipe()
-        descriptors = [output.fileno() if write_end is None else write_end, output.fileno()]
-        pid = self._ask({"start": asdict(order)}, descriptors)
-        if write_end is not None:
-            os.close(write_end)
-        said = None if read_end is None else os.fdopen(read_end, encoding="utf-8")
+    def fork(self, order: Order, *, output: IO[Any], stdin: int, stdout: int | None) -> Forked:
+        """Start a child whose output goes to *output*; a pipe to or from it if that is asked for."""
+        with ExitStack() as theirs:
+            if stdin == subprocess.PIPE:
+                reads, writes = os.pipe()
+                told: IO[str] | None = os.fdopen(writes, "w", encoding="utf-8")
+            else:
+                reads, told = os.open(os.devnull, os.O_RDONLY), None
+            theirs.callback(os.close, reads)
+            said: IO[str] | None = None
+            out = output.fileno()
+            if stdout == subprocess.PIPE:
+                ours, out = os.pipe()
+                said = os.fdopen(ours, encoding="utf-8")
+                theirs.callback(os.close, out)
+            pid = self._ask({"start": asdict(order)}, [reads, out, output.fileno()])
         assert isinstance(pid, int)
-        return Forked(self, pid, (order.module, *order.arguments), said)
+        return Forked(self, pid, (order.module, *order.arguments), told, said)
 
     def status(self, pid: int) -> int | None:
         """How a child ended, as `Popen.returncode` says it, or None while it runs."""
@@ -155,7 +163,7 @@ def _serve(control: socket.socket) -> Order | None:
     """Fork as the tests say. Returns an order in the child that is to follow it, and None when the tests are gone."""
     warmed: set[str] = set()
     while True:
-        message, descriptors, _, _ = socket.recv_fds(control, _LARGEST, 2)
+        message, descriptors, _, _ = socket.recv_fds(control, _LARGEST, 3)
         if not message:
             return None
         question = json.loads(message)
@@ -181,7 +189,7 @@ def _serve(control: socket.socket) -> Order | None:
 def _become(order: Order, descriptors: Sequence[int]) -> None:
     ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for descriptor, standard in zip(descriptors, (1, 2), strict=True):
+    for descriptor, standard in zip(descriptors, (0, 1, 2), strict=True):
         os.dup2(descriptor, standard)
         os.close(descriptor)
     os.environ.clear()
