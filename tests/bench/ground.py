@@ -29,7 +29,7 @@ from identity.policy import Decision
 from identity.principals import ensure_principal, ensure_tenant, link_alias
 from identity.secret import Secret
 from identity.tables import provider_connections
-from pipeline.database import DatabaseSettings, open_database
+from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.ledger.intents import Intent
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.migrations import upgrade
@@ -99,12 +99,8 @@ class Ledger:
         KeyFiles(vault=keys / "vault", signing=keys / "signing").create()
 
     def write(self, fn: Callable[[Connection], T]) -> T:
-        """Write as a caller does that is told to come again: the time until it is written is what counts."""
-        while True:
-            try:
-                return self.database.write(fn)
-            except Unavailable:
-                continue
+        """As `persistently` does."""
+        return persistently(self.database, fn)
 
     def claimed(self) -> ClaimedJob:
         """A job of acme's, accepted and claimed for an hour."""
@@ -220,6 +216,15 @@ def prepared(*, kinds: Sequence[str] = KINDS, pending: int = 20_000, jobs: int =
         postgres(durable=True) as cluster,
     ):
         yield Ground(Path(directory), broker, cluster, kinds=kinds, pending=pending, jobs=jobs)
+
+
+def persistently(database: Database, fn: Callable[[Connection], T]) -> T:
+    """Write as a caller does that is told to come again: the time until it is written is what counts."""
+    while True:
+        try:
+            return database.write(fn)
+        except Unavailable:
+            continue
 
 
 def at_once(threads: int, work: Callable[[int], None]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, update
 
@@ -16,29 +18,32 @@ from identity.model import Scope, ScopeKind
 from identity.sequence import next_number
 from identity.signing import Signer
 from pipeline import revocation
+from pipeline.database import DatabaseSettings, open_database
 from pipeline.ledger import openings
 from pipeline.ledger.closings import Closing, close_attempt
 from pipeline.ledger.intents import Opened
+from pipeline.ledger.jobs import ClaimedJob
 from pipeline.revoker import Revoker
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.tables import jobs
 from tests.bench.figures import Sheet, percentile
-from tests.bench.ground import Ground, Ledger, at_once
+from tests.bench.ground import Ground, Ledger, at_once, persistently
 from tests.bench.queued import queue
-from tests.ledger.house import account_scope
+from tests.ledger.house import House, account_scope, intent_of
 
 T = TypeVar("T")
 
-OPENERS = 32
+OPENERS = 32  # threads
+PROCESSES = 2  # of them
+PATIENCE = 60.0  # seconds
 REVOCATIONS = 30  # a round
 BETWEEN = 0.1  # seconds of undisturbed openings before each
 QUEUED = 10_000
 
 
 def measure(ground: Ground, rounds: int) -> Sheet:
-    sheet = Sheet(
-        f"revoke: commit of an account's revocation against {OPENERS} openers; cancel of {QUEUED:,} queued jobs"
-    )
+    against = f"{OPENERS} openers in {PROCESSES} processes"
+    sheet = Sheet(f"revoke: commit of an account's revocation against {against}; cancel of {QUEUED:,} queued jobs")
     with ground.ledgers() as ledgers:
         for _ in range(rounds):
             for ledger in ledgers.values():
@@ -51,68 +56,105 @@ def measure(ground: Ground, rounds: int) -> Sheet:
 
 def effective(ledger: Ledger, sheet: Sheet, *, name: str) -> None:
     """Revoke, consent again, let the openers go on, and so on; *name* stands before each figure."""
-    openers = [Opener(ledger) for _ in range(OPENERS)]
-    took: list[float] = []
-    undisturbed = 0.0
-
-    def work(number: int) -> None:
-        nonlocal undisturbed
-        if number < OPENERS:
-            openers[number].run()
-            return
-        try:
-            for _ in range(REVOCATIONS):
-                time.sleep(BETWEEN)
-                undisturbed += BETWEEN
-                began = time.perf_counter()
-                declare(ledger, account_scope(), tenant="acme")
-                took.append(time.perf_counter() - began)
-                ledger.house.connect("acme", "acme.ada")
-                accepted = ledger.write(partial(_accept_anew, ids=[opener.job.id for opener in openers]))
-                for opener in openers:
-                    opener.go_on(accepted)
-        finally:
-            for opener in openers:
-                opener.stop()
-
-    at_once(OPENERS + 1, work)
-    opened = [seconds for opener in openers for seconds in opener.took]
+    with opening(ledger) as openers:
+        took: list[float] = []
+        for _ in range(REVOCATIONS):
+            time.sleep(BETWEEN)
+            began = time.perf_counter()
+            declare(ledger, account_scope(), tenant="acme")
+            took.append(time.perf_counter() - began)
+            ledger.house.connect("acme", "acme.ada")
+            openers.go_on(ledger.write(partial(_accept_anew, ids=openers.jobs)))
+        opened = openers.stop()
     for share, of in (("p50", 0.5), ("p99", 0.99), ("max", 1)):
         sheet.add(f"{name}: revocation effective, {share}", percentile(took, of) * 1000, "ms")
     for share, of in (("p50", 0.5), ("p99", 0.99)):
         sheet.add(f"{name}: an opening meanwhile, {share}", percentile(opened, of) * 1000, "ms")
-    sheet.add(f"{name}: openings meanwhile", len(opened) / undisturbed, "/s")
+    sheet.add(f"{name}: openings meanwhile", len(opened) / (REVOCATIONS * BETWEEN), "/s")
+
+
+class Openers:
+    """Threads in processes of their own, as workers are: whoever revokes shares the ledger with them, and no more."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        claimed = [ledger.claimed() for _ in range(OPENERS)]
+        self.jobs = [job.id for job in claimed]
+        self._accepted, self._stopped, self._took = spawn.Value("q", 0), spawn.Event(), spawn.Queue()
+        self._gate = spawn.Barrier(PROCESSES + 1, timeout=PATIENCE)
+        self._running = [
+            spawn.Process(
+                target=_open_steps,
+                args=(ledger.url, claimed[number::PROCESSES], self._gate, self._accepted, self._stopped, self._took),
+            )
+            for number in range(PROCESSES)
+        ]
+        for process in self._running:
+            process.start()
+        self._gate.wait()
+
+    def go_on(self, accepted: int) -> None:
+        """Their jobs are theirs again, as accepted by that number of the ledger."""
+        self._accepted.value = accepted
+
+    def stop(self) -> list[float]:
+        """Let them end; how many seconds each of their openings took."""
+        self._stopped.set()
+        return [seconds for _ in self._running for seconds in self._took.get(timeout=PATIENCE)]
+
+    def end(self) -> None:
+        """Also where something failed."""
+        self._stopped.set()
+        for process in self._running:
+            process.join(PATIENCE)
+
+
+@contextmanager
+def opening(ledger: Ledger) -> Iterator[Openers]:
+    """Openers at work."""
+    openers = Openers(ledger)
+    try:
+        yield openers
+    finally:
+        openers.end()
+
+
+def _open_steps(url: str, claimed: list[ClaimedJob], gate: Any, accepted: Any, stopped: Any, results: Any) -> None:
+    """One process of openers."""
+    database = open_database(DatabaseSettings(url=url))
+    openers = [Opener(House(database), job, accepted, stopped) for job in claimed]
+    gate.wait()
+    at_once(len(openers), lambda number: openers[number].run())
+    results.put([seconds for opener in openers for seconds in opener.took])
+    database.close()
 
 
 class Opener:
     """Opens and closes one step after another as ada; refused, it waits until it may go on."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self._stopped = False
-        self.job = ledger.claimed()
+    def __init__(self, house: House, job: ClaimedJob, accepted: Any, stopped: Any) -> None:
+        self._house = house
+        self._job = job
+        self._accepted = accepted
+        self._stopped = stopped
         self.took: list[float] = []  # seconds each opening took
 
     def run(self) -> None:
+        database = self._house.database
         for position in itertools.count(1):
-            if self._stopped:
+            if self._stopped.is_set():
                 return
-            intent = self._ledger.intent(self.job, position)
+            intent = intent_of(self._house, self._job, position=position, occurrence=position)
             began = time.perf_counter()
-            outcome = self._ledger.write(partial(openings.open_attempt, intent=intent))
+            outcome = persistently(database, partial(openings.open_attempt, intent=intent))
             if not isinstance(outcome, Opened):
-                while intent.job is self.job and not self._stopped:
+                while self._accepted.value <= self._job.accepted and not self._stopped.is_set():
                     time.sleep(0.001)
+                self._job = replace(self._job, accepted=max(self._job.accepted, self._accepted.value))
                 continue
             self.took.append(time.perf_counter() - began)
             closing = Closing(attempt=intent.attempt, state=AttemptState.EFFECT, step_state=StepState.DONE, result={})
-            self._ledger.write(partial(close_attempt, intent=intent, closing=closing))
-
-    def go_on(self, accepted: int) -> None:
-        self.job = replace(self.job, accepted=accepted)
-
-    def stop(self) -> None:
-        self._stopped = True
+            persistently(database, partial(close_attempt, intent=intent, closing=closing))
 
 
 def _accept_anew(c: Connection, *, ids: list[str]) -> int:
