@@ -31,9 +31,13 @@ def _names(value: object) -> object:
 
 def _origin(value: str) -> str:
     parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+    odd = parts.path.strip("/") or parts.query or parts.fragment or parts.username or parts.password
+    if parts.scheme not in ("http", "https") or not parts.hostname or odd:
         raise ValueError("give the address others reach this by, without a path, such as https://aswhom.example")
-    return value.rstrip("/")
+    # As a browser writes an Origin, which forms are compared with (RFC 6454 §6.1).
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    usual = {"http": 80, "https": 443}[parts.scheme]
+    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port not in (None, usual) else "")
 
 
 def _issuer(value: str) -> str:

@@ -157,7 +157,9 @@ def still_running(directory: Path) -> int | None:
         return None
     except PermissionError:
         return pid
-    words = Path(f"/proc/{pid}/cmdline")
-    if words.exists() and str(CONFIGURATION).encode() not in words.read_bytes().split(b"\0"):
-        return None  # the number was given to another process
-    return pid
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):  # it has ended since, or this system has no /proc
+        return pid
+    # Otherwise the number was given to another process.
+    return pid if str(CONFIGURATION).encode() in words else None

@@ -23,7 +23,8 @@ from deploy.installation import Installation
 from deploy.procfile import Process
 from deploy.settings import Settings
 from deploy.supervisor import Supervisor
-from identity.errors import Misconfigured
+from identity.errors import AswhomError, Misconfigured
+from identity.store import CommitUnknown
 
 #: Two processes of thirty-two threads (DESIGN §10).
 WORKERS = 2
@@ -193,8 +194,12 @@ def _point_at_console(settings: Settings, say: Say) -> None:
     if settings.console_issuer is not None:
         say(f"the console is at {settings.base_url}/console/")
         return
-    with Installation(settings) as at:
-        url, _ = new_link(at)
+    try:
+        with Installation(settings) as at:
+            url, _ = new_link(at)
+    except (AswhomError, CommitUnknown) as fault:  # the ledger is busy: no reason to stop what runs
+        say(f"the console is at {settings.base_url}/console/; `aswhom console link` prints a link to it ({fault})")
+        return
     say(f"the console: {url} signs you in once, within ten minutes; `aswhom console link` prints another")
 
 

@@ -49,6 +49,8 @@ def key_id(token: bytes) -> str:
         header = jws.extract_compact(token).headers()
     except JoseError:
         raise Refused(Code.INVALID_REQUEST, "the body is not a signed JWT in compact form") from None
+    if not isinstance(header, dict):
+        raise Refused(Code.INVALID_REQUEST, "the token's header is no JSON object")
     kind, kid = header.get("typ"), header.get("kid")
     # RFC 8417 §2.3: an ID token must not pass for one.
     if not isinstance(kind, str) or kind.lower() not in TYPES:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from deploy.checkup.finding import Finding, ok, unknown, wrong
 from deploy.installation import Installation
@@ -18,6 +18,15 @@ def open_redis(url: str) -> Redis:
     return Redis.from_url(url, socket_timeout=3, socket_connect_timeout=3, decode_responses=True)
 
 
+def _policy(client: Redis) -> str | None:
+    """Its maxmemory-policy; None where CONFIG is not for us, as hosted ones have it."""
+    try:
+        found: str | None = client.config_get("maxmemory-policy").get("maxmemory-policy")
+    except ResponseError:
+        return None
+    return found
+
+
 def broker(at: Installation) -> Iterator[Finding]:
     url = at.settings.redis()
     if url is None:
@@ -25,7 +34,7 @@ def broker(at: Installation) -> Iterator[Finding]:
         return
     client = open_redis(url)
     try:
-        policy = client.config_get("maxmemory-policy").get("maxmemory-policy")
+        policy = _policy(client)
         version = str(client.info("server").get("redis_version", "0"))
         memory = client.info("memory")
     except RedisError as error:
@@ -33,7 +42,9 @@ def broker(at: Installation) -> Iterator[Finding]:
         return
     finally:
         client.close()
-    if policy != "noeviction":
+    if policy is None:
+        yield unknown("broker", "reachable; it does not let its maxmemory-policy be read, which must be noeviction")
+    elif policy != "noeviction":
         yield wrong("broker", f"its maxmemory-policy is {policy}: it may drop messages and locks; set it to noeviction")
     else:
         yield ok("broker", f"reachable, and never evicts (speaks as Redis {version})")

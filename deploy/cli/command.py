@@ -61,7 +61,7 @@ def confirm(question: str, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise click.UsageError(f"{question} Say so with --yes.")
-    click.confirm(question, abort=True)
+    click.confirm(question, abort=True, err=True)
 
 
 def secret_option(*names: str, help: str, required: bool = False) -> Callable[[Any], Any]:

@@ -1,4 +1,4 @@
-"""The demo: the DevOps assistant of two tenants against the sandbox, checked against the sandbox's own logs."""
+"""The demo: the DevOps assistant of three tenants against the sandbox, checked against the sandbox's own logs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def run(*, json: bool = False, data_dir: Path | None = None) -> int:
     """Tell the story once; 0 only if the sandbox's logs agree with the ledger, step by step.
 
     *json* prints one document instead of a live table. *data_dir* keeps the installation that was made; without it, it
-    is thrown away. Raises Misconfigured if the system cannot be started.
+    is thrown away. Raises Misconfigured if the system cannot be started, or would be another installation's.
     """
     from deploy.demo.stage import Stage
     from deploy.demo.story import tell

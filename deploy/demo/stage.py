@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -18,11 +17,12 @@ from deploy import process, up
 from deploy.cli.trigger import signature
 from deploy.demo import payments
 from deploy.demo.provision import Provision, callbacks, standard_of
+from deploy.ports import free_ports
 from deploy.procfile import Process
 from deploy.sandbox.__main__ import SERVICES
 from deploy.sandbox.world import TENANTS, make_world
 from deploy.settings import Settings, load
-from identity.errors import Unavailable
+from identity.errors import Misconfigured, Unavailable
 from identity.model import AccountKey, Scope, ScopeKind
 from identity.secret import Secret
 from pipeline import revocation
@@ -54,9 +54,10 @@ class Stage:
         self._closing.close()
 
     def _start(self) -> None:
-        self._closing.callback(self.http.close)
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        ports = dict(zip((*SERVICES, "web"), _free_ports(len(SERVICES) + 1), strict=True))
+        if any(self._directory.iterdir()):
+            raise Misconfigured(f"the demo makes an installation of its own: {self._directory} is not empty")
+        ports = dict(zip((*SERVICES, "web"), free_ports(len(SERVICES) + 1), strict=True))
         self.web = f"http://127.0.0.1:{ports['web']}"
         self.settings = self._settings(ports["web"])
         hooks = {name: f"{self.web}/webhooks/{name}/{name}" for name in ("github", "slack")}
@@ -87,19 +88,23 @@ class Stage:
         payments.provide(self.runtime, self.world, tenants={"acme": ("ada", "grace")}, now=now)
 
     def _settings(self, port: int) -> Settings:
-        return load(
-            data_dir=self._directory,
-            listen=f"127.0.0.1:{port}",
-            base_url=self.web,
-            allow_hosts=("127.0.0.1",),
-            call_deadline=timedelta(seconds=5),
-            send_within=timedelta(seconds=2),
-            step_backoff=timedelta(seconds=0.2),
-            worker_metrics_port=0,
-            revocations_metrics_port=0,
-            housekeeping_metrics_port=0,
-            beat_metrics_port=0,
-        )
+        given: dict[str, Any] = {
+            "data_dir": self._directory,
+            "listen": f"127.0.0.1:{port}",
+            "base_url": self.web,
+            "allow_hosts": ("127.0.0.1",),
+            "call_deadline": timedelta(seconds=5),
+            "send_within": timedelta(seconds=2),
+            "step_backoff": timedelta(seconds=0.2),
+            **{f"{name}_metrics_port": 0 for name in ("worker", "revocations", "housekeeping", "beat")},
+        }
+        settings = load(**given)
+        # A ledger, a broker or keys that the environment names are those of somebody's real installation.
+        others = settings.model_fields_set - given.keys() - {"log_format", "log_level"}
+        if others:
+            names = ", ".join(f"ASWHOM_{name.upper()}" for name in sorted(others))
+            raise Misconfigured(f"the demo makes an installation of its own: unset {names}")
+        return settings
 
     def _sandbox(self, name: str) -> Process:
         files = ("--world", "world.json", "--log", f"{name}.jsonl")
@@ -159,15 +164,6 @@ class Stage:
             return self.http.get(f"{url}/_sandbox/log").is_success
         except httpx.TransportError:
             return False
-
-
-def _free_ports(number: int) -> list[int]:
-    """Loopback ports that were free a moment ago, all different."""
-    with ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in range(number)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 def by_id(rows: list[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:

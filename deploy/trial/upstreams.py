@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import Any
 import httpx
 
 from deploy.demo.provision import callbacks
+from deploy.ports import free_ports
 from deploy.sandbox.__main__ import SERVICES
 from deploy.sandbox.world import TENANTS, make_world
 from identity.errors import Unavailable
@@ -41,7 +41,7 @@ class Upstreams:
 @contextmanager
 def upstreams(folder: Path, *, base_url: str) -> Iterator[Upstreams]:
     """Run every process of the sandbox; *base_url* is where its consent pages lead back to."""
-    ports = dict(zip((*SERVICES, "nobody"), _free_ports(len(SERVICES) + 1), strict=True))
+    ports = dict(zip((*SERVICES, "nobody"), free_ports(len(SERVICES) + 1), strict=True))
     nobody = f"http://127.0.0.1:{ports['nobody']}"  # deliveries are held back, so they are fetched and not sent
     world = make_world(
         ports=ports,
@@ -69,12 +69,3 @@ def _started(folder: Path, name: str) -> Iterator[subprocess.Popen[str]]:
             yield process
         finally:
             process.terminate()
-
-
-def _free_ports(number: int) -> list[int]:
-    """Loopback ports that were free a moment ago, all different."""
-    with ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in range(number)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]

@@ -161,7 +161,10 @@ def _read_json() -> None:
         return
     if not request.is_json:
         raise Problem(problems.CONTENT_TYPE, "Bodies are JSON here. Send Content-Type: application/json.")
-    body = request.get_json(silent=True)
+    try:
+        body = request.get_json(silent=True)
+    except RecursionError:
+        raise Problem(problems.NOT_JSON, "The body is nested too deeply.") from None
     if body is None and request.get_data(cache=True).strip() != b"null":
         raise Problem(problems.NOT_JSON, "The body is not JSON.")
     if not isinstance(body, dict):

@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import partial
 
 from flask import Blueprint, Flask, Response, g, request
+from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
 from identity.errors import AswhomError, BadInput, Unavailable
@@ -113,7 +114,8 @@ def _frame(pages: Blueprint, desk: Desk) -> None:
             "navigation": [one for one in NAVIGATION if visitor and visitor.may_anywhere(access.NEEDS[one[0]])],
             "page_name": page_name,
             "section": SECTIONS.get(page_name, page_name),
-            "tenants": _tenants(desk) if visitor else (),
+            # Asked by the frame alone: a page that refuses needs no ledger, which may be what it is about.
+            "tenants": partial(_tenants, desk),
             "tenant": request.args.get("tenant", ""),
             "done": request.args.get("done", ""),
         }
@@ -163,6 +165,10 @@ def _refusals(pages: Blueprint, door: Door) -> None:
     @pages.errorhandler(AswhomError)
     def not_possible(error: AswhomError) -> BaseResponse:
         return refuse(409, "Nothing was done", str(error))
+
+    @pages.errorhandler(HTTPException)
+    def refused(error: HTTPException) -> BaseResponse:
+        return refuse(error.code or 400, "Nothing was done", error.description or error.name)
 
     @pages.errorhandler(Exception)
     def fault(error: Exception) -> BaseResponse:

@@ -9,7 +9,7 @@ from identity.errors import BadInput
 from pipeline.desk import jobs as acts
 from pipeline.ledger.dead_letters import dead_letters
 from pipeline.model import Acceptance
-from webhooks.console.access import check, seen_tenant, visitor
+from webhooks.console.access import May, check, seen_tenant, visitor
 from webhooks.console.parts import Desk
 from webhooks.pages import page
 
@@ -24,7 +24,13 @@ def dead_pages(pages: Blueprint, desk: Desk) -> None:
         tenant = seen_tenant()
         found = desk.read(lambda c: dead_letters(c, tenant))
         return page(
-            "console/dead.html", found=found, at_once=AT_ONCE, replayed=_number("replayed"), left=_number("left")
+            "console/dead.html",
+            found=found,
+            tenant=tenant or "",  # the one whose jobs are shown, whether or not the address names it
+            may_replay=visitor().may(May.WORK, tenant),
+            at_once=AT_ONCE,
+            replayed=_number("replayed"),
+            left=_number("left"),
         )
 
     @pages.post("/dead/replay")

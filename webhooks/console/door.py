@@ -16,6 +16,7 @@ from identity.console_sessions import Person, find
 from identity.secret import Secret
 from identity.store import Store
 from webhooks.console.access import NotForYou, Visitor, need_of
+from webhooks.pages import from_own_page
 from webhooks.settings import WebSettings
 
 log = logging.getLogger(__name__)
@@ -66,8 +67,7 @@ class Door:
 
     def is_ours(self) -> bool:
         """Whether the browser says that the form came from our own pages."""
-        origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
-        return origin in (None, self._settings.base_url.rstrip("/")) and site in (None, "same-origin")
+        return from_own_page(self._settings.base_url)
 
     def guard(self, pages: Blueprint) -> None:
         """Let a request of *pages* through only from whom it may come."""

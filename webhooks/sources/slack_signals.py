@@ -72,4 +72,4 @@ def _names(value: Any) -> frozenset[str] | None:
 
 
 def _moment(value: Any) -> datetime | None:
-    return datetime.fromtimestamp(value, UTC) if type(value) is int and 0 < value < 1 << 40 else None
+    return datetime.fromtimestamp(value, UTC) if type(value) is int and 0 < value < 1 << 37 else None
