@@ -28,6 +28,10 @@ class Unavailable(AswhomError):
         self.retry_after = retry_after
 
 
+class Unconfirmed(Unavailable):
+    """It may have been done, or not: no commit of it was confirmed. Look, or ask again by the same key."""
+
+
 class ReauthRequired(AswhomError):
     """The account needs a person to connect it again."""
 

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
 
-from identity.errors import Unavailable
+from identity.errors import Unavailable, Unconfirmed
 
 T = TypeVar("T")
 
@@ -19,7 +19,7 @@ class CommitUnknown(Exception):
 def written(store: Store, fn: Callable[[Connection], T]) -> T:
     """The outcome of a write that finds out by itself whether it was made before: after a lost commit it is made again.
 
-    Raises Unavailable if that is not confirmed either.
+    Raises Unconfirmed if that is not confirmed either, whatever kept it from that: the first may have been made.
     """
     try:
         return store.write(fn)
@@ -27,8 +27,8 @@ def written(store: Store, fn: Callable[[Connection], T]) -> T:
         pass
     try:
         return store.write(fn)
-    except CommitUnknown as error:
-        raise Unavailable("the ledger does not confirm commits") from error
+    except (CommitUnknown, Unavailable) as error:
+        raise Unconfirmed("the ledger does not confirm commits") from error
 
 
 class Store(Protocol):

@@ -8,10 +8,9 @@ from datetime import datetime
 from joserfc.jwk import KeySet
 from sqlalchemy import Connection
 
-from identity.errors import Unavailable
 from identity.ids import Ids
 from identity.jwks import KeyRing
-from identity.store import CommitUnknown, Store
+from identity.store import Store, written
 from identity.transmitters import Transmitter, find_transmitter
 from pipeline.ledger import security_events
 from pipeline.model import Acceptance, SecurityEvent
@@ -35,17 +34,10 @@ class EventIntake:
         return self._keys.key(transmitter.jwks_url, kid)
 
     def accept(self, event: SecurityEvent, transmitter: Transmitter) -> Acceptance:
-        """Commit a token and what follows from it. Raises Unavailable: then nothing was written."""
+        """Commit a token and what follows from it. Raises Unavailable."""
         id, now = self._ids("rev"), self._clock()
 
         def accept(c: Connection) -> Acceptance:
             return security_events.accept(c, event, transmitter, id=id, now=now)
 
-        try:
-            return self._store.write(accept)
-        except CommitUnknown:
-            # The jti is the key: a second try finds out what became of the first.
-            try:
-                return self._store.write(accept)
-            except CommitUnknown as error:
-                raise Unavailable("the ledger does not confirm commits") from error
+        return written(self._store, accept)  # the jti is the key: a second try finds out what became of the first

@@ -9,10 +9,9 @@ from datetime import datetime
 from sqlalchemy import Connection, select
 
 from identity.connections import WEBHOOK_SECRET, find_with_secrets
-from identity.errors import Unavailable
 from identity.ids import Ids
 from identity.secret import Secret
-from identity.store import CommitUnknown, Store
+from identity.store import Store, written
 from identity.vault import Vault
 from pipeline.ledger import deliveries
 from pipeline.ledger.whose import whose_delivery
@@ -55,7 +54,7 @@ class Intake:
         return self._store.read(lambda c: whose_delivery(c, connection, installation).tenant)
 
     def accept(self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: str, reason: str) -> Acceptance:
-        """Commit a delivery and what follows from it. Raises Unavailable: then nothing was written."""
+        """Commit a delivery and what follows from it. Raises Unavailable."""
         ids = deliveries.NewIds(
             delivery=self._ids("del"), jobs=tuple(self._ids("job") for _ in matches), revocation=self._ids("rev")
         )
@@ -64,14 +63,7 @@ class Intake:
         def accept(c: Connection) -> Acceptance:
             return deliveries.accept(c, delivery, matches, ids=ids, outcome=outcome, reason=reason, now=now)
 
-        try:
-            return self._store.write(accept)
-        except CommitUnknown:
-            # The sender's delivery id is the key: if the first try was committed, this one says what it made.
-            try:
-                return self._store.write(accept)
-            except CommitUnknown as error:
-                raise Unavailable("the ledger does not confirm commits") from error
+        return written(self._store, accept)  # the sender's delivery id is the key: a second try says what was made
 
     def ready(self) -> None:
         """Return if a transaction can be had now. Raises Unavailable."""

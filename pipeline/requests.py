@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 
 from identity.api_keys import Caller, NoCaller, find_caller
-from identity.errors import Unavailable
+from identity.errors import Unconfirmed
 from identity.ids import Ids
 from identity.model import Scope
 from identity.secret import Secret
-from identity.store import CommitUnknown, Store
+from identity.store import CommitUnknown, Store, written
 from identity.workloads import Workloads, looks_like_one
 from pipeline.action import Action
 from pipeline.desk import jobs as desk
@@ -133,17 +133,10 @@ class Requests:
         try:
             return self._store.write(fn)
         except CommitUnknown as error:  # repeated, it would say that the job has moved already
-            raise Unavailable("the ledger did not confirm the commit: look at the job") from error
+            raise Unconfirmed("the ledger did not confirm the commit: look at the job") from error
 
     def _make(self, fn: Callable[[Connection], Made]) -> Made:
-        try:
-            return self._store.write(fn)
-        except CommitUnknown:
-            # Its id is the key: if the first try was committed, this one finds what it made.
-            try:
-                return self._store.write(fn)
-            except CommitUnknown as error:
-                raise Unavailable("the ledger does not confirm commits") from error
+        return written(self._store, fn)  # its id is the key: a second try finds what the first one made
 
 
 def _settled(state: str, wait: str | None) -> bool:

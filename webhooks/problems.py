@@ -14,7 +14,8 @@ from http import HTTPStatus
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
-from identity.errors import AswhomError, Unavailable
+from identity.errors import AswhomError, Unavailable, Unconfirmed
+from identity.store import CommitUnknown
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +84,12 @@ _NEXT_STEP = {
 }
 
 
+_UNCONFIRMED = (
+    "The ledger did not confirm this: it may have been done, or not. Look first; or send the same request again after "
+    "Retry-After, if it has an Idempotency-Key or a delivery id, by which it is done once."
+)
+
+
 class Problem(Exception):
     """A request that is answered with a problem document."""
 
@@ -103,7 +110,9 @@ class Problem(Exception):
 
     @classmethod
     def not_now(cls, error: Unavailable) -> Problem:
-        """The problem of a ledger that cannot answer."""
+        """The problem of a ledger that cannot answer, or did not say whether it wrote."""
+        if isinstance(error, Unconfirmed):
+            return cls(UNAVAILABLE, _UNCONFIRMED, retry_after=error.retry_after)
         detail = "The ledger cannot take this now, and stored nothing. Send the same request again after Retry-After."
         return cls(UNAVAILABLE, detail, retry_after=error.retry_after)
 
@@ -148,6 +157,11 @@ def install(app: Flask) -> None:
     def later(error: Unavailable) -> Response:
         log.warning("request not taken: %s", error, extra={"action": "request.unavailable"})
         return Problem.not_now(error).document()
+
+    @app.errorhandler(CommitUnknown)
+    def unknown(_: CommitUnknown) -> Response:
+        log.warning("commit not confirmed", extra={"action": "request.unconfirmed"})
+        return Problem.not_now(Unconfirmed("the ledger did not confirm the commit")).document()
 
     @app.errorhandler(HTTPException)
     def refuse(error: HTTPException) -> Response:

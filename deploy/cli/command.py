@@ -39,16 +39,20 @@ def invocation(run: Callable[..., int | None]) -> Callable[..., None]:
         # Here, so that `--help` need not wait for them.
         from deploy.installation import Installation
         from identity.errors import AswhomError
+        from identity.store import CommitUnknown
 
         out = Output(as_json=as_json)
         try:
             with Installation.at(data_dir=data_dir) as at:
                 code = run(at, out, **options)
-        except AswhomError as error:
+        except (AswhomError, CommitUnknown) as error:
+            told = str(error)
+            if isinstance(error, CommitUnknown):
+                told = f"it is not certain whether this was done ({error}): look before you try again"
             if as_json:
-                out.document({"error": type(error).__name__, "message": str(error)})
+                out.document({"error": type(error).__name__, "message": told})
             else:
-                out.note(f"aswhom: {error}")
+                out.note(f"aswhom: {told}")
             code = PROBLEM
         sys.exit(code or DONE)
 

@@ -11,7 +11,7 @@ from flask import Blueprint, Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
-from identity.errors import AswhomError, BadInput, Unavailable
+from identity.errors import AswhomError, BadInput, Unavailable, Unconfirmed
 from identity.store import CommitUnknown
 from pipeline.ledger import queries
 from webhooks import problems
@@ -153,8 +153,9 @@ def _refusals(pages: Blueprint, door: Door) -> None:
     def unusable(error: BadInput) -> BaseResponse:
         return refuse(422, "Nothing was done", str(error))
 
+    @pages.errorhandler(Unconfirmed)
     @pages.errorhandler(CommitUnknown)
-    def unknown(_: CommitUnknown) -> BaseResponse:
+    def unknown(_: Unconfirmed | CommitUnknown) -> BaseResponse:
         return refuse(503, "It is not certain whether it was done", "look, before you try again")
 
     @pages.errorhandler(Unavailable)

@@ -21,7 +21,7 @@ from identity.console_sign_in import SignIn
 from identity.errors import AswhomError, PolicyDenied, Unavailable
 from identity.ids import Ids
 from identity.secret import Secret
-from identity.store import Store
+from identity.store import CommitUnknown, Store
 from webhooks.console.door import Door, from_our_form, local_path
 from webhooks.console.words import sentence
 from webhooks.pages import page
@@ -139,6 +139,11 @@ def sign_in_pages(
     @pages.errorhandler(PolicyDenied)
     def denied(error: PolicyDenied) -> BaseResponse:
         return refused("You are not signed in", str(error))
+
+    @pages.errorhandler(CommitUnknown)
+    def unknown(_: CommitUnknown) -> BaseResponse:
+        log.error("console sign-in not confirmed", extra={"action": "console.sign_in_failed"})
+        return refused("It is not certain whether you are signed in", "open the console's first page to see", 503)
 
     @pages.errorhandler(AswhomError)
     def not_now(error: AswhomError) -> BaseResponse:
