@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
@@ -111,6 +112,14 @@ def test_parameters_that_do_not_fit_are_told_of_without_what_was_sent(sqlite_tow
     assert {error["where"] for error in answer.json["errors"]} == {"parameters.text", "parameters.more"}
     assert "canary" not in answer.text
     assert count(sqlite_town) == 0
+
+
+def test_a_body_nested_beyond_reading_is_refused_like_one_that_is_no_json(sqlite_town: Town) -> None:
+    deep = '{"identifier": "ada", "parameters": ' + "[" * 100_000 + "]" * 100_000 + "}"
+    key = sqlite_town.keys["acme", Role.AGENT].reveal()
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    answer = sqlite_town.client.post("/v1/tools/github.Say/execute", data=deep, headers=headers)
+    assert (answer.status_code, json.loads(answer.data)["type"]) == (400, "urn:aswhom:problem:not-json")
 
 
 def test_a_key_covers_the_tools_it_names(sqlite_town: Town) -> None:

@@ -8,12 +8,13 @@ import re
 from sqlalchemy import select
 
 from identity.audit_tables import audit
-from identity.console_roles import Role
+from identity.console_roles import Held, Role
 from identity.tables import provider_connections, scopes
 from pipeline.revocation_tables import revocations
 from pipeline.states import JobState
 from pipeline.tables import attempts, jobs, schedules
 from tests.console.town import Town
+from webhooks.settings import WebSettings
 
 BY = "console:operator@all"
 
@@ -61,6 +62,27 @@ def test_all_that_one_cause_killed_comes_back_and_nothing_else(town: Town) -> No
     assert {town.state(job) for job in killed} == {JobState.QUEUED}
     assert {town.state(other), town.state(theirs)} == {JobState.DEAD}
     assert operator.sends("/console/dead/replay", **form).status_code == 422
+
+
+def test_whoever_sees_one_tenants_dead_jobs_replays_no_others(town: Town) -> None:
+    """An approver of acme who is an operator of globex sees acme's list first, and cannot bring anything of it back."""
+    ours, theirs = (town.dead("a KeyError", tenant=tenant) for tenant in ("acme", "globex"))
+    both = town.visit(Held(role=Role.APPROVER, tenant="acme"), Held(role=Role.OPERATOR, tenant="globex"))
+    assert "KeyError" in both.sees("/console/dead")
+    assert "<button" not in both.sees("/console/dead").partition("<main")[2]
+    form = {"workflow": "say_it", "cause": "a KeyError"}
+    assert both.sends("/console/dead/replay", tenant="acme", **form).status_code == 403
+    assert "Replay 1" in both.sees("/console/dead?tenant=globex")
+    assert both.sends("/console/dead/replay", tenant="globex", **form).status_code == 303
+    assert (town.state(ours), town.state(theirs)) == (JobState.DEAD, JobState.QUEUED)
+
+
+def test_a_form_that_is_too_large_is_answered_as_that(sqlite_town: Town) -> None:
+    operator = sqlite_town.at(Role.OPERATOR)
+    assert (
+        operator.sends("/console/jobs/job_1/resolve", effect="yes", result="x" * (WebSettings.max_body + 1)).status_code
+        == 413
+    )
 
 
 def test_a_delivery_is_replayed_once(sqlite_town: Town) -> None:

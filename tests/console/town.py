@@ -136,8 +136,12 @@ class Town:
 
     def at(self, role: Role, tenant: str | None = None) -> Visit:
         """A browser of somebody who has that role, of one tenant or of everything."""
+        return self.visit(Held(role=role, tenant=tenant), name=f"{role}@{tenant or 'all'}")
+
+    def visit(self, *held: Held, name: str = "somebody") -> Visit:
+        """A browser of somebody who has these roles."""
         client = self.app.test_client()
-        token = self.session(Held(role=role, tenant=tenant), name=f"{role}@{tenant or 'all'}")
+        token = self.session(*held, name=name)
         client.set_cookie("aswhom-console", token.reveal())
         return Visit(client)
 

@@ -99,6 +99,16 @@ def test_a_broker_that_may_forget_is_found_until_it_may_not(
         assert told(cli, "broker")[0][0] == "ok"
 
 
+def test_a_broker_that_keeps_its_configuration_to_itself_is_reached_all_the_same(
+    cli: Cli, own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with own_valkey.client() as client:
+        client.acl_setuser("us", enabled=True, nopass=True, categories=["+@all"], commands=["-config"], keys=["*"])
+    monkeypatch.setenv("ASWHOM_BROKER_URL", f"redis://us:x@127.0.0.1:{own_valkey.port}/0")
+    ((state, says),) = told(cli, "broker")
+    assert (state, "reachable" in says, "not reachable" in says) == ("unknown", True, False)
+
+
 def test_a_clock_that_differs_from_the_brokers_is_found(own_valkey: Valkey, cli: Cli) -> None:
     class Early(Installation):
         def now(self) -> datetime:

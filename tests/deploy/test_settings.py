@@ -102,6 +102,27 @@ def test_a_child_in_another_directory_sees_the_same_settings(monkeypatch: pytest
     assert again.base_url == settings.base_url == "http://127.0.0.1:81"
 
 
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("https://Aswhom.Example", "https://aswhom.example"),
+        ("https://aswhom.example:443/", "https://aswhom.example"),
+        ("http://aswhom.example:80", "http://aswhom.example"),
+        ("HTTPS://aswhom.example:8443", "https://aswhom.example:8443"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+    ],
+)
+def test_the_address_is_kept_as_browsers_write_an_origin(given: str, kept: str) -> None:
+    assert load(base_url=given).base_url == kept
+
+
+@pytest.mark.parametrize("given", ["https://a.example#x", "https://me@a.example", "https://me:hunter2@a.example"])
+def test_an_address_with_more_than_an_origin_is_refused(given: str) -> None:
+    with pytest.raises(Misconfigured, match="without a path") as refused:
+        load(base_url=given)
+    assert "hunter2" not in str(refused.value)
+
+
 def test_secrets_in_addresses_are_not_shown() -> None:
     settings = load(database_url="postgresql://u:hunter2@db/x", broker_url="redis://:hunter2@h/0")
     assert "hunter2" not in f"{settings!r} {settings} {settings.broker()!r}"
