@@ -39,6 +39,13 @@ QUICK = (
 # As quick, but there are many: each is a whole run of pytest.
 FURTHER = (
     Control(
+        name="a place of its own for every account",
+        file="identity/keepalive_plan.py",
+        guard='return int.from_bytes(sha256(account.encode()).digest()[:8], "big") / 2**64',
+        without="return 0.0",
+        test="tests/identity/test_keepalive_plan.py::test_what_is_in_use_is_refreshed",
+    ),
+    Control(
         name="the once key",
         file=OPENINGS,
         guard='if intent.once is not None and intent.purpose == "call":',
@@ -232,13 +239,6 @@ FURTHER = (
 )
 
 SLOW = (
-    Control(
-        name="a place of its own for every account",
-        file="identity/keepalive_plan.py",
-        guard='return int.from_bytes(sha256(account.encode()).digest()[:8], "big") / 2**64',
-        without="return 0.0",
-        test="tests/identity/test_keepalive_years.py::test_two_years_of_a_few_grants and sqlite",
-    ),
     Control(
         name="the pace of a token endpoint",
         file="identity/endpoint_state.py",
