@@ -51,7 +51,7 @@ class Control:
     without: str
     test: str
     also: tuple[Line, ...] = ()  # in other files, where one line is not the whole guard
-    timeout: float = 100
+    timeout: float = 150  # seconds
 
     def copy(self, to: Path) -> None:
         """The packages without the guard. Raises AssertionError unless each line is there exactly once."""
@@ -80,7 +80,9 @@ class Control:
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "slow or not slow", file]
         if names:
             command += ["-k", names]
-        environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+        # What cannot come about any more is waited for less long.
+        waits = {"TESTS_WAIT": "45"}
+        environment = {**os.environ, **waits, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
         ran = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, timeout=self.timeout, check=False
         )
