@@ -62,6 +62,8 @@ OF_API = (
     KEY_REUSED,
     NOT_SET_UP,
     TOO_MANY,
+    CONTENT_TYPE,
+    UNAVAILABLE,
 )
 KINDS = (
     TOO_LARGE,
