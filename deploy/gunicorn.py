@@ -41,6 +41,9 @@ if workers > 1 and metrics_folder() is None:
         _left.unlink()  # counters of processes that are gone
     share_metrics(_folder)
 
+# Here, where it ends the server with its own exit code: a worker that could not start would be tried again.
+process.workflows_or_exit(_settings)
+
 
 def post_fork(server: Any, worker: Any) -> None:
     """Before the application is imported."""

@@ -30,6 +30,16 @@ def settings_or_exit() -> Settings:
         raise SystemExit(EX_CONFIG) from None
 
 
+def workflows_or_exit(settings: Settings) -> Registry:
+    """The workflows of a process whose keys can be read too; or why not, and the end of the process."""
+    try:
+        settings.runtime()
+        return workflows(settings)
+    except Misconfigured as fault:
+        sys.stderr.write(f"aswhom: {fault}\n")
+        raise SystemExit(EX_CONFIG) from None
+
+
 def set_up(process: str, settings: Settings) -> None:
     """Logs that name *process*, and its metrics for Prometheus."""
     logs.configure(process, format=settings.log_format, level=settings.log_level)

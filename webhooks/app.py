@@ -53,20 +53,21 @@ def create_app(
     metrics.install(app)
     problems.install(app)
     app.after_request(_plainly)
-    app.register_blueprint(receiver(settings, ledger, workflows, ring, rates or Rates(), clock=clock))
+    bells = Bells(ring)
+    app.register_blueprint(receiver(settings, ledger, workflows, bells, rates or Rates(), clock=clock))
     if events is not None:
-        app.register_blueprint(event_receiver(settings, events, ring, clock=clock))
+        app.register_blueprint(event_receiver(settings, events, bells, clock=clock))
     if authority is not None:
         app.register_blueprint(authority_pages(settings, authority))
     app.register_blueprint(metrics.page(settings.metrics_dir))
     app.register_blueprint(health(ledger))
     app.register_blueprint(pages())
     if agents is not None:
-        api.install(app, agents, Bells(ring), clock=clock)
+        api.install(app, agents, bells, clock=clock)
     if connect is not None:
         app.register_blueprint(connect_pages(settings, connect, clock=clock))
     if console is not None:
-        console_app.install(app, settings, console, Bells(ring), clock=clock)
+        console_app.install(app, settings, console, bells, clock=clock)
     if approver is not None:
         sign_in = console is not None and console.sign_in is not None
         app.register_blueprint(approval_pages(settings, approver, sign_in=sign_in, clock=clock))

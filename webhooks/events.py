@@ -17,7 +17,7 @@ from joserfc.jwk import KeySet
 
 from identity.errors import Unavailable
 from identity.transmitters import Transmitter
-from pipeline.model import Acceptance, Ring, SecurityEvent
+from pipeline.model import Acceptance, SecurityEvent
 from webhooks import metrics, problems
 from webhooks.bells import Bells
 from webhooks.metrics import Outcome
@@ -44,10 +44,9 @@ class Events(Protocol):
         """Commit the token and what follows from it. What it returns is committed. Raises Unavailable."""
 
 
-def event_receiver(settings: WebSettings, events: Events, ring: Ring, *, clock: Callable[[], datetime]) -> Blueprint:
+def event_receiver(settings: WebSettings, events: Events, bells: Bells, *, clock: Callable[[], datetime]) -> Blueprint:
     """`POST /events/<transmitter>`."""
     pages = Blueprint("events", __name__)
-    bells = Bells(ring)
 
     @pages.post("/events/<transmitter>")
     def receive(transmitter: str) -> Response:

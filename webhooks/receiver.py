@@ -15,7 +15,7 @@ from flask import Blueprint, Response, g, jsonify, request
 from werkzeug.exceptions import ClientDisconnected
 
 from identity.errors import BadInput, Unavailable
-from pipeline.model import Acceptance, Ring
+from pipeline.model import Acceptance
 from pipeline.workflow import Match, Registry
 from webhooks import metrics, problems
 from webhooks.bells import Bells
@@ -37,14 +37,13 @@ def receiver(
     settings: WebSettings,
     ledger: Ledger,
     workflows: Registry,
-    ring: Ring,
+    bells: Bells,
     rates: Rates,
     *,
     clock: Callable[[], datetime],
 ) -> Blueprint:
     """`POST /webhooks/<source>/<connection>`."""
     pages = Blueprint("receiver", __name__)
-    bells = Bells(ring)
 
     @pages.post("/webhooks/<source>/<connection>")
     def receive(source: str, connection: str) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+import pytest
 from sqlalchemy import select
 
 from identity.audit_tables import audit
@@ -124,6 +125,18 @@ def test_revoking_shows_first_what_it_would_stop_and_wants_to_be_meant(town: Tow
     assert (row.requested_by, row.reason, row.source, row.tenant_id) == (BY, "she left", "console", "acme")
     assert town.ring.rung == [row.id]
     assert town.state(job) is JobState.WAITING, "the rest is the revocations worker's"
+
+
+@pytest.mark.parametrize("kind", ["tenant", "user", "connection", "account", "agent"])
+def test_whoever_may_for_one_tenant_learns_nothing_of_what_others_have(sqlite_town: Town, kind: str) -> None:
+    theirs = {
+        "tenant": "globex", "user": "globex.ada", "connection": "gh", "account": "globex/gh/globex.ada",
+        "agent": "globex.bot",
+    }[kind]  # fmt: skip
+    of_acme, of_all = sqlite_town.at(Role.OPERATOR, "acme"), sqlite_town.at(Role.OPERATOR)
+    for key in (theirs, "nobody"):
+        assert of_acme.client.get(f"/console/revoke?kind={kind}&key={key}").status_code == 404
+    assert of_all.client.get(f"/console/revoke?kind={kind}&key=nobody").status_code == 422
 
 
 def test_a_receipt_can_be_taken_away_and_still_verifies(sqlite_town: Town) -> None:

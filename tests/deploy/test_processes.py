@@ -17,6 +17,9 @@ from deploy.procfile import Process
 from deploy.settings import load
 from deploy.supervisor import Supervisor
 from identity.errors import Misconfigured
+from tests.deploy.conftest import Cli
+from tests.servers.process import start_python
+from tests.system.rig import WARM
 
 ROOT = Path(__file__).parents[2]
 
@@ -86,6 +89,23 @@ def test_a_number_that_was_given_to_another_process_is_not_waited_for(tmp_path: 
     assert supervisor.still_running(tmp_path) is None
     (tmp_path / supervisor.PID_FILE).write_text(f"{os.getpid()}\n")
     assert supervisor.still_running(tmp_path) is None
+
+
+@pytest.mark.parametrize("name", ["web", "worker", "revocations", "housekeeping", "beat"])
+def test_a_wrong_setting_ends_each_process_with_one_line_and_the_code_for_it(
+    name: str, cli: Cli, tmp_path: Path
+) -> None:
+    (process,) = [one for one in procfile.read() if one.name == name]
+    words = [word for word in process.command if word != "env" and not word.startswith("CELERY_")]
+    module, *arguments = words[2:] if words[0] == "python" else words
+    environment = {
+        "PATH": os.environ["PATH"], "ASWHOM_DATA_DIR": str(cli.data_dir), "ASWHOM_WORKFLOWS": "tasks.nobody",
+        "CELERY_CUSTOM_WORKER_POOL": "pipeline.pool:TaskPool",
+    }  # fmt: skip
+    log = tmp_path / "log"
+    assert start_python(module, *arguments, log=log, environment=environment, warm=WARM).wait(60) == 78
+    (line,) = log.read_text().splitlines()
+    assert "ASWHOM_WORKFLOWS" in line
 
 
 def test_a_taken_address_is_told_before_anything_starts(tmp_path: Path) -> None:

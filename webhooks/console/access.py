@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -10,6 +11,7 @@ from flask import g, request
 
 from identity.console_roles import Role
 from identity.console_sessions import Person
+from identity.errors import BadInput
 
 
 class May(StrEnum):
@@ -117,6 +119,17 @@ def seen_tenant() -> str | None:
     if allowed is not None and chosen not in allowed:
         raise NotForYou(f"you have no role at tenant {chosen} that may {need}")
     return chosen
+
+
+@contextmanager
+def as_not_there() -> Iterator[None]:
+    """What there is not is told to those alone who may for every tenant; to others it is as another tenant's."""
+    try:
+        yield
+    except BadInput:
+        if visitor().may(need_of(request.endpoint) or May.SEE_ALL, None):
+            raise
+        raise NotThere from None
 
 
 def check(tenant: str | None) -> None:

@@ -12,7 +12,7 @@ from pipeline import revocation
 from pipeline.desk.scopes import named_scope
 from pipeline.model import Acceptance
 from pipeline.preview import preview
-from webhooks.console.access import check, visitor
+from webhooks.console.access import as_not_there, check, visitor
 from webhooks.console.parts import Desk
 from webhooks.pages import page
 
@@ -55,6 +55,7 @@ def _meant(c: Connection, desk: Desk) -> tuple[Scope, str | None]:
     kind, key = request.values.get("kind", ""), request.values.get("key", "").strip()
     if kind not in list(ScopeKind):
         raise BadInput(f"there is nothing of kind {kind[:20]!r} to revoke")
-    scope, owner = named_scope(c, desk.console.workflows, ScopeKind(kind), key, tenant=None)
+    with as_not_there():
+        scope, owner = named_scope(c, desk.console.workflows, ScopeKind(kind), key, tenant=None)
     check(owner)
     return scope, owner

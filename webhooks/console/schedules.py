@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from pipeline import schedule_changes
 from pipeline.desk import schedules as acts
 from pipeline.ledger import queries
-from webhooks.console.access import check, seen_tenant, visitor
+from webhooks.console.access import as_not_there, check, seen_tenant, visitor
 from webhooks.console.parts import Desk
 from webhooks.pages import page
 
@@ -42,7 +42,9 @@ def _named(desk: Desk) -> str:
     id = request.form.get("id", "")
 
     def look(c: Connection) -> None:
-        check(schedule_changes.get_schedule(c, id).tenant_id)
+        with as_not_there():
+            schedule = schedule_changes.get_schedule(c, id)
+        check(schedule.tenant_id)
 
     desk.read(look)
     return id
