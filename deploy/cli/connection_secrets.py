@@ -17,14 +17,13 @@ from identity.connections import (
     CLIENT_SECRET,
     PRIVATE_KEY,
     WEBHOOK_SECRET,
-    add_secret,
     get_connection,
-    retire_secret,
     rotate_secret,
     seal_secret,
 )
 from identity.errors import BadInput
 from identity.secret import Secret
+from pipeline.desk import connections as acts
 
 
 @command(connections, "add-secret")
@@ -36,12 +35,9 @@ def add_secret_to(at: Installation, out: Output, id: str, name: str, file: Secre
     owner = at.read(lambda c: get_connection(c, id))
     if name == WEBHOOK_SECRET:
         check_webhook_secret(owner, file)
-    sealed = seal_secret(at.vault, owner, id=at.ids("sec"), name=name, secret=file, now=at.now())
-
-    def write(c: Connection) -> None:
-        add_secret(c, sealed)
-
-    at.write(write)
+    now, audit_id, by = at.now(), at.ids("aud"), at.operator
+    sealed = seal_secret(at.vault, owner, id=at.ids("sec"), name=name, secret=file, now=now)
+    at.write(lambda c: acts.add(c, sealed, tenant=owner.tenant, audit_id=audit_id, by=by, now=now))
     out.done(f"{name} {sealed.id} of {id} is used from now on", {"id": sealed.id, "connection": id, "name": name})
 
 
@@ -107,7 +103,6 @@ def rotate(
 def retire(at: Installation, out: Output, secret_id: str, yes: bool) -> None:
     """End a secret's life: what is signed with it is refused from now on."""
     confirm(f"Retire {secret_id}?", yes=yes)
-    now = at.now()
-    if not at.write(lambda c: retire_secret(c, secret_id, at=now)):
-        raise BadInput(f"there is no secret {secret_id}")
+    audit_id, by, now = at.ids("aud"), at.operator, at.now()
+    at.write(lambda c: acts.retire(c, secret_id, audit_id=audit_id, by=by, now=now))
     out.done(f"{secret_id} is retired", {"id": secret_id})

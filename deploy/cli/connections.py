@@ -20,7 +20,6 @@ from identity.connections import (
     add_connection,
     add_secret,
     get_connection,
-    resume_connection,
     rewrite_addresses,
     seal_secret,
 )
@@ -32,6 +31,7 @@ from identity.providers.profile import ClientAuth
 from identity.registration import Registration, register, service_account
 from identity.secret import Secret
 from pipeline import connection_facts
+from pipeline.desk import connections as acts
 from pipeline.ledger import queries
 from webhooks.sources import SOURCES
 
@@ -198,12 +198,8 @@ def list_connections(at: Installation, out: Output) -> None:
 @click.argument("id")
 def resume(at: Installation, out: Output, id: str) -> None:
     """Fetch tokens through it again, after the provider refused our client and the cause is mended."""
-
-    def write(c: Connection) -> None:
-        queries.provider_connection(c, id)
-        resume_connection(c, id)
-
-    at.write(write)
+    audit_id, by, now = at.ids("aud"), at.operator, at.now()
+    at.write(lambda c: acts.resume(c, id, audit_id=audit_id, by=by, now=now))
     out.done(f"{id} is in use again", {"id": id})
 
 

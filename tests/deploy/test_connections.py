@@ -134,6 +134,8 @@ def test_a_secret_is_followed_by_a_new_one_with_both_live(github: Cli) -> None:
     again = github.json(*rotate, input="another\n", code=1)
     assert "retire-secret" in again["message"]
     github.json("connections", "retire-secret", former, "--yes")
+    (row,) = github.json("audit", "search", "--kind", "connection.secret_retired")
+    assert (row["detail"]["secret"], row["reason"].startswith("by cli:")) == (former, True)
     assert github.json(*rotate, input="another\n")["former"] == [made["id"]]
     printed = github("connections", "show", "github").output + github("audit", "search", "--json").output
     assert not any(word in printed for word in ("hunter2", "correct horse", "another\n"))

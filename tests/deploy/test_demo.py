@@ -7,8 +7,21 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from deploy.cli import main
 from tests.deploy.running import ASWHOM
+
+
+def test_the_demo_is_no_part_of_another_installation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ASWHOM_DATABASE_URL", "postgresql://aswhom:hunter2@ledger.example/aswhom")
+    refused = CliRunner().invoke(main, ["demo", "--data-dir", str(tmp_path / "new")])
+    assert (refused.exit_code, "unset ASWHOM_DATABASE_URL" in refused.output) == (1, True)
+    assert "hunter2" not in refused.output
+    monkeypatch.delenv("ASWHOM_DATABASE_URL")
+    (tmp_path / "kept").write_text("of somebody's")
+    refused = CliRunner().invoke(main, ["demo", "--data-dir", str(tmp_path)])
+    assert (refused.exit_code, "is not empty" in refused.output) == (1, True)
 
 
 @pytest.mark.slow

@@ -8,10 +8,9 @@ from flask import Blueprint, redirect, url_for
 from sqlalchemy import Connection
 from werkzeug.wrappers import Response as BaseResponse
 
-from identity import audit
-from identity.connections import resume_connection
 from identity.errors import BadInput
 from pipeline import connection_facts
+from pipeline.desk import connections as acts
 from pipeline.ledger import queries
 from pipeline.ledger.paging import Row
 from webhooks.console.access import NotThere, check, seen_tenant, visitor
@@ -37,25 +36,9 @@ def connection_pages(pages: Blueprint, desk: Desk) -> None:
 
     @pages.post("/connections/<id>/resume", endpoint="resume_connection")
     def resume(id: str) -> BaseResponse:
-        row = desk.read(lambda c: _found(c, id))
-        if row["paused_reason"] is None:
-            raise BadInput(f"{id} is in use already")
+        desk.read(lambda c: _found(c, id))
         audit_id, by, now = desk.console.ids("aud"), visitor().person.by, desk.clock()
-
-        def write(c: Connection) -> None:
-            resume_connection(c, id)
-            audit.record(
-                c,
-                id=audit_id,
-                at=now,
-                kind="connection.resumed",
-                tenant=row["tenant_id"] or "",
-                outcome="resumed",
-                reason=f"by {by}",
-                detail={"connection": id},
-            )
-
-        desk.write(write)
+        desk.write(lambda c: acts.resume(c, id, audit_id=audit_id, by=by, now=now))
         return redirect(url_for("console.connection", id=id, done="resumed"), 303)
 
 
