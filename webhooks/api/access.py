@@ -16,6 +16,7 @@ from identity.secret import Secret
 from webhooks import problems
 from webhooks.problems import Problem
 from webhooks.quota import WINDOW, Spent
+from webhooks.rates import Counts
 
 log = logging.getLogger(__name__)
 
@@ -76,12 +77,6 @@ class Callers(Protocol):
     """Who holds a key. `pipeline.requests` implements it."""
 
     def caller(self, secret: Secret, *, now: datetime) -> Caller | NoCaller: ...
-
-
-class Counts(Protocol):
-    """What a key has left. `webhooks.quota` implements it."""
-
-    def spend(self, key: str) -> Spent: ...
 
 
 def guard(

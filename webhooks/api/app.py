@@ -21,7 +21,7 @@ from pipeline.ledger.requests import KeyReused, NotLetIn
 from pipeline.requests import Requests
 from pipeline.workflow import Registry
 from webhooks import problems
-from webhooks.api.access import Counts, guard, refused
+from webhooks.api.access import guard, refused
 from webhooks.api.accounts import account_operations
 from webhooks.api.deliveries import delivery_operations
 from webhooks.api.jobs import job_operations
@@ -30,6 +30,7 @@ from webhooks.api.revocations import revocation_operations
 from webhooks.api.tools import tool_operations
 from webhooks.bells import Bells
 from webhooks.problems import Problem
+from webhooks.rates import Counts
 
 VERSION = "1"
 DOCUMENT = "/v1/openapi.json"
