@@ -20,6 +20,9 @@ from tests.servers import warm as warmed
 # of the tests. So start servers from a thread that stays, as fixtures do. macOS has no such thing.
 _SETPRIV = shutil.which("setpriv")
 _PORTS = range(10_000, 32_000)
+# A port is free until its server binds it: neither another of pytest's workers nor this one may give it away meanwhile.
+_SHARES = 8
+_given: set[int] = set()
 
 
 class Process(Protocol):
@@ -136,10 +139,15 @@ def tail(log: Path, lines: int = 20) -> str:
 
 
 def free_port() -> int:
-    """A loopback port that was free a moment ago, below those that the kernel gives to clients and to other tests."""
+    """A loopback port that was free a moment ago, below those that the kernel gives to clients, and given away once."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ours = _PORTS[worker % _SHARES :: _SHARES]
     for _ in range(100):
-        port = _PORTS.start + secrets.randbelow(len(_PORTS))
+        port = secrets.choice(ours)
+        if port in _given:
+            continue
         with suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
+            _given.add(port)
             return port
-    raise DidNotStart(f"no port of {_PORTS} is free")
+    raise DidNotStart(f"no port of {ours} is free")
