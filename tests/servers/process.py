@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +23,7 @@ _SETPRIV = shutil.which("setpriv")
 _PORTS = range(10_000, 32_000)
 # A port is free until its server binds it: neither another of pytest's workers nor this one may give it away meanwhile.
 _SHARES = 8
-_given: set[int] = set()
+_given: deque[int] = deque(maxlen=500)
 
 
 class Process(Protocol):
@@ -139,7 +140,7 @@ def tail(log: Path, lines: int = 20) -> str:
 
 
 def free_port() -> int:
-    """A loopback port that was free a moment ago, below those that the kernel gives to clients, and given away once."""
+    """A loopback port that was free a moment ago, below those that the kernel gives to clients, and not given away just before."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     ours = _PORTS[worker % _SHARES :: _SHARES]
     for _ in range(100):
@@ -148,6 +149,6 @@ def free_port() -> int:
             continue
         with suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
-            _given.add(port)
+            _given.append(port)
             return port
     raise DidNotStart(f"no port of {ours} is free")
