@@ -140,7 +140,7 @@ def tail(log: Path, lines: int = 20) -> str:
 
 
 def free_port() -> int:
-    """A loopback port that was free a moment ago, below those that the kernel gives to clients, and not given away just before."""
+    """A free loopback port, below those that the kernel gives to clients, which was not given away just before."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     ours = _PORTS[worker % _SHARES :: _SHARES]
     for _ in range(100):
