@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,30 @@ def test_failed_deliveries_are_those_that_a_person_must_look_at(acme: Cli, web: 
     assert misused.exit_code == 2
     many = acme.json("deliveries", "replay", "--tenant", "acme", "--limit", "1", code=0)
     assert many
+
+
+def test_what_failed_is_replayed_and_what_was_merely_ignored_is_not(acme: Cli, web: str) -> None:
+    acme.json("workflows", "enable", "link_pull_request", "--tenant", "acme")
+    failed = acme.json("trigger", "github", "pull_request.opened", "--url", web)
+    acme.json("jobs", "cancel", *acme.json("deliveries", "show", failed["delivery"])["jobs"])
+    acme.json("trigger", "github", "pull_request.opened", "--url", web)
+    assert [job["state"] for job in acme.json("jobs", "list")] == ["queued", "cancelled"]
+    (fate,) = acme.json("deliveries", "replay", "--failed", "--yes")
+    assert (fate["delivery"], fate["workflow"], fate["would"]) == (failed["delivery"], "link_pull_request", "again")
+    assert [job["state"] for job in acme.json("jobs", "list")] == ["queued", "queued"]
+    assert "Nothing would be started" in acme("deliveries", "replay", "--failed", "--yes").output
+
+
+def test_what_came_at_until_or_later_is_not_replayed(acme: Cli, web: str) -> None:
+    early, late = (acme.json("trigger", "github", "pull_request.opened", "--url", web)["delivery"] for _ in range(2))
+    with Installation.at(data_dir=acme.data_dir) as at:
+        moved = deliveries.update().where(deliveries.c.id == early).values(received_at=datetime(2026, 1, 31, tzinfo=UTC))
+        at.write(lambda c: c.execute(moved))
+    acme.json("workflows", "enable", "link_pull_request", "--tenant", "acme")
+    assert acme.json("deliveries", "replay", "--until", "2026-01-31", "--yes") == []
+    started = acme.json("deliveries", "replay", "--until", "2026-01-31T00:00:01", "--yes")
+    assert {row["delivery"] for row in started} == {early}
+    assert acme.json("deliveries", "show", late)["jobs"] == []
 
 
 def test_a_delivery_whose_body_was_forgotten_keeps_no_other_from_being_replayed(acme: Cli, web: str) -> None:
