@@ -129,7 +129,9 @@ def test_what_failed_is_replayed_and_what_was_merely_ignored_is_not(acme: Cli, w
 def test_what_came_at_until_or_later_is_not_replayed(acme: Cli, web: str) -> None:
     early, late = (acme.json("trigger", "github", "pull_request.opened", "--url", web)["delivery"] for _ in range(2))
     with Installation.at(data_dir=acme.data_dir) as at:
-        moved = deliveries.update().where(deliveries.c.id == early).values(received_at=datetime(2026, 1, 31, tzinfo=UTC))
+        moved = (
+            deliveries.update().where(deliveries.c.id == early).values(received_at=datetime(2026, 1, 31, tzinfo=UTC))
+        )
         at.write(lambda c: c.execute(moved))
     acme.json("workflows", "enable", "link_pull_request", "--tenant", "acme")
     assert acme.json("deliveries", "replay", "--until", "2026-01-31", "--yes") == []
