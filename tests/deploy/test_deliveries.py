@@ -17,6 +17,7 @@ from deploy.process import open_runtime
 from deploy.settings import load
 from pipeline.tables import deliveries
 from tests.deploy.conftest import Cli
+from tests.ledger.house import House
 from tests.webhooks.parts import NOW, MemoryRing
 from webhooks.app import create_app
 
@@ -159,3 +160,15 @@ def test_a_fixture_is_as_it_happened_now() -> None:
     document = fixtures.fixture("linear", "Comment", now=NOW)
     assert document["webhookTimestamp"] == int(NOW.timestamp() * 1000)
     assert document["createdAt"] == "2026-03-01T12:00:00.000Z"
+
+
+def test_what_is_old_enough_is_forgotten_now(cli: Cli) -> None:
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        house = House(at.ledger)
+        house.build()
+        house.accept(house.delivery("old"), now=datetime(2020, 1, 1, tzinfo=UTC))
+        house.accept(house.delivery("new", text="new"))
+    assert cli("db", "prune").exit_code == 2  # it asks first
+    assert cli.json("db", "prune", "--yes")["bodies"] == 1
+    assert sorted(row["delivery_id"] for row in cli.json("deliveries", "list")) == ["new", "old"]
+    assert cli("db", "prune", "--yes").output == "forgotten: nothing was old enough\n"
