@@ -17,7 +17,7 @@ import orjson
 from sqlalchemy import Connection, select
 
 from identity.audit_chain import FirstBad, Link, Start, Verified, row_digest, walk
-from identity.audit_links import newest_pruning, sealed_rows
+from identity.audit_links import Progress, newest_pruning, sealed_rows, unwatched
 from identity.audit_statements import Head
 from identity.audit_tables import audit_seals
 from identity.errors import BadInput
@@ -34,14 +34,16 @@ class Audited:
     withheld: int  # links whose rows are not in the files
 
 
-def export_lines(connection: Connection, *, tenant: str | None = None, after: int = 0) -> Iterator[bytes]:
+def export_lines(
+    connection: Connection, *, tenant: str | None = None, after: int = 0, progress: Progress = unwatched
+) -> Iterator[bytes]:
     """The sealed rows behind *after*, those of other tenants than *tenant* as their digests alone.
 
-    Raises BadInput if *after* is not where a chain can begin.
+    *progress* hears of each thousand. Raises BadInput if *after* is not where a chain can begin.
     """
     start = _start(connection, after)
     yield _line({"says": FORMAT, "seq": start.seq, "digest": start.digest, "tenant": tenant})
-    for link, row in sealed_rows(connection, after=start.seq):
+    for link, row in sealed_rows(connection, after=start.seq, progress=progress):
         told: dict[str, Any] = {"seq": link.seq, "digest": link.digest}
         if row is not None and tenant in (None, row["tenant_id"]):
             told["row"] = row

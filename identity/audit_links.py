@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import orjson
@@ -36,8 +36,18 @@ def document_of(values: Sequence[Any]) -> dict[str, Any]:
 SealedRow = tuple[Link, dict[str, Any] | None]
 
 
-def sealed_rows(connection: Connection, *, after: int = 0) -> Iterator[SealedRow]:
-    """The links behind *after* in order, each with its row, None where that is gone. Read as they are taken."""
+Progress = Callable[[int], object]
+
+
+def unwatched(_: int) -> None:
+    """Nobody asks how far it is."""
+
+
+def sealed_rows(connection: Connection, *, after: int = 0, progress: Progress = unwatched) -> Iterator[SealedRow]:
+    """The links behind *after* in order, each with its row, None where that is gone. Read as they are taken.
+
+    *progress* hears of each thousand that was taken.
+    """
     joined = audit_seals.outerjoin(audit, audit.c.id == _SEALS.audit_id)
     sealed_at = type_coerce(_SEALS.sealed_at, BigInteger)
     chain = (
@@ -48,10 +58,18 @@ def sealed_rows(connection: Connection, *, after: int = 0) -> Iterator[SealedRow
         .execution_options(yield_per=1000)
     )
     with connection.execute(chain) as rows:
-        for seq, id, digest, at, signature, *values in rows:
-            row = None if values[0] is None else document_of(values)
-            signed = Head(seq=seq, digest=digest, at=instant(at), signature=signature) if signature else None
-            yield Link(seq, id, digest, None if row is None else row_digest(row), signed), row
+        for thousand in rows.partitions():
+            for seq, id, digest, at, signature, *values in thousand:
+                row = None if values[0] is None else document_of(values)
+                signed = Head(seq=seq, digest=digest, at=instant(at), signature=signature) if signature else None
+                yield Link(seq, id, digest, None if row is None else row_digest(row), signed), row
+            progress(len(thousand))
+
+
+def links_behind(connection: Connection, after: int = 0) -> int:
+    """How many links `sealed_rows` finds, if none is missing. O(1)."""
+    pruned = newest_pruning(connection)
+    return max(0, last_link(connection).seq - max(after, pruned.seq if pruned is not None else 0))
 
 
 def last_link(connection: Connection) -> Start:

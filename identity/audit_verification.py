@@ -7,19 +7,21 @@ from dataclasses import replace
 from sqlalchemy import Connection, func, select
 
 from identity.audit_chain import FirstBad, Start, Verified, walk
-from identity.audit_links import beginning, sealed_rows
+from identity.audit_links import Progress, beginning, sealed_rows, unwatched
 from identity.audit_sealer import first_never_sealed
 from identity.audit_statements import Head
 from identity.audit_tables import audit
 from identity.trusted_keys import TrustedKeys
 
 
-def verify(connection: Connection, keys: TrustedKeys, *, checkpoint: Head | None = None) -> Verified | FirstBad:
-    """Walk the whole chain with public keys alone. O(rows)."""
+def verify(
+    connection: Connection, keys: TrustedKeys, *, checkpoint: Head | None = None, progress: Progress = unwatched
+) -> Verified | FirstBad:
+    """Walk the whole chain with public keys alone. O(rows). *progress* hears of each thousand."""
     start = beginning(connection, keys)
     if isinstance(start, FirstBad):
         return start
-    links = (link for link, _ in sealed_rows(connection, after=start.seq))
+    links = (link for link, _ in sealed_rows(connection, after=start.seq, progress=progress))
     outcome = walk(links, keys, start=start, checkpoint=checkpoint)
     if isinstance(outcome, FirstBad):
         return outcome

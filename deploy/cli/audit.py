@@ -15,7 +15,7 @@ from deploy.cli.public_key import key_option, public_keys
 from deploy.installation import Installation
 from identity.audit_chain import FirstBad, Verified
 from identity.audit_export import Audited, export_lines, verify_files
-from identity.audit_links import newest_checkpoint
+from identity.audit_links import links_behind, newest_checkpoint
 from identity.audit_sealer import Sealer
 from identity.audit_statements import Head, read_checkpoint
 from identity.audit_verification import verify
@@ -96,10 +96,12 @@ def export(at: Installation, out: Output, tenant: str | None, after: int, output
             file = sys.stdout.buffer if output is None else files.enter_context(output.open("xb"))
         except FileExistsError:
             raise BadInput(f"{output} exists: name a new file") from None
-        with at.ledger.engine.connect() as connection:
-            for line in export_lines(connection, tenant=tenant, after=after):
-                file.write(line)
-                lines += 1
+        connection = files.enter_context(at.ledger.engine.connect())
+        on_screen = output is None and sys.stdout.isatty()  # where a bar would stand among the records
+        bar = files.enter_context(out.progress(links_behind(connection, after), what="exporting", hidden=on_screen))
+        for line in export_lines(connection, tenant=tenant, after=after, progress=bar.update):
+            file.write(line)
+            lines += 1
     out.note(f"{lines - 1} record(s) exported; who has the public key (`aswhom keys public`) can verify them")
 
 
@@ -119,7 +121,9 @@ def verify_chain(
     if files:
         audited = _audited(files, keys, known)
     else:
-        audited = Audited(outcome=at.read(lambda c: verify(c, keys, checkpoint=known)), withheld=0)
+        with out.progress(at.read(links_behind), what="verifying") as bar:
+            walked = at.read(lambda c: verify(c, keys, checkpoint=known, progress=bar.update))
+        audited = Audited(outcome=walked, withheld=0)
     match audited.outcome:
         case Verified() as held:
             _tell(out, held, withheld=audited.withheld)

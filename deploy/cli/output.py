@@ -55,9 +55,9 @@ class Output:
         """Beside the answer: to standard error, whatever the form."""
         click.echo(text, err=True)
 
-    def progress(self, length: int, *, what: str) -> AbstractContextManager[Bar]:
+    def progress(self, length: int, *, what: str, hidden: bool = False) -> AbstractContextManager[Bar]:
         """A bar on a terminal's standard error over so many things; call its `update` with how many were done."""
-        hidden = self.as_json or not sys.stderr.isatty()
+        hidden = hidden or self.as_json or not sys.stderr.isatty()
         return click.progressbar(length=length, label=what, file=sys.stderr, hidden=hidden)
 
     def table(self, rows: Iterable[Row], columns: Sequence[str]) -> None:

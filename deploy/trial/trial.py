@@ -191,4 +191,4 @@ class Trial:
 
 
 def _at_rest(job: Row[Any]) -> bool:
-    return job.state in ENDED or job.wait in (Wait.CONSENT, Wait.UNKNOWN)
+    return job.state in ENDED or job.wait in (Wait.APPROVAL, Wait.CONSENT, Wait.UNKNOWN)

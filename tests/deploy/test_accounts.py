@@ -267,3 +267,21 @@ def test_a_link_leads_back_only_where_an_operator_said(acme: Acme) -> None:
     acme.cli.json("connect", "remove-return", made["id"])
     assert "no return target" in acme.cli.json(*link, code=1)["message"]
     assert "aswhom connect returns" in acme.cli.json("connect", "remove-return", made["id"], code=1)["message"]
+
+
+def test_scopes_that_nothing_needs_are_told_with_what_to_do_about_a_service(acme: Acme) -> None:
+    ours = acme.cli.json(
+        "accounts", "add-static", "--tenant", "acme", "--connection", "github", "--scopes", "pull_requests:read",
+        "--token-file", "-", input="t",
+    )["id"]  # fmt: skip
+    hers, service = acme.cli.json("accounts", "scopes", "--tenant", "acme")
+    assert (hers["account"], hers["principal"], hers["broad"]) == (acme.id, "acme.ada", False)
+    assert (hers["granted"], hers["used"]) == (["issues:read", "extra"], [])
+    assert hers["idle"] == hers["unused"] == ["extra", "issues:read"]
+    assert (service["account"], service["idle"], service["broad"]) == (ours, ["pull_requests:read"], True)
+    assert [row["account"] for row in acme.cli.json("accounts", "scopes", "--broad")] == [ours]
+    assert f"{ours}: nothing that is switched on needs pull_requests:read" in acme.cli("accounts", "scopes").output
+    acme.cli.json("workflows", "enable", "link_pull_request", "--tenant", "acme")
+    assert acme.cli.json("accounts", "scopes", "--broad") == []
+    assert "tenants list" in acme.cli.json("accounts", "scopes", "--tenant", "nobody", code=1)["message"]
+    assert acme.cli("accounts", "scopes", "--days", "91").exit_code == 2

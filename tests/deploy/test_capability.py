@@ -6,6 +6,7 @@ from deploy.installation import Installation
 from identity.capability.audiences import authenticate
 from identity.capability.model import Audience
 from identity.secret import Secret
+from tests.capability.court import Court
 from tests.deploy.conftest import Cli
 
 INVOICES = ("--uri", "https://invoices.example", "--provider", "invoices", "--api-url", "https://invoices.example")
@@ -56,3 +57,20 @@ def test_keys_rotate_and_are_withdrawn(cli: Cli) -> None:
     assert states[withdrawn["successor"]] == "signing"
     assert cli.json("capability", "keys", "withdraw", "nobody", "--yes", code=1)["error"] == "BadInput"
     assert cli.json("capability", "list") == []
+
+
+def test_what_was_issued_is_listed_without_a_token(cli: Cli) -> None:
+    with Installation.at(data_dir=cli.data_dir) as at:
+        court = Court(at.ledger).build()
+        first, second = court.issue(job="job_1"), court.issue(job="job_2")
+        token = court.token(second).reveal()
+    newest, oldest = cli.json("capability", "list", "--tenant", "acme")
+    assert {newest["jti"], oldest["jti"]} == {first.id, second.id}
+    (row,) = cli.json("capability", "list", "--job", "job_2")
+    assert (row["jti"], row["action"], row["limit_amount"]) == (second.id, "invoices.PayInvoice", "1500.00")
+    assert (row["spent_at"], row["outcome"]) == (None, None)
+    told = cli("capability", "list", "--limit", "1").output
+    assert "acme.ada" in told
+    assert "invoices/inv_7" in told
+    assert token not in told + str(row)
+    assert "Nothing was issued yet" in cli("capability", "list", "--tenant", "globex").output

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from deploy.process import open_runtime
 from deploy.settings import load
 from pipeline.tables import deliveries
 from tests.deploy.conftest import Cli
+from tests.ledger.house import House
 from tests.webhooks.parts import NOW, MemoryRing
 from webhooks.app import create_app
 
@@ -113,6 +115,32 @@ def test_failed_deliveries_are_those_that_a_person_must_look_at(acme: Cli, web: 
     assert many
 
 
+def test_what_failed_is_replayed_and_what_was_merely_ignored_is_not(acme: Cli, web: str) -> None:
+    acme.json("workflows", "enable", "link_pull_request", "--tenant", "acme")
+    failed = acme.json("trigger", "github", "pull_request.opened", "--url", web)
+    acme.json("jobs", "cancel", *acme.json("deliveries", "show", failed["delivery"])["jobs"])
+    acme.json("trigger", "github", "pull_request.opened", "--url", web)
+    assert [job["state"] for job in acme.json("jobs", "list")] == ["queued", "cancelled"]
+    (fate,) = acme.json("deliveries", "replay", "--failed", "--yes")
+    assert (fate["delivery"], fate["workflow"], fate["would"]) == (failed["delivery"], "link_pull_request", "again")
+    assert [job["state"] for job in acme.json("jobs", "list")] == ["queued", "queued"]
+    assert "Nothing would be started" in acme("deliveries", "replay", "--failed", "--yes").output
+
+
+def test_what_came_at_until_or_later_is_not_replayed(acme: Cli, web: str) -> None:
+    early, late = (acme.json("trigger", "github", "pull_request.opened", "--url", web)["delivery"] for _ in range(2))
+    with Installation.at(data_dir=acme.data_dir) as at:
+        moved = (
+            deliveries.update().where(deliveries.c.id == early).values(received_at=datetime(2026, 1, 31, tzinfo=UTC))
+        )
+        at.write(lambda c: c.execute(moved))
+    acme.json("workflows", "enable", "link_pull_request", "--tenant", "acme")
+    assert acme.json("deliveries", "replay", "--until", "2026-01-31", "--yes") == []
+    started = acme.json("deliveries", "replay", "--until", "2026-01-31T00:00:01", "--yes")
+    assert {row["delivery"] for row in started} == {early}
+    assert acme.json("deliveries", "show", late)["jobs"] == []
+
+
 def test_a_delivery_whose_body_was_forgotten_keeps_no_other_from_being_replayed(acme: Cli, web: str) -> None:
     forgotten = acme.json("trigger", "github", "pull_request.opened", "--url", web)["delivery"]
     acme.json("workflows", "enable", "link_pull_request", "--tenant", "acme")
@@ -132,3 +160,15 @@ def test_a_fixture_is_as_it_happened_now() -> None:
     document = fixtures.fixture("linear", "Comment", now=NOW)
     assert document["webhookTimestamp"] == int(NOW.timestamp() * 1000)
     assert document["createdAt"] == "2026-03-01T12:00:00.000Z"
+
+
+def test_what_is_old_enough_is_forgotten_now(cli: Cli) -> None:
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        house = House(at.ledger)
+        house.build()
+        house.accept(house.delivery("old"), now=datetime(2020, 1, 1, tzinfo=UTC))
+        house.accept(house.delivery("new", text="new"))
+    assert cli("db", "prune").exit_code == 2  # it asks first
+    assert cli.json("db", "prune", "--yes")["bodies"] == 1
+    assert sorted(row["delivery_id"] for row in cli.json("deliveries", "list")) == ["new", "old"]
+    assert cli("db", "prune", "--yes").output == "forgotten: nothing was old enough\n"

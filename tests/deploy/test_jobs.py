@@ -12,6 +12,7 @@ from deploy.installation import Installation
 from deploy.settings import load
 from pipeline.ledger.deliveries import insert_job
 from pipeline.tables import jobs
+from tests.console.town import Town
 from tests.deploy.conftest import Cli
 
 
@@ -64,6 +65,34 @@ def test_a_cancelled_job_can_be_replayed_and_not_cancelled_twice(cli: Cli, job: 
 
 def test_there_is_nothing_to_resolve_where_every_call_has_its_outcome(cli: Cli, job: str) -> None:
     assert cli.json("jobs", "resolve", job, "--no-effect", code=1)["error"] == "BadInput"
+
+
+@pytest.fixture
+def in_doubt(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A job that waits for a person's word about its one call."""
+    monkeypatch.setenv("ASWHOM_WORKFLOWS", "tests.ledger.house")
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        town = Town(at.ledger)
+        made = town.in_doubt()
+        town.close()
+    return made
+
+
+def test_a_word_about_a_call_without_effect_lets_its_job_go_on(cli: Cli, in_doubt: str) -> None:
+    assert cli("jobs", "resolve", in_doubt).exit_code == 2  # it has to be said which
+    assert cli("jobs", "resolve", in_doubt, "--no-effect", "--result", "-", input="{}").exit_code == 2
+    said = cli("jobs", "resolve", in_doubt, "--no-effect")
+    assert (said.exit_code, said.stdout) == (0, f"the call of {in_doubt} had no effect; the job goes on\n")
+    assert cli.json("jobs", "show", in_doubt)["state"] == "queued"
+    assert "does not wait" in cli.json("jobs", "resolve", in_doubt, "--no-effect", code=1)["message"]
+
+
+def test_a_word_about_a_call_with_effect_says_what_its_step_returns(cli: Cli, in_doubt: str) -> None:
+    assert "give --result with id" in cli.json("jobs", "resolve", in_doubt, "--effect", code=1)["message"]
+    said = cli.json("jobs", "resolve", in_doubt, "--effect", "--result", "-", input='{"id": "say-1"}')
+    assert said == {"id": in_doubt, "effect": True, "revocations": []}
+    (step,) = cli.json("jobs", "show", in_doubt)["steps"]
+    assert (step["state"], step["result"]) == ("done", {"id": "say-1"})
 
 
 def test_a_revocation_says_how_much_depends_on_it(cli: Cli, job: str) -> None:

@@ -8,18 +8,30 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from secrets import token_urlsafe
 from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import select
 
+from identity.api_keys import Role
+from identity.console_roles import Held
+from identity.console_roles import Role as ConsoleRole
+from identity.console_sessions import Person, Via
+from identity.console_sessions import begin as begin_session
 from identity.grants import ACCESS, REFRESH, token_binding
+from identity.model import AccountKey
+from identity.secret import Secret
 from identity.tables import accounts, grants, refresh_intents
 from pipeline.states import JobState
+from pipeline.tables import deliveries, jobs
 from tests.servers.process import free_port
 from tests.system.rig import ROOT, System
+from tests.system.test_agents_api import Agent
 
 #: How the sandbox's tokens begin, and GitHub's app's own assertion (RFC 7519, base64url of `{"alg":`).
 PREFIXES = (b"ghu_", b"ghr_", b"ghs_", b"lin_oauth_", b"lin_refresh_", b"xoxb-", b"eyJhbGciOi", b"PRIVATE KEY")
@@ -131,6 +143,32 @@ def answers(system: System, ports: list[int]) -> Iterator[tuple[str, bytes]]:
         yield f"{method} {url}", repr(answer.headers.raw).encode() + answer.content
 
 
+def pages(system: System) -> Iterator[tuple[str, bytes]]:
+    """What the console shows an owner, the API a tenant's admin, and the connect page a person; every job there is."""
+    token, now, rows = Secret(token_urlsafe(32)), datetime.now(UTC), system.rows
+    person = Person(subject="owner", name="owner", via=Via.LINK, held=(Held(role=ConsoleRole.OWNER, tenant=None),))
+    begin = partial(begin_session, token=token, person=person, audit_id=system.ids("aud"), now=now)
+    system.runtime.database.write(partial(begin, lifetime=timedelta(hours=1)))
+    ids = [
+        *(f"jobs/{row.id}" for row in rows(select(jobs.c.id).where(jobs.c.tenant_id == "acme"))),
+        *(f"accounts/{row.id}" for row in rows(select(accounts.c.id).where(accounts.c.tenant_id == "acme"))),
+        *(f"deliveries/{row.id}" for row in rows(select(deliveries.c.id).where(deliveries.c.tenant_id == "acme"))),
+    ]
+    lists = ["jobs", "accounts", "deliveries", "revocations"]
+    console = ["", "dead", "queues", "approvals", "audit", "schedules", "connections", "connections/github"]
+    link = system.runtime.connect.start(AccountKey(tenant="acme", connection="github", principal="acme.ada"), now=now)
+    agent = Agent(system, Role.ADMIN)
+    asked = [
+        *((f"console/{path}", {"Cookie": f"aswhom-console={token.reveal()}"}) for path in (*console, *lists, *ids)),
+        *((f"v1/{path}", agent.headers) for path in ("tools", *lists, *ids)),
+        (f"connect/{link.text}", {}),
+    ]
+    for path, headers in asked:
+        answer = system.http.get(f"{system.web}/{path}", headers=headers)
+        assert answer.status_code == 200, path
+        yield path, repr(answer.headers.raw).encode() + answer.content
+
+
 def command_line(system: System) -> Iterator[tuple[str, bytes]]:
     """What each command prints; all of them in one process, which spares their imports."""
     ran = subprocess.run(
@@ -220,6 +258,7 @@ def test_no_secret_is_where_it_can_be_read(start_system: Any) -> None:
         assert any(name.endswith(kept) for name in looked_at), kept
     assert found(wanted, iter(looked_at.items())) == []
     assert found(wanted, answers(system, ports[1:])) == []
+    assert found(wanted, pages(system)) == []
     assert found(wanted, command_line(system)) == []
 
 

@@ -1,16 +1,22 @@
-"""Every shipped workflow at its ordinary work: what starts it, its steps in order, and the author of each write."""
+"""Every shipped workflow but the payments at its ordinary work: what starts it, its steps, and each write's author."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from deploy.demo.provision import GITHUB, SALESFORCE, SLACK, linear_of
 from identity.model import AccountKey
 from identity.principals import link_alias
+from pipeline.approval_news import ApprovalNews
+from pipeline.ledger.deliveries import insert_job
+from pipeline.shown import Shown
+from pipeline.states import ApprovalState
 from tests.tasks.town import Town
+from tests.webhooks.test_approval_page import SHOWN
 
 TENANT = "acme"
 REPO = "acme/shop"
@@ -172,6 +178,34 @@ def _incident(town: Town) -> None:
     town.report(TENANT, "incident.reported", data)
 
 
+def _answered(town: Town) -> None:
+    """An approval was given before its question came to the channel: one job asks, and says how it ended."""
+    news = ApprovalNews(
+        approval="apr_0123456789abcdef",
+        tenant=TENANT,
+        state=ApprovalState.APPROVED,
+        before=ApprovalState.OPEN,
+        reason="by acme.grace",
+        shown=Shown.model_validate(SHOWN),
+        needs=[],
+        expires_at="2026-12-01T08:00:00+00:00",
+    )
+    insert = partial(
+        insert_job,
+        id=town.runtime.ids("job"),
+        tenant=TENANT,
+        workflow=town.registry.get("ask_in_slack"),
+        user=None,
+        triggered_by=None,
+        event=news.model_dump(mode="json"),
+        config={"channel": _workspace(town)["channels"][0]["id"]},
+        delivery=None,
+        source_connection=None,
+        now=datetime.now(UTC),
+    )
+    town.runtime.database.write(insert)
+
+
 SCENES = (
     Scene(workflow="link_pull_request", start=_labelled, steps=_tracking("ada")),
     Scene(workflow="link_on_command", start=_commanded, steps=_tracking("grace")),
@@ -191,6 +225,11 @@ SCENES = (
         steps=(Step(action="linear.CreateIssue", endpoint="issueCreate", as_="ada"), NOTICE),
     ),
     Scene(workflow="answer_mention", start=_mentioned, steps=(NOTICE,)),
+    Scene(
+        workflow="ask_in_slack",
+        start=_answered,
+        steps=(Step(action="slack.AskApproval", endpoint="chat_post_message"), NOTICE),
+    ),
     Scene(
         workflow="daily_digest",
         start=_morning("daily_digest"),

@@ -1,7 +1,8 @@
 """Each step of each workflow refused, rate limited, revoked and killed: what the job comes to, and who wrote what.
 
 The authors are the upstreams' own word. A kill is tried at the three points where a worker knows more than its ledger,
-or less: the intent is committed, the answer is here, the result is committed.
+or less: the intent is committed, the answer is here, the result is committed. The payments have tests of their own, in
+`tests/payments`.
 """
 
 from __future__ import annotations

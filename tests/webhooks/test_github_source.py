@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from identity.secret import Secret
 from pipeline.signal import Asks, Installation, People
 from tests.webhooks import published
+from tests.webhooks.disfigured import TEXTS, assert_sound, bodies
 from tests.webhooks.flips import flips, text_flips
-from tests.webhooks.parts import FORM, NOW, OLD_SECRET, SECRET, github_headers, lower
+from tests.webhooks.parts import FORM, JSON, NOW, OLD_SECRET, SECRET, github_headers, lower
 from webhooks.sources.github import read
 from webhooks.sources.reading import Fault, Reading, Received, Refusal
 
@@ -92,6 +93,24 @@ def test_every_flipped_bit_of_the_signature_is_refused() -> None:
 def test_no_text_for_a_signature_is_a_crash(signature: str) -> None:
     headers = lower(github_headers(BODY)) | {"x-hub-signature-256": signature}
     assert _fault(read(headers, BODY, KEYS, NOW)) is Fault.SIGNATURE
+
+
+ACCOUNT = {"id": 5, "account": {}, "suspended_at": "2026-01-01T00:00:00Z", "permissions": {"issues": "write"}}
+FORESEEN = [
+    *({"action": action, "installation": ACCOUNT, "repositories_removed": []} for _, action in SIGNALS),
+    {"action": "revoked", "sender": {"id": 1}},
+]
+
+
+@given(
+    body=bodies(*FORESEEN),
+    event=TEXTS | st.sampled_from([event for event, _ in SIGNALS]),
+    delivery=TEXTS | st.just("d-1"),
+)
+def test_whatever_is_signed_is_a_delivery_with_its_id_or_refused(body: str, event: str, delivery: str) -> None:
+    for content_type, signed in ((JSON, body.encode()), (FORM, urlencode({"payload": body}).encode())):
+        headers = github_headers(signed, event=event, delivery=delivery)
+        assert_sound(read(lower(headers, content_type=content_type), signed, KEYS, NOW))
 
 
 def test_sha1_alone_is_refused() -> None:
@@ -170,6 +189,10 @@ def test_what_claims_to_revoke_and_has_another_shape_is_unrecognised() -> None:
         ("installation", b'{"action":"suspend","installation":{"id":5,"account":{},"suspended_at":null}}'),
         ("installation", b'{"action":"unsuspend","installation":{"id":5,"account":{},"suspended_at":"2026-01-01"}}'),
         ("installation", b'{"action":"new_permissions_accepted","installation":{"id":5,"account":{}}}'),
+        (
+            "installation",
+            b'{"action":"new_permissions_accepted","installation":{"id":5,"account":{},"permissions":{"\\u0000":"write"}}}',
+        ),
         ("installation_repositories", b'{"action":"removed","installation":{"id":5,"account":{}}}'),
     ]:
         reading = _received(body, event=event)

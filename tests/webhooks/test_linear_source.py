@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from identity.secret import Secret
 from pipeline.signal import Asks, People, Workspaces
 from tests.webhooks import published
+from tests.webhooks.disfigured import TEXTS, assert_sound, bodies
 from tests.webhooks.flips import flips, text_flips
 from tests.webhooks.parts import NOW, OLD_SECRET, SECRET, linear_headers, lower
 from webhooks.sources.linear import read
@@ -90,6 +91,19 @@ def test_every_flipped_bit_of_the_signature_is_refused() -> None:
 def test_no_text_for_a_signature_is_a_crash(signature: str) -> None:
     headers = lower(linear_headers(BODY)) | {"linear-signature": signature}
     assert _fault(read(headers, BODY, KEYS, NOW)) is Fault.SIGNATURE
+
+
+FORESEEN: list[dict[str, Any]] = [
+    json.loads(stamped(**REMOVED)),
+    json.loads(stamped(**{**REMOVED, "type": "OAuthAuthorization", "userId": "u-1", "activeTokensForUser": 0})),
+    json.loads(stamped(**{**REMOVED, "type": "PermissionChange", "action": "teamAccessChanged", "removedTeamIds": []})),
+]
+
+
+@given(body=bodies(*FORESEEN), delivery=TEXTS | st.just("d-1"))
+def test_whatever_is_signed_is_a_delivery_with_its_id_or_refused(body: str, delivery: str) -> None:
+    signed = body.encode()
+    assert_sound(read(lower(linear_headers(signed, delivery=delivery)), signed, KEYS, NOW))
 
 
 def test_a_minute_is_tolerated_either_way_and_more_asks_about_the_clock() -> None:
@@ -168,10 +182,14 @@ def test_changed_access_to_teams_is_noted() -> None:
 
 @pytest.mark.parametrize("field", ["oauthClientId", "organizationId", "createdAt"])
 def test_a_revocation_of_another_shape_is_unrecognised(field: str) -> None:
-    for value in (None, 7, ""):
+    for value in (None, 7, "", "\ud83d"):
         reading = _received(stamped(**{**REMOVED, field: value}))
         assert reading.signal is None
         assert reading.unrecognised
+
+
+def test_a_time_that_is_no_date_in_utc_is_no_time() -> None:
+    assert _received(stamped(**{**REMOVED, "createdAt": "0001-01-01T00:00:00+23:59"})).unrecognised
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from identity.secret import Secret
 from pipeline.signal import Asks, Bots, People, Workspaces
 from tests.webhooks import published
+from tests.webhooks.disfigured import TEXTS, assert_sound, bodies
 from tests.webhooks.flips import flips, text_flips
 from tests.webhooks.parts import FORM, JSON, NOW, OLD_SECRET, SECRET, lower, slack_headers
 from webhooks.sources.reading import Challenge, Content, Fault, Reading, Received, Refusal
@@ -92,6 +93,24 @@ def test_every_flipped_bit_of_signature_and_time_is_refused(name: str) -> None:
 def test_no_text_in_a_header_is_a_crash(stamp: str, signature: str) -> None:
     headers = lower({"X-Slack-Request-Timestamp": stamp, "X-Slack-Signature": signature})
     assert _fault(read(headers, BODY, KEYS, NOW)) is Fault.SIGNATURE
+
+
+EVENT = {"type": "event_callback", "team_id": "T1", "enterprise_id": "E1", "event_id": "Ev1", "event_time": 1599616881}
+PRESSED = {"action_id": "aswhom.deny", "value": f"apr_0123456789abcdef:{'a' * 64}"}
+FORESEEN: list[dict[str, Any]] = [
+    {**EVENT, "authorizations": [{"is_enterprise_install": True}], "event": {"type": "app_uninstalled"}},
+    {**EVENT, "event": {"type": "tokens_revoked", "tokens": {"oauth": ["U1"], "bot": ["B1"]}}},
+    {**EVENT, "event": {"type": "team_access_revoked", "team_ids": ["T7"]}},
+    {"type": "block_actions", "trigger_id": "1.2.c", "team": {"id": "T1"}, "user": {"id": "U7"}, "actions": [PRESSED]},
+    {"type": "url_verification", "challenge": "3eZbrw1a"},
+]
+
+
+@given(body=bodies(*FORESEEN), stamp=st.integers(-400, 400), content_type=st.sampled_from([JSON, FORM]) | TEXTS)
+def test_whatever_is_signed_is_a_delivery_with_its_id_or_refused(body: str, stamp: int, content_type: str) -> None:
+    for signed in (body.encode(), urlencode({"payload": body}).encode()):
+        headers = slack_headers(signed, at=NOW + timedelta(seconds=stamp))
+        assert_sound(read(lower(headers, content_type=content_type), signed, KEYS, NOW))
 
 
 def test_five_minutes_are_tolerated_either_way_and_more_asks_about_the_clock() -> None:
@@ -214,6 +233,8 @@ def test_an_app_of_the_whole_organization_is_uninstalled_from_all_of_it() -> Non
         ({"type": "tokens_revoked", "tokens": {"oauth": ["U1"]}}, {"event_time": None}),
         ({"type": "tokens_revoked", "tokens": {"bot": ["B1"]}}, {"team_id": None}),
         ({"type": "app_uninstalled"}, {"team_id": ""}),
+        ({"type": "app_uninstalled"}, {"event_time": 1 << 39}),
+        ({"type": "app_uninstalled"}, {"team_id": "T\x001"}),
         ({"type": "team_access_revoked"}, {}),
     ],
 )

@@ -7,10 +7,11 @@ https://docs.github.com/webhooks/webhook-events-and-payloads
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from pipeline.signal import Asks, Installation, People, Signal
+from webhooks.sources.stated import name, of_iso, of_seconds
 
 Document = Mapping[str, Any]
 
@@ -34,7 +35,7 @@ def signal(event: str, document: Document) -> tuple[Signal | None, str]:
 def number(thing: Any) -> str | None:
     """The `id` of an object, where it is GitHub's kind of one."""
     value = thing.get("id") if isinstance(thing, dict) else None
-    return str(value) if type(value) is int else None  # a bool is an int, too
+    return name(str(value)) if type(value) is int else None  # a bool is an int, too
 
 
 def _authorization_revoked(document: Document) -> Signal:
@@ -87,7 +88,7 @@ def _installation_unsuspended(document: Document) -> Signal:
 def _permissions_accepted(document: Document) -> Signal:
     key, installation = _installed(document)
     permissions = installation.get("permissions")
-    if not isinstance(permissions, dict) or not all(isinstance(level, str) for level in permissions.values()):
+    if not isinstance(permissions, dict) or None in map(name, (*permissions, *permissions.values())):
         raise _Misshapen("should say what the installation may do")
     return Signal(
         source="github.installation",
@@ -117,7 +118,7 @@ def scopes_of(permissions: Mapping[str, str]) -> frozenset[str]:
     """GitHub's permissions as scopes: `issues:write`, which covers `issues:read`."""
     lower = {"write": ("read",), "admin": ("write", "read")}
     return frozenset(
-        f"{name}:{level}" for name, given in permissions.items() for level in (given, *lower.get(given, ()))
+        f"{area}:{level}" for area, given in permissions.items() for level in (given, *lower.get(given, ()))
     )
 
 
@@ -142,12 +143,4 @@ def _installed(document: Document) -> tuple[str, Document]:
 
 def _moment(value: Any) -> datetime | None:
     """A time as GitHub's payloads have it: ISO 8601, or seconds since 1970."""
-    try:
-        if type(value) is int:
-            return datetime.fromtimestamp(value, UTC)
-        if isinstance(value, str):
-            at = datetime.fromisoformat(value)
-            return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
-    return None
+    return of_seconds(value) or of_iso(value)

@@ -8,10 +8,11 @@ https://linear.app/developers/webhooks
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from pipeline.signal import Asks, People, Signal, Workspaces
+from webhooks.sources.stated import name, of_iso
 
 Document = Mapping[str, Any]
 
@@ -21,10 +22,10 @@ def signal(event: str, document: Document) -> tuple[Signal | None, str]:
     action = document.get("action")
     if event not in ("OAuthApp", "OAuthAuthorization", "PermissionChange"):
         return None, ""
-    client, organization = document.get("oauthClientId"), document.get("organizationId")
-    if not isinstance(client, str) or not isinstance(organization, str) or not client or not organization:
+    client, organization = name(document.get("oauthClientId")), name(document.get("organizationId"))
+    if client is None or organization is None:
         return None, f"{event} should name an oauthClientId and an organizationId"
-    happened_at = _moment(document.get("createdAt"))
+    happened_at = of_iso(document.get("createdAt"))
     if happened_at is None:
         return None, f"{event} should say when"
     match event, action:
@@ -32,8 +33,8 @@ def signal(event: str, document: Document) -> tuple[Signal | None, str]:
             asks, whom = Asks.REVOKE, Workspaces(ids=frozenset({organization}))
             reason = "the app was removed from the workspace at Linear"
         case "OAuthAuthorization", _:
-            user, alive = document.get("userId"), document.get("activeTokensForUser")
-            if not isinstance(user, str) or isinstance(alive, bool) or not isinstance(alive, int | float):
+            user, alive = name(document.get("userId")), document.get("activeTokensForUser")
+            if user is None or isinstance(alive, bool) or not isinstance(alive, int | float):
                 return None, "OAuthAuthorization should name a userId and how many tokens are active"
             if alive > 0:  # one of several tokens ended, or a new one was made
                 return None, ""
@@ -67,13 +68,3 @@ def signal(event: str, document: Document) -> tuple[Signal | None, str]:
 
 
 _PRECISION = timedelta(milliseconds=1)
-
-
-def _moment(value: Any) -> datetime | None:
-    if not isinstance(value, str):
-        return None
-    try:
-        at = datetime.fromisoformat(value)
-    except ValueError:
-        return None
-    return at if at.tzinfo is not None else None

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.signed_answer import APPROVE, DENY, SignedAnswer, read_carried
+from webhooks.sources.stated import name
 
 
 def answer(document: Mapping[str, Any]) -> tuple[SignedAnswer | None, str]:
@@ -18,10 +19,10 @@ def answer(document: Mapping[str, Any]) -> tuple[SignedAnswer | None, str]:
     if document.get("type") != "block_actions" or not pressed:
         return None, ""
     user = document.get("user")
-    who = user.get("id") if isinstance(user, dict) else None
+    who = name(user.get("id")) if isinstance(user, dict) else None
     value = pressed[0].get("value")
     about = read_carried(value) if isinstance(value, str) else None
-    if len(pressed) != 1 or not isinstance(who, str) or not who or about is None:
+    if len(pressed) != 1 or who is None or about is None:
         return None, "a button of an approval without its user or what it carries"
     approval, digest = about
     yes = pressed[0]["action_id"] == APPROVE

@@ -8,10 +8,10 @@ https://docs.slack.dev/reference/events/tokens_revoked · https://docs.slack.dev
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.signal import Asks, Bots, People, Signal, Whom, Workspaces
+from webhooks.sources.stated import name, names, of_seconds
 
 Document = Mapping[str, Any]
 
@@ -24,13 +24,13 @@ def signal(event: str, document: Document) -> tuple[Signal | None, str]:
             whom: tuple[Whom, ...] = (Workspaces(ids=where),)
             reason = "the app was uninstalled at Slack"
         case "team_access_revoked":  # an organization took the app from some of its workspaces
-            where = _names(_inner(document).get("team_ids")) or frozenset()
+            where = names(_inner(document).get("team_ids")) or frozenset()
             whom = (Workspaces(ids=where),)
             reason = "the app was taken from a workspace of the organization at Slack"
         case "tokens_revoked":
             where = _where(document)
             tokens = _inner(document).get("tokens")
-            people, bots = (_names(tokens.get(kind, [])) if isinstance(tokens, dict) else None for kind in _KINDS)
+            people, bots = (names(tokens.get(kind, [])) if isinstance(tokens, dict) else None for kind in _KINDS)
             if people is None or bots is None or not people | bots:
                 return None, "tokens_revoked should name the users or bots whose tokens were revoked"
             whom = (People(ids=people),) if people else ()
@@ -40,7 +40,7 @@ def signal(event: str, document: Document) -> tuple[Signal | None, str]:
             return None, ""
     if not where:
         return None, f"{event} should say in which workspace or organization"
-    happened_at = _moment(document.get("event_time"))
+    happened_at = of_seconds(document.get("event_time"))
     if happened_at is None:
         return None, f"{event} should say when"
     return Signal(source=f"slack.{event}", asks=Asks.REVOKE, whom=whom, reason=reason, happened_at=happened_at), ""
@@ -56,20 +56,10 @@ def _inner(document: Document) -> Document:
 
 def _where(document: Document) -> frozenset[str]:
     """The workspace; for an app that was installed for the whole organization, the organization as well."""
-    team, enterprise = document.get("team_id"), document.get("enterprise_id")
-    found = {team} if isinstance(team, str) and team else set()
+    team, enterprise = name(document.get("team_id")), name(document.get("enterprise_id"))
+    found = {team} if team else set()
     rows = document.get("authorizations")
     wide = isinstance(rows, list) and any(isinstance(row, dict) and row.get("is_enterprise_install") for row in rows)
-    if isinstance(enterprise, str) and enterprise and (wide or not found):
+    if enterprise and (wide or not found):
         found.add(enterprise)
     return frozenset(found)
-
-
-def _names(value: Any) -> frozenset[str] | None:
-    if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
-        return None
-    return frozenset(value)
-
-
-def _moment(value: Any) -> datetime | None:
-    return datetime.fromtimestamp(value, UTC) if type(value) is int and 0 < value < 1 << 37 else None
