@@ -135,7 +135,8 @@ def _holders(subject: Claims) -> Whom:
 
 def _text(subject: Claims, field: str) -> str:
     value = subject.get(field)
-    if not isinstance(value, str) or not 0 < len(value) <= 500:
+    # Printable: a ledger holds no NUL and no half of a surrogate pair, and JSON can spell both.
+    if not isinstance(value, str) or not 0 < len(value) <= 500 or not value.isprintable():
         raise Malformed(f"the subject's {field} should be a text")
     return value
 

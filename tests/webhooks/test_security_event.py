@@ -236,6 +236,8 @@ def test_another_key_an_unknown_one_and_one_of_another_kind_are_refused() -> Non
         ({"events": {CAEP + "credential-change": {}}}, Code.INVALID_REQUEST),
         ({"sub_id": None}, Code.INVALID_REQUEST),
         ({"sub_id": {"format": "iss_sub", "iss": ISSUER}}, Code.INVALID_REQUEST),
+        ({"sub_id": {"format": "iss_sub", "iss": ISSUER, "sub": "ada\0"}}, Code.INVALID_REQUEST),
+        ({"sub_id": {"format": "opaque", "id": "\ud800"}}, Code.INVALID_REQUEST),
     ],
 )
 def test_claims_that_are_not_for_us_are_refused_by_their_code(changed: dict[str, Any], code: Code) -> None:
