@@ -9,7 +9,7 @@ from celery.signals import setup_logging
 from deploy import process
 
 settings = process.settings_or_exit()
-app = process.celery_app(settings, process.workflows(settings))
+app = process.celery_app(settings, process.workflows_or_exit(settings))
 
 
 @setup_logging.connect(weak=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from pipeline import reconcile
 from pipeline.ledger import steps as ledger
 from pipeline.ledger.intents import Ended
 from pipeline.ledger.jobs import move_job
+from pipeline.ledger.replay import replay
 from pipeline.run import Run
 from pipeline.states import JobState, StepState, Wait
 from pipeline.tables import jobs, steps
@@ -199,3 +200,22 @@ def test_a_worker_that_lost_its_job_leaves_the_sleep_to_the_one_that_has_it(hous
     assert asleep == Ended(reason="the workflow sleeps", moved=JobState.WAITING)
     assert house.database.write(partial(sleep, job=late, step="late")) == Ended(reason="another worker has the job")
     assert [step.id for step in steps_of(house)] == ["theirs"]
+
+
+# its workflow
+
+
+def test_a_job_whose_workflow_is_gone_is_dead_until_it_is_back_and_the_job_is_replayed(office: Office) -> None:
+    declare(office, say_and_sleep)
+    job, declared = office.house.job(), office.house.workflow
+    office.house.workflow = replace(declared, name="renamed")
+    office.work(job)
+    row = office.house.row(job)
+    assert (row.state, row.runs_spent) == (JobState.DEAD, 0)
+    assert row.reason.startswith("BadInput: no workflow is named 'say_it': known are renamed.")
+    assert office.tokens == []
+    office.house.workflow = declared
+    office.house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
+    office.work(job)
+    assert office.house.row(job).wait == Wait.TIME
+    assert office.tokens == [TOKEN]
