@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import Row, select, update
+from sqlalchemy import Connection, Row, select, update
 
 from pipeline import reconcile
 from pipeline.ledger import steps as ledger
@@ -46,9 +46,13 @@ def wake(house: House) -> None:
 
 def sleep_passes(house: House) -> None:
     """The hour is over, by the steps' dates and the jobs'."""
-    for step in steps_of(house):
-        earlier = update(steps).where(steps.c.id == step.id).values(opened_at=step.opened_at - HOUR)
-        house.database.write(lambda c, earlier=earlier: c.execute(earlier).rowcount)
+    earlier = [(step.id, step.opened_at - HOUR) for step in steps_of(house)]
+
+    def move(c: Connection) -> None:
+        for step, opened in earlier:
+            c.execute(update(steps).where(steps.c.id == step).values(opened_at=opened))
+
+    house.database.write(move)
     wake(house)
 
 
