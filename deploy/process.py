@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from deploy import logs
 from deploy.settings import Settings, load
@@ -17,24 +18,25 @@ if TYPE_CHECKING:
     from pipeline.workflow import Registry
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 EX_CONFIG = 78  # of sysexits.h: a supervisor need not try again
 
 
 def settings_or_exit() -> Settings:
     """The settings, or the list of their faults and the end of the process."""
-    try:
-        return load()
-    except Misconfigured as fault:
-        sys.stderr.write(f"aswhom: {fault}\n")
-        raise SystemExit(EX_CONFIG) from None
+    return _or_exit(load)
 
 
 def workflows_or_exit(settings: Settings) -> Registry:
     """The workflows of a process whose keys can be read too; or why not, and the end of the process."""
+    _or_exit(settings.runtime)
+    return _or_exit(lambda: workflows(settings))
+
+
+def _or_exit(read: Callable[[], T]) -> T:
     try:
-        settings.runtime()
-        return workflows(settings)
+        return read()
     except Misconfigured as fault:
         sys.stderr.write(f"aswhom: {fault}\n")
         raise SystemExit(EX_CONFIG) from None

@@ -20,6 +20,7 @@ from typing import Any
 from deploy import procfile, supervisor, valkey
 from deploy.console import is_served, new_link
 from deploy.installation import Installation
+from deploy.process import workflows
 from deploy.procfile import Process
 from deploy.settings import Settings
 from deploy.supervisor import Supervisor
@@ -118,6 +119,7 @@ class Up:
         self._lock = _sole(settings.directory, patience(settings))
         _free(settings)
         settings.key_files().read()
+        workflows(settings)
         migrate(settings)
         groups: list[tuple[str, Sequence[Process]]] = []
         if settings.embedded:

@@ -54,7 +54,7 @@ def sleep(
     request_hash: str,
     duration: timedelta,
 ) -> Ended | None:
-    """None: a sleep step is over. Otherwise the job is parked until it is."""
+    """None: a sleep step is over. Otherwise the job is parked until it is, unless another worker has it."""
     now = clock(connection)
     row = {
         "id": step,
@@ -72,7 +72,9 @@ def sleep(
     connection.execute(
         insert_or(connection, steps).values(row).on_conflict_do_nothing(index_elements=["job_id", "position"])
     )
-    began: datetime = connection.execute(select(steps.c.opened_at).where(steps.c.id == step)).scalar_one()
+    began = connection.execute(select(steps.c.opened_at).where(steps.c.id == step)).scalar_one_or_none()
+    if began is None:  # since this run read the steps, another has stored its own there
+        return Ended(reason="another worker has the job")
     left = began + duration - now
     if left <= timedelta():
         close_step(connection, step, StepState.DONE, now=now, result={})

@@ -11,7 +11,14 @@ import pytest
 
 from deploy.installation import Installation
 from deploy.settings import load
-from identity.connections import CLIENT_SECRET, PRIVATE_KEY, get_connection, live_secrets
+from identity.connections import (
+    CLIENT_SECRET,
+    PRIVATE_KEY,
+    get_connection,
+    live_secrets,
+    pause_connection,
+    refuse_secret,
+)
 from identity.model import Credential
 from identity.providers import PROFILES
 from tests.deploy.conftest import Cli
@@ -155,3 +162,16 @@ def test_a_time_that_makes_no_sense_is_refused(github: Cli, options: tuple[str, 
     with Installation(load(data_dir=github.data_dir)) as at:
         assert len(at.read(lambda c: live_secrets(c, "github", CLIENT_SECRET))) == 1
         assert at.read(lambda c: get_connection(c, "github")).client_id == "Iv1"
+
+
+def test_a_connection_whose_client_was_refused_is_used_again_once_an_operator_says_so(github: Cli) -> None:
+    why = "its token endpoint refused the client (invalid_client)"
+    with Installation(load(data_dir=github.data_dir)) as at:
+        (refused,) = at.read(lambda c: live_secrets(c, "github", CLIENT_SECRET))
+        at.write(lambda c: pause_connection(c, "github", reason=why))
+        at.write(lambda c: refuse_secret(c, refused.id, at=at.now()))
+    assert f"paused because {why}: `aswhom connections resume github`" in github("connections", "show", "github").output
+    assert github.json("connections", "resume", "github") == {"id": "github"}
+    shown = github.json("connections", "show", "github")
+    assert (shown["paused_reason"], [secret["refused_at"] for secret in shown["secrets"]]) == (None, [None])
+    assert github.json("connections", "resume", "gitlab", code=1)["error"] == "BadInput"

@@ -18,7 +18,7 @@ from deploy.settings import load
 from deploy.supervisor import Supervisor
 from identity.errors import Misconfigured
 from tests.deploy.conftest import Cli
-from tests.servers.process import start_python
+from tests.servers.process import free_port, start_python
 from tests.system.rig import WARM
 
 ROOT = Path(__file__).parents[2]
@@ -115,6 +115,12 @@ def test_a_taken_address_is_told_before_anything_starts(tmp_path: Path) -> None:
         settings = load(data_dir=tmp_path / "d", listen=f"127.0.0.1:{taken.getsockname()[1]}")
         with pytest.raises(Misconfigured, match="ASWHOM_LISTEN"):
             up.Up(settings).start()
+
+
+def test_workflows_that_cannot_be_had_are_told_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match="No module named 'nowhere'"):
+        up.Up(load(data_dir=tmp_path / "d", listen=f"127.0.0.1:{free_port()}", workflows=("nowhere",))).start()
+    assert not (tmp_path / "d" / supervisor.CONFIGURATION).exists()
 
 
 def test_a_directory_too_deep_for_a_socket_gets_one_elsewhere_that_is_private(tmp_path: Path) -> None:

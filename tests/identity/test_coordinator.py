@@ -53,8 +53,10 @@ def make(connected: World, http: Client) -> Make:
         profile: Profile | None = None,
         die_at: str | None = None,
         budget: RefreshBudget = BUDGET,
+        meanwhile: Callable[[str], None] = lambda point: None,
     ) -> Coordinator:
         def reached(point: str) -> None:
+            meanwhile(point)
             if point == die_at:
                 raise Killed(point)
 
@@ -111,6 +113,28 @@ def test_many_threads_present_once(
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(refresh, coordinators)) == [2] * 8
     assert provider.presented == {"refresh-0": 1}
+
+
+def test_the_lock_has_its_whole_time_again_once_the_provider_has_answered(
+    connected: World, make: Make, provider: PretendProvider, valkey_client: redis.Redis
+) -> None:
+    account = connected.consent()
+    lock, nearly_over = f"aswhom:refresh:{account}", 5_000
+    left: list[Any] = []
+
+    def late(form: dict[str, str]) -> Reply:
+        assert valkey_client.pexpire(lock, nearly_over)
+        return provider.rotate(form)
+
+    def look(point: str) -> None:
+        if point == "after_answer_stored":
+            left.append(valkey_client.pttl(lock))
+
+    provider.answer = late
+    assert make(client=valkey_client, meanwhile=look).refresh(account, after_generation=1) == 2
+    (left_ms,) = left
+    assert left_ms > nearly_over
+    assert not valkey_client.exists(lock)
 
 
 def slowly(provider: PretendProvider, seconds: float) -> Callable[[dict[str, str]], Any]:

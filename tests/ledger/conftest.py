@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
+from identity.addresses import AddressPolicy
+from identity.http import Client
 from pipeline.database import Database
+from tests.identity.providers import pretend_provider
 from tests.ledger.house import House
+from tests.ledger.office import Office
 
 
 @pytest.fixture
@@ -14,3 +20,10 @@ def house(database: Database) -> House:
     built = House(database)
     built.build()
     return built
+
+
+@pytest.fixture
+def office(house: House) -> Iterator[Office]:
+    policy = AddressPolicy(allow_hosts=frozenset({"127.0.0.1"}))
+    with pretend_provider() as provider, Client(policy=policy, pool_size=16) as http:
+        yield Office(house, provider, http)

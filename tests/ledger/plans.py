@@ -1,4 +1,4 @@
-"""What the database says of how it would run the statements of a read."""
+"""What the database says of how it would run the statements of a read or a write."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from sqlalchemy import Connection, Engine, event
 from pipeline.database import Database
 
 
-def plans(database: Database, read: Callable[[Connection], object]) -> list[str]:
-    """The plan of each SELECT that *read* runs, in the database's own words."""
-    with _heard(database.engine) as statements:
-        database.read(read)
+def plans(database: Database, fn: Callable[[Connection], object], *, writes: bool = False) -> list[str]:
+    """The plan of each SELECT that *fn* runs, in the database's own words. *writes*: in a transaction that commits."""
+    with _heard() as statements:
+        if writes:
+            database.write(fn)
+        else:
+            database.read(fn)
 
     def explain(connection: Connection) -> list[str]:
         word = "explain query plan" if connection.dialect.name == "sqlite" else "explain"
@@ -27,13 +30,14 @@ def plans(database: Database, read: Callable[[Connection], object]) -> list[str]
 
 
 @contextmanager
-def _heard(engine: Engine) -> Iterator[list[tuple[str, Any]]]:
+def _heard() -> Iterator[list[tuple[str, Any]]]:
+    """On whichever engine: what writes may have one of its own."""
     heard: list[tuple[str, Any]] = []
 
     def hear(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
         if statement.lstrip().lower().startswith(("select", "with")):
             heard.append((statement, parameters))
 
-    event.listen(engine, "before_cursor_execute", hear)
+    event.listen(Engine, "before_cursor_execute", hear)
     yield heard
-    event.remove(engine, "before_cursor_execute", hear)
+    event.remove(Engine, "before_cursor_execute", hear)

@@ -2,7 +2,8 @@
 
 Hypothesis drives the real ledger functions and compares them with a model of a dozen lines: the numbers themselves.
 What it must never see: an opening against the rule; cancelled work that a consent brings back; a refresh that was out
-when its grant was revoked and brings it back; a late signal that moves anything.
+when its grant was revoked and brings it back, or whose answer nobody keeps to end it at the provider; a late signal
+that moves anything.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from identity.accounts import find_account
 from identity.connect_sessions import ConnectSession, add_session
 from identity.grants import Consent, Consented, SealedAnswer, get_grant, seal_answer, store_consent
 from identity.intents import Intent as RefreshIntent
-from identity.intents import IntentState, store_answer
+from identity.intents import IntentState, kept_answers, store_answer
 from identity.model import AccountKey, AccountState, Credential, Scope, ScopeKind, TokenAnswer
 from identity.scopes import open_scope, stop_scope
 from identity.secret import Secret
@@ -361,6 +362,9 @@ class Ledger(RuleBasedStateMachine):
             assert not isinstance(outcome, Settled), "a refresh brought back what was revoked or replaced"
             assert self.grant() == before
             assert self.account() is was
+        kept = self.database.read(partial(kept_answers, account=settlement.account.id))
+        late = settlement.intent.id in {intent.id for intent in kept}
+        assert late is revoked, "an answer is kept if it came after a revocation, to be ended at the provider, or not"
 
     @staticmethod
     def _answer(mark: str) -> TokenAnswer:

@@ -2,116 +2,23 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from typing import Any, cast
+from typing import Any
 
-import pytest
 from sqlalchemy import Connection, event, func, select, update
 
-from identity.addresses import AddressPolicy
 from identity.audit_tables import audit
-from identity.capability.issuer import Issuer
-from identity.connections import CLIENT_SECRET, add_secret, get_connection, seal_secret
-from identity.coordinator import Coordinator, RefreshBudget
-from identity.gate import Endpoint, Gate
-from identity.http import Client
+from identity.connections import get_connection
+from identity.gate import Endpoint
 from identity.leases import examine
-from identity.lock import RefreshLock
 from identity.model import AccountState, Credential, Leased
-from identity.providers import PROFILES
-from identity.secret import Secret
-from identity.tables import accounts, grants, provider_connections, scopes
-from pipeline.services import Services, StepSettings
+from identity.tables import grants, scopes
 from pipeline.states import JobState, Wait
-from pipeline.upstream import Upstream
-from pipeline.worker import Worker, WorkerSettings
-from pipeline.workflow import Registry
-from tests.identity.providers import PretendProvider, pretend_provider, reply
 from tests.ledger.house import House
 from tests.ledger.house import intent_of as intent
-
-ADA = "acc-acme.ada"
-SAID = reply({"id": "7"})
-REFUSED = reply({"message": "Bad credentials"}, 401)
-
-
-class Office:
-    """Workers of one installation, an upstream that may refuse tokens, and a token endpoint that rotates."""
-
-    def __init__(self, house: House, provider: PretendProvider, http: Client) -> None:
-        self.house, self.provider, self.http = house, provider, http
-        house.database.write(self._furnish)
-        self.gate = Gate(None)
-        self.tokens: list[str] = []
-        self.refuses: Callable[[str], bool] = lambda token: False
-        provider.call = self._call
-
-    def _furnish(self, c: Connection) -> None:
-        url, now = self.provider.url, datetime.now(UTC)
-        c.execute(update(provider_connections).values(api_url=url, token_url=f"{url}/token"))
-        owner = get_connection(c, "gh")
-        add_secret(
-            c, seal_secret(self.house.vault, owner, id="s", name=CLIENT_SECRET, secret=Secret("client"), now=now)
-        )
-
-    def _call(self, token: str) -> Any:
-        self.tokens.append(token)
-        return REFUSED if self.refuses(token) else SAID
-
-    def coordinator(self) -> Coordinator:
-        """Another process's."""
-        return Coordinator(
-            self.house.database,
-            self.house.vault,
-            self.http,
-            RefreshLock(None, ttl=timedelta(seconds=60), token=lambda: secrets.token_hex(8)),
-            PROFILES,
-            clock=lambda: datetime.now(UTC),
-            ids=partial(self.house.ids, "ref"),
-            budget=RefreshBudget(poll=timedelta(milliseconds=10)),
-            gate=self.gate,
-        )
-
-    def work(self, job: str) -> None:
-        services = Services(
-            store=self.house.database,
-            vault=self.house.vault,
-            coordinator=self.coordinator(),
-            upstream=Upstream(self.http),
-            issuer=cast("Issuer", None),  # no capability is asked for
-            ids=self.house.ids,
-            settings=StepSettings(),
-        )
-        Worker(services, Registry([self.house.workflow]), Silence(), WorkerSettings()).handle(job)
-
-    def generation(self) -> int:
-        which = select(grants.c.generation).where(grants.c.account_id == ADA)
-        return int(self.house.database.read(lambda c: c.execute(which).scalar_one()))
-
-    def state(self) -> str:
-        which = select(accounts.c.state).where(accounts.c.id == ADA)
-        return str(self.house.database.read(lambda c: c.execute(which).scalar_one()))
-
-
-class Silence:
-    """Rings nobody."""
-
-    def jobs(self, bells: Any) -> bool:
-        return True
-
-    def revocations(self, ids: Any) -> None: ...
-
-
-@pytest.fixture
-def office(house: House) -> Iterator[Office]:
-    policy = AddressPolicy(allow_hosts=frozenset({"127.0.0.1"}))
-    with pretend_provider() as provider, Client(policy=policy, pool_size=16) as http:
-        yield Office(house, provider, http)
+from tests.ledger.office import ADA, Office
 
 
 def test_a_token_that_anothers_refresh_killed_is_replaced_and_not_refreshed(office: Office) -> None:

@@ -1,0 +1,42 @@
+"""Transmitters of security events by the command line: whose subjects they may name, and where they push to."""
+
+from __future__ import annotations
+
+from tests.deploy.conftest import Cli
+
+OKTA = ("--issuer", "https://acme.okta.example", "--audience", "https://aswhom.example", "--jwks-url")
+KEYS = "https://acme.okta.example/keys"
+
+
+def test_a_tenants_identity_provider_is_added_once_and_listed(cli: Cli) -> None:
+    assert "aswhom transmitters add --help" in cli("transmitters", "list").output
+    cli.json("tenants", "add", "acme")
+    add = ("transmitters", "add", "okta", *OKTA, KEYS, "--tenant", "acme")
+    made = cli.json(*add)
+    assert made["id"] == "okta"
+    assert made["url"].endswith("/events/okta")
+    assert "there is a transmitter okta already" in cli.json(*add, code=1)["message"]
+    (row,) = cli.json("transmitters", "list")
+    assert {name: row[name] for name in ("id", "issuer", "audience", "jwks_url", "tenant_id", "connection_id")} == {
+        "id": "okta",
+        "issuer": "https://acme.okta.example",
+        "audience": "https://aswhom.example",
+        "jwks_url": KEYS,
+        "tenant_id": "acme",
+        "connection_id": None,
+    }
+    assert "https://acme.okta.example" in cli("transmitters", "list").output
+
+
+def test_a_transmitter_that_could_mean_nobody_is_not_added(cli: Cli) -> None:
+    add = ("transmitters", "add", "okta", *OKTA, KEYS)
+    for whose, says in (
+        ((), "it could mean nobody"),
+        (("--tenant", "acme"), "aswhom tenants list"),
+        (("--connection", "google"), "aswhom connections list"),
+    ):
+        refused = cli.json(*add, *whose, code=1)
+        assert refused["error"] == "BadInput"
+        assert says in refused["message"]
+    assert cli("transmitters", "add", "okta").exit_code == 2
+    assert cli.json("transmitters", "list") == []

@@ -1,0 +1,90 @@
+"""Workflows that are not there, or cannot be used: what is wrong is said in a sentence, and the exit code says it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.conftest import Cli
+
+TWICE = """
+from dataclasses import replace
+from tasks.daily_digest import daily_digest
+another = replace(daily_digest)
+"""
+NOBODY = """
+from pipeline.workflow import USER, workflow
+from tasks.actions.slack import PostMessage
+
+@workflow(agent="mine", uses={PostMessage: USER})
+def mine(run, event): ...
+"""
+BROKEN = "import a_module_that_nobody_has\n"
+
+
+@pytest.fixture
+def declare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str, str], None]:
+    """Write a module of workflows, and name it in the settings."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+    def written(name: str, text: str) -> None:
+        (tmp_path / f"{name}.py").write_text(text)
+        monkeypatch.setenv("ASWHOM_WORKFLOWS", name)
+        monkeypatch.setenv("ASWHOM_WORKFLOWS_DIR", str(tmp_path))
+
+    return written
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("of_two_that_are_one", TWICE, "two workflows are named daily_digest"),
+        ("of_a_user_unsaid", NOBODY, "does not say who that is"),
+        ("of_what_is_not_installed", BROKEN, "No module named 'a_module_that_nobody_has'"),
+    ],
+)
+def test_a_module_that_cannot_be_used_is_told_with_its_fault(
+    cli: Cli, declare: Callable[[str, str], None], name: str, text: str, says: str
+) -> None:
+    declare(name, text)
+    refused = cli.json("workflows", "list", code=1)
+    assert refused["error"] == "Misconfigured"
+    assert says in refused["message"]
+
+
+def test_a_module_that_is_nowhere_is_told_with_the_setting_that_names_it(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASWHOM_WORKFLOWS", "nowhere")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    refused = cli.json("workflows", "list", code=1)
+    assert refused["error"] == "Misconfigured"
+    assert "No module named 'nowhere'" in refused["message"]
+    assert "ASWHOM_WORKFLOWS" in refused["message"]
+
+
+def test_a_worker_of_workflows_that_cannot_be_had_says_so_and_ends(tmp_path: Path) -> None:
+    celery = str(Path(sys.executable).parent / "celery")
+    settings = {"ASWHOM_WORKFLOWS": "nowhere", "ASWHOM_DATA_DIR": str(tmp_path)}
+    ended = subprocess.run(
+        [celery, "--quiet", "--app", "deploy.worker", "worker"],
+        cwd=tmp_path, env=os.environ | settings, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert ended.returncode == os.EX_CONFIG
+    assert ended.stderr.startswith("aswhom: a workflow's module cannot be imported (No module named 'nowhere')")
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_workflow_that_nobody_declares_is_not_switched_on(cli: Cli) -> None:
+    cli.json("tenants", "add", "acme")
+    refused = cli.json("workflows", "enable", "nobody", "--tenant", "acme", code=1)
+    assert refused["error"] == "BadInput"
+    assert refused["message"].startswith("no workflow is named 'nobody': known are ")
+    assert "link_pull_request" in refused["message"]
+    assert not any(row["settings"] for row in cli.json("workflows", "list"))
+    assert cli("workflows", "enable", "nobody", "--tenant", "acme").output.startswith("aswhom: no workflow is named")

@@ -1,0 +1,98 @@
+"""Workers of one installation between a ledger and a pretend upstream, over real HTTP."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, cast
+
+from sqlalchemy import Connection, select, update
+
+from identity.capability.issuer import Issuer
+from identity.connections import CLIENT_SECRET, add_secret, get_connection, seal_secret
+from identity.coordinator import Coordinator, RefreshBudget
+from identity.gate import Gate
+from identity.http import Client
+from identity.lock import RefreshLock
+from identity.providers import PROFILES
+from identity.secret import Secret
+from identity.tables import accounts, grants, provider_connections
+from pipeline.services import Services, StepSettings
+from pipeline.upstream import Upstream
+from pipeline.worker import Worker, WorkerSettings
+from pipeline.workflow import Registry
+from tests.identity.providers import PretendProvider, reply
+from tests.ledger.house import House
+
+ADA = "acc-acme.ada"
+SAID = reply({"id": "7"})
+REFUSED = reply({"message": "Bad credentials"}, 401)
+
+
+class Office:
+    """Workers of one installation, an upstream that may refuse tokens, and a token endpoint that rotates."""
+
+    def __init__(self, house: House, provider: PretendProvider, http: Client) -> None:
+        self.house, self.provider, self.http = house, provider, http
+        house.database.write(self._furnish)
+        self.gate = Gate(None)
+        self.tokens: list[str] = []
+        self.refuses: Callable[[str], bool] = lambda token: False
+        provider.call = self._call
+
+    def _furnish(self, c: Connection) -> None:
+        url, now = self.provider.url, datetime.now(UTC)
+        c.execute(update(provider_connections).values(api_url=url, token_url=f"{url}/token"))
+        owner = get_connection(c, "gh")
+        add_secret(
+            c, seal_secret(self.house.vault, owner, id="s", name=CLIENT_SECRET, secret=Secret("client"), now=now)
+        )
+
+    def _call(self, token: str) -> Any:
+        self.tokens.append(token)
+        return REFUSED if self.refuses(token) else SAID
+
+    def coordinator(self) -> Coordinator:
+        """Another process's."""
+        return Coordinator(
+            self.house.database,
+            self.house.vault,
+            self.http,
+            RefreshLock(None, ttl=timedelta(seconds=60), token=lambda: secrets.token_hex(8)),
+            PROFILES,
+            clock=lambda: datetime.now(UTC),
+            ids=partial(self.house.ids, "ref"),
+            budget=RefreshBudget(poll=timedelta(milliseconds=10)),
+            gate=self.gate,
+        )
+
+    def work(self, job: str) -> None:
+        services = Services(
+            store=self.house.database,
+            vault=self.house.vault,
+            coordinator=self.coordinator(),
+            upstream=Upstream(self.http),
+            issuer=cast("Issuer", None),  # no capability is asked for
+            ids=self.house.ids,
+            settings=StepSettings(),
+        )
+        Worker(services, Registry([self.house.workflow]), Silence(), WorkerSettings()).handle(job)
+
+    def generation(self) -> int:
+        which = select(grants.c.generation).where(grants.c.account_id == ADA)
+        return int(self.house.database.read(lambda c: c.execute(which).scalar_one()))
+
+    def state(self) -> str:
+        which = select(accounts.c.state).where(accounts.c.id == ADA)
+        return str(self.house.database.read(lambda c: c.execute(which).scalar_one()))
+
+
+class Silence:
+    """Rings nobody."""
+
+    def jobs(self, bells: Any) -> bool:
+        return True
+
+    def revocations(self, ids: Any) -> None: ...

@@ -1,0 +1,225 @@
+"""A function that is run again: what it did stands, and it must ask for the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Row, select, update
+
+from pipeline import reconcile
+from pipeline.ledger import steps as ledger
+from pipeline.ledger.intents import Ended
+from pipeline.ledger.jobs import move_job
+from pipeline.ledger.replay import replay
+from pipeline.run import Run
+from pipeline.states import JobState, StepState, Wait
+from pipeline.tables import jobs, steps
+from pipeline.worker import WorkerSettings
+from tests.ledger.house import House, Say
+from tests.ledger.office import Office
+from tests.ledger.test_jobs import _lapse
+
+HOUR = timedelta(hours=1)
+TOKEN = "token-acme.ada-1"
+
+
+def declare(office: Office, function: Callable[[Run[Any], Any], None]) -> None:
+    """What the worker runs from now on, under the same name."""
+    office.house.workflow = replace(office.house.workflow, function=function)
+
+
+def steps_of(house: House) -> list[Row[Any]]:
+    return list(house.database.read(lambda c: c.execute(select(steps).order_by(steps.c.position)).all()))
+
+
+def wake(house: House) -> None:
+    """What waits for a moment looks whether it has come."""
+    now = update(jobs).where(jobs.c.state == JobState.WAITING).values(due_at=jobs.c.created_at)
+    house.database.write(lambda c: c.execute(now).rowcount)
+    reconcile.wake_due(house.database)
+
+
+def sleep_passes(house: House) -> None:
+    """The hour is over, by the steps' dates and the jobs'."""
+    earlier = [(step.id, step.opened_at - HOUR) for step in steps_of(house)]
+
+    def move(c: Connection) -> None:
+        for step, opened in earlier:
+            c.execute(update(steps).where(steps.c.id == step).values(opened_at=opened))
+
+    house.database.write(move)
+    wake(house)
+
+
+def say_and_sleep(run: Run[Any], event: Any) -> None:
+    run.do(Say(text="before"), as_=run.user)
+    run.sleep(HOUR)
+    run.do(Say(text="after"), as_=run.user)
+
+
+# divergence
+
+
+def says_another_thing(run: Run[Any], event: Any) -> None:
+    run.do(Say(text="another"), as_=run.user)
+
+
+def says_it_as_another(run: Run[Any], event: Any) -> None:
+    run.do(Say(text="before"), as_=run.service)
+
+
+def sleeps_first(run: Run[Any], event: Any) -> None:
+    run.sleep(HOUR)
+
+
+@pytest.mark.parametrize(
+    ("function", "asked", "different"),
+    [
+        (says_another_thing, "github.Say as user", "request_hash"),
+        (says_it_as_another, "github.Say as service", "named"),
+        (sleeps_first, "run.sleep as policy", "action, named, request_hash"),
+    ],
+)
+def test_a_function_that_asks_for_another_step_ends_its_job_by_the_steps_name(
+    office: Office, function: Callable[[Run[Any], Any], None], asked: str, different: str
+) -> None:
+    declare(office, say_and_sleep)
+    job = office.house.job()
+    office.work(job)
+    before = steps_of(office.house)
+    declare(office, function)
+    wake(office.house)
+    office.work(job)
+    row = office.house.row(job)
+    assert (row.state, row.runs_spent) == (JobState.DEAD, 0)
+    assert row.reason.startswith(f"Diverged: step 1 was github.Say as user, and now the workflow asks for {asked} ")
+    assert f"(different: {different})" in row.reason
+    assert office.tokens == [TOKEN]
+    assert steps_of(office.house) == before
+
+
+def test_a_function_that_sleeps_for_another_time_has_diverged(office: Office) -> None:
+    def says_and_sleeps_longer(run: Run[Any], event: Any) -> None:
+        run.do(Say(text="before"), as_=run.user)
+        run.sleep(HOUR * 2)
+
+    declare(office, say_and_sleep)
+    job = office.house.job()
+    office.work(job)
+    declare(office, says_and_sleeps_longer)
+    wake(office.house)
+    office.work(job)
+    row = office.house.row(job)
+    assert row.state == JobState.DEAD
+    assert row.reason.startswith("Diverged: step 2 was run.sleep as policy")
+
+
+# sleep
+
+
+def test_a_job_sleeps_in_the_ledger_and_goes_on_once_its_time_has_come(office: Office) -> None:
+    declare(office, say_and_sleep)
+    job = office.house.job()
+    office.work(job)
+    asleep = office.house.row(job)
+    assert (asleep.state, asleep.wait, asleep.reason) == (JobState.WAITING, Wait.TIME, "the workflow sleeps")
+    _, sleep = steps_of(office.house)
+    assert (sleep.action, sleep.state, sleep.parameters) == ("run.sleep", StepState.OPEN, {"seconds": 3600})
+    assert timedelta() <= asleep.due_at - (sleep.opened_at + HOUR) < timedelta(minutes=1)
+    reconcile.wake_due(office.house.database)
+    office.work(job)
+    assert office.house.row(job).state == JobState.WAITING
+    sleep_passes(office.house)
+    assert office.house.row(job).state == JobState.QUEUED
+    office.work(job)
+    row = office.house.row(job)
+    assert (row.state, row.runs_spent) == (JobState.DONE, 0)
+    assert [(step.action, step.state) for step in steps_of(office.house)] == [
+        ("github.Say", StepState.DONE),
+        ("run.sleep", StepState.DONE),
+        ("github.Say", StepState.DONE),
+    ]
+    assert office.tokens == [TOKEN, TOKEN]
+
+
+def test_a_job_that_is_woken_too_early_sleeps_until_the_same_moment(office: Office) -> None:
+    declare(office, say_and_sleep)
+    job = office.house.job()
+    office.work(job)
+    due, before = office.house.row(job).due_at, steps_of(office.house)
+    wake(office.house)
+    office.work(job)
+    row = office.house.row(job)
+    assert row.state == JobState.WAITING
+    assert abs(row.due_at - due) < timedelta(minutes=1)
+    assert steps_of(office.house) == before
+
+
+def test_a_sleep_that_is_over_is_not_slept_again(office: Office) -> None:
+    def sleeps_twice(run: Run[Any], event: Any) -> None:
+        run.sleep(HOUR)
+        run.sleep(HOUR)
+
+    declare(office, sleeps_twice)
+    job = office.house.job()
+    office.work(job)
+    sleep_passes(office.house)
+    office.work(job)
+    assert office.house.row(job).state == JobState.WAITING
+    assert [(step.occurrence, step.state) for step in steps_of(office.house)] == [
+        (1, StepState.DONE),
+        (2, StepState.OPEN),
+    ]
+    first = steps_of(office.house)[0]
+    sleep_passes(office.house)
+    office.work(job)
+    assert office.house.row(job).state == JobState.DONE
+    assert steps_of(office.house)[0].closed_at == first.closed_at
+
+
+def test_a_job_that_was_told_to_stop_does_not_sleep(office: Office) -> None:
+    def is_told_to_stop(run: Run[Any], event: Any) -> None:
+        stop = partial(move_job, job=run.job, to=JobState.STOPPING, source=JobState.RUNNING)
+        office.house.database.write(stop)
+        run.sleep(HOUR)
+
+    declare(office, is_told_to_stop)
+    job = office.house.job()
+    office.work(job)
+    assert office.house.row(job).state == JobState.CANCELLED
+
+
+def test_a_worker_that_lost_its_job_leaves_the_sleep_to_the_one_that_has_it(house: House) -> None:
+    job = house.job()
+    late = house.claim(job)
+    _lapse(house, job)
+    reconcile.reclaim(house.database, WorkerSettings(backoff=timedelta()))
+    sleep = partial(ledger.sleep, position=1, occurrence=1, request_hash="hash", duration=HOUR)
+    asleep = house.database.write(partial(sleep, job=house.claim(job), step="theirs"))
+    assert asleep == Ended(reason="the workflow sleeps", moved=JobState.WAITING)
+    assert house.database.write(partial(sleep, job=late, step="late")) == Ended(reason="another worker has the job")
+    assert [step.id for step in steps_of(house)] == ["theirs"]
+
+
+# its workflow
+
+
+def test_a_job_whose_workflow_is_gone_is_dead_until_it_is_back_and_the_job_is_replayed(office: Office) -> None:
+    declare(office, say_and_sleep)
+    job, declared = office.house.job(), office.house.workflow
+    office.house.workflow = replace(declared, name="renamed")
+    office.work(job)
+    row = office.house.row(job)
+    assert (row.state, row.runs_spent) == (JobState.DEAD, 0)
+    assert row.reason.startswith("BadInput: no workflow is named 'say_it': known are renamed.")
+    assert office.tokens == []
+    office.house.workflow = declared
+    office.house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
+    office.work(job)
+    assert office.house.row(job).wait == Wait.TIME
+    assert office.tokens == [TOKEN]
