@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -66,18 +64,6 @@ def test_a_module_that_is_nowhere_is_told_with_the_setting_that_names_it(
     assert refused["error"] == "Misconfigured"
     assert "No module named 'nowhere'" in refused["message"]
     assert "ASWHOM_WORKFLOWS" in refused["message"]
-
-
-def test_a_worker_of_workflows_that_cannot_be_had_says_so_and_ends(tmp_path: Path) -> None:
-    celery = str(Path(sys.executable).parent / "celery")
-    settings = {"ASWHOM_WORKFLOWS": "nowhere", "ASWHOM_DATA_DIR": str(tmp_path)}
-    ended = subprocess.run(
-        [celery, "--quiet", "--app", "deploy.worker", "worker"],
-        cwd=tmp_path, env=os.environ | settings, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert ended.returncode == os.EX_CONFIG
-    assert ended.stderr.startswith("aswhom: a workflow's module cannot be imported (No module named 'nowhere')")
-    assert "Traceback" not in ended.stderr
 
 
 def test_a_workflow_that_nobody_declares_is_not_switched_on(cli: Cli) -> None:
