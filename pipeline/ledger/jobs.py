@@ -8,7 +8,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Update, bindparam, func, null, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Update, bindparam, null, select, update
 
 from identity.columns import database_in, database_in_microseconds, database_now, microseconds
 from identity.model import AccessPattern, AccountKey
@@ -258,43 +258,3 @@ def lapsed(connection: Connection, *, limit: int) -> Sequence[Row[str, int, str]
         .limit(limit)
     )
     return connection.execute(statement).all()
-
-
-def due_waits(connection: Connection, *, limit: int) -> Sequence[Row[Any]]:
-    """Waits whose time has come, with whether they have expired."""
-    statement = (
-        select(
-            jobs.c.id,
-            jobs.c.pattern,
-            jobs.c.wait,
-            (jobs.c.expires_at <= database_now()).label("expired"),
-            jobs.c.reason,
-        )
-        .where(jobs.c.state == JobState.WAITING, jobs.c.due_at <= database_now())
-        .limit(limit)
-    )
-    return connection.execute(statement).all()
-
-
-def end_wait(connection: Connection, job: str, *, wait: str, expired: bool, reason: str | None) -> JobState | None:
-    """A due wait: a person's consent or word is too late, the others look again. None: somebody was first."""
-    if expired and wait not in (Wait.TIME, Wait.APPROVAL):
-        whom = "nobody connected the account" if wait == Wait.CONSENT else "nobody came"
-        buried = f"{whom} in time: {reason or wait}"
-        return (
-            JobState.DEAD if move_job(connection, job, JobState.DEAD, source=JobState.WAITING, reason=buried) else None
-        )
-    if wait in (Wait.TIME, Wait.ONCE, Wait.APPROVAL):
-        moved = move_job(connection, job, JobState.QUEUED, source=JobState.WAITING, due_at=database_now())
-        return JobState.QUEUED if moved else None
-    # Consent and unknown waits end by their event; until then only expiry moves them.
-    connection.execute(
-        update(jobs).where(jobs.c.id == job, jobs.c.state == JobState.WAITING).values(due_at=jobs.c.expires_at)
-    )
-    return None
-
-
-def count_by_state(connection: Connection) -> dict[tuple[str, str], int]:
-    """How many jobs of each pattern are in each state."""
-    statement = select(jobs.c.pattern, jobs.c.state, func.count()).group_by(jobs.c.pattern, jobs.c.state)
-    return {(pattern, state): number for pattern, state, number in connection.execute(statement)}
