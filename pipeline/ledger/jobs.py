@@ -8,9 +8,9 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Update, bindparam, null, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Update, bindparam, case, func, null, select, update
 
-from identity.columns import database_in, database_in_microseconds, database_now, microseconds
+from identity.columns import Instant, database_in, database_in_microseconds, database_now, microseconds
 from identity.model import AccessPattern, AccountKey
 from pipeline.states import ENDED, JOB_MOVES, JobState, Wait
 from pipeline.tables import jobs, pinned_configuration
@@ -48,7 +48,8 @@ def move_job(
 ) -> bool:
     """Move one job, if its state allows it (and its fence is still ours); every other column of a move is in *values*.
 
-    Whatever a state does not use is cleared, so no bell, claim or wait outlives it. False: somebody was first.
+    What a state does not use is cleared unless *values* has it, so no bell, claim or wait outlives it.
+    False: somebody was first.
     """
     which = jobs.c.id == job
     if fence is not None:
@@ -168,7 +169,14 @@ def park(
     reason: str,
     lacks: Sequence[str] = (),
 ) -> JobState | None:
-    """Park a running job; *lacks* are the scopes a consent wait is for. A job that was to stop is cancelled instead."""
+    """Park a running job; *lacks* are the scopes a consent wait is for. A job that was to stop is cancelled instead.
+
+    One that only looked, and waits for the same as before, waits until when it did.
+    """
+    expires_at = database_in(expires_in)
+    if waits_for is not None:
+        before = case((jobs.c.waits_for == waits_for, jobs.c.expires_at))
+        expires_at = func.coalesce(before, expires_at, type_=Instant)
     parked = move_job(
         connection,
         job.id,
@@ -178,7 +186,7 @@ def park(
         waits_for=waits_for,
         lacks=list(lacks) or None,
         due_at=database_in(due_in),
-        expires_at=database_in(expires_in),
+        expires_at=expires_at,
         reason=reason,
     )
     return JobState.WAITING if parked else stop(connection, job)

@@ -48,7 +48,10 @@ def end_wait(connection: Connection, job: str, *, wait: str, expired: bool, reas
             JobState.DEAD if move_job(connection, job, JobState.DEAD, source=JobState.WAITING, reason=buried) else None
         )
     if wait in (Wait.TIME, Wait.ONCE, Wait.APPROVAL):
-        moved = move_job(connection, job, JobState.QUEUED, source=JobState.WAITING, due_at=database_now())
+        kept: dict[str, Any] = {}
+        if wait == Wait.ONCE:  # to look ends no wait: should the job park for the same again, it waits on as long
+            kept = {"waits_for": jobs.c.waits_for, "expires_at": jobs.c.expires_at}
+        moved = move_job(connection, job, JobState.QUEUED, source=JobState.WAITING, due_at=database_now(), **kept)
         return JobState.QUEUED if moved else None
     # Consent and unknown waits end by their event; until then only expiry moves them.
     connection.execute(

@@ -1,17 +1,86 @@
-"""Waits: how those that are due are found among all that wait."""
+"""Waits: who looks again when, until when, and how those that are due are found among all that wait."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from sqlalchemy import insert, text
+from sqlalchemy import insert, text, update
 
-from pipeline.ledger import waits
-from pipeline.states import JobState, Wait
+from pipeline import reconcile
+from pipeline.ledger import jobs, steps, waits
+from pipeline.ledger.intents import Ended, Intent
+from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import jobs as jobs_table
 from tests.ledger.house import House
+from tests.ledger.house import intent_of as intent
 from tests.ledger.plans import plans
+from tests.ledger.test_openings import close, open_
+
+
+def _owner_in_doubt(house: House) -> Intent:
+    """The owner of a once key whose call got no answer."""
+    owner = intent(house, house.claim(house.job()), once="pull#1")
+    open_(house, owner)
+    close(house, owner, AttemptState.UNKNOWN, StepState.UNKNOWN)
+    return owner
+
+
+def _wait_for_it(house: House, job: str) -> None:
+    assert isinstance(open_(house, intent(house, house.claim(job), once="pull#1")), Ended)
+    assert house.row(job).wait == Wait.ONCE
+
+
+def _due(house: House, job: str) -> None:
+    """Its time to look again comes."""
+    due = update(jobs_table).where(jobs_table.c.id == job).values(due_at=datetime.now(UTC) - timedelta(seconds=1))
+    house.database.write(lambda c: c.execute(due).rowcount)
+    reconcile.wake_due(house.database)
+
+
+def test_who_waits_for_a_call_in_doubt_looks_again_after_a_minute_not_every_second(house: House) -> None:
+    _owner_in_doubt(house)
+    job = house.job()
+    before = house.database.read(steps.clock)
+    _wait_for_it(house, job)
+    assert house.row(job).due_at - before >= timedelta(minutes=1)
+
+
+def test_who_waits_for_a_call_on_the_wire_looks_again_once_that_is_settled(house: House) -> None:
+    owner = intent(house, house.claim(house.job()), once="pull#1")
+    open_(house, owner)
+    job = house.job()
+    before = house.database.read(steps.clock)
+    _wait_for_it(house, job)
+    assert timedelta(seconds=5) < house.row(job).due_at - before < timedelta(minutes=1)
+
+
+def test_who_looks_for_a_once_key_again_and_again_waits_until_when_they_first_did(house: House) -> None:
+    _owner_in_doubt(house)
+    job = house.job()
+    _wait_for_it(house, job)
+    first = house.row(job).expires_at
+    for _ in range(2):
+        _due(house, job)
+        assert house.row(job).state == JobState.QUEUED
+        _wait_for_it(house, job)
+    assert house.row(job).expires_at == first
+    past = update(jobs_table).where(jobs_table.c.id == job).values(expires_at=datetime.now(UTC))
+    house.database.write(lambda c: c.execute(past).rowcount)
+    _due(house, job)
+    assert house.row(job).state == JobState.DEAD
+
+
+def test_who_then_waits_for_something_else_waits_for_that_as_long_as_anyone(house: House) -> None:
+    _owner_in_doubt(house)
+    job = house.job()
+    _wait_for_it(house, job)
+    first = house.row(job).expires_at
+    _due(house, job)
+    hour = timedelta(hours=1)
+    park = partial(jobs.park, wait=Wait.CONSENT, waits_for="account:x", due_in=hour, expires_in=hour, reason="ada")
+    house.database.write(partial(park, job=house.claim(job)))
+    assert house.row(job).expires_at < first
 
 
 def _many(house: House, *, due: int) -> None:
