@@ -62,7 +62,7 @@ class Call:
     """What makes the requests of one step recognisable: the same at every attempt of the step."""
 
     idempotency_key: str  # H(job, step), hexadecimal
-    client_id: str  # a version-5-style UUID from the same hash, for upstreams that take ids
+    client_id: str  # a UUID in version 4's form from the same hash, for upstreams that take ids
     marker: str  # an HTML comment that a probe can search for
     opened_at: datetime  # when the step first opened: a probe need not look further back
 

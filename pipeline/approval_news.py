@@ -43,13 +43,28 @@ def approval_news() -> Trigger[ApprovalNews]:
 def tell_of_approvals(store: Store, workflows: Registry, ring: Ring, *, now: datetime) -> int:
     """Start the jobs of workflows that listen, for what they were not told of yet; how many approvals that was.
 
-    Safe to run twice, on two hosts, at once.
+    Safe to run twice, on two hosts, at once. What cannot be told holds up nothing else. Raises ExceptionGroup, after
+    the rest, of what was not foreseen.
     """
-    waiting = select(approvals.c.id).where(_untold()).order_by(approvals.c.created_at).limit(BATCH)
-    told = store.read(lambda c: list(c.execute(waiting).scalars()))
-    for id in told:
-        ring.jobs(store.write(partial(_tell, id=id, workflows=workflows, now=now)))
-    return len(told)
+    told = 0
+    failures: dict[str, Exception] = {}
+    # More than one batch only where nothing in it could be told, or those at the front would hold up all others.
+    while not told and (waiting := store.read(partial(_waiting, besides=list(failures)))):
+        for id in waiting:
+            try:
+                ring.jobs(store.write(partial(_tell, id=id, workflows=workflows, now=now)))
+                told += 1
+            except Exception as failure:  # noqa: BLE001 - raised below: one approval's bug must not stop the others
+                failure.add_note(f"approval {id}")
+                failures[id] = failure
+    if failures:
+        raise ExceptionGroup("approvals that workflows could not be told of", list(failures.values()))
+    return told
+
+
+def _waiting(connection: Connection, besides: Sequence[str]) -> Sequence[str]:
+    untold = select(approvals.c.id).where(_untold(), approvals.c.id.not_in(besides))
+    return connection.execute(untold.order_by(approvals.c.created_at, approvals.c.id).limit(BATCH)).scalars().all()
 
 
 def _untold() -> Any:

@@ -45,10 +45,21 @@ class _Failed:
 
 
 @dataclass(kw_only=True)
+class _Listing:
+    """A list that GitHub gives page by page, the newest first; a long one takes several ticks."""
+
+    began: datetime
+    since: datetime
+    query: str  # for the next page
+    decided: set[str] = field(default_factory=set)  # guids whose newest try was seen
+
+
+@dataclass(kw_only=True)
 class _Known:
     """What this process knows of one App's deliveries."""
 
-    seen_to: datetime
+    seen_to: datetime  # everything before was looked at
+    listing: _Listing | None = None  # what is left of the last one
     failed: dict[str, _Failed] = field(default_factory=dict)  # by guid
 
 
@@ -65,6 +76,7 @@ class CatchUp:
         budget: timedelta = timedelta(seconds=10),
         most: int = MOST_REQUESTS,
         page: int = 100,  # rows; GitHub gives no more
+        most_pages: int = MOST_PAGES,
     ) -> None:
         self._store = store
         self._vault = vault
@@ -73,6 +85,7 @@ class CatchUp:
         self._budget = budget
         self._most = most
         self._page = page
+        self._most_pages = most_pages
         self._known: dict[str, _Known] = {}
 
     def run(self) -> int:
@@ -100,9 +113,7 @@ class CatchUp:
     def _catch_up(self, owner: ProviderConnection, key: Secret) -> int:
         now = self._clock()
         known = self._known.setdefault(owner.id, _Known(seen_to=now - KEPT))
-        for row in reversed(self._rows(owner, key, since=max(known.seen_to - OVERLAP, now - KEPT))):
-            _note(known, row, now)
-        known.seen_to = now
+        self._look(owner, key, known, now)
         self._forget(owner, known, now)
         due = [one for one in known.failed.values() if one.ask_at <= now]
         due.sort(key=lambda one: one.delivered_at)
@@ -110,19 +121,23 @@ class CatchUp:
             self._ask(owner, key, one, now)
         return len(due[: self._most])
 
-    def _rows(self, owner: ProviderConnection, key: Secret, *, since: datetime) -> list[Row]:
-        """What was delivered since then, the newest first."""
-        found: list[Row] = []
-        query: str | None = f"per_page={self._page}"
-        for _ in range(MOST_PAGES):
-            page = read_page(self._send(owner, list_request(owner, key, query=query or "", now=self._clock())))
-            found += [row for row in page.rows if row.delivered_at >= since]
-            query = page.next_query
-            if query is None or len(page.rows) == 0 or page.rows[-1].delivered_at < since:
-                return found
+    def _look(self, owner: ProviderConnection, key: Secret, known: _Known, now: datetime) -> None:
+        """Note what was delivered since the last time, or what is left of that; as many pages as a tick may ask for."""
+        since = max(known.seen_to - OVERLAP, now - KEPT)
+        listing = known.listing or _Listing(began=now, since=since, query=f"per_page={self._page}")
+        known.listing = None  # should a page not come, the next tick begins anew: GitHub's cursors do not last
+        for _ in range(self._most_pages):
+            page = read_page(self._send(owner, list_request(owner, key, query=listing.query, now=self._clock())))
+            for row in page.rows:
+                if row.delivered_at >= listing.since:
+                    _note(known, listing, row, now)
+            if page.next_query is None or len(page.rows) == 0 or page.rows[-1].delivered_at < listing.since:
+                known.seen_to = listing.began
+                return
+            listing.query = page.next_query
+        known.listing = listing
         note = {"action": "catch_up.cut", "connection": owner.id}
-        log.error("GitHub lists more than %d deliveries: older ones are not looked at", len(found), extra=note)
-        return found
+        log.warning("GitHub lists very many deliveries: the older ones are looked at in the next tick", extra=note)
 
     def _forget(self, owner: ProviderConnection, known: _Known, now: datetime) -> None:
         """Those that arrived all the same, and those that GitHub keeps no longer."""
@@ -155,8 +170,11 @@ class CatchUp:
         return answer
 
 
-def _note(known: _Known, row: Row, now: datetime) -> None:
-    """Rows come in the order of their tries: the last one decides."""
+def _note(known: _Known, listing: _Listing, row: Row, now: datetime) -> None:
+    """Of the tries of one delivery the newest decides, which comes first."""
+    if row.guid in listing.decided:
+        return
+    listing.decided.add(row.guid)
     if row.arrived:
         known.failed.pop(row.guid, None)
     elif row.guid not in known.failed:

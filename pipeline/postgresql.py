@@ -59,6 +59,7 @@ class PostgresqlDatabase:
             try:
                 return self._once(fn)
             except DBAPIError as error:
+                _raise_if_slow(error)
                 if not _repeatable(error):
                     raise
                 last = error
@@ -90,6 +91,7 @@ class PostgresqlDatabase:
         except PoolTimeout as error:
             raise Unavailable("every connection to the ledger is busy") from error
         except DBAPIError as error:
+            _raise_if_slow(error)
             if not _repeatable(error):
                 raise
             raise Unavailable("the ledger's server does not answer, or ended the transaction") from error
@@ -100,6 +102,12 @@ class PostgresqlDatabase:
 
 def _undone(error: DBAPIError) -> bool:
     return isinstance(error.orig, psycopg.Error) and error.orig.sqlstate in _UNDONE
+
+
+def _raise_if_slow(error: DBAPIError) -> None:
+    """The server gave a statement up, or somebody told it to: tried again at once, it would only take as long again."""
+    if isinstance(error.orig, psycopg.errors.QueryCanceled):
+        raise Unavailable("a statement took too long, and the ledger's server ended it") from error
 
 
 def _repeatable(error: DBAPIError) -> bool:

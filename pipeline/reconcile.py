@@ -17,7 +17,7 @@ from identity.model import AccessPattern
 from identity.rows import insert_or
 from identity.store import Store
 from pipeline import metrics
-from pipeline.ledger import bells, jobs
+from pipeline.ledger import bells, jobs, waits
 from pipeline.ledger import steps as ledger_steps
 from pipeline.model import Ring
 from pipeline.revoker import Revoker
@@ -69,13 +69,13 @@ def reclaim(store: Store, settings: WorkerSettings) -> None:
 
 def wake_due(store: Store) -> None:
     """Waits whose time has come: sleepers and once-waiters look again, expired waits are dead."""
-    found = store.read(lambda c: jobs.due_waits(c, limit=BATCH))
+    found = store.read(lambda c: waits.due_waits(c, limit=BATCH))
     if not found:
         return
 
     def end(c: Connection) -> list[tuple[str, JobState | None]]:
         return [
-            (row.pattern, jobs.end_wait(c, row.id, wait=row.wait, expired=bool(row.expired), reason=row.reason))
+            (row.pattern, waits.end_wait(c, row.id, wait=row.wait, expired=bool(row.expired), reason=row.reason))
             for row in found
         ]
 

@@ -82,10 +82,10 @@ STEP_MOVES: Moves[StepState] = Moves(
         ),
         StepState.UNKNOWN: frozenset({StepState.DONE, StepState.FAILED, StepState.OPEN}),
         StepState.DONE: frozenset(),
-        # Only with their job: `aswhom jobs replay`.
-        StepState.REFUSED: frozenset({StepState.OPEN}),
-        StepState.FAILED: frozenset({StepState.OPEN}),
-        StepState.SKIPPED: frozenset({StepState.OPEN}),
+        # Open only with their job: `aswhom jobs replay`. Done: a call turns out to have had its effect after all.
+        StepState.REFUSED: frozenset({StepState.OPEN, StepState.DONE}),
+        StepState.FAILED: frozenset({StepState.OPEN, StepState.DONE}),
+        StepState.SKIPPED: frozenset({StepState.OPEN, StepState.DONE}),
     },
 )
 

@@ -20,7 +20,7 @@ def agents() -> None:
 
 @command(agents, "list")
 def list_agents(at: Installation, out: Output) -> None:
-    """The agents: those that workflows declare, and those that have had a job."""
+    """The agents: those that workflows declare, and those that have had a job or an API key."""
     rows = {row["id"]: row for row in at.read(queries.all_agents)}
     stopped = {row["key"] for row in at.read(queries.stopped_scopes) if row["kind"] == ScopeKind.AGENT}
     declared: dict[str, list[str]] = {}

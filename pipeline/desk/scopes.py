@@ -41,7 +41,7 @@ def named_scope(
 def agent_scope(connection: Connection, workflows: Registry, id: str) -> tuple[Scope, str | None]:
     """The agent's scope and whose it is: it may be revoked or stopped before its first job.
 
-    Raises BadInput for one that no workflow declares and that never had a job.
+    Raises BadInput for one that no workflow declares and that never had a job or an API key.
     """
     known = {row["id"]: row["tenant_id"] for row in queries.all_agents(connection)}
     if id not in known and id not in {workflow.agent for workflow in workflows}:

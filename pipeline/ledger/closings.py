@@ -5,7 +5,7 @@ A paused worker's finished call is the truth.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -86,7 +86,8 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> b
         _close_capability(connection, intent, closing, now=now)
     if closing.resolves is not None:
         _resolve_unknown(connection, intent, closing.resolves, number=number, now=now)
-    if closing.step_state is not StepState.OPEN or intent.purpose == "probe":
+    # It was given up, and had no effect: the step is open again, unless that is not known of another call.
+    if closing.step_state is not StepState.OPEN or not _in_doubt(connection, intent):
         close_step(
             connection,
             row.step_id,
@@ -111,7 +112,7 @@ def close_step(
     external_id: str | None = None,
     error: str | None = None,
 ) -> bool:
-    """Move a step as its attempt ended."""
+    """Move a step as its attempt ended. False: it ended before, and this says nothing better."""
     values: dict[str, Any] = {"error": error}
     if result is not None:
         values |= {"result": dict(result), "external_id": external_id}
@@ -163,15 +164,20 @@ def _close_capability(connection: Connection, intent: Intent, closing: Closing, 
         issued.close(connection, intent.step, Outcome.NO_EFFECT, now=now)
 
 
-def _resolve_unknown(connection: Connection, intent: Intent, to: AttemptState, *, number: int, now: datetime) -> None:
-    """Earlier attempts of the step whose outcome was not known turn out to have been *to*."""
-    in_doubt = select(attempts.c.id).where(
+def _in_doubt(connection: Connection, intent: Intent) -> Sequence[str]:
+    """The other calls of the step whose outcome is not known."""
+    others = select(attempts.c.id).where(
         attempts.c.step_id == intent.step,
         attempts.c.id != intent.attempt,
         attempts.c.purpose == "call",
         attempts.c.state == AttemptState.UNKNOWN,
     )
-    for attempt in connection.execute(in_doubt).scalars().all():
+    return connection.execute(others).scalars().all()
+
+
+def _resolve_unknown(connection: Connection, intent: Intent, to: AttemptState, *, number: int, now: datetime) -> None:
+    """Earlier attempts of the step whose outcome was not known turn out to have been *to*."""
+    for attempt in _in_doubt(connection, intent):
         if move_attempt(connection, attempt, to, closed=number, closed_at=now) is None:
             continue  # its own late answer was first
         record(

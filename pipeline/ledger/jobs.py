@@ -8,9 +8,9 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Update, bindparam, func, null, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Update, bindparam, case, func, null, select, update
 
-from identity.columns import database_in, database_in_microseconds, database_now, microseconds
+from identity.columns import Instant, database_in, database_in_microseconds, database_now, microseconds
 from identity.model import AccessPattern, AccountKey
 from pipeline.states import ENDED, JOB_MOVES, JobState, Wait
 from pipeline.tables import jobs, pinned_configuration
@@ -48,7 +48,8 @@ def move_job(
 ) -> bool:
     """Move one job, if its state allows it (and its fence is still ours); every other column of a move is in *values*.
 
-    Whatever a state does not use is cleared, so no bell, claim or wait outlives it. False: somebody was first.
+    What a state does not use is cleared unless *values* has it, so no bell, claim or wait outlives it.
+    False: somebody was first.
     """
     which = jobs.c.id == job
     if fence is not None:
@@ -168,7 +169,14 @@ def park(
     reason: str,
     lacks: Sequence[str] = (),
 ) -> JobState | None:
-    """Park a running job; *lacks* are the scopes a consent wait is for. A job that was to stop is cancelled instead."""
+    """Park a running job; *lacks* are the scopes a consent wait is for. A job that was to stop is cancelled instead.
+
+    One that only looked, and waits for the same as before, waits until when it did.
+    """
+    expires_at = database_in(expires_in)
+    if waits_for is not None:
+        before = case((jobs.c.waits_for == waits_for, jobs.c.expires_at))
+        expires_at = func.coalesce(before, expires_at, type_=Instant)
     parked = move_job(
         connection,
         job.id,
@@ -178,7 +186,7 @@ def park(
         waits_for=waits_for,
         lacks=list(lacks) or None,
         due_at=database_in(due_in),
-        expires_at=database_in(expires_in),
+        expires_at=expires_at,
         reason=reason,
     )
     return JobState.WAITING if parked else stop(connection, job)
@@ -258,43 +266,3 @@ def lapsed(connection: Connection, *, limit: int) -> Sequence[Row[str, int, str]
         .limit(limit)
     )
     return connection.execute(statement).all()
-
-
-def due_waits(connection: Connection, *, limit: int) -> Sequence[Row[Any]]:
-    """Waits whose time has come, with whether they have expired."""
-    statement = (
-        select(
-            jobs.c.id,
-            jobs.c.pattern,
-            jobs.c.wait,
-            (jobs.c.expires_at <= database_now()).label("expired"),
-            jobs.c.reason,
-        )
-        .where(jobs.c.state == JobState.WAITING, jobs.c.due_at <= database_now())
-        .limit(limit)
-    )
-    return connection.execute(statement).all()
-
-
-def end_wait(connection: Connection, job: str, *, wait: str, expired: bool, reason: str | None) -> JobState | None:
-    """A due wait: a person's consent or word is too late, the others look again. None: somebody was first."""
-    if expired and wait not in (Wait.TIME, Wait.APPROVAL):
-        whom = "nobody connected the account" if wait == Wait.CONSENT else "nobody came"
-        buried = f"{whom} in time: {reason or wait}"
-        return (
-            JobState.DEAD if move_job(connection, job, JobState.DEAD, source=JobState.WAITING, reason=buried) else None
-        )
-    if wait in (Wait.TIME, Wait.ONCE, Wait.APPROVAL):
-        moved = move_job(connection, job, JobState.QUEUED, source=JobState.WAITING, due_at=database_now())
-        return JobState.QUEUED if moved else None
-    # Consent and unknown waits end by their event; until then only expiry moves them.
-    connection.execute(
-        update(jobs).where(jobs.c.id == job, jobs.c.state == JobState.WAITING).values(due_at=jobs.c.expires_at)
-    )
-    return None
-
-
-def count_by_state(connection: Connection) -> dict[tuple[str, str], int]:
-    """How many jobs of each pattern are in each state."""
-    statement = select(jobs.c.pattern, jobs.c.state, func.count()).group_by(jobs.c.pattern, jobs.c.state)
-    return {(pattern, state): number for pattern, state, number in connection.execute(statement)}

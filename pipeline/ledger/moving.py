@@ -10,13 +10,13 @@ from sqlalchemy import Connection, Row, Update, bindparam, update
 from pipeline.states import ATTEMPT_MOVES, STEP_MOVES, AttemptState, StepState
 from pipeline.tables import attempts, steps
 
-# What a replay opens again. No run does: a call that is late must not undo a refusal.
+# What a replay opens again. No run does: a call that is late must not undo a refusal, unless it had its effect.
 _REPLAYED = (StepState.REFUSED, StepState.FAILED, StepState.SKIPPED)
 
 
 def step_sources(to: StepState) -> list[str]:
     """The states from which a run may move a step to *to*."""
-    return [state for state in STEP_MOVES.sources(to) if state not in _REPLAYED]
+    return [state for state in STEP_MOVES.sources(to) if to is not StepState.OPEN or state not in _REPLAYED]
 
 
 def move_step(connection: Connection, step: str, to: StepState, **values: Any) -> bool:

@@ -15,7 +15,7 @@ from pipeline.ledger.jobs import park
 from pipeline.states import AttemptState, StepState, Wait
 from pipeline.tables import attempts, once_keys, steps
 
-ONCE_EXPIRES = timedelta(days=14)
+ONCE_EXPIRES = timedelta(days=14)  # from when a job began to wait, however often it looks again
 
 
 def once_name(tenant: str, action: str, key: str) -> str:
@@ -75,10 +75,6 @@ def take_once(connection: Connection, intent: Intent, now: datetime) -> OpenOutc
         )
         if taken.rowcount == 1:
             return None
-    settles = connection.execute(
-        select(func.max(attempts.c.settled_by)).where(attempts.c.step_id == held.step_id)
-    ).scalar_one()
-    wait = max(settles - now, timedelta(seconds=1)) if settles else timedelta(seconds=1)
     reason = f"job {held.job_id} is doing this ({key})"
     waits_for = once_name(tenant, action, key)
     parked = park(
@@ -86,11 +82,22 @@ def take_once(connection: Connection, intent: Intent, now: datetime) -> OpenOutc
         intent.job,
         Wait.ONCE,
         waits_for=waits_for,
-        due_in=wait,
+        due_in=_look_again_in(connection, held.step_id, now),
         expires_in=ONCE_EXPIRES,
         reason=reason,
     )
     return Ended(reason=reason, moved=parked)
+
+
+def _look_again_in(connection: Connection, step: str, now: datetime) -> timedelta:
+    """How long until the owner's step may have moved without waking who waits for it."""
+    latest = select(attempts.c.state, func.max(attempts.c.settled_by).label("settled_by"))
+    latest = latest.where(attempts.c.step_id == step).group_by(attempts.c.state)
+    settled_by: dict[str, datetime] = {row.state: row.settled_by for row in connection.execute(latest)}
+    if AttemptState.OPEN in settled_by:  # answered by then, or given up
+        return max(settled_by[AttemptState.OPEN] - now, timedelta(seconds=1))
+    # Who finds out what became of the call, or says so, wakes them; else it moved while this looked.
+    return timedelta(minutes=1) if AttemptState.UNKNOWN in settled_by else timedelta(seconds=1)
 
 
 def _certainly_without_effect(connection: Connection, step: str) -> bool:

@@ -33,7 +33,7 @@ from pipeline.ledger.once import take_once
 from pipeline.ledger.pages import write_page
 from pipeline.revocation_tables import revocations
 from pipeline.states import AttemptState, JobState, StepState, Wait
-from pipeline.tables import attempts, jobs
+from pipeline.tables import attempts, jobs, steps
 
 # Statements of every step are built once: building them anew takes longer than the database does. Values are arguments.
 # Extends the claim past the call, in the UPDATE that checks the fence: no heartbeat thread.
@@ -72,8 +72,7 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
         case NeedsRefresh():
             return outcome
     if intent.number > 1 and _overtaken(connection, intent):
-        reason = "an earlier attempt was answered late"
-        return Ended(reason=reason, moved=requeue(connection, job, delay=timedelta(), reason=reason))
+        return _give_way(connection, intent)
     if intent.once is not None and intent.purpose == "call":
         settled = take_once(connection, intent, now)
         if settled is not None:
@@ -140,6 +139,16 @@ def _overtaken(connection: Connection, intent: Intent) -> bool:
         attempts.c.step_id == intent.step, attempts.c.purpose == "call", attempts.c.state.not_in(settled)
     )
     return bool(connection.execute(select(other)).scalar_one())
+
+
+def _give_way(connection: Connection, intent: Intent) -> Ended:
+    """An earlier attempt comes first: the job looks again, at once where its result is there, else when it may be."""
+    result = exists().where(steps.c.id == intent.step, steps.c.state == StepState.DONE)
+    if connection.execute(select(result)).scalar_one():
+        delay, reason = timedelta(), "an earlier attempt was answered late"
+    else:
+        delay, reason = intent.send_within + intent.deadline, "an earlier attempt may yet be answered"
+    return Ended(reason=reason, moved=requeue(connection, intent.job, delay=delay, reason=reason))
 
 
 def _ruled_out(connection: Connection, intent: Intent, ruled: RuledOut, now: datetime) -> Ended | Skipped:

@@ -53,7 +53,7 @@ def all_tenants(connection: Connection) -> list[Row]:
 
 
 def all_agents(connection: Connection) -> list[Row]:
-    """Those that have had a job."""
+    """Those that have had a job, or an API key."""
     return rows_of(connection, select(agents).order_by(agents.c.id))
 
 

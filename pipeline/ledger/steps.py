@@ -85,10 +85,14 @@ def sleep(
 
 
 def settle(connection: Connection, attempt: Row[Any], *, now: datetime) -> bool:
-    """An open attempt whose deadline has passed without an answer: unknown from now on. False: it was answered."""
+    """An open attempt whose deadline has passed without an answer: unknown from now on, and its step with it.
+
+    False: it was answered.
+    """
     reason = "no answer was recorded before the deadline"
     if move_attempt(connection, attempt.id, AttemptState.UNKNOWN, error=reason) is None:
         return False
+    close_step(connection, attempt.step_id, StepState.UNKNOWN, now=now, error=reason)
     record_attempt(
         connection, attempt, "attempt.unknown", id=f"{attempt.id}.unknown", at=now, outcome="unknown", reason=reason
     )

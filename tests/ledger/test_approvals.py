@@ -18,7 +18,7 @@ from identity.principals import link_alias
 from identity.scopes import revoke_scope, stop_scope
 from identity.sequence import lock_exclusive, next_number
 from pipeline.approval_tables import approvals as table
-from pipeline.ledger import approvals, jobs, openings
+from pipeline.ledger import approvals, jobs, openings, waits
 from pipeline.ledger.approvals import NotApproved
 from pipeline.ledger.intents import ApprovalMoved, Approved, Ended, Opened, PolicyMoved
 from pipeline.ledger.votes import Counted, NotCounted
@@ -183,7 +183,7 @@ def test_an_approval_that_is_not_used_in_time_expires_and_one_that_was_used_last
 
 def test_the_wait_for_an_approval_ends_by_itself_and_the_job_looks_again(desk: Desk) -> None:
     desk.ask()
-    end = partial(jobs.end_wait, job=desk.job.id, wait=Wait.APPROVAL, expired=True, reason=None)
+    end = partial(waits.end_wait, job=desk.job.id, wait=Wait.APPROVAL, expired=True, reason=None)
     assert desk.house.database.write(end) is JobState.QUEUED
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -45,7 +45,7 @@ class Town:
         ports = dict.fromkeys(SERVICES, 9)
         nowhere = dict.fromkeys(("github", "linear", "slack"), "http://127.0.0.1:9")
         self.world = make_world(ports=ports, hooks=nowhere, callbacks=nowhere, now=self.now)
-        self.catch_up = CatchUp(house.database, house.vault, http, clock=lambda: self.now, most=5, page=4)
+        self.catch_up = CatchUp(house.database, house.vault, http, clock=lambda: self.now, most=5, page=4, most_pages=4)
         self.github = ""
 
     def app(self) -> Any:
@@ -75,6 +75,11 @@ class Town:
     def arrived(self) -> list[str]:
         rows = self.house.database.read(lambda c: c.execute(select(deliveries.c.event)).scalars().all())
         return sorted(rows)
+
+    def move(self, url: str) -> None:
+        """Where GitHub is looked for."""
+        moved = update(provider_connections).values(api_url=url)
+        self.house.database.write(lambda c: c.execute(moved).rowcount)
 
     def later(self, **by: float) -> int:
         """Some time passes, and the duty runs: how many it asked for."""
@@ -165,14 +170,34 @@ def test_a_long_outage_is_caught_up_with_in_pieces_over_pages(town: Town) -> Non
 def test_a_github_that_cannot_be_asked_is_told_of_and_tried_again(town: Town) -> None:
     town.up = False
     town.open_pull()
-
-    def move(url: str) -> Callable[[Any], None]:
-        return lambda c: c.execute(update(provider_connections).values(api_url=url)) and None
-
-    town.house.database.write(move("http://127.0.0.1:9"))
+    town.move("http://127.0.0.1:9")
     with pytest.raises(Unavailable, match="gh: github cannot be reached"):
         town.later(minutes=1)
-    town.house.database.write(move(town.github))
+    town.move(town.github)
     town.up = True
     assert town.later(minutes=1) == 1
     assert town.arrived() == ["pull_request"]
+
+
+def test_a_list_longer_than_one_turn_is_read_to_its_end_in_the_next_ones(town: Town) -> None:
+    town.up = False
+    assert town.order("authorizations/revoke", user="ada", signal_only=True) == [503]
+    town.up = True
+    for _ in range(34):  # more than two turns of four pages of four
+        town.open_pull()
+    assert [town.later(minutes=1) for _ in range(3)] == [0, 0, 1]
+    assert "github_app_authorization" in town.arrived()
+
+
+def test_a_list_that_breaks_off_is_begun_anew(town: Town) -> None:
+    town.up = False
+    town.open_pull()
+    town.up = True
+    for _ in range(20):
+        town.open_pull()
+    assert town.later(minutes=1) == 0
+    town.move("http://127.0.0.1:9")
+    with pytest.raises(Unavailable):
+        town.later(minutes=1)
+    town.move(town.github)
+    assert [town.later(minutes=1), town.later(minutes=1)] == [0, 1]

@@ -170,3 +170,18 @@ def test_a_read_whose_transaction_the_server_ended_is_unavailable(database: Data
 
     with pytest.raises(Unavailable, match="ended the transaction"):
         database.read(stand_still)
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_a_statement_that_took_too_long_is_not_tried_again(database: Database) -> None:
+    tries: list[int] = []
+
+    def too_long(c: Connection) -> object:
+        tries.append(len(tries))
+        c.exec_driver_sql("set local statement_timeout = 20")
+        return c.execute(text("select pg_sleep(60)")).scalar_one()
+
+    for run in (database.write, database.read):
+        with pytest.raises(Unavailable, match="took too long"):
+            run(too_long)
+    assert tries == [0, 1]

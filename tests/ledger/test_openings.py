@@ -26,6 +26,7 @@ from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, Opened
 from pipeline.ledger.replay import replay
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts
+from pipeline.tables import jobs as jobs_table
 from pipeline.tables import steps as steps_table
 from tests.ledger.house import House, account_scope
 from tests.ledger.house import intent_of as intent
@@ -248,6 +249,8 @@ def test_a_probe_that_finds_nothing_frees_the_step_for_another_attempt(house: Ho
     asked, look = _in_doubt(house)
     blocked = intent(house, asked.job, step=asked.step, number=3)
     assert isinstance(open_(house, replace(blocked, attempt=house.ids("att"))), Ended)
+    due = update(jobs_table).where(jobs_table.c.id == asked.job.id).values(due_at=datetime.now(UTC))
+    house.database.write(lambda c: c.execute(due).rowcount)
     again = house.claim(asked.job.id)
     close(house, look, AttemptState.NO_EFFECT, StepState.OPEN, resolves=AttemptState.NO_EFFECT)
     assert isinstance(open_(house, intent(house, again, step=asked.step, number=3)), Opened)

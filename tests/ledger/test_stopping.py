@@ -294,6 +294,19 @@ def test_an_unknown_call_of_a_cancelled_job_is_resolved_by_hand_and_the_receipt_
         compensating.database.write(lambda c: resolve(c, effect=False, result=None))
 
 
+def test_an_effect_that_is_told_after_its_step_was_refused_is_compensated(compensating: House) -> None:
+    asked = intent(compensating, compensating.claim(compensating.job()))
+    open_(compensating, asked)
+    made = revoke(compensating, account_scope())
+    open_(compensating, intent(compensating, asked.job, step=asked.step, number=2, repeats_unknown=True))
+    assert not _revoker(compensating).advance(made)  # the call is on the wire
+    done(compensating, asked, {"id": "7"})
+    assert _revoker(compensating).advance(made)
+    receipt = _receipt(compensating, made)
+    assert [call["outcome"] for call in receipt["in_flight"]] == ["effect"]
+    assert [one["outcome"] for one in receipt["compensations"]] == ["pending"]
+
+
 def test_a_replay_does_not_change_what_the_receipt_said_of_the_jobs(house: House) -> None:
     job = house.job()
     asked = intent(house, house.claim(house.job("other")))

@@ -34,7 +34,7 @@ from identity.policy_rules import ApprovalNeed
 from identity.scopes import revoke_scope, stop_scope
 from identity.sequence import lock_exclusive, next_number
 from pipeline.database import Database, DatabaseSettings, open_database
-from pipeline.ledger import jobs
+from pipeline.ledger import waits
 from pipeline.ledger.intents import Approved, Opened
 from pipeline.ledger.votes import Counted
 from pipeline.policy_change import put_in_force
@@ -164,7 +164,7 @@ class Approvals(RuleBasedStateMachine):
         self.desk.pass_time()
         for question in self.questions.values():
             question.late |= not question.used
-        end = partial(jobs.end_wait, job=self.desk.job.id, wait=Wait.APPROVAL, expired=True, reason=None)
+        end = partial(waits.end_wait, job=self.desk.job.id, wait=Wait.APPROVAL, expired=True, reason=None)
         if self.state() == JobState.WAITING:
             self.database.write(end)
 

@@ -1,0 +1,60 @@
+"""Waits whose time has come: which jobs wait no longer, and what becomes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, literal, select, union_all, update
+
+from identity.columns import database_now
+from pipeline.ledger.jobs import move_job
+from pipeline.states import JobState, Wait
+from pipeline.tables import jobs
+
+
+def due_waits(connection: Connection, *, limit: int) -> Sequence[Row[Any]]:
+    """The waits that have been due for longest, with whether they have expired."""
+    # The index leads with why a job waits: asked for every reason by itself, it gives what is due and nothing else.
+    due = union_all(*(select(_due(wait, limit=limit).subquery()) for wait in Wait)).subquery()
+    return connection.execute(select(due).order_by(due.c.due_at).limit(limit)).all()
+
+
+def _due(wait: Wait, *, limit: int) -> Select[Any]:
+    # Asked for its time once, in a subquery: PostgreSQL looks nothing up by a clock that moves as it looks.
+    now = select(database_now()).scalar_subquery()
+    waiting = jobs.c.state == literal(str(JobState.WAITING), literal_execute=True)
+    return (
+        select(
+            jobs.c.id,
+            jobs.c.pattern,
+            jobs.c.wait,
+            jobs.c.due_at,
+            (jobs.c.expires_at <= database_now()).label("expired"),
+            jobs.c.reason,
+        )
+        .where(waiting, jobs.c.wait == wait, jobs.c.due_at <= now)
+        .order_by(jobs.c.due_at)
+        .limit(limit)
+    )
+
+
+def end_wait(connection: Connection, job: str, *, wait: str, expired: bool, reason: str | None) -> JobState | None:
+    """A due wait: a person's consent or word is too late, the others look again. None: somebody was first."""
+    if expired and wait not in (Wait.TIME, Wait.APPROVAL):
+        whom = "nobody connected the account" if wait == Wait.CONSENT else "nobody came"
+        buried = f"{whom} in time: {reason or wait}"
+        return (
+            JobState.DEAD if move_job(connection, job, JobState.DEAD, source=JobState.WAITING, reason=buried) else None
+        )
+    if wait in (Wait.TIME, Wait.ONCE, Wait.APPROVAL):
+        kept: dict[str, Any] = {}
+        if wait == Wait.ONCE:  # to look ends no wait: should the job park for the same again, it waits on as long
+            kept = {"waits_for": jobs.c.waits_for, "expires_at": jobs.c.expires_at}
+        moved = move_job(connection, job, JobState.QUEUED, source=JobState.WAITING, due_at=database_now(), **kept)
+        return JobState.QUEUED if moved else None
+    # Consent and unknown waits end by their event; until then only expiry moves them.
+    connection.execute(
+        update(jobs).where(jobs.c.id == job, jobs.c.state == JobState.WAITING).values(due_at=jobs.c.expires_at)
+    )
+    return None

@@ -1,0 +1,127 @@
+"""An effect that becomes known after its step has ended: it is kept, whatever the step was by then."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from pipeline import reconcile
+from pipeline.ledger import jobs, steps
+from pipeline.ledger.intents import Adopted, Ended, Intent, Opened
+from pipeline.ledger.replay import replay
+from pipeline.resolution import resolve_by_hand
+from pipeline.states import AttemptState, JobState, StepState
+from pipeline.tables import attempts
+from pipeline.tables import steps as steps_table
+from pipeline.workflow import Registry
+from tests.ledger.house import House, account_scope, intent_of, say_it
+from tests.ledger.test_openings import close, done, open_, revoke, step_state
+
+
+def _refused_after_a_doubt(house: House, **more: Any) -> Intent:
+    """A step whose first call got no answer and whose second was turned down; its job is dead."""
+    first = intent_of(house, house.claim(house.job()), **more)
+    open_(house, first)
+    close(house, first, AttemptState.UNKNOWN, StepState.UNKNOWN)
+    second = intent_of(house, first.job, step=first.step, number=2, repeats_unknown=True, **more)
+    assert isinstance(open_(house, second), Opened)
+    close(house, second, AttemptState.NO_EFFECT, StepState.FAILED, error="400")
+    house.database.write(partial(jobs.bury, job=first.job, reason="400"))
+    return first
+
+
+def _resolve(house: House, job: str, result: Mapping[str, Any] | None) -> None:
+    resolve = partial(resolve_by_hand, workflows=Registry([say_it]), by="ops", now=datetime.now(UTC))
+    house.database.write(partial(resolve, job=job, effect=result is not None, result=result))
+
+
+def _step(house: House, step: str) -> Any:
+    return house.database.read(lambda c: c.execute(select(steps_table).where(steps_table.c.id == step)).one())
+
+
+def _settle(house: House, asked: Intent) -> None:
+    """Its worker is gone, and its deadline passes."""
+    past = update(attempts).where(attempts.c.id == asked.attempt)
+    past = past.values(settled_by=datetime.now(UTC) - timedelta(seconds=1))
+    house.database.write(lambda c: c.execute(past).rowcount)
+    reconcile.settle_attempts(house.database)
+
+
+def test_an_operator_who_says_that_a_failed_step_had_its_effect_is_heard(house: House) -> None:
+    first = _refused_after_a_doubt(house)
+    _resolve(house, first.job.id, {"id": "9"})
+    row = _step(house, first.step)
+    assert (row.state, row.result, row.error) == (StepState.DONE, {"id": "9"}, None)
+    house.database.write(partial(replay, job=first.job.id, by="ops", at=datetime.now(UTC)))
+    assert step_state(house, first.step) == StepState.DONE  # the replay returns it, and makes no other call
+
+
+def test_an_operator_who_says_that_a_failed_step_had_no_effect_leaves_it_failed(house: House) -> None:
+    first = _refused_after_a_doubt(house)
+    _resolve(house, first.job.id, None)
+    assert step_state(house, first.step) == StepState.FAILED
+
+
+def test_who_waits_for_a_failed_step_gets_the_result_that_an_operator_found(house: House) -> None:
+    first = _refused_after_a_doubt(house, once="pull#1")
+    waiter = intent_of(house, house.claim(house.job()), once="pull#1")
+    assert isinstance(open_(house, waiter), Ended)
+    _resolve(house, first.job.id, {"id": "9"})
+    again = intent_of(house, house.claim(waiter.job.id), once="pull#1")
+    outcome = open_(house, again)
+    assert isinstance(outcome, Adopted)
+    assert outcome.result == {"id": "9"}
+
+
+def test_a_call_whose_worker_died_leaves_its_step_unknown_so_that_no_revocation_refuses_it(house: House) -> None:
+    asked = intent_of(house, house.claim(house.job()))
+    open_(house, asked)
+    _settle(house, asked)
+    assert step_state(house, asked.step) == StepState.UNKNOWN
+    revoke(house, account_scope())
+    again = intent_of(house, asked.job, step=asked.step, number=2, repeats_unknown=True)
+    assert isinstance(open_(house, again), Ended)
+    assert (house.row(asked.job.id).state, step_state(house, asked.step)) == (JobState.CANCELLED, StepState.UNKNOWN)
+
+
+def test_an_effect_that_comes_after_a_refusal_is_kept(house: House) -> None:
+    asked = intent_of(house, house.claim(house.job()))
+    open_(house, asked)
+    revoke(house, account_scope())
+    assert isinstance(open_(house, intent_of(house, asked.job, step=asked.step, number=2, repeats_unknown=True)), Ended)
+    assert step_state(house, asked.step) == StepState.REFUSED
+    done(house, asked, {"id": "7"})
+    row = _step(house, asked.step)
+    assert (row.state, row.result, row.error) == (StepState.DONE, {"id": "7"}, None)
+
+
+@pytest.mark.parametrize("other", [None, AttemptState.UNKNOWN])
+def test_an_answer_without_effect_opens_the_step_of_a_call_given_up_unless_another_is_in_doubt(
+    house: House, other: AttemptState | None
+) -> None:
+    asked = intent_of(house, house.claim(house.job()))
+    open_(house, asked)
+    _settle(house, asked)
+    if other is not None:
+        second = intent_of(house, asked.job, step=asked.step, number=2, repeats_unknown=True)
+        open_(house, second)
+        close(house, second, other, StepState.UNKNOWN)
+    close(house, asked, AttemptState.NO_EFFECT, StepState.OPEN)
+    assert step_state(house, asked.step) == (StepState.OPEN if other is None else StepState.UNKNOWN)
+
+
+def test_a_run_that_meets_a_call_still_in_doubt_looks_again_only_when_that_may_be_settled(house: House) -> None:
+    first = intent_of(house, house.claim(house.job()))
+    open_(house, first)
+    close(house, first, AttemptState.UNKNOWN, StepState.UNKNOWN)
+    blocked = intent_of(house, first.job, step=first.step, number=2)
+    assert isinstance(open_(house, blocked), Ended)
+    row = house.row(first.job.id)
+    now = house.database.read(steps.clock)
+    assert row.state == JobState.QUEUED
+    assert row.due_at - now > timedelta(seconds=5)

@@ -1,0 +1,119 @@
+"""Waits: who looks again when, until when, and how those that are due are found among all that wait."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+from sqlalchemy import insert, text, update
+
+from pipeline import reconcile
+from pipeline.ledger import jobs, steps, waits
+from pipeline.ledger.intents import Ended, Intent
+from pipeline.states import AttemptState, JobState, StepState, Wait
+from pipeline.tables import jobs as jobs_table
+from tests.ledger.house import House
+from tests.ledger.house import intent_of as intent
+from tests.ledger.plans import plans
+from tests.ledger.test_openings import close, open_
+
+
+def _owner_in_doubt(house: House) -> Intent:
+    """The owner of a once key whose call got no answer."""
+    owner = intent(house, house.claim(house.job()), once="pull#1")
+    open_(house, owner)
+    close(house, owner, AttemptState.UNKNOWN, StepState.UNKNOWN)
+    return owner
+
+
+def _wait_for_it(house: House, job: str) -> None:
+    assert isinstance(open_(house, intent(house, house.claim(job), once="pull#1")), Ended)
+    assert house.row(job).wait == Wait.ONCE
+
+
+def _due(house: House, job: str) -> None:
+    """Its time to look again comes."""
+    due = update(jobs_table).where(jobs_table.c.id == job).values(due_at=datetime.now(UTC) - timedelta(seconds=1))
+    house.database.write(lambda c: c.execute(due).rowcount)
+    reconcile.wake_due(house.database)
+
+
+def test_who_waits_for_a_call_in_doubt_looks_again_after_a_minute_not_every_second(house: House) -> None:
+    _owner_in_doubt(house)
+    job = house.job()
+    before = house.database.read(steps.clock)
+    _wait_for_it(house, job)
+    assert house.row(job).due_at - before >= timedelta(minutes=1)
+
+
+def test_who_waits_for_a_call_on_the_wire_looks_again_once_that_is_settled(house: House) -> None:
+    owner = intent(house, house.claim(house.job()), once="pull#1")
+    open_(house, owner)
+    job = house.job()
+    before = house.database.read(steps.clock)
+    _wait_for_it(house, job)
+    assert timedelta(seconds=5) < house.row(job).due_at - before < timedelta(minutes=1)
+
+
+def test_who_looks_for_a_once_key_again_and_again_waits_until_when_they_first_did(house: House) -> None:
+    _owner_in_doubt(house)
+    job = house.job()
+    _wait_for_it(house, job)
+    first = house.row(job).expires_at
+    for _ in range(2):
+        _due(house, job)
+        assert house.row(job).state == JobState.QUEUED
+        _wait_for_it(house, job)
+    assert house.row(job).expires_at == first
+    past = update(jobs_table).where(jobs_table.c.id == job).values(expires_at=datetime.now(UTC))
+    house.database.write(lambda c: c.execute(past).rowcount)
+    _due(house, job)
+    assert house.row(job).state == JobState.DEAD
+
+
+def test_who_then_waits_for_something_else_waits_for_that_as_long_as_anyone(house: House) -> None:
+    _owner_in_doubt(house)
+    job = house.job()
+    _wait_for_it(house, job)
+    first = house.row(job).expires_at
+    _due(house, job)
+    hour = timedelta(hours=1)
+    park = partial(jobs.park, wait=Wait.CONSENT, waits_for="account:x", due_in=hour, expires_in=hour, reason="ada")
+    house.database.write(partial(park, job=house.claim(job)))
+    assert house.row(job).expires_at < first
+
+
+def _many(house: House, *, due: int) -> None:
+    """Many that wait for long; of the last reasons, so many that are due, the newest first."""
+    kept = dict(house.row(house.job())._mapping)
+    now = datetime.now(UTC)
+
+    def row(n: int, wait: Wait, due_in: timedelta) -> dict[str, object]:
+        return {**kept, "id": f"w{n}", "state": JobState.WAITING, "wait": wait, "due_at": now + due_in}
+
+    rows = [row(n, tuple(Wait)[n % len(Wait)], timedelta(days=1)) for n in range(3000)]
+    rows += [row(9000 + n, (Wait.TIME, Wait.ONCE)[n % 2], -timedelta(minutes=1 + n)) for n in range(due)]
+    house.database.write(lambda c: c.execute(insert(jobs_table), rows).rowcount)
+    house.database.write(lambda c: c.execute(text("analyze")).rowcount)
+
+
+def test_the_waits_that_are_due_for_longest_come_first_whatever_they_wait_for(house: House) -> None:
+    _many(house, due=6)
+    found = house.database.read(partial(waits.due_waits, limit=4))
+    assert [row.id for row in found] == ["w9005", "w9004", "w9003", "w9002"]
+    assert [row.wait for row in found] == [Wait.ONCE, Wait.TIME, Wait.ONCE, Wait.TIME]
+
+
+def test_the_waits_that_are_due_are_looked_up_among_all_that_wait(house: House) -> None:
+    _many(house, due=2)
+    (plan,) = plans(house.database, partial(waits.due_waits, limit=200))
+    found = [line for line in plan.splitlines() if "ix_jobs_waiting" in line]
+    assert len(found) == len(Wait), plan
+    if house.database.engine.dialect.name == "sqlite":
+        assert all("(wait=? AND due_at<?)" in line for line in found), plan
+        assert "SCAN jobs" not in plan
+    else:
+        looked_up = [line for line in plan.splitlines() if "Index Cond" in line]
+        assert len(looked_up) == len(Wait), plan
+        assert all("wait" in line and "due_at <=" in line for line in looked_up), plan
+        assert "Seq Scan on jobs" not in plan
