@@ -31,6 +31,7 @@ revocations = Table(
     Column("signature", Text),
     Column("revision", Integer, nullable=False, default=0, server_default="0"),  # receipts issued so far
     Column("open_ends", Integer, nullable=False, default=0, server_default="0"),  # what the receipt may yet tell better
+    Index("ix_revocations_scope", "kind", "key", "number"),  # a scope's newest, its first after a consent
     Index("ix_revocations_effective", "effective_at", "id"),
     Index("ix_revocations_tenant", "tenant_id", "effective_at", "id"),
     partial_index("ix_revocations_unfinished", "moved_at", where="state <> 'quiesced'"),

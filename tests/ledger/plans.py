@@ -1,4 +1,4 @@
-"""What the database says of how it would run the statements of a read."""
+"""What the database says of how it would run the statements of a read, or of a write."""
 
 from __future__ import annotations
 
@@ -13,8 +13,13 @@ from pipeline.database import Database
 
 def plans(database: Database, read: Callable[[Connection], object]) -> list[str]:
     """The plan of each SELECT that *read* runs, in the database's own words."""
-    with _heard(database.engine) as statements:
-        database.read(read)
+    return plans_of(database, lambda: database.read(read))
+
+
+def plans_of(database: Database, act: Callable[[], object]) -> list[str]:
+    """The plan of each SELECT that *act* has the database run, reading or writing, after what it has written."""
+    with _heard() as statements:
+        act()
 
     def explain(connection: Connection) -> list[str]:
         word = "explain query plan" if connection.dialect.name == "sqlite" else "explain"
@@ -27,13 +32,16 @@ def plans(database: Database, read: Callable[[Connection], object]) -> list[str]
 
 
 @contextmanager
-def _heard(engine: Engine) -> Iterator[list[tuple[str, Any]]]:
+def _heard() -> Iterator[list[tuple[str, Any]]]:
+    """Of every engine: on SQLite the writer has one of its own."""
     heard: list[tuple[str, Any]] = []
 
     def hear(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
         if statement.lstrip().lower().startswith(("select", "with")):
             heard.append((statement, parameters))
 
-    event.listen(engine, "before_cursor_execute", hear)
-    yield heard
-    event.remove(engine, "before_cursor_execute", hear)
+    event.listen(Engine, "before_cursor_execute", hear)
+    try:
+        yield heard
+    finally:
+        event.remove(Engine, "before_cursor_execute", hear)
