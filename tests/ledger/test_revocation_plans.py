@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, insert, text
+from sqlalchemy import Connection, insert, select, text
 
 from identity.model import PrincipalKind, Scope, ScopeKind
 from identity.tables import accounts, principals, refresh_intents
@@ -17,12 +17,16 @@ from pipeline.ledger.openings import open_attempt
 from pipeline.preview import preview
 from pipeline.provider_side import ProviderAsker
 from pipeline.revocation_tables import revocations
+from pipeline.revoker import Revoker
 from pipeline.signal import Asks
+from pipeline.states import AttemptState, StepState
+from pipeline.tables import attempts
 from pipeline.workflow import Registry
 from tests.ledger.house import House, account_scope
 from tests.ledger.house import intent_of as intent
 from tests.ledger.plans import plans_of
-from tests.ledger.test_openings import revoke
+from tests.ledger.test_openings import close, open_, revoke
+from tests.ledger.test_revocation import SIGNER
 from tests.ledger.test_signals import person, say, signal
 
 CROWD = 1_000
@@ -139,3 +143,25 @@ def test_the_credentials_that_a_users_revocation_ends_are_found_by_the_principal
     made = revoke(crowded, ADA)
     asker = ProviderAsker(crowded.database, lambda _: None, clock=lambda: NOW + timedelta(hours=1))
     _of_accounts(crowded, lambda: asker.advance(made))
+
+
+def test_a_look_at_a_receipt_with_open_ends_reads_its_own_calls_and_not_what_was_closed_since(house: House) -> None:
+    asked = intent(house, house.claim(house.job()))
+    open_(house, asked)
+    close(house, asked, AttemptState.UNKNOWN, StepState.UNKNOWN)
+    made = revoke(house, account_scope())
+    open_(house, intent(house, asked.job, position=2))
+    revoker = Revoker(house.database, SIGNER)
+    assert revoker.advance(made)
+
+    def work_on(connection: Connection) -> None:
+        one = dict(connection.execute(select(attempts)).mappings().one())
+        later = {"state": AttemptState.EFFECT, "opened": one["opened"] + 10**6, "closed": one["opened"] + 10**6}
+        connection.execute(insert(attempts), [{**one, **later, "id": f"att-{place}"} for place in range(CROWD)])
+        connection.execute(text("analyze"))
+
+    house.database.write(work_on)
+    told = [plan for plan in plans_of(house.database, lambda: revoker.advance(made)) if "attempts" in plan]
+    assert told
+    by_key = ("pk_attempts", "sqlite_autoindex_attempts_1")
+    assert all(any(key in plan for key in by_key) for plan in told), told
