@@ -15,6 +15,7 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
 from identity.errors import AswhomError, Unavailable
+from pipeline.model import Unfollowed
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +106,11 @@ class Problem(Exception):
     def not_now(cls, error: Unavailable) -> Problem:
         """The problem of a ledger that cannot answer."""
         detail = "The ledger cannot take this now, and stored nothing. Send the same request again after Retry-After."
+        if isinstance(error, Unfollowed):
+            detail = (
+                "This is stored, and holds for some of the accounts it means. The others are reached meanwhile. "
+                "Send the same request again after Retry-After: it is answered when it holds for all."
+            )
         return cls(UNAVAILABLE, detail, retry_after=error.retry_after)
 
     def document(self) -> Response:
