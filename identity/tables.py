@@ -146,6 +146,7 @@ accounts = Table(
     Column("updated_at", Instant, nullable=False),
     UniqueConstraint("tenant_id", "connection_id", "principal_id"),
     Index("ix_accounts_external", "connection_id", "external_id"),
+    Index("ix_accounts_principal", "principal_id"),  # what a user's revocation ends
     Index("ix_accounts_created", "created_at", "id"),
     Index("ix_accounts_tenant", "tenant_id", "created_at", "id"),
     Index(

@@ -72,9 +72,6 @@ def cancel_chunk(
     row = load(connection, revocation)
     if row.state not in (Stage.EFFECTIVE, Stage.CANCELLING):
         return Chunk(left=(), reached=0, cancelled=Counter(), took=timedelta())
-    if row.state == Stage.EFFECTIVE:
-        moving = update(revocations).where(revocations.c.id == revocation, revocations.c.state == Stage.EFFECTIVE)
-        connection.execute(moving.values(state=Stage.CANCELLING))
     found, left = _find(connection, row, sets, limit, time_left=lambda: clock() - began < _AIM.total_seconds())
     cancelled: Counter[str] = Counter()
     reached: dict[JobState, list[str]] = {JobState.CANCELLED: [], JobState.STOPPING: []}
@@ -87,6 +84,10 @@ def cancel_chunk(
         reached[to] += moved
         if to is JobState.CANCELLED:
             cancelled.update(patterns[job] for job in moved)
+    # Only now, when it waits for no job any more: an opening that the rule refuses holds its job, then counts it here.
+    if row.state == Stage.EFFECTIVE:
+        moving = update(revocations).where(revocations.c.id == revocation, revocations.c.state == Stage.EFFECTIVE)
+        connection.execute(moving.values(state=Stage.CANCELLING))
     if any(reached.values()):
         write_page(connection, revocation, reached[JobState.CANCELLED], reached[JobState.STOPPING])
     return Chunk(left=left, reached=len(found), cancelled=cancelled, took=timedelta(seconds=clock() - began))

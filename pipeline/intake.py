@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, select
 
@@ -15,7 +16,8 @@ from identity.store import Store, written
 from identity.vault import Vault
 from pipeline.ledger import deliveries
 from pipeline.ledger.whose import whose_delivery
-from pipeline.model import Acceptance, SignedDelivery
+from pipeline.model import Acceptance, SignedDelivery, Unfollowed
+from pipeline.signal_following import follow_on
 from pipeline.workflow import Match
 
 
@@ -32,11 +34,22 @@ class SigningSecrets:
 class Intake:
     """Accepts verified deliveries."""
 
-    def __init__(self, store: Store, vault: Vault, ids: Ids, *, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        vault: Vault,
+        ids: Ids,
+        *,
+        clock: Callable[[], datetime],
+        follow_within: timedelta = timedelta(seconds=2),  # Slack waits 3 s for its answer
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._store = store
         self._vault = vault
         self._ids = ids
         self._clock = clock
+        self._follow_within = follow_within
+        self._monotonic = monotonic
 
     def connection_secrets(self, connection: str) -> SigningSecrets | None:
         """The live webhook secrets of a connection, two while one is rotated. None: there is no such connection."""
@@ -54,7 +67,22 @@ class Intake:
         return self._store.read(lambda c: whose_delivery(c, connection, installation).tenant)
 
     def accept(self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: str, reason: str) -> Acceptance:
-        """Commit a delivery and what follows from it. Raises Unavailable."""
+        """Commit a delivery and what follows from it.
+
+        Raises Unavailable, and Unfollowed if the delivery was, and its signal means more
+        accounts than were reached in time: the same delivery again is answered when all were.
+        """
+        end = self._monotonic() + self._follow_within.total_seconds()
+        accepted = self._accept(delivery, matches, outcome=outcome, reason=reason)
+        if not accepted.unfollowed:
+            return accepted
+        done = follow_on(self._store, accepted.delivery, clock=self._clock, end=end, monotonic=self._monotonic)
+        if done.left:
+            raise Unfollowed(accepted.delivery)
+        reason = accepted.reason if accepted.outcome == "duplicate" else done.reason
+        return replace(accepted, reason=reason, revocations=accepted.revocations + done.revocations, unfollowed=False)
+
+    def _accept(self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: str, reason: str) -> Acceptance:
         ids = deliveries.NewIds(
             delivery=self._ids("del"), jobs=tuple(self._ids("job") for _ in matches), revocation=self._ids("rev")
         )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from identity.errors import Unavailable
 from identity.model import AccessPattern
 from pipeline.signal import Signal
 from pipeline.signed_answer import SignedAnswer
@@ -63,6 +64,18 @@ class Acceptance:
     jobs: tuple[str, ...] = ()
     revocations: tuple[str, ...] = ()
     bells: tuple[Bell, ...] = ()
+    unfollowed: bool = False  # its signal means more accounts than were reached yet
+
+
+class Unfollowed(Unavailable):
+    """The delivery is stored, and accounts that its signal means are still to be reached."""
+
+    def __init__(self, delivery: str) -> None:
+        super().__init__(
+            f"delivery {delivery} is stored, and its signal means more accounts than were reached in time: "
+            "housekeeping reaches the others; send it again, and it is answered when all were",
+            retry_after=timedelta(seconds=10),
+        )
 
 
 class Ring(Protocol):

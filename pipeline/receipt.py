@@ -22,7 +22,7 @@ from identity.signing import Signer, canonical
 from identity.trusted_keys import TrustedKeys
 from pipeline.cancelling import count_skipping
 from pipeline.ledger.pages import first_cancelled, page_sizes, stopping_jobs
-from pipeline.revocation import Stage, in_flight, scope_of
+from pipeline.revocation import Stage, in_flight
 from pipeline.revocation_tables import compensations, revocations
 from pipeline.states import AttemptState, JobState
 from pipeline.tables import jobs, steps
@@ -175,7 +175,7 @@ def _ends_of(connection: Connection, ids: list[str]) -> dict[str, str]:
 
 def _calls(connection: Connection, row: Row[Any]) -> list[dict[str, Any]]:
     """The calls in flight. What retention has forgotten since the last receipt is told in the words of that."""
-    now = {one.id: _call(one) for one in in_flight(connection, scope_of(row), number=row.number)}
+    now = {one.id: _call(one) for one in in_flight(connection, row)}
     told = row.receipt["in_flight"] if row.receipt is not None else []
     return [*(now.pop(call["attempt"], call) for call in told), *now.values()]
 

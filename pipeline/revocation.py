@@ -96,14 +96,28 @@ def scope_of(row: Row[Any]) -> Scope:
     return Scope(kind=ScopeKind(row.kind), key=row.key)
 
 
-def in_flight(connection: Connection, scope: Scope, *, number: int) -> list[Row[Any]]:
-    """The calls in flight at ledger *number*, oldest first.
+def in_flight(connection: Connection, row: Row[Any]) -> list[Row[Any]]:
+    """The calls in flight when the revocation *row* became effective, oldest first.
 
-    Attempts opened under the scope before it, and not closed, closed after it, or unknown whenever that was.
+    Attempts opened under its scope before it, and not closed, closed after it, or unknown whenever that was. Its first
+    receipt names them all: from then on these are looked up, and not among everything that was closed since.
     """
-    before = made_under(scope) & (attempts.c.opened < number)
-    still_out = or_(attempts.c.closed.is_(None), attempts.c.closed > number, attempts.c.state == AttemptState.UNKNOWN)
+    if row.receipt is not None:
+        return _named(connection, [call["attempt"] for call in row.receipt["in_flight"]])
+    before = made_under(scope_of(row)) & (attempts.c.opened < row.number)
+    still_out = or_(
+        attempts.c.closed.is_(None), attempts.c.closed > row.number, attempts.c.state == AttemptState.UNKNOWN
+    )
     return list(connection.execute(select(attempts).where(before, still_out).order_by(attempts.c.opened)).all())
+
+
+def _named(connection: Connection, ids: list[str]) -> list[Row[Any]]:
+    """Those attempts that retention has not forgotten."""
+    found: list[Row[Any]] = []
+    for start in range(0, len(ids), 500):
+        some = select(attempts).where(attempts.c.id.in_(ids[start : start + 500]))
+        found += connection.execute(some.order_by(attempts.c.opened)).all()
+    return found
 
 
 def made_under(scope: Scope) -> ColumnElement[bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, String, Table, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Column, ForeignKey, Index, Integer, LargeBinary, String, Table, Text
 
 from identity.columns import Instant
 from identity.tables import metadata
@@ -31,6 +31,7 @@ revocations = Table(
     Column("signature", Text),
     Column("revision", Integer, nullable=False, default=0, server_default="0"),  # receipts issued so far
     Column("open_ends", Integer, nullable=False, default=0, server_default="0"),  # what the receipt may yet tell better
+    Index("ix_revocations_scope", "kind", "key", "number"),  # a scope's newest, its first after a consent
     Index("ix_revocations_effective", "effective_at", "id"),
     Index("ix_revocations_tenant", "tenant_id", "effective_at", "id"),
     partial_index("ix_revocations_unfinished", "moved_at", where="state <> 'quiesced'"),
@@ -58,6 +59,21 @@ compensations = Table(
     Column("reason", Text),  # why not
     Column("created_at", Instant, nullable=False),
     Index("ix_compensations_revocation", "revocation_id"),
+)
+
+# A signal that means more accounts than one transaction reaches: who was meant when it was accepted, some a row. All
+# rows of a delivery go when its last accounts were reached.
+signal_chunks = Table(
+    "signal_chunks",
+    metadata,
+    Column("delivery_id", ForeignKey("deliveries.id"), primary_key=True),
+    Column("place", Integer, primary_key=True, autoincrement=False),  # of its first account, among all that are meant
+    Column("number", BigInteger, nullable=False),  # ledger number of the acceptance
+    Column("revocation_id", String(64), nullable=False),  # how the ids of its revocations begin
+    Column("signal", JSON, nullable=False),
+    Column("seen", Boolean, nullable=False),  # these very bytes came before
+    Column("accounts", JSON, nullable=False),  # tenant and principal of each
+    Column("became", JSON(none_as_null=True)),  # how many became what; NULL: they are still to be reached
 )
 
 # Verified Security Event Tokens. The key is the replay guard: a transmitter's `jti` is taken once (RFC 8417 §2.2).

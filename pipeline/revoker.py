@@ -143,7 +143,7 @@ def _drained(connection: Connection, revocation: str) -> bool:
         return bool(row.state == Stage.QUIESCED)
     now: datetime = connection.execute(select(database_now())).scalar_one()
     still = False
-    for attempt in in_flight(connection, scope_of(row), number=row.number):
+    for attempt in in_flight(connection, row):
         if attempt.state != AttemptState.OPEN:
             continue
         if attempt.settled_by > now or not ledger_steps.settle(connection, attempt, now=now):
@@ -164,7 +164,7 @@ def _stopping(connection: Connection, revocation: str) -> bool:
 def _reached_jobs(connection: Connection, revocation: str, *, calls_only: bool) -> list[list[str]]:
     """The jobs it reached, a list a page; or those of its calls in flight alone."""
     row = load(connection, revocation)
-    flying = sorted({attempt.job_id for attempt in in_flight(connection, scope_of(row), number=row.number)})
+    flying = sorted({attempt.job_id for attempt in in_flight(connection, row)})
     if calls_only:
         return [flying]
     columns = revocation_pages.c

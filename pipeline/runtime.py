@@ -51,6 +51,7 @@ from pipeline.retention import Retention, prune
 from pipeline.revoker import Revoker
 from pipeline.schedules import Schedules
 from pipeline.services import Services, StepSettings
+from pipeline.signal_following import follow_signals
 from pipeline.upstream import Upstream
 from pipeline.worker import Worker, WorkerSettings
 from pipeline.workflow import Registry
@@ -224,6 +225,7 @@ class Runtime:
             duty("settle-refreshes", 5, self.coordinator.settle_abandoned, deadline=120),
             duty("keep-alive", 5, self.keepalive.run, deadline=180),
             duty("revocations", 1, partial(reconcile.advance_revocations, self.revoker, idle=timedelta(seconds=5))),
+            duty("signals", 1, partial(follow_signals, store, ring, clock=self.clock)),
             duty("catch-up", 60, self.catch_up.run, deadline=600),
             duty("withdrawals", 1, partial(reconcile.advance_withdrawals, self.revoker, self.asker.due), deadline=180),
             duty("tell-approvals", 1, lambda: tell_of_approvals(store, self.workflows, ring, now=self.clock())),

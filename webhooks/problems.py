@@ -16,6 +16,7 @@ from werkzeug.exceptions import HTTPException
 
 from identity.errors import AswhomError, Unavailable, Unconfirmed
 from identity.store import CommitUnknown
+from pipeline.model import Unfollowed
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +117,11 @@ class Problem(Exception):
         if isinstance(error, Unconfirmed):
             return cls(UNAVAILABLE, _UNCONFIRMED, retry_after=error.retry_after)
         detail = "The ledger cannot take this now, and stored nothing. Send the same request again after Retry-After."
+        if isinstance(error, Unfollowed):
+            detail = (
+                "This is stored, and holds for some of the accounts it means. The others are reached meanwhile. "
+                "Send the same request again after Retry-After: it is answered when it holds for all."
+            )
         return cls(UNAVAILABLE, detail, retry_after=error.retry_after)
 
     def document(self) -> Response:

@@ -16,7 +16,7 @@ from identity.principals import ensure_agent, resolve_alias
 from identity.rows import insert_for, insert_unless_there
 from identity.sequence import next_number
 from identity.tables import agents
-from pipeline.ledger import bells, scope_sets, signals, signed_answers
+from pipeline.ledger import bells, scope_sets, signal_chunks, signals, signed_answers
 from pipeline.ledger.whose import Whose, record_trespass, whose_delivery
 from pipeline.model import Acceptance, Bell, SignedDelivery
 from pipeline.states import JobState
@@ -102,13 +102,16 @@ def accept(
             delivery.connection,
             delivery.signal,
             id=ids.revocation,
-            by=f"provider:{delivery.source}",
+            by=signals.BY_PROVIDER + delivery.source,
             told=ids.delivery,
             # Remembered apart from the deliveries, since a signal is never refused for being a repetition.
             seen=not _first_of_body(connection, delivery, ids.delivery, digest, now),
             now=now,
+            at_most=signal_chunks.ACCOUNTS,
         )
-        return _conclude(connection, ids.delivery, "signal", followed.reason, revocations=followed.revocations)
+        signal_chunks.leave(connection, followed)
+        concluded = _conclude(connection, ids.delivery, "signal", followed.reason)
+        return replace(concluded, revocations=followed.revocations, unfollowed=bool(followed.left))
     if delivery.answer is not None and whose.tenant is not None:
         return _conclude(
             connection, ids.delivery, *signed_answers.count(connection, whose.tenant, delivery.answer, now=now)
@@ -279,17 +282,14 @@ def _duplicate(connection: Connection, which: Any, through: str) -> Acceptance:
         connection.execute(select(jobs.c.id).where(jobs.c.delivery_id == first).order_by(jobs.c.id)).scalars().all()
     )
     return Acceptance(
-        delivery=first or "", outcome="duplicate", reason="this delivery was accepted before", jobs=tuple(started)
+        delivery=first or "",
+        outcome="duplicate",
+        reason="this delivery was accepted before",
+        jobs=tuple(started),
+        unfollowed=first is not None and signal_chunks.is_unfollowed(connection, first),
     )
 
 
-def _conclude(
-    connection: Connection,
-    delivery: str,
-    outcome: str,
-    reason: str,
-    *,
-    revocations: tuple[str, ...] = (),
-) -> Acceptance:
+def _conclude(connection: Connection, delivery: str, outcome: str, reason: str) -> Acceptance:
     connection.execute(_CONCLUDE, {"delivery": delivery, "outcome": outcome, "reason": reason})
-    return Acceptance(delivery=delivery, outcome=outcome, reason=reason, revocations=revocations)
+    return Acceptance(delivery=delivery, outcome=outcome, reason=reason)

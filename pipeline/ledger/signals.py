@@ -1,4 +1,4 @@
-"""Signals, followed: whose accounts are meant, and what becomes of each, in the transaction that accepts the signal.
+"""Signals, followed: whose accounts are meant, and what becomes of each, from the transaction that accepts the signal.
 
 The laws (DESIGN §7):
 
@@ -11,8 +11,8 @@ The laws (DESIGN §7):
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, exists, false, select
@@ -25,26 +25,20 @@ from identity.grants import Grant, drop_access, get_grant
 from identity.installations import remove_installation, tenants_of_installations
 from identity.model import AccountKey, AccountState, Credential, Scope, ScopeKind
 from identity.narrowing import rescope
-from identity.sequence import lock_exclusive
+from identity.sequence import lock_exclusive, next_number
 from identity.tables import accounts, grants
 from pipeline import revocation
 from pipeline.ledger.jobs import consent_of, wake
 from pipeline.revocation_tables import revocations
 from pipeline.signal import Asks, Bots, Holders, Installation, Nobody, People, Signal, Whom, Workspaces
 
+BY_PROVIDER = "provider:"  # how `requested_by` of its revocations begins; the delivery's source follows
+
 _WITHOUT_GRANT = (AccountState.REVOKED, AccountState.PENDING)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Followed:
-    """What a signal did."""
-
-    revocations: tuple[str, ...]
-    reason: str  # for the delivery's record
-
-
-@dataclass(frozen=True, kw_only=True)
-class _About:
+class About:
     """A signal on its way to one account."""
 
     signal: Signal
@@ -52,7 +46,19 @@ class _About:
     by: str
     told: str
     seen: bool  # these very bytes came before
+    number: int  # ledger number of its acceptance
     now: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Followed:
+    """What a signal did, and whom it has yet to reach."""
+
+    revocations: tuple[str, ...] = ()
+    reason: str  # for the delivery's record
+    became: Mapping[str, int] = field(default_factory=dict)  # how many accounts were revoked, suspended …
+    left: tuple[AccountKey, ...] = ()
+    about: About | None = None  # with which those are reached; None: nobody is left
 
 
 def follow(
@@ -66,30 +72,54 @@ def follow(
     seen: bool,
     now: datetime,
     tenant: str | None = None,
+    at_most: int | None = None,
 ) -> Followed:
     """Do what *signal*, said by the sender of the provider connection *through*, asks for.
 
     *id* names the revocation, *by* who said it, *told* the delivery or `jti` that did. *seen*: the same bytes came
-    before. *tenant*: its accounts alone.
+    before. *tenant*: its accounts alone. *at_most* so many accounts are reached; the others are left to the caller.
     """
     if refusal := _other_client(connection, through, signal):
-        return Followed(revocations=(), reason=refusal)
+        return Followed(reason=refusal)
+    meant = sorted((key for key in _meant(connection, through, signal.whom) if tenant in (None, key.tenant)), key=str)
+    # Read first: whoever begins to connect from here on has not been meant.
+    about = About(signal=signal, id=id, by=by, told=told, seen=seen, number=next_number(connection), now=now)
+    few = meant[:at_most]
+    made, became = reach(connection, few, about, place=0)
+    _forget_installations(connection, through, signal)
+    left = tuple(meant[len(few) :])
+    reason = said(became, signal) + (f"; {len(left)} account(s) to go" if left else "")
+    return Followed(revocations=made, reason=reason, became=became, left=left, about=about if left else None)
+
+
+def reach(
+    connection: Connection, keys: Sequence[AccountKey], about: About, *, place: int
+) -> tuple[tuple[str, ...], Counter[str]]:
+    """The revocations that a signal comes to at these accounts, and how many accounts became what.
+
+    They are in the order of their keys, and the first is the *place*-th of those that are meant.
+    """
     made: list[str] = []
     became: Counter[str] = Counter()
-    meant = (key for key in _meant(connection, through, signal.whom) if tenant in (None, key.tenant))
-    for place, key in enumerate(sorted(meant, key=str)):
-        about = _About(signal=signal, id=f"{id}.{place}" if place else id, by=by, told=told, seen=seen, now=now)
+    for number, key in enumerate(keys, start=place):
+        one = replace(about, id=f"{about.id}.{number}" if number else about.id)
         # In one statement with the read, the snapshot would precede the wait for the lock.
         lock_exclusive(connection, Scope(kind=ScopeKind.ACCOUNT, key=str(key)))
-        outcome = _reach(connection, key, about)
+        outcome = _reach(connection, key, one)
         became[outcome] += 1
         if outcome == "revoked":
-            made.append(about.id)
-    _forget_installations(connection, through, signal)
-    return Followed(revocations=tuple(made), reason=_said(became, signal))
+            made.append(one.id)
+    return tuple(made), became
 
 
-def _reach(connection: Connection, key: AccountKey, about: _About) -> str:
+def said(became: Mapping[str, int], signal: Signal) -> str:
+    """What a signal did, for the delivery's record."""
+    whys = [one.why for one in signal.whom if isinstance(one, Nobody)]
+    told = [f"{number} account(s) {outcome}" for outcome, number in sorted(became.items())]
+    return "; ".join(told + whys) or "no account of this connection is meant"
+
+
+def _reach(connection: Connection, key: AccountKey, about: About) -> str:
     """What becomes of one account, in a word or a few. The caller holds its lock."""
     account = find_account(connection, key)
     if account is None:
@@ -123,13 +153,16 @@ def _reach(connection: Connection, key: AccountKey, about: _About) -> str:
             return _record(connection, account, about, "noted")
 
 
-def _prohibits(connection: Connection, account: Account, grant: Grant | None, about: _About) -> str | None:
+def _prohibits(connection: Connection, account: Account, grant: Grant | None, about: About) -> str | None:
     """Why the signal changes nothing about this account, or None."""
     signal, at = about.signal, about.signal.happened_at
     if account.state in _WITHOUT_GRANT:
         # A link that was opened before the signal must not be completed after it.
         under_way = signal.asks is Asks.REVOKE and is_connecting(connection, account.key, now=about.now)
         return None if under_way else f"{account.state} already"
+    # A workspace of thousands is reached one after the other: meanwhile somebody may have connected again.
+    if grant is not None and grant.consented > about.number:
+        return "connected anew since"
     # In doubt, within the precision of the sender's time, it comes after the consent.
     if at is not None and grant is not None and _precedes(at + signal.precision, grant.consented_at, or_equals=True):
         return "connected anew since"
@@ -152,7 +185,7 @@ def _precedes(at: datetime | None, known: datetime | None, *, or_equals: bool = 
     return at <= known if or_equals else at < known
 
 
-def _revoke(connection: Connection, account: Account, about: _About) -> str:
+def _revoke(connection: Connection, account: Account, about: About) -> str:
     scope, signal = Scope(kind=ScopeKind.ACCOUNT, key=str(account.key)), about.signal
     # Without a time it may be a replay, or the echo of a request of ours: it is followed, and the provider is asked.
     doubtful = signal.happened_at is None and (about.seen or _was_revoked(connection, scope))
@@ -176,7 +209,7 @@ def _was_revoked(connection: Connection, scope: Scope) -> bool:
     return bool(connection.execute(select(earlier)).scalar_one())
 
 
-def _resume(connection: Connection, account: Account, grant: Grant | None, about: _About) -> str:
+def _resume(connection: Connection, account: Account, grant: Grant | None, about: About) -> str:
     minted = account.credential in (Credential.CLIENT_CREDENTIALS, Credential.INSTALLATION)
     if not minted and (grant is None or (grant.access_sealed is None and grant.refresh_sealed is None)):
         reason = "its grant died while it was suspended"
@@ -187,7 +220,7 @@ def _resume(connection: Connection, account: Account, grant: Grant | None, about
     return _record(connection, account, about, "resumed")
 
 
-def _record(connection: Connection, account: Account, about: _About, outcome: str) -> str:
+def _record(connection: Connection, account: Account, about: About, outcome: str) -> str:
     audit.record(
         connection,
         id=f"{about.id}.signal",
@@ -251,9 +284,3 @@ def _forget_installations(connection: Connection, through: str, signal: Signal) 
         for one in signal.whom:
             if isinstance(one, Installation):
                 remove_installation(connection, owner=through, external_id=one.id)
-
-
-def _said(became: Counter[str], signal: Signal) -> str:
-    whys = [one.why for one in signal.whom if isinstance(one, Nobody)]
-    said = [f"{number} account(s) {outcome}" for outcome, number in sorted(became.items())]
-    return "; ".join(said + whys) or "no account of this connection is meant"

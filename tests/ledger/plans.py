@@ -1,4 +1,4 @@
-"""What the database says of how it would run the statements of a read or a write."""
+"""What the database says of how it would run the statements of a read, or of a write."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from sqlalchemy import Connection, Engine, event
 from pipeline.database import Database
 
 
-def plans(database: Database, fn: Callable[[Connection], object], *, writes: bool = False) -> list[str]:
-    """The plan of each SELECT that *fn* runs, in the database's own words. *writes*: in a transaction that commits."""
+def plans(database: Database, read: Callable[[Connection], object]) -> list[str]:
+    """The plan of each SELECT that *read* runs, in the database's own words."""
+    return plans_of(database, lambda: database.read(read))
+
+
+def plans_of(database: Database, act: Callable[[], object]) -> list[str]:
+    """The plan of each SELECT that *act* has the database run, reading or writing, after what it has written."""
     with _heard() as statements:
-        if writes:
-            database.write(fn)
-        else:
-            database.read(fn)
+        act()
 
     def explain(connection: Connection) -> list[str]:
         word = "explain query plan" if connection.dialect.name == "sqlite" else "explain"
@@ -31,7 +33,7 @@ def plans(database: Database, fn: Callable[[Connection], object], *, writes: boo
 
 @contextmanager
 def _heard() -> Iterator[list[tuple[str, Any]]]:
-    """On whichever engine: what writes may have one of its own."""
+    """Of every engine: on SQLite the writer has one of its own."""
     heard: list[tuple[str, Any]] = []
 
     def hear(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
@@ -39,5 +41,7 @@ def _heard() -> Iterator[list[tuple[str, Any]]]:
             heard.append((statement, parameters))
 
     event.listen(Engine, "before_cursor_execute", hear)
-    yield heard
-    event.remove(Engine, "before_cursor_execute", hear)
+    try:
+        yield heard
+    finally:
+        event.remove(Engine, "before_cursor_execute", hear)

@@ -13,7 +13,7 @@ from identity.keepalive_ledger import behind, claim, find_due
 from identity.keepalive_plan import IDLE, IN_USE
 from identity.tables import accounts, grants, principals
 from tests.ledger.house import House
-from tests.ledger.plans import plans
+from tests.ledger.plans import plans, plans_of
 
 ROWS, DUE_EVERY = 5_000, 500  # ten are due, five of each rank
 WHOLE = ("SCAN", "Seq Scan on")  # in SQLite's words, and in PostgreSQL's
@@ -53,7 +53,7 @@ def test_what_is_due_is_found_and_claimed_by_its_index_whatever_else_there_is(ma
     for told in (
         plans(many.database, look),
         plans(many.database, partial(behind, now=NOW)),
-        plans(many.database, take, writes=True),
+        plans_of(many.database, lambda: many.database.write(take)),
     ):
         of_grants = [plan for plan in told if "grants" in plan]
         assert len(of_grants) == 2  # one of each rank

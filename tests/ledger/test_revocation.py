@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, select, text, update
+from sqlalchemy import Connection, event, select, text, update
 
 from identity.ids import Ids
 from identity.model import Scope, ScopeKind
@@ -22,7 +22,7 @@ from pipeline.reconcile import advance_revocations
 from pipeline.revocation_tables import revocation_pages, revocations
 from pipeline.revoker import Revoker
 from pipeline.states import AttemptState, JobState, StepState
-from pipeline.tables import attempts
+from pipeline.tables import attempts, jobs
 from tests.ledger.house import House, account_scope
 from tests.ledger.house import intent_of as intent
 from tests.ledger.test_openings import close, done, open_, revoke
@@ -186,6 +186,36 @@ def test_an_opening_that_waited_for_a_revocation_reads_what_that_committed(house
     second.close()
     (outcome,) = outcomes
     assert isinstance(outcome, Ended), outcome
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_the_first_chunk_and_an_opening_that_is_refused_wait_for_each_other_in_no_ring(
+    house: House, ledger_url: str
+) -> None:
+    """Both count the job on the revocation's row: after they have the job. SQLite has one writer anyway."""
+    second: Database = open_database(DatabaseSettings(url=ledger_url))
+    asked = intent(house, house.claim(house.job()))
+    made = revoke(house, account_scope())
+    undone: list[str] = []
+    for one in (house.database, second):
+        event.listen(one.engine, "handle_error", lambda context: undone.append(str(context.original_exception)))
+    waiting = text("select count(*) from pg_locks where locktype = 'transactionid' and not granted")
+    cancelling = threading.Thread(target=Revoker(second, SIGNER).advance, args=(made,))
+
+    def open_slowly(c: Connection) -> Any:
+        c.execute(select(jobs.c.id).where(jobs.c.id == asked.job.id).with_for_update())
+        if not undone:
+            cancelling.start()
+        while cancelling.is_alive() and not c.execute(waiting).scalar_one():
+            cancelling.join(0.01)
+        return open_attempt(c, asked)
+
+    outcome = house.database.write(open_slowly)
+    cancelling.join()
+    second.close()
+    assert isinstance(outcome, Ended)
+    assert undone == []
+    assert house.row(asked.job.id).state == JobState.CANCELLED
 
 
 def test_a_call_that_was_unknown_before_it_is_still_listed(house: House) -> None:

@@ -17,6 +17,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from identity.errors import Unavailable
+from pipeline.model import Unfollowed
 from tests.webhooks import published
 from tests.webhooks.parts import (
     FORM,
@@ -273,6 +274,16 @@ def test_a_ledger_without_a_turn_answers_503_and_when_to_come_back(
     assert ring.rung == []
     ledger.away = None
     assert post(client, OPENED).json["outcome"] == "accepted"  # type: ignore[index]
+
+
+def test_a_signal_that_has_not_reached_everyone_is_answered_503_and_told_to_be_stored(
+    client: FlaskClient, ledger: MemoryLedger
+) -> None:
+    ledger.away = Unfollowed("del_1")
+    response = post(client, OPENED)
+    problem(response, 503, "unavailable")
+    assert "This is stored" in response.text
+    assert response.headers["Retry-After"] == "10"
 
 
 def test_slacks_challenge_is_answered_and_not_recorded(client: FlaskClient, ledger: MemoryLedger) -> None:

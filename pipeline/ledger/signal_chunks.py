@@ -1,0 +1,120 @@
+"""A signal that means very many accounts: the rest of them, some a transaction, in the order of their keys.
+
+Who is meant is written down in the transaction that accepts the signal, and nobody is added or left out after it. So
+the request that accepted it, its repetition and housekeeping may all go on, at once or after a crash.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from pydantic import TypeAdapter
+from sqlalchemy import Connection, Row, delete, exists, insert, select, update
+
+from identity.model import AccountKey
+from pipeline.ledger import signals
+from pipeline.revocation_tables import signal_chunks
+from pipeline.signal import Nobody, Signal
+from pipeline.tables import deliveries
+
+ACCOUNTS = 25  # in one transaction: each has a lock and some thirteen statements
+
+_SIGNAL: TypeAdapter[Signal] = TypeAdapter(Signal)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """What one transaction did of a signal."""
+
+    revocations: tuple[str, ...] = ()
+    left: bool  # accounts are still to be reached
+    reason: str = ""  # of the whole signal, once nobody is left
+
+
+def leave(connection: Connection, followed: signals.Followed) -> None:
+    """Write down whom a signal has yet to reach, in the transaction that accepts it."""
+    about = followed.about
+    if about is None:
+        return
+    # Whom it means is known by now; why somebody could not be is said again when all is done.
+    nobodies = tuple(one for one in about.signal.whom if isinstance(one, Nobody))
+    row = {
+        "delivery_id": about.told,
+        "number": about.number,
+        "revocation_id": about.id,
+        "signal": _SIGNAL.dump_python(replace(about.signal, whom=nobodies), mode="json"),
+        "seen": about.seen,
+    }
+    reached = sum(followed.became.values())
+    rows = [{**row, "place": 0, "accounts": [], "became": dict(followed.became)}]
+    rows += [{**row, "place": place, "accounts": few, "became": None} for place, few in _few(followed, reached)]
+    connection.execute(insert(signal_chunks), rows)
+
+
+def _few(followed: signals.Followed, reached: int) -> Iterator[tuple[int, list[list[str]]]]:
+    for start in range(0, len(followed.left), ACCOUNTS):
+        some = followed.left[start : start + ACCOUNTS]
+        yield reached + start, [[key.tenant, key.principal] for key in some]
+
+
+def is_unfollowed(connection: Connection, delivery: str) -> bool:
+    """Whether accounts that the signal of a delivery means are still to be reached."""
+    return bool(connection.execute(select(exists().where(signal_chunks.c.delivery_id == delivery))).scalar_one())
+
+
+def unfollowed(connection: Connection, *, limit: int) -> list[str]:
+    """The deliveries whose signals have accounts to reach, for housekeeping."""
+    found = select(signal_chunks.c.delivery_id).distinct().order_by(signal_chunks.c.delivery_id)
+    return list(connection.execute(found.limit(limit)).scalars())
+
+
+def follow_next(connection: Connection, delivery: str, *, now: datetime) -> Progress:
+    """Reach the next few accounts that a delivery's signal means, and conclude it with the last of them."""
+    columns = signal_chunks.c
+    # One at a time: who reaches the last ones must see what became of all others.
+    held = select(deliveries.c.connection_id, deliveries.c.source).where(deliveries.c.id == delivery).with_for_update()
+    of = connection.execute(held).one()
+    waiting = select(signal_chunks).where(columns.delivery_id == delivery, columns.became.is_(None))
+    chunks = connection.execute(waiting.order_by(columns.place).limit(2)).all()
+    if not chunks:
+        return Progress(left=False, reason=_reason(connection, delivery))
+    chunk = chunks[0]
+    about = _about(chunk, by=signals.BY_PROVIDER + of.source, now=now)
+    keys = [AccountKey(tenant=tenant, connection=of.connection_id, principal=who) for tenant, who in chunk.accounts]
+    made, became = signals.reach(connection, keys, about, place=chunk.place)
+    done = update(signal_chunks).where(columns.delivery_id == delivery, columns.place == chunk.place)
+    connection.execute(done.values(became=dict(became)))
+    if len(chunks) > 1:
+        return Progress(revocations=made, left=True)
+    return Progress(revocations=made, left=False, reason=_conclude(connection, delivery, about.signal))
+
+
+def _about(chunk: Row[Any], *, by: str, now: datetime) -> signals.About:
+    return signals.About(
+        signal=_SIGNAL.validate_python(chunk.signal),
+        id=chunk.revocation_id,
+        by=by,
+        told=chunk.delivery_id,
+        seen=chunk.seen,
+        number=chunk.number,
+        now=now,
+    )
+
+
+def _conclude(connection: Connection, delivery: str, signal: Signal) -> str:
+    columns = signal_chunks.c
+    became: Counter[str] = Counter()
+    for few in connection.execute(select(columns.became).where(columns.delivery_id == delivery)).scalars():
+        became.update(few)
+    reason = signals.said(became, signal)
+    connection.execute(update(deliveries).where(deliveries.c.id == delivery).values(reason=reason))
+    connection.execute(delete(signal_chunks).where(columns.delivery_id == delivery))
+    return reason
+
+
+def _reason(connection: Connection, delivery: str) -> str:
+    return connection.execute(select(deliveries.c.reason).where(deliveries.c.id == delivery)).scalar_one() or ""

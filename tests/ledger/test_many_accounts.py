@@ -1,0 +1,167 @@
+"""A signal that means very many accounts reaches each of them once, a few a transaction, whoever goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import count
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, event, func, insert, select
+
+from identity.model import PrincipalKind
+from identity.sequence import next_number
+from identity.tables import accounts, grants, principals
+from pipeline.intake import Intake
+from pipeline.ledger.signal_chunks import ACCOUNTS
+from pipeline.model import Acceptance, SignedDelivery, Unfollowed
+from pipeline.revocation_tables import revocations, signal_chunks
+from pipeline.signal import Asks, Nobody, Signal, Workspaces
+from pipeline.signal_following import follow_signals
+from pipeline.tables import deliveries
+from tests.ledger.house import House
+
+NOW = datetime.now(UTC)
+
+
+class Silent:
+    """A ring that remembers which revocations it rang for."""
+
+    def __init__(self) -> None:
+        self.rung: list[str] = []
+
+    def jobs(self, bells: object) -> bool:
+        return True
+
+    def revocations(self, ids: Any) -> None:
+        self.rung += ids
+
+
+def _crowd(house: House, number: int) -> None:
+    """So many people of acme are connected, beside ada and the service."""
+
+    def fill(connection: Connection) -> None:
+        names = [f"p{one:05}" for one in range(number)]
+        kept = {"tenant_id": "acme", "created_at": NOW}
+        people = [{**kept, "id": name, "kind": PrincipalKind.USER, "name": name} for name in names]
+        connection.execute(insert(principals), people)
+        account = {**kept, "connection_id": "gh", "provider": "github", "credential": "authorization_code"}
+        account |= {"state": "active", "updated_at": NOW}
+        connection.execute(insert(accounts), [{**account, "id": f"acc-{name}", "principal_id": name} for name in names])
+        grant = {"generation": 1, "consented": next_number(connection), "token_type": "bearer", "scopes": []}
+        grant |= {"access_sealed": b"sealed", "obtained_at": NOW, "consented_at": NOW}
+        connection.execute(insert(grants), [{**grant, "account_id": f"acc-{name}"} for name in names])
+
+    house.database.write(fill)
+
+
+def _uninstalled(house: House, key: str = "gone", **more: Any) -> SignedDelivery:
+    whom = (Workspaces(ids=frozenset({"installation-acme"})), Nobody(why="an address is no person"))
+    said = Signal(source="slack.app_uninstalled", asks=Asks.REVOKE, whom=whom, reason="uninstalled", **more)
+    return house.delivery(key, signal=said)
+
+
+def _intake(house: House, monotonic: Callable[[], float] = lambda: 0.0) -> Intake:
+    return Intake(house.database, house.vault, house.ids, clock=lambda: datetime.now(UTC), monotonic=monotonic)
+
+
+def _accept(intake: Intake, delivery: SignedDelivery) -> Acceptance:
+    return intake.accept(delivery, (), outcome="ignored", reason="")
+
+
+def _active(house: House) -> int:
+    active = select(func.count()).select_from(accounts).where(accounts.c.state == "active")
+    return int(house.database.read(lambda c: c.execute(active).scalar_one()))
+
+
+def _revoked_keys(house: House) -> list[str]:
+    return list(house.database.read(lambda c: c.execute(select(revocations.c.key)).scalars()))
+
+
+def _reason(house: House) -> str:
+    return str(house.database.read(lambda c: c.execute(select(deliveries.c.reason)).scalar_one()))
+
+
+def _waiting(house: House) -> int:
+    return int(house.database.read(lambda c: c.execute(select(func.count()).select_from(signal_chunks)).scalar_one()))
+
+
+def _cut_short(house: House, delivery: SignedDelivery) -> None:
+    """The request reaches two chunks, and its time is over."""
+    with pytest.raises(Unfollowed):
+        _accept(_intake(house, partial(next, count(step=10))), delivery)
+
+
+def test_everyone_is_reached_before_the_answer_and_no_transaction_reaches_more_than_a_few(house: House) -> None:
+    number = 2 * ACCOUNTS + 3
+    _crowd(house, number - 2)
+    delivery = _uninstalled(house)
+    accepted = _accept(_intake(house), delivery)
+    assert accepted.outcome == "signal"
+    assert accepted.reason == _reason(house) == f"{number} account(s) revoked; an address is no person"
+    assert (_active(house), _waiting(house)) == (0, 0)
+    keys = _revoked_keys(house)
+    assert len(set(keys)) == len(keys) == number == len(set(accepted.revocations))
+    again = _accept(_intake(house), delivery)
+    assert (again.outcome, again.revocations, len(_revoked_keys(house))) == ("duplicate", (), number)
+
+
+def test_a_request_that_is_cut_short_is_not_answered_and_the_same_delivery_goes_on(house: House) -> None:
+    number = 3 * ACCOUNTS + 2
+    _crowd(house, number - 2)
+    delivery = _uninstalled(house)
+    _cut_short(house, delivery)
+    assert _active(house) == number - 2 * ACCOUNTS
+    assert f"{number - ACCOUNTS} account(s) to go" in _reason(house)
+    again = _accept(_intake(house), delivery)
+    assert (again.outcome, len(again.revocations)) == ("duplicate", number - 2 * ACCOUNTS)
+    assert (_active(house), _waiting(house), len(_revoked_keys(house))) == (0, 0, number)
+    assert _reason(house) == f"{number} account(s) revoked; an address is no person"
+
+
+def test_housekeeping_goes_on_where_nobody_sends_it_again(house: House) -> None:
+    number = 3 * ACCOUNTS + 2
+    _crowd(house, number - 2)
+    _cut_short(house, _uninstalled(house))
+    ring = Silent()
+    for _ in range(2):
+        follow_signals(house.database, ring, clock=lambda: datetime.now(UTC))
+    assert (_active(house), _waiting(house), len(_revoked_keys(house))) == (0, 0, number)
+    assert len(ring.rung) == len(set(ring.rung)) == number - 2 * ACCOUNTS
+
+
+def test_who_connects_anew_meanwhile_is_not_meant_any_more(house: House) -> None:
+    """The sender names no time: what counts is that the link was made after the signal was accepted."""
+    _crowd(house, 3 * ACCOUNTS)
+    _cut_short(house, _uninstalled(house))
+    house.connect("acme", "p00060")
+    follow_signals(house.database, Silent(), clock=lambda: datetime.now(UTC))
+    assert (_active(house), _waiting(house)) == (1, 0)
+    assert "acme/gh/p00060" not in _revoked_keys(house)
+    assert "1 account(s) connected anew since" in _reason(house)
+
+
+@pytest.mark.slow
+def test_thousands_of_accounts_end_and_no_transaction_locks_more_than_a_few_of_them(house: House) -> None:
+    number = 2_000
+    _crowd(house, number - 2)
+    most: list[int] = []
+    locks: set[int] = set()
+
+    def count_locks(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
+        if "pg_advisory_xact_lock(" in statement:
+            locks.add(parameters["key"])
+
+    def committed(connection: Any) -> None:
+        most.append(len(locks))
+        locks.clear()
+
+    event.listen(house.database.engine, "before_cursor_execute", count_locks)
+    event.listen(house.database.engine, "commit", committed)
+    began = datetime.now(UTC)
+    accepted = _accept(_intake(house), _uninstalled(house, happened_at=began + timedelta(seconds=1)))
+    assert len(set(accepted.revocations)) == number
+    assert (_active(house), _waiting(house)) == (0, 0)
+    assert max(most, default=0) <= ACCOUNTS

@@ -1,0 +1,167 @@
+"""Among very many revocations, accounts and calls, what one revocation is about is found by an index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, insert, select, text
+
+from identity.model import PrincipalKind, Scope, ScopeKind
+from identity.tables import accounts, principals, refresh_intents
+from pipeline.ledger.intents import Ended
+from pipeline.ledger.openings import open_attempt
+from pipeline.preview import preview
+from pipeline.provider_side import ProviderAsker
+from pipeline.revocation_tables import revocations
+from pipeline.revoker import Revoker
+from pipeline.signal import Asks
+from pipeline.states import AttemptState, StepState
+from pipeline.tables import attempts
+from pipeline.workflow import Registry
+from tests.ledger.house import House, account_scope
+from tests.ledger.house import intent_of as intent
+from tests.ledger.plans import plans_of
+from tests.ledger.test_openings import close, open_, revoke
+from tests.ledger.test_revocation import SIGNER
+from tests.ledger.test_signals import person, say, signal
+
+CROWD = 1_000
+NOW = datetime.now(UTC)
+ADA = Scope(kind=ScopeKind.USER, key="acme.ada")
+
+
+def _person(number: int) -> dict[str, Any]:
+    return {
+        "id": f"p-{number}",
+        "tenant_id": "globex",
+        "kind": PrincipalKind.USER,
+        "name": f"p-{number}",
+        "created_at": NOW,
+    }
+
+
+def _account(number: int) -> dict[str, Any]:
+    return {
+        "id": f"acc-{number:05}",
+        "tenant_id": "globex",
+        "connection_id": "gh",
+        "principal_id": f"p-{number}",
+        "provider": "github",
+        "credential": "authorization_code",
+        "state": "active",
+        "external_id": f"x-{number}",
+        "created_at": NOW,
+        "updated_at": NOW,
+    }
+
+
+def _revocation(number: int) -> dict[str, Any]:
+    return {
+        "id": f"old-{number}",
+        "number": -number,
+        "kind": ScopeKind.ACCOUNT,
+        "key": f"globex/gh/p-{number}",
+        "source": "test",
+        "requested_by": "test",
+        "reason": "test",
+        "state": "quiesced",
+        "effective_at": NOW,
+        "moved_at": NOW,
+        "cancelled_jobs": 0,
+        "stopped_jobs": 0,
+        "revision": 1,
+        "open_ends": 0,
+    }
+
+
+@pytest.fixture
+def crowded(house: House) -> House:
+    """The house in a city of people who were all revoked once."""
+
+    def fill(connection: Connection) -> None:
+        for table, row in ((principals, _person), (accounts, _account), (revocations, _revocation)):
+            connection.execute(insert(table), [row(number) for number in range(1, CROWD)])
+        connection.execute(text("analyze"))
+
+    house.database.write(fill)
+    return house
+
+
+def _by_index(house: House, act: Callable[[], object], *, table: str, index: str) -> None:
+    """*act* asks the table by the index, and never reads all of it."""
+    told = plans_of(house.database, act)
+    assert any(index in plan for plan in told), told
+    scans = (f"SCAN {table}", f"Seq Scan on {table}")
+    assert not [plan for plan in told if any(scan in plan for scan in scans)]
+
+
+_of_revocations = partial(_by_index, table="revocations", index="ix_revocations_scope")
+_of_accounts = partial(_by_index, table="accounts", index="ix_accounts_principal")
+
+
+def test_an_opening_that_is_refused_finds_its_revocation_by_the_scope(crowded: House) -> None:
+    asked = intent(crowded, crowded.claim(crowded.job()))
+    revoke(crowded, account_scope())
+    outcomes: list[object] = []
+    _of_revocations(crowded, lambda: outcomes.append(crowded.database.write(partial(open_attempt, intent=asked))))
+    assert isinstance(outcomes[0], Ended)
+
+
+def test_a_signal_finds_by_the_scope_whether_it_was_revoked_before(crowded: House) -> None:
+    _of_revocations(crowded, lambda: say(crowded, signal(Asks.REVOKE, person())))
+
+
+def test_what_a_refresh_won_late_finds_its_revocation_by_the_scope(crowded: House) -> None:
+    late = {
+        "id": "ref-late",
+        "account_id": "acc-acme.ada",
+        "generation": 1,
+        "consented": 1,
+        "state": "discarded",
+        "opened": 1,
+        "started_at": NOW,
+        "send_before": NOW,
+        "settled_by": NOW,
+        "presented": 1,
+        "answer_sealed": b"sealed",
+    }
+    crowded.database.write(lambda c: c.execute(insert(refresh_intents), late).rowcount)
+    asker = ProviderAsker(crowded.database, lambda _: None, clock=lambda: NOW)
+    _of_revocations(crowded, asker.due)
+
+
+def test_what_a_users_revocation_would_end_is_found_by_the_principal(crowded: House) -> None:
+    registry = Registry((crowded.workflow,))
+    _of_accounts(crowded, lambda: crowded.database.read(partial(preview, scope=ADA, workflows=registry)))
+
+
+def test_the_credentials_that_a_users_revocation_ends_are_found_by_the_principal(crowded: House) -> None:
+    made = revoke(crowded, ADA)
+    asker = ProviderAsker(crowded.database, lambda _: None, clock=lambda: NOW + timedelta(hours=1))
+    _of_accounts(crowded, lambda: asker.advance(made))
+
+
+def test_a_look_at_a_receipt_with_open_ends_reads_its_own_calls_and_not_what_was_closed_since(house: House) -> None:
+    asked = intent(house, house.claim(house.job()))
+    open_(house, asked)
+    close(house, asked, AttemptState.UNKNOWN, StepState.UNKNOWN)
+    made = revoke(house, account_scope())
+    open_(house, intent(house, asked.job, position=2))
+    revoker = Revoker(house.database, SIGNER)
+    assert revoker.advance(made)
+
+    def work_on(connection: Connection) -> None:
+        one = dict(connection.execute(select(attempts)).mappings().one())
+        later = {"state": AttemptState.EFFECT, "opened": one["opened"] + 10**6, "closed": one["opened"] + 10**6}
+        connection.execute(insert(attempts), [{**one, **later, "id": f"att-{place}"} for place in range(CROWD)])
+        connection.execute(text("analyze"))
+
+    house.database.write(work_on)
+    told = [plan for plan in plans_of(house.database, lambda: revoker.advance(made)) if "attempts" in plan]
+    assert told
+    by_key = ("pk_attempts", "sqlite_autoindex_attempts_1")
+    assert all(any(key in plan for key in by_key) for plan in told), told
