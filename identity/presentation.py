@@ -20,7 +20,7 @@ from identity.http import Answer, NoAnswer, Outcome
 from identity.intents import Intent, IntentState, may_present_again, store_answer
 from identity.metrics import REFRESHES, UNRECOGNISED
 from identity.minting import read_token, spare_secret, token_request
-from identity.model import RuledOut, TokenAnswer
+from identity.model import AccountKey, RuledOut, TokenAnswer
 from identity.providers import profile_of
 from identity.providers.profile import Profile
 from identity.settlement import Ending, Settled, Settlement, begin
@@ -62,6 +62,7 @@ class Presenter:
     clock: Callable[[], datetime]
     ids: Callable[[], str]
     reached: Callable[[str], None]
+    restored: Callable[[Connection, AccountKey], None]
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
@@ -275,7 +276,13 @@ class Presenter:
         return grant.access_sealed is not None and (grant.expires_at is None or grant.expires_at > self.clock())
 
     def _settlement(self, situation: Situation, intent: Intent) -> Settlement:
-        return Settlement(account=situation.account, intent=intent, now=self.clock(), audit_id=self.ids())
+        return Settlement(
+            account=situation.account,
+            intent=intent,
+            now=self.clock(),
+            audit_id=self.ids(),
+            restored=self.restored,
+        )
 
     def _profile(self, situation: Situation) -> Profile:
         return profile_of(self.profiles, situation.account.provider)

@@ -13,10 +13,12 @@ from identity.accounts import Account, get_account, move_account
 from identity.connections import pause_connection, refuse_secret
 from identity.grants import SealedAnswer, bury, get_grant, rotate
 from identity.intents import MOVES, Intent, IntentState, get_intent, open_intent, settle
-from identity.model import AccountState, RuledOut
+from identity.model import AccountKey, AccountState, RuledOut
 from identity.moves import IllegalMove
 from identity.scopes import grant_scopes, revoked_since
-from identity.sequence import lock_shared, next_number
+from identity.sequence import lock_exclusive, lock_shared, next_number
+
+_GIVEN_UP = "a refresh's outcome is unknown"  # how the reason begins for which an account was given up
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,7 @@ class Settlement:
     intent: Intent
     now: datetime
     audit_id: str
+    restored: Callable[[Connection, AccountKey], None]  # runs in the transaction that brings an account back
 
     def commit(self, connection: Connection, sealed: SealedAnswer) -> Ending:
         """The new tokens are the account's. A late answer brings back an account that was given up."""
@@ -65,7 +68,7 @@ class Settlement:
         """The outcome is unknown and cannot be found out: a person must reconnect. The credentials stay sealed."""
 
         def write() -> None:
-            words = f"a refresh's outcome is unknown ({reason[:200]})"
+            words = f"{_GIVEN_UP} ({reason[:200]})"
             if get_account(connection, self.account.id).state is AccountState.ACTIVE:
                 move_account(connection, self.account.id, to=AccountState.NEEDS_RECONNECT, reason=words, now=self.now)
             self._record(connection, "grant.unknown", reason, generation=self.intent.generation)
@@ -79,7 +82,10 @@ class Settlement:
     def fail(
         self, connection: Connection, reason: str, *, retry_at: datetime | None, unpresented: bool = False
     ) -> Ending:
-        """Certainly without effect. A doubt about an earlier presentation stays."""
+        """Certainly without effect. A doubt about an earlier presentation stays.
+
+        It brings back an account that was given up for this refresh, and no other: nothing was renewed.
+        """
         return self._end(
             connection,
             IntentState.FAILED,
@@ -138,7 +144,12 @@ class Settlement:
         restores: bool = False,
     ) -> Ending:
         scopes = grant_scopes(self.account.key)
-        lock_shared(connection, scopes)
+        if restores:
+            # Parking takes the account's lock shared: no job parks between its return and the wake-up that follows.
+            lock_shared(connection, scopes[:-1])
+            lock_exclusive(connection, scopes[-1])
+        else:
+            lock_shared(connection, scopes)
         intent, grant = get_intent(connection, self.intent.id), get_grant(connection, self.account.id)
         if intent is None or grant is None:
             return Superseded()
@@ -162,13 +173,20 @@ class Settlement:
             return Superseded()  # between our read and our write
         write()
         if restores:
-            self._restore(connection)
+            self._restore(connection, renewed=to is IntentState.COMMITTED)
         return Settled()
 
-    def _restore(self, connection: Connection) -> None:
-        """What gave the account up for this very generation turned out otherwise."""
-        if get_account(connection, self.account.id).state is AccountState.NEEDS_RECONNECT:
-            move_account(connection, self.account.id, to=AccountState.ACTIVE, reason=None, now=self.now)
+    def _restore(self, connection: Connection, *, renewed: bool) -> None:
+        """What gave the account up for this very generation turned out otherwise.
+
+        New tokens answer whatever did; a refresh without effect answers its own giving up alone.
+        """
+        account = get_account(connection, self.account.id)
+        if account.state is not AccountState.NEEDS_RECONNECT:
+            return
+        if renewed or (account.reason or "").startswith(_GIVEN_UP):
+            move_account(connection, account.id, to=AccountState.ACTIVE, reason=None, now=self.now)
+            self.restored(connection, account.key)
 
     def _record(
         self, connection: Connection, kind: str, outcome: str, *, generation: int, reason: str | None = None

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import redis
-from sqlalchemy import select, update
+from sqlalchemy import Connection, select, update
 
 from identity.connections import paused_reason
 from identity.coordinator import Coordinator, RefreshBudget
@@ -21,7 +21,7 @@ from identity.grants import REFRESH
 from identity.http import Client
 from identity.intents import kept_answers
 from identity.lock import RefreshLock
-from identity.model import AccountState, Credential, Leased, NeedsRefresh, Scope, ScopeKind
+from identity.model import AccountKey, AccountState, Credential, Leased, NeedsRefresh, Scope, ScopeKind
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
 from identity.tables import provider_connections, refresh_intents
@@ -53,6 +53,7 @@ def make(connected: World, http: Client) -> Make:
         profile: Profile | None = None,
         die_at: str | None = None,
         budget: RefreshBudget = BUDGET,
+        restored: Callable[[Connection, AccountKey], None] = lambda connection, key: None,
     ) -> Coordinator:
         def reached(point: str) -> None:
             if point == die_at:
@@ -70,6 +71,7 @@ def make(connected: World, http: Client) -> Make:
             ids=connected.id,
             budget=budget,
             reached=reached,
+            restored=restored,
         )
 
     return build
@@ -415,9 +417,45 @@ def test_a_late_answer_brings_back_an_account_that_was_given_up(
         return provider.rotate(form)
 
     provider.answer = paused_meanwhile
-    assert make().refresh(account, after_generation=1) == 2
+    woken: list[AccountKey] = []
+    assert make(restored=lambda connection, key: woken.append(key)).refresh(account, after_generation=1) == 2
     assert connected.state() is AccountState.ACTIVE
     assert connected.token() == "access-1"
+    assert woken == [ANNA]
+
+
+def test_a_late_answer_without_effect_brings_it_back_too(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    account = connected.consent()
+
+    def paused_meanwhile(form: dict[str, str]) -> Any:
+        connected.clock.advance(timedelta(seconds=30))
+        assert make().settle_abandoned() == 1
+        return reply({}, 503)
+
+    provider.answer = paused_meanwhile
+    woken: list[AccountKey] = []
+    assert make(restored=lambda connection, key: woken.append(key)).refresh(account, after_generation=1) == 1
+    assert (connected.state(), woken) == (AccountState.ACTIVE, [ANNA])
+
+
+def test_a_refresh_without_effect_does_not_undo_a_death_that_was_inferred_meanwhile(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    account = connected.consent()
+
+    def refused_meanwhile(form: dict[str, str]) -> Any:
+        audit_id, now = connected.id(), connected.clock.now
+        assert connected.store.write(
+            lambda connection: infer_death(connection, account, generation=1, audit_id=audit_id, now=now)
+        )
+        return reply({}, 503)
+
+    provider.answer = refused_meanwhile
+    woken: list[AccountKey] = []
+    make(restored=lambda connection, key: woken.append(key)).refresh(account, after_generation=1)
+    assert (connected.state(), woken) == (AccountState.NEEDS_RECONNECT, [])
 
 
 def test_client_credentials_are_minted_and_minted_again(

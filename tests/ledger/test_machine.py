@@ -39,6 +39,7 @@ from identity.scopes import open_scope, stop_scope
 from identity.secret import Secret
 from identity.sequence import next_number
 from identity.settlement import Settled, Settlement, begin
+from pipeline.connecting import wake_waiting
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.ledger import jobs as ledger_jobs
 from pipeline.ledger.intents import Intent, Opened
@@ -343,7 +344,9 @@ class Ledger(RuleBasedStateMachine):
             provider="github",
             generation=grant.generation + 1,
         )
-        settlement = Settlement(account=account, intent=made, now=now, audit_id=self.house.ids("aud"))
+        settlement = Settlement(
+            account=account, intent=made, now=now, audit_id=self.house.ids("aud"), restored=wake_waiting
+        )
         self.refreshing.append((settlement, sealed))
 
     @precondition(lambda self: bool(self.refreshing))

@@ -26,6 +26,8 @@ from identity.model import AccountState, Credential, Leased
 from identity.providers import PROFILES
 from identity.secret import Secret
 from identity.tables import accounts, grants, provider_connections, scopes
+from pipeline.database import DatabaseSettings
+from pipeline.runtime import Keys, Runtime, RuntimeSettings
 from pipeline.services import Services, StepSettings
 from pipeline.states import JobState, Wait
 from pipeline.upstream import Upstream
@@ -183,6 +185,36 @@ def test_what_is_refused_after_a_forced_refresh_waits_for_a_person_and_revokes_n
     other = office.house.job()
     office.work(other)
     assert office.house.row(other).state == JobState.DONE
+
+
+def test_what_waits_for_an_account_that_a_late_answer_brings_back_goes_on(office: Office, ledger_url: str) -> None:
+    past = [timedelta()]
+    settings = RuntimeSettings(
+        database=DatabaseSettings(url=ledger_url),
+        keys=Keys(vault={1: b"k" * 32}, signing=b"s" * 32),
+        base_url="http://127.0.0.1:1",
+        allow_hosts=frozenset({"127.0.0.1"}),
+    )
+    runtime = Runtime(settings, Registry([office.house.workflow]), Silence(), clock=lambda: datetime.now(UTC) + past[0])
+    job = office.house.job()
+    seen: list[Any] = []
+
+    def given_up_meanwhile(form: dict[str, str]) -> Any:
+        past[0] = timedelta(minutes=1)
+        assert runtime.coordinator.settle_abandoned() == 1
+        office.work(job)
+        seen.append((office.state(), office.house.row(job).wait))
+        return office.provider.rotate(form)
+
+    office.provider.answer = given_up_meanwhile
+    try:
+        assert runtime.coordinator.refresh(ADA, after_generation=1) == 2
+    finally:
+        runtime.close()
+    assert seen == [(AccountState.NEEDS_RECONNECT, Wait.CONSENT)]
+    assert (office.state(), office.house.row(job).state) == (AccountState.ACTIVE, JobState.QUEUED)
+    office.work(job)
+    assert office.house.row(job).state == JobState.DONE
 
 
 def test_a_refresh_over_the_pace_sends_the_job_back_with_a_date_and_spends_no_run(office: Office) -> None:
