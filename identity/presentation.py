@@ -71,9 +71,8 @@ class Presenter:
     ) -> int | None:
         """Present the credential, once. *renew* keeps the lock for the part after the exchange."""
         refused, profile = wish.refused, self._profile(situation)
-        began, now = self.monotonic(), self.clock()
-        new = self._new_intent(situation, now)
-        request = token_request(situation, profile, self.vault, now=now, jti=self.ids())
+        began, new = self.monotonic(), self._new_intent(situation, self.clock())
+        request = token_request(situation, profile, self.vault, now=new.started_at, jti=self.ids())
         if request is None:
             return self._expire(situation, new, refused=refused)
         to, gate = self._endpoint(situation), self.endpoint.gate
@@ -161,9 +160,9 @@ class Presenter:
 
     def _begin(self, situation: Situation, new: Intent, former: Intent | None) -> Intent | None:
         """The intent, committed. One whose commit is unknown sends nothing, and is taken back."""
-        account = situation.account
+        account, granted = situation.account, situation.grant.scopes
         try:
-            intent, refusal = self.store.write(lambda connection: begin(connection, account, new, former=former))
+            intent, refusal = self.store.write(lambda c: begin(c, account, new, former=former, granted=granted))
         except CommitUnknown:
             taken_back = self._settlement(situation, new)
             self._write(taken_back.fail, "its commit was unknown, nothing was sent", retry_at=None, unpresented=True)
@@ -254,8 +253,7 @@ class Presenter:
     ) -> int | None:
         """Nothing happened: serve the present token while it lives."""
         settlement = self._settlement(situation, intent)
-        retry_at = settlement.now + wait
-        failed = self._write(settlement.fail, reason, retry_at=retry_at, unpresented=unpresented)
+        failed = self._write(settlement.fail, reason, retry_at=settlement.now + wait, unpresented=unpresented)
         self._count(situation, outcome, settled=failed)
         return self.serve(situation, refused=refused, retry_after=wait) if failed else None
 
@@ -277,11 +275,7 @@ class Presenter:
 
     def _settlement(self, situation: Situation, intent: Intent) -> Settlement:
         return Settlement(
-            account=situation.account,
-            intent=intent,
-            now=self.clock(),
-            audit_id=self.ids(),
-            restored=self.restored,
+            account=situation.account, intent=intent, now=self.clock(), audit_id=self.ids(), restored=self.restored
         )
 
     def _profile(self, situation: Situation) -> Profile:

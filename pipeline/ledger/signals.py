@@ -21,11 +21,12 @@ from identity import audit
 from identity.accounts import Account, find_account, move_account, note_said
 from identity.connect_sessions import is_connecting
 from identity.connections import get_connection
-from identity.grants import Grant, drop_access, get_grant
+from identity.grants import Grant, get_grant
 from identity.installations import remove_installation, tenants_of_installations
 from identity.model import AccountKey, AccountState, Credential, Scope, ScopeKind
 from identity.narrowing import rescope
 from identity.sequence import lock_exclusive
+from identity.stale_access import drop_access
 from identity.tables import accounts, grants
 from pipeline import revocation
 from pipeline.ledger.jobs import consent_of, wake

@@ -329,7 +329,7 @@ class Ledger(RuleBasedStateMachine):
             settled_by=now + timedelta(seconds=25),
             presented=1,
         )
-        made, refusal = self.database.write(partial(begin, account=account, new=new, former=None))
+        made, refusal = self.database.write(partial(begin, account=account, new=new, former=None, granted=grant.scopes))
         if made is None:
             return
         revoked = max(self.revoked[scope] for scope in OF_GRANT)
