@@ -127,8 +127,8 @@ def read_outcome(
         return Transient(reason=reason, retry_after=_UNRECOGNISED_WAIT, recognised=False)
     held = profile.select(document) if profile.select else document
     token = _secret(held.get(token_field))
-    if token is None:
-        return Unknown(reason=f"status {status} without {token_field}")
+    if token is None or not token.fits_header():
+        return Unknown(reason=f"status {status} without {token_field} that could stand in a header")
     token_type = held.get("token_type")
     answered_at = http_date(outcome.headers.get("date", ""))
     last = lifetime or profile.default_lifetime
@@ -224,10 +224,14 @@ def _is_count(value: str, *, digits: int = 9) -> bool:
 
 
 def _secret(value: Any) -> Secret | None:
-    """A token, unless it is empty or could not stand in a header. An empty refresh token never overwrites one."""
-    if not isinstance(value, str) or not value or not value.isascii() or not value.isprintable():
+    """A token, unless it is empty or holds what no token may. An empty refresh token never overwrites one.
+
+    RFC 6749 §A.12 and §A.17 allow a space, and a refresh token is never shown in a header: one that has it is kept.
+    """
+    if not isinstance(value, str) or not value:
         return None
-    return Secret(value)
+    token = Secret(value)
+    return token if token.is_printable() else None
 
 
 def _scopes(value: Any, asked: tuple[str, ...]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Row, and_, bindparam, func, insert, or_, select, update
 
 from identity.columns import database_now
-from identity.errors import Misconfigured
+from identity.errors import BadInput, Misconfigured
 from identity.model import Credential, ProviderConnection
 from identity.principals import checked_id
 from identity.rows import insert_new
@@ -77,7 +77,15 @@ def seal_secret(
     now: datetime,
     used_from: datetime | None = None,
 ) -> SealedSecret:
-    """A secret of *owner*, ready for `add_secret`; *used_from* None: it is used at once."""
+    """A secret of *owner*, ready for `add_secret`; *used_from* None: it is used at once.
+
+    Raises BadInput for a client secret that is none (RFC 6749 §A.2).
+    """
+    if name == CLIENT_SECRET and not secret.is_printable():
+        raise BadInput(
+            "the client secret holds a line break, a control character or one that is not ASCII, so it is not one: "
+            "give it alone, on one line"
+        )
     binding = _binding(owner.tenant, owner.id, owner.provider, name)
     return SealedSecret(
         id=id,

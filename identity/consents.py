@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from identity import audit
 from identity.accounts import find_account
 from identity.authorization import KEY
-from identity.errors import GrantRevoked, Unavailable
+from identity.errors import BadInput, GrantRevoked, Unavailable
 from identity.grants import (
     AnotherAccount,
     Consent,
@@ -100,12 +100,17 @@ def connect_service(
 
     *external_id* is the installation's for installation tokens, and for JWT bearer whom the service acts as.
     *resources* are what an installation's tokens are narrowed to. *also* runs in the consent's own commit: it wakes the
-    jobs that waited for it. Raises GrantRevoked, Unavailable.
+    jobs that waited for it. Raises BadInput for a token that no header can hold, GrantRevoked, Unavailable.
     """
     if (token is None) != (credential in MINTED):
         raise ValueError("a static or rotating credential comes with its token, and no other does")
     if (refresh_token is None) != (credential is not Credential.ROTATING):
         raise ValueError("a rotating credential comes with its refresh token, and no other does")
+    if not all(given.fits_header() for given in (token, refresh_token) if given is not None):
+        raise BadInput(
+            "a token holds white space, a control character or one that is not ASCII, so it is not one: give it alone, "
+            "on one line"
+        )
     answer = token and TokenAnswer(
         access_token=token,
         refresh_token=refresh_token,

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 
+from sqlalchemy import Connection
+
 from identity.errors import AswhomError, Unavailable
 from identity.flight import Flight, Flights, Wish
 from identity.gate import Gate
@@ -21,6 +23,7 @@ from identity.http import Client
 from identity.intents import IntentState, abandoned, may_present_again
 from identity.lock import Busy, Held, RefreshLock, Unreachable
 from identity.metrics import LOCK_WAIT
+from identity.model import AccountKey
 from identity.presentation import Presenter, RefreshBudget
 from identity.providers import profile_of
 from identity.providers.profile import Profile
@@ -38,8 +41,16 @@ def _nowhere(_point: str) -> None:
     """No test wants to know."""
 
 
+def _nobody_waits(_connection: Connection, _key: AccountKey) -> None:
+    """There are no jobs, only credentials."""
+
+
 class Coordinator:
-    """Gets accounts their next access token. One for all threads."""
+    """Gets accounts their next access token. One for all threads.
+
+    *restored* runs in the transaction in which a late answer brings back an account that was given up: it wakes what
+    waits for a person there. It takes no locks, and touches its connection alone.
+    """
 
     def __init__(
         self,
@@ -54,6 +65,7 @@ class Coordinator:
         budget: RefreshBudget | None = None,
         gate: Gate | None = None,
         reached: Callable[[str], None] = _nowhere,
+        restored: Callable[[Connection, AccountKey], None] = _nobody_waits,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -78,6 +90,7 @@ class Coordinator:
             clock=clock,
             ids=ids,
             reached=reached,
+            restored=restored,
             monotonic=monotonic,
             sleep=sleep,
         )

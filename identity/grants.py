@@ -10,7 +10,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Row, bindparam, select, update
 
-from identity.accounts import Account, ensure_account, get_account, move_account
+from identity.accounts import ensure_account, get_account, move_account
 from identity.awaited import Awaited, awaited_at
 from identity.model import AccountKey, AccountState, Credential, RuledOut, TokenAnswer
 from identity.rows import insert_new
@@ -29,6 +29,15 @@ _NOTE_USE = (
     .where(grants.c.account_id == bindparam("account"), grants.c.generation == bindparam("leased"))
     .values(used_at=bindparam("now"), keepalive_due=bindparam("now"), keepalive_rank=0)
 )
+
+
+NONE_STORED = {
+    "access_sealed": None,
+    "refresh_sealed": None,
+    "refresh_digest": None,
+    "refresh_prefix_digest": None,
+    "expires_at": None,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,25 +229,31 @@ def _write(connection: Connection, account: str, sealed: SealedAnswer, consent: 
     return connection.execute(replaced.values(row)).rowcount == 1
 
 
-def rotate(connection: Connection, account: str, sealed: SealedAnswer, *, obtained_at: datetime) -> bool:
+def rotate(
+    connection: Connection, account: str, sealed: SealedAnswer, *, obtained_at: datetime, renewal_alone: bool = False
+) -> bool:
     """A refresh's credentials over the generation before; False if that has moved. `consented` stays.
 
     The refresh token comes sealed for the new generation too: the provider's new one, or the old one sealed again.
+    *renewal_alone*: its access token and scopes are out of date. The stored scopes stay; the next step fetches a token.
     """
-    ceiling = connection.execute(select(grants.c.ceiling).where(grants.c.account_id == account)).scalar_one_or_none()
+    mine = select(grants.c.ceiling, grants.c.scopes).where(grants.c.account_id == account)
+    if (row := connection.execute(mine).one_or_none()) is None:
+        return False
+    granted = row.scopes if renewal_alone else sealed.scopes
     rotated = (
         update(grants)
         .where(grants.c.account_id == account, grants.c.generation == sealed.generation - 1)
         .values(
             generation=sealed.generation,
-            access_sealed=sealed.access_sealed,
+            access_sealed=None if renewal_alone else sealed.access_sealed,
             refresh_sealed=sealed.refresh_sealed,
             refresh_digest=sealed.refresh_digest,
             refresh_prefix_digest=sealed.refresh_prefix_digest,
             token_type=sealed.token_type,
-            scopes=[scope for scope in sealed.scopes if ceiling is None or scope in ceiling],
+            scopes=[scope for scope in granted if row.ceiling is None or scope in row.ceiling],
             obtained_at=obtained_at,
-            expires_at=sealed.expires_at,
+            expires_at=None if renewal_alone else sealed.expires_at,
             **look_at(obtained_at),
         )
     )
@@ -266,28 +281,9 @@ def bury(connection: Connection, account: str, *, generation: int, reason: str, 
     dead = (
         update(grants)
         .where(grants.c.account_id == account, grants.c.generation == generation)
-        .values(
-            generation=generation + 1,
-            access_sealed=None,
-            refresh_sealed=None,
-            refresh_digest=None,
-            refresh_prefix_digest=None,
-            expires_at=None,
-        )
+        .values(generation=generation + 1, **NONE_STORED)
     )
     if connection.execute(dead).rowcount == 0:
         return False
     move_account(connection, account, to=AccountState.NEEDS_RECONNECT, reason=reason, now=now)
     return True
-
-
-def drop_access(connection: Connection, account: Account) -> bool:
-    """Use the present access token no more: the next step fetches one that says what holds now.
-
-    False if nothing could renew it: then it stays, since a signal that revokes nothing must not end a grant. The caller
-    holds the account's lock exclusively.
-    """
-    dropped = update(grants).where(grants.c.account_id == account.id, grants.c.access_sealed.is_not(None))
-    if account.credential not in (Credential.CLIENT_CREDENTIALS, Credential.INSTALLATION):
-        dropped = dropped.where(grants.c.refresh_sealed.is_not(None))
-    return connection.execute(dropped.values(access_sealed=None, expires_at=None)).rowcount == 1

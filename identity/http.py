@@ -129,15 +129,21 @@ class Client:
         deadline = Deadline(within.total_seconds(), monotonic=self._monotonic, send_before=send_before)
         client = self._fresh if fresh else self._reusing
         timeouts = dict.fromkeys(("connect", "read", "write", "pool"), deadline)
-        built = client.build_request(
-            request.method, url, headers=dict(request.headers), content=request.body, extensions={"timeout": timeouts}
-        )
         try:
+            built = client.build_request(
+                request.method,
+                url,
+                headers=dict(request.headers),
+                content=request.body,
+                extensions={"timeout": timeouts},
+            )
             answer = client.send(built, stream=True)
             try:
                 body = _body(answer, cap)
             finally:
                 answer.close()
+        except UnicodeEncodeError:  # its text quotes the character
+            return NotSent(reason=f"{url.host}: a header of the request is not ASCII")
         except (httpx.HTTPError, _Unusable, zlib.error) as error:
             return _ending(error, deadline, url.host)
         headers = {name.lower(): value for name, value in answer.headers.items()}
@@ -175,10 +181,21 @@ class _Unusable(Exception):
 
 
 def _ending(error: Exception, deadline: Deadline, host: str) -> NotSent | NoAnswer:
-    """What an error means, by whether a byte had left. The texts of these errors hold no secrets."""
-    what = str(error) or type(error).__name__
-    reason = f"{host}: {what}"
+    """What an error means, by whether a byte had left."""
+    reason = f"{host}: {_said(error)}"
     return NoAnswer(reason=reason) if deadline.sent else NotSent(reason=reason)
+
+
+def _said(error: Exception) -> str:
+    """An error's text, or its name alone where the text may quote a token.
+
+    A protocol error quotes the header that could not be sent, or the line of the answer that could not be read.
+    """
+    name, text = type(error).__name__, str(error)
+    quotes = isinstance(error, httpx.LocalProtocolError) or (
+        isinstance(error, httpx.RemoteProtocolError) and ("'" in text or '"' in text)
+    )
+    return name if quotes or not text else text
 
 
 def _body(answer: httpx.Response, cap: int) -> bytes:

@@ -16,10 +16,11 @@ from sqlalchemy import Connection, Row, select, text, update
 from identity.moves import Moves
 from identity.providers.profile import Profile
 from identity.rows import insert_new
-from identity.tables import refresh_intents
+from identity.tables import grants, refresh_intents
 
 _UNSETTLED = text("state in ('open', 'answered')")  # word for word the condition of the partial index
 TOKEN_ANSWER = "token_answer"  # noqa: S105
+OVERTAKEN = "overtaken by a signal"  # the outcome, as long as there is no other, of one whose answer is out of date
 
 
 class IntentState(StrEnum):
@@ -28,7 +29,7 @@ class IntentState(StrEnum):
     COMMITTED = "committed"  # its tokens are the account's
     DEAD = "dead"  # the provider does not take the credential any more
     UNKNOWN = "unknown"  # it may have been presented, and the answer is lost
-    DISCARDED = "discarded"  # the grant was revoked, or replaced by a consent, meanwhile
+    DISCARDED = "discarded"  # a revocation, a consent or a signal came meanwhile
     FAILED = "failed"  # certainly without effect: it may be presented again
 
 
@@ -83,6 +84,7 @@ class Intent:
     answer_sealed: bytes | None = field(default=None, repr=False)
     retry_at: datetime | None = None
     doubtful_since: datetime | None = None  # an earlier presentation began then, and its outcome is lost
+    overtaken: bool = False  # since it began, a signal said that its account's tokens say what does not hold any more
 
     @property
     def in_doubt_since(self) -> datetime:
@@ -149,6 +151,21 @@ def settle(
     return connection.execute(settled).rowcount == 1
 
 
+def overtake(connection: Connection, account: str) -> bool:
+    """Mark what is on the wire for the account's present generation: its answer will say what held before.
+
+    False if there is nothing. A presentation that begins afterwards is not marked. The caller holds the account's lock
+    exclusively.
+    """
+    columns = refresh_intents.c
+    present = select(grants.c.generation).where(grants.c.account_id == account).scalar_subquery()
+    states = [IntentState.ANSWERED, *MOVES.sources(IntentState.ANSWERED)]
+    marked = update(refresh_intents).where(
+        columns.account_id == account, columns.generation == present, columns.state.in_(states)
+    )
+    return connection.execute(marked.values(outcome=OVERTAKEN)).rowcount > 0
+
+
 def abandoned(connection: Connection, *, now: datetime, limit: int) -> Sequence[Intent]:
     """Intents whose outcome should be known by now and is not, the oldest first."""
     columns = refresh_intents.c
@@ -205,4 +222,5 @@ def _intent(row: Row[tuple[object, ...]]) -> Intent:
         answer_sealed=row.answer_sealed,
         retry_at=row.retry_at,
         doubtful_since=row.doubtful_since,
+        overtaken=row.outcome == OVERTAKEN,
     )

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, func, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select, update
 
 from identity.gate import Endpoint
 from identity.keepalive_plan import IDLE, IN_USE, Tended
@@ -54,7 +54,8 @@ class Next:
     error: str | None = None
 
 
-_FOUND = (
+# Two hosts share what is due; neither waits for the other's claim.
+_CLAIMABLE = (
     select(
         grants.c.account_id,
         grants.c.generation,
@@ -80,9 +81,8 @@ _FOUND = (
     .where(grants.c.keepalive_rank == bindparam("of_rank"), grants.c.keepalive_due <= bindparam("now"))
     .order_by(grants.c.keepalive_due)
     .limit(bindparam("most"))
+    .with_for_update(of=grants, skip_locked=True)
 )
-# Two hosts share what is due; neither waits for the other's claim.
-_CLAIMABLE = _FOUND.with_for_update(of=grants, skip_locked=True)
 _CLAIM = (
     update(grants)
     .where(grants.c.account_id.in_(bindparam("claimed", expanding=True)))
@@ -101,14 +101,12 @@ _PUT_BACK = (
 )
 
 
-def find_due(connection: Connection, *, now: datetime, limit: int) -> list[Row[Any]]:
-    """The rows that are due, those in use first, the oldest first; O(limit), whatever else there is."""
-    return _found(connection, _FOUND, now=now, limit=limit)
-
-
 def claim(connection: Connection, *, now: datetime, until: datetime, limit: int) -> list[Due]:
-    """Take up to *limit* of what is due, so that nobody else does before *until*."""
-    rows = _found(connection, _CLAIMABLE, now=now, limit=limit)
+    """Take up to *limit* of what is due, those in use first, the oldest first, so that nobody else does before *until*.
+
+    O(limit), whatever else there is.
+    """
+    rows = _claimable(connection, now=now, limit=limit)
     if not rows:
         return []
     connection.execute(_CLAIM, {"claimed": [row.account_id for row in rows], "until": until})
@@ -145,11 +143,11 @@ def behind(connection: Connection, *, now: datetime) -> tuple[int, datetime | No
     return total, oldest
 
 
-def _found(connection: Connection, statement: Select[Any], *, now: datetime, limit: int) -> list[Row[Any]]:
+def _claimable(connection: Connection, *, now: datetime, limit: int) -> list[Row[Any]]:
     rows: list[Row[Any]] = []
     for rank in (IN_USE, IDLE):
         if len(rows) < limit:
-            rows += connection.execute(statement, {"of_rank": rank, "now": now, "most": limit - len(rows)})
+            rows += connection.execute(_CLAIMABLE, {"of_rank": rank, "now": now, "most": limit - len(rows)})
     return rows
 
 

@@ -20,7 +20,7 @@ from identity.http import Answer, NoAnswer, Outcome
 from identity.intents import Intent, IntentState, may_present_again, store_answer
 from identity.metrics import REFRESHES, UNRECOGNISED
 from identity.minting import read_token, spare_secret, token_request
-from identity.model import RuledOut, TokenAnswer
+from identity.model import AccountKey, RuledOut, TokenAnswer
 from identity.providers import profile_of
 from identity.providers.profile import Profile
 from identity.settlement import Ending, Settled, Settlement, begin
@@ -62,6 +62,7 @@ class Presenter:
     clock: Callable[[], datetime]
     ids: Callable[[], str]
     reached: Callable[[str], None]
+    restored: Callable[[Connection, AccountKey], None]
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
@@ -70,9 +71,8 @@ class Presenter:
     ) -> int | None:
         """Present the credential, once. *renew* keeps the lock for the part after the exchange."""
         refused, profile = wish.refused, self._profile(situation)
-        began, now = self.monotonic(), self.clock()
-        new = self._new_intent(situation, now)
-        request = token_request(situation, profile, self.vault, now=now, jti=self.ids())
+        began, new = self.monotonic(), self._new_intent(situation, self.clock())
+        request = token_request(situation, profile, self.vault, now=new.started_at, jti=self.ids())
         if request is None:
             return self._expire(situation, new, refused=refused)
         to, gate = self._endpoint(situation), self.endpoint.gate
@@ -160,9 +160,9 @@ class Presenter:
 
     def _begin(self, situation: Situation, new: Intent, former: Intent | None) -> Intent | None:
         """The intent, committed. One whose commit is unknown sends nothing, and is taken back."""
-        account = situation.account
+        account, granted = situation.account, situation.grant.scopes
         try:
-            intent, refusal = self.store.write(lambda connection: begin(connection, account, new, former=former))
+            intent, refusal = self.store.write(lambda c: begin(c, account, new, former=former, granted=granted))
         except CommitUnknown:
             taken_back = self._settlement(situation, new)
             self._write(taken_back.fail, "its commit was unknown, nothing was sent", retry_at=None, unpresented=True)
@@ -253,8 +253,7 @@ class Presenter:
     ) -> int | None:
         """Nothing happened: serve the present token while it lives."""
         settlement = self._settlement(situation, intent)
-        retry_at = settlement.now + wait
-        failed = self._write(settlement.fail, reason, retry_at=retry_at, unpresented=unpresented)
+        failed = self._write(settlement.fail, reason, retry_at=settlement.now + wait, unpresented=unpresented)
         self._count(situation, outcome, settled=failed)
         return self.serve(situation, refused=refused, retry_after=wait) if failed else None
 
@@ -275,7 +274,9 @@ class Presenter:
         return grant.access_sealed is not None and (grant.expires_at is None or grant.expires_at > self.clock())
 
     def _settlement(self, situation: Situation, intent: Intent) -> Settlement:
-        return Settlement(account=situation.account, intent=intent, now=self.clock(), audit_id=self.ids())
+        return Settlement(
+            account=situation.account, intent=intent, now=self.clock(), audit_id=self.ids(), restored=self.restored
+        )
 
     def _profile(self, situation: Situation) -> Profile:
         return profile_of(self.profiles, situation.account.provider)

@@ -17,7 +17,7 @@ _SAYS: Mapping[IntentState, str] = {
     IntentState.COMMITTED: "its tokens are in use",
     IntentState.DEAD: "the provider does not take the credential any more",
     IntentState.UNKNOWN: "the provider may have taken the credential, and its answer is lost",
-    IntentState.DISCARDED: "the grant was revoked, or replaced by a consent, while it was asked",
+    IntentState.DISCARDED: "a revocation, a consent or a signal put it out of date while it was asked",
     IntentState.FAILED: "it was without effect",
 }
 _NEXT: Mapping[IntentState, str] = {

@@ -12,11 +12,13 @@ from identity import audit
 from identity.accounts import Account, get_account, move_account
 from identity.connections import pause_connection, refuse_secret
 from identity.grants import SealedAnswer, bury, get_grant, rotate
-from identity.intents import MOVES, Intent, IntentState, get_intent, open_intent, settle
-from identity.model import AccountState, RuledOut
+from identity.intents import MOVES, OVERTAKEN, Intent, IntentState, get_intent, open_intent, settle
+from identity.model import AccountKey, AccountState, RuledOut
 from identity.moves import IllegalMove
 from identity.scopes import grant_scopes, revoked_since
-from identity.sequence import lock_shared, next_number
+from identity.sequence import lock_exclusive, lock_shared, next_number
+
+_GIVEN_UP = "a refresh's outcome is unknown"  # how the reason begins for which an account was given up
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,21 +42,28 @@ class Settlement:
     intent: Intent
     now: datetime
     audit_id: str
+    restored: Callable[[Connection, AccountKey], None]  # runs in the transaction that brings an account back
 
     def commit(self, connection: Connection, sealed: SealedAnswer) -> Ending:
-        """The new tokens are the account's. A late answer brings back an account that was given up."""
+        """The new tokens are the account's. A late answer brings back an account that was given up.
 
-        def write() -> None:
-            if not rotate(connection, self.account.id, sealed, obtained_at=self.intent.started_at):
+        Of an answer that a signal has overtaken, only what renews the grant is taken.
+        """
+
+        def write(intent: Intent) -> None:
+            if not rotate(
+                connection, self.account.id, sealed, obtained_at=intent.started_at, renewal_alone=intent.overtaken
+            ):
                 raise IllegalMove(f"the generation of {self.account.id} moved under its lock")
-            self._record(connection, "grant.refreshed", "success", generation=sealed.generation)
+            outcome = OVERTAKEN if intent.overtaken else "success"
+            self._record(connection, "grant.refreshed", outcome, generation=sealed.generation)
 
         return self._end(connection, IntentState.COMMITTED, "success", write, restores=True)
 
     def bury(self, connection: Connection, code: str) -> Ending:
         """The grant is dead; its jobs wait for a person."""
 
-        def write() -> None:
+        def write(_: Intent) -> None:
             reason = f"the provider does not accept its credential any more ({code[:60]})"
             bury(connection, self.account.id, generation=self.intent.generation, reason=reason, now=self.now)
             self._record(connection, "grant.dead", code, generation=self.intent.generation + 1)
@@ -64,8 +73,8 @@ class Settlement:
     def give_up(self, connection: Connection, reason: str) -> Ending:
         """The outcome is unknown and cannot be found out: a person must reconnect. The credentials stay sealed."""
 
-        def write() -> None:
-            words = f"a refresh's outcome is unknown ({reason[:200]})"
+        def write(_: Intent) -> None:
+            words = f"{_GIVEN_UP} ({reason[:200]})"
             if get_account(connection, self.account.id).state is AccountState.ACTIVE:
                 move_account(connection, self.account.id, to=AccountState.NEEDS_RECONNECT, reason=words, now=self.now)
             self._record(connection, "grant.unknown", reason, generation=self.intent.generation)
@@ -74,17 +83,20 @@ class Settlement:
 
     def doubt(self, connection: Connection, reason: str) -> Ending:
         """The outcome is unknown, and the provider's grace lets it be presented once more."""
-        return self._end(connection, IntentState.UNKNOWN, reason, lambda: None)
+        return self._end(connection, IntentState.UNKNOWN, reason, lambda _: None)
 
     def fail(
         self, connection: Connection, reason: str, *, retry_at: datetime | None, unpresented: bool = False
     ) -> Ending:
-        """Certainly without effect. A doubt about an earlier presentation stays."""
+        """Certainly without effect. A doubt about an earlier presentation stays.
+
+        It brings back an account that was given up for this refresh, and no other: nothing was renewed.
+        """
         return self._end(
             connection,
             IntentState.FAILED,
             reason,
-            lambda: None,
+            lambda _: None,
             retry_at=retry_at,
             unpresented=unpresented,
             restores=True,
@@ -93,7 +105,7 @@ class Settlement:
     def blame_client(self, connection: Connection, code: str) -> Ending:
         """The client registration was refused: the provider connection pauses, the grant is not touched."""
 
-        def write() -> None:
+        def write(_: Intent) -> None:
             reason = f"its token endpoint refused the client ({code[:60]})"
             pause_connection(connection, self.account.key.connection, reason=reason)
             self._record(connection, "connection.paused", code, generation=self.intent.generation)
@@ -103,7 +115,7 @@ class Settlement:
     def blame_secret(self, connection: Connection, code: str, *, secret: str, spare: str) -> Ending:
         """One secret of the client was refused while another is live: that one is tried, and nothing pauses."""
 
-        def write() -> None:
+        def write(_: Intent) -> None:
             refuse_secret(connection, secret, at=self.now)
             self._record(
                 connection,
@@ -131,14 +143,19 @@ class Settlement:
         connection: Connection,
         to: IntentState,
         outcome: str,
-        write: Callable[[], None],
+        write: Callable[[Intent], None],
         *,
         retry_at: datetime | None = None,
         unpresented: bool = False,
         restores: bool = False,
     ) -> Ending:
         scopes = grant_scopes(self.account.key)
-        lock_shared(connection, scopes)
+        if restores:
+            # Parking takes the account's lock shared: no job parks between its return and the wake-up that follows.
+            lock_shared(connection, scopes[:-1])
+            lock_exclusive(connection, scopes[-1])
+        else:
+            lock_shared(connection, scopes)
         intent, grant = get_intent(connection, self.intent.id), get_grant(connection, self.account.id)
         if intent is None or grant is None:
             return Superseded()
@@ -156,19 +173,28 @@ class Settlement:
             why = "revoked" if ruled_out else "generation moved"
             settle(connection, intent.id, to=IntentState.DISCARDED, outcome=why, now=self.now, keep_answer=kept)
             return ruled_out if ruled_out is not None and not moved else Superseded()
+        if intent.overtaken and to in (IntentState.COMMITTED, IntentState.UNKNOWN):
+            outcome = OVERTAKEN  # an unknown one may still be answered
         if not settle(
             connection, intent.id, to=to, outcome=outcome, now=self.now, retry_at=retry_at, unpresented=unpresented
         ):
             return Superseded()  # between our read and our write
-        write()
+        write(intent)
         if restores:
-            self._restore(connection)
+            self._restore(connection, renewed=to is IntentState.COMMITTED)
         return Settled()
 
-    def _restore(self, connection: Connection) -> None:
-        """What gave the account up for this very generation turned out otherwise."""
-        if get_account(connection, self.account.id).state is AccountState.NEEDS_RECONNECT:
-            move_account(connection, self.account.id, to=AccountState.ACTIVE, reason=None, now=self.now)
+    def _restore(self, connection: Connection, *, renewed: bool) -> None:
+        """What gave the account up for this very generation turned out otherwise.
+
+        New tokens answer whatever did; a refresh without effect answers its own giving up alone.
+        """
+        account = get_account(connection, self.account.id)
+        if account.state is not AccountState.NEEDS_RECONNECT:
+            return
+        if renewed or (account.reason or "").startswith(_GIVEN_UP):
+            move_account(connection, account.id, to=AccountState.ACTIVE, reason=None, now=self.now)
+            self.restored(connection, account.key)
 
     def _record(
         self, connection: Connection, kind: str, outcome: str, *, generation: int, reason: str | None = None
@@ -189,13 +215,18 @@ class Settlement:
 
 
 def begin(
-    connection: Connection, account: Account, new: Intent, *, former: Intent | None
+    connection: Connection, account: Account, new: Intent, *, former: Intent | None, granted: tuple[str, ...]
 ) -> tuple[Intent | None, RuledOut | None]:
-    """Open the intent under the grant's locks and by the rule; (None, None) if someone was first."""
+    """Open the intent under the grant's locks and by the rule; (None, None) if someone was first.
+
+    *granted* are the scopes that its request was made for.
+    """
     scopes = grant_scopes(account.key)
     lock_shared(connection, scopes)
     grant = get_grant(connection, account.id)
     if grant is None or grant.generation != new.generation or grant.consented != new.consented:
+        return None, None
+    if grant.scopes != granted:
         return None, None
     if refusal := revoked_since(connection, scopes, grant.consented):
         return None, refusal

@@ -1,4 +1,9 @@
-"""What the coordinator reads before it decides, in one snapshot."""
+"""What the coordinator reads before it decides.
+
+It is no snapshot: on PostgreSQL each statement sees what was committed before it, so the parts may be of different
+moments. The generation, the scopes, the rule and the account's state are asked again under the grant's locks, before
+anything is sent (`identity.settlement.begin`).
+"""
 
 from __future__ import annotations
 
@@ -82,7 +87,7 @@ class Situation:
 
 
 def read_situation(connection: Connection, account: str) -> Situation:
-    """The snapshot. Raises Misconfigured for an unknown account, ReauthRequired for one without a grant."""
+    """Read it. Raises Misconfigured for an unknown account, ReauthRequired for one without a grant."""
     found = get_account(connection, account)
     grant = get_grant(connection, account)
     if grant is None:

@@ -82,10 +82,6 @@ class Vault:
         data_key = self._unwrap(sealed, "value")
         return self._wrap(data_key) + sealed[HEAD + _NONCE + _WRAPPED :]
 
-    def is_current(self, sealed: bytes) -> bool:
-        """Whether the newest key wraps it already."""
-        return sealed[:HEAD] == _head(self._newest)
-
     @property
     def head(self) -> bytes:
         """How every value begins that the newest key wraps."""

@@ -36,7 +36,7 @@ from pipeline.approval_news import tell_of_approvals
 from pipeline.approving import Approving
 from pipeline.budget import Budgets
 from pipeline.catch_up import CatchUp
-from pipeline.connecting import Connecting
+from pipeline.connecting import Connecting, wake_waiting
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.doorbells import Doorbells
 from pipeline.event_intake import EventIntake
@@ -130,6 +130,7 @@ class Runtime:
             budget=settings.refresh,
             gate=self.gate,
             reached=reached,
+            restored=wake_waiting,
         )
         self.keepalive = Keepalive(self.database, self._refresh_ahead, PROFILES, pacing=through(self.gate), clock=clock)
         services = Services(

@@ -7,11 +7,11 @@ from datetime import datetime
 from sqlalchemy import Connection, select
 
 from identity.accounts import find_account
-from identity.grants import drop_access
 from identity.model import AccountKey, AccountState, Scope, ScopeKind
 from identity.principals import resolve_alias
 from identity.rows import insert_new
 from identity.sequence import lock_exclusive
+from identity.stale_access import drop_access
 from identity.tables import accounts, grants
 from identity.transmitters import Transmitter
 from pipeline import revocation

@@ -21,11 +21,12 @@ from identity import audit
 from identity.accounts import Account, find_account, move_account, note_said
 from identity.connect_sessions import is_connecting
 from identity.connections import get_connection
-from identity.grants import Grant, drop_access, get_grant
+from identity.grants import Grant, get_grant
 from identity.installations import remove_installation, tenants_of_installations
-from identity.model import AccountKey, AccountState, Credential, Scope, ScopeKind
+from identity.model import MINTED, AccountKey, AccountState, Credential, Scope, ScopeKind
 from identity.narrowing import rescope
 from identity.sequence import lock_exclusive, next_number
+from identity.stale_access import drop_access
 from identity.tables import accounts, grants
 from pipeline import revocation
 from pipeline.ledger.jobs import consent_of, wake
@@ -210,8 +211,9 @@ def _was_revoked(connection: Connection, scope: Scope) -> bool:
 
 
 def _resume(connection: Connection, account: Account, grant: Grant | None, about: About) -> str:
-    minted = account.credential in (Credential.CLIENT_CREDENTIALS, Credential.INSTALLATION)
-    if not minted and (grant is None or (grant.access_sealed is None and grant.refresh_sealed is None)):
+    if account.credential not in MINTED and (
+        grant is None or (grant.access_sealed is None and grant.refresh_sealed is None)
+    ):
         reason = "its grant died while it was suspended"
         move_account(connection, account.id, to=AccountState.NEEDS_RECONNECT, reason=reason, now=about.now)
         return _record(connection, account, about, "needs reconnect")

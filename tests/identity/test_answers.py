@@ -90,6 +90,20 @@ def test_an_absent_or_empty_refresh_token_is_none(sent: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
+    "token", ["canary ", " canary", "canary canary", "canary\n", "canary\tcanary", "canary\x00", "canaryé"]
+)
+def test_an_access_token_that_no_header_can_hold_is_none_and_is_not_quoted(token: str) -> None:
+    outcome = meaning({"access_token": token, "refresh_token": "r"})
+    assert isinstance(outcome, Unknown)
+    assert "canary" not in outcome.reason
+
+
+def test_a_refresh_token_may_hold_a_space_and_no_control_character() -> None:
+    assert granted({"access_token": "a", "refresh_token": "r 1"}).refresh_token == Secret("r 1")
+    assert granted({"access_token": "a", "refresh_token": "r\n1"}).refresh_token is None
+
+
+@pytest.mark.parametrize(
     ("scope", "expected"),
     [
         ({}, ("asked",)),

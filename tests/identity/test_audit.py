@@ -11,14 +11,14 @@ from functools import partial
 from hashlib import sha256
 
 import pytest
-from sqlalchemy import Connection, delete, insert, select, text, update
+from sqlalchemy import Connection, delete, event, insert, select, text, update
 from sqlalchemy.exc import DatabaseError
 
 from identity import audit
 from identity.audit_chain import FirstBad, Verified, link_digest, row_digest
 from identity.audit_links import newest_checkpoint, sealed_rows
 from identity.audit_pruning import prune_audit
-from identity.audit_sealer import Sealer
+from identity.audit_sealer import Sealer, first_never_sealed
 from identity.audit_statements import read_checkpoint, sign
 from identity.audit_tables import audit as rows
 from identity.audit_tables import audit_prunings, audit_seals
@@ -204,6 +204,59 @@ def test_a_row_whose_lower_number_appears_late_is_sealed_too(sealed: World) -> N
     )
     assert Sealer(sealed.store, SIGNER).seal(now=START) == 1
     assert isinstance(check(sealed), Verified)
+
+
+def numbered(world: World, number: int, *, at: datetime = START) -> None:
+    world.store.write(
+        lambda c: audit.record(c, id=f"row{number}", at=at, kind="step.done", tenant="acme", number=number)
+    )
+
+
+def rush(world: World, *, at: datetime, minutes: int = 0) -> int:
+    """Number after number is taken, and the last one's row is sealed; the number that was taken before them all."""
+    number = world.number()
+    for later in range(minutes + 1):
+        numbered(world, number + 6_000 + later, at=at)
+        assert Sealer(world.store, SIGNER).seal(now=at + timedelta(minutes=later)) == 1
+    return number
+
+
+def test_a_row_that_is_late_by_more_numbers_is_sealed_while_it_is_not_late_by_time(sealed: World) -> None:
+    at = START + 3 * DAY
+    seal(sealed, "i", at=at)
+    number = rush(sealed, at=at + timedelta(seconds=2))
+    sealer = Sealer(sealed.store, SIGNER)
+    assert sealer.seal(now=at + timedelta(seconds=2)) == 0
+    numbered(sealed, number)
+    waiting = check(sealed)
+    assert isinstance(waiting, Verified)
+    assert waiting.unsealed == 1
+    assert sealer.seal(now=at + timedelta(seconds=3)) == 0  # it has just looked for such rows
+    assert sealer.run(now=at + timedelta(seconds=30)) == 1
+    outcome = check(sealed)
+    assert isinstance(outcome, Verified)
+    assert outcome.unsealed == 0
+
+
+def test_a_row_that_is_late_by_time_as_well_is_told(sealed: World) -> None:
+    at = START + 3 * DAY
+    number = rush(sealed, at=at, minutes=3)
+    numbered(sealed, number)
+    assert Sealer(sealed.store, SIGNER).seal(now=at + timedelta(minutes=3)) == 0
+    assert f"row{number} was put in" in first_bad(sealed).why
+
+
+def test_the_look_for_late_rows_takes_few_questions(world: World) -> None:
+    write(world, *(f"row-{number}" for number in range(1_100)))
+    Sealer(world.store, SIGNER).run(now=START)
+    asked: list[str] = []
+
+    def count(connection: Connection) -> None:
+        event.listen(connection, "before_cursor_execute", lambda *given: asked.append(given[2]))
+        first_never_sealed(connection)
+
+    world.store.read(count)
+    assert len(asked) < 20
 
 
 def test_two_sealers_make_one_chain(sealed: World) -> None:

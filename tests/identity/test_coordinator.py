@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import redis
-from sqlalchemy import select, update
+from sqlalchemy import Connection, select, update
 
 from identity.connections import paused_reason
 from identity.coordinator import Coordinator, RefreshBudget
@@ -21,10 +21,13 @@ from identity.grants import REFRESH
 from identity.http import Client
 from identity.intents import kept_answers
 from identity.lock import RefreshLock
-from identity.model import AccountState, Credential, Leased, NeedsRefresh, Scope, ScopeKind
+from identity.model import MINTED, AccountKey, AccountState, Credential, Leased, NeedsRefresh, Scope, ScopeKind
+from identity.narrowing import rescope
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
-from identity.tables import provider_connections, refresh_intents
+from identity.sequence import lock_exclusive
+from identity.stale_access import drop_access
+from identity.tables import grants, provider_connections, refresh_intents
 from tests.identity.providers import PretendProvider, Reply, reply
 from tests.identity.world import ANNA, ROBOT, World
 
@@ -53,10 +56,10 @@ def make(connected: World, http: Client) -> Make:
         profile: Profile | None = None,
         die_at: str | None = None,
         budget: RefreshBudget = BUDGET,
-        meanwhile: Callable[[str], None] = lambda point: None,
+        reached: Callable[[str], None] | None = None,
+        restored: Callable[[Connection, AccountKey], None] = lambda connection, key: None,
     ) -> Coordinator:
-        def reached(point: str) -> None:
-            meanwhile(point)
+        def dies(point: str) -> None:
             if point == die_at:
                 raise Killed(point)
 
@@ -71,7 +74,8 @@ def make(connected: World, http: Client) -> Make:
             clock=connected.clock,
             ids=connected.id,
             budget=budget,
-            reached=reached,
+            reached=reached or dies,
+            restored=restored,
         )
 
     return build
@@ -131,7 +135,7 @@ def test_the_lock_has_its_whole_time_again_once_the_provider_has_answered(
             left.append(valkey_client.pttl(lock))
 
     provider.answer = late
-    assert make(client=valkey_client, meanwhile=look).refresh(account, after_generation=1) == 2
+    assert make(client=valkey_client, reached=look).refresh(account, after_generation=1) == 2
     (left_ms,) = left
     assert left_ms > nearly_over
     assert not valkey_client.exists(lock)
@@ -439,9 +443,159 @@ def test_a_late_answer_brings_back_an_account_that_was_given_up(
         return provider.rotate(form)
 
     provider.answer = paused_meanwhile
-    assert make().refresh(account, after_generation=1) == 2
+    woken: list[AccountKey] = []
+    assert make(restored=lambda connection, key: woken.append(key)).refresh(account, after_generation=1) == 2
     assert connected.state() is AccountState.ACTIVE
     assert connected.token() == "access-1"
+    assert woken == [ANNA]
+
+
+def test_a_late_answer_without_effect_brings_it_back_too(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    account = connected.consent()
+
+    def paused_meanwhile(form: dict[str, str]) -> Any:
+        connected.clock.advance(timedelta(seconds=30))
+        assert make().settle_abandoned() == 1
+        return reply({}, 503)
+
+    provider.answer = paused_meanwhile
+    woken: list[AccountKey] = []
+    assert make(restored=lambda connection, key: woken.append(key)).refresh(account, after_generation=1) == 1
+    assert (connected.state(), woken) == (AccountState.ACTIVE, [ANNA])
+
+
+def test_a_refresh_without_effect_does_not_undo_a_death_that_was_inferred_meanwhile(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    account = connected.consent()
+
+    def refused_meanwhile(form: dict[str, str]) -> Any:
+        audit_id, now = connected.id(), connected.clock.now
+        assert connected.store.write(
+            lambda connection: infer_death(connection, account, generation=1, audit_id=audit_id, now=now)
+        )
+        return reply({}, 503)
+
+    provider.answer = refused_meanwhile
+    woken: list[AccountKey] = []
+    make(restored=lambda connection, key: woken.append(key)).refresh(account, after_generation=1)
+    assert (connected.state(), woken) == (AccountState.NEEDS_RECONNECT, [])
+
+
+def put_out_of_date(world: World, key: AccountKey, scopes: tuple[str, ...] | None = None) -> bool:
+    """What a signal does: the account's tokens say what does not hold any more, and what it may do may be another."""
+    account = world.account(key)
+
+    def write(connection: Connection) -> bool:
+        lock_exclusive(connection, Scope(kind=ScopeKind.ACCOUNT, key=str(key)))
+        if scopes is not None:
+            rescope(connection, account, scopes)
+        return drop_access(connection, account)
+
+    return world.store.write(write)
+
+
+@pytest.mark.parametrize("scopes", [None, ("read",)], ids=["renew", "rescope"])
+@pytest.mark.parametrize("dies", [False, True], ids=["", "recovered"])
+def test_a_signal_puts_a_refresh_on_the_wire_out_of_date_and_loses_no_refresh_token(
+    connected: World, make: Make, provider: PretendProvider, scopes: tuple[str, ...] | None, dies: bool
+) -> None:
+    account = connected.consent()
+    rotate = provider.answer
+
+    def told_meanwhile(form: dict[str, str]) -> Any:
+        assert put_out_of_date(connected, ANNA, scopes)
+        return provider.rotate(form)
+
+    provider.answer = told_meanwhile
+    if dies:
+        with pytest.raises(Killed):
+            make(die_at="after_answer_stored").refresh(account, after_generation=1)
+    assert make().refresh(account, after_generation=1) == 2
+    grant = connected.grant()
+    assert (grant.access_sealed, grant.scopes) == (None, scopes or ("read", "write"))
+    assert connected.examine() == NeedsRefresh(account=account, generation=2)
+    provider.answer = rotate
+    assert make().refresh(account, after_generation=2) == 3
+    assert (connected.token(), provider.presented) == ("access-2", {"refresh-0": 1, "refresh-1": 1})
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["told after", "told before"])
+def test_a_late_answer_to_what_was_given_up_is_out_of_date_too(
+    connected: World, make: Make, provider: PretendProvider, before: bool
+) -> None:
+    account = connected.consent()
+
+    def told_and_paused_meanwhile(form: dict[str, str]) -> Any:
+        if before:
+            assert put_out_of_date(connected, ANNA)
+        connected.clock.advance(timedelta(seconds=30))
+        assert make().settle_abandoned() == 1
+        if not before:
+            assert put_out_of_date(connected, ANNA)
+        return provider.rotate(form)
+
+    provider.answer = told_and_paused_meanwhile
+    assert make().refresh(account, after_generation=1) == 2
+    assert (connected.state(), connected.grant().access_sealed) == (AccountState.ACTIVE, None)
+
+
+def test_a_refresh_that_begins_after_a_signal_says_what_holds(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    account = connected.consent()
+    assert put_out_of_date(connected, ANNA)
+    assert make().refresh(account, after_generation=1) == 2
+    assert connected.token() == "access-1"
+
+
+def test_a_request_made_for_other_scopes_than_there_are_now_is_not_sent(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    account = connected.consent()
+    told: list[bool] = []
+
+    def tell_once(point: str) -> None:
+        if point == "before_intent" and not told:
+            told.append(put_out_of_date(connected, ANNA, ("read",)))
+
+    assert make(reached=tell_once).refresh(account, after_generation=1) == 2
+    assert told == [True]
+    assert provider.presented == {"refresh-0": 1}
+    assert (connected.token(), connected.grant().scopes) == ("access-1", ("read",))
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_what_is_minted_while_a_signal_comes_is_discarded_whatever_it_says(
+    connected: World, make: Make, provider: PretendProvider, refused: bool
+) -> None:
+    account = connected.service(Credential.CLIENT_CREDENTIALS)
+    mint = provider.answer
+
+    def told_meanwhile(form: dict[str, str]) -> Any:
+        assert put_out_of_date(connected, ROBOT, ("read",))
+        return reply({"error": "invalid_grant"}, 400) if refused else mint(form)
+
+    provider.answer = told_meanwhile
+    assert make().refresh(account, after_generation=1) == 2
+    grant = connected.grant(ROBOT)
+    assert (connected.state(ROBOT), grant.access_sealed, grant.scopes) == (AccountState.ACTIVE, None, ("read",))
+    provider.answer = mint
+    assert make().refresh(account, after_generation=2) == 3
+    assert connected.grant(ROBOT).access_sealed is not None
+
+
+@pytest.mark.parametrize("credential", sorted(MINTED))
+def test_every_minted_token_can_be_put_out_of_date(connected: World, credential: Credential) -> None:
+    connected.service(credential, external_id="9001")
+    assert not put_out_of_date(connected, ROBOT)  # there is none yet, and none on its way
+    connected.store.write(
+        lambda connection: connection.execute(update(grants).values(access_sealed=b"minted")).rowcount
+    )
+    assert put_out_of_date(connected, ROBOT)
+    assert (connected.grant(ROBOT).access_sealed, connected.generation(ROBOT)) == (None, 2)
 
 
 def test_client_credentials_are_minted_and_minted_again(

@@ -147,6 +147,27 @@ def test_what_is_not_a_whole_answer_is_no_answer(http: Client, data: bytes) -> N
         assert isinstance(http.send(get(url), within=timedelta(seconds=3), cap=1000), NoAnswer)
 
 
+@pytest.mark.parametrize(
+    "value", ["Bearer canary ", " Bearer canary", "Bearer\ncanary", "Bearer canary\x00", "Bearer canaryé"]
+)
+def test_a_header_that_cannot_be_sent_is_not_quoted(http: Client, value: str) -> None:
+    with server(say(whole(b"hello"))) as url:
+        outcome = http.send(HttpRequest(method="GET", url=url, headers={"authorization": value}), within=SHORT)
+    assert isinstance(outcome, NotSent)
+    assert "canary" not in outcome.reason
+    assert "é" not in outcome.reason
+
+
+@pytest.mark.parametrize(
+    "data", [b"canary HTTP\r\n\r\n", HEAD + b"canary\r\n\r\n", HEAD + b"content-length: canary\r\n\r\n"]
+)
+def test_a_line_of_an_answer_that_cannot_be_read_is_not_quoted(http: Client, data: bytes) -> None:
+    with server(say(data)) as url:
+        outcome = http.send(get(url), within=SHORT)
+    assert isinstance(outcome, NoAnswer)
+    assert "canary" not in outcome.reason
+
+
 def test_a_compressed_answer_is_read(http: Client) -> None:
     with server(say(whole(gzip.compress(b"hello"), b"content-encoding: gzip"))) as url:
         answer = http.send(get(url), within=SHORT)

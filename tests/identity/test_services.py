@@ -14,10 +14,10 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 
 from identity.authorization import authorization
-from identity.connections import PRIVATE_KEY, add_secret, rewrite_addresses, seal_secret
+from identity.connections import CLIENT_SECRET, PRIVATE_KEY, add_secret, rewrite_addresses, seal_secret
 from identity.consents import connect_service
 from identity.coordinator import Coordinator, RefreshBudget
-from identity.errors import ReauthRequired
+from identity.errors import BadInput, ReauthRequired
 from identity.grants import REFRESH
 from identity.http import Client
 from identity.liveness import Life, ask_whose
@@ -239,3 +239,29 @@ def test_a_credential_comes_with_what_it_needs_and_nothing_else(
     world, _ = make("slack")
     with pytest.raises(ValueError, match="credential comes with"):
         service(world, credential, **given)
+
+
+@pytest.mark.parametrize("token", ["canary one", "canary\none", "canary\x00", "canaryé"])
+@pytest.mark.parametrize("credential", [Credential.STATIC, Credential.ROTATING])
+def test_a_pasted_token_that_no_header_can_hold_is_refused_and_not_quoted(
+    make: Make, credential: Credential, token: str
+) -> None:
+    world, _ = make("slack")
+    given = {"token": Secret(token)} if credential is Credential.STATIC else {"refresh_token": Secret(token)}
+    with pytest.raises(BadInput, match="white space") as error:
+        service(world, credential, **({"token": Secret("x")} | given))
+    assert "canary" not in str(error.value)
+
+
+def test_a_client_secret_of_two_lines_is_refused_and_not_quoted(make: Make) -> None:
+    world, _ = make("slack")
+    with pytest.raises(BadInput, match="line break") as error:
+        seal_secret(
+            world.vault,
+            world.owner,
+            id="second",
+            name=CLIENT_SECRET,
+            secret=Secret("canary\nanother"),
+            now=world.clock.now,
+        )
+    assert "canary" not in str(error.value)

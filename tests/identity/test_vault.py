@@ -71,7 +71,7 @@ def test_the_newest_key_writes_and_the_old_one_reads(vault: Vault) -> None:
     both = Vault({1: OLD, 2: NEW}, os.urandom)
     sealed = vault.seal(Secret("canary"), BINDING)
     assert both.open(sealed, BINDING) == Secret("canary")
-    assert not both.is_current(sealed)
+    assert not sealed.startswith(both.head)
     assert Vault({2: NEW}, os.urandom).open(both.seal(Secret("canary"), BINDING), BINDING) == Secret("canary")
 
 
@@ -79,7 +79,7 @@ def test_rewrapping_needs_the_old_key_no_more_and_leaves_the_ciphertext(vault: V
     sealed = vault.seal(Secret("canary"), BINDING)
     rewrapped = Vault({1: OLD, 2: NEW}, os.urandom).rewrap(sealed)
     only_new = Vault({2: NEW}, os.urandom)
-    assert only_new.is_current(rewrapped)
+    assert rewrapped.startswith(only_new.head)
     assert rewrapped[65:] == sealed[65:]
     assert only_new.open(rewrapped, BINDING) == Secret("canary")
     with pytest.raises(Misconfigured):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, insert, text, update
 
-from identity.keepalive_ledger import behind, claim, find_due
+from identity.keepalive_ledger import behind, claim
 from identity.keepalive_plan import IDLE, IN_USE
 from identity.tables import accounts, grants, principals
 from tests.ledger.house import House
@@ -48,10 +48,8 @@ def many(house: House) -> House:
 
 
 def test_what_is_due_is_found_and_claimed_by_its_index_whatever_else_there_is(many: House) -> None:
-    look = partial(find_due, now=NOW, limit=200)
     take = partial(claim, now=NOW, until=NOW, limit=200)  # a claim that has lapsed: what was due stays due
     for told in (
-        plans(many.database, look),
         plans(many.database, partial(behind, now=NOW)),
         plans_of(many.database, lambda: many.database.write(take)),
     ):

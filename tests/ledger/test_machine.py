@@ -40,6 +40,7 @@ from identity.scopes import open_scope, stop_scope
 from identity.secret import Secret
 from identity.sequence import next_number
 from identity.settlement import Settled, Settlement, begin
+from pipeline.connecting import wake_waiting
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.ledger import jobs as ledger_jobs
 from pipeline.ledger.intents import Intent, Opened
@@ -329,7 +330,7 @@ class Ledger(RuleBasedStateMachine):
             settled_by=now + timedelta(seconds=25),
             presented=1,
         )
-        made, refusal = self.database.write(partial(begin, account=account, new=new, former=None))
+        made, refusal = self.database.write(partial(begin, account=account, new=new, former=None, granted=grant.scopes))
         if made is None:
             return
         revoked = max(self.revoked[scope] for scope in OF_GRANT)
@@ -344,7 +345,9 @@ class Ledger(RuleBasedStateMachine):
             provider="github",
             generation=grant.generation + 1,
         )
-        settlement = Settlement(account=account, intent=made, now=now, audit_id=self.house.ids("aud"))
+        settlement = Settlement(
+            account=account, intent=made, now=now, audit_id=self.house.ids("aud"), restored=wake_waiting
+        )
         self.refreshing.append((settlement, sealed))
 
     @precondition(lambda self: bool(self.refreshing))

@@ -15,10 +15,13 @@ from identity.gate import Endpoint
 from identity.leases import examine
 from identity.model import AccountState, Credential, Leased
 from identity.tables import grants, scopes
+from pipeline.database import DatabaseSettings
+from pipeline.runtime import Keys, Runtime, RuntimeSettings
 from pipeline.states import JobState, Wait
+from pipeline.workflow import Registry
 from tests.ledger.house import House
 from tests.ledger.house import intent_of as intent
-from tests.ledger.office import ADA, Office
+from tests.ledger.office import ADA, Office, Silence
 
 
 def test_a_token_that_anothers_refresh_killed_is_replaced_and_not_refreshed(office: Office) -> None:
@@ -90,6 +93,36 @@ def test_what_is_refused_after_a_forced_refresh_waits_for_a_person_and_revokes_n
     other = office.house.job()
     office.work(other)
     assert office.house.row(other).state == JobState.DONE
+
+
+def test_what_waits_for_an_account_that_a_late_answer_brings_back_goes_on(office: Office, ledger_url: str) -> None:
+    past = [timedelta()]
+    settings = RuntimeSettings(
+        database=DatabaseSettings(url=ledger_url),
+        keys=Keys(vault={1: b"k" * 32}, signing=b"s" * 32),
+        base_url="http://127.0.0.1:1",
+        allow_hosts=frozenset({"127.0.0.1"}),
+    )
+    runtime = Runtime(settings, Registry([office.house.workflow]), Silence(), clock=lambda: datetime.now(UTC) + past[0])
+    job = office.house.job()
+    seen: list[Any] = []
+
+    def given_up_meanwhile(form: dict[str, str]) -> Any:
+        past[0] = timedelta(minutes=1)
+        assert runtime.coordinator.settle_abandoned() == 1
+        office.work(job)
+        seen.append((office.state(), office.house.row(job).wait))
+        return office.provider.rotate(form)
+
+    office.provider.answer = given_up_meanwhile
+    try:
+        assert runtime.coordinator.refresh(ADA, after_generation=1) == 2
+    finally:
+        runtime.close()
+    assert seen == [(AccountState.NEEDS_RECONNECT, Wait.CONSENT)]
+    assert (office.state(), office.house.row(job).state) == (AccountState.ACTIVE, JobState.QUEUED)
+    office.work(job)
+    assert office.house.row(job).state == JobState.DONE
 
 
 def test_a_refresh_over_the_pace_sends_the_job_back_with_a_date_and_spends_no_run(office: Office) -> None:

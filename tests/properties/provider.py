@@ -49,7 +49,8 @@ class Wire:
         self.shown: dict[str, list[Shown]] = {}
         self.live = {"refresh-0"}
         self.spent: dict[str, tuple[str, datetime]] = {}  # a used refresh token, the one that came for it, and when
-        self.issued = {"access-0"}
+        self.issued = {"access-0": 0}  # by access token: the number of the request, or consent, that it came for
+        self.asked = 0  # how many requests have left, and consents were given
         self.grace = grace
         self.clock = clock
         self.destroyed = False
@@ -66,21 +67,23 @@ class Wire:
         if shown.fate is Fate.REFUSED_CONNECTION:
             return NotSent(reason="connection refused")
         self.arriving(token, shown)
+        self.asked += 1
+        number = self.asked
         self.shown.setdefault(token, []).append(shown)
         if self.grace:  # a request that its own repetition overtakes is between the network and the provider
-            answer = self._answered(token, shown)
+            answer = self._answered(token, shown, number)
             self.meanwhile()
             return answer
         self.meanwhile()
-        return self._answered(token, shown)
+        return self._answered(token, shown, number)
 
-    def _answered(self, token: str, shown: Shown) -> Outcome:
+    def _answered(self, token: str, shown: Shown, number: int) -> Outcome:
         match shown.fate:
             case Fate.LOST_REQUEST:
                 return NoAnswer(reason="the connection broke")
             case Fate.BUSY | Fate.LIMITED:
                 return self._answer({}, 503 if shown.fate is Fate.BUSY else 429)
-        answer = self._exchange(token)
+        answer = self._exchange(token, number)
         match shown.fate:
             case Fate.LOST_ANSWER:
                 return NoAnswer(reason="the connection broke")
@@ -91,16 +94,17 @@ class Wire:
     def consent(self) -> tuple[str, str]:
         """A person connects anew: an access and a refresh token of a new grant."""
         self.live, self.spent = set(), {}
-        return self._issue()
+        self.asked += 1
+        return self._issue(self.asked)
 
-    def _issue(self) -> tuple[str, str]:
+    def _issue(self, number: int) -> tuple[str, str]:
         self._count += 1
         access, refresh = f"access-{self._count}", f"refresh-{self._count}"
-        self.issued.add(access)
+        self.issued[access] = number
         self.live.add(refresh)
         return access, refresh
 
-    def _exchange(self, token: str) -> Answer:
+    def _exchange(self, token: str, number: int) -> Answer:
         successor, used = self.spent.get(token, ("", self.clock()))
         if successor in self.live and self.clock() < used + self.grace:
             self.live.discard(successor)  # the replay takes the place of what was lost
@@ -109,7 +113,7 @@ class Wire:
             self.live = set() if token in self.spent else self.live
             return self._answer({"error": "invalid_grant"}, 400)
         self.live.discard(token)
-        access, refresh = self._issue()
+        access, refresh = self._issue(number)
         self.spent[token] = (refresh, used)
         return self._answer({"access_token": access, "refresh_token": refresh, "expires_in": 3600}, 200)
 

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from identity.audit_tables import audit
 from identity.coordinator import Coordinator
@@ -31,6 +31,8 @@ from identity.leases import open_token
 from identity.model import AccountState, Leased, Scope, ScopeKind
 from identity.providers import PROFILES
 from identity.scopes import grant_scopes, standings
+from identity.sequence import lock_exclusive
+from identity.stale_access import drop_access
 from identity.tables import accounts, refresh_intents
 from tests.identity.stores import EngineStore
 from tests.identity.world import ANNA, World
@@ -81,6 +83,7 @@ class Schedules(RuleBasedStateMachine):
         self.highest = (0, 0, 0)
         self.excuses: set[int] = set()  # generations whose refresh was interfered with by a fault
         self.number = itertools.count()
+        self.told = -1  # how many requests had left when a signal last put tokens out of date
         outcome = self.world.try_consent(tokens=("access-0", "refresh-0"))
         assert isinstance(outcome, Consented)
         self.account = outcome.account
@@ -113,6 +116,18 @@ class Schedules(RuleBasedStateMachine):
     @rule(scope=st.sampled_from(SCOPES))
     def revoke(self, scope: Scope) -> None:
         self.world.revoke(scope)
+
+    @rule()
+    def signal(self) -> None:
+        """What the account's tokens say does not hold any more; nothing is revoked."""
+        account = self.world.account()
+
+        def write(connection: Connection) -> None:
+            lock_exclusive(connection, SCOPES[3])
+            drop_access(connection, account)
+
+        self.world.store.write(write)
+        self.told = self.wire.asked
 
     @rule(data=st.data())
     def housekeeping(self, data: st.DataObject) -> None:
@@ -199,6 +214,7 @@ class Schedules(RuleBasedStateMachine):
         acts: list[Callable[[], object]] = [
             lambda: self.world.clock.advance(timedelta(seconds=self.data.draw(st.sampled_from([3, 26, 61])))),
             self.consent,
+            self.signal,
             lambda: self.revoke(self.data.draw(st.sampled_from(SCOPES))),
             lambda: self.open(self.data.draw(st.integers(0, 30))),
             lambda: setattr(self.shelf, "owner", None),
@@ -255,6 +271,11 @@ class Schedules(RuleBasedStateMachine):
             return
         generation = self.world.generation()
         assert {generation, generation - 1} & self.excuses, "an account was given up though nothing had happened to it"
+
+    @invariant()
+    def no_access_token_is_stored_that_a_signal_has_put_out_of_date(self) -> None:
+        if hasattr(self, "account") and self.world.grant().access_sealed is not None:
+            assert self.wire.issued[self.world.token(name=ACCESS)] > self.told
 
     @invariant()
     def every_generation_has_its_record(self) -> None:
