@@ -211,9 +211,8 @@ def _was_revoked(connection: Connection, scope: Scope) -> bool:
 
 
 def _resume(connection: Connection, account: Account, grant: Grant | None, about: About) -> str:
-    if account.credential not in MINTED and (
-        grant is None or (grant.access_sealed is None and grant.refresh_sealed is None)
-    ):
+    dead = grant is None or (grant.access_sealed is None and grant.refresh_sealed is None)
+    if dead and account.credential not in MINTED:
         reason = "its grant died while it was suspended"
         move_account(connection, account.id, to=AccountState.NEEDS_RECONNECT, reason=reason, now=about.now)
         return _record(connection, account, about, "needs reconnect")
