@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
@@ -38,10 +38,27 @@ def answers(url: str) -> bool:
         return False
 
 
+def processes_of(data_dir: Path) -> Iterator[tuple[int, bytes]]:
+    """The processes of an installation, each with its command line.
+
+    They have its data directory in their environment, which Valkey writes its title over, or work in it.
+    """
+    mark = f"ASWHOM_DATA_DIR={data_dir}".encode()
+    for process in Path("/proc").iterdir():
+        if not process.name.isdecimal():
+            continue
+        with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            words = (process / "cmdline").read_bytes()
+            ours = mark in (process / "environ").read_bytes().split(b"\0")
+            ours |= (process / "cwd").readlink().is_relative_to(data_dir)
+            if ours:
+                yield int(process.name), words
+
+
 class Running:
     """`aswhom up` in *directory*, on ports of its own."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *options: str) -> None:
         self.directory = directory
         self.data_dir = directory / "data"
         self.log = directory / "up.log"
@@ -59,15 +76,18 @@ class Running:
         }
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
-                [ASWHOM, "up"], cwd=directory, env=self.environment, stdout=output, stderr=subprocess.STDOUT
+                [ASWHOM, "up", *options], cwd=directory, env=self.environment, stdout=output, stderr=subprocess.STDOUT
             )
 
-    def wait_ready(self) -> None:
+    def wait_ready(self, *, seconds: float = 60) -> None:
         """The web answers, and every process says that it is up."""
-        eventually(lambda: answers(f"{self.url}/readyz"), seconds=60, what="/readyz answers", log=self.log)
+        eventually(lambda: answers(f"{self.url}/readyz"), seconds=seconds, what="/readyz answers", log=self.log)
         names = ("worker-1@", "worker-2@", "revocations@")
         eventually(
-            lambda: all(self.said(name, "ready.") for name in names), seconds=60, what="workers are ready", log=self.log
+            lambda: all(self.said(name, "ready.") for name in names),
+            seconds=seconds,
+            what="workers are ready",
+            log=self.log,
         )
 
     def said(self, *words: str) -> bool:
@@ -75,22 +95,8 @@ class Running:
         return any(all(word in line for word in words) for line in self.log.read_text().splitlines())
 
     def pids(self, word: str = "") -> list[int]:
-        """The processes of this installation with *word* in their command line.
-
-        They have its data directory in their environment, which Valkey writes its title over, or work in it.
-        """
-        mark = f"ASWHOM_DATA_DIR={self.data_dir}".encode()
-        found = []
-        for process in Path("/proc").iterdir():
-            if not process.name.isdecimal():
-                continue
-            with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-                words = (process / "cmdline").read_bytes()
-                ours = mark in (process / "environ").read_bytes().split(b"\0")
-                ours |= (process / "cwd").readlink().is_relative_to(self.data_dir)
-                if ours and word.encode() in words:
-                    found.append(int(process.name))
-        return found
+        """The processes of this installation with *word* in their command line."""
+        return [pid for pid, words in processes_of(self.data_dir) if word.encode() in words]
 
     def stop(self, number: signal.Signals = signal.SIGTERM, *, seconds: float = 30) -> int:
         self.process.send_signal(number)

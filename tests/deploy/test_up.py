@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.running import ASWHOM, Running, answers, eventually
+from tests.servers.postgres import Postgres
+from tests.servers.valkey import Valkey
 
 pytestmark = [
     pytest.mark.timeout(120),
@@ -115,3 +117,31 @@ def test_nothing_stays_when_it_is_killed(tmp_path: Path) -> None:
         eventually(lambda: running.pids() == [], seconds=30, what="nothing is left", log=running.log)
     finally:
         running.end()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_another_ledger_and_another_broker_take_the_place_of_its_own(
+    tmp_path: Path, postgres: Postgres, own_valkey: Valkey
+) -> None:
+    database = postgres.create_database()
+    ledger, broker = postgres.url(database), own_valkey.url
+    running = Running(tmp_path, "--database-url", ledger, "--broker-url", broker)
+    try:
+        running.wait_ready(seconds=150)  # it migrates an empty PostgreSQL first
+        assert running.pids("valkey-server") == []
+        assert not (running.data_dir / "ledger.db").exists()
+        running.environment |= {"ASWHOM_DATABASE_URL": ledger, "ASWHOM_BROKER_URL": broker}
+        assert _aswhom(running, "tenants", "add", "acme").returncode == 0
+        done = _aswhom(running, "revoke", "tenant", "acme", "--yes", "--wait", "--json")
+        assert done.returncode == 0, done.stderr
+        with postgres.connect(database) as connection:
+            stored = connection.execute("SELECT id FROM revocations WHERE quiesced_at IS NOT NULL").fetchall()
+        assert stored == [(json.loads(done.stdout)["id"],)]
+        with own_valkey.client() as client:
+            assert client.keys("aswhom:_kombu.binding.*")
+        assert running.stop() == 0, running.log.read_text()[-4000:]
+        assert running.pids() == []
+    finally:
+        running.end()
+        postgres.drop_database(database)
