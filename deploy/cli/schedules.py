@@ -16,6 +16,7 @@ from deploy.cli.output import Output
 from deploy.installation import Installation
 from pipeline import schedule_changes
 from pipeline.desk import schedules as desk
+from pipeline.desk.changes import record
 from pipeline.ledger import queries
 from pipeline.schedule_changes import NewSchedule
 from pipeline.timetable import MOST, CatchUp, Timetable, offset
@@ -86,7 +87,7 @@ def add(
         queries.tenant(c, tenant)
         next_at = schedule_changes.add_schedule(c, wanted, now=now)
         detail = {"schedule": wanted.id, "workflow": workflow, "cron": cron, "zone": zone}
-        desk.record(c, "added", tenant, detail, audit_id=audit_id, by=at.operator, now=now)
+        record(c, "schedule.added", tenant, detail, audit_id=audit_id, by=at.operator, now=now)
         enabled = {row["workflow"] for row in queries.all_workflow_settings(c, tenant) if row["enabled"]}
         return next_at, workflow in enabled
 

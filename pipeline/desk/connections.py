@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 
 from sqlalchemy import Connection, select
 
-from identity import audit
 from identity.connections import SealedSecret, add_secret, retire_secret
 from identity.connections import resume_connection as use_again
 from identity.errors import BadInput
 from identity.tables import connection_secrets, provider_connections
+from pipeline.desk.changes import record
 from pipeline.ledger import queries
 
 
@@ -21,7 +20,7 @@ def resume(connection: Connection, id: str, *, audit_id: str, by: str, now: date
     if row["paused_reason"] is None:
         raise BadInput(f"{id} is in use already")
     use_again(connection, id)
-    record(connection, "resumed", row["tenant_id"], {"connection": id}, audit_id=audit_id, by=by, now=now)
+    record(connection, "connection.resumed", row["tenant_id"], {"connection": id}, audit_id=audit_id, by=by, now=now)
 
 
 def add(
@@ -30,7 +29,7 @@ def add(
     """Let a further secret be used."""
     add_secret(connection, sealed)
     told = {"connection": sealed.connection, "name": sealed.name, "secret": sealed.id}
-    record(connection, "secret_added", tenant, told, audit_id=audit_id, by=by, now=now)
+    record(connection, "connection.secret_added", tenant, told, audit_id=audit_id, by=by, now=now)
 
 
 def retire(connection: Connection, secret: str, *, audit_id: str, by: str, now: datetime) -> None:
@@ -44,27 +43,4 @@ def retire(connection: Connection, secret: str, *, audit_id: str, by: str, now: 
         raise BadInput(f"there is no secret {secret}")
     retire_secret(connection, secret, at=now)
     told = {"connection": found.connection_id, "name": found.name, "secret": secret}
-    record(connection, "secret_retired", found.tenant_id, told, audit_id=audit_id, by=by, now=now)
-
-
-def record(
-    connection: Connection,
-    what: str,
-    tenant: str | None,
-    detail: Mapping[str, str],
-    *,
-    audit_id: str,
-    by: str,
-    now: datetime,
-) -> None:
-    """The audit row of a change to a provider connection; tenant None: it is the platform's."""
-    audit.record(
-        connection,
-        id=audit_id,
-        at=now,
-        kind=f"connection.{what}",
-        tenant=tenant or "",
-        outcome=what,
-        reason=f"by {by}",
-        detail=detail,
-    )
+    record(connection, "connection.secret_retired", found.tenant_id, told, audit_id=audit_id, by=by, now=now)

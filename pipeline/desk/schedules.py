@@ -2,53 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 
 from sqlalchemy import Connection
 
-from identity import audit
 from pipeline import schedule_changes
+from pipeline.desk.changes import record
 
 
 def pause(connection: Connection, id: str, *, audit_id: str, by: str, now: datetime) -> None:
     """Fire nothing of it until it is resumed. Raises BadInput."""
     row = schedule_changes.pause_schedule(connection, id)
-    record(connection, "paused", row.tenant_id, {"schedule": id}, audit_id=audit_id, by=by, now=now)
+    record(connection, "schedule.paused", row.tenant_id, {"schedule": id}, audit_id=audit_id, by=by, now=now)
 
 
 def resume(connection: Connection, id: str, *, audit_id: str, by: str, now: datetime) -> datetime:
     """Go on with the next slot; returns when that fires. Raises BadInput."""
     next_at = schedule_changes.resume_schedule(connection, id, now=now)
     row = schedule_changes.get_schedule(connection, id)
-    record(connection, "resumed", row.tenant_id, {"schedule": id}, audit_id=audit_id, by=by, now=now)
+    record(connection, "schedule.resumed", row.tenant_id, {"schedule": id}, audit_id=audit_id, by=by, now=now)
     return next_at
 
 
 def remove(connection: Connection, id: str, *, audit_id: str, by: str, now: datetime) -> None:
     """End a tenant's own schedule. Raises BadInput."""
     row = schedule_changes.remove_schedule(connection, id, now=now)
-    record(connection, "removed", row.tenant_id, {"schedule": id}, audit_id=audit_id, by=by, now=now)
-
-
-def record(
-    connection: Connection,
-    what: str,
-    tenant: str,
-    detail: Mapping[str, str],
-    *,
-    audit_id: str,
-    by: str,
-    now: datetime,
-) -> None:
-    """The audit row of a change to a schedule."""
-    audit.record(
-        connection,
-        id=audit_id,
-        at=now,
-        kind=f"schedule.{what}",
-        tenant=tenant,
-        outcome=what,
-        reason=f"by {by}",
-        detail=detail,
-    )
+    record(connection, "schedule.removed", row.tenant_id, {"schedule": id}, audit_id=audit_id, by=by, now=now)
