@@ -42,7 +42,7 @@ if workers > 1 and metrics_folder() is None:
     share_metrics(_folder)
 
 # Here, where it ends the server with its own exit code: a worker that could not start would be tried again.
-process.workflows_or_exit(_settings)
+process.fit_or_exit(_settings)
 
 
 def post_fork(server: Any, worker: Any) -> None:

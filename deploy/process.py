@@ -29,9 +29,14 @@ def settings_or_exit() -> Settings:
 
 
 def workflows_or_exit(settings: Settings) -> Registry:
-    """The workflows of a process whose keys can be read too; or why not, and the end of the process."""
-    _or_exit(settings.runtime)
+    """The workflows and tools, or what is wrong with them and the end of the process."""
     return _or_exit(lambda: workflows(settings))
+
+
+def fit_or_exit(settings: Settings) -> None:
+    """Whether keys can be read and workflows be used; or why not, and the end of the process."""
+    _or_exit(settings.runtime)
+    workflows_or_exit(settings)
 
 
 def _or_exit(read: Callable[[], T]) -> T:
