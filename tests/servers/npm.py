@@ -1,5 +1,6 @@
 """Installs the npm packages that a folder's package-lock.json pins, once."""
 
+import fcntl
 import hashlib
 import shutil
 import subprocess
@@ -10,7 +11,12 @@ from tests.servers.process import DidNotStart
 
 def install(folder: Path) -> None:
     """Run `npm ci` in *folder*, without anybody's install scripts, unless that was done since the lock last changed."""
-    lock = hashlib.sha256((folder / "package-lock.json").read_bytes()).hexdigest()
+    with (folder / "package-lock.json").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # npm ci begins by removing what another of pytest's workers has installed
+        _install(folder, hashlib.sha256(lock.read()).hexdigest())
+
+
+def _install(folder: Path, lock: str) -> None:
     stamp = folder / "node_modules" / ".installed"
     if stamp.exists() and stamp.read_text() == lock:
         return
@@ -27,4 +33,5 @@ def install(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    install(Path(__file__).parents[1] / "peers" / "oidc")
+    for peer in ("oidc", "axe"):
+        install(Path(__file__).parents[1] / "peers" / peer)
