@@ -76,9 +76,10 @@ class Intake:
         accepted = self._accept(delivery, matches, outcome=outcome, reason=reason)
         if not accepted.unfollowed:
             return accepted
-        done = follow_on(self._store, accepted.delivery, clock=self._clock, end=end, monotonic=self._monotonic)
-        if done.left:
-            raise Unfollowed(accepted.delivery)
+        try:
+            done = follow_on(self._store, accepted.delivery, clock=self._clock, end=end, monotonic=self._monotonic)
+        except Unfollowed as short:
+            raise Unfollowed(accepted.delivery, accepted.revocations + short.revocations) from short
         reason = accepted.reason if accepted.outcome == "duplicate" else done.reason
         return replace(accepted, reason=reason, revocations=accepted.revocations + done.revocations, unfollowed=False)
 

@@ -70,12 +70,15 @@ class Acceptance:
 class Unfollowed(Unavailable):
     """The delivery is stored, and accounts that its signal means are still to be reached."""
 
-    def __init__(self, delivery: str) -> None:
+    def __init__(self, delivery: str, revocations: tuple[str, ...] = ()) -> None:
+        """*revocations*: what came of the accounts that were reached."""
         super().__init__(
             f"delivery {delivery} is stored, and its signal means more accounts than were reached in time: "
             "housekeeping reaches the others; send it again, and it is answered when all were",
             retry_after=timedelta(seconds=10),
         )
+        self.delivery = delivery
+        self.revocations = revocations
 
 
 class Ring(Protocol):

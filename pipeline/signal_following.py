@@ -16,7 +16,7 @@ from identity.store import CommitUnknown, Store
 from pipeline.ledger.signal_chunks import Progress, follow_next, unfollowed
 from pipeline.model import Ring, Unfollowed
 
-_BATCH = 20  # signals in one tick
+_BATCH = 20  # signals that take turns
 _WITHIN = timedelta(seconds=10)  # of one tick
 
 
@@ -28,24 +28,39 @@ def follow_on(
     end: float,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Progress:
-    """Reach accounts, a few a transaction, until nobody is left or *monotonic* says *end*. Raises Unfollowed."""
+    """Reach accounts, a few a transaction. Raises Unfollowed when *monotonic* says *end* and somebody is left."""
     made: tuple[str, ...] = ()
     while True:
         try:
             done = store.write(partial(follow_next, delivery=delivery, now=clock()))
         except (CommitUnknown, Unavailable) as error:  # whoever goes on reads whom that transaction reached
-            raise Unfollowed(delivery) from error
+            raise Unfollowed(delivery, made) from error
         made += done.revocations
-        if not done.left or monotonic() >= end:
+        if not done.left:
             return replace(done, revocations=made)
+        if monotonic() >= end:
+            raise Unfollowed(delivery, made)
 
 
 def follow_signals(
     store: Store, ring: Ring, *, clock: Callable[[], datetime], monotonic: Callable[[], float] = time.monotonic
 ) -> None:
-    """Housekeeping: go on with the signals whose requests were cut short."""
+    """Housekeeping: go on with the signals whose requests were cut short, a few accounts of each in turn.
+
+    What cannot go on holds up nothing else. Raises ExceptionGroup, after the rest, of what could not.
+    """
     end = monotonic() + _WITHIN.total_seconds()
-    for delivery in store.read(partial(unfollowed, limit=_BATCH)):
-        done = follow_on(store, delivery, clock=clock, end=end, monotonic=monotonic)
-        if done.revocations:
-            ring.revocations(done.revocations)
+    failures: dict[str, Exception] = {}
+    while waiting := store.read(partial(unfollowed, besides=list(failures), limit=_BATCH)):
+        for delivery in waiting:
+            try:
+                done = store.write(partial(follow_next, delivery=delivery, now=clock()))
+            except Exception as failure:  # noqa: BLE001 - raised below: one signal's bug must not stop the others
+                failure.add_note(f"delivery {delivery}")
+                failures[delivery] = failure
+            else:
+                ring.revocations(done.revocations)
+        if monotonic() >= end:
+            break
+    if failures:
+        raise ExceptionGroup("signals that could not reach everyone", list(failures.values()))

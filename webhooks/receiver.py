@@ -15,7 +15,7 @@ from flask import Blueprint, Response, g, jsonify, request
 from werkzeug.exceptions import ClientDisconnected
 
 from identity.errors import BadInput, Unavailable
-from pipeline.model import Acceptance
+from pipeline.model import Acceptance, Unfollowed
 from pipeline.workflow import Match, Registry
 from webhooks import metrics, problems
 from webhooks.bells import Bells
@@ -88,7 +88,12 @@ def receiver(
     def accept(source: Source, connection: str, body: bytes, received: Received) -> tuple[str, Response]:
         matches, idle, why = _matches(workflows, source, received)
         delivery = received.signed(source=source.name, connection=connection, body=body)
-        acceptance = ledger.accept(delivery, matches, outcome=idle, reason=why)
+        try:
+            acceptance = ledger.accept(delivery, matches, outcome=idle, reason=why)
+        except Unfollowed as short:
+            response = Problem.not_now(short).document()
+            bells.ring_after(response, _reached(short))
+            return problems.UNAVAILABLE.slug, response
         outcome = Outcome(acceptance.outcome)
         if acceptance.revocations and outcome is Outcome.SIGNAL:
             metrics.count_effective()
@@ -169,6 +174,12 @@ def _matches(workflows: Registry, source: Source, received: Received) -> tuple[S
     listened = workflows.knows(source.name, received.event)
     why = "no workflow wants it" if listened else f"no workflow listens to {source.name} {received.event}"
     return matches, Outcome.IGNORED, received.note or why
+
+
+def _reached(short: Unfollowed) -> Acceptance:
+    """What is to be rung for already, though the sender comes again."""
+    revocations = short.revocations
+    return Acceptance(delivery=short.delivery, outcome=Outcome.SIGNAL, reason="", revocations=revocations)
 
 
 def _said(acceptance: Acceptance) -> Response:

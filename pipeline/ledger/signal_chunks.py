@@ -7,7 +7,7 @@ the request that accepted it, its repetition and housekeeping may all go on, at 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -66,9 +66,10 @@ def is_unfollowed(connection: Connection, delivery: str) -> bool:
     return bool(connection.execute(select(exists().where(signal_chunks.c.delivery_id == delivery))).scalar_one())
 
 
-def unfollowed(connection: Connection, *, limit: int) -> list[str]:
+def unfollowed(connection: Connection, *, besides: Sequence[str], limit: int) -> list[str]:
     """The deliveries whose signals have accounts to reach, for housekeeping."""
-    found = select(signal_chunks.c.delivery_id).distinct().order_by(signal_chunks.c.delivery_id)
+    id = signal_chunks.c.delivery_id
+    found = select(id).where(id.not_in(besides)).distinct().order_by(id)
     return list(connection.execute(found.limit(limit)).scalars())
 
 

@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event, func, insert, select
+from sqlalchemy import Connection, event, func, insert, select, update
 
 from identity.model import PrincipalKind
 from identity.sequence import next_number
@@ -88,10 +88,11 @@ def _waiting(house: House) -> int:
     return int(house.database.read(lambda c: c.execute(select(func.count()).select_from(signal_chunks)).scalar_one()))
 
 
-def _cut_short(house: House, delivery: SignedDelivery) -> None:
+def _cut_short(house: House, delivery: SignedDelivery) -> Unfollowed:
     """The request reaches two chunks, and its time is over."""
-    with pytest.raises(Unfollowed):
+    with pytest.raises(Unfollowed) as short:
         _accept(_intake(house, partial(next, count(step=10))), delivery)
+    return short.value
 
 
 def test_everyone_is_reached_before_the_answer_and_no_transaction_reaches_more_than_a_few(house: House) -> None:
@@ -112,8 +113,8 @@ def test_a_request_that_is_cut_short_is_not_answered_and_the_same_delivery_goes_
     number = 3 * ACCOUNTS + 2
     _crowd(house, number - 2)
     delivery = _uninstalled(house)
-    _cut_short(house, delivery)
-    assert _active(house) == number - 2 * ACCOUNTS
+    short = _cut_short(house, delivery)
+    assert _active(house) == number - 2 * ACCOUNTS == number - len(set(short.revocations))
     assert f"{number - ACCOUNTS} account(s) to go" in _reason(house)
     again = _accept(_intake(house), delivery)
     assert (again.outcome, len(again.revocations)) == ("duplicate", number - 2 * ACCOUNTS)
@@ -130,6 +131,19 @@ def test_housekeeping_goes_on_where_nobody_sends_it_again(house: House) -> None:
         follow_signals(house.database, ring, clock=lambda: datetime.now(UTC))
     assert (_active(house), _waiting(house), len(_revoked_keys(house))) == (0, 0, number)
     assert len(ring.rung) == len(set(ring.rung)) == number - 2 * ACCOUNTS
+
+
+def test_a_signal_that_cannot_go_on_holds_up_no_other(house: House) -> None:
+    _crowd(house, 3 * ACCOUNTS)
+    broken, sound = (_cut_short(house, _uninstalled(house, key)).delivery for key in ("broken", "sound"))
+    of_broken = signal_chunks.c.delivery_id == broken
+    house.database.write(lambda c: c.execute(update(signal_chunks).where(of_broken).values(signal={})))
+    with pytest.raises(ExceptionGroup, match="signals that could not reach everyone") as told:
+        follow_signals(house.database, Silent(), clock=lambda: datetime.now(UTC))
+    assert [note for one in told.value.exceptions for note in one.__notes__] == [f"delivery {broken}"]
+    assert _active(house) == 0
+    left = house.database.read(lambda c: set(c.execute(select(signal_chunks.c.delivery_id)).scalars()))
+    assert left == {broken}, f"{sound} is followed to its end"
 
 
 def test_who_connects_anew_meanwhile_is_not_meant_any_more(house: House) -> None:

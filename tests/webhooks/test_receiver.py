@@ -277,13 +277,15 @@ def test_a_ledger_without_a_turn_answers_503_and_when_to_come_back(
 
 
 def test_a_signal_that_has_not_reached_everyone_is_answered_503_and_told_to_be_stored(
-    client: FlaskClient, ledger: MemoryLedger
+    client: FlaskClient, ledger: MemoryLedger, ring: MemoryRing
 ) -> None:
-    ledger.away = Unfollowed("del_1")
+    ledger.away = Unfollowed("del_1", ("rev_1", "rev_1.1"))
     response = post(client, OPENED)
     problem(response, 503, "unavailable")
     assert "This is stored" in response.text
     assert response.headers["Retry-After"] == "10"
+    response.close()
+    assert ring.rung == ["rev_1", "rev_1.1"], "whom it reached is not left to housekeeping"
 
 
 def test_slacks_challenge_is_answered_and_not_recorded(client: FlaskClient, ledger: MemoryLedger) -> None:
