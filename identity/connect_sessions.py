@@ -12,7 +12,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, or_, select, update
+from sqlalchemy import Connection, Row, insert, or_, select, true, update
 
 from identity.model import AccountKey
 from identity.secret import Secret
@@ -131,8 +131,10 @@ def note_outcome(connection: Connection, session: str, outcome: str, result: Map
     connection.execute(noted.values(outcome=outcome, result=dict(result)))
 
 
-def is_connecting(connection: Connection, key: AccountKey, *, now: datetime, after: int = 0) -> bool:
-    """Whether somebody holds a link for this account that still works, and was made after that ledger number."""
+def is_connecting(
+    connection: Connection, key: AccountKey, *, now: datetime, after: int = 0, before: int | None = None
+) -> bool:
+    """Whether somebody holds a link for this account that still works, and was made between these ledger numbers."""
     columns = connect_sessions.c
     open_one = select(columns.id).where(
         columns.tenant_id == key.tenant,
@@ -142,6 +144,7 @@ def is_connecting(connection: Connection, key: AccountKey, *, now: datetime, aft
         or_(_OPEN, columns.outcome == USED),
         columns.expires_at > now,
         columns.started > after,
+        true() if before is None else columns.started < before,
     )
     return connection.execute(open_one.limit(1)).first() is not None
 

@@ -159,7 +159,9 @@ def _prohibits(connection: Connection, account: Account, grant: Grant | None, ab
     signal, at = about.signal, about.signal.happened_at
     if account.state in _WITHOUT_GRANT:
         # A link that was opened before the signal must not be completed after it.
-        under_way = signal.asks is Asks.REVOKE and is_connecting(connection, account.key, now=about.now)
+        under_way = signal.asks is Asks.REVOKE and is_connecting(
+            connection, account.key, now=about.now, before=about.number
+        )
         return None if under_way else f"{account.state} already"
     # A workspace of thousands is reached one after the other: meanwhile somebody may have connected again.
     if grant is not None and grant.consented > about.number:

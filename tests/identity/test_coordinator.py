@@ -46,6 +46,7 @@ class Killed(BaseException):
 
 
 Make = Callable[..., Coordinator]
+Answer = Callable[[dict[str, str]], Reply | None]
 
 
 @pytest.fixture
@@ -431,18 +432,23 @@ def test_the_old_refresh_token_stays_when_none_is_sent(connected: World, make: M
     assert connected.grant().expires_at == connected.clock.now + timedelta(hours=1)  # the last known lifetime
 
 
+def _given_up_meanwhile(world: World, make: Make, answer: Answer) -> Answer:
+    """*answer*, once its refresh was taken for abandoned."""
+
+    def late(form: dict[str, str]) -> Reply | None:
+        world.clock.advance(timedelta(seconds=30))
+        assert make().settle_abandoned() == 1
+        assert world.state() is AccountState.NEEDS_RECONNECT
+        return answer(form)
+
+    return late
+
+
 def test_a_late_answer_brings_back_an_account_that_was_given_up(
     connected: World, make: Make, provider: PretendProvider
 ) -> None:
     account = connected.consent()
-
-    def paused_meanwhile(form: dict[str, str]) -> Any:
-        connected.clock.advance(timedelta(seconds=30))
-        assert make().settle_abandoned() == 1
-        assert connected.state() is AccountState.NEEDS_RECONNECT
-        return provider.rotate(form)
-
-    provider.answer = paused_meanwhile
+    provider.answer = _given_up_meanwhile(connected, make, provider.rotate)
     woken: list[AccountKey] = []
     assert make(restored=lambda connection, key: woken.append(key)).refresh(account, after_generation=1) == 2
     assert connected.state() is AccountState.ACTIVE
@@ -454,13 +460,7 @@ def test_a_late_answer_without_effect_brings_it_back_too(
     connected: World, make: Make, provider: PretendProvider
 ) -> None:
     account = connected.consent()
-
-    def paused_meanwhile(form: dict[str, str]) -> Any:
-        connected.clock.advance(timedelta(seconds=30))
-        assert make().settle_abandoned() == 1
-        return reply({}, 503)
-
-    provider.answer = paused_meanwhile
+    provider.answer = _given_up_meanwhile(connected, make, lambda form: reply({}, 503))
     woken: list[AccountKey] = []
     assert make(restored=lambda connection, key: woken.append(key)).refresh(account, after_generation=1) == 1
     assert (connected.state(), woken) == (AccountState.ACTIVE, [ANNA])

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from sqlalchemy import Connection, Row, select
 
 from identity.accounts import find_account
+from identity.connect_sessions import ConnectSession, add_session
 from identity.connections import add_connection
 from identity.grants import Consent, Consented, get_grant, seal_answer, store_consent
 from identity.ids import Ids
@@ -232,6 +233,28 @@ class House:
         return self.database.read(
             lambda c: {row.id: row.state for row in c.execute(select(jobs_table.c.id, jobs_table.c.state))}
         )
+
+
+def begin_connecting(house: House, key: AccountKey) -> None:
+    """Somebody opened a link for this account, and is at the provider."""
+
+    def begin(c: Connection) -> None:
+        now = datetime.now(UTC)
+        session = ConnectSession(
+            id=house.ids("con"),
+            key=key,
+            state_hash=secrets.token_hex(),
+            started=next_number(c),
+            scopes=(),
+            verifier_sealed=b"",
+            browser_hash=None,
+            expires_at=now + timedelta(hours=1),
+            finished_at=None,
+            created_at=now,
+        )
+        add_session(c, session)
+
+    house.database.write(begin)
 
 
 def account_scope(principal: str = "acme.ada", tenant: str = "acme") -> Scope:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event, func, insert, select, update
 
-from identity.model import PrincipalKind
+from identity.model import AccountKey, PrincipalKind
 from identity.sequence import next_number
 from identity.tables import accounts, grants, principals
 from pipeline.intake import Intake
@@ -21,7 +21,8 @@ from pipeline.revocation_tables import revocations, signal_chunks
 from pipeline.signal import Asks, Nobody, Signal, Workspaces
 from pipeline.signal_following import follow_signals
 from pipeline.tables import deliveries
-from tests.ledger.house import House
+from tests.ledger.house import House, account_scope, begin_connecting
+from tests.ledger.test_openings import revoke
 
 NOW = datetime.now(UTC)
 
@@ -155,6 +156,17 @@ def test_who_connects_anew_meanwhile_is_not_meant_any_more(house: House) -> None
     assert (_active(house), _waiting(house)) == (1, 0)
     assert "acme/gh/p00060" not in _revoked_keys(house)
     assert "1 account(s) connected anew since" in _reason(house)
+
+
+def test_a_link_opened_after_the_signal_was_accepted_still_connects(house: House) -> None:
+    """Somebody whose grant was withdrawn before: her chunk comes late, and she began anew meanwhile."""
+    _crowd(house, 3 * ACCOUNTS)
+    revoke(house, account_scope("p00060"))
+    _cut_short(house, _uninstalled(house))
+    begin_connecting(house, AccountKey(tenant="acme", connection="gh", principal="p00060"))
+    follow_signals(house.database, Silent(), clock=lambda: datetime.now(UTC))
+    assert _revoked_keys(house).count("acme/gh/p00060") == 1, "none but the first, which precedes the link"
+    assert "1 account(s) revoked already" in _reason(house)
 
 
 @pytest.mark.slow

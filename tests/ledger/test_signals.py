@@ -12,10 +12,8 @@ from sqlalchemy import select, update
 
 from identity.accounts import find_account
 from identity.audit_tables import audit
-from identity.connect_sessions import ConnectSession, add_session
 from identity.grants import get_grant
 from identity.model import AccountKey, AccountState, Credential
-from identity.sequence import next_number
 from identity.tables import accounts, grants, installations
 from identity.token_digests import double
 from pipeline.ledger import jobs as ledger_jobs
@@ -24,7 +22,7 @@ from pipeline.ledger.signals import Followed, follow
 from pipeline.revocation_tables import revocations
 from pipeline.signal import Asks, Bots, Holders, Installation, Nobody, People, Signal, Whom, Workspaces
 from pipeline.states import JobState, Wait
-from tests.ledger.house import House
+from tests.ledger.house import House, begin_connecting
 from tests.ledger.house import intent_of as intent
 from tests.ledger.test_openings import done, open_
 
@@ -97,25 +95,7 @@ def test_a_repetition_for_a_revoked_account_changes_nothing_unless_somebody_is_c
     assert (again.revocations, again.reason) == ((), "1 account(s) revoked already")
     assert house.row(waiting).state == JobState.QUEUED
 
-    def link(c: Any) -> None:
-        now = datetime.now(UTC)
-        add_session(
-            c,
-            ConnectSession(
-                id="link",
-                key=ADA,
-                state_hash="h",
-                started=next_number(c),
-                scopes=(),
-                verifier_sealed=b"",
-                browser_hash=None,
-                expires_at=now + HOUR,
-                finished_at=None,
-                created_at=now,
-            ),
-        )
-
-    house.database.write(link)
+    begin_connecting(house, ADA)
     assert len(say(house, signal(Asks.REVOKE, person()), seen=True).revocations) == 1
 
 
