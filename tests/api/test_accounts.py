@@ -107,6 +107,7 @@ def test_what_is_the_tenants_own_can_be(sqlite_town: Town, kind: str, key: str) 
     assert (answer.status_code, answer.json["scope"]["kind"]) == (201, kind)
     foreign = sqlite_town.keys["globex", ADMIN]
     assert sqlite_town.ask("GET", f"/v1/revocations/{answer.json['id']}", foreign).status_code == 404
+    assert sqlite_town.ask("GET", "/v1/revocations", foreign).json["items"] == []
 
 
 def test_deliveries_are_shown_with_their_jobs_to_their_tenant_alone(town: Town) -> None:
@@ -121,6 +122,8 @@ def test_deliveries_are_shown_with_their_jobs_to_their_tenant_alone(town: Town) 
 def test_another_tenants_account_is_not_there(town: Town) -> None:
     id = account_of(town)["id"]
     assert town.ask("GET", f"/v1/accounts/{id}", town.keys["globex", ADMIN]).status_code == 404
+    listed = town.ask("GET", "/v1/accounts", town.keys["globex", ADMIN]).json["items"]
+    assert id not in {account["id"] for account in listed}
 
 
 def test_pages_together_are_the_whole_list_once_each(town: Town) -> None:

@@ -61,6 +61,42 @@ CONTROLS = (
         without="if False:",
         test="tests/webhooks/test_connect.py::test_no_other_site_can_send",
     ),
+    Control(
+        name="the first browser that goes on",
+        file="identity/connect_sessions.py",
+        guard="first = update(connect_sessions).where(which, columns.browser_hash.is_(None))",
+        without="first = update(connect_sessions).where(which)",
+        test=f"{TEST}::test_a_link_belongs_to_the_first_browser and sqlite",
+    ),
+    Control(
+        name="the address of the state's own connection",
+        file=CONNECT,
+        guard="if owner.id != connection_id:",
+        without="if False:",
+        test=f"{TEST}::test_a_callback_to_another_connections_address and sqlite",
+    ),
+    Control(
+        name="the issuer of an answer",
+        file=CONNECT,
+        guard="_check_issuer(owner, profile, params)",
+        without="pass",
+        test=f"{TEST}::test_an_answer_must_come_from_the_right_issuer and sqlite",
+    ),
+    Control(
+        name="the challenge is the verifier's hash",
+        file="identity/oauth.py",
+        guard="code_challenge=create_s256_code_challenge(verifier),  # type: ignore[no-untyped-call]",
+        without="code_challenge=verifier,",
+        test="tests/identity/test_oauth.py::test_an_authorization_url_carries_pkce",
+    ),
+    Control(
+        name="a code goes with its verifier",
+        file="identity/oauth.py",
+        guard='return _form(client, "authorization_code", code=code, redirect_uri=redirect_uri, '
+        "code_verifier=verifier)",
+        without='return _form(client, "authorization_code", code=code, redirect_uri=redirect_uri)',
+        test="tests/identity/test_oauth.py::test_a_code_is_exchanged_as_a_code",
+    ),
 )
 
 

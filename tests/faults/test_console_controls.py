@@ -46,6 +46,13 @@ CONTROLS = (
         without="if False:",
         test=f"{SIGN_IN}::test_an_address_that_nobody_verified and sqlite",
     ),
+    Control(
+        name="a form comes from our own page",
+        file="webhooks/console/door.py",
+        guard='if request.method == "POST" and (not self.is_ours() or not _carries(g.visitor.csrf)):',
+        without='if request.method == "POST" and not _carries(g.visitor.csrf):',
+        test=f"{ACCESS}::test_a_form_that_is_not_from_a_page",
+    ),
 )
 
 

@@ -10,6 +10,7 @@ from tests.faults.control import Control, Line
 
 OPENINGS, LEDGER = "pipeline/ledger/openings.py", "tests/ledger/test_openings.py"
 SIGNALS = "pipeline/ledger/signals.py"
+DELIVERIES, ACCEPTS = "pipeline/ledger/deliveries.py", "tests/ledger/test_deliveries.py"
 
 QUICK = (
     Control(
@@ -68,10 +69,53 @@ FURTHER = (
     ),
     Control(
         name="a body counts once",
-        file="pipeline/ledger/deliveries.py",
+        file=DELIVERIES,
         guard="by_body = delivery.dedupe_by_body and delivery.signal is None",
         without="by_body = False",
-        test="tests/ledger/test_deliveries.py::test_a_replayed_body_under_another_id and sqlite",
+        test=f"{ACCEPTS}::test_a_replayed_body_under_another_id and sqlite",
+    ),
+    Control(
+        name="a signal is never a repetition of its body",
+        file=DELIVERIES,
+        guard="by_body = delivery.dedupe_by_body and delivery.signal is None",
+        without="by_body = delivery.dedupe_by_body",
+        test=f"{ACCEPTS}::test_revoke_reconnect_revoke_with_the_same_bytes and sqlite",
+    ),
+    Control(
+        name="a delivery id counts once",
+        file=DELIVERIES,
+        guard="if connection.execute(_insert_delivery(connection.dialect.name), row).rowcount == 0:",
+        without="if connection.execute(_insert_delivery(connection.dialect.name), row).rowcount < 0:",
+        test=f"{ACCEPTS}::test_a_sender_that_signs_its_ids and sqlite",
+    ),
+    Control(
+        name="whose secret and whose installation agree",
+        file="pipeline/ledger/whose.py",
+        guard="if installed is not None and installed != owner:",
+        without="if False:",
+        test=f"{ACCEPTS}::test_a_secret_of_one_tenant_that_names_anothers_installation and sqlite",
+    ),
+    Control(
+        name="an installation is its connection's",
+        file="pipeline/ledger/whose.py",
+        guard="installations.c.connection_id == provider_connections.c.id, "
+        'installations.c.external_id == bindparam("installation")',
+        without='installations.c.external_id == bindparam("installation")',
+        test=f"{ACCEPTS}::test_an_installation_known_through_another_connection and sqlite",
+    ),
+    Control(
+        name="one claim of a job",
+        file="pipeline/ledger/jobs.py",
+        guard=".where(jobs.c.state == JobState.QUEUED, jobs.c.due_at <= database_now())",
+        without=".where(jobs.c.due_at <= database_now())",
+        test="tests/ledger/test_jobs.py::test_a_claim_that_waited_for_another and postgresql",
+    ),
+    Control(
+        name="a stale fence ends no run",
+        file="pipeline/ledger/jobs.py",
+        guard="which &= jobs.c.fence == fence",
+        without="pass",
+        test="tests/ledger/test_jobs.py::test_a_stale_fence and sqlite",
     ),
     Control(
         name="a late answer overtakes the next attempt",

@@ -99,11 +99,19 @@ def test_an_ordinary_address_is_configured(url: str) -> None:
     assert POLICY.checked_url(url, what="it") == url
 
 
-@pytest.mark.parametrize("url", ["https://user:canary@127.0.0.1:9/", "https://127.0.0.1:25/", "http://127.0.0.1/"])
-def test_the_client_refuses_what_configuration_would(url: str) -> None:
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("https://user:canary@127.0.0.1:9/", "a name or password"),
+        ("https://127.0.0.1:25/", "port 25"),
+        ("http://127.0.0.1/", "is not https"),
+    ],
+)
+def test_the_client_refuses_what_configuration_would(url: str, why: str) -> None:
     with Client(policy=POLICY, pool_size=1) as client:
         outcome = client.send(HttpRequest(method="GET", url=url), within=timedelta(seconds=1))
     assert isinstance(outcome, NotSent)
+    assert why in outcome.reason
     assert "canary" not in outcome.reason
 
 

@@ -6,9 +6,11 @@ import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Connection, func, select, update
 
 from identity.audit_tables import audit
+from identity.connections import add_connection, get_connection
+from identity.installations import add_installation
 from identity.model import AccountState
 from identity.tables import accounts, provider_connections
 from pipeline.intake import Intake
@@ -56,9 +58,12 @@ def test_a_replayed_body_under_another_id_is_a_duplicate_within_the_window_only(
     assert house.accept(house.delivery("three"), now=now + timedelta(days=6)).outcome == "accepted"
 
 
-def test_a_sender_that_signs_its_ids_may_send_the_same_body_twice(house: House) -> None:
-    house.accept(house.delivery("one", dedupe_by_body=False))
+def test_a_sender_that_signs_its_ids_may_send_the_same_body_twice_and_no_id(house: House) -> None:
+    first = house.accept(house.delivery("one", dedupe_by_body=False))
     assert house.accept(house.delivery("two", dedupe_by_body=False)).outcome == "accepted"
+    again = house.accept(house.delivery("one", text="other words", dedupe_by_body=False))
+    assert (again.outcome, again.delivery, again.jobs) == ("duplicate", first.delivery, first.jobs)
+    assert _count(house, jobs) == 2
 
 
 def test_the_tenant_is_the_installations_never_the_bodys(house: House) -> None:
@@ -77,6 +82,19 @@ def test_an_unknown_installation_starts_nothing_and_is_recorded(house: House) ->
     assert (outcome.outcome, outcome.jobs) == ("ignored", ())
     assert "no tenant has installation strange" in outcome.reason
     assert _count(house, deliveries) == 1
+
+
+def test_an_installation_known_through_another_connection_is_nobodys(house: House) -> None:
+    """A workspace and an organization may have the same id: what is named is what this sender's secret signed for."""
+    now, other = datetime.now(UTC), replace(house.database.read(lambda c: get_connection(c, "gh")), id="other")
+
+    def add(c: Connection) -> None:
+        add_connection(c, other, now=now)
+        add_installation(c, owner="other", external_id="elsewhere", tenant="globex", now=now)
+
+    house.database.write(add)
+    outcome = house.accept(house.delivery("one", installation="elsewhere"))
+    assert (outcome.outcome, outcome.jobs, house.states()) == ("ignored", (), {})
 
 
 def test_a_secret_of_one_tenant_that_names_anothers_installation_is_refused_and_audited(house: House) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import Connection, select, text, update
 
 from identity.errors import BadInput
 from identity.model import AccessPattern
@@ -55,6 +55,26 @@ def test_of_many_claims_of_one_job_one_wins(house: House) -> None:
         thread.join()
     (claimed,) = [claim for claim in won if claim is not None]
     assert (claimed.id, claimed.fence) == (job, 1)
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_a_claim_that_waited_for_another_takes_nothing(house: House) -> None:
+    """Both found the job queued: the one statement decides. SQLite has one writer anyway."""
+    job, won = house.job(), list[Any]()
+    claim = partial(jobs.claim, job=job, hold=HOLD)
+    late = threading.Thread(target=lambda: won.append(house.database.write(claim)))
+    waiting = text("select count(*) from pg_locks where locktype = 'transactionid' and not granted")
+
+    def claim_slowly(c: Connection) -> Any:
+        claimed = claim(c)
+        late.start()
+        while late.is_alive() and not c.execute(waiting).scalar_one():
+            late.join(0.01)
+        return claimed
+
+    first = house.database.write(claim_slowly)
+    late.join()
+    assert (first.fence, won, house.row(job).fence) == (1, [None], 1)
 
 
 def test_a_bell_for_a_job_that_is_taken_claims_the_tenants_next_one(house: House) -> None:

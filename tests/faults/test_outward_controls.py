@@ -1,0 +1,112 @@
+"""What guards what goes out: secrets at rest, the lock of a refresh, the one client. Without it, a test fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.control import Control
+
+DEADLINE, HTTP = "identity/deadline.py", "tests/identity/test_http.py"
+LOCK, LOCKS = "identity/lock.lua", "tests/identity/test_lock.py"
+READ = "return self._inner.read(max_bytes, _clamp(timeout, httpcore.ReadTimeout))"
+OWNER = 'if redis.call("GET", KEYS[1]) ~= ARGV[1] then'
+
+CONTROLS = (
+    Control(
+        name="what is sealed is its row's",
+        file="identity/vault.py",
+        guard="return _prefixed(*(part.encode() for part in parts))",
+        without='return b""',
+        test="tests/identity/test_rewrap.py::test_what_was_swapped_between_two_rows and sqlite",
+    ),
+    Control(
+        name="what is sealed is its record's",
+        file="identity/vault.py",
+        guard="parts = (str(_VERSION), self.tenant, self.record, self.provider, self.field, str(self.generation))",
+        without="parts = (str(_VERSION), self.tenant, self.provider, self.field, str(self.generation))",
+        test="tests/identity/test_rewrap.py::test_what_was_swapped_between_two_rows and sqlite",
+    ),
+    Control(
+        name="two rows never read alike",
+        file="identity/vault.py",
+        guard='return b"".join(len(part).to_bytes(4, "big") + part for part in parts)',
+        without='return b"".join(parts)',
+        test="tests/identity/test_vault.py::test_a_row_moved_elsewhere",
+    ),
+    Control(
+        name="one owner",
+        file="identity/lock.py",
+        guard="taken = self._client.set(key, token, nx=True, px=self._ttl_ms)",
+        without="taken = self._client.set(key, token, px=self._ttl_ms)",
+        test=f"{LOCKS}::test_one_of_many",
+    ),
+    Control(
+        name="a late owner renews nothing",
+        file=LOCK,
+        guard=OWNER,
+        without='if ARGV[2] == "release" and redis.call("GET", KEYS[1]) ~= ARGV[1] then',
+        test=f"{LOCKS}::test_a_late_owner",
+    ),
+    Control(
+        name="a late owner releases nothing",
+        file=LOCK,
+        guard=OWNER,
+        without='if ARGV[2] == "renew" and redis.call("GET", KEYS[1]) ~= ARGV[1] then',
+        test=f"{LOCKS}::test_a_late_owner",
+    ),
+    Control(
+        name="the deadline is of the whole head",
+        file=DEADLINE,
+        guard=READ,
+        without="return self._inner.read(max_bytes, timeout)",
+        test=f"{HTTP}::test_the_deadline_is_total and headers",
+    ),
+    Control(
+        name="the deadline is of the whole body",
+        file=DEADLINE,
+        guard=READ,
+        without="return self._inner.read(max_bytes, timeout)",
+        test=f"{HTTP}::test_the_deadline_is_total and body",
+    ),
+    Control(
+        name="the deadline is of all that is sent",
+        file=DEADLINE,
+        guard="self._inner.write(buffer[start : start + 65536], _clamp(timeout, httpcore.WriteTimeout))",
+        without="self._inner.write(buffer[start : start + 65536], timeout)",
+        test=f"{HTTP}::test_a_body_nobody_reads",
+    ),
+    Control(
+        name="every address is looked at before it is connected to",
+        file=DEADLINE,
+        guard="if refusal := self._policy.prohibits(host, port, addresses):",
+        without="if refusal := None:",
+        test=f"{HTTP}::test_an_address_that_is_not_public",
+    ),
+    Control(
+        name="what was looked at is what is connected to",
+        file=DEADLINE,
+        guard="stream = self._inner.connect_tcp(address, port, left, local_address, socket_options)",
+        without="stream = self._inner.connect_tcp(host, port, left, local_address, socket_options)",
+        test="tests/identity/test_addresses.py::test_a_name_that_changes_its_mind",
+    ),
+    Control(
+        name="the form of an address is looked at",
+        file="identity/http.py",
+        guard="if refusal := self.policy.prohibits_url(url.scheme, url.host, port, userinfo=bool(url.userinfo)):",
+        without="if refusal := None:",
+        test="tests/identity/test_addresses.py::test_the_client_refuses_what_configuration_would",
+    ),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
+def test_without_its_guard_a_test_fails(control: Control, tmp_path: Path) -> None:
+    control.is_noticed(tmp_path)
+
+
+@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
+def test_a_guard_is_where_its_control_looks(control: Control) -> None:
+    control.place()
