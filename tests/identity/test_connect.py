@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -16,7 +17,7 @@ from sqlalchemy import Connection, select
 from identity.accounts import find_account
 from identity.audit_tables import audit
 from identity.connect import Connect, Connected, ConnectOffer, ConnectRefused, Finishing, Outcome
-from identity.connect_sessions import use_up
+from identity.connect_sessions import bind_browser, digest, use_up
 from identity.connections import CLIENT_SECRET, rotate_secret, seal_secret
 from identity.errors import BadInput, PolicyDenied, Unavailable
 from identity.http import Client
@@ -190,6 +191,11 @@ def test_a_link_belongs_to_the_first_browser_that_goes_on_from_it(desk: Desk) ->
     assert why(desk.goes_on(link, ANOTHER_BROWSER)) is Why.OTHER_BROWSER
     assert why(desk.offer(link, ANOTHER_BROWSER)) is Why.OTHER_BROWSER
     assert why(desk.offer(link)) is Why.OTHER_BROWSER
+    # Of two browsers that looked before either went on, one is bound: the statement decides.
+    session, now = link.partition(".")[0], desk.world.clock.now
+    for browser, bound in ((ANOTHER_BROWSER, False), (ANNAS_BROWSER, True)):
+        bind = partial(bind_browser, session=session, browser_hash=digest(browser), now=now, expires_at=now)
+        assert desk.world.store.write(bind) is bound
 
 
 def test_a_used_link_says_so_elsewhere_and_how_it_went_in_its_own_browser(desk: Desk) -> None:
