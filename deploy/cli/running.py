@@ -55,13 +55,20 @@ def up(data_dir: Path | None, database_url: str | None, broker_url: str | None) 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Keep the demo's data here.")
-def demo(as_json: bool, data_dir: Path | None) -> None:
+@click.option(
+    "--within",
+    type=click.FloatRange(0),
+    default=120,
+    show_default=True,
+    help="Fail if it takes more seconds than that.",
+)
+def demo(as_json: bool, data_dir: Path | None, within: float) -> None:
     """Watch the DevOps assistant at work against pretend upstreams."""
     from deploy.demo import run
     from identity.errors import AswhomError
 
     try:
-        code = run(json=as_json, data_dir=data_dir)
+        code = run(json=as_json, data_dir=data_dir, within=timedelta(seconds=within))
     except AswhomError as error:
         click.echo(f"aswhom: {error}", err=True)
         code = 1

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json as jsonlib
 import sys
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 
 
-def run(*, json: bool = False, data_dir: Path | None = None) -> int:
-    """Tell the story once; 0 only if the sandbox's logs agree with the ledger, step by step.
+def run(*, json: bool = False, data_dir: Path | None = None, within: timedelta) -> int:
+    """Tell the story once, *within* that time; 0 only if the sandbox's logs agree with the ledger, step by step.
 
     *json* prints one document instead of a live table. *data_dir* keeps the installation that was made; without it, it
-    is thrown away. Raises Misconfigured if the system cannot be started, or would be another installation's.
+    is thrown away. Raises Misconfigured if the system cannot be started, or would be another installation's;
+    Unavailable, which says what it was waiting for, where the time is over before the story is.
     """
     from deploy.demo.stage import Stage
     from deploy.demo.story import tell
@@ -21,7 +23,7 @@ def run(*, json: bool = False, data_dir: Path | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="aswhom-demo-") as temporary:
         directory = (data_dir or Path(temporary)).absolute()
         teller = Silent() if json else Spoken()
-        with Stage(directory, say=teller.line) as stage:
+        with Stage(directory, say=teller.line, within=within) as stage:
             outcome = tell(stage, teller)
         if json:
             sys.stdout.write(jsonlib.dumps(outcome.document, indent=2) + "\n")

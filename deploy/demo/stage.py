@@ -29,15 +29,20 @@ from pipeline import revocation
 from pipeline.runtime import Runtime
 
 SANDBOX = ("auth", "github", "linear", "slack", "invoices")  # those that the story needs
+_TRY = "Try it again on a quiet machine or with more time; --data-dir keeps what its processes say, in demo.log"
 T = TypeVar("T")
 
 
 class Stage:
-    """A context in which everything runs; its processes write to `demo.log` in *directory*."""
+    """A context in which everything runs, *within* that time from now; its processes write to `demo.log` in
+    *directory*.
+    """
 
-    def __init__(self, directory: Path, *, say: Callable[[str], None]) -> None:
+    def __init__(self, directory: Path, *, say: Callable[[str], None], within: timedelta) -> None:
         self._directory = directory
         self._say = say
+        self._within = within
+        self._end = time.monotonic() + within.total_seconds()
         self._closing = ExitStack()
         self.http = httpx.Client(timeout=10, trust_env=False)
         self._closing.callback(self.http.close)
@@ -77,8 +82,10 @@ class Stage:
         self._closing.callback(running.stop)
         self._say("Starting the sandbox, Valkey, the ledger, web, workers, revocations, housekeeping and beat …")
         running.start()
-        if not running.wait_ready(within=timedelta(minutes=3)):  # a machine may be busy, and the demo its first run
-            raise Unavailable(f"the system did not start: its own lines are in {log}")
+        if not running.wait_ready(within=timedelta(seconds=self._end - time.monotonic())):
+            if running.running:
+                raise self._late("the system to start")
+            raise Unavailable(f"the system did not start. {_TRY}")
         self.runtime: Runtime = process.open_runtime(self.settings)
         self._closing.callback(self.runtime.close)
         for name in SANDBOX:
@@ -150,14 +157,17 @@ class Stage:
     def sandbox(self, service: str, path: str) -> Any:
         return self.http.get(f"{self.world[service]['url']}/_sandbox/{path}").raise_for_status().json()
 
-    def until(self, look: Callable[[], T], what: str, *, seconds: float = 120) -> T:
-        """What *look* returns once it is true. Raises Unavailable if that does not come about in time."""
-        deadline = time.monotonic() + seconds
+    def until(self, look: Callable[[], T], what: str) -> T:
+        """What *look* returns once it is true. Raises Unavailable where that does not come about before the end."""
         while not (seen := look()):
-            if time.monotonic() > deadline:
-                raise Unavailable(f"{what} did not come about within {seconds:.0f} s")
+            if time.monotonic() > self._end:
+                raise self._late(what)
             time.sleep(0.05)  # other processes' work is looked at: there is nothing here to be woken by
         return seen
+
+    def _late(self, what: str) -> Unavailable:
+        whole = self._within.total_seconds()
+        return Unavailable(f"the demo did not end within {whole:.0f} s: it was waiting for {what}. {_TRY}")
 
     def _answers(self, url: str) -> bool:
         try:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import subprocess
+from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from deploy.cli import main
+from deploy.demo.stage import Stage
+from identity.errors import Unavailable
 from tests.deploy.running import ASWHOM, processes_of
 
 
@@ -24,13 +28,30 @@ def test_the_demo_is_no_part_of_another_installation(monkeypatch: pytest.MonkeyP
     assert (refused.exit_code, "is not empty" in refused.output) == (1, True)
 
 
+def test_a_story_that_is_not_over_in_its_time_says_what_it_was_waiting_for(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, say=lambda _: None, within=timedelta(0))
+    with closing(stage.http), pytest.raises(Unavailable, match="not end within 0 s: it was waiting for the receipt"):
+        stage.until(lambda: False, "the receipt")
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc, as Linux has it")
+def test_a_demo_that_is_late_fails_and_leaves_nothing_running(tmp_path: Path) -> None:
+    told = subprocess.run(
+        [str(ASWHOM), "demo", "--within", "1", "--data-dir", str(tmp_path / "data")],
+        cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert (told.returncode, "did not end within 1 s: it was waiting for" in told.stderr) == (1, True), told.stderr
+    assert list(processes_of(tmp_path / "data")) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(220)
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc, as Linux has it")
 def test_one_command_tells_the_story_the_sandbox_agrees_step_by_step_and_nothing_stays(tmp_path: Path) -> None:
     told = subprocess.run(
         [str(ASWHOM), "demo", "--json", "--data-dir", str(tmp_path / "data")],
-        cwd=tmp_path, capture_output=True, text=True, timeout=380, check=False,
+        cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert told.returncode == 0, told.stdout[-2000:] + told.stderr[-4000:]
     assert list(processes_of(tmp_path / "data")) == []
