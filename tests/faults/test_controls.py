@@ -284,6 +284,13 @@ FURTHER = (
 
 SLOW = (
     Control(
+        name="a signal marks what is on the wire",
+        file="identity/stale_access.py",
+        guard="on_its_way = overtake(connection, account.id)",
+        without="on_its_way = False",
+        test="tests/properties/test_schedules.py::test_no_schedule_breaks_a_promise",
+    ),
+    Control(
         name="the pace of a token endpoint",
         file="identity/endpoint_state.py",
         guard="wait = max(self.held - now, (self.open or now) - now, due - (burst - 1) * interval - now, 0)",
