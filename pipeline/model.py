@@ -88,3 +88,10 @@ class Ring(Protocol):
         """Whether all of them were sent; False: some were not."""
 
     def revocations(self, ids: Sequence[str]) -> None: ...
+
+
+class OpenRing(Ring, Protocol):
+    """A ring that belongs to whoever it is handed to."""
+
+    def close(self) -> None:
+        """Close its connections; whoever rings afterwards opens them anew."""

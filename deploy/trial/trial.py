@@ -48,6 +48,8 @@ class NoRing:
 
     def revocations(self, ids: object) -> None: ...
 
+    def close(self) -> None: ...
+
 
 class Trial:
     """A context. Its tenants and their people are the sandbox's (`deploy.sandbox.world`): ada of acme, say."""

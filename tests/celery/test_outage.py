@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -31,10 +31,15 @@ STOCK = json.dumps(
 )
 
 
+def ring_once(server: Server, *jobs: str) -> None:
+    with closing(CeleryRing(publisher(server.url))) as ring:
+        ring.jobs(bells(*jobs))
+
+
 def saturate(server: Server, worker: Child, gate: str) -> list[str]:
     """Take every slot, and leave as many again waiting; none ends before the gate opens."""
     jobs = [f"held-{gate}-{n}" for n in range(2 * SLOTS)]
-    CeleryRing(publisher(server.url)).jobs(bells(*jobs))
+    ring_once(server, *jobs)
     eventually(lambda: sum(map(worker.began, jobs)) >= SLOTS, what="every slot is taken", log=worker.log)
     return jobs
 
@@ -51,7 +56,7 @@ def kill_while_saturated(server: Server, worker: Child, gate: str) -> None:
 
 
 def hears(server: Server, worker: Child, job: str, *, seconds: float) -> bool:
-    CeleryRing(publisher(server.url)).jobs(bells(job))
+    ring_once(server, job)
     with suppress(AssertionError):
         eventually(lambda: worker.ended(job), seconds=seconds)
     return worker.ended(job)
@@ -80,10 +85,11 @@ def test_a_busy_worker_hears_every_probe_after_six_broker_kills(broker: Server, 
     stop = threading.Event()
 
     def load() -> None:
-        ring, number = CeleryRing(publisher(broker.url)), 0
-        while not stop.wait(0.02):
-            ring.jobs(bells(*(f"brief-{number + n}" for n in range(5))))
-            number += 5
+        number = 0
+        with closing(CeleryRing(publisher(broker.url))) as ring:
+            while not stop.wait(0.02):
+                ring.jobs(bells(*(f"brief-{number + n}" for n in range(5))))
+                number += 5
 
     loader = threading.Thread(target=load)
     loader.start()
@@ -96,9 +102,8 @@ def test_a_busy_worker_hears_every_probe_after_six_broker_kills(broker: Server, 
     finally:
         stop.set()
         loader.join()
-    ring = CeleryRing(publisher(broker.url))
     probes = [f"ok-probe-{n}" for n in range(400)]
-    ring.jobs(bells(*probes))
+    ring_once(broker, *probes)
     eventually(lambda: all(map(worker.ended, probes[-1:])), seconds=120, what="the last probe", log=worker.log)
     eventually(lambda: sum(line.startswith("ended ok-probe") for line in worker.lines()) == 400, log=worker.log)
     assert worker.running()
@@ -136,7 +141,7 @@ def test_a_worker_consumes_again_after_the_broker_was_frozen(broker: Server, chi
     assert hears(broker, worker, "ok-before", seconds=10)
     broker.send(signal.SIGSTOP)
     try:
-        CeleryRing(publisher(broker.url)).jobs(bells("ok-during"))
+        ring_once(broker, "ok-during")
     finally:
         broker.send(signal.SIGCONT)
     assert hears(broker, worker, "ok-after", seconds=20), worker.text()
@@ -178,11 +183,11 @@ def test_a_saturated_worker_follows_a_sentinel_failover(
     sentinel = Sentinel(broker, tmp_path)
     options = {"master_name": "aswhom"}
     worker = child(RIG_BROKER=sentinel.url, RIG_OPTIONS=json.dumps(options))
+    ring = CeleryRing(publisher(sentinel.url, options))
     try:
         replica.start()
         sentinel.start()
         worker.work(concurrency=SLOTS)
-        ring = CeleryRing(publisher(sentinel.url, options))
         jobs = [f"held-s-{n}" for n in range(2 * SLOTS)]
         ring.jobs(bells(*jobs))
         eventually(lambda: sum(map(worker.began, jobs)) >= SLOTS, what="every slot is taken", log=worker.log)
@@ -197,5 +202,6 @@ def test_a_saturated_worker_follows_a_sentinel_failover(
         eventually(heard, seconds=30, what="the new primary is consumed from", log=worker.log)
         assert worker.running()
     finally:
+        ring.close()
         sentinel.kill()
         replica.kill()

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
@@ -74,12 +75,12 @@ def test_ringing_after_a_restart_costs_no_bell(broker: Server, ring: CeleryRing)
 @pytest.mark.parametrize("socket", ["tcp", "unix"])
 @pytest.mark.parametrize("warm", [False, True])
 def test_ringing_a_frozen_broker_stalls_once_and_then_skips(broker: Server, warm: bool, socket: str) -> None:
-    ring = CeleryRing(publisher(broker.url if socket == "tcp" else broker.socket_url))
-    if warm:
-        ring.jobs(bells("warm"))
-    broker.send(signal.SIGSTOP)
-    assert timed(ring, "first") < 3.5
-    assert max(timed(ring, f"j{n}") for n in range(50)) < 0.1
+    with closing(CeleryRing(publisher(broker.url if socket == "tcp" else broker.socket_url))) as ring:
+        if warm:
+            ring.jobs(bells("warm"))
+        broker.send(signal.SIGSTOP)
+        assert timed(ring, "first") < 3.5
+        assert max(timed(ring, f"j{n}") for n in range(50)) < 0.1
 
 
 def test_thirty_two_threads_that_ring_a_frozen_broker_all_come_back(broker: Server, ring: CeleryRing) -> None:
@@ -122,6 +123,17 @@ def test_an_outage_permits_one_trial_after_each_pause() -> None:
     assert outage.succeeded()
     assert outage.permits()
     assert not outage.succeeded()
+
+
+def test_a_ring_that_was_closed_has_no_connection_and_opens_anew(broker: Server, ring: CeleryRing) -> None:
+    with broker.client() as client:
+        before = client.info("clients")["connected_clients"]
+        ring.jobs(bells("j1", "j2"))
+        assert client.info("clients")["connected_clients"] > before
+        ring.close()
+        eventually(lambda: client.info("clients")["connected_clients"] == before, what="its connections are gone")
+        ring.jobs(bells("j3"))
+        assert client.llen("aswhom:service") == 3
 
 
 def test_concurrent_rings_lose_none(broker: Server, ring: CeleryRing) -> None:

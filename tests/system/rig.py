@@ -27,7 +27,6 @@ from identity.model import AccountKey, Scope, ScopeKind
 from pipeline import revocation
 from pipeline.database import DatabaseSettings, open_database
 from pipeline.migrations import upgrade
-from pipeline.model import Ring
 from pipeline.revocation_tables import revocations
 from pipeline.ring import CeleryRing
 from pipeline.runtime import Runtime
@@ -85,6 +84,8 @@ class NoRing:
 
     def revocations(self, ids: Any) -> None: ...
 
+    def close(self) -> None: ...
+
 
 class System:
     """One installation and the world around it."""
@@ -128,9 +129,8 @@ class System:
         database = open_database(DatabaseSettings(url=database_url))
         upgrade(database)
         database.close()
-        ring: Ring = NoRing()
         settings_ = Settings(**known)  # type: ignore[arg-type]
-        self.runtime = Runtime(settings_.runtime(), Registry.load(WORKFLOWS), ring)
+        self.runtime = Runtime(settings_.runtime(), Registry.load(WORKFLOWS), NoRing())
         self.ring = CeleryRing(deployed.celery_app(settings_, self.runtime.workflows))
         self.ids = Ids()
 
@@ -217,6 +217,7 @@ class System:
         for process in self.processes.values():
             end(process, signal.SIGKILL)
         self.http.close()
+        self.ring.close()
         self.runtime.close()
 
     def logged(self, process: str) -> list[dict[str, Any]]:
