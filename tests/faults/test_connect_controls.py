@@ -61,6 +61,20 @@ CONTROLS = (
         without="if False:",
         test="tests/webhooks/test_connect.py::test_no_other_site_can_send",
     ),
+    Control(
+        name="no link is in the web server's log",
+        file="deploy/logs.py",
+        guard='"level": "INFO" if level == "DEBUG" else level,',
+        without='"level": level,',
+        test="tests/deploy/test_logs.py::test_requests_and_messages_of_libraries",
+    ),
+    Control(
+        name="nor is a request that cannot be read",
+        file="deploy/logs.py",
+        guard='"filters": ["unquoted"],',
+        without='"filters": [],',
+        test="tests/deploy/test_logs.py::test_a_request_that_cannot_be_read",
+    ),
 )
 
 
