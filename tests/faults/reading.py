@@ -154,7 +154,7 @@ def pages(system: System, handed: Handed) -> Iterator[tuple[str, bytes]]:
 
 
 def commands(system: System, handed: Handed) -> Iterator[tuple[str, ...]]:
-    """What an operator types; the last three fail, and each of those was given something to keep to itself."""
+    """What an operator types, of a job in each state; the last three fail, two of them with a secret in hand."""
     yield ("doctor",)
     for noun in ("connections", "accounts", "deliveries", "jobs", "revocations", "workflows", "api-keys", "approvals"):
         yield (noun, "list", "--json")
@@ -162,13 +162,10 @@ def commands(system: System, handed: Handed) -> Iterator[tuple[str, ...]]:
     yield from (("audit", "verify"), ("transmitters", "list", "--json"), ("approvals", "list", "--state", "all"))
     yield from (("capability", "list", "--json"), ("capability", "audiences", "list", "--json"))
     yield ("capability", "keys", "list", "--json")
-    ids = list(_ids(system))
-    for name, id in ids:
-        yield (name, "show", id, "--json")
-    for name, id in dict(ids).items():
-        yield (name, "show", id)
-    for id in [id for name, id in ids if name == "jobs"]:
-        yield from (("policy", "explain", id), ("tail", id, "--timeout", "0", "--json"))
+    for name, id in dict(_ids(system)).items():
+        yield from ((name, "show", id), (name, "show", id, "--json"))
+    for id in {job.state: job.id for job in system.jobs()}.values():
+        yield from (("jobs", "show", id), ("policy", "explain", id), ("tail", id, "--timeout", "0", "--json"))
     yield from (("approvals", "show", handed.approval), ("approvals", "show", handed.approval, "--json"))
     yield ("tail", "--timeout", "0")
     yield ("approvals", "link", handed.approval, "--for", "acme.grace")
