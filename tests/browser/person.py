@@ -113,6 +113,17 @@ class Person:
             self.presses("Tab")
         raise AssertionError(f"the Tab key does not lead to {name!r}")
 
+    def chooses(self, name: str, *, leads_to: str) -> None:
+        """A link or a button, by the Tab key and Enter."""
+        self.reaches(name)
+        self.presses("Enter")
+        self.tab.wait_for_url(leads_to)
+
+    def types(self, text: str, *, into: str) -> None:
+        """Into a field, which the Tab key reaches by its label; what is typed at a list chooses of it."""
+        self.reaches(into)
+        self.tab.keyboard.type(text)
+
     def pictures(self, name: str) -> None:
         """What a document shows: docs/images has copies of these."""
         self.tab.emulate_media(color_scheme="light")
