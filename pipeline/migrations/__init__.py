@@ -27,6 +27,8 @@ def upgrade(database: Database, revision: str = "head") -> None:
 
 def _upgrade(connection: Connection, *, revision: str) -> None:
     if connection.dialect.name == "postgresql":
+        # The limit of a step's statements is not for the index of a large table.
+        connection.execute(text("set local statement_timeout = 0"))
         connection.execute(text("select pg_advisory_xact_lock(hashtext('aswhom migrations'))"))
     config = _config()
     config.attributes["connection"] = connection

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, event, text
 
 import identity.console_tables  # noqa: F401 - adds its tables
 import pipeline.tables  # noqa: F401 - adds its tables
@@ -47,4 +49,21 @@ def test_schedules_of_an_older_ledger_keep_their_slots(database_url: str) -> Non
     upgrade(database)
     kept = "select name, origin, catch_up, paused, next_at, slot, job_id from schedules join slots on schedule_id = id"
     assert database.read(lambda c: c.execute(text(kept)).all()) == [("digest", "code", "once", 1, 5, 3, "job_1")]
+    database.close()
+
+
+def test_a_long_index_is_not_cut_off_by_the_limit_of_steps(database_url: str) -> None:
+    database = open_database(DatabaseSettings(url=database_url))
+    if database.engine.dialect.name == "postgresql":
+        limits: set[str] = set()
+
+        def look(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+            if statement.lstrip().upper().startswith("CREATE INDEX"):
+                limits.add(cursor.connection.execute("show statement_timeout").fetchone()[0])
+
+        event.listen(database.engine, "before_cursor_execute", look)
+        upgrade(database)
+        assert limits == {"0"}
+        event.remove(database.engine, "before_cursor_execute", look)
+        assert database.read(lambda c: c.execute(text("show statement_timeout")).scalar_one()) == "30s"
     database.close()
