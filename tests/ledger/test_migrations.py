@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from alembic.autogenerate import compare_metadata
@@ -12,7 +13,7 @@ import identity.console_tables  # noqa: F401 - adds its tables
 import pipeline.tables  # noqa: F401 - adds its tables
 from identity.tables import metadata
 from pipeline.database import Database, DatabaseSettings, open_database
-from pipeline.migrations import revisions, upgrade
+from pipeline.migrations import revisions, upgrade, upgrade_at
 
 
 def test_the_migrated_schema_is_the_one_the_code_declares(database: Database) -> None:
@@ -67,3 +68,12 @@ def test_a_long_index_is_not_cut_off_by_the_limit_of_steps(database_url: str) ->
         event.remove(database.engine, "before_cursor_execute", look)
         assert database.read(lambda c: c.execute(text("show statement_timeout")).scalar_one()) == "30s"
     database.close()
+
+
+def test_an_upgrade_has_more_time_than_a_step(database_url: str) -> None:
+    hasty = DatabaseSettings(url=database_url, turn_timeout=timedelta(milliseconds=1))
+    upgrade_at(hasty)
+    database = open_database(DatabaseSettings(url=database_url))
+    current, newest = revisions(database)
+    database.close()
+    assert current == newest
