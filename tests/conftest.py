@@ -12,6 +12,7 @@ from typing import Any
 
 import flask_openapi.utils
 import pytest
+from graphql import GraphQLSchema, build_schema
 from hypothesis import settings
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode
@@ -204,3 +205,9 @@ def _from_debian(program: str, *, package: str) -> Path:
     if "CI" in os.environ:
         pytest.fail(message)
     pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def linear_schema(shared_data: ModuleType) -> GraphQLSchema:
+    """What Linear publishes; to read it takes seconds."""
+    return build_schema(shared_data.linear_schema().read_text())
