@@ -57,14 +57,9 @@ def initialise(settings: Settings) -> list[Path]:
 
 def migrate(settings: Settings) -> None:
     """Bring the ledger to this version's tables. Raises Misconfigured."""
-    from pipeline.database import open_database
-    from pipeline.migrations import upgrade
+    from pipeline.migrations import upgrade_at
 
-    database = open_database(settings.database())
-    try:
-        upgrade(database)
-    finally:
-        database.close()
+    upgrade_at(settings.database())
 
 
 def processes(settings: Settings) -> list[Process]:
