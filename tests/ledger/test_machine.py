@@ -120,7 +120,7 @@ class Ledger(RuleBasedStateMachine):
         return self.database.read(partial(get_grant, account=found.id))
 
     def allows(self, accepted: int) -> bool:
-        """The rule of DESIGN §5.1, in the model's own words."""
+        """The rule by which a step opens, in the model's own words."""
         if self.stopped or accepted <= max(self.revoked.values()):
             return False
         consented = self.grant().consented
