@@ -182,7 +182,7 @@ def _open_ends(system: System, made: str) -> int:
 def prove(
     system: System, plan: Round, receipt: Mapping[str, Any], returned: datetime, former: set[str]
 ) -> tuple[int, int]:
-    """The upstreams' own logs, the receipt and the ledger say the same (DESIGN §7, "Proof of order")."""
+    """The upstreams' own logs, the receipt and the ledger say the same of what came after the revocation."""
     of_scope = {row.id for row in system.rows(select(attempts.c.id).where(made_under(plan.scope)))}
     listed = {call["attempt"] for call in receipt["in_flight"]}
     assert listed <= of_scope
