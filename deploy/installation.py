@@ -159,7 +159,9 @@ class Installation:
         from deploy.process import celery_app
         from pipeline.ring import CeleryRing
 
-        return CeleryRing(celery_app(self.settings, self.workflows))
+        ring = CeleryRing(celery_app(self.settings, self.workflows))
+        self._close.append(ring.close)
+        return ring
 
     def _place(self) -> str:
         return (

@@ -1,7 +1,7 @@
 """The headers by which a provider's own log says what it was asked for, where that was no step's call.
 
 A step's call carries its attempt's id (`pipeline.upstream.ATTEMPT_HEADER`). What an id names is in the ledger before
-the request leaves, so that a log can be held against it (DESIGN §7, "Proof of order").
+the request leaves, so that a log can be held against it.
 """
 
 from __future__ import annotations

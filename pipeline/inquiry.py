@@ -1,4 +1,4 @@
-"""Asking the provider about a signal that may be a replay, after it was followed (DESIGN §7.1).
+"""Asking the provider about a signal that may be a replay, after it was followed (docs/revocation.md).
 
 GitHub's `github_app_authorization` has no time and the same bytes each time. A repetition of it, or one that may be the
 echo of a request of ours, is a revocation all the same; then the provider is asked whether the token that was revoked

@@ -14,6 +14,8 @@ from pipeline.signed_answer import SignedAnswer
 
 #: The schedulers' name among the heartbeats.
 BEAT = "beat"
+#: What ticks says so this often; whatever else it has to say, it says at once.
+HEARTBEAT = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, kw_only=True)

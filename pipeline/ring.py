@@ -104,6 +104,14 @@ class CeleryRing:
         """Ring for revocations to be advanced."""
         self._send([_message(REVOCATION, revocation, REVOCATIONS) for revocation in ids])
 
+    def close(self) -> None:
+        """Close its connections to the broker; nobody rings any more."""
+        with self._lock:
+            producers, self._producers = self._producers, None
+            is_ours = self._pid == os.getpid()  # a parent's sockets are not ours to end
+        if producers is not None and is_ours:
+            producers.connections.force_close_all()
+
     def _send(self, messages: Sequence[_Message]) -> bool:
         if not messages:
             return True

@@ -6,6 +6,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,9 @@ def broker() -> Iterator[Server]:
 
 
 @pytest.fixture
-def ring(broker: Server) -> CeleryRing:
-    return CeleryRing(publisher(broker.url))
+def ring(broker: Server) -> Iterator[CeleryRing]:
+    with closing(CeleryRing(publisher(broker.url))) as ring:
+        yield ring
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline.ring import CeleryRing
-from tests.celery.rig import Child, Server, bells, eventually, publisher
+from tests.celery.rig import Child, Server, bells, eventually, publisher, ring_once
 
 QUEUE = "aswhom:service"
 
@@ -75,7 +75,7 @@ def test_messages_that_are_no_bell_of_ours_run_nothing(broker: Server, child: Ca
     with broker.client() as client:
         for message in REFUSED:
             client.lpush(QUEUE, message)
-    CeleryRing(publisher(broker.url)).jobs(bells("ok-after"))
+    ring_once(broker.url, "ok-after")
     eventually(lambda: worker.ended("ok-after"), what="the bell behind them is heard", log=worker.log)
     eventually(lambda: worker.text().count("ERROR") + worker.text().count("CRITICAL") >= len(REFUSED), log=worker.log)
     assert worker.lines() == ["opened", "began ok-after", "ended ok-after"]
@@ -103,11 +103,10 @@ LADEN = [
 
 
 def test_what_a_forger_hangs_on_a_bell_runs_nothing_and_takes_no_slot(
-    broker: Server, child: Callable[..., Child]
+    broker: Server, ring: CeleryRing, child: Callable[..., Child]
 ) -> None:
     worker = child()
     worker.work(concurrency=2)
-    ring = CeleryRing(publisher(broker.url))
     for number, message in enumerate(LADEN):
         with broker.client() as client:
             for _ in range(3):
@@ -128,10 +127,11 @@ def test_only_our_two_tasks_can_be_run(broker: Server) -> None:
     assert set(publisher(broker.url).tasks) == {"aswhom.job", "aswhom.revocation"}
 
 
-def test_raw_junk_is_set_aside_and_the_worker_goes_on(broker: Server, child: Callable[..., Child]) -> None:
+def test_raw_junk_is_set_aside_and_the_worker_goes_on(
+    broker: Server, ring: CeleryRing, child: Callable[..., Child]
+) -> None:
     worker = child()
     worker.work(concurrency=2)
-    ring = CeleryRing(publisher(broker.url))
     ring.jobs(bells("held-a-0"))
     eventually(lambda: worker.began("held-a-0"), log=worker.log)
     for number, item in enumerate(JUNK):
@@ -148,13 +148,12 @@ def test_raw_junk_is_set_aside_and_the_worker_goes_on(broker: Server, child: Cal
         assert client.llen(QUEUE) == 0
 
 
-def test_a_heap_of_junk_costs_no_bell_for_good(broker: Server, child: Callable[..., Child]) -> None:
+def test_a_heap_of_junk_costs_no_bell_for_good(broker: Server, ring: CeleryRing, child: Callable[..., Child]) -> None:
     with broker.client() as client:
         for number in range(30):
             client.lpush(QUEUE, JUNK[number % len(JUNK)])
     worker = child()
     worker.work(concurrency=2)
-    ring = CeleryRing(publisher(broker.url))
     ring.jobs(bells("ok-behind"))
     with broker.client() as client:
         eventually(lambda: client.llen(QUEUE) == 0, seconds=60, what="the heap is gone", log=worker.log)

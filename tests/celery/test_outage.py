@@ -12,14 +12,15 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
+from itertools import count
 from pathlib import Path
 
 import pytest
 import redis
 
 from pipeline.ring import CeleryRing
-from tests.celery.rig import Child, Sentinel, Server, bells, eventually, publisher
+from tests.celery.rig import Child, Sentinel, Server, bells, eventually, publisher, ring_once
 
 SLOTS = 4
 STOCK = json.dumps(
@@ -34,7 +35,7 @@ STOCK = json.dumps(
 def saturate(server: Server, worker: Child, gate: str) -> list[str]:
     """Take every slot, and leave as many again waiting; none ends before the gate opens."""
     jobs = [f"held-{gate}-{n}" for n in range(2 * SLOTS)]
-    CeleryRing(publisher(server.url)).jobs(bells(*jobs))
+    ring_once(server.url, *jobs)
     eventually(lambda: sum(map(worker.began, jobs)) >= SLOTS, what="every slot is taken", log=worker.log)
     return jobs
 
@@ -51,7 +52,7 @@ def kill_while_saturated(server: Server, worker: Child, gate: str) -> None:
 
 
 def hears(server: Server, worker: Child, job: str, *, seconds: float) -> bool:
-    CeleryRing(publisher(server.url)).jobs(bells(job))
+    ring_once(server.url, job)
     with suppress(AssertionError):
         eventually(lambda: worker.ended(job), seconds=seconds)
     return worker.ended(job)
@@ -80,10 +81,11 @@ def test_a_busy_worker_hears_every_probe_after_six_broker_kills(broker: Server, 
     stop = threading.Event()
 
     def load() -> None:
-        ring, number = CeleryRing(publisher(broker.url)), 0
-        while not stop.wait(0.02):
-            ring.jobs(bells(*(f"brief-{number + n}" for n in range(5))))
-            number += 5
+        with closing(CeleryRing(publisher(broker.url))) as ring:
+            for number in count(step=5):
+                if stop.wait(0.02):
+                    return
+                ring.jobs(bells(*(f"brief-{number + n}" for n in range(5))))
 
     loader = threading.Thread(target=load)
     loader.start()
@@ -96,9 +98,8 @@ def test_a_busy_worker_hears_every_probe_after_six_broker_kills(broker: Server, 
     finally:
         stop.set()
         loader.join()
-    ring = CeleryRing(publisher(broker.url))
     probes = [f"ok-probe-{n}" for n in range(400)]
-    ring.jobs(bells(*probes))
+    ring_once(broker.url, *probes)
     eventually(lambda: all(map(worker.ended, probes[-1:])), seconds=120, what="the last probe", log=worker.log)
     eventually(lambda: sum(line.startswith("ended ok-probe") for line in worker.lines()) == 400, log=worker.log)
     assert worker.running()
@@ -136,7 +137,7 @@ def test_a_worker_consumes_again_after_the_broker_was_frozen(broker: Server, chi
     assert hears(broker, worker, "ok-before", seconds=10)
     broker.send(signal.SIGSTOP)
     try:
-        CeleryRing(publisher(broker.url)).jobs(bells("ok-during"))
+        ring_once(broker.url, "ok-during")
     finally:
         broker.send(signal.SIGCONT)
     assert hears(broker, worker, "ok-after", seconds=20), worker.text()
@@ -182,16 +183,15 @@ def test_a_saturated_worker_follows_a_sentinel_failover(
         replica.start()
         sentinel.start()
         worker.work(concurrency=SLOTS)
-        ring = CeleryRing(publisher(sentinel.url, options))
         jobs = [f"held-s-{n}" for n in range(2 * SLOTS)]
-        ring.jobs(bells(*jobs))
+        ring_once(sentinel.url, *jobs, options=options)
         eventually(lambda: sum(map(worker.began, jobs)) >= SLOTS, what="every slot is taken", log=worker.log)
         broker.kill()
         worker.open_gate("s")
         eventually(lambda: sum(map(worker.ended, jobs)) >= SLOTS, what="what ran ends", log=worker.log)
 
         def heard() -> bool:
-            ring.jobs(bells("ok-after"))  # as the dispatcher does
+            ring_once(sentinel.url, "ok-after", options=options)  # as the dispatcher does
             return worker.ended("ok-after")
 
         eventually(heard, seconds=30, what="the new primary is consumed from", log=worker.log)

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
@@ -74,12 +75,12 @@ def test_ringing_after_a_restart_costs_no_bell(broker: Server, ring: CeleryRing)
 @pytest.mark.parametrize("socket", ["tcp", "unix"])
 @pytest.mark.parametrize("warm", [False, True])
 def test_ringing_a_frozen_broker_stalls_once_and_then_skips(broker: Server, warm: bool, socket: str) -> None:
-    ring = CeleryRing(publisher(broker.url if socket == "tcp" else broker.socket_url))
-    if warm:
-        ring.jobs(bells("warm"))
-    broker.send(signal.SIGSTOP)
-    assert timed(ring, "first") < 3.5
-    assert max(timed(ring, f"j{n}") for n in range(50)) < 0.1
+    with closing(CeleryRing(publisher(broker.url if socket == "tcp" else broker.socket_url))) as ring:
+        if warm:
+            ring.jobs(bells("warm"))
+        broker.send(signal.SIGSTOP)
+        assert timed(ring, "first") < 3.5
+        assert max(timed(ring, f"j{n}") for n in range(50)) < 0.1
 
 
 def test_thirty_two_threads_that_ring_a_frozen_broker_all_come_back(broker: Server, ring: CeleryRing) -> None:

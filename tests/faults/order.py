@@ -1,4 +1,4 @@
-"""The order of DESIGN §7: what the upstreams' logs say of a revoked credential, before its revocation and after it."""
+"""What the upstreams' logs say of a revoked credential, before its revocation and after it."""
 
 from __future__ import annotations
 

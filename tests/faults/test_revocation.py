@@ -1,4 +1,4 @@
-"""Revocation before, between and during steps, proven from the upstream's own log (DESIGN §7, "Proof of order")."""
+"""Revocation before, between and during steps, proven from the upstream's own log."""
 
 from __future__ import annotations
 

@@ -194,7 +194,7 @@ def _open_ends(system: System, made: str) -> int:
 
 
 def prove(system: System, plan: Round, receipt: Mapping[str, Any], returned: datetime, former: set[str]) -> Order:
-    """The upstreams' own logs, the receipt and the ledger say the same (DESIGN §7, "Proof of order")."""
+    """The upstreams' own logs, the receipt and the ledger say the same of what came after the revocation."""
     order = prove_order(system, receipt, returned)
     # What was opened after it was accepted after it: the jobs of this round's compensations, if the scope allows any.
     later = system.rows(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from functools import partial
 
@@ -19,8 +21,9 @@ from tests.servers.valkey import Valkey
 
 
 @pytest.fixture
-def doorbells(house: House, own_valkey: Valkey) -> Doorbells:
-    return Doorbells(house.database, CeleryRing(publisher(own_valkey.url)))
+def doorbells(house: House, own_valkey: Valkey) -> Iterator[Doorbells]:
+    with closing(CeleryRing(publisher(own_valkey.url))) as ring:
+        yield Doorbells(house.database, ring)
 
 
 def queued(valkey: Valkey) -> int:

@@ -230,7 +230,7 @@ class Schedules(RuleBasedStateMachine):
         revoked, grant = self._revoked(grant_scopes(ANNA)), self.world.grant()
         if revoked >= grant.consented:
             assert self._newest().opened < revoked, "a refresh was sent that began after its revocation"
-        # One that certainly had no effect may be repeated as often as it takes (DESIGN §5.4). Of the others one alone,
+        # One that certainly had no effect may be repeated as often as it takes. Of the others one alone,
         # whose answer nobody can know, and inside the grace window that began with it.
         before = [each for each in self.wire.shown.get(token, []) if not each.turned_away]
         assert not any(each.heard and each.fate is Fate.ANSWERED for each in before), "its answer was there"

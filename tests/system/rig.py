@@ -216,6 +216,7 @@ class System:
             process.send_signal(signal.SIGTERM)
         for process in self.processes.values():
             end(process, signal.SIGKILL)
+        self.ring.close()
         self.http.close()
         self.runtime.close()
 

@@ -134,9 +134,8 @@ def document(app: OpenAPI) -> dict[str, Any]:
 
 def unusable(error: ValidationError) -> NoReturn:
     """The problem of a request that does not fit its model: where and why, never with what was sent."""
-    found = error.errors(include_input=False, include_url=False, include_context=False)
-    errors = [{"where": ".".join(map(str, one["loc"])), "why": one["msg"]} for one in found[:20]]
-    raise Problem(problems.UNUSABLE, "Some of the request does not fit: see errors.", errors=errors)
+    said = "Some of the request does not fit: see errors."
+    raise Problem(problems.UNUSABLE, said, errors=problems.misfits(error))
 
 
 def _operation_id(*, name: str, path: str, method: str) -> str:
