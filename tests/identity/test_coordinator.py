@@ -100,6 +100,7 @@ def test_a_refresh_commits_the_new_pair(connected: World, make: Make, provider: 
     assert connected.audited("grant.refreshed") == 1
     (intent,) = intents(connected)
     assert (intent.state, intent.presented, intent.answer_sealed) == ("committed", 1, None)
+    assert [head["x-aswhom-refresh"] for head in provider.heads] == [intent.id]  # so the provider's log names it
 
 
 @pytest.mark.parametrize("with_redis", [True, False])
