@@ -1,7 +1,7 @@
 # `make help` explains the targets. Nothing here needs more than Python 3.11; the tests also want Node 20.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow check format lock bench clean
+.PHONY: help install demo test test-slow check format pictures lock bench clean
 
 # A test run starts hundreds of processes: each would compile every module anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -43,6 +43,11 @@ check: .venv/.development  ## format, lint, types, who may import whom, and the 
 format: .venv/.development  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+
+pictures: .venv/.development  ## take the pictures that the documents show anew, from the test that walks over the console
+	@$(BIN)/python -m tests.servers.npm
+	$(BIN)/python -m pytest -m slow tests/browser/test_console_system.py $(ARGS)
+	cp tests/browser/screenshots/console-*.png docs/images/
 
 bench: .venv/.development  ## the measurements, which print figures and judge nothing
 	$(BIN)/python -m tests.bench $(ARGS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import logging.config
+import re
 import sys
 import warnings
 from typing import Any, Literal
@@ -28,7 +29,20 @@ _TALKATIVE = (
     "sqlalchemy",
 )
 
+#: What Gunicorn says of a request that it cannot read, or whose answer fails; behind it stands what was sent.
+_QUOTING = re.compile(r"(Invalid request from ip=\S*: [^:]*|Error handling request)\b.*", re.DOTALL)
+
 Format = Literal["json", "console"]
+
+
+class Unquoted(logging.Filter):
+    """What is wrong with a request is told without it: its line or a header can hold a link or a key."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Shorten what quotes a request."""
+        if quoting := _QUOTING.fullmatch(record.getMessage()):
+            record.msg, record.args = quoting[1], ()
+        return True
 
 
 def configure(process: str, *, format: Format, level: str) -> None:
@@ -57,11 +71,18 @@ def configuration(process: str, *, format: Format, level: str) -> dict[str, Any]
                 "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, _renderer(format)],
             }
         },
+        "filters": {"unquoted": {"()": Unquoted}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}},
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
             **{name: {"level": "WARNING"} for name in _TALKATIVE},
-            "gunicorn.error": {"level": level, "handlers": [], "propagate": True},
+            # On DEBUG it tells each request's path, and some paths are links that sign in, connect or approve.
+            "gunicorn.error": {
+                "level": "INFO" if level == "DEBUG" else level,
+                "filters": ["unquoted"],
+                "handlers": [],
+                "propagate": True,
+            },
             # An address can hold a code or a state, and a delivery is in the ledger.
             "gunicorn.access": {"level": "CRITICAL", "handlers": [], "propagate": False},
             "werkzeug": {"level": "WARNING"},

@@ -27,7 +27,7 @@ from deploy.supervisor import Supervisor
 from identity.errors import AswhomError, Misconfigured
 from identity.store import CommitUnknown
 
-#: Two processes of thirty-two threads (DESIGN §10).
+#: Two processes of thirty-two threads (docs/decisions/0004).
 WORKERS = 2
 _CALL = timedelta(seconds=20)  # the longest call, where no other deadline is set
 _BEYOND = timedelta(seconds=15)  # the commits and the goodbyes around it
@@ -57,14 +57,9 @@ def initialise(settings: Settings) -> list[Path]:
 
 def migrate(settings: Settings) -> None:
     """Bring the ledger to this version's tables. Raises Misconfigured."""
-    from pipeline.database import open_database
-    from pipeline.migrations import upgrade
+    from pipeline.migrations import upgrade_at
 
-    database = open_database(settings.database())
-    try:
-        upgrade(database)
-    finally:
-        database.close()
+    upgrade_at(settings.database())
 
 
 def processes(settings: Settings) -> list[Process]:

@@ -54,13 +54,13 @@ class Sealer:
         """Seal up to *limit* rows, and say how many."""
         sweeps = self._swept is None or abs(now - self._swept) >= _SWEEP
         last, near, rows = self._store.read(lambda c: _look(c, limit, sweeps=sweeps))
-        if sweeps and (len(rows) < limit or rows[-1].number > near):
-            self._swept = now
+        swept = now if sweeps and (len(rows) < limit or rows[-1].number > near) else self._swept
         digest, seals = last.digest, list[dict[str, Any]]()
         for seq, row in enumerate(rows, start=last.seq + 1):
             digest = link_digest(digest, seq, row_digest(document_of(row)))
             seals.append({"seq": seq, "audit_id": row.id, "digest": digest, "sealed_at": now, "signature": None})
         if not seals:
+            self._swept = swept
             return 0
         head = sign(self._signer, seq=seals[-1]["seq"], digest=digest, at=now)
         seals[-1]["signature"] = head.signature
@@ -73,9 +73,12 @@ class Sealer:
             return len(seals)
 
         try:
-            return self._store.write(write)
+            sealed = self._store.write(write)
         except IntegrityError:  # on PostgreSQL another sealer committed between the look and the insert
             return 0
+        if sealed:  # else what this one found late may not be among what the other sealed
+            self._swept = swept
+        return sealed
 
 
 def first_never_sealed(connection: Connection) -> str | None:

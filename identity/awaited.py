@@ -1,6 +1,6 @@
 """As whom a person is awaited at the provider: the account that consented before, or what an admin said.
 
-Never an e-mail address or a name: those are what people can change (DESIGN §3, principal alias).
+Never an e-mail address or a name: those are what people can change.
 """
 
 from __future__ import annotations

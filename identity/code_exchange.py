@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from math import ceil
 from typing import NoReturn
 
@@ -14,6 +15,7 @@ from sqlalchemy import Connection
 
 from identity import audit
 from identity.answers import ClientRefused, Dead, Granted, Meaning, RateLimited, Transient, Unknown, read_outcome
+from identity.connect_sessions import ConnectSession
 from identity.connections import CLIENT_SECRET, SealedSecret, authenticator, live_secrets, refuse_secret
 from identity.errors import Misconfigured
 from identity.gate import Endpoint, Gate
@@ -26,6 +28,7 @@ from identity.providers.profile import ExternalIdentity, Profile
 from identity.providers.words import provider_name
 from identity.quoting import error_name
 from identity.refusal import AGAIN, OPERATOR, Why, refuse
+from identity.request_names import CONNECT_HEADER, named
 from identity.secret import Secret
 from identity.store import CommitUnknown, Store
 from identity.token_endpoint import TokenEndpoint
@@ -56,33 +59,32 @@ class CodeExchange:
         owner: ProviderConnection,
         profile: Profile,
         *,
-        tenant: str,
+        session: ConnectSession,
         code: str,
         verifier: str,
         redirect_uri: str,
-        scopes: tuple[str, ...],
         now: datetime,
     ) -> TokenAnswer:
-        """What the code is worth. Raises Refusal, Misconfigured."""
+        """What *session*'s code is worth. Raises Refusal, Misconfigured."""
         name = authenticator(owner, Credential.AUTHORIZATION_CODE) or CLIENT_SECRET
         secrets = self.store.read(lambda connection: live_secrets(connection, owner.id, name))
         if not secrets:
             raise Misconfigured(f"provider connection {owner.id} has no {name.replace('_', ' ')}")
-        meaning = self._ask(
-            owner, profile, secrets[0], code=code, verifier=verifier, redirect_uri=redirect_uri, now=now, scopes=scopes
+        ask = partial(
+            self._ask, session, owner, profile, code=code, verifier=verifier, redirect_uri=redirect_uri, now=now
         )
+        meaning = ask(secrets[0])
         if isinstance(meaning, ClientRefused) and (spare := spare_secret(secrets, profile, meaning.code)):
             # The client is authenticated before the code is looked at (RFC 6749 §4.1.3), so it is still good.
-            self._note_refused(tenant, secrets[0], spare, meaning.code, now)
+            self._note_refused(session.key.tenant, secrets[0], spare, meaning.code, now)
             if self.gate.enter(_endpoint(owner), profile.token_pace) is not None:
                 refuse(Why.PROVIDER, _no_tokens_now(owner), AGAIN, final=True)
-            meaning = self._ask(
-                owner, profile, spare, code=code, verifier=verifier, redirect_uri=redirect_uri, now=now, scopes=scopes
-            )
+            meaning = ask(spare)
         return meaning.answer if isinstance(meaning, Granted) else _no_token(meaning, provider_name(owner.provider))
 
     def _ask(
         self,
+        session: ConnectSession,
         owner: ProviderConnection,
         profile: Profile,
         secret: SealedSecret,
@@ -91,15 +93,14 @@ class CodeExchange:
         verifier: str,
         redirect_uri: str,
         now: datetime,
-        scopes: tuple[str, ...],
     ) -> Meaning:
         client = OAuthClient(connection=owner, profile=profile, secret=secret.open(self.vault), now=now, jti=self.ids())
         request = exchange_request(client, code=code, verifier=verifier, redirect_uri=redirect_uri)
         endpoint = TokenEndpoint(client=self.http, budget=self.budget, gate=self.gate)
-        outcome = endpoint.send(request, to=_endpoint(owner))
+        outcome = endpoint.send(named(request, CONNECT_HEADER, str(session.started)), to=_endpoint(owner))
         if not isinstance(outcome, Answer):
             refuse(Why.PROVIDER, f"{provider_name(owner.provider)} did not answer", final=True)
-        return read_outcome(outcome, profile, started_at=now, scopes=scopes, lifetime=None)
+        return read_outcome(outcome, profile, started_at=now, scopes=session.scopes, lifetime=None)
 
     def _note_refused(self, tenant: str, secret: SealedSecret, spare: SealedSecret, code: str, now: datetime) -> None:
         audit_id = self.ids()
@@ -124,11 +125,13 @@ class CodeExchange:
             where = {"action": "connection.commit_unknown", "secret": secret.id}
             log.warning("whether a refused secret is noted is not known", extra=where)
 
-    def whose(self, owner: ProviderConnection, profile: Profile, token: Secret) -> ExternalIdentity | None:
-        """Whose account it is; None where the provider cannot be asked. Raises Refusal."""
+    def whose(
+        self, session: ConnectSession, owner: ProviderConnection, profile: Profile, token: Secret
+    ) -> ExternalIdentity | None:
+        """Whose account *session*'s token is of; None where the provider cannot be asked. Raises Refusal."""
         if profile.whoami is None or (question := profile.whoami.request(owner, token)) is None:
             return None
-        outcome = self.http.send(question, within=self.budget)
+        outcome = self.http.send(named(question, CONNECT_HEADER, str(session.started)), within=self.budget)
         external = None
         if isinstance(outcome, Answer) and outcome.status == 200:
             try:

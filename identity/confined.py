@@ -24,6 +24,7 @@ from identity.model import Credential, TokenAnswer
 from identity.oauth import Narrowing, installation_request
 from identity.providers import profile_of
 from identity.providers.profile import Profile
+from identity.request_names import REFRESH_HEADER, named
 from identity.secret import Secret
 from identity.situation import Situation, read_situation
 from identity.store import Store, written
@@ -66,10 +67,10 @@ class Confiner:
         self._kept: dict[Confinement, TokenAnswer] = {}
         self._lock = threading.Lock()
 
-    def token(self, wanted: Confinement, *, send_before: float) -> Secret | NotSent | None:
+    def token(self, wanted: Confinement, *, attempt: str, send_before: float) -> Secret | NotSent | None:
         """The token; NotSent: there is none now, and why; None: the account's own is all there can be.
 
-        *send_before* is on the monotonic clock.
+        *attempt* is what the provider's log says it is minted for. *send_before* is on the monotonic clock.
         """
         now = self._clock()
         with self._lock:
@@ -78,12 +79,12 @@ class Confiner:
             return kept.access_token
         try:
             situation = self._store.read(lambda c: read_situation(c, wanted.account))
-            return self._mint(situation, wanted, now=now, send_before=send_before)
+            return self._mint(situation, wanted, attempt=attempt, now=now, send_before=send_before)
         except AswhomError as error:  # the step is open already: it had no effect, and is tried again
             return NotSent(reason=str(error))
 
     def _mint(
-        self, situation: Situation, wanted: Confinement, *, now: datetime, send_before: float
+        self, situation: Situation, wanted: Confinement, *, attempt: str, now: datetime, send_before: float
     ) -> Secret | NotSent | None:
         account, only = situation.account, _narrowing(situation, wanted)
         if only is None or account.external_id is None or not situation.secrets:
@@ -101,7 +102,7 @@ class Confiner:
             now=now,
             only=only,
         )
-        outcome = self._endpoint.send(request, to=to, send_before=send_before)
+        outcome = self._endpoint.send(named(request, REFRESH_HEADER, attempt), to=to, send_before=send_before)
         meaning = read_token(situation, profile, outcome, started_at=now)
         if not isinstance(meaning, Granted):
             return NotSent(reason=f"no token for {wanted.repository} alone: {type(meaning).__name__}")

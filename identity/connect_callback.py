@@ -102,14 +102,13 @@ class Callback:
         answer = self.exchange.tokens(
             owner,
             profile,
-            tenant=session.key.tenant,
+            session=session,
             code=code,
             verifier=verifier,
             redirect_uri=self.redirect_uri(owner.id),
-            scopes=session.scopes,
             now=now,
         )
-        external = self.exchange.whose(owner, profile, answer.access_token)
+        external = self.exchange.whose(session, owner, profile, answer.access_token)
         covered = profile.covered(answer.scopes)
         missing = tuple(scope for scope in session.scopes if scope not in covered)
         stored = self._store(session, owner, answer, external, missing, now=now, also=also)

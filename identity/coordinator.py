@@ -2,8 +2,8 @@
 
     lock ─► re-read ─► intent committed ─► provider ─► raw answer committed ─► read ─► tokens committed ─► wake
 
-The lock saves work; the intent's key (account, generation) keeps a token from being presented twice (DESIGN §5).
-Minted tokens (client credentials, installations) take the same way.
+The lock saves work; the intent's key (account, generation) keeps a token from being presented twice.
+Minted tokens (client credentials, installations) take the same way. docs/explanation/refresh-coordinator.md says why.
 """
 
 from __future__ import annotations

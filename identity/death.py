@@ -2,7 +2,7 @@
 
 A 401 is no revocation. A refresh kills the token in other workers' hands, an address may be barred, a clock be wrong.
 So a refusal of any generation but the newest says nothing, and one of the newest is answered with one forced refresh.
-What is refused after that needs a person; nothing is revoked (DESIGN §5.5).
+What is refused after that needs a person; nothing is revoked.
 """
 
 from __future__ import annotations

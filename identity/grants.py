@@ -274,7 +274,7 @@ def bury(connection: Connection, account: str, *, generation: int, reason: str, 
     """The grant is dead: a new generation without credentials, and the account waits for a person.
 
     False if the generation has moved (a loser never kills the winner) or the account was revoked, which says more.
-    Nothing is revoked by it (DESIGN §5.4).
+    Nothing is revoked by it: a grant that expired of idleness looks the same.
     """
     if get_account(connection, account).state is AccountState.REVOKED:
         return False

@@ -200,7 +200,7 @@ def _row(intent: Intent) -> dict[str, object]:
 
 
 def may_present_again(intent: Intent, profile: Profile, *, by: datetime) -> bool:
-    """Inside a verified grace window the same refresh token may be presented once more (DESIGN §5.4).
+    """Inside a verified grace window the same refresh token may be presented once more.
 
     The window begins with the first presentation that is in doubt. *by* is when the next one leaves at the latest.
     """

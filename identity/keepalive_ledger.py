@@ -174,7 +174,7 @@ def _due(row: Row[Any], key: AccountKey, found: Mapping[Any, Standing], until: d
 
 
 def _hold(row: Row[Any], standings: dict[Any, Standing]) -> Hold | None:
-    """The rule for grants (DESIGN §5.1). A revocation is for good, a stop is not."""
+    """The rule for grants, as a step's opening has it. A revocation is for good, a stop is not."""
     if row.state != AccountState.ACTIVE or prohibition(standings, row.consented, or_stopped=False):
         return Hold.OVER
     if prohibition(standings, row.consented):

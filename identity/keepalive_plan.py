@@ -83,7 +83,7 @@ def retry_in(account: str, *, failures: int, asked: timedelta = timedelta(0)) ->
 
 
 def _ahead(grant: Tended, expires_at: datetime, profile: Lifetimes) -> datetime:
-    """Before a step would have to: it wants `min_ttl` of rest, at most half of the token's life (DESIGN §5.2)."""
+    """Before a step would have to: it wants `min_ttl` of rest, at most half of the token's life."""
     life = expires_at - grant.obtained_at
     latest = expires_at - min(profile.min_ttl, life / 2)
     return max(latest - life * _SPREAD * place(grant.account), grant.obtained_at + _LEAST)

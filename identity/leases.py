@@ -1,4 +1,4 @@
-"""Leases: whether a step may open, and with which token (DESIGN §5.1).
+"""Leases: whether a step may open, and with which token (docs/explanation/how-a-step-works.md).
 
 The rule: the job's `accepted` is newer than `revoked` of all five scopes, the grant's `consented` newer than `revoked`
 of tenant, provider connection, user and account, none of the five is stopped, and the account is `active`.

@@ -1,6 +1,6 @@
 """Whether a stored token works at the provider, by asking whose it is. Asking changes nothing here.
 
-A refusal is no revocation: an IP rule, a suspended organisation and a renewal elsewhere answer 401 too (DESIGN §5.5).
+A refusal is no revocation: an IP rule, a suspended organisation and a renewal elsewhere answer 401 too.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def narrow(
 
 
 def rescope(connection: Connection, account: Account, scopes: tuple[str, ...]) -> None:
-    """Rewrite the granted scopes, narrower or wider but within what it was narrowed to; nothing is revoked (DESIGN §7).
+    """Rewrite the granted scopes, narrower or wider but within what it was narrowed to; nothing is revoked.
 
     The caller holds the account's lock exclusively.
     """

@@ -23,6 +23,7 @@ from identity.minting import read_token, spare_secret, token_request
 from identity.model import AccountKey, RuledOut, TokenAnswer
 from identity.providers import profile_of
 from identity.providers.profile import Profile
+from identity.request_names import REFRESH_HEADER, named
 from identity.settlement import Ending, Settled, Settlement, begin
 from identity.situation import Situation
 from identity.store import CommitUnknown, Store
@@ -71,7 +72,7 @@ class Presenter:
     ) -> int | None:
         """Present the credential, once. *renew* keeps the lock for the part after the exchange."""
         refused, profile = wish.refused, self._profile(situation)
-        began, new = self.monotonic(), self._new_intent(situation, self.clock())
+        by, new = self.monotonic() + self.budget.send.total_seconds(), self._new_intent(situation, self.clock())
         request = token_request(situation, profile, self.vault, now=new.started_at, jti=self.ids())
         if request is None:
             return self._expire(situation, new, refused=refused)
@@ -87,7 +88,7 @@ class Presenter:
             why = "its token endpoint is left alone for now"
             return self._fail(situation, intent, why, refused=refused, wait=wait, unpresented=True)
         self.reached("before_send")
-        outcome = self.endpoint.send(request, to=to, send_before=began + self.budget.send.total_seconds())
+        outcome = self.endpoint.send(named(request, REFRESH_HEADER, intent.id), to=to, send_before=by)
         self.reached("after_send")
         if isinstance(outcome, Answer):
             renew()

@@ -14,7 +14,7 @@ from identity.tables import grants, refresh_intents
 _SAYS: Mapping[IntentState, str] = {
     IntentState.OPEN: "it was written down before sending, and its answer is awaited",
     IntentState.ANSWERED: "its answer is stored and not yet read",
-    IntentState.COMMITTED: "its tokens are in use",
+    IntentState.COMMITTED: "its tokens were stored",
     IntentState.DEAD: "the provider does not take the credential any more",
     IntentState.UNKNOWN: "the provider may have taken the credential, and its answer is lost",
     IntentState.DISCARDED: "a revocation, a consent or a signal put it out of date while it was asked",

@@ -1,4 +1,4 @@
-"""The whole memory of revocation: one number a scope, and whether an admin has stopped it (DESIGN §5.1)."""
+"""The whole memory of revocation: one number a scope, and whether an admin has stopped it (docs/decisions/0003)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ledger sequence and the locks of the five scopes (DESIGN §5.1).
+"""The ledger sequence and the locks of the five scopes (docs/decisions/0003).
 
 A number is taken under the locks, so "before" and "after" of an opening and a revocation mean this number.
 """

@@ -115,7 +115,7 @@ aliases = Table(
     Column("created_at", Instant, nullable=False),
 )
 
-# One row a scope that was ever revoked or stopped: the whole memory of revocation (DESIGN §5.1).
+# One row a scope that was ever revoked or stopped: the whole memory of revocation (docs/decisions/0003).
 scopes = Table(
     "scopes",
     metadata,

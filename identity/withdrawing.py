@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, select
@@ -29,6 +29,7 @@ from identity.http import Answer
 from identity.metrics import WITHDRAWALS_ASKED
 from identity.model import AccountKey, Credential, Scope, ScopeKind
 from identity.providers.profile import Profile
+from identity.request_names import REVOCATION_HEADER, named
 from identity.scopes import grant_scopes, newest_revocation, revoked_since
 from identity.sequence import lock_exclusive
 from identity.store import Store
@@ -49,7 +50,6 @@ from identity.withdrawals import (
 
 log = logging.getLogger(__name__)
 
-REVOCATION_HEADER = "X-Aswhom-Revocation"  # so that the provider's log says on whose account it was asked
 _SECOND = timedelta(seconds=1)
 _UNDER_WAY = timedelta(minutes=2)  # longer than a claim lasts
 
@@ -119,9 +119,7 @@ class Withdrawer:
         if (wait := gate.enter(to, asked.pace, keep=AHEAD_KEEPS)) is not None:
             self._later(case, "its provider is left alone for now", wait=wait, counted=False)
             return
-        if case.withdrawal.revocation:
-            headers = {**request.headers, REVOCATION_HEADER: case.withdrawal.revocation}
-            request = replace(request, headers=headers)
+        request = named(request, REVOCATION_HEADER, case.withdrawal.revocation or case.withdrawal.id)
         self._reached("before_withdrawal_sent")
         send_before = began + self._budget.send.total_seconds()
         outcome = self._endpoint.send(request, to=to, send_before=send_before)

@@ -32,7 +32,7 @@ R = TypeVar("R", bound=Result)
 
 
 class Recovery(StrEnum):
-    """How an attempt without an answer is resolved. Never by blind repetition (DESIGN §6)."""
+    """How an attempt without an answer is resolved. Never by blind repetition."""
 
     IDEMPOTENT = "idempotent"  # repeat: twice is once
     KEYED = "keyed"  # repeat with the same idempotency key, which the upstream honours
@@ -103,7 +103,7 @@ class Verdict(StrEnum):
     """What an answer means for the attempt."""
 
     SUCCESS = "success"
-    UNAUTHORIZED = "unauthorized"  # the token was refused; nothing was done (DESIGN §5.5)
+    UNAUTHORIZED = "unauthorized"  # the token was refused; nothing was done, and nothing is revoked by it
     RETRY = "retry"  # nothing was done; try again, after `retry_after` if given
     FAILED = "failed"  # nothing was done, and trying again will not help
     UNKNOWN = "unknown"  # it may have been done

@@ -10,7 +10,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, or_, select, update
 
-from identity.store import Store
+from identity.errors import Unavailable
+from identity.store import CommitUnknown, Store
 from pipeline.approval_tables import approvals
 from pipeline.ledger.deliveries import enabled_config, first_bells, insert_job
 from pipeline.model import Bell, Ring
@@ -44,7 +45,7 @@ def tell_of_approvals(store: Store, workflows: Registry, ring: Ring, *, now: dat
     """Start the jobs of workflows that listen, for what they were not told of yet; how many approvals that was.
 
     Safe to run twice, on two hosts, at once. What cannot be told holds up nothing else. Raises ExceptionGroup, after
-    the rest, of what was not foreseen.
+    the rest, of what was not foreseen. Raises Unavailable or CommitUnknown at once: then nothing else could be either.
     """
     told = 0
     failures: dict[str, Exception] = {}
@@ -54,6 +55,8 @@ def tell_of_approvals(store: Store, workflows: Registry, ring: Ring, *, now: dat
             try:
                 ring.jobs(store.write(partial(_tell, id=id, workflows=workflows, now=now)))
                 told += 1
+            except (CommitUnknown, Unavailable):
+                raise  # it is the ledger's, not this approval's
             except Exception as failure:  # noqa: BLE001 - raised below: one approval's bug must not stop the others
                 failure.add_note(f"approval {id}")
                 failures[id] = failure

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 KEPT = timedelta(days=3)  # how long GitHub delivers again
 OVERLAP = timedelta(minutes=5)  # looked at again each time: rows come late, and clocks differ
 FIRST, LONGEST = timedelta(minutes=1), timedelta(hours=6)  # between two requests for one delivery
+_REFUSALS = 3  # then it is not this delivery that GitHub refuses
 MOST_PAGES = 50  # a tick and connection
 MOST_REQUESTS = 50  # for deliveries, a tick and connection
 
@@ -93,11 +94,13 @@ class CatchUp:
         asked, silent = 0, []
         for owner, key in self._store.read(self._apps):
             try:
-                asked += self._catch_up(owner, key)
-            except (Unavailable, Misconfigured, UnreadableList) as reason:
-                silent.append(f"{owner.id}: {reason}")
+                number, failures = self._catch_up(owner, key)
+            except Misconfigured as failure:
+                number, failures = 0, [failure]
+            asked += number
+            silent += [f"{owner.id}: {failure}" for failure in failures]
         if silent:
-            raise Unavailable(f"GitHub's deliveries could not be looked at: {'; '.join(silent)}")
+            raise Unavailable(f"GitHub's deliveries could not all be looked at or asked for: {'; '.join(silent)}")
         return asked
 
     def _apps(self, c: Connection) -> list[tuple[ProviderConnection, Secret]]:
@@ -110,16 +113,27 @@ class CatchUp:
                 found.append((get_connection(c, id), keys[0].open(self._vault)))
         return found
 
-    def _catch_up(self, owner: ProviderConnection, key: Secret) -> int:
+    def _catch_up(self, owner: ProviderConnection, key: Secret) -> tuple[int, list[Exception]]:
+        """How many deliveries were asked for, and what could not be: a page, or a delivery, holds up no other."""
         now = self._clock()
         known = self._known.setdefault(owner.id, _Known(seen_to=now - KEPT))
-        self._look(owner, key, known, now)
+        asked, failures = 0, list[Exception]()
+        try:
+            self._look(owner, key, known, now)
+        except (Unavailable, UnreadableList) as failure:
+            failures.append(failure)
         self._forget(owner, known, now)
         due = [one for one in known.failed.values() if one.ask_at <= now]
         due.sort(key=lambda one: one.delivered_at)
         for one in due[: self._most]:
-            self._ask(owner, key, one, now)
-        return len(due[: self._most])
+            try:
+                self._ask(owner, key, one, now)
+                asked += 1
+            except Unavailable as failure:
+                failures.append(failure)
+            if len(failures) == _REFUSALS:  # GitHub itself is away: the next tick asks for the others
+                break
+        return asked, failures
 
     def _look(self, owner: ProviderConnection, key: Secret, known: _Known, now: datetime) -> None:
         """Note what was delivered since the last time, or what is left of that; as many pages as a tick may ask for."""

@@ -1,4 +1,4 @@
-"""The ledger database behind the one seam for writes (DESIGN §5.1).
+"""The ledger database behind the one seam for writes.
 
 `open_database` gives a `Database` for an SQLAlchemy URL: SQLite for one machine, PostgreSQL for many hosts. A
 transaction is a function handed to `write`, so none can be open across HTTP and any can be repeated.

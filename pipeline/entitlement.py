@@ -65,7 +65,7 @@ def header(
     NotSent: there is no token for it now. *send_before* is on the monotonic clock.
     """
     if opened.lease is not None:
-        token = _confined(services, step, opened.lease, send_before)
+        token = _confined(services, step, intent.attempt, opened.lease, send_before)
         if isinstance(token, NotSent):
             return token
         token = token or leases.open_token(services.vault, step.job.tenant, opened.lease)
@@ -77,7 +77,9 @@ def header(
     return "Authorization", f"Bearer {token.reveal()}"
 
 
-def _confined(services: Services, step: StepAtHand, lease: Leased, send_before: float) -> Secret | NotSent | None:
+def _confined(
+    services: Services, step: StepAtHand, attempt: str, lease: Leased, send_before: float
+) -> Secret | NotSent | None:
     """The token for the one repository that the action is about, if it says one and the account can have such."""
     repository = step.action.confined_to()
     if repository is None or services.confiner is None:
@@ -88,7 +90,7 @@ def _confined(services: Services, step: StepAtHand, lease: Leased, send_before: 
         repository=repository,
         scopes=step.action.facts.scopes,
     )
-    return services.confiner.token(wanted, send_before=send_before)
+    return services.confiner.token(wanted, attempt=attempt, send_before=send_before)
 
 
 def _limit(money: Money | None) -> Limit | None:

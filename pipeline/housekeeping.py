@@ -20,6 +20,7 @@ from types import FrameType
 
 from identity.errors import AswhomError, Unavailable
 from pipeline import metrics
+from pipeline.model import HEARTBEAT
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,8 @@ class _Keeper:
         self._clock = clock
         self._began: float | None = None
         self._reported: float | None = None  # the beginning of a tick that was called stuck
+        self._told: str | None = None
+        self._told_at: float | None = None
         self.thread = threading.Thread(target=self._run, name=f"duty-{duty.name}", daemon=True)
         metrics.DUTY_STUCK.labels(duty.name).set(0)
 
@@ -104,10 +107,16 @@ class _Keeper:
         return took
 
     def _tell(self, error: str | None) -> None:
+        now = self._clock()
+        # A heartbeat is a commit: one for each tick would be most of what an idle ledger writes.
+        if self._told_at is not None and error == self._told and now - self._told_at < HEARTBEAT.total_seconds():
+            return
         try:
             self._beat(self.duty.name, error)
         except Exception:  # the duty goes on: a ledger that cannot be told shows as a heartbeat that is overdue
             log.exception("housekeeping: no heartbeat for %s", self.duty.name, extra={"action": "duty.unheard"})
+        else:
+            self._told, self._told_at = error, now
 
 
 class Housekeeping:

@@ -1,4 +1,4 @@
-"""Asking the provider about a signal that may be a replay, after it was followed (DESIGN §7.1).
+"""Asking the provider about a signal that may be a replay, after it was followed (docs/revocation.md).
 
 GitHub's `github_app_authorization` has no time and the same bytes each time. A repetition of it, or one that may be the
 echo of a request of ours, is a revocation all the same; then the provider is asked whether the token that was revoked
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -23,9 +23,9 @@ from identity.grants import ACCESS, Grant, get_grant, token_binding
 from identity.http import Answer, Client
 from identity.model import AccountKey, AccountState, Credential, ProviderConnection
 from identity.providers.profile import Liveness, Profile
+from identity.request_names import REVOCATION_HEADER, named
 from identity.store import Store
 from identity.vault import Vault
-from identity.withdrawing import REVOCATION_HEADER
 from pipeline.revocation import load
 from pipeline.revocation_tables import revocations
 
@@ -107,8 +107,7 @@ class Inquirer:
         binding = token_binding(account.key.tenant, account.id, account.provider, ACCESS, grant.generation)
         token = self._vault.open(grant.access_sealed or b"", binding)
         request = liveness.request(case.owner, case.secret.open(self._vault), token)
-        request = replace(request, headers={**request.headers, REVOCATION_HEADER: revocation})
-        answer = self._http.send(request, within=self._budget)
+        answer = self._http.send(named(request, REVOCATION_HEADER, revocation), within=self._budget)
         if isinstance(answer, Answer) and (alive := liveness.read(answer)) is not None:
             return alive
         why = f"status {answer.status}" if isinstance(answer, Answer) else answer.reason

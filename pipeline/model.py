@@ -14,6 +14,8 @@ from pipeline.signed_answer import SignedAnswer
 
 #: The schedulers' name among the heartbeats.
 BEAT = "beat"
+#: What ticks says so this often; whatever else it has to say, it says at once.
+HEARTBEAT = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,10 +90,3 @@ class Ring(Protocol):
         """Whether all of them were sent; False: some were not."""
 
     def revocations(self, ids: Sequence[str]) -> None: ...
-
-
-class OpenRing(Ring, Protocol):
-    """A ring that belongs to whoever it is handed to."""
-
-    def close(self) -> None:
-        """Close its connections; whoever rings afterwards opens them anew."""

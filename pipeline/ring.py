@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kombu import Connection
@@ -104,6 +104,14 @@ class CeleryRing:
         """Ring for revocations to be advanced."""
         self._send([_message(REVOCATION, revocation, REVOCATIONS) for revocation in ids])
 
+    def close(self) -> None:
+        """Close its connections to the broker; nobody rings any more."""
+        with self._lock:
+            producers, self._producers = self._producers, None
+            is_ours = self._pid == os.getpid()  # a parent's sockets are not ours to end
+        if producers is not None and is_ours:
+            producers.connections.force_close_all()
+
     def _send(self, messages: Sequence[_Message]) -> bool:
         if not messages:
             return True
@@ -145,8 +153,6 @@ class CeleryRing:
                     )
         finally:
             producer.release()
-            if self._producers is not producers:  # forgotten meanwhile
-                _close(producers)
 
     def _open(self) -> ProducerPool:
         with self._lock:
@@ -163,28 +169,8 @@ class CeleryRing:
                 self._pid = os.getpid()
             return self._producers
 
-    def close(self) -> None:
-        """Close every connection; whoever rings afterwards opens them anew."""
-        producers = self._producers
-        if producers is not None and self._pid == os.getpid():  # a parent's are the parent's
-            self._forget(producers)
-
     def _forget(self, producers: ProducerPool) -> None:
-        """Close connections that may be dead; one that is in use elsewhere is closed by its user."""
+        """Drop connections that may be dead; those in use elsewhere end with their users."""
         with self._lock:
             if self._producers is producers:
                 self._producers = None
-        _close(producers)
-
-
-def _close(producers: ProducerPool) -> None:
-    """Close the connections that nobody uses. All are taken first: one that was put back would be taken again."""
-    pool, idle = producers.connections, []
-    with suppress(pool.LimitExceeded):
-        while True:
-            idle.append(pool.acquire(block=False))
-    for connection in idle:
-        try:
-            connection.close()
-        finally:
-            connection.release()  # somebody may be waiting for one, who then opens it anew

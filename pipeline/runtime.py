@@ -44,7 +44,7 @@ from pipeline.housekeeping import Duty
 from pipeline.inquiry import Inquirer
 from pipeline.intake import Intake
 from pipeline.invitations import Invitations
-from pipeline.model import OpenRing
+from pipeline.model import Ring
 from pipeline.provider_side import ProviderAsker, measure_withdrawals, provider_side
 from pipeline.requests import Requests
 from pipeline.retention import Retention, prune
@@ -96,7 +96,7 @@ class Runtime:
         self,
         settings: RuntimeSettings,
         workflows: Registry,
-        ring: OpenRing,
+        ring: Ring,
         *,
         clock: Callable[[], datetime] = _now,
         reached: Callable[[str], None] = lambda point: None,
@@ -152,7 +152,7 @@ class Runtime:
             budgets=Budgets(self.redis, prefix=settings.key_prefix),
             reached=reached,
         )
-        self._ring, self.ring = ring, Doorbells(self.database, ring)
+        self.ring = Doorbells(self.database, ring)
         self.worker = Worker(services, workflows, self.ring, settings.jobs)
         inquirer = Inquirer(self.database, self.vault, self.http, PROFILES, clock=clock)
         withdrawer = Withdrawer(
@@ -253,7 +253,6 @@ class Runtime:
         self.database.close()
         if self.redis is not None:
             self.redis.close()
-        self._ring.close()
 
 
 def void(_: object) -> None:

@@ -8,21 +8,19 @@ from __future__ import annotations
 import logging
 import os
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from celery import beat
 
 from identity.errors import Misconfigured
 from pipeline import metrics
-from pipeline.model import BEAT, Bell
+from pipeline.model import BEAT, HEARTBEAT, Bell
 
 if TYPE_CHECKING:
     from pipeline.celery import App
 
 log = logging.getLogger(__name__)
-
-HEARTBEAT = timedelta(seconds=5)
 
 
 class Schedules(Protocol):

@@ -1,4 +1,4 @@
-"""The states of jobs, steps and attempts, and the moves each may make (DESIGN §6).
+"""The states of jobs, steps and attempts, and the moves each may make.
 
 docs/reference/states.md draws these tables; a test compares the two.
 """

@@ -42,6 +42,7 @@ class WorkerSettings:
     backoff: timedelta = timedelta(seconds=2)
     misconfigured_delay: timedelta = timedelta(minutes=1)
     unknown_expires: timedelta = timedelta(days=14)
+    unknown_looked_at: timedelta = timedelta(minutes=1)  # for the first time: the call's answer may be late, not lost
 
 
 class Worker:
@@ -113,9 +114,13 @@ class Worker:
                 self._end(job, partial(jobs.requeue, job=job, delay=settings.misconfigured_delay, reason=reason))
             case AskOperator():
                 log.warning("a step's outcome is not known", action="job.asks", reason=reason)
-                expires = settings.unknown_expires
                 park = partial(
-                    jobs.park, job=job, wait=Wait.UNKNOWN, waits_for=None, due_in=expires, expires_in=expires
+                    jobs.park,
+                    job=job,
+                    wait=Wait.UNKNOWN,
+                    waits_for=None,
+                    due_in=settings.unknown_looked_at,
+                    expires_in=settings.unknown_expires,
                 )
                 self._end(job, partial(park, reason=reason))
             case StepSkipped():

@@ -124,7 +124,7 @@ class Workflow:
 
     @property
     def pattern(self) -> AccessPattern:
-        """The tag of its jobs: that of the declared set (DESIGN §4)."""
+        """The tag of its jobs: that of the declared set."""
         if any(action.facts.capability or action.facts.effect is Effect.HIGH_RISK for action in self.uses):
             return AccessPattern.CAPABILITY
         whole = Who(0)

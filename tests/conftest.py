@@ -12,6 +12,7 @@ from typing import Any
 
 import flask_openapi.utils
 import pytest
+from graphql import GraphQLSchema, build_schema
 from hypothesis import settings
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode
@@ -21,7 +22,7 @@ from pipeline.migrations import upgrade
 from tests.servers import shared_data as published
 from tests.servers.oidc import Oidc
 from tests.servers.oidc import oidc as run_oidc
-from tests.servers.postgres import Postgres
+from tests.servers.postgres import Emptied, Postgres
 from tests.servers.postgres import postgres as run_postgres
 from tests.servers.valkey import Valkey
 from tests.servers.valkey import valkey as run_valkey
@@ -138,11 +139,13 @@ def sqlite_database(tmp_path: Path, migrated_sqlite: Path) -> Iterator[Database]
 
 
 @pytest.fixture(scope="session")
-def migrated_postgres(postgres: Postgres) -> tuple[str, frozenset[str]]:
-    """One migrated database, emptied after each test that had it, and the tables that a migration filled."""
+def migrated_postgres(postgres: Postgres) -> Iterator[Emptied]:
+    """One migrated database, emptied after each test that had it of all but what a migration filled."""
     name = postgres.create_database()
     _migrate(postgres.url(name))
-    return name, frozenset(postgres.filled_tables(name))
+    emptied = Emptied(postgres, name)
+    yield emptied
+    emptied.close()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -152,10 +155,9 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         shutil.copy(request.getfixturevalue("migrated_sqlite"), tmp_path / "ledger.sqlite")
         yield f"sqlite:///{tmp_path}/ledger.sqlite"
         return
-    cluster: Postgres = request.getfixturevalue("postgres")
-    name, seeded = request.getfixturevalue("migrated_postgres")
-    yield cluster.url(name)
-    cluster.empty_database(name, keep=seeded)
+    migrated: Emptied = request.getfixturevalue("migrated_postgres")
+    yield migrated.url
+    migrated.empty()
 
 
 def _migrate(url: str) -> None:
@@ -203,3 +205,9 @@ def _from_debian(program: str, *, package: str) -> Path:
     if "CI" in os.environ:
         pytest.fail(message)
     pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def linear_schema(shared_data: ModuleType) -> GraphQLSchema:
+    """What Linear publishes; to read it takes seconds."""
+    return build_schema(shared_data.linear_schema().read_text())

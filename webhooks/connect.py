@@ -19,6 +19,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from identity.errors import BadInput, GrantRevoked, Misconfigured, Unavailable
 from identity.refusal import AGAIN, OPERATOR, Why
+from identity.store import CommitUnknown
 from pipeline.connecting import Away, Done, Ended, Failed, Offer, Underway
 from webhooks import problems
 from webhooks.pages import from_own_page, guarded, page
@@ -139,8 +140,9 @@ def connect_pages(settings: WebSettings, connector: Connector, *, clock: Callabl
         log.error("connect not possible: %s", error, extra={"action": "connect.misconfigured"})
         return _failed(Failed(why=Why.OPERATOR, reason="a setting of this installation is wrong", next_step=OPERATOR))
 
+    @pages.errorhandler(CommitUnknown)
     @pages.errorhandler(Unavailable)
-    def later(error: Unavailable) -> Response:
+    def later(error: Unavailable | CommitUnknown) -> Response:
         log.warning("connect not now: %s", error, extra={"action": "connect.unavailable"})
         response = _failed(
             Failed(

@@ -12,6 +12,7 @@ from datetime import timedelta
 from http import HTTPStatus
 
 from flask import Flask, Response
+from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from identity.errors import AswhomError, Unavailable, Unconfirmed
@@ -141,6 +142,15 @@ def _document(type_: str, title: str, status: int, detail: str, errors: Sequence
     if errors:
         document["errors"] = [dict(error) for error in errors]
     return Response(json.dumps(document), status=status, content_type="application/problem+json")
+
+
+def misfits(error: ValidationError, *within: str) -> list[dict[str, str]]:
+    """A problem's `errors`: the first 20 places where something did not fit and why, never with what stood there.
+
+    *within*: the place of the whole of it in the request.
+    """
+    found = error.errors(include_input=False, include_url=False, include_context=False)
+    return [{"where": ".".join(map(str, (*within, *one["loc"]))), "why": one["msg"]} for one in found[:20]]
 
 
 def own(error: Exception) -> Problem:

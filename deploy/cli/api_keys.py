@@ -10,7 +10,7 @@ from functools import partial
 import click
 from sqlalchemy import Connection, select
 
-from deploy.cli.command import command, confirm, names
+from deploy.cli.command import command, confirm, in_full, names
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.api_key_tables import api_keys as table
@@ -33,11 +33,6 @@ COLUMNS = (
     workloads.c.issuer,
     workloads.c.subject,
 )
-
-
-def agent_id(tenant: str, name: str) -> str:
-    """The id of a tenant's own agent, who may be named by it in full: `acme.support-bot`."""
-    return name if name.startswith(f"{tenant}.") else f"{tenant}.{name}"
 
 
 @click.group("api-keys")
@@ -80,7 +75,7 @@ def create(
     days: int,
 ) -> None:
     """Make a key, and print it: this once, for it is not stored."""
-    made = _Made(at, agent_id(tenant, agent), days)
+    made = _Made(at, in_full(tenant, agent), days)
     at.write(partial(made.add, tenant=tenant, role=Role(role), tools=tools, name=name))
     key = made.secret.reveal()
     out.note(f"{made.id}, for {made.agent} as {role}, until {made.expires_at:%Y-%m-%d}. It is shown this once:")
@@ -108,7 +103,7 @@ def trust(
 
     Kubernetes, clouds and CIs give each workload signed tokens. `revoke` takes the trust back as it ends a key.
     """
-    made = _Made(at, agent_id(tenant, agent), days)
+    made = _Made(at, in_full(tenant, agent), days)
 
     def write(c: Connection) -> None:
         made.add(c, tenant=tenant, role=Role(role), tools=tools, name=name)

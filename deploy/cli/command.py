@@ -119,6 +119,11 @@ def names(context: click.Context, parameter: click.Parameter, value: str | None)
     return None if value is None else tuple(filter(None, (part.strip() for part in value.split(","))))
 
 
+def in_full(tenant: str, name: str) -> str:
+    """The id of a tenant's user or agent, who may be named by it at once: `acme.ada`, `acme.support-bot`."""
+    return name if name.startswith(f"{tenant}.") else f"{tenant}.{name}"
+
+
 def json_file(context: click.Context, parameter: click.Parameter, path: str | None) -> object:
     """The document in a file, or in standard input."""
     import json

@@ -8,9 +8,9 @@ from typing import Any
 import click
 from sqlalchemy import select
 
-from deploy.cli.command import command, names
+from deploy.cli.command import command, in_full, names
 from deploy.cli.output import Output
-from deploy.cli.tenants import ensure_user, user_id
+from deploy.cli.tenants import ensure_user
 from deploy.installation import Installation
 from identity.errors import BadInput
 from identity.model import AccountKey
@@ -42,7 +42,7 @@ def link(
     any_account: bool,
 ) -> None:
     """Print the link by which a person connects an account. It is good once, in one browser, for some minutes."""
-    principal, now = user_id(tenant, user), at.now()
+    principal, now = in_full(tenant, user), at.now()
     owner = at.read(lambda c: queries.fitting_connection(c, tenant, connection))
     at.write(lambda c: ensure_user(c, tenant, principal, now=now))
     key = AccountKey(tenant=tenant, connection=owner.id, principal=principal)

@@ -86,7 +86,7 @@ def upgrade(at: Installation, out: Output) -> None:
     from pipeline import migrations
 
     before, _ = migrations.revisions(at.unchecked_ledger)
-    migrations.upgrade(at.unchecked_ledger)
+    migrations.upgrade_at(at.settings.database())
     after, _ = migrations.revisions(at.unchecked_ledger)
     sentence = f"upgraded from {before or 'nothing'} to {after}" if before != after else f"already at {after}"
     out.done(sentence, {"before": before, "after": after})

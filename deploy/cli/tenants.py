@@ -7,7 +7,7 @@ from datetime import datetime
 import click
 from sqlalchemy import Connection
 
-from deploy.cli.command import command
+from deploy.cli.command import command, in_full
 from deploy.cli.output import Output
 from deploy.cli.stops import stop_and_open
 from deploy.installation import Installation
@@ -15,11 +15,6 @@ from identity.errors import BadInput
 from identity.model import PrincipalKind, Scope, ScopeKind
 from identity.principals import ensure_principal, ensure_tenant, link_alias
 from pipeline.ledger import queries
-
-
-def user_id(tenant: str, name: str) -> str:
-    """The id of a tenant's user, who may be named by it in full: `acme.ada`."""
-    return name if name.startswith(f"{tenant}.") else f"{tenant}.{name}"
 
 
 @click.group()
@@ -87,7 +82,7 @@ def add_alias(
     at: Installation, out: Output, tenant: str, user: str, provider: str, external_id: str, login: str | None
 ) -> None:
     """Say that a provider's user is this person."""
-    now, principal = at.now(), user_id(tenant, user)
+    now, principal = at.now(), in_full(tenant, user)
 
     def write(c: Connection) -> bool:
         ensure_user(c, tenant, principal, now=now)

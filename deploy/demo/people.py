@@ -11,12 +11,11 @@ from urllib.parse import urljoin
 
 import httpx
 
+from deploy.demo import forms
 from identity.model import AccountKey
 from pipeline.runtime import Runtime
 
-_HIDDEN = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)">')
 _AWAY = re.compile(r'<meta http-equiv="refresh" content="0; url=([^"]+)">')
-_ACTION = re.compile(r'<form method="post" action="([^"]+)">')
 
 
 class NotApproved(Exception):
@@ -35,12 +34,11 @@ def connect(runtime: Runtime, key: AccountKey, *, web: str, login: str, now: dat
         if away is None:
             raise NotConnected(f"the link of {key} leads nowhere")
         page = browser.get(unescape(away[1]))
-        action = _ACTION.search(page.text)
+        action = forms.action(page.text)
         if page.status_code != 200 or action is None:
             raise NotConnected(f"no consent page for {key}: status {page.status_code}")
-        fields = {unescape(name): unescape(value) for name, value in _HIDDEN.findall(page.text)}
-        said = {**fields, "user": login, "decision": "allow"}
-        done = browser.post(urljoin(str(page.url), unescape(action[1])), data=said)
+        said = {**forms.hidden(page.text), "user": login, "decision": "allow"}
+        done = browser.post(urljoin(str(page.url), action), data=said)
     if done.status_code != 200:
         raise NotConnected(f"the callback of {key} ended with status {done.status_code}")
     return done.text
@@ -50,8 +48,8 @@ def approve(runtime: Runtime, approval: str, *, by: str, web: str, now: datetime
     """Open the link of *by* alone, read what would be done, and say yes to it. Raises NotApproved."""
     _, address = runtime.approving.invite(approval, by, now=now)
     with httpx.Client(timeout=10, trust_env=False) as browser:
-        fields = {unescape(name): unescape(value) for name, value in _HIDDEN.findall(browser.get(address).text)}
-        done = browser.post(address, data={**fields, "answer": "yes"}, headers={"Origin": web})
+        said = {**forms.hidden(browser.get(address).text), "answer": "yes"}
+        done = browser.post(address, data=said, headers={"Origin": web})
     if done.status_code != 200:
         raise NotApproved(f"the page of {approval} ended with status {done.status_code}")
 

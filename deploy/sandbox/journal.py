@@ -26,11 +26,14 @@ class Entry:
     tenant: str | None = None
     token_fingerprint: str | None = None
     attempt: str | None = None
+    refresh: str | None = None  # a request for a new access token
+    connect: str | None = None  # a code's exchange, or the question who consented
     revocation: str | None = None  # a request that ends, or asks about, what was revoked
     idempotency_key: str | None = None
     status: int | None = None  # None while in progress, and for ever if no answer was given
     effect: bool = False
     resource: str | None = None
+    issued: str | None = None  # the fingerprint of the access token in the answer
     fault: str | None = None
 
 
@@ -49,9 +52,11 @@ class Journal:
         *,
         method: str,
         path: str,
-        attempt: str | None,
-        idempotency_key: str | None,
+        attempt: str | None = None,
+        refresh: str | None = None,
+        connect: str | None = None,
         revocation: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Entry:
         with self._lock:
             entry = Entry(
@@ -61,6 +66,8 @@ class Journal:
                 method=method,
                 path=path,
                 attempt=attempt,
+                refresh=refresh,
+                connect=connect,
                 revocation=revocation,
                 idempotency_key=idempotency_key,
             )

@@ -64,6 +64,8 @@ def equip(
             method=request.method,
             path=request.path,
             attempt=request.headers.get("X-Aswhom-Attempt"),
+            refresh=request.headers.get("X-Aswhom-Refresh"),
+            connect=request.headers.get("X-Aswhom-Connect"),
             revocation=request.headers.get("X-Aswhom-Revocation"),
             idempotency_key=request.headers.get("Idempotency-Key"),
         )

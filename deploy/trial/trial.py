@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import re
 import secrets
 from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
-from html import unescape
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +15,7 @@ import httpx
 from sqlalchemy import Connection, Row, select
 
 from deploy import process
+from deploy.demo import forms
 from deploy.demo.people import NotConnected
 from deploy.demo.provision import Provision
 from deploy.sandbox.__main__ import SERVICES
@@ -36,8 +35,6 @@ from pipeline.tables import attempts, jobs, workflow_settings
 
 BASE_URL = "http://127.0.0.1:1"  # where callbacks would come back to: they are read from the redirect instead
 ROUNDS = 80  # of a settlement
-_HIDDEN = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)">')
-_ACTION = re.compile(r'<form method="post" action="([^"]+)">')
 
 
 class NoRing:
@@ -47,8 +44,6 @@ class NoRing:
         return False
 
     def revocations(self, ids: object) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class Trial:
@@ -121,12 +116,11 @@ class Trial:
         link = self.runtime.connect.start(key, now=now)
         url = self.runtime.connect.authorize(link.text, browser=browser, now=now)
         page = self.upstreams.http.get(str(url)).text
-        action = _ACTION.search(page)
+        action = forms.action(page)
         if action is None:
             raise NotConnected(f"{key} has no consent page: {url}")
-        said = {unescape(name): unescape(value) for name, value in _HIDDEN.findall(page)}
-        form = self.upstreams.url("auth", unescape(action[1]))
-        answer = self.upstreams.http.post(form, data={**said, "user": login, "decision": "allow"})
+        said = {**forms.hidden(page), "user": login, "decision": "allow"}
+        answer = self.upstreams.http.post(self.upstreams.url("auth", action), data=said)
         back = dict(httpx.URL(answer.headers["location"]).params)
         ended = self.runtime.connecting.finish(through, back, browser=browser, now=datetime.now(UTC))
         if not isinstance(ended, Done):

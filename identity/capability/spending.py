@@ -1,4 +1,4 @@
-"""Spending: the one moment at which a capability counts, decided under the locks and by the rule (DESIGN §5.1).
+"""Spending: the one moment at which a capability counts, decided under the locks and by the rule that opens steps.
 
 The first spend marks the row of the token's id with the request it was for. The same request again is the same spend,
 until the step it was for has ended; another is refused. Redis has no part in it.
@@ -28,9 +28,6 @@ class Unspendable(StrEnum):
     REVOKED = "revoked"  # what it depends on was revoked, or is stopped
     SPENT = "spent"  # for another request, or by somebody who did not say for which
     CLOSED = "closed"  # the step it was for has ended, or another took its place
-    ACTORS = "actors"  # who acts, or for whom, is not what was recorded
-    JOB = "job"
-    STEP = "step"
 
 
 Why = Reason | Unspendable
@@ -111,20 +108,23 @@ def _again(connection: Connection, jti: str, request_sha256: str | None) -> Spen
     return Spent(record=found, first=False)
 
 
-def _differs(claimed: Capability, recorded: Capability) -> Why | None:
+def _differs(claimed: Capability, recorded: Capability) -> Reason | None:
     """The first thing in which a token says other than what was recorded: somebody else has the key."""
-    pairs: tuple[tuple[object, object, Why], ...] = (
+    limit, known_limit = claimed.limit, recorded.limit
+    pairs: tuple[tuple[object, object, Reason], ...] = (
         (claimed.tenant, recorded.tenant, Reason.TENANT),
         (claimed.audience, recorded.audience, Reason.AUDIENCE),
-        ((claimed.subject, claimed.actors), (recorded.subject, recorded.actors), Unspendable.ACTORS),
-        (claimed.job, recorded.job, Unspendable.JOB),
-        (claimed.step, recorded.step, Unspendable.STEP),
+        (claimed.subject, recorded.subject, Reason.SUBJECT),
+        (claimed.actors, recorded.actors, Reason.ACTORS),
+        (claimed.job, recorded.job, Reason.JOB),
+        (claimed.step, recorded.step, Reason.STEP),
         (claimed.action, recorded.action, Reason.ACTION),
         (claimed.resource, recorded.resource, Reason.RESOURCE),
-        (claimed.limit, recorded.limit, Reason.AMOUNT),
+        (limit and limit.amount, known_limit and known_limit.amount, Reason.AMOUNT),
+        (limit and limit.currency, known_limit and known_limit.currency, Reason.CURRENCY),
         (claimed.request_sha256, recorded.request_sha256, Reason.REQUEST),
-        (claimed.issued_at, recorded.issued_at, Reason.LIFETIME),
-        (claimed.expires_at, recorded.expires_at, Reason.LIFETIME),
-        (claimed.approved_by, recorded.approved_by, Reason.CLAIMS),
+        (claimed.issued_at, recorded.issued_at, Reason.ISSUED_AT),
+        (claimed.expires_at, recorded.expires_at, Reason.EXPIRES_AT),
+        (claimed.approved_by, recorded.approved_by, Reason.APPROVED_BY),
     )
     return next((why for said, known, why in pairs if said != known), None)

@@ -38,7 +38,7 @@ Key = OKPKey | ECKey
 
 
 class Reason(StrEnum):
-    """Why a token is not believed, or does not allow what is asked of it."""
+    """Why a token is not believed, or does not allow what is asked of it. Every claim has one of its own."""
 
     MALFORMED = "malformed"  # no signed JWT in compact form, or its claims are no JSON object
     TYPE = "type"  # the header's typ: another kind of token must not pass for this one (RFC 8725 §3.11)
@@ -50,14 +50,43 @@ class Reason(StrEnum):
     EXPIRED = "expired"
     EARLY = "early"  # it is not valid yet
     LIFETIME = "lifetime"  # it lives longer than any capability may
-    CLAIMS = "claims"  # a claim is missing or of another type
     DETAILS = "details"  # not exactly one entry of authorization_details, of our type, for this service
     REQUEST = "request"  # it was issued for another request than this one
+    # A claim that is missing, of another type, or other than what is asked of it or was recorded
+    ID = "id"
+    SUBJECT = "subject"
+    ACTORS = "actors"
+    ISSUED_AT = "issued_at"
+    NOT_BEFORE = "not_before"
+    EXPIRES_AT = "expires_at"
     TENANT = "tenant"
+    JOB = "job"
+    STEP = "step"
+    APPROVED_BY = "approved_by"
     ACTION = "action"
     RESOURCE = "resource"
     AMOUNT = "amount"
     CURRENCY = "currency"
+
+
+#: The reason of a claim, or of a member of the one entry of authorization_details, that is missing or of another type.
+_OF: Mapping[str, Reason] = {
+    "aud": Reason.AUDIENCE,
+    "jti": Reason.ID,
+    "sub": Reason.SUBJECT,
+    "act": Reason.ACTORS,
+    "iat": Reason.ISSUED_AT,
+    "nbf": Reason.NOT_BEFORE,
+    "exp": Reason.EXPIRES_AT,
+    "tenant": Reason.TENANT,
+    "job": Reason.JOB,
+    "step": Reason.STEP,
+    "request_sha256": Reason.REQUEST,
+    "approved_by": Reason.APPROVED_BY,
+    "actions": Reason.ACTION,
+    "identifier": Reason.RESOURCE,
+    "currency": Reason.CURRENCY,
+}
 
 
 class Refused(Exception):
@@ -153,8 +182,10 @@ class Verifier:
         capability = read_claims(claims)
         if now >= capability.expires_at + self.leeway:
             raise Refused(Reason.EXPIRED, "it has expired")
-        if now < max(capability.issued_at, _time(claims, "nbf")) - self.leeway:
+        if now < _time(claims, "nbf") - self.leeway:
             raise Refused(Reason.EARLY, "it is not valid yet")
+        if now < capability.issued_at - self.leeway:
+            raise Refused(Reason.ISSUED_AT, "it says that it will be issued")
         if capability.expires_at - capability.issued_at > LONGEST:
             raise Refused(Reason.LIFETIME, f"it lives longer than {LONGEST.total_seconds():.0f} seconds")
         if request_sha256 is not None and request_sha256 != capability.request_sha256:
@@ -208,7 +239,7 @@ def read_claims(claims: Mapping[str, Any]) -> Capability:
         raise Refused(Reason.DETAILS, "the entry should name exactly one action")
     approved_by = claims.get("approved_by", [])
     if not isinstance(approved_by, list):
-        raise Refused(Reason.CLAIMS, "approved_by should be a list")
+        raise Refused(Reason.APPROVED_BY, "approved_by should be a list")
     return Capability(
         id=_text(claims, "jti"),
         audience=_text(claims, "aud"),
@@ -232,11 +263,11 @@ def _actors(act: Any) -> tuple[str, ...]:
     found: list[str] = []
     while act is not None:
         if not isinstance(act, dict) or len(found) > 20:
-            raise Refused(Reason.CLAIMS, "act should be a chain of actors")
-        found.append(_text(act, "sub"))
+            raise Refused(Reason.ACTORS, "act should be a chain of actors")
+        found.append(_text({"act": act.get("sub")}, "act"))
         act = act.get("act")
     if not found:
-        raise Refused(Reason.CLAIMS, "act should name who acts")
+        raise Refused(Reason.ACTORS, "act should name who acts")
     return tuple(found)
 
 
@@ -244,24 +275,24 @@ def _limit(limit: Any) -> Limit | None:
     if limit is None:
         return None
     if not isinstance(limit, dict):
-        raise Refused(Reason.DETAILS, "limit should be an object")
+        raise Refused(Reason.AMOUNT, "limit should be an object")
     amount = limit.get("amount")
     if not isinstance(amount, str) or not _AMOUNT.fullmatch(amount):
-        raise Refused(Reason.DETAILS, "limit.amount should be a decimal number in a text, and not negative")
+        raise Refused(Reason.AMOUNT, "limit.amount should be a decimal number in a text, and not negative")
     return Limit(amount=Decimal(amount), currency=_text(limit, "currency"))
 
 
 def _text(claims: Mapping[str, Any], name: str) -> str:
     value = claims.get(name)
     if not isinstance(value, str) or not value:
-        raise Refused(Reason.CLAIMS, f"{name} should be a text")
+        raise Refused(_OF[name], f"{name} should be a text")
     return value
 
 
 def _time(claims: Mapping[str, Any], name: str) -> datetime:
     value = claims.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**35:
-        raise Refused(Reason.CLAIMS, f"{name} should be a whole number of seconds")
+        raise Refused(_OF[name], f"{name} should be a whole number of seconds")
     return datetime.fromtimestamp(value, UTC)
 
 

@@ -28,7 +28,7 @@ from pipeline.ledger.intents import (
     record,
     write_step,
 )
-from pipeline.ledger.jobs import consent_of, move_job, park, requeue, stop
+from pipeline.ledger.jobs import bury, consent_of, move_job, park, requeue, stop
 from pipeline.ledger.once import take_once
 from pipeline.ledger.pages import write_page
 from pipeline.revocation_tables import revocations
@@ -146,9 +146,20 @@ def _give_way(connection: Connection, intent: Intent) -> Ended:
     result = exists().where(steps.c.id == intent.step, steps.c.state == StepState.DONE)
     if connection.execute(select(result)).scalar_one():
         delay, reason = timedelta(), "an earlier attempt was answered late"
+    elif _had_effect(connection, intent):  # until late answers were kept, one could leave no result behind
+        reason = "an earlier attempt had its effect, and its result was not kept"
+        return Ended(reason=reason, moved=bury(connection, intent.job, reason=reason))
     else:
         delay, reason = intent.send_within + intent.deadline, "an earlier attempt may yet be answered"
     return Ended(reason=reason, moved=requeue(connection, intent.job, delay=delay, reason=reason))
+
+
+def _had_effect(connection: Connection, intent: Intent) -> bool:
+    known = [AttemptState.EFFECT, AttemptState.ADOPTED]
+    effect = exists().where(
+        attempts.c.step_id == intent.step, attempts.c.purpose == "call", attempts.c.state.in_(known)
+    )
+    return bool(connection.execute(select(effect)).scalar_one())
 
 
 def _ruled_out(connection: Connection, intent: Intent, ruled: RuledOut, now: datetime) -> Ended | Skipped:

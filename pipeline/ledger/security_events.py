@@ -39,9 +39,11 @@ def accept(
     }
     if not insert_new(connection, security_events, row):
         return Acceptance(delivery=event.jti, outcome="duplicate", reason="this jti was taken before")
+    # Whom a revocation means is locked before her accounts are, as it is wherever a step opens.
+    in_order = sorted(enumerate(event.signals), key=lambda placed: placed[1].asks is Asks.RENEW)
     followed = [
         _follow(connection, signal, transmitter, id=f"{id}.s{place}" if place else id, told=event.jti, now=now)
-        for place, signal in enumerate(event.signals)
+        for place, signal in in_order
     ]
     reason = "; ".join(filter(None, [*(one.reason for one in followed), event.note]))
     connection.execute(

@@ -1,6 +1,6 @@
 """Signals, followed: whose accounts are meant, and what becomes of each, from the transaction that accepts the signal.
 
-The laws (DESIGN §7):
+The laws (docs/revocation.md):
 
 - a signal that names a time older than the grant's consent, or an installation that is no longer the account's, changes
   nothing, and neither does one for an account without a grant to withdraw;

@@ -72,16 +72,16 @@ def sleep(
     connection.execute(
         insert_or(connection, steps).values(row).on_conflict_do_nothing(index_elements=["job_id", "position"])
     )
-    began = connection.execute(select(steps.c.opened_at).where(steps.c.id == step)).scalar_one_or_none()
-    if began is None:  # since this run read the steps, another has stored its own there
-        return Ended(reason="another worker has the job")
-    left = began + duration - now
-    if left <= timedelta():
-        close_step(connection, step, StepState.DONE, now=now, result={})
+    # Since this run read the steps, a worker that lost the job, or that has it now, may have stored its own there.
+    there = (steps.c.job_id == job.id) & (steps.c.position == position)
+    stored = connection.execute(select(steps.c.id, steps.c.action, steps.c.opened_at).where(there)).one()
+    left = stored.opened_at + duration - now
+    if stored.action == "run.sleep" and left <= timedelta():
+        close_step(connection, stored.id, StepState.DONE, now=now, result={})
         return None
-    reason = "the workflow sleeps"
+    reason, left = "the workflow sleeps", max(left, timedelta())
     parked = park(connection, job, Wait.TIME, waits_for=None, due_in=left, expires_in=left, reason=reason)
-    return Ended(reason=reason, moved=parked)
+    return Ended(reason=reason if parked else "another worker has the job", moved=parked)
 
 
 def settle(connection: Connection, attempt: Row[Any], *, now: datetime) -> bool:

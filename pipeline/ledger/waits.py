@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, literal, select, union_all, update
+from sqlalchemy import Connection, Row, Select, case, exists, literal, select, union_all, update
 
-from identity.columns import database_now
+from identity.columns import database_in, database_now
 from pipeline.ledger.jobs import move_job
-from pipeline.states import JobState, Wait
-from pipeline.tables import jobs
+from pipeline.states import AttemptState, JobState, Wait
+from pipeline.tables import attempts, jobs
+
+_LOOK_AGAIN = timedelta(hours=1)  # whether a call whose outcome nobody knew was answered after all
 
 
 def due_waits(connection: Connection, *, limit: int) -> Sequence[Row[Any]]:
@@ -41,6 +44,10 @@ def _due(wait: Wait, *, limit: int) -> Select[Any]:
 
 def end_wait(connection: Connection, job: str, *, wait: str, expired: bool, reason: str | None) -> JobState | None:
     """A due wait: a person's consent or word is too late, the others look again. None: somebody was first."""
+    if wait == Wait.UNKNOWN and not _in_doubt(connection, job):
+        known = "an answer that came late says what became of the call"
+        moved = move_job(connection, job, JobState.QUEUED, source=JobState.WAITING, due_at=database_now(), reason=known)
+        return JobState.QUEUED if moved else None
     if expired and wait not in (Wait.TIME, Wait.APPROVAL):
         whom = "nobody connected the account" if wait == Wait.CONSENT else "nobody came"
         buried = f"{whom} in time: {reason or wait}"
@@ -53,8 +60,19 @@ def end_wait(connection: Connection, job: str, *, wait: str, expired: bool, reas
             kept = {"waits_for": jobs.c.waits_for, "expires_at": jobs.c.expires_at}
         moved = move_job(connection, job, JobState.QUEUED, source=JobState.WAITING, due_at=database_now(), **kept)
         return JobState.QUEUED if moved else None
-    # Consent and unknown waits end by their event; until then only expiry moves them.
+    # A consent ends its wait, and so does a person's word; else only expiry does, or an answer that came late.
+    again = database_in(_LOOK_AGAIN)
+    sooner = case((again < jobs.c.expires_at, again), else_=jobs.c.expires_at)
     connection.execute(
-        update(jobs).where(jobs.c.id == job, jobs.c.state == JobState.WAITING).values(due_at=jobs.c.expires_at)
+        update(jobs)
+        .where(jobs.c.id == job, jobs.c.state == JobState.WAITING)
+        .values(due_at=sooner if wait == Wait.UNKNOWN else jobs.c.expires_at)
     )
     return None
+
+
+def _in_doubt(connection: Connection, job: str) -> bool:
+    """Whether a call of this job may have had an effect that is not known."""
+    unsettled = [AttemptState.OPEN, AttemptState.UNKNOWN]
+    doubt = exists().where(attempts.c.job_id == job, attempts.c.purpose == "call", attempts.c.state.in_(unsettled))
+    return bool(connection.execute(select(doubt)).scalar_one())

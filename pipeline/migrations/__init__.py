@@ -1,7 +1,9 @@
-"""Alembic migrations of the whole ledger; `upgrade(database)` is what everything else calls."""
+"""Alembic migrations of the whole ledger; `upgrade` is what everything else calls."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -11,13 +13,24 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
-from pipeline.database import Database
+from pipeline.database import Database, DatabaseSettings, open_database
+
+_PATIENCE = timedelta(minutes=10)
 
 
 def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     return config
+
+
+def upgrade_at(settings: DatabaseSettings) -> None:
+    """`upgrade` of the ledger that *settings* say, with patience for the index of a large table."""
+    database = open_database(replace(settings, turn_timeout=_PATIENCE))
+    try:
+        upgrade(database)
+    finally:
+        database.close()
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
@@ -27,6 +40,8 @@ def upgrade(database: Database, revision: str = "head") -> None:
 
 def _upgrade(connection: Connection, *, revision: str) -> None:
     if connection.dialect.name == "postgresql":
+        # The limit of a step's statements is not for the index of a large table.
+        connection.execute(text("set local statement_timeout = 0"))
         connection.execute(text("select pg_advisory_xact_lock(hashtext('aswhom migrations'))"))
     config = _config()
     config.attributes["connection"] = connection

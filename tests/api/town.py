@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from base64 import b64encode
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -13,6 +14,12 @@ from sqlalchemy import Connection
 
 from identity.addresses import AddressPolicy
 from identity.api_keys import Caller, Role, add_key, new_key
+from identity.capability.audiences import new_secret
+from identity.capability.authority import Authority
+from identity.capability.issuer import Issuer
+from identity.capability.keys import NewKey
+from identity.capability.model import Algorithm, Audience
+from identity.capability.registration import register
 from identity.connect import Connect
 from identity.http import Client
 from identity.jwks import KeyRing
@@ -24,6 +31,7 @@ from identity.stops import set_stopped
 from identity.workloads import Workloads
 from pipeline import revocation
 from pipeline.database import Database
+from pipeline.event_intake import EventIntake
 from pipeline.intake import Intake
 from pipeline.invitations import Invitations
 from pipeline.ledger import jobs
@@ -59,7 +67,8 @@ class Town:
         self.revoker = Revoker(database, self.signer, self.workflows)
         self.at_work: Callable[[], None] = lambda: None  # what happens while a request waits
         self.keys = {(tenant, role): self.key(tenant, role=role) for tenant in TENANTS for role in Role}
-        workloads = Workloads(database, KeyRing(self._http))
+        keys = KeyRing(self._http)
+        workloads = Workloads(database, keys)
         self.requests = Requests(database, self.workflows, self.house.ids, workloads, pause=self._while_waiting)
         self.app = create_app(
             WebSettings(base_url="http://127.0.0.1"),
@@ -72,6 +81,8 @@ class Town:
                 workflows=self.workflows,
                 quota=self,
             ),
+            events=EventIntake(database, keys, self.house.ids, clock=self.now),
+            authority=self._authority(),
             clock=self.now,
         )
         self.client: FlaskClient = self.app.test_client()
@@ -98,6 +109,10 @@ class Town:
         )
         return Invitations(self.database, connect, self.workflows, self.house.ids, base_url="http://127.0.0.1")
 
+    def _authority(self) -> Authority:
+        issuer = Issuer(self.database, self.house.vault, url="http://127.0.0.1", clock=self.now)
+        return Authority(self.database, issuer, ids=self.house.ids, clock=self.now)
+
     def _while_waiting(self, seconds: float) -> None:
         self.at_work()
 
@@ -120,6 +135,21 @@ class Town:
         add = partial(add_key, secret=secret, id=id, tenant=tenant, agent=whose, role=role, tools=tools)
         self.database.write(partial(add, name="", expires_at=now + timedelta(days=1), by="test", now=now))
         return secret
+
+    def service(self) -> str:
+        """A service that takes capabilities registers; what it authenticates with."""
+        secret, pair = new_secret(secrets.token_urlsafe(32)), NewKey.make(Algorithm.ED25519, self.house.vault)
+        new = Audience(
+            id="invoices",
+            uri="https://invoices.example",
+            tenant="acme",
+            connection=None,
+            algorithm=Algorithm.ED25519,
+            passes_to=(),
+        )
+        add = partial(register, new=new, secret=secret, pair=pair, provider=None, api_url="", by="test")
+        self.database.write(partial(add, now=self.now()))
+        return "Basic " + b64encode(f"{new.id}:{secret.reveal()}".encode()).decode()
 
     def caller(self, key: Secret | None = None) -> Caller:
         """Who holds the key."""

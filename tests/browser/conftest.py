@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from tests.browser.console_site import ConsoleSite
 from tests.browser.person import Person
 from tests.browser.town import Town
 from tests.servers.npm import install
@@ -51,6 +53,14 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
                 yield opened
         finally:
             system.close()
+
+
+@pytest.fixture
+def site(tmp_path: Path, migrated_sqlite: Path) -> Iterator[ConsoleSite]:
+    """The console, over a ledger with something of everything."""
+    shutil.copy(migrated_sqlite, tmp_path / "ledger.sqlite")
+    with ConsoleSite(tmp_path / "ledger.sqlite") as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, Request
 
+from tests.browser.pictures import PICTURES
+
 SERIOUS = ("serious", "critical")
 
 
@@ -19,6 +21,7 @@ class Person:
         self._axe = axe
         self._shots = shots
         self.complaints: list[str] = []
+        self.pictured: list[str] = []
         self.callbacks: list[str] = []  # the addresses the provider sent this browser back to
         self.tab = self.open_tab()
 
@@ -113,8 +116,21 @@ class Person:
             self.presses("Tab")
         raise AssertionError(f"the Tab key does not lead to {name!r}")
 
+    def chooses(self, name: str, *, leads_to: str) -> None:
+        """A link or a button, by the Tab key and Enter."""
+        self.reaches(name)
+        self.presses("Enter")
+        self.tab.wait_for_url(leads_to)
+
+    def types(self, text: str, *, into: str) -> None:
+        """Into a field, which the Tab key reaches by its label; what is typed at a list chooses of it."""
+        self.reaches(into)
+        self.tab.keyboard.type(text)
+
     def pictures(self, name: str) -> None:
-        """What a document shows: docs/images has copies of these."""
+        """What a document shows: `make pictures` copies it to docs/images."""
+        assert name == PICTURES[len(self.pictured)]
+        self.pictured.append(name)
         self.tab.emulate_media(color_scheme="light")
         self.tab.screenshot(path=self._shots.parent / f"{name}.png")
 

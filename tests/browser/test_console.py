@@ -1,9 +1,9 @@
-"""The console in a real browser: signing in, by keyboard alone, without JavaScript, live, and accessible."""
+"""The console in a real browser: signing in, without JavaScript, live, and accessible."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -26,40 +26,12 @@ Meet = Callable[..., Person]
 pytestmark = pytest.mark.usefixtures("chromium")  # by name, so that CI installs it
 
 
-@pytest.fixture
-def site(tmp_path: Path, migrated_sqlite: Path) -> Iterator[ConsoleSite]:
-    shutil.copy(migrated_sqlite, tmp_path / "ledger.sqlite")
-    with ConsoleSite(tmp_path / "ledger.sqlite") as opened:
-        yield opened
-
-
 def _signed_in(site: ConsoleSite, person: Meet, role: Role = Role.OWNER, **context: object) -> Person:
     somebody = person(viewport={"width": 1280, "height": 860}, **context)
     token = site.town.session(Held(role=role, tenant=None), name=f"{role}@acme.example")
     somebody.is_given("aswhom-console", token.reveal(), at=site.web)
     somebody.goes_to(f"{site.web}/console/")
     return somebody
-
-
-def test_an_owner_signs_in_by_the_link_and_cancels_a_job_by_keyboard_alone(site: ConsoleSite, person: Meet) -> None:
-    owner = person(viewport={"width": 1280, "height": 860})
-    owner.goes_to(site.link())
-    owner.reaches("Sign in")
-    owner.presses("Enter")
-    owner.tab.wait_for_url("**/console/")
-    assert owner.heading == "What needs a person now"
-    owner.presses("Tab")
-    assert owner.focused == "Skip to the content"
-    owner.reaches("Go to an id")
-    owner.tab.keyboard.type(site.ids["waiting"])
-    owner.presses("Enter")
-    owner.tab.wait_for_url(f"**/jobs/{site.ids['waiting']}")
-    owner.reaches("Cancel the job")
-    owner.presses("Enter")
-    owner.tab.wait_for_url("**done=cancelled")
-    assert "The job is cancelled." in owner.text
-    assert site.town.state(site.ids["waiting"]) is JobState.CANCELLED
-    assert owner.complaints == []
 
 
 def test_each_role_sees_its_pages_and_acts_without_javascript(site: ConsoleSite, person: Meet) -> None:

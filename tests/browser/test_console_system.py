@@ -16,6 +16,7 @@ from identity.model import AccountKey
 from identity.secret import Secret
 from pipeline.states import JobState
 from tests.browser.person import Person
+from tests.browser.pictures import PICTURES
 from tests.servers.valkey import Valkey
 from tests.system.rig import System
 
@@ -55,6 +56,7 @@ def test_a_jobs_story_is_what_the_upstreams_saw_and_a_revocation_ends_in_a_recei
         _story(system, owner)
         _revocation(system, owner)
         assert owner.complaints == []
+        assert tuple(owner.pictured) == PICTURES
     finally:
         system.close()
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 
 from identity.capability.model import Outcome
+from identity.capability.verifier import Limit
 from identity.model import Scope, ScopeKind
 from tests.capability.court import BANK, INVOICES, PAID, THEIRS, Court, reasons
 
@@ -114,15 +116,17 @@ def test_a_stolen_token_is_of_no_use_to_another_service(court: Court) -> None:
     ("other", "reason"),
     [
         ({"tenant": "globex"}, "tenant"),
-        ({"subject": "acme.eve"}, "actors"),
+        ({"subject": "acme.eve"}, "subject"),
         ({"actors": ("thief", "payer")}, "actors"),
         ({"job": "job_other"}, "job"),
         ({"step": "step_other"}, "step"),
         ({"action": "invoices.DeleteInvoice"}, "action"),
         ({"resource": "invoices/inv_8"}, "resource"),
         ({"limit": None}, "amount"),
+        ({"limit": Limit(amount=Decimal("1500.01"), currency="EUR")}, "amount"),
+        ({"limit": Limit(amount=Decimal("1500.00"), currency="USD")}, "currency"),
         ({"request_sha256": "0" * 64}, "request"),
-        ({"approved_by": ("acme.eve",)}, "claims"),
+        ({"approved_by": ("acme.eve",)}, "approved_by"),
         ({"id": "cap_never_issued"}, "unknown"),
     ],
 )
@@ -133,10 +137,11 @@ def test_whoever_has_the_signing_key_is_held_to_what_was_recorded(
     assert standing_court.spend(standing_court.token(forged)) == {"active": False, "reason": reason}
 
 
-def test_a_longer_life_than_was_recorded_is_refused(standing_court: Court) -> None:
+def test_another_life_than_was_recorded_is_refused(standing_court: Court) -> None:
     real = standing_court.issue()
-    longer = replace(real, expires_at=real.expires_at + timedelta(seconds=30))
-    assert standing_court.spend(standing_court.token(longer)) == {"active": False, "reason": "lifetime"}
+    for name, by, reason in (("expires_at", 30, "expires_at"), ("issued_at", -30, "issued_at")):
+        other = replace(real, **{name: getattr(real, name) + timedelta(seconds=by)})
+        assert standing_court.spend(standing_court.token(other)) == {"active": False, "reason": reason}
 
 
 def test_a_step_in_doubt_gets_the_same_capability_and_one_without_effect_another(court: Court) -> None:

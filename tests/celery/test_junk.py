@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline.ring import CeleryRing
-from tests.celery.rig import Child, Server, bells, eventually, publisher
+from tests.celery.rig import Child, Server, bells, eventually, publisher, ring_once
 
 QUEUE = "aswhom:service"
 
@@ -69,15 +69,13 @@ REFUSED = [
 ]
 
 
-def test_messages_that_are_no_bell_of_ours_run_nothing(
-    broker: Server, ring: CeleryRing, child: Callable[..., Child]
-) -> None:
+def test_messages_that_are_no_bell_of_ours_run_nothing(broker: Server, child: Callable[..., Child]) -> None:
     worker = child()
     worker.work(concurrency=2)
     with broker.client() as client:
         for message in REFUSED:
             client.lpush(QUEUE, message)
-    ring.jobs(bells("ok-after"))
+    ring_once(broker.url, "ok-after")
     eventually(lambda: worker.ended("ok-after"), what="the bell behind them is heard", log=worker.log)
     eventually(lambda: worker.text().count("ERROR") + worker.text().count("CRITICAL") >= len(REFUSED), log=worker.log)
     assert worker.lines() == ["opened", "began ok-after", "ended ok-after"]

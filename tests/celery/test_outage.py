@@ -13,13 +13,14 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
+from itertools import count
 from pathlib import Path
 
 import pytest
 import redis
 
 from pipeline.ring import CeleryRing
-from tests.celery.rig import Child, Sentinel, Server, bells, eventually, publisher
+from tests.celery.rig import Child, Sentinel, Server, bells, eventually, publisher, ring_once
 
 SLOTS = 4
 STOCK = json.dumps(
@@ -31,15 +32,10 @@ STOCK = json.dumps(
 )
 
 
-def ring_once(server: Server, *jobs: str) -> None:
-    with closing(CeleryRing(publisher(server.url))) as ring:
-        ring.jobs(bells(*jobs))
-
-
 def saturate(server: Server, worker: Child, gate: str) -> list[str]:
     """Take every slot, and leave as many again waiting; none ends before the gate opens."""
     jobs = [f"held-{gate}-{n}" for n in range(2 * SLOTS)]
-    ring_once(server, *jobs)
+    ring_once(server.url, *jobs)
     eventually(lambda: sum(map(worker.began, jobs)) >= SLOTS, what="every slot is taken", log=worker.log)
     return jobs
 
@@ -56,7 +52,7 @@ def kill_while_saturated(server: Server, worker: Child, gate: str) -> None:
 
 
 def hears(server: Server, worker: Child, job: str, *, seconds: float) -> bool:
-    ring_once(server, job)
+    ring_once(server.url, job)
     with suppress(AssertionError):
         eventually(lambda: worker.ended(job), seconds=seconds)
     return worker.ended(job)
@@ -85,11 +81,11 @@ def test_a_busy_worker_hears_every_probe_after_six_broker_kills(broker: Server, 
     stop = threading.Event()
 
     def load() -> None:
-        number = 0
         with closing(CeleryRing(publisher(broker.url))) as ring:
-            while not stop.wait(0.02):
+            for number in count(step=5):
+                if stop.wait(0.02):
+                    return
                 ring.jobs(bells(*(f"brief-{number + n}" for n in range(5))))
-                number += 5
 
     loader = threading.Thread(target=load)
     loader.start()
@@ -103,7 +99,7 @@ def test_a_busy_worker_hears_every_probe_after_six_broker_kills(broker: Server, 
         stop.set()
         loader.join()
     probes = [f"ok-probe-{n}" for n in range(400)]
-    ring_once(broker, *probes)
+    ring_once(broker.url, *probes)
     eventually(lambda: all(map(worker.ended, probes[-1:])), seconds=120, what="the last probe", log=worker.log)
     eventually(lambda: sum(line.startswith("ended ok-probe") for line in worker.lines()) == 400, log=worker.log)
     assert worker.running()
@@ -141,7 +137,7 @@ def test_a_worker_consumes_again_after_the_broker_was_frozen(broker: Server, chi
     assert hears(broker, worker, "ok-before", seconds=10)
     broker.send(signal.SIGSTOP)
     try:
-        ring_once(broker, "ok-during")
+        ring_once(broker.url, "ok-during")
     finally:
         broker.send(signal.SIGCONT)
     assert hears(broker, worker, "ok-after", seconds=20), worker.text()
@@ -183,25 +179,23 @@ def test_a_saturated_worker_follows_a_sentinel_failover(
     sentinel = Sentinel(broker, tmp_path)
     options = {"master_name": "aswhom"}
     worker = child(RIG_BROKER=sentinel.url, RIG_OPTIONS=json.dumps(options))
-    ring = CeleryRing(publisher(sentinel.url, options))
     try:
         replica.start()
         sentinel.start()
         worker.work(concurrency=SLOTS)
         jobs = [f"held-s-{n}" for n in range(2 * SLOTS)]
-        ring.jobs(bells(*jobs))
+        ring_once(sentinel.url, *jobs, options=options)
         eventually(lambda: sum(map(worker.began, jobs)) >= SLOTS, what="every slot is taken", log=worker.log)
         broker.kill()
         worker.open_gate("s")
         eventually(lambda: sum(map(worker.ended, jobs)) >= SLOTS, what="what ran ends", log=worker.log)
 
         def heard() -> bool:
-            ring.jobs(bells("ok-after"))  # as the dispatcher does
+            ring_once(sentinel.url, "ok-after", options=options)  # as the dispatcher does
             return worker.ended("ok-after")
 
         eventually(heard, seconds=30, what="the new primary is consumed from", log=worker.log)
         assert worker.running()
     finally:
-        ring.close()
         sentinel.kill()
         replica.kill()

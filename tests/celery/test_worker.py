@@ -6,13 +6,12 @@ import json
 import os
 import signal
 from collections.abc import Callable
-from contextlib import closing
 
 import pytest
 
 from identity.model import AccessPattern
 from pipeline.ring import CeleryRing
-from tests.celery.rig import Child, Server, bells, eventually, publisher
+from tests.celery.rig import Child, Server, bells, eventually, ring_once
 
 
 def test_bells_of_every_pattern_and_revocations_arrive(ring: CeleryRing, child: Callable[..., Child]) -> None:
@@ -31,14 +30,13 @@ def test_bells_of_every_pattern_and_revocations_arrive(ring: CeleryRing, child: 
 def test_bells_arrive_over_a_unix_socket(broker: Server, child: Callable[..., Child]) -> None:
     worker = child(RIG_BROKER=broker.socket_url)
     worker.work()
-    with closing(CeleryRing(publisher(broker.socket_url))) as ring:
-        ring.jobs(bells("ok-1"))
-        eventually(lambda: worker.ended("ok-1"), log=worker.log)
-        broker.kill()
-        eventually(lambda: "Cannot connect" in worker.text(), what="the loss is noticed", log=worker.log)
-        broker.start()
-        ring.jobs(bells("ok-2"))
-        eventually(lambda: worker.ended("ok-2"), log=worker.log)
+    ring_once(broker.socket_url, "ok-1")
+    eventually(lambda: worker.ended("ok-1"), log=worker.log)
+    broker.kill()
+    eventually(lambda: "Cannot connect" in worker.text(), what="the loss is noticed", log=worker.log)
+    broker.start()
+    ring_once(broker.socket_url, "ok-2")
+    eventually(lambda: worker.ended("ok-2"), log=worker.log)
 
 
 def test_a_worker_keeps_nothing_in_the_broker_but_the_bindings(

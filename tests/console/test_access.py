@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from html import unescape
 
 import pytest
 
@@ -56,6 +58,27 @@ def test_a_role_may_what_the_documents_say_and_nothing_else(sqlite_town: Town, r
         refused = answer.status_code == 403
         assert refused is (name not in MAY[role]), (role, name, answer.status_code)
         assert answer.status_code < 500, (name, answer.text)
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_no_page_offers_a_role_what_it_may_not(sqlite_town: Town, role: Role) -> None:
+    ids, somebody = sqlite_town.fill(), sqlite_town.at(role)
+    ids["in doubt"] = sqlite_town.in_doubt()
+    where = sqlite_town.app.url_map.bind("127.0.0.1")
+    pages = [path for name, method, path in _asked(sqlite_town, ids) if method == "GET" and name in MAY[role]]
+    offered: set[str] = set()
+    for path in (*pages, *(f"/console/jobs/{ids[job]}" for job in ("waiting", "dead", "in doubt"))):
+        shown = somebody.client.get(path).text
+        assert shown.count("<h1") <= 1, path
+        for tag in re.findall(r"<(?:a|form)\b[^>]*>", shown):
+            address = re.search(r' (?:href|action)="(/console/[^"?#]*)', tag)
+            if address is None:
+                continue
+            endpoint, _ = where.match(unescape(address[1]), method="POST" if 'method="post"' in tag else "GET")
+            blueprint, _, name = endpoint.partition(".")
+            assert blueprint != "console" or name in MAY[role], (role, path, name)
+            offered.add(name)
+    assert offered >= MAY[role] & {"cancel_job", "replay_job", "resolve_job", "replay_dead", "stake", "accounts"}
 
 
 def test_whoever_is_not_signed_in_sees_and_does_nothing(sqlite_town: Town) -> None:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from typing import TypeVar
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from identity.audit_tables import audit
 from identity.console_roles import Held, Role
+from identity.errors import Unconfirmed
+from identity.store import CommitUnknown, Store
 from identity.tables import provider_connections, scopes
 from pipeline.revocation_tables import revocations
 from pipeline.states import JobState
 from pipeline.tables import attempts, jobs, schedules
 from tests.console.town import Town
 from webhooks.settings import WebSettings
+
+T = TypeVar("T")
 
 BY = "console:operator@all"
 
@@ -165,3 +171,29 @@ def test_a_schedule_rests_and_goes_on(sqlite_town: Town) -> None:
     operator.sends("/console/schedules/resume", id=schedule)
     assert [row.paused for row in town.rows(select(schedules.c.paused))] == [False]
     assert (_said(town, "schedule.paused"), _said(town, "schedule.resumed")) == ([f"by {BY}"], [f"by {BY}"])
+
+
+class Lost:
+    """A ledger that does what it is asked, and does not say so."""
+
+    def __init__(self, ledger: Store, error: Exception) -> None:
+        self.read = ledger.read
+        self._ledger = ledger
+        self._error = error
+
+    def write(self, fn: Callable[[Connection], T]) -> T:
+        self._ledger.write(fn)
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    "error", [CommitUnknown("canary-77"), Unconfirmed("canary-77")], ids=lambda one: type(one).__name__
+)
+def test_an_act_that_the_ledger_did_not_confirm_is_not_called_undone(sqlite_town: Town, error: Exception) -> None:
+    town = sqlite_town
+    job = town.waiting()
+    operator = town.visit(Held(role=Role.OPERATOR, tenant=None), app=town.over(Lost(town.database, error)))
+    answer = operator.sends(f"/console/jobs/{job}/cancel")
+    assert (answer.status_code, town.state(job)) == (503, JobState.CANCELLED)
+    assert "It is not certain whether it was done" in answer.text
+    assert "canary" not in answer.text

@@ -24,6 +24,7 @@ from identity.model import Scope, ScopeKind
 from identity.providers import PROFILES
 from identity.secret import Secret
 from identity.signing import Signer
+from identity.store import Store
 from identity.tables import accounts, provider_connections
 from pipeline import revocation
 from pipeline.approving import Approving
@@ -138,9 +139,13 @@ class Town:
         """A browser of somebody who has that role, of one tenant or of everything."""
         return self.visit(Held(role=role, tenant=tenant), name=f"{role}@{tenant or 'all'}")
 
-    def visit(self, *held: Held, name: str = "somebody") -> Visit:
+    def over(self, store: Store) -> Flask:
+        """The same console before this store."""
+        return self._app(replace(self.console, store=store), BASE)
+
+    def visit(self, *held: Held, name: str = "somebody", app: Flask | None = None) -> Visit:
         """A browser of somebody who has these roles."""
-        client = self.app.test_client()
+        client = (app or self.app).test_client()
         token = self.session(*held, name=name)
         client.set_cookie("aswhom-console", token.reveal())
         return Visit(client)

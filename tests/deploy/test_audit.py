@@ -116,7 +116,10 @@ def test_a_walk_tells_a_terminal_how_far_it_is_and_a_program_its_answer_alone(
             with pytest.raises(SystemExit, match="0"):
                 main(["audit", command, "--data-dir", str(recorded.data_dir), *options])
             print(end=".", file=terminal, flush=True)  # there is something to read, whatever was shown
-            return capsysbinary.readouterr().out, os.read(ours, 65536).decode()
+            shown = b""
+            while not shown.endswith(b"."):
+                shown += os.read(ours, 65536)
+            return capsysbinary.readouterr().out, shown.decode()
 
         printed, shown = run()
         assert f"{bar}  [####################################]  100%" in shown

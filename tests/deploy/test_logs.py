@@ -34,7 +34,27 @@ def test_requests_and_messages_of_libraries_are_not_told_one_by_one(capsys: pyte
     logs.configure("web", format="json", level="DEBUG")
     for name in ("httpx", "sqlalchemy.engine", "celery.app.trace", "kombu", "gunicorn.access", "alembic.runtime"):
         logging.getLogger(name).info("GET /callback?code=hunter2")
+    logging.getLogger("gunicorn.error").debug("%s %s", "GET", "/console/link/hunter2")
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("Invalid request from ip=::1: Invalid HTTP request line: 'GET /a/hunter2 x'", "Invalid HTTP request line"),
+        ("Invalid request from ip=10.0.0.1: Invalid HTTP Header: 'KEY\\nhunter2'", "Invalid HTTP Header"),
+        ("Error handling request GET /approvals/hunter2", "Error handling request"),
+    ],
+)
+def test_a_request_that_cannot_be_read_is_told_of_without_what_it_said(
+    capsys: pytest.CaptureFixture[str], said: str, told: str
+) -> None:
+    logs.configure("web", format="json", level="INFO")
+    logging.getLogger("gunicorn.error").warning(said)
+    logging.getLogger("gunicorn.error").warning("Worker %s", "hunted")
+    shortened, whole = _lines(capsys)
+    assert str(shortened["event"]).endswith(told)
+    assert whole["event"] == "Worker hunted"
 
 
 @pytest.mark.parametrize("form", ["json", "console"])

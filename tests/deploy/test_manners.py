@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import json
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from deploy.cli.command import command
+from deploy.cli.output import Output
+from deploy.installation import Installation
+from identity.store import CommitUnknown
 from tests.deploy.commands import every_command
 from tests.deploy.conftest import Cli
 
@@ -63,3 +69,18 @@ def test_verbs_are_the_same_word_for_the_same_thing() -> None:
     verbs -= {"delete"} & {name.split()[-1] for name, _ in every_command() if name == "tenants delete"}
     synonyms = {"ls", "get", "describe", "delete", "rm", "create-new", "new", "info", "view", "destroy", "kill"}
     assert not verbs & synonyms
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_what_is_not_certain_to_be_done_is_not_called_undone(cli: Cli, options: list[str]) -> None:
+    cli("init")
+
+    def lost(at: Installation, out: Output) -> None:
+        raise CommitUnknown("the commit did not return in time")
+
+    group = click.Group()
+    command(group, "lose")(lost)
+    told = CliRunner().invoke(group, ["lose", "--data-dir", str(cli.data_dir), *options])
+    assert told.exit_code == 1
+    assert "it is not certain whether this was done" in told.output
+    assert "look before you try again" in told.output

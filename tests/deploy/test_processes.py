@@ -6,6 +6,7 @@ import configparser
 import os
 import re
 import shlex
+import signal
 import socket
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +19,7 @@ from deploy.settings import load
 from deploy.supervisor import Supervisor
 from identity.errors import Misconfigured
 from tests.deploy.conftest import Cli
-from tests.servers.process import free_port, start_python
+from tests.servers.process import end, free_port, start_python
 from tests.system.rig import WARM
 
 ROOT = Path(__file__).parents[2]
@@ -103,7 +104,11 @@ def test_a_wrong_setting_ends_each_process_with_one_line_and_the_code_for_it(
         "CELERY_CUSTOM_WORKER_POOL": "pipeline.pool:TaskPool",
     }  # fmt: skip
     log = tmp_path / "log"
-    assert start_python(module, *arguments, log=log, environment=environment, warm=WARM).wait(60) == 78
+    started = start_python(module, *arguments, log=log, environment=environment, warm=WARM)
+    try:
+        assert started.wait(60) == 78
+    finally:
+        end(started, signal.SIGKILL)
     (line,) = log.read_text().splitlines()
     assert "ASWHOM_WORKFLOWS" in line
 

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, update
 
 from deploy.installation import Installation
 from deploy.settings import load
+from pipeline.ledger import jobs as moves
+from pipeline.ledger import openings
 from pipeline.ledger.deliveries import insert_job
+from pipeline.states import AttemptState, StepState
 from pipeline.tables import jobs
 from tests.deploy.conftest import Cli
+from tests.ledger.house import House, intent_of
+from tests.ledger.test_openings import close
+from tests.servers.process import end, start
 
 
 @pytest.fixture
@@ -47,3 +60,43 @@ def test_all_are_followed_until_the_time_is_over(ended: Cli) -> None:
     assert answer.exit_code == 0
     assert [line.split()[-1] for line in answer.output.splitlines()] == ["queued", "queued"]
     assert ended("tail", "--timeout", "0", "--workflow", "another").output == ""
+
+
+@contextmanager
+def _followed(cli: Cli, job: str, log: Path) -> Iterator[subprocess.Popen[str]]:
+    """`aswhom tail` of one job in a process of its own, whose lines can be waited for."""
+    command = ["-c", "from deploy.cli import main; main()", "tail", job, "--json", "--data-dir", str(cli.data_dir)]
+    process = start([sys.executable, *command], log=log, stdout=subprocess.PIPE)
+    try:
+        yield process
+    finally:
+        end(process)
+
+
+def test_a_job_is_followed_while_it_moves(cli: Cli, tmp_path: Path) -> None:
+    """Nothing moves before the line of the last move was read: each was told while the job still had some before it."""
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        house = House(at.ledger)
+        house.build()
+        job = house.job()
+        with _followed(cli, job, tmp_path / "tail.log") as process:
+            assert process.stdout is not None
+
+            def told() -> tuple[Any, Any]:
+                line = json.loads(process.stdout.readline())  # type: ignore[union-attr]
+                assert line["job"] == job
+                step = line.get("step")
+                return (step["action"], step["state"]) if step else (line["state"], line["reason"])
+
+            assert told() == ("queued", None)
+            claimed = house.claim(job)
+            assert told() == ("running", None)
+            asked = intent_of(house, claimed)
+            at.write(partial(openings.open_attempt, intent=asked))
+            assert told() == ("github.Say", "open")
+            close(house, asked, AttemptState.EFFECT, StepState.DONE, result={"id": "1"}, external_id="1")
+            assert told() == ("github.Say", "done")
+            at.write(partial(moves.finish, job=claimed))
+            assert told() == ("done", None)
+            assert process.stdout.read() == ""
+            assert process.wait() == 0

@@ -1,11 +1,22 @@
-"""docs/api.md says who may do what and which problems there are as the code does."""
+"""docs/api.md says who may do what, which problems there are and which addresses, as the code does."""
 
 from __future__ import annotations
 
+import json
+import re
+from typing import Any
+
 from identity.api_keys import Role
-from tests.docs.pages import page, rows, section
+from pipeline.workflow import Registry
+from tests.docs.pages import DOCS, page, rows, section
+from tests.webhooks.parts import MemoryLedger, MemoryRing
 from webhooks.api.access import NEEDS, ROLES
+from webhooks.api.app import Agents
+from webhooks.api.beside import written
+from webhooks.app import create_app
+from webhooks.console.parts import Console
 from webhooks.problems import OF_API
+from webhooks.settings import WebSettings
 
 
 def test_the_table_of_roles_is_the_codes() -> None:
@@ -21,3 +32,36 @@ def test_the_table_of_problems_is_the_codes() -> None:
         cells[0].strip("`"): int(cells[1]) for cells in rows(section(page("api.md"), "Problems, limits, request ids"))
     }
     assert told == {kind.slug: kind.status for kind in OF_API}
+
+
+def test_every_route_is_described_or_a_page_and_stands_in_the_table_of_addresses() -> None:
+    unasked: Any = object()  # what is not asked for anything while the routes are made
+    app = create_app(
+        WebSettings(base_url="http://127.0.0.1"),
+        MemoryLedger(),
+        Registry([]),
+        MemoryRing(),
+        unasked,
+        Agents(requests=unasked, invitations=unasked, workflows=Registry([]), quota=unasked),
+        events=unasked,
+        authority=unasked,
+        approver=unasked,
+        console=Console(
+            store=unasked,
+            workflows=Registry([]),
+            ids=unasked,
+            public_key=unasked,
+            invitations=unasked,
+            approving=unasked,
+        ),
+    )
+    described = set(json.loads((DOCS / "reference" / "openapi.json").read_text(encoding="utf-8"))["paths"])
+    routes = {written(re.sub(r"<\w+:", "<", rule.rule)) for rule in app.url_map.iter_rules()}
+    told = [
+        cell for cells in rows(section(page("api.md"), "Every address")) for cell in re.findall(r"`(/[^`]+)`", cells[0])
+    ]
+    prefixes = tuple(address.removesuffix("…") for address in told if address.endswith("…"))
+    assert {route for route in routes if not route.startswith(prefixes)} == set(told) - {f"{one}…" for one in prefixes}
+    assert {prefix for prefix in prefixes if not any(route.startswith(prefix) for route in routes)} == set()
+    pages = ("/connect/", "/approvals/", "/console/", "/static/")
+    assert described == {route for route in routes if not route.startswith(pages)}

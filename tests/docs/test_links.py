@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.browser.pictures import PICTURES
 from tests.docs.pages import DOCS, ROOT, blocks, documents
 
 
@@ -30,6 +31,16 @@ def test_every_page_is_linked_from_the_readme() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     linked = {(ROOT / target.partition("#")[0]).resolve() for target in re.findall(r"\]\(([^):]+)\)", readme)}
     assert [path for path in documents() if path not in linked and path != ROOT / "README.md"] == []
+
+
+def test_every_picture_is_shown_and_is_one_that_a_test_takes() -> None:
+    shown = {
+        (document.parent / target).resolve()
+        for document in documents()
+        for target in re.findall(r"!\[[^]]+\]\(([^)]+)\)", document.read_text(encoding="utf-8"))
+    }
+    assert shown == {DOCS / "images" / f"{name}.png" for name in PICTURES}
+    assert shown == set((DOCS / "images").iterdir())
 
 
 def test_what_the_readme_quotes_is_in_the_code() -> None:

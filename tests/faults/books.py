@@ -7,40 +7,87 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
+from identity.tables import connect_sessions, refresh_intents
+from identity.withdrawal_table import withdrawals
+from pipeline.revocation_tables import revocations
 from pipeline.tables import attempts, deliveries, jobs, steps
+from tests.faults.holders import Holder, holders
 from tests.system.rig import System
 
 UPSTREAMS = ("github", "linear", "slack")
+NAMES = ("attempt", "refresh", "connect", "revocation")
+
+
+def log(system: System) -> list[dict[str, Any]]:
+    """Every request that reached an upstream."""
+    return [entry for name in UPSTREAMS for entry in system.sandbox(name, "log")]
 
 
 def requests(system: System) -> list[dict[str, Any]]:
-    """Every request of a job: not the app's own, which mint installation tokens or end what was revoked, nor a
-    connect's `who is this?`."""
-    log = [entry for name in UPSTREAMS for entry in system.sandbox(name, "log") if entry["token_kind"] != "app"]
-    log = [entry for entry in log if entry["revocation"] is None]
-    return [entry for entry in log if not (entry["path"] == "/user" or entry["operation"] == "viewer")]
+    """Those that say they are a step's; `balance` sees to it that the others say what else they are."""
+    return [entry for entry in log(system) if entry["attempt"] is not None]
 
 
 def balance(system: System) -> None:
-    """Each request was written down before it was sent, for the tenant whose token it carries, and wrote once."""
-    columns = (attempts.c.id, attempts.c.step_id, attempts.c.tenant_id, attempts.c.principal_id, attempts.c.purpose)
-    known = {row.id: row for row in system.rows(select(*columns))}
+    """Each request was written down before it was sent, for whose token it carries, and wrote once."""
+    everything, presentations = log(system), system.sandbox("auth", "presentations")
+    columns = attempts.c
+    known = {
+        row.id: row
+        for row in system.rows(
+            select(
+                columns.id,
+                columns.step_id,
+                columns.tenant_id,
+                columns.connection_id,
+                columns.principal_id,
+                columns.purpose,
+            )
+        )
+    }
+    issued = holders(system)
     seen: Counter[str] = Counter()
     wrote: Counter[str] = Counter()
-    for entry in requests(system):
-        attempt = known.get(entry["attempt"])
-        assert attempt is not None, f"a request without an attempt in the ledger: {entry}"
+    _says_what_it_is(system, [*everything, *presentations], frozenset(known))
+    for entry in everything:
+        if entry["attempt"] is None:
+            continue
+        attempt = known[entry["attempt"]]
         seen[attempt.id] += 1
-        assert entry["tenant"] in (None, attempt.tenant_id), f"another tenant's token: {entry}"
+        recorded = Holder(tenant=attempt.tenant_id, connection=attempt.connection_id, principal=attempt.principal_id)
+        assert issued.get(entry["token_fingerprint"]) == recorded, f"another's token: {entry}"
         if entry["effect"]:
             assert attempt.purpose == "call", f"a probe that wrote: {entry}"
             wrote[attempt.step_id] += 1
     assert not (twice := [attempt for attempt, times in seen.items() if times > 1]), f"sent twice: {twice}"
     assert not (twice := [step for step, times in wrote.items() if times > 1]), f"steps that wrote twice: {twice}"
-    presented = Counter(
-        one["fingerprint"] for one in system.sandbox("auth", "presentations") if one["kind"] == "refresh_token"
-    )
+    presented = Counter(one["fingerprint"] for one in presentations if one["kind"] == "refresh_token")
     assert all(times == 1 for times in presented.values()), f"refresh tokens presented again: {presented}"
+
+
+def _says_what_it_is(system: System, entries: list[dict[str, Any]], its_attempts: frozenset[str]) -> None:
+    """Each carries the id of one attempt, refresh, connect or revocation, and the ledger has it."""
+    intents = system.rows(select(refresh_intents.c.id, refresh_intents.c.presented))
+    known = {
+        "attempt": its_attempts,
+        "refresh": its_attempts | {row.id for row in intents},
+        "connect": {str(row.started) for row in system.rows(select(connect_sessions.c.started))},
+        "revocation": {row.id for ids in (revocations, withdrawals) for row in system.rows(select(ids.c.id))},
+    }
+    replaced = set()
+    for entry in entries:
+        said = [name for name in NAMES if entry.get(name) is not None]
+        if not said and entry.get("path", "").startswith("/app/hook/deliveries"):
+            continue  # the app reads of its own deliveries: in nobody's name
+        assert len(said) == 1, f"a request that says {said or 'nothing'} of itself: {entry}"
+        (name,) = said
+        if name == "refresh" and entry[name] not in known[name]:
+            replaced.add(entry[name])
+            continue
+        assert entry[name] in known[name], f"the ledger has no such {name}: {entry}"
+    # Presented again under another id, in the same row: it was counted.
+    counted = sum(row.presented - 1 for row in intents if row.presented > 1)
+    assert len(replaced) <= counted, f"refreshes that are not in the ledger: {replaced}"
 
 
 def written_about(system: System, pulls: list[str]) -> dict[str, Counter[str]]:

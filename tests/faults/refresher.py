@@ -10,6 +10,7 @@ order, and a line on its output the answer:
 
 from __future__ import annotations
 
+import ctypes
 import json
 import multiprocessing
 import os
@@ -106,6 +107,8 @@ def one(asked: dict[str, Any], order: dict[str, Any]) -> dict[str, Any]:
     child = os.fork()
     if child == 0:
         try:
+            # A test that fails while this one is stopped kills the parent alone.
+            ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
             refresher = Refresher(asked, reached)
             os.write(writes, refresher.refresh(order["account"], order["generation"]).encode())
         finally:
@@ -114,6 +117,7 @@ def one(asked: dict[str, Any], order: dict[str, Any]) -> dict[str, Any]:
     return ended(child, reads)
 
 
+_SET_DEATH_SIGNAL = 1  # prctl(2)
 _READS: dict[int, int] = {}
 
 

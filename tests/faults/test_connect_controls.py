@@ -97,6 +97,20 @@ CONTROLS = (
         without='return _form(client, "authorization_code", code=code, redirect_uri=redirect_uri)',
         test="tests/identity/test_oauth.py::test_a_code_is_exchanged_as_a_code",
     ),
+    Control(
+        name="no link is in the web server's log",
+        file="deploy/logs.py",
+        guard='"level": "INFO" if level == "DEBUG" else level,',
+        without='"level": level,',
+        test="tests/deploy/test_logs.py::test_requests_and_messages_of_libraries",
+    ),
+    Control(
+        name="nor is a request that cannot be read",
+        file="deploy/logs.py",
+        guard='"filters": ["unquoted"],',
+        without='"filters": [],',
+        test="tests/deploy/test_logs.py::test_a_request_that_cannot_be_read",
+    ),
 )
 
 

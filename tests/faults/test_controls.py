@@ -40,6 +40,13 @@ QUICK = (
 # As quick, but there are many: each is a whole run of pytest.
 FURTHER = (
     Control(
+        name="the intent's id on every request for a token",
+        file="identity/presentation.py",
+        guard="outcome = self.endpoint.send(named(request, REFRESH_HEADER, intent.id), to=to, send_before=by)",
+        without="outcome = self.endpoint.send(request, to=to, send_before=by)",
+        test="tests/identity/test_coordinator.py::test_a_refresh_commits_the_new_pair and sqlite",
+    ),
+    Control(
         name="a place of its own for every account",
         file="identity/keepalive_plan.py",
         guard='return int.from_bytes(sha256(account.encode()).digest()[:8], "big") / 2**64',
@@ -334,6 +341,13 @@ SLOW = (
         file="pipeline/upstream.py",
         guard="ATTEMPT_HEADER: attempt,",
         without="",
+        test="tests/faults/test_duplicates.py::test_two_deliveries and sqlite",
+    ),
+    Control(
+        name="whose token a call is made with, as it is written down",
+        file=OPENINGS,
+        guard='"principal_id": intent.principal,',
+        without='"principal_id": intent.principal and intent.principal.partition(".")[0] + ".grace",',
         test="tests/faults/test_duplicates.py::test_two_deliveries and sqlite",
     ),
     Control(

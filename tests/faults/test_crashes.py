@@ -108,7 +108,7 @@ def crash_calls(system: System, seed: random.Random, *, pulls: int, kills: int) 
 
 
 def test_a_worker_killed_in_its_steps_loses_nothing_and_does_nothing_twice(system: System, seed: random.Random) -> None:
-    crash_calls(system, seed, pulls=24, kills=6)
+    crash_calls(system, seed, pulls=12, kills=3)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Revocation before, between and during steps, proven from the upstream's own log (DESIGN §7, "Proof of order")."""
+"""Revocation before, between and during steps, proven from the upstream's own log."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from pipeline.states import JobState, Wait
 from pipeline.tables import attempts, deliveries
 from pipeline.workflow import PLATFORM_AGENT
 from tests.faults.books import balance, requests
+from tests.faults.order import Order, prove_order
 from tests.system.rig import System
 
 
@@ -47,28 +48,6 @@ def newest_receipt(system: System) -> Mapping[str, Any]:
     return receipt
 
 
-def prove_order(system: System, receipt: Mapping[str, Any], returned: datetime) -> tuple[int, int]:
-    """How many requests of the revoked account arrived before the revoke call returned, and after it."""
-    tenant, connection, principal = receipt["scope"]["key"].split("/")
-    columns = attempts.c
-    its = select(columns.id).where(
-        columns.tenant_id == tenant, columns.connection_id == connection, columns.principal_id == principal
-    )
-    revoked = {row.id for row in system.rows(its)}
-    listed = {call["attempt"] for call in receipt["in_flight"]}
-    assert listed <= revoked
-    before = after = 0
-    for entry in requests(system):
-        if entry["attempt"] not in revoked:
-            continue
-        if datetime.fromisoformat(entry["at"]) <= returned:
-            before += 1
-            continue
-        after += 1
-        assert entry["attempt"] in listed, f"sent after the revocation, and not on its receipt: {entry}"
-    return before, after
-
-
 def test_a_call_that_is_out_is_on_the_receipt_and_nothing_follows_it(system: System) -> None:
     """One worker thread, stopped between its intent and the socket; three more jobs wait behind it."""
     system.connect("acme", "ada")
@@ -80,7 +59,8 @@ def test_a_call_that_is_out_is_on_the_receipt_and_nothing_follows_it(system: Sys
     made = system.revoke_and_ring(system.account("acme", "linear-acme", "ada"), "acme")
     returned = datetime.now(UTC)
     receipt = receipt_of(system, made)
-    assert prove_order(system, receipt, returned) == (0, 1)
+    order = prove_order(system, receipt, returned)
+    assert (order.before, order.after) == (0, 1)
     (call,) = receipt["in_flight"]
     assert (call["ended"], call["outcome"]) == ("ended", "effect")
     of_people = [
@@ -126,12 +106,13 @@ def test_a_call_that_never_ends_is_presumed_to_have_ended(sqlite_system: System)
     returned = datetime.now(UTC)
     system.kill("worker")  # nobody is left to close it
     receipt = receipt_of(system, made)
-    assert prove_order(system, receipt, returned) == (1, 0)
+    order = prove_order(system, receipt, returned)
+    assert (order.before, order.after) == (1, 0)
     assert [(call["ended"], call["outcome"]) for call in receipt["in_flight"]] == [("presumed ended", "unknown")]
     assert {job.state for job in system.settled()} == {JobState.CANCELLED}
 
 
-def revoke_under_load(system: System, seed: random.Random, *, pulls: int, pause: float) -> tuple[int, int]:
+def revoke_under_load(system: System, seed: random.Random, *, pulls: int, pause: float) -> Order:
     """Jobs of two people, one of whom is revoked somewhere in the middle, while nobody cancels: the rule is all."""
     system.connect("acme", "ada", "grace")
     for n in range(pulls):
@@ -157,16 +138,16 @@ def revoke_under_load(system: System, seed: random.Random, *, pulls: int, pause:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_revocation_under_load_is_ordered_in_the_upstreams_log(system: System, seed: random.Random) -> None:
-    before, after = revoke_under_load(system, seed, pulls=24, pause=0.2)
-    print(f"{before} requests before the revocation, {after} on its receipt after it")
+    order = revoke_under_load(system, seed, pulls=24, pause=0.2)
+    print(f"{order.before} requests before the revocation, {order.after} on its receipt after it")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("pause", [0.02, 0.1, 0.4, 0.8])
 def test_many_jobs_under_a_revocation(system: System, seed: random.Random, pause: float) -> None:
-    before, after = revoke_under_load(system, seed, pulls=120, pause=pause)
-    print(f"{before} requests before the revocation, {after} on its receipt after it")
+    order = revoke_under_load(system, seed, pulls=120, pause=pause)
+    print(f"{order.before} requests before the revocation, {order.after} on its receipt after it")
 
 
 def test_a_signal_without_a_broker_is_effective_cancels_and_gets_its_receipt(system: System) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import random
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +30,8 @@ from pipeline.revocation_tables import revocation_pages, revocations
 from pipeline.states import AttemptState, JobState
 from pipeline.tables import attempts, job_scopes, jobs
 from pipeline.workflow import PLATFORM_AGENT
-from tests.faults.books import balance, requests
+from tests.faults.books import balance
+from tests.faults.order import Order, prove_order
 from tests.faults.test_revocation import receipt_of
 from tests.system.rig import System
 
@@ -119,19 +122,23 @@ class Round:
     scope: Scope
     after: int  # openings of the round before the revocation
     in_mid_call: bool  # not before a call is out that it is about
-    without_broker: bool
+    with_refreshes: bool  # the providers have ended all access tokens
+    broker_dies: int | None  # after so many openings of the round
+    patience: float  # seconds: without a broker some moments never come, and one is as good as another
     without_revocations: bool
 
 
-def play(system: System, chance: random.Random, number: int) -> tuple[int, int]:
-    """One round; how many requests of the revoked came before and after the revocation."""
+def play(system: System, chance: random.Random, number: int) -> Order:
+    """One round; how many requests with what was revoked came before and after the revocation."""
     give_back(system)
     plan = Round(
         number=number,
         scope=chance.choice(scopes(system)),
         after=chance.randrange(PULLS * 3),
         in_mid_call=chance.random() < 0.6,
-        without_broker=chance.random() < 0.3,
+        with_refreshes=chance.random() < 0.5,
+        broker_dies=chance.randrange(PULLS) if chance.random() < 0.3 else None,
+        patience=chance.uniform(0, 3),
         without_revocations=chance.random() < 0.3,
     )
     print(plan)
@@ -139,23 +146,30 @@ def play(system: System, chance: random.Random, number: int) -> tuple[int, int]:
     former = {job.id for job in system.jobs()}
     if plan.without_revocations:
         system.kill("revocations")
+    if plan.with_refreshes:
+        for provider in ("github", "linear"):
+            system.order("auth", "expire", provider=provider)
     for _ in range(PULLS):
         tenant = chance.choice(TENANTS)
         author, label = chance.choice(PEOPLE[tenant]), chance.choice(("bug", "bug", "infra"))
         system.pull(REPOSITORIES[tenant], author, label)
-    if plan.without_broker:
+    until = math.inf
+    if (openings := plan.broker_dies) is not None:
+        system.wait(lambda: system.count(attempts) >= started + openings or not _moving(system), "the broker's moment")
         system.broker.kill()
+        until = time.monotonic() + plan.patience
     try:
-        if not plan.without_broker:
-            system.wait(lambda: _the_moment(system, plan, started) or not _moving(system), "the moment")
+        system.wait(
+            lambda: _the_moment(system, plan, started) or not _moving(system) or time.monotonic() >= until, "the moment"
+        )
         made = system.revoke(plan.scope, "acme")
         returned = datetime.now(UTC)
-        if not (plan.without_broker or chance.random() < 0.3):
-            system.ring.revocations([made])
-        if plan.without_broker:
+        if plan.broker_dies is not None:
             receipt_of(system, made)  # housekeeping alone
+        elif chance.random() < 0.7:
+            system.ring.revocations([made])
     finally:
-        if plan.without_broker:
+        if plan.broker_dies is not None:
             system.broker.restart()
     if plan.without_revocations:
         system.start("revocations")
@@ -179,30 +193,19 @@ def _open_ends(system: System, made: str) -> int:
     return int(system.rows(select(revocations.c.open_ends).where(revocations.c.id == made))[0][0])
 
 
-def prove(
-    system: System, plan: Round, receipt: Mapping[str, Any], returned: datetime, former: set[str]
-) -> tuple[int, int]:
-    """The upstreams' own logs, the receipt and the ledger say the same (DESIGN §7, "Proof of order")."""
-    of_scope = {row.id for row in system.rows(select(attempts.c.id).where(made_under(plan.scope)))}
-    listed = {call["attempt"] for call in receipt["in_flight"]}
-    assert listed <= of_scope
+def prove(system: System, plan: Round, receipt: Mapping[str, Any], returned: datetime, former: set[str]) -> Order:
+    """The upstreams' own logs, the receipt and the ledger say the same of what came after the revocation."""
+    order = prove_order(system, receipt, returned)
     # What was opened after it was accepted after it: the jobs of this round's compensations, if the scope allows any.
-    later = {row.id for row in system.rows(select(attempts.c.id).where(attempts.c.opened > receipt["number"]))}
-    accepted = {row.id: row.accepted for row in system.jobs()}
-    of_job = {row.id: row.job_id for row in system.rows(select(attempts.c.id, attempts.c.job_id))}
-    assert all(accepted[of_job[one]] > receipt["number"] for one in later & of_scope), "opened against the rule"
-    before = after = 0
-    for entry in requests(system):
-        if entry["attempt"] not in of_scope - later:
-            continue
-        if datetime.fromisoformat(entry["at"]) <= returned:
-            before += 1
-            continue
-        after += 1
-        assert entry["attempt"] in listed, f"sent after the revocation, and not on its receipt: {entry}"
+    later = system.rows(
+        select(attempts.c.id, jobs.c.accepted)
+        .join(jobs, jobs.c.id == attempts.c.job_id)
+        .where(made_under(plan.scope), attempts.c.opened > receipt["number"])
+    )
+    assert all(row.accepted > receipt["number"] for row in later), "opened against the rule"
     _prove_jobs(system, plan, receipt, former)
     balance(system)
-    return before, after
+    return order
 
 
 def _prove_jobs(system: System, plan: Round, receipt: Mapping[str, Any], former: set[str]) -> None:
@@ -238,6 +241,8 @@ def test_round_after_round_nothing_follows_a_revocation_but_what_is_on_its_recei
     give_back(system)
     system.start(*WORKERS, CRASH_PLAN=str(plan))
     seen = [play(system, seed, number) for number in range(rounds)]
-    before, after = (sum(column) for column in zip(*seen, strict=True))
+    before, after = sum(one.before for one in seen), sum(one.after for one in seen)
     assert before, "no round had anything to revoke"
     print(f"{rounds} rounds: {before} requests before their revocation, {after} on its receipt after it")
+    renewed = sum(one.renewed_before for one in seen), sum(one.renewed_after for one in seen)
+    print("with what was revoked, token endpoints were asked {} times before, and {} in flight".format(*renewed))

@@ -11,7 +11,22 @@ from identity.http import Client
 from tests.identity.providers import PretendProvider, pretend_provider
 from tests.identity.stores import EngineStore, open_store
 from tests.identity.world import World
+from tests.servers.oidc import Oidc
+from tests.servers.oidc import oidc as run_oidc
 from tests.servers.valkey import Valkey
+
+
+@pytest.fixture(scope="session")
+def _slow_oidc() -> Iterator[Oidc]:
+    with run_oidc(store_latency=timedelta(milliseconds=10)) as server:
+        yield server
+
+
+@pytest.fixture(params=["atomic store", pytest.param("slow store", marks=pytest.mark.slow)])
+def oidc(request: pytest.FixtureRequest, oidc: Oidc) -> Oidc:
+    """The certified server, and one whose store is not atomic: two uses of one token at once can both succeed."""
+    slow: Oidc = request.getfixturevalue("_slow_oidc") if request.param == "slow store" else oidc
+    return slow
 
 
 @pytest.fixture

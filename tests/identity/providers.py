@@ -38,16 +38,22 @@ class PretendProvider:
         self.presented: Counter[str] = Counter()
         self.forms: list[dict[str, str]] = []
         self.bodies: list[bytes] = []
+        self.heads: list[dict[str, str]] = []  # of what was posted; the names in lower case
         self.issued = 0
         self.answer: Callable[[dict[str, str]], Reply | None] = self.rotate
         self.user: Any = {"id": 4711, "login": "mona"}
-        self.asked = 0  # how often anything was read
+        self.questions: list[dict[str, str]] = []  # the heads of what was read
         self.call: Callable[[str], Reply] = lambda token: reply({"id": "1"})  # its API, by the token of the caller
         self.alive: bool | None = True  # what it says of a token that is checked; None: nothing
         self.checked: list[tuple[dict[str, str], bytes]] = []
         self.ended: list[Ended] = []  # what it was asked to end
         self.ending: Callable[[Ended], Reply | None] = lambda _: (204, {}, b"")
         self._lock = threading.Lock()
+
+    @property
+    def asked(self) -> int:
+        """How often anything was read."""
+        return len(self.questions)
 
     def received(self, form: dict[str, str]) -> Reply | None:
         with self._lock:
@@ -75,6 +81,7 @@ def pretend_provider() -> Iterator[PretendProvider]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             provider.bodies.append(body)
+            provider.heads.append({name.lower(): value for name, value in self.headers.items()})
             if self.path.startswith("/token"):
                 self._send(provider.received(dict(parse_qsl(body.decode()))))
             elif self.path == "/credentials/revoke":
@@ -99,7 +106,7 @@ def pretend_provider() -> Iterator[PretendProvider]:
             return provider.ending(asked)
 
         def do_GET(self) -> None:
-            provider.asked += 1
+            provider.questions.append({name.lower(): value for name, value in self.headers.items()})
             self._send(reply(provider.user) if provider.user is not None else (503, {}, b""))
 
         def _send(self, answer: Reply | None) -> None:

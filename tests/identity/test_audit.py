@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
+from typing import TypeVar
 
 import pytest
 from sqlalchemy import Connection, delete, event, insert, select, text, update
@@ -32,6 +33,9 @@ SIGNER = Signer.from_seed(os.urandom(32))
 KEYS = TrustedKeys(SIGNER.public_key())
 DAY = timedelta(days=1)
 TABLES = ("audit", "audit_seals", "audit_prunings")
+
+
+T = TypeVar("T")
 
 
 def write(world: World, *names: str, tenant: str = "acme", at: datetime = START) -> None:
@@ -233,6 +237,36 @@ def test_a_row_that_is_late_by_more_numbers_is_sealed_while_it_is_not_late_by_ti
     assert waiting.unsealed == 1
     assert sealer.seal(now=at + timedelta(seconds=3)) == 0  # it has just looked for such rows
     assert sealer.run(now=at + timedelta(seconds=30)) == 1
+    outcome = check(sealed)
+    assert isinstance(outcome, Verified)
+    assert outcome.unsealed == 0
+
+
+class Overtaken:
+    """A store whose first write comes after another sealer's."""
+
+    def __init__(self, world: World, first: Callable[[], object]) -> None:
+        self.read = world.store.read
+        self._write = world.store.write
+        self._first = [first]
+
+    def write(self, fn: Callable[[Connection], T]) -> T:
+        while self._first:
+            self._first.pop()()
+        return self._write(fn)
+
+
+def test_a_sealer_that_was_overtaken_looks_for_late_rows_again(sealed: World) -> None:
+    at = START + 3 * DAY
+    seal(sealed, "i", at=at)
+    number = rush(sealed, at=at)
+    other = Sealer(sealed.store, SIGNER)
+    assert other.seal(now=at) == 0  # it has just looked for such rows
+    numbered(sealed, number)
+    numbered(sealed, number + 6_001)  # the other takes this one alone
+    sealer = Sealer(Overtaken(sealed, lambda: other.seal(now=at + timedelta(seconds=1))), SIGNER)
+    assert sealer.seal(now=at + timedelta(seconds=1)) == 0
+    assert sealer.seal(now=at + timedelta(seconds=2)) == 1
     outcome = check(sealed)
     assert isinstance(outcome, Verified)
     assert outcome.unsealed == 0

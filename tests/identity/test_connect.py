@@ -119,6 +119,8 @@ def test_a_person_connects_their_account(desk: Desk, provider: PretendProvider) 
     assert (outcome.key, outcome.generation, outcome.missing_scopes) == (ANNA, 1, ())
     (form,) = provider.forms
     assert (form["grant_type"], form["code"]) == ("authorization_code", "code-1")
+    began = str(desk.world.grant().consented)
+    assert (provider.heads[0]["x-aswhom-connect"], provider.questions[0]["x-aswhom-connect"]) == (began, began)
     assert create_s256_code_challenge(form["code_verifier"]) == query["code_challenge"]  # type: ignore[no-untyped-call]
     assert isinstance(desk.world.examine(), Leased)
     assert desk.woken == [ANNA]

@@ -100,6 +100,7 @@ def test_a_refresh_commits_the_new_pair(connected: World, make: Make, provider: 
     assert connected.audited("grant.refreshed") == 1
     (intent,) = intents(connected)
     assert (intent.state, intent.presented, intent.answer_sealed) == ("committed", 1, None)
+    assert [head["x-aswhom-refresh"] for head in provider.heads] == [intent.id]  # so the provider's log names it
 
 
 @pytest.mark.parametrize("with_redis", [True, False])
@@ -590,7 +591,8 @@ def test_what_is_minted_while_a_signal_comes_is_discarded_whatever_it_says(
 @pytest.mark.parametrize("credential", sorted(MINTED))
 def test_every_minted_token_can_be_put_out_of_date(connected: World, credential: Credential) -> None:
     connected.service(credential, external_id="9001")
-    assert not put_out_of_date(connected, ROBOT)  # there is none yet, and none on its way
+    assert put_out_of_date(connected, ROBOT)  # there is none yet, and the next one says what holds
+    assert connected.generation(ROBOT) == 1
     connected.store.write(
         lambda connection: connection.execute(update(grants).values(access_sealed=b"minted")).rowcount
     )

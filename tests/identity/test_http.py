@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,9 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 
+import httpcore
 import pytest
 
 from identity.addresses import AddressPolicy
+from identity.deadline import Deadline, DeadlineStream
 from identity.http import Answer, Client, HttpRequest, NoAnswer, NotSent
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -118,6 +121,19 @@ def test_the_deadline_is_total(http: Client, speak: Speak, fresh: bool) -> None:
 def say_then(peer: socket.socket, data: bytes) -> socket.socket:
     peer.sendall(data)
     return peer
+
+
+def test_a_handshake_that_is_too_late_to_begin_closes_its_connection() -> None:
+    class Inner(httpcore.NetworkStream):
+        closed = False
+
+        def close(self) -> None:
+            self.closed = True
+
+    inner, deadline = Inner(), Deadline(1.0, monotonic=iter((0.0, 2.0)).__next__)
+    with pytest.raises(httpcore.ConnectTimeout):
+        DeadlineStream(inner).start_tls(ssl.create_default_context(), timeout=deadline)
+    assert inner.closed
 
 
 def sip(peer: socket.socket) -> None:

@@ -19,7 +19,6 @@ from identity.oauth import (
     Client,
     Narrowing,
     authorization_url,
-    client_credentials_request,
     exchange_request,
     installation_request,
     refresh_request,
@@ -76,13 +75,6 @@ def test_a_code_is_exchanged_as_a_code() -> None:
     sent = form(request)
     assert (sent["grant_type"], sent["code"]) == ("authorization_code", "c&d")
     assert (sent["code_verifier"], sent["redirect_uri"]) == ("v" * 43, "https://a/cb?x=1")
-
-
-@pytest.mark.parametrize(("provider", "scope"), [("github", "a b"), ("linear", "a,b")])
-def test_client_credentials_ask_for_scopes_in_the_providers_way(provider: str, scope: str) -> None:
-    sent = form(client_credentials_request(client(provider), scopes=("a", "b")))
-    assert (sent["grant_type"], sent["scope"]) == ("client_credentials", scope)
-    assert sent.get("actor") == ("app" if provider == "linear" else None)
 
 
 @pytest.mark.parametrize(("provider", "parameter"), [("github", "scope"), ("slack", "user_scope")])

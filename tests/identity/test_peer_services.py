@@ -32,12 +32,15 @@ ROBOT = AccountKey(tenant="acme", connection="peer", principal="robot")
 WITHIN = timedelta(seconds=10)
 
 
-@pytest.fixture(scope="module")
-def signing() -> Iterator[Oidc]:
+@pytest.fixture(
+    scope="module", params=[0, pytest.param(10, marks=pytest.mark.slow)], ids=["atomic store", "slow store"]
+)
+def signing(request: pytest.FixtureRequest) -> Iterator[Oidc]:
     """A server whose client signs and has no secret."""
     key = ECKey.import_key(pem("ES256"), {"kid": "k1", "use": "sig", "alg": "ES256"})
     jwks = {"keys": [key.as_dict(private=False)]}
-    with oidc(client_authentication="private_key_jwt", client_jwks=jwks) as running:
+    latency = timedelta(milliseconds=request.param)
+    with oidc(client_authentication="private_key_jwt", client_jwks=jwks, store_latency=latency) as running:
         yield running
 
 

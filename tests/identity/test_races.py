@@ -23,7 +23,7 @@ from identity.tables import refresh_intents
 from tests.identity.providers import PretendProvider
 from tests.identity.world import ANNA, World
 
-ENOUGH = 5  # committed refreshes
+ENOUGH = 2  # committed refreshes
 AT_MOST = 60.0  # seconds, on a busy machine
 # Seconds between revocations: some in a row, and now and then long enough for a slow machine to refresh.
 PAUSES = (0.0, 0.05, 0.2, 1.0, 2.0)

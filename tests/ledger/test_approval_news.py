@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import Connection, insert, select
 
+from identity.errors import Unavailable
+from identity.store import Store
 from pipeline.approval_news import BATCH, tell_of_approvals
 from pipeline.approval_tables import approvals
 from pipeline.shown import AsWhom, Shown
@@ -31,6 +34,8 @@ SHOWN = Shown(
     step=1,
     why="four eyes",
 )
+
+T = TypeVar("T")
 
 
 def _told(house: House) -> dict[str, str | None]:
@@ -56,3 +61,24 @@ def test_an_approval_that_cannot_be_told_holds_no_other_back_and_is_told_of(hous
     assert len(told.value.exceptions) == number
     assert told.value.exceptions[0].__notes__ == ["approval bad_0"]
     assert _told(house) == {good.id: "open"} | {f"bad_{n}": None for n in range(number)}
+
+
+class Away:
+    """A ledger that can be read, and whose writer is stopped."""
+
+    def __init__(self, ledger: Store) -> None:
+        self.read = ledger.read
+        self.writes = 0
+
+    def write(self, fn: Callable[[Connection], T]) -> T:
+        self.writes += 1
+        raise Unavailable("no turn")
+
+
+def test_a_ledger_without_a_turn_is_no_fault_of_the_approvals_and_is_asked_once(house: House) -> None:
+    for _ in range(3):
+        Desk(house).ask(shown=SHOWN.document)
+    away = Away(house.database)
+    with pytest.raises(Unavailable, match="no turn"):
+        tell_of_approvals(away, Registry([]), NoRing(), now=datetime.now(UTC))
+    assert away.writes == 1

@@ -179,6 +179,47 @@ def test_a_github_that_cannot_be_asked_is_told_of_and_tried_again(town: Town) ->
     assert town.arrived() == ["pull_request"]
 
 
+def _refuse(town: Town, part: str, *, times: int, status: int) -> None:
+    fault = {"mode": "status", "endpoint": part, "times": times, "status": status}
+    httpx.post(f"{town.github}/_sandbox/faults", json=fault, verify=False).raise_for_status()
+
+
+def test_a_delivery_that_github_refuses_to_send_holds_up_no_other(town: Town) -> None:
+    town.up = False
+    town.open_pull()
+    town.now += timedelta(seconds=1)
+    assert town.order("authorizations/revoke", user="ada", signal_only=True) == [503]
+    town.up = True
+    _refuse(town, "redeliver", times=1, status=404)
+    with pytest.raises(Unavailable, match="github answered 404"):
+        town.later(minutes=1)
+    assert town.arrived() == ["github_app_authorization"]
+    assert town.later(minutes=2) == 1
+    assert town.arrived() == ["github_app_authorization", "pull_request"]
+
+
+def test_a_github_that_refuses_everything_is_left_alone_for_this_time(town: Town) -> None:
+    town.up = False
+    for _ in range(5):
+        town.open_pull()
+    town.up = True
+    _refuse(town, "redeliver", times=100, status=500)
+    with pytest.raises(Unavailable) as told:
+        town.later(minutes=1)
+    assert str(told.value).count("github answered 500") == 3
+
+
+def test_a_list_that_does_not_come_holds_up_no_delivery_that_is_known(town: Town) -> None:
+    town.up = False
+    town.open_pull()
+    assert town.later(minutes=1) == 1  # it fails again
+    town.up = True
+    _refuse(town, "list_deliveries", times=1, status=502)
+    with pytest.raises(Unavailable, match="github answered 502"):
+        town.later(minutes=2)
+    assert town.arrived() == ["pull_request"]
+
+
 def test_a_list_longer_than_one_turn_is_read_to_its_end_in_the_next_ones(town: Town) -> None:
     town.up = False
     assert town.order("authorizations/revoke", user="ada", signal_only=True) == [503]

@@ -125,3 +125,22 @@ def test_a_run_that_meets_a_call_still_in_doubt_looks_again_only_when_that_may_b
     now = house.database.read(steps.clock)
     assert row.state == JobState.QUEUED
     assert row.due_at - now > timedelta(seconds=5)
+
+
+@pytest.mark.parametrize("ended", [StepState.FAILED, StepState.REFUSED, StepState.SKIPPED])
+def test_an_effect_whose_result_was_not_kept_ends_the_job_that_is_replayed(house: House, ended: StepState) -> None:
+    """As an older ledger has it: an answer that came after its step had ended left no result behind."""
+    first = intent_of(house, house.claim(house.job()), once="pull#1")
+    open_(house, first)
+    done(house, first)
+    lost = update(steps_table).where(steps_table.c.id == first.step).values(state=ended, result=None)
+    house.database.write(lambda c: c.execute(lost).rowcount)
+    house.database.write(partial(jobs.bury, job=first.job, reason="400"))
+    house.database.write(partial(replay, job=first.job.id, by="ops", at=datetime.now(UTC)))
+    again = intent_of(house, house.claim(first.job.id), step=first.step, number=2, repeats_unknown=True)
+    assert isinstance(open_(house, again), Ended)
+    row = house.row(first.job.id)
+    assert (row.state, row.reason) == (
+        JobState.DEAD,
+        "an earlier attempt had its effect, and its result was not kept",
+    )

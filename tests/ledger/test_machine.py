@@ -57,7 +57,7 @@ from tests.ledger.house import intent_of as intent
 from tests.ledger.test_openings import close, open_
 from tests.ledger.test_revocation import SIGNER
 from tests.ledger.test_signals import say
-from tests.servers.postgres import Postgres
+from tests.servers.postgres import Emptied
 
 ADA = AccountKey(tenant="acme", connection="gh", principal="acme.ada")
 SCOPES = (
@@ -120,7 +120,7 @@ class Ledger(RuleBasedStateMachine):
         return self.database.read(partial(get_grant, account=found.id))
 
     def allows(self, accepted: int) -> bool:
-        """The rule of DESIGN §5.1, in the model's own words."""
+        """The rule by which a step opens, in the model's own words."""
         if self.stopped or accepted <= max(self.revoked.values()):
             return False
         consented = self.grant().consented
@@ -401,14 +401,12 @@ class Ledger(RuleBasedStateMachine):
 class OnPostgres(Ledger):
     """The same on PostgreSQL: one migrated database, emptied before each order of events."""
 
-    cluster: ClassVar[Postgres]
-    name: ClassVar[str]
-    kept: ClassVar[frozenset[str]]
+    migrated: ClassVar[Emptied]
 
     def opened(self) -> Database:
         self.path = None
-        self.cluster.empty_database(self.name, keep=self.kept)
-        database = open_database(DatabaseSettings(url=self.cluster.url(self.name)))
+        self.migrated.empty()
+        database = open_database(DatabaseSettings(url=self.migrated.url))
         House(database).build()
         return database
 
@@ -423,10 +421,10 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def on_postgres(postgres: Postgres, migrated_postgres: tuple[str, frozenset[str]]) -> Iterator[type[OnPostgres]]:
-    OnPostgres.cluster, (OnPostgres.name, OnPostgres.kept) = postgres, migrated_postgres
+def on_postgres(migrated_postgres: Emptied) -> Iterator[type[OnPostgres]]:
+    OnPostgres.migrated = migrated_postgres
     yield OnPostgres
-    postgres.empty_database(OnPostgres.name, keep=OnPostgres.kept)
+    migrated_postgres.empty()
 
 
 def run_on_sqlite(folder: Path, migrated: Path, *, examples: int) -> None:

@@ -186,8 +186,10 @@ def test_thousands_of_accounts_end_and_no_transaction_locks_more_than_a_few_of_t
 
     event.listen(house.database.engine, "before_cursor_execute", count_locks)
     event.listen(house.database.engine, "commit", committed)
+    event.listen(house.database.engine, "rollback", lambda connection: locks.clear())
     began = datetime.now(UTC)
     accepted = _accept(_intake(house), _uninstalled(house, happened_at=began + timedelta(seconds=1)))
     assert len(set(accepted.revocations)) == number
     assert (_active(house), _waiting(house)) == (0, 0)
-    assert max(most, default=0) <= ACCOUNTS
+    least = 1 if house.database.engine.dialect.name == "postgresql" else 0  # SQLite has one writer, and no locks
+    assert least <= max(most) <= ACCOUNTS

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Any
+
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, event, text
 
 import identity.console_tables  # noqa: F401 - adds its tables
 import pipeline.tables  # noqa: F401 - adds its tables
 from identity.tables import metadata
 from pipeline.database import Database, DatabaseSettings, open_database
-from pipeline.migrations import revisions, upgrade
+from pipeline.migrations import revisions, upgrade, upgrade_at
 
 
 def test_the_migrated_schema_is_the_one_the_code_declares(database: Database) -> None:
@@ -48,3 +51,29 @@ def test_schedules_of_an_older_ledger_keep_their_slots(database_url: str) -> Non
     kept = "select name, origin, catch_up, paused, next_at, slot, job_id from schedules join slots on schedule_id = id"
     assert database.read(lambda c: c.execute(text(kept)).all()) == [("digest", "code", "once", 1, 5, 3, "job_1")]
     database.close()
+
+
+def test_a_long_index_is_not_cut_off_by_the_limit_of_steps(database_url: str) -> None:
+    database = open_database(DatabaseSettings(url=database_url))
+    if database.engine.dialect.name == "postgresql":
+        limits: set[str] = set()
+
+        def look(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+            if statement.lstrip().upper().startswith("CREATE INDEX"):
+                limits.add(cursor.connection.execute("show statement_timeout").fetchone()[0])
+
+        event.listen(database.engine, "before_cursor_execute", look)
+        upgrade(database)
+        assert limits == {"0"}
+        event.remove(database.engine, "before_cursor_execute", look)
+        assert database.read(lambda c: c.execute(text("show statement_timeout")).scalar_one()) == "30s"
+    database.close()
+
+
+def test_an_upgrade_has_more_time_than_a_step(database_url: str) -> None:
+    hasty = DatabaseSettings(url=database_url, turn_timeout=timedelta(milliseconds=1))
+    upgrade_at(hasty)
+    database = open_database(DatabaseSettings(url=database_url))
+    current, newest = revisions(database)
+    database.close()
+    assert current == newest

@@ -206,6 +206,19 @@ def test_a_worker_that_lost_its_job_leaves_the_sleep_to_the_one_that_has_it(hous
     assert [step.id for step in steps_of(house)] == ["theirs"]
 
 
+def test_a_sleep_that_a_worker_began_that_had_lost_its_job_is_the_sleep_of_the_one_that_has_it(house: House) -> None:
+    job = house.job()
+    late = house.claim(job)
+    _lapse(house, job)
+    reconcile.reclaim(house.database, WorkerSettings(backoff=timedelta()))
+    rightful = house.claim(job)
+    sleep = partial(ledger.sleep, position=1, occurrence=1, request_hash="hash", duration=HOUR)
+    assert house.database.write(partial(sleep, job=late, step="late")) == Ended(reason="another worker has the job")
+    asleep = house.database.write(partial(sleep, job=rightful, step="theirs"))
+    assert asleep == Ended(reason="the workflow sleeps", moved=JobState.WAITING)
+    assert ([step.id for step in steps_of(house)], house.row(job).state) == (["late"], JobState.WAITING)
+
+
 # its workflow
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import select
 
 from identity.accounts import find_account
@@ -153,6 +154,27 @@ def test_changed_claims_make_the_next_step_fetch_another_token(told: House, by: 
     grant = told.database.read(partial(get_grant, account=account.id))
     assert grant is not None
     assert (grant.access_sealed, grant.refresh_sealed is not None) == (None, True)
+
+
+def test_whom_a_token_revokes_is_locked_before_her_accounts_are(told: House) -> None:
+    """Steps open in this order: in any other, a token of several events could wait for them, and they for it."""
+    if told.database.engine.dialect.name == "sqlite":
+        return  # it has one writer, and no locks
+    locked: list[int] = []
+
+    def note(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
+        if "pg_advisory_xact_lock(" in statement:
+            locked.append(parameters["key"])
+
+    sqlalchemy_event.listen(told.database.engine, "before_cursor_execute", note)
+    take(told, event("j-1"))
+    (of_user, *_) = locked
+    locked.clear()
+    changed = replace(REVOKED, asks=Asks.RENEW)
+    taken = take(told, replace(event("j-2"), signals=(changed, REVOKED)))
+    assert locked[0] == of_user
+    assert len(locked) > 1
+    assert [one.rpartition(".")[2] for one in taken.revocations] == ["s1"], "its place in the token is its name"
 
 
 def test_what_asks_for_nothing_is_kept_with_the_reason(told: House) -> None:

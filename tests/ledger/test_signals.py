@@ -232,6 +232,10 @@ def test_new_permissions_are_the_scopes_and_wake_who_waited_for_them(house: Hous
     assert house.database.read(partial(get_grant, account=account.id)) == grant
 
 
+def test_a_token_is_renewed_however_often_it_is_told_before_the_next_step(house: House) -> None:
+    assert [say(house, signal(Asks.RENEW, person())).reason for _ in range(2)] == ["1 account(s) renewed"] * 2
+
+
 def test_a_token_that_nothing_could_renew_is_kept(house: House) -> None:
     house.database.write(lambda c: c.execute(update(grants).values(refresh_sealed=None)).rowcount)
     assert "kept" in say(house, signal(Asks.RENEW, person())).reason

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+import pytest
 from sqlalchemy import insert, text, update
 
 from pipeline import reconcile
@@ -15,7 +16,7 @@ from pipeline.tables import jobs as jobs_table
 from tests.ledger.house import House
 from tests.ledger.house import intent_of as intent
 from tests.ledger.plans import plans
-from tests.ledger.test_openings import close, open_
+from tests.ledger.test_openings import close, done, open_
 
 
 def _owner_in_doubt(house: House) -> Intent:
@@ -81,6 +82,38 @@ def test_who_then_waits_for_something_else_waits_for_that_as_long_as_anyone(hous
     park = partial(jobs.park, wait=Wait.CONSENT, waits_for="account:x", due_in=hour, expires_in=hour, reason="ada")
     house.database.write(partial(park, job=house.claim(job)))
     assert house.row(job).expires_at < first
+
+
+@pytest.mark.parametrize("in_time", [True, False], ids=["in-time", "long-after"])
+def test_who_waits_for_a_persons_word_goes_on_once_an_answer_came_late_after_all(house: House, in_time: bool) -> None:
+    asked = intent(house, house.claim(house.job()))
+    open_(house, asked)
+    close(house, asked, AttemptState.UNKNOWN, StepState.UNKNOWN)
+    soon, late, job = timedelta(minutes=1), timedelta(days=14), asked.job.id
+    park = partial(jobs.park, wait=Wait.UNKNOWN, waits_for=None, due_in=soon, expires_in=late, reason="look at github")
+    house.database.write(partial(park, job=asked.job))
+    _due(house, job)
+    row, now = house.row(job), house.database.read(steps.clock)
+    assert row.state == JobState.WAITING
+    assert now < row.due_at <= now + timedelta(hours=1), "an answer that comes late rings for nobody"
+    done(house, asked)
+    if not in_time:
+        past = update(jobs_table).where(jobs_table.c.id == job).values(expires_at=datetime.now(UTC))
+        house.database.write(lambda c: c.execute(past).rowcount)
+    _due(house, job)
+    assert house.row(job).state == JobState.QUEUED
+
+
+def test_who_waits_for_a_persons_word_that_never_came_is_dead(house: House) -> None:
+    asked = intent(house, house.claim(house.job()))
+    open_(house, asked)
+    close(house, asked, AttemptState.UNKNOWN, StepState.UNKNOWN)
+    soon = timedelta(0)
+    park = partial(jobs.park, wait=Wait.UNKNOWN, waits_for=None, due_in=soon, expires_in=soon, reason="look at github")
+    house.database.write(partial(park, job=asked.job))
+    _due(house, asked.job.id)
+    row = house.row(asked.job.id)
+    assert (row.state, row.reason) == (JobState.DEAD, "nobody came in time: look at github")
 
 
 def _many(house: House, *, due: int) -> None:

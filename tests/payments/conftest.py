@@ -17,7 +17,7 @@ from deploy.demo import payments
 from deploy.demo.provision import Provision
 from deploy.sandbox.world import make_world
 from pipeline.runtime import Runtime
-from tests.payments.office import Office
+from tests.payments.office import OF_ACME_ALONE, PAID_ALREADY, Office
 from tests.sandbox.driver import SERVICES, Receiver, Sandbox, address, start
 from tests.servers.process import end, free_port
 from tests.tasks.town import Town
@@ -39,6 +39,9 @@ def _service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
         now=datetime.now(UTC),
         authority=f"http://127.0.0.1:{free_port()}",
     )
+    (books,) = [one["invoices"] for one in world["invoices"]["tenants"] if one["tenant"] == "acme"]
+    row = {"vendor": "Umbrella", "amount": "640.00", "currency": "EUR"}
+    books += [{"id": OF_ACME_ALONE, **row}, {"id": PAID_ALREADY, **row, "status": "paid"}]
     (folder / "world.json").write_text(json.dumps(world))
     process = start(folder, "invoices")
     try:

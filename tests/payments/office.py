@@ -12,6 +12,7 @@ from identity.capability.tables import capabilities
 from tests.sandbox.driver import Form
 from tests.tasks.town import Town
 
+OF_ACME_ALONE, PAID_ALREADY = "inv_2001", "inv_2002"  # 640 euros each
 SMALL, LARGE, OTHER, HUGE = "inv_1001", "inv_1002", "inv_1003", "inv_1005"  # 480, 12500, 960.50, 980000 euros
 
 
@@ -25,6 +26,10 @@ class Office:
     def ask(self, invoice: str = SMALL, *, by: str = "ada", tenant: str = "acme") -> None:
         """The tenant's own system says that *by* wants an invoice paid."""
         self.town.report(tenant, "payment.requested", {"invoice": invoice, "requested_by": by})
+
+    def ask_back(self, invoice: str, *, by: str = "ada") -> None:
+        """The tenant's own system says that *by* wants a paid invoice refunded."""
+        self.town.report("acme", "refund.requested", {"invoice": invoice, "requested_by": by})
 
     def answer(self, *, by: str, yes: bool = True) -> httpx.Response:
         """*by* opens the link that awaits them, and answers what they read there."""

@@ -13,17 +13,34 @@ from pipeline.ledger.votes import NotCounted, Through, Vote
 from pipeline.policy_change import put_in_force
 from pipeline.states import ApprovalState, JobState
 from pipeline.tables import steps
-from tests.payments.office import LARGE, SMALL, Office
+from tests.payments.office import LARGE, OF_ACME_ALONE, SMALL, Office
 from tests.tasks.test_approvals_at_work import asked
 
 
-def test_a_confused_deputy_pays_from_the_books_of_whoever_signed_and_as_whom_they_named(office: Office) -> None:
+def test_a_confused_deputy_acts_for_nobody_whom_the_tenant_of_whoever_signed_does_not_know(office: Office) -> None:
     """Globex's own system, validly signed, names acme's invoice and one of acme's people."""
-    office.ask(LARGE, by="grace", tenant="globex")
-    office.town.settle()
-    (job,) = office.town.jobs()
+    office.ask(OF_ACME_ALONE, by="grace", tenant="globex")
+    (job,) = office.town.settle()
     assert (job.tenant_id, job.state) == ("globex", JobState.DEAD)
-    assert [one["tenant"] for one in office.movements()] == []
+    assert "no principal is linked to who that is" in job.reason
+    assert office.capabilities() == []
+
+
+def test_a_confused_deputy_reaches_the_books_of_whoever_signed_and_no_others(office: Office) -> None:
+    """Linus is globex's, and the invoice he names is acme's."""
+    office.ask(OF_ACME_ALONE, by="linus", tenant="globex")
+    (job,) = office.town.settle()
+    assert (job.tenant_id, job.state) == ("globex", JobState.DEAD)
+    assert job.reason == "ActionFailed: invoices.GetInvoice failed: the invoices say not_found"
+    (asked,) = office.capabilities()
+    assert (asked.tenant_id, asked.principal_id, asked.resource) == (
+        "globex",
+        "globex.linus",
+        f"invoices/{OF_ACME_ALONE}",
+    )
+    office.ask(OF_ACME_ALONE)
+    office.town.settle()
+    assert [(one["tenant"], one["invoice"]) for one in office.movements()] == [("acme", OF_ACME_ALONE)]
 
 
 def test_whoever_asked_does_not_approve_under_a_name_that_another_sender_knows_them_by(office: Office) -> None:

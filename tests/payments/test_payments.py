@@ -91,6 +91,21 @@ def test_a_stolen_token_is_worth_nothing_anywhere(office: Office) -> None:
     assert len(office.movements()) == 1
 
 
+def test_whoever_holds_a_token_can_but_repeat_its_request_and_only_until_its_step_has_ended(office: Office) -> None:
+    """Another agent, say: it is a bearer token, and no service can tell who sends it."""
+    office.order(endpoint="pay_invoice", mode="drop_response", times=1)
+    office.ask()
+    office.town.work_once()
+    heard = office.stolen()
+    elsewhere = heard["target"].replace(SMALL, OTHER)
+    assert office.replay(heard, target=elsewhere).json() == {"error": "invalid_token", "reason": "request"}
+    repeated = office.replay(heard, idempotency_key="its-own")
+    assert (repeated.status_code, repeated.headers["Idempotent-Replayed"]) == (200, "true")
+    office.town.settle()
+    assert office.replay(heard).json() == {"error": "invalid_token", "reason": "closed"}
+    assert [one["invoice"] for one in office.movements()] == [SMALL]
+
+
 def test_a_token_that_is_used_fifty_times_at_once_moves_money_once(office: Office) -> None:
     """While the agent still waits for its answer: the service is told that the spend is the same, and pays once."""
     office.order(endpoint="pay_invoice", mode="drop_response", times=1)

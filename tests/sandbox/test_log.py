@@ -13,7 +13,8 @@ def test_a_request_is_logged_with_who_made_it_and_what_it_did(sandbox: Sandbox) 
     number = sandbox.open_pull()["number"]
     since = len(sandbox.read("github", "log"))
     ada, app = sandbox.connect("github", "ada")["access_token"], sandbox.installation_token()
-    headers = {"X-Aswhom-Attempt": "attempt-9", "Idempotency-Key": "key-9"}
+    ids = {name: f"{name}-9" for name in ("attempt", "refresh", "connect", "revocation")}
+    headers = {f"X-Aswhom-{name}": id for name, id in ids.items()} | {"Idempotency-Key": "key-9"}
     path = f"/repos/acme/shop/issues/{number}/comments"
     sandbox.github("POST", path, ada, json={"body": "x"}, headers=headers)
     sandbox.github("GET", path, app)
@@ -21,6 +22,8 @@ def test_a_request_is_logged_with_who_made_it_and_what_it_did(sandbox: Sandbox) 
     mint, write, read, refused = sandbox.read("github", f"log?since={since}")
     assert [row["seq"] for row in (mint, write, read, refused)] == [since + step for step in (1, 2, 3, 4)]
     assert (mint["token_kind"], mint["actor"], mint["resource"]) == ("app", "aswhom-sandbox", "installation:9001")
+    assert (mint["tenant"], mint["issued"]) == ("acme", hashlib.sha256(app.encode()).hexdigest())
+    assert (read["issued"], read["token_fingerprint"]) == (None, mint["issued"])
     assert write["effect"] is True
     assert {name: write[name] for name in ("upstream", "method", "path", "token_kind", "actor", "tenant")} == {
         "upstream": "github",
@@ -30,7 +33,9 @@ def test_a_request_is_logged_with_who_made_it_and_what_it_did(sandbox: Sandbox) 
         "actor": "ada",
         "tenant": "acme",
     }
-    assert (write["attempt"], write["idempotency_key"], write["status"]) == ("attempt-9", "key-9", 201)
+    assert {name: write[name] for name in ids} == ids
+    assert {name: read[name] for name in ids} == dict.fromkeys(ids)
+    assert (write["idempotency_key"], write["status"]) == ("key-9", 201)
     assert write["resource"] == f"acme/shop#{number}"
     assert write["token_fingerprint"] == hashlib.sha256(ada.encode()).hexdigest()
     assert (read["token_kind"], read["effect"]) == ("installation", False)

@@ -48,7 +48,7 @@ def test_another_family_of_the_same_user_survives(sandbox: Sandbox) -> None:
 def test_every_presentation_is_on_record(sandbox: Sandbox) -> None:
     before = len(sandbox.read("auth", "presentations"))
     tokens = sandbox.connect("github", "linus")
-    sandbox.refresh("github", tokens["refresh_token"], **{"X-Aswhom-Attempt": "refresh-7"})
+    sandbox.refresh("github", tokens["refresh_token"], **{"X-Aswhom-Refresh": "refresh-7"})
     sandbox.refresh("github", tokens["refresh_token"])
     seen = sandbox.read("auth", "presentations")[before:]
     assert [(row["kind"], row["outcome"]) for row in seen] == [
@@ -60,7 +60,9 @@ def test_every_presentation_is_on_record(sandbox: Sandbox) -> None:
     assert {row["user"] for row in seen} == {"linus"}
     assert len({row["grant"] for row in seen}) == 1
     assert seen[1]["fingerprint"] == hashlib.sha256(tokens["refresh_token"].encode()).hexdigest()
-    assert seen[1]["attempt"] == "refresh-7"
+    assert [row["refresh"] for row in seen] == [None, "refresh-7", None]
+    assert seen[0]["issued"] == hashlib.sha256(tokens["access_token"].encode()).hexdigest()
+    assert seen[2]["issued"] is None
 
 
 def test_a_wrong_client_secret_is_the_clients_fault(sandbox: Sandbox) -> None:

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from graphql import build_schema
+from graphql import GraphQLSchema
 from graphql.type import GraphQLObjectType
 
 from tests.sandbox.driver import Sandbox, running
@@ -204,14 +204,13 @@ def test_a_workspace_that_throws_the_app_out_says_so_twice_in_the_published_shap
     sandbox.order("slack", "restore", team_id=workspace["team_id"])
 
 
-def test_what_linear_says_of_the_app_is_in_its_published_schema(sandbox: Sandbox, shared_data: ModuleType) -> None:
-    schema = build_schema(shared_data.linear_schema().read_text())
+def test_what_linear_says_of_the_app_is_in_its_published_schema(sandbox: Sandbox, linear_schema: GraphQLSchema) -> None:
     sandbox.order("linear", "authorizations/revoke", organization="acme", signal_only=True)
     sandbox.order("linear", "authorizations/end", organization="acme", user="ada")
     sandbox.order("linear", "permissions", organization="acme", removed=["t-1"])
     sent = sandbox.receiver.take()
     names = ("OAuthAppWebhookPayload", "OAuthAuthorizationWebhookPayload", "AppUserTeamAccessChangedWebhookPayload")
     for name, delivery in zip(names, sent, strict=True):
-        described = schema.type_map[name]
+        described = linear_schema.type_map[name]
         assert isinstance(described, GraphQLObjectType)
         assert payload_of(delivery).keys() == described.fields.keys()

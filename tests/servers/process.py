@@ -111,7 +111,7 @@ def wait_until(ready: Callable[[], bool], *, process: Process, log: Path, second
     """Wait for *ready*; say what the server wrote if it ends or is late."""
     deadline = time.monotonic() + seconds
     while not ready():
-        if process.poll() is not None:
+        if process.poll() is not None and not ready():  # which may come with its end
             raise DidNotStart(f"{process.args!r} ended with {process.returncode}:\n{tail(log)}")
         if time.monotonic() > deadline:
             end(process, signal.SIGKILL)

@@ -162,14 +162,19 @@ def parent() -> Parent:
 def _serve(control: socket.socket) -> Order | None:
     """Fork as the tests say. Returns an order in the child that is to follow it, and None when the tests are gone."""
     warmed: set[str] = set()
+    ended: dict[int, int] = {}
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, _LARGEST, 3)
         if not message:
             return None
         question = json.loads(message)
         if "status" in question:
-            pid, status = os.waitpid(question["status"], os.WNOHANG)
-            answer = os.waitstatus_to_exitcode(status) if pid else None
+            asked = question["status"]
+            if asked not in ended:
+                pid, status = os.waitpid(asked, os.WNOHANG)
+                if pid:
+                    ended[pid] = os.waitstatus_to_exitcode(status)
+            answer = ended.get(asked)  # kept: two threads may ask for the same one
         else:
             order = Order(**question["start"])
             for name in set(order.warm) - warmed:
@@ -177,6 +182,7 @@ def _serve(control: socket.socket) -> Order | None:
                 warmed.add(name)
                 gc.freeze()  # a collection in a child would write to what it shares with us
             answer = os.fork()
+            ended.pop(answer, None)  # numbers come again
             if not answer:
                 control.close()
                 _become(order, descriptors)

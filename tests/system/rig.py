@@ -27,6 +27,7 @@ from identity.model import AccountKey, Scope, ScopeKind
 from pipeline import revocation
 from pipeline.database import DatabaseSettings, open_database
 from pipeline.migrations import upgrade
+from pipeline.model import Ring
 from pipeline.revocation_tables import revocations
 from pipeline.ring import CeleryRing
 from pipeline.runtime import Runtime
@@ -84,8 +85,6 @@ class NoRing:
 
     def revocations(self, ids: Any) -> None: ...
 
-    def close(self) -> None: ...
-
 
 class System:
     """One installation and the world around it."""
@@ -101,7 +100,11 @@ class System:
         hooks = {name: f"{self.web}/webhooks/{name}/{name}" for name in ("github", "slack")}
         hooks["linear"] = f"{self.web}/webhooks/linear/{linear_of('acme')}"
         self.world: dict[str, Any] = make_world(
-            ports=ports, hooks=hooks, callbacks=callbacks(self.web, TENANTS), now=datetime.now(UTC)
+            ports=ports,
+            hooks=hooks,
+            callbacks=callbacks(self.web, TENANTS),
+            now=datetime.now(UTC),
+            authority=self.web,
         )
         (directory / "world.json").write_text(json.dumps(self.world))
         self.environment = {
@@ -129,31 +132,33 @@ class System:
         database = open_database(DatabaseSettings(url=database_url))
         upgrade(database)
         database.close()
+        ring: Ring = NoRing()
         settings_ = Settings(**known)  # type: ignore[arg-type]
-        self.runtime = Runtime(settings_.runtime(), Registry.load(WORKFLOWS), NoRing())
+        workflows = Registry.load(self.environment["ASWHOM_WORKFLOWS"].split(","))
+        self.runtime = Runtime(settings_.runtime(), workflows, ring)
         self.ring = CeleryRing(deployed.celery_app(settings_, self.runtime.workflows))
         self.ids = Ids()
 
     # Processes
 
     def start_sandbox(self) -> None:
-        for name in SANDBOX:
-            log = self.directory / f"sandbox-{name}.log"
-            world, journal = self.directory / "world.json", self.directory / f"{name}.jsonl"
+        self.start_upstreams(*SANDBOX)
+        Provision(self.runtime, self.world, now=datetime.now(UTC)).everything()
+
+    def start_upstreams(self, *names: str) -> None:
+        """Some of the sandbox's processes."""
+        for name in names:
+            files = ("--world", str(self.directory / "world.json"), "--log", str(self.directory / f"{name}.jsonl"))
             self.processes[f"sandbox-{name}"] = start_python(
                 "deploy.sandbox",
                 name,
-                "--world",
-                str(world),
-                "--log",
-                str(journal),
-                log=log,
+                *files,
+                log=self.directory / f"sandbox-{name}.log",
                 environment=self.environment,
                 warm=[f"deploy.sandbox.{name}.app"],
             )
-        for name in SANDBOX:
+        for name in names:
             self.wait(partial(self._answers, f"{self.world[name]['url']}/_sandbox/log"), f"sandbox {name}")
-        Provision(self.runtime, self.world, now=datetime.now(UTC)).everything()
 
     def start(self, *names: str, **environment: str) -> None:
         """Start processes by the names of the Procfile; `worker-2` is another worker."""
@@ -216,8 +221,8 @@ class System:
             process.send_signal(signal.SIGTERM)
         for process in self.processes.values():
             end(process, signal.SIGKILL)
-        self.http.close()
         self.ring.close()
+        self.http.close()
         self.runtime.close()
 
     def logged(self, process: str) -> list[dict[str, Any]]:

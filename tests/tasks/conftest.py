@@ -10,7 +10,6 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from graphql import GraphQLSchema, build_schema
 
 from deploy.demo.provision import callbacks
 from deploy.sandbox.world import TENANTS
@@ -29,11 +28,6 @@ def github_document(shared_data: ModuleType) -> GitHubDocument:
 @pytest.fixture(scope="session")
 def slack_document(shared_data: ModuleType) -> SlackDocument:
     return SlackDocument(json.loads(shared_data.slack_openapi().read_text()))
-
-
-@pytest.fixture(scope="session")
-def linear_schema(shared_data: ModuleType) -> GraphQLSchema:
-    return build_schema(shared_data.linear_schema().read_text())
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from identity.grants import ACCESS, token_binding
 from identity.held_tokens import HeldToken, hold
 from identity.model import ScopeKind
 from identity.secret import Secret
+from identity.tables import refresh_intents
 from identity.vault import Binding
 from identity.withdrawal_table import withdrawals
 from pipeline.ledger.deliveries import insert_job
@@ -76,7 +77,12 @@ def test_an_installations_token_is_for_the_one_repository_and_is_kept_for_the_ne
     assert len({one["token_fingerprint"] for one in labelled}) == 1
     minted = entries(town, MINTS)[mints:]
     assert len(minted) == 2, "the account's own, and one for the repository"
-    assert [attempt.state for attempt in town.attempts()] == [AttemptState.EFFECT] * 2
+    first, second = town.attempts()
+    assert [first.state, second.state] == [AttemptState.EFFECT] * 2
+    assert [one["attempt"] for one in labelled] == [first.id, second.id]
+    # GitHub's log says by which refresh, and for which attempt, each was minted.
+    (intent,) = town.rows(select(refresh_intents.c.id).where(refresh_intents.c.presented > 0))
+    assert [one["refresh"] for one in minted] == [intent.id, first.id]
 
 
 def secret_of(town: Town, row: Any) -> str:

@@ -1,8 +1,8 @@
 """Each step of each workflow refused, rate limited, revoked and killed: what the job comes to, and who wrote what.
 
 The authors are the upstreams' own word. A kill is tried at the three points where a worker knows more than its ledger,
-or less: the intent is committed, the answer is here, the result is committed. The payments have tests of their own, in
-`tests/payments`.
+or less: the intent is committed, the answer is here, the result is committed. The payments are tried likewise in
+`tests/payments/test_every_payment.py`, beside a service that asks us about their tokens.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from datetime import UTC, datetime
 from functools import partial
+from importlib.metadata import entry_points
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ import pytest
 from identity.model import ScopeKind
 from pipeline.resolution import resolve_by_hand
 from pipeline.states import AttemptState, JobState, StepState, Wait
+from pipeline.workflow import Registry
+from tests.payments.scenes import PAYMENTS
 from tests.tasks.scenes import SCENES, TENANT, Scene
 from tests.tasks.town import Town
 
@@ -70,6 +73,12 @@ def the_job(town: Town) -> Any:
 def written(town: Town, scene: Scene) -> bool:
     """Everything was written once, by whom it shall be, and nothing else was."""
     return Counter(town.authors()) == Counter(scene.authors(town))
+
+
+def test_every_shipped_workflow_is_tried() -> None:
+    shipped = Registry.load(sorted(point.module for point in entry_points(group="aswhom.workflows")))
+    tried = [scene.workflow for scene in SCENES] + [payment.workflow for payment in PAYMENTS]
+    assert sorted(tried) == sorted(declared.name for declared in shipped)
 
 
 @every_scene

@@ -14,6 +14,7 @@ from flask.testing import FlaskClient
 from identity.errors import BadInput, GrantRevoked, Misconfigured, Unavailable
 from identity.model import AccountState, Effect
 from identity.refusal import Why
+from identity.store import CommitUnknown
 from pipeline.abilities import Ability
 from pipeline.connecting import Away, Done, Ended, Failed, Offer, Party, Permission, Underway
 from tests.webhooks.parts import NOW, MemoryLedger, MemoryRing, registry
@@ -233,6 +234,7 @@ def test_the_last_page_leads_back_with_how_it_ended(
         (GrantRevoked("the user was revoked after the link was made"), 403, "Ask whether you may connect again"),
         (Misconfigured("there is no provider connection canary-77"), 500, "A setting of this installation is wrong."),
         (Unavailable("busy"), 503, "Wait a minute"),
+        (CommitUnknown("canary-77"), 503, "Wait a minute"),
         (RuntimeError("canary-77"), 500, "Something failed on our side"),
     ],
 )

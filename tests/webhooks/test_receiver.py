@@ -16,7 +16,8 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from identity.errors import Unavailable
+from identity.errors import Unavailable, Unconfirmed
+from identity.store import CommitUnknown
 from pipeline.model import Unfollowed
 from tests.webhooks import published
 from tests.webhooks.parts import (
@@ -274,6 +275,19 @@ def test_a_ledger_without_a_turn_answers_503_and_when_to_come_back(
     assert ring.rung == []
     ledger.away = None
     assert post(client, OPENED).json["outcome"] == "accepted"  # type: ignore[index]
+
+
+@pytest.mark.parametrize("error", [Unconfirmed("canary-77"), CommitUnknown("canary-77")], ids=["sure", "first"])
+def test_a_delivery_whose_commit_was_not_confirmed_is_not_called_unstored(
+    client: FlaskClient, ledger: MemoryLedger, error: Exception
+) -> None:
+    ledger.bug = error
+    response = post(client, OPENED)
+    problem(response, 503, "unavailable")
+    assert "it may have been done, or not" in response.text
+    assert "stored nothing" not in response.text
+    assert "canary" not in response.text
+    assert int(response.headers["Retry-After"]) >= 1
 
 
 def test_a_signal_that_has_not_reached_everyone_is_answered_503_and_told_to_be_stored(

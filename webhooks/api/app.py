@@ -23,6 +23,7 @@ from pipeline.workflow import Registry
 from webhooks import problems
 from webhooks.api.access import guard, refused
 from webhooks.api.accounts import account_operations
+from webhooks.api.beside import SCHEMES, beside
 from webhooks.api.deliveries import delivery_operations
 from webhooks.api.jobs import job_operations
 from webhooks.api.models import ProblemDocument
@@ -78,11 +79,12 @@ def install(app: OpenAPI, agents: Agents, bells: Bells, *, clock: Callable[[], d
     """Serve the agents' API from *app*."""
     pages = operations(agents, bells, clock=clock)
     app.register_api(pages)
-    text = json.dumps(document(app))
 
     @app.get(DOCUMENT, doc_ui=False)
     def openapi() -> Response:
         return Response(text, content_type="application/json")
+
+    text = json.dumps(document(app))  # with every route there is by now
 
 
 def operations(agents: Agents, bells: Bells, *, clock: Callable[[], datetime]) -> APIBlueprint:
@@ -127,16 +129,21 @@ def operations(agents: Agents, bells: Bells, *, clock: Callable[[], datetime]) -
 
 
 def document(app: OpenAPI) -> dict[str, Any]:
-    """The OpenAPI 3.1 document."""
+    """The OpenAPI 3.1 document: the API's operations, and what machines call beside them."""
     made: dict[str, Any] = app.api_doc
-    return made
+    components = made["components"]
+    schemes = {**components["securitySchemes"], **SCHEMES}
+    return {
+        **made,
+        "paths": {**made["paths"], **beside(app)},
+        "components": {**components, "securitySchemes": schemes},
+    }
 
 
 def unusable(error: ValidationError) -> NoReturn:
     """The problem of a request that does not fit its model: where and why, never with what was sent."""
-    found = error.errors(include_input=False, include_url=False, include_context=False)
-    errors = [{"where": ".".join(map(str, one["loc"])), "why": one["msg"]} for one in found[:20]]
-    raise Problem(problems.UNUSABLE, "Some of the request does not fit: see errors.", errors=errors)
+    said = "Some of the request does not fit: see errors."
+    raise Problem(problems.UNUSABLE, said, errors=problems.misfits(error))
 
 
 def _operation_id(*, name: str, path: str, method: str) -> str:

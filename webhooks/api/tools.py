@@ -94,9 +94,5 @@ def _filled(tool: type[Action[Any]], parameters: dict[str, Any]) -> Action[Any]:
     try:
         return tool.model_validate(parameters)
     except ValidationError as error:
-        found = error.errors(include_input=False, include_url=False, include_context=False)
-        errors = [
-            {"where": ".".join(("parameters", *map(str, one["loc"]))), "why": str(one["msg"])} for one in found[:20]
-        ]
         detail = f"The parameters do not fit {tool.action_name()}: see errors, and its schema."
-        raise Problem(problems.UNUSABLE, detail, errors=errors) from None
+        raise Problem(problems.UNUSABLE, detail, errors=problems.misfits(error, "parameters")) from None

@@ -19,7 +19,9 @@ class Presentation:
     kind: str
     fingerprint: str
     outcome: str  # "ok", an error code, or "not_processed" when a fault answered first
-    attempt: str | None
+    refresh: str | None
+    connect: str | None
+    issued: str | None  # the fingerprint of the access token in the answer
 
 
 class Presentations:
@@ -39,7 +41,9 @@ class Presentations:
         outcome: str,
         grant: str | None,
         user: str | None,
-        attempt: str | None,
+        refresh: str | None,
+        connect: str | None,
+        issued: str | None,
     ) -> None:
         with self._lock:
             seen = Presentation(
@@ -52,7 +56,9 @@ class Presentations:
                 kind=kind,
                 fingerprint=fingerprint(credential),
                 outcome=outcome,
-                attempt=attempt,
+                refresh=refresh,
+                connect=connect,
+                issued=fingerprint(issued) if issued else None,
             )
             self._seen.append(seen)
             self._journal.note("presentation", asdict(seen))

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from flask import Blueprint, Response, jsonify, request
 
 from deploy.sandbox.auth.consent import asked_scopes
-from deploy.sandbox.auth.grants import Grants, Pair, Refused
+from deploy.sandbox.auth.grants import Grant, Grants, Pair, Refused
 from deploy.sandbox.auth.presentations import Presentations
 from deploy.sandbox.auth.providers import PROVIDERS, Provider
 from deploy.sandbox.auth.registry import Client, Registry
@@ -37,7 +37,7 @@ def token_endpoint(provider: Provider, registry: Registry, grants: Grants, prese
                 code = _word(provider, refusal.code, kind)
                 _record(presentations, provider, kind, outcome=code, grant=refusal.grant)
                 return _answer(provider, {"error": code, "error_description": refusal.description}, refusal.code)
-            _record(presentations, provider, kind, outcome="ok", grant=pair.grant)
+            _record(presentations, provider, kind, outcome="ok", grant=pair.grant, issued=pair.access_token)
         touched(pair.grant.id)
         return _answer(provider, _success(provider, pair))
 
@@ -99,7 +99,15 @@ def _credential(kind: str) -> str:
     return request.form.get(CREDENTIAL_FIELDS.get(kind, ""), "")
 
 
-def _record(presentations: Presentations, provider: Provider, kind: str, *, outcome: str, grant: Any) -> None:
+def _record(
+    presentations: Presentations,
+    provider: Provider,
+    kind: str,
+    *,
+    outcome: str,
+    grant: Grant | None,
+    issued: str | None = None,
+) -> None:
     person = grant.person if grant else None
     entry().token_fingerprint = fingerprint(_credential(kind))
     if person:
@@ -112,7 +120,9 @@ def _record(presentations: Presentations, provider: Provider, kind: str, *, outc
         outcome=outcome,
         grant=grant.id if grant else None,
         user=person.name if person else None,
-        attempt=request.headers.get("X-Aswhom-Attempt"),
+        refresh=entry().refresh,
+        connect=entry().connect,
+        issued=issued,
     )
 
 

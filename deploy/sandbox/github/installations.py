@@ -2,13 +2,14 @@
 
 from flask import Blueprint, Response, jsonify, request
 
+from deploy.sandbox.fingerprint import fingerprint
 from deploy.sandbox.github.bearer import NOT_ACCESSIBLE, NOT_FOUND, ORDER, SUSPENDED, Gate, Refused
 from deploy.sandbox.github.deliveries import Deliveries, Delivery
 from deploy.sandbox.github.model import Installation
 from deploy.sandbox.github.pages import listed, listed_from_cursor, page_of
 from deploy.sandbox.github.shapes import Shapes, stamp
 from deploy.sandbox.github.store import Store
-from deploy.sandbox.surface import touched
+from deploy.sandbox.surface import entry, touched
 
 INSTALLATION = "/app/installations/<int:number>"
 
@@ -73,6 +74,7 @@ def installations(gate: Gate, store: Store, shapes: Shapes, deliveries: Deliveri
             if chosen is not None:
                 answer["repositories"] = [shapes.repository(store.repositories[name]) for name in chosen]
             touched(f"installation:{number}")
+            entry().tenant, entry().issued = installation.account.login, fingerprint(token)
             return jsonify(answer), 201
 
     @routes.delete("/installation/token")

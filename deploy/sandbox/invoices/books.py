@@ -28,7 +28,7 @@ class Books:
         """Everything is as it was in the beginning."""
         with self._lock:
             self._invoices = {
-                (row["tenant"], one["id"]): {**one, "status": "open", "refunded": "0.00"}
+                (row["tenant"], one["id"]): {"status": "open", "refunded": "0.00", **one}
                 for row in self._given
                 for one in row["invoices"]
             }

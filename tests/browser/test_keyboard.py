@@ -1,0 +1,128 @@
+"""By keyboard alone: signing in, every act that decides something at the console, and the page of an approval link."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+
+import pytest
+
+from identity.console_roles import Held, Role
+from identity.principals import link_alias
+from pipeline.revocation_tables import revocations
+from pipeline.states import ApprovalState, JobState
+from tests.browser.console_site import ConsoleSite
+from tests.browser.person import Person
+from tests.ledger.desk import Desk
+from tests.webhooks.test_approval_page import SHOWN
+
+Meet = Callable[..., Person]
+
+BOB = "00u-bob"  # the subject of his sign-in
+
+pytestmark = pytest.mark.usefixtures("chromium")  # by name, so that CI installs it
+
+
+@pytest.fixture
+def desk(site: ConsoleSite) -> Desk:
+    """A step of ada's waits for bob or carol of acme."""
+    desk = Desk(site.town.house)
+    desk.ask(shown=SHOWN)
+    return desk
+
+
+def test_an_owner_signs_in_by_the_link_and_cancels_a_job_by_keyboard_alone(site: ConsoleSite, person: Meet) -> None:
+    owner = person(viewport={"width": 1280, "height": 860})
+    owner.goes_to(site.link())
+    owner.reaches("Sign in")
+    owner.presses("Enter")
+    owner.tab.wait_for_url("**/console/")
+    assert owner.heading == "What needs a person now"
+    owner.presses("Tab")
+    assert owner.focused == "Skip to the content"
+    owner.reaches("Go to an id")
+    owner.tab.keyboard.type(site.ids["waiting"])
+    owner.presses("Enter")
+    owner.tab.wait_for_url(f"**/jobs/{site.ids['waiting']}")
+    owner.reaches("Cancel the job")
+    owner.presses("Enter")
+    owner.tab.wait_for_url("**done=cancelled")
+    assert "The job is cancelled." in owner.text
+    assert site.town.state(site.ids["waiting"]) is JobState.CANCELLED
+    assert owner.complaints == []
+
+
+@pytest.mark.slow
+def test_an_approval_a_replay_and_a_revocation_by_keyboard_alone(site: ConsoleSite, desk: Desk, person: Meet) -> None:
+    link = partial(link_alias, tenant="acme", provider="console", external_id=BOB, login=None, made_by="admin:test")
+    site.town.database.write(partial(link, principal="acme.bob", now=datetime.now(UTC)))
+    bob = person(viewport={"width": 1280, "height": 860})
+    bob.is_given(
+        "aswhom-console", site.town.session(Held(role=Role.OWNER, tenant=None), name=BOB).reveal(), at=site.web
+    )
+    bob.goes_to(f"{site.web}/console/")
+    _approves(site, desk, bob)
+    _replays(site, bob)
+    _revokes(site, bob)
+    assert bob.complaints == []
+
+
+def _approves(site: ConsoleSite, desk: Desk, bob: Person) -> None:
+    bob.chooses("Approvals", leads_to="**/console/approvals")
+    bob.chooses("Refund a charge", leads_to=f"**/approvals/{desk.row.id}")
+    assert "900 EUR" in bob.text
+    bob.chooses("Approve", leads_to="**done=yes")
+    assert "Your yes counts." in bob.text
+    assert desk.row.state == ApprovalState.APPROVED
+
+
+def _replays(site: ConsoleSite, bob: Person) -> None:
+    bob.types(site.ids["dead"], into="Go to an id")
+    bob.presses("Enter")
+    bob.tab.wait_for_url(f"**/jobs/{site.ids['dead']}")
+    bob.chooses("Replay the job", leads_to="**done=replayed")
+    assert "The job is queued again" in bob.text
+    assert site.town.state(site.ids["dead"]) is JobState.QUEUED
+
+
+def _revokes(site: ConsoleSite, bob: Person) -> None:
+    before = len(site.town.rows(revocations.select()))
+    bob.chooses("Revocations", leads_to="**/revocations")
+    bob.chooses("Revoke…", leads_to="**/revoke")
+    bob.types("user", into="What")
+    bob.types("acme.ada", into="Its id")
+    bob.chooses("See what it would stop", leads_to="**key=acme.ada")
+    assert "Nothing is revoked yet" in bob.text
+    bob.types("she left the company", into="Why, for the receipt and the audit")
+    bob.chooses("Revoke now", leads_to="**key=acme.ada")
+    assert bob.focused == "Type acme.ada to say that you mean it", "the browser leads to what is missing"
+    assert len(site.town.rows(revocations.select())) == before
+    bob.tab.keyboard.type("acme.ada")
+    bob.chooses("Revoke now", leads_to="**/revocations/**")
+    assert "she left the company" in bob.text.lower()
+    (made,) = [row for row in site.town.rows(revocations.select()) if row.key == "acme.ada"]
+    assert (made.kind, made.requested_by) == ("user", f"console:{BOB}")
+
+
+def test_the_page_of_an_approval_link_is_answered_by_keyboard_and_accessible(
+    site: ConsoleSite, desk: Desk, person: Meet
+) -> None:
+    bob = person()
+    _, link = site.town.console.approving.invite(desk.row.id, "acme.bob", now=datetime.now(UTC))
+    bob.goes_to(link)
+    assert bob.heading == "May this be done?"
+    bob.finds_it_accessible("ask")
+    bob.presses("Tab")
+    assert bob.focused == "Approve", "the first thing a keyboard reaches is what there is to do"
+    bob.presses("Tab")
+    assert bob.focused == "Deny"
+    bob.presses("Shift+Tab")
+    bob.presses("Enter")
+    bob.tab.get_by_role("heading", name="You approved it").wait_for()
+    bob.finds_it_accessible("done")
+    assert desk.row.state == ApprovalState.APPROVED
+    bob.goes_to(link[:-2])
+    assert bob.heading == "This link is not known"
+    bob.finds_it_accessible("failed")
+    assert bob.complaints == []

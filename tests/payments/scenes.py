@@ -1,0 +1,99 @@
+"""The payments at their ordinary work: what starts each, its two steps, who has to say yes, and what money moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from identity.model import PrincipalKind
+from identity.policy_ledger import policy_text
+from identity.principals import ensure_principal
+from pipeline.policy_change import put_in_force
+from pipeline.states import Wait
+from pipeline.tables import workflow_settings
+from tests.payments.office import LARGE, PAID_ALREADY, Office
+
+TWO_EYES_MORE = """
+[[allow]]
+name = "refunds"
+when = { action = "invoices.RefundInvoice" }
+limit = "5000 EUR"
+
+[[rule]]
+name = "two people for money that comes back"
+when = { action = "invoices.RefundInvoice" }
+approval = { approvers = ["ada", "grace", "edsger"], quorum = 2 }
+"""
+
+
+def allow_refunds(office: Office) -> None:
+    """Acme has refunds switched on, and two people of three have to say yes to each."""
+    database, now = office.town.runtime.database, datetime.now(UTC)
+    person = partial(ensure_principal, tenant="acme", kind=PrincipalKind.USER, now=now)
+    database.write(partial(person, id="acme.edsger", name="edsger"))
+    _, before = database.read(lambda c: policy_text(c, "acme"))
+    change = partial(put_in_force, over=None, by="cli:test", audit_id=office.town.runtime.ids("aud"), now=now)
+    database.write(lambda c: change(c, "acme", before + TWO_EYES_MORE))
+    on = workflow_settings.insert().values(tenant_id="acme", workflow="refund_invoice", enabled=True, config={})
+    database.write(lambda c: c.execute(on))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Payment:
+    """It reads an invoice, waits for *approvers*, and moves its money."""
+
+    workflow: str
+    start: Callable[[Office], None]
+    approvers: tuple[str, ...]
+    actions: tuple[str, str]
+    endpoints: tuple[str, str]  # the sandbox's names for them
+    moves: dict[str, str]
+
+    def begin(self, office: Office, *, before: int) -> None:
+        """Start it, and let everything be done that comes *before* that step, counted from 0."""
+        self.start(office)
+        if before:
+            self.approved(office)
+
+    def approved(self, office: Office) -> None:
+        """Let work be done until people have to say yes, and they do."""
+        (job,) = office.town.settle()
+        assert (job.workflow, job.wait) == (self.workflow, Wait.APPROVAL), job.reason
+        for name in self.approvers:
+            assert office.answer(by=name).status_code == 200
+
+    def finish(self, office: Office) -> Any:
+        """The job at its end."""
+        (job,) = office.town.settle()
+        if job.wait == Wait.APPROVAL:
+            self.approved(office)
+            (job,) = office.town.settle()
+        return job
+
+
+def _refund(office: Office) -> None:
+    allow_refunds(office)
+    office.ask_back(PAID_ALREADY)
+
+
+PAYMENTS = (
+    Payment(
+        workflow="pay_invoice",
+        start=lambda office: office.ask(LARGE),
+        approvers=("grace",),
+        actions=("invoices.GetInvoice", "invoices.PayInvoice"),
+        endpoints=("get_invoice", "pay_invoice"),
+        moves={"kind": "payment", "tenant": "acme", "invoice": LARGE, "amount": "12500.00"},
+    ),
+    Payment(
+        workflow="refund_invoice",
+        start=_refund,
+        approvers=("grace", "edsger"),
+        actions=("invoices.GetInvoice", "invoices.RefundInvoice"),
+        endpoints=("get_invoice", "refund_invoice"),
+        moves={"kind": "refund", "tenant": "acme", "invoice": PAID_ALREADY, "amount": "640.00"},
+    ),
+)

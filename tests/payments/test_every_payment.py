@@ -1,0 +1,101 @@
+"""Each step of each payment refused, rate limited, revoked and killed: what the job comes to, and what money moved.
+
+As `tests/tasks/test_every_step.py` has it of the other workflows. What moves money waits for people's yes before.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from identity.model import ScopeKind
+from pipeline.states import AttemptState, JobState, StepState
+from tests.payments.office import Office
+from tests.payments.scenes import PAYMENTS, Payment
+
+pytestmark = pytest.mark.slow
+
+every_step = pytest.mark.parametrize(
+    ("payment", "number"),
+    [
+        pytest.param(payment, number, id=f"{payment.workflow}-{number + 1}-{action}")
+        for payment in PAYMENTS
+        for number, action in enumerate(payment.actions)
+    ],
+)
+
+
+def moved_once(office: Office, payment: Payment) -> bool:
+    """Its money, and none besides."""
+    return [{name: one[name] for name in payment.moves} for one in office.movements()] == [payment.moves]
+
+
+def tries(office: Office) -> list[Any]:
+    return [attempt.state for attempt in office.town.attempts()]
+
+
+@pytest.mark.parametrize("payment", PAYMENTS, ids=lambda payment: payment.workflow)
+def test_the_ordinary_work_moves_its_money_once(office: Office, payment: Payment) -> None:
+    payment.begin(office, before=0)
+    assert payment.finish(office).state == JobState.DONE
+    assert [step.action for step in office.town.steps()] == list(payment.actions)
+    assert {(one.principal_id, one.outcome) for one in office.capabilities()} == {("acme.ada", "effect")}
+    assert office.capabilities()[-1].approved_by == sorted(f"acme.{name}" for name in payment.approvers)
+    assert moved_once(office, payment)
+
+
+@every_step
+def test_a_step_that_is_refused_ends_the_job_and_moves_nothing(office: Office, payment: Payment, number: int) -> None:
+    said = {"error": "insufficient_scope", "reason": "resource"}
+    payment.begin(office, before=number)
+    office.order(endpoint=payment.endpoints[number], mode="status", status=403, body=said)
+    job = payment.finish(office)
+    assert job.state == JobState.DEAD
+    assert job.reason.startswith(f"ActionFailed: {payment.actions[number]} failed: the invoices say insufficient_scope")
+    assert [row.action for row in office.town.steps() if row.state == StepState.FAILED] == [payment.actions[number]]
+    assert tries(office) == [AttemptState.EFFECT] * number + [AttemptState.NO_EFFECT]
+    assert office.movements() == []
+
+
+@every_step
+def test_a_step_that_is_rate_limited_waits_in_the_ledger_and_is_done_once(
+    office: Office, payment: Payment, number: int
+) -> None:
+    payment.begin(office, before=number)
+    office.order(endpoint=payment.endpoints[number], mode="status", status=429, headers={"Retry-After": "7"})
+    office.town.work_once()
+    (job,) = office.town.jobs()
+    assert (job.state, job.runs_spent) == (JobState.QUEUED, 0)
+    assert job.due_at > job.created_at
+    assert payment.finish(office).state == JobState.DONE
+    assert sorted(tries(office)) == sorted([AttemptState.NO_EFFECT, AttemptState.EFFECT, AttemptState.EFFECT])
+    assert moved_once(office, payment)
+
+
+@pytest.mark.parametrize("kind", [ScopeKind.USER, ScopeKind.AGENT, ScopeKind.CONNECTION], ids=str)
+@every_step
+def test_a_step_whose_authority_is_revoked_is_not_made(
+    office: Office, payment: Payment, number: int, kind: ScopeKind
+) -> None:
+    """By the time of the second step people have said yes: a revocation comes before that."""
+    of = {ScopeKind.USER: "acme.ada", ScopeKind.AGENT: "accounts-payable", ScopeKind.CONNECTION: "invoices"}
+    payment.begin(office, before=number)
+    office.town.revoke(kind, of[kind], "acme")
+    (job,) = office.town.settle()
+    assert job.state == JobState.CANCELLED
+    assert tries(office) == [AttemptState.EFFECT] * number
+    assert office.movements() == []
+
+
+@pytest.mark.parametrize("point", ["before_call", "after_call", "after_commit"])
+@every_step
+def test_a_worker_killed_at_a_step_moves_the_money_once(
+    office: Office, payment: Payment, number: int, point: str
+) -> None:
+    office.town.when(point, number + 1, office.town.kill)
+    payment.begin(office, before=0)
+    job = payment.finish(office)
+    assert (job.state, job.runs_spent) == (JobState.DONE, 1)
+    assert [step.state for step in office.town.steps()] == [StepState.DONE, StepState.DONE]
+    assert moved_once(office, payment)

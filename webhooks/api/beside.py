@@ -1,0 +1,236 @@
+"""The addresses beside the agents' API that machines call, as the document describes them.
+
+Each speaks a protocol of its own: it verifies raw bytes, or refuses in that protocol's words. So none is built from
+models as operations are; what is said here is held to by `tests/api/test_explored.py`, and to the app's routes by
+`tests/docs/test_api.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from flask import Flask
+
+from identity.capability.verifier import DETAIL
+from webhooks.authority.endpoints import EXCHANGE
+from webhooks.authority.narrower import ACCESS_TOKEN, JWT
+from webhooks.authority.oauth import FORM
+from webhooks.authority.oauth import Code as OAuthCode
+from webhooks.events import SET
+from webhooks.security_event import Code as EventCode
+from webhooks.sources import SOURCES
+
+Schema = Mapping[str, Any]
+
+AUDIENCE = "audience"  # how a service that takes capabilities says who it is
+SCHEMES: Mapping[str, Schema] = {
+    AUDIENCE: {"type": "http", "scheme": "basic", "description": "The audience's id and its secret (RFC 6749 §2.3.1)"}
+}
+
+TEXT: Schema = {"type": "string"}
+JSON, PLAIN, PROBLEM = "application/json", "text/plain", "application/problem+json"
+_PROBLEM: Schema = {"$ref": "#/components/schemas/ProblemDocument"}
+_HASH: Schema = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+# A parameter without a value counts as left out (RFC 6749 §3.2).
+_HASH_IF_ANY: Schema = {"type": "string", "pattern": "^([0-9a-f]{64})?$"}
+
+
+def _object(required: Iterable[str] = (), **properties: Schema) -> Schema:
+    return {"type": "object", "properties": properties, "required": [*required]}
+
+
+def _answer(said: str, kind: str = "", schema: Schema = TEXT) -> Schema:
+    return {"description": said, **({"content": {kind: {"schema": schema}}} if kind else {})}
+
+
+def _problems(**said: str) -> dict[str, Schema]:
+    """`_404="…"`: a problem document."""
+    return {status.lstrip("_"): _answer(words, PROBLEM, _PROBLEM) for status, words in said.items()}
+
+
+def _of(
+    name: str,
+    summary: str,
+    answers: Mapping[str, Schema],
+    *,
+    rfc: int | None = None,
+    secured: bool = False,
+    body: Mapping[str, Schema] | None = None,
+    path: Mapping[str, Schema] | None = None,
+) -> Schema:
+    """One operation. *body*: the schemas by content type."""
+    told: dict[str, Any] = {
+        "operationId": name,
+        "summary": summary,
+        "tags": ["beside the API"],
+        "security": [{AUDIENCE: []}] if secured else [],
+        "responses": dict(answers),
+    }
+    if rfc is not None:
+        told["externalDocs"] = {"description": f"RFC {rfc}", "url": f"https://www.rfc-editor.org/rfc/rfc{rfc}"}
+    if body is not None:
+        content = {kind: {"schema": schema} for kind, schema in body.items()}
+        told["requestBody"] = {"required": True, "content": content}
+    if path is not None:
+        told["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": schema} for name, schema in path.items()
+        ]
+    return told
+
+
+_NOT_NOW = _problems(_503="Not now")
+_OAUTH_ERROR = _object(("error",), error={"enum": [*OAuthCode]}, error_description=TEXT, reason=TEXT)
+_REFUSED = {
+    "400": _answer("Refused (RFC 6749 §5.2)", JSON, _OAUTH_ERROR),
+    "401": _answer("No such audience, or not its secret", JSON, _OAUTH_ERROR),
+    **_problems(_413="The body is too large"),
+}
+_UP = _answer("It is", JSON, _object(("status",), status=TEXT))
+_ACCEPTED = _object(
+    ("outcome", "delivery"),
+    outcome=TEXT,
+    delivery=TEXT,
+    reason=TEXT,
+    jobs={"type": "array", "items": TEXT},
+    revocations={"type": "array", "items": TEXT},
+)
+_CONTENT_TYPES = sorted({kind for source in SOURCES.values() for kind in source.content_types})
+
+#: By path as Flask writes it, and method.
+BESIDE: Mapping[str, Mapping[str, Schema]] = {
+    "/v1/openapi.json": {"get": _of("openapi", "This document.", {"200": _answer("It", JSON, _object(("openapi",)))})},
+    "/.well-known/jwks.json": {
+        "get": _of(
+            "keys",
+            "The keys that sign capability tokens.",
+            {
+                "200": _answer(
+                    "A JWK set",
+                    "application/jwk-set+json",
+                    _object(("keys",), keys={"type": "array", "items": {"type": "object"}}),
+                ),
+                **_NOT_NOW,
+            },
+            rfc=7517,
+        )
+    },
+    "/.well-known/oauth-authorization-server": {
+        "get": _of(
+            "metadata",
+            "What the authority is, and where.",
+            {
+                "200": _answer(
+                    "Metadata",
+                    JSON,
+                    _object(("issuer", "jwks_uri", "token_endpoint"), issuer=TEXT, jwks_uri=TEXT, token_endpoint=TEXT),
+                )
+            },
+            rfc=8414,
+        )
+    },
+    "/oauth/token": {
+        "post": _of(
+            "exchange_token",
+            "A capability token for another audience, for no more than the subject token is for.",
+            {
+                "200": _answer(
+                    "The narrower token",
+                    JSON,
+                    _object(
+                        ("access_token", "issued_token_type", "token_type", "expires_in"),
+                        access_token=TEXT,
+                        issued_token_type={"const": JWT},
+                        token_type={"const": "Bearer"},
+                        expires_in={"type": "integer", "minimum": 0},
+                    ),
+                ),
+                **_REFUSED,
+                **_NOT_NOW,
+            },
+            rfc=8693,
+            secured=True,
+            body={
+                FORM: _object(
+                    ("grant_type", "subject_token", "subject_token_type", "audience", "request_sha256"),
+                    grant_type={"const": EXCHANGE},
+                    subject_token=TEXT,
+                    subject_token_type={"enum": [JWT, ACCESS_TOKEN]},
+                    requested_token_type={"enum": [JWT, ACCESS_TOKEN, ""]},
+                    audience=TEXT,
+                    request_sha256=_HASH,
+                    lifetime={"type": "string", "description": "Seconds"},
+                    authorization_details={"type": "string", "description": f"One {DETAIL} (RFC 9396), as JSON"},
+                )
+            },
+        )
+    },
+    "/oauth/introspect": {
+        "post": _of(
+            "introspect_token",
+            "Whether a capability token is good for this very request, now: asking spends it.",
+            {
+                "200": _answer("What is known", JSON, _object(("active",), active={"type": "boolean"})),
+                **_REFUSED,
+                **_NOT_NOW,
+            },
+            rfc=7662,
+            secured=True,
+            body={FORM: _object(("token",), token=TEXT, request_sha256=_HASH_IF_ANY)},
+        )
+    },
+    "/events/<transmitter>": {
+        "post": _of(
+            "push_security_event",
+            "A Security Event Token of a registered transmitter, known by its signature alone.",
+            {
+                "202": _answer("Committed, or known already"),
+                "400": _answer(
+                    "Refused (§2.3)",
+                    JSON,
+                    _object(("err", "description"), err={"enum": [*EventCode]}, description=TEXT),
+                ),
+                **_problems(_404="No such transmitter", _413="The body is too large", _415="It is no secevent+jwt"),
+                **_NOT_NOW,
+            },
+            rfc=8935,
+            body={SET: TEXT},
+            path={"transmitter": TEXT},
+        )
+    },
+    "/webhooks/<source>/<connection>": {
+        "post": _of(
+            "receive_delivery",
+            "A delivery of a provider or of a tenant's own system, in its sender's form and signed as its sender does.",
+            {
+                "200": _answer("A challenge is answered, or a person who waits for nothing else", "*/*", {}),
+                "202": _answer("Committed: what became of it", JSON, _ACCEPTED),
+                **_problems(
+                    _400="It cannot be read",
+                    _401="The signature was refused",
+                    _404="No such webhook address",
+                    _413="The body is too large",
+                    _415="A content type or an encoding that this sender does not use",
+                    _429="More than this connection or tenant may send",
+                ),
+                **_NOT_NOW,
+            },
+            body={kind: {} for kind in _CONTENT_TYPES},
+            path={"source": {"enum": [*SOURCES]}, "connection": TEXT},
+        )
+    },
+    "/healthz": {"get": _of("alive", "Whether the process is up.", {"200": _UP})},
+    "/readyz": {"get": _of("ready", "Whether it could accept a delivery now.", {"200": _UP, **_NOT_NOW})},
+    "/metrics": {"get": _of("metrics", "Prometheus' text format.", {"200": _answer("Every metric", PLAIN)})},
+}
+
+
+def beside(app: Flask) -> dict[str, Any]:
+    """The path items of those that *app* serves."""
+    served = {rule.rule for rule in app.url_map.iter_rules()}
+    return {written(rule): dict(item) for rule, item in BESIDE.items() if rule in served}
+
+
+def written(rule: str) -> str:
+    """Flask's `<name>` as OpenAPI's `{name}`."""
+    return rule.replace("<", "{").replace(">", "}")
