@@ -23,13 +23,13 @@ install: .venv/.development  ## everything for working on Aswhom, into .venv, as
 demo: .venv/.runtime  ## the DevOps assistant against sandbox upstreams; needs Python alone
 	$(BIN)/aswhom demo $(ARGS)
 
-test: .venv/.development  ## the tests, ten minutes on two slow cores; ARGS go to pytest: make test ARGS='tests/identity -k lease'
+test: .venv/.development  ## the tests, ten minutes on two slow cores (many wait: so three at once); ARGS go to pytest: make test ARGS='tests/identity -k lease'
 	@$(BIN)/python -m tests.servers.npm
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: .venv/.development  ## the tests that take minutes: long races, soaks, thousands of schedules
 	@$(BIN)/python -m tests.servers.npm
-	$(BIN)/python -m pytest -m slow -n 2 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -m slow -n 3 --dist worksteal $(ARGS)
 
 check: .venv/.development  ## format, lint, types, who may import whom, and the installed versions against the lock
 	$(BIN)/ruff format --check .

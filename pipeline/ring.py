@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kombu import Connection
@@ -105,12 +105,12 @@ class CeleryRing:
         self._send([_message(REVOCATION, revocation, REVOCATIONS) for revocation in ids])
 
     def close(self) -> None:
-        """Close its connections to the broker; nobody rings any more."""
+        """Close its connections to the broker; whoever rings afterwards opens them anew."""
         with self._lock:
             producers, self._producers = self._producers, None
             is_ours = self._pid == os.getpid()  # a parent's sockets are not ours to end
         if producers is not None and is_ours:
-            producers.connections.force_close_all()
+            _close(producers)
 
     def _send(self, messages: Sequence[_Message]) -> bool:
         if not messages:
@@ -153,6 +153,8 @@ class CeleryRing:
                     )
         finally:
             producer.release()
+            if self._producers is not producers:  # forgotten meanwhile
+                _close(producers)
 
     def _open(self) -> ProducerPool:
         with self._lock:
@@ -170,7 +172,21 @@ class CeleryRing:
             return self._producers
 
     def _forget(self, producers: ProducerPool) -> None:
-        """Drop connections that may be dead; those in use elsewhere end with their users."""
+        """Close connections that may be dead; one that is in use elsewhere is closed by its user."""
         with self._lock:
             if self._producers is producers:
                 self._producers = None
+        _close(producers)
+
+
+def _close(producers: ProducerPool) -> None:
+    """Close the connections that nobody uses. All are taken first: one that was put back would be taken again."""
+    pool, idle = producers.connections, []
+    with suppress(pool.LimitExceeded):
+        while True:
+            idle.append(pool.acquire(block=False))
+    for connection in idle:
+        try:
+            connection.close()
+        finally:
+            connection.release()  # somebody may be waiting for one, who then opens it anew

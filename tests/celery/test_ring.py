@@ -125,6 +125,17 @@ def test_an_outage_permits_one_trial_after_each_pause() -> None:
     assert not outage.succeeded()
 
 
+def test_a_ring_that_was_closed_has_no_connection_and_opens_anew(broker: Server, ring: CeleryRing) -> None:
+    with broker.client() as client:
+        before = client.info("clients")["connected_clients"]
+        ring.jobs(bells("j1", "j2"))
+        assert client.info("clients")["connected_clients"] > before
+        ring.close()
+        eventually(lambda: client.info("clients")["connected_clients"] == before, what="its connections are gone")
+        ring.jobs(bells("j3"))
+        assert client.llen("aswhom:service") == 3
+
+
 def test_concurrent_rings_lose_none(broker: Server, ring: CeleryRing) -> None:
     barrier = threading.Barrier(8)
 

@@ -21,6 +21,10 @@ QUICK = (
         without='.where(jobs.c.id == bindparam("job"), bindparam("held") >= 0, jobs.c.state == JobState.RUNNING)',
         test=f"{LEDGER}::test_a_worker_that_lost_its_claim_opens_nothing and sqlite",
     ),
+)
+
+# As quick, but there are many: each is a whole run of pytest.
+FURTHER = (
     Control(
         name="the rule for jobs",
         file="identity/leases.py",
@@ -35,10 +39,6 @@ QUICK = (
         without="return new if [insert_new(connection, refresh_intents, _row(new))] else None",
         test="tests/identity/test_coordinator.py::test_many_threads_present_once and False",
     ),
-)
-
-# As quick, but there are many: each is a whole run of pytest.
-FURTHER = (
     Control(
         name="the intent's id on every request for a token",
         file="identity/presentation.py",
