@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,13 +16,15 @@ Start = Callable[..., System]
 
 
 @pytest.fixture
-def start_system(own_valkey: Valkey, tmp_path: Path) -> Iterator[Start]:
+def start_system(own_valkey: Valkey, tmp_path: Path, migrated_sqlite: Path) -> Iterator[Start]:
     """Starts a system with a Valkey of its own; `database_url` and settings are arguments."""
     started: list[System] = []
 
     def begin(database_url: str = "", **settings: str) -> System:
-        url = database_url or f"sqlite:///{tmp_path}/ledger.sqlite"
-        system = System(tmp_path, url, own_valkey, **settings)
+        if not database_url:
+            shutil.copy(migrated_sqlite, tmp_path / "ledger.sqlite")
+            database_url = f"sqlite:///{tmp_path}/ledger.sqlite"
+        system = System(tmp_path, database_url, own_valkey, **settings)
         started.append(system)
         system.start_sandbox()
         return system

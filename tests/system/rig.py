@@ -25,8 +25,8 @@ from deploy.settings import Settings
 from identity.ids import Ids
 from identity.model import AccountKey, Scope, ScopeKind
 from pipeline import revocation
-from pipeline.database import DatabaseSettings, open_database
-from pipeline.migrations import upgrade
+from pipeline.database import DatabaseSettings
+from pipeline.migrations import upgrade_at
 from pipeline.model import Ring
 from pipeline.revocation_tables import revocations
 from pipeline.ring import CeleryRing
@@ -129,9 +129,7 @@ class System:
         KeyFiles(vault=keys / "vault", signing=keys / "signing").create()
         given = {name.removeprefix("ASWHOM_").lower(): value for name, value in self.environment.items()}
         known = {name: value for name, value in given.items() if name in Settings.model_fields}
-        database = open_database(DatabaseSettings(url=database_url))
-        upgrade(database)
-        database.close()
+        upgrade_at(DatabaseSettings(url=database_url))
         ring: Ring = NoRing()
         settings_ = Settings(**known)  # type: ignore[arg-type]
         workflows = Registry.load(self.environment["ASWHOM_WORKFLOWS"].split(","))
