@@ -31,6 +31,14 @@ _BEHIND = timedelta(seconds=60)  # their clock may be behind ours
 Key = RSAKey | ECKey | OKPKey
 
 
+def check_private_key(owner: ProviderConnection, pem: Secret) -> None:
+    """Whether this is a key that can sign, its primes looked at. Raises Misconfigured.
+
+    For a key that is taken: its look costs sixty times a signature, so none that is kept is looked at again.
+    """
+    _key(owner, pem, sound=False)
+
+
 def client_assertion(owner: ProviderConnection, key: Secret, *, now: datetime, jti: str) -> str:
     """The JWT by which the client names itself at a token endpoint (RFC 7523 §2.2, §3). Raises Misconfigured.
 
@@ -104,18 +112,20 @@ def _signed(owner: ProviderConnection, pem: Secret, claims: Mapping[str, Any]) -
         raise Misconfigured(f"the private key of provider connection {owner.id} does not sign {algorithm}") from None
 
 
-def _key(owner: ProviderConnection, pem: Secret) -> tuple[Key, str]:
-    """The key and the algorithm it is used with unless the connection's `signing_alg` says otherwise."""
-    text = pem.reveal()
+def _key(owner: ProviderConnection, pem: Secret, *, sound: bool = True) -> tuple[Key, str]:
+    """The key and the algorithm it is used with unless the connection's `signing_alg` says otherwise.
+
+    *sound*: it was looked at when it was taken.
+    """
     # An error is said below, without its words, which may quote the key.
-    with suppress(JoseError, ValueError, TypeError):
-        match load_pem_private_key(text.encode(), password=None):
-            case RSAPrivateKey():
-                return RSAKey.import_key(text), "RS256"
-            case EllipticCurvePrivateKey(curve=curve) if curve.name in ("secp256r1", "secp384r1"):
-                return ECKey.import_key(text), "ES256" if curve.name == "secp256r1" else "ES384"
-            case Ed25519PrivateKey():
-                return OKPKey.import_key(text), "Ed25519"
+    with suppress(ValueError, TypeError):
+        match load_pem_private_key(pem.reveal().encode(), password=None, unsafe_skip_rsa_key_validation=sound):
+            case RSAPrivateKey() as key:
+                return RSAKey(key, key), "RS256"
+            case EllipticCurvePrivateKey(curve=curve) as key if curve.name in ("secp256r1", "secp384r1"):
+                return ECKey(key, key), "ES256" if curve.name == "secp256r1" else "ES384"
+            case Ed25519PrivateKey() as key:
+                return OKPKey(key, key), "Ed25519"
     raise Misconfigured(
         f"the private key of provider connection {owner.id} is not an unencrypted RSA, P-256, P-384 or Ed25519 key "
         "in PEM"

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from deploy.cli.command import MOMENT, command, confirm, secret_option
 from deploy.cli.connections import connections
 from deploy.cli.output import Output
-from deploy.cli.senders import check_webhook_secret
+from deploy.cli.secret_checks import check_secret
 from deploy.installation import Installation
 from identity import audit
 from identity.connections import (
@@ -33,8 +33,7 @@ from pipeline.desk import connections as acts
 def add_secret_to(at: Installation, out: Output, id: str, name: str, file: Secret) -> None:
     """Add a further secret, which is used from now on; the earlier ones still verify until they are retired."""
     owner = at.read(lambda c: get_connection(c, id))
-    if name == WEBHOOK_SECRET:
-        check_webhook_secret(owner, file)
+    check_secret(owner, name, file)
     now, audit_id, by = at.now(), at.ids("aud"), at.operator
     sealed = seal_secret(at.vault, owner, id=at.ids("sec"), name=name, secret=file, now=now)
     at.write(lambda c: acts.add(c, sealed, tenant=owner.tenant, audit_id=audit_id, by=by, now=now))
@@ -62,8 +61,7 @@ def rotate(
     if retire_at is not None and retire_at <= switch:
         raise BadInput("the old secret ends before the new one is used: choose a later --retire-at")
     owner = at.read(lambda c: get_connection(c, id))
-    if name == WEBHOOK_SECRET:
-        check_webhook_secret(owner, file)
+    check_secret(owner, name, file)
     sealed = seal_secret(at.vault, owner, id=at.ids("sec"), name=name, secret=file, now=now, used_from=switch)
     audit_id = at.ids("aud")
 

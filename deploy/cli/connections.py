@@ -10,7 +10,8 @@ from sqlalchemy import Connection
 from deploy import provider_page
 from deploy.cli.command import command, names, secret_option
 from deploy.cli.output import Output
-from deploy.cli.senders import check_webhook_secret, pairs, sender_commands
+from deploy.cli.secret_checks import check_secret
+from deploy.cli.senders import pairs, sender_commands
 from deploy.cli.stops import stop_and_open
 from deploy.installation import Installation
 from identity.connections import (
@@ -114,9 +115,10 @@ def add(
         has_secret=client_secret_file is not None,
         has_key=private_key_file is not None,
     )
-    if webhook_secret_file is not None:
-        check_webhook_secret(owner, webhook_secret_file)
     given = {CLIENT_SECRET: client_secret_file, WEBHOOK_SECRET: webhook_secret_file, PRIVATE_KEY: private_key_file}
+    for name, secret in given.items():
+        if secret is not None:
+            check_secret(owner, name, secret)
     now = at.now()
     sealed = [
         seal_secret(at.vault, owner, id=at.ids("sec"), name=name, secret=secret, now=now)

@@ -9,9 +9,8 @@ from html import unescape
 from typing import Any
 from urllib.parse import urljoin
 
-import httpx
-
 from deploy.demo import forms
+from deploy.sandbox import clear
 from identity.model import AccountKey
 from pipeline.runtime import Runtime
 
@@ -29,7 +28,7 @@ class NotConnected(Exception):
 def connect(runtime: Runtime, key: AccountKey, *, web: str, login: str, now: datetime) -> str:
     """Walk through the real pages as *login*; returns the text of the last page. Raises NotConnected."""
     link = runtime.connect.start(key, now=now)
-    with httpx.Client(follow_redirects=True, timeout=10, trust_env=False) as browser:
+    with clear.client(follow_redirects=True, timeout=10) as browser:
         away = _AWAY.search(browser.post(f"{web}/connect/{link.text}").text)
         if away is None:
             raise NotConnected(f"the link of {key} leads nowhere")
@@ -47,7 +46,7 @@ def connect(runtime: Runtime, key: AccountKey, *, web: str, login: str, now: dat
 def approve(runtime: Runtime, approval: str, *, by: str, web: str, now: datetime) -> None:
     """Open the link of *by* alone, read what would be done, and say yes to it. Raises NotApproved."""
     _, address = runtime.approving.invite(approval, by, now=now)
-    with httpx.Client(timeout=10, trust_env=False) as browser:
+    with clear.client(timeout=10) as browser:
         said = {**forms.hidden(browser.get(address).text), "answer": "yes"}
         done = browser.post(address, data=said, headers={"Origin": web})
     if done.status_code != 200:
@@ -57,7 +56,7 @@ def approve(runtime: Runtime, approval: str, *, by: str, web: str, now: datetime
 def replay(heard: Mapping[str, str], url: str, *, target: str | None = None) -> Mapping[str, Any]:
     """What a service says to whoever overheard a request and sends it again, to another *target* perhaps."""
     headers = {"Authorization": heard["authorization"], "Content-Type": "application/json"}
-    with httpx.Client(timeout=10, trust_env=False) as thief:
+    with clear.client(timeout=10) as thief:
         answer = thief.request(
             heard["method"], url + (target or heard["target"]), headers=headers, content=heard["body"]
         )

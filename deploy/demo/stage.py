@@ -19,6 +19,7 @@ from deploy.demo import payments
 from deploy.demo.provision import Provision, callbacks, standard_of
 from deploy.ports import free_ports
 from deploy.procfile import Process
+from deploy.sandbox import clear
 from deploy.sandbox.__main__ import SERVICES
 from deploy.sandbox.world import TENANTS, make_world
 from deploy.settings import Settings, load
@@ -44,7 +45,7 @@ class Stage:
         self._within = within
         self._end = time.monotonic() + within.total_seconds()
         self._closing = ExitStack()
-        self.http = httpx.Client(timeout=10, trust_env=False)
+        self.http = clear.client(timeout=10)
         self._closing.callback(self.http.close)
 
     def __enter__(self) -> Self:

@@ -4,13 +4,15 @@ from typing import Any
 
 import httpx
 
+from deploy.sandbox import clear
+
 
 class Introspection:
     """One pooled client; the upstreams' threads share it."""
 
     def __init__(self, auth: dict[str, Any]) -> None:
         limits = httpx.Limits(max_connections=128, max_keepalive_connections=128)
-        self._client = httpx.Client(
+        self._client = clear.client(
             base_url=auth["url"], headers={"X-Sandbox-Key": auth["internal_key"]}, timeout=10, limits=limits
         )
 

@@ -29,14 +29,15 @@ def make_world(
     now: datetime,
     access_seconds: int = 28800,
     authority: str = "http://127.0.0.1:1",
+    app_key: str | None = None,
 ) -> dict[str, Any]:
     """A JSON-able world for the processes on *ports*, one for each service.
 
     *hooks* say where GitHub, Slack and, if named, Linear send signed deliveries, *callbacks*
     which redirect URI each provider's client has registered. *authority* issues the capabilities
-    that the invoices are paid by.
+    that the invoices are paid by. *app_key* is the private key of GitHub's App, in PEM; else one is made.
     """
-    github = _github(ports["github"], hooks["github"])
+    github = _github(ports["github"], hooks["github"], app_key or make_app_key())
     linear = _linear(ports["linear"], hooks.get("linear"))
     salesforce = business.salesforce(_url(ports["salesforce"]), PEOPLE)
     return {
@@ -105,13 +106,13 @@ def _organization_client(organization: dict[str, Any], access_seconds: int, redi
     }
 
 
-def _github(port: int, hook: str) -> dict[str, Any]:
+def _github(port: int, hook: str, app_key: str) -> dict[str, Any]:
     logins = [(tenant, login) for tenant in TENANTS for login in PEOPLE[tenant]]
     return {
         "url": _url(port),
         "app_id": 700001,
         "app_slug": APP_SLUG,
-        "app_private_key_pem": _private_key(),
+        "app_private_key_pem": app_key,
         "client_id": "Iv23" + secrets.token_hex(8),
         "client_secret": secrets.token_hex(20),
         "webhook_secret": secrets.token_hex(32),
@@ -193,7 +194,8 @@ def _slack_id(kind: str) -> str:
     return kind + "".join(secrets.choice(string.ascii_uppercase + string.digits) for _ in range(10))
 
 
-def _private_key() -> str:
+def make_app_key() -> str:
+    """A private key for GitHub's App, in PEM."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()

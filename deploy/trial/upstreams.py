@@ -15,6 +15,7 @@ import httpx
 
 from deploy.demo.provision import callbacks
 from deploy.ports import free_ports
+from deploy.sandbox import clear
 from deploy.sandbox.__main__ import SERVICES
 from deploy.sandbox.world import TENANTS, make_world
 from identity.errors import Unavailable
@@ -57,7 +58,7 @@ def upstreams(folder: Path, *, base_url: str) -> Iterator[Upstreams]:
         for name, process in zip(SERVICES, started, strict=True):
             if process.stdout is None or not process.stdout.readline():
                 raise Unavailable(f"the sandbox's {name} did not start")
-        yield Upstreams(world, running.enter_context(httpx.Client(timeout=10, trust_env=False)))
+        yield Upstreams(world, running.enter_context(clear.client(timeout=10)))
 
 
 @contextmanager

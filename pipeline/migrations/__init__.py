@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from alembic import command
@@ -51,4 +51,10 @@ def _upgrade(connection: Connection, *, revision: str) -> None:
 def revisions(database: Database) -> tuple[str | None, str | None]:
     """The ledger's revision and the newest one; different means `aswhom db upgrade` is due."""
     current = database.read(lambda c: MigrationContext.configure(c).get_current_revision())
-    return current, ScriptDirectory.from_config(_config()).get_current_head()
+    return current, _newest()
+
+
+@cache
+def _newest() -> str | None:
+    """Read from every migration's file, which are what they are."""
+    return ScriptDirectory.from_config(_config()).get_current_head()

@@ -12,9 +12,10 @@ from click.testing import CliRunner
 from deploy.cli import COMMANDS, main
 from deploy.installation import Installation
 from deploy.settings import load
-from identity.connections import WEBHOOK_SECRET, live_secrets
+from identity.connections import PRIVATE_KEY, WEBHOOK_SECRET, live_secrets
 from identity.model import AccountState, Credential
 from tests.deploy.conftest import Cli
+from tests.identity.keys import pem
 
 
 @pytest.fixture
@@ -25,12 +26,19 @@ def secret(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def acme(cli: Cli, secret: str) -> Cli:
+def key(tmp_path: Path) -> str:
+    path = tmp_path / "key.pem"
+    path.write_text(pem("Ed25519"))
+    return str(path)
+
+
+@pytest.fixture
+def acme(cli: Cli, secret: str, key: str) -> Cli:
     """With a tenant and a provider connection."""
     cli.json("tenants", "add", "acme", "--name", "Acme")
     made = cli.json(
         "connections", "add", "github", "--client-id", "Iv1", "--client-secret-file", secret, "--webhook-secret-file",
-        secret, "--private-key-file", secret, "--scopes", "issues:read, issues:write", "--config", "app_id=7",
+        secret, "--private-key-file", key, "--scopes", "issues:read, issues:write", "--config", "app_id=7",
     )  # fmt: skip
     assert made["secrets"] == ["client_secret", "webhook_secret", "private_key"]
     assert made["webhook_url"].endswith("/webhooks/github/github")
@@ -75,6 +83,15 @@ def test_a_secret_that_is_no_text_is_refused_in_a_sentence(acme: Cli, tmp_path: 
     refused = acme("connections", "add-secret", "github", "--name", "private_key", "--file", str(key))
     assert refused.exit_code == 2
     assert "in PEM" in refused.output
+
+
+@pytest.mark.parametrize("verb", ["add-secret", "rotate-secret"])
+def test_a_key_that_could_sign_nothing_is_refused_before_it_is_kept(acme: Cli, secret: str, verb: str) -> None:
+    told = acme.json("connections", verb, "github", "--name", "private_key", "--file", secret, code=1)
+    assert "not an unencrypted RSA" in told["message"]
+    assert "hunter2" not in told["message"]
+    with Installation.at(data_dir=acme.data_dir) as at:
+        assert len(at.read(lambda c: live_secrets(c, "github", PRIVATE_KEY))) == 1
 
 
 def test_a_sender_of_ones_own_is_added_whole_or_not_at_all(acme: Cli, tmp_path: Path, secret: str) -> None:

@@ -22,6 +22,7 @@ from identity.connections import (
 from identity.model import Credential
 from identity.providers import PROFILES
 from tests.deploy.conftest import Cli
+from tests.identity.keys import pem
 from tests.identity.published_providers import Server, server
 
 
@@ -96,14 +97,14 @@ def test_an_issuer_is_discovered_and_again_when_it_moves(cli: Cli, secret: str, 
 
 def test_a_service_accounts_file_is_all_google_needs(cli: Cli, tmp_path: Path) -> None:
     file = tmp_path / "key.json"
-    file.write_text(json.dumps({"private_key": "hunter2", "client_email": "r@p.example", "private_key_id": "k"}))
+    file.write_text(json.dumps({"private_key": pem(), "client_email": "r@p.example", "private_key_id": "k"}))
     cli.json("tenants", "add", "acme")
     made = cli.json("connections", "add", "google", "--service-account-file", str(file), "--scopes", "drive")
     assert made["secrets"] == [PRIVATE_KEY]
     cli.json("accounts", "add-jwt-bearer", "--tenant", "acme", "--connection", "google")
     shown = cli.json("accounts", "show", "acme/google/acme.service")
     assert (shown["credential"], shown["scopes"]) == (Credential.JWT_BEARER, ["drive"])
-    assert "hunter2" not in cli("connections", "show", "google", "--json").output
+    assert "PRIVATE KEY" not in cli("connections", "show", "google", "--json").output
 
 
 def test_services_get_narrowed_and_rotating_credentials(github: Cli, tmp_path: Path) -> None:

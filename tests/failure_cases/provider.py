@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 
+from deploy.sandbox import clear
 from tests.servers import process as processes
 
 COMMAND = (sys.executable, "-c", "from deploy.cli import main; main()", "sandbox", "provider")
@@ -29,7 +30,7 @@ class Provider:
     def __init__(self, facts: dict[str, Any]) -> None:
         self.facts = facts
         self.url: str = facts["api_url"]
-        self.http = httpx.Client(base_url=self.url, timeout=20)
+        self.http = clear.client(base_url=self.url, timeout=20)
         self._since = 0
 
     def play(self, case: int, **options: Any) -> None:

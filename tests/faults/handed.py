@@ -16,6 +16,7 @@ import httpx
 from deploy.cli.trigger import signature
 from deploy.demo import payments
 from deploy.demo.provision import GITHUB, standard_of
+from deploy.sandbox import clear
 from identity import console_sessions
 from identity.api_keys import Role
 from identity.model import AccountKey
@@ -52,7 +53,7 @@ class Handed:
         self.canaries.update(secret)
 
     def _browser(self) -> httpx.Client:
-        return httpx.Client(timeout=10, trust_env=False, headers={"Origin": self._system.web})
+        return clear.client(timeout=10, headers={"Origin": self._system.web})
 
     def _signs_in(self) -> str:
         """An owner by a link; the cookie's value."""

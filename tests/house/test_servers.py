@@ -18,6 +18,7 @@ import sqlalchemy
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from deploy.sandbox import clear
 from tests.servers.oidc import Oidc, oidc
 from tests.servers.postgres import postgres, system_binaries, wheel_binaries
 from tests.servers.process import DidNotStart, start, wait_until
@@ -125,7 +126,7 @@ def test_a_person_can_refuse_consent(oidc: Oidc) -> None:
     url = httpx.URL(oidc.authorization_url, params=parameters)
     assert "error=access_denied" in oidc.consent(str(url), refuse=True)
     url = url.copy_remove_param("code_challenge")
-    with httpx.Client(trust_env=False) as browser:
+    with clear.client() as browser:
         assert (
             "error=invalid_request" in browser.get(url.copy_remove_param("code_challenge_method")).headers["location"]
         )

@@ -6,10 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from joserfc import jwt
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
-from identity.assertions import client_assertion, grant_assertion
+from identity.assertions import check_private_key, client_assertion, grant_assertion
 from identity.errors import Misconfigured
 from identity.model import ProviderConnection
 from identity.providers.google import GOOGLE
@@ -53,6 +55,22 @@ def test_a_client_names_itself_by_the_key_it_has(algorithm: str) -> None:
         "iat": NOW,
         "exp": NOW + 120,
     }
+
+
+def test_a_key_is_looked_at_when_it_is_taken() -> None:
+    for algorithm in ("RS256", "ES256", "ES384", "Ed25519"):
+        check_private_key(OWNER, Secret(pem(algorithm)))
+    small, large = (rsa.generate_private_key(65537, bits).private_numbers() for bits in (1024, 2048))
+    p, q = small.p * small.q, large.p  # p is no prime
+    d = pow(65537, -1, (p - 1) * (q - 1))
+    crt = {"dmp1": rsa.rsa_crt_dmp1(d, p), "dmq1": rsa.rsa_crt_dmq1(d, q), "iqmp": rsa.rsa_crt_iqmp(p, q)}
+    wrong = rsa.RSAPrivateNumbers(p=p, q=q, d=d, **crt, public_numbers=rsa.RSAPublicNumbers(65537, p * q))
+    key = wrong.private_key(unsafe_skip_rsa_key_validation=True)
+    text = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()
+    for unsound in (text, "-----BEGIN PRIVATE KEY-----", "hunter2"):
+        with pytest.raises(Misconfigured, match="not an unencrypted RSA") as told:
+            check_private_key(OWNER, Secret(unsound))
+        assert unsound[:7] not in str(told.value)
 
 
 def test_the_algorithm_and_the_audience_are_the_connections_choice() -> None:

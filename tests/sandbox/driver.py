@@ -19,6 +19,7 @@ import httpx
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
+from deploy.sandbox import clear
 from deploy.sandbox.world import make_world
 from tests.servers.process import Process, end, free_port, start_python
 
@@ -72,7 +73,7 @@ class Sandbox:
         self.world = world
         self.receiver = receiver
         self.folder = folder
-        self.http = httpx.Client(timeout=10)
+        self.http = clear.client(timeout=10)
 
     def __enter__(self) -> Self:
         return self

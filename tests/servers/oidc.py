@@ -19,6 +19,7 @@ from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 
 import httpx
 
+from deploy.sandbox import clear
 from tests.servers.npm import install
 from tests.servers.process import end, start, wait_until
 
@@ -78,7 +79,7 @@ class Oidc:
 
     def consent(self, url: str, *, login: str = "alice", refuse: bool = False) -> str:
         """Do as a person at the authorization *url*, sign in and consent or refuse; gives the callback's full URL."""
-        with httpx.Client(**_PLAIN) as browser:
+        with clear.client() as browser:
             answer = browser.get(url)
             for _ in range(12):
                 if answer.is_redirect:

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from deploy import process as deployed
 from deploy.demo import people
 from deploy.demo.provision import GITHUB, Provision, callbacks, linear_of
 from deploy.keys import KeyFiles
+from deploy.sandbox import clear
 from deploy.sandbox.__main__ import SERVICES
-from deploy.sandbox.world import TENANTS, make_world
+from deploy.sandbox.world import TENANTS, make_app_key, make_world
 from deploy.settings import Settings
 from identity.ids import Ids
 from identity.model import AccountKey, Scope, ScopeKind
@@ -86,6 +87,9 @@ class NoRing:
     def revocations(self, ids: Any) -> None: ...
 
 
+_app_key = cache(make_app_key)  # one for all systems: to make it takes longer than a step
+
+
 class System:
     """One installation and the world around it."""
 
@@ -95,7 +99,7 @@ class System:
         self.port = free_port()
         self.web = f"http://127.0.0.1:{self.port}"
         self.processes: dict[str, Process] = {}
-        self.http = httpx.Client(timeout=10, trust_env=False)
+        self.http = clear.client(timeout=10)
         ports = {name: free_port() for name in SERVICES}
         hooks = {name: f"{self.web}/webhooks/{name}/{name}" for name in ("github", "slack")}
         hooks["linear"] = f"{self.web}/webhooks/linear/{linear_of('acme')}"
@@ -104,6 +108,7 @@ class System:
             hooks=hooks,
             callbacks=callbacks(self.web, TENANTS),
             now=datetime.now(UTC),
+            app_key=_app_key(),
             authority=self.web,
         )
         (directory / "world.json").write_text(json.dumps(self.world))

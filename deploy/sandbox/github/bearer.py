@@ -62,7 +62,9 @@ class Gate:
         count: Callable[[Bearer], None],
     ) -> None:
         """*count* counts a request for its bearer, and raises Refused beyond the rate limit."""
-        private = serialization.load_pem_private_key(github["app_private_key_pem"].encode(), password=None)
+        private = serialization.load_pem_private_key(
+            github["app_private_key_pem"].encode(), password=None, unsafe_skip_rsa_key_validation=True
+        )  # whoever made the world made it
         public = private.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )

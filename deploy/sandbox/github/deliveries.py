@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from deploy.sandbox import clear
 from deploy.sandbox.github.shapes import stamp
 from deploy.sandbox.journal import Clock, Journal
 
@@ -82,7 +83,7 @@ class Deliveries:
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
         self._made: dict[str, Delivery] = {}
-        self._client = httpx.Client(timeout=ACKNOWLEDGE_SECONDS)
+        self._client = clear.client(timeout=ACKNOWLEDGE_SECONDS)
 
     def make(self, event: str, payload: dict[str, Any]) -> Delivery:
         """A delivery, not sent yet."""

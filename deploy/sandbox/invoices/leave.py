@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 from flask import request
 
+from deploy.sandbox import clear
 from deploy.sandbox.fingerprint import fingerprint
 from deploy.sandbox.journal import Clock
 from deploy.sandbox.surface import entry
@@ -32,8 +33,8 @@ class Leave:
         # No pause: whoever tries the sandbox out may start its issuer anew, with other keys, at any moment.
         keys = PublishedKeys(url=f"{authority}/.well-known/jwks.json", pause=timedelta())
         self._verifier = Verifier(issuer=authority, audience=service["audience"], keys=keys)
-        self._client = httpx.Client(
-            base_url=authority, auth=(service["audience_id"], service["audience_secret"]), timeout=10, trust_env=False
+        self._client = clear.client(
+            base_url=authority, auth=(service["audience_id"], service["audience_secret"]), timeout=10
         )
         self._clock = clock
 

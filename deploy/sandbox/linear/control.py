@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 from flask import Blueprint, Response, jsonify
 
+from deploy.sandbox import clear
 from deploy.sandbox.introspection import Introspection
 from deploy.sandbox.journal import Clock, Journal
 from deploy.sandbox.linear.model import Organization, User
@@ -27,7 +28,7 @@ def control(
     clock: Clock,
 ) -> Blueprint:
     routes = Blueprint("control", __name__)
-    client = httpx.Client(timeout=ACKNOWLEDGE_SECONDS)
+    client = clear.client(timeout=ACKNOWLEDGE_SECONDS)
 
     def send(event: str, payload: dict[str, Any]) -> int | None:
         """The status the receiver answered; 0 if it did not, None if the world names no receiver."""

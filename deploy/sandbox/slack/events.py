@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 from flask import Blueprint, Response, jsonify
 
+from deploy.sandbox import clear
 from deploy.sandbox.journal import Clock, Journal
 from deploy.sandbox.slack.store import Store
 from deploy.sandbox.surface import BadControl, json_body
@@ -20,7 +21,7 @@ ACKNOWLEDGE_SECONDS = 3  # what Slack waits
 
 def control(slack: dict[str, Any], store: Store, *, journal: Journal, clock: Clock) -> Blueprint:
     routes = Blueprint("control", __name__)
-    client = httpx.Client(timeout=ACKNOWLEDGE_SECONDS)
+    client = clear.client(timeout=ACKNOWLEDGE_SECONDS)
     bodies: dict[str, bytes] = {}
     numbers, run = itertools.count(1), secrets.token_hex(3).upper()
 
