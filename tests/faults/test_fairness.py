@@ -71,7 +71,7 @@ def share(system: System, number: int) -> None:
     assert len(waited) == 5
     # The bells that were out, the claims that were held, and what was claimed while the newcomer's bell was on its way.
     assert max(waited) <= WINDOW + 3 * system.concurrency
-    system.wait(lambda: not system.count(jobs, jobs.c.state != JobState.DONE), "the pile's end", seconds=100)
+    system.wait(lambda: not system.count(jobs, jobs.c.state != JobState.DONE), "the pile's end", seconds=200)
     balance(system)
 
 
