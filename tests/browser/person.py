@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page, Request
+from playwright.sync_api import Browser, Page, Request, expect
 
 from tests.browser.pictures import PICTURES
 
@@ -65,7 +66,9 @@ class Person:
         self.tab.wait_for_url(back)
 
     def comes_back(self) -> None:
-        self.tab.wait_for_url("**/connect/result/**")
+        # Asked again and again: a second click aborts the way that the first one began, and `wait_for_url` with it.
+        expect(self.tab).to_have_url(re.compile("/connect/result/"), timeout=30_000)
+        self.tab.wait_for_load_state()
 
     def connects(self, link: str, login: str, *, decides: str = "Allow") -> None:
         """The whole way."""
