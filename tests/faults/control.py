@@ -80,6 +80,8 @@ class Control:
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "slow or not slow", file]
         if names:
             command += ["-k", names]
+        # Else it would tidy up after other runs at its end, which takes minutes where they left much.
+        command += ["--basetemp", str(folder / "basetemp")]
         # What cannot come about any more is waited for less long.
         waits = {"TESTS_WAIT": "45"}
         environment = {**os.environ, **waits, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -254,8 +254,8 @@ def test_a_fresh_request_never_reuses_a_connection(http: Client) -> None:
 
 def test_many_threads_share_one_client(http: Client) -> None:
     with server(say(whole(b"hello")), requests=1000) as url, ThreadPoolExecutor(32) as pool:
-        sent = [pool.submit(http.send, get(url), within=timedelta(seconds=5)) for _ in range(400)]
-        assert all(isinstance(each.result(), Answer) for each in sent)
+        sent = [pool.submit(http.send, get(url), within=timedelta(minutes=1)) for _ in range(400)]
+        assert [outcome for outcome in (each.result() for each in sent) if not isinstance(outcome, Answer)] == []
 
 
 def test_waiting_for_a_connection_counts_too() -> None:
