@@ -17,6 +17,7 @@ from identity.capability.model import Algorithm, Audience
 from identity.capability.registration import register
 from identity.capability.tables import audiences as audience_table
 from identity.capability.tables import capabilities
+from pipeline.desk import capability_keys as acts
 from pipeline.ledger import queries
 from pipeline.ledger.paging import rows_of
 
@@ -130,8 +131,9 @@ def list_keys(at: Installation, out: Output) -> None:
 @ALGORITHM
 def rotate(at: Installation, out: Output, algorithm: str) -> None:
     """Publish a new key. It signs in ten minutes, when whoever keeps our key set has fetched it anew."""
-    pair, now = NewKey.make(Algorithm(algorithm), at.vault), at.now()
-    use_from = at.write(lambda c: key_ledger.rotate(c, pair, now=now))
+    pair = NewKey.make(Algorithm(algorithm), at.vault)
+    audit_id, by, now = at.ids("aud"), at.operator, at.now()
+    use_from = at.write(lambda c: acts.rotate(c, pair, audit_id=audit_id, by=by, now=now))
     document = {"kid": pair.kid, "algorithm": algorithm, "use_from": use_from}
     out.done(f"{pair.kid} is published, and signs from {use_from:%Y-%m-%d %H:%M:%S} UTC on", document)
 
@@ -143,9 +145,8 @@ def withdraw(at: Installation, out: Output, kid: str, yes: bool) -> None:
     """Believe and publish a key no more, at once. Another signs in its place."""
     confirm(f"Withdraw {kid}? What it has signed is refused from now on.", yes=yes)
     pair = NewKey.make(at.read(lambda c: key_ledger.algorithm_of(c, kid)), at.vault)
-    now = at.now()
-    replaced = at.write(lambda c: key_ledger.withdraw(c, kid, pair, now=now))
-    successor = pair.kid if replaced else None
+    audit_id, by, now = at.ids("aud"), at.operator, at.now()
+    successor = at.write(lambda c: acts.withdraw(c, kid, pair, audit_id=audit_id, by=by, now=now))
     out.done(
         f"{kid} is withdrawn" + (f"; {successor} signs" if successor else ""),
         {"kid": kid, "withdrawn_at": now, "successor": successor},

@@ -10,12 +10,11 @@ from sqlalchemy import select
 
 from deploy.cli.command import command, in_full, names
 from deploy.cli.output import Output
-from deploy.cli.tenants import ensure_user
 from deploy.installation import Installation
-from identity.errors import BadInput
 from identity.model import AccountKey
-from identity.return_targets import add_target, checked_url, remove_target
 from identity.tables import return_targets
+from pipeline.desk import return_targets as targets
+from pipeline.desk.tenants import add_user
 from pipeline.ledger import queries
 
 
@@ -44,7 +43,7 @@ def link(
     """Print the link by which a person connects an account. It is good once, in one browser, for some minutes."""
     principal, now = in_full(tenant, user), at.now()
     owner = at.read(lambda c: queries.fitting_connection(c, tenant, connection))
-    at.write(lambda c: ensure_user(c, tenant, principal, now=now))
+    at.write(lambda c: add_user(c, tenant, principal, now=now))
     key = AccountKey(tenant=tenant, connection=owner.id, principal=principal)
     give_link(at, out, key, scopes=scopes, return_to=return_to, any_account=any_account)
 
@@ -80,12 +79,8 @@ def give_link(
 @click.option("--tenant", help="For this tenant's people alone.  [default: for every tenant's]")
 def add_return(at: Installation, out: Output, url: str, tenant: str | None) -> None:
     """Let the last page of a connect lead to URL: exactly this address."""
-    id, now = at.ids("ret"), at.now()
-    checked_url(url)
-    if tenant is not None:
-        at.read(lambda c: queries.tenant(c, tenant))
-    if not at.write(lambda c: add_target(c, id=id, tenant=tenant, url=url, now=now)):
-        raise BadInput(f"{url} is a return target already: see `aswhom connect returns`")
+    id, audit_id, by, now = at.ids("ret"), at.ids("aud"), at.operator, at.now()
+    at.write(lambda c: targets.add(c, id, tenant=tenant, url=url, audit_id=audit_id, by=by, now=now))
     out.done(f"{id}: {url}, for {tenant or 'every tenant'}", {"id": id, "url": url, "tenant_id": tenant})
 
 
@@ -105,6 +100,6 @@ def returns(at: Installation, out: Output) -> None:
 @click.argument("id")
 def remove_return(at: Installation, out: Output, id: str) -> None:
     """Lead nobody there any more, by links that are out already either."""
-    if not at.write(lambda c: remove_target(c, id)):
-        raise BadInput(f"there is no return target {id}: `aswhom connect returns` shows them")
+    audit_id, by, now = at.ids("aud"), at.operator, at.now()
+    at.write(lambda c: targets.remove(c, id, audit_id=audit_id, by=by, now=now))
     out.done(f"{id} is gone", {"id": id})

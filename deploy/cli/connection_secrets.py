@@ -5,20 +5,17 @@ from __future__ import annotations
 from datetime import datetime
 
 import click
-from sqlalchemy import Connection
 
 from deploy.cli.command import MOMENT, command, confirm, secret_option
 from deploy.cli.connections import connections
 from deploy.cli.output import Output
 from deploy.cli.secret_checks import check_secret
 from deploy.installation import Installation
-from identity import audit
 from identity.connections import (
     CLIENT_SECRET,
     PRIVATE_KEY,
     WEBHOOK_SECRET,
     get_connection,
-    rotate_secret,
     seal_secret,
 )
 from identity.errors import BadInput
@@ -63,22 +60,10 @@ def rotate(
     owner = at.read(lambda c: get_connection(c, id))
     check_secret(owner, name, file)
     sealed = seal_secret(at.vault, owner, id=at.ids("sec"), name=name, secret=file, now=now, used_from=switch)
-    audit_id = at.ids("aud")
-
-    def write(c: Connection) -> tuple[str, ...]:
-        former = tuple(one.id for one in rotate_secret(c, sealed, retire_at=retire_at))
-        audit.record(
-            c,
-            id=audit_id,
-            at=now,
-            kind="connection.secret_rotated",
-            tenant=owner.tenant or "",
-            outcome="success",
-            detail={"connection": id, "name": name, "new": sealed.id, "old": list(former), "by": at.operator},
-        )
-        return former
-
-    former = at.write(write)
+    audit_id, by = at.ids("aud"), at.operator
+    former = at.write(
+        lambda c: acts.rotate(c, sealed, tenant=owner.tenant, retire_at=retire_at, audit_id=audit_id, by=by, now=now)
+    )
     document = {
         "id": sealed.id,
         "connection": id,

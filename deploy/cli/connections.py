@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import click
-from sqlalchemy import Connection
 
 from deploy import provider_page
 from deploy.cli.command import command, names, secret_option
@@ -14,16 +13,7 @@ from deploy.cli.secret_checks import check_secret
 from deploy.cli.senders import pairs, sender_commands
 from deploy.cli.stops import stop_and_open
 from deploy.installation import Installation
-from identity.connections import (
-    CLIENT_SECRET,
-    PRIVATE_KEY,
-    WEBHOOK_SECRET,
-    add_connection,
-    add_secret,
-    get_connection,
-    rewrite_addresses,
-    seal_secret,
-)
+from identity.connections import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET, get_connection
 from identity.discovery import discover
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
@@ -115,34 +105,19 @@ def add(
         has_secret=client_secret_file is not None,
         has_key=private_key_file is not None,
     )
-    given = {CLIENT_SECRET: client_secret_file, WEBHOOK_SECRET: webhook_secret_file, PRIVATE_KEY: private_key_file}
+    files = {CLIENT_SECRET: client_secret_file, WEBHOOK_SECRET: webhook_secret_file, PRIVATE_KEY: private_key_file}
+    given = {name: secret for name, secret in files.items() if secret is not None}
     for name, secret in given.items():
-        if secret is not None:
-            check_secret(owner, name, secret)
-    now = at.now()
-    sealed = [
-        seal_secret(at.vault, owner, id=at.ids("sec"), name=name, secret=secret, now=now)
-        for name, secret in given.items()
-        if secret is not None
-    ]
-
-    def write(c: Connection) -> bool:
-        if tenant is not None:
-            queries.tenant(c, tenant)
-        if not add_connection(c, owner, now=now):
-            return False
-        for secret in sealed:
-            add_secret(c, secret)
-        return True
-
-    if not at.write(write):
-        raise BadInput(f"there is a provider connection {owner.id} already: choose another --id")
+        check_secret(owner, name, secret)
+    audit_id, by, now = at.ids("aud"), at.operator, at.now()
+    sealed = acts.sealed(at.vault, owner, given, ids=at.ids, now=now)
+    at.write(lambda c: acts.register(c, owner, sealed, audit_id=audit_id, by=by, now=now))
     base = at.settings.base_url
     document = {
         "id": owner.id,
         "provider": provider,
         "tenant": tenant,
-        "secrets": [secret.name for secret in sealed],
+        "secrets": list(given),
         "webhook_url": f"{base}/webhooks/{provider}/{owner.id}" if provider in SOURCES else None,
         "redirect_uri": f"{base}/connect/callback/{owner.id}",
     }
@@ -184,7 +159,8 @@ def discover_again(at: Installation, out: Output, id: str) -> None:
         token_url=found.token_url,
         config={**owner.config, **found.config()},
     )
-    at.write(lambda c: rewrite_addresses(c, anew))
+    audit_id, by, now = at.ids("aud"), at.operator, at.now()
+    at.write(lambda c: acts.readdress(c, anew, audit_id=audit_id, by=by, now=now))
     out.done(f"{id} uses {anew.token_url}", {"id": id, "changed": anew != owner, "token_url": anew.token_url})
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import click
-from sqlalchemy import Connection
 
 from deploy.cli.command import command
 from deploy.cli.output import Output
 from deploy.installation import Installation
-from identity.errors import BadInput
-from identity.installations import add_installation
+from pipeline.desk import tenants as acts
 from pipeline.ledger import queries
 
 
@@ -24,15 +22,9 @@ def installations() -> None:
 @click.argument("tenant")
 def add_installation_of(at: Installation, out: Output, connection: str, external_id: str, tenant: str) -> None:
     """Say that installation (or workspace, or organization) EXTERNAL_ID of CONNECTION is TENANT's."""
-    now = at.now()
-
-    def write(c: Connection) -> bool:
-        queries.provider_connection(c, connection)
-        queries.tenant(c, tenant)
-        return add_installation(c, owner=connection, external_id=external_id, tenant=tenant, now=now)
-
-    if not at.write(write):
-        raise BadInput(f"whose installation {external_id} is was said before: see `aswhom installations list`")
+    audit_id, by, now = at.ids("aud"), at.operator, at.now()
+    of = {"owner": connection, "external_id": external_id, "tenant": tenant}
+    at.write(lambda c: acts.add_installation(c, **of, audit_id=audit_id, by=by, now=now))
     document = {"connection": connection, "external_id": external_id, "tenant": tenant}
     out.done(f"installation {external_id} of {connection} is {tenant}'s", document)
 

@@ -15,7 +15,7 @@ from deploy.cli.output import Output
 from deploy.cli.public_key import key_option, public_keys
 from deploy.installation import Installation
 from identity.errors import BadInput
-from identity.withdrawals import ask_again
+from pipeline.desk import revocations as acts
 from pipeline.inquiry import SAYS
 from pipeline.ledger import queries
 from pipeline.ledger.pages import page_digest
@@ -41,9 +41,8 @@ def list_revocations(at: Installation, out: Output, limit: int, stuck: bool) -> 
 @click.argument("id")
 def retry(at: Installation, out: Output, id: str) -> int | None:
     """Have the provider asked again for what is stuck of a revocation. Housekeeping asks within seconds."""
-    at.read(lambda c: queries.revocation(c, id))
-    now = at.now()
-    again = at.write(lambda c: ask_again(c, id, now=now))
+    audit_id, by, now = at.ids("aud"), at.operator, at.now()
+    again = at.write(lambda c: acts.retry(c, id, audit_id=audit_id, by=by, now=now))
     if again == 0:
         out.done(f"Nothing of {id} is stuck.", {"revocation": id, "asked_again": 0})
         return PROBLEM

@@ -9,18 +9,16 @@ from datetime import timedelta
 from pathlib import Path
 
 import click
-from sqlalchemy import Connection
 
 from deploy.cli.command import command, confirm, secret_option
 from deploy.cli.output import Output
 from deploy.installation import Installation
-from identity import audit
-from identity.connections import WEBHOOK_SECRET, add_connection, add_secret, get_connection, rotate_secret, seal_secret
+from identity.connections import WEBHOOK_SECRET, get_connection, seal_secret
 from identity.errors import BadInput, Misconfigured
 from identity.model import ProviderConnection
 from identity.principals import checked_id
 from identity.secret import Secret
-from pipeline.ledger import queries
+from pipeline.desk import connections as acts
 from webhooks.sources import SOURCES
 
 DESCRIBED = ("standard", "hmac")  # senders without tokens of theirs: nothing is called, only received
@@ -60,20 +58,9 @@ def sender_commands(group: click.Group) -> None:
             config=pairs(config),
         )
         check_webhook_secret(owner, webhook_secret_file)
-        now = at.now()
-        sealed = seal_secret(
-            at.vault, owner, id=at.ids("sec"), name=WEBHOOK_SECRET, secret=webhook_secret_file, now=now
-        )
-
-        def write(c: Connection) -> bool:
-            queries.tenant(c, tenant)
-            if not add_connection(c, owner, now=now):
-                return False
-            add_secret(c, sealed)
-            return True
-
-        if not at.write(write):
-            raise BadInput(f"there is a provider connection {owner.id} already: choose another --id")
+        audit_id, by, now = at.ids("aud"), at.operator, at.now()
+        sealed = acts.sealed(at.vault, owner, {WEBHOOK_SECRET: webhook_secret_file}, ids=at.ids, now=now)
+        at.write(lambda c: acts.register(c, owner, sealed, audit_id=audit_id, by=by, now=now))
         url = f"{at.settings.base_url}/webhooks/{kind}/{owner.id}"
         document = {"id": owner.id, "kind": kind, "tenant": tenant, "webhook_url": url}
         out.done(f"sender {owner.id}; let it send to {url}", document)
@@ -109,30 +96,12 @@ def sender_commands(group: click.Group) -> None:
         now = at.now()
         until = now + timedelta(hours=overlap)
         sealed = seal_secret(at.vault, owner, id=at.ids("sec"), name=WEBHOOK_SECRET, secret=secret, now=now)
-        audit_id = at.ids("aud")
+        audit_id, by = at.ids("aud"), at.operator
         if generate is not None:
             _write(generate, secret)  # before it is in force: a secret nobody has would refuse everything later
-
-        def write(c: Connection) -> tuple[str, ...]:
-            ending = tuple(one.id for one in rotate_secret(c, sealed, retire_at=until))
-            audit.record(
-                c,
-                id=audit_id,
-                at=now,
-                kind="connection.secret_rotated",
-                tenant=owner.tenant or "",
-                outcome="success",
-                detail={
-                    "connection": id,
-                    "name": WEBHOOK_SECRET,
-                    "new": sealed.id,
-                    "old": list(ending),
-                    "by": at.operator,
-                },
-            )
-            return ending
-
-        ending = at.write(write)
+        ending = at.write(
+            lambda c: acts.rotate(c, sealed, tenant=owner.tenant, retire_at=until, audit_id=audit_id, by=by, now=now)
+        )
         document = {"id": sealed.id, "connection": id, "ending": list(ending), "until": until.isoformat()}
         where = f"; it is in {generate}" if generate else ""
         out.done(

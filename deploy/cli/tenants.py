@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 import click
-from sqlalchemy import Connection
 
 from deploy.cli.command import command, in_full
 from deploy.cli.output import Output
 from deploy.cli.stops import stop_and_open
 from deploy.installation import Installation
 from identity.errors import BadInput
-from identity.model import PrincipalKind, Scope, ScopeKind
-from identity.principals import ensure_principal, ensure_tenant, link_alias
+from identity.model import Scope, ScopeKind
+from pipeline.desk import tenants as acts
 from pipeline.ledger import queries
 
 
@@ -27,15 +24,8 @@ def tenants() -> None:
 @click.option("--name", help="What people call it.  [default: its id]")
 def add(at: Installation, out: Output, id: str, name: str | None) -> None:
     """Add a tenant, and the service principal that acts for it."""
-    now, service = at.now(), f"{id}.service"
-
-    def write(c: Connection) -> None:
-        if any(row["id"] == id and row["deleted_at"] for row in queries.all_tenants(c)):
-            raise BadInput(f"tenant {id} was deleted, and the audit still names it: take another id")
-        ensure_tenant(c, id=id, name=name or id, now=now)
-        ensure_principal(c, id=service, tenant=id, kind=PrincipalKind.SERVICE, name="service", now=now)
-
-    at.write(write)
+    audit_id, by, now = at.ids("aud"), at.operator, at.now()
+    service = at.write(lambda c: acts.add(c, id, name=name or id, audit_id=audit_id, by=by, now=now))
     out.done(f"tenant {id}, which acts as {service} where it acts as itself", {"id": id, "service": service})
 
 
@@ -82,25 +72,20 @@ def add_alias(
     at: Installation, out: Output, tenant: str, user: str, provider: str, external_id: str, login: str | None
 ) -> None:
     """Say that a provider's user is this person."""
-    now, principal = at.now(), in_full(tenant, user)
-
-    def write(c: Connection) -> bool:
-        ensure_user(c, tenant, principal, now=now)
-        return link_alias(
+    principal, audit_id, now = in_full(tenant, user), at.ids("aud"), at.now()
+    at.write(
+        lambda c: acts.add_alias(
             c,
             tenant=tenant,
             provider=provider,
             external_id=external_id,
             principal=principal,
             login=login,
-            made_by=f"admin:{at.operator}",
+            audit_id=audit_id,
+            by=at.operator,
             now=now,
         )
-
-    if not at.write(write):
-        raise BadInput(
-            f"{provider} user {external_id} is linked to someone else of {tenant}: see `aswhom aliases list`"
-        )
+    )
     out.done(f"{provider} user {login or external_id} is {principal}", {"principal": principal})
 
 
@@ -111,10 +96,3 @@ def list_aliases(at: Installation, out: Output, tenant: str | None) -> None:
     rows = at.read(lambda c: queries.all_aliases(c, tenant))
     columns = ("tenant_id", "provider", "login", "external_id", "principal_id", "made_by")
     out.rows(rows, columns, empty="Nobody is linked yet: a completed connect links people")
-
-
-def ensure_user(c: Connection, tenant: str, principal: str, *, now: datetime) -> None:
-    """The user's principal, made if it is missing. Raises BadInput."""
-    queries.tenant(c, tenant)
-    name = principal.removeprefix(f"{tenant}.")
-    ensure_principal(c, id=principal, tenant=tenant, kind=PrincipalKind.USER, name=name, now=now)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import click
-from sqlalchemy import Connection
 
 from deploy.cli.command import command
 from deploy.cli.output import Output
 from deploy.installation import Installation
-from identity.errors import BadInput
-from identity.transmitters import Transmitter, add_transmitter
+from identity.transmitters import Transmitter
+from pipeline.desk import transmitters as acts
 from pipeline.ledger import queries
 
 
@@ -41,16 +40,8 @@ def add(
     connection's; what it revokes ends the account there.
     """
     new = Transmitter(id=id, issuer=issuer, audience=audience, jwks_url=jwks_url, tenant=tenant, connection=connection)
-
-    def write(c: Connection) -> bool:
-        if tenant is not None:
-            queries.tenant(c, tenant)
-        if connection is not None:
-            queries.provider_connection(c, connection)
-        return add_transmitter(c, new, now=at.now())
-
-    if not at.write(write):
-        raise BadInput(f"there is a transmitter {id} already: choose another id")
+    audit_id, by, now = at.ids("aud"), at.operator, at.now()
+    at.write(lambda c: acts.add(c, new, audit_id=audit_id, by=by, now=now))
     url = f"{at.settings.base_url}/events/{id}"
     out.done(f"transmitter {id}; tell it to push to {url}", {"id": id, "url": url})
 

@@ -5,19 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from pydantic import ValidationError
-from sqlalchemy import Connection, select
 
 from deploy.cli.command import command, json_file
 from deploy.cli.output import Output
 from deploy.installation import Installation
-from identity import audit
-from identity.errors import BadInput
-from identity.rows import insert_or
+from pipeline.desk import workflows as acts
 from pipeline.ledger import queries
-from pipeline.schedule_changes import ensure_schedule
-from pipeline.tables import workflow_settings
-from pipeline.workflow import Workflow
 
 
 @click.group()
@@ -58,29 +51,8 @@ def list_workflows(at: Installation, out: Output, tenant: str | None) -> None:
 def enable(at: Installation, out: Output, workflow: str, tenant: str, config_file: Any) -> None:
     """Switch WORKFLOW on for a tenant. What is configured holds for jobs accepted from now on."""
     declared = at.workflows.get(workflow)
-    given = None if config_file is None else checked_config(declared, config_file)
-    now, audit_id = at.now(), at.ids("aud")
-
-    def write(c: Connection) -> dict[str, Any]:
-        queries.tenant(c, tenant)
-        # What is stored may be older than the code: it is checked again before jobs are accepted with it.
-        config = checked_config(declared, _stored_config(c, tenant, workflow)) if given is None else given
-        _store(c, tenant, workflow, enabled=True, config=config)
-        ensure_schedule(c, tenant, declared, now=now)
-        audit.record(
-            c,
-            id=audit_id,
-            at=now,
-            kind="workflow.enabled",
-            tenant=tenant,
-            agent=None,
-            outcome="enabled",
-            reason=f"by {at.operator}",
-            detail={"workflow": workflow},
-        )
-        return config
-
-    config = at.write(write)
+    audit_id, by, now = at.ids("aud"), at.operator, at.now()
+    config = at.write(lambda c: acts.enable(c, tenant, declared, config=config_file, audit_id=audit_id, by=by, now=now))
     out.done(f"{workflow} is on for {tenant}", {"workflow": workflow, "tenant": tenant, "config": config})
 
 
@@ -89,50 +61,6 @@ def enable(at: Installation, out: Output, workflow: str, tenant: str, config_fil
 @click.option("--tenant", required=True)
 def disable(at: Installation, out: Output, workflow: str, tenant: str) -> None:
     """Switch WORKFLOW off for a tenant: no new jobs. Those accepted already go on; `aswhom revoke agent` stops them."""
-    now, audit_id = at.now(), at.ids("aud")
-
-    def write(c: Connection) -> None:
-        queries.tenant(c, tenant)
-        off = workflow_settings.update().where(
-            workflow_settings.c.tenant_id == tenant, workflow_settings.c.workflow == workflow
-        )
-        if c.execute(off.values(enabled=False)).rowcount == 0:
-            raise BadInput(f"{workflow} is not switched on for {tenant}: `aswhom workflows list` shows what is")
-        audit.record(
-            c,
-            id=audit_id,
-            at=now,
-            kind="workflow.disabled",
-            tenant=tenant,
-            outcome="disabled",
-            reason=f"by {at.operator}",
-            detail={"workflow": workflow},
-        )
-
-    at.write(write)
+    audit_id, by, now = at.ids("aud"), at.operator, at.now()
+    at.write(lambda c: acts.disable(c, tenant, workflow, audit_id=audit_id, by=by, now=now))
     out.done(f"{workflow} is off for {tenant}", {"workflow": workflow, "tenant": tenant})
-
-
-def checked_config(workflow: Workflow, document: object) -> dict[str, Any]:
-    """The configuration as its model reads it. Raises BadInput, which names what does not fit."""
-    try:
-        return workflow.config.model_validate(document).model_dump(mode="json")
-    except ValidationError as error:
-        faults = "".join(
-            f"\n  - {'.'.join(map(str, fault['loc'])) or 'it'}: {fault['msg']}"
-            for fault in error.errors(include_url=False, include_input=False)
-        )
-        raise BadInput(f"this is no configuration of {workflow.name}:{faults}") from error
-
-
-def _stored_config(c: Connection, tenant: str, workflow: str) -> dict[str, Any]:
-    """What was configured before; empty: nothing was."""
-    which = (workflow_settings.c.tenant_id == tenant) & (workflow_settings.c.workflow == workflow)
-    found: dict[str, Any] | None = c.execute(select(workflow_settings.c.config).where(which)).scalar_one_or_none()
-    return found or {}
-
-
-def _store(c: Connection, tenant: str, workflow: str, *, enabled: bool, config: dict[str, Any]) -> None:
-    row = insert_or(c, workflow_settings).values(tenant_id=tenant, workflow=workflow, enabled=enabled, config=config)
-    values = {"enabled": enabled, "config": config}
-    c.execute(row.on_conflict_do_update(index_elements=["tenant_id", "workflow"], set_=values))

@@ -15,8 +15,8 @@ from identity.capability.registration import register
 from identity.policy_ledger import apply_policy
 from identity.principals import link_alias
 from identity.secret import Secret
+from pipeline.desk.workflows import enable
 from pipeline.runtime import Runtime
-from pipeline.tables import workflow_settings
 
 INVOICES = "invoices"
 WORKFLOW = "pay_invoice"
@@ -61,8 +61,11 @@ def provide(
         now=now,
     )
     runtime.database.write(add)
+    declared = runtime.workflows.get(WORKFLOW)
     for tenant, logins in tenants.items():
         runtime.database.write(partial(_tenant, tenant=tenant, logins=logins, audit_id=runtime.ids("aud"), now=now))
+        on = partial(enable, tenant=tenant, workflow=declared, config={}, audit_id=runtime.ids("aud"))
+        runtime.database.write(partial(on, by="admin:demo", now=now))
 
 
 def _tenant(connection: Connection, *, tenant: str, logins: tuple[str, ...], audit_id: str, now: datetime) -> None:
@@ -78,5 +81,3 @@ def _tenant(connection: Connection, *, tenant: str, logins: tuple[str, ...], aud
             now=now,
         )
     apply_policy(connection, tenant, POLICY, over=None, by="admin:demo", audit_id=audit_id, now=now)
-    row = {"tenant_id": tenant, "workflow": WORKFLOW, "enabled": True, "config": {}}
-    connection.execute(workflow_settings.insert().values(row))

@@ -9,26 +9,20 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from identity.connections import (
-    CLIENT_SECRET,
-    PRIVATE_KEY,
-    WEBHOOK_SECRET,
-    add_connection,
-    add_secret,
-    get_connection,
-    seal_secret,
-)
+from identity.connections import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET
 from identity.consents import connect_service
 from identity.installations import add_installation
 from identity.model import AccountKey, Credential, PrincipalKind, ProviderConnection
 from identity.principals import ensure_principal, ensure_tenant
 from identity.secret import Secret
 from pipeline.connecting import wake_waiting
+from pipeline.desk import connections as acts
+from pipeline.desk.workflows import enable
 from pipeline.runtime import Runtime
-from pipeline.schedule_changes import ensure_schedule
-from pipeline.tables import workflow_settings
 
 World = Mapping[str, Any]
+
+BY = "admin:demo"
 
 GITHUB, SLACK = "github", "slack"
 GITHUB_SCOPES = ("issues:read", "issues:write", "pull_requests:read", "pull_requests:write")
@@ -173,16 +167,16 @@ class Provision:
             ("stripe", STRIPE_SCOPES, books["restricted_key"]),
             ("zendesk", ZENDESK_SCOPES, desk["token"]),
         ):
-            self._sender(f"{provider}-{tenant}", provider, tenant, scopes, self._world[provider]["url"], {})
+            self._without_consent(f"{provider}-{tenant}", provider, tenant, scopes, self._world[provider]["url"], {})
             self._service_account(
                 tenant, f"{provider}-{tenant}", provider, Credential.STATIC, scopes, token=Secret(token)
             )
-        self._sender(standard_of(tenant), "standard", tenant, (), "", {WEBHOOK_SECRET: own["secret"]})
+        self._without_consent(standard_of(tenant), "standard", tenant, (), "", {WEBHOOK_SECRET: own["secret"]})
         self._switch_on(tenant, "billing_reconciliation", {"page": 3})
         self._switch_on(tenant, "update_opportunity", {"stages": {"won": "Closed Won", "lost": "Closed Lost"}})
         self._switch_on(tenant, "open_ticket", {"tags": ["aswhom"]})
 
-    def _sender(
+    def _without_consent(
         self, id: str, provider: str, tenant: str, scopes: tuple[str, ...], url: str, secrets: Mapping[str, str]
     ) -> None:
         """A provider connection at which nobody consents."""
@@ -207,16 +201,10 @@ class Provision:
 
     def _connection(self, id: str, *, secrets: Mapping[str, str], **fields: Any) -> None:
         owner = ProviderConnection(id=id, **fields)
-        seal = partial(seal_secret, self._runtime.vault, owner, now=self._now)
-        sealed = [seal(id=self._runtime.ids("sec"), name=name, secret=Secret(value)) for name, value in secrets.items()]
-
-        def add(c: Connection) -> None:
-            if add_connection(c, owner, now=self._now):
-                for secret in sealed:
-                    add_secret(c, secret)
-            get_connection(c, id)
-
-        self._runtime.database.write(add)
+        given = {name: Secret(value) for name, value in secrets.items()}
+        sealed = acts.sealed(self._runtime.vault, owner, given, ids=self._runtime.ids, now=self._now)
+        add = partial(acts.register, owner=owner, secrets=sealed, audit_id=self._runtime.ids("aud"))
+        self._runtime.database.write(partial(add, by=BY, now=self._now))
 
     def _install(self, connection: str, external_id: str, tenant: str) -> None:
         add = partial(add_installation, owner=connection, external_id=external_id, tenant=tenant, now=self._now)
@@ -241,7 +229,7 @@ class Provision:
             provider=provider,
             credential=credential,
             scopes=scopes,
-            by="admin:demo",
+            by=BY,
             audit_id=self._runtime.ids("aud"),
             now=self._now,
             token=token,
@@ -252,12 +240,6 @@ class Provision:
     def _switch_on(self, tenant: str, name: str, config: Mapping[str, Any]) -> None:
         if name not in {declared.name for declared in self._runtime.workflows}:
             return  # this installation runs others
-        declared = self._runtime.workflows.get(name)
-        declared.config.model_validate(config)
-
-        def enable(c: Connection) -> None:
-            row = {"tenant_id": tenant, "workflow": name, "enabled": True, "config": dict(config)}
-            c.execute(workflow_settings.insert().values(row))
-            ensure_schedule(c, tenant, declared, now=self._now)
-
-        self._runtime.database.write(enable)
+        declared, audit_id = self._runtime.workflows.get(name), self._runtime.ids("aud")
+        on = partial(enable, tenant=tenant, workflow=declared, config=config, audit_id=audit_id, by=BY, now=self._now)
+        self._runtime.database.write(on)

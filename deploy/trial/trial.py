@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Row, select
 
 from deploy import process
 from deploy.demo import forms
@@ -26,12 +26,12 @@ from identity.model import AccountKey
 from identity.principals import link_alias
 from pipeline.connecting import Done
 from pipeline.database import DatabaseSettings, open_database
+from pipeline.desk.workflows import enable
 from pipeline.migrations import upgrade
 from pipeline.model import SignedDelivery
 from pipeline.runtime import Keys, Runtime, RuntimeSettings
-from pipeline.schedule_changes import ensure_schedule
 from pipeline.states import ENDED, JobState, Wait
-from pipeline.tables import attempts, jobs, workflow_settings
+from pipeline.tables import attempts, jobs
 
 BASE_URL = "http://127.0.0.1:1"  # where callbacks would come back to: they are read from the redirect instead
 ROUNDS = 80  # of a settlement
@@ -82,14 +82,8 @@ class Trial:
     def enable(self, workflow: str, tenant: str, config: Mapping[str, Any] | None = None) -> None:
         """Switch a workflow on for a tenant, as `aswhom workflows enable` does."""
         declared = self.runtime.workflows.get(workflow)
-        chosen = declared.config.model_validate(config or {}).model_dump(mode="json")
-
-        def write(c: Connection) -> None:
-            row = {"tenant_id": tenant, "workflow": workflow, "enabled": True, "config": chosen}
-            c.execute(workflow_settings.insert().values(row))
-            ensure_schedule(c, tenant, declared, now=datetime.now(UTC))
-
-        self.runtime.database.write(write)
+        on = partial(enable, tenant=tenant, workflow=declared, config=config or {}, by="admin:trial")
+        self.runtime.database.write(partial(on, audit_id=self.runtime.ids("aud"), now=datetime.now(UTC)))
 
     def alias(self, tenant: str, login: str) -> None:
         """An admin says that this user of GitHub's is that person of the tenant; she has not connected for it."""

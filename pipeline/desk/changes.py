@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -14,7 +15,7 @@ def record(
     connection: Connection,
     kind: str,
     tenant: str | None,
-    detail: Mapping[str, str],
+    detail: Mapping[str, Any],
     *,
     audit_id: str,
     by: str,

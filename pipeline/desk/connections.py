@@ -2,16 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection, select
 
-from identity.connections import SealedSecret, add_secret, retire_secret
+from identity.connections import (
+    SealedSecret,
+    add_connection,
+    add_secret,
+    retire_secret,
+    rewrite_addresses,
+    rotate_secret,
+    seal_secret,
+)
 from identity.connections import resume_connection as use_again
 from identity.errors import BadInput
+from identity.model import ProviderConnection
+from identity.secret import Secret
 from identity.tables import connection_secrets, provider_connections
+from identity.vault import Vault
 from pipeline.desk.changes import record
 from pipeline.ledger import queries
+
+
+def sealed(
+    vault: Vault, owner: ProviderConnection, given: Mapping[str, Secret], *, ids: Callable[[str], str], now: datetime
+) -> list[SealedSecret]:
+    """The secrets of a new connection by their names, ready for `register`. Raises BadInput."""
+    return [
+        seal_secret(vault, owner, id=ids("sec"), name=name, secret=secret, now=now) for name, secret in given.items()
+    ]
+
+
+def register(
+    connection: Connection,
+    owner: ProviderConnection,
+    secrets: Sequence[SealedSecret],
+    *,
+    audit_id: str,
+    by: str,
+    now: datetime,
+) -> None:
+    """Add a provider connection with its secrets. Raises BadInput if its id is taken or its tenant is none."""
+    if owner.tenant is not None:
+        queries.tenant(connection, owner.tenant)
+    if not add_connection(connection, owner, now=now):
+        raise BadInput(f"there is a provider connection {owner.id} already: choose another --id")
+    for secret in secrets:
+        add_secret(connection, secret)
+    told = {
+        "connection": owner.id,
+        "provider": owner.provider,
+        "client_id": owner.client_id,
+        "api_url": owner.api_url,
+        "token_url": owner.token_url,
+        "secrets": [secret.id for secret in secrets],
+    }
+    record(connection, "connection.added", owner.tenant, told, audit_id=audit_id, by=by, now=now)
+
+
+def readdress(connection: Connection, owner: ProviderConnection, *, audit_id: str, by: str, now: datetime) -> None:
+    """Use the addresses that its issuer names now."""
+    rewrite_addresses(connection, owner)
+    told = {"connection": owner.id, "authorize_url": owner.authorize_url, "token_url": owner.token_url}
+    record(connection, "connection.discovered", owner.tenant, told, audit_id=audit_id, by=by, now=now)
 
 
 def resume(connection: Connection, id: str, *, audit_id: str, by: str, now: datetime) -> None:
@@ -30,6 +85,23 @@ def add(
     add_secret(connection, sealed)
     told = {"connection": sealed.connection, "name": sealed.name, "secret": sealed.id}
     record(connection, "connection.secret_added", tenant, told, audit_id=audit_id, by=by, now=now)
+
+
+def rotate(
+    connection: Connection,
+    sealed: SealedSecret,
+    *,
+    tenant: str | None,
+    retire_at: datetime | None,
+    audit_id: str,
+    by: str,
+    now: datetime,
+) -> tuple[str, ...]:
+    """Follow a secret by another one; the ids of those before it, which end at *retire_at*. Raises Misconfigured."""
+    former = tuple(one.id for one in rotate_secret(connection, sealed, retire_at=retire_at))
+    told = {"connection": sealed.connection, "name": sealed.name, "new": sealed.id, "old": list(former)}
+    record(connection, "connection.secret_rotated", tenant, told, audit_id=audit_id, by=by, now=now)
+    return former
 
 
 def retire(connection: Connection, secret: str, *, audit_id: str, by: str, now: datetime) -> None:

@@ -8,13 +8,16 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import pytest
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, insert, select
 
 from identity.audit_tables import audit
 from identity.console_roles import Held, Role
 from identity.errors import Unconfirmed
+from identity.model import Scope, ScopeKind
 from identity.store import CommitUnknown, Store
 from identity.tables import provider_connections, scopes
+from identity.withdrawal_table import withdrawals
+from identity.withdrawals import WithdrawalState
 from pipeline.revocation_tables import revocations
 from pipeline.states import JobState
 from pipeline.tables import attempts, jobs, schedules
@@ -160,6 +163,21 @@ def test_a_paused_connection_is_used_again_by_an_owners_word(sqlite_town: Town) 
     assert town.at(Role.OWNER).sends("/console/connections/gh/resume").status_code == 303
     assert [row.paused_reason for row in town.rows(select(provider_connections.c.paused_reason))] == [None]
     assert _said(town, "connection.resumed") == ["by console:owner@all"]
+
+
+def test_what_is_stuck_at_a_provider_is_asked_again(sqlite_town: Town) -> None:
+    town = sqlite_town
+    revocation, operator = town.revoke(Scope(kind=ScopeKind.USER, key="globex.ada"), "globex"), town.at(Role.OPERATOR)
+    retry = f"/console/revocations/{revocation}/retry"
+    stuck = {
+        "id": "w-1", "account_id": "acc-globex.ada", "origin": "grant", "credential": "authorization_code",
+        "generation": 1, "consented": 1, "state": WithdrawalState.STUCK, "tries": 9, "revocation_id": revocation,
+        "due_at": town.now(), "created_at": town.now(),
+    }  # fmt: skip
+    town.database.write(lambda c: c.execute(insert(withdrawals), stuck))
+    assert operator.sends(retry).status_code == 303
+    assert operator.sends(retry).status_code == 422
+    assert _said(town, "revocation.retried") == [f"by {BY}"]
 
 
 def test_a_schedule_rests_and_goes_on(sqlite_town: Town) -> None:

@@ -172,7 +172,8 @@ def test_a_service_gets_its_credential(acme: Cli, arguments: list[str], credenti
     assert (shown["credential"], shown["state"]) == (credential, AccountState.ACTIVE)
     assert shown["scopes"] == ["issues:read", "issues:write"]
     assert acme.json("accounts", "list", "--state", "active")[0]["id"] == made["id"]
-    assert [row["kind"] for row in acme.json("audit", "search")] == ["account.connected"]
+    kinds = [row["kind"] for row in acme.json("audit", "search")]
+    assert kinds == ["account.connected", "connection.added", "tenant.added"]
 
 
 def test_a_connect_link_is_for_one_person(acme: Cli) -> None:

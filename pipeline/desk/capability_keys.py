@@ -1,0 +1,27 @@
+"""What a person does about the keys that sign capabilities: each change with its audit row."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from identity.capability import keys
+from identity.capability.keys import NewKey
+from pipeline.desk.changes import record
+
+
+def rotate(connection: Connection, new: NewKey, *, audit_id: str, by: str, now: datetime) -> datetime:
+    """Publish *new*, and return when it begins to sign. Raises BadInput while another one waits to."""
+    use_from = keys.rotate(connection, new, now=now)
+    told = {"key": new.kid, "algorithm": str(new.algorithm), "use_from": use_from.isoformat()}
+    record(connection, "capability_key.rotated", None, told, audit_id=audit_id, by=by, now=now)
+    return use_from
+
+
+def withdraw(connection: Connection, kid: str, new: NewKey, *, audit_id: str, by: str, now: datetime) -> str | None:
+    """Believe and publish a key no more; the key that signs in its place, if it was signing. Raises BadInput."""
+    successor = new.kid if keys.withdraw(connection, kid, new, now=now) else None
+    told = {"key": kid, "successor": successor}
+    record(connection, "capability_key.withdrawn", None, told, audit_id=audit_id, by=by, now=now)
+    return successor

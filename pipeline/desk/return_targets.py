@@ -1,0 +1,36 @@
+"""What a person does about the addresses that a connect may lead back to: each change with its audit row."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection, select
+
+from identity.errors import BadInput
+from identity.return_targets import add_target, checked_url, remove_target
+from identity.tables import return_targets
+from pipeline.desk.changes import record
+from pipeline.ledger import queries
+
+
+def add(
+    connection: Connection, id: str, *, tenant: str | None, url: str, audit_id: str, by: str, now: datetime
+) -> None:
+    """Let the last page of a connect lead to *url*. Raises BadInput if it cannot, or does already."""
+    checked_url(url)
+    if tenant is not None:
+        queries.tenant(connection, tenant)
+    if not add_target(connection, id=id, tenant=tenant, url=url, now=now):
+        raise BadInput(f"{url} is a return target already: see `aswhom connect returns`")
+    told = {"return_target": id, "url": url}
+    record(connection, "return_target.added", tenant, told, audit_id=audit_id, by=by, now=now)
+
+
+def remove(connection: Connection, id: str, *, audit_id: str, by: str, now: datetime) -> None:
+    """Lead nobody there any more. Raises BadInput if there is none of that id."""
+    columns = return_targets.c
+    found = connection.execute(select(columns.tenant_id, columns.url).where(columns.id == id)).one_or_none()
+    if found is None or not remove_target(connection, id):
+        raise BadInput(f"there is no return target {id}: `aswhom connect returns` shows them")
+    told = {"return_target": id, "url": found.url}
+    record(connection, "return_target.removed", found.tenant_id, told, audit_id=audit_id, by=by, now=now)

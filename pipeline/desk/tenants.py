@@ -1,0 +1,79 @@
+"""What a person does about tenants, and about what providers call their people and their installations."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from identity import installations
+from identity.errors import BadInput
+from identity.model import PrincipalKind
+from identity.principals import ensure_principal, ensure_tenant, link_alias
+from pipeline.desk.changes import record
+from pipeline.ledger import queries
+
+
+def add(connection: Connection, id: str, *, name: str, audit_id: str, by: str, now: datetime) -> str:
+    """Add a tenant, and the service principal that acts for it; its id. Raises BadInput if the id is taken."""
+    known = next((row for row in queries.all_tenants(connection) if row["id"] == id), None)
+    if known is not None and known["deleted_at"] is not None:
+        raise BadInput(f"tenant {id} was deleted, and the audit still names it: take another id")
+    if known is not None:
+        raise BadInput(f"there is a tenant {id} already: choose another id")
+    service = f"{id}.service"
+    ensure_tenant(connection, id=id, name=name, now=now)
+    ensure_principal(connection, id=service, tenant=id, kind=PrincipalKind.SERVICE, name="service", now=now)
+    record(connection, "tenant.added", id, {"tenant": id, "name": name}, audit_id=audit_id, by=by, now=now)
+    return service
+
+
+def add_user(connection: Connection, tenant: str, principal: str, *, now: datetime) -> None:
+    """The user's principal, made if it is missing. Raises BadInput."""
+    queries.tenant(connection, tenant)
+    name = principal.removeprefix(f"{tenant}.")
+    ensure_principal(connection, id=principal, tenant=tenant, kind=PrincipalKind.USER, name=name, now=now)
+
+
+def add_alias(
+    connection: Connection,
+    *,
+    tenant: str,
+    provider: str,
+    external_id: str,
+    principal: str,
+    login: str | None,
+    audit_id: str,
+    by: str,
+    now: datetime,
+) -> None:
+    """Say that a provider's user is this person, who is made if she is new. Raises BadInput."""
+    add_user(connection, tenant, principal, now=now)
+    linked = link_alias(
+        connection,
+        tenant=tenant,
+        provider=provider,
+        external_id=external_id,
+        principal=principal,
+        login=login,
+        made_by=f"admin:{by}",
+        now=now,
+    )
+    if not linked:
+        raise BadInput(
+            f"{provider} user {external_id} is linked to someone else of {tenant}: see `aswhom aliases list`"
+        )
+    told = {"principal": principal, "provider": provider, "external_id": external_id}
+    record(connection, "alias.added", tenant, told, audit_id=audit_id, by=by, now=now)
+
+
+def add_installation(
+    connection: Connection, *, owner: str, external_id: str, tenant: str, audit_id: str, by: str, now: datetime
+) -> None:
+    """Say whose an installation of the platform's connection is. Raises BadInput if that was said before."""
+    queries.provider_connection(connection, owner)
+    queries.tenant(connection, tenant)
+    if not installations.add_installation(connection, owner=owner, external_id=external_id, tenant=tenant, now=now):
+        raise BadInput(f"whose installation {external_id} is was said before: see `aswhom installations list`")
+    told = {"connection": owner, "external_id": external_id}
+    record(connection, "installation.added", tenant, told, audit_id=audit_id, by=by, now=now)

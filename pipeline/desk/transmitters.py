@@ -1,0 +1,24 @@
+"""What a person does about transmitters of security events: each change with its audit row."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from identity.errors import BadInput
+from identity.transmitters import Transmitter, add_transmitter
+from pipeline.desk.changes import record
+from pipeline.ledger import queries
+
+
+def add(connection: Connection, new: Transmitter, *, audit_id: str, by: str, now: datetime) -> None:
+    """Believe its events from now on. Raises BadInput if its id is taken, or it could mean nobody."""
+    if new.tenant is not None:
+        queries.tenant(connection, new.tenant)
+    if new.connection is not None:
+        queries.provider_connection(connection, new.connection)
+    if not add_transmitter(connection, new, now=now):
+        raise BadInput(f"there is a transmitter {new.id} already: choose another id")
+    told = {"transmitter": new.id, "issuer": new.issuer, "jwks_url": new.jwks_url, "connection": new.connection}
+    record(connection, "transmitter.added", new.tenant, told, audit_id=audit_id, by=by, now=now)

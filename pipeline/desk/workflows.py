@@ -1,0 +1,72 @@
+"""What a person does about workflows: switched on and off, tenant by tenant, each change with its audit row."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy import Connection, select
+
+from identity.errors import BadInput
+from identity.rows import insert_or
+from pipeline.desk.changes import record
+from pipeline.ledger import queries
+from pipeline.schedule_changes import ensure_schedule
+from pipeline.tables import workflow_settings
+from pipeline.workflow import Workflow
+
+
+def enable(
+    connection: Connection,
+    tenant: str,
+    workflow: Workflow,
+    *,
+    config: object | None,
+    audit_id: str,
+    by: str,
+    now: datetime,
+) -> dict[str, Any]:
+    """Switch it on for a tenant. *config* None: what is stored, else the workflow's own. Returns what holds.
+
+    What is stored may be older than the code: it is checked again before jobs are accepted with it. Raises BadInput.
+    """
+    queries.tenant(connection, tenant)
+    chosen = checked_config(workflow, _stored(connection, tenant, workflow.name) if config is None else config)
+    values = {"enabled": True, "config": chosen}
+    row = insert_or(connection, workflow_settings).values(tenant_id=tenant, workflow=workflow.name, **values)
+    connection.execute(row.on_conflict_do_update(index_elements=["tenant_id", "workflow"], set_=values))
+    ensure_schedule(connection, tenant, workflow, now=now)
+    record(connection, "workflow.enabled", tenant, {"workflow": workflow.name}, audit_id=audit_id, by=by, now=now)
+    return chosen
+
+
+def disable(connection: Connection, tenant: str, workflow: str, *, audit_id: str, by: str, now: datetime) -> None:
+    """Switch it off for a tenant: no new jobs. Raises BadInput if it is not known there."""
+    queries.tenant(connection, tenant)
+    columns = workflow_settings.c
+    off = workflow_settings.update().where(columns.tenant_id == tenant, columns.workflow == workflow)
+    if connection.execute(off.values(enabled=False)).rowcount == 0:
+        raise BadInput(f"{workflow} is not switched on for {tenant}: `aswhom workflows list` shows what is")
+    record(connection, "workflow.disabled", tenant, {"workflow": workflow}, audit_id=audit_id, by=by, now=now)
+
+
+def checked_config(workflow: Workflow, document: object) -> dict[str, Any]:
+    """The configuration as its model reads it. Raises BadInput, which names what does not fit."""
+    try:
+        return workflow.config.model_validate(document).model_dump(mode="json")
+    except ValidationError as error:
+        faults = "".join(
+            f"\n  - {'.'.join(map(str, fault['loc'])) or 'it'}: {fault['msg']}"
+            for fault in error.errors(include_url=False, include_input=False)
+        )
+        raise BadInput(f"this is no configuration of {workflow.name}:{faults}") from error
+
+
+def _stored(connection: Connection, tenant: str, workflow: str) -> dict[str, Any]:
+    """What was configured before; empty: nothing was."""
+    which = (workflow_settings.c.tenant_id == tenant) & (workflow_settings.c.workflow == workflow)
+    found: dict[str, Any] | None = connection.execute(
+        select(workflow_settings.c.config).where(which)
+    ).scalar_one_or_none()
+    return found or {}
