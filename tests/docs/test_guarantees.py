@@ -9,7 +9,7 @@ import pytest
 from tests.docs.pages import ROOT, page
 
 TEXT = page("guarantees.md")
-PROMISES, LIMITS = TEXT.split("\n# The limits\n")
+PROMISES, LIMITS = TEXT.split("\n## The limits\n")
 TESTS = {
     name
     for path in (ROOT / "tests").rglob("test_*.py")
