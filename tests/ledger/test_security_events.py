@@ -156,10 +156,9 @@ def test_changed_claims_make_the_next_step_fetch_another_token(told: House, by: 
     assert (grant.access_sealed, grant.refresh_sealed is not None) == (None, True)
 
 
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)  # SQLite has one writer, and no locks
 def test_whom_a_token_revokes_is_locked_before_her_accounts_are(told: House) -> None:
     """Steps open in this order: in any other, a token of several events could wait for them, and they for it."""
-    if told.database.engine.dialect.name == "sqlite":
-        return  # it has one writer, and no locks
     locked: list[int] = []
 
     def note(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
