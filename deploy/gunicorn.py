@@ -35,7 +35,7 @@ accesslog = None  # an address can hold a code or a state
 logconfig_dict = logs.configuration("web", format=_settings.log_format, level=_settings.log_level)
 
 if workers > 1 and metrics_folder() is None:
-    _folder = _settings.directory / "metrics" / "web"
+    _folder = _settings.data_dir / "metrics" / "web"
     _folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for _left in _folder.glob("*.db"):
         _left.unlink()  # counters of processes that are gone

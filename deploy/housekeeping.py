@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from deploy import process
-from identity.errors import AswhomError
+from identity.errors import AswhomError, Misconfigured
 from pipeline.housekeeping import Housekeeping
 
 
@@ -14,9 +14,12 @@ def main() -> int:
     process.set_up("housekeeping", settings)
     try:
         runtime = process.open_runtime(settings)
-    except AswhomError as fault:
+    except Misconfigured as fault:
         sys.stderr.write(f"aswhom: {fault}\n")
         return process.EX_CONFIG
+    except AswhomError as fault:  # no setting is wrong: whoever runs us starts us again
+        sys.stderr.write(f"aswhom: {fault}\n")
+        return 1
     try:
         stopped = Housekeeping(runtime.duties(), runtime.beat).run()
     finally:

@@ -86,9 +86,9 @@ class Installation:
         """The ledger, whatever tables it has. Raises Misconfigured."""
         from pipeline.database import open_database
 
-        if self.settings.database_url is None and not self.settings.directory.is_dir():
+        if self.settings.database_url is None and not self.settings.data_dir.is_dir():
             raise Misconfigured(
-                f"there is no installation in {self.settings.directory}: make one with `aswhom init`, "
+                f"there is no installation in {self.settings.data_dir}: make one with `aswhom init`, "
                 "or say where it is with --data-dir"
             )
         database = open_database(self.settings.database())
@@ -165,5 +165,5 @@ class Installation:
 
     def _place(self) -> str:
         return (
-            str(self.settings.directory / "ledger.db") if self.settings.database_url is None else "ASWHOM_DATABASE_URL"
+            str(self.settings.data_dir / "ledger.db") if self.settings.database_url is None else "ASWHOM_DATABASE_URL"
         )

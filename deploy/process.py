@@ -106,10 +106,10 @@ def celery_app(settings: Settings, registry: Registry) -> App:
     from pipeline.ring import CeleryRing
     from pipeline.runtime import Runtime
 
-    def open_runtime() -> Runtime:
+    def opened() -> Runtime:
         return Runtime(settings.runtime(), registry, CeleryRing(app))
 
-    app = make_celery(settings.broker(), open_runtime, limits=settings.limits())
+    app = make_celery(settings.broker(), opened, limits=settings.limits())
     return app
 
 

@@ -114,11 +114,6 @@ class Settings(BaseSettings):
     keep_audit: Days | None = None
 
     @property
-    def directory(self) -> Path:
-        """The data directory, wherever the process is."""
-        return self.data_dir
-
-    @property
     def embedded(self) -> bool:
         """Whether the broker is the private Valkey of `aswhom up`."""
         return self.broker_url is None
@@ -126,7 +121,7 @@ class Settings(BaseSettings):
     def ledger_url(self) -> str:
         """The ledger's database, for SQLAlchemy. It may hold a password."""
         if self.database_url is None:
-            return f"sqlite:///{self.directory / 'ledger.db'}"
+            return f"sqlite:///{self.data_dir / 'ledger.db'}"
         return self.database_url.get_secret_value()
 
     @property
@@ -135,7 +130,7 @@ class Settings(BaseSettings):
 
     def key_files(self) -> KeyFiles:
         """Where the installation's own secrets are."""
-        folder = self.directory / "keys"
+        folder = self.data_dir / "keys"
         return KeyFiles(
             vault=self.vault_key_file or folder / "vault",
             signing=self.signing_key_file or folder / "signing",
@@ -165,7 +160,7 @@ class Settings(BaseSettings):
         from pipeline.celery import BrokerSettings
 
         if self.broker_url is None:
-            url = valkey.broker_url(valkey.socket_path(self.directory))
+            url = valkey.broker_url(valkey.socket_path(self.data_dir))
         else:
             url = self.broker_url.get_secret_value()
         return BrokerSettings(
@@ -243,7 +238,7 @@ class Settings(BaseSettings):
         if self.redis_url is not None:
             return self.redis_url.get_secret_value()
         if self.broker_url is None:
-            return valkey.redis_url(valkey.socket_path(self.directory))
+            return valkey.redis_url(valkey.socket_path(self.data_dir))
         url = self.broker_url.get_secret_value()
         if url.startswith("redis+socket://"):
             return "unix://" + url.removeprefix("redis+socket://").replace("virtual_host=", "db=")
@@ -252,7 +247,7 @@ class Settings(BaseSettings):
     def environment(self, **more: str) -> dict[str, str]:
         """The environment of a child that is to see these very settings from another directory."""
         given = {name: getattr(self, name) for name in self.model_fields_set}
-        paths = {"data_dir": self.directory, "workflows_dir": self.workflows_dir}
+        paths = {"data_dir": self.data_dir, "workflows_dir": self.workflows_dir}
         keys = self.key_files()
         paths |= {"vault_key_file": keys.vault, "signing_key_file": keys.signing}
         own = {PREFIX + name.upper(): as_text(value) for name, value in {**given, **paths}.items() if value is not None}

@@ -24,6 +24,7 @@ from deploy.procfile import Process
 #: Below the data directory.
 RUN = Path("run")
 CONFIGURATION, PID_FILE, FATAL_FILE = RUN / "supervisord.conf", RUN / "supervisord.pid", RUN / "fatal"
+LOG = RUN / "supervisord.log"
 
 
 def configuration(groups: Iterable[tuple[str, Sequence[Process]]], *, patience: timedelta) -> str:
@@ -36,7 +37,7 @@ def configuration(groups: Iterable[tuple[str, Sequence[Process]]], *, patience: 
             "supervisord",
             nodaemon="true",
             silent="true",
-            logfile=RUN / "supervisord.log",
+            logfile=LOG,
             logfile_maxbytes="1MB",
             logfile_backups=1,
             pidfile=PID_FILE,

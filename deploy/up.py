@@ -41,7 +41,7 @@ Say = Callable[[str], None]
 def initialise(settings: Settings) -> list[Path]:
     """The data directory and the keys, where they are missing; returns what was made. Raises Misconfigured."""
     made = []
-    folder = settings.directory
+    folder = settings.data_dir
     try:
         if not folder.exists():
             folder.mkdir(mode=0o700, parents=True)
@@ -62,7 +62,7 @@ def migrate(settings: Settings) -> None:
     upgrade_at(settings.database())
 
 
-def processes(settings: Settings) -> list[Process]:
+def processes() -> list[Process]:
     """What runs, from the process list: two workers, and one of everything else."""
     listed = []
     for process in procfile.read():
@@ -74,7 +74,7 @@ def processes(settings: Settings) -> list[Process]:
 def targets(settings: Settings) -> list[dict[str, Any]]:
     """What Prometheus scrapes, for its `file_sd_configs`."""
     addresses = {"web": settings.listen}
-    ports = {process.name: settings.metrics_port(process.name) for process in processes(settings)}
+    ports = {process.name: settings.metrics_port(process.name) for process in processes()}
     addresses |= {name: f"{settings.metrics_host}:{port}" for name, port in ports.items() if port}
     return [{"targets": [address], "labels": {"process": name}} for name, address in addresses.items()]
 
@@ -111,7 +111,7 @@ class Up:
         settings = self._settings
         for path in initialise(settings):
             self._say(f"made {path}")
-        self._lock = _sole(settings.directory, patience(settings))
+        self._lock = _sole(settings.data_dir, patience(settings))
         _free(settings)
         settings.key_files().read()
         workflows(settings)
@@ -119,17 +119,17 @@ class Up:
         groups: list[tuple[str, Sequence[Process]]] = []
         if settings.embedded:
             server = str(valkey.server_path())
-            configuration = str(valkey.prepare(settings.directory).relative_to(settings.directory))
+            configuration = str(valkey.prepare(settings.data_dir).relative_to(settings.data_dir))
             groups.append(("broker", [Process(name="valkey", command=(server, configuration))]))
         if self._extra:
             groups.append(("beside", self._extra))
-        groups.append(("aswhom", processes(settings)))
-        (settings.directory / TARGETS).write_text(json.dumps(targets(settings), indent=2), encoding="utf-8")
+        groups.append(("aswhom", processes()))
+        (settings.data_dir / TARGETS).write_text(json.dumps(targets(settings), indent=2), encoding="utf-8")
         text = supervisor.configuration(groups, patience=patience(settings))
-        (settings.directory / supervisor.CONFIGURATION).write_text(text, encoding="utf-8")
+        (settings.data_dir / supervisor.CONFIGURATION).write_text(text, encoding="utf-8")
         environment = settings.environment()
         environment["PATH"] = supervisor.scripts_first(environment.get("PATH", ""))
-        self._supervisor = Supervisor(settings.directory, environment, log=self._log)
+        self._supervisor = Supervisor(settings.data_dir, environment, log=self._log)
         if self._stopping:
             self._supervisor.stop()
 
@@ -164,7 +164,7 @@ class Up:
             self._say(f"stopped, because {process} could not be kept running: its own lines above say why")
             return 1
         if code != 0:
-            self._say(f"the supervisor ended with {code}: see {self._settings.directory / 'run' / 'supervisord.log'}")
+            self._say(f"the supervisor ended with {code}: see {self._settings.data_dir / supervisor.LOG}")
             return 1
         return 0
 
@@ -179,7 +179,7 @@ def run(settings: Settings, *, extra: Sequence[Process] = (), say: Say) -> int:
     with _handling((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop):
         up.start()
         if up.wait_ready():
-            say(f"Aswhom is up at {settings.base_url}, with its data in {settings.directory}. Ctrl-C stops it")
+            say(f"Aswhom is up at {settings.base_url}, with its data in {settings.data_dir}. Ctrl-C stops it")
             _point_at_console(settings, say)
         return up.wait()
 

@@ -48,6 +48,11 @@ class Trial:
     unreadable: int
     changes: tuple[Change, ...]
 
+    @property
+    def changed(self) -> int:
+        """How many steps are decided otherwise."""
+        return sum(one.steps for one in self.changes)
+
 
 def declared_cases(workflows: Iterable[Workflow]) -> Iterator[Case]:
     """Every action that a workflow declares, as each whom, by a person's act and in the background.

@@ -127,3 +127,11 @@ def _serving_none(provider: str, granted: Iterable[str], wanted: set[str]) -> tu
     """The granted scopes that include none of those wanted."""
     profile = profile_of(PROFILES, provider)
     return tuple(sorted(scope for scope in granted if not profile.covered([scope]) & wanted))
+
+
+def what_to_do(one: AccountScopes) -> str:
+    """About a service's credential that reaches too far."""
+    if one.idle:
+        narrow = f"`aswhom accounts narrow {one.account}`, and at the provider"
+        return f"nothing that is switched on needs {', '.join(one.idle)}: narrow it with {narrow}"
+    return "its tokens are for every repository: name those it needs with `aswhom accounts add-installation`"

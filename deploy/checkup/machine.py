@@ -16,7 +16,7 @@ _SQLITE = (3, 35)  # RETURNING
 
 
 def settings(at: Installation) -> Iterator[Finding]:
-    yield ok("settings", f"the data directory is {at.settings.directory}")
+    yield ok("settings", f"the data directory is {at.settings.data_dir}")
 
 
 def versions(at: Installation) -> Iterator[Finding]:
@@ -44,11 +44,11 @@ def workflows(at: Installation) -> Iterator[Finding]:
 
 
 def disk(at: Installation) -> Iterator[Finding]:
-    if not at.settings.directory.is_dir():
+    if not at.settings.data_dir.is_dir():
         return
-    free = shutil.disk_usage(at.settings.directory).free
+    free = shutil.disk_usage(at.settings.data_dir).free
     if free < _ROOM:
-        what = f"{free // 1_000_000} MB are free where {at.settings.directory} lies"
+        what = f"{free // 1_000_000} MB are free where {at.settings.data_dir} lies"
         yield wrong("disk", f"{what}: make room, or move the data directory; `aswhom db prune` forgets what may be")
     else:
         yield ok("disk", f"{free // 1_000_000_000} GB are free")

@@ -20,6 +20,7 @@ from webhooks.sources import SOURCES
 _WITHIN = timedelta(seconds=5)
 _SOON = timedelta(days=2)
 _SHOWN = 20
+_ANOTHER = "`aswhom connections rotate-webhook-secret {id} --file FILE`"
 
 
 def connections(at: Installation) -> Iterator[Finding]:
@@ -42,12 +43,12 @@ def webhook_secrets(at: Installation) -> Iterator[Finding]:
         if not ends:
             yield unknown(
                 "webhook secrets",
-                f"{id} has none, so every delivery is refused: `aswhom connections rotate-webhook-secret {id}`",
+                f"{id} has none, so every delivery is refused: {_ANOTHER.format(id=id)}",
             )
         elif (last := _last(ends)) is not None and last < now + _SOON:
             yield wrong(
                 "webhook secrets",
-                f"the last one of {id} ends at {last:%Y-%m-%d %H:%M}: `aswhom connections rotate-webhook-secret {id}`",
+                f"the last one of {id} ends at {last:%Y-%m-%d %H:%M}: {_ANOTHER.format(id=id)}",
             )
 
 
@@ -73,6 +74,8 @@ def reachable(at: Installation) -> Iterator[Finding]:
         told = [(url, why) for url, why in zip(urls, threads.map(ask, urls), strict=True) if why is not None]
     for url, why in told[:_SHOWN]:
         yield wrong("reachability", f"{url} does not answer ({why}): look at name service, routes and proxies")
+    if len(told) > _SHOWN:
+        yield wrong("reachability", f"{len(told) - _SHOWN} more do not answer")
 
 
 def _origin(url: str) -> str:

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from deploy.checkup.finding import Finding, ok, unknown, wrong
-from deploy.cli.account_scopes import what_to_do
 from deploy.installation import Installation
 from pipeline import punctuality
 from pipeline.ledger import queries, troubles
 from pipeline.model import BEAT
-from pipeline.scope_report import scope_report
+from pipeline.scope_report import scope_report, what_to_do
 
 _STALE = timedelta(minutes=1)
 _LATE = timedelta(minutes=2)
@@ -57,7 +56,7 @@ def schedules(at: Installation) -> Iterator[Finding]:
     elif found.error:
         yield wrong("schedules", f"the last look at them failed ({found.error}): the log of beat says why")
     elif found.late > _STALE:
-        yield wrong("schedules", f"one is due since {found.late.total_seconds():.0f} s: the log of beat says why")
+        yield wrong("schedules", f"one has been due for {found.late.total_seconds():.0f} s: the log of beat says why")
     elif not faults:
         yield ok("schedules", f"{found.live} are kept")
 
@@ -67,7 +66,7 @@ def stuck(at: Installation) -> Iterator[Finding]:
     found = at.read(troubles.look)
     for pattern, since in found.due_for.items():
         if since > _LATE:
-            says = f"{pattern} jobs are due since {since.total_seconds():.0f} s: do enough workers run?"
+            says = f"{pattern} jobs have been due for {since.total_seconds():.0f} s: do enough workers run?"
             yield wrong("jobs", says)
     if found.asking:
         says = f"{found.asking} ask what became of a call: `aswhom jobs list --state waiting`, then `jobs resolve`"
@@ -75,7 +74,7 @@ def stuck(at: Installation) -> Iterator[Finding]:
     if found.dead:
         yield unknown("jobs", f"{found.dead} are dead: `aswhom jobs failures` says why, `jobs replay` brings them back")
     if found.unsealed > _LATE:
-        says = f"records are unsealed since {found.unsealed.total_seconds():.0f} s: housekeeping's log says why"
+        says = f"records have been unsealed for {found.unsealed.total_seconds():.0f} s: housekeeping's log says why"
         yield wrong("audit", says)
 
 

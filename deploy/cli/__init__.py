@@ -14,7 +14,7 @@ from deploy.cli import tree
 COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "init": ("running", "init", "Make a data directory, keys and a ledger."),
     "up": ("running", "up", "Run everything on this machine until Ctrl-C."),
-    "demo": ("running", "demo", "Watch the DevOps assistant at work against pretend upstreams."),
+    "demo": ("running", "demo", "Watch the DevOps assistant at work against the sandbox."),
     "doctor": ("doctor", "doctor", "Say what is wrong, and what to do."),
     "db": ("running", "db", "The ledger's tables."),
     "keys": ("keys", "keys", "The installation's own keys."),

@@ -12,9 +12,9 @@ from deploy.cli.command import command
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from pipeline.ledger import queries
-from pipeline.scope_report import AccountScopes, scope_report
+from pipeline.scope_report import scope_report, what_to_do
 
-__all__ = ["accounts", "what_to_do"]
+__all__ = ["accounts"]
 
 
 @command(accounts, "scopes")
@@ -34,11 +34,3 @@ def scopes(at: Installation, out: Output, tenant: str | None, days: int, broad: 
     for one in found if not out.as_json else ():
         if one.broad:
             out.sentence(f"{one.account}: {what_to_do(one)}")
-
-
-def what_to_do(one: AccountScopes) -> str:
-    """About a service's credential that reaches too far."""
-    if one.idle:
-        narrow = f"`aswhom accounts narrow {one.account}`, and at the provider"
-        return f"nothing that is switched on needs {', '.join(one.idle)}: narrow it with {narrow}"
-    return "its tokens are for every repository: name those it needs with `aswhom accounts add-installation`"

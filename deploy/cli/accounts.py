@@ -99,7 +99,7 @@ def narrow_account(
         return narrow(c, account, keep=scopes, audit_id=audit_id, by=at.operator, reason=reason, now=now)
 
     had = at.write(write)
-    out.done(f"{row['id']} keeps {', '.join(scopes) or 'no scope'}; it had {', '.join(had)}", document)
+    out.done(f"{row['id']} keeps {', '.join(scopes) or 'no scope'}; it had {', '.join(had) or 'none'}", document)
 
 
 def _would_wait(at: Installation, row: Row, keep: tuple[str, ...]) -> list[str]:

@@ -64,7 +64,7 @@ def described(function: Callable[..., None]) -> Callable[..., None]:
 
 @command(api_keys)
 @described
-def create(
+def add(
     at: Installation,
     out: Output,
     tenant: str,
@@ -154,7 +154,7 @@ def list_keys(at: Installation, out: Output, tenant: str | None) -> None:
         statement = statement.where(table.c.tenant_id == tenant)
     rows = at.read(lambda c: c.execute(statement).mappings().all())
     shown = ("id", "agent_id", "role", "tools", "name", "subject", "expires_at", "revoked_at")
-    out.rows([dict(row) for row in rows], shown, empty="No key yet: `aswhom api-keys create` makes one")
+    out.rows([dict(row) for row in rows], shown, empty="No key yet: `aswhom api-keys add` makes one")
 
 
 @command(api_keys)

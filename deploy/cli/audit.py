@@ -43,14 +43,15 @@ def audit() -> None:
 @click.option("--account")
 @click.option("--action", help="github.Comment, say.")
 @click.option("--outcome")
-@click.option("--since", type=MOMENT, help="2026-12-01T08:00Z, say.")
+@click.option("--since", type=MOMENT, help="A day (UTC), or a time with its zone: 2026-12-01T08:00Z.")
 @click.option("--until", type=MOMENT)
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1))
 def search(at: Installation, out: Output, limit: int, **wanted: Any) -> None:
     """The records that fit, newest first."""
-    rows = at.read(lambda c: audit_queries.found(c, Search(**wanted), limit=limit))
+    rows = at.read(lambda c: audit_queries.found(c, Search(**wanted), limit=limit + 1))
     columns = ("id", "at", "kind", "tenant_id", "agent_id", "as_whom", "on_behalf_of", "action", "outcome", "reason")
-    out.rows([{**row, "as_whom": as_whom(row)} for row in rows], columns, empty="No such record")
+    told = [{**row, "as_whom": as_whom(row)} for row in rows]
+    out.page(told, columns, limit=limit, empty="No such record")
 
 
 @command(audit)

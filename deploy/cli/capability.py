@@ -160,11 +160,11 @@ def withdraw(at: Installation, out: Output, kid: str, yes: bool) -> None:
 def list_issued(at: Installation, out: Output, tenant: str | None, job: str | None, limit: int) -> None:
     """What was issued, the newest first: for what, to whom, and what became of it. Never a token."""
     table = capabilities.c
-    statement = select(capabilities).order_by(table.issued_at.desc(), table.jti.desc()).limit(limit)
+    statement = select(capabilities).order_by(table.issued_at.desc(), table.jti.desc()).limit(limit + 1)
     if tenant:
         statement = statement.where(table.tenant_id == tenant)
     if job:
         statement = statement.where(table.job_id == job)
     rows = at.read(lambda c: rows_of(c, statement))
     shown = ("jti", "principal_id", "action", "resource", "limit_amount", "expires_at", "spent_at", "outcome")
-    out.rows(rows, shown, empty="Nothing was issued yet")
+    out.page(rows, shown, limit=limit, empty="Nothing was issued yet")

@@ -17,7 +17,7 @@ import click
 
 from deploy.cli.output import Output
 
-DONE, PROBLEM, MISUSED = 0, 1, 2
+DONE, PROBLEM = 0, 1
 
 
 def command(group: click.Group, name: str | None = None) -> Callable[[Callable[..., int | None]], click.Command]:
@@ -92,7 +92,7 @@ def secret_option(*names: str, help: str, required: bool = False) -> Callable[[A
 
 
 class _Moment(click.ParamType[datetime]):
-    """A moment with its zone, `2026-12-01T08:00Z`, or so long from now: `+90m`, `+36h`, `+14d`."""
+    """A moment with its zone, `2026-12-01T08:00Z`; a day (UTC), `2026-12-01`; or so long from now, `+36h`."""
 
     name = "time"
 
@@ -102,12 +102,17 @@ class _Moment(click.ParamType[datetime]):
         if ahead := re.fullmatch(r"\+([0-9]{1,5})([mhd])", value):
             unit = {"m": "minutes", "h": "hours", "d": "days"}[ahead[2]]
             return datetime.now(UTC) + timedelta(**{unit: int(ahead[1])})
+        if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+            value = f"{value}T00:00Z"
         try:
             at = datetime.fromisoformat(value)
         except ValueError:
             at = None
         if at is None or at.tzinfo is None:
-            self.fail("give a time with its zone, such as 2026-12-01T08:00Z, or so long from now, such as +36h")
+            self.fail(
+                "give a time with its zone, such as 2026-12-01T08:00Z, a day (UTC), such as 2026-12-01, or so long "
+                "from now, such as +36h"
+            )
         return at
 
 

@@ -39,7 +39,7 @@ def add_secret_to(at: Installation, out: Output, id: str, name: str, file: Secre
 
 @command(connections, "rotate-secret")
 @click.argument("id")
-@click.option("--name", type=click.Choice([CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET]), default=CLIENT_SECRET)
+@click.option("--name", type=click.Choice([CLIENT_SECRET, PRIVATE_KEY]), default=CLIENT_SECRET)
 @secret_option("--file", help="The new secret.", required=True)
 @click.option("--switch-at", type=MOMENT, help="Use the new one first from then on.  [default: now]")
 @click.option("--retire-at", type=MOMENT, help="End the old one then.  [default: by `retire-secret`]")

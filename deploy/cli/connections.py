@@ -36,6 +36,8 @@ def connections() -> None:
 @click.option("--page", is_flag=True, help="Print docs/providers.md.")
 def list_providers(at: Installation, out: Output, page: bool) -> None:
     """The providers there are rows for, and what is known of each."""
+    if page and out.as_json:
+        raise click.UsageError("--page prints a page in Markdown: leave out --json.")
     if page:
         print(provider_page.render(PROFILES), end="")
         return

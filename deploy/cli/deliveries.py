@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import click
 from sqlalchemy import Connection
 
-from deploy.cli.command import command, confirm
+from deploy.cli.command import MOMENT, command, confirm
 from deploy.cli.output import Output, Row
 from deploy.installation import Installation
 from identity.connections import get_connection
@@ -19,16 +18,10 @@ from pipeline.ledger.delivery_replay import replay as replay_delivery
 from pipeline.workflow import Considered
 from webhooks.stored import reconsider
 
-_MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"])
-
 
 @click.group()
 def deliveries() -> None:
     """What came in: signed deliveries, and what became of each."""
-
-
-def _in_utc(context: click.Context, parameter: click.Parameter, moment: datetime | None) -> datetime | None:
-    return moment.replace(tzinfo=UTC) if moment is not None else None
 
 
 def _chosen(run: Any) -> Any:
@@ -37,8 +30,8 @@ def _chosen(run: Any) -> Any:
         click.option(
             "--failed", is_flag=True, help="Only what was unrecognised or refused, or has a dead or cancelled job."
         ),
-        click.option("--until", type=_MOMENT, callback=_in_utc, help="Received before this, UTC."),
-        click.option("--since", type=_MOMENT, callback=_in_utc, help="Received at this or later, UTC."),
+        click.option("--until", type=MOMENT, help="Received before this: a day (UTC), or a time with its zone."),
+        click.option("--since", type=MOMENT, help="Received at this or later: a day (UTC), or a time with its zone."),
         click.option("--tenant"),
     ):
         run = option(run)
@@ -51,9 +44,9 @@ def _chosen(run: Any) -> Any:
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1))
 def list_deliveries(at: Installation, out: Output, limit: int, **chosen: Any) -> None:
     """The deliveries, newest first."""
-    rows = at.read(lambda c: delivery_queries.all_deliveries(c, limit=limit, **chosen))
+    rows = at.read(lambda c: delivery_queries.all_deliveries(c, limit=limit + 1, **chosen))
     columns = ("id", "connection_id", "tenant_id", "event", "outcome", "reason", "received_at")
-    out.rows(rows, columns, empty="No such delivery")
+    out.page(rows, columns, limit=limit, empty="No such delivery")
 
 
 @command(deliveries)
@@ -61,6 +54,8 @@ def list_deliveries(at: Installation, out: Output, limit: int, **chosen: Any) ->
 @click.option("--body", is_flag=True, help="Print the body, and nothing else.")
 def show(at: Installation, out: Output, id: str, body: bool) -> None:
     """One delivery."""
+    if body and out.as_json:
+        raise click.UsageError("--body prints the body and nothing else: leave out --json.")
     row = at.read(lambda c: delivery_queries.delivery(c, id))
     content: bytes = row.pop("body")
     if body:
@@ -71,7 +66,8 @@ def show(at: Installation, out: Output, id: str, body: bool) -> None:
         out.document(row)
         return
     out.sentence(f"{row['id']}: {row['source']} {row['event']} by {row['connection_id']}, {row['outcome']}")
-    out.sentence(f"because {row['reason']}" if row["reason"] else "")
+    if row["reason"]:
+        out.sentence(f"because {row['reason']}")
     facts = ("tenant_id", "delivery_id", "body_sha256", "bytes", "received_at", "jobs")
     out.table([{"": fact.replace("_", " "), "is": row[fact]} for fact in facts], ("", "is"))
 

@@ -66,7 +66,9 @@ def replay(
     """
     if bool(ids) is bool(cause) or (tenant and not cause):
         raise click.UsageError("Say which: either ids, or --cause, with or without --tenant.")
-    chosen = _of_cause(at, cause, tenant) if cause else ids
+    chosen, all_of_it = _of_cause(at, cause, tenant) if cause else (ids, True)
+    if not all_of_it:
+        out.note(f"only the newest {MOST} dead jobs were looked at: say the same again for those behind them")
     if dry_run:
         out.done("\n".join(chosen), {"would_replay": list(chosen)})
         return None
@@ -97,12 +99,13 @@ def _name(group: Group) -> str:
     return sha256(f"{group.workflow}\n{group.cause}".encode()).hexdigest()[:8]
 
 
-def _of_cause(at: Installation, cause: str, tenant: str | None) -> tuple[str, ...]:
-    """Its dead jobs, the oldest first."""
-    found = {_name(group): group.jobs[::-1] for group in at.read(lambda c: dead_letters(c, tenant)).groups}
+def _of_cause(at: Installation, cause: str, tenant: str | None) -> tuple[tuple[str, ...], bool]:
+    """Its dead jobs, the oldest first, and whether all there are were looked at."""
+    letters = at.read(lambda c: dead_letters(c, tenant))
+    found = {_name(group): group.jobs[::-1] for group in letters.groups}
     if cause not in found:
         raise BadInput(f"there is no cause {cause}: `aswhom jobs failures` shows those there are")
-    return found[cause]
+    return found[cause], letters.all
 
 
 def _question(at: Installation, ids: tuple[str, ...], cause: str | None) -> str:

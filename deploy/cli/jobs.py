@@ -36,9 +36,9 @@ def list_jobs(
     at: Installation, out: Output, tenant: str | None, state: str | None, workflow: str | None, limit: int
 ) -> None:
     """The jobs, newest first."""
-    rows = at.read(lambda c: queries.all_jobs(c, tenant=tenant, state=state, workflow=workflow, limit=limit))
+    rows = at.read(lambda c: queries.all_jobs(c, tenant=tenant, state=state, workflow=workflow, limit=limit + 1))
     columns = ("id", "tenant_id", "workflow", "pattern", "state", "wait", "user_id", "created_at", "reason")
-    out.rows(rows, columns, empty="No such job. Deliveries start them: see `aswhom deliveries list`")
+    out.page(rows, columns, limit=limit, empty="No such job. Deliveries start them: see `aswhom deliveries list`")
 
 
 @command(jobs)

@@ -35,6 +35,12 @@ class Output:
         else:
             self.table(rows, columns)
 
+    def page(self, rows: Sequence[Row], columns: Sequence[str], *, limit: int, empty: str) -> None:
+        """The first *limit* of many of a kind: *rows* has one beyond if there are more, and that is said."""
+        self.rows(rows[:limit], columns, empty=empty)
+        if len(rows) > limit:
+            self.note(f"only the first {limit} are shown: narrow it down, or say --limit")
+
     def done(self, sentence: str, document: Row) -> None:
         """One thing that was done."""
         if self.as_json:

@@ -56,7 +56,7 @@ def apply(at: Installation, out: Output, tenant: str, file: str, over: int | Non
         raise BadInput("it names what is not there:" + "".join(f"\n  - {one}" for one in unknown))
     before = _stored(at, tenant, None)
     trial = compare(declared_cases(at.workflows), before, stated)
-    confirm(f"{len(trial.changes)} declared step(s) are decided otherwise (`aswhom policy diff`). Apply?", yes=yes)
+    confirm(f"{trial.changed} declared step(s) are decided otherwise (`aswhom policy diff`). Apply?", yes=yes)
     audit_id, now = at.ids("aud"), at.now()
     applied = at.write(lambda c: put_in_force(c, tenant, text, over=over, by=at.operator, audit_id=audit_id, now=now))
     told = "is in force" if applied.changed else "was in force already"
@@ -136,9 +136,8 @@ def _tell(out: Output, trial: Trial, what: str, more: dict[str, object]) -> None
     if out.as_json:
         out.document({**more, **asdict(trial)})
         return
-    changed = sum(one.steps for one in trial.changes)
     unread = f"; {trial.unreadable} that today's workflows do not know were left out" if trial.unreadable else ""
-    out.sentence(f"{changed} of {trial.asked} {what} would be decided otherwise{unread}")
+    out.sentence(f"{trial.changed} of {trial.asked} {what} would be decided otherwise{unread}")
     if trial.changes:
         rows = [asdict(one) for one in trial.changes]
         out.table(rows, ("workflow", "action", "steps", "before", "after", "example"))

@@ -19,7 +19,11 @@ from pipeline.desk import revocations as acts
 from pipeline.inquiry import SAYS
 from pipeline.ledger import queries
 from pipeline.ledger.pages import page_digest
+from pipeline.ledger.paging import Row
 from pipeline.receipt import holds
+from pipeline.revocation import in_flight, load
+
+NAMED = 50  # of the jobs and the accounts on a receipt, for people; how many there are is said
 
 
 @click.group()
@@ -32,9 +36,9 @@ def revocations() -> None:
 @click.option("--stuck", is_flag=True, help="Those alone that a provider could not be asked to follow.")
 def list_revocations(at: Installation, out: Output, limit: int, stuck: bool) -> None:
     """The revocations, newest first."""
-    rows = at.read(lambda c: queries.all_revocations(c, limit=limit, stuck=stuck))
+    rows = at.read(lambda c: queries.all_revocations(c, limit=limit + 1, stuck=stuck))
     columns = ("id", "kind", "key", "state", "cancelled_jobs", "stopped_jobs", "requested_by", "effective_at", "reason")
-    out.rows(rows, columns, empty="Nothing is stuck" if stuck else "Nothing was ever revoked")
+    out.page(rows, columns, limit=limit, empty="Nothing is stuck" if stuck else "Nothing was ever revoked")
 
 
 @command(revocations)
@@ -58,14 +62,14 @@ def show(at: Installation, out: Output, id: str) -> int | None:
     With --json, what is printed is a file that `revocations verify` takes.
     """
     row = at.read(lambda c: queries.revocation(c, id))
-    verified = holds(public_keys(at, None), row["receipt"], row["signature"]) if row["receipt"] else None
+    if row["receipt"] is None:
+        _tell_unfinished(at, out, row)
+        return None
+    verified = holds(public_keys(at, None), row["receipt"], row["signature"])
     if out.as_json:
         out.document({**row, "verified": verified})
-        return None if verified in (True, None) else PROBLEM
-    out.sentence(f"{id}: {row['kind']} {row['key']} was revoked by {row['requested_by']}: {row['reason']}")
-    if verified is None:
-        out.sentence(f"It is effective, and {row['state']}: calls may still be in flight, so there is no receipt yet.")
-        return None
+        return None if verified else PROBLEM
+    _tell_whose(out, row)
     _tell(out, row["receipt"])
     if row["doubt"] in SAYS:
         out.sentence(f"Of its signal: {SAYS[row['doubt']]}.")
@@ -137,6 +141,33 @@ def summary(receipt: Mapping[str, Any]) -> str:
     return f"{receipt['cancelled_count']} job(s) cancelled, {how}, {took:.1f} s from start to end."
 
 
+def _tell_whose(out: Output, row: Row) -> None:
+    out.sentence(f"{row['id']}: {row['kind']} {row['key']} was revoked by {row['requested_by']}: {row['reason']}")
+
+
+def _tell_unfinished(at: Installation, out: Output, row: Row) -> None:
+    """One without a receipt: what it waits for."""
+    flying = at.read(lambda c: in_flight(c, load(c, row["id"])))
+    calls: list[Row] = [
+        {
+            "attempt": one.id,
+            "job": one.job_id,
+            "principal": one.principal_id,
+            "state": one.state,
+            "until": one.settled_by,
+        }
+        for one in flying
+    ]
+    if out.as_json:
+        out.document({**row, "verified": None, "in_flight": calls})
+        return
+    _tell_whose(out, row)
+    out.sentence(f"It is effective, and {row['state']}: there is no receipt yet.")
+    if calls:
+        out.sentence(f"{len(calls)} call(s) were in flight when it became effective, and are waited for:")
+        out.table(calls, ("attempt", "job", "principal", "state", "until"))
+
+
 def _tell(out: Output, receipt: Mapping[str, Any]) -> None:
     """What is on a receipt, for people."""
     out.sentence(summary(receipt))
@@ -152,9 +183,9 @@ def _tell(out: Output, receipt: Mapping[str, Any]) -> None:
         by = f" by {one['by_job']}" if one["by_job"] else ""
         why = f": {one['reason']}" if one["reason"] else ""
         out.sentence(f"{one['action']} of {one['job']}: compensation {one['outcome']}{by}{why}")
-    for job in receipt["cancelled_jobs"][:50]:
+    for job in receipt["cancelled_jobs"][:NAMED]:
         out.sentence(f"cancelled {job}")
-    if receipt["cancelled_count"] > 50:
+    if receipt["cancelled_count"] > NAMED:
         out.sentence(f"… all {receipt['cancelled_count']}: `aswhom revocations jobs {receipt['revocation']}`")
     _tell_provider(out, receipt)
 
@@ -167,9 +198,12 @@ def _tell_provider(out: Output, receipt: Mapping[str, Any]) -> None:
             out.sentence(f"STUCK at the provider: act, then `aswhom revocations retry {receipt['revocation']}`.")
         case answer:
             out.sentence(f"At the provider: {answer}.")
-    for one in receipt["provider"]["accounts"][:50]:
+    accounts = receipt["provider"]["accounts"]
+    for one in accounts[:NAMED]:
         why = f": {one['reason']}" if one["reason"] else ""
         out.sentence(f"{one['account']}, generation {one['generation']} ({one['of']}): {one['answer']}{why}")
+    if len(accounts) > NAMED:
+        out.sentence(f"… all {len(accounts)}: `aswhom revocations show {receipt['revocation']} --json`")
 
 
 def _from_file(path: Path) -> Mapping[str, Any]:

@@ -23,7 +23,7 @@ def init(at: Installation, out: Output) -> None:
     migrate(at.settings)
     out.done(
         "\n".join([*(f"made {path}" for path in made), "Ready. Keep a copy of the keys elsewhere. Next: `aswhom up`"]),
-        {"made": made, "data_dir": str(at.settings.directory)},
+        {"made": made, "data_dir": str(at.settings.data_dir)},
     )
 
 
@@ -63,7 +63,7 @@ def up(data_dir: Path | None, database_url: str | None, broker_url: str | None) 
     help="Fail if it takes more seconds than that.",
 )
 def demo(as_json: bool, data_dir: Path | None, within: float) -> None:
-    """Watch the DevOps assistant at work against pretend upstreams."""
+    """Watch the DevOps assistant at work against the sandbox."""
     from deploy.demo import run
     from identity.errors import AswhomError
 

@@ -123,13 +123,13 @@ def check_webhook_secret(owner: ProviderConnection, secret: Secret) -> None:
         raise BadInput(f"this is no webhook secret of {owner.provider}: {refusal}")
 
 
-def pairs(given: tuple[str, ...]) -> dict[str, str]:
-    """NAME=VALUE as a mapping. Raises BadParameter."""
+def pairs(given: tuple[str, ...], *, option: str = "--config") -> dict[str, str]:
+    """NAME=VALUE as a mapping, as they were given to *option*. Raises BadParameter."""
     found = {}
     for pair in given:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise click.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint="--config")
+            raise click.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint=option)
         found[name] = value
     return found
 

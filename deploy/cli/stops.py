@@ -37,7 +37,7 @@ def stop_and_open(group: click.Group, find: Find, *, what: str) -> None:
         scope, owner = find(at, id)
         _set(at, out, scope, owner, stopped=False)
 
-    open_again.help = f"Open a {what} that was stopped. What was revoked stays revoked."
+    open_again.help = f"Open this {what} again. What was revoked stays revoked."
 
 
 def _set(at: Installation, out: Output, scope: Scope, owner: str | None, *, stopped: bool) -> None:

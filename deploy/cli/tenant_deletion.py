@@ -31,7 +31,13 @@ _SOURCE = "deletion"
 @command(tenants)
 @click.argument("id")
 @click.option("--give-up", is_flag=True, help="Shred also what a provider could not be asked to end.")
-@click.option("--timeout", default=30.0, show_default=True, help="Seconds to wait for calls in flight and providers.")
+@click.option(
+    "--timeout",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="Seconds to wait for calls in flight and providers.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def delete(at: Installation, out: Output, id: str, give_up: bool, timeout: float, yes: bool) -> int | None:
     """End a tenant for good: revoke everything, end its credentials at their providers, then shred them here.

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import hmac
 import json
-import secrets
-from datetime import datetime
 from typing import Any
 
 import click
@@ -16,6 +12,8 @@ from sqlalchemy import Connection
 from deploy import fixtures
 from deploy.cli.command import PROBLEM, invocation, json_file
 from deploy.cli.output import Output
+from deploy.cli.senders import pairs
+from deploy.fixtures.signing import signature
 from deploy.installation import Installation
 from identity.connections import WEBHOOK_SECRET, get_connection, live_secrets
 from identity.errors import BadInput
@@ -53,13 +51,13 @@ def trigger(
     It is a delivery like any other: what it starts is really done. The bodies are small and made up; `--body` takes
     your own.
     """
+    changed = pairs(changes, option="--set")
     owner, secret, where = at.read(lambda c: _sender(at, c, source, through, installation))
     now = at.now()
     document = body if body is not None else fixtures.fixture(source, event, now=now)
     if where is not None and body is None and source in _WHERE:
         _place(document, source, where)
-    for pair in changes:
-        path, _, value = pair.partition("=")
+    for path, value in changed.items():
         fixtures.change(document, path, value)
     sent, content_type = fixtures.encoded(source, event, document)
     headers = {"Content-Type": content_type, **signature(source, event, sent, secret, now=now)}
@@ -85,29 +83,6 @@ def trigger(
     return None if answer.is_success else PROBLEM
 
 
-def signature(source: str, event: str, body: bytes, secret: Secret, *, now: datetime) -> dict[str, str]:
-    """The headers that this sender would put beside *body*."""
-    id, stamp, key = secrets.token_hex(16), str(int(now.timestamp())), secret.reveal()
-    match source:
-        case "github":
-            return {
-                "X-GitHub-Event": event.partition(".")[0],
-                "X-GitHub-Delivery": id,
-                "X-Hub-Signature-256": "sha256=" + hmac.digest(key.encode(), body, "sha256").hex(),
-            }
-        case "slack":
-            signed = hmac.digest(key.encode(), f"v0:{stamp}:".encode() + body, "sha256").hex()
-            return {"X-Slack-Request-Timestamp": stamp, "X-Slack-Signature": f"v0={signed}"}
-        case "linear":
-            return {"Linear-Delivery": id, "Linear-Signature": hmac.digest(key.encode(), body, "sha256").hex()}
-        case _:
-            if not key.startswith("whsec_"):
-                raise BadInput("this sender signs with a private key that only it has: nobody else can send as it")
-            raw = base64.b64decode(key.removeprefix("whsec_"))
-            signed = base64.b64encode(hmac.digest(raw, f"{id}.{stamp}.".encode() + body, "sha256")).decode()
-            return {"webhook-id": id, "webhook-timestamp": stamp, "webhook-signature": f"v1,{signed}"}
-
-
 def _sender(
     at: Installation, c: Connection, source: str, through: str | None, installation: str | None
 ) -> tuple[ProviderConnection, Secret, str | None]:
@@ -123,7 +98,8 @@ def _sender(
     live = live_secrets(c, through, WEBHOOK_SECRET)
     if not live:
         raise BadInput(
-            f"{through} has no webhook secret: `aswhom connections add-secret {through} --name webhook_secret`"
+            f"{through} has no webhook secret: "
+            f"`aswhom connections add-secret {through} --name webhook_secret --file FILE`"
         )
     known = [row["external_id"] for row in queries.all_installations(c) if row["connection_id"] == through]
     if installation is None and owner.tenant is None and source in _WHERE:

@@ -58,7 +58,7 @@ class Sight:
         ]
 
     def attempts(self) -> list[Row]:
-        """Every attempt that was answered, with its step's principal and pattern."""
+        """Every attempt, with its step's principal and pattern."""
         joined = select(attempts, steps.c.action, steps.c.pattern).join(steps, steps.c.id == attempts.c.step_id)
         return [dict(row._mapping) for row in self._all(joined.order_by(attempts.c.opened))]  # noqa: SLF001
 

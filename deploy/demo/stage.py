@@ -14,9 +14,9 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from deploy import process, up
-from deploy.cli.trigger import signature
 from deploy.demo import payments
 from deploy.demo.provision import Provision, callbacks, standard_of
+from deploy.fixtures.signing import signature
 from deploy.ports import free_ports
 from deploy.procfile import Process
 from deploy.sandbox import clear

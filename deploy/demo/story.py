@@ -14,9 +14,9 @@ from deploy.demo.sight import Sight
 from deploy.demo.stage import Stage
 from deploy.demo.telling import Teller
 from identity.model import AccountKey
+from pipeline.states import ENDED
 
 ENGINEERS = {"acme": ("ada", "grace"), "globex": ("linus",), "initech": ("barbara",)}
-TERMINAL = ("done", "cancelled", "dead")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +187,7 @@ class _Acts:
 
         def ended() -> bool:
             jobs = self._sight.jobs()
-            return len(jobs) >= number and all(job["state"] in TERMINAL for job in jobs)
+            return len(jobs) >= number and all(job["state"] in ENDED for job in jobs)
 
         self._until(ended, f"the end of {number} jobs")
 

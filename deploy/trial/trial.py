@@ -22,6 +22,7 @@ from deploy.sandbox.__main__ import SERVICES
 from deploy.settings import load
 from deploy.trial.passing import time_passes
 from deploy.trial.upstreams import Upstreams, upstreams
+from identity.errors import Unavailable
 from identity.model import AccountKey
 from identity.principals import link_alias
 from pipeline.connecting import Done
@@ -155,7 +156,10 @@ class Trial:
     # Work, and what is seen of it
 
     def settle(self, workflow: str) -> list[Row[Any]]:
-        """Let time pass and work be done until every job has ended or waits for a person; the jobs of *workflow*."""
+        """Let time pass and work be done until every job has ended or waits for a person; the jobs of *workflow*.
+
+        Raises Unavailable if some are not at rest after many rounds.
+        """
         duties = {duty.name: duty for duty in self.runtime.duties()}
         for _ in range(ROUNDS):
             for job in self._rows(select(jobs.c.id).where(jobs.c.state == JobState.QUEUED).order_by(jobs.c.accepted)):
@@ -165,6 +169,9 @@ class Trial:
             self.runtime.database.write(time_passes)
             for name in ("reclaim", "settle-attempts", "wake"):
                 duties[name].run()
+        else:
+            moving = [job.id for job in self._rows(select(jobs.c.id, jobs.c.state, jobs.c.wait)) if not _at_rest(job)]
+            raise Unavailable(f"after {ROUNDS} rounds of work, these still move: {', '.join(moving)}")
         return self._rows(select(jobs).where(jobs.c.workflow == workflow).order_by(jobs.c.accepted))
 
     def writes(self, job: str) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ from tests.deploy.conftest import Cli
 
 def test_a_key_is_shown_once_and_works_until_it_is_revoked(cli: Cli) -> None:
     cli.json("tenants", "add", "acme")
-    made = cli.json("api-keys", "create", "--tenant", "acme", "--agent", "bot", "--tools", "github.*", "--days", "7")
+    made = cli.json("api-keys", "add", "--tenant", "acme", "--agent", "bot", "--tools", "github.*", "--days", "7")
     assert made["agent"] == "acme.bot"
     (listed,) = cli.json("api-keys", "list")
     assert (listed["id"], listed["tools"], listed["revoked_at"]) == (made["id"], ["github.*"], None)
@@ -25,7 +25,7 @@ def test_a_key_is_shown_once_and_works_until_it_is_revoked(cli: Cli) -> None:
 
 
 def test_a_key_of_no_tenant_is_not_made(cli: Cli) -> None:
-    assert cli.json("api-keys", "create", "--tenant", "nobody", "--agent", "bot", code=1)["error"] == "BadInput"
+    assert cli.json("api-keys", "add", "--tenant", "nobody", "--agent", "bot", code=1)["error"] == "BadInput"
     assert cli.json("api-keys", "list") == []
 
 

@@ -172,8 +172,10 @@ def test_a_service_gets_its_credential(acme: Cli, arguments: list[str], credenti
     assert (shown["credential"], shown["state"]) == (credential, AccountState.ACTIVE)
     assert shown["scopes"] == ["issues:read", "issues:write"]
     assert acme.json("accounts", "list", "--state", "active")[0]["id"] == made["id"]
-    kinds = [row["kind"] for row in acme.json("audit", "search")]
+    kinds = [row["kind"] for row in acme.json("audit", "search", "--since", "2026-01-01")]
     assert kinds == ["account.connected", "connection.added", "tenant.added"]
+    assert "only the first 2 are shown" in acme("audit", "search", "--limit", "2").stderr
+    assert acme("audit", "search", "--limit", "3").stderr == ""
 
 
 def test_a_connect_link_is_for_one_person(acme: Cli) -> None:

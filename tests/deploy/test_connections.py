@@ -78,6 +78,7 @@ def test_the_rows_are_listed(cli: Cli) -> None:
     rows = cli.json("connections", "providers")
     assert {row["name"] for row in rows} == set(PROFILES)
     assert cli("connections", "providers", "--page").output.startswith("# Providers\n")
+    assert cli("connections", "providers", "--page", "--json").exit_code == 2
 
 
 def test_an_issuer_is_discovered_and_again_when_it_moves(cli: Cli, secret: str, issuer: Server) -> None:

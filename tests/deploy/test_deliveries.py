@@ -74,6 +74,8 @@ def test_a_body_of_ones_own_is_sent_signed(acme: Cli, web: str) -> None:
     body = '{"type":"invoice.paid","data":{"id":"in_1"}}'
     said = acme.json("trigger", "standard", "invoice.paid", "--body", "-", "--url", web, input=body)
     assert (said["status"], said["outcome"]) == (202, "ignored")
+    assert acme("trigger", "github", "ping", "--set", "zen", "--url", web).exit_code == 2
+    assert acme("deliveries", "show", said["delivery"], "--body", "--json").exit_code == 2
     assert "no fixture" in acme.json("trigger", "github", "nothing", "--url", web, code=1)["message"]
     gone = acme.json("trigger", "github", "ping", "--url", "http://127.0.0.1:9", code=1)
     assert "aswhom up" in gone["message"]
@@ -136,7 +138,7 @@ def test_what_came_at_until_or_later_is_not_replayed(acme: Cli, web: str) -> Non
         at.write(lambda c: c.execute(moved))
     acme.json("workflows", "enable", "link_pull_request", "--tenant", "acme")
     assert acme.json("deliveries", "replay", "--until", "2026-01-31", "--yes") == []
-    started = acme.json("deliveries", "replay", "--until", "2026-01-31T00:00:01", "--yes")
+    started = acme.json("deliveries", "replay", "--until", "2026-01-31T00:00:01Z", "--yes")
     assert {row["delivery"] for row in started} == {early}
     assert acme.json("deliveries", "show", late)["jobs"] == []
 

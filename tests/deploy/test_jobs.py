@@ -6,12 +6,12 @@ from datetime import datetime
 from functools import partial
 
 import pytest
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 
 from deploy.installation import Installation
 from deploy.settings import load
 from pipeline.ledger.deliveries import insert_job
-from pipeline.tables import jobs
+from pipeline.tables import attempts, jobs
 from tests.console.town import Town
 from tests.deploy.conftest import Cli
 
@@ -76,6 +76,15 @@ def in_doubt(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> str:
         made = town.in_doubt()
         town.close()
     return made
+
+
+def test_a_revocation_without_a_receipt_says_which_calls_it_waits_for(cli: Cli, in_doubt: str) -> None:
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        at.write(lambda c: c.execute(update(attempts).values(opened=1)))  # before it is revoked
+    made = cli.json("revoke", "user", "acme.ada", "--yes")["id"]
+    (call,) = cli.json("revocations", "show", made)["in_flight"]
+    assert (call["job"], call["principal"], call["state"]) == (in_doubt, "acme.ada", "unknown")
+    assert call["attempt"] in cli("revocations", "show", made).output
 
 
 def test_a_word_about_a_call_without_effect_lets_its_job_go_on(cli: Cli, in_doubt: str) -> None:

@@ -16,7 +16,10 @@ from tests.deploy.commands import every_command
 from tests.deploy.conftest import Cli
 
 #: What cannot be undone, or reaches further than a line shows.
-GRAVE = ("revoke", "stop", "retire", "retire-secret", "rotate-webhook-secret", "prune", "narrow", "replay", "remove")
+GRAVE = (
+    "revoke", "stop", "retire", "retire-secret", "rotate-webhook-secret", "prune", "narrow", "replay", "remove",
+    "delete", "withdraw", "rotate-signing", "sign-out", "renew",
+)  # fmt: skip
 
 
 def test_what_is_grave_asks_or_takes_yes() -> None:
@@ -67,7 +70,7 @@ def test_verbs_are_the_same_word_for_the_same_thing() -> None:
     verbs = {name.split()[-1] for name, _ in every_command() if " " in name}
     # What is registered is removed. A tenant is deleted: its credentials are shredded, and its record stays.
     verbs -= {"delete"} & {name.split()[-1] for name, _ in every_command() if name == "tenants delete"}
-    synonyms = {"ls", "get", "describe", "delete", "rm", "create-new", "new", "info", "view", "destroy", "kill"}
+    synonyms = {"ls", "get", "describe", "delete", "rm", "create", "new", "info", "view", "destroy", "kill"}
     assert not verbs & synonyms
 
 

@@ -188,7 +188,7 @@ def _of_tenants_rules(act: Acts) -> None:
     act("schedules", "remove", id, "--yes", kind="schedule.removed")
     act("policy", "apply", "acme", "-", "--yes", input=POLICY, kind="policy.applied")
     agent = ("--tenant", "acme", "--agent", "bot")
-    made = act("api-keys", "create", *agent, kind="api_key.created")
+    made = act("api-keys", "add", *agent, kind="api_key.created")
     issuer = (
         "--issuer",
         "https://i.example",

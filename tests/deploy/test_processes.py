@@ -39,7 +39,7 @@ def _programs(text: str) -> dict[str, list[str]]:
 
 
 def test_supervisord_runs_the_process_list() -> None:
-    text = supervisor.configuration([("aswhom", up.processes(load()))], patience=timedelta(seconds=30))
+    text = supervisor.configuration([("aswhom", up.processes())], patience=timedelta(seconds=30))
     listed = dict(line.split(": ", 1) for line in (ROOT / "Procfile").read_text().splitlines())
     ran = _programs(text)
     assert sorted(ran) == sorted([*(listed.keys() - {"worker"}), "worker-1", "worker-2"])
@@ -60,7 +60,7 @@ def test_a_process_may_stop_for_longer_than_its_longest_call() -> None:
 
 def test_prometheus_is_told_of_every_process_once() -> None:
     told = [(entry["labels"]["process"], entry["targets"]) for entry in up.targets(load())]
-    assert [name for name, _ in told] == [process.name for process in up.processes(load())]
+    assert [name for name, _ in told] == [process.name for process in up.processes()]
     assert len({tuple(targets) for _, targets in told}) == len(told)
 
 

@@ -58,7 +58,7 @@ def test_what_is_not_set_has_the_default_of_the_type_that_uses_it(monkeypatch: p
 
 def test_what_is_given_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ASWHOM_DATA_DIR", "/elsewhere")
-    assert load(data_dir=tmp_path, broker_url=None).directory == tmp_path
+    assert load(data_dir=tmp_path, broker_url=None).data_dir == tmp_path
 
 
 def test_a_postgresql_address_names_its_driver() -> None:
@@ -95,7 +95,7 @@ def test_a_child_in_another_directory_sees_the_same_settings(monkeypatch: pytest
     (tmp_path / "there").mkdir()
     monkeypatch.chdir(tmp_path / "there")
     again = load()
-    assert again.directory == tmp_path / "here"
+    assert again.data_dir == tmp_path / "here"
     assert again.ledger_url() == f"sqlite:///{tmp_path / 'ledger.db'}"
     assert again.key_files() == settings.key_files()
     assert (again.workflows, again.call_deadline) == (("one", "two"), timedelta(seconds=1.5))

@@ -9,6 +9,7 @@ def test_people_are_listed_by_what_providers_call_them(cli: Cli) -> None:
     assert "Nobody is linked yet" in cli("aliases", "list").output
     for tenant in ("acme", "globex"):
         cli.json("tenants", "add", tenant)
+    assert "there is a tenant acme already" in cli.json("tenants", "add", "acme", "--name", "A", code=1)["message"]
     for tenant, user, id in (("acme", "ada", "7"), ("globex", "bob", "8")):
         cli.json("aliases", "add", "--tenant", tenant, "--user", user, "--provider", "github", "--external-id", id)
     (row,) = cli.json("aliases", "list", "--tenant", "acme")

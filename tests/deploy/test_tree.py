@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -19,6 +20,11 @@ SLOW = ("sqlalchemy", "pydantic", "httpx", "celery", "flask", "deploy.installati
 
 def test_the_outline_is_that_of_the_commands() -> None:
     assert tree.FILE.read_text(encoding="utf-8") == outline.text(), "write it anew: python -m deploy.cli.outline"
+
+
+def test_what_begins_with_a_vowel_has_its_article() -> None:
+    wrong = re.findall(r"\ba (?!one|uni|user|use|URL)[aeiouAEIOU]\w*", tree.FILE.read_text(encoding="utf-8"))
+    assert wrong == []
 
 
 @pytest.mark.parametrize("words", ["--help", "jobs --help", "jobs list --help", "revoke --help", "completion bash"])

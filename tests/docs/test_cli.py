@@ -42,7 +42,12 @@ def _listed() -> dict[str, Said]:
 
 def _real(command: click.Command) -> Said:
     context = click.Context(command)
-    arguments = [one.make_metavar(context) for one in command.params if isinstance(one, click.Argument)]
+    # Of a choice, its name, which the help of the command speaks of.
+    arguments = [
+        (one.name or "").upper() if isinstance(one.type, click.Choice) else one.make_metavar(context)
+        for one in command.params
+        if isinstance(one, click.Argument)
+    ]
     options = {
         word: one.required
         for one in command.params
@@ -50,8 +55,9 @@ def _real(command: click.Command) -> Said:
         for word in (*one.opts, *one.secondary_opts)
         if word not in EVERYWHERE
     }
-    shown = ["KIND" if metavar.startswith("{") else metavar for metavar in arguments]
-    return Said(" ".join(shown), frozenset(options), frozenset(word for word, required in options.items() if required))
+    return Said(
+        " ".join(arguments), frozenset(options), frozenset(word for word, required in options.items() if required)
+    )
 
 
 def test_every_command_is_listed_as_it_is() -> None:

@@ -13,9 +13,9 @@ from html import unescape
 
 import httpx
 
-from deploy.cli.trigger import signature
 from deploy.demo import payments
 from deploy.demo.provision import GITHUB, standard_of
+from deploy.fixtures.signing import signature
 from deploy.sandbox import clear
 from identity import console_sessions
 from identity.api_keys import Role

@@ -66,7 +66,7 @@ NEEDS: Mapping[str, May] = {
 }
 
 REASONS: Mapping[NoCaller, str] = {
-    NoCaller.UNKNOWN: "No such key. Send one that `aswhom api-keys create` printed, as `Authorization: Bearer …`.",
+    NoCaller.UNKNOWN: "No such key. Send one that `aswhom api-keys add` printed, as `Authorization: Bearer …`.",
     NoCaller.EXPIRED: "This key has expired. Ask for a new one.",
     NoCaller.REVOKED: "This key, its agent or its tenant was revoked. Ask for a new one.",
     NoCaller.STOPPED: "The agent or its tenant is stopped, until an admin opens it again.",
