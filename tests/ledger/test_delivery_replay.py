@@ -31,11 +31,12 @@ def stored(house: House, id: str, *, installation: str = "installation-acme") ->
     return Stored(id=id, connection="gh", outcome=outcome, installation=installation)
 
 
-def replayed(house: House, delivery: Stored) -> Replayed:
+def replayed(house: House, delivery: Stored, *, cancelled: bool = False) -> Replayed:
     """Replay it, as the command line does."""
     write = partial(
         replay,
         delivery=delivery,
+        cancelled=cancelled,
         considered=considered(house),
         new_jobs=[house.ids("job")],
         audit_id=house.ids("aud"),
@@ -79,14 +80,33 @@ def test_of_replays_at_the_same_time_one_starts_the_job(house: House) -> None:
     assert len(made) == len(house.states()) == 1
 
 
-@pytest.mark.parametrize("state", [JobState.DEAD, JobState.CANCELLED, JobState.DONE, JobState.QUEUED])
-def test_an_ended_job_goes_again_and_one_that_is_done_or_under_way_is_left_alone(house: House, state: JobState) -> None:
+@pytest.mark.parametrize("state", [JobState.DEAD, JobState.DONE, JobState.QUEUED])
+def test_a_dead_job_goes_again_and_one_that_is_done_or_under_way_is_left_alone(house: House, state: JobState) -> None:
     accepted = house.accept(house.delivery("one"))
     house.database.write(lambda c: c.execute(update(jobs).values(state=state)).rowcount)
     done = replayed(house, stored(house, accepted.delivery))
-    again = state in (JobState.DEAD, JobState.CANCELLED)
+    again = state is JobState.DEAD
     assert done.jobs == (accepted.jobs if again else ())
     assert house.states() == {accepted.jobs[0]: JobState.QUEUED if again else state}
+
+
+@pytest.mark.parametrize(
+    ("reason", "revocation"), [("agent revoked: it went astray", "rev_1"), ("cancelled by cli:grace", None)]
+)
+def test_what_a_revocation_or_a_person_ended_stays_ended_unless_that_is_asked_for(
+    house: House, reason: str, revocation: str | None
+) -> None:
+    accepted = house.accept(house.delivery("one"))
+    ended = {"state": JobState.CANCELLED, "reason": reason, "revocation_id": revocation}
+    house.database.write(lambda c: c.execute(update(jobs).values(ended)).rowcount)
+    delivery = stored(house, accepted.delivery)
+    done = replayed(house, delivery)
+    assert (done.jobs, house.states()) == ((), {accepted.jobs[0]: JobState.CANCELLED})
+    assert done.fates[0].does is Does.NOTHING
+    assert reason in done.fates[0].reason
+    assert f"aswhom jobs replay {accepted.jobs[0]}" in done.fates[0].reason
+    assert replayed(house, delivery, cancelled=True).jobs == accepted.jobs
+    assert house.states() == {accepted.jobs[0]: JobState.QUEUED}
 
 
 def test_an_installation_that_was_said_later_makes_the_delivery_its_tenants(house: House) -> None:
