@@ -74,7 +74,7 @@ def weigh(
     if delivery.outcome == "signal":
         why = "a signal is never replayed: what it withdrew may have been given anew"
         return tuple(Fate(workflow=one.workflow.name, does=Does.NOTHING, reason=why) for one in considered)
-    whose = whose_delivery(connection, delivery.connection, delivery.installation)
+    tenant, barred = _whose(connection, delivery)
     started = {
         row.workflow: row
         for row in connection.execute(
@@ -86,27 +86,27 @@ def weigh(
     fates = []
     for one in considered:
         name = one.workflow.name
-        config = whose.tenant and enabled_config(connection, whose.tenant, one.workflow)
+        config = enabled_config(connection, tenant, one.workflow) if tenant is not None else None
         does, reason, job = Does.NOTHING, "", started.get(name)
         if job is not None:
-            does, reason = _again(job, cancelled=cancelled)
+            does, reason = _again(job, cancelled=cancelled, barred=barred)
         elif one.match is None:
             reason = one.refusal
-        elif whose.tenant is None:
-            reason = whose.refusal
-        elif config is None or isinstance(config, str):
-            reason = f"it is not switched on for tenant {whose.tenant}"
+        elif barred:
+            reason = barred
+        elif config is None:
+            reason = f"it is not switched on for tenant {tenant}"
         elif fault := _misfit(one, config):
             reason = fault
         else:
-            does, reason = Does.START, f"it is wanted, and on for tenant {whose.tenant}"
+            does, reason = Does.START, f"it is wanted, and on for tenant {tenant}"
         fates.append(
             Fate(
                 workflow=name,
                 does=does,
                 reason=reason,
                 job=job.id if job is not None else None,
-                config=config if isinstance(config, Mapping) else None,
+                config=config,
                 match=one.match,
             )
         )
@@ -130,7 +130,7 @@ def replay(
     if connection.execute(held).rowcount == 0:
         raise BadInput(f"there is no delivery {delivery.id}: `aswhom deliveries list` shows them")
     fates = weigh(connection, delivery, considered, cancelled=cancelled)
-    tenant = whose_delivery(connection, delivery.connection, delivery.installation).tenant
+    tenant, _ = _whose(connection, delivery)
     starting = [
         Start(job=job, match=fate.match, config=fate.config)
         for job, fate in zip(new_jobs, fates, strict=True)
@@ -159,8 +159,17 @@ def replay(
     return Replayed(fates=fates, jobs=made, bells=first_bells(connection, tenant, workflows))
 
 
-def _again(job: Row[*tuple[Any, ...]], *, cancelled: bool) -> tuple[Does, str]:
-    """Whether the job there is has another go, and why or why not."""
+def _whose(connection: Connection, delivery: Stored) -> tuple[str | None, str]:
+    """For whom anything of it may be started, or None and why for nobody. Once somebody's, it is never another's."""
+    came = connection.execute(select(deliveries.c.tenant_id).where(deliveries.c.id == delivery.id)).scalar_one()
+    whose = whose_delivery(connection, delivery.connection, delivery.installation)
+    if whose.tenant is not None and came not in (None, whose.tenant):
+        return None, f"it came as {came}'s, and its installation is another tenant's now"
+    return whose.tenant, whose.refusal if whose.tenant is None else ""
+
+
+def _again(job: Row[*tuple[Any, ...]], *, cancelled: bool, barred: str) -> tuple[Does, str]:
+    """Whether the job there is has another go, and why or why not. *barred* says why nothing of its delivery has."""
     state = f"its job {job.id} is {job.state}"
     if job.state == JobState.CANCELLED and not cancelled:
         why = f" ({job.reason})" if job.reason else ""
@@ -168,6 +177,8 @@ def _again(job: Row[*tuple[Any, ...]], *, cancelled: bool) -> tuple[Does, str]:
     ended = job.state in (JobState.DEAD, JobState.CANCELLED)
     if ended and job.pruned_at is not None:
         return Does.NOTHING, f"{state} and pruned: its steps are forgotten, and done ones would be done again"
+    if ended and barred:
+        return Does.NOTHING, f"{state}, and {barred}"
     return (Does.AGAIN if ended else Does.NOTHING), state
 
 

@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from functools import partial
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from identity.audit_tables import audit
 from identity.errors import BadInput
 from identity.installations import add_installation
+from identity.tables import installations
 from pipeline.ledger.delivery_replay import Does, Replayed, Stored, replay, weigh
 from pipeline.states import JobState
 from pipeline.tables import deliveries, jobs, workflow_settings
@@ -117,6 +118,32 @@ def test_an_installation_that_was_said_later_makes_the_delivery_its_tenants(hous
     house.database.write(lambda c: add_installation(c, owner="gh", external_id="late", tenant="globex", now=now))
     (job,) = replayed(house, delivery).jobs
     assert house.row(job).tenant_id == "globex"
+
+
+def test_what_came_through_an_installation_that_is_gone_is_said_not_to_go_again(house: House) -> None:
+    accepted = house.accept(house.delivery("one"))
+    house.database.write(lambda c: c.execute(update(jobs).values(state=JobState.DEAD)).rowcount)
+    house.database.write(lambda c: c.execute(delete(installations)).rowcount)
+    done = replayed(house, stored(house, accepted.delivery))
+    assert (done.jobs, done.fates[0].does) == ((), Does.NOTHING)
+    assert "no tenant has installation installation-acme" in done.fates[0].reason
+    assert house.states() == {accepted.jobs[0]: JobState.DEAD}
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_delivery_stays_its_tenants_when_its_installation_becomes_anothers(house: House, begun: bool) -> None:
+    switch(house, on=begun)
+    accepted = house.accept(house.delivery("one"))
+    house.database.write(lambda c: c.execute(update(jobs).values(state=JobState.DEAD)).rowcount)
+    switch(house, on=True)
+    moved = update(installations).where(installations.c.external_id == "installation-acme").values(tenant_id="globex")
+    house.database.write(lambda c: c.execute(moved).rowcount)
+    done = replayed(house, stored(house, accepted.delivery))
+    assert (done.jobs, done.fates[0].does) == ((), Does.NOTHING)
+    assert "it came as acme's, and its installation is another tenant's now" in done.fates[0].reason
+    assert set(house.states().values()) == ({JobState.DEAD} if begun else set())
+    whose = house.database.read(lambda c: c.execute(select(deliveries.c.tenant_id)).scalar_one())
+    assert whose == "acme"
 
 
 def test_a_signal_is_never_replayed(house: House) -> None:
