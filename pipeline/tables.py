@@ -71,6 +71,8 @@ pinned_configuration = Table(
     Column("document", JSON, nullable=False),
 )
 
+TRIGGERED_BY = 200  # characters
+
 jobs = Table(
     "jobs",
     metadata,
@@ -83,7 +85,7 @@ jobs = Table(
     Column("workflow", String(100), nullable=False),
     Column("pattern", String(16), nullable=False),  # the tag; names the queue
     Column("user_id", ForeignKey("principals.id")),  # whom USER means
-    Column("triggered_by", String(200)),  # who sent the event, as the sender names them
+    Column("triggered_by", String(TRIGGERED_BY)),  # who sent the event, as the sender names them
     Column("event", JSON, nullable=False),
     Column("config_sha256", ForeignKey("pinned_configuration.sha256"), nullable=False),
     Column("scopes_sha256", String(64)),  # its set in `job_scopes`

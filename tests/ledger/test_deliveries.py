@@ -6,10 +6,12 @@ import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from sqlalchemy import Connection, func, select, update
 
 from identity.audit_tables import audit
 from identity.connections import add_connection, get_connection
+from identity.errors import BadInput
 from identity.installations import add_installation
 from identity.model import AccountState
 from identity.tables import accounts, provider_connections
@@ -18,6 +20,7 @@ from pipeline.revocation_tables import revocations
 from pipeline.signal import Asks, People, Signal
 from pipeline.states import JobState
 from pipeline.tables import deliveries, job_scopes, jobs, workflow_settings
+from pipeline.workflow import Registry
 from tests.ledger.house import House
 
 CONSENT_GONE = Signal(
@@ -82,6 +85,16 @@ def test_an_unknown_installation_starts_nothing_and_is_recorded(house: House) ->
     assert (outcome.outcome, outcome.jobs) == ("ignored", ())
     assert "no tenant has installation strange" in outcome.reason
     assert _count(house, deliveries) == 1
+
+
+def test_a_signed_delivery_that_says_nul_is_stored(house: House) -> None:
+    """PostgreSQL's text takes none, and JSON can spell it."""
+    intake = Intake(house.database, house.vault, house.ids, clock=lambda: datetime.now(UTC))
+    workflows = Registry([replace(house.workflow, user=None)])
+    with pytest.raises(BadInput, match="triggered_by") as misfit:
+        workflows.match("github", "pull_request", {"author": "a\x00b"})
+    told = intake.accept(house.delivery("one"), [], outcome="unrecognised", reason=str(misfit.value))
+    assert (told.outcome, _count(house, deliveries), house.states()) == ("unrecognised", 1, {})
 
 
 def test_an_installation_known_through_another_connection_is_nobodys(house: House) -> None:
