@@ -14,11 +14,12 @@ from sqlalchemy import Connection, Row, select, update
 from identity.errors import BadInput, Misconfigured, Unavailable
 from identity.rows import insert_new
 from identity.store import CommitUnknown, Store
+from identity.tables import tenants
 from pipeline import metrics
 from pipeline.ledger import bells
 from pipeline.ledger.deliveries import enabled_config, insert_job
 from pipeline.model import Bell
-from pipeline.schedule_changes import LIVE, ensure_schedule, remove_undeclared
+from pipeline.schedule_changes import LIVE, end_for_tenant, ensure_schedule, remove_undeclared
 from pipeline.tables import schedules, slots, workflow_settings
 from pipeline.timetable import ON_TIME, CatchUp, Owed, Timetable, offset, owed
 from pipeline.workflow import Registry, Tick, Workflow
@@ -75,6 +76,8 @@ class Schedules:
 
     def _take_over_code(self, connection: Connection, *, now: datetime) -> None:
         """What the code declares now is what is kept, for whom its workflow is switched on."""
+        for gone in connection.execute(select(tenants.c.id).where(tenants.c.deleted_at.is_not(None))).scalars().all():
+            end_for_tenant(connection, gone, now=now)  # until that ended them, a deletion left them to fire for ever
         settings = select(workflow_settings.c.tenant_id, workflow_settings.c.workflow).where(
             workflow_settings.c.enabled.is_(True)
         )
