@@ -38,7 +38,8 @@ _SOURCE = "deletion"
 def delete(at: Installation, out: Output, id: str, give_up: bool, timeout: float, yes: bool) -> int | None:
     """End a tenant for good: revoke everything, end its credentials at their providers, then shred them here.
 
-    With them go its schedules and its workflows' settings. The audit and the receipts stay. What is not done within the timeout is done by saying the same again.
+    With them go its schedules and its workflows' settings. The audit and the receipts stay. What is not done within the
+    timeout is done by saying the same again.
     """
     if at.read(lambda c: queries.tenant(c, id))["deleted_at"] is not None:
         raise BadInput(f"tenant {id} was deleted before")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, func, select, update
@@ -108,6 +109,28 @@ def test_an_installation_known_through_another_connection_is_nobodys(house: Hous
     house.database.write(add)
     outcome = house.accept(house.delivery("one", installation="elsewhere"))
     assert (outcome.outcome, outcome.jobs, house.states()) == ("ignored", (), {})
+
+
+def test_a_tenants_own_secret_that_names_what_is_anothers_at_the_platforms_connection_is_refused(house: House) -> None:
+    """Its own listing comes first, and another host's ids are other ids."""
+    now, gh = datetime.now(UTC), house.database.read(lambda c: get_connection(c, "gh"))
+
+    def add(c: Connection) -> None:
+        for id, api in (("own", gh.api_url), ("enterprise", "https://github.acme.example/api/v3")):
+            add_connection(c, replace(gh, id=id, tenant="acme", api_url=api), now=now)
+
+    house.database.write(add)
+    named: dict[str, Any] = {"installation": "installation-globex", "dedupe_by_body": False}
+    refused = house.accept(house.delivery("one", connection="own", **named))
+    assert (refused.outcome, refused.jobs) == ("refused", ())
+    assert "another tenant" in refused.reason
+    told = select(audit.c.tenant_id).where(audit.c.kind == "delivery.refused")
+    assert house.database.read(lambda c: list(c.execute(told).scalars())) == ["acme"]
+    assert house.accept(house.delivery("two", connection="enterprise", **named)).outcome == "accepted"
+    house.database.write(
+        lambda c: add_installation(c, owner="own", external_id=named["installation"], tenant="acme", now=now)
+    )
+    assert house.accept(house.delivery("three", connection="own", **named)).outcome == "accepted"
 
 
 def test_a_secret_of_one_tenant_that_names_anothers_installation_is_refused_and_audited(house: House) -> None:
