@@ -8,7 +8,6 @@ from deploy.cli.command import command, in_full
 from deploy.cli.output import Output
 from deploy.cli.stops import stop_and_open
 from deploy.installation import Installation
-from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
 from pipeline.desk import tenants as acts
 from pipeline.ledger import queries
@@ -48,9 +47,7 @@ def people(at: Installation, out: Output, tenant: str | None) -> None:
 
 
 def _tenant_scope(at: Installation, id: str) -> tuple[Scope, str | None]:
-    found = at.read(lambda c: queries.tenant(c, id))
-    if found["deleted_at"] is not None:
-        raise BadInput(f"tenant {id} was deleted: it is stopped for good")
+    found = at.read(lambda c: queries.living_tenant(c, id))
     return Scope(kind=ScopeKind.TENANT, key=found["id"]), found["id"]
 
 

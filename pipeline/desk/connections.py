@@ -46,7 +46,7 @@ def register(
 ) -> None:
     """Add a provider connection with its secrets. Raises BadInput if its id is taken or its tenant is none."""
     if owner.tenant is not None:
-        queries.tenant(connection, owner.tenant)
+        queries.living_tenant(connection, owner.tenant)
     if not add_connection(connection, owner, now=now):
         raise BadInput(f"there is a provider connection {owner.id} already: choose another --id")
     for secret in secrets:

@@ -19,7 +19,7 @@ def add(
     """Let the last page of a connect lead to *url*. Raises BadInput if it cannot, or does already."""
     checked_url(url)
     if tenant is not None:
-        queries.tenant(connection, tenant)
+        queries.living_tenant(connection, tenant)
     if not add_target(connection, id=id, tenant=tenant, url=url, now=now):
         raise BadInput(f"{url} is a return target already: see `aswhom connect returns`")
     told = {"return_target": id, "url": url}

@@ -30,7 +30,7 @@ def add(connection: Connection, id: str, *, name: str, audit_id: str, by: str, n
 
 def add_user(connection: Connection, tenant: str, principal: str, *, now: datetime) -> None:
     """The user's principal, made if it is missing. Raises BadInput."""
-    queries.tenant(connection, tenant)
+    queries.living_tenant(connection, tenant)
     name = principal.removeprefix(f"{tenant}.")
     ensure_principal(connection, id=principal, tenant=tenant, kind=PrincipalKind.USER, name=name, now=now)
 
@@ -72,7 +72,7 @@ def add_installation(
 ) -> None:
     """Say whose an installation of the platform's connection is. Raises BadInput if that was said before."""
     queries.provider_connection(connection, owner)
-    queries.tenant(connection, tenant)
+    queries.living_tenant(connection, tenant)
     if not installations.add_installation(connection, owner=owner, external_id=external_id, tenant=tenant, now=now):
         raise BadInput(f"whose installation {external_id} is was said before: see `aswhom installations list`")
     told = {"connection": owner, "external_id": external_id}

@@ -15,7 +15,7 @@ from pipeline.ledger import queries
 def add(connection: Connection, new: Transmitter, *, audit_id: str, by: str, now: datetime) -> None:
     """Believe its events from now on. Raises BadInput if its id is taken, or it could mean nobody."""
     if new.tenant is not None:
-        queries.tenant(connection, new.tenant)
+        queries.living_tenant(connection, new.tenant)
     if new.connection is not None:
         queries.provider_connection(connection, new.connection)
     if not add_transmitter(connection, new, now=now):

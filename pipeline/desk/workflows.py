@@ -31,7 +31,7 @@ def enable(
 
     What is stored may be older than the code: it is checked again before jobs are accepted with it. Raises BadInput.
     """
-    queries.tenant(connection, tenant)
+    queries.living_tenant(connection, tenant)
     chosen = checked_config(workflow, _stored(connection, tenant, workflow.name) if config is None else config)
     values = {"enabled": True, "config": chosen}
     row = insert_or(connection, workflow_settings).values(tenant_id=tenant, workflow=workflow.name, **values)
@@ -43,7 +43,7 @@ def enable(
 
 def disable(connection: Connection, tenant: str, workflow: str, *, audit_id: str, by: str, now: datetime) -> None:
     """Switch it off for a tenant: no new jobs. Raises BadInput if it is not known there."""
-    queries.tenant(connection, tenant)
+    queries.living_tenant(connection, tenant)
     columns = workflow_settings.c
     off = workflow_settings.update().where(columns.tenant_id == tenant, columns.workflow == workflow)
     if connection.execute(off.values(enabled=False)).rowcount == 0:
