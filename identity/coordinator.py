@@ -24,9 +24,10 @@ from identity.intents import IntentState, abandoned, may_present_again
 from identity.lock import Busy, Held, RefreshLock, Unreachable
 from identity.metrics import LOCK_WAIT
 from identity.model import AccountKey
-from identity.presentation import Presenter, RefreshBudget
+from identity.presentation import Presenter
 from identity.providers import profile_of
 from identity.providers.profile import Profile
+from identity.refresh_budget import RefreshBudget
 from identity.situation import Situation, read_situation
 from identity.store import Store
 from identity.token_endpoint import TokenEndpoint

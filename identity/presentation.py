@@ -19,10 +19,11 @@ from identity.grants import SealedAnswer, seal_answer
 from identity.http import Answer, NoAnswer, Outcome
 from identity.intents import Intent, IntentState, may_present_again, store_answer
 from identity.metrics import REFRESHES, UNRECOGNISED
-from identity.minting import read_token, spare_secret, token_request
+from identity.minting import AssertionRefused, read_token, spare_secret, token_request
 from identity.model import AccountKey, RuledOut, TokenAnswer
 from identity.providers import profile_of
 from identity.providers.profile import Profile
+from identity.refresh_budget import RefreshBudget
 from identity.request_names import REFRESH_HEADER, named
 from identity.settlement import Ending, Settled, Settlement, begin
 from identity.situation import Situation
@@ -34,21 +35,7 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 
 _RETRY = timedelta(seconds=2)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RefreshBudget:
-    """How long each part of a refresh may take. The lock lives longer than all of it."""
-
-    send: timedelta = timedelta(seconds=5)  # from the intent to the first byte
-    http: timedelta = timedelta(seconds=20)  # the whole exchange
-    store: timedelta = timedelta(seconds=30)  # how long an answer is tried to be stored
-    wait: timedelta = timedelta(seconds=40)  # how long a caller waits for another's refresh
-    poll: timedelta = timedelta(milliseconds=100)  # between two looks at SQL, where no lock wakes a waiter
-
-    @property
-    def lock_ttl(self) -> timedelta:
-        return self.send + self.http + self.store + timedelta(seconds=5)
+_ASSERTION_RETRY = timedelta(minutes=1)  # the first; each later one waits twice as long, up to eight times
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,10 +199,14 @@ class Presenter:
             case RateLimited(reason=reason, retry_after=wait):
                 self._pause(situation, outcome, wait)
                 return self._fail(situation, intent, reason, refused=refused, wait=wait, outcome="rate_limited")
-            case ClientRefused(code=code) if recovered and situation.secrets_moved(intent.started_at):
+            case ClientRefused(code=code) | AssertionRefused(code=code) if recovered and situation.secrets_moved(
+                intent.started_at
+            ):
                 self._write(settlement.fail, code, retry_at=None)
                 return None  # it may have been said of another secret than goes first now: that one is tried
-            case ClientRefused(code=code) if (spare := spare_secret(situation.secrets, profile, code)) is not None:
+            case ClientRefused(code=code) | AssertionRefused(code=code) if (
+                spare := spare_secret(situation.secrets, profile, code)
+            ) is not None:
                 first = situation.secrets[0].id
                 blamed = self._write(settlement.blame_secret, code, secret=first, spare=spare.id)
                 self._count(situation, "secret_refused", settled=blamed)
@@ -227,6 +218,8 @@ class Presenter:
                     return None
                 words = "the token endpoint refused the client of provider connection"
                 raise Misconfigured(f"{words} {situation.connection.id} ({code[:60]})")
+            case AssertionRefused(code=code):
+                return self._refuse_assertion(situation, intent, code, refused=refused)
             case Dead(code=code):
                 buried = self._write(settlement.bury, code)
                 self._count(situation, "dead", settled=buried)
@@ -235,6 +228,21 @@ class Presenter:
                 raise ReauthRequired(f"the grant of account {account.id} is dead ({code[:60]})", account=account.id)
             case Unknown(reason=reason):
                 return self.doubt(situation, intent, reason, refused=refused)
+
+    def _refuse_assertion(self, situation: Situation, intent: Intent, code: str, *, refused: bool) -> int | None:
+        """No live key's assertion is accepted: serve the present token while it lives, and try again later."""
+        account, settlement = situation.account, self._settlement(situation, intent)
+        wait = _ASSERTION_RETRY * 2 ** min(intent.presented - 1, 3)
+        failed = self._write(settlement.blame_assertion, code, retry_at=settlement.now + wait)
+        self._count(situation, "assertion_refused", settled=failed)
+        if not failed:
+            return None
+        if self._alive(situation) and not refused:
+            return situation.generation
+        raise Misconfigured(
+            f"{account.provider} refuses what provider connection {situation.connection.id} signs for account "
+            f"{account.id} ({code}): look at its key, at this machine's clock, and at what it was allowed there"
+        )
 
     def _pause(self, situation: Situation, outcome: Outcome, wait: timedelta) -> None:
         """Retry-After speaks to the client, not of one grant."""

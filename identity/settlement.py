@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from identity import audit
 from identity.accounts import Account, get_account, move_account
-from identity.connections import pause_connection, refuse_secret
+from identity.connections import PRIVATE_KEY, forgive_secrets, pause_connection, refuse_secret
 from identity.grants import SealedAnswer, bury, get_grant, rotate
 from identity.intents import MOVES, OVERTAKEN, Intent, IntentState, get_intent, open_intent, settle
 from identity.model import AccountKey, AccountState, RuledOut
@@ -126,6 +126,17 @@ class Settlement:
             )
 
         return self._end(connection, IntentState.FAILED, code, write, restores=True)
+
+    def blame_assertion(self, connection: Connection, code: str, *, retry_at: datetime) -> Ending:
+        """What the client signs was refused, whichever live key signed: nobody knows whose fault it is.
+
+        Then no key's refusal says anything about the key: each is tried again.
+        """
+
+        def write(_: Intent) -> None:
+            forgive_secrets(connection, self.account.key.connection, PRIVATE_KEY)
+
+        return self._end(connection, IntentState.FAILED, code, write, retry_at=retry_at, restores=True)
 
     def expire(self, connection: Connection, reason: str) -> Ending:
         """There is nothing to renew the token with. No intent was written: nothing is presented."""

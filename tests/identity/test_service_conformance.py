@@ -18,7 +18,7 @@ from identity.authorization import KEY, authorization
 from identity.connections import PRIVATE_KEY, authenticator, seal_secret
 from identity.grants import REFRESH, Grant, token_binding
 from identity.http import Answer, Client, HttpRequest
-from identity.minting import read_token, token_request
+from identity.minting import AssertionRefused, read_token, token_request
 from identity.model import AccountKey, AccountState, Credential, ProviderConnection
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
@@ -92,7 +92,7 @@ class Minting:
         assert request is not None
         return request
 
-    def ask(self, said: tuple[int, object]) -> tuple[Asked, Meaning]:
+    def ask(self, said: tuple[int, object]) -> tuple[Asked, Meaning | AssertionRefused]:
         self.server.say(*said)  # type: ignore[arg-type]
         answer = self.http.send(self.request(), within=timedelta(seconds=5))
         assert isinstance(answer, Answer), answer
@@ -156,8 +156,16 @@ def test_what_is_signed_says_what_it_wants_and_lives_no_longer_than_it_allows(mi
     assert claims["iat"] <= now < claims["exp"] <= now + service.longest
 
 
+@pytest.mark.parametrize("minting", [one for one in SERVICES if one.refused], indirect=True, ids=str)
 def test_what_it_says_of_a_consent_that_is_gone_means_dead(minting: Minting) -> None:
+    assert minting.service.refused is not None
     assert isinstance(minting.ask(minting.service.refused)[1], Dead)
+
+
+@pytest.mark.parametrize("minting", [one for one in SERVICES if one.assertion_refused], indirect=True, ids=str)
+def test_what_it_says_of_an_assertion_costs_no_account(minting: Minting) -> None:
+    assert minting.service.assertion_refused is not None
+    assert isinstance(minting.ask(minting.service.assertion_refused)[1], AssertionRefused)
 
 
 def test_what_it_says_of_our_client_costs_no_account(minting: Minting) -> None:
@@ -190,4 +198,5 @@ def test_every_way_of_a_service_has_a_published_counterpart() -> None:
     ways = {service.credential for service in SERVICES} | {Credential.STATIC}
     assert ways == set(Credential) - {Credential.AUTHORIZATION_CODE}
     signers = {service.provider for service in SERVICES if service.credential is Credential.JWT_BEARER}
+    assert {service.credential for service in SERVICES if service.assertion_refused} == {Credential.JWT_BEARER}
     assert signers == {name for name, profile in PROFILES.items() if profile.assertion is not None}
