@@ -158,14 +158,22 @@ class Settlement:
         return self._end(connection, IntentState.FAILED, code, write, retry_at=retry_at, restores=True)
 
     def expire(self, connection: Connection, reason: str) -> Ending:
-        """There is nothing to renew the token with. No intent was written: nothing is presented."""
+        """There is nothing to renew the token with: a person must reconnect. Nothing is presented.
+
+        The token stays sealed: a refusal is no proof of its end, so a revocation still has it ended at the provider.
+        """
         scopes = grant_scopes(self.account.key)
-        lock_shared(connection, scopes)
+        lock_shared(connection, scopes[:-1])
+        lock_exclusive(connection, scopes[-1])  # of two that find out, one moves the account
         if ruled_out := revoked_since(connection, scopes, self.intent.consented, or_stopped=False):
             return ruled_out
-        if not bury(connection, self.account.id, generation=self.intent.generation, reason=reason, now=self.now):
+        grant = get_grant(connection, self.account.id)
+        if grant is None or grant.generation != self.intent.generation:
             return Superseded()
-        self._record(connection, "grant.dead", "nothing to renew it with", generation=self.intent.generation + 1)
+        if get_account(connection, self.account.id).state is not AccountState.ACTIVE:
+            return Superseded()
+        move_account(connection, self.account.id, to=AccountState.NEEDS_RECONNECT, reason=reason, now=self.now)
+        self._record(connection, "grant.dead", "nothing to renew it with", generation=grant.generation)
         return Settled()
 
     def _end(

@@ -28,6 +28,7 @@ from identity.providers.profile import Profile
 from identity.sequence import lock_exclusive
 from identity.stale_access import drop_access
 from identity.tables import grants, provider_connections, refresh_intents
+from identity.withdrawals import take_grant
 from tests.identity.providers import PretendProvider, Reply, reply
 from tests.identity.world import ANNA, ROBOT, World
 
@@ -618,13 +619,22 @@ def test_client_credentials_are_minted_and_minted_again(
     assert make().refresh(account, after_generation=2) == 3
 
 
-def test_a_static_token_that_is_refused_needs_a_person(connected: World, make: Make) -> None:
+def test_a_static_token_that_is_refused_needs_a_person_and_can_still_be_ended_at_the_provider(
+    connected: World, make: Make
+) -> None:
     account = connected.service(Credential.STATIC, token="xoxb-canary")
     assert isinstance(connected.examine(ROBOT), Leased)
     assert make().refresh(account, after_generation=1) == 1  # nobody refused it: it is served
     with pytest.raises(ReauthRequired):
         make().refresh(account, after_generation=1, refused=True)
     assert connected.state(ROBOT) is AccountState.NEEDS_RECONNECT
+    assert connected.audited("grant.dead") == 1
+    with pytest.raises(ReauthRequired):
+        make().refresh(account, after_generation=1)  # it lives by its date, and is served no more
+    assert connected.token(ROBOT) == "xoxb-canary"
+    number = connected.revoke(Scope(kind=ScopeKind.ACCOUNT, key=str(ROBOT)))
+    robot, now = connected.account(ROBOT), connected.clock.now
+    assert connected.store.write(lambda c: take_grant(c, robot, before=number, revocation=None, now=now)) is not None
 
 
 def test_messages_name_no_secret(connected: World, make: Make, provider: PretendProvider) -> None:
