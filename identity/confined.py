@@ -104,6 +104,7 @@ class Confiner:
         )
         outcome = self._endpoint.send(named(request, REFRESH_HEADER, attempt), to=to, send_before=send_before)
         meaning = read_token(situation, profile, outcome, started_at=now)
+        self._endpoint.heed(meaning, outcome, to=to)
         if not isinstance(meaning, Granted):
             return NotSent(reason=f"no token for {wanted.repository} alone: {type(meaning).__name__}")
         if not self._hold(situation, meaning.answer):

@@ -182,7 +182,9 @@ class Presenter:
         """
         account, profile = situation.account, self._profile(situation)
         settlement = self._settlement(situation, intent)
-        match read_token(situation, profile, outcome, started_at=intent.started_at):
+        meaning = read_token(situation, profile, outcome, started_at=intent.started_at)
+        self.endpoint.heed(meaning, outcome, to=self._endpoint(situation))
+        match meaning:
             case Granted(answer=granted):
                 sealed = self._sealed(situation, granted)
                 committed = self._write(settlement.commit, sealed)
@@ -194,10 +196,8 @@ class Presenter:
             case Transient(reason=reason, retry_after=wait, sent=sent, recognised=recognised):
                 if not recognised:
                     UNRECOGNISED.labels(profile.name).inc()
-                self._pause(situation, outcome, wait)
                 return self._fail(situation, intent, reason, refused=refused, wait=wait, unpresented=not sent)
             case RateLimited(reason=reason, retry_after=wait):
-                self._pause(situation, outcome, wait)
                 return self._fail(situation, intent, reason, refused=refused, wait=wait, outcome="rate_limited")
             case ClientRefused(code=code) | AssertionRefused(code=code) if recovered and situation.secrets_moved(
                 intent.started_at
@@ -243,11 +243,6 @@ class Presenter:
             f"{account.provider} refuses what provider connection {situation.connection.id} signs for account "
             f"{account.id} ({code}): look at its key, at this machine's clock, and at what it was allowed there"
         )
-
-    def _pause(self, situation: Situation, outcome: Outcome, wait: timedelta) -> None:
-        """Retry-After speaks to the client, not of one grant."""
-        if isinstance(outcome, Answer) and "retry-after" in outcome.headers:
-            self.endpoint.gate.hold(self._endpoint(situation), wait)
 
     def _fail(
         self,

@@ -30,7 +30,7 @@ from identity.stale_access import drop_access
 from identity.tables import grants, provider_connections, refresh_intents
 from identity.withdrawals import take_grant
 from tests.identity.providers import PretendProvider, Reply, reply
-from tests.identity.world import ANNA, ROBOT, World
+from tests.identity.world import ANNA, ROBOT, START, World
 
 ACCOUNT = Scope(kind=ScopeKind.ACCOUNT, key=str(ANNA))
 BUDGET = RefreshBudget(
@@ -716,17 +716,25 @@ def test_who_is_told_not_now_for_a_refused_token_does_not_speak_for_one_that_liv
     assert provider.presented.total() == 1
 
 
+@pytest.mark.parametrize(
+    ("status", "says", "seconds"),
+    [
+        (429, {"retry-after": "90"}, 90),
+        (429, {}, 30),
+        (403, {"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(int(START.timestamp()) + 600)}, 600),
+    ],
+)
 def test_a_pause_that_one_grant_was_told_of_holds_every_grant_of_the_connection(
-    connected: World, make: Make, provider: PretendProvider
+    connected: World, make: Make, provider: PretendProvider, status: int, says: dict[str, str], seconds: int
 ) -> None:
     account = connected.consent(lifetime=timedelta(minutes=1))
     robot = connected.service(Credential.CLIENT_CREDENTIALS)
     coordinator = make()
-    provider.answer = lambda form: reply({}, 429, retry_after="90")
+    provider.answer = lambda form: (status, says, b"{}")
     assert coordinator.refresh(account, after_generation=1) == 1
     with pytest.raises(Unavailable) as error:
         coordinator.refresh(robot, after_generation=1)
-    assert error.value.retry_after == timedelta(seconds=90)
+    assert error.value.retry_after == timedelta(seconds=seconds)
     assert provider.presented.total() == 1
 
 
