@@ -12,12 +12,12 @@ from typing import Concatenate, ParamSpec
 from sqlalchemy import Connection
 
 from identity.answers import ClientRefused, Dead, Granted, RateLimited, Transient, Unknown
-from identity.errors import GrantRevoked, Misconfigured, ReauthRequired, Unavailable
+from identity.errors import AswhomError, GrantRevoked, Misconfigured, ReauthRequired, Unavailable
 from identity.flight import Wish
 from identity.gate import Endpoint
 from identity.grants import SealedAnswer, seal_answer
 from identity.http import Answer, NoAnswer, Outcome
-from identity.intents import Intent, IntentState, may_present_again, store_answer
+from identity.intents import Intent, may_present_again, store_answer
 from identity.metrics import REFRESHES, UNRECOGNISED
 from identity.minting import AssertionRefused, read_token, spare_secret, token_request
 from identity.model import AccountKey, RuledOut, TokenAnswer
@@ -113,10 +113,15 @@ class Presenter:
     def serve(self, situation: Situation, *, refused: bool, retry_after: timedelta) -> int:
         """The present generation, while its token lives and was not refused. Raises Unavailable."""
         account = situation.account
-        if self._alive(situation) and not refused:
-            self._count(situation, "served")
-            return situation.generation
-        raise Unavailable(f"{account.provider} gives account {account.id} no token now", retry_after=retry_after)
+        why = f"{account.provider} gives account {account.id} no token now"
+        return self.serve_or(Unavailable(why, retry_after=retry_after), situation, refused=refused)
+
+    def serve_or(self, error: AswhomError, situation: Situation, *, refused: bool) -> int:
+        """The same. Raises *error*."""
+        if refused or not situation.token_lives(self.clock()):
+            raise error
+        self._count(situation, "served")
+        return situation.generation
 
     def _endpoint(self, situation: Situation) -> Endpoint:
         return Endpoint.of(situation.connection, situation.account.credential)
@@ -128,18 +133,15 @@ class Presenter:
             account=situation.account.id,
             generation=situation.generation,
             consented=situation.grant.consented,
-            state=IntentState.OPEN,
-            opened=0,  # the number is taken under the locks
             started_at=now,
             send_before=send_before,
             settled_by=send_before + self.budget.http,
-            presented=1,
         )
 
     def _expire(self, situation: Situation, new: Intent, *, refused: bool) -> int | None:
         """Nothing renews this token: it lives until its end, then a person must reconnect."""
         account = situation.account
-        if self._alive(situation) and not refused:
+        if situation.token_lives(self.clock()) and not refused:
             return situation.generation
         words = "its token has ended or was refused, and there is nothing to renew it with"
         if not self._write(self._settlement(situation, new).expire, words):
@@ -235,14 +237,11 @@ class Presenter:
         wait = _ASSERTION_RETRY * 2 ** min(intent.presented - 1, 3)
         failed = self._write(settlement.blame_assertion, code, retry_at=settlement.now + wait)
         self._count(situation, "assertion_refused", settled=failed)
-        if not failed:
-            return None
-        if self._alive(situation) and not refused:
-            return situation.generation
-        raise Misconfigured(
+        why = (
             f"{account.provider} refuses what provider connection {situation.connection.id} signs for account "
             f"{account.id} ({code}): look at its key, at this machine's clock, and at what it was allowed there"
         )
+        return self.serve_or(Misconfigured(why), situation, refused=refused) if failed else None
 
     def _fail(
         self,
@@ -272,10 +271,6 @@ class Presenter:
         if isinstance(ending, RuledOut):
             raise GrantRevoked(ending.reason)
         return isinstance(ending, Settled)
-
-    def _alive(self, situation: Situation) -> bool:
-        grant = situation.grant
-        return grant.access_sealed is not None and (grant.expires_at is None or grant.expires_at > self.clock())
 
     def _settlement(self, situation: Situation, intent: Intent) -> Settlement:
         return Settlement(

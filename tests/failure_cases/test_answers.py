@@ -165,7 +165,7 @@ def test_case_17_a_rotated_client_secret_wipes_user_tokens(rig: Rig) -> None:
     with pytest.raises(Misconfigured, match="invalid_client"):
         rig.coordinator().refresh(account, after_generation=1)
     with pytest.raises(Misconfigured, match="paused"):
-        rig.coordinator().refresh(account, after_generation=1)
+        rig.coordinator().refresh(account, after_generation=1, refused=True)
     assert rig.provider.outcomes() == ["not_processed"]
     assert (rig.account(account).state, rig.grant(account).generation) == (AccountState.ACTIVE, 1)
     assert isinstance(rig.lease(), Leased)  # what it holds goes on working

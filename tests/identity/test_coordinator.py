@@ -328,6 +328,10 @@ def test_a_refused_client_pauses_the_connection_and_touches_no_grant(
     assert connected.state() is AccountState.ACTIVE
     assert connected.generation() == 1
     assert connected.store.read(lambda connection: paused_reason(connection, "forge"))
+    assert make().refresh(account, after_generation=1) == 1  # what still lives is served
+    with pytest.raises(Misconfigured, match="paused"):
+        make().refresh(account, after_generation=1, refused=True)
+    connected.clock.advance(timedelta(hours=1))
     with pytest.raises(Misconfigured, match="paused"):
         make().refresh(account, after_generation=1)
     assert provider.presented.total() == 1
