@@ -19,9 +19,10 @@ from identity.gate import Endpoint
 from identity.grants import ACCESS, token_binding
 from identity.held_tokens import HeldToken, hold
 from identity.http import NotSent
-from identity.minting import permissions, read_token
+from identity.minting import read_token
 from identity.model import Credential, TokenAnswer
 from identity.oauth import Narrowing, installation_request
+from identity.permissions import permissions
 from identity.providers import profile_of
 from identity.providers.profile import Profile
 from identity.request_names import REFRESH_HEADER, named

@@ -19,6 +19,7 @@ from identity.oauth import (
     jwt_bearer_request,
     refresh_request,
 )
+from identity.permissions import permissions
 from identity.providers.profile import Profile
 from identity.secret import Secret
 from identity.situation import Situation
@@ -26,7 +27,6 @@ from identity.vault import Vault
 
 _INVALID_GRANT = "invalid_grant"
 _KEY_REFUSED = "401: the app's key or id was refused"
-_LEVELS = ("read", "write", "admin")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,17 +72,6 @@ def token_request(
             )
 
 
-def permissions(scopes: Sequence[str]) -> dict[str, str] | None:
-    """The scopes `issues:write`, … as the permissions of an installation's token; None: they are not written so."""
-    wanted: dict[str, str] = {}
-    for scope in scopes:
-        name, _, level = scope.partition(":")
-        if not name or level not in _LEVELS:
-            return None
-        wanted[name] = max(wanted.get(name, level), level, key=_LEVELS.index)
-    return wanted or None
-
-
 def read_token(
     situation: Situation, profile: Profile, outcome: Outcome, *, started_at: datetime
 ) -> Meaning | AssertionRefused:
@@ -113,7 +102,7 @@ def read_token(
         started_at=started_at,
         scopes=situation.grant.scopes,
         lifetime=situation.last_lifetime,
-        token_field="token",  # noqa: S106 - a field's name
+        installation=True,
     )
 
 

@@ -29,6 +29,7 @@ class Service:
     unclaimed: frozenset[str] = frozenset()
     longest: int = 0  # seconds that what is signed may live
     answer: Json
+    granted: tuple[str, ...] | None = None  # what it says was granted, where that is not all that was asked
     answered: int = 200
     refused: tuple[int, Json] | None  # its consent is gone; None: nothing tells that from a wrong key or clock
     assertion_refused: tuple[int, Json] | None = None  # the key, the clock or the consent is not as it should be
@@ -56,7 +57,12 @@ SERVICES = (
         document={"repositories": ["web", "api"], "permissions": {"issues": "write", "contents": "read"}},
         claims={"iss": "12345"},
         longest=600,
-        answer={"token": "at-2", "expires_at": "2027-01-01T00:00:00Z", "permissions": {"issues": "write"}},
+        answer={
+            "token": "at-2",
+            "expires_at": "2027-01-01T00:00:00Z",
+            "permissions": {"issues": "write", "metadata": "read"},
+        },
+        granted=("issues:read", "issues:write"),
         answered=201,
         refused=(404, {"message": "Not Found"}),
         bad_client=(401, {"message": "A JSON web token could not be decoded"}),

@@ -130,6 +130,7 @@ def test_it_is_asked_for_a_token_in_its_own_way_and_gives_one(minting: Minting) 
     assert (asked.method, asked.path) == ("POST", service.path)
     assert isinstance(granted, Granted)
     assert granted.answer.access_token.reveal() == "at-2"
+    assert granted.answer.scopes == (service.granted or service.scopes)
     if service.document is not None:
         assert json.loads(asked.body) == service.document
     if service.form is not None:
@@ -171,6 +172,16 @@ def test_what_it_says_of_an_assertion_costs_no_account(minting: Minting) -> None
 def test_what_it_says_of_our_client_costs_no_account(minting: Minting) -> None:
     meaning = minting.ask(minting.service.bad_client)[1]
     assert isinstance(meaning, ClientRefused | Transient), meaning
+
+
+INSTALLATIONS = [one for one in SERVICES if one.credential is Credential.INSTALLATION]
+
+
+@pytest.mark.parametrize("minting", INSTALLATIONS, indirect=True, ids=str)
+def test_a_token_with_nothing_of_what_was_asked_is_none(minting: Minting) -> None:
+    _, meaning = minting.ask((201, dict(minting.service.answer) | {"permissions": {"metadata": "read"}}))
+    assert isinstance(meaning, Transient)
+    assert not meaning.recognised
 
 
 @pytest.mark.parametrize("said", [(503, None), (429, None), (400, {"error": "we_made_this_up"})], ids=lambda s: s[0])

@@ -30,8 +30,8 @@ from identity.grants import REFRESH
 from identity.http import Client
 from identity.liveness import Life, ask_whose
 from identity.lock import RefreshLock
-from identity.minting import permissions
 from identity.model import AccountState, Credential, Leased
+from identity.permissions import allowed, permissions
 from identity.providers import PROFILES
 from identity.secret import Secret
 from tests.identity.keys import pem
@@ -248,6 +248,13 @@ def test_scopes_that_are_no_permissions_narrow_nothing() -> None:
     assert permissions(("read", "write")) is None
     assert permissions(()) is None
     assert permissions(("issues:write", "odd")) is None
+    assert allowed(("read", "write"), {"issues": "read"}) == ("read", "write")
+    assert allowed((), {"issues": "read"}) == ()
+    nothing: tuple[Any, ...] = (None, {}, [], "issues")
+    for unsaid in nothing:
+        assert allowed(("issues:write",), unsaid) == ("issues:write",)
+    assert allowed(("issues:write", "checks:read"), {"issues": "read", "checks": "admin"}) == ("checks:read",)
+    assert allowed(("issues:write", "checks:read"), {"issues": ["write"], "checks": "odd"}) == ()
     assert permissions(("issues:write", "issues:read", "admin:read")) == {"issues": "write", "admin": "read"}
 
 
