@@ -28,6 +28,7 @@ from urllib.parse import parse_qsl
 from identity.http import Answer, NoAnswer, NotSent, Outcome
 from identity.lifetime import expiry, http_date
 from identity.model import TokenAnswer
+from identity.permissions import allowed
 from identity.providers.profile import Profile
 from identity.quoting import error_name
 from identity.secret import Secret
@@ -101,13 +102,14 @@ def read_outcome(
     started_at: datetime,
     scopes: tuple[str, ...],
     lifetime: timedelta | None,
-    token_field: str = "access_token",  # noqa: S107 - a field's name
+    installation: bool = False,
 ) -> Meaning:
     """The meaning of *outcome*, an answer or a failure of the transport. Pure; raises nothing.
 
     *scopes* are those asked for (or granted before): what an answer that names none has granted (RFC 6749 §5.1).
     *lifetime* is the last known one, used when the answer names none. *started_at* is when the request began: the
-    token's life counts from no later than that.
+    token's life counts from no later than that. *installation*: it is the answer for an installation of a GitHub App,
+    with a `token`, and `permissions` for scopes.
     """
     match outcome:
         case NotSent(reason=reason):
@@ -126,9 +128,15 @@ def read_outcome(
         reason = f"status {status} without an error code"
         return Transient(reason=reason, retry_after=_UNRECOGNISED_WAIT, recognised=False)
     held = profile.select(document) if profile.select else document
+    token_field = "token" if installation else "access_token"
     token = _secret(held.get(token_field))
     if token is None or not token.fits_header():
         return Unknown(reason=f"status {status} without {token_field} that could stand in a header")
+    granted = allowed(scopes, held.get("permissions")) if installation else _scopes(held.get("scope"), scopes)
+    if scopes and not granted:
+        # Stored, no scopes at all would mean that the next token is asked for without a bound.
+        reason = f"status {status} with none of the permissions that were asked for"
+        return Transient(reason=reason, retry_after=_UNRECOGNISED_WAIT, recognised=False)
     token_type = held.get("token_type")
     answered_at = http_date(outcome.headers.get("date", ""))
     last = lifetime or profile.default_lifetime
@@ -137,7 +145,7 @@ def read_outcome(
             access_token=token,
             refresh_token=_secret(held.get("refresh_token")),
             expires_at=expiry(held, started_at=started_at, answered_at=answered_at, last=last),
-            scopes=_scopes(held.get("scope"), scopes),
+            scopes=granted,
             token_type=token_type[:32] if isinstance(token_type, str) and token_type else "bearer",
         )
     )

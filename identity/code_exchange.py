@@ -97,10 +97,13 @@ class CodeExchange:
         client = OAuthClient(connection=owner, profile=profile, secret=secret.open(self.vault), now=now, jti=self.ids())
         request = exchange_request(client, code=code, verifier=verifier, redirect_uri=redirect_uri)
         endpoint = TokenEndpoint(client=self.http, budget=self.budget, gate=self.gate)
-        outcome = endpoint.send(named(request, CONNECT_HEADER, str(session.started)), to=_endpoint(owner))
+        to = _endpoint(owner)
+        outcome = endpoint.send(named(request, CONNECT_HEADER, str(session.started)), to=to)
         if not isinstance(outcome, Answer):
             refuse(Why.PROVIDER, f"{provider_name(owner.provider)} did not answer", final=True)
-        return read_outcome(outcome, profile, started_at=now, scopes=session.scopes, lifetime=None)
+        meaning = read_outcome(outcome, profile, started_at=now, scopes=session.scopes, lifetime=None)
+        endpoint.heed(meaning, outcome, to=to)
+        return meaning
 
     def _note_refused(self, tenant: str, secret: SealedSecret, spare: SealedSecret, code: str, now: datetime) -> None:
         audit_id = self.ids()

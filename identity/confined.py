@@ -19,9 +19,10 @@ from identity.gate import Endpoint
 from identity.grants import ACCESS, token_binding
 from identity.held_tokens import HeldToken, hold
 from identity.http import NotSent
-from identity.minting import permissions, read_token
+from identity.minting import read_token
 from identity.model import Credential, TokenAnswer
 from identity.oauth import Narrowing, installation_request
+from identity.permissions import permissions
 from identity.providers import profile_of
 from identity.providers.profile import Profile
 from identity.request_names import REFRESH_HEADER, named
@@ -104,6 +105,7 @@ class Confiner:
         )
         outcome = self._endpoint.send(named(request, REFRESH_HEADER, attempt), to=to, send_before=send_before)
         meaning = read_token(situation, profile, outcome, started_at=now)
+        self._endpoint.heed(meaning, outcome, to=to)
         if not isinstance(meaning, Granted):
             return NotSent(reason=f"no token for {wanted.repository} alone: {type(meaning).__name__}")
         if not self._hold(situation, meaning.answer):

@@ -148,6 +148,13 @@ def paused_reason(connection: Connection, owner: str) -> str | None:
     return connection.execute(select(column).where(provider_connections.c.id == owner)).scalar_one_or_none()
 
 
+def lock_connection(connection: Connection, owner: str) -> None:
+    """Wait for an operator who is changing its secrets, or have one wait; what is read afterwards is what holds."""
+    row = select(provider_connections.c.id).where(provider_connections.c.id == owner)
+    # FOR NO KEY UPDATE, as the UPDATE takes it by which `add_secret` resumes. SQLite has one writer anyhow.
+    connection.execute(row.with_for_update(key_share=True))
+
+
 def pause_connection(connection: Connection, owner: str, *, reason: str) -> None:
     """Fetch no tokens through it until an operator has acted."""
     paused = update(provider_connections).where(provider_connections.c.id == owner)
@@ -189,6 +196,16 @@ def refuse_secret(connection: Connection, secret: str, *, at: datetime) -> bool:
         connection_secrets.c.id == secret, connection_secrets.c.refused_at.is_(None)
     )
     return connection.execute(refused.values(refused_at=at)).rowcount == 1
+
+
+def forgive_secrets(connection: Connection, owner: str, name: str) -> None:
+    """What the provider said of the secrets of that name counts no more: the order is that of their dates again."""
+    forgiven = update(connection_secrets).where(
+        connection_secrets.c.connection_id == owner,
+        connection_secrets.c.name == name,
+        connection_secrets.c.refused_at.is_not(None),
+    )
+    connection.execute(forgiven.values(refused_at=None))
 
 
 def authenticator(owner: ProviderConnection, credential: Credential) -> str | None:

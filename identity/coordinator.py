@@ -16,7 +16,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from identity.errors import AswhomError, Unavailable
+from identity.errors import AswhomError, Misconfigured, Unavailable
 from identity.flight import Flight, Flights, Wish
 from identity.gate import Gate
 from identity.http import Client
@@ -24,9 +24,10 @@ from identity.intents import IntentState, abandoned, may_present_again
 from identity.lock import Busy, Held, RefreshLock, Unreachable
 from identity.metrics import LOCK_WAIT
 from identity.model import AccountKey
-from identity.presentation import Presenter, RefreshBudget
+from identity.presentation import Presenter
 from identity.providers import profile_of
 from identity.providers.profile import Profile
+from identity.refresh_budget import RefreshBudget
 from identity.situation import Situation, read_situation
 from identity.store import Store
 from identity.token_endpoint import TokenEndpoint
@@ -98,8 +99,9 @@ class Coordinator:
     def refresh(self, account: str, *, after_generation: int, refused: bool = False, keep: float = 0.0) -> int:
         """A generation newer than *after_generation*, committed.
 
-        It returns *after_generation* itself when the provider is away and the present token has not expired: the step
-        then opens with what is left of it. *refused*: that token was refused upstream, so it is not offered again.
+        It returns *after_generation* itself when the provider is away, or its connection paused, and the present token
+        has not expired: the step then opens with what is left of it. *refused*: that token was refused upstream, so it
+        is not offered again.
         *keep* is the share of the provider's pace that is left to others: `gate.AHEAD_KEEPS` for what nobody waits for.
         Raises Unavailable, ReauthRequired, GrantRevoked or Misconfigured.
         """
@@ -134,8 +136,8 @@ class Coordinator:
             if situation.generation > wish.after_generation:
                 LOCK_WAIT.observe(self._monotonic() - began)
                 return situation.generation
-            if error := situation.prohibition():
-                raise error
+            if (served := self._prohibited(situation, wish)) is not None:
+                return served
             left = give_up - self._monotonic()
             if left <= 0:
                 raise Unavailable(f"account {account} is being refreshed elsewhere, and that takes long")
@@ -169,13 +171,24 @@ class Coordinator:
     def _read(self, account: str) -> Situation:
         return self._store.read(lambda connection: read_situation(connection, account))
 
+    def _prohibited(self, situation: Situation, wish: Wish) -> int | None:
+        """Raises what forbids to fetch a token. A pause of the provider connection forbids no more than that: the
+        present generation is served while its token lives.
+        """
+        error = situation.prohibition()
+        if error is None:
+            return None
+        if isinstance(error, Misconfigured):
+            return self._presenter.serve_or(error, situation, refused=wish.refused)
+        raise error
+
     def _under_lock(self, wish: Wish, lock: Held | Unreachable) -> int | None:
         """The new generation; None: look again."""
         situation = self._read(wish.account)  # someone may have refreshed while we waited
         if situation.generation > wish.after_generation:
             return situation.generation
-        if error := situation.prohibition():
-            raise error
+        if (served := self._prohibited(situation, wish)) is not None:
+            return served
         former, now, presenter, refused = situation.intent, self._clock(), self._presenter, wish.refused
         present = partial(presenter.present, situation, former=former, wish=wish, renew=lock.renew)
         if former is None:

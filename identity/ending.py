@@ -135,8 +135,8 @@ def _won(case: Case, profile: Profile, vault: Vault, wanted: str, *, now: dateti
     if claimed.answer_sealed is None:
         return None
     answer = unpack(vault.open(claimed.answer_sealed, _binding(case, TOKEN_ANSWER)))
-    field = "token" if claimed.credential is Credential.INSTALLATION else ACCESS
-    meaning = read_outcome(answer, profile, started_at=now, scopes=(), lifetime=None, token_field=field)
+    by_app = claimed.credential is Credential.INSTALLATION
+    meaning = read_outcome(answer, profile, started_at=now, scopes=(), lifetime=None, installation=by_app)
     if not isinstance(meaning, Granted):
         return None
     won = meaning.answer

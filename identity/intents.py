@@ -75,12 +75,12 @@ class Intent:
     account: str
     generation: int
     consented: int
-    state: IntentState
-    opened: int
+    state: IntentState = IntentState.OPEN
+    opened: int = 0  # the number is taken under the locks
     started_at: datetime
     send_before: datetime
     settled_by: datetime
-    presented: int  # counted before sending
+    presented: int = 1  # counted before sending
     answer_sealed: bytes | None = field(default=None, repr=False)
     retry_at: datetime | None = None
     doubtful_since: datetime | None = None  # an earlier presentation began then, and its outcome is lost

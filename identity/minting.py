@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from identity.answers import ClientRefused, Dead, Meaning, read_outcome
@@ -18,13 +19,24 @@ from identity.oauth import (
     jwt_bearer_request,
     refresh_request,
 )
+from identity.permissions import permissions
 from identity.providers.profile import Profile
 from identity.secret import Secret
 from identity.situation import Situation
 from identity.vault import Vault
 
+_INVALID_GRANT = "invalid_grant"
 _KEY_REFUSED = "401: the app's key or id was refused"
-_LEVELS = ("read", "write", "admin")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssertionRefused:
+    """What was signed does not count: by the key's fault, this machine's clock's, or because the consent is gone.
+
+    RFC 7523 §3.1 has one code for all three, so no account is given up for it.
+    """
+
+    code: str
 
 
 def token_request(
@@ -60,27 +72,21 @@ def token_request(
             )
 
 
-def permissions(scopes: Sequence[str]) -> dict[str, str] | None:
-    """The scopes `issues:write`, … as the permissions of an installation's token; None: they are not written so."""
-    wanted: dict[str, str] = {}
-    for scope in scopes:
-        name, _, level = scope.partition(":")
-        if not name or level not in _LEVELS:
-            return None
-        wanted[name] = max(wanted.get(name, level), level, key=_LEVELS.index)
-    return wanted or None
-
-
-def read_token(situation: Situation, profile: Profile, outcome: Outcome, *, started_at: datetime) -> Meaning:
+def read_token(
+    situation: Situation, profile: Profile, outcome: Outcome, *, started_at: datetime
+) -> Meaning | AssertionRefused:
     """What came of that request means."""
     if situation.account.credential is not Credential.INSTALLATION:
-        return read_outcome(
+        meaning = read_outcome(
             outcome,
             profile,
             started_at=started_at,
             scopes=situation.grant.scopes,
             lifetime=situation.last_lifetime,
         )
+        if situation.account.credential is Credential.JWT_BEARER and meaning == Dead(code=_INVALID_GRANT):
+            return AssertionRefused(code=_INVALID_GRANT)
+        return meaning
     # https://docs.github.com/en/rest/apps/apps#create-an-installation-access-token-for-an-app
     match outcome:
         case Answer(status=401):
@@ -96,13 +102,16 @@ def read_token(situation: Situation, profile: Profile, outcome: Outcome, *, star
         started_at=started_at,
         scopes=situation.grant.scopes,
         lifetime=situation.last_lifetime,
-        token_field="token",  # noqa: S106 - a field's name
+        installation=True,
     )
 
 
 def spare_secret(secrets: Sequence[SealedSecret], profile: Profile, code: str) -> SealedSecret | None:
-    """The other live secret, if the refusal may be the first one's fault, as in the overlap of a rotation."""
-    blames_it = code in ("invalid_client", _KEY_REFUSED) or code in profile.secret_codes
+    """The other live secret, if the refusal may be the first one's fault, as in the overlap of a rotation.
+
+    *code* is of a refused client or a refused assertion.
+    """
+    blames_it = code in ("invalid_client", _KEY_REFUSED, _INVALID_GRANT) or code in profile.secret_codes
     fresh = [secret for secret in secrets if secret.refused_at is None]
     return fresh[1] if blames_it and len(fresh) > 1 else None
 

@@ -12,17 +12,18 @@ from typing import Concatenate, ParamSpec
 from sqlalchemy import Connection
 
 from identity.answers import ClientRefused, Dead, Granted, RateLimited, Transient, Unknown
-from identity.errors import GrantRevoked, Misconfigured, ReauthRequired, Unavailable
+from identity.errors import AswhomError, GrantRevoked, Misconfigured, ReauthRequired, Unavailable
 from identity.flight import Wish
 from identity.gate import Endpoint
 from identity.grants import SealedAnswer, seal_answer
 from identity.http import Answer, NoAnswer, Outcome
-from identity.intents import Intent, IntentState, may_present_again, store_answer
+from identity.intents import Intent, may_present_again, store_answer
 from identity.metrics import REFRESHES, UNRECOGNISED
-from identity.minting import read_token, spare_secret, token_request
+from identity.minting import AssertionRefused, read_token, spare_secret, token_request
 from identity.model import AccountKey, RuledOut, TokenAnswer
 from identity.providers import profile_of
 from identity.providers.profile import Profile
+from identity.refresh_budget import RefreshBudget
 from identity.request_names import REFRESH_HEADER, named
 from identity.settlement import Ending, Settled, Settlement, begin
 from identity.situation import Situation
@@ -34,21 +35,7 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 
 _RETRY = timedelta(seconds=2)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RefreshBudget:
-    """How long each part of a refresh may take. The lock lives longer than all of it."""
-
-    send: timedelta = timedelta(seconds=5)  # from the intent to the first byte
-    http: timedelta = timedelta(seconds=20)  # the whole exchange
-    store: timedelta = timedelta(seconds=30)  # how long an answer is tried to be stored
-    wait: timedelta = timedelta(seconds=40)  # how long a caller waits for another's refresh
-    poll: timedelta = timedelta(milliseconds=100)  # between two looks at SQL, where no lock wakes a waiter
-
-    @property
-    def lock_ttl(self) -> timedelta:
-        return self.send + self.http + self.store + timedelta(seconds=5)
+_ASSERTION_RETRY = timedelta(minutes=1)  # the first; each later one waits twice as long, up to eight times
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,10 +113,15 @@ class Presenter:
     def serve(self, situation: Situation, *, refused: bool, retry_after: timedelta) -> int:
         """The present generation, while its token lives and was not refused. Raises Unavailable."""
         account = situation.account
-        if self._alive(situation) and not refused:
-            self._count(situation, "served")
-            return situation.generation
-        raise Unavailable(f"{account.provider} gives account {account.id} no token now", retry_after=retry_after)
+        why = f"{account.provider} gives account {account.id} no token now"
+        return self.serve_or(Unavailable(why, retry_after=retry_after), situation, refused=refused)
+
+    def serve_or(self, error: AswhomError, situation: Situation, *, refused: bool) -> int:
+        """The same. Raises *error*."""
+        if refused or not situation.token_lives(self.clock()):
+            raise error
+        self._count(situation, "served")
+        return situation.generation
 
     def _endpoint(self, situation: Situation) -> Endpoint:
         return Endpoint.of(situation.connection, situation.account.credential)
@@ -141,18 +133,15 @@ class Presenter:
             account=situation.account.id,
             generation=situation.generation,
             consented=situation.grant.consented,
-            state=IntentState.OPEN,
-            opened=0,  # the number is taken under the locks
             started_at=now,
             send_before=send_before,
             settled_by=send_before + self.budget.http,
-            presented=1,
         )
 
     def _expire(self, situation: Situation, new: Intent, *, refused: bool) -> int | None:
         """Nothing renews this token: it lives until its end, then a person must reconnect."""
         account = situation.account
-        if self._alive(situation) and not refused:
+        if situation.token_lives(self.clock()) and not refused:
             return situation.generation
         words = "its token has ended or was refused, and there is nothing to renew it with"
         if not self._write(self._settlement(situation, new).expire, words):
@@ -195,7 +184,9 @@ class Presenter:
         """
         account, profile = situation.account, self._profile(situation)
         settlement = self._settlement(situation, intent)
-        match read_token(situation, profile, outcome, started_at=intent.started_at):
+        meaning = read_token(situation, profile, outcome, started_at=intent.started_at)
+        self.endpoint.heed(meaning, outcome, to=self._endpoint(situation))
+        match meaning:
             case Granted(answer=granted):
                 sealed = self._sealed(situation, granted)
                 committed = self._write(settlement.commit, sealed)
@@ -207,26 +198,30 @@ class Presenter:
             case Transient(reason=reason, retry_after=wait, sent=sent, recognised=recognised):
                 if not recognised:
                     UNRECOGNISED.labels(profile.name).inc()
-                self._pause(situation, outcome, wait)
                 return self._fail(situation, intent, reason, refused=refused, wait=wait, unpresented=not sent)
             case RateLimited(reason=reason, retry_after=wait):
-                self._pause(situation, outcome, wait)
                 return self._fail(situation, intent, reason, refused=refused, wait=wait, outcome="rate_limited")
-            case ClientRefused(code=code) if recovered and situation.secrets_moved(intent.started_at):
+            case ClientRefused(code=code) | AssertionRefused(code=code) if recovered and situation.secrets_moved(
+                intent.started_at
+            ):
                 self._write(settlement.fail, code, retry_at=None)
                 return None  # it may have been said of another secret than goes first now: that one is tried
-            case ClientRefused(code=code) if (spare := spare_secret(situation.secrets, profile, code)) is not None:
+            case ClientRefused(code=code) | AssertionRefused(code=code) if (
+                spare := spare_secret(situation.secrets, profile, code)
+            ) is not None:
                 first = situation.secrets[0].id
                 blamed = self._write(settlement.blame_secret, code, secret=first, spare=spare.id)
                 self._count(situation, "secret_refused", settled=blamed)
                 return None  # look again: the other one goes first now
             case ClientRefused(code=code):
-                blamed = self._write(settlement.blame_client, code)
+                blamed = self._write(settlement.blame_client, code, shown=situation.secrets)
                 self._count(situation, "client_refused", settled=blamed)
                 if not blamed:
                     return None
                 words = "the token endpoint refused the client of provider connection"
                 raise Misconfigured(f"{words} {situation.connection.id} ({code[:60]})")
+            case AssertionRefused(code=code):
+                return self._refuse_assertion(situation, intent, code, refused=refused)
             case Dead(code=code):
                 buried = self._write(settlement.bury, code)
                 self._count(situation, "dead", settled=buried)
@@ -236,10 +231,17 @@ class Presenter:
             case Unknown(reason=reason):
                 return self.doubt(situation, intent, reason, refused=refused)
 
-    def _pause(self, situation: Situation, outcome: Outcome, wait: timedelta) -> None:
-        """Retry-After speaks to the client, not of one grant."""
-        if isinstance(outcome, Answer) and "retry-after" in outcome.headers:
-            self.endpoint.gate.hold(self._endpoint(situation), wait)
+    def _refuse_assertion(self, situation: Situation, intent: Intent, code: str, *, refused: bool) -> int | None:
+        """No live key's assertion is accepted: serve the present token while it lives, and try again later."""
+        account, settlement = situation.account, self._settlement(situation, intent)
+        wait = _ASSERTION_RETRY * 2 ** min(intent.presented - 1, 3)
+        failed = self._write(settlement.blame_assertion, code, retry_at=settlement.now + wait)
+        self._count(situation, "assertion_refused", settled=failed)
+        why = (
+            f"{account.provider} refuses what provider connection {situation.connection.id} signs for account "
+            f"{account.id} ({code}): look at its key, at this machine's clock, and at what it was allowed there"
+        )
+        return self.serve_or(Misconfigured(why), situation, refused=refused) if failed else None
 
     def _fail(
         self,
@@ -269,10 +271,6 @@ class Presenter:
         if isinstance(ending, RuledOut):
             raise GrantRevoked(ending.reason)
         return isinstance(ending, Settled)
-
-    def _alive(self, situation: Situation) -> bool:
-        grant = situation.grant
-        return grant.access_sealed is not None and (grant.expires_at is None or grant.expires_at > self.clock())
 
     def _settlement(self, situation: Situation, intent: Intent) -> Settlement:
         return Settlement(

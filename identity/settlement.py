@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -10,7 +10,15 @@ from sqlalchemy import Connection
 
 from identity import audit
 from identity.accounts import Account, get_account, move_account
-from identity.connections import pause_connection, refuse_secret
+from identity.connections import (
+    PRIVATE_KEY,
+    SealedSecret,
+    forgive_secrets,
+    live_secrets,
+    lock_connection,
+    pause_connection,
+    refuse_secret,
+)
 from identity.grants import SealedAnswer, bury, get_grant, rotate
 from identity.intents import MOVES, OVERTAKEN, Intent, IntentState, get_intent, open_intent, settle
 from identity.model import AccountKey, AccountState, RuledOut
@@ -28,7 +36,7 @@ class Settled:
 
 @dataclass(frozen=True, kw_only=True)
 class Superseded:
-    """Someone was first: another process settled it, or a consent brought a new generation."""
+    """Someone was first: another process settled it, a consent brought a new generation, or an operator a secret."""
 
 
 Ending = Settled | Superseded | RuledOut
@@ -102,15 +110,26 @@ class Settlement:
             restores=True,
         )
 
-    def blame_client(self, connection: Connection, code: str) -> Ending:
-        """The client registration was refused: the provider connection pauses, the grant is not touched."""
+    def blame_client(self, connection: Connection, code: str, *, shown: Sequence[SealedSecret]) -> Ending:
+        """The client registration was refused: the provider connection pauses, the grant is not touched.
+
+        *shown* were the live secrets, of which the first was shown. Superseded if an operator changed them meanwhile:
+        what was said of the old one is not held against the new one, which is to be tried.
+        """
+        owner, paused = self.account.key.connection, False
 
         def write(_: Intent) -> None:
-            reason = f"its token endpoint refused the client ({code[:60]})"
-            pause_connection(connection, self.account.key.connection, reason=reason)
-            self._record(connection, "connection.paused", code, generation=self.intent.generation)
+            nonlocal paused
+            lock_connection(connection, owner)
+            live = live_secrets(connection, owner, shown[0].name) if shown else ()
+            paused = _which(live) == _which(shown)
+            if paused:
+                reason = f"its token endpoint refused the client ({code[:60]})"
+                pause_connection(connection, owner, reason=reason)
+                self._record(connection, "connection.paused", code, generation=self.intent.generation)
 
-        return self._end(connection, IntentState.FAILED, code, write, restores=True)
+        ending = self._end(connection, IntentState.FAILED, code, write, restores=True)
+        return Superseded() if isinstance(ending, Settled) and not paused else ending
 
     def blame_secret(self, connection: Connection, code: str, *, secret: str, spare: str) -> Ending:
         """One secret of the client was refused while another is live: that one is tried, and nothing pauses."""
@@ -127,15 +146,34 @@ class Settlement:
 
         return self._end(connection, IntentState.FAILED, code, write, restores=True)
 
+    def blame_assertion(self, connection: Connection, code: str, *, retry_at: datetime) -> Ending:
+        """What the client signs was refused, whichever live key signed: nobody knows whose fault it is.
+
+        Then no key's refusal says anything about the key: each is tried again.
+        """
+
+        def write(_: Intent) -> None:
+            forgive_secrets(connection, self.account.key.connection, PRIVATE_KEY)
+
+        return self._end(connection, IntentState.FAILED, code, write, retry_at=retry_at, restores=True)
+
     def expire(self, connection: Connection, reason: str) -> Ending:
-        """There is nothing to renew the token with. No intent was written: nothing is presented."""
+        """There is nothing to renew the token with: a person must reconnect. Nothing is presented.
+
+        The token stays sealed: a refusal is no proof of its end, so a revocation still has it ended at the provider.
+        """
         scopes = grant_scopes(self.account.key)
-        lock_shared(connection, scopes)
+        lock_shared(connection, scopes[:-1])
+        lock_exclusive(connection, scopes[-1])  # of two that find out, one moves the account
         if ruled_out := revoked_since(connection, scopes, self.intent.consented, or_stopped=False):
             return ruled_out
-        if not bury(connection, self.account.id, generation=self.intent.generation, reason=reason, now=self.now):
+        grant = get_grant(connection, self.account.id)
+        if grant is None or grant.generation != self.intent.generation:
             return Superseded()
-        self._record(connection, "grant.dead", "nothing to renew it with", generation=self.intent.generation + 1)
+        if get_account(connection, self.account.id).state is not AccountState.ACTIVE:
+            return Superseded()
+        move_account(connection, self.account.id, to=AccountState.NEEDS_RECONNECT, reason=reason, now=self.now)
+        self._record(connection, "grant.dead", "nothing to renew it with", generation=grant.generation)
         return Settled()
 
     def _end(
@@ -212,6 +250,10 @@ class Settlement:
             reason=reason,
             detail={"intent": self.intent.id, "provider": self.account.provider},
         )
+
+
+def _which(secrets: Sequence[SealedSecret]) -> list[tuple[str, datetime | None]]:
+    return [(secret.id, secret.refused_at) for secret in secrets]
 
 
 def begin(

@@ -64,6 +64,11 @@ class Situation:
             return None
         return grant.expires_at - grant.obtained_at
 
+    def token_lives(self, now: datetime) -> bool:
+        """Whether there is an access token that has not expired."""
+        grant = self.grant
+        return grant.access_sealed is not None and (grant.expires_at is None or grant.expires_at > now)
+
     def secrets_moved(self, since: datetime) -> bool:
         """Whether another secret than the one that goes first now may have been shown at *since*."""
         return any(one.refused_at is not None or max(one.created_at, one.used_from) > since for one in self.secrets)
@@ -73,7 +78,7 @@ class Situation:
         return token_binding(account.key.tenant, account.id, account.provider, name, generation)
 
     def prohibition(self) -> AswhomError | None:
-        """Why no token may be fetched for it, or None."""
+        """Why no token may be fetched for it, or None. Misconfigured says that its provider connection is paused."""
         account = self.account
         if self.ruled_out is not None:
             return GrantRevoked(f"account {account.id}: {self.ruled_out.reason}")

@@ -7,6 +7,7 @@ from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from datetime import timedelta
 
+from identity.answers import RateLimited, Transient
 from identity.gate import Endpoint, Gate
 from identity.http import Answer, Client, HttpRequest, Outcome
 from identity.secret import Secret
@@ -35,6 +36,16 @@ class TokenEndpoint:
         else:
             self.gate.failed(to)
         return outcome
+
+    def heed(self, meaning: object, outcome: Outcome, *, to: Endpoint) -> None:
+        """Leave *to* alone for as long as *outcome*, which means *meaning*, asks for: it speaks to the client, not of
+        one grant. One that limits the rate asks for it whether it says how long or not.
+        """
+        match meaning:
+            case RateLimited(retry_after=wait):
+                self.gate.hold(to, wait)
+            case Transient(retry_after=wait) if isinstance(outcome, Answer) and "retry-after" in outcome.headers:
+                self.gate.hold(to, wait)
 
 
 def pack(answer: Answer) -> Secret:

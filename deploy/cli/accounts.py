@@ -176,7 +176,7 @@ def refresh(at: Installation, out: Output, id: str) -> int:
     if renewed:
         said = f"{account} has generation {after}; its token " + (f"expires at {until}" if until else "does not expire")
     else:
-        said = f"{account} keeps generation {after}: the provider does not answer, and the token has not expired"
+        said = f"{account} keeps generation {after}, which has not expired: no other is to be had now"
     out.done(said, {"id": account, "renewed": renewed, "generation": after, "expires_at": until})
     return DONE if renewed else PROBLEM
 

@@ -41,6 +41,7 @@ ATLASSIAN = Profile(
     idle_limit=timedelta(days=90),
     absolute_lifetime=timedelta(days=365),
     default_lifetime=timedelta(hours=1),
+    dead_codes=frozenset({"unauthorized_client"}),  # "refresh_token is invalid": of one token, not of the client
     authorize_extra={"audience": "api.atlassian.com", "prompt": "consent"},
     whoami=WhoAmI(request=_ask_user, read=_read_user),
     sources={
@@ -52,6 +53,7 @@ ATLASSIAN = Profile(
         "idle_limit": _STAFF,
         "absolute_lifetime": _STAFF,
         "default_lifetime": _STAFF,
+        "dead_codes": heard("https://github.com/raycast/extensions/issues/11836"),
         "authorize_extra": _APPS,
         "whoami": heard(
             "https://developer.atlassian.com/cloud/jira/platform/oauth-2-3lo-apps/ (the User identity API)"

@@ -28,8 +28,8 @@ from identity.grants import get_grant
 from identity.http import Client
 from identity.ids import Ids
 from identity.lock import RefreshLock
-from identity.presentation import RefreshBudget
 from identity.providers import PROFILES
+from identity.refresh_budget import RefreshBudget
 from identity.secret import Secret
 from identity.tables import provider_connections
 from identity.vault import Vault

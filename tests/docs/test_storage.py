@@ -11,7 +11,7 @@ from identity import api_key_tables, audit_tables, console_tables, withdrawal_ta
 from identity import tables as of_identity
 from identity.capability import tables as capability_tables
 from identity.lock import RefreshLock
-from identity.presentation import RefreshBudget
+from identity.refresh_budget import RefreshBudget
 from pipeline import approval_tables, revocation_tables
 from pipeline import tables as of_pipeline
 from pipeline.celery import QUEUES, BrokerSettings

@@ -75,7 +75,7 @@ def test_case_10_a_gateway_time_out_after_the_rotation(rig: Rig) -> None:
 
 def test_case_11_no_replay_inside_the_grace_window(rig: Rig) -> None:
     """Where the provider's window was verified and is in its profile, the same token is presented once more inside it,
-    counted, and never a third time.
+    counted, and never a third time. No provider's has been yet: the 30 s are of a profile of the test's own.
     """
     account = rig.consent()
     assert rig.coordinator(grace=30).refresh(account, after_generation=1) == 2
@@ -168,7 +168,7 @@ def test_case_17_a_rotated_client_secret_wipes_user_tokens(rig: Rig) -> None:
     with pytest.raises(Misconfigured, match="invalid_client"):
         rig.coordinator().refresh(account, after_generation=1)
     with pytest.raises(Misconfigured, match="paused"):
-        rig.coordinator().refresh(account, after_generation=1)
+        rig.coordinator().refresh(account, after_generation=1, refused=True)
     assert rig.provider.outcomes() == ["not_processed"]
     assert (rig.account(account).state, rig.grant(account).generation) == (AccountState.ACTIVE, 1)
     assert isinstance(rig.lease(), Leased)  # what it holds goes on working

@@ -34,7 +34,7 @@ from identity.grants import get_grant
 from identity.http import Client
 from identity.ids import Ids
 from identity.lock import RefreshLock
-from identity.presentation import RefreshBudget
+from identity.refresh_budget import RefreshBudget
 from identity.tables import grants
 from identity.vault import Vault
 from pipeline.database import Database, DatabaseSettings, open_database

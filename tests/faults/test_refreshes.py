@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +129,13 @@ def grant(peer: Peer, principal: str) -> tuple[AccountKey, str, str]:
     return key, world.account(key).id, tokens["refresh_token"]
 
 
+def named_points() -> set[str]:
+    """Wherever the code of a refresh says that it got so far."""
+    modules = [module for module in files("identity").iterdir() if module.name.endswith(".py")]
+    named = {point for module in modules for point in re.findall(r'reached\("(\w+)"\)', module.read_text())}
+    return {point for point in named if "withdrawal" not in point}  # those are of ending a token
+
+
 def shown(peer: Peer, token: str) -> list[str]:
     return [each.outcome for each in peer.oidc.log(token)]
 
@@ -134,6 +143,7 @@ def shown(peer: Peer, token: str) -> list[str]:
 def test_a_process_killed_at_any_point_of_a_refresh_neither_presents_twice_nor_loses_an_answer(
     peer: Peer, refreshers: Start
 ) -> None:
+    assert POINTS.keys() == named_points()
     with refreshers(None) as processes:
         for point, (end, times) in POINTS.items():
             key, account, token = grant(peer, f"p-{point}")

@@ -8,13 +8,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 
-def pem(algorithm: str = "RS256") -> str:
-    """A key that signs by *algorithm*, in PEM."""
-    return _made(algorithm)
+def pem(algorithm: str = "RS256", *, number: int = 1) -> str:
+    """A key that signs by *algorithm*, in PEM; another for each *number*."""
+    return _made(algorithm, number)
 
 
 @cache
-def _made(algorithm: str) -> str:
+def _made(algorithm: str, number: int) -> str:
     key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
     match algorithm:
         case "RS256":

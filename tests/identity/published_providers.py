@@ -49,6 +49,7 @@ class Published:
     refresh_answer: Json | None  # None: there is no refresh token
     expires: bool = True
     dead: tuple[int, Json]  # how it says that a refresh token is no good
+    also_dead: tuple[int, Json] | None = None  # how it was seen to say so besides
     bad_client: tuple[int, Json]
     away: tuple[int, Json | None] = (503, None)
     whoami: tuple[str, str, Json] | None = None  # method, path, answer
@@ -238,6 +239,7 @@ PUBLISHED = (
         code_answer=_RFC["code_answer"],  # type: ignore[arg-type]
         refresh_answer=_RFC["refresh_answer"],  # type: ignore[arg-type]
         dead=(403, {"error": "invalid_grant", "error_description": "Unknown or invalid refresh token."}),
+        also_dead=(403, {"error": "unauthorized_client", "error_description": "refresh_token is invalid"}),
         bad_client=(401, {"error": "access_denied", "error_description": "Unauthorized"}),
         whoami=("GET", "/api/me", {"account_id": "5b10a2844c20165700ede21g", "nickname": "ada"}),
         who="5b10a2844c20165700ede21g",

@@ -29,8 +29,10 @@ class Service:
     unclaimed: frozenset[str] = frozenset()
     longest: int = 0  # seconds that what is signed may live
     answer: Json
+    granted: tuple[str, ...] | None = None  # what it says was granted, where that is not all that was asked
     answered: int = 200
-    refused: tuple[int, Json]  # its consent is gone
+    refused: tuple[int, Json] | None  # its consent is gone; None: nothing tells that from a wrong key or clock
+    assertion_refused: tuple[int, Json] | None = None  # the key, the clock or the consent is not as it should be
     bad_client: tuple[int, Json]
 
     def __str__(self) -> str:
@@ -40,6 +42,8 @@ class Service:
 _MINTED = {"access_token": "at-2", "token_type": "Bearer", "expires_in": 3599}
 _GONE = (400, {"error": "invalid_grant"})
 _BAD_CLIENT = (401, {"error": "invalid_client"})
+# RFC 7523 §3.1
+_BAD_ASSERTION = (400, {"error": "invalid_grant", "error_description": "the assertion is not valid"})
 
 SERVICES = (
     Service(
@@ -53,7 +57,12 @@ SERVICES = (
         document={"repositories": ["web", "api"], "permissions": {"issues": "write", "contents": "read"}},
         claims={"iss": "12345"},
         longest=600,
-        answer={"token": "at-2", "expires_at": "2027-01-01T00:00:00Z", "permissions": {"issues": "write"}},
+        answer={
+            "token": "at-2",
+            "expires_at": "2027-01-01T00:00:00Z",
+            "permissions": {"issues": "write", "metadata": "read"},
+        },
+        granted=("issues:read", "issues:write"),
         answered=201,
         refused=(404, {"message": "Not Found"}),
         bad_client=(401, {"message": "A JSON web token could not be decoded"}),
@@ -89,8 +98,19 @@ SERVICES = (
         },
         longest=3600,
         answer=_MINTED,
-        refused=_GONE,
-        bad_client=_BAD_CLIENT,
+        refused=None,
+        # A key that it does not know. A wrong clock and an account that is gone have the same code.
+        # https://github.com/googleapis/google-api-php-client/issues/1501
+        assertion_refused=(400, {"error": "invalid_grant", "error_description": "Invalid JWT Signature."}),
+        # The service account may not act for the domain's people, or not with these scopes.
+        bad_client=(
+            401,
+            {
+                "error": "unauthorized_client",
+                "error_description": "Client is unauthorized to retrieve access tokens using this method, or "
+                "client not authorized for any of the scopes requested.",
+            },
+        ),
     ),
     Service(
         provider="salesforce",
@@ -102,7 +122,8 @@ SERVICES = (
         longest=180,
         # No lifetime, and no refresh token.
         answer={"access_token": "at-2", "token_type": "Bearer", "instance_url": "https://acme.my.salesforce.com"},
-        refused=_GONE,
+        refused=None,
+        assertion_refused=(400, {"error": "invalid_grant", "error_description": "invalid assertion"}),
         bad_client=(400, {"error": "invalid_client_id", "error_description": "client identifier invalid"}),
     ),
     Service(
@@ -133,7 +154,8 @@ SERVICES = (
             unclaimed=frozenset({"scope", "sub"}),
             longest=180,
             answer=_MINTED,
-            refused=_GONE,
+            refused=None,
+            assertion_refused=_BAD_ASSERTION,
             bad_client=_BAD_CLIENT,
         )
         for name in ("oidc", "oauth2")

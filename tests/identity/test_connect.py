@@ -20,8 +20,10 @@ from identity.connect import Connect, Connected, ConnectOffer, ConnectRefused, F
 from identity.connect_sessions import bind_browser, digest, use_up
 from identity.connections import CLIENT_SECRET, rotate_secret, seal_secret
 from identity.errors import BadInput, PolicyDenied, Unavailable
+from identity.gate import Endpoint, Gate
 from identity.http import Client
-from identity.model import AccountKey, AccountState, Leased, PrincipalKind, Scope, ScopeKind
+from identity.model import AccountKey, AccountState, Credential, Leased, PrincipalKind, Scope, ScopeKind
+from identity.pace import CAUTIOUS
 from identity.principals import ensure_principal, ensure_tenant, link_alias, resolve_alias
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
@@ -48,6 +50,7 @@ class Desk:
     profile: Profile = PROFILES["github"]
     signer: Signer = field(default_factory=lambda: Signer.from_seed(bytes(32)))
     woken: list[AccountKey] = field(default_factory=list)
+    gate: Gate = field(default_factory=lambda: Gate(None))
 
     @property
     def connect(self) -> Connect:
@@ -60,6 +63,7 @@ class Desk:
             redirect_uri=lambda connection: f"https://aswhom.example/connect/{connection}/callback",
             ids=self.world.id,
             token=lambda: secrets.token_urlsafe(32),
+            gate=self.gate,
         )
 
     def start(self, key: AccountKey = ANNA, **more: Any) -> str:
@@ -423,14 +427,19 @@ def test_what_is_no_whole_address_is_no_return_target(url: str) -> None:
         (lambda form: reply({"error": "incorrect_client_credentials"}), "does not accept this installation's client"),
         (lambda form: reply({}), "gave no token"),
         (lambda form: reply({}, 503), "gave no token"),
+        (lambda form: reply({}, 503, retry_after="60"), "gave no token"),
+        (lambda form: reply({}, 429), "gave no token"),
     ],
 )
-def test_a_provider_that_gives_no_token_is_named(
+def test_a_provider_that_gives_no_token_is_named_and_left_alone_where_it_wants_to_be(
     desk: Desk, provider: PretendProvider, answer: Callable[[dict[str, str]], Any], words: str
 ) -> None:
     provider.answer = answer
     state = desk.authorize(desk.start())["state"]
     assert words in desk.refused({"code": "c", "state": state})
+    said = answer({})
+    held = said is not None and (said[0] == 429 or "retry-after" in said[1])
+    assert (desk.gate.look(Endpoint.of(desk.world.owner, Credential.AUTHORIZATION_CODE), CAUTIOUS) is not None) is held
 
 
 def test_a_code_is_exchanged_by_the_other_secret_where_the_first_is_refused(

@@ -28,8 +28,9 @@ from identity.providers.profile import Profile
 from identity.sequence import lock_exclusive
 from identity.stale_access import drop_access
 from identity.tables import grants, provider_connections, refresh_intents
+from identity.withdrawals import take_grant
 from tests.identity.providers import PretendProvider, Reply, reply
-from tests.identity.world import ANNA, ROBOT, World
+from tests.identity.world import ANNA, ROBOT, START, World
 
 ACCOUNT = Scope(kind=ScopeKind.ACCOUNT, key=str(ANNA))
 BUDGET = RefreshBudget(
@@ -327,6 +328,10 @@ def test_a_refused_client_pauses_the_connection_and_touches_no_grant(
     assert connected.state() is AccountState.ACTIVE
     assert connected.generation() == 1
     assert connected.store.read(lambda connection: paused_reason(connection, "forge"))
+    assert make().refresh(account, after_generation=1) == 1  # what still lives is served
+    with pytest.raises(Misconfigured, match="paused"):
+        make().refresh(account, after_generation=1, refused=True)
+    connected.clock.advance(timedelta(hours=1))
     with pytest.raises(Misconfigured, match="paused"):
         make().refresh(account, after_generation=1)
     assert provider.presented.total() == 1
@@ -618,13 +623,22 @@ def test_client_credentials_are_minted_and_minted_again(
     assert make().refresh(account, after_generation=2) == 3
 
 
-def test_a_static_token_that_is_refused_needs_a_person(connected: World, make: Make) -> None:
+def test_a_static_token_that_is_refused_needs_a_person_and_can_still_be_ended_at_the_provider(
+    connected: World, make: Make
+) -> None:
     account = connected.service(Credential.STATIC, token="xoxb-canary")
     assert isinstance(connected.examine(ROBOT), Leased)
     assert make().refresh(account, after_generation=1) == 1  # nobody refused it: it is served
     with pytest.raises(ReauthRequired):
         make().refresh(account, after_generation=1, refused=True)
     assert connected.state(ROBOT) is AccountState.NEEDS_RECONNECT
+    assert connected.audited("grant.dead") == 1
+    with pytest.raises(ReauthRequired):
+        make().refresh(account, after_generation=1)  # it lives by its date, and is served no more
+    assert connected.token(ROBOT) == "xoxb-canary"
+    number = connected.revoke(Scope(kind=ScopeKind.ACCOUNT, key=str(ROBOT)))
+    robot, now = connected.account(ROBOT), connected.clock.now
+    assert connected.store.write(lambda c: take_grant(c, robot, before=number, revocation=None, now=now)) is not None
 
 
 def test_messages_name_no_secret(connected: World, make: Make, provider: PretendProvider) -> None:
@@ -706,17 +720,25 @@ def test_who_is_told_not_now_for_a_refused_token_does_not_speak_for_one_that_liv
     assert provider.presented.total() == 1
 
 
+@pytest.mark.parametrize(
+    ("status", "says", "seconds"),
+    [
+        (429, {"retry-after": "90"}, 90),
+        (429, {}, 30),
+        (403, {"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(int(START.timestamp()) + 600)}, 600),
+    ],
+)
 def test_a_pause_that_one_grant_was_told_of_holds_every_grant_of_the_connection(
-    connected: World, make: Make, provider: PretendProvider
+    connected: World, make: Make, provider: PretendProvider, status: int, says: dict[str, str], seconds: int
 ) -> None:
     account = connected.consent(lifetime=timedelta(minutes=1))
     robot = connected.service(Credential.CLIENT_CREDENTIALS)
     coordinator = make()
-    provider.answer = lambda form: reply({}, 429, retry_after="90")
+    provider.answer = lambda form: (status, says, b"{}")
     assert coordinator.refresh(account, after_generation=1) == 1
     with pytest.raises(Unavailable) as error:
         coordinator.refresh(robot, after_generation=1)
-    assert error.value.retry_after == timedelta(seconds=90)
+    assert error.value.retry_after == timedelta(seconds=seconds)
     assert provider.presented.total() == 1
 
 

@@ -28,7 +28,7 @@ from identity.model import AccountState
 from identity.providers import PROFILES
 from identity.secret import Secret
 from tests.identity.providers import PretendProvider, Reply, reply
-from tests.identity.world import World
+from tests.identity.world import START, World
 
 OLD, NEW = "client-canary", "new-canary"
 LATER = datetime.now(UTC) + timedelta(days=1)
@@ -224,6 +224,24 @@ def test_a_refusal_found_after_a_crash_is_not_held_against_the_successor(
     assert make().refresh(account, after_generation=1) == 2
     assert [form["client_secret"] for form in provider.forms] == [OLD, NEW]
     assert said(connected, "connection.secret_refused") == []
+
+
+@pytest.mark.parametrize("retire_at", [None, START], ids=["both live", "the new one alone"])
+def test_a_refusal_of_the_old_one_that_comes_after_the_operators_rotation_pauses_nothing(
+    connected: World, make: Make, provider: PretendProvider, retire_at: datetime | None
+) -> None:
+    account = connected.consent()
+
+    def rotated_meanwhile(form: dict[str, str]) -> Reply:
+        rotate(connected, retire_at=retire_at)
+        accepts(provider, NEW)
+        return reply({"error": "incorrect_client_credentials"})
+
+    provider.answer = rotated_meanwhile
+    assert make().refresh(account, after_generation=1) == 2
+    assert [form["client_secret"] for form in provider.forms] == [OLD, NEW]
+    assert connected.audited("connection.paused") == 0
+    assert connected.store.read(lambda connection: paused_reason(connection, "forge")) is None
 
 
 def test_a_second_rotation_waits_for_the_end_of_the_first(connected: World) -> None:

@@ -18,7 +18,7 @@ from identity.authorization import KEY, authorization
 from identity.connections import PRIVATE_KEY, authenticator, seal_secret
 from identity.grants import REFRESH, Grant, token_binding
 from identity.http import Answer, Client, HttpRequest
-from identity.minting import read_token, token_request
+from identity.minting import AssertionRefused, read_token, token_request
 from identity.model import AccountKey, AccountState, Credential, ProviderConnection
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
@@ -92,7 +92,7 @@ class Minting:
         assert request is not None
         return request
 
-    def ask(self, said: tuple[int, object]) -> tuple[Asked, Meaning]:
+    def ask(self, said: tuple[int, object]) -> tuple[Asked, Meaning | AssertionRefused]:
         self.server.say(*said)  # type: ignore[arg-type]
         answer = self.http.send(self.request(), within=timedelta(seconds=5))
         assert isinstance(answer, Answer), answer
@@ -130,6 +130,7 @@ def test_it_is_asked_for_a_token_in_its_own_way_and_gives_one(minting: Minting) 
     assert (asked.method, asked.path) == ("POST", service.path)
     assert isinstance(granted, Granted)
     assert granted.answer.access_token.reveal() == "at-2"
+    assert granted.answer.scopes == (service.granted or service.scopes)
     if service.document is not None:
         assert json.loads(asked.body) == service.document
     if service.form is not None:
@@ -156,13 +157,31 @@ def test_what_is_signed_says_what_it_wants_and_lives_no_longer_than_it_allows(mi
     assert claims["iat"] <= now < claims["exp"] <= now + service.longest
 
 
+@pytest.mark.parametrize("minting", [one for one in SERVICES if one.refused], indirect=True, ids=str)
 def test_what_it_says_of_a_consent_that_is_gone_means_dead(minting: Minting) -> None:
+    assert minting.service.refused is not None
     assert isinstance(minting.ask(minting.service.refused)[1], Dead)
+
+
+@pytest.mark.parametrize("minting", [one for one in SERVICES if one.assertion_refused], indirect=True, ids=str)
+def test_what_it_says_of_an_assertion_costs_no_account(minting: Minting) -> None:
+    assert minting.service.assertion_refused is not None
+    assert isinstance(minting.ask(minting.service.assertion_refused)[1], AssertionRefused)
 
 
 def test_what_it_says_of_our_client_costs_no_account(minting: Minting) -> None:
     meaning = minting.ask(minting.service.bad_client)[1]
     assert isinstance(meaning, ClientRefused | Transient), meaning
+
+
+INSTALLATIONS = [one for one in SERVICES if one.credential is Credential.INSTALLATION]
+
+
+@pytest.mark.parametrize("minting", INSTALLATIONS, indirect=True, ids=str)
+def test_a_token_with_nothing_of_what_was_asked_is_none(minting: Minting) -> None:
+    _, meaning = minting.ask((201, dict(minting.service.answer) | {"permissions": {"metadata": "read"}}))
+    assert isinstance(meaning, Transient)
+    assert not meaning.recognised
 
 
 @pytest.mark.parametrize("said", [(503, None), (429, None), (400, {"error": "we_made_this_up"})], ids=lambda s: s[0])
@@ -190,4 +209,5 @@ def test_every_way_of_a_service_has_a_published_counterpart() -> None:
     ways = {service.credential for service in SERVICES} | {Credential.STATIC}
     assert ways == set(Credential) - {Credential.AUTHORIZATION_CODE}
     signers = {service.provider for service in SERVICES if service.credential is Credential.JWT_BEARER}
+    assert {service.credential for service in SERVICES if service.assertion_refused} == {Credential.JWT_BEARER}
     assert signers == {name for name, profile in PROFILES.items() if profile.assertion is not None}

@@ -10,23 +10,32 @@ from typing import Any
 
 import pytest
 from joserfc import jwt
+from joserfc.errors import BadSignatureError
 from joserfc.jwk import RSAKey
 
 from identity.authorization import KEY, authorization
-from identity.connections import CLIENT_SECRET, PRIVATE_KEY, add_secret, rewrite_addresses, seal_secret
+from identity.connections import (
+    CLIENT_SECRET,
+    PRIVATE_KEY,
+    add_secret,
+    paused_reason,
+    rewrite_addresses,
+    rotate_secret,
+    seal_secret,
+)
 from identity.consents import connect_service
 from identity.coordinator import Coordinator, RefreshBudget
-from identity.errors import BadInput, ReauthRequired
+from identity.errors import BadInput, Misconfigured, ReauthRequired, Unavailable
 from identity.grants import REFRESH
 from identity.http import Client
 from identity.liveness import Life, ask_whose
 from identity.lock import RefreshLock
-from identity.minting import permissions
 from identity.model import AccountState, Credential, Leased
+from identity.permissions import allowed, permissions
 from identity.providers import PROFILES
 from identity.secret import Secret
 from tests.identity.keys import pem
-from tests.identity.providers import PretendProvider, reply
+from tests.identity.providers import PretendProvider, Reply, reply
 from tests.identity.published_providers import server
 from tests.identity.stores import EngineStore
 from tests.identity.world import ROBOT, World
@@ -52,6 +61,14 @@ def make(store: EngineStore, provider: PretendProvider, http: Client) -> Make:
         return world, coordinator
 
     return build
+
+
+def _signed(assertion: str, by: str) -> bool:
+    try:
+        jwt.decode(assertion, RSAKey.import_key(by), algorithms=["RS256"])
+    except BadSignatureError:
+        return False
+    return True
 
 
 def service(world: World, credential: Credential, **given: Any) -> str:
@@ -99,13 +116,59 @@ def test_no_assertion_is_shown_twice(make: Make, provider: PretendProvider) -> N
     assert world.grant(ROBOT).expires_at is not None  # Salesforce names no lifetime
 
 
-def test_an_assertion_that_is_refused_is_the_keys_fault_or_the_consents(make: Make, provider: PretendProvider) -> None:
+def test_an_assertion_that_is_refused_costs_no_account_and_is_shown_again_more_and_more_seldom(
+    make: Make, provider: PretendProvider
+) -> None:
+    """The key may be wrong, or the clock, or the consent gone: the code is the same (RFC 7523 §3.1)."""
     world, coordinator = make("salesforce")
     account = service(world, Credential.JWT_BEARER, external_id="ada")
     provider.answer = lambda form: reply({"error": "invalid_grant"}, 400)
-    with pytest.raises(ReauthRequired):
-        coordinator.refresh(account, after_generation=1)
-    assert world.state(ROBOT) is AccountState.NEEDS_RECONNECT
+    for minutes in (1, 2, 4, 8, 8):
+        with pytest.raises(Misconfigured, match="its key, at this machine's clock"):
+            coordinator.refresh(account, after_generation=1)
+        world.clock.advance(timedelta(minutes=minutes, seconds=-1))
+        with pytest.raises(Unavailable):
+            coordinator.refresh(account, after_generation=1)
+        world.clock.advance(timedelta(seconds=1))
+    assert (world.state(ROBOT), provider.presented.total()) == (AccountState.ACTIVE, 5)
+    assert world.store.read(lambda connection: paused_reason(connection, "forge")) is None
+    provider.answer = lambda form: reply({"access_token": "minted", "token_type": "Bearer"})
+    assert coordinator.refresh(account, after_generation=1) == 2
+
+
+def test_a_new_key_whose_assertion_is_refused_gives_way_to_the_old_one_and_back(
+    make: Make, provider: PretendProvider
+) -> None:
+    world, coordinator = make("google", service_account="robot@project.example")
+    account = service(world, Credential.JWT_BEARER)
+    new = seal_secret(
+        world.vault,
+        world.owner,
+        id="key-2",
+        name=PRIVATE_KEY,
+        secret=Secret(pem(number=2)),
+        now=world.clock.now + timedelta(minutes=1),
+    )
+    world.store.write(lambda connection: rotate_secret(connection, new, retire_at=None))
+    known = pem()
+    signed_by: list[str] = []
+
+    def answer(form: dict[str, str]) -> Reply:
+        signed_by.append("key-1" if _signed(form["assertion"], pem()) else "key-2")
+        if not _signed(form["assertion"], known):
+            return reply({"error": "invalid_grant", "error_description": "Invalid JWT Signature."}, 400)
+        return reply({"access_token": "minted", "expires_in": 3599, "token_type": "Bearer"})
+
+    provider.answer = answer
+    assert coordinator.refresh(account, after_generation=1) == 2
+    assert (signed_by, world.audited("connection.secret_refused")) == (["key-2", "key-1"], 1)
+    known = pem(number=2)  # there the key is changed now
+    signed_by.clear()
+    with pytest.raises(Misconfigured):
+        coordinator.refresh(account, after_generation=2, refused=True)
+    world.clock.advance(timedelta(minutes=1))
+    assert coordinator.refresh(account, after_generation=2) == 3
+    assert signed_by == ["key-1", "key-2"]
 
 
 def test_a_client_names_itself_by_a_key_where_the_connection_says_so(make: Make, provider: PretendProvider) -> None:
@@ -185,6 +248,13 @@ def test_scopes_that_are_no_permissions_narrow_nothing() -> None:
     assert permissions(("read", "write")) is None
     assert permissions(()) is None
     assert permissions(("issues:write", "odd")) is None
+    assert allowed(("read", "write"), {"issues": "read"}) == ("read", "write")
+    assert allowed((), {"issues": "read"}) == ()
+    nothing: tuple[Any, ...] = (None, {}, [], "issues")
+    for unsaid in nothing:
+        assert allowed(("issues:write",), unsaid) == ("issues:write",)
+    assert allowed(("issues:write", "checks:read"), {"issues": "read", "checks": "admin"}) == ("checks:read",)
+    assert allowed(("issues:write", "checks:read"), {"issues": ["write"], "checks": "odd"}) == ()
     assert permissions(("issues:write", "issues:read", "admin:read")) == {"issues": "write", "admin": "read"}
 
 

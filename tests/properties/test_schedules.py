@@ -26,7 +26,7 @@ from identity.audit_tables import audit
 from identity.coordinator import Coordinator
 from identity.errors import AswhomError
 from identity.gate import Gate
-from identity.grants import ACCESS, Consented
+from identity.grants import ACCESS, REFRESH, Consented
 from identity.intents import IntentState
 from identity.leases import open_token
 from identity.model import AccountState, Leased, Scope, ScopeKind
@@ -44,6 +44,7 @@ T = TypeVar("T")
 SCOPES = (*grant_scopes(ANNA), Scope(kind=ScopeKind.AGENT, key="bot"))
 GRACE = timedelta(seconds=60)
 PROCESSES, DEEPEST = 3, 2
+HARMLESS = (Fate.REFUSED_CONNECTION, Fate.BUSY, Fate.LIMITED)  # certainly without effect, and the sender knows
 
 
 class Schedules(RuleBasedStateMachine):
@@ -82,7 +83,7 @@ class Schedules(RuleBasedStateMachine):
         self.unheard: dict[str, Shown] = {}  # by intent: a presentation whose answer is not committed
         self.data = data
         self.highest = (0, 0, 0)
-        self.excuses: set[int] = set()  # generations whose refresh was interfered with by a fault
+        self.excused: set[str] = set()  # intents whose owner a fault, or others, kept from saying what became of them
         self.number = itertools.count()
         self.told = -1  # how many requests had left when a signal last put tokens out of date
         outcome = self.world.try_consent(tokens=("access-0", "refresh-0"))
@@ -200,8 +201,8 @@ class Schedules(RuleBasedStateMachine):
         if self.data.draw(st.integers(0, 2), label="interfere?"):
             return often
         drawn = self.data.draw(what, label=label)
-        if drawn is not often:
-            self.excuses.add(self.world.generation())
+        if drawn is not often and drawn not in HARMLESS and self.running:
+            self.excused.add(self.intents.get(self.running[-1], ""))
         return drawn
 
     def _committed(self) -> None:
@@ -283,8 +284,12 @@ class Schedules(RuleBasedStateMachine):
         (row,) = self._rows(select(accounts.c.state))
         if row.state != AccountState.NEEDS_RECONNECT:
             return
-        generation = self.world.generation()
-        assert {generation, generation - 1} & self.excuses, "an account was given up though nothing had happened to it"
+        newest = self._newest()
+        assert newest.generation == self.world.generation(), "what was given up is not what was presented"
+        assert newest.state == IntentState.UNKNOWN, "a token that the provider takes was taken for dead"
+        assert newest.id in self.excused, "an account was given up though nothing had happened to its refresh"
+        shown = self.wire.shown.get(self.world.token(name=REFRESH), [])
+        assert not any(each.heard and each.fate is Fate.ANSWERED for each in shown), "its new tokens were there"
 
     @invariant()
     def no_access_token_is_stored_that_a_signal_has_put_out_of_date(self) -> None:

@@ -21,7 +21,7 @@ from identity.errors import Unavailable
 from identity.http import Client
 from identity.ids import Ids
 from identity.lock import RefreshLock
-from identity.presentation import RefreshBudget
+from identity.refresh_budget import RefreshBudget
 from identity.vault import Vault
 from pipeline.database import DatabaseSettings, open_database
 from tests.identity.test_peer import PROFILES

@@ -181,6 +181,13 @@ ALERTS: Mapping[str, Alert] = {
         says="slack refuses our client: its connection is paused",
         good={'aswhom_refreshes_total{provider="slack",outcome="dead"}': "0 0 1x5"},
     ),
+    "AswhomAssertionRefused": Alert(
+        after=5,
+        bad={'aswhom_refreshes_total{provider="google",outcome="assertion_refused"}': "0 0 1x5"},
+        labels={"provider": "google"},
+        says="google does not accept what our key signs for an account",
+        good={'aswhom_refreshes_total{provider="google",outcome="transient"}': "0 0 1x5"},
+    ),
     "AswhomGrantsLost": Alert(
         after=61,
         bad={
