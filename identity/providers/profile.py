@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -83,9 +83,13 @@ class RevokedToken:
 
 @dataclass(frozen=True, kw_only=True)
 class Renewal:
-    """How a refresh token is ended by its own name, where `Revocation` wants an access token that has not expired."""
+    """How tokens are ended by their own names.
 
-    request: Callable[[ProviderConnection, Secret], HttpRequest]
+    For a refresh token where `Revocation` wants an access token that has not expired, and for those of a connect that
+    was refused, where `Revocation` reaches further.
+    """
+
+    request: Callable[[ProviderConnection, Sequence[Secret]], HttpRequest]
     taken: frozenset[int]  # the statuses that say so; any other, and it is as it was
     pace: Pace
 

@@ -20,8 +20,10 @@ from identity.connect import Connect, Connected, ConnectOffer, ConnectRefused, F
 from identity.connect_sessions import bind_browser, digest, use_up
 from identity.connections import CLIENT_SECRET, rotate_secret, seal_secret
 from identity.errors import BadInput, PolicyDenied, Unavailable
+from identity.gate import Gate
 from identity.http import Client
 from identity.model import AccountKey, AccountState, Leased, PrincipalKind, Scope, ScopeKind
+from identity.pace import Pace
 from identity.principals import ensure_principal, ensure_tenant, link_alias, resolve_alias
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
@@ -48,6 +50,7 @@ class Desk:
     profile: Profile = PROFILES["github"]
     signer: Signer = field(default_factory=lambda: Signer.from_seed(bytes(32)))
     woken: list[AccountKey] = field(default_factory=list)
+    gate: Gate = field(default_factory=lambda: Gate(None))
 
     @property
     def connect(self) -> Connect:
@@ -60,6 +63,7 @@ class Desk:
             redirect_uri=lambda connection: f"https://aswhom.example/connect/{connection}/callback",
             ids=self.world.id,
             token=lambda: secrets.token_urlsafe(32),
+            gate=self.gate,
         )
 
     def start(self, key: AccountKey = ANNA, **more: Any) -> str:
@@ -139,6 +143,22 @@ def test_a_callback_works_once_and_says_the_same_again(desk: Desk, provider: Pre
     assert desk.connect.result(first.session, browser=ANNAS_BROWSER, now=desk.world.clock.now) == first
     assert provider.presented.total() == 1
     assert desk.woken == [ANNA]
+
+
+def test_only_a_code_that_is_exchanged_counts_against_the_providers_pace(desk: Desk) -> None:
+    """A page that is reloaded must not take the turns of everybody's refreshes."""
+    desk.profile = replace(desk.profile, token_pace=Pace(requests=2, per=timedelta(days=2), burst=1))
+    declined, late, revoked = ({"state": desk.authorize(desk.start())["state"]} for _ in range(3))
+    assert why(desk.finish(declined | {"error": "access_denied"})) is Why.DECLINED
+    assert why(desk.finish(declined | {"code": "c"})) is Why.DECLINED
+    desk.world.revoke(Scope(kind=ScopeKind.ACCOUNT, key=str(ANNA)))
+    assert why(desk.finish(revoked | {"code": "c"})) is Why.REVOKED
+    desk.world.clock.advance(timedelta(minutes=11))
+    assert why(desk.finish(late | {"code": "c"})) is Why.EXPIRED
+    state = desk.authorize(desk.start())["state"]
+    first = desk.finish({"code": "c", "state": state})
+    assert isinstance(first, Connected)
+    assert desk.finish({"code": "c", "state": state}) == first  # the only turn there was is taken
 
 
 def test_a_second_callback_meanwhile_is_told_to_look_again_and_later_that_it_was_cut_off(desk: Desk) -> None:
@@ -281,12 +301,15 @@ def test_an_answer_must_come_from_the_right_issuer(desk: Desk, iss: str | None) 
     ],
     ids=str,
 )
-def test_a_session_that_began_before_a_revocation_is_refused(desk: Desk, scope: Scope) -> None:
+def test_a_session_that_began_before_a_revocation_is_refused(
+    desk: Desk, provider: PretendProvider, scope: Scope
+) -> None:
     link, unopened = desk.start(), desk.start()
     state = desk.authorize(link)["state"]
     desk.world.revoke(scope)
     assert why(desk.offer(unopened)) is why(desk.goes_on(unopened)) is Why.REVOKED
     assert "revoked after this link" in desk.refused({"code": "c", "state": state})
+    assert provider.presented.total() == 0  # its code was not even exchanged
     again = desk.authorize(desk.start())["state"]
     assert isinstance(desk.finish({"code": "c", "state": again}), Connected)
 
