@@ -141,7 +141,8 @@ class Coordinator:
                 raise Unavailable(f"account {account} is being refreshed elsewhere, and that takes long")
             lock = self._lock.acquire(account)
             if isinstance(lock, Busy):
-                self._lock.wait(account, within=timedelta(seconds=left))
+                if not self._lock.wait(account, within=timedelta(seconds=left)):
+                    self._pause(left)
                 continue
             LOCK_WAIT.observe(self._monotonic() - began)
             try:
@@ -152,7 +153,10 @@ class Coordinator:
             if generation is not None:
                 return generation
             # Someone presents this generation although the lock was free: their commit or time limit ends it.
-            self._sleep(min(left, self._budget.poll.total_seconds()))
+            self._pause(left)
+
+    def _pause(self, left: float) -> None:
+        self._sleep(min(left, self._budget.poll.total_seconds()))
 
     def settle_abandoned(self, *, limit: int = 100) -> int:
         """End the intents that a crash left behind, for housekeeping; how many were due. O(due)."""
