@@ -126,6 +126,7 @@ class Profile:
     scopes_parameter: str = "scope"  # in the authorization URL
     sends_iss: bool = False  # RFC 9207: the callback must carry `iss`
     dead_codes: frozenset[str] = frozenset()  # besides invalid_grant: the refresh token is no good any more
+    spent_codes: frozenset[str] = frozenset()  # the same of an authorization code: it was used, or has expired
     client_codes: frozenset[str] = frozenset()  # besides invalid_client: the client registration is at fault
     secret_codes: frozenset[str] = frozenset()  # those among client_codes that a wrong client secret explains
     transient_codes: frozenset[str] = frozenset()  # besides temporarily_unavailable and the like

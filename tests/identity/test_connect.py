@@ -441,7 +441,8 @@ def test_what_is_no_whole_address_is_no_return_target(url: str) -> None:
     ("answer", "words"),
     [
         (lambda form: None, "did not answer"),
-        (lambda form: reply({"error": "bad_verification_code"}), "gave no token"),
+        (lambda form: reply({"error": "bad_verification_code"}), "used or has expired"),
+        (lambda form: reply({"error": "unheard_of"}), "gave no token"),
         (lambda form: reply({"error": "invalid_grant"}, 400), "used or has expired"),
         (lambda form: reply({"error": "incorrect_client_credentials"}), "does not accept this installation's client"),
         (lambda form: reply({}), "gave no token"),
