@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -146,6 +147,13 @@ def paused_reason(connection: Connection, owner: str) -> str | None:
     """Why no token is fetched through this connection, or None."""
     column = provider_connections.c.paused_reason
     return connection.execute(select(column).where(provider_connections.c.id == owner)).scalar_one_or_none()
+
+
+def paused_reasons(connection: Connection, ids: Collection[str]) -> Mapping[str, str]:
+    """Why each of these is paused, by id; those that are not are left out."""
+    columns = provider_connections.c
+    found = select(columns.id, columns.paused_reason).where(columns.id.in_(ids), columns.paused_reason.is_not(None))
+    return {row.id: row.paused_reason for row in connection.execute(found)}
 
 
 def pause_connection(connection: Connection, owner: str, *, reason: str) -> None:
