@@ -34,7 +34,7 @@ from identity.gate import Gate
 from identity.http import Client
 from identity.model import AccountKey, AccountState, ProviderConnection, RuledOut
 from identity.oauth import authorization_url
-from identity.providers import profile_of
+from identity.own_values import profile_for
 from identity.providers.profile import Profile
 from identity.refusal import ConnectRefused, Refusal, Why, refuse
 from identity.return_targets import may_return
@@ -275,7 +275,7 @@ class Connect:
 
     def _provider(self, owner: str) -> tuple[ProviderConnection, Profile]:
         found = self._store.read(lambda connection: get_connection(connection, owner))
-        return found, profile_of(self._profiles, found.provider)
+        return found, profile_for(self._profiles, found)
 
 
 def _check_issuer(owner: ProviderConnection, profile: Profile, params: Mapping[str, str]) -> None:

@@ -24,8 +24,8 @@ from identity.intents import IntentState, abandoned, may_present_again
 from identity.lock import Busy, Held, RefreshLock, Unreachable
 from identity.metrics import LOCK_WAIT
 from identity.model import AccountKey
+from identity.own_values import profile_for
 from identity.presentation import Presenter, RefreshBudget
-from identity.providers import profile_of
 from identity.providers.profile import Profile
 from identity.situation import Situation, read_situation
 from identity.store import Store
@@ -184,7 +184,7 @@ class Coordinator:
         present = partial(presenter.present, situation, former=former, wish=wish, renew=lock.renew)
         if former is None:
             return present()
-        profile = profile_of(self._profiles, situation.account.provider)
+        profile = profile_for(self._profiles, situation.connection)
         match former.state:
             case IntentState.ANSWERED:
                 return presenter.settle(situation, former, refused=refused)

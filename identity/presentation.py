@@ -21,7 +21,7 @@ from identity.intents import Intent, IntentState, may_present_again, store_answe
 from identity.metrics import REFRESHES, UNRECOGNISED
 from identity.minting import read_token, spare_secret, token_request
 from identity.model import AccountKey, RuledOut, TokenAnswer
-from identity.providers import profile_of
+from identity.own_values import profile_for
 from identity.providers.profile import Profile
 from identity.request_names import REFRESH_HEADER, named
 from identity.settlement import Ending, Settled, Settlement, begin
@@ -281,7 +281,7 @@ class Presenter:
         )
 
     def _profile(self, situation: Situation) -> Profile:
-        return profile_of(self.profiles, situation.account.provider)
+        return profile_for(self.profiles, situation.connection)
 
     def _sealed(self, situation: Situation, answer: TokenAnswer) -> SealedAnswer:
         """The answer as the next generation, with the old refresh token where the provider sent none."""

@@ -14,6 +14,7 @@ from identity.discovery import Metadata
 from identity.errors import BadInput
 from identity.model import ProviderConnection
 from identity.oauth import client_auth
+from identity.own_values import check_own
 from identity.principals import checked_id
 from identity.providers.profile import Profile
 from identity.secret import Secret
@@ -91,6 +92,7 @@ def _check(owner: ProviderConnection, profile: Profile, policy: AddressPolicy) -
     for what, url in addresses.items():
         policy.checked_url(url, what=what)
     config = owner.config
+    check_own(profile, config)
     if (algorithm := config.get("signing_alg")) is not None and algorithm not in ALGORITHMS:
         raise BadInput(f"signing_alg is one of {', '.join(ALGORITHMS)}")
     if not _HEADER.fullmatch(config.get("key_header", "authorization")):

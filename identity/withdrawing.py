@@ -28,6 +28,7 @@ from identity.grants import get_grant
 from identity.http import Answer
 from identity.metrics import WITHDRAWALS_ASKED
 from identity.model import AccountKey, Credential, Scope, ScopeKind
+from identity.own_values import with_own
 from identity.providers.profile import Profile
 from identity.request_names import REVOCATION_HEADER, named
 from identity.scopes import grant_scopes, newest_revocation, revoked_since
@@ -102,7 +103,7 @@ class Withdrawer:
         case = self._store.write(lambda c: self._claim(c, withdrawal, now=now, until=until))
         if case is None:
             return
-        profile = self._profiles[case.account.provider]
+        profile = with_own(self._profiles[case.account.provider], case.owner.config)
         try:
             asked = question(case, profile, self._vault, now=now, ids=self._ids)
         except Misconfigured as fault:
