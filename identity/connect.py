@@ -170,7 +170,7 @@ class Connect:
                 provider=owner.provider,
                 authorize_url=owner.authorize_url,
                 scopes=session.scopes,
-                awaited=None if session.any_account else awaited_at(connection, session.key, owner.provider),
+                awaited=None if session.any_account else awaited_at(connection, session.key, owner.people),
                 state=account.state if account else None,
                 reason=account.reason if account else None,
                 expires_at=session.expires_at,

@@ -163,6 +163,7 @@ class Callback:
             credential=Credential.AUTHORIZATION_CODE,
             consented=session.started,
             began_at=session.created_at,
+            people=owner.people,
             external_id=external.id if external else None,
             external_login=external.login if external else None,
             any_account=session.any_account,
@@ -170,7 +171,7 @@ class Callback:
 
         def with_it(connection: Connection, stored: Consented) -> None:
             if external is not None:
-                _link(connection, key, owner.provider, external, made_by=f"connect:{stored.account}", now=now)
+                _link(connection, key, owner, external, made_by=f"connect:{stored.account}", now=now)
             result = {
                 "account": stored.account,
                 "generation": stored.generation,
@@ -216,7 +217,7 @@ class Callback:
 def _link(
     connection: Connection,
     key: AccountKey,
-    provider: str,
+    owner: ProviderConnection,
     external: ExternalIdentity,
     *,
     made_by: str,
@@ -226,7 +227,7 @@ def _link(
     if link_alias(
         connection,
         tenant=key.tenant,
-        provider=provider,
+        provider=owner.people,
         external_id=external.id,
         principal=key.principal,
         login=external.login,
@@ -234,8 +235,8 @@ def _link(
         now=now,
     ):
         return
-    name = provider_name(provider)
-    holder = resolve_alias(connection, key.tenant, provider, external.id)
+    name = provider_name(owner.provider)
+    holder = resolve_alias(connection, key.tenant, owner.people, external.id)
     refuse(
         Why.LINKED_ELSEWHERE,
         f"the {name} account {external.login or external.id} is linked to someone else here",

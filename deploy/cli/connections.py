@@ -23,6 +23,7 @@ from identity.connections import (
     get_connection,
     rewrite_addresses,
     seal_secret,
+    taken_for,
 )
 from identity.discovery import discover
 from identity.errors import BadInput
@@ -129,6 +130,12 @@ def add(
     def write(c: Connection) -> bool:
         if tenant is not None:
             queries.tenant(c, tenant)
+        # Where a row knows one server, another numbers its users by itself.
+        if profile.token_url and (other := taken_for(c, owner)) is not None:
+            raise BadInput(
+                f"user 1 of {owner.token_url} would be taken for user 1 of connection {other}, which is at another "
+                f"server: give its people a name of their own with --config people={owner.id}"
+            )
         if not add_connection(c, owner, now=now):
             return False
         for secret in sealed:

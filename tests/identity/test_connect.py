@@ -18,7 +18,7 @@ from identity.accounts import find_account
 from identity.audit_tables import audit
 from identity.connect import Connect, Connected, ConnectOffer, ConnectRefused, Finishing, Outcome
 from identity.connect_sessions import bind_browser, digest, use_up
-from identity.connections import CLIENT_SECRET, rotate_secret, seal_secret
+from identity.connections import CLIENT_SECRET, add_connection, add_secret, rotate_secret, seal_secret, taken_for
 from identity.errors import BadInput, PolicyDenied, Unavailable
 from identity.gate import Gate
 from identity.http import Client
@@ -361,6 +361,31 @@ def test_two_tenants_know_the_same_login_independently(desk: Desk) -> None:
     assert isinstance(desk.consents(bea), Connected)
     assert desk.world.store.read(lambda c: resolve_alias(c, "acme", "github", "4711")) == "anna"
     assert desk.world.store.read(lambda c: resolve_alias(c, "globex", "github", "4711")) == "bea"
+
+
+def test_the_same_number_at_another_server_of_a_provider_is_another_person(desk: Desk) -> None:
+    """GitHub Enterprise numbers its users by itself."""
+    store, owner = desk.world.store, desk.world.owner
+    assert isinstance(desk.consents(), Connected)
+    assert (
+        store.read(lambda c: taken_for(c, replace(owner, id="ghe", token_url="https://ghe.example/token"))) == "forge"
+    )
+    ghe = replace(owner, id="ghe", token_url="https://ghe.example/token", config={"people": "ghe"})
+    assert store.read(lambda c: taken_for(c, ghe)) is None
+    ghe = replace(ghe, token_url=owner.token_url)  # the same pretend server plays both
+    store.write(lambda c: add_connection(c, ghe, now=desk.world.clock.now))
+    sealed = seal_secret(
+        desk.world.vault, ghe, id="s-ghe", name=CLIENT_SECRET, secret=Secret("x"), now=desk.world.clock.now
+    )
+    store.write(lambda c: add_secret(c, sealed))
+    bob = AccountKey(tenant="acme", connection="ghe", principal="robot")
+    state = desk.authorize(desk.start(bob))["state"]
+    assert isinstance(desk.finish({"code": "c", "state": state}, connection="ghe"), Connected)
+
+    def who(through: str | None) -> str | None:
+        return store.read(lambda c: resolve_alias(c, "acme", "github", "4711", through=through))
+
+    assert (who("forge"), who("ghe"), who(None)) == ("anna", "robot", "anna")
 
 
 def test_a_login_or_an_address_alone_links_nobody(desk: Desk, provider: PretendProvider) -> None:
