@@ -108,7 +108,9 @@ class KeyFiles:
         (line,) = [line for line in lines if number in read_keys(line)]
         beside = self.vault.with_name(self.vault.name + ".retired")
         kept = _ended(_text(beside)) if beside.exists() else ""
-        _replace(beside, kept + _ended(line))  # before it leaves the ring: there is always one file that has it
+        _replace(
+            beside, kept + _ended(line), like=self.vault
+        )  # before it leaves the ring: there is always one file that has it
         _replace(self.vault, "".join(other for other in lines if other is not line))
         return beside
 
@@ -117,7 +119,7 @@ class KeyFiles:
         beside = self._next_signing
         if not beside.exists():
             try:
-                _replace(beside, _new_line())
+                _replace(beside, _new_line(), like=self.signing)
             except OSError as error:
                 raise Misconfigured(
                     f"{beside} cannot be written: {error.strerror}. Rotate where the key's folder can be written to, "
@@ -127,7 +129,7 @@ class KeyFiles:
 
     def adopt_signing_key(self) -> None:
         """Let the next seed take the place of the one that signs, which is gone then."""
-        self._next_signing.replace(self.signing)
+        self._next_signing.replace(self.signing.resolve())
 
     def exposed(self) -> list[tuple[Path, bool]]:
         """The folders of the keys that everybody may look into, and whether everybody may change them."""
@@ -137,7 +139,8 @@ class KeyFiles:
 
     @property
     def _next_signing(self) -> Path:
-        return self.signing.with_name(self.signing.name + ".next")
+        real = self.signing.resolve()  # a rename is whole in one folder
+        return real.with_name(real.name + ".next")
 
     def _vault_text(self, otherwise: str) -> str:
         if self.ring is not None:
@@ -194,12 +197,23 @@ def _ended(text: str) -> str:
     return text if not text or text.endswith("\n") else text + "\n"
 
 
-def _replace(path: Path, text: str) -> None:
-    """Whoever reads it meanwhile sees the old file or the new one, whole."""
-    beside = path.with_name(path.name + ".new")
+def _replace(path: Path, text: str, *, like: Path | None = None) -> None:
+    """Whoever reads it meanwhile sees the old file or the new one, whole.
+
+    A link stays one. The new file belongs to whom *like* belongs to, or the old one: a command that root runs must not
+    take the keys away from the processes. Raises Misconfigured.
+    """
+    real, owned = path.resolve(), (like or path).stat()
+    beside = real.with_name(real.name + ".new")
     beside.unlink(missing_ok=True)
     _write_new(beside, text)
-    beside.replace(path)
+    try:
+        os.chown(beside, owned.st_uid, owned.st_gid)
+        beside.chmod(stat.S_IMODE(owned.st_mode))
+    except PermissionError:
+        beside.unlink()
+        raise Misconfigured(f"{path} would change hands: run this as root, or as user {owned.st_uid}") from None
+    beside.replace(real)
 
 
 def _write_new(path: Path, text: str) -> None:

@@ -22,7 +22,10 @@ is the default of `identity/providers/profile.py`, which is the cautious one too
 (`grace_seconds` is 0 everywhere until one was read), no lifetime, no way to revoke.
 
 `aswhom connections add` takes each of them; `--api-url`, `--authorize-url`, `--token-url` and `--config` say otherwise
-for one connection.
+for one connection. For a server of one's own (`oidc`, `oauth2`) `--config` also takes what its documentation says:
+`rotates` (`true`, `false`), `grace_seconds` (0 to 3600), `idle_limit_days` (after which it forgets an unused refresh
+token; unless it is given, none is known, and nothing is refreshed for that reason) and `token_pace` (`100/60`: at most
+100 token requests a minute, a tenth of them at once).
 """
 
 

@@ -25,8 +25,8 @@ class Awaited:
         return self.login or ", ".join(sorted(self.ids))
 
 
-def awaited_at(connection: Connection, key: AccountKey, provider: str) -> Awaited | None:
-    """Who is awaited when *key* connects; None: whoever comes first.
+def awaited_at(connection: Connection, key: AccountKey, people: str) -> Awaited | None:
+    """Who is awaited when *key* connects, by aliases of *people*; None: whoever comes first.
 
     An alias that a connect made through another connection of that provider says nothing about this one: GitHub
     Enterprise numbers its users by itself.
@@ -36,7 +36,7 @@ def awaited_at(connection: Connection, key: AccountKey, provider: str) -> Awaite
         return Awaited(ids=frozenset({account.external_id}), login=account.external_login)
     said = select(aliases.c.external_id, aliases.c.login).where(
         aliases.c.tenant_id == key.tenant,
-        aliases.c.provider == provider,
+        aliases.c.provider == people,
         aliases.c.principal_id == key.principal,
         aliases.c.made_by.startswith("admin:"),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from math import ceil
@@ -101,7 +101,8 @@ class CodeExchange:
         outcome = endpoint.send(named(request, CONNECT_HEADER, str(session.started)), to=to)
         if not isinstance(outcome, Answer):
             refuse(Why.PROVIDER, f"{provider_name(owner.provider)} did not answer", final=True)
-        meaning = read_outcome(outcome, profile, started_at=now, scopes=session.scopes, lifetime=None)
+        of_code = replace(profile, dead_codes=profile.dead_codes | profile.spent_codes)
+        meaning = read_outcome(outcome, of_code, started_at=now, scopes=session.scopes, lifetime=None)
         endpoint.heed(meaning, outcome, to=to)
         return meaning
 

@@ -34,7 +34,7 @@ from identity.gate import Gate
 from identity.http import Client
 from identity.model import AccountKey, AccountState, ProviderConnection
 from identity.oauth import authorization_url
-from identity.providers import profile_of
+from identity.own_values import profile_for
 from identity.providers.profile import Profile
 from identity.refusal import ConnectRefused, Refusal, Why, refuse
 from identity.return_targets import may_return
@@ -174,7 +174,7 @@ class Connect:
                 provider=owner.provider,
                 authorize_url=owner.authorize_url,
                 scopes=session.scopes,
-                awaited=None if session.any_account else awaited_at(connection, session.key, owner.provider),
+                awaited=None if session.any_account else awaited_at(connection, session.key, owner.people),
                 state=account.state if account else None,
                 reason=account.reason if account else None,
                 expires_at=session.expires_at,
@@ -279,7 +279,7 @@ class Connect:
 
     def _provider(self, owner: str) -> tuple[ProviderConnection, Profile]:
         found = self._store.read(lambda connection: get_connection(connection, owner))
-        return found, profile_of(self._profiles, found.provider)
+        return found, profile_for(self._profiles, found)
 
 
 def _there(connection: Connection, session: str) -> ConnectSession:

@@ -6,8 +6,9 @@ the provider sends it) from its issuer; in the same browser; in time; for the fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NoReturn
 
@@ -20,11 +21,13 @@ from identity.connect_sessions import CONNECTED, ConnectSession, note_outcome, o
 from identity.consents import write_consent
 from identity.errors import Misconfigured, Unavailable
 from identity.grants import AnotherAccount, Consent, Consented
+from identity.leftovers import Leftover, leave
 from identity.model import AccountKey, Credential, ProviderConnection, RuledOut, TokenAnswer
 from identity.principals import link_alias, resolve_alias
 from identity.providers.profile import ExternalIdentity, Profile
 from identity.providers.words import provider_name
 from identity.refusal import AGAIN, OPERATOR, ConnectRefused, Refusal, Why, refuse
+from identity.scopes import grant_scopes, revoked_since
 from identity.store import Store
 from identity.vault import Vault
 
@@ -53,22 +56,42 @@ class Callback:
 
         Whether the answer is this session's own was checked before: from here on the session is used up.
         """
-        self.exchange.enter(owner, profile)  # where that must wait, the session stays as it is
-        if not self.store.write(lambda connection: use_up(connection, session.id, now=now)):
+        if session.finished_at is not None or now >= session.expires_at:
             return None
         try:
-            return self._consent(session, owner, profile, params, now=now, also=also)
-        except Unavailable:
-            refuse(Why.INTERRUPTED, "the consent could not be stored just now", final=True)
-        except Misconfigured as fault:
-            refuse(Why.OPERATOR, "this installation is not set up for that", OPERATOR, final=True, fault=str(fault))
+            code = self._code(session, owner, params)
+        except Refusal:
+            if not self._use_up(session, now):
+                return None
+            raise
+        self.exchange.enter(owner, profile)  # where that must wait, the session stays as it is
+        if not self._use_up(session, now):
+            return None
+        with _in_words():
+            return self._consent(session, owner, profile, code, now=now, also=also)
+
+    def _use_up(self, session: ConnectSession, now: datetime) -> bool:
+        return self.store.write(lambda connection: use_up(connection, session.id, now=now))
+
+    def _code(self, session: ConnectSession, owner: ProviderConnection, params: Mapping[str, str]) -> str:
+        """The code that is to be exchanged. Raises Refusal."""
+        if (error := params.get("error")) is not None:
+            _refuse_error(error, owner)
+        code = params.get("code") or refuse(Why.PROVIDER, "the provider sent no code", final=True)
+        scopes, started = grant_scopes(session.key), session.started
+        if self.store.read(lambda connection: revoked_since(connection, scopes, started)):
+            _refuse_revoked()
+        return code
 
     def note(self, session: ConnectSession, refusal: Refusal, *, now: datetime) -> ConnectRefused:
         """Record how a used session ended; returns it as the person is told."""
-        refused, audit_id = refusal.refused, self.ids()
+        refused, audit_id, account_id, leftover = refusal.refused, self.ids(), self.ids(), refusal.leftover
+        sealed = leftover.sealed(self.vault) if leftover else {}
         said = {"reason": refused.reason, "next_step": refused.next_step}
 
         def write(connection: Connection) -> None:
+            if leftover is not None:
+                leave(connection, leftover, sealed, account_id=account_id, now=now)
             note_outcome(connection, session.id, refused.why, said)
             audit.record(
                 connection,
@@ -90,14 +113,11 @@ class Callback:
         session: ConnectSession,
         owner: ProviderConnection,
         profile: Profile,
-        params: Mapping[str, str],
+        code: str,
         *,
         now: datetime,
         also: Callable[[Connection, AccountKey], None],
     ) -> Connected:
-        if (error := params.get("error")) is not None:
-            _refuse_error(error, owner)
-        code = params.get("code") or refuse(Why.PROVIDER, "the provider sent no code", final=True)
         _, verifier = open_verifier(self.vault, session, owner.provider)
         answer = self.exchange.tokens(
             owner,
@@ -108,10 +128,13 @@ class Callback:
             redirect_uri=self.redirect_uri(owner.id),
             now=now,
         )
-        external = self.exchange.whose(session, owner, profile, answer.access_token)
+        won = Leftover(key=session.key, provider=owner.provider, started=session.started, answer=answer)
+        with _leaving(won):
+            external = self.exchange.whose(session, owner, profile, answer.access_token)
         covered = profile.covered(answer.scopes)
         missing = tuple(scope for scope in session.scopes if scope not in covered)
-        stored = self._store(session, owner, answer, external, missing, now=now, also=also)
+        with _leaving(replace(won, external_id=external.id if external else None)):
+            stored = self._store(session, owner, answer, external, missing, now=now, also=also)
         return Connected(
             session=session.id,
             key=session.key,
@@ -140,6 +163,7 @@ class Callback:
             credential=Credential.AUTHORIZATION_CODE,
             consented=session.started,
             began_at=session.created_at,
+            people=owner.people,
             external_id=external.id if external else None,
             external_login=external.login if external else None,
             any_account=session.any_account,
@@ -147,7 +171,7 @@ class Callback:
 
         def with_it(connection: Connection, stored: Consented) -> None:
             if external is not None:
-                _link(connection, key, owner.provider, external, made_by=f"connect:{stored.account}", now=now)
+                _link(connection, key, owner, external, made_by=f"connect:{stored.account}", now=now)
             result = {
                 "account": stored.account,
                 "generation": stored.generation,
@@ -176,7 +200,7 @@ class Callback:
         outcome = write_consent(self.store, self.vault, consent, answer, scopes=answer.scopes, now=now, also=with_it)
         match outcome:
             case RuledOut():
-                refuse(Why.REVOKED, "access was revoked after this link was made", final=True)
+                _refuse_revoked()
             case AnotherAccount(awaited=awaited):
                 name = provider_name(owner.provider)
                 came = external.login or external.id if external else "somebody else"
@@ -193,7 +217,7 @@ class Callback:
 def _link(
     connection: Connection,
     key: AccountKey,
-    provider: str,
+    owner: ProviderConnection,
     external: ExternalIdentity,
     *,
     made_by: str,
@@ -203,7 +227,7 @@ def _link(
     if link_alias(
         connection,
         tenant=key.tenant,
-        provider=provider,
+        provider=owner.people,
         external_id=external.id,
         principal=key.principal,
         login=external.login,
@@ -211,8 +235,8 @@ def _link(
         now=now,
     ):
         return
-    name = provider_name(provider)
-    holder = resolve_alias(connection, key.tenant, provider, external.id)
+    name = provider_name(owner.provider)
+    holder = resolve_alias(connection, key.tenant, owner.people, external.id)
     refuse(
         Why.LINKED_ELSEWHERE,
         f"the {name} account {external.login or external.id} is linked to someone else here",
@@ -221,6 +245,32 @@ def _link(
         external_id=external.id,
         linked_to=holder or "",
     )
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """What goes wrong in here, as the person is told."""
+    try:
+        yield
+    except Unavailable:
+        refuse(Why.INTERRUPTED, "the consent could not be stored just now", final=True)
+    except Misconfigured as fault:
+        refuse(Why.OPERATOR, "this installation is not set up for that", OPERATOR, final=True, fault=str(fault))
+
+
+@contextmanager
+def _leaving(won: Leftover) -> Iterator[None]:
+    """What is refused in here leaves tokens at the provider."""
+    try:
+        with _in_words():
+            yield
+    except Refusal as refusal:
+        refusal.leftover = won
+        raise
+
+
+def _refuse_revoked() -> NoReturn:
+    refuse(Why.REVOKED, "access was revoked after this link was made", final=True)
 
 
 def _refuse_error(error: str, owner: ProviderConnection) -> NoReturn:

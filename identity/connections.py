@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -115,6 +116,17 @@ def add_connection(connection: Connection, owner: ProviderConnection, *, now: da
     return insert_new(connection, provider_connections, row)
 
 
+def taken_for(connection: Connection, owner: ProviderConnection) -> str | None:
+    """The id of a connection to another server of *owner*'s provider whose users would be taken for *owner*'s."""
+    columns = provider_connections.c
+    same = (columns.id != owner.id) & (columns.provider == owner.provider)
+    others = select(provider_connections).where(same, columns.token_url != owner.token_url)
+    if owner.tenant is not None:
+        others = others.where(or_(columns.tenant_id.is_(None), columns.tenant_id == owner.tenant))
+    known = map(_provider_connection, connection.execute(others.order_by(columns.id)))
+    return next((one.id for one in known if one.people == owner.people), None)
+
+
 def get_connection(connection: Connection, owner: str) -> ProviderConnection:
     """The provider connection of that id. Raises Misconfigured."""
     row = connection.execute(_BY_ID, {"owner": owner}).one_or_none()
@@ -153,6 +165,13 @@ def lock_connection(connection: Connection, owner: str) -> None:
     row = select(provider_connections.c.id).where(provider_connections.c.id == owner)
     # FOR NO KEY UPDATE, as the UPDATE takes it by which `add_secret` resumes. SQLite has one writer anyhow.
     connection.execute(row.with_for_update(key_share=True))
+
+
+def paused_reasons(connection: Connection, ids: Collection[str]) -> Mapping[str, str]:
+    """Why each of these is paused, by id; those that are not are left out."""
+    columns = provider_connections.c
+    found = select(columns.id, columns.paused_reason).where(columns.id.in_(ids), columns.paused_reason.is_not(None))
+    return {row.id: row.paused_reason for row in connection.execute(found)}
 
 
 def pause_connection(connection: Connection, owner: str, *, reason: str) -> None:

@@ -24,8 +24,8 @@ from identity.intents import IntentState, abandoned, may_present_again
 from identity.lock import Busy, Held, RefreshLock, Unreachable
 from identity.metrics import LOCK_WAIT
 from identity.model import AccountKey
+from identity.own_values import profile_for
 from identity.presentation import Presenter
-from identity.providers import profile_of
 from identity.providers.profile import Profile
 from identity.refresh_budget import RefreshBudget
 from identity.situation import Situation, read_situation
@@ -143,7 +143,8 @@ class Coordinator:
                 raise Unavailable(f"account {account} is being refreshed elsewhere, and that takes long")
             lock = self._lock.acquire(account)
             if isinstance(lock, Busy):
-                self._lock.wait(account, within=timedelta(seconds=left))
+                if not self._lock.wait(account, within=timedelta(seconds=left)):
+                    self._pause(left)
                 continue
             LOCK_WAIT.observe(self._monotonic() - began)
             try:
@@ -154,7 +155,10 @@ class Coordinator:
             if generation is not None:
                 return generation
             # Someone presents this generation although the lock was free: their commit or time limit ends it.
-            self._sleep(min(left, self._budget.poll.total_seconds()))
+            self._pause(left)
+
+    def _pause(self, left: float) -> None:
+        self._sleep(min(left, self._budget.poll.total_seconds()))
 
     def settle_abandoned(self, *, limit: int = 100) -> int:
         """End the intents that a crash left behind, for housekeeping; how many were due. O(due)."""
@@ -193,7 +197,7 @@ class Coordinator:
         present = partial(presenter.present, situation, former=former, wish=wish, renew=lock.renew)
         if former is None:
             return present()
-        profile = profile_of(self._profiles, situation.account.provider)
+        profile = profile_for(self._profiles, situation.connection)
         match former.state:
             case IntentState.ANSWERED:
                 return presenter.settle(situation, former, refused=refused)

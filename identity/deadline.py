@@ -20,6 +20,10 @@ from identity.addresses import AddressPolicy
 Monotonic = Callable[[], float]
 
 
+class Prohibited(httpcore.ConnectError):
+    """The policy lets nobody connect there."""
+
+
 class Deadline(float):
     """Seconds that were left when it was made, as httpcore expects a timeout; `left()` is what is left now.
 
@@ -114,7 +118,7 @@ class GuardedBackend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         addresses = self._resolve(host, port, _clamp(timeout, httpcore.ConnectTimeout))
         if refusal := self._policy.prohibits(host, port, addresses):
-            raise httpcore.ConnectError(refusal)
+            raise Prohibited(refusal)
         for last, address in enumerate(addresses, start=1 - len(addresses)):
             try:
                 left = _clamp(timeout, httpcore.ConnectTimeout)

@@ -63,6 +63,8 @@ def question(
         return _nothing("the provider has no way to end a credential")
     if _ended_by_itself(claimed, now=now):
         return _nothing("it had expired")
+    if claimed.origin is Origin.CONNECT and profile.renewal is not None:
+        return _by_name(profile.renewal, case, vault)
     expired = renews_expired(profile, claimed, now=now)
     token = _token(case, profile, vault, REFRESH if expired else presented(profile, claimed.credential), now=now)
     if token is None:
@@ -72,7 +74,7 @@ def question(
             return _nothing("a refresh had replaced it")
         if profile.renewal is None:
             return Unasked(to=WithdrawalState.STUCK, reason=_EXPIRED)
-        return _of_renewal(profile.renewal, case.owner, token)
+        return _of_renewal(profile.renewal, case.owner, token, remark=_RENEWAL_ALONE)
     if ending_authenticator(case.owner, claimed.credential) and not case.secrets:
         if claimed.credential is Credential.JWT_BEARER:
             return _nothing(_KEY_ALONE)
@@ -89,6 +91,12 @@ def reaches_all(profile: Profile, credential: Credential) -> bool:
     """Whether asking with a token that lives ends all that the person ever consented to for this client."""
     of_person = credential is Credential.AUTHORIZATION_CODE
     return of_person and profile.revocation is not None and profile.revocation.reach is Reach.AUTHORIZATION
+
+
+def may_be_shared(claimed: Withdrawal) -> bool:
+    """Whether a connect may have won the very token that another account of the person has: Slack gives it again."""
+    lasts = claimed.refresh_sealed is None and claimed.expires_at is None
+    return claimed.origin is Origin.CONNECT and lasts
 
 
 def renews_expired(profile: Profile, claimed: Withdrawal, *, now: datetime) -> bool:
@@ -109,12 +117,19 @@ def _nothing(reason: str) -> Unasked:
     return Unasked(to=WithdrawalState.NOT_ASKED, reason=reason)
 
 
-def _of_renewal(renewal: Renewal, owner: ProviderConnection, token: Secret) -> Question:
+def _by_name(renewal: Renewal, case: Case, vault: Vault) -> Question:
+    """All tokens of a refused connect, and nothing else that the person consented to."""
+    sealed = {REFRESH: case.withdrawal.refresh_sealed, ACCESS: case.withdrawal.access_sealed}
+    tokens = [vault.open(value, _binding(case, name)) for name, value in sealed.items() if value is not None]
+    return _of_renewal(renewal, case.owner, *tokens)
+
+
+def _of_renewal(renewal: Renewal, owner: ProviderConnection, *tokens: Secret, remark: str | None = None) -> Question:
     return Question(
-        request=renewal.request(owner, token),
+        request=renewal.request(owner, tokens),
         pace=renewal.pace,
         has_ended=lambda answer: answer.status in renewal.taken,
-        remark="its access token had expired: what renews it was ended by its own name",
+        remark=remark,
     )
 
 
@@ -144,9 +159,12 @@ def _won(case: Case, profile: Profile, vault: Vault, wanted: str, *, now: dateti
 
 
 def _binding(case: Case, name: str) -> Binding:
-    account, generation = case.account, case.withdrawal.generation
-    return token_binding(account.key.tenant, account.id, account.provider, name, generation)
+    account, claimed = case.account, case.withdrawal
+    record = claimed.id if claimed.origin is Origin.CONNECT else account.id
+    return token_binding(account.key.tenant, record, account.provider, name, claimed.generation)
 
+
+_RENEWAL_ALONE = "its access token had expired: what renews it was ended by its own name"
 
 _EXPIRED = (
     "its access token had expired, by which alone the provider can be asked: what it could be renewed with stays valid "

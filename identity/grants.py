@@ -83,6 +83,7 @@ class Consent:
     external_login: str | None = None
     resources: tuple[str, ...] | None = None  # what its tokens are narrowed to
     any_account: bool = False  # whoever the provider says it is: an admin said so
+    people: str | None = None  # the name under which aliases know who consents; None: the provider's
     began_at: datetime | None = None  # when its connect session began; None: now
 
 
@@ -183,7 +184,7 @@ def store_consent(
     if refusal := revoked_since(connection, (*above, own), consent.consented):
         return refusal
     if consent.external_id is not None and not consent.any_account:
-        awaited = awaited_at(connection, consent.key, consent.provider)
+        awaited = awaited_at(connection, consent.key, consent.people or consent.provider)
         if awaited is not None and consent.external_id not in awaited.ids:
             return AnotherAccount(awaited=awaited)
     account = ensure_account(

@@ -24,7 +24,7 @@ import httpcore
 import httpx
 
 from identity.addresses import AddressPolicy
-from identity.deadline import Deadline, GuardedBackend, Monotonic
+from identity.deadline import Deadline, GuardedBackend, Monotonic, Prohibited
 
 _MEGABYTE = 1 << 20
 
@@ -54,6 +54,7 @@ class NotSent:
     """Nothing left this machine; trying again repeats nothing."""
 
     reason: str
+    untried: bool = False  # for a reason of ours, which says nothing of the other end: nobody spoke to it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,10 +123,12 @@ class Client:
         try:
             url = httpx.URL(request.url)
         except httpx.InvalidURL as error:
-            return NotSent(reason=f"the URL is not one: {error}")
+            return NotSent(reason=f"the URL is not one: {error}", untried=True)
         port = url.port or (443 if url.scheme == "https" else 80)
         if refusal := self.policy.prohibits_url(url.scheme, url.host, port, userinfo=bool(url.userinfo)):
-            return NotSent(reason=refusal)
+            return NotSent(reason=refusal, untried=True)
+        if send_before is not None and began >= send_before:
+            return NotSent(reason=f"{url.host}: too late to send", untried=True)
         deadline = Deadline(within.total_seconds(), monotonic=self._monotonic, send_before=send_before)
         client = self._fresh if fresh else self._reusing
         timeouts = dict.fromkeys(("connect", "read", "write", "pool"), deadline)
@@ -143,7 +146,7 @@ class Client:
             finally:
                 answer.close()
         except UnicodeEncodeError:  # its text quotes the character
-            return NotSent(reason=f"{url.host}: a header of the request is not ASCII")
+            return NotSent(reason=f"{url.host}: a header of the request is not ASCII", untried=True)
         except (httpx.HTTPError, _Unusable, zlib.error) as error:
             return _ending(error, deadline, url.host)
         headers = {name.lower(): value for name, value in answer.headers.items()}
@@ -183,7 +186,9 @@ class _Unusable(Exception):
 def _ending(error: Exception, deadline: Deadline, host: str) -> NotSent | NoAnswer:
     """What an error means, by whether a byte had left."""
     reason = f"{host}: {_said(error)}"
-    return NoAnswer(reason=reason) if deadline.sent else NotSent(reason=reason)
+    if deadline.sent:
+        return NoAnswer(reason=reason)
+    return NotSent(reason=reason, untried=isinstance(error.__cause__, Prohibited))
 
 
 def _said(error: Exception) -> str:

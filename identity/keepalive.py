@@ -21,6 +21,7 @@ from identity.gate import AHEAD_KEEPS, Endpoint, Gate
 from identity.keepalive_ledger import Due, Hold, Next, behind, claim, fair, put_back
 from identity.keepalive_plan import Plan, plan, retry_in
 from identity.metrics import KEEPALIVE, KEEPALIVE_DUE, KEEPALIVE_LAG
+from identity.own_values import with_own
 from identity.providers.profile import Profile
 from identity.store import CommitUnknown, Store
 
@@ -159,13 +160,15 @@ class _Pass:
                 return Next(due=now + pause, error="it is stopped")
             case Hold.PAUSED:
                 return self._failed(due, "its provider connection is paused")
-        profile = self._profiles.get(due.provider)
-        if profile is None:
+        if due.provider not in self._profiles:
             return self._failed(due, f"no provider is named {due.provider}")
-        planned = plan(due.tended, profile, now=now)
+        planned = plan(due.tended, self._profile(due), now=now)
         if planned is None:
             return Next(due=None)
         return planned if planned.due <= now else Next(due=planned.due, rank=planned.rank)
+
+    def _profile(self, due: Due) -> Profile:
+        return with_own(self._profiles[due.provider], due.config)
 
     def _attempt(self, due: Due) -> tuple[str, Next] | None:
         """Refresh it: what came of that, and what follows; None: its token endpoint has no room."""
@@ -194,7 +197,7 @@ class _Pass:
         return "served", self._failed(due, f"{due.provider} gives no token now")
 
     def _is_full(self, due: Due) -> bool:
-        if (wait := self._pacing(due, self._profiles[due.provider])) is not None:
+        if (wait := self._pacing(due, self._profile(due))) is not None:
             self._full[due.endpoint] = self._clock() + wait
         return wait is not None
 
@@ -205,7 +208,7 @@ class _Pass:
 
     def _in_line(self, due: Due, rank: int) -> Next:
         """They come back one by one, as fast as the pace lets them: what waits is not looked at again and again."""
-        interval = self._profiles[due.provider].token_pace.interval
+        interval = self._profile(due).token_pace.interval
         place = self._line[due.endpoint]
         self._line[due.endpoint] += 1
         return Next(due=self._full[due.endpoint] + place * interval, rank=rank, failures=due.failures)

@@ -32,6 +32,7 @@ class Due:
     key: AccountKey
     provider: str
     endpoint: Endpoint
+    config: Mapping[str, str]  # of the provider connection
     generation: int
     tended: Tended
     failures: int
@@ -74,6 +75,7 @@ _CLAIMABLE = (
         accounts.c.state,
         provider_connections.c.api_url,
         provider_connections.c.token_url,
+        provider_connections.c.config,
         provider_connections.c.paused_reason,
     )
     .join(accounts, accounts.c.id == grants.c.account_id)
@@ -157,6 +159,7 @@ def _due(row: Row[Any], key: AccountKey, found: Mapping[Any, Standing], until: d
         key=key,
         provider=row.provider,
         endpoint=Endpoint.among(key.connection, credential, api_url=row.api_url, token_url=row.token_url),
+        config=row.config,
         generation=row.generation,
         tended=Tended(
             account=row.account_id,

@@ -60,12 +60,25 @@ class Held:
 
 
 class RefreshLock:
-    """One lock an account. *ttl* is longer than a whole refresh; *token* makes an owner's name."""
+    """One lock an account. *ttl* is longer than a whole refresh; *token* makes an owner's name.
+
+    *rest* is how long a Redis that failed is not asked again: one that hangs would hold up every refresh.
+    """
 
     def __init__(
-        self, client: redis.Redis | None, *, ttl: timedelta, token: Callable[[], str], prefix: str = "aswhom:"
+        self,
+        client: redis.Redis | None,
+        *,
+        ttl: timedelta,
+        token: Callable[[], str],
+        prefix: str = "aswhom:",
+        monotonic: Callable[[], float] = time.monotonic,
+        rest: timedelta = timedelta(seconds=5),
     ) -> None:
         self._client = client
+        self._monotonic = monotonic
+        self._rest = rest.total_seconds()
+        self._away_until = float("-inf")
         self._ttl_ms = ttl // timedelta(milliseconds=1)
         self._token = token
         self._prefix = prefix
@@ -73,38 +86,41 @@ class RefreshLock:
 
     def acquire(self, account: str) -> Held | Busy | Unreachable:
         """Take the lock if it is free; never waits for it."""
-        if self._client is None or self._script is None:
+        if self._client is None or self._script is None or self._monotonic() < self._away_until:
             return Unreachable()
         token, key = self._token(), self._key(account)
         try:
             taken = self._client.set(key, token, nx=True, px=self._ttl_ms)
         except redis.RedisError:
+            self._away_until = self._monotonic() + self._rest
             return Unreachable()
         if not taken:
             return Busy()
         return Held(key=key, channel=self._channel(account), token=token, ttl_ms=self._ttl_ms, script=self._script)
 
-    def wait(self, account: str, *, within: timedelta) -> None:
-        """Return when the lock may be free: it was released, has expired, or *within* has passed."""
+    def wait(self, account: str, *, within: timedelta) -> bool:
+        """Return when the lock may be free: it was released, has expired, or *within* has passed.
+
+        False: there is no listening for it, so whoever asks again at once would ask without end.
+        """
         if self._client is None:
-            return
+            return False
         end = time.monotonic() + within.total_seconds()
         try:
             with self._client.pubsub() as listener:  # type: ignore[no-untyped-call]
                 listener.subscribe(self._channel(account))
                 while (left := end - time.monotonic()) > 0:
                     message = listener.get_message(timeout=left)
-                    if message is None:
-                        return
-                    if message["type"] == "message":
-                        return
+                    if message is None or message["type"] == "message":
+                        return True
                     # Subscribed: from here on no release is missed, so now look whether one came before.
                     expires_ms = self._client.pttl(self._key(account))
                     if expires_ms < 0:  # gone
-                        return
+                        return True
                     end = min(end, time.monotonic() + expires_ms / 1000)
         except redis.RedisError:
-            return
+            return False
+        return True
 
     def _key(self, account: str) -> str:
         return f"{self._prefix}refresh:{account}"

@@ -118,6 +118,11 @@ class ProviderConnection:
     token_url: str
     config: dict[str, str] = field(default_factory=dict)  # provider-specific and not secret: app id, issuer …
 
+    @property
+    def people(self) -> str:
+        """The name under which aliases know its users: the provider's, unless it numbers its users by itself."""
+        return self.config.get("people", self.provider)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TokenAnswer:

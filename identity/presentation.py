@@ -21,7 +21,7 @@ from identity.intents import Intent, may_present_again, store_answer
 from identity.metrics import REFRESHES, UNRECOGNISED
 from identity.minting import AssertionRefused, read_token, spare_secret, token_request
 from identity.model import AccountKey, RuledOut, TokenAnswer
-from identity.providers import profile_of
+from identity.own_values import profile_for
 from identity.providers.profile import Profile
 from identity.refresh_budget import RefreshBudget
 from identity.request_names import REFRESH_HEADER, named
@@ -58,22 +58,23 @@ class Presenter:
         self, situation: Situation, *, former: Intent | None, wish: Wish, renew: Callable[[], bool]
     ) -> int | None:
         """Present the credential, once. *renew* keeps the lock for the part after the exchange."""
-        refused, profile = wish.refused, self._profile(situation)
-        by, new = self.monotonic() + self.budget.send.total_seconds(), self._new_intent(situation, self.clock())
-        request = token_request(situation, profile, self.vault, now=new.started_at, jti=self.ids())
+        refused, profile, now = wish.refused, self._profile(situation), self.clock()
+        request = token_request(situation, profile, self.vault, now=now, jti=self.ids())
         if request is None:
-            return self._expire(situation, new, refused=refused)
+            return self._expire(situation, self._new_intent(situation, now), refused=refused)
         to, gate = self._endpoint(situation), self.endpoint.gate
         if (wait := gate.look(to, profile.token_pace, keep=wish.keep)) is not None:
             return self.serve(situation, refused=refused, retry_after=wait)
+        # Only from here does the time to send run: at a Redis that hangs, looking alone takes as long.
+        by, new = self.monotonic() + self.budget.send.total_seconds(), self._new_intent(situation, self.clock())
         self.reached("before_intent")
         intent = self._begin(situation, new, former)
         if intent is None:
             return None
         # Counted only now that it is ours to present. Should another account's have come first, nothing was sent.
         if (wait := gate.enter(to, profile.token_pace, keep=wish.keep)) is not None:
-            why = "its token endpoint is left alone for now"
-            return self._fail(situation, intent, why, refused=refused, wait=wait, unpresented=True)
+            left = "its token endpoint is left alone for now"
+            return self._fail(situation, intent, left, refused=refused, wait=wait, unpresented=True)
         self.reached("before_send")
         outcome = self.endpoint.send(named(request, REFRESH_HEADER, intent.id), to=to, send_before=by)
         self.reached("after_send")
@@ -278,7 +279,7 @@ class Presenter:
         )
 
     def _profile(self, situation: Situation) -> Profile:
-        return profile_of(self.profiles, situation.account.provider)
+        return profile_for(self.profiles, situation.connection)
 
     def _sealed(self, situation: Situation, answer: TokenAnswer) -> SealedAnswer:
         """The answer as the next generation, with the old refresh token where the provider sent none."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy import Connection, Row, String, bindparam, func, select, update
 
 from identity.errors import BadInput, Misconfigured
 from identity.model import Principal, PrincipalKind
 from identity.rows import insert_new
-from identity.tables import agents, aliases, principals, tenants
+from identity.tables import agents, aliases, principals, provider_connections, tenants
 
 # Built once: every acceptance runs these.
 _SERVICES = (
@@ -17,9 +17,18 @@ _SERVICES = (
     .where(principals.c.tenant_id == bindparam("tenant"), principals.c.kind == PrincipalKind.SERVICE)
     .limit(2)
 )
+# The name by which aliases know the users of a provider connection, `ProviderConnection.people`.
+_PEOPLE = (
+    select(provider_connections.c.config["people"].as_string())
+    .where(
+        provider_connections.c.id == bindparam("through", type_=String),
+        provider_connections.c.provider == bindparam("of_provider", type_=String),
+    )
+    .scalar_subquery()
+)
 _ALIAS = select(aliases.c.principal_id).where(
     aliases.c.tenant_id == bindparam("tenant"),
-    aliases.c.provider == bindparam("of_provider"),
+    aliases.c.provider == func.coalesce(_PEOPLE, bindparam("of_provider", type_=String)),
     aliases.c.external_id == bindparam("external"),
 )
 
@@ -119,9 +128,14 @@ def link_alias(
     return connection.execute(update(aliases).where(same).values(login=login)).rowcount == 1
 
 
-def resolve_alias(connection: Connection, tenant: str, provider: str, external_id: str) -> str | None:
-    """The id of the principal whom a provider knows by *external_id*, if someone linked them."""
-    row = {"tenant": tenant, "of_provider": provider, "external": external_id}
+def resolve_alias(
+    connection: Connection, tenant: str, provider: str, external_id: str, *, through: str | None = None
+) -> str | None:
+    """The id of the principal whom a provider knows by *external_id*, if someone linked them.
+
+    *through* is the provider connection that named them: the provider behind it may number its users by itself.
+    """
+    row = {"tenant": tenant, "of_provider": provider, "external": external_id, "through": through}
     return connection.execute(_ALIAS, row).scalar_one_or_none()
 
 

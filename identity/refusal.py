@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NoReturn
 
+from identity.leftovers import Leftover
+
 AGAIN = "ask for a new link where you got this one, and open it in this browser"
 OPERATOR = "tell whoever runs this installation"
 
@@ -39,7 +41,12 @@ class ConnectRefused:
 
 
 class Refusal(Exception):
-    """Leaves a callback early. *final*: the session was used up. *detail* is for the audit, never for the page."""
+    """Leaves a callback early. *final*: the session was used up. *detail* is for the audit, never for the page.
+
+    *leftover* is what the callback had won by then.
+    """
+
+    leftover: Leftover | None = None
 
     def __init__(self, refused: ConnectRefused, *, final: bool, detail: Mapping[str, str]) -> None:
         super().__init__(refused.reason)

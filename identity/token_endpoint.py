@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from identity.answers import RateLimited, Transient
 from identity.gate import Endpoint, Gate
-from identity.http import Answer, Client, HttpRequest, Outcome
+from identity.http import Answer, Client, HttpRequest, NotSent, Outcome
 from identity.secret import Secret
 
 # What is read of an answer's head; the rest would only make the stored row larger.
@@ -31,10 +31,13 @@ class TokenEndpoint:
     def send(self, request: HttpRequest, *, to: Endpoint, send_before: float | None = None) -> Outcome:
         """One request, once. *send_before* is on the monotonic clock."""
         outcome = self.client.send(request, within=self.budget, send_before=send_before, cap=self.cap, fresh=True)
-        if isinstance(outcome, Answer) and outcome.status < 500:
-            self.gate.answered(to)
-        else:
-            self.gate.failed(to)
+        match outcome:
+            case Answer(status=status) if status < 500:
+                self.gate.answered(to)
+            case NotSent(untried=True):
+                pass  # nobody spoke to it
+            case _:
+                self.gate.failed(to)
         return outcome
 
     def heed(self, meaning: object, outcome: Outcome, *, to: Endpoint) -> None:

@@ -7,20 +7,20 @@ from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBina
 from identity.columns import Instant
 from identity.tables import metadata
 
-# Credentials that were revoked here and are to end at their provider too: one row a grant, a discarded refresh, or a
-# token that is in no grant, which has its row from when it was minted.
+# Credentials that were revoked here and are to end at their provider too: one row a grant, a discarded refresh, a
+# refused connect, or a token that is in no grant, which has its row from when it was minted.
 withdrawals = Table(
     "withdrawals",
     metadata,
-    Column("id", String(100), primary_key=True),  # <account>.<generation>, the refresh intent's, or its own
+    Column("id", String(100), primary_key=True),  # <account>.<generation>, the refresh intent's, connect.<started>, own
     Column("account_id", ForeignKey("accounts.id"), nullable=False),
-    Column(
-        "origin", String(16), nullable=False
-    ),  # grant; refresh: won by one that ended after the revocation; confined
+    # grant; refresh: won by one that ended after the revocation; confined; connect: won by one that was refused
+    Column("origin", String(16), nullable=False),
     Column("credential", String(32), nullable=False),
     Column("generation", BigInteger, nullable=False),  # of the grant, or of what the refresh presented
     Column("consented", BigInteger, nullable=False),
-    Column("revocation_id", String(64)),  # on whose receipt it is; NULL: not said yet
+    Column("external_id", String(200)),  # of who consented, in a connect that was refused
+    Column("revocation_id", String(64)),  # on whose receipt it is; NULL: not said yet, or of a connect
     Column("state", String(16), nullable=False),  # held, pending, done, stuck, not_asked
     Column("reason", Text),
     Column("access_sealed", LargeBinary),  # these three are shredded when there is nothing to ask any more

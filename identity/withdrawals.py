@@ -53,6 +53,7 @@ class Origin(StrEnum):
     GRANT = "grant"
     REFRESH = "refresh"  # a refresh that was on the wire won it after the revocation
     CONFINED = "confined"  # it was minted for one repository, and is in no grant
+    CONNECT = "connect"  # a connect had won it before it was refused: no revocation's, `identity.leftovers`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +70,7 @@ class Withdrawal:
     state: WithdrawalState
     tries: int
     expires_at: datetime | None
+    external_id: str | None = None  # of who consented, in a connect that was refused
     access_sealed: bytes | None = field(default=None, repr=False)
     refresh_sealed: bytes | None = field(default=None, repr=False)
     answer_sealed: bytes | None = field(default=None, repr=False)
@@ -137,7 +139,7 @@ def adopt(connection: Connection, account: str, *, before: int, revocation: str)
     """Say on whose receipt those are that were taken before the revocation could; their ids."""
     columns = withdrawals.c
     unsaid = (columns.account_id == account) & columns.revocation_id.is_(None) & (columns.consented <= before)
-    unsaid &= columns.state != WithdrawalState.HELD
+    unsaid &= (columns.state != WithdrawalState.HELD) & (columns.origin != Origin.CONNECT)
     found = list(connection.execute(select(columns.id).where(unsaid)).scalars())
     if found:
         connection.execute(update(withdrawals).where(columns.id.in_(found)).values(revocation_id=revocation))
@@ -232,6 +234,7 @@ def _withdrawal(row: Row[tuple[object, ...]]) -> Withdrawal:
         state=WithdrawalState(row.state),
         tries=row.tries,
         expires_at=row.expires_at,
+        external_id=row.external_id,
         access_sealed=row.access_sealed,
         refresh_sealed=row.refresh_sealed,
         answer_sealed=row.answer_sealed,

@@ -15,19 +15,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, select
 
 from identity.accounts import Account, get_account
 from identity.answers import retry_after_of
 from identity.connect_sessions import is_connecting
 from identity.connections import ending_authenticator, get_connection, live_secrets
-from identity.ending import Case, Question, Unasked, question, reaches_all, renews_expired
+from identity.ending import Case, Question, Unasked, may_be_shared, question, reaches_all, renews_expired
 from identity.errors import Misconfigured
 from identity.gate import AHEAD_KEEPS, Endpoint
 from identity.grants import get_grant
 from identity.http import Answer
 from identity.metrics import WITHDRAWALS_ASKED
 from identity.model import AccountKey, Credential, Scope, ScopeKind
+from identity.own_values import with_own
 from identity.providers.profile import Profile
 from identity.request_names import REVOCATION_HEADER, named
 from identity.scopes import grant_scopes, newest_revocation, revoked_since
@@ -102,7 +103,7 @@ class Withdrawer:
         case = self._store.write(lambda c: self._claim(c, withdrawal, now=now, until=until))
         if case is None:
             return
-        profile = self._profiles[case.account.provider]
+        profile = with_own(self._profiles[case.account.provider], case.owner.config)
         try:
             asked = question(case, profile, self._vault, now=now, ids=self._ids)
         except Misconfigured as fault:
@@ -148,10 +149,12 @@ class Withdrawer:
             postpone(connection, claimed.id, due_at=now + _SECOND, reason="a refresh has not ended", counted=False)
             return None
         profile = self._profiles[account.provider]
-        by_name = profile.renewal is not None and renews_expired(profile, claimed, now=now)
-        reaches = not by_name and reaches_all(profile, claimed.credential)
+        refused = claimed.origin is Origin.CONNECT
+        by_name = profile.renewal is not None and (refused or renews_expired(profile, claimed, now=now))
+        reaches = not by_name and (reaches_all(profile, claimed.credential) or may_be_shared(claimed))
         if reaches and (why := _reaches_others(connection, account, claimed, now=now)):
-            settle(connection, claimed.id, to=WithdrawalState.STUCK, reason=why, now=now)
+            to = WithdrawalState.NOT_ASKED if refused else WithdrawalState.STUCK
+            settle(connection, claimed.id, to=to, reason=why, now=now)
             return None
         owner = get_connection(connection, account.key.connection)
         wanted = ending_authenticator(owner, claimed.credential)
@@ -197,7 +200,10 @@ def awaits_provider(connection: Connection, account: Account, profile: Profile, 
         return profile.renewal is not None and refresh_sealed is not None and expired
 
     pending = of_account(connection, account.id, WithdrawalState.PENDING)
-    if any(not by_name(one.expires_at, one.refresh_sealed) for one in pending):
+    won = [one for one in pending if one.origin is Origin.CONNECT]
+    if profile.renewal is None and not all(_is_anothers(account, one) for one in won):
+        return True
+    if any(not by_name(one.expires_at, one.refresh_sealed) for one in pending if one not in won):
         return True
     grant = get_grant(connection, account.id)
     if grant is None or not revoked_since(connection, grant_scopes(account.key), grant.consented, or_stopped=False):
@@ -206,14 +212,25 @@ def awaits_provider(connection: Connection, account: Account, profile: Profile, 
     return is_refreshing(connection, account.id) or (held and not by_name(grant.expires_at, grant.refresh_sealed))
 
 
+def _is_anothers(account: Account, one: Withdrawal) -> bool:
+    """Whether a connect won it from somebody who is not the person of the account."""
+    return one.external_id is not None and account.external_id not in (None, one.external_id)
+
+
 def _reaches_others(connection: Connection, account: Account, claimed: Withdrawal, *, now: datetime) -> str | None:
     """Whom the request would reach besides, in words; None: nobody."""
-    if is_connecting(connection, account.key, now=now, after=newest_revocation(connection, grant_scopes(account.key))):
+    newest = newest_revocation(connection, grant_scopes(account.key))
+    if not _is_anothers(account, claimed) and is_connecting(connection, account.key, now=now, after=newest):
         return "the person is connecting anew, and asking would end that consent too"
+    persons: ColumnElement[bool] = (accounts.c.id == account.id) | (accounts.c.external_id == account.external_id)
+    if claimed.origin is Origin.CONNECT:
+        if claimed.external_id is None:
+            return "whose it is was not said, and asking may end somebody else's too"
+        persons = accounts.c.external_id == claimed.external_id
     same = select(accounts).where(
         accounts.c.connection_id == account.key.connection,
         accounts.c.credential == Credential.AUTHORIZATION_CODE,
-        (accounts.c.id == account.id) | (accounts.c.external_id == account.external_id),
+        persons,
     )
     for row in connection.execute(same).all():
         grant = get_grant(connection, row.id)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, select
 
-from identity.connections import paused_reason
-from identity.model import AccountState, Credential
+from identity.connections import paused_reasons
+from identity.model import AccountState, Credential, Scope, ScopeKind
 from identity.refresh_story import latest_refresh
-from identity.scopes import grant_scopes, revoked_since
+from identity.scopes import NEVER, Standing, all_standings, grant_scopes, prohibition
 from pipeline.ledger.jobs import consent_of
 from pipeline.ledger.paging import Row
 from pipeline.ledger.queries import account_key
@@ -27,10 +28,26 @@ _ADD = {
 }
 
 
+#: Whose groups of commands have `open`.
+_OPENED = {ScopeKind.TENANT: "tenants", ScopeKind.CONNECTION: "connections"}
+_PAGE = 500  # accounts in one statement
+
+
 def told(row: Row) -> Row:
     """*row* of an account with `why` and `next`: by its own state alone."""
     why, next_ = _by_state(row)
     return {**row, "why": why, "next": next_}
+
+
+def all_told(connection: Connection, rows: Sequence[Row]) -> list[Row]:
+    """The same of several, by what is above each of them too: revoked or stopped scopes, paused connections."""
+    found = []
+    for start in range(0, len(rows), _PAGE):
+        page = rows[start : start + _PAGE]
+        standing = all_standings(connection, {scope for row in page for scope in grant_scopes(account_key(row))})
+        paused = paused_reasons(connection, {row["connection_id"] for row in page})
+        found += [_below(told(row), standing, paused) for row in page]
+    return found
 
 
 def whole(connection: Connection, row: Row) -> Row:
@@ -41,19 +58,27 @@ def whole(connection: Connection, row: Row) -> Row:
         jobs.c.waits_for == consent_of(key), jobs.c.state == JobState.WAITING
     )
     used = select(attempts.c.opened_at).where(attempts.c.account_id == account).order_by(attempts.c.opened.desc())
-    facts: Row = {
-        **told(row),
+    (own,) = all_told(connection, [row])
+    return {
+        **own,
         "latest_refresh": None if story is None else asdict(story),
         "waiting_jobs": [dict(one._mapping) for one in connection.execute(waiting.order_by(jobs.c.created_at))],  # noqa: SLF001 - its documented name
         "last_used_at": connection.execute(used.limit(1)).scalar(),
     }
-    ruled_out = row["consented"] is not None and revoked_since(connection, grant_scopes(key), row["consented"])
+
+
+def _below(row: Row, standing: Mapping[Scope, Standing], paused: Mapping[str, str]) -> Row:
+    """*row* with the first reason from above."""
+    scopes = {scope: standing.get(scope, NEVER) for scope in grant_scopes(account_key(row))}
+    ruled_out = row["consented"] is not None and prohibition(scopes, row["consented"])
     if row["state"] == AccountState.ACTIVE and ruled_out:
-        facts |= {"why": f"no step opens with it: {ruled_out.reason}", "next": _again(row)}
-    elif paused := paused_reason(connection, key.connection):
-        resume = f"aswhom connections resume {key.connection}"
-        facts |= {"why": f"{facts['why']}; its provider connection is paused: {paused}", "next": resume}
-    return facts
+        stopped = scopes[ruled_out.scope].stopped and _OPENED.get(ruled_out.scope.kind)
+        again = f"aswhom {stopped} open {ruled_out.scope.key}" if stopped else _again(row)
+        return {**row, "why": f"no step opens with it: {ruled_out.reason}", "next": again}
+    if (why := paused.get(row["connection_id"])) is not None:
+        resume = f"aswhom connections resume {row['connection_id']}"
+        return {**row, "why": f"{row['why']}; its provider connection is paused: {why}", "next": resume}
+    return row
 
 
 def _by_state(row: Row) -> tuple[str, str | None]:

@@ -9,10 +9,10 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from identity.connections import paused_reasons
 from identity.model import AccountKey, AccountState, PrincipalKind, Scope
 from identity.providers import PROFILES
 from identity.scopes import NEVER, Standing, all_standings, grant_scopes, prohibition
-from identity.tables import provider_connections
 from pipeline.ledger.jobs import consent_of
 from pipeline.states import JobState
 from pipeline.tables import jobs, workflow_settings
@@ -38,7 +38,7 @@ def health(connection: Connection, workflows: Registry, row: Mapping[str, Any]) 
 def healths(connection: Connection, workflows: Registry, rows: Sequence[Mapping[str, Any]]) -> list[Health]:
     """The same of several, in as many statements as of one."""
     standing = all_standings(connection, {scope for row in rows for scope in grant_scopes(_key(row))})
-    paused = _paused(connection, {row["connection_id"] for row in rows})
+    paused = paused_reasons(connection, {row["connection_id"] for row in rows})
     names = _workflows(connection, rows)
     found = []
     for row in rows:
@@ -50,13 +50,6 @@ def healths(connection: Connection, workflows: Registry, rows: Sequence[Mapping[
 
 def _key(row: Mapping[str, Any]) -> AccountKey:
     return AccountKey(tenant=row["tenant_id"], connection=row["connection_id"], principal=row["principal_id"])
-
-
-def _paused(connection: Connection, ids: AbstractSet[str]) -> Mapping[str, str]:
-    """Why each of these provider connections is paused, if it is."""
-    columns = provider_connections.c
-    found = select(columns.id, columns.paused_reason).where(columns.id.in_(ids), columns.paused_reason.is_not(None))
-    return {row.id: row.paused_reason for row in connection.execute(found)}
 
 
 def _workflows(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, AbstractSet[str]]:

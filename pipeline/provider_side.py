@@ -80,6 +80,15 @@ class ProviderAsker:
         """The revocations of which something is to be asked now, for housekeeping. O(due)."""
         return self._store.read(lambda c: [*_overdue(c, self._clock(), limit), *_late(c, limit)])
 
+    def ask_leftovers(self, *, limit: int = 100) -> None:
+        """Ask about what refused connects had won, which is of no revocation. For housekeeping, O(due)."""
+        due = self._store.read(lambda c: _leftovers(c, self._clock(), limit))
+        end = self._monotonic() + self._within
+        for withdrawal in due:
+            if self._monotonic() >= end:
+                return
+            self._ask(withdrawal)
+
     def _collect(self, row: Row[Any]) -> None:
         if row.kind == ScopeKind.AGENT:
             return  # an agent acts with credentials that others use too
@@ -148,7 +157,10 @@ def _accounts(connection: Connection, *, row: Row[Any], after: str) -> list[str]
     columns = withdrawals.c
     # What nobody has said on whose receipt it is, and what is held: both are of no revocation yet.
     unsaid = exists().where(
-        columns.account_id == accounts.c.id, columns.revocation_id.is_(None), columns.consented <= row.number
+        columns.account_id == accounts.c.id,
+        columns.revocation_id.is_(None),
+        columns.consented <= row.number,
+        columns.origin != Origin.CONNECT,
     )
     found = select(accounts.c.id).where(below(scope_of(row)), accounts.c.id > after, or_(held, won, unsaid))
     return list(connection.execute(found.order_by(accounts.c.id).limit(_PAGE)).scalars())
@@ -182,6 +194,13 @@ def _due(connection: Connection, revocation: str, now: datetime) -> list[str]:
     return list(connection.execute(found.order_by(columns.id)).scalars())
 
 
+def _leftovers(connection: Connection, now: datetime, limit: int) -> list[str]:
+    columns = withdrawals.c
+    pending = (columns.state == WithdrawalState.PENDING) & (columns.due_at <= now)
+    found = select(columns.id).where(pending, columns.origin == Origin.CONNECT)
+    return list(connection.execute(found.order_by(columns.due_at).limit(limit)).scalars())
+
+
 def _overdue(connection: Connection, now: datetime, limit: int) -> list[str]:
     columns = withdrawals.c
     pending = (columns.state == WithdrawalState.PENDING) & (columns.due_at <= now)
@@ -194,6 +213,7 @@ def _late(connection: Connection, limit: int) -> list[str]:
     won = select(refresh_intents.c.account_id, refresh_intents.c.consented).where(_KEPT).limit(limit)
     columns = withdrawals.c
     of_none = (columns.state == WithdrawalState.PENDING) & columns.revocation_id.is_(None)
+    of_none &= columns.origin != Origin.CONNECT
     minted = select(columns.account_id, columns.consented).where(of_none).limit(limit)
     found: Iterable[str | None] = [
         _first_to_reach(connection, one.account_id, consented=one.consented)

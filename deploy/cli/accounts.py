@@ -35,8 +35,9 @@ def accounts() -> None:
 @click.option("--state", type=_STATES)
 def list_accounts(at: Installation, out: Output, tenant: str | None, provider: str | None, state: str | None) -> None:
     """The accounts, without their credentials; why one is not active, and what to do."""
-    found = at.read(lambda c: queries.all_accounts(c, tenant=tenant, state=state, provider=provider))
-    rows = [account_facts.told(row) for row in found]
+    rows = at.read(
+        lambda c: account_facts.all_told(c, queries.all_accounts(c, tenant=tenant, state=state, provider=provider))
+    )
     columns = ("id", "tenant_id", "connection_id", "principal_id", "external_login", "state", "expires_at", "why")
     out.rows(rows, columns, empty="No such account: `aswhom connect link` makes the link for a person")
     for row in rows:

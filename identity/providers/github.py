@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
@@ -75,11 +76,11 @@ def _revoke(ended: RevokedToken) -> HttpRequest | None:
     return HttpRequest(method="DELETE", url=url, headers=headers, body=body)
 
 
-def _revoke_refresh_token(connection: ProviderConnection, token: Secret) -> HttpRequest:
+def _revoke_by_name(connection: ProviderConnection, tokens: Sequence[Secret]) -> HttpRequest:
     """By nobody: GitHub refuses it from whoever says who they are."""
     # https://docs.github.com/en/rest/credentials/revoke#revoke-a-list-of-credentials
     headers = _HEADERS | {"content-type": "application/json"}
-    body = json.dumps({"credentials": [token.reveal()]}).encode()
+    body = json.dumps({"credentials": [token.reveal() for token in tokens]}).encode()
     return HttpRequest(
         method="POST", url=f"{connection.api_url.rstrip('/')}/credentials/revoke", headers=headers, body=body
     )
@@ -108,6 +109,7 @@ GITHUB = Profile(
     default_lifetime=None,
     min_ttl=timedelta(minutes=10),
     dead_codes=frozenset({"bad_refresh_token"}),
+    spent_codes=frozenset({"bad_verification_code"}),
     client_codes=frozenset({"incorrect_client_credentials", "redirect_uri_mismatch"}),
     secret_codes=frozenset({"incorrect_client_credentials"}),
     implies={f"{what}:write": frozenset({f"{what}:read"}) for what in ("contents", "issues", "pull_requests")},
@@ -120,7 +122,7 @@ GITHUB = Profile(
     ),
     revoke=_revoke,
     renewal=Renewal(
-        request=_revoke_refresh_token,
+        request=_revoke_by_name,
         taken=frozenset({202}),
         # "60 unauthenticated requests per hour", of all that this machine asks.
         pace=Pace(requests=60, per=timedelta(hours=1), burst=20, verified=_CREDENTIALS),
@@ -135,6 +137,7 @@ GITHUB = Profile(
         "idle_limit": _REFRESHING,
         "min_ttl": assumed("a margin of ours; the old token dies at the refresh"),
         "dead_codes": heard("https://github.com/octokit/auth-oauth-user.js"),
+        "spent_codes": _ERRORS,
         "client_codes": _ERRORS,
         "secret_codes": _ERRORS,
         "implies": read("https://docs.github.com/en/rest/authentication/permissions-required-for-github-apps"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -83,9 +83,13 @@ class RevokedToken:
 
 @dataclass(frozen=True, kw_only=True)
 class Renewal:
-    """How a refresh token is ended by its own name, where `Revocation` wants an access token that has not expired."""
+    """How tokens are ended by their own names.
 
-    request: Callable[[ProviderConnection, Secret], HttpRequest]
+    For a refresh token where `Revocation` wants an access token that has not expired, and for those of a connect that
+    was refused, where `Revocation` reaches further.
+    """
+
+    request: Callable[[ProviderConnection, Sequence[Secret]], HttpRequest]
     taken: frozenset[int]  # the statuses that say so; any other, and it is as it was
     pace: Pace
 
@@ -122,6 +126,7 @@ class Profile:
     scopes_parameter: str = "scope"  # in the authorization URL
     sends_iss: bool = False  # RFC 9207: the callback must carry `iss`
     dead_codes: frozenset[str] = frozenset()  # besides invalid_grant: the refresh token is no good any more
+    spent_codes: frozenset[str] = frozenset()  # the same of an authorization code: it was used, or has expired
     client_codes: frozenset[str] = frozenset()  # besides invalid_client: the client registration is at fault
     secret_codes: frozenset[str] = frozenset()  # those among client_codes that a wrong client secret explains
     transient_codes: frozenset[str] = frozenset()  # besides temporarily_unavailable and the like

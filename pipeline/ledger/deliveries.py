@@ -164,7 +164,9 @@ def start_jobs(
             id=start.job,
             tenant=tenant,
             workflow=start.match.workflow,
-            user=resolve_alias(connection, tenant, external.provider, external.id) if external else None,
+            user=resolve_alias(connection, tenant, external.provider, external.id, through=through)
+            if external
+            else None,
             triggered_by=start.match.triggered_by,
             event=start.match.event.model_dump(mode="json"),
             config=start.config,

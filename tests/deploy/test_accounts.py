@@ -14,10 +14,12 @@ from sqlalchemy import Connection, insert, select
 from deploy.installation import Installation
 from deploy.settings import load
 from identity.accounts import move_account
+from identity.connections import pause_connection
 from identity.consents import write_consent
 from identity.grants import Consent, Consented
-from identity.model import AccountKey, AccountState, Credential, PrincipalKind, TokenAnswer
+from identity.model import AccountKey, AccountState, Credential, PrincipalKind, Scope, ScopeKind, TokenAnswer
 from identity.principals import ensure_agent, ensure_principal
+from identity.scopes import open_scope, stop_scope
 from identity.secret import Secret
 from identity.sequence import next_number
 from identity.tables import connect_sessions, refresh_intents
@@ -175,12 +177,21 @@ def test_one_account_is_shown_whole(acme: Acme) -> None:
     assert "access-0" not in told + str(shown)
 
 
-def test_an_active_account_below_a_revoked_user_says_that_it_is_of_no_use(acme: Acme) -> None:
+def test_an_active_account_below_what_is_revoked_stopped_or_paused_says_that_it_is_of_no_use(acme: Acme) -> None:
+    def says(why: str, next: str) -> None:
+        (listed,) = acme.cli.json("accounts", "list")
+        for row in (acme.show(), listed):
+            assert row["state"] == "active"
+            assert why in row["why"]
+            assert row["next"] == next
+
+    acme.write(lambda c: pause_connection(c, "github", reason="invalid_client"))
+    says("its provider connection is paused: invalid_client", "aswhom connections resume github")
+    acme.write(lambda c: stop_scope(c, Scope(kind=ScopeKind.CONNECTION, key="github")))
+    says("no step opens with it: connection:github is stopped", "aswhom connections open github")
+    acme.write(lambda c: open_scope(c, Scope(kind=ScopeKind.CONNECTION, key="github")))
     acme.cli.json("revoke", "user", "acme.ada", "--yes", "--reason", "left")
-    shown = acme.show()
-    assert shown["state"] == "active"
-    assert "no step opens with it" in shown["why"]
-    assert shown["next"] == f"aswhom accounts reconnect {acme.id}"
+    says("no step opens with it: user:acme.ada was revoked", f"aswhom accounts reconnect {acme.id}")
 
 
 def test_a_reconnect_asks_for_what_was_granted_and_for_what_waiting_jobs_lack(acme: Acme) -> None:

@@ -74,6 +74,23 @@ def test_what_a_row_cannot_know_has_to_be_given(cli: Cli, secret: str) -> None:
     assert "not https" in cli.json("connections", "add", "oauth2", "--client-id", "c", *given, code=1)["message"]
 
 
+def test_a_second_server_of_a_provider_has_a_name_of_its_own_for_its_people(github: Cli) -> None:
+    add = (
+        "connections",
+        "add",
+        "github",
+        "--id",
+        "ghe",
+        "--client-id",
+        "c",
+        "--token-url",
+        "https://ghe.example/token",
+    )
+    assert "--config people=ghe" in github.json(*add, code=1)["message"]
+    assert "people is the name" in github.json(*add, "--config", "people=a b", code=1)["message"]
+    assert github.json(*add, "--config", "people=ghe")["id"] == "ghe"
+
+
 def test_the_rows_are_listed(cli: Cli) -> None:
     rows = cli.json("connections", "providers")
     assert {row["name"] for row in rows} == set(PROFILES)

@@ -89,6 +89,30 @@ def test_a_retired_key_leaves_the_ring_and_is_kept_beside_it(files: KeyFiles) ->
     assert beside.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_changed_key_file_stays_whose_it_was_and_where_its_link_leads(files: KeyFiles, tmp_path: Path) -> None:
+    files.create()
+    kept = {}
+    for path in (files.vault, files.signing):
+        real = tmp_path / "elsewhere" / path.name
+        real.parent.mkdir(exist_ok=True)
+        path.rename(real)
+        path.symlink_to(real)
+        real.chmod(0o640)
+        if os.geteuid() == 0:
+            os.chown(real, 4711, 4712)
+        kept[real] = real.stat()
+    files.add_vault_key()
+    retired = files.retire_vault_key(1)
+    seed = files.next_signing_key()
+    files.adopt_signing_key()
+    assert files.read().signing == seed
+    assert files.vault.is_symlink()
+    assert files.signing.is_symlink()
+    for path in (*kept, retired):
+        was, now = kept.get(path, kept[files.vault.resolve()]), path.stat()
+        assert (now.st_uid, now.st_gid, now.st_mode) == (was.st_uid, was.st_gid, was.st_mode)
+
+
 def test_the_ring_may_come_from_the_environment_and_no_command_writes_it(files: KeyFiles) -> None:
     files.create()
     text = files.vault.read_text() + new_key_line(2, os.urandom)

@@ -50,8 +50,8 @@ CONTROLS = (
     Control(
         name="a callback is one",
         file="identity/connect_callback.py",
-        guard="if not self.store.write(lambda connection: use_up(connection, session.id, now=now)):",
-        without="if False:",
+        guard="return self.store.write(lambda connection: use_up(connection, session.id, now=now))",
+        without="return True",
         test=f"{TEST}::test_a_callback_works_once and sqlite",
     ),
     Control(

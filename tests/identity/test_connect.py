@@ -18,12 +18,12 @@ from identity.accounts import find_account
 from identity.audit_tables import audit
 from identity.connect import Connect, Connected, ConnectOffer, ConnectRefused, Finishing, Outcome
 from identity.connect_sessions import bind_browser, digest, use_up
-from identity.connections import CLIENT_SECRET, rotate_secret, seal_secret
+from identity.connections import CLIENT_SECRET, add_connection, add_secret, rotate_secret, seal_secret, taken_for
 from identity.errors import BadInput, PolicyDenied, Unavailable
 from identity.gate import Endpoint, Gate
 from identity.http import Client
 from identity.model import AccountKey, AccountState, Credential, Leased, PrincipalKind, Scope, ScopeKind
-from identity.pace import CAUTIOUS
+from identity.pace import CAUTIOUS, Pace
 from identity.principals import ensure_principal, ensure_tenant, link_alias, resolve_alias
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
@@ -143,6 +143,22 @@ def test_a_callback_works_once_and_says_the_same_again(desk: Desk, provider: Pre
     assert desk.connect.result(first.session, browser=ANNAS_BROWSER, now=desk.world.clock.now) == first
     assert provider.presented.total() == 1
     assert desk.woken == [ANNA]
+
+
+def test_only_a_code_that_is_exchanged_counts_against_the_providers_pace(desk: Desk) -> None:
+    """A page that is reloaded must not take the turns of everybody's refreshes."""
+    desk.profile = replace(desk.profile, token_pace=Pace(requests=2, per=timedelta(days=2), burst=1))
+    declined, late, revoked = ({"state": desk.authorize(desk.start())["state"]} for _ in range(3))
+    assert why(desk.finish(declined | {"error": "access_denied"})) is Why.DECLINED
+    assert why(desk.finish(declined | {"code": "c"})) is Why.DECLINED
+    desk.world.revoke(Scope(kind=ScopeKind.ACCOUNT, key=str(ANNA)))
+    assert why(desk.finish(revoked | {"code": "c"})) is Why.REVOKED
+    desk.world.clock.advance(timedelta(minutes=11))
+    assert why(desk.finish(late | {"code": "c"})) is Why.EXPIRED
+    state = desk.authorize(desk.start())["state"]
+    first = desk.finish({"code": "c", "state": state})
+    assert isinstance(first, Connected)
+    assert desk.finish({"code": "c", "state": state}) == first  # the only turn there was is taken
 
 
 def test_a_second_callback_meanwhile_is_told_to_look_again_and_later_that_it_was_cut_off(desk: Desk) -> None:
@@ -285,12 +301,15 @@ def test_an_answer_must_come_from_the_right_issuer(desk: Desk, iss: str | None) 
     ],
     ids=str,
 )
-def test_a_session_that_began_before_a_revocation_is_refused(desk: Desk, scope: Scope) -> None:
+def test_a_session_that_began_before_a_revocation_is_refused(
+    desk: Desk, provider: PretendProvider, scope: Scope
+) -> None:
     link, unopened = desk.start(), desk.start()
     state = desk.authorize(link)["state"]
     desk.world.revoke(scope)
     assert why(desk.offer(unopened)) is why(desk.goes_on(unopened)) is Why.REVOKED
     assert "revoked after this link" in desk.refused({"code": "c", "state": state})
+    assert provider.presented.total() == 0  # its code was not even exchanged
     again = desk.authorize(desk.start())["state"]
     assert isinstance(desk.finish({"code": "c", "state": again}), Connected)
 
@@ -342,6 +361,31 @@ def test_two_tenants_know_the_same_login_independently(desk: Desk) -> None:
     assert isinstance(desk.consents(bea), Connected)
     assert desk.world.store.read(lambda c: resolve_alias(c, "acme", "github", "4711")) == "anna"
     assert desk.world.store.read(lambda c: resolve_alias(c, "globex", "github", "4711")) == "bea"
+
+
+def test_the_same_number_at_another_server_of_a_provider_is_another_person(desk: Desk) -> None:
+    """GitHub Enterprise numbers its users by itself."""
+    store, owner = desk.world.store, desk.world.owner
+    assert isinstance(desk.consents(), Connected)
+    assert (
+        store.read(lambda c: taken_for(c, replace(owner, id="ghe", token_url="https://ghe.example/token"))) == "forge"
+    )
+    ghe = replace(owner, id="ghe", token_url="https://ghe.example/token", config={"people": "ghe"})
+    assert store.read(lambda c: taken_for(c, ghe)) is None
+    ghe = replace(ghe, token_url=owner.token_url)  # the same pretend server plays both
+    store.write(lambda c: add_connection(c, ghe, now=desk.world.clock.now))
+    sealed = seal_secret(
+        desk.world.vault, ghe, id="s-ghe", name=CLIENT_SECRET, secret=Secret("x"), now=desk.world.clock.now
+    )
+    store.write(lambda c: add_secret(c, sealed))
+    bob = AccountKey(tenant="acme", connection="ghe", principal="robot")
+    state = desk.authorize(desk.start(bob))["state"]
+    assert isinstance(desk.finish({"code": "c", "state": state}, connection="ghe"), Connected)
+
+    def who(through: str | None) -> str | None:
+        return store.read(lambda c: resolve_alias(c, "acme", "github", "4711", through=through))
+
+    assert (who("forge"), who("ghe"), who(None)) == ("anna", "robot", "anna")
 
 
 def test_a_login_or_an_address_alone_links_nobody(desk: Desk, provider: PretendProvider) -> None:
@@ -422,7 +466,8 @@ def test_what_is_no_whole_address_is_no_return_target(url: str) -> None:
     ("answer", "words"),
     [
         (lambda form: None, "did not answer"),
-        (lambda form: reply({"error": "bad_verification_code"}), "gave no token"),
+        (lambda form: reply({"error": "bad_verification_code"}), "used or has expired"),
+        (lambda form: reply({"error": "unheard_of"}), "gave no token"),
         (lambda form: reply({"error": "invalid_grant"}, 400), "used or has expired"),
         (lambda form: reply({"error": "incorrect_client_credentials"}), "does not accept this installation's client"),
         (lambda form: reply({}), "gave no token"),

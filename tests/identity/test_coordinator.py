@@ -218,10 +218,14 @@ def test_a_lost_answer_is_unknown_and_asks_for_a_person(
     assert connected.audited("grant.unknown") == 1
 
 
+@pytest.mark.parametrize("said_by", ["row", "operator"])
 def test_a_verified_grace_window_allows_one_more_presentation(
-    connected: World, make: Make, provider: PretendProvider
+    connected: World, make: Make, provider: PretendProvider, said_by: str
 ) -> None:
-    graceful = replace(PROFILES["github"], grace_seconds=60)
+    graceful = replace(PROFILES["github"], grace_seconds=60) if said_by == "row" else None
+    if said_by == "operator":  # of a server of one's own
+        said = update(provider_connections).values(config={"grace_seconds": "60"})
+        connected.store.write(lambda c: c.execute(said).rowcount)
     account = connected.consent()
     provider.answer = lambda form: provider.rotate(form) if provider.presented.total() > 1 else None
     assert make(profile=graceful).refresh(account, after_generation=1) == 2

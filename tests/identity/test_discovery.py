@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +12,10 @@ from identity.addresses import AddressPolicy
 from identity.discovery import Metadata, discover
 from identity.errors import BadInput, Misconfigured, Unavailable
 from identity.http import Client
+from identity.own_values import profile_for
+from identity.pace import Pace
 from identity.providers import PROFILES
+from identity.providers.profile import Profile
 from identity.registration import Registration, register, service_account
 from identity.secret import Secret
 from tests.identity.published_providers import Server, server
@@ -136,12 +140,46 @@ def test_a_connection_keeps_what_was_discovered(playing: Server, http: Client) -
         {"config": {"signing_alg": "none"}},
         {"config": {"key_header": "X-Key: evil\r\nHost"}},
         {"config": {"key_scheme": "Bearer\r\nX: y"}},
+        {"config": {"rotates": "false"}},  # GitHub's row says that, with its source
     ],
     ids=str,
 )
 def test_a_connection_that_could_not_be_used_is_not_made(changed: dict[str, Any]) -> None:
     with pytest.raises((Misconfigured, BadInput)):
         register(given(**changed), PROFILES["github"], POLICY, metadata=None, has_secret=True, has_key=False)
+
+
+def of_ones_own(**config: str) -> Profile:
+    """The row as a connection to a server of one's own has it."""
+    addresses = {"api_url": "https://api.example", "token_url": "https://as.example/token"}
+    made = given(**addresses, config=config)
+    owner = register(made, PROFILES["oauth2"], POLICY, metadata=None, has_secret=True, has_key=False)
+    return profile_for(PROFILES, owner)
+
+
+def test_an_operator_says_what_only_the_documentation_of_a_server_of_ones_own_can() -> None:
+    assert of_ones_own() == PROFILES["oauth2"]
+    said = of_ones_own(rotates="false", grace_seconds="30", idle_limit_days="14", token_pace="100/60")
+    assert (said.rotates, said.grace_seconds, said.idle_limit) == (False, 30, timedelta(days=14))
+    assert said.token_pace == Pace(requests=100, per=timedelta(minutes=1), burst=10)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("rotates", "no"),
+        ("grace_seconds", "-1"),
+        ("grace_seconds", "86400"),
+        ("idle_limit_days", "0"),
+        ("idle_limit_days", "14.5"),
+        ("token_pace", "100"),
+        ("token_pace", "1/60"),
+        ("token_pace", "100/0"),
+    ],
+)
+def test_what_an_operator_says_has_to_be_a_value(name: str, value: str) -> None:
+    with pytest.raises(BadInput, match=name):
+        of_ones_own(**{name: value})
 
 
 @pytest.mark.parametrize(("name", "asked_for"), [("salesforce", "--api-url"), ("oidc", "--api-url")])

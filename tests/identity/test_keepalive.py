@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, update
 
 from identity.accounts import move_account
 from identity.connections import pause_connection, resume_connection
@@ -28,7 +28,7 @@ from identity.providers import PROFILES
 from identity.providers.profile import Profile
 from identity.scopes import open_scope, stop_scope
 from identity.sequence import lock_exclusive
-from identity.tables import grants, principals
+from identity.tables import grants, principals, provider_connections
 from tests.identity.providers import PretendProvider, reply
 from tests.identity.world import ANNA, ROBOT, START, World
 
@@ -96,6 +96,14 @@ def test_a_token_in_use_is_refreshed_before_a_step_needs_it(
     assert make().run() == 1
     assert provider.presented == {"refresh-0": 1}
     assert isinstance(connected.examine(), Leased)
+
+
+def test_an_operator_may_say_when_a_server_of_ones_own_forgets(connected: World, make: Make) -> None:
+    said = update(provider_connections).values(config={"idle_limit_days": "10"})
+    connected.store.write(lambda c: c.execute(said).rowcount)
+    connected.consent()
+    make().run()
+    assert 6 * DAY < row(connected).keepalive_due - connected.clock.now < 9 * DAY
 
 
 def test_one_that_is_not_in_use_is_presented_only_inside_the_idle_limit(
@@ -275,6 +283,7 @@ def test_connections_and_their_tenants_take_turns() -> None:
             key=AccountKey(tenant=tenant, connection=connection, principal=name),
             provider="github",
             endpoint=Endpoint(connection=connection, url="https://forge.example/token"),
+            config={},
             generation=1,
             tended=Tended(
                 account=name,

@@ -19,11 +19,13 @@ from identity.gate import Gate
 from identity.grants import token_binding
 from identity.http import Answer, Client
 from identity.intents import TOKEN_ANSWER, Intent, IntentState, open_intent, settle, store_answer
-from identity.model import AccountKey, Credential, Scope, ScopeKind
+from identity.leftovers import Leftover, leave
+from identity.model import AccountKey, Credential, Scope, ScopeKind, TokenAnswer
 from identity.principals import link_alias
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
 from identity.secret import Secret
+from identity.sequence import next_number
 from identity.signing import Signer
 from identity.tables import accounts, grants, provider_connections
 from identity.token_endpoint import TokenEndpoint, pack
@@ -433,6 +435,26 @@ def test_a_minted_token_that_expired_before_it_was_asked_about_is_not_asked_abou
     assert side.github.ended == []
     (one,) = side.receipt(made)["provider"]["accounts"]
     assert (one["answer"], one["reason"]) == (ProviderAnswer.NOT_ASKED, "it had expired")
+
+
+def test_what_a_refused_connect_had_won_is_asked_about_by_housekeeping_and_is_on_no_receipt(side: Side) -> None:
+    answer = TokenAnswer(
+        access_token=Secret("won-a"), refresh_token=Secret("won-r"), expires_at=None, scopes=(), token_type="bearer"
+    )
+    house = side.house
+    started = house.database.write(next_number)
+    left = Leftover(key=ADA, provider="github", started=started, answer=answer, external_id="1001")
+    house.database.write(lambda c: leave(c, left, left.sealed(house.vault), account_id="new", now=side.now))
+    side.github.ending = lambda _: (202, {}, b"")
+    made = side.declare()
+    assert side.asker.due() == []
+    side.asker.ask_leftovers()
+    side.asker.ask_leftovers()
+    (ended,) = side.github.ended
+    assert json.loads(ended.body) == {"credentials": ["won-r", "won-a"]}
+    side.github.ending = lambda _: (204, {}, b"")
+    assert side.revoker.advance(made)
+    assert [one["of"] for one in side.receipt(made)["provider"]["accounts"]] == ["grant"]
 
 
 def test_a_revoked_tenants_accounts_are_all_ended_and_those_of_another_are_not(side: Side) -> None:

@@ -42,8 +42,9 @@ class Shelf:
         self.owner = (name, self.world.clock.now + BUDGET.lock_ttl)
         return Shelved(self, name)  # type: ignore[return-value]  # what the coordinator asks of a held lock
 
-    def wait(self, account: str, *, within: timedelta) -> None:
+    def wait(self, account: str, *, within: timedelta) -> bool:
         self.world.clock.advance(min(within, timedelta(seconds=10)))  # nobody releases while we stand here
+        return True
 
 
 class Shelved:

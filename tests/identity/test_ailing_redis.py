@@ -1,0 +1,94 @@
+"""Refreshes while Redis hangs, or lets us do a part only: a provider that is well is asked, and once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import redis
+
+from identity.coordinator import Coordinator, RefreshBudget
+from identity.gate import Breaker, Endpoint, Gate
+from identity.http import Client
+from identity.lock import Held, RefreshLock
+from identity.model import Credential
+from identity.pace import CAUTIOUS
+from identity.providers import PROFILES
+from tests.identity.providers import PretendProvider
+from tests.identity.world import World
+from tests.servers.valkey import Valkey
+
+SECOND = timedelta(seconds=1)
+BUDGET = RefreshBudget(send=SECOND, http=3 * SECOND, store=SECOND, wait=5 * SECOND, poll=timedelta(milliseconds=20))
+
+
+def coordinator(
+    world: World, http: Client, client: redis.Redis, gate: Gate, sleep: Callable[[float], None]
+) -> Coordinator:
+    lock = RefreshLock(client, ttl=BUDGET.lock_ttl, token=world.id)
+    return Coordinator(
+        world.store,
+        world.vault,
+        http,
+        lock,
+        PROFILES,
+        clock=world.clock,
+        ids=world.id,
+        budget=BUDGET,
+        gate=gate,
+        sleep=sleep,
+    )
+
+
+def never(_seconds: float) -> None:
+    raise AssertionError("nothing is waited for")
+
+
+def test_a_redis_that_hangs_as_long_as_there_is_to_send_stops_no_refresh(
+    connected: World, http: Client, provider: PretendProvider, own_valkey: Valkey
+) -> None:
+    account, where = connected.consent(), Endpoint.of(connected.owner, Credential.AUTHORIZATION_CODE)
+    own_valkey.pause()
+    with redis.Redis.from_url(own_valkey.url, socket_timeout=SECOND.total_seconds()) as client:
+        gate = Gate(client, breaker=Breaker(threshold=1))
+        refreshes = coordinator(connected, http, client, gate, never)
+        assert refreshes.refresh(account, after_generation=1) == 2
+        assert refreshes.refresh(account, after_generation=2) == 3
+        assert gate.look(where, CAUTIOUS) is None  # no failure was put down to the provider
+    assert provider.presented == {"refresh-0": 1, "refresh-1": 1}
+
+
+def test_a_lock_at_a_redis_that_failed_asks_it_again_only_after_a_rest(own_valkey: Valkey) -> None:
+    now = [0.0]
+    own_valkey.pause()
+    with redis.Redis.from_url(own_valkey.url, socket_timeout=0.1) as client:
+        lock = RefreshLock(client, ttl=SECOND, token=lambda: "me", monotonic=lambda: now[0], rest=5 * SECOND)
+        lock.acquire("one")
+        own_valkey.resume()
+        assert not isinstance(lock.acquire("two"), Held)
+        now[0] = 5.0
+        assert isinstance(lock.acquire("two"), Held)
+
+
+def test_who_may_not_listen_for_the_lock_looks_again_at_the_pace_of_sql(
+    connected: World, http: Client, provider: PretendProvider, own_valkey: Valkey
+) -> None:
+    account = connected.consent()
+    with own_valkey.client() as admin:
+        admin.acl_setuser("deaf", enabled=True, nopass=True, keys=["*"], categories=["+@all"], reset_channels=True)
+        held = RefreshLock(admin, ttl=60 * SECOND, token=lambda: "another").acquire(account)
+        assert isinstance(held, Held)
+        pauses: list[float] = []
+
+        def sleep(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 3:
+                held.release()
+
+        deaf = redis.Redis.from_url(own_valkey.url, username="deaf", password="any")
+        with deaf as client:
+            lock = RefreshLock(client, ttl=SECOND, token=connected.id)
+            assert not lock.wait(account, within=SECOND)
+            assert coordinator(connected, http, client, Gate(None), sleep).refresh(account, after_generation=1) == 2
+    assert pauses == [BUDGET.poll.total_seconds()] * 3
+    assert provider.presented.total() == 1

@@ -1,0 +1,152 @@
+"""What a connect had won before it was refused ends at the provider, and nothing else of the person there does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from identity.connect import Connected
+from identity.gate import Gate
+from identity.grants import token_binding
+from identity.http import Client
+from identity.leftovers import GENERATION, Leftover, leave
+from identity.model import Scope, ScopeKind, TokenAnswer
+from identity.providers import PROFILES
+from identity.providers.profile import Profile
+from identity.refusal import Why
+from identity.revoking import ACCESS, REFRESH
+from identity.secret import Secret
+from identity.tables import provider_connections
+from identity.token_endpoint import TokenEndpoint
+from identity.withdrawal_table import withdrawals
+from identity.withdrawals import WithdrawalState
+from identity.withdrawing import Withdrawer
+from tests.identity.providers import PretendProvider, reply
+from tests.identity.test_connect import Desk, _link, desk, why
+from tests.identity.test_peer import Peer, peer
+from tests.identity.test_peer_withdrawals import ENDS
+from tests.identity.test_store_faults import FailingStore
+from tests.identity.world import ANNA, World
+from tests.servers.oidc import Oidc
+
+__all__ = ["desk", "peer"]
+
+
+def ask(world: World, http: Client, profile: Profile) -> Any:
+    """Ask once about the one withdrawal there is; its row."""
+    endpoint = TokenEndpoint(client=http, budget=timedelta(seconds=10), gate=Gate(None))
+    withdrawer = Withdrawer(
+        world.store, world.vault, endpoint, {profile.name: profile}, clock=world.clock, ids=world.id
+    )
+    (row,) = world.store.read(lambda c: c.execute(select(withdrawals)).all())
+    withdrawer.ask(row.id)
+    (row,) = world.store.read(lambda c: c.execute(select(withdrawals)).all())
+    return row
+
+
+def revoked_meanwhile(desk: Desk, provider: PretendProvider) -> Why:
+    def answer(form: dict[str, str]) -> Any:
+        desk.world.revoke(Scope(kind=ScopeKind.ACCOUNT, key=str(ANNA)))
+        return provider.rotate(form)
+
+    provider.answer = answer
+    return why(desk.consents())
+
+
+def linked_elsewhere(desk: Desk, provider: PretendProvider) -> Why:
+    _link(desk, "robot", "4711")
+    return why(desk.consents())
+
+
+def wrong_account(desk: Desk, provider: PretendProvider) -> Why:
+    _link(desk, "anna", "815", login="hubot")
+    return why(desk.consents())
+
+
+def whose_was_not_said(desk: Desk, provider: PretendProvider) -> Why:
+    provider.user = None
+    return why(desk.consents())
+
+
+@pytest.mark.parametrize(
+    ("refused", "reason"),
+    [
+        (revoked_meanwhile, Why.REVOKED),
+        (linked_elsewhere, Why.LINKED_ELSEWHERE),
+        (wrong_account, Why.WRONG_ACCOUNT),
+        (whose_was_not_said, Why.PROVIDER),
+    ],
+)
+def test_what_a_refused_connect_had_won_ends_at_the_provider_by_its_own_name(
+    desk: Desk, provider: PretendProvider, refused: Callable[[Desk, PretendProvider], Why], reason: Why
+) -> None:
+    assert refused(desk, provider) is reason
+    provider.ending = lambda _: (202, {}, b"")
+    row = ask(desk.world, desk.http, desk.profile)
+    (ended,) = provider.ended
+    assert (ended.path, json.loads(ended.body)) == ("/credentials/revoke", {"credentials": ["refresh-1", "access-1"]})
+    assert ended.headers["x-aswhom-revocation"] == row.id
+    assert (row.state, row.access_sealed, row.refresh_sealed) == (WithdrawalState.DONE, None, None)
+    provider.user, provider.answer = {"id": 815, "login": "hubot"}, provider.rotate
+    assert isinstance(desk.consents(), Connected)  # nobody has to wait for it
+
+
+def test_where_asking_would_end_somebody_elses_consent_too_it_is_not_asked(
+    desk: Desk, provider: PretendProvider
+) -> None:
+    desk.profile = replace(PROFILES["github"], renewal=None)
+    _bea_connects(desk)
+    assert why(desk.consents()) is Why.LINKED_ELSEWHERE
+    row = ask(desk.world, desk.http, desk.profile)
+    assert provider.ended == []
+    assert (row.state, row.access_sealed) == (WithdrawalState.NOT_ASKED, None)
+    assert "of the same person there, too" in row.reason
+
+
+def _bea_connects(desk: Desk) -> None:
+    bea = replace(ANNA, principal="robot")
+    assert isinstance(desk.consents(bea), Connected)
+
+
+def test_a_token_that_slack_may_have_given_twice_is_not_ended_under_another_account(
+    desk: Desk, provider: PretendProvider
+) -> None:
+    desk.profile = replace(PROFILES["github"], renewal=None, revocation=PROFILES["slack"].revocation)
+    provider.answer = lambda form: reply({"access_token": "the-same", "token_type": "bearer"})
+    _bea_connects(desk)
+    assert why(desk.consents()) is Why.LINKED_ELSEWHERE
+    assert ask(desk.world, desk.http, desk.profile).state == WithdrawalState.NOT_ASKED
+
+
+def test_a_consent_that_was_stored_after_all_is_not_ended(desk: Desk) -> None:
+    world = desk.world
+    assert isinstance(desk.consents(), Connected)
+    answer = TokenAnswer(access_token=Secret("a"), refresh_token=None, expires_at=None, scopes=(), token_type="bearer")
+    left = Leftover(key=ANNA, provider="github", started=world.grant().consented, answer=answer)
+    world.store.write(lambda c: leave(c, left, left.sealed(world.vault), account_id="new", now=world.clock.now))
+    assert world.store.read(lambda c: c.execute(select(withdrawals)).all()) == []
+
+
+def test_a_certified_server_knows_the_tokens_of_a_refused_connect_no_more(peer: Peer, oidc: Oidc) -> None:
+    world, config = peer.world, {"issuer": oidc.issuer, "revocation_url": oidc.revocation_url}
+    world.store.write(lambda c: c.execute(update(provider_connections).values(config=config)).rowcount)
+    store = world.store
+    world.store = FailingStore(store, {4: "no turn"})  # type: ignore[assignment]
+    assert why(peer.connect()) is Why.INTERRUPTED
+    world.store = store
+    (row,) = store.read(lambda c: c.execute(select(withdrawals)).all())
+    sealed = {ACCESS: row.access_sealed, REFRESH: row.refresh_sealed}
+    won = [
+        world.vault.open(value, token_binding("acme", row.id, "peer", name, GENERATION)).reveal()
+        for name, value in sealed.items()
+    ]
+    assert all(oidc.is_active(token) for token in won)
+    assert ask(world, peer.http, ENDS).state == WithdrawalState.DONE
+    assert [shown.outcome for shown in oidc.log(won[1]) if shown.kind == "revocation"] == ["ok"]
+    assert not any(oidc.is_active(token) for token in won)
