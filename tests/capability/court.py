@@ -128,12 +128,16 @@ class Court:
     def number(self) -> int:
         return self.database.write(next_number)
 
-    def revoke(self, scope: Scope) -> None:
-        def revoke(c: Connection) -> None:
-            lock_exclusive(c, scope)
-            revoke_scope(c, scope, next_number(c), reason="test", now=datetime.now(UTC))
+    def revoke(self, scope: Scope) -> int:
+        """The revocation's number."""
 
-        self.database.write(revoke)
+        def revoke(c: Connection) -> int:
+            lock_exclusive(c, scope)
+            number = next_number(c)
+            revoke_scope(c, scope, number, reason="test", now=datetime.now(UTC))
+            return number
+
+        return self.database.write(revoke)
 
     def stop(self, scope: Scope) -> None:
         self.database.write(partial(stop_scope, scope=scope))

@@ -96,12 +96,13 @@ def test_a_spend_and_a_revocation_that_race_agree_on_who_was_first(court: Court)
     for thread in threads:
         thread.start()
     start.wait()
-    court.revoke(SCOPES[0])
+    revoked = court.revoke(SCOPES[0])
     for thread in threads:
         thread.join()
     assert reasons(answers) <= {"first", "revoked"}
     spent = [row.number for row in court.audited("capability.spent")]
     assert len(spent) == sum(bool(answer["active"]) for answer in answers)
+    assert all(number < revoked for number in spent)
     assert all(court.spend(token)["reason"] == "revoked" for token in tokens)
 
 
