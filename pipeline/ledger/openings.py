@@ -80,8 +80,9 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
     capability = None
     if intent.capability is not None:
         alive_at = now + intent.send_within
-        if intent.resends and issued.living(connection, intent.step, at=alive_at) is None:
-            reason = "the capability that was sent expired before its outcome was known"
+        by = intent.capability.approved_by
+        if intent.resends and issued.living(connection, intent.step, at=alive_at, approved_by=by) is None:
+            reason = "the capability that was sent expired, or lost its approval, before its outcome was known"
             return Ended(reason=reason, moved=requeue(connection, job, delay=timedelta(), reason=reason))
         capability = issued.issue(connection, intent.capability, now=now, use_within=intent.send_within)
     if outcome is not None and outcome.first_use:

@@ -166,6 +166,18 @@ def test_one_that_is_about_to_expire_is_superseded(court: Court) -> None:
     assert court.spend(court.token(first))["reason"] == "closed"
 
 
+def test_one_that_others_have_approved_since_is_superseded_too(court_on_sqlite: Court) -> None:
+    """Sent again, it would name those who took their yes away with them."""
+    court = court_on_sqlite
+    wanted = court.wanted(approved_by=("acme.grace",))
+    first = court.issue(wanted)
+    court.revoke(Scope(kind=ScopeKind.USER, key="acme.grace"))
+    assert court.spend(court.token(first))["spend"] == "first", "what was issued on a yes is not taken back with it"
+    second = court.issue(replace(wanted, id=court.ids("cap"), approved_by=("acme.edsger",)))
+    assert second.approved_by == ("acme.edsger",)
+    assert court.spend(court.token(first))["reason"] == "closed"
+
+
 def test_no_capability_lives_longer_than_three_minutes(standing_court: Court) -> None:
     capability = standing_court.issue(lifetime=timedelta(hours=1))
     assert capability.expires_at - capability.issued_at == timedelta(seconds=180)

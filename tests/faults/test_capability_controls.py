@@ -121,7 +121,7 @@ CONTROLS = (
     Control(
         name="one that expired is not sent again",
         file=OPENINGS,
-        guard="if intent.resends and issued.living(connection, intent.step, at=alive_at) is None:",
+        guard="if intent.resends and issued.living(connection, intent.step, at=alive_at, approved_by=by) is None:",
         without="if False:",
         test=f"{OPENS}::test_one_that_expired and sqlite",
     ),
