@@ -7,13 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from identity.capability.authority import Authority
 from identity.capability.exchange import Exchanged, NotExchanged
@@ -123,27 +122,18 @@ def test_a_revocation_and_the_end_of_the_step_reach_what_was_passed_on(court: Co
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 def test_what_is_passed_on_while_the_step_ends_ends_with_it(court: Court) -> None:
     """The closing waits for an exchange, and does not see what that made. SQLite has one writer anyway."""
-    waiting = text("select count(*) from pg_locks where locktype = 'transactionid' and not granted")
     given = court.issue()
     closing = threading.Thread(target=court.close, args=(given,))
-
-    def pass_on_slowly(c: Connection, write: Callable[[Connection], Any]) -> Any:
-        made = write(c)
-        closing.start()
-        while closing.is_alive() and not c.execute(waiting).scalar_one():
-            closing.join(0.01)
-        return made
 
     class Slowly:
         read = court.database.read
 
         def write(self, fn: Callable[[Connection], Any]) -> Any:
-            return court.database.write(partial(pass_on_slowly, write=fn))
+            return court.until_awaited(fn, by=closing)
 
     to_bank = made(exchange(court, court.token(given)))
     slow = Authority(Slowly(), court.issuer, ids=court.ids, clock=court.now)
     to_vault = made(slow.exchange(to_bank.token, BANK, target=VAULT_ROOM.uri, asked=ASKED))
-    closing.join()
     assert court.spend(to_vault.token, by=VAULT_ROOM, request=NEXT) == {"active": False, "reason": "closed"}
 
 
