@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, exists, insert, select, update
 
@@ -177,16 +178,7 @@ def _ruled_out(connection: Connection, intent: Intent, ruled: RuledOut, now: dat
             reason=ruled.reason,
         )
         return Skipped(reason=ruled.reason)
-    write_step(connection, intent, StepState.REFUSED, now, error=ruled.reason, closed_at=now)
-    record(
-        connection,
-        intent,
-        "step.refused",
-        id=f"{intent.attempt}.refused",
-        at=now,
-        outcome="refused",
-        reason=ruled.reason,
-    )
+    _write_refusal(connection, intent, ruled.reason, now)
     # The receipt lists it, whichever comes first: this refusal or the revocation's own look at its jobs.
     newest = (
         select(revocations.c.id)
@@ -240,6 +232,12 @@ def refuse(connection: Connection, intent: Intent, *, reason: str, now: datetime
     if version_of(connection, intent.job.tenant) != intent.decision.policy:
         return False
     nobody = replace(intent, principal=None)
-    write_step(connection, nobody, StepState.REFUSED, now, pattern=None, reason=reason, error=reason, closed_at=now)
-    record(connection, nobody, "step.refused", id=f"{intent.attempt}.refused", at=now, outcome="refused", reason=reason)
+    _write_refusal(connection, nobody, reason, now, pattern=None, reason=reason)
     return True
+
+
+def _write_refusal(connection: Connection, intent: Intent, why: str, now: datetime, **values: Any) -> None:
+    """Refuse the step; what was sent without an answer stays unknown, and only no further attempt is made."""
+    refused = write_step(connection, intent, StepState.REFUSED, now, error=why, closed_at=now, **values)
+    kind, outcome = ("step.refused", "refused") if refused else ("step.given_up", "unknown")
+    record(connection, intent, kind, id=f"{intent.attempt}.refused", at=now, outcome=outcome, reason=why)
