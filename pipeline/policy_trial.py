@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -10,8 +11,14 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy import Connection, Row, select
 
+from identity.capability.audiences import of_connection
+from identity.capability.model import Audience
+from identity.connections import connection_for
+from identity.errors import Misconfigured
+from identity.model import AccessPattern
 from identity.policy import Decision, Denied, decide
 from identity.policy_rules import Policy, Question, Trigger
+from pipeline.entitlement import prohibition
 from pipeline.question import KINDS, question_of, question_of_declaration
 from pipeline.tables import jobs, steps
 from pipeline.uses import SERVICE, USER, Who
@@ -26,6 +33,7 @@ class Case:
 
     where: str  # a workflow, or job and step
     question: Question
+    no_capability: str | None = None  # why it could not be given one, where that is known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,20 +77,32 @@ def declared_cases(workflows: Iterable[Workflow]) -> Iterator[Case]:
 
 
 def stored_cases(connection: Connection, workflows: Registry, tenant: str, *, since: datetime) -> Iterator[Case | None]:
-    """The steps of the tenant's jobs since then, as today's code declares them; None: one that it does not know."""
+    """The tenant's steps that began since then, as today's code declares them; None: one that it does not know."""
+    takers = _takers(connection, workflows, tenant)
     columns = (steps.c.job_id, steps.c.position, steps.c.action, steps.c.named, steps.c.parameters)
     found = (
         select(*columns, jobs.c.workflow, jobs.c.agent_id, jobs.c.triggered_by, jobs.c.user_id)
         .join(jobs, jobs.c.id == steps.c.job_id)
-        .where(jobs.c.tenant_id == tenant, jobs.c.created_at >= since, steps.c.action != "run.sleep")
+        .where(jobs.c.tenant_id == tenant, steps.c.opened_at >= since, steps.c.action != "run.sleep")
         .execution_options(yield_per=500)
     )
     with connection.execute(found) as rows:
         for row in rows:
-            yield _of_step(workflows, row)
+            yield _of_step(workflows, takers, row)
 
 
-def _of_step(workflows: Registry, row: Row[*tuple[Any, ...]]) -> Case | None:
+def _takers(connection: Connection, workflows: Registry, tenant: str) -> dict[str, Audience]:
+    """The tenant's upstreams that take capabilities, by provider."""
+    found: dict[str, Audience] = {}
+    for provider in {action.facts.provider for workflow in workflows for action in workflow.uses}:
+        with suppress(Misconfigured):  # the tenant has no connection to it, so no capability goes there
+            audience = of_connection(connection, connection_for(connection, tenant, provider).id)
+            if audience is not None:
+                found[provider] = audience
+    return found
+
+
+def _of_step(workflows: Registry, takers: Mapping[str, Audience], row: Row[*tuple[Any, ...]]) -> Case | None:
     workflow = workflows.find(row.workflow)
     declared = workflow.uses if workflow is not None else {}
     action = next((one for one in declared if one.action_name() == row.action), None)
@@ -100,7 +120,8 @@ def _of_step(workflows: Registry, row: Row[*tuple[Any, ...]]) -> Case | None:
         triggered=row.triggered_by is not None,
         has_user=row.user_id is not None,
     )
-    return Case(where=f"job {row.job_id} step {row.position}", question=question)
+    why_not = prohibition(filled, takers.get(filled.facts.provider))
+    return Case(where=f"job {row.job_id} step {row.position}", question=question, no_capability=why_not)
 
 
 def compare(cases: Iterable[Case | None], before: Policy, after: Policy) -> Trial:
@@ -112,7 +133,7 @@ def compare(cases: Iterable[Case | None], before: Policy, after: Policy) -> Tria
             unreadable += 1
             continue
         asked += 1
-        old, new = said(decide(case.question, before)), said(decide(case.question, after))
+        old, new = said(_answer(case, before)), said(_answer(case, after))
         if old == new:
             continue
         key = (case.question.workflow, case.question.action, old, new)
@@ -122,6 +143,15 @@ def compare(cases: Iterable[Case | None], before: Policy, after: Policy) -> Tria
             known = Change(workflow=workflow, action=action, before=old, after=new, steps=0, example=case.where)
         found[key] = replace(known, steps=known.steps + 1)
     return Trial(asked=asked, unreadable=unreadable, changes=tuple(found[key] for key in sorted(found)))
+
+
+def _answer(case: Case, policy: Policy) -> Decision | Denied:
+    """What would come of it, as where it is carried out: who needs a capability that there is not is refused."""
+    decision = decide(case.question, policy)
+    needs = isinstance(decision, Decision) and decision.pattern is AccessPattern.CAPABILITY
+    if case.no_capability is None or not needs:
+        return decision
+    return Denied(reason=case.no_capability, policy=decision.policy, rules=decision.rules)
 
 
 def said(decision: Decision | Denied) -> str:

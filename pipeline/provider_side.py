@@ -5,7 +5,8 @@ What is asked for, and what is not:
 - the credentials of every account under the scope whose consent is older than the revocation, each by name;
 - what a refresh won that ended after the revocation;
 - the tokens that were minted beside the account's own, and still live;
-- of a signal that the provider sent itself, only what a refresh won: the rest has ended there by its own word;
+- of a signal by which the provider says that tokens ended, only what a refresh won: the rest has, by its own word;
+- after an organization took Slack's app from a workspace nothing: its token is that of its other workspaces too;
 - after a replayed signal nothing: the provider still takes the authorization, and the person may connect again.
 """
 
@@ -39,6 +40,9 @@ from pipeline.revocation_tables import revocations
 
 _PAGE = 200  # accounts
 _HELD = or_(grants.c.access_sealed.is_not(None), grants.c.refresh_sealed.is_not(None))
+#: The security events that say that tokens ended. One of a session or a password leaves those of a client alive.
+_TOKENS_ENDED = frozenset({"oauth.tokens-revoked", "oauth.token-revoked"})
+_ONE_WORKSPACE = "slack.team_access_revoked"
 _KEPT = (refresh_intents.c.state == "discarded") & refresh_intents.c.answer_sealed.is_not(None)
 
 
@@ -134,15 +138,19 @@ def _unasked(connection: Connection, row: Row[Any]) -> tuple[str, frozenset[Orig
     """Why the provider is not asked for some credentials, and for which; None: it is asked for all."""
     if row.doubt == Doubt.ALIVE:
         return SAYS[Doubt.ALIVE], frozenset(Origin)
+    if row.source == _ONE_WORKSPACE:
+        return "the organization's token lives on for its other workspaces, and is used here no more", frozenset(Origin)
     if row.signal_id is not None and _is_the_providers(connection, row):
         return "the provider itself said that it has ended", frozenset({Origin.GRANT, Origin.CONFINED})
     return None
 
 
 def _is_the_providers(connection: Connection, row: Row[Any]) -> bool:
-    """Whether the signal came from whom the credentials are of. A transmitter of the tenant's is another party."""
+    """Whether whom the credentials are of said that they have ended. A transmitter of the tenant's is another party."""
     if row.source.partition(".")[0] in PROFILES:
         return True
+    if row.source not in _TOKENS_ENDED:
+        return False
     # By who sent it: a `jti` alone is nobody's, since every transmitter numbers by itself.
     sender = find_transmitter(connection, row.requested_by.removeprefix(BY_TRANSMITTER))
     return sender is not None and sender.connection is not None

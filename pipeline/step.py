@@ -200,7 +200,8 @@ class StepRunner:
                 self._services.store.write(partial(ledger.settle, attempt=row, now=now))
         if step.audience is not None:
             alive_at = now + self._services.settings.send_within * 2
-            if self._services.store.read(partial(issued.living, step=step.id, at=alive_at)) is not None:
+            by = step.approval.by if step.approval else ()
+            if self._services.store.read(partial(issued.living, step=step.id, at=alive_at, approved_by=by)) is not None:
                 return Doubt.CARRIED
         if step.action.facts.recovery is Recovery.ASK and step.action.facts.effect is not Effect.READ:
             raise AskOperator(

@@ -53,7 +53,7 @@ def add(connection: Connection, new: Audience, secret: Secret, *, by: str, now: 
         "created_at": now,
     }
     if not insert_new(connection, table, row):
-        raise BadInput(f"there is an audience {new.id} already")
+        raise BadInput(f"there is or was an audience {new.id}, or another took that address just now")
     _record(connection, new.id, new.tenant, "added", by=by, now=now)
 
 

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from identity import audit
 from identity.capability.issuer import Issuer, claims_of
 from identity.capability.model import Audience
-from identity.capability.spending import NotSpent, Spent, spend
+from identity.capability.spending import NotSpent, Spent, Why, spend
 from identity.capability.verifier import Capability, Reason, Refused
 from identity.metrics import CAPABILITY_SPENDS
 from identity.model import AccessPattern
@@ -45,12 +45,11 @@ class Introspection:
             claimed = self.issuer.verifier(by.uri).verify(token.reveal(), now=self.clock(), request_sha256=None)
         except Refused as refused:
             CAPABILITY_SPENDS.labels("unverified").inc()
-            # Who shows us a token that is for somebody else is not told whose, or whether it is one.
-            return _INACTIVE if refused.reason is Reason.AUDIENCE else {**_INACTIVE, "reason": str(refused.reason)}
+            return _refusal(refused.reason)
         match self._spend(claimed, by, request_sha256):
             case NotSpent(why=why):
                 CAPABILITY_SPENDS.labels("refused").inc()
-                return {**_INACTIVE, "reason": str(why)}
+                return _refusal(why)
             case Spent(record=record, first=first):
                 CAPABILITY_SPENDS.labels("first" if first else "again").inc()
                 claims = claims_of(record.capability, issuer=self.issuer.url)
@@ -67,6 +66,11 @@ class Introspection:
         )
         # After a lost commit it is the same spend once more, or the first.
         return written(self.store, write)
+
+
+def _refusal(why: Why) -> Mapping[str, Any]:
+    """Who shows us a token that is for somebody else is not told whose, or whether it is one."""
+    return _INACTIVE if why is Reason.AUDIENCE else {**_INACTIVE, "reason": str(why)}
 
 
 def _spend_and_record(

@@ -1,7 +1,7 @@
 """The record of capabilities: issued when a step opens, closed when it ends. Inside the caller's transaction.
 
 A step has at most one that is not closed. While it lives, the outcome of the request that carried it is not known, and
-the same one is sent again; after that the next opening gets another.
+the same one is sent again, unless others have approved the step since; after that the next opening gets another.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _CLOSE = (
 
 def issue(connection: Connection, wanted: Wanted, *, now: datetime, use_within: timedelta) -> Capability:
     """The step's capability: the one whose outcome is not known, if it lives *use_within* longer, else a new one."""
-    earlier = living(connection, wanted.step, at=now + use_within)
+    earlier = living(connection, wanted.step, at=now + use_within, approved_by=wanted.approved_by)
     if earlier is not None and earlier.request_sha256 == wanted.request_sha256:
         return earlier
     close(connection, wanted.step, Outcome.SUPERSEDED, now=now)
@@ -101,10 +101,10 @@ def insert_capability(
     )
 
 
-def living(connection: Connection, step: str, *, at: datetime) -> Capability | None:
-    """The step's capability that is not closed and still lives *at* that time."""
-    rows = connection.execute(_OF_STEP, {"step": step}).all()
-    return next((_capability(row) for row in rows if row.expires_at > at), None)
+def living(connection: Connection, step: str, *, at: datetime, approved_by: tuple[str, ...]) -> Capability | None:
+    """The step's capability that is not closed, still lives *at* that time, and says who has approved the step."""
+    found = map(_capability, connection.execute(_OF_STEP, {"step": step}))
+    return next((one for one in found if one.expires_at > at and one.approved_by == approved_by), None)
 
 
 def find(connection: Connection, jti: str) -> Issued | None:
@@ -121,7 +121,10 @@ def child_of(connection: Connection, parent: str) -> Issued | None:
 
 def close(connection: Connection, step: str, outcome: Outcome, *, now: datetime) -> None:
     """Whatever the step's capabilities were for is over, and so are those they were exchanged for."""
-    connection.execute(_CLOSE, {"of_step": step, "now": now, "why": outcome})
+    values = {"of_step": step, "now": now, "why": outcome}
+    # A statement that waits for an exchange does not see the one that it made: the next statement does.
+    while connection.execute(_CLOSE, values).rowcount > 0:
+        pass
 
 
 def prune_capabilities(connection: Connection, *, before: datetime, limit: int) -> int:

@@ -82,13 +82,13 @@ def examine(connection: Connection, claimed: Capability, by: Audience) -> Issued
     found = issued.find(connection, claimed.id)  # what the locks are named by never changes
     if found is None:
         return NotSpent(why=Unspendable.UNKNOWN)
+    if found.audience != by.id:  # whoever asks is not told what became of another's
+        return NotSpent(why=Reason.AUDIENCE, record=found)
     scopes = found.scope_list
     lock_shared(connection, scopes)
     ruled_out = revoked_since(connection, scopes, found.accepted)
     if ruled_out is not None:
         return NotSpent(why=Unspendable.REVOKED, record=found, ruled_out=ruled_out)
-    if found.audience != by.id:
-        return NotSpent(why=Reason.AUDIENCE, record=found)
     if why := _differs(claimed, found.capability):
         return NotSpent(why=why, record=found)
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, LargeBinary, String, Table, Text
+from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, LargeBinary, String, Table, Text, text
 
 from identity.columns import Instant
 from identity.tables import metadata
@@ -22,6 +22,13 @@ audiences = Table(
     Column("former_until", Instant),
     Column("created_at", Instant, nullable=False),
     Column("removed_at", Instant),
+    Index(
+        "ix_capability_audiences_uri",
+        "uri",
+        unique=True,
+        postgresql_where=text("removed_at IS NULL"),
+        sqlite_where=text("removed_at IS NULL"),
+    ),
 )
 
 # A key is published from the beginning, signs from `use_from` until the next one does, and is published on until what

@@ -162,10 +162,10 @@ def _authority(intent: Intent) -> dict[str, Any]:
     return said
 
 
-def write_step(connection: Connection, intent: Intent, state: StepState, now: datetime, **values: Any) -> None:
+def write_step(connection: Connection, intent: Intent, state: StepState, now: datetime, **values: Any) -> bool:
     """Insert the step, or write the newest decision of one that opens again, or ends here, if its state allows that.
 
-    A step whose call has no outcome yet is not refused: it stays unknown, and its job ends.
+    False: it does not. A step whose call has no outcome yet is not refused: it stays unknown, and its job ends.
     """
     row = {
         "id": intent.step,
@@ -185,12 +185,8 @@ def write_step(connection: Connection, intent: Intent, state: StepState, now: da
         "opened_at": now,
         **values,
     }
-    connection.execute(
-        _upsert(
-            connection.dialect.name, state, ("principal_id", "pattern", "reason", "policy_version", "state", *values)
-        ),
-        row,
-    )
+    columns = ("principal_id", "pattern", "reason", "policy_version", "state", *values)
+    return bool(connection.execute(_upsert(connection.dialect.name, state, columns), row).rowcount == 1)
 
 
 @cache

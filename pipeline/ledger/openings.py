@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, exists, insert, select, update
 
@@ -80,8 +81,9 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
     capability = None
     if intent.capability is not None:
         alive_at = now + intent.send_within
-        if intent.resends and issued.living(connection, intent.step, at=alive_at) is None:
-            reason = "the capability that was sent expired before its outcome was known"
+        by = intent.capability.approved_by
+        if intent.resends and issued.living(connection, intent.step, at=alive_at, approved_by=by) is None:
+            reason = "the capability that was sent expired, or lost its approval, before its outcome was known"
             return Ended(reason=reason, moved=requeue(connection, job, delay=timedelta(), reason=reason))
         capability = issued.issue(connection, intent.capability, now=now, use_within=intent.send_within)
     if outcome is not None and outcome.first_use:
@@ -176,16 +178,7 @@ def _ruled_out(connection: Connection, intent: Intent, ruled: RuledOut, now: dat
             reason=ruled.reason,
         )
         return Skipped(reason=ruled.reason)
-    write_step(connection, intent, StepState.REFUSED, now, error=ruled.reason, closed_at=now)
-    record(
-        connection,
-        intent,
-        "step.refused",
-        id=f"{intent.attempt}.refused",
-        at=now,
-        outcome="refused",
-        reason=ruled.reason,
-    )
+    _write_refusal(connection, intent, ruled.reason, now)
     # The receipt lists it, whichever comes first: this refusal or the revocation's own look at its jobs.
     newest = (
         select(revocations.c.id)
@@ -239,6 +232,12 @@ def refuse(connection: Connection, intent: Intent, *, reason: str, now: datetime
     if version_of(connection, intent.job.tenant) != intent.decision.policy:
         return False
     nobody = replace(intent, principal=None)
-    write_step(connection, nobody, StepState.REFUSED, now, pattern=None, reason=reason, error=reason, closed_at=now)
-    record(connection, nobody, "step.refused", id=f"{intent.attempt}.refused", at=now, outcome="refused", reason=reason)
+    _write_refusal(connection, nobody, reason, now, pattern=None, reason=reason)
     return True
+
+
+def _write_refusal(connection: Connection, intent: Intent, why: str, now: datetime, **values: Any) -> None:
+    """Refuse the step; what was sent without an answer stays unknown, and only no further attempt is made."""
+    refused = write_step(connection, intent, StepState.REFUSED, now, error=why, closed_at=now, **values)
+    kind, outcome = ("step.refused", "refused") if refused else ("step.given_up", "unknown")
+    record(connection, intent, kind, id=f"{intent.attempt}.refused", at=now, outcome=outcome, reason=why)

@@ -10,14 +10,14 @@ from identity.accounts import find_account
 from identity.model import AccountKey, AccountState, Scope, ScopeKind
 from identity.principals import resolve_alias
 from identity.rows import insert_new
-from identity.sequence import lock_exclusive
+from identity.sequence import lock_exclusive, next_number
 from identity.stale_access import drop_access
 from identity.tables import accounts, grants
 from identity.transmitters import Transmitter
 from pipeline import revocation
-from pipeline.ledger.signals import Followed, follow
+from pipeline.ledger.signals import About, Followed, follow, reach, said
 from pipeline.model import Acceptance, SecurityEvent
-from pipeline.revocation_tables import security_events
+from pipeline.revocation_tables import revocations, security_events
 from pipeline.signal import Asks, Holders, Nobody, People, Signal
 
 BY_TRANSMITTER = "transmitter:"  # how `requested_by` of its revocations begins; its id follows
@@ -76,22 +76,24 @@ def _follow(
             tenant=transmitter.tenant,
         )
     made: list[str] = []
-    said: list[str] = []
+    words: list[str] = []
     for one in signal.whom:
         match one:
             case Nobody(why=why):
-                said.append(why)
+                words.append(why)
             case Holders():
-                said.append("the subject is a token, and this transmitter is of no provider connection")
+                words.append("the subject is a token, and this transmitter is of no provider connection")
             case People(ids=ids):
                 for place, external in enumerate(sorted(ids)):
                     numbered = f"{id}.{place}" if place else id
-                    outcome = _reach(connection, signal, transmitter, external, id=numbered, by=by, told=told, now=now)
-                    made += [numbered] if outcome == "revoked" else []
-                    said.append(f"1 user {outcome}")
+                    ended, outcome = _reach(
+                        connection, signal, transmitter, external, id=numbered, by=by, told=told, now=now
+                    )
+                    made += ended
+                    words.append(f"1 user {outcome}")
             case _:
-                said.append("the subject is not a person")
-    return Followed(revocations=tuple(made), reason="; ".join(said))
+                words.append("the subject is not a person")
+    return Followed(revocations=tuple(made), reason="; ".join(words))
 
 
 def _reach(
@@ -104,18 +106,29 @@ def _reach(
     by: str,
     told: str,
     now: datetime,
-) -> str:
-    """What becomes of the user whom an identity provider means."""
+) -> tuple[tuple[str, ...], str]:
+    """The revocations of the user whom an identity provider means, and what becomes of her, in words.
+
+    What lives is judged by itself where some consents are older than what the signal tells of, and some are younger.
+    """
     tenant = transmitter.tenant or ""
     principal = resolve_alias(connection, tenant, transmitter.id, external)
     if principal is None:
-        return "unknown: nobody of the tenant is linked to this subject"
+        return (), "unknown: nobody of the tenant is linked to this subject"
     if signal.asks is Asks.RENEW:
-        return _renew(connection, tenant, principal)
+        return (), _renew(connection, tenant, principal)
     scope = Scope(kind=ScopeKind.USER, key=principal)
     lock_exclusive(connection, scope)
-    if _consented_since(connection, principal, signal):
-        return "connected anew since"
+    if _revoked_since(connection, scope, signal):
+        return (), "revoked since"
+    younger = _younger(connection, principal, signal)
+    if younger and all(younger):
+        return (), "connected anew since"
+    if any(younger):
+        number = next_number(connection)
+        about = About(signal=signal, id=f"{id}.of", by=by, told=told, seen=False, number=number, now=now)
+        made, became = reach(connection, _keys(connection, tenant, principal), about, place=0)
+        return made, f"partly connected anew since: {said(became, signal)}"
     revocation.declare(
         connection,
         id=id,
@@ -127,11 +140,23 @@ def _reach(
         signal=told,
         now=now,
     )
-    return "revoked"
+    return (id,), "revoked"
 
 
-def _consented_since(connection: Connection, principal: str, signal: Signal) -> bool:
-    """Whether every live grant of the user is younger than what the signal tells of, and there is one."""
+def _revoked_since(connection: Connection, scope: Scope, signal: Signal) -> bool:
+    """Whether the user was revoked after what the signal tells of: all that is alive now is younger than that."""
+    newest = (
+        select(revocations.c.effective_at)
+        .where(revocations.c.kind == scope.kind, revocations.c.key == scope.key)
+        .order_by(revocations.c.number.desc())
+        .limit(1)
+    )
+    at, end = connection.execute(newest).scalar_one_or_none(), _end(signal)
+    return at is not None and end is not None and end <= at
+
+
+def _younger(connection: Connection, principal: str, signal: Signal) -> list[bool]:
+    """Of each live grant of the user, whether it is younger than what the signal tells of."""
     live = (
         select(grants.c.consented_at)
         .join(accounts, accounts.c.id == grants.c.account_id)
@@ -140,16 +165,25 @@ def _consented_since(connection: Connection, principal: str, signal: Signal) -> 
             accounts.c.state.not_in([AccountState.REVOKED, AccountState.PENDING]),
         )
     )
-    times = connection.execute(live).scalars().all()
-    end: datetime | None = signal.happened_at and signal.happened_at + signal.precision
-    return bool(times) and end is not None and all(at is not None and end <= at for at in times)
+    end = _end(signal)
+    return [end is not None and at is not None and end <= at for at in connection.execute(live).scalars()]
+
+
+def _end(signal: Signal) -> datetime | None:
+    """The end of the moment that a signal tells of."""
+    return signal.happened_at and signal.happened_at + signal.precision
+
+
+def _keys(connection: Connection, tenant: str, principal: str) -> list[AccountKey]:
+    """The user's accounts, in the order of their locks."""
+    found = select(accounts.c.connection_id).where(accounts.c.tenant_id == tenant, accounts.c.principal_id == principal)
+    through = connection.execute(found).scalars()
+    return sorted((AccountKey(tenant=tenant, connection=one, principal=principal) for one in through), key=str)
 
 
 def _renew(connection: Connection, tenant: str, principal: str) -> str:
-    found = select(accounts.c.connection_id).where(accounts.c.tenant_id == tenant, accounts.c.principal_id == principal)
     renewed = 0
-    for through in sorted(connection.execute(found).scalars().all()):
-        key = AccountKey(tenant=tenant, connection=through, principal=principal)
+    for key in _keys(connection, tenant, principal):
         lock_exclusive(connection, Scope(kind=ScopeKind.ACCOUNT, key=str(key)))
         account = find_account(connection, key)
         renewed += account is not None and drop_access(connection, account)

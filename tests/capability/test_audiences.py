@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -11,6 +12,7 @@ import pytest
 from identity.capability import audiences
 from identity.capability.audiences import OVERLAP, new_secret
 from identity.errors import BadInput
+from identity.model import Scope, ScopeKind
 from tests.capability.court import BANK, INVOICES, THEIRS, Court, secret_of
 
 
@@ -31,7 +33,27 @@ def test_a_removed_audience_is_nobody_and_its_address_is_free(court: Court) -> N
     assert court.authority.audience("invoices", secret_of(INVOICES)) is None
     again = replace(INVOICES, id="invoices-2")
     court.database.write(partial(audiences.add, new=again, secret=new_secret("x"), by="test", now=court.now()))
-    assert court.spend(token, by=again) == {"active": False, "reason": "audience"}
+    assert court.spend(token, by=again) == {"active": False}
+    court.revoke(Scope(kind=ScopeKind.TENANT, key="acme"))
+    assert court.spend(token, by=again) == {"active": False}, "what became of another's is not its business"
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_of_two_that_are_added_at_once_for_one_address_one_is_refused(court: Court) -> None:
+    """Neither sees the other's row yet. SQLite has one writer anyway."""
+    add = partial(audiences.add, secret=new_secret("x"), by="test", now=court.now())
+    one, other = (replace(BANK, id=id, uri="https://new.example", passes_to=()) for id in ("one", "other"))
+    refused: list[str] = []
+
+    def also() -> None:
+        try:
+            court.database.write(partial(add, new=other))
+        except BadInput as error:
+            refused.append(str(error))
+
+    court.until_awaited(partial(add, new=one), by=threading.Thread(target=also))
+    assert len(refused) == 1
+    assert court.database.read(partial(audiences.of_uri, uri="https://new.example")) == one
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -11,7 +12,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import Connection
 
+from identity.capability.authority import Authority
 from identity.capability.exchange import Exchanged, NotExchanged
 from identity.capability.model import DEEPEST, Algorithm, Audience
 from identity.capability.narrowing import Narrower, TooWide, narrow
@@ -114,6 +117,24 @@ def test_a_revocation_and_the_end_of_the_step_reach_what_was_passed_on(court: Co
     court.revoke(Scope(kind=ScopeKind.USER, key="acme.ada"))
     assert court.spend(again.token, by=BANK, request=NEXT)["reason"] == "revoked"
     assert exchange(court, court.token(given)) == NotExchanged(why="revoked")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_what_is_passed_on_while_the_step_ends_ends_with_it(court: Court) -> None:
+    """The closing waits for an exchange, and does not see what that made. SQLite has one writer anyway."""
+    given = court.issue()
+    closing = threading.Thread(target=court.close, args=(given,))
+
+    class Slowly:
+        read = court.database.read
+
+        def write(self, fn: Callable[[Connection], Any]) -> Any:
+            return court.until_awaited(fn, by=closing)
+
+    to_bank = made(exchange(court, court.token(given)))
+    slow = Authority(Slowly(), court.issuer, ids=court.ids, clock=court.now)
+    to_vault = made(slow.exchange(to_bank.token, BANK, target=VAULT_ROOM.uri, asked=ASKED))
+    assert court.spend(to_vault.token, by=VAULT_ROOM, request=NEXT) == {"active": False, "reason": "closed"}
 
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)

@@ -59,6 +59,7 @@ class Till:
             limit=None,
             request_sha256=PAID,
             lifetime=more.pop("lifetime", timedelta(seconds=120)),
+            approved_by=more.pop("approved_by", ()),
         )
         base = intent_of(self.house, self.job, step=self.step, action="invoices.PayInvoice", decision=BY_CAPABILITY)
         return replace(base, capability=wanted, attempt=self.house.ids("att"), **more)
@@ -143,16 +144,26 @@ def test_the_same_one_is_sent_again_while_nobody_knows_and_closed_once_it_is_kno
     assert row.closed_at is not None
 
 
-def test_one_that_expired_before_it_was_sent_again_is_not_repeated_blindly(till: Till) -> None:
-    first = till.intent(lifetime=timedelta(seconds=1))
-    till.open(first)
-    till.lose(first)
-    ended = till.open(till.intent(number=2, resends=True, repeats_unknown=True))
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"lifetime": timedelta(seconds=1)}, {}),
+        ({"approved_by": ("acme.grace",)}, {"approved_by": ("acme.edsger",)}),
+    ],
+    ids=["expired", "approved by others since"],
+)
+def test_one_that_expired_or_that_others_have_approved_since_is_not_sent_again(
+    till: Till, first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    sent = till.intent(**first)
+    till.open(sent)
+    till.lose(sent)
+    ended = till.open(till.intent(number=2, resends=True, repeats_unknown=True, **second))
     assert isinstance(ended, Ended)
     assert ended.moved is JobState.QUEUED
     assert len(till.rows()) == 1
     (attempt,) = till.database.read(partial(steps.attempts_of, step=till.step))
-    assert attempt.id == first.attempt
+    assert attempt.id == sent.attempt
 
 
 def test_without_effect_the_next_attempt_gets_another(till: Till) -> None:

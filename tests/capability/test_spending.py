@@ -96,12 +96,13 @@ def test_a_spend_and_a_revocation_that_race_agree_on_who_was_first(court: Court)
     for thread in threads:
         thread.start()
     start.wait()
-    court.revoke(SCOPES[0])
+    revoked = court.revoke(SCOPES[0])
     for thread in threads:
         thread.join()
     assert reasons(answers) <= {"first", "revoked"}
     spent = [row.number for row in court.audited("capability.spent")]
     assert len(spent) == sum(bool(answer["active"]) for answer in answers)
+    assert all(number < revoked for number in spent)
     assert all(court.spend(token)["reason"] == "revoked" for token in tokens)
 
 
@@ -162,6 +163,18 @@ def test_one_that_is_about_to_expire_is_superseded(court: Court) -> None:
     court.ahead = timedelta(seconds=3)
     second = court.issue(replace(wanted, id=court.ids("cap")))
     assert second.id != first.id
+    assert court.spend(court.token(first))["reason"] == "closed"
+
+
+def test_one_that_others_have_approved_since_is_superseded_too(court_on_sqlite: Court) -> None:
+    """Sent again, it would name those who took their yes away with them."""
+    court = court_on_sqlite
+    wanted = court.wanted(approved_by=("acme.grace",))
+    first = court.issue(wanted)
+    court.revoke(Scope(kind=ScopeKind.USER, key="acme.grace"))
+    assert court.spend(court.token(first))["spend"] == "first", "what was issued on a yes is not taken back with it"
+    second = court.issue(replace(wanted, id=court.ids("cap"), approved_by=("acme.edsger",)))
+    assert second.approved_by == ("acme.edsger",)
     assert court.spend(court.token(first))["reason"] == "closed"
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from identity.model import Scope, ScopeKind
 from identity.tables import refresh_intents
 from pipeline.revocation import made_under
-from pipeline.tables import attempts
+from pipeline.tables import attempts, jobs
 from tests.faults.books import log
 from tests.faults.holders import holders, token_requests
 from tests.system.rig import System
@@ -31,19 +31,22 @@ class Order:
 def prove_order(system: System, receipt: Mapping[str, Any], returned: datetime) -> Order:
     """Whose a request was is decided by its token and by whom the provider issued that to.
 
-    Only whether an agent made it, the ledger knows alone: agents have no tokens of their own. For any receipt without a
-    consent after it.
+    Only whether an agent made it, the ledger knows alone, by the attempt that the log names: agents have no tokens of
+    their own. For any receipt without a consent after it.
     """
     scope = Scope(kind=ScopeKind(receipt["scope"]["kind"]), key=receipt["scope"]["key"])
     listed = {call["attempt"] for call in receipt["in_flight"]}
     made = select(attempts.c.id).where(made_under(scope), attempts.c.opened < receipt["number"])
     recorded = {row.id for row in system.rows(made)}
     assert listed <= recorded
+    # Also what was opened after it, against the rule: the log would name that.
+    of_agent = select(attempts.c.id).join(jobs, jobs.c.id == attempts.c.job_id)
+    by_agent = {row.id for row in system.rows(of_agent.where(made_under(scope), jobs.c.accepted < receipt["number"]))}
     revoked = {token for token, holder in holders(system).items() if holder.is_under(scope)}
     before = after = 0
     for entry in log(system):
         if scope.kind is ScopeKind.AGENT:
-            its = entry["attempt"] in recorded
+            its = entry["attempt"] in by_agent
         else:
             its = entry["token_fingerprint"] in revoked and entry["revocation"] is None  # which would end it
         if its and datetime.fromisoformat(entry["at"]) <= returned:

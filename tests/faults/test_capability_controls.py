@@ -112,9 +112,16 @@ CONTROLS = (
         test="tests/capability/test_exchange.py::test_the_same_exchange and sqlite",
     ),
     Control(
+        name="what an exchange under way makes is closed too",
+        file="identity/capability/issued.py",
+        guard="while connection.execute(_CLOSE, values).rowcount > 0:",
+        without="if connection.execute(_CLOSE, values).rowcount > 0:",
+        test="tests/capability/test_exchange.py::test_what_is_passed_on_while_the_step_ends",
+    ),
+    Control(
         name="one that expired is not sent again",
         file=OPENINGS,
-        guard="if intent.resends and issued.living(connection, intent.step, at=alive_at) is None:",
+        guard="if intent.resends and issued.living(connection, intent.step, at=alive_at, approved_by=by) is None:",
         without="if False:",
         test=f"{OPENS}::test_one_that_expired and sqlite",
     ),

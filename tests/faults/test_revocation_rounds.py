@@ -31,10 +31,13 @@ from pipeline.states import AttemptState, JobState
 from pipeline.tables import attempts, job_scopes, jobs
 from pipeline.workflow import PLATFORM_AGENT
 from tests.faults.books import balance
+from tests.faults.endings import count_moves_to_an_end, moves_to_an_end
 from tests.faults.order import Order, prove_order
 from tests.faults.test_revocation import receipt_of
+from tests.servers.process import Process
 from tests.system.rig import System
 
+REVOKER_POINTS = ("after_chunk", "before_compensations", "after_compensation", "before_withdrawals", "before_receipt")
 WORKERS = ("worker", "worker-2", "worker-3")
 REPOSITORIES = {"acme": "acme/shop", "globex": "globex/site", "initech": "initech/reports"}
 PULLS = 6
@@ -125,7 +128,7 @@ class Round:
     with_refreshes: bool  # the providers have ended all access tokens
     broker_dies: int | None  # after so many openings of the round
     patience: float  # seconds: without a broker some moments never come, and one is as good as another
-    without_revocations: bool
+    dies_at: str | None  # where the worker of revocations kills itself in the middle of this one
 
 
 def play(system: System, chance: random.Random, number: int) -> Order:
@@ -139,13 +142,12 @@ def play(system: System, chance: random.Random, number: int) -> Order:
         with_refreshes=chance.random() < 0.5,
         broker_dies=chance.randrange(PULLS) if chance.random() < 0.3 else None,
         patience=chance.uniform(0, 3),
-        without_revocations=chance.random() < 0.3,
+        dies_at=chance.choice(REVOKER_POINTS) if chance.random() < 0.4 else None,
     )
     print(plan)
     started = system.count(attempts)
     former = {job.id for job in system.jobs()}
-    if plan.without_revocations:
-        system.kill("revocations")
+    dying = None if plan.dies_at is None else _start_dying(system, plan.dies_at)
     if plan.with_refreshes:
         for provider in ("github", "linear"):
             system.order("auth", "expire", provider=provider)
@@ -166,17 +168,29 @@ def play(system: System, chance: random.Random, number: int) -> Order:
         returned = datetime.now(UTC)
         if plan.broker_dies is not None:
             receipt_of(system, made)  # housekeeping alone
-        elif chance.random() < 0.7:
+        elif dying or chance.random() < 0.7:
             system.ring.revocations([made])
     finally:
         if plan.broker_dies is not None:
             system.broker.restart()
-    if plan.without_revocations:
-        system.start("revocations")
     system.settled(seconds=180)
     receipt_of(system, made)
     system.wait(lambda: not _open_ends(system, made), "the end of what followed", seconds=180)
+    if dying is not None:
+        print(f"its worker of revocations {'lived on' if dying.poll() is None else 'died in the middle'}")
+        system.processes["revocations"] = dying
+        system.kill("revocations")
+        system.start("revocations")
     return prove(system, plan, receipt_of(system, made), returned, former)
+
+
+def _start_dying(system: System, point: str) -> Process:
+    """A worker of revocations that kills itself where it first comes to *point*; housekeeping does the rest."""
+    system.kill("revocations")
+    plan = system.directory / "dies.json"
+    plan.write_text(json.dumps({"point": point, "passes": 1}))
+    system.start("revocations", CRASH_PLAN=str(plan))
+    return system.processes.pop("revocations")  # that it ends is no fault
 
 
 def _the_moment(system: System, plan: Round, started: int) -> bool:
@@ -237,12 +251,16 @@ def test_round_after_round_nothing_follows_a_revocation_but_what_is_on_its_recei
 ) -> None:
     plan = system.directory / "plan.json"
     plan.write_text(json.dumps({"point": "before_call", "passes": 0, "pause": 0.4}))
-    system.worker_app, system.concurrency = "tests.faults.crashing_worker", 4
+    system.worker_app = system.revocations_app = "tests.faults.crashing_worker"
+    system.concurrency = 4
+    count_moves_to_an_end(system)
     give_back(system)
     system.start(*WORKERS, CRASH_PLAN=str(plan))
     seen = [play(system, seed, number) for number in range(rounds)]
     before, after = sum(one.before for one in seen), sum(one.after for one in seen)
     assert before, "no round had anything to revoke"
+    assert after or rounds < 100, "no call was out when its authority ended, so nothing was proven of those"
+    assert set(moves_to_an_end(system).values()) == {1}, "a job ended twice since it was accepted"
     print(f"{rounds} rounds: {before} requests before their revocation, {after} on its receipt after it")
     renewed = sum(one.renewed_before for one in seen), sum(one.renewed_after for one in seen)
     print("with what was revoked, token endpoints were asked {} times before, and {} in flight".format(*renewed))

@@ -102,6 +102,9 @@ def test_a_further_rule_only_ever_restricts(question: Question, policy: Policy, 
     assert after.keys() <= before.keys()
     for kind, decision in after.items():
         assert no_looser(decision, before[kind])
+    picked = decide(replace(question, named=None), more)
+    if isinstance(picked, Decision):
+        assert no_looser(picked, before[picked.kind]), "whom policy picks is held to what whoever is named is held to"
 
 
 @given(questions, policies)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -42,12 +41,14 @@ from identity.scopes import open_scope, stop_scope
 from identity.secret import Secret
 from identity.sequence import next_number
 from identity.settlement import Settled, Settlement, begin
+from identity.withdrawals import Withdrawal, WithdrawalState, get_withdrawal, settle
 from pipeline.connecting import wake_waiting
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.ledger import jobs as ledger_jobs
 from pipeline.ledger.intents import Intent, Opened
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.ledger.replay import replay
+from pipeline.provider_side import ProviderAsker
 from pipeline.revocation import declare
 from pipeline.revocation_tables import revocations
 from pipeline.revoker import Revoker
@@ -94,6 +95,8 @@ class Ledger(RuleBasedStateMachine):
         self.refreshing: list[tuple[Settlement, SealedAnswer]] = []
         self.ended: dict[str, int] = {}  # cancelled jobs, by the number they were accepted with
         self.positions: dict[str, int] = {}
+        self.won: set[str] = set()  # refreshes whose answers came after their revocation
+        self.asked: set[str] = set()  # withdrawals: what the provider was asked to end
 
     def opened(self) -> Database:
         type(self)._made += 1
@@ -196,9 +199,24 @@ class Ledger(RuleBasedStateMachine):
 
     @rule()
     def tidy(self) -> None:
-        revoker = Revoker(self.database, SIGNER)
-        for made in revoker.unfinished(idle_seconds=-1):
-            revoker.advance(made)
+        asker = ProviderAsker(self.database, self._ask, clock=lambda: datetime.now(UTC))
+        revoker = Revoker(self.database, SIGNER, withdraw=asker.advance)
+        quiet = [revoker.advance(made) for made in (*revoker.unfinished(idle_seconds=-1), *asker.due())]
+        if all(quiet):  # else calls are in flight, and it is asked after those
+            assert self.won <= self.asked, "what a refresh won after its revocation was left alive at the provider"
+
+    def _ask(self, withdrawal: str) -> None:
+        """The provider is asked, and has ended it."""
+
+        def end(c: Connection) -> Withdrawal | None:
+            found = get_withdrawal(c, withdrawal)
+            settle(c, withdrawal, to=WithdrawalState.DONE, reason="asked", now=datetime.now(UTC))
+            return found
+
+        one = self.database.write(end)
+        assert one is not None
+        assert one.consented <= max(self.revoked[scope] for scope in OF_GRANT), "a later consent was ended"
+        self.asked.add(withdrawal)
 
     @rule(scope=st.sampled_from(SCOPES))
     def stop(self, scope: Scope) -> None:
@@ -369,6 +387,7 @@ class Ledger(RuleBasedStateMachine):
             assert self.account() is was
         kept = self.database.read(partial(kept_answers, account=settlement.account.id))
         late = settlement.intent.id in {intent.id for intent in kept}
+        self.won |= {settlement.intent.id} if late else set()
         assert late is revoked, "an answer is kept if it came after a revocation, to be ended at the provider, or not"
 
     @staticmethod
@@ -422,8 +441,11 @@ class Patient:
     @staticmethod
     def _made(how: Callable[[Callable[[Connection], T]], T], fn: Callable[[Connection], T]) -> T:
         for _ in range(4):
-            with suppress(Unavailable):
+            try:
                 return how(fn)
+            except Unavailable as error:
+                if "idle-in-transaction timeout" not in str(error.__cause__):
+                    raise
         return how(fn)
 
 

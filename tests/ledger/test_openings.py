@@ -264,6 +264,11 @@ def test_a_call_without_an_outcome_stays_unknown_when_the_rule_ends_its_job(hous
     revoke(house, account_scope())
     assert isinstance(open_(house, intent(house, asked.job, step=asked.step, number=2, repeats_unknown=True)), Ended)
     assert (house.row(job).state, step_state(house, asked.step)) == (JobState.CANCELLED, StepState.UNKNOWN)
+    by_policy = intent(house, asked.job, step=asked.step, number=3)
+    assert house.database.write(partial(openings.refuse, intent=by_policy, reason="no", now=datetime.now(UTC)))
+    assert step_state(house, asked.step) == StepState.UNKNOWN
+    kinds = audit_kinds(house)
+    assert (kinds.count("step.given_up"), kinds.count("step.refused")) == (2, 0), "the audit says no more than happened"
 
 
 def test_a_late_close_without_effect_does_not_undo_a_refusal(house: House) -> None:

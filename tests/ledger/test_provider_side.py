@@ -339,6 +339,34 @@ def test_after_the_providers_own_signal_only_what_a_refresh_won_is_ended(side: S
     assert told["refresh"]["answer"] == ProviderAnswer.DONE
 
 
+def test_what_ends_no_token_there_is_asked_about_or_the_receipt_says_why_not(side: Side) -> None:
+    """A session's end leaves the tokens of a client alive; a workspace's leave does not end its organization's."""
+    stream = Transmitter(id="stream", issuer="i", audience="a", jwks_url="https://i", tenant=None, connection="gh")
+    side.house.database.write(partial(add_transmitter, new=stream, now=side.now))
+
+    def hear(source: str) -> tuple[str, str]:
+        told = (replace(GONE, source=source),)
+        event = SecurityEvent(transmitter="stream", jti=source, events=(), signals=told, note="", token=b"")
+        accepting = partial(accept_event, event=event, transmitter=stream, id=side.house.ids("rev"), now=side.now)
+        (made,) = side.house.database.write(accepting).revocations
+        return answer(made)
+
+    def answer(made: str) -> tuple[str, str]:
+        assert side.revoker.advance(made)
+        (one,) = side.receipt(made)["provider"]["accounts"]
+        side.later(5)
+        side.house.connect("acme", "acme.ada")
+        return one["answer"], one["reason"]
+
+    assert hear("risc.sessions-revoked")[0] == ProviderAnswer.DONE
+    assert side.tokens() == ["token-acme.ada-1"]
+    answered, why = hear("oauth.tokens-revoked")
+    assert (answered, "it has ended" in why) == (ProviderAnswer.NOT_ASKED, True)
+    answered, why = answer(say(side.house, replace(GONE, source="slack.team_access_revoked")).revocations[0])
+    assert (answered, "other workspaces" in why) == (ProviderAnswer.NOT_ASKED, True)
+    assert len(side.tokens()) == 1
+
+
 def test_an_identity_provider_that_numbers_as_the_provider_does_is_not_taken_for_it(side: Side) -> None:
     """A `jti` is its transmitter's own: the provider's stream may have used the same."""
     idp = Transmitter(id="idp", issuer="i", audience="a", jwks_url="https://i.example", tenant="acme", connection=None)

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event as sqlalchemy_event
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from identity.accounts import find_account
+from identity.connections import add_connection, get_connection
 from identity.errors import BadInput
 from identity.grants import get_grant
 from identity.model import AccountKey, AccountState, ScopeKind
 from identity.principals import link_alias
+from identity.tables import accounts, grants
 from identity.token_digests import double
 from identity.transmitters import Transmitter, add_transmitter, find_transmitter
 from pipeline.ledger.intents import Ended
@@ -66,6 +68,21 @@ def told(house: House) -> House:
     return house
 
 
+def also_through_slack(house: House) -> AccountKey:
+    """Ada is connected there as well, as of now."""
+
+    def rows(c: Any) -> None:
+        owner = replace(get_connection(c, "gh"), id="sl", provider="slack", tenant="acme")
+        add_connection(c, owner, now=datetime.now(UTC))
+        (account,) = c.execute(select(accounts).where(accounts.c.id == "acc-acme.ada")).mappings()
+        (grant,) = c.execute(select(grants).where(grants.c.account_id == "acc-acme.ada")).mappings()
+        c.execute(accounts.insert().values({**account, "id": "acc-sl", "connection_id": "sl"}))
+        c.execute(grants.insert().values({**grant, "account_id": "acc-sl", "consented_at": datetime.now(UTC)}))
+
+    house.database.write(rows)
+    return replace(ADA, connection="sl")
+
+
 def take(house: House, one: SecurityEvent, by: Transmitter = IDP) -> Acceptance:
     now = datetime.now(UTC)
     return house.database.write(partial(accept, event=one, transmitter=by, id=house.ids("rev"), now=now))
@@ -109,6 +126,30 @@ def test_what_is_older_than_every_live_consent_changes_nothing(told: House) -> N
     assert len(take(told, event("j-2", young)).revocations) == 1
     # Nothing is alive now, so there is nothing that could be younger.
     assert len(take(told, event("j-3", young)).revocations) == 1
+
+
+def test_what_is_older_than_one_consent_ends_the_others_alone_and_repeated_nothing(told: House) -> None:
+    now = datetime.now(UTC)
+    older = update(grants).where(grants.c.account_id == "acc-acme.ada").values(consented_at=now - timedelta(days=3))
+    told.database.write(lambda c: c.execute(older).rowcount)
+    younger = also_through_slack(told)
+    job = told.claim(told.job())
+    between = replace(REVOKED, happened_at=now - timedelta(days=2))
+    assert len(take(told, event(signal=between)).revocations) == 1
+    assert scopes(told) == [(ScopeKind.ACCOUNT, str(ADA))]
+    assert (state(told), state(told, younger)) == (AccountState.REVOKED, AccountState.ACTIVE)
+    assert isinstance(open_(told, intent(told, job)), Ended)
+    assert take(told, event("j-2", between)).revocations == (), "what lives is younger"
+
+
+def test_what_is_older_than_the_users_last_revocation_is_not_another(told: House) -> None:
+    old = replace(REVOKED, happened_at=datetime.now(UTC) - timedelta(hours=1))
+    told.database.write(lambda c: c.execute(update(grants).values(consented_at=None)).rowcount)
+    assert len(take(told, event(signal=old)).revocations) == 1
+    job = told.claim(told.job())
+    again = take(told, event("j-2", old))
+    assert (again.revocations, "revoked since" in again.reason) == ((), True)
+    assert told.row(job.id).state == JobState.RUNNING
 
 
 def test_a_subject_that_nobody_linked_is_nobody(told: House) -> None:

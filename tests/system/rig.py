@@ -189,7 +189,7 @@ class System:
                 return ["celery", "--app", self.worker_app, "worker", *work, *pool]
             case "revocations":
                 work = ["--queues", "revocations", "--concurrency", "4"]
-                return ["celery", "--app", "deploy.worker", "worker", *work, *pool]
+                return ["celery", "--app", self.revocations_app, "worker", *work, *pool]
             case "housekeeping":
                 return ["deploy.housekeeping"]
             case "beat":
@@ -206,7 +206,7 @@ class System:
         )
         return WARM_WEB if alone else ()
 
-    worker_app, concurrency = "deploy.worker", 16
+    worker_app, revocations_app, concurrency = "deploy.worker", "deploy.worker", 16
 
     def kill(self, name: str) -> None:
         """kill -9."""

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from sqlalchemy import update
+
 from identity.policy_file import read_policy
 from identity.policy_ledger import apply_policy
 from identity.policy_rules import FACTS_ALONE
 from pipeline.policy_trial import Trial, compare, stored_cases
 from pipeline.states import JobState, StepState
+from pipeline.tables import jobs
 from tests.tasks.test_business_workflows import deal, opportunity
 from tests.tasks.town import Town
 
 NOTHING_YET = 'format = 1\n[[rule]]\nname = "elsewhere"\nwhen = { action = "slack.*" }\ndeny = "no"\n'
 FROZEN = 'format = 1\n[[rule]]\nname = "freeze"\nwhen = { action = "salesforce.Update*" }\ndeny = "books are closed"\n'
+BY_CAPABILITY = (
+    'format = 1\n[[rule]]\nname = "leave"\nwhen = { action = "salesforce.Update*" }\nrequire = "capability"\n'
+)
 
 
 def put_in_force(town: Town, text: str) -> None:
@@ -54,6 +60,8 @@ def test_a_policy_is_tried_on_the_steps_that_were_done(town: Town) -> None:
     won(town)
     town.settle()
     assert {one.state for one in town.steps()} == {StepState.DONE}
+    waited = update(jobs).values(created_at=datetime.now(UTC) - timedelta(days=30))
+    town.runtime.database.write(lambda c: c.execute(waited).rowcount)
 
     def tried(text: str, since: datetime) -> Trial:
         cases = stored_cases
@@ -68,3 +76,5 @@ def test_a_policy_is_tried_on_the_steps_that_were_done(town: Town) -> None:
     assert change.example.endswith("step 2")
     assert tried(NOTHING_YET, lately) == Trial(asked=2, unreadable=0, changes=())
     assert tried(FROZEN, datetime.now(UTC)).asked == 0
+    (change,) = tried(BY_CAPABILITY, lately).changes
+    assert "is not known to take any" in change.after, "as the step itself would be refused"

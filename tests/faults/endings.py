@@ -1,0 +1,35 @@
+"""How often each job moved to an end since it was accepted, counted by the database itself, whoever moved it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from sqlalchemy import Connection, text
+
+from pipeline.states import ENDED
+from tests.system.rig import System
+
+_STATES = ", ".join(f"'{state}'" for state in sorted(ENDED))
+_MOVED = f"NEW.state IN ({_STATES}) AND OLD.state <> NEW.state"
+_NOTE = "INSERT INTO endings VALUES (NEW.id, NEW.accepted);"
+_ON_SQLITE = (f"CREATE TRIGGER ending AFTER UPDATE OF state ON jobs WHEN {_MOVED} BEGIN {_NOTE} END",)
+_ON_POSTGRESQL = (
+    f"CREATE FUNCTION note_ending() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {_NOTE} RETURN NEW; END $$",
+    f"CREATE TRIGGER ending AFTER UPDATE OF state ON jobs FOR EACH ROW WHEN ({_MOVED}) EXECUTE FUNCTION note_ending()",
+)
+
+
+def count_moves_to_an_end(system: System) -> None:
+    """From now on."""
+
+    def build(c: Connection) -> None:
+        c.execute(text("CREATE TABLE endings (job VARCHAR NOT NULL, accepted BIGINT NOT NULL)"))
+        for statement in _ON_SQLITE if c.dialect.name == "sqlite" else _ON_POSTGRESQL:
+            c.execute(text(statement))
+
+    system.runtime.database.write(build)
+
+
+def moves_to_an_end(system: System) -> Counter[tuple[str, int]]:
+    """By job, and the number of its acceptance."""
+    return Counter((row.job, row.accepted) for row in system.rows(text("SELECT job, accepted FROM endings")))
