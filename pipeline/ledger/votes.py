@@ -12,15 +12,14 @@ from sqlalchemy import Connection, Row, insert, select
 
 from identity import audit
 from identity.columns import database_now
-from identity.model import PrincipalKind, Scope, ScopeKind
+from identity.model import PrincipalKind
 from identity.policy_ledger import version_of
 from identity.principals import get_principal
-from identity.scopes import standings
-from identity.sequence import next_number
+from identity.sequence import lock_shared, next_number
 from pipeline.approval_tables import approval_votes, approvals
 from pipeline.ledger import jobs
 from pipeline.ledger.approvals import NO, YES, approval_of, is_met, move_approval, voters
-from pipeline.ledger.requesters import requesters
+from pipeline.ledger.approvers import barred, scope_of
 from pipeline.states import ENDED, ApprovalState
 
 
@@ -62,6 +61,8 @@ class NotCounted:
 
 def vote(connection: Connection, given: Vote, *, now: datetime) -> Counted | NotCounted:
     """Count an answer, decide by it if it is the deciding one, and wake the job. May run more than once."""
+    # Before any row: a revocation of theirs is before this answer, or after it.
+    lock_shared(connection, [scope_of(given.principal)])
     of = approvals.c.id == given.approval
     held = connection.execute(
         select(approvals).where(of, approvals.c.tenant_id == given.tenant).with_for_update()
@@ -124,20 +125,18 @@ def _prohibition(connection: Connection, held: Row[Any], given: Vote) -> str | N
     principal = get_principal(connection, given.principal)
     if principal is None or principal.tenant != held.tenant_id or principal.kind is not PrincipalKind.USER:
         return f"{given.principal} is no user of tenant {held.tenant_id}"
-    if given.principal in requesters(connection, held.job_id):
-        return f"{given.principal} asked for it, and whoever asks does not approve"
+    why_not = barred(connection, held.job_id, [given.principal]).get(given.principal)
+    if why_not is not None:
+        return f"{given.principal} {why_not}"
     if not any(given.principal in need["approvers"] for need in held.needs):
         return f"{given.principal} is not among those whom the policy asks"
-    scope = Scope(kind=ScopeKind.USER, key=given.principal)
-    if standings(connection, [scope])[scope].stopped:
-        return f"{given.principal} is stopped"
     return None
 
 
 def _decide(connection: Connection, held: Row[Any], given: Vote, now: datetime) -> ApprovalState:
     if not given.yes:
         return _end(connection, held, ApprovalState.DENIED, f"{given.principal} said no", now)
-    yes = voters(connection, held.id)
+    yes = voters(connection, held)
     if not is_met(held.needs, yes):
         return ApprovalState.OPEN
     return _end(connection, held, ApprovalState.APPROVED, f"by {', '.join(sorted(yes))}", now)

@@ -9,6 +9,7 @@ import pytest
 from tests.faults.control import Control
 
 APPROVALS, VOTES = "pipeline/ledger/approvals.py", "pipeline/ledger/votes.py"
+APPROVERS = "pipeline/ledger/approvers.py"
 TEST = "tests/ledger/test_approvals.py"
 
 
@@ -43,9 +44,9 @@ CONTROLS = (
     ),
     Control(
         name="whoever asked does not approve",
-        file=VOTES,
-        guard="if given.principal in requesters(connection, held.job_id):",
-        without="if False:",
+        file=APPROVERS,
+        guard='why = {who: "asked for it, and whoever asks does not approve" for who in people if who in asked}',
+        without="why = {}",
         test=f"{TEST}::test_whose_answer_does_not_count and sqlite",
     ),
     Control(
@@ -85,10 +86,24 @@ CONTROLS = (
     ),
     Control(
         name="an approver keeps their authority",
-        file=APPROVALS,
-        guard="if standing.stopped or standing.revoked >= numbers[scope.key]:",
-        without="if False:",
+        file=APPROVERS,
+        guard="elif standing.revoked >= accepted:",
+        without="elif False:",
         test=f"{TEST}::test_a_yes_of_somebody_who_lost_their_authority and sqlite",
+    ),
+    Control(
+        name="whoever lost their authority has no answer",
+        file=VOTES,
+        guard="why_not = barred(connection, held.job_id, [given.principal]).get(given.principal)",
+        without="why_not = None",
+        test=f"{TEST}::test_whoever_lost_their_authority_since_it_was_asked and sqlite",
+    ),
+    Control(
+        name="a yes of whoever turns out to have asked",
+        file=APPROVALS,
+        guard="return frozenset(said) - set(barred(connection, held.job_id, said))",
+        without="return frozenset(said)",
+        test=f"{TEST}::test_a_yes_of_whoever_turns_out_to_have_asked and sqlite",
     ),
     Control(
         name="one person counts once",

@@ -35,6 +35,41 @@ def desk(house: House) -> Desk:
     return Desk(house)
 
 
+def triggered(house: House, desk: Desk, by: str) -> None:
+    """The sender of the event names whoever did it so."""
+    sent = update(jobs_table).values(triggered_by=by)
+    house.database.write(lambda c: c.execute(sent.where(jobs_table.c.id == desk.job.id)).rowcount)
+
+
+def link_carol(house: House) -> None:
+    """An admin finds out who that is in Slack."""
+    link = partial(
+        link_alias,
+        tenant="acme",
+        provider="slack",
+        external_id="U9",
+        principal="acme.carol",
+        login="carol-at-work",
+        made_by="admin:test",
+        now=datetime.now(UTC),
+    )
+    house.database.write(link)
+
+
+def withdraw(desk: Desk, who: str, *, stop: bool) -> None:
+    """*who* is stopped, or else revoked."""
+    scope = Scope(kind=ScopeKind.USER, key=who)
+
+    def end(c: Any) -> None:
+        lock_exclusive(c, scope)
+        if stop:
+            stop_scope(c, scope)
+        else:
+            revoke_scope(c, scope, next_number(c), reason="left", now=datetime.now(UTC))
+
+    desk.house.database.write(end)
+
+
 def test_a_step_parks_until_the_answer_that_decides_and_opens_with_it(desk: Desk) -> None:
     asked = desk.ask()
     assert isinstance(asked, Ended)
@@ -99,24 +134,33 @@ def test_whose_answer_does_not_count(desk: Desk) -> None:
 def test_an_alias_of_the_requester_does_not_approve(house: House) -> None:
     """The sender of the event is known by its name there; carol turns out to have that name, linked only since."""
     desk = Desk(house)
-    triggered = update(jobs_table).values(triggered_by="slack:CAROL-at-work")
-    house.database.write(lambda c: c.execute(triggered.where(jobs_table.c.id == desk.job.id)))
+    triggered(house, desk, "slack:CAROL-at-work")
     desk.ask()
-    link = partial(
-        link_alias,
-        tenant="acme",
-        provider="slack",
-        external_id="U9",
-        principal="acme.carol",
-        login="carol-at-work",
-        made_by="admin:test",
-        now=datetime.now(UTC),
-    )
-    house.database.write(link)
+    link_carol(house)
     refused = desk.say("acme.carol")
     assert isinstance(refused, NotCounted)
     assert "whoever asks does not approve" in refused.reason
     assert desk.say("acme.bob") == Counted(state=ApprovalState.APPROVED)
+
+
+@pytest.mark.parametrize("decided", [False, True], ids=["before it is decided", "before it opens"])
+def test_a_yes_of_whoever_turns_out_to_have_asked_counts_no_more(house: House, *, decided: bool) -> None:
+    two = ApprovalNeed(rule="two", quorum=2, approvers=frozenset({"bob", "carol"}), expires_in=HOUR)
+    desk = Desk(house, two)
+    triggered(house, desk, "slack:U9")
+    desk.ask()
+    assert desk.say("acme.carol") == Counted(state=ApprovalState.OPEN)
+    if not decided:
+        link_carol(house)
+        assert desk.say("acme.bob") == Counted(state=ApprovalState.OPEN), "carol asked: hers is no yes"
+        return
+    assert desk.say("acme.bob") == Counted(state=ApprovalState.APPROVED)
+    desk.again()
+    given = desk.ask()
+    link_carol(house)
+    assert isinstance(desk.open(approval=given), ApprovalMoved)
+    assert (desk.row.state, "acme.carol, who said yes, asked for it" in desk.row.reason) == (ApprovalState.VOID, True)
+    assert isinstance(desk.ask(), NotApproved), "there is nobody to ask but bob"
 
 
 def test_where_none_but_the_requester_could_approve_the_step_is_refused_at_once(house: House) -> None:
@@ -230,20 +274,24 @@ def test_a_yes_of_somebody_who_lost_their_authority_since_counts_no_more(desk: D
     desk.say("acme.bob")
     desk.again()
     given = desk.ask()
-    scope = Scope(kind=ScopeKind.USER, key="acme.bob")
-
-    def withdraw(c: Any) -> None:
-        lock_exclusive(c, scope)
-        if stop:
-            stop_scope(c, scope)
-        else:
-            revoke_scope(c, scope, next_number(c), reason="left", now=datetime.now(UTC))
-
-    desk.house.database.write(withdraw)
+    withdraw(desk, "acme.bob", stop=stop)
     assert isinstance(desk.open(approval=given), ApprovalMoved)
     assert desk.row.state == ApprovalState.VOID
     assert isinstance(desk.ask(), Ended)
-    assert isinstance(desk.say("acme.bob"), NotCounted if stop else Counted)
+    assert isinstance(desk.say("acme.bob"), NotCounted), "nor does it when the job asks anew"
+    assert desk.say("acme.carol") == Counted(state=ApprovalState.APPROVED)
+
+
+@pytest.mark.parametrize("stop", [False, True], ids=["revoked", "stopped"])
+def test_whoever_lost_their_authority_since_it_was_asked_has_no_answer(desk: Desk, *, stop: bool) -> None:
+    desk.ask()
+    withdraw(desk, "acme.bob", stop=stop)
+    refused = desk.say("acme.bob")
+    assert isinstance(refused, NotCounted)
+    assert ("is stopped" if stop else "was revoked since") in refused.reason
+    later = Desk(desk.house)  # a job of after it: a stop holds until an admin ends it, a revocation is over
+    later.ask()
+    assert isinstance(later.say("acme.bob"), NotCounted if stop else Counted)
 
 
 def test_the_approval_of_a_job_that_was_replayed_or_has_ended_opens_nothing(desk: Desk) -> None:
