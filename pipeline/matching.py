@@ -19,7 +19,7 @@ class Match:
     workflow: Workflow
     event: Event
     user: ExternalUser | None
-    triggered_by: str | None
+    triggered_by: ExternalUser | str | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ from webhooks.settings import WebSettings
 T = TypeVar("T")
 
 BY = "console:operator@all"
+NAMES = [BY, "console:00u-operator"]
 
 
 def _said(town: Town, kind: str) -> list[str]:
@@ -39,6 +40,7 @@ def test_a_job_is_cancelled_and_replayed(town: Town) -> None:
     assert "The job is cancelled." in operator.sees(answer.headers["Location"])
     operator.sends(f"/console/jobs/{job}/replay")
     assert town.state(job) is JobState.QUEUED
+    assert town.house.row(job).replayed_by == NAMES
     assert town.ring.rung == [job]
     assert (_said(town, "job.cancelled"), _said(town, "job.replayed")) == ([f"by {BY}"], [f"by {BY}"])
     assert operator.sends(f"/console/jobs/{job}/replay").status_code == 422
@@ -67,6 +69,7 @@ def test_all_that_one_cause_killed_comes_back_and_nothing_else(town: Town) -> No
     answer = operator.sends("/console/dead/replay", **form)
     assert "3 jobs accepted anew" in operator.sees(answer.headers["Location"])
     assert {town.state(job) for job in killed} == {JobState.QUEUED}
+    assert all(town.house.row(job).replayed_by == NAMES for job in killed)
     assert {town.state(other), town.state(theirs)} == {JobState.DEAD}
     assert operator.sends("/console/dead/replay", **form).status_code == 422
 
@@ -100,6 +103,7 @@ def test_a_delivery_is_replayed_once(sqlite_town: Town) -> None:
     answer = operator.sends(f"/console/deliveries/{delivery}/replay")
     assert "What was missing is started" in operator.sees(answer.headers["Location"])
     assert town.state(job) is JobState.QUEUED
+    assert town.house.row(job).replayed_by == NAMES
     again = operator.sends(f"/console/deliveries/{delivery}/replay")
     assert again.headers["Location"].endswith("done=nothing")
     assert len(town.rows(select(jobs.c.id))) == 1

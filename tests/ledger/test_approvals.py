@@ -12,15 +12,16 @@ import pytest
 from sqlalchemy import select, update
 
 from identity.audit_tables import audit
-from identity.model import Scope, ScopeKind
+from identity.model import PrincipalKind, Scope, ScopeKind
 from identity.policy_rules import ApprovalNeed
-from identity.principals import link_alias
+from identity.principals import ensure_principal, link_alias
 from identity.scopes import revoke_scope, stop_scope
 from identity.sequence import lock_exclusive, next_number
 from pipeline.approval_tables import approvals as table
 from pipeline.ledger import approvals, jobs, openings, waits
 from pipeline.ledger.approvals import NotApproved
 from pipeline.ledger.intents import ApprovalMoved, Approved, Ended, Opened, PolicyMoved
+from pipeline.ledger.replay import replay
 from pipeline.ledger.votes import Counted, NotCounted
 from pipeline.policy_change import put_in_force
 from pipeline.shown import digest_of
@@ -41,13 +42,13 @@ def triggered(house: House, desk: Desk, by: str) -> None:
     house.database.write(lambda c: c.execute(sent.where(jobs_table.c.id == desk.job.id)).rowcount)
 
 
-def link_carol(house: House) -> None:
-    """An admin finds out who that is in Slack."""
+def link_carol(house: House, *, provider: str = "slack", external_id: str = "U9") -> None:
+    """An admin finds out who that is there."""
     link = partial(
         link_alias,
         tenant="acme",
-        provider="slack",
-        external_id="U9",
+        provider=provider,
+        external_id=external_id,
         principal="acme.carol",
         login="carol-at-work",
         made_by="admin:test",
@@ -161,6 +162,24 @@ def test_a_yes_of_whoever_turns_out_to_have_asked_counts_no_more(house: House, *
     assert isinstance(desk.open(approval=given), ApprovalMoved)
     assert (desk.row.state, "acme.carol, who said yes, asked for it" in desk.row.reason) == (ApprovalState.VOID, True)
     assert isinstance(desk.ask(), NotApproved), "there is nobody to ask but bob"
+
+
+def test_whoever_has_a_job_accepted_anew_does_not_approve_it(house: House) -> None:
+    """Carol presses Replay at the console, and bob types it: neither has seen their own work since."""
+    desk = Desk(house, replace(FOUR_EYES, approvers=frozenset({"bob", "carol", "dave"})))
+    make = partial(ensure_principal, kind=PrincipalKind.USER, tenant="acme", now=datetime.now(UTC))
+    house.database.write(partial(make, id="acme.dave", name="dave"))
+    link_carol(house, provider="console", external_id="sub-7")
+    for by, subject in (("console:Carol C.", "sub-7"), ("cli:bob", None)):
+        house.database.write(partial(jobs.move_job, job=desk.job.id, to=JobState.CANCELLED))
+        house.database.write(partial(replay, job=desk.job.id, by=by, at=datetime.now(UTC), subject=subject))
+    desk.again()
+    desk.ask()
+    for who in ("acme.bob", "acme.carol"):
+        refused = desk.say(who)
+        assert isinstance(refused, NotCounted)
+        assert "asked for it" in refused.reason
+    assert desk.say("acme.dave") == Counted(state=ApprovalState.APPROVED)
 
 
 def test_where_none_but_the_requester_could_approve_the_step_is_refused_at_once(house: House) -> None:
