@@ -11,16 +11,14 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select
 
 from identity import audit
-from identity.columns import database_now
 from identity.model import PrincipalKind
-from identity.policy_ledger import version_of
 from identity.principals import get_principal
 from identity.sequence import lock_shared, next_number
 from pipeline.approval_tables import approval_votes, approvals
-from pipeline.ledger import jobs
-from pipeline.ledger.approvals import NO, YES, approval_of, is_met, move_approval, voters
+from pipeline.ledger.approval_ends import end, over
+from pipeline.ledger.approvals import NO, YES, is_met, voters
 from pipeline.ledger.approvers import barred, scope_of
-from pipeline.states import ENDED, ApprovalState
+from pipeline.states import ApprovalState
 
 
 class Through(StrEnum):
@@ -78,7 +76,7 @@ def vote(connection: Connection, given: Vote, *, now: datetime) -> Counted | Not
     ).scalar_one_or_none()
     if earlier is not None:
         return _said_before(held, earlier, given)
-    why_not = _over(connection, held, now) or _prohibition(connection, held, given)
+    why_not = over(connection, held, now) or _prohibition(connection, held, given)
     if why_not is not None:
         return NotCounted(reason=why_not)
     number = next_number(connection)
@@ -104,22 +102,6 @@ def _said_before(held: Row[Any], earlier: str, given: Vote) -> Counted | NotCoun
     return NotCounted(reason=f"{given.principal} has answered {earlier} already")
 
 
-def _over(connection: Connection, held: Row[Any], now: datetime) -> str | None:
-    """Why nothing is to be answered any more, or None. What ended by itself is moved to its end."""
-    if held.state != ApprovalState.OPEN:
-        return f"approval {held.id} is {held.state} already" + (f": {held.reason}" if held.reason else "")
-    if jobs.standing(connection, held.job_id)[0] in ENDED:
-        move_approval(connection, held, ApprovalState.VOID, reason="its job has ended", now=now)
-        return f"the job of approval {held.id} has ended"
-    if held.expires_at <= connection.execute(select(database_now())).scalar_one():
-        _end(connection, held, ApprovalState.EXPIRED, "nobody answered in time", now)
-        return f"approval {held.id} has expired"
-    if version_of(connection, held.tenant_id) != held.policy_version:
-        _end(connection, held, ApprovalState.VOID, "the tenant's policy changed", now)
-        return f"the tenant's policy changed since approval {held.id} was asked for: it is asked for anew"
-    return None
-
-
 def _prohibition(connection: Connection, held: Row[Any], given: Vote) -> str | None:
     """Why this person's answer does not count, or None."""
     principal = get_principal(connection, given.principal)
@@ -135,18 +117,11 @@ def _prohibition(connection: Connection, held: Row[Any], given: Vote) -> str | N
 
 def _decide(connection: Connection, held: Row[Any], given: Vote, now: datetime) -> ApprovalState:
     if not given.yes:
-        return _end(connection, held, ApprovalState.DENIED, f"{given.principal} said no", now)
+        return end(connection, held, ApprovalState.DENIED, f"{given.principal} said no", now)
     yes = voters(connection, held)
     if not is_met(held.needs, yes):
         return ApprovalState.OPEN
-    return _end(connection, held, ApprovalState.APPROVED, f"by {', '.join(sorted(yes))}", now)
-
-
-def _end(connection: Connection, held: Row[Any], to: ApprovalState, reason: str, now: datetime) -> ApprovalState:
-    """Decide, and wake the job in the same commit."""
-    move_approval(connection, held, to, reason=reason, now=now)
-    jobs.wake(connection, approval_of(held.id))
-    return to
+    return end(connection, held, ApprovalState.APPROVED, f"by {', '.join(sorted(yes))}", now)
 
 
 def _record(connection: Connection, held: Row[Any], given: Vote, number: int, now: datetime) -> None:

@@ -6,27 +6,22 @@ import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 import pytest
 from sqlalchemy import select, update
 
 from identity.audit_tables import audit
-from identity.model import PrincipalKind, Scope, ScopeKind
 from identity.policy_rules import ApprovalNeed
-from identity.principals import ensure_principal, link_alias
-from identity.scopes import revoke_scope, stop_scope
-from identity.sequence import lock_exclusive, next_number
+from identity.sequence import next_number
 from pipeline.approval_tables import approvals as table
 from pipeline.ledger import approvals, jobs, openings, waits
+from pipeline.ledger.approval_ends import end_some
 from pipeline.ledger.approvals import NotApproved
 from pipeline.ledger.intents import ApprovalMoved, Approved, Ended, Opened, PolicyMoved
 from pipeline.ledger.replay import replay
 from pipeline.ledger.votes import Counted, NotCounted
 from pipeline.policy_change import put_in_force
-from pipeline.shown import digest_of
 from pipeline.states import ApprovalState, JobState, Wait
-from pipeline.tables import jobs as jobs_table
 from tests.ledger.desk import FOUR_EYES, HOUR, POLICY, Desk
 from tests.ledger.house import House, intent_of
 
@@ -34,41 +29,6 @@ from tests.ledger.house import House, intent_of
 @pytest.fixture
 def desk(house: House) -> Desk:
     return Desk(house)
-
-
-def triggered(house: House, desk: Desk, by: str) -> None:
-    """The sender of the event names whoever did it so."""
-    sent = update(jobs_table).values(triggered_by=by)
-    house.database.write(lambda c: c.execute(sent.where(jobs_table.c.id == desk.job.id)).rowcount)
-
-
-def link_carol(house: House, *, provider: str = "slack", external_id: str = "U9") -> None:
-    """An admin finds out who that is there."""
-    link = partial(
-        link_alias,
-        tenant="acme",
-        provider=provider,
-        external_id=external_id,
-        principal="acme.carol",
-        login="carol-at-work",
-        made_by="admin:test",
-        now=datetime.now(UTC),
-    )
-    house.database.write(link)
-
-
-def withdraw(desk: Desk, who: str, *, stop: bool) -> None:
-    """*who* is stopped, or else revoked."""
-    scope = Scope(kind=ScopeKind.USER, key=who)
-
-    def end(c: Any) -> None:
-        lock_exclusive(c, scope)
-        if stop:
-            stop_scope(c, scope)
-        else:
-            revoke_scope(c, scope, next_number(c), reason="left", now=datetime.now(UTC))
-
-    desk.house.database.write(end)
 
 
 def test_a_step_parks_until_the_answer_that_decides_and_opens_with_it(desk: Desk) -> None:
@@ -113,81 +73,6 @@ def test_an_approval_opens_no_other_step_and_no_other_request(desk: Desk) -> Non
     intent = intent_of(desk.house, strange, decision=desk.decision, approval=given)
     assert isinstance(desk.house.database.write(partial(openings.open_attempt, intent=intent)), ApprovalMoved)
     assert isinstance(desk.open(approval=given), Opened)
-
-
-def test_whose_answer_does_not_count(desk: Desk) -> None:
-    desk.ask()
-    before: dict[str, Any] = {"digest": digest_of({"amount": "4 EUR"})}
-    for who, more, why in (
-        ("acme.ada", {}, "asked for it, and whoever asks does not approve"),
-        ("acme.service", {}, "is no user of tenant acme"),
-        ("globex.bob", {}, "is no user of tenant acme"),
-        ("nobody", {}, "is no user of tenant acme"),
-        ("acme.bob", before, "what was shown is not what"),
-        ("globex.bob", {"tenant": "globex"}, "tenant globex has no approval"),
-    ):
-        refused = desk.say(who, **more)
-        assert isinstance(refused, NotCounted), who
-        assert why in refused.reason
-    assert desk.row.state == ApprovalState.OPEN
-
-
-def test_an_alias_of_the_requester_does_not_approve(house: House) -> None:
-    """The sender of the event is known by its name there; carol turns out to have that name, linked only since."""
-    desk = Desk(house)
-    triggered(house, desk, "slack:CAROL-at-work")
-    desk.ask()
-    link_carol(house)
-    refused = desk.say("acme.carol")
-    assert isinstance(refused, NotCounted)
-    assert "whoever asks does not approve" in refused.reason
-    assert desk.say("acme.bob") == Counted(state=ApprovalState.APPROVED)
-
-
-@pytest.mark.parametrize("decided", [False, True], ids=["before it is decided", "before it opens"])
-def test_a_yes_of_whoever_turns_out_to_have_asked_counts_no_more(house: House, *, decided: bool) -> None:
-    two = ApprovalNeed(rule="two", quorum=2, approvers=frozenset({"bob", "carol"}), expires_in=HOUR)
-    desk = Desk(house, two)
-    triggered(house, desk, "slack:U9")
-    desk.ask()
-    assert desk.say("acme.carol") == Counted(state=ApprovalState.OPEN)
-    if not decided:
-        link_carol(house)
-        assert desk.say("acme.bob") == Counted(state=ApprovalState.OPEN), "carol asked: hers is no yes"
-        return
-    assert desk.say("acme.bob") == Counted(state=ApprovalState.APPROVED)
-    desk.again()
-    given = desk.ask()
-    link_carol(house)
-    assert isinstance(desk.open(approval=given), ApprovalMoved)
-    assert (desk.row.state, "acme.carol, who said yes, asked for it" in desk.row.reason) == (ApprovalState.VOID, True)
-    assert isinstance(desk.ask(), NotApproved), "there is nobody to ask but bob"
-
-
-def test_whoever_has_a_job_accepted_anew_does_not_approve_it(house: House) -> None:
-    """Carol presses Replay at the console, and bob types it: neither has seen their own work since."""
-    desk = Desk(house, replace(FOUR_EYES, approvers=frozenset({"bob", "carol", "dave"})))
-    make = partial(ensure_principal, kind=PrincipalKind.USER, tenant="acme", now=datetime.now(UTC))
-    house.database.write(partial(make, id="acme.dave", name="dave"))
-    link_carol(house, provider="console", external_id="sub-7")
-    for by, subject in (("console:Carol C.", "sub-7"), ("cli:bob", None)):
-        house.database.write(partial(jobs.move_job, job=desk.job.id, to=JobState.CANCELLED))
-        house.database.write(partial(replay, job=desk.job.id, by=by, at=datetime.now(UTC), subject=subject))
-    desk.again()
-    desk.ask()
-    for who in ("acme.bob", "acme.carol"):
-        refused = desk.say(who)
-        assert isinstance(refused, NotCounted)
-        assert "asked for it" in refused.reason
-    assert desk.say("acme.dave") == Counted(state=ApprovalState.APPROVED)
-
-
-def test_where_none_but_the_requester_could_approve_the_step_is_refused_at_once(house: House) -> None:
-    for approvers, quorum in (({"ada"}, 1), ({"ada", "bob"}, 2), ({"gone"}, 1)):
-        need = ApprovalNeed(rule="r", quorum=quorum, approvers=frozenset(approvers), expires_in=HOUR)
-        refused = Desk(house, need).ask()
-        assert isinstance(refused, NotApproved)
-        assert "whoever asked may not" in refused.reason
 
 
 def test_a_quorum_of_two_needs_two_people_and_each_rule_its_own(house: House) -> None:
@@ -287,32 +172,6 @@ def test_a_policy_changed_between_approval_and_call_voids_it(desk: Desk) -> None
     assert isinstance(desk.ask(), Ended)
 
 
-@pytest.mark.parametrize("stop", [False, True], ids=["revoked", "stopped"])
-def test_a_yes_of_somebody_who_lost_their_authority_since_counts_no_more(desk: Desk, *, stop: bool) -> None:
-    desk.ask()
-    desk.say("acme.bob")
-    desk.again()
-    given = desk.ask()
-    withdraw(desk, "acme.bob", stop=stop)
-    assert isinstance(desk.open(approval=given), ApprovalMoved)
-    assert desk.row.state == ApprovalState.VOID
-    assert isinstance(desk.ask(), Ended)
-    assert isinstance(desk.say("acme.bob"), NotCounted), "nor does it when the job asks anew"
-    assert desk.say("acme.carol") == Counted(state=ApprovalState.APPROVED)
-
-
-@pytest.mark.parametrize("stop", [False, True], ids=["revoked", "stopped"])
-def test_whoever_lost_their_authority_since_it_was_asked_has_no_answer(desk: Desk, *, stop: bool) -> None:
-    desk.ask()
-    withdraw(desk, "acme.bob", stop=stop)
-    refused = desk.say("acme.bob")
-    assert isinstance(refused, NotCounted)
-    assert ("is stopped" if stop else "was revoked since") in refused.reason
-    later = Desk(desk.house)  # a job of after it: a stop holds until an admin ends it, a revocation is over
-    later.ask()
-    assert isinstance(later.say("acme.bob"), NotCounted if stop else Counted)
-
-
 def test_the_approval_of_a_job_that_was_replayed_or_has_ended_opens_nothing(desk: Desk) -> None:
     desk.ask()
     cancelled = partial(jobs.move_job, job=desk.job.id, to=JobState.CANCELLED)
@@ -343,3 +202,25 @@ def test_many_answers_at_once_decide_once(house: House) -> None:
     assert all(isinstance(one, Counted) for one in said)
     decided = select(audit.c.id).where(audit.c.kind == "approval.approved")
     assert len(house.database.read(lambda c: c.execute(decided).all())) == 1
+
+
+def test_what_is_open_ends_with_its_time_or_its_job_and_nothing_else_does(house: House) -> None:
+    ended, late, replayed, wanted = (Desk(house) for _ in range(4))
+    for one in (ended, late, replayed, wanted):
+        one.ask()
+    expired = update(table).where(table.c.job_id == late.job.id).values(expires_at=datetime.now(UTC) - HOUR)
+    house.database.write(lambda c: c.execute(expired).rowcount)
+    for one in (ended, replayed):
+        house.database.write(partial(jobs.move_job, job=one.job.id, to=JobState.CANCELLED))
+    house.database.write(partial(replay, job=replayed.job.id, by="cli:test", at=datetime.now(UTC)))
+    while house.database.write(partial(end_some, at_most=1)):  # chunk by chunk
+        pass
+    rows = house.database.read(lambda c: c.execute(select(table.c.job_id, table.c.state, table.c.reason)).all())
+    assert {row.job_id: (row.state, row.reason) for row in rows} == {
+        ended.job.id: (ApprovalState.VOID, "its job has ended"),
+        late.job.id: (ApprovalState.EXPIRED, "nobody answered in time"),
+        replayed.job.id: (ApprovalState.VOID, "its job was accepted anew, and asks anew"),
+        wanted.job.id: (ApprovalState.OPEN, None),
+    }
+    states = [house.row(one.job.id).state for one in (ended, late, replayed, wanted)]
+    assert states == [JobState.CANCELLED, JobState.QUEUED, JobState.QUEUED, JobState.WAITING]
