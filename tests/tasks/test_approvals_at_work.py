@@ -6,9 +6,11 @@ from datetime import UTC, datetime
 from functools import partial
 
 import pytest
+from sqlalchemy import update
 
 from identity.model import PrincipalKind, ScopeKind
 from identity.principals import ensure_principal
+from identity.tables import provider_connections
 from pipeline.ledger.approval_views import ApprovalView, approvals_page
 from pipeline.ledger.paging import Turn
 from pipeline.ledger.votes import Counted, NotCounted, Through, Vote
@@ -92,6 +94,20 @@ def test_a_no_refuses_the_step_and_a_replay_asks_anew(waiting: Town) -> None:
     (job,) = waiting.settle()
     assert job.state == JobState.DEAD
     assert "was not approved: acme.carol said no" in job.reason
+    assert waiting.authors() == []
+
+
+def test_a_connection_that_leads_elsewhere_since_the_yes_is_asked_about_anew(waiting: Town) -> None:
+    say(waiting, "bob")
+    say(waiting, "carol")
+    first = asked(waiting)
+    elsewhere = update(provider_connections).where(provider_connections.c.provider == "salesforce")
+    elsewhere = elsewhere.values(api_url=waiting.sandbox.url("salesforce", "/elsewhere"))
+    waiting.runtime.database.write(lambda c: c.execute(elsewhere).rowcount)
+    (job,) = waiting.settle()
+    assert (job.state, job.wait) == (JobState.WAITING, "approval")
+    assert asked(waiting).id != first.id
+    assert asked(waiting).shown["through"] == first.shown["through"] + "/elsewhere"
     assert waiting.authors() == []
 
 
