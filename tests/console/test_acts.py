@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import pytest
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 
 from identity.audit_tables import audit
 from identity.console_roles import Held, Role
@@ -17,7 +17,7 @@ from identity.store import CommitUnknown, Store
 from identity.tables import provider_connections, scopes
 from pipeline.revocation_tables import revocations
 from pipeline.states import JobState
-from pipeline.tables import attempts, jobs, schedules
+from pipeline.tables import attempts, deliveries, jobs, schedules
 from tests.console.town import Town
 from webhooks.settings import WebSettings
 
@@ -107,6 +107,9 @@ def test_a_delivery_is_replayed_once(sqlite_town: Town) -> None:
     again = operator.sends(f"/console/deliveries/{delivery}/replay")
     assert again.headers["Location"].endswith("done=nothing")
     assert len(town.rows(select(jobs.c.id))) == 1
+    town.database.write(lambda c: c.execute(update(deliveries).values(source="aswhom")).rowcount)
+    forged = operator.sends(f"/console/deliveries/{delivery}/replay")
+    assert (forged.status_code, "came from outside as aswhom" in forged.text) == (422, True)
 
 
 def test_a_link_to_reconnect_is_shown_once_and_leads_to_the_connect_page(sqlite_town: Town) -> None:
