@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import update
 
 from identity.model import PrincipalKind, ScopeKind
-from identity.principals import ensure_principal
+from identity.principals import ensure_principal, link_alias
 from identity.tables import provider_connections
 from pipeline.ledger.approval_views import ApprovalView, approvals_page
 from pipeline.ledger.paging import Turn
@@ -109,6 +109,23 @@ def test_a_connection_that_leads_elsewhere_since_the_yes_is_asked_about_anew(wai
     assert asked(waiting).id != first.id
     assert asked(waiting).shown["through"] == first.shown["through"] + "/elsewhere"
     assert waiting.authors() == []
+
+
+def test_a_sender_with_another_login_by_now_is_known_by_their_number_and_their_yes_is_none(waiting: Town) -> None:
+    """Carol asks for a review at GitHub under a login of hers that nobody linked, and approves its notice."""
+    apply(waiting, FOUR_EYES.replace("salesforce.Update*", "slack.PostMessage"))
+    number = waiting.pull("acme/shop", "ada")
+    waiting.told("acme/shop", number, "review_requests", reviewer="grace")
+    waiting.settle()
+    (job,) = [one for one in waiting.jobs() if one.workflow == "announce_review"]
+    assert job.triggered_by == f"github:{job.event['sender']['id']}"
+    assert isinstance(say(waiting, "carol"), Counted)
+    link = partial(link_alias, tenant="acme", provider="github", principal="acme.carol", login="a-former-name")
+    link = partial(link, external_id=str(job.event["sender"]["id"]), made_by="admin:test", now=datetime.now(UTC))
+    waiting.runtime.database.write(link)
+    assert say(waiting, "bob") == Counted(state=ApprovalState.OPEN)
+    waiting.settle()
+    assert [system for system, _, _ in waiting.authors()] == ["salesforce"], "ada's deal, which needs nobody's yes now"
 
 
 def test_a_revocation_between_approval_and_call_wins(waiting: Town) -> None:
