@@ -48,7 +48,7 @@ from tests.ledger.desk import HOUR, POLICY, Desk
 from tests.ledger.house import House
 from tests.servers.postgres import Emptied
 
-APPROVERS = ("acme.bob", "acme.carol", "acme.dave", "acme.erin")
+APPROVERS = ("acme.erin", "acme.carol", "acme.bob", "acme.dave")  # first those of whom most may turn out
 PEOPLE = ("acme.ada", *APPROVERS, "globex.bob")  # ada asks
 TWO = ApprovalNeed(rule="two", quorum=2, approvers=frozenset({"acme.ada", *APPROVERS}), expires_in=HOUR)
 REQUESTS = st.sampled_from([0, 0, 0, 1])  # mostly the same: otherwise nothing is ever approved to the end
@@ -157,7 +157,7 @@ class Approvals(RuleBasedStateMachine):
         self.database.write(lambda c: apply(c, "acme", text))
         self.desk.decision = replace(self.desk.decision, policy=self.version)
 
-    @rule(who=st.sampled_from(["acme.bob", "acme.dave"]), stop=st.sampled_from([False, False, True]))
+    @rule(who=st.sampled_from(["acme.bob", "acme.erin"]), stop=st.sampled_from([False, False, True]))
     def withdraw(self, who: str, *, stop: bool) -> None:
         """An approver is revoked, or stopped as well: they have no word about what was accepted before."""
         scope = Scope(kind=ScopeKind.USER, key=who)
@@ -279,7 +279,7 @@ def run(*, examples: int, by_chance: bool) -> None:
 
 @pytest.mark.usefixtures("on_sqlite")
 def test_no_sequence_of_approvals_opens_what_was_not_approved_as_shown() -> None:
-    run(examples=8, by_chance=False)
+    run(examples=6, by_chance=False)
 
 
 @pytest.mark.slow
