@@ -25,7 +25,7 @@ demo: .venv/.runtime  ## the DevOps assistant against sandbox upstreams; needs P
 
 test: .venv/.development  ## the tests, ten minutes on two slow cores; ARGS go to pytest: make test ARGS='tests/identity -k lease'
 	@$(BIN)/python -m tests.servers.npm
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: .venv/.development  ## the tests that take minutes: long races, soaks, thousands of schedules
 	@$(BIN)/python -m tests.servers.npm

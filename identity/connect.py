@@ -32,7 +32,7 @@ from identity.connections import get_connection
 from identity.errors import BadInput, PolicyDenied, Unavailable
 from identity.gate import Gate
 from identity.http import Client
-from identity.model import AccountKey, AccountState, ProviderConnection, RuledOut
+from identity.model import AccountKey, AccountState, ProviderConnection
 from identity.oauth import authorization_url
 from identity.providers import profile_of
 from identity.providers.profile import Profile
@@ -100,23 +100,27 @@ class Connect:
         scopes: tuple[str, ...] | None = None,
         return_to: str | None = None,
         any_account: bool = False,
+        claim: Callable[[Connection, str], str] | None = None,
     ) -> ConnectLink:
         """A link for the person who is to connect *key*. Raises BadInput, Misconfigured, PolicyDenied or
         Unavailable.
 
         *scopes* None: the provider connection's. *return_to*: a registered address that the last page leads to.
         *any_account*: another login at the provider may take the place of the one that consented before.
+        *claim* says in the same commit which session the request made: the one it is given, or one before.
         """
         owner, profile = self._provider(key.connection)
         session, state, verifier = self._token(), self._token(), self._token()
         sealed = seal_verifier(self._vault, key.tenant, session, owner.provider, state=state, verifier=verifier)
         expires_at = now + self._lifetime
 
-        def begin(connection: Connection) -> RuledOut | None:
+        def begin(connection: Connection) -> ConnectSession:
+            if claim is not None and (before := claim(connection, session)) != session:
+                return _there(connection, before)
             lock_shared(connection, grant_scopes(key))
             number = next_number(connection)
             if refusal := revoked_since(connection, grant_scopes(key), number):
-                return refusal
+                raise PolicyDenied(f"no account is connected now: {refusal.reason}")
             account = find_account(connection, key)
             if account is not None and awaits_provider(connection, account, profile, now=now):
                 raise Unavailable(
@@ -143,11 +147,11 @@ class Connect:
                 created_at=now,
             )
             add_session(connection, begun)
-            return None
+            return begun
 
-        if refusal := self._store.write(begin):
-            raise PolicyDenied(f"no account is connected now: {refusal.reason}")
-        return ConnectLink(session=session, text=write_link(self._signer, session), expires_at=expires_at)
+        made = self._store.write(begin)
+        text = write_link(self._signer, made.id)
+        return ConnectLink(session=made.id, text=text, scopes=made.scopes, expires_at=made.expires_at)
 
     def offer(self, link: str, *, browser: str, now: datetime) -> ConnectOffer | Outcome:
         """What the page behind *link* says. Nothing is bound yet: whoever previews a link is not the person.
@@ -276,6 +280,12 @@ class Connect:
     def _provider(self, owner: str) -> tuple[ProviderConnection, Profile]:
         found = self._store.read(lambda connection: get_connection(connection, owner))
         return found, profile_of(self._profiles, found.provider)
+
+
+def _there(connection: Connection, session: str) -> ConnectSession:
+    if (found := get_session(connection, session)) is None:
+        raise BadInput("the link that this key made before is forgotten: ask again with a new key")
+    return found
 
 
 def _check_issuer(owner: ProviderConnection, profile: Profile, params: Mapping[str, str]) -> None:

@@ -14,6 +14,7 @@ class ConnectLink:
 
     session: str
     text: str  # the last part of the link's path
+    scopes: tuple[str, ...]
     expires_at: datetime
 
 

@@ -101,6 +101,7 @@ installations = Table(
     Column("external_id", String(200), primary_key=True),
     Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
     Column("created_at", Instant, nullable=False),
+    Index("ix_installations_external", "external_id"),
 )
 
 aliases = Table(

@@ -35,10 +35,13 @@ def at_providers(connection: Connection, tenant: str, state: WithdrawalState) ->
     return int(connection.execute(select(func.count()).select_from(withdrawals).where(of_tenant)).scalar_one())
 
 
-def shred(connection: Connection, tenant: str, *, id: str, by: str, now: datetime) -> Mapping[str, int]:
+def shred(
+    connection: Connection, tenant: str, *, id: str, by: str, now: datetime, besides: Mapping[str, int]
+) -> Mapping[str, int]:
     """Take every credential of a revoked and stopped tenant out of the ledger; how many rows of what it touched.
 
-    *id* is the audit row's. A copy of the ledger, such as a backup, still holds them (docs/decisions/0010).
+    *id* is the audit row's, which also says what its caller ended *besides*. A copy of the ledger, such as a backup,
+    still holds them (docs/decisions/0010).
     """
     own = select(provider_connections.c.id).where(provider_connections.c.tenant_id == tenant)
     of_account = _accounts(tenant)
@@ -68,7 +71,7 @@ def shred(connection: Connection, tenant: str, *, id: str, by: str, now: datetim
         "aliases": delete(aliases).where(aliases.c.tenant_id == tenant),
         "installations": delete(installations).where(installations.c.tenant_id == tenant),
     }
-    touched = {what: connection.execute(statement).rowcount for what, statement in statements.items()}
+    touched = {**{what: connection.execute(one).rowcount for what, one in statements.items()}, **besides}
     connection.execute(update(tenants).where(tenants.c.id == tenant).values(deleted_at=now))
     audit.record(
         connection, id=id, at=now, kind="tenant.deleted", tenant=tenant, outcome="deleted", detail={"by": by, **touched}

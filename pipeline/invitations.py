@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
@@ -18,6 +19,8 @@ from identity.model import AccountKey, PrincipalKind, ProviderConnection
 from identity.principals import ensure_principal
 from identity.store import Store
 from pipeline.abilities import scopes_to_ask
+from pipeline.ledger.requests import Asked, claim, made_before
+from pipeline.requests import Keyed
 from pipeline.workflow import Registry
 
 LONGEST_ID = 64  # of a principal: as its column
@@ -51,11 +54,12 @@ class Invitations:
         *,
         scopes: tuple[str, ...] | None,
         return_to: str | None,
+        keyed: Keyed,
         now: datetime,
     ) -> Invitation:
-        """A link for *user* to connect *through* a provider or a provider connection.
+        """A link for *user* to connect *through* a provider or a provider connection; of one key, always the same.
 
-        Raises BadInput, Misconfigured or PolicyDenied.
+        Raises BadInput, Misconfigured, PolicyDenied or KeyReused.
         """
         tenant = caller.tenant
         name = user.removeprefix(f"{tenant}.")
@@ -64,10 +68,13 @@ class Invitations:
             raise BadInput(f"a user's id, {tenant}.<name>, has at most {LONGEST_ID} characters")
         owner = self._store.read(lambda c: _owner(c, tenant, through))
         kind, audit_id = PrincipalKind.USER, self._ids("aud")
+        asked = Asked(caller=caller, id="", idempotency_key=keyed.key, request_hash=keyed.request_hash, now=now)
         ensure = partial(ensure_principal, id=principal, tenant=tenant, kind=kind, name=name, now=now)
 
         def write(c: Connection) -> AccountKey:
             key = AccountKey(tenant=tenant, connection=owner.id, principal=ensure(c).id)
+            if made_before(c, asked) is not None:
+                return key
             audit.record(
                 c,
                 id=audit_id,
@@ -82,7 +89,11 @@ class Invitations:
             )
             return key
 
-        return self._made(self._store.write(write), owner, scopes=scopes, return_to=return_to, now=now)
+        def claimed(c: Connection, session: str) -> str:
+            return claim(c, replace(asked, id=session))
+
+        key = self._store.write(write)
+        return self._made(key, owner, scopes=scopes, return_to=return_to, now=now, claimed=claimed)
 
     def link(
         self,
@@ -123,11 +134,14 @@ class Invitations:
         return_to: str | None,
         any_account: bool = False,
         now: datetime,
+        claimed: Callable[[Connection, str], str] | None = None,
     ) -> Invitation:
         asked = scopes or self._store.read(lambda c: scopes_to_ask(c, key, owner))
-        made = self._connect.start(key, now=now, scopes=asked, return_to=return_to, any_account=any_account)
+        made = self._connect.start(
+            key, now=now, scopes=asked, return_to=return_to, any_account=any_account, claim=claimed
+        )
         return Invitation(
-            url=f"{self._base_url}/connect/{made.text}", key=key, scopes=asked, expires_at=made.expires_at
+            url=f"{self._base_url}/connect/{made.text}", key=key, scopes=made.scopes, expires_at=made.expires_at
         )
 
 

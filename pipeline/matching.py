@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from pipeline.tables import TRIGGERED_BY
+
 if TYPE_CHECKING:
     from pipeline.workflow import Event, ExternalUser, Trigger, Workflow
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,24 +35,62 @@ class Considered:
     workflow: Workflow
     match: Match | None
     refusal: str = ""
-    misfit: bool = False  # the body is not of the sender's published shape
+    misfit: bool = False  # the body is not of the sender's published shape, or the workflow failed to read it
 
 
 def consider(declared: Workflow, triggers: Iterable[Trigger[Any]], body: Mapping[str, Any]) -> Considered:
-    """What *declared* makes of a body by those of its triggers that listen to its event."""
+    """What *declared* makes of a body by those of its triggers that listen to its event.
+
+    Raises nothing, whatever the functions of *declared* do: what it cannot read is its misfit.
+    """
     misfit = ""
     for trigger in triggers:
         try:
-            typed = trigger.read(body)
+            match = _match(declared, trigger, body)
+            unfit = _unfit(match) if match is not None else ""
         except ValidationError as error:
             fields = ", ".join(".".join(map(str, e["loc"])) for e in error.errors()[:5])
             misfit = f"the {trigger.source} {trigger.event} body lacks or mistypes: {fields}"
-            continue
-        if typed is not None:
-            user = declared.user(typed) if declared.user else None
-            by = declared.triggered_by(typed) if declared.triggered_by else None
-            return Considered(
-                workflow=declared, match=Match(workflow=declared, event=typed, user=user, triggered_by=by)
+        # Its trigger, `user` and `triggered_by` are the workflow's own code, and may raise anything. It must not take
+        # the delivery from other workflows, nor from the ledger. Only the class is told: a message may quote a body.
+        except Exception as fault:  # noqa: BLE001
+            kind = type(fault).__name__
+            misfit = (
+                f"{declared.name} failed to read it ({kind}): mend its trigger, user or triggered_by, then replay it"
             )
+            what = {"action": "trigger.failed", "workflow": declared.name, "of": f"{trigger.source} {trigger.event}"}
+            log.error("workflow %s failed to read a delivery: %s", declared.name, kind, extra=what)
+        else:
+            if match is not None and not unfit:
+                return Considered(workflow=declared, match=match)
+            misfit = unfit or misfit
     refusal = misfit or "its filter says that it does not want this one"
     return Considered(workflow=declared, match=None, refusal=refusal, misfit=bool(misfit))
+
+
+def _match(declared: Workflow, trigger: Trigger[Any], body: Mapping[str, Any]) -> Match | None:
+    typed = trigger.read(body)
+    if typed is None:
+        return None
+    user = declared.user(typed) if declared.user else None
+    by = declared.triggered_by(typed) if declared.triggered_by else None
+    return Match(workflow=declared, event=typed, user=user, triggered_by=by)
+
+
+def _unfit(match: Match) -> str:
+    """Why the ledger could not hold whom it names, or nothing."""
+    by: Any = match.triggered_by
+    sent = (getattr(by, "name_for_good", by), getattr(by, "login", None))  # of a person as their provider names them
+    for what, text in (("user", match.user and match.user.id), *(("triggered_by", one) for one in sent)):
+        if text is None:
+            continue
+        if not isinstance(text, str):
+            return f"{match.workflow.name} takes for {what} what is no text"
+        # PostgreSQL's text takes no NUL, and UTF-8 no half of a surrogate pair: JSON can spell both.
+        if any(character == "\x00" or "\ud800" <= character <= "\udfff" for character in text):
+            return (
+                f"{match.workflow.name} takes for {what} a text with a NUL or half a character, which cannot be stored"
+            )
+    if any(len(one or "") > TRIGGERED_BY for one in sent):
+        return f"{match.workflow.name} takes for triggered_by a text of more than {TRIGGERED_BY} characters"
+    return ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,8 +27,11 @@ log = logging.getLogger(__name__)
 class Schedules(Protocol):
     """The ledger's side of a beat."""
 
-    def fire_due(self, now: datetime) -> list[Bell]:
-        """Insert a job for every due slot that has none yet, move schedules on, and return the bells of those jobs."""
+    def fire_due(self, now: datetime, ring: Callable[[Sequence[Bell]], object]) -> list[Bell]:
+        """Insert a job for every due slot that has none yet, move schedules on, and return the bells of those jobs.
+
+        *ring* is called for those of each schedule as soon as they are committed, whatever becomes of the others.
+        """
         ...
 
 
@@ -51,18 +55,19 @@ class Scheduler(beat.Scheduler):
         self._ticking = True
         error: str | None = None
         try:
-            bells = self._runtime.schedules.fire_due(datetime.now(UTC))
-            self._runtime.ring.jobs(bells)
+            self._runtime.schedules.fire_due(datetime.now(UTC), self._ring)
         except Exception as failure:  # beat must not end for a tick: counted, logged with its stack, and tried again
             metrics.BEAT_FAILURES.inc()
             log.exception("due slots could not be fired: the next tick tries again", extra={"action": "beat.failed"})
             error = type(failure).__name__
-        else:
-            metrics.SLOTS.inc(len(bells))
         finally:
             self._ticking = False
         self._tell(error)
         return float(self.app.conf.beat_max_loop_interval)
+
+    def _ring(self, bells: Sequence[Bell]) -> None:
+        metrics.SLOTS.inc(len(bells))
+        self._runtime.ring.jobs(bells)
 
     def _tell(self, error: str | None) -> None:
         """Leave a heartbeat: that a beat ticks is known by it, and a beat that stopped by its age."""

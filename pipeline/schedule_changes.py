@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, delete, select, update
 
 from identity.errors import BadInput
 from identity.principals import checked_id
 from identity.rows import insert_new
-from pipeline.tables import schedules
+from pipeline.tables import schedules, workflow_settings
 from pipeline.timetable import MOST, CatchUp, Timetable, offset
 from pipeline.workflow import Tick, Workflow
 
@@ -101,6 +101,14 @@ def remove_undeclared(connection: Connection, workflows: Sequence[str], *, now: 
     """These workflows have no schedule in code any more."""
     gone = schedules.c.workflow.in_(workflows) & (schedules.c.origin == CODE) & schedules.c.removed_at.is_(None)
     connection.execute(update(schedules).where(gone).values(removed_at=now))
+
+
+def end_for_tenant(connection: Connection, tenant: str, *, now: datetime) -> dict[str, int]:
+    """Nothing starts by itself for a deleted tenant, and no workflow is on for it; how many of each there were."""
+    live = (schedules.c.tenant_id == tenant) & schedules.c.removed_at.is_(None)
+    removed = connection.execute(update(schedules).where(live).values(removed_at=now)).rowcount
+    off = connection.execute(delete(workflow_settings).where(workflow_settings.c.tenant_id == tenant)).rowcount
+    return {"schedules": removed, "workflows": off}
 
 
 def add_schedule(connection: Connection, wanted: NewSchedule, *, now: datetime) -> datetime:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
@@ -11,14 +11,15 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, Row, select, update
 
-from identity.errors import BadInput
+from identity.errors import BadInput, Misconfigured, Unavailable
 from identity.rows import insert_new
-from identity.store import Store
+from identity.store import CommitUnknown, Store
+from identity.tables import tenants
 from pipeline import metrics
 from pipeline.ledger import bells
 from pipeline.ledger.deliveries import enabled_config, insert_job
 from pipeline.model import Bell
-from pipeline.schedule_changes import LIVE, ensure_schedule, remove_undeclared
+from pipeline.schedule_changes import LIVE, end_for_tenant, ensure_schedule, remove_undeclared
 from pipeline.tables import schedules, slots, workflow_settings
 from pipeline.timetable import ON_TIME, CatchUp, Owed, Timetable, offset, owed
 from pipeline.workflow import Registry, Tick, Workflow
@@ -26,6 +27,10 @@ from pipeline.workflow import Registry, Tick, Workflow
 log = structlog.get_logger(__name__)
 
 Fields = tuple[Any, ...]
+
+
+def _unheard(bells: Sequence[Bell]) -> None:
+    """Whoever fires without a broker leaves the jobs to housekeeping, which rings again."""
 
 
 class Schedules:
@@ -37,10 +42,11 @@ class Schedules:
         self._knows_code = False
         self._again: dict[str, datetime] = {}  # schedules that cannot be kept, and when to look at them again
 
-    def fire_due(self, now: datetime) -> list[Bell]:
-        """Start the jobs of every slot that is due and has none yet.
+    def fire_due(self, now: datetime, ring: Callable[[Sequence[Bell]], object] = _unheard) -> list[Bell]:
+        """Start the jobs of every slot that is due and has none yet, and *ring* for those of a schedule at once.
 
-        What cannot be fired holds up nothing else. Raises ExceptionGroup, after the rest, of what was not foreseen.
+        What cannot be fired says why in its row, is looked at again after a minute, and holds up nothing else. Raises
+        ExceptionGroup, after the rest, of what was not foreseen. Raises Unavailable or CommitUnknown at once.
         """
         if not self._knows_code:
             self._store.write(partial(self._take_over_code, now=now))
@@ -52,15 +58,26 @@ class Schedules:
             if self._again.get(id, now) > now:
                 continue
             try:
-                found += self._store.write(partial(self._fire, id=id, now=now))
+                bells = self._store.write(partial(self._fire, id=id, now=now))
+            except (CommitUnknown, Unavailable):
+                raise  # it is the ledger's, not this schedule's
+            except (BadInput, Misconfigured) as fault:
+                self._set_aside(id, str(fault), now)
             except Exception as failure:  # noqa: BLE001 - raised below: one schedule's bug must not stop the others
+                failure.add_note(f"schedule {id}")
                 failures.append(failure)
+                self._set_aside(id, f"it failed with {type(failure).__name__}: the log of beat says where", now)
+            else:
+                ring(bells)
+                found += bells
         if failures:
             raise ExceptionGroup("schedules that could not be fired", failures)
         return found
 
     def _take_over_code(self, connection: Connection, *, now: datetime) -> None:
         """What the code declares now is what is kept, for whom its workflow is switched on."""
+        for gone in connection.execute(select(tenants.c.id).where(tenants.c.deleted_at.is_not(None))).scalars().all():
+            end_for_tenant(connection, gone, now=now)  # until that ended them, a deletion left them to fire for ever
         settings = select(workflow_settings.c.tenant_id, workflow_settings.c.workflow).where(
             workflow_settings.c.enabled.is_(True)
         )
@@ -77,20 +94,17 @@ class Schedules:
         if row is None:
             return []  # fired, paused or removed meanwhile
         later = offset(row.id, timedelta(seconds=row.jitter_seconds))
-        try:
-            workflow = self._workflows.get(row.workflow)
-            timetable = Timetable(cron=row.cron, zone=row.zone)
-            what = owed(
-                timetable,
-                row.next_at - later,
-                until=now - later,
-                late=ON_TIME,
-                catch_up=CatchUp(row.catch_up),
-                at_most=row.at_most,
-            )
-            following = timetable.after(now - later) + later
-        except BadInput as fault:
-            return self._set_aside(connection, row, str(fault), now)
+        workflow = self._workflows.get(row.workflow)
+        timetable = Timetable(cron=row.cron, zone=row.zone)
+        what = owed(
+            timetable,
+            row.next_at - later,
+            until=now - later,
+            late=ON_TIME,
+            catch_up=CatchUp(row.catch_up),
+            at_most=row.at_most,
+        )
+        following = timetable.after(now - later) + later
         moved = {"next_at": following, "last_slot": what.slots[-1] if what.slots else row.last_slot, "fault": None}
         if not _move(connection, row, moved):
             return []  # another beat was first
@@ -124,15 +138,20 @@ class Schedules:
             )
         return bells.ring_due(connection, row.tenant_id, str(workflow.pattern), share=bells.FIRST_SHARE)
 
-    def _set_aside(self, connection: Connection, row: Row[Fields], fault: str, now: datetime) -> list[Bell]:
-        """It says why, and stays due: when a deploy has mended what is wrong, it catches up as it is set to."""
-        self._again[row.id] = now + _AGAIN
-        if row.fault != fault and _move(connection, row, {"fault": fault}):
-            log.error("a schedule cannot be kept: %s", fault, action="schedule.faulty", schedule=row.id)
-        return []
+    def _set_aside(self, id: str, fault: str, now: datetime) -> None:
+        """It says why, and stays due: when what is wrong is mended, it catches up as it is set to."""
+        self._again[id] = now + _AGAIN
+        if self._store.write(partial(_say_fault, id=id, fault=fault, now=now)):
+            log.error("a schedule cannot be kept: %s", fault, action="schedule.faulty", schedule=id)
 
 
 _AGAIN = timedelta(minutes=1)
+
+
+def _say_fault(connection: Connection, *, id: str, fault: str, now: datetime) -> bool:
+    """Whether that was not said yet."""
+    row = connection.execute(select(schedules).where(schedules.c.id == id, LIVE, schedules.c.next_at <= now)).first()
+    return row is not None and row.fault != fault and _move(connection, row, {"fault": fault})
 
 
 def _move(connection: Connection, row: Row[Fields], values: Mapping[str, Any]) -> bool:

@@ -71,6 +71,8 @@ pinned_configuration = Table(
     Column("document", JSON, nullable=False),
 )
 
+TRIGGERED_BY = 200  # characters
+
 jobs = Table(
     "jobs",
     metadata,
@@ -83,8 +85,10 @@ jobs = Table(
     Column("workflow", String(100), nullable=False),
     Column("pattern", String(16), nullable=False),  # the tag; names the queue
     Column("user_id", ForeignKey("principals.id")),  # whom USER means
-    Column("triggered_by", String(200)),  # who sent the event, as the sender names them for good: `github:1001`
-    Column("triggered_login", String(200)),  # as people knew them there and then
+    Column(
+        "triggered_by", String(TRIGGERED_BY)
+    ),  # who sent the event, as the sender names them for good: `github:1001`
+    Column("triggered_login", String(TRIGGERED_BY)),  # as people knew them there and then
     Column("replayed_by", JSON(none_as_null=True)),  # every name of those who had it accepted anew
     Column("event", JSON, nullable=False),
     Column("config_sha256", ForeignKey("pinned_configuration.sha256"), nullable=False),
@@ -215,7 +219,7 @@ idempotency_keys = Table(
     Column("agent_id", ForeignKey("agents.id"), primary_key=True),
     Column("key", String(200), primary_key=True),
     Column("request_hash", String(64), nullable=False),
-    Column("made_id", String(64), nullable=False),  # the job or the revocation
+    Column("made_id", String(64), nullable=False),  # the job, the revocation or the connect session
     Column("made_at", Instant, nullable=False),
     Index("ix_idempotency_keys_made", "made_at"),
 )

@@ -37,7 +37,8 @@ class Rates:
                 raise Problem(problems.TOO_MANY, detail, retry_after=timedelta(seconds=spent.resets_in))
 
     def _spent(self, connection: str, tenant: Callable[[], str | None]) -> Iterator[tuple[str, Spent]]:
-        if self.connection is not None:
-            yield "provider connection", self.connection.spend(connection)
+        # The tenant's comes first: what it may not send must not use up what others send through the same connection.
         if self.tenant is not None and (whose := tenant()) is not None:
             yield "tenant", self.tenant.spend(whose)
+        if self.connection is not None:
+            yield "provider connection", self.connection.spend(connection)

@@ -93,15 +93,26 @@ def explain(at: Installation, out: Output, id: str) -> None:
 @click.argument("ids", nargs=-1)
 @_chosen
 @click.option("--limit", default=1000, show_default=True, type=click.IntRange(1), help="Refuse to replay more.")
+@click.option(
+    "--cancelled", is_flag=True, help="Also what a revocation or a person cancelled, which otherwise stays so."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be started, and start nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def replay(
-    at: Installation, out: Output, ids: tuple[str, ...], limit: int, dry_run: bool, yes: bool, **chosen: Any
+    at: Installation,
+    out: Output,
+    ids: tuple[str, ...],
+    limit: int,
+    cancelled: bool,
+    dry_run: bool,
+    yes: bool,
+    **chosen: Any,
 ) -> None:
     """Start what deliveries should have started: IDS, or those received in a range, or that failed.
 
-    A workflow that has a job of a delivery gets no second one; a dead or cancelled job is accepted anew. So this may be
-    repeated. Signals are not replayed. Of a range, those whose body cannot be read any more are left out, and named.
+    A workflow that has a job of a delivery gets no second one; a dead job is accepted anew. So this may be repeated.
+    What was cancelled stays so without --cancelled. Signals are not replayed. Of a range, those whose body cannot be
+    read any more are left out, and named.
     """
     weighed = []
     for row in _rows(at, ids, limit, chosen):
@@ -114,7 +125,7 @@ def replay(
     told = [
         _told(row["id"], fate)
         for (stored, considered), row in weighed
-        for fate in at.read(lambda c, s=stored, w=considered: weigh(c, s, w))  # type: ignore[misc]
+        for fate in at.read(lambda c, s=stored, w=considered: weigh(c, s, w, cancelled=cancelled))  # type: ignore[misc]
     ]
     wanted = [one for one in told if one["would"] != Does.NOTHING]
     columns = ("delivery", "workflow", "would", "reason", "job")
@@ -125,7 +136,7 @@ def replay(
     done: list[Row] = []
     with out.progress(len(weighed), what="replaying") as bar:
         for (stored, considered), row in weighed:
-            replayed = _replay(at, stored, considered)
+            replayed = _replay(at, stored, considered, cancelled=cancelled)
             done += [_told(row["id"], fate) for fate in replayed.fates if fate.does is not Does.NOTHING]
             at.ring_jobs(replayed.bells)
             bar.update(1)
@@ -149,11 +160,12 @@ def _considered(at: Installation, row: dict[str, Any]) -> tuple[Stored, list[Con
     return reconsider(row, owner, at.workflows)
 
 
-def _replay(at: Installation, stored: Stored, considered: list[Considered]) -> Replayed:
+def _replay(at: Installation, stored: Stored, considered: list[Considered], *, cancelled: bool) -> Replayed:
     jobs, audit_id, now = [at.ids("job") for _ in considered], at.ids("aud"), at.now()
 
     def write(c: Connection) -> Replayed:
-        return replay_delivery(c, stored, considered, new_jobs=jobs, audit_id=audit_id, by=at.operator, at=now)
+        ids: Any = {"new_jobs": jobs, "audit_id": audit_id}
+        return replay_delivery(c, stored, considered, cancelled=cancelled, by=at.operator, at=now, **ids)
 
     return at.write(write)
 

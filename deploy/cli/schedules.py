@@ -84,7 +84,7 @@ def add(
     now, audit_id = at.now(), at.ids("aud")
 
     def write(c: Connection) -> tuple[datetime, bool]:
-        queries.tenant(c, tenant)
+        queries.living_tenant(c, tenant)
         next_at = schedule_changes.add_schedule(c, wanted, now=now)
         detail = {"schedule": wanted.id, "workflow": workflow, "cron": cron, "zone": zone}
         record(c, "schedule.added", tenant, detail, audit_id=audit_id, by=at.operator, now=now)

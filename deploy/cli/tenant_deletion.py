@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
 
@@ -24,6 +25,7 @@ from pipeline.ledger import queries
 from pipeline.preview import preview
 from pipeline.revocation import Stage
 from pipeline.revocation_tables import revocations
+from pipeline.schedule_changes import end_for_tenant
 
 _SOURCE = "deletion"
 
@@ -36,7 +38,8 @@ _SOURCE = "deletion"
 def delete(at: Installation, out: Output, id: str, give_up: bool, timeout: float, yes: bool) -> int | None:
     """End a tenant for good: revoke everything, end its credentials at their providers, then shred them here.
 
-    The audit and the receipts stay. What is not done within the timeout is done by saying the same again.
+    With them go its schedules and its workflows' settings. The audit and the receipts stay. What is not done within the
+    timeout is done by saying the same again.
     """
     if at.read(lambda c: queries.tenant(c, id))["deleted_at"] is not None:
         raise BadInput(f"tenant {id} was deleted before")
@@ -49,7 +52,13 @@ def delete(at: Installation, out: Output, id: str, give_up: bool, timeout: float
         told = f"{id} is revoked and stopped ({of}), and not deleted yet: {waits_for}"
         out.done(told, {"id": id, "deleted": False, "revocation": of, "why": waits_for})
         return PROBLEM
-    touched = at.write(partial(shred, tenant=id, id=at.ids("aud"), by=at.operator, now=at.now()))
+    audit_id, now = at.ids("aud"), at.now()
+
+    def write(c: Connection) -> Mapping[str, int]:
+        ended = end_for_tenant(c, id, now=now)
+        return shred(c, id, id=audit_id, by=at.operator, now=now, besides=ended)
+
+    touched = at.write(write)
     shredded = ", ".join(f"{number} {what}" for what, number in touched.items() if number) or "nothing was left"
     out.done(f"{id} is deleted ({of}). Shredded: {shredded}", {"id": id, "deleted": True, "revocation": of, **touched})
     return None

@@ -58,9 +58,7 @@ def people(at: Installation, out: Output, tenant: str | None) -> None:
 
 
 def _tenant_scope(at: Installation, id: str) -> tuple[Scope, str | None]:
-    found = at.read(lambda c: queries.tenant(c, id))
-    if found["deleted_at"] is not None:
-        raise BadInput(f"tenant {id} was deleted: it is stopped for good")
+    found = at.read(lambda c: queries.living_tenant(c, id))
     return Scope(kind=ScopeKind.TENANT, key=found["id"]), found["id"]
 
 

@@ -62,7 +62,7 @@ def enable(at: Installation, out: Output, workflow: str, tenant: str, config_fil
     now, audit_id = at.now(), at.ids("aud")
 
     def write(c: Connection) -> dict[str, Any]:
-        queries.tenant(c, tenant)
+        queries.living_tenant(c, tenant)
         # What is stored may be older than the code: it is checked again before jobs are accepted with it.
         config = checked_config(declared, _stored_config(c, tenant, workflow)) if given is None else given
         _store(c, tenant, workflow, enabled=True, config=config)

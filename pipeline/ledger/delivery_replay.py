@@ -1,8 +1,9 @@
 """What a stored delivery would start now, and starting it: for deliveries that came before somebody listened.
 
 A delivery starts a workflow at most once. A replay adds what is missing: a job for a workflow that has none of this
-delivery, and another go for one that is dead or was cancelled. What ran or runs is left alone, so a replay may be
-repeated. A signal is never replayed: what it withdrew may have been given anew since.
+delivery, and another go for one that is dead. What ran or runs is left alone, so a replay may be repeated. So is what
+was cancelled, unless that is asked for: a revocation or a person ended it, and meant to. A signal is never replayed:
+what it withdrew may have been given anew since.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from enum import StrEnum
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, Row, select, update
 
 from identity import audit
 from identity.errors import BadInput
@@ -32,7 +33,7 @@ class Does(StrEnum):
     """What a replay does about one workflow."""
 
     START = "start"  # a new job
-    AGAIN = "again"  # its dead or cancelled job is accepted anew
+    AGAIN = "again"  # its dead job is accepted anew, or its cancelled one where that is asked for
     NOTHING = "nothing"
 
 
@@ -67,43 +68,46 @@ class Replayed:
     bells: tuple[Bell, ...]
 
 
-def weigh(connection: Connection, delivery: Stored, considered: Sequence[Considered]) -> tuple[Fate, ...]:
-    """What a replay would do now, workflow by workflow. Nothing is written."""
+def weigh(
+    connection: Connection, delivery: Stored, considered: Sequence[Considered], *, cancelled: bool = False
+) -> tuple[Fate, ...]:
+    """What a replay would do now, workflow by workflow. Nothing is written. *cancelled* brings those jobs back too."""
     if delivery.outcome == "signal":
         why = "a signal is never replayed: what it withdrew may have been given anew"
         return tuple(Fate(workflow=one.workflow.name, does=Does.NOTHING, reason=why) for one in considered)
-    whose = whose_delivery(connection, delivery.connection, delivery.installation)
+    tenant, barred = _whose(connection, delivery)
     started = {
         row.workflow: row
         for row in connection.execute(
-            select(jobs.c.workflow, jobs.c.id, jobs.c.state, jobs.c.pruned_at).where(jobs.c.delivery_id == delivery.id)
+            select(jobs.c.workflow, jobs.c.id, jobs.c.state, jobs.c.reason, jobs.c.pruned_at).where(
+                jobs.c.delivery_id == delivery.id
+            )
         )
     }
     fates = []
     for one in considered:
         name = one.workflow.name
-        config = whose.tenant and enabled_config(connection, whose.tenant, one.workflow)
+        config = enabled_config(connection, tenant, one.workflow) if tenant is not None else None
         does, reason, job = Does.NOTHING, "", started.get(name)
         if job is not None:
-            again = job.state in (JobState.DEAD, JobState.CANCELLED) and job.pruned_at is None
-            does, reason = (Does.AGAIN if again else Does.NOTHING), f"its job {job.id} is {job.state}"
+            does, reason = _again(job, cancelled=cancelled, barred=barred)
         elif one.match is None:
             reason = one.refusal
-        elif whose.tenant is None:
-            reason = whose.refusal
-        elif config is None or isinstance(config, str):
-            reason = f"it is not switched on for tenant {whose.tenant}"
+        elif barred:
+            reason = barred
+        elif config is None:
+            reason = f"it is not switched on for tenant {tenant}"
         elif fault := _misfit(one, config):
             reason = fault
         else:
-            does, reason = Does.START, f"it is wanted, and on for tenant {whose.tenant}"
+            does, reason = Does.START, f"it is wanted, and on for tenant {tenant}"
         fates.append(
             Fate(
                 workflow=name,
                 does=does,
                 reason=reason,
                 job=job.id if job is not None else None,
-                config=config if isinstance(config, Mapping) else None,
+                config=config,
                 match=one.match,
             )
         )
@@ -115,6 +119,7 @@ def replay(
     delivery: Stored,
     considered: Sequence[Considered],
     *,
+    cancelled: bool = False,
     new_jobs: Sequence[str],
     audit_id: str,
     by: str,
@@ -129,8 +134,8 @@ def replay(
     held = update(deliveries).where(deliveries.c.id == delivery.id).values(outcome=deliveries.c.outcome)
     if connection.execute(held).rowcount == 0:
         raise BadInput(f"there is no delivery {delivery.id}: `aswhom deliveries list` shows them")
-    fates = weigh(connection, delivery, considered)
-    tenant = whose_delivery(connection, delivery.connection, delivery.installation).tenant
+    fates = weigh(connection, delivery, considered, cancelled=cancelled)
+    tenant, _ = _whose(connection, delivery)
     starting = [
         Start(job=job, match=fate.match, config=fate.config, replayed_by=names_of(by, subject))
         for job, fate in zip(new_jobs, fates, strict=True)
@@ -157,6 +162,29 @@ def replay(
         detail={"delivery": delivery.id, "jobs": list(made)},
     )
     return Replayed(fates=fates, jobs=made, bells=first_bells(connection, tenant, workflows))
+
+
+def _whose(connection: Connection, delivery: Stored) -> tuple[str | None, str]:
+    """For whom anything of it may be started, or None and why for nobody. Once somebody's, it is never another's."""
+    came = connection.execute(select(deliveries.c.tenant_id).where(deliveries.c.id == delivery.id)).scalar_one()
+    whose = whose_delivery(connection, delivery.connection, delivery.installation)
+    if whose.tenant is not None and came not in (None, whose.tenant):
+        return None, f"it came as {came}'s, and its installation is another tenant's now"
+    return whose.tenant, whose.refusal if whose.tenant is None else ""
+
+
+def _again(job: Row[*tuple[Any, ...]], *, cancelled: bool, barred: str) -> tuple[Does, str]:
+    """Whether the job there is has another go, and why or why not. *barred* says why nothing of its delivery has."""
+    state = f"its job {job.id} is {job.state}"
+    if job.state == JobState.CANCELLED and not cancelled:
+        why = f" ({job.reason})" if job.reason else ""
+        return Does.NOTHING, f"{state}{why}, which stays so: `aswhom jobs replay {job.id}` accepts it anew"
+    ended = job.state in (JobState.DEAD, JobState.CANCELLED)
+    if ended and job.pruned_at is not None:
+        return Does.NOTHING, f"{state} and pruned: its steps are forgotten, and done ones would be done again"
+    if ended and barred:
+        return Does.NOTHING, f"{state}, and {barred}"
+    return (Does.AGAIN if ended else Does.NOTHING), state
 
 
 def _misfit(considered: Considered, config: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from identity.rows import insert_or
 from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, OpenOutcome, record, write_step
 from pipeline.ledger.jobs import park
 from pipeline.states import AttemptState, StepState, Wait
-from pipeline.tables import attempts, once_keys, steps
+from pipeline.tables import attempts, jobs, once_keys, steps
 
 ONCE_EXPIRES = timedelta(days=14)  # from when a job began to wait, however often it looks again
 
@@ -77,6 +77,7 @@ def take_once(connection: Connection, intent: Intent, now: datetime) -> OpenOutc
             return None
     reason = f"job {held.job_id} is doing this ({key})"
     waits_for = once_name(tenant, action, key)
+    waited = connection.execute(select(jobs.c.waits_for).where(jobs.c.id == intent.job.id)).scalar_one() == waits_for
     parked = park(
         connection,
         intent.job,
@@ -86,6 +87,10 @@ def take_once(connection: Connection, intent: Intent, now: datetime) -> OpenOutc
         expires_in=ONCE_EXPIRES,
         reason=reason,
     )
+    if not waited:  # once a wait, however often it looks again
+        record(
+            connection, intent, "job.parked", id=f"{intent.attempt}.parked", at=now, outcome="waiting", reason=reason
+        )
     return Ended(reason=reason, moved=parked)
 
 

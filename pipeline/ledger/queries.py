@@ -48,6 +48,14 @@ def tenant(connection: Connection, id: str) -> Row:
     return one(connection, tenants, id, what="tenant", listed_by="tenants list")
 
 
+def living_tenant(connection: Connection, id: str) -> Row:
+    """That tenant, if anything may be set up for it. Raises BadInput."""
+    found = tenant(connection, id)
+    if found["deleted_at"] is not None:
+        raise BadInput(f"tenant {id} was deleted: it is stopped for good")
+    return found
+
+
 def all_tenants(connection: Connection) -> list[Row]:
     return rows_of(connection, select(tenants).order_by(tenants.c.id))
 

@@ -153,21 +153,30 @@ def _once(connection: Connection, asked: Asked, make: Callable[[], tuple[Bell, .
     if connection.execute(select(exists).where(exists == asked.id)).first() is not None:
         return Made(id=asked.id, repeated=False)  # this very request, whose commit was not confirmed
     _let_in(connection, caller, asked.now)
-    if asked.idempotency_key is not None:
-        row = {
-            "tenant_id": caller.tenant,
-            "agent_id": caller.agent,
-            "key": asked.idempotency_key,
-            "request_hash": asked.request_hash,
-            "made_id": asked.id,
-            "made_at": asked.now,
-        }
-        if not insert_new(connection, idempotency_keys, row):
-            return _earlier(connection, asked)
+    made = claim(connection, asked)
+    if made != asked.id:
+        return Made(id=made, repeated=True)
     return Made(id=asked.id, repeated=False, bells=make())
 
 
-def _earlier(connection: Connection, asked: Asked) -> Made:
+def claim(connection: Connection, asked: Asked) -> str:
+    """What the idempotency key stands for from now on: what is asked, or what it made before. Raises KeyReused."""
+    caller = asked.caller
+    if asked.idempotency_key is None:
+        return asked.id
+    row = {
+        "tenant_id": caller.tenant,
+        "agent_id": caller.agent,
+        "key": asked.idempotency_key,
+        "request_hash": asked.request_hash,
+        "made_id": asked.id,
+        "made_at": asked.now,
+    }
+    return asked.id if insert_new(connection, idempotency_keys, row) else made_before(connection, asked) or asked.id
+
+
+def made_before(connection: Connection, asked: Asked) -> str | None:
+    """What the idempotency key made, if it came before. Raises KeyReused."""
     caller = asked.caller
     row = connection.execute(
         select(idempotency_keys.c.request_hash, idempotency_keys.c.made_id).where(
@@ -175,7 +184,10 @@ def _earlier(connection: Connection, asked: Asked) -> Made:
             idempotency_keys.c.agent_id == caller.agent,
             idempotency_keys.c.key == asked.idempotency_key,
         )
-    ).one()
+    ).one_or_none()
+    if row is None:
+        return None
     if row.request_hash != asked.request_hash:
         raise KeyReused("this idempotency key came with another request before: make a new key for a new request")
-    return Made(id=row.made_id, repeated=True)
+    made: str = row.made_id
+    return made

@@ -21,6 +21,19 @@ _WHOSE = (
     .where(provider_connections.c.id == bindparam("through"))
 )
 
+# An id is of one provider and host: at GitHub Enterprise, 42 is another installation. A described sender has no host.
+_SIGNED, _OTHER = provider_connections.alias(), provider_connections.alias()
+_LISTED = (
+    select(installations.c.tenant_id)
+    .join(_OTHER, _OTHER.c.id == installations.c.connection_id)
+    .join(_SIGNED, and_(_SIGNED.c.provider == _OTHER.c.provider, _SIGNED.c.api_url == _OTHER.c.api_url))
+    .where(
+        installations.c.external_id == bindparam("installation"),
+        _SIGNED.c.id == bindparam("through"),
+        _SIGNED.c.api_url != "",
+    )
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Whose:
@@ -33,9 +46,13 @@ class Whose:
 
 def whose_delivery(connection: Connection, through: str, installation: str | None) -> Whose:
     """Whose it is, by the secret that signed it and the installation it names."""
-    owner, installed = connection.execute(_WHOSE, {"through": through, "installation": installation}).one()
+    named = {"through": through, "installation": installation}
+    owner, installed = connection.execute(_WHOSE, named).one()
     if owner is None:
         return Whose(tenant=installed, refusal=f"no tenant has installation {installation}")
+    if installation is not None and installed is None:
+        listed = set(connection.execute(_LISTED, named).scalars())
+        installed = next(iter(listed)) if listed and owner not in listed else None
     if installed is not None and installed != owner:
         refusal = f"installation {installation} belongs to another tenant than the signing secret"
         return Whose(tenant=None, refusal=refusal, trespassed=owner)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from sqlalchemy import select
 
 from identity.api_keys import Role
+from identity.audit_tables import audit
 from identity.model import Scope, ScopeKind
-from identity.tables import principals
+from identity.tables import connect_sessions, principals
 from tests.api.town import Town
 
 READER, ADMIN = Role.READER, Role.ADMIN
@@ -44,6 +47,23 @@ def test_a_link_is_made_for_a_person_who_may_be_new(town: Town) -> None:
     assert (answer.json["principal"], answer.json["connection"]) == ("acme.grace", "gh")
     known = town.database.read(lambda c: c.execute(select(principals.c.tenant_id, principals.c.id)).all())
     assert ("acme", "acme.grace") in {tuple(row) for row in known}
+
+
+def test_the_same_key_makes_one_link_and_another_request_with_it_none(town: Town) -> None:
+    body = {"user": "grace", "connection": "github"}
+
+    def link(key: str, **more: str) -> Any:
+        return town.ask("POST", "/v1/connect-links", json=body | more, headers={"Idempotency-Key": key})
+
+    first, again, other = link("l-1"), link("l-1"), link("l-2")
+    assert (first.status_code, again.status_code, again.json) == (201, 201, first.json)
+    assert other.json["url"] != first.json["url"]
+    reused = link("l-1", user="ada")
+    assert (reused.status_code, reused.json["type"]) == (422, "urn:aswhom:problem:idempotency-key-reused")
+    made = town.database.read(lambda c: c.execute(select(connect_sessions.c.principal_id)).scalars().all())
+    assert list(made) == ["acme.grace"] * 2
+    told = select(audit.c.id).where(audit.c.kind == "connect.invited")
+    assert len(town.database.read(lambda c: c.execute(told).all())) == 2
 
 
 @pytest.mark.parametrize(

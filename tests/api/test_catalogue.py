@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import pytest
@@ -12,13 +13,14 @@ from jsonschema import Draft202012Validator
 
 from pipeline import tools
 from pipeline.workflow import Registry
+from tasks import actions
 from tests.api.town import Town
 from tests.docs.pages import DOCS
 from webhooks.api.app import document
 from webhooks.api.beside import BESIDE, written
 
 BARE = frozenset(map(written, BESIDE))  # addresses with which no agent shows its key
-TOOLS = Registry.load(["tasks.actions.github", "tasks.actions.linear", "tasks.actions.slack"]).tools
+TOOLS = Registry.load([f"tasks.actions.{module.name}" for module in iter_modules(actions.__path__)]).tools
 
 
 @pytest.mark.parametrize("name", TOOLS)

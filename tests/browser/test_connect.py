@@ -55,6 +55,7 @@ def test_an_account_is_connected_at_a_certified_server(town: Town, person: Meet)
     assert town.generation(key) == 1
 
 
+@pytest.mark.slow
 def test_a_scope_that_was_not_granted_is_named(town: Town, person: Meet) -> None:
     key, olga = town.someone("olga", at="oidc"), person()
     olga.goes_to(town.link(key, scopes=("openid", "api", "payments:write")))
@@ -66,6 +67,7 @@ def test_a_scope_that_was_not_granted_is_named(town: Town, person: Meet) -> None
     assert town.generation(key) == 1
 
 
+@pytest.mark.slow
 def test_who_says_no_has_connected_nothing_and_is_led_back(town: Town, person: Meet) -> None:
     key, back = town.someone("ada"), f"{town.system.web}/healthz"
     add = partial(add_target, id=secrets.token_hex(8), tenant="acme", url=back, now=datetime.now(UTC))
@@ -80,6 +82,7 @@ def test_who_says_no_has_connected_nothing_and_is_led_back(town: Town, person: M
     ada.tab.wait_for_url(f"{back}?aswhom=declined")
 
 
+@pytest.mark.slow
 def test_a_link_that_is_expired_mistyped_or_another_browsers_has_a_page_of_its_own(town: Town, person: Meet) -> None:
     key, ada, eve = town.someone("ada"), person(), person()
     ada.goes_to(town.link(key, age=timedelta(minutes=11)))
@@ -127,6 +130,7 @@ def test_the_wrong_account_is_refused_and_the_old_one_stays(town: Town, person: 
     assert (town.generation(key), town.refusals(key)) == (1, ["wrong_account"])
 
 
+@pytest.mark.slow
 def test_a_login_that_is_somebody_elses_is_refused(town: Town, person: Meet) -> None:
     first, second = town.someone("first", at="oidc"), town.someone("second", at="oidc")
     login = f"shared-{secrets.token_hex(3)}"
@@ -151,6 +155,7 @@ def test_what_is_revoked_while_she_is_at_the_provider_stays_revoked(town: Town, 
     assert (town.generation(key), town.refusals(key)) == (0, ["revoked"])
 
 
+@pytest.mark.slow
 def test_reload_back_and_a_second_answer_change_nothing(town: Town, person: Meet) -> None:
     key, ada, before = town.someone("ada", at=linear_of("globex")), person(), town.codes_shown()
     key = AccountKey(tenant="acme", connection=key.connection, principal=key.principal)
@@ -175,6 +180,7 @@ def test_reload_back_and_a_second_answer_change_nothing(town: Town, person: Meet
     assert ada.complaints == []
 
 
+@pytest.mark.slow
 def test_the_pages_before_and_after_are_accessible(town: Town, person: Meet) -> None:
     key, ada = town.someone("ada"), person()
     ada.goes_to(town.link(key))

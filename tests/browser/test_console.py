@@ -62,6 +62,7 @@ def test_a_page_keeps_itself_up_to_date_and_leaves_a_person_at_work_alone(site: 
     assert owner.complaints == []
 
 
+@pytest.mark.slow
 def test_pages_are_accessible_by_day_by_night_and_on_a_narrow_screen(site: ConsoleSite, person: Meet) -> None:
     owner = _signed_in(site, person)
     owner.finds_it_accessible("overview")

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -68,7 +68,7 @@ class Work:
 class Slots:
     """A schedule of one slot a half second, in SQLite, with the ledger's key; a late beat catches up."""
 
-    def fire_due(self, now: datetime) -> list[Bell]:
+    def fire_due(self, now: datetime, ring: Callable[[Sequence[Bell]], object]) -> list[Bell]:
         due = int(now.timestamp() * 2)
         with sqlite3.connect(DIRECTORY / "slots.db", timeout=10) as database:
             database.execute("create table if not exists slots (slot integer primary key, beat integer)")
@@ -77,7 +77,9 @@ class Slots:
             slots = range(due if last is None else last + 1, due + 1)
             fired = [slot for slot in slots if database.execute(insert, (slot, os.getpid())).rowcount]
         database.close()
-        return [Bell(job=f"ok-{slot}", tenant="t1", pattern=AccessPattern.SERVICE) for slot in fired]
+        bells = [Bell(job=f"ok-{slot}", tenant="t1", pattern=AccessPattern.SERVICE) for slot in fired]
+        ring(bells)
+        return bells
 
 
 class TestRuntime:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -65,7 +65,7 @@ class Interrupted:
         self.reading = False
         self.closed: list[bool] = []
 
-    def fire_due(self, now: datetime) -> list[Bell]:
+    def fire_due(self, now: datetime, ring: Callable[[Sequence[Bell]], object]) -> list[Bell]:
         self.reading = True
         assert self.scheduler is not None
         self.scheduler.close()  # what Beat's signal handler does

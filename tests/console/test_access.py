@@ -10,8 +10,11 @@ from html import unescape
 import pytest
 
 from identity.console_roles import Held, Role
+from identity.model import Scope, ScopeKind
 from pipeline.states import JobState
 from tests.console.town import Town, Visit
+from tests.ledger.desk import Desk
+from tests.webhooks.test_approval_page import SHOWN
 from webhooks.console.access import NEEDS
 
 WORK = {"overview", "find", "approvals", "approval", "jobs", "job", "dead"}
@@ -109,7 +112,16 @@ def test_a_tenants_people_see_nothing_of_another_tenant(town: Town) -> None:
 
 def test_a_tenants_people_act_on_nothing_of_another_tenant(sqlite_town: Town) -> None:
     ids, globex = sqlite_town.fill(), sqlite_town.at(Role.OWNER, "globex")
+    desk, in_doubt = Desk(sqlite_town.house), sqlite_town.in_doubt()
+    desk.ask(shown=SHOWN)
+    theirs = sqlite_town.revoke(Scope(kind=ScopeKind.AGENT, key="acme.bot"), "acme")
+    for path in (f"revocations/{theirs}", f"revocations/{theirs}/receipt.json", f"approvals/{desk.row.id}"):
+        assert sqlite_town.at(Role.OWNER, "acme").client.get(f"/console/{path}").status_code == 200, path
+        assert globex.client.get(f"/console/{path}").status_code == 404, path
     for path, form in (
+        (f"jobs/{in_doubt}/resolve", {"effect": "no"}),
+        (f"revocations/{theirs}/retry", {}),
+        (f"approvals/{desk.row.id}/answer", {"answer": "yes", "digest": desk.row.digest}),
         (f"jobs/{ids['waiting']}/cancel", {}),
         (f"jobs/{ids['dead']}/replay", {}),
         (f"deliveries/{ids['delivery']}/replay", {}),
@@ -124,6 +136,8 @@ def test_a_tenants_people_act_on_nothing_of_another_tenant(sqlite_town: Town) ->
     assert globex.sends("/console/dead/replay", **group).status_code == 403
     assert sqlite_town.state(ids["waiting"]) is JobState.WAITING
     assert sqlite_town.state(ids["dead"]) is JobState.DEAD
+    assert sqlite_town.state(in_doubt) is JobState.WAITING
+    assert desk.row.state == "open"
 
 
 def test_a_role_of_one_tenant_is_none_of_another(sqlite_town: Town) -> None:

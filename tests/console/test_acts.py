@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy import Connection, select, update
 
 from identity.audit_tables import audit
@@ -132,7 +133,9 @@ def test_revoking_shows_first_what_it_would_stop_and_wants_to_be_meant(town: Tow
     assert operator.sends("/console/revoke", **form).status_code == 422
     assert operator.sends("/console/revoke", **form, typed="acme").status_code == 422
     assert town.rows(select(scopes)) == []
+    counted = REGISTRY.get_sample_value("aswhom_revocation_effective_seconds_count") or 0
     answer = operator.sends("/console/revoke", **form, typed="acme.ada")
+    assert REGISTRY.get_sample_value("aswhom_revocation_effective_seconds_count") == counted + 1
     (row,) = town.rows(select(revocations))
     assert answer.headers["Location"] == f"/console/revocations/{row.id}?done=revoked"
     assert (row.requested_by, row.reason, row.source, row.tenant_id) == (BY, "she left", "console", "acme")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, update
 
+from identity import audit
 from identity.console_roles import Role
 from identity.tables import accounts
 from pipeline.tables import jobs
 from tests.console.town import Town
+from webhooks.console.jobs import RECORDS
 
 
 def test_every_page_is_there_when_there_is_nothing_to_show(sqlite_town: Town) -> None:
@@ -64,6 +68,26 @@ def test_a_job_says_what_started_it(sqlite_town: Town) -> None:
     for values, says in told:
         sqlite_town.database.write(partial(_change, job=job, values=values))
         assert says in owner.sees(f"/console/jobs/{job}")
+
+
+def test_a_job_of_more_records_than_its_page_tells_says_so(sqlite_town: Town) -> None:
+    owner, job = sqlite_town.at(Role.OWNER), sqlite_town.done()
+    path = f"/console/jobs/{job}"
+    assert "Of its audit only" not in owner.sees(path)
+    told: dict[str, Any] = {
+        "at": datetime.now(UTC),
+        "kind": "job.parked",
+        "tenant": "acme",
+        "job": job,
+        "outcome": "waiting",
+    }
+
+    def fill(c: Connection) -> None:
+        for number in range(RECORDS + 1):
+            audit.record(c, id=f"{job}.{number}", **told)
+
+    sqlite_town.database.write(fill)
+    assert f"Of its audit only the newest {RECORDS} records" in owner.sees(path)
 
 
 @pytest.mark.parametrize("state", ["needs_reconnect", "suspended"])

@@ -111,8 +111,10 @@ def test_failed_deliveries_are_those_that_a_person_must_look_at(acme: Cli, web: 
     assert [row["id"] for row in acme.json("deliveries", "list", "--failed")] == [bad["delivery"]]
     misused = acme("deliveries", "replay")
     assert misused.exit_code == 2
-    many = acme.json("deliveries", "replay", "--tenant", "acme", "--limit", "1", code=0)
-    assert many
+    acme.json("trigger", "github", "pull_request.opened", "--url", web)
+    many = acme.json("deliveries", "replay", "--tenant", "acme", "--limit", "1", code=1)
+    assert "more than 1 deliveries" in many["message"]
+    assert acme.json("deliveries", "replay", "--tenant", "acme", "--limit", "2", "--dry-run")
 
 
 def test_what_failed_is_replayed_and_what_was_merely_ignored_is_not(acme: Cli, web: str) -> None:
@@ -121,7 +123,10 @@ def test_what_failed_is_replayed_and_what_was_merely_ignored_is_not(acme: Cli, w
     acme.json("jobs", "cancel", *acme.json("deliveries", "show", failed["delivery"])["jobs"])
     acme.json("trigger", "github", "pull_request.opened", "--url", web)
     assert [job["state"] for job in acme.json("jobs", "list")] == ["queued", "cancelled"]
-    (fate,) = acme.json("deliveries", "replay", "--failed", "--yes")
+    left = acme.json("deliveries", "replay", "--failed", "--yes")
+    assert {fate["would"] for fate in left} == {"nothing"}  # a person cancelled it
+    assert [job["state"] for job in acme.json("jobs", "list")] == ["queued", "cancelled"]
+    (fate,) = acme.json("deliveries", "replay", "--failed", "--cancelled", "--yes")
     assert (fate["delivery"], fate["workflow"], fate["would"]) == (failed["delivery"], "link_pull_request", "again")
     assert [job["state"] for job in acme.json("jobs", "list")] == ["queued", "queued"]
     assert "Nothing would be started" in acme("deliveries", "replay", "--failed", "--yes").output

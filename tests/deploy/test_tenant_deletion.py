@@ -15,6 +15,8 @@ from identity.withdrawals import WithdrawalState
 from tests.deploy.conftest import Cli
 
 NOW = ("--yes", "--timeout", "0")
+NOON = ("--workflow", "daily_digest", "--cron", "0 12 * * *")
+DIGEST = '{"repo": "acme/shop", "channel": "C0000000001"}'
 
 
 @pytest.fixture
@@ -28,6 +30,8 @@ def two(cli: Cli) -> Cli:
         cli.json(*account, input="t0ken")
         cli.json("console", "allow", "owner", "--value", f"ada@{tenant}", "--tenant", tenant)
         cli.json("connect", "link", "--tenant", tenant, "--user", "ada", "--connection", f"gh-{tenant}")
+        cli.json("workflows", "enable", "daily_digest", "--tenant", tenant, "--config", "-", input=DIGEST)
+        cli.json("schedules", "add", "noon", "--tenant", tenant, *NOON)
     return cli
 
 
@@ -61,6 +65,8 @@ def test_a_deleted_tenant_leaves_no_credential_and_all_of_its_audit(two: Cli) ->
     assert sealed(two) == {name: number // 2 for name, number in before.items()}  # globex's
     assert "tenant:acme is stopped" in two.json("accounts", "show", account["id"])["why"]
     assert [row["tenant_id"] for row in two.json("console", "roles")] == ["globex"]
+    assert {row["tenant_id"] for row in two.json("schedules", "list")} == {"globex"}  # Beat starts nothing for it
+    assert {row["tenant_id"] for one in two.json("workflows", "list") for row in one["settings"]} == {"globex"}
     after = [row["id"] for row in two.json("audit", "search", "--tenant", "acme")]
     assert set(kept) < set(after)
     assert two.json("audit", "search", "--kind", "tenant")[0]["detail"]["connection secrets"] == 1
@@ -74,6 +80,8 @@ def test_a_deleted_tenant_is_not_opened_or_made_again(two: Cli) -> None:
     two.json("tenants", "delete", "acme", *NOW)
     for again in (("delete", "acme", "--yes"), ("open", "acme"), ("add", "acme")):
         assert "was deleted" in two.json("tenants", *again, code=1)["message"]
+    for more in (("workflows", "enable", "daily_digest", "--config", "-"), ("schedules", "add", "eve", *NOON)):
+        assert "was deleted" in two.json(*more, "--tenant", "acme", code=1, input=DIGEST)["message"]
     assert {row["id"]: bool(row["deleted_at"]) for row in two.json("tenants", "list")} == {
         "acme": True,
         "globex": False,

@@ -12,6 +12,9 @@ from identity.grants import REFRESH
 from identity.metrics import REFRESHES
 from identity.model import AccountState, Leased, NeedsRefresh
 from tests.failure_cases.rig import Rig
+from tests.ledgers import MOSTLY_SQLITE
+
+pytestmark = MOSTLY_SQLITE
 
 HOUR, IDLE_LIMIT = timedelta(hours=1), timedelta(days=90)
 

@@ -20,6 +20,9 @@ from pipeline.database import DatabaseSettings, open_database
 from pipeline.states import JobState
 from tests.failure_cases.rig import ADA, Killed, Rig
 from tests.failure_cases.waiting import at_once, until
+from tests.ledgers import MOSTLY_SQLITE
+
+pytestmark = MOSTLY_SQLITE
 
 PATIENCE = timedelta(milliseconds=50)
 

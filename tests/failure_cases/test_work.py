@@ -28,8 +28,11 @@ from pipeline.states import JobState, Wait
 from pipeline.tables import deliveries
 from pipeline.workflow import Registry
 from tests.failure_cases.rig import ADA, SERVICE, SIGNING_SECRET, Bells, Rig, post_it
+from tests.ledgers import MOSTLY_SQLITE
 from webhooks.app import create_app
 from webhooks.settings import WebSettings
+
+pytestmark = MOSTLY_SQLITE
 
 AT_SLACK = replace(ADA, connection="sl")
 INSTALLATION = "/app/installations/77/access_tokens"

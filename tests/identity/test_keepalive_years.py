@@ -9,6 +9,7 @@ import pytest
 
 from tests.identity.stores import EngineStore, open_store
 from tests.identity.years import IDLE_LIMIT, Years
+from tests.ledgers import MOSTLY_SQLITE
 
 YEARS = timedelta(days=730)
 
@@ -36,9 +37,9 @@ def ledger(ledger_url: str) -> Iterator[EngineStore]:
     opened.engine.dispose()
 
 
-@pytest.mark.parametrize("ledger_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True)
+@MOSTLY_SQLITE
 def test_two_years_of_a_few_grants(ledger: EngineStore) -> None:
-    live(Years(store=ledger, number=80), tick=timedelta(minutes=5), idle_tick=timedelta(days=2))
+    live(Years(store=ledger, number=40), tick=timedelta(minutes=5), idle_tick=timedelta(days=2))
 
 
 @pytest.mark.slow

@@ -33,7 +33,10 @@ from identity.secret import Secret
 from identity.signing import Signer
 from tests.identity.stores import EngineStore
 from tests.identity.world import World
+from tests.ledgers import MOSTLY_SQLITE
 from tests.servers.oidc import Oidc
+
+pytestmark = MOSTLY_SQLITE
 
 KEY = AccountKey(tenant="acme", connection="peer", principal="anna")
 PROFILE = Profile(

@@ -17,6 +17,7 @@ from identity.token_endpoint import TokenEndpoint
 from identity.withdrawals import WithdrawalState, get_withdrawal
 from identity.withdrawing import Withdrawer
 from tests.identity.test_peer import KEY, PROFILE, Peer, peer
+from tests.ledgers import MOSTLY_SQLITE
 from tests.servers.oidc import Oidc
 
 __all__ = ["peer"]
@@ -24,6 +25,7 @@ __all__ = ["peer"]
 ENDS = replace(PROFILE, revocation=Revocation(reach=Reach.GRANT, presents=REFRESH))
 
 
+@MOSTLY_SQLITE
 def test_the_revoked_consent_ends_and_the_one_after_it_lives(peer: Peer, oidc: Oidc) -> None:
     world, config = peer.world, {"issuer": oidc.issuer, "revocation_url": oidc.revocation_url}
     world.store.write(lambda c: c.execute(update(provider_connections).values(config=config)).rowcount)

@@ -28,6 +28,7 @@ from identity.vault import Vault
 from identity.withdrawal_table import withdrawals
 from identity.withdrawals import get_withdrawal
 from tests.identity.world import ANNA, World
+from tests.ledgers import MOSTLY_SQLITE
 
 BEN = AccountKey(tenant="acme", connection="forge", principal="ben")
 OLD, NEW = bytes(32), b"n" * 32
@@ -232,7 +233,7 @@ def test_a_value_whose_key_is_missing_is_named_and_the_rest_stays(world: World, 
     assert all(sealed.open(world.vault, 0) for sealed in full.values())
 
 
-@pytest.mark.parametrize("ledger_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True)
+@MOSTLY_SQLITE
 def test_more_than_one_chunk_is_moved(world: World) -> None:
     now, mill = world.clock(), replace(world.owner, id="mill")
     sealed = [

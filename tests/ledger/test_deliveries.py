@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import pytest
 from sqlalchemy import Connection, func, select, update
 
 from identity.audit_tables import audit
 from identity.connections import add_connection, get_connection
+from identity.errors import BadInput
 from identity.installations import add_installation
 from identity.model import AccountState
 from identity.tables import accounts, provider_connections
@@ -18,6 +21,7 @@ from pipeline.revocation_tables import revocations
 from pipeline.signal import Asks, People, Signal
 from pipeline.states import JobState
 from pipeline.tables import deliveries, job_scopes, jobs, workflow_settings
+from pipeline.workflow import Registry
 from tests.ledger.house import House
 
 CONSENT_GONE = Signal(
@@ -84,6 +88,16 @@ def test_an_unknown_installation_starts_nothing_and_is_recorded(house: House) ->
     assert _count(house, deliveries) == 1
 
 
+def test_a_signed_delivery_that_says_nul_is_stored(house: House) -> None:
+    """PostgreSQL's text takes none, and JSON can spell it."""
+    intake = Intake(house.database, house.vault, house.ids, clock=lambda: datetime.now(UTC))
+    workflows = Registry([replace(house.workflow, user=None)])
+    with pytest.raises(BadInput, match="triggered_by") as misfit:
+        workflows.match("github", "pull_request", {"author": "a\x00b"})
+    told = intake.accept(house.delivery("one"), [], outcome="unrecognised", reason=str(misfit.value))
+    assert (told.outcome, _count(house, deliveries), house.states()) == ("unrecognised", 1, {})
+
+
 def test_an_installation_known_through_another_connection_is_nobodys(house: House) -> None:
     """A workspace and an organization may have the same id: what is named is what this sender's secret signed for."""
     now, other = datetime.now(UTC), replace(house.database.read(lambda c: get_connection(c, "gh")), id="other")
@@ -95,6 +109,28 @@ def test_an_installation_known_through_another_connection_is_nobodys(house: Hous
     house.database.write(add)
     outcome = house.accept(house.delivery("one", installation="elsewhere"))
     assert (outcome.outcome, outcome.jobs, house.states()) == ("ignored", (), {})
+
+
+def test_a_tenants_own_secret_that_names_what_is_anothers_at_the_platforms_connection_is_refused(house: House) -> None:
+    """Its own listing comes first, and another host's ids are other ids."""
+    now, gh = datetime.now(UTC), house.database.read(lambda c: get_connection(c, "gh"))
+
+    def add(c: Connection) -> None:
+        for id, api in (("own", gh.api_url), ("enterprise", "https://github.acme.example/api/v3")):
+            add_connection(c, replace(gh, id=id, tenant="acme", api_url=api), now=now)
+
+    house.database.write(add)
+    named: dict[str, Any] = {"installation": "installation-globex", "dedupe_by_body": False}
+    refused = house.accept(house.delivery("one", connection="own", **named))
+    assert (refused.outcome, refused.jobs) == ("refused", ())
+    assert "another tenant" in refused.reason
+    told = select(audit.c.tenant_id).where(audit.c.kind == "delivery.refused")
+    assert house.database.read(lambda c: list(c.execute(told).scalars())) == ["acme"]
+    assert house.accept(house.delivery("two", connection="enterprise", **named)).outcome == "accepted"
+    house.database.write(
+        lambda c: add_installation(c, owner="own", external_id=named["installation"], tenant="acme", now=now)
+    )
+    assert house.accept(house.delivery("three", connection="own", **named)).outcome == "accepted"
 
 
 def test_a_secret_of_one_tenant_that_names_anothers_installation_is_refused_and_audited(house: House) -> None:

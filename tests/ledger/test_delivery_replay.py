@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from functools import partial
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from identity.audit_tables import audit
 from identity.errors import BadInput
 from identity.installations import add_installation
+from identity.tables import installations
 from pipeline.ledger.delivery_replay import Does, Replayed, Stored, replay, weigh
 from pipeline.states import JobState
 from pipeline.tables import deliveries, jobs, workflow_settings
@@ -31,11 +32,12 @@ def stored(house: House, id: str, *, installation: str = "installation-acme") ->
     return Stored(id=id, connection="gh", outcome=outcome, installation=installation)
 
 
-def replayed(house: House, delivery: Stored) -> Replayed:
+def replayed(house: House, delivery: Stored, *, cancelled: bool = False) -> Replayed:
     """Replay it, as the command line does."""
     write = partial(
         replay,
         delivery=delivery,
+        cancelled=cancelled,
         considered=considered(house),
         new_jobs=[house.ids("job")],
         audit_id=house.ids("aud"),
@@ -79,14 +81,33 @@ def test_of_replays_at_the_same_time_one_starts_the_job(house: House) -> None:
     assert len(made) == len(house.states()) == 1
 
 
-@pytest.mark.parametrize("state", [JobState.DEAD, JobState.CANCELLED, JobState.DONE, JobState.QUEUED])
-def test_an_ended_job_goes_again_and_one_that_is_done_or_under_way_is_left_alone(house: House, state: JobState) -> None:
+@pytest.mark.parametrize("state", [JobState.DEAD, JobState.DONE, JobState.QUEUED])
+def test_a_dead_job_goes_again_and_one_that_is_done_or_under_way_is_left_alone(house: House, state: JobState) -> None:
     accepted = house.accept(house.delivery("one"))
     house.database.write(lambda c: c.execute(update(jobs).values(state=state)).rowcount)
     done = replayed(house, stored(house, accepted.delivery))
-    again = state in (JobState.DEAD, JobState.CANCELLED)
+    again = state is JobState.DEAD
     assert done.jobs == (accepted.jobs if again else ())
     assert house.states() == {accepted.jobs[0]: JobState.QUEUED if again else state}
+
+
+@pytest.mark.parametrize(
+    ("reason", "revocation"), [("agent revoked: it went astray", "rev_1"), ("cancelled by cli:grace", None)]
+)
+def test_what_a_revocation_or_a_person_ended_stays_ended_unless_that_is_asked_for(
+    house: House, reason: str, revocation: str | None
+) -> None:
+    accepted = house.accept(house.delivery("one"))
+    ended = {"state": JobState.CANCELLED, "reason": reason, "revocation_id": revocation}
+    house.database.write(lambda c: c.execute(update(jobs).values(ended)).rowcount)
+    delivery = stored(house, accepted.delivery)
+    done = replayed(house, delivery)
+    assert (done.jobs, house.states()) == ((), {accepted.jobs[0]: JobState.CANCELLED})
+    assert done.fates[0].does is Does.NOTHING
+    assert reason in done.fates[0].reason
+    assert f"aswhom jobs replay {accepted.jobs[0]}" in done.fates[0].reason
+    assert replayed(house, delivery, cancelled=True).jobs == accepted.jobs
+    assert house.states() == {accepted.jobs[0]: JobState.QUEUED}
 
 
 def test_an_installation_that_was_said_later_makes_the_delivery_its_tenants(house: House) -> None:
@@ -97,6 +118,32 @@ def test_an_installation_that_was_said_later_makes_the_delivery_its_tenants(hous
     house.database.write(lambda c: add_installation(c, owner="gh", external_id="late", tenant="globex", now=now))
     (job,) = replayed(house, delivery).jobs
     assert house.row(job).tenant_id == "globex"
+
+
+def test_what_came_through_an_installation_that_is_gone_is_said_not_to_go_again(house: House) -> None:
+    accepted = house.accept(house.delivery("one"))
+    house.database.write(lambda c: c.execute(update(jobs).values(state=JobState.DEAD)).rowcount)
+    house.database.write(lambda c: c.execute(delete(installations)).rowcount)
+    done = replayed(house, stored(house, accepted.delivery))
+    assert (done.jobs, done.fates[0].does) == ((), Does.NOTHING)
+    assert "no tenant has installation installation-acme" in done.fates[0].reason
+    assert house.states() == {accepted.jobs[0]: JobState.DEAD}
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_delivery_stays_its_tenants_when_its_installation_becomes_anothers(house: House, begun: bool) -> None:
+    switch(house, on=begun)
+    accepted = house.accept(house.delivery("one"))
+    house.database.write(lambda c: c.execute(update(jobs).values(state=JobState.DEAD)).rowcount)
+    switch(house, on=True)
+    moved = update(installations).where(installations.c.external_id == "installation-acme").values(tenant_id="globex")
+    house.database.write(lambda c: c.execute(moved).rowcount)
+    done = replayed(house, stored(house, accepted.delivery))
+    assert (done.jobs, done.fates[0].does) == ((), Does.NOTHING)
+    assert "it came as acme's, and its installation is another tenant's now" in done.fates[0].reason
+    assert set(house.states().values()) == ({JobState.DEAD} if begun else set())
+    whose = house.database.read(lambda c: c.execute(select(deliveries.c.tenant_id)).scalar_one())
+    assert whose == "acme"
 
 
 def test_a_signal_is_never_replayed(house: House) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 from sqlalchemy import select, update
 
 from identity.errors import BadInput
+from identity.model import PrincipalKind
+from identity.tables import principals
 from pipeline.database import Database, DatabaseSettings, open_database
-from pipeline.model import BEAT
+from pipeline.model import BEAT, Bell
 from pipeline.punctuality import look
 from pipeline.reconcile import heartbeat
 from pipeline.schedule_changes import (
@@ -180,6 +183,35 @@ def test_a_schedule_that_cannot_be_kept_says_why_holds_up_no_other_and_catches_u
     office.switch_on("acme", "gone")
     assert office.row(ill.id).fault is None
     assert office.row(ill.id).next_at == NINE + DAY
+
+
+def test_what_was_fired_is_rung_for_whatever_fails_beside_it_and_a_failure_is_tried_again_later(
+    office: Office,
+) -> None:
+    for name in ("one", "two", "zwei"):
+        office.add(name)
+    office.add("three", tenant="globex")
+    bad = update(schedules).where(schedules.c.name == "two").values(catch_up="nonsense", next_at=NINE - MINUTE)
+    office.database.write(lambda c: c.execute(bad).rowcount)
+    service = update(principals).where(principals.c.id == "globex.service")
+    office.database.write(lambda c: c.execute(service.values(kind=PrincipalKind.USER)).rowcount)
+    rung: list[str] = []
+
+    def ring(bells: Sequence[Bell]) -> None:
+        rung.extend(bell.job for bell in bells)
+
+    with pytest.raises(ExceptionGroup, match="schedules that could not be fired") as told:
+        office.beat.fire_due(NINE, ring)
+    assert [type(failure) for failure in told.value.exceptions] == [ValueError]
+    assert (len(rung), office.fired(), office.fired("globex")) == (2, iso(NINE, NINE), [])
+    assert "ValueError" in office.row("acme:two").fault
+    assert "no service principal" in office.row("globex:three").fault
+    office.beat.fire_due(NINE + timedelta(seconds=5), ring)  # neither is tried at every tick
+    office.database.write(lambda c: c.execute(service.values(kind=PrincipalKind.SERVICE)).rowcount)
+    mended = update(schedules).where(schedules.c.name == "two").values(catch_up="once")
+    office.database.write(lambda c: c.execute(mended).rowcount)
+    office.beat.fire_due(NINE + 2 * MINUTE, ring)
+    assert (len(rung), office.row("globex:three").fault, office.row("acme:two").fault) == (4, None, None)
 
 
 def test_a_schedule_in_code_follows_the_code_and_keeps_its_pause(office: Office) -> None:

@@ -16,7 +16,7 @@ from pipeline.tables import jobs as jobs_table
 from tests.ledger.house import House
 from tests.ledger.house import intent_of as intent
 from tests.ledger.plans import plans
-from tests.ledger.test_openings import close, done, open_
+from tests.ledger.test_openings import audit_kinds, close, done, open_
 
 
 def _owner_in_doubt(house: House) -> Intent:
@@ -66,6 +66,7 @@ def test_who_looks_for_a_once_key_again_and_again_waits_until_when_they_first_di
         assert house.row(job).state == JobState.QUEUED
         _wait_for_it(house, job)
     assert house.row(job).expires_at == first
+    assert audit_kinds(house).count("job.parked") == 1  # its story says that it waited, once
     past = update(jobs_table).where(jobs_table.c.id == job).values(expires_at=datetime.now(UTC))
     house.database.write(lambda c: c.execute(past).rowcount)
     _due(house, job)

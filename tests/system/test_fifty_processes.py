@@ -38,6 +38,7 @@ def peer(database: Database, oidc: Oidc) -> Iterator[Peer]:
         yield Peer(World(store=database).build(), oidc, http)  # type: ignore[arg-type]  # any Store serves
 
 
+@pytest.mark.parametrize("database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True)
 @pytest.mark.parametrize("with_redis", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_fifty_processes_rotate_an_expired_grant_once(
     peer: Peer, oidc: Oidc, own_valkey: Valkey, database_url: str, with_redis: bool

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from webhooks.sources.document import MAX_DEPTH, Malformed, from_form, from_json
@@ -21,6 +21,7 @@ _VALUES = st.recursive(
 )
 
 
+@settings(max_examples=50)
 @given(document=st.dictionaries(st.text(), _VALUES))
 def test_any_json_object_is_read_as_it_was_written(document: dict[str, Any]) -> None:
     assert from_json(json.dumps(document).encode()) == document

@@ -44,6 +44,10 @@ def _received(body: bytes, *, event: str = "issues") -> Received:
     return reading
 
 
+def _published(event: str) -> list[Path]:
+    return [path for published_as, path in published.github() if published_as == event]
+
+
 def _fault(reading: Reading) -> Fault | None:
     return reading.fault if isinstance(reading, Refusal) else None
 
@@ -57,25 +61,27 @@ def test_the_documented_signature_is_accepted(needs_published: Callable[[], None
     assert _fault(read(headers, vector["body"].encode(), KEYS, NOW)) is Fault.SIGNATURE
 
 
-@pytest.mark.parametrize(("event", "path"), published.github(), ids=lambda part: getattr(part, "name", part))
-def test_every_published_payload_is_received_as_json_and_as_form(event: str, path: Path) -> None:
-    body = path.read_bytes()
-    reading = _received(body, event=event)
-    assert reading.event == event
-    assert reading.unrecognised == ""
-    assert reading.document == json.loads(body)
+@pytest.mark.parametrize("event", sorted({event for event, _ in published.github()}))
+def test_every_published_payload_is_received_as_json_and_as_form(event: str) -> None:
+    for path in _published(event):
+        body = path.read_bytes()
+        reading = _received(body, event=event)
+        assert reading.event == event, path
+        assert reading.unrecognised == "", path
+        assert reading.document == json.loads(body), path
 
-    form = urlencode({"payload": body.decode()}).encode()
-    as_form = read(lower(github_headers(form, event=event), content_type=FORM), form, KEYS, NOW)
-    assert as_form == reading
+        form = urlencode({"payload": body.decode()}).encode()
+        as_form = read(lower(github_headers(form, event=event), content_type=FORM), form, KEYS, NOW)
+        assert as_form == reading, path
 
 
-@pytest.mark.parametrize(("event", "path"), published.github()[::7], ids=lambda part: getattr(part, "name", part))
-def test_a_published_payload_written_anew_is_refused(event: str, path: Path) -> None:
-    body = path.read_bytes()
-    again = json.dumps(json.loads(body)).encode()
-    assert again != body
-    assert _fault(read(lower(github_headers(body, event=event)), again, KEYS, NOW)) is Fault.SIGNATURE
+def test_a_published_payload_written_anew_is_refused(needs_published: Callable[[], None]) -> None:
+    needs_published()
+    for event, path in published.github()[::7]:
+        body = path.read_bytes()
+        again = json.dumps(json.loads(body)).encode()
+        assert again != body
+        assert _fault(read(lower(github_headers(body, event=event)), again, KEYS, NOW)) is Fault.SIGNATURE, path
 
 
 def test_every_flipped_bit_of_the_body_is_refused() -> None:
@@ -170,13 +176,14 @@ def test_a_deleted_installation_is_a_signal() -> None:
     assert not reading.dedupe_by_body
 
 
-@pytest.mark.parametrize(("event", "path"), published.github(), ids=lambda part: getattr(part, "name", part))
-@pytest.mark.parametrize("claimed", ["github_app_authorization", "installation", "installation_repositories"])
-def test_no_other_published_body_revokes_under_a_forged_event_header(event: str, path: Path, claimed: str) -> None:
+@pytest.mark.parametrize("event", sorted({event for event, _ in published.github()}))
+def test_no_other_published_body_revokes_under_a_forged_event_header(event: str) -> None:
     """The event's name is not signed: whoever replays a body chooses it."""
-    reading = _received(path.read_bytes(), event=claimed)
-    genuine = event == claimed and (event, reading.document.get("action")) in SIGNALS
-    assert (reading.signal is not None) is genuine
+    for claimed in sorted({event for event, _ in SIGNALS}):
+        for path in _published(event):
+            reading = _received(path.read_bytes(), event=claimed)
+            genuine = event == claimed and (event, reading.document.get("action")) in SIGNALS
+            assert (reading.signal is not None) is genuine, (path, claimed)
 
 
 def test_what_claims_to_revoke_and_has_another_shape_is_unrecognised() -> None:

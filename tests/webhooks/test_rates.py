@@ -63,6 +63,13 @@ def test_a_tenants_rate_counts_all_its_connections_and_nobody_elses(two: MemoryL
     assert [post(web, f"d-{number}", opened(number)).status_code for number in (3, 3, 4)] == [202, 429, 202]
 
 
+def test_what_a_noisy_tenant_may_not_send_uses_up_nothing_of_those_who_share_its_connection(two: MemoryLedger) -> None:
+    web = client(two, connection=3, tenant=2)
+    noisy = [post(web, f"d-{number}", opened(42)[:-1] + b',"n":%d}' % number) for number in range(6)]
+    assert [answer.status_code for answer in noisy] == [202, 202, 429, 429, 429, 429]
+    assert post(web, "d-quiet", opened(43)).status_code == 202
+
+
 def test_a_stranger_uses_up_nothing(two: MemoryLedger) -> None:
     web = client(two, connection=1)
     for _ in range(5):

@@ -170,6 +170,6 @@ def test_httpx_sees_the_refusal_and_may_go_on(server: str) -> None:
 
 
 def test_a_compressed_bomb_is_refused_unread(server: str) -> None:
-    bomb = gzip.compress(b"0" * 10_000_000)
+    bomb = gzip.compress(b"0" * 6_000_000, compresslevel=1)  # more than a body may be
     status, document = answer(server, head(bomb, "Content-Encoding: gzip", length=len(bomb)), bomb)
     assert (status, document["type"]) == (415, "urn:aswhom:problem:encoded")

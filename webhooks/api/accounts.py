@@ -12,12 +12,20 @@ from sqlalchemy import Connection
 from pipeline.account_health import health, healths
 from pipeline.invitations import Invitations
 from pipeline.ledger import views
-from pipeline.requests import Requests
+from pipeline.requests import Keyed, Requests
 from pipeline.workflow import Registry
 from webhooks import problems
 from webhooks.api import shapes
 from webhooks.api.access import caller
-from webhooks.api.models import AccountOut, AccountPage, AccountsQuery, ConnectBody, ConnectLink, OnePath
+from webhooks.api.models import (
+    AccountOut,
+    AccountPage,
+    AccountsQuery,
+    ConnectBody,
+    ConnectLink,
+    IdempotencyHeader,
+    OnePath,
+)
 from webhooks.api.pages import turn
 from webhooks.cursors import cursor
 from webhooks.problems import Problem
@@ -64,14 +72,16 @@ def account_operations(
         return jsonify(found.model_dump(mode="json"))
 
     @pages.post("/connect-links", responses={201: ConnectLink})
-    def create_connect_link(body: ConnectBody) -> tuple[Response, int]:
+    def create_connect_link(header: IdempotencyHeader, body: ConnectBody) -> tuple[Response, int]:
         """Make the link by which a person connects an account. Good once, in one browser, for some minutes."""
+        keyed = Keyed(key=header.idempotency_key, document={"connect": body.model_dump(mode="json")})
         made = invitations.invite(
             caller(),
             body.user,
             body.connection,
             scopes=tuple(body.scopes) if body.scopes else None,
             return_to=body.return_to,
+            keyed=keyed,
             now=clock(),
         )
         link = ConnectLink(

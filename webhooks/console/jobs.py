@@ -60,7 +60,7 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
     def job(id: str) -> BaseResponse:
         def read(c: Connection) -> tuple[Row, list[Row], list[Row]]:
             found = _found(c, id)
-            records = audit_queries.found(c, Search(tenant=found["tenant_id"], job=id), limit=RECORDS)
+            records = audit_queries.found(c, Search(tenant=found["tenant_id"], job=id), limit=RECORDS + 1)
             return found, records, queries.compensation_of(c, id)
 
         found, records, compensations = desk.read(read)
@@ -68,7 +68,8 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
             "console/job.html",
             job=found,
             started_by=started_by(found),
-            moments=timeline(found, records, compensations),
+            moments=timeline(found, records[:RECORDS], compensations),
+            left_out=len(records) > RECORDS and RECORDS,
             in_doubt=_in_doubt(found),
             may_cancel=found["state"] in queries.UNFINISHED and found["state"] != JobState.STOPPING,
             may_replay=found["state"] in (JobState.DEAD, JobState.CANCELLED) and found["pruned_at"] is None,

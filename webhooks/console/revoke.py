@@ -12,6 +12,7 @@ from pipeline import revocation
 from pipeline.desk.scopes import named_scope
 from pipeline.model import Acceptance
 from pipeline.preview import preview
+from webhooks import metrics
 from webhooks.console.access import as_not_there, check, visitor
 from webhooks.console.parts import Desk
 from webhooks.pages import page
@@ -44,6 +45,7 @@ def revoke_pages(pages: Blueprint, desk: Desk) -> None:
             )
 
         desk.write(write)
+        metrics.count_effective()
         response = redirect(url_for("console.revocation", id=id, done="revoked"), 303)
         told = Acceptance(delivery="", outcome="signal", reason=reason, revocations=(id,))
         desk.bells.ring_after(response, told)

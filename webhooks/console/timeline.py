@@ -13,7 +13,7 @@ from pipeline.states import JobState, StepState
 #: Audit records that a job's steps and attempts do not tell already, in words.
 _RECORDS: Mapping[str, str] = {
     "tool.requested": "An agent asked for it",
-    "job.parked": "It waited for somebody’s consent",
+    "job.parked": "It began to wait",
     "job.cancelled": "A person cancelled it",
     "job.replayed": "A person had it accepted anew",
     "step.adopted": "Another job had done it already",
@@ -37,7 +37,7 @@ class Moment:
     """One thing that happened. *step*: the step's row, where it is one."""
 
     at: datetime
-    kind: str  # accepted, step, record, waiting, end
+    kind: str  # accepted, step, record, end
     title: str
     detail: str = ""
     step: Row | None = None

@@ -1,7 +1,7 @@
 """Who asked for a job, as they are called for good and as people know them, and who had it accepted anew.
 
 Revision ID: 0026
-Revises: 0024
+Revises: 0027
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0026"
-down_revision: str | None = "0024"
+down_revision: str | None = "0027"
 branch_labels: str | None = None
 depends_on: str | None = None
 
