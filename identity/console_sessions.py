@@ -41,6 +41,11 @@ class Person:
         """As the audit and the jobs name them."""
         return f"console:{self.name}"[:120]
 
+    @property
+    def known_by(self) -> str | None:
+        """The subject by which an alias may say whose user they are; None: who came by a link is nobody's."""
+        return self.subject if self.via is Via.OPENID else None
+
 
 def begin(
     connection: Connection, token: Secret, person: Person, *, audit_id: str, now: datetime, lifetime: timedelta

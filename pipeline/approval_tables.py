@@ -48,6 +48,6 @@ approval_votes = Table(
     Column("answer", String(8), nullable=False),  # yes, no
     Column("through", String(16), nullable=False),  # page, slack, console, cli
     Column("said_as", String(200), nullable=False),  # who that was there: a login, an operator
-    Column("number", BigInteger, nullable=False),  # ledger number: a later revocation of the approver undoes a yes
+    Column("number", BigInteger, nullable=False),  # ledger number
     Column("at", Instant, nullable=False),
 )

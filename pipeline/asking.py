@@ -66,6 +66,7 @@ def what_is_shown(step: StepAtHand, names: Mapping[str, str]) -> Shown:
         job=job.id,
         step=step.position,
         why=step.decision.reason,
+        through=f"{step.through.id}, {step.through.api_url}",
     )
 
 

@@ -25,7 +25,7 @@ class Match:
     workflow: Workflow
     event: Event
     user: ExternalUser | None
-    triggered_by: str | None
+    triggered_by: ExternalUser | str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,9 @@ def _match(declared: Workflow, trigger: Trigger[Any], body: Mapping[str, Any]) -
 
 def _unfit(match: Match) -> str:
     """Why the ledger could not hold whom it names, or nothing."""
-    for what, text in (("user", match.user and match.user.id), ("triggered_by", match.triggered_by)):
+    by: Any = match.triggered_by
+    sent = (getattr(by, "name_for_good", by), getattr(by, "login", None))  # of a person as their provider names them
+    for what, text in (("user", match.user and match.user.id), *(("triggered_by", one) for one in sent)):
         if text is None:
             continue
         if not isinstance(text, str):
@@ -89,6 +91,6 @@ def _unfit(match: Match) -> str:
             return (
                 f"{match.workflow.name} takes for {what} a text with a NUL or half a character, which cannot be stored"
             )
-    if len(match.triggered_by or "") > TRIGGERED_BY:
+    if any(len(one or "") > TRIGGERED_BY for one in sent):
         return f"{match.workflow.name} takes for triggered_by a text of more than {TRIGGERED_BY} characters"
     return ""

@@ -17,7 +17,7 @@ from identity.model import AccessPattern
 from identity.rows import insert_or
 from identity.store import Store
 from pipeline import metrics
-from pipeline.ledger import bells, jobs, waits
+from pipeline.ledger import approval_ends, bells, jobs, waits
 from pipeline.ledger import steps as ledger_steps
 from pipeline.model import Ring
 from pipeline.revoker import Revoker
@@ -29,6 +29,7 @@ from pipeline.worker import WorkerSettings
 log = structlog.get_logger(__name__)
 
 BATCH = 200  # rows in one transaction
+APPROVALS = 50  # that end in one: each is looked at by itself
 
 
 def dispatch(store: Store, ring: Ring, *, window: int) -> None:
@@ -43,6 +44,12 @@ def _has_due(connection: Connection, pattern: AccessPattern) -> bool:
         jobs_table.c.pattern == pattern, jobs_table.c.state == JobState.QUEUED, jobs_table.c.due_at <= database_now()
     )
     return connection.execute(due.limit(1)).first() is not None
+
+
+def end_approvals(store: Store) -> None:
+    """Open approvals end whose time is over, or whose job: nobody is asked what nobody needs to know."""
+    while store.write(partial(approval_ends.end_some, at_most=APPROVALS)) == APPROVALS:
+        pass  # the next ones, in a transaction of their own
 
 
 def reclaim(store: Store, settings: WorkerSettings) -> None:

@@ -230,6 +230,7 @@ class Runtime:
             duty("catch-up", 60, self.catch_up.run, deadline=600),
             duty("withdrawals", 1, partial(reconcile.advance_withdrawals, self.revoker, self.asker.due), deadline=180),
             duty("leftovers", 1, self.asker.ask_leftovers, deadline=180),
+            duty("end-approvals", 5, partial(reconcile.end_approvals, store)),
             duty("tell-approvals", 1, lambda: tell_of_approvals(store, self.workflows, ring, now=self.clock())),
             duty("seal-audit", 1, lambda: self.sealer.run(now=self.clock())),
             duty("prune", 30, self._prune),

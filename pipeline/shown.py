@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class _Frozen(BaseModel):
@@ -44,6 +44,8 @@ class Shown(_Frozen):
     job: str
     step: int
     why: str
+    # The provider connection, and the address it calls. Approvals that were asked for without it have no such field.
+    through: str | None = Field(default=None, exclude_if=lambda through: through is None)
 
     @property
     def document(self) -> dict[str, Any]:
@@ -79,6 +81,7 @@ def in_lines(shown: Mapping[str, Any]) -> list[str]:
         *([f"on {to_the_letter(shown['resource'])}"] if shown["resource"] else []),
         *([f"for {shown['amount']}"] if shown["amount"] else []),
         f"as {to_the_letter(whom['name'])} ({whom['kind']}, {whom['pattern']}) at {shown['provider']}"
+        + (f", through {to_the_letter(shown['through'])}" if shown.get("through") else "")
         + (f", on behalf of {to_the_letter(behalf['name'])}" if behalf else "")
         + f", by agent {shown['agent']} in {shown['workflow']}",
         f"because: {shown['why']}",

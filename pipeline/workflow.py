@@ -61,6 +61,11 @@ class ExternalUser(BaseModel):
     id: str
     login: str
 
+    @property
+    def name_for_good(self) -> str:
+        """`github:1001`: a login can be renamed, and taken by another."""
+        return f"{self.provider}:{self.id}"
+
 
 class NoConfig(BaseModel):
     """The configuration of a workflow that has none."""
@@ -115,7 +120,7 @@ class Workflow:
     on: tuple[Trigger[Any], ...]
     schedule: Daily | None
     user: Callable[[Any], ExternalUser | None] | None
-    triggered_by: Callable[[Any], str] | None
+    triggered_by: Callable[[Any], ExternalUser | str | None] | None
     uses: Mapping[type[Action[Any]], Who]
     config: type[BaseModel]
     event: type[Event]
@@ -172,14 +177,15 @@ def workflow(
     on: Trigger[Any] | tuple[Trigger[Any], ...] = (),
     schedule: Daily | None = None,
     user: Callable[[Any], ExternalUser | None] | None = None,
-    triggered_by: Callable[[Any], str] | None = None,
+    triggered_by: Callable[[Any], ExternalUser | str | None] | None = None,
     config: type[BaseModel] = NoConfig,
     name: str | None = None,
 ) -> Callable[[Callable[[Run[Any], Any], None]], Workflow]:
     """Declare a workflow. Raises TypeError for a declaration that could not be carried out.
 
     *agent* names the software that acts (in every audit row); *uses* says which action runs as whom, and what a
-    revocation means for it (`USER.on_revoke(SKIP)`); *user* whom USER means; *triggered_by* who sent the event.
+    revocation means for it (`USER.on_revoke(SKIP)`); *user* whom USER means; *triggered_by* who sent the event, who
+    never approves what comes of it: the person where the sender knows one, since a login may be another's tomorrow.
     """
     declared = {action: as_use(use) for action, use in uses.items()}
     for action, use in declared.items():

@@ -41,7 +41,7 @@ def say_it_ended(filed: linear.CreateIssue, issue: Issue) -> linear.Notice:
     on=pull_request("opened", "labeled"),
     event=PullRequestEvent,
     user=lambda event: event.author,
-    triggered_by=lambda event: event.sender.login,
+    triggered_by=lambda event: event.sender,
     uses={
         github.GetPull: SERVICE,
         linear.CreateIssue: (USER | SERVICE).on_revoke(compensate(linear.Notice, say_it_ended)),

@@ -13,7 +13,7 @@ from tasks.events.standard import PaymentRequested, payment_requested
     on=payment_requested(),
     event=PaymentRequested,
     user=lambda event: event.requested_by,
-    triggered_by=lambda event: f"standard:{event.requested_by.id}",
+    triggered_by=lambda event: event.requested_by,
     uses={invoices.GetInvoice: USER, invoices.PayInvoice: USER},
 )
 def pay_invoice(run: Run[NoConfig], event: PaymentRequested) -> None:

@@ -13,7 +13,7 @@ from tasks.events.standard import RefundRequested, refund_requested
     on=refund_requested(),
     event=RefundRequested,
     user=lambda event: event.requested_by,
-    triggered_by=lambda event: f"standard:{event.requested_by.id}",
+    triggered_by=lambda event: event.requested_by,
     uses={invoices.GetInvoice: USER, invoices.RefundInvoice: USER},
 )
 def refund_invoice(run: Run[NoConfig], event: RefundRequested) -> None:

@@ -14,7 +14,7 @@ from tasks.events.github import CommentCommand, comment_command
     on=comment_command("link"),
     event=CommentCommand,
     user=lambda event: event.author,
-    triggered_by=lambda event: event.author.login,
+    triggered_by=lambda event: event.author,
     uses={
         github.GetPull: SERVICE,
         linear.CreateIssue: (USER | SERVICE).on_revoke(compensate(linear.Notice, say_it_ended)),

@@ -21,7 +21,7 @@ class MergedConfig(BaseModel):
     on=pull_request("closed"),
     event=PullRequestEvent,
     user=lambda event: event.sender,
-    triggered_by=lambda event: event.sender.login,
+    triggered_by=lambda event: event.sender,
     uses={linear.FindIssuesOfPull: SERVICE, linear.MoveIssue: USER | SERVICE, slack.PostMessage: SERVICE},
     config=MergedConfig,
 )

@@ -20,7 +20,7 @@ class ReviewConfig(BaseModel):
     agent="devops-assistant",
     on=pull_request("review_requested"),
     event=PullRequestEvent,
-    triggered_by=lambda event: event.sender.login,
+    triggered_by=lambda event: event.sender,
     uses={slack.PostMessage: SERVICE},
     config=ReviewConfig,
 )

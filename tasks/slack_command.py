@@ -20,7 +20,7 @@ class CommandConfig(linear.IssueTemplate):
     on=slash_command("issue"),
     event=SlashCommand,
     user=lambda event: event.user,
-    triggered_by=lambda event: event.user.id,
+    triggered_by=lambda event: event.user,
     uses={linear.CreateIssue: USER, slack.PostMessage: SERVICE},
     config=CommandConfig,
 )

@@ -14,7 +14,7 @@ ANSWER = "I turn labelled pull requests into Linear issues. Label one, and I ans
     agent="devops-assistant",
     on=app_mention(),
     event=AppMentionEvent,
-    triggered_by=lambda event: event.user.id,
+    triggered_by=lambda event: event.user,
     uses={slack.PostMessage: SERVICE},
 )
 def answer_mention(run: Run[NoConfig], event: AppMentionEvent) -> None:

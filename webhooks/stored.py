@@ -6,6 +6,7 @@ from typing import Any
 
 from identity.errors import BadInput
 from identity.model import ProviderConnection
+from pipeline.approval_news import SOURCE as OURS
 from pipeline.ledger.delivery_replay import Stored
 from pipeline.workflow import Considered, Registry
 from webhooks.sources import SOURCES
@@ -16,6 +17,8 @@ def reconsider(row: dict[str, Any], owner: ProviderConnection, workflows: Regist
     """The delivery of *row*, which came by *owner*, and each workflow that listens to such. Raises BadInput."""
     if not row["body"]:
         raise BadInput(f"the body of {row['id']} was forgotten, as its retention says: nothing can be made of it")
+    if row["source"] == OURS:  # of a sender that took our own name while it could
+        raise BadInput(f"{row['id']} came from outside as {OURS}: nothing is made of it")
     try:
         content = SOURCES[owner.provider].of(owner.config).content(row["body"])
     except Malformed as error:

@@ -9,6 +9,7 @@ from deploy.cli.jobs import as_whom
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.errors import BadInput
+from pipeline.desk.telling import started_by
 from pipeline.ledger import queries
 from pipeline.ledger.paging import Row
 from pipeline.workflow import SERVICE, USER, Who, Workflow
@@ -51,9 +52,7 @@ def explanation(workflow: Workflow, job: Row, step: Row) -> Row:
         needs = "must" if facts.attribution else "need not"
         because.append(f"it {needs} be attributable to a person, and its effect is {facts.effect}")
     because.append(
-        f"a person's act started the job: {job['triggered_by']}"
-        if job["triggered_by"]
-        else "background work started it"
+        f"a person's act started the job: {started_by(job)}" if job["triggered_by"] else "background work started it"
     )
     because.append(
         f"the user it means is {job['user_id']}" if job["user_id"] else "whom USER means is nobody known here"

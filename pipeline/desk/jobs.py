@@ -49,21 +49,25 @@ def cancel(connection: Connection, id: str, *, audit_id: str, by: str, now: date
     return to
 
 
-def replay_one(connection: Connection, id: str, *, by: str, now: datetime) -> tuple[Bell, ...]:
+def replay_one(
+    connection: Connection, id: str, *, by: str, now: datetime, subject: str | None = None
+) -> tuple[Bell, ...]:
     """Accept a dead or cancelled job anew. Returns the bells to ring. Raises BadInput."""
     job = queries.job(connection, id)
-    replay(connection, id, by=by, at=now)
+    replay(connection, id, by=by, at=now, subject=subject)
     return tuple(bells.ring_due(connection, job["tenant_id"], job["pattern"], share=bells.FIRST_SHARE))
 
 
-def replay_all(connection: Connection, ids: Sequence[str], *, by: str, now: datetime) -> Replayed:
+def replay_all(
+    connection: Connection, ids: Sequence[str], *, by: str, now: datetime, subject: str | None = None
+) -> Replayed:
     """Accept each of these anew; one that cannot be, because it moved meanwhile, holds up no other."""
     done: list[str] = []
     refused: list[str] = []
     rung: list[Bell] = []
     for id in ids:
         try:
-            rung += replay_one(connection, id, by=by, now=now)
+            rung += replay_one(connection, id, by=by, now=now, subject=subject)
         except BadInput as error:
             refused.append(str(error))
         else:

@@ -7,6 +7,8 @@ from pipeline.ledger.paging import Row
 
 def started_by(job: Row) -> str:
     """Who or what started a job."""
+    if job["triggered_login"]:
+        return f"{job['triggered_login']} ({job['triggered_by']})"
     if job["triggered_by"]:
         return str(job["triggered_by"])
     if job["request_id"]:

@@ -11,20 +11,20 @@ from sqlalchemy import Connection, Row, func, insert, literal, or_, select, upda
 
 from identity import audit
 from identity.columns import Instant, database_now
-from identity.model import PrincipalKind, Scope, ScopeKind
+from identity.model import PrincipalKind
 from identity.policy_ledger import version_of
 from identity.policy_rules import ApprovalNeed
-from identity.scopes import all_standings
 from identity.sequence import next_number
 from identity.tables import principals
 from pipeline.approval_tables import approval_votes, approvals
+from pipeline.ledger.approvers import barred
 from pipeline.ledger.intents import Approved, Ended, Intent, PolicyMoved
 from pipeline.ledger.jobs import park, wake
-from pipeline.ledger.requesters import requesters
 from pipeline.shown import digest_of
 from pipeline.states import APPROVAL_MOVES, ApprovalState, Wait
 
 YES, NO = "yes", "no"
+TOO_FEW = "of those who said yes, too few may approve it any more"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,11 @@ def ask(connection: Connection, intent: Intent, *, id: str, shown: Mapping[str, 
         return NotApproved(reason=f"{intent.action} was not approved in time (approval {held.id})")
     match ApprovalState(held.state):
         case ApprovalState.APPROVED:
-            return Approved(id=held.id, by=tuple(sorted(voters(connection, held.id))))
+            by = voters(connection, held)
+            if not is_met(held.needs, by):
+                move_approval(connection, held, ApprovalState.VOID, reason=TOO_FEW, now=now)
+                return _ask_anew(connection, intent, id=id, shown=shown, now=now)
+            return Approved(id=held.id, by=tuple(sorted(by)))
         case ApprovalState.OPEN:
             return _wait(connection, intent, held.id, held.expires_at - now)
         case _:
@@ -94,14 +98,13 @@ def _same(held: Row[Any], intent: Intent, shown: Mapping[str, Any]) -> bool:
 def _ask_anew(
     connection: Connection, intent: Intent, *, id: str, shown: Mapping[str, Any], now: datetime
 ) -> NotApproved | Ended:
-    asking = requesters(connection, intent.job.id)
     needs = [_resolved(connection, intent.job.tenant, one) for one in intent.decision.constraints.approvals]
     for need in needs:
-        eligible = sorted(set(need["approvers"]) - asking)
-        if len(eligible) < need["quorum"]:
+        eligible = len(need["approvers"]) - len(barred(connection, intent.job.id, need["approvers"]))
+        if eligible < need["quorum"]:
             reason = (
                 f"the policy's rule {need['rule']!r} wants {need['quorum']} to approve {intent.action}, and "
-                f"{len(eligible)} of those it names can: whoever asked may not"
+                f"{eligible} of those it names can: whoever asked may not, nor whoever is stopped or was revoked since"
             )
             return NotApproved(reason=reason)
     lasts = min(one.expires_in for one in intent.decision.constraints.approvals)
@@ -194,29 +197,26 @@ def confirm(connection: Connection, intent: Intent, *, now: datetime) -> bool:
     return connection.execute(use).rowcount == 1
 
 
-def approver_scopes(approved: Approved | None) -> list[Scope]:
-    """What an opening locks, so that no approver is revoked or stopped beside it."""
-    return [] if approved is None else [Scope(kind=ScopeKind.USER, key=one) for one in approved.by]
-
-
 def _still_approve(connection: Connection, approved: Approved, now: datetime) -> bool:
-    """Whether nobody who said yes was revoked since, or is stopped; otherwise it is void."""
-    numbers = voters(connection, approved.id)
-    for scope, standing in all_standings(connection, approver_scopes(approved)).items():
-        if standing.stopped or standing.revoked >= numbers[scope.key]:
-            held = connection.execute(select(approvals).where(approvals.c.id == approved.id)).one()
-            reason = f"{scope.key}, who said yes, has no authority any more"
-            move_approval(connection, held, ApprovalState.VOID, reason=reason, now=now)
-            return False
-    return True
+    """Whether all who said yes may still approve it. It is void where those who may are too few."""
+    held = connection.execute(select(approvals).where(approvals.c.id == approved.id)).one_or_none()
+    if held is None:
+        return False
+    gone = barred(connection, held.job_id, approved.by)
+    if is_met(held.needs, set(approved.by) - set(gone)):
+        return not gone
+    reason = "; ".join(f"{who}, who said yes, {why}" for who, why in sorted(gone.items())) or TOO_FEW
+    move_approval(connection, held, ApprovalState.VOID, reason=reason, now=now)
+    return False
 
 
-def voters(connection: Connection, approval: str) -> Mapping[str, int]:
-    """Who said yes, and when by the ledger's numbers."""
-    yes = select(approval_votes.c.principal_id, approval_votes.c.number).where(
-        approval_votes.c.approval_id == approval, approval_votes.c.answer == YES
+def voters(connection: Connection, held: Row[Any]) -> frozenset[str]:
+    """Who said yes, and may still approve it."""
+    yes = select(approval_votes.c.principal_id).where(
+        approval_votes.c.approval_id == held.id, approval_votes.c.answer == YES
     )
-    return {row.principal_id: row.number for row in connection.execute(yes)}
+    said = connection.execute(yes).scalars().all()
+    return frozenset(said) - set(barred(connection, held.job_id, said))
 
 
 def is_met(needs: Iterable[Mapping[str, Any]], yes: Iterable[str]) -> bool:

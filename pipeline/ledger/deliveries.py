@@ -21,7 +21,7 @@ from pipeline.ledger.whose import Whose, record_trespass, whose_delivery
 from pipeline.model import Acceptance, Bell, SignedDelivery
 from pipeline.states import JobState
 from pipeline.tables import deliveries, delivery_bodies, jobs, pinned_configuration, workflow_settings
-from pipeline.workflow import Match, Workflow
+from pipeline.workflow import ExternalUser, Match, Workflow
 
 BODY_WINDOW = timedelta(days=3)  # as long as GitHub redelivers
 
@@ -56,6 +56,7 @@ class Start:
     job: str
     match: Match
     config: Mapping[str, Any]
+    replayed_by: tuple[str, ...] = ()  # every name of whoever had the delivery looked at again
 
 
 def accept(
@@ -173,15 +174,14 @@ def start_jobs(
             delivery=delivery,
             source_connection=through,
             now=now,
+            replayed_by=start.replayed_by,
         )
 
 
 def first_bells(connection: Connection, tenant: str, workflows: Iterable[Workflow]) -> tuple[Bell, ...]:
     """The bells of jobs of these workflows that were accepted just now."""
-    rung: list[Bell] = []
-    for pattern in sorted({str(workflow.pattern) for workflow in workflows}):
-        rung += bells.ring_due(connection, tenant, pattern, share=bells.FIRST_SHARE)
-    return tuple(rung)
+    patterns = sorted({str(workflow.pattern) for workflow in workflows})
+    return tuple(bell for one in patterns for bell in bells.ring_due(connection, tenant, one, share=bells.FIRST_SHARE))
 
 
 def enabled_config(connection: Connection, tenant: str, workflow: Workflow) -> Mapping[str, Any] | None:
@@ -198,15 +198,17 @@ def insert_job(
     tenant: str,
     workflow: Workflow,
     user: str | None,
-    triggered_by: str | None,
+    triggered_by: ExternalUser | str | None,
     event: Mapping[str, Any],
     config: Mapping[str, Any],
     delivery: str | None,
     source_connection: str | None,
     now: datetime,
     request: str | None = None,
+    replayed_by: Sequence[str] = (),
 ) -> None:
     """Accept one job: its ledger number decides what a revocation may still stop."""
+    sender = triggered_by if isinstance(triggered_by, ExternalUser) else None
     digest = sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
     scopes = scope_sets.scope_set(connection, tenant, workflow, user)
     # Jobs share these rows, and nothing deletes them: as a rule all are there, and one look is all it takes.
@@ -231,7 +233,9 @@ def insert_job(
             "workflow": workflow.name,
             "pattern": workflow.pattern,
             "user_id": user,
-            "triggered_by": triggered_by,
+            "triggered_by": sender.name_for_good if sender else triggered_by,
+            "triggered_login": sender.login if sender else None,
+            "replayed_by": list(replayed_by) or None,
             "event": event,
             "config_sha256": digest,
             "scopes_sha256": scopes.sha256,

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Row, select, update
 from identity import audit
 from identity.errors import BadInput
 from pipeline.ledger.deliveries import Start, enabled_config, first_bells, start_jobs
+from pipeline.ledger.replay import names_of
 from pipeline.ledger.replay import replay as replay_job
 from pipeline.ledger.whose import whose_delivery
 from pipeline.model import Bell
@@ -123,8 +124,12 @@ def replay(
     audit_id: str,
     by: str,
     at: datetime,
+    subject: str | None = None,
 ) -> Replayed:
-    """Do what `weigh` says. *new_jobs* has an id for each of *considered*. Raises BadInput if the delivery is gone."""
+    """Do what `weigh` says. *new_jobs* has an id for each of *considered*; *by* and *subject* as for a job.
+
+    Raises BadInput if the delivery is gone.
+    """
     # Its row is held first: of two replays at once, the second sees the jobs of the first.
     held = update(deliveries).where(deliveries.c.id == delivery.id).values(outcome=deliveries.c.outcome)
     if connection.execute(held).rowcount == 0:
@@ -132,7 +137,7 @@ def replay(
     fates = weigh(connection, delivery, considered, cancelled=cancelled)
     tenant, _ = _whose(connection, delivery)
     starting = [
-        Start(job=job, match=fate.match, config=fate.config)
+        Start(job=job, match=fate.match, config=fate.config, replayed_by=names_of(by, subject))
         for job, fate in zip(new_jobs, fates, strict=True)
         if fate.does is Does.START and fate.match and fate.config is not None
     ]
@@ -141,7 +146,7 @@ def replay(
         return Replayed(fates=fates, jobs=(), bells=())
     start_jobs(connection, tenant, delivery.connection, delivery.id, starting, now=at)
     for job in again:
-        replay_job(connection, job, by=by, at=at)
+        replay_job(connection, job, by=by, at=at, subject=subject)
     made = (*(start.job for start in starting), *again)
     workflows = [one.workflow for one, fate in zip(considered, fates, strict=True) if fate.does is not Does.NOTHING]
     told = {"outcome": "accepted", "reason": f"replayed by {by}: {len(made)} job(s)", "tenant_id": tenant}

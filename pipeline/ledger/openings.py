@@ -17,7 +17,8 @@ from identity.model import LeaseOutcome, NeedsConsent, NeedsRefresh, RuledOut, S
 from identity.policy_ledger import current_version, version_of
 from identity.scopes import revoked_since
 from identity.sequence import lock_shared, next_number
-from pipeline.ledger.approvals import approver_scopes, confirm
+from pipeline.ledger.approvals import confirm
+from pipeline.ledger.approvers import approver_scopes
 from pipeline.ledger.intents import (
     ApprovalMoved,
     Ended,

@@ -16,14 +16,14 @@ from pipeline.states import JobState
 from pipeline.tables import jobs
 
 
-def replay(connection: Connection, job: str, *, by: str, at: datetime) -> None:
+def replay(connection: Connection, job: str, *, by: str, at: datetime, subject: str | None = None) -> None:
     """Accept a dead or cancelled job anew: done steps keep their results and keys, every other that ended opens again.
 
-    Raises BadInput for a job in any other state.
+    *by* is who wants it, for the audit; *subject* that of their sign-in at the console, if they came by one. Whoever
+    they are does not approve it. Raises BadInput for a job in any other state.
     """
-    row = connection.execute(
-        select(jobs.c.state, jobs.c.tenant_id, jobs.c.agent_id, jobs.c.pruned_at).where(jobs.c.id == job)
-    ).one_or_none()
+    columns = (jobs.c.state, jobs.c.tenant_id, jobs.c.agent_id, jobs.c.pruned_at, jobs.c.replayed_by)
+    row = connection.execute(select(*columns).where(jobs.c.id == job)).one_or_none()
     if row is None:
         raise BadInput(f"there is no job {job}: `aswhom jobs list` shows them")
     if row.state not in (JobState.DEAD, JobState.CANCELLED):
@@ -40,6 +40,7 @@ def replay(connection: Connection, job: str, *, by: str, at: datetime) -> None:
         due_at=database_now(),
         runs_spent=0,
         reason=f"replayed by {by}",
+        replayed_by=list(dict.fromkeys((*(row.replayed_by or ()), *names_of(by, subject)))),
         revocation_id=None,
     )
     if not moved:
@@ -56,3 +57,8 @@ def replay(connection: Connection, job: str, *, by: str, at: datetime) -> None:
         outcome="queued",
         reason=f"by {by}",
     )
+
+
+def names_of(by: str, subject: str | None) -> tuple[str, ...]:
+    """Every name by which an alias may say who an operator is."""
+    return (by,) if subject is None else (by, f"console:{subject}")

@@ -11,17 +11,14 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select
 
 from identity import audit
-from identity.columns import database_now
-from identity.model import PrincipalKind, Scope, ScopeKind
-from identity.policy_ledger import version_of
+from identity.model import PrincipalKind
 from identity.principals import get_principal
-from identity.scopes import standings
-from identity.sequence import next_number
+from identity.sequence import lock_shared, next_number
 from pipeline.approval_tables import approval_votes, approvals
-from pipeline.ledger import jobs
-from pipeline.ledger.approvals import NO, YES, approval_of, is_met, move_approval, voters
-from pipeline.ledger.requesters import requesters
-from pipeline.states import ENDED, ApprovalState
+from pipeline.ledger.approval_ends import end, over
+from pipeline.ledger.approvals import NO, YES, is_met, voters
+from pipeline.ledger.approvers import barred, scope_of
+from pipeline.states import ApprovalState
 
 
 class Through(StrEnum):
@@ -62,6 +59,8 @@ class NotCounted:
 
 def vote(connection: Connection, given: Vote, *, now: datetime) -> Counted | NotCounted:
     """Count an answer, decide by it if it is the deciding one, and wake the job. May run more than once."""
+    # Before any row: a revocation of theirs is before this answer, or after it.
+    lock_shared(connection, [scope_of(given.principal)])
     of = approvals.c.id == given.approval
     held = connection.execute(
         select(approvals).where(of, approvals.c.tenant_id == given.tenant).with_for_update()
@@ -77,7 +76,7 @@ def vote(connection: Connection, given: Vote, *, now: datetime) -> Counted | Not
     ).scalar_one_or_none()
     if earlier is not None:
         return _said_before(held, earlier, given)
-    why_not = _over(connection, held, now) or _prohibition(connection, held, given)
+    why_not = over(connection, held, now) or _prohibition(connection, held, given)
     if why_not is not None:
         return NotCounted(reason=why_not)
     number = next_number(connection)
@@ -103,51 +102,26 @@ def _said_before(held: Row[Any], earlier: str, given: Vote) -> Counted | NotCoun
     return NotCounted(reason=f"{given.principal} has answered {earlier} already")
 
 
-def _over(connection: Connection, held: Row[Any], now: datetime) -> str | None:
-    """Why nothing is to be answered any more, or None. What ended by itself is moved to its end."""
-    if held.state != ApprovalState.OPEN:
-        return f"approval {held.id} is {held.state} already" + (f": {held.reason}" if held.reason else "")
-    if jobs.standing(connection, held.job_id)[0] in ENDED:
-        move_approval(connection, held, ApprovalState.VOID, reason="its job has ended", now=now)
-        return f"the job of approval {held.id} has ended"
-    if held.expires_at <= connection.execute(select(database_now())).scalar_one():
-        _end(connection, held, ApprovalState.EXPIRED, "nobody answered in time", now)
-        return f"approval {held.id} has expired"
-    if version_of(connection, held.tenant_id) != held.policy_version:
-        _end(connection, held, ApprovalState.VOID, "the tenant's policy changed", now)
-        return f"the tenant's policy changed since approval {held.id} was asked for: it is asked for anew"
-    return None
-
-
 def _prohibition(connection: Connection, held: Row[Any], given: Vote) -> str | None:
     """Why this person's answer does not count, or None."""
     principal = get_principal(connection, given.principal)
     if principal is None or principal.tenant != held.tenant_id or principal.kind is not PrincipalKind.USER:
         return f"{given.principal} is no user of tenant {held.tenant_id}"
-    if given.principal in requesters(connection, held.job_id):
-        return f"{given.principal} asked for it, and whoever asks does not approve"
+    why_not = barred(connection, held.job_id, [given.principal]).get(given.principal)
+    if why_not is not None:
+        return f"{given.principal} {why_not}"
     if not any(given.principal in need["approvers"] for need in held.needs):
         return f"{given.principal} is not among those whom the policy asks"
-    scope = Scope(kind=ScopeKind.USER, key=given.principal)
-    if standings(connection, [scope])[scope].stopped:
-        return f"{given.principal} is stopped"
     return None
 
 
 def _decide(connection: Connection, held: Row[Any], given: Vote, now: datetime) -> ApprovalState:
     if not given.yes:
-        return _end(connection, held, ApprovalState.DENIED, f"{given.principal} said no", now)
-    yes = voters(connection, held.id)
+        return end(connection, held, ApprovalState.DENIED, f"{given.principal} said no", now)
+    yes = voters(connection, held)
     if not is_met(held.needs, yes):
         return ApprovalState.OPEN
-    return _end(connection, held, ApprovalState.APPROVED, f"by {', '.join(sorted(yes))}", now)
-
-
-def _end(connection: Connection, held: Row[Any], to: ApprovalState, reason: str, now: datetime) -> ApprovalState:
-    """Decide, and wake the job in the same commit."""
-    move_approval(connection, held, to, reason=reason, now=now)
-    jobs.wake(connection, approval_of(held.id))
-    return to
+    return end(connection, held, ApprovalState.APPROVED, f"by {', '.join(sorted(yes))}", now)
 
 
 def _record(connection: Connection, held: Row[Any], given: Vote, number: int, now: datetime) -> None:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import pytest
 from prometheus_client import REGISTRY
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, update
 
 from identity.audit_tables import audit
 from identity.console_roles import Held, Role
@@ -21,13 +21,14 @@ from identity.withdrawal_table import withdrawals
 from identity.withdrawals import WithdrawalState
 from pipeline.revocation_tables import revocations
 from pipeline.states import JobState
-from pipeline.tables import attempts, jobs, schedules
+from pipeline.tables import attempts, deliveries, jobs, schedules
 from tests.console.town import Town
 from webhooks.settings import WebSettings
 
 T = TypeVar("T")
 
 BY = "console:operator@all"
+NAMES = [BY, "console:00u-operator"]
 
 
 def _said(town: Town, kind: str) -> list[str]:
@@ -43,6 +44,7 @@ def test_a_job_is_cancelled_and_replayed(town: Town) -> None:
     assert "The job is cancelled." in operator.sees(answer.headers["Location"])
     operator.sends(f"/console/jobs/{job}/replay")
     assert town.state(job) is JobState.QUEUED
+    assert town.house.row(job).replayed_by == NAMES
     assert town.ring.rung == [job]
     assert (_said(town, "job.cancelled"), _said(town, "job.replayed")) == ([f"by {BY}"], [f"by {BY}"])
     assert operator.sends(f"/console/jobs/{job}/replay").status_code == 422
@@ -71,6 +73,7 @@ def test_all_that_one_cause_killed_comes_back_and_nothing_else(town: Town) -> No
     answer = operator.sends("/console/dead/replay", **form)
     assert "3 jobs accepted anew" in operator.sees(answer.headers["Location"])
     assert {town.state(job) for job in killed} == {JobState.QUEUED}
+    assert all(town.house.row(job).replayed_by == NAMES for job in killed)
     assert {town.state(other), town.state(theirs)} == {JobState.DEAD}
     assert operator.sends("/console/dead/replay", **form).status_code == 422
 
@@ -104,9 +107,13 @@ def test_a_delivery_is_replayed_once(sqlite_town: Town) -> None:
     answer = operator.sends(f"/console/deliveries/{delivery}/replay")
     assert "What was missing is started" in operator.sees(answer.headers["Location"])
     assert town.state(job) is JobState.QUEUED
+    assert town.house.row(job).replayed_by == NAMES
     again = operator.sends(f"/console/deliveries/{delivery}/replay")
     assert again.headers["Location"].endswith("done=nothing")
     assert len(town.rows(select(jobs.c.id))) == 1
+    town.database.write(lambda c: c.execute(update(deliveries).values(source="aswhom")).rowcount)
+    forged = operator.sends(f"/console/deliveries/{delivery}/replay")
+    assert (forged.status_code, "came from outside as aswhom" in forged.text) == (422, True)
 
 
 def test_a_link_to_reconnect_is_shown_once_and_leads_to_the_connect_page(sqlite_town: Town) -> None:

@@ -59,7 +59,8 @@ def _change(c: Connection, *, job: str, values: dict[str, str | None]) -> None:
 def test_a_job_says_what_started_it(sqlite_town: Town) -> None:
     owner, job = sqlite_town.at(Role.OWNER), sqlite_town.done()
     told: tuple[tuple[dict[str, str | None], str], ...] = (
-        ({"triggered_by": "octocat"}, "Started by octocat"),
+        ({"triggered_login": "octocat"}, "Started by octocat (github:1001)"),
+        ({"triggered_login": None, "triggered_by": "octocat"}, "Started by octocat"),
         ({"triggered_by": None}, "Started by a delivery"),
         ({"delivery_id": None}, "Started by a schedule, or what became of another job"),
         ({"request_id": "req_7"}, "Started by request req_7 of the agent"),

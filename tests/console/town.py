@@ -127,26 +127,26 @@ class Town:
 
     # People
 
-    def session(self, *held: Held, name: str = "somebody", via: Via = Via.OPENID) -> Secret:
+    def session(self, *held: Held, name: str = "somebody", subject: str | None = None, via: Via = Via.OPENID) -> Secret:
         """The token of somebody who is signed in."""
         token, now = Secret(secrets.token_urlsafe(32)), self.now()
-        person = Person(subject=name, name=name, via=via, held=held)
+        person = Person(subject=subject or name, name=name, via=via, held=held)
         begin = partial(console_sessions.begin, token=token, person=person, audit_id=self.house.ids("aud"), now=now)
         self.database.write(partial(begin, lifetime=timedelta(hours=8)))
         return token
 
     def at(self, role: Role, tenant: str | None = None) -> Visit:
         """A browser of somebody who has that role, of one tenant or of everything."""
-        return self.visit(Held(role=role, tenant=tenant), name=f"{role}@{tenant or 'all'}")
+        return self.visit(Held(role=role, tenant=tenant), name=f"{role}@{tenant or 'all'}", subject=f"00u-{role}")
 
     def over(self, store: Store) -> Flask:
         """The same console before this store."""
         return self._app(replace(self.console, store=store), BASE)
 
-    def visit(self, *held: Held, name: str = "somebody", app: Flask | None = None) -> Visit:
+    def visit(self, *held: Held, name: str = "somebody", subject: str | None = None, app: Flask | None = None) -> Visit:
         """A browser of somebody who has these roles."""
         client = (app or self.app).test_client()
-        token = self.session(*held, name=name)
+        token = self.session(*held, name=name, subject=subject)
         client.set_cookie("aswhom-console", token.reveal())
         return Visit(client)
 

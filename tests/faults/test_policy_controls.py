@@ -9,7 +9,8 @@ import pytest
 from tests.faults.control import Control
 
 APPROVALS, VOTES = "pipeline/ledger/approvals.py", "pipeline/ledger/votes.py"
-TEST = "tests/ledger/test_approvals.py"
+APPROVERS = "pipeline/ledger/approvers.py"
+TEST, WHO = "tests/ledger/test_approvals.py", "tests/ledger/test_approvers.py"
 
 
 CONTROLS = (
@@ -43,24 +44,24 @@ CONTROLS = (
     ),
     Control(
         name="whoever asked does not approve",
-        file=VOTES,
-        guard="if given.principal in requesters(connection, held.job_id):",
-        without="if False:",
-        test=f"{TEST}::test_whose_answer_does_not_count and sqlite",
+        file=APPROVERS,
+        guard='why = {who: "asked for it, and whoever asks does not approve" for who in people if who in asked}',
+        without="why = {}",
+        test=f"{WHO}::test_whose_answer_does_not_count and sqlite",
     ),
     Control(
         name="aliases of whoever asked",
         file="pipeline/ledger/requesters.py",
         guard="found = set(connection.execute(named).scalars()) | set(connection.execute(linked).scalars())",
         without="found = set(connection.execute(named).scalars())",
-        test=f"{TEST}::test_an_alias_of_the_requester_does_not_approve and sqlite",
+        test=f"{WHO}::test_an_alias_of_the_requester_does_not_approve and sqlite",
     ),
     Control(
         name="an answer is to what was shown",
         file=VOTES,
         guard="if given.digest != held.digest:",
         without="if False:",
-        test=f"{TEST}::test_whose_answer_does_not_count and sqlite",
+        test=f"{WHO}::test_whose_answer_does_not_count and sqlite",
     ),
     Control(
         name="a link alone answers nothing where people sign in",
@@ -71,7 +72,7 @@ CONTROLS = (
     ),
     Control(
         name="silence is a no",
-        file=VOTES,
+        file="pipeline/ledger/approval_ends.py",
         guard="if held.expires_at <= connection.execute(select(database_now())).scalar_one():",
         without="if False:",
         test=f"{TEST}::test_an_approval_that_expires_is_a_no and sqlite",
@@ -85,10 +86,24 @@ CONTROLS = (
     ),
     Control(
         name="an approver keeps their authority",
+        file=APPROVERS,
+        guard="elif standing.revoked >= accepted:",
+        without="elif False:",
+        test=f"{WHO}::test_a_yes_of_somebody_who_lost_their_authority and sqlite",
+    ),
+    Control(
+        name="whoever lost their authority has no answer",
+        file=VOTES,
+        guard="why_not = barred(connection, held.job_id, [given.principal]).get(given.principal)",
+        without="why_not = None",
+        test=f"{WHO}::test_whoever_lost_their_authority_since_it_was_asked and sqlite",
+    ),
+    Control(
+        name="a yes of whoever turns out to have asked",
         file=APPROVALS,
-        guard="if standing.stopped or standing.revoked >= numbers[scope.key]:",
-        without="if False:",
-        test=f"{TEST}::test_a_yes_of_somebody_who_lost_their_authority and sqlite",
+        guard="return frozenset(said) - set(barred(connection, held.job_id, said))",
+        without="return frozenset(said)",
+        test=f"{WHO}::test_a_yes_of_whoever_turns_out_to_have_asked and sqlite",
     ),
     Control(
         name="one person counts once",

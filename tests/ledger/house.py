@@ -79,7 +79,7 @@ class Opened(Event):
     event=Opened,
     on=Trigger(source="github", event="pull_request", read=Opened.model_validate),
     user=lambda event: ExternalUser(provider="github", id=event.author, login="ada"),
-    triggered_by=lambda event: f"github:{event.author}",
+    triggered_by=lambda event: ExternalUser(provider="github", id=event.author, login="ada"),
     uses={Say: USER | SERVICE},
 )
 def say_it(run: Any, event: Opened) -> None:
@@ -212,7 +212,7 @@ class House:
 
     def _match(self, event: Opened) -> Match:
         user = ExternalUser(provider="github", id=event.author, login="ada")
-        return Match(workflow=self.workflow, event=event, user=user, triggered_by=f"github:{event.author}")
+        return Match(workflow=self.workflow, event=event, user=user, triggered_by=user)
 
     def job(self, delivery_id: str = "", **fields: Any) -> str:
         """Accept one job, and return its id."""

@@ -6,26 +6,22 @@ import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 import pytest
 from sqlalchemy import select, update
 
 from identity.audit_tables import audit
-from identity.model import Scope, ScopeKind
 from identity.policy_rules import ApprovalNeed
-from identity.principals import link_alias
-from identity.scopes import revoke_scope, stop_scope
-from identity.sequence import lock_exclusive, next_number
+from identity.sequence import next_number
 from pipeline.approval_tables import approvals as table
 from pipeline.ledger import approvals, jobs, openings, waits
+from pipeline.ledger.approval_ends import end_some
 from pipeline.ledger.approvals import NotApproved
 from pipeline.ledger.intents import ApprovalMoved, Approved, Ended, Opened, PolicyMoved
+from pipeline.ledger.replay import replay
 from pipeline.ledger.votes import Counted, NotCounted
 from pipeline.policy_change import put_in_force
-from pipeline.shown import digest_of
 from pipeline.states import ApprovalState, JobState, Wait
-from pipeline.tables import jobs as jobs_table
 from tests.ledger.desk import FOUR_EYES, HOUR, POLICY, Desk
 from tests.ledger.house import House, intent_of
 
@@ -77,54 +73,6 @@ def test_an_approval_opens_no_other_step_and_no_other_request(desk: Desk) -> Non
     intent = intent_of(desk.house, strange, decision=desk.decision, approval=given)
     assert isinstance(desk.house.database.write(partial(openings.open_attempt, intent=intent)), ApprovalMoved)
     assert isinstance(desk.open(approval=given), Opened)
-
-
-def test_whose_answer_does_not_count(desk: Desk) -> None:
-    desk.ask()
-    before: dict[str, Any] = {"digest": digest_of({"amount": "4 EUR"})}
-    for who, more, why in (
-        ("acme.ada", {}, "asked for it, and whoever asks does not approve"),
-        ("acme.service", {}, "is no user of tenant acme"),
-        ("globex.bob", {}, "is no user of tenant acme"),
-        ("nobody", {}, "is no user of tenant acme"),
-        ("acme.bob", before, "what was shown is not what"),
-        ("globex.bob", {"tenant": "globex"}, "tenant globex has no approval"),
-    ):
-        refused = desk.say(who, **more)
-        assert isinstance(refused, NotCounted), who
-        assert why in refused.reason
-    assert desk.row.state == ApprovalState.OPEN
-
-
-def test_an_alias_of_the_requester_does_not_approve(house: House) -> None:
-    """The sender of the event is known by its name there; carol turns out to have that name, linked only since."""
-    desk = Desk(house)
-    triggered = update(jobs_table).values(triggered_by="slack:CAROL-at-work")
-    house.database.write(lambda c: c.execute(triggered.where(jobs_table.c.id == desk.job.id)))
-    desk.ask()
-    link = partial(
-        link_alias,
-        tenant="acme",
-        provider="slack",
-        external_id="U9",
-        principal="acme.carol",
-        login="carol-at-work",
-        made_by="admin:test",
-        now=datetime.now(UTC),
-    )
-    house.database.write(link)
-    refused = desk.say("acme.carol")
-    assert isinstance(refused, NotCounted)
-    assert "whoever asks does not approve" in refused.reason
-    assert desk.say("acme.bob") == Counted(state=ApprovalState.APPROVED)
-
-
-def test_where_none_but_the_requester_could_approve_the_step_is_refused_at_once(house: House) -> None:
-    for approvers, quorum in (({"ada"}, 1), ({"ada", "bob"}, 2), ({"gone"}, 1)):
-        need = ApprovalNeed(rule="r", quorum=quorum, approvers=frozenset(approvers), expires_in=HOUR)
-        refused = Desk(house, need).ask()
-        assert isinstance(refused, NotApproved)
-        assert "whoever asked may not" in refused.reason
 
 
 def test_a_quorum_of_two_needs_two_people_and_each_rule_its_own(house: House) -> None:
@@ -224,28 +172,6 @@ def test_a_policy_changed_between_approval_and_call_voids_it(desk: Desk) -> None
     assert isinstance(desk.ask(), Ended)
 
 
-@pytest.mark.parametrize("stop", [False, True], ids=["revoked", "stopped"])
-def test_a_yes_of_somebody_who_lost_their_authority_since_counts_no_more(desk: Desk, *, stop: bool) -> None:
-    desk.ask()
-    desk.say("acme.bob")
-    desk.again()
-    given = desk.ask()
-    scope = Scope(kind=ScopeKind.USER, key="acme.bob")
-
-    def withdraw(c: Any) -> None:
-        lock_exclusive(c, scope)
-        if stop:
-            stop_scope(c, scope)
-        else:
-            revoke_scope(c, scope, next_number(c), reason="left", now=datetime.now(UTC))
-
-    desk.house.database.write(withdraw)
-    assert isinstance(desk.open(approval=given), ApprovalMoved)
-    assert desk.row.state == ApprovalState.VOID
-    assert isinstance(desk.ask(), Ended)
-    assert isinstance(desk.say("acme.bob"), NotCounted if stop else Counted)
-
-
 def test_the_approval_of_a_job_that_was_replayed_or_has_ended_opens_nothing(desk: Desk) -> None:
     desk.ask()
     cancelled = partial(jobs.move_job, job=desk.job.id, to=JobState.CANCELLED)
@@ -276,3 +202,25 @@ def test_many_answers_at_once_decide_once(house: House) -> None:
     assert all(isinstance(one, Counted) for one in said)
     decided = select(audit.c.id).where(audit.c.kind == "approval.approved")
     assert len(house.database.read(lambda c: c.execute(decided).all())) == 1
+
+
+def test_what_is_open_ends_with_its_time_or_its_job_and_nothing_else_does(house: House) -> None:
+    ended, late, replayed, wanted = (Desk(house) for _ in range(4))
+    for one in (ended, late, replayed, wanted):
+        one.ask()
+    expired = update(table).where(table.c.job_id == late.job.id).values(expires_at=datetime.now(UTC) - HOUR)
+    house.database.write(lambda c: c.execute(expired).rowcount)
+    for one in (ended, replayed):
+        house.database.write(partial(jobs.move_job, job=one.job.id, to=JobState.CANCELLED))
+    house.database.write(partial(replay, job=replayed.job.id, by="cli:test", at=datetime.now(UTC)))
+    while house.database.write(partial(end_some, at_most=1)):  # chunk by chunk
+        pass
+    rows = house.database.read(lambda c: c.execute(select(table.c.job_id, table.c.state, table.c.reason)).all())
+    assert {row.job_id: (row.state, row.reason) for row in rows} == {
+        ended.job.id: (ApprovalState.VOID, "its job has ended"),
+        late.job.id: (ApprovalState.EXPIRED, "nobody answered in time"),
+        replayed.job.id: (ApprovalState.VOID, "its job was accepted anew, and asks anew"),
+        wanted.job.id: (ApprovalState.OPEN, None),
+    }
+    states = [house.row(one.job.id).state for one in (ended, late, replayed, wanted)]
+    assert states == [JobState.CANCELLED, JobState.QUEUED, JobState.QUEUED, JobState.WAITING]

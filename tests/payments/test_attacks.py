@@ -9,6 +9,7 @@ from sqlalchemy import update
 
 from identity.policy_ledger import policy_text
 from identity.principals import link_alias
+from pipeline.ledger.approval_views import approval
 from pipeline.ledger.votes import NotCounted, Through, Vote
 from pipeline.policy_change import put_in_force
 from pipeline.states import ApprovalState, JobState
@@ -44,22 +45,28 @@ def test_a_confused_deputy_reaches_the_books_of_whoever_signed_and_no_others(off
 
 
 def test_whoever_asked_does_not_approve_under_a_name_that_another_sender_knows_them_by(office: Office) -> None:
-    """Ada asks as somebody whom nobody linked; an admin finds out later who that is."""
+    """Ada asks, and says yes as grace: an admin finds out in time that both are hers, and asked or not it is no yes."""
+    office.ask(LARGE)
+    office.town.settle()
+    first = asked(office.town)
+    assert office.answer(by="grace").status_code == 200
     link = partial(
         link_alias,
         tenant="acme",
-        provider="standard",
-        external_id="ada-from-home",
-        principal="acme.ada",
-        login="Ada-From-Home",
+        provider="chat",
+        external_id="ada",  # as the tenant's own system names her
+        principal="acme.grace",
+        login=None,
         made_by="admin:test",
         now=datetime.now(UTC),
     )
     office.town.runtime.database.write(link)
-    office.ask(LARGE, by="ada-from-home")
-    office.town.settle()
-    assert office.answer(by="ada").status_code == 409
+    (job,) = office.town.settle()
+    assert (job.state, "whoever asked may not" in job.reason) == (JobState.DEAD, True), "there is nobody else to ask"
     assert office.movements() == []
+    voided = office.town.runtime.database.read(lambda c: approval(c, first.id))
+    assert voided is not None
+    assert voided.state is ApprovalState.VOID
 
 
 def test_an_invoice_that_grows_between_approval_and_call_is_asked_about_anew(office: Office) -> None:

@@ -6,9 +6,11 @@ from datetime import UTC, datetime
 from functools import partial
 
 import pytest
+from sqlalchemy import update
 
 from identity.model import PrincipalKind, ScopeKind
-from identity.principals import ensure_principal
+from identity.principals import ensure_principal, link_alias
+from identity.tables import provider_connections
 from pipeline.ledger.approval_views import ApprovalView, approvals_page
 from pipeline.ledger.paging import Turn
 from pipeline.ledger.votes import Counted, NotCounted, Through, Vote
@@ -93,6 +95,37 @@ def test_a_no_refuses_the_step_and_a_replay_asks_anew(waiting: Town) -> None:
     assert job.state == JobState.DEAD
     assert "was not approved: acme.carol said no" in job.reason
     assert waiting.authors() == []
+
+
+def test_a_connection_that_leads_elsewhere_since_the_yes_is_asked_about_anew(waiting: Town) -> None:
+    say(waiting, "bob")
+    say(waiting, "carol")
+    first = asked(waiting)
+    elsewhere = update(provider_connections).where(provider_connections.c.provider == "salesforce")
+    elsewhere = elsewhere.values(api_url=waiting.sandbox.url("salesforce", "/elsewhere"))
+    waiting.runtime.database.write(lambda c: c.execute(elsewhere).rowcount)
+    (job,) = waiting.settle()
+    assert (job.state, job.wait) == (JobState.WAITING, "approval")
+    assert asked(waiting).id != first.id
+    assert asked(waiting).shown["through"] == first.shown["through"] + "/elsewhere"
+    assert waiting.authors() == []
+
+
+def test_a_sender_with_another_login_by_now_is_known_by_their_number_and_their_yes_is_none(waiting: Town) -> None:
+    """Carol asks for a review at GitHub under a login of hers that nobody linked, and approves its notice."""
+    apply(waiting, FOUR_EYES.replace("salesforce.Update*", "slack.PostMessage"))
+    number = waiting.pull("acme/shop", "ada")
+    waiting.told("acme/shop", number, "review_requests", reviewer="grace")
+    waiting.settle()
+    (job,) = [one for one in waiting.jobs() if one.workflow == "announce_review"]
+    assert job.triggered_by == f"github:{job.event['sender']['id']}"
+    assert isinstance(say(waiting, "carol"), Counted)
+    link = partial(link_alias, tenant="acme", provider="github", principal="acme.carol", login="a-former-name")
+    link = partial(link, external_id=str(job.event["sender"]["id"]), made_by="admin:test", now=datetime.now(UTC))
+    waiting.runtime.database.write(link)
+    assert say(waiting, "bob") == Counted(state=ApprovalState.OPEN)
+    waiting.settle()
+    assert [system for system, _, _ in waiting.authors()] == ["salesforce"], "ada's deal, which needs nobody's yes now"
 
 
 def test_a_revocation_between_approval_and_call_wins(waiting: Town) -> None:

@@ -15,6 +15,7 @@ from identity.principals import link_alias
 from identity.secret import Secret
 from pipeline.ledger.approval_views import ApprovalView
 from pipeline.ledger.deliveries import enabled_config
+from pipeline.ledger.jobs import move_job
 from pipeline.model import Acceptance
 from pipeline.states import ApprovalState, JobState
 from pipeline.tables import workflow_settings
@@ -121,6 +122,16 @@ def test_two_people_approve_by_button_and_the_thread_says_so(chat: Chat) -> None
     chat.tell()  # what was told is not told again
     assert len(chat.messages()) == 2
     assert {answer.through for answer in view(chat).answers} == {"slack"}
+
+
+def test_the_thread_says_that_nobody_is_asked_any_more_where_the_job_has_ended(chat: Chat) -> None:
+    runtime = chat.town.runtime
+    (job,) = [one for one in chat.town.jobs() if one.wait == "approval"]
+    runtime.database.write(partial(move_job, job=job.id, to=JobState.CANCELLED))
+    {duty.name: duty for duty in runtime.duties()}["end-approvals"].run()
+    assert (view(chat).state, view(chat).reason) == (ApprovalState.VOID, "its job has ended")
+    chat.tell()
+    assert chat.messages()[-1]["text"] == "This is void: its job has ended."
 
 
 def test_whose_press_does_not_count(chat: Chat) -> None:

@@ -139,7 +139,7 @@ def test_a_slash_command_files_an_issue_as_whoever_typed_it(town: Town) -> None:
     settled(town)
     assert town.authors() == [ISSUE, bot(town)]
     (job,) = town.jobs()
-    assert (job.user_id, job.triggered_by, job.pattern) == ("acme.ada", "U0ADA", "hybrid")
+    assert (job.user_id, job.triggered_by, job.pattern) == ("acme.ada", "slack:U0ADA", "hybrid")
     assert messages(town)[0].endswith("> The &lt;login&gt; page is slow")
 
 

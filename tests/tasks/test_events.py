@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from identity.errors import BadInput
-from pipeline.workflow import Registry, Trigger
+from pipeline.workflow import ExternalUser, Registry, Trigger
 from tasks.devops_assistant import link_pull_request
 from tasks.events.github import PULL_REQUEST_ACTIONS, PullRequestEvent, comment_command, pull_request
 from tasks.events.linear import CommentEvent, comment
@@ -94,7 +94,7 @@ def test_a_delivery_names_the_author_as_user_and_the_sender_as_trigger(labeled: 
     [match] = Registry([link_pull_request]).match("github", "pull_request", body)
     assert match.user is not None
     assert match.user.id == str(body["pull_request"]["user"]["id"])
-    assert match.triggered_by == "a-maintainer"
+    assert match.triggered_by == ExternalUser(provider="github", id="7", login="a-maintainer")
 
 
 def test_every_published_mention_is_read(mentions: list[dict[str, Any]]) -> None:

@@ -193,6 +193,7 @@ def test_the_tolerance_is_the_connections() -> None:
         {"signature_header": "X", "signed": "{body}{"},
         {"signature_header": "X", "signed": "{id}{body}"},
         {"signature_header": "X", "sender": "slack"},
+        {"signature_header": "X", "sender": "aswhom"},
         {"signature_header": "X", "tolerance": "86400"},
         {"signature_header": "X", "signature_heather": "Y"},
     ],

@@ -149,7 +149,7 @@ def test_workflows_listen_by_the_name_the_operator_gave_and_never_by_anothers() 
     reading = SOURCE.of({"sender": "billing"}).read(lower(signed()), BODY, [Secret(KEY)], NOW)
     assert isinstance(reading, Received)
     assert reading.signed(source="standard", connection="c", body=BODY).source == "billing"
-    for wrong in ({"sender": "github"}, {"sender": "A B"}, {"sendr": "billing"}):
+    for wrong in ({"sender": "github"}, {"sender": "aswhom"}, {"sender": "A B"}, {"sendr": "billing"}):
         with pytest.raises(Misconfigured):
             SOURCE.of(wrong)
 

@@ -10,7 +10,7 @@ from flask import Blueprint, redirect, request, url_for
 from sqlalchemy import Connection
 from werkzeug.wrappers import Response as BaseResponse
 
-from identity.console_sessions import Person, Via
+from identity.console_sessions import Person
 from identity.errors import BadInput
 from identity.principals import resolve_alias
 from pipeline.ledger.approval_views import ApprovalView, approval, approvals_page
@@ -87,4 +87,4 @@ def _found(c: Connection, id: str) -> ApprovalView:
 
 def _principal(c: Connection, tenant: str, person: Person) -> str | None:
     """Who somebody is at a tenant; None: nobody has said. A link's owner is nobody's user."""
-    return resolve_alias(c, tenant, SIGNED_IN_HERE, person.subject) if person.via is Via.OPENID else None
+    return resolve_alias(c, tenant, SIGNED_IN_HERE, person.known_by) if person.known_by else None

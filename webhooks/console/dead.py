@@ -43,8 +43,8 @@ def dead_pages(pages: Blueprint, desk: Desk) -> None:
         if not ids:
             raise BadInput("no dead job has that cause any more: look at the list again")
         oldest_first = ids[::-1][:AT_ONCE]
-        by, now = visitor().person.by, desk.clock()
-        done = desk.write(lambda c: acts.replay_all(c, oldest_first, by=by, now=now))
+        person, now = visitor().person, desk.clock()
+        done = desk.write(lambda c: acts.replay_all(c, oldest_first, by=person.by, subject=person.known_by, now=now))
         left = len(ids) - len(done.jobs)
         response = redirect(url_for("console.dead", tenant=tenant, replayed=len(done.jobs), left=left), 303)
         told = Acceptance(delivery="", outcome="replayed", reason="", bells=done.bells)

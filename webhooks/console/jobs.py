@@ -85,8 +85,8 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.post("/jobs/<id>/replay")
     def replay_job(id: str) -> BaseResponse:
         desk.read(partial(_found, id=id))
-        by, now = visitor().person.by, desk.clock()
-        rung = desk.write(lambda c: acts.replay_one(c, id, by=by, now=now))
+        person, now = visitor().person, desk.clock()
+        rung = desk.write(lambda c: acts.replay_one(c, id, by=person.by, subject=person.known_by, now=now))
         return _ringing(desk, _back(id, "replayed"), rung)
 
     @pages.post("/jobs/<id>/resolve")

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from identity.errors import Misconfigured
+from pipeline.approval_news import SOURCE as OURS
 from webhooks.sources.document import Malformed
 
 UNTYPED = "untyped"
-RESERVED = frozenset({"github", "linear", "slack"})  # a stranger's body must not pass for theirs
+RESERVED = frozenset({"github", "linear", "slack", OURS})  # a stranger's body must not pass for theirs
 
 _SENDER = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _EVENT = re.compile(r"[A-Za-z0-9_.:/-]{1,100}")

@@ -1,7 +1,7 @@
 """What a refused connect had won ends at its provider, unless that would end what the same person granted elsewhere.
 
 Revision ID: 0025
-Revises: 0027
+Revises: 0024
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0025"
-down_revision: str | None = "0027"
+down_revision: str | None = "0024"
 branch_labels: str | None = None
 depends_on: str | None = None
 

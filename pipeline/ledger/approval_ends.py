@@ -1,0 +1,58 @@
+"""How approvals end: decided, or by themselves where nobody answered in time or nobody asks any more."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, or_, select
+
+from identity.columns import database_now
+from identity.policy_ledger import version_of
+from pipeline.approval_tables import approvals
+from pipeline.ledger.approvals import approval_of, move_approval
+from pipeline.ledger.jobs import wake
+from pipeline.states import ENDED, ApprovalState
+from pipeline.tables import jobs
+
+
+def end(connection: Connection, held: Row[Any], to: ApprovalState, reason: str, now: datetime) -> ApprovalState:
+    """Decide, and wake the job in the same commit."""
+    move_approval(connection, held, to, reason=reason, now=now)
+    wake(connection, approval_of(held.id))
+    return to
+
+
+def over(connection: Connection, held: Row[Any], now: datetime) -> str | None:
+    """Why nothing is to be answered any more, or None. What ended by itself is moved to its end.
+
+    The caller has *held* locked.
+    """
+    if held.state != ApprovalState.OPEN:
+        return f"approval {held.id} is {held.state} already" + (f": {held.reason}" if held.reason else "")
+    job = connection.execute(select(jobs.c.state, jobs.c.accepted).where(jobs.c.id == held.job_id)).one()
+    if job.state in ENDED or job.accepted > held.asked:
+        which = "has ended" if job.state in ENDED else "was accepted anew, and asks anew"
+        move_approval(connection, held, ApprovalState.VOID, reason=f"its job {which}", now=now)
+        return f"the job of approval {held.id} {which}"
+    if held.expires_at <= connection.execute(select(database_now())).scalar_one():
+        end(connection, held, ApprovalState.EXPIRED, "nobody answered in time", now)
+        return f"approval {held.id} has expired"
+    if version_of(connection, held.tenant_id) != held.policy_version:
+        end(connection, held, ApprovalState.VOID, "the tenant's policy changed", now)
+        return f"the tenant's policy changed since approval {held.id} was asked for: it is asked for anew"
+    return None
+
+
+def end_some(connection: Connection, *, at_most: int) -> int:
+    """Move *at_most* open approvals to their end, whose time or whose job is over; how many that were."""
+    abandoned = or_(
+        approvals.c.expires_at <= database_now(), jobs.c.state.in_(ENDED), jobs.c.accepted > approvals.c.asked
+    )
+    found = select(approvals).join(jobs, jobs.c.id == approvals.c.job_id)
+    found = found.where(approvals.c.state == ApprovalState.OPEN, abandoned)
+    found = found.order_by(approvals.c.created_at, approvals.c.id).limit(at_most)
+    # One that is being answered or run ends there.
+    rows = connection.execute(found.with_for_update(of=approvals, skip_locked=True)).all()
+    now: datetime = connection.execute(select(database_now())).scalar_one()
+    return sum(over(connection, held, now) is not None for held in rows)

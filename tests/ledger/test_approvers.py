@@ -1,0 +1,168 @@
+"""Whose answers count: never those of whoever asked, under whatever name, nor of who lost their authority since."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from identity.model import PrincipalKind, Scope, ScopeKind
+from identity.policy_rules import ApprovalNeed
+from identity.principals import ensure_principal, link_alias
+from identity.scopes import revoke_scope, stop_scope
+from identity.sequence import lock_exclusive, next_number
+from pipeline.ledger import jobs
+from pipeline.ledger.approvals import NotApproved
+from pipeline.ledger.intents import ApprovalMoved, Ended
+from pipeline.ledger.replay import replay
+from pipeline.ledger.votes import Counted, NotCounted
+from pipeline.shown import digest_of
+from pipeline.states import ApprovalState, JobState
+from pipeline.tables import jobs as jobs_table
+from tests.ledger.desk import FOUR_EYES, HOUR, Desk
+from tests.ledger.house import House
+
+
+@pytest.fixture
+def desk(house: House) -> Desk:
+    return Desk(house)
+
+
+def triggered(house: House, desk: Desk, by: str) -> None:
+    """The sender of the event names whoever did it so."""
+    sent = update(jobs_table).values(triggered_by=by)
+    house.database.write(lambda c: c.execute(sent.where(jobs_table.c.id == desk.job.id)).rowcount)
+
+
+def link_carol(house: House, *, provider: str = "slack", external_id: str = "U9") -> None:
+    """An admin finds out who that is there."""
+    link = partial(
+        link_alias,
+        tenant="acme",
+        provider=provider,
+        external_id=external_id,
+        principal="acme.carol",
+        login="carol-at-work",
+        made_by="admin:test",
+        now=datetime.now(UTC),
+    )
+    house.database.write(link)
+
+
+def withdraw(desk: Desk, who: str, *, stop: bool) -> None:
+    """*who* is stopped, or else revoked."""
+    scope = Scope(kind=ScopeKind.USER, key=who)
+
+    def end(c: Any) -> None:
+        lock_exclusive(c, scope)
+        if stop:
+            stop_scope(c, scope)
+        else:
+            revoke_scope(c, scope, next_number(c), reason="left", now=datetime.now(UTC))
+
+    desk.house.database.write(end)
+
+
+def test_whose_answer_does_not_count(desk: Desk) -> None:
+    desk.ask()
+    before: dict[str, Any] = {"digest": digest_of({"amount": "4 EUR"})}
+    for who, more, why in (
+        ("acme.ada", {}, "asked for it, and whoever asks does not approve"),
+        ("acme.service", {}, "is no user of tenant acme"),
+        ("globex.bob", {}, "is no user of tenant acme"),
+        ("nobody", {}, "is no user of tenant acme"),
+        ("acme.bob", before, "what was shown is not what"),
+        ("globex.bob", {"tenant": "globex"}, "tenant globex has no approval"),
+    ):
+        refused = desk.say(who, **more)
+        assert isinstance(refused, NotCounted), who
+        assert why in refused.reason
+    assert desk.row.state == ApprovalState.OPEN
+
+
+def test_an_alias_of_the_requester_does_not_approve(house: House) -> None:
+    """The sender of the event is known by its name there; carol turns out to have that name, linked only since."""
+    desk = Desk(house)
+    triggered(house, desk, "slack:CAROL-at-work")
+    desk.ask()
+    link_carol(house)
+    refused = desk.say("acme.carol")
+    assert isinstance(refused, NotCounted)
+    assert "whoever asks does not approve" in refused.reason
+    assert desk.say("acme.bob") == Counted(state=ApprovalState.APPROVED)
+
+
+@pytest.mark.parametrize("decided", [False, True], ids=["before it is decided", "before it opens"])
+def test_a_yes_of_whoever_turns_out_to_have_asked_counts_no_more(house: House, *, decided: bool) -> None:
+    two = ApprovalNeed(rule="two", quorum=2, approvers=frozenset({"bob", "carol"}), expires_in=HOUR)
+    desk = Desk(house, two)
+    triggered(house, desk, "slack:U9")
+    desk.ask()
+    assert desk.say("acme.carol") == Counted(state=ApprovalState.OPEN)
+    if not decided:
+        link_carol(house)
+        assert desk.say("acme.bob") == Counted(state=ApprovalState.OPEN), "carol asked: hers is no yes"
+        return
+    assert desk.say("acme.bob") == Counted(state=ApprovalState.APPROVED)
+    desk.again()
+    given = desk.ask()
+    link_carol(house)
+    assert isinstance(desk.open(approval=given), ApprovalMoved)
+    assert (desk.row.state, "acme.carol, who said yes, asked for it" in desk.row.reason) == (ApprovalState.VOID, True)
+    assert isinstance(desk.ask(), NotApproved), "there is nobody to ask but bob"
+
+
+def test_whoever_has_a_job_accepted_anew_does_not_approve_it(house: House) -> None:
+    """Carol presses Replay at the console, and bob types it: neither has seen their own work since."""
+    desk = Desk(house, replace(FOUR_EYES, approvers=frozenset({"bob", "carol", "dave"})))
+    make = partial(ensure_principal, kind=PrincipalKind.USER, tenant="acme", now=datetime.now(UTC))
+    house.database.write(partial(make, id="acme.dave", name="dave"))
+    link_carol(house, provider="console", external_id="sub-7")
+    for by, subject in (("console:Carol C.", "sub-7"), ("cli:bob", None)):
+        house.database.write(partial(jobs.move_job, job=desk.job.id, to=JobState.CANCELLED))
+        house.database.write(partial(replay, job=desk.job.id, by=by, at=datetime.now(UTC), subject=subject))
+    desk.again()
+    desk.ask()
+    for who in ("acme.bob", "acme.carol"):
+        refused = desk.say(who)
+        assert isinstance(refused, NotCounted)
+        assert "asked for it" in refused.reason
+    assert desk.say("acme.dave") == Counted(state=ApprovalState.APPROVED)
+
+
+def test_where_none_but_the_requester_could_approve_the_step_is_refused_at_once(house: House) -> None:
+    for approvers, quorum in (({"ada"}, 1), ({"ada", "bob"}, 2), ({"gone"}, 1)):
+        need = ApprovalNeed(rule="r", quorum=quorum, approvers=frozenset(approvers), expires_in=HOUR)
+        refused = Desk(house, need).ask()
+        assert isinstance(refused, NotApproved)
+        assert "whoever asked may not" in refused.reason
+
+
+@pytest.mark.parametrize("stop", [False, True], ids=["revoked", "stopped"])
+def test_a_yes_of_somebody_who_lost_their_authority_since_counts_no_more(desk: Desk, *, stop: bool) -> None:
+    desk.ask()
+    desk.say("acme.bob")
+    desk.again()
+    given = desk.ask()
+    withdraw(desk, "acme.bob", stop=stop)
+    assert isinstance(desk.open(approval=given), ApprovalMoved)
+    assert desk.row.state == ApprovalState.VOID
+    assert isinstance(desk.ask(), Ended)
+    assert isinstance(desk.say("acme.bob"), NotCounted), "nor does it when the job asks anew"
+    assert desk.say("acme.carol") == Counted(state=ApprovalState.APPROVED)
+
+
+@pytest.mark.parametrize("stop", [False, True], ids=["revoked", "stopped"])
+def test_whoever_lost_their_authority_since_it_was_asked_has_no_answer(desk: Desk, *, stop: bool) -> None:
+    desk.ask()
+    withdraw(desk, "acme.bob", stop=stop)
+    refused = desk.say("acme.bob")
+    assert isinstance(refused, NotCounted)
+    assert ("is stopped" if stop else "was revoked since") in refused.reason
+    later = Desk(desk.house)  # a job of after it: a stop holds until an admin ends it, a revocation is over
+    later.ask()
+    assert isinstance(later.say("acme.bob"), NotCounted if stop else Counted)
