@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from identity import audit
 from identity.answers import ClientRefused, Dead, Granted, Meaning, RateLimited, Transient, Unknown, read_outcome
 from identity.connect_sessions import ConnectSession
-from identity.connections import CLIENT_SECRET, SealedSecret, authenticator, live_secrets, refuse_secret
+from identity.connection_secrets import CLIENT_SECRET, SealedSecret, authenticator, live_secrets, refuse_secret
 from identity.errors import Misconfigured
 from identity.gate import Endpoint, Gate
 from identity.http import Answer, Client

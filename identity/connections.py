@@ -1,43 +1,20 @@
-"""Provider connections: client registrations with providers, and their sealed secrets."""
+"""Provider connections: client registrations with providers."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, or_, select, update
 
-from identity.columns import database_now
-from identity.errors import BadInput, Misconfigured
-from identity.model import Credential, ProviderConnection
+from identity.errors import Misconfigured
+from identity.model import ProviderConnection
 from identity.principals import checked_id
 from identity.rows import insert_new
-from identity.secret import Secret
 from identity.tables import connection_secrets, provider_connections
-from identity.vault import Binding, Vault
 
 # Built once: every delivery runs these.
-_USED_FROM = func.coalesce(connection_secrets.c.used_from, connection_secrets.c.created_at)
 _BY_ID = select(provider_connections).where(provider_connections.c.id == bindparam("owner"))
-_LIVE = and_(
-    connection_secrets.c.connection_id == provider_connections.c.id,
-    connection_secrets.c.name == bindparam("called"),
-    or_(connection_secrets.c.retired_at.is_(None), connection_secrets.c.retired_at > database_now()),
-)
-_SECRET = [column.label(f"secret_{column.name}") for column in connection_secrets.c]
-_WITH_LIVE = (
-    select(provider_connections, *_SECRET)
-    .select_from(provider_connections.outerjoin(connection_secrets, _LIVE))
-    .where(provider_connections.c.id == bindparam("owner"))
-    # First what was not refused, then what is in use by now, then the newest.
-    .order_by(
-        connection_secrets.c.refused_at.is_not(None),
-        database_now() < _USED_FROM,
-        _USED_FROM.desc(),
-        connection_secrets.c.id.desc(),
-    )
-)
 _FITTING = (
     select(provider_connections)
     .where(
@@ -46,57 +23,6 @@ _FITTING = (
     )
     .order_by(provider_connections.c.id)
 )
-
-CLIENT_SECRET, WEBHOOK_SECRET, PRIVATE_KEY = "client_secret", "webhook_secret", "private_key"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SealedSecret:
-    """One secret of a provider connection, as it is stored."""
-
-    id: str
-    connection: str
-    name: str  # client_secret, webhook_secret, private_key
-    binding: Binding
-    sealed: bytes = field(repr=False)
-    created_at: datetime
-    used_from: datetime  # from then on it goes before those that are older
-    refused_at: datetime | None = None  # the provider did not accept it while another was live
-
-    def open(self, vault: Vault) -> Secret:
-        """The secret itself. Raises Misconfigured."""
-        return vault.open(self.sealed, self.binding)
-
-
-def seal_secret(
-    vault: Vault,
-    owner: ProviderConnection,
-    *,
-    id: str,
-    name: str,
-    secret: Secret,
-    now: datetime,
-    used_from: datetime | None = None,
-) -> SealedSecret:
-    """A secret of *owner*, ready for `add_secret`; *used_from* None: it is used at once.
-
-    Raises BadInput for a client secret that is none (RFC 6749 §A.2).
-    """
-    if name == CLIENT_SECRET and not secret.is_printable():
-        raise BadInput(
-            "the client secret holds a line break, a control character or one that is not ASCII, so it is not one: "
-            "give it alone, on one line"
-        )
-    binding = _binding(owner.tenant, owner.id, owner.provider, name)
-    return SealedSecret(
-        id=id,
-        connection=owner.id,
-        name=name,
-        binding=binding,
-        sealed=vault.seal(secret, binding),
-        created_at=now,
-        used_from=used_from or now,
-    )
 
 
 def add_connection(connection: Connection, owner: ProviderConnection, *, now: datetime) -> bool:
@@ -123,7 +49,7 @@ def taken_for(connection: Connection, owner: ProviderConnection) -> str | None:
     others = select(provider_connections).where(same, columns.token_url != owner.token_url)
     if owner.tenant is not None:
         others = others.where(or_(columns.tenant_id.is_(None), columns.tenant_id == owner.tenant))
-    known = map(_provider_connection, connection.execute(others.order_by(columns.id)))
+    known = map(connection_of, connection.execute(others.order_by(columns.id)))
     return next((one.id for one in known if one.people == owner.people), None)
 
 
@@ -132,7 +58,7 @@ def get_connection(connection: Connection, owner: str) -> ProviderConnection:
     row = connection.execute(_BY_ID, {"owner": owner}).one_or_none()
     if row is None:
         raise Misconfigured(f"there is no provider connection {owner}")
-    return _provider_connection(row)
+    return connection_of(row)
 
 
 def connection_for(connection: Connection, tenant: str, provider: str) -> ProviderConnection:
@@ -144,7 +70,7 @@ def connection_for(connection: Connection, tenant: str, provider: str) -> Provid
     if len(candidates) > 1:
         ids = ", ".join(row.id for row in candidates)
         raise Misconfigured(f"several provider connections to {provider} fit tenant {tenant}: {ids}")
-    return _provider_connection(candidates[0])
+    return connection_of(candidates[0])
 
 
 def rewrite_addresses(connection: Connection, owner: ProviderConnection) -> bool:
@@ -188,122 +114,8 @@ def resume_connection(connection: Connection, owner: str) -> None:
     connection.execute(forgiven.values(refused_at=None))
 
 
-def add_secret(connection: Connection, secret: SealedSecret) -> None:
-    """A new live secret beside the ones there are. A new client secret or key is the operator's act that resumes."""
-    row = {
-        "id": secret.id,
-        "connection_id": secret.connection,
-        "name": secret.name,
-        "sealed": secret.sealed,
-        "created_at": secret.created_at,
-        "used_from": secret.used_from,
-    }
-    connection.execute(insert(connection_secrets), row)
-    if secret.name in (CLIENT_SECRET, PRIVATE_KEY):
-        resume_connection(connection, secret.connection)
-
-
-def retire_secret(connection: Connection, secret: str, *, at: datetime) -> bool:
-    """End a secret's life at *at*, which may lie ahead: until then both it and its successor are live."""
-    retired = update(connection_secrets).where(connection_secrets.c.id == secret).values(retired_at=at)
-    return connection.execute(retired).rowcount == 1
-
-
-def refuse_secret(connection: Connection, secret: str, *, at: datetime) -> bool:
-    """The provider did not accept it while another is live: that one goes first from now on. False if it did so."""
-    refused = update(connection_secrets).where(
-        connection_secrets.c.id == secret, connection_secrets.c.refused_at.is_(None)
-    )
-    return connection.execute(refused.values(refused_at=at)).rowcount == 1
-
-
-def forgive_secrets(connection: Connection, owner: str, name: str) -> None:
-    """What the provider said of the secrets of that name counts no more: the order is that of their dates again."""
-    forgiven = update(connection_secrets).where(
-        connection_secrets.c.connection_id == owner,
-        connection_secrets.c.name == name,
-        connection_secrets.c.refused_at.is_not(None),
-    )
-    connection.execute(forgiven.values(refused_at=None))
-
-
-def authenticator(owner: ProviderConnection, credential: Credential) -> str | None:
-    """The name of the secret that authenticates the client for such tokens; None: nothing does."""
-    if credential is Credential.STATIC:
-        return None
-    by_key = credential in (Credential.INSTALLATION, Credential.JWT_BEARER)
-    return PRIVATE_KEY if by_key else _of_client(owner)
-
-
-def ending_authenticator(owner: ProviderConnection, credential: Credential) -> str | None:
-    """The name of the secret that authenticates the client where such a token is ended; None: the token names itself.
-
-    There the client shows its own secret (RFC 7009 §2.1), never the key that signed for the token.
-    """
-    return None if credential in (Credential.STATIC, Credential.INSTALLATION) else _of_client(owner)
-
-
-def rotate_secret(
-    connection: Connection, secret: SealedSecret, *, retire_at: datetime | None
-) -> tuple[SealedSecret, ...]:
-    """A successor to the one live secret of its name; the one it follows ends at *retire_at*, if that is said.
-
-    Until then both are live: the new one goes first from its switch date, and one that the provider refuses gives way
-    to the other. Gives the secrets that were live. Raises Misconfigured.
-    """
-    former = live_secrets(connection, secret.connection, secret.name)
-    if len(former) > 1:
-        ids = ", ".join(one.id for one in former)
-        raise Misconfigured(
-            f"a rotation of {secret.name} of {secret.connection} is under way ({ids}): end it with "
-            "`aswhom connections retire-secret`"
-        )
-    add_secret(connection, secret)
-    for one in former:
-        if retire_at is not None:
-            retire_secret(connection, one.id, at=retire_at)
-    return former
-
-
-def live_secrets(connection: Connection, owner: str, name: str) -> tuple[SealedSecret, ...]:
-    """The secrets of that name in force, the one to use first; several during a rotation."""
-    found = find_with_secrets(connection, owner, name)
-    return found[1] if found else ()
-
-
-def find_with_secrets(
-    connection: Connection, owner: str, name: str
-) -> tuple[ProviderConnection, tuple[SealedSecret, ...]] | None:
-    """That provider connection and its `live_secrets`, in one statement; None: there is no such connection."""
-    rows = connection.execute(_WITH_LIVE, {"owner": owner, "called": name}).all()
-    if not rows:
-        return None
-    secrets = tuple(
-        SealedSecret(
-            id=row.secret_id,
-            connection=owner,
-            name=name,
-            binding=_binding(row.tenant_id, owner, row.provider, name),
-            sealed=row.secret_sealed,
-            created_at=row.secret_created_at,
-            used_from=row.secret_used_from or row.secret_created_at,
-            refused_at=row.secret_refused_at,
-        )
-        for row in rows
-        if row.secret_id is not None
-    )
-    return _provider_connection(rows[0]), secrets
-
-
-def _of_client(owner: ProviderConnection) -> str:
-    return PRIVATE_KEY if owner.config.get("client_auth") == "private_key_jwt" else CLIENT_SECRET
-
-
-def _binding(tenant: str | None, owner: str, provider: str, name: str) -> Binding:
-    return Binding(tenant=tenant or "", record=owner, provider=provider, field=name)
-
-
-def _provider_connection(row: Row[tuple[object, ...]]) -> ProviderConnection:
+def connection_of(row: Row[tuple[object, ...]]) -> ProviderConnection:
+    """What a row of `provider_connections` says."""
     return ProviderConnection(
         id=row.id,
         tenant=row.tenant_id,

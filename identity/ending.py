@@ -9,7 +9,7 @@ from functools import partial
 
 from identity.accounts import Account
 from identity.answers import Granted, read_outcome
-from identity.connections import SealedSecret, ending_authenticator
+from identity.connection_secrets import SealedSecret, ending_authenticator
 from identity.errors import Misconfigured
 from identity.grants import ACCESS, REFRESH, token_binding
 from identity.http import Answer, HttpRequest

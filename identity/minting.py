@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from identity.answers import ClientRefused, Dead, Meaning, read_outcome
-from identity.connections import PRIVATE_KEY, SealedSecret
+from identity.connection_secrets import PRIVATE_KEY, SealedSecret
 from identity.errors import Misconfigured
 from identity.http import Answer, HttpRequest, Outcome
 from identity.model import Credential

@@ -10,15 +10,8 @@ from sqlalchemy import Connection
 
 from identity import audit
 from identity.accounts import Account, get_account, move_account
-from identity.connections import (
-    PRIVATE_KEY,
-    SealedSecret,
-    forgive_secrets,
-    live_secrets,
-    lock_connection,
-    pause_connection,
-    refuse_secret,
-)
+from identity.connection_secrets import PRIVATE_KEY, SealedSecret, forgive_secrets, live_secrets, refuse_secret
+from identity.connections import lock_connection, pause_connection
 from identity.grants import SealedAnswer, bury, get_grant, rotate
 from identity.intents import MOVES, OVERTAKEN, Intent, IntentState, get_intent, open_intent, settle
 from identity.model import AccountKey, AccountState, RuledOut

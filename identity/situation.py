@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from identity.accounts import Account, get_account
-from identity.connections import SealedSecret, authenticator, get_connection, live_secrets, paused_reason
+from identity.connection_secrets import SealedSecret, authenticator, live_secrets
+from identity.connections import get_connection, paused_reason
 from identity.errors import AswhomError, GrantRevoked, Misconfigured, ReauthRequired
 from identity.grants import REFRESH, Grant, get_grant, token_binding
 from identity.intents import TOKEN_ANSWER, Intent, find_intent

@@ -20,7 +20,8 @@ from sqlalchemy import ColumnElement, Connection, select
 from identity.accounts import Account, get_account
 from identity.answers import retry_after_of
 from identity.connect_sessions import is_connecting
-from identity.connections import ending_authenticator, get_connection, live_secrets
+from identity.connection_secrets import ending_authenticator, live_secrets
+from identity.connections import get_connection
 from identity.ending import Case, Question, Unasked, may_be_shared, question, reaches_all, renews_expired
 from identity.errors import Misconfigured
 from identity.gate import AHEAD_KEEPS, Endpoint

@@ -13,7 +13,8 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, select
 
-from identity.connections import PRIVATE_KEY, WEBHOOK_SECRET, get_connection, live_secrets
+from identity.connection_secrets import PRIVATE_KEY, WEBHOOK_SECRET, live_secrets
+from identity.connections import get_connection
 from identity.errors import Misconfigured, Unavailable
 from identity.http import Answer, Client, HttpRequest
 from identity.model import ProviderConnection

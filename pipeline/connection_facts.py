@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection, or_, select
 
 from identity.columns import database_now
-from identity.connections import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET, live_secrets
+from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET, live_secrets
 from identity.tables import connection_secrets
 from pipeline.ledger import queries
 from pipeline.ledger.paging import Row

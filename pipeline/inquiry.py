@@ -18,7 +18,8 @@ from sqlalchemy import Connection, update
 from identity import audit
 from identity.accounts import Account, find_account
 from identity.columns import database_now
-from identity.connections import CLIENT_SECRET, SealedSecret, get_connection, live_secrets
+from identity.connection_secrets import CLIENT_SECRET, SealedSecret, live_secrets
+from identity.connections import get_connection
 from identity.grants import ACCESS, Grant, get_grant, token_binding
 from identity.http import Answer, Client
 from identity.model import AccountKey, AccountState, Credential, ProviderConnection

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, select
 
-from identity.connections import WEBHOOK_SECRET, find_with_secrets
+from identity.connection_secrets import WEBHOOK_SECRET, find_with_secrets
 from identity.ids import Ids
 from identity.secret import Secret
 from identity.store import Store, written

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from deploy.checkup.finding import Finding, unknown, wrong
 from deploy.installation import Installation
 from identity.addresses import AddressPolicy
-from identity.connections import WEBHOOK_SECRET
+from identity.connection_secrets import WEBHOOK_SECRET
 from identity.http import Answer, Client, HttpRequest
 from pipeline import connection_facts
 from pipeline.ledger import queries

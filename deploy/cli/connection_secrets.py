@@ -11,13 +11,8 @@ from deploy.cli.connections import connections
 from deploy.cli.output import Output
 from deploy.cli.secret_checks import check_secret
 from deploy.installation import Installation
-from identity.connections import (
-    CLIENT_SECRET,
-    PRIVATE_KEY,
-    WEBHOOK_SECRET,
-    get_connection,
-    seal_secret,
-)
+from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET, seal_secret
+from identity.connections import get_connection
 from identity.errors import BadInput
 from identity.secret import Secret
 from pipeline.desk import connections as acts

@@ -14,7 +14,8 @@ from deploy.cli.secret_checks import check_secret
 from deploy.cli.senders import pairs, sender_commands
 from deploy.cli.stops import stop_and_open
 from deploy.installation import Installation
-from identity.connections import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET, get_connection, taken_for
+from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET
+from identity.connections import get_connection, taken_for
 from identity.discovery import discover
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deploy.cli.senders import check_webhook_secret
 from identity.assertions import check_private_key
-from identity.connections import PRIVATE_KEY, WEBHOOK_SECRET
+from identity.connection_secrets import PRIVATE_KEY, WEBHOOK_SECRET
 from identity.model import ProviderConnection
 from identity.secret import Secret
 

@@ -13,7 +13,8 @@ import click
 from deploy.cli.command import command, confirm, secret_option
 from deploy.cli.output import Output
 from deploy.installation import Installation
-from identity.connections import WEBHOOK_SECRET, get_connection, seal_secret
+from identity.connection_secrets import WEBHOOK_SECRET, seal_secret
+from identity.connections import get_connection
 from identity.errors import BadInput, Misconfigured
 from identity.model import ProviderConnection
 from identity.principals import checked_id

@@ -15,7 +15,8 @@ from deploy.cli.output import Output
 from deploy.cli.senders import pairs
 from deploy.fixtures.signing import signature
 from deploy.installation import Installation
-from identity.connections import WEBHOOK_SECRET, get_connection, live_secrets
+from identity.connection_secrets import WEBHOOK_SECRET, live_secrets
+from identity.connections import get_connection
 from identity.errors import BadInput
 from identity.model import ProviderConnection
 from identity.secret import Secret

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from identity.connections import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET
+from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET
 from identity.consents import connect_service
 from identity.installations import add_installation
 from identity.model import AccountKey, Credential, PrincipalKind, ProviderConnection

@@ -7,15 +7,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, select
 
-from identity.connections import (
-    SealedSecret,
-    add_connection,
-    add_secret,
-    retire_secret,
-    rewrite_addresses,
-    rotate_secret,
-    seal_secret,
-)
+from identity.connection_secrets import SealedSecret, add_secret, retire_secret, rotate_secret, seal_secret
+from identity.connections import add_connection, rewrite_addresses
 from identity.connections import resume_connection as use_again
 from identity.errors import BadInput
 from identity.model import ProviderConnection

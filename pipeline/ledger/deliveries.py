@@ -284,9 +284,7 @@ def _duplicate(connection: Connection, which: Any, through: str) -> Acceptance:
     first = connection.execute(
         select(deliveries.c.id).where(deliveries.c.connection_id == through, which)
     ).scalar_one_or_none()
-    started = (
-        connection.execute(select(jobs.c.id).where(jobs.c.delivery_id == first).order_by(jobs.c.id)).scalars().all()
-    )
+    started = connection.scalars(select(jobs.c.id).where(jobs.c.delivery_id == first).order_by(jobs.c.id)).all()
     return Acceptance(
         delivery=first or "",
         outcome="duplicate",

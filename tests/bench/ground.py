@@ -21,7 +21,8 @@ from sqlalchemy import Connection, update
 
 from deploy import procfile
 from deploy.keys import KeyFiles
-from identity.connections import WEBHOOK_SECRET, add_secret, get_connection, seal_secret
+from identity.connection_secrets import WEBHOOK_SECRET, add_secret, seal_secret
+from identity.connections import get_connection
 from identity.errors import Unavailable
 from identity.installations import add_installation
 from identity.model import AccessPattern, PrincipalKind

@@ -13,7 +13,8 @@ from typing import Any
 from sqlalchemy import Connection, create_engine, insert, text, update
 
 from identity.addresses import AddressPolicy
-from identity.connections import CLIENT_SECRET, add_secret, get_connection, seal_secret
+from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
+from identity.connections import get_connection
 from identity.coordinator import Coordinator
 from identity.grants import Consent, seal_answer, store_consent
 from identity.http import Client

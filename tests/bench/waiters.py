@@ -21,7 +21,8 @@ import redis
 from sqlalchemy import Connection, update
 
 from identity.addresses import AddressPolicy
-from identity.connections import CLIENT_SECRET, add_secret, get_connection, seal_secret
+from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
+from identity.connections import get_connection
 from identity.coordinator import Coordinator
 from identity.gate import Gate
 from identity.grants import get_grant

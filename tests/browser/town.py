@@ -15,7 +15,8 @@ from deploy.demo.provision import GITHUB
 from identity.accounts import find_account
 from identity.audit_tables import audit
 from identity.connect import Connect
-from identity.connections import CLIENT_SECRET, add_connection, add_secret, seal_secret
+from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
+from identity.connections import add_connection
 from identity.grants import get_grant
 from identity.http import HttpRequest
 from identity.model import AccountKey, PrincipalKind, ProviderConnection

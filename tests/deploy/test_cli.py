@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from deploy.cli import COMMANDS, main
 from deploy.installation import Installation
 from deploy.settings import load
-from identity.connections import PRIVATE_KEY, WEBHOOK_SECRET, live_secrets
+from identity.connection_secrets import PRIVATE_KEY, WEBHOOK_SECRET, live_secrets
 from identity.model import AccountState, Credential
 from tests.deploy.conftest import Cli
 from tests.identity.keys import pem

@@ -11,14 +11,8 @@ import pytest
 
 from deploy.installation import Installation
 from deploy.settings import load
-from identity.connections import (
-    CLIENT_SECRET,
-    PRIVATE_KEY,
-    get_connection,
-    live_secrets,
-    pause_connection,
-    refuse_secret,
-)
+from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, live_secrets, refuse_secret
+from identity.connections import get_connection, pause_connection
 from identity.model import Credential
 from identity.providers import PROFILES
 from tests.deploy.conftest import Cli

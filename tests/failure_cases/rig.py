@@ -15,7 +15,8 @@ from identity.accounts import Account, get_account
 from identity.answers import Granted, read_outcome
 from identity.audit_tables import audit
 from identity.capability.issuer import Issuer
-from identity.connections import CLIENT_SECRET, add_secret, get_connection, seal_secret
+from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
+from identity.connections import get_connection
 from identity.consents import write_consent
 from identity.coordinator import Coordinator, RefreshBudget
 from identity.grants import ACCESS, Consent, Consented, Grant, get_grant, note_use, token_binding

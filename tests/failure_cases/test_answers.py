@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from identity.connections import CLIENT_SECRET, paused_reason
+from identity.connection_secrets import CLIENT_SECRET
+from identity.connections import paused_reason
 from identity.errors import Misconfigured, ReauthRequired
 from identity.grants import REFRESH
 from identity.metrics import REFRESHES

@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from sqlalchemy import Connection, func, select
 
 from deploy.sandbox.server import Server
-from identity.connections import PRIVATE_KEY, add_connection
+from identity.connection_secrets import PRIVATE_KEY
+from identity.connections import add_connection
 from identity.consents import connect_service
 from identity.errors import ReauthRequired, Unavailable
 from identity.installations import add_installation

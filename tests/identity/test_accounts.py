@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import update
 
-from identity import accounts, connections, installations, principals
+from identity import accounts, connection_secrets, connections, installations, principals
 from identity.accounts import MOVES
-from identity.connections import CLIENT_SECRET, WEBHOOK_SECRET, seal_secret
+from identity.connection_secrets import CLIENT_SECRET, WEBHOOK_SECRET, seal_secret
 from identity.errors import BadInput, Misconfigured
 from identity.grants import Consented, bury
 from identity.model import AccountState, PrincipalKind, ProviderConnection, RuledOut, Scope, ScopeKind
@@ -143,18 +143,20 @@ def test_two_secrets_live_during_a_rotation(world: World) -> None:
         world.vault, owner, id="secret-2", name=CLIENT_SECRET, secret=Secret("newer"), now=now + timedelta(seconds=1)
     )
     world.store.write(lambda connection: connections.pause_connection(connection, "forge", reason="refused"))
-    world.store.write(lambda connection: connections.add_secret(connection, new))
+    world.store.write(lambda connection: connection_secrets.add_secret(connection, new))
     assert world.store.read(lambda connection: connections.paused_reason(connection, "forge")) is None
 
     def live() -> list[str]:
-        found = world.store.read(lambda connection: connections.live_secrets(connection, "forge", CLIENT_SECRET))
+        found = world.store.read(lambda connection: connection_secrets.live_secrets(connection, "forge", CLIENT_SECRET))
         return [secret.open(world.vault).reveal() for secret in found]
 
     assert live() == ["newer", "client-canary"]
     gone = now - timedelta(days=1)
-    assert world.store.write(lambda connection: connections.retire_secret(connection, "secret-1", at=gone))
+    assert world.store.write(lambda connection: connection_secrets.retire_secret(connection, "secret-1", at=gone))
     assert live() == ["newer"]
-    assert world.store.read(lambda connection: connections.live_secrets(connection, "forge", WEBHOOK_SECRET)) == ()
+    assert (
+        world.store.read(lambda connection: connection_secrets.live_secrets(connection, "forge", WEBHOOK_SECRET)) == ()
+    )
 
 
 def test_an_alias_belongs_to_one_principal(world: World) -> None:

@@ -18,7 +18,8 @@ from identity.accounts import find_account
 from identity.audit_tables import audit
 from identity.connect import Connect, Connected, ConnectOffer, ConnectRefused, Finishing, Outcome
 from identity.connect_sessions import bind_browser, digest, use_up
-from identity.connections import CLIENT_SECRET, add_connection, add_secret, rotate_secret, seal_secret, taken_for
+from identity.connection_secrets import CLIENT_SECRET, add_secret, rotate_secret, seal_secret
+from identity.connections import add_connection, taken_for
 from identity.errors import BadInput, PolicyDenied, Unavailable
 from identity.gate import Endpoint, Gate
 from identity.http import Client

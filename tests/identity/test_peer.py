@@ -14,14 +14,8 @@ from sqlalchemy import Connection
 
 from identity.addresses import AddressPolicy
 from identity.connect import Connect, Connected, ConnectRefused, Outcome
-from identity.connections import (
-    CLIENT_SECRET,
-    add_connection,
-    add_secret,
-    live_secrets,
-    retire_secret,
-    seal_secret,
-)
+from identity.connection_secrets import CLIENT_SECRET, add_secret, live_secrets, retire_secret, seal_secret
+from identity.connections import add_connection
 from identity.coordinator import Coordinator, RefreshBudget
 from identity.errors import Misconfigured, ReauthRequired
 from identity.grants import ACCESS, REFRESH

@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from joserfc.jwk import ECKey
 
-from identity.connections import CLIENT_SECRET, PRIVATE_KEY, add_connection, add_secret, seal_secret
+from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, add_secret, seal_secret
+from identity.connections import add_connection
 from identity.consents import connect_service
 from identity.coordinator import Coordinator, RefreshBudget
 from identity.discovery import discover

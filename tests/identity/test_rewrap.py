@@ -15,7 +15,8 @@ from identity.accounts import get_account
 from identity.capability.keys import NewKey, ensure, load, open_key
 from identity.capability.model import Algorithm
 from identity.connect_sessions import ConnectSession, add_session, get_session, open_verifier, seal_verifier
-from identity.connections import CLIENT_SECRET, add_connection, add_secret, live_secrets, seal_secret
+from identity.connection_secrets import CLIENT_SECRET, add_secret, live_secrets, seal_secret
+from identity.connections import add_connection
 from identity.errors import Misconfigured
 from identity.grants import ACCESS, REFRESH, token_binding
 from identity.intents import TOKEN_ANSWER, Intent, IntentState, open_intent, store_answer

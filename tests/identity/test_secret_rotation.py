@@ -11,15 +11,8 @@ import pytest
 from sqlalchemy import select
 
 from identity.audit_tables import audit
-from identity.connections import (
-    CLIENT_SECRET,
-    live_secrets,
-    paused_reason,
-    resume_connection,
-    retire_secret,
-    rotate_secret,
-    seal_secret,
-)
+from identity.connection_secrets import CLIENT_SECRET, live_secrets, retire_secret, rotate_secret, seal_secret
+from identity.connections import paused_reason, resume_connection
 from identity.coordinator import Coordinator, RefreshBudget
 from identity.errors import Misconfigured
 from identity.http import Client

@@ -15,7 +15,7 @@ from joserfc.jwk import RSAKey
 from identity.accounts import Account
 from identity.answers import ClientRefused, Dead, Granted, Meaning, RateLimited, Transient
 from identity.authorization import KEY, authorization
-from identity.connections import PRIVATE_KEY, authenticator, seal_secret
+from identity.connection_secrets import PRIVATE_KEY, authenticator, seal_secret
 from identity.grants import REFRESH, Grant, token_binding
 from identity.http import Answer, Client, HttpRequest
 from identity.minting import AssertionRefused, read_token, token_request

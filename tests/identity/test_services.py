@@ -14,15 +14,8 @@ from joserfc.errors import BadSignatureError
 from joserfc.jwk import RSAKey
 
 from identity.authorization import KEY, authorization
-from identity.connections import (
-    CLIENT_SECRET,
-    PRIVATE_KEY,
-    add_secret,
-    paused_reason,
-    rewrite_addresses,
-    rotate_secret,
-    seal_secret,
-)
+from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, add_secret, rotate_secret, seal_secret
+from identity.connections import paused_reason, rewrite_addresses
 from identity.consents import connect_service
 from identity.coordinator import Coordinator, RefreshBudget
 from identity.errors import BadInput, Misconfigured, ReauthRequired, Unavailable

@@ -8,7 +8,8 @@ from datetime import timedelta
 
 import pytest
 
-from identity.connections import PRIVATE_KEY, add_secret, retire_secret, rewrite_addresses, seal_secret
+from identity.connection_secrets import PRIVATE_KEY, add_secret, retire_secret, seal_secret
+from identity.connections import rewrite_addresses
 from identity.coordinator import Coordinator, RefreshBudget
 from identity.gate import Gate
 from identity.http import Client

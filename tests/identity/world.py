@@ -12,7 +12,8 @@ from sqlalchemy import Connection, func, select
 
 from identity.accounts import Account, find_account
 from identity.audit_tables import audit
-from identity.connections import CLIENT_SECRET, add_connection, add_secret, seal_secret
+from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
+from identity.connections import add_connection
 from identity.consents import connect_service, write_consent
 from identity.grants import ACCESS, AnotherAccount, Consent, Consented, Grant, get_grant, token_binding
 from identity.leases import examine

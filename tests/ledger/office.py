@@ -11,7 +11,8 @@ from typing import Any, cast
 from sqlalchemy import Connection, select, update
 
 from identity.capability.issuer import Issuer
-from identity.connections import CLIENT_SECRET, add_secret, get_connection, seal_secret
+from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
+from identity.connections import get_connection
 from identity.coordinator import Coordinator, RefreshBudget
 from identity.gate import Gate
 from identity.http import Client

@@ -17,7 +17,8 @@ from deploy.sandbox.github.app import create_github
 from deploy.sandbox.journal import Journal
 from deploy.sandbox.world import make_world
 from identity.addresses import AddressPolicy
-from identity.connections import PRIVATE_KEY, WEBHOOK_SECRET, add_secret, get_connection, seal_secret
+from identity.connection_secrets import PRIVATE_KEY, WEBHOOK_SECRET, add_secret, seal_secret
+from identity.connections import get_connection
 from identity.errors import Unavailable
 from identity.http import Client
 from identity.installations import add_installation

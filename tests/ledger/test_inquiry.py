@@ -13,7 +13,8 @@ import pytest
 from sqlalchemy import update
 
 from identity.addresses import AddressPolicy
-from identity.connections import CLIENT_SECRET, add_secret, get_connection, seal_secret
+from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
+from identity.connections import get_connection
 from identity.http import Client
 from identity.providers import PROFILES
 from identity.secret import Secret

@@ -14,7 +14,8 @@ from sqlalchemy import Connection, select, update
 
 from identity.accounts import get_account
 from identity.addresses import AddressPolicy
-from identity.connections import CLIENT_SECRET, add_secret, get_connection, seal_secret
+from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
+from identity.connections import get_connection
 from identity.gate import Gate
 from identity.grants import token_binding
 from identity.http import Answer, Client
