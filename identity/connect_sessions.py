@@ -12,7 +12,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, or_, select, true, update
+from sqlalchemy import ColumnElement, Connection, Row, insert, or_, select, true, update
 
 from identity.model import AccountKey
 from identity.secret import Secret
@@ -140,13 +140,25 @@ def is_connecting(
         columns.tenant_id == key.tenant,
         columns.connection_id == key.connection,
         columns.principal_id == key.principal,
-        # One that is used up may be at the provider's token endpoint this moment, and is not connected yet.
-        or_(_OPEN, columns.outcome == USED),
-        columns.expires_at > now,
+        _works(now),
         columns.started > after,
         true() if before is None else columns.started < before,
     )
     return connection.execute(open_one.limit(1)).first() is not None
+
+
+def begun_links(connection: Connection, principal: str, *, now: datetime) -> list[datetime]:
+    """When the links were made that still work, for any account of this person."""
+    columns = connect_sessions.c
+    return list(
+        connection.execute(select(columns.created_at).where(columns.principal_id == principal, _works(now))).scalars()
+    )
+
+
+def _works(now: datetime) -> ColumnElement[bool]:
+    # One that is used up may be at the provider's token endpoint this moment, and is not connected yet.
+    columns = connect_sessions.c
+    return or_(_OPEN, columns.outcome == USED) & (columns.expires_at > now)
 
 
 def _session(row: Row[tuple[object, ...]]) -> ConnectSession:

@@ -7,15 +7,16 @@ from datetime import datetime
 from sqlalchemy import Connection, select
 
 from identity.accounts import find_account
+from identity.connect_sessions import begun_links
 from identity.model import AccountKey, AccountState, Scope, ScopeKind
 from identity.principals import resolve_alias
 from identity.rows import insert_new
-from identity.sequence import lock_exclusive, next_number
+from identity.sequence import lock_exclusive
 from identity.stale_access import drop_access
 from identity.tables import accounts, grants
 from identity.transmitters import Transmitter
 from pipeline import revocation
-from pipeline.ledger.signals import About, Followed, follow, reach, said
+from pipeline.ledger.signals import Followed, follow
 from pipeline.model import Acceptance, SecurityEvent
 from pipeline.revocation_tables import revocations, security_events
 from pipeline.signal import Asks, Holders, Nobody, People, Signal
@@ -107,10 +108,7 @@ def _reach(
     told: str,
     now: datetime,
 ) -> tuple[tuple[str, ...], str]:
-    """The revocations of the user whom an identity provider means, and what becomes of her, in words.
-
-    What lives is judged by itself where some consents are older than what the signal tells of, and some are younger.
-    """
+    """The revocations of the user whom an identity provider means, and what becomes of her, in words."""
     tenant = transmitter.tenant or ""
     principal = resolve_alias(connection, tenant, transmitter.id, external)
     if principal is None:
@@ -121,14 +119,8 @@ def _reach(
     lock_exclusive(connection, scope)
     if _revoked_since(connection, scope, signal):
         return (), "revoked since"
-    younger = _younger(connection, principal, signal)
-    if younger and all(younger):
+    if _connected_anew(connection, principal, signal, now=now):
         return (), "connected anew since"
-    if any(younger):
-        number = next_number(connection)
-        about = About(signal=signal, id=f"{id}.of", by=by, told=told, seen=False, number=number, now=now)
-        made, became = reach(connection, _keys(connection, tenant, principal), about, place=0)
-        return made, f"partly connected anew since: {said(became, signal)}"
     revocation.declare(
         connection,
         id=id,
@@ -155,8 +147,12 @@ def _revoked_since(connection: Connection, scope: Scope, signal: Signal) -> bool
     return at is not None and end is not None and end <= at
 
 
-def _younger(connection: Connection, principal: str, signal: Signal) -> list[bool]:
-    """Of each live grant of the user, whether it is younger than what the signal tells of."""
+def _connected_anew(connection: Connection, principal: str, signal: Signal, *, now: datetime) -> bool:
+    """Whether the user consented to all that is alive, and began all that is under way, after what the signal tells of.
+
+    If anything is older she is revoked as a whole, what is younger with it: her jobs under capabilities and her answers
+    to approvals hang on no account, and nothing but her own revocation ends those.
+    """
     live = (
         select(grants.c.consented_at)
         .join(accounts, accounts.c.id == grants.c.account_id)
@@ -165,8 +161,11 @@ def _younger(connection: Connection, principal: str, signal: Signal) -> list[boo
             accounts.c.state.not_in([AccountState.REVOKED, AccountState.PENDING]),
         )
     )
-    end = _end(signal)
-    return [end is not None and at is not None and end <= at for at in connection.execute(live).scalars()]
+    end, consents = _end(signal), connection.execute(live).scalars().all()
+    if end is None or not consents:
+        return False
+    links = begun_links(connection, principal, now=now)
+    return all(at is not None and end <= at for at in (*consents, *links))
 
 
 def _end(signal: Signal) -> datetime | None:

@@ -12,12 +12,15 @@ from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import select, update
 
 from identity.accounts import find_account
+from identity.connect_sessions import CONNECTED, USED, ConnectSession, add_session
 from identity.connections import add_connection, get_connection
 from identity.errors import BadInput
 from identity.grants import get_grant
 from identity.model import AccountKey, AccountState, ScopeKind
 from identity.principals import link_alias
-from identity.tables import accounts, grants
+from identity.scopes import grant_scopes, revoked_since
+from identity.sequence import next_number
+from identity.tables import accounts, connect_sessions, grants
 from identity.token_digests import double
 from identity.transmitters import Transmitter, add_transmitter, find_transmitter
 from pipeline.ledger.intents import Ended
@@ -128,18 +131,56 @@ def test_what_is_older_than_every_live_consent_changes_nothing(told: House) -> N
     assert len(take(told, event("j-3", young)).revocations) == 1
 
 
-def test_what_is_older_than_one_consent_ends_the_others_alone_and_repeated_nothing(told: House) -> None:
+def consented(house: House, at: datetime) -> None:
+    """That is when ada connected."""
+    of_ada = update(grants).where(grants.c.account_id == "acc-acme.ada").values(consented_at=at)
+    house.database.write(lambda c: c.execute(of_ada).rowcount)
+
+
+def test_what_is_younger_than_one_consent_ends_all_of_the_user_and_repeated_nothing(told: House) -> None:
+    """Not that consent alone: what hangs on none, as a job under capabilities, would go on."""
     now = datetime.now(UTC)
-    older = update(grants).where(grants.c.account_id == "acc-acme.ada").values(consented_at=now - timedelta(days=3))
-    told.database.write(lambda c: c.execute(older).rowcount)
-    younger = also_through_slack(told)
+    consented(told, now - timedelta(days=3))
+    also_through_slack(told)
     job = told.claim(told.job())
     between = replace(REVOKED, happened_at=now - timedelta(days=2))
     assert len(take(told, event(signal=between)).revocations) == 1
-    assert scopes(told) == [(ScopeKind.ACCOUNT, str(ADA))]
-    assert (state(told), state(told, younger)) == (AccountState.REVOKED, AccountState.ACTIVE)
+    assert scopes(told) == [(ScopeKind.USER, "acme.ada")]
     assert isinstance(open_(told, intent(told, job)), Ended)
-    assert take(told, event("j-2", between)).revocations == (), "what lives is younger"
+    assert take(told, event("j-2", between)).revocations == (), "she was revoked since"
+
+
+@pytest.mark.parametrize("outcome", [None, USED, CONNECTED])
+def test_a_link_from_before_the_signal_is_not_completed_after_it(told: House, outcome: str | None) -> None:
+    now = datetime.now(UTC)
+    there = replace(ADA, connection="sl")  # where she has no account yet
+
+    def link(c: Any) -> int:
+        add_connection(c, replace(get_connection(c, "gh"), id="sl", provider="slack", tenant="acme"), now=now)
+        begun = ConnectSession(
+            id="con",
+            key=there,
+            state_hash="con",
+            started=next_number(c),
+            scopes=(),
+            verifier_sealed=b"",
+            browser_hash=None,
+            expires_at=now + timedelta(minutes=10),
+            finished_at=None,
+            created_at=now - timedelta(minutes=3),
+        )
+        add_session(c, begun)
+        if outcome is not None:
+            c.execute(update(connect_sessions).values(finished_at=now, outcome=outcome))
+        return begun.started
+
+    started = told.database.write(link)
+    take(told, event("j-1", replace(REVOKED, happened_at=now - timedelta(minutes=4))))
+    assert scopes(told) == [], "all is younger"
+    consented(told, now)
+    take(told, event("j-2", replace(REVOKED, happened_at=now - timedelta(minutes=2))))
+    ended = told.database.read(partial(revoked_since, wanted=grant_scopes(there), number=started))
+    assert (ended is not None) is (outcome != CONNECTED)
 
 
 def test_what_is_older_than_the_users_last_revocation_is_not_another(told: House) -> None:
