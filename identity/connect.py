@@ -115,6 +115,7 @@ class Connect:
         expires_at = now + self._lifetime
 
         def begin(connection: Connection) -> ConnectSession:
+            # Before the locks, as a revocation that is asked for with a key claims it: no two wait for each other.
             if claim is not None and (before := claim(connection, session)) != session:
                 return _there(connection, before)
             lock_shared(connection, grant_scopes(key))

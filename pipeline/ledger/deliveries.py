@@ -114,9 +114,9 @@ def accept(
         concluded = _conclude(connection, ids.delivery, "signal", followed.reason)
         return replace(concluded, revocations=followed.revocations, unfollowed=bool(followed.left))
     if delivery.answer is not None and whose.tenant is not None:
-        return _conclude(
-            connection, ids.delivery, *signed_answers.count(connection, whose.tenant, delivery.answer, now=now)
-        )
+        through, tenant = delivery.connection, whose.tenant
+        counted = signed_answers.count(connection, tenant, delivery.answer, through=through, now=now)
+        return _conclude(connection, ids.delivery, *counted)
     accepted = Acceptance(delivery=ids.delivery, outcome=outcome, reason=reason)
     if whose.tenant is None or not starts:
         return accepted

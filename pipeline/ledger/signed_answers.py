@@ -11,11 +11,15 @@ from pipeline.ledger.votes import NotCounted, Through, Vote, vote
 from pipeline.signed_answer import SignedAnswer
 
 
-def count(connection: Connection, tenant: str, answer: SignedAnswer, *, now: datetime) -> tuple[str, str]:
-    """Count it for *tenant*, whose sender signed it; the delivery's outcome, and why."""
-    principal = resolve_alias(connection, tenant, answer.provider, answer.user)
+def count(connection: Connection, tenant: str, answer: SignedAnswer, *, through: str, now: datetime) -> tuple[str, str]:
+    """Count it for *tenant*; *through* is the provider connection whose sender signed it.
+
+    Returns the delivery's outcome, and why.
+    """
+    principal = resolve_alias(connection, tenant, answer.provider, answer.user, through=through)
     if principal is None:
-        return "refused", f"{answer.provider} user {answer.user} is nobody's alias: `aswhom aliases add` says whose"
+        unknown = f"{answer.provider} user {answer.user} of provider connection {through} is nobody's alias"
+        return "refused", f"{unknown}: `aswhom aliases add` says whose"
     given = Vote(
         approval=answer.approval,
         tenant=tenant,

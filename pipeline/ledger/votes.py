@@ -59,7 +59,8 @@ class NotCounted:
 
 def vote(connection: Connection, given: Vote, *, now: datetime) -> Counted | NotCounted:
     """Count an answer, decide by it if it is the deciding one, and wake the job. May run more than once."""
-    # Before any row: a revocation of theirs is before this answer, or after it.
+    # Before the approval's row, and before a number: a revocation of theirs is before this answer, or after it. Where a
+    # delivery brings the answer, its own rows came first: a signal's do as well, so neither waits for the other's.
     lock_shared(connection, [scope_of(given.principal)])
     of = approvals.c.id == given.approval
     held = connection.execute(

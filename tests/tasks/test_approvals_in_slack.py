@@ -10,9 +10,12 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from sqlalchemy import update
 
+from identity.connections import get_connection
 from identity.principals import link_alias
 from identity.secret import Secret
+from identity.tables import provider_connections
 from pipeline.ledger.approval_views import ApprovalView
 from pipeline.ledger.deliveries import enabled_config
 from pipeline.ledger.jobs import move_job
@@ -143,6 +146,13 @@ def test_whose_press_does_not_count(chat: Chat) -> None:
     assert chat.press(BOB, yes, team=other["team_id"]).outcome == "refused"
     forged = chat.press(BOB, {**yes, "value": yes["value"][:-64] + "0" * 64})
     assert (forged.outcome, "look at it again" in forged.reason) == ("refused", True)
+    config = chat.town.runtime.database.read(lambda c: get_connection(c, "slack")).config
+    of_slack = update(provider_connections).where(provider_connections.c.id == "slack")
+    # Another Slack numbers its users by itself: its BOB is not that one's.
+    elsewhere, here = of_slack.values(config={**config, "people": "gov"}), of_slack.values(config=config)
+    chat.town.runtime.database.write(lambda c: c.execute(elsewhere).rowcount)
+    assert "nobody's alias" in chat.press(BOB, yes).reason
+    chat.town.runtime.database.write(lambda c: c.execute(here).rowcount)
     assert view(chat).state is ApprovalState.OPEN
     assert chat.press(CAROL, chat.buttons()["aswhom.deny"]).outcome == "accepted"
     assert view(chat).state is ApprovalState.DENIED
