@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, or_, select
 
 from identity.capability.audiences import of_connection
 from identity.capability.model import Audience
@@ -80,10 +80,12 @@ def stored_cases(connection: Connection, workflows: Registry, tenant: str, *, si
     """The tenant's steps that began since then, as today's code declares them; None: one that it does not know."""
     takers = _takers(connection, workflows, tenant)
     columns = (steps.c.job_id, steps.c.position, steps.c.action, steps.c.named, steps.c.parameters)
+    # No step began since then in a job that had ended before: such jobs' steps are not even looked at.
+    lately = or_(jobs.c.finished_at.is_(None), jobs.c.finished_at >= since)
     found = (
         select(*columns, jobs.c.workflow, jobs.c.agent_id, jobs.c.triggered_by, jobs.c.user_id)
         .join(jobs, jobs.c.id == steps.c.job_id)
-        .where(jobs.c.tenant_id == tenant, steps.c.opened_at >= since, steps.c.action != "run.sleep")
+        .where(jobs.c.tenant_id == tenant, lately, steps.c.opened_at >= since, steps.c.action != "run.sleep")
         .execution_options(yield_per=500)
     )
     with connection.execute(found) as rows:
