@@ -37,6 +37,7 @@ approvals = Table(
     Index("ix_approvals_tenant", "tenant_id", "created_at", "id"),
     Index("ix_approvals_state", "state", "created_at", "id"),
     Index("ix_approvals_state_of_tenant", "state", "tenant_id", "created_at", "id"),
+    partial_index("ix_approvals_expiring", "state", "expires_at", where="state = 'open'"),
     partial_index("ix_approvals_untold", "created_at", where="told_state is null or told_state <> state"),
 )
 

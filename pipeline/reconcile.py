@@ -48,8 +48,9 @@ def _has_due(connection: Connection, pattern: AccessPattern) -> bool:
 
 def end_approvals(store: Store) -> None:
     """Open approvals end whose time is over, or whose job: nobody is asked what nobody needs to know."""
-    while store.write(partial(approval_ends.end_some, at_most=APPROVALS)) == APPROVALS:
-        pass  # the next ones, in a transaction of their own
+    while store.read(approval_ends.some_are_over):
+        if store.write(partial(approval_ends.end_some, at_most=APPROVALS)) < APPROVALS:
+            return  # else the next ones, in a transaction of their own
 
 
 def reclaim(store: Store, settings: WorkerSettings) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, or_, select
+from sqlalchemy import Connection, Row, literal, or_, select
 
 from identity.columns import database_now
 from identity.policy_ledger import version_of
@@ -44,13 +44,26 @@ def over(connection: Connection, held: Row[Any], now: datetime) -> str | None:
     return None
 
 
+_OPEN = approvals.c.state == literal(str(ApprovalState.OPEN), literal_execute=True)  # as its index says it
+# In a subquery: PostgreSQL looks nothing up by a clock that moves as it looks.
+_LATE = approvals.c.expires_at <= select(database_now()).scalar_subquery()
+_UNWANTED = or_(jobs.c.state.in_(ENDED), jobs.c.accepted > approvals.c.asked)
+_WITH_JOBS = approvals.join(jobs, jobs.c.id == approvals.c.job_id)
+
+
+def some_are_over(connection: Connection) -> bool:
+    """Whether `end_some` would find any.
+
+    Asked often, so in two statements: the late ones have an index, and the jobs are looked at for the open ones alone.
+    """
+    late = select(approvals.c.id).where(_OPEN, _LATE).limit(1)
+    unwanted = select(approvals.c.id).select_from(_WITH_JOBS).where(_OPEN, _UNWANTED).limit(1)
+    return any(connection.execute(found).first() is not None for found in (late, unwanted))
+
+
 def end_some(connection: Connection, *, at_most: int) -> int:
     """Move *at_most* open approvals to their end, whose time or whose job is over; how many that were."""
-    abandoned = or_(
-        approvals.c.expires_at <= database_now(), jobs.c.state.in_(ENDED), jobs.c.accepted > approvals.c.asked
-    )
-    found = select(approvals).join(jobs, jobs.c.id == approvals.c.job_id)
-    found = found.where(approvals.c.state == ApprovalState.OPEN, abandoned)
+    found = select(approvals).select_from(_WITH_JOBS).where(_OPEN, or_(_LATE, _UNWANTED))
     found = found.order_by(approvals.c.created_at, approvals.c.id).limit(at_most)
     # One that is being answered or run ends there.
     rows = connection.execute(found.with_for_update(of=approvals, skip_locked=True)).all()

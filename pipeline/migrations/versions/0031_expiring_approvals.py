@@ -1,0 +1,27 @@
+"""Open approvals whose time is over are found by an index.
+
+Revision ID: 0031
+Revises: 0028
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision: str = "0031"
+down_revision: str | None = "0028"
+branch_labels: str | None = None
+depends_on: str | None = None
+
+
+def upgrade() -> None:
+    open_ = sa.text("state = 'open'")
+    op.create_index(
+        "ix_approvals_expiring", "approvals", ["state", "expires_at"], postgresql_where=open_, sqlite_where=open_
+    )
+
+
+def downgrade() -> None:
+    open_ = sa.text("state = 'open'")
+    op.drop_index("ix_approvals_expiring", table_name="approvals", postgresql_where=open_, sqlite_where=open_)
