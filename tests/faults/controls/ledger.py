@@ -245,6 +245,13 @@ CONTROLS = (
         test="tests/ledger/test_security_events.py::test_a_jti_is_taken_once and sqlite",
     ),
     Control(
+        name="a link under way from before a security event",
+        file="pipeline/ledger/security_events.py",
+        guard="links = begun_links(connection, principal, now=now)",
+        without="links = []",
+        test="tests/ledger/test_security_events.py::test_a_link_from_before and sqlite",
+    ),
+    Control(
         name="a security event's type",
         file="webhooks/security_event.py",
         guard="if not isinstance(kind, str) or kind.lower() not in TYPES:",

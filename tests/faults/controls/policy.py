@@ -53,6 +53,13 @@ CONTROLS = (
         test=f"{WHO}::test_an_alias_of_the_requester_does_not_approve and sqlite",
     ),
     Control(
+        name="an answer is of the people of the Slack that signed it",
+        file="pipeline/ledger/signed_answers.py",
+        guard="principal = resolve_alias(connection, tenant, answer.provider, answer.user, through=through)",
+        without="principal = resolve_alias(connection, tenant, answer.provider, answer.user)",
+        test="tests/tasks/test_approvals_in_slack.py::test_whose_press_does_not_count",
+    ),
+    Control(
         name="an answer is to what was shown",
         file=VOTES,
         guard="if given.digest != held.digest:",
