@@ -73,15 +73,15 @@ def token_request(
 
 
 def read_token(
-    situation: Situation, profile: Profile, outcome: Outcome, *, started_at: datetime
+    situation: Situation, profile: Profile, outcome: Outcome, *, started_at: datetime, scopes: Sequence[str]
 ) -> Meaning | AssertionRefused:
-    """What came of that request means."""
+    """What came of that request means. *scopes* are those it was made for."""
     if situation.account.credential is not Credential.INSTALLATION:
         meaning = read_outcome(
             outcome,
             profile,
             started_at=started_at,
-            scopes=situation.grant.scopes,
+            scopes=tuple(scopes),
             lifetime=situation.last_lifetime,
         )
         if situation.account.credential is Credential.JWT_BEARER and meaning == Dead(code=_INVALID_GRANT):
@@ -100,7 +100,7 @@ def read_token(
         outcome,
         profile,
         started_at=started_at,
-        scopes=situation.grant.scopes,
+        scopes=tuple(scopes),
         lifetime=situation.last_lifetime,
         installation=True,
     )

@@ -183,9 +183,9 @@ class Presenter:
 
         *recovered*: whoever presented is gone, and the client's secrets may be others now.
         """
-        account, profile = situation.account, self._profile(situation)
+        account, profile, asked = situation.account, self._profile(situation), situation.grant.scopes
         settlement = self._settlement(situation, intent)
-        meaning = read_token(situation, profile, outcome, started_at=intent.started_at)
+        meaning = read_token(situation, profile, outcome, started_at=intent.started_at, scopes=asked)
         self.endpoint.heed(meaning, outcome, to=self._endpoint(situation))
         match meaning:
             case Granted(answer=granted):
