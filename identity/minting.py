@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from identity.answers import ClientRefused, Dead, Meaning, read_outcome
+from identity.answers import UNRECOGNISED_WAIT, ClientRefused, Dead, Granted, Meaning, Transient, read_outcome
 from identity.connection_secrets import PRIVATE_KEY, SealedSecret
 from identity.errors import Misconfigured
 from identity.http import Answer, HttpRequest, Outcome
@@ -96,7 +96,7 @@ def read_token(
         case Answer(status=422):
             # This account's own narrowing: the connection serves other tenants, and is not at fault.
             return Dead(code="422: it lacks a permission or repository")
-    return read_outcome(
+    meaning = read_outcome(
         outcome,
         profile,
         started_at=started_at,
@@ -104,6 +104,11 @@ def read_token(
         lifetime=situation.last_lifetime,
         installation=True,
     )
+    if isinstance(meaning, Granted) and scopes and not meaning.answer.scopes:
+        # Stored, no scopes at all would mean that the next token is asked for without a bound.
+        reason = "a token with none of the permissions that were asked for"
+        return Transient(reason=reason, retry_after=UNRECOGNISED_WAIT, recognised=False)
+    return meaning
 
 
 def spare_secret(secrets: Sequence[SealedSecret], profile: Profile, code: str) -> SealedSecret | None:
