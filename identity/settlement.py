@@ -160,7 +160,8 @@ class Settlement:
     def expire(self, connection: Connection, reason: str) -> Ending:
         """There is nothing to renew the token with: a person must reconnect. Nothing is presented.
 
-        The token stays sealed: a refusal is no proof of its end, so a revocation still has it ended at the provider.
+        The token stays sealed until the next consent: a refusal is no proof of its end, so a revocation before that has
+        it ended at the provider.
         """
         scopes = grant_scopes(self.account.key)
         lock_shared(connection, scopes[:-1])
@@ -173,7 +174,7 @@ class Settlement:
         if get_account(connection, self.account.id).state is not AccountState.ACTIVE:
             return Superseded()
         move_account(connection, self.account.id, to=AccountState.NEEDS_RECONNECT, reason=reason, now=self.now)
-        self._record(connection, "grant.dead", "nothing to renew it with", generation=grant.generation)
+        self._record(connection, "grant.expired", "nothing to renew it with", generation=grant.generation)
         return Settled()
 
     def _end(
