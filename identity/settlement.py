@@ -112,20 +112,18 @@ class Settlement:
         *shown* were the live secrets, of which the first was shown. Superseded if an operator changed them meanwhile:
         what was said of the old one is not held against the new one, which is to be tried.
         """
-        owner, paused = self.account.key.connection, False
+        owner = self.account.key.connection
 
-        def write(_: Intent) -> None:
-            nonlocal paused
+        def write(_: Intent) -> Superseded | None:
             lock_connection(connection, owner)
             live = live_secrets(connection, owner, shown[0].name) if shown else ()
-            paused = _which(live) == _which(shown)
-            if paused:
-                reason = f"its token endpoint refused the client ({code[:60]})"
-                pause_connection(connection, owner, reason=reason)
-                self._record(connection, "connection.paused", code, generation=self.intent.generation)
+            if _which(live) != _which(shown):
+                return Superseded()
+            pause_connection(connection, owner, reason=f"its token endpoint refused the client ({code[:60]})")
+            self._record(connection, "connection.paused", code, generation=self.intent.generation)
+            return None
 
-        ending = self._end(connection, IntentState.FAILED, code, write, restores=True)
-        return Superseded() if isinstance(ending, Settled) and not paused else ending
+        return self._end(connection, IntentState.FAILED, code, write, restores=True)
 
     def blame_secret(self, connection: Connection, code: str, *, secret: str, spare: str) -> Ending:
         """One secret of the client was refused while another is live: that one is tried, and nothing pauses."""
@@ -182,7 +180,7 @@ class Settlement:
         connection: Connection,
         to: IntentState,
         outcome: str,
-        write: Callable[[Intent], None],
+        write: Callable[[Intent], Superseded | None],
         *,
         retry_at: datetime | None = None,
         unpresented: bool = False,
@@ -218,10 +216,10 @@ class Settlement:
             connection, intent.id, to=to, outcome=outcome, now=self.now, retry_at=retry_at, unpresented=unpresented
         ):
             return Superseded()  # between our read and our write
-        write(intent)
+        superseded = write(intent)
         if restores:
             self._restore(connection, renewed=to is IntentState.COMMITTED)
-        return Settled()
+        return superseded or Settled()
 
     def _restore(self, connection: Connection, *, renewed: bool) -> None:
         """What gave the account up for this very generation turned out otherwise.
