@@ -1,7 +1,7 @@
 """Open approvals whose time is over are found by an index.
 
 Revision ID: 0031
-Revises: 0028
+Revises: 0029
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0031"
-down_revision: str | None = "0028"
+down_revision: str | None = "0029"
 branch_labels: str | None = None
 depends_on: str | None = None
 
