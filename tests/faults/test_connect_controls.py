@@ -78,7 +78,7 @@ CONTROLS = (
     Control(
         name="the issuer of an answer",
         file=CONNECT,
-        guard="_check_issuer(owner, profile, params)",
+        guard="check_issuer(owner, profile, params)",
         without="pass",
         test=f"{TEST}::test_an_answer_must_come_from_the_right_issuer and sqlite",
     ),
