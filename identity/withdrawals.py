@@ -31,7 +31,7 @@ class WithdrawalState(StrEnum):
     PENDING = "pending"  # to be asked, by `due_at`
     DONE = "done"  # the provider says that it has ended
     STUCK = "stuck"  # an operator must act: `aswhom revocations retry`
-    NOT_ASKED = "not_asked"  # there is nobody to ask, or nothing to ask for
+    NOT_ASKED = "not_asked"  # there is nobody to ask, or nothing to ask for; a refused connect's was asked in vain
 
 
 MOVES: Moves[WithdrawalState] = Moves(

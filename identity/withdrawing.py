@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, select
 
+from identity import audit
 from identity.accounts import Account, get_account
 from identity.answers import retry_after_of
 from identity.connect_sessions import is_connecting
@@ -181,12 +182,34 @@ class Withdrawer:
         self._store.write(lambda c: postpone(c, case.withdrawal.id, due_at=due, reason=why[:300], counted=counted))
 
     def _end(self, case: Case, to: WithdrawalState, reason: str | None) -> None:
-        now = self._clock()
-        WITHDRAWALS_ASKED.labels(str(to)).inc()
-        self._store.write(lambda c: settle(c, case.withdrawal.id, to=to, reason=reason and reason[:300], now=now))
-        if to is WithdrawalState.STUCK:
-            where = {"action": "withdrawal.stuck", "withdrawal": case.withdrawal.id, "account": case.account.id}
-            log.error("a revoked credential may still be valid at its provider: %s", reason, extra=where)
+        now, account, audit_id = self._clock(), case.account, self._ids()
+        reason = reason and reason[:300]
+        stuck = to is WithdrawalState.STUCK
+        # It is on no receipt, by which an operator could have it asked again.
+        given_up = stuck and case.withdrawal.origin is Origin.CONNECT
+        ends = WithdrawalState.NOT_ASKED if given_up else to
+
+        def write(connection: Connection) -> None:
+            if settle(connection, case.withdrawal.id, to=ends, reason=reason, now=now) and given_up:
+                audit.record(
+                    connection,
+                    id=audit_id,
+                    at=now,
+                    kind="connect.not_ended",
+                    tenant=account.key.tenant,
+                    principal=account.key.principal,
+                    account=account.id,
+                    reason=reason,
+                    detail={"connection": account.key.connection, "consented": case.withdrawal.consented},
+                )
+
+        WITHDRAWALS_ASKED.labels(str(ends)).inc()
+        self._store.write(write)
+        if stuck:
+            what = "what a refused connect had won" if given_up else "a revoked credential"
+            action = "connect.not_ended" if given_up else "withdrawal.stuck"
+            where = {"action": action, "withdrawal": case.withdrawal.id, "account": account.id}
+            log.error("%s may still be valid at its provider: %s", what, reason, extra=where)
 
 
 def awaits_provider(connection: Connection, account: Account, profile: Profile, *, now: datetime) -> bool:

@@ -26,7 +26,7 @@ from identity.tables import provider_connections
 from identity.token_endpoint import TokenEndpoint
 from identity.withdrawal_table import withdrawals
 from identity.withdrawals import Origin, WithdrawalState
-from identity.withdrawing import Withdrawer
+from identity.withdrawing import WithdrawalBudget, Withdrawer
 from tests.identity.providers import PretendProvider, reply
 from tests.identity.test_connect import ANNAS_BROWSER, Desk, _link, desk, why
 from tests.identity.test_peer import Peer, peer
@@ -38,11 +38,17 @@ from tests.servers.oidc import Oidc
 __all__ = ["desk", "peer"]
 
 
-def ask(world: World, http: Client, profile: Profile) -> Any:
+def ask(world: World, http: Client, profile: Profile, *, tries: int = 12) -> Any:
     """Ask once about the one withdrawal there is; its row."""
     endpoint = TokenEndpoint(client=http, budget=timedelta(seconds=10), gate=Gate(None))
     withdrawer = Withdrawer(
-        world.store, world.vault, endpoint, {profile.name: profile}, clock=world.clock, ids=world.id
+        world.store,
+        world.vault,
+        endpoint,
+        {profile.name: profile},
+        clock=world.clock,
+        ids=world.id,
+        budget=WithdrawalBudget(tries=tries),
     )
     (row,) = world.store.read(lambda c: c.execute(select(withdrawals)).all())
     withdrawer.ask(row.id)
@@ -95,6 +101,21 @@ def test_what_a_refused_connect_had_won_ends_at_the_provider_by_its_own_name(
     assert (row.state, row.access_sealed, row.refresh_sealed) == (WithdrawalState.DONE, None, None)
     provider.user, provider.answer = {"id": 815, "login": "hubot"}, provider.rotate
     assert isinstance(desk.consents(), Connected)  # nobody has to wait for it
+
+
+def test_what_a_provider_never_ends_is_given_up_with_its_reason_since_no_receipt_could_ask_again(
+    desk: Desk, provider: PretendProvider
+) -> None:
+    """A GitHub Enterprise Server takes personal access tokens alone."""
+    assert whose_was_not_said(desk, provider) is Why.PROVIDER
+    provider.ending = lambda _: (404, {}, b"")
+    assert ask(desk.world, desk.http, desk.profile, tries=2).state == WithdrawalState.PENDING
+    assert desk.world.audited("connect.not_ended") == 0
+    desk.world.clock.advance(timedelta(minutes=10))
+    row = ask(desk.world, desk.http, desk.profile, tries=2)
+    assert (row.state, row.access_sealed, row.refresh_sealed) == (WithdrawalState.NOT_ASKED, None, None)
+    assert "asked 2 times: it answered 404" in row.reason
+    assert desk.world.audited("connect.not_ended") == 1
 
 
 def test_where_asking_would_end_somebody_elses_consent_too_it_is_not_asked(
