@@ -190,6 +190,17 @@ def of_account(connection: Connection, account: str, *states: WithdrawalState) -
     return [_withdrawal(row) for row in connection.execute(found.order_by(withdrawals.c.id))]
 
 
+def is_superseded(connection: Connection, withdrawal: Withdrawal) -> bool:
+    """Whether a refresh of the same consent has won what replaced it."""
+    columns = withdrawals.c
+    won = select(columns.id).where(
+        columns.account_id == withdrawal.account,
+        columns.origin == Origin.REFRESH,
+        columns.consented == withdrawal.consented,
+    )
+    return connection.execute(won.limit(1)).first() is not None
+
+
 def is_refreshing(connection: Connection, account: str) -> bool:
     """Whether a refresh of the account has not ended: it may yet win a token."""
     columns = refresh_intents.c

@@ -30,7 +30,7 @@ from identity.grants import get_grant
 from identity.http import Answer
 from identity.metrics import WITHDRAWALS_ASKED
 from identity.model import AccountKey, Credential, Scope, ScopeKind
-from identity.own_values import with_own
+from identity.own_values import profile_for
 from identity.providers.profile import Profile
 from identity.request_names import REVOCATION_HEADER, named
 from identity.scopes import grant_scopes, newest_revocation, revoked_since
@@ -46,6 +46,7 @@ from identity.withdrawals import (
     claim,
     get_withdrawal,
     is_refreshing,
+    is_superseded,
     of_account,
     postpone,
     settle,
@@ -105,8 +106,8 @@ class Withdrawer:
         case = self._store.write(lambda c: self._claim(c, withdrawal, now=now, until=until))
         if case is None:
             return
-        profile = with_own(self._profiles[case.account.provider], case.owner.config)
         try:
+            profile = profile_for(self._profiles, case.owner)
             asked = question(case, profile, self._vault, now=now, ids=self._ids)
         except Misconfigured as fault:
             self._end(case, WithdrawalState.STUCK, str(fault))
@@ -150,7 +151,8 @@ class Withdrawer:
         if is_refreshing(connection, account.id):
             postpone(connection, claimed.id, due_at=now + _SECOND, reason="a refresh has not ended", counted=False)
             return None
-        profile = self._profiles[account.provider]
+        owner = get_connection(connection, account.key.connection)
+        profile = profile_for(self._profiles, owner)
         refused = claimed.origin is Origin.CONNECT
         by_name = profile.renewal is not None and (refused or renews_expired(profile, claimed, now=now))
         reaches = not by_name and (reaches_all(profile, claimed.credential) or may_be_shared(claimed))
@@ -158,15 +160,13 @@ class Withdrawer:
             to = WithdrawalState.NOT_ASKED if refused else WithdrawalState.STUCK
             settle(connection, claimed.id, to=to, reason=why, now=now)
             return None
-        owner = get_connection(connection, account.key.connection)
         wanted = ending_authenticator(owner, claimed.credential)
-        won = [one for one in of_account(connection, account.id, *WithdrawalState) if one.origin is Origin.REFRESH]
         return Case(
             withdrawal=claimed,
             account=account,
             owner=owner,
             secrets=live_secrets(connection, owner.id, wanted) if wanted else (),
-            superseded=any(one.consented == claimed.consented for one in won),
+            superseded=is_superseded(connection, claimed),
         )
 
     def _failed(self, case: Case, why: str) -> None:
