@@ -12,6 +12,7 @@ from identity.connections import add_connection, rewrite_addresses
 from identity.connections import resume_connection as use_again
 from identity.errors import BadInput
 from identity.model import ProviderConnection
+from identity.people import taken_for
 from identity.secret import Secret
 from identity.tables import connection_secrets, provider_connections
 from identity.vault import Vault
@@ -37,9 +38,14 @@ def register(
     by: str,
     now: datetime,
 ) -> None:
-    """Add a provider connection with its secrets. Raises BadInput if its id is taken or its tenant is none."""
+    """Add a provider connection with its secrets.
+
+    Raises BadInput if its id is taken, its tenant is none, or its users would be taken for other people.
+    """
     if owner.tenant is not None:
         queries.living_tenant(connection, owner.tenant)
+    if (why := taken_for(connection, owner)) is not None:
+        raise BadInput(f"{why}: give its people a name that nobody else's have, as with --config people={owner.id}")
     if not add_connection(connection, owner, now=now):
         raise BadInput(f"there is a provider connection {owner.id} already: choose another --id")
     for secret in secrets:
