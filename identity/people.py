@@ -5,16 +5,20 @@ A user of one server who were found under the name of another's would act, and a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, exists, literal, select, update
 
-from identity.connections import connection_of
+from identity.connections import connection_of, rewrite_addresses
+from identity.errors import BadInput
 from identity.model import ProviderConnection
 from identity.providers import PROFILES
-from identity.tables import provider_connections, transmitters
+from identity.tables import accounts, aliases, provider_connections, transmitters
 
 SIGNED_IN_HERE = "console"  # those who sign in at the console
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")  # as long as aliases store it
 
 
 def taken_for(connection: Connection, owner: ProviderConnection) -> str | None:
@@ -42,6 +46,34 @@ def known_as(connection: Connection, name: str) -> str | None:
         return why
     mine = (one.id for one in _connections(connection) if one.people == name)
     return next((f"{name} names the users of connection {one}" for one in mine), None)
+
+
+def checked_name(name: str) -> str:
+    """*name*, or BadInput."""
+    if not _NAME.fullmatch(name):
+        raise BadInput("people is the name under which aliases know its users: up to 32 letters, digits, '-', '_', '.'")
+    return name
+
+
+def name_people(connection: Connection, owner: ProviderConnection, name: str) -> int:
+    """Know *owner*'s users under *name* from now on, those too whom its connects have linked; how many these are.
+
+    Whom an admin linked under the old name stays there: of which server they are was not said. Raises BadInput for a
+    name that means others.
+    """
+    named = replace(owner, config={**owner.config, "people": checked_name(name)})
+    if (why := taken_for(connection, named)) is not None:
+        raise BadInput(f"{why}: choose another name")
+    rewrite_addresses(connection, named)
+    linked = select(literal("connect:") + accounts.c.id).where(accounts.c.connection_id == owner.id)
+    there = aliases.alias()
+    taken = exists().where(
+        there.c.tenant_id == aliases.c.tenant_id,
+        there.c.provider == name,
+        there.c.external_id == aliases.c.external_id,
+    )
+    moved = update(aliases).where(aliases.c.provider == owner.people, aliases.c.made_by.in_(linked), ~taken)
+    return connection.execute(moved.values(provider=name)).rowcount
 
 
 def _taken_for(owner: ProviderConnection, others: Iterable[ProviderConnection], sending: Collection[str]) -> str | None:

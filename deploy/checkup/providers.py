@@ -41,8 +41,7 @@ def _people(at: Installation) -> Iterator[Finding]:
     """Connections that were added before this was refused."""
     found = at.read(all_taken_for)
     for id, why in found[:_SHOWN]:
-        says = f"{id}: {why}. Stop it, and add it anew with a name of its own: docs/howto/connect-a-provider.md"
-        yield wrong("connections", says)
+        yield wrong("connections", f"{id}: {why}: `aswhom connections name-people {id} NAME`")
     if len(found) > _SHOWN:
         yield wrong("connections", f"{len(found) - _SHOWN} more have users who are taken for others")
 
@@ -52,7 +51,8 @@ def _own_values(at: Installation) -> Iterator[Finding]:
     for row in at.read(queries.all_connections):
         profile = PROFILES.get(row["provider"])
         for fault in unreadable(profile, row["config"]) if profile else ():
-            yield unknown("connections", f"{row['id']}: {fault}; what is stored is not, and counts for nothing")
+            says = f"{row['id']}: {fault}; what is stored is not read, and the cautious value holds"
+            yield unknown("connections", says)
 
 
 def webhook_secrets(at: Installation) -> Iterator[Finding]:

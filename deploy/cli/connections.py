@@ -167,6 +167,19 @@ def discover_again(at: Installation, out: Output, id: str) -> None:
     out.done(f"{id} uses {anew.token_url}", {"id": id, "changed": anew != owner, "token_url": anew.token_url})
 
 
+@command(connections, "name-people")
+@click.argument("id")
+@click.argument("name")
+def name_people(at: Installation, out: Output, id: str, name: str) -> None:
+    """Know a connection's users under NAME: its server numbers them by itself.
+
+    Whom its connects have linked is moved there; what an admin linked under the old name stays.
+    """
+    audit_id, by, now = at.ids("aud"), at.operator, at.now()
+    moved = at.write(lambda c: acts.name_people(c, id, name, audit_id=audit_id, by=by, now=now))
+    out.done(f"users of {id} are known as {name}'s; links moved: {moved}", {"id": id, "people": name, "moved": moved})
+
+
 @command(connections, "list")
 def list_connections(at: Installation, out: Output) -> None:
     """The connections, and which secrets each has."""

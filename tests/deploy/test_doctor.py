@@ -151,6 +151,10 @@ def test_connections_that_were_added_before_something_was_refused_are_found(acme
     assert "sign-in: console names" in other[1]
     assert "sign-in: rotates is true or false" in value[1]
     assert [one[0], other[0], value[0]] == ["wrong", "wrong", "unknown"]
+    assert "github names" in acme.json("connections", "name-people", "sign-in", "github", code=1)["message"]
+    for id in ("ghe", "sign-in"):
+        acme.json("connections", "name-people", id, id)
+    assert told(acme, "connections") == [value]
 
 
 def test_a_provider_that_does_not_answer_is_found_unless_nobody_is_to_be_asked(acme: Cli) -> None:

@@ -25,7 +25,7 @@ from identity.gate import Endpoint, Gate
 from identity.http import Client
 from identity.model import AccountKey, AccountState, Credential, Leased, PrincipalKind, Scope, ScopeKind
 from identity.pace import CAUTIOUS, Pace
-from identity.people import taken_for
+from identity.people import name_people, taken_for
 from identity.principals import ensure_principal, ensure_tenant, link_alias, resolve_alias
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
@@ -385,6 +385,10 @@ def test_the_same_number_at_another_server_of_a_provider_is_another_person(desk:
         return store.read(lambda c: resolve_alias(c, "acme", "github", "4711", through=through))
 
     assert (who("forge"), who("ghe"), who(None)) == ("anna", "robot", "anna")
+    # Named again: whom its connects have linked goes along, and nobody else.
+    assert store.write(lambda c: name_people(c, ghe, "forge.example")) == 1
+    assert (who("forge"), who("ghe"), who(None)) == ("anna", "robot", "anna")
+    assert store.read(lambda c: resolve_alias(c, "acme", "ghe", "4711")) is None
 
 
 def test_a_login_or_an_address_alone_links_nobody(desk: Desk, provider: PretendProvider) -> None:
