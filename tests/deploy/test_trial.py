@@ -72,7 +72,7 @@ def test_a_step_is_explained_that_ran_as_a_person_that_a_rule_decided_and_that_w
     assert told["linear.CreateIssue"]["because"] == [
         "the workflow declares the user or the service for it",
         "it need not be attributable to a person, and its effect is write",
-        "a person's act started the job: ada",
+        "a person's act started the job: ada (github:1001)",
         "the user it means is acme.ada",
         "the author named user",
         "named by the workflow: no attribution, user-triggered, write",
