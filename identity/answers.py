@@ -39,7 +39,7 @@ _TRANSIENT = frozenset({"temporarily_unavailable", "server_error", "request_time
 _LIMITED = frozenset({"slow_down", "rate_limited", "ratelimited", "rate_limit_exceeded", "too_many_requests"})
 # RFC 9110 §15.6.5; 524 is Cloudflare's name for the same. The request had arrived behind the gateway.
 _GATEWAY_TIMEOUTS = frozenset({504, 524})
-_UNRECOGNISED_WAIT = timedelta(minutes=1)
+UNRECOGNISED_WAIT = timedelta(minutes=1)
 _TRANSIENT_WAIT = timedelta(seconds=5)
 _UNSENT_WAIT = timedelta(seconds=2)
 _LIMITED_WAIT = timedelta(seconds=30)
@@ -126,17 +126,13 @@ def read_outcome(
         return _refusal(code, profile, outcome, started_at)
     if document is None or not succeeded:
         reason = f"status {status} without an error code"
-        return Transient(reason=reason, retry_after=_UNRECOGNISED_WAIT, recognised=False)
+        return Transient(reason=reason, retry_after=UNRECOGNISED_WAIT, recognised=False)
     held = profile.select(document) if profile.select else document
     token_field = "token" if installation else "access_token"
     token = _secret(held.get(token_field))
     if token is None or not token.fits_header():
         return Unknown(reason=f"status {status} without {token_field} that could stand in a header")
     granted = allowed(scopes, held.get("permissions")) if installation else _scopes(held.get("scope"), scopes)
-    if scopes and not granted:
-        # Stored, no scopes at all would mean that the next token is asked for without a bound.
-        reason = f"status {status} with none of the permissions that were asked for"
-        return Transient(reason=reason, retry_after=_UNRECOGNISED_WAIT, recognised=False)
     token_type = held.get("token_type")
     answered_at = http_date(outcome.headers.get("date", ""))
     last = lifetime or profile.default_lifetime
@@ -210,7 +206,7 @@ def _refusal(code: str, profile: Profile, answer: Answer, started_at: datetime) 
     if code in _TRANSIENT or code in profile.transient_codes:
         return Transient(reason=code, retry_after=retry_after_of(answer, started_at, _TRANSIENT_WAIT))
     reason = f"unrecognised error {error_name(code)!r}"
-    return Transient(reason=reason, retry_after=_UNRECOGNISED_WAIT, recognised=False)
+    return Transient(reason=reason, retry_after=UNRECOGNISED_WAIT, recognised=False)
 
 
 def retry_after_of(answer: Answer, now: datetime, otherwise: timedelta) -> timedelta:

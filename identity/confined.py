@@ -104,7 +104,7 @@ class Confiner:
             only=only,
         )
         outcome = self._endpoint.send(named(request, REFRESH_HEADER, attempt), to=to, send_before=send_before)
-        meaning = read_token(situation, profile, outcome, started_at=now)
+        meaning = read_token(situation, profile, outcome, started_at=now, scopes=sorted(wanted.scopes))
         self._endpoint.heed(meaning, outcome, to=to)
         if not isinstance(meaning, Granted):
             return NotSent(reason=f"no token for {wanted.repository} alone: {type(meaning).__name__}")

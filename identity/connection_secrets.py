@@ -117,14 +117,12 @@ def refuse_secret(connection: Connection, secret: str, *, at: datetime) -> bool:
     return connection.execute(refused.values(refused_at=at)).rowcount == 1
 
 
-def forgive_secrets(connection: Connection, owner: str, name: str) -> None:
-    """What the provider said of the secrets of that name counts no more: the order is that of their dates again."""
-    forgiven = update(connection_secrets).where(
-        connection_secrets.c.connection_id == owner,
-        connection_secrets.c.name == name,
-        connection_secrets.c.refused_at.is_not(None),
+def accept_secret(connection: Connection, secret: str) -> None:
+    """The provider accepts it: what was said of it before counts no more."""
+    accepted = update(connection_secrets).where(
+        connection_secrets.c.id == secret, connection_secrets.c.refused_at.is_not(None)
     )
-    connection.execute(forgiven.values(refused_at=None))
+    connection.execute(accepted.values(refused_at=None))
 
 
 def authenticator(owner: ProviderConnection, credential: Credential) -> str | None:

@@ -84,6 +84,7 @@ class Intent:
     answer_sealed: bytes | None = field(default=None, repr=False)
     retry_at: datetime | None = None
     doubtful_since: datetime | None = None  # an earlier presentation began then, and its outcome is lost
+    refused_keys: tuple[str, ...] = ()  # whose assertions were refused since the last wait: another one signs next
     overtaken: bool = False  # since it began, a signal said that its account's tokens say what does not hold any more
 
     @property
@@ -112,7 +113,7 @@ def open_intent(connection: Connection, new: Intent, *, former: Intent | None) -
     if former is None:
         return new if insert_new(connection, refresh_intents, _row(new)) else None
     doubt = former.in_doubt_since if former.state is IntentState.UNKNOWN else None
-    counted = replace(new, presented=former.presented + 1, doubtful_since=doubt)
+    counted = replace(new, presented=former.presented + 1, doubtful_since=doubt, refused_keys=former.refused_keys)
     MOVES.check(former.state, IntentState.OPEN)
     taken = update(refresh_intents).where(refresh_intents.c.id == former.id, refresh_intents.c.state == former.state)
     values = _row(counted) | {"answer_sealed": None, "outcome": None, "finished_at": None}
@@ -149,6 +150,12 @@ def settle(
     if unpresented:
         settled = settled.values(presented=columns.presented - 1)
     return connection.execute(settled).rowcount == 1
+
+
+def set_refused_keys(connection: Connection, intent: str, keys: tuple[str, ...]) -> None:
+    """Whose assertions count as refused at the intent's next presentation; the caller has just settled it."""
+    refused = update(refresh_intents).where(refresh_intents.c.id == intent)
+    connection.execute(refused.values(refused_keys=list(keys) or None))
 
 
 def overtake(connection: Connection, account: str) -> bool:
@@ -196,6 +203,7 @@ def _row(intent: Intent) -> dict[str, object]:
         "presented": intent.presented,
         "retry_at": intent.retry_at,
         "doubtful_since": intent.doubtful_since,
+        "refused_keys": list(intent.refused_keys) or None,
     }
 
 
@@ -222,5 +230,6 @@ def _intent(row: Row[tuple[object, ...]]) -> Intent:
         answer_sealed=row.answer_sealed,
         retry_at=row.retry_at,
         doubtful_since=row.doubtful_since,
+        refused_keys=tuple(row.refused_keys or ()),
         overtaken=row.outcome == OVERTAKEN,
     )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from identity.answers import ClientRefused, Dead, Meaning, read_outcome
+from identity.answers import UNRECOGNISED_WAIT, ClientRefused, Dead, Granted, Meaning, Transient, read_outcome
 from identity.connection_secrets import PRIVATE_KEY, SealedSecret
 from identity.errors import Misconfigured
+from identity.grants import SealedAnswer, seal_answer
 from identity.http import Answer, HttpRequest, Outcome
-from identity.model import Credential
+from identity.intents import Intent
+from identity.model import Credential, TokenAnswer
 from identity.oauth import (
     Client,
     Narrowing,
@@ -33,7 +35,7 @@ _KEY_REFUSED = "401: the app's key or id was refused"
 class AssertionRefused:
     """What was signed does not count: by the key's fault, this machine's clock's, or because the consent is gone.
 
-    RFC 7523 §3.1 has one code for all three, so no account is given up for it.
+    RFC 7523 §3.1 has one code for all three, so no account is given up for it, and no key.
     """
 
     code: str
@@ -73,15 +75,15 @@ def token_request(
 
 
 def read_token(
-    situation: Situation, profile: Profile, outcome: Outcome, *, started_at: datetime
+    situation: Situation, profile: Profile, outcome: Outcome, *, started_at: datetime, scopes: Sequence[str]
 ) -> Meaning | AssertionRefused:
-    """What came of that request means."""
+    """What came of that request means. *scopes* are those it was made for."""
     if situation.account.credential is not Credential.INSTALLATION:
         meaning = read_outcome(
             outcome,
             profile,
             started_at=started_at,
-            scopes=situation.grant.scopes,
+            scopes=tuple(scopes),
             lifetime=situation.last_lifetime,
         )
         if situation.account.credential is Credential.JWT_BEARER and meaning == Dead(code=_INVALID_GRANT):
@@ -96,24 +98,53 @@ def read_token(
         case Answer(status=422):
             # This account's own narrowing: the connection serves other tenants, and is not at fault.
             return Dead(code="422: it lacks a permission or repository")
-    return read_outcome(
+    meaning = read_outcome(
         outcome,
         profile,
         started_at=started_at,
-        scopes=situation.grant.scopes,
+        scopes=tuple(scopes),
         lifetime=situation.last_lifetime,
         installation=True,
     )
+    if isinstance(meaning, Granted) and scopes and not meaning.answer.scopes:
+        # Stored, no scopes at all would mean that the next token is asked for without a bound.
+        reason = "a token with none of the permissions that were asked for"
+        return Transient(reason=reason, retry_after=UNRECOGNISED_WAIT, recognised=False)
+    return meaning
 
 
 def spare_secret(secrets: Sequence[SealedSecret], profile: Profile, code: str) -> SealedSecret | None:
     """The other live secret, if the refusal may be the first one's fault, as in the overlap of a rotation.
 
-    *code* is of a refused client or a refused assertion.
+    *code* is of a refused client.
     """
-    blames_it = code in ("invalid_client", _KEY_REFUSED, _INVALID_GRANT) or code in profile.secret_codes
+    blames_it = code in ("invalid_client", _KEY_REFUSED) or code in profile.secret_codes
     fresh = [secret for secret in secrets if secret.refused_at is None]
     return fresh[1] if blames_it and len(fresh) > 1 else None
+
+
+def untried_key(secrets: Sequence[SealedSecret], intent: Intent, *, now: datetime) -> SealedSecret | None:
+    """Another live key to sign with, as the first one's assertion was refused; none before its switch date.
+
+    One that was refused for other accounts is tried as well: what they say of it may be out of date.
+    """
+    untried = (one for one in secrets[1:] if one.id not in intent.refused_keys and one.used_from <= now)
+    return next(untried, None)
+
+
+def next_credentials(situation: Situation, vault: Vault, answer: TokenAnswer) -> SealedAnswer:
+    """The answer as the next generation, with the old refresh token where the provider sent none."""
+    if answer.refresh_token is None and (old := situation.grant.refresh_sealed) is not None:
+        answer = replace(answer, refresh_token=vault.open(old, situation.refresh_binding))
+    account = situation.account
+    return seal_answer(
+        vault,
+        answer,
+        tenant=account.key.tenant,
+        account=account.id,
+        provider=account.provider,
+        generation=situation.generation + 1,
+    )
 
 
 def _client(situation: Situation, profile: Profile, vault: Vault, now: datetime, jti: str) -> Client:

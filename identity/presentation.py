@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Concatenate, ParamSpec
 
@@ -15,13 +15,12 @@ from identity.answers import ClientRefused, Dead, Granted, RateLimited, Transien
 from identity.errors import AswhomError, GrantRevoked, Misconfigured, ReauthRequired, Unavailable
 from identity.flight import Wish
 from identity.gate import Endpoint
-from identity.grants import SealedAnswer, seal_answer
 from identity.http import Answer, NoAnswer, Outcome
 from identity.insistence import Insistence
 from identity.intents import Intent, may_present_again, store_answer
 from identity.metrics import REFRESHES, UNRECOGNISED
-from identity.minting import AssertionRefused, read_token, spare_secret, token_request
-from identity.model import AccountKey, RuledOut, TokenAnswer
+from identity.minting import AssertionRefused, next_credentials, read_token, spare_secret, token_request, untried_key
+from identity.model import AccountKey, RuledOut
 from identity.own_values import profile_for
 from identity.providers.profile import Profile
 from identity.refresh_budget import RefreshBudget
@@ -178,14 +177,18 @@ class Presenter:
 
         *recovered*: whoever presented is gone, and the client's secrets may be others now.
         """
-        account, profile = situation.account, self._profile(situation)
-        settlement = self._settlement(situation, intent)
-        meaning = read_token(situation, profile, outcome, started_at=intent.started_at)
+        account, profile, asked = situation.account, self._profile(situation), situation.grant.scopes
+        settlement, unsure = (
+            self._settlement(situation, intent),
+            recovered and situation.secrets_moved(intent.started_at),
+        )
+        meaning = read_token(situation, profile, outcome, started_at=intent.started_at, scopes=asked)
         self.endpoint.heed(meaning, outcome, to=self._endpoint(situation))
         match meaning:
             case Granted(answer=granted):
-                sealed = self._sealed(situation, granted)
-                committed = self._write(settlement.commit, sealed)
+                sealed = next_credentials(situation, self.vault, granted)
+                accepted = None if unsure or not situation.secrets else situation.secrets[0].id
+                committed = self._write(settlement.commit, sealed, accepted=accepted)
                 self._count(situation, "success", settled=committed)
                 if not committed:
                     return None
@@ -197,14 +200,10 @@ class Presenter:
                 return self._fail(situation, intent, reason, refused=refused, wait=wait, unpresented=not sent)
             case RateLimited(reason=reason, retry_after=wait):
                 return self._fail(situation, intent, reason, refused=refused, wait=wait, outcome="rate_limited")
-            case ClientRefused(code=code) | AssertionRefused(code=code) if recovered and situation.secrets_moved(
-                intent.started_at
-            ):
+            case ClientRefused(code=code) | AssertionRefused(code=code) if unsure:
                 self._write(settlement.fail, code, retry_at=None)
                 return None  # it may have been said of another secret than goes first now: that one is tried
-            case ClientRefused(code=code) | AssertionRefused(code=code) if (
-                spare := spare_secret(situation.secrets, profile, code)
-            ) is not None:
+            case ClientRefused(code=code) if (spare := spare_secret(situation.secrets, profile, code)) is not None:
                 first = situation.secrets[0].id
                 blamed = self._write(settlement.blame_secret, code, secret=first, spare=spare.id)
                 self._count(situation, "secret_refused", settled=blamed)
@@ -228,9 +227,14 @@ class Presenter:
                 return self.doubt(situation, intent, reason, refused=refused)
 
     def _refuse_assertion(self, situation: Situation, intent: Intent, code: str, *, refused: bool) -> int | None:
-        """No live key's assertion is accepted: serve the present token while it lives, and try again later."""
+        """Have another live key sign; with none, serve the present token while it lives, and try again later."""
         account, settlement = situation.account, self._settlement(situation, intent)
-        wait = _ASSERTION_RETRY * 2 ** min(intent.presented - 1, 3)
+        if untried_key(situation.secrets, intent, now=settlement.now) is not None:
+            noted = self._write(settlement.refuse_key, code, key=situation.secrets[0].id)
+            self._count(situation, "secret_refused", settled=noted)
+            return None  # look again: for this account another one goes first now
+        rounds = intent.presented // (1 + len(intent.refused_keys))  # in each, every key was shown
+        wait = _ASSERTION_RETRY * 2 ** min(rounds - 1, 3)
         failed = self._write(settlement.blame_assertion, code, retry_at=settlement.now + wait)
         self._count(situation, "assertion_refused", settled=failed)
         why = (
@@ -270,25 +274,11 @@ class Presenter:
 
     def _settlement(self, situation: Situation, intent: Intent) -> Settlement:
         return Settlement(
-            account=situation.account, intent=intent, now=self.clock(), audit_id=self.ids(), restored=self.restored
+            account=situation.account, intent=intent, now=self.clock(), ids=self.ids, restored=self.restored
         )
 
     def _profile(self, situation: Situation) -> Profile:
         return profile_for(self.profiles, situation.connection)
-
-    def _sealed(self, situation: Situation, answer: TokenAnswer) -> SealedAnswer:
-        """The answer as the next generation, with the old refresh token where the provider sent none."""
-        if answer.refresh_token is None and (old := situation.grant.refresh_sealed) is not None:
-            answer = replace(answer, refresh_token=self.vault.open(old, situation.refresh_binding))
-        account = situation.account
-        return seal_answer(
-            self.vault,
-            answer,
-            tenant=account.key.tenant,
-            account=account.id,
-            provider=account.provider,
-            generation=situation.generation + 1,
-        )
 
     @staticmethod
     def _count(situation: Situation, outcome: str, *, settled: bool = True) -> None:

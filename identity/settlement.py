@@ -10,10 +10,10 @@ from sqlalchemy import Connection
 
 from identity import audit
 from identity.accounts import Account, get_account, move_account
-from identity.connection_secrets import PRIVATE_KEY, SealedSecret, forgive_secrets, live_secrets, refuse_secret
+from identity.connection_secrets import SealedSecret, accept_secret, live_secrets, refuse_secret
 from identity.connections import lock_connection, pause_connection
 from identity.grants import SealedAnswer, bury, get_grant, rotate
-from identity.intents import MOVES, OVERTAKEN, Intent, IntentState, get_intent, open_intent, settle
+from identity.intents import MOVES, OVERTAKEN, Intent, IntentState, get_intent, open_intent, set_refused_keys, settle
 from identity.model import AccountKey, AccountState, RuledOut
 from identity.moves import IllegalMove
 from identity.scopes import grant_scopes, revoked_since
@@ -42,13 +42,14 @@ class Settlement:
     account: Account
     intent: Intent
     now: datetime
-    audit_id: str
+    ids: Callable[[], str]  # of records of the audit
     restored: Callable[[Connection, AccountKey], None]  # runs in the transaction that brings an account back
 
-    def commit(self, connection: Connection, sealed: SealedAnswer) -> Ending:
+    def commit(self, connection: Connection, sealed: SealedAnswer, *, accepted: str | None = None) -> Ending:
         """The new tokens are the account's. A late answer brings back an account that was given up.
 
-        Of an answer that a signal has overtaken, only what renews the grant is taken.
+        Of an answer that a signal has overtaken, only what renews the grant is taken. *accepted* is the secret that was
+        shown; None: not known.
         """
 
         def write(intent: Intent) -> None:
@@ -58,6 +59,8 @@ class Settlement:
                 raise IllegalMove(f"the generation of {self.account.id} moved under its lock")
             outcome = OVERTAKEN if intent.overtaken else "success"
             self._record(connection, "grant.refreshed", outcome, generation=sealed.generation)
+            if accepted is not None and intent.refused_keys:
+                self._judge_keys(connection, intent.refused_keys, accepted=accepted)
 
         return self._end(connection, IntentState.COMMITTED, "success", write, restores=True)
 
@@ -109,51 +112,54 @@ class Settlement:
         *shown* were the live secrets, of which the first was shown. Superseded if an operator changed them meanwhile:
         what was said of the old one is not held against the new one, which is to be tried.
         """
-        owner, paused = self.account.key.connection, False
+        owner = self.account.key.connection
 
-        def write(_: Intent) -> None:
-            nonlocal paused
+        def write(_: Intent) -> Superseded | None:
             lock_connection(connection, owner)
             live = live_secrets(connection, owner, shown[0].name) if shown else ()
-            paused = _which(live) == _which(shown)
-            if paused:
-                reason = f"its token endpoint refused the client ({code[:60]})"
-                pause_connection(connection, owner, reason=reason)
-                self._record(connection, "connection.paused", code, generation=self.intent.generation)
+            if _which(live) != _which(shown):
+                return Superseded()
+            pause_connection(connection, owner, reason=f"its token endpoint refused the client ({code[:60]})")
+            self._record(connection, "connection.paused", code, generation=self.intent.generation)
+            return None
 
-        ending = self._end(connection, IntentState.FAILED, code, write, restores=True)
-        return Superseded() if isinstance(ending, Settled) and not paused else ending
+        return self._end(connection, IntentState.FAILED, code, write, restores=True)
 
     def blame_secret(self, connection: Connection, code: str, *, secret: str, spare: str) -> Ending:
         """One secret of the client was refused while another is live: that one is tried, and nothing pauses."""
 
         def write(_: Intent) -> None:
-            refuse_secret(connection, secret, at=self.now)
-            self._record(
-                connection,
-                "connection.secret_refused",
-                code,
-                generation=self.intent.generation,
-                reason=f"{secret} was refused ({code[:60]}); {spare} is used instead",
-            )
+            self._refuse(connection, code, secret=secret, spare=spare)
+
+        return self._end(connection, IntentState.FAILED, code, write, restores=True)
+
+    def refuse_key(self, connection: Connection, code: str, *, key: str) -> Ending:
+        """What *key* signed was refused: another one signs next, for this account alone.
+
+        It may be the account's consent that is gone. Only if another key is accepted for it was it the key.
+        """
+
+        def write(intent: Intent) -> None:
+            set_refused_keys(connection, intent.id, (*intent.refused_keys, key))
 
         return self._end(connection, IntentState.FAILED, code, write, restores=True)
 
     def blame_assertion(self, connection: Connection, code: str, *, retry_at: datetime) -> Ending:
         """What the client signs was refused, whichever live key signed: nobody knows whose fault it is.
 
-        Then no key's refusal says anything about the key: each is tried again.
+        Then it says nothing of any key: each is tried again.
         """
 
-        def write(_: Intent) -> None:
-            forgive_secrets(connection, self.account.key.connection, PRIVATE_KEY)
+        def write(intent: Intent) -> None:
+            set_refused_keys(connection, intent.id, ())
 
         return self._end(connection, IntentState.FAILED, code, write, retry_at=retry_at, restores=True)
 
     def expire(self, connection: Connection, reason: str) -> Ending:
         """There is nothing to renew the token with: a person must reconnect. Nothing is presented.
 
-        The token stays sealed: a refusal is no proof of its end, so a revocation still has it ended at the provider.
+        The token stays sealed until the next consent: a refusal is no proof of its end, so a revocation before that has
+        it ended at the provider.
         """
         scopes = grant_scopes(self.account.key)
         lock_shared(connection, scopes[:-1])
@@ -166,7 +172,7 @@ class Settlement:
         if get_account(connection, self.account.id).state is not AccountState.ACTIVE:
             return Superseded()
         move_account(connection, self.account.id, to=AccountState.NEEDS_RECONNECT, reason=reason, now=self.now)
-        self._record(connection, "grant.dead", "nothing to renew it with", generation=grant.generation)
+        self._record(connection, "grant.expired", "nothing to renew it with", generation=grant.generation)
         return Settled()
 
     def _end(
@@ -174,7 +180,7 @@ class Settlement:
         connection: Connection,
         to: IntentState,
         outcome: str,
-        write: Callable[[Intent], None],
+        write: Callable[[Intent], Superseded | None],
         *,
         retry_at: datetime | None = None,
         unpresented: bool = False,
@@ -210,10 +216,10 @@ class Settlement:
             connection, intent.id, to=to, outcome=outcome, now=self.now, retry_at=retry_at, unpresented=unpresented
         ):
             return Superseded()  # between our read and our write
-        write(intent)
+        superseded = write(intent)
         if restores:
             self._restore(connection, renewed=to is IntentState.COMMITTED)
-        return Settled()
+        return superseded or Settled()
 
     def _restore(self, connection: Connection, *, renewed: bool) -> None:
         """What gave the account up for this very generation turned out otherwise.
@@ -227,12 +233,30 @@ class Settlement:
             move_account(connection, account.id, to=AccountState.ACTIVE, reason=None, now=self.now)
             self.restored(connection, account.key)
 
+    def _judge_keys(self, connection: Connection, refused: Sequence[str], *, accepted: str) -> None:
+        """For one account another key was accepted than those that were refused: it was the keys, not its consent."""
+        lock_connection(connection, self.account.key.connection)  # of two that find out otherwise, one waits
+        accept_secret(connection, accepted)
+        for key in refused:
+            if key != accepted:
+                self._refuse(connection, "invalid_grant", secret=key, spare=accepted)
+
+    def _refuse(self, connection: Connection, code: str, *, secret: str, spare: str) -> None:
+        if refuse_secret(connection, secret, at=self.now):
+            self._record(
+                connection,
+                "connection.secret_refused",
+                code,
+                generation=self.intent.generation,
+                reason=f"{secret} was refused ({code[:60]}); {spare} is used instead",
+            )
+
     def _record(
         self, connection: Connection, kind: str, outcome: str, *, generation: int, reason: str | None = None
     ) -> None:
         audit.record(
             connection,
-            id=self.audit_id,
+            id=self.ids(),
             at=self.now,
             kind=kind,
             tenant=self.account.key.tenant,
@@ -245,8 +269,9 @@ class Settlement:
         )
 
 
-def _which(secrets: Sequence[SealedSecret]) -> list[tuple[str, datetime | None]]:
-    return [(secret.id, secret.refused_at) for secret in secrets]
+def _which(secrets: Sequence[SealedSecret]) -> dict[str, datetime | None]:
+    """Whatever their order: for an account that one was refused for, another goes first."""
+    return {secret.id: secret.refused_at for secret in secrets}
 
 
 def begin(

@@ -31,7 +31,7 @@ class Situation:
     grant: Grant
     connection: ProviderConnection
     paused: str | None
-    secrets: tuple[SealedSecret, ...]  # what authenticates the client, the one to use first
+    secrets: tuple[SealedSecret, ...]  # what authenticates the client, the one to use first for this account
     intent: Intent | None
     ruled_out: RuledOut | None
 
@@ -102,12 +102,14 @@ def read_situation(connection: Connection, account: str) -> Situation:
     wanted = authenticator(owner, found.credential)
     # Before the secrets: whoever sees that an intent failed by a refused secret must see the refusal, too.
     intent = find_intent(connection, account, grant.generation)
+    secrets = live_secrets(connection, owner.id, wanted) if wanted else ()
+    refused = intent.refused_keys if intent else ()
     return Situation(
         account=found,
         grant=grant,
         connection=owner,
         paused=paused_reason(connection, owner.id),
-        secrets=live_secrets(connection, owner.id, wanted) if wanted else (),
+        secrets=tuple(sorted(secrets, key=lambda one: one.id in refused)),
         intent=intent,
         ruled_out=revoked_since(connection, grant_scopes(found.key), grant.consented),
     )

@@ -209,6 +209,7 @@ refresh_intents = Table(
     Column("outcome", String(64)),
     Column("retry_at", Instant),  # failed: not presented again before
     Column("doubtful_since", Instant),  # an earlier presentation began then, and its outcome is lost
+    Column("refused_keys", JSON(none_as_null=True)),  # whose assertions were refused: the next is signed by another
     Column("finished_at", Instant),
     UniqueConstraint("account_id", "generation"),
     Index(

@@ -636,7 +636,7 @@ def test_a_static_token_that_is_refused_needs_a_person_and_can_still_be_ended_at
     with pytest.raises(ReauthRequired):
         make().refresh(account, after_generation=1, refused=True)
     assert connected.state(ROBOT) is AccountState.NEEDS_RECONNECT
-    assert connected.audited("grant.dead") == 1
+    assert (connected.audited("grant.expired"), connected.audited("grant.dead")) == (1, 0)
     with pytest.raises(ReauthRequired):
         make().refresh(account, after_generation=1)  # it lives by its date, and is served no more
     assert connected.token(ROBOT) == "xoxb-canary"

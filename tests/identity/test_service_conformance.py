@@ -96,7 +96,8 @@ class Minting:
         self.server.say(*said)  # type: ignore[arg-type]
         answer = self.http.send(self.request(), within=timedelta(seconds=5))
         assert isinstance(answer, Answer), answer
-        return self.server.asked[-1], read_token(self.situation, self.profile, answer, started_at=START)
+        scopes = self.service.scopes
+        return self.server.asked[-1], read_token(self.situation, self.profile, answer, started_at=START, scopes=scopes)
 
 
 def connection(provider: str, base: str, config: Mapping[str, str]) -> ProviderConnection:

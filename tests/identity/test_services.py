@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 from joserfc import jwt
-from joserfc.errors import BadSignatureError
 from joserfc.jwk import RSAKey
 
 from identity.authorization import KEY, authorization
-from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, add_secret, rotate_secret, seal_secret
+from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, add_secret, seal_secret
 from identity.connections import paused_reason, rewrite_addresses
 from identity.consents import connect_service
 from identity.coordinator import Coordinator, RefreshBudget
@@ -28,7 +27,7 @@ from identity.permissions import allowed, permissions
 from identity.providers import PROFILES
 from identity.secret import Secret
 from tests.identity.keys import pem
-from tests.identity.providers import PretendProvider, Reply, reply
+from tests.identity.providers import PretendProvider, reply
 from tests.identity.published_providers import server
 from tests.identity.stores import EngineStore
 from tests.identity.world import ROBOT, World
@@ -56,20 +55,12 @@ def make(store: EngineStore, provider: PretendProvider, http: Client) -> Make:
     return build
 
 
-def _signed(assertion: str, by: str) -> bool:
-    try:
-        jwt.decode(assertion, RSAKey.import_key(by), algorithms=["RS256"])
-    except BadSignatureError:
-        return False
-    return True
-
-
 def service(world: World, credential: Credential, **given: Any) -> str:
-    """An admin's consent for the robot; the account's id."""
+    """An admin's consent, for the robot unless a *key* is given; the account's id."""
     return connect_service(
         world.store,
         world.vault,
-        ROBOT,
+        given.pop("key", ROBOT),
         id=world.id(),
         provider=world.provider,
         credential=credential,
@@ -127,41 +118,6 @@ def test_an_assertion_that_is_refused_costs_no_account_and_is_shown_again_more_a
     assert world.store.read(lambda connection: paused_reason(connection, "forge")) is None
     provider.answer = lambda form: reply({"access_token": "minted", "token_type": "Bearer"})
     assert coordinator.refresh(account, after_generation=1) == 2
-
-
-def test_a_new_key_whose_assertion_is_refused_gives_way_to_the_old_one_and_back(
-    make: Make, provider: PretendProvider
-) -> None:
-    world, coordinator = make("google", service_account="robot@project.example")
-    account = service(world, Credential.JWT_BEARER)
-    new = seal_secret(
-        world.vault,
-        world.owner,
-        id="key-2",
-        name=PRIVATE_KEY,
-        secret=Secret(pem(number=2)),
-        now=world.clock.now + timedelta(minutes=1),
-    )
-    world.store.write(lambda connection: rotate_secret(connection, new, retire_at=None))
-    known = pem()
-    signed_by: list[str] = []
-
-    def answer(form: dict[str, str]) -> Reply:
-        signed_by.append("key-1" if _signed(form["assertion"], pem()) else "key-2")
-        if not _signed(form["assertion"], known):
-            return reply({"error": "invalid_grant", "error_description": "Invalid JWT Signature."}, 400)
-        return reply({"access_token": "minted", "expires_in": 3599, "token_type": "Bearer"})
-
-    provider.answer = answer
-    assert coordinator.refresh(account, after_generation=1) == 2
-    assert (signed_by, world.audited("connection.secret_refused")) == (["key-2", "key-1"], 1)
-    known = pem(number=2)  # there the key is changed now
-    signed_by.clear()
-    with pytest.raises(Misconfigured):
-        coordinator.refresh(account, after_generation=2, refused=True)
-    world.clock.advance(timedelta(minutes=1))
-    assert coordinator.refresh(account, after_generation=2) == 3
-    assert signed_by == ["key-1", "key-2"]
 
 
 def test_a_client_names_itself_by_a_key_where_the_connection_says_so(make: Make, provider: PretendProvider) -> None:

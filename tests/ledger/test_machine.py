@@ -370,7 +370,7 @@ class Ledger(RuleBasedStateMachine):
             generation=grant.generation + 1,
         )
         settlement = Settlement(
-            account=account, intent=made, now=now, audit_id=self.house.ids("aud"), restored=wake_waiting
+            account=account, intent=made, now=now, ids=partial(self.house.ids, "aud"), restored=wake_waiting
         )
         self.refreshing.append((settlement, sealed))
 

@@ -152,6 +152,21 @@ CONTROLS = (
         test="tests/identity/test_secret_rotation.py::test_a_refused_new_secret_gives_way and sqlite",
     ),
     Control(
+        name="a refused assertion blames no key before another is accepted",
+        file="identity/settlement.py",
+        guard="set_refused_keys(connection, intent.id, (*intent.refused_keys, key))",
+        without="set_refused_keys(connection, intent.id, (*intent.refused_keys, key)); "
+        "self._refuse(connection, code, secret=key, spare='')",
+        test="tests/identity/test_key_rotation.py::test_an_account_whose_consent_is_gone and sqlite",
+    ),
+    Control(
+        name="a key signs from its switch date on",
+        file="identity/minting.py",
+        guard="untried = (one for one in secrets[1:] if one.id not in intent.refused_keys and one.used_from <= now)",
+        without="untried = (one for one in secrets[1:] if one.id not in intent.refused_keys)",
+        test="tests/identity/test_key_rotation.py::test_a_key_signs_no_assertion_before and sqlite",
+    ),
+    Control(
         name="a gateway's time-out is unknown",
         file="identity/answers.py",
         guard="if status in _GATEWAY_TIMEOUTS:",
