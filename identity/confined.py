@@ -22,8 +22,8 @@ from identity.http import NotSent
 from identity.minting import read_token
 from identity.model import Credential, TokenAnswer
 from identity.oauth import Narrowing, installation_request
+from identity.own_values import profile_for
 from identity.permissions import permissions
-from identity.providers import profile_of
 from identity.providers.profile import Profile
 from identity.request_names import REFRESH_HEADER, named
 from identity.secret import Secret
@@ -92,7 +92,7 @@ class Confiner:
             return None
         if situation.generation != wanted.generation:
             return NotSent(reason="the account's grant moved")
-        profile = profile_of(self._profiles, account.provider)
+        profile = profile_for(self._profiles, situation.connection)
         to = Endpoint.of(situation.connection, account.credential)
         if self._endpoint.gate.enter(to, profile.token_pace) is not None:
             return NotSent(reason="its token endpoint is left alone for now")

@@ -15,9 +15,10 @@ from sqlalchemy import Connection
 from identity.accounts import find_account
 from identity.awaited import Awaited, awaited_at
 from identity.code_exchange import CodeExchange
-from identity.connect_callback import Callback
+from identity.connect_callback import Callback, check_issuer
 from identity.connect_links import ConnectLink, read_link, write_link
 from identity.connect_outcomes import Connected, Finishing, Outcome, refused, told
+from identity.connect_refusals import Refusals
 from identity.connect_sessions import (
     ConnectSession,
     add_session,
@@ -83,7 +84,10 @@ class Connect:
     ) -> None:
         gate = gate or Gate(None)
         exchange = CodeExchange(store=store, vault=vault, http=http, gate=gate, budget=budget, ids=ids)
-        self._callback = Callback(store=store, vault=vault, exchange=exchange, redirect_uri=redirect_uri, ids=ids)
+        self._refusals = Refusals(store=store, vault=vault, ids=ids)
+        self._callback = Callback(
+            store=store, vault=vault, exchange=exchange, refusals=self._refusals, redirect_uri=redirect_uri, ids=ids
+        )
         self._store = store
         self._vault = vault
         self._profiles = profiles
@@ -228,12 +232,12 @@ class Connect:
             # A callback that is not this session's own must not end it, so these come before it is used up.
             if owner.id != connection_id:
                 refuse(Why.UNTRUSTED, "this answer came back to the address of another provider connection")
-            _check_issuer(owner, profile, params)
+            check_issuer(owner, profile, params)
             if not session.is_of(browser):
                 refuse(Why.OTHER_BROWSER, "this is not the browser in which the link was opened")
             connected = self._callback.finish(session, owner, profile, params, now=now, also=also)
         except Refusal as refusal:
-            return self._callback.note(session, refusal, now=now) if refusal.final else refusal.refused
+            return self._refusals.note(session, refusal, now=now) if refusal.final else refusal.refused
         return connected or self._again(session.id, now=now)
 
     def result(self, session: str, *, browser: str, now: datetime) -> Outcome:
@@ -287,13 +291,3 @@ def _there(connection: Connection, session: str) -> ConnectSession:
     if (found := get_session(connection, session)) is None:
         raise BadInput("the link that this key made before is forgotten: ask again with a new key")
     return found
-
-
-def _check_issuer(owner: ProviderConnection, profile: Profile, params: Mapping[str, str]) -> None:
-    """RFC 9207: the answer says which authorization server it comes from."""
-    expected, sent = owner.config.get("issuer"), params.get("iss")
-    must = profile.sends_iss or owner.config.get("sends_iss") == "true"
-    if must and (expected is None or sent is None):
-        refuse(Why.UNTRUSTED, "the answer does not say which provider it comes from")
-    if expected is not None and sent is not None and sent != expected:
-        refuse(Why.UNTRUSTED, "the answer comes from another provider")

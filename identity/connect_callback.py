@@ -6,8 +6,7 @@ the provider sends it) from its issuer; in the same browser; in time; for the fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NoReturn
@@ -17,16 +16,16 @@ from sqlalchemy import Connection
 from identity import audit
 from identity.code_exchange import CodeExchange
 from identity.connect_outcomes import Connected
+from identity.connect_refusals import Refusals, in_words
 from identity.connect_sessions import CONNECTED, ConnectSession, note_outcome, open_verifier, use_up
 from identity.consents import write_consent
-from identity.errors import Misconfigured, Unavailable
 from identity.grants import AnotherAccount, Consent, Consented
-from identity.leftovers import Leftover, leave
+from identity.leftovers import Leftover
 from identity.model import AccountKey, Credential, ProviderConnection, RuledOut, TokenAnswer
 from identity.principals import link_alias, resolve_alias
 from identity.providers.profile import ExternalIdentity, Profile
 from identity.providers.words import provider_name
-from identity.refusal import AGAIN, OPERATOR, ConnectRefused, Refusal, Why, refuse
+from identity.refusal import AGAIN, OPERATOR, Refusal, Why, refuse
 from identity.scopes import grant_scopes, revoked_since
 from identity.store import Store
 from identity.vault import Vault
@@ -39,6 +38,7 @@ class Callback:
     store: Store
     vault: Vault
     exchange: CodeExchange
+    refusals: Refusals
     redirect_uri: Callable[[str], str]
     ids: Callable[[], str]
 
@@ -67,7 +67,7 @@ class Callback:
         self.exchange.enter(owner, profile)  # where that must wait, the session stays as it is
         if not self._use_up(session, now):
             return None
-        with _in_words():
+        with in_words():
             return self._consent(session, owner, profile, code, now=now, also=also)
 
     def _use_up(self, session: ConnectSession, now: datetime) -> bool:
@@ -82,31 +82,6 @@ class Callback:
         if self.store.read(lambda connection: revoked_since(connection, scopes, started)):
             _refuse_revoked()
         return code
-
-    def note(self, session: ConnectSession, refusal: Refusal, *, now: datetime) -> ConnectRefused:
-        """Record how a used session ended; returns it as the person is told."""
-        refused, audit_id, account_id, leftover = refusal.refused, self.ids(), self.ids(), refusal.leftover
-        sealed = leftover.sealed(self.vault) if leftover else {}
-        said = {"reason": refused.reason, "next_step": refused.next_step}
-
-        def write(connection: Connection) -> None:
-            if leftover is not None:
-                leave(connection, leftover, sealed, account_id=account_id, now=now)
-            note_outcome(connection, session.id, refused.why, said)
-            audit.record(
-                connection,
-                id=audit_id,
-                at=now,
-                kind="connect.refused",
-                tenant=session.key.tenant,
-                principal=session.key.principal,
-                outcome=refused.why,
-                reason=refused.reason,
-                detail={"connection": session.key.connection, **refusal.detail},
-            )
-
-        self.store.write(write)
-        return ConnectRefused(why=refused.why, reason=refused.reason, next_step=refused.next_step, session=session.id)
 
     def _consent(
         self,
@@ -129,11 +104,11 @@ class Callback:
             now=now,
         )
         won = Leftover(key=session.key, provider=owner.provider, started=session.started, answer=answer)
-        with _leaving(won):
+        with self.refusals.leaving(won, now=now):
             external = self.exchange.whose(session, owner, profile, answer.access_token)
         covered = profile.covered(answer.scopes)
         missing = tuple(scope for scope in session.scopes if scope not in covered)
-        with _leaving(replace(won, external_id=external.id if external else None)):
+        with self.refusals.leaving(replace(won, external_id=external.id if external else None), now=now):
             stored = self._store(session, owner, answer, external, missing, now=now, also=also)
         return Connected(
             session=session.id,
@@ -247,26 +222,14 @@ def _link(
     )
 
 
-@contextmanager
-def _in_words() -> Iterator[None]:
-    """What goes wrong in here, as the person is told."""
-    try:
-        yield
-    except Unavailable:
-        refuse(Why.INTERRUPTED, "the consent could not be stored just now", final=True)
-    except Misconfigured as fault:
-        refuse(Why.OPERATOR, "this installation is not set up for that", OPERATOR, final=True, fault=str(fault))
-
-
-@contextmanager
-def _leaving(won: Leftover) -> Iterator[None]:
-    """What is refused in here leaves tokens at the provider."""
-    try:
-        with _in_words():
-            yield
-    except Refusal as refusal:
-        refusal.leftover = won
-        raise
+def check_issuer(owner: ProviderConnection, profile: Profile, params: Mapping[str, str]) -> None:
+    """RFC 9207: the answer says which authorization server it comes from."""
+    expected, sent = owner.config.get("issuer"), params.get("iss")
+    must = profile.sends_iss or owner.config.get("sends_iss") == "true"
+    if must and (expected is None or sent is None):
+        refuse(Why.UNTRUSTED, "the answer does not say which provider it comes from")
+    if expected is not None and sent is not None and sent != expected:
+        refuse(Why.UNTRUSTED, "the answer comes from another provider")
 
 
 def _refuse_revoked() -> NoReturn:

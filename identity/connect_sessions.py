@@ -123,12 +123,12 @@ def use_up(connection: Connection, session: str, *, now: datetime) -> bool:
     return connection.execute(used.values(finished_at=now, outcome=USED)).rowcount == 1
 
 
-def note_outcome(connection: Connection, session: str, outcome: str, result: Mapping[str, Any]) -> None:
-    """How it ended, for the page that says so; what was noted first stays."""
+def note_outcome(connection: Connection, session: str, outcome: str, result: Mapping[str, Any]) -> bool:
+    """How it ended, for the page that says so; False if that was noted before: what was noted first stays."""
     noted = update(connect_sessions).where(
         connect_sessions.c.id == session, or_(connect_sessions.c.outcome.is_(None), connect_sessions.c.outcome == USED)
     )
-    connection.execute(noted.values(outcome=outcome, result=dict(result)))
+    return connection.execute(noted.values(outcome=outcome, result=dict(result))).rowcount == 1
 
 
 def is_connecting(

@@ -42,17 +42,6 @@ def add_connection(connection: Connection, owner: ProviderConnection, *, now: da
     return insert_new(connection, provider_connections, row)
 
 
-def taken_for(connection: Connection, owner: ProviderConnection) -> str | None:
-    """The id of a connection to another server of *owner*'s provider whose users would be taken for *owner*'s."""
-    columns = provider_connections.c
-    same = (columns.id != owner.id) & (columns.provider == owner.provider)
-    others = select(provider_connections).where(same, columns.token_url != owner.token_url)
-    if owner.tenant is not None:
-        others = others.where(or_(columns.tenant_id.is_(None), columns.tenant_id == owner.tenant))
-    known = map(connection_of, connection.execute(others.order_by(columns.id)))
-    return next((one.id for one in known if one.people == owner.people), None)
-
-
 def get_connection(connection: Connection, owner: str) -> ProviderConnection:
     """The provider connection of that id. Raises Misconfigured."""
     row = connection.execute(_BY_ID, {"owner": owner}).one_or_none()

@@ -21,7 +21,7 @@ from identity.gate import AHEAD_KEEPS, Endpoint, Gate
 from identity.keepalive_ledger import Due, Hold, Next, behind, claim, fair, put_back
 from identity.keepalive_plan import Plan, plan, retry_in
 from identity.metrics import KEEPALIVE, KEEPALIVE_DUE, KEEPALIVE_LAG
-from identity.own_values import with_own
+from identity.own_values import profile_for
 from identity.providers.profile import Profile
 from identity.store import CommitUnknown, Store
 
@@ -168,7 +168,7 @@ class _Pass:
         return planned if planned.due <= now else Next(due=planned.due, rank=planned.rank)
 
     def _profile(self, due: Due) -> Profile:
-        return with_own(self._profiles[due.provider], due.config)
+        return profile_for(self._profiles, due)
 
     def _attempt(self, due: Due) -> tuple[str, Next] | None:
         """Refresh it: what came of that, and what follows; None: its token endpoint has no room."""

@@ -17,7 +17,7 @@ from identity.connections import get_connection
 from identity.grants import ACCESS, get_grant, token_binding
 from identity.http import Answer, Client
 from identity.model import Credential
-from identity.providers import profile_of
+from identity.own_values import profile_for
 from identity.providers.profile import ExternalIdentity, Profile
 from identity.providers.words import provider_name
 from identity.store import Store
@@ -57,7 +57,7 @@ def ask_whose(
     """Ask the provider whose the account's token is. Raises Misconfigured for an account there is not."""
     found = store.read(lambda c: get_account(c, account))
     grant, owner = store.read(lambda c: (get_grant(c, account), get_connection(c, found.key.connection)))
-    profile, name = profile_of(profiles, found.provider), provider_name(found.provider)
+    profile, name = profile_for(profiles, owner), provider_name(found.provider)
     if grant is None or grant.access_sealed is None:
         return Liveness(life=Life.NONE, said="there is no token: it was never issued, has died, or was shredded")
     if grant.expires_at is not None and now >= grant.expires_at:

@@ -9,10 +9,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from identity.errors import BadInput
-from identity.model import ProviderConnection
 from identity.pace import Pace
 from identity.providers import profile_of
 from identity.providers.profile import Profile
@@ -20,15 +19,30 @@ from identity.providers.profile import Profile
 OWN = frozenset({"oidc", "oauth2"})  # the rows that stand for any server
 
 
-def profile_for(profiles: Mapping[str, Profile], owner: ProviderConnection) -> Profile:
-    """The row of *owner*'s provider, with what its configuration says otherwise. Raises Misconfigured, BadInput."""
-    return with_own(profile_of(profiles, owner.provider), owner.config)
+class Configured(Protocol):
+    """A provider connection, or what is known of one."""
+
+    @property
+    def provider(self) -> str: ...
+
+    @property
+    def config(self) -> Mapping[str, str]: ...
 
 
-def with_own(profile: Profile, config: Mapping[str, str]) -> Profile:
-    """*profile* with the values in a connection's *config*. Raises BadInput for one that cannot be read."""
-    given = {field: read(name, config[name]) for name, (field, read) in _VALUES.items() if name in config}
-    return replace(profile, **given) if given else profile
+def profile_for(profiles: Mapping[str, Profile], owner: Configured) -> Profile:
+    """The row of *owner*'s provider, with what its configuration says otherwise. Raises Misconfigured.
+
+    A value that cannot be read leaves the row as it is: it was stored before anybody read it. `aswhom doctor` says so.
+    """
+    profile = profile_of(profiles, owner.provider)
+    given = _given(profile, owner.config)
+    read = {field: value for field, value in given.items() if not isinstance(value, BadInput)}
+    return replace(profile, **read) if read else profile
+
+
+def unreadable(profile: Profile, config: Mapping[str, str]) -> list[str]:
+    """What is wrong with the values in a connection's *config*."""
+    return [str(value) for value in _given(profile, config).values() if isinstance(value, BadInput)]
 
 
 def check_own(profile: Profile, config: Mapping[str, str]) -> None:
@@ -38,7 +52,22 @@ def check_own(profile: Profile, config: Mapping[str, str]) -> None:
         raise BadInput(
             f"{', '.join(named)}: {profile.title}'s row says that, with its source; it is for a server of one's own"
         )
-    with_own(profile, config)
+    if faults := unreadable(profile, config):
+        raise BadInput("; ".join(faults))
+
+
+def _given(profile: Profile, config: Mapping[str, str]) -> dict[str, Any]:
+    """The values by their fields of the row, or why one cannot be read."""
+    if profile.name not in OWN:
+        return {}
+    return {field: _read(read, name, config[name]) for name, (field, read) in _VALUES.items() if name in config}
+
+
+def _read(read: Callable[[str, str], Any], name: str, text: str) -> Any:
+    try:
+        return read(name, text)
+    except BadInput as fault:
+        return fault
 
 
 def _whole(name: str, text: str, *, least: int, most: int) -> int:

@@ -16,6 +16,7 @@ from identity.errors import AswhomError, GrantRevoked, Misconfigured, ReauthRequ
 from identity.flight import Wish
 from identity.gate import Endpoint
 from identity.http import Answer, NoAnswer, Outcome
+from identity.insistence import Insistence
 from identity.intents import Intent, may_present_again, store_answer
 from identity.metrics import REFRESHES, UNRECOGNISED
 from identity.minting import AssertionRefused, next_credentials, read_token, spare_secret, token_request, untried_key
@@ -164,16 +165,10 @@ class Presenter:
     def _keep(self, situation: Situation, intent: Intent, answer: Answer) -> bool:
         """Commit the raw answer before anything can go wrong with reading it; False if it came too late."""
         sealed = self.vault.seal(pack(answer), situation.answer_binding)
-        end = self.monotonic() + self.budget.store.total_seconds()
-        while True:
-            try:
-                return self.store.write(lambda connection: store_answer(connection, intent.id, sealed))
-            except (Unavailable, CommitUnknown) as error:
-                where = {"action": "refresh.answer_not_stored", "account": intent.account, "intent": intent.id}
-                log.exception("a provider's answer is not stored yet", extra=where)
-                if self.monotonic() >= end:
-                    raise Unavailable(f"the answer for account {intent.account} could not be stored") from error
-            self.sleep(self.budget.poll.total_seconds())
+        where = {"action": "refresh.answer_not_stored", "account": intent.account, "intent": intent.id}
+        keep = Insistence(within=self.budget.store, pause=self.budget.poll, monotonic=self.monotonic, sleep=self.sleep)
+        what = f"the answer for account {intent.account}"
+        return keep.write(self.store, lambda c: store_answer(c, intent.id, sealed), what=what, where=where)
 
     def _conclude(
         self, situation: Situation, intent: Intent, outcome: Outcome, *, refused: bool, recovered: bool = False

@@ -15,12 +15,12 @@ from identity.errors import BadInput
 from identity.model import ProviderConnection
 from identity.oauth import client_auth
 from identity.own_values import check_own
+from identity.people import checked_name
 from identity.principals import checked_id
 from identity.providers.profile import Profile
 from identity.secret import Secret
 
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")  # RFC 9110 §5.6.2
-_PEOPLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")  # as long as aliases store it
 _SCHEME = re.compile(r"[A-Za-z0-9._~+/-]{0,32}")
 
 
@@ -94,8 +94,8 @@ def _check(owner: ProviderConnection, profile: Profile, policy: AddressPolicy) -
         policy.checked_url(url, what=what)
     config = owner.config
     check_own(profile, config)
-    if (people := config.get("people")) is not None and not _PEOPLE.fullmatch(people):
-        raise BadInput("people is the name under which aliases know its users: up to 32 letters, digits, '-', '_', '.'")
+    if (people := config.get("people")) is not None:
+        checked_name(people)
     if (algorithm := config.get("signing_alg")) is not None and algorithm not in ALGORITHMS:
         raise BadInput(f"signing_alg is one of {', '.join(ALGORITHMS)}")
     if not _HEADER.fullmatch(config.get("key_header", "authorization")):

@@ -31,7 +31,7 @@ class WithdrawalState(StrEnum):
     PENDING = "pending"  # to be asked, by `due_at`
     DONE = "done"  # the provider says that it has ended
     STUCK = "stuck"  # an operator must act: `aswhom revocations retry`
-    NOT_ASKED = "not_asked"  # there is nobody to ask, or nothing to ask for
+    NOT_ASKED = "not_asked"  # there is nobody to ask, or nothing to ask for; a refused connect's was asked in vain
 
 
 MOVES: Moves[WithdrawalState] = Moves(
@@ -188,6 +188,17 @@ def of_account(connection: Connection, account: str, *states: WithdrawalState) -
     """An account's withdrawals in these states."""
     found = select(withdrawals).where(withdrawals.c.account_id == account, withdrawals.c.state.in_(states))
     return [_withdrawal(row) for row in connection.execute(found.order_by(withdrawals.c.id))]
+
+
+def is_superseded(connection: Connection, withdrawal: Withdrawal) -> bool:
+    """Whether a refresh of the same consent has won what replaced it."""
+    columns = withdrawals.c
+    won = select(columns.id).where(
+        columns.account_id == withdrawal.account,
+        columns.origin == Origin.REFRESH,
+        columns.consented == withdrawal.consented,
+    )
+    return connection.execute(won.limit(1)).first() is not None
 
 
 def is_refreshing(connection: Connection, account: str) -> bool:

@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, select
 
+from identity import audit
 from identity.accounts import Account, get_account
 from identity.answers import retry_after_of
 from identity.connect_sessions import is_connecting
@@ -29,7 +30,7 @@ from identity.grants import get_grant
 from identity.http import Answer
 from identity.metrics import WITHDRAWALS_ASKED
 from identity.model import AccountKey, Credential, Scope, ScopeKind
-from identity.own_values import with_own
+from identity.own_values import profile_for
 from identity.providers.profile import Profile
 from identity.request_names import REVOCATION_HEADER, named
 from identity.scopes import grant_scopes, newest_revocation, revoked_since
@@ -45,6 +46,7 @@ from identity.withdrawals import (
     claim,
     get_withdrawal,
     is_refreshing,
+    is_superseded,
     of_account,
     postpone,
     settle,
@@ -104,8 +106,8 @@ class Withdrawer:
         case = self._store.write(lambda c: self._claim(c, withdrawal, now=now, until=until))
         if case is None:
             return
-        profile = with_own(self._profiles[case.account.provider], case.owner.config)
         try:
+            profile = profile_for(self._profiles, case.owner)
             asked = question(case, profile, self._vault, now=now, ids=self._ids)
         except Misconfigured as fault:
             self._end(case, WithdrawalState.STUCK, str(fault))
@@ -149,7 +151,8 @@ class Withdrawer:
         if is_refreshing(connection, account.id):
             postpone(connection, claimed.id, due_at=now + _SECOND, reason="a refresh has not ended", counted=False)
             return None
-        profile = self._profiles[account.provider]
+        owner = get_connection(connection, account.key.connection)
+        profile = profile_for(self._profiles, owner)
         refused = claimed.origin is Origin.CONNECT
         by_name = profile.renewal is not None and (refused or renews_expired(profile, claimed, now=now))
         reaches = not by_name and (reaches_all(profile, claimed.credential) or may_be_shared(claimed))
@@ -157,15 +160,13 @@ class Withdrawer:
             to = WithdrawalState.NOT_ASKED if refused else WithdrawalState.STUCK
             settle(connection, claimed.id, to=to, reason=why, now=now)
             return None
-        owner = get_connection(connection, account.key.connection)
         wanted = ending_authenticator(owner, claimed.credential)
-        won = [one for one in of_account(connection, account.id, *WithdrawalState) if one.origin is Origin.REFRESH]
         return Case(
             withdrawal=claimed,
             account=account,
             owner=owner,
             secrets=live_secrets(connection, owner.id, wanted) if wanted else (),
-            superseded=any(one.consented == claimed.consented for one in won),
+            superseded=is_superseded(connection, claimed),
         )
 
     def _failed(self, case: Case, why: str) -> None:
@@ -181,12 +182,34 @@ class Withdrawer:
         self._store.write(lambda c: postpone(c, case.withdrawal.id, due_at=due, reason=why[:300], counted=counted))
 
     def _end(self, case: Case, to: WithdrawalState, reason: str | None) -> None:
-        now = self._clock()
-        WITHDRAWALS_ASKED.labels(str(to)).inc()
-        self._store.write(lambda c: settle(c, case.withdrawal.id, to=to, reason=reason and reason[:300], now=now))
-        if to is WithdrawalState.STUCK:
-            where = {"action": "withdrawal.stuck", "withdrawal": case.withdrawal.id, "account": case.account.id}
-            log.error("a revoked credential may still be valid at its provider: %s", reason, extra=where)
+        now, account, audit_id = self._clock(), case.account, self._ids()
+        reason = reason and reason[:300]
+        stuck = to is WithdrawalState.STUCK
+        # It is on no receipt, by which an operator could have it asked again.
+        given_up = stuck and case.withdrawal.origin is Origin.CONNECT
+        ends = WithdrawalState.NOT_ASKED if given_up else to
+
+        def write(connection: Connection) -> None:
+            if settle(connection, case.withdrawal.id, to=ends, reason=reason, now=now) and given_up:
+                audit.record(
+                    connection,
+                    id=audit_id,
+                    at=now,
+                    kind="connect.not_ended",
+                    tenant=account.key.tenant,
+                    principal=account.key.principal,
+                    account=account.id,
+                    reason=reason,
+                    detail={"connection": account.key.connection, "consented": case.withdrawal.consented},
+                )
+
+        WITHDRAWALS_ASKED.labels(str(ends)).inc()
+        self._store.write(write)
+        if stuck:
+            what = "what a refused connect had won" if given_up else "a revoked credential"
+            action = "connect.not_ended" if given_up else "withdrawal.stuck"
+            where = {"action": action, "withdrawal": case.withdrawal.id, "account": account.id}
+            log.error("%s may still be valid at its provider: %s", what, reason, extra=where)
 
 
 def awaits_provider(connection: Connection, account: Account, profile: Profile, *, now: datetime) -> bool:

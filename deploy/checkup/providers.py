@@ -13,6 +13,9 @@ from deploy.installation import Installation
 from identity.addresses import AddressPolicy
 from identity.connection_secrets import WEBHOOK_SECRET
 from identity.http import Answer, Client, HttpRequest
+from identity.own_values import unreadable
+from identity.people import all_taken_for
+from identity.providers import PROFILES
 from pipeline import connection_facts
 from pipeline.ledger import queries
 from webhooks.sources import SOURCES
@@ -30,6 +33,26 @@ def connections(at: Installation) -> Iterator[Finding]:
     for row in at.read(connection_facts.refused_secrets):
         says = f"{row['id']}, a {row['name']} of {row['connection_id']}, was refused, and another is used"
         yield unknown("connections", f"{says}: `aswhom connections show {row['connection_id']}`")
+    yield from _people(at)
+    yield from _own_values(at)
+
+
+def _people(at: Installation) -> Iterator[Finding]:
+    """Connections that were added before this was refused."""
+    found = at.read(all_taken_for)
+    for id, why in found[:_SHOWN]:
+        yield wrong("connections", f"{id}: {why}: `aswhom connections name-people {id} NAME`")
+    if len(found) > _SHOWN:
+        yield wrong("connections", f"{len(found) - _SHOWN} more have users who are taken for others")
+
+
+def _own_values(at: Installation) -> Iterator[Finding]:
+    """Those that were stored before anybody read them."""
+    for row in at.read(queries.all_connections):
+        profile = PROFILES.get(row["provider"])
+        for fault in unreadable(profile, row["config"]) if profile else ():
+            says = f"{row['id']}: {fault}; what is stored is not read, and the cautious value holds"
+            yield unknown("connections", says)
 
 
 def webhook_secrets(at: Installation) -> Iterator[Finding]:

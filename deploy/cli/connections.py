@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import click
-from sqlalchemy import Connection
 
 from deploy import provider_page
 from deploy.cli.command import command, names, secret_option
@@ -15,7 +14,7 @@ from deploy.cli.senders import pairs, sender_commands
 from deploy.cli.stops import stop_and_open
 from deploy.installation import Installation
 from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET
-from identity.connections import get_connection, taken_for
+from identity.connections import get_connection
 from identity.discovery import discover
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
@@ -115,17 +114,7 @@ def add(
         check_secret(owner, name, secret)
     audit_id, by, now = at.ids("aud"), at.operator, at.now()
     sealed = acts.sealed(at.vault, owner, given, ids=at.ids, now=now)
-
-    def write(c: Connection) -> None:
-        # Where a row knows one server, another numbers its users by itself.
-        if profile.token_url and (other := taken_for(c, owner)) is not None:
-            raise BadInput(
-                f"user 1 of {owner.token_url} would be taken for user 1 of connection {other}, which is at another "
-                f"server: give its people a name of their own with --config people={owner.id}"
-            )
-        acts.register(c, owner, sealed, audit_id=audit_id, by=by, now=now)
-
-    at.write(write)
+    at.write(lambda c: acts.register(c, owner, sealed, audit_id=audit_id, by=by, now=now))
     base = at.settings.base_url
     document = {
         "id": owner.id,
@@ -176,6 +165,19 @@ def discover_again(at: Installation, out: Output, id: str) -> None:
     audit_id, by, now = at.ids("aud"), at.operator, at.now()
     at.write(lambda c: acts.readdress(c, anew, audit_id=audit_id, by=by, now=now))
     out.done(f"{id} uses {anew.token_url}", {"id": id, "changed": anew != owner, "token_url": anew.token_url})
+
+
+@command(connections, "name-people")
+@click.argument("id")
+@click.argument("name")
+def name_people(at: Installation, out: Output, id: str, name: str) -> None:
+    """Know a connection's users under NAME: its server numbers them by itself.
+
+    Whom its connects have linked is moved there; what an admin linked under the old name stays.
+    """
+    audit_id, by, now = at.ids("aud"), at.operator, at.now()
+    moved = at.write(lambda c: acts.name_people(c, id, name, audit_id=audit_id, by=by, now=now))
+    out.done(f"users of {id} are known as {name}'s; links moved: {moved}", {"id": id, "people": name, "moved": moved})
 
 
 @command(connections, "list")

@@ -7,8 +7,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection, select
 
+from identity import people
 from identity.connection_secrets import SealedSecret, add_secret, retire_secret, rotate_secret, seal_secret
-from identity.connections import add_connection, rewrite_addresses
+from identity.connections import add_connection, get_connection, lock_connection, rewrite_addresses
 from identity.connections import resume_connection as use_again
 from identity.errors import BadInput
 from identity.model import ProviderConnection
@@ -37,9 +38,14 @@ def register(
     by: str,
     now: datetime,
 ) -> None:
-    """Add a provider connection with its secrets. Raises BadInput if its id is taken or its tenant is none."""
+    """Add a provider connection with its secrets.
+
+    Raises BadInput if its id is taken, its tenant is none, or its users would be taken for other people.
+    """
     if owner.tenant is not None:
         queries.living_tenant(connection, owner.tenant)
+    if (why := people.taken_for(connection, owner)) is not None:
+        raise BadInput(f"{why}: give its people a name that nobody else's have, as with --config people={owner.id}")
     if not add_connection(connection, owner, now=now):
         raise BadInput(f"there is a provider connection {owner.id} already: choose another --id")
     for secret in secrets:
@@ -60,6 +66,16 @@ def readdress(connection: Connection, owner: ProviderConnection, *, audit_id: st
     rewrite_addresses(connection, owner)
     told = {"connection": owner.id, "authorize_url": owner.authorize_url, "token_url": owner.token_url}
     record(connection, "connection.discovered", owner.tenant, told, audit_id=audit_id, by=by, now=now)
+
+
+def name_people(connection: Connection, id: str, name: str, *, audit_id: str, by: str, now: datetime) -> int:
+    """Know its users under a name of their own; how many links were moved there. Raises BadInput for others' names."""
+    lock_connection(connection, id)
+    owner = get_connection(connection, id)
+    moved = people.name_people(connection, owner, name)
+    told = {"connection": id, "people": name, "before": owner.people, "moved": moved}
+    record(connection, "connection.people_named", owner.tenant, told, audit_id=audit_id, by=by, now=now)
+    return moved
 
 
 def resume(connection: Connection, id: str, *, audit_id: str, by: str, now: datetime) -> None:

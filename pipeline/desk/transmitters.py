@@ -7,17 +7,20 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from identity.errors import BadInput
+from identity.people import known_as
 from identity.transmitters import Transmitter, add_transmitter
 from pipeline.desk.changes import record
 from pipeline.ledger import queries
 
 
 def add(connection: Connection, new: Transmitter, *, audit_id: str, by: str, now: datetime) -> None:
-    """Believe its events from now on. Raises BadInput if its id is taken, or it could mean nobody."""
+    """Believe its events from now on. Raises BadInput if its id is taken or names other people, or it means nobody."""
     if new.tenant is not None:
         queries.living_tenant(connection, new.tenant)
     if new.connection is not None:
         queries.provider_connection(connection, new.connection)
+    elif (why := known_as(connection, new.id)) is not None:
+        raise BadInput(f"{why}, and its id is the name of its own: choose another id")
     if not add_transmitter(connection, new, now=now):
         raise BadInput(f"there is a transmitter {new.id} already: choose another id")
     told = {"transmitter": new.id, "issuer": new.issuer, "jwks_url": new.jwks_url, "connection": new.connection}

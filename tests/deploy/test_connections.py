@@ -85,6 +85,33 @@ def test_a_second_server_of_a_provider_has_a_name_of_its_own_for_its_people(gith
     assert github.json(*add, "--config", "people=ghe")["id"] == "ghe"
 
 
+def test_nobodys_users_are_taken_for_other_people(github: Cli, secret: str) -> None:
+    """By an alias people act, and approve."""
+    okta = (
+        "transmitters",
+        "add",
+        "--issuer",
+        "https://i.example",
+        "--audience",
+        "a",
+        "--jwks-url",
+        "https://i.example",
+    )
+    github.json(*okta, "okta", "--tenant", "acme")
+    common = ("--client-id", "c", "--client-secret-file", secret, "--api-url", "https://api.example")
+    add = ("connections", "add", "oidc", *common, "--token-url", "https://as.example/token")
+    for people in ("console", "github", "okta"):
+        assert f"{people} names" in github.json(*add, "--config", f"people={people}", code=1)["message"]
+    github.json(*add)
+    another = ("connections", "add", "oidc", *common, "--id", "idp", "--token-url", "https://idp.example/token")
+    assert "user 1 of connection oidc" in github.json(*another, code=1)["message"]
+    github.json(*another, "--config", "people=idp")
+    third = ("connections", "add", "oauth2", *common, "--token-url", "https://third.example/token")
+    assert "user 1 of connection idp" in github.json(*third, "--config", "people=idp", code=1)["message"]
+    for name in ("console", "github", "idp"):
+        assert f"{name} names" in github.json(*okta, name, "--tenant", "acme", code=1)["message"]
+
+
 def test_the_rows_are_listed(cli: Cli) -> None:
     rows = cli.json("connections", "providers")
     assert {row["name"] for row in rows} == set(PROFILES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from deploy.checkup.finding import Finding, State
 from deploy.installation import Installation
 from deploy.settings import Settings, load
 from identity import audit
+from identity.connections import add_connection, get_connection
 from identity.tables import connection_secrets
 from pipeline.ledger.deliveries import insert_job
 from pipeline.reconcile import heartbeat
@@ -135,6 +137,24 @@ def test_a_connection_without_webhook_secret_or_whose_last_ends_is_found(acme: C
     ends = update(connection_secrets).values(retired_at=at.now() + timedelta(hours=3))
     at.write(lambda c: c.execute(ends).rowcount)
     assert told(acme, "webhook secrets")[0][0] == "wrong"
+
+
+def test_connections_that_were_added_before_something_was_refused_are_found(acme: Cli, at: Installation) -> None:
+    assert told(acme, "connections") == []
+    github = at.read(partial(get_connection, owner="github"))
+    merged = replace(github, id="ghe", token_url="https://ghe.example/token")
+    admin = replace(merged, id="sign-in", provider="oidc", config={"people": "console", "rotates": "yes"})
+    for owner in (merged, admin):
+        at.write(partial(add_connection, owner=owner, now=at.now()))
+    one, other, value = told(acme, "connections")
+    assert "ghe: user 1 of https://ghe.example/token is taken for user 1 of connection github" in one[1]
+    assert "sign-in: console names" in other[1]
+    assert "sign-in: rotates is true or false" in value[1]
+    assert [one[0], other[0], value[0]] == ["wrong", "wrong", "unknown"]
+    assert "github names" in acme.json("connections", "name-people", "sign-in", "github", code=1)["message"]
+    for id in ("ghe", "sign-in"):
+        acme.json("connections", "name-people", id, id)
+    assert told(acme, "connections") == [value]
 
 
 def test_a_provider_that_does_not_answer_is_found_unless_nobody_is_to_be_asked(acme: Cli) -> None:

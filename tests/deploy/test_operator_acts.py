@@ -137,6 +137,7 @@ def _of_connections(act: Acts, url: str, tmp_path: Path) -> None:
         oidc = ("--client-id", "c", "--client-secret-file", "-", "--issuer", issuer.url)
         act("connections", "add", "oidc", *oidc, input="s3cret", kind="connection.added")
         act("connections", "discover", "oidc", kind="connection.discovered")
+    act("connections", "name-people", "oidc", "idp", kind="connection.people_named")
 
 
 def _of_accounts(act: Acts, tmp_path: Path) -> None:

@@ -19,12 +19,13 @@ from identity.audit_tables import audit
 from identity.connect import Connect, Connected, ConnectOffer, ConnectRefused, Finishing, Outcome
 from identity.connect_sessions import bind_browser, digest, use_up
 from identity.connection_secrets import CLIENT_SECRET, add_secret, rotate_secret, seal_secret
-from identity.connections import add_connection, taken_for
+from identity.connections import add_connection
 from identity.errors import BadInput, PolicyDenied, Unavailable
 from identity.gate import Endpoint, Gate
 from identity.http import Client
 from identity.model import AccountKey, AccountState, Credential, Leased, PrincipalKind, Scope, ScopeKind
 from identity.pace import CAUTIOUS, Pace
+from identity.people import name_people, taken_for
 from identity.principals import ensure_principal, ensure_tenant, link_alias, resolve_alias
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
@@ -368,9 +369,6 @@ def test_the_same_number_at_another_server_of_a_provider_is_another_person(desk:
     """GitHub Enterprise numbers its users by itself."""
     store, owner = desk.world.store, desk.world.owner
     assert isinstance(desk.consents(), Connected)
-    assert (
-        store.read(lambda c: taken_for(c, replace(owner, id="ghe", token_url="https://ghe.example/token"))) == "forge"
-    )
     ghe = replace(owner, id="ghe", token_url="https://ghe.example/token", config={"people": "ghe"})
     assert store.read(lambda c: taken_for(c, ghe)) is None
     ghe = replace(ghe, token_url=owner.token_url)  # the same pretend server plays both
@@ -387,6 +385,10 @@ def test_the_same_number_at_another_server_of_a_provider_is_another_person(desk:
         return store.read(lambda c: resolve_alias(c, "acme", "github", "4711", through=through))
 
     assert (who("forge"), who("ghe"), who(None)) == ("anna", "robot", "anna")
+    # Named again: whom its connects have linked goes along, and nobody else.
+    assert store.write(lambda c: name_people(c, ghe, "forge.example")) == 1
+    assert (who("forge"), who("ghe"), who(None)) == ("anna", "robot", "anna")
+    assert store.read(lambda c: resolve_alias(c, "acme", "ghe", "4711")) is None
 
 
 def test_a_login_or_an_address_alone_links_nobody(desk: Desk, provider: PretendProvider) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +13,8 @@ from identity.addresses import AddressPolicy
 from identity.discovery import Metadata, discover
 from identity.errors import BadInput, Misconfigured, Unavailable
 from identity.http import Client
-from identity.own_values import profile_for
+from identity.model import ProviderConnection
+from identity.own_values import profile_for, unreadable
 from identity.pace import Pace
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
@@ -149,6 +151,19 @@ def test_a_connection_that_could_not_be_used_is_not_made(changed: dict[str, Any]
         register(given(**changed), PROFILES["github"], POLICY, metadata=None, has_secret=True, has_key=False)
 
 
+_OWN = ProviderConnection(
+    id="own",
+    tenant=None,
+    provider="oauth2",
+    client_id="c",
+    scopes=(),
+    api_url="https://api.example",
+    authorize_url="",
+    token_url="https://as.example/token",
+    config={},
+)
+
+
 def of_ones_own(**config: str) -> Profile:
     """The row as a connection to a server of one's own has it."""
     addresses = {"api_url": "https://api.example", "token_url": "https://as.example/token"}
@@ -180,6 +195,15 @@ def test_an_operator_says_what_only_the_documentation_of_a_server_of_ones_own_ca
 def test_what_an_operator_says_has_to_be_a_value(name: str, value: str) -> None:
     with pytest.raises(BadInput, match=name):
         of_ones_own(**{name: value})
+    stored = replace(_OWN, config={name: value, "people": "p"})  # when nothing read it yet
+    assert profile_for(PROFILES, stored) == PROFILES["oauth2"]
+    assert [name in fault for fault in unreadable(PROFILES["oauth2"], stored.config)] == [True]
+
+
+def test_what_was_stored_for_a_provider_whose_row_says_it_changes_nothing() -> None:
+    stored = replace(_OWN, provider="github", config={"rotates": "false", "token_pace": "as fast as you like"})
+    assert profile_for(PROFILES, stored) == PROFILES["github"]
+    assert unreadable(PROFILES["github"], stored.config) == []
 
 
 @pytest.mark.parametrize(("name", "asked_for"), [("salesforce", "--api-url"), ("oidc", "--api-url")])

@@ -40,8 +40,10 @@ Make = Callable[..., Keepalive]
 
 @pytest.fixture
 def make(connected: World, http: Client) -> Make:
-    def build(*, pacing: Callable[[Due, Profile], timedelta | None] = lambda due, profile: None) -> Keepalive:
-        profiles = {"github": FORGETFUL}
+    def build(
+        *, pacing: Callable[[Due, Profile], timedelta | None] = lambda due, profile: None, row: str = "github"
+    ) -> Keepalive:
+        profiles = {"github": replace(FORGETFUL, name=row)}
         coordinator = Coordinator(
             connected.store,
             connected.vault,
@@ -102,8 +104,16 @@ def test_an_operator_may_say_when_a_server_of_ones_own_forgets(connected: World,
     said = update(provider_connections).values(config={"idle_limit_days": "10"})
     connected.store.write(lambda c: c.execute(said).rowcount)
     connected.consent()
-    make().run()
+    make(row="oauth2").run()
     assert 6 * DAY < row(connected).keepalive_due - connected.clock.now < 9 * DAY
+
+
+def test_a_value_that_was_stored_before_anybody_read_it_stops_nobodys_keep_alive(connected: World, make: Make) -> None:
+    said = update(provider_connections).values(config={"idle_limit_days": "for ever", "rotates": "yes"})
+    connected.store.write(lambda c: c.execute(said).rowcount)
+    connected.consent()
+    make(row="oauth2").run()
+    assert row(connected).keepalive_due > connected.clock.now + 50 * DAY
 
 
 def test_one_that_is_not_in_use_is_presented_only_inside_the_idle_limit(

@@ -9,14 +9,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import Connection, select, update
 
 from identity.connect import Connected
 from identity.gate import Gate
 from identity.grants import token_binding
 from identity.http import Client
 from identity.leftovers import GENERATION, Leftover, leave
-from identity.model import Scope, ScopeKind, TokenAnswer
+from identity.model import AccountKey, Scope, ScopeKind, TokenAnswer
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
 from identity.refusal import Why
@@ -25,10 +25,10 @@ from identity.secret import Secret
 from identity.tables import provider_connections
 from identity.token_endpoint import TokenEndpoint
 from identity.withdrawal_table import withdrawals
-from identity.withdrawals import WithdrawalState
-from identity.withdrawing import Withdrawer
+from identity.withdrawals import Origin, WithdrawalState
+from identity.withdrawing import WithdrawalBudget, Withdrawer
 from tests.identity.providers import PretendProvider, reply
-from tests.identity.test_connect import Desk, _link, desk, why
+from tests.identity.test_connect import ANNAS_BROWSER, Desk, _link, desk, why
 from tests.identity.test_peer import Peer, peer
 from tests.identity.test_peer_withdrawals import ENDS
 from tests.identity.test_store_faults import FailingStore
@@ -38,11 +38,17 @@ from tests.servers.oidc import Oidc
 __all__ = ["desk", "peer"]
 
 
-def ask(world: World, http: Client, profile: Profile) -> Any:
+def ask(world: World, http: Client, profile: Profile, *, tries: int = 12) -> Any:
     """Ask once about the one withdrawal there is; its row."""
     endpoint = TokenEndpoint(client=http, budget=timedelta(seconds=10), gate=Gate(None))
     withdrawer = Withdrawer(
-        world.store, world.vault, endpoint, {profile.name: profile}, clock=world.clock, ids=world.id
+        world.store,
+        world.vault,
+        endpoint,
+        {profile.name: profile},
+        clock=world.clock,
+        ids=world.id,
+        budget=WithdrawalBudget(tries=tries),
     )
     (row,) = world.store.read(lambda c: c.execute(select(withdrawals)).all())
     withdrawer.ask(row.id)
@@ -97,6 +103,21 @@ def test_what_a_refused_connect_had_won_ends_at_the_provider_by_its_own_name(
     assert isinstance(desk.consents(), Connected)  # nobody has to wait for it
 
 
+def test_what_a_provider_never_ends_is_given_up_with_its_reason_since_no_receipt_could_ask_again(
+    desk: Desk, provider: PretendProvider
+) -> None:
+    """A GitHub Enterprise Server takes personal access tokens alone."""
+    assert whose_was_not_said(desk, provider) is Why.PROVIDER
+    provider.ending = lambda _: (404, {}, b"")
+    assert ask(desk.world, desk.http, desk.profile, tries=2).state == WithdrawalState.PENDING
+    assert desk.world.audited("connect.not_ended") == 0
+    desk.world.clock.advance(timedelta(minutes=10))
+    row = ask(desk.world, desk.http, desk.profile, tries=2)
+    assert (row.state, row.access_sealed, row.refresh_sealed) == (WithdrawalState.NOT_ASKED, None, None)
+    assert "asked 2 times: it answered 404" in row.reason
+    assert desk.world.audited("connect.not_ended") == 1
+
+
 def test_where_asking_would_end_somebody_elses_consent_too_it_is_not_asked(
     desk: Desk, provider: PretendProvider
 ) -> None:
@@ -133,13 +154,33 @@ def test_a_consent_that_was_stored_after_all_is_not_ended(desk: Desk) -> None:
     assert world.store.read(lambda c: c.execute(select(withdrawals)).all()) == []
 
 
+def test_what_a_connect_had_won_that_fails_in_a_way_nobody_foresaw_is_left_too(desk: Desk) -> None:
+    state = desk.authorize(desk.start())["state"]
+
+    def fails(_connection: Connection, _key: AccountKey) -> None:
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        desk.connect.finish(
+            {"code": "c", "state": state},
+            browser=ANNAS_BROWSER,
+            connection_id="forge",
+            now=desk.world.clock.now,
+            also=fails,
+        )
+    (row,) = desk.world.store.read(lambda c: c.execute(select(withdrawals)).all())
+    assert (row.state, row.origin, row.external_id) == (WithdrawalState.PENDING, Origin.CONNECT, "4711")
+
+
 def test_a_certified_server_knows_the_tokens_of_a_refused_connect_no_more(peer: Peer, oidc: Oidc) -> None:
     world, config = peer.world, {"issuer": oidc.issuer, "revocation_url": oidc.revocation_url}
     world.store.write(lambda c: c.execute(update(provider_connections).values(config=config)).rowcount)
     store = world.store
-    world.store = FailingStore(store, {4: "no turn"})  # type: ignore[assignment]
+    faults = {4: "no turn", 5: "no turn", 6: "commit lost", 7: "commit unseen"}
+    world.store = FailingStore(store, faults)  # type: ignore[assignment]
     assert why(peer.connect()) is Why.INTERRUPTED
     world.store = store
+    assert world.audited("connect.refused") == 1
     (row,) = store.read(lambda c: c.execute(select(withdrawals)).all())
     sealed = {ACCESS: row.access_sealed, REFRESH: row.refresh_sealed}
     won = [

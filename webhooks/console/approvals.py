@@ -12,6 +12,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from identity.console_sessions import Person
 from identity.errors import BadInput
+from identity.people import SIGNED_IN_HERE
 from identity.principals import resolve_alias
 from pipeline.ledger.approval_views import ApprovalView, approval, approvals_page
 from pipeline.ledger.votes import NotCounted, Through, Vote
@@ -22,8 +23,6 @@ from webhooks.console.access import NotThere, check, seen_tenant, visitor
 from webhooks.console.parts import Desk
 from webhooks.cursors import cursor
 from webhooks.pages import page
-
-SIGNED_IN_HERE = "console"  # the aliases' provider of people who sign in at the console
 
 
 def approval_pages(pages: Blueprint, desk: Desk) -> None:

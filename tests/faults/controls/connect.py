@@ -74,9 +74,30 @@ CONTROLS = (
     Control(
         name="the issuer of an answer",
         file=CONNECT,
-        guard="_check_issuer(owner, profile, params)",
+        guard="check_issuer(owner, profile, params)",
         without="pass",
         test=f"{TEST}::test_an_answer_must_come_from_the_right_issuer and sqlite",
+    ),
+    Control(
+        name="a user of another server is nobody here",
+        file="identity/people.py",
+        guard="if other.people == name and _server(other) != _server(owner) and _meet(owner, other):",
+        without="if False:",
+        test="tests/deploy/test_connections.py::test_nobodys_users_are_taken_for_other_people",
+    ),
+    Control(
+        name="a name for people that means who signs in here",
+        file="identity/people.py",
+        guard="if name == SIGNED_IN_HERE:",
+        without="if False:",
+        test="tests/deploy/test_connections.py::test_nobodys_users_are_taken_for_other_people",
+    ),
+    Control(
+        name="what a refused connect had won waits for the ledger",
+        file="identity/connect_refusals.py",
+        guard="self._leave(refusal.leftover, now=now, then=write)",
+        without="self.store.write(write)",
+        test="tests/identity/test_leftovers.py::test_what_a_provider_never_ends_is_given_up and sqlite",
     ),
     Control(
         name="the challenge is the verifier's hash",

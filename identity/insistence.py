@@ -1,0 +1,43 @@
+"""A write that must not be lost, and is safe to repeat: tried again while the ledger is away."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+from sqlalchemy import Connection
+
+from identity.errors import Unavailable
+from identity.store import CommitUnknown, Store
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Insistence:
+    """How long it is tried, and how often."""
+
+    within: timedelta = timedelta(seconds=30)
+    pause: timedelta = timedelta(milliseconds=100)
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+    def write(self, store: Store, fn: Callable[[Connection], T], *, what: str, where: Mapping[str, str]) -> T:
+        """The outcome of *fn*, which finds out by itself whether it was written before.
+
+        *what* it stores is for the log, with *where*'s fields. Raises Unavailable.
+        """
+        end = self.monotonic() + self.within.total_seconds()
+        while True:
+            try:
+                return store.write(fn)
+            except (Unavailable, CommitUnknown) as error:
+                log.exception("%s is not stored yet", what, extra=dict(where))
+                if self.monotonic() >= end:
+                    raise Unavailable(f"{what} could not be stored") from error
+            self.sleep(self.pause.total_seconds())
