@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection, select
 
 from identity.connection_secrets import SealedSecret, add_secret, retire_secret, rotate_secret, seal_secret
-from identity.connections import add_connection, rewrite_addresses
+from identity.connections import add_connection, get_connection, lock_connection, rewrite_addresses
 from identity.connections import resume_connection as use_again
 from identity.errors import BadInput
 from identity.model import ProviderConnection
@@ -55,11 +55,15 @@ def register(
     record(connection, "connection.added", owner.tenant, told, audit_id=audit_id, by=by, now=now)
 
 
-def readdress(connection: Connection, owner: ProviderConnection, *, audit_id: str, by: str, now: datetime) -> None:
-    """Use the addresses that its issuer names now."""
+def readdress(connection: Connection, owner: ProviderConnection, *, audit_id: str, by: str, now: datetime) -> bool:
+    """Use the addresses that its issuer names now; whether anything is other than before. Raises Misconfigured."""
+    lock_connection(connection, owner.id)
+    if get_connection(connection, owner.id) == owner:
+        return False
     rewrite_addresses(connection, owner)
     told = {"connection": owner.id, "authorize_url": owner.authorize_url, "token_url": owner.token_url}
     record(connection, "connection.discovered", owner.tenant, told, audit_id=audit_id, by=by, now=now)
+    return True
 
 
 def resume(connection: Connection, id: str, *, audit_id: str, by: str, now: datetime) -> None:

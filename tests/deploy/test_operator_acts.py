@@ -136,6 +136,7 @@ def _of_connections(act: Acts, url: str, tmp_path: Path) -> None:
         issuer.say(200, {**named, "token_endpoint": f"{issuer.url}/token"})
         oidc = ("--client-id", "c", "--client-secret-file", "-", "--issuer", issuer.url)
         act("connections", "add", "oidc", *oidc, input="s3cret", kind="connection.added")
+        issuer.say(200, {**named, "token_endpoint": f"{issuer.url}/token/v2"})
         act("connections", "discover", "oidc", kind="connection.discovered")
 
 
