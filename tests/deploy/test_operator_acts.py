@@ -45,7 +45,6 @@ SILENT = {
     "it changes key files, beside the ledger": "keys add, keys retire",
     "it seals the same secrets anew": "keys rewrap",
     "it forgets what is over, as housekeeping does": "db prune",
-    "it tells an address to who may answer, whose answer is recorded": "approvals link",
 }
 POLICY = 'format = 1\n[[rule]]\nname = "x"\nwhen = { action = "github.Say" }\ndeny = "no"\n'
 
@@ -176,6 +175,7 @@ def _of_approvals(act: Acts, town: Town) -> None:
     for verb in ("approve", "deny"):
         desk = Desk(town.house)
         desk.ask(shown=SHOWN)
+        act("approvals", "link", desk.row.id, "--for", "acme.bob", kind="approval.link_made")
         act("approvals", verb, desk.row.id, "--as", "acme.bob", "--yes", kind="approval.answered")
 
 
