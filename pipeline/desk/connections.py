@@ -41,7 +41,9 @@ def register(
     if owner.tenant is not None:
         queries.living_tenant(connection, owner.tenant)
     if not add_connection(connection, owner, now=now):
-        raise BadInput(f"there is a provider connection {owner.id} already: choose another id")
+        raise BadInput(
+            f"there is a provider connection {owner.id} already: choose another id, with --id if you named none"
+        )
     for secret in secrets:
         add_secret(connection, secret)
     told = {
