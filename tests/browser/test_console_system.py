@@ -73,7 +73,7 @@ def _story(system: System, owner: Person) -> None:
     assert set(shown) <= set(log)
     waits = next(job for job in system.jobs() if job.state == JobState.WAITING)
     owner.goes_to(f"{system.web}/console/jobs/{waits.id}")
-    parked = owner.tab.locator("li.moment").filter(has_text="It waited for somebody’s consent")
+    parked = owner.tab.locator("li.moment").filter(has_text="It began to wait")
     assert "needs the consent of acme.grace" in parked.inner_text()
     owner.tab.go_back()
     told = owner.tab.locator("div.step").all_inner_texts()

@@ -318,7 +318,8 @@ def test_only_webhooks_that_are_received_have_an_address(acme: Cli, secret: str)
 
     addresses = ("--api-url", "https://api.example", "--token-url", "https://as.example/token")
     for provider in PROFILES:
-        made = acme.json("connections", "add", provider, "--id", f"own-{provider}", "--client-id", "x", *addresses)
+        ours = ("--id", f"own-{provider}", "--client-id", "x", "--config", f"people=own-{provider}")
+        made = acme.json("connections", "add", provider, *ours, *addresses)
         assert (made["webhook_url"] is not None) == (provider in SOURCES), provider
 
 

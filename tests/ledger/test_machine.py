@@ -265,10 +265,14 @@ class Ledger(RuleBasedStateMachine):
     def suspension(self, suspend: bool) -> None:
         asks, whom = Asks.SUSPEND if suspend else Asks.RESUME, People(ids=frozenset({"1001"}))
         at = datetime.now(UTC) + timedelta(seconds=2)
-        was = self.account()
+        was, grant = self.account(), self.grant()
         say(self.house, Signal(source="t", asks=asks, whom=(whom,), reason="t", happened_at=at))
-        if was in (AccountState.ACTIVE, AccountState.SUSPENDED):
-            assert self.account() is (AccountState.SUSPENDED if suspend else AccountState.ACTIVE)
+        if suspend and was is AccountState.ACTIVE:
+            assert self.account() is AccountState.SUSPENDED
+        elif not suspend and was is AccountState.SUSPENDED:
+            # A revocation of what is above it ends its credentials at the provider, and leaves its state alone.
+            held = grant.access_sealed is not None or grant.refresh_sealed is not None
+            assert self.account() is (AccountState.ACTIVE if held else AccountState.NEEDS_RECONNECT)
         else:
             assert self.account() is was
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
-
 from tests.faults.control import Control
 
 APPROVALS, VOTES = "pipeline/ledger/approvals.py", "pipeline/ledger/votes.py"
@@ -141,14 +137,3 @@ CONTROLS = (
         test="tests/payments/test_payments.py::test_a_parameter_that_does_not_fit_the_schema",
     ),
 )
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
-def test_without_its_guard_its_test_fails(control: Control, tmp_path: Path) -> None:
-    control.is_noticed(tmp_path)
-
-
-@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
-def test_a_guard_is_where_its_control_looks(control: Control) -> None:
-    control.place()

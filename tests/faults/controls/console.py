@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
-
 from tests.faults.control import Control
 
 ACCESS, SIGN_IN = "tests/console/test_access.py", "tests/console/test_sign_in.py"
@@ -47,21 +43,10 @@ CONTROLS = (
         test=f"{SIGN_IN}::test_an_address_that_nobody_verified and sqlite",
     ),
     Control(
-        name="a form comes from our own page",
+        name="a form of the console comes from our own page",
         file="webhooks/console/door.py",
         guard='if request.method == "POST" and (not self.is_ours() or not _carries(g.visitor.csrf)):',
         without='if request.method == "POST" and not _carries(g.visitor.csrf):',
         test=f"{ACCESS}::test_a_form_that_is_not_from_a_page",
     ),
 )
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
-def test_without_its_guard_the_test_fails(control: Control, tmp_path: Path) -> None:
-    control.is_noticed(tmp_path)
-
-
-@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
-def test_a_guard_is_where_its_control_looks(control: Control) -> None:
-    control.place()

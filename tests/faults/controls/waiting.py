@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
-
 from tests.faults.control import Control
 
 CONTROLS = (
@@ -38,14 +34,3 @@ CONTROLS = (
         test="tests/ledger/test_budget.py::test_a_pause_is_of_its_class",
     ),
 )
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
-def test_without_its_guard_a_test_fails(control: Control, tmp_path: Path) -> None:
-    control.is_noticed(tmp_path)
-
-
-@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
-def test_a_guard_is_where_its_control_looks(control: Control) -> None:
-    control.place()

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
-
 from tests.faults.control import Control
 
 SPENDING, SPENDS = "identity/capability/spending.py", "tests/capability/test_spending.py"
@@ -140,14 +136,3 @@ CONTROLS = (
         test="tests/capability/test_keys.py::test_a_new_key_is_published and sqlite",
     ),
 )
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
-def test_without_its_guard_its_test_fails(control: Control, tmp_path: Path) -> None:
-    control.is_noticed(tmp_path)
-
-
-@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
-def test_a_guard_is_where_its_control_looks(control: Control) -> None:
-    control.place()

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
-
 from tests.faults.control import Control
 
 DEADLINE, HTTP = "identity/deadline.py", "tests/identity/test_http.py"
@@ -99,14 +95,3 @@ CONTROLS = (
         test="tests/identity/test_addresses.py::test_the_client_refuses_what_configuration_would",
     ),
 )
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
-def test_without_its_guard_a_test_fails(control: Control, tmp_path: Path) -> None:
-    control.is_noticed(tmp_path)
-
-
-@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
-def test_a_guard_is_where_its_control_looks(control: Control) -> None:
-    control.place()

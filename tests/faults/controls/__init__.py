@@ -1,0 +1,25 @@
+"""Every negative control: a guard, and the test that fails without it."""
+
+from tests.faults.controls import (
+    capability,
+    connect,
+    console,
+    ledger,
+    outward,
+    policy,
+    system,
+    waiting,
+    watch,
+)
+
+CONTROLS = (
+    *ledger.CONTROLS,
+    *system.CONTROLS,
+    *policy.CONTROLS,
+    *capability.CONTROLS,
+    *connect.CONTROLS,
+    *outward.CONTROLS,
+    *waiting.CONTROLS,
+    *console.CONTROLS,
+    *watch.CONTROLS,
+)

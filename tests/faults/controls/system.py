@@ -1,0 +1,121 @@
+"""What guards are for that a whole system shows: without one, its test fails."""
+
+from __future__ import annotations
+
+from tests.faults.control import Control, Line
+
+OPENINGS, LEDGER = "pipeline/ledger/openings.py", "tests/ledger/test_openings.py"
+SIGNALS = "pipeline/ledger/signals.py"
+DELIVERIES, ACCEPTS = "pipeline/ledger/deliveries.py", "tests/ledger/test_deliveries.py"
+
+CONTROLS = (
+    Control(
+        name="a signal marks what is on the wire",
+        file="identity/stale_access.py",
+        guard="on_its_way = overtake(connection, account.id)",
+        without="on_its_way = False",
+        test="tests/properties/test_schedules.py::test_no_schedule_breaks_a_promise",
+    ),
+    Control(
+        name="the pace of a token endpoint",
+        file="identity/endpoint_state.py",
+        guard="wait = max(self.held - now, (self.open or now) - now, due - (burst - 1) * interval - now, 0)",
+        without="wait = 0",
+        test="tests/identity/test_keepalive_years.py::test_two_years_of_a_few_grants and sqlite",
+    ),
+    Control(
+        name="one intent a generation, between processes",
+        file="identity/intents.py",
+        guard="return new if insert_new(connection, refresh_intents, _row(new)) else None",
+        without="return new if [insert_new(connection, refresh_intents, _row(new))] else None",
+        test="tests/faults/test_refreshes.py::test_eight_processes and sqlite and False",
+        timeout=180,
+    ),
+    Control(
+        name="the locks of an opening",
+        file=OPENINGS,
+        guard="lock_shared(connection, (*intent.lease.scope_list, *approver_scopes(intent.approval)))",
+        without="pass",
+        test="tests/ledger/test_revocation.py::test_openings_and_revocations_of_one_account and postgresql",
+    ),
+    Control(
+        name="a lock is a statement of its own",  # of one that locks and reads, the snapshot is older than the lock
+        file=OPENINGS,
+        guard="lock_shared(connection, (*intent.lease.scope_list, *approver_scopes(intent.approval)))",
+        without="pass",
+        also=(
+            Line(
+                file="identity/leases.py",
+                guard="rows = connection.execute(_STATE, named | scope_keys(job_scopes)).all()",
+                without="from identity import sequence; "
+                "locks = (sequence.func.pg_advisory_xact_lock_shared(sequence._advisory_key(s)) for s in job_scopes); "
+                "rows = connection.execute(_STATE.add_columns(*locks), named | scope_keys(job_scopes)).all()",
+            ),
+        ),
+        test="tests/ledger/test_revocation.py::test_an_opening_that_waited_for_a_revocation and postgresql",
+        timeout=180,
+    ),
+    Control(
+        name="the attempt's id on every request",
+        file="pipeline/upstream.py",
+        guard="ATTEMPT_HEADER: attempt,",
+        without="",
+        test="tests/faults/test_duplicates.py::test_two_deliveries and sqlite",
+    ),
+    Control(
+        name="whose token a call is made with, as it is written down",
+        file=OPENINGS,
+        guard='"principal_id": intent.principal,',
+        without='"principal_id": intent.principal and intent.principal.partition(".")[0] + ".grace",',
+        test="tests/faults/test_duplicates.py::test_two_deliveries and sqlite",
+    ),
+    Control(
+        name="once keys between deliveries",
+        file=OPENINGS,
+        guard='if intent.once is not None and intent.purpose == "call":',
+        without="if False:",
+        test="tests/faults/test_duplicates.py::test_two_deliveries and sqlite",
+    ),
+    Control(
+        name="a revocation is effective in its own commit",
+        file="pipeline/revocation.py",
+        guard="leases.revoke_scope(connection, scope, number, reason=reason, now=now)",
+        without="pass",
+        test="tests/faults/test_revocation.py::test_a_revocation_under_load and sqlite",
+    ),
+    Control(
+        name="send_before, after a stop",
+        file="identity/deadline.py",
+        guard="if self._send_before is not None and self._monotonic() >= self._send_before:",
+        without="if False:",
+        test="tests/faults/test_lateness.py::test_a_worker_that_stood_still_before_its_call",
+    ),
+    Control(
+        name="only the names of errors are quoted",
+        file="identity/quoting.py",
+        guard='return said if _NAME.fullmatch(said) else "an error that has no name"',
+        without="return said",
+        test="tests/faults/test_canaries.py::test_no_secret",
+    ),
+    Control(
+        name="the dispatcher rings again what was not heard",
+        file="pipeline/reconcile.py",
+        guard="ring.jobs(store.write(partial(bells.top_up, pattern=str(pattern), window=window)))",
+        without="pass",
+        test="tests/faults/test_broker.py::test_what_was_accepted_ends and sqlite",
+    ),
+    Control(
+        name="a claim that lapsed is taken back",
+        file="pipeline/reconcile.py",
+        guard="found = store.read(lambda c: jobs.lapsed(c, limit=BATCH))",
+        without="found = []",
+        test="tests/faults/test_crashes.py::test_a_worker_killed_in_its_steps and sqlite",
+    ),
+    Control(
+        name="a lost answer is not taken for none",
+        file="identity/presentation.py",
+        guard="if situation.minted or not profile.rotates:",
+        without="if True:",
+        test="tests/faults/test_crashes.py::test_a_worker_killed_in_a_refresh and sqlite",
+    ),
+)
