@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from deploy import process
-from identity.errors import AswhomError, Misconfigured
+from identity.errors import Misconfigured
 from pipeline.housekeeping import Housekeeping
 
 
@@ -17,9 +17,6 @@ def main() -> int:
     except Misconfigured as fault:
         sys.stderr.write(f"aswhom: {fault}\n")
         return process.EX_CONFIG
-    except AswhomError as fault:  # no setting is wrong: whoever runs us starts us again
-        sys.stderr.write(f"aswhom: {fault}\n")
-        return 1
     try:
         stopped = Housekeeping(runtime.duties(), runtime.beat).run()
     finally:

@@ -33,9 +33,7 @@ class KeyFiles:
 
     vault: Path
     signing: Path
-    ring: Secret | None = field(
-        default=None, repr=False
-    )  # the vault's keys from the environment, in place of their file
+    ring: Secret | None = field(default=None, repr=False)  # the vault's keys from the environment, for their file
 
     def read(self) -> Keys:
         """The keys themselves. Raises Misconfigured, with every fault at once."""
@@ -108,9 +106,8 @@ class KeyFiles:
         (line,) = [line for line in lines if number in read_keys(line)]
         beside = self.vault.with_name(self.vault.name + ".retired")
         kept = _ended(_text(beside)) if beside.exists() else ""
-        _replace(
-            beside, kept + _ended(line), like=self.vault
-        )  # before it leaves the ring: there is always one file that has it
+        # Before it leaves the ring: there is always one file that has it.
+        _replace(beside, kept + _ended(line), like=self.vault)
         _replace(self.vault, "".join(other for other in lines if other is not line))
         return beside
 

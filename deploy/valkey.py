@@ -83,7 +83,7 @@ def _private(folder: Path) -> None:
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise Misconfigured(
             f"{folder} must be a directory of this user that nobody else can enter: remove it, "
-            "or choose a shorter ASWHOM_DATA_DIR (a unix socket's path is at most {_LONGEST} bytes long)"
+            f"or choose a shorter ASWHOM_DATA_DIR (a unix socket's path is at most {_LONGEST} bytes long)"
         )
 
 

@@ -104,14 +104,15 @@ class Connect:
         scopes: tuple[str, ...] | None = None,
         return_to: str | None = None,
         any_account: bool = False,
-        claim: Callable[[Connection, str], str] | None = None,
+        made_by_key: Callable[[Connection, str], str] | None = None,
     ) -> ConnectLink:
         """A link for the person who is to connect *key*. Raises BadInput, Misconfigured, PolicyDenied or
         Unavailable.
 
         *scopes* None: the provider connection's. *return_to*: a registered address that the last page leads to.
         *any_account*: another login at the provider may take the place of the one that consented before.
-        *claim* says in the same commit which session the request made: the one it is given, or one before.
+        *made_by_key* says in the same commit which session the request's idempotency key stands for: the one that it is
+        given, or one before.
         """
         owner, profile = self._provider(key.connection)
         session, state, verifier = self._token(), self._token(), self._token()
@@ -120,7 +121,7 @@ class Connect:
 
         def begin(connection: Connection) -> ConnectSession:
             # Before the locks, as a revocation that is asked for with a key claims it: no two wait for each other.
-            if claim is not None and (before := claim(connection, session)) != session:
+            if made_by_key is not None and (before := made_by_key(connection, session)) != session:
                 return _there(connection, before)
             lock_shared(connection, grant_scopes(key))
             number = next_number(connection)

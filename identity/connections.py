@@ -62,11 +62,11 @@ def connection_for(connection: Connection, tenant: str, provider: str) -> Provid
     return connection_of(candidates[0])
 
 
-def rewrite_addresses(connection: Connection, owner: ProviderConnection) -> bool:
+def rewrite_addresses(connection: Connection, owner: ProviderConnection) -> None:
     """Store the addresses and configuration of a connection anew, as they were discovered again."""
     rewritten = update(provider_connections).where(provider_connections.c.id == owner.id)
     row = {"authorize_url": owner.authorize_url, "token_url": owner.token_url, "config": dict(owner.config)}
-    return connection.execute(rewritten.values(row)).rowcount == 1
+    connection.execute(rewritten.values(row))
 
 
 def paused_reason(connection: Connection, owner: str) -> str | None:

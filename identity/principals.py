@@ -40,9 +40,9 @@ def checked_id(value: str) -> str:
     return value
 
 
-def ensure_tenant(connection: Connection, *, id: str, name: str, now: datetime) -> None:
-    """The tenant's row, made if it is missing."""
-    insert_new(connection, tenants, {"id": checked_id(id), "name": name, "created_at": now})
+def ensure_tenant(connection: Connection, *, id: str, name: str, now: datetime) -> bool:
+    """The tenant's row, made if it is missing; whether it was."""
+    return insert_new(connection, tenants, {"id": checked_id(id), "name": name, "created_at": now})
 
 
 def ensure_agent(

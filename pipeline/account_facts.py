@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, select
 
-from identity.connections import paused_reasons
-from identity.model import AccountState, Credential, Scope, ScopeKind
+from identity.model import AccountState, Credential, ScopeKind
 from identity.refresh_story import latest_refresh
-from identity.scopes import NEVER, Standing, all_standings, grant_scopes, prohibition
+from pipeline.account_obstacles import Obstacle, obstacles
 from pipeline.ledger.jobs import consent_of
 from pipeline.ledger.paging import Row
 from pipeline.ledger.queries import account_key
@@ -26,11 +25,8 @@ _ADD = {
     Credential.JWT_BEARER: "add-jwt-bearer",
     Credential.ROTATING: "add-rotating",
 }
-
-
 #: Whose groups of commands have `open`.
 _OPENED = {ScopeKind.TENANT: "tenants", ScopeKind.CONNECTION: "connections"}
-_PAGE = 500  # accounts in one statement
 
 
 def told(row: Row) -> Row:
@@ -41,13 +37,7 @@ def told(row: Row) -> Row:
 
 def all_told(connection: Connection, rows: Sequence[Row]) -> list[Row]:
     """The same of several, by what is above each of them too: revoked or stopped scopes, paused connections."""
-    found = []
-    for start in range(0, len(rows), _PAGE):
-        page = rows[start : start + _PAGE]
-        standing = all_standings(connection, {scope for row in page for scope in grant_scopes(account_key(row))})
-        paused = paused_reasons(connection, {row["connection_id"] for row in page})
-        found += [_below(told(row), standing, paused) for row in page]
-    return found
+    return [_below(told(row), obstacle) for row, obstacle in zip(rows, obstacles(connection, rows), strict=True)]
 
 
 def whole(connection: Connection, row: Row) -> Row:
@@ -67,18 +57,16 @@ def whole(connection: Connection, row: Row) -> Row:
     }
 
 
-def _below(row: Row, standing: Mapping[Scope, Standing], paused: Mapping[str, str]) -> Row:
+def _below(row: Row, obstacle: Obstacle | None) -> Row:
     """*row* with the first reason from above."""
-    scopes = {scope: standing.get(scope, NEVER) for scope in grant_scopes(account_key(row))}
-    ruled_out = row["consented"] is not None and prohibition(scopes, row["consented"])
-    if row["state"] == AccountState.ACTIVE and ruled_out:
-        stopped = scopes[ruled_out.scope].stopped and _OPENED.get(ruled_out.scope.kind)
-        again = f"aswhom {stopped} open {ruled_out.scope.key}" if stopped else _again(row)
-        return {**row, "why": f"no step opens with it: {ruled_out.reason}", "next": again}
-    if (why := paused.get(row["connection_id"])) is not None:
+    if obstacle is None:
+        return row
+    if obstacle.scope is None:
         resume = f"aswhom connections resume {row['connection_id']}"
-        return {**row, "why": f"{row['why']}; its provider connection is paused: {why}", "next": resume}
-    return row
+        return {**row, "why": f"{row['why']}; {obstacle.reason}", "next": resume}
+    stopped = obstacle.stopped and _OPENED.get(obstacle.scope.kind)
+    again = f"aswhom {stopped} open {obstacle.scope.key}" if stopped else _again(row)
+    return {**row, "why": f"no step opens with it: {obstacle.reason}", "next": again}
 
 
 def _by_state(row: Row) -> tuple[str, str | None]:

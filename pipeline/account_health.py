@@ -9,11 +9,11 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from identity.connections import paused_reasons
-from identity.model import AccountKey, AccountState, PrincipalKind, Scope
+from identity.model import AccountState, PrincipalKind
 from identity.providers import PROFILES
-from identity.scopes import NEVER, Standing, all_standings, grant_scopes, prohibition
+from pipeline.account_obstacles import Obstacle, obstacles
 from pipeline.ledger.jobs import consent_of
+from pipeline.ledger.queries import account_key
 from pipeline.states import JobState
 from pipeline.tables import jobs, workflow_settings
 from pipeline.uses import SERVICE, USER
@@ -37,46 +37,35 @@ def health(connection: Connection, workflows: Registry, row: Mapping[str, Any]) 
 
 def healths(connection: Connection, workflows: Registry, rows: Sequence[Mapping[str, Any]]) -> list[Health]:
     """The same of several, in as many statements as of one."""
-    standing = all_standings(connection, {scope for row in rows for scope in grant_scopes(_key(row))})
-    paused = paused_reasons(connection, {row["connection_id"] for row in rows})
     names = _workflows(connection, rows)
     found = []
-    for row in rows:
-        why = _why_not(row, standing, paused)
-        missing = _missing(workflows, row, names[str(_key(row))])
+    for row, obstacle in zip(rows, obstacles(connection, rows), strict=True):
+        why = _why_not(row, obstacle)
+        missing = _missing(workflows, row, names[str(account_key(row))])
         found.append(Health(usable=why is None, why=why, missing_scopes=missing))
     return found
 
 
-def _key(row: Mapping[str, Any]) -> AccountKey:
-    return AccountKey(tenant=row["tenant_id"], connection=row["connection_id"], principal=row["principal_id"])
-
-
 def _workflows(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, AbstractSet[str]]:
     """The workflows that are switched on for each account's tenant, and those of jobs that wait for the account."""
-    settings, keys = workflow_settings.c, {consent_of(_key(row)): str(_key(row)) for row in rows}
+    settings, keys = workflow_settings.c, {consent_of(account_key(row)): str(account_key(row)) for row in rows}
     of_tenants = settings.tenant_id.in_({row["tenant_id"] for row in rows})
     on = connection.execute(select(settings.tenant_id, settings.workflow).where(of_tenants, settings.enabled)).all()
     awaited = jobs.c.waits_for.in_(keys) & (jobs.c.state == JobState.WAITING)
     waiting = connection.execute(select(jobs.c.waits_for, jobs.c.workflow).where(awaited).distinct()).all()
-    found = {str(_key(row)): {one.workflow for one in on if one.tenant_id == row["tenant_id"]} for row in rows}
+    found = {str(account_key(row)): {one.workflow for one in on if one.tenant_id == row["tenant_id"]} for row in rows}
     for one in waiting:
         found[keys[one.waits_for]].add(one.workflow)
     return found
 
 
-def _why_not(row: Mapping[str, Any], standing: Mapping[Scope, Standing], paused: Mapping[str, str]) -> str | None:
+def _why_not(row: Mapping[str, Any], obstacle: Obstacle | None) -> str | None:
     state = AccountState(row["state"])
     if state is AccountState.PENDING:
         return "nobody has consented yet"
     if state is not AccountState.ACTIVE:
         return row["reason"] or f"it is {state.replace('_', ' ')}"
-    key = _key(row)
-    ruled_out = prohibition({scope: standing.get(scope, NEVER) for scope in grant_scopes(key)}, row["consented"] or 0)
-    if ruled_out is not None:
-        return ruled_out.reason
-    why = paused.get(key.connection)
-    return None if why is None else f"its provider connection is paused: {why}"
+    return None if obstacle is None else obstacle.reason
 
 
 def _missing(workflows: Registry, row: Mapping[str, Any], names: AbstractSet[str]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from identity.model import AccountKey, PrincipalKind, ProviderConnection
 from identity.principals import ensure_principal
 from identity.store import Store
 from pipeline.abilities import scopes_to_ask
-from pipeline.ledger.requests import Asked, claim, made_before
+from pipeline.ledger.requests import Asked, made_before, made_by_key
 from pipeline.requests import Keyed
 from pipeline.workflow import Registry
 
@@ -89,11 +89,11 @@ class Invitations:
             )
             return key
 
-        def claimed(c: Connection, session: str) -> str:
-            return claim(c, replace(asked, id=session))
+        def session_of_key(c: Connection, session: str) -> str:
+            return made_by_key(c, replace(asked, id=session))
 
         key = self._store.write(write)
-        return self._made(key, owner, scopes=scopes, return_to=return_to, now=now, claimed=claimed)
+        return self._made(key, owner, scopes=scopes, return_to=return_to, now=now, session_of_key=session_of_key)
 
     def link(
         self,
@@ -134,11 +134,11 @@ class Invitations:
         return_to: str | None,
         any_account: bool = False,
         now: datetime,
-        claimed: Callable[[Connection, str], str] | None = None,
+        session_of_key: Callable[[Connection, str], str] | None = None,
     ) -> Invitation:
         asked = scopes or self._store.read(lambda c: scopes_to_ask(c, key, owner))
         made = self._connect.start(
-            key, now=now, scopes=asked, return_to=return_to, any_account=any_account, claim=claimed
+            key, now=now, scopes=asked, return_to=return_to, any_account=any_account, made_by_key=session_of_key
         )
         return Invitation(
             url=f"{self._base_url}/connect/{made.text}", key=key, scopes=made.scopes, expires_at=made.expires_at

@@ -44,9 +44,8 @@ class Doubt(Enum):
     """What is known of a step's earlier attempts."""
 
     NONE = auto()  # what each of them came to
-    CARRIED = (
-        auto()
-    )  # not of one whose capability lives: sent again, that is the same spend, which the upstream does once
+    # Not of one whose capability lives: sent again, that is the same spend, which the upstream does once.
+    CARRIED = auto()
     OPEN = auto()  # not of one, and nothing says that it may be sent again
 
 

@@ -85,9 +85,7 @@ jobs = Table(
     Column("workflow", String(100), nullable=False),
     Column("pattern", String(16), nullable=False),  # the tag; names the queue
     Column("user_id", ForeignKey("principals.id")),  # whom USER means
-    Column(
-        "triggered_by", String(TRIGGERED_BY)
-    ),  # who sent the event, as the sender names them for good: `github:1001`
+    Column("triggered_by", String(TRIGGERED_BY)),  # who sent the event, as the sender names them: `github:1001`
     Column("triggered_login", String(TRIGGERED_BY)),  # as people knew them there and then
     Column("replayed_by", JSON(none_as_null=True)),  # every name of those who had it accepted anew
     Column("event", JSON, nullable=False),

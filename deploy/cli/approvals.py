@@ -10,6 +10,7 @@ from deploy.cli.command import PROBLEM, command, confirm
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.errors import BadInput
+from pipeline.desk import approvals as acts
 from pipeline.ledger.approval_views import ApprovalView, approval, approvals_page
 from pipeline.ledger.paging import Turn
 from pipeline.ledger.votes import NotCounted, Through, Vote
@@ -33,11 +34,10 @@ def approvals() -> None:
 def list_approvals(at: Installation, out: Output, tenant: str | None, state: str, limit: int) -> None:
     """The approvals, newest first."""
     wanted = None if state == "all" else ApprovalState(state)
-    page, found = at.read(lambda c: approvals_page(c, Turn(limit=limit), tenant=tenant, state=wanted))
+    _, found = at.read(lambda c: approvals_page(c, Turn(limit=limit + 1), tenant=tenant, state=wanted))
     rows = [{**asdict(one), **{key: one.shown[key] for key in ("does", "resource", "amount")}} for one in found]
-    out.rows(rows, ("id", "tenant", "does", "resource", "amount", "state", "expires_at"), empty="Nothing waits")
-    if page.next:
-        out.note(f"These are the newest {limit}: see --limit for older ones")
+    columns = ("id", "tenant", "does", "resource", "amount", "state", "expires_at")
+    out.page(rows, columns, limit=limit, empty="Nothing waits")
 
 
 @command(approvals)
@@ -75,7 +75,9 @@ def deny(at: Installation, out: Output, id: str, principal: str, yes: bool) -> i
 @click.option("--for", "principal", required=True, metavar="USER", help="The approver, by id: it is theirs alone.")
 def link(at: Installation, out: Output, id: str, principal: str) -> None:
     """A link to a page on which USER answers, good for some minutes. Where people sign in, they do so there first."""
-    made, url = at.runtime.approving.invite(id, principal, now=at.now())
+    audit_id, by, now = at.ids("aud"), at.operator, at.now()
+    made, url = at.runtime.approving.invite(id, principal, now=now)
+    at.write(lambda c: acts.link_made(c, made, audit_id=audit_id, by=by, now=now))
     out.note(f"for {principal} alone, until {made.expires_at:%H:%M} UTC")
     out.done(url, {"url": url, "for": principal, "expires_at": made.expires_at})
 

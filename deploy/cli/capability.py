@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from functools import partial
 
 import click
 from sqlalchemy import select
@@ -14,11 +15,10 @@ from identity.capability import audiences as ledger
 from identity.capability import keys as key_ledger
 from identity.capability.keys import NewKey
 from identity.capability.model import Algorithm, Audience
-from identity.capability.registration import register
 from identity.capability.tables import audiences as audience_table
 from identity.capability.tables import capabilities
 from pipeline.desk import capability_keys as acts
-from pipeline.ledger import queries
+from pipeline.desk.audiences import register
 from pipeline.ledger.paging import rows_of
 
 ALGORITHM = click.option(
@@ -77,9 +77,9 @@ def add(
         passes_to=passes_to or (),
     )
     pair = NewKey.make(new.algorithm, at.vault)
-    if tenant is not None:
-        at.read(lambda c: queries.tenant(c, tenant))
-    at.write(lambda c: register(c, new, secret, pair, provider=provider, api_url=api_url, by=at.operator, now=now))
+    audit_id, by = at.ids("aud"), at.operator
+    add = partial(register, new=new, secret=secret, pair=pair, provider=provider, api_url=api_url)
+    at.write(lambda c: add(c, audit_id=audit_id, by=by, now=now))
     out.note(f"{id} takes capabilities whose aud is {uri}. Its secret for /oauth/introspect is shown this once:")
     out.done(secret.reveal(), {"id": id, "uri": uri, "secret": secret.reveal(), "algorithm": algorithm})
 

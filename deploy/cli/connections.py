@@ -163,8 +163,8 @@ def discover_again(at: Installation, out: Output, id: str) -> None:
         config={**owner.config, **found.config()},
     )
     audit_id, by, now = at.ids("aud"), at.operator, at.now()
-    at.write(lambda c: acts.readdress(c, anew, audit_id=audit_id, by=by, now=now))
-    out.done(f"{id} uses {anew.token_url}", {"id": id, "changed": anew != owner, "token_url": anew.token_url})
+    changed = at.write(lambda c: acts.readdress(c, anew, audit_id=audit_id, by=by, now=now))
+    out.done(f"{id} uses {anew.token_url}", {"id": id, "changed": changed, "token_url": anew.token_url})
 
 
 @command(connections, "name-people")

@@ -157,11 +157,12 @@ def _considered(at: Installation, row: dict[str, Any]) -> tuple[Stored, list[Con
 
 
 def _replay(at: Installation, stored: Stored, considered: list[Considered], *, cancelled: bool) -> Replayed:
-    jobs, audit_id, now = [at.ids("job") for _ in considered], at.ids("aud"), at.now()
+    new_jobs, audit_id, by, now = [at.ids("job") for _ in considered], at.ids("aud"), at.operator, at.now()
 
     def write(c: Connection) -> Replayed:
-        ids: Any = {"new_jobs": jobs, "audit_id": audit_id}
-        return replay_delivery(c, stored, considered, cancelled=cancelled, by=at.operator, at=now, **ids)
+        return replay_delivery(
+            c, stored, considered, cancelled=cancelled, new_jobs=new_jobs, audit_id=audit_id, by=by, at=now
+        )
 
     return at.write(write)
 

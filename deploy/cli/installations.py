@@ -23,8 +23,11 @@ def installations() -> None:
 def add_installation_of(at: Installation, out: Output, connection: str, external_id: str, tenant: str) -> None:
     """Say that installation (or workspace, or organization) EXTERNAL_ID of CONNECTION is TENANT's."""
     audit_id, by, now = at.ids("aud"), at.operator, at.now()
-    of = {"owner": connection, "external_id": external_id, "tenant": tenant}
-    at.write(lambda c: acts.add_installation(c, **of, audit_id=audit_id, by=by, now=now))
+    at.write(
+        lambda c: acts.add_installation(
+            c, owner=connection, external_id=external_id, tenant=tenant, audit_id=audit_id, by=by, now=now
+        )
+    )
     document = {"connection": connection, "external_id": external_id, "tenant": tenant}
     out.done(f"installation {external_id} of {connection} is {tenant}'s", document)
 

@@ -62,7 +62,8 @@ def replay(
 ) -> int | None:
     """Accept dead or cancelled jobs anew, revoked ones too: steps that were done keep their results.
 
-    Exits with 1 if one of them could not be: it moved meanwhile, say.
+    Exits with 1 if one of them could not be: it moved meanwhile, say. With --json, `more` says that there are older
+    dead jobs than those that were looked at.
     """
     if bool(ids) is bool(cause) or (tenant and not cause):
         raise click.UsageError("Say which: either ids, or --cause, with or without --tenant.")
@@ -70,7 +71,7 @@ def replay(
     if not all_of_it:
         out.note(f"only the newest {MOST} dead jobs were looked at: say the same again for those behind them")
     if dry_run:
-        out.done("\n".join(chosen), {"would_replay": list(chosen)})
+        out.done("\n".join(chosen), {"would_replay": list(chosen), "more": not all_of_it})
         return None
     confirm(_question(at, chosen, cause), yes=yes)
     done: list[str] = []
@@ -90,7 +91,8 @@ def replay(
     if len(refused) > _NAMED:
         out.note(f"and {len(refused) - _NAMED} more")
     told = f"{done[0]} is queued again" if len(done) == 1 else f"{len(done)} jobs are queued again"
-    out.done(told, {"replayed": done, "state": str(JobState.QUEUED), "left_out": refused})
+    document = {"replayed": done, "state": str(JobState.QUEUED), "left_out": refused, "more": not all_of_it}
+    out.done(told, document)
     return PROBLEM if refused else None
 
 

@@ -11,10 +11,10 @@ from sqlalchemy import Connection
 
 from identity.capability.keys import NewKey
 from identity.capability.model import Algorithm, Audience
-from identity.capability.registration import register
 from identity.policy_ledger import apply_policy
 from identity.principals import link_alias
 from identity.secret import Secret
+from pipeline.desk.audiences import register
 from pipeline.desk.workflows import enable
 from pipeline.runtime import Runtime
 
@@ -57,6 +57,7 @@ def provide(
         pair=pair,
         provider=INVOICES,
         api_url=service["url"],
+        audit_id=runtime.ids("aud"),
         by="admin:demo",
         now=now,
     )

@@ -155,13 +155,13 @@ class Trial:
 
     # Work, and what is seen of it
 
-    def settle(self, workflow: str) -> list[Row[Any]]:
+    def settle(self, workflow: str, *, rounds: int = ROUNDS) -> list[Row[Any]]:
         """Let time pass and work be done until every job has ended or waits for a person; the jobs of *workflow*.
 
-        Raises Unavailable if some are not at rest after many rounds.
+        Raises Unavailable if some are not at rest after so many *rounds*.
         """
         duties = {duty.name: duty for duty in self.runtime.duties()}
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             for job in self._rows(select(jobs.c.id).where(jobs.c.state == JobState.QUEUED).order_by(jobs.c.accepted)):
                 self.runtime.worker.handle(job.id)
             if all(_at_rest(job) for job in self._rows(select(jobs.c.state, jobs.c.wait))):
@@ -171,7 +171,7 @@ class Trial:
                 duties[name].run()
         else:
             moving = [job.id for job in self._rows(select(jobs.c.id, jobs.c.state, jobs.c.wait)) if not _at_rest(job)]
-            raise Unavailable(f"after {ROUNDS} rounds of work, these still move: {', '.join(moving)}")
+            raise Unavailable(f"after {rounds} rounds of work, these still move: {', '.join(moving)}")
         return self._rows(select(jobs).where(jobs.c.workflow == workflow).order_by(jobs.c.accepted))
 
     def writes(self, job: str) -> list[tuple[str, str]]:

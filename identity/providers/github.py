@@ -103,6 +103,7 @@ GITHUB = Profile(
     token_url="https://github.com/login/oauth/access_token",  # noqa: S106 - an address
     client_auth=ClientAuth.POST,
     rotates=True,
+    installation_of_app=True,
     refresh_kills_access=True,
     idle_limit=timedelta(seconds=15811200),
     # 8 hours when the app lets tokens expire; an app that does not sends no refresh token and no lifetime.
@@ -133,6 +134,7 @@ GITHUB = Profile(
         "token_url": _REFRESHING,
         "client_auth": _REFRESHING,
         "rotates": _REFRESHING,
+        "installation_of_app": read("https://docs.github.com/en/webhooks/webhook-events-and-payloads"),
         "refresh_kills_access": _REFRESHING,
         "idle_limit": _REFRESHING,
         "min_ttl": assumed("a margin of ours; the old token dies at the refresh"),

@@ -115,6 +115,7 @@ class Profile:
     revocation_url: str = ""
     client_auth: ClientAuth
     rotates: bool  # a refresh token is used once
+    installation_of_app: bool = False  # the installation that an event names is of one app: another app never names it
     grace_seconds: int = 0  # how long the provider lets the same refresh token be presented again; unverified is 0
     refresh_kills_access: bool = False  # the old access token dies when the new one is issued
     idle_limit: timedelta | None = None  # a refresh token that is not used for so long dies; None: it does not

@@ -47,7 +47,9 @@ def register(
     if (why := people.taken_for(connection, owner)) is not None:
         raise BadInput(f"{why}: give its people a name that nobody else's have, as with --config people={owner.id}")
     if not add_connection(connection, owner, now=now):
-        raise BadInput(f"there is a provider connection {owner.id} already: choose another --id")
+        raise BadInput(
+            f"there is a provider connection {owner.id} already: choose another id, with --id if you named none"
+        )
     for secret in secrets:
         add_secret(connection, secret)
     told = {
@@ -61,11 +63,15 @@ def register(
     record(connection, "connection.added", owner.tenant, told, audit_id=audit_id, by=by, now=now)
 
 
-def readdress(connection: Connection, owner: ProviderConnection, *, audit_id: str, by: str, now: datetime) -> None:
-    """Use the addresses that its issuer names now."""
+def readdress(connection: Connection, owner: ProviderConnection, *, audit_id: str, by: str, now: datetime) -> bool:
+    """Use the addresses that its issuer names now; whether anything is other than before. Raises Misconfigured."""
+    lock_connection(connection, owner.id)
+    if get_connection(connection, owner.id) == owner:
+        return False
     rewrite_addresses(connection, owner)
     told = {"connection": owner.id, "authorize_url": owner.authorize_url, "token_url": owner.token_url}
     record(connection, "connection.discovered", owner.tenant, told, audit_id=audit_id, by=by, now=now)
+    return True
 
 
 def name_people(connection: Connection, id: str, name: str, *, audit_id: str, by: str, now: datetime) -> int:

@@ -16,13 +16,11 @@ from pipeline.ledger import queries
 
 def add(connection: Connection, id: str, *, name: str, audit_id: str, by: str, now: datetime) -> str:
     """Add a tenant, and the service principal that acts for it; its id. Raises BadInput if the id is taken."""
-    known = next((row for row in queries.all_tenants(connection) if row["id"] == id), None)
-    if known is not None and known["deleted_at"] is not None:
-        raise BadInput(f"tenant {id} was deleted, and the audit still names it: take another id")
-    if known is not None:
+    if not ensure_tenant(connection, id=id, name=name, now=now):
+        if queries.tenant(connection, id)["deleted_at"] is not None:
+            raise BadInput(f"tenant {id} was deleted, and the audit still names it: take another id")
         raise BadInput(f"there is a tenant {id} already: choose another id")
     service = f"{id}.service"
-    ensure_tenant(connection, id=id, name=name, now=now)
     ensure_principal(connection, id=service, tenant=id, kind=PrincipalKind.SERVICE, name="service", now=now)
     record(connection, "tenant.added", id, {"tenant": id, "name": name}, audit_id=audit_id, by=by, now=now)
     return service

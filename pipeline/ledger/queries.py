@@ -5,6 +5,7 @@ The command line and the console share them. What one tenant's agents may see is
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection, Select, Table, select
@@ -151,7 +152,7 @@ def account(connection: Connection, id: str) -> Row:
     return found[0]
 
 
-def account_key(row: Row) -> AccountKey:
+def account_key(row: Mapping[str, Any]) -> AccountKey:
     return AccountKey(tenant=row["tenant_id"], connection=row["connection_id"], principal=row["principal_id"])
 
 

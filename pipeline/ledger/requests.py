@@ -153,13 +153,13 @@ def _once(connection: Connection, asked: Asked, make: Callable[[], tuple[Bell, .
     if connection.execute(select(exists).where(exists == asked.id)).first() is not None:
         return Made(id=asked.id, repeated=False)  # this very request, whose commit was not confirmed
     _let_in(connection, caller, asked.now)
-    made = claim(connection, asked)
+    made = made_by_key(connection, asked)
     if made != asked.id:
         return Made(id=made, repeated=True)
     return Made(id=asked.id, repeated=False, bells=make())
 
 
-def claim(connection: Connection, asked: Asked) -> str:
+def made_by_key(connection: Connection, asked: Asked) -> str:
     """What the idempotency key stands for from now on: what is asked, or what it made before. Raises KeyReused."""
     caller = asked.caller
     if asked.idempotency_key is None:
@@ -172,7 +172,11 @@ def claim(connection: Connection, asked: Asked) -> str:
         "made_id": asked.id,
         "made_at": asked.now,
     }
-    return asked.id if insert_new(connection, idempotency_keys, row) else made_before(connection, asked) or asked.id
+    while not insert_new(connection, idempotency_keys, row):
+        if (made := made_before(connection, asked)) is not None:
+            return made
+        # Housekeeping took the key, which was old, between the two statements: it is free now.
+    return asked.id
 
 
 def made_before(connection: Connection, asked: Asked) -> str | None:

@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection, and_, bindparam, select
 
 from identity import audit
+from identity.providers import PROFILES
 from identity.tables import installations, provider_connections
 from pipeline.model import SignedDelivery
 
@@ -21,7 +22,8 @@ _WHOSE = (
     .where(provider_connections.c.id == bindparam("through"))
 )
 
-# An id is of one provider and host: at GitHub Enterprise, 42 is another installation. A described sender has no host.
+# Where an id is of one app, and of one host: at GitHub Enterprise, 42 is another installation. A workspace of Slack's
+# or an organization of Linear's has an app of the platform's and one of a tenant's, and nothing is wrong.
 _SIGNED, _OTHER = provider_connections.alias(), provider_connections.alias()
 _LISTED = (
     select(installations.c.tenant_id)
@@ -30,7 +32,7 @@ _LISTED = (
     .where(
         installations.c.external_id == bindparam("installation"),
         _SIGNED.c.id == bindparam("through"),
-        _SIGNED.c.api_url != "",
+        _SIGNED.c.provider.in_([profile.name for profile in PROFILES.values() if profile.installation_of_app]),
     )
 )
 

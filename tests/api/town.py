@@ -19,7 +19,6 @@ from identity.capability.authority import Authority
 from identity.capability.issuer import Issuer
 from identity.capability.keys import NewKey
 from identity.capability.model import Algorithm, Audience
-from identity.capability.registration import register
 from identity.connect import Connect
 from identity.http import Client
 from identity.jwks import KeyRing
@@ -31,6 +30,7 @@ from identity.stops import set_stopped
 from identity.workloads import Workloads
 from pipeline import revocation
 from pipeline.database import Database
+from pipeline.desk.audiences import register
 from pipeline.event_intake import EventIntake
 from pipeline.intake import Intake
 from pipeline.invitations import Invitations
@@ -148,7 +148,7 @@ class Town:
             passes_to=(),
         )
         add = partial(register, new=new, secret=secret, pair=pair, provider=None, api_url="", by="test")
-        self.database.write(partial(add, now=self.now()))
+        self.database.write(partial(add, audit_id=self.house.ids("aud"), now=self.now()))
         return "Basic " + b64encode(f"{new.id}:{secret.reveal()}".encode()).decode()
 
     def caller(self, key: Secret | None = None) -> Caller:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from sqlalchemy import update
+
 from deploy.installation import Installation
 from identity.capability.audiences import authenticate
 from identity.capability.model import Audience
 from identity.secret import Secret
+from identity.tables import tenants
 from tests.capability.court import Court
 from tests.deploy.conftest import Cli
 
@@ -27,11 +30,17 @@ def test_a_service_is_added_once_with_a_secret_that_is_shown_once(cli: Cli) -> N
     assert made["secret"] not in str(listed)
     assert Secret(made["secret"]).fingerprint() not in str(listed)
     assert cli.json("connections", "list")[0]["provider"] == "invoices"
+    (row,) = cli.json("audit", "search", "--kind", "connection.added")
+    assert (row["tenant_id"], row["detail"]["connection"]) == ("acme", "invoices")
     (key,) = cli.json("capability", "keys", "list")
     assert (key["algorithm"], key["state"]) == ("Ed25519", "signing")
     again = cli.json("capability", "audiences", "add", "invoices", *INVOICES, "--tenant", "acme", code=1)
     assert again["error"] == "BadInput"
     assert cli("capability", "audiences", "add", "x", "--uri", "https://x.example", "--provider", "x").exit_code == 2
+    with Installation.at(data_dir=cli.data_dir) as at:
+        at.write(lambda c: c.execute(update(tenants).values(deleted_at=at.now())))
+    refused = cli.json("capability", "audiences", "add", "x", "--uri", "https://x.example", "--tenant", "acme", code=1)
+    assert "acme was deleted" in refused["message"]
 
 
 def test_a_secret_is_renewed_and_a_service_removed(cli: Cli) -> None:

@@ -128,6 +128,8 @@ def test_an_issuer_is_discovered_and_again_when_it_moves(cli: Cli, secret: str, 
     assert document is not None
     issuer.say(200, {**document, "token_endpoint": f"{issuer.url}/token/v2"})
     assert cli.json("connections", "discover", "oidc")["changed"] is True
+    (moved,) = cli.json("audit", "search", "--kind", "connection.discovered")  # of the two, the one that changed it
+    assert moved["detail"]["token_url"] == f"{issuer.url}/token/v2"
     assert cli.json("connections", "show", "oidc")["token_url"] == f"{issuer.url}/token/v2"
     issuer.say(200, {**document, "issuer": "https://elsewhere.example"})
     assert "another issuer" in cli.json("connections", "discover", "oidc", code=1)["message"]

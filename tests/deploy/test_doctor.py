@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, update
 
-from deploy.checkup import broker, clock, ledger
+from deploy.checkup import broker, clock, ledger, providers
 from deploy.checkup.finding import Finding, State
 from deploy.installation import Installation
 from deploy.settings import Settings, load
 from identity import audit
 from identity.connections import add_connection, get_connection
+from identity.model import ProviderConnection
 from identity.tables import connection_secrets
 from pipeline.ledger.deliveries import insert_job
 from pipeline.reconcile import heartbeat
@@ -161,6 +162,26 @@ def test_a_provider_that_does_not_answer_is_found_unless_nobody_is_to_be_asked(a
     ((state, says),) = told(acme, "reachability", "--json")
     assert (state, "does not answer" in says) == ("wrong", True)
     assert told(acme, "reachability", "--offline") == []
+
+
+def test_of_many_providers_that_do_not_answer_the_first_are_named_and_the_others_counted(
+    cli: Cli, at: Installation
+) -> None:
+    """The guard lets none of them be asked: they are private addresses."""
+    registered = ProviderConnection(
+        id="c", tenant=None, provider="oauth2", client_id="x", scopes=(), api_url="", authorize_url="", token_url=""
+    )
+
+    def add(c: Connection) -> None:
+        for n in range(23):
+            one = replace(registered, id=f"c{n}", token_url=f"https://10.0.0.{n}/token")
+            add_connection(c, one, now=at.now())
+
+    at.write(add)
+    found = list(providers.reachable(at))
+    assert [one.state for one in found] == [State.WRONG] * 21
+    assert "https://10.0.0.0/ does not answer" in found[0].says
+    assert found[-1].says == "3 more do not answer"
 
 
 def job(c: Connection, at: Installation, id: str, **values: object) -> None:

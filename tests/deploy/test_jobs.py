@@ -10,6 +10,7 @@ from sqlalchemy import Connection, select, update
 
 from deploy.installation import Installation
 from deploy.settings import load
+from pipeline.ledger.dead_letters import MOST
 from pipeline.ledger.deliveries import insert_job
 from pipeline.tables import attempts, jobs
 from tests.console.town import Town
@@ -120,12 +121,12 @@ def dead(cli: Cli, job: str) -> Cli:
     return cli
 
 
-def _bury(c: Connection, *, of: list[tuple[str, str]], now: datetime) -> None:
+def _bury(c: Connection, *, of: list[tuple[str, str]], now: datetime, prefix: str = "dead") -> None:
     (like,) = c.execute(select(jobs).where(jobs.c.id == "job_1")).mappings()
     dead = {**like, "state": "dead", "finished_at": now}
     c.execute(
         jobs.insert(),
-        [{**dead, "id": f"dead_{n}", "tenant_id": tenant, "reason": why} for n, (tenant, why) in enumerate(of)],
+        [{**dead, "id": f"{prefix}_{n}", "tenant_id": tenant, "reason": why} for n, (tenant, why) in enumerate(of)],
     )
 
 
@@ -138,13 +139,23 @@ def test_dead_jobs_are_grouped_by_what_killed_them(dead: Cli) -> None:
 
 def test_all_of_a_cause_are_replayed_at_once_and_no_other(dead: Cli) -> None:
     cause = dead.json("jobs", "failures")[0]["cause"]
-    would = dead.json("jobs", "replay", "--cause", cause, "--dry-run")["would_replay"]
+    would, more = dead.json("jobs", "replay", "--cause", cause, "--dry-run").values()
+    assert not more
     assert sorted(would) == ["dead_0", "dead_1", "dead_2", "dead_3"]
     asked = dead("jobs", "replay", "--cause", cause)
     assert (asked.exit_code, "Run 4 jobs again?" in asked.output) == (2, True)
     assert sorted(dead.json("jobs", "replay", "--cause", cause, "--yes")["replayed"]) == sorted(would)
     assert [group["jobs"] for group in dead.json("jobs", "failures")] == [2]
     assert "aswhom jobs failures" in dead.json("jobs", "replay", "--cause", cause, "--yes", code=1)["message"]
+
+
+def test_a_cause_of_more_jobs_than_are_looked_at_says_so(dead: Cli) -> None:
+    with Installation(load(data_dir=dead.data_dir)) as at:
+        at.write(partial(_bury, of=[("globex", "Many")] * MOST, now=at.now(), prefix="many"))
+    cause = dead.json("jobs", "failures")[0]["cause"]
+    would = dead.json("jobs", "replay", "--cause", cause, "--dry-run")
+    assert (len(would["would_replay"]), would["more"]) == (MOST, True)
+    assert f"only the newest {MOST} dead jobs" in dead("jobs", "replay", "--cause", cause, "--dry-run").stderr
 
 
 def test_a_cause_is_replayed_for_one_tenant_alone(dead: Cli) -> None:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import insert
+from click.testing import CliRunner
+from sqlalchemy import insert, select
 
+from deploy.cli.output import Output
 from deploy.installation import Installation
 from deploy.settings import load
+from identity.audit_tables import audit
 from identity.withdrawal_table import withdrawals
 from identity.withdrawals import WithdrawalState
 from tests.console.town import Town
@@ -45,43 +45,44 @@ SILENT = {
     "it changes key files, beside the ledger": "keys add, keys retire",
     "it seals the same secrets anew": "keys rewrap",
     "it forgets what is over, as housekeeping does": "db prune",
-    "it tells an address to who may answer, whose answer is recorded": "approvals link",
 }
 POLICY = 'format = 1\n[[rule]]\nname = "x"\nwhen = { action = "github.Say" }\ndeny = "no"\n'
 
 
 class Acts:
-    """Runs commands, and holds each against the rows that it left."""
+    """Runs commands on one installation, which stays open, and holds each against the rows that it left."""
 
-    def __init__(self, cli: Cli) -> None:
-        self.cli = cli
+    def __init__(self, at: Installation) -> None:
+        self.at = at
         self.done: set[str] = set()
-        self._commands = {name for name, _ in every_command()}
+        self._commands = dict(every_command())
 
     def __call__(self, *words: str, kind: str, input: str | None = None) -> Any:
         """The answer to a command that leaves a row of that kind, which names the operator."""
         before = self._rows()
-        result = self.cli(*words, "--json", input=input)
-        assert result.exit_code == 0, (words, result.output)
+        answer = self.run(*words, input=input)
         left = {row: told for row, told in self._rows().items() if row not in before}
         ours = [told for told in left.values() if told[0] == kind]
         assert ours, (words, sorted(told[0] for told in left.values()))
         assert any("cli:" in "".join(map(str, told)) for told in ours), (words, ours)
-        self.done.add(next(name for name in self._commands if list(words[: len(name.split())]) == name.split()))
-        return json.loads(result.stdout)
+        return answer
+
+    def run(self, *words: str, input: str | None = None, code: int = 0) -> Any:
+        """The document that a command prints: as it runs on the command line, but that the settings are read once."""
+        name = next(name for name in self._commands if list(words[: len(name.split())]) == name.split())
+        command = self._commands[name]
+        with CliRunner().isolation(input) as (printed, *_):
+            given = command.make_context(name, list(words[len(name.split()) :])).params
+            options = {option: value for option, value in given.items() if option not in ("data_dir", "as_json")}
+            exit_code = vars(command.callback)["__wrapped__"](self.at, Output(as_json=True), **options)
+            document = printed.getvalue()
+        assert (exit_code or 0) == code, (words, document)
+        self.done.add(name)
+        return json.loads(document)
 
     def _rows(self) -> dict[str, tuple[Any, ...]]:
-        with sqlite3.connect(self.cli.data_dir / "ledger.db") as ledger:
-            return {row[0]: row[1:] for row in ledger.execute("select id, kind, reason, detail from audit")}
-
-
-@contextmanager
-def town(cli: Cli) -> Iterator[Town]:
-    """Tenants acme and globex with something of everything, in the ledger of the command line."""
-    with Installation(load(data_dir=cli.data_dir)) as at:
-        made = Town(at.ledger)
-        yield made
-        made.close()
+        columns = (audit.c.id, audit.c.kind, audit.c.reason, audit.c.detail)
+        return {row.id: tuple(row)[1:] for row in self.at.read(lambda c: c.execute(select(*columns)).all())}
 
 
 def test_every_act_leaves_a_row_that_names_the_operator(
@@ -89,17 +90,19 @@ def test_every_act_leaves_a_row_that_names_the_operator(
 ) -> None:
     monkeypatch.setenv("ASWHOM_ALLOW_HOSTS", "127.0.0.1")
     monkeypatch.setenv("ASWHOM_WORKFLOWS", "tests.console.town")
-    act = Acts(cli)
-    with pretend_provider() as provider:
-        _of_who_there_is(act)
-        _of_connections(act, provider.url, tmp_path)
-        _of_accounts(act, tmp_path)
-    with town(cli) as made:
-        _of_work(act, made)
-        _of_approvals(act, made)
-    _of_tenants_rules(act)
-    _of_revocations(act)
-    _of_keys(act)
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        act = Acts(at)
+        with pretend_provider() as provider:
+            _of_who_there_is(act)
+            _of_connections(act, provider.url, tmp_path)
+            _of_accounts(act, tmp_path)
+        town = Town(at.ledger)  # acme and globex, with something of everything
+        _of_work(act, town)
+        _of_approvals(act, town)
+        town.close()
+        _of_tenants_rules(act)
+        _of_revocations(act)
+        _of_keys(act)
     silent = {name.strip() for names in SILENT.values() for name in names.split(",")}
     assert not act.done & silent
     assert act.done | silent == {name for name, _ in every_command()}
@@ -136,6 +139,7 @@ def _of_connections(act: Acts, url: str, tmp_path: Path) -> None:
         issuer.say(200, {**named, "token_endpoint": f"{issuer.url}/token"})
         oidc = ("--client-id", "c", "--client-secret-file", "-", "--issuer", issuer.url)
         act("connections", "add", "oidc", *oidc, input="s3cret", kind="connection.added")
+        issuer.say(200, {**named, "token_endpoint": f"{issuer.url}/token/v2"})
         act("connections", "discover", "oidc", kind="connection.discovered")
     act("connections", "name-people", "oidc", "idp", kind="connection.people_named")
 
@@ -176,6 +180,7 @@ def _of_approvals(act: Acts, town: Town) -> None:
     for verb in ("approve", "deny"):
         desk = Desk(town.house)
         desk.ask(shown=SHOWN)
+        act("approvals", "link", desk.row.id, "--for", "acme.bob", kind="approval.link_made")
         act("approvals", verb, desk.row.id, "--as", "acme.bob", "--yes", kind="approval.answered")
 
 
@@ -225,10 +230,9 @@ def _of_revocations(act: Acts) -> None:
         "consented": 1, "state": WithdrawalState.STUCK, "due_at": datetime.now(UTC), "created_at": datetime.now(UTC),
         "tries": 9, "revocation_id": made["id"],
     }  # fmt: skip
-    with Installation(load(data_dir=act.cli.data_dir)) as at:
-        at.write(lambda c: c.execute(insert(withdrawals), stuck))
-        act("revocations", "retry", made["id"], kind="revocation.retried")
-        ended = ("tenants", "delete", "globex", "--yes", "--timeout", "0")
-        waits = act.cli.json(*ended, code=1)
-        assert at.runtime.revoker.advance(waits["revocation"])
+    act.at.write(lambda c: c.execute(insert(withdrawals), stuck))
+    act("revocations", "retry", made["id"], kind="revocation.retried")
+    ended = ("tenants", "delete", "globex", "--yes", "--timeout", "0")
+    waits = act.run(*ended, code=1)
+    assert act.at.runtime.revoker.advance(waits["revocation"])
     act(*ended, "--give-up", kind="tenant.deleted")

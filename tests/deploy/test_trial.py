@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 
 from deploy.demo.provision import linear_of
 from deploy.trial import Trial
+from identity.errors import Unavailable
 from pipeline.tables import attempts
 from tests.deploy.conftest import Cli
 
@@ -97,3 +98,9 @@ def test_a_job_that_waits_for_an_approval_is_at_rest(trial: Trial, folder: Path)
             select(func.min(attempts.c.settled_by)).where(attempts.c.job_id == job.id)
         ).scalar_one()
     assert settled_by > datetime.now(UTC)  # no time was made to pass for it
+
+
+def test_jobs_that_do_not_come_to_rest_in_so_many_rounds_are_named(trial: Trial) -> None:
+    trial.pull_request("acme/shop", author="ada", labels=("bug",))
+    with pytest.raises(Unavailable, match=r"after 0 rounds of work, these still move: job_"):
+        trial.settle("link_pull_request", rounds=0)

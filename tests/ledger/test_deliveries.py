@@ -112,12 +112,16 @@ def test_an_installation_known_through_another_connection_is_nobodys(house: Hous
 
 
 def test_a_tenants_own_secret_that_names_what_is_anothers_at_the_platforms_connection_is_refused(house: House) -> None:
-    """Its own listing comes first, and another host's ids are other ids."""
+    """Its own listing comes first; another host's ids are other ids, and a workspace may have two apps."""
     now, gh = datetime.now(UTC), house.database.read(lambda c: get_connection(c, "gh"))
 
     def add(c: Connection) -> None:
         for id, api in (("own", gh.api_url), ("enterprise", "https://github.acme.example/api/v3")):
             add_connection(c, replace(gh, id=id, tenant="acme", api_url=api), now=now)
+        slack = replace(gh, id="slack", provider="slack", api_url="https://slack.com/api")
+        add_connection(c, slack, now=now)
+        add_connection(c, replace(slack, id="slack-acme", tenant="acme"), now=now)
+        add_installation(c, owner="slack", external_id="T1", tenant="globex", now=now)
 
     house.database.write(add)
     named: dict[str, Any] = {"installation": "installation-globex", "dedupe_by_body": False}
@@ -127,6 +131,8 @@ def test_a_tenants_own_secret_that_names_what_is_anothers_at_the_platforms_conne
     told = select(audit.c.tenant_id).where(audit.c.kind == "delivery.refused")
     assert house.database.read(lambda c: list(c.execute(told).scalars())) == ["acme"]
     assert house.accept(house.delivery("two", connection="enterprise", **named)).outcome == "accepted"
+    slack = {**named, "installation": "T1"}
+    assert house.accept(house.delivery("slack", connection="slack-acme", **slack)).outcome == "accepted"
     house.database.write(
         lambda c: add_installation(c, owner="own", external_id=named["installation"], tenant="acme", now=now)
     )

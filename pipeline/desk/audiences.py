@@ -1,4 +1,4 @@
-"""Registering a service that takes capabilities: what steps reach it through, what tokens call it, a key to sign."""
+"""What a person does to let a service take capabilities: what steps reach it through, what tokens call it, a key."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from sqlalchemy import Connection
 from identity.capability import audiences, keys
 from identity.capability.keys import NewKey
 from identity.capability.model import Audience
-from identity.connections import add_connection
-from identity.errors import BadInput
 from identity.model import ProviderConnection
 from identity.secret import Secret
+from pipeline.desk import connections
+from pipeline.ledger import queries
 
 
 def register(
@@ -23,13 +23,17 @@ def register(
     *,
     provider: str | None,
     api_url: str,
+    audit_id: str,
     by: str,
     now: datetime,
 ) -> None:
     """Add an audience. With a *provider*, actions of that name reach it at *api_url* from now on.
 
-    *pair* signs for it if its algorithm has no key yet. Raises BadInput.
+    *pair* signs for it if its algorithm has no key yet. *audit_id* is of the row about the provider connection. Raises
+    BadInput.
     """
+    if new.tenant is not None:
+        queries.living_tenant(connection, new.tenant)
     if provider is not None:
         through = ProviderConnection(
             id=new.connection or new.id,
@@ -41,7 +45,6 @@ def register(
             authorize_url="",
             token_url="",
         )
-        if not add_connection(connection, through, now=now):
-            raise BadInput(f"there is a provider connection {through.id} already: choose another id")
+        connections.register(connection, through, [], audit_id=audit_id, by=by, now=now)
     audiences.add(connection, new, secret, by=by, now=now)
     keys.ensure(connection, pair, now=now)

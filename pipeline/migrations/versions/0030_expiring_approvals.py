@@ -1,6 +1,6 @@
 """Open approvals whose time is over are found by an index.
 
-Revision ID: 0031
+Revision ID: 0030
 Revises: 0029
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision: str = "0031"
+revision: str = "0030"
 down_revision: str | None = "0029"
 branch_labels: str | None = None
 depends_on: str | None = None

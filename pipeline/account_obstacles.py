@@ -1,0 +1,48 @@
+"""What is above an account and keeps steps from opening with it: a stopped or revoked scope, a paused connection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from identity.connections import paused_reasons
+from identity.model import AccountState, Scope
+from identity.scopes import NEVER, Standing, all_standings, grant_scopes, prohibition
+from pipeline.ledger.queries import account_key
+
+_PAGE = 500  # accounts in one statement
+
+
+@dataclass(frozen=True, kw_only=True)
+class Obstacle:
+    """The first thing in an account's way, from the tenant down."""
+
+    reason: str
+    scope: Scope | None  # what was stopped or revoked; None: its provider connection is paused
+    stopped: bool = False
+
+
+def obstacles(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Obstacle | None]:
+    """What is in the way of each account in *rows*, as `pipeline.ledger` has them.
+
+    Of one that is not active, a pause alone: its state says already why no step opens with it.
+    """
+    found: list[Obstacle | None] = []
+    for start in range(0, len(rows), _PAGE):
+        page = rows[start : start + _PAGE]
+        standing = all_standings(connection, {scope for row in page for scope in grant_scopes(account_key(row))})
+        paused = paused_reasons(connection, {row["connection_id"] for row in page})
+        found += [_first(row, standing, paused.get(row["connection_id"])) for row in page]
+    return found
+
+
+def _first(row: Mapping[str, Any], standing: Mapping[Scope, Standing], paused: str | None) -> Obstacle | None:
+    scopes = {scope: standing.get(scope, NEVER) for scope in grant_scopes(account_key(row))}
+    if row["state"] == AccountState.ACTIVE and (ruled_out := prohibition(scopes, row["consented"] or 0)):
+        return Obstacle(reason=ruled_out.reason, scope=ruled_out.scope, stopped=scopes[ruled_out.scope].stopped)
+    if paused is not None:
+        return Obstacle(reason=f"its provider connection is paused: {paused}", scope=None)
+    return None
