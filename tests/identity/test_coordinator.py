@@ -66,7 +66,7 @@ def make(connected: World, http: Client) -> Make:
                 raise Killed(point)
 
         lock = RefreshLock(client, ttl=budget.lock_ttl, token=connected.id)
-        profiles = dict(PROFILES) | ({profile.name: profile} if profile else {})
+        profiles = dict(PROFILES) | ({"github": profile} if profile else {})
         return Coordinator(
             connected.store,
             connected.vault,
@@ -222,8 +222,9 @@ def test_a_lost_answer_is_unknown_and_asks_for_a_person(
 def test_a_verified_grace_window_allows_one_more_presentation(
     connected: World, make: Make, provider: PretendProvider, said_by: str
 ) -> None:
-    graceful = replace(PROFILES["github"], grace_seconds=60) if said_by == "row" else None
-    if said_by == "operator":  # of a server of one's own
+    graceful = replace(PROFILES["github"], grace_seconds=60)
+    if said_by == "operator":
+        graceful = replace(PROFILES["github"], name="oauth2")  # a server of one's own, else like GitHub's
         said = update(provider_connections).values(config={"grace_seconds": "60"})
         connected.store.write(lambda c: c.execute(said).rowcount)
     account = connected.consent()
