@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import insert, select
 
+from deploy.cli import main
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from deploy.settings import load
@@ -72,7 +73,8 @@ class Acts:
         name = next(name for name in self._commands if list(words[: len(name.split())]) == name.split())
         command = self._commands[name]
         with CliRunner().isolation(input) as (printed, *_):
-            given = command.make_context(name, list(words[len(name.split()) :])).params
+            # As it is under `main`: a command keeps the help option that it was first seen with.
+            given = command.make_context(name, list(words[len(name.split()) :]), **main.context_settings).params
             options = {option: value for option, value in given.items() if option not in ("data_dir", "as_json")}
             exit_code = vars(command.callback)["__wrapped__"](self.at, Output(as_json=True), **options)
             document = printed.getvalue()
