@@ -12,7 +12,8 @@ import yaml
 
 from deploy import procfile
 from deploy.procfile import Process
-from deploy.settings import Settings
+from deploy.setting_faults import unknown
+from deploy.settings import PREFIX, Settings
 from deploy.up import patience
 from tests.docs.pages import ROOT
 
@@ -20,6 +21,11 @@ COMPOSE = yaml.safe_load((ROOT / "deploy/compose/compose.yml").read_text(encodin
 CLUSTER = list(yaml.safe_load_all((ROOT / "deploy/kubernetes/aswhom.yml").read_text(encoding="utf-8")))
 BESIDE = {"setup", "postgres", "valkey", "prometheus", "grafana"}
 PROCESSES = {process.name: process for process in procfile.read()}
+
+
+def pods() -> list[dict[str, Any]]:
+    """What a pod is made by, of each deployment and of the job."""
+    return [one["spec"]["template"]["spec"] for one in CLUSTER if one["kind"] in ("Deployment", "Job")]
 
 
 def containers() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
@@ -53,6 +59,14 @@ def test_every_setting_is_one_there_is() -> None:
     text = (ROOT / "deploy/compose/Dockerfile").read_text(encoding="utf-8")
     named = {*settings, *COMPOSE["x-aswhom"]["environment"], *re.findall(r"ASWHOM_\w+", text)}
     assert {name.removeprefix("ASWHOM_").lower() for name in named} <= Settings.model_fields.keys()
+
+
+def test_a_cluster_adds_no_variables_that_would_be_refused_as_settings() -> None:
+    """For each service there is, unless told not to: https://kubernetes.io/docs/concepts/services-networking/service/."""
+    (service,) = (one["metadata"]["name"] for one in CLUSTER if one["kind"] == "Service")
+    added = f"{service.upper().replace('-', '_')}_SERVICE_HOST"
+    assert unknown({added: "10.0.0.1"}, known=Settings.model_fields, prefix=PREFIX)
+    assert [pod.get("enableServiceLinks") for pod in pods()] == [False] * (1 + len(PROCESSES))
 
 
 def test_a_process_is_given_the_time_that_a_running_call_takes() -> None:
