@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from typing import Any
 
@@ -116,3 +117,15 @@ def test_what_is_mounted_from_the_checkout_is_there() -> None:
         source = mount.split(":")[0]
         if source.startswith("."):
             assert (folder / source).exists(), mount
+
+
+def test_the_image_is_made_of_what_it_is_built_from_and_not_of_what_lies_beside_it() -> None:
+    text = (ROOT / "deploy/compose/Dockerfile.dockerignore").read_text(encoding="utf-8")
+    first, *others = [line for line in text.splitlines() if not line.startswith("#")]
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    built_from = {*wheel["packages"], *wheel["force-include"], "pyproject.toml", "requirements"}
+    assert first == "*"
+    assert {line.removeprefix("!") for line in others[: len(built_from)]} == built_from
+    # What comes last wins, and Compose's passwords lie in deploy/compose/.env.
+    assert {"**/.*", "**/*.pem", "**/*secret*.txt"} <= set(others[len(built_from) :])
+    assert not any(line.startswith("!") for line in others[len(built_from) :])
