@@ -76,6 +76,14 @@ def test_a_process_is_given_the_time_that_a_running_call_takes() -> None:
     assert all(pod["terminationGracePeriodSeconds"] >= needed for _, _, pod in containers())
 
 
+def test_on_a_cluster_a_process_waits_for_its_versions_tables_and_the_web_for_its_last_requests() -> None:
+    for name, container, pod in containers():
+        (waiting,) = pod["initContainers"]
+        assert "until aswhom tenants list" in waiting["command"][-1]
+        assert (waiting["envFrom"], waiting["image"]) == (container["envFrom"], container["image"])
+        assert ("preStop" in container.get("lifecycle", {})) == (name == "web")
+
+
 def test_every_process_is_scraped_where_it_answers() -> None:
     scraped = yaml.safe_load((ROOT / "deploy/compose/prometheus.yml").read_text(encoding="utf-8"))
     (job,) = scraped["scrape_configs"]
