@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, select
 
 from identity.connection_secrets import WEBHOOK_SECRET, find_with_secrets
+from identity.errors import Unavailable
 from identity.ids import Ids
 from identity.secret import Secret
 from identity.store import Store, written
@@ -50,6 +51,7 @@ class Intake:
         self._clock = clock
         self._follow_within = follow_within
         self._monotonic = monotonic
+        self._fits = False  # whether the ledger was seen with this version's tables
 
     def connection_secrets(self, connection: str) -> SigningSecrets | None:
         """The live webhook secrets of a connection, two while one is rotated. None: there is no such connection."""
@@ -95,6 +97,20 @@ class Intake:
         return written(self._store, accept)  # the sender's delivery id is the key: a second try says what was made
 
     def ready(self) -> None:
-        """Return if a transaction can be had now. Raises Unavailable."""
+        """Return if a delivery can be accepted now. Raises Unavailable, for tables of another version too."""
+        self._look_at_the_tables()
         # A write, since that is what a delivery needs: a ledger whose writer is stopped can still be read.
         self._store.write(lambda c: c.execute(select(1)).scalar_one())
+
+    def _look_at_the_tables(self) -> None:
+        """Until they are seen to be this version's: before that, a delivery would fail, and GitHub repeats none."""
+        if self._fits:
+            return
+        from pipeline.migrations import revisions
+
+        found, newest = revisions(self._store)
+        if found != newest:
+            raise Unavailable(
+                f"the ledger is at revision {found}, and this version needs {newest}: run its `aswhom db upgrade`"
+            )
+        self._fits = True

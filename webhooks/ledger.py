@@ -44,4 +44,4 @@ class Ledger(Protocol):
         """
 
     def ready(self) -> None:
-        """Return if a transaction could be had now."""
+        """Return if a delivery could be accepted now."""

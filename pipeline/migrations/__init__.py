@@ -13,6 +13,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
+from identity.store import Store
 from pipeline.database import Database, DatabaseSettings, open_database
 
 _PATIENCE = timedelta(minutes=10)
@@ -48,9 +49,9 @@ def _upgrade(connection: Connection, *, revision: str) -> None:
     command.upgrade(config, revision)
 
 
-def revisions(database: Database) -> tuple[str | None, str | None]:
+def revisions(store: Store) -> tuple[str | None, str | None]:
     """The ledger's revision and the newest one; different means `aswhom db upgrade` is due."""
-    current = database.read(lambda c: MigrationContext.configure(c).get_current_revision())
+    current = store.read(lambda c: MigrationContext.configure(c).get_current_revision())
     return current, _newest()
 
 

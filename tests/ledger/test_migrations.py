@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import secrets
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,8 +13,12 @@ from sqlalchemy import Connection, event, text
 
 import identity.console_tables  # noqa: F401 - adds its tables
 import pipeline.tables  # noqa: F401 - adds its tables
+from identity.errors import Unavailable
+from identity.ids import Ids
 from identity.tables import metadata
+from identity.vault import Vault
 from pipeline.database import Database, DatabaseSettings, open_database
+from pipeline.intake import Intake
 from pipeline.migrations import revisions, upgrade, upgrade_at
 
 
@@ -34,9 +39,14 @@ def test_upgrading_twice_is_once(ledger_url: str) -> None:
     database.close()
 
 
-def test_schedules_of_an_older_ledger_keep_their_slots(database_url: str) -> None:
+def test_an_older_ledger_is_not_ready_and_its_schedules_keep_their_slots(database_url: str) -> None:
     database = open_database(DatabaseSettings(url=database_url))
+    web = Intake(database, Vault({1: bytes(32)}, secrets.token_bytes), Ids(), clock=lambda: datetime.now(UTC))
+    with pytest.raises(Unavailable, match="at revision None, and this version needs"):
+        web.ready()
     upgrade(database, "0006")
+    with pytest.raises(Unavailable, match="at revision 0006"):
+        web.ready()
     rows = (
         "insert into tenants (id, name, created_at) values ('acme', 'Acme', 0)",
         "insert into schedules values ('acme:digest', 'acme', 'digest', '0 9 * * *', 'UTC', true, 5)",
@@ -49,6 +59,7 @@ def test_schedules_of_an_older_ledger_keep_their_slots(database_url: str) -> Non
 
     database.write(fill)
     upgrade(database)
+    web.ready()
     kept = "select name, origin, catch_up, paused, next_at, slot, job_id from schedules join slots on schedule_id = id"
     assert database.read(lambda c: c.execute(text(kept)).all()) == [("digest", "code", "once", 1, 5, 3, "job_1")]
     database.close()
