@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +93,8 @@ def test_several_processes_add_up(tmp_path: Path) -> None:
     settings = WebSettings(base_url="https://x", metrics_dir=tmp_path)
     page = create_app(settings, MemoryLedger(), registry(), MemoryRing()).test_client().get("/metrics").text
     assert 'aswhom_webhooks_total{outcome="accepted",source="github"} 2.0' in page
+    (started,) = re.findall(r"^process_start_time_seconds (\S+)$", page, re.MULTILINE)
+    assert float(started) > (REGISTRY.get_sample_value("process_start_time_seconds") or 0)  # both began after this one
 
 
 def test_no_environment_turns_a_debugger_on(monkeypatch: pytest.MonkeyPatch) -> None:
