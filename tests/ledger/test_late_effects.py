@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 
 from identity.errors import BadInput
 from pipeline import reconcile
-from pipeline.ledger import jobs, steps
+from pipeline.ledger import jobs, openings, steps
 from pipeline.ledger.intents import Adopted, Ended, Intent, Opened
 from pipeline.ledger.replay import replay
 from pipeline.resolution import resolve_by_hand
@@ -92,6 +92,18 @@ def test_an_operator_is_told_where_the_workflow_has_no_such_action_any_more(hous
         _resolve(house, first.job.id, {"id": "9"})
     _resolve(house, first.job.id, None)
     assert step_state(house, first.step) == StepState.FAILED
+
+
+def test_a_step_whose_call_is_on_the_wire_is_refused_only_once_that_has_ended(house: House) -> None:
+    asked = intent_of(house, house.claim(house.job()))
+    open_(house, asked)
+    refuse = partial(openings.refuse, intent=replace(asked, number=2), reason="no", now=datetime.now(UTC))
+    outcome = house.database.write(refuse)
+    assert isinstance(outcome, Ended)
+    assert (outcome.moved, step_state(house, asked.step)) == (JobState.QUEUED, StepState.OPEN)
+    close(house, asked, AttemptState.NO_EFFECT, StepState.OPEN)
+    assert house.database.write(refuse) is None
+    assert step_state(house, asked.step) == StepState.REFUSED
 
 
 def test_who_waits_for_a_failed_step_gets_the_result_that_an_operator_found(house: House) -> None:

@@ -265,7 +265,8 @@ def test_a_call_without_an_outcome_stays_unknown_when_the_rule_ends_its_job(hous
     assert isinstance(open_(house, intent(house, asked.job, step=asked.step, number=2, repeats_unknown=True)), Ended)
     assert (house.row(job).state, step_state(house, asked.step)) == (JobState.CANCELLED, StepState.UNKNOWN)
     by_policy = intent(house, asked.job, step=asked.step, number=3)
-    assert house.database.write(partial(openings.refuse, intent=by_policy, reason="no", now=datetime.now(UTC)))
+    refuse = partial(openings.refuse, intent=by_policy, reason="no", now=datetime.now(UTC))
+    assert isinstance(house.database.write(refuse), Ended), "no workflow may go on as if nothing had been done"
     assert step_state(house, asked.step) == StepState.UNKNOWN
     kinds = audit_kinds(house)
     assert (kinds.count("step.given_up"), kinds.count("step.refused")) == (2, 0), "the audit says no more than happened"
