@@ -5,6 +5,7 @@ Every function is safe to run twice, on two hosts, at once: it moves rows by com
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -15,6 +16,7 @@ from sqlalchemy import Connection
 from identity.rows import insert_or
 from identity.store import Store
 from pipeline import metrics
+from pipeline.failures import raise_together
 from pipeline.ledger import approval_ends, bells, jobs, waits
 from pipeline.ledger import steps as ledger_steps
 from pipeline.model import Ring
@@ -27,6 +29,7 @@ log = structlog.get_logger(__name__)
 
 BATCH = 200  # rows in one transaction
 APPROVALS = 50  # that end in one: each is looked at by itself
+TICK = timedelta(seconds=10)  # no revocation is begun after it: each may ask its provider, and wait
 
 
 def dispatch(store: Store, ring: Ring, *, window: int) -> None:
@@ -94,27 +97,42 @@ def settle_attempts(store: Store) -> None:
     store.write(settle)
 
 
-def advance_revocations(revoker: Revoker, *, idle: timedelta) -> None:
+def advance_revocations(revoker: Revoker, *, idle: timedelta, monotonic: Callable[[], float] = time.monotonic) -> None:
     """Revocations that have not moved for a while go on without the queue."""
-    _advance(revoker, revoker.unfinished(idle_seconds=idle.total_seconds()))
+    _advance(revoker, revoker.unfinished(idle_seconds=idle.total_seconds()), monotonic)
 
 
-def advance_withdrawals(revoker: Revoker, due: Callable[[], Sequence[str]]) -> None:
+def advance_withdrawals(
+    revoker: Revoker, due: Callable[[], Sequence[str]], *, monotonic: Callable[[], float] = time.monotonic
+) -> None:
     """What is to end at a provider is asked for when it is due, and the receipt says what came of it."""
-    _advance(revoker, due())
+    _advance(revoker, due(), monotonic)
 
 
-def _advance(revoker: Revoker, revocations: Sequence[str]) -> None:
-    """Each of them, whatever becomes of the others. Raises ExceptionGroup, after the rest, of those that failed."""
+def _advance(revoker: Revoker, revocations: Sequence[str], monotonic: Callable[[], float]) -> None:
+    """Each of them, whatever becomes of the others; those for which a tick has no time are due at the next one.
+
+    Raises, after the rest, what those that failed come to.
+    """
+    end = monotonic() + TICK.total_seconds()
     failures: list[Exception] = []
     for revocation in revocations:
+        if monotonic() >= end:
+            break
         try:
-            revoker.advance(revocation)
+            _advance_or_put_off(revoker, revocation)
         except Exception as failure:  # noqa: BLE001 - raised below: what one meets must not hold up the others
             failure.add_note(f"revocation {revocation}")
             failures.append(failure)
-    if failures:
-        raise ExceptionGroup("revocations that could not go on", failures)
+    raise_together("revocations that could not go on", failures)
+
+
+def _advance_or_put_off(revoker: Revoker, revocation: str) -> None:
+    try:
+        revoker.advance(revocation)
+    except Exception:
+        revoker.put_off(revocation)  # else it would be the first again at every tick
+        raise
 
 
 def heartbeat(store: Store, *, duty: str, host: str, error: str | None, now: datetime) -> None:

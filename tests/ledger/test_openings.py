@@ -24,10 +24,12 @@ from pipeline.ledger import jobs, openings, steps
 from pipeline.ledger.closings import Closing, close_attempt
 from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, Opened, OpenOutcome
 from pipeline.ledger.replay import replay
+from pipeline.resolution import resolve_by_hand
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts
 from pipeline.tables import jobs as jobs_table
 from pipeline.tables import steps as steps_table
+from pipeline.workflow import Registry
 from tests.ledger.house import House, account_scope
 from tests.ledger.house import intent_of as intent
 
@@ -356,6 +358,30 @@ def test_what_came_to_nothing_keeps_its_once_key_from_nobody_whatever_their_para
     assert open_(house, third) == OnceMismatch(owner=second.job.id), "the key is for what its owner does"
     done(house, mended, {"id": "7"})
     assert isinstance(open_(house, replace(third, request_hash="mended")), Adopted)
+
+
+def test_a_once_key_that_a_later_opening_takes_is_on_its_step_and_a_word_about_the_call_wakes_who_waits(
+    house: House,
+) -> None:
+    """A newer workflow asks for a key that the one which opened the step did not have."""
+    first = intent(house, house.claim(house.job()))
+    open_(house, first)
+    close(house, first, AttemptState.NO_EFFECT, StepState.OPEN)
+    again = intent(house, first.job, step=first.step, number=2, once="pull#1")
+    assert isinstance(open_(house, again), Opened)
+    key = select(steps_table.c.once_key).where(steps_table.c.id == first.step)
+    assert house.database.read(lambda c: c.execute(key).scalar_one()) == "pull#1"
+    close(house, again, AttemptState.UNKNOWN, StepState.UNKNOWN)
+    third = intent(house, first.job, step=first.step, number=3, repeats_unknown=True)  # as before it
+    assert isinstance(open_(house, third), Opened)
+    assert house.database.read(lambda c: c.execute(key).scalar_one()) == "pull#1"
+    close(house, third, AttemptState.UNKNOWN, StepState.UNKNOWN)
+    house.database.write(partial(jobs.bury, job=first.job, reason="nobody knows"))
+    second = intent(house, house.claim(house.job()), once="pull#1")
+    assert isinstance(open_(house, second), Ended)
+    resolve = partial(resolve_by_hand, effect=True, result={"id": "9"}, workflows=Registry([house.workflow]))
+    house.database.write(partial(resolve, job=first.job.id, by="ops", now=datetime.now(UTC)))
+    assert house.row(second.job.id).state == JobState.QUEUED
 
 
 def test_once_keys_of_two_tenants_do_not_meet(house: House) -> None:
