@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, delete, select
 
 from identity import audit
 from identity.columns import database_now
 from identity.errors import BadInput
 from identity.sequence import next_number
+from pipeline.ledger import pins
 from pipeline.ledger.jobs import move_job
 from pipeline.ledger.moving import reopen_steps
 from pipeline.states import JobState
-from pipeline.tables import jobs
+from pipeline.tables import jobs, once_keys
 
 
 def replay(connection: Connection, job: str, *, by: str, at: datetime, subject: str | None = None) -> None:
     """Accept a dead or cancelled job anew: done steps keep their results and keys, every other that ended opens again.
+
+    It runs under the tenant's present configuration if no step of it was done or may have been, else under its own.
 
     *by* is who wants it, for the audit; *subject* that of their sign-in at the console, if they came by one. Whoever
     they are does not approve it. Raises BadInput for a job in any other state.
@@ -30,7 +33,7 @@ def replay(connection: Connection, job: str, *, by: str, at: datetime, subject: 
         raise BadInput(f"job {job} is {row.state}: only dead and cancelled jobs are replayed")
     if row.pruned_at is not None:
         raise BadInput(f"job {job} was pruned: its steps are forgotten, and done ones would be done again")
-    number = next_number(connection)
+    pin, number = pins.at_replay(connection, job), next_number(connection)
     moved = move_job(
         connection,
         job,
@@ -42,10 +45,13 @@ def replay(connection: Connection, job: str, *, by: str, at: datetime, subject: 
         reason=f"replayed by {by}",
         replayed_by=list(dict.fromkeys((*(row.replayed_by or ()), *names_of(by, subject)))),
         revocation_id=None,
+        config_sha256=pins.store(connection, pin.config),
     )
     if not moved:
         raise BadInput(f"job {job} moved meanwhile: look at it with `aswhom jobs show {job}` and try again")
-    reopen_steps(connection, job)
+    reopen_steps(connection, job, anew=pin.moved)
+    if pin.moved:  # what its steps held without an effect, they may not want any more
+        connection.execute(delete(once_keys).where(once_keys.c.job_id == job))
     audit.record(
         connection,
         id=f"{job}.replayed.{number}",
@@ -56,6 +62,7 @@ def replay(connection: Connection, job: str, *, by: str, at: datetime, subject: 
         job=job,
         outcome="queued",
         reason=f"by {by}",
+        detail={"configuration": "the present one"} if pin.moved else None,
     )
 
 
