@@ -69,8 +69,8 @@ class Steps(Protocol):
 class Run(Generic[C]):
     """One execution of a job's function.
 
-    *config* is the tenant's configuration as it was when the job was accepted; *user* and *service* name whom a step
-    runs as; *has_user* says whether USER is a known principal.
+    *config* is the tenant's configuration as it was when the job was accepted, or replayed before it had done anything;
+    *user* and *service* name whom a step runs as; *has_user* says whether USER is a known principal.
     """
 
     def __init__(self, steps: Steps, *, job: str, tenant: str, config: C, has_user: bool) -> None:

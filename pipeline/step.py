@@ -75,7 +75,9 @@ class StepRunner:
         stored = self._stored.get(position)
         digest = action.request_hash()
         if stored is not None:
-            compare(stored, action=action.action_name(), occurrence=occurrence, named=NAMES[named], request_hash=digest)
+            if stored.request_hash or stored.state != StepState.OPEN:  # else it may be another: `reopen_steps` says why
+                asked = {"action": action.action_name(), "named": NAMES[named], "request_hash": digest}
+                compare(stored, occurrence=occurrence, **asked)
             match StepState(stored.state):
                 case StepState.DONE:
                     return action.result.model_validate(stored.result)  # type: ignore[return-value]
