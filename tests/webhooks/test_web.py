@@ -48,6 +48,11 @@ def test_every_answer_is_counted_once(
     assert counted(label, outcome) == before + 1
 
 
+@pytest.mark.parametrize("path", ["/webhooks/github/%00", "/nothing/%00", "/healthz?user=%00"])
+def test_an_address_with_a_nul_is_refused_before_anything_is_looked_up(client: FlaskClient, path: str) -> None:
+    assert client.open(path, method="POST" if "webhooks" in path else "GET").status_code == 400
+
+
 def test_labels_come_from_closed_sets(client: FlaskClient) -> None:
     client.post("/webhooks/canary-source/canary-connection", data=BODY, content_type=JSON)
     client.get("/canary-path")
