@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from flask import Flask, Response, request
-from werkzeug.exceptions import BadRequest
+from werkzeug.exceptions import BadRequest, NotFound
 
 from pipeline.model import Ring
 from pipeline.workflow import Registry
@@ -78,7 +78,9 @@ def create_app(
 
 def _holds_no_nul() -> None:
     """Refuse an address with a NUL: nothing of ours is named so, and PostgreSQL takes none in a text."""
-    if "\0" in request.path or b"%00" in request.query_string:
+    if "\0" in request.path:
+        raise NotFound
+    if b"%00" in request.query_string:
         raise BadRequest
 
 

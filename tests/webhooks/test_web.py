@@ -48,9 +48,14 @@ def test_every_answer_is_counted_once(
     assert counted(label, outcome) == before + 1
 
 
-@pytest.mark.parametrize("path", ["/webhooks/github/%00", "/nothing/%00", "/healthz?user=%00"])
-def test_an_address_with_a_nul_is_refused_before_anything_is_looked_up(client: FlaskClient, path: str) -> None:
-    assert client.open(path, method="POST" if "webhooks" in path else "GET").status_code == 400
+def test_an_address_with_a_nul_is_refused_before_anything_is_looked_up(
+    client: FlaskClient, ledger: MemoryLedger
+) -> None:
+    ledger.away = Unavailable("disk full")
+    assert client.get("/readyz?user=%00").status_code == 400
+    for connection, status in (("gh", 503), ("%00", 404)):
+        sent = client.post(f"/webhooks/github/{connection}", data=BODY, headers=github_headers(BODY), content_type=JSON)
+        assert sent.status_code == status
 
 
 def test_labels_come_from_closed_sets(client: FlaskClient) -> None:
