@@ -16,6 +16,9 @@ from pipeline.invitations import Invitations
 from pipeline.ledger.requests import NotLetIn
 from pipeline.requests import Keyed
 from tests.api.town import Town
+from tests.ledgers import MOSTLY_SQLITE
+
+pytestmark = MOSTLY_SQLITE
 
 T = TypeVar("T")
 READER, ADMIN = Role.READER, Role.ADMIN
