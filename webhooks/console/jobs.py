@@ -131,7 +131,7 @@ def _said() -> tuple[bool, dict[str, Any] | None]:
         return effect, None
     try:
         result = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"what the step returns is to be JSON: {error}") from error
     if not isinstance(result, dict):
         raise BadInput('what the step returns is to be a JSON object, such as {"id": "…"}')
