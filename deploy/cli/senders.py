@@ -59,9 +59,9 @@ def sender_commands(group: click.Group) -> None:
             config=pairs(config),
         )
         check_webhook_secret(owner, webhook_secret_file)
-        audit_id, by, now = at.ids("aud"), at.operator, at.now()
-        sealed = acts.sealed(at.vault, owner, {WEBHOOK_SECRET: webhook_secret_file}, ids=at.ids, now=now)
-        at.write(lambda c: acts.register(c, owner, sealed, audit_id=audit_id, by=by, now=now))
+        act = at.act()
+        sealed = acts.sealed(at.vault, owner, {WEBHOOK_SECRET: webhook_secret_file}, ids=at.ids, now=act["now"])
+        at.write(lambda c: acts.register(c, owner, sealed, **act))
         url = f"{at.settings.base_url}/webhooks/{kind}/{owner.id}"
         document = {"id": owner.id, "kind": kind, "tenant": tenant, "webhook_url": url}
         out.done(f"sender {owner.id}; let it send to {url}", document)
@@ -94,15 +94,12 @@ def sender_commands(group: click.Group) -> None:
         secret = file or _made(owner)
         check_webhook_secret(owner, secret)
         confirm(f"End the present webhook secret of {id} in {overlap:g} hours?", yes=yes)
-        now = at.now()
-        until = now + timedelta(hours=overlap)
-        sealed = seal_secret(at.vault, owner, id=at.ids("sec"), name=WEBHOOK_SECRET, secret=secret, now=now)
-        audit_id, by = at.ids("aud"), at.operator
+        act = at.act()
+        until = act["now"] + timedelta(hours=overlap)
+        sealed = seal_secret(at.vault, owner, id=at.ids("sec"), name=WEBHOOK_SECRET, secret=secret, now=act["now"])
         if generate is not None:
             _write(generate, secret)  # before it is in force: a secret nobody has would refuse everything later
-        ending = at.write(
-            lambda c: acts.rotate(c, sealed, tenant=owner.tenant, retire_at=until, audit_id=audit_id, by=by, now=now)
-        )
+        ending = at.write(lambda c: acts.rotate(c, sealed, tenant=owner.tenant, retire_at=until, **act))
         document = {"id": sealed.id, "connection": id, "ending": list(ending), "until": until.isoformat()}
         where = f"; it is in {generate}" if generate else ""
         out.done(
