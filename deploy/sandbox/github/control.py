@@ -37,6 +37,13 @@ def control(store: Store, shapes: Shapes, deliveries: Deliveries, introspection:
             payload["installation"] = {"id": installation.id, "node_id": f"INST_{installation.id}"}
         return deliveries.make("pull_request", payload)
 
+    def pull_of(owner: str, repo: str, number: int) -> Item:
+        repository = store.repositories.get(f"{owner}/{repo}")
+        item = repository.items.get(number) if repository else None
+        if item is None or not item.is_pull:
+            raise BadControl(f"there is no pull request {owner}/{repo}#{number}")
+        return item
+
     @routes.post("/_sandbox/pulls")
     def open_pull() -> Response:
         body = json_body("repo", "author")
@@ -61,23 +68,13 @@ def control(store: Store, shapes: Shapes, deliveries: Deliveries, introspection:
         """One `labeled` delivery a label; `sender` is who put them there, the author unless named."""
         body = json_body("labels")
         with store.lock:
-            repository = store.repositories.get(f"{owner}/{repo}")
-            item = repository.items.get(number) if repository else None
-            if item is None or not item.is_pull:
-                raise BadControl(f"there is no pull request {owner}/{repo}#{number}")
+            item = pull_of(owner, repo, number)
             made = []
             for name in body["labels"]:
                 store.label(item, [name])
                 label = shapes.label(item.repository, name)
                 made.append(pull_event("labeled", item, body.get("sender", item.author.login), label=label))
         return sent(made, hold=body.get("hold", False), number=number)
-
-    def pull_of(owner: str, repo: str, number: int) -> Item:
-        repository = store.repositories.get(f"{owner}/{repo}")
-        item = repository.items.get(number) if repository else None
-        if item is None or not item.is_pull:
-            raise BadControl(f"there is no pull request {owner}/{repo}#{number}")
-        return item
 
     @routes.post("/_sandbox/pulls/<owner>/<repo>/<int:number>/merge")
     def merge_pull(owner: str, repo: str, number: int) -> Response:
