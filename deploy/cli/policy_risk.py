@@ -43,5 +43,8 @@ def risk(at: Installation, out: Output, tenant: str | None, workflow: str | None
     if out.as_json:
         out.document(rows)
         return
-    told = [{**row, "because": "\n".join(f"{name} {why}" for name, why in row["because"].items())} for row in rows]  # type: ignore[attr-defined]
+    told = [
+        {**row, "because": "\n".join(f"{pattern} {why}" for pattern, why in line.because.items())}
+        for row, line in zip(rows, lines, strict=True)
+    ]
     out.rows(told, ("workflow", "pattern", "property", "grade", "because"), empty="No such workflow is switched on")
