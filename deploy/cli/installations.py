@@ -23,7 +23,9 @@ def installations() -> None:
 def add_installation_of(at: Installation, out: Output, connection: str, external_id: str, tenant: str) -> None:
     """Say that installation (or workspace, or organization) EXTERNAL_ID of CONNECTION is TENANT's."""
     act = at.act()
-    at.write(lambda c: acts.add_installation(c, owner=connection, external_id=external_id, tenant=tenant, **act))
+    at.write(
+        lambda c: acts.add_installation(c, connection_id=connection, external_id=external_id, tenant=tenant, **act)
+    )
     document = {"connection": connection, "external_id": external_id, "tenant": tenant}
     out.done(f"installation {external_id} of {connection} is {tenant}'s", document)
 
