@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from deploy.cli.command import PROBLEM, command, confirm
 from deploy.cli.output import Output
-from deploy.cli.policy_risk import policy
+from deploy.cli.policy import policy
 from deploy.installation import Installation
 from identity.errors import BadInput
 from identity.policy_file import digest_of, read_policy, schema

@@ -13,8 +13,6 @@ from identity.policy_rules import FACTS_ALONE, Policy
 from pipeline.ledger import queries
 from pipeline.risk import risk_table
 
-__all__ = ["policy"]
-
 
 @command(policy)
 @click.option("--tenant", help="Under this tenant's policy, and its workflows alone.  [default: all, by facts alone]")
