@@ -7,10 +7,9 @@ from dataclasses import replace
 import click
 
 from deploy import provider_page
-from deploy.cli.command import command, names, secret_option
+from deploy.cli.command import command, names, pairs, secret_option
 from deploy.cli.output import Output
 from deploy.cli.secret_checks import check_secret
-from deploy.cli.senders import pairs, sender_commands
 from deploy.cli.stops import stop_and_open
 from deploy.installation import Installation
 from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET
@@ -202,5 +201,4 @@ def _connection_scope(at: Installation, id: str) -> tuple[Scope, str | None]:
     return Scope(kind=ScopeKind.CONNECTION, key=found["id"]), found["tenant_id"]
 
 
-sender_commands(connections)
 stop_and_open(connections, _connection_scope, what="provider connection")
