@@ -19,7 +19,7 @@ from identity.rows import insert_new
 from identity.tables import grants, refresh_intents
 
 _UNSETTLED = text("state in ('open', 'answered')")  # word for word the condition of the partial index
-TOKEN_ANSWER = "token_answer"  # noqa: S105
+TOKEN_ANSWER = "token_answer"  # noqa: S105 - a name, no secret
 OVERTAKEN = "overtaken by a signal"  # the outcome, as long as there is no other, of one whose answer is out of date
 
 

@@ -93,13 +93,6 @@ def postgres() -> Iterator[Postgres]:
         yield cluster
 
 
-@pytest.fixture
-def own_postgres() -> Iterator[Postgres]:
-    """A cluster for this test alone, to be killed at will."""
-    with run_postgres() as cluster:
-        yield cluster
-
-
 @pytest.fixture(scope="session")
 def oidc() -> Iterator[Oidc]:
     """One authorization server for the session; sign in under a login of your own."""

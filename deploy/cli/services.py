@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from deploy.cli.account_scopes import accounts
+from deploy.cli.accounts import accounts
 from deploy.cli.command import command, names, secret_option
 from deploy.cli.output import Output
 from deploy.installation import Installation

@@ -78,8 +78,8 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.post("/jobs/<id>/cancel")
     def cancel_job(id: str) -> BaseResponse:
         desk.read(partial(_found, id=id))
-        audit_id, by, now = desk.console.ids("aud"), visitor().person.by, desk.clock()
-        to = desk.write(lambda c: acts.cancel(c, id, audit_id=audit_id, by=by, now=now))
+        act = desk.act()
+        to = desk.write(lambda c: acts.cancel(c, id, **act))
         return _back(id, "stopping" if to is JobState.STOPPING else "cancelled")
 
     @pages.post("/jobs/<id>/replay")
