@@ -10,10 +10,8 @@ from datetime import datetime, timedelta
 from functools import partial
 
 import structlog
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
-from identity.columns import database_now
-from identity.model import AccessPattern
 from identity.rows import insert_or
 from identity.store import Store
 from pipeline import metrics
@@ -23,7 +21,6 @@ from pipeline.model import Ring
 from pipeline.revoker import Revoker
 from pipeline.states import JobState
 from pipeline.tables import heartbeats
-from pipeline.tables import jobs as jobs_table
 from pipeline.worker import WorkerSettings
 
 log = structlog.get_logger(__name__)
@@ -34,16 +31,8 @@ APPROVALS = 50  # that end in one: each is looked at by itself
 
 def dispatch(store: Store, ring: Ring, *, window: int) -> None:
     """Top up the bells of every queue, a fair share a tenant; bells that nobody answered are rung again."""
-    for pattern in AccessPattern:
-        if store.read(partial(_has_due, pattern=pattern)):
-            ring.jobs(store.write(partial(bells.top_up, pattern=str(pattern), window=window)))
-
-
-def _has_due(connection: Connection, pattern: AccessPattern) -> bool:
-    due = select(jobs_table.c.id).where(
-        jobs_table.c.pattern == pattern, jobs_table.c.state == JobState.QUEUED, jobs_table.c.due_at <= database_now()
-    )
-    return connection.execute(due.limit(1)).first() is not None
+    for pattern in store.read(bells.patterns_with_due_jobs):
+        ring.jobs(store.write(partial(bells.top_up, pattern=pattern, window=window)))
 
 
 def end_approvals(store: Store) -> None:

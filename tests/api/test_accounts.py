@@ -12,6 +12,9 @@ from identity.audit_tables import audit
 from identity.model import Scope, ScopeKind
 from identity.tables import connect_sessions, principals
 from tests.api.town import Town
+from tests.ledgers import MOSTLY_SQLITE
+
+pytestmark = MOSTLY_SQLITE
 
 READER, ADMIN = Role.READER, Role.ADMIN
 
