@@ -65,6 +65,7 @@ def test_a_claim_that_waited_for_another_takes_nothing(house: House) -> None:
     claim = partial(jobs.claim, job=job, hold=HOLD)
     late = threading.Thread(target=lambda: won.append(house.database.write(claim)))
     first = until_awaited(house.database, claim, by=late)
+    assert first is not None
     assert (first.fence, won, house.row(job).fence) == (1, [None], 1)
 
 
