@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func
 
 from identity import audit
 from identity.capability.model import Wanted
@@ -162,6 +162,10 @@ def _authority(intent: Intent) -> dict[str, Any]:
     return said
 
 
+# Other than before only in a job that was replayed under another configuration, before anything was done.
+_ASKED = ("action", "occurrence", "named", "request_hash", "parameters", "once_key")
+
+
 def write_step(connection: Connection, intent: Intent, state: StepState, now: datetime, **values: Any) -> bool:
     """Insert the step, or write the newest decision of one that opens again, or ends here, if its state allows that.
 
@@ -185,7 +189,7 @@ def write_step(connection: Connection, intent: Intent, state: StepState, now: da
         "opened_at": now,
         **values,
     }
-    columns = ("principal_id", "pattern", "reason", "policy_version", "state", *values)
+    columns = (*_ASKED, "principal_id", "pattern", "reason", "policy_version", "state", *values)
     return bool(connection.execute(_upsert(connection.dialect.name, state, columns), row).rowcount == 1)
 
 
@@ -195,6 +199,8 @@ def _upsert(dialect: str, to: StepState, again: tuple[str, ...]) -> Any:
     allowed = [*step_sources(to), *([to] if to is StepState.OPEN else [])]  # open again: a further attempt
     statement = insert_for(dialect, steps)
     newest = {column: statement.excluded[column] for column in again}
+    # A key may be taken at a later opening, by a newer workflow. It is never let go of here: it may be owned.
+    newest["once_key"] = func.coalesce(statement.excluded.once_key, steps.c.once_key)
     return statement.on_conflict_do_update(
         index_elements=["job_id", "position"], set_=newest, where=steps.c.state.in_(allowed)
     )

@@ -323,7 +323,7 @@ def test_an_agent_is_listed_and_revoked_before_its_first_job(acme: Cli) -> None:
     assert acme.json("revoke", "agent", "devops-assistant", "--yes")["scope"]["key"] == "devops-assistant"
 
 
-def test_only_webhooks_that_are_received_have_an_address(acme: Cli, secret: str) -> None:
+def test_only_webhooks_that_are_received_have_an_address(acme: Cli) -> None:
     from identity.providers import PROFILES
     from webhooks.sources import SOURCES
 
