@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from flask import Flask, Response, abort, g, jsonify, request
@@ -55,87 +56,117 @@ def equip(
     *names* adds names a fault's endpoint may match; *unprocessed* is told of requests a fault
     answered before the service saw them; *orders* are faults ordered from the start.
     """
-    faults = Faults(orders)
+    surface = _Surface(journal=journal, faults=Faults(orders), names=names, unprocessed=unprocessed)
+    app.before_request(surface.arrive)
+    app.after_request(surface.leave)
+    app.get("/_sandbox/log")(surface.read_log)
+    app.post("/_sandbox/faults")(surface.order_fault)
+    app.delete("/_sandbox/faults")(surface.clear_faults)
+    app.post("/_sandbox/release")(_release)
+    app.register_error_handler(BadControl, _bad_control)
 
-    def arrive() -> Response | None:
+
+@dataclass(frozen=True, kw_only=True)
+class _Surface:
+    """One process's log and faults: what a request meets on its way in and out, and the routes to both."""
+
+    journal: Journal
+    faults: Faults
+    names: Names
+    unprocessed: Callable[[], None]
+
+    def arrive(self) -> Response | None:
+        """Log the request and let it meet its fault. An answer is the fault's: the service never sees the request."""
         if request.path.startswith(CONTROL):
             return None
-        g.entry = journal.arrive(
-            method=request.method,
-            path=request.path,
-            attempt=request.headers.get("X-Aswhom-Attempt"),
-            refresh=request.headers.get("X-Aswhom-Refresh"),
-            connect=request.headers.get("X-Aswhom-Connect"),
-            revocation=request.headers.get("X-Aswhom-Revocation"),
-            idempotency_key=request.headers.get("Idempotency-Key"),
-        )
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() in ("bearer", "token") and token:
-            # Here rather than where it is judged: a request that a fault answers is one made with it, too.
-            entry().token_fingerprint = fingerprint(token.strip())
+        g.entry = _logged(self.journal)
+        g.fault = self._struck()
+        return self._before(g.fault) if g.fault and g.fault.before else None
+
+    def _struck(self) -> Fault | None:
+        """The fault of this request, if one is ordered; its log entry and the server learn of it."""
         endpoint = request.endpoint or ""
-        fault = faults.take(names={endpoint, endpoint.rpartition(".")[2], *names()}, path=request.path)
-        if fault is None:
-            return None
-        entry().fault = fault.mode
-        g.fault = fault
-        request.environ[FAULT_KEY] = fault
-        if not fault.before:
-            return None
+        fault = self.faults.take(names={endpoint, endpoint.rpartition(".")[2], *self.names()}, path=request.path)
+        if fault is not None:
+            entry().fault = fault.mode
+            request.environ[FAULT_KEY] = fault
+        return fault
+
+    def _before(self, fault: Fault) -> Response | None:
+        """What *fault* does before the service has the request: hold it back for a while, or answer in its place."""
         if fault.mode is Mode.DELAY:
             request.environ[PAUSE_KEY](fault.seconds)
             return None
-        unprocessed()
+        self.unprocessed()
         return _answer(fault)
 
-    def leave(response: Response) -> Response:
+    def leave(self, response: Response) -> Response:
+        """The answer as the fault leaves it, named and logged."""
         if not hasattr(g, "entry"):
             return response
-        fault: Fault | None = g.get("fault")
-        if fault and not fault.before and fault.mode in (Mode.STATUS, Mode.BODY):
-            response = _answer(fault)
-        if fault and fault.mode is Mode.FIELDS:
-            response = _altered(response, fault)
-        dropped = fault is not None and fault.mode in (Mode.DROP_REQUEST, Mode.DROP_RESPONSE)
+        fault: Fault | None = g.get("fault")  # none where finding it failed
+        if fault is not None:
+            response = _after(fault, response)
         response.headers[_REQUEST_ID.get(entry().upstream, "X-Request-Id")] = f"{entry().upstream}-{entry().seq}"
         # What was dropped after its effect keeps the status it would have had.
-        unanswered = dropped and fault is not None and fault.before
-        journal.complete(entry(), status=None if unanswered else response.status_code)
+        unanswered = fault is not None and fault.before and fault.mode in (Mode.DROP_REQUEST, Mode.DROP_RESPONSE)
+        self.journal.complete(entry(), status=None if unanswered else response.status_code)
         return response
 
-    app.before_request(arrive)
-    app.after_request(leave)
+    def read_log(self) -> Response:
+        return jsonify(self.journal.since(request.args.get("since", 0, type=int)))
 
-    @app.get("/_sandbox/log")
-    def read_log() -> Response:
-        return jsonify(journal.since(request.args.get("since", 0, type=int)))
-
-    @app.post("/_sandbox/faults")
-    def order_fault() -> tuple[Response, int]:
+    def order_fault(self) -> tuple[Response, int]:
         try:
-            faults.order(Fault.parse(json_body()))
+            self.faults.order(Fault.parse(json_body()))
         except BadFault as refusal:
             return jsonify(error=str(refusal)), 400
         return jsonify(ok=True), 201
 
-    @app.delete("/_sandbox/faults")
-    def clear_faults() -> Response:
-        faults.clear()
+    def clear_faults(self) -> Response:
+        self.faults.clear()
         return jsonify(ok=True)
-
-    @app.post("/_sandbox/release")
-    def release() -> Response:
-        """Give the answers that are late, now; or the next one, if it is about to be late."""
-        request.environ[RELEASE_KEY](patience=RELEASE_PATIENCE)
-        return jsonify(ok=True)
-
-    @app.errorhandler(BadControl)
-    def bad_control(error: BadControl) -> tuple[Response, int]:
-        return jsonify(error=str(error)), 404
 
 
 class BadControl(LookupError):
     """a control request named something the world does not hold"""
+
+
+def _bad_control(error: BadControl) -> tuple[Response, int]:
+    return jsonify(error=str(error)), 404
+
+
+def _release() -> Response:
+    """Give the answers that are late, now; or the next one, if it is about to be late."""
+    request.environ[RELEASE_KEY](patience=RELEASE_PATIENCE)
+    return jsonify(ok=True)
+
+
+def _logged(journal: Journal) -> Entry:
+    """A new entry for the request that has arrived."""
+    arrived = journal.arrive(
+        method=request.method,
+        path=request.path,
+        attempt=request.headers.get("X-Aswhom-Attempt"),
+        refresh=request.headers.get("X-Aswhom-Refresh"),
+        connect=request.headers.get("X-Aswhom-Connect"),
+        revocation=request.headers.get("X-Aswhom-Revocation"),
+        idempotency_key=request.headers.get("Idempotency-Key"),
+    )
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() in ("bearer", "token") and token:
+        # Here rather than where it is judged: a request that a fault answers is one made with it, too.
+        arrived.token_fingerprint = fingerprint(token.strip())
+    return arrived
+
+
+def _after(fault: Fault, response: Response) -> Response:
+    """The service's answer, or what *fault* makes of it."""
+    if fault.mode is Mode.FIELDS:
+        return _altered(response, fault)
+    if not fault.before and fault.mode in (Mode.STATUS, Mode.BODY):
+        return _answer(fault)
+    return response
 
 
 def _altered(response: Response, fault: Fault) -> Response:
