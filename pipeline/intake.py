@@ -106,7 +106,7 @@ class Intake:
         """Until they are seen to be this version's: before that, a delivery would fail, and GitHub repeats none."""
         if self._fits:
             return
-        from pipeline.migrations import revisions
+        from pipeline.migrations import revisions  # and Alembic, which no other process needs
 
         found, newest = revisions(self._store)
         if found != newest:
