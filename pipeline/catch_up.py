@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, select
 
-from identity.connection_secrets import PRIVATE_KEY, WEBHOOK_SECRET, live_secrets
+from identity.connection_secrets import PRIVATE_KEY, WEBHOOK_SECRET, SealedSecret, live_secrets
 from identity.connections import get_connection
 from identity.errors import Misconfigured, Unavailable
 from identity.http import Answer, Client, HttpRequest
@@ -93,9 +93,9 @@ class CatchUp:
     def run(self) -> int:
         """Look at every App once: how many deliveries were asked for. Raises Unavailable if one could not be seen."""
         asked, silent = 0, []
-        for owner, key in self._store.read(self._apps):
+        for owner, sealed in self._store.read(_apps):
             try:
-                number, failures = self._catch_up(owner, key)
+                number, failures = self._catch_up(owner, sealed.open(self._vault))
             except Misconfigured as failure:
                 number, failures = 0, [failure]
             asked += number
@@ -103,16 +103,6 @@ class CatchUp:
         if silent:
             raise Unavailable(f"GitHub's deliveries could not all be looked at or asked for: {'; '.join(silent)}")
         return asked
-
-    def _apps(self, c: Connection) -> list[tuple[ProviderConnection, Secret]]:
-        """The connections with an App's key that receive webhooks."""
-        found = []
-        ids = select(provider_connections.c.id).where(provider_connections.c.provider == "github")
-        for id in c.execute(ids.order_by(provider_connections.c.id)).scalars().all():
-            keys = live_secrets(c, id, PRIVATE_KEY)
-            if keys and live_secrets(c, id, WEBHOOK_SECRET):
-                found.append((get_connection(c, id), keys[0].open(self._vault)))
-        return found
 
     def _catch_up(self, owner: ProviderConnection, key: Secret) -> tuple[int, list[Exception]]:
         """How many deliveries were asked for, and what could not be: a page, or a delivery, holds up no other."""
@@ -183,6 +173,17 @@ class CatchUp:
         if not 200 <= answer.status < 300:
             raise Unavailable(f"{owner.provider} answered {answer.status}")
         return answer
+
+
+def _apps(c: Connection) -> list[tuple[ProviderConnection, SealedSecret]]:
+    """The connections with an App's key that receive webhooks, and that key: one that cannot be opened is their own."""
+    found = []
+    ids = select(provider_connections.c.id).where(provider_connections.c.provider == "github")
+    for id in c.execute(ids.order_by(provider_connections.c.id)).scalars().all():
+        keys = live_secrets(c, id, PRIVATE_KEY)
+        if keys and live_secrets(c, id, WEBHOOK_SECRET):
+            found.append((get_connection(c, id), keys[0]))
+    return found
 
 
 def _note(known: _Known, listing: _Listing, row: Row, now: datetime) -> None:

@@ -5,45 +5,37 @@ Every function is safe to run twice, on two hosts, at once: it moves rows by com
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
 import structlog
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
-from identity.columns import database_now
-from identity.model import AccessPattern
 from identity.rows import insert_or
 from identity.store import Store
 from pipeline import metrics
+from pipeline.failures import Failures
 from pipeline.ledger import approval_ends, bells, jobs, waits
 from pipeline.ledger import steps as ledger_steps
 from pipeline.model import Ring
 from pipeline.revoker import Revoker
 from pipeline.states import JobState
 from pipeline.tables import heartbeats
-from pipeline.tables import jobs as jobs_table
 from pipeline.worker import WorkerSettings
 
 log = structlog.get_logger(__name__)
 
 BATCH = 200  # rows in one transaction
 APPROVALS = 50  # that end in one: each is looked at by itself
+TICK = timedelta(seconds=10)  # no revocation is begun after it: each may ask its provider, and wait
 
 
 def dispatch(store: Store, ring: Ring, *, window: int) -> None:
     """Top up the bells of every queue, a fair share a tenant; bells that nobody answered are rung again."""
-    for pattern in AccessPattern:
-        if store.read(partial(_has_due, pattern=pattern)):
-            ring.jobs(store.write(partial(bells.top_up, pattern=str(pattern), window=window)))
-
-
-def _has_due(connection: Connection, pattern: AccessPattern) -> bool:
-    due = select(jobs_table.c.id).where(
-        jobs_table.c.pattern == pattern, jobs_table.c.state == JobState.QUEUED, jobs_table.c.due_at <= database_now()
-    )
-    return connection.execute(due.limit(1)).first() is not None
+    for pattern in store.read(bells.patterns_with_due_jobs):
+        ring.jobs(store.write(partial(bells.top_up, pattern=pattern, window=window)))
 
 
 def end_approvals(store: Store) -> None:
@@ -105,27 +97,41 @@ def settle_attempts(store: Store) -> None:
     store.write(settle)
 
 
-def advance_revocations(revoker: Revoker, *, idle: timedelta) -> None:
+def advance_revocations(revoker: Revoker, *, idle: timedelta, monotonic: Callable[[], float] = time.monotonic) -> None:
     """Revocations that have not moved for a while go on without the queue."""
-    _advance(revoker, revoker.unfinished(idle_seconds=idle.total_seconds()))
+    _advance(revoker, revoker.unfinished(idle_seconds=idle.total_seconds()), monotonic)
 
 
-def advance_withdrawals(revoker: Revoker, due: Callable[[], Sequence[str]]) -> None:
+def advance_withdrawals(
+    revoker: Revoker, due: Callable[[], Sequence[str]], *, monotonic: Callable[[], float] = time.monotonic
+) -> None:
     """What is to end at a provider is asked for when it is due, and the receipt says what came of it."""
-    _advance(revoker, due())
+    _advance(revoker, due(), monotonic)
 
 
-def _advance(revoker: Revoker, revocations: Sequence[str]) -> None:
-    """Each of them, whatever becomes of the others. Raises ExceptionGroup, after the rest, of those that failed."""
-    failures: list[Exception] = []
+def _advance(revoker: Revoker, revocations: Sequence[str], monotonic: Callable[[], float]) -> None:
+    """Each of them, whatever becomes of the others; those for which a tick has no time are due at the next one.
+
+    Raises, after the rest, what those that failed come to.
+    """
+    end = monotonic() + TICK.total_seconds()
+    failures = Failures()
     for revocation in revocations:
+        if monotonic() >= end:
+            break
         try:
-            revoker.advance(revocation)
+            _advance_or_put_off(revoker, revocation)
         except Exception as failure:  # noqa: BLE001 - raised below: what one meets must not hold up the others
-            failure.add_note(f"revocation {revocation}")
-            failures.append(failure)
-    if failures:
-        raise ExceptionGroup("revocations that could not go on", failures)
+            failures.add("revocation", revocation, failure)
+    failures.tell("revocations that could not go on")
+
+
+def _advance_or_put_off(revoker: Revoker, revocation: str) -> None:
+    try:
+        revoker.advance(revocation)
+    except Exception:
+        revoker.put_off(revocation)  # else it would be the first again at every tick
+        raise
 
 
 def heartbeat(store: Store, *, duty: str, host: str, error: str | None, now: datetime) -> None:

@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
-from sqlalchemy import Connection, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, case, literal, or_, select, type_coerce, update
 
-from identity.columns import database_now
+from identity.columns import database_in, database_now
 from identity.ids import Ids
 from identity.signing import Signer
 from identity.store import Store
@@ -69,9 +69,17 @@ class Revoker:
             metrics.REVOCATION_SECONDS.observe(seconds)
         return True
 
-    def unfinished(self, *, idle_seconds: float, pending_seconds: float = 15) -> list[str]:
-        """Revocations that have not moved for a while: lost bells, calls in flight, or a receipt with open ends."""
-        return self._store.read(lambda c: _unfinished(c, idle_seconds, pending_seconds))
+    def unfinished(self, *, idle_seconds: float, pending_seconds: float = 15, limit: int = 500) -> list[str]:
+        """Revocations that have not moved for a while: lost bells, calls in flight, or a receipt with open ends.
+
+        First those whose jobs are still to be reached. At most *limit* that are not quiesced, and as many that are.
+        """
+        return self._store.read(lambda c: _unfinished(c, idle_seconds, pending_seconds, limit))
+
+    def put_off(self, revocation: str) -> None:
+        """It cannot go on now: it counts as moved, so that others have their turn before it."""
+        moved = update(revocations).where(revocations.c.id == revocation).values(moved_at=database_now())
+        self._store.write(lambda c: c.execute(moved).rowcount)
 
     def _cancel(self, revocation: str) -> None:
         pace = cancelling.Pace()
@@ -127,13 +135,33 @@ class Revoker:
                 self._reached("after_compensation")
 
 
-def _unfinished(connection: Connection, idle: float, pending: float) -> list[str]:
-    columns = (revocations.c.id, revocations.c.moved_at, database_now().label("now"))
+# As their indexes say it.
+_GOES_ON = revocations.c.state != literal(str(Stage.QUIESCED), literal_execute=True)
+_OPEN_ENDS = revocations.c.open_ends > literal(0, literal_execute=True)
+_REACHES_JOBS = revocations.c.state.in_([Stage.EFFECTIVE, Stage.CANCELLING])
+_SELDOM = timedelta(hours=1)  # the longest between two looks at a receipt
+
+
+def _unfinished(connection: Connection, idle: float, pending: float, limit: int) -> list[str]:
+    """An open end is looked at ever more seldom: after a tenth of the time that it has been open."""
+    moved, quiesced = (
+        type_coerce(column, BigInteger) for column in (revocations.c.moved_at, revocations.c.quiesced_at)
+    )
+    now = type_coerce(_ago(timedelta()), BigInteger)
+    seldom = or_(revocations.c.moved_at <= _ago(_SELDOM), 10 * (now - moved) >= moved - quiesced)
+    going_on = _GOES_ON & (revocations.c.moved_at <= _ago(timedelta(seconds=idle)))
+    open_ended = _OPEN_ENDS & (revocations.c.moved_at <= _ago(timedelta(seconds=pending))) & seldom
+    first = case((_REACHES_JOBS, 0), else_=1)
     found: list[str] = []
-    for condition, seconds in ((revocations.c.state != Stage.QUIESCED, idle), (revocations.c.open_ends > 0, pending)):
-        rows = connection.execute(select(*columns).where(condition).order_by(revocations.c.moved_at))
-        found += [row.id for row in rows if (row.now - row.moved_at).total_seconds() >= seconds]
+    for condition, order in ((going_on, (first, revocations.c.moved_at)), (open_ended, (revocations.c.moved_at,))):
+        some = select(revocations.c.id).where(condition).order_by(*order).limit(limit)
+        found += connection.execute(some).scalars()
     return found
+
+
+def _ago(duration: timedelta) -> ColumnElement[datetime]:
+    """In a subquery: PostgreSQL looks nothing up by a clock that moves as it looks."""
+    return select(database_in(-duration)).scalar_subquery()
 
 
 def _drained(connection: Connection, revocation: str) -> bool:

@@ -225,7 +225,12 @@ class Runtime:
             duty("settle-attempts", 1, partial(reconcile.settle_attempts, store)),
             duty("settle-refreshes", 5, self.coordinator.settle_abandoned, deadline=120),
             duty("keep-alive", 5, self.keepalive.run, deadline=180),
-            duty("revocations", 1, partial(reconcile.advance_revocations, self.revoker, idle=timedelta(seconds=5))),
+            duty(
+                "revocations",
+                1,
+                partial(reconcile.advance_revocations, self.revoker, idle=timedelta(seconds=5)),
+                deadline=60,
+            ),
             duty("signals", 1, partial(follow_signals, store, ring, clock=self.clock)),
             duty("catch-up", 60, self.catch_up.run, deadline=600),
             duty("withdrawals", 1, partial(reconcile.advance_withdrawals, self.revoker, self.asker.due), deadline=180),

@@ -14,7 +14,7 @@ from identity.principals import checked_id
 from identity.rows import insert_new
 from pipeline.tables import schedules, workflow_settings
 from pipeline.timetable import MOST, CatchUp, Timetable, offset
-from pipeline.workflow import Tick, Workflow
+from pipeline.workflow import LONGEST_NAME, Tick, Workflow
 
 CODE, TENANT = "code", "tenant"
 LIVE = schedules.c.removed_at.is_(None) & schedules.c.paused.is_(False)
@@ -40,8 +40,8 @@ class NewSchedule:
                 f"{self.workflow.name} is started by events and takes {self.workflow.event.__name__}: "
                 "only a workflow that takes a Tick can have a schedule"
             )
-        if len(checked_id(self.name)) > 64:
-            raise BadInput("a schedule's name has 64 characters at most")
+        if len(checked_id(self.name)) > LONGEST_NAME:
+            raise BadInput(f"a schedule's name has {LONGEST_NAME} characters at most")
         if not 1 <= self.at_most <= MOST:
             raise BadInput(f"a catch-up fires 1 to {MOST} slots")
         if self.jitter < timedelta():

@@ -16,6 +16,7 @@ from identity.rows import insert_new
 from identity.store import CommitUnknown, Store
 from identity.tables import tenants
 from pipeline import metrics
+from pipeline.failures import Failures
 from pipeline.ledger import bells
 from pipeline.ledger.deliveries import enabled_config, insert_job
 from pipeline.model import Bell
@@ -49,11 +50,13 @@ class Schedules:
         ExceptionGroup, after the rest, of what was not foreseen. Raises Unavailable or CommitUnknown at once.
         """
         if not self._knows_code:
-            self._store.write(partial(self._take_over_code, now=now))
+            for tenant, name, fault in self._store.write(partial(self._take_over_code, now=now)):
+                note = {"action": "schedule.faulty", "tenant": tenant, "workflow": name}
+                log.error("a schedule in code cannot be kept: %s", fault, **note)
             self._knows_code = True  # a change of the code comes with a new process
         due = select(schedules.c.id).where(LIVE, schedules.c.next_at <= now).order_by(schedules.c.next_at)
         found: list[Bell] = []
-        failures: list[Exception] = []
+        failures = Failures()
         for id in self._store.read(lambda c: list(c.execute(due).scalars())):
             if self._again.get(id, now) > now:
                 continue
@@ -64,28 +67,31 @@ class Schedules:
             except (BadInput, Misconfigured) as fault:
                 self._set_aside(id, str(fault), now)
             except Exception as failure:  # noqa: BLE001 - raised below: one schedule's bug must not stop the others
-                failure.add_note(f"schedule {id}")
-                failures.append(failure)
+                failures.add("schedule", id, failure)
                 self._set_aside(id, f"it failed with {type(failure).__name__}: the log of beat says where", now)
             else:
                 ring(bells)
                 found += bells
-        if failures:
-            raise ExceptionGroup("schedules that could not be fired", failures)
+        failures.tell("schedules that could not be fired")
         return found
 
-    def _take_over_code(self, connection: Connection, *, now: datetime) -> None:
-        """What the code declares now is what is kept, for whom its workflow is switched on."""
+    def _take_over_code(self, connection: Connection, *, now: datetime) -> list[tuple[str, str, str]]:
+        """What the code declares now is what is kept, for whom its workflow is switched on; and what cannot be, why."""
         for gone in connection.execute(select(tenants.c.id).where(tenants.c.deleted_at.is_not(None))).scalars().all():
             end_for_tenant(connection, gone, now=now)  # until that ended them, a deletion left them to fire for ever
         settings = select(workflow_settings.c.tenant_id, workflow_settings.c.workflow).where(
             workflow_settings.c.enabled.is_(True)
         )
         declared = {workflow.name: workflow for workflow in self._workflows}
+        faults: list[tuple[str, str, str]] = []
         for tenant, name in connection.execute(settings).all():
             if name in declared:
-                ensure_schedule(connection, tenant, declared[name], now=now)
+                try:
+                    ensure_schedule(connection, tenant, declared[name], now=now)
+                except BadInput as fault:  # one workflow's must not stop the others
+                    faults.append((tenant, name, str(fault)))
         remove_undeclared(connection, [name for name, one in declared.items() if one.schedule is None], now=now)
+        return faults
 
     def _fire(self, connection: Connection, *, id: str, now: datetime) -> list[Bell]:
         row = connection.execute(

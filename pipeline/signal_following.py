@@ -13,6 +13,7 @@ from functools import partial
 
 from identity.errors import Unavailable
 from identity.store import CommitUnknown, Store
+from pipeline.failures import Failures
 from pipeline.ledger.signal_chunks import Progress, follow_next, unfollowed
 from pipeline.model import Ring, Unfollowed
 
@@ -50,17 +51,15 @@ def follow_signals(
     What cannot go on holds up nothing else. Raises ExceptionGroup, after the rest, of what could not.
     """
     end = monotonic() + _WITHIN.total_seconds()
-    failures: dict[str, Exception] = {}
-    while waiting := store.read(partial(unfollowed, besides=list(failures), limit=_BATCH)):
+    failures = Failures()
+    while waiting := store.read(partial(unfollowed, besides=list(failures.of), limit=_BATCH)):
         for delivery in waiting:
             try:
                 done = store.write(partial(follow_next, delivery=delivery, now=clock()))
             except Exception as failure:  # noqa: BLE001 - raised below: one signal's bug must not stop the others
-                failure.add_note(f"delivery {delivery}")
-                failures[delivery] = failure
+                failures.add("delivery", delivery, failure)
             else:
                 ring.revocations(done.revocations)
         if monotonic() >= end:
             break
-    if failures:
-        raise ExceptionGroup("signals that could not reach everyone", list(failures.values()))
+    failures.tell("signals that could not reach everyone")

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from identity.errors import BadInput
 from identity.model import AccessPattern, Effect
+from identity.principals import checked_id
 from pipeline.action import Action, check_action, is_action
 from pipeline.matching import Considered, Match, consider
 from pipeline.timetable import Daily
@@ -108,6 +109,7 @@ class Undone(Event):
 
 PLATFORM_AGENT = "aswhom"  # as which compensations are made
 _COMPENSATION = ".compensation"
+LONGEST_NAME = 64  # characters, of a workflow and of a schedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,13 +196,12 @@ def workflow(
             raise TypeError(
                 f"{action.action_name()} may run as USER, but the workflow does not say who that is: user=…"
             )
-
     if schedule is not None and not issubclass(Tick, event):
         raise TypeError(f"a scheduled workflow is told of a Tick, and this one takes {event.__name__}")
 
     def declare(function: Callable[[Run[Any], Any], None]) -> Workflow:
         return Workflow(
-            name=name or function.__name__,
+            name=_checked_name(name or function.__name__),
             agent=agent,
             function=function,
             on=on if isinstance(on, tuple) else (on,),
@@ -215,6 +216,17 @@ def workflow(
         )
 
     return declare
+
+
+def _checked_name(name: str) -> str:
+    """*name*, or TypeError: its schedule is named so for each tenant, and its row holds no more."""
+    try:
+        checked_id(name)
+    except BadInput as fault:
+        raise TypeError(f"a workflow cannot have that name: {fault}") from fault
+    if len(name) > LONGEST_NAME:
+        raise TypeError(f"a workflow's name has {LONGEST_NAME} characters at most, and {name!r} has {len(name)}")
+    return name
 
 
 class Registry:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, Connection, bindparam, case, exists, func, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, case, exists, func, literal, select, union_all, update
 
 from identity.columns import database_in, database_now
 from identity.model import AccessPattern
@@ -45,6 +45,19 @@ _RING = (
     .returning(jobs.c.id, jobs.c.rung_until)
 )
 
+_WITH_DUE_JOBS = union_all(
+    *(
+        select(literal(str(pattern))).where(
+            exists().where(
+                jobs.c.pattern == pattern,
+                jobs.c.state == JobState.QUEUED,
+                jobs.c.due_at <= select(database_now()).scalar_subquery(),
+            )
+        )
+        for pattern in AccessPattern
+    )
+)
+
 
 def ring_due(connection: Connection, tenant: str, pattern: str, *, share: int) -> list[Bell]:
     """Mark due jobs as rung until *share* bells are outstanding; the caller sends them after the commit."""
@@ -59,6 +72,11 @@ def take_back(connection: Connection, bells: Sequence[Bell]) -> None:
         silent = [bell.job for bell in bells if bell.rung_until == until]
         which = jobs.c.id.in_(silent) & (jobs.c.state == JobState.QUEUED) & (jobs.c.rung_until == until)
         connection.execute(update(jobs).where(which).values(rung_until=None))
+
+
+def patterns_with_due_jobs(connection: Connection) -> Sequence[str]:
+    """The queues that have something to be rung for, in one question: the dispatcher asks it several times a second."""
+    return connection.execute(_WITH_DUE_JOBS).scalars().all()
 
 
 def top_up(connection: Connection, pattern: str, *, window: int) -> list[Bell]:

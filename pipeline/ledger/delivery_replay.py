@@ -21,7 +21,7 @@ from identity import audit
 from identity.errors import BadInput
 from pipeline.ledger import pins
 from pipeline.ledger.deliveries import Start, enabled_config, first_bells, start_jobs
-from pipeline.ledger.replay import names_of
+from pipeline.ledger.replay import compensated_by, names_of
 from pipeline.ledger.replay import replay as replay_job
 from pipeline.ledger.whose import whose_delivery
 from pipeline.model import Bell
@@ -91,7 +91,7 @@ def weigh(
         config = enabled_config(connection, tenant, one.workflow) if tenant is not None else None
         does, reason, job = Does.NOTHING, "", started.get(name)
         if job is not None:
-            does, reason = _again(job, cancelled=cancelled, barred=barred)
+            does, reason = _again(connection, job, cancelled=cancelled, barred=barred)
             does, reason, config = _pinned(connection, one, job.id, does, reason)
         elif one.match is None:
             reason = one.refusal
@@ -175,9 +175,11 @@ def _whose(connection: Connection, delivery: Stored) -> tuple[str | None, str]:
     return whose.tenant, whose.refusal if whose.tenant is None else ""
 
 
-def _again(job: Row[*tuple[Any, ...]], *, cancelled: bool, barred: str) -> tuple[Does, str]:
+def _again(connection: Connection, job: Row[*tuple[Any, ...]], *, cancelled: bool, barred: str) -> tuple[Does, str]:
     """Whether the job there is has another go, and why or why not. *barred* says why nothing of its delivery has."""
     state = f"its job {job.id} is {job.state}"
+    if job.state == JobState.CANCELLED and (by_job := compensated_by(connection, job.id)):
+        return Does.NOTHING, f"{state}, and was compensated by job {by_job}: only a new delivery does it anew"
     if job.state == JobState.CANCELLED and not cancelled:
         why = f" ({job.reason})" if job.reason else ""
         return Does.NOTHING, f"{state}{why}, which stays so: `aswhom jobs replay {job.id}` accepts it anew"

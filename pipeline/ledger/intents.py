@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func
 
 from identity import audit
 from identity.capability.model import Wanted
@@ -199,6 +199,8 @@ def _upsert(dialect: str, to: StepState, again: tuple[str, ...]) -> Any:
     allowed = [*step_sources(to), *([to] if to is StepState.OPEN else [])]  # open again: a further attempt
     statement = insert_for(dialect, steps)
     newest = {column: statement.excluded[column] for column in again}
+    # A key may be taken at a later opening, by a newer workflow. It is never let go of here: it may be owned.
+    newest["once_key"] = func.coalesce(statement.excluded.once_key, steps.c.once_key)
     return statement.on_conflict_do_update(
         index_elements=["job_id", "position"], set_=newest, where=steps.c.state.in_(allowed)
     )

@@ -13,8 +13,9 @@ from identity.sequence import next_number
 from pipeline.ledger import pins
 from pipeline.ledger.jobs import move_job
 from pipeline.ledger.moving import reopen_steps
+from pipeline.revocation_tables import compensations
 from pipeline.states import JobState
-from pipeline.tables import jobs, once_keys
+from pipeline.tables import jobs, once_keys, steps
 
 
 def replay(connection: Connection, job: str, *, by: str, at: datetime, subject: str | None = None) -> None:
@@ -23,16 +24,23 @@ def replay(connection: Connection, job: str, *, by: str, at: datetime, subject: 
     It runs under the tenant's present configuration if no step of it was done or may have been, else under its own.
 
     *by* is who wants it, for the audit; *subject* that of their sign-in at the console, if they came by one. Whoever
-    they are does not approve it. Raises BadInput for a job in any other state.
+    they are does not approve it. Raises BadInput for a job in any other state, one that was pruned, and one that was
+    compensated.
     """
     columns = (jobs.c.state, jobs.c.tenant_id, jobs.c.agent_id, jobs.c.pruned_at, jobs.c.replayed_by)
-    row = connection.execute(select(*columns).where(jobs.c.id == job)).one_or_none()
+    # The lock keeps out what forgets its steps, or compensates them, until it is queued.
+    row = connection.execute(select(*columns).where(jobs.c.id == job).with_for_update()).one_or_none()
     if row is None:
         raise BadInput(f"there is no job {job}: `aswhom jobs list` shows them")
     if row.state not in (JobState.DEAD, JobState.CANCELLED):
         raise BadInput(f"job {job} is {row.state}: only dead and cancelled jobs are replayed")
     if row.pruned_at is not None:
         raise BadInput(f"job {job} was pruned: its steps are forgotten, and done ones would be done again")
+    if by_job := compensated_by(connection, job):
+        raise BadInput(
+            f"job {job} was compensated by job {by_job}: a replay would go on as if what was done still stood. "
+            "A new delivery, request or slot starts a job that does it anew"
+        )
     pin, number = pins.at_replay(connection, job), next_number(connection)
     moved = move_job(
         connection,
@@ -64,6 +72,18 @@ def replay(connection: Connection, job: str, *, by: str, at: datetime, subject: 
         reason=f"by {by}",
         detail={"configuration": "the present one"} if pin.moved else None,
     )
+
+
+def compensated_by(connection: Connection, job: str) -> str | None:
+    """The first job that compensates a step of *job*; None: what it did stands."""
+    followed = (
+        select(compensations.c.job_id)
+        .join(steps, steps.c.id == compensations.c.step_id)
+        .where(steps.c.job_id == job, compensations.c.job_id.is_not(None))
+        .order_by(steps.c.position)
+        .limit(1)
+    )
+    return connection.execute(followed).scalar_one_or_none()
 
 
 def names_of(by: str, subject: str | None) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, case, exists, literal, select, union_all, update
@@ -18,9 +19,14 @@ _LOOK_AGAIN = timedelta(hours=1)  # whether a call whose outcome nobody knew was
 
 def due_waits(connection: Connection, *, limit: int) -> Sequence[Row[Any]]:
     """The waits that have been due for longest, with whether they have expired."""
+    return connection.execute(_due_for_longest(limit)).all()
+
+
+@cache
+def _due_for_longest(limit: int) -> Select[Any]:
     # The index leads with why a job waits: asked for every reason by itself, it gives what is due and nothing else.
     due = union_all(*(select(_due(wait, limit=limit).subquery()) for wait in Wait)).subquery()
-    return connection.execute(select(due).order_by(due.c.due_at).limit(limit)).all()
+    return select(due).order_by(due.c.due_at).limit(limit)
 
 
 def _due(wait: Wait, *, limit: int) -> Select[Any]:

@@ -30,6 +30,7 @@ JOBS, TASKS = 400, 2_000  # a round
 WAITING = 10  # jobs of three slow calls a round, for every thread
 LATENCY = 0.2  # seconds that a slow call takes
 ACCEPTING = 4  # threads that accept the jobs
+FINISHED = 60  # seconds after the last call in which the last job is to be done
 AHEAD = timedelta(hours=1)  # when they would fall due, if they were not let go once all are there
 PEER = "bare Celery task"
 _FLAGS = "--disable-prefetch --without-gossip --without-mingle --without-heartbeat --loglevel WARNING"
@@ -170,7 +171,11 @@ def _let_go(ledger: Ledger, workflow: Workflow, number: int, upstream: Upstream)
 
 
 def _finished(ledger: Ledger) -> None:
-    """Wait until the last job is done."""
-    unfinished = select(func.count()).where(jobs.c.state != JobState.DONE)
-    while ledger.database.read(lambda c: c.execute(unfinished).scalar_one()):
+    """Wait until the last job is done. Raises RuntimeError with what the others are, if they stay that."""
+    others = select(jobs.c.state, jobs.c.reason, func.count()).where(jobs.c.state != JobState.DONE)
+    others = others.group_by(jobs.c.state, jobs.c.reason)
+    deadline = time.monotonic() + FINISHED
+    while left := ledger.database.read(lambda c: c.execute(others).all()):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"after {FINISHED} s there are jobs that are not done: {[tuple(row) for row in left]}")
         time.sleep(0.05)

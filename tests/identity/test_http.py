@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from itertools import chain, repeat
 
 import httpcore
 import pytest
@@ -207,11 +208,23 @@ def test_a_refused_connection_was_not_sent(http: Client) -> None:
     assert isinstance(http.send(get(f"http://127.0.0.1:{port}"), within=SHORT), NotSent)
 
 
-def test_nothing_leaves_after_send_before(http: Client) -> None:
+def test_nothing_is_tried_after_send_before(http: Client) -> None:
     asked = threading.Event()
     with server(lambda peer: asked.set()) as url:
-        outcome = http.send(get(url), within=SHORT, send_before=time.monotonic())
+        outcome = http.send(get(url), within=timedelta(seconds=20), send_before=time.monotonic())
     assert isinstance(outcome, NotSent)
+    assert outcome.untried
+    assert not asked.is_set()
+
+
+def test_nothing_leaves_after_a_send_before_that_passed_on_the_way() -> None:
+    policy = AddressPolicy(allow_hosts=frozenset({"127.0.0.1"}))
+    moments = chain((0.0, 0.0), repeat(10.0))  # it begins in time, and whatever comes next takes ten seconds
+    asked = threading.Event()
+    with Client(policy=policy, monotonic=moments.__next__) as http, server(lambda peer: asked.set()) as url:
+        outcome = http.send(get(url), within=timedelta(seconds=20), send_before=5.0)
+    assert isinstance(outcome, NotSent)
+    assert not outcome.untried
     assert not asked.is_set()
 
 

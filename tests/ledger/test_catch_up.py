@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import Connection, select, update
 from werkzeug.serving import make_server
 
 from deploy.sandbox.__main__ import SERVICES
@@ -18,7 +19,7 @@ from deploy.sandbox.journal import Journal
 from deploy.sandbox.world import make_world
 from identity.addresses import AddressPolicy
 from identity.connection_secrets import PRIVATE_KEY, WEBHOOK_SECRET, add_secret, seal_secret
-from identity.connections import get_connection
+from identity.connections import add_connection, get_connection
 from identity.errors import Unavailable
 from identity.http import Client
 from identity.installations import add_installation
@@ -177,6 +178,24 @@ def test_a_github_that_cannot_be_asked_is_told_of_and_tried_again(town: Town) ->
     town.move(town.github)
     town.up = True
     assert town.later(minutes=1) == 1
+    assert town.arrived() == ["pull_request"]
+
+
+def test_an_app_whose_key_cannot_be_opened_holds_up_no_other(town: Town) -> None:
+    def furnish(c: Connection) -> None:
+        other = get_connection(c, "gh")
+        add_connection(c, replace(other, id="first"), now=town.now)
+        for name in (PRIVATE_KEY, WEBHOOK_SECRET):
+            id, text = f"first-{name}", Secret("text")
+            sealed = seal_secret(town.house.vault, other, id=id, name=name, secret=text, now=town.now)
+            add_secret(c, replace(sealed, connection="first"))  # it was sealed for another row
+
+    town.house.database.write(furnish)
+    town.up = False
+    town.open_pull()
+    town.up = True
+    with pytest.raises(Unavailable, match="first: the sealed private_key"):
+        town.later(minutes=1)
     assert town.arrived() == ["pull_request"]
 
 

@@ -255,3 +255,4 @@ def test_a_revocation_that_meets_an_error_does_not_hold_up_those_after_it(house:
     assert house.row(job).state == JobState.CANCELLED
     states = house.database.read(lambda c: {row.id: row.state for row in c.execute(select(revocations))})
     assert states == {faulty: "draining", sound: "quiesced"}
+    assert revoker.unfinished(idle_seconds=5) == [], "what failed is not the first again"

@@ -115,6 +115,12 @@ def test_a_signal_finds_by_the_scope_whether_it_was_revoked_before(crowded: Hous
     _of_revocations(crowded, lambda: say(crowded, signal(Asks.REVOKE, person())))
 
 
+@pytest.mark.parametrize("index", ["ix_revocations_unfinished", "ix_revocations_open_ends"])
+def test_what_goes_on_is_found_among_those_that_have_ended(crowded: House, index: str) -> None:
+    look = partial(Revoker(crowded.database, SIGNER).unfinished, idle_seconds=5)
+    _by_index(crowded, look, table="revocations", index=index)
+
+
 def test_what_a_refresh_won_late_finds_its_revocation_by_the_scope(crowded: House) -> None:
     late = {
         "id": "ref-late",

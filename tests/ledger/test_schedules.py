@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import structlog
 from sqlalchemy import select, update
 
 from identity.errors import BadInput
@@ -230,6 +232,15 @@ def test_a_schedule_in_code_follows_the_code_and_keeps_its_pause(office: Office)
         office.database.write(lambda c: remove_schedule(c, "acme:digest", now=START))
 
 
+def test_a_schedule_in_code_that_cannot_be_kept_stops_no_other(office: Office) -> None:
+    never = replace(digest(Daily(cron="0 9 * * *")), name="of no use")  # as no declaration has it
+    office.switch_on("acme", never.name)
+    with structlog.testing.capture_logs() as logs:
+        office.new_beat(never, digest(Daily(cron="0 9 * * *"))).fire_due(START)
+    assert [(line["action"], line["workflow"]) for line in logs] == [("schedule.faulty", "of no use")]
+    assert office.row("acme:digest").next_at == NINE
+
+
 def test_what_is_due_stays_due_when_the_code_only_changes_how_to_catch_up(office: Office) -> None:
     office.new_beat(digest(Daily(cron="0 9 * * *"))).fire_due(START)
     changed = digest(Daily(cron="0 9 * * *", catch_up=CatchUp.ALL))
@@ -300,6 +311,16 @@ def test_what_is_no_schedule_is_refused(how: dict[str, Any], says: str) -> None:
     }  # fmt: skip
     with pytest.raises(BadInput, match=says):
         NewSchedule(**wanted)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("a name", "cannot be an id"), ("a/b", "cannot be an id"), ("n" * 65, "64 characters at most")]
+)
+def test_a_workflow_that_could_have_no_schedule_by_its_name_is_refused_where_it_is_declared(
+    name: str, says: str
+) -> None:
+    with pytest.raises(TypeError, match=says):
+        digest(name=name)
 
 
 def test_a_workflow_that_takes_events_has_no_schedule() -> None:

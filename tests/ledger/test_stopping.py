@@ -24,6 +24,7 @@ from pipeline import revocation
 from pipeline.cancelling import Pace, end_waits
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.ledger import jobs as ledger_jobs
+from pipeline.ledger.delivery_replay import Does
 from pipeline.ledger.intents import Ended, Opened, Skipped
 from pipeline.ledger.replay import replay
 from pipeline.preview import preview
@@ -38,6 +39,7 @@ from pipeline.workflow import SERVICE, SKIP, USER, Registry, Undone, Workflow, c
 from tests.ledger.house import House, Said, Say, account_scope, say_it
 from tests.ledger.house import Opened as Happened
 from tests.ledger.house import intent_of as intent
+from tests.ledger.test_delivery_replay import replayed, stored
 from tests.ledger.test_openings import close, done, open_, revoke
 from tests.system.rig import NoRing
 
@@ -203,6 +205,11 @@ def test_what_a_cancelled_job_did_is_compensated_by_a_service_job_of_the_platfor
     (one,) = _receipt(compensating, made)["compensations"]
     assert (one["job"], one["action"], one["outcome"]) == (job, "github.Say", "pending")
     row = compensating.row(one["by_job"])
+    with pytest.raises(BadInput, match=f"{job} was compensated by job {row.id}: .*new delivery"):
+        compensating.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
+    (fate,) = replayed(compensating, stored(compensating, compensating.row(job).delivery_id), cancelled=True).fates
+    assert (fate.does, f"compensated by job {row.id}" in fate.reason) == (Does.NOTHING, True)
+    assert compensating.row(job).state == JobState.CANCELLED
     assert (row.workflow, row.agent_id, row.user_id) == ("say_or_end.compensation", "aswhom", None)
     assert Undone.model_validate(row.event).result == {"id": "7"}
     claimed = compensating.claim(row.id)

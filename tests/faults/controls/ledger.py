@@ -64,7 +64,14 @@ CONTROLS = (
         file="identity/deadline.py",
         guard="if self._send_before is not None and self._monotonic() >= self._send_before:",
         without="if False:",
-        test="tests/identity/test_http.py::test_nothing_leaves_after_send_before",
+        test="tests/identity/test_http.py::test_nothing_leaves_after_a_send_before",
+    ),
+    Control(
+        name="send_before, before anything is tried",
+        file="identity/http.py",
+        guard="if send_before is not None and began >= send_before:",
+        without="if False:",
+        test="tests/identity/test_http.py::test_nothing_is_tried_after_send_before",
     ),
     Control(
         name="a body counts once",

@@ -88,6 +88,13 @@ CONTROLS = (
         file="identity/deadline.py",
         guard="if self._send_before is not None and self._monotonic() >= self._send_before:",
         without="if False:",
+        also=(
+            Line(
+                file="identity/http.py",
+                guard="if send_before is not None and began >= send_before:",
+                without="if False:",
+            ),
+        ),
         test="tests/faults/test_lateness.py::test_a_worker_that_stood_still_before_its_call",
     ),
     Control(

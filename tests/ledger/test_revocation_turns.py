@@ -1,0 +1,65 @@
+"""Which revocation has its turn: housekeeping's ticks are short, and some revocations are open for long."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import count
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from identity.errors import Unavailable
+from pipeline.reconcile import advance_revocations
+from pipeline.revocation_tables import revocations
+from pipeline.revoker import Revoker
+from tests.ledger.house import House, account_scope
+from tests.ledger.test_openings import revoke
+from tests.ledger.test_revocation import SIGNER
+
+
+def test_what_a_tick_has_no_time_for_has_its_turn_at_the_next_one(house: House) -> None:
+    made = [revoke(house, account_scope()) for _ in range(3)]
+    later = datetime.now(UTC) - timedelta(minutes=1)
+    _move(house, made[0], state="draining", moved_at=later - timedelta(minutes=1))
+    _move(house, made[1], state="draining", moved_at=later)
+    asked: list[str] = []
+
+    def inquire(revocation: str) -> bool:
+        asked.append(revocation)
+        revoker.put_off(revocation)  # the provider says nothing yet
+        return False
+
+    revoker = Revoker(house.database, SIGNER, inquire=inquire)
+    for _ in range(3):
+        advance_revocations(revoker, idle=timedelta(), monotonic=partial(next, count(step=6)))
+    assert asked == [made[2], made[0], made[1]], "first whose jobs are to be reached, then who waits longest"
+    assert revoker.unfinished(idle_seconds=0, limit=2) == [made[2], made[0]]
+    with pytest.raises(Unavailable, match="revocations that could not go on: busy"):
+        advance_revocations(Revoker(house.database, SIGNER, inquire=_busy), idle=timedelta())
+
+
+def _busy(revocation: str) -> bool:
+    raise Unavailable("busy")
+
+
+def test_an_open_end_is_looked_at_ever_more_seldom(house: House) -> None:
+    made, now = revoke(house, account_scope()), datetime.now(UTC)
+    due: dict[tuple[timedelta, timedelta], bool] = {
+        (timedelta(minutes=1), timedelta(seconds=14)): False,
+        (timedelta(minutes=1), timedelta(seconds=17)): True,
+        (timedelta(hours=5), timedelta(minutes=20)): False,
+        (timedelta(hours=5), timedelta(minutes=40)): True,
+        (timedelta(days=1), timedelta(minutes=50)): False,
+        (timedelta(days=1), timedelta(minutes=65)): True,
+    }
+    for (quiesced, looked), expected in due.items():
+        _move(house, made, state="quiesced", open_ends=1, quiesced_at=now - quiesced, moved_at=now - looked)
+        found = Revoker(house.database, SIGNER).unfinished(idle_seconds=5)
+        assert found == ([made] if expected else []), (quiesced, looked)
+
+
+def _move(house: House, made: str, **values: Any) -> None:
+    moved = update(revocations).where(revocations.c.id == made).values(values)
+    house.database.write(lambda c: c.execute(moved).rowcount)
