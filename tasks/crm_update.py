@@ -53,5 +53,9 @@ def _as_before(
         return False
     before = previous.model_dump() | {"stage": stages.get(previous.stage, previous.stage)}
     sets = update.model_dump(exclude={"id"}, exclude_none=True)
-    # Salesforce keeps an empty text as none.
-    return all((getattr(found, name) or None) in (before[name] or None, value or None) for name, value in sets.items())
+    return all(_kept(getattr(found, name)) in (_kept(before[name]), _kept(value)) for name, value in sets.items())
+
+
+def _kept(value: object) -> object:
+    """As Salesforce keeps it: an empty text as none. An amount of 0 is one."""
+    return None if value == "" else value

@@ -49,11 +49,12 @@ def test_a_persons_newer_word_stands(town: Town) -> None:
     row = opportunity(town)
     hours_ago = datetime.now(UTC) - timedelta(hours=9)
     before = held(town, row)["StageName"]
-    town.sandbox.order("salesforce", f"opportunities/{row['id']}", StageName="Closed Lost")
-    town.report("acme", "deal.changed", deal(row), at=hours_ago)
-    town.report("acme", "deal.changed", deal(row, previous={"stage": before}), at=hours_ago)
-    assert [job.state for job in town.settle()] == [JobState.DONE] * 2
-    assert held(town, row)["StageName"] == "Closed Lost"
+    town.sandbox.order("salesforce", f"opportunities/{row['id']}", StageName="Closed Lost", Amount=0)
+    there_was_none = deal(row, stage="Closed Lost", amount=12_000, previous={"amount": None})
+    for data in (deal(row), deal(row, previous={"stage": before}), there_was_none):
+        town.report("acme", "deal.changed", data, at=hours_ago)
+    assert [job.state for job in town.settle()] == [JobState.DONE] * 3
+    assert (held(town, row)["StageName"], held(town, row)["Amount"]) == ("Closed Lost", 0)
     assert town.authors() == []
 
 
