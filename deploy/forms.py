@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 _BROKERS = ("redis", "rediss", "redis+socket", "sentinel", "amqp", "amqps")
+_CERTIFICATES = ("required", "optional", "none")  # what Kombu and redis-py both know
 
 
 def _seconds(value: object) -> timedelta:
@@ -66,9 +67,26 @@ def _database(value: SecretStr) -> SecretStr:
 
 
 def _broker(value: SecretStr) -> SecretStr:
-    if urlsplit(value.get_secret_value()).scheme not in _BROKERS:
+    address = value.get_secret_value()
+    if urlsplit(address).scheme not in _BROKERS:
         raise ValueError(f"give an address that begins with one of: {', '.join(f'{name}://' for name in _BROKERS)}")
-    return value
+    return SecretStr(";".join(map(_verifying, address.split(";"))))  # Kombu takes several
+
+
+def _verifying(address: str) -> str:
+    """Of `rediss://`, Kombu asks for no certificate unless it is told how, where redis-py does.
+
+    See `_init_params` in https://github.com/celery/kombu/blob/main/kombu/connection.py.
+    """
+    parts = urlsplit(address)
+    if parts.scheme != "rediss":
+        return address
+    asked = dict(parse_qsl(parts.query)).get("ssl_cert_reqs")
+    if asked is None:
+        return parts._replace(query="&".join(filter(None, (parts.query, "ssl_cert_reqs=required")))).geturl()
+    if asked not in _CERTIFICATES:
+        raise ValueError(f"give ssl_cert_reqs as one of: {', '.join(_CERTIFICATES)}; without it, required holds")
+    return address
 
 
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database)]

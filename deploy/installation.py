@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from identity.signing import Signer
     from identity.vault import Vault
     from pipeline.database import Database
+    from pipeline.desk import Act
     from pipeline.model import Bell
     from pipeline.ring import CeleryRing
     from pipeline.runtime import Keys, Runtime
@@ -65,6 +66,10 @@ class Installation:
             return f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
         except KeyError:
             return f"cli:{os.getuid()}"
+
+    def act(self) -> Act:
+        """A new act of the operator, for what is written: made before the write, which may run twice."""
+        return {"audit_id": self.ids("aud"), "by": self.operator, "now": self.now()}
 
     @cached_property
     def ledger(self) -> Database:

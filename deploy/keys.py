@@ -115,22 +115,22 @@ class KeyFiles:
         """The seed that is to sign next, made unless an interrupted rotation left one. Raises Misconfigured."""
         beside = self._next_signing
         if not beside.exists():
-            try:
-                _replace(beside, _new_line(), like=self.signing)
-            except OSError as error:
-                raise Misconfigured(
-                    f"{beside} cannot be written: {error.strerror}. Rotate where the key's folder can be written to, "
-                    "with ASWHOM_SIGNING_KEY_FILE naming a copy of the key there"
-                ) from error
+            _replace(beside, _new_line(), like=self.signing)
         return _one_key(beside)(_text(beside))
 
     def adopt_signing_key(self) -> None:
         """Let the next seed take the place of the one that signs, which is gone then."""
         self._next_signing.replace(self.signing.resolve())
 
-    def exposed(self) -> list[tuple[Path, bool]]:
-        """The folders of the keys that everybody may look into, and whether everybody may change them."""
+    def exposed(
+        self, *, flags: Callable[[Path], int] = lambda folder: os.statvfs(folder).f_flag
+    ) -> list[tuple[Path, bool]]:
+        """The folders of the keys that everybody may look into, and whether everybody may change them.
+
+        One that is mounted read-only is left out, whatever its mode: an orchestrator's volume, which nobody can change.
+        """
         folders = {path.parent for path in self._paths() if path.parent.exists()}
+        folders = {folder for folder in folders if not flags(folder) & os.ST_RDONLY}
         modes = [(folder, folder.stat().st_mode) for folder in sorted(folders)]
         return [(folder, bool(mode & stat.S_IWOTH)) for folder, mode in modes if mode & stat.S_IRWXO]
 
@@ -202,8 +202,14 @@ def _replace(path: Path, text: str, *, like: Path | None = None) -> None:
     """
     real, owned = path.resolve(), (like or path).stat()
     beside = real.with_name(real.name + ".new")
-    beside.unlink(missing_ok=True)
-    _write_new(beside, text)
+    try:
+        beside.unlink(missing_ok=True)
+        _write_new(beside, text)
+    except OSError as error:
+        raise Misconfigured(
+            f"{beside} cannot be written: {error.strerror}. Do this where the keys' folder can be written to, "
+            "with ASWHOM_VAULT_KEY_FILE and ASWHOM_SIGNING_KEY_FILE naming copies of them there"
+        ) from error
     try:
         os.chown(beside, owned.st_uid, owned.st_gid)
         beside.chmod(stat.S_IMODE(owned.st_mode))

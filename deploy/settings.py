@@ -235,8 +235,10 @@ class Settings(BaseSettings):
 
     def redis(self) -> str | None:
         """The Redis or Valkey of the refresh locks, for redis-py; None: there is none. It may hold a password."""
-        if self.redis_url is not None:
-            return self.redis_url.get_secret_value()
+        return self.broker_redis() if self.redis_url is None else self.redis_url.get_secret_value()
+
+    def broker_redis(self) -> str | None:
+        """The broker, for redis-py; None: it is neither Redis nor Valkey, or behind Sentinel."""
         if self.broker_url is None:
             return valkey.redis_url(valkey.socket_path(self.data_dir))
         url = self.broker_url.get_secret_value()

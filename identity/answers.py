@@ -133,7 +133,6 @@ def read_outcome(
     if token is None or not token.fits_header():
         return Unknown(reason=f"status {status} without {token_field} that could stand in a header")
     granted = allowed(scopes, held.get("permissions")) if installation else _scopes(held.get("scope"), scopes)
-    token_type = held.get("token_type")
     answered_at = http_date(outcome.headers.get("date", ""))
     last = lifetime or profile.default_lifetime
     return Granted(
@@ -142,7 +141,7 @@ def read_outcome(
             refresh_token=_secret(held.get("refresh_token")),
             expires_at=expiry(held, started_at=started_at, answered_at=answered_at, last=last),
             scopes=granted,
-            token_type=token_type[:32] if isinstance(token_type, str) and token_type else "bearer",
+            token_type=_token_type(held.get("token_type")),
         )
     )
 
@@ -238,9 +237,15 @@ def _secret(value: Any) -> Secret | None:
     return token if token.is_printable() else None
 
 
+def _token_type(value: Any) -> str:
+    """As the answer has it (RFC 6749 §7.1), unless it is no text that a ledger can keep."""
+    return value[:32] if isinstance(value, str) and value.isascii() and value.isprintable() and value else "bearer"
+
+
 def _scopes(value: Any, asked: tuple[str, ...]) -> tuple[str, ...]:
     """The granted scopes: a list, or text with spaces or commas. GitHub Apps answer with an empty text."""
     if isinstance(value, str):
         value = value.replace(",", " ").split()
-    named = tuple(scope for scope in value if isinstance(scope, str)) if isinstance(value, list) else ()
-    return named or asked
+    if not isinstance(value, list):
+        return asked
+    return tuple(scope for scope in value if isinstance(scope, str) and scope.isprintable()) or asked

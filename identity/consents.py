@@ -94,12 +94,14 @@ def connect_service(
     refresh_token: Secret | None = None,
     external_id: str | None = None,
     resources: tuple[str, ...] | None = None,
+    ceiling: tuple[str, ...] | None = None,
     also: Callable[[Connection, AccountKey], None],
 ) -> Consented:
     """An admin connects a service account: a static *token*, one that rotates, or the right to mint.
 
     *external_id* is the installation's for installation tokens, and for JWT bearer whom the service acts as.
-    *resources* are what an installation's tokens are narrowed to. *also* runs in the consent's own commit: it wakes the
+    *resources* are what an installation's tokens are narrowed to, *ceiling* the scopes beyond which no answer and no
+    signal of the provider widens it. *also* runs in the consent's own commit: it wakes the
     jobs that waited for it. Raises BadInput for a token that no header can hold, GrantRevoked, Unavailable.
     """
     if (token is None) != (credential in MINTED):
@@ -128,6 +130,7 @@ def connect_service(
         consented=consented,
         external_id=external_id,
         resources=resources,
+        ceiling=ceiling,
         any_account=True,
     )
 

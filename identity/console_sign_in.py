@@ -9,8 +9,9 @@ from __future__ import annotations
 import hmac
 import json
 import threading
+import time
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -21,7 +22,7 @@ from joserfc import jws
 from joserfc.errors import JoseError
 
 from identity.discovery import Metadata, discover
-from identity.errors import Misconfigured, PolicyDenied, Unavailable
+from identity.errors import AswhomError, Misconfigured, PolicyDenied, Unavailable
 from identity.http import Answer, Client, HttpRequest
 from identity.jwks import KeyRing
 from identity.model import ProviderConnection
@@ -33,6 +34,8 @@ from identity.secret import Secret
 ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")  # asymmetric: the client's secret must not sign for the provider
 LEEWAY = 60  # seconds that the provider's clock may be off
 _WITHIN = timedelta(seconds=10)
+_PAUSE = timedelta(seconds=10)  # after the provider did not say what it is
+_PATIENCE = timedelta(seconds=1)  # with the thread that asks it
 _CAP = 256 * 1024
 
 
@@ -51,12 +54,16 @@ class SignInSettings:
 class SignIn:
     """The relying party. One for all threads; open it after any fork."""
 
-    def __init__(self, settings: SignInSettings, http: Client) -> None:
+    def __init__(
+        self, settings: SignInSettings, http: Client, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self.settings = settings
+        self._monotonic = monotonic
         self._http = http
         # Keys that cannot be fetched anew serve on for an hour only: what they verify gives authority.
         self._keys = KeyRing(http, stale=timedelta(hours=1))
         self._metadata: Metadata | None = None
+        self._failed: float | None = None  # when the provider was last asked for it in vain
         self._lock = threading.Lock()
 
     def begin(self, browser: Secret) -> str:
@@ -74,7 +81,7 @@ class SignIn:
 
     def finish(self, browser: Secret, answer: Mapping[str, str], *, jti: str, now: datetime) -> Mapping[str, Any]:
         """The claims of whoever came back. Raises PolicyDenied for an answer that is not believed; Unavailable."""
-        if not hmac.compare_digest(answer.get("state", ""), _derived(browser, "state")):
+        if not hmac.compare_digest(answer.get("state", "").encode(), _derived(browser, "state").encode()):
             raise PolicyDenied("this sign-in was begun in another browser, or is over")
         if "error" in answer or "code" not in answer:
             raise PolicyDenied("the provider did not sign you in")
@@ -82,13 +89,30 @@ class SignIn:
             raise PolicyDenied("the answer is another provider's")
         tokens = self._exchange(answer["code"], _derived(browser, "verifier"), jti=jti, now=now)
         claims = self._verified(tokens, nonce=_derived(browser, "nonce"), now=now)
-        return {**self._userinfo(tokens, claims["sub"]), **claims}
+        return _together(claims, self._userinfo(tokens, claims["sub"]))
 
     def _discovered(self) -> Metadata:
-        with self._lock:
-            if self._metadata is None:
-                self._metadata = discover(self._http, self.settings.issuer)
+        """What the provider says of itself. Anyone may ask for it, so a provider that hangs holds one thread only."""
+        if self._metadata is not None:
             return self._metadata
+        patience = _PATIENCE.total_seconds() if self._failed is None else 0
+        if not self._lock.acquire(timeout=patience):
+            raise Unavailable("the sign-in provider has not said yet what it is", retry_after=_PAUSE)
+        try:
+            if self._metadata is None:
+                self._metadata = self._asked()
+            return self._metadata
+        finally:
+            self._lock.release()
+
+    def _asked(self) -> Metadata:
+        if self._failed is not None and self._monotonic() - self._failed < _PAUSE.total_seconds():
+            raise Unavailable("the sign-in provider did not say what it is a moment ago", retry_after=_PAUSE)
+        try:
+            return discover(self._http, self.settings.issuer)
+        except AswhomError:
+            self._failed = self._monotonic()
+            raise
 
     def _owner(self) -> ProviderConnection:
         found, settings = self._discovered(), self.settings
@@ -133,7 +157,7 @@ class SignIn:
                 {"nonce": nonce, "client_id": self.settings.client_id, "access_token": tokens.get("access_token")},
             )
             claims.validate(now=int(now.timestamp()), leeway=LEEWAY)
-        except (JoseError, ValueError) as error:
+        except (JoseError, ValueError, TypeError, AttributeError) as error:  # the latter two for an odd header
             raise PolicyDenied(f"the ID token does not hold: {type(error).__name__}") from error
         return dict(claims)
 
@@ -156,6 +180,16 @@ class SignIn:
         except (ValueError, RecursionError):
             said = None
         return said if isinstance(said, dict) else None
+
+
+def _together(claims: Mapping[str, Any], elsewhere: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the ID token says, then userinfo; `email_verified` is of the address that stands beside it, or nothing."""
+    merged = {**elsewhere, **claims}
+    whole = [said for said in (claims, elsewhere) if "email" in said and "email_verified" in said]
+    if whole:
+        return merged | {"email": whole[0]["email"], "email_verified": whole[0]["email_verified"]}
+    merged.pop("email_verified", None)
+    return merged
 
 
 def _derived(browser: Secret, purpose: str) -> str:

@@ -20,7 +20,7 @@ from identity.errors import AswhomError, Misconfigured, Unavailable
 from identity.flight import Flight, Flights, Wish
 from identity.gate import Gate
 from identity.http import Client
-from identity.intents import IntentState, abandoned, may_present_again
+from identity.intents import Intent, IntentState, abandoned, get_intent, may_present_again
 from identity.lock import Busy, Held, RefreshLock, Unreachable
 from identity.metrics import LOCK_WAIT
 from identity.model import AccountKey
@@ -160,17 +160,34 @@ class Coordinator:
     def _pause(self, left: float) -> None:
         self._sleep(min(left, self._budget.poll.total_seconds()))
 
-    def settle_abandoned(self, *, limit: int = 100) -> int:
-        """End the intents that a crash left behind, for housekeeping; how many were due. O(due)."""
-        now = self._clock()
-        due = self._store.read(lambda connection: abandoned(connection, now=now, limit=limit))
-        for intent in due:
-            where = {"action": "refresh.settled", "account": intent.account, "intent": intent.id}
-            try:
-                self._presenter.settle(self._read(intent.account), intent)
-            except AswhomError as end:
-                log.info("an abandoned refresh was settled", extra=where | {"as": type(end).__name__})
-        return len(due)
+    def settle_abandoned(self, *, page: int = 100) -> int:
+        """End the intents that a crash left behind, for housekeeping; how many were due. O(due).
+
+        What cannot be ended holds up nothing else. Raises ExceptionGroup, after the rest, of what nobody foresaw.
+        """
+        now, count = self._clock(), 0
+        last: Intent | None = None
+        failures: list[Exception] = []
+        while due := self._store.read(partial(abandoned, now=now, limit=page, after=last)):
+            for intent in due:
+                try:
+                    self._presenter.settle(self._read(intent.account), intent)
+                except AswhomError as end:
+                    self._tell(intent, end)
+                except Exception as failure:  # noqa: BLE001 - raised below: one account's must not hold up the others
+                    failures.append(failure)
+            count, last = count + len(due), due[-1]
+        if failures:
+            raise ExceptionGroup("abandoned refreshes that could not be settled", failures)
+        return count
+
+    def _tell(self, intent: Intent, end: AswhomError) -> None:
+        found = self._store.read(partial(get_intent, intent=intent.id))
+        where = {"action": "refresh.settled", "account": intent.account, "intent": intent.id, "as": type(end).__name__}
+        if found is not None and found.unsettled:
+            log.warning("an abandoned refresh stays unsettled", extra=where | {"action": "refresh.unsettled"})
+        else:
+            log.info("an abandoned refresh was settled", extra=where)
 
     def _read(self, account: str) -> Situation:
         return self._store.read(lambda connection: read_situation(connection, account))

@@ -82,6 +82,7 @@ class Consent:
     external_id: str | None = None
     external_login: str | None = None
     resources: tuple[str, ...] | None = None  # what its tokens are narrowed to
+    ceiling: tuple[str, ...] | None = None  # the scopes an admin bounded it to; None: whatever is granted
     any_account: bool = False  # whoever the provider says it is: an admin said so
     people: str | None = None  # the name under which aliases know who consents; None: the provider's
     began_at: datetime | None = None  # when its connect session began; None: now
@@ -219,7 +220,7 @@ def _write(connection: Connection, account: str, sealed: SealedAnswer, consent: 
         "refresh_prefix_digest": sealed.refresh_prefix_digest,
         "token_type": sealed.token_type,
         "scopes": list(sealed.scopes),
-        "ceiling": None,  # whoever consents lifts it
+        "ceiling": None if consent.ceiling is None else list(consent.ceiling),  # whoever consents lifts what was
         "obtained_at": now,
         "expires_at": sealed.expires_at,
         **look_at(now),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sqlalchemy import Connection, Row, select, text, update
+from sqlalchemy import Connection, Row, and_, or_, select, text, update
 
 from identity.moves import Moves
 from identity.providers.profile import Profile
@@ -19,7 +19,7 @@ from identity.rows import insert_new
 from identity.tables import grants, refresh_intents
 
 _UNSETTLED = text("state in ('open', 'answered')")  # word for word the condition of the partial index
-TOKEN_ANSWER = "token_answer"  # noqa: S105
+TOKEN_ANSWER = "token_answer"  # noqa: S105 - a name, no secret
 OVERTAKEN = "overtaken by a signal"  # the outcome, as long as there is no other, of one whose answer is out of date
 
 
@@ -86,6 +86,11 @@ class Intent:
     doubtful_since: datetime | None = None  # an earlier presentation began then, and its outcome is lost
     refused_keys: tuple[str, ...] = ()  # whose assertions were refused since the last wait: another one signs next
     overtaken: bool = False  # since it began, a signal said that its account's tokens say what does not hold any more
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether its outcome is still to be known, or read."""
+        return self.state in (IntentState.OPEN, IntentState.ANSWERED)
 
     @property
     def in_doubt_since(self) -> datetime:
@@ -173,11 +178,14 @@ def overtake(connection: Connection, account: str) -> bool:
     return connection.execute(marked.values(outcome=OVERTAKEN)).rowcount > 0
 
 
-def abandoned(connection: Connection, *, now: datetime, limit: int) -> Sequence[Intent]:
-    """Intents whose outcome should be known by now and is not, the oldest first."""
+def abandoned(connection: Connection, *, now: datetime, limit: int, after: Intent | None = None) -> Sequence[Intent]:
+    """Intents whose outcome should be known by now and is not, the oldest first; those that follow *after*."""
     columns = refresh_intents.c
-    due = select(refresh_intents).where(_UNSETTLED, columns.settled_by <= now).order_by(columns.settled_by).limit(limit)
-    return [_intent(row) for row in connection.execute(due)]
+    due = select(refresh_intents).where(_UNSETTLED, columns.settled_by <= now)
+    if after is not None:
+        later, beside = columns.settled_by > after.settled_by, columns.settled_by == after.settled_by
+        due = due.where(or_(later, and_(beside, columns.id > after.id)))
+    return [_intent(row) for row in connection.execute(due.order_by(columns.settled_by, columns.id).limit(limit))]
 
 
 def kept_answers(connection: Connection, account: str) -> Sequence[Intent]:

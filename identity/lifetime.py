@@ -25,8 +25,8 @@ def expiry(
     By `expires_in`, else `expires_at`, else *last*, the last known lifetime. *answered_at* is what the provider's clock
     said meanwhile, if it said so.
     """
-    read_at = started_at if answered_at is None else answered_at + _DATE_COUNTS
-    life = _seconds(held.get("expires_in")) or _until(held.get("expires_at"), read_at) or last
+    read_at, late = (started_at, timedelta()) if answered_at is None else (answered_at, _DATE_COUNTS)
+    life = _seconds(held.get("expires_in")) or _until(held.get("expires_at"), read_at, late) or last
     if life is None and any(held.get(name) is not None for name in ("expires_in", "expires_at")):
         life = _GUESSED  # something that cannot be read still says that the token ends
     return None if life is None else started_at + min(life, _LONGEST)
@@ -36,7 +36,7 @@ def http_date(value: str) -> datetime | None:
     """The moment that a header like Date or Retry-After names (RFC 9110 §5.6.7)."""
     try:
         at = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # the year and the zone may have any number of digits
         return None
     return at if at.tzinfo is not None else None
 
@@ -71,6 +71,8 @@ def _seconds(value: Any) -> timedelta | None:
     return (timedelta(seconds=max(0.0, min(seconds, 1e9))) or None) if seconds is not None else None
 
 
-def _until(value: Any, now: datetime) -> timedelta | None:
+def _until(value: Any, read_at: datetime, late: timedelta) -> timedelta | None:
+    """What is left *late* after *read_at*, which may be the last second there is."""
     at = moment(value)
-    return at - now if at is not None and at > now else None
+    left = at - read_at - late if at is not None else timedelta()
+    return left if left > timedelta() else None

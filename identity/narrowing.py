@@ -6,6 +6,7 @@ does not widen it again (RFC 6749 §6 forbids the provider to add any); a new co
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from sqlalchemy import Connection, select, update
@@ -60,13 +61,14 @@ def narrow(
 
 
 def rescope(connection: Connection, account: Account, scopes: tuple[str, ...]) -> None:
-    """Rewrite the granted scopes, narrower or wider but within what it was narrowed to; nothing is revoked.
+    """Rewrite the granted scopes, narrower or wider but within what it was bounded to; nothing is revoked.
 
     The caller holds the account's lock exclusively.
     """
     mine = grants.c.account_id == account.id
     ceiling = connection.execute(select(grants.c.ceiling).where(mine)).scalar_one_or_none()
-    kept = [scope for scope in scopes if ceiling is None or scope in ceiling]
+    bound = None if ceiling is None else _covered(account, ceiling)
+    kept = [scope for scope in scopes if bound is None or scope in bound]
     connection.execute(update(grants).where(mine).values(scopes=kept))
 
 
@@ -77,8 +79,12 @@ def _prohibition(account: Account, had: tuple[str, ...], keep: tuple[str, ...]) 
     dropped = set(had) - set(keep)
     if not dropped:
         return f"{named}: there is nothing to narrow"
-    profile = PROFILES.get(account.provider)
-    still = sorted(dropped & profile.covered(keep)) if profile else []
-    if still:
+    if still := sorted(dropped & _covered(account, keep)):
         return f"{', '.join(still)} would stay allowed: a kept scope includes it at {account.provider}"
     return None
+
+
+def _covered(account: Account, kept: Iterable[str]) -> frozenset[str]:
+    """The kept scopes and what the provider takes them to include."""
+    profile = PROFILES.get(account.provider)
+    return profile.covered(kept) if profile else frozenset(kept)

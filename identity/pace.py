@@ -8,15 +8,11 @@ from datetime import timedelta
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """At most *requests* in any stretch of time as long as *per*, up to *burst* of them at once.
-
-    *verified* is the page that says so; None: nothing is published, and this is our caution.
-    """
+    """At most *requests* in any stretch of time as long as *per*, up to *burst* of them at once."""
 
     requests: int
     per: timedelta
     burst: int
-    verified: str | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.burst < self.requests:

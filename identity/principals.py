@@ -41,7 +41,12 @@ def checked_id(value: str) -> str:
 
 
 def ensure_tenant(connection: Connection, *, id: str, name: str, now: datetime) -> bool:
-    """The tenant's row, made if it is missing; whether it was."""
+    """The tenant's row, made if it is missing; whether it was. Raises BadInput.
+
+    Its principals are `<id>.<name>`: with a dot in the id, another tenant could name a user of its own the same.
+    """
+    if "." in id:
+        raise BadInput(f"{id!r} cannot be a tenant's id: it holds no '.', which ends it in the ids of its people")
     return insert_new(connection, tenants, {"id": checked_id(id), "name": name, "created_at": now})
 
 
@@ -66,16 +71,29 @@ def ensure_principal(
     name: str,
     now: datetime,
 ) -> Principal:
-    """The tenant's principal of that kind and name; made as *id* if it is missing."""
+    """The tenant's principal of that kind and name; made as *id* if it is missing.
+
+    Raises BadInput: the id is another's, or would be another tenant's. It doesn't say which: who asks may not know.
+    """
     row = {"id": checked_id(id), "tenant_id": tenant, "kind": kind, "name": name, "created_at": now}
-    insert_new(connection, principals, row)
     found = select(principals).where(
         principals.c.tenant_id == tenant, principals.c.kind == kind, principals.c.name == name
     )
-    row_found = connection.execute(found).one_or_none()
-    if row_found is None:
-        raise BadInput(f"the id {id} already names another principal")
-    return _principal(row_found)
+    there = connection.execute(found).one_or_none()
+    if there is None and _whose(connection, id) in (None, tenant):
+        insert_new(connection, principals, row)
+        there = connection.execute(found).one_or_none()
+    if there is None:
+        raise BadInput(f"the id {id} cannot be given to a principal of {tenant}: choose another name")
+    return _principal(there)
+
+
+def _whose(connection: Connection, id: str) -> str | None:
+    """The tenant under whose id the principal's *id* stands: the longest, of ids that hold a dot from before."""
+    parts = id.split(".")
+    above = [".".join(parts[:count]) for count in range(1, len(parts))]
+    found = connection.execute(select(tenants.c.id).where(tenants.c.id.in_(above))).scalars()
+    return max(found, key=len, default=None)
 
 
 def get_principal(connection: Connection, principal: str) -> Principal | None:

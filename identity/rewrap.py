@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy import Column, Connection, LargeBinary, Table, cast, func, literal, select, update
 
@@ -81,9 +82,9 @@ def rewrap(store: Store, vault: Vault, *, progress: Callable[[Field, int], None]
 
 def _chunks(store: Store, vault: Vault, field: Field) -> Iterator[int]:
     after = ""
-    while rows := store.read(lambda connection: _outdated(connection, vault, field, after=after)):  # noqa: B023
+    while rows := store.read(partial(_outdated, vault=vault, field=field, after=after)):
         fresh = [(key, bytes(old), vault.rewrap(bytes(old))) for key, old in rows]
-        yield store.write(lambda connection: _replace(connection, field, fresh))  # noqa: B023
+        yield store.write(partial(_replace, field=field, fresh=fresh))
         after = rows[-1][0]
 
 

@@ -79,7 +79,7 @@ class Workloads:
             return NoCaller.UNKNOWN
         try:
             jws.deserialize_compact(token.reveal(), key, algorithms=list(ALGORITHMS))
-        except (JoseError, ValueError):
+        except (JoseError, ValueError, TypeError):  # joserfc's own for an odd `crit`
             return NoCaller.UNKNOWN
         return _untimely(claims, now) or self._store.read(lambda c: find_again(c, trusted.key_id, now=now))
 
@@ -89,20 +89,22 @@ def _unverified(token: Secret) -> tuple[str, Mapping[str, Any]] | None:
     try:
         parsed = jws.extract_compact(token.reveal().encode())
         header, claims = parsed.headers(), json.loads(parsed.payload)
-    except (JoseError, ValueError, RecursionError):
+        kind, kid, algorithm = header.get("typ"), header.get("kid"), header.get("alg")
+    except (JoseError, ValueError, TypeError, AttributeError, RecursionError):  # joserfc's own for an odd header
         return None
-    kind, kid = header.get("typ"), header.get("kid")
     kind = kind.lower().removeprefix("application/") if isinstance(kind, str) else kind
-    if not isinstance(kid, str) or kind not in TYPES or header.get("alg") not in ALGORITHMS:
+    if not isinstance(kid, str) or not isinstance(kind, str | None) or kind not in TYPES:
         return None
-    return (kid, claims) if isinstance(claims, dict) else None
+    return (kid, claims) if algorithm in ALGORITHMS and isinstance(claims, dict) else None
 
 
 def _trusted(connection: Connection, claims: Mapping[str, Any]) -> Row[Any] | None:
-    """The one workload that the claims name."""
+    """The one workload that the claims name; what cannot be printed is in no name, and PostgreSQL takes no NUL."""
     issuer, subject, audience = claims.get("iss"), claims.get("sub"), claims.get("aud")
     audiences = audience if isinstance(audience, list) else [audience]
-    if not all(isinstance(text, str) for text in (issuer, subject, *audiences)) or len(audiences) > 20:
+    if len(audiences) > 20 or not all(
+        isinstance(text, str) and text.isprintable() for text in (issuer, subject, *audiences)
+    ):
         return None
     named = (workloads.c.issuer == issuer, workloads.c.subject == subject, workloads.c.audience.in_(audiences))
     found = connection.execute(select(workloads).where(*named).limit(2)).all()

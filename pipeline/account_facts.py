@@ -12,7 +12,7 @@ from identity.model import AccountState, Credential, ScopeKind
 from identity.refresh_story import latest_refresh
 from pipeline.account_obstacles import Obstacle, obstacles
 from pipeline.ledger.jobs import consent_of
-from pipeline.ledger.paging import Row
+from pipeline.ledger.paging import Row, rows_of
 from pipeline.ledger.queries import account_key
 from pipeline.states import JobState
 from pipeline.tables import attempts, jobs
@@ -52,7 +52,7 @@ def whole(connection: Connection, row: Row) -> Row:
     return {
         **own,
         "latest_refresh": None if story is None else asdict(story),
-        "waiting_jobs": [dict(one._mapping) for one in connection.execute(waiting.order_by(jobs.c.created_at))],  # noqa: SLF001 - its documented name
+        "waiting_jobs": rows_of(connection, waiting.order_by(jobs.c.created_at)),
         "last_used_at": connection.execute(used.limit(1)).scalar(),
     }
 

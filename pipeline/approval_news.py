@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row, func, or_, select, update
 from identity.errors import Unavailable
 from identity.store import CommitUnknown, Store
 from pipeline.approval_tables import approvals
+from pipeline.failures import Failures
 from pipeline.ledger.deliveries import enabled_config, first_bells, insert_job
 from pipeline.model import Bell, Ring
 from pipeline.shown import Shown
@@ -48,9 +49,9 @@ def tell_of_approvals(store: Store, workflows: Registry, ring: Ring, *, now: dat
     the rest, of what was not foreseen. Raises Unavailable or CommitUnknown at once: then nothing else could be either.
     """
     told = 0
-    failures: dict[str, Exception] = {}
+    failures = Failures()
     # More than one batch only where nothing in it could be told, or those at the front would hold up all others.
-    while not told and (waiting := store.read(partial(_waiting, besides=list(failures)))):
+    while not told and (waiting := store.read(partial(_waiting, besides=list(failures.of)))):
         for id in waiting:
             try:
                 ring.jobs(store.write(partial(_tell, id=id, workflows=workflows, now=now)))
@@ -58,10 +59,8 @@ def tell_of_approvals(store: Store, workflows: Registry, ring: Ring, *, now: dat
             except (CommitUnknown, Unavailable):
                 raise  # it is the ledger's, not this approval's
             except Exception as failure:  # noqa: BLE001 - raised below: one approval's bug must not stop the others
-                failure.add_note(f"approval {id}")
-                failures[id] = failure
-    if failures:
-        raise ExceptionGroup("approvals that workflows could not be told of", list(failures.values()))
+                failures.add("approval", id, failure)
+    failures.tell("approvals that workflows could not be told of")
     return told
 
 

@@ -167,11 +167,13 @@ def intent_of(
     )
 
 
-def refused(services: Services, intent: Intent, reason: str) -> StepRefused | RunAgain:
-    """Record that a step may not be done, and say so to the workflow."""
-    recorded = services.store.write(partial(openings.refuse, intent=intent, reason=reason, now=datetime.now(UTC)))
-    if not recorded:
-        return policy_moved()
+def refused(services: Services, intent: Intent, reason: str) -> StepRefused | RunAgain | RunEnded:
+    """Record that a step may not be done, and say so: to the workflow only where nothing was done before."""
+    match services.store.write(partial(openings.refuse, intent=intent, reason=reason, now=datetime.now(UTC))):
+        case PolicyMoved():
+            return policy_moved()
+        case Ended(reason=why, moved=moved):
+            return RunEnded(why, moved=moved)
     metrics.STEPS.labels(intent.action, "none", "refused").inc()
     return StepRefused(reason)
 

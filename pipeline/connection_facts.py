@@ -10,7 +10,7 @@ from identity.columns import database_now
 from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET, live_secrets
 from identity.tables import connection_secrets
 from pipeline.ledger import queries
-from pipeline.ledger.paging import Row
+from pipeline.ledger.paging import Row, rows_of
 
 
 def whole(connection: Connection, id: str) -> Row:
@@ -41,7 +41,7 @@ def refused_secrets(connection: Connection) -> list[Row]:
     refused = select(columns.id, columns.connection_id, columns.name).where(
         columns.refused_at.is_not(None), or_(columns.retired_at.is_(None), columns.retired_at > database_now())
     )
-    return [dict(row._mapping) for row in connection.execute(refused.order_by(columns.connection_id))]  # noqa: SLF001 - its documented name
+    return rows_of(connection, refused.order_by(columns.connection_id))
 
 
 def secret_ends(connection: Connection, id: str, name: str) -> list[datetime | None]:

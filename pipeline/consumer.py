@@ -2,7 +2,7 @@
 
 The stock consumer waits 2, 4, 6 … 30 s between attempts to reconnect; this one 0.5, 1 … 3 s. And an item that is not a
 message (a person's LPUSH, a forger's) ends a stock worker's main process: whatever reading raises is fatal to its event
-loop. Here the item, which the broker has already handed out, is counted and set aside, and the consumer starts again as
+loop. Here the item, which the broker has already handed out, is counted and dropped, and the consumer starts again as
 after a lost connection: the tasks that run keep running.
 """
 
@@ -52,7 +52,7 @@ class Consumer(consumer.Consumer):
             # What lies there may be anybody's secret: its length and hash are enough to recognise it by.
             text = error.doc if isinstance(error, JSONDecodeError) else ""
             log.exception(
-                "an item in a queue is not a message: it is set aside",
+                "an item in a queue is not a message: it was taken out, and is gone",
                 extra={
                     "action": "message.unreadable",
                     "length": len(text),

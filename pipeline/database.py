@@ -40,7 +40,7 @@ class DatabaseSettings:
 
 
 def open_database(settings: DatabaseSettings) -> Database:
-    """Open the ledger. Call it after any fork. Raises Misconfigured for a URL of another kind of database."""
+    """Open the ledger. Call it after any fork. Raises Misconfigured for another kind, or without its driver."""
     # Imported here so that SQLite installations need no psycopg.
     backend = make_url(settings.url).get_backend_name()
     if backend == "sqlite":
@@ -48,7 +48,12 @@ def open_database(settings: DatabaseSettings) -> Database:
 
         return SqliteDatabase(settings.url, turn_timeout=settings.turn_timeout)
     if backend == "postgresql":
-        from pipeline.postgresql import PostgresqlDatabase
-
+        try:
+            from pipeline.postgresql import PostgresqlDatabase
+        except ImportError as error:
+            raise Misconfigured(
+                f"there is no driver for PostgreSQL ({error}): install it with `pip install 'aswhom[postgres]'`, in a "
+                "checkout `.venv/bin/pip install --require-hashes -r requirements/hosts.txt`"
+            ) from error
         return PostgresqlDatabase(settings.url, threads=settings.threads, turn_timeout=settings.turn_timeout)
     raise Misconfigured(f"the database URL names {backend!r}: use sqlite:///path or postgresql+psycopg://host/name")

@@ -82,21 +82,26 @@ class Exchange:
         return stored
 
     @property
-    def goes_on(self) -> bool:
-        """Whether there will be another attempt after one that had no effect."""
-        waited = datetime.now(UTC) - self.step.opened_at
-        return self.intent.number < self.services.settings.attempts or waited < self.step.patience
+    def tries(self) -> int:
+        """The attempts since the job was accepted, by its replay if it had one, this one included."""
+        return self.intent.number - self.step.former
 
-    def again(self, reason: str) -> RunAgain:
+    @property
+    def goes_on(self) -> bool:
+        """Whether there will be another attempt after one that did not settle the step."""
+        waited = datetime.now(UTC) - self.step.tried_since
+        return self.tries < self.services.settings.attempts or waited < self.step.patience
+
+    def again(self, reason: str, *, at_least: timedelta = timedelta()) -> RunAgain:
         """The job's way back to the queue, later with every attempt."""
         settings = self.services.settings
-        growing: timedelta = settings.backoff * 2 ** min(self.intent.number - 1, 20)
+        growing: timedelta = settings.backoff * 2 ** min(self.tries - 1, 20)
         spread = min(growing, settings.backoff_cap) * random.uniform(0.5, 1)  # noqa: S311 - spreads rivals
-        return RunAgain(reason, delay=max(spread, self.conclusion.retry_after or timedelta()))
+        return RunAgain(reason, delay=max(spread, at_least, self.conclusion.retry_after or timedelta()))
 
 
 def close_call(exchange: Exchange) -> Any:
-    """The step's result. Raises ActionFailed, or RunAgain for a further attempt."""
+    """The step's result. Raises ActionFailed, RunAgain for a further attempt, or AskOperator."""
     step, conclusion, intent = exchange.step, exchange.conclusion, exchange.intent
     match conclusion.verdict:
         case Verdict.SUCCESS:
@@ -110,14 +115,19 @@ def close_call(exchange: Exchange) -> Any:
         case Verdict.UNKNOWN:
             exchange.close(AttemptState.UNKNOWN, StepState.UNKNOWN, error=conclusion.reason)
             reason = f"{step.name} was sent and its outcome is not known: {conclusion.reason}"
-            raise RunAgain(reason, delay=intent.send_within + intent.deadline)
+            if not exchange.goes_on:
+                raise step.asks(f"{reason}, after {exchange.tries} attempts")
+            raise exchange.again(reason, at_least=intent.send_within + intent.deadline)
         case Verdict.FAILED:
             error = conclusion.reason
         case _:
             if exchange.goes_on:
                 exchange.close(AttemptState.NO_EFFECT, StepState.OPEN, error=conclusion.reason)
                 raise exchange.again(f"{step.name}: {conclusion.reason}")
-            error = f"{conclusion.reason}, after {intent.number} attempts"
+            error = f"{conclusion.reason}, after {exchange.tries} attempts"
+    if step.in_doubt:  # this attempt had no effect, but one before it may have had, and nothing tells any more
+        exchange.close(AttemptState.NO_EFFECT, StepState.UNKNOWN, error=error)
+        raise step.asks(f"{step.name} was sent and no answer came, and sent again it failed: {error}")
     exchange.close(AttemptState.NO_EFFECT, StepState.FAILED, error=error)
     raise ActionFailed(f"{step.name} failed: {error}")
 

@@ -1,18 +1,29 @@
-"""The failures of what is done for many, one after the other: told together, once all had their turn."""
+"""What a turn over many things meets that was not foreseen: kept until the rest had their turn, then raised."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from identity.errors import Unavailable
 from identity.store import CommitUnknown
 
 
-def raise_together(message: str, failures: Sequence[Exception]) -> None:
-    """Raise what *failures* come to, if there are any: ExceptionGroup, or Unavailable where each only has to wait."""
-    if not failures:
-        return
-    together = ExceptionGroup(message, failures)
-    if all(isinstance(failure, Unavailable | CommitUnknown) for failure in failures):
-        raise Unavailable(f"{message}: {failures[0]}") from together
-    raise together
+@dataclass
+class Failures:
+    """What each of them met, by its id."""
+
+    of: dict[str, Exception] = field(default_factory=dict)
+
+    def add(self, kind: str, id: str, failure: Exception) -> None:
+        """Keep *failure*, with a note of the *kind* of thing and the id that met it."""
+        failure.add_note(f"{kind} {id}")
+        self.of[id] = failure
+
+    def tell(self, what: str) -> None:
+        """Raise what was added, if anything was: an ExceptionGroup, or Unavailable where each only has to wait."""
+        if not self.of:
+            return
+        together = ExceptionGroup(what, list(self.of.values()))
+        if all(isinstance(failure, Unavailable | CommitUnknown) for failure in self.of.values()):
+            raise Unavailable(f"{what}: {together.exceptions[0]}") from together
+        raise together

@@ -20,7 +20,7 @@ class Interruption(BaseException):
 
 
 class RunEnded(Interruption):
-    """The ledger has moved the job already: parked, stopped or refused by the rule; or another worker has it.
+    """The ledger has moved the job already: parked, stopped, given up or refused by the rule; or another has it.
 
     *moved* is the state this run's own transaction moved it to; None: it moved nothing.
     """

@@ -19,7 +19,7 @@ from identity.model import AccountKey, PrincipalKind, ProviderConnection
 from identity.principals import ensure_principal
 from identity.store import Store
 from pipeline.abilities import scopes_to_ask
-from pipeline.ledger.requests import Asked, made_before, made_by_key
+from pipeline.ledger.requests import Asked, let_in, made_before, made_by_key
 from pipeline.requests import Keyed
 from pipeline.workflow import Registry
 
@@ -59,7 +59,7 @@ class Invitations:
     ) -> Invitation:
         """A link for *user* to connect *through* a provider or a provider connection; of one key, always the same.
 
-        Raises BadInput, Misconfigured, PolicyDenied or KeyReused.
+        Raises BadInput, Misconfigured, PolicyDenied, NotLetIn or KeyReused.
         """
         tenant = caller.tenant
         name = user.removeprefix(f"{tenant}.")
@@ -72,6 +72,7 @@ class Invitations:
         ensure = partial(ensure_principal, id=principal, tenant=tenant, kind=kind, name=name, now=now)
 
         def write(c: Connection) -> AccountKey:
+            let_in(c, caller, now)
             key = AccountKey(tenant=tenant, connection=owner.id, principal=ensure(c).id)
             if made_before(c, asked) is not None:
                 return key
@@ -90,6 +91,7 @@ class Invitations:
             return key
 
         def session_of_key(c: Connection, session: str) -> str:
+            let_in(c, caller, now)
             return made_by_key(c, replace(asked, id=session))
 
         key = self._store.write(write)

@@ -53,7 +53,7 @@ def consider(declared: Workflow, triggers: Iterable[Trigger[Any]], body: Mapping
             misfit = f"the {trigger.source} {trigger.event} body lacks or mistypes: {fields}"
         # Its trigger, `user` and `triggered_by` are the workflow's own code, and may raise anything. It must not take
         # the delivery from other workflows, nor from the ledger. Only the class is told: a message may quote a body.
-        except Exception as fault:  # noqa: BLE001
+        except Exception as fault:  # noqa: BLE001 - said above
             kind = type(fault).__name__
             misfit = (
                 f"{declared.name} failed to read it ({kind}): mend its trigger, user or triggered_by, then replay it"

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from identity.rows import insert_or
 from identity.store import Store
 from pipeline import metrics
-from pipeline.failures import raise_together
+from pipeline.failures import Failures
 from pipeline.ledger import approval_ends, bells, jobs, waits
 from pipeline.ledger import steps as ledger_steps
 from pipeline.model import Ring
@@ -115,16 +115,15 @@ def _advance(revoker: Revoker, revocations: Sequence[str], monotonic: Callable[[
     Raises, after the rest, what those that failed come to.
     """
     end = monotonic() + TICK.total_seconds()
-    failures: list[Exception] = []
+    failures = Failures()
     for revocation in revocations:
         if monotonic() >= end:
             break
         try:
             _advance_or_put_off(revoker, revocation)
         except Exception as failure:  # noqa: BLE001 - raised below: what one meets must not hold up the others
-            failure.add_note(f"revocation {revocation}")
-            failures.append(failure)
-    raise_together("revocations that could not go on", failures)
+            failures.add("revocation", revocation, failure)
+    failures.tell("revocations that could not go on")
 
 
 def _advance_or_put_off(revoker: Revoker, revocation: str) -> None:

@@ -19,7 +19,7 @@ from pipeline.ledger.jobs import move_job, wake
 from pipeline.ledger.moving import move_attempt
 from pipeline.ledger.once import once_name
 from pipeline.revocation_tables import revocations
-from pipeline.states import AttemptState, JobState, StepState, Wait
+from pipeline.states import ENDED, AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts, jobs, steps
 from pipeline.workflow import Registry, Workflow
 
@@ -45,7 +45,7 @@ def resolve_by_hand(
     in_doubt = select(attempts, steps.c.action, steps.c.once_key).join(steps, steps.c.id == attempts.c.step_id)
     found = connection.execute(in_doubt.where(attempts.c.job_id == job, attempts.c.state == AttemptState.UNKNOWN)).all()
     waits = row.state == JobState.WAITING and row.wait == Wait.UNKNOWN
-    if not found or not (waits or row.state in (JobState.CANCELLED, JobState.DEAD)):
+    if not found or not (waits or row.state in ENDED):
         raise BadInput(f"job {job} does not wait for anyone's word about a call: see `aswhom jobs show {job}`")
     for attempt in found:
         returned = _returned(workflows.get(row.workflow), attempt.action, result) if effect else None
@@ -68,7 +68,12 @@ def _receipts_of(connection: Connection, calls: set[str]) -> list[str]:
 
 def _returned(workflow: Workflow, action: str, result: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """*result* as the action would have returned it. Raises BadInput, which names what it lacks."""
-    (declared,) = [one for one in workflow.uses if one.action_name() == action]
+    declared = next((one for one in workflow.uses if one.action_name() == action), None)
+    if declared is None:
+        raise BadInput(
+            f"{workflow.name} does not use {action} any more, so what it returned cannot be held against it: "
+            "resolve the job with the code that it was made for"
+        )
     try:
         return declared.result.model_validate(result or {}).model_dump(mode="json")
     except ValidationError as error:

@@ -25,11 +25,17 @@ T = TypeVar("T")
 
 
 class ActionFailed(Exception):
-    """The upstream refused the action and nothing was done; a workflow may catch it."""
+    """The upstream refused the action and nothing was done; a workflow may catch it.
+
+    Where an earlier call of the step may have done it, the job asks a person instead.
+    """
 
 
 class StepRefused(Exception):
-    """Policy, a missing principal or a used-up key forbids the step; a workflow may catch it."""
+    """Policy, a missing principal or a used-up key forbids the step; a workflow may catch it.
+
+    Where an earlier call of the step may have done it, the job is dead instead, until a person has looked.
+    """
 
 
 class StepSkipped(StepRefused):
@@ -63,8 +69,8 @@ class Steps(Protocol):
 class Run(Generic[C]):
     """One execution of a job's function.
 
-    *config* is the tenant's configuration as it was when the job was accepted; *user* and *service* name whom a step
-    runs as; *has_user* says whether USER is a known principal.
+    *config* is the tenant's configuration as it was when the job was accepted, or replayed before it had done anything;
+    *user* and *service* name whom a step runs as; *has_user* says whether USER is a known principal.
     """
 
     def __init__(self, steps: Steps, *, job: str, tenant: str, config: C, has_user: bool) -> None:
@@ -91,8 +97,9 @@ class Run(Generic[C]):
 
         *as_* is `run.user`, `run.service` or None: policy picks. *once* makes it happen once for the tenant, across
         jobs: others with the same key get the owner's result. While the upstream says "later", the step is tried as
-        often as is set, and beyond that until *patience* has passed since it first opened; in between the job waits in
-        the ledger. Raises ActionFailed, StepRefused (StepSkipped is one) or Diverged.
+        often as is set, and beyond that until *patience* has passed since it first opened, or did after the job's
+        replay; in between the job waits in the ledger. Raises ActionFailed, StepRefused (StepSkipped is one) or
+        Diverged.
         """
         position, occurrence = self._next(action.action_name())
         perform = partial(self._steps.perform, position, occurrence, action)

@@ -16,6 +16,7 @@ from identity.rows import insert_new
 from identity.store import CommitUnknown, Store
 from identity.tables import tenants
 from pipeline import metrics
+from pipeline.failures import Failures
 from pipeline.ledger import bells
 from pipeline.ledger.deliveries import enabled_config, insert_job
 from pipeline.model import Bell
@@ -55,7 +56,7 @@ class Schedules:
             self._knows_code = True  # a change of the code comes with a new process
         due = select(schedules.c.id).where(LIVE, schedules.c.next_at <= now).order_by(schedules.c.next_at)
         found: list[Bell] = []
-        failures: list[Exception] = []
+        failures = Failures()
         for id in self._store.read(lambda c: list(c.execute(due).scalars())):
             if self._again.get(id, now) > now:
                 continue
@@ -66,14 +67,12 @@ class Schedules:
             except (BadInput, Misconfigured) as fault:
                 self._set_aside(id, str(fault), now)
             except Exception as failure:  # noqa: BLE001 - raised below: one schedule's bug must not stop the others
-                failure.add_note(f"schedule {id}")
-                failures.append(failure)
+                failures.add("schedule", id, failure)
                 self._set_aside(id, f"it failed with {type(failure).__name__}: the log of beat says where", now)
             else:
                 ring(bells)
                 found += bells
-        if failures:
-            raise ExceptionGroup("schedules that could not be fired", failures)
+        failures.tell("schedules that could not be fired")
         return found
 
     def _take_over_code(self, connection: Connection, *, now: datetime) -> list[tuple[str, str, str]]:

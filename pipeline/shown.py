@@ -73,17 +73,23 @@ def letters(shown: Mapping[str, Any]) -> dict[str, str]:
     return {name: to_the_letter(value) for name, value in shown["parameters"].items()}
 
 
+def _on_a_line(value: object) -> str:
+    """To the letter, and as JSON if it breaks the line: what follows would look like a fact of its own."""
+    letter = to_the_letter(value)
+    return json.dumps(letter, ensure_ascii=False) if "\n" in letter else letter
+
+
 def in_lines(shown: Mapping[str, Any]) -> list[str]:
-    """All of it, a fact a line; the first says what is done."""
+    """All of it, a fact a line, whatever stands in one; the first says what is done."""
     whom, behalf = shown["as_whom"], shown["on_behalf_of"]
     return [
-        f"{to_the_letter(shown['does'])} ({shown['action']})",
-        *([f"on {to_the_letter(shown['resource'])}"] if shown["resource"] else []),
-        *([f"for {shown['amount']}"] if shown["amount"] else []),
-        f"as {to_the_letter(whom['name'])} ({whom['kind']}, {whom['pattern']}) at {shown['provider']}"
-        + (f", through {to_the_letter(shown['through'])}" if shown.get("through") else "")
-        + (f", on behalf of {to_the_letter(behalf['name'])}" if behalf else "")
+        f"{_on_a_line(shown['does'])} ({shown['action']})",
+        *([f"on {_on_a_line(shown['resource'])}"] if shown["resource"] else []),
+        *([f"for {_on_a_line(shown['amount'])}"] if shown["amount"] else []),
+        f"as {_on_a_line(whom['name'])} ({whom['kind']}, {whom['pattern']}) at {shown['provider']}"
+        + (f", through {_on_a_line(shown['through'])}" if shown.get("through") else "")
+        + (f", on behalf of {_on_a_line(behalf['name'])}" if behalf else "")
         + f", by agent {shown['agent']} in {shown['workflow']}",
-        f"because: {shown['why']}",
-        *(f"{name} = {value}" for name, value in letters(shown).items()),
+        f"because: {_on_a_line(shown['why'])}",
+        *(f"{name} = {_on_a_line(value)}" for name, value in shown["parameters"].items()),
     ]

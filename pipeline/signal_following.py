@@ -14,7 +14,7 @@ from functools import partial
 
 from identity.errors import Unavailable
 from identity.store import CommitUnknown, Store
-from pipeline.failures import raise_together
+from pipeline.failures import Failures
 from pipeline.ledger.signal_chunks import Progress, follow_next, unfollowed
 from pipeline.model import Ring, Unfollowed
 
@@ -75,7 +75,7 @@ class SignalFollower:
         began = self._monotonic()
         end = began + _WITHIN.total_seconds()
         self._again = {delivery: again for delivery, again in self._again.items() if again > began}
-        failures: list[Exception] = []
+        failures = Failures()
         while self._monotonic() < end:
             waiting = self._store.read(partial(unfollowed, besides=list(self._again), limit=_BATCH))
             if not waiting:
@@ -86,10 +86,9 @@ class SignalFollower:
                 try:
                     done = self._store.write(partial(follow_next, delivery=delivery, now=self._clock()))
                 except Exception as failure:  # noqa: BLE001 - raised below: one signal's bug must not stop the others
-                    failure.add_note(f"delivery {delivery}")
-                    failures.append(failure)
+                    failures.add("delivery", delivery, failure)
                     pause = _BUSY if isinstance(failure, Unavailable | CommitUnknown) else _AGAIN
                     self._again[delivery] = self._monotonic() + pause.total_seconds()
                 else:
                     self._ring.revocations(done.revocations)
-        raise_together("signals that could not reach everyone", failures)
+        failures.tell("signals that could not reach everyone")

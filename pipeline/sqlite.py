@@ -19,7 +19,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from datetime import timedelta
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import structlog
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
@@ -35,14 +35,14 @@ log = structlog.get_logger(__name__)
 GROUP = 32  # writes in one COMMIT at the most
 
 
-class _Write:
+class _Write(Generic[T]):
     """One queued function and the future its caller waits on."""
 
     __slots__ = ("fn", "future", "outcome", "raised")
 
-    def __init__(self, fn: Callable[[Connection], Any]) -> None:
+    def __init__(self, fn: Callable[[Connection], T]) -> None:
         self.fn = fn
-        self.future: Future[Any] = Future()
+        self.future: Future[T] = Future()
         self.outcome: Any = None
         self.raised: BaseException | None = None
 
@@ -111,7 +111,7 @@ class SqliteDatabase:
         self._writer_engine = _engine(url, reader=False)
         self._timeout = turn_timeout.total_seconds()
         self._turnstile = _Turnstile(self.path)
-        self._queue: SimpleQueue[_Write | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Write[Any] | None] = SimpleQueue()
         self._pid = os.getpid()
         self._thread = threading.Thread(target=self._serve, name="ledger-writer", daemon=True)
         self._thread.start()
@@ -122,13 +122,13 @@ class SqliteDatabase:
         queued = _Write(fn)
         self._queue.put(queued)
         try:
-            return queued.future.result(self._timeout)  # type: ignore[no-any-return]
+            return queued.future.result(self._timeout)
         except FutureTimeout:
             if queued.future.cancel():  # still in the queue: certainly not written
                 raise Unavailable("the ledger had no turn for this write in time") from None
         # Its group is being committed: whatever comes now is the answer.
         try:
-            return queued.future.result(self._timeout)  # type: ignore[no-any-return]
+            return queued.future.result(self._timeout)
         except FutureTimeout:
             raise CommitUnknown("the commit did not return in time") from None
 
@@ -180,7 +180,7 @@ class SqliteDatabase:
         if connection is not None:
             connection.close()
 
-    def _group(self, first: _Write) -> list[_Write]:
+    def _group(self, first: _Write[Any]) -> list[_Write[Any]]:
         """*first* and what else waits; a caller who gave up in time is left out."""
         group = [first] if first.future.set_running_or_notify_cancel() else []
         while len(group) < GROUP:
@@ -196,7 +196,7 @@ class SqliteDatabase:
         return group
 
     @staticmethod
-    def _commit(connection: Connection, group: list[_Write]) -> None:
+    def _commit(connection: Connection, group: list[_Write[Any]]) -> None:
         if not group:
             return
         connection.exec_driver_sql("BEGIN IMMEDIATE")

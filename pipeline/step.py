@@ -25,7 +25,7 @@ from pipeline.action import SEARCHES, Action, Recovery, Result
 from pipeline.asking import approved
 from pipeline.attempt import attempt, intent_of, probe, refused
 from pipeline.entitlement import prohibition
-from pipeline.interruption import AskOperator, RunAgain, RunEnded
+from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import steps as ledger
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.question import question_of
@@ -75,7 +75,9 @@ class StepRunner:
         stored = self._stored.get(position)
         digest = action.request_hash()
         if stored is not None:
-            compare(stored, action=action.action_name(), occurrence=occurrence, named=NAMES[named], request_hash=digest)
+            if stored.request_hash or stored.state != StepState.OPEN:  # else it may be another: `reopen_steps` says why
+                asked = {"action": action.action_name(), "named": NAMES[named], "request_hash": digest}
+                compare(stored, occurrence=occurrence, **asked)
             match StepState(stored.state):
                 case StepState.DONE:
                     return action.result.model_validate(stored.result)  # type: ignore[return-value]
@@ -123,7 +125,7 @@ class StepRunner:
         stored: Row[Any] | None,
         patience: timedelta,
     ) -> StepAtHand:
-        """Decide as whom, and gather everything the step's attempts have in common. Raises StepRefused."""
+        """Decide as whom, and gather everything the step's attempts have in common. Raises as `refused` says."""
         through, service, audience = self._connection_for(action.facts.provider)
         decision = self._decide(action, named, audience)
         granted = _nobody(decision) if isinstance(decision, Denied) else decision
@@ -141,6 +143,7 @@ class StepRunner:
             through=through,
             may_skip=self._workflow.on_revoke.get(type(action)) is SKIP,
             opened_at=stored.opened_at if stored is not None else datetime.now(UTC),
+            tried_since=datetime.now(UTC),
             patience=patience,
             audience=audience if granted.pattern is AccessPattern.CAPABILITY else None,
         )
@@ -174,13 +177,20 @@ class StepRunner:
         if stored is not None:
             earlier = self._services.store.read(partial(ledger.attempts_of, step=step.id))
         doubt = self._recover(step, earlier)
-        step = replace(step, resends=doubt is Doubt.CARRIED)
+        renewed = [row for row in earlier if row.opened > self._job.accepted]  # since its replay, if it had one
+        step = replace(
+            step,
+            former=len(earlier) - len(renewed),
+            tried_since=renewed[0].opened_at if renewed else step.tried_since,
+            resends=doubt is Doubt.CARRIED,
+            in_doubt=doubt is not Doubt.NONE and step.action.facts.effect is not Effect.READ,
+        )
         made = len(earlier)
         if doubt is Doubt.OPEN and not step.repeats and step.action.facts.recovery in SEARCHES:
             found = probe(self._services, step, number=made + 1)
             if found is not None:
                 return found
-            made += 1
+            step, made = replace(step, in_doubt=False), made + 1
         return attempt(self._services, step, number=made + 1)
 
     def _recover(self, step: StepAtHand, earlier: list[Row[Any]]) -> Doubt:
@@ -203,10 +213,7 @@ class StepRunner:
             if self._services.store.read(partial(issued.living, step=step.id, at=alive_at, approved_by=by)) is not None:
                 return Doubt.CARRIED
         if step.action.facts.recovery is Recovery.ASK and step.action.facts.effect is not Effect.READ:
-            raise AskOperator(
-                f"{step.name} was sent and no answer came: look at {step.action.facts.provider}, then say "
-                f"`aswhom jobs resolve {self._job.id} --effect` or `--no-effect`"
-            )
+            raise step.asks(f"{step.name} was sent and no answer came")
         return Doubt.OPEN
 
     def _connection_for(self, provider: str) -> tuple[ProviderConnection, str, Audience | None]:

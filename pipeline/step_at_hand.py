@@ -13,6 +13,7 @@ from identity.model import Effect, ProviderConnection
 from identity.policy import Decision
 from pipeline.action import Action, Call, Recovery, Request
 from pipeline.conclusion import PROBE
+from pipeline.interruption import AskOperator
 from pipeline.ledger.intents import Approved
 from pipeline.ledger.jobs import ClaimedJob
 
@@ -35,8 +36,11 @@ class StepAtHand:
     principal: str
     through: ProviderConnection
     opened_at: datetime
+    tried_since: datetime  # since its job was accepted: what `patience` runs from
+    former: int = 0  # attempts of before its job was replayed, which count for no limit
     patience: timedelta = timedelta()  # how long "later" is taken for an answer, whatever number of attempts that makes
     may_skip: bool = False
+    in_doubt: bool = False  # an attempt that may have had the effect has no outcome
     audience: Audience | None = None  # whom a capability is for, which the step runs by
     resends: bool = False  # an attempt of unknown outcome carried a capability that lives
     approval: Approved | None = None
@@ -49,6 +53,13 @@ class StepAtHand:
     def repeats(self) -> bool:
         """Whether an attempt of unknown outcome may simply be made again."""
         return self.resends or self.action.facts.effect is Effect.READ or self.action.facts.recovery in REPEATS
+
+    def asks(self, why: str) -> AskOperator:
+        """For a person's word: nothing else tells what became of its call."""
+        return AskOperator(
+            f"{why}: look at {self.action.facts.provider}, then say "
+            f"`aswhom jobs resolve {self.job.id} --effect` or `--no-effect`"
+        )
 
     def request(self, purpose: str) -> Request:
         """What a call or a probe sends: the same at every attempt."""

@@ -19,6 +19,7 @@ from pydantic.json_schema import JsonSchemaMode
 
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.migrations import upgrade
+from tests.ledgers import share_out
 from tests.servers import shared_data as published
 from tests.servers.oidc import Oidc
 from tests.servers.oidc import oidc as run_oidc
@@ -36,6 +37,11 @@ settings.load_profile("aswhom")
 def pytest_configure() -> None:
     """Thousands of tests are collected, and nothing of that is ever garbage: look for none, then or later."""
     gc.disable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    share_out(metafunc)
 
 
 def pytest_collection_finish() -> None:
@@ -87,13 +93,6 @@ def postgres() -> Iterator[Postgres]:
         yield cluster
 
 
-@pytest.fixture
-def own_postgres() -> Iterator[Postgres]:
-    """A cluster for this test alone, to be killed at will."""
-    with run_postgres() as cluster:
-        yield cluster
-
-
 @pytest.fixture(scope="session")
 def oidc() -> Iterator[Oidc]:
     """One authorization server for the session; sign in under a login of your own."""
@@ -121,9 +120,20 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def opened_postgres(migrated_postgres: Emptied) -> Iterator[Database]:
+    """Opened once: what a new connection costs is much of what a test of the ledger takes."""
+    opened = open_database(DatabaseSettings(url=migrated_postgres.url))
+    yield opened
+    opened.close()
+
+
 @pytest.fixture
-def database(ledger_url: str) -> Iterator[Database]:
+def database(ledger_url: str, request: pytest.FixtureRequest) -> Iterator[Database]:
     """A migrated ledger, opened, once of each kind."""
+    if not ledger_url.startswith("sqlite"):
+        yield request.getfixturevalue("opened_postgres")
+        return
     opened = open_database(DatabaseSettings(url=ledger_url))
     yield opened
     opened.close()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from flask import Flask, Response
+from flask import Flask, Response, request
+from werkzeug.exceptions import BadRequest, NotFound
 
 from pipeline.model import Ring
 from pipeline.workflow import Registry
@@ -52,6 +53,7 @@ def create_app(
     app.config.update(MAX_CONTENT_LENGTH=settings.max_body, PROPAGATE_EXCEPTIONS=False)
     metrics.install(app)
     problems.install(app)
+    app.before_request(_holds_no_nul)
     app.after_request(_plainly)
     bells = Bells(ring)
     app.register_blueprint(receiver(settings, ledger, workflows, bells, rates or Rates(), clock=clock))
@@ -72,6 +74,14 @@ def create_app(
         sign_in = console is not None and console.sign_in is not None
         app.register_blueprint(approval_pages(settings, approver, sign_in=sign_in, clock=clock))
     return app
+
+
+def _holds_no_nul() -> None:
+    """Refuse an address with a NUL: nothing of ours is named so, and PostgreSQL takes none in a text."""
+    if "\0" in request.path:
+        raise NotFound
+    if b"%00" in request.query_string:
+        raise BadRequest
 
 
 def _plainly(response: Response) -> Response:

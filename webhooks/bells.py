@@ -29,13 +29,10 @@ class Bells:
     def ring_after(self, response: Response, acceptance: Acceptance) -> None:
         """Ring for *acceptance* once *response* was sent."""
         if acceptance.bells or acceptance.revocations:
-            response.call_on_close(partial(self._toll, acceptance))
+            response.call_on_close(partial(self.ring_now, acceptance))
 
     def ring_now(self, acceptance: Acceptance) -> None:
         """Ring for *acceptance* at once, for a caller who waits for its end; a broker that hangs holds that up."""
-        self._toll(acceptance)
-
-    def _toll(self, acceptance: Acceptance) -> None:
         self._waiting.append(acceptance)
         while self._waiting:  # looked at again after the release: one may have been left in between
             if not self._ringing.acquire(blocking=False):

@@ -47,7 +47,7 @@ def key_id(token: bytes) -> str:
     """The id of the key that the token says signed it. Raises Refused for what is no SET."""
     try:
         header = jws.extract_compact(token).headers()
-    except JoseError:
+    except (JoseError, ValueError, TypeError, AttributeError):  # the latter are joserfc's for an odd header
         raise Refused(Code.INVALID_REQUEST, "the body is not a signed JWT in compact form") from None
     if not isinstance(header, dict):
         raise Refused(Code.INVALID_REQUEST, "the token's header is no JSON object")
@@ -102,7 +102,7 @@ def _claims(token: bytes, key: KeySet | None) -> Mapping[str, Any]:
         raise Refused(
             Code.AUTHENTICATION_FAILED, "the signature is not that of this token by the key it names"
         ) from None
-    except (JoseError, ValueError):
+    except (JoseError, ValueError, TypeError):
         raise Refused(Code.INVALID_KEY, "the key it names does not go with its alg") from None
     try:
         return from_json(payload)

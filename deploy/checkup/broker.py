@@ -28,30 +28,35 @@ def _policy(client: Redis) -> str | None:
 
 
 def broker(at: Installation) -> Iterator[Finding]:
-    url = at.settings.redis()
-    if url is None:
-        yield unknown("broker", "no Redis or Valkey, so it is not looked at; refreshes are serialized by the ledger")
-        return
+    """The broker, and the Redis of the locks where that is another."""
+    if (url := at.settings.broker_redis()) is not None:
+        yield from _server("broker", url, "is `aswhom up` running? See ASWHOM_BROKER_URL")
+    else:
+        alone = "" if at.settings.redis() else "; refreshes are serialized by the ledger"
+        yield unknown("broker", f"no Redis or Valkey, so it is not looked at{alone}")
+    if at.settings.redis_url is not None:
+        yield from _server("locks", at.settings.redis_url.get_secret_value(), "see ASWHOM_REDIS_URL")
+
+
+def _server(what: str, url: str, where: str) -> Iterator[Finding]:
     client = open_redis(url)
     try:
         policy = _policy(client)
         version = str(client.info("server").get("redis_version", "0"))
         memory = client.info("memory")
     except RedisError as error:
-        yield wrong("broker", f"not reachable ({type(error).__name__}): is `aswhom up` running? See ASWHOM_BROKER_URL")
+        yield wrong(what, f"not reachable ({type(error).__name__}): {where}")
         return
     finally:
         client.close()
     if policy is None:
-        yield unknown("broker", "reachable; it does not let its maxmemory-policy be read, which must be noeviction")
+        yield unknown(what, "reachable; it does not let its maxmemory-policy be read, which must be noeviction")
     elif policy != "noeviction":
-        yield wrong("broker", f"its maxmemory-policy is {policy}: it may drop messages and locks; set it to noeviction")
+        yield wrong(what, f"its maxmemory-policy is {policy}: it may drop messages and locks; set it to noeviction")
     else:
-        yield ok("broker", f"reachable, and never evicts (speaks as Redis {version})")
+        yield ok(what, f"reachable, and never evicts (speaks as Redis {version})")
     if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
-        yield wrong("versions", f"the broker speaks as Redis {version}: use 6.2 or later")
+        yield wrong("versions", f"the Redis of {what} speaks as Redis {version}: use 6.2 or later")
     used, most = int(memory["used_memory"]), int(memory.get("maxmemory", 0))
     if most and used > most * 0.9:
-        yield wrong(
-            "broker", f"{used * 100 // most} % of its maxmemory are used, and a full one takes nothing: raise it"
-        )
+        yield wrong(what, f"{used * 100 // most} % of its maxmemory are used, and a full one takes nothing: raise it")

@@ -10,46 +10,55 @@ import click
 
 from deploy.cli import tree
 
-#: Name → (module below deploy.cli, the command in it, what the list says of it).
-COMMANDS: Mapping[str, tuple[str, str, str]] = {
-    "init": ("running", "init", "Make a data directory, keys and a ledger."),
-    "up": ("running", "up", "Run everything on this machine until Ctrl-C."),
-    "demo": ("running", "demo", "Watch the DevOps assistant at work against the sandbox."),
-    "doctor": ("doctor", "doctor", "Say what is wrong, and what to do."),
-    "db": ("running", "db", "The ledger's tables."),
-    "keys": ("keys", "keys", "The installation's own keys."),
-    "tenants": ("tenant_deletion", "tenants", "Whose work is done."),
-    "aliases": ("tenants", "aliases", "Who people are at providers."),
-    "connections": ("connection_secrets", "connections", "Client registrations with providers."),
-    "installations": ("installations", "installations", "Whose an installation of the platform's app is."),
-    "transmitters": ("transmitters", "transmitters", "Who may tell us of revocations by security events."),
-    "accounts": ("services", "accounts", "Connected accounts, and services' credentials."),
-    "connect": ("connect", "connect", "Links by which people connect, and where these lead back."),
-    "agents": ("agents", "agents", "The software that acts."),
-    "api-keys": ("api_keys", "api_keys", "What agents call the API with."),
-    "workflows": ("workflows", "workflows", "What agents may do for whom."),
-    "new": ("new", "new", "Begin a package with a workflow of your own."),
-    "schedules": ("schedules", "schedules", "When workflows start by themselves."),
-    "policy": ("policy_files", "policy", "A tenant's rules, and why a step was decided so."),
-    "capability": ("capability", "capability", "Tokens for one action, the services that take them, and keys."),
-    "approvals": ("approvals", "approvals", "What waits for somebody's yes."),
-    "jobs": ("job_replays", "jobs", "What was done, as whom, and why."),
-    "tail": ("tail", "tail", "Follow jobs as they move."),
-    "deliveries": ("deliveries", "deliveries", "What came in, and what it starts."),
-    "trigger": ("trigger", "trigger", "Send a signed delivery to the running web."),
-    "revoke": ("revoke", "revoke", "Withdraw authority, now."),
-    "revocations": ("revocations", "revocations", "What revocations stopped: their receipts."),
-    "audit": ("audit", "audit", "Who did what as whom, in a sealed chain."),
-    "console": ("console", "console", "Who may do what at the console, and links that sign in."),
-    "sandbox": ("sandbox", "sandbox", "A provider that misbehaves, to aim at a profile of yours."),
-    "completion": ("completion", "completion", "Print what completes commands in your shell."),
+#: Name → (modules below deploy.cli, the command in the first, what the list says of it). The others add to it.
+COMMANDS: Mapping[str, tuple[tuple[str, ...], str, str]] = {
+    "init": (("running",), "init", "Make a data directory, keys and a ledger."),
+    "up": (("running",), "up", "Run everything on this machine until Ctrl-C."),
+    "demo": (("running",), "demo", "Watch the DevOps assistant at work against the sandbox."),
+    "doctor": (("doctor",), "doctor", "Say what is wrong, and what to do."),
+    "db": (("running",), "db", "The ledger's tables."),
+    "keys": (("keys",), "keys", "The installation's own keys."),
+    "tenants": (("tenants", "tenant_deletion"), "tenants", "Whose work is done."),
+    "aliases": (("tenants",), "aliases", "Who people are at providers."),
+    "connections": (
+        ("connections", "connection_secrets", "senders"),
+        "connections",
+        "Client registrations with providers.",
+    ),
+    "installations": (("installations",), "installations", "Whose an installation of the platform's app is."),
+    "transmitters": (("transmitters",), "transmitters", "Who may tell us of revocations by security events."),
+    "accounts": (
+        ("accounts", "account_scopes", "services"),
+        "accounts",
+        "Connected accounts, and services' credentials.",
+    ),
+    "connect": (("connect",), "connect", "Links by which people connect, and where these lead back."),
+    "agents": (("agents",), "agents", "The software that acts."),
+    "api-keys": (("api_keys",), "api_keys", "What agents call the API with."),
+    "workflows": (("workflows",), "workflows", "What agents may do for whom."),
+    "new": (("new",), "new", "Begin a package with a workflow of your own."),
+    "schedules": (("schedules",), "schedules", "When workflows start by themselves."),
+    "policy": (("policy", "policy_risk", "policy_files"), "policy", "A tenant's rules, and why a step was decided so."),
+    "capability": (("capability",), "capability", "Tokens for one action, the services that take them, and keys."),
+    "approvals": (("approvals",), "approvals", "What waits for somebody's yes."),
+    "jobs": (("jobs", "job_replays"), "jobs", "What was done, as whom, and why."),
+    "tail": (("tail",), "tail", "Follow jobs as they move."),
+    "deliveries": (("deliveries",), "deliveries", "What came in, and what it starts."),
+    "trigger": (("trigger",), "trigger", "Send a signed delivery to the running web."),
+    "revoke": (("revoke",), "revoke", "Withdraw authority, now."),
+    "revocations": (("revocations",), "revocations", "What revocations stopped: their receipts."),
+    "audit": (("audit",), "audit", "Who did what as whom, in a sealed chain."),
+    "console": (("console",), "console", "Who may do what at the console, and links that sign in."),
+    "sandbox": (("sandbox",), "sandbox", "A provider that misbehaves, to aim at a profile of yours."),
+    "completion": (("completion",), "completion", "Print what completes commands in your shell."),
 }
 
 
 def real(name: str) -> click.Command:
     """The command of that name itself, imported."""
-    module, attribute, _ = COMMANDS[name]
-    command: click.Command = getattr(importlib.import_module(f"deploy.cli.{module}"), attribute)
+    modules, attribute, _ = COMMANDS[name]
+    first, *_ = [importlib.import_module(f"deploy.cli.{module}") for module in modules]
+    command: click.Command = getattr(first, attribute)
     return command
 
 

@@ -14,8 +14,6 @@ from deploy.installation import Installation
 from pipeline.ledger import queries
 from pipeline.scope_report import scope_report, what_to_do
 
-__all__ = ["accounts"]
-
 
 @command(accounts, "scopes")
 @click.option("--tenant")

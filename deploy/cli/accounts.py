@@ -93,11 +93,11 @@ def narrow_account(
         out.done(f"{row['id']} would lose {', '.join(dropped) or 'nothing'}; {waiting}", {**document, "dry_run": True})
         return
     confirm(f"Take {', '.join(dropped) or 'nothing'} from {row['id']}? {waiting}.", yes=yes)
-    now, audit_id = at.now(), at.ids("aud")
+    act = at.act()
 
     def write(c: Connection) -> tuple[str, ...]:
         account = get_account(c, row["id"])
-        return narrow(c, account, keep=scopes, audit_id=audit_id, by=at.operator, reason=reason, now=now)
+        return narrow(c, account, keep=scopes, reason=reason, **act)
 
     had = at.write(write)
     out.done(f"{row['id']} keeps {', '.join(scopes) or 'no scope'}; it had {', '.join(had) or 'none'}", document)

@@ -75,9 +75,9 @@ def deny(at: Installation, out: Output, id: str, principal: str, yes: bool) -> i
 @click.option("--for", "principal", required=True, metavar="USER", help="The approver, by id: it is theirs alone.")
 def link(at: Installation, out: Output, id: str, principal: str) -> None:
     """A link to a page on which USER answers, good for some minutes. Where people sign in, they do so there first."""
-    audit_id, by, now = at.ids("aud"), at.operator, at.now()
-    made, url = at.runtime.approving.invite(id, principal, now=now)
-    at.write(lambda c: acts.link_made(c, made, audit_id=audit_id, by=by, now=now))
+    act = at.act()
+    made, url = at.runtime.approving.invite(id, principal, now=act["now"])
+    at.write(lambda c: acts.link_made(c, made, **act))
     out.note(f"for {principal} alone, until {made.expires_at:%H:%M} UTC")
     out.done(url, {"url": url, "for": principal, "expires_at": made.expires_at})
 

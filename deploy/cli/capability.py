@@ -67,7 +67,7 @@ def add(
     """Let a service take capability tokens, and print the secret by which it asks about them: this once."""
     if bool(provider) != bool(api_url):
         raise click.UsageError("--provider and --api-url go together")
-    secret, now = ledger.new_secret(secrets.token_urlsafe(32)), at.now()
+    secret = ledger.new_secret(secrets.token_urlsafe(32))
     new = Audience(
         id=id,
         uri=uri,
@@ -77,9 +77,9 @@ def add(
         passes_to=passes_to or (),
     )
     pair = NewKey.make(new.algorithm, at.vault)
-    audit_id, by = at.ids("aud"), at.operator
+    act = at.act()
     add = partial(register, new=new, secret=secret, pair=pair, provider=provider, api_url=api_url)
-    at.write(lambda c: add(c, audit_id=audit_id, by=by, now=now))
+    at.write(lambda c: add(c, **act))
     out.note(f"{id} takes capabilities whose aud is {uri}. Its secret for /oauth/introspect is shown this once:")
     out.done(secret.reveal(), {"id": id, "uri": uri, "secret": secret.reveal(), "algorithm": algorithm})
 
@@ -132,8 +132,8 @@ def list_keys(at: Installation, out: Output) -> None:
 def rotate(at: Installation, out: Output, algorithm: str) -> None:
     """Publish a new key. It signs in ten minutes, when whoever keeps our key set has fetched it anew."""
     pair = NewKey.make(Algorithm(algorithm), at.vault)
-    audit_id, by, now = at.ids("aud"), at.operator, at.now()
-    use_from = at.write(lambda c: acts.rotate(c, pair, audit_id=audit_id, by=by, now=now))
+    act = at.act()
+    use_from = at.write(lambda c: acts.rotate(c, pair, **act))
     document = {"kid": pair.kid, "algorithm": algorithm, "use_from": use_from}
     out.done(f"{pair.kid} is published, and signs from {use_from:%Y-%m-%d %H:%M:%S} UTC on", document)
 
@@ -145,11 +145,11 @@ def withdraw(at: Installation, out: Output, kid: str, yes: bool) -> None:
     """Believe and publish a key no more, at once. Another signs in its place."""
     confirm(f"Withdraw {kid}? What it has signed is refused from now on.", yes=yes)
     pair = NewKey.make(at.read(lambda c: key_ledger.algorithm_of(c, kid)), at.vault)
-    audit_id, by, now = at.ids("aud"), at.operator, at.now()
-    successor = at.write(lambda c: acts.withdraw(c, kid, pair, audit_id=audit_id, by=by, now=now))
+    act = at.act()
+    successor = at.write(lambda c: acts.withdraw(c, kid, pair, **act))
     out.done(
         f"{kid} is withdrawn" + (f"; {successor} signs" if successor else ""),
-        {"kid": kid, "withdrawn_at": now, "successor": successor},
+        {"kid": kid, "withdrawn_at": act["now"], "successor": successor},
     )
 
 

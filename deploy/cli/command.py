@@ -124,6 +124,17 @@ def names(context: click.Context, parameter: click.Parameter, value: str | None)
     return None if value is None else tuple(filter(None, (part.strip() for part in value.split(","))))
 
 
+def pairs(given: tuple[str, ...], *, option: str = "--config") -> dict[str, str]:
+    """NAME=VALUE as a mapping, as they were given to *option*. Raises BadParameter."""
+    found = {}
+    for pair in given:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint=option)
+        found[name] = value
+    return found
+
+
 def in_full(tenant: str, name: str) -> str:
     """The id of a tenant's user or agent, who may be named by it at once: `acme.ada`, `acme.support-bot`."""
     return name if name.startswith(f"{tenant}.") else f"{tenant}.{name}"

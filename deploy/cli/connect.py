@@ -79,8 +79,8 @@ def give_link(
 @click.option("--tenant", help="For this tenant's people alone.  [default: for every tenant's]")
 def add_return(at: Installation, out: Output, url: str, tenant: str | None) -> None:
     """Let the last page of a connect lead to URL: exactly this address."""
-    id, audit_id, by, now = at.ids("ret"), at.ids("aud"), at.operator, at.now()
-    at.write(lambda c: targets.add(c, id, tenant=tenant, url=url, audit_id=audit_id, by=by, now=now))
+    id, act = at.ids("ret"), at.act()
+    at.write(lambda c: targets.add(c, id, tenant=tenant, url=url, **act))
     out.done(f"{id}: {url}, for {tenant or 'every tenant'}", {"id": id, "url": url, "tenant_id": tenant})
 
 
@@ -100,6 +100,6 @@ def returns(at: Installation, out: Output) -> None:
 @click.argument("id")
 def remove_return(at: Installation, out: Output, id: str) -> None:
     """Lead nobody there any more, by links that are out already either."""
-    audit_id, by, now = at.ids("aud"), at.operator, at.now()
-    at.write(lambda c: targets.remove(c, id, audit_id=audit_id, by=by, now=now))
+    act = at.act()
+    at.write(lambda c: targets.remove(c, id, **act))
     out.done(f"{id} is gone", {"id": id})

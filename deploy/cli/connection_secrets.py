@@ -26,9 +26,9 @@ def add_secret_to(at: Installation, out: Output, id: str, name: str, file: Secre
     """Add a further secret, which is used from now on; the earlier ones still verify until they are retired."""
     owner = at.read(lambda c: get_connection(c, id))
     check_secret(owner, name, file)
-    now, audit_id, by = at.now(), at.ids("aud"), at.operator
-    sealed = seal_secret(at.vault, owner, id=at.ids("sec"), name=name, secret=file, now=now)
-    at.write(lambda c: acts.add(c, sealed, tenant=owner.tenant, audit_id=audit_id, by=by, now=now))
+    act = at.act()
+    sealed = seal_secret(at.vault, owner, id=at.ids("sec"), name=name, secret=file, now=act["now"])
+    at.write(lambda c: acts.add(c, sealed, tenant=owner.tenant, **act))
     out.done(f"{name} {sealed.id} of {id} is used from now on", {"id": sealed.id, "connection": id, "name": name})
 
 
@@ -48,17 +48,15 @@ def rotate(
     retire_at: datetime | None,
 ) -> None:
     """Follow a secret by a new one, with both live meanwhile. If the provider refuses one, the other is tried."""
-    now = at.now()
+    act = at.act()
+    now = act["now"]
     switch = max(switch_at or now, now)
     if retire_at is not None and retire_at <= switch:
         raise BadInput("the old secret ends before the new one is used: choose a later --retire-at")
     owner = at.read(lambda c: get_connection(c, id))
     check_secret(owner, name, file)
     sealed = seal_secret(at.vault, owner, id=at.ids("sec"), name=name, secret=file, now=now, used_from=switch)
-    audit_id, by = at.ids("aud"), at.operator
-    former = at.write(
-        lambda c: acts.rotate(c, sealed, tenant=owner.tenant, retire_at=retire_at, audit_id=audit_id, by=by, now=now)
-    )
+    former = at.write(lambda c: acts.rotate(c, sealed, tenant=owner.tenant, retire_at=retire_at, **act))
     document = {
         "id": sealed.id,
         "connection": id,
@@ -81,6 +79,6 @@ def rotate(
 def retire(at: Installation, out: Output, secret_id: str, yes: bool) -> None:
     """End a secret's life: what is signed with it is refused from now on."""
     confirm(f"Retire {secret_id}?", yes=yes)
-    audit_id, by, now = at.ids("aud"), at.operator, at.now()
-    at.write(lambda c: acts.retire(c, secret_id, audit_id=audit_id, by=by, now=now))
+    act = at.act()
+    at.write(lambda c: acts.retire(c, secret_id, **act))
     out.done(f"{secret_id} is retired", {"id": secret_id})

@@ -7,10 +7,9 @@ from dataclasses import replace
 import click
 
 from deploy import provider_page
-from deploy.cli.command import command, names, secret_option
+from deploy.cli.command import command, names, pairs, secret_option
 from deploy.cli.output import Output
 from deploy.cli.secret_checks import check_secret
-from deploy.cli.senders import pairs, sender_commands
 from deploy.cli.stops import stop_and_open
 from deploy.installation import Installation
 from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET
@@ -112,9 +111,9 @@ def add(
     given = {name: secret for name, secret in files.items() if secret is not None}
     for name, secret in given.items():
         check_secret(owner, name, secret)
-    audit_id, by, now = at.ids("aud"), at.operator, at.now()
-    sealed = acts.sealed(at.vault, owner, given, ids=at.ids, now=now)
-    at.write(lambda c: acts.register(c, owner, sealed, audit_id=audit_id, by=by, now=now))
+    act = at.act()
+    sealed = acts.sealed(at.vault, owner, given, ids=at.ids, now=act["now"])
+    at.write(lambda c: acts.register(c, owner, sealed, **act))
     base = at.settings.base_url
     document = {
         "id": owner.id,
@@ -162,8 +161,8 @@ def discover_again(at: Installation, out: Output, id: str) -> None:
         token_url=found.token_url,
         config={**owner.config, **found.config()},
     )
-    audit_id, by, now = at.ids("aud"), at.operator, at.now()
-    changed = at.write(lambda c: acts.readdress(c, anew, audit_id=audit_id, by=by, now=now))
+    act = at.act()
+    changed = at.write(lambda c: acts.readdress(c, anew, **act))
     out.done(f"{id} uses {anew.token_url}", {"id": id, "changed": changed, "token_url": anew.token_url})
 
 
@@ -175,8 +174,8 @@ def name_people(at: Installation, out: Output, id: str, name: str) -> None:
 
     Whom its connects have linked is moved there; what an admin linked under the old name stays.
     """
-    audit_id, by, now = at.ids("aud"), at.operator, at.now()
-    moved = at.write(lambda c: acts.name_people(c, id, name, audit_id=audit_id, by=by, now=now))
+    act = at.act()
+    moved = at.write(lambda c: acts.name_people(c, id, name, **act))
     out.done(f"users of {id} are known as {name}'s; links moved: {moved}", {"id": id, "people": name, "moved": moved})
 
 
@@ -192,8 +191,8 @@ def list_connections(at: Installation, out: Output) -> None:
 @click.argument("id")
 def resume(at: Installation, out: Output, id: str) -> None:
     """Fetch tokens through it again, after the provider refused our client and the cause is mended."""
-    audit_id, by, now = at.ids("aud"), at.operator, at.now()
-    at.write(lambda c: acts.resume(c, id, audit_id=audit_id, by=by, now=now))
+    act = at.act()
+    at.write(lambda c: acts.resume(c, id, **act))
     out.done(f"{id} is in use again", {"id": id})
 
 
@@ -202,5 +201,4 @@ def _connection_scope(at: Installation, id: str) -> tuple[Scope, str | None]:
     return Scope(kind=ScopeKind.CONNECTION, key=found["id"]), found["tenant_id"]
 
 
-sender_commands(connections)
 stop_and_open(connections, _connection_scope, what="provider connection")

@@ -42,7 +42,7 @@ def roles(at: Installation, out: Output) -> None:
 @click.option("--tenant", help="For this tenant's things alone.  [default: for everything]")
 def allow(at: Installation, out: Output, role: str, claim: str, value: str, tenant: str | None) -> None:
     """Give ROLE to whoever signs in with a claim. They have it from their next sign-in on."""
-    id, audit_id, now = at.ids("rol"), at.ids("aud"), at.now()
+    id, act = at.ids("rol"), at.act()
     at.write(
         lambda c: console_roles.allow(
             c,
@@ -51,9 +51,7 @@ def allow(at: Installation, out: Output, role: str, claim: str, value: str, tena
             value=value,
             role=Role(role),
             tenant=tenant,
-            audit_id=audit_id,
-            by=at.operator,
-            now=now,
+            **act,
         )
     )
     out.done(f"{id}: {claim} {value} is {role} of {tenant or 'everything'}", {"id": id, "role": role, "tenant": tenant})
@@ -63,8 +61,8 @@ def allow(at: Installation, out: Output, role: str, claim: str, value: str, tena
 @click.argument("id")
 def disallow(at: Installation, out: Output, id: str) -> None:
     """Take a role back. Everybody who signed in by the provider has to sign in anew."""
-    audit_id, now = at.ids("aud"), at.now()
-    ended = at.write(lambda c: console_roles.disallow(c, id, audit_id=audit_id, by=at.operator, now=now))
+    act = at.act()
+    ended = at.write(lambda c: console_roles.disallow(c, id, **act))
     out.done(f"{id} is taken back; {ended} session(s) ended", {"id": id, "sessions": ended})
 
 
@@ -73,6 +71,6 @@ def disallow(at: Installation, out: Output, id: str) -> None:
 def sign_out(at: Installation, out: Output, yes: bool) -> None:
     """End every session and every link, now."""
     confirm("Sign everybody out?", yes=yes)
-    audit_id, now = at.ids("aud"), at.now()
-    ended = at.write(lambda c: console_sessions.end_all(c, audit_id=audit_id, by=at.operator, now=now))
+    act = at.act()
+    ended = at.write(lambda c: console_sessions.end_all(c, **act))
     out.done(f"{ended} session(s) ended", {"sessions": ended})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import click
@@ -121,7 +122,7 @@ def replay(
     told = [
         _told(row["id"], fate)
         for (stored, considered), row in weighed
-        for fate in at.read(lambda c, s=stored, w=considered: weigh(c, s, w, cancelled=cancelled))  # type: ignore[misc]
+        for fate in at.read(partial(weigh, delivery=stored, considered=considered, cancelled=cancelled))
     ]
     wanted = [one for one in told if one["would"] != Does.NOTHING]
     columns = ("delivery", "workflow", "would", "reason", "job")
@@ -147,7 +148,7 @@ def _rows(at: Installation, ids: tuple[str, ...], limit: int, chosen: dict[str, 
         if len(found) > limit:
             raise BadInput(f"that is more than {limit} deliveries: choose fewer, or say --limit")
         ids = tuple(row["id"] for row in reversed(found))
-    return [at.read(lambda c, one=id: delivery_queries.delivery(c, one)) for id in ids]  # type: ignore[misc]
+    return [at.read(partial(delivery_queries.delivery, id=id)) for id in ids]
 
 
 def _considered(at: Installation, row: dict[str, Any]) -> tuple[Stored, list[Considered]]:

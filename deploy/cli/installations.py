@@ -22,11 +22,9 @@ def installations() -> None:
 @click.argument("tenant")
 def add_installation_of(at: Installation, out: Output, connection: str, external_id: str, tenant: str) -> None:
     """Say that installation (or workspace, or organization) EXTERNAL_ID of CONNECTION is TENANT's."""
-    audit_id, by, now = at.ids("aud"), at.operator, at.now()
+    act = at.act()
     at.write(
-        lambda c: acts.add_installation(
-            c, owner=connection, external_id=external_id, tenant=tenant, audit_id=audit_id, by=by, now=now
-        )
+        lambda c: acts.add_installation(c, connection_id=connection, external_id=external_id, tenant=tenant, **act)
     )
     document = {"connection": connection, "external_id": external_id, "tenant": tenant}
     out.done(f"installation {external_id} of {connection} is {tenant}'s", document)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from hashlib import sha256
 
 import click
@@ -79,7 +80,7 @@ def replay(
     with out.progress(len(chosen), what="replaying") as bar:
         for start in range(0, len(chosen), _AT_ONCE):
             some, now = chosen[start : start + _AT_ONCE], at.now()
-            replayed = at.write(lambda c, some=some, now=now: desk.replay_all(c, some, by=at.operator, now=now))  # type: ignore[misc]
+            replayed = at.write(partial(desk.replay_all, ids=some, by=at.operator, now=now))
             at.ring_jobs(replayed.bells)
             done += replayed.jobs
             refused += replayed.refused

@@ -86,9 +86,8 @@ def sentences(job: Row) -> list[str]:
 @click.argument("id")
 def cancel(at: Installation, out: Output, id: str) -> None:
     """End a job: at once where it is queued or waits, at its next step where it runs."""
-    now, audit_id = at.now(), at.ids("aud")
-
-    to = at.write(lambda c: desk.cancel(c, id, audit_id=audit_id, by=at.operator, now=now))
+    act = at.act()
+    to = at.write(lambda c: desk.cancel(c, id, **act))
     sentence = f"{id} stops at its next step" if to is JobState.STOPPING else f"{id} is cancelled"
     out.done(sentence, {"id": id, "state": str(to)})
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import difflib
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar
 
 import click
+from sqlalchemy import Connection
 
 from deploy.cli.command import PROBLEM, command, confirm
 from deploy.cli.output import Output
-from deploy.cli.policy_risk import policy
+from deploy.cli.policy import policy
 from deploy.installation import Installation
 from identity.errors import BadInput
 from identity.policy_file import digest_of, read_policy, schema
@@ -26,6 +29,8 @@ from pipeline.policy_trial import Trial, compare, declared_cases, stored_cases
 FILE = click.argument("file", metavar="FILE")
 TENANT = click.argument("tenant")
 
+T = TypeVar("T")
+
 
 @command(policy)
 @TENANT
@@ -33,7 +38,7 @@ TENANT = click.argument("tenant")
 def check(at: Installation, out: Output, tenant: str, file: str) -> int | None:
     """Read FILE ('-': stdin) as TENANT's policy: whether it can be used, and names in it that nothing bears."""
     stated = read_policy(_text(file))
-    unknown = at.read(lambda c: (queries.tenant(c, tenant), unknown_names(c, at.workflows, tenant, stated))[1])
+    unknown = _of(at, tenant, lambda c: unknown_names(c, at.workflows, tenant, stated))
     rules, allowances = len(stated.rules), len(stated.allowances)
     for one in unknown:
         out.sentence(one)
@@ -51,14 +56,14 @@ def apply(at: Installation, out: Output, tenant: str, file: str, over: int | Non
     """Put FILE ('-': stdin) into force: no step of TENANT opens under an older version once this returns."""
     text = _text(file)
     stated = read_policy(text)
-    unknown = at.read(lambda c: (queries.tenant(c, tenant), unknown_names(c, at.workflows, tenant, stated))[1])
+    unknown = _of(at, tenant, lambda c: unknown_names(c, at.workflows, tenant, stated))
     if unknown:
         raise BadInput("it names what is not there:" + "".join(f"\n  - {one}" for one in unknown))
-    before = _stored(at, tenant, None)
+    _, _, before = _stored(at, tenant, None)
     trial = compare(declared_cases(at.workflows), before, stated)
     confirm(f"{trial.changed} declared step(s) are decided otherwise (`aswhom policy diff`). Apply?", yes=yes)
-    audit_id, now = at.ids("aud"), at.now()
-    applied = at.write(lambda c: put_in_force(c, tenant, text, over=over, by=at.operator, audit_id=audit_id, now=now))
+    act = at.act()
+    applied = at.write(lambda c: put_in_force(c, tenant, text, over=over, **act))
     told = "is in force" if applied.changed else "was in force already"
     out.done(f"version {applied.version} of {tenant}'s policy {told}", {"tenant": tenant, **asdict(applied)})
 
@@ -68,7 +73,7 @@ def apply(at: Installation, out: Output, tenant: str, file: str, over: int | Non
 @click.option("--version", type=click.IntRange(1), help="An older one.  [default: the one in force]")
 def show(at: Installation, out: Output, tenant: str, version: int | None) -> None:
     """The policy of TENANT as it was written."""
-    number, text = at.read(lambda c: (queries.tenant(c, tenant), policy_text(c, tenant, version))[1])
+    number, text = _of(at, tenant, lambda c: policy_text(c, tenant, version))
     if out.as_json:
         out.document({"tenant": tenant, "version": number, "sha256": digest_of(text), "document": text})
     else:
@@ -79,7 +84,7 @@ def show(at: Installation, out: Output, tenant: str, version: int | None) -> Non
 @TENANT
 def history(at: Installation, out: Output, tenant: str) -> None:
     """The versions of TENANT's policy, newest first."""
-    rows = at.read(lambda c: (queries.tenant(c, tenant), [row._asdict() for row in policy_history(c, tenant)])[1])
+    rows = _of(at, tenant, lambda c: [row._asdict() for row in policy_history(c, tenant)])
     empty = f"{tenant} has no policy of its own: the actions' facts decide"
     out.rows(rows, ("version", "created_at", "made_by", "sha256"), empty=empty)
 
@@ -91,8 +96,8 @@ def history(at: Installation, out: Output, tenant: str) -> None:
 def diff(at: Installation, out: Output, tenant: str, file: str, version: int | None) -> None:
     """What FILE ('-': stdin) says otherwise, line by line and for each step that a workflow declares."""
     text = _text(file)
-    after, before = read_policy(text), _stored(at, tenant, version)
-    number, old = at.read(lambda c: policy_text(c, tenant, version))
+    after = read_policy(text)
+    number, old, before = _stored(at, tenant, version)
     lines = list(difflib.unified_diff(old.splitlines(), text.splitlines(), f"version {number}", file, lineterm=""))
     for line in lines:
         out.sentence(line)
@@ -105,7 +110,8 @@ def diff(at: Installation, out: Output, tenant: str, file: str, version: int | N
 @click.option("--days", default=7, show_default=True, type=click.IntRange(1, 90), help="How far to look back.")
 def simulate(at: Installation, out: Output, tenant: str, file: str, days: int) -> None:
     """What would have come of the steps of the last days under FILE ('-': stdin), beside the policy in force."""
-    after, before = read_policy(_text(file)), _stored(at, tenant, None)
+    after = read_policy(_text(file))
+    _, _, before = _stored(at, tenant, None)
     since = at.now() - timedelta(days=days)
     trial = at.read(lambda c: compare(stored_cases(c, at.workflows, tenant, since=since), before, after))
     _tell(out, trial, f"step(s) of the last {days} day(s)", {"since": since})
@@ -127,9 +133,10 @@ def _text(file: str) -> str:
         raise BadInput(f"{file} is not UTF-8 text") from error
 
 
-def _stored(at: Installation, tenant: str, version: int | None) -> Policy:
-    number, text = at.read(lambda c: (queries.tenant(c, tenant), policy_text(c, tenant, version))[1])
-    return read_policy(text, version=number) if number else FACTS_ALONE
+def _stored(at: Installation, tenant: str, version: int | None) -> tuple[int, str, Policy]:
+    """Its number, its text, and what that says. Raises BadInput."""
+    number, text = _of(at, tenant, lambda c: policy_text(c, tenant, version))
+    return number, text, read_policy(text, version=number) if number else FACTS_ALONE
 
 
 def _tell(out: Output, trial: Trial, what: str, more: dict[str, object]) -> None:
@@ -141,3 +148,13 @@ def _tell(out: Output, trial: Trial, what: str, more: dict[str, object]) -> None
     if trial.changes:
         rows = [asdict(one) for one in trial.changes]
         out.table(rows, ("workflow", "action", "steps", "before", "after", "example"))
+
+
+def _of(at: Installation, tenant: str, read: Callable[[Connection], T]) -> T:
+    """What *read* finds of a tenant that there is. Raises BadInput."""
+
+    def known(connection: Connection) -> T:
+        queries.tenant(connection, tenant)
+        return read(connection)
+
+    return at.read(known)

@@ -13,8 +13,6 @@ from identity.policy_rules import FACTS_ALONE, Policy
 from pipeline.ledger import queries
 from pipeline.risk import risk_table
 
-__all__ = ["policy"]
-
 
 @command(policy)
 @click.option("--tenant", help="Under this tenant's policy, and its workflows alone.  [default: all, by facts alone]")
@@ -43,5 +41,8 @@ def risk(at: Installation, out: Output, tenant: str | None, workflow: str | None
     if out.as_json:
         out.document(rows)
         return
-    told = [{**row, "because": "\n".join(f"{name} {why}" for name, why in row["because"].items())} for row in rows]  # type: ignore[attr-defined]
+    told = [
+        {**row, "because": "\n".join(f"{pattern} {why}" for pattern, why in line.because.items())}
+        for row, line in zip(rows, lines, strict=True)
+    ]
     out.rows(told, ("workflow", "pattern", "property", "grade", "because"), empty="No such workflow is switched on")

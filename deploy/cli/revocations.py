@@ -45,8 +45,8 @@ def list_revocations(at: Installation, out: Output, limit: int, stuck: bool) -> 
 @click.argument("id")
 def retry(at: Installation, out: Output, id: str) -> int | None:
     """Have the provider asked again for what is stuck of a revocation. Housekeeping asks within seconds."""
-    audit_id, by, now = at.ids("aud"), at.operator, at.now()
-    again = at.write(lambda c: acts.retry(c, id, audit_id=audit_id, by=by, now=now))
+    act = at.act()
+    again = at.write(lambda c: acts.retry(c, id, **act))
     if again == 0:
         out.done(f"Nothing of {id} is stuck.", {"revocation": id, "asked_again": 0})
         return PROBLEM

@@ -50,7 +50,7 @@ def revoke(
     From the moment this returns, no step that depends on it opens, whatever is queued. KEY is an id; an account is also
     TENANT/CONNECTION/PRINCIPAL. Of an account, some scopes alone: `aswhom accounts narrow`.
     """
-    scope, owner = at.read(lambda c: named_scope(c, at.workflows, ScopeKind(kind), key, tenant=tenant))
+    scope, whose = at.read(lambda c: named_scope(c, at.workflows, ScopeKind(kind), key, tenant=tenant))
     stake = at.read(lambda c: preview(c, scope, at.workflows))
     if dry_run:
         _show(out, scope, stake)
@@ -63,7 +63,7 @@ def revoke(
 
     def write(c: Connection) -> int:
         return revocation.declare(
-            c, id=id, scope=scope, tenant=owner, source="cli", by=at.operator, reason=reason, now=now
+            c, id=id, scope=scope, tenant=whose, source="cli", by=at.operator, reason=reason, now=now
         )
 
     number = at.write(write)

@@ -22,7 +22,12 @@ def init(at: Installation, out: Output) -> None:
     made = [str(path) for path in initialise(at.settings)]
     migrate(at.settings)
     out.done(
-        "\n".join([*(f"made {path}" for path in made), "Ready. Keep a copy of the keys elsewhere. Next: `aswhom up`"]),
+        "\n".join(
+            [
+                *(f"made {path}" for path in made),
+                "Ready. Keep a copy of the keys elsewhere. Next: `aswhom up`, or the processes of the Procfile",
+            ]
+        ),
         {"made": made, "data_dir": str(at.settings.data_dir)},
     )
 

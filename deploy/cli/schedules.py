@@ -81,13 +81,13 @@ def add(
         at_most=at_most,
         jitter=timedelta(seconds=jitter),
     )
-    now, audit_id = at.now(), at.ids("aud")
+    act = at.act()
 
     def write(c: Connection) -> tuple[datetime, bool]:
         queries.living_tenant(c, tenant)
-        next_at = schedule_changes.add_schedule(c, wanted, now=now)
+        next_at = schedule_changes.add_schedule(c, wanted, now=act["now"])
         detail = {"schedule": wanted.id, "workflow": workflow, "cron": cron, "zone": zone}
-        record(c, "schedule.added", tenant, detail, audit_id=audit_id, by=at.operator, now=now)
+        record(c, "schedule.added", tenant, detail, **act)
         enabled = {row["workflow"] for row in queries.all_workflow_settings(c, tenant) if row["enabled"]}
         return next_at, workflow in enabled
 
@@ -104,8 +104,8 @@ def add(
 @click.argument("id")
 def pause(at: Installation, out: Output, id: str) -> None:
     """Fire nothing of it until it is resumed."""
-    now, audit_id = at.now(), at.ids("aud")
-    at.write(lambda c: desk.pause(c, id, audit_id=audit_id, by=at.operator, now=now))
+    act = at.act()
+    at.write(lambda c: desk.pause(c, id, **act))
     out.done(f"{id} is paused; `aswhom schedules resume {id}` goes on with the slot that is next then", {"id": id})
 
 
@@ -113,10 +113,10 @@ def pause(at: Installation, out: Output, id: str) -> None:
 @click.argument("id")
 def resume(at: Installation, out: Output, id: str) -> None:
     """Go on with the next slot. What passed during a pause is not made up for."""
-    now, audit_id = at.now(), at.ids("aud")
+    act = at.act()
 
     def write(c: Connection) -> tuple[datetime, str]:
-        next_at = desk.resume(c, id, audit_id=audit_id, by=at.operator, now=now)
+        next_at = desk.resume(c, id, **act)
         return next_at, schedule_changes.get_schedule(c, id).zone
 
     next_at, zone = at.write(write)
@@ -129,8 +129,8 @@ def resume(at: Installation, out: Output, id: str) -> None:
 def remove(at: Installation, out: Output, id: str, yes: bool) -> None:
     """End a tenant's schedule. Jobs that it started go on."""
     confirm(f"Remove {id}? It can only be added anew; to silence it for a while, pause it.", yes=yes)
-    now, audit_id = at.now(), at.ids("aud")
-    at.write(lambda c: desk.remove(c, id, audit_id=audit_id, by=at.operator, now=now))
+    act = at.act()
+    at.write(lambda c: desk.remove(c, id, **act))
     out.done(f"{id} is removed", {"id": id})
 
 

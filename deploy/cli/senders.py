@@ -10,129 +10,98 @@ from pathlib import Path
 
 import click
 
-from deploy.cli.command import command, confirm, secret_option
+from deploy.cli.command import command, confirm, pairs, secret_option
+from deploy.cli.connections import connections
 from deploy.cli.output import Output
+from deploy.cli.secret_checks import check_webhook_secret
 from deploy.installation import Installation
 from identity.connection_secrets import WEBHOOK_SECRET, seal_secret
 from identity.connections import get_connection
-from identity.errors import BadInput, Misconfigured
+from identity.errors import BadInput
 from identity.model import ProviderConnection
 from identity.principals import checked_id
 from identity.secret import Secret
 from pipeline.desk import connections as acts
-from webhooks.sources import SOURCES
 
 DESCRIBED = ("standard", "hmac")  # senders without tokens of theirs: nothing is called, only received
 MADE_BY_THE_SENDER = ("linear", "slack")
 
 
-def sender_commands(group: click.Group) -> None:
-    """Add both commands to *group*."""
-
-    @command(group, "add-sender")
-    @click.argument("kind", type=click.Choice(DESCRIBED))
-    @click.option("--id", required=True, help="How it is called here, in its URL too.")
-    @click.option("--tenant", required=True, help="Whose it is: all that it sends is this tenant's.")
-    @secret_option("--webhook-secret-file", help="What it signs its deliveries with.", required=True)
-    @click.option(
-        "--config", multiple=True, metavar="NAME=VALUE", help="How it signs, and the name workflows listen to."
+@command(connections, "add-sender")
+@click.argument("kind", type=click.Choice(DESCRIBED))
+@click.option("--id", required=True, help="How it is called here, in its URL too.")
+@click.option("--tenant", required=True, help="Whose it is: all that it sends is this tenant's.")
+@secret_option("--webhook-secret-file", help="What it signs its deliveries with.", required=True)
+@click.option("--config", multiple=True, metavar="NAME=VALUE", help="How it signs, and the name workflows listen to.")
+def add_sender(
+    at: Installation,
+    out: Output,
+    kind: str,
+    id: str,
+    tenant: str,
+    webhook_secret_file: Secret,
+    config: tuple[str, ...],
+) -> None:
+    """Receive from a sender of your own: KIND is `standard` (Standard Webhooks) or `hmac` (its ways are data)."""
+    owner = ProviderConnection(
+        id=checked_id(id),
+        tenant=tenant,
+        provider=kind,
+        client_id="",
+        scopes=(),
+        api_url="",
+        authorize_url="",
+        token_url="",
+        config=pairs(config),
     )
-    def add_sender(
-        at: Installation,
-        out: Output,
-        kind: str,
-        id: str,
-        tenant: str,
-        webhook_secret_file: Secret,
-        config: tuple[str, ...],
-    ) -> None:
-        """Receive from a sender of your own: KIND is `standard` (Standard Webhooks) or `hmac` (its ways are data)."""
-        owner = ProviderConnection(
-            id=checked_id(id),
-            tenant=tenant,
-            provider=kind,
-            client_id="",
-            scopes=(),
-            api_url="",
-            authorize_url="",
-            token_url="",
-            config=pairs(config),
-        )
-        check_webhook_secret(owner, webhook_secret_file)
-        audit_id, by, now = at.ids("aud"), at.operator, at.now()
-        sealed = acts.sealed(at.vault, owner, {WEBHOOK_SECRET: webhook_secret_file}, ids=at.ids, now=now)
-        at.write(lambda c: acts.register(c, owner, sealed, audit_id=audit_id, by=by, now=now))
-        url = f"{at.settings.base_url}/webhooks/{kind}/{owner.id}"
-        document = {"id": owner.id, "kind": kind, "tenant": tenant, "webhook_url": url}
-        out.done(f"sender {owner.id}; let it send to {url}", document)
+    check_webhook_secret(owner, webhook_secret_file)
+    act = at.act()
+    sealed = acts.sealed(at.vault, owner, {WEBHOOK_SECRET: webhook_secret_file}, ids=at.ids, now=act["now"])
+    at.write(lambda c: acts.register(c, owner, sealed, **act))
+    url = f"{at.settings.base_url}/webhooks/{kind}/{owner.id}"
+    document = {"id": owner.id, "kind": kind, "tenant": tenant, "webhook_url": url}
+    out.done(f"sender {owner.id}; let it send to {url}", document)
 
-    @command(group, "rotate-webhook-secret")
-    @click.argument("id")
-    @secret_option("--file", help="The new secret, where the sender has made it.")
-    @click.option(
-        "--generate", type=click.Path(path_type=Path, dir_okay=False), help="Make one, and write it to this new file."
+
+@command(connections, "rotate-webhook-secret")
+@click.argument("id")
+@secret_option("--file", help="The new secret, where the sender has made it.")
+@click.option(
+    "--generate", type=click.Path(path_type=Path, dir_okay=False), help="Make one, and write it to this new file."
+)
+@click.option("--overlap", default=24.0, show_default=True, type=click.FloatRange(0, 24 * 30), metavar="HOURS")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def rotate(
+    at: Installation,
+    out: Output,
+    id: str,
+    file: Secret | None,
+    generate: Path | None,
+    overlap: float,
+    yes: bool,
+) -> None:
+    """Sign with a new secret: both verify for some hours, then the old one ends by itself."""
+    if (file is None) is (generate is None):
+        raise click.UsageError("Say either --file or --generate.")
+    owner = at.read(lambda c: get_connection(c, id))
+    if generate is not None and owner.provider in MADE_BY_THE_SENDER:
+        raise BadInput(f"{owner.provider} makes its signing secret itself: make a new one there, and give its --file")
+    secret = file or _made(owner)
+    check_webhook_secret(owner, secret)
+    confirm(f"End the present webhook secret of {id} in {overlap:g} hours?", yes=yes)
+    act = at.act()
+    until = act["now"] + timedelta(hours=overlap)
+    sealed = seal_secret(at.vault, owner, id=at.ids("sec"), name=WEBHOOK_SECRET, secret=secret, now=act["now"])
+    if generate is not None:
+        _write(generate, secret)  # before it is in force: a secret nobody has would refuse everything later
+    ending = at.write(lambda c: acts.rotate(c, sealed, tenant=owner.tenant, retire_at=until, **act))
+    document = {"id": sealed.id, "connection": id, "ending": list(ending), "until": until.isoformat()}
+    where = f"; it is in {generate}" if generate else ""
+    out.done(
+        f"{sealed.id} verifies what {id} sends from now on{where}. "
+        + (f"So does {', '.join(ending)} until {until:%Y-%m-%d %H:%M} UTC" if ending else "There was none before"),
+        document,
     )
-    @click.option("--overlap", default=24.0, show_default=True, type=click.FloatRange(0, 24 * 30), metavar="HOURS")
-    @click.option("--yes", is_flag=True, help="Do not ask.")
-    def rotate(
-        at: Installation,
-        out: Output,
-        id: str,
-        file: Secret | None,
-        generate: Path | None,
-        overlap: float,
-        yes: bool,
-    ) -> None:
-        """Sign with a new secret: both verify for some hours, then the old one ends by itself."""
-        if (file is None) is (generate is None):
-            raise click.UsageError("Say either --file or --generate.")
-        owner = at.read(lambda c: get_connection(c, id))
-        if generate is not None and owner.provider in MADE_BY_THE_SENDER:
-            raise BadInput(
-                f"{owner.provider} makes its signing secret itself: make a new one there, and give its --file"
-            )
-        secret = file or _made(owner)
-        check_webhook_secret(owner, secret)
-        confirm(f"End the present webhook secret of {id} in {overlap:g} hours?", yes=yes)
-        now = at.now()
-        until = now + timedelta(hours=overlap)
-        sealed = seal_secret(at.vault, owner, id=at.ids("sec"), name=WEBHOOK_SECRET, secret=secret, now=now)
-        audit_id, by = at.ids("aud"), at.operator
-        if generate is not None:
-            _write(generate, secret)  # before it is in force: a secret nobody has would refuse everything later
-        ending = at.write(
-            lambda c: acts.rotate(c, sealed, tenant=owner.tenant, retire_at=until, audit_id=audit_id, by=by, now=now)
-        )
-        document = {"id": sealed.id, "connection": id, "ending": list(ending), "until": until.isoformat()}
-        where = f"; it is in {generate}" if generate else ""
-        out.done(
-            f"{sealed.id} verifies what {id} sends from now on{where}. "
-            + (f"So does {', '.join(ending)} until {until:%Y-%m-%d %H:%M} UTC" if ending else "There was none before"),
-            document,
-        )
-
-
-def check_webhook_secret(owner: ProviderConnection, secret: Secret) -> None:
-    """Raises BadInput for a secret that could verify nothing, or a configuration that describes no sender."""
-    if (source := SOURCES.get(owner.provider)) is None:
-        return
-    try:
-        refusal = source.of(owner.config).prohibits(secret)
-    except Misconfigured as fault:
-        raise BadInput(str(fault)) from fault
-    if refusal:
-        raise BadInput(f"this is no webhook secret of {owner.provider}: {refusal}")
-
-
-def pairs(given: tuple[str, ...], *, option: str = "--config") -> dict[str, str]:
-    """NAME=VALUE as a mapping, as they were given to *option*. Raises BadParameter."""
-    found = {}
-    for pair in given:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise click.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint=option)
-        found[name] = value
-    return found
 
 
 def _made(owner: ProviderConnection) -> Secret:

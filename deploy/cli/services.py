@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import click
 
-from deploy.cli.account_scopes import accounts
+from deploy.cli.accounts import accounts
 from deploy.cli.command import command, names, secret_option
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.consents import connect_service
 from identity.errors import BadInput
 from identity.model import AccountKey, Credential
+from identity.permissions import permissions as as_permissions
 from identity.principals import service_principal
 from identity.providers import PROFILES, profile_of
 from identity.secret import Secret
@@ -33,6 +34,7 @@ def _connect_service(
     refresh_token: Secret | None = None,
     external_id: str | None = None,
     resources: tuple[str, ...] | None = None,
+    ceiling: tuple[str, ...] | None = None,
 ) -> None:
     """An admin's consent for the tenant's service principal. The jobs that waited for it go on."""
     owner, service = at.read(
@@ -54,6 +56,7 @@ def _connect_service(
         refresh_token=refresh_token,
         external_id=external_id,
         resources=resources,
+        ceiling=ceiling,
         also=wake_waiting,
     )
     out.done(
@@ -80,6 +83,8 @@ def add_installation(
     """Let the tenant's service act by tokens of a GitHub App's installation, narrowed to what is said here."""
     if repositories == ():
         raise BadInput("--repositories names none: leave it out for all that the installation has")
+    if permissions is not None and as_permissions(permissions) is None:
+        raise BadInput("--permissions are written as issues:write,contents:read; leave it out for the connection's")
     _connect_service(
         at,
         out,
@@ -89,6 +94,7 @@ def add_installation(
         scopes=permissions,
         external_id=external_id,
         resources=repositories,
+        ceiling=permissions,
     )
 
 

@@ -22,9 +22,9 @@ def stop_and_open(group: click.Group, find: Find, *, what: str) -> None:
     @click.argument("id")
     @click.option("--yes", is_flag=True, help="Do not ask.")
     def stop(at: Installation, out: Output, id: str, yes: bool) -> None:
-        scope, owner = find(at, id)
+        scope, tenant = find(at, id)
         confirm(f"Stop {scope}? Jobs that reach their next step meanwhile are cancelled.", yes=yes)
-        _set(at, out, scope, owner, stopped=True)
+        _set(at, out, scope, tenant, stopped=True)
 
     stop.help = (
         f"Let no step open under this {what} until it is opened again. Jobs that reach a step meanwhile are cancelled, "
@@ -34,15 +34,15 @@ def stop_and_open(group: click.Group, find: Find, *, what: str) -> None:
     @command(group, "open")
     @click.argument("id")
     def open_again(at: Installation, out: Output, id: str) -> None:
-        scope, owner = find(at, id)
-        _set(at, out, scope, owner, stopped=False)
+        scope, tenant = find(at, id)
+        _set(at, out, scope, tenant, stopped=False)
 
     open_again.help = f"Open this {what} again. What was revoked stays revoked."
 
 
-def _set(at: Installation, out: Output, scope: Scope, owner: str | None, *, stopped: bool) -> None:
+def _set(at: Installation, out: Output, scope: Scope, tenant: str | None, *, stopped: bool) -> None:
     id, now = at.ids("aud"), at.now()
-    changed = at.write(lambda c: set_stopped(c, scope, stopped=stopped, id=id, tenant=owner, by=at.operator, now=now))
+    changed = at.write(lambda c: set_stopped(c, scope, stopped=stopped, id=id, tenant=tenant, by=at.operator, now=now))
     state = "stopped" if stopped else "open"
     out.done(
         f"{scope} is {state}" if changed else f"{scope} was {state} already",

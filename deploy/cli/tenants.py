@@ -23,8 +23,8 @@ def tenants() -> None:
 @click.option("--name", help="What people call it.  [default: its id]")
 def add(at: Installation, out: Output, id: str, name: str | None) -> None:
     """Add a tenant, and the service principal that acts for it."""
-    audit_id, by, now = at.ids("aud"), at.operator, at.now()
-    service = at.write(lambda c: acts.add(c, id, name=name or id, audit_id=audit_id, by=by, now=now))
+    act = at.act()
+    service = at.write(lambda c: acts.add(c, id, name=name or id, **act))
     out.done(f"tenant {id}, which acts as {service} where it acts as itself", {"id": id, "service": service})
 
 
@@ -69,7 +69,7 @@ def add_alias(
     at: Installation, out: Output, tenant: str, user: str, provider: str, external_id: str, login: str | None
 ) -> None:
     """Say that a provider's user is this person."""
-    principal, audit_id, now = in_full(tenant, user), at.ids("aud"), at.now()
+    principal, act = in_full(tenant, user), at.act()
     at.write(
         lambda c: acts.add_alias(
             c,
@@ -78,9 +78,7 @@ def add_alias(
             external_id=external_id,
             principal=principal,
             login=login,
-            audit_id=audit_id,
-            by=at.operator,
-            now=now,
+            **act,
         )
     )
     out.done(f"{provider} user {login or external_id} is {principal}", {"principal": principal})

@@ -40,8 +40,8 @@ def add(
     connection's; what it revokes ends the account there.
     """
     new = Transmitter(id=id, issuer=issuer, audience=audience, jwks_url=jwks_url, tenant=tenant, connection=connection)
-    audit_id, by, now = at.ids("aud"), at.operator, at.now()
-    at.write(lambda c: acts.add(c, new, audit_id=audit_id, by=by, now=now))
+    act = at.act()
+    at.write(lambda c: acts.add(c, new, **act))
     url = f"{at.settings.base_url}/events/{id}"
     out.done(f"transmitter {id}; tell it to push to {url}", {"id": id, "url": url})
 

@@ -10,9 +10,8 @@ import httpx
 from sqlalchemy import Connection
 
 from deploy import fixtures
-from deploy.cli.command import PROBLEM, invocation, json_file
+from deploy.cli.command import PROBLEM, invocation, json_file, pairs
 from deploy.cli.output import Output
-from deploy.cli.senders import pairs
 from deploy.fixtures.signing import signature
 from deploy.installation import Installation
 from identity.connection_secrets import WEBHOOK_SECRET, live_secrets

@@ -51,8 +51,8 @@ def list_workflows(at: Installation, out: Output, tenant: str | None) -> None:
 def enable(at: Installation, out: Output, workflow: str, tenant: str, config_file: Any) -> None:
     """Switch WORKFLOW on for a tenant. What is configured holds for jobs accepted from now on."""
     declared = at.workflows.get(workflow)
-    audit_id, by, now = at.ids("aud"), at.operator, at.now()
-    config = at.write(lambda c: acts.enable(c, tenant, declared, config=config_file, audit_id=audit_id, by=by, now=now))
+    act = at.act()
+    config = at.write(lambda c: acts.enable(c, tenant, declared, config=config_file, **act))
     out.done(f"{workflow} is on for {tenant}", {"workflow": workflow, "tenant": tenant, "config": config})
 
 
@@ -61,6 +61,6 @@ def enable(at: Installation, out: Output, workflow: str, tenant: str, config_fil
 @click.option("--tenant", required=True)
 def disable(at: Installation, out: Output, workflow: str, tenant: str) -> None:
     """Switch WORKFLOW off for a tenant: no new jobs. Those accepted already go on; `aswhom revoke agent` stops them."""
-    audit_id, by, now = at.ids("aud"), at.operator, at.now()
-    at.write(lambda c: acts.disable(c, tenant, workflow, audit_id=audit_id, by=by, now=now))
+    act = at.act()
+    at.write(lambda c: acts.disable(c, tenant, workflow, **act))
     out.done(f"{workflow} is off for {tenant}", {"workflow": workflow, "tenant": tenant})

@@ -9,7 +9,7 @@ from html import unescape
 from typing import Any
 from urllib.parse import urljoin
 
-from deploy.demo import forms
+from deploy.demo import page_form
 from deploy.sandbox import clear
 from identity.model import AccountKey
 from pipeline.runtime import Runtime
@@ -33,10 +33,10 @@ def connect(runtime: Runtime, key: AccountKey, *, web: str, login: str, now: dat
         if away is None:
             raise NotConnected(f"the link of {key} leads nowhere")
         page = browser.get(unescape(away[1]))
-        action = forms.action(page.text)
+        action = page_form.action(page.text)
         if page.status_code != 200 or action is None:
             raise NotConnected(f"no consent page for {key}: status {page.status_code}")
-        said = {**forms.hidden(page.text), "user": login, "decision": "allow"}
+        said = {**page_form.hidden(page.text), "user": login, "decision": "allow"}
         done = browser.post(urljoin(str(page.url), action), data=said)
     if done.status_code != 200:
         raise NotConnected(f"the callback of {key} ended with status {done.status_code}")
@@ -47,7 +47,7 @@ def approve(runtime: Runtime, approval: str, *, by: str, web: str, now: datetime
     """Open the link of *by* alone, read what would be done, and say yes to it. Raises NotApproved."""
     _, address = runtime.approving.invite(approval, by, now=now)
     with clear.client(timeout=10) as browser:
-        said = {**forms.hidden(browser.get(address).text), "answer": "yes"}
+        said = {**page_form.hidden(browser.get(address).text), "answer": "yes"}
         done = browser.post(address, data=said, headers={"Origin": web})
     if done.status_code != 200:
         raise NotApproved(f"the page of {approval} ended with status {done.status_code}")

@@ -14,13 +14,12 @@ from identity.handovers import trusted_keys
 from identity.intents import IntentState
 from identity.tables import accounts, refresh_intents
 from identity.trusted_keys import TrustedKeys
+from pipeline.ledger.paging import Row, rows_of
 from pipeline.receipt import holds
 from pipeline.revocation_tables import revocations
 from pipeline.runtime import Runtime
 from pipeline.states import JobState, Wait
 from pipeline.tables import attempts, jobs, steps
-
-Row = dict[str, Any]
 
 
 class Sight:
@@ -60,7 +59,7 @@ class Sight:
     def attempts(self) -> list[Row]:
         """Every attempt, with its step's principal and pattern."""
         joined = select(attempts, steps.c.action, steps.c.pattern).join(steps, steps.c.id == attempts.c.step_id)
-        return [dict(row._mapping) for row in self._all(joined.order_by(attempts.c.opened))]  # noqa: SLF001
+        return self._runtime.database.read(lambda c: rows_of(c, joined.order_by(attempts.c.opened)))
 
     def refreshes(self) -> list[Row]:
         """Every renewal of a token: whose, and what came of it."""

@@ -15,7 +15,7 @@ import httpx
 from sqlalchemy import Row, select
 
 from deploy import process
-from deploy.demo import forms
+from deploy.demo import page_form
 from deploy.demo.people import NotConnected
 from deploy.demo.provision import Provision
 from deploy.sandbox.__main__ import SERVICES
@@ -111,10 +111,10 @@ class Trial:
         link = self.runtime.connect.start(key, now=now)
         url = self.runtime.connect.authorize(link.text, browser=browser, now=now)
         page = self.upstreams.http.get(str(url)).text
-        action = forms.action(page)
+        action = page_form.action(page)
         if action is None:
             raise NotConnected(f"{key} has no consent page: {url}")
-        said = {**forms.hidden(page), "user": login, "decision": "allow"}
+        said = {**page_form.hidden(page), "user": login, "decision": "allow"}
         answer = self.upstreams.http.post(self.upstreams.url("auth", action), data=said)
         back = dict(httpx.URL(answer.headers["location"]).params)
         ended = self.runtime.connecting.finish(through, back, browser=browser, now=datetime.now(UTC))

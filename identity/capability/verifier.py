@@ -20,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from hashlib import sha256
+from http.client import HTTPException
 from typing import Any, Protocol
 
 from joserfc import jws
@@ -195,9 +196,11 @@ class Verifier:
     def _signed(self, token: str) -> Mapping[str, Any]:
         try:
             read = jws.extract_compact(token.encode(), registry=SIGNATURES)
-        except (JoseError, ValueError):
+            header = read.headers()
+        except (JoseError, ValueError, TypeError, AttributeError):  # the latter two are joserfc's for an odd header
             raise Refused(Reason.MALFORMED, "it is no signed JWT in compact form") from None
-        header = read.headers()
+        if not isinstance(header, dict):
+            raise Refused(Reason.MALFORMED, "its header is no JSON object")
         if header.get("typ") != TYPE:
             raise Refused(Reason.TYPE, f"the header's typ should be {TYPE}")
         algorithm, kid = header.get("alg"), header.get("kid")
@@ -208,7 +211,7 @@ class Verifier:
             raise Refused(Reason.KEY, "no published key of that algorithm has its kid")
         try:
             genuine = jws.validate_compact(read, key, registry=SIGNATURES)
-        except (JoseError, ValueError):
+        except (JoseError, ValueError, TypeError):  # joserfc's own for an odd `crit`
             raise Refused(Reason.MALFORMED, "it cannot be read") from None
         if not genuine:
             raise Refused(Reason.SIGNATURE, "the signature is not that of this token by that key")
@@ -297,7 +300,7 @@ def _time(claims: Mapping[str, Any], name: str) -> datetime:
 
 
 def fetch(url: str) -> Mapping[str, Any]:
-    """The JWK Set at *url*, over HTTP. Raises OSError or ValueError."""
+    """The JWK Set at *url*, over HTTP. Raises OSError, HTTPException or ValueError."""
     if not url.startswith(("https://", "http://")):
         raise ValueError("a key set is fetched over HTTP")
     with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - looked at above
@@ -336,7 +339,7 @@ class PublishedKeys:
     def _renew(self, now: float) -> None:
         try:
             self._keys = read_key_set(self.fetch(self.url))
-        except (OSError, ValueError):
+        except (OSError, HTTPException, ValueError):
             return  # what was fetched before serves on until it is stale
         self._fetched = now
 

@@ -125,8 +125,8 @@ GITHUB = Profile(
     renewal=Renewal(
         request=_revoke_by_name,
         taken=frozenset({202}),
-        # "60 unauthenticated requests per hour", of all that this machine asks.
-        pace=Pace(requests=60, per=timedelta(hours=1), burst=20, verified=_CREDENTIALS),
+        # "60 unauthenticated requests per hour", of all that this machine asks: the page is that of `renewal` below.
+        pace=Pace(requests=60, per=timedelta(hours=1), burst=20),
     ),
     sources={
         "api_url": read("https://docs.github.com/en/rest/using-the-rest-api/getting-started-with-the-rest-api"),

@@ -119,7 +119,7 @@ class Profile:
     grace_seconds: int = 0  # how long the provider lets the same refresh token be presented again; unverified is 0
     refresh_kills_access: bool = False  # the old access token dies when the new one is issued
     idle_limit: timedelta | None = None  # a refresh token that is not used for so long dies; None: it does not
-    absolute_lifetime: timedelta | None = None  # a refresh token, and those it rotated into, die so long after consent
+    absolute_lifetime: timedelta | None = None  # from consent to the end of its refresh tokens; nothing here acts on it
     default_lifetime: timedelta | None = None  # of an access token whose answer names none; None: it does not expire
     min_ttl: timedelta = MIN_TTL  # refresh when less is left; at most half of a token's life
     token_pace: Pace = CAUTIOUS  # of refreshes, mintings and code exchanges through one provider connection

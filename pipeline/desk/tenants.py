@@ -66,12 +66,14 @@ def add_alias(
 
 
 def add_installation(
-    connection: Connection, *, owner: str, external_id: str, tenant: str, audit_id: str, by: str, now: datetime
+    connection: Connection, *, connection_id: str, external_id: str, tenant: str, audit_id: str, by: str, now: datetime
 ) -> None:
     """Say whose an installation of the platform's connection is. Raises BadInput if that was said before."""
-    queries.provider_connection(connection, owner)
+    queries.provider_connection(connection, connection_id)
     queries.living_tenant(connection, tenant)
-    if not installations.add_installation(connection, owner=owner, external_id=external_id, tenant=tenant, now=now):
+    if not installations.add_installation(
+        connection, owner=connection_id, external_id=external_id, tenant=tenant, now=now
+    ):
         raise BadInput(f"whose installation {external_id} is was said before: see `aswhom installations list`")
-    told = {"connection": owner, "external_id": external_id}
+    told = {"connection": connection_id, "external_id": external_id}
     record(connection, "installation.added", tenant, told, audit_id=audit_id, by=by, now=now)

@@ -86,18 +86,19 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> b
         _close_capability(connection, intent, closing, now=now)
     if closing.resolves is not None:
         _resolve_unknown(connection, intent, closing.resolves, number=number, now=now)
-    # It was given up, and had no effect: the step is open again, unless that is not known of another call.
-    if closing.step_state is not StepState.OPEN or not _in_doubt(connection, intent):
-        close_step(
-            connection,
-            row.step_id,
-            closing.step_state,
-            now=now,
-            result=closing.result,
-            external_id=closing.external_id,
-            error=closing.error,
-        )
-    if intent.once is not None and closing.step_state is not StepState.UNKNOWN:
+    step_state = closing.step_state
+    if step_state is StepState.OPEN and _in_doubt(connection, intent):
+        step_state = StepState.UNKNOWN  # this one had no effect, and of another call that is not known
+    close_step(
+        connection,
+        row.step_id,
+        step_state,
+        now=now,
+        result=closing.result,
+        external_id=closing.external_id,
+        error=closing.error,
+    )
+    if intent.once is not None and step_state is not StepState.UNKNOWN:
         wake(connection, once_name(row.tenant_id, intent.action, intent.once))
     return False
 

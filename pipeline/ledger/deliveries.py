@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -13,24 +12,19 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, exists, insert, select, update
 
 from identity.principals import ensure_agent, resolve_alias
-from identity.rows import insert_for, insert_unless_there
+from identity.rows import insert_for
 from identity.sequence import next_number
 from identity.tables import agents
-from pipeline.ledger import bells, scope_sets, signal_chunks, signals, signed_answers
+from pipeline.ledger import bells, pins, scope_sets, signal_chunks, signals, signed_answers
 from pipeline.ledger.whose import Whose, record_trespass, whose_delivery
 from pipeline.model import Acceptance, Bell, SignedDelivery
 from pipeline.states import JobState
-from pipeline.tables import deliveries, delivery_bodies, jobs, pinned_configuration, workflow_settings
+from pipeline.tables import deliveries, delivery_bodies, jobs, pinned_configuration
 from pipeline.workflow import ExternalUser, Match, Workflow
 
 BODY_WINDOW = timedelta(days=3)  # as long as GitHub redelivers
 
 # Every acceptance runs these; building them anew takes longer than the database does.
-_ENABLED = select(workflow_settings.c.config).where(
-    workflow_settings.c.tenant_id == bindparam("tenant"),
-    workflow_settings.c.workflow == bindparam("name"),
-    workflow_settings.c.enabled,
-)
 _STORED = select(
     exists().where(agents.c.id == bindparam("agent")).label("agent"),
     exists().where(pinned_configuration.c.sha256 == bindparam("config")).label("config"),
@@ -186,9 +180,7 @@ def first_bells(connection: Connection, tenant: str, workflows: Iterable[Workflo
 
 def enabled_config(connection: Connection, tenant: str, workflow: Workflow) -> Mapping[str, Any] | None:
     """The tenant's configuration of a workflow, or None where it is not switched on."""
-    row = {"tenant": tenant, "name": workflow.name}
-    config: Mapping[str, Any] | None = connection.execute(_ENABLED, row).scalar_one_or_none()
-    return config
+    return pins.enabled(connection, tenant, workflow.name)
 
 
 def insert_job(
@@ -209,7 +201,7 @@ def insert_job(
 ) -> None:
     """Accept one job: its ledger number decides what a revocation may still stop."""
     sender = triggered_by if isinstance(triggered_by, ExternalUser) else None
-    digest = sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+    digest = pins.digest_of(config)
     scopes = scope_sets.scope_set(connection, tenant, workflow, user)
     # Jobs share these rows, and nothing deletes them: as a rule all are there, and one look is all it takes.
     shared = {"agent": workflow.agent, "config": digest, "tenant": tenant, "scopes": scopes.sha256}
@@ -217,8 +209,7 @@ def insert_job(
     if not stored.agent:
         ensure_agent(connection, id=workflow.agent, tenant=None, name=workflow.agent, now=now)
     if not stored.config:
-        pinned = insert_unless_there(connection.dialect.name, pinned_configuration)
-        connection.execute(pinned, {"sha256": digest, "document": config})
+        pins.store(connection, config)
     if not stored.scopes:
         scope_sets.store(connection, scopes)
     connection.execute(

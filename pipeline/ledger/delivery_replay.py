@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Row, select, update
 
 from identity import audit
 from identity.errors import BadInput
+from pipeline.ledger import pins
 from pipeline.ledger.deliveries import Start, enabled_config, first_bells, start_jobs
 from pipeline.ledger.replay import compensated_by, names_of
 from pipeline.ledger.replay import replay as replay_job
@@ -45,7 +46,7 @@ class Fate:
     does: Does
     reason: str
     job: str | None = None  # the one there is
-    config: Mapping[str, Any] | None = None  # the tenant's; None: it is not switched on
+    config: Mapping[str, Any] | None = None  # that it has, or would have; None: it has no job and is not switched on
     match: Match | None = None
 
 
@@ -91,6 +92,7 @@ def weigh(
         does, reason, job = Does.NOTHING, "", started.get(name)
         if job is not None:
             does, reason = _again(connection, job, cancelled=cancelled, barred=barred)
+            does, reason, config = _pinned(connection, one, job.id, does, reason)
         elif one.match is None:
             reason = one.refusal
         elif barred:
@@ -190,6 +192,18 @@ def _again(connection: Connection, job: Row[*tuple[Any, ...]], *, cancelled: boo
     if ended and barred:
         return Does.NOTHING, f"{state}, and {barred}"
     return (Does.AGAIN if ended else Does.NOTHING), state
+
+
+def _pinned(
+    connection: Connection, one: Considered, job: str, does: Does, reason: str
+) -> tuple[Does, str, Mapping[str, Any] | None]:
+    """The same of the job there, with the configuration it has, or would have if it goes again."""
+    if does is not Does.AGAIN:
+        return does, reason, pins.pinned(connection, job)
+    pin = pins.at_replay(connection, job)
+    if pin.moved and (fault := _misfit(one, pin.config)):
+        return Does.NOTHING, f"{reason}, and {fault}", pin.config
+    return does, f"{reason}; {pin.kept}" if pin.kept else reason, pin.config
 
 
 def _misfit(considered: Considered, config: Mapping[str, Any]) -> str:

@@ -162,6 +162,10 @@ def _authority(intent: Intent) -> dict[str, Any]:
     return said
 
 
+# Other than before only in a job that was replayed under another configuration, before anything was done.
+_ASKED = ("action", "occurrence", "named", "request_hash", "parameters", "once_key")
+
+
 def write_step(connection: Connection, intent: Intent, state: StepState, now: datetime, **values: Any) -> bool:
     """Insert the step, or write the newest decision of one that opens again, or ends here, if its state allows that.
 
@@ -185,7 +189,7 @@ def write_step(connection: Connection, intent: Intent, state: StepState, now: da
         "opened_at": now,
         **values,
     }
-    columns = ("principal_id", "pattern", "reason", "policy_version", "state", *values)
+    columns = (*_ASKED, "principal_id", "pattern", "reason", "policy_version", "state", *values)
     return bool(connection.execute(_upsert(connection.dialect.name, state, columns), row).rowcount == 1)
 
 

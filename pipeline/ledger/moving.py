@@ -24,12 +24,17 @@ def move_step(connection: Connection, step: str, to: StepState, **values: Any) -
     return connection.execute(_move_step(to), {"step": step, "state": to, **values}).rowcount == 1
 
 
-def reopen_steps(connection: Connection, job: str) -> None:
-    """Open what was refused, failed or skipped again: *job* is replayed by a person."""
+def reopen_steps(connection: Connection, job: str, *, anew: bool = False) -> None:
+    """Open what was refused, failed or skipped again: *job* is replayed by a person.
+
+    *anew*: nothing was done, and the function may ask for something else at each position. Such a step has no hash.
+    """
     for source in _REPLAYED:
         STEP_MOVES.check(source, StepState.OPEN)
     ended = (steps.c.job_id == job) & steps.c.state.in_(_REPLAYED)
     connection.execute(update(steps).where(ended).values(state=StepState.OPEN, error=None, closed_at=None))
+    if anew:
+        connection.execute(update(steps).where(steps.c.job_id == job).values(request_hash=""))
 
 
 def move_attempt(connection: Connection, attempt: str, to: AttemptState, **values: Any) -> Row[Any] | None:

@@ -1,6 +1,8 @@
 """Once keys: a thing done once for a tenant, across jobs.
 
 A key belongs to a step until every attempt of that step is known to have had no effect; never by its job's state.
+From then on whoever asks for the same may take it over, and who asks for something else once that step, or its job, has
+ended.
 """
 
 from __future__ import annotations
@@ -12,10 +14,12 @@ from sqlalchemy import Connection, exists, func, select, update
 from identity.rows import insert_or
 from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, OpenOutcome, record, write_step
 from pipeline.ledger.jobs import park
-from pipeline.states import AttemptState, StepState, Wait
+from pipeline.states import ENDED, AttemptState, StepState, Wait
 from pipeline.tables import attempts, jobs, once_keys, steps
 
 ONCE_EXPIRES = timedelta(days=14)  # from when a job began to wait, however often it looks again
+
+_CAME_TO_NOTHING = (StepState.FAILED, StepState.REFUSED, StepState.SKIPPED)
 
 
 def once_name(tenant: str, action: str, key: str) -> str:
@@ -23,7 +27,10 @@ def once_name(tenant: str, action: str, key: str) -> str:
 
 
 def take_once(connection: Connection, intent: Intent, now: datetime) -> OpenOutcome | None:
-    """Own the once key (None), adopt its owner's result, or wait for the owner."""
+    """Own the once key (None), adopt its owner's result, or wait for the owner.
+
+    OnceMismatch: its owner did, may have done or is about to do something else by it.
+    """
     tenant, action, key = intent.job.tenant, intent.action, intent.once
     assert key is not None  # noqa: S101 - the caller checked; for the type checker
     which = (once_keys.c.tenant_id == tenant) & (once_keys.c.action == action) & (once_keys.c.key == key)
@@ -41,7 +48,7 @@ def take_once(connection: Connection, intent: Intent, now: datetime) -> OpenOutc
     held = connection.execute(select(once_keys).where(which).with_for_update()).one()
     if held.step_id == intent.step:
         return None
-    if held.request_hash != intent.request_hash:
+    if held.request_hash != intent.request_hash and not _is_over(connection, held.step_id):
         return OnceMismatch(owner=held.job_id)
     owner = connection.execute(select(steps).where(steps.c.id == held.step_id)).one_or_none()
     if owner is not None and owner.state == StepState.DONE:
@@ -71,7 +78,7 @@ def take_once(connection: Connection, intent: Intent, now: datetime) -> OpenOutc
         taken = connection.execute(
             update(once_keys)
             .where(which, once_keys.c.step_id == held.step_id)
-            .values(step_id=intent.step, job_id=intent.job.id, taken_at=now)
+            .values(request_hash=intent.request_hash, step_id=intent.step, job_id=intent.job.id, taken_at=now)
         )
         if taken.rowcount == 1:
             return None
@@ -105,6 +112,13 @@ def _look_again_in(connection: Connection, step: str, now: datetime) -> timedelt
     # was not kept comes with nobody.
     unmoved = {AttemptState.UNKNOWN, AttemptState.EFFECT, AttemptState.ADOPTED}
     return timedelta(minutes=1) if unmoved & settled_by.keys() else timedelta(seconds=1)
+
+
+def _is_over(connection: Connection, step: str) -> bool:
+    """Whether the owner's step came to nothing, and makes no further attempt unless a person replays its job."""
+    ended = steps.c.state.in_(_CAME_TO_NOTHING) | jobs.c.state.in_(ENDED)
+    over = exists().where(steps.c.id == step, jobs.c.id == steps.c.job_id, ended)
+    return bool(connection.execute(select(over)).scalar_one()) and _certainly_without_effect(connection, step)
 
 
 def _certainly_without_effect(connection: Connection, step: str) -> bool:

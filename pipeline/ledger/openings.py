@@ -228,13 +228,32 @@ def _await_consent(connection: Connection, intent: Intent, needs: NeedsConsent, 
     return Ended(reason=reason, moved=parked)
 
 
-def refuse(connection: Connection, intent: Intent, *, reason: str, now: datetime) -> bool:
-    """A step that policy refuses: recorded, never sent. False: by a policy that holds no longer, so nothing is done."""
+def refuse(connection: Connection, intent: Intent, *, reason: str, now: datetime) -> Ended | PolicyMoved | None:
+    """A step that policy refuses: recorded, never sent (None).
+
+    PolicyMoved: by a policy that holds no longer, so nothing is done. Ended: a call of the step had its effect or may
+    have had it, so that nothing may go on as if it were refused: the job looks again, or is dead where nobody knows.
+    """
     if version_of(connection, intent.job.tenant) != intent.decision.policy:
-        return False
+        return PolicyMoved()
+    if _overtaken(connection, replace(intent, repeats_unknown=True)):
+        return _give_way(connection, intent)
     nobody = replace(intent, principal=None)
+    if _overtaken(connection, replace(intent, repeats_unknown=False)):
+        return _give_up(connection, nobody, reason, now)
     _write_refusal(connection, nobody, reason, now, pattern=None, reason=reason)
-    return True
+    return None
+
+
+def _give_up(connection: Connection, intent: Intent, why: str, now: datetime) -> Ended:
+    """No further attempt is made after one whose outcome is not known, so a person's word is all that can tell it."""
+    reason = (
+        f"StepRefused: {why}; {intent.action} was sent before and no answer came: look at {intent.provider}, then say "
+        f"`aswhom jobs resolve {intent.job.id} --effect` or `--no-effect`"
+    )
+    moved = bury(connection, intent.job, reason=reason)
+    _write_refusal(connection, intent, why, now)
+    return Ended(reason=reason, moved=moved)
 
 
 def _write_refusal(connection: Connection, intent: Intent, why: str, now: datetime, **values: Any) -> None:

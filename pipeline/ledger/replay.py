@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, delete, select
 
 from identity import audit
 from identity.columns import database_now
 from identity.errors import BadInput
 from identity.sequence import next_number
+from pipeline.ledger import pins
 from pipeline.ledger.jobs import move_job
 from pipeline.ledger.moving import reopen_steps
 from pipeline.revocation_tables import compensations
 from pipeline.states import JobState
-from pipeline.tables import jobs, steps
+from pipeline.tables import jobs, once_keys, steps
 
 
 def replay(connection: Connection, job: str, *, by: str, at: datetime, subject: str | None = None) -> None:
     """Accept a dead or cancelled job anew: done steps keep their results and keys, every other that ended opens again.
+
+    It runs under the tenant's present configuration if no step of it was done or may have been, else under its own.
 
     *by* is who wants it, for the audit; *subject* that of their sign-in at the console, if they came by one. Whoever
     they are does not approve it. Raises BadInput for a job in any other state, one that was pruned, and one that was
@@ -38,7 +41,7 @@ def replay(connection: Connection, job: str, *, by: str, at: datetime, subject: 
             f"job {job} was compensated by job {by_job}: a replay would go on as if what was done still stood. "
             "A new delivery, request or slot starts a job that does it anew"
         )
-    number = next_number(connection)
+    pin, number = pins.at_replay(connection, job), next_number(connection)
     moved = move_job(
         connection,
         job,
@@ -50,10 +53,13 @@ def replay(connection: Connection, job: str, *, by: str, at: datetime, subject: 
         reason=f"replayed by {by}",
         replayed_by=list(dict.fromkeys((*(row.replayed_by or ()), *names_of(by, subject)))),
         revocation_id=None,
+        config_sha256=pins.store(connection, pin.config),
     )
     if not moved:
         raise BadInput(f"job {job} moved meanwhile: look at it with `aswhom jobs show {job}` and try again")
-    reopen_steps(connection, job)
+    reopen_steps(connection, job, anew=pin.moved)
+    if pin.moved:  # what its steps held without an effect, they may not want any more
+        connection.execute(delete(once_keys).where(once_keys.c.job_id == job))
     audit.record(
         connection,
         id=f"{job}.replayed.{number}",
@@ -64,6 +70,7 @@ def replay(connection: Connection, job: str, *, by: str, at: datetime, subject: 
         job=job,
         outcome="queued",
         reason=f"by {by}",
+        detail={"configuration": "the present one"} if pin.moved else None,
     )
 
 

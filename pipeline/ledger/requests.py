@@ -132,7 +132,7 @@ def accept_revocation(connection: Connection, asked: Asked, scope: Scope, *, rea
 
 def change_job(connection: Connection, caller: Caller, change: Callable[[Connection], T], *, now: datetime) -> T:
     """Have *change* done in the name of a key that lets its caller in yet. Raises NotLetIn."""
-    _let_in(connection, caller, now)
+    let_in(connection, caller, now)
     return change(connection)
 
 
@@ -141,7 +141,8 @@ def api_operator(caller: Caller) -> str:
     return f"api:{caller.agent}:{caller.key}"
 
 
-def _let_in(connection: Connection, caller: Caller, now: datetime) -> None:
+def let_in(connection: Connection, caller: Caller, now: datetime) -> None:
+    """Look at the caller's key once more, in the transaction that acts on it. Raises NotLetIn."""
     holds = still_holds(connection, caller, now=now)
     if isinstance(holds, NoCaller):
         raise NotLetIn(holds)
@@ -152,7 +153,7 @@ def _once(connection: Connection, asked: Asked, make: Callable[[], tuple[Bell, .
     caller = asked.caller
     if connection.execute(select(exists).where(exists == asked.id)).first() is not None:
         return Made(id=asked.id, repeated=False)  # this very request, whose commit was not confirmed
-    _let_in(connection, caller, asked.now)
+    let_in(connection, caller, asked.now)
     made = made_by_key(connection, asked)
     if made != asked.id:
         return Made(id=made, repeated=True)

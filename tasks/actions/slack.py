@@ -93,22 +93,36 @@ def _plain(text: str) -> dict[str, str | bool]:
     return {"type": "plain_text", "text": text, "emoji": False}
 
 
-class AskApproval(SlackAction[Message]):
+_POSTS = Facts(
+    provider="slack",
+    scopes=frozenset({"chat:write"}),  # with it alone nothing can be read back: hence ASK
+    effect=Effect.WRITE,
+    attribution=False,
+    recovery=Recovery.ASK,
+    endpoints=EndpointClass(name="chat.postMessage", per=Per.TENANT),
+)
+
+
+class _Posts(SlackAction[Message]):
+    """What both actions that post share. It has no facts, which would make it an action itself."""
+
+    result = Message
+
+    def read(self, response: Response) -> Message:
+        return parse(response, Message)
+
+    def external_id(self, result: Message) -> str:
+        return f"{result.channel}:{result.ts}"
+
+
+class AskApproval(_Posts):
     """Ask for an approval, with a button for yes and one for no.
 
     All that is shown is computed from `shown`, and the buttons carry its digest: a message that shows anything else has
     buttons that count for nothing. What Slack cannot show whole has none.
     """
 
-    facts = Facts(
-        provider="slack",
-        scopes=frozenset({"chat:write"}),
-        effect=Effect.WRITE,
-        attribution=False,
-        recovery=Recovery.ASK,
-        endpoints=EndpointClass(name="chat.postMessage", per=Per.TENANT),
-    )
-    result = Message
+    facts = _POSTS
 
     channel: Channel
     approval: Annotated[str, Field(pattern=r"^apr_[0-9a-z]{10,60}$")]
@@ -132,32 +146,15 @@ class AskApproval(SlackAction[Message]):
         body = {"channel": self.channel, "text": text, "blocks": blocks, "unfurl_links": False}
         return Request(method="POST", path="/chat.postMessage", json=body)
 
-    def read(self, response: Response) -> Message:
-        return parse(response, Message)
-
-    def external_id(self, result: Message) -> str:
-        return f"{result.channel}:{result.ts}"
-
 
 def _button(text: str, action: str, value: str, style: str) -> dict[str, Any]:
     return {"type": "button", "action_id": action, "text": _plain(text), "value": value, "style": style}
 
 
-class PostMessage(SlackAction[Message]):
-    """Post a message, or with `thread` a reply.
+class PostMessage(_Posts):
+    """Post a message, or with `thread` a reply. An attempt without an answer waits for a person."""
 
-    With chat:write alone nothing can be read back, so an attempt without an answer waits for a person.
-    """
-
-    facts = Facts(
-        provider="slack",
-        scopes=frozenset({"chat:write"}),
-        effect=Effect.WRITE,
-        attribution=False,
-        recovery=Recovery.ASK,
-        endpoints=EndpointClass(name="chat.postMessage", per=Per.TENANT),
-    )
-    result = Message
+    facts = _POSTS
 
     channel: Channel
     text: Text  # mrkdwn: pass what others wrote through `escape`
@@ -168,9 +165,3 @@ class PostMessage(SlackAction[Message]):
         if self.thread is not None:
             body["thread_ts"] = self.thread
         return Request(method="POST", path="/chat.postMessage", json=body)
-
-    def read(self, response: Response) -> Message:
-        return parse(response, Message)
-
-    def external_id(self, result: Message) -> str:
-        return f"{result.channel}:{result.ts}"

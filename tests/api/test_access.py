@@ -15,7 +15,10 @@ from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
 from identity.secret import Secret
 from tests.api.town import Town
+from tests.ledgers import MOSTLY_SQLITE
 from webhooks.api.access import NEEDS, ROLES, May
+
+pytestmark = MOSTLY_SQLITE
 
 AGENT, READER, ADMIN = Role.AGENT, Role.READER, Role.ADMIN
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Connection, insert, select
 
 from identity.api_keys import Role
 from identity.audit_tables import audit
 from identity.model import Scope, ScopeKind
-from identity.tables import connect_sessions, principals
+from identity.tables import connect_sessions, principals, tenants
+from pipeline.invitations import Invitations
+from pipeline.ledger.requests import NotLetIn
+from pipeline.requests import Keyed
 from tests.api.town import Town
+from tests.ledgers import MOSTLY_SQLITE
 
+pytestmark = MOSTLY_SQLITE
+
+T = TypeVar("T")
 READER, ADMIN = Role.READER, Role.ADMIN
 
 
@@ -64,6 +72,51 @@ def test_the_same_key_makes_one_link_and_another_request_with_it_none(town: Town
     assert list(made) == ["acme.grace"] * 2
     told = select(audit.c.id).where(audit.c.kind == "connect.invited")
     assert len(town.database.read(lambda c: c.execute(told).all())) == 2
+
+
+def test_a_user_cannot_be_named_into_another_tenant(town: Town) -> None:
+    """A tenant whose id holds a dot is one from before ids had to hold none."""
+    key = town.keys["acme", ADMIN]
+
+    def invited(user: str, of: Any = key) -> Any:
+        return town.ask("POST", "/v1/connect-links", of, json={"user": user, "connection": "github"})
+
+    assert invited("eu.ada").status_code == 201  # there is no such tenant yet
+    row = {"id": "acme.eu", "name": "Acme EU", "created_at": town.now()}
+    town.database.write(lambda c: c.execute(insert(tenants), row))
+    refused = {user: invited(user) for user in ("eu.bob", "eu.service", "service")}
+    assert [answer.status_code for answer in refused.values()] == [422] * 3
+    assert len({answer.json["detail"].replace(f"acme.{user}", "…") for user, answer in refused.items()}) == 1
+    assert invited("eu.ada").json["principal"] == "acme.eu.ada"  # who was there before stays
+    assert invited("bob", town.key("acme.eu", role=ADMIN)).json["principal"] == "acme.eu.bob"
+
+
+class RevokedAfterTheFirstWrite:
+    """A store in which the agent is revoked between two transactions of one request."""
+
+    def __init__(self, town: Town) -> None:
+        self._town = town
+        self.read = town.database.read
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        made = self._town.database.write(work)
+        self._town.revoke(Scope(kind=ScopeKind.AGENT, key="acme.bot"))
+        return made
+
+
+def test_a_caller_whose_key_ended_meanwhile_has_no_link_made(town: Town) -> None:
+    who, keyed = town.caller(), Keyed(key=None, document={})
+
+    def invite(through: Invitations, user: str) -> None:
+        through.invite(who, user, "github", scopes=None, return_to=None, keyed=keyed, now=town.now())
+
+    with pytest.raises(NotLetIn):
+        invite(town.invitations_on(RevokedAfterTheFirstWrite(town)), "grace")
+    with pytest.raises(NotLetIn):
+        invite(town.invitations, "heidi")
+    assert town.database.read(lambda c: c.execute(select(connect_sessions.c.id)).all()) == []
+    people = town.database.read(lambda c: c.execute(select(principals.c.id)).scalars().all())
+    assert "acme.heidi" not in people
 
 
 @pytest.mark.parametrize(

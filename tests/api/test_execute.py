@@ -21,6 +21,9 @@ from pipeline.states import Wait
 from pipeline.tables import jobs
 from tests.api.town import Town
 from tests.ledger.house import Say
+from tests.ledgers import MOSTLY_SQLITE
+
+pytestmark = MOSTLY_SQLITE
 
 
 def count(town: Town) -> int:

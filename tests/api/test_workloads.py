@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -116,9 +117,33 @@ def test_a_token_counts_in_its_time_alone(sqlite_town: Town, issuer: PretendProv
     assert status(sqlite_town, token(sqlite_town, exp=now + 86_401)) == 401  # a key in disguise
 
 
-@pytest.mark.parametrize("sent", ["a.b.c", "..", "eyJhbGciOiJub25lIn0.e30.", "e30.e30.e30"])
+def headed(header: str) -> str:
+    """A token of that header, which nobody signed."""
+    return f"{urlsafe_b64encode(header.encode()).decode().rstrip('=')}.e30.x"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        *("a.b.c", "..", "eyJhbGciOiJub25lIn0.e30.", "e30.e30.e30"),
+        *map(headed, ('["alg"]', '["alg","b64"]', '"alg"', '{"alg":[],"typ":[],"kid":"k1"}')),
+    ],
+)
 def test_what_is_no_token_is_refused(sqlite_town: Town, sent: str) -> None:
     assert status(sqlite_town, Secret(sent)) == 401
+
+
+@pytest.mark.parametrize("name", ["iss", "sub", "aud"])
+def test_a_token_that_names_what_no_name_holds_is_refused(town: Town, name: str) -> None:
+    for text in ("\0", "\ud800"):  # PostgreSQL takes neither in a text
+        assert status(town, token(town, **{name: text})) == 401
+
+
+def test_a_header_that_asks_for_what_is_no_list_is_refused(sqlite_town: Town, issuer: PretendProvider) -> None:
+    trust(sqlite_town, trusted(issuer))
+    header = urlsafe_b64encode(b'{"alg":"Ed25519","kid":"k1","crit":1}').decode().rstrip("=")
+    _, _, rest = token(sqlite_town).reveal().partition(".")
+    assert status(sqlite_town, Secret(f"{header}.{rest}")) == 401
 
 
 def test_its_end_is_that_of_its_key(town: Town, issuer: PretendProvider) -> None:

@@ -27,6 +27,7 @@ from identity.providers import PROFILES
 from identity.secret import Secret
 from identity.signing import Signer
 from identity.stops import set_stopped
+from identity.store import Store
 from identity.workloads import Workloads
 from pipeline import revocation
 from pipeline.database import Database
@@ -69,6 +70,7 @@ class Town:
         self.keys = {(tenant, role): self.key(tenant, role=role) for tenant in TENANTS for role in Role}
         keys = KeyRing(self._http)
         workloads = Workloads(database, keys)
+        self.invitations = self.invitations_on(database)
         self.requests = Requests(database, self.workflows, self.house.ids, workloads, pause=self._while_waiting)
         self.app = create_app(
             WebSettings(base_url="http://127.0.0.1"),
@@ -77,7 +79,7 @@ class Town:
             self.ring,
             agents=Agents(
                 requests=self.requests,
-                invitations=self._invitations(),
+                invitations=self.invitations,
                 workflows=self.workflows,
                 quota=self,
             ),
@@ -96,7 +98,7 @@ class Town:
     def spend(self, key: str) -> Spent:
         return self._quota.spend(key)
 
-    def _invitations(self) -> Invitations:
+    def invitations_on(self, store: Store) -> Invitations:
         connect = Connect(
             self.database,
             self.house.vault,
@@ -107,7 +109,7 @@ class Town:
             ids=partial(self.house.ids, "con"),
             token=partial(secrets.token_urlsafe, 32),
         )
-        return Invitations(self.database, connect, self.workflows, self.house.ids, base_url="http://127.0.0.1")
+        return Invitations(store, connect, self.workflows, self.house.ids, base_url="http://127.0.0.1")
 
     def _authority(self) -> Authority:
         issuer = Issuer(self.database, self.house.vault, url="http://127.0.0.1", clock=self.now)

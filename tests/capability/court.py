@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import secrets
-import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, select
 
 from identity.audit_tables import audit
 from identity.capability import audiences, issued, keys
@@ -29,8 +28,6 @@ from identity.secret import Secret
 from identity.sequence import lock_exclusive, next_number
 from identity.vault import Vault
 from pipeline.database import Database
-
-T = TypeVar("T")
 
 BASE = "https://aswhom.example"
 PAY = ("POST", "/v1/invoices/inv_7/pay", b'{"amount": "1250.00", "currency": "EUR"}')
@@ -141,21 +138,6 @@ class Court:
             return number
 
         return self.database.write(revoke)
-
-    def until_awaited(self, write: Callable[[Connection], T], *, by: threading.Thread) -> T:
-        """What *write* comes to in a transaction that is open until another, which *by* makes, waits for it or ends."""
-        waiting = text("select count(*) from pg_locks where locktype = 'transactionid' and not granted")
-
-        def slowly(c: Connection) -> T:
-            outcome = write(c)
-            by.start()
-            while by.is_alive() and not c.execute(waiting).scalar_one():
-                by.join(0.01)
-            return outcome
-
-        outcome = self.database.write(slowly)
-        by.join()
-        return outcome
 
     def stop(self, scope: Scope) -> None:
         self.database.write(partial(stop_scope, scope=scope))

@@ -14,6 +14,7 @@ from identity.capability.audiences import OVERLAP, new_secret
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
 from tests.capability.court import BANK, INVOICES, THEIRS, Court, secret_of
+from tests.ledger.acts import until_awaited
 
 
 def test_a_former_secret_is_accepted_for_a_day_beside_the_new_one(court: Court) -> None:
@@ -51,7 +52,7 @@ def test_of_two_that_are_added_at_once_for_one_address_one_is_refused(court: Cou
         except BadInput as error:
             refused.append(str(error))
 
-    court.until_awaited(partial(add, new=one), by=threading.Thread(target=also))
+    until_awaited(court.database, partial(add, new=one), by=threading.Thread(target=also))
     assert len(refused) == 1
     assert court.database.read(partial(audiences.of_uri, uri="https://new.example")) == one
 

@@ -24,8 +24,12 @@ NEXT = "a" * 64
 
 @pytest.fixture
 def client(standing_court: Court) -> FlaskClient:
+    return client_of(standing_court)
+
+
+def client_of(court: Court) -> FlaskClient:
     web = WebSettings(base_url=BASE)
-    return create_app(web, MemoryLedger(), registry(), MemoryRing(), authority=standing_court.authority).test_client()
+    return create_app(web, MemoryLedger(), registry(), MemoryRing(), authority=court.authority).test_client()
 
 
 def basic(id: str, secret: str) -> dict[str, str]:
@@ -162,3 +166,14 @@ def test_a_refused_exchange_says_why_in_the_rfcs_own_codes(
 def test_parameters_that_are_no_form_are_refused(client: FlaskClient) -> None:
     response = client.post("/oauth/introspect", json={"token": "x"}, headers=of(INVOICES))
     assert (response.status_code, response.json and response.json["error"]) == (400, "invalid_request")
+
+
+def test_a_nul_is_no_part_of_a_client_or_a_parameter(court: Court) -> None:
+    """PostgreSQL takes none in a text."""
+    client = client_of(court)
+    for client_id in ("\0", "%00"):
+        status, said = ask(client, "/oauth/introspect", basic(client_id, "x"), token="x", request_sha256=PAID)
+        assert (status, said["error"]) == (401, "invalid_client")
+    form = exchange_form(court.token().reveal(), audience="\0")
+    status, said = ask(client, "/oauth/token", of(INVOICES), **form)
+    assert (status, said["error"]) == (400, "invalid_request")

@@ -22,6 +22,7 @@ from identity.capability.verifier import Capability, Limit
 from identity.model import Scope, ScopeKind
 from identity.secret import Secret
 from tests.capability.court import BANK, CELLAR, INVOICES, THEIRS, VAULT_ROOM, Court
+from tests.ledger.acts import until_awaited
 
 NEXT = "a" * 64
 ASKED = Narrower(request_sha256=NEXT, limit=Limit(amount=Decimal(1200), currency="EUR"))
@@ -129,7 +130,7 @@ def test_what_is_passed_on_while_the_step_ends_ends_with_it(court: Court) -> Non
         read = court.database.read
 
         def write(self, fn: Callable[[Connection], Any]) -> Any:
-            return court.until_awaited(fn, by=closing)
+            return until_awaited(court.database, fn, by=closing)
 
     to_bank = made(exchange(court, court.token(given)))
     slow = Authority(Slowly(), court.issuer, ids=court.ids, clock=court.now)

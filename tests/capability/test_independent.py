@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from identity.capability.model import Algorithm
 from tests.capability.court import BANK, INVOICES, Court
 from tests.servers.npm import install
 from tests.servers.process import free_port
+from tests.servers.web import serving
 from tests.webhooks.parts import MemoryLedger, MemoryRing, registry
 from webhooks.app import create_app
 from webhooks.settings import WebSettings
@@ -34,14 +34,8 @@ def published(court: Court) -> Iterator[Issuer]:
     authority = Authority(court.database, issuer, ids=court.ids, clock=court.now)
     app = create_app(WebSettings(base_url=base), MemoryLedger(), registry(), MemoryRing(), authority=authority)
     server = make_server("127.0.0.1", port, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with serving(server):
         yield issuer
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def verified(issuer: Issuer, *tokens: str) -> list[dict[str, Any]]:

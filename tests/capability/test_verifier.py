@@ -9,6 +9,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from http.client import BadStatusLine, IncompleteRead
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,10 @@ def test_another_kind_of_token_and_other_keys_are_refused() -> None:
     assert reason_of(sign(key=STRANGER)) == "signature"
     assert reason_of("no.token") == "malformed"
     assert reason_of("") == "malformed"
+    rest = sign().partition(".")[2]
+    for header in ('["alg"]', '["alg","b64"]', '"alg"', '{"alg":"Ed25519","typ":"cap+jwt","kid":"Ed25519","crit":1}'):
+        head = urlsafe_b64encode(header.encode()).decode().rstrip("=")
+        assert reason_of(f"{head}.{rest}") == "malformed", header
 
 
 def test_neither_no_signature_nor_a_shared_secret_will_do() -> None:
@@ -247,14 +252,14 @@ class Publisher:
 
     def __init__(self) -> None:
         self.document: Mapping[str, Any] = KEY_SET
-        self.away = False
+        self.away: Exception | None = None
         self.fetched = 0
         self.clock = 1000.0
 
     def fetch(self, url: str) -> Mapping[str, Any]:
         self.fetched += 1
-        if self.away:
-            raise OSError("away")
+        if self.away is not None:
+            raise self.away
         return self.document
 
     def keys(self) -> PublishedKeys:
@@ -286,11 +291,12 @@ def test_a_key_that_is_published_no_more_is_soon_believed_no_more() -> None:
     assert keys.key("Ed25519") is None
 
 
-def test_an_issuer_that_is_away_is_done_without_for_an_hour() -> None:
+@pytest.mark.parametrize("away", [OSError("away"), IncompleteRead(b"{"), BadStatusLine("")])
+def test_an_issuer_that_is_away_is_done_without_for_an_hour(away: Exception) -> None:
     publisher = Publisher()
     keys = publisher.keys()
     assert keys.key("Ed25519") is not None
-    publisher.away = True
+    publisher.away = away
     publisher.clock += 3599
     assert keys.key("Ed25519") is not None
     publisher.clock += 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +11,8 @@ from flask import Flask, Response, jsonify
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 from werkzeug.serving import WSGIRequestHandler, make_server
+
+from tests.servers.web import serving
 
 CLIENT_ID, CLIENT_SECRET = "console", "a-secret-of-the-client-that-is-long-enough"
 
@@ -66,11 +67,5 @@ def provider() -> Iterator[Provider]:
     def me() -> Response:
         return jsonify(made.userinfo)
 
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with serving(server):
         yield made
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

@@ -56,10 +56,21 @@ def test_a_persons_word_about_a_call_lets_the_job_go_on(sqlite_town: Town) -> No
     assert operator.sends(f"/console/jobs/{job}/resolve").status_code == 422
     lacking = operator.sends(f"/console/jobs/{job}/resolve", effect="yes")
     assert "github.Say returns more than that" in lacking.text
+    deep = operator.sends(f"/console/jobs/{job}/resolve", effect="yes", result="[" * 100_000)
+    assert (deep.status_code, "is to be JSON" in deep.text) == (422, True)
+    for path, field in ((f"/console/jobs/{job}/resolve", "effect"), ("/console/schedules/pause", "id")):
+        assert "holds a NUL" in operator.sends(path, **{field: "\0"}).text
     assert town.state(job) is JobState.WAITING
     assert operator.sends(f"/console/jobs/{job}/resolve", effect="yes", result='{"id": "7"}').status_code == 303
     assert town.state(job) is JobState.QUEUED
     assert [row.state for row in town.rows(select(attempts.c.state))] == ["effect"]
+    caught = (
+        update(jobs).where(jobs.c.id == town.in_doubt()).values(state=JobState.DONE, wait=None).returning(jobs.c.id)
+    )
+    done: str = town.house.database.write(lambda c: c.execute(caught).scalar_one())
+    assert "Say what became of the call." in operator.sees(f"/console/jobs/{done}"), "its workflow did without"
+    assert operator.sends(f"/console/jobs/{done}/resolve", effect="no").status_code == 303
+    assert town.state(done) is JobState.DONE
 
 
 def test_all_that_one_cause_killed_comes_back_and_nothing_else(town: Town) -> None:

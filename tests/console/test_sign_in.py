@@ -7,14 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from typing import Any, TypeVar
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from joserfc.jwk import OctKey, RSAKey
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from identity import console_roles, console_sessions
 from identity.addresses import AddressPolicy
@@ -22,17 +20,18 @@ from identity.audit_tables import audit
 from identity.console_roles import Held, Role, roles_of
 from identity.console_sign_in import SignIn, SignInSettings
 from identity.console_tables import console_sessions as sessions
-from identity.errors import PolicyDenied
+from identity.errors import Unavailable
 from identity.http import Client
 from identity.secret import Secret
+from identity.store import Store
 from pipeline.intake import Intake
-from tests.console.provider import CLIENT_ID, CLIENT_SECRET, Provider, provider
 from tests.console.town import BASE, Town
 from tests.servers.oidc import Oidc
 from tests.servers.oidc import oidc as run_oidc
 from webhooks.app import create_app
 from webhooks.settings import WebSettings
 
+T = TypeVar("T")
 CALLBACK = f"{BASE}/console/callback"
 
 
@@ -62,13 +61,13 @@ def browser(sqlite_town: Town, peer: Oidc, http: Client) -> FlaskClient:
     return _app(sqlite_town, SignIn(settings, http)).test_client()
 
 
-def _app(town: Town, sign_in: SignIn | None, base_url: str = BASE) -> Flask:
+def _app(town: Town, sign_in: SignIn | None, base_url: str = BASE, *, store: Store | None = None) -> Flask:
     return create_app(
         WebSettings(base_url=base_url),
         Intake(town.database, town.house.vault, town.house.ids, clock=town.now),
         town.workflows,
         town.ring,
-        console=replace(town.console, sign_in=sign_in),
+        console=replace(town.console, sign_in=sign_in, store=store or town.database),
         clock=town.now,
     )
 
@@ -193,6 +192,27 @@ def test_a_link_signs_an_owner_in_once(town: Town) -> None:
     assert link not in str(town.rows(select(sessions)) + town.rows(select(audit)))
 
 
+class OneWrite:
+    """A ledger that is away after one transaction."""
+
+    def __init__(self, store: Store) -> None:
+        self.read, self._store, self._written = store.read, store, False
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        if self._written:
+            raise Unavailable("disk full")
+        self._written = True
+        return self._store.write(work)
+
+
+def test_a_link_is_used_up_in_the_transaction_that_signs_in(sqlite_town: Town) -> None:
+    town, link = sqlite_town, _link(sqlite_town)
+    browser = _app(town, None, store=OneWrite(town.database)).test_client()
+    assert browser.post(f"/console/link/{link}").status_code == 303
+    assert browser.get("/console/").status_code == 200
+    assert browser.post(f"/console/link/{link}").status_code == 503
+
+
 def test_a_link_is_over_after_ten_minutes_and_another_site_cannot_use_it(sqlite_town: Town) -> None:
     town, link = sqlite_town, _link(sqlite_town)
     browser = town.app.test_client()
@@ -201,70 +221,3 @@ def test_a_link_is_over_after_ten_minutes_and_another_site_cannot_use_it(sqlite_
     assert browser.post(f"/console/link/{link}").status_code == 410
     assert browser.post("/console/link/x").status_code == 404
     assert town.rows(select(sessions)) == []
-
-
-# What is forged
-
-
-@pytest.fixture(scope="module")
-def liar() -> Iterator[Provider]:
-    with provider() as running:
-        yield running
-
-
-Forge = Callable[[Provider, dict[str, Any]], str]
-FORGED: dict[str, Forge] = {
-    "another issuer": lambda p, c: p.signed({**c, "iss": "https://evil.example"}),
-    "another audience": lambda p, c: p.signed({**c, "aud": "somebody-else"}),
-    "another party's": lambda p, c: p.signed({**c, "aud": [CLIENT_ID, "x"], "azp": "x"}),
-    "expired": lambda p, c: p.signed({**c, "exp": c["iat"] - 3600}),
-    "another sign-in's": lambda p, c: p.signed({**c, "nonce": "x"}),
-    "without a nonce": lambda p, c: p.signed({name: value for name, value in c.items() if name != "nonce"}),
-    "without a subject": lambda p, c: p.signed({name: value for name, value in c.items() if name != "sub"}),
-    "signed by another key": lambda p, c: p.signed(c, key=RSAKey.generate_key(2048)),
-    "signed by a key nobody has": lambda p, c: p.signed(c, kid="k9"),
-    "signed with our secret": lambda p, c: p.signed(c, key=OctKey.import_key(CLIENT_SECRET), alg="HS256"),
-    "not signed": lambda p, c: p.signed(c).rpartition(".")[0] + ".",
-    "no token": lambda p, c: "x",
-}
-
-
-def _begun(liar: Provider, http: Client, now: datetime) -> tuple[SignIn, Secret, dict[str, str]]:
-    """A sign-in that was begun, the browser's secret, and the answer that would be right."""
-    settings = SignInSettings(
-        issuer=liar.issuer, client_id=CLIENT_ID, client_secret=Secret(CLIENT_SECRET), redirect_uri=CALLBACK
-    )
-    sign_in, mine = SignIn(settings, http), Secret(secrets.token_urlsafe(32))
-    asked = {name: value[0] for name, value in parse_qs(urlsplit(sign_in.begin(mine)).query).items()}
-    iat = int(now.timestamp())
-    liar.right = {"iss": liar.issuer, "sub": "ada", "aud": CLIENT_ID, "exp": iat + 60, "iat": iat}
-    liar.right["nonce"] = asked["nonce"]
-    liar.userinfo, liar.token = {"sub": "ada", "groups": ["owner"]}, liar.signed
-    return sign_in, mine, {"state": asked["state"], "code": "c"}
-
-
-def test_what_the_provider_says_elsewhere_counts_for_its_subject_alone(liar: Provider, http: Client) -> None:
-    now = datetime.now(UTC)
-    sign_in, mine, answer = _begun(liar, http, now)
-    assert sign_in.finish(mine, answer, jti="j", now=now)["groups"] == ["owner"]
-    liar.userinfo = {"sub": "eve", "groups": ["owner"]}
-    assert "groups" not in sign_in.finish(mine, answer, jti="j", now=now)
-
-
-@pytest.mark.parametrize("wrong", [{"state": "x"}, {"error": "access_denied"}, {"iss": "https://evil.example"}])
-def test_an_answer_that_is_not_of_this_sign_in_is_not_believed(
-    liar: Provider, http: Client, wrong: dict[str, str]
-) -> None:
-    now = datetime.now(UTC)
-    sign_in, mine, answer = _begun(liar, http, now)
-    with pytest.raises(PolicyDenied):
-        sign_in.finish(mine, {**answer, **wrong}, jti="j", now=now)
-
-
-@pytest.mark.parametrize("how", FORGED)
-def test_an_id_token_that_does_not_hold_signs_nobody_in(liar: Provider, http: Client, how: str) -> None:
-    now = datetime.now(UTC)
-    sign_in, mine, answer = _begun(liar, http, now)
-    liar.token = partial(FORGED[how], liar)
-    with pytest.raises(PolicyDenied):
-        sign_in.finish(mine, answer, jti="j", now=now)

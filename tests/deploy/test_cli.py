@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,16 @@ def test_where_there_is_no_installation_the_next_command_is_named(tmp_path: Path
     assert refused["error"] == "Misconfigured"
     assert "aswhom init" in refused["message"]
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_where_postgresqls_driver_is_missing_its_name_is_said(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASWHOM_DATABASE_URL", "postgresql://u:hunter2@127.0.0.1/x")
+    monkeypatch.delitem(sys.modules, "pipeline.postgresql", raising=False)
+    monkeypatch.setitem(sys.modules, "psycopg", None)  # as Python has it where an import is to fail
+    refused = cli.json("tenants", "list", code=1)
+    assert refused["error"] == "Misconfigured"
+    assert "aswhom[postgres]" in refused["message"]
+    assert "hunter2" not in refused["message"]
 
 
 def test_a_ledger_of_another_version_is_not_touched(cli: Cli) -> None:
@@ -312,7 +323,7 @@ def test_an_agent_is_listed_and_revoked_before_its_first_job(acme: Cli) -> None:
     assert acme.json("revoke", "agent", "devops-assistant", "--yes")["scope"]["key"] == "devops-assistant"
 
 
-def test_only_webhooks_that_are_received_have_an_address(acme: Cli, secret: str) -> None:
+def test_only_webhooks_that_are_received_have_an_address(acme: Cli) -> None:
     from identity.providers import PROFILES
     from webhooks.sources import SOURCES
 

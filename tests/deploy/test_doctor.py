@@ -100,6 +100,9 @@ def test_a_broker_that_may_forget_is_found_until_it_may_not(
         assert (state, "set it to noeviction" in says) == ("wrong", True)
         client.config_set("maxmemory-policy", "noeviction")
         assert told(cli, "broker")[0][0] == "ok"
+        monkeypatch.setenv("ASWHOM_BROKER_URL", f"redis://127.0.0.1:{free_port()}/0")
+        monkeypatch.setenv("ASWHOM_REDIS_URL", own_valkey.url)
+        assert (told(cli, "broker")[0][0], told(cli, "locks")[0][0]) == ("wrong", "ok")
 
 
 def test_a_broker_that_keeps_its_configuration_to_itself_is_reached_all_the_same(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,13 @@ def test_a_retired_key_leaves_the_ring_and_is_kept_beside_it(files: KeyFiles) ->
     assert files.read().vault == {2: before[2]}
     assert read_keys(beside.read_text()) == {1: before[1]}
     assert beside.stat().st_mode & 0o777 == 0o600
+    files.add_vault_key()
+    for written in ("vault", "vault.retired"):
+        (files.vault.parent / f"{written}.new").mkdir()  # so that not even root can write it
+    for act in (files.add_vault_key, partial(files.retire_vault_key, 2)):
+        with pytest.raises(Misconfigured, match=r"cannot be written: .*ASWHOM_VAULT_KEY_FILE"):
+            act()
+    assert sorted(files.read().vault) == [2, 3]
 
 
 def test_a_changed_key_file_stays_whose_it_was_and_where_its_link_leads(files: KeyFiles, tmp_path: Path) -> None:
@@ -133,3 +141,4 @@ def test_a_folder_of_keys_that_is_open_to_everybody_is_named(files: KeyFiles, mo
     assert files.exposed() == []
     files.vault.parent.chmod(mode)
     assert files.exposed() == [(files.vault.parent, writable)]
+    assert files.exposed(flags=lambda folder: os.ST_RDONLY) == []  # as Kubernetes mounts a secret

@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis
+from kombu.exceptions import OperationalError
 
 from deploy.settings import load
 from identity.errors import Misconfigured
+from pipeline.celery import Runtime, make_celery
 from tests.deploy.conftest import Cli
+from tests.servers.tls import tls_before
+from tests.servers.valkey import Valkey
 
 
 def test_every_fault_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +76,7 @@ def test_a_postgresql_address_names_its_driver() -> None:
     ("broker", "redis"),
     [
         ("redis://h:1/0", "redis://h:1/0"),
-        ("rediss://h:1/0", "rediss://h:1/0"),
+        ("rediss://h:1/0", "rediss://h:1/0?ssl_cert_reqs=required"),
         ("redis+socket:///a%20b/v.sock?virtual_host=0", "unix:///a%20b/v.sock?db=0"),
         ("amqp://h", None),
         ("sentinel://h:1", None),
@@ -79,6 +85,35 @@ def test_a_postgresql_address_names_its_driver() -> None:
 def test_the_refresh_locks_are_where_the_broker_is_if_that_is_a_redis(broker: str, redis: str | None) -> None:
     assert load(broker_url=broker).redis() == redis
     assert load(broker_url=broker, redis_url="redis://other:1/0").redis() == "redis://other:1/0"
+
+
+def test_a_broker_over_tls_must_have_a_certificate_that_is_trusted(valkey: Valkey, tmp_path: Path) -> None:
+    """Kombu would take any, if it were not told otherwise."""
+
+    def of_broker(address: str) -> None:
+        with make_celery(load(broker_url=address).broker(), _never).connection() as broker:
+            channel: Any = broker.default_channel
+            channel.client.ping()
+
+    def of_locks(address: str) -> None:
+        with redis.Redis.from_url(load(broker_url=address).redis() or "", retry=None) as locks:
+            locks.ping()
+
+    with tls_before(valkey.port, tmp_path) as (port, certificate):
+        address = f"rediss://:{valkey.password}@127.0.0.1:{port}/0"
+        for asked in (f"ssl_ca_certs={certificate}", "ssl_cert_reqs=none"):
+            of_broker(f"{address}?{asked}")
+            of_locks(f"{address}?{asked}")
+        with pytest.raises(OperationalError, match="CERTIFICATE_VERIFY_FAILED"):
+            of_broker(address)
+        with pytest.raises(redis.ConnectionError, match="CERTIFICATE_VERIFY_FAILED"):
+            of_locks(address)
+    with pytest.raises(Misconfigured, match="ssl_cert_reqs as one of: required"):
+        load(broker_url="rediss://h:1/0?ssl_cert_reqs=CERT_REQUIRED")
+
+
+def _never() -> Runtime:
+    raise AssertionError("no worker is started here")
 
 
 def test_a_child_in_another_directory_sees_the_same_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,8 @@ import yaml
 
 from deploy import procfile
 from deploy.procfile import Process
-from deploy.settings import Settings
+from deploy.setting_faults import unknown
+from deploy.settings import PREFIX, Settings
 from deploy.up import patience
 from tests.docs.pages import ROOT
 
@@ -20,6 +22,11 @@ COMPOSE = yaml.safe_load((ROOT / "deploy/compose/compose.yml").read_text(encodin
 CLUSTER = list(yaml.safe_load_all((ROOT / "deploy/kubernetes/aswhom.yml").read_text(encoding="utf-8")))
 BESIDE = {"setup", "postgres", "valkey", "prometheus", "grafana"}
 PROCESSES = {process.name: process for process in procfile.read()}
+
+
+def pods() -> list[dict[str, Any]]:
+    """What a pod is made by, of each deployment and of the job."""
+    return [one["spec"]["template"]["spec"] for one in CLUSTER if one["kind"] in ("Deployment", "Job")]
 
 
 def containers() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
@@ -55,10 +62,26 @@ def test_every_setting_is_one_there_is() -> None:
     assert {name.removeprefix("ASWHOM_").lower() for name in named} <= Settings.model_fields.keys()
 
 
+def test_a_cluster_adds_no_variables_that_would_be_refused_as_settings() -> None:
+    """For each service there is, unless told not to: https://kubernetes.io/docs/concepts/services-networking/service/."""
+    (service,) = (one["metadata"]["name"] for one in CLUSTER if one["kind"] == "Service")
+    added = f"{service.upper().replace('-', '_')}_SERVICE_HOST"
+    assert unknown({added: "10.0.0.1"}, known=Settings.model_fields, prefix=PREFIX)
+    assert [pod.get("enableServiceLinks") for pod in pods()] == [False] * (1 + len(PROCESSES))
+
+
 def test_a_process_is_given_the_time_that_a_running_call_takes() -> None:
     needed = patience(Settings()).total_seconds()
     assert float(COMPOSE["x-aswhom"]["stop_grace_period"].removesuffix("s")) >= needed
     assert all(pod["terminationGracePeriodSeconds"] >= needed for _, _, pod in containers())
+
+
+def test_on_a_cluster_a_process_waits_for_its_versions_tables_and_the_web_for_its_last_requests() -> None:
+    for name, container, pod in containers():
+        (waiting,) = pod["initContainers"]
+        assert "until aswhom tenants list" in waiting["command"][-1]
+        assert (waiting["envFrom"], waiting["image"]) == (container["envFrom"], container["image"])
+        assert ("preStop" in container.get("lifecycle", {})) == (name == "web")
 
 
 def test_every_process_is_scraped_where_it_answers() -> None:
@@ -102,3 +125,15 @@ def test_what_is_mounted_from_the_checkout_is_there() -> None:
         source = mount.split(":")[0]
         if source.startswith("."):
             assert (folder / source).exists(), mount
+
+
+def test_the_image_is_made_of_what_it_is_built_from_and_not_of_what_lies_beside_it() -> None:
+    text = (ROOT / "deploy/compose/Dockerfile.dockerignore").read_text(encoding="utf-8")
+    first, *others = [line for line in text.splitlines() if not line.startswith("#")]
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    built_from = {*wheel["packages"], *wheel["force-include"], "pyproject.toml", "requirements"}
+    assert first == "*"
+    assert {line.removeprefix("!") for line in others[: len(built_from)]} == built_from
+    # What comes last wins, and Compose's passwords lie in deploy/compose/.env.
+    assert {"**/.*", "**/*.pem", "**/*secret*.txt"} <= set(others[len(built_from) :])
+    assert not any(line.startswith("!") for line in others[len(built_from) :])

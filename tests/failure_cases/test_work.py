@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 from functools import partial
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 from sqlalchemy import Connection, func, select
 
 from deploy.sandbox.server import Server
@@ -29,6 +27,7 @@ from pipeline.states import JobState, Wait
 from pipeline.tables import deliveries
 from pipeline.workflow import Registry
 from tests.failure_cases.rig import ADA, SERVICE, SIGNING_SECRET, Bells, Rig, post_it
+from tests.identity.keys import pem
 from tests.ledgers import MOSTLY_SQLITE
 from webhooks.app import create_app
 from webhooks.settings import WebSettings
@@ -37,14 +36,6 @@ pytestmark = MOSTLY_SQLITE
 
 AT_SLACK = replace(ADA, connection="sl")
 INSTALLATION = "/app/installations/77/access_tokens"
-
-
-def private_key() -> str:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
-    )
-    return pem.decode()
 
 
 @pytest.fixture
@@ -134,7 +125,7 @@ def test_case_25_an_installation_that_is_gone(rig: Rig) -> None:
     """A suspended installation is asked again later; one that is gone is not. Its account needs a person, and no id is
     kept anywhere else that could be asked for again.
     """
-    rig.add_secret(PRIVATE_KEY, private_key())
+    rig.add_secret(PRIVATE_KEY, pem())
     account = connect_service(
         rig.database,
         rig.vault,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -128,7 +127,7 @@ def _breaks_off() -> Iterator[bytes]:
     raise httpx.WriteError("gone")
 
 
-def test_a_canary_would_be_found(tmp_path: Path) -> None:
+def test_a_canary_would_be_found() -> None:
     """The search itself: plain, in Basic authentication, and by a token's prefix."""
     secret = "5ca1ab1e-5ca1ab1e"
     wanted = set(texts(secret)) | set(PREFIXES)

@@ -75,8 +75,8 @@ def share(system: System, number: int) -> None:
     balance(system)
 
 
-def test_five_jobs_are_among_the_next_beside_two_hundred(sqlite_system: System) -> None:
-    share(sqlite_system, 200)
+def test_five_jobs_are_among_the_next_beside_a_hundred(sqlite_system: System) -> None:
+    share(sqlite_system, 100)
 
 
 @pytest.mark.slow

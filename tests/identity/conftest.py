@@ -13,6 +13,7 @@ from tests.identity.stores import EngineStore, open_store
 from tests.identity.world import World
 from tests.servers.oidc import Oidc
 from tests.servers.oidc import oidc as run_oidc
+from tests.servers.postgres import Emptied
 from tests.servers.valkey import Valkey
 
 
@@ -29,9 +30,20 @@ def oidc(request: pytest.FixtureRequest, oidc: Oidc) -> Oidc:
     return slow
 
 
+@pytest.fixture(scope="session")
+def _postgres_store(migrated_postgres: Emptied) -> Iterator[EngineStore]:
+    """Opened once: a new connection takes longer than most of what is asked of it."""
+    opened = open_store(migrated_postgres.url)
+    yield opened
+    opened.engine.dispose()
+
+
 @pytest.fixture
-def store(ledger_url: str) -> Iterator[EngineStore]:
+def store(ledger_url: str, request: pytest.FixtureRequest) -> Iterator[EngineStore]:
     """An empty ledger on each database."""
+    if not ledger_url.startswith("sqlite"):
+        yield request.getfixturevalue("_postgres_store")
+        return
     opened = open_store(ledger_url)
     yield opened
     opened.engine.dispose()

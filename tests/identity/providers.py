@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl
 
+from tests.servers.web import serving
+
 Reply = tuple[int, dict[str, str], bytes]
 JSON = {"content-type": "application/json"}
 
@@ -126,12 +128,6 @@ def pretend_provider() -> Iterator[PretendProvider]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
     provider.url = f"http://127.0.0.1:{server.server_address[1]}"
-    try:
+    with serving(server):
         yield provider
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

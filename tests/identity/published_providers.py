@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +10,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote
+
+from tests.servers.web import serving
 
 Json = Mapping[str, Any]
 
@@ -314,12 +315,6 @@ def server() -> Iterator[Server]:
 
     listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     listening.daemon_threads = True
-    thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
     said.url = f"http://127.0.0.1:{listening.server_address[1]}"
-    try:
+    with serving(listening):
         yield said
-    finally:
-        listening.shutdown()
-        listening.server_close()
-        thread.join()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine, event
+from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
 
 T = TypeVar("T")
 
@@ -28,11 +28,11 @@ class EngineStore:
             return fn(connection)
 
 
-def open_store(url: str, *, pooled: bool = False) -> EngineStore:
-    """A store on a migrated ledger. *pooled* keeps SQLite's connections, for what writes many thousand times."""
+def open_store(url: str) -> EngineStore:
+    """A store on a migrated ledger. Its connections are kept: a new one takes longer than most of what is asked."""
     if not url.startswith("sqlite"):
         return EngineStore(create_engine(url, pool_size=20))
-    engine = create_engine(url, poolclass=QueuePool if pooled else NullPool)
+    engine = create_engine(url, poolclass=QueuePool, pool_size=20)
 
     @event.listens_for(engine, "connect")
     def _prepare(raw: Any, _record: Any) -> None:

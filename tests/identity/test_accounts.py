@@ -96,11 +96,10 @@ def test_making_things_twice_makes_them_once(world: World) -> None:
     assert again.id == "anna"
 
 
-def test_an_id_holds_no_slash(world: World) -> None:
+@pytest.mark.parametrize("id", ["a/b", "acme.eu"])
+def test_the_id_of_a_tenant_holds_no_slash_and_no_dot(world: World, id: str) -> None:
     with pytest.raises(BadInput):
-        world.store.write(
-            lambda connection: principals.ensure_tenant(connection, id="a/b", name="x", now=world.clock.now)
-        )
+        world.store.write(lambda connection: principals.ensure_tenant(connection, id=id, name="x", now=world.clock.now))
 
 
 def connection_row(name: str, tenant: str | None, provider: str = "github") -> ProviderConnection:

@@ -20,6 +20,8 @@ from identity.secret import Secret
 
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)
 HOUR, SECOND = timedelta(hours=1), timedelta(seconds=1)  # Date counts whole ones
+FAR_YEAR, FAR_ZONE = "Mon, 01 Jan 99999999999 00:00:00 GMT", "Tue, 24 Nov 2026 12:02:00 +99999999999999999"
+LAST_SECOND = "Fri, 31 Dec 9999 23:59:59 GMT"
 
 
 def meaning(
@@ -349,6 +351,9 @@ _outcomes = (
     Answer(status=429, headers={"retry-after": "Tue, 24 Nov 2026 12:02:00 +9999"}, body=b"", elapsed=HOUR), "slack"
 )
 @example(Answer(status=429, headers={"retry-after": "\u0663"}, body=b"", elapsed=HOUR), "slack")
+@example(Answer(status=429, headers={"retry-after": FAR_YEAR}, body=b"", elapsed=HOUR), "slack")
+@example(Answer(status=200, headers={"date": FAR_ZONE}, body=b'{"access_token": "a"}', elapsed=HOUR), "github")
+@example(Answer(status=200, headers={"date": LAST_SECOND}, body=b'{"access_token": "a"}', elapsed=HOUR), "github")
 def test_every_outcome_has_a_meaning(outcome: Outcome, provider: str) -> None:
     found = read(outcome, provider=provider)
     if isinstance(found, Transient | RateLimited):
@@ -365,7 +370,9 @@ def test_only_a_success_grants_and_only_a_known_code_kills(status: int, provider
 
 
 _leaf = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
-_names = st.sampled_from(["access_token", "refresh_token", "expires_in", "expires_at", "scope", "error", "ok"])
+_names = st.sampled_from(
+    ["access_token", "refresh_token", "expires_in", "expires_at", "scope", "token_type", "error", "ok"]
+)
 
 
 @given(
@@ -375,11 +382,14 @@ _names = st.sampled_from(["access_token", "refresh_token", "expires_in", "expire
     ),
 )
 @example(200, {"access_token": "a", "expires_in": 1e-10})
+@example(200, {"access_token": "a", "token_type": "\ud800", "scope": ["\ud800"]})
+@example(200, {"access_token": "a", "token_type": "\x00", "scope": "a\x00"})
 def test_no_json_makes_it_raise_or_grants_without_a_token(status: int, document: dict[str, Any]) -> None:
     outcome = meaning(document, status)
     if isinstance(outcome, Granted):
         assert outcome.answer.access_token.reveal() == document["access_token"]
         assert outcome.answer.expires_at is None or outcome.answer.expires_at > START
+        assert all(kept.isprintable() for kept in (outcome.answer.token_type, *outcome.answer.scopes))  # a ledger can
 
 
 def test_no_secret_is_in_a_repr() -> None:

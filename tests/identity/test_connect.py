@@ -39,6 +39,9 @@ from identity.tables import connect_sessions
 from identity.withdrawals import WithdrawalState, settle, take_grant
 from tests.identity.providers import PretendProvider, reply
 from tests.identity.world import ANNA, World
+from tests.ledgers import MOSTLY_SQLITE
+
+pytestmark = MOSTLY_SQLITE
 
 ANNAS_BROWSER, ANOTHER_BROWSER = "cookie-of-anna", "cookie-of-another"
 

@@ -25,7 +25,9 @@ from identity.model import MINTED, AccountKey, AccountState, Credential, Leased,
 from identity.narrowing import rescope
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
+from identity.secret import Secret
 from identity.sequence import lock_exclusive
+from identity.situation import read_situation
 from identity.stale_access import drop_access
 from identity.tables import grants, provider_connections, refresh_intents
 from identity.withdrawals import take_grant
@@ -187,6 +189,25 @@ def test_a_crash_after_the_answer_was_stored_is_recovered(
     assert make().refresh(account, after_generation=1) == 2
     assert provider.presented == {"refresh-0": 1}
     assert connected.token() == "access-1"
+
+
+def test_an_answer_that_nobody_can_read_holds_up_no_other_account(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    for key in (ANNA, ROBOT):
+        account = connected.consent(key)
+        with pytest.raises(Killed):
+            make(die_at="after_answer_stored").refresh(account, after_generation=1)
+        connected.clock.advance(timedelta(seconds=1))
+    anna = connected.store.read(lambda c: read_situation(c, connected.account(ANNA).id))
+    unread = connected.vault.seal(Secret("no answer"), anna.answer_binding)
+    of_anna = update(refresh_intents).where(refresh_intents.c.account_id == anna.account.id)
+    connected.store.write(lambda c: c.execute(of_anna.values(answer_sealed=unread)).rowcount)
+    connected.clock.advance(timedelta(seconds=5))
+    for _ in range(2):
+        with pytest.raises(ExceptionGroup):
+            make().settle_abandoned(page=1)
+        assert (connected.generation(ANNA), connected.generation(ROBOT)) == (1, 2)
 
 
 def test_housekeeping_recovers_a_stored_answer(connected: World, make: Make, provider: PretendProvider) -> None:

@@ -31,6 +31,9 @@ from identity.sequence import lock_exclusive
 from identity.tables import grants, principals, provider_connections
 from tests.identity.providers import PretendProvider, reply
 from tests.identity.world import ANNA, ROBOT, START, World
+from tests.ledgers import MOSTLY_SQLITE
+
+pytestmark = MOSTLY_SQLITE
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 FORGETFUL = replace(PROFILES["github"], idle_limit=90 * DAY)

@@ -32,7 +32,7 @@ def live(years: Years, *, tick: timedelta, idle_tick: timedelta) -> None:
 
 @pytest.fixture
 def ledger(ledger_url: str) -> Iterator[EngineStore]:
-    opened = open_store(ledger_url, pooled=True)
+    opened = open_store(ledger_url)
     yield opened
     opened.engine.dispose()
 

@@ -27,6 +27,7 @@ from pipeline.workflow import Registry
 from tests.identity.providers import PretendProvider, reply
 from tests.ledger.house import House
 
+AS_SHIPPED = StepSettings()
 ADA = "acc-acme.ada"
 SAID = reply({"id": "7"})
 REFUSED = reply({"message": "Bad credentials"}, 401)
@@ -69,7 +70,7 @@ class Office:
             gate=self.gate,
         )
 
-    def work(self, job: str) -> None:
+    def work(self, job: str, settings: StepSettings = AS_SHIPPED) -> None:
         services = Services(
             store=self.house.database,
             vault=self.house.vault,
@@ -77,7 +78,7 @@ class Office:
             upstream=Upstream(self.http),
             issuer=cast("Issuer", None),  # no capability is asked for
             ids=self.house.ids,
-            settings=StepSettings(),
+            settings=settings,
         )
         Worker(services, Registry([self.house.workflow]), Silence(), WorkerSettings()).handle(job)
 

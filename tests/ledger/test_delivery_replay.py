@@ -6,19 +6,23 @@ import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 import pytest
+from pydantic import BaseModel
 from sqlalchemy import delete, select, update
 
 from identity.audit_tables import audit
 from identity.errors import BadInput
 from identity.installations import add_installation
 from identity.tables import installations
+from pipeline.ledger import pins
 from pipeline.ledger.delivery_replay import Does, Replayed, Stored, replay, weigh
-from pipeline.states import JobState
-from pipeline.tables import deliveries, jobs, workflow_settings
+from pipeline.ledger.openings import open_attempt
+from pipeline.states import AttemptState, JobState, StepState
+from pipeline.tables import attempts, deliveries, jobs, steps, workflow_settings
 from pipeline.workflow import Considered, Registry
-from tests.ledger.house import House
+from tests.ledger.house import House, intent_of
 
 
 def considered(house: House, text: str = "hello") -> list[Considered]:
@@ -159,6 +163,54 @@ def test_a_configuration_that_no_longer_fits_starts_nothing_and_says_how_to_mend
     house.database.write(lambda c: c.execute(update(workflow_settings).values(values)).rowcount)
     done = replayed(house, early)
     assert done.jobs == ()
+    assert "workflows enable --config" in done.fates[0].reason
+
+
+class Words(BaseModel):
+    text: str = "hello"
+
+
+def configure(house: House, config: dict[str, Any]) -> None:
+    house.database.write(lambda c: c.execute(update(workflow_settings).values(config=config)).rowcount)
+
+
+def dead(house: House, step: StepState | None = None, attempt: AttemptState | None = None) -> Stored:
+    """A delivery whose job died under the configuration there was, with a step or without; it was changed since."""
+    house.workflow = replace(house.workflow, config=Words)
+    delivery = stored(house, house.accept(house.delivery("one")).delivery)
+    if step is not None:
+        asked = intent_of(house, house.claim(next(iter(house.states()))))
+        house.database.write(partial(open_attempt, intent=asked))
+        house.database.write(lambda c: c.execute(update(steps).values(state=step)).rowcount)
+        house.database.write(lambda c: c.execute(update(attempts).values(state=attempt)).rowcount)
+    house.database.write(lambda c: c.execute(update(jobs).values(state=JobState.DEAD)).rowcount)
+    configure(house, {"text": "mended"})
+    return delivery
+
+
+@pytest.mark.parametrize(
+    ("step", "attempt", "config"),
+    [
+        (None, None, {"text": "mended"}),
+        (StepState.FAILED, AttemptState.NO_EFFECT, {"text": "mended"}),
+        (StepState.DONE, AttemptState.EFFECT, {}),
+        (StepState.OPEN, AttemptState.OPEN, {}),
+    ],
+)
+def test_a_dead_job_goes_again_under_the_present_configuration_unless_it_did_something_under_its_own(
+    house: House, step: StepState | None, attempt: AttemptState | None, config: dict[str, Any]
+) -> None:
+    (fate,) = replayed(house, dead(house, step, attempt)).fates
+    assert (fate.does, fate.config) == (Does.AGAIN, config)
+    assert ("it keeps the configuration it began with" in fate.reason) is (not config)
+    assert house.database.read(lambda c: pins.pinned(c, str(fate.job))) == config
+
+
+def test_a_dead_job_stays_dead_while_the_configuration_it_would_have_does_not_fit(house: House) -> None:
+    delivery = dead(house)
+    configure(house, {"text": 1})
+    done = replayed(house, delivery)
+    assert (done.jobs, done.fates[0].does) == ((), Does.NOTHING)
     assert "workflows enable --config" in done.fates[0].reason
 
 

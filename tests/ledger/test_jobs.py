@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, select, text, update
+from sqlalchemy import select, update
 
 from identity.errors import BadInput
 from identity.model import AccessPattern
@@ -19,6 +19,7 @@ from pipeline.model import Bell
 from pipeline.states import JobState, Wait
 from pipeline.tables import jobs as jobs_table
 from pipeline.worker import WorkerSettings
+from tests.ledger.acts import until_awaited
 from tests.ledger.house import HOLD, House
 
 HYBRID = str(AccessPattern.HYBRID)
@@ -63,17 +64,8 @@ def test_a_claim_that_waited_for_another_takes_nothing(house: House) -> None:
     job, won = house.job(), list[Any]()
     claim = partial(jobs.claim, job=job, hold=HOLD)
     late = threading.Thread(target=lambda: won.append(house.database.write(claim)))
-    waiting = text("select count(*) from pg_locks where locktype = 'transactionid' and not granted")
-
-    def claim_slowly(c: Connection) -> Any:
-        claimed = claim(c)
-        late.start()
-        while late.is_alive() and not c.execute(waiting).scalar_one():
-            late.join(0.01)
-        return claimed
-
-    first = house.database.write(claim_slowly)
-    late.join()
+    first = until_awaited(house.database, claim, by=late)
+    assert first is not None
     assert (first.fence, won, house.row(job).fence) == (1, [None], 1)
 
 

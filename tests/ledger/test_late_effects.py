@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -10,33 +11,43 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
+from identity.errors import BadInput
 from pipeline import reconcile
-from pipeline.ledger import jobs, steps
+from pipeline.ledger import jobs, openings, steps
 from pipeline.ledger.intents import Adopted, Ended, Intent, Opened
 from pipeline.ledger.replay import replay
 from pipeline.resolution import resolve_by_hand
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.tables import attempts
 from pipeline.tables import steps as steps_table
-from pipeline.workflow import Registry
-from tests.ledger.house import House, account_scope, intent_of, say_it
+from pipeline.workflow import SERVICE, Registry
+from tests.ledger.house import House, Say, account_scope, intent_of, say_it
 from tests.ledger.test_openings import close, done, open_, revoke, step_state
+
+
+class Other(Say):
+    """Another action."""
 
 
 def _refused_after_a_doubt(house: House, **more: Any) -> Intent:
     """A step whose first call got no answer and whose second was turned down; its job is dead."""
+    first = _in_doubt_and_failed(house, **more)
+    house.database.write(partial(jobs.bury, job=first.job, reason="400"))
+    return first
+
+
+def _in_doubt_and_failed(house: House, **more: Any) -> Intent:
     first = intent_of(house, house.claim(house.job()), **more)
     open_(house, first)
     close(house, first, AttemptState.UNKNOWN, StepState.UNKNOWN)
     second = intent_of(house, first.job, step=first.step, number=2, repeats_unknown=True, **more)
     assert isinstance(open_(house, second), Opened)
     close(house, second, AttemptState.NO_EFFECT, StepState.FAILED, error="400")
-    house.database.write(partial(jobs.bury, job=first.job, reason="400"))
     return first
 
 
 def _resolve(house: House, job: str, result: Mapping[str, Any] | None) -> None:
-    resolve = partial(resolve_by_hand, workflows=Registry([say_it]), by="ops", now=datetime.now(UTC))
+    resolve = partial(resolve_by_hand, workflows=Registry([house.workflow]), by="ops", now=datetime.now(UTC))
     house.database.write(partial(resolve, job=job, effect=result is not None, result=result))
 
 
@@ -65,6 +76,34 @@ def test_an_operator_who_says_that_a_failed_step_had_no_effect_leaves_it_failed(
     first = _refused_after_a_doubt(house)
     _resolve(house, first.job.id, None)
     assert step_state(house, first.step) == StepState.FAILED
+
+
+def test_an_operator_is_heard_too_of_a_job_that_is_done(house: House) -> None:
+    first = _in_doubt_and_failed(house)
+    house.database.write(partial(jobs.finish, job=first.job))
+    _resolve(house, first.job.id, {"id": "9"})
+    assert (house.row(first.job.id).state, step_state(house, first.step)) == (JobState.DONE, StepState.DONE)
+
+
+def test_an_operator_is_told_where_the_workflow_has_no_such_action_any_more(house: House) -> None:
+    first = _refused_after_a_doubt(house)
+    house.workflow = replace(say_it, uses={Other: SERVICE})
+    with pytest.raises(BadInput, match=r"say_it does not use github\.Say any more"):
+        _resolve(house, first.job.id, {"id": "9"})
+    _resolve(house, first.job.id, None)
+    assert step_state(house, first.step) == StepState.FAILED
+
+
+def test_a_step_whose_call_is_on_the_wire_is_refused_only_once_that_has_ended(house: House) -> None:
+    asked = intent_of(house, house.claim(house.job()))
+    open_(house, asked)
+    refuse = partial(openings.refuse, intent=replace(asked, number=2), reason="no", now=datetime.now(UTC))
+    outcome = house.database.write(refuse)
+    assert isinstance(outcome, Ended)
+    assert (outcome.moved, step_state(house, asked.step)) == (JobState.QUEUED, StepState.OPEN)
+    close(house, asked, AttemptState.NO_EFFECT, StepState.OPEN)
+    assert house.database.write(refuse) is None
+    assert step_state(house, asked.step) == StepState.REFUSED
 
 
 def test_who_waits_for_a_failed_step_gets_the_result_that_an_operator_found(house: House) -> None:

@@ -267,7 +267,8 @@ def test_a_call_without_an_outcome_stays_unknown_when_the_rule_ends_its_job(hous
     assert isinstance(open_(house, intent(house, asked.job, step=asked.step, number=2, repeats_unknown=True)), Ended)
     assert (house.row(job).state, step_state(house, asked.step)) == (JobState.CANCELLED, StepState.UNKNOWN)
     by_policy = intent(house, asked.job, step=asked.step, number=3)
-    assert house.database.write(partial(openings.refuse, intent=by_policy, reason="no", now=datetime.now(UTC)))
+    refuse = partial(openings.refuse, intent=by_policy, reason="no", now=datetime.now(UTC))
+    assert isinstance(house.database.write(refuse), Ended), "no workflow may go on as if nothing had been done"
     assert step_state(house, asked.step) == StepState.UNKNOWN
     kinds = audit_kinds(house)
     assert (kinds.count("step.given_up"), kinds.count("step.refused")) == (2, 0), "the audit says no more than happened"
@@ -332,7 +333,31 @@ def test_a_once_key_changes_hands_only_after_no_effect(house: House) -> None:
 def test_a_once_key_with_other_parameters_is_an_error(house: House) -> None:
     first, second = (intent(house, house.claim(house.job()), once="pull#1") for _ in range(2))
     open_(house, first)
-    assert open_(house, replace(second, request_hash="other")) == OnceMismatch(owner=first.job.id)
+    other = replace(second, request_hash="other")
+    assert open_(house, other) == OnceMismatch(owner=first.job.id)
+    close(house, first, AttemptState.NO_EFFECT, StepState.OPEN)
+    assert open_(house, other) == OnceMismatch(owner=first.job.id), "its owner tries again"
+    again = replace(first, attempt=house.ids("att"), number=2)
+    open_(house, again)
+    close(house, again, AttemptState.UNKNOWN, StepState.UNKNOWN)
+    house.database.write(partial(jobs.bury, job=first.job, reason="whatever its job's state"))
+    assert open_(house, other) == OnceMismatch(owner=first.job.id), "its owner may have done it"
+
+
+@pytest.mark.parametrize("ended", [StepState.FAILED, StepState.OPEN], ids=["failed", "job-ended"])
+def test_what_came_to_nothing_keeps_its_once_key_from_nobody_whatever_their_parameters(
+    house: House, ended: StepState
+) -> None:
+    first, second, third = (intent(house, house.claim(house.job()), once="pull#1") for _ in range(3))
+    open_(house, first)
+    close(house, first, AttemptState.NO_EFFECT, ended, error="channel_not_found")
+    if ended is StepState.OPEN:
+        house.database.write(partial(jobs.bury, job=first.job, reason="its runs were spent"))
+    mended = replace(second, request_hash="mended")
+    assert isinstance(open_(house, mended), Opened)
+    assert open_(house, third) == OnceMismatch(owner=second.job.id), "the key is for what its owner does"
+    done(house, mended, {"id": "7"})
+    assert isinstance(open_(house, replace(third, request_hash="mended")), Adopted)
 
 
 def test_a_once_key_that_a_later_opening_takes_is_on_its_step_and_a_word_about_the_call_wakes_who_waits(

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 from sqlalchemy import Connection, Row, select, update
 
 from pipeline import reconcile
@@ -18,8 +19,9 @@ from pipeline.ledger.jobs import move_job
 from pipeline.ledger.replay import replay
 from pipeline.run import Run
 from pipeline.states import JobState, StepState, Wait
-from pipeline.tables import jobs, steps
+from pipeline.tables import jobs, steps, workflow_settings
 from pipeline.worker import WorkerSettings
+from tests.identity.providers import reply
 from tests.ledger.house import House, Say
 from tests.ledger.office import Office
 from tests.ledger.test_jobs import _lapse
@@ -217,6 +219,37 @@ def test_a_sleep_that_a_worker_began_that_had_lost_its_job_is_the_sleep_of_the_o
     asleep = house.database.write(partial(sleep, job=rightful, step="theirs"))
     assert asleep == Ended(reason="the workflow sleeps", moved=JobState.WAITING)
     assert ([step.id for step in steps_of(house)], house.row(job).state) == (["late"], JobState.WAITING)
+
+
+# its configuration
+
+
+class Words(BaseModel):
+    text: str = "wrong"
+
+
+def test_a_step_that_failed_asks_for_something_else_once_its_configuration_is_mended(office: Office) -> None:
+    def says_what_is_configured(run: Run[Words], event: Any) -> None:
+        run.do(Say(text=run.config.text), as_=run.user, once="said")
+
+    house = office.house
+    house.workflow = replace(house.workflow, function=says_what_is_configured, config=Words)
+    office.provider.call = lambda token: reply({"message": "no such words"}, 422)
+    job = house.job()
+    office.work(job)
+    (failed,) = steps_of(house)
+    assert (house.row(job).state, failed.state) == (JobState.DEAD, StepState.FAILED)
+    mended = update(workflow_settings).values(config={"text": "right"})
+    house.database.write(lambda c: c.execute(mended).rowcount)
+    house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
+    office.provider.call = office._call
+    office.work(job)
+    (done,) = steps_of(house)
+    assert (house.row(job).state, done.state, done.parameters) == (JobState.DONE, StepState.DONE, {"text": "right"})
+    assert done.request_hash == Say(text="right").request_hash()
+    later = house.job()
+    office.work(later)  # the key is known by what was done
+    assert (house.row(later).state, len(office.tokens)) == (JobState.DONE, 1)
 
 
 # its workflow

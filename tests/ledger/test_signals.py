@@ -12,6 +12,7 @@ from sqlalchemy import select, update
 
 from identity.accounts import find_account
 from identity.audit_tables import audit
+from identity.consents import connect_service
 from identity.grants import get_grant
 from identity.model import AccountKey, AccountState, Credential
 from identity.tables import accounts, grants, installations
@@ -230,6 +231,31 @@ def test_new_permissions_are_the_scopes_and_wake_who_waited_for_them(house: Hous
     older = signal(Asks.RESCOPE, Installation(id="9001"), at=now - timedelta(seconds=1), scopes=frozenset({"none"}))
     say(house, older)
     assert house.database.read(partial(get_grant, account=account.id)) == grant
+
+
+def test_new_permissions_do_not_widen_an_installation_past_what_its_admin_asked_for(house: House) -> None:
+    connect_service(
+        house.database,
+        house.vault,
+        ROBOT,
+        id=house.ids("acc"),
+        provider="github",
+        credential=Credential.INSTALLATION,
+        scopes=("issues:write",),
+        ceiling=("issues:write",),
+        external_id="9001",
+        by="admin:eve",
+        audit_id=house.ids("aud"),
+        now=datetime.now(UTC),
+        also=lambda connection, key: None,
+    )
+    wide = frozenset({"issues:write", "issues:read", "contents:write", "contents:read"})
+    for said, kept in ((wide, {"issues:write", "issues:read"}), (wide - {"issues:write"}, {"issues:read"})):
+        say(house, signal(Asks.RESCOPE, Installation(id="9001"), at=datetime.now(UTC), scopes=said))
+        account = house.database.read(partial(find_account, key=ROBOT))
+        assert account is not None
+        grant = house.database.read(partial(get_grant, account=account.id))
+        assert grant is not None and set(grant.scopes) == kept  # noqa: PT018 - for the type checker
 
 
 def test_a_token_is_renewed_however_often_it_is_told_before_the_next_step(house: House) -> None:

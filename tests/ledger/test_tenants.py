@@ -6,12 +6,13 @@ import threading
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, func, select
 
 from identity.audit_tables import audit
 from identity.errors import BadInput
 from pipeline.database import Database
 from pipeline.desk import tenants
+from tests.ledger.acts import until_awaited
 
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
@@ -29,16 +30,6 @@ def test_whoever_adds_a_tenant_while_it_is_added_is_told_that_it_is_there(databa
             told.append(str(error))
 
     late = threading.Thread(target=add_late)
-    waiting = text("select count(*) from pg_locks where locktype = 'transactionid' and not granted")
-
-    def add_slowly(c: Connection) -> str:
-        service = add(c, "early")
-        late.start()
-        while late.is_alive() and not c.execute(waiting).scalar_one():
-            late.join(0.01)
-        return service
-
-    assert database.write(add_slowly) == "mill.service"
-    late.join()
+    assert until_awaited(database, lambda c: add(c, "early"), by=late) == "mill.service"
     assert told == ["there is a tenant mill already: choose another id"]
     assert database.read(lambda c: c.execute(select(func.count()).select_from(audit)).scalar_one()) == 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from pipeline.runtime import Runtime
 from tests.payments.office import OF_ACME_ALONE, PAID_ALREADY, Office
 from tests.sandbox.driver import SERVICES, Receiver, Sandbox, address, start
 from tests.servers.process import end, free_port
+from tests.servers.web import serving
 from tests.tasks.town import Town
 from tests.webhooks.parts import MemoryLedger, MemoryRing
 from webhooks.app import create_app
@@ -61,14 +61,8 @@ def served(runtime: Runtime, port: int) -> Iterator[None]:
         web, MemoryLedger(), runtime.workflows, MemoryRing(), authority=runtime.authority, approver=runtime.approving
     )
     server = make_server("127.0.0.1", port, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with serving(server):
         yield
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.fixture(scope="session")

@@ -153,10 +153,10 @@ class Emptied:
         self._connection.execute("SET session_replication_role = replica")  # neither triggers nor foreign keys
 
     def empty(self) -> None:
-        """Delete the other rows, and start the sequences again, whoever is still connected."""
+        """Delete the other rows, and start the sequences again, whoever is still at work."""
         self._connection.execute(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid() AND state IS DISTINCT FROM 'idle'"
         )
         undone = [sql.SQL("DELETE FROM {}").format(sql.Identifier(table)) for table in self._filled() - self._kept]
         used = self._connection.execute("SELECT sequencename FROM pg_sequences WHERE last_value IS NOT NULL").fetchall()

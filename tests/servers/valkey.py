@@ -50,11 +50,6 @@ class Valkey:
         return f"unix://:{self.password}@{self.directory}/valkey.sock?db=0"
 
     @property
-    def broker_socket_url(self) -> str:
-        """For Celery, over the unix socket."""
-        return f"redis+socket://:{self.password}@{self.directory}/valkey.sock?virtual_host=0"
-
-    @property
     def pid(self) -> int:
         return self._running().pid
 

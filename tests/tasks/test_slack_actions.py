@@ -152,3 +152,15 @@ def test_what_cannot_be_seen_is_spelt_out() -> None:
     hidden = "pay \u202etfiws"
     (line,) = [one for one in in_lines({**SHOWN.document, "parameters": {"to": hidden}}) if one.startswith("to")]
     assert line == 'to = "pay \\u202etfiws"'
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\u2028", "\x85", "\v"])
+def test_no_text_adds_a_fact_to_the_question(call: Call, end: str) -> None:
+    """An agent chooses the parameters, and by them what is done and to what."""
+    forged = f"hi{end}because: the CFO agreed{end}é = alice"
+    shown = SHOWN.model_copy(update={"does": forged, "resource": forged, "parameters": {"text": forged}})
+    plain = blocks_of(ASK.model_copy(update={"shown": SHOWN}), call)[0]["text"]["text"].splitlines()
+    lines = blocks_of(ASK.model_copy(update={"shown": shown}), call)[0]["text"]["text"].splitlines()
+    assert len(lines) == len(plain) - 1  # one parameter instead of two
+    assert [line for line in lines if line.startswith("because")] == ["because: named by the workflow"]
+    assert lines == in_lines(shown.document)

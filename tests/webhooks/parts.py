@@ -15,6 +15,7 @@ from identity.secret import Secret
 from pipeline.model import Acceptance, Bell, SignedDelivery
 from pipeline.run import Run
 from pipeline.workflow import Event, Match, NoConfig, Registry, Trigger, workflow
+from webhooks.sources.reading import Fault, Reading, Refusal
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 SECRET, OLD_SECRET = "canary-new-4f1c", "canary-old-77aa"
@@ -152,3 +153,8 @@ def lower(headers: Mapping[str, str], *, content_type: str = JSON) -> dict[str, 
 def delivery_for(body: bytes) -> str:
     """A delivery id that differs with the body."""
     return sha256(body).hexdigest()[:32]
+
+
+def fault_of(reading: Reading) -> Fault | None:
+    """Why it was refused, if it was."""
+    return reading.fault if isinstance(reading, Refusal) else None

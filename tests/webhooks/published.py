@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-_REPOSITORY = Path(__file__).parents[2]
+from tests.servers import shared_data
 
 
 def folder() -> Path | None:
     """The folder of published data, if there is one."""
-    named = os.environ.get("ASWHOM_SHARED_DATA")
-    candidates = [Path(named)] if named else [parent / "shared" / "data" for parent in _REPOSITORY.parents[:2]]
-    return next((candidate for candidate in candidates if candidate.is_dir()), None)
+    try:
+        return shared_data.folder()
+    except shared_data.NoSharedData:
+        return None
 
 
 @cache

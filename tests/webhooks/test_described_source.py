@@ -17,7 +17,7 @@ from identity.errors import Misconfigured
 from identity.secret import Secret
 from tests.webhooks import published
 from tests.webhooks.flips import flips, text_flips
-from tests.webhooks.parts import NOW, OLD_SECRET, SECRET, lower
+from tests.webhooks.parts import NOW, OLD_SECRET, SECRET, fault_of, lower
 from webhooks.sources.described import SOURCE
 from webhooks.sources.reading import Fault, Reading, Received, Refusal
 
@@ -56,10 +56,6 @@ def _read(config: Mapping[str, str], headers: dict[str, str], body: bytes = BODY
     return SOURCE.of(config).read(lower(headers), body, [Secret(one) for one in secrets or (SECRET,)], NOW)
 
 
-def _fault(reading: Reading) -> Fault | None:
-    return reading.fault if isinstance(reading, Refusal) else None
-
-
 def _timed(body: bytes = BODY, *, id: str = "d-1", stamp: str = STAMP) -> dict[str, str]:
     message = f"{id}|{stamp}|".encode() + body
     signature = base64.b64encode(hmac.digest(SECRET.encode(), message, "sha512")).decode()
@@ -81,7 +77,7 @@ def test_every_documented_scheme_can_be_described(provider: str, needs_published
     # GitHub's and Slack's vectors are no JSON objects: that their signature is right is all there is to see.
     assert isinstance(reading, Received) or "The signature is right" in reading.detail  # type: ignore[union-attr]
     for flipped in flips(body):
-        assert _fault(source.read(lower(vector["headers"]), flipped, keys, then)) is Fault.SIGNATURE
+        assert fault_of(source.read(lower(vector["headers"]), flipped, keys, then)) is Fault.SIGNATURE
 
 
 def test_a_replay_of_a_scheme_with_a_time_is_refused(needs_published: Callable[[], None]) -> None:
@@ -94,36 +90,36 @@ def test_a_replay_of_a_scheme_with_a_time_is_refused(needs_published: Callable[[
 
 def test_every_flipped_bit_of_the_body_is_refused() -> None:
     for flipped in flips(BODY):
-        assert _fault(_read(TIMED, _timed(), flipped)) is Fault.SIGNATURE
-        assert _fault(_read(PLAIN, _plain(), flipped)) is Fault.SIGNATURE
+        assert fault_of(_read(TIMED, _timed(), flipped)) is Fault.SIGNATURE
+        assert fault_of(_read(PLAIN, _plain(), flipped)) is Fault.SIGNATURE
 
 
 @pytest.mark.parametrize("name", ["X-Signature", "X-Time", "X-Id"])
 def test_every_flipped_bit_of_what_is_signed_is_refused(name: str) -> None:
     for flipped in text_flips(_timed()[name]):
-        assert _fault(_read(TIMED, _timed() | {name: flipped})) is Fault.SIGNATURE, flipped
+        assert fault_of(_read(TIMED, _timed() | {name: flipped})) is Fault.SIGNATURE, flipped
 
 
 def test_every_flipped_bit_of_the_signature_of_a_body_alone_is_refused() -> None:
     for flipped in text_flips(_plain()["X-Signature"]):
-        assert _fault(_read(PLAIN, _plain() | {"X-Signature": flipped})) is Fault.SIGNATURE, flipped
+        assert fault_of(_read(PLAIN, _plain() | {"X-Signature": flipped})) is Fault.SIGNATURE, flipped
 
 
 @given(signature=st.text(), stamp=st.text(), id=st.text())
 def test_no_text_in_a_header_is_a_crash(signature: str, stamp: str, id: str) -> None:
     headers = {"X-Signature": signature, "X-Time": stamp, "X-Id": id, "Stripe-Signature": signature}
     for config in (TIMED, PLAIN, KNOWN["stripe"]):
-        assert _fault(_read(config, headers)) is Fault.SIGNATURE
+        assert fault_of(_read(config, headers)) is Fault.SIGNATURE
 
 
 @given(body=st.binary(max_size=100), stamp=st.from_regex("[0-9]{1,15}", fullmatch=True))
 def test_nothing_that_is_signed_is_a_crash(body: bytes, stamp: str) -> None:
-    assert _fault(_read(TIMED, _timed(body, stamp=stamp), body)) in (Fault.SIGNATURE, Fault.MALFORMED, None)
+    assert fault_of(_read(TIMED, _timed(body, stamp=stamp), body)) in (Fault.SIGNATURE, Fault.MALFORMED, None)
 
 
 @given(id=st.text("{}bodyimestap|", max_size=20))
 def test_what_a_header_says_is_put_in_once_and_is_never_a_place(id: str) -> None:
-    assert _fault(_read(TIMED, _timed(id=id))) is not Fault.SIGNATURE
+    assert fault_of(_read(TIMED, _timed(id=id))) is not Fault.SIGNATURE
 
 
 def test_an_id_guards_against_replays_only_where_it_is_signed() -> None:
@@ -146,7 +142,7 @@ def test_the_connection_says_where_event_and_installation_are() -> None:
     reading = _read(config, {**_plain(), "X-Event": "order/created"})
     assert isinstance(reading, Received)
     assert (reading.event, reading.installation, reading.sender) == ("order/created", "7", "shop")
-    assert _fault(_read(config, _plain())) is Fault.MALFORMED
+    assert fault_of(_read(config, _plain())) is Fault.MALFORMED
     deep = _read(
         {"signature_header": "X-Signature", "event_path": "meta.kind"},
         _plain(b'{"meta":{"kind":"a"}}'),
@@ -158,8 +154,8 @@ def test_the_connection_says_where_event_and_installation_are() -> None:
 
 def test_both_secrets_fit_while_they_are_rotated() -> None:
     assert isinstance(_read(PLAIN, _plain(secret=OLD_SECRET), BODY, SECRET, OLD_SECRET), Received)
-    assert _fault(_read(PLAIN, _plain(secret=OLD_SECRET))) is Fault.SIGNATURE
-    assert _fault(SOURCE.of(PLAIN).read(lower(_plain()), BODY, (), NOW)) is Fault.SIGNATURE
+    assert fault_of(_read(PLAIN, _plain(secret=OLD_SECRET))) is Fault.SIGNATURE
+    assert fault_of(SOURCE.of(PLAIN).read(lower(_plain()), BODY, (), NOW)) is Fault.SIGNATURE
 
 
 def test_a_secret_may_be_given_in_base64() -> None:
@@ -167,16 +163,16 @@ def test_a_secret_may_be_given_in_base64() -> None:
     key = base64.b64encode(SECRET.encode()).decode()
     assert isinstance(_read(config, _plain(), BODY, key), Received)
     assert SOURCE.of(config).prohibits(Secret("not base64!"))
-    assert _fault(_read(config, _plain(), BODY, "not base64!")) is Fault.SIGNATURE
+    assert fault_of(_read(config, _plain(), BODY, "not base64!")) is Fault.SIGNATURE
 
 
 def test_the_tolerance_is_the_connections() -> None:
     stamp = str(int((NOW - timedelta(seconds=100)).timestamp()))
     assert isinstance(_read(TIMED, _timed(stamp=stamp)), Received)
-    assert _fault(_read({**TIMED, "tolerance": "60"}, _timed(stamp=stamp))) is Fault.SIGNATURE
+    assert fault_of(_read({**TIMED, "tolerance": "60"}, _timed(stamp=stamp))) is Fault.SIGNATURE
     in_ms = {**TIMED, "timestamp_unit": "ms"}
     assert isinstance(_read(in_ms, _timed(stamp=f"{STAMP}000")), Received)
-    assert _fault(_read(in_ms, _timed())) is Fault.SIGNATURE
+    assert fault_of(_read(in_ms, _timed())) is Fault.SIGNATURE
 
 
 @pytest.mark.parametrize(
@@ -218,4 +214,4 @@ def test_every_fault_of_a_description_is_named() -> None:
 def test_no_document_is_a_crash(document: Any) -> None:
     body = json.dumps({"type": document, "id": document, "account": document}).encode()
     config = {"signature_header": "X-Signature", "id_path": "id", "installation_path": "account.id"}
-    assert _fault(_read(config, _plain(body), body)) in (Fault.MALFORMED, None)
+    assert fault_of(_read(config, _plain(body), body)) in (Fault.MALFORMED, None)

@@ -18,9 +18,9 @@ from pipeline.signal import Asks, Installation, People
 from tests.webhooks import published
 from tests.webhooks.disfigured import TEXTS, assert_sound, bodies
 from tests.webhooks.flips import flips, text_flips
-from tests.webhooks.parts import FORM, JSON, NOW, OLD_SECRET, SECRET, github_headers, lower
+from tests.webhooks.parts import FORM, JSON, NOW, OLD_SECRET, SECRET, fault_of, github_headers, lower
 from webhooks.sources.github import read
-from webhooks.sources.reading import Fault, Reading, Received, Refusal
+from webhooks.sources.reading import Fault, Reading, Received
 
 KEYS = (Secret(SECRET),)
 SIGNALS = {
@@ -48,17 +48,13 @@ def _published(event: str) -> list[Path]:
     return [path for published_as, path in published.github() if published_as == event]
 
 
-def _fault(reading: Reading) -> Fault | None:
-    return reading.fault if isinstance(reading, Refusal) else None
-
-
 def test_the_documented_signature_is_accepted(needs_published: Callable[[], None]) -> None:
     needs_published()
     vector = published.vectors()["github"]
     headers = lower({**github_headers(b""), **vector["headers"]})
     # "Hello, World!" is no JSON: that it is found malformed says that its signature was right
-    assert _fault(read(headers, vector["body"].encode(), (Secret(vector["secret"]),), NOW)) is Fault.MALFORMED
-    assert _fault(read(headers, vector["body"].encode(), KEYS, NOW)) is Fault.SIGNATURE
+    assert fault_of(read(headers, vector["body"].encode(), (Secret(vector["secret"]),), NOW)) is Fault.MALFORMED
+    assert fault_of(read(headers, vector["body"].encode(), KEYS, NOW)) is Fault.SIGNATURE
 
 
 @pytest.mark.parametrize("event", sorted({event for event, _ in published.github()}))
@@ -81,24 +77,24 @@ def test_a_published_payload_written_anew_is_refused(needs_published: Callable[[
         body = path.read_bytes()
         again = json.dumps(json.loads(body)).encode()
         assert again != body
-        assert _fault(read(lower(github_headers(body, event=event)), again, KEYS, NOW)) is Fault.SIGNATURE, path
+        assert fault_of(read(lower(github_headers(body, event=event)), again, KEYS, NOW)) is Fault.SIGNATURE, path
 
 
 def test_every_flipped_bit_of_the_body_is_refused() -> None:
     for flipped in flips(BODY):
-        assert _fault(read(lower(github_headers(BODY)), flipped, KEYS, NOW)) is Fault.SIGNATURE
+        assert fault_of(read(lower(github_headers(BODY)), flipped, KEYS, NOW)) is Fault.SIGNATURE
 
 
 def test_every_flipped_bit_of_the_signature_is_refused() -> None:
     headers = lower(github_headers(BODY))
     for flipped in text_flips(headers["x-hub-signature-256"]):
-        assert _fault(read(headers | {"x-hub-signature-256": flipped}, BODY, KEYS, NOW)) is Fault.SIGNATURE
+        assert fault_of(read(headers | {"x-hub-signature-256": flipped}, BODY, KEYS, NOW)) is Fault.SIGNATURE
 
 
 @given(signature=st.text())
 def test_no_text_for_a_signature_is_a_crash(signature: str) -> None:
     headers = lower(github_headers(BODY)) | {"x-hub-signature-256": signature}
-    assert _fault(read(headers, BODY, KEYS, NOW)) is Fault.SIGNATURE
+    assert fault_of(read(headers, BODY, KEYS, NOW)) is Fault.SIGNATURE
 
 
 ACCOUNT = {"id": 5, "account": {}, "suspended_at": "2026-01-01T00:00:00Z", "permissions": {"issues": "write"}}
@@ -123,7 +119,7 @@ def test_sha1_alone_is_refused() -> None:
     headers = lower(github_headers(BODY))
     del headers["x-hub-signature-256"]
     headers["x-hub-signature"] = "sha1=" + hmac.digest(SECRET.encode(), BODY, "sha1").hex()
-    assert _fault(read(headers, BODY, KEYS, NOW)) is Fault.SIGNATURE
+    assert fault_of(read(headers, BODY, KEYS, NOW)) is Fault.SIGNATURE
 
 
 def test_both_secrets_fit_while_they_are_rotated_and_neither_when_there_is_none() -> None:
@@ -132,8 +128,8 @@ def test_both_secrets_fit_while_they_are_rotated_and_neither_when_there_is_none(
         headers = lower(github_headers(BODY, secret=secret))
         assert isinstance(read(headers, BODY, both, NOW), Received)
         assert isinstance(read(headers, BODY, both[::-1], NOW), Received)
-        assert _fault(read(headers, BODY, (), NOW)) is Fault.SIGNATURE
-    assert _fault(read(lower(github_headers(BODY, secret=OLD_SECRET)), BODY, KEYS, NOW)) is Fault.SIGNATURE
+        assert fault_of(read(headers, BODY, (), NOW)) is Fault.SIGNATURE
+    assert fault_of(read(lower(github_headers(BODY, secret=OLD_SECRET)), BODY, KEYS, NOW)) is Fault.SIGNATURE
 
 
 @pytest.mark.parametrize("name", ["x-github-event", "x-github-delivery"])
@@ -143,12 +139,12 @@ def test_a_delivery_without_its_names_is_malformed(name: str, value: str | None)
     headers.pop(name)
     if value is not None:
         headers[name] = value
-    assert _fault(read(headers, BODY, KEYS, NOW)) is Fault.MALFORMED
+    assert fault_of(read(headers, BODY, KEYS, NOW)) is Fault.MALFORMED
 
 
 @pytest.mark.parametrize("form", [b"", b"payload=", b"payload=%7B%7D&payload=%7B%7D", b"other=%7B%7D", b"payload=%FF"])
 def test_a_form_without_one_payload_is_malformed(form: bytes) -> None:
-    assert _fault(read(lower(github_headers(form), content_type=FORM), form, KEYS, NOW)) is Fault.MALFORMED
+    assert fault_of(read(lower(github_headers(form), content_type=FORM), form, KEYS, NOW)) is Fault.MALFORMED
 
 
 def test_the_installation_is_the_bodys_and_bodies_are_deduplicated() -> None:

@@ -18,7 +18,7 @@ from pipeline.signal import Asks, People, Workspaces
 from tests.webhooks import published
 from tests.webhooks.disfigured import TEXTS, assert_sound, bodies
 from tests.webhooks.flips import flips, text_flips
-from tests.webhooks.parts import NOW, OLD_SECRET, SECRET, linear_headers, lower
+from tests.webhooks.parts import NOW, OLD_SECRET, SECRET, fault_of, linear_headers, lower
 from webhooks.sources.linear import read
 from webhooks.sources.reading import Fault, Reading, Received, Refusal
 
@@ -51,10 +51,6 @@ def _received(body: bytes, *, now: datetime = NOW) -> Received:
     return reading
 
 
-def _fault(reading: Reading) -> Fault | None:
-    return reading.fault if isinstance(reading, Refusal) else None
-
-
 def test_the_recomputed_vector_is_accepted_at_its_time_only(needs_published: Callable[[], None]) -> None:
     needs_published()
     vector = published.vectors()["linear"]
@@ -62,8 +58,8 @@ def test_the_recomputed_vector_is_accepted_at_its_time_only(needs_published: Cal
     headers = lower({**linear_headers(b""), **vector["headers"]})
     then = datetime.fromtimestamp(vector["clock_ms"] / 1000, UTC)
     assert isinstance(read(headers, body, keys, then), Received)
-    assert _fault(read(headers, body, keys, NOW)) is Fault.SIGNATURE
-    assert _fault(read(headers, body, KEYS, then)) is Fault.SIGNATURE
+    assert fault_of(read(headers, body, keys, NOW)) is Fault.SIGNATURE
+    assert fault_of(read(headers, body, KEYS, then)) is Fault.SIGNATURE
 
 
 @pytest.mark.parametrize("path", published.linear(), ids=lambda path: path.name)
@@ -73,24 +69,24 @@ def test_every_published_payload_is_received_and_none_is_when_a_byte_is_lost(pat
     then = datetime.fromtimestamp(document["webhookTimestamp"] / 1000, UTC)
     reading = _received(body, now=then)
     assert (reading.event, reading.document, reading.unrecognised) == (document["type"], document, "")
-    assert _fault(read(lower(linear_headers(body)), body[:-1], KEYS, then)) is Fault.SIGNATURE
+    assert fault_of(read(lower(linear_headers(body)), body[:-1], KEYS, then)) is Fault.SIGNATURE
 
 
 def test_every_flipped_bit_of_the_body_is_refused() -> None:
     for flipped in flips(BODY):
-        assert _fault(read(lower(linear_headers(BODY)), flipped, KEYS, NOW)) is Fault.SIGNATURE
+        assert fault_of(read(lower(linear_headers(BODY)), flipped, KEYS, NOW)) is Fault.SIGNATURE
 
 
 def test_every_flipped_bit_of_the_signature_is_refused() -> None:
     headers = lower(linear_headers(BODY))
     for flipped in text_flips(headers["linear-signature"]):
-        assert _fault(read(headers | {"linear-signature": flipped}, BODY, KEYS, NOW)) is Fault.SIGNATURE
+        assert fault_of(read(headers | {"linear-signature": flipped}, BODY, KEYS, NOW)) is Fault.SIGNATURE
 
 
 @given(signature=st.text())
 def test_no_text_for_a_signature_is_a_crash(signature: str) -> None:
     headers = lower(linear_headers(BODY)) | {"linear-signature": signature}
-    assert _fault(read(headers, BODY, KEYS, NOW)) is Fault.SIGNATURE
+    assert fault_of(read(headers, BODY, KEYS, NOW)) is Fault.SIGNATURE
 
 
 FORESEEN: list[dict[str, Any]] = [
@@ -122,22 +118,22 @@ def test_without_its_time_nothing_is_taken_and_a_header_does_not_replace_it(stam
     body = json.dumps({"action": "create", "type": "Comment", "webhookTimestamp": stamp}).encode()
     headers = lower({**linear_headers(body), "Linear-Timestamp": str(int(NOW.timestamp() * 1000))})
     reading = read(headers, body, KEYS, NOW)
-    assert _fault(reading) is Fault.MALFORMED
+    assert fault_of(reading) is Fault.MALFORMED
 
 
 def test_a_late_revocation_is_taken_and_a_late_comment_is_not() -> None:
     later = NOW + timedelta(hours=6)
     assert _received(stamped(**REMOVED), now=later).signal is not None
-    assert _fault(_read(BODY, now=later)) is Fault.SIGNATURE
-    assert _fault(_read(stamped(**REMOVED), now=NOW - timedelta(hours=1))) is Fault.SIGNATURE
+    assert fault_of(_read(BODY, now=later)) is Fault.SIGNATURE
+    assert fault_of(_read(stamped(**REMOVED), now=NOW - timedelta(hours=1))) is Fault.SIGNATURE
 
 
 def test_both_secrets_fit_while_they_are_rotated_and_neither_when_there_is_none() -> None:
     both = (Secret(SECRET), Secret(OLD_SECRET))
     headers = lower(linear_headers(BODY, secret=OLD_SECRET))
     assert isinstance(read(headers, BODY, both, NOW), Received)
-    assert _fault(read(headers, BODY, KEYS, NOW)) is Fault.SIGNATURE
-    assert _fault(read(headers, BODY, (), NOW)) is Fault.SIGNATURE
+    assert fault_of(read(headers, BODY, KEYS, NOW)) is Fault.SIGNATURE
+    assert fault_of(read(headers, BODY, (), NOW)) is Fault.SIGNATURE
 
 
 def test_the_type_is_the_bodys_the_organization_too_and_bodies_are_deduplicated() -> None:
@@ -148,12 +144,12 @@ def test_the_type_is_the_bodys_the_organization_too_and_bodies_are_deduplicated(
 
 @pytest.mark.parametrize("delivery", ["", "a b", "x" * 201, "é"])
 def test_a_delivery_without_its_id_is_malformed(delivery: str) -> None:
-    assert _fault(read(lower(linear_headers(BODY, delivery=delivery)), BODY, KEYS, NOW)) is Fault.MALFORMED
+    assert fault_of(read(lower(linear_headers(BODY, delivery=delivery)), BODY, KEYS, NOW)) is Fault.MALFORMED
 
 
 @pytest.mark.parametrize("body", [b"{}", b"[]", b"\xff", b"", b'{"type":7,"webhookTimestamp":1}'])
 def test_what_has_no_type_is_malformed(body: bytes) -> None:
-    assert _fault(_read(body)) is Fault.MALFORMED
+    assert fault_of(_read(body)) is Fault.MALFORMED
 
 
 def test_an_app_that_is_removed_means_its_workspace_and_its_own_client() -> None:

@@ -19,7 +19,7 @@ from pipeline.signal import Asks, Bots, People, Workspaces
 from tests.webhooks import published
 from tests.webhooks.disfigured import TEXTS, assert_sound, bodies
 from tests.webhooks.flips import flips, text_flips
-from tests.webhooks.parts import FORM, JSON, NOW, OLD_SECRET, SECRET, lower, slack_headers
+from tests.webhooks.parts import FORM, JSON, NOW, OLD_SECRET, SECRET, fault_of, lower, slack_headers
 from webhooks.sources.reading import Challenge, Content, Fault, Reading, Received, Refusal
 from webhooks.sources.slack import content, read
 
@@ -37,10 +37,6 @@ def _received(body: bytes, *, content_type: str = JSON) -> Received:
     return reading
 
 
-def _fault(reading: Reading) -> Fault | None:
-    return reading.fault if isinstance(reading, Refusal) else None
-
-
 def test_the_documented_signature_is_accepted_at_its_time_only(needs_published: Callable[[], None]) -> None:
     needs_published()
     vector = published.vectors()["slack"]
@@ -52,7 +48,7 @@ def test_the_documented_signature_is_accepted_at_its_time_only(needs_published: 
     assert (reading.event, reading.installation) == ("command", "T1DC2JH3J")
     assert reading.document["command"] == "/webhook-collect"
     assert reading.delivery_id == "398738663015.47445629121.803a0bc887a14d10d2c447fce8b6703c"
-    assert _fault(read(headers, vector["body"].encode(), keys, NOW)) is Fault.SIGNATURE
+    assert fault_of(read(headers, vector["body"].encode(), keys, NOW)) is Fault.SIGNATURE
 
 
 @pytest.mark.parametrize("path", published.slack(), ids=lambda path: path.name)
@@ -74,25 +70,25 @@ def test_every_published_request_is_received_and_none_is_when_a_byte_is_lost(pat
         assert reading.installation
         assert not reading.dedupe_by_body
     headers = lower(slack_headers(body), content_type=content_type)
-    assert _fault(read(headers, body[:-1], KEYS, NOW)) is Fault.SIGNATURE
+    assert fault_of(read(headers, body[:-1], KEYS, NOW)) is Fault.SIGNATURE
 
 
 def test_every_flipped_bit_of_the_body_is_refused() -> None:
     for flipped in flips(BODY):
-        assert _fault(read(lower(slack_headers(BODY)), flipped, KEYS, NOW)) is Fault.SIGNATURE
+        assert fault_of(read(lower(slack_headers(BODY)), flipped, KEYS, NOW)) is Fault.SIGNATURE
 
 
 @pytest.mark.parametrize("name", ["x-slack-signature", "x-slack-request-timestamp"])
 def test_every_flipped_bit_of_signature_and_time_is_refused(name: str) -> None:
     headers = lower(slack_headers(BODY))
     for flipped in text_flips(headers[name]):
-        assert _fault(read(headers | {name: flipped}, BODY, KEYS, NOW)) is Fault.SIGNATURE
+        assert fault_of(read(headers | {name: flipped}, BODY, KEYS, NOW)) is Fault.SIGNATURE
 
 
 @given(stamp=st.text(), signature=st.text())
 def test_no_text_in_a_header_is_a_crash(stamp: str, signature: str) -> None:
     headers = lower({"X-Slack-Request-Timestamp": stamp, "X-Slack-Signature": signature})
-    assert _fault(read(headers, BODY, KEYS, NOW)) is Fault.SIGNATURE
+    assert fault_of(read(headers, BODY, KEYS, NOW)) is Fault.SIGNATURE
 
 
 EVENT = {"type": "event_callback", "team_id": "T1", "enterprise_id": "E1", "event_id": "Ev1", "event_time": 1599616881}
@@ -134,13 +130,13 @@ def test_who_did_not_sign_learns_nothing_about_the_clock() -> None:
 def test_a_challenge_is_answered_only_if_it_is_signed() -> None:
     body = b'{"type":"url_verification","challenge":"3eZbrw1a","token":"x"}'
     assert _read(body) == Challenge(answer="3eZbrw1a")
-    assert _fault(read(lower(slack_headers(body, secret="guess")), body, KEYS, NOW)) is Fault.SIGNATURE
-    assert _fault(_read(b'{"type":"url_verification"}')) is Fault.MALFORMED
+    assert fault_of(read(lower(slack_headers(body, secret="guess")), body, KEYS, NOW)) is Fault.SIGNATURE
+    assert fault_of(_read(b'{"type":"url_verification"}')) is Fault.MALFORMED
 
 
 def test_a_check_of_the_certificate_is_answered_and_is_no_command() -> None:
     assert _read(b"ssl_check=1&token=x", content_type=FORM) == Challenge(answer=None)
-    assert _fault(_read(b"token=x&team_id=T1", content_type=FORM)) is Fault.MALFORMED
+    assert fault_of(_read(b"token=x&team_id=T1", content_type=FORM)) is Fault.MALFORMED
 
 
 def test_a_press_of_a_button_is_known_by_its_trigger_and_belongs_to_its_workspace_or_organization() -> None:
@@ -173,8 +169,8 @@ def test_both_secrets_fit_while_they_are_rotated_and_neither_when_there_is_none(
     both = (Secret(SECRET), Secret(OLD_SECRET))
     headers = lower(slack_headers(BODY, secret=OLD_SECRET))
     assert isinstance(read(headers, BODY, both, NOW), Received)
-    assert _fault(read(headers, BODY, (Secret(SECRET),), NOW)) is Fault.SIGNATURE
-    assert _fault(read(headers, BODY, (), NOW)) is Fault.SIGNATURE
+    assert fault_of(read(headers, BODY, (Secret(SECRET),), NOW)) is Fault.SIGNATURE
+    assert fault_of(read(headers, BODY, (), NOW)) is Fault.SIGNATURE
 
 
 def _event(event: dict[str, object], **more: object) -> Received:
@@ -248,7 +244,7 @@ def test_a_revocation_of_another_shape_is_unrecognised(event: dict[str, object],
     "body", [b"{}", b'{"type":7}', b'{"type":"event_callback"}', b'{"type":"a b"}', b"[]", b"\xff"]
 )
 def test_what_has_no_type_is_malformed(body: bytes) -> None:
-    assert _fault(_read(body)) is Fault.MALFORMED
+    assert fault_of(_read(body)) is Fault.MALFORMED
 
 
 def test_a_button_of_an_approval_is_an_answer_and_one_that_cannot_be_read_is_looked_at() -> None:

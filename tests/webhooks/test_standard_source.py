@@ -17,7 +17,7 @@ from identity.errors import Misconfigured
 from identity.secret import Secret
 from tests.webhooks import published
 from tests.webhooks.flips import flips, text_flips
-from tests.webhooks.parts import NOW, lower
+from tests.webhooks.parts import NOW, fault_of, lower
 from webhooks.sources.reading import Fault, Reading, Received, Refusal
 from webhooks.sources.standard import SOURCE, prohibits, read
 
@@ -41,10 +41,6 @@ def _read(headers: dict[str, str], body: bytes = BODY, *keys: str, now: datetime
     return read(lower(headers), body, [Secret(key) for key in keys or (KEY,)], now)
 
 
-def _fault(reading: Reading) -> Fault | None:
-    return reading.fault if isinstance(reading, Refusal) else None
-
-
 def test_the_vector_of_the_reference_library_is_accepted_at_its_time_only(needs_published: Callable[[], None]) -> None:
     needs_published()
     vector = published.vectors()["standard-webhooks"]
@@ -52,7 +48,7 @@ def test_the_vector_of_the_reference_library_is_accepted_at_its_time_only(needs_
     reading = _read(vector["headers"], body, vector["secret"], now=then)
     assert isinstance(reading, Received)
     assert (reading.event, reading.delivery_id) == ("untyped", "msg_p5jXN8AQM9LWM0D4loKWxJek")
-    assert _fault(_read(vector["headers"], body, vector["secret"], now=NOW)) is Fault.SIGNATURE
+    assert fault_of(_read(vector["headers"], body, vector["secret"], now=NOW)) is Fault.SIGNATURE
 
 
 @given(
@@ -71,8 +67,8 @@ def test_what_the_reference_library_signs_is_received(data: dict[str, str], id: 
 
 def test_every_flipped_bit_of_the_body_is_refused() -> None:
     for flipped in flips(BODY):
-        assert _fault(_read(signed(), flipped)) is Fault.SIGNATURE
-        assert _fault(_read(_by_public(), flipped, PUBLIC)) is Fault.SIGNATURE
+        assert fault_of(_read(signed(), flipped)) is Fault.SIGNATURE
+        assert fault_of(_read(_by_public(), flipped, PUBLIC)) is Fault.SIGNATURE
 
 
 @pytest.mark.parametrize("asymmetric", [False, True])
@@ -81,20 +77,20 @@ def test_every_flipped_bit_of_id_time_and_signature_is_refused(name: str, asymme
     headers = _by_public() if asymmetric else signed()
     keys = (PUBLIC if asymmetric else KEY,)
     for flipped in text_flips(headers[name]):
-        assert _fault(_read(headers | {name: flipped}, BODY, *keys)) is Fault.SIGNATURE, flipped
+        assert fault_of(_read(headers | {name: flipped}, BODY, *keys)) is Fault.SIGNATURE, flipped
 
 
 @given(id=st.text(), stamp=st.text(), signature=st.text())
 def test_no_text_in_a_header_is_a_crash(id: str, stamp: str, signature: str) -> None:
     for said in (signature, f"v1,{signature}", f"v1a,{signature}"):
         headers = {"webhook-id": id, "webhook-timestamp": stamp, "webhook-signature": said}
-        assert _fault(_read(headers, BODY, KEY, PUBLIC)) is Fault.SIGNATURE
+        assert fault_of(_read(headers, BODY, KEY, PUBLIC)) is Fault.SIGNATURE
 
 
 @given(body=st.binary(max_size=200))
 def test_no_signed_body_is_a_crash(body: bytes) -> None:
     message = b"msg_1.%d." % int(NOW.timestamp()) + body
-    assert _fault(_read(_by_public(message), body, PUBLIC)) in (Fault.MALFORMED, None)
+    assert fault_of(_read(_by_public(message), body, PUBLIC)) in (Fault.MALFORMED, None)
 
 
 def _by_public(message: bytes | None = None) -> dict[str, str]:
@@ -106,18 +102,18 @@ def _by_public(message: bytes | None = None) -> dict[str, str]:
 
 def test_a_signature_by_the_senders_private_key_is_accepted_for_its_public_key_only() -> None:
     assert isinstance(_read(_by_public(), BODY, PUBLIC), Received)
-    assert _fault(_read(_by_public(), BODY, KEY)) is Fault.SIGNATURE
+    assert fault_of(_read(_by_public(), BODY, KEY)) is Fault.SIGNATURE
     # The public key is known to all: it must never pass for a shared one.
     shared = Webhook("whsec_" + PUBLIC.removeprefix("whpk_")).sign("msg_1", NOW, BODY.decode())
-    assert _fault(_read(_by_public() | {"webhook-signature": shared}, BODY, PUBLIC)) is Fault.SIGNATURE
+    assert fault_of(_read(_by_public() | {"webhook-signature": shared}, BODY, PUBLIC)) is Fault.SIGNATURE
 
 
 def test_one_signature_that_fits_one_live_key_is_enough_on_either_side_of_a_rotation() -> None:
     both = f"{signed(key=OTHER)['webhook-signature']} {signed()['webhook-signature']}"
     assert isinstance(_read(signed() | {"webhook-signature": both}), Received)
     assert isinstance(_read(signed(key=OTHER), BODY, KEY, OTHER), Received)
-    assert _fault(_read(signed(key=OTHER))) is Fault.SIGNATURE
-    assert _fault(read(lower(signed()), BODY, (), NOW)) is Fault.SIGNATURE
+    assert fault_of(_read(signed(key=OTHER))) is Fault.SIGNATURE
+    assert fault_of(read(lower(signed()), BODY, (), NOW)) is Fault.SIGNATURE
 
 
 def test_five_minutes_are_tolerated_as_by_the_reference_library() -> None:
@@ -157,4 +153,4 @@ def test_workflows_listen_by_the_name_the_operator_gave_and_never_by_anothers() 
 @pytest.mark.parametrize("body", [b"[]", b"\xff", b'{"type":7}', b'{"type":"a b"}', b'{"type":""}'])
 def test_a_signed_body_that_names_no_event_is_malformed(body: bytes) -> None:
     message = b"msg_1.%d." % int(NOW.timestamp()) + body
-    assert _fault(_read(_by_public(message), body, PUBLIC)) is Fault.MALFORMED
+    assert fault_of(_read(_by_public(message), body, PUBLIC)) is Fault.MALFORMED

@@ -48,6 +48,16 @@ def test_every_answer_is_counted_once(
     assert counted(label, outcome) == before + 1
 
 
+def test_an_address_with_a_nul_is_refused_before_anything_is_looked_up(
+    client: FlaskClient, ledger: MemoryLedger
+) -> None:
+    ledger.away = Unavailable("disk full")
+    assert client.get("/readyz?user=%00").status_code == 400
+    for connection, status in (("gh", 503), ("%00", 404)):
+        sent = client.post(f"/webhooks/github/{connection}", data=BODY, headers=github_headers(BODY), content_type=JSON)
+        assert sent.status_code == status
+
+
 def test_labels_come_from_closed_sets(client: FlaskClient) -> None:
     client.post("/webhooks/canary-source/canary-connection", data=BODY, content_type=JSON)
     client.get("/canary-path")

@@ -60,12 +60,13 @@ def credentials(request: Request) -> tuple[str, Secret]:
     if scheme.lower() != "basic":
         raise OAuthError(Code.INVALID_CLIENT, "authenticate by HTTP Basic, with the audience's id and its secret")
     try:
-        id, colon, secret = b64decode(encoded.strip(), validate=True).decode("ascii").partition(":")
+        sent = b64decode(encoded.strip(), validate=True).decode("ascii")
     except ValueError:  # no base64, or no ASCII in it or around it
-        colon = ""
-    if not colon or not secret:
+        sent = ""
+    id, _, secret = (unquote_plus(part) for part in sent.partition(":"))
+    if not secret or not id.isprintable():  # PostgreSQL takes no NUL in a text
         raise OAuthError(Code.INVALID_CLIENT, "the Authorization header is no Basic id:secret")
-    return unquote_plus(id), Secret(unquote_plus(secret))
+    return id, Secret(secret)
 
 
 def parameters(request: Request) -> Mapping[str, str]:
@@ -76,6 +77,8 @@ def parameters(request: Request) -> Mapping[str, str]:
     form = request.form
     if any(len(form.getlist(name)) > 1 for name in form):
         raise OAuthError(Code.INVALID_REQUEST, "a parameter comes twice; one target and one of each is what is taken")
+    if any("\0" in value for value in form.values()):  # PostgreSQL takes none in a text
+        raise OAuthError(Code.INVALID_REQUEST, "a parameter holds a NUL")
     return {name: value for name, value in form.items() if value}
 
 

@@ -90,7 +90,7 @@ def install(
     schedule_pages(pages, desk)
     audit_pages(pages, desk)
     _frame(pages, desk)
-    _refusals(pages, door)
+    _refusals(pages)
     app.register_blueprint(pages)
 
 
@@ -133,7 +133,7 @@ def _tenants(desk: Desk) -> tuple[str, ...]:
     return tuple(row["id"] for row in desk.read(queries.all_tenants)) if allowed is None else allowed
 
 
-def _refusals(pages: Blueprint, door: Door) -> None:
+def _refusals(pages: Blueprint) -> None:
     def refuse(status: int, heading: str, reason: str) -> BaseResponse:
         return page("console/refused.html", status, heading=heading, reason=words.sentence(reason))
 

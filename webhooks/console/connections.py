@@ -13,7 +13,7 @@ from pipeline import connection_facts
 from pipeline.desk import connections as acts
 from pipeline.ledger import queries
 from pipeline.ledger.paging import Row
-from webhooks.console.access import NotThere, check, seen_tenant, visitor
+from webhooks.console.access import NotThere, check, seen_tenant
 from webhooks.console.parts import Desk
 from webhooks.pages import page
 from webhooks.sources import SOURCES
@@ -37,8 +37,8 @@ def connection_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.post("/connections/<id>/resume", endpoint="resume_connection")
     def resume(id: str) -> BaseResponse:
         desk.read(lambda c: _found(c, id))
-        audit_id, by, now = desk.console.ids("aud"), visitor().person.by, desk.clock()
-        desk.write(lambda c: acts.resume(c, id, audit_id=audit_id, by=by, now=now))
+        act = desk.act()
+        desk.write(lambda c: acts.resume(c, id, **act))
         return redirect(url_for("console.connection", id=id, done="resumed"), 303)
 
 

@@ -13,6 +13,7 @@ from flask import Blueprint, Response, g, redirect, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
 from identity.console_sessions import Person, find
+from identity.errors import BadInput
 from identity.secret import Secret
 from identity.store import Store
 from webhooks.console.access import NotForYou, Visitor, need_of
@@ -82,6 +83,8 @@ class Door:
             g.visitor = Visitor(person=person, csrf=csrf_of(token))
             if request.method == "POST" and (not self.is_ours() or not _carries(g.visitor.csrf)):
                 raise NotOurs
+            if any("\0" in value for value in request.form.values()):
+                raise BadInput("a field holds a NUL, which no text here does")
             need = need_of(request.endpoint)
             if need is None or not g.visitor.may_anywhere(need):
                 raise NotForYou(f"your role may not {need or 'do this'}")

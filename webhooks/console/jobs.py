@@ -19,7 +19,7 @@ from pipeline.ledger.audit_queries import Search
 from pipeline.ledger.paging import Row
 from pipeline.model import Acceptance, Bell
 from pipeline.resolution import resolve_by_hand
-from pipeline.states import AttemptState, JobState, Wait
+from pipeline.states import ENDED, AttemptState, JobState, Wait
 from webhooks.console import lists
 from webhooks.console.access import NotThere, check, seen_tenant, visitor
 from webhooks.console.parts import Desk
@@ -78,8 +78,8 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.post("/jobs/<id>/cancel")
     def cancel_job(id: str) -> BaseResponse:
         desk.read(partial(_found, id=id))
-        audit_id, by, now = desk.console.ids("aud"), visitor().person.by, desk.clock()
-        to = desk.write(lambda c: acts.cancel(c, id, audit_id=audit_id, by=by, now=now))
+        act = desk.act()
+        to = desk.write(lambda c: acts.cancel(c, id, **act))
         return _back(id, "stopping" if to is JobState.STOPPING else "cancelled")
 
     @pages.post("/jobs/<id>/replay")
@@ -117,9 +117,8 @@ def _found(c: Connection, id: str) -> Row:
 def _in_doubt(job: Row) -> bool:
     """Whether a person's word about a call is wanted, and would be taken."""
     waits = job["state"] == JobState.WAITING and job["wait"] == Wait.UNKNOWN
-    ended = job["state"] in (JobState.CANCELLED, JobState.DEAD)
     unknown = any(one["state"] == AttemptState.UNKNOWN for step in job["steps"] for one in step["attempts"])
-    return unknown and (waits or ended)
+    return unknown and (waits or job["state"] in ENDED)
 
 
 def _said() -> tuple[bool, dict[str, Any] | None]:
@@ -132,7 +131,7 @@ def _said() -> tuple[bool, dict[str, Any] | None]:
         return effect, None
     try:
         result = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"what the step returns is to be JSON: {error}") from error
     if not isinstance(result, dict):
         raise BadInput('what the step returns is to be a JSON object, such as {"id": "…"}')

@@ -14,9 +14,11 @@ from identity.console_sign_in import SignIn
 from identity.ids import Ids
 from identity.store import Store
 from pipeline.approving import Approving
+from pipeline.desk import Act
 from pipeline.invitations import Invitations
 from pipeline.workflow import Registry
 from webhooks.bells import Bells
+from webhooks.console.access import visitor
 
 T = TypeVar("T")
 
@@ -48,3 +50,7 @@ class Desk:
 
     def write(self, fn: Callable[[Connection], T]) -> T:
         return self.console.store.write(fn)
+
+    def act(self) -> Act:
+        """A new act of the visitor at hand, for what is written: made before the write, which may run twice."""
+        return {"audit_id": self.console.ids("aud"), "by": visitor().person.by, "now": self.clock()}

@@ -16,7 +16,7 @@ from pipeline.ledger import views
 from pipeline.ledger.paging import Row
 from pipeline.receipt import holds
 from webhooks.console import lists
-from webhooks.console.access import NotThere, check, seen_tenant, visitor
+from webhooks.console.access import NotThere, check, seen_tenant
 from webhooks.console.parts import Desk
 from webhooks.cursors import cursor
 from webhooks.pages import guarded, page
@@ -53,8 +53,8 @@ def revocation_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.post("/revocations/<id>/retry")
     def retry_revocation(id: str) -> BaseResponse:
         desk.read(lambda c: _found(c, id))
-        audit_id, by, now = desk.console.ids("aud"), visitor().person.by, desk.clock()
-        if desk.write(lambda c: acts.retry(c, id, audit_id=audit_id, by=by, now=now)) == 0:
+        act = desk.act()
+        if desk.write(lambda c: acts.retry(c, id, **act)) == 0:
             raise BadInput(f"nothing of {id} is stuck")
         return redirect(url_for("console.revocation", id=id, done="asked"), 303)
 

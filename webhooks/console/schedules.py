@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from pipeline import schedule_changes
 from pipeline.desk import schedules as acts
 from pipeline.ledger import queries
-from webhooks.console.access import as_not_there, check, seen_tenant, visitor
+from webhooks.console.access import as_not_there, check, seen_tenant
 from webhooks.console.parts import Desk
 from webhooks.pages import page
 
@@ -25,15 +25,15 @@ def schedule_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.post("/schedules/pause")
     def pause_schedule() -> BaseResponse:
         id = _named(desk)
-        audit_id, by, now = desk.console.ids("aud"), visitor().person.by, desk.clock()
-        desk.write(lambda c: acts.pause(c, id, audit_id=audit_id, by=by, now=now))
+        act = desk.act()
+        desk.write(lambda c: acts.pause(c, id, **act))
         return redirect(url_for("console.schedules", done="paused"), 303)
 
     @pages.post("/schedules/resume")
     def resume_schedule() -> BaseResponse:
         id = _named(desk)
-        audit_id, by, now = desk.console.ids("aud"), visitor().person.by, desk.clock()
-        desk.write(lambda c: acts.resume(c, id, audit_id=audit_id, by=by, now=now))
+        act = desk.act()
+        desk.write(lambda c: acts.resume(c, id, **act))
         return redirect(url_for("console.schedules", done="resumed"), 303)
 
 

@@ -7,7 +7,6 @@ import re
 import secrets
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
 
 from flask import Blueprint, make_response, redirect, request, url_for
@@ -34,6 +33,10 @@ _BEGUN = re.compile(r"([A-Za-z0-9_-]{43})\.(.*)", re.DOTALL)
 _TO_THE_PROVIDER_AND_BACK = 600  # seconds
 
 
+class _LinkOver(Exception):
+    """The link is not known, was used, or is over: the transaction that would use it makes nothing."""
+
+
 def sign_in_pages(
     settings: WebSettings,
     store: Store,
@@ -49,10 +52,14 @@ def sign_in_pages(
     begun = "__Host-aswhom-sign-in" if settings.secure else "aswhom-sign-in"
     seconds = int(lifetime.total_seconds())
 
-    def admit(person: Person, to: str) -> BaseResponse:
-        token, audit_id, now = Secret(secrets.token_urlsafe(32)), ids("aud"), clock()
-        begin = partial(console_sessions.begin, token=token, person=person, audit_id=audit_id, now=now)
-        store.write(partial(begin, lifetime=lifetime))
+    def admit(who: Callable[[Connection], Person], to: str, *, now: datetime) -> BaseResponse:
+        """A session for whom *who* finds, in the transaction that makes it."""
+        token, audit_id = Secret(secrets.token_urlsafe(32)), ids("aud")
+
+        def write(c: Connection) -> None:
+            console_sessions.begin(c, token, who(c), audit_id=audit_id, now=now, lifetime=lifetime)
+
+        store.write(write)
         response = redirect(to, 303)
         door.open(response, token, seconds=seconds)
         return response
@@ -101,7 +108,7 @@ def sign_in_pages(
                 "You have no role here", f"{name} is signed in at the provider, and no role is given to them"
             )
         person = Person(subject=str(claims["sub"]), name=name, via=Via.OPENID, held=held)
-        response = admit(person, local_path(kept[2]))
+        response = admit(lambda _: person, local_path(kept[2]), now=clock())
         response.delete_cookie(begun, secure=settings.secure, httponly=True, samesite="Lax")
         return response
 
@@ -116,13 +123,16 @@ def sign_in_pages(
             return refused("This link is not known", "it is mistyped, or another site sent this browser here", 404)
         now = clock()
 
-        def write(c: Connection) -> Person | None:
-            return console_sessions.use_link(c, Secret(token), now=now)
+        def whose(c: Connection) -> Person:
+            person = console_sessions.use_link(c, Secret(token), now=now)
+            if person is None:
+                raise _LinkOver
+            return person
 
-        person = store.write(write)
-        if person is None:
+        try:
+            return admit(whose, url_for("console.overview"), now=now)
+        except _LinkOver:
             return refused("This link is good no more", "it was used, or its ten minutes are over", 410)
-        return admit(person, url_for("console.overview"))
 
     @pages.post("/sign-out")
     def out() -> BaseResponse:

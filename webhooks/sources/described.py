@@ -23,7 +23,7 @@ from identity.secret import Secret
 from webhooks.sources.document import Malformed, from_json
 from webhooks.sources.freshness import stale
 from webhooks.sources.listening import at, event_of, listened_as
-from webhooks.sources.reading import Content, Fault, Reading, Received, Refusal, Source
+from webhooks.sources.reading import Content, Fault, Reading, Received, Refusal, Source, unreadable
 from webhooks.sources.signature import in_base64, mac_by_any
 
 JSON = "application/json"
@@ -103,7 +103,7 @@ def read(
     try:
         return _received(scheme, headers, body, stamp=stamp, id=id)
     except Malformed as error:
-        return Refusal(fault=Fault.MALFORMED, detail=f"The signature is right, but {error}.")
+        return unreadable(str(error))
 
 
 def _received(scheme: Scheme, headers: Mapping[str, str], body: bytes, *, stamp: str, id: str) -> Received:

@@ -16,7 +16,7 @@ from typing import Any
 from identity.secret import Secret
 from webhooks.sources import github_signals
 from webhooks.sources.document import Malformed, from_form, from_json
-from webhooks.sources.reading import Content, Fault, Reading, Received, Refusal, Source
+from webhooks.sources.reading import Content, Fault, Reading, Received, Refusal, Source, unreadable
 from webhooks.sources.signature import signed_by_any
 
 JSON, FORM = "application/json", "application/x-www-form-urlencoded"
@@ -47,7 +47,7 @@ def read(headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], _: 
     try:
         document = _document(headers.get("content-type", ""), body)
     except Malformed as error:
-        return Refusal(fault=Fault.MALFORMED, detail=f"The signature is right, but {error}.")
+        return unreadable(str(error))
     action = document.get("action")
     signal, unrecognised = github_signals.signal(event, document)
     return Received(

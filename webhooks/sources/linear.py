@@ -17,7 +17,7 @@ from identity.secret import Secret
 from webhooks.sources import linear_signals
 from webhooks.sources.document import Malformed, from_json
 from webhooks.sources.freshness import stale
-from webhooks.sources.reading import Content, Fault, Reading, Received, Refusal, Source
+from webhooks.sources.reading import Content, Fault, Reading, Received, Refusal, Source, unreadable
 from webhooks.sources.signature import signed_by_any
 
 JSON = "application/json"
@@ -42,7 +42,7 @@ def read(headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], now
         document = from_json(body)
         event, sent_at = _event(document), _sent_at(document)
     except Malformed as error:
-        return Refusal(fault=Fault.MALFORMED, detail=f"The signature is right, but {error}.")
+        return unreadable(str(error))
     signal, unrecognised = linear_signals.signal(event, document)
     refusal = stale(now, sent_at.timestamp(), TOLERANCE)
     if refusal is not None and (signal is None or sent_at > now):

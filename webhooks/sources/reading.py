@@ -29,6 +29,11 @@ class Refusal:
     detail: str
 
 
+def unreadable(why: str) -> Refusal:
+    """The refusal of what somebody we know signed."""
+    return Refusal(fault=Fault.MALFORMED, detail=f"The signature is right, but {why}.")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Challenge:
     """A signed question whether we are here, with the answer it wants, if any. Nothing happened."""

@@ -20,7 +20,7 @@ from identity.secret import Secret
 from webhooks.sources import slack_answers, slack_signals
 from webhooks.sources.document import Malformed, from_form, from_json
 from webhooks.sources.freshness import stale
-from webhooks.sources.reading import Challenge, Content, Fault, Reading, Received, Refusal, Source
+from webhooks.sources.reading import Challenge, Content, Fault, Reading, Received, Refusal, Source, unreadable
 from webhooks.sources.signature import signed_by_any
 
 JSON, FORM = "application/json", "application/x-www-form-urlencoded"
@@ -46,7 +46,7 @@ def read(headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], now
     try:
         return _read(headers.get("content-type", ""), body, stamp)
     except Malformed as error:
-        return Refusal(fault=Fault.MALFORMED, detail=f"The signature is right, but {error}.")
+        return unreadable(str(error))
 
 
 def _read(content_type: str, body: bytes, stamp: str) -> Reading:

@@ -22,7 +22,7 @@ from identity.secret import Secret
 from webhooks.sources.document import Malformed, from_json
 from webhooks.sources.freshness import stale
 from webhooks.sources.listening import event_of, listened_as, only
-from webhooks.sources.reading import Content, Fault, Reading, Received, Refusal, Source
+from webhooks.sources.reading import Content, Fault, Reading, Received, Refusal, Source, unreadable
 from webhooks.sources.signature import in_base64, mac_by_any
 
 JSON = "application/json"
@@ -49,12 +49,12 @@ def read(
     if refusal := stale(now, int(stamp), TOLERANCE):
         return refusal
     if not _KEY.fullmatch(id):
-        return Refusal(fault=Fault.MALFORMED, detail="The signature is right, but webhook-id is not of that form.")
+        return unreadable("webhook-id is not of that form")
     try:
         document = from_json(body)
         event = event_of(document, "type")
     except Malformed as error:
-        return Refusal(fault=Fault.MALFORMED, detail=f"The signature is right, but {error}.")
+        return unreadable(str(error))
     return Received(
         event=event,
         delivery_id=id,

@@ -6,6 +6,7 @@ import itertools
 import json
 import threading
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -114,6 +115,11 @@ class Deliveries:
             delivery.tries.append(Try(id=id, at=self._clock(), status=status))
         self._journal.note("delivery", {"event": delivery.event, "guid": delivery.guid, "status": status})
         return status
+
+    def give(self, made: Sequence[Delivery], *, hold: bool) -> dict[str, Any]:
+        """Send them, unless they are to be held: what an order is answered of them."""
+        statuses = [] if hold else [self.send(delivery) for delivery in made]
+        return {"deliveries": [delivery.guid for delivery in made], "statuses": statuses}
 
     def find(self, reference: str) -> Delivery | None:
         """By guid, or by the number the list gives it."""

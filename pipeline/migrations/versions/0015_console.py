@@ -19,7 +19,6 @@ BAD = "state in ('dead', 'cancelled')"
 NOT_TAKEN = "outcome in ('unrecognised', 'refused')"
 TROUBLED = "state in ('needs_reconnect', 'suspended')"
 
-ONE_ROLE = ("claim", "value", "role", "tenant_id")
 #: Name, table, columns, and the rows that are in it.
 INDICES: tuple[tuple[str, str, list[str], str | None], ...] = (
     ("ix_jobs_created", "jobs", ["created_at", "id"], None),

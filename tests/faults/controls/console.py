@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.faults.control import Control
 
 ACCESS, SIGN_IN = "tests/console/test_access.py", "tests/console/test_sign_in.py"
+ODD_PROVIDER = "tests/console/test_odd_provider.py"
 
 CONTROLS = (
     Control(
@@ -31,9 +32,9 @@ CONTROLS = (
     Control(
         name="the browser that began to sign in",
         file="identity/console_sign_in.py",
-        guard='if not hmac.compare_digest(answer.get("state", ""), _derived(browser, "state")):',
+        guard='if not hmac.compare_digest(answer.get("state", "").encode(), _derived(browser, "state").encode()):',
         without="if False:",
-        test=f"{SIGN_IN}::test_an_answer_that_is_not_of_this_sign_in",
+        test=f"{ODD_PROVIDER}::test_an_answer_that_is_not_of_this_sign_in",
     ),
     Control(
         name="an address that was verified",

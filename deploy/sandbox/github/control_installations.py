@@ -1,0 +1,48 @@
+"""Orders about authority: a user's authorization is withdrawn, an installation changes, each with its webhook."""
+
+from flask import Blueprint, Response, jsonify
+
+from deploy.sandbox.github.deliveries import Deliveries
+from deploy.sandbox.github.installing import changed
+from deploy.sandbox.github.shapes import Shapes
+from deploy.sandbox.github.store import Store
+from deploy.sandbox.introspection import Introspection
+from deploy.sandbox.surface import BadControl, json_body
+
+
+def installation_orders(
+    routes: Blueprint, store: Store, shapes: Shapes, deliveries: Deliveries, introspection: Introspection
+) -> None:
+    """Add them to *routes*."""
+
+    @routes.post("/_sandbox/authorizations/revoke")
+    def revoke_authorization() -> Response:
+        """The user withdraws the authorization in her settings; GitHub says so with an action and a sender.
+
+        `signal_only` leaves her grants alone: the echo of a request of our own, or a replay.
+        """
+        body = json_body("user")
+        user = store.users.get(body["user"])
+        if user is None:
+            raise BadControl(f"there is no user {body['user']}")
+        ended = 0 if body.get("signal_only") else introspection.revoke("github", user=user.login)["revoked"]
+        made = deliveries.make("github_app_authorization", {"action": "revoked", "sender": shapes.user(user)})
+        return jsonify(**deliveries.give([made], hold=body.get("hold", False)), revoked=ended)
+
+    @routes.post("/_sandbox/installations/<int:number>/<action>")
+    def change_installation(number: int, action: str) -> Response:
+        """What its owner does to an installation, with its webhook; `expire_tokens` without one."""
+        body = json_body()
+        with store.lock:
+            installation = store.installations.get(number)
+            if installation is None or installation.deleted is not (action == "reinstall"):
+                raise BadControl(f"there is no installation {number} that could {action}")
+            if action == "expire_tokens":
+                for held in store.tokens_of(installation):
+                    held.expires_at = min(held.expires_at, store.now())
+                return jsonify(ok=True)
+            event, payload = changed(store, shapes, installation, action, body)
+            made = deliveries.make(event, payload)
+        return jsonify(
+            **deliveries.give([made], hold=body.get("hold", False)), installation=payload["installation"]["id"]
+        )

@@ -1,0 +1,85 @@
+"""The configuration that is pinned with a job: the tenant's at acceptance, or at a replay that may take it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, exists, select
+
+from identity.rows import insert_unless_there
+from pipeline.states import AttemptState, StepState
+from pipeline.tables import attempts, jobs, pinned_configuration, steps, workflow_settings
+
+# Every acceptance runs it; building it anew takes longer than the database does.
+_ENABLED = select(workflow_settings.c.config).where(
+    workflow_settings.c.tenant_id == bindparam("tenant"),
+    workflow_settings.c.workflow == bindparam("name"),
+    workflow_settings.c.enabled,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pin:
+    """Under what a replay runs a job, and why not under what the tenant has configured now, where it does not."""
+
+    config: Mapping[str, Any]
+    moved: bool  # it is another than the job had
+    kept: str = ""
+
+
+def digest_of(config: Mapping[str, Any]) -> str:
+    """By what a configuration is known in `pinned_configuration`."""
+    return sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+
+
+def enabled(connection: Connection, tenant: str, workflow: str) -> Mapping[str, Any] | None:
+    """The tenant's configuration of a workflow, or None where it is not switched on."""
+    config: Mapping[str, Any] | None = connection.execute(
+        _ENABLED, {"tenant": tenant, "name": workflow}
+    ).scalar_one_or_none()
+    return config
+
+
+def store(connection: Connection, config: Mapping[str, Any]) -> str:
+    """Keep a configuration for the jobs that it is pinned with; its digest."""
+    digest = digest_of(config)
+    pinned = insert_unless_there(connection.dialect.name, pinned_configuration)
+    connection.execute(pinned, {"sha256": digest, "document": config})
+    return digest
+
+
+def pinned(connection: Connection, job: str) -> Mapping[str, Any] | None:
+    """What is pinned with a job; None: there is no such job."""
+    of_job = select(pinned_configuration.c.document).join(jobs, jobs.c.config_sha256 == pinned_configuration.c.sha256)
+    config: Mapping[str, Any] | None = connection.execute(of_job.where(jobs.c.id == job)).scalar_one_or_none()
+    return config
+
+
+def at_replay(connection: Connection, job: str) -> Pin:
+    """What a replay of *job* pins: the present configuration, so that mending it helps, where nothing was done yet.
+
+    What a step did, or may have done, was asked for under the old one: the function must do the same again up to there.
+    """
+    row = connection.execute(
+        select(jobs.c.tenant_id, jobs.c.workflow, pinned_configuration.c.document)
+        .join(pinned_configuration, jobs.c.config_sha256 == pinned_configuration.c.sha256)
+        .where(jobs.c.id == job)
+    ).one()
+    had, now = row.document, enabled(connection, row.tenant_id, row.workflow)
+    if now is None or digest_of(now) == digest_of(had):
+        return Pin(config=had, moved=False)
+    if _binds(connection, job):
+        return Pin(config=had, moved=False, kept="it keeps the configuration it began with: a step of it was done")
+    return Pin(config=now, moved=True)
+
+
+def _binds(connection: Connection, job: str) -> bool:
+    """Whether any step of *job* was done, or may have been. A sleep counts: some of it may have passed."""
+    mine = steps.c.job_id == job
+    done = steps.c.state.in_((StepState.DONE, StepState.UNKNOWN)) | (steps.c.action == "run.sleep")
+    sent = exists().where(attempts.c.step_id == steps.c.id, attempts.c.state != AttemptState.NO_EFFECT)
+    return bool(connection.execute(select(exists().where(mine, done | sent))).scalar_one())

@@ -1,0 +1,33 @@
+"""What tests do to a ledger that needs two transactions at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from sqlalchemy import Connection, text
+
+from pipeline.database import Database
+
+T = TypeVar("T")
+
+_WAITING = text("select count(*) from pg_locks where locktype = 'transactionid' and not granted")
+
+
+def until_awaited(database: Database, write: Callable[[Connection], T], *, by: threading.Thread) -> T:
+    """What *write* comes to in a transaction that is open until another, which *by* makes, waits for it or ends.
+
+    For PostgreSQL: SQLite has one writer anyway.
+    """
+
+    def slowly(c: Connection) -> T:
+        outcome = write(c)
+        by.start()
+        while by.is_alive() and not c.execute(_WAITING).scalar_one():
+            by.join(0.01)
+        return outcome
+
+    outcome = database.write(slowly)
+    by.join()
+    return outcome

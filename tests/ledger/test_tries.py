@@ -1,0 +1,162 @@
+"""How often a step is tried, from when on that is counted, and who is asked when it settled nothing."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, ClassVar
+
+import pytest
+from sqlalchemy import Connection, select, update
+
+from identity.policy_ledger import apply_policy
+from pipeline.action import Call, Facts, Recovery, Request, Response
+from pipeline.ledger.replay import replay
+from pipeline.resolution import resolve_by_hand
+from pipeline.run import ActionFailed, Run, StepRefused
+from pipeline.services import StepSettings
+from pipeline.states import AttemptState, JobState, StepState, Wait
+from pipeline.tables import attempts, jobs, steps
+from pipeline.workflow import USER, Registry
+from tests.identity.providers import reply
+from tests.ledger.house import Said, Say
+from tests.ledger.office import Office
+from tests.ledger.test_openings import attempt_states
+from tests.ledger.test_runs import declare, steps_of
+
+HOUR = timedelta(hours=1)
+DENIED = 'format = 1\n[[rule]]\nname = "quiet"\nwhen = { action = "github.*" }\ndeny = "quiet"\n'
+
+
+class Keyed(Say):
+    facts: ClassVar[Facts] = replace(Say.facts, recovery=Recovery.KEYED)
+
+
+class Sought(Say):
+    """A search never finds it: what it is answered is somebody's profile."""
+
+    facts: ClassVar[Facts] = replace(Say.facts, recovery=Recovery.PROBE)
+
+    def probe(self, call: Call) -> Request:
+        return Request(method="GET", path="/said")
+
+    def found(self, response: Response, call: Call) -> Said | None:
+        return None
+
+
+class Named(Sought):
+    facts: ClassVar[Facts] = replace(Say.facts, recovery=Recovery.CLIENT_ID)
+
+
+def answers(office: Office, status: int) -> None:
+    office.provider.call = lambda token: reply({}, status)
+
+
+def time_passes(office: Office, passed: timedelta = timedelta(minutes=1)) -> None:
+    """By the dates of the attempts and steps; jobs that are queued are due."""
+
+    def move(c: Connection) -> None:
+        for row in c.execute(select(attempts)).all():
+            earlier = {"opened_at": row.opened_at - passed, "settled_by": row.settled_by - passed}
+            c.execute(update(attempts).where(attempts.c.id == row.id).values(earlier))
+        for row in c.execute(select(steps)).all():
+            c.execute(update(steps).where(steps.c.id == row.id).values(opened_at=row.opened_at - passed))
+        c.execute(update(jobs).where(jobs.c.state == JobState.QUEUED).values(due_at=jobs.c.created_at))
+
+    office.house.database.write(move)
+
+
+def says(action: type[Say], run: Run[Any], event: Any) -> None:
+    run.do(action(text="hello"), as_=run.user)
+
+
+def says_patiently(run: Run[Any], event: Any) -> None:
+    run.do(Say(text="hello"), as_=run.user, patience=HOUR)
+
+
+def goes_on_whatever_happens(run: Run[Any], event: Any) -> None:
+    with suppress(ActionFailed, StepRefused):
+        run.do(Say(text="hello"), as_=run.user)
+
+
+def test_a_write_that_is_never_answered_for_certain_is_tried_as_often_as_set_and_then_a_person_is_asked(
+    office: Office,
+) -> None:
+    settings = StepSettings(attempts=3, backoff=timedelta(minutes=4))
+    answers(office, 500)
+    for action in (Say, Keyed, Sought, Named):
+        declare(office, partial(says, action))
+        office.house.workflow = replace(office.house.workflow, uses={action: USER})
+        job, before = office.house.job(), len(attempt_states(office.house))
+        for _ in range(4):
+            office.work(job, settings)
+            row = office.house.row(job)
+            if row.state != JobState.QUEUED:
+                break
+            assert row.due_at - datetime.now(UTC) > timedelta(minutes=1), "the pauses grow"
+            time_passes(office)
+        assert (row.state, row.wait) == (JobState.WAITING, Wait.UNKNOWN), action.facts.recovery
+        assert len(attempt_states(office.house)) - before == 3
+        assert attempt_states(office.house)[-1] == AttemptState.UNKNOWN
+        assert f"jobs resolve {job} --effect" in row.reason
+
+
+def test_a_replay_begins_to_count_tries_and_patience_anew(office: Office) -> None:
+    settings = StepSettings(attempts=2)
+    answers(office, 503)
+    declare(office, says_patiently)
+    job = office.house.job()
+
+    def tries(passed: timedelta) -> str:
+        office.work(job, settings)
+        time_passes(office, passed)
+        return str(office.house.row(job).state)
+
+    assert [tries(HOUR * 2) for _ in range(2)] == [JobState.QUEUED, JobState.DEAD]
+    office.house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
+    # Of the two tries the second is the last one set, and within the patience: both count from the replay.
+    assert [tries(passed) for passed in (timedelta(), HOUR * 2, timedelta())] == [
+        JobState.QUEUED,
+        JobState.QUEUED,
+        JobState.DEAD,
+    ]
+    assert office.house.row(job).reason.endswith("status 503, after 3 attempts")
+
+
+def test_a_refusal_ends_the_job_whose_call_is_in_doubt_whatever_its_workflow_catches(office: Office) -> None:
+    declare(office, goes_on_whatever_happens)
+    job, database = office.house.job(), office.house.database
+    for status in (500, 503):  # in doubt; and then nothing was done, which says nothing of the first
+        answers(office, status)
+        office.work(job)
+        time_passes(office)
+    apply = partial(apply_policy, over=None, by="cli:test", audit_id="aud-1", now=datetime.now(UTC))
+    database.write(lambda c: apply(c, "acme", DENIED))
+    office.work(job)
+    row, (step,) = office.house.row(job), steps_of(office.house)
+    assert (row.state, step.state) == (JobState.DEAD, StepState.UNKNOWN)
+    assert row.reason.startswith("StepRefused: ")
+    assert f"jobs resolve {job} --effect" in row.reason
+    assert attempt_states(office.house) == [AttemptState.UNKNOWN, AttemptState.NO_EFFECT]
+
+
+@pytest.mark.parametrize("last", [400, 503], ids=["refused", "too-often"])
+def test_a_failure_after_a_call_in_doubt_is_none_until_a_person_says_what_became_of_that(
+    office: Office, last: int
+) -> None:
+    settings = StepSettings(attempts=2)
+    declare(office, goes_on_whatever_happens)
+    job = office.house.job()
+    for status in (500, last):
+        answers(office, status)
+        office.work(job, settings)
+        time_passes(office)
+    row, (step,) = office.house.row(job), steps_of(office.house)
+    assert (row.state, row.wait, step.state) == (JobState.WAITING, Wait.UNKNOWN, StepState.UNKNOWN)
+    told = partial(resolve_by_hand, workflows=Registry([office.house.workflow]), by="ops", now=datetime.now(UTC))
+    office.house.database.write(partial(told, job=job, effect=False, result=None))
+    office.work(job, settings)
+    (step,) = steps_of(office.house)
+    assert (office.house.row(job).state, step.state) == (JobState.DONE, StepState.FAILED)
