@@ -86,6 +86,9 @@ def test_a_refusal_says_how_to_come_in(sqlite_town: Town) -> None:
     assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
     assert answer.content_type == "application/problem+json"
     assert answer.headers["Request-Id"].startswith("req_")
+    nowhere = sqlite_town.client.get("/v1/jobs?user=%00")  # refused before anybody is asked for a key
+    assert nowhere.status_code == 400
+    assert nowhere.headers["Request-Id"].startswith("req_")
     assert "canary" not in answer.text
 
 

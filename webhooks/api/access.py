@@ -100,13 +100,14 @@ def guard(
 
     @pages.after_request
     def say_so(response: Response) -> Response:
-        response.headers["Request-Id"] = g.request_id
+        # One that the application refused for all its pages has no number yet.
+        response.headers["Request-Id"] = number = g.setdefault("request_id", ids("req"))
         spent: Spent | None = g.get("spent")
         if spent is not None:  # draft-ietf-httpapi-ratelimit-headers
             response.headers["RateLimit-Policy"] = f'"requests";q={spent.limit};w={WINDOW.total_seconds():.0f}'
             response.headers["RateLimit"] = f'"requests";r={spent.remaining};t={spent.resets_in}'
         who: Caller | None = g.get("caller")
-        note = {"action": "api.request", "request": g.request_id, "operation": request.endpoint}
+        note = {"action": "api.request", "request": number, "operation": request.endpoint}
         if who is not None:
             note |= {"tenant": who.tenant, "agent": who.agent, "key": who.key}
         if job := g.get("job"):
