@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from deploy.installation import Installation
 from deploy.settings import load
@@ -15,6 +16,7 @@ from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, live_secrets
 from identity.connections import get_connection, pause_connection
 from identity.model import Credential
 from identity.providers import PROFILES
+from identity.tables import grants
 from tests.deploy.conftest import Cli
 from tests.identity.keys import pem
 from tests.identity.published_providers import Server, server
@@ -155,8 +157,12 @@ def test_services_get_narrowed_and_rotating_credentials(github: Cli, tmp_path: P
     )  # fmt: skip
     shown = github.json("accounts", "show", made["id"])
     assert (shown["resources"], shown["scopes"]) == (["web", "api"], ["issues:write"])
+    with Installation(load(data_dir=github.data_dir)) as at:
+        assert at.read(lambda c: c.execute(select(grants.c.ceiling)).scalar_one()) == ["issues:write"]
     install = ("accounts", "add-installation", "--tenant", "acme", "--connection", "github", "--installation", "9001")
     assert "names none" in github.json(*install, "--repositories", "", code=1)["message"]
+    for unreadable in ("", "issues"):  # they would be no bound at all
+        assert "issues:write" in github.json(*install, "--permissions", unreadable, code=1)["message"]
     refresh = tmp_path / "refresh"
     refresh.write_text("xoxe-1-refresh")
     github.json("connections", "add", "slack", "--client-id", "1.2")
