@@ -54,6 +54,7 @@ class Grant:
     obtained_at: datetime
     expires_at: datetime | None
     consented_at: datetime | None = None  # None: it was not kept yet when this consent was stored
+    ceiling: tuple[str, ...] | None = None  # what it was narrowed or bounded to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +169,7 @@ def grant_of(row: Row[tuple[object, ...]]) -> Grant:
         obtained_at=row.obtained_at,
         expires_at=row.expires_at,
         consented_at=row.consented_at,
+        ceiling=None if row.ceiling is None else tuple(row.ceiling),
     )
 
 
