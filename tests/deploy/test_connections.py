@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,11 @@ from deploy.installation import Installation
 from deploy.settings import load
 from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, live_secrets, refuse_secret
 from identity.connections import get_connection, pause_connection
+from identity.discovery import discover
 from identity.model import Credential
 from identity.providers import PROFILES
 from identity.tables import grants
+from pipeline.desk.connections import readdress
 from tests.deploy.conftest import Cli
 from tests.identity.keys import pem
 from tests.identity.published_providers import Server, server
@@ -133,6 +136,18 @@ def test_an_issuer_is_discovered_and_again_when_it_moves(cli: Cli, secret: str, 
     (moved,) = cli.json("audit", "search", "--kind", "connection.discovered")  # of the two, the one that changed it
     assert moved["detail"]["token_url"] == f"{issuer.url}/token/v2"
     assert cli.json("connections", "show", "oidc")["token_url"] == f"{issuer.url}/token/v2"
+    more = {"revocation_endpoint": f"{issuer.url}/revoke", "authorization_response_iss_parameter_supported": True}
+    issuer.say(200, {**document, "token_endpoint": f"{issuer.url}/token/v2", **more})
+    cli.json("connections", "discover", "oidc")
+    assert cli.json("connections", "show", "oidc")["config"]["sends_iss"] == "true"
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        issuer.say(200, {**document, "token_endpoint": f"{issuer.url}/token/v2"})
+        found = discover(at.http, issuer.url)
+        cli.json("connections", "name-people", "oidc", "idp")  # while what was found is on its way
+        readdressed = partial(readdress, id="oidc", found=found, audit_id="aud-1", by="ops", now=datetime.now(UTC))
+        at.write(readdressed)
+    kept = cli.json("connections", "show", "oidc")["config"]
+    assert kept.keys() == {"issuer", "client_auth", "people", "revocation_url"}  # no `iss` is waited for
     issuer.say(200, {**document, "issuer": "https://elsewhere.example"})
     assert "another issuer" in cli.json("connections", "discover", "oidc", code=1)["message"]
     assert cli.json("connections", "show", "oidc")["token_url"] == f"{issuer.url}/token/v2"
