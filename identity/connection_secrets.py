@@ -117,6 +117,13 @@ def refuse_secret(connection: Connection, secret: str, *, at: datetime) -> bool:
     return connection.execute(refused.values(refused_at=at)).rowcount == 1
 
 
+def was_retired(connection: Connection, owner: str, name: str, *, since: datetime) -> bool:
+    """Whether a secret of that name had its end after *since*, or is to have it: it may have been shown then."""
+    columns = connection_secrets.c
+    ended = select(columns.id).where(columns.connection_id == owner, columns.name == name, columns.retired_at > since)
+    return connection.execute(ended.limit(1)).first() is not None
+
+
 def accept_secret(connection: Connection, secret: str) -> None:
     """The provider accepts it: what was said of it before counts no more."""
     accepted = update(connection_secrets).where(

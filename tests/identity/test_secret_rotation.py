@@ -219,6 +219,22 @@ def test_a_refusal_found_after_a_crash_is_not_held_against_the_successor(
     assert said(connected, "connection.secret_refused") == []
 
 
+def test_a_refusal_found_after_a_crash_of_one_that_was_retired_since_is_not_held_against_the_live_one(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    rotate(connected)
+    account = connected.consent()
+    accepts(provider, OLD)
+    with pytest.raises(Killed):
+        make(die_at="after_answer_stored").refresh(account, after_generation=1)
+    connected.clock.advance(timedelta(minutes=2))
+    connected.store.write(lambda connection: retire_secret(connection, "secret-2", at=connected.clock.now))
+    assert make().settle_abandoned() == 1
+    assert connected.store.read(lambda connection: paused_reason(connection, "forge")) is None
+    assert make().refresh(account, after_generation=1) == 2
+    assert [form["client_secret"] for form in provider.forms] == [NEW, OLD]
+
+
 @pytest.mark.parametrize("retire_at", [None, START], ids=["both live", "the new one alone"])
 def test_a_refusal_of_the_old_one_that_comes_after_the_operators_rotation_pauses_nothing(
     connected: World, make: Make, provider: PretendProvider, retire_at: datetime | None
