@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, update
 
 from identity.columns import database_now
-from identity.connections import connection_of, resume_connection
+from identity.connections import connection_of, lock_connection, resume_connection
 from identity.errors import BadInput, Misconfigured
 from identity.model import Credential, ProviderConnection
 from identity.secret import Secret
@@ -156,6 +156,7 @@ def rotate_secret(
     Until then both are live: the new one goes first from its switch date, and one that the provider refuses gives way
     to the other. Gives the secrets that were live. Raises Misconfigured.
     """
+    lock_connection(connection, secret.connection)  # of two rotations at once, one finds the other under way
     former = live_secrets(connection, secret.connection, secret.name)
     if len(former) > 1:
         ids = ", ".join(one.id for one in former)
