@@ -103,7 +103,11 @@ class Withdrawer:
         """Ask about one withdrawal if it is due."""
         began, now = self._monotonic(), self._clock()
         until = now + self._budget.send + self._endpoint.budget + self._budget.margin
-        case = self._store.write(lambda c: self._claim(c, withdrawal, now=now, until=until))
+        try:
+            case = self._store.write(lambda c: self._claim(c, withdrawal, now=now, until=until))
+        except Misconfigured as fault:  # nothing of the claim was written, and it would be the first to be due again
+            self._set_aside(withdrawal, str(fault), due=now + self._budget.longest)
+            return
         if case is None:
             return
         try:
@@ -168,6 +172,11 @@ class Withdrawer:
             secrets=live_secrets(connection, owner.id, wanted) if wanted else (),
             superseded=is_superseded(connection, claimed),
         )
+
+    def _set_aside(self, withdrawal: str, why: str, *, due: datetime) -> None:
+        note = {"action": "withdrawal.set_aside", "withdrawal": withdrawal}
+        log.error("a credential cannot be asked about: %s", why, extra=note)
+        self._store.write(lambda c: postpone(c, withdrawal, due_at=due, reason=why[:300]))
 
     def _failed(self, case: Case, why: str) -> None:
         tries = case.withdrawal.tries

@@ -14,9 +14,11 @@ from identity.errors import Unavailable
 from identity.store import CommitUnknown, Store
 from pipeline.approval_tables import approvals
 from pipeline.failures import Failures
+from pipeline.ledger import pins
 from pipeline.ledger.deliveries import enabled_config, first_bells, insert_job
 from pipeline.model import Bell, Ring
 from pipeline.shown import Shown
+from pipeline.states import ApprovalState
 from pipeline.tables import jobs
 from pipeline.workflow import Event, Registry, Trigger, Workflow
 
@@ -25,12 +27,17 @@ BATCH = 50
 
 
 class ApprovalNews(Event):
-    """An approval was asked for, or is decided. *before* None: nothing was told of it yet."""
+    """An approval was asked for, or is decided. *before* None: nothing was told of it yet.
+
+    *asked*: this very workflow was told of it while it was open, and is told the rest under the configuration it had
+    then, so that it answers where it asked.
+    """
 
     approval: str
     tenant: str
     state: str
     before: str | None
+    asked: bool = False
     reason: str | None
     shown: Shown
     needs: list[dict[str, Any]]
@@ -89,22 +96,28 @@ def _tell(connection: Connection, *, id: str, workflows: Registry, now: datetime
         config = enabled_config(connection, row.tenant_id, match.workflow)
         if config is None:
             continue
-        job = sha256(f"{id}\x00{row.state}\x00{match.workflow.name}".encode()).hexdigest()[:26]
+        asked = pins.pinned(connection, _job(id, ApprovalState.OPEN, match.workflow))
         insert_job(
             connection,
-            id=f"job_{job}",
+            id=_job(id, row.state, match.workflow),
             tenant=row.tenant_id,
             workflow=match.workflow,
             user=None,
             triggered_by=None,
-            event=match.event.model_dump(mode="json"),
-            config=config,
+            event=match.event.model_copy(update={"asked": asked is not None}).model_dump(mode="json"),
+            config=config if asked is None else asked,
             delivery=None,
             source_connection=None,
             now=now,
         )
         started.append(match.workflow)
     return first_bells(connection, row.tenant_id, started)
+
+
+def _job(approval: str, state: str, workflow: Workflow) -> str:
+    """The id of the job by which a workflow is told of a state."""
+    digest = sha256(f"{approval}\x00{state}\x00{workflow.name}".encode()).hexdigest()
+    return f"job_{digest[:26]}"
 
 
 def _news(row: Row[Any]) -> ApprovalNews:

@@ -13,7 +13,7 @@ What is asked for, and what is not:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -31,6 +31,7 @@ from identity.transmitters import find_transmitter
 from identity.withdrawal_table import withdrawals
 from identity.withdrawals import Origin, WithdrawalState, adopt, get_withdrawal, settle, take_answers, take_grant
 from pipeline import metrics
+from pipeline.failures import Failures
 from pipeline.inquiry import SAYS, Doubt
 from pipeline.ledger.security_events import BY_TRANSMITTER
 from pipeline.preview import below
@@ -68,17 +69,17 @@ class ProviderAsker:
         """Ask for all that is due of a revocation, and again for what a refresh that ended meanwhile has won."""
         row = self._store.read(lambda c: load(c, revocation))
         asked: set[str] = set()
+        failures = Failures()
         end = self._monotonic() + self._within
         while True:
             self._collect(row)
             due = self._store.read(lambda c: _due(c, revocation, self._clock()))
-            if not (fresh := [one for one in due if one not in asked]):
-                return
-            for withdrawal in fresh:
-                if self._monotonic() >= end:
-                    return
-                self._ask(withdrawal)
+            fresh = [one for one in due if one not in asked]
+            self._ask_each(fresh, end, failures)
             asked.update(fresh)
+            if not fresh or self._monotonic() >= end:
+                break
+        failures.tell("credentials that could not be asked about")
 
     def due(self, *, limit: int = 100) -> list[str]:
         """The revocations of which something is to be asked now, for housekeeping. O(due)."""
@@ -87,11 +88,19 @@ class ProviderAsker:
     def ask_leftovers(self, *, limit: int = 100) -> None:
         """Ask about what refused connects had won, which is of no revocation. For housekeeping, O(due)."""
         due = self._store.read(lambda c: _leftovers(c, self._clock(), limit))
-        end = self._monotonic() + self._within
+        failures = Failures()
+        self._ask_each(due, self._monotonic() + self._within, failures)
+        failures.tell("credentials that could not be asked about")
+
+    def _ask_each(self, due: Sequence[str], end: float, failures: Failures) -> None:
+        """Ask about each until *end*, whatever becomes of the others; those that failed join *failures*."""
         for withdrawal in due:
             if self._monotonic() >= end:
                 return
-            self._ask(withdrawal)
+            try:
+                self._ask(withdrawal)
+            except Exception as failure:  # noqa: BLE001 - told by the caller, after the rest
+                failures.add("withdrawal", withdrawal, failure)
 
     def _collect(self, row: Row[Any]) -> None:
         if row.kind == ScopeKind.AGENT:

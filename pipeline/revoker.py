@@ -9,9 +9,21 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, case, literal, or_, select, type_coerce, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Integer,
+    bindparam,
+    case,
+    literal,
+    or_,
+    select,
+    type_coerce,
+    update,
+)
 
-from identity.columns import database_in, database_now
+from identity.columns import database_in_microseconds, database_now, microseconds
 from identity.ids import Ids
 from identity.signing import Signer
 from identity.store import Store
@@ -135,33 +147,31 @@ class Revoker:
                 self._reached("after_compensation")
 
 
-# As their indexes say it.
+def _ago(parameter: str) -> ColumnElement[datetime]:
+    """In a subquery: PostgreSQL looks nothing up by a clock that moves as it looks."""
+    return select(database_in_microseconds(parameter)).scalar_subquery()
+
+
+# Built once, as what housekeeping asks every second; the first two conditions are as their indexes say them.
 _GOES_ON = revocations.c.state != literal(str(Stage.QUIESCED), literal_execute=True)
-_OPEN_ENDS = revocations.c.open_ends > literal(0, literal_execute=True)
+_OPEN_ENDED = revocations.c.open_ends > literal(0, literal_execute=True)
 _REACHES_JOBS = revocations.c.state.in_([Stage.EFFECTIVE, Stage.CANCELLING])
-_SELDOM = timedelta(hours=1)  # the longest between two looks at a receipt
+_MOVED, _QUIET = (type_coerce(column, BigInteger) for column in (revocations.c.moved_at, revocations.c.quiesced_at))
+_UNMOVED_FOR = type_coerce(select(database_now()).scalar_subquery(), BigInteger) - _MOVED
+# An open end is looked at ever more seldom: after a tenth of the time that it has been open, and within an hour.
+_HOUR = microseconds(timedelta(hours=1))
+_DUE = or_(_UNMOVED_FOR >= _HOUR, 10 * _UNMOVED_FOR >= _MOVED - _QUIET)
+_OLDEST = select(revocations.c.id).where(revocations.c.moved_at <= _ago("back")).limit(bindparam("most", type_=Integer))
+_IDLE = _OLDEST.where(_GOES_ON).order_by(case((_REACHES_JOBS, 0), else_=1), revocations.c.moved_at)
+_PENDING = _OLDEST.where(_OPEN_ENDED, _DUE).order_by(revocations.c.moved_at)
 
 
 def _unfinished(connection: Connection, idle: float, pending: float, limit: int) -> list[str]:
-    """An open end is looked at ever more seldom: after a tenth of the time that it has been open."""
-    moved, quiesced = (
-        type_coerce(column, BigInteger) for column in (revocations.c.moved_at, revocations.c.quiesced_at)
-    )
-    now = type_coerce(_ago(timedelta()), BigInteger)
-    seldom = or_(revocations.c.moved_at <= _ago(_SELDOM), 10 * (now - moved) >= moved - quiesced)
-    going_on = _GOES_ON & (revocations.c.moved_at <= _ago(timedelta(seconds=idle)))
-    open_ended = _OPEN_ENDS & (revocations.c.moved_at <= _ago(timedelta(seconds=pending))) & seldom
-    first = case((_REACHES_JOBS, 0), else_=1)
     found: list[str] = []
-    for condition, order in ((going_on, (first, revocations.c.moved_at)), (open_ended, (revocations.c.moved_at,))):
-        some = select(revocations.c.id).where(condition).order_by(*order).limit(limit)
-        found += connection.execute(some).scalars()
+    for some, seconds in ((_IDLE, idle), (_PENDING, pending)):
+        back = microseconds(timedelta(seconds=-seconds))
+        found += connection.execute(some, {"back": back, "most": limit}).scalars()
     return found
-
-
-def _ago(duration: timedelta) -> ColumnElement[datetime]:
-    """In a subquery: PostgreSQL looks nothing up by a clock that moves as it looks."""
-    return select(database_in(-duration)).scalar_subquery()
 
 
 def _drained(connection: Connection, revocation: str) -> bool:

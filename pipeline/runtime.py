@@ -51,7 +51,7 @@ from pipeline.retention import Retention, prune
 from pipeline.revoker import Revoker
 from pipeline.schedules import Schedules
 from pipeline.services import Services, StepSettings
-from pipeline.signal_following import follow_signals
+from pipeline.signal_following import SignalFollower
 from pipeline.upstream import Upstream
 from pipeline.worker import Worker, WorkerSettings
 from pipeline.workflow import Registry
@@ -231,7 +231,7 @@ class Runtime:
                 partial(reconcile.advance_revocations, self.revoker, idle=timedelta(seconds=5)),
                 deadline=60,
             ),
-            duty("signals", 1, partial(follow_signals, store, ring, clock=self.clock)),
+            duty("signals", 1, SignalFollower(store, ring, clock=self.clock).run),
             duty("catch-up", 60, self.catch_up.run, deadline=600),
             duty("withdrawals", 1, partial(reconcile.advance_withdrawals, self.revoker, self.asker.due), deadline=180),
             duty("leftovers", 1, self.asker.ask_leftovers, deadline=180),

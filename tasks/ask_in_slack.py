@@ -27,8 +27,8 @@ class AskConfig(BaseModel):
     config=AskConfig,
 )
 def ask_in_slack(run: Run[AskConfig], news: ApprovalNews) -> None:
-    """Ask once, and answer in the thread. What had ended before anybody could be asked is not mentioned."""
-    if news.before is None and news.state != ApprovalState.OPEN:
+    """Ask once, and answer in the thread. What ended before anybody was asked here is not mentioned."""
+    if news.state != ApprovalState.OPEN and not news.asked:
         return
     question = slack.AskApproval(
         channel=run.config.channel, approval=news.approval, shown=news.shown, expires_at=news.expires_at

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.run import Run
 from pipeline.workflow import USER, workflow
 from tasks.actions import salesforce
-from tasks.events.standard import DealChanged, deal_changed
+from tasks.events.standard import DealChanged, DealValues, deal_changed
 
 
 class CrmConfig(BaseModel):
@@ -27,12 +29,33 @@ class CrmConfig(BaseModel):
 def update_opportunity(run: Run[CrmConfig], event: DealChanged) -> None:
     """Set what the event says, unless somebody changed the opportunity after it."""
     opportunity = run.do(salesforce.GetOpportunity(id=event.opportunity), as_=run.user)
-    if opportunity.modified_at > event.at:
-        return  # a job may come late, and a person's newer word stands
     update = salesforce.UpdateOpportunity(
         id=event.opportunity,
         stage=run.config.stages.get(event.stage, event.stage),
         amount=event.amount,
         next_step=event.next_step,
     )
+    # A job may come late, and a person's newer word stands. What another event's job wrote meanwhile is as young and
+    # in the same name: only the values tell whose change it was.
+    if opportunity.modified_at > event.at and not _as_before(opportunity, update, event.previous, run.config.stages):
+        return
     run.do(update, as_=run.user)
+
+
+def _as_before(
+    found: salesforce.Opportunity,
+    update: salesforce.UpdateOpportunity,
+    previous: DealValues | None,
+    stages: Mapping[str, salesforce.Stage],
+) -> bool:
+    """Whether each value that is to be set is as it was before the event, or is set already."""
+    if previous is None:
+        return False
+    before = previous.model_dump() | {"stage": stages.get(previous.stage, previous.stage)}
+    sets = update.model_dump(exclude={"id"}, exclude_none=True)
+    return all(_kept(getattr(found, name)) in (_kept(before[name]), _kept(value)) for name, value in sets.items())
+
+
+def _kept(value: object) -> object:
+    """As Salesforce keeps it: an empty text as none. An amount of 0 is one."""
+    return None if value == "" else value

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
@@ -93,10 +94,7 @@ def export(at: Installation, out: Output, tenant: str | None, after: int, output
     """Write the sealed records as JSON Lines, for `audit verify` on any machine."""
     lines = 0
     with ExitStack() as files:
-        try:
-            file = sys.stdout.buffer if output is None else files.enter_context(output.open("xb"))
-        except FileExistsError:
-            raise BadInput(f"{output} exists: name a new file") from None
+        file = sys.stdout.buffer if output is None else files.enter_context(_whole(output, at.ids("part")))
         connection = files.enter_context(at.ledger.engine.connect())
         on_screen = output is None and sys.stdout.isatty()  # where a bar would stand among the records
         bar = files.enter_context(out.progress(links_behind(connection, after), what="exporting", hidden=on_screen))
@@ -145,6 +143,20 @@ def checkpoint(at: Installation, out: Output) -> None:
     if head is None:
         raise BadInput("nothing is sealed yet: there is no record")
     click.echo(head.line())
+
+
+@contextmanager
+def _whole(output: Path, part: str) -> Iterator[BinaryIO]:
+    """A file beside *output* that takes its name once all is written, and goes if it is not. Raises BadInput."""
+    if output.exists():
+        raise BadInput(f"{output} exists: name a new file")
+    written = output.with_name(f".{output.name}.{part}")
+    try:
+        with written.open("xb") as file:
+            yield file
+        written.rename(output)
+    finally:
+        written.unlink(missing_ok=True)
 
 
 def as_whom(row: Row) -> str | None:

@@ -136,6 +136,9 @@ def replay(
     held = update(deliveries).where(deliveries.c.id == delivery.id).values(outcome=deliveries.c.outcome)
     if connection.execute(held).rowcount == 0:
         raise BadInput(f"there is no delivery {delivery.id}: `aswhom deliveries list` shows them")
+    # So are its jobs: none is pruned, compensated or accepted anew between what is weighed and what is done.
+    of_it = select(jobs.c.id).where(jobs.c.delivery_id == delivery.id)
+    connection.execute(of_it.order_by(jobs.c.id).with_for_update())
     fates = weigh(connection, delivery, considered, cancelled=cancelled)
     tenant, _ = _whose(connection, delivery)
     starting = [

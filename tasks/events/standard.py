@@ -9,18 +9,29 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from pipeline.workflow import Event, ExternalUser, Trigger
 from tasks.actions.invoices import InvoiceId
-from tasks.actions.salesforce import Id, NextStep
+from tasks.actions.salesforce import Id, NextStep, Stage
 
 SOURCE = "standard"
 
 E = TypeVar("E", bound=Event)
 D = TypeVar("D", bound=BaseModel)
 
+Amount = Annotated[float, Field(ge=0)]
 Reference = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,100}$")]
+
+
+class DealValues(BaseModel):
+    """What a deal says of its opportunity; None: nothing."""
+
+    model_config = ConfigDict(frozen=True)
+
+    stage: str
+    amount: float | None
+    next_step: str | None
 
 
 class DealChanged(Event):
@@ -32,6 +43,7 @@ class DealChanged(Event):
     stage: str
     amount: float | None
     next_step: str | None
+    previous: DealValues | None = None  # before it moved, where the sender says
 
 
 class IncidentReported(Event):
@@ -56,13 +68,22 @@ class RefundRequested(PaymentRequested):
     """Somebody asks for a paid invoice to be taken back."""
 
 
+class _Previous(BaseModel):
+    """What the change replaced; what is left out did not change."""
+
+    stage: Stage = ""
+    amount: Amount | None = None
+    next_step: NextStep | None = None
+
+
 class _Deal(BaseModel):
     organization: Id
     opportunity: Id
     owner: Id
-    stage: Annotated[str, Field(min_length=1, max_length=255)]
-    amount: Annotated[float, Field(ge=0)] | None = None
+    stage: Stage
+    amount: Amount | None = None
     next_step: NextStep | None = None
+    previous: _Previous | None = None
 
 
 class _Incident(BaseModel):
@@ -89,14 +110,9 @@ def deal_changed() -> Trigger[DealChanged]:
     def event(at: datetime, deal: _Deal) -> DealChanged:
         # As Salesforce's own answer names people: an id is unique within its organization only.
         owner = ExternalUser(provider="salesforce", id=f"{deal.organization}/{deal.owner}", login=deal.owner)
-        return DealChanged(
-            at=at,
-            opportunity=deal.opportunity,
-            owner=owner,
-            stage=deal.stage,
-            amount=deal.amount,
-            next_step=deal.next_step,
-        )
+        says = deal.model_dump(include=set(DealValues.model_fields))
+        replaced = None if deal.previous is None else DealValues(**says | deal.previous.model_dump(exclude_unset=True))
+        return DealChanged(at=at, opportunity=deal.opportunity, owner=owner, previous=replaced, **says)
 
     return _trigger("deal.changed", _Deal, event)
 

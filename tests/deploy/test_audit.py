@@ -84,7 +84,10 @@ def test_an_export_is_verified_on_another_machine_with_the_public_key_alone(reco
     pem, kept = tmp_path / "aswhom.pem", tmp_path / "checkpoint"
     pem.write_text(recorded.json("keys", "public")["public_key"])
     kept.write_text(recorded("audit", "checkpoint").stdout)
+    assert recorded("audit", "export", "--after", "1000", "--output", str(here)).exit_code != 0
+    assert not list(tmp_path.glob("*audit.jsonl*"))  # so the corrected command is not refused
     assert recorded("audit", "export", "--output", str(here)).exit_code == 0
+    assert list(tmp_path.glob("*audit.jsonl*")) == [here]
     assert "exists" in recorded("audit", "export", "--output", str(here)).output
 
     verify = ("audit", "verify", str(here), "--key", str(pem))

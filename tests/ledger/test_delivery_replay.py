@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from sqlalchemy import delete, select, update
+from sqlalchemy import Connection, delete, select, text, update
 
 from identity.audit_tables import audit
 from identity.errors import BadInput
@@ -83,6 +83,27 @@ def test_of_replays_at_the_same_time_one_starts_the_job(house: House) -> None:
     for thread in threads:
         thread.join()
     assert len(made) == len(house.states()) == 1
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_what_is_pruned_as_its_delivery_is_replayed_is_left_alone(house: House) -> None:
+    """The jobs are held before they are weighed. SQLite has one writer anyway."""
+    accepted, done = house.accept(house.delivery("one")), list[Replayed]()
+    house.database.write(lambda c: c.execute(update(jobs).values(state=JobState.DEAD)).rowcount)
+    delivery = stored(house, accepted.delivery)
+    late = threading.Thread(target=lambda: done.append(replayed(house, delivery)))
+    waiting = text("select count(*) from pg_locks where locktype = 'transactionid' and not granted")
+
+    def prune_slowly(c: Connection) -> None:
+        c.execute(update(jobs).values(pruned_at=datetime.now(UTC)))
+        late.start()
+        while late.is_alive() and not c.execute(waiting).scalar_one():
+            late.join(0.01)
+
+    house.database.write(prune_slowly)
+    late.join()
+    assert (done[0].jobs, done[0].fates[0].does) == ((), Does.NOTHING)
+    assert house.states() == {accepted.jobs[0]: JobState.DEAD}
 
 
 @pytest.mark.parametrize("state", [JobState.DEAD, JobState.DONE, JobState.QUEUED])

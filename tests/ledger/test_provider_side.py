@@ -65,8 +65,8 @@ class Side:
         self.http = http
         self.be(PROFILES["github"])
 
-    def be(self, profile: Profile) -> None:
-        """The provider is one with that row."""
+    def be(self, profile: Profile, *, named: str = "github") -> None:
+        """The provider is one with that row, which this process knows by that name."""
         house = self.house
 
         def clock() -> datetime:
@@ -77,7 +77,7 @@ class Side:
             house.database,
             house.vault,
             endpoint,
-            {"github": profile},
+            {named: profile},
             clock=clock,
             ids=partial(house.ids, "wit"),
         )
@@ -311,6 +311,36 @@ def test_what_a_discarded_refresh_won_is_ended_too(side: Side) -> None:
     told = side.receipt(made)["provider"]
     assert told["answer"] == ProviderAnswer.DONE
     assert {one["of"] for one in told["accounts"]} == {"grant", "refresh"}
+
+
+def test_a_credential_that_cannot_be_asked_about_holds_up_no_other(side: Side) -> None:
+    intent, made, asked = side.refresh_on_the_wire(), side.declare(), list[str]()
+    side.answer(intent, {"access_token": "won", "expires_in": 60, "token_type": "bearer"})
+
+    def ask(withdrawal: str) -> None:
+        asked.append(withdrawal)
+        if len(asked) == 1:
+            raise LookupError("nobody foresaw it")
+
+    asker = ProviderAsker(side.house.database, ask, clock=lambda: side.now)
+    with pytest.raises(ExceptionGroup, match="credentials that could not be asked about") as told:
+        asker.advance(made)
+    assert [type(one) for one in told.value.exceptions] == [LookupError]
+    assert len(set(asked)) == len(asked) == 2
+
+
+def test_a_credential_of_a_provider_that_a_process_does_not_know_is_left_to_one_that_does(side: Side) -> None:
+    made = side.declare()
+    side.be(PROFILES["github"], named="other")
+    assert side.revoker.advance(made)
+    (row,) = side.rows()
+    assert (row.state, row.tries, side.asker.due()) == ("pending", 0, [])
+    assert "no provider is named 'github'" in row.reason
+    side.later(301)
+    side.be(PROFILES["github"])
+    assert side.asker.due() == [made]
+    assert side.revoker.advance(made)
+    assert side.receipt(made)["provider"]["answer"] == ProviderAnswer.DONE
 
 
 def test_an_answer_that_came_after_the_receipt_is_found(side: Side) -> None:

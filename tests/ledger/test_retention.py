@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, text, update
 
 from identity.api_key_tables import api_keys, workloads
 from identity.api_keys import NoCaller, Role, add_key, find_caller, revoke_key
@@ -25,7 +26,7 @@ from identity.tables import connect_sessions, refresh_intents
 from identity.trusted_keys import TrustedKeys
 from identity.workloads import Workload, add_workload
 from pipeline.ledger.replay import replay
-from pipeline.retention import Retention, prune
+from pipeline.retention import Retention, prune, prune_steps
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.tables import attempts, deliveries, idempotency_keys, jobs, schedules, slots, steps
 from tests.ledger.house import House
@@ -92,6 +93,31 @@ def test_steps_of_an_ended_job_go_and_it_cannot_be_replayed(house: House) -> Non
     assert (count(house, steps), count(house, attempts), house.row(job).event) == (0, 0, {})
     with pytest.raises(BadInput, match="was pruned"):
         house.database.write(partial(replay, job=job, by="eve", at=NOW))
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_a_replay_that_comes_as_its_job_is_pruned_is_refused(house: House) -> None:
+    """It waits for the job, and reads it then. SQLite has one writer anyway."""
+    job, said = ended(house, state=JobState.DEAD), list[str]()
+
+    def ask() -> None:
+        with pytest.raises(BadInput) as refusal:
+            house.database.write(partial(replay, job=job, by="eve", at=NOW))
+        said.append(str(refusal.value))
+
+    late = threading.Thread(target=ask)
+    waiting = text("select count(*) from pg_locks where locktype = 'transactionid' and not granted")
+
+    def prune_slowly(c: Connection) -> None:
+        assert prune_steps(c, before=NOW + DAY, limit=10) == 1
+        late.start()
+        while late.is_alive() and not c.execute(waiting).scalar_one():
+            late.join(0.01)
+
+    house.database.write(prune_slowly)
+    late.join()
+    assert "was pruned" in said[0]
+    assert house.row(job).state == JobState.DEAD
 
 
 @pytest.mark.parametrize(

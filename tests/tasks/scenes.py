@@ -185,6 +185,7 @@ def _answered(town: Town) -> None:
         tenant=TENANT,
         state=ApprovalState.APPROVED,
         before=ApprovalState.OPEN,
+        asked=True,
         reason="by acme.grace",
         shown=Shown.model_validate(SHOWN),
         needs=[],

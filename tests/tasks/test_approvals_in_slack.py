@@ -16,6 +16,7 @@ from identity.connections import get_connection
 from identity.principals import link_alias
 from identity.secret import Secret
 from identity.tables import provider_connections
+from pipeline.approval_tables import approvals
 from pipeline.ledger.approval_views import ApprovalView
 from pipeline.ledger.deliveries import enabled_config
 from pipeline.ledger.jobs import move_job
@@ -127,14 +128,19 @@ def test_two_people_approve_by_button_and_the_thread_says_so(chat: Chat) -> None
     assert {answer.through for answer in view(chat).answers} == {"slack"}
 
 
-def test_the_thread_says_that_nobody_is_asked_any_more_where_the_job_has_ended(chat: Chat) -> None:
+def test_the_thread_says_that_the_job_has_ended_though_questions_go_to_another_channel_since(chat: Chat) -> None:
     runtime = chat.town.runtime
+    moved = update(workflow_settings).values(config={"channel": chat.workspace["channels"][1]["id"]})
+    elsewhere = moved.where(workflow_settings.c.workflow == "ask_in_slack")
+    runtime.database.write(lambda c: c.execute(elsewhere).rowcount)
     (job,) = [one for one in chat.town.jobs() if one.wait == "approval"]
     runtime.database.write(partial(move_job, job=job.id, to=JobState.CANCELLED))
     {duty.name: duty for duty in runtime.duties()}["end-approvals"].run()
     assert (view(chat).state, view(chat).reason) == (ApprovalState.VOID, "its job has ended")
     chat.tell()
-    assert chat.messages()[-1]["text"] == "This is void: its job has ended."
+    question, answer = chat.messages()
+    assert (answer["text"], answer["thread_ts"]) == ("This is void: its job has ended.", question["ts"])
+    assert answer["channel"] == chat.channel
 
 
 def test_whose_press_does_not_count(chat: Chat) -> None:
@@ -175,6 +181,10 @@ def test_the_question_itself_is_not_asked_about(chat: Chat) -> None:
 def test_what_was_decided_before_it_was_asked_is_not_mentioned(waiting: Town) -> None:
     say(waiting, "bob", yes=False)
     chat = Chat(waiting)
+    chat.tell()
+    assert chat.messages() == []
+    # Told as decided, and then void: it was never a question in the channel.
+    waiting.runtime.database.write(lambda c: c.execute(update(approvals).values(state=ApprovalState.VOID)).rowcount)
     chat.tell()
     assert chat.messages() == []
     assert {job.state for job in waiting.jobs()} == {JobState.DEAD, JobState.DONE}

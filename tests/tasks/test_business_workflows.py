@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from tests.tasks.town import Town
 
@@ -46,11 +48,13 @@ def test_a_persons_newer_word_stands(town: Town) -> None:
     town.connect_seller("acme", "ada")
     row = opportunity(town)
     hours_ago = datetime.now(UTC) - timedelta(hours=9)
-    town.sandbox.order("salesforce", f"opportunities/{row['id']}", StageName="Closed Lost")
-    town.report("acme", "deal.changed", deal(row), at=hours_ago)
-    (job,) = town.settle()
-    assert job.state == JobState.DONE
-    assert held(town, row)["StageName"] == "Closed Lost"
+    before = held(town, row)["StageName"]
+    town.sandbox.order("salesforce", f"opportunities/{row['id']}", StageName="Closed Lost", Amount=0)
+    there_was_none = deal(row, stage="Closed Lost", amount=12_000, previous={"amount": None})
+    for data in (deal(row), deal(row, previous={"stage": before}), there_was_none):
+        town.report("acme", "deal.changed", data, at=hours_ago)
+    assert [job.state for job in town.settle()] == [JobState.DONE] * 3
+    assert (held(town, row)["StageName"], held(town, row)["Amount"]) == ("Closed Lost", 0)
     assert town.authors() == []
 
 
@@ -74,6 +78,26 @@ def test_her_job_waits_until_she_connects_again(town: Town) -> None:
     (job,) = town.settle()
     assert job.state == JobState.DONE
     assert town.authors() == [("salesforce", "ada", "user")]
+
+
+@pytest.mark.parametrize("older_first", [True, False])
+def test_of_two_changes_that_waited_for_one_consent_the_newer_stands(town: Town, older_first: bool) -> None:
+    """What is written first makes the opportunity younger than both, and Salesforce does not say through whom."""
+    town.connect_seller("acme", "ada")
+    row = opportunity(town)
+    town.sandbox.order("salesforce", f"opportunities/{row['id']}", StageName="Prospecting", Amount=10_000.0)
+    now = datetime.now(UTC)
+    town.sandbox.order("auth", "revoke", provider="salesforce", user="ada")
+    older = deal(row, stage="Qualification", previous={"stage": "Prospecting"})
+    newer = deal(row, amount=12_000, previous={"stage": "Qualification", "amount": 10_000})
+    told = [(older, now), (newer, now + timedelta(microseconds=1))]
+    for data, at in told if older_first else reversed(told):
+        town.report("acme", "deal.changed", data, at=at)
+    assert {(job.state, job.wait) for job in town.settle()} == {(JobState.WAITING, Wait.CONSENT)}
+    town.connect_seller("acme", "ada")
+    assert {job.state for job in town.settle()} == {JobState.DONE}
+    assert (held(town, row)["StageName"], held(town, row)["Amount"]) == ("Closed Won", 12_000)
+    assert len(town.authors()) == (2 if older_first else 1)
 
 
 def notes(town: Town, tenant: str) -> list[str | None]:

@@ -17,7 +17,7 @@ from tasks.devops_assistant import link_pull_request
 from tasks.events.github import PULL_REQUEST_ACTIONS, PullRequestEvent, comment_command, pull_request
 from tasks.events.linear import CommentEvent, comment
 from tasks.events.slack import AppMentionEvent, app_mention, slash_command
-from tasks.events.standard import deal_changed, incident_reported
+from tasks.events.standard import DealValues, deal_changed, incident_reported
 
 
 @pytest.fixture
@@ -191,6 +191,13 @@ def test_a_deals_owner_is_a_user_of_her_organization() -> None:
     assert event is not None
     assert event.owner.id == "00D000000000001AAA/005000000000001AAA"
     assert (event.stage, event.amount, event.at.isoformat()) == ("won", None, "2026-03-01T09:00:00+00:00")
+    assert event.previous is None
+
+
+def test_what_a_deal_does_not_name_as_previous_was_the_same_before() -> None:
+    event = deal_changed().read(envelope({**DEAL, "amount": 2, "previous": {"amount": None}}))
+    assert event is not None
+    assert event.previous == DealValues(stage="won", amount=None, next_step=None)
 
 
 @pytest.mark.parametrize(
@@ -200,6 +207,7 @@ def test_a_deals_owner_is_a_user_of_her_organization() -> None:
         (deal_changed, envelope(DEAL, at="2026-03-01T09:00:00")),
         (deal_changed, envelope({**DEAL, "opportunity": "../Account/1"})),
         (deal_changed, envelope({**DEAL, "amount": -1})),
+        (deal_changed, envelope({**DEAL, "previous": {"stage": None}})),
         (incident_reported, envelope({**INCIDENT, "reference": "a b"})),
         (incident_reported, envelope({**INCIDENT, "severity": "extreme"})),
         (incident_reported, envelope({**INCIDENT, "subject": ""})),
