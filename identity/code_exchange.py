@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -11,12 +10,9 @@ from functools import partial
 from math import ceil
 from typing import NoReturn
 
-from sqlalchemy import Connection
-
-from identity import audit
 from identity.answers import ClientRefused, Dead, Granted, Meaning, RateLimited, Transient, Unknown, read_outcome
 from identity.connect_sessions import ConnectSession
-from identity.connection_secrets import CLIENT_SECRET, SealedSecret, authenticator, live_secrets, refuse_secret
+from identity.connection_secrets import CLIENT_SECRET, SealedSecret, authenticator, live_secrets
 from identity.errors import Misconfigured
 from identity.gate import Endpoint, Gate
 from identity.http import Answer, Client
@@ -26,15 +22,13 @@ from identity.oauth import Client as OAuthClient
 from identity.oauth import exchange_request
 from identity.providers.profile import ExternalIdentity, Profile
 from identity.providers.words import provider_name
-from identity.quoting import error_name
 from identity.refusal import AGAIN, OPERATOR, Why, refuse
+from identity.refused_secrets import note_refused
 from identity.request_names import CONNECT_HEADER, named
 from identity.secret import Secret
-from identity.store import CommitUnknown, Store
+from identity.store import Store
 from identity.token_endpoint import TokenEndpoint
 from identity.vault import Vault
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +70,15 @@ class CodeExchange:
         meaning = ask(secrets[0])
         if isinstance(meaning, ClientRefused) and (spare := spare_secret(secrets, profile, meaning.code)):
             # The client is authenticated before the code is looked at (RFC 6749 §4.1.3), so it is still good.
-            self._note_refused(session.key.tenant, secrets[0], spare, meaning.code, now)
+            note_refused(
+                self.store,
+                secrets[0],
+                spare=spare,
+                code=meaning.code,
+                tenant=session.key.tenant,
+                audit_id=self.ids(),
+                now=now,
+            )
             if self.gate.enter(_endpoint(owner), profile.token_pace) is not None:
                 refuse(Why.PROVIDER, _no_tokens_now(owner), AGAIN, final=True)
             meaning = ask(spare)
@@ -105,29 +107,6 @@ class CodeExchange:
         meaning = read_outcome(outcome, of_code, started_at=now, scopes=session.scopes, lifetime=None)
         endpoint.heed(meaning, outcome, to=to)
         return meaning
-
-    def _note_refused(self, tenant: str, secret: SealedSecret, spare: SealedSecret, code: str, now: datetime) -> None:
-        audit_id = self.ids()
-
-        def note(connection: Connection) -> None:
-            if refuse_secret(connection, secret.id, at=now):
-                audit.record(
-                    connection,
-                    id=audit_id,
-                    at=now,
-                    kind="connection.secret_refused",
-                    tenant=tenant,
-                    outcome=error_name(code)[:64],
-                    reason=f"{secret.id} was refused; {spare.id} is used instead",
-                    detail={"connection": secret.connection},
-                )
-
-        try:
-            self.store.write(note)
-        except CommitUnknown:
-            # The code is good for some seconds more; the next refusal of this secret is noted instead.
-            where = {"action": "connection.commit_unknown", "secret": secret.id}
-            log.warning("whether a refused secret is noted is not known", extra=where)
 
     def whose(
         self, session: ConnectSession, owner: ProviderConnection, profile: Profile, token: Secret

@@ -13,18 +13,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
-from identity.answers import Granted
+from identity.answers import ClientRefused, Granted, Meaning
+from identity.connection_secrets import SealedSecret
 from identity.errors import AswhomError
 from identity.gate import Endpoint
 from identity.grants import ACCESS, token_binding
 from identity.held_tokens import HeldToken, hold
 from identity.http import NotSent
-from identity.minting import read_token
+from identity.minting import AssertionRefused, read_token, spare_secret
 from identity.model import Credential, TokenAnswer
 from identity.oauth import Narrowing, installation_request
 from identity.own_values import profile_for
 from identity.permissions import permissions
 from identity.providers.profile import Profile
+from identity.refused_secrets import note_refused
 from identity.request_names import REFRESH_HEADER, named
 from identity.secret import Secret
 from identity.situation import Situation, read_situation
@@ -92,20 +94,29 @@ class Confiner:
             return None
         if situation.generation != wanted.generation:
             return NotSent(reason="the account's grant moved")
-        profile = profile_for(self._profiles, situation.connection)
+        if situation.paused is not None:
+            return NotSent(reason=f"provider connection {situation.connection.id} is paused: {situation.paused}")
+        profile, keys = profile_for(self._profiles, situation.connection), situation.secrets
         to = Endpoint.of(situation.connection, account.credential)
-        if self._endpoint.gate.enter(to, profile.token_pace) is not None:
-            return NotSent(reason="its token endpoint is left alone for now")
-        request = installation_request(
-            situation.connection,
-            installation=account.external_id,
-            private_key=situation.secrets[0].open(self._vault),
-            now=now,
-            only=only,
-        )
-        outcome = self._endpoint.send(named(request, REFRESH_HEADER, attempt), to=to, send_before=send_before)
-        meaning = read_token(situation, profile, outcome, started_at=now, scopes=sorted(wanted.scopes))
-        self._endpoint.heed(meaning, outcome, to=to)
+        scopes, installation = sorted(wanted.scopes), str(account.external_id)
+
+        def ask(key: SealedSecret, only: Narrowing) -> Meaning | AssertionRefused | NotSent:
+            if self._endpoint.gate.enter(to, profile.token_pace) is not None:
+                return NotSent(reason="its token endpoint is left alone for now")
+            owner, opened = situation.connection, key.open(self._vault)
+            request = installation_request(owner, installation=installation, private_key=opened, now=now, only=only)
+            outcome = self._endpoint.send(named(request, REFRESH_HEADER, attempt), to=to, send_before=send_before)
+            meaning = read_token(situation, profile, outcome, started_at=now, scopes=scopes)
+            self._endpoint.heed(meaning, outcome, to=to)
+            return meaning
+
+        meaning = ask(keys[0], only)
+        if isinstance(meaning, ClientRefused) and (spare := spare_secret(keys, profile, meaning.code)) is not None:
+            code, tenant = meaning.code, account.key.tenant
+            note_refused(self._store, keys[0], spare=spare, code=code, tenant=tenant, audit_id=self._ids(), now=now)
+            meaning = ask(spare, only)
+        if isinstance(meaning, NotSent):
+            return meaning
         if not isinstance(meaning, Granted):
             return NotSent(reason=f"no token for {wanted.repository} alone: {type(meaning).__name__}")
         if not self._hold(situation, meaning.answer):

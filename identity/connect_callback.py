@@ -18,6 +18,7 @@ from identity.code_exchange import CodeExchange
 from identity.connect_outcomes import Connected
 from identity.connect_refusals import Refusals, in_words
 from identity.connect_sessions import CONNECTED, ConnectSession, note_outcome, open_verifier, use_up
+from identity.connections import people_of
 from identity.consents import write_consent
 from identity.grants import AnotherAccount, Consent, Consented
 from identity.leftovers import Leftover
@@ -138,7 +139,6 @@ class Callback:
             credential=Credential.AUTHORIZATION_CODE,
             consented=session.started,
             began_at=session.created_at,
-            people=owner.people,
             external_id=external.id if external else None,
             external_login=external.login if external else None,
             any_account=session.any_account,
@@ -199,10 +199,12 @@ def _link(
     now: datetime,
 ) -> None:
     """Say that the provider's user is this principal. Refuses one who is linked to another of the tenant."""
+    # Asked for anew: while the code was exchanged, an operator may have given its people another name.
+    people = people_of(connection, owner.id)
     if link_alias(
         connection,
         tenant=key.tenant,
-        provider=owner.people,
+        provider=people,
         external_id=external.id,
         principal=key.principal,
         login=external.login,
@@ -211,7 +213,7 @@ def _link(
     ):
         return
     name = provider_name(owner.provider)
-    holder = resolve_alias(connection, key.tenant, owner.people, external.id)
+    holder = resolve_alias(connection, key.tenant, people, external.id)
     refuse(
         Why.LINKED_ELSEWHERE,
         f"the {name} account {external.login or external.id} is linked to someone else here",

@@ -132,9 +132,18 @@ def note_outcome(connection: Connection, session: str, outcome: str, result: Map
 
 
 def is_connecting(
-    connection: Connection, key: AccountKey, *, now: datetime, after: int = 0, before: int | None = None
+    connection: Connection,
+    key: AccountKey,
+    *,
+    now: datetime,
+    after: int = 0,
+    before: int | None = None,
+    besides: int | None = None,
 ) -> bool:
-    """Whether somebody holds a link for this account that still works, and was made between these ledger numbers."""
+    """Whether somebody holds a link for this account that still works, and was made between these ledger numbers.
+
+    *besides* is the number of a session that has ended, however it was noted.
+    """
     columns = connect_sessions.c
     open_one = select(columns.id).where(
         columns.tenant_id == key.tenant,
@@ -143,6 +152,7 @@ def is_connecting(
         _works(now),
         columns.started > after,
         true() if before is None else columns.started < before,
+        true() if besides is None else columns.started != besides,
     )
     return connection.execute(open_one.limit(1)).first() is not None
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, update
 
 from identity.columns import database_now
-from identity.connections import connection_of, resume_connection
+from identity.connections import connection_of, lock_connection, resume_connection
 from identity.errors import BadInput, Misconfigured
 from identity.model import Credential, ProviderConnection
 from identity.secret import Secret
@@ -117,6 +117,13 @@ def refuse_secret(connection: Connection, secret: str, *, at: datetime) -> bool:
     return connection.execute(refused.values(refused_at=at)).rowcount == 1
 
 
+def was_retired(connection: Connection, owner: str, name: str, *, since: datetime) -> bool:
+    """Whether a secret of that name had its end after *since*, or is to have it: it may have been shown then."""
+    columns = connection_secrets.c
+    ended = select(columns.id).where(columns.connection_id == owner, columns.name == name, columns.retired_at > since)
+    return connection.execute(ended.limit(1)).first() is not None
+
+
 def accept_secret(connection: Connection, secret: str) -> None:
     """The provider accepts it: what was said of it before counts no more."""
     accepted = update(connection_secrets).where(
@@ -149,6 +156,7 @@ def rotate_secret(
     Until then both are live: the new one goes first from its switch date, and one that the provider refuses gives way
     to the other. Gives the secrets that were live. Raises Misconfigured.
     """
+    lock_connection(connection, secret.connection)  # of two rotations at once, one finds the other under way
     former = live_secrets(connection, secret.connection, secret.name)
     if len(former) > 1:
         ids = ", ".join(one.id for one in former)

@@ -82,6 +82,12 @@ def lock_connection(connection: Connection, owner: str) -> None:
     connection.execute(row.with_for_update(key_share=True))
 
 
+def people_of(connection: Connection, owner: str) -> str:
+    """The name under which aliases know its users; until this transaction ends, nobody gives them another."""
+    lock_connection(connection, owner)
+    return get_connection(connection, owner).people
+
+
 def paused_reasons(connection: Connection, ids: Collection[str]) -> Mapping[str, str]:
     """Why each of these is paused, by id; those that are not are left out."""
     columns = provider_connections.c

@@ -79,7 +79,7 @@ def question(
         if claimed.credential is Credential.JWT_BEARER:
             return _nothing(_KEY_ALONE)
         raise Misconfigured(f"provider connection {case.owner.id} has no secret to ask with")
-    secret = case.secrets[0].open(vault) if case.secrets else token
+    secret = _shown(case).open(vault) if case.secrets else token
     client = Client(connection=case.owner, profile=profile, secret=secret, now=now, jti=ids())
     request = revoke_request(client, credential=claimed.credential, token=token)
     if request is None:
@@ -104,6 +104,12 @@ def renews_expired(profile: Profile, claimed: Withdrawal, *, now: datetime) -> b
     if presented(profile, claimed.credential) != ACCESS or claimed.refresh_sealed is None:
         return False
     return claimed.expires_at is not None and claimed.expires_at <= now
+
+
+def _shown(case: Case) -> SealedSecret:
+    """The secret for this try. Refusals look different everywhere: while several are live, each has its turn."""
+    fresh = [secret for secret in case.secrets if secret.refused_at is None] or case.secrets
+    return fresh[(case.withdrawal.tries - 1) % len(fresh)]
 
 
 def _ended_by_itself(claimed: Withdrawal, *, now: datetime) -> bool:

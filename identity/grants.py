@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, bindparam, select, update
 
 from identity.accounts import ensure_account, get_account, move_account
 from identity.awaited import Awaited, awaited_at
+from identity.connections import people_of
 from identity.model import AccountKey, AccountState, Credential, RuledOut, TokenAnswer
 from identity.rows import insert_new
 from identity.scopes import grant_scopes, newest_revocation, revoked_since
@@ -54,6 +55,7 @@ class Grant:
     obtained_at: datetime
     expires_at: datetime | None
     consented_at: datetime | None = None  # None: it was not kept yet when this consent was stored
+    ceiling: tuple[str, ...] | None = None  # what it was narrowed or bounded to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +86,6 @@ class Consent:
     resources: tuple[str, ...] | None = None  # what its tokens are narrowed to
     ceiling: tuple[str, ...] | None = None  # the scopes an admin bounded it to; None: whatever is granted
     any_account: bool = False  # whoever the provider says it is: an admin said so
-    people: str | None = None  # the name under which aliases know who consents; None: the provider's
     began_at: datetime | None = None  # when its connect session began; None: now
 
 
@@ -168,6 +169,7 @@ def grant_of(row: Row[tuple[object, ...]]) -> Grant:
         obtained_at=row.obtained_at,
         expires_at=row.expires_at,
         consented_at=row.consented_at,
+        ceiling=None if row.ceiling is None else tuple(row.ceiling),
     )
 
 
@@ -185,7 +187,7 @@ def store_consent(
     if refusal := revoked_since(connection, (*above, own), consent.consented):
         return refusal
     if consent.external_id is not None and not consent.any_account:
-        awaited = awaited_at(connection, consent.key, consent.people or consent.provider)
+        awaited = awaited_at(connection, consent.key, people_of(connection, consent.key.connection))
         if awaited is not None and consent.external_id not in awaited.ids:
             return AnotherAccount(awaited=awaited)
     account = ensure_account(

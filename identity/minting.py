@@ -57,6 +57,11 @@ def token_request(
         refresh_token = vault.open(sealed, situation.refresh_binding)
         return refresh_request(_client(situation, profile, vault, now, jti), refresh_token=refresh_token)
     client = _client(situation, profile, vault, now, jti)
+    if _lifts_bound(situation):
+        raise Misconfigured(
+            f"account {account.id} is narrowed to no scope that a token could be asked for, and one that is asked for "
+            "without any has them all: revoke it, or connect it anew"
+        )
     match account.credential:
         case Credential.CLIENT_CREDENTIALS:
             return client_credentials_request(client, scopes=owner.scopes)
@@ -72,6 +77,19 @@ def token_request(
             return installation_request(
                 owner, installation=account.external_id, private_key=client.secret, now=now, only=only
             )
+
+
+def _lifts_bound(situation: Situation) -> bool:
+    """Whether its request would name no scopes although it was narrowed: then all would be granted."""
+    grant = situation.grant
+    match situation.account.credential:
+        case Credential.INSTALLATION:
+            named = permissions(grant.scopes) is not None
+        case Credential.JWT_BEARER:
+            named = bool(grant.scopes)
+        case _:
+            return False
+    return grant.ceiling is not None and not named
 
 
 def read_token(

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, select, update
 from identity import audit
 from identity.accounts import Account
 from identity.errors import BadInput
+from identity.model import Credential
 from identity.providers import PROFILES
 from identity.scopes import grant_scopes
 from identity.sequence import lock_exclusive, next_number
@@ -32,7 +33,8 @@ def narrow(
 ) -> tuple[str, ...]:
     """Rewrite the granted scopes to *keep*, under the account's lock; returns those it had.
 
-    Raises BadInput for scopes that it does not have, for all of them, and for one that another kept one includes.
+    Raises BadInput for scopes that it does not have, for all of them, for one that another kept one includes, and for
+    none where a token is asked for by its scopes: without any it would have them all.
     """
     lock_exclusive(connection, grant_scopes(account.key)[-1])
     row = connection.execute(select(grants.c.scopes).where(grants.c.account_id == account.id)).one_or_none()
@@ -79,6 +81,8 @@ def _prohibition(account: Account, had: tuple[str, ...], keep: tuple[str, ...]) 
     dropped = set(had) - set(keep)
     if not dropped:
         return f"{named}: there is nothing to narrow"
+    if account.credential in (Credential.INSTALLATION, Credential.JWT_BEARER) and not keep:
+        return f"{named}: without any, its next token would be asked for without a bound: stop or revoke it instead"
     if still := sorted(dropped & _covered(account, keep)):
         return f"{', '.join(still)} would stay allowed: a kept scope includes it at {account.provider}"
     return None

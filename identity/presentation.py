@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Concatenate, ParamSpec
 
 from sqlalchemy import Connection
 
 from identity.answers import ClientRefused, Dead, Granted, RateLimited, Transient, Unknown
+from identity.connection_secrets import was_retired
 from identity.errors import AswhomError, GrantRevoked, Misconfigured, ReauthRequired, Unavailable
 from identity.flight import Wish
 from identity.gate import Endpoint
@@ -178,10 +180,8 @@ class Presenter:
         *recovered*: whoever presented is gone, and the client's secrets may be others now.
         """
         account, profile, asked = situation.account, self._profile(situation), situation.grant.scopes
-        settlement, unsure = (
-            self._settlement(situation, intent),
-            recovered and situation.secrets_moved(intent.started_at),
-        )
+        settlement = self._settlement(situation, intent)
+        unsure = recovered and self._secrets_moved(situation, since=intent.started_at)
         meaning = read_token(situation, profile, outcome, started_at=intent.started_at, scopes=asked)
         self.endpoint.heed(meaning, outcome, to=self._endpoint(situation))
         match meaning:
@@ -225,6 +225,12 @@ class Presenter:
                 raise ReauthRequired(f"the grant of account {account.id} is dead ({code[:60]})", account=account.id)
             case Unknown(reason=reason):
                 return self.doubt(situation, intent, reason, refused=refused)
+
+    def _secrets_moved(self, situation: Situation, *, since: datetime) -> bool:
+        """Whether another secret than the one that goes first now may have been shown at *since*."""
+        if (name := situation.secret_name) is None or situation.secrets_moved(since):
+            return name is not None
+        return self.store.read(partial(was_retired, owner=situation.connection.id, name=name, since=since))
 
     def _refuse_assertion(self, situation: Situation, intent: Intent, code: str, *, refused: bool) -> int | None:
         """Have another live key sign; with none, serve the present token while it lives, and try again later."""

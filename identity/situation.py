@@ -71,7 +71,7 @@ class Situation:
         return grant.access_sealed is not None and (grant.expires_at is None or grant.expires_at > now)
 
     def secrets_moved(self, since: datetime) -> bool:
-        """Whether another secret than the one that goes first now may have been shown at *since*."""
+        """Whether another of the live secrets than the one that goes first now may have been shown at *since*."""
         return any(one.refused_at is not None or max(one.created_at, one.used_from) > since for one in self.secrets)
 
     def binding(self, name: str, generation: int) -> Binding:

@@ -253,7 +253,11 @@ def _is_anothers(account: Account, one: Withdrawal) -> bool:
 def _reaches_others(connection: Connection, account: Account, claimed: Withdrawal, *, now: datetime) -> str | None:
     """Whom the request would reach besides, in words; None: nobody."""
     newest = newest_revocation(connection, grant_scopes(account.key))
-    if not _is_anothers(account, claimed) and is_connecting(connection, account.key, now=now, after=newest):
+    # The session that won this is over, also where nothing but its tokens was noted.
+    own = claimed.consented if claimed.origin is Origin.CONNECT else None
+    if not _is_anothers(account, claimed) and is_connecting(
+        connection, account.key, now=now, after=newest, besides=own
+    ):
         return "the person is connecting anew, and asking would end that consent too"
     persons: ColumnElement[bool] = (accounts.c.id == account.id) | (accounts.c.external_id == account.external_id)
     if claimed.origin is Origin.CONNECT:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import click
 
 from deploy import provider_page
@@ -155,15 +153,9 @@ def discover_again(at: Installation, out: Output, id: str) -> None:
     if not (issuer := owner.config.get("issuer")):
         raise BadInput(f"{id} has no issuer: its addresses were given, not discovered")
     found = discover(at.http, issuer)
-    anew = replace(
-        owner,
-        authorize_url=found.authorize_url,
-        token_url=found.token_url,
-        config={**owner.config, **found.config()},
-    )
     act = at.act()
-    changed = at.write(lambda c: acts.readdress(c, anew, **act))
-    out.done(f"{id} uses {anew.token_url}", {"id": id, "changed": changed, "token_url": anew.token_url})
+    before, after = at.write(lambda c: acts.readdress(c, id, found, **act))
+    out.done(f"{id} uses {after.token_url}", {"id": id, "changed": before != after, "token_url": after.token_url})
 
 
 @command(connections, "name-people")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import Connection, select
@@ -11,6 +12,7 @@ from identity import people
 from identity.connection_secrets import SealedSecret, add_secret, retire_secret, rotate_secret, seal_secret
 from identity.connections import add_connection, get_connection, lock_connection, rewrite_addresses
 from identity.connections import resume_connection as use_again
+from identity.discovery import Metadata
 from identity.errors import BadInput
 from identity.model import ProviderConnection
 from identity.secret import Secret
@@ -63,15 +65,25 @@ def register(
     record(connection, "connection.added", owner.tenant, told, audit_id=audit_id, by=by, now=now)
 
 
-def readdress(connection: Connection, owner: ProviderConnection, *, audit_id: str, by: str, now: datetime) -> bool:
-    """Use the addresses that its issuer names now; whether anything is other than before. Raises Misconfigured."""
-    lock_connection(connection, owner.id)
-    if get_connection(connection, owner.id) == owner:
-        return False
-    rewrite_addresses(connection, owner)
-    told = {"connection": owner.id, "authorize_url": owner.authorize_url, "token_url": owner.token_url}
-    record(connection, "connection.discovered", owner.tenant, told, audit_id=audit_id, by=by, now=now)
-    return True
+def readdress(
+    connection: Connection, id: str, found: Metadata, *, audit_id: str, by: str, now: datetime
+) -> tuple[ProviderConnection, ProviderConnection]:
+    """Use what its issuer names now, and expect `iss` no more where it does not say that it sends it.
+
+    Addresses that it names no more stay: they may have been given by hand. Gives what it was, and what it is. Raises
+    Misconfigured.
+    """
+    lock_connection(connection, id)
+    before = get_connection(connection, id)  # what others have changed since its issuer was asked stays
+    kept = {name: value for name, value in before.config.items() if name != "sends_iss"}
+    after = replace(
+        before, authorize_url=found.authorize_url, token_url=found.token_url, config={**kept, **found.config()}
+    )
+    if after != before:
+        rewrite_addresses(connection, after)
+        told = {"connection": id, "authorize_url": after.authorize_url, "token_url": after.token_url}
+        record(connection, "connection.discovered", after.tenant, told, audit_id=audit_id, by=by, now=now)
+    return before, after
 
 
 def name_people(connection: Connection, id: str, name: str, *, audit_id: str, by: str, now: datetime) -> int:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from deploy.installation import Installation
 from deploy.settings import load
 from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, live_secrets, refuse_secret
 from identity.connections import get_connection, pause_connection
+from identity.discovery import discover
 from identity.model import Credential
 from identity.providers import PROFILES
+from identity.tables import grants
+from pipeline.desk.connections import readdress
 from tests.deploy.conftest import Cli
 from tests.identity.keys import pem
 from tests.identity.published_providers import Server, server
@@ -131,6 +136,18 @@ def test_an_issuer_is_discovered_and_again_when_it_moves(cli: Cli, secret: str, 
     (moved,) = cli.json("audit", "search", "--kind", "connection.discovered")  # of the two, the one that changed it
     assert moved["detail"]["token_url"] == f"{issuer.url}/token/v2"
     assert cli.json("connections", "show", "oidc")["token_url"] == f"{issuer.url}/token/v2"
+    more = {"revocation_endpoint": f"{issuer.url}/revoke", "authorization_response_iss_parameter_supported": True}
+    issuer.say(200, {**document, "token_endpoint": f"{issuer.url}/token/v2", **more})
+    cli.json("connections", "discover", "oidc")
+    assert cli.json("connections", "show", "oidc")["config"]["sends_iss"] == "true"
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        issuer.say(200, {**document, "token_endpoint": f"{issuer.url}/token/v2"})
+        found = discover(at.http, issuer.url)
+        cli.json("connections", "name-people", "oidc", "idp")  # while what was found is on its way
+        readdressed = partial(readdress, id="oidc", found=found, audit_id="aud-1", by="ops", now=datetime.now(UTC))
+        at.write(readdressed)
+    kept = cli.json("connections", "show", "oidc")["config"]
+    assert kept.keys() == {"issuer", "client_auth", "people", "revocation_url"}  # no `iss` is waited for
     issuer.say(200, {**document, "issuer": "https://elsewhere.example"})
     assert "another issuer" in cli.json("connections", "discover", "oidc", code=1)["message"]
     assert cli.json("connections", "show", "oidc")["token_url"] == f"{issuer.url}/token/v2"
@@ -155,8 +172,12 @@ def test_services_get_narrowed_and_rotating_credentials(github: Cli, tmp_path: P
     )  # fmt: skip
     shown = github.json("accounts", "show", made["id"])
     assert (shown["resources"], shown["scopes"]) == (["web", "api"], ["issues:write"])
+    with Installation(load(data_dir=github.data_dir)) as at:
+        assert at.read(lambda c: c.execute(select(grants.c.ceiling)).scalar_one()) == ["issues:write"]
     install = ("accounts", "add-installation", "--tenant", "acme", "--connection", "github", "--installation", "9001")
     assert "names none" in github.json(*install, "--repositories", "", code=1)["message"]
+    for unreadable in ("", "issues"):  # they would be no bound at all
+        assert "issues:write" in github.json(*install, "--permissions", unreadable, code=1)["message"]
     refresh = tmp_path / "refresh"
     refresh.write_text("xoxe-1-refresh")
     github.json("connections", "add", "slack", "--client-id", "1.2")

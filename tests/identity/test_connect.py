@@ -139,6 +139,25 @@ def test_a_person_connects_their_account(desk: Desk, provider: PretendProvider) 
     assert desk.world.audited("account.connected") == 1
 
 
+def test_a_connect_on_the_wire_while_its_people_are_named_anew_is_linked_under_the_new_name(
+    desk: Desk, provider: PretendProvider
+) -> None:
+    world = desk.world
+
+    def named_meanwhile(form: dict[str, str]) -> Any:
+        world.store.write(lambda c: name_people(c, world.owner, "forge.example"))
+        return provider.rotate(form)
+
+    provider.answer = named_meanwhile
+    assert isinstance(desk.consents(), Connected)
+    found = [world.store.read(partial(_holder, name)) for name in ("forge.example", "github")]
+    assert found == ["anna", None]
+
+
+def _holder(name: str, connection: Connection) -> str | None:
+    return resolve_alias(connection, "acme", name, "4711")
+
+
 def test_a_callback_works_once_and_says_the_same_again(desk: Desk, provider: PretendProvider) -> None:
     state = desk.authorize(desk.start())["state"]
     first = desk.finish({"code": "code-1", "state": state})

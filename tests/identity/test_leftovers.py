@@ -154,7 +154,9 @@ def test_a_consent_that_was_stored_after_all_is_not_ended(desk: Desk) -> None:
     assert world.store.read(lambda c: c.execute(select(withdrawals)).all()) == []
 
 
-def test_what_a_connect_had_won_that_fails_in_a_way_nobody_foresaw_is_left_too(desk: Desk) -> None:
+def test_what_a_connect_had_won_that_fails_in_a_way_nobody_foresaw_is_left_and_ended_too(
+    desk: Desk, provider: PretendProvider
+) -> None:
     state = desk.authorize(desk.start())["state"]
 
     def fails(_connection: Connection, _key: AccountKey) -> None:
@@ -170,6 +172,9 @@ def test_what_a_connect_had_won_that_fails_in_a_way_nobody_foresaw_is_left_too(d
         )
     (row,) = desk.world.store.read(lambda c: c.execute(select(withdrawals)).all())
     assert (row.state, row.origin, row.external_id) == (WithdrawalState.PENDING, Origin.CONNECT, "4711")
+    # Its own session, which noted no outcome, is nobody's later consent.
+    row = ask(desk.world, desk.http, replace(PROFILES["github"], renewal=None))
+    assert (row.state, len(provider.ended)) == (WithdrawalState.DONE, 1)
 
 
 def test_a_certified_server_knows_the_tokens_of_a_refused_connect_no_more(peer: Peer, oidc: Oidc) -> None:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
 from identity.audit_tables import audit
-from identity.connection_secrets import CLIENT_SECRET, live_secrets, retire_secret, rotate_secret, seal_secret
+from identity.connection_secrets import (
+    CLIENT_SECRET,
+    SealedSecret,
+    live_secrets,
+    retire_secret,
+    rotate_secret,
+    seal_secret,
+)
 from identity.connections import paused_reason, resume_connection
 from identity.coordinator import Coordinator, RefreshBudget
 from identity.errors import Misconfigured
@@ -22,6 +31,7 @@ from identity.providers import PROFILES
 from identity.secret import Secret
 from tests.identity.providers import PretendProvider, Reply, reply
 from tests.identity.world import START, World
+from tests.ledger.acts import until_awaited
 
 OLD, NEW = "client-canary", "new-canary"
 LATER = datetime.now(UTC) + timedelta(days=1)
@@ -56,16 +66,15 @@ def make(connected: World, http: Client) -> Make:
     return build
 
 
-def rotate(world: World, *, used_from: datetime | None = None, retire_at: datetime | None = None) -> None:
-    sealed = seal_secret(
-        world.vault,
-        world.owner,
-        id="secret-2",
-        name=CLIENT_SECRET,
-        secret=Secret(NEW),
-        now=world.clock.now + timedelta(minutes=1),
-        used_from=used_from,
+def successor(world: World, id: str = "secret-2", *, used_from: datetime | None = None) -> SealedSecret:
+    now = world.clock.now + timedelta(minutes=1)
+    return seal_secret(
+        world.vault, world.owner, id=id, name=CLIENT_SECRET, secret=Secret(NEW), now=now, used_from=used_from
     )
+
+
+def rotate(world: World, *, used_from: datetime | None = None, retire_at: datetime | None = None) -> None:
+    sealed = successor(world, used_from=used_from)
     world.store.write(lambda connection: rotate_secret(connection, sealed, retire_at=retire_at))
 
 
@@ -219,6 +228,22 @@ def test_a_refusal_found_after_a_crash_is_not_held_against_the_successor(
     assert said(connected, "connection.secret_refused") == []
 
 
+def test_a_refusal_found_after_a_crash_of_one_that_was_retired_since_is_not_held_against_the_live_one(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    rotate(connected)
+    account = connected.consent()
+    accepts(provider, OLD)
+    with pytest.raises(Killed):
+        make(die_at="after_answer_stored").refresh(account, after_generation=1)
+    connected.clock.advance(timedelta(minutes=2))
+    connected.store.write(lambda connection: retire_secret(connection, "secret-2", at=connected.clock.now))
+    assert make().settle_abandoned() == 1
+    assert connected.store.read(lambda connection: paused_reason(connection, "forge")) is None
+    assert make().refresh(account, after_generation=1) == 2
+    assert [form["client_secret"] for form in provider.forms] == [NEW, OLD]
+
+
 @pytest.mark.parametrize("retire_at", [None, START], ids=["both live", "the new one alone"])
 def test_a_refusal_of_the_old_one_that_comes_after_the_operators_rotation_pauses_nothing(
     connected: World, make: Make, provider: PretendProvider, retire_at: datetime | None
@@ -235,6 +260,22 @@ def test_a_refusal_of_the_old_one_that_comes_after_the_operators_rotation_pauses
     assert [form["client_secret"] for form in provider.forms] == [OLD, NEW]
     assert connected.audited("connection.paused") == 0
     assert connected.store.read(lambda connection: paused_reason(connection, "forge")) is None
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_of_two_rotations_at_once_one_finds_the_other_under_way(connected: World) -> None:
+    one, other = (partial(rotate_secret, secret=successor(connected, id), retire_at=None) for id in ("new-1", "new-2"))
+    told = list[str]()
+
+    def rotate_late() -> None:
+        try:
+            connected.store.write(other)
+        except Misconfigured as error:
+            told.append(str(error))
+
+    until_awaited(connected.store, one, by=threading.Thread(target=rotate_late))
+    assert "retire-secret" in told[0]
+    assert sorted(order(connected)) == ["new-1", "secret-1"]
 
 
 def test_a_second_rotation_waits_for_the_end_of_the_first(connected: World) -> None:

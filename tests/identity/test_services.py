@@ -23,6 +23,7 @@ from identity.http import Client
 from identity.liveness import Life, ask_whose
 from identity.lock import RefreshLock
 from identity.model import AccountState, Credential, Leased
+from identity.narrowing import rescope
 from identity.permissions import allowed, permissions
 from identity.providers import PROFILES
 from identity.secret import Secret
@@ -118,6 +119,24 @@ def test_an_assertion_that_is_refused_costs_no_account_and_is_shown_again_more_a
     assert world.store.read(lambda connection: paused_reason(connection, "forge")) is None
     provider.answer = lambda form: reply({"access_token": "minted", "token_type": "Bearer"})
     assert coordinator.refresh(account, after_generation=1) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "credential"), [("github", Credential.INSTALLATION), ("salesforce", Credential.JWT_BEARER)]
+)
+def test_what_is_narrowed_to_nothing_gets_no_token_rather_than_one_without_a_bound(
+    make: Make, provider: PretendProvider, name: str, credential: Credential
+) -> None:
+    world, coordinator = make(name, app_id="7")
+    bound = ("issues:write",)
+    account = service(world, credential, external_id="9001", scopes=bound, ceiling=bound)
+    provider.answer = lambda form: reply({"access_token": "minted", "token": "minted", "token_type": "Bearer"}, 201)
+    assert coordinator.refresh(account, after_generation=1) == 2
+    told = world.account(ROBOT)
+    world.store.write(lambda connection: rescope(connection, told, ("contents:read",)))
+    with pytest.raises(Misconfigured, match="narrowed to no scope"):
+        coordinator.refresh(account, after_generation=2)
+    assert provider.presented.total() == 1
 
 
 def test_a_client_names_itself_by_a_key_where_the_connection_says_so(make: Make, provider: PretendProvider) -> None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from identity.connection_secrets import PRIVATE_KEY, add_secret, retire_secret, seal_secret
+from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, add_secret, retire_secret, seal_secret
 from identity.connections import rewrite_addresses
 from identity.coordinator import Coordinator, RefreshBudget
 from identity.gate import Gate
@@ -52,8 +52,12 @@ class Salesforce:
         account = world.account(ROBOT)
         taken = world.store.write(lambda c: take_grant(c, account, before=number, revocation=None, now=world.clock.now))
         assert taken is not None
-        self._withdrawer.ask(taken)
-        found = world.store.read(lambda c: get_withdrawal(c, taken))
+        return self.ask(taken)
+
+    def ask(self, withdrawal: str) -> Withdrawal:
+        """Ask about it; what it is then."""
+        self._withdrawer.ask(withdrawal)
+        found = self.world.store.read(lambda c: get_withdrawal(c, withdrawal))
         assert found is not None
         return found
 
@@ -62,6 +66,21 @@ class Salesforce:
 def salesforce(store: EngineStore, http: Client) -> Iterator[Salesforce]:
     with server() as shown:
         yield Salesforce(store, http, shown)
+
+
+def test_while_two_secrets_are_live_each_has_its_turn_where_a_token_ends(salesforce: Salesforce) -> None:
+    world = salesforce.world
+    new = seal_secret(
+        world.vault, world.owner, id="secret-2", name=CLIENT_SECRET, secret=Secret("second"), now=world.clock.now
+    )
+    world.store.write(lambda c: add_secret(c, new))
+    salesforce.shown.say(401, {"error": "invalid_client"})
+    withdrawal = salesforce.withdraw()
+    assert withdrawal.state is WithdrawalState.PENDING
+    salesforce.shown.say(200, None)
+    world.clock.advance(timedelta(minutes=1))
+    assert salesforce.ask(withdrawal.id).state is WithdrawalState.DONE
+    assert [b"second" in asked.body for asked in salesforce.shown.asked] in ([True, False], [False, True])
 
 
 def test_the_key_that_signed_for_a_token_is_not_shown_where_the_token_ends(salesforce: Salesforce) -> None:

@@ -8,14 +8,14 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, text
 
-from pipeline.database import Database
+from identity.store import Store
 
 T = TypeVar("T")
 
 _WAITING = text("select count(*) from pg_locks where locktype = 'transactionid' and not granted")
 
 
-def until_awaited(database: Database, write: Callable[[Connection], T], *, by: threading.Thread) -> T:
+def until_awaited(store: Store, write: Callable[[Connection], T], *, by: threading.Thread) -> T:
     """What *write* comes to in a transaction that is open until another, which *by* makes, waits for it or ends.
 
     For PostgreSQL: SQLite has one writer anyway.
@@ -28,6 +28,6 @@ def until_awaited(database: Database, write: Callable[[Connection], T], *, by: t
             by.join(0.01)
         return outcome
 
-    outcome = database.write(slowly)
+    outcome = store.write(slowly)
     by.join()
     return outcome

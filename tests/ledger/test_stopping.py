@@ -15,7 +15,7 @@ from sqlalchemy import func, select, update
 from identity.accounts import get_account
 from identity.errors import BadInput
 from identity.grants import get_grant, rotate, seal_answer
-from identity.model import Scope, ScopeKind, TokenAnswer
+from identity.model import Credential, Scope, ScopeKind, TokenAnswer
 from identity.narrowing import narrow
 from identity.secret import Secret
 from identity.signing import Signer
@@ -531,3 +531,9 @@ def test_narrowing_cannot_add_and_must_take_something(house: House) -> None:
         _narrow(house, account, "issues", "admin")
     with pytest.raises(BadInput, match="nothing to narrow"):
         _narrow(house, account, "issues")
+    assert _narrow(house, account) == ("issues",)
+    for asked_for_by_scopes in (Credential.INSTALLATION, Credential.JWT_BEARER):
+        house.connect("acme", "acme.ada", credential=asked_for_by_scopes)
+        _grant_scopes(house, "issues")
+        with pytest.raises(BadInput, match="stop or revoke it instead"):
+            _narrow(house, account)

@@ -1,0 +1,41 @@
+"""That a provider refused one secret of a client while another is live, written down: the other goes first then."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from identity import audit
+from identity.connection_secrets import SealedSecret, refuse_secret
+from identity.quoting import error_name
+from identity.store import CommitUnknown, Store
+
+log = logging.getLogger(__name__)
+
+
+def note_refused(
+    store: Store, secret: SealedSecret, *, spare: SealedSecret, code: str, tenant: str, audit_id: str, now: datetime
+) -> None:
+    """Note that *secret* was refused with *code*, and that *spare* is shown instead. Raises Unavailable."""
+
+    def note(connection: Connection) -> None:
+        if refuse_secret(connection, secret.id, at=now):
+            audit.record(
+                connection,
+                id=audit_id,
+                at=now,
+                kind="connection.secret_refused",
+                tenant=tenant,
+                outcome=error_name(code)[:64],
+                reason=f"{secret.id} was refused; {spare.id} is used instead",
+                detail={"connection": secret.connection},
+            )
+
+    try:
+        store.write(note)
+    except CommitUnknown:
+        # What was asked for is worth more than the note: the next refusal of this secret is noted instead.
+        where = {"action": "connection.commit_unknown", "secret": secret.id}
+        log.warning("whether a refused secret is noted is not known", extra=where)
