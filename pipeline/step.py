@@ -75,7 +75,7 @@ class StepRunner:
         stored = self._stored.get(position)
         digest = action.request_hash()
         if stored is not None:
-            if stored.request_hash or stored.state != StepState.OPEN:  # else it may be another: `reopen_steps` says why
+            if not _anew(stored):
                 asked = {"action": action.action_name(), "named": NAMES[named], "request_hash": digest}
                 compare(stored, occurrence=occurrence, **asked)
             match StepState(stored.state):
@@ -96,7 +96,7 @@ class StepRunner:
     def sleep(self, position: int, occurrence: int, duration: timedelta) -> None:
         digest = sha256(f"sleep {duration.total_seconds()}".encode()).hexdigest()
         stored = self._stored.get(position)
-        if stored is not None:
+        if stored is not None and not _anew(stored):
             compare(stored, action="run.sleep", occurrence=occurrence, named=NAMES[None], request_hash=digest)
             if stored.state == StepState.DONE:
                 return
@@ -227,6 +227,11 @@ class StepRunner:
 
             found = self._through[provider] = self._services.store.read(look)
         return found
+
+
+def _anew(stored: Row[Any]) -> bool:
+    """Whether the function may ask for something else in this step's place: `reopen_steps` says why."""
+    return stored.state == StepState.OPEN and not stored.request_hash
 
 
 def _nobody(denied: Denied) -> Decision:

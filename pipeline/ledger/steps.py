@@ -66,11 +66,23 @@ def sleep(
         "reason": "the workflow sleeps",
         "request_hash": request_hash,
         "parameters": {"seconds": duration.total_seconds()},
+        "principal_id": None,
+        "pattern": None,
+        "policy_version": 0,
+        "once_key": None,
         "state": StepState.OPEN,
         "opened_at": now,
     }
+    asked = {column: value for column, value in row.items() if column not in ("id", "job_id", "position")}
     connection.execute(
-        insert_or(connection, steps).values(row).on_conflict_do_nothing(index_elements=["job_id", "position"])
+        insert_or(connection, steps)
+        .values(row)
+        .on_conflict_do_update(
+            index_elements=["job_id", "position"],
+            set_=asked,
+            # What was asked for there before a replay under another configuration, which opened it without a hash.
+            where=(steps.c.state == StepState.OPEN) & (steps.c.request_hash == ""),
+        )
     )
     # Since this run read the steps, a worker that lost the job, or that has it now, may have stored its own there.
     there = (steps.c.job_id == job.id) & (steps.c.position == position)

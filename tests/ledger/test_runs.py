@@ -252,6 +252,34 @@ def test_a_step_that_failed_asks_for_something_else_once_its_configuration_is_me
     assert (house.row(later).state, len(office.tokens)) == (JobState.DONE, 1)
 
 
+def test_a_function_sleeps_where_it_failed_once_its_configuration_is_mended(office: Office) -> None:
+    def sleeps_if_configured(run: Run[Words], event: Any) -> None:
+        if run.config.text == "right":
+            run.sleep(HOUR)
+        run.do(Say(text=run.config.text), as_=run.user, once="said")
+
+    house = office.house
+    house.workflow = replace(house.workflow, function=sleeps_if_configured, config=Words)
+    office.provider.call = lambda token: reply({"message": "no such words"}, 422)
+    job = house.job()
+    office.work(job)
+    sleep_passes(house)  # long ago: it is not what the sleep is counted from
+    mended = update(workflow_settings).values(config={"text": "right"})
+    house.database.write(lambda c: c.execute(mended).rowcount)
+    house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
+    office.provider.call = office._call
+    for _ in range(2):  # its second run compares with what the first one wrote
+        office.work(job)
+        (sleep,) = steps_of(house)
+        assert (house.row(job).wait, sleep.action, sleep.state) == (Wait.TIME, "run.sleep", StepState.OPEN)
+        assert (sleep.named, sleep.principal_id, sleep.once_key) == ("policy", None, None)
+        assert sleep.parameters == {"seconds": 3600}
+        wake(house)
+    sleep_passes(house)
+    office.work(job)
+    assert (house.row(job).state, [step.state for step in steps_of(house)]) == (JobState.DONE, [StepState.DONE] * 2)
+
+
 # its workflow
 
 
