@@ -15,7 +15,7 @@ import structlog
 from identity.errors import Unavailable
 from identity.store import CommitUnknown
 from pipeline import metrics
-from pipeline.action import Result, Verdict
+from pipeline.action import SEARCHES, Result, Verdict
 from pipeline.conclusion import Conclusion
 from pipeline.interruption import AskOperator, RunAgain
 from pipeline.ledger import steps
@@ -115,7 +115,8 @@ def close_call(exchange: Exchange) -> Any:
         case Verdict.UNKNOWN:
             exchange.close(AttemptState.UNKNOWN, StepState.UNKNOWN, error=conclusion.reason)
             reason = f"{step.name} was sent and its outcome is not known: {conclusion.reason}"
-            if not exchange.goes_on:
+            searches = step.action.facts.recovery in SEARCHES  # the next run looks first, and ends it: `close_probe`
+            if not exchange.goes_on and not searches:
                 raise step.asks(f"{reason}, after {exchange.tries} attempts")
             raise exchange.again(reason, at_least=intent.send_within + intent.deadline)
         case Verdict.FAILED:
@@ -133,13 +134,20 @@ def close_call(exchange: Exchange) -> Any:
 
 
 def close_probe(exchange: Exchange) -> Any | None:
-    """The result that the search found, None: the effect is not there. Raises RunAgain or AskOperator."""
+    """The result that the search found, None: the effect is not there, and the call may be made again.
+
+    Raises RunAgain or AskOperator where the search itself failed, ActionFailed once the step was tried often enough.
+    """
     step, conclusion = exchange.step, exchange.conclusion
     if conclusion.verdict is not Verdict.SUCCESS:
         exchange.close(AttemptState.NO_EFFECT, StepState.UNKNOWN, error=conclusion.reason)
         if not exchange.goes_on:
             raise AskOperator(f"whether {step.name} had its effect cannot be looked up: {conclusion.reason}")
         raise exchange.again(f"search for {step.name}: {conclusion.reason}")
+    if conclusion.result is None and not exchange.goes_on:
+        error = f"it was sent, and a search shows no effect of it, after {exchange.tries} attempts"
+        exchange.close(AttemptState.NO_EFFECT, StepState.FAILED, error=error, resolves=AttemptState.NO_EFFECT)
+        raise ActionFailed(f"{step.name} failed: {error}")
     if conclusion.result is None:
         exchange.close(AttemptState.NO_EFFECT, StepState.OPEN, resolves=AttemptState.NO_EFFECT)
         return None

@@ -50,6 +50,13 @@ class Named(Sought):
     facts: ClassVar[Facts] = replace(Say.facts, recovery=Recovery.CLIENT_ID)
 
 
+class Found(Named):
+    """A search finds it."""
+
+    def found(self, response: Response, call: Call) -> Said | None:
+        return Said(id="7")
+
+
 def answers(office: Office, status: int) -> None:
     office.provider.call = lambda token: reply({}, status)
 
@@ -86,7 +93,7 @@ def test_a_write_that_is_never_answered_for_certain_is_tried_as_often_as_set_and
 ) -> None:
     settings = StepSettings(attempts=3, backoff=timedelta(minutes=4))
     answers(office, 500)
-    for action in (Say, Keyed, Sought, Named):
+    for action in (Say, Keyed):
         declare(office, partial(says, action))
         office.house.workflow = replace(office.house.workflow, uses={action: USER})
         job, before = office.house.job(), len(attempt_states(office.house))
@@ -101,6 +108,22 @@ def test_a_write_that_is_never_answered_for_certain_is_tried_as_often_as_set_and
         assert len(attempt_states(office.house)) - before == 3
         assert attempt_states(office.house)[-1] == AttemptState.UNKNOWN
         assert f"jobs resolve {job} --effect" in row.reason
+
+
+def test_a_write_that_can_be_searched_for_is_looked_for_after_its_last_try_and_nobody_is_asked(office: Office) -> None:
+    for action, ends in ((Found, JobState.DONE), (Named, JobState.DEAD)):
+        declare(office, partial(says, action))
+        office.house.workflow = replace(office.house.workflow, uses={action: USER})
+        job, before = office.house.job(), len(attempt_states(office.house))
+        for status in (503, 500, 500):  # nothing was done, not known, and not reached
+            answers(office, status)
+            office.work(job, StepSettings(attempts=2))
+            time_passes(office)
+        assert office.house.row(job).state == ends
+        found = AttemptState.ADOPTED if action is Found else AttemptState.NO_EFFECT
+        assert attempt_states(office.house)[before:] == [AttemptState.NO_EFFECT, found, AttemptState.NO_EFFECT]
+    assert office.house.row(job).reason.endswith("a search shows no effect of it, after 3 attempts")
+    assert {step.state for step in steps_of(office.house)} == {StepState.DONE, StepState.FAILED}
 
 
 def test_a_replay_begins_to_count_tries_and_patience_anew(office: Office) -> None:
