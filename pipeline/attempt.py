@@ -13,7 +13,7 @@ from structlog.contextvars import bound_contextvars
 from identity.death import infer_death
 from identity.errors import GrantRevoked, ReauthRequired, Unavailable
 from identity.http import NoAnswer, NotSent
-from identity.model import Leased, LeaseRequest, NeedsRefresh
+from identity.model import Effect, Leased, LeaseRequest, NeedsRefresh
 from identity.store import CommitUnknown
 from pipeline import metrics
 from pipeline.action import Recovery, Response, Verdict
@@ -147,6 +147,7 @@ def intent_of(
         purpose=purpose,
         number=number,
         repeats_unknown=purpose == PROBE or step.repeats,
+        reads=step.action.facts.effect is Effect.READ,
         lease=LeaseRequest(
             tenant=step.job.tenant,
             connection=step.through.id,

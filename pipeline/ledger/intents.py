@@ -17,7 +17,7 @@ from identity.model import Leased, LeaseRequest, NeedsRefresh
 from identity.policy import Decision
 from identity.rows import insert_for
 from pipeline.ledger.jobs import ClaimedJob
-from pipeline.ledger.moving import step_sources
+from pipeline.ledger.moving import move_step, step_sources
 from pipeline.states import JobState, StepState
 from pipeline.tables import steps
 
@@ -55,6 +55,7 @@ class Intent:
     repeats_unknown: bool  # an unknown earlier attempt does not forbid this one: a probe, or a mode that may repeat
     send_within: timedelta
     deadline: timedelta  # of the call, from its start
+    reads: bool = False  # its calls have no effect, so none leaves anything in doubt
     approval: Approved | None = None
     may_skip: bool = False  # a revocation skips the step, and the job goes on
     capability: Wanted | None = None  # in place of a lease: nobody's account is used
@@ -169,8 +170,11 @@ _ASKED = ("action", "occurrence", "named", "request_hash", "parameters", "once_k
 def write_step(connection: Connection, intent: Intent, state: StepState, now: datetime, **values: Any) -> bool:
     """Insert the step, or write the newest decision of one that opens again, or ends here, if its state allows that.
 
-    False: it does not. A step whose call has no outcome yet is not refused: it stays unknown, and its job ends.
+    False: it does not. A step whose call has no outcome yet is not refused: it stays unknown, and its job ends. Unless
+    it only reads: that is opened again first.
     """
+    if intent.reads and state is not StepState.OPEN:
+        move_step(connection, intent.step, StepState.OPEN)
     row = {
         "id": intent.step,
         "job_id": intent.job.id,

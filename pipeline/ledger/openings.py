@@ -205,7 +205,7 @@ def _may_skip(connection: Connection, intent: Intent, ruled: RuledOut) -> bool:
     """Whether the workflow says so, something is left to go on as, and no earlier attempt may have had the effect."""
     if not intent.may_skip or ruled.scope.kind in (ScopeKind.TENANT, ScopeKind.AGENT):
         return False
-    return not _overtaken(connection, replace(intent, repeats_unknown=False))
+    return not _overtaken(connection, replace(intent, repeats_unknown=intent.reads))
 
 
 def _await_consent(connection: Connection, intent: Intent, needs: NeedsConsent, now: datetime) -> Ended:
@@ -239,7 +239,7 @@ def refuse(connection: Connection, intent: Intent, *, reason: str, now: datetime
     if _overtaken(connection, replace(intent, repeats_unknown=True)):
         return _give_way(connection, intent)
     nobody = replace(intent, principal=None)
-    if _overtaken(connection, replace(intent, repeats_unknown=False)):
+    if _overtaken(connection, replace(intent, repeats_unknown=intent.reads)):
         return _give_up(connection, nobody, reason, now)
     _write_refusal(connection, nobody, reason, now, pattern=None, reason=reason)
     return None

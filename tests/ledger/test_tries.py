@@ -11,8 +11,10 @@ from typing import Any, ClassVar
 import pytest
 from sqlalchemy import Connection, select, update
 
+from identity.model import Effect
 from identity.policy_ledger import apply_policy
 from pipeline.action import Call, Facts, Recovery, Request, Response
+from pipeline.ledger import steps as ledger
 from pipeline.ledger.replay import replay
 from pipeline.resolution import resolve_by_hand
 from pipeline.run import ActionFailed, Run, StepRefused
@@ -50,6 +52,10 @@ class Named(Sought):
     facts: ClassVar[Facts] = replace(Say.facts, recovery=Recovery.CLIENT_ID)
 
 
+class Look(Say):
+    facts: ClassVar[Facts] = replace(Say.facts, effect=Effect.READ)
+
+
 class Found(Named):
     """A search finds it."""
 
@@ -81,6 +87,11 @@ def says(action: type[Say], run: Run[Any], event: Any) -> None:
 
 def says_patiently(run: Run[Any], event: Any) -> None:
     run.do(Say(text="hello"), as_=run.user, patience=HOUR)
+
+
+def looks_if_it_may(run: Run[Any], event: Any) -> None:
+    with suppress(StepRefused):
+        run.do(Look(text="hello"), as_=run.user)
 
 
 def goes_on_whatever_happens(run: Run[Any], event: Any) -> None:
@@ -163,6 +174,23 @@ def test_a_refusal_ends_the_job_whose_call_is_in_doubt_whatever_its_workflow_cat
     assert row.reason.startswith("StepRefused: ")
     assert f"jobs resolve {job} --effect" in row.reason
     assert attempt_states(office.house) == [AttemptState.UNKNOWN, AttemptState.NO_EFFECT]
+
+
+def test_a_read_that_a_crash_left_without_an_outcome_is_refused_like_one_that_was_never_sent(office: Office) -> None:
+    declare(office, looks_if_it_may)
+    office.house.workflow = replace(office.house.workflow, uses={Look: USER})
+    job, database = office.house.job(), office.house.database
+    answers(office, 503)
+    office.work(job)
+    time_passes(office)
+    database.write(lambda c: c.execute(update(attempts).values(state=AttemptState.OPEN)).rowcount)
+    (left,) = database.read(lambda c: c.execute(select(attempts)).all())
+    database.write(partial(ledger.settle, attempt=left, now=datetime.now(UTC)))
+    assert [step.state for step in steps_of(office.house)] == [StepState.UNKNOWN]
+    apply = partial(apply_policy, over=None, by="cli:test", audit_id="aud-1", now=datetime.now(UTC))
+    database.write(lambda c: apply(c, "acme", DENIED))
+    office.work(job)
+    assert (office.house.row(job).state, steps_of(office.house)[0].state) == (JobState.DONE, StepState.REFUSED)
 
 
 @pytest.mark.parametrize("last", [400, 503], ids=["refused", "too-often"])
