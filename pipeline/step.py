@@ -181,6 +181,7 @@ class StepRunner:
         step = replace(
             step,
             former=len(earlier) - len(renewed),
+            anew=bool(earlier) and earlier[0].opened_at < step.opened_at,
             tried_since=renewed[0].opened_at if renewed else step.tried_since,
             resends=doubt is Doubt.CARRIED,
             in_doubt=doubt is not Doubt.NONE and step.action.facts.effect is not Effect.READ,

@@ -38,6 +38,7 @@ class StepAtHand:
     opened_at: datetime
     tried_since: datetime  # since its job was accepted: what `patience` runs from
     former: int = 0  # attempts of before its job was replayed, which count for no limit
+    anew: bool = False  # those may have been for something else, of which nothing was done: `reopen_steps`
     patience: timedelta = timedelta()  # how long "later" is taken for an answer, whatever number of attempts that makes
     may_skip: bool = False
     in_doubt: bool = False  # an attempt that may have had the effect has no outcome
@@ -67,8 +68,12 @@ class StepAtHand:
 
     @property
     def call(self) -> Call:
-        """What makes the step's requests recognisable: the same at every attempt."""
-        digest = sha256(f"{self.job.id}\x00{self.id}".encode()).digest()
+        """What makes the step's requests recognisable: the same at every attempt to do the same.
+
+        An upstream refuses a key that it knows with other parameters (https://docs.stripe.com/api/idempotent_requests).
+        """
+        asked = f"\x00{self.request_hash}" if self.anew else ""
+        digest = sha256(f"{self.job.id}\x00{self.id}{asked}".encode()).digest()
         return Call(
             idempotency_key=digest.hex(),
             client_id=str(UUID(bytes=digest[:16], version=4)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -247,6 +248,8 @@ def test_a_step_that_failed_asks_for_something_else_once_its_configuration_is_me
     (done,) = steps_of(house)
     assert (house.row(job).state, done.state, done.parameters) == (JobState.DONE, StepState.DONE, {"text": "right"})
     assert done.request_hash == Say(text="right").request_hash()
+    first, second = (json.loads(body)["marker"] for body in office.provider.bodies)
+    assert first != second  # nor is it taken for a repetition of the other thing
     later = house.job()
     office.work(later)  # the key is known by what was done
     assert (house.row(later).state, len(office.tokens)) == (JobState.DONE, 1)

@@ -157,6 +157,7 @@ def test_a_replay_begins_to_count_tries_and_patience_anew(office: Office) -> Non
         JobState.DEAD,
     ]
     assert office.house.row(job).reason.endswith("status 503, after 3 attempts")
+    assert len(set(office.provider.bodies)) == 1, "it is recognised as the same"
 
 
 def test_a_refusal_ends_the_job_whose_call_is_in_doubt_whatever_its_workflow_catches(office: Office) -> None:
