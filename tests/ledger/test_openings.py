@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from identity.audit_tables import audit
 from identity.model import (
@@ -26,10 +26,11 @@ from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, Opened
 from pipeline.ledger.replay import replay
 from pipeline.resolution import resolve_by_hand
 from pipeline.states import AttemptState, JobState, StepState, Wait
-from pipeline.tables import attempts
+from pipeline.tables import attempts, once_keys
 from pipeline.tables import jobs as jobs_table
 from pipeline.tables import steps as steps_table
 from pipeline.workflow import Registry
+from tests.ledger.acts import until_awaited
 from tests.ledger.house import House, account_scope
 from tests.ledger.house import intent_of as intent
 
@@ -403,3 +404,17 @@ def test_racing_jobs_with_one_once_key_open_it_once(house: House) -> None:
         thread.join()
     assert [type(outcome) for outcome in outcomes].count(Opened) == 1
     assert len(outcomes) == 12
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_a_once_key_that_is_given_up_while_another_job_waits_for_it_is_that_jobs(house: House) -> None:
+    """As a replay under another configuration gives it up. SQLite has one writer anyway."""
+    first, second = (intent(house, house.claim(house.job()), once="pull#1") for _ in range(2))
+    open_(house, first)
+    close(house, first, AttemptState.NO_EFFECT, StepState.FAILED, error="channel_not_found")
+    outcomes: list[OpenOutcome] = []
+    late = threading.Thread(target=lambda: outcomes.append(open_(house, second)))
+    until_awaited(house.database, lambda c: c.execute(delete(once_keys)).rowcount, by=late)
+    (outcome,) = outcomes
+    assert isinstance(outcome, Opened)
+    assert house.database.read(lambda c: c.execute(select(once_keys.c.job_id)).scalars().all()) == [second.job.id]
