@@ -20,6 +20,7 @@ from identity.model import (
 )
 from identity.tables import accounts, grants
 from pipeline import reconcile, revocation
+from pipeline.database import DatabaseSettings, open_database
 from pipeline.ledger import jobs, openings, steps
 from pipeline.ledger.closings import Closing, close_attempt
 from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, Opened, OpenOutcome
@@ -30,7 +31,7 @@ from pipeline.tables import attempts, once_keys
 from pipeline.tables import jobs as jobs_table
 from pipeline.tables import steps as steps_table
 from pipeline.workflow import Registry
-from tests.ledger.acts import until_awaited
+from tests.ledger.acts import listening
 from tests.ledger.house import House, account_scope
 from tests.ledger.house import intent_of as intent
 
@@ -407,14 +408,20 @@ def test_racing_jobs_with_one_once_key_open_it_once(house: House) -> None:
 
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
-def test_a_once_key_that_is_given_up_while_another_job_waits_for_it_is_that_jobs(house: House) -> None:
+def test_a_once_key_that_is_given_up_as_another_job_looks_at_it_is_that_jobs(house: House, ledger_url: str) -> None:
     """As a replay under another configuration gives it up. SQLite has one writer anyway."""
     first, second = (intent(house, house.claim(house.job()), once="pull#1") for _ in range(2))
     open_(house, first)
     close(house, first, AttemptState.NO_EFFECT, StepState.FAILED, error="channel_not_found")
-    outcomes: list[OpenOutcome] = []
-    late = threading.Thread(target=lambda: outcomes.append(open_(house, second)))
-    until_awaited(house.database, lambda c: c.execute(delete(once_keys)).rowcount, by=late)
-    (outcome,) = outcomes
-    assert isinstance(outcome, Opened)
+    other = open_database(DatabaseSettings(url=ledger_url))
+    given_up: list[int] = []
+
+    def give_up(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        if statement.startswith("INSERT INTO once_keys") and not given_up:
+            given_up.append(other.write(lambda c: c.execute(delete(once_keys)).rowcount))
+
+    with listening(house.database.engine, "after_cursor_execute", give_up):
+        assert isinstance(open_(house, second), Opened)
+    other.close()
+    assert given_up == [1]
     assert house.database.read(lambda c: c.execute(select(once_keys.c.job_id)).scalars().all()) == [second.job.id]
