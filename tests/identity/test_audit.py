@@ -30,7 +30,6 @@ from identity.trusted_keys import TrustedKeys
 from tests.identity.world import START, World
 from tests.ledgers import MOSTLY_SQLITE
 
-
 SIGNER = Signer.from_seed(os.urandom(32))
 KEYS = TrustedKeys(SIGNER.public_key())
 DAY = timedelta(days=1)
