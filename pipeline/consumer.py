@@ -49,14 +49,10 @@ class Consumer(consumer.Consumer):
             raise
         except Exception as error:
             metrics.UNREADABLE.inc()
-            # What lies there may be anybody's secret: its length and hash are enough to recognise it by.
-            text = error.doc if isinstance(error, JSONDecodeError) else ""
-            log.exception(
-                "an item in a queue is not a message: it was taken out, and is gone",
-                extra={
-                    "action": "message.unreadable",
-                    "length": len(text),
-                    "sha256": sha256(text.encode(errors="replace")).hexdigest(),
-                },
-            )
+            note: dict[str, object] = {"action": "message.unreadable"}
+            if isinstance(error, JSONDecodeError):
+                # What lies there may be anybody's secret: its length and hash are enough to recognise it by.
+                text = error.doc
+                note |= {"length": len(text), "sha256": sha256(text.encode(errors="replace")).hexdigest()}
+            log.exception("an item in a queue is not a message: it was taken out, and is gone", extra=note)
             raise UnreadableMessage(type(error).__name__) from error

@@ -111,6 +111,7 @@ class Intake:
         found, newest = revisions(self._store)
         if found != newest:
             raise Unavailable(
-                f"the ledger is at revision {found}, and this version needs {newest}: run its `aswhom db upgrade`"
+                f"the ledger is at revision {found}, and this version is made for {newest}: an older ledger wants this "
+                "version's `aswhom db upgrade`, a newer one the version that upgraded it"
             )
         self._fits = True

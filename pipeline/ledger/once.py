@@ -45,7 +45,9 @@ def take_once(connection: Connection, intent: Intent, now: datetime) -> OpenOutc
     )
     if connection.execute(mine.on_conflict_do_nothing()).rowcount == 1:
         return None
-    held = connection.execute(select(once_keys).where(which).with_for_update()).one()
+    held = connection.execute(select(once_keys).where(which).with_for_update()).one_or_none()
+    if held is None:  # a replay gave it up while this waited for it: it is anybody's again
+        return take_once(connection, intent, now)
     if held.step_id == intent.step:
         return None
     if held.request_hash != intent.request_hash and not _is_over(connection, held.step_id):

@@ -65,13 +65,15 @@ def at_replay(connection: Connection, job: str) -> Pin:
     What a step did, or may have done, was asked for under the old one: the function must do the same again up to there.
     """
     row = connection.execute(
-        select(jobs.c.tenant_id, jobs.c.workflow, pinned_configuration.c.document)
+        select(jobs.c.tenant_id, jobs.c.workflow, jobs.c.event, pinned_configuration.c.document)
         .join(pinned_configuration, jobs.c.config_sha256 == pinned_configuration.c.sha256)
         .where(jobs.c.id == job)
     ).one()
     had, now = row.document, enabled(connection, row.tenant_id, row.workflow)
     if now is None or digest_of(now) == digest_of(had):
         return Pin(config=had, moved=False)
+    if "approval" in row.event and row.event.get("asked"):  # an `ApprovalNews`, which says why
+        return Pin(config=had, moved=False, kept="it keeps the configuration under which the approval was asked for")
     if _binds(connection, job):
         return Pin(config=had, moved=False, kept="it keeps the configuration it began with: a step of it was done")
     return Pin(config=now, moved=True)

@@ -1,12 +1,13 @@
-"""What tests do to a ledger that needs two transactions at once."""
+"""What tests do to a ledger: two transactions at once, and listening to its engine."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, event, text
 
 from identity.store import Store
 
@@ -31,3 +32,13 @@ def until_awaited(store: Store, write: Callable[[Connection], T], *, by: threadi
     outcome = store.write(slowly)
     by.join()
     return outcome
+
+
+@contextmanager
+def listening(engine: Engine, name: str, fn: Callable[..., Any]) -> Iterator[None]:
+    """Have *fn* hear an event of *engine*, which other tests have after this one."""
+    event.listen(engine, name, fn)
+    try:
+        yield
+    finally:
+        event.remove(engine, name, fn)

@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from identity.model import AccountKey, PrincipalKind
 from identity.sequence import next_number
@@ -21,6 +21,7 @@ from pipeline.revocation_tables import revocations, signal_chunks
 from pipeline.signal import Asks, Nobody, Signal, Workspaces
 from pipeline.signal_following import SignalFollower
 from pipeline.tables import deliveries
+from tests.ledger.acts import listening
 from tests.ledger.house import House, account_scope, begin_connecting
 from tests.ledger.test_openings import revoke
 
@@ -204,11 +205,16 @@ def test_thousands_of_accounts_end_and_no_transaction_locks_more_than_a_few_of_t
         most.append(len(locks))
         locks.clear()
 
-    event.listen(house.database.engine, "before_cursor_execute", count_locks)
-    event.listen(house.database.engine, "commit", committed)
-    event.listen(house.database.engine, "rollback", lambda connection: locks.clear())
-    began = datetime.now(UTC)
-    accepted = _accept(_intake(house), _uninstalled(house, happened_at=began + timedelta(seconds=1)))
+    def undone(connection: Any) -> None:
+        locks.clear()
+
+    began, engine = datetime.now(UTC), house.database.engine
+    with (
+        listening(engine, "before_cursor_execute", count_locks),
+        listening(engine, "commit", committed),
+        listening(engine, "rollback", undone),
+    ):
+        accepted = _accept(_intake(house), _uninstalled(house, happened_at=began + timedelta(seconds=1)))
     assert len(set(accepted.revocations)) == number
     assert (_active(house), _waiting(house)) == (0, 0)
     least = 1 if house.database.engine.dialect.name == "postgresql" else 0  # SQLite has one writer, and no locks

@@ -42,7 +42,7 @@ def test_upgrading_twice_is_once(ledger_url: str) -> None:
 def test_an_older_ledger_is_not_ready_and_its_schedules_keep_their_slots(database_url: str) -> None:
     database = open_database(DatabaseSettings(url=database_url))
     web = Intake(database, Vault({1: bytes(32)}, secrets.token_bytes), Ids(), clock=lambda: datetime.now(UTC))
-    with pytest.raises(Unavailable, match="at revision None, and this version needs"):
+    with pytest.raises(Unavailable, match="at revision None, and this version is made for"):
         web.ready()
     upgrade(database, "0006")
     with pytest.raises(Unavailable, match="at revision 0006"):

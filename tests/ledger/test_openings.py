@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from identity.audit_tables import audit
 from identity.model import (
@@ -20,16 +20,18 @@ from identity.model import (
 )
 from identity.tables import accounts, grants
 from pipeline import reconcile, revocation
+from pipeline.database import DatabaseSettings, open_database
 from pipeline.ledger import jobs, openings, steps
 from pipeline.ledger.closings import Closing, close_attempt
 from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, Opened, OpenOutcome
 from pipeline.ledger.replay import replay
 from pipeline.resolution import resolve_by_hand
 from pipeline.states import AttemptState, JobState, StepState, Wait
-from pipeline.tables import attempts
+from pipeline.tables import attempts, once_keys
 from pipeline.tables import jobs as jobs_table
 from pipeline.tables import steps as steps_table
 from pipeline.workflow import Registry
+from tests.ledger.acts import listening
 from tests.ledger.house import House, account_scope
 from tests.ledger.house import intent_of as intent
 
@@ -403,3 +405,23 @@ def test_racing_jobs_with_one_once_key_open_it_once(house: House) -> None:
         thread.join()
     assert [type(outcome) for outcome in outcomes].count(Opened) == 1
     assert len(outcomes) == 12
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_a_once_key_that_is_given_up_as_another_job_looks_at_it_is_that_jobs(house: House, ledger_url: str) -> None:
+    """As a replay under another configuration gives it up. SQLite has one writer anyway."""
+    first, second = (intent(house, house.claim(house.job()), once="pull#1") for _ in range(2))
+    open_(house, first)
+    close(house, first, AttemptState.NO_EFFECT, StepState.FAILED, error="channel_not_found")
+    other = open_database(DatabaseSettings(url=ledger_url))
+    given_up: list[int] = []
+
+    def give_up(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        if statement.startswith("INSERT INTO once_keys") and not given_up:
+            given_up.append(other.write(lambda c: c.execute(delete(once_keys)).rowcount))
+
+    with listening(house.database.engine, "after_cursor_execute", give_up):
+        assert isinstance(open_(house, second), Opened)
+    other.close()
+    assert given_up == [1]
+    assert house.database.read(lambda c: c.execute(select(once_keys.c.job_id)).scalars().all()) == [second.job.id]

@@ -7,12 +7,13 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, event, select
+from sqlalchemy import delete, select
 
 from identity.api_keys import Caller, Role
 from pipeline.database import DatabaseSettings, open_database
 from pipeline.ledger.requests import Asked, made_by_key
 from pipeline.tables import idempotency_keys
+from tests.ledger.acts import listening
 from tests.ledger.house import House
 
 
@@ -29,8 +30,8 @@ def test_a_key_that_is_forgotten_as_it_comes_again_stands_for_the_new_request(ho
             forgotten.append(housekeeping.write(lambda c: c.execute(delete(idempotency_keys)).rowcount))
 
     assert house.database.write(lambda c: made_by_key(c, ask(id="job_1"))) == "job_1"
-    event.listen(house.database.engine, "after_cursor_execute", forget)
-    assert house.database.write(lambda c: made_by_key(c, ask(id="job_2"))) == "job_2"
+    with listening(house.database.engine, "after_cursor_execute", forget):
+        assert house.database.write(lambda c: made_by_key(c, ask(id="job_2"))) == "job_2"
     housekeeping.close()
     assert forgotten == [1]
     kept = select(idempotency_keys.c.made_id)

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event, select, text, update
+from sqlalchemy import Connection, ExceptionContext, select, text, update
 
 from identity.ids import Ids
 from identity.model import Scope, ScopeKind
@@ -23,6 +23,7 @@ from pipeline.revocation_tables import revocation_pages, revocations
 from pipeline.revoker import Revoker
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.tables import attempts, jobs
+from tests.ledger.acts import listening
 from tests.ledger.house import House, account_scope
 from tests.ledger.house import intent_of as intent
 from tests.ledger.test_openings import close, done, open_, revoke
@@ -197,8 +198,10 @@ def test_the_first_chunk_and_an_opening_that_is_refused_wait_for_each_other_in_n
     asked = intent(house, house.claim(house.job()))
     made = revoke(house, account_scope())
     undone: list[str] = []
-    for one in (house.database, second):
-        event.listen(one.engine, "handle_error", lambda context: undone.append(str(context.original_exception)))
+
+    def note(context: ExceptionContext) -> None:
+        undone.append(str(context.original_exception))
+
     waiting = text("select count(*) from pg_locks where locktype = 'transactionid' and not granted")
     cancelling = threading.Thread(target=Revoker(second, SIGNER).advance, args=(made,))
 
@@ -210,8 +213,9 @@ def test_the_first_chunk_and_an_opening_that_is_refused_wait_for_each_other_in_n
             cancelling.join(0.01)
         return open_attempt(c, asked)
 
-    outcome = house.database.write(open_slowly)
-    cancelling.join()
+    with listening(house.database.engine, "handle_error", note), listening(second.engine, "handle_error", note):
+        outcome = house.database.write(open_slowly)
+        cancelling.join()
     second.close()
     assert isinstance(outcome, Ended)
     assert undone == []

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import select, update
 
 from identity.accounts import find_account
@@ -29,6 +28,7 @@ from pipeline.model import Acceptance, SecurityEvent
 from pipeline.revocation_tables import revocations, security_events
 from pipeline.signal import Asks, Holders, Nobody, People, Signal
 from pipeline.states import JobState
+from tests.ledger.acts import listening
 from tests.ledger.house import House
 from tests.ledger.house import intent_of as intent
 from tests.ledger.test_openings import open_
@@ -247,12 +247,12 @@ def test_whom_a_token_revokes_is_locked_before_her_accounts_are(told: House) -> 
         if "pg_advisory_xact_lock(" in statement:
             locked.append(parameters["key"])
 
-    sqlalchemy_event.listen(told.database.engine, "before_cursor_execute", note)
-    take(told, event("j-1"))
-    (of_user, *_) = locked
-    locked.clear()
-    changed = replace(REVOKED, asks=Asks.RENEW)
-    taken = take(told, replace(event("j-2"), signals=(changed, REVOKED)))
+    with listening(told.database.engine, "before_cursor_execute", note):
+        take(told, event("j-1"))
+        (of_user, *_) = locked
+        locked.clear()
+        changed = replace(REVOKED, asks=Asks.RENEW)
+        taken = take(told, replace(event("j-2"), signals=(changed, REVOKED)))
     assert locked[0] == of_user
     assert len(locked) > 1
     assert [one.rpartition(".")[2] for one in taken.revocations] == ["s1"], "its place in the token is its name"

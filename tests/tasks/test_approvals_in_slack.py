@@ -20,6 +20,7 @@ from pipeline.approval_tables import approvals
 from pipeline.ledger.approval_views import ApprovalView
 from pipeline.ledger.deliveries import enabled_config
 from pipeline.ledger.jobs import move_job
+from pipeline.ledger.replay import replay
 from pipeline.model import Acceptance
 from pipeline.states import ApprovalState, JobState
 from pipeline.tables import workflow_settings
@@ -141,6 +142,20 @@ def test_the_thread_says_that_the_job_has_ended_though_questions_go_to_another_c
     question, answer = chat.messages()
     assert (answer["text"], answer["thread_ts"]) == ("This is void: its job has ended.", question["ts"])
     assert answer["channel"] == chat.channel
+
+
+def test_a_job_that_was_to_answer_and_is_replayed_answers_where_was_asked(chat: Chat) -> None:
+    runtime, write = chat.town.runtime, chat.town.runtime.database.write
+    moved = update(workflow_settings).values(config={"channel": chat.workspace["channels"][1]["id"]})
+    write(lambda c: c.execute(moved.where(workflow_settings.c.workflow == "ask_in_slack")).rowcount)
+    assert chat.press(CAROL, chat.buttons()["aswhom.deny"]).outcome == "accepted"
+    {duty.name: duty for duty in runtime.duties()}["tell-approvals"].run()
+    (told,) = [one for one in chat.town.jobs() if one.workflow == "ask_in_slack" and one.state == JobState.QUEUED]
+    write(partial(move_job, job=told.id, to=JobState.CANCELLED))  # as a stop of its agent does
+    write(partial(replay, job=told.id, by="admin:test", at=datetime.now(UTC)))
+    chat.town.work_once()
+    question, answer = chat.messages()
+    assert (answer["thread_ts"], answer["channel"]) == (question["ts"], chat.channel)
 
 
 def test_whose_press_does_not_count(chat: Chat) -> None:
