@@ -28,6 +28,7 @@ from identity.errors import BadInput, Misconfigured
 from identity.signing import Signer, canonical
 from identity.trusted_keys import TrustedKeys
 from tests.identity.world import START, World
+from tests.ledgers import MOSTLY_SQLITE
 
 SIGNER = Signer.from_seed(os.urandom(32))
 KEYS = TrustedKeys(SIGNER.public_key())
@@ -374,12 +375,14 @@ def re_append(connection: Connection, name: str) -> None:
 
 
 @pytest.mark.parametrize("attack", [*ATTACKS, swap, re_append])
+@MOSTLY_SQLITE
 def test_tampering_is_found_at_its_first_row(owned: World, attack: Callable[..., None]) -> None:
     for place, name in enumerate(EIGHT[:-1], start=1):
         found = attacked(owned, partial(attack, name=name))
         assert (place, found.seq) == (place, place), found
 
 
+@MOSTLY_SQLITE
 def test_a_chain_made_anew_without_the_key_is_bad_from_the_batch_of_its_first_altered_row(owned: World) -> None:
     for name, batch in zip(EIGHT, (1, 1, 1, 4, 4, 6, 6, 6), strict=True):
 
@@ -403,6 +406,7 @@ def test_a_signature_made_with_another_key_is_none(sealed: World) -> None:
     assert isinstance(check(sealed, signer=Signer.from_seed(os.urandom(32))), FirstBad)
 
 
+@MOSTLY_SQLITE
 def test_many_signatures_are_asked_for_only_until_one_fails(world: World) -> None:
     """More links than one signature is asked to prove."""
     for batch in range(3):
@@ -455,6 +459,7 @@ def test_a_row_that_is_put_in_among_the_sealed_ones_is_found(sealed: World) -> N
 @pytest.mark.parametrize(
     "change", [lambda text: text.replace('"seq": 8', '"seq": 4'), lambda text: "{", lambda text: "[]"]
 )
+@MOSTLY_SQLITE
 def test_an_altered_checkpoint_is_none(sealed: World, change: Callable[[str], str]) -> None:
     with pytest.raises(BadInput, match="not a checkpoint"):
         read_checkpoint(change(kept(sealed)), KEYS)
@@ -499,6 +504,7 @@ def test_nothing_is_pruned_that_is_not_sealed_or_is_the_newest(world: World) -> 
     assert isinstance(check(world), Verified)
 
 
+@MOSTLY_SQLITE
 def test_a_long_chain_is_pruned_batch_by_batch(world: World) -> None:
     write(world, *(f"row-{number}" for number in range(1_100)))
     sealer = Sealer(world.store, SIGNER)

@@ -15,6 +15,9 @@ from pipeline.ledger import audit_queries
 from pipeline.ledger.audit_queries import Search
 from pipeline.ledger.paging import Place, Turn
 from tests.ledger.plans import plans
+from tests.ledgers import MOSTLY_SQLITE
+
+pytestmark = MOSTLY_SQLITE
 
 ROWS = 6_000
 

@@ -30,9 +30,12 @@ from pipeline.intake import Intake
 from pipeline.tables import deliveries
 from pipeline.workflow import Registry
 from tests.ledger.house import House
+from tests.ledgers import MOSTLY_SQLITE
 from tests.webhooks.parts import MemoryRing
 from webhooks.app import create_app
 from webhooks.settings import WebSettings
+
+pytestmark = MOSTLY_SQLITE
 
 
 class Town:

@@ -24,6 +24,9 @@ from pipeline.tables import deliveries
 from tests.ledger.acts import listening
 from tests.ledger.house import House, account_scope, begin_connecting
 from tests.ledger.test_openings import revoke
+from tests.ledgers import MOSTLY_SQLITE
+
+pytestmark = MOSTLY_SQLITE
 
 NOW = datetime.now(UTC)
 

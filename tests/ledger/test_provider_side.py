@@ -49,6 +49,9 @@ from tests.ledger.house import House
 from tests.ledger.house import intent_of as intent
 from tests.ledger.test_openings import close, open_
 from tests.ledger.test_signals import say
+from tests.ledgers import MOSTLY_SQLITE
+
+pytestmark = MOSTLY_SQLITE
 
 SIGNER = Signer.from_seed(b"s" * 32)
 ADA = AccountKey(tenant="acme", connection="gh", principal="acme.ada")
