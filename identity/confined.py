@@ -13,15 +13,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
+from sqlalchemy import Connection
+
+from identity.accounts import find_account
 from identity.answers import ClientRefused, Granted, Meaning
 from identity.connection_secrets import SealedSecret
-from identity.errors import AswhomError
+from identity.connections import paused_reason
+from identity.errors import AswhomError, Misconfigured
 from identity.gate import Endpoint
-from identity.grants import ACCESS, token_binding
+from identity.grants import ACCESS, get_grant, token_binding
 from identity.held_tokens import HeldToken, hold
 from identity.http import NotSent
 from identity.minting import AssertionRefused, read_token, spare_secret
-from identity.model import Credential, TokenAnswer
+from identity.model import AccountKey, Credential, TokenAnswer
 from identity.oauth import Narrowing, installation_request
 from identity.own_values import profile_for
 from identity.permissions import permissions
@@ -70,27 +74,54 @@ class Confiner:
         self._kept: dict[Confinement, TokenAnswer] = {}
         self._lock = threading.Lock()
 
+    def await_resumption(self, key: AccountKey, *, repository: str, scopes: frozenset[str]) -> None:
+        """Raises Misconfigured if a step of *key* could get no such token, as its provider connection is paused.
+
+        Asked before a step opens: afterwards it would spend one of its tries. Every other obstacle is the opening's.
+        """
+
+        def look(connection: Connection) -> Situation | None:
+            if paused_reason(connection, key.connection) is None:
+                return None
+            account = find_account(connection, key)
+            if account is None or get_grant(connection, account.id) is None:
+                return None
+            return read_situation(connection, account.id)
+
+        if (situation := self._store.read(look)) is None:
+            return
+        account, generation = situation.account.id, situation.generation
+        wanted = Confinement(account=account, generation=generation, repository=repository, scopes=scopes)
+        mints = self._still(wanted) is None and _only(situation, wanted) is not None
+        if mints and isinstance(fault := situation.prohibition(), Misconfigured):
+            raise fault
+
     def token(self, wanted: Confinement, *, attempt: str, send_before: float) -> Secret | NotSent | None:
         """The token; NotSent: there is none now, and why; None: the account's own is all there can be.
 
         *attempt* is what the provider's log says it is minted for. *send_before* is on the monotonic clock.
         """
-        now = self._clock()
-        with self._lock:
-            kept = self._kept.get(wanted)
-        if kept is not None and kept.expires_at is not None and now < kept.expires_at - _REST:
-            return kept.access_token
+        if (kept := self._still(wanted)) is not None:
+            return kept
         try:
             situation = self._store.read(lambda c: read_situation(c, wanted.account))
-            return self._mint(situation, wanted, attempt=attempt, now=now, send_before=send_before)
+            return self._mint(situation, wanted, attempt=attempt, now=self._clock(), send_before=send_before)
         except AswhomError as error:  # the step is open already: it had no effect, and is tried again
             return NotSent(reason=str(error))
+
+    def _still(self, wanted: Confinement) -> Secret | None:
+        """The token that was minted for it before, if it lives."""
+        with self._lock:
+            kept = self._kept.get(wanted)
+        if kept is None or kept.expires_at is None or self._clock() >= kept.expires_at - _REST:
+            return None
+        return kept.access_token
 
     def _mint(
         self, situation: Situation, wanted: Confinement, *, attempt: str, now: datetime, send_before: float
     ) -> Secret | NotSent | None:
-        account, only = situation.account, _narrowing(situation, wanted)
-        if only is None or account.external_id is None or not situation.secrets:
+        account, only = situation.account, _only(situation, wanted)
+        if only is None:
             return None
         if situation.generation != wanted.generation:
             return NotSent(reason="the account's grant moved")
@@ -142,10 +173,12 @@ class Confiner:
         return written(self._store, partial(hold, new=held, now=self._clock()))
 
 
-def _narrowing(situation: Situation, wanted: Confinement) -> Narrowing | None:
-    """What to ask for; None where the account is no installation, or is narrowed to other repositories itself."""
+def _only(situation: Situation, wanted: Confinement) -> Narrowing | None:
+    """What to ask for; None where nothing signs for the account, or it is narrowed to other repositories itself."""
     account, name = situation.account, wanted.repository.rpartition("/")[2]
     asked = permissions(sorted(wanted.scopes))
+    if account.external_id is None or not situation.secrets:
+        return None
     if account.credential is not Credential.INSTALLATION or asked is None:
         return None
     if account.resources is not None and name not in account.resources:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, bindparam, select, update
 
 from identity.accounts import ensure_account, get_account, move_account
 from identity.awaited import Awaited, awaited_at
+from identity.bounds import within
 from identity.connections import people_of
 from identity.model import AccountKey, AccountState, Credential, RuledOut, TokenAnswer
 from identity.rows import insert_new
@@ -241,7 +242,9 @@ def rotate(
     The refresh token comes sealed for the new generation too: the provider's new one, or the old one sealed again.
     *renewal_alone*: its access token and scopes are out of date. The stored scopes stay; the next step fetches a token.
     """
-    mine = select(grants.c.ceiling, grants.c.scopes).where(grants.c.account_id == account)
+    mine = select(grants.c.ceiling, grants.c.scopes, accounts.c.provider).where(
+        grants.c.account_id == account, accounts.c.id == grants.c.account_id
+    )
     if (row := connection.execute(mine).one_or_none()) is None:
         return False
     granted = row.scopes if renewal_alone else sealed.scopes
@@ -255,7 +258,7 @@ def rotate(
             refresh_digest=sealed.refresh_digest,
             refresh_prefix_digest=sealed.refresh_prefix_digest,
             token_type=sealed.token_type,
-            scopes=[scope for scope in granted if row.ceiling is None or scope in row.ceiling],
+            scopes=within(row.provider, granted, ceiling=row.ceiling),
             obtained_at=obtained_at,
             expires_at=None if renewal_alone else sealed.expires_at,
             **look_at(obtained_at),

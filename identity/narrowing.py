@@ -6,16 +6,15 @@ does not widen it again (RFC 6749 §6 forbids the provider to add any); a new co
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
 
 from sqlalchemy import Connection, select, update
 
 from identity import audit
 from identity.accounts import Account
+from identity.bounds import covered, within
 from identity.errors import BadInput
 from identity.model import Credential
-from identity.providers import PROFILES
 from identity.scopes import grant_scopes
 from identity.sequence import lock_exclusive, next_number
 from identity.tables import grants
@@ -69,8 +68,7 @@ def rescope(connection: Connection, account: Account, scopes: tuple[str, ...]) -
     """
     mine = grants.c.account_id == account.id
     ceiling = connection.execute(select(grants.c.ceiling).where(mine)).scalar_one_or_none()
-    bound = None if ceiling is None else _covered(account, ceiling)
-    kept = [scope for scope in scopes if bound is None or scope in bound]
+    kept = within(account.provider, scopes, ceiling=ceiling)
     connection.execute(update(grants).where(mine).values(scopes=kept))
 
 
@@ -83,12 +81,6 @@ def _prohibition(account: Account, had: tuple[str, ...], keep: tuple[str, ...]) 
         return f"{named}: there is nothing to narrow"
     if account.credential in (Credential.INSTALLATION, Credential.JWT_BEARER) and not keep:
         return f"{named}: without any, its next token would be asked for without a bound: stop or revoke it instead"
-    if still := sorted(dropped & _covered(account, keep)):
+    if still := sorted(dropped & covered(account.provider, keep)):
         return f"{', '.join(still)} would stay allowed: a kept scope includes it at {account.provider}"
     return None
-
-
-def _covered(account: Account, kept: Iterable[str]) -> frozenset[str]:
-    """The kept scopes and what the provider takes them to include."""
-    profile = PROFILES.get(account.provider)
-    return profile.covered(kept) if profile else frozenset(kept)

@@ -19,7 +19,7 @@ from pipeline import metrics
 from pipeline.action import Recovery, Response, Verdict
 from pipeline.conclusion import CALL, PROBE, conclude
 from pipeline.draw import Draw
-from pipeline.entitlement import header, wanted
+from pipeline.entitlement import await_resumption, header, wanted
 from pipeline.exchange import Exchange, close_call, close_probe, commit
 from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import openings, steps
@@ -63,6 +63,7 @@ def probe(services: Services, step: StepAtHand, *, number: int) -> Any | None:
 
 def _exchange(services: Services, step: StepAtHand, purpose: str, number: int) -> Exchange | Adopted:
     """Draw on the upstream's budget, open and send."""
+    await_resumption(services, step)
     draw = Draw(services, step)
     try:
         return _open_and_send(services, step, purpose, number, draw)

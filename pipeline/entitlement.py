@@ -12,7 +12,7 @@ from identity.confined import Confinement
 from identity.errors import Misconfigured
 from identity.http import NotSent
 from identity.metrics import CAPABILITIES_ISSUED
-from identity.model import Leased
+from identity.model import AccountKey, Leased
 from identity.money import Money
 from identity.secret import Secret
 from pipeline.action import Action
@@ -55,6 +55,15 @@ def prohibition(action: Action[Any], audience: Audience | None) -> str | None:
     if not action.resource():
         return f"{action.action_name()} names no resource, and a capability is for one"
     return None
+
+
+def await_resumption(services: Services, step: StepAtHand) -> None:
+    """Raises Misconfigured if no token for its one repository can be had until an operator has acted: nothing opens."""
+    repository = step.action.confined_to()
+    if repository is None or services.confiner is None or step.audience is not None:
+        return
+    key = AccountKey(tenant=step.job.tenant, connection=step.through.id, principal=step.principal)
+    services.confiner.await_resumption(key, repository=repository, scopes=step.action.facts.scopes)
 
 
 def header(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import select
 
 from identity.confined import Confinement, Confiner
 from identity.connection_secrets import PRIVATE_KEY, live_secrets, rotate_secret, seal_secret
 from identity.connections import pause_connection
+from identity.errors import Misconfigured
 from identity.gate import Gate
 from identity.http import Client, NotSent
 from identity.model import Credential
@@ -19,25 +21,31 @@ from identity.withdrawal_table import withdrawals
 from tests.identity.keys import pem
 from tests.identity.providers import PretendProvider, reply
 from tests.identity.test_services import Make, make, service
-from tests.identity.world import ROBOT, World
+from tests.identity.world import ANNA, ROBOT, World
 
 SECOND = timedelta(seconds=1)
+READS = frozenset({"pull_requests:read"})
 __all__ = ["make"]
 
 
 def confined(world: World, http: Client) -> Secret | NotSent | None:
     """The token that reads pull requests, of an installation that may write them."""
-    account = service(
-        world, Credential.INSTALLATION, external_id="9001", scopes=("issues:write", "pull_requests:write")
-    )
-    wanted = Confinement(
-        account=account,
-        generation=world.generation(ROBOT),
-        repository="acme/shop",
-        scopes=frozenset({"pull_requests:read"}),
-    )
+    return asked(world, confiner_of(world, http), installed(world))
+
+
+def installed(world: World) -> str:
+    """The account of an installation that may write pull requests."""
+    may = ("issues:write", "pull_requests:write")
+    return service(world, Credential.INSTALLATION, external_id="9001", scopes=may)
+
+
+def confiner_of(world: World, http: Client) -> Confiner:
     endpoint = TokenEndpoint(client=http, budget=timedelta(seconds=10), gate=Gate(None))
-    confiner = Confiner(world.store, world.vault, endpoint, PROFILES, ids=world.id, clock=world.clock)
+    return Confiner(world.store, world.vault, endpoint, PROFILES, ids=world.id, clock=world.clock)
+
+
+def asked(world: World, confiner: Confiner, account: str) -> Secret | NotSent | None:
+    wanted = Confinement(account=account, generation=world.generation(ROBOT), repository="acme/shop", scopes=READS)
     return confiner.token(wanted, attempt="att_1", send_before=float("inf"))
 
 
@@ -71,3 +79,20 @@ def test_a_token_that_reads_what_the_account_may_write_is_used_and_held(
     assert isinstance(token, Secret), token
     assert token.reveal() == "ghs_1"
     assert world.store.read(lambda c: c.execute(select(withdrawals.c.state)).scalars().all()) == ["held"]
+
+
+def test_only_a_pause_holds_back_before_a_step_opens_and_not_where_a_token_lives_or_none_is_minted(
+    make: Make, provider: PretendProvider, http: Client
+) -> None:
+    world, _ = make("github", app_id="7")
+    confiner, account = confiner_of(world, http), installed(world)
+    confiner.await_resumption(ROBOT, repository="acme/shop", scopes=READS)
+    provider.answer = lambda form: reply({"token": "ghs_1", "expires_at": "2099-01-01T00:00:00Z"}, 201)
+    assert isinstance(asked(world, confiner, account), Secret)
+    world.store.write(lambda c: pause_connection(c, "forge", reason="told so"))
+    confiner.await_resumption(ROBOT, repository="acme/shop", scopes=READS)
+    confiner.await_resumption(ANNA, repository="acme/shop", scopes=READS)  # never connected: the opening says so
+    with pytest.raises(Misconfigured, match="paused: told so"):
+        confiner.await_resumption(ROBOT, repository="acme/infra", scopes=READS)
+    service(world, Credential.STATIC, key=ANNA, token=Secret("ghp_1"))
+    confiner.await_resumption(ANNA, repository="acme/infra", scopes=READS)

@@ -139,6 +139,21 @@ def test_what_is_narrowed_to_nothing_gets_no_token_rather_than_one_without_a_bou
     assert provider.presented.total() == 1
 
 
+def test_a_signals_narrower_scope_within_the_bound_outlasts_the_next_tokens(
+    make: Make, provider: PretendProvider
+) -> None:
+    world, coordinator = make("github", app_id="7")
+    account = service(
+        world, Credential.INSTALLATION, external_id="9001", scopes=("issues:write",), ceiling=("issues:write",)
+    )
+    told = world.account(ROBOT)
+    world.store.write(lambda connection: rescope(connection, told, ("contents:read", "issues:read")))
+    provider.answer = lambda form: reply({"token": "minted", "permissions": {"issues": "read"}}, 201)
+    for generation in (1, 2):
+        assert coordinator.refresh(account, after_generation=generation) == generation + 1
+        assert world.grant(ROBOT).scopes == ("issues:read",)
+
+
 def test_a_client_names_itself_by_a_key_where_the_connection_says_so(make: Make, provider: PretendProvider) -> None:
     world, coordinator = make("oauth2", client_auth="private_key_jwt")
     account = service(world, Credential.CLIENT_CREDENTIALS)

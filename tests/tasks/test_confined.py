@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from deploy.trial.passing import time_passes
 from identity.accounts import Account, get_account
+from identity.connections import pause_connection, resume_connection
 from identity.grants import ACCESS, token_binding
 from identity.held_tokens import HeldToken, hold
 from identity.model import ScopeKind
@@ -83,6 +85,25 @@ def test_an_installations_token_is_for_the_one_repository_and_is_kept_for_the_ne
     # GitHub's log says by which refresh, and for which attempt, each was minted.
     (intent,) = town.rows(select(refresh_intents.c.id).where(refresh_intents.c.presented > 0))
     assert [one["refresh"] for one in minted] == [intent.id, first.id]
+
+
+def test_while_its_connection_is_paused_a_step_that_needs_a_new_one_waits_and_spends_no_try(agents: Town) -> None:
+    town, number = agents, labelled(agents)
+    database = town.runtime.database
+    database.write(lambda c: pause_connection(c, "github", reason="told so"))
+    ask(town, "job_kept", github.AddLabels(repo="acme/shop", number=number, labels=("later",)))
+    town.settle()
+    assert len(town.attempts()) == 2, "the token that was minted before the pause lives"
+    ask(town, "job_new", github.AddLabels(repo="acme/infra", number=town.pull("acme/infra", "grace"), labels=("bug",)))
+    for _ in range(5):
+        town.work_once()
+        database.write(time_passes)
+    (waiting,) = (row for row in town.jobs() if row.id == "job_new")
+    assert (waiting.state, len(town.attempts())) == (JobState.QUEUED, 2)
+    assert "paused: told so" in waiting.reason
+    database.write(lambda c: resume_connection(c, "github"))
+    town.settle()
+    assert [attempt.state for attempt in town.attempts()] == [AttemptState.EFFECT] * 3
 
 
 def secret_of(town: Town, row: Any) -> str:
