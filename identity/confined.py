@@ -77,7 +77,8 @@ class Confiner:
     def await_resumption(self, key: AccountKey, *, repository: str, scopes: frozenset[str]) -> None:
         """Raises Misconfigured if a step of *key* could get no such token, as its provider connection is paused.
 
-        Asked before a step opens: afterwards it would spend one of its tries. Every other obstacle is the opening's.
+        Asked before a step opens: afterwards it would spend one of its tries. Every other obstacle is the opening's,
+        as is the result of another job's step that could be adopted: both wait for the resumption too.
         """
 
         def look(connection: Connection) -> Situation | None:

@@ -59,12 +59,12 @@ class Facts:
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """What makes the requests of one step recognisable: the same at every attempt of the step."""
+    """What makes the requests of one step recognisable: the same at every attempt to do the same."""
 
-    idempotency_key: str  # H(job, step), hexadecimal
+    idempotency_key: str  # H(job, step), and what is asked for once a replay may have changed that; hexadecimal
     client_id: str  # a UUID in version 4's form from the same hash, for upstreams that take ids
     marker: str  # an HTML comment that a probe can search for
-    opened_at: datetime  # when the step first opened: a probe need not look further back
+    opened_at: datetime  # when it first opened, or was opened anew with nothing done: a probe looks no further back
 
 
 @dataclass(frozen=True, kw_only=True)

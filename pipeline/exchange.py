@@ -115,7 +115,8 @@ def close_call(exchange: Exchange) -> Any:
         case Verdict.UNKNOWN:
             exchange.close(AttemptState.UNKNOWN, StepState.UNKNOWN, error=conclusion.reason)
             reason = f"{step.name} was sent and its outcome is not known: {conclusion.reason}"
-            searches = step.action.facts.recovery in SEARCHES  # the next run looks first, and ends it: `close_probe`
+            # A later run looks, and ends it: `close_probe`. While its capability lives it is sent again before that.
+            searches = step.action.facts.recovery in SEARCHES
             if not exchange.goes_on and not searches:
                 raise step.asks(f"{reason}, after {exchange.tries} attempts")
             raise exchange.again(reason, at_least=intent.send_within + intent.deadline)
@@ -144,7 +145,8 @@ def close_probe(exchange: Exchange) -> Any | None:
         if not exchange.goes_on:
             raise AskOperator(f"whether {step.name} had its effect cannot be looked up: {conclusion.reason}")
         raise exchange.again(f"search for {step.name}: {conclusion.reason}")
-    if conclusion.result is None and not exchange.goes_on:
+    spent = exchange.tries > exchange.services.settings.attempts  # before this search
+    if conclusion.result is None and spent and not exchange.goes_on:
         error = f"it was sent, and a search shows no effect of it, after {exchange.tries} attempts"
         exchange.close(AttemptState.NO_EFFECT, StepState.FAILED, error=error, resolves=AttemptState.NO_EFFECT)
         raise ActionFailed(f"{step.name} failed: {error}")

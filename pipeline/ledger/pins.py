@@ -63,6 +63,7 @@ def at_replay(connection: Connection, job: str) -> Pin:
     """What a replay of *job* pins: the present configuration, so that mending it helps, where nothing was done yet.
 
     What a step did, or may have done, was asked for under the old one: the function must do the same again up to there.
+    So was an approval, of whose end a job tells where it was asked for.
     """
     row = connection.execute(
         select(jobs.c.tenant_id, jobs.c.workflow, jobs.c.event, pinned_configuration.c.document)

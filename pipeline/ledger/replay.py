@@ -21,7 +21,7 @@ from pipeline.tables import jobs, once_keys, steps
 def replay(connection: Connection, job: str, *, by: str, at: datetime, subject: str | None = None) -> None:
     """Accept a dead or cancelled job anew: done steps keep their results and keys, every other that ended opens again.
 
-    It runs under the tenant's present configuration if no step of it was done or may have been, else under its own.
+    It runs under the tenant's present configuration or under its own, as `pins.at_replay` says.
 
     *by* is who wants it, for the audit; *subject* that of their sign-in at the console, if they came by one. Whoever
     they are does not approve it. Raises BadInput for a job in any other state, one that was pruned, and one that was

@@ -63,8 +63,8 @@ class Found(Named):
         return Said(id="7")
 
 
-def answers(office: Office, status: int) -> None:
-    office.provider.call = lambda token: reply({}, status)
+def answers(office: Office, status: int, **body: str) -> None:
+    office.provider.call = lambda token: reply(body, status)
 
 
 def time_passes(office: Office, passed: timedelta = timedelta(minutes=1)) -> None:
@@ -135,6 +135,18 @@ def test_a_write_that_can_be_searched_for_is_looked_for_after_its_last_try_and_n
         assert attempt_states(office.house)[before:] == [AttemptState.NO_EFFECT, found, AttemptState.NO_EFFECT]
     assert office.house.row(job).reason.endswith("a search shows no effect of it, after 3 attempts")
     assert {step.state for step in steps_of(office.house)} == {StepState.DONE, StepState.FAILED}
+
+
+def test_a_search_takes_no_call_its_turn(office: Office) -> None:
+    declare(office, partial(says, Named))
+    office.house.workflow = replace(office.house.workflow, uses={Named: USER})
+    job = office.house.job()
+    for status in (500, 200):
+        answers(office, status, id="9")
+        office.work(job, StepSettings(attempts=2))
+        time_passes(office)
+    assert office.house.row(job).state == JobState.DONE
+    assert attempt_states(office.house) == [AttemptState.NO_EFFECT, AttemptState.NO_EFFECT, AttemptState.EFFECT]
 
 
 def test_a_replay_begins_to_count_tries_and_patience_anew(office: Office) -> None:
