@@ -15,7 +15,7 @@ from identity.secret import Secret
 if TYPE_CHECKING:
     from deploy.installation import Installation
     from deploy.settings import Settings
-    from identity.console_sign_in import SignInSettings
+    from identity.console.sign_in import SignInSettings
     from pipeline.runtime import Runtime
     from webhooks.console.parts import Console
 
@@ -24,7 +24,7 @@ _OF_PROVIDER = ("console_issuer", "console_client_id", "console_client_secret")
 
 def console(settings: Settings, runtime: Runtime) -> Console | None:
     """What the console is served from; None: it is not served."""
-    from identity.console_sign_in import SignIn
+    from identity.console.sign_in import SignIn
     from webhooks.console.parts import Console
 
     if not is_served(settings):
@@ -44,7 +44,7 @@ def console(settings: Settings, runtime: Runtime) -> Console | None:
 
 def new_link(at: Installation) -> tuple[str, datetime]:
     """A link that signs an owner in, and until when it is good. Raises Misconfigured where no console is served."""
-    from identity.console_sessions import make_link
+    from identity.console.sessions import make_link
 
     if not is_served(at.settings):
         raise Misconfigured(
@@ -65,7 +65,7 @@ def is_served(settings: Settings) -> bool:
 
 def sign_in_of(settings: Settings) -> SignInSettings | None:
     """The console's registration with the provider that people sign in at; None: there is none."""
-    from identity.console_sign_in import SignInSettings
+    from identity.console.sign_in import SignInSettings
 
     if settings.console_issuer is None or settings.console_client_id is None or settings.console_client_secret is None:
         return None

@@ -20,9 +20,7 @@ from identity.answers import ClientRefused, Granted, Meaning
 from identity.connection_secrets import SealedSecret
 from identity.connections import paused_reason
 from identity.errors import AswhomError, Misconfigured
-from identity.gate import Endpoint
 from identity.grants import ACCESS, get_grant, token_binding
-from identity.held_tokens import HeldToken, hold
 from identity.http import NotSent
 from identity.minting import AssertionRefused, read_token, spare_secret
 from identity.model import AccountKey, Credential, TokenAnswer
@@ -30,13 +28,15 @@ from identity.oauth import Narrowing, installation_request
 from identity.own_values import profile_for
 from identity.permissions import permissions
 from identity.providers.profile import Profile
+from identity.refresh.gate import Endpoint
+from identity.refresh.situation import Situation, read_situation
 from identity.refused_secrets import note_refused
 from identity.request_names import REFRESH_HEADER, named
 from identity.secret import Secret
-from identity.situation import Situation, read_situation
 from identity.store import Store, written
 from identity.token_endpoint import TokenEndpoint
 from identity.vault import Vault
+from identity.withdrawals.held_tokens import HeldToken, hold
 
 _REST = timedelta(minutes=2)  # of a kept token's life that is not used
 _KEPT = 1_000  # tokens; what is more is minted again

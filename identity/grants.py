@@ -11,8 +11,8 @@ from datetime import datetime
 from sqlalchemy import Connection, Row, bindparam, select, update
 
 from identity.accounts import ensure_account, get_account, move_account
-from identity.awaited import Awaited, awaited_at
 from identity.bounds import within
+from identity.connect.awaited import Awaited, awaited_at
 from identity.connections import people_of
 from identity.model import AccountKey, AccountState, Credential, RuledOut, TokenAnswer
 from identity.rows import insert_new

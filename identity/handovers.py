@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Connection, insert, select, text
 
 from identity import audit
-from identity.audit_links import last_link, newest_pruning
-from identity.audit_tables import signing_handovers
+from identity.audit.links import last_link, newest_pruning
+from identity.audit.tables import signing_handovers
 from identity.errors import Misconfigured
 from identity.sequence import next_number
 from identity.signing import Signer

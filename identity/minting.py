@@ -11,7 +11,6 @@ from identity.connection_secrets import PRIVATE_KEY, SealedSecret
 from identity.errors import Misconfigured
 from identity.grants import SealedAnswer, seal_answer
 from identity.http import Answer, HttpRequest, Outcome
-from identity.intents import Intent
 from identity.model import Credential, TokenAnswer
 from identity.oauth import (
     Client,
@@ -23,8 +22,9 @@ from identity.oauth import (
 )
 from identity.permissions import permissions
 from identity.providers.profile import Profile
+from identity.refresh.intents import Intent
+from identity.refresh.situation import Situation
 from identity.secret import Secret
-from identity.situation import Situation
 from identity.vault import Vault
 
 _INVALID_GRANT = "invalid_grant"

@@ -12,9 +12,9 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 from identity.errors import BadInput
-from identity.pace import Pace
 from identity.providers import profile_of
 from identity.providers.profile import Profile
+from identity.refresh.pace import Pace
 
 OWN = frozenset({"oidc", "oauth2"})  # the rows that stand for any server
 

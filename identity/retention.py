@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, exists, select
 
 from identity.api_key_tables import api_keys, workloads
-from identity.intents import IntentState
+from identity.refresh.intents import IntentState
 from identity.tables import connect_sessions, grants, refresh_intents
 
 _ENDED = (IntentState.COMMITTED, IntentState.DEAD, IntentState.DISCARDED, IntentState.FAILED, IntentState.UNKNOWN)

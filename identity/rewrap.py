@@ -17,7 +17,7 @@ from identity.capability.tables import keys as capability_keys
 from identity.store import Store
 from identity.tables import connect_sessions, connection_secrets, grants, refresh_intents
 from identity.vault import HEAD, Vault, key_of
-from identity.withdrawal_table import withdrawals
+from identity.withdrawals.tables import withdrawals
 
 CHUNK = 200  # rows in one transaction
 

@@ -9,8 +9,8 @@ from sqlalchemy import Connection, update
 
 from identity.accounts import Account
 from identity.grants import NONE_STORED, get_grant
-from identity.intents import overtake
 from identity.model import MINTED
+from identity.refresh.intents import overtake
 from identity.tables import grants
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Select, delete, func, select, update
 
 from identity import audit
 from identity.capability.tables import audiences
-from identity.console_tables import console_roles
+from identity.console.tables import console_roles
 from identity.tables import (
     accounts,
     aliases,
@@ -25,8 +25,8 @@ from identity.tables import (
     refresh_intents,
     tenants,
 )
-from identity.withdrawal_table import withdrawals
 from identity.withdrawals import WithdrawalState
+from identity.withdrawals.tables import withdrawals
 
 
 def at_providers(connection: Connection, tenant: str, state: WithdrawalState) -> int:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from identity.answers import RateLimited, Transient
-from identity.gate import Endpoint, Gate
 from identity.http import Answer, Client, HttpRequest, NotSent, Outcome
+from identity.refresh.gate import Endpoint, Gate
 from identity.secret import Secret
 
 # What is read of an answer's head; the rest would only make the stored row larger.

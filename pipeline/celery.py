@@ -21,7 +21,7 @@ from identity.errors import Misconfigured
 from identity.model import AccessPattern
 from pipeline.model import Ring
 from pipeline.ring import JOB, REVOCATION, REVOCATIONS
-from pipeline.schedule import Schedules
+from pipeline.schedules.beat import Schedules
 from pipeline.watchdog import Limits, Task, Watchdog
 
 log = logging.getLogger(__name__)

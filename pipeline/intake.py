@@ -18,7 +18,7 @@ from identity.vault import Vault
 from pipeline.ledger import deliveries
 from pipeline.ledger.whose import whose_delivery
 from pipeline.model import Acceptance, SignedDelivery, Unfollowed
-from pipeline.signal_following import follow_on
+from pipeline.revocation.signal_following import follow_on
 from pipeline.workflow import Match
 
 

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from identity.errors import Unavailable
 from identity.model import AccessPattern
-from pipeline.signal import Signal
-from pipeline.signed_answer import SignedAnswer
+from pipeline.approvals.signed_answer import SignedAnswer
+from pipeline.revocation.signal import Signal
 
 #: The schedulers' name among the heartbeats.
 BEAT = "beat"

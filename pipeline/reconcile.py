@@ -20,7 +20,7 @@ from pipeline.failures import Failures
 from pipeline.ledger import approval_ends, bells, jobs, waits
 from pipeline.ledger import steps as ledger_steps
 from pipeline.model import Ring
-from pipeline.revoker import Revoker
+from pipeline.revocation.revoker import Revoker
 from pipeline.states import JobState
 from pipeline.tables import heartbeats
 from pipeline.worker import WorkerSettings

@@ -18,7 +18,7 @@ from pipeline.ledger.closings import close_step, record_attempt
 from pipeline.ledger.jobs import move_job, wake
 from pipeline.ledger.moving import move_attempt
 from pipeline.ledger.once import once_name
-from pipeline.revocation_tables import revocations
+from pipeline.revocation.tables import revocations
 from pipeline.states import ENDED, AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts, jobs, steps
 from pipeline.workflow import Registry, Workflow

@@ -14,14 +14,14 @@ from functools import partial
 
 from sqlalchemy import Connection, delete, exists, func, select, tuple_, update
 
-from identity.audit_pruning import prune_audit
+from identity.audit.pruning import prune_audit
 from identity.capability.issued import prune_capabilities
 from identity.columns import database_now
 from identity.retention import prune_api_keys, prune_intents, prune_sessions
 from identity.signing import Signer
 from identity.store import Store
 from pipeline.revocation import Stage
-from pipeline.revocation_tables import compensations, revocations
+from pipeline.revocation.tables import compensations, revocations
 from pipeline.states import AttemptState, StepState
 from pipeline.tables import attempts, deliveries, idempotency_keys, jobs, schedules, slots, steps
 

@@ -11,47 +11,48 @@ from functools import partial
 import redis
 
 from identity.addresses import AddressPolicy
-from identity.audit_sealer import Sealer
+from identity.audit.sealer import Sealer
 from identity.capability.authority import Authority
 from identity.capability.issuer import Issuer
 from identity.confined import Confiner
-from identity.connect import Connect
-from identity.coordinator import Coordinator, RefreshBudget
-from identity.gate import AHEAD_KEEPS, Gate
+from identity.connect.connector import Connect
 from identity.http import Client
 from identity.ids import Ids
 from identity.jwks import KeyRing
-from identity.keepalive import Keepalive, through
-from identity.keepalive_ledger import Due
-from identity.lock import RefreshLock
 from identity.providers import PROFILES
+from identity.refresh.coordinator import Coordinator, RefreshBudget
+from identity.refresh.gate import AHEAD_KEEPS, Gate
+from identity.refresh.keepalive import Keepalive, through
+from identity.refresh.keepalive_ledger import Due
+from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
 from identity.signing import Signer
 from identity.token_endpoint import TokenEndpoint
 from identity.vault import Vault
-from identity.withdrawing import Withdrawer
+from identity.withdrawals.withdrawing import Withdrawer
 from identity.workloads import Workloads
-from pipeline import gauges, punctuality, reconcile
-from pipeline.approval_news import tell_of_approvals
-from pipeline.approving import Approving
+from pipeline import gauges, reconcile
+from pipeline.accounts.connecting import Connecting, wake_waiting
+from pipeline.accounts.invitations import Invitations
+from pipeline.approvals.approving import Approving
+from pipeline.approvals.news import tell_of_approvals
 from pipeline.budget import Budgets
 from pipeline.catch_up import CatchUp
-from pipeline.connecting import Connecting, wake_waiting
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.doorbells import Doorbells
 from pipeline.event_intake import EventIntake
 from pipeline.housekeeping import Duty
-from pipeline.inquiry import Inquirer
 from pipeline.intake import Intake
-from pipeline.invitations import Invitations
 from pipeline.model import Ring
-from pipeline.provider_side import ProviderAsker, measure_withdrawals, provider_side
 from pipeline.requests import Requests
 from pipeline.retention import Retention, prune
-from pipeline.revoker import Revoker
-from pipeline.schedules import Schedules
+from pipeline.revocation.inquiry import Inquirer
+from pipeline.revocation.provider_side import ProviderAsker, measure_withdrawals, provider_side
+from pipeline.revocation.revoker import Revoker
+from pipeline.revocation.signal_following import SignalFollower
+from pipeline.schedules import punctuality
+from pipeline.schedules.slots import SlotFirer
 from pipeline.services import Services, StepSettings
-from pipeline.signal_following import SignalFollower
 from pipeline.upstream import Upstream
 from pipeline.worker import Worker, WorkerSettings
 from pipeline.workflow import Registry
@@ -175,7 +176,7 @@ class Runtime:
             inquire=inquirer.settle,
             reached=reached,
         )
-        self.schedules = Schedules(self.database, workflows)
+        self.schedules = SlotFirer(self.database, workflows)
         self.intake = Intake(self.database, self.vault, self.ids, clock=clock)
         keys = KeyRing(self.http)
         self.requests = Requests(self.database, workflows, self.ids, Workloads(self.database, keys))

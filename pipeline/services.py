@@ -8,9 +8,9 @@ from datetime import timedelta
 
 from identity.capability.issuer import Issuer
 from identity.confined import Confiner
-from identity.coordinator import Coordinator
 from identity.ids import Ids
-from identity.policy_ledger import Policies
+from identity.policy.ledger import Policies
+from identity.refresh.coordinator import Coordinator
 from identity.store import Store
 from identity.vault import Vault
 from pipeline.budget import Budgets

@@ -18,17 +18,17 @@ from identity.capability.audiences import of_connection
 from identity.capability.model import Audience
 from identity.connections import connection_for
 from identity.model import AccessPattern, Effect, PrincipalKind, ProviderConnection
-from identity.policy import Decision, Denied, decide
-from identity.policy_rules import Policy
+from identity.policy.decision import Decision, Denied, decide
+from identity.policy.rules import Policy
 from identity.principals import service_principal
 from pipeline.action import SEARCHES, Action, Recovery, Result
-from pipeline.asking import approved
+from pipeline.approvals.asking import approved
 from pipeline.attempt import attempt, intent_of, probe, refused
 from pipeline.entitlement import prohibition
 from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import steps as ledger
 from pipeline.ledger.jobs import ClaimedJob
-from pipeline.question import question_of
+from pipeline.policy.question import question_of
 from pipeline.run import ActionFailed, StepRefused, StepSkipped, compare
 from pipeline.services import Services
 from pipeline.states import AttemptState, StepState

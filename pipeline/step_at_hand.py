@@ -10,7 +10,7 @@ from uuid import UUID
 
 from identity.capability.model import Audience
 from identity.model import Effect, ProviderConnection
-from identity.policy import Decision
+from identity.policy.decision import Decision
 from pipeline.action import Action, Call, Recovery, Request
 from pipeline.conclusion import PROBE
 from pipeline.interruption import AskOperator

@@ -14,7 +14,7 @@ from identity.model import AccessPattern, Effect
 from identity.principals import checked_id
 from pipeline.action import Action, check_action, is_action
 from pipeline.matching import Considered, Match, consider
-from pipeline.timetable import Daily
+from pipeline.schedules.timetable import Daily
 from pipeline.uses import SERVICE, SKIP, STOP, USER, Compensation, OnRevoke, Use, Who, as_use, compensate
 
 if TYPE_CHECKING:

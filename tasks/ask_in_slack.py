@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.approval_news import ApprovalNews, approval_news
+from pipeline.approvals.news import ApprovalNews, approval_news
 from pipeline.run import Run
 from pipeline.states import ApprovalState
 from pipeline.workflow import SERVICE, workflow

@@ -16,9 +16,9 @@ from flask import Blueprint, Response, make_response, redirect, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
 from identity.errors import Unavailable
-from pipeline.approving import NoLink, Offered
+from pipeline.approvals.approving import NoLink, Offered
+from pipeline.approvals.shown import letters
 from pipeline.ledger.votes import Counted, NotCounted
-from pipeline.shown import letters
 from webhooks.pages import from_own_page, page
 from webhooks.settings import WebSettings
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class Approver(Protocol):
-    """The decisions behind the page. `pipeline.approving` implements it; both may raise Unavailable."""
+    """The decisions behind the page. `pipeline.approvals.approving` implements it; both may raise Unavailable."""
 
     def offer(self, text: str, *, now: datetime) -> Offered | NoLink:
         """What the page of a link shows."""

@@ -17,10 +17,10 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from flask import Blueprint, Response, make_response, redirect, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
+from identity.connect.reasons import AGAIN, OPERATOR, Why
 from identity.errors import BadInput, GrantRevoked, Misconfigured, Unavailable
-from identity.refusal import AGAIN, OPERATOR, Why
 from identity.store import CommitUnknown
-from pipeline.connecting import Away, Done, Ended, Failed, Offer, Underway
+from pipeline.accounts.connecting import Away, Done, Ended, Failed, Offer, Underway
 from webhooks import problems
 from webhooks.pages import from_own_page, guarded, page
 from webhooks.settings import WebSettings
@@ -47,7 +47,7 @@ PAGES: Mapping[Why, tuple[str, int]] = {
 
 
 class Connector(Protocol):
-    """The connect flow's decisions. `pipeline.connecting` implements it; all may raise Unavailable or Misconfigured."""
+    """The connect flow's decisions (`pipeline.accounts.connecting`). All may raise Unavailable or Misconfigured."""
 
     def offer(self, link: str, *, browser: str, now: datetime) -> Offer | Ended:
         """What the page of a link says."""

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from identity.token_digests import double
-from pipeline.signal import Asks, Holders, Nobody, People, Signal, Whom
+from pipeline.revocation.signal import Asks, Holders, Nobody, People, Signal, Whom
 from webhooks.sources.document import Malformed
 
 Claims = Mapping[str, Any]

@@ -6,7 +6,7 @@ from typing import Any
 
 from identity.errors import BadInput
 from identity.model import ProviderConnection
-from pipeline.approval_news import SOURCE as OURS
+from pipeline.approvals.news import SOURCE as OURS
 from pipeline.ledger.delivery_replay import Stored
 from pipeline.workflow import Considered, Registry
 from webhooks.sources import SOURCES

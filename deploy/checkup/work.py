@@ -7,10 +7,10 @@ from datetime import timedelta
 
 from deploy.checkup.finding import Finding, ok, unknown, wrong
 from deploy.installation import Installation
-from pipeline import punctuality
+from pipeline.accounts.scope_report import scope_report, what_to_do
 from pipeline.ledger import queries, troubles
 from pipeline.model import BEAT
-from pipeline.scope_report import scope_report, what_to_do
+from pipeline.schedules import punctuality
 
 _STALE = timedelta(minutes=1)
 _LATE = timedelta(minutes=2)

@@ -11,8 +11,8 @@ from deploy.cli.accounts import accounts
 from deploy.cli.command import command
 from deploy.cli.output import Output
 from deploy.installation import Installation
+from pipeline.accounts.scope_report import scope_report, what_to_do
 from pipeline.ledger import queries
-from pipeline.scope_report import scope_report, what_to_do
 
 
 @command(accounts, "scopes")

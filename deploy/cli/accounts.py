@@ -16,7 +16,7 @@ from identity.liveness import Life, ask_whose
 from identity.model import AccountState, Credential, PrincipalKind
 from identity.narrowing import narrow
 from identity.providers import PROFILES
-from pipeline import account_facts
+from pipeline.accounts import facts
 from pipeline.ledger import queries
 from pipeline.ledger.paging import Row
 from pipeline.workflow import SERVICE, USER
@@ -35,9 +35,7 @@ def accounts() -> None:
 @click.option("--state", type=_STATES)
 def list_accounts(at: Installation, out: Output, tenant: str | None, provider: str | None, state: str | None) -> None:
     """The accounts, without their credentials; why one is not active, and what to do."""
-    rows = at.read(
-        lambda c: account_facts.all_told(c, queries.all_accounts(c, tenant=tenant, state=state, provider=provider))
-    )
+    rows = at.read(lambda c: facts.all_told(c, queries.all_accounts(c, tenant=tenant, state=state, provider=provider)))
     columns = ("id", "tenant_id", "connection_id", "principal_id", "external_login", "state", "expires_at", "why")
     out.rows(rows, columns, empty="No such account: `aswhom connect link` makes the link for a person")
     for row in rows:
@@ -49,7 +47,7 @@ def list_accounts(at: Installation, out: Output, tenant: str | None, provider: s
 @click.argument("id")
 def show(at: Installation, out: Output, id: str) -> None:
     """One account, by its id or as TENANT/CONNECTION/PRINCIPAL: why it is as it is, and what to do."""
-    row = at.read(lambda c: account_facts.whole(c, queries.account(c, id)))
+    row = at.read(lambda c: facts.whole(c, queries.account(c, id)))
     if out.as_json:
         out.document(row)
         return
@@ -128,7 +126,7 @@ def reconnect(
     at: Installation, out: Output, id: str, scopes: tuple[str, ...] | None, return_to: str | None, any_account: bool
 ) -> None:
     """Print the link by which the person gives her consent again."""
-    row = at.read(lambda c: account_facts.whole(c, queries.account(c, id)))
+    row = at.read(lambda c: facts.whole(c, queries.account(c, id)))
     if row["credential"] != Credential.AUTHORIZATION_CODE:
         raise BadInput(f"no person consents to {row['id']}, a service's account: {row['next'] or 'it needs nothing'}")
     why = None if row["state"] == AccountState.ACTIVE and row["next"] is None else row["why"]
@@ -154,7 +152,7 @@ def refresh(at: Installation, out: Output, id: str) -> int:
     if row["credential"] == Credential.STATIC:
         raise BadInput(f"{account} has a token that stays the same: `aswhom accounts add-static` replaces it")
     if before is None:
-        raise BadInput(f"{account} was never connected: `{account_facts.told(row)['next']}`")
+        raise BadInput(f"{account} was never connected: `{facts.told(row)['next']}`")
     after = at.runtime.coordinator.refresh(account, after_generation=before)
     now, audit_id = at.now(), at.ids("aud")
     renewed = after > before
@@ -191,7 +189,7 @@ def test(at: Installation, out: Output, id: str) -> int:
     next_ = {
         Life.EXPIRED: f"aswhom accounts refresh {row['id']}",
         Life.REFUSED: f"aswhom accounts refresh {row['id']}",
-        Life.NONE: account_facts.told(row)["next"],
+        Life.NONE: facts.told(row)["next"],
         Life.OTHER: f"aswhom accounts reconnect {row['id']}",
     }.get(found.life)
     out.done(

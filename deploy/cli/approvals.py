@@ -10,11 +10,11 @@ from deploy.cli.command import PROBLEM, command, confirm
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.errors import BadInput
+from pipeline.approvals.shown import in_lines
 from pipeline.desk import approvals as acts
 from pipeline.ledger.approval_views import ApprovalView, approval, approvals_page
 from pipeline.ledger.paging import Turn
 from pipeline.ledger.votes import NotCounted, Through, Vote
-from pipeline.shown import in_lines
 from pipeline.states import ApprovalState
 
 STATES = [str(state) for state in ApprovalState]

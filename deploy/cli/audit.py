@@ -14,12 +14,12 @@ from deploy.cli.command import MOMENT, PROBLEM, command
 from deploy.cli.output import Output
 from deploy.cli.public_key import key_option, public_keys
 from deploy.installation import Installation
-from identity.audit_chain import FirstBad, Verified
-from identity.audit_export import Audited, export_lines, verify_files
-from identity.audit_links import links_behind, newest_checkpoint
-from identity.audit_sealer import Sealer
-from identity.audit_statements import Head, read_checkpoint
-from identity.audit_verification import verify
+from identity.audit.chain import FirstBad, Verified
+from identity.audit.export import Audited, export_lines, verify_files
+from identity.audit.links import links_behind, newest_checkpoint
+from identity.audit.sealer import Sealer
+from identity.audit.statements import Head, read_checkpoint
+from identity.audit.verification import verify
 from identity.errors import BadInput
 from identity.model import AccessPattern
 from identity.trusted_keys import TrustedKeys

@@ -9,9 +9,10 @@ from deploy.cli.command import command, confirm
 from deploy.cli.output import Output
 from deploy.console import new_link
 from deploy.installation import Installation
-from identity import console_roles, console_sessions
-from identity.console_roles import Role
-from identity.console_tables import console_roles as table
+from identity.console import roles as console_roles
+from identity.console import sessions as console_sessions
+from identity.console.roles import Role
+from identity.console.tables import console_roles as table
 
 
 @click.group()

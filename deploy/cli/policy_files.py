@@ -18,13 +18,13 @@ from deploy.cli.output import Output
 from deploy.cli.policy import policy
 from deploy.installation import Installation
 from identity.errors import BadInput
-from identity.policy_file import digest_of, read_policy, schema
-from identity.policy_ledger import policy_history, policy_text
-from identity.policy_rules import FACTS_ALONE, Policy
+from identity.policy.file import digest_of, read_policy, schema
+from identity.policy.ledger import policy_history, policy_text
+from identity.policy.rules import FACTS_ALONE, Policy
 from pipeline.ledger import queries
-from pipeline.policy_change import put_in_force
-from pipeline.policy_names import unknown_names
-from pipeline.policy_trial import Trial, compare, declared_cases, stored_cases
+from pipeline.policy.change import put_in_force
+from pipeline.policy.names import unknown_names
+from pipeline.policy.trial import Trial, compare, declared_cases, stored_cases
 
 FILE = click.argument("file", metavar="FILE")
 TENANT = click.argument("tenant")

@@ -8,10 +8,10 @@ from deploy.cli.command import command
 from deploy.cli.output import Output
 from deploy.cli.policy import policy
 from deploy.installation import Installation
-from identity.policy_ledger import Policies
-from identity.policy_rules import FACTS_ALONE, Policy
+from identity.policy.ledger import Policies
+from identity.policy.rules import FACTS_ALONE, Policy
 from pipeline.ledger import queries
-from pipeline.risk import risk_table
+from pipeline.policy.risk import risk_table
 
 
 @command(policy)

@@ -16,12 +16,12 @@ from deploy.cli.public_key import key_option, public_keys
 from deploy.installation import Installation
 from identity.errors import BadInput
 from pipeline.desk import revocations as acts
-from pipeline.inquiry import SAYS
 from pipeline.ledger import queries
 from pipeline.ledger.pages import page_digest
 from pipeline.ledger.paging import Row
-from pipeline.receipt import holds
 from pipeline.revocation import in_flight, load
+from pipeline.revocation.inquiry import SAYS
+from pipeline.revocation.receipt import holds
 
 NAMED = 50  # of the jobs and the accounts on a receipt, for people; how many there are is said
 

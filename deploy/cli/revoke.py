@@ -19,8 +19,8 @@ from pipeline import revocation
 from pipeline.desk.scopes import named_scope
 from pipeline.ledger import queries
 from pipeline.ledger.paging import Row
-from pipeline.preview import Preview, preview
 from pipeline.revocation import Stage
+from pipeline.revocation.preview import Preview, preview
 
 
 @click.command()

@@ -14,12 +14,12 @@ from sqlalchemy import Connection, Row
 from deploy.cli.command import command, confirm
 from deploy.cli.output import Output
 from deploy.installation import Installation
-from pipeline import schedule_changes
 from pipeline.desk import schedules as desk
 from pipeline.desk.changes import record
 from pipeline.ledger import queries
-from pipeline.schedule_changes import NewSchedule
-from pipeline.timetable import MOST, CatchUp, Timetable, offset
+from pipeline.schedules import changes
+from pipeline.schedules.changes import NewSchedule
+from pipeline.schedules.timetable import MOST, CatchUp, Timetable, offset
 
 
 @click.group()
@@ -85,7 +85,7 @@ def add(
 
     def write(c: Connection) -> tuple[datetime, bool]:
         queries.living_tenant(c, tenant)
-        next_at = schedule_changes.add_schedule(c, wanted, now=act["now"])
+        next_at = changes.add_schedule(c, wanted, now=act["now"])
         detail = {"schedule": wanted.id, "workflow": workflow, "cron": cron, "zone": zone}
         record(c, "schedule.added", tenant, detail, **act)
         enabled = {row["workflow"] for row in queries.all_workflow_settings(c, tenant) if row["enabled"]}
@@ -117,7 +117,7 @@ def resume(at: Installation, out: Output, id: str) -> None:
 
     def write(c: Connection) -> tuple[datetime, str]:
         next_at = desk.resume(c, id, **act)
-        return next_at, schedule_changes.get_schedule(c, id).zone
+        return next_at, changes.get_schedule(c, id).zone
 
     next_at, zone = at.write(write)
     out.done(f"{id} fires next at {_local(next_at, zone)}", {"id": id, "next_at": next_at})
@@ -139,7 +139,7 @@ def remove(at: Installation, out: Output, id: str, yes: bool) -> None:
 @click.option("--count", type=click.IntRange(1, 100), default=5, show_default=True)
 def next_slots(at: Installation, out: Output, id: str, count: int) -> None:
     """When it falls due next, on the clocks of its zone, and when it fires. Changes of daylight saving are in it."""
-    row = at.read(partial(schedule_changes.get_schedule, id=id))
+    row = at.read(partial(changes.get_schedule, id=id))
     later = offset(id, timedelta(seconds=row.jitter_seconds))
     coming = [
         {"slot": _local(slot, row.zone), "fires_at": slot + later, "utc": slot}

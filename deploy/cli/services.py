@@ -18,7 +18,7 @@ from identity.permissions import permissions as as_permissions
 from identity.principals import service_principal
 from identity.providers import PROFILES, profile_of
 from identity.secret import Secret
-from pipeline.connecting import wake_waiting
+from pipeline.accounts.connecting import wake_waiting
 from pipeline.ledger import queries
 
 

@@ -22,10 +22,10 @@ from identity.tenant_deletion import at_providers, shred
 from identity.withdrawals import WithdrawalState
 from pipeline import revocation
 from pipeline.ledger import queries
-from pipeline.preview import preview
 from pipeline.revocation import Stage
-from pipeline.revocation_tables import revocations
-from pipeline.schedule_changes import end_for_tenant
+from pipeline.revocation.preview import preview
+from pipeline.revocation.tables import revocations
+from pipeline.schedules.changes import end_for_tenant
 
 _SOURCE = "deletion"
 

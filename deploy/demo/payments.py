@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from identity.capability.keys import NewKey
 from identity.capability.model import Algorithm, Audience
-from identity.policy_ledger import apply_policy
+from identity.policy.ledger import apply_policy
 from identity.principals import link_alias
 from identity.secret import Secret
 from pipeline.desk.audiences import register

@@ -15,7 +15,7 @@ from identity.installations import add_installation
 from identity.model import AccountKey, Credential, PrincipalKind, ProviderConnection
 from identity.principals import ensure_principal, ensure_tenant
 from identity.secret import Secret
-from pipeline.connecting import wake_waiting
+from pipeline.accounts.connecting import wake_waiting
 from pipeline.desk import connections as acts
 from pipeline.desk.workflows import enable
 from pipeline.runtime import Runtime

@@ -6,17 +6,17 @@ from typing import Any
 
 from sqlalchemy import select
 
-from identity.audit_chain import FirstBad
-from identity.audit_tables import audit, audit_seals
-from identity.audit_verification import verify
+from identity.audit.chain import FirstBad
+from identity.audit.tables import audit, audit_seals
+from identity.audit.verification import verify
 from identity.capability.tables import capabilities
 from identity.handovers import trusted_keys
-from identity.intents import IntentState
+from identity.refresh.intents import IntentState
 from identity.tables import accounts, refresh_intents
 from identity.trusted_keys import TrustedKeys
 from pipeline.ledger.paging import Row, rows_of
-from pipeline.receipt import holds
-from pipeline.revocation_tables import revocations
+from pipeline.revocation.receipt import holds
+from pipeline.revocation.tables import revocations
 from pipeline.runtime import Runtime
 from pipeline.states import JobState, Wait
 from pipeline.tables import attempts, jobs, steps

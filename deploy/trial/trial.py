@@ -25,7 +25,7 @@ from deploy.trial.upstreams import Upstreams, upstreams
 from identity.errors import Unavailable
 from identity.model import AccountKey
 from identity.principals import link_alias
-from pipeline.connecting import Done
+from pipeline.accounts.connecting import Done
 from pipeline.database import DatabaseSettings, open_database
 from pipeline.desk.workflows import enable
 from pipeline.migrations import upgrade

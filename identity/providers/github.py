@@ -11,7 +11,6 @@ from urllib.parse import quote
 
 from identity.http import Answer, HttpRequest
 from identity.model import Credential, ProviderConnection
-from identity.pace import Pace
 from identity.providers.profile import (
     ClientAuth,
     ExternalIdentity,
@@ -24,6 +23,7 @@ from identity.providers.profile import (
     WhoAmI,
 )
 from identity.providers.sources import assumed, heard, read
+from identity.refresh.pace import Pace
 from identity.secret import Secret
 
 _HEADERS = {"accept": "application/vnd.github+json", "x-github-api-version": "2022-11-28"}

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection, select
 
 from identity.approval_links import ApprovalLink
-from pipeline.approval_tables import approvals
+from pipeline.approvals.tables import approvals
 from pipeline.desk.changes import record
 
 

@@ -6,8 +6,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, select
 
+from identity.connect.return_targets import add_target, checked_url, remove_target
 from identity.errors import BadInput
-from identity.return_targets import add_target, checked_url, remove_target
 from identity.tables import return_targets
 from pipeline.desk.changes import record
 from pipeline.ledger import queries

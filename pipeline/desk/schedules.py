@@ -6,25 +6,25 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from pipeline import schedule_changes
 from pipeline.desk.changes import record
+from pipeline.schedules import changes
 
 
 def pause(connection: Connection, id: str, *, audit_id: str, by: str, now: datetime) -> None:
     """Fire nothing of it until it is resumed. Raises BadInput."""
-    row = schedule_changes.pause_schedule(connection, id)
+    row = changes.pause_schedule(connection, id)
     record(connection, "schedule.paused", row.tenant_id, {"schedule": id}, audit_id=audit_id, by=by, now=now)
 
 
 def resume(connection: Connection, id: str, *, audit_id: str, by: str, now: datetime) -> datetime:
     """Go on with the next slot; returns when that fires. Raises BadInput."""
-    next_at = schedule_changes.resume_schedule(connection, id, now=now)
-    row = schedule_changes.get_schedule(connection, id)
+    next_at = changes.resume_schedule(connection, id, now=now)
+    row = changes.get_schedule(connection, id)
     record(connection, "schedule.resumed", row.tenant_id, {"schedule": id}, audit_id=audit_id, by=by, now=now)
     return next_at
 
 
 def remove(connection: Connection, id: str, *, audit_id: str, by: str, now: datetime) -> None:
     """End a tenant's own schedule. Raises BadInput."""
-    row = schedule_changes.remove_schedule(connection, id, now=now)
+    row = changes.remove_schedule(connection, id, now=now)
     record(connection, "schedule.removed", row.tenant_id, {"schedule": id}, audit_id=audit_id, by=by, now=now)

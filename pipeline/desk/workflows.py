@@ -12,7 +12,7 @@ from identity.errors import BadInput
 from identity.rows import insert_or
 from pipeline.desk.changes import record
 from pipeline.ledger import queries
-from pipeline.schedule_changes import ensure_schedule
+from pipeline.schedules.changes import ensure_schedule
 from pipeline.tables import workflow_settings
 from pipeline.workflow import Workflow
 

@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, literal, or_, select
 
 from identity.columns import database_now
-from identity.policy_ledger import version_of
-from pipeline.approval_tables import approvals
+from identity.policy.ledger import version_of
+from pipeline.approvals.tables import approvals
 from pipeline.ledger.approvals import approval_of, move_approval
 from pipeline.ledger.jobs import wake
 from pipeline.states import ENDED, ApprovalState

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 from sqlalchemy import Row as SqlRow
 
 from identity.tables import principals
-from pipeline.approval_tables import approval_votes, approvals
+from pipeline.approvals.tables import approval_votes, approvals
 from pipeline.ledger.approvals import YES
 from pipeline.ledger.paging import Page, Row, Turn, page_of, rows_of
 from pipeline.states import ApprovalState

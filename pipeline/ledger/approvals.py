@@ -12,15 +12,15 @@ from sqlalchemy import Connection, Row, func, insert, literal, or_, select, upda
 from identity import audit
 from identity.columns import Instant, database_now
 from identity.model import PrincipalKind
-from identity.policy_ledger import version_of
-from identity.policy_rules import ApprovalNeed
+from identity.policy.ledger import version_of
+from identity.policy.rules import ApprovalNeed
 from identity.sequence import next_number
 from identity.tables import principals
-from pipeline.approval_tables import approval_votes, approvals
+from pipeline.approvals.shown import digest_of
+from pipeline.approvals.tables import approval_votes, approvals
 from pipeline.ledger.approvers import barred
 from pipeline.ledger.intents import Approved, Ended, Intent, PolicyMoved
 from pipeline.ledger.jobs import park, wake
-from pipeline.shown import digest_of
 from pipeline.states import APPROVAL_MOVES, ApprovalState, Wait
 
 YES, NO = "yes", "no"

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Select, or_, select
 
-from identity.audit_tables import audit, audit_seals
+from identity.audit.tables import audit, audit_seals
 from identity.errors import BadInput
 from pipeline.ledger.paging import Page, Row, Turn, page_of, rows_of, together
 

@@ -14,7 +14,7 @@ from identity import audit
 from identity.capability.model import Wanted
 from identity.capability.verifier import Capability
 from identity.model import Leased, LeaseRequest, NeedsRefresh
-from identity.policy import Decision
+from identity.policy.decision import Decision
 from identity.rows import insert_for
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.ledger.moving import move_step, step_sources

@@ -14,7 +14,7 @@ from identity.capability import issued
 from identity.columns import database_in_microseconds, database_now, microseconds
 from identity.grants import note_use
 from identity.model import LeaseOutcome, NeedsConsent, NeedsRefresh, RuledOut, ScopeKind
-from identity.policy_ledger import current_version, version_of
+from identity.policy.ledger import current_version, version_of
 from identity.scopes import revoked_since
 from identity.sequence import lock_shared, next_number
 from pipeline.ledger.approvals import confirm
@@ -33,7 +33,7 @@ from pipeline.ledger.intents import (
 from pipeline.ledger.jobs import bury, consent_of, move_job, park, requeue, stop
 from pipeline.ledger.once import take_once
 from pipeline.ledger.pages import write_page
-from pipeline.revocation_tables import revocations
+from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts, jobs, steps
 

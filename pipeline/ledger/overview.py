@@ -10,11 +10,11 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, func, literal, 
 
 from identity.model import AccountState
 from identity.tables import accounts, provider_connections, scopes
-from identity.withdrawal_table import withdrawals
 from identity.withdrawals import WithdrawalState
+from identity.withdrawals.tables import withdrawals
 from pipeline.ledger.views import NOT_TAKEN, TROUBLED, in_state
-from pipeline.revocation_tables import revocations
-from pipeline.schedule_changes import LIVE
+from pipeline.revocation.tables import revocations
+from pipeline.schedules.changes import LIVE
 from pipeline.states import JobState
 from pipeline.tables import deliveries, heartbeats, jobs, schedules
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 from identity.columns import database_now
 from identity.sequence import next_number
 from identity.signing import canonical
-from pipeline.revocation_tables import revocation_pages, revocations
+from pipeline.revocation.tables import revocation_pages, revocations
 
 
 def write_page(connection: Connection, revocation: str, cancelled: Sequence[str], stopping: Sequence[str]) -> bool:

@@ -26,11 +26,11 @@ from identity.tables import (
     tenants,
     transmitters,
 )
-from identity.withdrawal_table import withdrawals
 from identity.withdrawals import WithdrawalState
+from identity.withdrawals.tables import withdrawals
 from pipeline.ledger.paging import Row, rows_of
-from pipeline.revocation_tables import compensations, revocation_pages, revocations
-from pipeline.schedule_changes import CODE
+from pipeline.revocation.tables import compensations, revocation_pages, revocations
+from pipeline.schedules.changes import CODE
 from pipeline.states import JobState
 from pipeline.tables import attempts, heartbeats, jobs, schedules, steps, workflow_settings
 

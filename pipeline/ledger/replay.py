@@ -13,7 +13,7 @@ from identity.sequence import next_number
 from pipeline.ledger import pins
 from pipeline.ledger.jobs import move_job
 from pipeline.ledger.moving import reopen_steps
-from pipeline.revocation_tables import compensations
+from pipeline.revocation.tables import compensations
 from pipeline.states import JobState
 from pipeline.tables import jobs, once_keys, steps
 

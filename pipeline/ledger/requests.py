@@ -21,7 +21,7 @@ from pipeline.action import Action
 from pipeline.ledger import bells
 from pipeline.ledger.deliveries import insert_job
 from pipeline.model import Bell
-from pipeline.revocation_tables import revocations
+from pipeline.revocation.tables import revocations
 from pipeline.tables import idempotency_keys, jobs
 from pipeline.tool_workflows import ToolCall
 from pipeline.uses import SERVICE, USER

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection, select
 
 from identity.accounts import find_account
-from identity.connect_sessions import begun_links
+from identity.connect.sessions import begun_links
 from identity.model import AccountKey, AccountState, Scope, ScopeKind
 from identity.principals import resolve_alias
 from identity.rows import insert_new
@@ -18,8 +18,8 @@ from identity.transmitters import Transmitter
 from pipeline import revocation
 from pipeline.ledger.signals import Followed, follow
 from pipeline.model import Acceptance, SecurityEvent
-from pipeline.revocation_tables import revocations, security_events
-from pipeline.signal import Asks, Holders, Nobody, People, Signal
+from pipeline.revocation.signal import Asks, Holders, Nobody, People, Signal
+from pipeline.revocation.tables import revocations, security_events
 
 BY_TRANSMITTER = "transmitter:"  # how `requested_by` of its revocations begins; its id follows
 

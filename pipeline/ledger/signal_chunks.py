@@ -17,8 +17,8 @@ from sqlalchemy import Connection, Row, delete, exists, insert, select, update
 
 from identity.model import AccountKey
 from pipeline.ledger import signals
-from pipeline.revocation_tables import signal_chunks
-from pipeline.signal import Nobody, Signal
+from pipeline.revocation.signal import Nobody, Signal
+from pipeline.revocation.tables import signal_chunks
 from pipeline.tables import deliveries
 
 ACCOUNTS = 25  # in one transaction: each has a lock and some thirteen statements

@@ -19,7 +19,7 @@ from sqlalchemy import ColumnElement, Connection, exists, false, select
 
 from identity import audit
 from identity.accounts import Account, find_account, move_account, note_said
-from identity.connect_sessions import is_connecting
+from identity.connect.sessions import is_connecting
 from identity.connections import get_connection
 from identity.grants import Grant, get_grant
 from identity.installations import remove_installation, tenants_of_installations
@@ -30,8 +30,8 @@ from identity.stale_access import drop_access
 from identity.tables import accounts, grants
 from pipeline import revocation
 from pipeline.ledger.jobs import consent_of, wake
-from pipeline.revocation_tables import revocations
-from pipeline.signal import Asks, Bots, Holders, Installation, Nobody, People, Signal, Whom, Workspaces
+from pipeline.revocation.signal import Asks, Bots, Holders, Installation, Nobody, People, Signal, Whom, Workspaces
+from pipeline.revocation.tables import revocations
 
 BY_PROVIDER = "provider:"  # how `requested_by` of its revocations begins; the delivery's source follows
 

@@ -7,8 +7,8 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from identity.principals import resolve_alias
+from pipeline.approvals.signed_answer import SignedAnswer
 from pipeline.ledger.votes import NotCounted, Through, Vote, vote
-from pipeline.signed_answer import SignedAnswer
 
 
 def count(connection: Connection, tenant: str, answer: SignedAnswer, *, through: str, now: datetime) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from sqlalchemy import Connection, Select, func, literal, select
 
-from identity.audit_sealer import oldest_unsealed
+from identity.audit.sealer import oldest_unsealed
 from identity.columns import database_now
 from pipeline.ledger.steps import clock
 from pipeline.ledger.views import in_state

@@ -14,7 +14,7 @@ from identity.model import AccountState
 from identity.tables import accounts, grants, principals
 from pipeline.ledger.paging import Page, Row, Turn, equal, page_of, rows_of
 from pipeline.ledger.queries import steps_of
-from pipeline.revocation_tables import revocations
+from pipeline.revocation.tables import revocations
 from pipeline.states import JobState
 from pipeline.tables import deliveries, jobs
 

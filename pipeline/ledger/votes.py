@@ -14,7 +14,7 @@ from identity import audit
 from identity.model import PrincipalKind
 from identity.principals import get_principal
 from identity.sequence import lock_shared, next_number
-from pipeline.approval_tables import approval_votes, approvals
+from pipeline.approvals.tables import approval_votes, approvals
 from pipeline.ledger.approval_ends import end, over
 from pipeline.ledger.approvals import NO, YES, is_met, voters
 from pipeline.ledger.approvers import barred, scope_of

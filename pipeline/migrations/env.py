@@ -6,8 +6,8 @@ from alembic import context
 
 import identity.api_key_tables
 import identity.capability.tables  # noqa: F401 - adds its tables to the metadata, as the next three do
-import pipeline.approval_tables
-import pipeline.revocation_tables
+import pipeline.approvals.tables
+import pipeline.revocation.tables
 import pipeline.tables  # noqa: F401
 from identity.tables import metadata
 

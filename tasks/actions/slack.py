@@ -22,9 +22,9 @@ from pipeline.action import (
     judge_status,
     retry_after,
 )
+from pipeline.approvals.shown import Shown, digest_of, in_lines
+from pipeline.approvals.signed_answer import APPROVE, DENY, carried
 from pipeline.limits import EndpointClass, Per
-from pipeline.shown import Shown, digest_of, in_lines
-from pipeline.signed_answer import APPROVE, DENY, carried
 from tasks.actions.answers import parse
 
 R = TypeVar("R", bound=Result)

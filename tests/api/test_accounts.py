@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import Connection, insert, select
 
 from identity.api_keys import Role
-from identity.audit_tables import audit
+from identity.audit.tables import audit
 from identity.model import Scope, ScopeKind
 from identity.tables import connect_sessions, principals, tenants
-from pipeline.invitations import Invitations
+from pipeline.accounts.invitations import Invitations
 from pipeline.ledger.requests import NotLetIn
 from pipeline.requests import Keyed
 from tests.api.town import Town

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import func, select
 
 from identity.api_keys import Role
-from identity.audit_tables import audit
+from identity.audit.tables import audit
 from identity.model import Scope, ScopeKind
 from pipeline.ledger import jobs as ledger_jobs
 from pipeline.ledger.requests import NotLetIn

@@ -19,7 +19,7 @@ from identity.capability.authority import Authority
 from identity.capability.issuer import Issuer
 from identity.capability.keys import NewKey
 from identity.capability.model import Algorithm, Audience
-from identity.connect import Connect
+from identity.connect.connector import Connect
 from identity.http import Client
 from identity.jwks import KeyRing
 from identity.model import Scope
@@ -30,14 +30,14 @@ from identity.stops import set_stopped
 from identity.store import Store
 from identity.workloads import Workloads
 from pipeline import revocation
+from pipeline.accounts.invitations import Invitations
 from pipeline.database import Database
 from pipeline.desk.audiences import register
 from pipeline.event_intake import EventIntake
 from pipeline.intake import Intake
-from pipeline.invitations import Invitations
 from pipeline.ledger import jobs
 from pipeline.requests import Requests
-from pipeline.revoker import Revoker
+from pipeline.revocation.revoker import Revoker
 from pipeline.states import StepState
 from pipeline.tables import steps
 from pipeline.workflow import Registry

@@ -10,11 +10,11 @@ from typing import Any
 
 from sqlalchemy import Connection, insert
 
-from identity.audit_chain import Verified
-from identity.audit_export import export_lines, verify_files
-from identity.audit_sealer import Sealer
-from identity.audit_tables import audit
-from identity.audit_verification import verify
+from identity.audit.chain import Verified
+from identity.audit.export import export_lines, verify_files
+from identity.audit.sealer import Sealer
+from identity.audit.tables import audit
+from identity.audit.verification import verify
 from identity.signing import Signer
 from identity.trusted_keys import TrustedKeys
 from tests.bench.figures import Sheet

@@ -19,7 +19,7 @@ from deploy.settings import Settings
 from identity.model import Scope
 from pipeline import revocation
 from pipeline.revocation import Stage
-from pipeline.revocation_tables import revocations
+from pipeline.revocation.tables import revocations
 from pipeline.ring import CeleryRing
 from pipeline.states import JobState
 from pipeline.tables import jobs

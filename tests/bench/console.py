@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from identity.console_roles import Held, Role
+from identity.console.roles import Held, Role
 from tests.bench.figures import Sheet, percentile
 from tests.bench.ground import Ground, Ledger
 from tests.bench.population import fill

@@ -26,7 +26,7 @@ from identity.connections import get_connection
 from identity.errors import Unavailable
 from identity.installations import add_installation
 from identity.model import AccessPattern, PrincipalKind
-from identity.policy import Decision
+from identity.policy.decision import Decision
 from identity.principals import ensure_principal, ensure_tenant, link_alias
 from identity.secret import Secret
 from identity.tables import provider_connections

@@ -15,15 +15,15 @@ from sqlalchemy import Connection, create_engine, insert, text, update
 from identity.addresses import AddressPolicy
 from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.connections import get_connection
-from identity.coordinator import Coordinator
 from identity.grants import Consent, seal_answer, store_consent
 from identity.http import Client
-from identity.keepalive import Keepalive, KeepaliveSettings
-from identity.keepalive_ledger import Due, behind, claim
-from identity.lock import RefreshLock
 from identity.model import AccountKey, Credential, TokenAnswer
-from identity.pace import Pace
 from identity.providers import PROFILES
+from identity.refresh.coordinator import Coordinator
+from identity.refresh.keepalive import Keepalive, KeepaliveSettings
+from identity.refresh.keepalive_ledger import Due, behind, claim
+from identity.refresh.lock import RefreshLock
+from identity.refresh.pace import Pace
 from identity.secret import Secret
 from identity.sequence import next_number
 from identity.tables import grants, principals, provider_connections

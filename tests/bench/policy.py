@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from identity.model import Effect, PrincipalKind
 from identity.money import Money
-from identity.policy import decide
-from identity.policy_file import read_policy
-from identity.policy_rules import FACTS_ALONE, Policy, Question, Trigger
+from identity.policy.decision import decide
+from identity.policy.file import read_policy
+from identity.policy.rules import FACTS_ALONE, Policy, Question, Trigger
 from tests.bench.figures import Sheet, percentile
 from tests.bench.ground import Ground
 

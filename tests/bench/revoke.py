@@ -23,7 +23,7 @@ from pipeline.ledger import openings
 from pipeline.ledger.closings import Closing, close_attempt
 from pipeline.ledger.intents import Opened
 from pipeline.ledger.jobs import ClaimedJob
-from pipeline.revoker import Revoker
+from pipeline.revocation.revoker import Revoker
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.tables import jobs
 from tests.bench.figures import Sheet, percentile

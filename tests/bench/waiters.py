@@ -23,14 +23,14 @@ from sqlalchemy import Connection, update
 from identity.addresses import AddressPolicy
 from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.connections import get_connection
-from identity.coordinator import Coordinator
-from identity.gate import Gate
 from identity.grants import get_grant
 from identity.http import Client
 from identity.ids import Ids
-from identity.lock import RefreshLock
 from identity.providers import PROFILES
-from identity.refresh_budget import RefreshBudget
+from identity.refresh.budget import RefreshBudget
+from identity.refresh.coordinator import Coordinator
+from identity.refresh.gate import Gate
+from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
 from identity.tables import provider_connections
 from identity.vault import Vault

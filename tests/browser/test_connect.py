@@ -10,8 +10,8 @@ from functools import partial
 import pytest
 
 from deploy.demo.provision import GITHUB, linear_of
+from identity.connect.return_targets import add_target
 from identity.model import AccountKey, Scope, ScopeKind
-from identity.return_targets import add_target
 from pipeline.states import JobState, Wait
 from tests.browser.person import Person
 from tests.browser.town import Town

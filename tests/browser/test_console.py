@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from identity.addresses import AddressPolicy
-from identity.console_roles import Held, Role
-from identity.console_sign_in import SignIn, SignInSettings
+from identity.console.roles import Held, Role
+from identity.console.sign_in import SignIn, SignInSettings
 from identity.http import Client
 from identity.secret import Secret
 from pipeline.states import JobState

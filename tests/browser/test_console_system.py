@@ -11,7 +11,7 @@ import pytest
 
 from deploy.demo import people
 from deploy.demo.provision import GITHUB
-from identity import console_sessions
+from identity.console import sessions
 from identity.model import AccountKey
 from identity.secret import Secret
 from pipeline.states import JobState
@@ -27,9 +27,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("chromium")]
 
 def _link(system: System) -> str:
     token, audit_id, now = Secret(secrets.token_urlsafe(32)), system.ids("aud"), datetime.now(UTC)
-    system.runtime.database.write(
-        lambda c: console_sessions.make_link(c, token, audit_id=audit_id, by="cli:root", now=now)
-    )
+    system.runtime.database.write(lambda c: sessions.make_link(c, token, audit_id=audit_id, by="cli:root", now=now))
     return f"{system.web}/console/link/{token.reveal()}"
 
 

@@ -8,9 +8,9 @@ from functools import partial
 
 import pytest
 
-from identity.console_roles import Held, Role
+from identity.console.roles import Held, Role
 from identity.principals import link_alias
-from pipeline.revocation_tables import revocations
+from pipeline.revocation.tables import revocations
 from pipeline.states import ApprovalState, JobState
 from tests.browser.console_site import ConsoleSite
 from tests.browser.person import Person

@@ -13,8 +13,8 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from deploy.demo.provision import GITHUB
 from identity.accounts import find_account
-from identity.audit_tables import audit
-from identity.connect import Connect
+from identity.audit.tables import audit
+from identity.connect.connector import Connect
 from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.connections import add_connection
 from identity.grants import get_grant
@@ -24,7 +24,7 @@ from identity.principals import ensure_principal
 from identity.providers import PROFILES
 from identity.providers.profile import ClientAuth, ExternalIdentity, Profile, WhoAmI
 from identity.secret import Secret
-from pipeline.connecting import Connecting
+from pipeline.accounts.connecting import Connecting
 from tests.servers.oidc import Oidc
 from tests.system.rig import System
 from webhooks.app import create_app

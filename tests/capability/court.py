@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from identity.audit_tables import audit
+from identity.audit.tables import audit
 from identity.capability import audiences, issued, keys
 from identity.capability.authority import Authority
 from identity.capability.issuer import Issuer

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Row, select
 
-from identity.audit_tables import audit
+from identity.audit.tables import audit
 from identity.capability.model import Outcome, Wanted
 from identity.capability.tables import capabilities
 from identity.model import AccessPattern, PrincipalKind, Scope, ScopeKind
-from identity.policy import Decision
+from identity.policy.decision import Decision
 from identity.scopes import revoke_scope
 from identity.sequence import lock_exclusive, next_number
 from pipeline.database import Database, DatabaseSettings, open_database

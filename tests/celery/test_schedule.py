@@ -12,10 +12,10 @@ import pytest
 
 from pipeline.celery import App, BrokerSettings, make_celery
 from pipeline.model import Bell
-from pipeline.schedule import Scheduler
+from pipeline.schedules.beat import Scheduler
 from tests.celery.rig import Child, Server, eventually
 
-SCHEDULER = ("beat", "--scheduler", "pipeline.schedule:Scheduler")
+SCHEDULER = ("beat", "--scheduler", "pipeline.schedules.beat:Scheduler")
 
 
 def test_two_beats_fire_each_slot_once(broker: Server, child: Callable[..., Child], tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_a_worker_whose_ledger_cannot_be_opened_does_not_start(
 
 def test_a_beat_that_is_misconfigured_says_so_and_ends(child: Callable[..., Child]) -> None:
     beat = child("beat", RIG_UNOPENABLE="misconfigured")
-    beat.start("beat", "--scheduler", "pipeline.schedule:Scheduler")
+    beat.start("beat", "--scheduler", "pipeline.schedules.beat:Scheduler")
     assert beat.wait() == os.EX_CONFIG
     assert "set ASWHOM_LEDGER" in beat.text()
     assert "Traceback" not in beat.text()

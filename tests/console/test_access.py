@@ -9,7 +9,7 @@ from html import unescape
 
 import pytest
 
-from identity.console_roles import Held, Role
+from identity.console.roles import Held, Role
 from identity.model import Scope, ScopeKind
 from pipeline.states import JobState
 from tests.console.town import Town, Visit

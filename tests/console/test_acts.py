@@ -11,15 +11,15 @@ import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import Connection, insert, select, update
 
-from identity.audit_tables import audit
-from identity.console_roles import Held, Role
+from identity.audit.tables import audit
+from identity.console.roles import Held, Role
 from identity.errors import Unconfirmed
 from identity.model import Scope, ScopeKind
 from identity.store import CommitUnknown, Store
 from identity.tables import provider_connections, scopes
-from identity.withdrawal_table import withdrawals
 from identity.withdrawals import WithdrawalState
-from pipeline.revocation_tables import revocations
+from identity.withdrawals.tables import withdrawals
+from pipeline.revocation.tables import revocations
 from pipeline.states import JobState
 from pipeline.tables import attempts, deliveries, jobs, schedules
 from tests.console.town import Town

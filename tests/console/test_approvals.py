@@ -10,11 +10,11 @@ from functools import partial
 import pytest
 from sqlalchemy import insert, select
 
-from identity.audit_tables import audit
-from identity.console_roles import Held, Role
-from identity.console_sessions import Via
+from identity.audit.tables import audit
+from identity.console.roles import Held, Role
+from identity.console.sessions import Via
 from identity.principals import link_alias
-from pipeline.approval_tables import approvals
+from pipeline.approvals.tables import approvals
 from tests.console.town import BASE, Town, Visit
 from tests.ledger.desk import Desk
 from tests.webhooks.test_approval_page import SHOWN

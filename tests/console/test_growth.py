@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
-from identity.console_roles import Held, Role
+from identity.console.roles import Held, Role
 from pipeline.database import DatabaseSettings, open_database
 from pipeline.migrations import upgrade
 from tests.bench.console import PAGES

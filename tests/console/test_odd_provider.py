@@ -14,7 +14,7 @@ import pytest
 from joserfc.jwk import OctKey, RSAKey
 
 from identity.addresses import AddressPolicy
-from identity.console_sign_in import SignIn, SignInSettings
+from identity.console.sign_in import SignIn, SignInSettings
 from identity.errors import PolicyDenied, Unavailable
 from identity.http import Client, HttpRequest, NotSent
 from identity.secret import Secret

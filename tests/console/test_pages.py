@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection, update
 
 from identity import audit
-from identity.console_roles import Role
+from identity.console.roles import Role
 from identity.tables import accounts
 from pipeline.tables import jobs
 from tests.console.town import Town

@@ -14,12 +14,12 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import Connection, select
 
-from identity import console_roles, console_sessions
 from identity.addresses import AddressPolicy
-from identity.audit_tables import audit
-from identity.console_roles import Held, Role, roles_of
-from identity.console_sign_in import SignIn, SignInSettings
-from identity.console_tables import console_sessions as sessions
+from identity.audit.tables import audit
+from identity.console import roles, sessions
+from identity.console.roles import Held, Role, roles_of
+from identity.console.sign_in import SignIn, SignInSettings
+from identity.console.tables import console_sessions
 from identity.errors import Unavailable
 from identity.http import Client
 from identity.secret import Secret
@@ -92,7 +92,7 @@ def test_whoever_the_provider_gives_a_role_is_in_and_led_where_they_wanted(
     assert (back.status_code, back.headers["Location"]) == (303, "/console/jobs?state=dead")
     assert browser.get("/console/jobs?state=dead").status_code == 200
     assert browser.get("/console/revoke").status_code == 403
-    (row,) = sqlite_town.rows(select(sessions))
+    (row,) = sqlite_town.rows(select(console_sessions))
     assert (row.subject, row.name, row.roles) == ("auditor-1", "auditor-1@example.test", [["auditor", None]])
     (said,) = sqlite_town.rows(select(audit.c.reason).where(audit.c.kind == "console.signed_in"))
     assert said.reason == "auditor-1@example.test, by openid"
@@ -102,12 +102,12 @@ def test_a_role_of_the_table_counts_for_its_tenant_and_ends_with_its_row(
     sqlite_town: Town, browser: FlaskClient, peer: Oidc
 ) -> None:
     town, now = sqlite_town, datetime.now(UTC)
-    give = partial(console_roles.allow, claim="email", value="olga@example.test", role=Role.OPERATOR, tenant="acme")
+    give = partial(roles.allow, claim="email", value="olga@example.test", role=Role.OPERATOR, tenant="acme")
     town.database.write(partial(give, id="rol_1", audit_id="a1", by="cli:test", now=now))
     _come_back(browser, peer.consent(_begin(browser), login="olga"))
     assert browser.get("/console/jobs").status_code == 200
     assert browser.get("/console/jobs?tenant=globex").status_code == 403
-    take = partial(console_roles.disallow, id="rol_1", audit_id="a2", by="cli:test", now=now)
+    take = partial(roles.disallow, id="rol_1", audit_id="a2", by="cli:test", now=now)
     assert town.database.write(take) == 1
     assert browser.get("/console/jobs").status_code == 303
 
@@ -116,20 +116,20 @@ def test_whoever_has_no_role_is_told_so_and_is_not_in(sqlite_town: Town, browser
     back = _come_back(browser, peer.consent(_begin(browser), login="stranger"))
     assert back.status_code == 403
     assert "stranger@example.test is signed in at the provider, and no role is given to them" in back.text
-    assert sqlite_town.rows(select(sessions)) == []
+    assert sqlite_town.rows(select(console_sessions)) == []
 
 
 def test_an_address_that_nobody_verified_gives_no_role(town: Town) -> None:
-    give = partial(console_roles.allow, claim="email", value="ada@x.test", role=Role.OWNER, tenant=None, by="test")
+    give = partial(roles.allow, claim="email", value="ada@x.test", role=Role.OWNER, tenant=None, by="test")
     town.database.write(partial(give, id="rol_1", audit_id="a1", now=datetime.now(UTC)))
 
-    def roles(**claims: object) -> tuple[Held, ...]:
+    def held(**claims: object) -> tuple[Held, ...]:
         return town.database.read(lambda c: roles_of(c, claims, roles_claim="roles"))
 
-    assert roles(email="ada@x.test") == ()
-    assert roles(email="ada@x.test", email_verified="true") == ()
-    assert roles(email="ada@x.test", email_verified=True) == (Held(role=Role.OWNER, tenant=None),)
-    named = roles(roles=["operator@acme", "owner@", "king", "auditor", 7, "@acme"])
+    assert held(email="ada@x.test") == ()
+    assert held(email="ada@x.test", email_verified="true") == ()
+    assert held(email="ada@x.test", email_verified=True) == (Held(role=Role.OWNER, tenant=None),)
+    named = held(roles=["operator@acme", "owner@", "king", "auditor", 7, "@acme"])
     assert named == (Held(role=Role.AUDITOR, tenant=None), Held(role=Role.OPERATOR, tenant="acme"))
 
 
@@ -141,7 +141,7 @@ def test_a_callback_is_believed_only_from_the_browser_that_began(
     assert _come_back(other, callback).status_code == 403
     _begin(other)
     assert _come_back(other, callback).status_code == 403
-    assert sqlite_town.rows(select(sessions)) == []
+    assert sqlite_town.rows(select(console_sessions)) == []
     assert _come_back(browser, callback).status_code == 303
     assert _come_back(browser, callback).status_code == 403, "used"
 
@@ -175,7 +175,7 @@ def test_cookies_are_out_of_reach_of_scripts_and_of_plain_http(sqlite_town: Town
 
 def _link(town: Town) -> str:
     token = secrets.token_urlsafe(32)
-    make = partial(console_sessions.make_link, token=Secret(token), audit_id=town.house.ids("aud"), by="cli:root")
+    make = partial(sessions.make_link, token=Secret(token), audit_id=town.house.ids("aud"), by="cli:root")
     town.database.write(partial(make, now=town.now()))
     return token
 
@@ -187,9 +187,9 @@ def test_a_link_signs_an_owner_in_once(town: Town) -> None:
     assert browser.post(f"/console/link/{link}").status_code == 303
     assert browser.get("/console/").status_code == 200
     assert town.app.test_client().post(f"/console/link/{link}").status_code == 410
-    (row,) = town.rows(select(sessions))
+    (row,) = town.rows(select(console_sessions))
     assert (row.name, row.roles, row.via) == ("cli:root", [["owner", None]], "link")
-    assert link not in str(town.rows(select(sessions)) + town.rows(select(audit)))
+    assert link not in str(town.rows(select(console_sessions)) + town.rows(select(audit)))
 
 
 class OneWrite:
@@ -220,4 +220,4 @@ def test_a_link_is_over_after_ten_minutes_and_another_site_cannot_use_it(sqlite_
     town.ahead = timedelta(minutes=10, seconds=1)
     assert browser.post(f"/console/link/{link}").status_code == 410
     assert browser.post("/console/link/x").status_code == 404
-    assert town.rows(select(sessions)) == []
+    assert town.rows(select(console_sessions)) == []

@@ -12,12 +12,12 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import Connection, insert, select, update
 
-from identity import console_sessions
 from identity.addresses import AddressPolicy
-from identity.connect import Connect
-from identity.console_roles import Held, Role
-from identity.console_sessions import Person, Via
-from identity.console_sign_in import SignIn, SignInSettings
+from identity.connect.connector import Connect
+from identity.console import sessions
+from identity.console.roles import Held, Role
+from identity.console.sessions import Person, Via
+from identity.console.sign_in import SignIn, SignInSettings
 from identity.http import Client
 from identity.installations import add_installation
 from identity.model import Scope, ScopeKind
@@ -27,17 +27,17 @@ from identity.signing import Signer
 from identity.store import Store
 from identity.tables import accounts, provider_connections
 from pipeline import revocation
-from pipeline.approving import Approving
+from pipeline.accounts.invitations import Invitations
+from pipeline.approvals.approving import Approving
 from pipeline.database import Database
 from pipeline.intake import Intake
-from pipeline.invitations import Invitations
 from pipeline.ledger import jobs
-from pipeline.revoker import Revoker
-from pipeline.schedule_changes import NewSchedule, add_schedule
+from pipeline.revocation.revoker import Revoker
+from pipeline.schedules.changes import NewSchedule, add_schedule
+from pipeline.schedules.timetable import CatchUp, Timetable
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts, steps
 from pipeline.tables import jobs as jobs_table
-from pipeline.timetable import CatchUp, Timetable
 from pipeline.workflow import Registry, Tick, workflow
 from tests.ledger.house import HOLD, House, Say, say_it
 from tests.webhooks.parts import MemoryRing
@@ -131,7 +131,7 @@ class Town:
         """The token of somebody who is signed in."""
         token, now = Secret(secrets.token_urlsafe(32)), self.now()
         person = Person(subject=subject or name, name=name, via=via, held=held)
-        begin = partial(console_sessions.begin, token=token, person=person, audit_id=self.house.ids("aud"), now=now)
+        begin = partial(sessions.begin, token=token, person=person, audit_id=self.house.ids("aud"), now=now)
         self.database.write(partial(begin, lifetime=timedelta(hours=8)))
         return token
 

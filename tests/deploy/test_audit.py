@@ -21,7 +21,7 @@ from identity.model import AccessPattern
 from identity.principals import ensure_tenant
 from identity.signing import Signer
 from identity.trusted_keys import key_id
-from pipeline.revoker import Revoker
+from pipeline.revocation.revoker import Revoker
 from tests.deploy.conftest import Cli
 
 

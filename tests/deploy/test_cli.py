@@ -251,8 +251,8 @@ def test_what_there_is_not_cannot_be_revoked(acme: Cli) -> None:
 def test_an_altered_receipt_or_audit_row_is_found(acme: Cli) -> None:
     made = acme.json("revoke", "tenant", "acme", "--yes")
     with Installation(load(data_dir=acme.data_dir)) as at:
-        from identity.audit_sealer import Sealer
-        from pipeline.revoker import Revoker
+        from identity.audit.sealer import Sealer
+        from pipeline.revocation.revoker import Revoker
 
         assert Revoker(at.ledger, at.signer).advance(made["id"])
         assert Sealer(at.ledger, at.signer).seal(now=at.now())

@@ -15,9 +15,9 @@ from deploy.cli import main
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from deploy.settings import load
-from identity.audit_tables import audit
-from identity.withdrawal_table import withdrawals
+from identity.audit.tables import audit
 from identity.withdrawals import WithdrawalState
+from identity.withdrawals.tables import withdrawals
 from tests.console.town import Town
 from tests.deploy.commands import every_command
 from tests.deploy.conftest import Cli

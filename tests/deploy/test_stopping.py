@@ -19,8 +19,8 @@ from identity.accounts import get_account
 from identity.tables import accounts
 from identity.withdrawals import WithdrawalState, settle, take_grant
 from pipeline.ledger.deliveries import insert_job
-from pipeline.revocation_tables import revocations
-from pipeline.revoker import Revoker
+from pipeline.revocation.revoker import Revoker
+from pipeline.revocation.tables import revocations
 from tests.deploy.conftest import Cli
 
 

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, func, insert, select
 from deploy.installation import Installation
 from deploy.settings import load
 from identity.rewrap import SEALED
-from identity.withdrawal_table import withdrawals
 from identity.withdrawals import WithdrawalState
+from identity.withdrawals.tables import withdrawals
 from tests.deploy.conftest import Cli
 
 NOW = ("--yes", "--timeout", "0")

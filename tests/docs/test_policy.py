@@ -6,9 +6,9 @@ import re
 
 from deploy import process
 from deploy.settings import load
-from identity.policy_file import read_policy
+from identity.policy.file import read_policy
 from pipeline.database import Database
-from pipeline.policy_names import unknown_names
+from pipeline.policy.names import unknown_names
 from tests.docs.pages import ROOT
 
 

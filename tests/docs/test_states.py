@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from identity import accounts, intents, withdrawals
+from identity import accounts, withdrawals
 from identity.model import AccountState
 from identity.moves import Moves
+from identity.refresh import intents
 from pipeline import states
 from tests.docs.pages import blocks, named, page, rows, section
 from webhooks.connect import PAGES

@@ -7,14 +7,18 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Table
 
-from identity import api_key_tables, audit_tables, console_tables, withdrawal_table
+from identity import api_key_tables
 from identity import tables as of_identity
+from identity.audit import tables as of_audit
 from identity.capability import tables as capability_tables
-from identity.lock import RefreshLock
-from identity.refresh_budget import RefreshBudget
-from pipeline import approval_tables, revocation_tables
+from identity.console import tables as of_console
+from identity.refresh.budget import RefreshBudget
+from identity.refresh.lock import RefreshLock
+from identity.withdrawals import tables as of_withdrawals
 from pipeline import tables as of_pipeline
+from pipeline.approvals import tables as of_approvals
 from pipeline.celery import QUEUES, BrokerSettings
+from pipeline.revocation import tables as of_revocation
 from tests.docs.pages import named, page, rows, section
 
 WHO, HOW = "Who may act (`identity/tables.py`)", "How work moves (`pipeline/tables.py`)"
@@ -26,11 +30,11 @@ def test_every_table_is_listed_where_it_is_declared(heading: str) -> None:
     declared = {
         WHO: vars(of_identity)
         | vars(api_key_tables)
-        | vars(audit_tables)
-        | vars(console_tables)
-        | vars(withdrawal_table)
+        | vars(of_audit)
+        | vars(of_console)
+        | vars(of_withdrawals)
         | vars(capability_tables),
-        HOW: vars(of_pipeline) | vars(revocation_tables) | vars(approval_tables),
+        HOW: vars(of_pipeline) | vars(of_revocation) | vars(of_approvals),
     }[heading].values()
     tables = {value.name for value in declared if isinstance(value, Table)}
     assert sorted(named(section(page("reference/storage.md"), heading))) == sorted(tables)

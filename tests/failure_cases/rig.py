@@ -13,21 +13,21 @@ from sqlalchemy import Connection, func, select, update
 
 from identity.accounts import Account, get_account
 from identity.answers import Granted, read_outcome
-from identity.audit_tables import audit
+from identity.audit.tables import audit
 from identity.capability.issuer import Issuer
 from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.connections import get_connection
 from identity.consents import write_consent
-from identity.coordinator import Coordinator, RefreshBudget
 from identity.grants import ACCESS, Consent, Consented, Grant, get_grant, note_use, token_binding
 from identity.http import Answer, Client
-from identity.keepalive import Keepalive
 from identity.leases import examine
-from identity.lock import RefreshLock
 from identity.model import AccountKey, Credential, Effect, LeaseOutcome, LeaseRequest, PrincipalKind
 from identity.principals import ensure_principal
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
+from identity.refresh.coordinator import Coordinator, RefreshBudget
+from identity.refresh.keepalive import Keepalive
+from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
 from identity.sequence import next_number
 from identity.tables import grants, provider_connections, refresh_intents

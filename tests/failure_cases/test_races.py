@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import redis
 
-from identity.coordinator import RefreshBudget
 from identity.errors import GrantRevoked, ReauthRequired, Unavailable
 from identity.grants import REFRESH
-from identity.intents import kept_answers
 from identity.model import AccountState, Leased, Scope, ScopeKind
+from identity.refresh.coordinator import RefreshBudget
+from identity.refresh.intents import kept_answers
 from pipeline import revocation
 from pipeline.database import DatabaseSettings, open_database
 from pipeline.states import JobState

@@ -22,7 +22,7 @@ from identity.secret import Secret
 from pipeline import revocation
 from pipeline.intake import Intake
 from pipeline.ledger import jobs
-from pipeline.revocation_tables import revocations
+from pipeline.revocation.tables import revocations
 from pipeline.states import JobState, Wait
 from pipeline.tables import deliveries
 from pipeline.workflow import Registry

@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import Row, select
 
 from identity.tables import connect_sessions, refresh_intents
-from identity.withdrawal_table import withdrawals
-from pipeline.revocation_tables import revocations
+from identity.withdrawals.tables import withdrawals
+from pipeline.revocation.tables import revocations
 from pipeline.tables import attempts, deliveries, jobs, steps
 from tests.faults.holders import Holder, holders
 from tests.system.rig import System

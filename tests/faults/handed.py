@@ -17,8 +17,8 @@ from deploy.demo import payments
 from deploy.demo.provision import GITHUB, standard_of
 from deploy.fixtures.signing import signature
 from deploy.sandbox import clear
-from identity import console_sessions
 from identity.api_keys import Role
+from identity.console import sessions
 from identity.model import AccountKey
 from identity.secret import Secret
 from identity.transmitters import Transmitter, add_transmitter
@@ -58,7 +58,7 @@ class Handed:
     def _signs_in(self) -> str:
         """An owner by a link; the cookie's value."""
         token, now = secrets.token_urlsafe(32), datetime.now(UTC)
-        make = partial(console_sessions.make_link, token=Secret(token), audit_id=self._system.ids("aud"), by="cli:root")
+        make = partial(sessions.make_link, token=Secret(token), audit_id=self._system.ids("aud"), by="cli:root")
         self._runtime.database.write(partial(make, now=now))
         with self._browser() as browser:
             assert browser.get(f"{self._system.web}/console/link/{token}").status_code == 200

@@ -15,7 +15,7 @@ import httpx
 from sqlalchemy import select
 
 from identity.tables import accounts
-from pipeline.revocation_tables import revocations
+from pipeline.revocation.tables import revocations
 from pipeline.tables import deliveries, jobs
 from tests.faults.handed import TRANSMITTER, Handed
 from tests.system.rig import ROOT, System

@@ -27,14 +27,14 @@ import redis
 from sqlalchemy import update
 
 from identity.addresses import AddressPolicy
-from identity.coordinator import Coordinator
 from identity.errors import AswhomError, Unavailable
-from identity.gate import Gate
 from identity.grants import get_grant
 from identity.http import Client
 from identity.ids import Ids
-from identity.lock import RefreshLock
-from identity.refresh_budget import RefreshBudget
+from identity.refresh.budget import RefreshBudget
+from identity.refresh.coordinator import Coordinator
+from identity.refresh.gate import Gate
+from identity.refresh.lock import RefreshLock
 from identity.tables import grants
 from identity.vault import Vault
 from pipeline.database import Database, DatabaseSettings, open_database

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Row, select
 
-from identity.audit_tables import audit
+from identity.audit.tables import audit
 from pipeline.states import AttemptState, JobState
 from pipeline.tables import attempts, jobs, steps
 from tests.faults.books import balance, requests, written_about

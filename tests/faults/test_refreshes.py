@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from identity.addresses import AddressPolicy
-from identity.connect import Connected
+from identity.connect.connector import Connected
 from identity.errors import ReauthRequired
 from identity.grants import ACCESS, REFRESH
 from identity.http import Client
@@ -84,7 +84,12 @@ def refreshers(ledger_url: str, tmp_path: Path) -> Start:
             log=tmp_path / "refreshers.log",
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            warm=["identity.coordinator", "identity.lock", "pipeline.sqlite", "tests.identity.test_peer"],
+            warm=[
+                "identity.refresh.coordinator",
+                "identity.refresh.lock",
+                "pipeline.sqlite",
+                "tests.identity.test_peer",
+            ],
         )
         try:
             yield Refreshers(process)
@@ -131,7 +136,7 @@ def grant(peer: Peer, principal: str) -> tuple[AccountKey, str, str]:
 
 def named_points() -> set[str]:
     """Wherever the code of a refresh says that it got so far."""
-    modules = [module for module in files("identity").iterdir() if module.name.endswith(".py")]
+    modules = Path(str(files("identity"))).rglob("*.py")
     named = {point for module in modules for point in re.findall(r'reached\("(\w+)"\)', module.read_text())}
     return {point for point in named if "withdrawal" not in point}  # those are of ending a token
 

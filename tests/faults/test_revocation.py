@@ -14,7 +14,7 @@ from sqlalchemy import select
 from identity.model import AccountState
 from identity.tables import accounts
 from pipeline import reconcile
-from pipeline.revocation_tables import revocations
+from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState, JobState, Wait
 from pipeline.tables import attempts, deliveries, jobs
 from pipeline.workflow import PLATFORM_AGENT

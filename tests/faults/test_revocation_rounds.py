@@ -23,10 +23,10 @@ from identity.model import AccountKey, Credential, Scope, ScopeKind
 from identity.scopes import grant_scopes, revoked_since
 from identity.secret import Secret
 from identity.tables import accounts, grants
-from pipeline.connecting import wake_waiting
+from pipeline.accounts.connecting import wake_waiting
 from pipeline.ledger.pages import page_digest
 from pipeline.revocation import made_under
-from pipeline.revocation_tables import revocation_pages, revocations
+from pipeline.revocation.tables import revocation_pages, revocations
 from pipeline.states import AttemptState, JobState
 from pipeline.tables import attempts, job_scopes, jobs
 from pipeline.workflow import PLATFORM_AGENT

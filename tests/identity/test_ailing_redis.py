@@ -7,13 +7,13 @@ from datetime import timedelta
 
 import redis
 
-from identity.coordinator import Coordinator, RefreshBudget
-from identity.gate import Breaker, Endpoint, Gate
 from identity.http import Client
-from identity.lock import Held, RefreshLock
 from identity.model import Credential
-from identity.pace import CAUTIOUS
 from identity.providers import PROFILES
+from identity.refresh.coordinator import Coordinator, RefreshBudget
+from identity.refresh.gate import Breaker, Endpoint, Gate
+from identity.refresh.lock import Held, RefreshLock
+from identity.refresh.pace import CAUTIOUS
 from tests.identity.providers import PretendProvider
 from tests.identity.world import World
 from tests.servers.valkey import Valkey

@@ -16,14 +16,14 @@ from sqlalchemy import Connection, delete, event, insert, select, text, update
 from sqlalchemy.exc import DatabaseError
 
 from identity import audit
-from identity.audit_chain import FirstBad, Verified, link_digest, row_digest
-from identity.audit_links import newest_checkpoint, sealed_rows
-from identity.audit_pruning import prune_audit
-from identity.audit_sealer import Sealer, first_never_sealed
-from identity.audit_statements import read_checkpoint, sign
-from identity.audit_tables import audit as rows
-from identity.audit_tables import audit_prunings, audit_seals
-from identity.audit_verification import verify
+from identity.audit.chain import FirstBad, Verified, link_digest, row_digest
+from identity.audit.links import newest_checkpoint, sealed_rows
+from identity.audit.pruning import prune_audit
+from identity.audit.sealer import Sealer, first_never_sealed
+from identity.audit.statements import read_checkpoint, sign
+from identity.audit.tables import audit as rows
+from identity.audit.tables import audit_prunings, audit_seals
+from identity.audit.verification import verify
 from identity.errors import BadInput, Misconfigured
 from identity.signing import Signer, canonical
 from identity.trusted_keys import TrustedKeys

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from identity.audit_chain import FirstBad, Verified
-from identity.audit_export import Audited, export_lines, verify_files
-from identity.audit_links import newest_checkpoint
-from identity.audit_statements import sign
+from identity.audit.chain import FirstBad, Verified
+from identity.audit.export import Audited, export_lines, verify_files
+from identity.audit.links import newest_checkpoint
+from identity.audit.statements import sign
 from identity.errors import BadInput
 from tests.identity.test_audit import DAY, KEYS, SIGNER, kept, prune, seal
 from tests.identity.world import START, World
@@ -31,7 +31,7 @@ def export(world: World, *, tenant: str | None = None, after: int = 0) -> Lines:
 
 
 def check(*files: Sequence[bytes], checkpoint: str | None = None) -> Audited:
-    from identity.audit_statements import read_checkpoint
+    from identity.audit.statements import read_checkpoint
 
     known = read_checkpoint(checkpoint, KEYS) if checkpoint else None
     named = [(f"file-{number}", file) for number, file in enumerate(files, start=1)]
@@ -115,7 +115,7 @@ def test_an_export_from_before_a_pruning_and_one_from_after_are_one_chain(sealed
 
 
 def test_a_chain_forged_without_the_key_is_found(sealed: World) -> None:
-    from identity.audit_chain import link_digest, row_digest
+    from identity.audit.chain import link_digest, row_digest
 
     lines = export(sealed)
     forged, before = [lines[0]], "0" * 64

@@ -11,13 +11,13 @@ from identity.confined import Confinement, Confiner
 from identity.connection_secrets import PRIVATE_KEY, live_secrets, rotate_secret, seal_secret
 from identity.connections import pause_connection
 from identity.errors import Misconfigured
-from identity.gate import Gate
 from identity.http import Client, NotSent
 from identity.model import Credential
 from identity.providers import PROFILES
+from identity.refresh.gate import Gate
 from identity.secret import Secret
 from identity.token_endpoint import TokenEndpoint
-from identity.withdrawal_table import withdrawals
+from identity.withdrawals.tables import withdrawals
 from tests.identity.keys import pem
 from tests.identity.providers import PretendProvider, reply
 from tests.identity.test_services import Make, make, service

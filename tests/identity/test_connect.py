@@ -15,22 +15,22 @@ from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from sqlalchemy import Connection, select
 
 from identity.accounts import find_account
-from identity.audit_tables import audit
-from identity.connect import Connect, Connected, ConnectOffer, ConnectRefused, Finishing, Outcome
-from identity.connect_sessions import bind_browser, digest, use_up
+from identity.audit.tables import audit
+from identity.connect.connector import Connect, Connected, ConnectOffer, ConnectRefused, Finishing, Outcome
+from identity.connect.reasons import Why
+from identity.connect.return_targets import add_target, checked_url, remove_target
+from identity.connect.sessions import bind_browser, digest, use_up
 from identity.connection_secrets import CLIENT_SECRET, add_secret, rotate_secret, seal_secret
 from identity.connections import add_connection
 from identity.errors import BadInput, PolicyDenied, Unavailable
-from identity.gate import Endpoint, Gate
 from identity.http import Client
 from identity.model import AccountKey, AccountState, Credential, Leased, PrincipalKind, Scope, ScopeKind
-from identity.pace import CAUTIOUS, Pace
 from identity.people import name_people, taken_for
 from identity.principals import ensure_principal, ensure_tenant, link_alias, resolve_alias
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
-from identity.refusal import Why
-from identity.return_targets import add_target, checked_url, remove_target
+from identity.refresh.gate import Endpoint, Gate
+from identity.refresh.pace import CAUTIOUS, Pace
 from identity.scopes import stop_scope
 from identity.secret import Secret
 from identity.sequence import next_number

@@ -14,20 +14,20 @@ import redis
 from sqlalchemy import Connection, select, update
 
 from identity.connections import paused_reason
-from identity.coordinator import Coordinator, RefreshBudget
 from identity.death import infer_death
 from identity.errors import GrantRevoked, Misconfigured, ReauthRequired, Unavailable
 from identity.grants import REFRESH
 from identity.http import Client
-from identity.intents import kept_answers
-from identity.lock import RefreshLock
 from identity.model import MINTED, AccountKey, AccountState, Credential, Leased, NeedsRefresh, Scope, ScopeKind
 from identity.narrowing import rescope
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
+from identity.refresh.coordinator import Coordinator, RefreshBudget
+from identity.refresh.intents import kept_answers
+from identity.refresh.lock import RefreshLock
+from identity.refresh.situation import read_situation
 from identity.secret import Secret
 from identity.sequence import lock_exclusive
-from identity.situation import read_situation
 from identity.stale_access import drop_access
 from identity.tables import grants, provider_connections, refresh_intents
 from identity.withdrawals import take_grant

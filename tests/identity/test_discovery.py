@@ -15,9 +15,9 @@ from identity.errors import BadInput, Misconfigured, Unavailable
 from identity.http import Client
 from identity.model import ProviderConnection
 from identity.own_values import profile_for, unreadable
-from identity.pace import Pace
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
+from identity.refresh.pace import Pace
 from identity.registration import Registration, register, service_account
 from identity.secret import Secret
 from tests.identity.published_providers import Server, server

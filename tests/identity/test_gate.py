@@ -16,9 +16,9 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from identity.gate import AHEAD_KEEPS, Breaker, Endpoint, Gate
-from identity.pace import CAUTIOUS, Pace
 from identity.providers import PROFILES
+from identity.refresh.gate import AHEAD_KEEPS, Breaker, Endpoint, Gate
+from identity.refresh.pace import CAUTIOUS, Pace
 from tests.servers.valkey import Valkey
 
 _numbers = itertools.count()

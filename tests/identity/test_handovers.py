@@ -15,13 +15,13 @@ import pytest
 from sqlalchemy import Connection, delete, insert, select, text, update
 from sqlalchemy.exc import DatabaseError
 
-from identity.audit_chain import FirstBad, Verified
-from identity.audit_export import export_lines, verify_files
-from identity.audit_pruning import prune_audit
-from identity.audit_sealer import Sealer
-from identity.audit_statements import PRUNED, read_checkpoint, sign
-from identity.audit_tables import audit, audit_prunings, audit_seals
-from identity.audit_verification import verify
+from identity.audit.chain import FirstBad, Verified
+from identity.audit.export import export_lines, verify_files
+from identity.audit.pruning import prune_audit
+from identity.audit.sealer import Sealer
+from identity.audit.statements import PRUNED, read_checkpoint, sign
+from identity.audit.tables import audit, audit_prunings, audit_seals
+from identity.audit.verification import verify
 from identity.errors import BadInput, Misconfigured
 from identity.handovers import hand_over, hold_signing, trusted_keys
 from identity.signing import Signer

@@ -15,17 +15,17 @@ from sqlalchemy import Connection, insert, select, update
 
 from identity.accounts import move_account
 from identity.connections import pause_connection, resume_connection
-from identity.coordinator import Coordinator
-from identity.gate import Endpoint, Gate
 from identity.grants import note_use
 from identity.http import Client
-from identity.keepalive import Keepalive, KeepaliveSettings, through
-from identity.keepalive_ledger import Due, claim, fair
-from identity.keepalive_plan import Tended
-from identity.lock import RefreshLock
 from identity.model import AccountKey, AccountState, Credential, Leased, Scope, ScopeKind
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
+from identity.refresh.coordinator import Coordinator
+from identity.refresh.gate import Endpoint, Gate
+from identity.refresh.keepalive import Keepalive, KeepaliveSettings, through
+from identity.refresh.keepalive_ledger import Due, claim, fair
+from identity.refresh.keepalive_plan import Tended
+from identity.refresh.lock import RefreshLock
 from identity.scopes import open_scope, stop_scope
 from identity.sequence import lock_exclusive
 from identity.tables import grants, principals, provider_connections

@@ -7,9 +7,9 @@ from datetime import timedelta
 
 import pytest
 
-from identity.keepalive_plan import IDLE, IN_USE, Tended, place, plan, retry_in
 from identity.model import Credential
 from identity.providers import PROFILES
+from identity.refresh.keepalive_plan import IDLE, IN_USE, Tended, place, plan, retry_in
 from tests.identity.world import START
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

@@ -13,9 +13,9 @@ from joserfc.jwk import RSAKey
 
 from identity.connection_secrets import PRIVATE_KEY, live_secrets, rotate_secret, seal_secret
 from identity.connections import paused_reason
-from identity.coordinator import Coordinator
 from identity.errors import Misconfigured, Unavailable
 from identity.model import Credential
+from identity.refresh.coordinator import Coordinator
 from identity.secret import Secret
 from tests.identity.keys import pem
 from tests.identity.providers import PretendProvider, Reply, reply

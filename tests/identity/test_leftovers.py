@@ -11,22 +11,22 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, select, update
 
-from identity.connect import Connected
-from identity.gate import Gate
+from identity.connect.connector import Connected
+from identity.connect.leftovers import GENERATION, Leftover, leave
+from identity.connect.reasons import Why
 from identity.grants import token_binding
 from identity.http import Client
-from identity.leftovers import GENERATION, Leftover, leave
 from identity.model import AccountKey, Scope, ScopeKind, TokenAnswer
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
-from identity.refusal import Why
-from identity.revoking import ACCESS, REFRESH
+from identity.refresh.gate import Gate
 from identity.secret import Secret
 from identity.tables import provider_connections
 from identity.token_endpoint import TokenEndpoint
-from identity.withdrawal_table import withdrawals
 from identity.withdrawals import Origin, WithdrawalState
-from identity.withdrawing import WithdrawalBudget, Withdrawer
+from identity.withdrawals.revoking import ACCESS, REFRESH
+from identity.withdrawals.tables import withdrawals
+from identity.withdrawals.withdrawing import WithdrawalBudget, Withdrawer
 from tests.identity.providers import PretendProvider, reply
 from tests.identity.test_connect import ANNAS_BROWSER, Desk, _link, desk, why
 from tests.identity.test_peer import Peer, peer

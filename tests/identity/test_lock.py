@@ -11,7 +11,7 @@ from datetime import timedelta
 import pytest
 import redis
 
-from identity.lock import Busy, Held, RefreshLock, Unreachable
+from identity.refresh.lock import Busy, Held, RefreshLock, Unreachable
 from tests.servers.valkey import Valkey
 
 _names = itertools.count()

@@ -13,16 +13,16 @@ import redis
 from sqlalchemy import Connection
 
 from identity.addresses import AddressPolicy
-from identity.connect import Connect, Connected, ConnectRefused, Outcome
+from identity.connect.connector import Connect, Connected, ConnectRefused, Outcome
 from identity.connection_secrets import CLIENT_SECRET, add_secret, live_secrets, retire_secret, seal_secret
 from identity.connections import add_connection
-from identity.coordinator import Coordinator, RefreshBudget
 from identity.errors import Misconfigured, ReauthRequired
 from identity.grants import ACCESS, REFRESH
 from identity.http import Client
-from identity.lock import RefreshLock
 from identity.model import AccountKey, AccountState, ProviderConnection
 from identity.providers.profile import ClientAuth, Profile
+from identity.refresh.coordinator import Coordinator, RefreshBudget
+from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
 from identity.signing import Signer
 from tests.identity.stores import EngineStore

@@ -13,17 +13,17 @@ from joserfc.jwk import ECKey
 from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, add_secret, seal_secret
 from identity.connections import add_connection
 from identity.consents import connect_service
-from identity.coordinator import Coordinator, RefreshBudget
 from identity.discovery import discover
 from identity.errors import Misconfigured
 from identity.http import Answer, Client
-from identity.lock import RefreshLock
 from identity.model import AccountKey, AccountState, Credential, ProviderConnection
 from identity.oauth import Client as OAuthClient
 from identity.providers import PROFILES
+from identity.refresh.coordinator import Coordinator, RefreshBudget
+from identity.refresh.lock import RefreshLock
 from identity.registration import Registration, register
-from identity.revoking import has_ended, revoke_request
 from identity.secret import Secret
+from identity.withdrawals.revoking import has_ended, revoke_request
 from tests.identity.keys import pem
 from tests.identity.stores import EngineStore
 from tests.identity.world import World

@@ -7,15 +7,15 @@ from datetime import timedelta
 
 from sqlalchemy import update
 
-from identity.connect import Connected
-from identity.gate import Gate
+from identity.connect.connector import Connected
 from identity.grants import ACCESS, REFRESH
 from identity.model import Scope, ScopeKind
 from identity.providers.profile import Reach, Revocation
+from identity.refresh.gate import Gate
 from identity.tables import provider_connections
 from identity.token_endpoint import TokenEndpoint
 from identity.withdrawals import WithdrawalState, get_withdrawal
-from identity.withdrawing import Withdrawer
+from identity.withdrawals.withdrawing import Withdrawer
 from tests.identity.test_peer import KEY, PROFILE, Peer, peer
 from tests.ledgers import MOSTLY_SQLITE
 from tests.servers.oidc import Oidc

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from identity.model import AccessPattern, Effect, PrincipalKind
-from identity.policy import Decision, Denied, decide
-from identity.policy_rules import Question, Trigger
+from identity.policy.decision import Decision, Denied, decide
+from identity.policy.rules import Question, Trigger
 
 USER, SERVICE = PrincipalKind.USER, PrincipalKind.SERVICE
 BOTH = frozenset({USER, SERVICE})

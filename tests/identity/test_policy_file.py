@@ -10,8 +10,8 @@ import pytest
 from identity.errors import BadInput
 from identity.model import Effect, PrincipalKind
 from identity.money import Money
-from identity.policy_file import read_policy
-from identity.policy_rules import Trigger
+from identity.policy.file import read_policy
+from identity.policy.rules import Trigger
 
 WHOLE = """
 format = 1

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from identity.model import AccessPattern, Effect, PrincipalKind
 from identity.money import Money
-from identity.policy import Decision, Denied, decide
-from identity.policy_rules import FACTS_ALONE, Allowance, ApprovalNeed, Names, Policy, Question, Rule, Trigger, When
+from identity.policy.decision import Decision, Denied, decide
+from identity.policy.rules import FACTS_ALONE, Allowance, ApprovalNeed, Names, Policy, Question, Rule, Trigger, When
 
 USER, SERVICE = PrincipalKind.USER, PrincipalKind.SERVICE
 ACTIONS = ("github.Comment", "github.CreateIssue", "billing.Pay")

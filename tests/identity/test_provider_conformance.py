@@ -20,8 +20,8 @@ from identity.oauth import Client, authorization_url, exchange_request, refresh_
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
 from identity.providers.sources import Standing
-from identity.revoking import has_ended, revoke_request
 from identity.secret import Secret
+from identity.withdrawals.revoking import has_ended, revoke_request
 from tests.identity.published_providers import PUBLISHED, Asked, Published, Server, server
 from tests.identity.world import START
 

@@ -11,13 +11,13 @@ from datetime import timedelta
 
 from sqlalchemy import select
 
-from identity.audit_tables import audit
-from identity.coordinator import Coordinator, RefreshBudget
+from identity.audit.tables import audit
 from identity.errors import GrantRevoked, ReauthRequired, Unavailable
 from identity.http import Client
-from identity.lock import RefreshLock
 from identity.model import AccountState, Scope, ScopeKind
 from identity.providers import PROFILES
+from identity.refresh.coordinator import Coordinator, RefreshBudget
+from identity.refresh.lock import RefreshLock
 from identity.tables import refresh_intents
 from tests.identity.providers import PretendProvider
 from tests.identity.world import ANNA, World

@@ -6,13 +6,13 @@ from datetime import timedelta
 
 import pytest
 
-from identity.coordinator import Coordinator
 from identity.errors import ReauthRequired
 from identity.http import Client
-from identity.intents import IntentState
-from identity.lock import RefreshLock
 from identity.providers import PROFILES
-from identity.refresh_story import RefreshStory, latest_refresh
+from identity.refresh.coordinator import Coordinator
+from identity.refresh.intents import IntentState
+from identity.refresh.lock import RefreshLock
+from identity.refresh.story import RefreshStory, latest_refresh
 from tests.identity.providers import PretendProvider, reply
 from tests.identity.world import World
 

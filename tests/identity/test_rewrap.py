@@ -14,20 +14,20 @@ from identity import rewrap
 from identity.accounts import get_account
 from identity.capability.keys import NewKey, ensure, load, open_key
 from identity.capability.model import Algorithm
-from identity.connect_sessions import ConnectSession, add_session, get_session, open_verifier, seal_verifier
+from identity.connect.sessions import ConnectSession, add_session, get_session, open_verifier, seal_verifier
 from identity.connection_secrets import CLIENT_SECRET, add_secret, live_secrets, seal_secret
 from identity.connections import add_connection
 from identity.errors import Misconfigured
 from identity.grants import ACCESS, REFRESH, token_binding
-from identity.intents import TOKEN_ANSWER, Intent, IntentState, open_intent, store_answer
 from identity.model import AccountKey
+from identity.refresh.intents import TOKEN_ANSWER, Intent, IntentState, open_intent, store_answer
+from identity.refresh.situation import read_situation
 from identity.rewrap import SEALED, Field, in_use
 from identity.secret import Secret
-from identity.situation import read_situation
 from identity.tables import metadata, principals
 from identity.vault import Vault
-from identity.withdrawal_table import withdrawals
 from identity.withdrawals import get_withdrawal
+from identity.withdrawals.tables import withdrawals
 from tests.identity.world import ANNA, World
 from tests.ledgers import MOSTLY_SQLITE
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from identity.audit_tables import audit
+from identity.audit.tables import audit
 from identity.connection_secrets import (
     CLIENT_SECRET,
     SealedSecret,
@@ -22,12 +22,12 @@ from identity.connection_secrets import (
     seal_secret,
 )
 from identity.connections import paused_reason, resume_connection
-from identity.coordinator import Coordinator, RefreshBudget
 from identity.errors import Misconfigured
 from identity.http import Client
-from identity.lock import RefreshLock
 from identity.model import AccountState
 from identity.providers import PROFILES
+from identity.refresh.coordinator import Coordinator, RefreshBudget
+from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
 from tests.identity.providers import PretendProvider, Reply, reply
 from tests.identity.world import START, World

@@ -22,8 +22,8 @@ from identity.minting import AssertionRefused, read_token, token_request
 from identity.model import AccountKey, AccountState, Credential, ProviderConnection
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
+from identity.refresh.situation import Situation
 from identity.secret import Secret
-from identity.situation import Situation
 from identity.vault import Vault
 from tests.identity.keys import pem
 from tests.identity.published_providers import Asked, Server, server

@@ -16,16 +16,16 @@ from identity.authorization import KEY, authorization
 from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, add_secret, seal_secret
 from identity.connections import paused_reason, rewrite_addresses
 from identity.consents import connect_service
-from identity.coordinator import Coordinator, RefreshBudget
 from identity.errors import BadInput, Misconfigured, ReauthRequired, Unavailable
 from identity.grants import REFRESH
 from identity.http import Client
 from identity.liveness import Life, ask_whose
-from identity.lock import RefreshLock
 from identity.model import AccountState, Credential, Leased
 from identity.narrowing import rescope
 from identity.permissions import allowed, permissions
 from identity.providers import PROFILES
+from identity.refresh.coordinator import Coordinator, RefreshBudget
+from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
 from tests.identity.keys import pem
 from tests.identity.providers import PretendProvider, reply

@@ -10,12 +10,12 @@ from typing import TypeVar
 import pytest
 from sqlalchemy import Connection
 
-from identity.coordinator import Coordinator, RefreshBudget
 from identity.errors import Unavailable
 from identity.http import Client
-from identity.lock import RefreshLock
 from identity.model import AccountState
 from identity.providers import PROFILES
+from identity.refresh.coordinator import Coordinator, RefreshBudget
+from identity.refresh.lock import RefreshLock
 from identity.store import CommitUnknown
 from tests.identity.providers import PretendProvider
 from tests.identity.stores import EngineStore

@@ -10,16 +10,16 @@ import pytest
 
 from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, add_secret, retire_secret, seal_secret
 from identity.connections import rewrite_addresses
-from identity.coordinator import Coordinator, RefreshBudget
-from identity.gate import Gate
 from identity.http import Client
-from identity.lock import RefreshLock
 from identity.model import Credential, Scope, ScopeKind
 from identity.providers import PROFILES
+from identity.refresh.coordinator import Coordinator, RefreshBudget
+from identity.refresh.gate import Gate
+from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
 from identity.token_endpoint import TokenEndpoint
 from identity.withdrawals import Withdrawal, WithdrawalState, get_withdrawal, take_grant
-from identity.withdrawing import Withdrawer
+from identity.withdrawals.withdrawing import Withdrawer
 from tests.identity.keys import pem
 from tests.identity.published_providers import Server, server
 from tests.identity.stores import EngineStore

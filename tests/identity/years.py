@@ -11,14 +11,14 @@ from functools import partial
 from sqlalchemy import Connection, func, insert, select
 
 from identity.errors import Unavailable
-from identity.gate import AHEAD_KEEPS, Gate
 from identity.grants import Consent, Consented, SealedAnswer, note_use, rotate, store_consent
-from identity.keepalive import Keepalive, KeepaliveSettings, through
-from identity.keepalive_ledger import Due
 from identity.model import AccountKey, Credential
-from identity.pace import Pace
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
+from identity.refresh.gate import AHEAD_KEEPS, Gate
+from identity.refresh.keepalive import Keepalive, KeepaliveSettings, through
+from identity.refresh.keepalive_ledger import Due
+from identity.refresh.pace import Pace
 from identity.tables import grants, principals, provider_connections, tenants
 from tests.identity.stores import EngineStore
 from tests.identity.world import START, Clock

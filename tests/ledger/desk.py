@@ -11,10 +11,10 @@ from typing import Any
 from sqlalchemy import Row, select, update
 
 from identity.model import PrincipalKind
-from identity.policy import Constraints, Decision
-from identity.policy_rules import ApprovalNeed
+from identity.policy.decision import Constraints, Decision
+from identity.policy.rules import ApprovalNeed
 from identity.principals import ensure_principal
-from pipeline.approval_tables import approvals as table
+from pipeline.approvals.tables import approvals as table
 from pipeline.ledger import approvals, openings
 from pipeline.ledger.approvals import Asked
 from pipeline.ledger.intents import Intent, OpenOutcome

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from sqlalchemy import Connection, Row, select
 
 from identity.accounts import find_account
-from identity.connect_sessions import ConnectSession, add_session
+from identity.connect.sessions import ConnectSession, add_session
 from identity.connections import add_connection
 from identity.grants import Consent, Consented, get_grant, seal_answer, store_consent
 from identity.ids import Ids
@@ -30,7 +30,7 @@ from identity.model import (
     ScopeKind,
     TokenAnswer,
 )
-from identity.policy import Decision
+from identity.policy.decision import Decision
 from identity.principals import ensure_principal, ensure_tenant, link_alias
 from identity.secret import Secret
 from identity.sequence import next_number

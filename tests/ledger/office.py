@@ -13,11 +13,11 @@ from sqlalchemy import Connection, select, update
 from identity.capability.issuer import Issuer
 from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.connections import get_connection
-from identity.coordinator import Coordinator, RefreshBudget
-from identity.gate import Gate
 from identity.http import Client
-from identity.lock import RefreshLock
 from identity.providers import PROFILES
+from identity.refresh.coordinator import Coordinator, RefreshBudget
+from identity.refresh.gate import Gate
+from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
 from identity.tables import accounts, grants, provider_connections
 from pipeline.services import Services, StepSettings

@@ -11,9 +11,9 @@ from sqlalchemy import Connection, insert, select
 
 from identity.errors import Unavailable
 from identity.store import Store
-from pipeline.approval_news import BATCH, tell_of_approvals
-from pipeline.approval_tables import approvals
-from pipeline.shown import AsWhom, Shown
+from pipeline.approvals.news import BATCH, tell_of_approvals
+from pipeline.approvals.shown import AsWhom, Shown
+from pipeline.approvals.tables import approvals
 from pipeline.workflow import Registry
 from tests.ledger.desk import Desk
 from tests.ledger.house import House

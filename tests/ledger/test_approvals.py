@@ -10,17 +10,17 @@ from functools import partial
 import pytest
 from sqlalchemy import select, update
 
-from identity.audit_tables import audit
-from identity.policy_rules import ApprovalNeed
+from identity.audit.tables import audit
+from identity.policy.rules import ApprovalNeed
 from identity.sequence import next_number
-from pipeline.approval_tables import approvals as table
+from pipeline.approvals.tables import approvals as table
 from pipeline.ledger import approvals, jobs, openings, waits
 from pipeline.ledger.approval_ends import end_some, some_are_over
 from pipeline.ledger.approvals import NotApproved
 from pipeline.ledger.intents import ApprovalMoved, Approved, Ended, Opened, PolicyMoved
 from pipeline.ledger.replay import replay
 from pipeline.ledger.votes import Counted, NotCounted
-from pipeline.policy_change import put_in_force
+from pipeline.policy.change import put_in_force
 from pipeline.states import ApprovalState, JobState, Wait
 from tests.ledger.desk import FOUR_EYES, HOUR, POLICY, Desk
 from tests.ledger.house import House, intent_of

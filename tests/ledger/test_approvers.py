@@ -11,16 +11,16 @@ import pytest
 from sqlalchemy import update
 
 from identity.model import PrincipalKind, Scope, ScopeKind
-from identity.policy_rules import ApprovalNeed
+from identity.policy.rules import ApprovalNeed
 from identity.principals import ensure_principal, link_alias
 from identity.scopes import revoke_scope, stop_scope
 from identity.sequence import lock_exclusive, next_number
+from pipeline.approvals.shown import digest_of
 from pipeline.ledger import jobs
 from pipeline.ledger.approvals import NotApproved
 from pipeline.ledger.intents import ApprovalMoved, Ended
 from pipeline.ledger.replay import replay
 from pipeline.ledger.votes import Counted, NotCounted
-from pipeline.shown import digest_of
 from pipeline.states import ApprovalState, JobState
 from pipeline.tables import jobs as jobs_table
 from tests.ledger.desk import FOUR_EYES, HOUR, Desk

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, insert, text
 
-from identity.audit_tables import audit
+from identity.audit.tables import audit
 from pipeline.database import Database
 from pipeline.ledger import audit_queries
 from pipeline.ledger.audit_queries import Search

@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 from sqlalchemy import update
 
 from identity.capability.issuer import Issuer
-from identity.coordinator import Coordinator
+from identity.refresh.coordinator import Coordinator
 from pipeline import reconcile
 from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import jobs

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, func, select, update
 
-from identity.audit_tables import audit
+from identity.audit.tables import audit
 from identity.connections import add_connection, get_connection
 from identity.errors import BadInput
 from identity.installations import add_installation
 from identity.model import AccountState
 from identity.tables import accounts, provider_connections
 from pipeline.intake import Intake
-from pipeline.revocation_tables import revocations
-from pipeline.signal import Asks, People, Signal
+from pipeline.revocation.signal import Asks, People, Signal
+from pipeline.revocation.tables import revocations
 from pipeline.states import JobState
 from pipeline.tables import deliveries, job_scopes, jobs, workflow_settings
 from pipeline.workflow import Registry

@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 from sqlalchemy import Connection, delete, select, text, update
 
-from identity.audit_tables import audit
+from identity.audit.tables import audit
 from identity.errors import BadInput
 from identity.installations import add_installation
 from identity.tables import installations

@@ -8,7 +8,7 @@ from functools import partial
 from prometheus_client import REGISTRY
 
 from identity import audit
-from identity.audit_sealer import Sealer
+from identity.audit.sealer import Sealer
 from identity.signing import Signer
 from pipeline import gauges
 from pipeline.ledger import jobs, openings

@@ -9,12 +9,12 @@ from typing import Any
 from sqlalchemy import select
 
 from identity.accounts import get_account
-from identity.held_tokens import HeldToken, hold, take_held
 from identity.model import AccountKey, Scope, ScopeKind
 from identity.scopes import revoke_scope
 from identity.sequence import lock_exclusive, next_number
 from identity.tables import grants
-from identity.withdrawal_table import withdrawals
+from identity.withdrawals.held_tokens import HeldToken, hold, take_held
+from identity.withdrawals.tables import withdrawals
 from tests.ledger.house import House
 
 ADA = AccountKey(tenant="acme", connection="gh", principal="acme.ada")

@@ -21,9 +21,9 @@ from identity.secret import Secret
 from identity.signing import Signer
 from identity.tables import grants, provider_connections
 from pipeline import revocation
-from pipeline.inquiry import SAYS, Doubt, Inquirer
-from pipeline.revoker import Revoker
-from pipeline.signal import Asks, People, Signal
+from pipeline.revocation.inquiry import SAYS, Doubt, Inquirer
+from pipeline.revocation.revoker import Revoker
+from pipeline.revocation.signal import Asks, People, Signal
 from tests.identity.providers import PretendProvider, pretend_provider
 from tests.ledger.house import House
 from tests.ledger.test_signals import say

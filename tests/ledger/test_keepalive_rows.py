@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, insert, text, update
 
-from identity.keepalive_ledger import behind, claim
-from identity.keepalive_plan import IDLE, IN_USE
+from identity.refresh.keepalive_ledger import behind, claim
+from identity.refresh.keepalive_plan import IDLE, IN_USE
 from identity.tables import accounts, grants, principals
 from tests.ledger.house import House
 from tests.ledger.plans import plans, plans_of

@@ -31,28 +31,28 @@ from hypothesis.stateful import (
 from sqlalchemy import Connection, select
 
 from identity.accounts import find_account
-from identity.connect_sessions import ConnectSession, add_session
+from identity.connect.sessions import ConnectSession, add_session
 from identity.errors import Unavailable
 from identity.grants import Consent, Consented, SealedAnswer, get_grant, seal_answer, store_consent
-from identity.intents import Intent as RefreshIntent
-from identity.intents import IntentState, kept_answers, store_answer
 from identity.model import AccountKey, AccountState, Credential, Scope, ScopeKind, TokenAnswer
+from identity.refresh.intents import Intent as RefreshIntent
+from identity.refresh.intents import IntentState, kept_answers, store_answer
+from identity.refresh.settlement import Settled, Settlement, begin
 from identity.scopes import open_scope, stop_scope
 from identity.secret import Secret
 from identity.sequence import next_number
-from identity.settlement import Settled, Settlement, begin
 from identity.withdrawals import Withdrawal, WithdrawalState, get_withdrawal, settle
-from pipeline.connecting import wake_waiting
+from pipeline.accounts.connecting import wake_waiting
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.ledger import jobs as ledger_jobs
 from pipeline.ledger.intents import Intent, Opened
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.ledger.replay import replay
-from pipeline.provider_side import ProviderAsker
 from pipeline.revocation import declare
-from pipeline.revocation_tables import revocations
-from pipeline.revoker import Revoker
-from pipeline.signal import Asks, Installation, People, Signal
+from pipeline.revocation.provider_side import ProviderAsker
+from pipeline.revocation.revoker import Revoker
+from pipeline.revocation.signal import Asks, Installation, People, Signal
+from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.tables import jobs as jobs_table
 from tests.ledger.house import House, account_scope

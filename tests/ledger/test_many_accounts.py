@@ -17,9 +17,9 @@ from identity.tables import accounts, grants, principals
 from pipeline.intake import Intake
 from pipeline.ledger.signal_chunks import ACCOUNTS
 from pipeline.model import Acceptance, SignedDelivery, Unfollowed
-from pipeline.revocation_tables import revocations, signal_chunks
-from pipeline.signal import Asks, Nobody, Signal, Workspaces
-from pipeline.signal_following import SignalFollower
+from pipeline.revocation.signal import Asks, Nobody, Signal, Workspaces
+from pipeline.revocation.signal_following import SignalFollower
+from pipeline.revocation.tables import revocations, signal_chunks
 from pipeline.tables import deliveries
 from tests.ledger.acts import listening
 from tests.ledger.house import House, account_scope, begin_connecting

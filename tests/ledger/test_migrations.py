@@ -11,7 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, event, text
 
-import identity.console_tables  # noqa: F401 - adds its tables
+import identity.console.tables  # noqa: F401 - adds its tables
 import pipeline.tables  # noqa: F401 - adds its tables
 from identity.errors import Unavailable
 from identity.ids import Ids

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, select, update
 
-from identity.audit_tables import audit
+from identity.audit.tables import audit
 from identity.model import (
     NeedsRefresh,
     Scope,

@@ -10,10 +10,10 @@ from functools import partial
 import pytest
 from sqlalchemy import select
 
-from identity.audit_tables import audit
+from identity.audit.tables import audit
 from identity.errors import BadInput, Misconfigured
-from identity.policy_ledger import Applied, Policies, apply_policy, policy_history, policy_text
-from identity.policy_rules import FACTS_ALONE
+from identity.policy.ledger import Applied, Policies, apply_policy, policy_history, policy_text
+from identity.policy.rules import FACTS_ALONE
 from identity.tables import policies
 from pipeline.database import Database
 from pipeline.ledger import openings

@@ -14,35 +14,35 @@ from sqlalchemy import Connection, select, update
 
 from identity.accounts import get_account
 from identity.addresses import AddressPolicy
+from identity.connect.leftovers import Leftover, leave
 from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.connections import get_connection
-from identity.gate import Gate
 from identity.grants import token_binding
 from identity.http import Answer, Client
-from identity.intents import TOKEN_ANSWER, Intent, IntentState, open_intent, settle, store_answer
-from identity.leftovers import Leftover, leave
 from identity.model import AccountKey, Credential, Scope, ScopeKind, TokenAnswer
 from identity.principals import link_alias
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
+from identity.refresh.gate import Gate
+from identity.refresh.intents import TOKEN_ANSWER, Intent, IntentState, open_intent, settle, store_answer
 from identity.secret import Secret
 from identity.sequence import next_number
 from identity.signing import Signer
 from identity.tables import accounts, grants, provider_connections
 from identity.token_endpoint import TokenEndpoint, pack
 from identity.transmitters import Transmitter, add_transmitter
-from identity.withdrawal_table import withdrawals
 from identity.withdrawals import ask_again
-from identity.withdrawing import Withdrawer, awaits_provider
+from identity.withdrawals.tables import withdrawals
+from identity.withdrawals.withdrawing import Withdrawer, awaits_provider
 from pipeline import revocation
 from pipeline.ledger.security_events import accept as accept_event
 from pipeline.model import SecurityEvent
-from pipeline.provider_side import ProviderAsker, provider_side
-from pipeline.receipt import ProviderAnswer
 from pipeline.retention import Retention, prune
-from pipeline.revocation_tables import revocations
-from pipeline.revoker import Revoker
-from pipeline.signal import Asks, People, Signal
+from pipeline.revocation.provider_side import ProviderAsker, provider_side
+from pipeline.revocation.receipt import ProviderAnswer
+from pipeline.revocation.revoker import Revoker
+from pipeline.revocation.signal import Asks, People, Signal
+from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState, StepState
 from tests.identity.providers import Ended, PretendProvider, pretend_provider, reply
 from tests.ledger.house import House

@@ -9,11 +9,11 @@ from typing import Any
 
 from sqlalchemy import Connection, event, func, select, update
 
-from identity.audit_tables import audit
+from identity.audit.tables import audit
 from identity.connections import get_connection
-from identity.gate import Endpoint
 from identity.leases import examine
 from identity.model import AccountState, Credential, Leased
+from identity.refresh.gate import Endpoint
 from identity.tables import grants, scopes
 from pipeline.database import DatabaseSettings
 from pipeline.runtime import Keys, Runtime, RuntimeSettings

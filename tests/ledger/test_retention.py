@@ -14,12 +14,12 @@ from sqlalchemy import Connection, func, insert, select, text, update
 from identity.api_key_tables import api_keys, workloads
 from identity.api_keys import NoCaller, Role, add_key, find_caller, revoke_key
 from identity.audit import record
-from identity.audit_chain import Verified
-from identity.audit_sealer import Sealer
-from identity.audit_tables import audit
-from identity.audit_verification import verify
+from identity.audit.chain import Verified
+from identity.audit.sealer import Sealer
+from identity.audit.tables import audit
+from identity.audit.verification import verify
 from identity.errors import BadInput
-from identity.intents import IntentState
+from identity.refresh.intents import IntentState
 from identity.secret import Secret
 from identity.signing import Signer
 from identity.tables import connect_sessions, refresh_intents

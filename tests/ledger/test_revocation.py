@@ -19,8 +19,8 @@ from pipeline.ledger.intents import Ended, Opened
 from pipeline.ledger.openings import open_attempt
 from pipeline.ledger.pages import first_cancelled, page_digest
 from pipeline.reconcile import advance_revocations
-from pipeline.revocation_tables import revocation_pages, revocations
-from pipeline.revoker import Revoker
+from pipeline.revocation.revoker import Revoker
+from pipeline.revocation.tables import revocation_pages, revocations
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.tables import attempts, jobs
 from tests.ledger.acts import listening

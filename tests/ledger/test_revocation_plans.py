@@ -14,11 +14,11 @@ from identity.model import PrincipalKind, Scope, ScopeKind
 from identity.tables import accounts, principals, refresh_intents
 from pipeline.ledger.intents import Ended
 from pipeline.ledger.openings import open_attempt
-from pipeline.preview import preview
-from pipeline.provider_side import ProviderAsker
-from pipeline.revocation_tables import revocations
-from pipeline.revoker import Revoker
-from pipeline.signal import Asks
+from pipeline.revocation.preview import preview
+from pipeline.revocation.provider_side import ProviderAsker
+from pipeline.revocation.revoker import Revoker
+from pipeline.revocation.signal import Asks
+from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState, StepState
 from pipeline.tables import attempts
 from pipeline.workflow import Registry

@@ -12,8 +12,8 @@ from sqlalchemy import update
 
 from identity.errors import Unavailable
 from pipeline.reconcile import advance_revocations
-from pipeline.revocation_tables import revocations
-from pipeline.revoker import Revoker
+from pipeline.revocation.revoker import Revoker
+from pipeline.revocation.tables import revocations
 from tests.ledger.house import House, account_scope
 from tests.ledger.test_openings import revoke
 from tests.ledger.test_revocation import SIGNER

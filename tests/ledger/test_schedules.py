@@ -17,9 +17,8 @@ from identity.model import PrincipalKind
 from identity.tables import principals
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.model import BEAT, Bell
-from pipeline.punctuality import look
 from pipeline.reconcile import heartbeat
-from pipeline.schedule_changes import (
+from pipeline.schedules.changes import (
     NewSchedule,
     add_schedule,
     ensure_schedule,
@@ -27,9 +26,10 @@ from pipeline.schedule_changes import (
     remove_schedule,
     resume_schedule,
 )
-from pipeline.schedules import Schedules
+from pipeline.schedules.punctuality import look
+from pipeline.schedules.slots import SlotFirer
+from pipeline.schedules.timetable import CatchUp, Timetable
 from pipeline.tables import jobs, schedules, slots, workflow_settings
-from pipeline.timetable import CatchUp, Timetable
 from pipeline.workflow import SERVICE, Daily, Registry, Tick, Workflow, workflow
 from tests.ledger.house import House, Say, say_it
 
@@ -54,8 +54,8 @@ class Office:
         self.digest = digest()
         self.beat = self.new_beat(self.digest)
 
-    def new_beat(self, *workflows: Workflow) -> Schedules:
-        return Schedules(self.database, Registry(workflows))
+    def new_beat(self, *workflows: Workflow) -> SlotFirer:
+        return SlotFirer(self.database, Registry(workflows))
 
     def switch_on(self, tenant: str, name: str = "digest") -> None:
         row = {"tenant_id": tenant, "workflow": name, "enabled": True, "config": {}}
@@ -271,7 +271,7 @@ def test_many_beats_at_once_fire_each_slot_once(office: Office, ledger_url: str)
         database = open_database(DatabaseSettings(url=ledger_url))
         try:
             barrier.wait(30)
-            bells.extend(Schedules(database, Registry([office.digest])).fire_due(NINE + 4 * DAY))
+            bells.extend(SlotFirer(database, Registry([office.digest])).fire_due(NINE + 4 * DAY))
         except Exception as error:  # noqa: BLE001 - shown by the assertion
             errors.append(error)
         finally:

@@ -12,12 +12,12 @@ from sqlalchemy import update
 from identity.connections import get_connection
 from identity.model import AccountKey
 from identity.tables import accounts, grants, provider_connections
-from pipeline.abilities import scopes_to_ask
+from pipeline.accounts.abilities import scopes_to_ask
+from pipeline.accounts.scope_report import AccountScopes, scope_report
 from pipeline.action import Facts
 from pipeline.ledger import openings
 from pipeline.ledger.closings import Closing, close_attempt
 from pipeline.ledger.intents import Ended, Opened
-from pipeline.scope_report import AccountScopes, scope_report
 from pipeline.states import AttemptState, StepState
 from pipeline.workflow import SERVICE, USER, Registry, workflow
 from tests.ledger.house import House, Say, intent_of

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select, update
 
 from identity.accounts import find_account
-from identity.connect_sessions import CONNECTED, USED, ConnectSession, add_session
+from identity.connect.sessions import CONNECTED, USED, ConnectSession, add_session
 from identity.connections import add_connection, get_connection
 from identity.errors import BadInput
 from identity.grants import get_grant
@@ -25,8 +25,8 @@ from identity.transmitters import Transmitter, add_transmitter, find_transmitter
 from pipeline.ledger.intents import Ended
 from pipeline.ledger.security_events import accept
 from pipeline.model import Acceptance, SecurityEvent
-from pipeline.revocation_tables import revocations, security_events
-from pipeline.signal import Asks, Holders, Nobody, People, Signal
+from pipeline.revocation.signal import Asks, Holders, Nobody, People, Signal
+from pipeline.revocation.tables import revocations, security_events
 from pipeline.states import JobState
 from tests.ledger.acts import listening
 from tests.ledger.house import House

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select, update
 
 from identity.accounts import find_account
-from identity.audit_tables import audit
+from identity.audit.tables import audit
 from identity.consents import connect_service
 from identity.grants import get_grant
 from identity.model import AccountKey, AccountState, Credential
@@ -20,8 +20,8 @@ from identity.token_digests import double
 from pipeline.ledger import jobs as ledger_jobs
 from pipeline.ledger.intents import Ended, Opened
 from pipeline.ledger.signals import Followed, follow
-from pipeline.revocation_tables import revocations
-from pipeline.signal import Asks, Bots, Holders, Installation, Nobody, People, Signal, Whom, Workspaces
+from pipeline.revocation.signal import Asks, Bots, Holders, Installation, Nobody, People, Signal, Whom, Workspaces
+from pipeline.revocation.tables import revocations
 from pipeline.states import JobState, Wait
 from tests.ledger.house import House, begin_connecting
 from tests.ledger.house import intent_of as intent

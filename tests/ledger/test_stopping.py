@@ -21,16 +21,16 @@ from identity.secret import Secret
 from identity.signing import Signer
 from identity.tables import grants
 from pipeline import revocation
-from pipeline.cancelling import Pace, end_waits
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.ledger import jobs as ledger_jobs
 from pipeline.ledger.delivery_replay import Does
 from pipeline.ledger.intents import Ended, Opened, Skipped
 from pipeline.ledger.replay import replay
-from pipeline.preview import preview
 from pipeline.resolution import resolve_by_hand
-from pipeline.revocation_tables import revocations
-from pipeline.revoker import Revoker
+from pipeline.revocation.cancelling import Pace, end_waits
+from pipeline.revocation.preview import preview
+from pipeline.revocation.revoker import Revoker
+from pipeline.revocation.tables import revocations
 from pipeline.run import StepSkipped
 from pipeline.runtime import Keys, Runtime, RuntimeSettings
 from pipeline.states import AttemptState, JobState, StepState, Wait

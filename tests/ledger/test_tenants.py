@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Connection, func, select
 
-from identity.audit_tables import audit
+from identity.audit.tables import audit
 from identity.errors import BadInput
 from pipeline.database import Database
 from pipeline.desk import tenants

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Connection, select, update
 
 from identity.model import Effect
-from identity.policy_ledger import apply_policy
+from identity.policy.ledger import apply_policy
 from pipeline.action import Call, Facts, Recovery, Request, Response
 from pipeline.ledger import steps as ledger
 from pipeline.ledger.replay import replay

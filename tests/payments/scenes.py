@@ -9,9 +9,9 @@ from functools import partial
 from typing import Any
 
 from identity.model import PrincipalKind
-from identity.policy_ledger import policy_text
+from identity.policy.ledger import policy_text
 from identity.principals import ensure_principal
-from pipeline.policy_change import put_in_force
+from pipeline.policy.change import put_in_force
 from pipeline.states import Wait
 from pipeline.tables import workflow_settings
 from tests.payments.office import LARGE, PAID_ALREADY, Office

@@ -7,11 +7,11 @@ from functools import partial
 
 from sqlalchemy import update
 
-from identity.policy_ledger import policy_text
+from identity.policy.ledger import policy_text
 from identity.principals import link_alias
 from pipeline.ledger.approval_views import approval
 from pipeline.ledger.votes import NotCounted, Through, Vote
-from pipeline.policy_change import put_in_force
+from pipeline.policy.change import put_in_force
 from pipeline.states import ApprovalState, JobState
 from pipeline.tables import steps
 from tests.payments.office import LARGE, OF_ACME_ALONE, SMALL, Office

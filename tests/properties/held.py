@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, StaticPool, create_engine, insert
 
-from identity.coordinator import RefreshBudget
 from identity.errors import Unavailable
-from identity.lock import Busy, Held, Unreachable
+from identity.refresh.coordinator import RefreshBudget
+from identity.refresh.lock import Busy, Held, Unreachable
 from identity.store import CommitUnknown
 from identity.tables import ledger_numbers, metadata
 from tests.identity.stores import EngineStore
@@ -26,7 +26,7 @@ class Killed(BaseException):
 
 
 class Shelf:
-    """The refresh lock of all processes, in the schedule's hands. `identity.lock.RefreshLock` for a coordinator."""
+    """The refresh lock of all processes, in the schedule's hands: a coordinator's `RefreshLock`."""
 
     def __init__(self, world: World) -> None:
         self.world = world

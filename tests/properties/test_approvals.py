@@ -30,18 +30,18 @@ from hypothesis.stateful import (
 from sqlalchemy import Connection, update
 
 from identity.model import PrincipalKind, Scope, ScopeKind
-from identity.policy_rules import ApprovalNeed
+from identity.policy.rules import ApprovalNeed
 from identity.principals import ensure_principal, link_alias
 from identity.scopes import revoke_scope, stop_scope
 from identity.sequence import lock_exclusive, next_number
+from pipeline.approvals.shown import digest_of
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.ledger import waits
 from pipeline.ledger.intents import Approved, Opened
 from pipeline.ledger.jobs import move_job
 from pipeline.ledger.replay import replay
 from pipeline.ledger.votes import Counted
-from pipeline.policy_change import put_in_force
-from pipeline.shown import digest_of
+from pipeline.policy.change import put_in_force
 from pipeline.states import JobState, Wait
 from pipeline.tables import jobs as jobs_table
 from tests.ledger.desk import HOUR, POLICY, Desk

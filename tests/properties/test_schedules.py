@@ -22,15 +22,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from sqlalchemy import Connection, select
 
-from identity.audit_tables import audit
-from identity.coordinator import Coordinator
+from identity.audit.tables import audit
 from identity.errors import AswhomError
-from identity.gate import Gate
 from identity.grants import ACCESS, REFRESH, Consented
-from identity.intents import IntentState
 from identity.leases import open_token
 from identity.model import AccountState, Leased, Scope, ScopeKind
 from identity.providers import PROFILES
+from identity.refresh.coordinator import Coordinator
+from identity.refresh.gate import Gate
+from identity.refresh.intents import IntentState
 from identity.scopes import grant_scopes, standings
 from identity.sequence import lock_exclusive
 from identity.stale_access import drop_access

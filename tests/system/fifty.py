@@ -16,12 +16,12 @@ from typing import Any
 import redis
 
 from identity.addresses import AddressPolicy
-from identity.coordinator import Coordinator
 from identity.errors import Unavailable
 from identity.http import Client
 from identity.ids import Ids
-from identity.lock import RefreshLock
-from identity.refresh_budget import RefreshBudget
+from identity.refresh.budget import RefreshBudget
+from identity.refresh.coordinator import Coordinator
+from identity.refresh.lock import RefreshLock
 from identity.vault import Vault
 from pipeline.database import DatabaseSettings, open_database
 from tests.identity.test_peer import PROFILES

@@ -29,7 +29,7 @@ from pipeline import revocation
 from pipeline.database import DatabaseSettings
 from pipeline.migrations import upgrade_at
 from pipeline.model import Ring
-from pipeline.revocation_tables import revocations
+from pipeline.revocation.tables import revocations
 from pipeline.ring import CeleryRing
 from pipeline.runtime import Runtime
 from pipeline.states import JobState
@@ -54,7 +54,7 @@ WARM = (
     "pipeline.housekeeping",
     "pipeline.pool",
     "pipeline.runtime",
-    "pipeline.schedule",
+    "pipeline.schedules.beat",
     "pipeline.sqlite",
     *WORKFLOWS,
 )
@@ -193,7 +193,14 @@ class System:
             case "housekeeping":
                 return ["deploy.housekeeping"]
             case "beat":
-                return ["celery", "--app", "deploy.beat", "beat", "--scheduler", "pipeline.schedule:Scheduler"]
+                return [
+                    "celery",
+                    "--app",
+                    "deploy.beat",
+                    "beat",
+                    "--scheduler",
+                    "pipeline.schedules.beat:Scheduler",
+                ]
         raise ValueError(name)
 
     def _warm(self, name: str) -> tuple[str, ...]:

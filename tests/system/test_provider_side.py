@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from identity.errors import GrantRevoked
 from identity.grants import ACCESS, get_grant, token_binding
-from identity.intents import IntentState
+from identity.refresh.intents import IntentState
 from identity.tables import accounts, refresh_intents
 from tests.system.conftest import Start
 from tests.system.rig import System

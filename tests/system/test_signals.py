@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from identity.model import AccountState
 from identity.tables import accounts
-from pipeline.revocation_tables import revocations
+from pipeline.revocation.tables import revocations
 from pipeline.states import JobState, Wait
 from pipeline.tables import deliveries
 from tests.system.rig import System

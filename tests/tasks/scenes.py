@@ -11,9 +11,9 @@ from typing import Any
 from deploy.demo.provision import GITHUB, SALESFORCE, SLACK, linear_of
 from identity.model import AccountKey
 from identity.principals import link_alias
-from pipeline.approval_news import ApprovalNews
+from pipeline.approvals.news import ApprovalNews
+from pipeline.approvals.shown import Shown
 from pipeline.ledger.deliveries import insert_job
-from pipeline.shown import Shown
 from pipeline.states import ApprovalState
 from tests.tasks.town import Town
 from tests.webhooks.test_approval_page import SHOWN

@@ -9,7 +9,7 @@ import pytest
 
 from identity.model import Effect
 from identity.providers.words import provider_name, scope_in_words
-from pipeline.abilities import in_words
+from pipeline.accounts.abilities import in_words
 from pipeline.action import Action
 from tasks.actions import github, linear, slack
 

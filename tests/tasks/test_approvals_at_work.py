@@ -14,7 +14,7 @@ from identity.tables import provider_connections
 from pipeline.ledger.approval_views import ApprovalView, approvals_page
 from pipeline.ledger.paging import Turn
 from pipeline.ledger.votes import Counted, NotCounted, Through, Vote
-from pipeline.policy_change import put_in_force
+from pipeline.policy.change import put_in_force
 from pipeline.states import ApprovalState, JobState
 from tests.tasks.test_business_workflows import deal, opportunity
 from tests.tasks.town import Town

@@ -16,7 +16,7 @@ from identity.connections import get_connection
 from identity.principals import link_alias
 from identity.secret import Secret
 from identity.tables import provider_connections
-from pipeline.approval_tables import approvals
+from pipeline.approvals.tables import approvals
 from pipeline.ledger.approval_views import ApprovalView
 from pipeline.ledger.deliveries import enabled_config
 from pipeline.ledger.jobs import move_job

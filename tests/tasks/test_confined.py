@@ -16,14 +16,14 @@ from deploy.trial.passing import time_passes
 from identity.accounts import Account, get_account
 from identity.connections import pause_connection, resume_connection
 from identity.grants import ACCESS, token_binding
-from identity.held_tokens import HeldToken, hold
 from identity.model import ScopeKind
 from identity.secret import Secret
 from identity.tables import refresh_intents
 from identity.vault import Binding
-from identity.withdrawal_table import withdrawals
+from identity.withdrawals.held_tokens import HeldToken, hold
+from identity.withdrawals.tables import withdrawals
 from pipeline.ledger.deliveries import insert_job
-from pipeline.revocation_tables import revocations
+from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState, JobState
 from pipeline.tool_workflows import ToolCall
 from pipeline.workflow import SERVICE

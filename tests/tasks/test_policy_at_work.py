@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import update
 
-from identity.policy_file import read_policy
-from identity.policy_ledger import apply_policy
-from identity.policy_rules import FACTS_ALONE
-from pipeline.policy_trial import Trial, compare, stored_cases
+from identity.policy.file import read_policy
+from identity.policy.ledger import apply_policy
+from identity.policy.rules import FACTS_ALONE
+from pipeline.policy.trial import Trial, compare, stored_cases
 from pipeline.states import JobState, StepState
 from pipeline.tables import jobs
 from tests.tasks.test_business_workflows import deal, opportunity

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.action import Call, Recovery, Response, UnreadableAnswer, Verdict
-from pipeline.shown import AsWhom, Shown, digest_of, in_lines
+from pipeline.approvals.shown import AsWhom, Shown, digest_of, in_lines
 from tasks.actions import slack
 from tests.tasks.published import SlackDocument
 

@@ -22,7 +22,7 @@ from deploy.trial.passing import time_passes
 from identity.model import AccountKey, Scope, ScopeKind
 from identity.secret import Secret
 from pipeline import revocation
-from pipeline.connecting import Done
+from pipeline.accounts.connecting import Done
 from pipeline.database import DatabaseSettings
 from pipeline.model import Acceptance, SignedDelivery
 from pipeline.runtime import Keys, Runtime, RuntimeSettings

@@ -11,7 +11,7 @@ import pytest
 
 from identity.errors import BadInput
 from identity.signing import Signer
-from pipeline.approving import Approving
+from pipeline.approvals.approving import Approving
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.states import ApprovalState
 from tests.ledger.desk import Desk

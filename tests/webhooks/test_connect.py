@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
+from identity.connect.reasons import Why
 from identity.errors import BadInput, GrantRevoked, Misconfigured, Unavailable
 from identity.model import AccountState, Effect
-from identity.refusal import Why
 from identity.store import CommitUnknown
-from pipeline.abilities import Ability
-from pipeline.connecting import Away, Done, Ended, Failed, Offer, Party, Permission, Underway
+from pipeline.accounts.abilities import Ability
+from pipeline.accounts.connecting import Away, Done, Ended, Failed, Offer, Party, Permission, Underway
 from tests.webhooks.parts import NOW, MemoryLedger, MemoryRing, registry
 from webhooks import pages
 from webhooks.app import create_app

@@ -17,7 +17,7 @@ from joserfc.jwk import ECKey, OctKey
 
 from identity.token_digests import double
 from pipeline.model import SecurityEvent
-from pipeline.signal import Asks, Holders, Nobody, People, Signal
+from pipeline.revocation.signal import Asks, Holders, Nobody, People, Signal
 from tests.webhooks import published
 from tests.webhooks.events import CAEP, ISSUER, KEY, OTHER, RISC, SESSION_REVOKED, TRANSMITTER, claims, public, sign
 from tests.webhooks.parts import NOW

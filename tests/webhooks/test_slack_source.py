@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from identity.secret import Secret
-from pipeline.signal import Asks, Bots, People, Workspaces
+from pipeline.revocation.signal import Asks, Bots, People, Workspaces
 from tests.webhooks import published
 from tests.webhooks.disfigured import TEXTS, assert_sound, bodies
 from tests.webhooks.flips import flips, text_flips

@@ -9,8 +9,8 @@ from flask import Response, jsonify
 from flask_openapi.blueprint import APIBlueprint
 from sqlalchemy import Connection
 
-from pipeline.account_health import health, healths
-from pipeline.invitations import Invitations
+from pipeline.accounts.health import health, healths
+from pipeline.accounts.invitations import Invitations
 from pipeline.ledger import views
 from pipeline.requests import Keyed, Requests
 from pipeline.workflow import Registry

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from identity.errors import BadInput, Misconfigured, PolicyDenied
 from identity.ids import Ids
-from pipeline.invitations import Invitations
+from pipeline.accounts.invitations import Invitations
 from pipeline.ledger.requests import KeyReused, NotLetIn
 from pipeline.requests import Requests
 from pipeline.workflow import Registry

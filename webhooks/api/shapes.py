@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.account_health import Health
+from pipeline.accounts.health import Health
 from pipeline.ledger.paging import Row
 from pipeline.states import JobState, StepState, Wait
 from webhooks.api.models import (

@@ -9,8 +9,8 @@ from enum import StrEnum
 
 from flask import g, request
 
-from identity.console_roles import Role
-from identity.console_sessions import Person
+from identity.console.roles import Role
+from identity.console.sessions import Person
 from identity.errors import BadInput
 
 

@@ -11,8 +11,8 @@ from werkzeug.wrappers import Response as BaseResponse
 from identity.errors import BadInput
 from identity.model import AccountState, Credential
 from identity.providers import PROFILES
-from pipeline import account_facts
-from pipeline.account_health import Health, health, healths
+from pipeline.accounts import facts
+from pipeline.accounts.health import Health, health, healths
 from pipeline.ledger import queries, views
 from pipeline.ledger.paging import Page
 from webhooks.console import lists
@@ -72,7 +72,7 @@ def _facts(desk: Desk, id: str) -> dict[str, Any]:
         if known is None:
             raise NotThere
         check(known["tenant_id"])
-        row = account_facts.whole(c, queries.account(c, id))
+        row = facts.whole(c, queries.account(c, id))
         return {
             "account": row,
             "health": health(c, desk.console.workflows, row),

@@ -10,13 +10,13 @@ from flask import Blueprint, redirect, request, url_for
 from sqlalchemy import Connection
 from werkzeug.wrappers import Response as BaseResponse
 
-from identity.console_sessions import Person
+from identity.console.sessions import Person
 from identity.errors import BadInput
 from identity.people import SIGNED_IN_HERE
 from identity.principals import resolve_alias
+from pipeline.approvals.shown import letters
 from pipeline.ledger.approval_views import ApprovalView, approval, approvals_page
 from pipeline.ledger.votes import NotCounted, Through, Vote
-from pipeline.shown import letters
 from pipeline.states import ApprovalState
 from webhooks.console import lists
 from webhooks.console.access import NotThere, check, seen_tenant, visitor

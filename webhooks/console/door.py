@@ -12,7 +12,7 @@ from hashlib import sha256
 from flask import Blueprint, Response, g, redirect, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
-from identity.console_sessions import Person, find
+from identity.console.sessions import Person, find
 from identity.errors import BadInput
 from identity.secret import Secret
 from identity.store import Store

@@ -10,12 +10,12 @@ from typing import TypeVar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Connection
 
-from identity.console_sign_in import SignIn
+from identity.console.sign_in import SignIn
 from identity.ids import Ids
 from identity.store import Store
-from pipeline.approving import Approving
+from pipeline.accounts.invitations import Invitations
+from pipeline.approvals.approving import Approving
 from pipeline.desk import Act
-from pipeline.invitations import Invitations
 from pipeline.workflow import Registry
 from webhooks.bells import Bells
 from webhooks.console.access import visitor

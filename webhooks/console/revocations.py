@@ -11,10 +11,10 @@ from werkzeug.wrappers import Response as BaseResponse
 from identity.errors import BadInput
 from identity.handovers import trusted_keys
 from pipeline.desk import revocations as acts
-from pipeline.inquiry import SAYS
 from pipeline.ledger import views
 from pipeline.ledger.paging import Row
-from pipeline.receipt import holds
+from pipeline.revocation.inquiry import SAYS
+from pipeline.revocation.receipt import holds
 from webhooks.console import lists
 from webhooks.console.access import NotThere, check, seen_tenant
 from webhooks.console.parts import Desk

@@ -11,7 +11,7 @@ from identity.model import Scope, ScopeKind
 from pipeline import revocation
 from pipeline.desk.scopes import named_scope
 from pipeline.model import Acceptance
-from pipeline.preview import preview
+from pipeline.revocation.preview import preview
 from webhooks import metrics
 from webhooks.console.access import as_not_there, check, visitor
 from webhooks.console.parts import Desk

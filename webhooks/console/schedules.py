@@ -6,9 +6,9 @@ from flask import Blueprint, redirect, request, url_for
 from sqlalchemy import Connection
 from werkzeug.wrappers import Response as BaseResponse
 
-from pipeline import schedule_changes
 from pipeline.desk import schedules as acts
 from pipeline.ledger import queries
+from pipeline.schedules import changes
 from webhooks.console.access import as_not_there, check, seen_tenant
 from webhooks.console.parts import Desk
 from webhooks.pages import page
@@ -43,7 +43,7 @@ def _named(desk: Desk) -> str:
 
     def look(c: Connection) -> None:
         with as_not_there():
-            schedule = schedule_changes.get_schedule(c, id)
+            schedule = changes.get_schedule(c, id)
         check(schedule.tenant_id)
 
     desk.read(look)

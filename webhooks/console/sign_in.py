@@ -13,10 +13,10 @@ from flask import Blueprint, make_response, redirect, request, url_for
 from sqlalchemy import Connection
 from werkzeug.wrappers import Response as BaseResponse
 
-from identity import console_sessions
-from identity.console_roles import roles_of
-from identity.console_sessions import Person, Via
-from identity.console_sign_in import SignIn
+from identity.console import sessions
+from identity.console.roles import roles_of
+from identity.console.sessions import Person, Via
+from identity.console.sign_in import SignIn
 from identity.errors import AswhomError, PolicyDenied, Unavailable
 from identity.ids import Ids
 from identity.secret import Secret
@@ -57,7 +57,7 @@ def sign_in_pages(
         token, audit_id = Secret(secrets.token_urlsafe(32)), ids("aud")
 
         def write(c: Connection) -> None:
-            console_sessions.begin(c, token, who(c), audit_id=audit_id, now=now, lifetime=lifetime)
+            sessions.begin(c, token, who(c), audit_id=audit_id, now=now, lifetime=lifetime)
 
         store.write(write)
         response = redirect(to, 303)
@@ -124,7 +124,7 @@ def sign_in_pages(
         now = clock()
 
         def whose(c: Connection) -> Person:
-            person = console_sessions.use_link(c, Secret(token), now=now)
+            person = sessions.use_link(c, Secret(token), now=now)
             if person is None:
                 raise _LinkOver
             return person
@@ -141,7 +141,7 @@ def sign_in_pages(
             return refused("This cannot be done", "the form was not sent from a page of this session", 400)
         if token is not None and person is not None:
             audit_id, now = ids("aud"), clock()
-            store.write(lambda c: console_sessions.end(c, token, person, audit_id=audit_id, now=now))
+            store.write(lambda c: sessions.end(c, token, person, audit_id=audit_id, now=now))
         response = make_response(redirect(url_for("sign_in.page"), 303))
         door.close(response)
         return response

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from identity.errors import Misconfigured
-from pipeline.approval_news import SOURCE as OURS
+from pipeline.approvals.news import SOURCE as OURS
 from webhooks.sources.document import Malformed
 
 UNTYPED = "untyped"

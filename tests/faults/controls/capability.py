@@ -88,7 +88,7 @@ CONTROLS = (
     ),
     Control(
         name="a confined token is not used that was revoked while it was minted",
-        file="identity/held_tokens.py",
+        file="identity/withdrawals/held_tokens.py",
         guard="usable = revoked_since(connection, scopes, new.consented, or_stopped=False) is None",
         without="usable = True",
         test="tests/ledger/test_held_tokens.py::test_a_token_of_a_revoked_consent and sqlite",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.faults.control import Control
 
-CONNECT, TEST = "identity/connect.py", "tests/identity/test_connect.py"
+CONNECT, TEST = "identity/connect/connector.py", "tests/identity/test_connect.py"
 
 CONTROLS = (
     Control(
@@ -23,7 +23,7 @@ CONTROLS = (
     ),
     Control(
         name="the signature of a link",
-        file="identity/connect_links.py",
+        file="identity/connect/links.py",
         guard='if not dot or not text.isascii() or not signer.verifies(_signed(session), signature + "=" * '
         "(-len(signature) % 4)):",
         without="if not dot:",
@@ -31,7 +31,7 @@ CONTROLS = (
     ),
     Control(
         name="a login is one person's",
-        file="identity/connect_callback.py",
+        file="identity/connect/callback.py",
         guard="if link_alias(",
         without="if True or link_alias(",
         test=f"{TEST}::test_somebody_elses_provider_account and sqlite",
@@ -45,7 +45,7 @@ CONTROLS = (
     ),
     Control(
         name="a callback is one",
-        file="identity/connect_callback.py",
+        file="identity/connect/callback.py",
         guard="return self.store.write(lambda connection: use_up(connection, session.id, now=now))",
         without="return True",
         test=f"{TEST}::test_a_callback_works_once and sqlite",
@@ -59,7 +59,7 @@ CONTROLS = (
     ),
     Control(
         name="the first browser that goes on",
-        file="identity/connect_sessions.py",
+        file="identity/connect/sessions.py",
         guard="first = update(connect_sessions).where(which, columns.browser_hash.is_(None))",
         without="first = update(connect_sessions).where(which)",
         test=f"{TEST}::test_a_link_belongs_to_the_first_browser and sqlite",
@@ -94,7 +94,7 @@ CONTROLS = (
     ),
     Control(
         name="what a refused connect had won waits for the ledger",
-        file="identity/connect_refusals.py",
+        file="identity/connect/refusals.py",
         guard="self._leave(refusal.leftover, now=now, then=write)",
         without="self.store.write(write)",
         test="tests/identity/test_leftovers.py::test_what_a_provider_never_ends_is_given_up and sqlite",

@@ -31,14 +31,14 @@ CONTROLS = (
     ),
     Control(
         name="the browser that began to sign in",
-        file="identity/console_sign_in.py",
+        file="identity/console/sign_in.py",
         guard='if not hmac.compare_digest(answer.get("state", "").encode(), _derived(browser, "state").encode()):',
         without="if False:",
         test=f"{ODD_PROVIDER}::test_an_answer_that_is_not_of_this_sign_in",
     ),
     Control(
         name="an address that was verified",
-        file="identity/console_roles.py",
+        file="identity/console/roles.py",
         guard='if name == "email" and claims.get("email_verified") is not True:',
         without="if False:",
         test=f"{SIGN_IN}::test_an_address_that_nobody_verified and sqlite",

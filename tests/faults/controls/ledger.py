@@ -26,21 +26,21 @@ CONTROLS = (
     ),
     Control(
         name="one intent a generation",
-        file="identity/intents.py",
+        file="identity/refresh/intents.py",
         guard="return new if insert_new(connection, refresh_intents, _row(new)) else None",
         without="return new if [insert_new(connection, refresh_intents, _row(new))] else None",
         test="tests/identity/test_coordinator.py::test_many_threads_present_once and False",
     ),
     Control(
         name="the intent's id on every request for a token",
-        file="identity/presentation.py",
+        file="identity/refresh/presentation.py",
         guard="outcome = self.endpoint.send(named(request, REFRESH_HEADER, intent.id), to=to, send_before=by)",
         without="outcome = self.endpoint.send(request, to=to, send_before=by)",
         test="tests/identity/test_coordinator.py::test_a_refresh_commits_the_new_pair and sqlite",
     ),
     Control(
         name="a place of its own for every account",
-        file="identity/keepalive_plan.py",
+        file="identity/refresh/keepalive_plan.py",
         guard='return int.from_bytes(sha256(account.encode()).digest()[:8], "big") / 2**64',
         without="return 0.0",
         test="tests/identity/test_keepalive_plan.py::test_what_is_in_use_is_refreshed",
@@ -132,7 +132,7 @@ CONTROLS = (
     ),
     Control(
         name="a doubt outlives what comes after it",
-        file="identity/settlement.py",
+        file="identity/refresh/settlement.py",
         guard="if to is IntentState.FAILED and intent.doubtful_since is not None:",
         without="if False:",
         test="tests/identity/test_coordinator.py::test_a_second_presentation_without_effect and sqlite",
@@ -160,7 +160,7 @@ CONTROLS = (
     ),
     Control(
         name="a refused assertion blames no key before another is accepted",
-        file="identity/settlement.py",
+        file="identity/refresh/settlement.py",
         guard="set_refused_keys(connection, intent.id, (*intent.refused_keys, key))",
         without="set_refused_keys(connection, intent.id, (*intent.refused_keys, key)); "
         "self._refuse(connection, code, secret=key, spare='')",
@@ -189,7 +189,7 @@ CONTROLS = (
     ),
     Control(
         name="Retry-After is kept",
-        file="identity/coordinator.py",
+        file="identity/refresh/coordinator.py",
         guard="case IntentState.FAILED if former.retry_at is not None and now < former.retry_at:",
         without="case IntentState.FAILED if former.retry_at is not None and now < former.started_at:",
         test="tests/failure_cases/test_answers.py::test_case_16 and sqlite",
@@ -203,21 +203,21 @@ CONTROLS = (
     ),
     Control(
         name="one probe after a breaker has cooled",
-        file="identity/gate.lua",
+        file="identity/refresh/gate.lua",
         guard='set("probe", now + probe)',
         without="local _ = probe",
         test="tests/identity/test_gate.py::test_after_cooling_one_probe and redis",
     ),
     Control(
         name="a later consent is not reached at the provider",
-        file="identity/withdrawing.py",
+        file="identity/withdrawals/withdrawing.py",
         guard="if reaches and (why := _reaches_others(connection, account, claimed, now=now)):",
         without="if why := None:",
         test="tests/ledger/test_provider_side.py::test_a_later_consent_is_not_reached and sqlite",
     ),
     Control(
         name="nothing is ended before the refresh on the wire has ended",
-        file="identity/withdrawing.py",
+        file="identity/withdrawals/withdrawing.py",
         guard="if is_refreshing(connection, account.id):",
         without="if False:",
         test="tests/ledger/test_provider_side.py::test_what_a_discarded_refresh_won and sqlite",
@@ -232,7 +232,7 @@ CONTROLS = (
     ),
     Control(
         name="the rule in the refresh's commit",
-        file="identity/settlement.py",
+        file="identity/refresh/settlement.py",
         guard="ruled_out = revoked_since(connection, scopes, intent.consented, or_stopped=False)",
         without="ruled_out = None",
         test="tests/identity/test_races.py::test_no_refresh_commits_after_a_revocation and sqlite",
@@ -289,7 +289,7 @@ CONTROLS = (
     ),
     Control(
         name="the audit's signatures",
-        file="identity/audit_chain.py",
+        file="identity/audit/chain.py",
         guard="if not signed or holds(signed[-1], keys):",
         without="if True:",
         test="tests/identity/test_audit.py::test_a_chain_made_anew_without_the_key and sqlite",
@@ -303,7 +303,7 @@ CONTROLS = (
     ),
     Control(
         name="nothing that was altered is pruned",
-        file="identity/audit_pruning.py",
+        file="identity/audit/pruning.py",
         guard="if isinstance(held, FirstBad):",
         without="if False:",
         test="tests/identity/test_audit.py::test_an_altered_row_is_not_pruned and sqlite",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.faults.control import Control
 
 DEADLINE, HTTP = "identity/deadline.py", "tests/identity/test_http.py"
-LOCK, LOCKS = "identity/lock.lua", "tests/identity/test_lock.py"
+LOCK, LOCKS = "identity/refresh/lock.lua", "tests/identity/test_lock.py"
 READ = "return self._inner.read(max_bytes, _clamp(timeout, httpcore.ReadTimeout))"
 OWNER = 'if redis.call("GET", KEYS[1]) ~= ARGV[1] then'
 
@@ -33,7 +33,7 @@ CONTROLS = (
     ),
     Control(
         name="one owner",
-        file="identity/lock.py",
+        file="identity/refresh/lock.py",
         guard="taken = self._client.set(key, token, nx=True, px=self._ttl_ms)",
         without="taken = self._client.set(key, token, px=self._ttl_ms)",
         test=f"{LOCKS}::test_one_of_many",

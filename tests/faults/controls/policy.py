@@ -26,14 +26,14 @@ CONTROLS = (
     ),
     Control(
         name="high-risk actions need an allowance",
-        file="identity/policy.py",
+        file="identity/policy/decision.py",
         guard="if why_not is None and question.effect is Effect.HIGH_RISK and allowance is None:",
         without="if False:",
         test="tests/identity/test_policy_rules.py::test_a_high_risk_action_runs_only_within_an_allowance",
     ),
     Control(
         name="what states no amount is over the limit",
-        file="identity/policy_rules.py",
+        file="identity/policy/rules.py",
         guard="if self.limit is not None and (question.amount is None or question.amount.exceeds(self.limit)):",
         without="if self.limit is not None and question.amount is not None and question.amount.exceeds(self.limit):",
         test="tests/identity/test_policy_rules.py::test_a_high_risk_action_without_an_amount",

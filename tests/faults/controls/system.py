@@ -18,14 +18,14 @@ CONTROLS = (
     ),
     Control(
         name="the pace of a token endpoint",
-        file="identity/endpoint_state.py",
+        file="identity/refresh/endpoint_state.py",
         guard="wait = max(self.held - now, (self.open or now) - now, due - (burst - 1) * interval - now, 0)",
         without="wait = 0",
         test="tests/identity/test_keepalive_years.py::test_two_years_of_a_few_grants and sqlite",
     ),
     Control(
         name="one intent a generation, between processes",
-        file="identity/intents.py",
+        file="identity/refresh/intents.py",
         guard="return new if insert_new(connection, refresh_intents, _row(new)) else None",
         without="return new if [insert_new(connection, refresh_intents, _row(new))] else None",
         test="tests/faults/test_refreshes.py::test_eight_processes and sqlite and False",
@@ -78,7 +78,7 @@ CONTROLS = (
     ),
     Control(
         name="a revocation is effective in its own commit",
-        file="pipeline/revocation.py",
+        file="pipeline/revocation/__init__.py",
         guard="leases.revoke_scope(connection, scope, number, reason=reason, now=now)",
         without="pass",
         test="tests/faults/test_revocation.py::test_a_revocation_under_load and sqlite",
@@ -120,7 +120,7 @@ CONTROLS = (
     ),
     Control(
         name="a lost answer is not taken for none",
-        file="identity/presentation.py",
+        file="identity/refresh/presentation.py",
         guard="if situation.minted or not profile.rotates:",
         without="if True:",
         test="tests/faults/test_crashes.py::test_a_worker_killed_in_a_refresh and sqlite",

@@ -7,14 +7,14 @@ from tests.faults.control import Control
 CONTROLS = (
     Control(
         name="a repeated hour",
-        file="pipeline/timetable.py",
+        file="pipeline/schedules/timetable.py",
         guard="if slot > moment:",
         without="if slot:",
         test="tests/ledger/test_timetable.py::test_from_any_moment_the_next_slot_is_later",
     ),
     Control(
         name="a slot fires once",
-        file="pipeline/schedules.py",
+        file="pipeline/schedules/slots.py",
         guard="if not insert_new(connection, slots, taken):",
         without="if not connection:",
         test="tests/ledger/test_schedules.py::test_a_removed_schedule_that_is_added_again and sqlite",

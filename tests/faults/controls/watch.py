@@ -42,7 +42,7 @@ CONTROLS = (
     ),
     Control(
         name="a rotation pins the chain",
-        file="identity/audit_chain.py",
+        file="identity/audit/chain.py",
         guard="if pin is not None and pin.seq > 0:",
         without="if isinstance(pin, Head) and pin.seq > 0:",
         test="tests/identity/test_handovers.py::test_a_former_key_that_leaked_does_not_make_its_part",

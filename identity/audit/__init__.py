@@ -1,0 +1,68 @@
+"""Audit rows, written in the transaction of what they record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, insert
+
+from identity.audit.tables import audit
+from identity.model import AccessPattern
+from identity.sequence import NUMBERS, next_number
+
+_INSERT = insert(audit)
+_INSERT_NUMBERED = insert(audit).values(number=NUMBERS.next_value()).returning(audit.c.number)
+
+
+def record(
+    connection: Connection,
+    *,
+    id: str,
+    at: datetime,
+    kind: str,
+    tenant: str,
+    agent: str | None = None,
+    principal: str | None = None,
+    pattern: AccessPattern | None = None,
+    on_behalf_of: str | None = None,
+    account: str | None = None,
+    generation: int | None = None,
+    job: str | None = None,
+    step: str | None = None,
+    attempt: str | None = None,
+    action: str | None = None,
+    outcome: str | None = None,
+    reason: str | None = None,
+    detail: Mapping[str, Any] | None = None,
+    number: int | None = None,
+) -> int:
+    """Write one row, and return its ledger number: *number* if the caller has taken one, else the next.
+
+    *detail* is JSON without floating-point numbers, so that the seal over it reads the same everywhere.
+    """
+    row = {
+        "id": id,
+        "at": at,
+        "kind": kind,
+        "tenant_id": tenant,
+        "agent_id": agent,
+        "principal_id": principal,
+        "pattern": pattern,
+        "on_behalf_of": on_behalf_of,
+        "account_id": account,
+        "generation": generation,
+        "job_id": job,
+        "step_id": step,
+        "attempt_id": attempt,
+        "action": action,
+        "outcome": outcome,
+        "reason": reason,
+        "detail": dict(detail or {}),
+    }
+    if number is None and connection.dialect.name == "postgresql":  # one round trip less
+        return int(connection.execute(_INSERT_NUMBERED, row).scalar_one())
+    taken = next_number(connection) if number is None else number
+    connection.execute(_INSERT, row | {"number": taken})
+    return taken

@@ -1,0 +1,161 @@
+"""The audit as JSON Lines, to be verified anywhere with public keys alone.
+
+The first line says what the chain in the file follows: `{"says": …, "seq": …, "digest": …, "tenant": …}`. Every other
+line is a link: `{"seq": …, "digest": …, "row": {…}}`. Of a row that is not the file's tenant's there is `row_digest`
+alone, so that the chain holds and nothing is told of it. A signed link has `signed_at` and `signature` as well; the
+last line is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, select
+
+from identity.audit.chain import FirstBad, Link, Start, Verified, row_digest, walk
+from identity.audit.links import Progress, newest_pruning, sealed_rows, unwatched
+from identity.audit.statements import Head
+from identity.audit.tables import audit_seals
+from identity.errors import BadInput
+from identity.trusted_keys import TrustedKeys
+
+FORMAT = "aswhom-audit-1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audited:
+    """What a walk through files found."""
+
+    outcome: Verified | FirstBad
+    withheld: int  # links whose rows are not in the files
+
+
+def export_lines(
+    connection: Connection, *, tenant: str | None = None, after: int = 0, progress: Progress = unwatched
+) -> Iterator[bytes]:
+    """The sealed rows behind *after*, those of other tenants than *tenant* as their digests alone.
+
+    *progress* hears of each thousand. Raises BadInput if *after* is not where a chain can begin.
+    """
+    start = _start(connection, after)
+    yield _line({"says": FORMAT, "seq": start.seq, "digest": start.digest, "tenant": tenant})
+    for link, row in sealed_rows(connection, after=start.seq, progress=progress):
+        told: dict[str, Any] = {"seq": link.seq, "digest": link.digest}
+        if row is not None and tenant in (None, row["tenant_id"]):
+            told["row"] = row
+        else:
+            told["row_digest"] = link.row_digest
+        if link.signed is not None:
+            told |= {"signed_at": link.signed.at, "signature": link.signed.signature}
+        yield _line(told)
+
+
+def verify_files(
+    files: Iterable[tuple[str, Iterable[bytes]]], keys: TrustedKeys, *, checkpoint: Head | None = None
+) -> Audited:
+    """Walk the chain through *files*, each a name and its lines, of which each goes on where the one before it ends.
+
+    Raises BadInput for what is no export.
+    """
+    reading = _Reading(files)
+    start = reading.begin()
+    outcome = walk(reading.links(start), keys, start=start, checkpoint=checkpoint)
+    if isinstance(outcome, FirstBad) and reading.last_line:
+        outcome = replace(outcome, why=f"{outcome.why} ({reading.last_line})")
+    return Audited(outcome=outcome, withheld=reading.withheld)
+
+
+class _Reading:
+    """The lines of several files as one chain, and where in them it is."""
+
+    def __init__(self, files: Iterable[tuple[str, Iterable[bytes]]]) -> None:
+        self._files = iter(files)
+        self._lines: Iterator[tuple[str, bytes]] = iter(())
+        self.withheld = 0
+        self.last_line = ""
+
+    def begin(self) -> Start:
+        first = self._open_next()
+        if first is None:
+            raise BadInput("there is no file to verify")
+        return first
+
+    def links(self, start: Start) -> Iterator[Link]:
+        here: Start | None = start
+        end = start
+        while here is not None:
+            if here != end:
+                # What is missing between two files is a link like any other that is missing.
+                yield Link(here.seq, "between the two files", here.digest, None, None)
+            for where, line in self._lines:
+                self.last_line = where
+                link = self._link(line)
+                end = Start(seq=link.seq, digest=link.digest)
+                yield link
+            here = self._open_next()
+
+    def _open_next(self) -> Start | None:
+        name, lines = next(self._files, (None, ()))
+        if name is None:
+            return None
+        self._lines = ((f"{name}, line {number}", line) for number, line in enumerate(lines, start=1))
+        self.last_line, first = next(self._lines, (f"{name}, line 1", b""))
+        match self._document(first):
+            case {"says": said, "seq": int(seq), "digest": str(digest)} if said == FORMAT:
+                return Start(seq=seq, digest=digest)
+        raise BadInput(f"{name} is not an export of the audit: `aswhom audit export` writes one")
+
+    def _link(self, line: bytes) -> Link:
+        document = self._document(line)
+        match document:
+            case {"seq": int(seq), "digest": str(digest), "row": dict(row)}:
+                named, rowed = str(row.get("id")), row_digest(row)
+            case {"seq": int(seq), "digest": str(digest), "row_digest": str(rowed)}:
+                named = "that is withheld"
+                self.withheld += 1
+            case {"seq": int(seq), "digest": str(digest), "row_digest": None}:
+                return Link(seq, "that was not there to export", digest, None, None)
+            case _:
+                raise BadInput(f"{self.last_line}: this is not a link of the audit's chain")
+        return Link(seq, named, digest, rowed, self._head(document, seq, digest))
+
+    def _head(self, document: dict[str, Any], seq: int, digest: str) -> Head | None:
+        signature = document.get("signature")
+        if signature is None:
+            return None
+        try:
+            at = datetime.fromisoformat(document["signed_at"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadInput(f"{self.last_line}: a signature without the time it was made at") from error
+        return Head(seq=seq, digest=digest, at=at, signature=str(signature))
+
+    def _document(self, line: bytes) -> dict[str, Any]:
+        try:
+            document = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            raise BadInput(f"{self.last_line}: this is not JSON") from error
+        if not isinstance(document, dict):
+            raise BadInput(f"{self.last_line}: this is not a JSON object")
+        return document
+
+
+def _start(connection: Connection, after: int) -> Start:
+    pruned = newest_pruning(connection)
+    if after == 0:
+        return Start() if pruned is None else Start(seq=pruned.seq, digest=pruned.digest)
+    if pruned is not None and pruned.seq == after:
+        return Start(seq=after, digest=pruned.digest)
+    known = select(audit_seals.c.digest).where(audit_seals.c.seq == after)
+    digest = connection.execute(known).scalar_one_or_none()
+    if digest is None:
+        begins = f"it begins behind {pruned.seq}" if pruned else "see `aswhom audit checkpoint`"
+        raise BadInput(f"the chain has no link {after}: {begins}")
+    return Start(seq=after, digest=digest)
+
+
+def _line(document: dict[str, Any]) -> bytes:
+    return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)

@@ -1,0 +1,106 @@
+"""The chain as it lies in the ledger: its links in order, where it begins, and whether it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import orjson
+from sqlalchemy import BigInteger, ColumnElement, Connection, Text, cast, select, type_coerce
+
+from identity.audit.chain import FirstBad, Link, Start, row_digest
+from identity.audit.statements import PRUNED, Head, holds
+from identity.audit.tables import audit, audit_prunings, audit_seals
+from identity.columns import instant
+from identity.trusted_keys import TrustedKeys
+
+_SEALS = audit_seals.c
+# As they are stored: a type of SQLAlchemy's own takes longer a row than its digest.
+_RAW: dict[str, ColumnElement[Any]] = {
+    "at": type_coerce(audit.c.at, BigInteger).label("at"),
+    "detail": cast(audit.c.detail, Text).label("detail"),
+}
+#: The columns that `document_of` takes, in this order.
+ROW = tuple(_RAW.get(column.name, column) for column in audit.c)
+_NAMES = tuple(str(column.name) for column in audit.c)
+
+
+def document_of(values: Sequence[Any]) -> dict[str, Any]:
+    """An audit row, its columns as `ROW` has them, as the document that its digest is of: without what is NULL."""
+    document = {name: value for name, value in zip(_NAMES, values, strict=True) if value is not None}
+    document["at"] = instant(document["at"])
+    document["detail"] = orjson.loads(document["detail"])
+    return document
+
+
+SealedRow = tuple[Link, dict[str, Any] | None]
+
+
+Progress = Callable[[int], object]
+
+
+def unwatched(_: int) -> None:
+    """Nobody asks how far it is."""
+
+
+def sealed_rows(connection: Connection, *, after: int = 0, progress: Progress = unwatched) -> Iterator[SealedRow]:
+    """The links behind *after* in order, each with its row, None where that is gone. Read as they are taken.
+
+    *progress* hears of each thousand that was taken.
+    """
+    joined = audit_seals.outerjoin(audit, audit.c.id == _SEALS.audit_id)
+    sealed_at = type_coerce(_SEALS.sealed_at, BigInteger)
+    chain = (
+        select(_SEALS.seq, _SEALS.audit_id, _SEALS.digest, sealed_at, _SEALS.signature, *ROW)
+        .select_from(joined)
+        .where(_SEALS.seq > after)
+        .order_by(_SEALS.seq)
+        .execution_options(yield_per=1000)
+    )
+    with connection.execute(chain) as rows:
+        for thousand in rows.partitions():
+            for seq, id, digest, at, signature, *values in thousand:
+                row = None if values[0] is None else document_of(values)
+                signed = Head(seq=seq, digest=digest, at=instant(at), signature=signature) if signature else None
+                yield Link(seq, id, digest, None if row is None else row_digest(row), signed), row
+            progress(len(thousand))
+
+
+def links_behind(connection: Connection, after: int = 0) -> int:
+    """How many links `sealed_rows` finds, if none is missing. O(1)."""
+    pruned = newest_pruning(connection)
+    return max(0, last_link(connection).seq - max(after, pruned.seq if pruned is not None else 0))
+
+
+def last_link(connection: Connection) -> Start:
+    """What the next link follows."""
+    last = select(_SEALS.seq, _SEALS.digest).order_by(_SEALS.seq.desc()).limit(1)
+    row = connection.execute(last).one_or_none()
+    return Start() if row is None else Start(seq=row.seq, digest=row.digest)
+
+
+def newest_checkpoint(connection: Connection) -> Head | None:
+    """The chain's length and head, as it was signed when that was sealed; None: nothing is sealed yet."""
+    row = connection.execute(select(audit_seals).order_by(_SEALS.seq.desc()).limit(1)).one_or_none()
+    if row is None or row.signature is None:
+        return None
+    return Head(seq=row.seq, digest=row.digest, at=row.sealed_at, signature=row.signature)
+
+
+def newest_pruning(connection: Connection) -> Head | None:
+    """How far the beginning was pruned; None: it was not."""
+    newest = select(audit_prunings).order_by(audit_prunings.c.seq.desc()).limit(1)
+    row = connection.execute(newest).one_or_none()
+    if row is None:
+        return None
+    return Head(seq=row.seq, digest=row.digest, at=row.at, signature=row.signature, says=PRUNED)
+
+
+def beginning(connection: Connection, keys: TrustedKeys) -> Start | FirstBad:
+    """Where the chain begins, if whoever pruned what was before it had the key."""
+    pruned = newest_pruning(connection)
+    if pruned is None:
+        return Start()
+    if not holds(pruned, keys):
+        return FirstBad(seq=1, why=f"whoever removed the rows up to {pruned.seq} had not the key", proven=0)
+    return Start(seq=pruned.seq, digest=pruned.digest)

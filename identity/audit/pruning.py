@@ -1,0 +1,64 @@
+"""Pruning of the audit: only what is sealed goes, only from the beginning, and a signed statement takes its place."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from itertools import islice
+
+from sqlalchemy import Connection, delete, insert, select
+
+from identity.audit.chain import FirstBad, walk
+from identity.audit.links import SealedRow, beginning, last_link, sealed_rows
+from identity.audit.sealer import BATCH
+from identity.audit.statements import PRUNED, sign
+from identity.audit.tables import audit, audit_prunings, audit_seals
+from identity.errors import Misconfigured
+from identity.handovers import hold_signing, trusted_keys
+from identity.signing import Signer
+
+
+def prune_audit(connection: Connection, *, before: datetime, limit: int, signer: Signer, now: datetime) -> int:
+    """Forget a stretch of the chain's beginning whose rows are all older than *before*; how many rows.
+
+    It ends at a signed link, and is walked first: what was altered stays, as evidence. The newest link stays as well.
+    *limit* is at least what the sealer seals at once, or there might be no signed link within it.
+
+    Raises Misconfigured if the stretch does not hold, or *signer* is not the installation's any more.
+    """
+    hold_signing(connection, signer)
+    keys = trusted_keys(connection, signer.public_key())
+    start = beginning(connection, keys)
+    if isinstance(start, FirstBad):
+        raise _kept(start)
+    last = last_link(connection).seq
+    stretch = list(islice(sealed_rows(connection, after=start.seq), max(limit, BATCH)))
+    old = _oldest(stretch, before=before, last=last)
+    if not old:
+        return 0
+    held = walk((link for link, _ in old), keys, start=start)
+    if isinstance(held, FirstBad):
+        raise _kept(held)
+    newest, _ = old[-1]
+    end = sign(signer, seq=newest.seq, digest=newest.digest, at=now, says=PRUNED)
+    stated = {"seq": end.seq, "digest": end.digest, "at": now, "signature": end.signature}
+    connection.execute(insert(audit_prunings), stated)
+    pruned = audit_seals.c.seq <= end.seq
+    connection.execute(delete(audit).where(audit.c.id.in_(select(audit_seals.c.audit_id).where(pruned))))
+    connection.execute(delete(audit_seals).where(pruned))
+    connection.execute(delete(audit_prunings).where(audit_prunings.c.seq < end.seq))
+    return len(old)
+
+
+def _oldest(stretch: list[SealedRow], *, before: datetime, last: int) -> list[SealedRow]:
+    """The rows at the beginning that are old enough, up to the last signed link among them."""
+    end = 0
+    for number, (link, row) in enumerate(stretch, start=1):
+        if link.seq == last or (row is not None and row["at"] >= before):
+            break
+        if link.signed is not None:
+            end = number
+    return stretch[:end]
+
+
+def _kept(bad: FirstBad) -> Misconfigured:
+    return Misconfigured(f"the audit is not pruned, because its chain breaks at {bad.seq}: {bad.why}")

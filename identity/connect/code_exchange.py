@@ -1,0 +1,144 @@
+"""A code from the browser, exchanged for tokens, and the question whose they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+from math import ceil
+from typing import NoReturn
+
+from identity.answers import ClientRefused, Dead, Granted, Meaning, RateLimited, Transient, Unknown, read_outcome
+from identity.connect.reasons import AGAIN, OPERATOR, Why, refuse
+from identity.connect.sessions import ConnectSession
+from identity.connection_secrets import CLIENT_SECRET, SealedSecret, authenticator, live_secrets
+from identity.errors import Misconfigured
+from identity.http import Answer, Client
+from identity.minting import spare_secret
+from identity.model import Credential, ProviderConnection, TokenAnswer
+from identity.oauth import Client as OAuthClient
+from identity.oauth import exchange_request
+from identity.providers.profile import ExternalIdentity, Profile
+from identity.providers.words import provider_name
+from identity.refresh.gate import Endpoint, Gate
+from identity.refused_secrets import note_refused
+from identity.request_names import CONNECT_HEADER, named
+from identity.secret import Secret
+from identity.store import Store
+from identity.token_endpoint import TokenEndpoint
+from identity.vault import Vault
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeExchange:
+    """Speaks to the provider for one callback. A lost answer costs a code, which the person replaces."""
+
+    store: Store
+    vault: Vault
+    http: Client
+    gate: Gate
+    budget: timedelta
+    ids: Callable[[], str]
+
+    def enter(self, owner: ProviderConnection, profile: Profile) -> None:
+        """Count the exchange that follows. Raises Refusal, which leaves the session as it is, where it must wait."""
+        wait = self.gate.enter(_endpoint(owner), profile.token_pace)
+        if wait is not None:
+            refuse(Why.PROVIDER, _no_tokens_now(owner), f"reload this page in {ceil(wait.total_seconds())} s")
+
+    def tokens(
+        self,
+        owner: ProviderConnection,
+        profile: Profile,
+        *,
+        session: ConnectSession,
+        code: str,
+        verifier: str,
+        redirect_uri: str,
+        now: datetime,
+    ) -> TokenAnswer:
+        """What *session*'s code is worth. Raises Refusal, Misconfigured."""
+        name = authenticator(owner, Credential.AUTHORIZATION_CODE) or CLIENT_SECRET
+        secrets = self.store.read(lambda connection: live_secrets(connection, owner.id, name))
+        if not secrets:
+            raise Misconfigured(f"provider connection {owner.id} has no {name.replace('_', ' ')}")
+        ask = partial(
+            self._ask, session, owner, profile, code=code, verifier=verifier, redirect_uri=redirect_uri, now=now
+        )
+        meaning = ask(secrets[0])
+        if isinstance(meaning, ClientRefused) and (spare := spare_secret(secrets, profile, meaning.code)):
+            # The client is authenticated before the code is looked at (RFC 6749 §4.1.3), so it is still good.
+            note_refused(
+                self.store,
+                secrets[0],
+                spare=spare,
+                code=meaning.code,
+                tenant=session.key.tenant,
+                audit_id=self.ids(),
+                now=now,
+            )
+            if self.gate.enter(_endpoint(owner), profile.token_pace) is not None:
+                refuse(Why.PROVIDER, _no_tokens_now(owner), AGAIN, final=True)
+            meaning = ask(spare)
+        return meaning.answer if isinstance(meaning, Granted) else _no_token(meaning, provider_name(owner.provider))
+
+    def _ask(
+        self,
+        session: ConnectSession,
+        owner: ProviderConnection,
+        profile: Profile,
+        secret: SealedSecret,
+        *,
+        code: str,
+        verifier: str,
+        redirect_uri: str,
+        now: datetime,
+    ) -> Meaning:
+        client = OAuthClient(connection=owner, profile=profile, secret=secret.open(self.vault), now=now, jti=self.ids())
+        request = exchange_request(client, code=code, verifier=verifier, redirect_uri=redirect_uri)
+        endpoint = TokenEndpoint(client=self.http, budget=self.budget, gate=self.gate)
+        to = _endpoint(owner)
+        outcome = endpoint.send(named(request, CONNECT_HEADER, str(session.started)), to=to)
+        if not isinstance(outcome, Answer):
+            refuse(Why.PROVIDER, f"{provider_name(owner.provider)} did not answer", final=True)
+        of_code = replace(profile, dead_codes=profile.dead_codes | profile.spent_codes)
+        meaning = read_outcome(outcome, of_code, started_at=now, scopes=session.scopes, lifetime=None)
+        endpoint.heed(meaning, outcome, to=to)
+        return meaning
+
+    def whose(
+        self, session: ConnectSession, owner: ProviderConnection, profile: Profile, token: Secret
+    ) -> ExternalIdentity | None:
+        """Whose account *session*'s token is of; None where the provider cannot be asked. Raises Refusal."""
+        if profile.whoami is None or (question := profile.whoami.request(owner, token)) is None:
+            return None
+        outcome = self.http.send(named(question, CONNECT_HEADER, str(session.started)), within=self.budget)
+        external = None
+        if isinstance(outcome, Answer) and outcome.status == 200:
+            try:
+                external = profile.whoami.read(owner, json.loads(outcome.body))
+            except (ValueError, RecursionError):
+                external = None
+        return external or refuse(
+            Why.PROVIDER, f"{provider_name(owner.provider)} did not say whose account this is", final=True
+        )
+
+
+def _endpoint(owner: ProviderConnection) -> Endpoint:
+    return Endpoint.of(owner, Credential.AUTHORIZATION_CODE)
+
+
+def _no_tokens_now(owner: ProviderConnection) -> str:
+    return f"{provider_name(owner.provider)} gives no tokens at the moment"
+
+
+def _no_token(meaning: Transient | RateLimited | ClientRefused | Dead | Unknown, provider: str) -> NoReturn:
+    match meaning:
+        case ClientRefused():
+            refuse(Why.OPERATOR, f"{provider} does not accept this installation's client", OPERATOR, final=True)
+        case Dead():
+            refuse(Why.PROVIDER, f"{provider} does not accept the code: it was used or has expired", final=True)
+        case Transient(reason=reason) | RateLimited(reason=reason) | Unknown(reason=reason):
+            refuse(Why.PROVIDER, f"{provider} gave no token ({reason})", f"{AGAIN}, or {OPERATOR}", final=True)

@@ -1,0 +1,294 @@
+"""Connecting an account in the browser: authorization code with PKCE, once, in the browser that began it.
+
+start ─► a link, for one person ─► offer: a page that says what is asked ─► authorize: off to the provider
+      ─► finish: the callback (`identity.connect.callback`) ─► result: the page that says how it went
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from identity.accounts import find_account
+from identity.connect.awaited import Awaited, awaited_at
+from identity.connect.callback import Callback, check_issuer
+from identity.connect.code_exchange import CodeExchange
+from identity.connect.links import ConnectLink, read_link, write_link
+from identity.connect.outcomes import Connected, Finishing, Outcome, refused, told
+from identity.connect.reasons import ConnectRefused, Refusal, Why, refuse
+from identity.connect.refusals import Refusals
+from identity.connect.return_targets import may_return
+from identity.connect.sessions import (
+    ConnectSession,
+    add_session,
+    bind_browser,
+    digest,
+    find_session,
+    get_session,
+    open_verifier,
+    seal_verifier,
+)
+from identity.connections import get_connection
+from identity.errors import BadInput, PolicyDenied, Unavailable
+from identity.http import Client
+from identity.model import AccountKey, AccountState, ProviderConnection
+from identity.oauth import authorization_url
+from identity.own_values import profile_for
+from identity.providers.profile import Profile
+from identity.refresh.gate import Gate
+from identity.scopes import grant_scopes, revoked_since
+from identity.sequence import lock_shared, next_number
+from identity.signing import Signer
+from identity.store import Store
+from identity.vault import Vault
+from identity.withdrawals.withdrawing import awaits_provider
+
+__all__ = ["Connect", "ConnectLink", "ConnectOffer", "ConnectRefused", "Connected", "Finishing", "Outcome"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectOffer:
+    """What the person is asked, before anything happens."""
+
+    session: str
+    key: AccountKey
+    provider: str
+    authorize_url: str
+    scopes: tuple[str, ...]
+    awaited: Awaited | None
+    state: AccountState | None  # of the account that is there already
+    reason: str | None  # why that one is not active
+    expires_at: datetime
+
+
+class Connect:
+    """Begins and finishes connect sessions. *redirect_uri* gives each provider connection its own callback address."""
+
+    def __init__(
+        self,
+        store: Store,
+        vault: Vault,
+        http: Client,
+        profiles: Mapping[str, Profile],
+        signer: Signer,
+        *,
+        redirect_uri: Callable[[str], str],
+        ids: Callable[[], str],
+        token: Callable[[], str],  # at least 43 characters of the URL-safe alphabet
+        lifetime: timedelta = timedelta(minutes=10),
+        budget: timedelta = timedelta(seconds=15),
+        gate: Gate | None = None,
+    ) -> None:
+        gate = gate or Gate(None)
+        exchange = CodeExchange(store=store, vault=vault, http=http, gate=gate, budget=budget, ids=ids)
+        self._refusals = Refusals(store=store, vault=vault, ids=ids)
+        self._callback = Callback(
+            store=store, vault=vault, exchange=exchange, refusals=self._refusals, redirect_uri=redirect_uri, ids=ids
+        )
+        self._store = store
+        self._vault = vault
+        self._profiles = profiles
+        self._signer = signer
+        self._redirect_uri = redirect_uri
+        self._token = token
+        self._lifetime = lifetime
+
+    def start(
+        self,
+        key: AccountKey,
+        *,
+        now: datetime,
+        scopes: tuple[str, ...] | None = None,
+        return_to: str | None = None,
+        any_account: bool = False,
+        made_by_key: Callable[[Connection, str], str] | None = None,
+    ) -> ConnectLink:
+        """A link for the person who is to connect *key*. Raises BadInput, Misconfigured, PolicyDenied or
+        Unavailable.
+
+        *scopes* None: the provider connection's. *return_to*: a registered address that the last page leads to.
+        *any_account*: another login at the provider may take the place of the one that consented before.
+        *made_by_key* says in the same commit which session the request's idempotency key stands for: the one that it is
+        given, or one before.
+        """
+        owner, profile = self._provider(key.connection)
+        session, state, verifier = self._token(), self._token(), self._token()
+        sealed = seal_verifier(self._vault, key.tenant, session, owner.provider, state=state, verifier=verifier)
+        expires_at = now + self._lifetime
+
+        def begin(connection: Connection) -> ConnectSession:
+            # Before the locks, as a revocation that is asked for with a key claims it: no two wait for each other.
+            if made_by_key is not None and (before := made_by_key(connection, session)) != session:
+                return _there(connection, before)
+            lock_shared(connection, grant_scopes(key))
+            number = next_number(connection)
+            if refusal := revoked_since(connection, grant_scopes(key), number):
+                raise PolicyDenied(f"no account is connected now: {refusal.reason}")
+            account = find_account(connection, key)
+            if account is not None and awaits_provider(connection, account, profile, now=now):
+                raise Unavailable(
+                    f"access of {key} is being ended at {profile.title}, and a consent of now would end with it: "
+                    "try again in a moment",
+                    retry_after=timedelta(seconds=5),
+                )
+            if return_to is not None and not may_return(connection, key.tenant, return_to):
+                raise BadInput(
+                    f"{return_to} is no return target of {key.tenant}: add it with `aswhom connect add-return`"
+                )
+            begun = ConnectSession(
+                id=session,
+                key=key,
+                state_hash=digest(state),
+                started=number,
+                scopes=owner.scopes if scopes is None else scopes,
+                verifier_sealed=sealed,
+                browser_hash=None,
+                expires_at=expires_at,
+                finished_at=None,
+                return_to=return_to,
+                any_account=any_account,
+                created_at=now,
+            )
+            add_session(connection, begun)
+            return begun
+
+        made = self._store.write(begin)
+        text = write_link(self._signer, made.id)
+        return ConnectLink(session=made.id, text=text, scopes=made.scopes, expires_at=made.expires_at)
+
+    def offer(self, link: str, *, browser: str, now: datetime) -> ConnectOffer | Outcome:
+        """What the page behind *link* says. Nothing is bound yet: whoever previews a link is not the person.
+
+        *browser* is the value of the browser's cookie, or empty.
+        """
+        try:
+            session = self._usable(link, browser=browser, now=now)
+        except Refusal as refusal:
+            return refusal.refused
+        if session.finished_at is not None:
+            return told(session, now=now)
+        owner, _ = self._provider(session.key.connection)
+
+        def read(connection: Connection) -> ConnectOffer:
+            account = find_account(connection, session.key)
+            return ConnectOffer(
+                session=session.id,
+                key=session.key,
+                provider=owner.provider,
+                authorize_url=owner.authorize_url,
+                scopes=session.scopes,
+                awaited=None if session.any_account else awaited_at(connection, session.key, owner.people),
+                state=account.state if account else None,
+                reason=account.reason if account else None,
+                expires_at=session.expires_at,
+            )
+
+        return self._store.read(read)
+
+    def authorize(self, link: str, *, browser: str, now: datetime) -> str | Outcome:
+        """Where to send the browser that goes on from *link*'s page; from here on no other browser can finish.
+
+        *browser* is the value of a cookie made for this browser, random and long.
+        """
+        try:
+            session = self._usable(link, browser=browser, now=now)
+        except Refusal as refusal:
+            return refusal.refused
+        if session.finished_at is not None:
+            return told(session, now=now)
+        until = now + self._lifetime
+        bind = self._store.write(lambda c: bind_browser(c, session.id, digest(browser), now=now, expires_at=until))
+        if not bind:
+            return refused(Why.OTHER_BROWSER, "this link was opened in another browser just now")
+        owner, profile = self._provider(session.key.connection)
+        state, verifier = open_verifier(self._vault, session, owner.provider)
+        return authorization_url(
+            owner,
+            profile,
+            redirect_uri=self._redirect_uri(owner.id),
+            scopes=session.scopes,
+            state=state,
+            verifier=verifier,
+        )
+
+    def finish(
+        self,
+        params: Mapping[str, str],
+        *,
+        browser: str,
+        connection_id: str,
+        now: datetime,
+        also: Callable[[Connection, AccountKey], None],
+    ) -> Outcome:
+        """The callback that arrived at *connection_id*'s address. *also* runs in the consent's transaction."""
+        state_hash = digest(params.get("state", ""))
+        session = self._store.read(lambda connection: find_session(connection, state_hash))
+        if session is None:
+            return refused(Why.UNTRUSTED, "this answer belongs to no link of ours")
+        owner, profile = self._provider(session.key.connection)
+        try:
+            # A callback that is not this session's own must not end it, so these come before it is used up.
+            if owner.id != connection_id:
+                refuse(Why.UNTRUSTED, "this answer came back to the address of another provider connection")
+            check_issuer(owner, profile, params)
+            if not session.is_of(browser):
+                refuse(Why.OTHER_BROWSER, "this is not the browser in which the link was opened")
+            connected = self._callback.finish(session, owner, profile, params, now=now, also=also)
+        except Refusal as refusal:
+            return self._refusals.note(session, refusal, now=now) if refusal.final else refusal.refused
+        return connected or self._again(session.id, now=now)
+
+    def result(self, session: str, *, browser: str, now: datetime) -> Outcome:
+        """How a session ended, for the browser that went through it."""
+        found = self._store.read(lambda connection: get_session(connection, session))
+        if found is None or not found.is_of(browser):
+            return refused(Why.OTHER_BROWSER, "this page is for the browser in which the link was opened")
+        return told(found, now=now)
+
+    def about(self, session: str) -> tuple[AccountKey, str | None] | None:
+        """What a session connects, and where its last page leads as long as that is registered."""
+
+        def read(connection: Connection) -> tuple[AccountKey, str | None] | None:
+            found = get_session(connection, session)
+            if found is None:
+                return None
+            to = found.return_to
+            return found.key, to if to is not None and may_return(connection, found.key.tenant, to) else None
+
+        return self._store.read(read)
+
+    def _again(self, session: str, *, now: datetime) -> Outcome:
+        found = self._store.read(lambda connection: get_session(connection, session))
+        return told(found, now=now) if found else refused(Why.UNKNOWN_LINK, "there is no such link")
+
+    def _usable(self, link: str, *, browser: str, now: datetime) -> ConnectSession:
+        """The session of a link that may be opened in this browser. Raises Refusal."""
+        named = read_link(self._signer, link)
+        session = named and self._store.read(lambda connection: get_session(connection, named))
+        if not session:
+            refuse(Why.UNKNOWN_LINK, "there is no such link: perhaps a part of it was lost on its way")
+        if session.finished_at is not None and not session.is_of(browser):
+            refuse(Why.USED, "this link was used already, and a link is good once")
+        if session.finished_at is not None:
+            return session
+        if session.browser_hash is not None and not session.is_of(browser):
+            refuse(Why.OTHER_BROWSER, "this link was opened in another browser before")
+        if now >= session.expires_at:
+            refuse(Why.EXPIRED, "this link has expired: it is good for some minutes only")
+        key, started = session.key, session.started
+        if self._store.read(lambda connection: revoked_since(connection, grant_scopes(key), started)):
+            refuse(Why.REVOKED, "access was revoked after this link was made")
+        return session
+
+    def _provider(self, owner: str) -> tuple[ProviderConnection, Profile]:
+        found = self._store.read(lambda connection: get_connection(connection, owner))
+        return found, profile_for(self._profiles, found)
+
+
+def _there(connection: Connection, session: str) -> ConnectSession:
+    if (found := get_session(connection, session)) is None:
+        raise BadInput("the link that this key made before is forgotten: ask again with a new key")
+    return found

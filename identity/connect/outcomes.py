@@ -1,0 +1,66 @@
+"""What a connect came to, as it is told to the person's browser, however often it asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from identity.connect.reasons import AGAIN, ConnectRefused, Why
+from identity.connect.sessions import CONNECTED, USED, ConnectSession
+from identity.model import AccountKey
+
+FINISHED_WITHIN = timedelta(minutes=1)  # a callback that has not said by then how it ended was cut off
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connected:
+    """The account is connected."""
+
+    session: str
+    key: AccountKey
+    account: str
+    generation: int
+    login: str | None  # as the provider calls the person
+    missing_scopes: tuple[str, ...]  # asked for and not granted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finishing:
+    """A callback of this session is being answered elsewhere: look again."""
+
+    session: str
+
+
+Outcome = Connected | ConnectRefused | Finishing
+
+
+def refused(why: Why, reason: str, next_step: str = AGAIN) -> ConnectRefused:
+    """Nothing was connected, and nothing is stored of it."""
+    return ConnectRefused(why=why, reason=reason, next_step=next_step)
+
+
+def told(session: ConnectSession, *, now: datetime) -> Outcome:
+    """How *session* ended."""
+    said = session.result or {}
+    if session.finished_at is None:
+        if now >= session.expires_at:
+            return refused(Why.EXPIRED, "the link was not used in time")
+        return refused(Why.UNTRUSTED, "the provider has not answered yet", "go on there, or open your link again")
+    if session.outcome == CONNECTED:
+        return Connected(
+            session=session.id,
+            key=session.key,
+            account=said["account"],
+            generation=said["generation"],
+            login=said["login"],
+            missing_scopes=tuple(said["missing_scopes"]),
+        )
+    if session.outcome == USED and now < session.finished_at + FINISHED_WITHIN:
+        return Finishing(session=session.id)
+    cut_off = session.outcome in (None, USED)
+    return ConnectRefused(
+        why=Why.INTERRUPTED if cut_off else Why(session.outcome or ""),
+        reason=said.get("reason", "it was cut off before it was done, so nothing is connected"),
+        next_step=said.get("next_step", AGAIN),
+        session=session.id,
+    )

@@ -1,0 +1,60 @@
+"""Why a connect ends without a consent, in words for the person who tried."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NoReturn
+
+from identity.connect.leftovers import Leftover
+
+AGAIN = "ask for a new link where you got this one, and open it in this browser"
+OPERATOR = "tell whoever runs this installation"
+
+
+class Why(StrEnum):
+    """The reasons there are; each has a page of its own."""
+
+    UNKNOWN_LINK = "unknown_link"  # not one of ours, or mistyped
+    EXPIRED = "expired"  # its minutes are over
+    USED = "used"  # it connected, or failed to connect, in a browser that is not this one
+    OTHER_BROWSER = "other_browser"  # opened in another browser first
+    REVOKED = "revoked"  # access was withdrawn after the link was made
+    DECLINED = "declined"  # the person said no at the provider
+    WRONG_ACCOUNT = "wrong_account"  # signed in at the provider as somebody else than the one awaited
+    LINKED_ELSEWHERE = "linked_elsewhere"  # this login belongs to another person of the tenant
+    UNTRUSTED = "untrusted"  # an answer that is not the one this session waits for
+    PROVIDER = "provider"  # the provider gave no token, or did not say whose it is
+    OPERATOR = "operator"  # a setting or a client registration is wrong
+    INTERRUPTED = "interrupted"  # it was being finished, and nobody knows how that ended: nothing is connected
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectRefused:
+    """Nothing was stored: why, and what to do. *session*: whose, once the person's browser is known to be the one."""
+
+    why: Why
+    reason: str
+    next_step: str
+    session: str | None = None
+
+
+class Refusal(Exception):
+    """Leaves a callback early. *final*: the session was used up. *detail* is for the audit, never for the page.
+
+    *leftover* is what the callback had won by then.
+    """
+
+    leftover: Leftover | None = None
+
+    def __init__(self, refused: ConnectRefused, *, final: bool, detail: Mapping[str, str]) -> None:
+        super().__init__(refused.reason)
+        self.refused = refused
+        self.final = final
+        self.detail = detail
+
+
+def refuse(why: Why, reason: str, next_step: str = AGAIN, *, final: bool = False, **detail: str) -> NoReturn:
+    """End the callback here."""
+    raise Refusal(ConnectRefused(why=why, reason=reason, next_step=next_step), final=final, detail=detail)

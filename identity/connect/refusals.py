@@ -1,0 +1,102 @@
+"""How a refused connect ends: noted for the person and the audit, and what it had won left to end at the provider."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from identity import audit
+from identity.connect.leftovers import Leftover, leave
+from identity.connect.reasons import OPERATOR, ConnectRefused, Refusal, Why, refuse
+from identity.connect.sessions import ConnectSession, note_outcome
+from identity.errors import Misconfigured, Unavailable
+from identity.insistence import Insistence
+from identity.store import Store
+from identity.vault import Vault
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusals:
+    """Writes down how connects were refused."""
+
+    store: Store
+    vault: Vault
+    ids: Callable[[], str]
+    insistence: Insistence = field(default_factory=Insistence)
+
+    def note(self, session: ConnectSession, refusal: Refusal, *, now: datetime) -> ConnectRefused:
+        """Record how a used session ended; returns it as the person is told."""
+        refused, audit_id = refusal.refused, self.ids()
+        said = {"reason": refused.reason, "next_step": refused.next_step}
+
+        def write(connection: Connection) -> None:
+            if not note_outcome(connection, session.id, refused.why, said):
+                return  # noted before, by this very write or by a consent that was stored after all
+            audit.record(
+                connection,
+                id=audit_id,
+                at=now,
+                kind="connect.refused",
+                tenant=session.key.tenant,
+                principal=session.key.principal,
+                outcome=refused.why,
+                reason=refused.reason,
+                detail={"connection": session.key.connection, **refusal.detail},
+            )
+
+        if refusal.leftover is None:
+            self.store.write(write)
+        else:
+            self._leave(refusal.leftover, now=now, then=write)
+        return ConnectRefused(why=refused.why, reason=refused.reason, next_step=refused.next_step, session=session.id)
+
+    @contextmanager
+    def leaving(self, won: Leftover, *, now: datetime) -> Iterator[None]:
+        """What ends early in here leaves tokens at the provider. `note` writes down those of a Refusal."""
+        try:
+            with in_words():
+                yield
+        except Refusal as refusal:
+            refusal.leftover = won
+            raise
+        except Exception:  # a bug, or a fault nobody foresaw: it is raised, and the tokens end all the same
+            self._leave(won, now=now)
+            raise
+
+    def _leave(
+        self, won: Leftover, *, now: datetime, then: Callable[[Connection], None] = lambda connection: None
+    ) -> None:
+        """Have the ledger know of tokens that nobody else knows of: while it is away, they are held here."""
+        sealed, account_id = won.sealed(self.vault), self.ids()
+        where = {"connection": won.key.connection, "principal": won.key.principal, "connect": str(won.started)}
+
+        def write(connection: Connection) -> None:
+            leave(connection, won, sealed, account_id=account_id, now=now)
+            then(connection)
+
+        what = f"what a refused connect of account {won.key} had won"
+        try:
+            self.insistence.write(
+                self.store, write, what=what, where={"action": "connect.leftover_not_stored", **where}
+            )
+        except Unavailable:
+            log.error("%s may stay valid at its provider", what, extra={"action": "connect.leftover_lost", **where})
+            raise
+
+
+@contextmanager
+def in_words() -> Iterator[None]:
+    """What goes wrong in here, as the person is told."""
+    try:
+        yield
+    except Unavailable:
+        refuse(Why.INTERRUPTED, "the consent could not be stored just now", final=True)
+    except Misconfigured as fault:
+        refuse(Why.OPERATOR, "this installation is not set up for that", OPERATOR, final=True, fault=str(fault))

@@ -1,0 +1,120 @@
+"""What people may do at the console: roles, of one tenant or of all, by what their sign-in says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select
+
+from identity import audit
+from identity.console.tables import console_roles, console_sessions
+from identity.errors import BadInput
+from identity.tables import tenants
+
+SEPARATOR = "@"  # of a role and its tenant in the claim that names roles: `operator@acme`
+
+
+class Role(StrEnum):
+    """What a person may do; docs/howto/console.md has the table."""
+
+    OWNER = "owner"  # everything, opening again what was stopped included
+    OPERATOR = "operator"  # the work: replay, cancel, resolve, reconnect, revoke
+    APPROVER = "approver"  # decide approvals
+    AUDITOR = "auditor"  # see everything, change nothing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """One role of a person."""
+
+    role: Role
+    tenant: str | None  # None: of every tenant, and of the platform
+
+
+def roles_of(connection: Connection, claims: Mapping[str, Any], *, roles_claim: str | None) -> tuple[Held, ...]:
+    """The roles of whoever signed in with *claims*: those of the table, and those that *roles_claim* names outright."""
+    rows = connection.execute(select(console_roles).order_by(console_roles.c.id)).all()
+    held = {Held(role=Role(row.role), tenant=row.tenant_id) for row in rows if row.value in _values(claims, row.claim)}
+    if roles_claim is not None:
+        held |= set(_named(_values(claims, roles_claim)))
+    return tuple(sorted(held, key=lambda one: (one.tenant or "", one.role)))
+
+
+def _values(claims: Mapping[str, Any], name: str) -> frozenset[str]:
+    """What a claim says; an address that nobody verified says nothing (OpenID Connect Core §5.1)."""
+    if name == "email" and claims.get("email_verified") is not True:
+        return frozenset()
+    said = claims.get(name)
+    return frozenset(one for one in (said if isinstance(said, list) else [said]) if isinstance(one, str))
+
+
+def _named(values: frozenset[str]) -> Iterator[Held]:
+    known = set(Role)
+    for value in values:
+        role, separator, tenant = value.partition(SEPARATOR)
+        if role in known and bool(separator) is bool(tenant):
+            yield Held(role=Role(role), tenant=tenant or None)
+
+
+def allow(
+    connection: Connection,
+    *,
+    id: str,
+    claim: str,
+    value: str,
+    role: Role,
+    tenant: str | None,
+    audit_id: str,
+    by: str,
+    now: datetime,
+) -> None:
+    """Whoever signs in with that claim has that role. Raises BadInput."""
+    if tenant is not None and connection.execute(select(tenants.c.id).where(tenants.c.id == tenant)).first() is None:
+        raise BadInput(f"there is no tenant {tenant}: `aswhom tenants list` shows them")
+    columns = console_roles.c
+    whose = columns.tenant_id.is_(None) if tenant is None else columns.tenant_id == tenant
+    same = select(columns.id).where(columns.claim == claim, columns.value == value, columns.role == role, whose)
+    if (known := connection.execute(same).scalar()) is not None:
+        raise BadInput(f"{claim} {value} has that role already: {known}")
+    row = {"id": id, "claim": claim, "value": value, "role": role, "tenant_id": tenant, "made_by": by}
+    connection.execute(insert(console_roles), {**row, "created_at": now})
+    _record(connection, "console.allowed", f"{claim} {value}", role, tenant, audit_id=audit_id, by=by, now=now)
+
+
+def disallow(connection: Connection, id: str, *, audit_id: str, by: str, now: datetime) -> int:
+    """Take a role back; everybody who signed in by a provider signs in anew. Returns how many were. Raises BadInput."""
+    gone = delete(console_roles).where(console_roles.c.id == id).returning(*console_roles.c)
+    row = connection.execute(gone).one_or_none()
+    if row is None:
+        raise BadInput(f"there is no role {id}: `aswhom console roles` shows them")
+    who = f"{row.claim} {row.value}"
+    _record(connection, "console.disallowed", who, row.role, row.tenant_id, audit_id=audit_id, by=by, now=now)
+    # Whose session rests on it is not known: a session keeps roles, not claims.
+    return connection.execute(delete(console_sessions).where(console_sessions.c.via == "openid")).rowcount
+
+
+def _record(
+    connection: Connection,
+    kind: str,
+    who: str,
+    role: str,
+    tenant: str | None,
+    *,
+    audit_id: str,
+    by: str,
+    now: datetime,
+) -> None:
+    audit.record(
+        connection,
+        id=audit_id,
+        at=now,
+        kind=kind,
+        tenant=tenant or "",
+        outcome=str(role),
+        reason=f"by {by}",
+        detail={"who": who},
+    )

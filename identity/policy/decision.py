@@ -1,0 +1,165 @@
+"""Policy: as whom an action runs, held to what, or why it may not run.
+
+Three questions in order: must this be attributable, did a person trigger it or is it background work, how sensitive
+is it? Then the tenant's rules, which only take away. A principal the author named can be refused; it is never exchanged
+for another. Pure and total: every question gets an answer, and the same one under the same policy the same answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from identity.model import AccessPattern, Effect, PrincipalKind
+from identity.money import Money
+from identity.policy.rules import FACTS_ALONE, Allowance, ApprovalNeed, Policy, Question, Rule, Trigger
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constraints:
+    """What the step is held to beyond as whom it runs."""
+
+    max_amount: Money | None = None
+    approvals: tuple[ApprovalNeed, ...] = ()  # each of them must be met
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """As whom, by which pattern, and why; stored with the intent and in the audit."""
+
+    kind: PrincipalKind
+    pattern: AccessPattern
+    reason: str
+    constraints: Constraints = field(default_factory=Constraints)
+    policy: int = 0  # the version it was taken under; 0: the tenant has none of its own
+    rules: tuple[str, ...] = ()  # of the policy, that are about the step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Denied:
+    """Nobody may, and why."""
+
+    reason: str
+    policy: int = 0
+    rules: tuple[str, ...] = ()
+
+
+def decide(question: Question, policy: Policy = FACTS_ALONE) -> Decision | Denied:
+    """The decision on one step."""
+    rules = [rule for rule in policy.about(question.action) if rule.holds(question)]
+    kind, reason = _chosen(question, rules)
+    allowance = _allowance(question, policy) if question.effect is Effect.HIGH_RISK else None
+    names = tuple(rule.name for rule in rules) + ((allowance.name,) if allowance is not None else ())
+    why_not = _forbidden_by_facts(question, kind) or _forbidden_by_rules(question, kind, rules)
+    if why_not is None and question.effect is Effect.HIGH_RISK and allowance is None:
+        why_not = _not_allowed(question, policy)
+    if why_not is not None:
+        return Denied(reason=why_not, policy=policy.version, rules=names)
+    limits = [rule.max_amount for rule in rules if rule.max_amount is not None]
+    if allowance is not None and allowance.limit is not None:
+        limits.append(allowance.limit)
+    return Decision(
+        kind=kind,
+        pattern=_pattern(question, kind, rules),
+        reason=f"{reason}: {_answers(question)}" + (f"; by {', '.join(names)}" if names else ""),
+        constraints=Constraints(
+            max_amount=min(limits, key=lambda one: one.amount, default=None),  # of one currency, or it was refused
+            approvals=tuple(rule.approval for rule in rules if rule.approval is not None),
+        ),
+        policy=policy.version,
+        rules=names,
+    )
+
+
+def _answers(question: Question) -> str:
+    """The answers to the three questions, for whoever asks why."""
+    return ", ".join(
+        (
+            "attributable" if question.attribution else "no attribution",
+            "user-triggered" if question.trigger is Trigger.PERSON else "background",
+            question.effect.value.replace("_", " "),
+        )
+    )
+
+
+def _chosen(question: Question, rules: Sequence[Rule]) -> tuple[PrincipalKind, str]:
+    """Whom the author named, else whom policy picks, and why."""
+    if question.named is not None:
+        return question.named, "named by the workflow"
+    kind, reason = _preference(question)
+    for rule in rules:
+        if rule.kinds is not None and kind not in rule.kinds:
+            left = [other for other in PrincipalKind if _remains(question, other, rules)]
+            if left:
+                return left[0], f"the policy's rule {rule.name!r} leaves nobody else"
+    return kind, reason
+
+
+def _remains(question: Question, kind: PrincipalKind, rules: Sequence[Rule]) -> bool:
+    return _forbidden_by_facts(question, kind) is None and all(
+        rule.kinds is None or kind in rule.kinds for rule in rules
+    )
+
+
+def _preference(question: Question) -> tuple[PrincipalKind, str]:
+    """Whom the three questions would pick, and why."""
+    if question.attribution:
+        return PrincipalKind.USER, "the action must be attributable to a person"
+    if len(question.declared) == 1:
+        (only,) = question.declared
+        return only, "the only principal the workflow declares for it"
+    if question.trigger is Trigger.BACKGROUND:
+        return PrincipalKind.SERVICE, "background work runs as the service"
+    if question.effect is Effect.READ:
+        return PrincipalKind.SERVICE, "a read needs no person's authority"
+    if question.has_user:
+        return PrincipalKind.USER, "a person triggered a change, so it is made as them"
+    return PrincipalKind.SERVICE, "who triggered it is not a known principal"
+
+
+def _forbidden_by_facts(question: Question, kind: PrincipalKind) -> str | None:
+    """Why *kind* may not whatever a tenant's policy says, or None."""
+    action = question.action
+    if kind not in question.declared:
+        named = " or ".join(sorted(question.declared)) or "nobody"
+        return f"{action} as {kind} was not declared: the workflow declares {named}"
+    if question.attribution and kind is not PrincipalKind.USER:
+        return f"{action} must be attributable to a person, so it does not run as {kind}"
+    if kind is PrincipalKind.USER and not question.has_user:
+        return f"{action} would run as the user, and no principal is linked to who that is"
+    return None
+
+
+def _forbidden_by_rules(question: Question, kind: PrincipalKind, rules: Sequence[Rule]) -> str | None:
+    """Why the tenant's rules forbid it as *kind*, or None."""
+    for rule in rules:
+        said = f"the policy's rule {rule.name!r}"
+        if rule.deny is not None:
+            return f"{said} forbids {question.action}: {rule.deny}"
+        if rule.kinds is not None and kind not in rule.kinds:
+            return f"{said} lets {question.action} run as {' or '.join(sorted(rule.kinds)) or 'nobody'} alone"
+        if rule.max_amount is not None and (question.amount is None or question.amount.exceeds(rule.max_amount)):
+            return f"{said} holds {question.action} to {rule.max_amount}, and this one {_amount(question)}"
+    return None
+
+
+def _allowance(question: Question, policy: Policy) -> Allowance | None:
+    """The first that permits a high-risk step."""
+    return next((one for one in policy.allowances if one.covers(question)), None)
+
+
+def _not_allowed(question: Question, policy: Policy) -> str:
+    limits = [str(one.limit) for one in policy.allowances if one.limit is not None and one.when.fits(question)]
+    if limits:
+        return f"{question.action} is high-risk and allowed up to {', '.join(limits)}, and this one {_amount(question)}"
+    return f"{question.action} is high-risk, and no [[allow]] of the tenant's policy is about it"
+
+
+def _amount(question: Question) -> str:
+    return "states no amount" if question.amount is None else f"is for {question.amount}"
+
+
+def _pattern(question: Question, kind: PrincipalKind, rules: Sequence[Rule]) -> AccessPattern:
+    if question.capability or question.effect is Effect.HIGH_RISK or any(rule.capability for rule in rules):
+        return AccessPattern.CAPABILITY
+    return AccessPattern.DELEGATED if kind is PrincipalKind.USER else AccessPattern.SERVICE

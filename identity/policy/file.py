@@ -1,0 +1,199 @@
+"""A tenant's policy as it is written: TOML, checked against a schema, and made into rules."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from datetime import timedelta
+from hashlib import sha256
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from identity.errors import BadInput
+from identity.model import Effect, PrincipalKind
+from identity.money import Money
+from identity.policy.rules import Allowance, ApprovalNeed, Names, Policy, Rule, Trigger, When
+
+FORMAT = 1
+LONGEST = 100_000  # characters
+_UNITS: Mapping[str, str] = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _money(value: object) -> object:
+    if isinstance(value, Money) or value is None:
+        return value
+    if not isinstance(value, str):
+        raise ValueError('write an amount as text: "5000 EUR"')  # noqa: TRY004 - pydantic turns a ValueError into a fault
+    try:
+        return Money.read(value)
+    except BadInput as error:
+        raise ValueError(str(error)) from error
+
+
+def _duration(value: object) -> object:
+    if isinstance(value, timedelta):
+        return value
+    written = re.fullmatch(r"([1-9][0-9]{0,4})([mhd])", value) if isinstance(value, str) else None
+    if written is None:
+        raise ValueError('write a duration as so many minutes, hours or days: "30m", "24h", "7d"')
+    return timedelta(**{_UNITS[written[2]]: int(written[1])})
+
+
+Text = Annotated[str, Field(min_length=1, max_length=200)]
+Patterns = Annotated[list[Text], BeforeValidator(_listed), Field(min_length=1, max_length=50)]
+Effects = Annotated[list[Effect], BeforeValidator(_listed), Field(min_length=1)]
+Amount = Annotated[Money, BeforeValidator(_money)]
+Lasting = Annotated[timedelta, BeforeValidator(_duration), Field(le=timedelta(days=30))]
+Required = Annotated[list[Literal["user", "service", "capability"]], BeforeValidator(_listed), Field(min_length=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class WhenText(_Strict):
+    """Which steps: all that is given must be so; `*` and `?` stand for anything in names."""
+
+    action: Patterns | None = None
+    provider: Patterns | None = None
+    workflow: Patterns | None = None
+    agent: Patterns | None = None
+    effect: Effects | None = None
+    trigger: Trigger | None = None
+
+
+class ApprovalText(_Strict):
+    """Who must say yes."""
+
+    approvers: Annotated[list[Text], Field(min_length=1, max_length=100)]
+    quorum: Annotated[int, Field(ge=1)] = 1
+    expires_in: Lasting = timedelta(hours=24)
+
+    @model_validator(mode="after")
+    def _can_be_met(self) -> ApprovalText:
+        if len(set(self.approvers)) < self.quorum:
+            raise ValueError(
+                f"a quorum of {self.quorum} needs as many approvers, and {len(set(self.approvers))} are named"
+            )
+        return self
+
+
+class RuleText(_Strict):
+    """What holds for the steps it is about."""
+
+    name: Text
+    when: WhenText = WhenText()
+    above: Amount | None = None
+    deny: Text | None = None
+    require: Required | None = None
+    max_amount: Amount | None = None
+    approval: ApprovalText | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> RuleText:
+        if not (self.deny or self.require or self.max_amount or self.approval):
+            raise ValueError("a rule says deny, require, max_amount or approval")
+        return self
+
+
+class AllowText(_Strict):
+    """High-risk actions that may be done at all."""
+
+    name: Text
+    when: WhenText
+    limit: Amount | None = None
+
+    @model_validator(mode="after")
+    def _names_the_action(self) -> AllowText:
+        if self.when.action is None:
+            raise ValueError("an [[allow]] names the actions it is about: when = { action = … }")
+        return self
+
+
+class PolicyText(_Strict):
+    """The whole file."""
+
+    format: Literal[1]
+    rule: Annotated[list[RuleText], Field(max_length=200)] = []
+    allow: Annotated[list[AllowText], Field(max_length=200)] = []
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> PolicyText:
+        names = [one.name for one in self.rule] + [one.name for one in self.allow]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two entries are named {', '.join(twice)}")
+        return self
+
+
+def digest_of(text: str) -> str:
+    """By which a version is recognised: SHA-256 of the file."""
+    return sha256(text.encode()).hexdigest()
+
+
+def read_policy(text: str, *, version: int = 0) -> Policy:
+    """The policy that *text* states. Raises BadInput, which says where and why."""
+    if len(text) > LONGEST:
+        raise BadInput(f"the policy has more than {LONGEST} characters")
+    try:
+        stated = PolicyText.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"the policy is not TOML: {error}") from error
+    except ValidationError as error:
+        raise BadInput("the policy cannot be used: " + "; ".join(_faults(error))) from error
+    return Policy(
+        version=version,
+        digest=digest_of(text),
+        rules=tuple(_rule(one) for one in stated.rule),
+        allowances=tuple(Allowance(name=one.name, when=_when(one.when), limit=one.limit) for one in stated.allow),
+    )
+
+
+def _faults(error: ValidationError) -> list[str]:
+    found = error.errors(include_url=False, include_context=False)
+    return [f"{'.'.join(map(str, one['loc'])) or 'file'}: {one['msg'].removeprefix('Value error, ')}" for one in found]
+
+
+def _rule(stated: RuleText) -> Rule:
+    required = set(stated.require or ())
+    kinds = frozenset(PrincipalKind(one) for one in required - {"capability"})
+    need = stated.approval
+    return Rule(
+        name=stated.name,
+        when=_when(stated.when),
+        above=stated.above,
+        deny=stated.deny,
+        kinds=kinds or None,
+        capability="capability" in required,
+        max_amount=stated.max_amount,
+        approval=None
+        if need is None
+        else ApprovalNeed(
+            rule=stated.name, quorum=need.quorum, approvers=frozenset(need.approvers), expires_in=need.expires_in
+        ),
+    )
+
+
+def _when(stated: WhenText) -> When:
+    def names(patterns: list[str] | None) -> Names | None:
+        return None if patterns is None else Names.of(patterns)
+
+    return When(
+        action=names(stated.action),
+        provider=names(stated.provider),
+        workflow=names(stated.workflow),
+        agent=names(stated.agent),
+        effect=None if stated.effect is None else frozenset(stated.effect),
+        trigger=stated.trigger,
+    )
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of the file, for editors."""
+    return PolicyText.model_json_schema()

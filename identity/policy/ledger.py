@@ -1,0 +1,123 @@
+"""Policies in the ledger: versions of a tenant's file, of which the newest holds from its commit on."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, Row, ScalarSelect, bindparam, func, insert, select
+
+from identity import audit
+from identity.errors import BadInput, Misconfigured
+from identity.model import Scope, ScopeKind
+from identity.policy.file import digest_of, read_policy
+from identity.policy.rules import FACTS_ALONE, Policy
+from identity.sequence import lock_exclusive
+from identity.tables import policies
+
+_OF_TENANT = policies.c.tenant_id == bindparam("tenant")
+_VERSION = select(func.coalesce(func.max(policies.c.version), 0)).where(_OF_TENANT)
+_TEXT = select(policies.c.document).where(_OF_TENANT, policies.c.version == bindparam("version"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Applied:
+    """What `apply_policy` left; *changed* False: the newest version said the same already."""
+
+    version: int
+    digest: str
+    changed: bool
+
+
+def current_version() -> ScalarSelect[int]:
+    """The newest version of the parameter *tenant*, 0 where there is none, for a larger statement."""
+    return _VERSION.scalar_subquery()
+
+
+def version_of(connection: Connection, tenant: str) -> int:
+    """The newest version of a tenant, 0 where it has none."""
+    return int(connection.execute(_VERSION, {"tenant": tenant}).scalar_one())
+
+
+def policy_text(connection: Connection, tenant: str, version: int | None = None) -> tuple[int, str]:
+    """A version and what it says, the newest by default; 0 and nothing where the tenant has none. Raises BadInput."""
+    found = version_of(connection, tenant) if version is None else version
+    if found == 0:
+        return 0, ""
+    text = connection.execute(_TEXT, {"tenant": tenant, "version": found}).scalar_one_or_none()
+    if text is None:
+        raise BadInput(f"tenant {tenant} has no policy version {found}: `aswhom policy history {tenant}` shows them")
+    return found, text
+
+
+def policy_history(connection: Connection, tenant: str) -> list[Row[tuple[object, ...]]]:
+    """Every version, newest first, without what it says."""
+    columns = [column for column in policies.c if column.name != "document"]
+    found = select(*columns).where(policies.c.tenant_id == tenant).order_by(policies.c.version.desc())
+    return list(connection.execute(found))
+
+
+def apply_policy(
+    connection: Connection, tenant: str, text: str, *, over: int | None, by: str, audit_id: str, now: datetime
+) -> Applied:
+    """Make *text* the tenant's policy: no step opens under an older version once this is committed.
+
+    *over* is the version it is meant to replace; None: whichever there is. Raises BadInput if the file cannot be used,
+    or another version came first.
+    """
+    read_policy(text)
+    lock_exclusive(connection, Scope(kind=ScopeKind.TENANT, key=tenant))
+    newest, before = policy_text(connection, tenant)
+    digest = digest_of(text)
+    if over is not None and over != newest:
+        raise BadInput(
+            f"tenant {tenant} is at policy version {newest}, not {over}: look at what changed, then apply again"
+        )
+    if newest and digest == digest_of(before):
+        return Applied(version=newest, digest=digest, changed=False)
+    row = {
+        "tenant_id": tenant,
+        "version": newest + 1,
+        "sha256": digest,
+        "document": text,
+        "created_at": now,
+        "made_by": by,
+    }
+    connection.execute(insert(policies).values(row))
+    audit.record(
+        connection,
+        id=audit_id,
+        at=now,
+        kind="policy.applied",
+        tenant=tenant,
+        outcome="applied",
+        reason=f"version {newest + 1}",
+        detail={"version": newest + 1, "sha256": digest, "replaces": newest, "by": by},
+    )
+    return Applied(version=newest + 1, digest=digest, changed=True)
+
+
+class Policies:
+    """The newest policy of each tenant, read once a version. One for all threads of a process."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Policy] = {}
+        self._lock = threading.Lock()
+
+    def current(self, connection: Connection, tenant: str) -> Policy:
+        """The tenant's policy now. Raises Misconfigured where this version of Aswhom cannot read what is stored."""
+        version = version_of(connection, tenant)
+        if version == 0:
+            return FACTS_ALONE
+        with self._lock:
+            known = self._known.get(tenant)
+        if known is not None and known.version == version:
+            return known
+        try:
+            policy = read_policy(policy_text(connection, tenant, version)[1], version=version)
+        except BadInput as error:
+            raise Misconfigured(f"policy version {version} of tenant {tenant}: {error}") from error
+        with self._lock:
+            self._known[tenant] = policy
+        return policy

@@ -1,0 +1,232 @@
+"""The refresh coordinator: one presentation of a refresh token, whoever asks, and no token before it is committed.
+
+    lock ─► re-read ─► intent committed ─► provider ─► raw answer committed ─► read ─► tokens committed ─► wake
+
+The lock saves work; the intent's key (account, generation) keeps a token from being presented twice.
+Minted tokens (client credentials, installations) take the same way. docs/explanation/refresh-coordinator.md says why.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from functools import partial
+
+from sqlalchemy import Connection
+
+from identity.errors import AswhomError, Misconfigured, Unavailable
+from identity.http import Client
+from identity.metrics import LOCK_WAIT
+from identity.model import AccountKey
+from identity.own_values import profile_for
+from identity.providers.profile import Profile
+from identity.refresh.budget import RefreshBudget
+from identity.refresh.flight import Flight, Flights, Wish
+from identity.refresh.gate import Gate
+from identity.refresh.intents import Intent, IntentState, abandoned, get_intent, may_present_again
+from identity.refresh.lock import Busy, Held, RefreshLock, Unreachable
+from identity.refresh.presentation import Presenter
+from identity.refresh.situation import Situation, read_situation
+from identity.store import Store
+from identity.token_endpoint import TokenEndpoint
+from identity.vault import Vault
+
+__all__ = ["Coordinator", "RefreshBudget"]
+
+log = logging.getLogger(__name__)
+
+
+def _nowhere(_point: str) -> None:
+    """No test wants to know."""
+
+
+def _nobody_waits(_connection: Connection, _key: AccountKey) -> None:
+    """There are no jobs, only credentials."""
+
+
+class Coordinator:
+    """Gets accounts their next access token. One for all threads.
+
+    *restored* runs in the transaction in which a late answer brings back an account that was given up: it wakes what
+    waits for a person there. It takes no locks, and touches its connection alone.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        vault: Vault,
+        http: Client,
+        lock: RefreshLock,
+        profiles: Mapping[str, Profile],
+        *,
+        clock: Callable[[], datetime],
+        ids: Callable[[], str],
+        budget: RefreshBudget | None = None,
+        gate: Gate | None = None,
+        reached: Callable[[str], None] = _nowhere,
+        restored: Callable[[Connection, AccountKey], None] = _nobody_waits,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._store = store
+        self._lock = lock
+        self._profiles = profiles
+        self._budget = budget or RefreshBudget()
+        self._clock = clock
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._flights = Flights()
+        self._presenter = Presenter(
+            store=store,
+            vault=vault,
+            endpoint=TokenEndpoint(
+                client=http,
+                budget=self._budget.http,
+                gate=gate or Gate(None, monotonic=lambda: clock().timestamp()),
+            ),
+            profiles=profiles,
+            budget=self._budget,
+            clock=clock,
+            ids=ids,
+            reached=reached,
+            restored=restored,
+            monotonic=monotonic,
+            sleep=sleep,
+        )
+
+    def refresh(self, account: str, *, after_generation: int, refused: bool = False, keep: float = 0.0) -> int:
+        """A generation newer than *after_generation*, committed.
+
+        It returns *after_generation* itself when the provider is away, or its connection paused, and the present token
+        has not expired: the step then opens with what is left of it. *refused*: that token was refused upstream, so it
+        is not offered again.
+        *keep* is the share of the provider's pace that is left to others: `gate.AHEAD_KEEPS` for what nobody waits for.
+        Raises Unavailable, ReauthRequired, GrantRevoked or Misconfigured.
+        """
+        wish = Wish(account=account, after_generation=after_generation, refused=refused, keep=keep)
+        began = self._monotonic()
+        give_up = began + self._budget.wait.total_seconds()
+        while True:
+            flight, flies = self._flights.join(wish)
+            if flies:
+                return self._fly(flight, began, give_up)
+            if not flight.landed.wait(give_up - self._monotonic()):
+                raise Unavailable(f"account {account} is being refreshed, and that takes long")
+            if (generation := flight.serves(wish)) is not None:
+                LOCK_WAIT.observe(self._monotonic() - began)
+                return generation
+
+    def _fly(self, flight: Flight, began: float, give_up: float) -> int:
+        """Refresh for everybody in this process who wants the same."""
+        try:
+            flight.generation = self._refresh(flight.wish, began, give_up)
+        except Unavailable as unavailable:
+            flight.unavailable = unavailable
+            raise
+        finally:
+            self._flights.land(flight)
+        return flight.generation
+
+    def _refresh(self, wish: Wish, began: float, give_up: float) -> int:
+        account = wish.account
+        while True:
+            situation = self._read(account)  # after a wait, and after a time-out too, look before doing anything
+            if situation.generation > wish.after_generation:
+                LOCK_WAIT.observe(self._monotonic() - began)
+                return situation.generation
+            if (served := self._prohibited(situation, wish)) is not None:
+                return served
+            left = give_up - self._monotonic()
+            if left <= 0:
+                raise Unavailable(f"account {account} is being refreshed elsewhere, and that takes long")
+            lock = self._lock.acquire(account)
+            if isinstance(lock, Busy):
+                if not self._lock.wait(account, within=timedelta(seconds=left)):
+                    self._pause(left)
+                continue
+            LOCK_WAIT.observe(self._monotonic() - began)
+            try:
+                self._presenter.reached("after_lock")
+                generation = self._under_lock(wish, lock)
+            finally:
+                lock.release()
+            if generation is not None:
+                return generation
+            # Someone presents this generation although the lock was free: their commit or time limit ends it.
+            self._pause(left)
+
+    def _pause(self, left: float) -> None:
+        self._sleep(min(left, self._budget.poll.total_seconds()))
+
+    def settle_abandoned(self, *, page: int = 100) -> int:
+        """End the intents that a crash left behind, for housekeeping; how many were due. O(due).
+
+        What cannot be ended holds up nothing else. Raises ExceptionGroup, after the rest, of what nobody foresaw.
+        """
+        now, count = self._clock(), 0
+        last: Intent | None = None
+        failures: list[Exception] = []
+        while due := self._store.read(partial(abandoned, now=now, limit=page, after=last)):
+            for intent in due:
+                try:
+                    self._presenter.settle(self._read(intent.account), intent)
+                except AswhomError as end:
+                    self._tell(intent, end)
+                except Exception as failure:  # noqa: BLE001 - raised below: one account's must not hold up the others
+                    failures.append(failure)
+            count, last = count + len(due), due[-1]
+        if failures:
+            raise ExceptionGroup("abandoned refreshes that could not be settled", failures)
+        return count
+
+    def _tell(self, intent: Intent, end: AswhomError) -> None:
+        found = self._store.read(partial(get_intent, intent=intent.id))
+        where = {"action": "refresh.settled", "account": intent.account, "intent": intent.id, "as": type(end).__name__}
+        if found is not None and found.unsettled:
+            log.warning("an abandoned refresh stays unsettled", extra=where | {"action": "refresh.unsettled"})
+        else:
+            log.info("an abandoned refresh was settled", extra=where)
+
+    def _read(self, account: str) -> Situation:
+        return self._store.read(lambda connection: read_situation(connection, account))
+
+    def _prohibited(self, situation: Situation, wish: Wish) -> int | None:
+        """Raises what forbids to fetch a token. A pause of the provider connection forbids no more than that: the
+        present generation is served while its token lives.
+        """
+        error = situation.prohibition()
+        if error is None:
+            return None
+        if isinstance(error, Misconfigured):
+            return self._presenter.serve_or(error, situation, refused=wish.refused)
+        raise error
+
+    def _under_lock(self, wish: Wish, lock: Held | Unreachable) -> int | None:
+        """The new generation; None: look again."""
+        situation = self._read(wish.account)  # someone may have refreshed while we waited
+        if situation.generation > wish.after_generation:
+            return situation.generation
+        if (served := self._prohibited(situation, wish)) is not None:
+            return served
+        former, now, presenter, refused = situation.intent, self._clock(), self._presenter, wish.refused
+        present = partial(presenter.present, situation, former=former, wish=wish, renew=lock.renew)
+        if former is None:
+            return present()
+        profile = profile_for(self._profiles, situation.connection)
+        match former.state:
+            case IntentState.ANSWERED:
+                return presenter.settle(situation, former, refused=refused)
+            case IntentState.OPEN:
+                return None if now < former.settled_by else presenter.settle(situation, former, refused=refused)
+            case IntentState.FAILED if former.retry_at is not None and now < former.retry_at:
+                return presenter.serve(situation, refused=refused, retry_after=former.retry_at - now)
+            case IntentState.FAILED:
+                return present()
+            case IntentState.UNKNOWN if may_present_again(former, profile, by=now + self._budget.send):
+                return present()
+            case IntentState.UNKNOWN:
+                return presenter.doubt(situation, former, "the grace window has passed", refused=refused)
+            case _:
+                return None  # settled since it was read

@@ -1,0 +1,148 @@
+"""The gate before every token endpoint: its pace, the pauses it asked for, and a breaker for when it is down.
+
+One gate a provider connection and address, shared by all workers through Redis. Without Redis each process has its
+own, so that together they may ask more often than the pace allows. It is kept by provider connection, because providers
+count by client, and because one tenant's registration must not be able to close another's gate.
+
+Nobody sleeps at a gate: whoever is told to wait comes back by `due_at`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from hashlib import sha256
+from importlib.resources import files
+from typing import Self
+
+import redis
+
+from identity.metrics import TOKEN_REQUESTS
+from identity.model import Credential, ProviderConnection
+from identity.refresh.endpoint_state import EndpointState
+from identity.refresh.pace import Pace
+
+_SCRIPT = files("identity.refresh").joinpath("gate.lua").read_text()
+_MICROSECOND = timedelta(microseconds=1)
+
+#: Of the burst: what refreshes ahead of need leave to those that a step waits for.
+AHEAD_KEEPS = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """One address at which one provider connection asks for tokens."""
+
+    connection: str
+    url: str
+
+    @classmethod
+    def of(cls, owner: ProviderConnection, credential: Credential) -> Self:
+        """Where the tokens of such an account come from."""
+        return cls.among(owner.id, credential, api_url=owner.api_url, token_url=owner.token_url)
+
+    @classmethod
+    def among(cls, connection: str, credential: Credential, *, api_url: str, token_url: str) -> Self:
+        """The same, by the connection's addresses. Installations are counted together: their paths differ."""
+        return cls(connection=connection, url=api_url if credential is Credential.INSTALLATION else token_url)
+
+    def __str__(self) -> str:
+        return f"{self.connection}:{sha256(self.url.encode()).hexdigest()[:16]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Breaker:
+    """When a failing endpoint is left alone, and for how long. Then one probe goes, and the others wait for it."""
+
+    threshold: int = 5  # failures in a row: no connection, no answer, or 5xx
+    first: timedelta = timedelta(seconds=10)
+    longest: timedelta = timedelta(minutes=5)  # every opening in a row lasts twice as long as the one before
+    probe: timedelta = timedelta(seconds=30)  # longer than an exchange: a probe that died is not waited for any longer
+
+
+class Gate:
+    """For all threads. *client* None, or away: this process alone, by *monotonic* in seconds."""
+
+    def __init__(
+        self,
+        client: redis.Redis | None,
+        *,
+        breaker: Breaker | None = None,
+        prefix: str = "aswhom:",
+        monotonic: Callable[[], float] = time.monotonic,
+        rest: timedelta = timedelta(seconds=5),
+    ) -> None:
+        self._script = client.register_script(_SCRIPT) if client is not None else None
+        self._breaker = breaker or Breaker()
+        self._prefix = prefix
+        self._monotonic = monotonic
+        self._rest = rest.total_seconds()  # a Redis that failed is not asked again before
+        self._away_until = float("-inf")
+        self._own: dict[str, EndpointState] = {}
+        self._lock = threading.Lock()
+
+    def enter(self, endpoint: Endpoint, pace: Pace, *, keep: float = 0.0) -> timedelta | None:
+        """None: ask now, it is counted. Otherwise how long to wait before trying again.
+
+        *keep* is the share of the burst to be left for others, from 0 to 1: `AHEAD_KEEPS` for what nobody waits for.
+        """
+        wait = self._ask("enter", endpoint, pace, keep)
+        TOKEN_REQUESTS.labels("waits" if wait else "passes").inc()
+        return wait
+
+    def look(self, endpoint: Endpoint, pace: Pace, *, keep: float = 0.0) -> timedelta | None:
+        """What `enter` would say; nothing is counted."""
+        return self._ask("look", endpoint, pace, keep)
+
+    def answered(self, endpoint: Endpoint) -> None:
+        """It answered like something that works, whatever it said: the breaker closes."""
+        if self._shared(endpoint, "answered") is None:
+            with self._lock:
+                self._state(endpoint).answered()
+
+    def failed(self, endpoint: Endpoint) -> None:
+        """No connection, no answer, or a server's error."""
+        breaker = self._breaker
+        first, longest = breaker.first // _MICROSECOND, breaker.longest // _MICROSECOND
+        if self._shared(endpoint, "failed", breaker.threshold, first, longest) is None:
+            with self._lock:
+                state = self._state(endpoint)
+                state.failed(self._now(), threshold=breaker.threshold, first=first, longest=longest)
+
+    def hold(self, endpoint: Endpoint, duration: timedelta) -> None:
+        """It asked for a pause (RFC 9110 §10.2.3, RFC 6585 §4): nobody asks before."""
+        if self._shared(endpoint, "hold", duration // _MICROSECOND) is None:
+            with self._lock:
+                self._state(endpoint).hold(self._now(), duration // _MICROSECOND)
+
+    def _ask(self, what: str, endpoint: Endpoint, pace: Pace, keep: float) -> timedelta | None:
+        interval, burst = pace.interval // _MICROSECOND, max(1, int(pace.burst * (1 - keep)))
+        probe = self._breaker.probe // _MICROSECOND
+        wait = self._shared(endpoint, what, interval, burst, probe)
+        if wait is None:
+            with self._lock:
+                state, now = self._state(endpoint), self._now()
+                if what == "enter":
+                    wait = state.enter(now, interval=interval, burst=burst, probe=probe)
+                else:
+                    wait = state.look(now, interval=interval, burst=burst)
+        return timedelta(microseconds=wait) if wait else None
+
+    def _shared(self, endpoint: Endpoint, *arguments: str | int) -> int | None:
+        """What Redis says; None: there is none now."""
+        if self._script is None or self._monotonic() < self._away_until:
+            return None
+        try:
+            return int(self._script(keys=[f"{self._prefix}endpoint:{endpoint}"], args=list(arguments)))
+        except redis.RedisError:
+            self._away_until = self._monotonic() + self._rest
+            return None
+
+    def _state(self, endpoint: Endpoint) -> EndpointState:
+        return self._own.setdefault(str(endpoint), EndpointState())
+
+    def _now(self) -> int:
+        return int(self._monotonic() * 1_000_000)

@@ -1,0 +1,214 @@
+"""Keep-alive: housekeeping refreshes ahead of need, and touches grants before their provider forgets them.
+
+    claim what is due ─► plan ─► in turns, inside each token endpoint's pace ─► refresh ─► say when to look next
+
+It decides only *when*. Whether a credential may be presented, and that it is presented once, is the coordinator's: two
+hosts may run this, and a claim merely saves them from doing the same work.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from identity.errors import AswhomError, GrantRevoked, ReauthRequired, Unavailable
+from identity.metrics import KEEPALIVE, KEEPALIVE_DUE, KEEPALIVE_LAG
+from identity.own_values import profile_for
+from identity.providers.profile import Profile
+from identity.refresh.gate import AHEAD_KEEPS, Endpoint, Gate
+from identity.refresh.keepalive_ledger import Due, Hold, Next, behind, claim, fair, put_back
+from identity.refresh.keepalive_plan import Plan, plan, retry_in
+from identity.store import CommitUnknown, Store
+
+REFRESHED = "refreshed"
+Refresh = Callable[[Due], int]  # a newer generation, or the same one: the provider is away; raises as `refresh` does
+
+
+class Pacing(Protocol):
+    """How soon one more token request may be made at a grant's token endpoint, where nobody waits for it."""
+
+    def __call__(self, due: Due, profile: Profile, /) -> timedelta | None: ...
+
+
+def through(gate: Gate) -> Pacing:
+    """What the gate of the token endpoint would say. The coordinator passes it; a look first saves asking in vain."""
+
+    def look(due: Due, profile: Profile) -> timedelta | None:
+        return gate.look(due.endpoint, profile.token_pace, keep=AHEAD_KEEPS)
+
+    return look
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeepaliveSettings:
+    """How much is done at once."""
+
+    batch: int = 200  # grants a claim
+    threads: int = 8  # refreshes at once
+    within: timedelta = timedelta(seconds=60)  # a pass begins no further batch after so long
+    claim: timedelta = timedelta(minutes=5)  # longer than a batch takes
+    stopped: timedelta = timedelta(hours=1)  # until a stopped grant is looked at again
+
+
+class Keepalive:
+    """`run` is one pass. One for all ticks of a process."""
+
+    def __init__(
+        self,
+        store: Store,
+        refresh: Refresh,
+        profiles: Mapping[str, Profile],
+        pacing: Pacing,
+        *,
+        clock: Callable[[], datetime],
+        settings: KeepaliveSettings | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._refresh = refresh
+        self._profiles = profiles
+        self._pacing = pacing
+        self._clock = clock
+        self._settings = settings or KeepaliveSettings()
+        self._monotonic = monotonic
+
+    def run(self) -> int:
+        """Look at what is due, batch by batch; how many grants were refreshed."""
+        end = self._monotonic() + self._settings.within.total_seconds()
+        one_pass = _Pass(self._refresh, self._profiles, self._pacing, self._clock, self._settings)
+        with ThreadPoolExecutor(self._settings.threads, thread_name_prefix="keepalive") as threads:
+            while batch := self._claim():
+                self._put_back(one_pass.go(batch, threads))
+                if self._monotonic() >= end:
+                    break
+        self._measure()
+        return one_pass.refreshed
+
+    def _claim(self) -> list[Due]:
+        now, limit = self._clock(), self._settings.batch
+        until = now + self._settings.claim
+        try:
+            return self._store.write(lambda connection: claim(connection, now=now, until=until, limit=limit))
+        except CommitUnknown:
+            return []  # claimed or not, they come again
+
+    def _put_back(self, then: Sequence[tuple[Due, Next]]) -> None:
+        self._store.write(lambda connection: put_back(connection, then))
+
+    def _measure(self) -> None:
+        now = self._clock()
+        number, oldest = self._store.read(lambda connection: behind(connection, now=now))
+        KEEPALIVE_DUE.set(number)
+        KEEPALIVE_LAG.set((now - oldest).total_seconds() if oldest else 0)
+
+
+class _Pass:
+    """One pass: which token endpoints had their fill, and how many line up behind each."""
+
+    def __init__(
+        self,
+        refresh: Refresh,
+        profiles: Mapping[str, Profile],
+        pacing: Pacing,
+        clock: Callable[[], datetime],
+        settings: KeepaliveSettings,
+    ) -> None:
+        self.refreshed = 0
+        self._refresh = refresh
+        self._profiles = profiles
+        self._pacing = pacing
+        self._clock = clock
+        self._settings = settings
+        self._full: dict[Endpoint, datetime] = {}  # when it has room again
+        self._line: Counter[Endpoint] = Counter()  # how many it was too full for
+
+    def go(self, batch: Sequence[Due], threads: ThreadPoolExecutor) -> list[tuple[Due, Next]]:
+        """What becomes of each of the batch."""
+        now = self._clock()
+        then: list[tuple[Due, Next]] = []
+        ranks: dict[str, int] = {}
+        for due in batch:
+            looked = self._look(due, now)
+            if isinstance(looked, Next):
+                then.append((due, looked))
+            else:
+                ranks[due.account] = looked.rank
+        wanted = fair([due for due in batch if due.account in ranks])
+        for due, outcome in zip(wanted, threads.map(self._attempt, wanted), strict=True):
+            rank = ranks[due.account]
+            if outcome is None:
+                then.append((due, self._in_line(due, rank)))
+                continue
+            name, following = outcome
+            KEEPALIVE.labels(due.provider, name).inc()
+            self.refreshed += name == REFRESHED
+            then.append((due, replace(following, rank=rank)))
+        return then
+
+    def _look(self, due: Due, now: datetime) -> Next | Plan:
+        """A plan whose moment has come, or when to look again."""
+        match due.hold:
+            case Hold.OVER:
+                return Next(due=None)
+            case Hold.STOPPED:
+                pause = retry_in(due.account, failures=1, asked=self._settings.stopped)
+                return Next(due=now + pause, error="it is stopped")
+            case Hold.PAUSED:
+                return self._failed(due, "its provider connection is paused")
+        if due.provider not in self._profiles:
+            return self._failed(due, f"no provider is named {due.provider}")
+        planned = plan(due.tended, self._profile(due), now=now)
+        if planned is None:
+            return Next(due=None)
+        return planned if planned.due <= now else Next(due=planned.due, rank=planned.rank)
+
+    def _profile(self, due: Due) -> Profile:
+        return profile_for(self._profiles, due)
+
+    def _attempt(self, due: Due) -> tuple[str, Next] | None:
+        """Refresh it: what came of that, and what follows; None: its token endpoint has no room."""
+        now = self._clock()
+        if now < self._full.get(due.endpoint, now):
+            return None
+        if self._is_full(due):
+            return None
+        try:
+            generation = self._refresh(due)
+        except Unavailable as busy:
+            if self._is_full(due):  # by now: another was first, or it is left alone for its failures
+                return None
+            return "unavailable", self._failed(due, str(busy), asked=busy.retry_after)
+        except ReauthRequired:
+            return "needs_reconnect", Next(due=None)
+        except GrantRevoked as revoked:
+            # Since the claim. Whether it is for good or only stopped, the next look says.
+            return "revoked", self._failed(due, str(revoked))
+        except (AswhomError, CommitUnknown) as error:
+            return "failed", self._failed(due, str(error))
+        if generation > due.generation:
+            return REFRESHED, Next(due=self._clock())  # its own commit has said so, too: look, and plan anew
+        if self._is_full(due):
+            return None
+        return "served", self._failed(due, f"{due.provider} gives no token now")
+
+    def _is_full(self, due: Due) -> bool:
+        if (wait := self._pacing(due, self._profile(due))) is not None:
+            self._full[due.endpoint] = self._clock() + wait
+        return wait is not None
+
+    def _failed(self, due: Due, error: str, *, asked: timedelta = timedelta(0)) -> Next:
+        failures = due.failures + 1
+        pause = retry_in(due.account, failures=failures, asked=asked)
+        return Next(due=self._clock() + pause, failures=failures, error=error[:500])
+
+    def _in_line(self, due: Due, rank: int) -> Next:
+        """They come back one by one, as fast as the pace lets them: what waits is not looked at again and again."""
+        interval = self._profile(due).token_pace.interval
+        place = self._line[due.endpoint]
+        self._line[due.endpoint] += 1
+        return Next(due=self._full[due.endpoint] + place * interval, rank=rank, failures=due.failures)

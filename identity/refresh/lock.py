@@ -1,0 +1,129 @@
+"""The lock of an account's refresh, in Redis: it saves work, it does not keep anything safe.
+
+What keeps a refresh token from being presented twice is the intent's row in SQL. So when Redis is away the lock says
+so and the caller goes on; a lost or doubled lock costs a wait.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib.resources import files
+
+import redis
+from redis.commands.core import Script
+
+_SCRIPT = files("identity.refresh").joinpath("lock.lua").read_text()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Busy:
+    """Someone else refreshes; `wait` until they are done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unreachable:
+    """There is no lock to be had; the intent alone serializes."""
+
+    def renew(self) -> bool:
+        return False
+
+    def release(self) -> None:
+        """Nothing is held."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """Ours, until it is released or its time has passed."""
+
+    key: str
+    channel: str
+    token: str
+    ttl_ms: int
+    script: Script
+
+    def renew(self) -> bool:
+        """Its whole time again; False if it was lost."""
+        return self._run("renew")
+
+    def release(self) -> None:
+        """Let the next one have it, and wake those who wait."""
+        self._run("release")
+
+    def _run(self, what: str) -> bool:
+        try:
+            return bool(self.script(keys=[self.key, self.channel], args=[self.token, what, self.ttl_ms]))
+        except redis.RedisError:
+            return False  # it expires by itself
+
+
+class RefreshLock:
+    """One lock an account. *ttl* is longer than a whole refresh; *token* makes an owner's name.
+
+    *rest* is how long a Redis that failed is not asked again: one that hangs would hold up every refresh.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis | None,
+        *,
+        ttl: timedelta,
+        token: Callable[[], str],
+        prefix: str = "aswhom:",
+        monotonic: Callable[[], float] = time.monotonic,
+        rest: timedelta = timedelta(seconds=5),
+    ) -> None:
+        self._client = client
+        self._monotonic = monotonic
+        self._rest = rest.total_seconds()
+        self._away_until = float("-inf")
+        self._ttl_ms = ttl // timedelta(milliseconds=1)
+        self._token = token
+        self._prefix = prefix
+        self._script = client.register_script(_SCRIPT) if client is not None else None
+
+    def acquire(self, account: str) -> Held | Busy | Unreachable:
+        """Take the lock if it is free; never waits for it."""
+        if self._client is None or self._script is None or self._monotonic() < self._away_until:
+            return Unreachable()
+        token, key = self._token(), self._key(account)
+        try:
+            taken = self._client.set(key, token, nx=True, px=self._ttl_ms)
+        except redis.RedisError:
+            self._away_until = self._monotonic() + self._rest
+            return Unreachable()
+        if not taken:
+            return Busy()
+        return Held(key=key, channel=self._channel(account), token=token, ttl_ms=self._ttl_ms, script=self._script)
+
+    def wait(self, account: str, *, within: timedelta) -> bool:
+        """Return when the lock may be free: it was released, has expired, or *within* has passed.
+
+        False: there is no listening for it, so whoever asks again at once would ask without end.
+        """
+        if self._client is None:
+            return False
+        end = time.monotonic() + within.total_seconds()
+        try:
+            with self._client.pubsub() as listener:  # type: ignore[no-untyped-call]
+                listener.subscribe(self._channel(account))
+                while (left := end - time.monotonic()) > 0:
+                    message = listener.get_message(timeout=left)
+                    if message is None or message["type"] == "message":
+                        return True
+                    # Subscribed: from here on no release is missed, so now look whether one came before.
+                    expires_ms = self._client.pttl(self._key(account))
+                    if expires_ms < 0:  # gone
+                        return True
+                    end = min(end, time.monotonic() + expires_ms / 1000)
+        except redis.RedisError:
+            return False
+        return True
+
+    def _key(self, account: str) -> str:
+        return f"{self._prefix}refresh:{account}"
+
+    def _channel(self, account: str) -> str:
+        return f"{self._prefix}refreshed:{account}"

@@ -1,0 +1,291 @@
+"""One presentation of an account's credential to its token endpoint, from the intent to the committed end."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Concatenate, ParamSpec
+
+from sqlalchemy import Connection
+
+from identity.answers import ClientRefused, Dead, Granted, RateLimited, Transient, Unknown
+from identity.connection_secrets import was_retired
+from identity.errors import AswhomError, GrantRevoked, Misconfigured, ReauthRequired, Unavailable
+from identity.http import Answer, NoAnswer, Outcome
+from identity.insistence import Insistence
+from identity.metrics import REFRESHES, UNRECOGNISED
+from identity.minting import AssertionRefused, next_credentials, read_token, spare_secret, token_request, untried_key
+from identity.model import AccountKey, RuledOut
+from identity.own_values import profile_for
+from identity.providers.profile import Profile
+from identity.refresh.budget import RefreshBudget
+from identity.refresh.flight import Wish
+from identity.refresh.gate import Endpoint
+from identity.refresh.intents import Intent, may_present_again, store_answer
+from identity.refresh.settlement import Ending, Settled, Settlement, begin
+from identity.refresh.situation import Situation
+from identity.request_names import REFRESH_HEADER, named
+from identity.store import CommitUnknown, Store
+from identity.token_endpoint import TokenEndpoint, pack, unpack
+from identity.vault import Vault
+
+log = logging.getLogger(__name__)
+P = ParamSpec("P")
+
+_RETRY = timedelta(seconds=2)
+_ASSERTION_RETRY = timedelta(minutes=1)  # the first; each later one waits twice as long, up to eight times
+
+
+@dataclass(frozen=True, kw_only=True)
+class Presenter:
+    """Presents credentials and settles what comes of it. Its methods return the new generation, or None: look again."""
+
+    store: Store
+    vault: Vault
+    endpoint: TokenEndpoint
+    profiles: Mapping[str, Profile]
+    budget: RefreshBudget
+    clock: Callable[[], datetime]
+    ids: Callable[[], str]
+    reached: Callable[[str], None]
+    restored: Callable[[Connection, AccountKey], None]
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+    def present(
+        self, situation: Situation, *, former: Intent | None, wish: Wish, renew: Callable[[], bool]
+    ) -> int | None:
+        """Present the credential, once. *renew* keeps the lock for the part after the exchange."""
+        refused, profile, now = wish.refused, self._profile(situation), self.clock()
+        request = token_request(situation, profile, self.vault, now=now, jti=self.ids())
+        if request is None:
+            return self._expire(situation, self._new_intent(situation, now), refused=refused)
+        to, gate = self._endpoint(situation), self.endpoint.gate
+        if (wait := gate.look(to, profile.token_pace, keep=wish.keep)) is not None:
+            return self.serve(situation, refused=refused, retry_after=wait)
+        # Only from here does the time to send run: at a Redis that hangs, looking alone takes as long.
+        by, new = self.monotonic() + self.budget.send.total_seconds(), self._new_intent(situation, self.clock())
+        self.reached("before_intent")
+        intent = self._begin(situation, new, former)
+        if intent is None:
+            return None
+        # Counted only now that it is ours to present. Should another account's have come first, nothing was sent.
+        if (wait := gate.enter(to, profile.token_pace, keep=wish.keep)) is not None:
+            left = "its token endpoint is left alone for now"
+            return self._fail(situation, intent, left, refused=refused, wait=wait, unpresented=True)
+        self.reached("before_send")
+        outcome = self.endpoint.send(named(request, REFRESH_HEADER, intent.id), to=to, send_before=by)
+        self.reached("after_send")
+        if isinstance(outcome, Answer):
+            renew()
+            if not self._keep(situation, intent, outcome):
+                return None
+            self.reached("after_answer_stored")
+        return self._conclude(situation, intent, outcome, refused=refused)
+
+    def settle(self, situation: Situation, intent: Intent, *, refused: bool = False) -> int | None:
+        """End an intent whose owner may be gone: by its stored answer, else as unknown."""
+        if intent.generation != situation.generation:
+            self._write(self._settlement(situation, intent).doubt, "the generation moved")
+            return None
+        outcome: Outcome = NoAnswer(reason="whoever sent it is gone")
+        if intent.answer_sealed is not None:
+            outcome = unpack(self.vault.open(intent.answer_sealed, situation.answer_binding))
+        return self._conclude(situation, intent, outcome, refused=refused, recovered=True)
+
+    def doubt(self, situation: Situation, intent: Intent, reason: str, *, refused: bool) -> int | None:
+        """The provider may have rotated, and what it said is lost. Raises ReauthRequired unless that is harmless."""
+        account, profile = situation.account, self._profile(situation)
+        if situation.minted or not profile.rotates:
+            return self._fail(situation, intent, reason, refused=refused)
+        settlement = self._settlement(situation, intent)
+        if may_present_again(intent, profile, by=self.clock() + self.budget.send):
+            self._count(situation, "unknown", settled=self._write(settlement.doubt, reason))
+            return None
+        given_up = self._write(settlement.give_up, reason)
+        self._count(situation, "unknown", settled=given_up)
+        if not given_up:
+            return None
+        log.warning("a refresh has no known outcome", extra={"action": "grant.unknown", "account": account.id})
+        raise ReauthRequired(f"a refresh of account {account.id} has no known outcome", account=account.id)
+
+    def serve(self, situation: Situation, *, refused: bool, retry_after: timedelta) -> int:
+        """The present generation, while its token lives and was not refused. Raises Unavailable."""
+        account = situation.account
+        why = f"{account.provider} gives account {account.id} no token now"
+        return self.serve_or(Unavailable(why, retry_after=retry_after), situation, refused=refused)
+
+    def serve_or(self, error: AswhomError, situation: Situation, *, refused: bool) -> int:
+        """The same. Raises *error*."""
+        if refused or not situation.token_lives(self.clock()):
+            raise error
+        self._count(situation, "served")
+        return situation.generation
+
+    def _endpoint(self, situation: Situation) -> Endpoint:
+        return Endpoint.of(situation.connection, situation.account.credential)
+
+    def _new_intent(self, situation: Situation, now: datetime) -> Intent:
+        send_before = now + self.budget.send
+        return Intent(
+            id=self.ids(),
+            account=situation.account.id,
+            generation=situation.generation,
+            consented=situation.grant.consented,
+            started_at=now,
+            send_before=send_before,
+            settled_by=send_before + self.budget.http,
+        )
+
+    def _expire(self, situation: Situation, new: Intent, *, refused: bool) -> int | None:
+        """Nothing renews this token: it lives until its end, then a person must reconnect."""
+        account = situation.account
+        if situation.token_lives(self.clock()) and not refused:
+            return situation.generation
+        words = "its token has ended or was refused, and there is nothing to renew it with"
+        if not self._write(self._settlement(situation, new).expire, words):
+            return None
+        raise ReauthRequired(f"account {account.id}: {words}", account=account.id)
+
+    def _begin(self, situation: Situation, new: Intent, former: Intent | None) -> Intent | None:
+        """The intent, committed. One whose commit is unknown sends nothing, and is taken back."""
+        account, granted = situation.account, situation.grant.scopes
+        try:
+            intent, refusal = self.store.write(lambda c: begin(c, account, new, former=former, granted=granted))
+        except CommitUnknown:
+            taken_back = self._settlement(situation, new)
+            self._write(taken_back.fail, "its commit was unknown, nothing was sent", retry_at=None, unpresented=True)
+            raise Unavailable(f"the refresh of account {account.id} could not be written down") from None
+        if refusal is not None:
+            raise GrantRevoked(f"account {account.id}: {refusal.reason}")
+        return intent
+
+    def _keep(self, situation: Situation, intent: Intent, answer: Answer) -> bool:
+        """Commit the raw answer before anything can go wrong with reading it; False if it came too late."""
+        sealed = self.vault.seal(pack(answer), situation.answer_binding)
+        where = {"action": "refresh.answer_not_stored", "account": intent.account, "intent": intent.id}
+        keep = Insistence(within=self.budget.store, pause=self.budget.poll, monotonic=self.monotonic, sleep=self.sleep)
+        what = f"the answer for account {intent.account}"
+        return keep.write(self.store, lambda c: store_answer(c, intent.id, sealed), what=what, where=where)
+
+    def _conclude(
+        self, situation: Situation, intent: Intent, outcome: Outcome, *, refused: bool, recovered: bool = False
+    ) -> int | None:
+        """Act on what came of a presentation; an answer is stored by now.
+
+        *recovered*: whoever presented is gone, and the client's secrets may be others now.
+        """
+        account, profile, asked = situation.account, self._profile(situation), situation.grant.scopes
+        settlement = self._settlement(situation, intent)
+        unsure = recovered and self._secrets_moved(situation, since=intent.started_at)
+        meaning = read_token(situation, profile, outcome, started_at=intent.started_at, scopes=asked)
+        self.endpoint.heed(meaning, outcome, to=self._endpoint(situation))
+        match meaning:
+            case Granted(answer=granted):
+                sealed = next_credentials(situation, self.vault, granted)
+                accepted = None if unsure or not situation.secrets else situation.secrets[0].id
+                committed = self._write(settlement.commit, sealed, accepted=accepted)
+                self._count(situation, "success", settled=committed)
+                if not committed:
+                    return None
+                self.reached("after_commit")
+                return sealed.generation
+            case Transient(reason=reason, retry_after=wait, sent=sent, recognised=recognised):
+                if not recognised:
+                    UNRECOGNISED.labels(profile.name).inc()
+                return self._fail(situation, intent, reason, refused=refused, wait=wait, unpresented=not sent)
+            case RateLimited(reason=reason, retry_after=wait):
+                return self._fail(situation, intent, reason, refused=refused, wait=wait, outcome="rate_limited")
+            case ClientRefused(code=code) | AssertionRefused(code=code) if unsure:
+                self._write(settlement.fail, code, retry_at=None)
+                return None  # it may have been said of another secret than goes first now: that one is tried
+            case ClientRefused(code=code) if (spare := spare_secret(situation.secrets, profile, code)) is not None:
+                first = situation.secrets[0].id
+                blamed = self._write(settlement.blame_secret, code, secret=first, spare=spare.id)
+                self._count(situation, "secret_refused", settled=blamed)
+                return None  # look again: the other one goes first now
+            case ClientRefused(code=code):
+                blamed = self._write(settlement.blame_client, code, shown=situation.secrets)
+                self._count(situation, "client_refused", settled=blamed)
+                if not blamed:
+                    return None
+                words = "the token endpoint refused the client of provider connection"
+                raise Misconfigured(f"{words} {situation.connection.id} ({code[:60]})")
+            case AssertionRefused(code=code):
+                return self._refuse_assertion(situation, intent, code, refused=refused)
+            case Dead(code=code):
+                buried = self._write(settlement.bury, code)
+                self._count(situation, "dead", settled=buried)
+                if not buried:
+                    return None
+                raise ReauthRequired(f"the grant of account {account.id} is dead ({code[:60]})", account=account.id)
+            case Unknown(reason=reason):
+                return self.doubt(situation, intent, reason, refused=refused)
+
+    def _secrets_moved(self, situation: Situation, *, since: datetime) -> bool:
+        """Whether another secret than the one that goes first now may have been shown at *since*."""
+        if (name := situation.secret_name) is None or situation.secrets_moved(since):
+            return name is not None
+        return self.store.read(partial(was_retired, owner=situation.connection.id, name=name, since=since))
+
+    def _refuse_assertion(self, situation: Situation, intent: Intent, code: str, *, refused: bool) -> int | None:
+        """Have another live key sign; with none, serve the present token while it lives, and try again later."""
+        account, settlement = situation.account, self._settlement(situation, intent)
+        if untried_key(situation.secrets, intent, now=settlement.now) is not None:
+            noted = self._write(settlement.refuse_key, code, key=situation.secrets[0].id)
+            self._count(situation, "secret_refused", settled=noted)
+            return None  # look again: for this account another one goes first now
+        rounds = intent.presented // (1 + len(intent.refused_keys))  # in each, every key was shown
+        wait = _ASSERTION_RETRY * 2 ** min(rounds - 1, 3)
+        failed = self._write(settlement.blame_assertion, code, retry_at=settlement.now + wait)
+        self._count(situation, "assertion_refused", settled=failed)
+        why = (
+            f"{account.provider} refuses what provider connection {situation.connection.id} signs for account "
+            f"{account.id} ({code}): look at its key, at this machine's clock, and at what it was allowed there"
+        )
+        return self.serve_or(Misconfigured(why), situation, refused=refused) if failed else None
+
+    def _fail(
+        self,
+        situation: Situation,
+        intent: Intent,
+        reason: str,
+        *,
+        refused: bool,
+        wait: timedelta = _RETRY,
+        unpresented: bool = False,
+        outcome: str = "transient",
+    ) -> int | None:
+        """Nothing happened: serve the present token while it lives."""
+        settlement = self._settlement(situation, intent)
+        failed = self._write(settlement.fail, reason, retry_at=settlement.now + wait, unpresented=unpresented)
+        self._count(situation, outcome, settled=failed)
+        return self.serve(situation, refused=refused, retry_after=wait) if failed else None
+
+    def _write(self, act: Callable[Concatenate[Connection, P], Ending], /, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Settle in one transaction; False if someone was first. Raises GrantRevoked and Unavailable."""
+        try:
+            ending = self.store.write(lambda connection: act(connection, *args, **kwargs))
+        except CommitUnknown:
+            # It takes effect once at most, so the caller only has to look again.
+            log.warning("the end of a refresh may not be committed", extra={"action": "refresh.commit_unknown"})
+            return False
+        if isinstance(ending, RuledOut):
+            raise GrantRevoked(ending.reason)
+        return isinstance(ending, Settled)
+
+    def _settlement(self, situation: Situation, intent: Intent) -> Settlement:
+        return Settlement(
+            account=situation.account, intent=intent, now=self.clock(), ids=self.ids, restored=self.restored
+        )
+
+    def _profile(self, situation: Situation) -> Profile:
+        return profile_for(self.profiles, situation.connection)
+
+    @staticmethod
+    def _count(situation: Situation, outcome: str, *, settled: bool = True) -> None:
+        REFRESHES.labels(situation.account.provider, outcome if settled else "moved").inc()

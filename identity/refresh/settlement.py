@@ -1,0 +1,304 @@
+"""How a refresh ends in the ledger: each end is one transaction, under the grant's locks and by the rule for grants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from identity import audit
+from identity.accounts import Account, get_account, move_account
+from identity.connection_secrets import SealedSecret, accept_secret, live_secrets, refuse_secret
+from identity.connections import lock_connection, pause_connection
+from identity.grants import SealedAnswer, bury, get_grant, rotate
+from identity.model import AccountKey, AccountState, RuledOut
+from identity.moves import IllegalMove
+from identity.refresh.intents import (
+    MOVES,
+    OVERTAKEN,
+    Intent,
+    IntentState,
+    get_intent,
+    open_intent,
+    set_refused_keys,
+    settle,
+)
+from identity.scopes import grant_scopes, revoked_since
+from identity.sequence import lock_exclusive, lock_shared, next_number
+
+_GIVEN_UP = "a refresh's outcome is unknown"  # how the reason begins for which an account was given up
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """It ended as intended."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Superseded:
+    """Someone was first: another process settled it, a consent brought a new generation, or an operator a secret."""
+
+
+Ending = Settled | Superseded | RuledOut
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settlement:
+    """What the ends of one intent have in common."""
+
+    account: Account
+    intent: Intent
+    now: datetime
+    ids: Callable[[], str]  # of records of the audit
+    restored: Callable[[Connection, AccountKey], None]  # runs in the transaction that brings an account back
+
+    def commit(self, connection: Connection, sealed: SealedAnswer, *, accepted: str | None = None) -> Ending:
+        """The new tokens are the account's. A late answer brings back an account that was given up.
+
+        Of an answer that a signal has overtaken, only what renews the grant is taken. *accepted* is the secret that was
+        shown; None: not known.
+        """
+
+        def write(intent: Intent) -> None:
+            if not rotate(
+                connection, self.account.id, sealed, obtained_at=intent.started_at, renewal_alone=intent.overtaken
+            ):
+                raise IllegalMove(f"the generation of {self.account.id} moved under its lock")
+            outcome = OVERTAKEN if intent.overtaken else "success"
+            self._record(connection, "grant.refreshed", outcome, generation=sealed.generation)
+            if accepted is not None and intent.refused_keys:
+                self._judge_keys(connection, intent.refused_keys, accepted=accepted)
+
+        return self._end(connection, IntentState.COMMITTED, "success", write, restores=True)
+
+    def bury(self, connection: Connection, code: str) -> Ending:
+        """The grant is dead; its jobs wait for a person."""
+
+        def write(_: Intent) -> None:
+            reason = f"the provider does not accept its credential any more ({code[:60]})"
+            bury(connection, self.account.id, generation=self.intent.generation, reason=reason, now=self.now)
+            self._record(connection, "grant.dead", code, generation=self.intent.generation + 1)
+
+        return self._end(connection, IntentState.DEAD, code, write)
+
+    def give_up(self, connection: Connection, reason: str) -> Ending:
+        """The outcome is unknown and cannot be found out: a person must reconnect. The credentials stay sealed."""
+
+        def write(_: Intent) -> None:
+            words = f"{_GIVEN_UP} ({reason[:200]})"
+            if get_account(connection, self.account.id).state is AccountState.ACTIVE:
+                move_account(connection, self.account.id, to=AccountState.NEEDS_RECONNECT, reason=words, now=self.now)
+            self._record(connection, "grant.unknown", reason, generation=self.intent.generation)
+
+        return self._end(connection, IntentState.UNKNOWN, reason, write)
+
+    def doubt(self, connection: Connection, reason: str) -> Ending:
+        """The outcome is unknown, and the provider's grace lets it be presented once more."""
+        return self._end(connection, IntentState.UNKNOWN, reason, lambda _: None)
+
+    def fail(
+        self, connection: Connection, reason: str, *, retry_at: datetime | None, unpresented: bool = False
+    ) -> Ending:
+        """Certainly without effect. A doubt about an earlier presentation stays.
+
+        It brings back an account that was given up for this refresh, and no other: nothing was renewed.
+        """
+        return self._end(
+            connection,
+            IntentState.FAILED,
+            reason,
+            lambda _: None,
+            retry_at=retry_at,
+            unpresented=unpresented,
+            restores=True,
+        )
+
+    def blame_client(self, connection: Connection, code: str, *, shown: Sequence[SealedSecret]) -> Ending:
+        """The client registration was refused: the provider connection pauses, the grant is not touched.
+
+        *shown* were the live secrets, of which the first was shown. Superseded if an operator changed them meanwhile:
+        what was said of the old one is not held against the new one, which is to be tried.
+        """
+        owner = self.account.key.connection
+
+        def write(_: Intent) -> Superseded | None:
+            lock_connection(connection, owner)
+            live = live_secrets(connection, owner, shown[0].name) if shown else ()
+            if _which(live) != _which(shown):
+                return Superseded()
+            pause_connection(connection, owner, reason=f"its token endpoint refused the client ({code[:60]})")
+            self._record(connection, "connection.paused", code, generation=self.intent.generation)
+            return None
+
+        return self._end(connection, IntentState.FAILED, code, write, restores=True)
+
+    def blame_secret(self, connection: Connection, code: str, *, secret: str, spare: str) -> Ending:
+        """One secret of the client was refused while another is live: that one is tried, and nothing pauses."""
+
+        def write(_: Intent) -> None:
+            self._refuse(connection, code, secret=secret, spare=spare)
+
+        return self._end(connection, IntentState.FAILED, code, write, restores=True)
+
+    def refuse_key(self, connection: Connection, code: str, *, key: str) -> Ending:
+        """What *key* signed was refused: another one signs next, for this account alone.
+
+        It may be the account's consent that is gone. Only if another key is accepted for it was it the key.
+        """
+
+        def write(intent: Intent) -> None:
+            set_refused_keys(connection, intent.id, (*intent.refused_keys, key))
+
+        return self._end(connection, IntentState.FAILED, code, write, restores=True)
+
+    def blame_assertion(self, connection: Connection, code: str, *, retry_at: datetime) -> Ending:
+        """What the client signs was refused, whichever live key signed: nobody knows whose fault it is.
+
+        Then it says nothing of any key: each is tried again.
+        """
+
+        def write(intent: Intent) -> None:
+            set_refused_keys(connection, intent.id, ())
+
+        return self._end(connection, IntentState.FAILED, code, write, retry_at=retry_at, restores=True)
+
+    def expire(self, connection: Connection, reason: str) -> Ending:
+        """There is nothing to renew the token with: a person must reconnect. Nothing is presented.
+
+        The token stays sealed until the next consent: a refusal is no proof of its end, so a revocation before that has
+        it ended at the provider.
+        """
+        scopes = grant_scopes(self.account.key)
+        lock_shared(connection, scopes[:-1])
+        lock_exclusive(connection, scopes[-1])  # of two that find out, one moves the account
+        if ruled_out := revoked_since(connection, scopes, self.intent.consented, or_stopped=False):
+            return ruled_out
+        grant = get_grant(connection, self.account.id)
+        if grant is None or grant.generation != self.intent.generation:
+            return Superseded()
+        if get_account(connection, self.account.id).state is not AccountState.ACTIVE:
+            return Superseded()
+        move_account(connection, self.account.id, to=AccountState.NEEDS_RECONNECT, reason=reason, now=self.now)
+        self._record(connection, "grant.expired", "nothing to renew it with", generation=grant.generation)
+        return Settled()
+
+    def _end(
+        self,
+        connection: Connection,
+        to: IntentState,
+        outcome: str,
+        write: Callable[[Intent], Superseded | None],
+        *,
+        retry_at: datetime | None = None,
+        unpresented: bool = False,
+        restores: bool = False,
+    ) -> Ending:
+        scopes = grant_scopes(self.account.key)
+        if restores:
+            # Parking takes the account's lock shared: no job parks between its return and the wake-up that follows.
+            lock_shared(connection, scopes[:-1])
+            lock_exclusive(connection, scopes[-1])
+        else:
+            lock_shared(connection, scopes)
+        intent, grant = get_intent(connection, self.intent.id), get_grant(connection, self.account.id)
+        if intent is None or grant is None:
+            return Superseded()
+        if to is IntentState.FAILED and intent.doubtful_since is not None:
+            to, restores = IntentState.UNKNOWN, False  # this presentation had no effect: the one before may have had
+        if to not in MOVES.allowed[intent.state]:
+            return Superseded()
+        moved = grant.generation != intent.generation
+        # A stop is undone by an admin, so it does not cost a grant its new tokens; a revocation does.
+        ruled_out = revoked_since(connection, scopes, intent.consented, or_stopped=False)
+        if moved or ruled_out:
+            # After a revocation the answer is kept, only to be revoked at the provider, also if a consent followed it;
+            # after a consent alone it is shredded.
+            kept = ruled_out is not None
+            why = "revoked" if ruled_out else "generation moved"
+            settle(connection, intent.id, to=IntentState.DISCARDED, outcome=why, now=self.now, keep_answer=kept)
+            return ruled_out if ruled_out is not None and not moved else Superseded()
+        if intent.overtaken and to in (IntentState.COMMITTED, IntentState.UNKNOWN):
+            outcome = OVERTAKEN  # an unknown one may still be answered
+        if not settle(
+            connection, intent.id, to=to, outcome=outcome, now=self.now, retry_at=retry_at, unpresented=unpresented
+        ):
+            return Superseded()  # between our read and our write
+        superseded = write(intent)
+        if restores:
+            self._restore(connection, renewed=to is IntentState.COMMITTED)
+        return superseded or Settled()
+
+    def _restore(self, connection: Connection, *, renewed: bool) -> None:
+        """What gave the account up for this very generation turned out otherwise.
+
+        New tokens answer whatever did; a refresh without effect answers its own giving up alone.
+        """
+        account = get_account(connection, self.account.id)
+        if account.state is not AccountState.NEEDS_RECONNECT:
+            return
+        if renewed or (account.reason or "").startswith(_GIVEN_UP):
+            move_account(connection, account.id, to=AccountState.ACTIVE, reason=None, now=self.now)
+            self.restored(connection, account.key)
+
+    def _judge_keys(self, connection: Connection, refused: Sequence[str], *, accepted: str) -> None:
+        """For one account another key was accepted than those that were refused: it was the keys, not its consent."""
+        lock_connection(connection, self.account.key.connection)  # of two that find out otherwise, one waits
+        accept_secret(connection, accepted)
+        for key in refused:
+            if key != accepted:
+                self._refuse(connection, "invalid_grant", secret=key, spare=accepted)
+
+    def _refuse(self, connection: Connection, code: str, *, secret: str, spare: str) -> None:
+        if refuse_secret(connection, secret, at=self.now):
+            self._record(
+                connection,
+                "connection.secret_refused",
+                code,
+                generation=self.intent.generation,
+                reason=f"{secret} was refused ({code[:60]}); {spare} is used instead",
+            )
+
+    def _record(
+        self, connection: Connection, kind: str, outcome: str, *, generation: int, reason: str | None = None
+    ) -> None:
+        audit.record(
+            connection,
+            id=self.ids(),
+            at=self.now,
+            kind=kind,
+            tenant=self.account.key.tenant,
+            principal=self.account.key.principal,
+            account=self.account.id,
+            generation=generation,
+            outcome=outcome[:64],
+            reason=reason,
+            detail={"intent": self.intent.id, "provider": self.account.provider},
+        )
+
+
+def _which(secrets: Sequence[SealedSecret]) -> dict[str, datetime | None]:
+    """Whatever their order: for an account that one was refused for, another goes first."""
+    return {secret.id: secret.refused_at for secret in secrets}
+
+
+def begin(
+    connection: Connection, account: Account, new: Intent, *, former: Intent | None, granted: tuple[str, ...]
+) -> tuple[Intent | None, RuledOut | None]:
+    """Open the intent under the grant's locks and by the rule; (None, None) if someone was first.
+
+    *granted* are the scopes that its request was made for.
+    """
+    scopes = grant_scopes(account.key)
+    lock_shared(connection, scopes)
+    grant = get_grant(connection, account.id)
+    if grant is None or grant.generation != new.generation or grant.consented != new.consented:
+        return None, None
+    if grant.scopes != granted:
+        return None, None
+    if refusal := revoked_since(connection, scopes, grant.consented):
+        return None, refusal
+    if get_account(connection, account.id).state is not AccountState.ACTIVE:
+        return None, None
+    return open_intent(connection, replace(new, opened=next_number(connection)), former=former), None

@@ -1,0 +1,115 @@
+"""What the coordinator reads before it decides.
+
+It is no snapshot: on PostgreSQL each statement sees what was committed before it, so the parts may be of different
+moments. The generation, the scopes, the rule and the account's state are asked again under the grant's locks, before
+anything is sent (`identity.refresh.settlement.begin`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from identity.accounts import Account, get_account
+from identity.connection_secrets import SealedSecret, authenticator, live_secrets
+from identity.connections import get_connection, paused_reason
+from identity.errors import AswhomError, GrantRevoked, Misconfigured, ReauthRequired
+from identity.grants import REFRESH, Grant, get_grant, token_binding
+from identity.model import MINTED, AccountState, ProviderConnection, RuledOut
+from identity.refresh.intents import TOKEN_ANSWER, Intent, find_intent
+from identity.scopes import grant_scopes, revoked_since
+from identity.vault import Binding
+
+
+@dataclass(frozen=True, kw_only=True)
+class Situation:
+    """An account with its grant, its provider connection, and the intent for the present generation."""
+
+    account: Account
+    grant: Grant
+    connection: ProviderConnection
+    paused: str | None
+    secrets: tuple[SealedSecret, ...]  # what authenticates the client, the one to use first for this account
+    intent: Intent | None
+    ruled_out: RuledOut | None
+
+    @property
+    def generation(self) -> int:
+        return self.grant.generation
+
+    @property
+    def minted(self) -> bool:
+        """Its tokens are minted anew: an attempt whose outcome is unknown costs nothing but a token."""
+        return self.account.credential in MINTED
+
+    @property
+    def secret_name(self) -> str | None:
+        """What authenticates the client for it; None: nothing does."""
+        return authenticator(self.connection, self.account.credential)
+
+    @property
+    def refresh_binding(self) -> Binding:
+        return self.binding(REFRESH, self.generation)
+
+    @property
+    def answer_binding(self) -> Binding:
+        return self.binding(TOKEN_ANSWER, self.generation)
+
+    @property
+    def last_lifetime(self) -> timedelta | None:
+        """How long the present token was to live."""
+        grant = self.grant
+        if grant.access_sealed is None or grant.expires_at is None:
+            return None
+        return grant.expires_at - grant.obtained_at
+
+    def token_lives(self, now: datetime) -> bool:
+        """Whether there is an access token that has not expired."""
+        grant = self.grant
+        return grant.access_sealed is not None and (grant.expires_at is None or grant.expires_at > now)
+
+    def secrets_moved(self, since: datetime) -> bool:
+        """Whether another of the live secrets than the one that goes first now may have been shown at *since*."""
+        return any(one.refused_at is not None or max(one.created_at, one.used_from) > since for one in self.secrets)
+
+    def binding(self, name: str, generation: int) -> Binding:
+        account = self.account
+        return token_binding(account.key.tenant, account.id, account.provider, name, generation)
+
+    def prohibition(self) -> AswhomError | None:
+        """Why no token may be fetched for it, or None. Misconfigured says that its provider connection is paused."""
+        account = self.account
+        if self.ruled_out is not None:
+            return GrantRevoked(f"account {account.id}: {self.ruled_out.reason}")
+        if account.state is AccountState.REVOKED:
+            return GrantRevoked(f"account {account.id} was revoked")
+        if account.state is not AccountState.ACTIVE:
+            return ReauthRequired(f"account {account.id} is {account.state}: {account.reason}", account=account.id)
+        if self.paused is not None:
+            return Misconfigured(f"provider connection {self.connection.id} is paused: {self.paused}")
+        return None
+
+
+def read_situation(connection: Connection, account: str) -> Situation:
+    """Read it. Raises Misconfigured for an unknown account, ReauthRequired for one without a grant."""
+    found = get_account(connection, account)
+    grant = get_grant(connection, account)
+    if grant is None:
+        raise ReauthRequired(f"account {account} was never connected", account=account)
+    owner = get_connection(connection, found.key.connection)
+    wanted = authenticator(owner, found.credential)
+    # Before the secrets: whoever sees that an intent failed by a refused secret must see the refusal, too.
+    intent = find_intent(connection, account, grant.generation)
+    secrets = live_secrets(connection, owner.id, wanted) if wanted else ()
+    refused = intent.refused_keys if intent else ()
+    return Situation(
+        account=found,
+        grant=grant,
+        connection=owner,
+        paused=paused_reason(connection, owner.id),
+        secrets=tuple(sorted(secrets, key=lambda one: one.id in refused)),
+        intent=intent,
+        ruled_out=revoked_since(connection, grant_scopes(found.key), grant.consented),
+    )

@@ -1,0 +1,252 @@
+"""Withdrawals: credentials that were revoked here, on their way to their end at the provider too.
+
+A withdrawal takes the ciphertext out of the grant, or out of a refresh that ended after the revocation, so a later
+consent neither overwrites it nor is reached by it. The ciphertext is shredded when nothing is asked any more.
+
+All functions run inside the caller's transaction, and those that take or claim under the account's exclusive lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import Connection, Row, or_, select, update
+
+from identity.accounts import Account
+from identity.model import Credential
+from identity.moves import Moves
+from identity.refresh.intents import IntentState, kept_answers
+from identity.rows import insert_new
+from identity.tables import grants, refresh_intents
+from identity.withdrawals.tables import withdrawals
+
+
+class WithdrawalState(StrEnum):
+    """How far the end of a credential at its provider has come."""
+
+    HELD = "held"  # in use: to be asked about once it is revoked
+    PENDING = "pending"  # to be asked, by `due_at`
+    DONE = "done"  # the provider says that it has ended
+    STUCK = "stuck"  # an operator must act: `aswhom revocations retry`
+    NOT_ASKED = "not_asked"  # there is nobody to ask, or nothing to ask for; a refused connect's was asked in vain
+
+
+MOVES: Moves[WithdrawalState] = Moves(
+    "withdrawal",
+    {
+        WithdrawalState.HELD: frozenset({WithdrawalState.PENDING}),
+        WithdrawalState.PENDING: frozenset({WithdrawalState.DONE, WithdrawalState.STUCK, WithdrawalState.NOT_ASKED}),
+        WithdrawalState.STUCK: frozenset({WithdrawalState.PENDING}),
+        WithdrawalState.DONE: frozenset(),
+        WithdrawalState.NOT_ASKED: frozenset(),
+    },
+)
+_SHREDDED = {"access_sealed": None, "refresh_sealed": None, "answer_sealed": None}
+
+
+class Origin(StrEnum):
+    """Where the credential comes from."""
+
+    GRANT = "grant"
+    REFRESH = "refresh"  # a refresh that was on the wire won it after the revocation
+    CONFINED = "confined"  # it was minted for one repository, and is in no grant
+    CONNECT = "connect"  # a connect had won it before it was refused: no revocation's, `identity.connect.leftovers`
+
+
+@dataclass(frozen=True, kw_only=True)
+class Withdrawal:
+    """One credential that is to end."""
+
+    id: str
+    account: str
+    origin: Origin
+    credential: Credential
+    generation: int
+    consented: int
+    revocation: str | None
+    state: WithdrawalState
+    tries: int
+    expires_at: datetime | None
+    external_id: str | None = None  # of who consented, in a connect that was refused
+    access_sealed: bytes | None = field(default=None, repr=False)
+    refresh_sealed: bytes | None = field(default=None, repr=False)
+    answer_sealed: bytes | None = field(default=None, repr=False)
+
+
+def get_withdrawal(connection: Connection, withdrawal: str) -> Withdrawal | None:
+    """The withdrawal of that id."""
+    row = connection.execute(select(withdrawals).where(withdrawals.c.id == withdrawal)).one_or_none()
+    return None if row is None else _withdrawal(row)
+
+
+def take_grant(
+    connection: Connection, account: Account, *, before: int, revocation: str | None, now: datetime
+) -> str | None:
+    """Move the credentials of a consent up to *before* into a withdrawal; its id, or None: there are none."""
+    columns = grants.c
+    held = or_(columns.access_sealed.is_not(None), columns.refresh_sealed.is_not(None))
+    which = (columns.account_id == account.id) & (columns.consented <= before) & held
+    grant = connection.execute(select(grants).where(which)).one_or_none()
+    if grant is None:
+        return None
+    id = f"{account.id}.{grant.generation}"
+    sealed = {
+        "access_sealed": grant.access_sealed,
+        "refresh_sealed": grant.refresh_sealed,
+        "expires_at": grant.expires_at,
+    }
+    credential = {"generation": grant.generation, "consented": grant.consented, **sealed}
+    _add(connection, account, id=id, origin=Origin.GRANT, revocation=revocation, now=now, credential=credential)
+    empty = dict.fromkeys(
+        ("access_sealed", "refresh_sealed", "refresh_digest", "refresh_prefix_digest", "keepalive_due")
+    )
+    connection.execute(update(grants).where(which).values(empty))
+    return id
+
+
+def take_answers(
+    connection: Connection, account: Account, *, before: int, revocation: str | None, now: datetime
+) -> list[str]:
+    """Move what discarded refreshes of consents up to *before* have won into withdrawals; their ids."""
+    taken = []
+    for intent in kept_answers(connection, account.id):
+        if intent.consented > before:
+            continue
+        credential = {
+            "generation": intent.generation,
+            "consented": intent.consented,
+            "answer_sealed": intent.answer_sealed,
+        }
+        _add(
+            connection,
+            account,
+            id=intent.id,
+            origin=Origin.REFRESH,
+            revocation=revocation,
+            now=now,
+            credential=credential,
+        )
+        emptied = update(refresh_intents).where(refresh_intents.c.id == intent.id)
+        connection.execute(emptied.values(answer_sealed=None))
+        taken.append(intent.id)
+    return taken
+
+
+def adopt(connection: Connection, account: str, *, before: int, revocation: str) -> list[str]:
+    """Say on whose receipt those are that were taken before the revocation could; their ids."""
+    columns = withdrawals.c
+    unsaid = (columns.account_id == account) & columns.revocation_id.is_(None) & (columns.consented <= before)
+    unsaid &= (columns.state != WithdrawalState.HELD) & (columns.origin != Origin.CONNECT)
+    found = list(connection.execute(select(columns.id).where(unsaid)).scalars())
+    if found:
+        connection.execute(update(withdrawals).where(columns.id.in_(found)).values(revocation_id=revocation))
+    return found
+
+
+def claim(connection: Connection, withdrawal: str, *, now: datetime, until: datetime) -> Withdrawal | None:
+    """Let nobody else ask before *until*, and count the try; None: it is not due."""
+    columns = withdrawals.c
+    due = (columns.id == withdrawal) & (columns.state == WithdrawalState.PENDING) & (columns.due_at <= now)
+    claimed = update(withdrawals).where(due).values(due_at=until, tries=columns.tries + 1)
+    return get_withdrawal(connection, withdrawal) if connection.execute(claimed).rowcount == 1 else None
+
+
+def settle(connection: Connection, withdrawal: str, *, to: WithdrawalState, reason: str | None, now: datetime) -> bool:
+    """Move a withdrawal; False if it has left the states from which that is allowed. Its end shreds the ciphertext."""
+    moved = update(withdrawals).where(withdrawals.c.id == withdrawal, withdrawals.c.state.in_(MOVES.sources(to)))
+    values: dict[str, object] = {
+        "state": to,
+        "reason": reason,
+        "finished_at": None if to not in MOVES.terminal else now,
+    }
+    if to in MOVES.terminal:
+        values |= _SHREDDED
+    return connection.execute(moved.values(values)).rowcount == 1
+
+
+def postpone(connection: Connection, withdrawal: str, *, due_at: datetime, reason: str, counted: bool = True) -> None:
+    """Ask again at *due_at*. *counted* False takes the try back: nothing was sent."""
+    columns = withdrawals.c
+    waits = update(withdrawals).where(columns.id == withdrawal, columns.state == WithdrawalState.PENDING)
+    waits = waits.values(due_at=due_at, reason=reason)
+    connection.execute(waits if counted else waits.values(tries=columns.tries - 1))
+
+
+def ask_again(connection: Connection, revocation: str, *, now: datetime) -> int:
+    """An operator has acted: what is stuck of a revocation is pending again. How many."""
+    columns = withdrawals.c
+    stuck = (columns.revocation_id == revocation) & (columns.state == WithdrawalState.STUCK)
+    again = update(withdrawals).where(stuck)
+    values = {"state": WithdrawalState.PENDING, "tries": 0, "due_at": now, "reason": None}
+    return connection.execute(again.values(values)).rowcount
+
+
+def of_account(connection: Connection, account: str, *states: WithdrawalState) -> list[Withdrawal]:
+    """An account's withdrawals in these states."""
+    found = select(withdrawals).where(withdrawals.c.account_id == account, withdrawals.c.state.in_(states))
+    return [_withdrawal(row) for row in connection.execute(found.order_by(withdrawals.c.id))]
+
+
+def is_superseded(connection: Connection, withdrawal: Withdrawal) -> bool:
+    """Whether a refresh of the same consent has won what replaced it."""
+    columns = withdrawals.c
+    won = select(columns.id).where(
+        columns.account_id == withdrawal.account,
+        columns.origin == Origin.REFRESH,
+        columns.consented == withdrawal.consented,
+    )
+    return connection.execute(won.limit(1)).first() is not None
+
+
+def is_refreshing(connection: Connection, account: str) -> bool:
+    """Whether a refresh of the account has not ended: it may yet win a token."""
+    columns = refresh_intents.c
+    under_way = select(columns.id).where(
+        columns.account_id == account, or_(columns.state == IntentState.OPEN, columns.state == IntentState.ANSWERED)
+    )
+    return connection.execute(under_way.limit(1)).first() is not None
+
+
+def _add(
+    connection: Connection,
+    account: Account,
+    *,
+    id: str,
+    origin: Origin,
+    revocation: str | None,
+    now: datetime,
+    credential: Mapping[str, object],
+) -> None:
+    row = {
+        "id": id,
+        "account_id": account.id,
+        "origin": origin,
+        "credential": account.credential,
+        "revocation_id": revocation,
+        "state": WithdrawalState.PENDING,
+        "due_at": now,
+        "created_at": now,
+    }
+    insert_new(connection, withdrawals, {**row, **credential})
+
+
+def _withdrawal(row: Row[tuple[object, ...]]) -> Withdrawal:
+    return Withdrawal(
+        id=row.id,
+        account=row.account_id,
+        origin=Origin(row.origin),
+        credential=Credential(row.credential),
+        generation=row.generation,
+        consented=row.consented,
+        revocation=row.revocation_id,
+        state=WithdrawalState(row.state),
+        tries=row.tries,
+        expires_at=row.expires_at,
+        external_id=row.external_id,
+        access_sealed=row.access_sealed,
+        refresh_sealed=row.refresh_sealed,
+        answer_sealed=row.answer_sealed,
+    )

@@ -1,0 +1,180 @@
+"""How the provider is asked to end one credential: which request, and what its answer has to say; or why not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from identity.accounts import Account
+from identity.answers import Granted, read_outcome
+from identity.connection_secrets import SealedSecret, ending_authenticator
+from identity.errors import Misconfigured
+from identity.grants import ACCESS, REFRESH, token_binding
+from identity.http import Answer, HttpRequest
+from identity.model import MINTED, Credential, ProviderConnection
+from identity.oauth import Client
+from identity.providers.profile import Profile, Reach, Renewal
+from identity.refresh.intents import TOKEN_ANSWER
+from identity.refresh.pace import Pace
+from identity.secret import Secret
+from identity.token_endpoint import unpack
+from identity.vault import Binding, Vault
+from identity.withdrawals import Origin, Withdrawal, WithdrawalState
+from identity.withdrawals.revoking import has_ended, presented, revoke_request
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A claimed withdrawal with all that its request needs."""
+
+    withdrawal: Withdrawal
+    account: Account
+    owner: ProviderConnection
+    secrets: tuple[SealedSecret, ...]
+    superseded: bool  # a refresh that ended after the revocation had replaced it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What the provider is asked, how often it lets itself be asked that, and whether an answer says yes."""
+
+    request: HttpRequest
+    pace: Pace
+    has_ended: Callable[[Answer], bool]
+    remark: str | None = None  # for the receipt, when it has ended
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unasked:
+    """Why there is nothing to ask, and what that leaves."""
+
+    to: WithdrawalState
+    reason: str
+
+
+def question(
+    case: Case, profile: Profile, vault: Vault, *, now: datetime, ids: Callable[[], str]
+) -> Question | Unasked:
+    """What to ask to end it. Raises Misconfigured."""
+    claimed = case.withdrawal
+    if profile.revocation is None:
+        return _nothing("the provider has no way to end a credential")
+    if _ended_by_itself(claimed, now=now):
+        return _nothing("it had expired")
+    if claimed.origin is Origin.CONNECT and profile.renewal is not None:
+        return _by_name(profile.renewal, case, vault)
+    expired = renews_expired(profile, claimed, now=now)
+    token = _token(case, profile, vault, REFRESH if expired else presented(profile, claimed.credential), now=now)
+    if token is None:
+        return _nothing("there was no token to end")
+    if expired:
+        if case.superseded:
+            return _nothing("a refresh had replaced it")
+        if profile.renewal is None:
+            return Unasked(to=WithdrawalState.STUCK, reason=_EXPIRED)
+        return _of_renewal(profile.renewal, case.owner, token, remark=_RENEWAL_ALONE)
+    if ending_authenticator(case.owner, claimed.credential) and not case.secrets:
+        if claimed.credential is Credential.JWT_BEARER:
+            return _nothing(_KEY_ALONE)
+        raise Misconfigured(f"provider connection {case.owner.id} has no secret to ask with")
+    secret = _shown(case).open(vault) if case.secrets else token
+    client = Client(connection=case.owner, profile=profile, secret=secret, now=now, jti=ids())
+    request = revoke_request(client, credential=claimed.credential, token=token)
+    if request is None:
+        return _nothing("the provider cannot be asked to end such a credential")
+    return Question(request=request, pace=profile.token_pace, has_ended=partial(has_ended, profile))
+
+
+def reaches_all(profile: Profile, credential: Credential) -> bool:
+    """Whether asking with a token that lives ends all that the person ever consented to for this client."""
+    of_person = credential is Credential.AUTHORIZATION_CODE
+    return of_person and profile.revocation is not None and profile.revocation.reach is Reach.AUTHORIZATION
+
+
+def may_be_shared(claimed: Withdrawal) -> bool:
+    """Whether a connect may have won the very token that another account of the person has: Slack gives it again."""
+    lasts = claimed.refresh_sealed is None and claimed.expires_at is None
+    return claimed.origin is Origin.CONNECT and lasts
+
+
+def renews_expired(profile: Profile, claimed: Withdrawal, *, now: datetime) -> bool:
+    """Whether the access token by which the provider is asked has expired, and what renews it has not been ended."""
+    if presented(profile, claimed.credential) != ACCESS or claimed.refresh_sealed is None:
+        return False
+    return claimed.expires_at is not None and claimed.expires_at <= now
+
+
+def _shown(case: Case) -> SealedSecret:
+    """The secret for this try. Refusals look different everywhere: while several are live, each has its turn."""
+    fresh = [secret for secret in case.secrets if secret.refused_at is None] or case.secrets
+    return fresh[(case.withdrawal.tries - 1) % len(fresh)]
+
+
+def _ended_by_itself(claimed: Withdrawal, *, now: datetime) -> bool:
+    """Whether it is a token that nothing renews, and that has expired: a provider would refuse it as credentials."""
+    if claimed.credential not in MINTED or claimed.origin is Origin.REFRESH:
+        return False
+    return claimed.refresh_sealed is None and claimed.expires_at is not None and claimed.expires_at <= now
+
+
+def _nothing(reason: str) -> Unasked:
+    return Unasked(to=WithdrawalState.NOT_ASKED, reason=reason)
+
+
+def _by_name(renewal: Renewal, case: Case, vault: Vault) -> Question:
+    """All tokens of a refused connect, and nothing else that the person consented to."""
+    sealed = {REFRESH: case.withdrawal.refresh_sealed, ACCESS: case.withdrawal.access_sealed}
+    tokens = [vault.open(value, _binding(case, name)) for name, value in sealed.items() if value is not None]
+    return _of_renewal(renewal, case.owner, *tokens)
+
+
+def _of_renewal(renewal: Renewal, owner: ProviderConnection, *tokens: Secret, remark: str | None = None) -> Question:
+    return Question(
+        request=renewal.request(owner, tokens),
+        pace=renewal.pace,
+        has_ended=lambda answer: answer.status in renewal.taken,
+        remark=remark,
+    )
+
+
+def _token(case: Case, profile: Profile, vault: Vault, wanted: str, *, now: datetime) -> Secret | None:
+    """The token that names the credential: the wanted one, or the other where there is none of that kind."""
+    claimed = case.withdrawal
+    if claimed.origin is Origin.REFRESH:
+        return _won(case, profile, vault, wanted, now=now)
+    sealed = {ACCESS: claimed.access_sealed, REFRESH: claimed.refresh_sealed}
+    for name in (wanted, ACCESS, REFRESH):
+        if (value := sealed[name]) is not None:
+            return vault.open(value, _binding(case, name))
+    return None
+
+
+def _won(case: Case, profile: Profile, vault: Vault, wanted: str, *, now: datetime) -> Secret | None:
+    claimed = case.withdrawal
+    if claimed.answer_sealed is None:
+        return None
+    answer = unpack(vault.open(claimed.answer_sealed, _binding(case, TOKEN_ANSWER)))
+    by_app = claimed.credential is Credential.INSTALLATION
+    meaning = read_outcome(answer, profile, started_at=now, scopes=(), lifetime=None, installation=by_app)
+    if not isinstance(meaning, Granted):
+        return None
+    won = meaning.answer
+    return won.refresh_token or won.access_token if wanted == REFRESH else won.access_token
+
+
+def _binding(case: Case, name: str) -> Binding:
+    account, claimed = case.account, case.withdrawal
+    record = claimed.id if claimed.origin is Origin.CONNECT else account.id
+    return token_binding(account.key.tenant, record, account.provider, name, claimed.generation)
+
+
+_RENEWAL_ALONE = "its access token had expired: what renews it was ended by its own name"
+
+_EXPIRED = (
+    "its access token had expired, by which alone the provider can be asked: what it could be renewed with stays valid "
+    "there until the person takes the app out of their settings there"
+)
+
+_KEY_ALONE = "its client has a key to sign with and no secret to ask with: the token ends when it expires"

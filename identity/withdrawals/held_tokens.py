@@ -1,0 +1,75 @@
+"""Held tokens: those that are in no grant, kept sealed only so that a revocation can end them at their provider.
+
+Their rows are among the withdrawals, so that a revocation moves them and all that asks providers asks about them too.
+Whoever minted one uses it from memory. One that expired unrevoked is forgotten when the account's next is held.
+
+All functions run inside the caller's transaction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, select, update
+
+from identity.accounts import Account
+from identity.rows import insert_new
+from identity.scopes import grant_scopes, revoked_since
+from identity.sequence import lock_shared
+from identity.withdrawals import MOVES, Origin, WithdrawalState
+from identity.withdrawals.tables import withdrawals
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldToken:
+    """A token of an account that its provider has just minted; *id* is new."""
+
+    id: str
+    account: Account
+    generation: int
+    consented: int
+    access_sealed: bytes = field(repr=False)  # as the account's own token of that generation would be
+    expires_at: datetime | None
+
+
+def hold(connection: Connection, new: HeldToken, *, now: datetime) -> bool:
+    """Keep the token; whether it may be used. One that was revoked while it was minted is on its way to its end.
+
+    Safe to repeat.
+    """
+    scopes = grant_scopes(new.account.key)
+    lock_shared(connection, scopes)
+    usable = revoked_since(connection, scopes, new.consented, or_stopped=False) is None
+    columns = withdrawals.c
+    expired = (columns.state == WithdrawalState.HELD) & (columns.expires_at <= now)
+    connection.execute(delete(withdrawals).where(columns.account_id == new.account.id, expired))
+    row = {
+        "id": new.id,
+        "account_id": new.account.id,
+        "origin": Origin.CONFINED,
+        "credential": new.account.credential,
+        "generation": new.generation,
+        "consented": new.consented,
+        "access_sealed": new.access_sealed,
+        "expires_at": new.expires_at,
+        "state": WithdrawalState.HELD if usable else WithdrawalState.PENDING,
+        "due_at": now,
+        "created_at": now,
+    }
+    insert_new(connection, withdrawals, row)
+    return usable
+
+
+def take_held(connection: Connection, account: Account, *, before: int, revocation: str, now: datetime) -> list[str]:
+    """Let those of consents up to *before* that still live end; their ids. The caller holds the account's lock."""
+    columns = withdrawals.c
+    alive = columns.expires_at.is_(None) | (columns.expires_at > now)
+    held = (columns.account_id == account.id) & (columns.state == WithdrawalState.HELD) & (columns.consented <= before)
+    found = list(connection.execute(select(columns.id).where(held, alive).order_by(columns.id)).scalars())
+    if found:
+        moved = update(withdrawals).where(
+            columns.id.in_(found), columns.state.in_(MOVES.sources(WithdrawalState.PENDING))
+        )
+        connection.execute(moved.values(state=WithdrawalState.PENDING, revocation_id=revocation, due_at=now))
+    return found

@@ -1,0 +1,202 @@
+"""The connect flow as the web sees it: what people are told, and jobs woken in the commit of the consent they need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from urllib.parse import urlsplit
+
+from sqlalchemy import Connection, select
+
+from identity.accounts import find_account
+from identity.connect.connector import Connect, Connected, ConnectOffer, ConnectRefused, Outcome
+from identity.connect.reasons import Why
+from identity.connections import get_connection
+from identity.grants import get_grant
+from identity.model import AccountKey, AccountState
+from identity.providers.words import provider_name, scope_in_words
+from identity.store import Store
+from identity.tables import principals, tenants
+from pipeline.accounts.abilities import Ability, abilities
+from pipeline.ledger import jobs
+from pipeline.workflow import Registry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Permission:
+    """A scope, and what it lets somebody do; None: nobody has described it."""
+
+    scope: str
+    words: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Party:
+    """Who connects what."""
+
+    provider: str  # as it calls itself
+    person: str
+    tenant: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """What a person is asked before she goes to the provider."""
+
+    party: Party
+    host: str  # where she will sign in
+    permissions: tuple[Permission, ...]  # without those held
+    held: tuple[Permission, ...]  # what she allows already
+    abilities: tuple[Ability, ...]
+    awaited: str | None  # as whom she is to sign in
+    again: AccountState | None  # the state of what is to be connected again
+    good_for: timedelta
+
+
+@dataclass(frozen=True, kw_only=True)
+class Away:
+    """Where to send the browser."""
+
+    party: Party
+    url: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """A completed consent."""
+
+    session: str
+    party: Party
+    login: str | None
+    missing: tuple[Permission, ...]
+    return_to: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """Nothing was connected. *session*: whose, where this browser may be told again."""
+
+    why: Why
+    reason: str
+    next_step: str
+    session: str | None = None
+    party: Party | None = None
+    return_to: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Underway:
+    """It is being finished: look again."""
+
+    session: str
+
+
+Ended = Done | Failed | Underway
+
+
+class Connecting:
+    """Begins and finishes connect sessions for the browser."""
+
+    def __init__(self, store: Store, connect: Connect, workflows: Registry) -> None:
+        self._store = store
+        self._connect = connect
+        self._workflows = workflows
+
+    def offer(self, link: str, *, browser: str, now: datetime) -> Offer | Ended:
+        """What the page of a link says."""
+        offer = self._connect.offer(link, browser=browser, now=now)
+        if not isinstance(offer, ConnectOffer):
+            return self._ended(offer)
+        key = offer.key
+
+        def read(connection: Connection) -> Offer:
+            held = _held(connection, key) & set(offer.scopes)
+            return Offer(
+                party=_party(connection, key, offer.provider),
+                host=urlsplit(offer.authorize_url).netloc,
+                permissions=_in_words(offer.provider, tuple(one for one in offer.scopes if one not in held)),
+                held=_in_words(offer.provider, tuple(sorted(held))),
+                abilities=abilities(connection, self._workflows, tenant=key.tenant, provider=offer.provider, now=now),
+                awaited=str(offer.awaited) if offer.awaited else None,
+                again=None if offer.state is AccountState.PENDING else offer.state,
+                good_for=offer.expires_at - now,
+            )
+
+        return self._store.read(read)
+
+    def authorize(self, link: str, *, browser: str, now: datetime) -> Away | Ended:
+        """Where to send the browser that goes on."""
+        outcome = self._connect.authorize(link, browser=browser, now=now)
+        if not isinstance(outcome, str):
+            return self._ended(outcome)
+        (session, _, _) = link.partition(".")
+        about = self._connect.about(session)
+        if about is None:
+            raise LookupError(f"connect session {session} is gone")
+        return Away(party=self._store.read(lambda c: _party(c, about[0], None)), url=outcome)
+
+    def finish(self, connection: str, params: Mapping[str, str], *, browser: str, now: datetime) -> Ended:
+        """The callback at *connection*'s own address."""
+        return self._ended(
+            self._connect.finish(params, browser=browser, connection_id=connection, now=now, also=wake_waiting)
+        )
+
+    def result(self, session: str, *, browser: str, now: datetime) -> Ended:
+        """How a session ended, for its own browser."""
+        return self._ended(self._connect.result(session, browser=browser, now=now))
+
+    def _ended(self, outcome: Outcome) -> Ended:
+        about = self._connect.about(outcome.session) if outcome.session else None
+        key, return_to = about or (None, None)
+        match outcome:
+            case Connected():
+                return self._store.read(lambda c: _done(c, outcome, return_to))
+            case ConnectRefused():
+                party = None if key is None else self._store.read(lambda c: _party(c, key, None))
+                return Failed(
+                    why=outcome.why,
+                    reason=outcome.reason,
+                    next_step=outcome.next_step,
+                    session=outcome.session,
+                    party=party,
+                    return_to=return_to,
+                )
+            case _:
+                return Underway(session=outcome.session)
+
+
+def _done(connection: Connection, connected: Connected, return_to: str | None) -> Done:
+    provider = get_connection(connection, connected.key.connection).provider
+    return Done(
+        session=connected.session,
+        party=_party(connection, connected.key, provider),
+        login=connected.login,
+        missing=_in_words(provider, connected.missing_scopes),
+        return_to=return_to,
+    )
+
+
+def _party(connection: Connection, key: AccountKey, provider: str | None) -> Party:
+    named = provider or get_connection(connection, key.connection).provider
+    who = select(principals.c.name, tenants.c.name.label("tenant")).join(
+        tenants, tenants.c.id == principals.c.tenant_id
+    )
+    row = connection.execute(who.where(principals.c.id == key.principal)).one()
+    return Party(provider=provider_name(named), person=row.name, tenant=row.tenant)
+
+
+def _held(connection: Connection, key: AccountKey) -> set[str]:
+    """The scopes of a consent that holds."""
+    account = find_account(connection, key)
+    grant = get_grant(connection, account.id) if account and account.state is AccountState.ACTIVE else None
+    return set(grant.scopes) if grant else set()
+
+
+def _in_words(provider: str, scopes: tuple[str, ...]) -> tuple[Permission, ...]:
+    return tuple(Permission(scope=scope, words=scope_in_words(provider, scope)) for scope in scopes)
+
+
+def wake_waiting(connection: Connection, key: AccountKey) -> None:
+    """Queue the jobs that waited for that account's consent, in the consent's own commit."""
+    jobs.wake(connection, jobs.consent_of(key))

@@ -1,0 +1,92 @@
+"""What is known of an account beside its row, and in words: why it is as it is, and the next command."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from identity.model import AccountState, Credential, ScopeKind
+from identity.refresh.story import latest_refresh
+from pipeline.accounts.obstacles import Obstacle, obstacles
+from pipeline.ledger.jobs import consent_of
+from pipeline.ledger.paging import Row, rows_of
+from pipeline.ledger.queries import account_key
+from pipeline.states import JobState
+from pipeline.tables import attempts, jobs
+
+#: The command that gives a service its credential anew.
+_ADD = {
+    Credential.INSTALLATION: "add-installation",
+    Credential.STATIC: "add-static",
+    Credential.CLIENT_CREDENTIALS: "add-client-credentials",
+    Credential.JWT_BEARER: "add-jwt-bearer",
+    Credential.ROTATING: "add-rotating",
+}
+#: Whose groups of commands have `open`.
+_OPENED = {ScopeKind.TENANT: "tenants", ScopeKind.CONNECTION: "connections"}
+
+
+def told(row: Row) -> Row:
+    """*row* of an account with `why` and `next`: by its own state alone."""
+    why, next_ = _by_state(row)
+    return {**row, "why": why, "next": next_}
+
+
+def all_told(connection: Connection, rows: Sequence[Row]) -> list[Row]:
+    """The same of several, by what is above each of them too: revoked or stopped scopes, paused connections."""
+    return [_below(told(row), obstacle) for row, obstacle in zip(rows, obstacles(connection, rows), strict=True)]
+
+
+def whole(connection: Connection, row: Row) -> Row:
+    """*row* with what else bears on it: revocations above it, its latest refresh, jobs that wait, its last use."""
+    key, account = account_key(row), row["id"]
+    story = latest_refresh(connection, account)
+    waiting = select(jobs.c.id, jobs.c.workflow, jobs.c.reason, jobs.c.expires_at).where(
+        jobs.c.waits_for == consent_of(key), jobs.c.state == JobState.WAITING
+    )
+    used = select(attempts.c.opened_at).where(attempts.c.account_id == account).order_by(attempts.c.opened.desc())
+    (own,) = all_told(connection, [row])
+    return {
+        **own,
+        "latest_refresh": None if story is None else asdict(story),
+        "waiting_jobs": rows_of(connection, waiting.order_by(jobs.c.created_at)),
+        "last_used_at": connection.execute(used.limit(1)).scalar(),
+    }
+
+
+def _below(row: Row, obstacle: Obstacle | None) -> Row:
+    """*row* with the first reason from above."""
+    if obstacle is None:
+        return row
+    if obstacle.scope is None:
+        resume = f"aswhom connections resume {row['connection_id']}"
+        return {**row, "why": f"{row['why']}; {obstacle.reason}", "next": resume}
+    stopped = obstacle.stopped and _OPENED.get(obstacle.scope.kind)
+    again = f"aswhom {stopped} open {obstacle.scope.key}" if stopped else _again(row)
+    return {**row, "why": f"no step opens with it: {obstacle.reason}", "next": again}
+
+
+def _by_state(row: Row) -> tuple[str, str | None]:
+    reason = row["reason"]
+    match AccountState(row["state"]):
+        case AccountState.PENDING:
+            return "nobody has consented yet", _again(row)
+        case AccountState.ACTIVE:
+            return "its grant is good as far as we know", None
+        case AccountState.NEEDS_RECONNECT:
+            return reason or "its grant is dead, or the outcome of a refresh is unknown", _again(row)
+        case AccountState.SUSPENDED:
+            return f"{reason or 'suspended by the provider'}; it ends where it began, at the provider", None
+        case AccountState.REVOKED:
+            return reason or "access was withdrawn", _again(row)
+
+
+def _again(row: Row) -> str:
+    """How a new consent comes about."""
+    command: Any = _ADD.get(Credential(row["credential"]))
+    if command is None:
+        return f"aswhom accounts reconnect {row['id']}"
+    return f"aswhom accounts {command} --tenant {row['tenant_id']} --connection {row['connection_id']}"

@@ -1,0 +1,83 @@
+"""Whether a step could open with an account now, why not, and what it lacks for the work there is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from identity.model import AccountState, PrincipalKind
+from identity.providers import PROFILES
+from pipeline.accounts.obstacles import Obstacle, obstacles
+from pipeline.ledger.jobs import consent_of
+from pipeline.ledger.queries import account_key
+from pipeline.states import JobState
+from pipeline.tables import jobs, workflow_settings
+from pipeline.uses import SERVICE, USER
+from pipeline.workflow import Registry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """What is known of an account beside its row."""
+
+    usable: bool
+    why: str | None  # why not
+    missing_scopes: tuple[str, ...]
+
+
+def health(connection: Connection, workflows: Registry, row: Mapping[str, Any]) -> Health:
+    """Of the account in *row*, as `pipeline.ledger.views` has it."""
+    (found,) = healths(connection, workflows, [row])
+    return found
+
+
+def healths(connection: Connection, workflows: Registry, rows: Sequence[Mapping[str, Any]]) -> list[Health]:
+    """The same of several, in as many statements as of one."""
+    names = _workflows(connection, rows)
+    found = []
+    for row, obstacle in zip(rows, obstacles(connection, rows), strict=True):
+        why = _why_not(row, obstacle)
+        missing = _missing(workflows, row, names[str(account_key(row))])
+        found.append(Health(usable=why is None, why=why, missing_scopes=missing))
+    return found
+
+
+def _workflows(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, AbstractSet[str]]:
+    """The workflows that are switched on for each account's tenant, and those of jobs that wait for the account."""
+    settings, keys = workflow_settings.c, {consent_of(account_key(row)): str(account_key(row)) for row in rows}
+    of_tenants = settings.tenant_id.in_({row["tenant_id"] for row in rows})
+    on = connection.execute(select(settings.tenant_id, settings.workflow).where(of_tenants, settings.enabled)).all()
+    awaited = jobs.c.waits_for.in_(keys) & (jobs.c.state == JobState.WAITING)
+    waiting = connection.execute(select(jobs.c.waits_for, jobs.c.workflow).where(awaited).distinct()).all()
+    found = {str(account_key(row)): {one.workflow for one in on if one.tenant_id == row["tenant_id"]} for row in rows}
+    for one in waiting:
+        found[keys[one.waits_for]].add(one.workflow)
+    return found
+
+
+def _why_not(row: Mapping[str, Any], obstacle: Obstacle | None) -> str | None:
+    state = AccountState(row["state"])
+    if state is AccountState.PENDING:
+        return "nobody has consented yet"
+    if state is not AccountState.ACTIVE:
+        return row["reason"] or f"it is {state.replace('_', ' ')}"
+    return None if obstacle is None else obstacle.reason
+
+
+def _missing(workflows: Registry, row: Mapping[str, Any], names: AbstractSet[str]) -> tuple[str, ...]:
+    """What the workflows that are switched on, and the jobs that wait for it, need and the grant has not."""
+    whose = USER if row["kind"] == PrincipalKind.USER else SERVICE
+    needed = {
+        scope
+        for name in names
+        if (workflow := workflows.find(name)) is not None
+        for action, who in workflow.uses.items()
+        if who & whose and action.facts.provider == row["provider"]
+        for scope in action.facts.scopes
+    }
+    granted, profile = row["scopes"] or (), PROFILES.get(row["provider"])
+    return tuple(sorted(needed - (profile.covered(granted) if profile else set(granted))))

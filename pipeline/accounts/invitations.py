@@ -1,0 +1,156 @@
+"""Invitations: links by which a tenant's people connect their accounts, asked for by an agent or an operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+
+from sqlalchemy import Connection
+
+from identity import audit
+from identity.api_keys import Caller
+from identity.connect.connector import Connect
+from identity.connections import connection_for, get_connection
+from identity.errors import BadInput, Misconfigured
+from identity.ids import Ids
+from identity.model import AccountKey, PrincipalKind, ProviderConnection
+from identity.principals import ensure_principal
+from identity.store import Store
+from pipeline.accounts.abilities import scopes_to_ask
+from pipeline.ledger.requests import Asked, let_in, made_before, made_by_key
+from pipeline.requests import Keyed
+from pipeline.workflow import Registry
+
+LONGEST_ID = 64  # of a principal: as its column
+
+
+@dataclass(frozen=True, kw_only=True)
+class Invitation:
+    """A link for one person."""
+
+    url: str
+    key: AccountKey
+    scopes: tuple[str, ...]
+    expires_at: datetime
+
+
+class Invitations:
+    """Makes connect links, and the users they are for."""
+
+    def __init__(self, store: Store, connect: Connect, workflows: Registry, ids: Ids, *, base_url: str) -> None:
+        self._store = store
+        self._connect = connect
+        self._workflows = workflows
+        self._ids = ids
+        self._base_url = base_url.rstrip("/")
+
+    def invite(
+        self,
+        caller: Caller,
+        user: str,
+        through: str,
+        *,
+        scopes: tuple[str, ...] | None,
+        return_to: str | None,
+        keyed: Keyed,
+        now: datetime,
+    ) -> Invitation:
+        """A link for *user* to connect *through* a provider or a provider connection; of one key, always the same.
+
+        Raises BadInput, Misconfigured, PolicyDenied, NotLetIn or KeyReused.
+        """
+        tenant = caller.tenant
+        name = user.removeprefix(f"{tenant}.")
+        principal = f"{tenant}.{name}"
+        if len(principal) > LONGEST_ID:
+            raise BadInput(f"a user's id, {tenant}.<name>, has at most {LONGEST_ID} characters")
+        owner = self._store.read(lambda c: _owner(c, tenant, through))
+        kind, audit_id = PrincipalKind.USER, self._ids("aud")
+        asked = Asked(caller=caller, id="", idempotency_key=keyed.key, request_hash=keyed.request_hash, now=now)
+        ensure = partial(ensure_principal, id=principal, tenant=tenant, kind=kind, name=name, now=now)
+
+        def write(c: Connection) -> AccountKey:
+            let_in(c, caller, now)
+            key = AccountKey(tenant=tenant, connection=owner.id, principal=ensure(c).id)
+            if made_before(c, asked) is not None:
+                return key
+            audit.record(
+                c,
+                id=audit_id,
+                at=now,
+                kind="connect.invited",
+                tenant=tenant,
+                agent=caller.agent,
+                principal=key.principal,
+                outcome="invited",
+                reason=f"through {owner.id}",
+                detail={"key": caller.key},
+            )
+            return key
+
+        def session_of_key(c: Connection, session: str) -> str:
+            let_in(c, caller, now)
+            return made_by_key(c, replace(asked, id=session))
+
+        key = self._store.write(write)
+        return self._made(key, owner, scopes=scopes, return_to=return_to, now=now, session_of_key=session_of_key)
+
+    def link(
+        self,
+        key: AccountKey,
+        *,
+        by: str,
+        scopes: tuple[str, ...] | None = None,
+        return_to: str | None = None,
+        any_account: bool = False,
+        now: datetime,
+    ) -> Invitation:
+        """A link for the person of *key*, made by a person. Raises BadInput, Misconfigured or PolicyDenied."""
+        audit_id = self._ids("aud")
+
+        def write(c: Connection) -> ProviderConnection:
+            owner = get_connection(c, key.connection)
+            audit.record(
+                c,
+                id=audit_id,
+                at=now,
+                kind="connect.invited",
+                tenant=key.tenant,
+                principal=key.principal,
+                outcome="invited",
+                reason=f"through {owner.id}, by {by}",
+            )
+            return owner
+
+        owner = self._store.write(write)
+        return self._made(key, owner, scopes=scopes, return_to=return_to, any_account=any_account, now=now)
+
+    def _made(
+        self,
+        key: AccountKey,
+        owner: ProviderConnection,
+        *,
+        scopes: tuple[str, ...] | None,
+        return_to: str | None,
+        any_account: bool = False,
+        now: datetime,
+        session_of_key: Callable[[Connection, str], str] | None = None,
+    ) -> Invitation:
+        asked = scopes or self._store.read(lambda c: scopes_to_ask(c, key, owner))
+        made = self._connect.start(
+            key, now=now, scopes=asked, return_to=return_to, any_account=any_account, made_by_key=session_of_key
+        )
+        return Invitation(
+            url=f"{self._base_url}/connect/{made.text}", key=key, scopes=made.scopes, expires_at=made.expires_at
+        )
+
+
+def _owner(connection: Connection, tenant: str, through: str) -> ProviderConnection:
+    """The provider connection of that id, if the tenant may use it; else the one of that provider which fits."""
+    try:
+        found = get_connection(connection, through)
+    except Misconfigured:
+        return connection_for(connection, tenant, through)
+    return found if found.tenant in (None, tenant) else connection_for(connection, tenant, through)

@@ -1,0 +1,1 @@
+"""Approvals: what is asked of people before a step, what they are shown, and their answer."""

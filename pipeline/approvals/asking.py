@@ -1,0 +1,78 @@
+"""A step that needs an approval: what approvers are shown of it, and the wait for their word."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy import Connection, select
+
+from identity.model import PrincipalKind
+from identity.tables import principals
+from pipeline.accounts.abilities import in_words
+from pipeline.approvals.shown import AsWhom, Shown, Somebody
+from pipeline.attempt import intent_of, policy_moved, refused
+from pipeline.interruption import RunEnded
+from pipeline.ledger import approvals
+from pipeline.ledger.approvals import Asked, NotApproved
+from pipeline.ledger.intents import Approved, Ended, PolicyMoved
+from pipeline.services import Services
+from pipeline.step_at_hand import StepAtHand
+
+
+def approved(services: Services, step: StepAtHand) -> Approved | None:
+    """The approval that lets the step open; None: it needs none.
+
+    Raises RunEnded where the job waits for one, StepRefused where it was not given, RunAgain.
+    """
+    if not step.decision.constraints.approvals:
+        return None
+    intent, id = intent_of(services, step, purpose="call", number=1), services.ids("apr")
+
+    def ask(connection: Connection) -> Asked:
+        shown = what_is_shown(step, _names(connection, step))
+        return approvals.ask(connection, intent, id=id, shown=shown.document)
+
+    match services.store.write(ask):
+        case Approved() as given:
+            return given
+        case NotApproved(reason=reason):
+            raise refused(services, intent, reason)
+        case Ended(reason=reason, moved=moved):
+            raise RunEnded(reason, moved=moved)
+        case PolicyMoved():
+            raise policy_moved()
+
+
+def what_is_shown(step: StepAtHand, names: Mapping[str, str]) -> Shown:
+    """All that an approver is told; *names* of the principals, by id."""
+    action, job = step.action, step.job
+    money = action.money()
+    return Shown(
+        does=in_words(type(action)),
+        action=step.name,
+        provider=step.through.provider,
+        resource=action.acts_on(),
+        amount=None if money is None else str(money),
+        parameters=action.model_dump(mode="json"),
+        as_whom=AsWhom(
+            id=step.principal,
+            name=names.get(step.principal, step.principal),
+            kind=str(step.decision.kind),
+            pattern=str(step.decision.pattern),
+        ),
+        on_behalf_of=None if job.user is None else Somebody(id=job.user, name=names.get(job.user, job.user)),
+        agent=job.agent,
+        workflow=job.workflow,
+        job=job.id,
+        step=step.position,
+        why=step.decision.reason,
+        through=f"{step.through.id}, {step.through.api_url}",
+    )
+
+
+def _names(connection: Connection, step: StepAtHand) -> dict[str, str]:
+    asked = [one for one in (step.principal, step.job.user) if one is not None]
+    rows = connection.execute(
+        select(principals.c.id, principals.c.name, principals.c.kind).where(principals.c.id.in_(asked))
+    )
+    return {row.id: row.name if row.kind == PrincipalKind.USER else "the service" for row in rows}

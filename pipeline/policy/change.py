@@ -1,0 +1,20 @@
+"""Putting a policy into force: what was asked under the one before is asked anew."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from identity.policy.ledger import Applied, apply_policy
+from pipeline.ledger.approvals import void_open
+
+
+def put_in_force(
+    connection: Connection, tenant: str, text: str, *, over: int | None, by: str, audit_id: str, now: datetime
+) -> Applied:
+    """`apply_policy`, and every open approval of the tenant void: its people are asked under the new version."""
+    applied = apply_policy(connection, tenant, text, over=over, by=by, audit_id=audit_id, now=now)
+    if applied.changed:
+        void_open(connection, tenant, reason=f"the tenant's policy is at version {applied.version} now", now=now)
+    return applied

@@ -1,0 +1,59 @@
+"""Names in a policy that nothing bears: a misspelt rule is about nothing, and nobody would notice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+
+from sqlalchemy import Connection, or_, select
+
+from identity.model import PrincipalKind
+from identity.policy.rules import Names, Policy, When
+from identity.tables import agents, principals
+from pipeline.uses import SERVICE, USER
+from pipeline.workflow import Registry
+
+
+def unknown_names(connection: Connection, workflows: Registry, tenant: str, policy: Policy) -> list[str]:
+    """A sentence for each pattern and each approver of *policy* that means nobody and nothing of *tenant*."""
+    there = _there(connection, workflows, tenant)
+    entries = [(rule.name, rule.when) for rule in policy.rules] + [(one.name, one.when) for one in policy.allowances]
+    found = [
+        f"{name}: no {what} is named {pattern}"
+        for name, when in entries
+        for what, names in _named(when).items()
+        for pattern in (names.patterns if names is not None else ())
+        if not any(fnmatchcase(one, pattern) for one in there[what])
+    ]
+    people = _people(connection, tenant)
+    return found + [
+        f"{rule.name}: the approver {one} is no user of tenant {tenant}"
+        for rule in policy.rules
+        if rule.approval is not None
+        for one in sorted(rule.approval.approvers - people)
+    ]
+
+
+def _named(when: When) -> Mapping[str, Names | None]:
+    return {"action": when.action, "provider": when.provider, "workflow": when.workflow, "agent": when.agent}
+
+
+def _there(connection: Connection, workflows: Registry, tenant: str) -> Mapping[str, Iterable[str]]:
+    """What there is to be named, by what it is."""
+    tools = workflows.tools
+    of_tools = [workflows.for_tool(action, who).name for action in tools.values() for who in (USER, SERVICE)]
+    registered = select(agents.c.id).where(or_(agents.c.tenant_id == tenant, agents.c.tenant_id.is_(None)))
+    return {
+        "action": list(tools),
+        "provider": {action.facts.provider for action in tools.values()},
+        "workflow": [one.name for one in workflows] + of_tools,
+        "agent": {one.agent for one in workflows} | set(connection.execute(registered).scalars()),
+    }
+
+
+def _people(connection: Connection, tenant: str) -> set[str]:
+    """The tenant's users, by id and by name."""
+    users = select(principals.c.id, principals.c.name).where(
+        principals.c.tenant_id == tenant, principals.c.kind == PrincipalKind.USER
+    )
+    return {word for row in connection.execute(users) for word in row}

@@ -1,0 +1,56 @@
+"""The question that policy is asked about one step of a workflow: when it opens, and when a policy is tried out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from identity.model import PrincipalKind
+from identity.policy.rules import Question, Trigger
+from pipeline.action import Action
+from pipeline.uses import SERVICE, USER, Who
+from pipeline.workflow import Workflow
+
+KINDS: Mapping[Who, PrincipalKind] = {USER: PrincipalKind.USER, SERVICE: PrincipalKind.SERVICE}
+
+
+def question_of(
+    workflow: Workflow, action: Action[Any], *, agent: str, named: Who | None, triggered: bool, has_user: bool
+) -> Question:
+    """*triggered*: a person's act started the job; *has_user*: whom USER means is a known principal."""
+    facts = action.facts
+    declared = workflow.uses.get(type(action), Who(0))
+    return Question(
+        action=action.action_name(),
+        provider=facts.provider,
+        effect=facts.effect,
+        attribution=facts.attribution,
+        workflow=workflow.name,
+        agent=agent,
+        trigger=Trigger.PERSON if triggered else Trigger.BACKGROUND,
+        declared=frozenset(kind for who, kind in KINDS.items() if declared & who),
+        named=None if named is None else KINDS[named],
+        has_user=has_user,
+        amount=action.money(),
+        capability=facts.capability,
+    )
+
+
+def question_of_declaration(
+    workflow: Workflow, action: type[Action[Any]], kind: PrincipalKind, trigger: Trigger
+) -> Question:
+    """The same about what a workflow declares, before there is a step: as *kind*, who is known, and of no amount."""
+    facts = action.facts
+    return Question(
+        action=action.action_name(),
+        provider=facts.provider,
+        effect=facts.effect,
+        attribution=facts.attribution,
+        workflow=workflow.name,
+        agent=workflow.agent,
+        trigger=trigger,
+        declared=frozenset({kind}),
+        named=kind,
+        has_user=True,
+        capability=facts.capability,
+    )

@@ -1,0 +1,152 @@
+"""What a workflow's declarations risk: six properties of the patterns its steps run by (docs/policy.md).
+
+The grades are those of the patterns; whether and for what a pattern is used comes from `uses`, the actions' facts, the
+tenant's policy and the providers' profiles, so a changed declaration is a changed table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from identity.model import AccessPattern, PrincipalKind
+from identity.money import Money
+from identity.policy.decision import Decision, decide
+from identity.policy.rules import Policy, Question, Trigger
+from identity.providers import PROFILES, profile_of
+from pipeline.action import Action
+from pipeline.policy.question import KINDS, question_of_declaration
+from pipeline.workflow import Workflow
+
+
+class Property(StrEnum):
+    ATTRIBUTION = "user attribution"
+    BLAST_RADIUS = "blast radius"
+    LIFE_CYCLE = "token life-cycle overhead"
+    REVOCATION = "consent revocation"
+    ISOLATION = "tenant isolation"
+    SIMPLICITY = "operational simplicity"
+
+
+DELEGATED, SERVICE, HYBRID, CAPABILITY = AccessPattern
+GRADES: Mapping[Property, Mapping[AccessPattern, str]] = {
+    Property.ATTRIBUTION: {
+        DELEGATED: "high",
+        SERVICE: "low",
+        HYBRID: "high, contextual",
+        CAPABILITY: "high, per action",
+    },
+    Property.BLAST_RADIUS: {DELEGATED: "low", SERVICE: "high", HYBRID: "medium", CAPABILITY: "very low"},
+    Property.LIFE_CYCLE: {DELEGATED: "high", SERVICE: "low", HYBRID: "medium", CAPABILITY: "medium"},
+    Property.REVOCATION: {
+        DELEGATED: "granular, per user",
+        SERVICE: "coarse, everything",
+        HYBRID: "granular for user-bound actions",
+        CAPABILITY: "granular, per action",
+    },
+    Property.ISOLATION: {DELEGATED: "strong", SERVICE: "moderate", HYBRID: "strong", CAPABILITY: "strong"},
+    Property.SIMPLICITY: {DELEGATED: "moderate", SERVICE: "high", HYBRID: "moderate", CAPABILITY: "moderate"},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One property of one workflow: the whole's grade, and what of it each pattern stands for."""
+
+    workflow: str
+    pattern: AccessPattern
+    property: Property
+    grade: str
+    because: Mapping[AccessPattern, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Step:
+    action: type[Action[Any]]
+    kind: PrincipalKind
+    pattern: AccessPattern
+
+
+def risk_table(workflow: Workflow, policy: Policy) -> list[Line]:
+    """The six lines of a workflow under a tenant's policy; none where nothing of it may run."""
+    steps = [step for action in workflow.uses for step in _steps(workflow, action, policy)]
+    used = {pattern: [one for one in steps if one.pattern is pattern] for pattern in (DELEGATED, SERVICE, CAPABILITY)}
+    present = [pattern for pattern, these in used.items() if these]
+    if not present:
+        return []
+    whole = present[0] if len(present) == 1 else HYBRID
+    return [
+        Line(
+            workflow=workflow.name,
+            pattern=whole,
+            property=one,
+            grade=GRADES[one][whole],
+            because={
+                pattern: f"{GRADES[one][pattern]}: {_evidence(one, pattern, used[pattern])}" for pattern in present
+            },
+        )
+        for one in Property
+    ]
+
+
+def _steps(workflow: Workflow, action: type[Action[Any]], policy: Policy) -> list[_Step]:
+    """By which patterns it can run at all, whoever triggers it; an amount is taken to be within the limits."""
+    found = {}
+    for who, kind in KINDS.items():
+        for trigger in Trigger:
+            if not workflow.uses[action] & who:
+                continue
+            decision = decide(_within_limits(question_of_declaration(workflow, action, kind, trigger), policy), policy)
+            if isinstance(decision, Decision):
+                found[kind, decision.pattern] = _Step(action=action, kind=kind, pattern=decision.pattern)
+    return list(found.values())
+
+
+def _within_limits(question: Question, policy: Policy) -> Question:
+    """The same for nothing, in the currency that the policy's entries about it are written in."""
+    limits = [one.limit for one in policy.allowances if one.when.fits(question)]
+    limits += [one.max_amount for one in policy.rules if one.when.fits(question)]
+    for limit in limits:
+        if limit is not None:
+            return replace(question, amount=Money(amount=Decimal(0), currency=limit.currency))
+    return question
+
+
+def _evidence(property: Property, pattern: AccessPattern, steps: Sequence[_Step]) -> str:
+    providers = sorted({one.action.facts.provider for one in steps})
+    match property:
+        case Property.ATTRIBUTION:
+            return ", ".join(sorted({f"{one.action.action_name()} as the {one.kind}" for one in steps}))
+        case Property.BLAST_RADIUS:
+            return "; ".join(_reach(provider, pattern, steps) for provider in providers)
+        case Property.LIFE_CYCLE:
+            return _life_cycle(pattern, providers)
+        case Property.REVOCATION | Property.ISOLATION:
+            whose = {DELEGATED: "each person's account", SERVICE: "the tenant's one account", CAPABILITY: "each token"}
+            return f"{whose[pattern]} at {', '.join(providers)}"
+        case Property.SIMPLICITY:
+            return f"{len({one.action for one in steps})} action(s) at {len(providers)} provider(s)"
+
+
+def _reach(provider: str, pattern: AccessPattern, steps: Sequence[_Step]) -> str:
+    if pattern is CAPABILITY:
+        return f"one action on one resource at {provider}"
+    scopes = sorted(
+        {scope for one in steps if one.action.facts.provider == provider for scope in one.action.facts.scopes}
+    )
+    whose = "what one person may" if pattern is DELEGATED else "what the tenant's service may"
+    return f"{whose} at {provider}" + (f" ({', '.join(scopes)})" if scopes else "")
+
+
+def _life_cycle(pattern: AccessPattern, providers: Sequence[str]) -> str:
+    if pattern is CAPABILITY:
+        return "one token for each action, minutes long"
+    if pattern is SERVICE:
+        return f"one credential a tenant at {', '.join(providers)}"
+    rotating = [one for one in providers if profile_of(PROFILES, one).rotates]
+    return f"a grant a person at {', '.join(providers)}" + (
+        f"; refresh tokens rotate at {', '.join(rotating)}" if rotating else ""
+    )

@@ -1,0 +1,169 @@
+"""Trying a policy out: what two policies say of the same steps, declared ones or those that were done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy import Connection, Row, or_, select
+
+from identity.capability.audiences import of_connection
+from identity.capability.model import Audience
+from identity.connections import connection_for
+from identity.errors import Misconfigured
+from identity.model import AccessPattern
+from identity.policy.decision import Decision, Denied, decide
+from identity.policy.rules import Policy, Question, Trigger
+from pipeline.entitlement import prohibition
+from pipeline.policy.question import KINDS, question_of, question_of_declaration
+from pipeline.tables import jobs, steps
+from pipeline.uses import SERVICE, USER, Who
+from pipeline.workflow import Registry, Workflow
+
+NAMED: dict[str, Who | None] = {"policy": None, "user": USER, "service": SERVICE}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One step to ask both policies about."""
+
+    where: str  # a workflow, or job and step
+    question: Question
+    no_capability: str | None = None  # why it could not be given one, where that is known
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """Steps of one workflow and action that would end otherwise, and one of them."""
+
+    workflow: str
+    action: str
+    before: str
+    after: str
+    steps: int
+    example: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What was compared. *unreadable*: stored steps that today's code does not know."""
+
+    asked: int
+    unreadable: int
+    changes: tuple[Change, ...]
+
+    @property
+    def changed(self) -> int:
+        """How many steps are decided otherwise."""
+        return sum(one.steps for one in self.changes)
+
+
+def declared_cases(workflows: Iterable[Workflow]) -> Iterator[Case]:
+    """Every action that a workflow declares, as each whom, by a person's act and in the background.
+
+    No amount is known of a declaration, so a limit counts as passed.
+    """
+    for workflow in workflows:
+        for action, declared in workflow.uses.items():
+            for who in (USER, SERVICE):
+                for trigger in Trigger:
+                    if declared & who:
+                        where = f"{workflow.name} as {KINDS[who]}, {trigger}"
+                        yield Case(where=where, question=question_of_declaration(workflow, action, KINDS[who], trigger))
+
+
+def stored_cases(connection: Connection, workflows: Registry, tenant: str, *, since: datetime) -> Iterator[Case | None]:
+    """The tenant's steps that began since then, as today's code declares them; None: one that it does not know."""
+    takers = _takers(connection, workflows, tenant)
+    columns = (steps.c.job_id, steps.c.position, steps.c.action, steps.c.named, steps.c.parameters)
+    # No step began since then in a job that had ended before: such jobs' steps are not even looked at.
+    lately = or_(jobs.c.finished_at.is_(None), jobs.c.finished_at >= since)
+    found = (
+        select(*columns, jobs.c.workflow, jobs.c.agent_id, jobs.c.triggered_by, jobs.c.user_id)
+        .join(jobs, jobs.c.id == steps.c.job_id)
+        .where(jobs.c.tenant_id == tenant, lately, steps.c.opened_at >= since, steps.c.action != "run.sleep")
+        .execution_options(yield_per=500)
+    )
+    with connection.execute(found) as rows:
+        for row in rows:
+            yield _of_step(workflows, takers, row)
+
+
+def _takers(connection: Connection, workflows: Registry, tenant: str) -> dict[str, Audience]:
+    """The tenant's upstreams that take capabilities, by provider."""
+    found: dict[str, Audience] = {}
+    for provider in {action.facts.provider for workflow in workflows for action in workflow.uses}:
+        with suppress(Misconfigured):  # the tenant has no connection to it, so no capability goes there
+            audience = of_connection(connection, connection_for(connection, tenant, provider).id)
+            if audience is not None:
+                found[provider] = audience
+    return found
+
+
+def _of_step(workflows: Registry, takers: Mapping[str, Audience], row: Row[*tuple[Any, ...]]) -> Case | None:
+    workflow = workflows.find(row.workflow)
+    declared = workflow.uses if workflow is not None else {}
+    action = next((one for one in declared if one.action_name() == row.action), None)
+    if workflow is None or action is None:
+        return None
+    try:
+        filled = action.model_validate(row.parameters)
+    except ValidationError:
+        return None
+    question = question_of(
+        workflow,
+        filled,
+        agent=row.agent_id,
+        named=NAMED[row.named],
+        triggered=row.triggered_by is not None,
+        has_user=row.user_id is not None,
+    )
+    why_not = prohibition(filled, takers.get(filled.facts.provider))
+    return Case(where=f"job {row.job_id} step {row.position}", question=question, no_capability=why_not)
+
+
+def compare(cases: Iterable[Case | None], before: Policy, after: Policy) -> Trial:
+    """What both policies say of every case; what differs is counted by workflow and action."""
+    found: dict[tuple[str, str, str, str], Change] = {}
+    asked = unreadable = 0
+    for case in cases:
+        if case is None:
+            unreadable += 1
+            continue
+        asked += 1
+        old, new = said(_answer(case, before)), said(_answer(case, after))
+        if old == new:
+            continue
+        key = (case.question.workflow, case.question.action, old, new)
+        known = found.get(key)
+        if known is None:
+            workflow, action, *_ = key
+            known = Change(workflow=workflow, action=action, before=old, after=new, steps=0, example=case.where)
+        found[key] = replace(known, steps=known.steps + 1)
+    return Trial(asked=asked, unreadable=unreadable, changes=tuple(found[key] for key in sorted(found)))
+
+
+def _answer(case: Case, policy: Policy) -> Decision | Denied:
+    """What would come of it, as where it is carried out: who needs a capability that there is not is refused."""
+    decision = decide(case.question, policy)
+    needs = isinstance(decision, Decision) and decision.pattern is AccessPattern.CAPABILITY
+    if case.no_capability is None or not needs:
+        return decision
+    return Denied(reason=case.no_capability, policy=decision.policy, rules=decision.rules)
+
+
+def said(decision: Decision | Denied) -> str:
+    """A decision in a few words: what would come of the step."""
+    if isinstance(decision, Denied):
+        return f"refused: {decision.reason}"
+    held = decision.constraints
+    needs = [f"{one.quorum} of {', '.join(sorted(one.approvers))}" for one in held.approvals]
+    return (
+        f"as {decision.kind}, {decision.pattern}"
+        + (f", up to {held.max_amount}" if held.max_amount is not None else "")
+        + (f", approved by {' and by '.join(needs)}" if needs else "")
+    )

@@ -1,0 +1,144 @@
+"""Revocation: one commit makes it effective, `Revoker.advance` does the rest, and a signed receipt says what happened.
+
+From the commit of `declare`, in ledger sequence, no step under the scope opens (identity.leases has the rule).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Table, and_, false, insert, or_, select
+
+from identity import audit, leases
+from identity.errors import BadInput
+from identity.model import Scope, ScopeKind
+from identity.sequence import lock_exclusive, next_number
+from pipeline.revocation.tables import revocations
+from pipeline.states import AttemptState
+from pipeline.tables import attempts
+
+
+class Stage(StrEnum):
+    """How far a revocation has come; `Revoker.advance` moves it."""
+
+    EFFECTIVE = "effective"  # its commit: nothing opens under it any more
+    CANCELLING = "cancelling"  # jobs are being cancelled or told to stop
+    DRAINING = "draining"  # every job was reached; calls or jobs have not ended yet
+    QUIESCED = "quiesced"  # it has its receipt; what the receipt calls pending may still be told better
+
+
+def declare(
+    connection: Connection,
+    *,
+    id: str,
+    scope: Scope,
+    tenant: str | None,
+    source: str,
+    by: str,
+    reason: str,
+    now: datetime,
+    signal: str | None = None,
+    doubt: str | None = None,
+) -> int:
+    """Make a revocation effective, in the caller's transaction. O(1), whatever is queued. Returns its ledger number.
+
+    *signal* is the id of what asked for it: a delivery, the `jti` of a security event. *doubt* "open": that may be a
+    replay, so the provider is asked before there is a receipt (`pipeline.revocation.inquiry`).
+    """
+    lock_exclusive(connection, scope)
+    number = next_number(connection)
+    leases.revoke_scope(connection, scope, number, reason=reason, now=now)
+    connection.execute(
+        insert(revocations).values(
+            id=id,
+            number=number,
+            kind=scope.kind,
+            key=scope.key,
+            tenant_id=tenant,
+            source=source,
+            signal_id=signal,
+            requested_by=by,
+            reason=reason,
+            state=Stage.EFFECTIVE,
+            effective_at=now,
+            moved_at=now,
+            cancelled_jobs=0,
+            stopped_jobs=0,
+            doubt=doubt,
+        )
+    )
+    audit.record(
+        connection,
+        id=f"{id}.effective",
+        at=now,
+        number=number,
+        kind="revocation.effective",
+        tenant=tenant or "",
+        outcome="effective",
+        reason=reason,
+        detail={"revocation": id, "scope": str(scope), "source": source, "signal": signal, "by": by},
+    )
+    return number
+
+
+def load(connection: Connection, revocation: str) -> Row[Any]:
+    """One revocation. Raises BadInput."""
+    row = connection.execute(select(revocations).where(revocations.c.id == revocation)).one_or_none()
+    if row is None:
+        raise BadInput(f"there is no revocation {revocation}")
+    return row
+
+
+def scope_of(row: Row[Any]) -> Scope:
+    """What a revocation is of."""
+    return Scope(kind=ScopeKind(row.kind), key=row.key)
+
+
+def in_flight(connection: Connection, row: Row[Any]) -> list[Row[Any]]:
+    """The calls in flight when the revocation *row* became effective, oldest first.
+
+    Attempts opened under its scope before it, and not closed, closed after it, or unknown whenever that was. Its first
+    receipt names them all: from then on these are looked up, and not among everything that was closed since.
+    """
+    if row.receipt is not None:
+        return _named(connection, [call["attempt"] for call in row.receipt["in_flight"]])
+    before = made_under(scope_of(row)) & (attempts.c.opened < row.number)
+    still_out = or_(
+        attempts.c.closed.is_(None), attempts.c.closed > row.number, attempts.c.state == AttemptState.UNKNOWN
+    )
+    return list(connection.execute(select(attempts).where(before, still_out).order_by(attempts.c.opened)).all())
+
+
+def _named(connection: Connection, ids: list[str]) -> list[Row[Any]]:
+    """Those attempts that retention has not forgotten."""
+    found: list[Row[Any]] = []
+    for start in range(0, len(ids), 500):
+        some = select(attempts).where(attempts.c.id.in_(ids[start : start + 500]))
+        found += connection.execute(some.order_by(attempts.c.opened)).all()
+    return found
+
+
+def made_under(scope: Scope) -> ColumnElement[bool]:
+    """The attempts that were made under a scope."""
+    return under(scope, attempts)
+
+
+def under(scope: Scope, table: Table) -> ColumnElement[bool]:
+    """The rows of *table* that belong to a scope; none where it does not name what the scope is of."""
+    columns = table.c
+    match scope.kind:
+        case ScopeKind.TENANT:
+            return columns.tenant_id == scope.key
+        case ScopeKind.CONNECTION:
+            return columns.connection_id == scope.key
+        case ScopeKind.AGENT:
+            return columns.agent_id == scope.key if "agent_id" in columns else false()
+        case ScopeKind.USER:
+            return columns.principal_id == scope.key
+        case ScopeKind.ACCOUNT:
+            tenant, through, principal = scope.key.split("/", 2)
+            return and_(
+                columns.tenant_id == tenant, columns.connection_id == through, columns.principal_id == principal
+            )

@@ -1,0 +1,155 @@
+"""Cancels the jobs of a revocation in short transactions, each of which writes down whom it reached."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, update
+
+from identity.columns import database_now
+from pipeline.ledger import scope_sets
+from pipeline.ledger.jobs import move_jobs
+from pipeline.ledger.pages import write_page
+from pipeline.revocation import Stage, load, scope_of
+from pipeline.revocation.tables import revocations
+from pipeline.states import JobState, Wait
+from pipeline.tables import jobs
+from pipeline.workflow import OnRevoke
+
+_AIM = timedelta(milliseconds=8)  # of a chunk's statements; what is left of 20 ms is for the commit
+# With fewer, a chunk is little but its seven round trips and its commit: on a busy machine these alone take longer than
+# the aim, and a pace that followed them down would cancel five jobs a commit.
+_LEAST, _MOST = 100, 1_000
+SETS = 100  # looked up at a time
+WAITS = 100  # ended in one transaction
+
+_REACHED: Mapping[JobState, JobState] = {
+    JobState.QUEUED: JobState.CANCELLED,
+    JobState.WAITING: JobState.CANCELLED,
+    JobState.RUNNING: JobState.STOPPING,
+}
+
+
+class Pace:
+    """How many jobs a chunk takes: as many as the last one says can be done in the time."""
+
+    def __init__(self) -> None:
+        self.jobs = _LEAST
+
+    def after(self, jobs: int, took: timedelta) -> None:
+        """A chunk of *jobs* took that long."""
+        if not jobs or not took:
+            return
+        fitting = int(jobs * (_AIM / took))
+        self.jobs = min(max(fitting, self.jobs // 4, _LEAST), self.jobs * 2, _MOST)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """What one transaction did."""
+
+    left: Sequence[str]  # the sets that are not exhausted
+    reached: int
+    cancelled: Counter[str]  # by pattern
+    took: timedelta
+
+
+def cancel_chunk(
+    connection: Connection,
+    revocation: str,
+    *,
+    sets: Sequence[str],
+    limit: int,
+    clock: Callable[[], float] = time.monotonic,
+) -> Chunk:
+    """Cancel, or tell to stop, up to *limit* jobs of *sets* that were accepted before the revocation."""
+    began = clock()
+    row = load(connection, revocation)
+    if row.state not in (Stage.EFFECTIVE, Stage.CANCELLING):
+        return Chunk(left=(), reached=0, cancelled=Counter(), took=timedelta())
+    found, left = _find(connection, row, sets, limit, time_left=lambda: clock() - began < _AIM.total_seconds())
+    cancelled: Counter[str] = Counter()
+    reached: dict[JobState, list[str]] = {JobState.CANCELLED: [], JobState.STOPPING: []}
+    for source, to in _REACHED.items():
+        patterns = {job.id: job.pattern for job in found if job.state == source}
+        if not patterns:
+            continue
+        reason = f"{row.kind} revoked: {row.reason}"
+        moved = move_jobs(connection, list(patterns), to, source=source, reason=reason, revocation_id=revocation)
+        reached[to] += moved
+        if to is JobState.CANCELLED:
+            cancelled.update(patterns[job] for job in moved)
+    # Only now, when it waits for no job any more: an opening that the rule refuses holds its job, then counts it here.
+    if row.state == Stage.EFFECTIVE:
+        moving = update(revocations).where(revocations.c.id == revocation, revocations.c.state == Stage.EFFECTIVE)
+        connection.execute(moving.values(state=Stage.CANCELLING))
+    if any(reached.values()):
+        write_page(connection, revocation, reached[JobState.CANCELLED], reached[JobState.STOPPING])
+    return Chunk(left=left, reached=len(found), cancelled=cancelled, took=timedelta(seconds=clock() - began))
+
+
+def _find(
+    connection: Connection, row: Row[Any], sets: Sequence[str], limit: int, *, time_left: Callable[[], bool]
+) -> tuple[list[Row[Any]], Sequence[str]]:
+    """Jobs to reach, locked, and the sets in which there may be more.
+
+    Always in the same order, so that two revocations of the same jobs do not wait for each other in a ring.
+    """
+    found: list[Any] = []
+    columns = (jobs.c.id, jobs.c.state, jobs.c.pattern)
+    wanted = scope_sets.jobs_of(before=row.number).with_only_columns(*columns).order_by(jobs.c.accepted)
+    for place, digest in enumerate(sets):
+        if len(found) >= limit or (found and not time_left()):
+            return found, sets[place:]
+        asked = limit - len(found)
+        more = wanted.where(jobs.c.scopes_sha256 == digest).limit(asked).with_for_update(of=jobs)
+        got = connection.execute(more).all()
+        found += got
+        if len(got) == asked:
+            return found, sets[place:]
+    return found, ()
+
+
+def end_waits(connection: Connection, revocation: str, *, sets: Sequence[str], limit: int) -> Sequence[str]:
+    """Let up to *limit* jobs that go on without what was revoked not wait for a consent that counts for them no more.
+
+    Returns the sets in which there may be more.
+    """
+    row = load(connection, revocation)
+    for place, digest in enumerate(sets):
+        waiting = scope_sets.jobs_of(before=row.number).where(
+            jobs.c.scopes_sha256 == digest, jobs.c.state == JobState.WAITING, jobs.c.wait == Wait.CONSENT
+        )
+        found = waiting.with_only_columns(jobs.c.id).order_by(jobs.c.accepted).limit(limit)
+        ids = connection.execute(found).scalars().all()
+        if ids:
+            move_jobs(connection, ids, JobState.QUEUED, source=JobState.WAITING, due_at=database_now())
+            return sets[place:] if len(ids) == limit else sets[place + 1 :]
+    return ()
+
+
+def begin_draining(connection: Connection, revocation: str) -> None:
+    """Every job was reached."""
+    connection.execute(
+        update(revocations)
+        .where(revocations.c.id == revocation, revocations.c.state.in_([Stage.EFFECTIVE, Stage.CANCELLING]))
+        .values(state=Stage.DRAINING, moved_at=database_now())
+    )
+
+
+def count_skipping(connection: Connection, row: Row[Any]) -> int:
+    """How many unfinished jobs go on without the steps that need the scope."""
+    count, after = 0, ""
+    scope = scope_of(row)
+    while sets := scope_sets.sets_with_work(
+        connection, scope, before=row.number, after=after, then=OnRevoke.SKIP, limit=SETS
+    ):
+        found = scope_sets.jobs_of(before=row.number).where(jobs.c.scopes_sha256.in_(sets))
+        count += connection.execute(found.with_only_columns(func.count())).scalar_one()
+        after = sets[-1]
+    return count

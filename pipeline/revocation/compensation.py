@@ -1,0 +1,172 @@
+"""Compensations: what a cancelled job has done is followed by what its workflow declares, in a job of its own.
+
+It runs as the service of the provider connection it needs, under an agent of the platform, and only where the
+revocation leaves those: otherwise the receipt says what was not compensated, and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select
+
+from identity import audit, leases
+from identity.connections import connection_for
+from identity.errors import BadInput, Misconfigured
+from identity.model import LeaseRequest, NeedsConsent, RuledOut
+from identity.principals import service_principal
+from identity.sequence import lock_shared, next_number
+from pipeline.ledger.deliveries import insert_job
+from pipeline.revocation.tables import compensations
+from pipeline.states import JobState, StepState
+from pipeline.tables import jobs, steps
+from pipeline.workflow import PLATFORM_AGENT, Registry, Undone, Workflow
+
+_BATCH = 200
+
+
+def compensable(connection: Connection, among: Iterable[str], workflows: Registry) -> list[str]:
+    """The done steps of these jobs, where they are cancelled, that are to be compensated and are not yet."""
+    actions = {action.action_name() for declared in workflows for action in declared.compensations}
+    if not actions:
+        return []
+    ids = list(among)
+    found: list[str] = []
+    for start in range(0, len(ids), _BATCH):
+        statement = (
+            select(steps.c.id)
+            .join(jobs, jobs.c.id == steps.c.job_id)
+            .outerjoin(compensations, compensations.c.step_id == steps.c.id)
+            .where(
+                steps.c.job_id.in_(ids[start : start + _BATCH]),
+                jobs.c.state == JobState.CANCELLED,
+                steps.c.state == StepState.DONE,
+                steps.c.action.in_(actions),
+                steps.c.adopted_from.is_(None),  # another job's effect
+                compensations.c.step_id.is_(None),
+            )
+            .order_by(steps.c.job_id, steps.c.position)
+        )
+        found += connection.execute(statement).scalars().all()
+    return found
+
+
+def compensate_step(
+    connection: Connection,
+    step: str,
+    *,
+    revocation: str,
+    workflows: Registry,
+    job: str,
+    audit_id: str,
+    now: datetime,
+) -> bool:
+    """Accept the job that compensates a step, or write down why there is none. False: there is nothing to do."""
+    owner = select(jobs).join(steps, steps.c.job_id == jobs.c.id).where(steps.c.id == step)
+    # The lock keeps a replay out, which would make the effect wanted again.
+    of = connection.execute(owner.with_for_update(of=jobs)).one()
+    again = select(compensations.c.step_id).where(compensations.c.step_id == step)
+    if of.state != JobState.CANCELLED or connection.execute(again).first() is not None:
+        return False
+    done = connection.execute(select(steps).where(steps.c.id == step)).one()
+    declared = _declared(workflows, of.workflow, done.action)
+    if declared is None:
+        return False
+    reason = _prohibition(connection, declared, done.action, tenant=of.tenant_id, now=now)
+    if reason is None:
+        _accept(connection, declared, of, done, revocation=revocation, job=job, now=now)
+    connection.execute(
+        insert(compensations).values(
+            step_id=step,
+            revocation_id=revocation,
+            job_id=job if reason is None else None,
+            reason=reason,
+            created_at=now,
+        )
+    )
+    audit.record(
+        connection,
+        id=audit_id,
+        at=now,
+        kind="compensation.accepted" if reason is None else "compensation.refused",
+        tenant=of.tenant_id,
+        agent=PLATFORM_AGENT,
+        job=of.id,
+        step=step,
+        action=done.action,
+        outcome="queued" if reason is None else "not compensated",
+        reason=reason or f"{of.workflow} declares it",
+        detail={"revocation": revocation, "by_job": job if reason is None else None},
+    )
+    return True
+
+
+def _declared(workflows: Registry, name: str, action: str) -> Workflow | None:
+    try:
+        declared = workflows.get(name)
+    except BadInput:
+        return None  # it is not installed any more
+    return declared if any(one.action_name() == action for one in declared.compensations) else None
+
+
+def _accept(
+    connection: Connection,
+    declared: Workflow,
+    of: Row[Any],
+    done: Row[Any],
+    *,
+    revocation: str,
+    job: str,
+    now: datetime,
+) -> None:
+    event = Undone(
+        revocation=revocation,
+        job=of.id,
+        step=done.id,
+        action=done.action,
+        parameters=done.parameters,
+        result=done.result,
+    )
+    insert_job(
+        connection,
+        id=job,
+        tenant=of.tenant_id,
+        workflow=declared.compensating,
+        user=None,
+        triggered_by=None,
+        event=event.model_dump(mode="json"),
+        config={},
+        delivery=None,
+        source_connection=None,
+        now=now,
+    )
+
+
+def _prohibition(connection: Connection, declared: Workflow, action: str, *, tenant: str, now: datetime) -> str | None:
+    """Why nobody is left to compensate, or None: the rule, asked before a job is accepted that could only wait."""
+    (by,) = [how.by for of, how in declared.compensations.items() if of.action_name() == action]
+    try:
+        through = connection_for(connection, tenant, by.facts.provider).id
+        principal = service_principal(connection, tenant).id
+    except Misconfigured as error:
+        return str(error)
+    request = LeaseRequest(
+        tenant=tenant,
+        connection=through,
+        agent=PLATFORM_AGENT,
+        principal=principal,
+        accepted=next_number(connection),
+        scopes=by.facts.scopes,
+        ahead=False,
+        now=now,
+    )
+    lock_shared(connection, request.scope_list)
+    match leases.examine(connection, request):
+        case RuledOut(reason=reason):
+            return reason
+        case NeedsConsent(state=state, missing_scopes=missing):
+            lacking = f", and lacks {', '.join(missing)}" if missing else ""
+            return f"the service account {request.account_key} is {state}{lacking}"
+    return None

@@ -1,0 +1,151 @@
+"""Asking the provider about a signal that may be a replay, after it was followed (docs/revocation.md).
+
+GitHub's `github_app_authorization` has no time and the same bytes each time. A repetition of it, or one that may be the
+echo of a request of ours, is a revocation all the same; then the provider is asked whether the token that was revoked
+here is alive there. If it is, the receipt says `replayed signal`, and the person may connect again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from sqlalchemy import Connection, update
+
+from identity import audit
+from identity.accounts import Account, find_account
+from identity.columns import database_now
+from identity.connection_secrets import CLIENT_SECRET, SealedSecret, live_secrets
+from identity.connections import get_connection
+from identity.grants import ACCESS, Grant, get_grant, token_binding
+from identity.http import Answer, Client
+from identity.model import AccountKey, AccountState, Credential, ProviderConnection
+from identity.providers.profile import Liveness, Profile
+from identity.request_names import REVOCATION_HEADER, named
+from identity.store import Store
+from identity.vault import Vault
+from pipeline.revocation import load
+from pipeline.revocation.tables import revocations
+
+log = logging.getLogger(__name__)
+
+
+class Doubt(StrEnum):
+    """Whether a revocation's signal was a replay."""
+
+    OPEN = "open"  # the provider is to be asked
+    ALIVE = "alive"  # the provider still takes the token: it was a replay, or an echo of ours
+    DEAD = "dead"  # the provider does not take it: the signal was true
+    UNKNOWN = "unknown"  # it could not be found out
+
+
+SAYS: Mapping[str, str] = {
+    Doubt.ALIVE: "replayed signal: the provider still accepts the authorization, so the person may connect again",
+    Doubt.DEAD: "the provider does not accept the authorization any more",
+    Doubt.UNKNOWN: "it may have been a replayed signal: the provider could not be asked",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Case:
+    """What there is to ask with."""
+
+    account: Account
+    grant: Grant
+    owner: ProviderConnection
+    secret: SealedSecret
+    asked_since: timedelta
+
+
+class Inquirer:
+    """Asks about doubtful signals. `settle` is safe to repeat, and to run in two processes at once."""
+
+    def __init__(
+        self,
+        store: Store,
+        vault: Vault,
+        http: Client,
+        profiles: Mapping[str, Profile],
+        *,
+        clock: Callable[[], datetime],
+        budget: timedelta = timedelta(seconds=10),
+        patience: timedelta = timedelta(minutes=2),
+    ) -> None:
+        self._store = store
+        self._vault = vault
+        self._http = http
+        self._profiles = profiles
+        self._clock = clock
+        self._budget = budget
+        self._patience = patience
+
+    def settle(self, revocation: str) -> bool:
+        """Ask about a revocation's signal if that is open. True: there is nothing to ask any more."""
+        row = self._store.read(lambda c: load(c, revocation))
+        if row.doubt != Doubt.OPEN:
+            return True
+        verdict = self._verdict(revocation, row.key, number=row.number, since=self._clock() - row.effective_at)
+        now = self._clock()
+        self._store.write(lambda c: _note(c, revocation, verdict, now=now))
+        return verdict is not Doubt.OPEN
+
+    def _verdict(self, revocation: str, key: str, *, number: int, since: timedelta) -> Doubt:
+        case = self._store.read(lambda c: _case(c, key, number=number, since=since, now=self._clock()))
+        profile = None if case is None else self._profiles.get(case.account.provider)
+        if case is None or profile is None or profile.liveness is None:
+            return Doubt.UNKNOWN
+        alive = self._ask(case, profile.liveness, revocation)
+        if alive is not None:
+            return Doubt.ALIVE if alive else Doubt.DEAD
+        return Doubt.OPEN if case.asked_since < self._patience else Doubt.UNKNOWN
+
+    def _ask(self, case: _Case, liveness: Liveness, revocation: str) -> bool | None:
+        """Whether the token is alive; None: nobody says so now."""
+        account, grant = case.account, case.grant
+        binding = token_binding(account.key.tenant, account.id, account.provider, ACCESS, grant.generation)
+        token = self._vault.open(grant.access_sealed or b"", binding)
+        request = liveness.request(case.owner, case.secret.open(self._vault), token)
+        answer = self._http.send(named(request, REVOCATION_HEADER, revocation), within=self._budget)
+        if isinstance(answer, Answer) and (alive := liveness.read(answer)) is not None:
+            return alive
+        why = f"status {answer.status}" if isinstance(answer, Answer) else answer.reason
+        where = {"action": "revocation.not_told", "revocation": revocation}
+        log.warning("the provider does not say whether a signal was a replay: %s", why, extra=where)
+        return None
+
+
+def _case(connection: Connection, key: str, *, number: int, since: timedelta, now: datetime) -> _Case | None:
+    """None: nothing is left to ask about, or with. A new consent's token says nothing of the one before."""
+    tenant, through, principal = key.split("/")
+    account = find_account(connection, AccountKey(tenant=tenant, connection=through, principal=principal))
+    if account is None or account.state is not AccountState.REVOKED:
+        return None
+    grant, secrets = get_grant(connection, account.id), live_secrets(connection, through, CLIENT_SECRET)
+    if account.credential is not Credential.AUTHORIZATION_CODE or not secrets:
+        return None
+    if grant is None or grant.consented > number or grant.access_sealed is None:
+        return None
+    if grant.expires_at is not None and grant.expires_at <= now:
+        return None  # it would be dead either way
+    owner = get_connection(connection, through)
+    return _Case(account=account, grant=grant, owner=owner, secret=secrets[0], asked_since=since)
+
+
+def _note(connection: Connection, revocation: str, verdict: Doubt, *, now: datetime) -> None:
+    settled = update(revocations).where(revocations.c.id == revocation, revocations.c.doubt == Doubt.OPEN)
+    # moved, so that housekeeping waits before it asks again
+    if connection.execute(settled.values(doubt=verdict, moved_at=database_now())).rowcount and verdict != Doubt.OPEN:
+        row = load(connection, revocation)
+        audit.record(
+            connection,
+            id=f"{revocation}.asked",
+            at=now,
+            kind="revocation.asked",
+            tenant=row.tenant_id or "",
+            outcome=verdict,
+            reason=SAYS[verdict],
+            detail={"revocation": revocation},
+        )

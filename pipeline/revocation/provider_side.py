@@ -1,0 +1,258 @@
+"""The provider's side of a revocation: the revoked credentials end there too, and the receipt says how far that is.
+
+What is asked for, and what is not:
+
+- the credentials of every account under the scope whose consent is older than the revocation, each by name;
+- what a refresh won that ended after the revocation;
+- the tokens that were minted beside the account's own, and still live;
+- of a signal by which the provider says that tokens ended, only what a refresh won: the rest has, by its own word;
+- after an organization took Slack's app from a workspace nothing: its token is that of its other workspaces too;
+- after a replayed signal nothing: the provider still takes the authorization, and the person may connect again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection, Row, exists, func, or_, select
+
+from identity.accounts import get_account
+from identity.model import Scope, ScopeKind
+from identity.providers import PROFILES
+from identity.sequence import lock_exclusive
+from identity.store import Store
+from identity.tables import accounts, grants, refresh_intents
+from identity.transmitters import find_transmitter
+from identity.withdrawals import Origin, WithdrawalState, adopt, get_withdrawal, settle, take_answers, take_grant
+from identity.withdrawals.held_tokens import take_held
+from identity.withdrawals.tables import withdrawals
+from pipeline import metrics
+from pipeline.failures import Failures
+from pipeline.ledger.security_events import BY_TRANSMITTER
+from pipeline.revocation import load, scope_of
+from pipeline.revocation.inquiry import SAYS, Doubt
+from pipeline.revocation.preview import below
+from pipeline.revocation.receipt import ProviderAnswer, ProviderSide
+from pipeline.revocation.tables import revocations
+
+_PAGE = 200  # accounts
+_HELD = or_(grants.c.access_sealed.is_not(None), grants.c.refresh_sealed.is_not(None))
+#: The security events that say that tokens ended. One of a session or a password leaves those of a client alive.
+_TOKENS_ENDED = frozenset({"oauth.tokens-revoked", "oauth.token-revoked"})
+_ONE_WORKSPACE = "slack.team_access_revoked"
+_KEPT = (refresh_intents.c.state == "discarded") & refresh_intents.c.answer_sealed.is_not(None)
+
+
+class ProviderAsker:
+    """Takes what is to end and has it asked for. `advance` is safe to repeat, and to run in two processes at once."""
+
+    def __init__(
+        self,
+        store: Store,
+        ask: Callable[[str], None],
+        *,
+        clock: Callable[[], datetime],
+        within: timedelta = timedelta(seconds=15),
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._ask = ask
+        self._clock = clock
+        self._within = within.total_seconds()  # no request begins after it: housekeeping goes on with the rest
+        self._monotonic = monotonic
+
+    def advance(self, revocation: str) -> None:
+        """Ask for all that is due of a revocation, and again for what a refresh that ended meanwhile has won."""
+        row = self._store.read(lambda c: load(c, revocation))
+        asked: set[str] = set()
+        failures = Failures()
+        end = self._monotonic() + self._within
+        while True:
+            self._collect(row)
+            due = self._store.read(lambda c: _due(c, revocation, self._clock()))
+            fresh = [one for one in due if one not in asked]
+            self._ask_each(fresh, end, failures)
+            asked.update(fresh)
+            if not fresh or self._monotonic() >= end:
+                break
+        failures.tell("credentials that could not be asked about")
+
+    def due(self, *, limit: int = 100) -> list[str]:
+        """The revocations of which something is to be asked now, for housekeeping. O(due)."""
+        return self._store.read(lambda c: [*_overdue(c, self._clock(), limit), *_late(c, limit)])
+
+    def ask_leftovers(self, *, limit: int = 100) -> None:
+        """Ask about what refused connects had won, which is of no revocation. For housekeeping, O(due)."""
+        due = self._store.read(lambda c: _leftovers(c, self._clock(), limit))
+        failures = Failures()
+        self._ask_each(due, self._monotonic() + self._within, failures)
+        failures.tell("credentials that could not be asked about")
+
+    def _ask_each(self, due: Sequence[str], end: float, failures: Failures) -> None:
+        """Ask about each until *end*, whatever becomes of the others; those that failed join *failures*."""
+        for withdrawal in due:
+            if self._monotonic() >= end:
+                return
+            try:
+                self._ask(withdrawal)
+            except Exception as failure:  # noqa: BLE001 - told by the caller, after the rest
+                failures.add("withdrawal", withdrawal, failure)
+
+    def _collect(self, row: Row[Any]) -> None:
+        if row.kind == ScopeKind.AGENT:
+            return  # an agent acts with credentials that others use too
+        why = self._store.read(lambda c: _unasked(c, row))
+        after = ""
+        while page := self._store.read(partial(_accounts, row=row, after=after)):
+            for account in page:
+                self._store.write(partial(_take, row=row, account=account, why=why, now=self._clock()))
+            after = page[-1]
+
+
+def provider_side(connection: Connection, revocation: str) -> ProviderSide:
+    """What the receipt says of it."""
+    columns = withdrawals.c
+    rows = connection.execute(
+        select(withdrawals).where(columns.revocation_id == revocation).order_by(columns.account_id, columns.id)
+    ).all()
+    states = {row.state for row in rows}
+    ranked = (ProviderAnswer.PENDING, ProviderAnswer.STUCK, ProviderAnswer.DONE)
+    answer = next((one for one in ranked if one in states), ProviderAnswer.NOT_ASKED)
+    return ProviderSide(answer=answer, accounts=tuple(_said(row) for row in rows))
+
+
+def measure_withdrawals(store: Store) -> None:
+    """Set the gauges of what is pending and stuck; housekeeping alone does."""
+    for state in (WithdrawalState.PENDING, WithdrawalState.STUCK):
+        metrics.WITHDRAWALS.labels(str(state)).set(store.read(partial(_count, state=state)))
+
+
+def _said(row: Row[Any]) -> dict[str, Any]:
+    """One credential. While it is pending, only that: each try would be another receipt."""
+    return {
+        "account": row.account_id,
+        "generation": row.generation,
+        "of": row.origin,
+        "answer": row.state,
+        "answered_at": row.finished_at.isoformat() if row.finished_at and row.state == WithdrawalState.DONE else None,
+        "reason": None if row.state == WithdrawalState.PENDING else row.reason,
+    }
+
+
+def _unasked(connection: Connection, row: Row[Any]) -> tuple[str, frozenset[Origin]] | None:
+    """Why the provider is not asked for some credentials, and for which; None: it is asked for all."""
+    if row.doubt == Doubt.ALIVE:
+        return SAYS[Doubt.ALIVE], frozenset(Origin)
+    if row.source == _ONE_WORKSPACE:
+        return "the organization's token lives on for its other workspaces, and is used here no more", frozenset(Origin)
+    if row.signal_id is not None and _is_the_providers(connection, row):
+        return "the provider itself said that it has ended", frozenset({Origin.GRANT, Origin.CONFINED})
+    return None
+
+
+def _is_the_providers(connection: Connection, row: Row[Any]) -> bool:
+    """Whether whom the credentials are of said that they have ended. A transmitter of the tenant's is another party."""
+    if row.source.partition(".")[0] in PROFILES:
+        return True
+    if row.source not in _TOKENS_ENDED:
+        return False
+    # By who sent it: a `jti` alone is nobody's, since every transmitter numbers by itself.
+    sender = find_transmitter(connection, row.requested_by.removeprefix(BY_TRANSMITTER))
+    return sender is not None and sender.connection is not None
+
+
+def _accounts(connection: Connection, *, row: Row[Any], after: str) -> list[str]:
+    """The next accounts of which there is something to take."""
+    held = exists().where(grants.c.account_id == accounts.c.id, grants.c.consented <= row.number, _HELD)
+    won = exists().where(
+        refresh_intents.c.account_id == accounts.c.id, refresh_intents.c.consented <= row.number, _KEPT
+    )
+    columns = withdrawals.c
+    # What nobody has said on whose receipt it is, and what is held: both are of no revocation yet.
+    unsaid = exists().where(
+        columns.account_id == accounts.c.id,
+        columns.revocation_id.is_(None),
+        columns.consented <= row.number,
+        columns.origin != Origin.CONNECT,
+    )
+    found = select(accounts.c.id).where(below(scope_of(row)), accounts.c.id > after, or_(held, won, unsaid))
+    return list(connection.execute(found.order_by(accounts.c.id).limit(_PAGE)).scalars())
+
+
+def _take(
+    connection: Connection,
+    *,
+    row: Row[Any],
+    account: str,
+    why: tuple[str, frozenset[Origin]] | None,
+    now: datetime,
+) -> None:
+    """Take an account's credentials, under the lock that a consent takes."""
+    found = get_account(connection, account)
+    lock_exclusive(connection, Scope(kind=ScopeKind.ACCOUNT, key=str(found.key)))
+    taken = take_grant(connection, found, before=row.number, revocation=row.id, now=now)
+    won = take_answers(connection, found, before=row.number, revocation=row.id, now=now)
+    held = take_held(connection, found, before=row.number, revocation=row.id, now=now)
+    kept = adopt(connection, account, before=row.number, revocation=row.id)
+    for withdrawal in filter(None, [taken, *won, *held, *kept]):
+        one = get_withdrawal(connection, withdrawal)
+        if why is not None and one is not None and one.origin in why[1]:
+            settle(connection, withdrawal, to=WithdrawalState.NOT_ASKED, reason=why[0], now=now)
+
+
+def _due(connection: Connection, revocation: str, now: datetime) -> list[str]:
+    columns = withdrawals.c
+    pending = (columns.state == WithdrawalState.PENDING) & (columns.due_at <= now)
+    found = select(columns.id).where(columns.revocation_id == revocation, pending)
+    return list(connection.execute(found.order_by(columns.id)).scalars())
+
+
+def _leftovers(connection: Connection, now: datetime, limit: int) -> list[str]:
+    columns = withdrawals.c
+    pending = (columns.state == WithdrawalState.PENDING) & (columns.due_at <= now)
+    found = select(columns.id).where(pending, columns.origin == Origin.CONNECT)
+    return list(connection.execute(found.order_by(columns.due_at).limit(limit)).scalars())
+
+
+def _overdue(connection: Connection, now: datetime, limit: int) -> list[str]:
+    columns = withdrawals.c
+    pending = (columns.state == WithdrawalState.PENDING) & (columns.due_at <= now)
+    found = select(columns.revocation_id).where(pending, columns.revocation_id.is_not(None)).distinct()
+    return list(connection.execute(found.limit(limit)).scalars())
+
+
+def _late(connection: Connection, limit: int) -> list[str]:
+    """The revocations that reach tokens which came when their receipts were written already."""
+    won = select(refresh_intents.c.account_id, refresh_intents.c.consented).where(_KEPT).limit(limit)
+    columns = withdrawals.c
+    of_none = (columns.state == WithdrawalState.PENDING) & columns.revocation_id.is_(None)
+    of_none &= columns.origin != Origin.CONNECT
+    minted = select(columns.account_id, columns.consented).where(of_none).limit(limit)
+    found: Iterable[str | None] = [
+        _first_to_reach(connection, one.account_id, consented=one.consented)
+        for late in (won, minted)
+        for one in connection.execute(late).all()
+    ]
+    return sorted({one for one in found if one is not None})
+
+
+def _first_to_reach(connection: Connection, account: str, *, consented: int) -> str | None:
+    """The revocation that ended a consent, once it has come as far as its calls in flight."""
+    key = get_account(connection, account).key
+    named = (
+        ((revocations.c.kind == ScopeKind.TENANT) & (revocations.c.key == key.tenant))
+        | ((revocations.c.kind == ScopeKind.CONNECTION) & (revocations.c.key == key.connection))
+        | ((revocations.c.kind == ScopeKind.USER) & (revocations.c.key == key.principal))
+        | ((revocations.c.kind == ScopeKind.ACCOUNT) & (revocations.c.key == str(key)))
+    )
+    ended = select(revocations.c.id).where(named, revocations.c.number >= consented, revocations.c.revision > 0)
+    return connection.execute(ended.order_by(revocations.c.number).limit(1)).scalar_one_or_none()
+
+
+def _count(connection: Connection, *, state: WithdrawalState) -> int:
+    counted = select(func.count()).select_from(withdrawals).where(withdrawals.c.state == state)
+    return int(connection.execute(counted).scalar_one())

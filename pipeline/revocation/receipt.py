@@ -1,0 +1,226 @@
+"""The receipt of a revocation: what it stopped, what was under way, and what followed, signed.
+
+A receipt is issued when nothing of the revocation is in flight any more. What it calls pending or unknown then may be
+known later: it is issued anew, with the next revision, and says the rest in the same words as before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from hashlib import sha256
+from typing import Any
+
+from sqlalchemy import Connection, Row, select, update
+
+from identity import audit
+from identity.columns import database_now
+from identity.handovers import hold_signing
+from identity.signing import Signer, canonical
+from identity.trusted_keys import TrustedKeys
+from pipeline.ledger.pages import first_cancelled, page_sizes, stopping_jobs
+from pipeline.revocation import Stage, in_flight
+from pipeline.revocation.cancelling import count_skipping
+from pipeline.revocation.tables import compensations, revocations
+from pipeline.states import AttemptState, JobState
+from pipeline.tables import jobs, steps
+
+FORMAT = "aswhom.receipt.1"
+NAMED = 1_000  # cancelled jobs that a receipt names itself; the others are on its pages
+
+Receipt = Mapping[str, Any]
+
+
+class ProviderAnswer(StrEnum):
+    """How far the provider's own revocation of the credentials has come."""
+
+    NOT_ASKED = "not_asked"  # the credentials stay valid there; Aswhom does not use them
+    PENDING = "pending"  # asked, or to be asked again
+    DONE = "done"
+    STUCK = "stuck"  # given up until an operator acts
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProviderSide:
+    """What there is to say about the provider's side of a revocation."""
+
+    answer: ProviderAnswer = ProviderAnswer.NOT_ASKED
+    accounts: tuple[Mapping[str, Any], ...] = ()  # one document an account, as JSON
+
+    def document(self) -> dict[str, Any]:
+        return {"answer": str(self.answer), "accounts": [dict(account) for account in self.accounts]}
+
+
+AskProvider = Callable[[Connection, str], ProviderSide]  # of a revocation's id; a read, in the receipt's transaction
+
+
+def nobody_asked(connection: Connection, revocation: str) -> ProviderSide:
+    """No provider is asked yet."""
+    return ProviderSide()
+
+
+def issue(connection: Connection, row: Row[Any], signer: Signer, provider: AskProvider, *, now: datetime) -> None:
+    """Write the receipt, or the next revision if there is more to say.
+
+    The caller holds the revocation's row. Raises Misconfigured if *signer* is not the installation's any more.
+    """
+    hold_signing(connection, signer)
+    receipt = _compose(connection, row, provider, quiesced_at=row.quiesced_at or now)
+    open_ends = _open_ends(receipt)
+    if row.receipt is not None and _said(row.receipt) == receipt:
+        if open_ends:  # it is looked at again, later
+            looked = update(revocations).where(revocations.c.id == row.id)
+            connection.execute(looked.values(moved_at=database_now(), open_ends=open_ends))
+        return
+    revision = row.revision + 1
+    signed = {**receipt, "revision": revision, "issued_at": now.isoformat()}
+    connection.execute(
+        update(revocations)
+        .where(revocations.c.id == row.id)
+        .values(
+            state=Stage.QUIESCED,
+            quiesced_at=row.quiesced_at or now,
+            moved_at=database_now(),
+            receipt=signed,
+            signature=signer.sign(signed),
+            revision=revision,
+            open_ends=open_ends,
+        )
+    )
+    first = revision == 1
+    audit.record(
+        connection,
+        id=f"{row.id}.quiesced" if first else f"{row.id}.receipt.{revision}",
+        at=now,
+        kind="revocation.quiesced" if first else "revocation.receipt",
+        tenant=row.tenant_id or "",
+        outcome="quiesced",
+        reason=row.reason,
+        detail={
+            "revocation": row.id,
+            "revision": revision,
+            "receipt_sha256": sha256(canonical(signed)).hexdigest(),
+            "cancelled_jobs": receipt["cancelled_count"],
+            "in_flight": len(receipt["in_flight"]),
+        },
+    )
+
+
+def holds(keys: TrustedKeys, receipt: Receipt, signature: str) -> bool:
+    """Whether the installation of these keys signed the receipt."""
+    number = receipt.get("number")
+    return isinstance(number, int) and keys.verifies(receipt, signature, number=number)
+
+
+def _said(receipt: Receipt) -> Receipt:
+    """A receipt without what is new in every revision."""
+    return {key: value for key, value in receipt.items() if key not in ("revision", "issued_at")}
+
+
+def _open_ends(receipt: Receipt) -> int:
+    unknown = sum(call["outcome"] in (AttemptState.UNKNOWN, AttemptState.OPEN) for call in receipt["in_flight"])
+    pending = sum(one["outcome"] == "pending" for one in receipt["compensations"])
+    return int(unknown + pending + (receipt["provider"]["answer"] == ProviderAnswer.PENDING))
+
+
+def _compose(connection: Connection, row: Row[Any], provider: AskProvider, *, quiesced_at: datetime) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "revocation": row.id,
+        "number": row.number,
+        "scope": {"kind": row.kind, "key": row.key},
+        "source": row.source,
+        "signal": row.signal_id,
+        "doubt": row.doubt,  # pipeline.revocation.inquiry; None: nobody doubted the signal
+        "requested_by": row.requested_by,
+        "reason": row.reason,
+        "effective_at": row.effective_at.isoformat(),
+        "quiesced_at": quiesced_at.isoformat(),
+        **_jobs(connection, row),
+        "in_flight": _calls(connection, row),
+        "compensations": _compensations(connection, row.id),
+        "provider": provider(connection, row.id).document(),
+    }
+
+
+def _jobs(connection: Connection, row: Row[Any]) -> dict[str, Any]:
+    """What became of the jobs. A replay after the first receipt changes nothing of what was."""
+    if row.receipt is not None:
+        told = ("cancelled_count", "cancelled_jobs", "finished_jobs", "skipping_jobs", "pages")
+        return {key: row.receipt[key] for key in told}
+    pages = page_sizes(connection, row.id)
+    ended = _ends_of(connection, stopping_jobs(connection, row.id))
+    finished = [job for job, state in ended.items() if state != JobState.CANCELLED]
+    stopped = [job for job, state in ended.items() if state == JobState.CANCELLED]
+    return {
+        "cancelled_count": sum(page.cancelled for page in pages) + len(stopped),
+        "cancelled_jobs": [*first_cancelled(connection, row.id, limit=NAMED), *stopped][:NAMED],
+        "finished_jobs": finished,  # they ran, and their function returned before their next step
+        "skipping_jobs": count_skipping(connection, row),
+        "pages": [
+            {"number": page.number, "jobs": page.cancelled + page.stopping, "sha256": page.sha256} for page in pages
+        ],
+    }
+
+
+def _ends_of(connection: Connection, ids: list[str]) -> dict[str, str]:
+    ended: dict[str, str] = {}
+    for start in range(0, len(ids), NAMED):
+        found = select(jobs.c.id, jobs.c.state).where(jobs.c.id.in_(ids[start : start + NAMED]))
+        ended.update((row.id, row.state) for row in connection.execute(found.order_by(jobs.c.accepted)))
+    return ended
+
+
+def _calls(connection: Connection, row: Row[Any]) -> list[dict[str, Any]]:
+    """The calls in flight. What retention has forgotten since the last receipt is told in the words of that."""
+    now = {one.id: _call(one) for one in in_flight(connection, row)}
+    told = row.receipt["in_flight"] if row.receipt is not None else []
+    return [*(now.pop(call["attempt"], call) for call in told), *now.values()]
+
+
+def _call(attempt: Row[Any]) -> dict[str, Any]:
+    ended = attempt.closed is not None and attempt.state != AttemptState.UNKNOWN
+    return {
+        "attempt": attempt.id,
+        "job": attempt.job_id,
+        "step": attempt.step_id,
+        "principal": attempt.principal_id,
+        "opened_at": attempt.opened_at.isoformat(),
+        "closed_at": attempt.closed_at.isoformat() if ended and attempt.closed_at else None,
+        "ended": "ended" if ended else "presumed ended",
+        "outcome": attempt.state,
+    }
+
+
+def _compensations(connection: Connection, revocation: str) -> list[dict[str, Any]]:
+    """What followed the effects of the cancelled jobs, or why nothing did."""
+    by = jobs.alias("by")
+    found = connection.execute(
+        select(compensations, steps.c.action, steps.c.job_id.label("of_job"), by.c.state.label("by_state"), by.c.reason)
+        .join(steps, steps.c.id == compensations.c.step_id)
+        .outerjoin(by, by.c.id == compensations.c.job_id)
+        .where(compensations.c.revocation_id == revocation)
+        .order_by(compensations.c.created_at, compensations.c.step_id)
+    )
+    return [
+        {
+            "step": one.step_id,
+            "job": one.of_job,
+            "action": one.action,
+            "by_job": one.job_id,
+            "outcome": _outcome(one.by_state) if one.job_id else "not compensated",
+            "reason": one.reason if one.by_state is None or one.by_state != JobState.DONE else None,
+        }
+        for one in found
+    ]
+
+
+def _outcome(state: str | None) -> str:
+    match state:
+        case JobState.DONE:
+            return "done"
+        case JobState.DEAD | JobState.CANCELLED:
+            return "failed"
+    return "pending"

@@ -1,0 +1,222 @@
+"""Carries revocations to their receipt: cancel what is queued, stop what runs, wait for the calls in flight, tell.
+
+`advance` is idempotent, resumes where it was, and may run for one revocation in two processes at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Integer,
+    bindparam,
+    case,
+    literal,
+    or_,
+    select,
+    type_coerce,
+    update,
+)
+
+from identity.columns import database_in_microseconds, database_now, microseconds
+from identity.ids import Ids
+from identity.signing import Signer
+from identity.store import Store
+from pipeline import metrics
+from pipeline.ledger import scope_sets
+from pipeline.ledger import steps as ledger_steps
+from pipeline.ledger.pages import stopping_jobs
+from pipeline.revocation import Stage, cancelling, compensation, in_flight, load, receipt, scope_of
+from pipeline.revocation.tables import revocation_pages, revocations
+from pipeline.states import AttemptState, JobState
+from pipeline.tables import jobs
+from pipeline.workflow import OnRevoke, Registry
+
+
+class Revoker:
+    """The `revocations` worker and housekeeping call the same `advance`."""
+
+    def __init__(
+        self,
+        store: Store,
+        signer: Signer,
+        workflows: Registry | None = None,
+        *,
+        ids: Ids | None = None,
+        provider: receipt.AskProvider = receipt.nobody_asked,
+        withdraw: Callable[[str], None] = lambda _: None,
+        inquire: Callable[[str], bool] = lambda _: True,
+        reached: Callable[[str], None] = lambda point: None,
+    ) -> None:
+        self._store = store
+        self._signer = signer
+        self._workflows = workflows or Registry(())
+        self._ids = ids or Ids()
+        self._provider = provider
+        self._withdraw = withdraw  # has the provider asked to end what was revoked
+        self._inquire = inquire  # whether nothing has to be asked about its signal any more
+        self._reached = reached
+
+    def advance(self, revocation: str) -> bool:
+        """Do what can be done now. True: it is quiesced and has its receipt; False: calls are still in flight."""
+        state = self._store.read(lambda c: load(c, revocation)).state
+        if state in (Stage.EFFECTIVE, Stage.CANCELLING):
+            self._cancel(revocation)
+        if state != Stage.QUIESCED and not self._store.write(lambda c: _drained(c, revocation)):
+            return False
+        if not self._inquire(revocation):
+            return False
+        self._reached("before_compensations")
+        self._compensate(revocation, again=state == Stage.QUIESCED)
+        self._reached("before_withdrawals")
+        self._withdraw(revocation)
+        self._reached("before_receipt")
+        seconds = self._store.write(lambda c: _conclude(c, revocation, self._signer, self._provider))
+        if seconds is not None:
+            metrics.REVOCATION_SECONDS.observe(seconds)
+        return True
+
+    def unfinished(self, *, idle_seconds: float, pending_seconds: float = 15, limit: int = 500) -> list[str]:
+        """Revocations that have not moved for a while: lost bells, calls in flight, or a receipt with open ends.
+
+        First those whose jobs are still to be reached. At most *limit* that are not quiesced, and as many that are.
+        """
+        return self._store.read(lambda c: _unfinished(c, idle_seconds, pending_seconds, limit))
+
+    def put_off(self, revocation: str) -> None:
+        """It cannot go on now: it counts as moved, so that others have their turn before it."""
+        moved = update(revocations).where(revocations.c.id == revocation).values(moved_at=database_now())
+        self._store.write(lambda c: c.execute(moved).rowcount)
+
+    def _cancel(self, revocation: str) -> None:
+        pace = cancelling.Pace()
+        row = self._store.read(lambda c: load(c, revocation))
+        for then in OnRevoke:
+            after = ""
+            look = partial(
+                scope_sets.sets_with_work, scope=scope_of(row), before=row.number, then=then, limit=cancelling.SETS
+            )
+            while sets := self._store.read(partial(look, after=after)):
+                after = sets[-1]
+                if then is OnRevoke.SKIP:
+                    self._end_waits_in(revocation, sets)
+                else:
+                    self._cancel_in(revocation, sets, pace)
+        self._store.write(lambda c: cancelling.begin_draining(c, revocation))
+
+    def _cancel_in(self, revocation: str, sets: list[str], pace: cancelling.Pace) -> None:
+        left: Sequence[str] = sets
+        while left:
+            act = partial(cancelling.cancel_chunk, revocation=revocation, sets=left, limit=pace.jobs)
+            chunk = self._store.write(act)
+            metrics.REVOCATION_CHUNK_SECONDS.observe(chunk.took.total_seconds())
+            for pattern in chunk.cancelled.elements():
+                metrics.count_end(pattern, JobState.CANCELLED)
+            pace.after(chunk.reached, chunk.took)
+            left = chunk.left
+            self._reached("after_chunk")
+
+    def _end_waits_in(self, revocation: str, sets: list[str]) -> None:
+        left: Sequence[str] = sets
+        while left:
+            act = partial(cancelling.end_waits, revocation=revocation, sets=left, limit=cancelling.WAITS)
+            left = self._store.write(act)
+
+    def _compensate(self, revocation: str, *, again: bool) -> None:
+        """One transaction a step, each of them at most once. *again*: what was unknown may have turned out done."""
+        for page in self._store.read(lambda c: _reached_jobs(c, revocation, calls_only=again)):
+            look = partial(compensation.compensable, among=page, workflows=self._workflows)
+            for step in self._store.read(look):
+                now = self._store.read(ledger_steps.clock)
+                self._store.write(
+                    partial(
+                        compensation.compensate_step,
+                        step=step,
+                        revocation=revocation,
+                        workflows=self._workflows,
+                        job=self._ids("job"),
+                        audit_id=self._ids("aud"),
+                        now=now,
+                    )
+                )
+                self._reached("after_compensation")
+
+
+def _ago(parameter: str) -> ColumnElement[datetime]:
+    """In a subquery: PostgreSQL looks nothing up by a clock that moves as it looks."""
+    return select(database_in_microseconds(parameter)).scalar_subquery()
+
+
+# Built once, as what housekeeping asks every second; the first two conditions are as their indexes say them.
+_GOES_ON = revocations.c.state != literal(str(Stage.QUIESCED), literal_execute=True)
+_OPEN_ENDED = revocations.c.open_ends > literal(0, literal_execute=True)
+_REACHES_JOBS = revocations.c.state.in_([Stage.EFFECTIVE, Stage.CANCELLING])
+_MOVED, _QUIET = (type_coerce(column, BigInteger) for column in (revocations.c.moved_at, revocations.c.quiesced_at))
+_UNMOVED_FOR = type_coerce(select(database_now()).scalar_subquery(), BigInteger) - _MOVED
+# An open end is looked at ever more seldom: after a tenth of the time that it has been open, and within an hour.
+_HOUR = microseconds(timedelta(hours=1))
+_DUE = or_(_UNMOVED_FOR >= _HOUR, 10 * _UNMOVED_FOR >= _MOVED - _QUIET)
+_OLDEST = select(revocations.c.id).where(revocations.c.moved_at <= _ago("back")).limit(bindparam("most", type_=Integer))
+_IDLE = _OLDEST.where(_GOES_ON).order_by(case((_REACHES_JOBS, 0), else_=1), revocations.c.moved_at)
+_PENDING = _OLDEST.where(_OPEN_ENDED, _DUE).order_by(revocations.c.moved_at)
+
+
+def _unfinished(connection: Connection, idle: float, pending: float, limit: int) -> list[str]:
+    found: list[str] = []
+    for some, seconds in ((_IDLE, idle), (_PENDING, pending)):
+        back = microseconds(timedelta(seconds=-seconds))
+        found += connection.execute(some, {"back": back, "most": limit}).scalars()
+    return found
+
+
+def _drained(connection: Connection, revocation: str) -> bool:
+    """Whether every call in flight has ended, or is presumed to have: its deadline has passed without an answer."""
+    row = load(connection, revocation)
+    if row.state != Stage.DRAINING:
+        return bool(row.state == Stage.QUIESCED)
+    now: datetime = connection.execute(select(database_now())).scalar_one()
+    still = False
+    for attempt in in_flight(connection, row):
+        if attempt.state != AttemptState.OPEN:
+            continue
+        if attempt.settled_by > now or not ledger_steps.settle(connection, attempt, now=now):
+            still = True
+    return not still and not _stopping(connection, revocation)
+
+
+def _stopping(connection: Connection, revocation: str) -> bool:
+    """Whether a job that was told to stop has not ended yet."""
+    told = stopping_jobs(connection, revocation)
+    for start in range(0, len(told), 500):
+        still = select(jobs.c.id).where(jobs.c.id.in_(told[start : start + 500]), jobs.c.state == JobState.STOPPING)
+        if connection.execute(still.limit(1)).first() is not None:
+            return True
+    return False
+
+
+def _reached_jobs(connection: Connection, revocation: str, *, calls_only: bool) -> list[list[str]]:
+    """The jobs it reached, a list a page; or those of its calls in flight alone."""
+    row = load(connection, revocation)
+    flying = sorted({attempt.job_id for attempt in in_flight(connection, row)})
+    if calls_only:
+        return [flying]
+    columns = revocation_pages.c
+    pages = select(columns.cancelled, columns.stopping).where(columns.revocation_id == revocation)
+    reached = [[*page.cancelled, *page.stopping] for page in connection.execute(pages.order_by(columns.number))]
+    return [*reached, flying]
+
+
+def _conclude(connection: Connection, revocation: str, signer: Signer, provider: receipt.AskProvider) -> float | None:
+    """Write the signed receipt, or its next revision. Returns how long it took to be quiet, the first time."""
+    held = select(revocations).where(revocations.c.id == revocation).with_for_update()
+    row = connection.execute(held).one()
+    if row.state not in (Stage.DRAINING, Stage.QUIESCED):
+        return None
+    now: datetime = connection.execute(select(database_now())).scalar_one()
+    receipt.issue(connection, row, signer, provider, now=now)
+    return None if row.quiesced_at is not None else float((now - row.effective_at).total_seconds())

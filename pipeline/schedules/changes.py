@@ -1,0 +1,171 @@
+"""How schedules come and go: declared in code, added for a tenant, paused, resumed, removed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, select, update
+
+from identity.errors import BadInput
+from identity.principals import checked_id
+from identity.rows import insert_new
+from pipeline.schedules.timetable import MOST, CatchUp, Timetable, offset
+from pipeline.tables import schedules, workflow_settings
+from pipeline.workflow import LONGEST_NAME, Tick, Workflow
+
+CODE, TENANT = "code", "tenant"
+LIVE = schedules.c.removed_at.is_(None) & schedules.c.paused.is_(False)
+_TIMES = ("cron", "zone", "jitter_seconds")
+_DEFINITION = ("workflow", "origin", "catch_up", "at_most", *_TIMES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewSchedule:
+    """A schedule as somebody wants it. Raises BadInput."""
+
+    tenant: str
+    name: str
+    workflow: Workflow
+    timetable: Timetable
+    catch_up: CatchUp = CatchUp.ONCE
+    at_most: int = 10
+    jitter: timedelta = timedelta()
+
+    def __post_init__(self) -> None:
+        if not issubclass(Tick, self.workflow.event):
+            raise BadInput(
+                f"{self.workflow.name} is started by events and takes {self.workflow.event.__name__}: "
+                "only a workflow that takes a Tick can have a schedule"
+            )
+        if len(checked_id(self.name)) > LONGEST_NAME:
+            raise BadInput(f"a schedule's name has {LONGEST_NAME} characters at most")
+        if not 1 <= self.at_most <= MOST:
+            raise BadInput(f"a catch-up fires 1 to {MOST} slots")
+        if self.jitter < timedelta():
+            raise BadInput("a jitter cannot be negative: nothing fires before its slot")
+
+    @property
+    def id(self) -> str:
+        return f"{self.tenant}:{self.name}"
+
+    def row(self, *, origin: str, now: datetime) -> dict[str, Any]:
+        """Its row: the first slot is the next one."""
+        return {
+            "id": self.id,
+            "tenant_id": self.tenant,
+            "name": self.name,
+            "workflow": self.workflow.name,
+            "origin": origin,
+            "cron": self.timetable.cron,
+            "zone": self.timetable.zone,
+            "catch_up": self.catch_up,
+            "at_most": self.at_most,
+            "jitter_seconds": int(self.jitter.total_seconds()),
+            "paused": False,
+            "next_at": _next(self.id, self.timetable, self.jitter, now),
+        }
+
+
+def ensure_schedule(connection: Connection, tenant: str, workflow: Workflow, *, now: datetime) -> None:
+    """The row of a workflow's own schedule, as the code has it now. A pause stays."""
+    said = workflow.schedule
+    if said is None:
+        return
+    wanted = NewSchedule(
+        tenant=tenant,
+        name=workflow.name,
+        workflow=workflow,
+        timetable=Timetable(cron=said.cron, zone=said.zone),
+        catch_up=said.catch_up,
+        at_most=said.at_most,
+        jitter=said.jitter,
+    )
+    values = wanted.row(origin=CODE, now=now)
+    if insert_new(connection, schedules, values):
+        return
+    row = connection.execute(select(schedules).where(schedules.c.id == wanted.id)).one()
+    if row.removed_at is None and all(getattr(row, name) == values[name] for name in _DEFINITION):
+        return
+    if row.origin == TENANT and row.removed_at is None:
+        return  # the tenant's own of that name came first, and is the tenant's to remove
+    del values["paused"]
+    if row.removed_at is None and all(getattr(row, name) == values[name] for name in _TIMES):
+        del values["next_at"]  # what is due stays due
+    _put(connection, wanted.id, {**values, "removed_at": None, "fault": None})
+
+
+def remove_undeclared(connection: Connection, workflows: Sequence[str], *, now: datetime) -> None:
+    """These workflows have no schedule in code any more."""
+    gone = schedules.c.workflow.in_(workflows) & (schedules.c.origin == CODE) & schedules.c.removed_at.is_(None)
+    connection.execute(update(schedules).where(gone).values(removed_at=now))
+
+
+def end_for_tenant(connection: Connection, tenant: str, *, now: datetime) -> dict[str, int]:
+    """Nothing starts by itself for a deleted tenant, and no workflow is on for it; how many of each there were."""
+    live = (schedules.c.tenant_id == tenant) & schedules.c.removed_at.is_(None)
+    removed = connection.execute(update(schedules).where(live).values(removed_at=now)).rowcount
+    off = connection.execute(delete(workflow_settings).where(workflow_settings.c.tenant_id == tenant)).rowcount
+    return {"schedules": removed, "workflows": off}
+
+
+def add_schedule(connection: Connection, wanted: NewSchedule, *, now: datetime) -> datetime:
+    """Add a tenant's schedule; returns when it fires first. Raises BadInput if there is one of that name."""
+    values = wanted.row(origin=TENANT, now=now)
+    next_at: datetime = values["next_at"]
+    if insert_new(connection, schedules, values):
+        return next_at
+    removed = (schedules.c.id == wanted.id) & schedules.c.removed_at.is_not(None)
+    again = update(schedules).where(removed).values(**values, removed_at=None, fault=None)
+    if connection.execute(again).rowcount == 0:
+        raise BadInput(f"there is a schedule {wanted.id} already: choose another name, or remove it first")
+    return next_at
+
+
+def get_schedule(connection: Connection, id: str) -> Row[tuple[Any, ...]]:
+    """That schedule's row. Raises BadInput."""
+    found = connection.execute(select(schedules).where(schedules.c.id == id, schedules.c.removed_at.is_(None))).first()
+    if found is None:
+        raise BadInput(f"there is no schedule {id}: `aswhom schedules list` shows them")
+    return found
+
+
+def pause_schedule(connection: Connection, id: str) -> Row[tuple[Any, ...]]:
+    """Fire nothing until it is resumed. Raises BadInput."""
+    row = get_schedule(connection, id)
+    _put(connection, id, {"paused": True})
+    return row
+
+
+def resume_schedule(connection: Connection, id: str, *, now: datetime) -> datetime:
+    """Go on with the next slot; what passed during a pause is not caught up. Returns when it fires. Raises BadInput."""
+    row = get_schedule(connection, id)
+    if not row.paused:
+        raise BadInput(f"{id} is not paused: it fires next at {row.next_at:%Y-%m-%d %H:%M} UTC")
+    jitter = timedelta(seconds=row.jitter_seconds)
+    next_at = _next(id, Timetable(cron=row.cron, zone=row.zone), jitter, now)
+    _put(connection, id, {"paused": False, "next_at": next_at, "fault": None})
+    return next_at
+
+
+def remove_schedule(connection: Connection, id: str, *, now: datetime) -> Row[tuple[Any, ...]]:
+    """End a tenant's schedule; jobs that it started go on. Raises BadInput for one that the code declares."""
+    row = get_schedule(connection, id)
+    if row.origin == CODE:
+        raise BadInput(
+            f"{id} comes with its workflow: `aswhom schedules pause {id}`, "
+            f"or `aswhom workflows disable {row.workflow} --tenant {row.tenant_id}`"
+        )
+    _put(connection, id, {"removed_at": now})
+    return row
+
+
+def _next(id: str, timetable: Timetable, jitter: timedelta, now: datetime) -> datetime:
+    later = offset(id, jitter)
+    return timetable.after(now - later) + later
+
+
+def _put(connection: Connection, id: str, values: dict[str, Any]) -> None:
+    connection.execute(update(schedules).where(schedules.c.id == id).values(**values))

@@ -1,0 +1,179 @@
+"""Schedules in the ledger: a slot is a row, so however many beats run, it fires once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from hashlib import sha256
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, Row, select, update
+
+from identity.errors import BadInput, Misconfigured, Unavailable
+from identity.rows import insert_new
+from identity.store import CommitUnknown, Store
+from identity.tables import tenants
+from pipeline import metrics
+from pipeline.failures import Failures
+from pipeline.ledger import bells
+from pipeline.ledger.deliveries import enabled_config, insert_job
+from pipeline.model import Bell
+from pipeline.schedules.changes import LIVE, end_for_tenant, ensure_schedule, remove_undeclared
+from pipeline.schedules.timetable import ON_TIME, CatchUp, Owed, Timetable, offset, owed
+from pipeline.tables import schedules, slots, workflow_settings
+from pipeline.workflow import Registry, Tick, Workflow
+
+log = structlog.get_logger(__name__)
+
+Fields = tuple[Any, ...]
+
+
+def _unheard(bells: Sequence[Bell]) -> None:
+    """Whoever fires without a broker leaves the jobs to housekeeping, which rings again."""
+
+
+class SlotFirer:
+    """The ledger's side of a beat."""
+
+    def __init__(self, store: Store, workflows: Registry) -> None:
+        self._store = store
+        self._workflows = workflows
+        self._knows_code = False
+        self._again: dict[str, datetime] = {}  # schedules that cannot be kept, and when to look at them again
+
+    def fire_due(self, now: datetime, ring: Callable[[Sequence[Bell]], object] = _unheard) -> list[Bell]:
+        """Start the jobs of every slot that is due and has none yet, and *ring* for those of a schedule at once.
+
+        What cannot be fired says why in its row, is looked at again after a minute, and holds up nothing else. Raises
+        ExceptionGroup, after the rest, of what was not foreseen. Raises Unavailable or CommitUnknown at once.
+        """
+        if not self._knows_code:
+            for tenant, name, fault in self._store.write(partial(self._take_over_code, now=now)):
+                note = {"action": "schedule.faulty", "tenant": tenant, "workflow": name}
+                log.error("a schedule in code cannot be kept: %s", fault, **note)
+            self._knows_code = True  # a change of the code comes with a new process
+        due = select(schedules.c.id).where(LIVE, schedules.c.next_at <= now).order_by(schedules.c.next_at)
+        found: list[Bell] = []
+        failures = Failures()
+        for id in self._store.read(lambda c: list(c.execute(due).scalars())):
+            if self._again.get(id, now) > now:
+                continue
+            try:
+                bells = self._store.write(partial(self._fire, id=id, now=now))
+            except (CommitUnknown, Unavailable):
+                raise  # it is the ledger's, not this schedule's
+            except (BadInput, Misconfigured) as fault:
+                self._set_aside(id, str(fault), now)
+            except Exception as failure:  # noqa: BLE001 - raised below: one schedule's bug must not stop the others
+                failures.add("schedule", id, failure)
+                self._set_aside(id, f"it failed with {type(failure).__name__}: the log of beat says where", now)
+            else:
+                ring(bells)
+                found += bells
+        failures.tell("schedules that could not be fired")
+        return found
+
+    def _take_over_code(self, connection: Connection, *, now: datetime) -> list[tuple[str, str, str]]:
+        """What the code declares now is what is kept, for whom its workflow is switched on; and what cannot be, why."""
+        for gone in connection.execute(select(tenants.c.id).where(tenants.c.deleted_at.is_not(None))).scalars().all():
+            end_for_tenant(connection, gone, now=now)  # until that ended them, a deletion left them to fire for ever
+        settings = select(workflow_settings.c.tenant_id, workflow_settings.c.workflow).where(
+            workflow_settings.c.enabled.is_(True)
+        )
+        declared = {workflow.name: workflow for workflow in self._workflows}
+        faults: list[tuple[str, str, str]] = []
+        for tenant, name in connection.execute(settings).all():
+            if name in declared:
+                try:
+                    ensure_schedule(connection, tenant, declared[name], now=now)
+                except BadInput as fault:  # one workflow's must not stop the others
+                    faults.append((tenant, name, str(fault)))
+        remove_undeclared(connection, [name for name, one in declared.items() if one.schedule is None], now=now)
+        return faults
+
+    def _fire(self, connection: Connection, *, id: str, now: datetime) -> list[Bell]:
+        row = connection.execute(
+            select(schedules).where(schedules.c.id == id, LIVE, schedules.c.next_at <= now)
+        ).first()
+        if row is None:
+            return []  # fired, paused or removed meanwhile
+        later = offset(row.id, timedelta(seconds=row.jitter_seconds))
+        workflow = self._workflows.get(row.workflow)
+        timetable = Timetable(cron=row.cron, zone=row.zone)
+        what = owed(
+            timetable,
+            row.next_at - later,
+            until=now - later,
+            late=ON_TIME,
+            catch_up=CatchUp(row.catch_up),
+            at_most=row.at_most,
+        )
+        following = timetable.after(now - later) + later
+        moved = {"next_at": following, "last_slot": what.slots[-1] if what.slots else row.last_slot, "fault": None}
+        if not _move(connection, row, moved):
+            return []  # another beat was first
+        _tell_of(row, what)
+        return self._start(connection, row, workflow, what.slots, now)
+
+    def _start(
+        self, connection: Connection, row: Row[Fields], workflow: Workflow, due: tuple[datetime, ...], now: datetime
+    ) -> list[Bell]:
+        config: Mapping[str, Any] | None = enabled_config(connection, row.tenant_id, workflow)
+        if config is None:
+            log.info("slot skipped: the workflow is switched off", action="schedule.skipped", schedule=row.id)
+            return []
+        for slot in due:
+            job = "job_" + sha256(f"{row.id}\x00{slot.isoformat()}".encode()).hexdigest()[:26]
+            taken = {"schedule_id": row.id, "slot": slot, "job_id": job, "fired_at": now}
+            if not insert_new(connection, slots, taken):
+                continue  # a clock went back, or the schedule was removed and added again
+            insert_job(
+                connection,
+                id=job,
+                tenant=row.tenant_id,
+                workflow=workflow,
+                user=None,
+                triggered_by=None,
+                event=Tick(slot=slot.isoformat(), schedule=row.name).model_dump(mode="json"),
+                config=config,
+                delivery=None,
+                source_connection=None,
+                now=now,
+            )
+        return bells.ring_due(connection, row.tenant_id, str(workflow.pattern), share=bells.FIRST_SHARE)
+
+    def _set_aside(self, id: str, fault: str, now: datetime) -> None:
+        """It says why, and stays due: when what is wrong is mended, it catches up as it is set to."""
+        self._again[id] = now + _AGAIN
+        if self._store.write(partial(_say_fault, id=id, fault=fault, now=now)):
+            log.error("a schedule cannot be kept: %s", fault, action="schedule.faulty", schedule=id)
+
+
+_AGAIN = timedelta(minutes=1)
+
+
+def _say_fault(connection: Connection, *, id: str, fault: str, now: datetime) -> bool:
+    """Whether that was not said yet."""
+    row = connection.execute(select(schedules).where(schedules.c.id == id, LIVE, schedules.c.next_at <= now)).first()
+    return row is not None and row.fault != fault and _move(connection, row, {"fault": fault})
+
+
+def _move(connection: Connection, row: Row[Fields], values: Mapping[str, Any]) -> bool:
+    """Compare and set: of all beats that read this row, one moves it on."""
+    mine = (schedules.c.id == row.id) & (schedules.c.next_at == row.next_at) & LIVE
+    return connection.execute(update(schedules).where(mine).values(**values)).rowcount == 1
+
+
+def _tell_of(row: Row[Fields], what: Owed) -> None:
+    if what.left_out:
+        metrics.SLOTS_LEFT_OUT.labels(row.catch_up).inc()
+        log.warning(
+            "missed slots are left out",
+            action="schedule.caught_up",
+            schedule=row.id,
+            catch_up=row.catch_up,
+            at_least=what.left_out,
+            since=row.next_at.isoformat(),
+        )
