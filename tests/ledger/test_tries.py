@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select, update
 
 from identity.model import Effect
 from identity.policy.ledger import apply_policy
-from pipeline.action import Call, Facts, Recovery, Request, Response
+from pipeline.action import Call, Facts, Judgement, Recovery, Request, Response, UnreadableAnswer
 from pipeline.ledger import steps as ledger
 from pipeline.ledger.replay import replay
 from pipeline.resolution import resolve_by_hand
@@ -224,3 +224,20 @@ def test_a_failure_after_a_call_in_doubt_is_none_until_a_person_says_what_became
     office.work(job, settings)
     (step,) = steps_of(office.house)
     assert (office.house.row(job).state, step.state) == (JobState.DONE, StepState.FAILED)
+
+
+class Puzzled(Say):
+    """It can make nothing of any answer."""
+
+    def judge(self, response: Response) -> Judgement:
+        response.json()
+        raise UnreadableAnswer("no words for that")
+
+
+def test_an_answer_that_an_action_cannot_judge_is_unknown_and_spends_no_run(office: Office) -> None:
+    office.house.workflow = replace(office.house.workflow, uses={Puzzled: USER})
+    declare(office, lambda run, event: run.do(Puzzled(text="hello"), as_=run.user))
+    job = office.house.job()
+    office.work(job)
+    assert (office.house.row(job).state, office.house.row(job).runs_spent) == (JobState.QUEUED, 0)
+    assert attempt_states(office.house) == [AttemptState.UNKNOWN]
