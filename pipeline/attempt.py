@@ -145,6 +145,7 @@ def intent_of(
         request_hash=step.request_hash,
         parameters=step.action.model_dump(mode="json"),
         once=step.once,
+        asks_anew=step.asks_anew,
         purpose=purpose,
         number=number,
         repeats_unknown=purpose == PROBE or step.repeats,

@@ -21,7 +21,7 @@ from identity.model import AccessPattern, Effect, PrincipalKind, ProviderConnect
 from identity.policy.decision import Decision, Denied, decide
 from identity.policy.rules import Policy
 from identity.principals import service_principal
-from pipeline.action import SEARCHES, Action, Recovery, Result
+from pipeline.action import SEARCHES, Action, Recovery, Result, hash_of
 from pipeline.approvals.asking import approved
 from pipeline.attempt import attempt, intent_of, probe, refused
 from pipeline.entitlement import prohibition
@@ -144,6 +144,7 @@ class StepRunner:
             may_skip=self._workflow.on_revoke.get(type(action)) is SKIP,
             opened_at=stored.opened_at if stored is not None else datetime.now(UTC),
             tried_since=datetime.now(UTC),
+            asks_anew=stored is not None and _anew(stored) and hash_of(stored.action, stored.parameters) != digest,
             patience=patience,
             audience=audience if granted.pattern is AccessPattern.CAPABILITY else None,
         )
@@ -181,7 +182,8 @@ class StepRunner:
         step = replace(
             step,
             former=len(earlier) - len(renewed),
-            anew=bool(earlier) and earlier[0].opened_at < step.opened_at,
+            # Opened for something else, it opens later than what was tried of it before: `write_step`.
+            anew=bool(earlier) and (step.asks_anew or earlier[0].opened_at < step.opened_at),
             tried_since=renewed[0].opened_at if renewed else step.tried_since,
             resends=doubt is Doubt.CARRIED,
             in_doubt=doubt is not Doubt.NONE and step.action.facts.effect is not Effect.READ,

@@ -409,7 +409,7 @@ def test_racing_jobs_with_one_once_key_open_it_once(house: House) -> None:
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 def test_a_once_key_that_is_given_up_as_another_job_looks_at_it_is_that_jobs(house: House, ledger_url: str) -> None:
-    """As a replay under another configuration gives it up. SQLite has one writer anyway."""
+    """As a replay of a job that did nothing gives it up. SQLite has one writer anyway."""
     first, second = (intent(house, house.claim(house.job()), once="pull#1") for _ in range(2))
     open_(house, first)
     close(house, first, AttemptState.NO_EFFECT, StepState.FAILED, error="channel_not_found")

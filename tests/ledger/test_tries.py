@@ -236,7 +236,7 @@ class Puzzled(Say):
 
 def test_an_answer_that_an_action_cannot_judge_is_unknown_and_spends_no_run(office: Office) -> None:
     office.house.workflow = replace(office.house.workflow, uses={Puzzled: USER})
-    declare(office, lambda run, event: run.do(Puzzled(text="hello"), as_=run.user))
+    declare(office, partial(says, Puzzled))
     job = office.house.job()
     office.work(job)
     assert (office.house.row(job).state, office.house.row(job).runs_spent) == (JobState.QUEUED, 0)
