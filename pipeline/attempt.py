@@ -172,7 +172,7 @@ def intent_of(
 
 def refused(services: Services, intent: Intent, reason: str) -> StepRefused | RunAgain | RunEnded:
     """Record that a step may not be done, and say so: to the workflow only where nothing was done before."""
-    match services.store.write(partial(openings.refuse, intent=intent, reason=reason, now=datetime.now(UTC))):
+    match services.store.write(partial(openings.refuse, intent=intent, reason=reason)):
         case PolicyMoved():
             return policy_moved()
         case Ended(reason=why, moved=moved):

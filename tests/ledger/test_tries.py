@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -224,6 +225,49 @@ def test_a_failure_after_a_call_in_doubt_is_none_until_a_person_says_what_became
     office.work(job, settings)
     (step,) = steps_of(office.house)
     assert (office.house.row(job).state, step.state) == (JobState.DONE, StepState.FAILED)
+
+
+def set_the_databases_clock_back(office: Office) -> None:
+    """By two hours against the worker's, for every session from now on."""
+    engine = office.house.database.engine
+    with engine.begin() as c:
+        name = c.exec_driver_sql("select current_database()").scalar_one()
+        c.exec_driver_sql(
+            "create function public.clock_timestamp() returns timestamptz language sql volatile "
+            "as $$ select pg_catalog.clock_timestamp() - interval '2 hours' $$"
+        )
+        c.exec_driver_sql(f'alter database "{name}" set search_path = public, pg_catalog')
+    engine.dispose()
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_a_step_that_was_refused_is_known_to_the_upstream_by_one_key_whatever_the_workers_clock_says(
+    office: Office,
+) -> None:
+    """SQLite has no clock but the worker's."""
+
+    def says_and_looks(run: Run[Any], event: Any) -> None:
+        run.do(Say(text="hello"), as_=run.user)
+        run.do(Keyed(text="hello"), as_=run.user)
+
+    declare(office, says_and_looks)
+    office.house.workflow = replace(office.house.workflow, uses={Say: USER, Keyed: USER})
+    database, now = office.house.database, datetime.now(UTC)
+    set_the_databases_clock_back(office)
+    (job,) = office.house.accept(office.house.delivery("delivery"), now=now - HOUR * 3).jobs
+    denied = DENIED.replace("github.*", "github.Keyed")
+    for version, (policy, said) in enumerate(((denied, [200]), ("format = 1\n", [500, 200]))):
+        apply = partial(apply_policy, over=None, by="cli:test", audit_id=f"aud-{version}", now=now)
+        database.write(partial(apply, tenant="acme", text=policy))
+        for status in said:
+            answers(office, status, id="7")
+            time_passes(office)
+            office.work(job)
+        if policy == denied:
+            database.write(partial(replay, job=job, by="ops", at=now))
+    assert [step.state for step in steps_of(office.house)] == [StepState.DONE, StepState.DONE]
+    _, first, second = [json.loads(body)["marker"] for body in office.provider.bodies]
+    assert first == second
 
 
 class Puzzled(Say):
