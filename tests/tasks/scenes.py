@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -39,6 +39,7 @@ class Step:
     endpoint: str  # the sandbox's name for it
     writes: bool = True
     as_: str = "service"  # or a login
+    dispensable: bool = False  # the job is done without it
     repeatable: bool = False  # doing it twice is doing it once: without an answer it is sent again
 
     @property
@@ -223,7 +224,10 @@ SCENES = (
     Scene(
         workflow="file_from_slack",
         start=_typed,
-        steps=(Step(action="linear.CreateIssue", endpoint="issueCreate", as_="ada"), NOTICE),
+        steps=(
+            Step(action="linear.CreateIssue", endpoint="issueCreate", as_="ada"),
+            replace(NOTICE, dispensable=True),
+        ),
     ),
     Scene(workflow="answer_mention", start=_mentioned, steps=(NOTICE,)),
     Scene(
