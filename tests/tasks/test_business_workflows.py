@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from pipeline.action import Response
 from pipeline.states import AttemptState, JobState, StepState, Wait
+from tasks.actions import stripe
+from tasks.billing_reconciliation import difference
 from tests.tasks.town import Town
 
 
@@ -133,6 +137,36 @@ def test_differences_are_written_by_the_tenants_restricted_key(town: Town) -> No
     town.night("acme", "billing_reconciliation", due=due + timedelta(seconds=1))
     town.settle()
     assert len(town.authors()) == 2  # what is written already is not written again
+
+
+@pytest.mark.parametrize(
+    ("price", "more"),
+    [
+        ({"unit_amount": None, "billing_scheme": "tiered"}, {"quantity": 5}),
+        ({"unit_amount": None, "unit_amount_decimal": "0.5"}, {"quantity": 5}),
+        ({"unit_amount": 4900, "transform_quantity": {"divide_by": 10, "round": "up"}}, {"quantity": 5}),
+        ({"unit_amount": 4900, "recurring": {"usage_type": "metered"}}, {}),
+    ],
+    ids=["tiered", "decimal", "in-packages", "metered"],
+)
+def test_what_is_not_an_amount_times_a_quantity_is_held_against_no_invoice(
+    price: dict[str, Any], more: dict[str, Any]
+) -> None:
+    fixed = {"price": {"unit_amount": 4900}, "quantity": 2}
+    for items, agreed, note in (
+        ([fixed, fixed], 19_600, "agreed 19600, invoiced 100 eur"),
+        ([fixed, {"price": price, **more}], None, None),
+    ):
+        row = {
+            "id": "sub_1",
+            "currency": "eur",
+            "items": {"data": items},
+            "latest_invoice": {"subtotal": 100},
+            "metadata": {},
+        }
+        body = json.dumps({"data": [row], "has_more": False}).encode()
+        (one,) = stripe.ListSubscriptions().read(Response(status=200, headers={}, body=body)).subscriptions
+        assert (one.agreed, difference(one, tolerance=0)) == (agreed, note)
 
 
 def test_missed_nights_are_made_up_for_once(town: Town) -> None:
