@@ -58,4 +58,10 @@ def conclude(action: Action[Any], call: Call, purpose: str, answer: Response | N
 
 def _request_id(answer: Response) -> str | None:
     """What the upstream calls the request, for whoever asks its support."""
-    return next((answer.headers[name] for name in _REQUEST_IDS if answer.headers.get(name)), None)
+    named = (answer.headers[name] for name in _REQUEST_IDS if answer.headers.get(name))
+    return next((cut(name) for name in named), None)
+
+
+def cut(id: str) -> str:
+    """An id that an upstream made up, which may be of any length, as much of it as is kept."""
+    return id[:200]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -227,19 +228,27 @@ def test_a_failure_after_a_call_in_doubt_is_none_until_a_person_says_what_became
     assert (office.house.row(job).state, step.state) == (JobState.DONE, StepState.FAILED)
 
 
-def set_the_databases_clock_back(office: Office) -> None:
-    """By two hours against the worker's, for every session from now on."""
+@pytest.fixture
+def slow_clock(office: Office) -> Iterator[None]:
+    """The database's clock is two hours behind the worker's."""
     engine = office.house.database.engine
-    with engine.begin() as c:
-        name = c.exec_driver_sql("select current_database()").scalar_one()
-        c.exec_driver_sql(
-            "create function public.clock_timestamp() returns timestamptz language sql volatile "
-            "as $$ select pg_catalog.clock_timestamp() - interval '2 hours' $$"
-        )
-        c.exec_driver_sql(f'alter database "{name}" set search_path = public, pg_catalog')
-    engine.dispose()
+
+    def say(*statements: str) -> None:
+        with engine.begin() as c:
+            for statement in statements:
+                c.exec_driver_sql(statement.replace("THIS", engine.url.database or ""))
+        engine.dispose()  # for every session from now on
+
+    say(
+        "create function public.clock_timestamp() returns timestamptz language sql volatile "
+        "as $$ select pg_catalog.clock_timestamp() - interval '2 hours' $$",
+        'alter database "THIS" set search_path = public, pg_catalog',
+    )
+    yield
+    say('alter database "THIS" reset search_path', "drop function public.clock_timestamp()")
 
 
+@pytest.mark.usefixtures("slow_clock")
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 def test_a_step_that_was_refused_is_known_to_the_upstream_by_one_key_whatever_the_workers_clock_says(
     office: Office,
@@ -253,7 +262,6 @@ def test_a_step_that_was_refused_is_known_to_the_upstream_by_one_key_whatever_th
     declare(office, says_and_looks)
     office.house.workflow = replace(office.house.workflow, uses={Say: USER, Keyed: USER})
     database, now = office.house.database, datetime.now(UTC)
-    set_the_databases_clock_back(office)
     (job,) = office.house.accept(office.house.delivery("delivery"), now=now - HOUR * 3).jobs
     denied = DENIED.replace("github.*", "github.Keyed")
     for version, (policy, said) in enumerate(((denied, [200]), ("format = 1\n", [500, 200]))):
@@ -285,3 +293,20 @@ def test_an_answer_that_an_action_cannot_judge_is_unknown_and_spends_no_run(offi
     office.work(job)
     assert (office.house.row(job).state, office.house.row(job).runs_spent) == (JobState.QUEUED, 0)
     assert attempt_states(office.house) == [AttemptState.UNKNOWN]
+
+
+class Wordy(Say):
+    def external_id(self, result: Said) -> str:
+        return result.id
+
+
+def test_what_an_upstream_calls_things_may_be_of_any_length(office: Office) -> None:
+    office.house.workflow = replace(office.house.workflow, uses={Wordy: USER})
+    declare(office, partial(says, Wordy))
+    office.provider.call = lambda token: reply({"id": "7" * 300}, x_request_id="r" * 300)
+    job = office.house.job()
+    office.work(job)
+    (step,) = steps_of(office.house)
+    assert (step.state, step.result, step.external_id) == (StepState.DONE, {"id": "7" * 300}, "7" * 200)
+    (asked,) = office.house.database.read(lambda c: c.execute(select(attempts.c.upstream_request_id)).scalars().all())
+    assert asked == "r" * 200
