@@ -29,7 +29,7 @@ from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import steps as ledger
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.policy.question import question_of
-from pipeline.run import ActionFailed, StepRefused, StepSkipped, compare
+from pipeline.run import ActionFailed, OnceUsed, StepRefused, StepSkipped, compare
 from pipeline.services import Services
 from pipeline.states import AttemptState, StepState
 from pipeline.step_at_hand import StepAtHand
@@ -84,7 +84,8 @@ class StepRunner:
                 case StepState.SKIPPED:
                     raise StepSkipped(stored.error or stored.reason)
                 case StepState.REFUSED:
-                    raise StepRefused(stored.error or stored.reason)
+                    refusal = OnceUsed if stored.adopted_from else StepRefused
+                    raise refusal(stored.error or stored.reason)
                 case StepState.FAILED:
                     raise ActionFailed(stored.error or stored.reason)
         elif self._new_steps and time.monotonic() - self._began > self._services.settings.yield_after.total_seconds():

@@ -104,9 +104,10 @@ class ApprovalMoved:
 
 @dataclass(frozen=True, kw_only=True)
 class OnceMismatch:
-    """The once key was used with other parameters."""
+    """The once key was used with other parameters, by a step of the job *owner*."""
 
     owner: str
+    step: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,7 +32,9 @@ def reopen_steps(connection: Connection, job: str, *, anew: bool = False) -> Non
     for source in _REPLAYED:
         STEP_MOVES.check(source, StepState.OPEN)
     ended = (steps.c.job_id == job) & steps.c.state.in_(_REPLAYED)
-    connection.execute(update(steps).where(ended).values(state=StepState.OPEN, error=None, closed_at=None))
+    connection.execute(
+        update(steps).where(ended).values(state=StepState.OPEN, error=None, closed_at=None, adopted_from=None)
+    )
     if anew:
         connection.execute(update(steps).where(steps.c.job_id == job).values(request_hash=""))
 

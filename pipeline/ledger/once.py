@@ -54,7 +54,7 @@ def take_once(connection: Connection, intent: Intent, now: datetime) -> OpenOutc
     if held.step_id == intent.step:
         return None
     if held.request_hash != intent.request_hash and not _is_over(connection, held.step_id):
-        return OnceMismatch(owner=held.job_id)
+        return OnceMismatch(owner=held.job_id, step=held.step_id)
     owner = connection.execute(select(steps).where(steps.c.id == held.step_id)).one_or_none()
     if owner is not None and owner.state == StepState.DONE:
         write_step(

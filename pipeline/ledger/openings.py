@@ -229,8 +229,10 @@ def _await_consent(connection: Connection, intent: Intent, needs: NeedsConsent, 
     return Ended(reason=reason, moved=parked)
 
 
-def refuse(connection: Connection, intent: Intent, *, reason: str) -> Ended | PolicyMoved | None:
-    """A step that policy refuses: recorded, never sent (None).
+def refuse(
+    connection: Connection, intent: Intent, *, reason: str, once_of: str | None = None
+) -> Ended | PolicyMoved | None:
+    """A step that policy refuses, or whose once key is that of the step *once_of*: recorded, never sent (None).
 
     PolicyMoved: by a policy that holds no longer, so nothing is done. Ended: a call of the step had its effect or may
     have had it, so that nothing may go on as if it were refused: the job looks again, or is dead where nobody knows.
@@ -242,7 +244,7 @@ def refuse(connection: Connection, intent: Intent, *, reason: str) -> Ended | Po
     nobody, now = replace(intent, principal=None), clock(connection)
     if _overtaken(connection, replace(intent, repeats_unknown=intent.reads)):
         return _give_up(connection, nobody, reason, now)
-    _write_refusal(connection, nobody, reason, now, pattern=None, reason=reason)
+    _write_refusal(connection, nobody, reason, now, pattern=None, reason=reason, adopted_from=once_of)
     return None
 
 

@@ -18,7 +18,7 @@ from pipeline.ledger import steps as ledger
 from pipeline.ledger.intents import Ended
 from pipeline.ledger.jobs import move_job
 from pipeline.ledger.replay import replay
-from pipeline.run import Run
+from pipeline.run import OnceUsed, Run, StepRefused
 from pipeline.services import StepSettings
 from pipeline.states import JobState, StepState, Wait
 from pipeline.tables import jobs, steps, workflow_settings
@@ -282,6 +282,51 @@ def test_a_function_sleeps_where_it_failed_once_its_configuration_is_mended(offi
     sleep_passes(house)
     office.work(job)
     assert (house.row(job).state, [step.state for step in steps_of(house)]) == (JobState.DONE, [StepState.DONE] * 2)
+
+
+# its once key
+
+
+def test_a_step_whose_once_key_was_used_for_something_else_says_so_to_every_run(office: Office) -> None:
+    told: list[type[Exception]] = []
+
+    def says_and_sleeps(run: Run[Any], event: Any) -> None:
+        try:
+            run.do(Say(text=event.text), as_=run.user, once="said")
+        except StepRefused as refused:
+            told.append(type(refused))
+            run.sleep(HOUR)
+
+    house = office.house
+    declare(office, says_and_sleeps)
+    first, second = house.job(text="one"), house.job(text="another")
+    office.work(first)
+    office.work(second)
+    sleep_passes(house)
+    office.work(second)
+    assert (house.row(second).state, told) == (JobState.DONE, [OnceUsed, OnceUsed])
+    assert office.tokens == [TOKEN]
+
+
+def test_a_step_whose_once_key_came_free_is_its_own_after_a_replay(office: Office) -> None:
+    def says_it_once(run: Run[Any], event: Any) -> None:
+        run.do(Say(text=event.text), as_=run.user, once="said")
+
+    house = office.house
+    declare(office, says_it_once)
+    first, second = house.job(text="one"), house.job(text="another")
+    office.provider.call = lambda token: reply({"message": "later"}, 503)
+    office.work(first)
+    office.work(second)
+    assert "the once key 'said' was used" in house.row(second).reason
+    house.database.write(lambda c: c.execute(update(jobs).values(due_at=jobs.c.created_at)).rowcount)
+    office.provider.call = lambda token: reply({"message": "no"}, 422)
+    office.work(first)
+    house.database.write(partial(replay, job=second, by="ops", at=datetime.now(UTC)))
+    office.provider.call = office._call
+    office.work(second)
+    step = next(one for one in steps_of(house) if one.job_id == second)
+    assert (step.state, step.adopted_from) == (StepState.DONE, None)
 
 
 # its workflow

@@ -197,6 +197,16 @@ def test_an_incident_becomes_one_ticket_however_often_it_is_reported(town: Town)
     assert town.authors() == [("zendesk", "aswhom", "app")]
 
 
+def test_an_incident_that_is_reported_otherwise_later_has_its_ticket(town: Town) -> None:
+    before = len(tickets(town, "acme"))
+    town.report("acme", "incident.reported", incident(severity="low"))
+    town.settle()
+    town.report("acme", "incident.reported", incident(severity="urgent", description="Everywhere."))
+    assert {job.state for job in town.settle()} == {JobState.DONE}
+    assert [ticket["priority"] for ticket in tickets(town, "acme")[before:]] == ["low"]
+    assert {step.state for step in town.steps()} == {StepState.DONE, StepState.REFUSED}
+
+
 def test_a_ticket_is_tried_for_hours_beyond_the_attempts_that_are_set(town: Town) -> None:
     """Four attempts are set; the help desk is away for thirty."""
     town.sandbox.order("zendesk", "faults", mode="status", status=503, times=30)
