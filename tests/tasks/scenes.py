@@ -13,7 +13,7 @@ from identity.model import AccountKey
 from identity.principals import link_alias
 from pipeline.approvals.news import ApprovalNews
 from pipeline.approvals.shown import Shown
-from pipeline.ledger.deliveries import insert_job
+from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.states import ApprovalState
 from tests.tasks.town import Town
 from tests.webhooks.test_approval_page import SHOWN
@@ -194,15 +194,13 @@ def _answered(town: Town) -> None:
     )
     insert = partial(
         insert_job,
-        id=town.runtime.ids("job"),
-        tenant=TENANT,
-        workflow=town.registry.get("ask_in_slack"),
-        user=None,
-        triggered_by=None,
-        event=news.model_dump(mode="json"),
-        config={"channel": _workspace(town)["channels"][0]["id"]},
-        delivery=None,
-        source_connection=None,
+        new=NewJob(
+            id=town.runtime.ids("job"),
+            tenant=TENANT,
+            workflow=town.registry.get("ask_in_slack"),
+            event=news.model_dump(mode="json"),
+            config={"channel": _workspace(town)["channels"][0]["id"]},
+        ),
         now=datetime.now(UTC),
     )
     town.runtime.database.write(insert)
