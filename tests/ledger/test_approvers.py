@@ -134,6 +134,20 @@ def test_whoever_has_a_job_accepted_anew_does_not_approve_it(house: House) -> No
     assert desk.say("acme.dave") == Counted(state=ApprovalState.APPROVED)
 
 
+def test_a_name_that_people_give_themselves_keeps_them_from_approving_too(desk: Desk) -> None:
+    """Rather one person too many than the requester."""
+    house = desk.house
+    house.database.write(partial(jobs.move_job, job=desk.job.id, to=JobState.CANCELLED))
+    anew = partial(replay, job=desk.job.id, by="console:00u-9 (Bob)", subject="00u-9", at=datetime.now(UTC))
+    house.database.write(anew)
+    desk.again()
+    desk.ask()
+    refused = desk.say("acme.bob")
+    assert isinstance(refused, NotCounted)
+    assert "asked for it" in refused.reason
+    assert desk.say("acme.carol") == Counted(state=ApprovalState.APPROVED)
+
+
 def test_where_none_but_the_requester_could_approve_the_step_is_refused_at_once(house: House) -> None:
     for approvers, quorum in (({"ada"}, 1), ({"ada", "bob"}, 2), ({"gone"}, 1)):
         need = ApprovalNeed(rule="r", quorum=quorum, approvers=frozenset(approvers), expires_in=HOUR)

@@ -37,6 +37,10 @@ class _LinkOver(Exception):
     """The link is not known, was used, or is over: the transaction that would use it makes nothing."""
 
 
+class _NoRole(Exception):
+    """Who signs in has no role: the transaction that would let them in makes nothing."""
+
+
 def sign_in_pages(
     settings: WebSettings,
     store: Store,
@@ -53,11 +57,15 @@ def sign_in_pages(
     seconds = int(lifetime.total_seconds())
 
     def admit(who: Callable[[Connection], Person], to: str, *, now: datetime) -> BaseResponse:
-        """A session for whom *who* finds, in the transaction that makes it."""
+        """A session for whom *who* finds, in the transaction that makes it; the browser's former one ends with it."""
         token, audit_id = Secret(secrets.token_urlsafe(32)), ids("aud")
+        former, whose, ended_id = door.token(), door.person(), ids("aud")
 
         def write(c: Connection) -> None:
-            sessions.begin(c, token, who(c), audit_id=audit_id, now=now, lifetime=lifetime)
+            person = who(c)  # roles before sessions, as whoever takes a role away: no two wait for each other
+            if former is not None and whose is not None:
+                sessions.end(c, former, whose, audit_id=ended_id, now=now)
+            sessions.begin(c, token, person, audit_id=audit_id, now=now, lifetime=lifetime)
 
         store.write(write)
         response = redirect(to, 303)
@@ -100,15 +108,19 @@ def sign_in_pages(
         if provider is None or kept is None or any(len(request.args.getlist(name)) > 1 for name in request.args):
             raise PolicyDenied("this sign-in was begun in another browser, or is over")
         claims = provider.finish(Secret(kept[1]), request.args.to_dict(), jti=ids("jti"), now=clock())
-        roles_claim = provider.settings.roles_claim
-        held = store.read(lambda c: roles_of(c, claims, roles_claim=roles_claim))
-        name = _name(claims)
-        if not held:
-            return refused(
-                "You have no role here", f"{name} is signed in at the provider, and no role is given to them"
-            )
-        person = Person(subject=str(claims["sub"]), name=name, via=Via.OPENID, held=held)
-        response = admit(lambda _: person, local_path(kept[2]), now=clock())
+        roles_claim, name = provider.settings.roles_claim, _name(claims)
+
+        def whose(c: Connection) -> Person:
+            held = roles_of(c, claims, roles_claim=roles_claim)
+            if not held:
+                raise _NoRole
+            return Person(subject=str(claims["sub"]), name=name, via=Via.OPENID, held=held)
+
+        try:
+            response = admit(whose, local_path(kept[2]), now=clock())
+        except _NoRole:
+            reason = f"{name} is signed in at the provider, and no role is given to them"
+            return refused("You have no role here", reason)
         response.delete_cookie(begun, secure=settings.secure, httponly=True, samesite="Lax")
         return response
 
@@ -165,8 +177,13 @@ def sign_in_pages(
 
 
 def _name(claims: Mapping[str, Any]) -> str:
-    """How people know them, for pages and the audit: a name of theirs if there is one, else the subject."""
-    for claim in ("email", "preferred_username", "name"):
-        if isinstance(said := claims.get(claim), str) and said.isprintable() and said:
-            return said[:100]
-    return str(claims["sub"])[:100]
+    """How people know them, for pages and the audit: an address that the provider has verified, else the subject.
+
+    What they may have written themselves stands behind the subject, never for it (OpenID Connect Core §5.7).
+    """
+    subject = str(claims["sub"])
+    said = {claim: claims.get(claim) for claim in ("email", "preferred_username", "name")}
+    shown = {claim: text for claim, text in said.items() if isinstance(text, str) and text.isprintable() and text}
+    if "email" in shown and claims.get("email_verified") is True:
+        return shown["email"][:100]
+    return f"{subject} ({next(iter(shown.values()))[:100]})" if shown else subject
