@@ -16,7 +16,8 @@ from identity.principals import ensure_principal, link_alias
 from identity.scopes import revoke_scope, stop_scope
 from identity.sequence import lock_exclusive, next_number
 from pipeline.approvals.shown import digest_of
-from pipeline.ledger import jobs
+from pipeline.approvals.signed_answer import SignedAnswer
+from pipeline.ledger import jobs, signed_answers
 from pipeline.ledger.approvals import NotApproved
 from pipeline.ledger.intents import ApprovalMoved, Ended
 from pipeline.ledger.replay import replay
@@ -146,6 +147,30 @@ def test_a_name_that_people_give_themselves_keeps_them_from_approving_too(desk: 
     assert isinstance(refused, NotCounted)
     assert "asked for it" in refused.reason
     assert desk.say("acme.carol") == Counted(state=ApprovalState.APPROVED)
+
+
+def test_an_answer_is_of_whom_an_admin_has_introduced_not_of_whoever_connected(desk: Desk) -> None:
+    """An agent may send for a link that connects bob's account, and whoever opens it signs in as they like."""
+    desk.ask()
+    pressed = SignedAnswer(provider="slack", user="U6", approval=desk.row.id, digest=desk.row.digest, yes=True)
+    names = {"tenant": "acme", "provider": "slack", "external_id": "U6", "principal": "acme.bob", "login": "x"}
+
+    def answered() -> tuple[str, str]:
+        return desk.house.database.write(
+            lambda c: signed_answers.count(c, "acme", pressed, through="gh", now=datetime.now(UTC))
+        )
+
+    def link(made_by: str) -> None:
+        assert desk.house.database.write(partial(link_alias, **names, made_by=made_by, now=datetime.now(UTC)))
+
+    link("connect:acc-acme.bob")
+    outcome, why = answered()
+    assert (outcome, "nobody's alias by an admin's word" in why) == ("refused", True)
+    assert desk.row.state == ApprovalState.OPEN
+    link("admin:test")
+    link("connect:acc-acme.bob")
+    assert answered()[0] == "accepted"
+    assert desk.row.state == ApprovalState.APPROVED
 
 
 def test_where_none_but_the_requester_could_approve_the_step_is_refused_at_once(house: House) -> None:

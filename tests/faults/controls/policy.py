@@ -55,9 +55,16 @@ CONTROLS = (
     Control(
         name="an answer is of the people of the Slack that signed it",
         file="pipeline/ledger/signed_answers.py",
-        guard="principal = resolve_alias(connection, tenant, answer.provider, answer.user, through=through)",
-        without="principal = resolve_alias(connection, tenant, answer.provider, answer.user)",
+        guard="find = partial(resolve_alias, through=through, by_admin=True)",
+        without="find = partial(resolve_alias, by_admin=True)",
         test="tests/tasks/test_approvals_in_slack.py::test_whose_press_does_not_count",
+    ),
+    Control(
+        name="an answer is of whom an admin has introduced",
+        file="pipeline/ledger/signed_answers.py",
+        guard="find = partial(resolve_alias, through=through, by_admin=True)",
+        without="find = partial(resolve_alias, through=through)",
+        test=f"{WHO}::test_an_answer_is_of_whom_an_admin and sqlite",
     ),
     Control(
         name="an answer is to what was shown",
