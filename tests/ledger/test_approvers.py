@@ -153,7 +153,7 @@ def test_an_answer_is_of_whom_an_admin_has_introduced_not_of_whoever_connected(d
     """An agent may send for a link that connects bob's account, and whoever opens it signs in as they like."""
     desk.ask()
     pressed = SignedAnswer(provider="slack", user="U6", approval=desk.row.id, digest=desk.row.digest, yes=True)
-    names = {"tenant": "acme", "provider": "slack", "external_id": "U6", "principal": "acme.bob", "login": "x"}
+    is_bob = partial(link_alias, tenant="acme", provider="slack", external_id="U6", principal="acme.bob", login="x")
 
     def answered() -> tuple[str, str]:
         return desk.house.database.write(
@@ -161,7 +161,7 @@ def test_an_answer_is_of_whom_an_admin_has_introduced_not_of_whoever_connected(d
         )
 
     def link(made_by: str) -> None:
-        assert desk.house.database.write(partial(link_alias, **names, made_by=made_by, now=datetime.now(UTC)))
+        assert desk.house.database.write(partial(is_bob, made_by=made_by, now=datetime.now(UTC)))
 
     link("connect:acc-acme.bob")
     outcome, why = answered()
