@@ -14,6 +14,10 @@ from sqlalchemy import Connection, Select, delete, func, select, update
 from identity import audit
 from identity.capability.tables import audiences
 from identity.console.tables import console_roles
+from identity.errors import BadInput
+from identity.model import Scope, ScopeKind
+from identity.scopes import standings
+from identity.sequence import lock_exclusive
 from identity.tables import (
     accounts,
     aliases,
@@ -41,8 +45,12 @@ def shred(
     """Take every credential of a revoked and stopped tenant out of the ledger; how many rows of what it touched.
 
     *id* is the audit row's, which also says what its caller ended *besides*. A copy of the ledger, such as a backup,
-    still holds them (docs/decisions/0010).
+    still holds them (docs/decisions/0010). Raises BadInput if the tenant is open: who connects could not be told.
     """
+    scope = Scope(kind=ScopeKind.TENANT, key=tenant)
+    lock_exclusive(connection, scope)
+    if not standings(connection, [scope])[scope].stopped:
+        raise BadInput(f"{tenant} was opened meanwhile, so it is not deleted: say the same again")
     own = select(provider_connections.c.id).where(provider_connections.c.tenant_id == tenant)
     of_account = _accounts(tenant)
     # Its own statement each: the sealed columns are those of `identity.rewrap.SEALED`.

@@ -12,6 +12,7 @@ from identity.audit.chain import FirstBad, Link, Start, row_digest
 from identity.audit.statements import PRUNED, Head, holds
 from identity.audit.tables import audit, audit_prunings, audit_seals
 from identity.columns import instant
+from identity.errors import Misconfigured
 from identity.trusted_keys import TrustedKeys
 
 _SEALS = audit_seals.c
@@ -77,6 +78,37 @@ def last_link(connection: Connection) -> Start:
     last = select(_SEALS.seq, _SEALS.digest).order_by(_SEALS.seq.desc()).limit(1)
     row = connection.execute(last).one_or_none()
     return Start() if row is None else Start(seq=row.seq, digest=row.digest)
+
+
+def signed_end(connection: Connection, keys: TrustedKeys) -> Start:
+    """What the next link follows, where it is going to be signed: the last one always is, since batches commit whole.
+
+    Whoever signs what follows vouches for all before it, so it has to be what was signed. Raises Misconfigured.
+    """
+    last, head = last_link(connection), newest_checkpoint(connection)
+    if last.seq > 0 and (head is None or not holds(head, keys)):
+        raise _departed(f"its last link, {last.seq}, does not have the signature of this installation's key")
+    if keys.handovers and keys.handovers[0].seq > last.seq:
+        raise _departed(f"it ends at {last.seq}, and when its key was rotated it had {keys.handovers[0].seq} rows")
+    return last
+
+
+def still_has(connection: Connection, seen: Start) -> None:
+    """Raises Misconfigured unless *seen*, which was the last link, is one yet, or was pruned."""
+    known = select(_SEALS.digest).where(_SEALS.seq == seen.seq)
+    digest = connection.execute(known).scalar_one_or_none()
+    if seen.seq == 0 or digest == seen.digest:
+        return
+    pruned = newest_pruning(connection)
+    if digest is not None or pruned is None or pruned.seq < seen.seq:
+        raise _departed(f"its link {seen.seq} is not the one that this process saw there")
+
+
+def _departed(why: str) -> Misconfigured:
+    return Misconfigured(
+        f"the audit's chain is not sealed on: {why}. `aswhom audit verify` says how far it is proven; "
+        "the runbook says what then (AswhomAuditUnsealed)"
+    )
 
 
 def newest_checkpoint(connection: Connection) -> Head | None:

@@ -9,7 +9,9 @@ from sqlalchemy import Connection, func, insert, select
 
 from deploy.installation import Installation
 from deploy.settings import load
+from identity.errors import BadInput
 from identity.rewrap import SEALED
+from identity.tenant_deletion import shred
 from identity.withdrawals import WithdrawalState
 from identity.withdrawals.tables import withdrawals
 from tests.deploy.conftest import Cli
@@ -86,6 +88,33 @@ def test_a_deleted_tenant_is_not_opened_or_made_again(two: Cli) -> None:
         "acme": True,
         "globex": False,
     }
+
+
+def test_a_tenant_that_was_opened_again_is_revoked_anew(two: Cli) -> None:
+    first = two.json("tenants", "delete", "acme", *NOW, code=1)["revocation"]
+    advance(two, first)
+    two.json("tenants", "open", "acme")
+    account = ("accounts", "add-static", "--tenant", "acme", "--connection", "gh-acme", "--token-file", "-")
+    two.json(*account, input="an0ther")
+    held = sealed(two)
+
+    waits = two.json("tenants", "delete", "acme", *NOW, code=1)
+    assert waits["revocation"] != first
+    assert sealed(two) == held
+    assert (
+        two.json("tenants", "delete", "acme", *NOW, code=1)["revocation"] == waits["revocation"]
+    )  # stopped, and the same
+    advance(two, waits["revocation"])
+    (asked,) = two.json("revocations", "show", waits["revocation"])["receipt"]["provider"]["accounts"]
+    assert asked["of"] == "grant"
+    assert two.json("tenants", "delete", "acme", *NOW)["revocation"] == waits["revocation"]
+
+
+def test_an_open_tenant_is_not_shredded(two: Cli) -> None:
+    held = sealed(two)
+    with Installation(load(data_dir=two.data_dir)) as at, pytest.raises(BadInput, match="was opened meanwhile"):
+        at.write(lambda c: shred(c, "acme", id="aud_1", by="test", now=at.now(), besides={}))
+    assert sealed(two) == held
 
 
 def test_it_asks_first_and_names_what_there_is_not(two: Cli) -> None:

@@ -394,6 +394,59 @@ def test_a_chain_made_anew_without_the_key_is_bad_from_the_batch_of_its_first_al
         assert (found.seq, found.proven) == (batch, batch - 1)
 
 
+def forge(connection: Connection, *, since: int = 3) -> None:
+    """Another row, and digests that fit again; what was signed is signed no more."""
+    edit(connection, EIGHT[since - 1])
+    restamp(connection)
+    connection.execute(update(audit_seals).where(audit_seals.c.seq >= since).values(signature=None))
+
+
+def test_a_chain_made_anew_is_not_sealed_on_and_so_never_signed(sealed: World) -> None:
+    write(sealed, "i")
+    tamper(sealed, forge)
+    with pytest.raises(Misconfigured, match="its last link, 8, does not have the signature"):
+        Sealer(sealed.store, SIGNER).seal(now=START)
+    assert first_bad(sealed).proven == 0
+
+
+def test_a_signature_over_another_link_is_not_sealed_on_either(sealed: World) -> None:
+    write(sealed, "i")
+
+    def attack(connection: Connection) -> None:
+        edit(connection, "h")
+        restamp(connection)
+
+    tamper(sealed, attack)
+    with pytest.raises(Misconfigured, match="does not have the signature"):
+        Sealer(sealed.store, SIGNER).seal(now=START)
+
+
+def test_a_chain_that_is_cut_or_made_anew_under_a_sealer_is_not_sealed_on(sealed: World) -> None:
+    sealer = Sealer(sealed.store, SIGNER)
+    assert sealer.seal(now=START) == 0
+
+    def attack(connection: Connection) -> None:
+        connection.execute(delete(audit_seals).where(audit_seals.c.seq > 5))
+        edit(connection, "g")
+
+    tamper(sealed, attack)
+    with pytest.raises(Misconfigured, match="its link 8 is not the one that this process saw"):
+        sealer.seal(now=START)
+    assert Sealer(sealed.store, SIGNER).seal(now=START) == 3  # one that starts anew cannot know: hence checkpoints
+    with pytest.raises(Misconfigured, match="its link 8 is not the one"):
+        sealer.seal(now=START)
+
+
+def test_a_sealer_whose_last_link_was_pruned_meanwhile_goes_on(sealed: World) -> None:
+    sealer = Sealer(sealed.store, SIGNER)
+    assert sealer.seal(now=START) == 0
+    seal(sealed, "i", at=START + 4 * DAY)
+    assert prune(sealed, days=9) == 8
+    write(sealed, "j")
+    assert sealer.seal(now=START + 4 * DAY) == 1
+    assert isinstance(check(sealed), Verified)
+
+
 def test_a_signature_made_with_another_key_is_none(sealed: World) -> None:
     def attack(connection: Connection) -> None:
         edit(connection, "d")

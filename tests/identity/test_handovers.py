@@ -116,6 +116,31 @@ def test_a_former_key_seals_prunes_and_hands_over_nothing_more(rotated: World) -
     assert Sealer(rotated.store, THIRD).seal(now=START) == 1
 
 
+def test_a_rotation_vouches_for_no_chain_that_was_made_anew(rotated: World) -> None:
+    fourth = Signer.from_seed(os.urandom(32))
+
+    def forge(connection: Connection) -> None:
+        with as_owner(connection):
+            edit(connection, "d")
+            restamp(connection)
+            connection.execute(update(audit_seals).where(audit_seals.c.seq == 6).values(signature=None))
+
+    rotated.store.write(forge)
+    with pytest.raises(Misconfigured, match="its last link, 6, does not have the signature"):
+        rotate(rotated, THIRD, fourth)
+    assert len(keys(rotated, THIRD).handovers) == 2
+
+
+def test_a_chain_that_is_shorter_than_at_a_rotation_is_not_sealed_on(rotated: World) -> None:
+    def cut(connection: Connection) -> None:
+        with as_owner(connection):
+            connection.execute(delete(audit_seals).where(audit_seals.c.seq > 2))
+
+    rotated.store.write(cut)
+    with pytest.raises(Misconfigured, match="it ends at 2, and when its key was rotated it had 4 rows"):
+        Sealer(rotated.store, THIRD).seal(now=START)
+
+
 def test_a_rotation_that_was_interrupted_is_not_done_twice(rotated: World) -> None:
     assert not rotate(rotated, SECOND, THIRD)
     assert len(keys(rotated, THIRD).handovers) == 2
