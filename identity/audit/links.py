@@ -49,22 +49,25 @@ def sealed_rows(connection: Connection, *, after: int = 0, progress: Progress = 
 
     *progress* hears of each thousand that was taken.
     """
+    while thousand := sealed_page(connection, after=after):
+        yield from thousand
+        progress(len(thousand))
+        after = thousand[-1][0].seq
+
+
+def sealed_page(connection: Connection, *, after: int) -> list[SealedRow]:
+    """The first thousand of the links behind *after*, as `sealed_rows` has them."""
     joined = audit_seals.outerjoin(audit, audit.c.id == _SEALS.audit_id)
     sealed_at = type_coerce(_SEALS.sealed_at, BigInteger)
-    chain = (
-        select(_SEALS.seq, _SEALS.audit_id, _SEALS.digest, sealed_at, _SEALS.signature, *ROW)
-        .select_from(joined)
-        .where(_SEALS.seq > after)
-        .order_by(_SEALS.seq)
-        .execution_options(yield_per=1000)
-    )
-    with connection.execute(chain) as rows:
-        for thousand in rows.partitions():
-            for seq, id, digest, at, signature, *values in thousand:
-                row = None if values[0] is None else document_of(values)
-                signed = Head(seq=seq, digest=digest, at=instant(at), signature=signature) if signature else None
-                yield Link(seq, id, digest, None if row is None else row_digest(row), signed), row
-            progress(len(thousand))
+    chain = select(_SEALS.seq, _SEALS.audit_id, _SEALS.digest, sealed_at, _SEALS.signature, *ROW).select_from(joined)
+    page: list[SealedRow] = []
+    for seq, id, digest, at, signature, *values in connection.execute(
+        chain.where(_SEALS.seq > after).order_by(_SEALS.seq).limit(1000)
+    ):
+        row = None if values[0] is None else document_of(values)
+        signed = Head(seq=seq, digest=digest, at=instant(at), signature=signature) if signature else None
+        page.append((Link(seq, id, digest, None if row is None else row_digest(row), signed), row))
+    return page
 
 
 def links_behind(connection: Connection, after: int = 0) -> int:

@@ -549,6 +549,33 @@ def test_a_checkpoint_of_what_was_pruned_is_held_against_its_end(world: World) -
     assert "not the one of the checkpoint" in first_bad(world, other).why
 
 
+def test_a_checkpoint_of_before_what_was_pruned_is_not_compared_and_that_is_told(sealed: World) -> None:
+    other = sign(SIGNER, seq=2, digest="0" * 64, at=START).line()
+    assert "not the one of the checkpoint" in first_bad(sealed, other).why
+    assert prune(sealed, days=1) == 3
+    outcome = check(sealed, other)
+    assert isinstance(outcome, Verified)
+    assert not outcome.compared
+
+
+def test_what_is_pruned_while_it_is_verified_breaks_nothing(sealed: World) -> None:
+    """Between where the chain begins and its first link, whenever the database lets somebody see that."""
+    due = [1]
+
+    def meanwhile(*given: str) -> None:
+        if due and "from audit_seals" in given[2].lower():
+            due.clear()
+            assert prune(sealed, days=1) == 3
+
+    def look(connection: Connection) -> Verified | FirstBad:
+        event.listen(connection, "before_cursor_execute", meanwhile)
+        return verify(connection, KEYS)
+
+    outcome = sealed.store.read(look)
+    assert isinstance(outcome, Verified), outcome
+    assert not due
+
+
 def test_nothing_is_pruned_that_is_not_sealed_or_is_the_newest(world: World) -> None:
     write(world, *"abc")
     assert prune(world, days=9) == 0
