@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import orjson
 from sqlalchemy import BigInteger, ColumnElement, Connection, Text, cast, select, type_coerce
 
+from identity.audit import carried
 from identity.audit.chain import FirstBad, Link, Start, row_digest
 from identity.audit.statements import PRUNED, Head, holds
 from identity.audit.tables import audit, audit_prunings, audit_seals
@@ -30,7 +32,10 @@ def document_of(values: Sequence[Any]) -> dict[str, Any]:
     """An audit row, its columns as `ROW` has them, as the document that its digest is of: without what is NULL."""
     document = {name: value for name, value in zip(_NAMES, values, strict=True) if value is not None}
     document["at"] = instant(document["at"])
-    document["detail"] = orjson.loads(document["detail"])
+    try:
+        document["detail"] = orjson.loads(document["detail"])
+    except orjson.JSONDecodeError:  # of a row that was not written by `record`, or before it saw to that
+        document["detail"] = carried(json.loads(document["detail"]))
     return document
 
 

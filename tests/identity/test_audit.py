@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -306,6 +307,23 @@ def test_the_digest_of_a_row_is_that_of_its_canonical_json(sealed: World) -> Non
         assert row is not None
         plain = row | {"at": row["at"].isoformat()}
         assert link.row_digest == sha256(canonical(plain)).hexdigest() == row_digest(plain)
+
+
+def test_half_a_surrogate_pair_in_a_record_keeps_nothing_from_being_sealed(world: World) -> None:
+    half = json.loads('"\\udcff"')
+
+    def record(connection: Connection) -> None:
+        detail = {"tools": ["github." + half], half: "é"}
+        audit.record(connection, id="a", at=START, kind="step.done", tenant="acme", reason=f"é {half}", detail=detail)
+        other = {"id": "b", "at": START, "number": 1, "kind": "step.done", "tenant_id": "acme", "detail": {"x": half}}
+        connection.execute(insert(rows), other)  # as it was written before
+
+    world.store.write(record)
+    assert Sealer(world.store, SIGNER).seal(now=START) == 2
+    assert isinstance(check(world), Verified)
+    told = world.store.read(lambda c: {row["id"]: row for _, row in sealed_rows(c) if row is not None})
+    assert (told["a"]["reason"], told["a"]["detail"]) == ("é ?", {"tools": ["github.?"], "?": "é"})
+    assert told["b"]["detail"] == {"x": "?"}
 
 
 # Attacks, row by row.
