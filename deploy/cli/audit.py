@@ -171,14 +171,14 @@ def _read_checkpoint(file: Path, keys: TrustedKeys) -> Head:
 
 
 def as_whom(row: Row) -> str | None:
-    """As the user, or as the platform."""
+    """As whom, in the words of `pipeline.desk.telling`, with the principal's id."""
     match row["pattern"], row["principal_id"]:
         case _, None:
             return None
         case AccessPattern.DELEGATED, principal:
-            return f"the user {principal}"
+            return f"user {principal}"
         case AccessPattern.SERVICE, principal:
-            return f"the platform ({principal})"
+            return f"the service ({principal})"
         case AccessPattern.CAPABILITY, principal:
             return f"{principal}, by a capability"
         case _, principal:

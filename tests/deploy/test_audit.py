@@ -53,13 +53,13 @@ def recorded(cli: Cli) -> Cli:
 def test_one_record_answers_as_whom_by_which_agent_on_whose_behalf_and_why(recorded: Cli) -> None:
     told = " ".join(recorded("audit", "show", "att_1.opened").output.split())
     for answer in (
-        "as whom the user acme.ada", "by which agent devops-assistant", "on behalf of acme.ada",
+        "as whom user acme.ada", "by which agent devops-assistant", "on behalf of acme.ada",
         "account acc_1, generation 3", "consent the one that began at ledger number 42",
         "why named by the workflow", "in the chain 1",
     ):  # fmt: skip
         assert answer in told
     as_platform = recorded.json("audit", "show", "att_2.opened")
-    assert (as_platform["as_whom"], as_platform["sealed_as"]) == ("the platform (acme.service)", 2)
+    assert (as_platform["as_whom"], as_platform["sealed_as"]) == ("the service (acme.service)", 2)
     assert "audit search" in recorded.json("audit", "show", "att_9", code=1)["message"]
 
 
