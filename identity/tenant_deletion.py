@@ -29,7 +29,7 @@ from identity.tables import (
     refresh_intents,
     tenants,
 )
-from identity.withdrawals import WithdrawalState
+from identity.withdrawals import MOVES, WithdrawalState
 from identity.withdrawals.tables import withdrawals
 
 
@@ -37,6 +37,14 @@ def at_providers(connection: Connection, tenant: str, state: WithdrawalState) ->
     """How many credentials of the tenant are on their way to their end at a provider, in that state."""
     of_tenant = withdrawals.c.account_id.in_(_accounts(tenant)) & (withdrawals.c.state == state)
     return int(connection.execute(select(func.count()).select_from(withdrawals).where(of_tenant)).scalar_one())
+
+
+def revocations_of_stuck(connection: Connection, tenant: str) -> list[str]:
+    """The revocations of the tenant's credentials that are stuck at a provider."""
+    columns = withdrawals.c
+    stuck = columns.account_id.in_(_accounts(tenant)) & (columns.state == WithdrawalState.STUCK)
+    found = select(columns.revocation_id).where(stuck, columns.revocation_id.is_not(None)).distinct()
+    return list(connection.execute(found.order_by(columns.revocation_id)).scalars())
 
 
 def shred(
@@ -70,6 +78,11 @@ def shred(
         "withdrawals": update(withdrawals)
         .where(withdrawals.c.account_id.in_(of_account))
         .values(access_sealed=None, refresh_sealed=None, answer_sealed=None),
+        "stuck credentials, given up": update(withdrawals)
+        .where(
+            withdrawals.c.account_id.in_(of_account), withdrawals.c.state.in_(MOVES.sources(WithdrawalState.GIVEN_UP))
+        )
+        .values(state=WithdrawalState.GIVEN_UP, finished_at=now),
         "connection secrets": delete(connection_secrets).where(connection_secrets.c.connection_id.in_(own)),
         "connect links": delete(connect_sessions).where(connect_sessions.c.tenant_id == tenant),
         "capability audiences": update(audiences)

@@ -201,6 +201,8 @@ def _tell_provider(out: Output, receipt: Mapping[str, Any]) -> None:
             out.sentence("The provider was not asked.")
         case "stuck":
             out.sentence(f"STUCK at the provider: act, then `aswhom revocations retry {receipt['revocation']}`.")
+        case "given_up":
+            out.sentence("Given up when the tenant was deleted: what was stuck may still be valid at the provider.")
         case answer:
             out.sentence(f"At the provider: {answer}.")
     accounts = receipt["provider"]["accounts"]

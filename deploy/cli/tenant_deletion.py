@@ -20,7 +20,7 @@ from identity.model import Scope, ScopeKind
 from identity.scopes import standings
 from identity.stops import set_stopped
 from identity.tables import accounts, grants
-from identity.tenant_deletion import at_providers, shred
+from identity.tenant_deletion import at_providers, revocations_of_stuck, shred
 from identity.withdrawals import WithdrawalState
 from pipeline import revocation
 from pipeline.ledger import queries
@@ -62,11 +62,13 @@ def delete(at: Installation, out: Output, id: str, give_up: bool, timeout: float
         return PROBLEM
     audit_id, now = at.ids("aud"), at.now()
 
-    def write(c: Connection) -> Mapping[str, int]:
+    def write(c: Connection) -> tuple[Mapping[str, int], list[str]]:
+        given_up = revocations_of_stuck(c, id)
         ended = end_for_tenant(c, id, now=now)
-        return shred(c, id, id=audit_id, by=at.operator, now=now, besides=ended)
+        return shred(c, id, id=audit_id, by=at.operator, now=now, besides=ended), given_up
 
-    touched = at.write(write)
+    touched, given_up = at.write(write)
+    at.ring_revocations(given_up)  # their receipts are issued anew, and say so
     shredded = ", ".join(f"{number} {what}" for what, number in touched.items() if number) or "nothing was left"
     out.done(f"{id} is deleted ({of}). Shredded: {shredded}", {"id": id, "deleted": True, "revocation": of, **touched})
     return None
@@ -121,5 +123,6 @@ def _needed(c: Connection, *, tenant: str, of: str, give_up: bool) -> str | None
         return f"{pending} credential(s) are still to end at their providers. Say the same again later"
     stuck = at_providers(c, tenant, WithdrawalState.STUCK)
     if stuck and not give_up:
-        return f"{stuck} credential(s) are stuck at their providers: `aswhom revocations retry {of}`, or say --give-up"
+        again = ", ".join(f"`aswhom revocations retry {one}`" for one in revocations_of_stuck(c, tenant))
+        return f"{stuck} credential(s) are stuck at their providers: {again}, or say --give-up"
     return None

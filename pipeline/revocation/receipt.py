@@ -41,6 +41,7 @@ class ProviderAnswer(StrEnum):
     PENDING = "pending"  # asked, or to be asked again
     DONE = "done"
     STUCK = "stuck"  # given up until an operator acts
+    GIVEN_UP = "given_up"  # for good: an operator deleted the tenant without it
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -133,8 +133,16 @@ def test_what_is_stuck_at_a_provider_is_shredded_only_if_that_is_said(two: Cli) 
         "id": "w-1", "account_id": account, "origin": "grant", "credential": "static", "generation": 9, "consented": 1,
         "state": WithdrawalState.STUCK, "access_sealed": b"x", "due_at": datetime.now(UTC),
         "created_at": datetime.now(UTC), "tries": 9,
+        "revocation_id": of, "reason": "it answered 502",
     }  # fmt: skip
     with Installation(load(data_dir=two.data_dir)) as at:
         at.write(lambda c: c.execute(insert(withdrawals), stuck))
-    assert "--give-up" in two.json("tenants", "delete", "acme", *NOW, code=1)["why"]
-    assert two.json("tenants", "delete", "acme", "--give-up", *NOW)["deleted"]
+    waits = two.json("tenants", "delete", "acme", *NOW, code=1)["why"]
+    assert f"1 credential(s) are stuck at their providers: `aswhom revocations retry {of}`, or say --give-up" in waits
+    assert two.json("tenants", "delete", "acme", "--give-up", *NOW)["stuck credentials, given up"] == 1
+    assert two.json("revocations", "list", "--stuck") == []
+    assert two.json("revocations", "retry", of, code=1)["asked_again"] == 0
+    advance(two, of)
+    provider = two.json("revocations", "show", of)["receipt"]["provider"]
+    assert provider["answer"] == "given_up"
+    assert ("given_up", "it answered 502") in {(one["answer"], one["reason"]) for one in provider["accounts"]}
