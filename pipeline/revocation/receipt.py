@@ -139,7 +139,8 @@ def disproof(connection: Connection, keys: TrustedKeys, row: Mapping[str, Any]) 
     recorded = connection.execute(select(audited.c.id, audited.c.detail).where(audited.c.id.in_(ids)))
     told = {record.id: record.detail for record in recorded}
     stands = select(revocations.c.receipt).where(revocations.c.id == row["id"])
-    if ids[1] in told and connection.execute(stands).scalar_one() == receipt:  # else it was issued just now
+    # Else the next one was issued just now, after the row was read.
+    if ids[1] in told and connection.execute(stands).scalar_one() == receipt:
         return f"the receipt is not the newest: the audit has revision {revision + 1}"
     if ids[0] in told and told[ids[0]]["receipt_sha256"] != _sha256(receipt):
         return "the receipt is not the one whose digest is in the audit"

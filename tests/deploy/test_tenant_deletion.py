@@ -110,6 +110,16 @@ def test_a_tenant_that_was_opened_again_is_revoked_anew(two: Cli) -> None:
     assert two.json("tenants", "delete", "acme", *NOW)["revocation"] == waits["revocation"]
 
 
+def test_a_tenant_that_was_opened_and_not_connected_is_stopped_anew(two: Cli) -> None:
+    first = two.json("tenants", "delete", "acme", *NOW, code=1)["revocation"]
+    advance(two, first)
+    two.json("tenants", "open", "acme")
+    again = two.json("tenants", "delete", "acme", *NOW, code=1)["revocation"]
+    assert again != first
+    advance(two, again)
+    assert two.json("tenants", "delete", "acme", *NOW)["deleted"]
+
+
 def test_an_open_tenant_is_not_shredded(two: Cli) -> None:
     held = sealed(two)
     with Installation(load(data_dir=two.data_dir)) as at, pytest.raises(BadInput, match="was opened meanwhile"):
