@@ -8,8 +8,9 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
+from identity.audit.tables import audit
 from identity.model import PrincipalKind, Scope, ScopeKind
 from identity.policy.rules import ApprovalNeed
 from identity.principals import ensure_principal, link_alias
@@ -37,6 +38,12 @@ def triggered(house: House, desk: Desk, by: str) -> None:
     """The sender of the event names whoever did it so."""
     sent = update(jobs_table).values(triggered_by=by)
     house.database.write(lambda c: c.execute(sent.where(jobs_table.c.id == desk.job.id)).rowcount)
+
+
+def add_dave(house: House) -> None:
+    """Another user of the tenant, whom the desk's policy does not name."""
+    make = partial(ensure_principal, kind=PrincipalKind.USER, tenant="acme", now=datetime.now(UTC))
+    house.database.write(partial(make, id="acme.dave", name="dave"))
 
 
 def link_carol(house: House, *, provider: str = "slack", external_id: str = "U9") -> None:
@@ -85,6 +92,18 @@ def test_whose_answer_does_not_count(desk: Desk) -> None:
     assert desk.row.state == ApprovalState.OPEN
 
 
+@pytest.mark.parametrize("yes", [True, False], ids=["yes", "no"])
+def test_whom_the_policy_does_not_ask_neither_approves_nor_denies(desk: Desk, *, yes: bool) -> None:
+    add_dave(desk.house)
+    desk.ask()
+    refused = desk.say("acme.dave", yes=yes)
+    assert isinstance(refused, NotCounted)
+    assert "is not among those whom the policy asks" in refused.reason
+    assert desk.row.state == ApprovalState.OPEN
+    answered = select(audit.c.id).where(audit.c.kind == "approval.answered")
+    assert desk.house.database.read(lambda c: c.execute(answered).all()) == []
+
+
 def test_an_alias_of_the_requester_does_not_approve(house: House) -> None:
     """The sender of the event is known by its name there; carol turns out to have that name, linked only since."""
     desk = Desk(house)
@@ -120,8 +139,7 @@ def test_a_yes_of_whoever_turns_out_to_have_asked_counts_no_more(house: House, *
 def test_whoever_has_a_job_accepted_anew_does_not_approve_it(house: House) -> None:
     """Carol presses Replay at the console, and bob types it: neither has seen their own work since."""
     desk = Desk(house, replace(FOUR_EYES, approvers=frozenset({"bob", "carol", "dave"})))
-    make = partial(ensure_principal, kind=PrincipalKind.USER, tenant="acme", now=datetime.now(UTC))
-    house.database.write(partial(make, id="acme.dave", name="dave"))
+    add_dave(house)
     link_carol(house, provider="console", external_id="sub-7")
     for by, subject in (("console:Carol C.", "sub-7"), ("cli:bob", None)):
         house.database.write(partial(jobs.move_job, job=desk.job.id, to=JobState.CANCELLED))
