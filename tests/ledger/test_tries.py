@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import pytest
 from sqlalchemy import Connection, select, update
@@ -16,6 +16,7 @@ from sqlalchemy import Connection, select, update
 from identity.model import Effect
 from identity.policy.ledger import apply_policy
 from pipeline.action import Call, Facts, Judgement, Recovery, Request, Response, UnreadableAnswer
+from pipeline.database import Database
 from pipeline.ledger import steps as ledger
 from pipeline.ledger.replay import replay
 from pipeline.resolution import resolve_by_hand
@@ -27,8 +28,9 @@ from pipeline.workflow import USER, Registry
 from tests.identity.providers import reply
 from tests.ledger.house import Said, Say
 from tests.ledger.office import Office
-from tests.ledger.test_openings import attempt_states
+from tests.ledger.test_openings import attempt_states, audit_kinds
 from tests.ledger.test_runs import declare, steps_of
+from tests.properties.held import Ledger
 
 HOUR = timedelta(hours=1)
 DENIED = 'format = 1\n[[rule]]\nname = "quiet"\nwhen = { action = "github.*" }\ndeny = "quiet"\n'
@@ -85,6 +87,13 @@ def time_passes(office: Office, passed: timedelta = timedelta(minutes=1)) -> Non
 
 def says(action: type[Say], run: Run[Any], event: Any) -> None:
     run.do(action(text="hello"), as_=run.user)
+
+
+def fallible(office: Office) -> Ledger:
+    """The office's ledger, of whose commits one may not be confirmed."""
+    ledger = Ledger(office.house.database, lambda: None)
+    office.house.database = cast("Database", ledger)
+    return ledger
 
 
 def says_patiently(run: Run[Any], event: Any) -> None:
@@ -310,3 +319,43 @@ def test_what_an_upstream_calls_things_may_be_of_any_length(office: Office) -> N
     assert (step.state, step.result, step.external_id) == (StepState.DONE, {"id": "7" * 300}, "7" * 200)
     (asked,) = office.house.database.read(lambda c: c.execute(select(attempts.c.upstream_request_id)).scalars().all())
     assert asked == "r" * 200
+
+
+@pytest.mark.parametrize(("fault", "left"), [("commit unseen", [AttemptState.NO_EFFECT]), ("commit lost", [])])
+def test_nothing_is_sent_while_it_is_not_known_whether_the_intent_was_written(
+    office: Office, fault: str, left: list[AttemptState]
+) -> None:
+    ledger, faults = fallible(office), [fault]
+
+    def says_with_a_fault_at_first(run: Run[Any], event: Any) -> None:
+        ledger.fault = faults.pop() if faults else None
+        run.do(Say(text="hello"), as_=run.user)
+
+    declare(office, says_with_a_fault_at_first)
+    job = office.house.job()
+    office.work(job)
+    assert (office.tokens, attempt_states(office.house)) == ([], left)
+    row = office.house.row(job)
+    assert (row.state, row.runs_spent) == (JobState.QUEUED, 0)
+    time_passes(office)
+    office.work(job)
+    assert (len(office.tokens), office.house.row(job).state) == (1, JobState.DONE)
+    assert attempt_states(office.house) == [*left, AttemptState.EFFECT]
+
+
+@pytest.mark.parametrize("fault", ["commit unseen", "commit lost"])
+def test_an_answer_whose_commit_is_not_confirmed_is_written_once(office: Office, fault: str) -> None:
+    ledger, answered = fallible(office), office.provider.call
+
+    def answer(token: str) -> Any:
+        ledger.fault = fault  # the next write is the closing
+        return answered(token)
+
+    office.provider.call = answer
+    declare(office, partial(says, Say))
+    job = office.house.job()
+    office.work(job)
+    assert (len(office.tokens), office.house.row(job).state) == (1, JobState.DONE)
+    assert attempt_states(office.house) == [AttemptState.EFFECT]
+    kinds = [kind for kind in audit_kinds(office.house) if kind.startswith("attempt.")]
+    assert kinds == ["attempt.opened", "attempt.closed"]
