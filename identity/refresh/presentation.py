@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Concatenate, ParamSpec
@@ -25,7 +25,7 @@ from identity.providers.profile import Profile
 from identity.refresh.budget import RefreshBudget
 from identity.refresh.flight import Wish
 from identity.refresh.gate import Endpoint
-from identity.refresh.intents import Intent, may_present_again, store_answer
+from identity.refresh.intents import Intent, IntentState, may_present_again, store_answer
 from identity.refresh.settlement import Ending, Settled, Settlement, begin
 from identity.refresh.situation import Situation
 from identity.request_names import REFRESH_HEADER, named
@@ -84,6 +84,7 @@ class Presenter:
             renew()
             if not self._keep(situation, intent, outcome):
                 return None
+            intent = replace(intent, state=IntentState.ANSWERED)
             self.reached("after_answer_stored")
         return self._conclude(situation, intent, outcome, refused=refused)
 

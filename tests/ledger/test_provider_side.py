@@ -143,15 +143,18 @@ class Side:
 
     def answer(self, intent: Intent, document: Any) -> None:
         """The refresh's answer comes, after the revocation: it is kept only to be revoked."""
-        packed = pack(Answer(status=200, headers={}, body=json.dumps(document).encode(), elapsed=timedelta(seconds=1)))
-        binding = token_binding("acme", intent.account, "github", TOKEN_ANSWER, intent.generation)
-        sealed = self.house.vault.seal(packed, binding)
+        sealed, answered = self.sealed(intent, document), replace(intent, state=IntentState.ANSWERED)
 
         def end(c: Any) -> None:
             assert store_answer(c, intent.id, sealed)
-            assert settle(c, intent.id, to=IntentState.DISCARDED, outcome="revoked", now=self.now, keep_answer=True)
+            assert settle(c, answered, to=IntentState.DISCARDED, outcome="revoked", now=self.now, keep_answer=True)
 
         self.house.database.write(end)
+
+    def sealed(self, intent: Intent, document: Any) -> bytes:
+        packed = pack(Answer(status=200, headers={}, body=json.dumps(document).encode(), elapsed=timedelta(seconds=1)))
+        binding = token_binding("acme", intent.account, "github", TOKEN_ANSWER, intent.generation)
+        return self.house.vault.seal(packed, binding)
 
 
 @pytest.fixture
@@ -349,7 +352,7 @@ def test_a_credential_of_a_provider_that_a_process_does_not_know_is_left_to_one_
 def test_an_answer_that_came_after_the_receipt_is_found(side: Side) -> None:
     intent = side.refresh_on_the_wire()
     side.house.database.write(
-        lambda c: settle(c, intent.id, to=IntentState.UNKNOWN, outcome="nobody answered", now=side.now)
+        lambda c: settle(c, intent, to=IntentState.UNKNOWN, outcome="nobody answered", now=side.now)
     )
     made = side.declare()
     assert side.revoker.advance(made)
@@ -359,6 +362,21 @@ def test_an_answer_that_came_after_the_receipt_is_found(side: Side) -> None:
     assert side.revoker.advance(made)
     assert side.tokens()[-1] == "late"
     assert side.receipt(made)["revision"] == 2
+
+
+def test_an_answer_that_came_after_its_refresh_was_discarded_and_the_receipt_written_is_found(side: Side) -> None:
+    intent = side.refresh_on_the_wire()
+    made = side.declare()
+    side.house.database.write(lambda c: settle(c, intent, to=IntentState.DISCARDED, outcome="revoked", now=side.now))
+    assert side.revoker.advance(made)
+    assert side.receipt(made)["provider"]["answer"] == ProviderAnswer.DONE
+    late = side.sealed(intent, {"access_token": "late", "expires_in": 60, "token_type": "bearer"})
+    side.house.database.write(lambda c: store_answer(c, intent.id, late))
+    assert side.asker.due() == [made]
+    assert side.revoker.advance(made)
+    assert side.tokens()[-1] == "late"
+    assert side.receipt(made)["revision"] == 2
+    assert side.asker.due() == []
 
 
 def test_after_the_providers_own_signal_only_what_a_refresh_won_is_ended(side: Side) -> None:
