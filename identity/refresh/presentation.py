@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Concatenate, ParamSpec
+from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
@@ -35,6 +35,7 @@ from identity.vault import Vault
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
+T = TypeVar("T")
 
 _RETRY = timedelta(seconds=2)
 _ASSERTION_RETRY = timedelta(minutes=1)  # the first; each later one waits twice as long, up to eight times
@@ -158,8 +159,7 @@ class Presenter:
         try:
             intent, refusal = self.store.write(lambda c: begin(c, account, new, former=former, granted=granted))
         except CommitUnknown:
-            taken_back = self._settlement(situation, new)
-            self._write(taken_back.fail, "its commit was unknown, nothing was sent", retry_at=None, unpresented=True)
+            self._take_back(situation, new, "its commit was unknown, nothing was sent", retry_at=None)
             raise Unavailable(f"the refresh of account {account.id} could not be written down") from None
         if refusal is not None:
             raise GrantRevoked(f"account {account.id}: {refusal.reason}")
@@ -168,10 +168,18 @@ class Presenter:
     def _keep(self, situation: Situation, intent: Intent, answer: Answer) -> bool:
         """Commit the raw answer before anything can go wrong with reading it; False if it came too late."""
         sealed = self.vault.seal(pack(answer), situation.answer_binding)
-        where = {"action": "refresh.answer_not_stored", "account": intent.account, "intent": intent.id}
+        return self._insist(intent, "answer", lambda c: store_answer(c, intent.id, sealed))
+
+    def _take_back(self, situation: Situation, intent: Intent, reason: str, *, retry_at: datetime | None) -> bool:
+        """Certainly nothing was sent; False if someone was first. An intent left open would be taken for unknown."""
+        fail = partial(self._settlement(situation, intent).fail, reason=reason, retry_at=retry_at, unpresented=True)
+        return self._has_settled(self._insist(intent, "end", fail))
+
+    def _insist(self, intent: Intent, what: str, fn: Callable[[Connection], T]) -> T:
+        """Write what is known of a presentation and would be lost else, for as long as that may take."""
+        where = {"action": f"refresh.{what}_not_stored", "account": intent.account, "intent": intent.id}
         keep = Insistence(within=self.budget.store, pause=self.budget.poll, monotonic=self.monotonic, sleep=self.sleep)
-        what = f"the answer for account {intent.account}"
-        return keep.write(self.store, lambda c: store_answer(c, intent.id, sealed), what=what, where=where)
+        return keep.write(self.store, fn, what=f"the {what} of a refresh of account {intent.account}", where=where)
 
     def _conclude(
         self, situation: Situation, intent: Intent, outcome: Outcome, *, refused: bool, recovered: bool = False
@@ -262,8 +270,11 @@ class Presenter:
         outcome: str = "transient",
     ) -> int | None:
         """Nothing happened: serve the present token while it lives."""
-        settlement = self._settlement(situation, intent)
-        failed = self._write(settlement.fail, reason, retry_at=settlement.now + wait, unpresented=unpresented)
+        retry_at = self.clock() + wait
+        if unpresented:
+            failed = self._take_back(situation, intent, reason, retry_at=retry_at)
+        else:
+            failed = self._write(self._settlement(situation, intent).fail, reason, retry_at=retry_at)
         self._count(situation, outcome, settled=failed)
         return self.serve(situation, refused=refused, retry_after=wait) if failed else None
 
@@ -275,6 +286,10 @@ class Presenter:
             # It takes effect once at most, so the caller only has to look again.
             log.warning("the end of a refresh may not be committed", extra={"action": "refresh.commit_unknown"})
             return False
+        return self._has_settled(ending)
+
+    @staticmethod
+    def _has_settled(ending: Ending) -> bool:
         if isinstance(ending, RuledOut):
             raise GrantRevoked(ending.reason)
         return isinstance(ending, Settled)
