@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,7 @@ from identity.signing import Signer
 from identity.tables import accounts, grants, provider_connections
 from identity.token_endpoint import TokenEndpoint, pack
 from identity.transmitters import Transmitter, add_transmitter
+from identity.vault import Vault
 from identity.withdrawals import ask_again
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.withdrawing import Withdrawer, awaits_provider
@@ -347,6 +349,23 @@ def test_a_credential_of_a_provider_that_a_process_does_not_know_is_left_to_one_
     assert side.asker.due() == [made]
     assert side.revoker.advance(made)
     assert side.receipt(made)["provider"]["answer"] == ProviderAnswer.DONE
+
+
+def test_a_credential_that_no_host_has_the_vaults_key_for_is_stuck_after_an_hour_and_not_lost(side: Side) -> None:
+    side.house.vault, sound = Vault({2: bytes(32)}, os.urandom), side.house.vault
+    side.be(PROFILES["github"])
+    made = side.declare()
+    for _ in range(11):
+        assert side.revoker.advance(made)
+        assert [(row.state, "needs vault key 1" in row.reason) for row in side.rows()] == [("pending", True)]
+        side.later(300)
+    assert side.revoker.advance(made)
+    assert side.receipt(made)["provider"]["answer"] == ProviderAnswer.STUCK
+    side.house.vault = sound
+    side.be(PROFILES["github"])
+    assert side.house.database.write(lambda c: ask_again(c, made, now=side.now)) == 1
+    assert side.revoker.advance(made)
+    assert side.tokens() == ["token-acme.ada-1"]
 
 
 def test_an_answer_that_came_after_the_receipt_is_found(side: Side) -> None:
