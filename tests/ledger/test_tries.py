@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -15,10 +16,12 @@ from sqlalchemy import Connection, select, update
 
 from identity.model import Effect
 from identity.policy.ledger import apply_policy
+from identity.vault import Vault
 from pipeline.action import Call, Facts, Judgement, Recovery, Request, Response, UnreadableAnswer
 from pipeline.database import Database
 from pipeline.ledger import steps as ledger
 from pipeline.ledger.replay import replay
+from pipeline.reconcile import settle_attempts
 from pipeline.resolution import resolve_by_hand
 from pipeline.run import ActionFailed, Run, StepRefused
 from pipeline.services import StepSettings
@@ -146,6 +149,22 @@ def test_a_write_that_can_be_searched_for_is_looked_for_after_its_last_try_and_n
         assert attempt_states(office.house)[before:] == [AttemptState.NO_EFFECT, found, AttemptState.NO_EFFECT]
     assert office.house.row(job).reason.endswith("a search shows no effect of it, after 3 attempts")
     assert {step.state for step in steps_of(office.house)} == {StepState.DONE, StepState.FAILED}
+
+
+def test_a_write_that_a_host_without_the_vaults_key_could_not_send_is_sent_once_by_another(office: Office) -> None:
+    """As in a restart host by host, after a new key began to write."""
+    job, sound = office.house.job(), office.house.vault
+    office.house.vault = Vault({2: bytes(32)}, os.urandom)
+    office.work(job)
+    office.house.vault = sound
+    row = office.house.row(job)
+    assert (row.state, office.tokens) == (JobState.QUEUED, [])
+    assert "needs vault key 1" in row.reason
+    time_passes(office)
+    settle_attempts(office.house.database)
+    office.work(job)
+    assert (office.house.row(job).state, len(office.tokens)) == (JobState.DONE, 1)
+    assert attempt_states(office.house) == [AttemptState.NO_EFFECT, AttemptState.EFFECT]
 
 
 def test_a_search_takes_no_call_its_turn(office: Office) -> None:
