@@ -18,6 +18,7 @@ from deploy.installation import Installation
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
 from identity.scopes import standings
+from identity.sequence import lock_exclusive
 from identity.stops import set_stopped
 from identity.tables import accounts, grants
 from identity.tenant_deletion import at_providers, revocations_of_stuck, shred
@@ -26,6 +27,7 @@ from pipeline import revocation
 from pipeline.ledger import queries
 from pipeline.revocation import Stage
 from pipeline.revocation.preview import preview
+from pipeline.revocation.receipt import outdate
 from pipeline.revocation.tables import revocations
 from pipeline.schedules.changes import end_for_tenant
 
@@ -63,12 +65,15 @@ def delete(at: Installation, out: Output, id: str, give_up: bool, timeout: float
     audit_id, now = at.ids("aud"), at.now()
 
     def write(c: Connection) -> tuple[Mapping[str, int], list[str]]:
+        lock_exclusive(c, scope)  # before anything is read or written
         given_up = revocations_of_stuck(c, id)
         ended = end_for_tenant(c, id, now=now)
-        return shred(c, id, id=audit_id, by=at.operator, now=now, besides=ended), given_up
+        touched = shred(c, id, id=audit_id, by=at.operator, now=now, besides=ended)
+        outdate(c, given_up)  # their receipts are issued anew, and say so, also if the bell is lost
+        return touched, given_up
 
     touched, given_up = at.write(write)
-    at.ring_revocations(given_up)  # their receipts are issued anew, and say so
+    at.ring_revocations(given_up)
     shredded = ", ".join(f"{number} {what}" for what, number in touched.items() if number) or "nothing was left"
     out.done(f"{id} is deleted ({of}). Shredded: {shredded}", {"id": id, "deleted": True, "revocation": of, **touched})
     return None

@@ -6,7 +6,7 @@ known later: it is issued anew, with the next revision, and says the rest in the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -72,7 +72,7 @@ def issue(connection: Connection, row: Row[Any], signer: Signer, provider: AskPr
     receipt = _compose(connection, row, provider, quiesced_at=row.quiesced_at or now)
     open_ends = _open_ends(receipt)
     if row.receipt is not None and _said(row.receipt) == receipt:
-        if open_ends:  # it is looked at again, later
+        if open_ends or row.open_ends:  # if it has any yet, it is looked at again, later
             looked = update(revocations).where(revocations.c.id == row.id)
             connection.execute(looked.values(moved_at=database_now(), open_ends=open_ends))
         return
@@ -108,6 +108,12 @@ def issue(connection: Connection, row: Row[Any], signer: Signer, provider: AskPr
             "in_flight": len(receipt["in_flight"]),
         },
     )
+
+
+def outdate(connection: Connection, ids: Sequence[str]) -> None:
+    """Something that receipts told as it stood has changed: until they are issued anew, they have an open end."""
+    told = revocations.c.id.in_(ids) & (revocations.c.state == Stage.QUIESCED)
+    connection.execute(update(revocations).where(told, revocations.c.open_ends == 0).values(open_ends=1))
 
 
 def holds(keys: TrustedKeys, receipt: Receipt, signature: str) -> bool:
