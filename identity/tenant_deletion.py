@@ -16,6 +16,7 @@ from identity.capability.tables import audiences
 from identity.console.tables import console_roles
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
+from identity.refresh.intents import discard_for_good
 from identity.scopes import standings
 from identity.sequence import lock_exclusive
 from identity.tables import (
@@ -93,6 +94,7 @@ def shred(
         "installations": delete(installations).where(installations.c.tenant_id == tenant),
     }
     touched = {**{what: connection.execute(one).rowcount for what, one in statements.items()}, **besides}
+    discard_for_good(connection, of_account, now=now)
     connection.execute(update(tenants).where(tenants.c.id == tenant).values(deleted_at=now))
     audit.record(
         connection, id=id, at=now, kind="tenant.deleted", tenant=tenant, outcome="deleted", detail={"by": by, **touched}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sqlalchemy import Connection, Row, and_, or_, select, text, update
+from sqlalchemy import Connection, Row, Select, and_, func, literal, or_, select, text, update
 
 from identity.moves import Moves
 from identity.providers.profile import Profile
@@ -21,6 +21,7 @@ from identity.tables import grants, refresh_intents
 _UNSETTLED = text("state in ('open', 'answered')")  # word for word the condition of the partial index
 TOKEN_ANSWER = "token_answer"  # noqa: S105 - a name, no secret
 REVOKED = "revoked"  # the outcome of one that was discarded because of a revocation
+DELETED = "tenant deleted"  # the outcome of one whose answer nobody waits for, or keeps, any more
 OVERTAKEN = "overtaken by a signal"  # the outcome, as long as there is no other, of one whose answer is out of date
 
 
@@ -66,6 +67,7 @@ MOVES: Moves[IntentState] = Moves(
         IntentState.DISCARDED: frozenset(),
     },
 )
+_REVOKED = (refresh_intents.c.state == IntentState.DISCARDED) & (refresh_intents.c.outcome == REVOKED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,8 +137,7 @@ def store_answer(connection: Connection, intent: str, sealed: bytes) -> bool:
     stored = update(refresh_intents).where(columns.id == intent, columns.state.in_(states))
     if connection.execute(stored.values(state=IntentState.ANSWERED, answer_sealed=sealed)).rowcount == 1:
         return True
-    discarded = (columns.state == IntentState.DISCARDED) & (columns.outcome == REVOKED)
-    late = update(refresh_intents).where(columns.id == intent, discarded, columns.answer_sealed.is_(None))
+    late = update(refresh_intents).where(columns.id == intent, _REVOKED, columns.answer_sealed.is_(None))
     connection.execute(late.values(answer_sealed=sealed))
     return False
 
@@ -186,6 +187,20 @@ def overtake(connection: Connection, account: str) -> bool:
         columns.account_id == account, columns.generation == present, columns.state.in_(states)
     )
     return connection.execute(marked.values(outcome=OVERTAKEN)).rowcount > 0
+
+
+def discard_for_good(connection: Connection, of: Select[str], *, now: datetime) -> None:
+    """The accounts *of* a deleted tenant: no answer is kept, and none that comes later is stored.
+
+    The caller holds the tenant's lock exclusively.
+    """
+    columns = refresh_intents.c
+    may_store = or_(columns.state.in_(MOVES.sources(IntentState.DISCARDED)), _REVOKED)
+    ended = update(refresh_intents).where(columns.account_id.in_(of), may_store)
+    finished_at = func.coalesce(columns.finished_at, literal(now, columns.finished_at.type))
+    connection.execute(
+        ended.values(state=IntentState.DISCARDED, outcome=DELETED, answer_sealed=None, finished_at=finished_at)
+    )
 
 
 def abandoned(connection: Connection, *, now: datetime, limit: int, after: Intent | None = None) -> Sequence[Intent]:
