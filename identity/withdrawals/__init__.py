@@ -71,6 +71,7 @@ class Withdrawal:
     revocation: str | None
     state: WithdrawalState
     tries: int
+    created_at: datetime
     expires_at: datetime | None
     external_id: str | None = None  # of who consented, in a connect that was refused
     access_sealed: bytes | None = field(default=None, repr=False)
@@ -246,6 +247,7 @@ def _withdrawal(row: Row[tuple[object, ...]]) -> Withdrawal:
         revocation=row.revocation_id,
         state=WithdrawalState(row.state),
         tries=row.tries,
+        created_at=row.created_at,
         expires_at=row.expires_at,
         external_id=row.external_id,
         access_sealed=row.access_sealed,

@@ -74,6 +74,7 @@ class WithdrawalBudget:
     tries: int = 12
     first: timedelta = timedelta(seconds=2)  # after the first try; each pause lasts twice as long as the one before
     longest: timedelta = timedelta(minutes=5)
+    keyless: timedelta = timedelta(days=1)  # what a refused connect had won waits for a host that has its vault key
     margin: timedelta = timedelta(seconds=30)  # a claim outlives its request by so much
 
     def pause(self, tries: int) -> timedelta:
@@ -123,7 +124,8 @@ class Withdrawer:
             asked = question(case, profile, self._vault, now=now, ids=self._ids)
         except KeyMissing as fault:  # perhaps of this host alone: another asks meanwhile, or this one once it is here
             leftover = case.withdrawal.origin is Origin.CONNECT  # nobody could have one asked again that was given up
-            if leftover or case.withdrawal.tries < self._budget.tries:
+            age = now - case.withdrawal.created_at
+            if (age < self._budget.keyless) if leftover else (case.withdrawal.tries < self._budget.tries):
                 self._set_aside(withdrawal, str(fault), due=now + self._budget.longest, counted=not leftover)
             else:
                 self._end(case, WithdrawalState.STUCK, str(fault))

@@ -133,6 +133,22 @@ def test_what_a_host_lacks_the_vaults_key_for_is_left_to_one_that_has_it(desk: D
     assert len(provider.ended) == 1
 
 
+def test_what_no_host_had_the_vaults_key_for_in_a_day_is_given_up_with_its_reason(
+    desk: Desk, provider: PretendProvider
+) -> None:
+    """Else its tenant could not be deleted, and some could not connect again, as long as the ledger lives."""
+    assert whose_was_not_said(desk, provider) is Why.PROVIDER
+    keyless = Vault({2: bytes(32)}, os.urandom)
+    desk.world.clock.advance(timedelta(hours=23))
+    assert ask(desk.world, desk.http, desk.profile, vault=keyless).state == WithdrawalState.PENDING
+    assert desk.world.audited("connect.not_ended") == 0
+    desk.world.clock.advance(timedelta(hours=1))
+    row = ask(desk.world, desk.http, desk.profile, vault=keyless)
+    assert (row.state, row.access_sealed, row.refresh_sealed) == (WithdrawalState.NOT_ASKED, None, None)
+    assert "needs vault key 1" in row.reason
+    assert (desk.world.audited("connect.not_ended"), provider.ended) == (1, [])
+
+
 def test_where_asking_would_end_somebody_elses_consent_too_it_is_not_asked(
     desk: Desk, provider: PretendProvider
 ) -> None:
