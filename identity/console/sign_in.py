@@ -52,6 +52,10 @@ class SignInSettings:
     roles_claim: str | None = None
 
 
+class Crowded(Unavailable):
+    """Too many come back at once. The answer was shown to nobody."""
+
+
 class SignIn:
     """The relying party. One for all threads; open it after any fork."""
 
@@ -82,7 +86,10 @@ class SignIn:
         )
 
     def finish(self, browser: Secret, answer: Mapping[str, str], *, jti: str, now: datetime) -> Mapping[str, Any]:
-        """The claims of whoever came back. Raises PolicyDenied for an answer that is not believed; Unavailable."""
+        """The claims of whoever came back. Raises PolicyDenied for an answer that is not believed; Unavailable.
+
+        After Crowded the same answer is as good as before.
+        """
         if not hmac.compare_digest(answer.get("state", "").encode(), _derived(browser, "state").encode()):
             raise PolicyDenied("this sign-in was begun in another browser, or is over")
         if "error" in answer or "code" not in answer:
@@ -90,7 +97,7 @@ class SignIn:
         if answer.get("iss", self.settings.issuer) != self.settings.issuer:  # RFC 9207
             raise PolicyDenied("the answer is another provider's")
         if not self._exchanges.acquire(blocking=False):
-            raise Unavailable("too many sign-ins are under way: try again in a moment", retry_after=_PATIENCE)
+            raise Crowded("too many sign-ins are under way: load this page again in a moment", retry_after=_PATIENCE)
         try:
             tokens = self._exchange(answer["code"], _derived(browser, "verifier"), jti=jti, now=now)
             claims = self._verified(tokens, nonce=_derived(browser, "nonce"), now=now)

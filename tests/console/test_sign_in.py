@@ -5,10 +5,12 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from flask import Flask
@@ -20,10 +22,10 @@ from identity.audit.tables import audit
 from identity.console import roles, sessions
 from identity.console.roles import Held, Role, roles_of
 from identity.console.sessions import Person, Via
-from identity.console.sign_in import SignIn, SignInSettings
+from identity.console.sign_in import AT_ONCE, SignIn, SignInSettings
 from identity.console.tables import console_sessions
 from identity.errors import Unavailable
-from identity.http import Client
+from identity.http import Client, HttpRequest, Outcome
 from identity.secret import Secret
 from identity.store import Store
 from pipeline.intake import Intake
@@ -36,6 +38,7 @@ from webhooks.settings import WebSettings
 
 T = TypeVar("T")
 CALLBACK = f"{BASE}/console/callback"
+LOOPBACK = AddressPolicy(allow_hosts=frozenset({"127.0.0.1"}))
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +49,7 @@ def peer() -> Iterator[Oidc]:
 
 @pytest.fixture(scope="module")
 def http() -> Iterator[Client]:
-    with Client(policy=AddressPolicy(allow_hosts=frozenset({"127.0.0.1"})), pool_size=2) as client:
+    with Client(policy=LOOPBACK, pool_size=2) as client:
         yield client
 
 
@@ -235,6 +238,44 @@ def test_cookies_are_out_of_reach_of_scripts_and_of_plain_http(sqlite_town: Town
         assert cookie.startswith(f"{name}=")
         for flag in ("Secure", "HttpOnly", "SameSite=Lax", "Path=/"):
             assert flag in cookie
+
+
+class Crowded(Client):
+    """A way to a provider that keeps whoever comes with a code waiting."""
+
+    def __init__(self) -> None:
+        super().__init__(policy=LOOPBACK, pool_size=AT_ONCE + 1)
+        self.asked, self.over = threading.Semaphore(0), threading.Event()
+
+    def send(self, request: HttpRequest, **how: Any) -> Outcome:
+        if request.method == "POST":
+            self.asked.release()
+            assert self.over.wait(30)
+        return super().send(request, **how)
+
+
+def test_whoever_comes_while_too_many_sign_in_is_told_so_and_gets_in_with_the_same_answer(
+    sqlite_town: Town, peer: Oidc
+) -> None:
+    with Crowded() as held, ThreadPoolExecutor(AT_ONCE) as threads:
+        app = _app(sqlite_town, SignIn(_settings(peer), held))
+
+        def comes_with_a_code() -> None:
+            one = app.test_client()
+            (state,) = parse_qs(urlsplit(_begin(one)).query)["state"]
+            assert _come_back(one, f"{CALLBACK}?state={state}&code=x").status_code == 403
+
+        browser = app.test_client()
+        answer = peer.consent(_begin(browser), login="owner")
+        under_way = [threads.submit(comes_with_a_code) for _ in range(AT_ONCE)]
+        assert all(held.asked.acquire(timeout=30) for _ in under_way)
+        told = _come_back(browser, answer)
+        held.over.set()
+        assert (told.status_code, told.headers["Retry-After"]) == (503, "1")
+        assert "Too many sign-ins are under way: load this page again in a moment." in told.text
+        for one in under_way:
+            one.result()
+        assert _come_back(browser, answer).status_code == 303
 
 
 # The link

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import secrets
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from identity.console import sessions
 from identity.console.roles import roles_of
 from identity.console.sessions import Person, Via
-from identity.console.sign_in import SignIn
+from identity.console.sign_in import Crowded, SignIn
 from identity.errors import AswhomError, PolicyDenied, Unavailable
 from identity.ids import Ids
 from identity.secret import Secret
@@ -104,10 +105,14 @@ class _Reception:
 
     def refused(self, heading: str, reason: str, status: int = 403) -> BaseResponse:
         """The page that says so; what was under way is over."""
-        log.warning("console sign-in refused: %s", reason, extra={"action": "console.refused"})
-        response = page("console/refused.html", status, heading=heading, reason=sentence(reason))
+        response = self.told(heading, reason, status)
         self.forget(response)
         return response
+
+    def told(self, heading: str, reason: str, status: int) -> BaseResponse:
+        """The page that says so; what was under way goes on."""
+        log.warning("console sign-in refused: %s", reason, extra={"action": "console.refused"})
+        return page("console/refused.html", status, heading=heading, reason=sentence(reason))
 
     def remember(self, response: BaseResponse, browser: Secret, wanted: str) -> None:
         """Have the browser keep its secret, and where it wanted to go, until it is back from the provider."""
@@ -207,6 +212,12 @@ def _refusals(pages: Blueprint, at: _Reception) -> None:
     def unknown(_: CommitUnknown) -> BaseResponse:
         log.error("console sign-in not confirmed", extra={"action": "console.sign_in_failed"})
         return at.refused("It is not certain whether you are signed in", "open the console's first page to see", 503)
+
+    @pages.errorhandler(Crowded)
+    def crowded(error: Crowded) -> BaseResponse:
+        response = at.told("You are not signed in yet", str(error), 503)
+        response.headers["Retry-After"] = str(math.ceil(error.retry_after.total_seconds()))
+        return response
 
     @pages.errorhandler(AswhomError)
     def not_now(error: AswhomError) -> BaseResponse:
