@@ -13,7 +13,6 @@ from typing import Concatenate, ParamSpec, TypeVar
 from sqlalchemy import Connection
 
 from identity.answers import ClientRefused, Dead, Granted, RateLimited, Transient, Unknown
-from identity.connection_secrets import was_retired
 from identity.errors import AswhomError, GrantRevoked, Misconfigured, ReauthRequired, Unavailable
 from identity.http import Answer, NoAnswer, Outcome
 from identity.insistence import Insistence
@@ -26,7 +25,8 @@ from identity.refresh.budget import RefreshBudget
 from identity.refresh.flight import Wish
 from identity.refresh.gate import Endpoint
 from identity.refresh.intents import Intent, IntentState, may_present_again, store_answer
-from identity.refresh.settlement import Ending, Settled, Settlement, begin
+from identity.refresh.opening import begin
+from identity.refresh.settlement import Ending, Settled, Settlement
 from identity.refresh.situation import Situation
 from identity.request_names import REFRESH_HEADER, named
 from identity.store import CommitUnknown, Store
@@ -71,8 +71,7 @@ class Presenter:
         # Only from here does the time to send run: at a Redis that hangs, looking alone takes as long.
         by, new = self.monotonic() + self.budget.send.total_seconds(), self._new_intent(situation, self.clock())
         self.reached("before_intent")
-        intent = self._begin(situation, new, former)
-        if intent is None:
+        if (intent := self._begin(situation, new, former)) is None:
             return None
         # Counted only now that it is ours to present. Should another account's have come first, nothing was sent.
         if (wait := gate.enter(to, profile.token_pace, keep=wish.keep)) is not None:
@@ -190,7 +189,7 @@ class Presenter:
         """
         account, profile, asked = situation.account, self._profile(situation), situation.grant.scopes
         settlement = self._settlement(situation, intent)
-        unsure = recovered and self._secrets_moved(situation, since=intent.started_at)
+        unsure = recovered and self.store.read(partial(situation.another_was_shown, since=intent.started_at))
         meaning = read_token(situation, profile, outcome, started_at=intent.started_at, scopes=asked)
         self.endpoint.heed(meaning, outcome, to=self._endpoint(situation))
         match meaning:
@@ -234,12 +233,6 @@ class Presenter:
                 raise ReauthRequired(f"the grant of account {account.id} is dead ({code[:60]})", account=account.id)
             case Unknown(reason=reason):
                 return self.doubt(situation, intent, reason, refused=refused)
-
-    def _secrets_moved(self, situation: Situation, *, since: datetime) -> bool:
-        """Whether another secret than the one that goes first now may have been shown at *since*."""
-        if (name := situation.secret_name) is None or situation.secrets_moved(since):
-            return name is not None
-        return self.store.read(partial(was_retired, owner=situation.connection.id, name=name, since=since))
 
     def _refuse_assertion(self, situation: Situation, intent: Intent, code: str, *, refused: bool) -> int | None:
         """Have another live key sign; with none, serve the present token while it lives, and try again later."""

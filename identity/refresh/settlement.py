@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -22,12 +22,11 @@ from identity.refresh.intents import (
     Intent,
     IntentState,
     get_intent,
-    open_intent,
     set_refused_keys,
     settle,
 )
 from identity.scopes import grant_scopes, revoked_since
-from identity.sequence import lock_exclusive, lock_shared, next_number
+from identity.sequence import lock_exclusive, lock_shared
 
 _GIVEN_UP = "a refresh's outcome is unknown"  # how the reason begins for which an account was given up
 
@@ -285,24 +284,3 @@ class Settlement:
 def _which(secrets: Sequence[SealedSecret]) -> dict[str, datetime | None]:
     """Whatever their order: for an account that one was refused for, another goes first."""
     return {secret.id: secret.refused_at for secret in secrets}
-
-
-def begin(
-    connection: Connection, account: Account, new: Intent, *, former: Intent | None, granted: tuple[str, ...]
-) -> tuple[Intent | None, RuledOut | None]:
-    """Open the intent under the grant's locks and by the rule; (None, None) if someone was first.
-
-    *granted* are the scopes that its request was made for.
-    """
-    scopes = grant_scopes(account.key)
-    lock_shared(connection, scopes)
-    grant = get_grant(connection, account.id)
-    if grant is None or grant.generation != new.generation or grant.consented != new.consented:
-        return None, None
-    if grant.scopes != granted:
-        return None, None
-    if refusal := revoked_since(connection, scopes, grant.consented):
-        return None, refusal
-    if get_account(connection, account.id).state is not AccountState.ACTIVE:
-        return None, None
-    return open_intent(connection, replace(new, opened=next_number(connection)), former=former), None

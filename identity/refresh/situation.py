@@ -2,7 +2,7 @@
 
 It is no snapshot: on PostgreSQL each statement sees what was committed before it, so the parts may be of different
 moments. The generation, the scopes, the rule and the account's state are asked again under the grant's locks, before
-anything is sent (`identity.refresh.settlement.begin`).
+anything is sent (`identity.refresh.opening.begin`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from identity.accounts import Account, get_account
-from identity.connection_secrets import SealedSecret, authenticator, live_secrets
+from identity.connection_secrets import SealedSecret, authenticator, live_secrets, was_retired
 from identity.connections import get_connection, paused_reason
 from identity.errors import AswhomError, GrantRevoked, Misconfigured, ReauthRequired
 from identity.grants import REFRESH, Grant, get_grant, token_binding
@@ -70,9 +70,13 @@ class Situation:
         grant = self.grant
         return grant.access_sealed is not None and (grant.expires_at is None or grant.expires_at > now)
 
-    def secrets_moved(self, since: datetime) -> bool:
-        """Whether another of the live secrets than the one that goes first now may have been shown at *since*."""
-        return any(one.refused_at is not None or max(one.created_at, one.used_from) > since for one in self.secrets)
+    def another_was_shown(self, connection: Connection, *, since: datetime) -> bool:
+        """Whether another of the client's secrets than the one that goes first now may have been shown at *since*."""
+        if (name := self.secret_name) is None:
+            return False
+        if any(one.refused_at is not None or max(one.created_at, one.used_from) > since for one in self.secrets):
+            return True
+        return was_retired(connection, self.connection.id, name, since=since)
 
     def binding(self, name: str, generation: int) -> Binding:
         account = self.account

@@ -38,7 +38,8 @@ from identity.grants import Consent, Consented, SealedAnswer, get_grant, seal_an
 from identity.model import AccountKey, AccountState, Credential, Scope, ScopeKind, TokenAnswer
 from identity.refresh.intents import Intent as RefreshIntent
 from identity.refresh.intents import IntentState, kept_answers, store_answer
-from identity.refresh.settlement import Settled, Settlement, begin
+from identity.refresh.opening import begin
+from identity.refresh.settlement import Settled, Settlement
 from identity.scopes import open_scope, stop_scope
 from identity.secret import Secret
 from identity.sequence import next_number

@@ -1,0 +1,35 @@
+"""How a refresh begins in the ledger: its intent is opened under the grant's locks, by the rule for grants."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from identity.accounts import Account, get_account
+from identity.grants import get_grant
+from identity.model import AccountState, RuledOut
+from identity.refresh.intents import Intent, open_intent
+from identity.scopes import grant_scopes, revoked_since
+from identity.sequence import lock_shared, next_number
+
+
+def begin(
+    connection: Connection, account: Account, new: Intent, *, former: Intent | None, granted: tuple[str, ...]
+) -> tuple[Intent | None, RuledOut | None]:
+    """Open the intent under the grant's locks and by the rule; (None, None) if someone was first.
+
+    *granted* are the scopes that its request was made for.
+    """
+    scopes = grant_scopes(account.key)
+    lock_shared(connection, scopes)
+    grant = get_grant(connection, account.id)
+    if grant is None or grant.generation != new.generation or grant.consented != new.consented:
+        return None, None
+    if grant.scopes != granted:
+        return None, None
+    if refusal := revoked_since(connection, scopes, grant.consented):
+        return None, refusal
+    if get_account(connection, account.id).state is not AccountState.ACTIVE:
+        return None, None
+    return open_intent(connection, replace(new, opened=next_number(connection)), former=former), None
