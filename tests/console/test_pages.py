@@ -12,7 +12,8 @@ from sqlalchemy import Connection, update
 from identity import audit
 from identity.console.roles import Role
 from identity.tables import accounts
-from pipeline.tables import jobs
+from pipeline.states import StepState
+from pipeline.tables import jobs, steps
 from tests.console.town import Town
 from webhooks.console.jobs import RECORDS
 
@@ -68,6 +69,24 @@ def test_a_job_says_what_started_it(sqlite_town: Town) -> None:
     for values, says in told:
         sqlite_town.database.write(partial(_change, job=job, values=values))
         assert says in owner.sees(f"/console/jobs/{job}")
+
+
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [
+        (StepState.DONE, "Its result is that of step <code>step_9</code> of another job"),
+        (StepState.REFUSED, "Its once key is that of step <code>step_9</code>"),
+    ],
+)
+def test_a_step_that_another_came_before_says_what_it_has_of_that(
+    sqlite_town: Town, state: StepState, says: str
+) -> None:
+    owner, job = sqlite_town.at(Role.OWNER), sqlite_town.done()
+    moved = update(steps).where(steps.c.job_id == job).values(state=state, adopted_from="step_9")
+    sqlite_town.database.write(lambda c: c.execute(moved).rowcount)
+    page = owner.sees(f"/console/jobs/{job}")
+    assert says in page
+    assert page.count("step_9") == 1
 
 
 def test_a_job_of_more_records_than_its_page_tells_says_so(sqlite_town: Town) -> None:
