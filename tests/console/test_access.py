@@ -84,6 +84,13 @@ def test_no_page_offers_a_role_what_it_may_not(sqlite_town: Town, role: Role) ->
     assert offered >= MAY[role] & {"cancel_job", "replay_job", "resolve_job", "replay_dead", "stake", "accounts"}
 
 
+@pytest.mark.parametrize("role", [Role.AUDITOR, Role.APPROVER])
+def test_whoever_only_looks_does_not_see_what_a_call_sent(sqlite_town: Town, role: Role) -> None:
+    path = f"/console/jobs/{sqlite_town.in_doubt()}"
+    assert "secret" in sqlite_town.at(Role.OPERATOR).sees(path)
+    assert "secret" not in sqlite_town.at(role).sees(path)
+
+
 def test_whoever_is_not_signed_in_sees_and_does_nothing(sqlite_town: Town) -> None:
     ids, nobody = sqlite_town.fill(), sqlite_town.app.test_client()
     for name, method, path in _asked(sqlite_town, ids):

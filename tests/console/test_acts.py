@@ -22,7 +22,7 @@ from identity.withdrawals.tables import withdrawals
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState
 from pipeline.tables import attempts, deliveries, jobs, schedules
-from tests.console.town import Town
+from tests.console.town import Town, Visit
 from webhooks.settings import WebSettings
 
 T = TypeVar("T")
@@ -53,15 +53,17 @@ def test_a_job_is_cancelled_and_replayed(town: Town) -> None:
 def test_a_persons_word_about_a_call_lets_the_job_go_on(sqlite_town: Town) -> None:
     town = sqlite_town
     job, operator = town.in_doubt(), town.at(Role.OPERATOR)
-    assert operator.sends(f"/console/jobs/{job}/resolve").status_code == 422
-    lacking = operator.sends(f"/console/jobs/{job}/resolve", effect="yes")
+    call = _call(operator, job)
+    assert operator.sends(f"/console/jobs/{job}/resolve", call=call).status_code == 422
+    lacking = operator.sends(f"/console/jobs/{job}/resolve", effect="yes", call=call)
     assert "github.Say returns more than that" in lacking.text
     deep = operator.sends(f"/console/jobs/{job}/resolve", effect="yes", result="[" * 100_000)
     assert (deep.status_code, "is to be JSON" in deep.text) == (422, True)
     for path, field in ((f"/console/jobs/{job}/resolve", "effect"), ("/console/schedules/pause", "id")):
         assert "holds a NUL" in operator.sends(path, **{field: "\0"}).text
     assert town.state(job) is JobState.WAITING
-    assert operator.sends(f"/console/jobs/{job}/resolve", effect="yes", result='{"id": "7"}').status_code == 303
+    said = operator.sends(f"/console/jobs/{job}/resolve", effect="yes", result='{"id": "7"}', call=call)
+    assert said.status_code == 303
     assert town.state(job) is JobState.QUEUED
     assert [row.state for row in town.rows(select(attempts.c.state))] == ["effect"]
     caught = (
@@ -69,8 +71,30 @@ def test_a_persons_word_about_a_call_lets_the_job_go_on(sqlite_town: Town) -> No
     )
     done: str = town.house.database.write(lambda c: c.execute(caught).scalar_one())
     assert "Say what became of the call." in operator.sees(f"/console/jobs/{done}"), "its workflow did without"
-    assert operator.sends(f"/console/jobs/{done}/resolve", effect="no").status_code == 303
+    said = operator.sends(f"/console/jobs/{done}/resolve", effect="no", call=_call(operator, done))
+    assert said.status_code == 303
     assert town.state(done) is JobState.DONE
+
+
+def _call(somebody: Visit, job: str) -> str:
+    """The call that the form of a job's page is about."""
+    (call,) = re.findall(r'name="call" value="([^"]+)"', somebody.sees(f"/console/jobs/{job}"))
+    return str(call)
+
+
+def test_a_persons_word_counts_for_the_call_that_they_were_shown_and_for_no_later_one(town: Town) -> None:
+    job, operator = town.in_doubt(), town.at(Role.OPERATOR)
+    first, path = _call(operator, job), f"/console/jobs/{job}/resolve"
+    town.in_doubt_again(job)
+    assert _call(operator, job) != first
+    for stale in ({"call": first}, {}):
+        answer = operator.sends(path, effect="no", **stale)
+        assert (answer.status_code, "another call by now than the one you were shown" in answer.text) == (422, True)
+    assert town.state(job) is JobState.WAITING
+    states = select(attempts.c.state).order_by(attempts.c.number)
+    assert [row.state for row in town.rows(states)] == ["no_effect", "unknown"]
+    assert operator.sends(path, effect="no", call=_call(operator, job)).status_code == 303
+    assert town.state(job) is JobState.QUEUED
 
 
 def test_all_that_one_cause_killed_comes_back_and_nothing_else(town: Town) -> None:

@@ -7,12 +7,12 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, select, update
 
 from identity import audit
 from identity.console.roles import Role
 from identity.tables import accounts
-from pipeline.tables import jobs
+from pipeline.tables import jobs, steps
 from tests.console.town import Town
 from webhooks.console.jobs import RECORDS
 
@@ -68,6 +68,15 @@ def test_a_job_says_what_started_it(sqlite_town: Town) -> None:
     for values, says in told:
         sqlite_town.database.write(partial(_change, job=job, values=values))
         assert says in owner.sees(f"/console/jobs/{job}")
+
+
+def test_a_job_in_doubt_shows_whoever_may_resolve_it_which_call_that_is_and_what_it_sent(sqlite_town: Town) -> None:
+    job = sqlite_town.in_doubt()
+    shown = sqlite_town.at(Role.OPERATOR).sees(f"/console/jobs/{job}").partition('id="acts"')[2]
+    (step,) = sqlite_town.rows(select(steps.c.id))
+    for says in (f"<code>{step.id}.1</code>", "Step 1, <strong>github.Say</strong>", "a &lt;secret&gt; word"):
+        assert says in shown
+    assert "&lt;secret&gt;" not in sqlite_town.at(Role.OPERATOR).sees(f"/console/jobs/{sqlite_town.done()}")
 
 
 def test_a_job_of_more_records_than_its_page_tells_says_so(sqlite_town: Town) -> None:

@@ -190,6 +190,15 @@ class Town:
         self._attempt(job, step, 1, AttemptState.UNKNOWN, None, now)
         return job
 
+    def in_doubt_again(self, job: str) -> None:
+        """Somebody said of that call that it had no effect, and what became of the next one is not known either."""
+        waits = update(jobs_table).where(jobs_table.c.id == job).values(state=JobState.WAITING, wait=Wait.UNKNOWN)
+        settled = update(attempts).where(attempts.c.job_id == job).values(state=AttemptState.NO_EFFECT, closed=1)
+        for statement in (waits, settled):
+            self.database.write(partial(Connection.execute, statement=statement))
+        (step,) = self.rows(select(steps.c.id).where(steps.c.job_id == job))
+        self._attempt(job, step.id, 2, AttemptState.UNKNOWN, None, datetime.now(UTC))
+
     def dead(self, reason: str, *, tenant: str = "acme", **delivery: Any) -> str:
         job = self.house.job(tenant=tenant, **delivery)
         self.database.write(partial(jobs.bury, job=self.house.claim(job), reason=reason))
@@ -245,7 +254,7 @@ class Town:
             "pattern": "delegated",
             "reason": "named by the workflow",
             "request_hash": "hash",
-            "parameters": {},
+            "parameters": {"text": "a <secret> word"},
             "state": state,
             "opened_at": now,
             **more,
