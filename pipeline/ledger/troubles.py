@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Select, func, literal, select
 from identity.audit.sealer import oldest_unsealed
 from identity.columns import database_now
 from pipeline.ledger.steps import clock
-from pipeline.ledger.views import in_state
+from pipeline.ledger.views import REPLAYABLE, in_state
 from pipeline.states import AttemptState, JobState, Wait
 from pipeline.tables import attempts, jobs
 
@@ -26,7 +26,7 @@ class Troubles:
     due: Mapping[str, int]  # jobs a worker may claim, by pattern
     due_for: Mapping[str, timedelta]  # since when the oldest of them is
     waiting: Mapping[str, int]  # by what for
-    dead_by: Mapping[str, int]  # by pattern
+    dead_by: Mapping[str, int]  # by pattern; those that can still be replayed
     unknown: int  # calls whose outcome nobody knows
     unsealed: timedelta  # since when the oldest audit record without a seal is there
 
@@ -47,7 +47,7 @@ def look(connection: Connection) -> Troubles:
     of_pattern = select(jobs.c.pattern, func.count(), func.min(jobs.c.due_at)).where(is_due).group_by(jobs.c.pattern)
     due = connection.execute(of_pattern).all()
     waiting = select(jobs.c.wait, func.count()).where(in_state(JobState.WAITING)).group_by(jobs.c.wait)
-    dead = select(jobs.c.pattern, func.count()).where(in_state(JobState.DEAD)).group_by(jobs.c.pattern)
+    dead = select(jobs.c.pattern, func.count()).where(REPLAYABLE).group_by(jobs.c.pattern)
     unknown = select(func.count()).select_from(attempts).where(_UNKNOWN)
     unsealed = oldest_unsealed(connection)
     return Troubles(

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import pytest
 from prometheus_client import REGISTRY
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select, update
 
 from identity.audit.tables import audit
 from identity.console.roles import Held, Role
@@ -17,8 +17,6 @@ from identity.errors import Unconfirmed
 from identity.model import Scope, ScopeKind
 from identity.store import CommitUnknown, Store
 from identity.tables import provider_connections, scopes
-from identity.withdrawals import WithdrawalState
-from identity.withdrawals.tables import withdrawals
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState
 from pipeline.tables import attempts, deliveries, jobs, schedules
@@ -214,12 +212,7 @@ def test_what_is_stuck_at_a_provider_is_asked_again(sqlite_town: Town) -> None:
     town = sqlite_town
     revocation, operator = town.revoke(Scope(kind=ScopeKind.USER, key="globex.ada"), "globex"), town.at(Role.OPERATOR)
     retry = f"/console/revocations/{revocation}/retry"
-    stuck = {
-        "id": "w-1", "account_id": "acc-globex.ada", "origin": "grant", "credential": "authorization_code",
-        "generation": 1, "consented": 1, "state": WithdrawalState.STUCK, "tries": 9, "revocation_id": revocation,
-        "due_at": town.now(), "created_at": town.now(),
-    }  # fmt: skip
-    town.database.write(lambda c: c.execute(insert(withdrawals), stuck))
+    town.stick(revocation)
     assert operator.sends(retry).status_code == 303
     assert operator.sends(retry).status_code == 422
     assert _said(town, "revocation.retried") == [f"by {BY}"]

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, select, update
 
 from identity import audit
 from identity.console.roles import Role
+from identity.model import Scope, ScopeKind
 from identity.tables import accounts
 from pipeline.tables import jobs, steps
 from tests.console.town import Town
@@ -106,3 +107,31 @@ def test_the_overview_leads_to_the_accounts_it_counts(sqlite_town: Town, state: 
     path = f"/console/accounts?state={state}"
     assert path in owner.sees("/console/")
     assert "acc-acme.ada" in owner.sees(path)
+
+
+def test_the_overview_leads_to_the_job_that_asks_what_became_of_a_call(sqlite_town: Town) -> None:
+    owner, asks, other = sqlite_town.at(Role.OWNER), sqlite_town.in_doubt(), sqlite_town.waiting()
+    path = "/console/jobs?state=waiting&wait=unknown"
+    assert path.replace("&", "&amp;") in owner.sees("/console/")
+    assert (asks in owner.sees(path), other in owner.sees(path)) == (True, False)
+    assert other in owner.sees("/console/jobs?state=waiting&wait=consent")
+
+
+def test_the_overview_leads_to_what_is_stuck_at_a_provider(town: Town) -> None:
+    stuck, done = (
+        town.revoke(Scope(kind=ScopeKind.USER, key=f"{tenant}.ada"), tenant) for tenant in ("globex", "acme")
+    )
+    town.stick(stuck)
+    owner, path = town.at(Role.OWNER), "/console/revocations?stuck=1"
+    assert path in owner.sees("/console/")
+    assert (stuck in owner.sees(path), done in owner.sees(path)) == (True, False)
+    listed = owner.sees("/console/revocations")
+    assert (done in listed, listed.count("stuck at the provider")) == (True, 1)
+
+
+def test_the_overview_counts_no_dead_job_that_nobody_can_replay_any_more(sqlite_town: Town) -> None:
+    owner, job = sqlite_town.at(Role.OWNER), sqlite_town.dead("no")
+    assert "dead job" in owner.sees("/console/")
+    forget = update(jobs).where(jobs.c.id == job).values(pruned_at=datetime.now(UTC))
+    sqlite_town.database.write(lambda c: c.execute(forget))
+    assert "Nothing needs you." in owner.sees("/console/")

@@ -26,6 +26,8 @@ from identity.secret import Secret
 from identity.signing import Signer
 from identity.store import Store
 from identity.tables import accounts, provider_connections
+from identity.withdrawals import WithdrawalState
+from identity.withdrawals.tables import withdrawals
 from pipeline import revocation
 from pipeline.accounts.invitations import Invitations
 from pipeline.approvals.approving import Approving
@@ -225,6 +227,15 @@ class Town:
         self.database.write(partial(declare, now=datetime.now(UTC)))
         Revoker(self.database, self.signer, self.workflows).advance(id)
         return id
+
+    def stick(self, revocation: str, account: str = "acc-globex.ada") -> None:
+        """The account's provider could not be asked to follow the revocation."""
+        stuck = {
+            "id": f"{account}.1", "account_id": account, "origin": "grant", "credential": "authorization_code",
+            "generation": 1, "consented": 1, "state": WithdrawalState.STUCK, "tries": 9, "revocation_id": revocation,
+            "due_at": self.now(), "created_at": self.now(),
+        }  # fmt: skip
+        self.database.write(lambda c: c.execute(insert(withdrawals), stuck))
 
     def lose(self, account: str) -> None:
         """The account needs its person again."""

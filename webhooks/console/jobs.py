@@ -41,6 +41,7 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
             "state": lists.chosen("state", [str(state) for state in JobState]),
             "workflow": lists.chosen("workflow"),
             "pattern": lists.chosen("pattern", [str(pattern) for pattern in AccessPattern]),
+            "wait": lists.chosen("wait", [str(wait) for wait in Wait]),
             "user": lists.chosen("user"),
             "agent": lists.chosen("agent"),
         }
@@ -54,6 +55,7 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
             wanted=wanted,
             states=list(JobState),
             patterns=list(AccessPattern),
+            waits=list(Wait),
             workflows=names,
         )
 

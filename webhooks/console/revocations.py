@@ -12,7 +12,7 @@ from identity.errors import BadInput
 from identity.handovers import trusted_keys
 from pipeline.desk import revocations as acts
 from pipeline.ledger import views
-from pipeline.ledger.paging import Row
+from pipeline.ledger.paging import Page, Row
 from pipeline.revocation.inquiry import SAYS
 from pipeline.revocation.receipt import holds
 from webhooks.console import lists
@@ -30,8 +30,14 @@ def revocation_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.get("/revocations")
     def revocations() -> BaseResponse:
         tenant, turn = seen_tenant(), lists.turn()
-        found = desk.read(lambda c: views.revocations_page(c, tenant, turn))
-        return page("console/revocations.html", found=found, next=cursor(found.next))
+        alone = lists.chosen("stuck", ["1"]) is not None
+
+        def read(c: Connection) -> tuple[Page, frozenset[str]]:
+            found = views.revocations_page(c, tenant, turn, stuck=alone)
+            return found, views.stuck_among(c, [row["id"] for row in found.rows])
+
+        found, stuck = desk.read(read)
+        return page("console/revocations.html", found=found, next=cursor(found.next), stuck=stuck, alone=alone)
 
     @pages.get("/revocations/<id>")
     def revocation(id: str) -> BaseResponse:
