@@ -102,13 +102,16 @@ def test_all_that_one_cause_killed_comes_back_and_nothing_else(town: Town) -> No
     shown = operator.sees("/console/dead?tenant=acme")
     assert "Replay 3" in shown
     (cause,) = re.findall(r'name="cause" value="(the provider[^"]*)"', shown)
-    form = {"tenant": "acme", "workflow": "say_it", "cause": cause}
+    form = {"tenant": "acme", "workflow": "say_it", "cause": cause, "first": min(killed), "last": max(killed)}
+    assert f'name="first" value="{form["first"]}"><input type="hidden" name="last" value="{form["last"]}"' in shown
+    behind = town.dead("the provider answers 500 to job_z")
     answer = operator.sends("/console/dead/replay", **form)
     assert "3 jobs accepted anew" in operator.sees(answer.headers["Location"])
     assert {town.state(job) for job in killed} == {JobState.QUEUED}
     assert all(town.house.row(job).replayed_by == NAMES for job in killed)
-    assert {town.state(other), town.state(theirs)} == {JobState.DEAD}
-    assert operator.sends("/console/dead/replay", **form).status_code == 422
+    again = operator.sends("/console/dead/replay", **form)
+    assert (again.status_code, "none of the jobs that you were shown" in again.text.lower()) == (422, True)
+    assert {town.state(other), town.state(theirs), town.state(behind)} == {JobState.DEAD}, "the button counted three"
 
 
 def test_whoever_sees_one_tenants_dead_jobs_replays_no_others(town: Town) -> None:
@@ -117,7 +120,7 @@ def test_whoever_sees_one_tenants_dead_jobs_replays_no_others(town: Town) -> Non
     both = town.visit(Held(role=Role.APPROVER, tenant="acme"), Held(role=Role.OPERATOR, tenant="globex"))
     assert "KeyError" in both.sees("/console/dead")
     assert "<button" not in both.sees("/console/dead").partition("<main")[2]
-    form = {"workflow": "say_it", "cause": "a KeyError"}
+    form = {"workflow": "say_it", "cause": "a KeyError", "first": theirs, "last": theirs}
     assert both.sends("/console/dead/replay", tenant="acme", **form).status_code == 403
     assert "Replay 1" in both.sees("/console/dead?tenant=globex")
     assert both.sends("/console/dead/replay", tenant="globex", **form).status_code == 303
@@ -165,7 +168,8 @@ def test_revoking_shows_first_what_it_would_stop_and_wants_to_be_meant(town: Tow
     shown = operator.sees("/console/revoke?kind=user&key=acme.ada")
     assert "Nothing is revoked yet" in shown
     assert "Unfinished jobs that stop</dt><dd>1<" in shown
-    form = {"kind": "user", "key": "acme.ada", "reason": "she left"}
+    (id,) = re.findall(r'name="id" value="(rev_\w+)"', shown)
+    form = {"kind": "user", "key": "acme.ada", "reason": "she left", "id": id}
     assert operator.sends("/console/revoke", **form).status_code == 422
     assert operator.sends("/console/revoke", **form, typed="acme").status_code == 422
     assert town.rows(select(scopes)) == []
@@ -174,9 +178,16 @@ def test_revoking_shows_first_what_it_would_stop_and_wants_to_be_meant(town: Tow
     assert REGISTRY.get_sample_value("aswhom_revocation_effective_seconds_count") == counted + 1
     (row,) = town.rows(select(revocations))
     assert answer.headers["Location"] == f"/console/revocations/{row.id}?done=revoked"
+    assert row.id == id
     assert (row.requested_by, row.reason, row.source, row.tenant_id) == (BY, "she left", "console", "acme")
     assert town.ring.rung == [row.id]
     assert town.state(job) is JobState.WAITING, "the rest is the revocations worker's"
+    again = operator.sends("/console/revoke", **form, typed="acme.ada")
+    assert (again.status_code, again.headers["Location"]) == (303, answer.headers["Location"]), "a double click"
+    for odd in ({"key": "acme.bob"}, {"id": "rev_1"}, {"id": ""}):
+        refused = operator.sends("/console/revoke", **{**form, **odd, "typed": odd.get("key", "acme.ada")})
+        assert refused.status_code == 422
+    assert len(town.rows(select(revocations))) == 1
 
 
 @pytest.mark.parametrize("kind", ["tenant", "user", "connection", "account", "agent"])
