@@ -232,12 +232,47 @@ def test_what_is_stuck_at_a_provider_is_asked_again(sqlite_town: Town) -> None:
 def test_a_schedule_rests_and_goes_on(sqlite_town: Town) -> None:
     town = sqlite_town
     schedule, operator = town.schedule(), town.at(Role.OPERATOR)
-    operator.sends("/console/schedules/pause", id=schedule)
+    answer = operator.sends("/console/schedules/pause", id=schedule)
     assert [row.paused for row in town.rows(select(schedules.c.paused))] == [True]
-    assert "paused" in operator.sees("/console/schedules")
+    assert "acme:morning is paused." in operator.sees(answer.headers["Location"])
     operator.sends("/console/schedules/resume", id=schedule)
     assert [row.paused for row in town.rows(select(schedules.c.paused))] == [False]
     assert (_said(town, "schedule.paused"), _said(town, "schedule.resumed")) == ([f"by {BY}"], [f"by {BY}"])
+
+
+def test_an_act_on_a_schedule_comes_back_to_the_list_that_it_was_sent_from(sqlite_town: Town) -> None:
+    """Whoever may see several tenants alone is shown the first of them by default."""
+    town = sqlite_town
+    town.schedule()
+    roles = (Held(role=Role.OPERATOR, tenant=tenant) for tenant in ("aaa", "acme"))
+    of_two = town.visit(*roles)
+    (action,) = re.findall(r'action="(/console/schedules/pause[^"]*)"', of_two.sees("/console/schedules?tenant=acme"))
+    answer = of_two.sends(action, id="acme:morning")
+    assert "acme:morning is paused." in of_two.sees(answer.headers["Location"])
+    assert "All</option>" not in of_two.sees("/console/schedules")
+
+
+def test_a_refusal_leads_back_to_the_page_of_the_form(sqlite_town: Town) -> None:
+    town = sqlite_town
+    job, operator = town.in_doubt(), town.at(Role.OPERATOR)
+    for path, back in (
+        (f"jobs/{job}/resolve", f"jobs/{job}"),
+        ("revoke?kind=user&key=acme.ada", "revoke?kind=user&amp;key=acme.ada"),
+        ("dead/replay?tenant=acme", "dead?tenant=acme"),
+    ):
+        refused = operator.sends(f"/console/{path}")
+        assert (refused.status_code, f'href="/console/{back}">Back to it' in refused.text) == (422, True), path
+    assert "Back to it" not in operator.sends("/console/jobs/job_x/cancel").text, "there is no such page"
+
+
+def test_whose_session_is_over_as_they_act_is_told_so_and_comes_back_to_the_page(sqlite_town: Town) -> None:
+    job = sqlite_town.waiting()
+    nobody = sqlite_town.app.test_client()
+    answer = nobody.post(f"/console/jobs/{job}/cancel")
+    assert f"next=/console/jobs/{job}" in answer.headers["Location"]
+    assert "You were signed out: nothing was done." in nobody.get(answer.headers["Location"]).text
+    assert "signed out" not in nobody.get("/console/sign-in").text
+    assert sqlite_town.state(job) is JobState.WAITING
 
 
 class Lost:

@@ -13,6 +13,7 @@ from identity import audit
 from identity.console.roles import Role
 from identity.model import Scope, ScopeKind
 from identity.tables import accounts
+from pipeline.revocation.tables import revocations
 from pipeline.tables import jobs, steps
 from tests.console.town import Town
 from webhooks.console.jobs import RECORDS
@@ -135,3 +136,16 @@ def test_the_overview_counts_no_dead_job_that_nobody_can_replay_any_more(sqlite_
     forget = update(jobs).where(jobs.c.id == job).values(pruned_at=datetime.now(UTC))
     sqlite_town.database.write(lambda c: c.execute(forget))
     assert "Nothing needs you." in owner.sees("/console/")
+
+
+def test_a_revocation_of_many_accounts_names_those_that_are_stuck_first(sqlite_town: Town) -> None:
+    owner, id = sqlite_town.at(Role.OWNER), sqlite_town.fill()["revocation"]
+    (row,) = sqlite_town.rows(select(revocations.c.receipt).where(revocations.c.id == id))
+    told = [{"account": f"acc-{n}", "generation": 1, "answer": "done", "reason": ""} for n in range(59)]
+    told.append({"account": "acc-stuck", "generation": 1, "answer": "stuck", "reason": ""})
+    changed = {**row.receipt, "provider": {"answer": "stuck", "accounts": told}}
+    change = update(revocations).where(revocations.c.id == id).values(receipt=changed)
+    sqlite_town.database.write(lambda c: c.execute(change))
+    shown = owner.sees(f"/console/revocations/{id}")
+    assert "50 of 60 accounts" in shown
+    assert shown.index("acc-stuck") < shown.index("acc-0")

@@ -14,14 +14,14 @@ from pipeline.desk import revocations as acts
 from pipeline.ledger import views
 from pipeline.ledger.paging import Page, Row
 from pipeline.revocation.inquiry import SAYS
-from pipeline.revocation.receipt import holds
+from pipeline.revocation.receipt import ProviderAnswer, holds
 from webhooks.console import lists
 from webhooks.console.access import NotThere, check, seen_tenant
 from webhooks.console.parts import Desk
 from webhooks.cursors import cursor
 from webhooks.pages import guarded, page
 
-NAMED = 50  # cancelled jobs that a page names; the receipt has the rest
+NAMED = 50  # cancelled jobs, and accounts, that a page names; the receipt has the rest
 
 
 def revocation_pages(pages: Blueprint, desk: Desk) -> None:
@@ -44,7 +44,15 @@ def revocation_pages(pages: Blueprint, desk: Desk) -> None:
         row = desk.read(lambda c: _found(c, id))
         keys = desk.read(lambda c: trusted_keys(c, desk.console.public_key))
         held = holds(keys, row["receipt"], row["signature"]) if row["receipt"] else None
-        return page("console/revocation.html", revocation=row, held=held, doubt=SAYS.get(row["doubt"]), named=NAMED)
+        told = row["receipt"]["provider"]["accounts"] if row["receipt"] else []
+        return page(
+            "console/revocation.html",
+            revocation=row,
+            held=held,
+            doubt=SAYS.get(row["doubt"]),
+            accounts=sorted(told, key=lambda one: one["answer"] != ProviderAnswer.STUCK),
+            named=NAMED,
+        )
 
     @pages.get("/revocations/<id>/receipt.json")
     def receipt(id: str) -> Response:
