@@ -18,8 +18,8 @@ from identity.withdrawals.tables import withdrawals
 from pipeline.ledger.paging import Page, Row, Turn, equal, page_of, rows_of
 from pipeline.ledger.queries import steps_of
 from pipeline.revocation.tables import revocations
-from pipeline.states import JobState
-from pipeline.tables import deliveries, jobs
+from pipeline.states import AttemptState, JobState, Wait
+from pipeline.tables import attempts, deliveries, jobs
 
 _JOB = [
     column
@@ -62,6 +62,8 @@ def jobs_page(
         statement = statement.where(jobs.c.id.in_(_claimed(connection, state)))
     elif state is not None:
         statement = statement.where(in_state(state) if state in _STATES else false())
+    if wait == Wait.UNKNOWN:  # few, among however many that wait for something else
+        statement = statement.where(jobs.c.id.in_(select(attempts.c.job_id).where(OF_UNKNOWN_OUTCOME)))
     also = equal(agent_id=agent, workflow=workflow, pattern=pattern, user_id=user, wait=wait)
     return page_of(connection, statement, turn, at=jobs.c.created_at, id=jobs.c.id, also=also)
 
@@ -74,6 +76,7 @@ _STATES = frozenset(JobState)
 
 #: What needs somebody, in the words of its partial index.
 TROUBLED = _among(accounts.c.state, AccountState.NEEDS_RECONNECT, AccountState.SUSPENDED)
+OF_UNKNOWN_OUTCOME = attempts.c.state == literal(str(AttemptState.UNKNOWN), literal_execute=True)
 NOT_TAKEN = _among(deliveries.c.outcome, "unrecognised", "refused")
 ENDED_BADLY = _among(jobs.c.state, JobState.DEAD, JobState.CANCELLED)
 _OPEN = _among(jobs.c.state, JobState.QUEUED, JobState.WAITING)
