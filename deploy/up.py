@@ -80,8 +80,8 @@ def targets(settings: Settings) -> list[dict[str, Any]]:
 
 
 def patience(settings: Settings) -> timedelta:
-    """How long a process that stops may wait for a call that is on the wire."""
-    return (settings.call_deadline or _CALL) + _BEYOND
+    """How long a process that stops may wait for a call that is on the wire. A token request may always take _CALL."""
+    return max(settings.call_deadline or _CALL, _CALL) + _BEYOND
 
 
 class Up:
@@ -160,6 +160,7 @@ class Up:
         code = self._supervisor.wait()
         if self._lock is not None:
             os.close(self._lock)
+            self._lock = None
         if process := self._supervisor.gave_up():
             self._say(f"stopped, because {process} could not be kept running: its own lines above say why")
             return 1
@@ -176,7 +177,7 @@ def run(settings: Settings, *, extra: Sequence[Process] = (), say: Say) -> int:
     def stop(_number: int, _frame: FrameType | None) -> None:
         up.stop()
 
-    with _handling((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop):
+    with handling((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop):
         up.start()
         if up.wait_ready():
             say(f"Aswhom is up at {settings.base_url}, with its data in {settings.data_dir}. Ctrl-C stops it")
@@ -201,7 +202,8 @@ def _point_at_console(settings: Settings, say: Say) -> None:
 
 
 @contextmanager
-def _handling(numbers: Sequence[signal.Signals], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def handling(numbers: Sequence[signal.Signals], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Have these signals call *handler* for as long as that."""
     before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -133,7 +134,15 @@ class Runtime:
             reached=reached,
             restored=wake_waiting,
         )
-        self.keepalive = Keepalive(self.database, self._refresh_ahead, PROFILES, pacing=through(self.gate), clock=clock)
+        self.stopping = threading.Event()  # set by who runs the duties, before it closes this
+        self.keepalive = Keepalive(
+            self.database,
+            self._refresh_ahead,
+            PROFILES,
+            pacing=through(self.gate),
+            clock=clock,
+            stopping=self.stopping.is_set,
+        )
         services = Services(
             store=self.database,
             vault=self.vault,

@@ -67,6 +67,7 @@ OF_API = (
     TOO_MANY,
     CONTENT_TYPE,
     UNAVAILABLE,
+    FAILED,
 )
 KINDS = (
     TOO_LARGE,

@@ -104,7 +104,7 @@ def test_all_that_one_cause_killed_comes_back_and_nothing_else(town: Town) -> No
     (cause,) = re.findall(r'name="cause" value="(the provider[^"]*)"', shown)
     form = {"tenant": "acme", "workflow": "say_it", "cause": cause, "first": min(killed), "last": max(killed)}
     assert f'name="first" value="{form["first"]}"><input type="hidden" name="last" value="{form["last"]}"' in shown
-    behind = town.dead("the provider answers 500 to job_z")
+    behind = town.dead(f"the provider answers 500 to job_{9:026d}")
     answer = operator.sends("/console/dead/replay", **form)
     assert "3 jobs accepted anew" in operator.sees(answer.headers["Location"])
     assert {town.state(job) for job in killed} == {JobState.QUEUED}

@@ -14,7 +14,7 @@ from pipeline.desk import revocations as acts
 from pipeline.ledger import views
 from pipeline.ledger.paging import Page, Row
 from pipeline.revocation.inquiry import SAYS
-from pipeline.revocation.receipt import ProviderAnswer, holds
+from pipeline.revocation.receipt import ProviderAnswer, disproof
 from webhooks.console import lists
 from webhooks.console.access import NotThere, check, seen_tenant
 from webhooks.console.parts import Desk
@@ -22,6 +22,7 @@ from webhooks.cursors import cursor
 from webhooks.pages import guarded, page
 
 NAMED = 50  # cancelled jobs, and accounts, that a page names; the receipt has the rest
+_NOT_FOLLOWED = (ProviderAnswer.STUCK, ProviderAnswer.GIVEN_UP)  # what an operator looks for
 
 
 def revocation_pages(pages: Blueprint, desk: Desk) -> None:
@@ -43,14 +44,14 @@ def revocation_pages(pages: Blueprint, desk: Desk) -> None:
     def revocation(id: str) -> BaseResponse:
         row = desk.read(lambda c: _found(c, id))
         keys = desk.read(lambda c: trusted_keys(c, desk.console.public_key))
-        held = holds(keys, row["receipt"], row["signature"]) if row["receipt"] else None
+        why = desk.read(lambda c: disproof(c, keys, row)) if row["receipt"] else None
         told = row["receipt"]["provider"]["accounts"] if row["receipt"] else []
         return page(
             "console/revocation.html",
             revocation=row,
-            held=held,
+            why=why,
             doubt=SAYS.get(row["doubt"]),
-            accounts=sorted(told, key=lambda one: one["answer"] != ProviderAnswer.STUCK),
+            accounts=sorted(told, key=lambda one: one["answer"] not in _NOT_FOLLOWED),
             named=NAMED,
         )
 
