@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from flask import request, url_for
 
@@ -29,5 +30,5 @@ def way_back() -> str | None:
     page = FORMS.get((request.endpoint or "").rpartition(".")[2])
     if page is None:
         return None
-    kept = {name: request.args[name] for name in _KEPT if name in request.args}
-    return url_for(f"console.{page}", **kept, **(request.view_args or {}))
+    values: dict[str, Any] = {name: request.args[name] for name in _KEPT if name in request.args}
+    return url_for(f"console.{page}", **values, **(request.view_args or {}))
