@@ -88,9 +88,10 @@ def told(name: str, **said: Any) -> Change:
 def without(*path: str | int) -> Change:
     def change(it: dict[str, Any]) -> None:
         *above, last = path
+        found: Any = it
         for name in above:
-            it = it[name]
-        del it[last]
+            found = found[name]
+        del found[last]
 
     return change
 
