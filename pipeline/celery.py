@@ -173,6 +173,8 @@ def configuration(settings: BrokerSettings) -> dict[str, Any]:
         "broker_transport_options": settings.worker_options(),
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        # Redis refuses commands after a failover, or with a full disk: that ends a stock worker.
+        "broker_channel_error_retry": True,
         "broker_pool_acquire_timeout": 5,
         "task_queues": settings.queues(),
         "task_create_missing_queues": False,
