@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 from celery import Celery
-from celery.signals import worker_init, worker_shutdown
+from celery.signals import worker_init, worker_shutdown, worker_shutting_down
 from kombu import Exchange, Queue
 
 from identity.errors import Misconfigured
@@ -124,6 +124,10 @@ class Runtime(Protocol):
         """Store a heartbeat."""
         ...
 
+    def wind_down(self) -> None:
+        """The process was told to stop: what runs begins nothing further. Called by a signal's handler."""
+        ...
+
     def before_exit(self, job_id: str, /) -> None:
         """The process is about to leave because of this job: it spends a run, other claims go back unspent."""
         ...
@@ -162,6 +166,7 @@ def make_celery(
     for name in set(app.tasks) - {JOB, REVOCATION}:
         app.tasks.unregister(name)  # Celery brings nine of its own that a forged message could run
     worker_init.connect(process.open, weak=False)
+    worker_shutting_down.connect(process.wind_down, weak=False)
     worker_shutdown.connect(process.close, weak=False)
     return app
 
@@ -228,6 +233,11 @@ class Process:
             log.exception("the worker cannot start", extra={"action": "worker.unopened"})
             raise SystemExit(1) from error
         self._watchdog.start()
+
+    def wind_down(self, **_: Any) -> None:
+        """Celery names the host here, not the application; a process that only rings has nothing open."""
+        if self._runtime is not None:
+            self._runtime.wind_down()
 
     def close(self, sender: Any, **_: Any) -> None:
         if sender.app is self._app and self._runtime is not None:

@@ -113,6 +113,7 @@ class Runtime:
         self.authority = Authority(self.database, self.issuer, ids=self.ids, clock=clock)
         self.http = Client(policy=AddressPolicy(allow_hosts=settings.allow_hosts), pool_size=settings.database.threads)
         self.redis = _redis(settings.redis_url)
+        self._stopping = False
         lock = RefreshLock(
             self.redis,
             ttl=settings.refresh.lock_ttl,
@@ -151,6 +152,7 @@ class Runtime:
                 clock=clock,
             ),
             budgets=Budgets(self.redis, prefix=settings.key_prefix),
+            stopping=lambda: self._stopping,
             reached=reached,
         )
         self.ring = Doorbells(self.database, ring)
@@ -205,6 +207,10 @@ class Runtime:
     def active_jobs(self) -> Mapping[int, str]:
         """The job each thread has claimed."""
         return self.worker.active_jobs
+
+    def wind_down(self) -> None:
+        """The process was told to stop: its runs go back to the queue at their next step."""
+        self._stopping = True
 
     def before_exit(self, job_id: str) -> None:
         """The watchdog is about to leave because of this job."""

@@ -105,6 +105,9 @@ class TestRuntime:
         with (DIRECTORY / "heartbeats").open("a") as heartbeats:
             heartbeats.write(f"{duty} {error} {os.getpid()}\n")
 
+    def wind_down(self) -> None:
+        write("winds down")
+
     def before_exit(self, job_id: str) -> None:
         write(f"spent {job_id}")
 

@@ -70,7 +70,9 @@ class Office:
             gate=self.gate,
         )
 
-    def work(self, job: str, settings: StepSettings = AS_SHIPPED) -> None:
+    def work(
+        self, job: str, settings: StepSettings = AS_SHIPPED, *, stopping: Callable[[], bool] = lambda: False
+    ) -> None:
         services = Services(
             store=self.house.database,
             vault=self.house.vault,
@@ -79,6 +81,7 @@ class Office:
             issuer=cast("Issuer", None),  # no capability is asked for
             ids=self.house.ids,
             settings=settings,
+            stopping=stopping,
         )
         Worker(services, Registry([self.house.workflow]), Silence(), WorkerSettings()).handle(job)
 
