@@ -41,7 +41,7 @@ class Consumer(consumer.Consumer):
         conn.ensure_connection = partial(conn.ensure_connection, interval_start=0.5, interval_step=0.5, interval_max=3)
         return super().ensure_connected(conn)
 
-    def on_connection_error_after_connected(self, exc: BaseException) -> None:
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
         if isinstance(exc, self.channel_errors):  # Celery's own line names the class alone
             log.error("the broker refuses a command, and is asked again: %s", exc, extra={"action": "broker.refused"})
         super().on_connection_error_after_connected(exc)
