@@ -106,12 +106,13 @@ class Intake:
         """Until they are seen to be this version's: before that, a delivery would fail, and GitHub repeats none."""
         if self._fits:
             return
-        from pipeline.migrations import revisions  # and Alembic, which no other process needs
+        from pipeline.migrations import of_a_newer_version, revisions  # and Alembic, which no other process needs
 
         found, newest = revisions(self._store)
+        if said := of_a_newer_version(found):
+            raise Unavailable(said)
         if found != newest:
             raise Unavailable(
-                f"the ledger is at revision {found}, and this version is made for {newest}: an older ledger wants this "
-                "version's `aswhom db upgrade`, a newer one the version that upgraded it"
+                f"the ledger is at revision {found}, and this version is made for {newest}: run its `aswhom db upgrade`"
             )
         self._fits = True
