@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Protocol
@@ -128,8 +128,8 @@ class Runtime(Protocol):
         """The process was told to stop: what runs begins nothing further. Called by a signal's handler."""
         ...
 
-    def before_exit(self, job_id: str, /) -> None:
-        """The process is about to leave because of this job: it spends a run, other claims go back unspent."""
+    def before_exit(self, overdue: Collection[str], /) -> None:
+        """The process is about to leave because of these jobs: each spends a run, other claims go back unspent."""
         ...
 
     def close(self) -> None: ...
@@ -252,10 +252,10 @@ class Process:
             raise RuntimeError("this process is not a started worker")
         return self._runtime
 
-    def _before_exit(self, task: Task) -> None:
-        if task.job is not None:
-            runtime = self._opened()
-            runtime.before_exit(runtime.active_jobs.get(task.thread, task.job))
+    def _before_exit(self, late: Sequence[Task]) -> None:
+        runtime = self._opened()
+        active = runtime.active_jobs
+        runtime.before_exit([active.get(task.thread, task.job) for task in late if task.job is not None])
 
 
 def _an_id(argument: object) -> str:

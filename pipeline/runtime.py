@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -212,9 +212,9 @@ class Runtime:
         """The process was told to stop: its runs go back to the queue at their next step."""
         self._stopping = True
 
-    def before_exit(self, job_id: str) -> None:
-        """The watchdog is about to leave because of this job."""
-        self.worker.leave(job_id)
+    def before_exit(self, overdue: Collection[str]) -> None:
+        """The watchdog is about to leave because of these jobs."""
+        self.worker.leave(overdue)
 
     def duties(self) -> list[Duty]:
         """What housekeeping does, and how often."""

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -108,8 +108,8 @@ class TestRuntime:
     def wind_down(self) -> None:
         write("winds down")
 
-    def before_exit(self, job_id: str) -> None:
-        write(f"spent {job_id}")
+    def before_exit(self, overdue: Collection[str]) -> None:
+        write(f"spent {' '.join(overdue)}")
 
     def close(self) -> None:
         write("closed")

@@ -73,6 +73,9 @@ class Office:
     def work(
         self, job: str, settings: StepSettings = AS_SHIPPED, *, stopping: Callable[[], bool] = lambda: False
     ) -> None:
+        self.worker(settings, stopping=stopping).handle(job)
+
+    def worker(self, settings: StepSettings = AS_SHIPPED, *, stopping: Callable[[], bool] = lambda: False) -> Worker:
         services = Services(
             store=self.house.database,
             vault=self.house.vault,
@@ -83,7 +86,7 @@ class Office:
             settings=settings,
             stopping=stopping,
         )
-        Worker(services, Registry([self.house.workflow]), Silence(), WorkerSettings()).handle(job)
+        return Worker(services, Registry([self.house.workflow]), Silence(), WorkerSettings())
 
     def generation(self) -> int:
         which = select(grants.c.generation).where(grants.c.account_id == ADA)

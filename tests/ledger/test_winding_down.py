@@ -1,7 +1,8 @@
-"""A process that was told to stop: what is on the wire ends, and nothing more begins."""
+"""A process that was told to stop: what is on the wire ends, and nothing more begins. One that is left hands back."""
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 from typing import Any
 
@@ -49,3 +50,26 @@ def test_a_process_that_is_told_to_stop_opens_no_first_step_and_finishes_none_an
     office.provider.call = lambda token: pytest.fail("a call began")
     office.work(job, stopping=lambda: True)
     assert office.house.row(job).state == JobState.QUEUED
+
+
+def test_a_process_that_is_left_spends_a_run_of_each_overdue_job_and_hands_the_others_back(office: Office) -> None:
+    together, release = threading.Barrier(4), threading.Event()
+
+    def hangs(run: Run[Any], event: Any) -> None:
+        together.wait(30)
+        release.wait(30)
+
+    declare(office, hangs)
+    worker, house = office.worker(), office.house
+    jobs = [house.job() for _ in range(3)]
+    threads = [threading.Thread(target=worker.handle, args=(job,)) for job in jobs]
+    for thread in threads:
+        thread.start()
+    together.wait(30)
+    worker.leave(jobs[:2])
+    seen = [(row.state, row.runs_spent, row.claimed_until) for row in map(house.row, jobs)]
+    assert seen == [(JobState.QUEUED, 1, None), (JobState.QUEUED, 1, None), (JobState.QUEUED, 0, None)]
+    release.set()
+    for thread in threads:
+        thread.join(30)
+    assert {house.row(job).state for job in jobs} == {JobState.QUEUED}  # what comes too late changes nothing
