@@ -50,6 +50,7 @@ from pipeline.revocation.inquiry import Inquirer
 from pipeline.revocation.provider_side import ProviderAsker, measure_withdrawals, provider_side
 from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.signal_following import SignalFollower
+from pipeline.rhythms import RHYTHMS
 from pipeline.schedules import punctuality
 from pipeline.schedules.slots import SlotFirer
 from pipeline.services import Services, StepSettings
@@ -217,39 +218,34 @@ class Runtime:
         self.worker.leave(overdue)
 
     def duties(self) -> list[Duty]:
-        """What housekeeping does, and how often."""
+        """What housekeeping does."""
         store, ring = self.database, self.ring
+        what: Mapping[str, Callable[[], object]] = {
+            "dispatch": partial(reconcile.dispatch, store, ring, window=self.settings.window),
+            "reclaim": partial(reconcile.reclaim, store, self.settings.jobs),
+            "wake": partial(reconcile.wake_due, store),
+            "settle-attempts": partial(reconcile.settle_attempts, store),
+            "settle-refreshes": self.coordinator.settle_abandoned,
+            "keep-alive": self.keepalive.run,
+            "revocations": partial(reconcile.advance_revocations, self.revoker, idle=timedelta(seconds=5)),
+            "signals": SignalFollower(store, ring, clock=self.clock).run,
+            "catch-up": self.catch_up.run,
+            "withdrawals": partial(reconcile.advance_withdrawals, self.revoker, self.asker.due),
+            "leftovers": self.asker.ask_leftovers,
+            "end-approvals": partial(reconcile.end_approvals, store),
+            "tell-approvals": lambda: tell_of_approvals(store, self.workflows, ring, now=self.clock()),
+            "seal-audit": lambda: self.sealer.run(now=self.clock()),
+            "prune": self._prune,
+            "measure": partial(gauges.measure, store),
+            "measure-withdrawals": partial(measure_withdrawals, store),
+            "measure-schedules": partial(punctuality.measure, store, clock=self.clock),
+        }
 
-        def duty(name: str, every: float, run: Callable[[], object], *, deadline: float = 30) -> Duty:
-            return Duty(
-                name=name, every=timedelta(seconds=every), deadline=timedelta(seconds=deadline), run=lambda: void(run())
-            )
+        def duty(name: str, run: Callable[[], object]) -> Duty:
+            rhythm = RHYTHMS[name]
+            return Duty(name=name, every=rhythm.every, deadline=rhythm.deadline, run=lambda: void(run()))
 
-        return [
-            duty("dispatch", 0.25, partial(reconcile.dispatch, store, ring, window=self.settings.window)),
-            duty("reclaim", 1, partial(reconcile.reclaim, store, self.settings.jobs)),
-            duty("wake", 0.25, partial(reconcile.wake_due, store)),
-            duty("settle-attempts", 1, partial(reconcile.settle_attempts, store)),
-            duty("settle-refreshes", 5, self.coordinator.settle_abandoned, deadline=120),
-            duty("keep-alive", 5, self.keepalive.run, deadline=180),
-            duty(
-                "revocations",
-                1,
-                partial(reconcile.advance_revocations, self.revoker, idle=timedelta(seconds=5)),
-                deadline=60,
-            ),
-            duty("signals", 1, SignalFollower(store, ring, clock=self.clock).run),
-            duty("catch-up", 60, self.catch_up.run, deadline=600),
-            duty("withdrawals", 1, partial(reconcile.advance_withdrawals, self.revoker, self.asker.due), deadline=180),
-            duty("leftovers", 1, self.asker.ask_leftovers, deadline=180),
-            duty("end-approvals", 5, partial(reconcile.end_approvals, store)),
-            duty("tell-approvals", 1, lambda: tell_of_approvals(store, self.workflows, ring, now=self.clock())),
-            duty("seal-audit", 1, lambda: self.sealer.run(now=self.clock())),
-            duty("prune", 30, self._prune),
-            duty("measure", 5, partial(gauges.measure, store)),
-            duty("measure-withdrawals", 5, partial(measure_withdrawals, store)),
-            duty("measure-schedules", 5, partial(punctuality.measure, store, clock=self.clock)),
-        ]
+        return [duty(name, run) for name, run in what.items()]
 
     def _prune(self) -> None:
         prune(self.database, self.settings.retention, self.signer, now=self.clock(), within=timedelta(seconds=10))
