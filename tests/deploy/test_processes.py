@@ -8,6 +8,8 @@ import re
 import shlex
 import signal
 import socket
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -85,11 +87,37 @@ def test_everything_stops_when_one_process_cannot_be_kept_running(tmp_path: Path
     assert '"action": "process.given_up"' in log.read_text()
 
 
+@pytest.mark.timeout(60)
+def test_everything_stops_though_the_disk_takes_no_word_of_why(tmp_path: Path) -> None:
+    (tmp_path / supervisor.RUN).mkdir()
+    text = supervisor.configuration(
+        [("g", [Process(name="broken", command=("false",))])], patience=timedelta(seconds=5)
+    )
+    (tmp_path / supervisor.CONFIGURATION).write_text(text)
+    environment = {**os.environ, "PATH": supervisor.scripts_first(os.environ["PATH"])}
+    running = Supervisor(tmp_path, environment, log=tmp_path / "log")
+    (tmp_path / supervisor.FATAL_FILE).mkdir()  # the tests may run as root, who can write anywhere
+    assert running.wait() == 0
+
+
 def test_a_number_that_was_given_to_another_process_is_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / supervisor.RUN).mkdir()
     assert supervisor.still_running(tmp_path) is None
     (tmp_path / supervisor.PID_FILE).write_text(f"{os.getpid()}\n")
     assert supervisor.still_running(tmp_path) is None
+
+
+def test_the_supervisor_of_another_data_directory_is_not_waited_for(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for directory in (here, there):
+        (directory / supervisor.RUN).mkdir(parents=True)
+    words = [sys.executable, "-c", "input()", "-c", str(supervisor.CONFIGURATION)]
+    with subprocess.Popen(words, cwd=there, stdin=subprocess.PIPE) as another:
+        for directory in (here, there):
+            (directory / supervisor.PID_FILE).write_text(f"{another.pid}\n")
+        assert supervisor.still_running(here) is None
+        assert supervisor.still_running(there) == another.pid
+        another.kill()
 
 
 @pytest.mark.parametrize("name", ["web", "worker", "revocations", "housekeeping", "beat"])
