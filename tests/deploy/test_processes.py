@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import errno
 import os
 import re
 import shlex
@@ -148,6 +149,32 @@ def test_a_taken_address_is_told_before_anything_starts(tmp_path: Path) -> None:
         settings = load(data_dir=tmp_path / "d", listen=f"127.0.0.1:{taken.getsockname()[1]}")
         with pytest.raises(Misconfigured, match="ASWHOM_LISTEN"):
             up.Up(settings).start()
+
+
+def test_an_address_of_a_family_that_the_machine_has_not_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_ipv6(*_: object) -> socket.socket:
+        raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+
+    monkeypatch.setattr(socket, "socket", without_ipv6)
+    with pytest.raises(Misconfigured, match=r"\[::\]:8080 cannot be listened on .*ASWHOM_LISTEN"):
+        up.Up(load(data_dir=tmp_path / "d", listen="[::]:8080")).start()
+
+
+@pytest.mark.parametrize("name", [supervisor.RUN / "up.lock", supervisor.CONFIGURATION, Path("valkey/valkey.conf")])
+def test_a_file_that_cannot_be_written_is_told_with_what_chooses_its_place(tmp_path: Path, name: Path) -> None:
+    settings = load(data_dir=tmp_path / "d", listen=f"127.0.0.1:{free_port()}")
+    (settings.data_dir / name).mkdir(parents=True)  # the tests may run as root, who can write anywhere
+    with pytest.raises(Misconfigured, match=rf"{name} cannot be written .* with --data-dir"):
+        up.Up(settings).start()
+
+
+def test_a_folder_of_keys_that_cannot_be_made_is_told_with_the_settings_that_choose_it(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    settings = load(data_dir=tmp_path / "d", vault_key_file=tmp_path / "file/keys/vault")
+    with pytest.raises(Misconfigured, match=r"cannot be written .* another place with ASWHOM_VAULT_KEY_FILE$"):
+        up.initialise(settings)
 
 
 def test_workflows_that_cannot_be_had_are_told_before_anything_starts(tmp_path: Path) -> None:
