@@ -3,8 +3,8 @@
 The laws:
 - the writer thread owns the only writing connection; what is queued runs inside one BEGIN IMMEDIATE … COMMIT;
 - nobody is answered before the group's COMMIT, not even a caller whose function raised or found a duplicate;
-- if COMMIT fails or the transaction ended early, every caller of the group gets CommitUnknown, the gate is released
-  and the connection is opened anew.
+- if COMMIT fails or the transaction ended early, or anything else goes wrong, every caller of the group gets
+  CommitUnknown, the gate is released, the connection is opened anew, and the thread serves the next group.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from identity.errors import Misconfigured, Unavailable
@@ -155,26 +155,26 @@ class SqliteDatabase:
 
     def _serve(self) -> None:
         connection: Connection | None = None
-        while True:
-            first = self._queue.get()
-            if first is None:
-                break
-            with self._turnstile:
-                group = self._group(first)
-                try:
-                    if connection is None:
-                        connection = self._writer_engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-                    self._commit(connection, group)
-                except SQLAlchemyError as error:
-                    log.error(
-                        "ledger commit failed", action="ledger.commit_failed", writes=len(group), error=str(error)
-                    )
-                    for write in group:
-                        write.raised = CommitUnknown("the commit failed; read again by your own key")
-                    if connection is not None:
-                        connection.invalidate()  # closes it, which rolls back whatever is left
-                        connection.close()
-                        connection = None
+        while (first := self._queue.get()) is not None:
+            group: list[_Write[Any]] | None = None
+            try:
+                with self._turnstile:
+                    group = self._group(first)
+                    try:
+                        if connection is None:
+                            connection = self._writer_engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+                        self._commit(connection, group)
+                    except BaseException:
+                        if connection is not None:
+                            broken, connection = connection, None
+                            broken.invalidate()  # closes it, which rolls back whatever is left
+                            broken.close()
+                        raise
+            except Exception as error:  # noqa: BLE001 - of SQLite, of flock, no memory: without this thread nobody writes
+                group = self._group(first) if group is None else group
+                log.error("ledger commit failed", action="ledger.commit_failed", writes=len(group), error=str(error))
+                for write in group:
+                    write.raised = CommitUnknown("the commit failed; read again by your own key")
             for write in group:
                 write.answer()
         if connection is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -102,6 +103,21 @@ def test_a_failed_commit_answers_every_caller_of_the_group_and_the_writer_goes_o
     assert database.write(_insert("after")) == "after"
     assert _names(database) == {"after"}
     database.close()
+
+
+def test_locks_that_cannot_be_had_are_told_to_the_caller_and_the_writer_goes_on(
+    migrated_sqlite: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "ledger.sqlite"
+    path.write_bytes(migrated_sqlite.read_bytes())
+    with closing(SqliteDatabase(f"sqlite:///{path}", turn_timeout=timedelta(seconds=30))) as database:
+        turn = os.dup(database._turnstile._turn)
+        os.close(database._turnstile._turn)  # as a machine that has no locks left, whose flock raises OSError too
+        with pytest.raises(CommitUnknown, match="failed"):
+            database.write(_insert("unlocked"))
+        database._turnstile._turn = turn
+        assert database.write(_insert("after")) == "after"
+        assert _names(database) == {"after"}
 
 
 def test_a_write_that_gets_no_turn_in_time_is_unavailable_and_is_not_done_later(
