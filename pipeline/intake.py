@@ -13,8 +13,9 @@ from identity.connection_secrets import WEBHOOK_SECRET, find_with_secrets
 from identity.errors import Unavailable
 from identity.ids import Ids
 from identity.secret import Secret
-from identity.store import Store, written
+from identity.store import written
 from identity.vault import Vault
+from pipeline.database import Database
 from pipeline.ledger import deliveries
 from pipeline.ledger.whose import whose_delivery
 from pipeline.model import Acceptance, SignedDelivery, Unfollowed
@@ -37,7 +38,7 @@ class Intake:
 
     def __init__(
         self,
-        store: Store,
+        store: Database,
         vault: Vault,
         ids: Ids,
         *,
@@ -99,6 +100,7 @@ class Intake:
     def ready(self) -> None:
         """Return if a delivery can be accepted now. Raises Unavailable, for tables of another version too."""
         self._look_at_the_tables()
+        self._store.check_room()  # what the next line writes is nothing, and takes none
         # A write, since that is what a delivery needs: a ledger whose writer is stopped can still be read.
         self._store.write(lambda c: c.execute(select(1)).scalar_one())
 

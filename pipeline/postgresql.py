@@ -112,6 +112,9 @@ class PostgresqlDatabase:
                 raise
             raise Unavailable("the ledger's server does not answer, or ended the transaction") from error
 
+    def check_room(self) -> None:
+        """Its disk is the server's, which says so by refusing."""
+
     def close(self) -> None:
         self.engine.dispose()
 

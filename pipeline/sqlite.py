@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -33,6 +34,7 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 GROUP = 32  # writes in one COMMIT at the most
+ROOM = 16_000_000  # bytes: what the log of changes grows to between two checkpoints, and large bodies beside
 
 
 class _Write(Generic[T]):
@@ -100,7 +102,13 @@ def _engine(url: str, *, reader: bool) -> Engine:
 class SqliteDatabase:
     """The embedded ledger. Open it after any fork: a forked child would share the locks."""
 
-    def __init__(self, url: str, *, turn_timeout: timedelta = timedelta(seconds=5)) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        turn_timeout: timedelta = timedelta(seconds=5),
+        free: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
+    ) -> None:
         path = make_url(url).database
         if not path or path == ":memory:":
             raise Misconfigured("the ledger must be a file, sqlite:///path: an in-memory database cannot be shared")
@@ -110,6 +118,7 @@ class SqliteDatabase:
         self.engine = _engine(url, reader=True)
         self._writer_engine = _engine(url, reader=False)
         self._timeout = turn_timeout.total_seconds()
+        self._free = free
         self._turnstile = _Turnstile(self.path)
         self._queue: SimpleQueue[_Write[Any] | None] = SimpleQueue()
         self._pid = os.getpid()
@@ -140,6 +149,12 @@ class SqliteDatabase:
             if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
                 raise  # the statement's own fault: a bug, or migrations that were not run
             raise Unavailable(f"the ledger {self.path} cannot be read: {error.orig}") from error
+
+    def check_room(self) -> None:
+        # Not by a write: one that is taken back reaches no disk, and a commit a question is too dear.
+        free = self._free(self.path.parent)
+        if free < ROOM:
+            raise Unavailable(f"{free // 1_000_000} MB are free where {self.path} lies: make room")
 
     def close(self) -> None:
         self._queue.put(None)
