@@ -34,7 +34,7 @@ app = create_app(
     runtime.ring,
     runtime.connecting,
     agents,
-    events=runtime.events,
+    security_events=runtime.security_events,
     authority=runtime.authority,
     approver=runtime.approving,
     rates=Rates(

@@ -32,19 +32,13 @@ from identity.providers import PROFILES
 from identity.providers.profile import MIN_TTL, Profile
 from identity.scopes import (
     IS_WANTED,
-    open_scope,
     prohibition,
     remembered,
-    revoke_scope,
-    revoked_since,
     scope_keys,
-    stop_scope,
 )
 from identity.secret import Secret
 from identity.tables import accounts, grants, scopes
 from identity.vault import Vault
-
-__all__ = ["examine", "open_scope", "open_token", "revoke_scope", "revoked_since", "stop_scope"]
 
 _ALWAYS = select(literal(1).label("one")).subquery("always")
 _IS_ACCOUNT = and_(

@@ -34,7 +34,7 @@ class Duty:
     name: str
     every: timedelta
     deadline: timedelta
-    run: Callable[[], None]
+    run: Callable[[], object]
 
 
 class _Keeper:

@@ -72,8 +72,8 @@ class Intake:
     def accept(self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: str, reason: str) -> Acceptance:
         """Commit a delivery and what follows from it.
 
-        Raises Unavailable, and Unfollowed if the delivery was, and its signal means more
-        accounts than were reached in time: the same delivery again is answered when all were.
+        Raises Unavailable if nothing was committed, and Unfollowed if the delivery was but its signal means more
+        accounts than were reached in time: sent again, it is answered once all of them were.
         """
         end = self._monotonic() + self._follow_within.total_seconds()
         accepted = self._accept(delivery, matches, outcome=outcome, reason=reason)

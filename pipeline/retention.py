@@ -26,6 +26,7 @@ from pipeline.states import AttemptState, StepState
 from pipeline.tables import attempts, deliveries, idempotency_keys, jobs, schedules, slots, steps
 
 CHUNK = 100  # rows, or jobs with all their steps, in one transaction
+Progress = Callable[[str, int], object]  # hears of what, and how much of it, each chunk forgot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,7 @@ def prune(
     now: datetime,
     within: timedelta,
     chunk: int = CHUNK,
+    progress: Progress = lambda what, number: None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Mapping[str, int]:
     """Forget what is old enough, chunk by chunk, and begin no chunk after *within*; how much of what. O(forgotten).
@@ -75,6 +77,7 @@ def prune(
             forgotten[what] += number
             if number == 0:
                 break
+            progress(what, number)
     return forgotten
 
 

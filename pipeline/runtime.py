@@ -29,7 +29,7 @@ from identity.secret import Secret
 from identity.signing import Signer
 from identity.token_endpoint import TokenEndpoint
 from identity.vault import Vault
-from identity.withdrawals.withdrawing import Withdrawer
+from identity.withdrawals.withdrawer import Withdrawer
 from identity.workloads import Workloads
 from pipeline import gauges, reconcile
 from pipeline.accounts.connecting import Connecting, wake_waiting
@@ -40,7 +40,6 @@ from pipeline.budget import Budgets
 from pipeline.catch_up import CatchUp
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.doorbells import Doorbells
-from pipeline.event_intake import EventIntake
 from pipeline.housekeeping import Duty
 from pipeline.intake import Intake
 from pipeline.model import Ring
@@ -53,6 +52,7 @@ from pipeline.revocation.signal_following import SignalFollower
 from pipeline.rhythms import RHYTHMS
 from pipeline.schedules import punctuality
 from pipeline.schedules.slots import SlotFirer
+from pipeline.security_event_intake import SecurityEventIntake
 from pipeline.services import Services, StepSettings
 from pipeline.upstream import Upstream
 from pipeline.worker import Worker, WorkerSettings
@@ -183,7 +183,7 @@ class Runtime:
         self.intake = Intake(self.database, self.vault, self.ids, clock=clock)
         keys = KeyRing(self.http)
         self.requests = Requests(self.database, workflows, self.ids, Workloads(self.database, keys))
-        self.events = EventIntake(self.database, keys, self.ids, clock=clock)
+        self.security_events = SecurityEventIntake(self.database, keys, self.ids, clock=clock)
         self.catch_up = CatchUp(self.database, self.vault, self.http, clock=clock)
         self.connect = Connect(
             self.database,
@@ -241,11 +241,10 @@ class Runtime:
             "measure-schedules": partial(punctuality.measure, store, clock=self.clock),
         }
 
-        def duty(name: str, run: Callable[[], object]) -> Duty:
-            rhythm = RHYTHMS[name]
-            return Duty(name=name, every=rhythm.every, deadline=rhythm.deadline, run=lambda: void(run()))
-
-        return [duty(name, run) for name, run in what.items()]
+        return [
+            Duty(name=name, every=RHYTHMS[name].every, deadline=RHYTHMS[name].deadline, run=run)
+            for name, run in what.items()
+        ]
 
     def _prune(self) -> None:
         prune(self.database, self.settings.retention, self.signer, now=self.clock(), within=timedelta(seconds=10))
@@ -263,10 +262,6 @@ class Runtime:
         self.database.close()
         if self.redis is not None:
             self.redis.close()
-
-
-def void(_: object) -> None:
-    """Drop a duty's result: what it did is in the ledger."""
 
 
 def _redis(url: Secret | None) -> redis.Redis | None:

@@ -43,10 +43,9 @@ NAMES: Mapping[Who | None, str] = {None: "policy", USER: "user", SERVICE: "servi
 class Doubt(Enum):
     """What is known of a step's earlier attempts."""
 
-    NONE = auto()  # what each of them came to
-    # Not of one whose capability lives: sent again, that is the same spend, which the upstream does once.
-    CARRIED = auto()
-    OPEN = auto()  # not of one, and nothing says that it may be sent again
+    NONE = auto()  # every one has an outcome
+    CARRIED = auto()  # one has none, but its capability still lives: sent again it is the same spend, done once
+    OPEN = auto()  # one has none, and sending it again may do it twice
 
 
 class StepRunner:

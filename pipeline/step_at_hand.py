@@ -38,7 +38,7 @@ class StepAtHand:
     opened_at: datetime
     tried_since: datetime  # since its job was accepted: what `patience` runs from
     former: int = 0  # attempts of before its job was replayed, which count for no limit
-    anew: bool = False  # those may have been for something else, of which nothing was done: `reopen_steps`
+    anew: bool = False  # those may have asked for something else, and none of them had an effect: `reopen_steps`
     patience: timedelta = timedelta()  # how long "later" is taken for an answer, whatever number of attempts that makes
     may_skip: bool = False
     in_doubt: bool = False  # an attempt that may have had the effect has no outcome

@@ -19,12 +19,12 @@ from webhooks.bells import Bells
 from webhooks.connect import Connector, connect_pages
 from webhooks.console import app as console_app
 from webhooks.console.parts import Console
-from webhooks.events import Events, event_receiver
 from webhooks.health import health
 from webhooks.ledger import Ledger
 from webhooks.pages import pages
 from webhooks.rates import Rates
 from webhooks.receiver import receiver
+from webhooks.security_event_push import SecurityEvents, event_receiver
 from webhooks.settings import WebSettings
 
 
@@ -40,7 +40,7 @@ def create_app(
     connect: Connector | None = None,
     agents: Agents | None = None,
     *,
-    events: Events | None = None,
+    security_events: SecurityEvents | None = None,
     authority: Authority | None = None,
     approver: Approver | None = None,
     rates: Rates | None = None,
@@ -57,8 +57,8 @@ def create_app(
     app.after_request(_plainly)
     bells = Bells(ring)
     app.register_blueprint(receiver(settings, ledger, workflows, bells, rates or Rates(), clock=clock))
-    if events is not None:
-        app.register_blueprint(event_receiver(settings, events, bells, clock=clock))
+    if security_events is not None:
+        app.register_blueprint(event_receiver(settings, security_events, bells, clock=clock))
     if authority is not None:
         app.register_blueprint(authority_pages(settings, authority))
     app.register_blueprint(metrics.page(settings.metrics_dir))

@@ -1,4 +1,4 @@
-"""What the web needs of the ledger. `pipeline.ledger` implements it."""
+"""What the web needs of the ledger. `pipeline.intake.Intake` implements it."""
 
 from __future__ import annotations
 

@@ -54,11 +54,11 @@ def show(at: Installation, out: Output, id: str) -> None:
     out.sentence(f"{row['id']}: {row['principal']} of {row['tenant_id']} at {row['provider']}, {row['state']}")
     out.sentence(f"Why: {row['why']}")
     out.sentence(f"Next: {row['next'] or 'nothing'}\n")
-    facts = ("credential", "external_login", "external_id", "generation", "consented", "scopes", "obtained_at")
+    shown = ("credential", "external_login", "external_id", "generation", "consented", "scopes", "obtained_at")
     out.table(
         [
             {"": fact.replace("_", " "), "is": row[fact]}
-            for fact in (*facts, "expires_at", "last_used_at", "keepalive_due", "keepalive_error")
+            for fact in (*shown, "expires_at", "last_used_at", "keepalive_due", "keepalive_error")
         ],
         ("", "is"),
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -65,6 +66,23 @@ class Output:
         """A bar on a terminal's standard error over so many things; call its `update` with how many were done."""
         hidden = hidden or self.as_json or not sys.stderr.isatty()
         return click.progressbar(length=length, label=what, file=sys.stderr, hidden=hidden)
+
+    @contextmanager
+    def count(self, doing: str) -> Iterator[Callable[[str, int], None]]:
+        """On a terminal's standard error: of what so many are done, where nobody knows how many there will be."""
+        done = Counter[str]()
+        shown = not self.as_json and sys.stderr.isatty()
+
+        def tell(what: str, number: int) -> None:
+            done[what] += number
+            if shown:
+                click.echo(f"\r\x1b[K{doing} {what}: {done[what]:,}", err=True, nl=False)
+
+        try:
+            yield tell
+        finally:
+            if shown and done:
+                click.echo(err=True)
 
     def table(self, rows: Iterable[Row], columns: Sequence[str]) -> None:
         """For people only."""

@@ -17,8 +17,8 @@ from deploy.installation import Installation
 from identity.errors import BadInput
 from pipeline.desk import revocations as acts
 from pipeline.ledger import queries
-from pipeline.ledger.pages import page_digest
 from pipeline.ledger.paging import Row
+from pipeline.ledger.revocation_pages import page_digest
 from pipeline.revocation import in_flight, load
 from pipeline.revocation.inquiry import SAYS
 from pipeline.revocation.receipt import holds

@@ -105,6 +105,7 @@ def prune(at: Installation, out: Output, yes: bool) -> None:
 
     retention = at.settings.retention()
     confirm("What is forgotten cannot be brought back. Go on?", yes=yes)
-    forgotten = forget(at.ledger, retention, at.signer, now=at.now(), within=timedelta(days=1))
+    with out.count("forgetting") as tell:
+        forgotten = forget(at.ledger, retention, at.signer, now=at.now(), within=timedelta(days=1), progress=tell)
     told = ", ".join(f"{number} {what}" for what, number in forgotten.items() if number) or "nothing was old enough"
     out.done(f"forgotten: {told}", dict(forgotten))

@@ -1,4 +1,4 @@
-"""As whom a person is awaited at the provider: the account that consented before, or what an admin said.
+"""Which account at the provider a connect must come back with: the one that consented before, or what an admin said.
 
 Never an e-mail address or a name: those are what people can change.
 """

@@ -16,7 +16,6 @@ from identity.model import Effect, PrincipalKind
 from identity.money import Money
 from identity.policy.rules import Allowance, ApprovalNeed, Names, Policy, Rule, Trigger, When
 
-FORMAT = 1
 LONGEST = 100_000  # characters
 _UNITS: Mapping[str, str] = {"m": "minutes", "h": "hours", "d": "days"}
 

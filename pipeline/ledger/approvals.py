@@ -18,7 +18,7 @@ from identity.sequence import next_number
 from identity.tables import principals
 from pipeline.approvals.shown import digest_of
 from pipeline.approvals.tables import approval_votes, approvals
-from pipeline.ledger.approvers import barred
+from pipeline.ledger.approval_bars import barred
 from pipeline.ledger.intents import Approved, Ended, Intent, PolicyMoved
 from pipeline.ledger.jobs import park, wake
 from pipeline.states import APPROVAL_MOVES, ApprovalState, Wait

@@ -168,9 +168,9 @@ _ASKED = ("action", "occurrence", "named", "request_hash", "parameters", "once_k
 
 
 def write_step(connection: Connection, intent: Intent, state: StepState, now: datetime, **values: Any) -> bool:
-    """Insert the step, or write the newest decision of one that opens again, or ends here, if its state allows that.
+    """Insert the step with this decision, or move the one there is to *state* with it; whether its state allows that.
 
-    False: it does not. A step whose call has no outcome yet is not refused: it stays unknown, and its job ends. Unless
+    A step whose call has no outcome yet is not refused: it stays unknown, and its job ends. Unless
     it only reads: that is opened again first.
     """
     if intent.reads and state is not StepState.OPEN:

@@ -1,8 +1,8 @@
 """Once keys: a thing done once for a tenant, across jobs.
 
 A key belongs to a step until every attempt of that step is known to have had no effect; never by its job's state.
-From then on whoever asks for the same may take it over, and who asks for something else once that step, or its job, has
-ended.
+After that a step with the same request may take the key at once, and one with another request when the owning step, or
+its job, has ended.
 """
 
 from __future__ import annotations

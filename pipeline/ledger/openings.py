@@ -17,8 +17,8 @@ from identity.model import LeaseOutcome, NeedsConsent, NeedsRefresh, RuledOut, S
 from identity.policy.ledger import current_version, version_of
 from identity.scopes import revoked_since
 from identity.sequence import lock_shared, next_number
+from pipeline.ledger.approval_bars import approver_scopes
 from pipeline.ledger.approvals import confirm
-from pipeline.ledger.approvers import approver_scopes
 from pipeline.ledger.intents import (
     ApprovalMoved,
     Ended,
@@ -32,7 +32,7 @@ from pipeline.ledger.intents import (
 )
 from pipeline.ledger.jobs import bury, consent_of, move_job, park, requeue, stop
 from pipeline.ledger.once import take_once
-from pipeline.ledger.pages import write_page
+from pipeline.ledger.revocation_pages import write_page
 from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts, jobs, steps

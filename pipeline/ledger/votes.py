@@ -15,9 +15,9 @@ from identity.model import PrincipalKind
 from identity.principals import get_principal
 from identity.sequence import lock_shared, next_number
 from pipeline.approvals.tables import approval_votes, approvals
+from pipeline.ledger.approval_bars import barred, scope_of
 from pipeline.ledger.approval_ends import end, over
 from pipeline.ledger.approvals import NO, YES, is_met, voters
-from pipeline.ledger.approvers import barred, scope_of
 from pipeline.states import ApprovalState
 
 

@@ -11,9 +11,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Table, and_, false, insert, or_, select
 
-from identity import audit, leases
+from identity import audit
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
+from identity.scopes import revoke_scope
 from identity.sequence import lock_exclusive, next_number
 from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState
@@ -49,7 +50,7 @@ def declare(
     """
     lock_exclusive(connection, scope)
     number = next_number(connection)
-    leases.revoke_scope(connection, scope, number, reason=reason, now=now)
+    revoke_scope(connection, scope, number, reason=reason, now=now)
     connection.execute(
         insert(revocations).values(
             id=id,

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, func, update
 from identity.columns import database_now
 from pipeline.ledger import scope_sets
 from pipeline.ledger.jobs import move_jobs
-from pipeline.ledger.pages import write_page
+from pipeline.ledger.revocation_pages import write_page
 from pipeline.revocation import Stage, load, scope_of
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState, Wait

@@ -30,7 +30,7 @@ from identity.store import Store
 from pipeline import metrics
 from pipeline.ledger import scope_sets
 from pipeline.ledger import steps as ledger_steps
-from pipeline.ledger.pages import stopping_jobs
+from pipeline.ledger.revocation_pages import stopping_jobs
 from pipeline.revocation import Stage, cancelling, compensation, in_flight, load, receipt, scope_of
 from pipeline.revocation.tables import revocation_pages, revocations
 from pipeline.states import AttemptState, JobState

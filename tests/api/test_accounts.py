@@ -217,4 +217,6 @@ def test_a_cursor_that_is_none_of_ours_is_refused(sqlite_town: Town, cursor: str
 
 def test_a_filter_that_is_misspelt_does_not_let_everything_through(sqlite_town: Town) -> None:
     assert sqlite_town.ask("GET", "/v1/jobs?stat=done").status_code == 422
+    twice = sqlite_town.ask("GET", "/v1/jobs?state=done&state=dead")
+    assert (twice.status_code, "`state`" in twice.json["detail"]) == (422, True)
     assert sqlite_town.ask("GET", "/v1/jobs?state=done").status_code == 200

@@ -33,11 +33,11 @@ from pipeline import revocation
 from pipeline.accounts.invitations import Invitations
 from pipeline.database import Database
 from pipeline.desk.audiences import register
-from pipeline.event_intake import EventIntake
 from pipeline.intake import Intake
 from pipeline.ledger import jobs
 from pipeline.requests import Requests
 from pipeline.revocation.revoker import Revoker
+from pipeline.security_event_intake import SecurityEventIntake
 from pipeline.states import StepState
 from pipeline.tables import steps
 from pipeline.workflow import Registry
@@ -83,7 +83,7 @@ class Town:
                 workflows=self.workflows,
                 quota=self,
             ),
-            events=EventIntake(database, keys, self.house.ids, clock=self.now),
+            security_events=SecurityEventIntake(database, keys, self.house.ids, clock=self.now),
             authority=self._authority(),
             clock=self.now,
         )

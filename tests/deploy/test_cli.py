@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sqlite3
 import sys
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from deploy.cli import COMMANDS, main
+from deploy.cli.output import Output
 from deploy.installation import Installation
 from deploy.settings import load
 from identity.connection_secrets import PRIVATE_KEY, WEBHOOK_SECRET, live_secrets
@@ -280,6 +282,21 @@ def test_a_new_vault_key_is_used_and_the_old_secrets_still_open(acme: Cli) -> No
     )
     assert acme.json("connect", "link", "--tenant", "acme", "--user", "ada", "--connection", "github")["url"]
     assert "BEGIN PUBLIC KEY" in acme.json("keys", "public")["public_key"]
+
+
+@pytest.mark.parametrize(
+    ("as_json", "shown"), [(False, "\r\x1b[Kforgetting bodies: 100\r\x1b[Kforgetting bodies: 1,100\n"), (True, "")]
+)
+def test_a_count_without_an_end_is_shown_to_terminals_alone(
+    as_json: bool, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Output(as_json=as_json).count("forgetting") as tell:
+        tell("bodies", 100)
+        tell("bodies", 1000)
+    assert terminal.getvalue() == shown
 
 
 def test_lists_that_are_empty_say_what_fills_them(cli: Cli) -> None:

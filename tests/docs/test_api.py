@@ -43,7 +43,7 @@ def test_every_route_is_described_or_a_page_and_stands_in_the_table_of_addresses
         MemoryRing(),
         unasked,
         Agents(requests=unasked, invitations=unasked, workflows=Registry([]), quota=unasked),
-        events=unasked,
+        security_events=unasked,
         authority=unasked,
         approver=unasked,
         console=Console(

@@ -43,8 +43,8 @@ def test_every_picture_is_shown_and_is_one_that_a_test_takes() -> None:
     assert shown == set((DOCS / "images").iterdir())
 
 
-def test_what_the_readme_quotes_is_in_the_code() -> None:
-    code = (ROOT / "tasks" / "devops_assistant.py").read_text(encoding="utf-8")
+def test_what_the_readme_quotes_is_the_workflow_that_a_test_runs() -> None:
+    code = (DOCS / "howto" / "write-a-workflow.md").read_text(encoding="utf-8")
     quoted = blocks((ROOT / "README.md").read_text(encoding="utf-8"), "python")
     assert quoted
     assert [block for block in quoted if block not in code] == []

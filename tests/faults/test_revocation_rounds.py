@@ -24,7 +24,7 @@ from identity.scopes import grant_scopes, revoked_since
 from identity.secret import Secret
 from identity.tables import accounts, grants
 from pipeline.accounts.connecting import wake_waiting
-from pipeline.ledger.pages import page_digest
+from pipeline.ledger.revocation_pages import page_digest
 from pipeline.revocation import made_under
 from pipeline.revocation.tables import revocation_pages, revocations
 from pipeline.states import AttemptState, JobState

@@ -24,9 +24,9 @@ from identity.secret import Secret
 from identity.tables import provider_connections
 from identity.token_endpoint import TokenEndpoint
 from identity.withdrawals import Origin, WithdrawalState
-from identity.withdrawals.revoking import ACCESS, REFRESH
 from identity.withdrawals.tables import withdrawals
-from identity.withdrawals.withdrawing import WithdrawalBudget, Withdrawer
+from identity.withdrawals.token_revocation import ACCESS, REFRESH
+from identity.withdrawals.withdrawer import WithdrawalBudget, Withdrawer
 from tests.identity.providers import PretendProvider, reply
 from tests.identity.test_connect import ANNAS_BROWSER, Desk, _link, desk, why
 from tests.identity.test_peer import Peer, peer

@@ -23,7 +23,7 @@ from identity.refresh.coordinator import Coordinator, RefreshBudget
 from identity.refresh.lock import RefreshLock
 from identity.registration import Registration, register
 from identity.secret import Secret
-from identity.withdrawals.revoking import has_ended, revoke_request
+from identity.withdrawals.token_revocation import has_ended, revoke_request
 from tests.identity.keys import pem
 from tests.identity.stores import EngineStore
 from tests.identity.world import World

@@ -15,7 +15,7 @@ from identity.refresh.gate import Gate
 from identity.tables import provider_connections
 from identity.token_endpoint import TokenEndpoint
 from identity.withdrawals import WithdrawalState, get_withdrawal
-from identity.withdrawals.withdrawing import Withdrawer
+from identity.withdrawals.withdrawer import Withdrawer
 from tests.identity.test_peer import KEY, PROFILE, Peer, peer
 from tests.ledgers import MOSTLY_SQLITE
 from tests.servers.oidc import Oidc

@@ -21,7 +21,7 @@ from identity.providers import PROFILES
 from identity.providers.profile import Profile
 from identity.providers.sources import Standing
 from identity.secret import Secret
-from identity.withdrawals.revoking import has_ended, revoke_request
+from identity.withdrawals.token_revocation import has_ended, revoke_request
 from tests.identity.published_providers import PUBLISHED, Asked, Published, Server, server
 from tests.identity.world import START
 

@@ -19,7 +19,7 @@ from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
 from identity.token_endpoint import TokenEndpoint
 from identity.withdrawals import Withdrawal, WithdrawalState, get_withdrawal, take_grant
-from identity.withdrawals.withdrawing import Withdrawer
+from identity.withdrawals.withdrawer import Withdrawer
 from tests.identity.keys import pem
 from tests.identity.published_providers import Server, server
 from tests.identity.stores import EngineStore

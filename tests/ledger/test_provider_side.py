@@ -33,7 +33,7 @@ from identity.token_endpoint import TokenEndpoint, pack
 from identity.transmitters import Transmitter, add_transmitter
 from identity.withdrawals import ask_again
 from identity.withdrawals.tables import withdrawals
-from identity.withdrawals.withdrawing import Withdrawer, awaits_provider
+from identity.withdrawals.withdrawer import Withdrawer, awaits_provider
 from pipeline import revocation
 from pipeline.ledger.security_events import accept as accept_event
 from pipeline.model import SecurityEvent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -247,9 +248,17 @@ def test_slots_go_after_their_days_unless_their_schedule_comes_to_them_again(hou
 def test_chunk_after_chunk_until_all_is_gone_and_nothing_of_the_audit(house: House) -> None:
     for _ in range(5):
         ended(house)
-    before = count(house, audit)
-    forgotten = prune(house.database, Retention(), SIGNER, now=NOW + 400 * DAY, within=WHOLE, chunk=2)
+    before, told = count(house, audit), Counter[str]()
+
+    def progress(what: str, number: int) -> None:
+        assert 0 < number <= 2
+        told[what] += number
+
+    forgotten = prune(
+        house.database, Retention(), SIGNER, now=NOW + 400 * DAY, within=WHOLE, chunk=2, progress=progress
+    )
     assert (forgotten["steps"], count(house, steps), count(house, jobs)) == (5, 0, 5)
+    assert told == Counter(forgotten)
     assert count(house, audit) == before
 
 

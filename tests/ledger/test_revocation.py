@@ -17,7 +17,7 @@ from pipeline import revocation
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.ledger.intents import Ended, Opened
 from pipeline.ledger.openings import open_attempt
-from pipeline.ledger.pages import first_cancelled, page_digest
+from pipeline.ledger.revocation_pages import first_cancelled, page_digest
 from pipeline.reconcile import advance_revocations
 from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.tables import revocation_pages, revocations

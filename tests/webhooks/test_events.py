@@ -56,7 +56,7 @@ def events() -> MemoryEvents:
 @pytest.fixture
 def pushed(events: MemoryEvents, ledger: MemoryLedger, ring: MemoryRing) -> FlaskClient:
     settings = WebSettings(base_url="https://aswhom.example")
-    return create_app(settings, ledger, registry(), ring, events=events, clock=lambda: NOW).test_client()
+    return create_app(settings, ledger, registry(), ring, security_events=events, clock=lambda: NOW).test_client()
 
 
 def push(client: FlaskClient, token: bytes, *, to: str = "idp", content_type: str = SET) -> TestResponse:

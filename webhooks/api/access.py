@@ -96,6 +96,7 @@ def guard(
         if needed is None or needed not in ROLES[who.role]:
             detail = f"A key of role {who.role} may not {needed or 'do this'}. Use one whose role allows it."
             raise Problem(problems.NOT_ALLOWED, detail)
+        _read_query()
         _read_json()
 
     @pages.after_request
@@ -149,6 +150,12 @@ def _authenticated(callers: Callers, now: datetime) -> Caller:
         log.warning("key refused", extra={"action": "api.refused", "request": g.request_id, "why": str(who)})
         raise refused(who)
     return who
+
+
+def _read_query() -> None:
+    """Refuse a parameter that is sent twice: which of the two was meant is nobody's guess."""
+    if twice := [name for name, values in request.args.lists() if len(values) > 1]:
+        raise Problem(problems.UNUSABLE, f"`{twice[0][:50]}` stands in the address more than once. Send it once.")
 
 
 def _read_json() -> None:

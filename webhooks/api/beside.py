@@ -17,8 +17,8 @@ from webhooks.authority.endpoints import EXCHANGE
 from webhooks.authority.narrower import ACCESS_TOKEN, JWT
 from webhooks.authority.oauth import FORM
 from webhooks.authority.oauth import Code as OAuthCode
-from webhooks.events import SET
 from webhooks.security_event import Code as EventCode
+from webhooks.security_event_push import SET
 from webhooks.sources import SOURCES
 
 Schema = Mapping[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.faults.control import Control
 
 APPROVALS, VOTES = "pipeline/ledger/approvals.py", "pipeline/ledger/votes.py"
-APPROVERS = "pipeline/ledger/approvers.py"
+APPROVERS = "pipeline/ledger/approval_bars.py"
 TEST, WHO = "tests/ledger/test_approvals.py", "tests/ledger/test_approvers.py"
 
 

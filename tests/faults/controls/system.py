@@ -79,7 +79,7 @@ CONTROLS = (
     Control(
         name="a revocation is effective in its own commit",
         file="pipeline/revocation/__init__.py",
-        guard="leases.revoke_scope(connection, scope, number, reason=reason, now=now)",
+        guard="revoke_scope(connection, scope, number, reason=reason, now=now)",
         without="pass",
         test="tests/faults/test_revocation.py::test_a_revocation_under_load and sqlite",
     ),

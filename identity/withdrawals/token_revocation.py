@@ -1,4 +1,4 @@
-"""Asking a provider to end a token: which request, and whether its answer says that it has ended."""
+"""Token revocation (RFC 7009, or the provider's own way): the request, and whether its answer says it ended."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from pipeline.ledger import security_events
 from pipeline.model import Acceptance, SecurityEvent
 
 
-class EventIntake:
+class SecurityEventIntake:
     """Accepts verified Security Event Tokens."""
 
     def __init__(self, store: Store, keys: KeyRing, ids: Ids, *, clock: Callable[[], datetime]) -> None:

@@ -31,8 +31,8 @@ SET = "application/secevent+jwt"
 _CAP = 100_000  # bytes of one token; real ones are under 4 kB
 
 
-class Events(Protocol):
-    """What the web needs for security events. `pipeline.event_intake` implements it."""
+class SecurityEvents(Protocol):
+    """What the web needs for security events. `pipeline.security_event_intake` implements it."""
 
     def transmitter(self, transmitter: str) -> Transmitter | None:
         """None: none is registered under that id."""
@@ -44,7 +44,9 @@ class Events(Protocol):
         """Commit the token and what follows from it. What it returns is committed. Raises Unavailable."""
 
 
-def event_receiver(settings: WebSettings, events: Events, bells: Bells, *, clock: Callable[[], datetime]) -> Blueprint:
+def event_receiver(
+    settings: WebSettings, events: SecurityEvents, bells: Bells, *, clock: Callable[[], datetime]
+) -> Blueprint:
     """`POST /events/<transmitter>`."""
     pages = Blueprint("events", __name__)
 

@@ -1,4 +1,4 @@
-"""How the provider is asked to end one credential: which request, and what its answer has to say; or why not at all."""
+"""What ends one withdrawn credential at its provider: the request, and what must be answered; or why none is sent."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from identity.secret import Secret
 from identity.token_endpoint import unpack
 from identity.vault import Binding, Vault
 from identity.withdrawals import Origin, Withdrawal, WithdrawalState
-from identity.withdrawals.revoking import has_ended, presented, revoke_request
+from identity.withdrawals.token_revocation import has_ended, presented, revoke_request
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Asking a provider to end what was revoked here: one withdrawal at a time, retried until done or visibly stuck.
+"""The withdrawer asks providers to end what was revoked here, one withdrawal at a time, until done or visibly stuck.
 
     claim ─► request ─► answer ─► done, or due again later, or stuck
 
@@ -50,7 +50,15 @@ from identity.withdrawals import (
     postpone,
     settle,
 )
-from identity.withdrawals.ending import Case, Question, Unasked, may_be_shared, question, reaches_all, renews_expired
+from identity.withdrawals.end_request import (
+    Case,
+    Question,
+    Unasked,
+    may_be_shared,
+    question,
+    reaches_all,
+    renews_expired,
+)
 
 log = logging.getLogger(__name__)
 
