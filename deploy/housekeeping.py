@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
+from collections.abc import Callable
+from datetime import timedelta
 
 from deploy import process
 from identity.errors import Misconfigured
-from pipeline.housekeeping import Housekeeping
+from pipeline.housekeeping import PATIENCE, Housekeeping
 
 
 def main() -> int:
@@ -17,11 +21,20 @@ def main() -> int:
     except Misconfigured as fault:
         sys.stderr.write(f"aswhom: {fault}\n")
         return process.EX_CONFIG
-    try:
-        stopped = Housekeeping(runtime.duties(), runtime.beat).run()
-    finally:
-        runtime.close()
-    return 0 if stopped else 1
+    keep(Housekeeping(runtime.duties(), runtime.beat, stopping=runtime.stopping), runtime.close)
+    return 0
+
+
+def keep(housekeeping: Housekeeping, close: Callable[[], None], *, patience: timedelta = PATIENCE) -> None:
+    """Keep house until told to stop, then *close* what the duties use.
+
+    Where one of them has not ended, the process leaves at once, with 1: to close a socket or the ledger under a request
+    that is on the wire loses what it was about, and the threads that would begin another end with us.
+    """
+    if not housekeeping.run(patience):
+        logging.shutdown()
+        os._exit(1)
+    close()
 
 
 if __name__ == "__main__":

@@ -89,8 +89,8 @@ def targets(settings: Settings) -> list[dict[str, Any]]:
 
 
 def patience(settings: Settings) -> timedelta:
-    """How long a process that stops may wait for a call that is on the wire."""
-    return (settings.call_deadline or _CALL) + _BEYOND
+    """How long a process that stops may wait for a call that is on the wire. A token request may always take _CALL."""
+    return max(settings.call_deadline or _CALL, _CALL) + _BEYOND
 
 
 class Up:

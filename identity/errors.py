@@ -52,5 +52,9 @@ class Misconfigured(AswhomError):
     """The operator must change a setting, key or client registration."""
 
 
+class KeyMissing(Misconfigured):
+    """A vault key is not in this host's file; another host's may have it already, or this one's soon."""
+
+
 class BadInput(AswhomError):
     """What a caller sent cannot be used; the message says what, why and what to do."""

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Connection, insert, select, text
 
 from identity import audit
-from identity.audit.links import last_link, newest_pruning
+from identity.audit.links import newest_pruning, signed_end
 from identity.audit.tables import signing_handovers
 from identity.errors import Misconfigured
 from identity.sequence import next_number
@@ -43,7 +43,7 @@ def hand_over(connection: Connection, former: Signer, signer: Signer, *, id: str
     """Let *signer* follow *former* as the installation's; False: it does already.
 
     *by* is who asked, and *id* names the record of it in the audit. Raises Misconfigured if *former* is not the key
-    that was to be followed.
+    that was to be followed, or the end of the audit's chain is not signed: the handover would vouch for it.
     """
     if connection.dialect.name == "postgresql":
         # A seal, a pruning or a receipt under way ends first, and none begins.
@@ -52,7 +52,8 @@ def hand_over(connection: Connection, former: Signer, signer: Signer, *, id: str
     if connection.execute(_NEWEST).scalar_one_or_none() == kid:
         return False
     hold_signing(connection, former)
-    last, pruned, number = last_link(connection), newest_pruning(connection), next_number(connection)
+    last = signed_end(connection, trusted_keys(connection, former.public_key()))
+    pruned, number = newest_pruning(connection), next_number(connection)
     unsigned = Handover(
         kid=kid,
         former=encoded(former.public_key()),

@@ -10,6 +10,7 @@ An exchange ends in one of three ways, and the difference is what a retry may as
 from __future__ import annotations
 
 import ssl
+import threading
 import time
 import zlib
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,7 @@ from identity.addresses import AddressPolicy
 from identity.deadline import Deadline, GuardedBackend, Monotonic, Prohibited
 
 _MEGABYTE = 1 << 20
+_ENDING = "this process is ending, and its client is closed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +88,7 @@ class Client:
         self.policy = policy
         self._monotonic = monotonic
         self._user_agent = user_agent
+        self._closed = threading.Event()
         self._backend = GuardedBackend(policy, lookups=max(4, pool_size // 8))
         context = verify or _trusting()
         self._reusing = self._open(context, pool_size, keep_alive.total_seconds())
@@ -100,7 +103,8 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection. What is sent afterwards is not."""
+        self._closed.set()
         self._reusing.close()
         self._fresh.close()
         self._backend.close()
@@ -127,6 +131,8 @@ class Client:
         port = url.port or (443 if url.scheme == "https" else 80)
         if refusal := self.policy.prohibits_url(url.scheme, url.host, port, userinfo=bool(url.userinfo)):
             return NotSent(reason=refusal, untried=True)
+        if self._closed.is_set():
+            return NotSent(reason=_ENDING, untried=True)
         if send_before is not None and began >= send_before:
             return NotSent(reason=f"{url.host}: too late to send", untried=True)
         deadline = Deadline(within.total_seconds(), monotonic=self._monotonic, send_before=send_before)
@@ -147,6 +153,10 @@ class Client:
                 answer.close()
         except UnicodeEncodeError:  # its text quotes the character
             return NotSent(reason=f"{url.host}: a header of the request is not ASCII", untried=True)
+        except RuntimeError:  # httpx, and the threads that look names up: closed since we looked
+            if not self._closed.is_set():
+                raise
+            return NoAnswer(reason=_ENDING) if deadline.sent else NotSent(reason=_ENDING, untried=True)
         except (httpx.HTTPError, _Unusable, zlib.error) as error:
             return _ending(error, deadline, url.host)
         headers = {name.lower(): value for name, value in answer.headers.items()}

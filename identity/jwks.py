@@ -3,6 +3,7 @@
 - a key id that is not in the set makes it be fetched anew, at most once a minute: a rotation is seen, a flood is not;
 - a set that cannot be fetched anew serves on for a day, since what it verifies can only take authority away; one that
   was never fetched is asked for again after a few seconds, not for each token;
+- anyone may name a key id, so a host that hangs holds the one thread that asks it, and others for a moment at most;
 - keys that are too weak or not for signing are left out.
 """
 
@@ -50,11 +51,13 @@ class KeyRing:
         stale: timedelta = timedelta(days=1),
         pause: timedelta = timedelta(minutes=1),
         budget: timedelta = timedelta(seconds=5),
+        patience: timedelta = timedelta(seconds=1),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._http = http
         self._fresh, self._stale, self._pause = fresh.total_seconds(), stale.total_seconds(), pause.total_seconds()
         self._budget = budget
+        self._patience = patience.total_seconds()  # with the thread that fetches
         self._monotonic = monotonic
         self._held: dict[str, _Held] = {}
         self._locks: dict[str, Lock] = {}
@@ -62,16 +65,30 @@ class KeyRing:
 
     def key(self, url: str, kid: str) -> KeySet | None:
         """The key of that id alone, or None: there is none in the set at *url*. Raises Unavailable."""
-        with self._lock:
-            one = self._locks.setdefault(url, Lock())
-        with one:  # one thread fetches, the others wait for what it brings
-            held = self._held.get(url)
-            if held is None or self._is_due(held, kid):
-                held = self._held[url] = self._fetched(url, held)
+        held = self._held.get(url)
+        if held is None or self._is_due(held, kid):
+            held = self._renewed(url, kid, held)
         if self._monotonic() - held.fetched > self._stale:  # or never
             raise Unavailable(f"the keys at {url} cannot be fetched", retry_after=self._budget)
         found = held.keys.get(kid)
         return None if found is None else KeySet([found])
+
+    def _renewed(self, url: str, kid: str, held: _Held | None) -> _Held:
+        """What the one thread that fetches brings; while it is not back, what is *held* of that key."""
+        with self._lock:
+            one = self._locks.setdefault(url, Lock())
+        failed = held is not None and held.tried > held.fetched
+        if not one.acquire(timeout=0 if failed else self._patience):
+            if held is not None and kid in held.keys:
+                return held
+            raise Unavailable(f"the keys at {url} are still being fetched", retry_after=self._budget)
+        try:
+            held = self._held.get(url)
+            if held is None or self._is_due(held, kid):
+                held = self._held[url] = self._fetched(url, held)
+            return held
+        finally:
+            one.release()
 
     def _is_due(self, held: _Held, kid: str) -> bool:
         now = self._monotonic()
@@ -79,8 +96,8 @@ class KeyRing:
         return now - held.tried >= pause and (now - held.fetched >= self._fresh or kid not in held.keys)
 
     def _fetched(self, url: str, held: _Held | None) -> _Held:
-        now = self._monotonic()
         answer = self._http.send(HttpRequest(method="GET", url=url), within=self._budget, cap=_CAP)
+        now = self._monotonic()  # the pause begins when the host has taken its time
         if isinstance(answer, Answer) and answer.status == 200 and (keys := read_keys(answer.body)):
             return _Held(keys=keys, fetched=now, tried=now)
         why = f"status {answer.status}" if isinstance(answer, Answer) else answer.reason

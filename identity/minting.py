@@ -27,7 +27,9 @@ from identity.refresh.situation import Situation
 from identity.secret import Secret
 from identity.vault import Vault
 
-_INVALID_GRANT = "invalid_grant"
+# RFC 7523 §3.1 has the first for all that is wrong with an assertion. The second Google says of one person whom the
+# service account may not act for: https://developers.google.com/identity/protocols/oauth2/service-account#error-codes
+_OF_ASSERTION = (Dead(code="invalid_grant"), ClientRefused(code="unauthorized_client"))
 _KEY_REFUSED = "401: the app's key or id was refused"
 
 
@@ -35,7 +37,7 @@ _KEY_REFUSED = "401: the app's key or id was refused"
 class AssertionRefused:
     """What was signed does not count: by the key's fault, this machine's clock's, or because the consent is gone.
 
-    RFC 7523 §3.1 has one code for all three, so no account is given up for it, and no key.
+    The codes do not tell these apart, so no account is given up for them, no key, and not the client.
     """
 
     code: str
@@ -104,8 +106,12 @@ def read_token(
             scopes=tuple(scopes),
             lifetime=situation.last_lifetime,
         )
-        if situation.account.credential is Credential.JWT_BEARER and meaning == Dead(code=_INVALID_GRANT):
-            return AssertionRefused(code=_INVALID_GRANT)
+        if (
+            situation.account.credential is Credential.JWT_BEARER
+            and isinstance(meaning, Dead | ClientRefused)
+            and meaning in _OF_ASSERTION
+        ):
+            return AssertionRefused(code=meaning.code)
         return meaning
     # https://docs.github.com/en/rest/apps/apps#create-an-installation-access-token-for-an-app
     match outcome:

@@ -31,6 +31,8 @@ _ALIAS = select(aliases.c.principal_id).where(
     aliases.c.provider == func.coalesce(_PEOPLE, bindparam("of_provider", type_=String)),
     aliases.c.external_id == bindparam("external"),
 )
+BY_ADMIN = "admin:"  # begins what an alias says of who made it, where that was an admin
+_ALIAS_BY_ADMIN = _ALIAS.where(aliases.c.made_by.startswith(BY_ADMIN))
 
 
 def checked_id(value: str) -> str:
@@ -143,18 +145,26 @@ def link_alias(
         & (aliases.c.external_id == external_id)
         & (aliases.c.principal_id == principal)
     )
-    return connection.execute(update(aliases).where(same).values(login=login)).rowcount == 1
+    # What an admin says is more than that somebody connected, and stays so whoever connects after it.
+    said = {"made_by": made_by} if made_by.startswith(BY_ADMIN) else {}
+    return connection.execute(update(aliases).where(same).values(login=login, **said)).rowcount == 1
 
 
 def resolve_alias(
-    connection: Connection, tenant: str, provider: str, external_id: str, *, through: str | None = None
+    connection: Connection,
+    tenant: str,
+    provider: str,
+    external_id: str,
+    *,
+    through: str | None = None,
+    by_admin: bool = False,
 ) -> str | None:
-    """The id of the principal whom a provider knows by *external_id*, if someone linked them.
+    """The id of the principal whom a provider knows by *external_id*, if someone linked them; *by_admin*: an admin.
 
     *through* is the provider connection that named them: the provider behind it may number its users by itself.
     """
     row = {"tenant": tenant, "of_provider": provider, "external": external_id, "through": through}
-    return connection.execute(_ALIAS, row).scalar_one_or_none()
+    return connection.execute(_ALIAS_BY_ADMIN if by_admin else _ALIAS, row).scalar_one_or_none()
 
 
 def _principal(row: Row[tuple[object, ...]]) -> Principal:

@@ -14,6 +14,10 @@ from sqlalchemy import Connection, Select, delete, func, select, update
 from identity import audit
 from identity.capability.tables import audiences
 from identity.console.tables import console_roles
+from identity.errors import BadInput
+from identity.model import Scope, ScopeKind
+from identity.scopes import standings
+from identity.sequence import lock_exclusive
 from identity.tables import (
     accounts,
     aliases,
@@ -25,7 +29,7 @@ from identity.tables import (
     refresh_intents,
     tenants,
 )
-from identity.withdrawals import WithdrawalState
+from identity.withdrawals import MOVES, WithdrawalState
 from identity.withdrawals.tables import withdrawals
 
 
@@ -35,14 +39,26 @@ def at_providers(connection: Connection, tenant: str, state: WithdrawalState) ->
     return int(connection.execute(select(func.count()).select_from(withdrawals).where(of_tenant)).scalar_one())
 
 
+def revocations_of_stuck(connection: Connection, tenant: str) -> list[str]:
+    """The revocations of the tenant's credentials that are stuck at a provider."""
+    columns = withdrawals.c
+    stuck = columns.account_id.in_(_accounts(tenant)) & (columns.state == WithdrawalState.STUCK)
+    found = select(columns.revocation_id).where(stuck, columns.revocation_id.is_not(None)).distinct()
+    return list(connection.execute(found.order_by(columns.revocation_id)).scalars())
+
+
 def shred(
     connection: Connection, tenant: str, *, id: str, by: str, now: datetime, besides: Mapping[str, int]
 ) -> Mapping[str, int]:
     """Take every credential of a revoked and stopped tenant out of the ledger; how many rows of what it touched.
 
     *id* is the audit row's, which also says what its caller ended *besides*. A copy of the ledger, such as a backup,
-    still holds them (docs/decisions/0010).
+    still holds them (docs/decisions/0010). Raises BadInput if the tenant is open: who connects could not be told.
     """
+    scope = Scope(kind=ScopeKind.TENANT, key=tenant)
+    lock_exclusive(connection, scope)
+    if not standings(connection, [scope])[scope].stopped:
+        raise BadInput(f"{tenant} was opened meanwhile, so it is not deleted: say the same again")
     own = select(provider_connections.c.id).where(provider_connections.c.tenant_id == tenant)
     of_account = _accounts(tenant)
     # Its own statement each: the sealed columns are those of `identity.rewrap.SEALED`.
@@ -62,6 +78,11 @@ def shred(
         "withdrawals": update(withdrawals)
         .where(withdrawals.c.account_id.in_(of_account))
         .values(access_sealed=None, refresh_sealed=None, answer_sealed=None),
+        "stuck credentials, given up": update(withdrawals)
+        .where(
+            withdrawals.c.account_id.in_(of_account), withdrawals.c.state.in_(MOVES.sources(WithdrawalState.GIVEN_UP))
+        )
+        .values(state=WithdrawalState.GIVEN_UP, finished_at=now),
         "connection secrets": delete(connection_secrets).where(connection_secrets.c.connection_id.in_(own)),
         "connect links": delete(connect_sessions).where(connect_sessions.c.tenant_id == tenant),
         "capability audiences": update(audiences)

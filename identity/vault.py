@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from identity.errors import Misconfigured
+from identity.errors import KeyMissing, Misconfigured
 from identity.secret import Secret
 
 _VERSION = 1
@@ -68,7 +68,7 @@ class Vault:
         return self._wrap(data_key) + nonce + sealed
 
     def open(self, sealed: bytes, binding: Binding) -> Secret:
-        """The secret. Raises Misconfigured, which names the record by its id."""
+        """The secret. Raises Misconfigured, which names the record by its id: KeyMissing where a key is lacking."""
         data_key = self._unwrap(sealed, str(binding))
         rest = sealed[HEAD + _NONCE + _WRAPPED :]
         try:
@@ -99,7 +99,7 @@ class Vault:
         key = self._keys.get(key_id)
         if key is None:
             known = ", ".join(map(str, sorted(self._keys)))
-            raise Misconfigured(f"the sealed {name} needs vault key {key_id}, and the key file has only: {known}")
+            raise KeyMissing(f"the sealed {name} needs vault key {key_id}, and the key file has only: {known}")
         nonce, wrapped = sealed[HEAD : HEAD + _NONCE], sealed[HEAD + _NONCE : HEAD + _NONCE + _WRAPPED]
         try:
             return key.decrypt(nonce, wrapped, _prefixed(b"data key", head))

@@ -17,7 +17,8 @@ from joserfc import jws
 from joserfc.errors import JoseError
 from sqlalchemy import Connection, Row, insert, select
 
-from identity.api_key_tables import workloads
+from identity import audit
+from identity.api_key_tables import api_keys, workloads
 from identity.api_keys import Caller, NoCaller, find_again
 from identity.errors import BadInput
 from identity.jwks import KeyRing
@@ -45,8 +46,8 @@ def looks_like_one(secret: Secret) -> bool:
     return secret.reveal().count(".") == 2
 
 
-def add_workload(connection: Connection, key: str, new: Workload) -> None:
-    """Let *new* call by *key*. Raises BadInput: another key is called by it."""
+def add_workload(connection: Connection, key: str, new: Workload, *, by: str, now: datetime) -> None:
+    """Let *new* call by *key*, as *by* said. Raises BadInput: another key is called by it."""
     who = (
         workloads.c.issuer == new.issuer,
         workloads.c.audience == new.audience,
@@ -56,6 +57,18 @@ def add_workload(connection: Connection, key: str, new: Workload) -> None:
         raise BadInput(f"{taken} is called by these tokens already: take a subject or an audience of its own")
     row = {"issuer": new.issuer, "audience": new.audience, "subject": new.subject, "jwks_url": new.jwks_url}
     connection.execute(insert(workloads), {"key_id": key, **row})
+    whose = connection.execute(select(api_keys.c.tenant_id, api_keys.c.agent_id).where(api_keys.c.id == key)).one()
+    audit.record(
+        connection,
+        id=f"{key}.trusted",
+        at=now,
+        kind="workload.trusted",
+        tenant=whose.tenant_id,
+        agent=whose.agent_id,
+        outcome="trusted",
+        reason=f"by {by}",
+        detail={"key": key, **row},
+    )
 
 
 class Workloads:

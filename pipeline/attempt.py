@@ -11,7 +11,7 @@ from typing import Any
 from structlog.contextvars import bound_contextvars
 
 from identity.death import infer_death
-from identity.errors import GrantRevoked, ReauthRequired, Unavailable
+from identity.errors import AswhomError, GrantRevoked, ReauthRequired, Unavailable
 from identity.http import NoAnswer, NotSent
 from identity.model import Effect, Leased, LeaseRequest, NeedsRefresh
 from identity.store import CommitUnknown
@@ -190,11 +190,16 @@ def _open(services: Services, intent: Intent) -> OpenOutcome:
     except CommitUnknown:
         # Whether the intent is there is not known, so nothing is sent. If it is there, it had no effect.
         if services.store.read(partial(steps.attempt_state, attempt=intent.attempt)) is not None:
-            not_sent = Closing(
-                attempt=intent.attempt, state=AttemptState.NO_EFFECT, step_state=StepState.OPEN, error="not sent"
-            )
-            commit(services, intent, not_sent)
+            _close_unsent(services, intent)
         raise RunAgain("the opening's commit was not confirmed", delay=services.settings.backoff) from None
+
+
+def _close_unsent(services: Services, intent: Intent) -> None:
+    """It is open in the ledger, and certainly nothing left: nobody is to be asked what became of it."""
+    not_sent = Closing(
+        attempt=intent.attempt, state=AttemptState.NO_EFFECT, step_state=StepState.OPEN, error="not sent"
+    )
+    commit(services, intent, not_sent)
 
 
 def _refresh(services: Services, account: str, generation: int, *, refused: bool) -> int:
@@ -209,7 +214,11 @@ def _send(
     services: Services, step: StepAtHand, intent: Intent, opened: Opened, began: float
 ) -> Response | NotSent | NoAnswer:
     send_before = began + intent.send_within.total_seconds()
-    shown = header(services, step, intent, opened, send_before=send_before)
+    try:
+        shown = header(services, step, intent, opened, send_before=send_before)
+    except AswhomError:  # such as a vault key that this host does not have yet
+        _close_unsent(services, intent)
+        raise
     if isinstance(shown, NotSent):
         return shown
     services.reached("before_call")

@@ -24,6 +24,9 @@ from pipeline.model import HEARTBEAT
 
 log = logging.getLogger(__name__)
 
+#: What a token request on the wire may take, and the commits around it; less than any supervisor waits.
+PATIENCE = timedelta(seconds=30)
+
 Beat = Callable[[str, str | None], None]
 
 
@@ -120,13 +123,23 @@ class _Keeper:
 
 
 class Housekeeping:
-    """`start`, then `stop`; or `run` for a process that does nothing else. `beat(duty, error)` stores a heartbeat."""
+    """`start`, then `stop`; or `run` for a process that does nothing else. `beat(duty, error)` stores a heartbeat.
 
-    def __init__(self, duties: Sequence[Duty], beat: Beat, *, clock: Callable[[], float] = time.monotonic) -> None:
+    *stopping* is set by `stop`, for duties whose tick can end early.
+    """
+
+    def __init__(
+        self,
+        duties: Sequence[Duty],
+        beat: Beat,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        stopping: threading.Event | None = None,
+    ) -> None:
         names = [duty.name for duty in duties]
         if len(set(names)) != len(names):
             raise ValueError("two duties have one name")
-        self._stopped = threading.Event()
+        self._stopped = stopping or threading.Event()
         self._keepers = [_Keeper(duty, beat, self._stopped, clock) for duty in duties]
         self._watch = threading.Thread(target=self._watch_keepers, name="duty-watch", daemon=True)
 
@@ -135,7 +148,7 @@ class Housekeeping:
             keeper.thread.start()
         self._watch.start()
 
-    def stop(self, patience: timedelta = timedelta(seconds=10)) -> bool:
+    def stop(self, patience: timedelta = PATIENCE) -> bool:
         """End every duty after the tick it is in; False if one did not end within *patience* (it ends with us)."""
         self._stopped.set()
         deadline = time.monotonic() + patience.total_seconds()
@@ -144,7 +157,7 @@ class Housekeeping:
                 thread.join(max(0.0, deadline - time.monotonic()))
         return not any(keeper.thread.is_alive() for keeper in self._keepers)
 
-    def run(self) -> bool:
+    def run(self, patience: timedelta = PATIENCE) -> bool:
         """Start, wait for SIGTERM or SIGINT, stop."""
         asked = threading.Event()
 
@@ -155,7 +168,7 @@ class Housekeeping:
             signal.signal(number, ask)
         self.start()
         asked.wait()
-        return self.stop()
+        return self.stop(patience)
 
     def _watch_keepers(self) -> None:
         period = min((keeper.duty.deadline.total_seconds() / 4 for keeper in self._keepers), default=1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -114,7 +115,6 @@ class Runtime:
         self.authority = Authority(self.database, self.issuer, ids=self.ids, clock=clock)
         self.http = Client(policy=AddressPolicy(allow_hosts=settings.allow_hosts), pool_size=settings.database.threads)
         self.redis = _redis(settings.redis_url)
-        self._stopping = False
         lock = RefreshLock(
             self.redis,
             ttl=settings.refresh.lock_ttl,
@@ -135,7 +135,15 @@ class Runtime:
             reached=reached,
             restored=wake_waiting,
         )
-        self.keepalive = Keepalive(self.database, self._refresh_ahead, PROFILES, pacing=through(self.gate), clock=clock)
+        self.stopping = threading.Event()  # set by who runs the duties or the jobs, before it closes this
+        self.keepalive = Keepalive(
+            self.database,
+            self._refresh_ahead,
+            PROFILES,
+            pacing=through(self.gate),
+            clock=clock,
+            stopping=self.stopping.is_set,
+        )
         services = Services(
             store=self.database,
             vault=self.vault,
@@ -153,7 +161,7 @@ class Runtime:
                 clock=clock,
             ),
             budgets=Budgets(self.redis, prefix=settings.key_prefix),
-            stopping=lambda: self._stopping,
+            stopping=self.stopping.is_set,
             reached=reached,
         )
         self.ring = Doorbells(self.database, ring)
@@ -211,7 +219,7 @@ class Runtime:
 
     def wind_down(self) -> None:
         """The process was told to stop: its runs go back to the queue at their next step."""
-        self._stopping = True
+        self.stopping.set()
 
     def before_exit(self, overdue: Collection[str]) -> None:
         """The watchdog is about to leave because of these jobs."""

@@ -66,6 +66,7 @@ OF_API = (
     TOO_MANY,
     CONTENT_TYPE,
     UNAVAILABLE,
+    FAILED,
 )
 KINDS = (
     TOO_LARGE,

@@ -156,7 +156,8 @@ def _too_large(settings: WebSettings) -> Problem:
 
 
 def _unknown() -> Problem:
-    # One answer for no such source, no such connection and another provider's: it tells nobody what exists.
+    # One answer for no such source, no such connection and another provider's. That an id is one, the 401 of whoever
+    # cannot sign for it tells: an id is no secret, what signs is.
     detail = "There is no webhook at this address. Compare it with the one that the provider connection shows."
     return Problem(problems.UNKNOWN_CONNECTION, detail)
 

@@ -103,11 +103,11 @@ def trust(
 
     Kubernetes, clouds and CIs give each workload signed tokens. `revoke` takes the trust back as it ends a key.
     """
-    made = _Made(at, in_full(tenant, agent), days)
+    made, now = _Made(at, in_full(tenant, agent), days), at.now()
 
     def write(c: Connection) -> None:
         made.add(c, tenant=tenant, role=Role(role), tools=tools, name=name)
-        add_workload(c, made.id, Workload(**whose))
+        add_workload(c, made.id, Workload(**whose), by=at.operator, now=now)
 
     at.write(write)
     said = f"{made.id}: tokens of {whose['subject']} are {made.agent}'s, as {role}, until {made.expires_at:%Y-%m-%d}"

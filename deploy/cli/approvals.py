@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from deploy.cli.command import PROBLEM, command, confirm
+from deploy.cli.command import PROBLEM, command, confirm, in_full
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.errors import BadInput
@@ -18,7 +18,7 @@ from pipeline.ledger.votes import NotCounted, Through, Vote
 from pipeline.states import ApprovalState
 
 STATES = [str(state) for state in ApprovalState]
-AS = click.option("--as", "principal", required=True, metavar="USER", help="Whose answer it is, by id.")
+AS = click.option("--as", "principal", required=True, metavar="USER", help="Whose answer it is.")
 YES = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
@@ -72,10 +72,10 @@ def deny(at: Installation, out: Output, id: str, principal: str, yes: bool) -> i
 
 @command(approvals)
 @click.argument("id")
-@click.option("--for", "principal", required=True, metavar="USER", help="The approver, by id: it is theirs alone.")
+@click.option("--for", "principal", required=True, metavar="USER", help="The approver: it is theirs alone.")
 def link(at: Installation, out: Output, id: str, principal: str) -> None:
     """A link to a page on which USER answers, good for some minutes. Where people sign in, they do so there first."""
-    act = at.act()
+    act, principal = at.act(), in_full(_found(at, id).tenant, principal)
     made, url = at.runtime.approving.invite(id, principal, now=act["now"])
     at.write(lambda c: acts.link_made(c, made, **act))
     out.note(f"for {principal} alone, until {made.expires_at:%H:%M} UTC")
@@ -91,6 +91,7 @@ def _found(at: Installation, id: str) -> ApprovalView:
 
 def _answer(at: Installation, out: Output, id: str, principal: str, *, approves: bool, yes: bool) -> int | None:
     view = _found(at, id)
+    principal = in_full(view.tenant, principal)
     for sentence in told(view):
         out.sentence(sentence)
     confirm(f"{'Approve' if approves else 'Deny'} this as {principal}?", yes=yes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -95,10 +95,10 @@ def export(at: Installation, out: Output, tenant: str | None, after: int, output
     lines = 0
     with ExitStack() as files:
         file = sys.stdout.buffer if output is None else files.enter_context(_whole(output, at.ids("part")))
-        connection = files.enter_context(at.ledger.engine.connect())
         on_screen = output is None and sys.stdout.isatty()  # where a bar would stand among the records
-        bar = files.enter_context(out.progress(links_behind(connection, after), what="exporting", hidden=on_screen))
-        for line in export_lines(connection, tenant=tenant, after=after, progress=bar.update):
+        behind = at.read(lambda c: links_behind(c, after))
+        bar = files.enter_context(out.progress(behind, what="exporting", hidden=on_screen))
+        for line in export_lines(at.ledger, tenant=tenant, after=after, progress=bar.update):
             file.write(line)
             lines += 1
     out.note(f"{lines - 1} record(s) exported; who has the public key (`aswhom keys public`) can verify them")
@@ -116,7 +116,7 @@ def verify_chain(
     FILES are exports that follow each other. With them and --key nothing else is needed: no ledger, network or secret.
     """
     keys = public_keys(at, key)
-    known = None if checkpoint is None else read_checkpoint(checkpoint.read_text(encoding="utf-8"), keys)
+    known = None if checkpoint is None else _read_checkpoint(checkpoint, keys)
     if files:
         audited = _audited(files, keys, known)
     else:
@@ -126,7 +126,7 @@ def verify_chain(
     match audited.outcome:
         case Verified() as held:
             _tell(out, held, withheld=audited.withheld)
-            return None
+            return None if held.compared else PROBLEM
         case FirstBad(seq=seq, why=why, proven=proven):
             told = f"THE CHAIN BREAKS at {seq}: {why}. Signatures prove what comes before {proven + 1}."
             out.done(told, {"verified": False, "seq": seq, "why": why, "proven": proven})
@@ -155,19 +155,30 @@ def _whole(output: Path, part: str) -> Iterator[BinaryIO]:
         with written.open("xb") as file:
             yield file
         written.rename(output)
+    except OSError as error:
+        raise BadInput(f"{output} cannot be written: {error.strerror}") from error
     finally:
-        written.unlink(missing_ok=True)
+        with suppress(OSError):  # whatever kept it from being written may keep it from being looked for
+            written.unlink()
+
+
+def _read_checkpoint(file: Path, keys: TrustedKeys) -> Head:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{file} cannot be read as a checkpoint: it is not a text in UTF-8") from error
+    return read_checkpoint(text, keys)
 
 
 def as_whom(row: Row) -> str | None:
-    """As the user, or as the platform."""
+    """As whom, in the words of `pipeline.desk.telling`, with the principal's id."""
     match row["pattern"], row["principal_id"]:
         case _, None:
             return None
         case AccessPattern.DELEGATED, principal:
-            return f"the user {principal}"
+            return f"user {principal}"
         case AccessPattern.SERVICE, principal:
-            return f"the platform ({principal})"
+            return f"the service ({principal})"
         case AccessPattern.CAPABILITY, principal:
             return f"{principal}, by a capability"
         case _, principal:
@@ -184,8 +195,11 @@ def _tell(out: Output, held: Verified, *, withheld: int) -> None:
     more = f"; {held.unsealed} newer one(s) are not sealed yet" if held.unsealed else ""
     if held.first > 1:
         more += f"; it begins at {held.first}"
+    if not held.compared:
+        more += "; THE CHECKPOINT IS OF BEFORE THAT AND WAS NOT COMPARED: keep newer ones"
     if withheld:
         more += f"; of {withheld} record(s) there is the digest alone"
     document = {"verified": True, "first": held.first, "count": held.count, "head": held.head}
     document |= {"signed_at": held.signed_at, "unsealed": held.unsealed, "withheld": withheld}
+    document |= {"compared": held.compared}
     out.done(f"the chain holds: {held.count} record(s){more}", document)

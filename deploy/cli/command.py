@@ -120,7 +120,9 @@ MOMENT = _Moment()
 
 
 def names(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
-    """`a,b,c`."""
+    """`a,b,c`. Raises BadParameter for what cannot be printed: half a character that the shell gave, say."""
+    if value is not None and not value.isprintable():
+        raise click.BadParameter(f"{value!r} has what cannot be printed")
     return None if value is None else tuple(filter(None, (part.strip() for part in value.split(","))))
 
 

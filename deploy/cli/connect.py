@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import click
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from deploy.cli.command import command, in_full, names
 from deploy.cli.output import Output
@@ -43,9 +44,9 @@ def link(
     """Print the link by which a person connects an account. It is good once, in one browser, for some minutes."""
     principal, now = in_full(tenant, user), at.now()
     owner = at.read(lambda c: queries.fitting_connection(c, tenant, connection))
-    at.write(lambda c: add_user(c, tenant, principal, now=now))
+    ensure = partial(add_user, tenant=tenant, principal=principal, now=now)
     key = AccountKey(tenant=tenant, connection=owner.id, principal=principal)
-    give_link(at, out, key, scopes=scopes, return_to=return_to, any_account=any_account)
+    give_link(at, out, key, scopes=scopes, return_to=return_to, any_account=any_account, ensure=ensure)
 
 
 def give_link(
@@ -56,11 +57,21 @@ def give_link(
     scopes: tuple[str, ...] | None,
     return_to: str | None,
     any_account: bool,
+    ensure: Callable[[Connection], object] | None = None,
     also: Mapping[str, Any] | None = None,
 ) -> None:
-    """Make a link for the person of *key*, and print it. Raises BadInput, Misconfigured or PolicyDenied."""
+    """Make a link for the person of *key*, whom *ensure* makes if she is new, and print it.
+
+    Raises BadInput, Misconfigured or PolicyDenied.
+    """
     made = at.runtime.invitations.link(
-        key, by=at.operator, scopes=scopes, return_to=return_to, any_account=any_account, now=at.now()
+        key,
+        by=at.operator,
+        scopes=scopes,
+        return_to=return_to,
+        any_account=any_account,
+        ensure=ensure,
+        now=at.now(),
     )
     document = {
         "url": made.url,

@@ -13,7 +13,7 @@ from deploy.cli.output import Output
 from deploy.cli.partial import end_in_the_middle
 from deploy.installation import Installation
 from pipeline.desk import jobs as desk
-from pipeline.desk.telling import started_by
+from pipeline.desk.telling import as_whom, started_by
 from pipeline.ledger import bells, queries
 from pipeline.ledger.paging import Row
 from pipeline.model import Bell
@@ -119,13 +119,6 @@ def resolve(at: Installation, out: Output, id: str, effect: bool | None, result:
     said = "had its effect" if effect else "had no effect"
     then = "the job goes on" if job["state"] == JobState.WAITING else f"the job stays {job['state']}"
     out.done(f"the call of {id} {said}; {then}", {"id": id, "effect": effect, "revocations": told})
-
-
-def as_whom(step: Row) -> str:
-    """The principal of a step, in words."""
-    if step["state"] == "refused":
-        return "nobody"
-    return f"{step['kind']} {step['principal']}" if step["principal"] else ""
 
 
 def _step(step: Row) -> Row:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import click
 
 from deploy.cli.command import command
-from deploy.cli.jobs import as_whom
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.errors import BadInput
-from pipeline.desk.telling import started_by
+from pipeline.desk.telling import as_whom, started_by
 from pipeline.ledger import queries
 from pipeline.ledger.paging import Row
 from pipeline.workflow import SERVICE, USER, Who, Workflow

@@ -21,7 +21,7 @@ from pipeline.ledger.paging import Row
 from pipeline.ledger.revocation_pages import page_digest
 from pipeline.revocation import in_flight, load
 from pipeline.revocation.inquiry import SAYS
-from pipeline.revocation.receipt import holds
+from pipeline.revocation.receipt import disproof, holds
 
 NAMED = 50  # of the jobs and the accounts on a receipt, for people; how many there are is said
 
@@ -57,7 +57,7 @@ def retry(at: Installation, out: Output, id: str) -> int | None:
 @command(revocations)
 @click.argument("id")
 def show(at: Installation, out: Output, id: str) -> int | None:
-    """One revocation: its receipt, and whether the signature is this installation's.
+    """One revocation: its receipt, and whether this installation signed it, for this revocation and as its newest.
 
     With --json, what is printed is a file that `revocations verify` takes.
     """
@@ -65,16 +65,17 @@ def show(at: Installation, out: Output, id: str) -> int | None:
     if row["receipt"] is None:
         _tell_unfinished(at, out, row)
         return None
-    verified = holds(public_keys(at, None), row["receipt"], row["signature"])
+    keys = public_keys(at, None)
+    why = at.read(lambda c: disproof(c, keys, row))
     if out.as_json:
-        out.document({**row, "verified": verified})
-        return None if verified else PROBLEM
+        out.document({**row, "verified": why is None} | ({"why": why} if why else {}))
+        return PROBLEM if why else None
     _tell_whose(out, row)
     _tell(out, row["receipt"])
     if row["doubt"] in SAYS:
         out.sentence(f"Of its signal: {SAYS[row['doubt']]}.")
-    if not verified:
-        out.sentence("THE SIGNATURE DOES NOT HOLD: the receipt was altered, or signed by another installation's key.")
+    if why:
+        out.sentence(f"THE RECEIPT DOES NOT HOLD: {why}.")
         return PROBLEM
     out.sentence("The signature holds.")
     return None
@@ -111,17 +112,21 @@ def list_jobs(at: Installation, out: Output, id: str, page: int | None) -> int |
 def verify(at: Installation, out: Output, receipt: str, key: Path | None) -> int | None:
     """Check a signature: RECEIPT is a revocation's id, or a file that `revocations show --json` wrote.
 
-    With a file and --key nothing else is needed: no ledger, no network, no secret.
+    With a file and --key nothing else is needed: no ledger, no network, no secret. Whether it is the newest revision,
+    the ledger knows: by its id, what is said beside the receipt and the audit's digest are held against it too.
     """
     keys = public_keys(at, key)
-    stored = _from_file(Path(receipt)) if Path(receipt).is_file() else at.read(lambda c: queries.revocation(c, receipt))
+    in_file = Path(receipt).is_file()
+    stored = _from_file(Path(receipt)) if in_file else at.read(lambda c: queries.revocation(c, receipt))
     document, signature = stored.get("receipt"), stored.get("signature")
     if not isinstance(document, Mapping) or not isinstance(signature, str):
         raise BadInput(f"{receipt} has no signed receipt (yet): see `aswhom revocations show`")
-    held = holds(keys, document, signature)
-    said = {"verified": held, "revocation": document.get("revocation"), "revision": document.get("revision")}
-    if not held:
-        out.done("THE SIGNATURE DOES NOT HOLD: the receipt was altered, or signed with another key.", said)
+    why = None if in_file else at.read(lambda c: disproof(c, keys, stored))
+    if in_file and not holds(keys, document, signature):
+        why = "the receipt was altered, or signed with another key"
+    said = {"verified": why is None, "revocation": document.get("revocation"), "revision": document.get("revision")}
+    if why:
+        out.done(f"THE RECEIPT DOES NOT HOLD: {why}.", said)
         return PROBLEM
     out.done(f"The signature holds: {document['revocation']}, revision {document['revision']}.", said)
     if not out.as_json:
@@ -196,6 +201,8 @@ def _tell_provider(out: Output, receipt: Mapping[str, Any]) -> None:
             out.sentence("The provider was not asked.")
         case "stuck":
             out.sentence(f"STUCK at the provider: act, then `aswhom revocations retry {receipt['revocation']}`.")
+        case "given_up":
+            out.sentence("Given up when the tenant was deleted: what was stuck may still be valid at the provider.")
         case answer:
             out.sentence(f"At the provider: {answer}.")
     accounts = receipt["provider"]["accounts"]

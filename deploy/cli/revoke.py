@@ -14,6 +14,7 @@ from deploy.cli.command import PROBLEM, confirm, invocation
 from deploy.cli.output import Output
 from deploy.cli.revocations import summary
 from deploy.installation import Installation
+from identity.errors import Unavailable
 from identity.model import Scope, ScopeKind
 from pipeline import revocation
 from pipeline.desk.scopes import named_scope
@@ -67,12 +68,22 @@ def revoke(
         )
 
     number = at.write(write)
-    at.ring_revocations([id])
     document: Row = {"id": id, "scope": {"kind": kind, "key": scope.key}, "number": number, "effective_at": now}
     if not wait:
+        at.ring_revocations([id])
         out.done(f"{scope} is revoked: {id}. What it stopped: `aswhom revocations show {id}`", document)
         return None
-    return _tell(at, out, scope, document, within=timedelta(seconds=timeout))
+    try:
+        out.note(f"{scope} is revoked: {id}. Waiting for the receipt.")  # first: whatever comes, it is revoked
+        at.ring_revocations([id])
+        return _tell(at, out, scope, document, within=timedelta(seconds=timeout))
+    except (KeyboardInterrupt, Unavailable) as error:
+        why = str(error) or "it was interrupted"
+        out.done(
+            f"{scope} is revoked: {id}. Its receipt was not waited for: {why}. See `aswhom revocations show {id}`",
+            document,
+        )
+        return PROBLEM
 
 
 def _show(out: Output, scope: Scope, stake: Preview) -> None:

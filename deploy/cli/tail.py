@@ -8,9 +8,9 @@ import time
 import click
 
 from deploy.cli.command import DONE, PROBLEM, invocation
-from deploy.cli.jobs import as_whom
 from deploy.cli.output import Output
 from deploy.installation import Installation
+from pipeline.desk.telling import as_whom
 from pipeline.ledger import queries
 from pipeline.ledger.following import Following, Moved
 from pipeline.states import ENDED, JobState

@@ -17,8 +17,10 @@ from deploy.cli.tenants import tenants
 from deploy.installation import Installation
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
+from identity.scopes import standings
 from identity.stops import set_stopped
-from identity.tenant_deletion import at_providers, shred
+from identity.tables import accounts, grants
+from identity.tenant_deletion import at_providers, revocations_of_stuck, shred
 from identity.withdrawals import WithdrawalState
 from pipeline import revocation
 from pipeline.ledger import queries
@@ -60,24 +62,24 @@ def delete(at: Installation, out: Output, id: str, give_up: bool, timeout: float
         return PROBLEM
     audit_id, now = at.ids("aud"), at.now()
 
-    def write(c: Connection) -> Mapping[str, int]:
+    def write(c: Connection) -> tuple[Mapping[str, int], list[str]]:
+        given_up = revocations_of_stuck(c, id)
         ended = end_for_tenant(c, id, now=now)
-        return shred(c, id, id=audit_id, by=at.operator, now=now, besides=ended)
+        return shred(c, id, id=audit_id, by=at.operator, now=now, besides=ended), given_up
 
-    touched = at.write(write)
+    touched, given_up = at.write(write)
+    at.ring_revocations(given_up)  # their receipts are issued anew, and say so
     shredded = ", ".join(f"{number} {what}" for what, number in touched.items() if number) or "nothing was left"
     out.done(f"{id} is deleted ({of}). Shredded: {shredded}", {"id": id, "deleted": True, "revocation": of, **touched})
     return None
 
 
 def _revoked(at: Installation, scope: Scope) -> str:
-    """The deletion's revocation, declared with a stop in one commit unless that was done before."""
+    """The deletion's revocation, declared with a stop in one commit unless that was done before and is so yet."""
     new, stop, now = at.ids("rev"), at.ids("aud"), at.now()
-    before = select(revocations.c.id).where(revocations.c.key == scope.key, revocations.c.source == _SOURCE)
 
     def write(c: Connection) -> tuple[str, bool]:
-        known = c.execute(before.where(revocations.c.kind == scope.kind)).scalars().first()
-        if known is not None:
+        if known := _in_force(c, scope):
             return known, False
         by, reason = at.operator, "the tenant is deleted"
         revocation.declare(c, id=new, scope=scope, tenant=scope.key, source=_SOURCE, by=by, reason=reason, now=now)
@@ -88,6 +90,18 @@ def _revoked(at: Installation, scope: Scope) -> str:
     if declared:
         at.ring_revocations([of])
     return of
+
+
+def _in_force(c: Connection, scope: Scope) -> str | None:
+    """The newest deletion's revocation, unless the tenant was opened or somebody connected since."""
+    columns = revocations.c
+    of_deletion = (columns.kind == scope.kind) & (columns.key == scope.key) & (columns.source == _SOURCE)
+    newest = c.execute(select(columns.id, columns.number).where(of_deletion).order_by(columns.number.desc())).first()
+    if newest is None or not standings(c, [scope])[scope].stopped:
+        return None
+    in_tenant = select(accounts.c.id).where(accounts.c.tenant_id == scope.key)
+    later = (grants.c.consented > newest.number) & grants.c.account_id.in_(in_tenant)
+    return None if c.execute(select(grants.c.account_id).where(later).limit(1)).first() else newest.id
 
 
 def _waits_for(at: Installation, tenant: str, of: str, *, give_up: bool, within: timedelta) -> str | None:
@@ -109,5 +123,6 @@ def _needed(c: Connection, *, tenant: str, of: str, give_up: bool) -> str | None
         return f"{pending} credential(s) are still to end at their providers. Say the same again later"
     stuck = at_providers(c, tenant, WithdrawalState.STUCK)
     if stuck and not give_up:
-        return f"{stuck} credential(s) are stuck at their providers: `aswhom revocations retry {of}`, or say --give-up"
+        again = ", ".join(f"`aswhom revocations retry {one}`" for one in revocations_of_stuck(c, tenant))
+        return f"{stuck} credential(s) are stuck at their providers: {again}, or say --give-up"
     return None

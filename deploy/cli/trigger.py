@@ -52,10 +52,10 @@ def trigger(
     your own.
     """
     changed = pairs(changes, option="--set")
-    owner, secret, where = at.read(lambda c: _sender(at, c, source, through, installation))
+    owner, secret, where = at.read(lambda c: _sender(at, c, source, through, installation, made_up=body is None))
     now = at.now()
     document = body if body is not None else fixtures.fixture(source, event, now=now)
-    if where is not None and body is None and source in _WHERE:
+    if where is not None and source in _WHERE:
         _place(document, source, where)
     for path, value in changed.items():
         fixtures.change(document, path, value)
@@ -84,8 +84,9 @@ def trigger(
 
 
 def _sender(
-    at: Installation, c: Connection, source: str, through: str | None, installation: str | None
+    at: Installation, c: Connection, source: str, through: str | None, installation: str | None, *, made_up: bool
 ) -> tuple[ProviderConnection, Secret, str | None]:
+    """Through what it is sent, signed with what, and whose a made-up body is to be: another says that itself."""
     if through is None:
         fitting = [row["id"] for row in queries.all_connections(c) if row["provider"] == source]
         if len(fitting) != 1:
@@ -101,6 +102,8 @@ def _sender(
             f"{through} has no webhook secret: "
             f"`aswhom connections add-secret {through} --name webhook_secret --file FILE`"
         )
+    if not made_up:
+        return owner, live[0].open(at.vault), None
     known = [row["external_id"] for row in queries.all_installations(c) if row["connection_id"] == through]
     if installation is None and owner.tenant is None and source in _WHERE:
         if len(known) != 1:

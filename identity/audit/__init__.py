@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection, insert
 
 from identity.audit.tables import audit
@@ -40,7 +42,8 @@ def record(
 ) -> int:
     """Write one row, and return its ledger number: *number* if the caller has taken one, else the next.
 
-    *detail* is JSON without floating-point numbers, so that the seal over it reads the same everywhere.
+    *detail* is JSON without floating-point numbers, so that the seal over it reads the same everywhere. Of it and of
+    *reason*, what others wrote and UTF-8 cannot carry (half of a surrogate pair) becomes a question mark.
     """
     row = {
         "id": id,
@@ -58,11 +61,25 @@ def record(
         "attempt_id": attempt,
         "action": action,
         "outcome": outcome,
-        "reason": reason,
-        "detail": dict(detail or {}),
+        "reason": None if reason is None else _carried(reason),
+        "detail": carried(dict(detail or {})),
     }
     if number is None and connection.dialect.name == "postgresql":  # one round trip less
         return int(connection.execute(_INSERT_NUMBERED, row).scalar_one())
     taken = next_number(connection) if number is None else number
     connection.execute(_INSERT, row | {"number": taken})
     return taken
+
+
+def carried(detail: dict[str, Any]) -> dict[str, Any]:
+    """*detail*, with a question mark for each half of a surrogate pair: no seal could be made over that."""
+    try:
+        orjson.dumps(detail)
+    except orjson.JSONEncodeError:
+        document: dict[str, Any] = json.loads(_carried(json.dumps(detail, ensure_ascii=False)))
+        return document
+    return detail
+
+
+def _carried(text: str) -> str:
+    return text if text.isascii() else text.encode(errors="replace").decode()

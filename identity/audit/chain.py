@@ -55,6 +55,7 @@ class Verified:
     head: str  # digest of its last link
     signed_at: datetime | None  # when that was signed; None: there is none yet
     unsealed: int = 0  # newer rows that are not in the chain yet
+    compared: bool = True  # False: the checkpoint is of before the chain's beginning, and was held against nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +113,8 @@ def walk(
         why = f"the chain was cut: at {checkpoint.at} it had {checkpoint.seq} rows"
         return FirstBad(seq=seq + 1, why=why, proven=proven)
     signed_at = newest.at if newest else None
-    return Verified(first=start.seq + 1, count=seq - start.seq, head=digest, signed_at=signed_at)
+    compared = checkpoint is None or checkpoint.seq >= start.seq
+    return Verified(first=start.seq + 1, count=seq - start.seq, head=digest, signed_at=signed_at, compared=compared)
 
 
 def _breach(before: str, seq: int, link: Link) -> str | None:

@@ -8,19 +8,21 @@ last line is one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import orjson
 from sqlalchemy import Connection, select
 
 from identity.audit.chain import FirstBad, Link, Start, Verified, row_digest, walk
-from identity.audit.links import Progress, newest_pruning, sealed_rows, unwatched
+from identity.audit.links import Progress, SealedRow, last_link, newest_pruning, sealed_page, unwatched
 from identity.audit.statements import Head
 from identity.audit.tables import audit_seals
 from identity.errors import BadInput
+from identity.store import Store
 from identity.trusted_keys import TrustedKeys
 
 FORMAT = "aswhom-audit-1"
@@ -35,23 +37,43 @@ class Audited:
 
 
 def export_lines(
-    connection: Connection, *, tenant: str | None = None, after: int = 0, progress: Progress = unwatched
+    store: Store, *, tenant: str | None = None, after: int = 0, progress: Progress = unwatched
 ) -> Iterator[bytes]:
     """The sealed rows behind *after*, those of other tenants than *tenant* as their digests alone.
 
-    *progress* hears of each thousand. Raises BadInput if *after* is not where a chain can begin.
+    *progress* hears of each thousand. Each is read by itself, so that whoever takes the lines may take their time; what
+    is sealed meanwhile is for the next export. Raises BadInput if *after* is not where a chain can begin, or what was
+    to come next was pruned meanwhile.
     """
-    start = _start(connection, after)
+    start, end = store.read(lambda c: (_start(c, after), last_link(c).seq))
     yield _line({"says": FORMAT, "seq": start.seq, "digest": start.digest, "tenant": tenant})
-    for link, row in sealed_rows(connection, after=start.seq, progress=progress):
-        told: dict[str, Any] = {"seq": link.seq, "digest": link.digest}
-        if row is not None and tenant in (None, row["tenant_id"]):
-            told["row"] = row
-        else:
-            told["row_digest"] = link.row_digest
-        if link.signed is not None:
-            told |= {"signed_at": link.signed.at, "signature": link.signed.signature}
-        yield _line(told)
+    seq = start.seq
+    while seq < end and (thousand := store.read(partial(_page, after=seq))):
+        told = [(link, row) for link, row in thousand if link.seq <= end]
+        yield from (_told(link, row, tenant) for link, row in told)
+        progress(len(told))
+        seq = thousand[-1][0].seq
+
+
+def _page(connection: Connection, *, after: int) -> list[SealedRow]:
+    page = sealed_page(connection, after=after)
+    pruned = newest_pruning(connection)
+    if pruned is not None and pruned.seq > after and (not page or page[0][0].seq != after + 1):
+        raise BadInput(
+            f"the chain was pruned up to {pruned.seq} while it was exported from {after} on: export it again"
+        )
+    return page
+
+
+def _told(link: Link, row: Mapping[str, Any] | None, tenant: str | None) -> bytes:
+    told: dict[str, Any] = {"seq": link.seq, "digest": link.digest}
+    if row is not None and tenant in (None, row["tenant_id"]):
+        told["row"] = row
+    else:
+        told["row_digest"] = link.row_digest
+    if link.signed is not None:
+        told |= {"signed_at": link.signed.at, "signature": link.signed.signature}
+    return _line(told)
 
 
 def verify_files(

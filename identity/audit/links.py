@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import orjson
 from sqlalchemy import BigInteger, ColumnElement, Connection, Text, cast, select, type_coerce
 
+from identity.audit import carried
 from identity.audit.chain import FirstBad, Link, Start, row_digest
 from identity.audit.statements import PRUNED, Head, holds
 from identity.audit.tables import audit, audit_prunings, audit_seals
 from identity.columns import instant
+from identity.errors import Misconfigured
 from identity.trusted_keys import TrustedKeys
 
 _SEALS = audit_seals.c
@@ -29,7 +32,10 @@ def document_of(values: Sequence[Any]) -> dict[str, Any]:
     """An audit row, its columns as `ROW` has them, as the document that its digest is of: without what is NULL."""
     document = {name: value for name, value in zip(_NAMES, values, strict=True) if value is not None}
     document["at"] = instant(document["at"])
-    document["detail"] = orjson.loads(document["detail"])
+    try:
+        document["detail"] = orjson.loads(document["detail"])
+    except orjson.JSONDecodeError:  # of a row that was not written by `record`, or before it saw to that
+        document["detail"] = carried(json.loads(document["detail"]))
     return document
 
 
@@ -48,22 +54,25 @@ def sealed_rows(connection: Connection, *, after: int = 0, progress: Progress = 
 
     *progress* hears of each thousand that was taken.
     """
+    while thousand := sealed_page(connection, after=after):
+        yield from thousand
+        progress(len(thousand))
+        after = thousand[-1][0].seq
+
+
+def sealed_page(connection: Connection, *, after: int) -> list[SealedRow]:
+    """The first thousand of the links behind *after*, as `sealed_rows` has them."""
     joined = audit_seals.outerjoin(audit, audit.c.id == _SEALS.audit_id)
     sealed_at = type_coerce(_SEALS.sealed_at, BigInteger)
-    chain = (
-        select(_SEALS.seq, _SEALS.audit_id, _SEALS.digest, sealed_at, _SEALS.signature, *ROW)
-        .select_from(joined)
-        .where(_SEALS.seq > after)
-        .order_by(_SEALS.seq)
-        .execution_options(yield_per=1000)
-    )
-    with connection.execute(chain) as rows:
-        for thousand in rows.partitions():
-            for seq, id, digest, at, signature, *values in thousand:
-                row = None if values[0] is None else document_of(values)
-                signed = Head(seq=seq, digest=digest, at=instant(at), signature=signature) if signature else None
-                yield Link(seq, id, digest, None if row is None else row_digest(row), signed), row
-            progress(len(thousand))
+    chain = select(_SEALS.seq, _SEALS.audit_id, _SEALS.digest, sealed_at, _SEALS.signature, *ROW).select_from(joined)
+    page: list[SealedRow] = []
+    for seq, id, digest, at, signature, *values in connection.execute(
+        chain.where(_SEALS.seq > after).order_by(_SEALS.seq).limit(1000)
+    ):
+        row = None if values[0] is None else document_of(values)
+        signed = Head(seq=seq, digest=digest, at=instant(at), signature=signature) if signature else None
+        page.append((Link(seq, id, digest, None if row is None else row_digest(row), signed), row))
+    return page
 
 
 def links_behind(connection: Connection, after: int = 0) -> int:
@@ -77,6 +86,37 @@ def last_link(connection: Connection) -> Start:
     last = select(_SEALS.seq, _SEALS.digest).order_by(_SEALS.seq.desc()).limit(1)
     row = connection.execute(last).one_or_none()
     return Start() if row is None else Start(seq=row.seq, digest=row.digest)
+
+
+def signed_end(connection: Connection, keys: TrustedKeys) -> Start:
+    """What the next link follows, where it is going to be signed: the last one always is, since batches commit whole.
+
+    Whoever signs what follows vouches for all before it, so it has to be what was signed. Raises Misconfigured.
+    """
+    last, head = last_link(connection), newest_checkpoint(connection)
+    if last.seq > 0 and (head is None or not holds(head, keys)):
+        raise _departed(f"its last link, {last.seq}, does not have the signature of this installation's key")
+    if keys.handovers and keys.handovers[0].seq > last.seq:
+        raise _departed(f"it ends at {last.seq}, and when its key was rotated it had {keys.handovers[0].seq} rows")
+    return last
+
+
+def still_has(connection: Connection, seen: Start) -> None:
+    """Raises Misconfigured unless *seen*, which was the last link, is one yet, or was pruned."""
+    known = select(_SEALS.digest).where(_SEALS.seq == seen.seq)
+    digest = connection.execute(known).scalar_one_or_none()
+    if seen.seq == 0 or digest == seen.digest:
+        return
+    pruned = newest_pruning(connection)
+    if digest is not None or pruned is None or pruned.seq < seen.seq:
+        raise _departed(f"its link {seen.seq} is not the one that this process saw there")
+
+
+def _departed(why: str) -> Misconfigured:
+    return Misconfigured(
+        f"the audit's chain is not sealed on: {why}. `aswhom audit verify` says how far it is proven; "
+        "the runbook says what then (AswhomAuditUnsealed)"
+    )
 
 
 def newest_checkpoint(connection: Connection) -> Head | None:

@@ -11,11 +11,11 @@ from sqlalchemy import Connection, Row, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from identity.audit.chain import Start, link_digest, row_digest
-from identity.audit.links import ROW, document_of, last_link
+from identity.audit.links import ROW, document_of, last_link, signed_end, still_has
 from identity.audit.statements import sign
 from identity.audit.tables import audit, audit_seals
 from identity.columns import instant
-from identity.handovers import hold_signing
+from identity.handovers import hold_signing, trusted_keys
 from identity.signing import Signer
 from identity.store import Store
 
@@ -32,13 +32,15 @@ _SWEEP = timedelta(seconds=20)
 class Sealer:
     """Seals what was written since the last time. One at a time; a second one finds that it was late.
 
-    Raises Misconfigured once its key was rotated.
+    Raises Misconfigured once its key was rotated, and where the chain is not one to vouch for: its end is not signed,
+    or it is not the chain any more that this sealer saw before.
     """
 
     def __init__(self, store: Store, signer: Signer) -> None:
         self._store = store
         self._signer = signer
         self._swept: datetime | None = None
+        self._seen = Start()
 
     def run(self, *, now: datetime, batches: int = 20) -> int:
         """Seal what there is, in no more than so many transactions, and say how many rows."""
@@ -53,21 +55,21 @@ class Sealer:
     def seal(self, *, now: datetime, limit: int = BATCH) -> int:
         """Seal up to *limit* rows, and say how many."""
         sweeps = self._swept is None or abs(now - self._swept) >= _SWEEP
-        last, near, rows = self._store.read(lambda c: _look(c, limit, sweeps=sweeps))
+        last, near, rows = self._store.read(lambda c: _look(c, limit, sweeps=sweeps, seen=self._seen))
         swept = now if sweeps and (len(rows) < limit or rows[-1].number > near) else self._swept
         digest, seals = last.digest, list[dict[str, Any]]()
         for seq, row in enumerate(rows, start=last.seq + 1):
             digest = link_digest(digest, seq, row_digest(document_of(row)))
             seals.append({"seq": seq, "audit_id": row.id, "digest": digest, "sealed_at": now, "signature": None})
         if not seals:
-            self._swept = swept
+            self._swept, self._seen = swept, last
             return 0
         head = sign(self._signer, seq=seals[-1]["seq"], digest=digest, at=now)
         seals[-1]["signature"] = head.signature
 
         def write(connection: Connection) -> int:
             hold_signing(connection, self._signer)
-            if last_link(connection) != last:
+            if signed_end(connection, trusted_keys(connection, self._signer.public_key())) != last:
                 return 0
             connection.execute(insert(audit_seals), seals)
             return len(seals)
@@ -77,7 +79,7 @@ class Sealer:
         except IntegrityError:  # on PostgreSQL another sealer committed between the look and the insert
             return 0
         if sealed:  # else what this one found late may not be among what the other sealed
-            self._swept = swept
+            self._swept, self._seen = swept, Start(seq=head.seq, digest=head.digest)
         return sealed
 
 
@@ -94,8 +96,9 @@ def oldest_unsealed(connection: Connection) -> datetime | None:
     return instant(rows[0].at) if rows else None
 
 
-def _look(connection: Connection, limit: int, *, sweeps: bool) -> tuple[Start, int, Sequence[Row[Any]]]:
+def _look(connection: Connection, limit: int, *, sweeps: bool, seen: Start) -> tuple[Start, int, Sequence[Row[Any]]]:
     """The last link, the floor below which a number is late by time alone, and what is to be sealed."""
+    still_has(connection, seen)
     near = _floor(connection)
     floor = _lowest_floor(connection) if sweeps else near
     return last_link(connection), near, _unsealed(connection, limit, floor=floor)

@@ -24,7 +24,9 @@ def verify(
     links = (link for link, _ in sealed_rows(connection, after=start.seq, progress=progress))
     outcome = walk(links, keys, start=start, checkpoint=checkpoint)
     if isinstance(outcome, FirstBad):
-        return outcome
+        # What was pruned between two reads is missing where the walk began: it is walked from where it begins now.
+        anew = beginning(connection, keys) != start
+        return verify(connection, keys, checkpoint=checkpoint, progress=progress) if anew else outcome
     last, newest = start.seq + outcome.count, keys.handovers[0] if keys.handovers else None
     if newest is not None and newest.seq > last:
         why = f"the chain was cut: when its key was rotated, at {newest.at}, it had {newest.seq} rows"

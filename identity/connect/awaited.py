@@ -11,6 +11,7 @@ from sqlalchemy import Connection, select
 
 from identity.accounts import find_account
 from identity.model import AccountKey
+from identity.principals import BY_ADMIN
 from identity.tables import aliases
 
 
@@ -38,7 +39,7 @@ def awaited_at(connection: Connection, key: AccountKey, people: str) -> Awaited 
         aliases.c.tenant_id == key.tenant,
         aliases.c.provider == people,
         aliases.c.principal_id == key.principal,
-        aliases.c.made_by.startswith("admin:"),
+        aliases.c.made_by.startswith(BY_ADMIN),
     )
     rows = connection.execute(said.order_by(aliases.c.created_at)).all()
     if not rows:

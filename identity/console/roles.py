@@ -36,8 +36,12 @@ class Held:
 
 
 def roles_of(connection: Connection, claims: Mapping[str, Any], *, roles_claim: str | None) -> tuple[Held, ...]:
-    """The roles of whoever signed in with *claims*: those of the table, and those that *roles_claim* names outright."""
-    rows = connection.execute(select(console_roles).order_by(console_roles.c.id)).all()
+    """The roles of whoever signed in with *claims*: those of the table, and those that *roles_claim* names outright.
+
+    In the transaction that lets them in: whoever takes one back waits for it, and ends the session then.
+    """
+    everybodys = select(console_roles).order_by(console_roles.c.id)
+    rows = connection.execute(everybodys.with_for_update(read=True)).all()
     held = {Held(role=Role(row.role), tenant=row.tenant_id) for row in rows if row.value in _values(claims, row.claim)}
     if roles_claim is not None:
         held |= set(_named(_values(claims, roles_claim)))

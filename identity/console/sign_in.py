@@ -37,6 +37,7 @@ _WITHIN = timedelta(seconds=10)
 _PAUSE = timedelta(seconds=10)  # after the provider did not say what it is
 _PATIENCE = timedelta(seconds=1)  # with the thread that asks it
 _CAP = 256 * 1024
+AT_ONCE = 4  # exchanges: anybody may come with a code, and each may hold its thread for as long as the provider does
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,7 @@ class SignIn:
         self._metadata: Metadata | None = None
         self._failed: float | None = None  # when the provider was last asked for it in vain
         self._lock = threading.Lock()
+        self._exchanges = threading.BoundedSemaphore(AT_ONCE)
 
     def begin(self, browser: Secret) -> str:
         """Where to send the browser that keeps *browser*. Raises Unavailable, Misconfigured."""
@@ -87,9 +89,14 @@ class SignIn:
             raise PolicyDenied("the provider did not sign you in")
         if answer.get("iss", self.settings.issuer) != self.settings.issuer:  # RFC 9207
             raise PolicyDenied("the answer is another provider's")
-        tokens = self._exchange(answer["code"], _derived(browser, "verifier"), jti=jti, now=now)
-        claims = self._verified(tokens, nonce=_derived(browser, "nonce"), now=now)
-        return _together(claims, self._userinfo(tokens, claims["sub"]))
+        if not self._exchanges.acquire(blocking=False):
+            raise Unavailable("too many sign-ins are under way: try again in a moment", retry_after=_PATIENCE)
+        try:
+            tokens = self._exchange(answer["code"], _derived(browser, "verifier"), jti=jti, now=now)
+            claims = self._verified(tokens, nonce=_derived(browser, "nonce"), now=now)
+            return _together(claims, self._userinfo(tokens, claims["sub"]))
+        finally:
+            self._exchanges.release()
 
     def _discovered(self) -> Metadata:
         """What the provider says of itself. Anyone may ask for it, so a provider that hangs holds one thread only."""

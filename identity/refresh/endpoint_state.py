@@ -15,9 +15,11 @@ class EndpointState:
     opened: int = 0
     open: int | None = None
     probe: int = 0
+    seen: int = 0
 
     def look(self, now: int, *, interval: int, burst: int) -> int:
         """How long to wait; 0: go on."""
+        self._see(now)
         due = max(self.due, now)
         wait = max(self.held - now, (self.open or now) - now, due - (burst - 1) * interval - now, 0)
         return wait if wait or self.open is None else max(self.probe - now, 0)
@@ -37,6 +39,7 @@ class EndpointState:
 
     def failed(self, now: int, *, threshold: int, first: int, longest: int) -> None:
         """It does not. The last straw, or a probe that failed, opens the breaker for longer each time."""
+        self._see(now)
         self.failures += 1
         probing = self.open is not None and self.open <= now
         if probing or (self.open is None and self.failures >= threshold):
@@ -45,4 +48,12 @@ class EndpointState:
 
     def hold(self, now: int, duration: int) -> None:
         """It asked for a pause."""
+        self._see(now)
         self.held = max(self.held, now + duration)
+
+    def _see(self, now: int) -> None:
+        """Where the clock was set back, what lay ahead lies as far ahead as before."""
+        if (set_back := self.seen - now) > 0:
+            self.due, self.held, self.probe = self.due - set_back, self.held - set_back, self.probe - set_back
+            self.open = None if self.open is None else self.open - set_back
+        self.seen = now

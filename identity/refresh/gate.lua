@@ -7,6 +7,7 @@
 --                   opened    how often the breaker opened in a row
 --                   open      the breaker lets nothing through before; after it, one probe
 --                   probe     until when that probe is waited for
+--                   seen      when it was asked about last: where that lies ahead, the clock was set back
 -- ARGV[1]  "enter", "look", "answered", "failed" or "hold"
 -- enter, look:  ARGV[2] interval   ARGV[3] requests that may come at once   ARGV[4] time for a probe
 -- failed:       ARGV[2] threshold  ARGV[3] first cooling  ARGV[4] longest cooling
@@ -32,6 +33,16 @@ local function set(field, value)
     redis.call("HDEL", KEYS[1], field)
   end
 end
+
+local set_back = (state.seen or now) - now
+if set_back > 0 then -- what lay ahead lies as far ahead as before
+  for _, field in ipairs({ "due", "held", "open", "probe" }) do
+    if state[field] then
+      set(field, state[field] - set_back)
+    end
+  end
+end
+set("seen", now)
 
 if what == "enter" or what == "look" then
   local interval, burst, probe = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])

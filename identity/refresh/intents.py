@@ -20,6 +20,7 @@ from identity.tables import grants, refresh_intents
 
 _UNSETTLED = text("state in ('open', 'answered')")  # word for word the condition of the partial index
 TOKEN_ANSWER = "token_answer"  # noqa: S105 - a name, no secret
+REVOKED = "revoked"  # the outcome of one that was discarded because of a revocation
 OVERTAKEN = "overtaken by a signal"  # the outcome, as long as there is no other, of one whose answer is out of date
 
 
@@ -126,15 +127,23 @@ def open_intent(connection: Connection, new: Intent, *, former: Intent | None) -
 
 
 def store_answer(connection: Connection, intent: str, sealed: bytes) -> bool:
-    """Keep the raw answer; False if the intent is no longer one that waits for it."""
-    states = MOVES.sources(IntentState.ANSWERED)
-    stored = update(refresh_intents).where(refresh_intents.c.id == intent, refresh_intents.c.state.in_(states))
-    return connection.execute(stored.values(state=IntentState.ANSWERED, answer_sealed=sealed)).rowcount == 1
+    """Keep the raw answer; False if the intent is no longer one that waits for it.
+
+    Of one that a revocation has ended meanwhile it is kept all the same, only to be revoked at the provider.
+    """
+    columns, states = refresh_intents.c, MOVES.sources(IntentState.ANSWERED)
+    stored = update(refresh_intents).where(columns.id == intent, columns.state.in_(states))
+    if connection.execute(stored.values(state=IntentState.ANSWERED, answer_sealed=sealed)).rowcount == 1:
+        return True
+    discarded = (columns.state == IntentState.DISCARDED) & (columns.outcome == REVOKED)
+    late = update(refresh_intents).where(columns.id == intent, discarded, columns.answer_sealed.is_(None))
+    connection.execute(late.values(answer_sealed=sealed))
+    return False
 
 
 def settle(
     connection: Connection,
-    intent: str,
+    intent: Intent,
     *,
     to: IntentState,
     outcome: str,
@@ -143,12 +152,13 @@ def settle(
     keep_answer: bool = False,
     unpresented: bool = False,
 ) -> bool:
-    """Move an intent to its end; False if it has left the states from which that is allowed.
+    """Move an intent to its end; False if it has left the state that was read: an answer may have come.
 
     *unpresented* takes back the count: certainly nothing was sent.
     """
     columns = refresh_intents.c
-    settled = update(refresh_intents).where(columns.id == intent, columns.state.in_(MOVES.sources(to)))
+    MOVES.check(intent.state, to)
+    settled = update(refresh_intents).where(columns.id == intent.id, columns.state == intent.state)
     settled = settled.values(state=to, outcome=outcome[:64], finished_at=now, retry_at=retry_at)
     if not keep_answer:
         settled = settled.values(answer_sealed=None)

@@ -56,7 +56,7 @@ class KeepaliveSettings:
 
 
 class Keepalive:
-    """`run` is one pass. One for all ticks of a process."""
+    """`run` is one pass. One for all ticks of a process. Once it is *stopping*, no further refresh begins."""
 
     def __init__(
         self,
@@ -67,6 +67,7 @@ class Keepalive:
         *,
         clock: Callable[[], datetime],
         settings: KeepaliveSettings | None = None,
+        stopping: Callable[[], bool] = lambda: False,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -75,18 +76,24 @@ class Keepalive:
         self._pacing = pacing
         self._clock = clock
         self._settings = settings or KeepaliveSettings()
+        self._stopping = stopping
         self._monotonic = monotonic
 
     def run(self) -> int:
-        """Look at what is due, batch by batch; how many grants were refreshed."""
+        """Look at what is due, batch by batch; how many grants were refreshed.
+
+        Raises ExceptionGroup, after the rest, of what nobody foresaw.
+        """
         end = self._monotonic() + self._settings.within.total_seconds()
-        one_pass = _Pass(self._refresh, self._profiles, self._pacing, self._clock, self._settings)
+        one_pass = _Pass(self._refresh, self._profiles, self._pacing, self._clock, self._settings, self._stopping)
         with ThreadPoolExecutor(self._settings.threads, thread_name_prefix="keepalive") as threads:
-            while batch := self._claim():
+            while not self._stopping() and (batch := self._claim()):
                 self._put_back(one_pass.go(batch, threads))
                 if self._monotonic() >= end:
                     break
         self._measure()
+        if one_pass.failures:
+            raise ExceptionGroup("grants that could not be kept alive", one_pass.failures)
         return one_pass.refreshed
 
     def _claim(self) -> list[Due]:
@@ -117,13 +124,16 @@ class _Pass:
         pacing: Pacing,
         clock: Callable[[], datetime],
         settings: KeepaliveSettings,
+        stopping: Callable[[], bool],
     ) -> None:
         self.refreshed = 0
+        self.failures: list[Exception] = []
         self._refresh = refresh
         self._profiles = profiles
         self._pacing = pacing
         self._clock = clock
         self._settings = settings
+        self._stopping = stopping
         self._full: dict[Endpoint, datetime] = {}  # when it has room again
         self._line: Counter[Endpoint] = Counter()  # how many it was too full for
 
@@ -171,9 +181,9 @@ class _Pass:
         return profile_for(self._profiles, due)
 
     def _attempt(self, due: Due) -> tuple[str, Next] | None:
-        """Refresh it: what came of that, and what follows; None: its token endpoint has no room."""
+        """Refresh it: what came of that, and what follows; None: its token endpoint has no room, or we are stopping."""
         now = self._clock()
-        if now < self._full.get(due.endpoint, now):
+        if self._stopping() or now < self._full.get(due.endpoint, now):
             return None
         if self._is_full(due):
             return None
@@ -190,6 +200,9 @@ class _Pass:
             return "revoked", self._failed(due, str(revoked))
         except (AswhomError, CommitUnknown) as error:
             return "failed", self._failed(due, str(error))
+        except Exception as failure:  # noqa: BLE001 - raised by `run`: one grant's must not hold up the others
+            self.failures.append(failure)
+            return "failed", self._failed(due, type(failure).__name__)
         if generation > due.generation:
             return REFRESHED, Next(due=self._clock())  # its own commit has said so, too: look, and plan anew
         if self._is_full(due):
@@ -211,4 +224,5 @@ class _Pass:
         interval = self._profile(due).token_pace.interval
         place = self._line[due.endpoint]
         self._line[due.endpoint] += 1
-        return Next(due=self._full[due.endpoint] + place * interval, rank=rank, failures=due.failures)
+        room = self._full.get(due.endpoint, self._clock())
+        return Next(due=room + place * interval, rank=rank, failures=due.failures)

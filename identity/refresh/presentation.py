@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Concatenate, ParamSpec
+from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
@@ -25,7 +25,7 @@ from identity.providers.profile import Profile
 from identity.refresh.budget import RefreshBudget
 from identity.refresh.flight import Wish
 from identity.refresh.gate import Endpoint
-from identity.refresh.intents import Intent, may_present_again, store_answer
+from identity.refresh.intents import Intent, IntentState, may_present_again, store_answer
 from identity.refresh.settlement import Ending, Settled, Settlement, begin
 from identity.refresh.situation import Situation
 from identity.request_names import REFRESH_HEADER, named
@@ -35,6 +35,7 @@ from identity.vault import Vault
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
+T = TypeVar("T")
 
 _RETRY = timedelta(seconds=2)
 _ASSERTION_RETRY = timedelta(minutes=1)  # the first; each later one waits twice as long, up to eight times
@@ -84,6 +85,7 @@ class Presenter:
             renew()
             if not self._keep(situation, intent, outcome):
                 return None
+            intent = replace(intent, state=IntentState.ANSWERED)
             self.reached("after_answer_stored")
         return self._conclude(situation, intent, outcome, refused=refused)
 
@@ -157,8 +159,7 @@ class Presenter:
         try:
             intent, refusal = self.store.write(lambda c: begin(c, account, new, former=former, granted=granted))
         except CommitUnknown:
-            taken_back = self._settlement(situation, new)
-            self._write(taken_back.fail, "its commit was unknown, nothing was sent", retry_at=None, unpresented=True)
+            self._take_back(situation, new, "its commit was unknown, nothing was sent", retry_at=None)
             raise Unavailable(f"the refresh of account {account.id} could not be written down") from None
         if refusal is not None:
             raise GrantRevoked(f"account {account.id}: {refusal.reason}")
@@ -167,10 +168,18 @@ class Presenter:
     def _keep(self, situation: Situation, intent: Intent, answer: Answer) -> bool:
         """Commit the raw answer before anything can go wrong with reading it; False if it came too late."""
         sealed = self.vault.seal(pack(answer), situation.answer_binding)
-        where = {"action": "refresh.answer_not_stored", "account": intent.account, "intent": intent.id}
+        return self._insist(intent, "answer", lambda c: store_answer(c, intent.id, sealed))
+
+    def _take_back(self, situation: Situation, intent: Intent, reason: str, *, retry_at: datetime | None) -> bool:
+        """Certainly nothing was sent; False if someone was first. An intent left open would be taken for unknown."""
+        fail = partial(self._settlement(situation, intent).fail, reason=reason, retry_at=retry_at, unpresented=True)
+        return self._has_settled(self._insist(intent, "end", fail))
+
+    def _insist(self, intent: Intent, what: str, fn: Callable[[Connection], T]) -> T:
+        """Write what is known of a presentation and would be lost else, for as long as that may take."""
+        where = {"action": f"refresh.{what}_not_stored", "account": intent.account, "intent": intent.id}
         keep = Insistence(within=self.budget.store, pause=self.budget.poll, monotonic=self.monotonic, sleep=self.sleep)
-        what = f"the answer for account {intent.account}"
-        return keep.write(self.store, lambda c: store_answer(c, intent.id, sealed), what=what, where=where)
+        return keep.write(self.store, fn, what=f"the {what} of a refresh of account {intent.account}", where=where)
 
     def _conclude(
         self, situation: Situation, intent: Intent, outcome: Outcome, *, refused: bool, recovered: bool = False
@@ -261,8 +270,11 @@ class Presenter:
         outcome: str = "transient",
     ) -> int | None:
         """Nothing happened: serve the present token while it lives."""
-        settlement = self._settlement(situation, intent)
-        failed = self._write(settlement.fail, reason, retry_at=settlement.now + wait, unpresented=unpresented)
+        retry_at = self.clock() + wait
+        if unpresented:
+            failed = self._take_back(situation, intent, reason, retry_at=retry_at)
+        else:
+            failed = self._write(self._settlement(situation, intent).fail, reason, retry_at=retry_at)
         self._count(situation, outcome, settled=failed)
         return self.serve(situation, refused=refused, retry_after=wait) if failed else None
 
@@ -274,6 +286,10 @@ class Presenter:
             # It takes effect once at most, so the caller only has to look again.
             log.warning("the end of a refresh may not be committed", extra={"action": "refresh.commit_unknown"})
             return False
+        return self._has_settled(ending)
+
+    @staticmethod
+    def _has_settled(ending: Ending) -> bool:
         if isinstance(ending, RuledOut):
             raise GrantRevoked(ending.reason)
         return isinstance(ending, Settled)

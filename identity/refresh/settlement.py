@@ -18,6 +18,7 @@ from identity.moves import IllegalMove
 from identity.refresh.intents import (
     MOVES,
     OVERTAKEN,
+    REVOKED,
     Intent,
     IntentState,
     get_intent,
@@ -49,7 +50,7 @@ class Settlement:
     """What the ends of one intent have in common."""
 
     account: Account
-    intent: Intent
+    intent: Intent  # as its end was found out by: a stored answer that this does not know of is not overruled
     now: datetime
     ids: Callable[[], str]  # of records of the audit
     restored: Callable[[Connection, AccountKey], None]  # runs in the transaction that brings an account back
@@ -209,6 +210,8 @@ class Settlement:
             to, restores = IntentState.UNKNOWN, False  # this presentation had no effect: the one before may have had
         if to not in MOVES.allowed[intent.state]:
             return Superseded()
+        if intent.state is IntentState.ANSWERED and self.intent.state is not IntentState.ANSWERED:
+            return Superseded()  # whoever was taken for gone has stored it since: the next look reads it
         moved = grant.generation != intent.generation
         # A stop is undone by an admin, so it does not cost a grant its new tokens; a revocation does.
         ruled_out = revoked_since(connection, scopes, intent.consented, or_stopped=False)
@@ -216,13 +219,14 @@ class Settlement:
             # After a revocation the answer is kept, only to be revoked at the provider, also if a consent followed it;
             # after a consent alone it is shredded.
             kept = ruled_out is not None
-            why = "revoked" if ruled_out else "generation moved"
-            settle(connection, intent.id, to=IntentState.DISCARDED, outcome=why, now=self.now, keep_answer=kept)
+            why = REVOKED if ruled_out else "generation moved"
+            if not settle(connection, intent, to=IntentState.DISCARDED, outcome=why, now=self.now, keep_answer=kept):
+                return Superseded()
             return ruled_out if ruled_out is not None and not moved else Superseded()
         if intent.overtaken and to in (IntentState.COMMITTED, IntentState.UNKNOWN):
             outcome = OVERTAKEN  # an unknown one may still be answered
         if not settle(
-            connection, intent.id, to=to, outcome=outcome, now=self.now, retry_at=retry_at, unpresented=unpresented
+            connection, intent, to=to, outcome=outcome, now=self.now, retry_at=retry_at, unpresented=unpresented
         ):
             return Superseded()  # between our read and our write
         superseded = write(intent)

@@ -31,6 +31,7 @@ class WithdrawalState(StrEnum):
     PENDING = "pending"  # to be asked, by `due_at`
     DONE = "done"  # the provider says that it has ended
     STUCK = "stuck"  # an operator must act: `aswhom revocations retry`
+    GIVEN_UP = "given_up"  # an operator deleted its tenant all the same: it may still be valid at the provider
     NOT_ASKED = "not_asked"  # there is nobody to ask, or nothing to ask for; a refused connect's was asked in vain
 
 
@@ -39,8 +40,9 @@ MOVES: Moves[WithdrawalState] = Moves(
     {
         WithdrawalState.HELD: frozenset({WithdrawalState.PENDING}),
         WithdrawalState.PENDING: frozenset({WithdrawalState.DONE, WithdrawalState.STUCK, WithdrawalState.NOT_ASKED}),
-        WithdrawalState.STUCK: frozenset({WithdrawalState.PENDING}),
+        WithdrawalState.STUCK: frozenset({WithdrawalState.PENDING, WithdrawalState.GIVEN_UP}),
         WithdrawalState.DONE: frozenset(),
+        WithdrawalState.GIVEN_UP: frozenset(),
         WithdrawalState.NOT_ASKED: frozenset(),
     },
 )

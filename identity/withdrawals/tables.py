@@ -21,7 +21,7 @@ withdrawals = Table(
     Column("consented", BigInteger, nullable=False),
     Column("external_id", String(200)),  # of who consented, in a connect that was refused
     Column("revocation_id", String(64)),  # on whose receipt it is; NULL: not said yet, or of a connect
-    Column("state", String(16), nullable=False),  # held, pending, done, stuck, not_asked
+    Column("state", String(16), nullable=False),  # held, pending, done, stuck, given_up, not_asked
     Column("reason", Text),
     Column("access_sealed", LargeBinary),  # these three are shredded when there is nothing to ask any more
     Column("refresh_sealed", LargeBinary),

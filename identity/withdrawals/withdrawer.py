@@ -23,7 +23,7 @@ from identity.answers import retry_after_of
 from identity.connect.sessions import is_connecting
 from identity.connection_secrets import ending_authenticator, live_secrets
 from identity.connections import get_connection
-from identity.errors import Misconfigured
+from identity.errors import KeyMissing, Misconfigured
 from identity.grants import get_grant
 from identity.http import Answer
 from identity.metrics import WITHDRAWALS_ASKED
@@ -121,6 +121,13 @@ class Withdrawer:
         try:
             profile = profile_for(self._profiles, case.owner)
             asked = question(case, profile, self._vault, now=now, ids=self._ids)
+        except KeyMissing as fault:  # perhaps of this host alone: another asks meanwhile, or this one once it is here
+            leftover = case.withdrawal.origin is Origin.CONNECT  # nobody could have one asked again that was given up
+            if leftover or case.withdrawal.tries < self._budget.tries:
+                self._set_aside(withdrawal, str(fault), due=now + self._budget.longest, counted=not leftover)
+            else:
+                self._end(case, WithdrawalState.STUCK, str(fault))
+            return
         except Misconfigured as fault:
             self._end(case, WithdrawalState.STUCK, str(fault))
             return
@@ -181,10 +188,10 @@ class Withdrawer:
             superseded=is_superseded(connection, claimed),
         )
 
-    def _set_aside(self, withdrawal: str, why: str, *, due: datetime) -> None:
+    def _set_aside(self, withdrawal: str, why: str, *, due: datetime, counted: bool = True) -> None:
         note = {"action": "withdrawal.set_aside", "withdrawal": withdrawal}
         log.error("a credential cannot be asked about: %s", why, extra=note)
-        self._store.write(lambda c: postpone(c, withdrawal, due_at=due, reason=why[:300]))
+        self._store.write(lambda c: postpone(c, withdrawal, due_at=due, reason=why[:300], counted=counted))
 
     def _failed(self, case: Case, why: str) -> None:
         tries = case.withdrawal.tries

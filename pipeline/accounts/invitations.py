@@ -105,12 +105,18 @@ class Invitations:
         scopes: tuple[str, ...] | None = None,
         return_to: str | None = None,
         any_account: bool = False,
+        ensure: Callable[[Connection], object] | None = None,
         now: datetime,
     ) -> Invitation:
-        """A link for the person of *key*, made by a person. Raises BadInput, Misconfigured or PolicyDenied."""
+        """A link for the person of *key*, made by a person; *ensure* makes her first, in the commit that records it.
+
+        Raises BadInput, Misconfigured or PolicyDenied, and whatever *ensure* raises.
+        """
         audit_id = self._ids("aud")
 
         def write(c: Connection) -> ProviderConnection:
+            if ensure is not None:
+                ensure(c)
             owner = get_connection(c, key.connection)
             audit.record(
                 c,

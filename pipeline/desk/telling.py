@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 from pipeline.ledger.paging import Row
+from pipeline.states import StepState
+
+
+def as_whom(step: Row) -> str:
+    """As whom a step ran."""
+    if step["state"] == StepState.REFUSED:
+        return "nobody"
+    if step["principal"] == step["kind"]:  # the service of that name, which every tenant has
+        return f"the {step['kind']}"
+    return f"{step['kind']} {step['principal']}" if step["principal"] else ""
 
 
 def started_by(job: Row) -> str:

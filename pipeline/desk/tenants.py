@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from identity import installations
 from identity.errors import BadInput
 from identity.model import PrincipalKind
-from identity.principals import ensure_principal, ensure_tenant, link_alias
+from identity.principals import BY_ADMIN, ensure_principal, ensure_tenant, link_alias
 from pipeline.desk.changes import record
 from pipeline.ledger import queries
 
@@ -54,7 +54,7 @@ def add_alias(
         external_id=external_id,
         principal=principal,
         login=login,
-        made_by=f"admin:{by}",
+        made_by=f"{BY_ADMIN}{by}",
         now=now,
     )
     if not linked:

@@ -37,7 +37,7 @@ def found(connection: Connection, search: Search, *, limit: int) -> list[Row]:
 
 
 def page(connection: Connection, search: Search, turn: Turn) -> Page:
-    """The same in pages: by job, principal, agent or tenant with an index, by the rest in a stretch of the newest."""
+    """The same in pages: by job, principal, tenant or, of every tenant, agent with an index; else in a stretch."""
     return _page(connection, select(audit), search, turn)
 
 
@@ -59,15 +59,20 @@ def _page(connection: Connection, statement: Select[Any], search: Search, turn: 
 
 
 def _ways(search: Search) -> list[dict[Column[Any], str]]:
-    """What an index finds, the narrowest first. A principal is found as whom and on whose behalf, by an index each."""
+    """What an index finds, the narrowest first. A principal is found as whom and on whose behalf, by an index each.
+
+    The tenant is always among it: of a stretch that held others' records, the end would tell of them.
+    """
     columns = audit.c
+    of_tenant = {} if search.tenant is None else {columns.tenant_id: search.tenant}
     if search.job is not None:
-        return [{columns.job_id: search.job}]
+        return [of_tenant | {columns.job_id: search.job}]
     if search.principal is not None:
-        return [{columns.principal_id: search.principal}, {columns.on_behalf_of: search.principal}]
-    if search.agent is not None:
+        return [of_tenant | {column: search.principal} for column in (columns.principal_id, columns.on_behalf_of)]
+    # Of a tenant, its newest are looked through for an agent: one of the platform's may have few among very many.
+    if search.agent is not None and not of_tenant:
         return [{columns.agent_id: search.agent}]
-    return [{columns.tenant_id: search.tenant}] if search.tenant is not None else [{}]
+    return [of_tenant]
 
 
 def _conditions(search: Search, columns: Any, *, without: Collection[Column[Any]]) -> list[ColumnElement[bool]]:

@@ -87,5 +87,9 @@ def compensated_by(connection: Connection, job: str) -> str | None:
 
 
 def names_of(by: str, subject: str | None) -> tuple[str, ...]:
-    """Every name by which an alias may say who an operator is."""
-    return (by,) if subject is None else (by, f"console:{subject}")
+    """Every name by which an alias may say who an operator is: also the one that they give themselves, if any."""
+    if subject is None:
+        return (by,)
+    known = f"console:{subject}"
+    given = by.removeprefix(f"{known} (")
+    return (by, known) if given == by else (by, known, f"console:{given.removesuffix(')')}")

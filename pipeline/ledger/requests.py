@@ -14,8 +14,9 @@ from identity.api_keys import Caller, NoCaller, still_holds
 from identity.connections import connection_for
 from identity.errors import AswhomError
 from identity.identifiers import fits, identify
-from identity.model import PrincipalKind, Scope
+from identity.model import PrincipalKind, Scope, ScopeKind
 from identity.rows import insert_new
+from identity.sequence import lock_shared
 from pipeline import revocation
 from pipeline.action import Action
 from pipeline.ledger import bells
@@ -72,6 +73,8 @@ def accept_tool(
 
     def make() -> tuple[Bell, ...]:
         caller = asked.caller
+        # After the idempotency key's row, as a revocation that is asked for with a key takes its lock after that.
+        keep_in(connection, caller, asked.now)
         identified = identify(connection, caller.tenant, identifier)
         fits(connection, identified, connection_for(connection, caller.tenant, action.facts.provider))
         principal = identified.principal
@@ -132,7 +135,7 @@ def accept_revocation(connection: Connection, asked: Asked, scope: Scope, *, rea
 
 def change_job(connection: Connection, caller: Caller, change: Callable[[Connection], T], *, now: datetime) -> T:
     """Have *change* done in the name of a key that lets its caller in yet. Raises NotLetIn."""
-    let_in(connection, caller, now)
+    keep_in(connection, caller, now)
     return change(connection)
 
 
@@ -146,6 +149,16 @@ def let_in(connection: Connection, caller: Caller, now: datetime) -> None:
     holds = still_holds(connection, caller, now=now)
     if isinstance(holds, NoCaller):
         raise NotLetIn(holds)
+
+
+def keep_in(connection: Connection, caller: Caller, now: datetime) -> None:
+    """The same, with revocations that would end the key kept out until the transaction ends. Raises NotLetIn.
+
+    What is accepted after that has an older ledger number than they.
+    """
+    scopes = (Scope(kind=ScopeKind.TENANT, key=caller.tenant), Scope(kind=ScopeKind.AGENT, key=caller.agent))
+    lock_shared(connection, scopes)
+    let_in(connection, caller, now)
 
 
 def _once(connection: Connection, asked: Asked, make: Callable[[], tuple[Bell, ...]], *, exists: Any) -> Made:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -16,10 +17,12 @@ def count(connection: Connection, tenant: str, answer: SignedAnswer, *, through:
 
     Returns the delivery's outcome, and why.
     """
-    principal = resolve_alias(connection, tenant, answer.provider, answer.user, through=through)
+    # Whoever opens a link for another connects as them, so what a connect made is no word on who may answer.
+    find = partial(resolve_alias, through=through, by_admin=True)
+    principal = find(connection, tenant, answer.provider, answer.user)
     if principal is None:
         unknown = f"{answer.provider} user {answer.user} of provider connection {through} is nobody's alias"
-        return "refused", f"{unknown}: `aswhom aliases add` says whose"
+        return "refused", f"{unknown} by an admin's word: `aswhom aliases add` says whose"
     given = Vote(
         approval=answer.approval,
         tenant=tenant,

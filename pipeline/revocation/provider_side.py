@@ -120,7 +120,7 @@ def provider_side(connection: Connection, revocation: str) -> ProviderSide:
         select(withdrawals).where(columns.revocation_id == revocation).order_by(columns.account_id, columns.id)
     ).all()
     states = {row.state for row in rows}
-    ranked = (ProviderAnswer.PENDING, ProviderAnswer.STUCK, ProviderAnswer.DONE)
+    ranked = (ProviderAnswer.PENDING, ProviderAnswer.STUCK, ProviderAnswer.GIVEN_UP, ProviderAnswer.DONE)
     answer = next((one for one in ranked if one in states), ProviderAnswer.NOT_ASKED)
     return ProviderSide(answer=answer, accounts=tuple(_said(row) for row in rows))
 

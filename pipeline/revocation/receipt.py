@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, update
 
 from identity import audit
+from identity.audit.tables import audit as audited
 from identity.columns import database_now
 from identity.handovers import hold_signing
 from identity.signing import Signer, canonical
@@ -40,6 +41,7 @@ class ProviderAnswer(StrEnum):
     PENDING = "pending"  # asked, or to be asked again
     DONE = "done"
     STUCK = "stuck"  # given up until an operator acts
+    GIVEN_UP = "given_up"  # for good: an operator deleted the tenant without it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +94,7 @@ def issue(connection: Connection, row: Row[Any], signer: Signer, provider: AskPr
     first = revision == 1
     audit.record(
         connection,
-        id=f"{row.id}.quiesced" if first else f"{row.id}.receipt.{revision}",
+        id=_audited_as(row.id, revision),
         at=now,
         kind="revocation.quiesced" if first else "revocation.receipt",
         tenant=row.tenant_id or "",
@@ -101,7 +103,7 @@ def issue(connection: Connection, row: Row[Any], signer: Signer, provider: AskPr
         detail={
             "revocation": row.id,
             "revision": revision,
-            "receipt_sha256": sha256(canonical(signed)).hexdigest(),
+            "receipt_sha256": _sha256(signed),
             "cancelled_jobs": receipt["cancelled_count"],
             "in_flight": len(receipt["in_flight"]),
         },
@@ -111,7 +113,46 @@ def issue(connection: Connection, row: Row[Any], signer: Signer, provider: AskPr
 def holds(keys: TrustedKeys, receipt: Receipt, signature: str) -> bool:
     """Whether the installation of these keys signed the receipt."""
     number = receipt.get("number")
-    return isinstance(number, int) and keys.verifies(receipt, signature, number=number)
+    return (
+        receipt.get("format") == FORMAT  # the same key signs other things too
+        and isinstance(number, int)
+        and keys.verifies(receipt, signature, number=number)
+    )
+
+
+def disproof(connection: Connection, keys: TrustedKeys, row: Mapping[str, Any]) -> str | None:
+    """Why the receipt in a revocation's *row* is not to be believed; None: it is its newest, and the row says the same.
+
+    The row itself is not signed, so whatever is told of it beside the receipt is held against that. Which receipt is
+    the newest is in the audit, as long as that has not been pruned.
+    """
+    receipt = row["receipt"]
+    if not holds(keys, receipt, row["signature"] or ""):
+        return "the receipt was altered, or signed with another installation's key"
+    said = {"revocation": row["id"], "scope": {"kind": row["kind"], "key": row["key"]}}
+    said |= {name: row[name] for name in ("number", "source", "requested_by", "reason")}
+    said |= {name: row[name] and row[name].isoformat() for name in ("effective_at", "quiesced_at")}
+    if differs := [name for name, value in said.items() if receipt.get(name) != value]:
+        return f"the receipt is another revocation's, or the ledger was altered: they differ in {', '.join(differs)}"
+    revision = receipt["revision"]
+    ids = [_audited_as(row["id"], revision), _audited_as(row["id"], revision + 1)]
+    recorded = connection.execute(select(audited.c.id, audited.c.detail).where(audited.c.id.in_(ids)))
+    told = {record.id: record.detail for record in recorded}
+    stands = select(revocations.c.receipt).where(revocations.c.id == row["id"])
+    # Else the next one was issued just now, after the row was read.
+    if ids[1] in told and connection.execute(stands).scalar_one() == receipt:
+        return f"the receipt is not the newest: the audit has revision {revision + 1}"
+    if ids[0] in told and told[ids[0]]["receipt_sha256"] != _sha256(receipt):
+        return "the receipt is not the one whose digest is in the audit"
+    return None
+
+
+def _sha256(receipt: Receipt) -> str:
+    return sha256(canonical(receipt)).hexdigest()
+
+
+def _audited_as(revocation: str, revision: int) -> str:
+    return f"{revocation}.quiesced" if revision == 1 else f"{revocation}.receipt.{revision}"
 
 
 def _said(receipt: Receipt) -> Receipt:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import pytest
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, delete, insert, select
 
 from identity.api_keys import Role
 from identity.audit.tables import audit
+from identity.connections import add_connection, get_connection
 from identity.model import Scope, ScopeKind
 from identity.tables import connect_sessions, principals, tenants
 from pipeline.accounts.invitations import Invitations
@@ -72,6 +75,32 @@ def test_the_same_key_makes_one_link_and_another_request_with_it_none(town: Town
     assert list(made) == ["acme.grace"] * 2
     told = select(audit.c.id).where(audit.c.kind == "connect.invited")
     assert len(town.database.read(lambda c: c.execute(told).all())) == 2
+
+
+def test_a_key_whose_link_is_forgotten_asks_for_a_new_one(sqlite_town: Town) -> None:
+    def link(key: str) -> Any:
+        body = {"user": "grace", "connection": "github"}
+        return sqlite_town.ask("POST", "/v1/connect-links", json=body, headers={"Idempotency-Key": key})
+
+    assert link("l-1").status_code == 201
+    sqlite_town.database.write(lambda c: c.execute(delete(connect_sessions)))
+    forgotten = link("l-1")
+    assert (forgotten.status_code, forgotten.json["type"]) == (422, "urn:aswhom:problem:unusable")
+    assert "ask again with a new key" in forgotten.json["detail"]
+    assert link("l-2").status_code == 201
+
+
+def test_another_tenants_provider_connection_makes_no_link(sqlite_town: Town) -> None:
+    town = sqlite_town
+    theirs = replace(town.database.read(lambda c: get_connection(c, "gh")), id="gh-globex", tenant="globex")
+    town.database.write(partial(add_connection, owner=theirs, now=town.now()))
+    body = {"user": "grace", "connection": "gh-globex"}
+    refused = town.ask("POST", "/v1/connect-links", town.keys["acme", ADMIN], json=body)
+    assert (refused.status_code, refused.json["type"]) == (409, "urn:aswhom:problem:not-set-up")
+    made = select(connect_sessions.c.principal_id)
+    assert town.database.read(lambda c: c.execute(made).all()) == []
+    assert town.ask("POST", "/v1/connect-links", town.keys["globex", ADMIN], json=body).status_code == 201
+    assert town.database.read(lambda c: c.execute(made).scalars().all()) == ["globex.grace"]
 
 
 def test_a_user_cannot_be_named_into_another_tenant(town: Town) -> None:

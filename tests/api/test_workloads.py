@@ -44,7 +44,7 @@ def trusted(issuer: PretendProvider, **other: str) -> Workload:
 def trust(town: Town, workload: Workload, *, tenant: str = "acme", role: Role = Role.AGENT) -> str:
     """Let *workload* call as the tenant's agent `bot`; the id of the key it is."""
     id = town.caller(town.key(tenant, role=role)).key
-    town.database.write(lambda c: add_workload(c, id, workload))
+    town.database.write(lambda c: add_workload(c, id, workload, by="test", now=town.now()))
     return id
 
 

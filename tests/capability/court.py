@@ -130,20 +130,21 @@ class Court:
 
     def revoke(self, scope: Scope) -> int:
         """The revocation's number."""
-
-        def revoke(c: Connection) -> int:
-            lock_exclusive(c, scope)
-            number = next_number(c)
-            revoke_scope(c, scope, number, reason="test", now=datetime.now(UTC))
-            return number
-
-        return self.database.write(revoke)
+        return self.database.write(partial(revoke, scope=scope))
 
     def stop(self, scope: Scope) -> None:
         self.database.write(partial(stop_scope, scope=scope))
 
     def audited(self, kind: str) -> list[Any]:
         return list(self.database.read(lambda c: c.execute(select(audit).where(audit.c.kind == kind)).all()))
+
+
+def revoke(c: Connection, scope: Scope) -> int:
+    """Revoke *scope* under its lock; the revocation's number."""
+    lock_exclusive(c, scope)
+    number = next_number(c)
+    revoke_scope(c, scope, number, reason="test", now=datetime.now(UTC))
+    return number
 
 
 def secret_of(audience: Audience) -> Secret:

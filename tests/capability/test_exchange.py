@@ -18,6 +18,7 @@ from identity.capability.authority import Authority
 from identity.capability.exchange import Exchanged, NotExchanged
 from identity.capability.model import DEEPEST, Algorithm, Audience
 from identity.capability.narrowing import Narrower, TooWide, narrow
+from identity.capability.spending import Unspendable
 from identity.capability.verifier import Capability, Limit
 from identity.model import Scope, ScopeKind
 from identity.secret import Secret
@@ -107,6 +108,14 @@ def test_a_chain_of_actors_has_an_end(standing_court: Court) -> None:
     assert len(to_vault.capability.actors) == DEEPEST
     last = exchange(standing_court, to_vault.token, by=VAULT_ROOM, to=CELLAR, asked=asked)
     assert last == NotExchanged(why=TooWide.DEPTH)
+
+
+def test_what_is_done_is_passed_on_to_nobody(court: Court) -> None:
+    given = court.issue()
+    token = court.token(given)
+    court.close(given)
+    assert exchange(court, token) == NotExchanged(why=Unspendable.CLOSED)
+    assert court.audited("capability.exchanged") == []
 
 
 def test_a_revocation_and_the_end_of_the_step_reach_what_was_passed_on(court: Court) -> None:

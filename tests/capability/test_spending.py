@@ -6,13 +6,15 @@ import threading
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 
 import pytest
 
 from identity.capability.model import Outcome
 from identity.capability.verifier import Limit
 from identity.model import Scope, ScopeKind
-from tests.capability.court import BANK, INVOICES, PAID, THEIRS, Court, reasons
+from tests.capability.court import BANK, INVOICES, PAID, THEIRS, Court, reasons, revoke
+from tests.ledger.acts import until_awaited
 
 SCOPES = (
     Scope(kind=ScopeKind.TENANT, key="acme"),
@@ -104,6 +106,17 @@ def test_a_spend_and_a_revocation_that_race_agree_on_who_was_first(court: Court)
     assert len(spent) == sum(bool(answer["active"]) for answer in answers)
     assert all(number < revoked for number in spent)
     assert all(court.spend(token)["reason"] == "revoked" for token in tokens)
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_a_spend_beside_a_revocation_waits_for_it_and_reads_what_that_committed(court: Court) -> None:
+    """SQLite has one writer anyway."""
+    token = court.token()
+    answers: list[dict[str, object]] = []
+    spending = threading.Thread(target=lambda: answers.append(court.spend(token)))
+    until_awaited(court.database, partial(revoke, scope=SCOPES[3]), by=spending)
+    assert answers == [{"active": False, "reason": "revoked"}]
+    assert court.audited("capability.spent") == []
 
 
 def test_a_stolen_token_is_of_no_use_to_another_service(court: Court) -> None:

@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 from prometheus_client import REGISTRY
 
+from deploy.housekeeping import keep
 from identity.errors import Misconfigured, Unavailable
 from pipeline.housekeeping import Duty, Housekeeping
 from tests.celery.rig import eventually
@@ -130,6 +131,38 @@ def test_a_heartbeat_that_fails_does_not_stop_the_duty() -> None:
     keeping.start()
     eventually(lambda: len(ran) >= 3)
     assert keeping.stop()
+
+
+def test_a_duty_that_can_end_early_is_told_that_it_is_to_stop() -> None:
+    told, begun = threading.Event(), threading.Event()
+
+    def run_until_told() -> None:
+        begun.set()
+        told.wait()
+
+    keeping = Housekeeping([duty("sweep", run_until_told)], Heartbeats(), stopping=told)
+    keeping.start()
+    assert begun.wait(10)
+    assert keeping.stop()
+
+
+@pytest.mark.parametrize("hangs", [False, True], ids=["ends", "hangs"])
+def test_what_a_tick_uses_is_closed_only_once_it_has_ended(hangs: bool) -> None:
+    """A request that is cut short may have taken effect, and one that has not begun must not fail half way."""
+    child = os.fork()
+    if child == 0:
+        closed = threading.Event()
+
+        def run() -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            threading.Event().wait(None if hangs else 0.2)
+            if closed.is_set():
+                os._exit(3)
+
+        keeping = Housekeeping([duty("sweep", run)], Heartbeats())
+        keep(keeping, closed.set, patience=timedelta(seconds=1))
+        os._exit(0 if closed.is_set() else 4)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == (1 if hangs else 0)
 
 
 def test_two_duties_cannot_share_a_name() -> None:

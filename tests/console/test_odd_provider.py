@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from joserfc.jwk import OctKey, RSAKey
 
 from identity.addresses import AddressPolicy
-from identity.console.sign_in import SignIn, SignInSettings
+from identity.console.sign_in import AT_ONCE, SignIn, SignInSettings
 from identity.errors import PolicyDenied, Unavailable
 from identity.http import Client, HttpRequest, NotSent
 from identity.secret import Secret
@@ -155,3 +156,26 @@ def test_a_provider_that_hangs_is_asked_by_one_thread_and_left_alone_for_a_while
         now[0] += 10
         ask()
         assert hanging.asked == 2
+
+
+def test_a_provider_that_hangs_over_codes_holds_a_few_threads_only(liar: Provider) -> None:
+    """Anybody may come with a code, and each is sent to the provider with our secret."""
+    now, asked, over = datetime.now(UTC), threading.Semaphore(0), threading.Event()
+    with Client(policy=POLICY, pool_size=AT_ONCE) as client:
+        sign_in, mine, answer = _begun(liar, client, now)
+
+        def token(claims: dict[str, Any]) -> str:
+            asked.release()
+            assert over.wait(30)
+            return liar.signed(claims)
+
+        liar.token = token
+        finish = partial(sign_in.finish, mine, answer, jti="j", now=now)
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            under_way = [threads.submit(finish) for _ in range(AT_ONCE)]
+            assert all(asked.acquire(timeout=30) for _ in under_way)
+            with pytest.raises(Unavailable, match="under way"):
+                finish()
+            over.set()
+            assert [one.result()["sub"] for one in under_way] == ["ada"] * AT_ONCE
+        assert finish()["sub"] == "ada"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ from identity.addresses import AddressPolicy
 from identity.audit.tables import audit
 from identity.console import roles, sessions
 from identity.console.roles import Held, Role, roles_of
+from identity.console.sessions import Person, Via
 from identity.console.sign_in import SignIn, SignInSettings
 from identity.console.tables import console_sessions
 from identity.errors import Unavailable
@@ -26,6 +28,7 @@ from identity.secret import Secret
 from identity.store import Store
 from pipeline.intake import Intake
 from tests.console.town import BASE, Town
+from tests.ledger.acts import until_awaited
 from tests.servers.oidc import Oidc
 from tests.servers.oidc import oidc as run_oidc
 from webhooks.app import create_app
@@ -50,7 +53,11 @@ def http() -> Iterator[Client]:
 @pytest.fixture
 def browser(sqlite_town: Town, peer: Oidc, http: Client) -> FlaskClient:
     """A browser before a console whose people sign in at the peer."""
-    settings = SignInSettings(
+    return _app(sqlite_town, SignIn(_settings(peer), http)).test_client()
+
+
+def _settings(peer: Oidc) -> SignInSettings:
+    return SignInSettings(
         issuer=peer.issuer,
         client_id=peer.client_id,
         client_secret=Secret(peer.client_secret),
@@ -58,7 +65,6 @@ def browser(sqlite_town: Town, peer: Oidc, http: Client) -> FlaskClient:
         scopes=("openid", "email", "groups"),
         roles_claim="groups",
     )
-    return _app(sqlite_town, SignIn(settings, http)).test_client()
 
 
 def _app(town: Town, sign_in: SignIn | None, base_url: str = BASE, *, store: Store | None = None) -> Flask:
@@ -110,6 +116,67 @@ def test_a_role_of_the_table_counts_for_its_tenant_and_ends_with_its_row(
     take = partial(roles.disallow, id="rol_1", audit_id="a2", by="cli:test", now=now)
     assert town.database.write(take) == 1
     assert browser.get("/console/jobs").status_code == 303
+
+
+class TakenAway:
+    """A ledger in which a role is taken away just before the next transaction."""
+
+    def __init__(self, town: Town, role: str) -> None:
+        self.read, self._town, self._role = town.database.read, town, role
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        take = partial(roles.disallow, id=self._role, audit_id=self._town.house.ids("aud"), by="cli:test")
+        self._town.database.write(partial(take, now=self._town.now()))
+        return self._town.database.write(work)
+
+
+def test_a_role_that_is_taken_away_during_a_sign_in_is_not_had(sqlite_town: Town, peer: Oidc, http: Client) -> None:
+    town = sqlite_town
+    give = partial(roles.allow, claim="sub", value="olga", role=Role.OPERATOR, tenant="acme", by="cli:test")
+    town.database.write(partial(give, id="rol_1", audit_id="a1", now=town.now()))
+    browser = _app(town, SignIn(_settings(peer), http), store=TakenAway(town, "rol_1")).test_client()
+    assert _come_back(browser, peer.consent(_begin(browser), login="olga")).status_code == 403
+    assert town.rows(select(console_sessions)) == []
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)  # SQLite has one writer
+def test_whoever_takes_a_role_away_waits_for_a_sign_in_by_it_and_ends_it(town: Town) -> None:
+    now = town.now()
+    give = partial(roles.allow, claim="sub", value="olga", role=Role.OPERATOR, tenant="acme", by="cli:test")
+    town.database.write(partial(give, id="rol_1", audit_id="a1", now=now))
+    take = partial(roles.disallow, id="rol_1", audit_id="a2", by="cli:test", now=now)
+
+    def sign_in(c: Connection) -> None:
+        held = roles_of(c, {"sub": "olga"}, roles_claim=None)
+        person = Person(subject="olga", name="olga", via=Via.OPENID, held=held)
+        sessions.begin(c, Secret("x"), person, audit_id="a3", now=now, lifetime=timedelta(hours=8))
+
+    until_awaited(town.database, sign_in, by=threading.Thread(target=town.database.write, args=(take,)))
+    assert town.rows(select(console_sessions)) == []
+
+
+def test_signing_in_again_ends_the_session_before(sqlite_town: Town, browser: FlaskClient, peer: Oidc) -> None:
+    _come_back(browser, peer.consent(_begin(browser), login="auditor-1"))
+    begun = browser.post("/console/sign-in", data={"next": ""})
+    assert begun.status_code == 200
+    _come_back(browser, peer.consent(_begin(browser), login="auditor-1"))
+    assert len(sqlite_town.rows(select(console_sessions))) == 1
+    assert browser.post(f"/console/link/{_link(sqlite_town)}").status_code == 303
+    (row,) = sqlite_town.rows(select(console_sessions))
+    assert row.via == "link"
+    said = select(audit.c.kind).where(audit.c.kind.startswith("console.signed_")).order_by(audit.c.number)
+    kinds = [row.kind.removeprefix("console.signed_") for row in sqlite_town.rows(said)]
+    assert kinds.count("in") == 3
+    assert kinds.count("out") == 2
+
+
+def test_a_name_that_nobody_verified_stands_behind_the_subject(
+    sqlite_town: Town, browser: FlaskClient, peer: Oidc
+) -> None:
+    """Or else anybody could act as `console:grace@acme.example` who may write that into their profile."""
+    _come_back(browser, peer.consent(_begin(browser), login="auditor-unverified"))
+    (row,) = sqlite_town.rows(select(console_sessions))
+    assert (row.subject, row.name) == ("auditor-unverified", "auditor-unverified (auditor-unverified@example.test)")
 
 
 def test_whoever_has_no_role_is_told_so_and_is_not_in(sqlite_town: Town, browser: FlaskClient, peer: Oidc) -> None:

@@ -48,5 +48,24 @@ def test_an_agents_tokens_are_trusted_in_place_of_a_key(cli: Cli) -> None:
     assert "key" not in made
     (listed,) = cli.json("api-keys", "list")
     assert (listed["id"], listed["subject"]) == (made["id"], "system:serviceaccount:acme:bot")
+    (told,) = cli.json("audit", "search", "--kind", "workload")
+    assert (told["tenant_id"], told["agent_id"], told["detail"]) == (
+        "acme",
+        "acme.bot",
+        {
+            "key": made["id"],
+            "issuer": "https://k8s.example",
+            "audience": "aswhom",
+            "subject": "system:serviceaccount:acme:bot",
+            "jwks_url": "https://k8s.example/jwks",
+        },
+    )
     assert cli.json(*trust, code=1)["error"] == "BadInput"
     assert len(cli.json("api-keys", "list")) == 1
+
+
+def test_a_tool_that_cannot_be_printed_is_refused(cli: Cli) -> None:
+    cli.json("tenants", "add", "acme")
+    named = ("api-keys", "add", "--tenant", "acme", "--agent", "bot", "--tools")
+    assert "cannot be printed" in cli(*named, "github.\udcff").output  # as the shell's $'github.\xff' arrives
+    assert cli.json("api-keys", "list") == []

@@ -37,7 +37,7 @@ def test_an_approval_is_listed_shown_and_answered_as_somebody(cli: Cli, approval
     assert cli("approvals", "approve", approval, "--as", "acme.bob").exit_code == 2  # it asks first
     wrong = cli.json("approvals", "approve", approval, "--as", "acme.ada", "--yes", code=1)
     assert "whoever asks does not approve" in wrong["message"]
-    assert cli.json("approvals", "approve", approval, "--as", "acme.bob", "--yes")["state"] == "approved"
+    assert cli.json("approvals", "approve", approval, "--as", "bob", "--yes")["state"] == "approved"
     assert (
         "is approved already"
         in cli.json("approvals", "deny", approval, "--as", "acme.carol", "--yes", code=1)["message"]
@@ -50,7 +50,8 @@ def test_an_approval_is_listed_shown_and_answered_as_somebody(cli: Cli, approval
 
 
 def test_a_link_is_printed_for_an_approver_alone(cli: Cli, approval: str) -> None:
-    made = cli.json("approvals", "link", approval, "--for", "acme.bob")
+    made = cli.json("approvals", "link", approval, "--for", "bob")
+    assert made["for"] == "acme.bob"
     assert "/approvals/" in made["url"]
     assert "awaits no answer" in cli.json("approvals", "link", approval, "--for", "globex.bob", code=1)["message"]
     assert "there is no approval" in cli.json("approvals", "show", "apr_0", code=1)["message"]

@@ -53,13 +53,13 @@ def recorded(cli: Cli) -> Cli:
 def test_one_record_answers_as_whom_by_which_agent_on_whose_behalf_and_why(recorded: Cli) -> None:
     told = " ".join(recorded("audit", "show", "att_1.opened").output.split())
     for answer in (
-        "as whom the user acme.ada", "by which agent devops-assistant", "on behalf of acme.ada",
+        "as whom user acme.ada", "by which agent devops-assistant", "on behalf of acme.ada",
         "account acc_1, generation 3", "consent the one that began at ledger number 42",
         "why named by the workflow", "in the chain 1",
     ):  # fmt: skip
         assert answer in told
     as_platform = recorded.json("audit", "show", "att_2.opened")
-    assert (as_platform["as_whom"], as_platform["sealed_as"]) == ("the platform (acme.service)", 2)
+    assert (as_platform["as_whom"], as_platform["sealed_as"]) == ("the service (acme.service)", 2)
     assert "audit search" in recorded.json("audit", "show", "att_9", code=1)["message"]
 
 
@@ -98,6 +98,28 @@ def test_an_export_is_verified_on_another_machine_with_the_public_key_alone(reco
     here.write_text(here.read_text().replace("acme.service", "acme.ada"))
     broken = elsewhere.json(*verify, code=1)
     assert (broken["verified"], broken["seq"]) == (False, 2)
+
+
+def test_a_file_that_cannot_be_written_or_read_is_told_in_a_sentence(recorded: Cli, tmp_path: Path) -> None:
+    nowhere = recorded.json("audit", "export", "--output", str(tmp_path / "no" / "such" / "file"), code=1)
+    assert "cannot be written: No such file or directory" in nowhere["message"]
+    kept = tmp_path / "checkpoint"
+    kept.write_text(recorded("audit", "checkpoint").stdout, encoding="utf-16")
+    assert "not a text in UTF-8" in recorded.json("audit", "verify", "--checkpoint", str(kept), code=1)["message"]
+
+
+def test_a_checkpoint_that_is_too_old_to_be_compared_is_a_problem(recorded: Cli, tmp_path: Path) -> None:
+    kept, late = tmp_path / "checkpoint", tmp_path / "late.jsonl"
+    kept.write_text(recorded("audit", "checkpoint").stdout)
+    last = json.loads(kept.read_text())["seq"]
+    recorded("tenants", "add", "globex")
+    recorded("audit", "checkpoint")
+    recorded("audit", "export", "--after", str(last + 1), "--output", str(late))
+    verify = ("audit", "verify", str(late))
+    assert recorded.json(*verify)["verified"]
+    told = recorded.json(*verify, "--checkpoint", str(kept), code=1)
+    assert (told["verified"], told["compared"]) == (True, False)
+    assert "WAS NOT COMPARED" in recorded(*verify, "--checkpoint", str(kept)).output
 
 
 def test_a_tenants_export_goes_to_standard_output(recorded: Cli) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import sys
+from functools import partial
 from io import StringIO
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from deploy.cli.output import Output
 from deploy.installation import Installation
 from deploy.settings import load
 from identity.connection_secrets import PRIVATE_KEY, WEBHOOK_SECRET, live_secrets
-from identity.model import AccountState, Credential
+from identity.errors import Misconfigured
+from identity.model import AccountKey, AccountState, Credential
+from pipeline.desk.tenants import add_user
 from tests.deploy.conftest import Cli
 from tests.identity.keys import pem
 
@@ -191,6 +194,15 @@ def test_a_service_gets_its_credential(acme: Cli, arguments: list[str], credenti
     assert kinds == ["account.connected", "connection.added", "tenant.added"]
     assert "only the first 2 are shown" in acme("audit", "search", "--limit", "2").stderr
     assert acme("audit", "search", "--limit", "3").stderr == ""
+
+
+def test_a_person_is_made_only_in_the_commit_that_records_her_link(acme: Cli) -> None:
+    with Installation(load(data_dir=acme.data_dir)) as at:
+        ensure = partial(add_user, tenant="acme", principal="acme.eve", now=at.now())
+        nowhere = AccountKey(tenant="acme", connection="gone", principal="acme.eve")
+        with pytest.raises(Misconfigured):
+            at.runtime.invitations.link(nowhere, by="test", ensure=ensure, now=at.now())
+    assert {row["id"] for row in acme.json("tenants", "people", "acme")} == {"acme.service"}
 
 
 def test_a_connect_link_is_for_one_person(acme: Cli) -> None:

@@ -119,6 +119,17 @@ def test_failed_deliveries_are_those_that_a_person_must_look_at(acme: Cli, web: 
     assert acme.json("deliveries", "replay", "--tenant", "acme", "--limit", "2", "--dry-run")
 
 
+def test_a_body_of_ones_own_says_itself_whose_it_is(acme: Cli, web: str) -> None:
+    acme.json("installations", "add", "github", "43", "acme")
+    sends = ("trigger", "github", "pull_request.opened", "--url", web)
+    assert "say which with --installation" in acme.json(*sends, code=1)["message"]
+    body = json.dumps(
+        fixtures.fixture("github", "pull_request.opened", now=datetime.now(UTC)) | {"installation": {"id": 43}}
+    )
+    sent = acme.json(*sends, "--body", "-", input=body)
+    assert acme.json("deliveries", "show", sent["delivery"])["tenant_id"] == "acme"
+
+
 def test_what_failed_is_replayed_and_what_was_merely_ignored_is_not(acme: Cli, web: str) -> None:
     acme.json("workflows", "enable", "link_pull_request", "--tenant", "acme")
     failed = acme.json("trigger", "github", "pull_request.opened", "--url", web)

@@ -207,7 +207,7 @@ def _of_tenants_rules(act: Acts) -> None:
         "--jwks-url",
         "https://i.example/k",
     )
-    act("api-keys", "trust", *agent, *issuer, kind="api_key.created")
+    act("api-keys", "trust", *agent, *issuer, kind="workload.trusted")
     act("api-keys", "revoke", made["id"], "--yes", kind="api_key.revoked")
     act("console", "link", kind="console.link_made")
     role = act("console", "allow", "owner", "--value", "ada@acme.example", kind="console.allowed")

@@ -9,7 +9,9 @@ from sqlalchemy import Connection, func, insert, select
 
 from deploy.installation import Installation
 from deploy.settings import load
+from identity.errors import BadInput
 from identity.rewrap import SEALED
+from identity.tenant_deletion import shred
 from identity.withdrawals import WithdrawalState
 from identity.withdrawals.tables import withdrawals
 from tests.deploy.conftest import Cli
@@ -88,6 +90,43 @@ def test_a_deleted_tenant_is_not_opened_or_made_again(two: Cli) -> None:
     }
 
 
+def test_a_tenant_that_was_opened_again_is_revoked_anew(two: Cli) -> None:
+    first = two.json("tenants", "delete", "acme", *NOW, code=1)["revocation"]
+    advance(two, first)
+    two.json("tenants", "open", "acme")
+    account = ("accounts", "add-static", "--tenant", "acme", "--connection", "gh-acme", "--token-file", "-")
+    two.json(*account, input="an0ther")
+    held = sealed(two)
+
+    waits = two.json("tenants", "delete", "acme", *NOW, code=1)
+    assert waits["revocation"] != first
+    assert sealed(two) == held
+    assert (
+        two.json("tenants", "delete", "acme", *NOW, code=1)["revocation"] == waits["revocation"]
+    )  # stopped, and the same
+    advance(two, waits["revocation"])
+    (asked,) = two.json("revocations", "show", waits["revocation"])["receipt"]["provider"]["accounts"]
+    assert asked["of"] == "grant"
+    assert two.json("tenants", "delete", "acme", *NOW)["revocation"] == waits["revocation"]
+
+
+def test_a_tenant_that_was_opened_and_not_connected_is_stopped_anew(two: Cli) -> None:
+    first = two.json("tenants", "delete", "acme", *NOW, code=1)["revocation"]
+    advance(two, first)
+    two.json("tenants", "open", "acme")
+    again = two.json("tenants", "delete", "acme", *NOW, code=1)["revocation"]
+    assert again != first
+    advance(two, again)
+    assert two.json("tenants", "delete", "acme", *NOW)["deleted"]
+
+
+def test_an_open_tenant_is_not_shredded(two: Cli) -> None:
+    held = sealed(two)
+    with Installation(load(data_dir=two.data_dir)) as at, pytest.raises(BadInput, match="was opened meanwhile"):
+        at.write(lambda c: shred(c, "acme", id="aud_1", by="test", now=at.now(), besides={}))
+    assert sealed(two) == held
+
+
 def test_it_asks_first_and_names_what_there_is_not(two: Cli) -> None:
     asked = two("tenants", "delete", "acme")
     assert asked.exit_code == 2
@@ -104,8 +143,16 @@ def test_what_is_stuck_at_a_provider_is_shredded_only_if_that_is_said(two: Cli) 
         "id": "w-1", "account_id": account, "origin": "grant", "credential": "static", "generation": 9, "consented": 1,
         "state": WithdrawalState.STUCK, "access_sealed": b"x", "due_at": datetime.now(UTC),
         "created_at": datetime.now(UTC), "tries": 9,
+        "revocation_id": of, "reason": "it answered 502",
     }  # fmt: skip
     with Installation(load(data_dir=two.data_dir)) as at:
         at.write(lambda c: c.execute(insert(withdrawals), stuck))
-    assert "--give-up" in two.json("tenants", "delete", "acme", *NOW, code=1)["why"]
-    assert two.json("tenants", "delete", "acme", "--give-up", *NOW)["deleted"]
+    waits = two.json("tenants", "delete", "acme", *NOW, code=1)["why"]
+    assert f"1 credential(s) are stuck at their providers: `aswhom revocations retry {of}`, or say --give-up" in waits
+    assert two.json("tenants", "delete", "acme", "--give-up", *NOW)["stuck credentials, given up"] == 1
+    assert two.json("revocations", "list", "--stuck") == []
+    assert two.json("revocations", "retry", of, code=1)["asked_again"] == 0
+    advance(two, of)
+    provider = two.json("revocations", "show", of)["receipt"]["provider"]
+    assert provider["answer"] == "given_up"
+    assert ("given_up", "it answered 502") in {(one["answer"], one["reason"]) for one in provider["accounts"]}

@@ -69,7 +69,7 @@ def test_a_step_is_explained_that_ran_as_a_person_that_a_rule_decided_and_that_w
 
     told = {one["action"]: one for one in cli.json("policy", "explain", free.id)}
     assert told["linear.CreateIssue"]["decision"] == "as user ada, delegated"
-    assert told["slack.PostMessage"]["decision"] == "as service service, service"
+    assert told["slack.PostMessage"]["decision"] == "as the service, service"
     assert told["linear.CreateIssue"]["because"] == [
         "the workflow declares the user or the service for it",
         "it need not be attributable to a person, and its effect is write",

@@ -32,7 +32,7 @@ class Service:
     granted: tuple[str, ...] | None = None  # what it says was granted, where that is not all that was asked
     answered: int = 200
     refused: tuple[int, Json] | None  # its consent is gone; None: nothing tells that from a wrong key or clock
-    assertion_refused: tuple[int, Json] | None = None  # the key, the clock or the consent is not as it should be
+    assertion_refused: tuple[tuple[int, Json], ...] = ()  # the key, the clock or the consent is not as it should be
     bad_client: tuple[int, Json]
 
     def __str__(self) -> str:
@@ -101,16 +101,19 @@ SERVICES = (
         refused=None,
         # A key that it does not know. A wrong clock and an account that is gone have the same code.
         # https://github.com/googleapis/google-api-php-client/issues/1501
-        assertion_refused=(400, {"error": "invalid_grant", "error_description": "Invalid JWT Signature."}),
-        # The service account may not act for the domain's people, or not with these scopes.
-        bad_client=(
-            401,
-            {
-                "error": "unauthorized_client",
-                "error_description": "Client is unauthorized to retrieve access tokens using this method, or "
-                "client not authorized for any of the scopes requested.",
-            },
+        # And: the service account may not act for the people of this account's domain, or not with these scopes.
+        assertion_refused=(
+            (400, {"error": "invalid_grant", "error_description": "Invalid JWT Signature."}),
+            (
+                401,
+                {
+                    "error": "unauthorized_client",
+                    "error_description": "Client is unauthorized to retrieve access tokens using this method, or "
+                    "client not authorized for any of the scopes requested.",
+                },
+            ),
         ),
+        bad_client=(401, {"error": "invalid_client", "error_description": "The OAuth client was not found."}),
     ),
     Service(
         provider="salesforce",
@@ -123,7 +126,7 @@ SERVICES = (
         # No lifetime, and no refresh token.
         answer={"access_token": "at-2", "token_type": "Bearer", "instance_url": "https://acme.my.salesforce.com"},
         refused=None,
-        assertion_refused=(400, {"error": "invalid_grant", "error_description": "invalid assertion"}),
+        assertion_refused=((400, {"error": "invalid_grant", "error_description": "invalid assertion"}),),
         bad_client=(400, {"error": "invalid_client_id", "error_description": "client identifier invalid"}),
     ),
     Service(
@@ -155,7 +158,7 @@ SERVICES = (
             longest=180,
             answer=_MINTED,
             refused=None,
-            assertion_refused=_BAD_ASSERTION,
+            assertion_refused=(_BAD_ASSERTION,),
             bad_client=_BAD_CLIENT,
         )
         for name in ("oidc", "oauth2")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -308,6 +309,23 @@ def test_the_digest_of_a_row_is_that_of_its_canonical_json(sealed: World) -> Non
         assert link.row_digest == sha256(canonical(plain)).hexdigest() == row_digest(plain)
 
 
+def test_half_a_surrogate_pair_in_a_record_keeps_nothing_from_being_sealed(world: World) -> None:
+    half = json.loads('"\\udcff"')
+
+    def record(connection: Connection) -> None:
+        detail = {"tools": ["github." + half], half: "é"}
+        audit.record(connection, id="a", at=START, kind="step.done", tenant="acme", reason=f"é {half}", detail=detail)
+        other = {"id": "b", "at": START, "number": 1, "kind": "step.done", "tenant_id": "acme", "detail": {"x": half}}
+        connection.execute(insert(rows), other)  # as it was written before
+
+    world.store.write(record)
+    assert Sealer(world.store, SIGNER).seal(now=START) == 2
+    assert isinstance(check(world), Verified)
+    told = world.store.read(lambda c: {row["id"]: row for _, row in sealed_rows(c) if row is not None})
+    assert (told["a"]["reason"], told["a"]["detail"]) == ("é ?", {"tools": ["github.?"], "?": "é"})
+    assert told["b"]["detail"] == {"x": "?"}
+
+
 # Attacks, row by row.
 
 EIGHT = "abcdefgh"
@@ -392,6 +410,59 @@ def test_a_chain_made_anew_without_the_key_is_bad_from_the_batch_of_its_first_al
 
         found = attacked(owned, attack)
         assert (found.seq, found.proven) == (batch, batch - 1)
+
+
+def forge(connection: Connection, *, since: int = 3) -> None:
+    """Another row, and digests that fit again; what was signed is signed no more."""
+    edit(connection, EIGHT[since - 1])
+    restamp(connection)
+    connection.execute(update(audit_seals).where(audit_seals.c.seq >= since).values(signature=None))
+
+
+def test_a_chain_made_anew_is_not_sealed_on_and_so_never_signed(sealed: World) -> None:
+    write(sealed, "i")
+    tamper(sealed, forge)
+    with pytest.raises(Misconfigured, match="its last link, 8, does not have the signature"):
+        Sealer(sealed.store, SIGNER).seal(now=START)
+    assert first_bad(sealed).proven == 0
+
+
+def test_a_signature_over_another_link_is_not_sealed_on_either(sealed: World) -> None:
+    write(sealed, "i")
+
+    def attack(connection: Connection) -> None:
+        edit(connection, "h")
+        restamp(connection)
+
+    tamper(sealed, attack)
+    with pytest.raises(Misconfigured, match="does not have the signature"):
+        Sealer(sealed.store, SIGNER).seal(now=START)
+
+
+def test_a_chain_that_is_cut_or_made_anew_under_a_sealer_is_not_sealed_on(sealed: World) -> None:
+    sealer = Sealer(sealed.store, SIGNER)
+    assert sealer.seal(now=START) == 0
+
+    def attack(connection: Connection) -> None:
+        connection.execute(delete(audit_seals).where(audit_seals.c.seq > 5))
+        edit(connection, "g")
+
+    tamper(sealed, attack)
+    with pytest.raises(Misconfigured, match="its link 8 is not the one that this process saw"):
+        sealer.seal(now=START)
+    assert Sealer(sealed.store, SIGNER).seal(now=START) == 3  # one that starts anew cannot know: hence checkpoints
+    with pytest.raises(Misconfigured, match="its link 8 is not the one"):
+        sealer.seal(now=START)
+
+
+def test_a_sealer_whose_last_link_was_pruned_meanwhile_goes_on(sealed: World) -> None:
+    sealer = Sealer(sealed.store, SIGNER)
+    assert sealer.seal(now=START) == 0
+    seal(sealed, "i", at=START + 4 * DAY)
+    assert prune(sealed, days=9) == 8
+    write(sealed, "j")
+    assert sealer.seal(now=START + 4 * DAY) == 1
+    assert isinstance(check(sealed), Verified)
 
 
 def test_a_signature_made_with_another_key_is_none(sealed: World) -> None:
@@ -494,6 +565,33 @@ def test_a_checkpoint_of_what_was_pruned_is_held_against_its_end(world: World) -
     assert isinstance(check(world, early), Verified)
     other = sign(SIGNER, seq=3, digest="0" * 64, at=START).line()
     assert "not the one of the checkpoint" in first_bad(world, other).why
+
+
+def test_a_checkpoint_of_before_what_was_pruned_is_not_compared_and_that_is_told(sealed: World) -> None:
+    other = sign(SIGNER, seq=2, digest="0" * 64, at=START).line()
+    assert "not the one of the checkpoint" in first_bad(sealed, other).why
+    assert prune(sealed, days=1) == 3
+    outcome = check(sealed, other)
+    assert isinstance(outcome, Verified)
+    assert not outcome.compared
+
+
+def test_what_is_pruned_while_it_is_verified_breaks_nothing(sealed: World) -> None:
+    """Between where the chain begins and its first link, whenever the database lets somebody see that."""
+    due = [1]
+
+    def meanwhile(*given: str) -> None:
+        if due and "from audit_seals" in given[2].lower():
+            due.clear()
+            assert prune(sealed, days=1) == 3
+
+    def look(connection: Connection) -> Verified | FirstBad:
+        event.listen(connection, "before_cursor_execute", meanwhile)
+        return verify(connection, KEYS)
+
+    outcome = sealed.store.read(look)
+    assert isinstance(outcome, Verified), outcome
+    assert not due
 
 
 def test_nothing_is_pruned_that_is_not_sealed_or_is_the_newest(world: World) -> None:

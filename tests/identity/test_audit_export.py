@@ -10,9 +10,10 @@ import pytest
 from identity.audit.chain import FirstBad, Verified
 from identity.audit.export import Audited, export_lines, verify_files
 from identity.audit.links import newest_checkpoint
+from identity.audit.sealer import Sealer
 from identity.audit.statements import sign
 from identity.errors import BadInput
-from tests.identity.test_audit import DAY, KEYS, SIGNER, kept, prune, seal
+from tests.identity.test_audit import DAY, KEYS, SIGNER, kept, prune, seal, write
 from tests.identity.world import START, World
 
 Lines = list[bytes]
@@ -27,7 +28,7 @@ def sealed(world: World) -> World:
 
 
 def export(world: World, *, tenant: str | None = None, after: int = 0) -> Lines:
-    return world.store.read(lambda connection: list(export_lines(connection, tenant=tenant, after=after)))
+    return list(export_lines(world.store, tenant=tenant, after=after))
 
 
 def check(*files: Sequence[bytes], checkpoint: str | None = None) -> Audited:
@@ -144,3 +145,32 @@ def test_a_chain_forged_without_the_key_is_found(sealed: World) -> None:
 def test_what_is_no_export_is_told_apart(lines: Lines) -> None:
     with pytest.raises(BadInput, match="file-1"):
         check(lines)
+
+
+def test_whoever_takes_the_lines_may_take_their_time(world: World) -> None:
+    """No transaction waits for the reader, which PostgreSQL would end."""
+    write(world, *(f"row-{number}" for number in range(1_100)))
+    Sealer(world.store, SIGNER).run(now=START)
+    lines, taken = export_lines(world.store), []
+    for line in lines:
+        taken.append(line)
+        assert world.store.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+        if len(taken) == 3:
+            seal(world, "late")
+    assert (len(taken), held(taken).count) == (1_101, 1_100)
+    assert held(taken, export(world, after=1_100)).count == 1_101
+
+
+def test_what_is_pruned_before_it_was_exported_is_told(sealed: World) -> None:
+    lines = export_lines(sealed.store)
+    next(lines)
+    assert prune(sealed, days=1) == 3
+    with pytest.raises(BadInput, match="pruned up to 3 while it was exported"):
+        next(lines)
+
+
+def test_a_checkpoint_of_before_an_export_is_not_compared_and_that_is_told(sealed: World) -> None:
+    early = sign(SIGNER, seq=3, digest="0" * 64, at=START).line()
+    for after, compared in ((3, None), (5, False)):
+        outcome = check(export(sealed, after=after), checkpoint=early).outcome
+        assert getattr(outcome, "compared", None) is compared  # at its beginning, it is found to be another chain's

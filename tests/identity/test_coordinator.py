@@ -7,31 +7,35 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import redis
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, event, select, update
 
 from identity.connections import paused_reason
 from identity.death import infer_death
 from identity.errors import GrantRevoked, Misconfigured, ReauthRequired, Unavailable
 from identity.grants import REFRESH
-from identity.http import Client
+from identity.http import Answer, Client
 from identity.model import MINTED, AccountKey, AccountState, Credential, Leased, NeedsRefresh, Scope, ScopeKind
 from identity.narrowing import rescope
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
 from identity.refresh.coordinator import Coordinator, RefreshBudget
-from identity.refresh.intents import kept_answers
+from identity.refresh.intents import Intent, kept_answers, store_answer
 from identity.refresh.lock import RefreshLock
+from identity.refresh.settlement import Settlement, Superseded
 from identity.refresh.situation import read_situation
 from identity.secret import Secret
 from identity.sequence import lock_exclusive
 from identity.stale_access import drop_access
+from identity.store import Store
 from identity.tables import grants, provider_connections, refresh_intents
+from identity.token_endpoint import pack
 from identity.withdrawals import take_grant
 from tests.identity.providers import PretendProvider, Reply, reply
+from tests.identity.stores import EngineStore
 from tests.identity.world import ANNA, ROBOT, START, World
 
 ACCOUNT = Scope(kind=ScopeKind.ACCOUNT, key=str(ANNA))
@@ -48,8 +52,9 @@ class Killed(BaseException):
     """The process dies at a crash point."""
 
 
+T = TypeVar("T")
 Make = Callable[..., Coordinator]
-Answer = Callable[[dict[str, str]], Reply | None]
+Answers = Callable[[dict[str, str]], Reply | None]
 
 
 @pytest.fixture
@@ -62,6 +67,7 @@ def make(connected: World, http: Client) -> Make:
         budget: RefreshBudget = BUDGET,
         reached: Callable[[str], None] | None = None,
         restored: Callable[[Connection, AccountKey], None] = lambda connection, key: None,
+        store: Store | None = None,
     ) -> Coordinator:
         def dies(point: str) -> None:
             if point == die_at:
@@ -70,7 +76,7 @@ def make(connected: World, http: Client) -> Make:
         lock = RefreshLock(client, ttl=budget.lock_ttl, token=connected.id)
         profiles = dict(PROFILES) | ({"github": profile} if profile else {})
         return Coordinator(
-            connected.store,
+            store or connected.store,
             connected.vault,
             http,
             lock,
@@ -448,6 +454,27 @@ def test_an_answer_after_a_revocation_is_kept_to_be_revoked_though_a_consent_fol
     assert (kept.generation, kept.answer_sealed is not None) == (1, True)
 
 
+def test_an_answer_that_comes_after_its_refresh_was_taken_for_abandoned_and_discarded_is_kept_to_be_revoked(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    account = connected.consent()
+
+    def revoked_and_given_up(form: dict[str, str]) -> Any:
+        connected.revoke(ACCOUNT)
+        connected.clock.advance(timedelta(seconds=30))
+        assert make().settle_abandoned() == 1
+        assert [(row.state, row.answer_sealed) for row in intents(connected)] == [("discarded", None)]
+        return provider.rotate(form)
+
+    provider.answer = revoked_and_given_up
+    with pytest.raises(GrantRevoked):
+        make().refresh(account, after_generation=1)
+    (kept,) = connected.store.read(lambda connection: kept_answers(connection, account))
+    assert (kept.generation, kept.answer_sealed is not None) == (1, True)
+    assert connected.store.write(lambda c: store_answer(c, kept.id, b"another")) is False
+    assert connected.store.read(lambda connection: kept_answers(connection, account)) == [kept]
+
+
 def test_nothing_is_presented_after_a_revocation(connected: World, make: Make, provider: PretendProvider) -> None:
     account = connected.consent()
     connected.revoke(Scope(kind=ScopeKind.USER, key="anna"))
@@ -464,7 +491,7 @@ def test_the_old_refresh_token_stays_when_none_is_sent(connected: World, make: M
     assert connected.grant().expires_at == connected.clock.now + timedelta(hours=1)  # the last known lifetime
 
 
-def _given_up_meanwhile(world: World, make: Make, answer: Answer) -> Answer:
+def _given_up_meanwhile(world: World, make: Make, answer: Answers) -> Answers:
     """*answer*, once its refresh was taken for abandoned."""
 
     def late(form: dict[str, str]) -> Reply | None:
@@ -514,6 +541,69 @@ def test_a_refresh_without_effect_does_not_undo_a_death_that_was_inferred_meanwh
     woken: list[AccountKey] = []
     make(restored=lambda connection, key: woken.append(key)).refresh(account, after_generation=1)
     assert (connected.state(), woken) == (AccountState.NEEDS_RECONNECT, [])
+
+
+class OvertakenStore:
+    """Has *first* done before its next write, or within it: before that changes the intent."""
+
+    def __init__(self, inner: EngineStore, first: Callable[[], None], *, within: bool) -> None:
+        self._inner = inner
+        self._first = [first]
+        self._within = within
+
+    def read(self, fn: Callable[[Connection], T]) -> T:
+        return self._inner.read(fn)
+
+    def write(self, fn: Callable[[Connection], T]) -> T:
+        if not self._within:
+            self._overtake()
+        with self._inner.engine.begin() as connection:
+
+            @event.listens_for(connection, "before_cursor_execute")
+            def _look(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+                if statement.startswith("UPDATE refresh_intents"):
+                    self._overtake()
+
+            return fn(connection)
+
+    def _overtake(self) -> None:
+        while self._first:
+            self._first.pop()()
+
+
+@pytest.mark.parametrize("within", [False, True], ids=["before", "within"])
+@pytest.mark.parametrize("looked", [False, True], ids=["for the first time", "again"])
+def test_an_answer_that_is_stored_while_its_refresh_is_being_given_up_is_not_lost(
+    connected: World, make: Make, provider: PretendProvider, within: bool, looked: bool
+) -> None:
+    """Its owner stood still for so long that somebody takes it for gone, and wakes as that is being written down."""
+    within = within and connected.store.engine.dialect.name != "sqlite"  # there one of two writers waits
+    graceful = replace(PROFILES["github"], grace_seconds=60) if looked else None
+    account = connected.consent()
+    with pytest.raises(Killed):
+        make(die_at="after_send", profile=graceful).refresh(account, after_generation=1)
+    connected.clock.advance(timedelta(seconds=5))
+    if looked:  # it is in doubt by now
+        assert make(profile=graceful).settle_abandoned() == 1
+        connected.clock.advance(timedelta(minutes=1))
+    (intent,) = intents(connected)
+    body = b'{"access_token": "late", "refresh_token": "later", "token_type": "bearer", "expires_in": 3600}'
+    packed = pack(Answer(status=200, headers={}, body=body, elapsed=timedelta(seconds=1)))
+    situation = connected.store.read(lambda c: read_situation(c, account))
+    sealed = connected.vault.seal(packed, situation.answer_binding)
+
+    def wake() -> None:
+        assert connected.store.write(lambda c: store_answer(c, intent.id, sealed))
+
+    overtaken = make(profile=graceful, store=OvertakenStore(connected.store, wake, within=within))
+    if looked:
+        assert overtaken.refresh(account, after_generation=1) == 2
+    else:
+        assert overtaken.settle_abandoned() == 1
+        assert make().settle_abandoned() == 1
+    assert (connected.generation(), connected.state()) == (2, AccountState.ACTIVE)
+    assert connected.token() == "late"
+    assert provider.presented == {"refresh-0": 1}
 
 
 def put_out_of_date(world: World, key: AccountKey, scopes: tuple[str, ...] | None = None) -> bool:
@@ -665,6 +755,30 @@ def test_a_static_token_that_is_refused_needs_a_person_and_can_still_be_ended_at
     number = connected.revoke(Scope(kind=ScopeKind.ACCOUNT, key=str(ROBOT)))
     robot, now = connected.account(ROBOT), connected.clock.now
     assert connected.store.write(lambda c: take_grant(c, robot, before=number, revocation=None, now=now)) is not None
+
+
+def test_a_service_token_that_was_replaced_meanwhile_is_not_taken_for_ended(connected: World, make: Make) -> None:
+    account = connected.service(Credential.STATIC, token="xoxb-old")
+    older = connected.store.read(lambda c: read_situation(c, account))
+    connected.service(Credential.STATIC, token="xoxb-new")
+    settlement = Settlement(
+        account=older.account,
+        intent=Intent(
+            id="ref",
+            account=account,
+            generation=older.generation,
+            consented=older.grant.consented,
+            started_at=START,
+            send_before=START,
+            settled_by=START,
+        ),
+        now=connected.clock.now,
+        ids=connected.id,
+        restored=lambda connection, key: None,
+    )
+    assert connected.generation(ROBOT) == older.generation + 1
+    assert connected.store.write(lambda c: settlement.expire(c, "it was refused")) == Superseded()
+    assert connected.state(ROBOT) is AccountState.ACTIVE
 
 
 def test_messages_name_no_secret(connected: World, make: Make, provider: PretendProvider) -> None:

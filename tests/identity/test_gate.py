@@ -101,6 +101,42 @@ def test_failures_in_a_row_open_the_breaker_and_an_answer_between_them_does_not(
     assert later <= wait
 
 
+def _fill(gate: Gate, where: Endpoint) -> None:
+    while gate.enter(where, HOURLY) is None:
+        pass
+
+
+def _fail(gate: Gate, where: Endpoint) -> None:
+    for _ in range(BREAKER.threshold):
+        gate.failed(where)
+
+
+def _hold(gate: Gate, where: Endpoint) -> None:
+    gate.hold(where, timedelta(hours=1))
+
+
+@pytest.mark.parametrize("close", [_fill, _fail, _hold], ids=lambda close: close.__name__.strip("_"))
+@pytest.mark.parametrize("kept", ["redis", "alone"])
+def test_a_clock_that_is_set_back_closes_no_endpoint_for_longer(
+    request: pytest.FixtureRequest, kept: str, close: Callable[[Gate, Endpoint], None]
+) -> None:
+    client: redis.Redis | None = request.getfixturevalue("valkey_client") if kept == "redis" else None
+    ticks, where, back = Ticks(), endpoint(), timedelta(hours=10)
+    gate = Gate(client, breaker=BREAKER, prefix="gates:", monotonic=ticks)
+    close(gate, where)
+    before = gate.look(where, HOURLY)
+    if client is None:
+        ticks.now -= back.total_seconds()
+    else:  # seen from a clock that was set back, its state lies ahead
+        key = f"gates:endpoint:{where}"
+        for field in {"due", "held", "open", "probe", "seen"} & set(client.hkeys(key)):
+            client.hincrby(key, field, back // timedelta(microseconds=1))
+    after = gate.look(where, HOURLY)
+    assert before is not None
+    assert after is not None
+    assert timedelta(hours=1) - 2 * NEAR < after <= before + NEAR
+
+
 @pytest.fixture(params=["redis", "alone"])
 def quick(request: pytest.FixtureRequest) -> Gate:
     """One whose breaker cools in a moment."""

@@ -7,7 +7,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
 from itertools import pairwise
 from threading import Barrier
 
@@ -51,10 +50,6 @@ def check(world: World, signer: Signer) -> Verified | FirstBad:
     return world.store.read(lambda c: verify(c, known))
 
 
-def _exported(connection: Connection, *, after: int) -> list[bytes]:
-    return list(export_lines(connection, after=after))
-
-
 def prune(world: World, signer: Signer, *, days: int) -> int:
     before = START + days * DAY
     return world.store.write(lambda c: prune_audit(c, before=before, limit=100, signer=signer, now=before))
@@ -85,10 +80,10 @@ def test_a_former_key_alone_proves_its_own_part(rotated: World) -> None:
 
 def test_exports_and_checkpoints_of_before_and_after_verify_offline(world: World) -> None:
     seal(world, FIRST, "a", "b")
-    early, checkpoint = world.store.read(lambda c: list(export_lines(c))), kept(world)
+    early, checkpoint = list(export_lines(world.store)), kept(world)
     assert rotate(world, FIRST, SECOND)
     seal(world, SECOND, "c")
-    late, whole = (world.store.read(partial(_exported, after=after)) for after in (2, 0))
+    late, whole = (list(export_lines(world.store, after=after)) for after in (2, 0))
     lines = [handover.line() for handover in keys(world, SECOND).handovers]
     offline = TrustedKeys(SECOND.public_key(), [read_handover(line) for line in lines])
     for files, count in (([early], 2), ([late], 2), ([early, late], 4), ([whole], 4)):
@@ -114,6 +109,31 @@ def test_a_former_key_seals_prunes_and_hands_over_nothing_more(rotated: World) -
         with pytest.raises(Misconfigured, match="was rotated"):
             rotate(rotated, signer, Signer.from_seed(os.urandom(32)))
     assert Sealer(rotated.store, THIRD).seal(now=START) == 1
+
+
+def test_a_rotation_vouches_for_no_chain_that_was_made_anew(rotated: World) -> None:
+    fourth = Signer.from_seed(os.urandom(32))
+
+    def forge(connection: Connection) -> None:
+        with as_owner(connection):
+            edit(connection, "d")
+            restamp(connection)
+            connection.execute(update(audit_seals).where(audit_seals.c.seq == 6).values(signature=None))
+
+    rotated.store.write(forge)
+    with pytest.raises(Misconfigured, match="its last link, 6, does not have the signature"):
+        rotate(rotated, THIRD, fourth)
+    assert len(keys(rotated, THIRD).handovers) == 2
+
+
+def test_a_chain_that_is_shorter_than_at_a_rotation_is_not_sealed_on(rotated: World) -> None:
+    def cut(connection: Connection) -> None:
+        with as_owner(connection):
+            connection.execute(delete(audit_seals).where(audit_seals.c.seq > 2))
+
+    rotated.store.write(cut)
+    with pytest.raises(Misconfigured, match="it ends at 2, and when its key was rotated it had 4 rows"):
+        Sealer(rotated.store, THIRD).seal(now=START)
 
 
 def test_a_rotation_that_was_interrupted_is_not_done_twice(rotated: World) -> None:

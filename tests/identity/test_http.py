@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from itertools import chain, repeat
+from itertools import chain, count, repeat
 
 import httpcore
 import pytest
@@ -348,3 +348,19 @@ def test_one_private_address_spoils_a_name() -> None:
     policy = AddressPolicy()
     assert policy.prohibits("api.example", 443, ["8.8.8.8"]) is None
     assert policy.prohibits("api.example", 443, ["8.8.8.8", "127.0.0.1"])
+
+
+@pytest.mark.parametrize("at", [0, 1, 2], ids=["before", "after it was looked at", "before the name is looked up"])
+def test_a_client_that_is_closed_sends_nothing_and_says_so(at: int) -> None:
+    """A process that ends closes it, perhaps under a thread that is about to ask."""
+    times = count()
+
+    def tick() -> float:
+        if next(times) == at:
+            client.close()
+        return 0.0
+
+    client = Client(policy=AddressPolicy(allow_hosts=frozenset({"localhost"})), monotonic=tick)
+    outcome = client.send(get("http://localhost:1/"), within=SHORT)
+    assert isinstance(outcome, NotSent)
+    assert outcome.untried

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from joserfc.jwk import ECKey, OctKey, RSAKey
 
 from identity.errors import Unavailable
-from identity.http import Client
+from identity.http import Answer, Client, HttpRequest, NoAnswer
 from identity.jwks import KeyRing, read_keys
 from tests.identity.providers import PretendProvider, pretend_provider
 
@@ -86,6 +87,58 @@ def test_a_transmitter_that_is_away_is_asked_again_later_and_its_keys_serve_for_
     ring.passes(timedelta(hours=2))
     with pytest.raises(Unavailable):
         ring.has("k1")
+
+
+class SlowHost:
+    """An HTTP client before a host that takes its time."""
+
+    def __init__(self, answer: Callable[[], Answer | NoAnswer]) -> None:
+        self._answer = answer
+        self.asked = 0
+
+    def send(self, request: HttpRequest, **more: Any) -> Answer | NoAnswer:
+        self.asked += 1
+        return self._answer()
+
+
+def test_a_host_that_hangs_is_left_alone_for_a_while_after_each_try() -> None:
+    """Those who queued meanwhile do not each hang in their turn."""
+    now = 1000.0
+
+    def hang() -> NoAnswer:
+        nonlocal now
+        now += 5
+        return NoAnswer(reason="the deadline passed")
+
+    host = SlowHost(hang)
+    ring = KeyRing(cast("Client", host), monotonic=lambda: now)
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            ring.key("https://hangs.example", "k1")
+    assert host.asked == 1
+
+
+def test_while_a_host_hangs_nobody_else_does_and_a_known_key_serves() -> None:
+    now, away, entered, over = 1000.0, False, threading.Event(), threading.Event()
+
+    def answer() -> Answer:
+        if away:
+            entered.set()
+            over.wait()
+        return Answer(status=200, headers={}, body=json.dumps(keys(KEY)).encode(), elapsed=timedelta())
+
+    ring = KeyRing(cast("Client", SlowHost(answer)), monotonic=lambda: now, patience=timedelta())
+    assert ring.key("https://hangs.example", "k1")
+    now, away = now + timedelta(hours=1).total_seconds(), True
+    asking = threading.Thread(target=ring.key, args=("https://hangs.example", "k1"), daemon=True)
+    asking.start()
+    entered.wait()
+    assert ring.key("https://hangs.example", "k1")
+    with pytest.raises(Unavailable):
+        ring.key("https://hangs.example", "k2")
+    over.set()
+    asking.join()
+    assert ring.key("https://hangs.example", "k2") is None
 
 
 def test_keys_that_are_weak_private_or_not_for_signing_are_none() -> None:

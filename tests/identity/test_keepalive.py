@@ -22,14 +22,17 @@ from identity.providers import PROFILES
 from identity.providers.profile import Profile
 from identity.refresh.coordinator import Coordinator
 from identity.refresh.gate import Endpoint, Gate
+from identity.refresh.intents import Intent, open_intent, store_answer
 from identity.refresh.keepalive import Keepalive, KeepaliveSettings, through
 from identity.refresh.keepalive_ledger import Due, claim, fair
 from identity.refresh.keepalive_plan import Tended
 from identity.refresh.lock import RefreshLock
+from identity.refresh.situation import read_situation
 from identity.scopes import open_scope, stop_scope
+from identity.secret import Secret
 from identity.sequence import lock_exclusive
-from identity.tables import grants, principals, provider_connections
-from tests.identity.providers import PretendProvider, reply
+from identity.tables import grants, principals, provider_connections, refresh_intents
+from tests.identity.providers import PretendProvider, Reply, reply
 from tests.identity.world import ANNA, ROBOT, START, World
 from tests.ledgers import MOSTLY_SQLITE
 
@@ -44,7 +47,10 @@ Make = Callable[..., Keepalive]
 @pytest.fixture
 def make(connected: World, http: Client) -> Make:
     def build(
-        *, pacing: Callable[[Due, Profile], timedelta | None] = lambda due, profile: None, row: str = "github"
+        *,
+        pacing: Callable[[Due, Profile], timedelta | None] = lambda due, profile: None,
+        row: str = "github",
+        stopping: Callable[[], bool] = lambda: False,
     ) -> Keepalive:
         profiles = {"github": replace(FORGETFUL, name=row)}
         coordinator = Coordinator(
@@ -62,7 +68,8 @@ def make(connected: World, http: Client) -> Make:
             profiles,
             pacing,
             clock=connected.clock,
-            settings=KeepaliveSettings(threads=4),
+            settings=KeepaliveSettings(batch=8, threads=4),
+            stopping=stopping,
         )
 
     return build
@@ -278,6 +285,61 @@ def test_two_hosts_share_what_is_due(connected: World, make: Make, provider: Pre
     with ThreadPoolExecutor(2) as pool:
         assert sum(pool.map(run, hosts)) == 12
     assert sum(provider.presented.values()) == 12
+
+
+def test_a_pass_that_is_told_to_stop_ends_what_is_on_the_wire_and_begins_nothing(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    keys = [person(connected, f"user-{number}") for number in range(12)]
+    for key in keys:
+        connected.consent(key)
+    connected.clock.advance(80 * DAY)
+    told, wired = threading.Event(), threading.Barrier(4, timeout=20)
+
+    def tell_all_four_at_once(form: dict[str, str]) -> Reply:
+        wired.wait()
+        told.set()
+        return provider.rotate(form)
+
+    provider.answer = tell_all_four_at_once
+    assert make(stopping=told.is_set).run() == 4
+    assert provider.presented.total() == 4
+    begun = connected.store.read(lambda c: c.execute(select(refresh_intents.c.state)).scalars().all())
+    assert begun == ["committed"] * 4
+    # The others are left to the next process: those that were claimed as well.
+    left = [row(connected, key).keepalive_due for key in keys if connected.generation(key) == 1]
+    assert max(left) < connected.clock() + timedelta(minutes=1)
+    assert len(left) == 8
+    provider.answer = provider.rotate
+    connected.clock.advance(timedelta(minutes=1))
+    assert make().run() == 8
+
+
+def test_a_grant_that_fails_in_a_way_nobody_foresaw_is_put_off_and_holds_up_no_other(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    """Such as a stored answer that cannot be read."""
+    account, other = connected.consent(), person(connected, "other")
+    connected.consent(other)
+    situation, now = connected.store.read(lambda c: read_situation(c, account)), connected.clock()
+    unread = connected.vault.seal(Secret("no answer"), situation.answer_binding)
+    intent = Intent(
+        id="ref", account=account, generation=1, consented=1, started_at=now, send_before=now, settled_by=now
+    )
+    connected.store.write(lambda c: open_intent(c, intent, former=None))
+    connected.store.write(lambda c: store_answer(c, intent.id, unread))
+    connected.clock.advance(80 * DAY)
+    with pytest.raises(ExceptionGroup, match="kept alive") as told:
+        make().run()
+    assert [type(one).__name__ for one in told.value.exceptions] == ["JSONDecodeError"]
+    assert (connected.generation(), connected.generation(other)) == (1, 2)
+    assert (row(connected).keepalive_failures, row(connected).keepalive_error) == (1, "JSONDecodeError")
+    assert row(connected, other).keepalive_error is None
+    assert make().run() == 0  # its turn comes later, and later each time
+    connected.clock.now = row(connected).keepalive_due
+    with pytest.raises(ExceptionGroup):
+        make().run()
+    assert row(connected).keepalive_failures == 2
 
 
 def test_a_claim_keeps_others_off_and_lapses(connected: World) -> None:

@@ -63,15 +63,15 @@ def claims(assertion: str) -> tuple[str, dict[str, Any]]:
     raise AssertionError("it is signed by neither key")
 
 
-def accepts(provider: PretendProvider, *keys: str, gone: str = "nobody") -> Shown:
-    """The provider knows these keys, and is not told any more that it may act as *gone*."""
+def accepts(provider: PretendProvider, *keys: str, gone: str = "nobody", code: str = "invalid_grant") -> Shown:
+    """The provider knows these keys, and is not told any more that it may act as *gone*: it says *code*."""
     shown: Shown = []
 
     def answer(form: dict[str, str]) -> Reply:
         by, said = claims(form["assertion"])
         shown.append((said["sub"], by))
         if by not in keys or said["sub"] == gone:
-            return reply({"error": "invalid_grant"}, 400)
+            return reply({"error": code}, 400)
         return reply({"access_token": "minted", "expires_in": 3599, "token_type": "Bearer"})
 
     provider.answer = answer
@@ -107,10 +107,13 @@ def test_a_new_key_gives_way_to_the_old_one_and_back_as_the_provider_accepts_the
     assert world.audited("connection.secret_refused") == 2
 
 
-def test_an_account_whose_consent_is_gone_disturbs_no_rotation(house: House, provider: PretendProvider) -> None:
+@pytest.mark.parametrize("code", ["invalid_grant", "unauthorized_client"])
+def test_an_account_whose_consent_is_gone_disturbs_no_rotation(
+    house: House, provider: PretendProvider, code: str
+) -> None:
     world, coordinator, ada, grace = house
     rotate(world)
-    shown = accepts(provider, OLD, NEW, gone="ada")
+    shown = accepts(provider, OLD, NEW, gone="ada", code=code)
     for generation, minutes in ((1, 1), (2, 2)):
         with pytest.raises(Misconfigured, match="its key, at this machine's clock"):
             coordinator.refresh(ada, after_generation=1)
@@ -120,6 +123,20 @@ def test_an_account_whose_consent_is_gone_disturbs_no_rotation(house: House, pro
         world.clock.advance(minutes * MINUTE)
     assert shown == [("ada", NEW), ("ada", OLD), ("grace", NEW)] * 2
     assert (order(world), world.audited("connection.secret_refused")) == ([NEW, OLD], 0)
+
+
+def test_an_account_that_its_customer_has_delegated_nothing_of_pauses_no_other_customer(
+    house: House, provider: PretendProvider
+) -> None:
+    """Google says `unauthorized_client` of an account in whose domain an admin has not allowed the service account."""
+    world, coordinator, ada, grace = house
+    accepts(provider, OLD, gone="ada", code="unauthorized_client")
+    with pytest.raises(Misconfigured, match="at what it was allowed there"):
+        coordinator.refresh(ada, after_generation=1)
+    assert not world.store.read(lambda connection: paused_reason(connection, "forge"))
+    assert coordinator.refresh(grace, after_generation=1) == 2
+    with pytest.raises(Unavailable):  # it waits, and longer each time
+        coordinator.refresh(ada, after_generation=1)
 
 
 def test_a_key_signs_no_assertion_before_its_switch_date(house: House, provider: PretendProvider) -> None:
@@ -141,7 +158,7 @@ def test_a_client_that_is_refused_with_the_second_key_pauses_the_connection(
 
     def answer(form: dict[str, str]) -> Reply:
         by, _ = claims(form["assertion"])
-        return reply({"error": "invalid_grant"}, 400) if by == NEW else reply({"error": "unauthorized_client"}, 401)
+        return reply({"error": "invalid_grant"}, 400) if by == NEW else reply({"error": "unsupported_grant_type"}, 400)
 
     provider.answer = answer
     with pytest.raises(Misconfigured, match="refused the client"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -23,6 +24,7 @@ from identity.refresh.gate import Gate
 from identity.secret import Secret
 from identity.tables import provider_connections
 from identity.token_endpoint import TokenEndpoint
+from identity.vault import Vault
 from identity.withdrawals import Origin, WithdrawalState
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.token_revocation import ACCESS, REFRESH
@@ -38,12 +40,12 @@ from tests.servers.oidc import Oidc
 __all__ = ["desk", "peer"]
 
 
-def ask(world: World, http: Client, profile: Profile, *, tries: int = 12) -> Any:
+def ask(world: World, http: Client, profile: Profile, *, tries: int = 12, vault: Vault | None = None) -> Any:
     """Ask once about the one withdrawal there is; its row."""
     endpoint = TokenEndpoint(client=http, budget=timedelta(seconds=10), gate=Gate(None))
     withdrawer = Withdrawer(
         world.store,
-        world.vault,
+        vault or world.vault,
         endpoint,
         {profile.name: profile},
         clock=world.clock,
@@ -116,6 +118,19 @@ def test_what_a_provider_never_ends_is_given_up_with_its_reason_since_no_receipt
     assert (row.state, row.access_sealed, row.refresh_sealed) == (WithdrawalState.NOT_ASKED, None, None)
     assert "asked 2 times: it answered 404" in row.reason
     assert desk.world.audited("connect.not_ended") == 1
+
+
+def test_what_a_host_lacks_the_vaults_key_for_is_left_to_one_that_has_it(desk: Desk, provider: PretendProvider) -> None:
+    """As in a restart host by host, after a new key began to write."""
+    assert whose_was_not_said(desk, provider) is Why.PROVIDER
+    provider.ending = lambda _: (202, {}, b"")
+    row = ask(desk.world, desk.http, desk.profile, tries=1, vault=Vault({2: bytes(32)}, os.urandom))
+    assert (row.state, row.tries, provider.ended) == (WithdrawalState.PENDING, 0, [])
+    assert "needs vault key 1" in row.reason
+    assert row.due_at == desk.world.clock.now + timedelta(minutes=5)
+    desk.world.clock.advance(timedelta(minutes=5))
+    assert ask(desk.world, desk.http, desk.profile).state == WithdrawalState.DONE
+    assert len(provider.ended) == 1
 
 
 def test_where_asking_would_end_somebody_elses_consent_too_it_is_not_asked(

@@ -8,15 +8,17 @@ from datetime import timedelta
 from typing import TypeVar
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select, update
 
 from identity.errors import Unavailable
 from identity.http import Client
-from identity.model import AccountState
+from identity.model import AccountState, Credential
 from identity.providers import PROFILES
 from identity.refresh.coordinator import Coordinator, RefreshBudget
+from identity.refresh.gate import Endpoint, Gate
 from identity.refresh.lock import RefreshLock
 from identity.store import CommitUnknown
+from identity.tables import provider_connections, refresh_intents
 from tests.identity.providers import PretendProvider
 from tests.identity.stores import EngineStore
 from tests.identity.world import World
@@ -56,10 +58,26 @@ class FailingStore:
         return self._inner.read(fn)
 
 
-def coordinator(world: World, http: Client, faults: dict[int, str]) -> Coordinator:
-    lock = RefreshLock(None, ttl=BUDGET.lock_ttl, token=world.id)
-    store = FailingStore(world.store, faults)
-    return Coordinator(store, world.vault, http, lock, PROFILES, clock=world.clock, ids=world.id, budget=BUDGET)
+def coordinator(
+    world: World,
+    http: Client,
+    faults: dict[int, str],
+    *,
+    gate: Gate | None = None,
+    reached: Callable[[str], None] = lambda point: None,
+) -> Coordinator:
+    return Coordinator(
+        FailingStore(world.store, faults),
+        world.vault,
+        http,
+        RefreshLock(None, ttl=BUDGET.lock_ttl, token=world.id),
+        PROFILES,
+        clock=world.clock,
+        ids=world.id,
+        budget=BUDGET,
+        gate=gate,
+        reached=reached,
+    )
 
 
 @pytest.mark.parametrize("how", ["no turn", "commit lost", "commit unseen"])
@@ -79,6 +97,39 @@ def test_one_refresh_survives_failing_writes(
     assert connected.token() == "access-1"
     connected.clock.advance(timedelta(minutes=1))
     assert sound.settle_abandoned() == 0
+
+
+@pytest.mark.parametrize("how", ["no turn", "commit lost", "commit unseen"])
+@pytest.mark.parametrize("why", ["commit unseen", "unreachable", "left alone"])
+def test_what_was_certainly_not_sent_is_written_down_so_and_never_taken_for_unknown(
+    connected: World, http: Client, provider: PretendProvider, why: str, how: str
+) -> None:
+    account = connected.consent()
+    gate = Gate(None, monotonic=lambda: connected.clock().timestamp())
+    endpoint = Endpoint.of(connected.owner, Credential.AUTHORIZATION_CODE)
+
+    def fill(point: str) -> None:
+        if why == "left alone" and point == "before_intent":  # others were first at its token endpoint
+            gate.hold(endpoint, timedelta(seconds=1))
+
+    def lead_to(url: str) -> None:
+        leads = update(provider_connections).values(token_url=f"{url}/token")
+        connected.store.write(lambda c: c.execute(leads).rowcount)
+
+    if why == "unreachable":
+        lead_to("http://127.0.0.1:1")
+    faults = {1: "commit unseen", 2: how} if why == "commit unseen" else {2: how}
+    with suppress(Unavailable):  # any other error fails the test
+        coordinator(connected, http, faults, gate=gate, reached=fill).refresh(account, after_generation=1)
+    lead_to(provider.url)
+    connected.clock.advance(timedelta(seconds=30))
+    sound = coordinator(connected, http, {})
+    assert sound.settle_abandoned() == 0
+    (intent,) = connected.store.read(lambda c: c.execute(select(refresh_intents)).all())
+    assert (intent.state, intent.presented) == ("failed", 0)
+    assert provider.presented.total() == 0
+    assert connected.state() is AccountState.ACTIVE
+    assert sound.refresh(account, after_generation=1) == 2
 
 
 def test_an_answer_that_cannot_be_stored_in_time_is_unknown(

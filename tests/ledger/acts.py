@@ -13,7 +13,7 @@ from identity.store import Store
 
 T = TypeVar("T")
 
-_WAITING = text("select count(*) from pg_locks where locktype = 'transactionid' and not granted")
+_WAITING = text("select count(*) from pg_locks where locktype in ('transactionid', 'advisory') and not granted")
 
 
 def until_awaited(store: Store, write: Callable[[Connection], T], *, by: threading.Thread) -> T:

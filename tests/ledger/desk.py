@@ -44,7 +44,7 @@ class Desk:
         self.job = house.claim(house.job())
 
     def intent(self, **more: Any) -> Intent:
-        return intent_of(self.house, self.job, **{"decision": self.decision, **more})
+        return intent_of(self.house, **{"job": self.job, "decision": self.decision, **more})
 
     def ask(self, *, shown: Mapping[str, Any] | None = None, **more: Any) -> Asked:
         ask = partial(approvals.ask, id=self.house.ids("apr"), shown=shown or {"amount": "5 EUR"})

@@ -6,13 +6,16 @@ import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 import pytest
 from sqlalchemy import select, update
 
 from identity.audit.tables import audit
+from identity.model import Scope, ScopeKind
 from identity.policy.rules import ApprovalNeed
 from identity.sequence import next_number
+from pipeline import revocation
 from pipeline.approvals.tables import approvals as table
 from pipeline.ledger import approvals, jobs, openings, waits
 from pipeline.ledger.approval_ends import end_some, some_are_over
@@ -22,6 +25,7 @@ from pipeline.ledger.replay import replay
 from pipeline.ledger.votes import Counted, NotCounted
 from pipeline.policy.change import put_in_force
 from pipeline.states import ApprovalState, JobState, Wait
+from tests.ledger.acts import until_awaited
 from tests.ledger.desk import FOUR_EYES, HOUR, POLICY, Desk
 from tests.ledger.house import House, intent_of
 from tests.ledger.plans import plans
@@ -30,6 +34,12 @@ from tests.ledger.plans import plans
 @pytest.fixture
 def desk(house: House) -> Desk:
     return Desk(house)
+
+
+def confirmed(desk: Desk, **more: Any) -> bool:
+    """Whether the approval holds, as an opening asks."""
+    intent = desk.intent(**more)
+    return desk.house.database.write(lambda c: approvals.confirm(c, intent, now=datetime.now(UTC)))
 
 
 def test_a_step_parks_until_the_answer_that_decides_and_opens_with_it(desk: Desk) -> None:
@@ -55,12 +65,15 @@ def test_a_step_parks_until_the_answer_that_decides_and_opens_with_it(desk: Desk
 
 def test_no_step_opens_without_the_approval_that_its_decision_asks_for(desk: Desk) -> None:
     assert isinstance(desk.open(), ApprovalMoved)
+    assert isinstance(desk.open(approval=Approved(id="apr_other", by=())), ApprovalMoved)
+
+
+@pytest.mark.parametrize("denied", [False, True])
+def test_an_approval_holds_only_once_it_was_given(desk: Desk, *, denied: bool) -> None:
     desk.ask()
-    row, never = desk.row, Approved(id="apr_other", by=())
-    for claimed in (never, Approved(id=row.id, by=("acme.bob",))):  # not there; not decided
-        job = desk.house.claim(desk.house.job())
-        intent = intent_of(desk.house, job, decision=desk.decision, approval=claimed)
-        assert isinstance(desk.house.database.write(partial(openings.open_attempt, intent=intent)), ApprovalMoved)
+    if denied:
+        desk.say("acme.bob", yes=False)
+    assert not confirmed(desk, approval=Approved(id=desk.row.id, by=("acme.bob",)))
 
 
 def test_an_approval_opens_no_other_step_and_no_other_request(desk: Desk) -> None:
@@ -173,7 +186,21 @@ def test_a_policy_changed_between_approval_and_call_voids_it(desk: Desk) -> None
     assert isinstance(desk.ask(), Ended)
 
 
-def test_the_approval_of_a_job_that_was_replayed_or_has_ended_opens_nothing(desk: Desk) -> None:
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_an_opening_beside_the_revocation_of_who_approved_waits_and_reads_what_that_committed(desk: Desk) -> None:
+    """SQLite has one writer anyway."""
+    desk.ask()
+    desk.say("acme.bob")
+    desk.again()
+    given, outcomes = desk.ask(), list[Any]()
+    opening = threading.Thread(target=lambda: outcomes.append(desk.open(approval=given)))
+    declare = partial(revocation.declare, source="test", by="test", reason="left", now=datetime.now(UTC))
+    bob = Scope(kind=ScopeKind.USER, key="acme.bob")
+    until_awaited(desk.house.database, partial(declare, id="rev-slow", scope=bob, tenant="acme"), by=opening)
+    assert outcomes == [ApprovalMoved()]
+
+
+def test_the_approval_of_a_job_that_has_ended_is_void(desk: Desk) -> None:
     desk.ask()
     cancelled = partial(jobs.move_job, job=desk.job.id, to=JobState.CANCELLED)
     desk.house.database.write(cancelled)
@@ -181,10 +208,15 @@ def test_the_approval_of_a_job_that_was_replayed_or_has_ended_opens_nothing(desk
     assert isinstance(ended, NotCounted)
     assert "has ended" in ended.reason
     assert desk.row.state == ApprovalState.VOID
-    number = desk.house.database.write(next_number)
-    replayed = replace(desk.job, accepted=number)
-    intent = intent_of(desk.house, replayed, decision=desk.decision, approval=Approved(id=desk.row.id, by=()))
-    assert desk.house.database.write(lambda c: approvals.confirm(c, intent, now=datetime.now(UTC))) is False
+
+
+def test_the_approval_of_a_job_that_was_replayed_since_opens_nothing(desk: Desk) -> None:
+    desk.ask()
+    desk.say("acme.bob")
+    desk.again()
+    given, replayed = desk.ask(), desk.house.database.write(next_number)
+    assert not confirmed(desk, approval=given, job=replace(desk.job, accepted=replayed))
+    assert confirmed(desk, approval=given, job=desk.job)
 
 
 def test_many_answers_at_once_decide_once(house: House) -> None:

@@ -8,15 +8,17 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
+from identity.audit.tables import audit
 from identity.model import PrincipalKind, Scope, ScopeKind
 from identity.policy.rules import ApprovalNeed
 from identity.principals import ensure_principal, link_alias
 from identity.scopes import revoke_scope, stop_scope
 from identity.sequence import lock_exclusive, next_number
 from pipeline.approvals.shown import digest_of
-from pipeline.ledger import jobs
+from pipeline.approvals.signed_answer import SignedAnswer
+from pipeline.ledger import jobs, signed_answers
 from pipeline.ledger.approvals import NotApproved
 from pipeline.ledger.intents import ApprovalMoved, Ended
 from pipeline.ledger.replay import replay
@@ -36,6 +38,12 @@ def triggered(house: House, desk: Desk, by: str) -> None:
     """The sender of the event names whoever did it so."""
     sent = update(jobs_table).values(triggered_by=by)
     house.database.write(lambda c: c.execute(sent.where(jobs_table.c.id == desk.job.id)).rowcount)
+
+
+def add_dave(house: House) -> None:
+    """Another user of the tenant, whom the desk's policy does not name."""
+    make = partial(ensure_principal, kind=PrincipalKind.USER, tenant="acme", now=datetime.now(UTC))
+    house.database.write(partial(make, id="acme.dave", name="dave"))
 
 
 def link_carol(house: House, *, provider: str = "slack", external_id: str = "U9") -> None:
@@ -84,6 +92,18 @@ def test_whose_answer_does_not_count(desk: Desk) -> None:
     assert desk.row.state == ApprovalState.OPEN
 
 
+@pytest.mark.parametrize("yes", [True, False], ids=["yes", "no"])
+def test_whom_the_policy_does_not_ask_neither_approves_nor_denies(desk: Desk, *, yes: bool) -> None:
+    add_dave(desk.house)
+    desk.ask()
+    refused = desk.say("acme.dave", yes=yes)
+    assert isinstance(refused, NotCounted)
+    assert "is not among those whom the policy asks" in refused.reason
+    assert desk.row.state == ApprovalState.OPEN
+    answered = select(audit.c.id).where(audit.c.kind == "approval.answered")
+    assert desk.house.database.read(lambda c: c.execute(answered).all()) == []
+
+
 def test_an_alias_of_the_requester_does_not_approve(house: House) -> None:
     """The sender of the event is known by its name there; carol turns out to have that name, linked only since."""
     desk = Desk(house)
@@ -119,8 +139,7 @@ def test_a_yes_of_whoever_turns_out_to_have_asked_counts_no_more(house: House, *
 def test_whoever_has_a_job_accepted_anew_does_not_approve_it(house: House) -> None:
     """Carol presses Replay at the console, and bob types it: neither has seen their own work since."""
     desk = Desk(house, replace(FOUR_EYES, approvers=frozenset({"bob", "carol", "dave"})))
-    make = partial(ensure_principal, kind=PrincipalKind.USER, tenant="acme", now=datetime.now(UTC))
-    house.database.write(partial(make, id="acme.dave", name="dave"))
+    add_dave(house)
     link_carol(house, provider="console", external_id="sub-7")
     for by, subject in (("console:Carol C.", "sub-7"), ("cli:bob", None)):
         house.database.write(partial(jobs.move_job, job=desk.job.id, to=JobState.CANCELLED))
@@ -132,6 +151,44 @@ def test_whoever_has_a_job_accepted_anew_does_not_approve_it(house: House) -> No
         assert isinstance(refused, NotCounted)
         assert "asked for it" in refused.reason
     assert desk.say("acme.dave") == Counted(state=ApprovalState.APPROVED)
+
+
+def test_a_name_that_people_give_themselves_keeps_them_from_approving_too(desk: Desk) -> None:
+    """Rather one person too many than the requester."""
+    house = desk.house
+    house.database.write(partial(jobs.move_job, job=desk.job.id, to=JobState.CANCELLED))
+    anew = partial(replay, job=desk.job.id, by="console:00u-9 (Bob)", subject="00u-9", at=datetime.now(UTC))
+    house.database.write(anew)
+    desk.again()
+    desk.ask()
+    refused = desk.say("acme.bob")
+    assert isinstance(refused, NotCounted)
+    assert "asked for it" in refused.reason
+    assert desk.say("acme.carol") == Counted(state=ApprovalState.APPROVED)
+
+
+def test_an_answer_is_of_whom_an_admin_has_introduced_not_of_whoever_connected(desk: Desk) -> None:
+    """An agent may send for a link that connects bob's account, and whoever opens it signs in as they like."""
+    desk.ask()
+    pressed = SignedAnswer(provider="slack", user="U6", approval=desk.row.id, digest=desk.row.digest, yes=True)
+    is_bob = partial(link_alias, tenant="acme", provider="slack", external_id="U6", principal="acme.bob", login="x")
+
+    def answered() -> tuple[str, str]:
+        return desk.house.database.write(
+            lambda c: signed_answers.count(c, "acme", pressed, through="gh", now=datetime.now(UTC))
+        )
+
+    def link(made_by: str) -> None:
+        assert desk.house.database.write(partial(is_bob, made_by=made_by, now=datetime.now(UTC)))
+
+    link("connect:acc-acme.bob")
+    outcome, why = answered()
+    assert (outcome, "nobody's alias by an admin's word" in why) == ("refused", True)
+    assert desk.row.state == ApprovalState.OPEN
+    link("admin:test")
+    link("connect:acc-acme.bob")
+    assert answered()[0] == "accepted"
+    assert desk.row.state == ApprovalState.APPROVED
 
 
 def test_where_none_but_the_requester_could_approve_the_step_is_refused_at_once(house: House) -> None:

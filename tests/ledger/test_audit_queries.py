@@ -85,6 +85,25 @@ def test_page_by_page_every_record_is_found_once_newest_first(kept: Database, st
         assert _everything(kept, search, stretch=stretch) == expected, search
 
 
+def test_where_a_page_of_a_tenants_records_ends_is_a_record_of_that_tenant(kept: Database) -> None:
+    """Its id and number are in the address of the next page: another tenant's are nobody's business there."""
+    tenants = {row["id"]: row["tenant_id"] for row in map(_row, range(ROWS))}
+    for search in (
+        Search(tenant="tenant-2", agent="agent-1", kind="attempt.opened"),
+        Search(tenant="tenant-2", agent="rare"),
+        Search(tenant="tenant-2", principal="p-1", kind="attempt.opened"),
+        Search(tenant="tenant-2", job="job_7"),
+        Search(tenant="tenant-2", action="none"),
+    ):
+        after: Place | None = None
+        for _ in range(3):
+            turn = Turn(limit=50, after=after, stretch=7)
+            after = kept.read(partial(audit_queries.page, search=search, turn=turn)).next
+            if after is None:
+                break
+            assert tenants[after.id] == "tenant-2", search
+
+
 def test_what_people_know_of_a_record_is_found_by_an_index(kept: Database) -> None:
     of_principal = {"ix_audit_principal", "ix_audit_on_behalf_of"}
     for search, indices in (

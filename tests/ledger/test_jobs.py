@@ -76,6 +76,15 @@ def test_a_bell_for_a_job_that_is_taken_claims_the_tenants_next_one(house: House
     assert house.database.write(partial(jobs.claim, job=first, hold=HOLD)) is None
 
 
+def test_a_bell_claims_the_next_one_of_its_own_pattern_alone(house: House) -> None:
+    first, other = house.job(), house.job()
+    of_service = update(jobs_table).where(jobs_table.c.id == other).values(pattern=AccessPattern.SERVICE)
+    house.database.write(lambda c: c.execute(of_service).rowcount)
+    house.claim(first)
+    assert house.database.write(partial(jobs.claim, job=first, hold=HOLD)) is None
+    assert house.row(other).state == JobState.QUEUED
+
+
 def test_a_bell_never_claims_for_another_tenant(house: House) -> None:
     mine, _theirs = house.job(), house.job(tenant="globex")
     house.claim(mine)
@@ -168,6 +177,18 @@ def test_a_wait_for_consent_ends_by_its_event_alone_and_an_expired_one_is_dead(h
     row = house.row(job)
     assert row.state == JobState.DEAD
     assert "needs ada" in row.reason
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_a_job_that_is_cancelled_as_its_wait_ends_is_not_woken(house: House) -> None:
+    """The waker found it waiting. SQLite has one writer anyway."""
+    job, woken, day = house.job(), list[Any](), timedelta(days=1)
+    park = partial(jobs.park, wait=Wait.CONSENT, waits_for="account:x", due_in=day, expires_in=day, reason="needs ada")
+    house.database.write(partial(park, job=house.claim(job)))
+    wake = partial(jobs.wake, waits_for="account:x")
+    waking = threading.Thread(target=lambda: woken.append(house.database.write(wake)))
+    assert until_awaited(house.database, partial(jobs.move_job, job=job, to=JobState.CANCELLED), by=waking)
+    assert (woken, house.row(job).state) == ([[]], JobState.CANCELLED)
 
 
 def test_a_due_sleeper_wakes(house: House) -> None:

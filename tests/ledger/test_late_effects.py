@@ -22,7 +22,7 @@ from pipeline.tables import attempts
 from pipeline.tables import steps as steps_table
 from pipeline.workflow import SERVICE, Registry
 from tests.ledger.house import House, Say, account_scope, intent_of, say_it
-from tests.ledger.test_openings import close, done, open_, revoke, step_state
+from tests.ledger.test_openings import attempt_states, close, done, open_, revoke, step_state
 
 
 class Other(Say):
@@ -83,6 +83,15 @@ def test_an_operator_is_heard_too_of_a_job_that_is_done(house: House) -> None:
     house.database.write(partial(jobs.finish, job=first.job))
     _resolve(house, first.job.id, {"id": "9"})
     assert (house.row(first.job.id).state, step_state(house, first.step)) == (JobState.DONE, StepState.DONE)
+
+
+def test_an_operator_is_not_heard_of_a_job_that_still_runs(house: House) -> None:
+    first = _in_doubt_and_failed(house)
+    before = attempt_states(house)
+    for result in ({"id": "9"}, None):
+        with pytest.raises(BadInput, match="does not wait for anyone's word"):
+            _resolve(house, first.job.id, result)
+    assert attempt_states(house) == before == [AttemptState.UNKNOWN, AttemptState.NO_EFFECT]
 
 
 def test_an_operator_is_told_where_the_workflow_has_no_such_action_any_more(house: House) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -369,8 +370,9 @@ class Ledger(RuleBasedStateMachine):
             provider="github",
             generation=grant.generation + 1,
         )
+        answered = replace(made, state=IntentState.ANSWERED)
         settlement = Settlement(
-            account=account, intent=made, now=now, ids=partial(self.house.ids, "aud"), restored=wake_waiting
+            account=account, intent=answered, now=now, ids=partial(self.house.ids, "aud"), restored=wake_waiting
         )
         self.refreshing.append((settlement, sealed))
 

@@ -117,6 +117,21 @@ def test_a_worker_that_lost_its_claim_opens_nothing(house: House) -> None:
     assert attempt_states(house) == []
 
 
+def test_a_job_that_was_told_to_stop_opens_nothing_and_is_cancelled(house: House) -> None:
+    job = house.claim(house.job())
+    house.database.write(partial(jobs.move_job, job=job.id, to=JobState.STOPPING))
+    assert open_(house, intent(house, job)) == Ended(reason="stopped", moved=JobState.CANCELLED)
+    assert attempt_states(house) == []
+
+
+def test_a_job_whose_claim_lapsed_opens_nothing_though_nobody_else_has_it_yet(house: House) -> None:
+    job = house.claim(house.job())
+    spend = partial(jobs.spend_run, fence=job.fence, limit=5, delay=timedelta(), reason="lapsed")
+    house.database.write(partial(spend, job=job.id))
+    assert open_(house, intent(house, job)) == Ended(reason="another worker has the job", moved=None)
+    assert (house.row(job.id).state, attempt_states(house)) == (JobState.QUEUED, [])
+
+
 @pytest.mark.parametrize(
     "scope",
     [

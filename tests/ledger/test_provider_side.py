@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,7 @@ from identity.signing import Signer
 from identity.tables import accounts, grants, provider_connections
 from identity.token_endpoint import TokenEndpoint, pack
 from identity.transmitters import Transmitter, add_transmitter
+from identity.vault import Vault
 from identity.withdrawals import ask_again
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.withdrawer import Withdrawer, awaits_provider
@@ -143,15 +145,18 @@ class Side:
 
     def answer(self, intent: Intent, document: Any) -> None:
         """The refresh's answer comes, after the revocation: it is kept only to be revoked."""
-        packed = pack(Answer(status=200, headers={}, body=json.dumps(document).encode(), elapsed=timedelta(seconds=1)))
-        binding = token_binding("acme", intent.account, "github", TOKEN_ANSWER, intent.generation)
-        sealed = self.house.vault.seal(packed, binding)
+        sealed, answered = self.sealed(intent, document), replace(intent, state=IntentState.ANSWERED)
 
         def end(c: Any) -> None:
             assert store_answer(c, intent.id, sealed)
-            assert settle(c, intent.id, to=IntentState.DISCARDED, outcome="revoked", now=self.now, keep_answer=True)
+            assert settle(c, answered, to=IntentState.DISCARDED, outcome="revoked", now=self.now, keep_answer=True)
 
         self.house.database.write(end)
+
+    def sealed(self, intent: Intent, document: Any) -> bytes:
+        packed = pack(Answer(status=200, headers={}, body=json.dumps(document).encode(), elapsed=timedelta(seconds=1)))
+        binding = token_binding("acme", intent.account, "github", TOKEN_ANSWER, intent.generation)
+        return self.house.vault.seal(packed, binding)
 
 
 @pytest.fixture
@@ -346,10 +351,27 @@ def test_a_credential_of_a_provider_that_a_process_does_not_know_is_left_to_one_
     assert side.receipt(made)["provider"]["answer"] == ProviderAnswer.DONE
 
 
+def test_a_credential_that_no_host_has_the_vaults_key_for_is_stuck_after_an_hour_and_not_lost(side: Side) -> None:
+    side.house.vault, sound = Vault({2: bytes(32)}, os.urandom), side.house.vault
+    side.be(PROFILES["github"])
+    made = side.declare()
+    for _ in range(11):
+        assert side.revoker.advance(made)
+        assert [(row.state, "needs vault key 1" in row.reason) for row in side.rows()] == [("pending", True)]
+        side.later(300)
+    assert side.revoker.advance(made)
+    assert side.receipt(made)["provider"]["answer"] == ProviderAnswer.STUCK
+    side.house.vault = sound
+    side.be(PROFILES["github"])
+    assert side.house.database.write(lambda c: ask_again(c, made, now=side.now)) == 1
+    assert side.revoker.advance(made)
+    assert side.tokens() == ["token-acme.ada-1"]
+
+
 def test_an_answer_that_came_after_the_receipt_is_found(side: Side) -> None:
     intent = side.refresh_on_the_wire()
     side.house.database.write(
-        lambda c: settle(c, intent.id, to=IntentState.UNKNOWN, outcome="nobody answered", now=side.now)
+        lambda c: settle(c, intent, to=IntentState.UNKNOWN, outcome="nobody answered", now=side.now)
     )
     made = side.declare()
     assert side.revoker.advance(made)
@@ -359,6 +381,21 @@ def test_an_answer_that_came_after_the_receipt_is_found(side: Side) -> None:
     assert side.revoker.advance(made)
     assert side.tokens()[-1] == "late"
     assert side.receipt(made)["revision"] == 2
+
+
+def test_an_answer_that_came_after_its_refresh_was_discarded_and_the_receipt_written_is_found(side: Side) -> None:
+    intent = side.refresh_on_the_wire()
+    made = side.declare()
+    side.house.database.write(lambda c: settle(c, intent, to=IntentState.DISCARDED, outcome="revoked", now=side.now))
+    assert side.revoker.advance(made)
+    assert side.receipt(made)["provider"]["answer"] == ProviderAnswer.DONE
+    late = side.sealed(intent, {"access_token": "late", "expires_in": 60, "token_type": "bearer"})
+    side.house.database.write(lambda c: store_answer(c, intent.id, late))
+    assert side.asker.due() == [made]
+    assert side.revoker.advance(made)
+    assert side.tokens()[-1] == "late"
+    assert side.receipt(made)["revision"] == 2
+    assert side.asker.due() == []
 
 
 def test_after_the_providers_own_signal_only_what_a_refresh_won_is_ended(side: Side) -> None:

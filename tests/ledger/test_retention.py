@@ -193,7 +193,7 @@ def test_keys_that_ended_go_with_their_workloads_and_let_nobody_in_as_before(hou
         stands = Workload(
             issuer="https://issuer.example", audience="us", subject="pod", jwks_url="https://issuer.example/k"
         )
-        add_workload(c, "expired", stands)
+        add_workload(c, "expired", stands, by="eve", now=NOW)
 
     house.database.write(write)
     assert forget(house, 89)["api keys"] == 0

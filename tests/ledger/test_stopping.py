@@ -24,13 +24,14 @@ from pipeline import revocation
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.ledger import jobs as ledger_jobs
 from pipeline.ledger.delivery_replay import Does
-from pipeline.ledger.intents import Ended, Opened, Skipped
+from pipeline.ledger.intents import Adopted, Ended, Opened, Skipped
 from pipeline.ledger.replay import replay
 from pipeline.resolution import resolve_by_hand
 from pipeline.revocation.cancelling import Pace, end_waits
+from pipeline.revocation.compensation import compensable, compensate_step
 from pipeline.revocation.preview import preview
 from pipeline.revocation.revoker import Revoker
-from pipeline.revocation.tables import revocations
+from pipeline.revocation.tables import compensations, revocations
 from pipeline.run import StepSkipped
 from pipeline.runtime import Keys, Runtime, RuntimeSettings
 from pipeline.states import AttemptState, JobState, StepState, Wait
@@ -271,6 +272,31 @@ def test_a_crash_between_two_compensations_makes_each_of_them_once(compensating:
     assert _revoker(compensating).advance(made)
     followed = _receipt(compensating, made)["compensations"]
     assert len({one["step"] for one in followed}) == len({one["by_job"] for one in followed}) == 2
+
+
+def test_what_a_cancelled_job_has_of_another_is_not_undone_with_it(compensating: House) -> None:
+    owner = intent(compensating, compensating.claim(compensating.job()), once="k")
+    open_(compensating, owner)
+    done(compensating, owner, {"id": "7"})
+    compensating.database.write(partial(ledger_jobs.finish, job=owner.job))
+    job = compensating.claim(compensating.job())
+    assert isinstance(open_(compensating, intent(compensating, job, once="k")), Adopted)
+    made = revoke(compensating, account_scope())
+    open_(compensating, intent(compensating, job, position=2))
+    assert _revoker(compensating).advance(made)
+    receipt = _receipt(compensating, made)
+    assert (receipt["cancelled_jobs"], receipt["compensations"]) == ([job.id], [])
+
+
+def test_what_a_replay_wants_again_is_not_undone_after_it(compensating: House) -> None:
+    """The replay comes between the look at what is to be compensated and the lock."""
+    job, made = _interrupted(compensating)
+    workflows, database = Registry([compensating.workflow]), compensating.database
+    (step,) = database.read(partial(compensable, among=[job], workflows=workflows))
+    database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
+    undo = partial(compensate_step, revocation=made, workflows=workflows, audit_id="aud-1", now=datetime.now(UTC))
+    assert database.write(partial(undo, step=step, job=compensating.ids("job"))) is False
+    assert database.read(lambda c: c.execute(select(compensations)).all()) == []
 
 
 # the receipt follows

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import pytest
 from sqlalchemy import Connection, select, update
 
 from identity.model import Effect
 from identity.policy.ledger import apply_policy
+from identity.vault import Vault
 from pipeline.action import Call, Facts, Recovery, Request, Response
+from pipeline.database import Database
 from pipeline.ledger import steps as ledger
 from pipeline.ledger.replay import replay
+from pipeline.reconcile import settle_attempts
 from pipeline.resolution import resolve_by_hand
 from pipeline.run import ActionFailed, Run, StepRefused
 from pipeline.services import StepSettings
@@ -25,8 +29,9 @@ from pipeline.workflow import USER, Registry
 from tests.identity.providers import reply
 from tests.ledger.house import Said, Say
 from tests.ledger.office import Office
-from tests.ledger.test_openings import attempt_states
+from tests.ledger.test_openings import attempt_states, audit_kinds
 from tests.ledger.test_runs import declare, steps_of
+from tests.properties.held import Ledger
 
 HOUR = timedelta(hours=1)
 DENIED = 'format = 1\n[[rule]]\nname = "quiet"\nwhen = { action = "github.*" }\ndeny = "quiet"\n'
@@ -85,6 +90,13 @@ def says(action: type[Say], run: Run[Any], event: Any) -> None:
     run.do(action(text="hello"), as_=run.user)
 
 
+def fallible(office: Office) -> Ledger:
+    """The office's ledger, of whose commits one may not be confirmed."""
+    ledger = Ledger(office.house.database, lambda: None)
+    office.house.database = cast("Database", ledger)
+    return ledger
+
+
 def says_patiently(run: Run[Any], event: Any) -> None:
     run.do(Say(text="hello"), as_=run.user, patience=HOUR)
 
@@ -135,6 +147,22 @@ def test_a_write_that_can_be_searched_for_is_looked_for_after_its_last_try_and_n
         assert attempt_states(office.house)[before:] == [AttemptState.NO_EFFECT, found, AttemptState.NO_EFFECT]
     assert office.house.row(job).reason.endswith("a search shows no effect of it, after 3 attempts")
     assert {step.state for step in steps_of(office.house)} == {StepState.DONE, StepState.FAILED}
+
+
+def test_a_write_that_a_host_without_the_vaults_key_could_not_send_is_sent_once_by_another(office: Office) -> None:
+    """As in a restart host by host, after a new key began to write."""
+    job, sound = office.house.job(), office.house.vault
+    office.house.vault = Vault({2: bytes(32)}, os.urandom)
+    office.work(job)
+    office.house.vault = sound
+    row = office.house.row(job)
+    assert (row.state, office.tokens) == (JobState.QUEUED, [])
+    assert "needs vault key 1" in row.reason
+    time_passes(office)
+    settle_attempts(office.house.database)
+    office.work(job)
+    assert (office.house.row(job).state, len(office.tokens)) == (JobState.DONE, 1)
+    assert attempt_states(office.house) == [AttemptState.NO_EFFECT, AttemptState.EFFECT]
 
 
 def test_a_search_takes_no_call_its_turn(office: Office) -> None:
@@ -224,3 +252,43 @@ def test_a_failure_after_a_call_in_doubt_is_none_until_a_person_says_what_became
     office.work(job, settings)
     (step,) = steps_of(office.house)
     assert (office.house.row(job).state, step.state) == (JobState.DONE, StepState.FAILED)
+
+
+@pytest.mark.parametrize(("fault", "left"), [("commit unseen", [AttemptState.NO_EFFECT]), ("commit lost", [])])
+def test_nothing_is_sent_while_it_is_not_known_whether_the_intent_was_written(
+    office: Office, fault: str, left: list[AttemptState]
+) -> None:
+    ledger, faults = fallible(office), [fault]
+
+    def says_with_a_fault_at_first(run: Run[Any], event: Any) -> None:
+        ledger.fault = faults.pop() if faults else None
+        run.do(Say(text="hello"), as_=run.user)
+
+    declare(office, says_with_a_fault_at_first)
+    job = office.house.job()
+    office.work(job)
+    assert (office.tokens, attempt_states(office.house)) == ([], left)
+    row = office.house.row(job)
+    assert (row.state, row.runs_spent) == (JobState.QUEUED, 0)
+    time_passes(office)
+    office.work(job)
+    assert (len(office.tokens), office.house.row(job).state) == (1, JobState.DONE)
+    assert attempt_states(office.house) == [*left, AttemptState.EFFECT]
+
+
+@pytest.mark.parametrize("fault", ["commit unseen", "commit lost"])
+def test_an_answer_whose_commit_is_not_confirmed_is_written_once(office: Office, fault: str) -> None:
+    ledger, answered = fallible(office), office.provider.call
+
+    def answer(token: str) -> Any:
+        ledger.fault = fault  # the next write is the closing
+        return answered(token)
+
+    office.provider.call = answer
+    declare(office, partial(says, Say))
+    job = office.house.job()
+    office.work(job)
+    assert (len(office.tokens), office.house.row(job).state) == (1, JobState.DONE)
+    assert attempt_states(office.house) == [AttemptState.EFFECT]
+    kinds = [kind for kind in audit_kinds(office.house) if kind.startswith("attempt.")]
+    assert kinds == ["attempt.opened", "attempt.closed"]

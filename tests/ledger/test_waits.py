@@ -117,6 +117,22 @@ def test_who_waits_for_a_persons_word_that_never_came_is_dead(house: House) -> N
     assert (row.state, row.reason) == (JobState.DEAD, "nobody came in time: look at github")
 
 
+@pytest.mark.parametrize("wait", [Wait.TIME, Wait.ONCE, Wait.APPROVAL, Wait.UNKNOWN])
+def test_a_due_wait_of_a_job_that_was_cancelled_meanwhile_wakes_nothing(house: House, wait: Wait) -> None:
+    job, hour = house.job(), timedelta(hours=1)
+    park = partial(jobs.park, wait=wait, waits_for=None, due_in=hour, expires_in=hour, reason="z")
+    house.database.write(partial(park, job=house.claim(job)))
+    house.database.write(partial(jobs.move_job, job=job, to=JobState.CANCELLED))
+    assert house.database.write(partial(waits.end_wait, job=job, wait=wait, expired=False, reason="z")) is None
+    assert house.row(job).state == JobState.CANCELLED
+
+
+def test_a_wait_that_expires_as_its_job_goes_on_buries_nothing(house: House) -> None:
+    job = house.claim(house.job()).id
+    assert house.database.write(partial(waits.end_wait, job=job, wait=Wait.CONSENT, expired=True, reason="z")) is None
+    assert house.row(job).state == JobState.RUNNING
+
+
 def _many(house: House, *, due: int) -> None:
     """Many that wait for long; of the last reasons, so many that are due, the newest first."""
     kept = dict(house.row(house.job())._mapping)

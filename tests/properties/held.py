@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, StaticPool, create_engine, insert
 from identity.errors import Unavailable
 from identity.refresh.coordinator import RefreshBudget
 from identity.refresh.lock import Busy, Held, Unreachable
-from identity.store import CommitUnknown
+from identity.store import CommitUnknown, Store
 from identity.tables import ledger_numbers, metadata
 from tests.identity.stores import EngineStore
 from tests.identity.world import World
@@ -67,7 +67,7 @@ class Shelved:
 class Ledger:
     """One process's way to the ledger: its next write may fail in one of three ways."""
 
-    def __init__(self, inner: EngineStore, committed: Callable[[], None]) -> None:
+    def __init__(self, inner: Store, committed: Callable[[], None]) -> None:
         self.inner = inner
         self.committed = committed
         self.fault: str | None = None

@@ -46,7 +46,7 @@ PROBLEMS = {
     "415": "The body is not JSON",
     "422": "The request cannot be used as it is",
     "429": "Too many requests",
-    "503": "Not now; nothing was stored",
+    "503": "Not now; whether something was stored, the detail says",
 }
 
 

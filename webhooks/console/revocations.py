@@ -14,7 +14,7 @@ from pipeline.desk import revocations as acts
 from pipeline.ledger import views
 from pipeline.ledger.paging import Row
 from pipeline.revocation.inquiry import SAYS
-from pipeline.revocation.receipt import holds
+from pipeline.revocation.receipt import disproof
 from webhooks.console import lists
 from webhooks.console.access import NotThere, check, seen_tenant
 from webhooks.console.parts import Desk
@@ -37,8 +37,8 @@ def revocation_pages(pages: Blueprint, desk: Desk) -> None:
     def revocation(id: str) -> BaseResponse:
         row = desk.read(lambda c: _found(c, id))
         keys = desk.read(lambda c: trusted_keys(c, desk.console.public_key))
-        held = holds(keys, row["receipt"], row["signature"]) if row["receipt"] else None
-        return page("console/revocation.html", revocation=row, held=held, doubt=SAYS.get(row["doubt"]), named=NAMED)
+        why = desk.read(lambda c: disproof(c, keys, row)) if row["receipt"] else None
+        return page("console/revocation.html", revocation=row, why=why, doubt=SAYS.get(row["doubt"]), named=NAMED)
 
     @pages.get("/revocations/<id>/receipt.json")
     def receipt(id: str) -> Response:

@@ -6,6 +6,7 @@ import logging
 import re
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -37,6 +38,10 @@ class _LinkOver(Exception):
     """The link is not known, was used, or is over: the transaction that would use it makes nothing."""
 
 
+class _NoRole(Exception):
+    """Who signs in has no role: the transaction that would let them in makes nothing."""
+
+
 def sign_in_pages(
     settings: WebSettings,
     store: Store,
@@ -49,26 +54,7 @@ def sign_in_pages(
 ) -> Blueprint:
     """`/console/sign-in`, `/console/callback`, `/console/link/<token>`, `/console/sign-out`."""
     pages = Blueprint("sign_in", __name__, url_prefix="/console")
-    begun = "__Host-aswhom-sign-in" if settings.secure else "aswhom-sign-in"
-    seconds = int(lifetime.total_seconds())
-
-    def admit(who: Callable[[Connection], Person], to: str, *, now: datetime) -> BaseResponse:
-        """A session for whom *who* finds, in the transaction that makes it."""
-        token, audit_id = Secret(secrets.token_urlsafe(32)), ids("aud")
-
-        def write(c: Connection) -> None:
-            sessions.begin(c, token, who(c), audit_id=audit_id, now=now, lifetime=lifetime)
-
-        store.write(write)
-        response = redirect(to, 303)
-        door.open(response, token, seconds=seconds)
-        return response
-
-    def refused(heading: str, reason: str, status: int = 403) -> BaseResponse:
-        log.warning("console sign-in refused: %s", reason, extra={"action": "console.refused"})
-        response = page("console/refused.html", status, heading=heading, reason=sentence(reason))
-        response.delete_cookie(begun, secure=settings.secure, httponly=True, samesite="Lax")
-        return response
+    reception = _Reception(settings=settings, store=store, ids=ids, door=door, lifetime=lifetime, clock=clock)
 
     @pages.get("/sign-in", endpoint="page")
     def show() -> BaseResponse:
@@ -77,41 +63,104 @@ def sign_in_pages(
             return redirect(wanted, 303)
         return page("console/sign_in.html", by_provider=provider is not None, next=wanted)
 
-    @pages.post("/sign-in")
-    def go() -> BaseResponse:
-        if provider is None or not door.is_ours():
-            return refused("This cannot be done", "another site sent this browser here, or no provider is set up", 400)
-        browser = Secret(secrets.token_urlsafe(32))
-        # A page rather than a redirect: browsers hold a form's redirects against `form-action`.
-        response = page("console/away.html", url=provider.begin(browser))
+    _by_provider(pages, reception, provider)
+    _by_link(pages, reception)
+    _out(pages, reception)
+    _refusals(pages, reception)
+    return pages
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Reception:
+    """What every way in has in common: a session for whom it finds, or a page that says why not."""
+
+    settings: WebSettings
+    store: Store
+    ids: Ids
+    door: Door
+    lifetime: timedelta
+    clock: Callable[[], datetime]
+
+    @property
+    def begun(self) -> str:
+        """The cookie of a sign-in that is under way at the provider."""
+        return "__Host-aswhom-sign-in" if self.settings.secure else "aswhom-sign-in"
+
+    def admit(self, who: Callable[[Connection], Person], to: str, *, now: datetime) -> BaseResponse:
+        """A session for whom *who* finds, in the transaction that makes it; the browser's former one ends with it."""
+        token, audit_id = Secret(secrets.token_urlsafe(32)), self.ids("aud")
+        former, whose, ended_id = self.door.token(), self.door.person(), self.ids("aud")
+
+        def write(c: Connection) -> None:
+            person = who(c)  # roles before sessions, as whoever takes a role away: no two wait for each other
+            if former is not None and whose is not None:
+                sessions.end(c, former, whose, audit_id=ended_id, now=now)
+            sessions.begin(c, token, person, audit_id=audit_id, now=now, lifetime=self.lifetime)
+
+        self.store.write(write)
+        response = redirect(to, 303)
+        self.door.open(response, token, seconds=int(self.lifetime.total_seconds()))
+        return response
+
+    def refused(self, heading: str, reason: str, status: int = 403) -> BaseResponse:
+        """The page that says so; what was under way is over."""
+        log.warning("console sign-in refused: %s", reason, extra={"action": "console.refused"})
+        response = page("console/refused.html", status, heading=heading, reason=sentence(reason))
+        self.forget(response)
+        return response
+
+    def remember(self, response: BaseResponse, browser: Secret, wanted: str) -> None:
+        """Have the browser keep its secret, and where it wanted to go, until it is back from the provider."""
         response.set_cookie(
-            begun,
-            f"{browser.reveal()}.{local_path(request.form.get('next'))}",
+            self.begun,
+            f"{browser.reveal()}.{wanted}",
             max_age=_TO_THE_PROVIDER_AND_BACK,
-            secure=settings.secure,
+            secure=self.settings.secure,
             httponly=True,
             samesite="Lax",
         )
+
+    def forget(self, response: BaseResponse) -> None:
+        """Take that back."""
+        response.delete_cookie(self.begun, secure=self.settings.secure, httponly=True, samesite="Lax")
+
+
+def _by_provider(pages: Blueprint, at: _Reception, provider: SignIn | None) -> None:
+    @pages.post("/sign-in")
+    def go() -> BaseResponse:
+        if provider is None or not at.door.is_ours():
+            reason = "another site sent this browser here, or no provider is set up"
+            return at.refused("This cannot be done", reason, 400)
+        browser = Secret(secrets.token_urlsafe(32))
+        # A page rather than a redirect: browsers hold a form's redirects against `form-action`.
+        response = page("console/away.html", url=provider.begin(browser))
+        at.remember(response, browser, local_path(request.form.get("next")))
         return response
 
     @pages.get("/callback")
     def callback() -> BaseResponse:
-        kept = _BEGUN.fullmatch(request.cookies.get(begun, ""))
+        kept = _BEGUN.fullmatch(request.cookies.get(at.begun, ""))
         if provider is None or kept is None or any(len(request.args.getlist(name)) > 1 for name in request.args):
             raise PolicyDenied("this sign-in was begun in another browser, or is over")
-        claims = provider.finish(Secret(kept[1]), request.args.to_dict(), jti=ids("jti"), now=clock())
-        roles_claim = provider.settings.roles_claim
-        held = store.read(lambda c: roles_of(c, claims, roles_claim=roles_claim))
-        name = _name(claims)
-        if not held:
-            return refused(
-                "You have no role here", f"{name} is signed in at the provider, and no role is given to them"
-            )
-        person = Person(subject=str(claims["sub"]), name=name, via=Via.OPENID, held=held)
-        response = admit(lambda _: person, local_path(kept[2]), now=clock())
-        response.delete_cookie(begun, secure=settings.secure, httponly=True, samesite="Lax")
+        claims = provider.finish(Secret(kept[1]), request.args.to_dict(), jti=at.ids("jti"), now=at.clock())
+        roles_claim, name = provider.settings.roles_claim, _name(claims)
+
+        def whose(c: Connection) -> Person:
+            held = roles_of(c, claims, roles_claim=roles_claim)
+            if not held:
+                raise _NoRole
+            return Person(subject=str(claims["sub"]), name=name, via=Via.OPENID, held=held)
+
+        try:
+            response = at.admit(whose, local_path(kept[2]), now=at.clock())
+        except _NoRole:
+            reason = f"{name} is signed in at the provider, and no role is given to them"
+            return at.refused("You have no role here", reason)
+        at.forget(response)
         return response
 
+
+def _by_link(pages: Blueprint, at: _Reception) -> None:
     @pages.get("/link/<token>")
     def link(token: str) -> BaseResponse:
         # Whoever only looks ahead, a previewer say, must not use it up: that takes a form.
@@ -119,9 +168,9 @@ def sign_in_pages(
 
     @pages.post("/link/<token>")
     def use(token: str) -> BaseResponse:
-        if not door.is_ours() or not _LINK.fullmatch(token):
-            return refused("This link is not known", "it is mistyped, or another site sent this browser here", 404)
-        now = clock()
+        if not at.door.is_ours() or not _LINK.fullmatch(token):
+            return at.refused("This link is not known", "it is mistyped, or another site sent this browser here", 404)
+        now = at.clock()
 
         def whose(c: Connection) -> Person:
             person = sessions.use_link(c, Secret(token), now=now)
@@ -130,43 +179,50 @@ def sign_in_pages(
             return person
 
         try:
-            return admit(whose, url_for("console.overview"), now=now)
+            return at.admit(whose, url_for("console.overview"), now=now)
         except _LinkOver:
-            return refused("This link is good no more", "it was used, or its ten minutes are over", 410)
+            return at.refused("This link is good no more", "it was used, or its ten minutes are over", 410)
 
+
+def _out(pages: Blueprint, at: _Reception) -> None:
     @pages.post("/sign-out")
     def out() -> BaseResponse:
-        token, person = door.token(), door.person()
-        if not door.is_ours() or (token is not None and not from_our_form(token)):
-            return refused("This cannot be done", "the form was not sent from a page of this session", 400)
+        token, person = at.door.token(), at.door.person()
+        if not at.door.is_ours() or (token is not None and not from_our_form(token)):
+            return at.refused("This cannot be done", "the form was not sent from a page of this session", 400)
         if token is not None and person is not None:
-            audit_id, now = ids("aud"), clock()
-            store.write(lambda c: sessions.end(c, token, person, audit_id=audit_id, now=now))
+            audit_id, now = at.ids("aud"), at.clock()
+            at.store.write(lambda c: sessions.end(c, token, person, audit_id=audit_id, now=now))
         response = make_response(redirect(url_for("sign_in.page"), 303))
-        door.close(response)
+        at.door.close(response)
         return response
 
+
+def _refusals(pages: Blueprint, at: _Reception) -> None:
     @pages.errorhandler(PolicyDenied)
     def denied(error: PolicyDenied) -> BaseResponse:
-        return refused("You are not signed in", str(error))
+        return at.refused("You are not signed in", str(error))
 
     @pages.errorhandler(CommitUnknown)
     def unknown(_: CommitUnknown) -> BaseResponse:
         log.error("console sign-in not confirmed", extra={"action": "console.sign_in_failed"})
-        return refused("It is not certain whether you are signed in", "open the console's first page to see", 503)
+        return at.refused("It is not certain whether you are signed in", "open the console's first page to see", 503)
 
     @pages.errorhandler(AswhomError)
     def not_now(error: AswhomError) -> BaseResponse:
         status = 503 if isinstance(error, Unavailable) else 500
         log.error("console sign-in not possible: %s", error, extra={"action": "console.sign_in_failed"})
-        return refused("Nobody can sign in at the moment", "the reason is in our log", status)
-
-    return pages
+        return at.refused("Nobody can sign in at the moment", "the reason is in our log", status)
 
 
 def _name(claims: Mapping[str, Any]) -> str:
-    """How people know them, for pages and the audit: a name of theirs if there is one, else the subject."""
-    for claim in ("email", "preferred_username", "name"):
-        if isinstance(said := claims.get(claim), str) and said.isprintable() and said:
-            return said[:100]
-    return str(claims["sub"])[:100]
+    """How people know them, for pages and the audit: an address that the provider has verified, else the subject.
+
+    What they may have written themselves stands behind the subject, never for it (OpenID Connect Core §5.7).
+    """
+    subject = str(claims["sub"])
+    said = {claim: claims.get(claim) for claim in ("email", "preferred_username", "name")}
+    shown = {claim: text for claim, text in said.items() if isinstance(text, str) and text.isprintable() and text}
+    if "email" in shown and claims.get("email_verified") is True:
+        return shown["email"][:100]
+    return f"{subject} ({next(iter(shown.values()))[:100]})" if shown else subject

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from pipeline.desk.telling import started_by
+from pipeline.desk.telling import as_whom, started_by
 from pipeline.ledger.paging import Row
-from pipeline.states import JobState, StepState
+from pipeline.states import JobState
 
 #: Audit records that a job's steps and attempts do not tell already, in words.
 _RECORDS: Mapping[str, str] = {
@@ -48,15 +48,6 @@ def timeline(job: Row, records: Sequence[Row], compensations: Sequence[Row]) -> 
     """Everything about *job*, oldest first."""
     moments = [_accepted(job), *map(_step, job["steps"]), *_told(records), *_compensated(compensations), *_now(job)]
     return sorted(moments, key=lambda moment: moment.at)
-
-
-def as_whom(step: Row) -> str:
-    """The principal of a step, in words."""
-    if step["state"] == StepState.REFUSED:
-        return "nobody"
-    if step["principal"] == step["kind"]:  # the service of that name, which every tenant has
-        return f"the {step['kind']}"
-    return f"{step['kind']} {step['principal']}" if step["principal"] else ""
 
 
 def _accepted(job: Row) -> Moment:

@@ -31,6 +31,20 @@ CONTROLS = (
         test=f"{SPENDS}::test_what_is_done_is_closed and sqlite",
     ),
     Control(
+        name="what is done is passed on to nobody",
+        file="identity/capability/exchange.py",
+        guard="capabilities.c.closed_at.is_(None),",
+        without="capabilities.c.jti.is_not(None),",
+        test="tests/capability/test_exchange.py::test_what_is_done_is_passed_on and sqlite",
+    ),
+    Control(
+        name="a spend waits for a revocation",
+        file=SPENDING,
+        guard="lock_shared(connection, scopes)",
+        without="pass",
+        test=f"{SPENDS}::test_a_spend_beside_a_revocation and postgresql",
+    ),
+    Control(
         name="what was recorded is what counts",
         file=SPENDING,
         guard="if why := _differs(claimed, found.capability):",

@@ -44,6 +44,13 @@ CONTROLS = (
         test=f"{SIGN_IN}::test_an_address_that_nobody_verified and sqlite",
     ),
     Control(
+        name="whoever takes a role away waits for a sign-in by it",
+        file="identity/console/roles.py",
+        guard="rows = connection.execute(everybodys.with_for_update(read=True)).all()",
+        without="rows = connection.execute(everybodys).all()",
+        test=f"{SIGN_IN}::test_whoever_takes_a_role_away",
+    ),
+    Control(
         name="a form of the console comes from our own page",
         file="webhooks/console/door.py",
         guard='if request.method == "POST" and (not self.is_ours() or not _carries(g.visitor.csrf)):',

@@ -138,6 +138,20 @@ CONTROLS = (
         test="tests/identity/test_coordinator.py::test_a_second_presentation_without_effect and sqlite",
     ),
     Control(
+        name="a stored answer outlives who gave it up",
+        file="identity/refresh/settlement.py",
+        guard="if intent.state is IntentState.ANSWERED and self.intent.state is not IntentState.ANSWERED:",
+        without="if False:",
+        test="tests/identity/test_coordinator.py::test_an_answer_that_is_stored_while and sqlite",
+    ),
+    Control(
+        name="a generation that moved is not taken for ended",
+        file="identity/refresh/settlement.py",
+        guard="if grant is None or grant.generation != self.intent.generation:",
+        without="if grant is None:",
+        test="tests/identity/test_coordinator.py::test_a_service_token_that_was_replaced and sqlite",
+    ),
+    Control(
         name="an issuer is believed of itself alone",
         file="identity/discovery.py",
         guard='if document.get("issuer") != issuer:',

@@ -46,6 +46,13 @@ CONTROLS = (
         test=f"{WHO}::test_whose_answer_does_not_count and sqlite",
     ),
     Control(
+        name="only those whom the policy asks",
+        file=VOTES,
+        guard='if not any(given.principal in need["approvers"] for need in held.needs):',
+        without="if False:",
+        test=f"{WHO}::test_whom_the_policy_does_not_ask and sqlite",
+    ),
+    Control(
         name="aliases of whoever asked",
         file="pipeline/ledger/requesters.py",
         guard="found = set(connection.execute(named).scalars()) | set(connection.execute(linked).scalars())",
@@ -55,9 +62,16 @@ CONTROLS = (
     Control(
         name="an answer is of the people of the Slack that signed it",
         file="pipeline/ledger/signed_answers.py",
-        guard="principal = resolve_alias(connection, tenant, answer.provider, answer.user, through=through)",
-        without="principal = resolve_alias(connection, tenant, answer.provider, answer.user)",
+        guard="find = partial(resolve_alias, through=through, by_admin=True)",
+        without="find = partial(resolve_alias, by_admin=True)",
         test="tests/tasks/test_approvals_in_slack.py::test_whose_press_does_not_count",
+    ),
+    Control(
+        name="an answer is of whom an admin has introduced",
+        file="pipeline/ledger/signed_answers.py",
+        guard="find = partial(resolve_alias, through=through, by_admin=True)",
+        without="find = partial(resolve_alias, through=through)",
+        test=f"{WHO}::test_an_answer_is_of_whom_an_admin and sqlite",
     ),
     Control(
         name="an answer is to what was shown",
@@ -93,6 +107,13 @@ CONTROLS = (
         guard="elif standing.revoked >= accepted:",
         without="elif False:",
         test=f"{WHO}::test_a_yes_of_somebody_who_lost_their_authority and sqlite",
+    ),
+    Control(
+        name="an opening waits for the revocation of an approver",
+        file="pipeline/ledger/openings.py",
+        guard="lock_shared(connection, (*intent.lease.scope_list, *approver_scopes(intent.approval)))",
+        without="lock_shared(connection, intent.lease.scope_list)",
+        test=f"{TEST}::test_an_opening_beside_the_revocation and postgresql",
     ),
     Control(
         name="whoever lost their authority has no answer",

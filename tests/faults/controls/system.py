@@ -56,6 +56,13 @@ CONTROLS = (
         timeout=180,
     ),
     Control(
+        name="the locks of an acceptance for a key",
+        file="pipeline/ledger/requests.py",
+        guard="lock_shared(connection, scopes)",
+        without="pass",
+        test="tests/api/test_meanwhile.py::test_what_is_being_accepted",
+    ),
+    Control(
         name="the attempt's id on every request",
         file="pipeline/upstream.py",
         guard="ATTEMPT_HEADER: attempt,",
