@@ -48,6 +48,7 @@ def configuration(groups: Iterable[tuple[str, Sequence[Process]]], *, patience: 
             "eventlistener:listener",
             command=_command(Process(name="listener", command=("python", "-m", "deploy.listener", str(FATAL_FILE)))),
             events="PROCESS_STATE_EXITED,PROCESS_STATE_BACKOFF,PROCESS_STATE_FATAL",
+            stdout_logfile="NONE",  # it speaks to supervisord alone there; else a file for it is left in TMPDIR
             stderr_logfile="/dev/fd/1",
             stderr_logfile_maxbytes=0,
             priority=1,

@@ -172,6 +172,7 @@ class Up:
         code = self._supervisor.wait()
         if self._lock is not None:
             os.close(self._lock)
+            self._lock = None
         if process := self._supervisor.gave_up():
             self._say(f"stopped, because {process} could not be kept running: its own lines above say why")
             return 1
@@ -188,7 +189,7 @@ def run(settings: Settings, *, extra: Sequence[Process] = (), say: Say) -> int:
     def stop(_number: int, _frame: FrameType | None) -> None:
         up.stop()
 
-    with _handling((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop):
+    with handling((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop):
         up.start()
         if up.wait_ready():
             say(f"Aswhom is up at {settings.base_url}, with its data in {settings.data_dir}. Ctrl-C stops it")
@@ -213,7 +214,8 @@ def _point_at_console(settings: Settings, say: Say) -> None:
 
 
 @contextmanager
-def _handling(numbers: Sequence[signal.Signals], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def handling(numbers: Sequence[signal.Signals], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Have these signals call *handler* for as long as that."""
     before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield

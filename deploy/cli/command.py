@@ -11,11 +11,15 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from deploy.cli.output import Output
+
+if TYPE_CHECKING:
+    from identity.errors import AswhomError
+    from identity.store import CommitUnknown
 
 DONE, PROBLEM = 0, 1
 
@@ -46,17 +50,24 @@ def invocation(run: Callable[..., int | None]) -> Callable[..., None]:
             with Installation.at(data_dir=data_dir) as at:
                 code = run(at, out, **options)
         except (AswhomError, CommitUnknown) as error:
-            told = str(error)
-            if isinstance(error, CommitUnknown):
-                told = f"it is not certain whether this was done ({error}): look before you try again"
-            if as_json:
-                out.document({"error": type(error).__name__, "message": told})
-            else:
-                out.note(f"aswhom: {told}")
-            code = PROBLEM
+            code = tell(out, error)
         sys.exit(code or DONE)
 
     return invoke
+
+
+def tell(out: Output, error: AswhomError | CommitUnknown) -> int:
+    """Say what was raised, as a sentence or as the document; the exit code."""
+    from identity.store import CommitUnknown
+
+    said = str(error)
+    if isinstance(error, CommitUnknown):
+        said = f"it is not certain whether this was done ({error}): look before you try again"
+    if out.as_json:
+        out.document({"error": type(error).__name__, "message": said})
+    else:
+        out.note(f"aswhom: {said}")
+    return PROBLEM
 
 
 def confirm(question: str, *, yes: bool) -> None:

@@ -23,7 +23,7 @@ def new() -> None:
 def workflow(at: Installation, out: Output, name: str, directory: Path | None) -> None:
     """Write a package with a workflow, its entry point and its test against the sandbox."""
     folder = directory or Path(name)
-    written = scaffold.write(name, folder)
+    written = scaffold.write(name, folder, workflows=at.workflows)
     out.done(
         f"{folder} holds the workflow {name}. Next: `pip install -e {folder}`, then `pytest {folder}`",
         {"name": name, "files": [str(path) for path in written]},

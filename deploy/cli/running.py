@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from deploy.cli.command import command, confirm, invocation
+from deploy.cli.command import command, confirm, invocation, tell
 from deploy.cli.output import Output
 from deploy.installation import Installation
 
@@ -62,21 +62,21 @@ def up(data_dir: Path | None, database_url: str | None, broker_url: str | None) 
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Keep the demo's data here.")
 @click.option(
     "--within",
-    type=click.FloatRange(0),
+    type=click.IntRange(0, 86_400),
     default=120,
     show_default=True,
     help="Fail if it takes more seconds than that.",
 )
-def demo(as_json: bool, data_dir: Path | None, within: float) -> None:
+def demo(as_json: bool, data_dir: Path | None, within: int) -> None:
     """Watch the DevOps assistant at work against the sandbox."""
     from deploy.demo import run
     from identity.errors import AswhomError
+    from identity.store import CommitUnknown
 
     try:
         code = run(json=as_json, data_dir=data_dir, within=timedelta(seconds=within))
-    except AswhomError as error:
-        click.echo(f"aswhom: {error}", err=True)
-        code = 1
+    except (AswhomError, CommitUnknown) as error:
+        code = tell(Output(as_json=as_json), error)
     sys.exit(code)
 
 

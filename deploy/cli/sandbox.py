@@ -37,7 +37,9 @@ def list_cases(as_json: bool) -> None:
 @secret_option("--client-secret-file", help="The client's secret.  [default: any will do]")
 @click.option("--user", default="anna", show_default=True, help="Who signs in there.")
 @click.option("--rotates/--no-rotates", default=None, help="A refresh token works once.  [default: the case's]")
-@click.option("--grace", type=click.FloatRange(0), help="Seconds for presenting it again.  [default: the case's]")
+@click.option(
+    "--grace", type=click.FloatRange(0, 86_400), help="Seconds for presenting it again.  [default: the case's]"
+)
 @click.option(
     "--lifetime", type=click.IntRange(1), default=3600, show_default=True, help="Of access tokens, in seconds."
 )
@@ -90,7 +92,11 @@ def provider(
         hook=hook,
         signing_secret=signing_secret_file.reveal() if signing_secret_file else None,
     )
-    stage = Stage(case, options, journal=Journal("provider", log, clock=clock), clock=clock)
+    try:
+        journal = Journal("provider", log, clock=clock)
+    except OSError as error:
+        raise click.ClickException(f"{log} cannot be written: {error.strerror}. Choose another with --log") from error
+    stage = Stage(case, options, journal=journal, clock=clock)
     try:
         server = Server(port, stage, clock=stage.clock)
     except OSError as error:

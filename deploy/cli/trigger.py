@@ -52,6 +52,8 @@ def trigger(
     your own.
     """
     changed = pairs(changes, option="--set")
+    if body is not None and not isinstance(body, dict):
+        raise BadInput("--body: a delivery is a JSON object")
     owner, secret, where = at.read(lambda c: _sender(at, c, source, through, installation, made_up=body is None))
     now = at.now()
     document = body if body is not None else fixtures.fixture(source, event, now=now)
@@ -70,7 +72,7 @@ def trigger(
             timeout=ANSWER_SECONDS,
             trust_env=False,
         )
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise BadInput(
             f"the web at {base} cannot be reached ({type(error).__name__}): is `aswhom up` running?"
         ) from None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json as jsonlib
+import signal
 import sys
 import tempfile
 from datetime import timedelta
 from pathlib import Path
+from types import FrameType
 
 
 def run(*, json: bool = False, data_dir: Path | None = None, within: timedelta) -> int:
@@ -19,8 +21,14 @@ def run(*, json: bool = False, data_dir: Path | None = None, within: timedelta) 
     from deploy.demo.stage import Stage
     from deploy.demo.story import tell
     from deploy.demo.telling import Silent, Spoken
+    from deploy.logs import configure
+    from deploy.up import handling
 
-    with tempfile.TemporaryDirectory(prefix="aswhom-demo-") as temporary:
+    configure("demo", format="console", level="WARNING")  # to standard error: the document is all of the output
+    with (
+        handling((signal.SIGTERM, signal.SIGHUP), _leave),
+        tempfile.TemporaryDirectory(prefix="aswhom-demo-") as temporary,
+    ):
         directory = (data_dir or Path(temporary)).absolute()
         teller = Silent() if json else Spoken()
         with Stage(directory, say=teller.line, within=within) as stage:
@@ -29,3 +37,8 @@ def run(*, json: bool = False, data_dir: Path | None = None, within: timedelta) 
             sys.stdout.write(jsonlib.dumps(outcome.document, indent=2) + "\n")
         teller.verdict(outcome.disagreements)
         return 1 if outcome.disagreements else 0
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    """End as Ctrl-C does, with everything stopped and thrown away."""
+    raise SystemExit(128 + number)

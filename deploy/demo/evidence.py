@@ -2,55 +2,98 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from deploy.demo.sight import Sight
-from deploy.demo.stage import Stage, by_id
+from deploy.demo.stage import Stage
 
 UPSTREAMS = ("github", "linear", "slack", "invoices")
 TOKENS = {"delegated": "user", "capability": "capability"}
 SERVICE_TOKENS = {"github": "installation", "linear": "app", "slack": "bot"}
+Row = Mapping[str, Any]
 
 
-def disagreements(stage: Stage, sight: Sight, document: dict[str, Any]) -> list[str]:
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What the ledger says, and what the sandbox saw."""
+
+    document: Row
+    attempts: Iterable[Row]
+    records: int  # in the audit
+    reads: frozenset[str]  # the actions that change nothing
+    logs: Mapping[str, Iterable[Row]]  # the requests that each upstream saw
+    presentations: Iterable[Row]  # of credentials, at the authorization server
+
+
+def gathered(stage: Stage, sight: Sight, document: Row) -> Evidence:
+    """What there is to compare, at the end."""
+    return Evidence(
+        document=document,
+        attempts=sight.attempts(),
+        records=sight.records(),
+        reads=sight.reads(),
+        logs={name: stage.sandbox(name, "log") for name in UPSTREAMS},
+        presentations=stage.sandbox("auth", "presentations"),
+    )
+
+
+def disagreements(evidence: Evidence) -> list[str]:
     """Everything in which the ledger and the sandbox's logs do not agree, in words; none is what is hoped for."""
-    logs = {name: stage.sandbox(name, "log") for name in UPSTREAMS}
-    found = _of_attempts(sight, {name: by_id(log) for name, log in logs.items()})
-    found += _of_requests(sight, logs)
-    found += _of_presentations(stage)
-    found += _of_the_story(document)
-    return found
+    return [
+        *_of_attempts(evidence),
+        *_of_requests(evidence),
+        *_of_presentations(evidence),
+        *_of_the_story(evidence),
+    ]
 
 
-def _of_attempts(sight: Sight, logs: dict[str, dict[str, Any]]) -> list[str]:
-    """Each attempt, beside the request that the upstream saw."""
+def _of_attempts(evidence: Evidence) -> list[str]:
+    """Each attempt, beside the one request that the upstream saw of it."""
+    seen: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for provider, log in evidence.logs.items():
+        for entry in log:
+            seen[provider, entry["attempt"]].append(entry)
     found = []
-    for attempt in sight.attempts():
-        provider = attempt["action"].partition(".")[0]
-        seen = logs[provider].get(attempt["id"])
-        if seen is None:
-            if attempt["status"] is not None:
-                found.append(f"attempt {attempt['id']} was answered, but {provider} never saw it")
-            continue
-        delegated = attempt["pattern"] in ("delegated", "capability")
-        kind = TOKENS.get(attempt["pattern"]) or SERVICE_TOKENS[provider]
-        if seen["token_kind"] not in (kind, "none"):
-            found.append(
-                f"attempt {attempt['id']} is {attempt['pattern']}, but {provider} saw a {seen['token_kind']} token"
-            )
-        if delegated and seen["actor"] is not None and not f".{attempt['principal_id']}".endswith(f".{seen['actor']}"):
-            found.append(f"attempt {attempt['id']} is {attempt['principal_id']}'s, but {provider} saw {seen['actor']}")
-        if attempt["state"] == "effect" and not 200 <= (seen["status"] or 0) < 300:
-            found.append(f"attempt {attempt['id']} had its effect, but {provider} answered {seen['status']}")
+    for attempt in evidence.attempts:
+        provider, id = attempt["action"].partition(".")[0], attempt["id"]
+        match seen.get((provider, id), []):
+            case []:
+                if attempt["status"] is not None:
+                    found.append(f"attempt {id} was answered, but {provider} never saw it")
+            case [request]:
+                found += _of_one(attempt, request, provider, reads=attempt["action"] in evidence.reads)
+            case requests:
+                found.append(f"attempt {id} came to {provider} {len(requests)} times")
     return found
 
 
-def _of_requests(sight: Sight, logs: dict[str, list[dict[str, Any]]]) -> list[str]:
+def _of_one(attempt: Row, request: Row, provider: str, *, reads: bool) -> list[str]:
+    id, whose, pattern = attempt["id"], attempt["principal_id"], attempt["pattern"]
+    found = []
+    kind = TOKENS.get(pattern) or SERVICE_TOKENS[provider]
+    if request["token_kind"] not in (kind, "none"):
+        found.append(f"attempt {id} is {pattern}, but {provider} saw a {request['token_kind']} token")
+    tenant, _, name = whose.partition(".")
+    if request["tenant"] not in (None, tenant):
+        found.append(f"attempt {id} is {tenant}'s, but {provider} saw a token of {request['tenant']}'s")
+    if pattern in TOKENS and request["actor"] not in (None, name, whose):
+        found.append(f"attempt {id} is {whose}'s, but {provider} saw {request['actor']}")
+    done = 200 <= (request["status"] or 0) < 300 and (reads or request["effect"])
+    if attempt["state"] == "effect" and not done:
+        found.append(f"attempt {id} had its effect, but {provider} answered {request['status']} and did nothing")
+    if attempt["state"] == "no_effect" and request["effect"]:
+        found.append(f"attempt {id} had no effect, but {provider} did what it asked")
+    return found
+
+
+def _of_requests(evidence: Evidence) -> list[str]:
     """Each request that changed something carries an attempt of ours, once."""
-    known = {attempt["id"] for attempt in sight.attempts()}
+    known = {attempt["id"] for attempt in evidence.attempts}
     found = []
-    for provider, log in logs.items():
+    for provider, log in evidence.logs.items():
         ours = [entry for entry in log if entry["attempt"] or (entry["effect"] and not _is_no_step(entry))]
         found += [f"{provider} saw a request of no attempt: {e['path']}" for e in ours if e["attempt"] not in known]
         done = Counter(entry["idempotency_key"] for entry in log if entry["effect"] and entry["idempotency_key"])
@@ -58,37 +101,67 @@ def _of_requests(sight: Sight, logs: dict[str, list[dict[str, Any]]]) -> list[st
     return found
 
 
-def _is_no_step(entry: dict[str, Any]) -> bool:
+def _is_no_step(entry: Row) -> bool:
     """The app's own requests: minting an installation's token, and ending what was revoked."""
     return "/access_tokens" in entry["path"] or entry["revocation"] is not None
 
 
-def _of_presentations(stage: Stage) -> list[str]:
-    shown = Counter(
-        entry["fingerprint"] for entry in stage.sandbox("auth", "presentations") if entry["kind"] == "refresh_token"
-    )
-    return [f"a refresh token was presented {number} times" for number in shown.values() if number > 1]
+def _of_presentations(evidence: Evidence) -> list[str]:
+    """No refresh token was shown twice, and each renewal of a person's is one that the authorization server granted."""
+    shown = [entry for entry in evidence.presentations if entry["kind"] == "refresh_token"]
+    often = Counter(entry["fingerprint"] for entry in shown)
+    found = [f"a refresh token was presented {number} times" for number in often.values() if number > 1]
+    granted = Counter(entry["refresh"] for entry in shown if entry["outcome"] == "ok")
+    ours = {
+        row["refresh"]
+        for row in evidence.document["refreshes"]
+        if row["credential"] == "authorization_code" and row["outcome"] == "committed"
+    }
+    found += [f"refresh {id} is committed, but was not granted once" for id in sorted(ours) if granted[id] != 1]
+    found += [f"a refresh was granted that is not committed: {id}" for id in granted if id not in ours]
+    return found
 
 
-def _of_the_story(document: dict[str, Any]) -> list[str]:
+def _of_the_story(evidence: Evidence) -> list[str]:
     """What the story is about has to be in it."""
+    document = evidence.document
+    receipt, ended = document["receipt"], document["provider_receipt"]
     renewed = [r for r in document["refreshes"] if r["principal"] == "acme.ada" and r["outcome"] == "committed"]
-    patterns = {step["pattern"] for step in document["steps"] if step["status"] == "done"}
+    done = [step for step in document["steps"] if step["status"] == "done"]
+    cancelled = [job["job"] for job in document["cancelled_jobs"]]
     wanted = {
         "no token was refreshed in the middle": bool(renewed),
-        "no queued job was cancelled": bool(document["cancelled_jobs"]),
-        "the receipt's signature does not hold": document["receipt"].get("signature_holds", False),
-        "the receipt does not list the cancelled jobs": set(document["receipt"].get("cancelled_jobs", ()))
-        == {job["job"] for job in document["cancelled_jobs"]},
-        "nothing was compensated": any(c["outcome"] == "done" for c in document["receipt"].get("compensations", ())),
-        "the provider did not end what an operator revoked": document["provider_receipt"].get("signature_holds", False)
-        and document["provider_receipt"]["provider"]["answer"] == "done",
+        "no queued job was cancelled": bool(cancelled),
+        "the receipt's signature does not hold": receipt.get("signature_holds", False),
+        "the receipt does not list the cancelled jobs": set(receipt.get("cancelled_jobs", ())) == set(cancelled),
+        "nothing was compensated": any(c["outcome"] == "done" for c in receipt.get("compensations", ())),
+        "the receipt does not say that the provider ended what an operator revoked": ended.get("signature_holds", False)
+        and ended["provider"]["answer"] == "done",
+        "GitHub did not end what an operator revoked": any(
+            entry["revocation"] == ended.get("revocation") and entry["effect"] and entry["tenant"] == "globex"
+            for entry in evidence.logs["github"]
+            if entry["revocation"] is not None
+        ),
         "the audit's chain is broken": document["audit_verified"],
-        "not every pattern was used": patterns >= {"delegated", "service", "capability"},
+        "the audit has fewer records than there were calls": evidence.records >= len(list(evidence.attempts)) > 0,
+        "not every pattern was used": {step["pattern"] for step in done} >= {"delegated", "service", "capability"},
+        "no job was hybrid": bool(_of_several(done)),
         "not each invoice was paid once": [m["amount"] for m in document["payments"]] == ["480.00", "12500.00"],
         "nobody approved the larger one": document["approved_by"] == ["acme.grace"],
-        "a token that was replayed was not refused": {r["status"] for r in document["replays"]} == {401},
-        "not three tenants' work was done": {s["principal"] for s in document["steps"] if s["status"] == "done"}
+        "a token that was replayed was not refused as spent, and as another request's": [
+            (answer["status"], answer["reason"] in reasons)
+            for answer, reasons in zip(document["replays"], (("closed", "spent"), ("request",)), strict=False)
+        ]
+        == [(401, True), (401, True)],
+        "not three tenants' work was done": {step["principal"] for step in done}
         >= {"acme.ada", "acme.grace", "globex.linus", "acme.service", "globex.service", "initech.service"},
     }
     return [fault for fault, holds in wanted.items() if not holds]
+
+
+def _of_several(done: Iterable[Row]) -> set[str]:
+    """The jobs that did one step as a person and another as the platform."""
+    patterns: dict[str, set[str]] = defaultdict(set)
+    for step in done:
+        patterns[step["job"]].add(step["pattern"])
+    return {job for job, used in patterns.items() if used >= {"delegated", "service"}}

@@ -10,25 +10,27 @@ from typing import Any
 from urllib.parse import urljoin
 
 from deploy.demo import page_form
+from deploy.demo.asking import asking
 from deploy.sandbox import clear
+from identity.errors import Unavailable
 from identity.model import AccountKey
 from pipeline.runtime import Runtime
 
 _AWAY = re.compile(r'<meta http-equiv="refresh" content="0; url=([^"]+)">')
 
 
-class NotApproved(Exception):
+class NotApproved(Unavailable):
     """The page did not take the answer."""
 
 
-class NotConnected(Exception):
+class NotConnected(Unavailable):
     """The pages did not end where a consent ends."""
 
 
 def connect(runtime: Runtime, key: AccountKey, *, web: str, login: str, now: datetime) -> str:
     """Walk through the real pages as *login*; returns the text of the last page. Raises NotConnected."""
     link = runtime.connect.start(key, now=now)
-    with clear.client(follow_redirects=True, timeout=10) as browser:
+    with asking("the web or the provider's page"), clear.client(follow_redirects=True, timeout=10) as browser:
         away = _AWAY.search(browser.post(f"{web}/connect/{link.text}").text)
         if away is None:
             raise NotConnected(f"the link of {key} leads nowhere")
@@ -46,7 +48,7 @@ def connect(runtime: Runtime, key: AccountKey, *, web: str, login: str, now: dat
 def approve(runtime: Runtime, approval: str, *, by: str, web: str, now: datetime) -> None:
     """Open the link of *by* alone, read what would be done, and say yes to it. Raises NotApproved."""
     _, address = runtime.approving.invite(approval, by, now=now)
-    with clear.client(timeout=10) as browser:
+    with asking("the web"), clear.client(timeout=10) as browser:
         said = {**page_form.hidden(browser.get(address).text), "answer": "yes"}
         done = browser.post(address, data=said, headers={"Origin": web})
     if done.status_code != 200:
@@ -56,7 +58,7 @@ def approve(runtime: Runtime, approval: str, *, by: str, web: str, now: datetime
 def replay(heard: Mapping[str, str], url: str, *, target: str | None = None) -> Mapping[str, Any]:
     """What a service says to whoever overheard a request and sends it again, to another *target* perhaps."""
     headers = {"Authorization": heard["authorization"], "Content-Type": "application/json"}
-    with clear.client(timeout=10) as thief:
+    with asking("the sandbox's invoices"), clear.client(timeout=10) as thief:
         answer = thief.request(
             heard["method"], url + (target or heard["target"]), headers=headers, content=heard["body"]
         )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from identity.audit.chain import FirstBad
 from identity.audit.tables import audit, audit_seals
 from identity.audit.verification import verify
 from identity.capability.tables import capabilities
 from identity.handovers import trusted_keys
+from identity.model import Effect
 from identity.refresh.intents import IntentState
 from identity.tables import accounts, refresh_intents
 from identity.trusted_keys import TrustedKeys
@@ -68,6 +69,7 @@ class Sight:
         )
         return [
             {
+                "refresh": row.id,
                 "provider": row.provider,
                 "principal": row.principal_id,
                 "credential": row.credential,
@@ -96,6 +98,16 @@ class Sight:
         """Who is named in the last capability that somebody had to approve."""
         approved = select(capabilities.c.approved_by).order_by(capabilities.c.issued_at.desc())
         return next((list(row.approved_by) for row in self._all(approved) if row.approved_by), [])
+
+    def records(self) -> int:
+        """How many there are in the audit."""
+        (row,) = self._all(select(func.count()).select_from(audit))
+        return int(row[0])
+
+    def reads(self) -> frozenset[str]:
+        """The actions that change nothing at their upstream."""
+        tools = self._runtime.workflows.tools
+        return frozenset(name for name, action in tools.items() if action.facts.effect is Effect.READ)
 
     def sealed(self) -> bool:
         """Whether every audit row has its place in the chain."""

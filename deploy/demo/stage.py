@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -15,6 +15,7 @@ import httpx
 
 from deploy import process, up
 from deploy.demo import payments
+from deploy.demo.asking import ADVICE, asking
 from deploy.demo.provision import Provision, callbacks, standard_of
 from deploy.fixtures.signing import signature
 from deploy.ports import free_ports
@@ -30,7 +31,6 @@ from pipeline import revocation
 from pipeline.runtime import Runtime
 
 SANDBOX = ("auth", "github", "linear", "slack", "invoices")  # those that the story needs
-_TRY = "Try it again on a quiet machine or with more time; --data-dir keeps what its processes say, in demo.log"
 T = TypeVar("T")
 
 
@@ -45,6 +45,8 @@ class Stage:
         self._within = within
         self._end = time.monotonic() + within.total_seconds()
         self._closing = ExitStack()
+        self._running: up.Up | None = None
+        self._heard: list[str] = []  # what `up` says
         self.http = clear.client(timeout=10)
         self._closing.callback(self.http.close)
 
@@ -60,8 +62,14 @@ class Stage:
         self._closing.close()
 
     def _start(self) -> None:
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if any(self._directory.iterdir()):
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            taken = any(self._directory.iterdir())
+        except OSError as fault:
+            raise Misconfigured(
+                f"{self._directory} cannot be used ({fault.strerror}): choose another --data-dir"
+            ) from fault
+        if taken:
             raise Misconfigured(f"the demo makes an installation of its own: {self._directory} is not empty")
         ports = dict(zip((*SERVICES, "web"), free_ports(len(SERVICES) + 1), strict=True))
         self.web = f"http://127.0.0.1:{ports['web']}"
@@ -78,15 +86,14 @@ class Stage:
         world.touch(mode=0o600)
         world.write_text(json.dumps(self.world), encoding="utf-8")
         log = self._directory / "demo.log"
-        running = up.Up(self.settings, extra=[self._sandbox(name) for name in SANDBOX], log=log)
+        running = up.Up(self.settings, extra=[self._sandbox(name) for name in SANDBOX], log=log, say=self._heard.append)
+        self._running = running
         self._closing.callback(running.wait)
         self._closing.callback(running.stop)
         self._say("Starting the sandbox, Valkey, the ledger, web, workers, revocations, housekeeping and beat …")
         running.start()
         if not running.wait_ready(within=timedelta(seconds=self._end - time.monotonic())):
-            if running.running:
-                raise self._late("the system to start")
-            raise Unavailable(f"the system did not start. {_TRY}")
+            raise self._late("the system to start") if running.running else self._fallen()
         self.runtime: Runtime = process.open_runtime(self.settings)
         self._closing.callback(self.runtime.close)
         for name in SANDBOX:
@@ -122,9 +129,9 @@ class Stage:
 
     def order(self, service: str, path: str, **body: object) -> Any:
         """Something on a sandbox process's control surface."""
-        answer = self.http.post(f"{self.world[service]['url']}/_sandbox/{path}", json=body)
-        answer.raise_for_status()
-        return answer.json()
+        with asking(f"the sandbox's {service}"):
+            answer = self.http.post(f"{self.world[service]['url']}/_sandbox/{path}", json=body)
+            return answer.raise_for_status().json()
 
     def report(self, tenant: str, kind: str, **data: object) -> None:
         """As a tenant's own system reports it: signed, to the running web."""
@@ -133,9 +140,10 @@ class Stage:
         body = json.dumps({"type": kind, "timestamp": now.isoformat(), "data": data}).encode()
         signed = signature("standard", kind, body, Secret(own["secret"]), now=now)
         headers = {"Content-Type": "application/json", **signed}
-        self.http.post(
-            f"{self.web}/webhooks/standard/{standard_of(tenant)}", content=body, headers=headers
-        ).raise_for_status()
+        with asking("the web"):
+            self.http.post(
+                f"{self.web}/webhooks/standard/{standard_of(tenant)}", content=body, headers=headers
+            ).raise_for_status()
 
     def revoke(self, key: AccountKey, *, reason: str) -> str:
         """As `aswhom revoke account` does it: one commit. The revocation's id."""
@@ -156,11 +164,19 @@ class Stage:
         return made
 
     def sandbox(self, service: str, path: str) -> Any:
-        return self.http.get(f"{self.world[service]['url']}/_sandbox/{path}").raise_for_status().json()
+        with asking(f"the sandbox's {service}"):
+            return self.http.get(f"{self.world[service]['url']}/_sandbox/{path}").raise_for_status().json()
+
+    def forget_faults(self, service: str) -> None:
+        """Have a sandbox process answer as it should again."""
+        with asking(f"the sandbox's {service}"):
+            self.http.delete(f"{self.world[service]['url']}/_sandbox/faults").raise_for_status()
 
     def until(self, look: Callable[[], T], what: str) -> T:
         """What *look* returns once it is true. Raises Unavailable where that does not come about before the end."""
         while not (seen := look()):
+            if self._running is not None and not self._running.running:
+                raise self._fallen()
             if time.monotonic() > self._end:
                 raise self._late(what)
             time.sleep(0.05)  # other processes' work is looked at: there is nothing here to be woken by
@@ -168,15 +184,18 @@ class Stage:
 
     def _late(self, what: str) -> Unavailable:
         whole = self._within.total_seconds()
-        return Unavailable(f"the demo did not end within {whole:.0f} s: it was waiting for {what}. {_TRY}")
+        return Unavailable(f"the demo did not end within {whole:.0f} s: it was waiting for {what}. {ADVICE}")
+
+    def _fallen(self) -> Unavailable:
+        """That the system ended by itself, and why."""
+        assert self._running is not None  # noqa: S101 - only one that was started has ended
+        before = len(self._heard)
+        self._running.wait()
+        why = "; ".join(self._heard[before:]) or "something stopped it"
+        return Unavailable(f"the demo's system does not run any more: {why}. {ADVICE}")
 
     def _answers(self, url: str) -> bool:
         try:
             return self.http.get(f"{url}/_sandbox/log").is_success
         except httpx.TransportError:
             return False
-
-
-def by_id(rows: list[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """Log entries by the attempt that caused them."""
-    return {row["attempt"]: row for row in rows if row["attempt"]}

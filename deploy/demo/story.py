@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from deploy.demo import people
-from deploy.demo.evidence import disagreements
+from deploy.demo.evidence import disagreements, gathered
 from deploy.demo.provision import GITHUB, linear_of
 from deploy.demo.sight import Sight
 from deploy.demo.stage import Stage
@@ -99,7 +99,7 @@ class _Acts:
         self._teller.table("Queued", queued)
         self._stage.order("github", "authorizations/revoke", user="grace")
         self._settle(10)  # nine until here, and one that says at an issue why there is no more
-        self._stage.http.delete(f"{self._stage.world['github']['url']}/_sandbox/faults")
+        self._stage.forget_faults("github")
         self._withdrawn = self._until(self._compensated, "the receipt")
         self._teller.table("Cancelled", self._sight.jobs("cancelled"))
         self._teller.table("Compensated, as the platform", self._withdrawn["compensations"])
@@ -153,7 +153,7 @@ class _Acts:
         both = (receipt, self._ended)
         self._teller.table("Receipts, checked with the public key alone", [{n: r.get(n) for n in shown} for r in both])
         self._teller.line(f"The audit's chain is {'whole' if fault is None else fault}.")
-        return Outcome(document=document, disagreements=disagreements(self._stage, self._sight, document))
+        return Outcome(document=document, disagreements=disagreements(gathered(self._stage, self._sight, document)))
 
     # Hands and eyes
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
@@ -30,7 +31,10 @@ class Silent:
 
     def table(self, title: str, rows: Iterable[Row]) -> None: ...
 
-    def verdict(self, disagreements: list[str]) -> None: ...
+    def verdict(self, disagreements: list[str]) -> None:
+        """To standard error: the document tells what the ledger says, and this where the sandbox says otherwise."""
+        for disagreement in disagreements:
+            sys.stderr.write(f"✗ {disagreement}\n")
 
 
 WIDTH = 120  # what the tables need; a narrower terminal wraps them itself

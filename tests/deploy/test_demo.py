@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 from contextlib import closing
 from datetime import timedelta
@@ -26,6 +28,8 @@ def test_the_demo_is_no_part_of_another_installation(monkeypatch: pytest.MonkeyP
     (tmp_path / "kept").write_text("of somebody's")
     refused = CliRunner().invoke(main, ["demo", "--data-dir", str(tmp_path)])
     assert (refused.exit_code, "is not empty" in refused.output) == (1, True)
+    refused = CliRunner().invoke(main, ["demo", "--json", "--data-dir", str(tmp_path / "kept")])
+    assert json.loads(refused.stdout)["error"] == "Misconfigured"
 
 
 def test_a_story_that_is_not_over_in_its_time_says_what_it_was_waiting_for(tmp_path: Path) -> None:
@@ -43,6 +47,34 @@ def test_a_demo_that_is_late_fails_and_leaves_nothing_running(tmp_path: Path) ->
     )  # fmt: skip
     assert (told.returncode, "did not end within 1 s: it was waiting for" in told.stderr) == (1, True), told.stderr
     assert list(processes_of(tmp_path / "data")) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc, as Linux has it")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_demo_that_is_told_to_end_stops_everything_and_keeps_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen([str(ASWHOM), "demo"], env=environment, stdout=subprocess.PIPE, text=True) as demo:
+        assert demo.stdout is not None
+        assert any("Pull requests are opened" in line for line in demo.stdout)  # it runs
+        (data,) = tmp_path.glob("aswhom-demo-*")
+        demo.send_signal(number)
+        assert demo.wait(60) == (1 if number is signal.SIGINT else 128 + number)
+    assert list(processes_of(data)) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc, as Linux has it")
+def test_a_demo_whose_system_ends_says_so_at_once(tmp_path: Path) -> None:
+    command = [str(ASWHOM), "demo", "--within", "3600", "--data-dir", str(tmp_path / "data")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
+        assert demo.stdout is not None
+        assert any("Pull requests are opened" in line for line in demo.stdout)
+        (supervisor,) = [pid for pid, words in processes_of(tmp_path / "data") if b"supervisord" in words]
+        os.kill(supervisor, signal.SIGTERM)
+        _, said = demo.communicate(timeout=60)
+    assert (demo.returncode, "does not run any more" in said) == (1, True), said
 
 
 @pytest.mark.slow

@@ -56,9 +56,19 @@ def test_a_new_workflows_own_tests_pass_against_the_sandbox(package: Path, site:
 
 @pytest.mark.parametrize(
     ("name", "why"),
-    [("Triage", "small letters"), ("class", "small letters"), ("tasks", "another name"), ("json", "another name")],
+    [
+        ("Triage", "small letters"),
+        ("class", "small letters"),
+        ("a__b", "small letters"),
+        ("bot_", "small letters"),
+        ("a" * 41, "small letters"),
+        ("tasks", "stand in its way"),
+        ("json", "stand in its way"),
+        ("aswhom", "stand in its way"),
+        ("daily_digest", "no two may be"),
+    ],
 )
-def test_a_name_that_python_could_not_import_is_refused(cli: Cli, name: str, why: str) -> None:
+def test_a_name_that_could_not_be_imported_installed_or_told_apart_is_refused(cli: Cli, name: str, why: str) -> None:
     assert why in cli.json("new", "workflow", name, code=1)["message"]
 
 

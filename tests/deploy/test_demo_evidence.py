@@ -1,0 +1,153 @@
+"""The demo's reckoning: what agrees is quiet, and whatever the sandbox saw otherwise is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from deploy.demo.evidence import Evidence, disagreements
+
+Change = Callable[[dict[str, Any]], None]
+
+
+def step(job: str, principal: str, pattern: str) -> dict[str, Any]:
+    return {"job": job, "principal": principal, "pattern": pattern, "status": "done"}
+
+
+def attempt(id: str, action: str, principal: str, pattern: str, *, state: str = "effect") -> dict[str, Any]:
+    return {"id": id, "action": action, "principal_id": principal, "pattern": pattern, "state": state, "status": 200}
+
+
+def request(attempt: str | None, kind: str, actor: str | None, **more: Any) -> dict[str, Any]:
+    usual = {"tenant": "acme", "status": 200, "effect": True, "revocation": None, "path": "/x"}
+    return {"attempt": attempt, "token_kind": kind, "actor": actor, "idempotency_key": attempt, **usual, **more}
+
+
+def sound() -> dict[str, Any]:
+    """A small story in which everything agrees, as what `Evidence` is made of."""
+    document = {
+        "steps": [
+            step("job_1", "acme.ada", "delegated"),
+            step("job_1", "acme.service", "service"),
+            step("job_2", "acme.ada", "capability"),
+            *(step("job_3", who, "delegated") for who in ("acme.grace", "globex.linus")),
+            *(step("job_4", who, "service") for who in ("globex.service", "initech.service")),
+        ],
+        "refreshes": [
+            {"refresh": "ref_1", "principal": "acme.ada", "credential": "authorization_code", "outcome": "committed"},
+            {"refresh": "ref_2", "principal": "acme.service", "credential": "installation", "outcome": "committed"},
+        ],
+        "cancelled_jobs": [{"job": "job_5"}],
+        "receipt": {"signature_holds": True, "cancelled_jobs": ["job_5"], "compensations": [{"outcome": "done"}]},
+        "provider_receipt": {"revocation": "rev_1", "signature_holds": True, "provider": {"answer": "done"}},
+        "payments": [{"amount": "480.00"}, {"amount": "12500.00"}],
+        "approved_by": ["acme.grace"],
+        "replays": [{"status": 401, "reason": "closed"}, {"status": 401, "reason": "request"}],
+        "audit_verified": True,
+    }
+    return {
+        "document": document,
+        "attempts": [
+            attempt("att_1", "github.Comment", "acme.ada", "delegated"),
+            attempt("att_2", "slack.PostMessage", "acme.service", "service"),
+            attempt("att_3", "github.GetPull", "acme.service", "service"),
+            attempt("att_4", "invoices.PayInvoice", "acme.ada", "capability"),
+            attempt("att_5", "linear.CreateIssue", "acme.ada", "delegated", state="no_effect"),
+        ],
+        "records": 20,
+        "reads": frozenset({"github.GetPull"}),
+        "logs": {
+            "github": [
+                request("att_1", "user", "ada"),
+                request("att_3", "installation", "aswhom-sandbox[bot]", effect=False),
+                request(None, "app", "aswhom-sandbox", tenant="globex", revocation="rev_1"),
+            ],
+            "slack": [request("att_2", "bot", "U1")],
+            "invoices": [request("att_4", "capability", "acme.ada")],
+            "linear": [request("att_5", "user", "ada", status=429, effect=False)],
+        },
+        "presentations": [
+            {"kind": "refresh_token", "fingerprint": "f1", "refresh": "ref_1", "outcome": "ok"},
+            {"kind": "authorization_code", "fingerprint": "f0", "refresh": None, "outcome": "ok"},
+        ],
+    }
+
+
+def of(log: str, number: int, **seen: Any) -> Change:
+    return lambda it: it["logs"][log][number].update(seen)
+
+
+def told(name: str, **said: Any) -> Change:
+    return lambda it: it["document"][name].update(said)
+
+
+def without(*path: str | int) -> Change:
+    def change(it: dict[str, Any]) -> None:
+        *above, last = path
+        found: Any = it
+        for name in above:
+            found = found[name]
+        del found[last]
+
+    return change
+
+
+def twice(*path: str | int) -> Change:
+    def change(it: dict[str, Any]) -> None:
+        found: Any = it
+        for name in path:
+            found = found[name]
+        found.append(deepcopy(found[0]))
+
+    return change
+
+
+def test_what_agrees_is_quiet() -> None:
+    assert disagreements(Evidence(**sound())) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (of("slack", 0, tenant="globex"), "att_2 is acme's, but slack saw a token of globex's"),
+        (of("github", 0, token_kind="installation"), "att_1 is delegated, but github saw a installation token"),
+        (of("github", 0, actor="grace"), "att_1 is acme.ada's, but github saw grace"),
+        (of("invoices", 0, actor="globex.ada"), "att_4 is acme.ada's, but invoices saw globex.ada"),
+        (of("slack", 0, effect=False), "att_2 had its effect, but slack answered 200 and did nothing"),
+        (of("github", 1, status=404), "att_3 had its effect, but github answered 404"),
+        (of("linear", 0, effect=True), "att_5 had no effect, but linear did what it asked"),
+        (without("logs", "slack", 0), "att_2 was answered, but slack never saw it"),
+        (without("attempts", 0), "github saw a request of no attempt"),
+        (twice("logs", "github"), "att_1 came to github 2 times"),
+        (twice("logs", "slack"), "slack did one step 2 times"),
+        (twice("presentations"), "a refresh token was presented 2 times"),
+        (without("presentations", 0), "refresh ref_1 is committed, but was not granted once"),
+        (without("document", "refreshes", 0), "a refresh was granted that is not committed: ref_1"),
+        (of("github", 2, effect=False), "GitHub did not end what an operator revoked"),
+        (of("github", 2, tenant="acme"), "GitHub did not end what an operator revoked"),
+        (told("provider_receipt", signature_holds=False), "does not say that the provider ended"),
+        (told("receipt", cancelled_jobs=["job_6"]), "does not list the cancelled jobs"),
+        (told("receipt", compensations=[]), "nothing was compensated"),
+        (lambda it: it.update(records=4), "fewer records than there were calls"),
+        (lambda it: it["document"]["replays"][0].update(reason="key"), "not refused as spent"),
+        (without("document", "replays", 1), "not refused as spent"),
+        (without("document", "steps", 1), "no job was hybrid"),
+        (without("document", "payments", 1), "not each invoice was paid once"),
+    ],
+)
+def test_whatever_was_otherwise_is_told(change: Change, says: str) -> None:
+    story = sound()
+    change(story)
+    assert [one for one in disagreements(Evidence(**story)) if says in one], says
+
+
+def test_an_empty_story_does_not_agree() -> None:
+    story = sound()
+    empty = replace(
+        Evidence(**story), attempts=[], logs={name: [] for name in story["logs"]}, presentations=[], records=0
+    )
+    assert len(disagreements(empty)) >= 3
