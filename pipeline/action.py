@@ -64,7 +64,7 @@ class Call:
     idempotency_key: str  # H(job, step), and what is asked for once a replay may have changed that; hexadecimal
     client_id: str  # a UUID in version 4's form from the same hash, for upstreams that take ids
     marker: str  # an HTML comment that a probe can search for
-    opened_at: datetime  # when it first opened, or was opened anew with nothing done: a probe looks no further back
+    opened_at: datetime  # when it first opened, or opened for something else: a probe looks no further back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,8 +203,13 @@ class Action(BaseModel, Generic[R]):
 
     def request_hash(self) -> str:
         """SHA-256 of the action and its parameters: what a replay, a once key and an approval are compared by."""
-        document = {"action": self.action_name(), "parameters": self.model_dump(mode="json")}
-        return sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        return hash_of(self.action_name(), self.model_dump(mode="json"))
+
+
+def hash_of(action: str, parameters: Mapping[str, Any]) -> str:
+    """`request_hash` of an action by its name and its parameters as they are stored."""
+    document = {"action": action, "parameters": parameters}
+    return sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def is_action(member: object) -> TypeGuard[type[Action[Any]]]:

@@ -35,7 +35,7 @@ from pipeline.ledger.intents import (
     PolicyMoved,
     Skipped,
 )
-from pipeline.run import StepRefused, StepSkipped
+from pipeline.run import OnceUsed, StepRefused, StepSkipped
 from pipeline.services import Services
 from pipeline.states import AttemptState, StepState
 from pipeline.step_at_hand import StepAtHand
@@ -89,9 +89,9 @@ def _open_and_send(services: Services, step: StepAtHand, purpose: str, number: i
             case Skipped(reason=reason):
                 metrics.STEPS.labels(step.name, str(step.decision.pattern), "skipped").inc()
                 raise StepSkipped(reason)
-            case OnceMismatch(owner=owner):
+            case OnceMismatch(owner=owner, step=once_of):
                 reason = f"the once key {step.once!r} was used by job {owner} with other parameters"
-                raise refused(services, intent, reason)
+                raise refused(services, intent, reason, once_of=once_of)
             case PolicyMoved():
                 raise policy_moved()
             case ApprovalMoved():
@@ -145,6 +145,7 @@ def intent_of(
         request_hash=step.request_hash,
         parameters=step.action.model_dump(mode="json"),
         once=step.once,
+        asks_anew=step.asks_anew,
         purpose=purpose,
         number=number,
         repeats_unknown=purpose == PROBE or step.repeats,
@@ -169,15 +170,17 @@ def intent_of(
     )
 
 
-def refused(services: Services, intent: Intent, reason: str) -> StepRefused | RunAgain | RunEnded:
+def refused(
+    services: Services, intent: Intent, reason: str, *, once_of: str | None = None
+) -> StepRefused | RunAgain | RunEnded:
     """Record that a step may not be done, and say so: to the workflow only where nothing was done before."""
-    match services.store.write(partial(openings.refuse, intent=intent, reason=reason, now=datetime.now(UTC))):
+    match services.store.write(partial(openings.refuse, intent=intent, reason=reason, once_of=once_of)):
         case PolicyMoved():
             return policy_moved()
         case Ended(reason=why, moved=moved):
             return RunEnded(why, moved=moved)
     metrics.STEPS.labels(intent.action, "none", "refused").inc()
-    return StepRefused(reason)
+    return StepRefused(reason) if once_of is None else OnceUsed(reason)
 
 
 def policy_moved() -> RunAgain:

@@ -36,13 +36,13 @@ def conclude(action: Action[Any], call: Call, purpose: str, answer: Response | N
         return Conclusion(verdict=Verdict.RETRY, reason=answer.reason)
     if isinstance(answer, NoAnswer):
         return Conclusion(verdict=Verdict.RETRY if reads else Verdict.UNKNOWN, reason=answer.reason)
-    judgement = action.judge(answer)
     result: Result | None = None
-    if judgement.verdict is Verdict.SUCCESS:
-        try:
+    try:
+        judgement = action.judge(answer)
+        if judgement.verdict is Verdict.SUCCESS:
             result = action.found(answer, call) if purpose == PROBE else action.read(answer)
-        except UnreadableAnswer as error:
-            judgement = Judgement(verdict=Verdict.UNKNOWN, reason=str(error))
+    except UnreadableAnswer as error:
+        judgement = Judgement(verdict=Verdict.UNKNOWN, reason=str(error))
     verdict = judgement.verdict
     if reads and verdict is Verdict.UNKNOWN:
         verdict = Verdict.RETRY
@@ -58,4 +58,10 @@ def conclude(action: Action[Any], call: Call, purpose: str, answer: Response | N
 
 def _request_id(answer: Response) -> str | None:
     """What the upstream calls the request, for whoever asks its support."""
-    return next((answer.headers[name] for name in _REQUEST_IDS if answer.headers.get(name)), None)
+    named = (answer.headers[name] for name in _REQUEST_IDS if answer.headers.get(name))
+    return next((cut(name) for name in named), None)
+
+
+def cut(id: str) -> str:
+    """An id that an upstream made up, which may be of any length, as much of it as is kept."""
+    return id[:200]

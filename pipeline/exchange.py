@@ -16,7 +16,7 @@ from identity.errors import Unavailable
 from identity.store import CommitUnknown
 from pipeline import metrics
 from pipeline.action import SEARCHES, Result, Verdict
-from pipeline.conclusion import Conclusion
+from pipeline.conclusion import Conclusion, cut
 from pipeline.interruption import AskOperator, RunAgain
 from pipeline.ledger import steps
 from pipeline.ledger.closings import Closing, close_attempt
@@ -50,12 +50,13 @@ class Exchange:
     ) -> Mapping[str, Any] | None:
         """Commit the attempt's outcome and its step's; returns the result as it is stored."""
         stored = None if result is None else result.model_dump(mode="json")
+        external_id = None if result is None else self.step.action.external_id(result)
         closing = Closing(
             attempt=self.intent.attempt,
             state=state,
             step_state=step_state,
             result=stored,
-            external_id=None if result is None else self.step.action.external_id(result),
+            external_id=None if external_id is None else cut(external_id),
             status=self.conclusion.status,
             upstream_request_id=self.conclusion.upstream_request_id,
             error=error,

@@ -45,6 +45,13 @@ class StepSkipped(StepRefused):
     """
 
 
+class OnceUsed(StepRefused):
+    """The step's once key is another job's, which did, may have done or is to do something else by it.
+
+    Catch it where to have been done once, in whatever words, is enough.
+    """
+
+
 class Diverged(Exception):
     """The function did not do what it did before: it must be deterministic between steps."""
 
@@ -98,8 +105,8 @@ class Run(Generic[C]):
         *as_* is `run.user`, `run.service` or None: policy picks. *once* makes it happen once for the tenant, across
         jobs: others with the same key get the owner's result. While the upstream says "later", the step is tried as
         often as is set, and beyond that until *patience* has passed since it first opened, or did after the job's
-        replay; in between the job waits in the ledger. Raises ActionFailed, StepRefused (StepSkipped is one) or
-        Diverged.
+        replay; in between the job waits in the ledger. Raises ActionFailed, StepRefused (StepSkipped and OnceUsed are
+        some) or Diverged.
         """
         position, occurrence = self._next(action.action_name())
         perform = partial(self._steps.perform, position, occurrence, action)

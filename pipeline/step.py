@@ -21,7 +21,7 @@ from identity.model import AccessPattern, Effect, PrincipalKind, ProviderConnect
 from identity.policy.decision import Decision, Denied, decide
 from identity.policy.rules import Policy
 from identity.principals import service_principal
-from pipeline.action import SEARCHES, Action, Recovery, Result
+from pipeline.action import SEARCHES, Action, Recovery, Result, hash_of
 from pipeline.approvals.asking import approved
 from pipeline.attempt import attempt, intent_of, probe, refused
 from pipeline.entitlement import prohibition
@@ -29,7 +29,7 @@ from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import steps as ledger
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.policy.question import question_of
-from pipeline.run import ActionFailed, StepRefused, StepSkipped, compare
+from pipeline.run import ActionFailed, OnceUsed, StepRefused, StepSkipped, compare
 from pipeline.services import Services
 from pipeline.states import AttemptState, StepState
 from pipeline.step_at_hand import StepAtHand
@@ -83,7 +83,8 @@ class StepRunner:
                 case StepState.SKIPPED:
                     raise StepSkipped(stored.error or stored.reason)
                 case StepState.REFUSED:
-                    raise StepRefused(stored.error or stored.reason)
+                    refusal = OnceUsed if stored.adopted_from else StepRefused
+                    raise refusal(stored.error or stored.reason)
                 case StepState.FAILED:
                     raise ActionFailed(stored.error or stored.reason)
         if self._services.stopping():
@@ -147,6 +148,7 @@ class StepRunner:
             may_skip=self._workflow.on_revoke.get(type(action)) is SKIP,
             opened_at=stored.opened_at if stored is not None else datetime.now(UTC),
             tried_since=datetime.now(UTC),
+            asks_anew=stored is not None and _anew(stored) and hash_of(stored.action, stored.parameters) != digest,
             patience=patience,
             audience=audience if granted.pattern is AccessPattern.CAPABILITY else None,
         )
@@ -184,7 +186,8 @@ class StepRunner:
         step = replace(
             step,
             former=len(earlier) - len(renewed),
-            anew=bool(earlier) and earlier[0].opened_at < step.opened_at,
+            # Opened for something else, it opens later than what was tried of it before: `write_step`.
+            anew=bool(earlier) and (step.asks_anew or earlier[0].opened_at < step.opened_at),
             tried_since=renewed[0].opened_at if renewed else step.tried_since,
             resends=doubt is Doubt.CARRIED,
             in_doubt=doubt is not Doubt.NONE and step.action.facts.effect is not Effect.READ,

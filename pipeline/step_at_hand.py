@@ -38,7 +38,8 @@ class StepAtHand:
     opened_at: datetime
     tried_since: datetime  # since its job was accepted: what `patience` runs from
     former: int = 0  # attempts of before its job was replayed, which count for no limit
-    anew: bool = False  # those may have asked for something else, and none of them had an effect: `reopen_steps`
+    asks_anew: bool = False  # for something else than before its job was replayed: `reopen_steps`
+    anew: bool = False  # some of those asked for something else, and none of them had an effect
     patience: timedelta = timedelta()  # how long "later" is taken for an answer, whatever number of attempts that makes
     may_skip: bool = False
     in_doubt: bool = False  # an attempt that may have had the effect has no outcome

@@ -153,7 +153,7 @@ steps = Table(
     Column("request_hash", String(64), nullable=False),
     Column("parameters", JSON, nullable=False),
     Column("once_key", String(200)),
-    Column("adopted_from", String(64)),  # the step of another job whose result this is
+    Column("adopted_from", String(64)),  # whose result this is; of one refused, who has its once key
     Column("state", String(16), nullable=False),
     Column("result", JSON),
     Column("external_id", String(200)),

@@ -22,7 +22,7 @@ class BillingConfig(BaseModel):
 def difference(subscription: stripe.Subscription, *, tolerance: int) -> str | None:
     """What shall be noted: the difference, that there is none any more, or None: it says so already."""
     agreed, invoiced = subscription.agreed, subscription.invoiced
-    if invoiced is None or abs(agreed - invoiced) <= tolerance:
+    if agreed is None or invoiced is None or abs(agreed - invoiced) <= tolerance:
         return SETTLED if subscription.note not in (None, SETTLED) else None
     note = f"agreed {agreed}, invoiced {invoiced} {subscription.currency}"
     return None if note == subscription.note else note

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -77,7 +78,9 @@ def track(run: Run[DevOpsConfig], pull: github.PullRequest, *, only: str | None)
             continue  # it is on record with its reason, and the other labels have rules of their own
         if run.has_user:  # a comment speaks for a person, so without one there is none
             body = f"Tracked as [{issue.identifier}]({issue.url})"
-            run.do(github.Comment(repo=pull.repo, number=pull.number, body=body), as_=run.user, once=key)
+            with suppress(StepRefused):
+                run.do(github.Comment(repo=pull.repo, number=pull.number, body=body), as_=run.user, once=key)
         text = f"{slack.link(pull.html_url, pull.key)} → {slack.link(issue.url, issue.identifier)}"
-        run.do(slack.PostMessage(channel=rule.channel, text=text), as_=run.service, once=key)
+        with suppress(StepRefused):  # as where it was told in the channel that the rule named before
+            run.do(slack.PostMessage(channel=rule.channel, text=text), as_=run.service, once=key)
     return tracked

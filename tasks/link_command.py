@@ -8,6 +8,8 @@ from tasks.actions import github, linear, slack
 from tasks.devops_assistant import DevOpsConfig, say_it_ended, track
 from tasks.events.github import CommentCommand, comment_command
 
+LONGEST = 100  # of a label that is quoted: there is none longer than 50
+
 
 @workflow(
     agent="devops-assistant",
@@ -33,5 +35,5 @@ def link_on_command(run: Run[DevOpsConfig], event: CommentCommand) -> None:
     pull = run.do(github.GetPull(repo=event.repo, number=event.number), as_=run.service)
     named = " ".join(event.words) or None
     if track(run, pull, only=named) == 0:
-        body = f"`{named}` is no label here that has a rule." if named else "No label here has a rule."
+        body = f"`{named[:LONGEST]}` is no label here that has a rule." if named else "No label here has a rule."
         run.do(github.Comment(repo=event.repo, number=event.number, body=body), as_=run.user)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline.run import Run
+from contextlib import suppress
+
+from pipeline.run import ActionFailed, Run
 from pipeline.workflow import SERVICE, USER, workflow
 from tasks.actions import linear, slack
 from tasks.events.slack import SlashCommand, slash_command
@@ -39,4 +41,5 @@ def file_from_slack(run: Run[CommandConfig], event: SlashCommand) -> None:
     )
     filed = run.do(issue, as_=run.user)
     text = f"{slack.link(filed.url, filed.identifier)} {slack.escape(event.text[:LONGEST])}"
-    run.do(slack.PostMessage(channel=event.channel, text=text), as_=run.service)
+    with suppress(ActionFailed):  # a command can be typed where the bot is no member: the issue stands
+        run.do(slack.PostMessage(channel=event.channel, text=text), as_=run.service)

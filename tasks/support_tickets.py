@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.run import Run
+from pipeline.run import OnceUsed, Run
 from pipeline.workflow import SERVICE, workflow
 from tasks.actions import zendesk
 from tasks.events.standard import IncidentReported, incident_reported
@@ -36,4 +37,5 @@ def open_ticket(run: Run[SupportConfig], event: IncidentReported) -> None:
         tags=run.config.tags,
     )
     patience = timedelta(hours=run.config.patience_hours)
-    run.do(ticket, as_=run.service, once=event.reference, patience=patience)
+    with suppress(OnceUsed):  # it was reported before, and something of it has changed: people have its ticket
+        run.do(ticket, as_=run.service, once=event.reference, patience=patience)

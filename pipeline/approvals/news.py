@@ -16,7 +16,8 @@ from pipeline.approvals.shown import Shown
 from pipeline.approvals.tables import approvals
 from pipeline.failures import Failures
 from pipeline.ledger import pins
-from pipeline.ledger.deliveries import enabled_config, first_bells, insert_job
+from pipeline.ledger.deliveries import enabled_config, first_bells
+from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.model import Bell, Ring
 from pipeline.states import ApprovalState
 from pipeline.tables import jobs
@@ -99,15 +100,13 @@ def _tell(connection: Connection, *, id: str, workflows: Registry, now: datetime
         asked = pins.pinned(connection, _job(id, ApprovalState.OPEN, match.workflow))
         insert_job(
             connection,
-            id=_job(id, row.state, match.workflow),
-            tenant=row.tenant_id,
-            workflow=match.workflow,
-            user=None,
-            triggered_by=None,
-            event=match.event.model_copy(update={"asked": asked is not None}).model_dump(mode="json"),
-            config=config if asked is None else asked,
-            delivery=None,
-            source_connection=None,
+            NewJob(
+                id=_job(id, row.state, match.workflow),
+                tenant=row.tenant_id,
+                workflow=match.workflow,
+                event=match.event.model_copy(update={"asked": asked is not None}).model_dump(mode="json"),
+                config=config if asked is None else asked,
+            ),
             now=now,
         )
         started.append(match.workflow)

@@ -9,28 +9,20 @@ from functools import cache
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, exists, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 
-from identity.principals import ensure_agent, resolve_alias
+from identity.principals import resolve_alias
 from identity.rows import insert_for
-from identity.sequence import next_number
-from identity.tables import agents
-from pipeline.ledger import bells, pins, scope_sets, signal_chunks, signals, signed_answers
+from pipeline.ledger import bells, pins, signal_chunks, signals, signed_answers
+from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.ledger.whose import Whose, record_trespass, whose_delivery
 from pipeline.model import Acceptance, Bell, SignedDelivery
-from pipeline.states import JobState
-from pipeline.tables import deliveries, delivery_bodies, jobs, pinned_configuration
-from pipeline.workflow import ExternalUser, Match, Workflow
+from pipeline.tables import deliveries, delivery_bodies, jobs
+from pipeline.workflow import Match, Workflow
 
 BODY_WINDOW = timedelta(days=3)  # as long as GitHub redelivers
 
-# Every acceptance runs these; building them anew takes longer than the database does.
-_STORED = select(
-    exists().where(agents.c.id == bindparam("agent")).label("agent"),
-    exists().where(pinned_configuration.c.sha256 == bindparam("config")).label("config"),
-    scope_sets.IS_STORED.label("scopes"),
-)
-_INSERT_JOB = insert(jobs)
+# Building a statement anew takes longer than the database does.
 _CONCLUDE = update(deliveries).where(deliveries.c.id == bindparam("delivery"))
 
 
@@ -156,19 +148,21 @@ def start_jobs(
         external = start.match.user
         insert_job(
             connection,
-            id=start.job,
-            tenant=tenant,
-            workflow=start.match.workflow,
-            user=resolve_alias(connection, tenant, external.provider, external.id, through=through)
-            if external
-            else None,
-            triggered_by=start.match.triggered_by,
-            event=start.match.event.model_dump(mode="json"),
-            config=start.config,
-            delivery=delivery,
-            source_connection=through,
+            NewJob(
+                id=start.job,
+                tenant=tenant,
+                workflow=start.match.workflow,
+                user=resolve_alias(connection, tenant, external.provider, external.id, through=through)
+                if external
+                else None,
+                triggered_by=start.match.triggered_by,
+                event=start.match.event.model_dump(mode="json"),
+                config=start.config,
+                delivery=delivery,
+                source_connection=through,
+                replayed_by=start.replayed_by,
+            ),
             now=now,
-            replayed_by=start.replayed_by,
         )
 
 
@@ -181,63 +175,6 @@ def first_bells(connection: Connection, tenant: str, workflows: Iterable[Workflo
 def enabled_config(connection: Connection, tenant: str, workflow: Workflow) -> Mapping[str, Any] | None:
     """The tenant's configuration of a workflow, or None where it is not switched on."""
     return pins.enabled(connection, tenant, workflow.name)
-
-
-def insert_job(
-    connection: Connection,
-    *,
-    id: str,
-    tenant: str,
-    workflow: Workflow,
-    user: str | None,
-    triggered_by: ExternalUser | str | None,
-    event: Mapping[str, Any],
-    config: Mapping[str, Any],
-    delivery: str | None,
-    source_connection: str | None,
-    now: datetime,
-    request: str | None = None,
-    replayed_by: Sequence[str] = (),
-) -> None:
-    """Accept one job: its ledger number decides what a revocation may still stop."""
-    sender = triggered_by if isinstance(triggered_by, ExternalUser) else None
-    digest = pins.digest_of(config)
-    scopes = scope_sets.scope_set(connection, tenant, workflow, user)
-    # Jobs share these rows, and nothing deletes them: as a rule all are there, and one look is all it takes.
-    shared = {"agent": workflow.agent, "config": digest, "tenant": tenant, "scopes": scopes.sha256}
-    stored = connection.execute(_STORED, shared).one()
-    if not stored.agent:
-        ensure_agent(connection, id=workflow.agent, tenant=None, name=workflow.agent, now=now)
-    if not stored.config:
-        pins.store(connection, config)
-    if not stored.scopes:
-        scope_sets.store(connection, scopes)
-    connection.execute(
-        _INSERT_JOB,
-        {
-            "id": id,
-            "tenant_id": tenant,
-            "agent_id": workflow.agent,
-            "delivery_id": delivery,
-            "request_id": request,
-            "connection_id": source_connection,
-            "workflow": workflow.name,
-            "pattern": workflow.pattern,
-            "user_id": user,
-            "triggered_by": sender.name_for_good if sender else triggered_by,
-            "triggered_login": sender.login if sender else None,
-            "replayed_by": list(replayed_by) or None,
-            "event": event,
-            "config_sha256": digest,
-            "scopes_sha256": scopes.sha256,
-            "state": JobState.QUEUED,
-            "accepted": next_number(connection),
-            "due_at": now,
-            "fence": 0,
-            "runs_spent": 0,
-            "created_at": now,
-        },
-    )
 
 
 def _first_of_body(connection: Connection, delivery: SignedDelivery, id: str, digest: str, now: datetime) -> bool:

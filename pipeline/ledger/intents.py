@@ -55,6 +55,7 @@ class Intent:
     repeats_unknown: bool  # an unknown earlier attempt does not forbid this one: a probe, or a mode that may repeat
     send_within: timedelta
     deadline: timedelta  # of the call, from its start
+    asks_anew: bool = False  # for something else than the step before its job was replayed, with nothing done
     reads: bool = False  # its calls have no effect, so none leaves anything in doubt
     approval: Approved | None = None
     may_skip: bool = False  # a revocation skips the step, and the job goes on
@@ -103,9 +104,10 @@ class ApprovalMoved:
 
 @dataclass(frozen=True, kw_only=True)
 class OnceMismatch:
-    """The once key was used with other parameters."""
+    """The once key was used with other parameters, by a step of the job *owner*."""
 
     owner: str
+    step: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +165,7 @@ def _authority(intent: Intent) -> dict[str, Any]:
     return said
 
 
-# Other than before only in a job that was replayed under another configuration, before anything was done.
+# Other than before only in a job that was replayed before anything was done.
 _ASKED = ("action", "occurrence", "named", "request_hash", "parameters", "once_key")
 
 
@@ -194,6 +196,8 @@ def write_step(connection: Connection, intent: Intent, state: StepState, now: da
         **values,
     }
     columns = (*_ASKED, "principal_id", "pattern", "reason", "policy_version", "state", *values)
+    if intent.asks_anew:
+        columns = (*columns, "opened_at")
     return bool(connection.execute(_upsert(connection.dialect.name, state, columns), row).rowcount == 1)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Update, bindparam, update
 
-from identity.columns import database_now
 from pipeline.states import ATTEMPT_MOVES, STEP_MOVES, AttemptState, StepState
 from pipeline.tables import attempts, steps
 
@@ -28,15 +27,16 @@ def move_step(connection: Connection, step: str, to: StepState, **values: Any) -
 def reopen_steps(connection: Connection, job: str, *, anew: bool = False) -> None:
     """Open what was refused, failed or skipped again: *job* is replayed by a person.
 
-    *anew*: nothing was done, and the function may ask for something else at each position. Such a step has no hash,
-    and opens later than what was tried of it before.
+    *anew*: nothing was done, and the function may ask for something else at each position. Such a step has no hash.
     """
     for source in _REPLAYED:
         STEP_MOVES.check(source, StepState.OPEN)
     ended = (steps.c.job_id == job) & steps.c.state.in_(_REPLAYED)
-    connection.execute(update(steps).where(ended).values(state=StepState.OPEN, error=None, closed_at=None))
+    connection.execute(
+        update(steps).where(ended).values(state=StepState.OPEN, error=None, closed_at=None, adopted_from=None)
+    )
     if anew:
-        connection.execute(update(steps).where(steps.c.job_id == job).values(request_hash="", opened_at=database_now()))
+        connection.execute(update(steps).where(steps.c.job_id == job).values(request_hash=""))
 
 
 def move_attempt(connection: Connection, attempt: str, to: AttemptState, **values: Any) -> Row[Any] | None:

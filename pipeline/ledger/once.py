@@ -8,6 +8,7 @@ its job, has ended.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from hashlib import sha256
 
 from sqlalchemy import Connection, exists, func, select, update
 
@@ -23,7 +24,9 @@ _CAME_TO_NOTHING = (StepState.FAILED, StepState.REFUSED, StepState.SKIPPED)
 
 
 def once_name(tenant: str, action: str, key: str) -> str:
-    return f"once:{tenant}:{action}:{key}"
+    """What a job waits for that waits for the owner of a once key: by a digest where `jobs.waits_for` is too short."""
+    name = f"once:{tenant}:{action}:{key}"
+    return name if len(name) <= 200 else f"once:{sha256(name.encode()).hexdigest()}"
 
 
 def take_once(connection: Connection, intent: Intent, now: datetime) -> OpenOutcome | None:
@@ -51,7 +54,7 @@ def take_once(connection: Connection, intent: Intent, now: datetime) -> OpenOutc
     if held.step_id == intent.step:
         return None
     if held.request_hash != intent.request_hash and not _is_over(connection, held.step_id):
-        return OnceMismatch(owner=held.job_id)
+        return OnceMismatch(owner=held.job_id, step=held.step_id)
     owner = connection.execute(select(steps).where(steps.c.id == held.step_id)).one_or_none()
     if owner is not None and owner.state == StepState.DONE:
         write_step(

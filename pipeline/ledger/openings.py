@@ -33,6 +33,7 @@ from pipeline.ledger.intents import (
 from pipeline.ledger.jobs import bury, consent_of, move_job, park, requeue, stop
 from pipeline.ledger.once import take_once
 from pipeline.ledger.revocation_pages import write_page
+from pipeline.ledger.steps import clock
 from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts, jobs, steps
@@ -228,8 +229,10 @@ def _await_consent(connection: Connection, intent: Intent, needs: NeedsConsent, 
     return Ended(reason=reason, moved=parked)
 
 
-def refuse(connection: Connection, intent: Intent, *, reason: str, now: datetime) -> Ended | PolicyMoved | None:
-    """A step that policy refuses: recorded, never sent (None).
+def refuse(
+    connection: Connection, intent: Intent, *, reason: str, once_of: str | None = None
+) -> Ended | PolicyMoved | None:
+    """A step that policy refuses, or whose once key is that of the step *once_of*: recorded, never sent (None).
 
     PolicyMoved: by a policy that holds no longer, so nothing is done. Ended: a call of the step had its effect or may
     have had it, so that nothing may go on as if it were refused: the job looks again, or is dead where nobody knows.
@@ -238,10 +241,10 @@ def refuse(connection: Connection, intent: Intent, *, reason: str, now: datetime
         return PolicyMoved()
     if _overtaken(connection, replace(intent, repeats_unknown=True)):
         return _give_way(connection, intent)
-    nobody = replace(intent, principal=None)
+    nobody, now = replace(intent, principal=None), clock(connection)
     if _overtaken(connection, replace(intent, repeats_unknown=intent.reads)):
         return _give_up(connection, nobody, reason, now)
-    _write_refusal(connection, nobody, reason, now, pattern=None, reason=reason)
+    _write_refusal(connection, nobody, reason, now, pattern=None, reason=reason, adopted_from=once_of)
     return None
 
 

@@ -28,6 +28,7 @@ class Pin:
 
     config: Mapping[str, Any]
     moved: bool  # it is another than the job had
+    anew: bool  # nothing binds its function, which may be another too: its steps may be others than they were
     kept: str = ""
 
 
@@ -62,8 +63,8 @@ def pinned(connection: Connection, job: str) -> Mapping[str, Any] | None:
 def at_replay(connection: Connection, job: str) -> Pin:
     """What a replay of *job* pins: the present configuration, so that mending it helps, where nothing was done yet.
 
-    What a step did, or may have done, was asked for under the old one: the function must do the same again up to there.
-    So was an approval, of whose end a job tells where it was asked for.
+    What a step did, or may have done, was asked for under the old one, and by the workflow as it was: the function must
+    do the same again up to there. So was an approval, of whose end a job tells where it was asked for.
     """
     row = connection.execute(
         select(jobs.c.tenant_id, jobs.c.workflow, jobs.c.event, pinned_configuration.c.document)
@@ -71,13 +72,15 @@ def at_replay(connection: Connection, job: str) -> Pin:
         .where(jobs.c.id == job)
     ).one()
     had, now = row.document, enabled(connection, row.tenant_id, row.workflow)
-    if now is None or digest_of(now) == digest_of(had):
-        return Pin(config=had, moved=False)
+    moved = now is not None and digest_of(now) != digest_of(had)
+    kept = ""
     if "approval" in row.event and row.event.get("asked"):  # an `ApprovalNews`, which says why
-        return Pin(config=had, moved=False, kept="it keeps the configuration under which the approval was asked for")
-    if _binds(connection, job):
-        return Pin(config=had, moved=False, kept="it keeps the configuration it began with: a step of it was done")
-    return Pin(config=now, moved=True)
+        kept = "it keeps the configuration under which the approval was asked for"
+    elif _binds(connection, job):
+        kept = "it keeps the configuration it began with: a step of it was done"
+    if kept:
+        return Pin(config=had, moved=False, anew=False, kept=kept if moved else "")
+    return Pin(config=now if now is not None else had, moved=moved, anew=True)
 
 
 def _binds(connection: Connection, job: str) -> bool:

@@ -20,7 +20,7 @@ from identity.sequence import lock_shared
 from pipeline import revocation
 from pipeline.action import Action
 from pipeline.ledger import bells
-from pipeline.ledger.deliveries import insert_job
+from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.model import Bell
 from pipeline.revocation.tables import revocations
 from pipeline.tables import idempotency_keys, jobs
@@ -83,17 +83,16 @@ def accept_tool(
         call = ToolCall(parameters=action.model_dump(mode="json"), requested_by=caller.key)
         insert_job(
             connection,
-            id=asked.id,
-            tenant=caller.tenant,
-            workflow=workflow,
-            user=principal.id if who is USER else None,
-            triggered_by=None,
-            event=call.model_dump(mode="json"),
-            config={},
-            delivery=None,
-            source_connection=None,
+            NewJob(
+                id=asked.id,
+                tenant=caller.tenant,
+                workflow=workflow,
+                user=principal.id if who is USER else None,
+                event=call.model_dump(mode="json"),
+                config={},
+                request=request,
+            ),
             now=asked.now,
-            request=request,
         )
         audit.record(
             connection,

@@ -80,7 +80,7 @@ def sleep(
         .on_conflict_do_update(
             index_elements=["job_id", "position"],
             set_=asked,
-            # What was asked for there before a replay under another configuration, which opened it without a hash.
+            # What was asked for there before a replay with nothing done, which opened it without a hash.
             where=(steps.c.state == StepState.OPEN) & (steps.c.request_hash == ""),
         )
     )

@@ -18,7 +18,7 @@ from identity.errors import BadInput, Misconfigured
 from identity.model import LeaseRequest, NeedsConsent, RuledOut
 from identity.principals import service_principal
 from identity.sequence import lock_shared, next_number
-from pipeline.ledger.deliveries import insert_job
+from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.revocation.tables import compensations
 from pipeline.states import JobState, StepState
 from pipeline.tables import jobs, steps
@@ -131,15 +131,13 @@ def _accept(
     )
     insert_job(
         connection,
-        id=job,
-        tenant=of.tenant_id,
-        workflow=declared.compensating,
-        user=None,
-        triggered_by=None,
-        event=event.model_dump(mode="json"),
-        config={},
-        delivery=None,
-        source_connection=None,
+        NewJob(
+            id=job,
+            tenant=of.tenant_id,
+            workflow=declared.compensating,
+            event=event.model_dump(mode="json"),
+            config={},
+        ),
         now=now,
     )
 

@@ -18,7 +18,8 @@ from identity.tables import tenants
 from pipeline import metrics
 from pipeline.failures import Failures
 from pipeline.ledger import bells
-from pipeline.ledger.deliveries import enabled_config, insert_job
+from pipeline.ledger.deliveries import enabled_config
+from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.model import Bell
 from pipeline.schedules.changes import LIVE, end_for_tenant, ensure_schedule, remove_undeclared
 from pipeline.schedules.timetable import ON_TIME, CatchUp, Owed, Timetable, offset, owed
@@ -131,15 +132,13 @@ class SlotFirer:
                 continue  # a clock went back, or the schedule was removed and added again
             insert_job(
                 connection,
-                id=job,
-                tenant=row.tenant_id,
-                workflow=workflow,
-                user=None,
-                triggered_by=None,
-                event=Tick(slot=slot.isoformat(), schedule=row.name).model_dump(mode="json"),
-                config=config,
-                delivery=None,
-                source_connection=None,
+                NewJob(
+                    id=job,
+                    tenant=row.tenant_id,
+                    workflow=workflow,
+                    event=Tick(slot=slot.isoformat(), schedule=row.name).model_dump(mode="json"),
+                    config=config,
+                ),
                 now=now,
             )
         return bells.ring_due(connection, row.tenant_id, str(workflow.pattern), share=bells.FIRST_SHARE)

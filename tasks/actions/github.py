@@ -106,7 +106,8 @@ class GitHubAction(Action[R], Generic[R]):
     """What all of GitHub's actions share: headers and the meaning of an answer."""
 
     def judge(self, response: Response) -> Judgement:
-        return answers.rate_limited(response) or judge_status(response, effect=self.facts.effect)
+        limited_or_moved = answers.rate_limited(response) or answers.moved(response)
+        return limited_or_moved or judge_status(response, effect=self.facts.effect)
 
     def told(self, response: Response) -> Told:
         return answers.told(response)

@@ -81,6 +81,18 @@ def told(response: Response) -> Told:
     return Told(left=left, whole=secondary)
 
 
+def moved(response: Response) -> Judgement | None:
+    """Whether what is asked for has another name now.
+
+    docs.github.com/rest, "Best practices for using the REST API", "Follow redirects": a token and a body are not sent
+    to an address that an answer names, so it is said instead.
+    """
+    if response.status not in (301, 307, 308):
+        return None
+    reason = f"status {response.status}: the repository was renamed or moved, and is asked for by its former name"
+    return Judgement(verdict=Verdict.FAILED, reason=reason)
+
+
 def rate_limited(response: Response) -> Judgement | None:
     """Whether a limit is reached: GitHub answers 403 or 429 then, and a plain 403 is a refusal."""
     if response.status not in (403, 429):

@@ -13,7 +13,19 @@ from pydantic import Field
 from identity.model import Effect
 from identity.money import Money
 from identity.quoting import error_name
-from pipeline.action import Action, Call, Facts, Judgement, Recovery, Request, Response, Result, Verdict, judge_status
+from pipeline.action import (
+    Action,
+    Call,
+    Facts,
+    Judgement,
+    Recovery,
+    Request,
+    Response,
+    Result,
+    UnreadableAnswer,
+    Verdict,
+    judge_status,
+)
 from tasks.actions.answers import parse
 
 R = TypeVar("R", bound=Result)
@@ -60,9 +72,13 @@ class InvoicesAction(Action[R], Generic[R]):
         by_status = judge_status(response, effect=self.facts.effect)
         if by_status.verdict is Verdict.SUCCESS or response.status >= 500:
             return by_status
-        said = parse(response, _Refusal)
+        try:
+            said = parse(response, _Refusal)
+        except UnreadableAnswer:
+            return by_status  # a gateway's page, in front of them
         name = " ".join(error_name(word) for word in (said.error, said.reason) if word)
-        return Judgement(verdict=by_status.verdict, reason=f"the invoices say {name}" if name else by_status.reason)
+        reason = f"the invoices say {name}" if name else by_status.reason
+        return Judgement(verdict=by_status.verdict, reason=reason, retry_after=by_status.retry_after)
 
 
 def _facts(effect: Effect, scope: str) -> Facts:

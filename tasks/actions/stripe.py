@@ -6,7 +6,7 @@ Every write carries an idempotency key, and Stripe gives the first answer again 
 
 from __future__ import annotations
 
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -41,7 +41,7 @@ class Subscription(Result):
 
     id: str
     currency: str
-    agreed: int
+    agreed: int | None  # None: not all of its prices are an amount times a quantity
     invoiced: int | None  # None: there is no invoice yet
     note: str | None  # what a reconciliation wrote before
 
@@ -56,12 +56,20 @@ class Noted(Result):
 
 
 class _Price(BaseModel):
+    # docs.stripe.com/api/prices/object: null where it is tiered, or has decimals.
     unit_amount: int | None
+    transform_quantity: dict[str, Any] | None = None  # it is of so many at once
 
 
 class _Item(BaseModel):
     price: _Price
-    quantity: int = 1
+    quantity: int | None = None  # absent: what is used is metered
+
+    @property
+    def agreed(self) -> int | None:
+        if self.price.unit_amount is None or self.price.transform_quantity or self.quantity is None:
+            return None
+        return self.price.unit_amount * self.quantity
 
 
 class _Items(BaseModel):
@@ -150,10 +158,12 @@ class ListSubscriptions(StripeAction[Subscriptions]):
         return Subscriptions(subscriptions=tuple(map(self._row, page.data)), more=page.has_more)
 
     def _row(self, row: _Row) -> Subscription:
+        agreed = [item.agreed for item in row.items.data]
+        fixed = [amount for amount in agreed if amount is not None]
         return Subscription(
             id=row.id,
             currency=row.currency,
-            agreed=sum((item.price.unit_amount or 0) * item.quantity for item in row.items.data),
+            agreed=sum(fixed) if len(fixed) == len(agreed) else None,
             invoiced=row.latest_invoice.subtotal if row.latest_invoice else None,
             note=row.metadata.get(self.note_key),
         )

@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from pipeline.workflow import Event, ExternalUser, Trigger
 from tasks.actions.invoices import InvoiceId
-from tasks.actions.salesforce import Id, NextStep, Stage
+from tasks.actions.salesforce import Id, NextStep, Stage, whole_id
 
 SOURCE = "standard"
 
@@ -109,7 +109,8 @@ def deal_changed() -> Trigger[DealChanged]:
 
     def event(at: datetime, deal: _Deal) -> DealChanged:
         # As Salesforce's own answer names people: an id is unique within its organization only.
-        owner = ExternalUser(provider="salesforce", id=f"{deal.organization}/{deal.owner}", login=deal.owner)
+        organization, whose = whole_id(deal.organization), whole_id(deal.owner)
+        owner = ExternalUser(provider="salesforce", id=f"{organization}/{whose}", login=whose)
         says = deal.model_dump(include=set(DealValues.model_fields))
         replaced = None if deal.previous is None else DealValues(**says | deal.previous.model_dump(exclude_unset=True))
         return DealChanged(at=at, opportunity=deal.opportunity, owner=owner, previous=replaced, **says)

@@ -20,7 +20,7 @@ from identity import audit
 from identity.connections import add_connection, get_connection
 from identity.model import ProviderConnection
 from identity.tables import connection_secrets
-from pipeline.ledger.deliveries import insert_job
+from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.reconcile import heartbeat
 from pipeline.rhythms import RHYTHMS
 from pipeline.tables import jobs
@@ -212,8 +212,8 @@ def test_of_many_providers_that_do_not_answer_the_first_are_named_and_the_others
 
 def job(c: Connection, at: Installation, id: str, **values: object) -> None:
     workflow = at.workflows.get("link_pull_request")
-    insert = partial(insert_job, workflow=workflow, user=None, triggered_by="ada", event={}, config={}, delivery=None)
-    insert(c, id=id, tenant="acme", source_connection=None, now=at.now())
+    new = NewJob(id=id, tenant="acme", workflow=workflow, triggered_by="ada", event={}, config={})
+    insert_job(c, new, now=at.now())
     c.execute(update(jobs).where(jobs.c.id == id).values(**values))
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select, update
 from deploy.installation import Installation
 from deploy.settings import load
 from pipeline.ledger.dead_letters import MOST
-from pipeline.ledger.deliveries import insert_job
+from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.tables import attempts, jobs
 from tests.console.town import Town
 from tests.deploy.conftest import Cli
@@ -27,15 +27,14 @@ def job(cli: Cli) -> str:
         at.write(
             lambda c: insert_job(
                 c,
-                id="job_1",
-                tenant="acme",
-                workflow=workflow,
-                user=None,
-                triggered_by="ada",
-                event={},
-                config={},
-                delivery=None,
-                source_connection=None,
+                NewJob(
+                    id="job_1",
+                    tenant="acme",
+                    workflow=workflow,
+                    triggered_by="ada",
+                    event={},
+                    config={},
+                ),
                 now=now,
             )
         )

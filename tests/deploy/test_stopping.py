@@ -18,7 +18,7 @@ from deploy.settings import load
 from identity.accounts import get_account
 from identity.tables import accounts
 from identity.withdrawals import WithdrawalState, settle, take_grant
-from pipeline.ledger.deliveries import insert_job
+from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.tables import revocations
 from tests.deploy.conftest import Cli
@@ -38,15 +38,14 @@ def acme(cli: Cli) -> Cli:
         at.write(
             lambda c: insert_job(
                 c,
-                id="job_1",
-                tenant="acme",
-                workflow=workflow,
-                user=None,
-                triggered_by="ada",
-                event={},
-                config={},
-                delivery=None,
-                source_connection=None,
+                NewJob(
+                    id="job_1",
+                    tenant="acme",
+                    workflow=workflow,
+                    triggered_by="ada",
+                    event={},
+                    config={},
+                ),
                 now=now,
             )
         )

@@ -18,7 +18,7 @@ from deploy.installation import Installation
 from deploy.settings import load
 from pipeline.ledger import jobs as moves
 from pipeline.ledger import openings
-from pipeline.ledger.deliveries import insert_job
+from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.states import AttemptState, StepState
 from pipeline.tables import jobs
 from tests.deploy.conftest import Cli
@@ -37,10 +37,9 @@ def ended(cli: Cli) -> Cli:
 
 
 def _ended(c: Connection, at: Installation, state: str) -> int:
-    insert_job(
-        c, id=state, tenant="acme", workflow=at.workflows.get("link_pull_request"), user=None, triggered_by="ada",
-        event={}, config={}, delivery=None, source_connection=None, now=at.now(),
-    )  # fmt: skip
+    workflow = at.workflows.get("link_pull_request")
+    new = NewJob(id=state, tenant="acme", workflow=workflow, triggered_by="ada", event={}, config={})
+    insert_job(c, new, now=at.now())
     return c.execute(update(jobs).where(jobs.c.id == state).values(state=state, reason="a bug")).rowcount
 
 

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Connection, func, select
 
-from pipeline.ledger.deliveries import enabled_config, insert_job
+from pipeline.ledger.deliveries import enabled_config
+from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.states import JobState
 from pipeline.tables import attempts, jobs
 from tests.faults.books import balance
@@ -27,15 +28,15 @@ def pile_up(system: System, number: int) -> None:
         for _ in range(100):
             insert_job(
                 connection,
-                id=system.ids("job"),
-                tenant="acme",
-                workflow=workflow,
-                user=None,
-                triggered_by="ada",
-                event=like.event,
-                config=config,
-                delivery=None,
-                source_connection="github",
+                NewJob(
+                    id=system.ids("job"),
+                    tenant="acme",
+                    workflow=workflow,
+                    triggered_by="ada",
+                    event=like.event,
+                    config=config,
+                    source_connection="github",
+                ),
                 now=datetime.now(UTC),
             )
 

@@ -106,7 +106,7 @@ def test_an_operator_is_told_where_the_workflow_has_no_such_action_any_more(hous
 def test_a_step_whose_call_is_on_the_wire_is_refused_only_once_that_has_ended(house: House) -> None:
     asked = intent_of(house, house.claim(house.job()))
     open_(house, asked)
-    refuse = partial(openings.refuse, intent=replace(asked, number=2), reason="no", now=datetime.now(UTC))
+    refuse = partial(openings.refuse, intent=replace(asked, number=2), reason="no")
     outcome = house.database.write(refuse)
     assert isinstance(outcome, Ended)
     assert (outcome.moved, step_state(house, asked.step)) == (JobState.QUEUED, StepState.OPEN)

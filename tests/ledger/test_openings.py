@@ -284,7 +284,7 @@ def test_a_call_without_an_outcome_stays_unknown_when_the_rule_ends_its_job(hous
     assert isinstance(open_(house, intent(house, asked.job, step=asked.step, number=2, repeats_unknown=True)), Ended)
     assert (house.row(job).state, step_state(house, asked.step)) == (JobState.CANCELLED, StepState.UNKNOWN)
     by_policy = intent(house, asked.job, step=asked.step, number=3)
-    refuse = partial(openings.refuse, intent=by_policy, reason="no", now=datetime.now(UTC))
+    refuse = partial(openings.refuse, intent=by_policy, reason="no")
     assert isinstance(house.database.write(refuse), Ended), "no workflow may go on as if nothing had been done"
     assert step_state(house, asked.step) == StepState.UNKNOWN
     kinds = audit_kinds(house)
@@ -313,7 +313,7 @@ def test_a_replay_opens_what_was_refused_or_failed_and_leaves_what_was_done(hous
     done(house, asked[1])
     close(house, asked[2], AttemptState.NO_EFFECT, StepState.FAILED, error="no")
     now = datetime.now(UTC)
-    house.database.write(partial(openings.refuse, intent=asked[3], reason="policy", now=now))
+    house.database.write(partial(openings.refuse, intent=asked[3], reason="policy"))
     house.database.write(partial(jobs.bury, job=claimed, reason="a step was refused"))
     house.database.write(partial(replay, job=job, by="ada", at=now))
     states = {position: step_state(house, asked[position].step) for position in ends}
@@ -351,14 +351,14 @@ def test_a_once_key_with_other_parameters_is_an_error(house: House) -> None:
     first, second = (intent(house, house.claim(house.job()), once="pull#1") for _ in range(2))
     open_(house, first)
     other = replace(second, request_hash="other")
-    assert open_(house, other) == OnceMismatch(owner=first.job.id)
+    assert open_(house, other) == OnceMismatch(owner=first.job.id, step=first.step)
     close(house, first, AttemptState.NO_EFFECT, StepState.OPEN)
-    assert open_(house, other) == OnceMismatch(owner=first.job.id), "its owner tries again"
+    assert open_(house, other) == OnceMismatch(owner=first.job.id, step=first.step), "its owner tries again"
     again = replace(first, attempt=house.ids("att"), number=2)
     open_(house, again)
     close(house, again, AttemptState.UNKNOWN, StepState.UNKNOWN)
     house.database.write(partial(jobs.bury, job=first.job, reason="whatever its job's state"))
-    assert open_(house, other) == OnceMismatch(owner=first.job.id), "its owner may have done it"
+    assert open_(house, other) == OnceMismatch(owner=first.job.id, step=first.step), "its owner may have done it"
 
 
 @pytest.mark.parametrize("ended", [StepState.FAILED, StepState.OPEN], ids=["failed", "job-ended"])
@@ -372,7 +372,9 @@ def test_what_came_to_nothing_keeps_its_once_key_from_nobody_whatever_their_para
         house.database.write(partial(jobs.bury, job=first.job, reason="its runs were spent"))
     mended = replace(second, request_hash="mended")
     assert isinstance(open_(house, mended), Opened)
-    assert open_(house, third) == OnceMismatch(owner=second.job.id), "the key is for what its owner does"
+    assert open_(house, third) == OnceMismatch(owner=second.job.id, step=second.step), (
+        "the key is for what its owner does"
+    )
     done(house, mended, {"id": "7"})
     assert isinstance(open_(house, replace(third, request_hash="mended")), Adopted)
 
@@ -424,7 +426,7 @@ def test_racing_jobs_with_one_once_key_open_it_once(house: House) -> None:
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 def test_a_once_key_that_is_given_up_as_another_job_looks_at_it_is_that_jobs(house: House, ledger_url: str) -> None:
-    """As a replay under another configuration gives it up. SQLite has one writer anyway."""
+    """As a replay of a job that did nothing gives it up. SQLite has one writer anyway."""
     first, second = (intent(house, house.claim(house.job()), once="pull#1") for _ in range(2))
     open_(house, first)
     close(house, first, AttemptState.NO_EFFECT, StepState.FAILED, error="channel_not_found")

@@ -60,7 +60,7 @@ def test_an_opening_decided_under_an_older_policy_writes_nothing_and_is_decided_
     apply(house, text())
     stale = intent_of(house, job)
     assert isinstance(database.write(partial(openings.open_attempt, intent=stale)), PolicyMoved)
-    refuse = partial(openings.refuse, intent=stale, reason="no", now=datetime.now(UTC))
+    refuse = partial(openings.refuse, intent=stale, reason="no")
     assert isinstance(database.write(refuse), PolicyMoved)
     assert database.read(lambda c: c.execute(select(steps.c.id)).all()) == []
     fresh = intent_of(house, job, decision=replace(AS_ADA, policy=1, rules=("no",)))

@@ -18,7 +18,8 @@ from pipeline.ledger import steps as ledger
 from pipeline.ledger.intents import Ended
 from pipeline.ledger.jobs import move_job
 from pipeline.ledger.replay import replay
-from pipeline.run import Run
+from pipeline.run import OnceUsed, Run, StepRefused
+from pipeline.services import StepSettings
 from pipeline.states import JobState, StepState, Wait
 from pipeline.tables import jobs, steps, workflow_settings
 from pipeline.worker import WorkerSettings
@@ -283,7 +284,120 @@ def test_a_function_sleeps_where_it_failed_once_its_configuration_is_mended(offi
     assert (house.row(job).state, [step.state for step in steps_of(house)]) == (JobState.DONE, [StepState.DONE] * 2)
 
 
+# its once key
+
+
+def test_a_step_whose_once_key_was_used_for_something_else_says_so_to_every_run(office: Office) -> None:
+    told: list[type[Exception]] = []
+
+    def says_and_sleeps(run: Run[Any], event: Any) -> None:
+        try:
+            run.do(Say(text=event.text), as_=run.user, once="said")
+        except StepRefused as refused:
+            told.append(type(refused))
+            run.sleep(HOUR)
+
+    house = office.house
+    declare(office, says_and_sleeps)
+    first, second = house.job(text="one"), house.job(text="another")
+    office.work(first)
+    office.work(second)
+    sleep_passes(house)
+    office.work(second)
+    assert (house.row(second).state, told) == (JobState.DONE, [OnceUsed, OnceUsed])
+    assert office.tokens == [TOKEN]
+
+
+def test_a_step_whose_once_key_came_free_is_its_own_after_a_replay(office: Office) -> None:
+    def says_it_once(run: Run[Any], event: Any) -> None:
+        run.do(Say(text=event.text), as_=run.user, once="said")
+
+    house = office.house
+    declare(office, says_it_once)
+    first, second = house.job(text="one"), house.job(text="another")
+    office.provider.call = lambda token: reply({"message": "later"}, 503)
+    office.work(first)
+    office.work(second)
+    assert "the once key 'said' was used" in house.row(second).reason
+    house.database.write(lambda c: c.execute(update(jobs).values(due_at=jobs.c.created_at)).rowcount)
+    office.provider.call = lambda token: reply({"message": "no"}, 422)
+    office.work(first)
+    house.database.write(partial(replay, job=second, by="ops", at=datetime.now(UTC)))
+    office.provider.call = office._call
+    office.work(second)
+    step = next(one for one in steps_of(house) if one.job_id == second)
+    assert (step.state, step.adopted_from) == (StepState.DONE, None)
+
+
 # its workflow
+
+
+def says(text: str) -> Callable[[Run[Any], Any], None]:
+    def say(run: Run[Any], event: Any) -> None:
+        run.do(Say(text=text), as_=run.user, once="said")
+
+    return say
+
+
+def markers(office: Office) -> list[str]:
+    """By what the upstream knows each request, as it heard them."""
+    return [json.loads(body)["marker"] for body in office.provider.bodies]
+
+
+def test_a_step_that_failed_asks_for_something_else_once_its_workflow_is_mended(office: Office) -> None:
+    house = office.house
+    declare(office, says("wrong"))
+    office.provider.call = lambda token: reply({"message": "no such words"}, 422)
+    job = house.job()
+    office.work(job)
+    assert house.row(job).state == JobState.DEAD
+    declare(office, says("right"))
+    house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
+    office.provider.call = lambda token: reply({"message": "later"}, 503)
+    office.work(job)
+    office.provider.call = office._call
+    house.database.write(lambda c: c.execute(update(jobs).values(due_at=jobs.c.created_at)).rowcount)
+    office.work(job)
+    (done,) = steps_of(house)
+    assert (house.row(job).state, done.state, done.parameters) == (JobState.DONE, StepState.DONE, {"text": "right"})
+    first, second, third = markers(office)
+    assert first != second == third
+    later = house.job()
+    office.work(later)
+    assert (house.row(later).state, len(office.tokens)) == (JobState.DONE, 1)
+
+
+def test_what_a_replay_asks_for_again_is_known_to_the_upstream_as_before(office: Office) -> None:
+    """Should the first answer have been wrong, an upstream that honours keys still does it once."""
+    house = office.house
+    declare(office, says("hello"))
+    office.provider.call = lambda token: reply({"message": "later"}, 503)
+    job = house.job()
+    for _ in range(2):
+        office.work(job, StepSettings(attempts=1))
+        assert house.row(job).state == JobState.DEAD
+        house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
+    office.provider.call = office._call
+    office.work(job)
+    assert house.row(job).state == JobState.DONE
+    assert len(set(markers(office))) == 1 < len(markers(office))
+
+
+def test_a_job_that_did_something_does_it_as_its_workflow_was(office: Office) -> None:
+    def says_twice(first: str, run: Run[Any], event: Any) -> None:
+        run.do(Say(text=first), as_=run.user)
+        run.do(Say(text="more"), as_=run.user)
+
+    house = office.house
+    declare(office, partial(says_twice, "hello"))
+    office.provider.call = lambda token: reply({"message": "no"}, 422) if office.tokens else office._call(token)
+    job = house.job()
+    office.work(job)
+    assert [step.state for step in steps_of(house)] == [StepState.DONE, StepState.FAILED]
+    declare(office, partial(says_twice, "another"))
+    house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
+    office.work(job)
+    assert house.row(job).reason.startswith("Diverged: step 1 was github.Say as user")
 
 
 def test_a_job_whose_workflow_is_gone_is_dead_until_it_is_back_and_the_job_is_replayed(office: Office) -> None:

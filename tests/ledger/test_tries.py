@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,7 +17,7 @@ from sqlalchemy import Connection, select, update
 from identity.model import Effect
 from identity.policy.ledger import apply_policy
 from identity.vault import Vault
-from pipeline.action import Call, Facts, Recovery, Request, Response
+from pipeline.action import Call, Facts, Judgement, Recovery, Request, Response, UnreadableAnswer
 from pipeline.database import Database
 from pipeline.ledger import steps as ledger
 from pipeline.ledger.replay import replay
@@ -252,6 +254,90 @@ def test_a_failure_after_a_call_in_doubt_is_none_until_a_person_says_what_became
     office.work(job, settings)
     (step,) = steps_of(office.house)
     assert (office.house.row(job).state, step.state) == (JobState.DONE, StepState.FAILED)
+
+
+@pytest.fixture
+def slow_clock(office: Office) -> Iterator[None]:
+    """The database's clock is two hours behind the worker's."""
+    engine = office.house.database.engine
+
+    def say(*statements: str) -> None:
+        with engine.begin() as c:
+            for statement in statements:
+                c.exec_driver_sql(statement.replace("THIS", engine.url.database or ""))
+        engine.dispose()  # for every session from now on
+
+    say(
+        "create function public.clock_timestamp() returns timestamptz language sql volatile "
+        "as $$ select pg_catalog.clock_timestamp() - interval '2 hours' $$",
+        'alter database "THIS" set search_path = public, pg_catalog',
+    )
+    yield
+    say('alter database "THIS" reset search_path', "drop function public.clock_timestamp()")
+
+
+@pytest.mark.usefixtures("slow_clock")
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_a_step_that_was_refused_is_known_to_the_upstream_by_one_key_whatever_the_workers_clock_says(
+    office: Office,
+) -> None:
+    """SQLite has no clock but the worker's."""
+
+    def says_and_looks(run: Run[Any], event: Any) -> None:
+        run.do(Say(text="hello"), as_=run.user)
+        run.do(Keyed(text="hello"), as_=run.user)
+
+    declare(office, says_and_looks)
+    office.house.workflow = replace(office.house.workflow, uses={Say: USER, Keyed: USER})
+    database, now = office.house.database, datetime.now(UTC)
+    (job,) = office.house.accept(office.house.delivery("delivery"), now=now - HOUR * 3).jobs
+    denied = DENIED.replace("github.*", "github.Keyed")
+    for version, (policy, said) in enumerate(((denied, [200]), ("format = 1\n", [500, 200]))):
+        apply = partial(apply_policy, over=None, by="cli:test", audit_id=f"aud-{version}", now=now)
+        database.write(partial(apply, tenant="acme", text=policy))
+        for status in said:
+            answers(office, status, id="7")
+            time_passes(office)
+            office.work(job)
+        if policy == denied:
+            database.write(partial(replay, job=job, by="ops", at=now))
+    assert [step.state for step in steps_of(office.house)] == [StepState.DONE, StepState.DONE]
+    _, first, second = [json.loads(body)["marker"] for body in office.provider.bodies]
+    assert first == second
+
+
+class Puzzled(Say):
+    """It can make nothing of any answer."""
+
+    def judge(self, response: Response) -> Judgement:
+        response.json()
+        raise UnreadableAnswer("no words for that")
+
+
+def test_an_answer_that_an_action_cannot_judge_is_unknown_and_spends_no_run(office: Office) -> None:
+    office.house.workflow = replace(office.house.workflow, uses={Puzzled: USER})
+    declare(office, partial(says, Puzzled))
+    job = office.house.job()
+    office.work(job)
+    assert (office.house.row(job).state, office.house.row(job).runs_spent) == (JobState.QUEUED, 0)
+    assert attempt_states(office.house) == [AttemptState.UNKNOWN]
+
+
+class Wordy(Say):
+    def external_id(self, result: Said) -> str:
+        return result.id
+
+
+def test_what_an_upstream_calls_things_may_be_of_any_length(office: Office) -> None:
+    office.house.workflow = replace(office.house.workflow, uses={Wordy: USER})
+    declare(office, partial(says, Wordy))
+    office.provider.call = lambda token: reply({"id": "7" * 300}, x_request_id="r" * 300)
+    job = office.house.job()
+    office.work(job)
+    (step,) = steps_of(office.house)
+    assert (step.state, step.result, step.external_id) == (StepState.DONE, {"id": "7" * 300}, "7" * 200)
+    (asked,) = office.house.database.read(lambda c: c.execute(select(attempts.c.upstream_request_id)).scalars().all())
+    assert asked == "r" * 200
 
 
 @pytest.mark.parametrize(("fault", "left"), [("commit unseen", [AttemptState.NO_EFFECT]), ("commit lost", [])])

@@ -56,6 +56,15 @@ def test_who_waits_for_a_call_on_the_wire_looks_again_once_that_is_settled(house
     assert timedelta(seconds=5) < house.row(job).due_at - before < timedelta(minutes=1)
 
 
+def test_who_waits_for_a_once_key_of_any_length_is_woken_by_its_owner(house: House) -> None:
+    first, second = (intent(house, house.claim(house.job()), once="k" * 200) for _ in range(2))
+    open_(house, first)
+    assert isinstance(open_(house, second), Ended)
+    assert house.row(second.job.id).wait == Wait.ONCE
+    done(house, first)
+    assert house.row(second.job.id).state == JobState.QUEUED
+
+
 def test_who_looks_for_a_once_key_again_and_again_waits_until_when_they_first_did(house: House) -> None:
     _owner_in_doubt(house)
     job = house.job()

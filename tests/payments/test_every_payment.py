@@ -5,6 +5,7 @@ As `tests/tasks/test_every_step.py` has it of the other workflows. What moves mo
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from tests.payments.office import Office
 from tests.payments.scenes import PAYMENTS, Payment
 
 pytestmark = pytest.mark.slow
+
+PAGE = "<html><body>nginx</body></html>"  # what a gateway in front of them says, whatever the status
 
 every_step = pytest.mark.parametrize(
     ("payment", "number"),
@@ -59,15 +62,31 @@ def test_a_step_that_is_refused_ends_the_job_and_moves_nothing(office: Office, p
 
 
 @every_step
-def test_a_step_that_is_rate_limited_waits_in_the_ledger_and_is_done_once(
+def test_a_step_that_a_gateway_refuses_ends_the_job_and_leaves_nothing_in_doubt(
     office: Office, payment: Payment, number: int
 ) -> None:
     payment.begin(office, before=number)
-    office.order(endpoint=payment.endpoints[number], mode="status", status=429, headers={"Retry-After": "7"})
+    office.order(endpoint=payment.endpoints[number], mode="status", status=403, body=PAGE)
+    job = payment.finish(office)
+    assert (job.state, job.runs_spent) == (JobState.DEAD, 0)
+    assert job.reason == f"ActionFailed: {payment.actions[number]} failed: status 403"
+    assert tries(office) == [AttemptState.EFFECT] * number + [AttemptState.NO_EFFECT]
+    assert office.movements() == []
+
+
+@pytest.mark.parametrize("body", [None, PAGE], ids=["theirs", "a-gateways"])
+@every_step
+def test_a_step_that_is_rate_limited_waits_in_the_ledger_and_is_done_once(
+    office: Office, payment: Payment, number: int, body: str | None
+) -> None:
+    payment.begin(office, before=number)
+    wait = {"Retry-After": "7"}
+    office.order(endpoint=payment.endpoints[number], mode="status", status=429, headers=wait, body=body)
+    asked = datetime.now(UTC)
     office.town.work_once()
     (job,) = office.town.jobs()
     assert (job.state, job.runs_spent) == (JobState.QUEUED, 0)
-    assert job.due_at > job.created_at
+    assert job.due_at - asked >= timedelta(seconds=7)
     assert payment.finish(office).state == JobState.DONE
     assert sorted(tries(office)) == sorted([AttemptState.NO_EFFECT, AttemptState.EFFECT, AttemptState.EFFECT])
     assert moved_once(office, payment)

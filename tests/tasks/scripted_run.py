@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from pipeline.action import Action, Result
-from pipeline.run import Run, StepRefused
+from pipeline.run import OnceUsed, Run, StepRefused
 from pipeline.workflow import USER, Event, Who, Workflow
 
 R = TypeVar("R", bound=Result)
@@ -62,8 +62,8 @@ class ScriptedSteps:
         if named is USER and not self._has_user:
             raise StepRefused("no principal")
         held = self._shared.once.get((action.action_name(), once)) if once else None
-        if held is not None:
-            assert held[0] == action.request_hash(), f"the once key {once} is held with other parameters"
+        if held is not None and held[0] != action.request_hash():
+            raise OnceUsed(f"the once key {once} is held with other parameters")
         result = held[1] if held else self._script[type(action)](action)
         if held is None:
             self._shared.effects.append(action)

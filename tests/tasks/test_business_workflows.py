@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from pipeline.action import Response
 from pipeline.states import AttemptState, JobState, StepState, Wait
+from tasks.actions import stripe
+from tasks.billing_reconciliation import difference
 from tests.tasks.town import Town
 
 
@@ -135,6 +139,36 @@ def test_differences_are_written_by_the_tenants_restricted_key(town: Town) -> No
     assert len(town.authors()) == 2  # what is written already is not written again
 
 
+@pytest.mark.parametrize(
+    ("price", "more"),
+    [
+        ({"unit_amount": None, "billing_scheme": "tiered"}, {"quantity": 5}),
+        ({"unit_amount": None, "unit_amount_decimal": "0.5"}, {"quantity": 5}),
+        ({"unit_amount": 4900, "transform_quantity": {"divide_by": 10, "round": "up"}}, {"quantity": 5}),
+        ({"unit_amount": 4900, "recurring": {"usage_type": "metered"}}, {}),
+    ],
+    ids=["tiered", "decimal", "in-packages", "metered"],
+)
+def test_what_is_not_an_amount_times_a_quantity_is_held_against_no_invoice(
+    price: dict[str, Any], more: dict[str, Any]
+) -> None:
+    fixed = {"price": {"unit_amount": 4900}, "quantity": 2}
+    for items, agreed, note in (
+        ([fixed, fixed], 19_600, "agreed 19600, invoiced 100 eur"),
+        ([fixed, {"price": price, **more}], None, None),
+    ):
+        row = {
+            "id": "sub_1",
+            "currency": "eur",
+            "items": {"data": items},
+            "latest_invoice": {"subtotal": 100},
+            "metadata": {},
+        }
+        body = json.dumps({"data": [row], "has_more": False}).encode()
+        (one,) = stripe.ListSubscriptions().read(Response(status=200, headers={}, body=body)).subscriptions
+        assert (one.agreed, difference(one, tolerance=0)) == (agreed, note)
+
+
 def test_missed_nights_are_made_up_for_once(town: Town) -> None:
     three_nights_ago = datetime.now(UTC) - timedelta(days=3)
     town.night("globex", "billing_reconciliation", due=three_nights_ago)
@@ -161,6 +195,16 @@ def test_an_incident_becomes_one_ticket_however_often_it_is_reported(town: Town)
     assert (ticket["subject"], ticket["priority"], ticket["tags"]) == ("It hurts", "high", ["aswhom"])
     assert ticket["description"] == "Umbrella reports:\n\nHere."
     assert town.authors() == [("zendesk", "aswhom", "app")]
+
+
+def test_an_incident_that_is_reported_otherwise_later_has_its_ticket(town: Town) -> None:
+    before = len(tickets(town, "acme"))
+    town.report("acme", "incident.reported", incident(severity="low"))
+    town.settle()
+    town.report("acme", "incident.reported", incident(severity="urgent", description="Everywhere."))
+    assert {job.state for job in town.settle()} == {JobState.DONE}
+    assert [ticket["priority"] for ticket in tickets(town, "acme")[before:]] == ["low"]
+    assert {step.state for step in town.steps()} == {StepState.DONE, StepState.REFUSED}
 
 
 def test_a_ticket_is_tried_for_hours_beyond_the_attempts_that_are_set(town: Town) -> None:

@@ -22,7 +22,7 @@ from identity.tables import refresh_intents
 from identity.vault import Binding
 from identity.withdrawals.held_tokens import HeldToken, hold
 from identity.withdrawals.tables import withdrawals
-from pipeline.ledger.deliveries import insert_job
+from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState, JobState
 from pipeline.tool_workflows import ToolCall
@@ -48,15 +48,13 @@ def ask(town: Town, job: str, action: github.AddLabels) -> None:
     call = ToolCall(parameters=action.model_dump(mode="json"), requested_by="key_1").model_dump(mode="json")
     insert = partial(
         insert_job,
-        id=job,
-        tenant="acme",
-        workflow=town.registry.for_tool(github.AddLabels, SERVICE),
-        user=None,
-        triggered_by=None,
-        event=call,
-        config={},
-        delivery=None,
-        source_connection=None,
+        new=NewJob(
+            id=job,
+            tenant="acme",
+            workflow=town.registry.for_tool(github.AddLabels, SERVICE),
+            event=call,
+            config={},
+        ),
         now=datetime.now(UTC),
     )
     town.runtime.database.write(insert)

@@ -10,12 +10,13 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.action import Action
-from pipeline.run import ActionFailed
+from pipeline.run import ActionFailed, StepRefused
 from pipeline.workflow import SERVICE, USER, ExternalUser
 from tasks.actions import github, linear, slack
 from tasks.actions.linear_issues import Issue
 from tasks.devops_assistant import DevOpsConfig, LabelRule, link_pull_request
-from tasks.events.github import PullRequestEvent
+from tasks.events.github import CommentCommand, PullRequestEvent
+from tasks.link_command import link_on_command
 from tests.tasks.scripted_run import Script, Step, Tenant, play
 
 AUTHOR = ExternalUser(provider="github", id="1", login="octocat")
@@ -155,6 +156,34 @@ def test_another_label_does_not_touch_what_was_filed_under_older_rules() -> None
     changed = DevOpsConfig(label_rules={"bug": LabelRule(team_id="team-9", channel="C9"), "ui": UI})
     later = run(event("labeled", label="ui"), upstreams("bug", "ui"), tenant=tenant, config=changed)
     assert {step.once for step in later} == {None, "acme/shop#42:ui"}
+
+
+def test_a_notice_that_was_sent_to_another_channel_keeps_no_other_label_untracked() -> None:
+    tenant = Tenant()
+    run(event("opened"), upstreams("bug"), tenant=tenant)
+    moved = DevOpsConfig(label_rules={"bug": LabelRule(team_id="team-1", channel="C9"), "ui": UI})
+    run(event("opened"), upstreams("bug", "ui"), tenant=tenant, config=moved)
+    assert names(tenant.effects).count("linear.CreateIssue") == 2
+    told = [one.channel for one in tenant.effects if isinstance(one, slack.PostMessage)]
+    assert told == ["C1", "C2"], "of the issue that there was already nobody is told again"
+
+
+def test_a_comment_that_may_not_be_made_keeps_nobody_from_being_told() -> None:
+    def refuse(action: github.Comment) -> github.Made:
+        raise StepRefused("denied by quiet")
+
+    script: dict[type[Action[Any]], Callable[[Any], Any]] = {**upstreams("bug", "ui"), github.Comment: refuse}
+    done = run(event(), script)
+    assert names([step.action for step in done]).count("slack.PostMessage") == 2
+
+
+def test_a_command_for_a_label_of_any_length_is_answered() -> None:
+    url = "https://github.com/acme/shop/pull/42"
+    words = ("x" * 65_500,)
+    command = CommentCommand(repo="acme/shop", number=42, html_url=url, comment_id=1, author=AUTHOR, words=words)
+    (answer,) = play(link_on_command, command, upstreams("bug"), config=RULES, has_user=True)[1:]
+    assert isinstance(answer.action, github.Comment)
+    assert len(answer.action.body) < 300
 
 
 def test_a_label_that_is_gone_again_starts_nothing() -> None:

@@ -194,6 +194,13 @@ def test_a_deals_owner_is_a_user_of_her_organization() -> None:
     assert event.previous is None
 
 
+def test_an_id_of_fifteen_characters_is_the_same_persons() -> None:
+    """As people copy it; the alias has the eighteen of Salesforce's own answer."""
+    event = deal_changed().read(envelope({**DEAL, "organization": "0010i0000046cD3", "owner": "a0D30000001n7Pi"}))
+    assert event is not None
+    assert event.owner.id == "0010i0000046cD3AAI/a0D30000001n7PiEAI"
+
+
 def test_what_a_deal_does_not_name_as_previous_was_the_same_before() -> None:
     event = deal_changed().read(envelope({**DEAL, "amount": 2, "previous": {"amount": None}}))
     assert event is not None

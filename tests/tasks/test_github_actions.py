@@ -227,6 +227,12 @@ def test_what_an_answer_to_a_write_means(answer: Answer, status: int, verdict: V
     assert COMMENT.judge(answer({"message": "…"}, status=status)).verdict is verdict
 
 
+@pytest.mark.parametrize("status", [301, 307, 308])
+def test_a_repository_of_another_name_is_said_to_be_one(answer: Answer, status: int) -> None:
+    judged = PULL.judge(answer({"message": "Moved Permanently"}, status=status))
+    assert (judged.verdict, "renamed or moved" in judged.reason) == (Verdict.FAILED, True)
+
+
 def test_a_plain_403_is_a_refusal(answer: Answer) -> None:
     refused = answer({"message": "Resource not accessible by integration"}, status=403, x_ratelimit_remaining="4999")
     assert COMMENT.judge(refused).verdict is Verdict.FAILED
