@@ -8,6 +8,8 @@ from datetime import timedelta
 
 from pipeline.model import HEARTBEAT
 
+_SHORTEST = timedelta(minutes=1)  # an operator need not look sooner
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rhythm:
@@ -20,6 +22,11 @@ class Rhythm:
     def silence(self) -> timedelta:
         """The longest that can lie between two heartbeats of a duty that is done in time."""
         return self.every + self.deadline + HEARTBEAT
+
+
+def silence_of(duty: str) -> timedelta:
+    """For how long nothing may be heard of a duty; of one that only another version has, as of most."""
+    return max(_SHORTEST, RHYTHMS[duty].silence) if duty in RHYTHMS else _SHORTEST
 
 
 def _each(every: float, *, deadline: float = 30) -> Rhythm:

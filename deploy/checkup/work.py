@@ -10,7 +10,7 @@ from deploy.installation import Installation
 from pipeline.accounts.scope_report import scope_report, what_to_do
 from pipeline.ledger import queries, troubles
 from pipeline.model import BEAT
-from pipeline.rhythms import RHYTHMS
+from pipeline.rhythms import silence_of
 from pipeline.schedules import punctuality
 
 _STALE = timedelta(minutes=1)
@@ -25,7 +25,7 @@ def heartbeats(at: Installation) -> Iterator[Finding]:
     if not beats:
         yield wrong("housekeeping", f"no duty was ever done: {_DUTIES_AT}")
     newest = {row["duty"]: row for row in sorted(beats, key=lambda row: row["at"])}
-    stale = [duty for duty, row in newest.items() if now - row["at"] > _silence(duty)]
+    stale = [duty for duty, row in newest.items() if now - row["at"] > silence_of(duty)]
     last = max((row["at"] for row in beats), default=now)
     if now - last > _STALE:
         yield wrong("housekeeping", f"nothing was done since {last:%Y-%m-%d %H:%M}: {_DUTIES_AT}")
@@ -37,11 +37,6 @@ def heartbeats(at: Installation) -> Iterator[Finding]:
             yield wrong("housekeeping", f"{duty} fails: {row['error']}")
     if newest and not stale and not any(row["error"] for row in newest.values()):
         yield ok("housekeeping", f"{len(newest)} duties are done in time")
-
-
-def _silence(duty: str) -> timedelta:
-    """For how long nothing may be heard of a duty; of one that another version has, as of most."""
-    return max(_STALE, RHYTHMS[duty].silence) if duty in RHYTHMS else _STALE
 
 
 def schedules(at: Installation) -> Iterator[Finding]:

@@ -12,12 +12,12 @@ from identity.model import AccountState
 from identity.tables import accounts, provider_connections, scopes
 from pipeline.ledger.views import NOT_TAKEN, REPLAYABLE, STUCK, TROUBLED
 from pipeline.revocation.tables import revocations
+from pipeline.rhythms import silence_of
 from pipeline.schedules.changes import LIVE
 from pipeline.tables import deliveries, heartbeats, jobs, schedules
 
 MOST = 1_000  # counted; more than that is "over a thousand" to anybody
 _RECENT = timedelta(days=1)
-_STALE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,4 +80,4 @@ def _duties(connection: Connection, now: datetime) -> tuple[str, ...]:
     newest: dict[str, Any] = {}
     for row in connection.execute(select(heartbeats).order_by(heartbeats.c.at)):
         newest[row.duty] = row
-    return tuple(duty for duty, row in sorted(newest.items()) if row.error or now - row.at > _STALE)
+    return tuple(duty for duty, row in sorted(newest.items()) if row.error or now - row.at > silence_of(duty))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from identity import audit
 from identity.console.roles import Role
 from identity.model import Scope, ScopeKind
 from identity.tables import accounts
+from pipeline.reconcile import heartbeat
 from pipeline.revocation.tables import revocations
 from pipeline.tables import jobs, steps
 from tests.console.town import Town
@@ -136,6 +137,14 @@ def test_the_overview_counts_no_dead_job_that_nobody_can_replay_any_more(sqlite_
     forget = update(jobs).where(jobs.c.id == job).values(pruned_at=datetime.now(UTC))
     sqlite_town.database.write(lambda c: c.execute(forget))
     assert "Nothing needs you." in owner.sees("/console/")
+
+
+def test_the_overview_calls_a_duty_late_by_its_own_rhythm(sqlite_town: Town) -> None:
+    then = datetime.now(UTC) - timedelta(seconds=100)
+    for duty in ("dispatch", "catch-up"):  # four times a second, and once a minute with up to ten for a tick
+        heartbeat(sqlite_town.database, duty=duty, host="here", error=None, now=then)
+    shown = sqlite_town.at(Role.OWNER).sees("/console/")
+    assert ("dispatch. <code>aswhom doctor" in shown, "catch-up" in shown) == (True, False)
 
 
 def test_a_revocation_of_many_accounts_names_those_that_are_stuck_first(sqlite_town: Town) -> None:

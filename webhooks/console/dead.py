@@ -38,11 +38,11 @@ def dead_pages(pages: Blueprint, desk: Desk) -> None:
         tenant = seen_tenant()
         check(tenant)
         workflow, cause = request.form.get("workflow", ""), request.form.get("cause", "")
-        first, last = request.form.get("first", ""), request.form.get("last", "")
+        shown = set(request.form.get("jobs", "").split())
         found = desk.read(lambda c: dead_letters(c, tenant))
         ids = [id for one in found.groups if (one.workflow, one.cause) == (workflow, cause) for id in one.jobs]
         # Those that the button counted: what a second click finds behind them was not meant.
-        oldest_first = [id for id in ids[::-1] if first <= id <= last][:AT_ONCE]
+        oldest_first = [id for id in ids[::-1] if id in shown][:AT_ONCE]
         if not oldest_first:
             raise BadInput("none of the jobs that you were shown is dead of that any more: look at the list again")
         person, now = visitor().person, desk.clock()

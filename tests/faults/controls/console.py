@@ -67,7 +67,7 @@ CONTROLS = (
     Control(
         name="a button replays what it counted",
         file="webhooks/console/dead.py",
-        guard="oldest_first = [id for id in ids[::-1] if first <= id <= last][:AT_ONCE]",
+        guard="oldest_first = [id for id in ids[::-1] if id in shown][:AT_ONCE]",
         without="oldest_first = ids[::-1][:AT_ONCE]",
         test=f"{ACTS}::test_all_that_one_cause_killed and sqlite",
     ),
