@@ -74,12 +74,14 @@ class Installation:
     @cached_property
     def ledger(self) -> Database:
         """The ledger, at this version's tables. Raises Misconfigured."""
-        from pipeline.migrations import revisions
+        from pipeline.migrations import of_a_newer_version, revisions
 
         database = self.unchecked_ledger
         found, newest = revisions(database)
         if found is None:
             raise Misconfigured(f"there is no ledger at {self._place()}: make it with `aswhom init`")
+        if said := of_a_newer_version(found):
+            raise Misconfigured(said)
         if found != newest:
             raise Misconfigured(
                 f"the ledger is at revision {found}, and this version needs {newest}: run `aswhom db upgrade`"

@@ -15,6 +15,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, TypeVar
 
 from identity.errors import Misconfigured
@@ -220,8 +221,9 @@ def _replace(path: Path, text: str, *, like: Path | None = None) -> None:
 
 
 def _write_new(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+    """Whole or not at all: a key file that is there is never written again, so one left empty would stay so."""
+    with NamedTemporaryFile("w", encoding="ascii", dir=path.parent, prefix=f".{path.name}.") as file:  # mode 0600
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+        os.link(file.name, path)  # unlike a rename, it refuses a name that is taken

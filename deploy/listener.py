@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -36,7 +37,8 @@ def main(fatal_file: Path) -> int:
         event = _words(_payload(sys.stdin, int(header["len"])))
         tell(header["eventname"], event)
         if header["eventname"] == "PROCESS_STATE_FATAL":
-            fatal_file.write_text(event["processname"], encoding="utf-8")
+            with suppress(OSError):  # a full disk may be why it cannot be kept running, and must not keep the rest up
+                fatal_file.write_text(event["processname"], encoding="utf-8")
             os.kill(_SUPERVISORD, signal.SIGTERM)
         sys.stdout.write("RESULT 2\nOK")
         sys.stdout.flush()

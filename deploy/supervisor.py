@@ -161,7 +161,8 @@ def still_running(directory: Path) -> int | None:
         return pid
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except (FileNotFoundError, ProcessLookupError):  # it has ended since, or this system has no /proc
+        at = Path(f"/proc/{pid}/cwd").readlink()
+    except OSError:  # it has ended since, or this system has no /proc
         return pid
-    # Otherwise the number was given to another process.
-    return pid if str(CONFIGURATION).encode() in words else None
+    # Otherwise the number was given to another process: the supervisor of another data directory, it may be.
+    return pid if str(CONFIGURATION).encode() in words and at == directory.resolve() else None

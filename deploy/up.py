@@ -41,18 +41,27 @@ Say = Callable[[str], None]
 def initialise(settings: Settings) -> list[Path]:
     """The data directory and the keys, where they are missing; returns what was made. Raises Misconfigured."""
     made = []
-    folder = settings.data_dir
-    try:
+    folder, keys = settings.data_dir, settings.key_files()
+    with _writing(folder):
         if not folder.exists():
             folder.mkdir(mode=0o700, parents=True)
             made.append(folder)
         (folder / supervisor.RUN).mkdir(mode=0o700, exist_ok=True)
-        made += settings.key_files().create()
-    except OSError as error:
-        raise Misconfigured(
-            f"{error.filename or folder} cannot be written ({error.strerror}): choose another place with --data-dir"
-        ) from error
+    set_apart = {"ASWHOM_VAULT_KEY_FILE": keys.vault, "ASWHOM_SIGNING_KEY_FILE": keys.signing}
+    elsewhere = [name for name, path in set_apart.items() if not path.is_relative_to(folder)]
+    with _writing(keys.vault.parent, by=" and ".join(elsewhere) or "--data-dir"):
+        made += keys.create()
     return made
+
+
+@contextmanager
+def _writing(place: Path, *, by: str = "--data-dir") -> Iterator[None]:
+    """Tell what the machine says of a file at or below *place*, which *by* chooses. Raises Misconfigured."""
+    try:
+        yield
+    except OSError as error:
+        fault = f"{error.filename or place} cannot be written ({error.strerror})"
+        raise Misconfigured(f"{fault}: mend that, or choose another place with {by}") from error
 
 
 def migrate(settings: Settings) -> None:
@@ -117,19 +126,22 @@ class Up:
         workflows(settings)
         migrate(settings)
         groups: list[tuple[str, Sequence[Process]]] = []
+        folder = settings.data_dir
         if settings.embedded:
             server = str(valkey.server_path())
-            configuration = str(valkey.prepare(settings.data_dir).relative_to(settings.data_dir))
+            with _writing(folder):
+                configuration = str(valkey.prepare(folder).relative_to(folder))
             groups.append(("broker", [Process(name="valkey", command=(server, configuration))]))
         if self._extra:
             groups.append(("beside", self._extra))
         groups.append(("aswhom", processes()))
-        (settings.data_dir / TARGETS).write_text(json.dumps(targets(settings), indent=2), encoding="utf-8")
         text = supervisor.configuration(groups, patience=patience(settings))
-        (settings.data_dir / supervisor.CONFIGURATION).write_text(text, encoding="utf-8")
+        with _writing(folder):
+            (folder / TARGETS).write_text(json.dumps(targets(settings), indent=2), encoding="utf-8")
+            (folder / supervisor.CONFIGURATION).write_text(text, encoding="utf-8")
         environment = settings.environment()
         environment["PATH"] = supervisor.scripts_first(environment.get("PATH", ""))
-        self._supervisor = Supervisor(settings.data_dir, environment, log=self._log)
+        self._supervisor = Supervisor(folder, environment, log=self._log)
         if self._stopping:
             self._supervisor.stop()
 
@@ -164,7 +176,7 @@ class Up:
         if process := self._supervisor.gave_up():
             self._say(f"stopped, because {process} could not be kept running: its own lines above say why")
             return 1
-        if code != 0:
+        if code != 0 or not self._stopping:
             self._say(f"the supervisor ended with {code}: see {self._settings.data_dir / supervisor.LOG}")
             return 1
         return 0
@@ -214,7 +226,8 @@ def handling(numbers: Sequence[signal.Signals], handler: Callable[[int, FrameTyp
 
 def _sole(directory: Path, patience: timedelta) -> int:
     """The lock of the one `aswhom up` of a data directory. What a killed one left behind is waited for."""
-    lock = os.open(directory / supervisor.RUN / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with _writing(directory):
+        lock = os.open(directory / supervisor.RUN / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -236,14 +249,14 @@ def _free(settings: Settings) -> None:
     """Say now, rather than in a log that starts again and again, that an address is taken. Raises Misconfigured."""
     host, _, port = settings.listen.rpartition(":")
     name = host.strip("[]")
-    with socket.socket(socket.AF_INET6 if ":" in name else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in name else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((name, int(port)))
-        except OSError as error:
-            raise Misconfigured(
-                f"{settings.listen} cannot be listened on ({error.strerror}): set ASWHOM_LISTEN and ASWHOM_BASE_URL"
-            ) from error
+    except OSError as error:
+        raise Misconfigured(
+            f"{settings.listen} cannot be listened on ({error.strerror}): set ASWHOM_LISTEN and ASWHOM_BASE_URL"
+        ) from error
 
 
 def _ready(listen: str) -> bool:

@@ -102,6 +102,7 @@ def _open_and_send(services: Services, step: StepAtHand, purpose: str, number: i
                 continue
             case Opened() as opened:
                 number += 1
+                step = replace(step, asks_anew=False)  # the step is stored: a further opening asks for the same
         answer = _send(services, step, intent, opened, began)
         conclusion = conclude(step.action, step.call, purpose, answer)
         draw.tell(answer, conclusion)

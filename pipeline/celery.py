@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Protocol
 
 from celery import Celery
-from celery.signals import worker_init, worker_shutdown
+from celery.signals import worker_init, worker_shutdown, worker_shutting_down
 from kombu import Exchange, Queue
 
 from identity.errors import Misconfigured
@@ -124,8 +124,12 @@ class Runtime(Protocol):
         """Store a heartbeat."""
         ...
 
-    def before_exit(self, job_id: str, /) -> None:
-        """The process is about to leave because of this job: it spends a run, other claims go back unspent."""
+    def wind_down(self) -> None:
+        """The process was told to stop: what runs begins nothing further. Called by a signal's handler."""
+        ...
+
+    def before_exit(self, overdue: Collection[str], /) -> None:
+        """The process is about to leave because of these jobs: each spends a run, other claims go back unspent."""
         ...
 
     def close(self) -> None: ...
@@ -162,6 +166,7 @@ def make_celery(
     for name in set(app.tasks) - {JOB, REVOCATION}:
         app.tasks.unregister(name)  # Celery brings nine of its own that a forged message could run
     worker_init.connect(process.open, weak=False)
+    worker_shutting_down.connect(process.wind_down, weak=False)
     worker_shutdown.connect(process.close, weak=False)
     return app
 
@@ -173,6 +178,8 @@ def configuration(settings: BrokerSettings) -> dict[str, Any]:
         "broker_transport_options": settings.worker_options(),
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        # Redis refuses commands after a failover, or with a full disk: that ends a stock worker.
+        "broker_channel_error_retry": True,
         "broker_pool_acquire_timeout": 5,
         "task_queues": settings.queues(),
         "task_create_missing_queues": False,
@@ -227,6 +234,11 @@ class Process:
             raise SystemExit(1) from error
         self._watchdog.start()
 
+    def wind_down(self, **_: Any) -> None:
+        """Celery names the host here, not the application; a process that only rings has nothing open."""
+        if self._runtime is not None:
+            self._runtime.wind_down()
+
     def close(self, sender: Any, **_: Any) -> None:
         if sender.app is self._app and self._runtime is not None:
             runtime, self._runtime = self._runtime, None
@@ -240,10 +252,10 @@ class Process:
             raise RuntimeError("this process is not a started worker")
         return self._runtime
 
-    def _before_exit(self, task: Task) -> None:
-        if task.job is not None:
-            runtime = self._opened()
-            runtime.before_exit(runtime.active_jobs.get(task.thread, task.job))
+    def _before_exit(self, late: Sequence[Task]) -> None:
+        runtime = self._opened()
+        active = runtime.active_jobs
+        runtime.before_exit([active.get(task.thread, task.job) for task in late if task.job is not None])
 
 
 def _an_id(argument: object) -> str:

@@ -3,7 +3,8 @@
 The stock consumer waits 2, 4, 6 … 30 s between attempts to reconnect; this one 0.5, 1 … 3 s. And an item that is not a
 message (a person's LPUSH, a forger's) ends a stock worker's main process: whatever reading raises is fatal to its event
 loop. Here the item, which the broker has already handed out, is counted and dropped, and the consumer starts again as
-after a lost connection: the tasks that run keep running.
+after a lost connection: the tasks that run keep running. So it does when the broker refuses a command: it has become a
+replica, or somebody's key has another type and a queue's name.
 """
 
 from __future__ import annotations
@@ -39,6 +40,11 @@ class Consumer(consumer.Consumer):
     def ensure_connected(self, conn: Any) -> Any:
         conn.ensure_connection = partial(conn.ensure_connection, interval_start=0.5, interval_step=0.5, interval_max=3)
         return super().ensure_connected(conn)
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        if isinstance(exc, self.channel_errors):  # Celery's own line names the class alone
+            log.error("the broker refuses a command, and is asked again: %s", exc, extra={"action": "broker.refused"})
+        super().on_connection_error_after_connected(exc)
 
     def loop(self, *args: Any) -> None:
         """The event loop, where everything that is not the connection's fault is a message's."""

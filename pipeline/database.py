@@ -27,6 +27,10 @@ class Database(Protocol):
 
     def read(self, fn: Callable[[Connection], T]) -> T: ...
 
+    def check_room(self) -> None:
+        """Return if there is room for what writes add, as far as this machine can see. Raises Unavailable."""
+        ...
+
     def close(self) -> None: ...
 
 

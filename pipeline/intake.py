@@ -13,8 +13,9 @@ from identity.connection_secrets import WEBHOOK_SECRET, find_with_secrets
 from identity.errors import Unavailable
 from identity.ids import Ids
 from identity.secret import Secret
-from identity.store import Store, written
+from identity.store import written
 from identity.vault import Vault
+from pipeline.database import Database
 from pipeline.ledger import deliveries
 from pipeline.ledger.whose import whose_delivery
 from pipeline.model import Acceptance, SignedDelivery, Unfollowed
@@ -37,7 +38,7 @@ class Intake:
 
     def __init__(
         self,
-        store: Store,
+        store: Database,
         vault: Vault,
         ids: Ids,
         *,
@@ -99,6 +100,7 @@ class Intake:
     def ready(self) -> None:
         """Return if a delivery can be accepted now. Raises Unavailable, for tables of another version too."""
         self._look_at_the_tables()
+        self._store.check_room()  # what the next line writes is nothing, and takes none
         # A write, since that is what a delivery needs: a ledger whose writer is stopped can still be read.
         self._store.write(lambda c: c.execute(select(1)).scalar_one())
 
@@ -106,12 +108,13 @@ class Intake:
         """Until they are seen to be this version's: before that, a delivery would fail, and GitHub repeats none."""
         if self._fits:
             return
-        from pipeline.migrations import revisions  # and Alembic, which no other process needs
+        from pipeline.migrations import of_a_newer_version, revisions  # and Alembic, which no other process needs
 
         found, newest = revisions(self._store)
+        if said := of_a_newer_version(found):
+            raise Unavailable(said)
         if found != newest:
             raise Unavailable(
-                f"the ledger is at revision {found}, and this version is made for {newest}: an older ledger wants this "
-                "version's `aswhom db upgrade`, a newer one the version that upgraded it"
+                f"the ledger is at revision {found}, and this version is made for {newest}: run its `aswhom db upgrade`"
             )
         self._fits = True

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import psycopg
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import Connection, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -25,19 +25,32 @@ _ATTEMPTS = 8
 # A process stopped inside a transaction must not keep a revocation out: that is the idle timeout.
 _OPTIONS = "-c timezone=UTC -c lock_timeout=2s -c idle_in_transaction_session_timeout=2s -c statement_timeout=30s"
 
+# A host that vanishes says nothing more, and TCP would go on asking it for a quarter of an hour. Seconds, but for
+# tcp_user_timeout, which is in milliseconds. https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
+_NOTICED = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 10_000,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
+
 
 class PostgresqlDatabase:
     """The ledger of many hosts. Open it after any fork."""
 
     def __init__(self, url: str, *, threads: int = 34, turn_timeout: timedelta = timedelta(seconds=5)) -> None:
+        self._timeout = turn_timeout.total_seconds()
+        said = make_url(url).query
+        noticed = {name: value for name, value in _NOTICED.items() if name not in said}
         self.engine = create_engine(
             url,
             pool_size=threads,
             max_overflow=0,
-            pool_timeout=turn_timeout.total_seconds(),
+            pool_timeout=self._timeout,
             pool_pre_ping=True,
             hide_parameters=True,  # an error's text must not carry what was written
-            connect_args={"options": _OPTIONS, "connect_timeout": 5},
+            connect_args={"options": _OPTIONS, **noticed},
         )
 
         @event.listens_for(self.engine, "connect")
@@ -52,8 +65,11 @@ class PostgresqlDatabase:
 
     def write(self, fn: Callable[[Connection], T]) -> T:
         last: DBAPIError | None = None
+        end = time.monotonic() + self._timeout
         for attempt in range(_ATTEMPTS):
             if attempt:
+                if time.monotonic() > end:
+                    break  # each try may have waited for a lock, or for a server that does not answer
                 # At most 2.5 s in all. The rivals were told to try again, and would meet again at once.
                 time.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311 - spreads rivals, guards nothing
             try:
@@ -95,6 +111,9 @@ class PostgresqlDatabase:
             if not _repeatable(error):
                 raise
             raise Unavailable("the ledger's server does not answer, or ended the transaction") from error
+
+    def check_room(self) -> None:
+        """Its disk is the server's, which says so by refusing."""
 
     def close(self) -> None:
         self.engine.dispose()

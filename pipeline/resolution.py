@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -33,10 +33,12 @@ def resolve_by_hand(
     workflows: Registry,
     by: str,
     now: datetime,
+    calls: Collection[str] | None = None,
 ) -> list[str]:
     """Close the job's calls of unknown outcome as *by* says, and let the job go on if it waits for that.
 
     *result* is what the step then returns; it is held against the action's result. A job that has ended stays ended.
+    *calls* are the attempts that *by* was asked about; where others are unknown by now, none is closed. None: all.
     Returns the revocations whose receipts say "unknown" of these calls: `advance` tells them better. Raises BadInput.
     """
     row = connection.execute(select(jobs).where(jobs.c.id == job).with_for_update()).one_or_none()
@@ -47,6 +49,11 @@ def resolve_by_hand(
     waits = row.state == JobState.WAITING and row.wait == Wait.UNKNOWN
     if not found or not (waits or row.state in ENDED):
         raise BadInput(f"job {job} does not wait for anyone's word about a call: see `aswhom jobs show {job}`")
+    if calls is not None and set(calls) != {attempt.id for attempt in found}:
+        raise BadInput(
+            f"job {job} asks about another call by now than the one you were shown: "
+            "open the job again, and look at the provider for that one"
+        )
     for attempt in found:
         returned = _returned(workflows.get(row.workflow), attempt.action, result) if effect else None
         _close(connection, attempt, returned, by=by, now=now)

@@ -15,6 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from pydantic import BaseModel
 from sqlalchemy import Row
 
+from identity.errors import BadInput
 from pipeline.action import Action, Result
 from pipeline.interruption import Interruption
 from pipeline.workflow import SERVICE, USER, Who
@@ -22,6 +23,8 @@ from pipeline.workflow import SERVICE, USER, Who
 C = TypeVar("C", bound=BaseModel)
 R = TypeVar("R", bound=Result)
 T = TypeVar("T")
+
+LONGEST_ONCE = 200  # characters, of a once key
 
 
 class ActionFailed(Exception):
@@ -106,9 +109,15 @@ class Run(Generic[C]):
         jobs: others with the same key get the owner's result. While the upstream says "later", the step is tried as
         often as is set, and beyond that until *patience* has passed since it first opened, or did after the job's
         replay; in between the job waits in the ledger. Raises ActionFailed, StepRefused (StepSkipped and OnceUsed are
-        some) or Diverged.
+        some), Diverged, or BadInput for a once key that is too long.
         """
-        position, occurrence = self._next(action.action_name())
+        name = action.action_name()
+        if once is not None and len(once) > LONGEST_ONCE:
+            raise BadInput(
+                f"a once key has {LONGEST_ONCE} characters at most, and that of {name} has {len(once)}: "
+                "make it of ids, or of a digest"
+            )
+        position, occurrence = self._next(name)
         perform = partial(self._steps.perform, position, occurrence, action)
         return self._guarded(lambda: perform(named=as_, once=once, patience=patience))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -50,6 +50,7 @@ from pipeline.revocation.inquiry import Inquirer
 from pipeline.revocation.provider_side import ProviderAsker, measure_withdrawals, provider_side
 from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.signal_following import SignalFollower
+from pipeline.rhythms import RHYTHMS
 from pipeline.schedules import punctuality
 from pipeline.schedules.slots import SlotFirer
 from pipeline.security_event_intake import SecurityEventIntake
@@ -134,7 +135,7 @@ class Runtime:
             reached=reached,
             restored=wake_waiting,
         )
-        self.stopping = threading.Event()  # set by who runs the duties, before it closes this
+        self.stopping = threading.Event()  # set by who runs the duties or the jobs, before it closes this
         self.keepalive = Keepalive(
             self.database,
             self._refresh_ahead,
@@ -160,6 +161,7 @@ class Runtime:
                 clock=clock,
             ),
             budgets=Budgets(self.redis, prefix=settings.key_prefix),
+            stopping=self.stopping.is_set,
             reached=reached,
         )
         self.ring = Doorbells(self.database, ring)
@@ -215,41 +217,41 @@ class Runtime:
         """The job each thread has claimed."""
         return self.worker.active_jobs
 
-    def before_exit(self, job_id: str) -> None:
-        """The watchdog is about to leave because of this job."""
-        self.worker.leave(job_id)
+    def wind_down(self) -> None:
+        """The process was told to stop: its runs go back to the queue at their next step."""
+        self.stopping.set()
+
+    def before_exit(self, overdue: Collection[str]) -> None:
+        """The watchdog is about to leave because of these jobs."""
+        self.worker.leave(overdue)
 
     def duties(self) -> list[Duty]:
-        """What housekeeping does, and how often."""
+        """What housekeeping does."""
         store, ring = self.database, self.ring
-
-        def duty(name: str, every: float, run: Callable[[], object], *, deadline: float = 30) -> Duty:
-            return Duty(name=name, every=timedelta(seconds=every), deadline=timedelta(seconds=deadline), run=run)
+        what: Mapping[str, Callable[[], object]] = {
+            "dispatch": partial(reconcile.dispatch, store, ring, window=self.settings.window),
+            "reclaim": partial(reconcile.reclaim, store, self.settings.jobs),
+            "wake": partial(reconcile.wake_due, store),
+            "settle-attempts": partial(reconcile.settle_attempts, store),
+            "settle-refreshes": self.coordinator.settle_abandoned,
+            "keep-alive": self.keepalive.run,
+            "revocations": partial(reconcile.advance_revocations, self.revoker, idle=timedelta(seconds=5)),
+            "signals": SignalFollower(store, ring, clock=self.clock).run,
+            "catch-up": self.catch_up.run,
+            "withdrawals": partial(reconcile.advance_withdrawals, self.revoker, self.asker.due),
+            "leftovers": self.asker.ask_leftovers,
+            "end-approvals": partial(reconcile.end_approvals, store),
+            "tell-approvals": lambda: tell_of_approvals(store, self.workflows, ring, now=self.clock()),
+            "seal-audit": lambda: self.sealer.run(now=self.clock()),
+            "prune": self._prune,
+            "measure": partial(gauges.measure, store),
+            "measure-withdrawals": partial(measure_withdrawals, store),
+            "measure-schedules": partial(punctuality.measure, store, clock=self.clock),
+        }
 
         return [
-            duty("dispatch", 0.25, partial(reconcile.dispatch, store, ring, window=self.settings.window)),
-            duty("reclaim", 1, partial(reconcile.reclaim, store, self.settings.jobs)),
-            duty("wake", 0.25, partial(reconcile.wake_due, store)),
-            duty("settle-attempts", 1, partial(reconcile.settle_attempts, store)),
-            duty("settle-refreshes", 5, self.coordinator.settle_abandoned, deadline=120),
-            duty("keep-alive", 5, self.keepalive.run, deadline=180),
-            duty(
-                "revocations",
-                1,
-                partial(reconcile.advance_revocations, self.revoker, idle=timedelta(seconds=5)),
-                deadline=60,
-            ),
-            duty("signals", 1, SignalFollower(store, ring, clock=self.clock).run),
-            duty("catch-up", 60, self.catch_up.run, deadline=600),
-            duty("withdrawals", 1, partial(reconcile.advance_withdrawals, self.revoker, self.asker.due), deadline=180),
-            duty("leftovers", 1, self.asker.ask_leftovers, deadline=180),
-            duty("end-approvals", 5, partial(reconcile.end_approvals, store)),
-            duty("tell-approvals", 1, lambda: tell_of_approvals(store, self.workflows, ring, now=self.clock())),
-            duty("seal-audit", 1, lambda: self.sealer.run(now=self.clock())),
-            duty("prune", 30, self._prune),
-            duty("measure", 5, partial(gauges.measure, store)),
-            duty("measure-withdrawals", 5, partial(measure_withdrawals, store)),
-            duty("measure-schedules", 5, partial(punctuality.measure, store, clock=self.clock)),
+            Duty(name=name, every=RHYTHMS[name].every, deadline=RHYTHMS[name].deadline, run=run)
+            for name, run in what.items()
         ]
 
     def _prune(self) -> None:

@@ -35,6 +35,11 @@ def _nowhere(point: str) -> None:
     """The crash points of production: none."""
 
 
+def _never() -> bool:
+    """A process that nobody tells to stop."""
+    return False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Services:
     """The parts a step is carried out with."""
@@ -49,4 +54,5 @@ class Services:
     budgets: Budgets = field(default_factory=lambda: Budgets(None))
     confiner: Confiner | None = None  # None: every step of an account shows the account's own token
     policies: Policies = field(default_factory=Policies)
+    stopping: Callable[[], bool] = _never  # whether this process was told to stop: its runs begin no further step
     reached: Callable[[str], None] = _nowhere  # named crash points, for the tests that kill

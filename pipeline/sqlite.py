@@ -3,14 +3,15 @@
 The laws:
 - the writer thread owns the only writing connection; what is queued runs inside one BEGIN IMMEDIATE … COMMIT;
 - nobody is answered before the group's COMMIT, not even a caller whose function raised or found a duplicate;
-- if COMMIT fails or the transaction ended early, every caller of the group gets CommitUnknown, the gate is released
-  and the connection is opened anew.
+- if COMMIT fails or the transaction ended early, or anything else goes wrong, every caller of the group gets
+  CommitUnknown, the gate is released, the connection is opened anew, and the thread serves the next group.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from identity.errors import Misconfigured, Unavailable
@@ -33,6 +34,7 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 GROUP = 32  # writes in one COMMIT at the most
+ROOM = 16_000_000  # bytes: what the log of changes grows to between two checkpoints, and large bodies beside
 
 
 class _Write(Generic[T]):
@@ -100,7 +102,13 @@ def _engine(url: str, *, reader: bool) -> Engine:
 class SqliteDatabase:
     """The embedded ledger. Open it after any fork: a forked child would share the locks."""
 
-    def __init__(self, url: str, *, turn_timeout: timedelta = timedelta(seconds=5)) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        turn_timeout: timedelta = timedelta(seconds=5),
+        free: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
+    ) -> None:
         path = make_url(url).database
         if not path or path == ":memory:":
             raise Misconfigured("the ledger must be a file, sqlite:///path: an in-memory database cannot be shared")
@@ -110,6 +118,7 @@ class SqliteDatabase:
         self.engine = _engine(url, reader=True)
         self._writer_engine = _engine(url, reader=False)
         self._timeout = turn_timeout.total_seconds()
+        self._free = free
         self._turnstile = _Turnstile(self.path)
         self._queue: SimpleQueue[_Write[Any] | None] = SimpleQueue()
         self._pid = os.getpid()
@@ -141,6 +150,12 @@ class SqliteDatabase:
                 raise  # the statement's own fault: a bug, or migrations that were not run
             raise Unavailable(f"the ledger {self.path} cannot be read: {error.orig}") from error
 
+    def check_room(self) -> None:
+        # Not by a write: one that is taken back reaches no disk, and a commit a question is too dear.
+        free = self._free(self.path.parent)
+        if free < ROOM:
+            raise Unavailable(f"{free // 1_000_000} MB are free where {self.path} lies: make room")
+
     def close(self) -> None:
         self._queue.put(None)
         self._thread.join(2 * self._timeout)
@@ -155,26 +170,26 @@ class SqliteDatabase:
 
     def _serve(self) -> None:
         connection: Connection | None = None
-        while True:
-            first = self._queue.get()
-            if first is None:
-                break
-            with self._turnstile:
-                group = self._group(first)
-                try:
-                    if connection is None:
-                        connection = self._writer_engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-                    self._commit(connection, group)
-                except SQLAlchemyError as error:
-                    log.error(
-                        "ledger commit failed", action="ledger.commit_failed", writes=len(group), error=str(error)
-                    )
-                    for write in group:
-                        write.raised = CommitUnknown("the commit failed; read again by your own key")
-                    if connection is not None:
-                        connection.invalidate()  # closes it, which rolls back whatever is left
-                        connection.close()
-                        connection = None
+        while (first := self._queue.get()) is not None:
+            group: list[_Write[Any]] | None = None
+            try:
+                with self._turnstile:
+                    group = self._group(first)
+                    try:
+                        if connection is None:
+                            connection = self._writer_engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+                        self._commit(connection, group)
+                    except BaseException:
+                        if connection is not None:
+                            broken, connection = connection, None
+                            broken.invalidate()  # closes it, which rolls back whatever is left
+                            broken.close()
+                        raise
+            except Exception as error:  # noqa: BLE001 - of SQLite, of flock, no memory: without this thread nobody writes
+                group = self._group(first) if group is None else group
+                log.error("ledger commit failed", action="ledger.commit_failed", writes=len(group), error=str(error))
+                for write in group:
+                    write.raised = CommitUnknown("the commit failed; read again by your own key")
             for write in group:
                 write.answer()
         if connection is not None:

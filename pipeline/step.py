@@ -87,7 +87,11 @@ class StepRunner:
                     raise refusal(stored.error or stored.reason)
                 case StepState.FAILED:
                     raise ActionFailed(stored.error or stored.reason)
-        elif self._new_steps and time.monotonic() - self._began > self._services.settings.yield_after.total_seconds():
+        if self._services.stopping():
+            # A supervisor waits for the call that is on the wire, not for those that would follow it.
+            raise RunAgain("its process was told to stop: yielded at a step boundary", delay=timedelta())
+        worked = timedelta(seconds=time.monotonic() - self._began)
+        if stored is None and self._new_steps and worked > self._services.settings.yield_after:
             raise RunAgain("yielded after its time, at a step boundary", delay=timedelta())
         self._new_steps += 1
         step = self._at_hand(position, occurrence, action, named, once, digest, stored, patience)

@@ -1,9 +1,9 @@
 """Leaves the process when a task overstays.
 
 Time limits do not bind threads: a thread that hangs keeps its slot, and a process told to stop waits for it for ever.
-So one thread watches the others. Past the limit it writes every stack to the log, has the ledger told (the job that
-overstays spends a run, the process's other claims go back unspent), asks the process to stop and, after a grace, leaves
-without asking. The supervisor starts the next one.
+So one thread watches the others. Past the limit it writes every stack to the log, asks the process to stop, has the
+ledger told (each job that overstays spends a run, the process's other claims go back unspent) and, after a grace,
+leaves without asking. The supervisor starts the next one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -51,13 +51,13 @@ def terminate_self() -> None:
 
 
 class Watchdog:
-    """Watches the tasks of this process; `before_exit(task)` may take as long as the grace, not longer."""
+    """Watches the tasks of this process; `before_exit(late tasks)` may take as long as the grace, not longer."""
 
     def __init__(
         self,
         limits: Limits,
         *,
-        before_exit: Callable[[Task], None],
+        before_exit: Callable[[Sequence[Task]], None],
         clock: Callable[[], float] = time.monotonic,
         terminate: Callable[[], None] = terminate_self,
         leave: Callable[[int], object] = os._exit,
@@ -101,20 +101,23 @@ class Watchdog:
         late = self.overstaying()
         if not late:
             return False
-        metrics.WATCHDOG_EXITS.inc()
-        log.critical(
-            "%d task(s) ran longer than %s: this process leaves\n%s",
-            len(late),
-            self._limits.task,
-            stacks(),
-            extra={"action": "watchdog.exit", "jobs": [task.job for task in late]},
-        )
-        told = threading.Thread(target=self._tell, args=(late,), name="watchdog-ledger", daemon=True)
-        told.start()
-        told.join(self._limits.grace.total_seconds())  # the ledger may be what hangs
-        self._terminate()
-        if not self._stopped.wait(self._limits.grace.total_seconds()):
-            self._leave(EXIT_CODE)
+        grace = self._limits.grace.total_seconds()
+        try:
+            metrics.WATCHDOG_EXITS.inc()
+            log.critical(
+                "%d task(s) ran longer than %s: this process leaves\n%s",
+                len(late),
+                self._limits.task,
+                stacks(),
+                extra={"action": "watchdog.exit", "jobs": [task.job for task in late]},
+            )
+            self._terminate()  # first: what is handed back and rung for must not be taken here again
+            told = threading.Thread(target=self._tell, args=(late,), name="watchdog-ledger", daemon=True)
+            told.start()
+            told.join(grace)  # the ledger may be what hangs
+        finally:  # even of a process that can start no thread any more
+            if not self._stopped.wait(grace):
+                self._leave(EXIT_CODE)
         return True
 
     def _run(self) -> None:
@@ -124,14 +127,13 @@ class Watchdog:
                 return
 
     def _tell(self, late: list[Task]) -> None:
-        for task in late:
-            try:
-                self._before_exit(task)
-            except Exception:  # whatever it is: the process leaves next, and the other late tasks are told of too
-                log.exception(
-                    "the ledger could not be told of a task that overstays: its claim will lapse",
-                    extra={"action": "watchdog.untold", "job": task.job},
-                )
+        try:
+            self._before_exit(late)
+        except Exception:  # whatever it is: the process leaves next
+            log.exception(
+                "the ledger could not be told of what overstays: the claims of this process will lapse",
+                extra={"action": "watchdog.untold", "jobs": [task.job for task in late]},
+            )
 
 
 def stacks() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -179,12 +179,12 @@ class Worker:
         with self._lock:
             return {thread: job.id for thread, job in self._active.items()}
 
-    def leave(self, overdue: str) -> None:
-        """Before the watchdog ends the process: spend the overdue job's run, hand every other claim back unspent."""
+    def leave(self, overdue: Collection[str]) -> None:
+        """Before the watchdog ends the process: spend a run of each *overdue* job, hand other claims back unspent."""
         with self._lock:
             held = list(self._active.values())
         for job in held:
-            if job.id == overdue:
+            if job.id in overdue:
                 self.spend(job, reason="the run did not end in time and its process was left")
             else:
                 reason = "handed back: its process was left"

@@ -10,6 +10,7 @@ from tasks.actions import stripe
 
 NOTE = "aswhom_reconciliation"  # the metadata key that differences are written to
 SETTLED = "settled"  # replaces a difference that is gone
+NOT_COMPARED = "not compared"  # replaces a difference that is no longer looked for
 
 
 class BillingConfig(BaseModel):
@@ -20,9 +21,11 @@ class BillingConfig(BaseModel):
 
 
 def difference(subscription: stripe.Subscription, *, tolerance: int) -> str | None:
-    """What shall be noted: the difference, that there is none any more, or None: it says so already."""
+    """What shall be noted: the difference, or what became of the one that is noted. None: nothing new."""
     agreed, invoiced = subscription.agreed, subscription.invoiced
-    if agreed is None or invoiced is None or abs(agreed - invoiced) <= tolerance:
+    if agreed is None or invoiced is None:
+        return NOT_COMPARED if subscription.note not in (None, SETTLED, NOT_COMPARED) else None
+    if abs(agreed - invoiced) <= tolerance:
         return SETTLED if subscription.note not in (None, SETTLED) else None
     note = f"agreed {agreed}, invoiced {invoiced} {subscription.currency}"
     return None if note == subscription.note else note

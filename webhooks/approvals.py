@@ -13,12 +13,15 @@ from datetime import datetime
 from typing import Protocol
 
 from flask import Blueprint, Response, make_response, redirect, request, url_for
+from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
 from identity.errors import Unavailable
+from identity.store import CommitUnknown
 from pipeline.approvals.approving import NoLink, Offered
 from pipeline.approvals.shown import letters
 from pipeline.ledger.votes import Counted, NotCounted
+from webhooks import problems
 from webhooks.pages import from_own_page, page
 from webhooks.settings import WebSettings
 
@@ -70,13 +73,25 @@ def approval_pages(
                 log.info("approval answered", extra={"action": "approval.answered", "state": str(state)})
                 return page("approvals/done.html", said=said, state=state)
 
+    @pages.errorhandler(CommitUnknown)
     @pages.errorhandler(Unavailable)
-    def later(error: Unavailable) -> Response:
+    def later(error: Unavailable | CommitUnknown) -> Response:
         log.warning("approval not now: %s", error, extra={"action": "approval.unavailable"})
         why = "Whether your answer was counted is not certain: open your link again in a minute to see."
         response = _failed("We cannot reach what we need right now", why, 503)
         response.headers["Retry-After"] = "60"
         return response
+
+    @pages.errorhandler(HTTPException)
+    def refused(error: HTTPException) -> Response:
+        return _failed("Nothing was done", error.description or error.name, error.code or 400)
+
+    @pages.errorhandler(Exception)
+    def fault(error: Exception) -> Response:
+        problems.own(error)
+        return _failed(
+            "A fault of ours", "It is in our log. Open your link again to see whether your answer counts.", 500
+        )
 
     return pages
 

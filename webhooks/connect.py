@@ -15,6 +15,7 @@ from typing import Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from flask import Blueprint, Response, make_response, redirect, request, url_for
+from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
 from identity.connect.reasons import AGAIN, OPERATOR, Why
@@ -154,6 +155,10 @@ def connect_pages(settings: WebSettings, connector: Connector, *, clock: Callabl
         )
         response.headers["Retry-After"] = "60"
         return response
+
+    @pages.errorhandler(HTTPException)
+    def refused(error: HTTPException) -> Response:
+        return _failed(Failed(why=Why.UNTRUSTED, reason=error.description or error.name, next_step=AGAIN))
 
     @pages.errorhandler(Exception)
     def fault(error: Exception) -> Response:

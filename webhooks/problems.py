@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
 
-from flask import Flask, Response
+from flask import Flask, Response, request
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from identity.errors import AswhomError, Unavailable, Unconfirmed
 from identity.store import CommitUnknown
 from pipeline.model import Unfollowed
+from webhooks.pages import page
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,13 @@ _NEXT_STEP = {
     405: "This path does not take this method; the Allow header names those it takes.",
 }
 
+
+#: The same for whoever is at a browser, below the addresses of pages.
+_FOR_PEOPLE = {
+    404: "Nothing is at this address. Copy the whole of it, or ask for a new link.",
+    405: "This address is where a form is sent to. Go back to the page that the form is on.",
+}
+_PAGES = ("/console", "/connect", "/approvals")
 
 _UNCONFIRMED = (
     "The ledger did not confirm this: it may have been done, or not. Look first; or send the same request again after "
@@ -165,6 +173,12 @@ def own(error: Exception) -> Problem:
     return Problem(FAILED, "The request failed for a reason of ours, which is in our log. Try again later.")
 
 
+def _by_a_person() -> bool:
+    """Whether a browser asks for a page: what takes anything else as gladly is a program."""
+    best = request.accept_mimetypes.best_match(("application/problem+json", "text/html"))
+    return best == "text/html" and f"{request.path}/".startswith(tuple(f"{one}/" for one in _PAGES))
+
+
 def install(app: Flask) -> None:
     """Answer every error of *app* with a problem document."""
 
@@ -186,7 +200,10 @@ def install(app: Flask) -> None:
     def refuse(error: HTTPException) -> Response:
         status = error.code or 500
         title = HTTPStatus(status).phrase
-        document = _document("about:blank", title, status, _NEXT_STEP.get(status, f"The request was refused: {title}."))
+        said = _NEXT_STEP.get(status, f"The request was refused: {title}.")
+        document = _document("about:blank", title, status, said)
+        if _by_a_person() and status in _FOR_PEOPLE:
+            document = page("lost.html", status, reason=_FOR_PEOPLE[status], console="console" in app.blueprints)
         for name, value in error.get_headers():
             if name.lower() in {"allow", "retry-after", "location"}:
                 document.headers[name] = value

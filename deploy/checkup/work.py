@@ -10,6 +10,7 @@ from deploy.installation import Installation
 from pipeline.accounts.scope_report import scope_report, what_to_do
 from pipeline.ledger import queries, troubles
 from pipeline.model import BEAT
+from pipeline.rhythms import silence_of
 from pipeline.schedules import punctuality
 
 _STALE = timedelta(minutes=1)
@@ -24,9 +25,9 @@ def heartbeats(at: Installation) -> Iterator[Finding]:
     if not beats:
         yield wrong("housekeeping", f"no duty was ever done: {_DUTIES_AT}")
     newest = {row["duty"]: row for row in sorted(beats, key=lambda row: row["at"])}
-    stale = [duty for duty, row in newest.items() if now - row["at"] > _STALE]
-    if stale and len(stale) == len(newest):
-        last = max(row["at"] for row in beats)
+    stale = [duty for duty, row in newest.items() if now - row["at"] > silence_of(duty)]
+    last = max((row["at"] for row in beats), default=now)
+    if now - last > _STALE:
         yield wrong("housekeeping", f"nothing was done since {last:%Y-%m-%d %H:%M}: {_DUTIES_AT}")
         return
     for duty, row in newest.items():

@@ -19,7 +19,7 @@ from pipeline.ledger.paging import Row, rows_of
 from pipeline.revocation.receipt import holds
 from pipeline.revocation.tables import revocations
 from pipeline.runtime import Runtime
-from pipeline.states import JobState, Wait
+from pipeline.states import JobState, StepState, Wait
 from pipeline.tables import attempts, jobs, steps
 
 
@@ -44,7 +44,7 @@ class Sight:
                 "principal": row.principal_id,
                 "pattern": row.pattern,
                 "reason": row.reason,
-                "status": "adopted" if row.adopted_from else row.state,
+                "status": "adopted" if row.adopted_from and row.state == StepState.DONE else row.state,
             }
             for row in self._all(ordered)
         ]

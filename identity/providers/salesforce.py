@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +11,27 @@ from identity.model import ProviderConnection
 from identity.providers.profile import Assertion, ClientAuth, ExternalIdentity, Profile, Reach, Revocation, WhoAmI
 from identity.providers.sources import assumed, heard
 from identity.secret import Secret
+
+_SHORT = re.compile(r"[A-Za-z0-9]{15}")
+_CHECKSUM = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
+
+
+def whole_id(id: str) -> str:
+    """An id as Salesforce's APIs give it, of 18 characters; people and reports copy it with 15.
+
+    Each of the last three says which of five characters are capitals, so that letter case does not matter any more.
+    Salesforce's own formula for it is CASESAFEID.
+    """
+    if not _SHORT.fullmatch(id):
+        return id
+    fives = (id[0:5], id[5:10], id[10:15])
+    capitals = (sum(1 << place for place, letter in enumerate(five) if "A" <= letter <= "Z") for five in fives)
+    return id + "".join(_CHECKSUM[which] for which in capitals)
+
+
+def whole_person(external_id: str) -> str:
+    """`<organization>/<user>` as a completed connect writes it in an alias."""
+    return "/".join(whole_id(part) for part in external_id.split("/"))
 
 
 def _ask_user(connection: ProviderConnection, token: Secret) -> HttpRequest:

@@ -2,13 +2,51 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
+from identity.errors import BadInput
+from identity.model import Scope
+from identity.sequence import lock_exclusive
 from identity.withdrawals import ask_again
+from pipeline import revocation
 from pipeline.desk.changes import record
 from pipeline.ledger import queries
+from pipeline.revocation.tables import revocations
+
+_TWICE = timedelta(minutes=1)  # within which the same form is the same act
+
+
+def revoke_once(
+    connection: Connection,
+    *,
+    id: str,
+    scope: Scope,
+    tenant: str | None,
+    source: str,
+    by: str,
+    reason: str,
+    now: datetime,
+) -> bool:
+    """Revoke, unless that was just done under this id: a form that is sent twice revokes once. Whether it did.
+
+    Raises BadInput if what has the id is a revocation of something else, or of long before: whoever sends it then means
+    what there is by now.
+    """
+    lock_exclusive(connection, scope)  # before the look: whoever sends the same at the same moment has written by then
+    found = connection.execute(
+        select(revocations.c.kind, revocations.c.key, revocations.c.effective_at).where(revocations.c.id == id)
+    ).one_or_none()
+    if found is None:
+        revocation.declare(connection, id=id, scope=scope, tenant=tenant, source=source, by=by, reason=reason, now=now)
+        return True
+    if (found.kind, found.key) != (scope.kind, scope.key):
+        raise BadInput(f"revocation {id} is of {found.kind} {found.key}: look again at what you mean to revoke")
+    if now - found.effective_at > _TWICE:
+        at = f"{found.effective_at:%Y-%m-%d %H:%M} UTC"
+        raise BadInput(f"nothing is revoked now: this form was sent at {at}, open it again to revoke anew")
+    return False
 
 
 def retry(connection: Connection, id: str, *, audit_id: str, by: str, now: datetime) -> int:

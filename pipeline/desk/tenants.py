@@ -10,6 +10,7 @@ from identity import installations
 from identity.errors import BadInput
 from identity.model import PrincipalKind
 from identity.principals import BY_ADMIN, ensure_principal, ensure_tenant, link_alias
+from identity.providers.salesforce import SALESFORCE, whole_person
 from pipeline.desk.changes import record
 from pipeline.ledger import queries
 
@@ -47,6 +48,8 @@ def add_alias(
 ) -> None:
     """Say that a provider's user is this person, who is made if she is new. Raises BadInput."""
     add_user(connection, tenant, principal, now=now)
+    if provider == SALESFORCE.name:  # an admin may have copied ids of 15 characters
+        external_id = whole_person(external_id)
     linked = link_alias(
         connection,
         tenant=tenant,

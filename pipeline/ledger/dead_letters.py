@@ -10,8 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from pipeline.ledger.views import in_state
-from pipeline.states import JobState
+from pipeline.ledger.views import REPLAYABLE
 from pipeline.tables import jobs
 
 MOST = 2_000  # the newest, which are looked at
@@ -48,7 +47,7 @@ def cause(reason: str | None) -> str:
 def dead_letters(connection: Connection, tenant: str | None) -> DeadLetters:
     """Of one tenant, or of all."""
     columns = (jobs.c.id, jobs.c.tenant_id, jobs.c.workflow, jobs.c.reason, jobs.c.created_at)
-    found = select(*columns).where(in_state(JobState.DEAD), jobs.c.pruned_at.is_(None))
+    found = select(*columns).where(REPLAYABLE)
     if tenant is not None:
         found = found.where(jobs.c.tenant_id == tenant)
     newest = found.order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(MOST + 1)

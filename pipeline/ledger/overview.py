@@ -10,24 +10,21 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, func, literal, 
 
 from identity.model import AccountState
 from identity.tables import accounts, provider_connections, scopes
-from identity.withdrawals import WithdrawalState
-from identity.withdrawals.tables import withdrawals
-from pipeline.ledger.views import NOT_TAKEN, TROUBLED, in_state
+from pipeline.ledger.views import NOT_TAKEN, REPLAYABLE, STUCK, TROUBLED
 from pipeline.revocation.tables import revocations
+from pipeline.rhythms import silence_of
 from pipeline.schedules.changes import LIVE
-from pipeline.states import JobState
 from pipeline.tables import deliveries, heartbeats, jobs, schedules
 
 MOST = 1_000  # counted; more than that is "over a thousand" to anybody
 _RECENT = timedelta(days=1)
-_STALE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Overview:
     """How many of each there are, up to `MOST` + 1."""
 
-    dead: int  # jobs
+    dead: int  # jobs that can still be replayed
     lost: int  # accounts that somebody has to connect again
     suspended: int  # accounts, by their provider
     refused: int  # deliveries of the last day that were unrecognised or refused
@@ -46,17 +43,14 @@ def overview(connection: Connection, tenant: str | None, *, now: datetime) -> Ov
         found = select(literal(1)).select_from(table).where(*where)
         return _counted(connection, found if tenant is None else found.where(table.c.tenant_id == tenant))
 
-    stuck = select(withdrawals.c.revocation_id).where(
-        withdrawals.c.state == literal(str(WithdrawalState.STUCK), literal_execute=True)
-    )
     bad = (deliveries.c.received_at > now - _RECENT) & NOT_TAKEN
     return Overview(
-        dead=count(jobs, in_state(JobState.DEAD)),
+        dead=count(jobs, REPLAYABLE),
         lost=count(accounts, TROUBLED, accounts.c.state == AccountState.NEEDS_RECONNECT),
         suspended=count(accounts, TROUBLED, accounts.c.state == AccountState.SUSPENDED),
         refused=count(deliveries, bad),
         revoking=count(revocations, revocations.c.state != "quiesced"),
-        stuck=count(revocations, revocations.c.id.in_(stuck)),
+        stuck=count(revocations, revocations.c.id.in_(STUCK)),
         schedules=count(schedules, LIVE, schedules.c.fault.is_not(None)),
         paused=_paused(connection, tenant),
         stopped=_stopped(connection, tenant),
@@ -86,4 +80,4 @@ def _duties(connection: Connection, now: datetime) -> tuple[str, ...]:
     newest: dict[str, Any] = {}
     for row in connection.execute(select(heartbeats).order_by(heartbeats.c.at)):
         newest[row.duty] = row
-    return tuple(duty for duty, row in sorted(newest.items()) if row.error or now - row.at > _STALE)
+    return tuple(duty for duty, row in sorted(newest.items()) if row.error or now - row.at > silence_of(duty))

@@ -6,17 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import Connection, Select, func, literal, select
+from sqlalchemy import Connection, Select, func, select
 
 from identity.audit.sealer import oldest_unsealed
 from identity.columns import database_now
 from pipeline.ledger.steps import clock
-from pipeline.ledger.views import in_state
-from pipeline.states import AttemptState, JobState, Wait
+from pipeline.ledger.views import OF_UNKNOWN_OUTCOME, REPLAYABLE, in_state
+from pipeline.states import JobState, Wait
 from pipeline.tables import attempts, jobs
-
-# In the words of its partial index.
-_UNKNOWN = attempts.c.state == literal(str(AttemptState.UNKNOWN), literal_execute=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +23,7 @@ class Troubles:
     due: Mapping[str, int]  # jobs a worker may claim, by pattern
     due_for: Mapping[str, timedelta]  # since when the oldest of them is
     waiting: Mapping[str, int]  # by what for
-    dead_by: Mapping[str, int]  # by pattern
+    dead_by: Mapping[str, int]  # by pattern; those that can still be replayed
     unknown: int  # calls whose outcome nobody knows
     unsealed: timedelta  # since when the oldest audit record without a seal is there
 
@@ -47,8 +44,8 @@ def look(connection: Connection) -> Troubles:
     of_pattern = select(jobs.c.pattern, func.count(), func.min(jobs.c.due_at)).where(is_due).group_by(jobs.c.pattern)
     due = connection.execute(of_pattern).all()
     waiting = select(jobs.c.wait, func.count()).where(in_state(JobState.WAITING)).group_by(jobs.c.wait)
-    dead = select(jobs.c.pattern, func.count()).where(in_state(JobState.DEAD)).group_by(jobs.c.pattern)
-    unknown = select(func.count()).select_from(attempts).where(_UNKNOWN)
+    dead = select(jobs.c.pattern, func.count()).where(REPLAYABLE).group_by(jobs.c.pattern)
+    unknown = select(func.count()).select_from(attempts).where(OF_UNKNOWN_OUTCOME)
     unsealed = oldest_unsealed(connection)
     return Troubles(
         due={pattern: depth for pattern, depth, _ in due},

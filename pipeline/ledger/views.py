@@ -6,17 +6,20 @@ here reads a sealed column.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Select, Table, false, literal, or_, select
 
 from identity.model import AccountState
 from identity.tables import accounts, grants, principals
+from identity.withdrawals import WithdrawalState
+from identity.withdrawals.tables import withdrawals
 from pipeline.ledger.paging import Page, Row, Turn, equal, page_of, rows_of
 from pipeline.ledger.queries import steps_of
 from pipeline.revocation.tables import revocations
-from pipeline.states import JobState
-from pipeline.tables import deliveries, jobs
+from pipeline.states import AttemptState, JobState, Wait
+from pipeline.tables import attempts, deliveries, jobs
 
 _JOB = [
     column
@@ -49,6 +52,7 @@ def jobs_page(
     workflow: str | None = None,
     pattern: str | None = None,
     user: str | None = None,
+    wait: str | None = None,
 ) -> Page:
     """The jobs: those of a state are found by an index, the rest are looked for."""
     statement = select(*_JOB)
@@ -58,7 +62,9 @@ def jobs_page(
         statement = statement.where(jobs.c.id.in_(_claimed(connection, state)))
     elif state is not None:
         statement = statement.where(in_state(state) if state in _STATES else false())
-    also = equal(agent_id=agent, workflow=workflow, pattern=pattern, user_id=user)
+    if wait == Wait.UNKNOWN:  # few, among however many that wait for something else
+        statement = statement.where(jobs.c.id.in_(select(attempts.c.job_id).where(OF_UNKNOWN_OUTCOME)))
+    also = equal(agent_id=agent, workflow=workflow, pattern=pattern, user_id=user, wait=wait)
     return page_of(connection, statement, turn, at=jobs.c.created_at, id=jobs.c.id, also=also)
 
 
@@ -70,6 +76,7 @@ _STATES = frozenset(JobState)
 
 #: What needs somebody, in the words of its partial index.
 TROUBLED = _among(accounts.c.state, AccountState.NEEDS_RECONNECT, AccountState.SUSPENDED)
+OF_UNKNOWN_OUTCOME = attempts.c.state == literal(str(AttemptState.UNKNOWN), literal_execute=True)
 NOT_TAKEN = _among(deliveries.c.outcome, "unrecognised", "refused")
 ENDED_BADLY = _among(jobs.c.state, JobState.DEAD, JobState.CANCELLED)
 _OPEN = _among(jobs.c.state, JobState.QUEUED, JobState.WAITING)
@@ -86,6 +93,10 @@ def in_state(state: str) -> ColumnElement[bool]:
             return of_state & ENDED_BADLY
         case _:
             return of_state
+
+
+#: The dead jobs that a person can still do something about: of the others retention has forgotten the steps.
+REPLAYABLE = in_state(JobState.DEAD) & jobs.c.pruned_at.is_(None)
 
 
 def _claimed(connection: Connection, state: str) -> list[str]:
@@ -156,12 +167,25 @@ def delivery(connection: Connection, tenant: str | None, id: str) -> Row | None:
     return {**found, "jobs": list(started.scalars())}
 
 
-def revocations_page(connection: Connection, tenant: str | None, turn: Turn) -> Page:
-    """The revocations, without their receipts."""
+#: The revocations that a provider could not be asked to follow, by an index.
+STUCK = select(withdrawals.c.revocation_id).where(
+    withdrawals.c.state == literal(str(WithdrawalState.STUCK), literal_execute=True)
+)
+
+
+def revocations_page(connection: Connection, tenant: str | None, turn: Turn, *, stuck: bool = False) -> Page:
+    """The revocations, without their receipts; *stuck*: those alone that are so at a provider."""
     statement = select(*_REVOCATION)
+    if stuck:
+        statement = statement.where(revocations.c.id.in_(STUCK))
     if tenant is not None:
         statement = statement.where(revocations.c.tenant_id == tenant)
     return page_of(connection, statement, turn, at=revocations.c.effective_at, id=revocations.c.id)
+
+
+def stuck_among(connection: Connection, ids: Collection[str]) -> frozenset[str]:
+    """Which of these revocations are stuck at a provider."""
+    return frozenset(connection.execute(STUCK.where(withdrawals.c.revocation_id.in_(ids))).scalars())
 
 
 def revocation(connection: Connection, tenant: str | None, id: str) -> Row | None:

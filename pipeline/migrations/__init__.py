@@ -13,6 +13,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
+from identity.errors import Misconfigured
 from identity.store import Store
 from pipeline.database import Database, DatabaseSettings, open_database
 
@@ -35,7 +36,10 @@ def upgrade_at(settings: DatabaseSettings) -> None:
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
-    """Bring the ledger to the newest revision, or to *revision*, in one write; a no-op when it is there."""
+    """Bring the ledger to the newest revision, or to *revision*, in one write; a no-op when it is there.
+
+    Raises Misconfigured for a ledger of a newer version.
+    """
     database.write(partial(_upgrade, revision=revision))
 
 
@@ -43,7 +47,12 @@ def _upgrade(connection: Connection, *, revision: str) -> None:
     if connection.dialect.name == "postgresql":
         # The limit of a step's statements is not for the index of a large table.
         connection.execute(text("set local statement_timeout = 0"))
+        # Nor is that of their locks for another's upgrade. For the tables it holds: who waits for one keeps others out.
+        connection.execute(text("set local lock_timeout = 0"))
         connection.execute(text("select pg_advisory_xact_lock(hashtext('aswhom migrations'))"))
+        connection.execute(text("set local lock_timeout = '2s'"))
+    if said := of_a_newer_version(MigrationContext.configure(connection).get_current_revision()):
+        raise Misconfigured(said)
     config = _config()
     config.attributes["connection"] = connection
     command.upgrade(config, revision)
@@ -55,7 +64,24 @@ def revisions(store: Store) -> tuple[str | None, str | None]:
     return current, _newest()
 
 
+def of_a_newer_version(revision: str | None) -> str | None:
+    """What is to be said of a ledger at *revision* if this version does not know it; else None."""
+    if revision is None or revision in _known():
+        return None
+    return f"the ledger is at revision {revision}, of a newer Aswhom: install that version, or restore a backup"
+
+
+@cache
+def _scripts() -> ScriptDirectory:
+    """Read from every migration's file, which are what they are."""
+    return ScriptDirectory.from_config(_config())
+
+
 @cache
 def _newest() -> str | None:
-    """Read from every migration's file, which are what they are."""
-    return ScriptDirectory.from_config(_config()).get_current_head()
+    return _scripts().get_current_head()
+
+
+@cache
+def _known() -> frozenset[str]:
+    return frozenset(script.revision for script in _scripts().walk_revisions())

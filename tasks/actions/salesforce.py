@@ -44,22 +44,6 @@ LOOKED_AT_AGAIN = timedelta(minutes=15)
 _USAGE = re.compile(r"api-usage=(\d{1,12})/(\d{1,12})")
 
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9]{15}([A-Za-z0-9]{3})?$")]
-_CHECKSUM = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
-
-
-def whole_id(id: str) -> str:
-    """An id as Salesforce's APIs give it, of 18 characters; people and reports copy it with 15.
-
-    Each of the last three says which of five characters are capitals, so that letter case does not matter any more.
-    Salesforce's own formula for it is CASESAFEID.
-    """
-    if len(id) != 15:
-        return id
-    fives = (id[0:5], id[5:10], id[10:15])
-    capitals = (sum(1 << place for place, letter in enumerate(five) if "A" <= letter <= "Z") for five in fives)
-    return id + "".join(_CHECKSUM[which] for which in capitals)
-
-
 Stage = Annotated[str, Field(min_length=1, max_length=255)]
 NextStep = Annotated[str, Field(max_length=255)]
 

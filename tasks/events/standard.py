@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from identity.providers.salesforce import whole_id, whole_person
 from pipeline.workflow import Event, ExternalUser, Trigger
 from tasks.actions.invoices import InvoiceId
-from tasks.actions.salesforce import Id, NextStep, Stage, whole_id
+from tasks.actions.salesforce import Id, NextStep, Stage
 
 SOURCE = "standard"
 
@@ -109,8 +110,9 @@ def deal_changed() -> Trigger[DealChanged]:
 
     def event(at: datetime, deal: _Deal) -> DealChanged:
         # As Salesforce's own answer names people: an id is unique within its organization only.
-        organization, whose = whole_id(deal.organization), whole_id(deal.owner)
-        owner = ExternalUser(provider="salesforce", id=f"{organization}/{whose}", login=whose)
+        owner = ExternalUser(
+            provider="salesforce", id=whole_person(f"{deal.organization}/{deal.owner}"), login=whole_id(deal.owner)
+        )
         says = deal.model_dump(include=set(DealValues.model_fields))
         replaced = None if deal.previous is None else DealValues(**says | deal.previous.model_dump(exclude_unset=True))
         return DealChanged(at=at, opportunity=deal.opportunity, owner=owner, previous=replaced, **says)

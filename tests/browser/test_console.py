@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from identity.console.roles import Held, Role
 from identity.console.sign_in import SignIn, SignInSettings
 from identity.http import Client
 from identity.secret import Secret
+from pipeline.ledger.replay import replay
 from pipeline.states import JobState
 from tests.browser.console_site import ConsoleSite
 from tests.browser.person import Person
@@ -59,6 +61,26 @@ def test_a_page_keeps_itself_up_to_date_and_leaves_a_person_at_work_alone(site: 
     site.town.waiting()
     owner.tab.get_by_role("row").nth(before).wait_for()
     assert owner.tab.get_by_label("User").input_value() == "somebody"
+    assert owner.complaints == []
+
+
+def test_a_page_that_changes_stays_scrolled_and_offers_what_can_be_done_now(site: ConsoleSite, person: Meet) -> None:
+    owner = _signed_in(site, person)
+    owner.tab.set_viewport_size({"width": 340, "height": 700})
+    owner.goes_to(f"{site.web}/console/jobs")
+    before = owner.tab.get_by_role("row").count()
+    owner.tab.locator(".scroll").evaluate("it => { it.scrollLeft = 60; }")
+    job = site.town.waiting()
+    owner.tab.get_by_role("row").nth(before).wait_for()
+    assert owner.tab.locator(".scroll").evaluate("it => it.scrollLeft") == 60
+    owner.goes_to(f"{site.web}/console/jobs/{job}")
+    owner.tab.get_by_role("button", name="Cancel the job").click()
+    owner.tab.get_by_text("The job is cancelled.").wait_for()
+    owner.tab.wait_for_url(lambda url: "done=" not in url)
+    owner.tab.get_by_role("button", name="Replay the job").wait_for()
+    site.town.database.write(partial(replay, job=job, by="somebody else", at=site.town.now()))
+    owner.tab.get_by_role("button", name="Cancel the job").wait_for()
+    assert owner.tab.get_by_role("button", name="Replay the job").count() == 0
     assert owner.complaints == []
 
 

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -105,8 +105,11 @@ class TestRuntime:
         with (DIRECTORY / "heartbeats").open("a") as heartbeats:
             heartbeats.write(f"{duty} {error} {os.getpid()}\n")
 
-    def before_exit(self, job_id: str) -> None:
-        write(f"spent {job_id}")
+    def wind_down(self) -> None:
+        write("winds down")
+
+    def before_exit(self, overdue: Collection[str]) -> None:
+        write(f"spent {' '.join(overdue)}")
 
     def close(self) -> None:
         write("closed")

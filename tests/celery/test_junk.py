@@ -162,6 +162,24 @@ def test_a_heap_of_junk_costs_no_bell_for_good(broker: Server, ring: CeleryRing,
     assert worker.running()
 
 
+def test_a_key_of_another_type_in_the_place_of_a_queue_ends_no_worker(
+    broker: Server, ring: CeleryRing, child: Callable[..., Child]
+) -> None:
+    worker = child()
+    worker.work(concurrency=2)
+    ring.jobs(bells("held-a-0"))
+    eventually(lambda: worker.began("held-a-0"), log=worker.log)
+    with broker.client() as client:
+        client.set(QUEUE, "x")
+        eventually(lambda: worker.text().count("WRONGTYPE") > 1, what="it meets the key, and again", log=worker.log)
+        client.delete(QUEUE)
+    ring_once(broker.url, "ok-after")
+    eventually(lambda: worker.ended("ok-after"), seconds=15, what="it works when the key is gone", log=worker.log)
+    worker.open_gate("a")
+    eventually(lambda: worker.ended("held-a-0"), what="what ran all the while ends", log=worker.log)
+    assert worker.lines().count("opened") == 1
+
+
 @pytest.mark.slow
 def test_stock_celery_dies_of_junk(broker: Server, child: Callable[..., Child]) -> None:
     worker = child(RIG_CONF=json.dumps({"worker_consumer": "celery.worker.consumer:Consumer"}))

@@ -155,6 +155,21 @@ def test_a_worker_consumes_again_after_the_broker_forgot_everything(
     assert hears(broker, worker, "ok-after", seconds=15), worker.text()
 
 
+def test_a_worker_consumes_again_from_a_broker_that_was_a_replica_for_a_while(
+    broker: Server, child: Callable[..., Child]
+) -> None:
+    """A planned failover, seen from the old primary: who waits in BRPOP is thrown out, and who asks again refused."""
+    worker = child()
+    worker.work(concurrency=SLOTS)
+    assert hears(broker, worker, "ok-before", seconds=10)
+    with broker.client() as client:
+        client.replicaof("127.0.0.1", "1")
+        eventually(lambda: "Connection to broker lost" in worker.text(), what="it is noticed", log=worker.log)
+        client.replicaof("NO", "ONE")
+    assert hears(broker, worker, "ok-after", seconds=20), worker.text()
+    assert worker.lines().count("opened") == 1
+
+
 @pytest.mark.slow
 def test_a_worker_gives_up_a_frozen_broker_and_consumes_when_it_thaws(
     broker: Server, child: Callable[..., Child]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import pytest
@@ -18,12 +18,12 @@ LIMITS = Limits(task=timedelta(seconds=60), grace=timedelta(seconds=0.2))
 class Process:
     """Stands in for the process that leaves, and for its clock."""
 
-    def __init__(self, before_exit: Callable[[Task], None] | None = None) -> None:
+    def __init__(self, before_exit: Callable[[Sequence[Task]], None] | None = None) -> None:
         self.now = 1000.0
         self.done: list[object] = []
         self.watchdog = Watchdog(
             LIMITS,
-            before_exit=before_exit or (lambda task: self.done.append(("spent", task.job))),
+            before_exit=before_exit or (lambda late: self.done.append(("spent", *(task.job for task in late)))),
             clock=lambda: self.now,
             terminate=lambda: self.done.append("terminate"),
             leave=lambda code: self.done.append(("leave", code)),
@@ -40,19 +40,55 @@ def test_a_task_within_its_limit_is_left_alone() -> None:
     assert process.done == []
 
 
-def test_a_task_past_its_limit_spends_a_run_before_the_process_leaves(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_task_past_its_limit_spends_a_run_once_no_more_is_taken_and_before_the_process_leaves(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     process = Process()
     with process.watchdog.watch("j1"):
         process.now += 60
         assert process.watchdog.check()
-    assert process.done == [("spent", "j1"), "terminate", ("leave", EXIT_CODE)]
+    assert process.done == ["terminate", ("spent", "j1"), ("leave", EXIT_CODE)]
     assert "test_a_task_past_its_limit" in caplog.text  # the stack that hangs is in the log
+
+
+def test_two_tasks_past_their_limit_are_told_of_together() -> None:
+    process = Process()
+    watched, leave = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with process.watchdog.watch("j2"):
+            watched.set()
+            leave.wait(10)
+
+    with process.watchdog.watch("j1"):
+        process.now += 1
+        thread = threading.Thread(target=other)
+        thread.start()
+        assert watched.wait(10)
+        process.now += 60
+        assert process.watchdog.check()
+    assert process.done == ["terminate", ("spent", "j1", "j2"), ("leave", EXIT_CODE)]
+    leave.set()
+    thread.join(10)
+
+
+def test_the_process_leaves_though_it_can_start_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    process = Process()
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with process.watchdog.watch("j1"):
+        process.now += 60
+        with pytest.raises(RuntimeError, match="new thread"):
+            process.watchdog.check()
+    assert process.done == ["terminate", ("leave", EXIT_CODE)]
 
 
 def test_the_process_leaves_though_the_ledger_hangs() -> None:
     never = threading.Event()
 
-    def hang(_: Task) -> None:
+    def hang(_: Sequence[Task]) -> None:
         never.wait()
 
     process = Process(hang)
@@ -64,7 +100,7 @@ def test_the_process_leaves_though_the_ledger_hangs() -> None:
 
 
 def test_the_process_leaves_though_the_ledger_fails(caplog: pytest.LogCaptureFixture) -> None:
-    def fail(_: Task) -> None:
+    def fail(_: Sequence[Task]) -> None:
         raise OSError("disk full")
 
     process = Process(fail)
@@ -72,14 +108,14 @@ def test_the_process_leaves_though_the_ledger_fails(caplog: pytest.LogCaptureFix
         process.now += 60
         assert process.watchdog.check()
     assert process.done == ["terminate", ("leave", EXIT_CODE)]
-    assert "its claim will lapse" in caplog.text
+    assert "claims of this process will lapse" in caplog.text
 
 
 def test_a_process_that_stops_cleanly_within_the_grace_is_not_cut_short() -> None:
     process = Process()
     stopping = Watchdog(
         LIMITS,
-        before_exit=lambda task: process.done.append(("spent", task.job)),
+        before_exit=lambda late: process.done.append(("spent", *(task.job for task in late))),
         clock=lambda: process.now,
         terminate=lambda: stopping.stop(),  # noqa: PLW0108 - it is bound by then
         leave=lambda code: process.done.append(("leave", code)),

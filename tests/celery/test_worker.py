@@ -66,6 +66,7 @@ def test_sigterm_lets_running_tasks_finish_and_closes_what_was_opened(
     eventually(lambda: worker.began("held-a-1") and worker.began("held-a-2"), log=worker.log)
     worker.send(signal.SIGTERM)
     eventually(lambda: "Warm shutdown" in worker.text(), what="the worker was asked", log=worker.log)
+    eventually(lambda: "winds down" in worker.lines(), what="what runs is told", log=worker.log)
     worker.open_gate("a")
     assert worker.wait() == 0
     assert sorted(worker.lines()[-3:-1]) == ["ended held-a-1", "ended held-a-2"]

@@ -84,6 +84,26 @@ def test_no_page_offers_a_role_what_it_may_not(sqlite_town: Town, role: Role) ->
     assert offered >= MAY[role] & {"cancel_job", "replay_job", "resolve_job", "replay_dead", "stake", "accounts"}
 
 
+def test_whoever_asks_for_a_page_that_is_not_there_sees_one_that_says_so(sqlite_town: Town) -> None:
+    owner, browser = sqlite_town.at(Role.OWNER).client, {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    for path in ("/console/nowhere", "/connect/a/b/c", "/approvals/a/b"):
+        lost = owner.get(path, headers=browser)
+        assert (lost.status_code, "There is no such page" in lost.text) == (404, True), path
+        assert "default-src 'none'" in lost.headers["Content-Security-Policy"]
+        assert owner.get(path, headers={"Accept": "*/*"}).content_type == "application/problem+json"
+    of_a_form = owner.get("/console/jobs/job_1/cancel", headers=browser)
+    assert (of_a_form.status_code, "POST" in of_a_form.headers["Allow"]) == (405, True)
+    assert "where a form is sent to" in of_a_form.text
+    assert owner.get("/v1/nowhere", headers=browser).content_type == "application/problem+json"
+
+
+@pytest.mark.parametrize("role", [Role.AUDITOR, Role.APPROVER])
+def test_whoever_only_looks_does_not_see_what_a_call_sent(sqlite_town: Town, role: Role) -> None:
+    path = f"/console/jobs/{sqlite_town.in_doubt()}"
+    assert "secret" in sqlite_town.at(Role.OPERATOR).sees(path)
+    assert "secret" not in sqlite_town.at(role).sees(path)
+
+
 def test_whoever_is_not_signed_in_sees_and_does_nothing(sqlite_town: Town) -> None:
     ids, nobody = sqlite_town.fill(), sqlite_town.app.test_client()
     for name, method, path in _asked(sqlite_town, ids):

@@ -5,24 +5,25 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
 from typing import TypeVar
 
 import pytest
 from prometheus_client import REGISTRY
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select, update
 
 from identity.audit.tables import audit
 from identity.console.roles import Held, Role
-from identity.errors import Unconfirmed
+from identity.errors import BadInput, Unconfirmed
 from identity.model import Scope, ScopeKind
 from identity.store import CommitUnknown, Store
 from identity.tables import provider_connections, scopes
-from identity.withdrawals import WithdrawalState
-from identity.withdrawals.tables import withdrawals
+from pipeline.desk.revocations import revoke_once
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState
 from pipeline.tables import attempts, deliveries, jobs, schedules
-from tests.console.town import Town
+from tests.console.town import Town, Visit
 from webhooks.settings import WebSettings
 
 T = TypeVar("T")
@@ -53,15 +54,17 @@ def test_a_job_is_cancelled_and_replayed(town: Town) -> None:
 def test_a_persons_word_about_a_call_lets_the_job_go_on(sqlite_town: Town) -> None:
     town = sqlite_town
     job, operator = town.in_doubt(), town.at(Role.OPERATOR)
-    assert operator.sends(f"/console/jobs/{job}/resolve").status_code == 422
-    lacking = operator.sends(f"/console/jobs/{job}/resolve", effect="yes")
+    call = _call(operator, job)
+    assert operator.sends(f"/console/jobs/{job}/resolve", call=call).status_code == 422
+    lacking = operator.sends(f"/console/jobs/{job}/resolve", effect="yes", call=call)
     assert "github.Say returns more than that" in lacking.text
     deep = operator.sends(f"/console/jobs/{job}/resolve", effect="yes", result="[" * 100_000)
     assert (deep.status_code, "is to be JSON" in deep.text) == (422, True)
     for path, field in ((f"/console/jobs/{job}/resolve", "effect"), ("/console/schedules/pause", "id")):
         assert "holds a NUL" in operator.sends(path, **{field: "\0"}).text
     assert town.state(job) is JobState.WAITING
-    assert operator.sends(f"/console/jobs/{job}/resolve", effect="yes", result='{"id": "7"}').status_code == 303
+    said = operator.sends(f"/console/jobs/{job}/resolve", effect="yes", result='{"id": "7"}', call=call)
+    assert said.status_code == 303
     assert town.state(job) is JobState.QUEUED
     assert [row.state for row in town.rows(select(attempts.c.state))] == ["effect"]
     caught = (
@@ -69,8 +72,30 @@ def test_a_persons_word_about_a_call_lets_the_job_go_on(sqlite_town: Town) -> No
     )
     done: str = town.house.database.write(lambda c: c.execute(caught).scalar_one())
     assert "Say what became of the call." in operator.sees(f"/console/jobs/{done}"), "its workflow did without"
-    assert operator.sends(f"/console/jobs/{done}/resolve", effect="no").status_code == 303
+    said = operator.sends(f"/console/jobs/{done}/resolve", effect="no", call=_call(operator, done))
+    assert said.status_code == 303
     assert town.state(done) is JobState.DONE
+
+
+def _call(somebody: Visit, job: str) -> str:
+    """The call that the form of a job's page is about."""
+    (call,) = re.findall(r'name="call" value="([^"]+)"', somebody.sees(f"/console/jobs/{job}"))
+    return str(call)
+
+
+def test_a_persons_word_counts_for_the_call_that_they_were_shown_and_for_no_later_one(town: Town) -> None:
+    job, operator = town.in_doubt(), town.at(Role.OPERATOR)
+    first, path = _call(operator, job), f"/console/jobs/{job}/resolve"
+    town.in_doubt_again(job)
+    assert _call(operator, job) != first
+    for stale in ({"call": first}, {}):
+        answer = operator.sends(path, effect="no", **stale)
+        assert (answer.status_code, "another call by now than the one you were shown" in answer.text) == (422, True)
+    assert town.state(job) is JobState.WAITING
+    states = select(attempts.c.state).order_by(attempts.c.number)
+    assert [row.state for row in town.rows(states)] == ["no_effect", "unknown"]
+    assert operator.sends(path, effect="no", call=_call(operator, job)).status_code == 303
+    assert town.state(job) is JobState.QUEUED
 
 
 def test_all_that_one_cause_killed_comes_back_and_nothing_else(town: Town) -> None:
@@ -80,13 +105,17 @@ def test_all_that_one_cause_killed_comes_back_and_nothing_else(town: Town) -> No
     shown = operator.sees("/console/dead?tenant=acme")
     assert "Replay 3" in shown
     (cause,) = re.findall(r'name="cause" value="(the provider[^"]*)"', shown)
-    form = {"tenant": "acme", "workflow": "say_it", "cause": cause}
+    (jobs,) = [found for found in re.findall(r'name="jobs" value="([^"]*)"', shown) if killed[0] in found]
+    assert sorted(jobs.split()) == sorted(killed)
+    form = {"tenant": "acme", "workflow": "say_it", "cause": cause, "jobs": jobs}
+    behind = town.dead(f"the provider answers 500 to job_{9:026d}")
     answer = operator.sends("/console/dead/replay", **form)
     assert "3 jobs accepted anew" in operator.sees(answer.headers["Location"])
     assert {town.state(job) for job in killed} == {JobState.QUEUED}
     assert all(town.house.row(job).replayed_by == NAMES for job in killed)
-    assert {town.state(other), town.state(theirs)} == {JobState.DEAD}
-    assert operator.sends("/console/dead/replay", **form).status_code == 422
+    again = operator.sends("/console/dead/replay", **form)
+    assert (again.status_code, "none of the jobs that you were shown" in again.text.lower()) == (422, True)
+    assert {town.state(other), town.state(theirs), town.state(behind)} == {JobState.DEAD}, "the button counted three"
 
 
 def test_whoever_sees_one_tenants_dead_jobs_replays_no_others(town: Town) -> None:
@@ -95,7 +124,7 @@ def test_whoever_sees_one_tenants_dead_jobs_replays_no_others(town: Town) -> Non
     both = town.visit(Held(role=Role.APPROVER, tenant="acme"), Held(role=Role.OPERATOR, tenant="globex"))
     assert "KeyError" in both.sees("/console/dead")
     assert "<button" not in both.sees("/console/dead").partition("<main")[2]
-    form = {"workflow": "say_it", "cause": "a KeyError"}
+    form = {"workflow": "say_it", "cause": "a KeyError", "jobs": theirs}
     assert both.sends("/console/dead/replay", tenant="acme", **form).status_code == 403
     assert "Replay 1" in both.sees("/console/dead?tenant=globex")
     assert both.sends("/console/dead/replay", tenant="globex", **form).status_code == 303
@@ -143,7 +172,8 @@ def test_revoking_shows_first_what_it_would_stop_and_wants_to_be_meant(town: Tow
     shown = operator.sees("/console/revoke?kind=user&key=acme.ada")
     assert "Nothing is revoked yet" in shown
     assert "Unfinished jobs that stop</dt><dd>1<" in shown
-    form = {"kind": "user", "key": "acme.ada", "reason": "she left"}
+    (id,) = re.findall(r'name="id" value="(rev_\w+)"', shown)
+    form = {"kind": "user", "key": "acme.ada", "reason": "she left", "id": id}
     assert operator.sends("/console/revoke", **form).status_code == 422
     assert operator.sends("/console/revoke", **form, typed="acme").status_code == 422
     assert town.rows(select(scopes)) == []
@@ -152,9 +182,20 @@ def test_revoking_shows_first_what_it_would_stop_and_wants_to_be_meant(town: Tow
     assert REGISTRY.get_sample_value("aswhom_revocation_effective_seconds_count") == counted + 1
     (row,) = town.rows(select(revocations))
     assert answer.headers["Location"] == f"/console/revocations/{row.id}?done=revoked"
+    assert row.id == id
     assert (row.requested_by, row.reason, row.source, row.tenant_id) == (BY, "she left", "console", "acme")
     assert town.ring.rung == [row.id]
     assert town.state(job) is JobState.WAITING, "the rest is the revocations worker's"
+    again = operator.sends("/console/revoke", **form, typed="acme.ada")
+    assert (again.status_code, again.headers["Location"]) == (303, answer.headers["Location"]), "a double click"
+    for odd in ({"key": "acme.bob"}, {"id": "rev_1"}, {"id": ""}):
+        refused = operator.sends("/console/revoke", **{**form, **odd, "typed": odd.get("key", "acme.ada")})
+        assert refused.status_code == 422
+    assert len(town.rows(select(revocations))) == 1
+    scope, late = Scope(kind=ScopeKind.USER, key="acme.ada"), row.effective_at + timedelta(minutes=2)
+    once_more = partial(revoke_once, id=id, scope=scope, tenant="acme", source="console", by=BY, reason="", now=late)
+    with pytest.raises(BadInput, match="open it again to revoke anew"):  # she may have consented since
+        town.database.write(once_more)
 
 
 @pytest.mark.parametrize("kind", ["tenant", "user", "connection", "account", "agent"])
@@ -190,12 +231,7 @@ def test_what_is_stuck_at_a_provider_is_asked_again(sqlite_town: Town) -> None:
     town = sqlite_town
     revocation, operator = town.revoke(Scope(kind=ScopeKind.USER, key="globex.ada"), "globex"), town.at(Role.OPERATOR)
     retry = f"/console/revocations/{revocation}/retry"
-    stuck = {
-        "id": "w-1", "account_id": "acc-globex.ada", "origin": "grant", "credential": "authorization_code",
-        "generation": 1, "consented": 1, "state": WithdrawalState.STUCK, "tries": 9, "revocation_id": revocation,
-        "due_at": town.now(), "created_at": town.now(),
-    }  # fmt: skip
-    town.database.write(lambda c: c.execute(insert(withdrawals), stuck))
+    town.stick(revocation)
     assert operator.sends(retry).status_code == 303
     assert operator.sends(retry).status_code == 422
     assert _said(town, "revocation.retried") == [f"by {BY}"]
@@ -204,12 +240,47 @@ def test_what_is_stuck_at_a_provider_is_asked_again(sqlite_town: Town) -> None:
 def test_a_schedule_rests_and_goes_on(sqlite_town: Town) -> None:
     town = sqlite_town
     schedule, operator = town.schedule(), town.at(Role.OPERATOR)
-    operator.sends("/console/schedules/pause", id=schedule)
+    answer = operator.sends("/console/schedules/pause", id=schedule)
     assert [row.paused for row in town.rows(select(schedules.c.paused))] == [True]
-    assert "paused" in operator.sees("/console/schedules")
+    assert "acme:morning is paused." in operator.sees(answer.headers["Location"])
     operator.sends("/console/schedules/resume", id=schedule)
     assert [row.paused for row in town.rows(select(schedules.c.paused))] == [False]
     assert (_said(town, "schedule.paused"), _said(town, "schedule.resumed")) == ([f"by {BY}"], [f"by {BY}"])
+
+
+def test_an_act_on_a_schedule_comes_back_to_the_list_that_it_was_sent_from(sqlite_town: Town) -> None:
+    """Whoever may see several tenants alone is shown the first of them by default."""
+    town = sqlite_town
+    town.schedule()
+    roles = (Held(role=Role.OPERATOR, tenant=tenant) for tenant in ("aaa", "acme"))
+    of_two = town.visit(*roles)
+    (action,) = re.findall(r'action="(/console/schedules/pause[^"]*)"', of_two.sees("/console/schedules?tenant=acme"))
+    answer = of_two.sends(action, id="acme:morning")
+    assert "acme:morning is paused." in of_two.sees(answer.headers["Location"])
+    assert "All</option>" not in of_two.sees("/console/schedules")
+
+
+def test_a_refusal_leads_back_to_the_page_of_the_form(sqlite_town: Town) -> None:
+    town = sqlite_town
+    job, operator = town.in_doubt(), town.at(Role.OPERATOR)
+    for path, back in (
+        (f"jobs/{job}/resolve", f"jobs/{job}"),
+        ("revoke?kind=user&key=acme.ada", "revoke?kind=user&amp;key=acme.ada"),
+        ("dead/replay?tenant=acme", "dead?tenant=acme"),
+    ):
+        refused = operator.sends(f"/console/{path}")
+        assert (refused.status_code, f'href="/console/{back}">Back to it' in refused.text) == (422, True), path
+    assert "Back to it" not in operator.sends("/console/jobs/job_x/cancel").text, "there is no such page"
+
+
+def test_whose_session_is_over_as_they_act_is_told_so_and_comes_back_to_the_page(sqlite_town: Town) -> None:
+    job = sqlite_town.waiting()
+    nobody = sqlite_town.app.test_client()
+    answer = nobody.post(f"/console/jobs/{job}/cancel")
+    assert f"next=/console/jobs/{job}" in answer.headers["Location"]
+    assert "You were signed out: nothing was done." in nobody.get(answer.headers["Location"]).text
+    assert "signed out" not in nobody.get("/console/sign-in").text
+    assert sqlite_town.state(job) is JobState.WAITING
 
 
 class Lost:

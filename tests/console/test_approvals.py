@@ -79,7 +79,10 @@ def test_whom_nobody_has_introduced_whoever_asked_and_whoever_came_by_a_link_can
     assert _bob(town).sends(f"{path}/answer", **form).status_code == 422
     _known(town, "acme.ada")
     assert "asked for it, and whoever asks does not approve" in _bob(town).sends(f"{path}/answer", **form).text
-    assert _bob(town, Role.OWNER, Via.LINK).sends(f"{path}/answer", **form).status_code == 422
+    by_link = _bob(town, Role.OWNER, Via.LINK)
+    assert f"aswhom approvals link {desk.row.id} --for USER" in by_link.sees(path)
+    assert "aswhom aliases" not in by_link.sees(path)
+    assert by_link.sends(f"{path}/answer", **form).status_code == 422
     assert desk.row.state == "open"
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, select, update
 
 from identity import audit
 from identity.console.roles import Role
+from identity.model import Scope, ScopeKind
 from identity.tables import accounts
-from pipeline.tables import jobs
+from pipeline.reconcile import heartbeat
+from pipeline.revocation.tables import revocations
+from pipeline.states import StepState
+from pipeline.tables import jobs, steps
 from tests.console.town import Town
 from webhooks.console.jobs import RECORDS
 
@@ -70,6 +74,33 @@ def test_a_job_says_what_started_it(sqlite_town: Town) -> None:
         assert says in owner.sees(f"/console/jobs/{job}")
 
 
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [
+        (StepState.DONE, "Its result is that of step <code>step_9</code> of another job"),
+        (StepState.REFUSED, "Its once key is that of step <code>step_9</code>"),
+    ],
+)
+def test_a_step_that_another_came_before_says_what_it_has_of_that(
+    sqlite_town: Town, state: StepState, says: str
+) -> None:
+    owner, job = sqlite_town.at(Role.OWNER), sqlite_town.done()
+    moved = update(steps).where(steps.c.job_id == job).values(state=state, adopted_from="step_9")
+    sqlite_town.database.write(lambda c: c.execute(moved).rowcount)
+    page = owner.sees(f"/console/jobs/{job}")
+    assert says in page
+    assert page.count("step_9") == 1
+
+
+def test_a_job_in_doubt_shows_whoever_may_resolve_it_which_call_that_is_and_what_it_sent(sqlite_town: Town) -> None:
+    job = sqlite_town.in_doubt()
+    shown = sqlite_town.at(Role.OPERATOR).sees(f"/console/jobs/{job}").partition('id="acts"')[2]
+    (step,) = sqlite_town.rows(select(steps.c.id))
+    for says in (f"<code>{step.id}.1</code>", "Step 1, <strong>github.Say</strong>", "a &lt;secret&gt; word"):
+        assert says in shown
+    assert "&lt;secret&gt;" not in sqlite_town.at(Role.OPERATOR).sees(f"/console/jobs/{sqlite_town.done()}")
+
+
 def test_a_job_of_more_records_than_its_page_tells_says_so(sqlite_town: Town) -> None:
     owner, job = sqlite_town.at(Role.OWNER), sqlite_town.done()
     path = f"/console/jobs/{job}"
@@ -97,3 +128,52 @@ def test_the_overview_leads_to_the_accounts_it_counts(sqlite_town: Town, state: 
     path = f"/console/accounts?state={state}"
     assert path in owner.sees("/console/")
     assert "acc-acme.ada" in owner.sees(path)
+
+
+def test_the_overview_leads_to_the_job_that_asks_what_became_of_a_call(sqlite_town: Town) -> None:
+    owner, asks, other = sqlite_town.at(Role.OWNER), sqlite_town.in_doubt(), sqlite_town.waiting()
+    path = "/console/jobs?state=waiting&wait=unknown"
+    assert path.replace("&", "&amp;") in owner.sees("/console/")
+    assert (asks in owner.sees(path), other in owner.sees(path)) == (True, False)
+    assert other in owner.sees("/console/jobs?state=waiting&wait=consent")
+
+
+def test_the_overview_leads_to_what_is_stuck_at_a_provider(town: Town) -> None:
+    stuck, done = (
+        town.revoke(Scope(kind=ScopeKind.USER, key=f"{tenant}.ada"), tenant) for tenant in ("globex", "acme")
+    )
+    town.stick(stuck)
+    owner, path = town.at(Role.OWNER), "/console/revocations?stuck=1"
+    assert path in owner.sees("/console/")
+    assert (stuck in owner.sees(path), done in owner.sees(path)) == (True, False)
+    listed = owner.sees("/console/revocations")
+    assert (done in listed, listed.count("stuck at the provider")) == (True, 1)
+
+
+def test_the_overview_counts_no_dead_job_that_nobody_can_replay_any_more(sqlite_town: Town) -> None:
+    owner, job = sqlite_town.at(Role.OWNER), sqlite_town.dead("no")
+    assert "dead job" in owner.sees("/console/")
+    forget = update(jobs).where(jobs.c.id == job).values(pruned_at=datetime.now(UTC))
+    sqlite_town.database.write(lambda c: c.execute(forget))
+    assert "Nothing needs you." in owner.sees("/console/")
+
+
+def test_the_overview_calls_a_duty_late_by_its_own_rhythm(sqlite_town: Town) -> None:
+    then = datetime.now(UTC) - timedelta(seconds=100)
+    for duty in ("dispatch", "catch-up"):  # four times a second, and once a minute with up to ten for a tick
+        heartbeat(sqlite_town.database, duty=duty, host="here", error=None, now=then)
+    shown = sqlite_town.at(Role.OWNER).sees("/console/")
+    assert ("dispatch. <code>aswhom doctor" in shown, "catch-up" in shown) == (True, False)
+
+
+def test_a_revocation_of_many_accounts_names_those_that_are_stuck_first(sqlite_town: Town) -> None:
+    owner, id = sqlite_town.at(Role.OWNER), sqlite_town.fill()["revocation"]
+    (row,) = sqlite_town.rows(select(revocations.c.receipt).where(revocations.c.id == id))
+    told = [{"account": f"acc-{n}", "generation": 1, "answer": "done", "reason": ""} for n in range(59)]
+    told.append({"account": "acc-stuck", "generation": 1, "answer": "stuck", "reason": ""})
+    changed = {**row.receipt, "provider": {"answer": "stuck", "accounts": told}}
+    change = update(revocations).where(revocations.c.id == id).values(receipt=changed)
+    sqlite_town.database.write(lambda c: c.execute(change))
+    shown = owner.sees(f"/console/revocations/{id}")
+    assert "50 of 60 accounts" in shown
+    assert shown.index("acc-stuck") < shown.index("acc-0")

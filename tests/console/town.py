@@ -26,6 +26,8 @@ from identity.secret import Secret
 from identity.signing import Signer
 from identity.store import Store
 from identity.tables import accounts, provider_connections
+from identity.withdrawals import WithdrawalState
+from identity.withdrawals.tables import withdrawals
 from pipeline import revocation
 from pipeline.accounts.invitations import Invitations
 from pipeline.approvals.approving import Approving
@@ -190,6 +192,15 @@ class Town:
         self._attempt(job, step, 1, AttemptState.UNKNOWN, None, now)
         return job
 
+    def in_doubt_again(self, job: str) -> None:
+        """Somebody said of that call that it had no effect, and what became of the next one is not known either."""
+        waits = update(jobs_table).where(jobs_table.c.id == job).values(state=JobState.WAITING, wait=Wait.UNKNOWN)
+        settled = update(attempts).where(attempts.c.job_id == job).values(state=AttemptState.NO_EFFECT, closed=1)
+        for statement in (waits, settled):
+            self.database.write(partial(Connection.execute, statement=statement))
+        (step,) = self.rows(select(steps.c.id).where(steps.c.job_id == job))
+        self._attempt(job, step.id, 2, AttemptState.UNKNOWN, None, datetime.now(UTC))
+
     def dead(self, reason: str, *, tenant: str = "acme", **delivery: Any) -> str:
         job = self.house.job(tenant=tenant, **delivery)
         self.database.write(partial(jobs.bury, job=self.house.claim(job), reason=reason))
@@ -216,6 +227,15 @@ class Town:
         self.database.write(partial(declare, now=datetime.now(UTC)))
         Revoker(self.database, self.signer, self.workflows).advance(id)
         return id
+
+    def stick(self, revocation: str, account: str = "acc-globex.ada") -> None:
+        """The account's provider could not be asked to follow the revocation."""
+        stuck = {
+            "id": f"{account}.1", "account_id": account, "origin": "grant", "credential": "authorization_code",
+            "generation": 1, "consented": 1, "state": WithdrawalState.STUCK, "tries": 9, "revocation_id": revocation,
+            "due_at": self.now(), "created_at": self.now(),
+        }  # fmt: skip
+        self.database.write(lambda c: c.execute(insert(withdrawals), stuck))
 
     def lose(self, account: str) -> None:
         """The account needs its person again."""
@@ -245,7 +265,7 @@ class Town:
             "pattern": "delegated",
             "reason": "named by the workflow",
             "request_hash": "hash",
-            "parameters": {},
+            "parameters": {"text": "a <secret> word"},
             "state": state,
             "opened_at": now,
             **more,

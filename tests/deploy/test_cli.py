@@ -144,10 +144,12 @@ def test_where_postgresqls_driver_is_missing_its_name_is_said(cli: Cli, monkeypa
 
 
 def test_a_ledger_of_another_version_is_not_touched(cli: Cli) -> None:
-    with sqlite3.connect(cli.data_dir / "ledger.db") as ledger:
-        ledger.execute("update alembic_version set version_num = 'older'")
-    ledger.close()
-    assert "aswhom db upgrade" in cli.json("tenants", "list", code=1)["message"]
+    for revision, advice in (("0001", "run `aswhom db upgrade`"), ("9000", "of a newer Aswhom: install that version")):
+        with sqlite3.connect(cli.data_dir / "ledger.db") as ledger:
+            ledger.execute("update alembic_version set version_num = ?", (revision,))
+        ledger.close()
+        assert advice in cli.json("tenants", "list", code=1)["message"]
+    assert "of a newer Aswhom" in cli.json("db", "upgrade", code=1)["message"]
 
 
 def test_a_wrong_use_exits_with_two(cli: Cli) -> None:

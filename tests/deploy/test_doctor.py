@@ -22,6 +22,7 @@ from identity.model import ProviderConnection
 from identity.tables import connection_secrets
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.reconcile import heartbeat
+from pipeline.rhythms import RHYTHMS
 from pipeline.tables import jobs
 from tests.deploy.conftest import Cli
 from tests.servers.postgres import Postgres
@@ -131,6 +132,28 @@ def test_a_host_that_did_a_duty_later_than_now_has_a_clock_ahead(cli: Cli, at: I
     heartbeat(at.ledger, duty="dispatch", host="far", error=None, now=at.now() + timedelta(minutes=1))
     ((state, says),) = told(cli, "clock")
     assert (state, "host far" in says) == ("wrong", True)
+
+
+def test_a_duty_is_late_by_its_own_rhythm(acme: Cli, at: Installation) -> None:
+    def done(ago: int, *duties: str) -> None:
+        for duty in duties:
+            heartbeat(at.ledger, duty=duty, host="here", error=None, now=at.now() - timedelta(seconds=ago))
+
+    done(1, "dispatch")
+    done(170, "keep-alive", "withdrawals")
+    done(600, "catch-up")
+    assert told(acme, "housekeeping") == [("ok", "4 duties are done in time")]
+    done(100, "reclaim")
+    done(700, "catch-up")
+    late = told(acme, "housekeeping")
+    assert {says.partition(" was last done")[0] for _, says in late} == {"reclaim", "catch-up"}
+    done(100, "dispatch")
+    ((state, says),) = told(acme, "housekeeping")
+    assert (state, says.partition(" since")[0]) == ("wrong", "nothing was done")
+
+
+def test_every_duty_has_its_rhythm_and_every_rhythm_its_duty(at: Installation) -> None:
+    assert {duty.name for duty in at.runtime.duties()} == set(RHYTHMS)
 
 
 def test_a_connection_without_webhook_secret_or_whose_last_ends_is_found(acme: Cli, at: Installation) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,20 @@ def test_new_keys_are_private_and_never_overwritten(files: KeyFiles) -> None:
         assert path.stat().st_mode & 0o777 == 0o600
     assert files.vault.parent.stat().st_mode & 0o777 == 0o700
     assert first.vault[1] != first.signing
+
+
+def test_a_disk_that_is_full_leaves_no_key_file_that_is_empty(files: KeyFiles) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            files.create()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(files.vault.parent.iterdir()) == []
+    files.create()
+    assert files.read().vault
+    assert sorted(path.name for path in files.vault.parent.iterdir()) == ["signing", "vault"]
 
 
 def test_every_missing_key_is_named_with_the_command_that_makes_it(files: KeyFiles) -> None:

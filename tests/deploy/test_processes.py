@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import configparser
+import errno
 import os
 import re
 import shlex
 import signal
 import socket
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -85,11 +88,37 @@ def test_everything_stops_when_one_process_cannot_be_kept_running(tmp_path: Path
     assert '"action": "process.given_up"' in log.read_text()
 
 
+@pytest.mark.timeout(60)
+def test_everything_stops_though_the_disk_takes_no_word_of_why(tmp_path: Path) -> None:
+    (tmp_path / supervisor.RUN).mkdir()
+    text = supervisor.configuration(
+        [("g", [Process(name="broken", command=("false",))])], patience=timedelta(seconds=5)
+    )
+    (tmp_path / supervisor.CONFIGURATION).write_text(text)
+    environment = {**os.environ, "PATH": supervisor.scripts_first(os.environ["PATH"])}
+    running = Supervisor(tmp_path, environment, log=tmp_path / "log")
+    (tmp_path / supervisor.FATAL_FILE).mkdir()  # the tests may run as root, who can write anywhere
+    assert running.wait() == 0
+
+
 def test_a_number_that_was_given_to_another_process_is_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / supervisor.RUN).mkdir()
     assert supervisor.still_running(tmp_path) is None
     (tmp_path / supervisor.PID_FILE).write_text(f"{os.getpid()}\n")
     assert supervisor.still_running(tmp_path) is None
+
+
+def test_the_supervisor_of_another_data_directory_is_not_waited_for(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for directory in (here, there):
+        (directory / supervisor.RUN).mkdir(parents=True)
+    words = [sys.executable, "-c", "input()", "-c", str(supervisor.CONFIGURATION)]
+    with subprocess.Popen(words, cwd=there, stdin=subprocess.PIPE) as another:
+        for directory in (here, there):
+            (directory / supervisor.PID_FILE).write_text(f"{another.pid}\n")
+        assert supervisor.still_running(here) is None
+        assert supervisor.still_running(there) == another.pid
+        another.kill()
 
 
 @pytest.mark.parametrize("name", ["web", "worker", "revocations", "housekeeping", "beat"])
@@ -120,6 +149,32 @@ def test_a_taken_address_is_told_before_anything_starts(tmp_path: Path) -> None:
         settings = load(data_dir=tmp_path / "d", listen=f"127.0.0.1:{taken.getsockname()[1]}")
         with pytest.raises(Misconfigured, match="ASWHOM_LISTEN"):
             up.Up(settings).start()
+
+
+def test_an_address_of_a_family_that_the_machine_has_not_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_ipv6(*_: object) -> socket.socket:
+        raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+
+    monkeypatch.setattr(socket, "socket", without_ipv6)
+    with pytest.raises(Misconfigured, match=r"\[::\]:8080 cannot be listened on .*ASWHOM_LISTEN"):
+        up.Up(load(data_dir=tmp_path / "d", listen="[::]:8080")).start()
+
+
+@pytest.mark.parametrize("name", [supervisor.RUN / "up.lock", supervisor.CONFIGURATION, Path("valkey/valkey.conf")])
+def test_a_file_that_cannot_be_written_is_told_with_what_chooses_its_place(tmp_path: Path, name: Path) -> None:
+    settings = load(data_dir=tmp_path / "d", listen=f"127.0.0.1:{free_port()}")
+    (settings.data_dir / name).mkdir(parents=True)  # the tests may run as root, who can write anywhere
+    with pytest.raises(Misconfigured, match=rf"{name} cannot be written .* with --data-dir"):
+        up.Up(settings).start()
+
+
+def test_a_folder_of_keys_that_cannot_be_made_is_told_with_the_settings_that_choose_it(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    settings = load(data_dir=tmp_path / "d", vault_key_file=tmp_path / "file/keys/vault")
+    with pytest.raises(Misconfigured, match=r"cannot be written .* another place with ASWHOM_VAULT_KEY_FILE$"):
+        up.initialise(settings)
 
 
 def test_workflows_that_cannot_be_had_are_told_before_anything_starts(tmp_path: Path) -> None:

@@ -20,3 +20,15 @@ def test_people_are_listed_by_what_providers_call_them(cli: Cli) -> None:
     assert "globex.bob" in told
     taken = ("aliases", "add", "--tenant", "acme", "--user", "eve", "--provider", "github", "--external-id", "7")
     assert "aswhom aliases list" in cli.json(*taken, code=1)["message"]
+
+
+def test_an_alias_of_fifteen_characters_is_kept_as_salesforce_itself_names_people(cli: Cli) -> None:
+    cli.json("tenants", "add", "acme")
+    add = ("aliases", "add", "--tenant", "acme", "--user", "ada", "--provider")
+    for provider in ("salesforce", "standard"):
+        cli.json(*add, provider, "--external-id", "0010i0000046cD3/a0D30000001n7Pi")
+    named = {row["provider"]: row["external_id"] for row in cli.json("aliases", "list")}
+    assert named == {
+        "salesforce": "0010i0000046cD3AAI/a0D30000001n7PiEAI",
+        "standard": "0010i0000046cD3/a0D30000001n7Pi",
+    }

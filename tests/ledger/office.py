@@ -70,7 +70,12 @@ class Office:
             gate=self.gate,
         )
 
-    def work(self, job: str, settings: StepSettings = AS_SHIPPED) -> None:
+    def work(
+        self, job: str, settings: StepSettings = AS_SHIPPED, *, stopping: Callable[[], bool] = lambda: False
+    ) -> None:
+        self.worker(settings, stopping=stopping).handle(job)
+
+    def worker(self, settings: StepSettings = AS_SHIPPED, *, stopping: Callable[[], bool] = lambda: False) -> Worker:
         services = Services(
             store=self.house.database,
             vault=self.house.vault,
@@ -79,8 +84,9 @@ class Office:
             issuer=cast("Issuer", None),  # no capability is asked for
             ids=self.house.ids,
             settings=settings,
+            stopping=stopping,
         )
-        Worker(services, Registry([self.house.workflow]), Silence(), WorkerSettings()).handle(job)
+        return Worker(services, Registry([self.house.workflow]), Silence(), WorkerSettings())
 
     def generation(self) -> int:
         which = select(grants.c.generation).where(grants.c.account_id == ADA)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, insert, select, text
@@ -102,6 +105,21 @@ def test_a_failed_commit_answers_every_caller_of_the_group_and_the_writer_goes_o
     database.close()
 
 
+def test_locks_that_cannot_be_had_are_told_to_the_caller_and_the_writer_goes_on(
+    migrated_sqlite: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "ledger.sqlite"
+    path.write_bytes(migrated_sqlite.read_bytes())
+    with closing(SqliteDatabase(f"sqlite:///{path}", turn_timeout=timedelta(seconds=30))) as database:
+        turn = os.dup(database._turnstile._turn)
+        os.close(database._turnstile._turn)  # as a machine that has no locks left, whose flock raises OSError too
+        with pytest.raises(CommitUnknown, match="failed"):
+            database.write(_insert("unlocked"))
+        database._turnstile._turn = turn
+        assert database.write(_insert("after")) == "after"
+        assert _names(database) == {"after"}
+
+
 def test_a_write_that_gets_no_turn_in_time_is_unavailable_and_is_not_done_later(
     migrated_sqlite: Path, tmp_path: Path
 ) -> None:
@@ -170,6 +188,48 @@ def test_a_read_whose_transaction_the_server_ended_is_unavailable(database: Data
 
     with pytest.raises(Unavailable, match="ended the transaction"):
         database.read(stand_still)
+
+
+def test_a_server_that_takes_connections_and_never_answers_is_unavailable_after_one_try() -> None:
+    tried: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def accept() -> None:
+            with suppress(OSError):  # the test is over
+                while True:
+                    tried.append(listener.accept()[0])
+
+        threading.Thread(target=accept, daemon=True).start()
+        url = f"postgresql+psycopg://aswhom@127.0.0.1:{listener.getsockname()[1]}/aswhom?connect_timeout=2"
+        with closing(open_database(DatabaseSettings(url=url, turn_timeout=timedelta(seconds=1)))) as database:
+            for ask in (database.write, database.read):
+                with pytest.raises(Unavailable):
+                    ask(lambda c: None)
+        listener.shutdown(socket.SHUT_RDWR)
+    for one in tried:
+        one.close()
+    assert len(tried) == 2
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_a_server_that_vanishes_is_noticed_in_seconds_unless_the_url_says_when(ledger_url: str) -> None:
+    """Without these, TCP goes on sending for a quarter of an hour."""
+
+    def parameters_of(c: Connection) -> dict[str, str]:
+        driver: Any = c.connection.driver_connection
+        return dict(driver.info.get_parameters())
+
+    noticed = {"tcp_user_timeout": "10000", "keepalives_idle": "5", "keepalives_interval": "2", "keepalives_count": "3"}
+    joint = "&" if "?" in ledger_url else "?"
+    said = f"{ledger_url}{joint}keepalives_idle=60&connect_timeout=9"
+    for url, changed in (
+        (ledger_url, {"connect_timeout": "5"}),
+        (said, {"keepalives_idle": "60", "connect_timeout": "9"}),
+    ):
+        with closing(open_database(DatabaseSettings(url=url))) as database:
+            parameters = database.read(parameters_of)
+        expected = noticed | changed
+        assert {name: parameters.get(name) for name in expected} == expected
 
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)

@@ -23,6 +23,7 @@ from pipeline.states import JobState
 from pipeline.tables import deliveries, job_scopes, jobs, workflow_settings
 from pipeline.workflow import Registry
 from tests.ledger.house import House
+from tests.ledgers import MOSTLY_SQLITE
 
 CONSENT_GONE = Signal(
     source="github.github_app_authorization",
@@ -36,6 +37,7 @@ def _count(house: House, table: object) -> int:
     return house.database.read(lambda c: c.execute(select(func.count()).select_from(table)).scalar_one())  # type: ignore[arg-type]
 
 
+@MOSTLY_SQLITE
 def test_a_hundred_times_the_same_delivery_is_one_job(house: House) -> None:
     delivery = house.delivery("same")
     outcomes: list[str] = []

@@ -13,6 +13,7 @@ from identity.signing import Signer
 from pipeline import gauges
 from pipeline.ledger import jobs, openings
 from pipeline.ledger.replay import replay
+from pipeline.retention import prune_steps
 from pipeline.states import AttemptState, StepState, Wait
 from tests.ledger.house import House, intent_of
 from tests.ledger.test_openings import close
@@ -32,6 +33,16 @@ def test_a_dead_job_is_counted_until_somebody_replays_it(house: House) -> None:
     house.database.write(partial(replay, job=job, by="test", at=datetime.now(UTC)))
     gauges.measure(house.database)
     assert (gauge("jobs_dead", pattern="hybrid"), gauge("queue_depth", pattern="hybrid")) == (0, 1)
+
+
+def test_a_dead_job_that_retention_has_forgotten_is_counted_no_more(house: House) -> None:
+    job = house.job()
+    house.database.write(partial(jobs.bury, job=house.claim(job), reason="a bug"))
+    gauges.measure(house.database)
+    assert gauge("jobs_dead", pattern="hybrid") == 1
+    house.database.write(partial(prune_steps, before=datetime.now(UTC) + timedelta(days=1), limit=10))
+    gauges.measure(house.database)
+    assert gauge("jobs_dead", pattern="hybrid") == 0
 
 
 def test_jobs_that_wait_are_counted_by_what_they_wait_for(house: House) -> None:

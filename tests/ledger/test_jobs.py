@@ -21,6 +21,7 @@ from pipeline.tables import jobs as jobs_table
 from pipeline.worker import WorkerSettings
 from tests.ledger.acts import until_awaited
 from tests.ledger.house import HOLD, House
+from tests.ledgers import MOSTLY_SQLITE
 
 HYBRID = str(AccessPattern.HYBRID)
 
@@ -214,6 +215,7 @@ def test_acceptance_rings_a_tenants_share_and_no_more(house: House) -> None:
     assert len(rung) == bells.FIRST_SHARE
 
 
+@MOSTLY_SQLITE
 def test_five_jobs_of_another_tenant_are_rung_beside_two_thousand(house: House) -> None:
     for n in range(200):
         house.job(text=str(n))

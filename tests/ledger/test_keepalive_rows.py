@@ -14,6 +14,7 @@ from identity.refresh.keepalive_plan import IDLE, IN_USE
 from identity.tables import accounts, grants, principals
 from tests.ledger.house import House
 from tests.ledger.plans import plans, plans_of
+from tests.ledgers import MOSTLY_SQLITE
 
 ROWS, DUE_EVERY = 5_000, 500  # ten are due, five of each rank
 WHOLE = ("SCAN", "Seq Scan on")  # in SQLite's words, and in PostgreSQL's
@@ -47,6 +48,7 @@ def many(house: House) -> House:
     return house
 
 
+@MOSTLY_SQLITE
 def test_what_is_due_is_found_and_claimed_by_its_index_whatever_else_there_is(many: House) -> None:
     take = partial(claim, now=NOW, until=NOW, limit=200)  # a claim that has lapsed: what was due stays due
     for told in (

@@ -437,6 +437,7 @@ class Patient:
     def __init__(self, database: Database) -> None:
         self.engine = database.engine
         self.close = database.close
+        self.check_room = database.check_room
         self._database = database
 
     def write(self, fn: Callable[[Connection], T]) -> T:

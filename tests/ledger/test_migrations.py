@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,13 +14,14 @@ from sqlalchemy import Connection, event, text
 
 import identity.console.tables  # noqa: F401 - adds its tables
 import pipeline.tables  # noqa: F401 - adds its tables
-from identity.errors import Unavailable
+from identity.errors import Misconfigured, Unavailable
 from identity.ids import Ids
 from identity.tables import metadata
 from identity.vault import Vault
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.intake import Intake
 from pipeline.migrations import revisions, upgrade, upgrade_at
+from tests.celery.rig import eventually
 
 
 def test_the_migrated_schema_is_the_one_the_code_declares(database: Database) -> None:
@@ -36,6 +38,19 @@ def test_upgrading_twice_is_once(ledger_url: str) -> None:
     upgrade(database)
     current, newest = revisions(database)
     assert current == newest is not None
+    database.close()
+
+
+def test_a_ledger_of_a_newer_version_is_neither_upgraded_nor_ready_and_both_say_why(ledger_url: str) -> None:
+    database = open_database(DatabaseSettings(url=ledger_url))
+    web = Intake(database, Vault({1: bytes(32)}, secrets.token_bytes), Ids(), clock=lambda: datetime.now(UTC))
+    database.write(lambda c: c.execute(text("update alembic_version set version_num = '9000'")).rowcount)
+    said = "the ledger is at revision 9000, of a newer Aswhom: install that version, or restore a backup"
+    with pytest.raises(Misconfigured, match=said):
+        upgrade_at(DatabaseSettings(url=ledger_url))
+    with pytest.raises(Unavailable, match=said):
+        web.ready()
+    assert revisions(database)[0] == "9000"
     database.close()
 
 
@@ -80,6 +95,33 @@ def test_a_long_index_is_not_cut_off_by_the_limit_of_steps(database_url: str) ->
     event.remove(database.engine, "before_cursor_execute", look)
     assert database.read(lambda c: c.execute(text("show statement_timeout")).scalar_one()) == "30s"
     database.close()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # SQLite's writes take turns anyhow
+def test_an_upgrade_waits_for_another_however_long_its_index_takes(database_url: str) -> None:
+    first = open_database(DatabaseSettings(url=database_url))
+    second: list[object] = []
+
+    def upgrade_too() -> None:
+        upgrade_at(DatabaseSettings(url=database_url))
+        second.append(revisions(first))
+
+    other = threading.Thread(target=upgrade_too)
+    # Longer than a step's statement waits for a lock.
+    waits = text(
+        "select count(*) from pg_stat_activity where datname = current_database() and wait_event = 'advisory' "
+        "and clock_timestamp() - query_start > interval '3 s'"
+    )
+    with first.engine.connect() as c:
+        c.execute(text("set idle_in_transaction_session_timeout = 0"))
+        c.execute(text("select pg_advisory_xact_lock(hashtext('aswhom migrations'))"))
+        other.start()
+        eventually(lambda: first.read(lambda c: c.execute(waits).scalar_one()), seconds=20, what="it still waits")
+    other.join(60)
+    current, newest = revisions(first)
+    assert second == [(newest, newest)]
+    assert current == newest
+    first.close()
 
 
 def test_an_upgrade_has_more_time_than_a_step(database_url: str) -> None:

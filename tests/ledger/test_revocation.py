@@ -27,6 +27,7 @@ from tests.ledger.acts import listening
 from tests.ledger.house import House, account_scope
 from tests.ledger.house import intent_of as intent
 from tests.ledger.test_openings import close, done, open_, revoke
+from tests.ledgers import MOSTLY_SQLITE
 
 SIGNER = Signer.from_seed(b"s" * 32)
 
@@ -114,6 +115,7 @@ def test_advancing_twice_changes_nothing_and_a_tampered_receipt_shows(house: Hou
     assert not SIGNER.verifies({**first.receipt, "cancelled_jobs": []}, first.signature)
 
 
+@MOSTLY_SQLITE
 def test_a_large_backlog_is_cancelled_in_chunks(house: House) -> None:
     made_jobs = [house.job(text=str(n)) for n in range(120)]
     made = revoke(house, Scope(kind=ScopeKind.TENANT, key="acme"))

@@ -287,6 +287,20 @@ def test_a_function_sleeps_where_it_failed_once_its_configuration_is_mended(offi
 # its once key
 
 
+def test_a_once_key_that_is_too_long_ends_the_job_at_once_and_says_so(office: Office) -> None:
+    def says_once(key: str, run: Run[Any], event: Any) -> None:
+        run.do(Say(text="hello"), as_=run.user, once=key)
+
+    house = office.house
+    for length, state in ((200, JobState.DONE), (201, JobState.DEAD)):
+        declare(office, partial(says_once, "k" * length))
+        job = house.job()
+        office.work(job)
+        assert house.row(job).state == state, length
+    assert len(office.tokens) == 1
+    assert "a once key has 200 characters at most, and that of github.Say has 201" in house.row(job).reason
+
+
 def test_a_step_whose_once_key_was_used_for_something_else_says_so_to_every_run(office: Office) -> None:
     told: list[type[Exception]] = []
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from identity.ids import Ids
 from identity.vault import Vault
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.intake import Intake
+from pipeline.sqlite import ROOM, SqliteDatabase
 from pipeline.workflow import Registry
 from tests.ledger.test_jobs import Rung
 from webhooks.app import create_app
@@ -66,6 +68,10 @@ def holder(ledger: Database, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.fixture
 def client(ledger: Database) -> FlaskClient:
+    return _client(ledger)
+
+
+def _client(ledger: Database) -> FlaskClient:
     intake = Intake(ledger, Vault({1: bytes(32)}, secrets.token_bytes), Ids(), clock=lambda: datetime.now(UTC))
     return create_app(WebSettings(base_url="http://localhost"), intake, _no_workflows(), Rung()).test_client()
 
@@ -93,6 +99,18 @@ def test_the_web_answers_503_with_retry_after_while_another_process_is_stopped_i
     assert answer.get_json()["type"] == "urn:aswhom:problem:unavailable"
     assert client.get("/healthz").status_code == 200
     assert ledger.read(lambda c: True)
+
+
+def test_the_web_is_not_ready_on_a_disk_that_has_no_room(migrated_sqlite: Path, tmp_path: Path) -> None:
+    free = [ROOM - 1]
+    shutil.copy(migrated_sqlite, tmp_path / "ledger.sqlite")
+    with closing(SqliteDatabase(f"sqlite:///{tmp_path}/ledger.sqlite", free=lambda _: free[-1])) as full:
+        client = _client(full)
+        answer = client.get("/readyz")
+        assert (answer.status_code, client.get("/healthz").status_code) == (503, 200)
+        assert str(tmp_path) not in answer.text
+        free.append(ROOM)
+        assert client.get("/readyz").status_code == 200
 
 
 @pytest.mark.parametrize("end", [signal.SIGCONT, signal.SIGKILL], ids=lambda end: end.name)

@@ -42,6 +42,7 @@ from tests.ledger.house import Opened as Happened
 from tests.ledger.house import intent_of as intent
 from tests.ledger.test_delivery_replay import replayed, stored
 from tests.ledger.test_openings import close, done, open_, revoke
+from tests.ledgers import MOSTLY_SQLITE
 from tests.system.rig import NoRing
 
 SIGNER = Signer.from_seed(b"s" * 32)
@@ -363,6 +364,7 @@ def test_a_replay_does_not_change_what_the_receipt_said_of_the_jobs(house: House
 # the middle of things
 
 
+@MOSTLY_SQLITE
 def test_a_revoker_that_crashes_after_a_chunk_goes_on_where_it_was(house: House) -> None:
     made_jobs = [house.job(text=str(n)) for n in range(Pace().jobs + 8)]
     made = revoke(house, Scope(kind=ScopeKind.TENANT, key="acme"))
@@ -437,6 +439,7 @@ def test_where_each_statement_is_slow_the_pace_stays_worth_a_commit() -> None:
     assert pace.jobs == first == 100
 
 
+@MOSTLY_SQLITE
 def test_a_revocation_is_not_starved_by_openings(house: House, ledger_url: str) -> None:
     """While it waits for its lock, whoever is at it ends, and nobody gets in between again and again."""
     second = open_database(DatabaseSettings(url=ledger_url))

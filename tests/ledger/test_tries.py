@@ -306,6 +306,33 @@ def test_a_step_that_was_refused_is_known_to_the_upstream_by_one_key_whatever_th
     assert first == second
 
 
+def test_a_step_that_was_refused_and_asks_for_something_else_is_known_by_one_key_though_its_token_was_refused(
+    office: Office,
+) -> None:
+    def says_keyed(text: str, run: Run[Any], event: Any) -> None:
+        run.do(Keyed(text=text), as_=run.user)
+
+    declare(office, partial(says_keyed, "hello"))
+    office.house.workflow = replace(office.house.workflow, uses={Keyed: USER})
+    database, now = office.house.database, datetime.now(UTC)
+    apply = partial(apply_policy, over=None, by="cli:test", now=now)
+    database.write(lambda c: apply(c, "acme", DENIED, audit_id="aud-1"))
+    job = office.house.job()
+    office.work(job)
+    database.write(lambda c: apply(c, "acme", "format = 1\n", audit_id="aud-2"))
+    database.write(partial(replay, job=job, by="ops", at=now))
+    declare(office, partial(says_keyed, "good morning"))
+    refuses = iter((True, False))
+    office.provider.call = lambda token: reply({}, 401 if next(refuses) else 500)
+    office.work(job)
+    answers(office, 200, id="7")
+    time_passes(office)
+    office.work(job)
+    assert [step.state for step in steps_of(office.house)] == [StepState.DONE]
+    markers = [json.loads(body)["marker"] for body in office.provider.bodies if b"marker" in body]
+    assert (len(markers), len(set(markers))) == (3, 1)
+
+
 class Puzzled(Say):
     """It can make nothing of any answer."""
 

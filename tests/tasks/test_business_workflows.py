@@ -169,6 +169,25 @@ def test_what_is_not_an_amount_times_a_quantity_is_held_against_no_invoice(
         assert (one.agreed, difference(one, tolerance=0)) == (agreed, note)
 
 
+@pytest.mark.parametrize(
+    ("agreed", "invoiced", "said", "note"),
+    [
+        (100, 100, "agreed 100, invoiced 90 eur", "settled"),
+        (100, 100, "not compared", "settled"),
+        (None, 100, "agreed 100, invoiced 90 eur", "not compared"),
+        (100, None, "agreed 100, invoiced 90 eur", "not compared"),
+        (None, 100, "not compared", None),
+        (None, 100, "settled", None),
+        (None, 100, None, None),
+    ],
+)
+def test_a_difference_is_settled_only_where_it_was_looked_for(
+    agreed: int | None, invoiced: int | None, said: str | None, note: str | None
+) -> None:
+    one = stripe.Subscription(id="sub_1", currency="eur", agreed=agreed, invoiced=invoiced, note=said)
+    assert difference(one, tolerance=0) == note
+
+
 def test_missed_nights_are_made_up_for_once(town: Town) -> None:
     three_nights_ago = datetime.now(UTC) - timedelta(days=3)
     town.night("globex", "billing_reconciliation", due=three_nights_ago)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from identity.errors import BadInput
 from identity.signing import Signer
+from identity.store import CommitUnknown
 from pipeline.approvals.approving import Approving
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.states import ApprovalState
@@ -143,3 +144,24 @@ def test_no_other_site_sends_an_answer_and_none_counts_for_what_was_not_shown(ro
     assert changed.status_code == 409
     assert "look at it again" in changed.text
     assert room.desk.row.state == ApprovalState.OPEN
+
+
+class Broken:
+    """An approver that fails for a reason nobody thought of."""
+
+    def offer(self, text: str, *, now: datetime) -> NoReturn:
+        raise RuntimeError("canary-77")
+
+    def answer(self, text: str, *, yes: bool, digest: str, now: datetime) -> NoReturn:
+        raise CommitUnknown("canary-77")
+
+
+def test_a_fault_is_told_on_a_page(ledger_url: str) -> None:
+    settings = WebSettings(base_url=OURS)
+    client = create_app(settings, MemoryLedger(), registry(), MemoryRing(), approver=Broken()).test_client()
+    failed = client.get("/approvals/x")
+    assert (failed.status_code, "A fault of ours" in failed.text) == (500, True)
+    unsure = client.post("/approvals/x", data={"answer": "yes"}, headers={"Origin": OURS})
+    assert (unsure.status_code, "is not certain" in unsure.text) == (503, True)
+    assert client.post("/approvals/x", data={"answer": "y" * (settings.max_body + 1)}).status_code == 413
+    assert "canary" not in failed.text + unsure.text

@@ -269,6 +269,13 @@ def test_an_answer_that_names_a_parameter_twice_is_refused(connector: MemoryConn
     assert "names a parameter twice" in page.text
 
 
+def test_a_byte_that_no_text_has_is_the_senders_mistake_and_not_ours(
+    connector: MemoryConnector, caplog: pytest.LogCaptureFixture
+) -> None:
+    page = browser_of(connector).get("/connect/callback/gh?code=%00&state=state-l1")
+    assert (page.status_code, "request failed" in caplog.text) == (400, False)
+
+
 def test_a_previewer_is_not_the_person(connector: MemoryConnector) -> None:
     browser = browser_of(connector)
     assert browser.head("/connect/l1").status_code == 204

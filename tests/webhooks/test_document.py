@@ -21,7 +21,7 @@ _VALUES = st.recursive(
 )
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(document=st.dictionaries(st.text(), _VALUES))
 def test_any_json_object_is_read_as_it_was_written(document: dict[str, Any]) -> None:
     assert from_json(json.dumps(document).encode()) == document

@@ -18,7 +18,7 @@ class May(StrEnum):
     """What there is to be allowed."""
 
     SEE_WORK = "see jobs and approvals"
-    SEE_ALL = "see everything else"
+    SEE_ALL = "see more than jobs and approvals"
     WORK = "replay, cancel, resolve, reconnect and pause"
     REVOKE = "revoke"
     OPEN = "use a paused connection again"

@@ -32,6 +32,7 @@ from webhooks.console.revocations import revocation_pages
 from webhooks.console.revoke import revoke_pages
 from webhooks.console.schedules import schedule_pages
 from webhooks.console.sign_in import sign_in_pages
+from webhooks.console.ways import way_back
 from webhooks.pages import SCRIPTED, page
 from webhooks.settings import WebSettings
 
@@ -116,6 +117,7 @@ def _frame(pages: Blueprint, desk: Desk) -> None:
             "section": SECTIONS.get(page_name, page_name),
             # Asked by the frame alone: a page that refuses needs no ledger, which may be what it is about.
             "tenants": partial(_tenants, desk),
+            "all_tenants": _all_tenants,
             "tenant": request.args.get("tenant", ""),
             "done": request.args.get("done", ""),
         }
@@ -133,9 +135,15 @@ def _tenants(desk: Desk) -> tuple[str, ...]:
     return tuple(row["id"] for row in desk.read(queries.all_tenants)) if allowed is None else allowed
 
 
+def _all_tenants() -> bool:
+    """Whether the page at hand can be shown for all of them at once."""
+    return access.visitor().tenants(access.need_of(request.endpoint) or May.SEE_WORK) is None
+
+
 def _refusals(pages: Blueprint) -> None:
     def refuse(status: int, heading: str, reason: str) -> BaseResponse:
-        return page("console/refused.html", status, heading=heading, reason=words.sentence(reason))
+        back = way_back() if status != 404 else None
+        return page("console/refused.html", status, heading=heading, reason=words.sentence(reason), back=back)
 
     @pages.errorhandler(NotThere)
     def not_there(_: NotThere) -> BaseResponse:

@@ -28,7 +28,7 @@ def dead_pages(pages: Blueprint, desk: Desk) -> None:
             found=found,
             tenant=tenant or "",  # the one whose jobs are shown, whether or not the address names it
             may_replay=visitor().may(May.WORK, tenant),
-            at_once=AT_ONCE,
+            batch=lambda group: group.jobs[-AT_ONCE:],
             replayed=_number("replayed"),
             left=_number("left"),
         )
@@ -38,11 +38,13 @@ def dead_pages(pages: Blueprint, desk: Desk) -> None:
         tenant = seen_tenant()
         check(tenant)
         workflow, cause = request.form.get("workflow", ""), request.form.get("cause", "")
+        shown = set(request.form.get("jobs", "").split())
         found = desk.read(lambda c: dead_letters(c, tenant))
         ids = [id for one in found.groups if (one.workflow, one.cause) == (workflow, cause) for id in one.jobs]
-        if not ids:
-            raise BadInput("no dead job has that cause any more: look at the list again")
-        oldest_first = ids[::-1][:AT_ONCE]
+        # Those that the button counted: what a second click finds behind them was not meant.
+        oldest_first = [id for id in ids[::-1] if id in shown][:AT_ONCE]
+        if not oldest_first:
+            raise BadInput("none of the jobs that you were shown is dead of that any more: look at the list again")
         person, now = visitor().person, desk.clock()
         done = desk.write(lambda c: acts.replay_all(c, oldest_first, by=person.by, subject=person.known_by, now=now))
         left = len(ids) - len(done.jobs)

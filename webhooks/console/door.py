@@ -17,6 +17,7 @@ from identity.errors import BadInput
 from identity.secret import Secret
 from identity.store import Store
 from webhooks.console.access import NotForYou, Visitor, need_of
+from webhooks.console.ways import way_back
 from webhooks.pages import from_own_page
 from webhooks.settings import WebSettings
 
@@ -79,7 +80,7 @@ class Door:
             if token is None or person is None:
                 if request.method == "GET":
                     return redirect(url_for("sign_in.page", next=_where()), 303)
-                return redirect(url_for("sign_in.page"), 303)
+                return redirect(url_for("sign_in.page", next=way_back(), over=1), 303)
             g.visitor = Visitor(person=person, csrf=csrf_of(token))
             if request.method == "POST" and (not self.is_ours() or not _carries(g.visitor.csrf)):
                 raise NotOurs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -40,6 +41,7 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
             "state": lists.chosen("state", [str(state) for state in JobState]),
             "workflow": lists.chosen("workflow"),
             "pattern": lists.chosen("pattern", [str(pattern) for pattern in AccessPattern]),
+            "wait": lists.chosen("wait", [str(wait) for wait in Wait]),
             "user": lists.chosen("user"),
             "agent": lists.chosen("agent"),
         }
@@ -53,6 +55,7 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
             wanted=wanted,
             states=list(JobState),
             patterns=list(AccessPattern),
+            waits=list(Wait),
             workflows=names,
         )
 
@@ -93,11 +96,12 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
     def resolve_job(id: str) -> BaseResponse:
         found = desk.read(partial(_found, id=id))
         effect, result = _said()
+        calls = request.form.getlist("call")
         by, now = visitor().person.by, desk.clock()
 
         def write(c: Connection) -> tuple[list[Bell], list[str]]:
             told = resolve_by_hand(
-                c, id, effect=effect, result=result, workflows=desk.console.workflows, by=by, now=now
+                c, id, effect=effect, result=result, workflows=desk.console.workflows, by=by, now=now, calls=calls
             )
             return bells.ring_due(c, found["tenant_id"], found["pattern"], share=bells.FIRST_SHARE), told
 
@@ -114,11 +118,26 @@ def _found(c: Connection, id: str) -> Row:
     return row
 
 
-def _in_doubt(job: Row) -> bool:
-    """Whether a person's word about a call is wanted, and would be taken."""
+@dataclass(frozen=True, kw_only=True)
+class Doubt:
+    """A call about which a person's word is wanted."""
+
+    step: Row
+    attempt: Row
+
+    @property
+    def sent(self) -> str:
+        """What the call was made with, in JSON: what to look for at the provider."""
+        return json.dumps(self.step["parameters"], indent=2, ensure_ascii=False)
+
+
+def _in_doubt(job: Row) -> list[Doubt]:
+    """The calls about which a person's word is wanted, and would be taken."""
     waits = job["state"] == JobState.WAITING and job["wait"] == Wait.UNKNOWN
-    unknown = any(one["state"] == AttemptState.UNKNOWN for step in job["steps"] for one in step["attempts"])
-    return unknown and (waits or job["state"] in ENDED)
+    if not waits and job["state"] not in ENDED:
+        return []
+    calls = [(step, one) for step in job["steps"] for one in step["attempts"]]
+    return [Doubt(step=step, attempt=one) for step, one in calls if one["state"] == AttemptState.UNKNOWN]
 
 
 def _said() -> tuple[bool, dict[str, Any] | None]:

@@ -12,16 +12,17 @@ from identity.errors import BadInput
 from identity.handovers import trusted_keys
 from pipeline.desk import revocations as acts
 from pipeline.ledger import views
-from pipeline.ledger.paging import Row
+from pipeline.ledger.paging import Page, Row
 from pipeline.revocation.inquiry import SAYS
-from pipeline.revocation.receipt import disproof
+from pipeline.revocation.receipt import ProviderAnswer, disproof
 from webhooks.console import lists
 from webhooks.console.access import NotThere, check, seen_tenant
 from webhooks.console.parts import Desk
 from webhooks.cursors import cursor
 from webhooks.pages import guarded, page
 
-NAMED = 50  # cancelled jobs that a page names; the receipt has the rest
+NAMED = 50  # cancelled jobs, and accounts, that a page names; the receipt has the rest
+_NOT_FOLLOWED = (ProviderAnswer.STUCK, ProviderAnswer.GIVEN_UP)  # what an operator looks for
 
 
 def revocation_pages(pages: Blueprint, desk: Desk) -> None:
@@ -30,15 +31,29 @@ def revocation_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.get("/revocations")
     def revocations() -> BaseResponse:
         tenant, turn = seen_tenant(), lists.turn()
-        found = desk.read(lambda c: views.revocations_page(c, tenant, turn))
-        return page("console/revocations.html", found=found, next=cursor(found.next))
+        alone = lists.chosen("stuck", ["1"]) is not None
+
+        def read(c: Connection) -> tuple[Page, frozenset[str]]:
+            found = views.revocations_page(c, tenant, turn, stuck=alone)
+            return found, views.stuck_among(c, [row["id"] for row in found.rows])
+
+        found, stuck = desk.read(read)
+        return page("console/revocations.html", found=found, next=cursor(found.next), stuck=stuck, alone=alone)
 
     @pages.get("/revocations/<id>")
     def revocation(id: str) -> BaseResponse:
         row = desk.read(lambda c: _found(c, id))
         keys = desk.read(lambda c: trusted_keys(c, desk.console.public_key))
         why = desk.read(lambda c: disproof(c, keys, row)) if row["receipt"] else None
-        return page("console/revocation.html", revocation=row, why=why, doubt=SAYS.get(row["doubt"]), named=NAMED)
+        told = row["receipt"]["provider"]["accounts"] if row["receipt"] else []
+        return page(
+            "console/revocation.html",
+            revocation=row,
+            why=why,
+            doubt=SAYS.get(row["doubt"]),
+            accounts=sorted(told, key=lambda one: one["answer"] not in _NOT_FOLLOWED),
+            named=NAMED,
+        )
 
     @pages.get("/revocations/<id>/receipt.json")
     def receipt(id: str) -> Response:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from flask import Blueprint, redirect, request, url_for
 from sqlalchemy import Connection
 from werkzeug.wrappers import Response as BaseResponse
 
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
-from pipeline import revocation
+from pipeline.desk import revocations as acts
 from pipeline.desk.scopes import named_scope
 from pipeline.model import Acceptance
 from pipeline.revocation.preview import preview
@@ -18,6 +20,7 @@ from webhooks.console.parts import Desk
 from webhooks.pages import page
 
 _REASON = "a person's decision"
+_ID = re.compile(r"rev_[0-9a-z]{26}")  # made with the form, so that sending it twice is one revocation
 
 
 def revoke_pages(pages: Blueprint, desk: Desk) -> None:
@@ -29,7 +32,7 @@ def revoke_pages(pages: Blueprint, desk: Desk) -> None:
             return page("console/revoke.html", kinds=list(ScopeKind), scope=None, stake=None)
         scope, _ = desk.read(lambda c: _meant(c, desk))
         found = desk.read(lambda c: preview(c, scope, desk.console.workflows))
-        return page("console/revoke.html", kinds=list(ScopeKind), scope=scope, stake=found, reason=_REASON)
+        return page("console/revoke.html", scope=scope, stake=found, reason=_REASON, id=desk.console.ids("rev"))
 
     @pages.post("/revoke")
     def revoke() -> BaseResponse:
@@ -37,18 +40,20 @@ def revoke_pages(pages: Blueprint, desk: Desk) -> None:
         if request.form.get("typed", "").strip() != scope.key:
             raise BadInput(f"nothing is revoked: type {scope.key} to say that you mean it")
         reason = request.form.get("reason", "").strip()[:500] or _REASON
-        id, by, now = desk.console.ids("rev"), visitor().person.by, desk.clock()
+        id, by, now = request.form.get("id", ""), visitor().person.by, desk.clock()
+        if not _ID.fullmatch(id):
+            raise BadInput("nothing is revoked: the form is incomplete, open it again")
 
-        def write(c: Connection) -> int:
-            return revocation.declare(
+        def write(c: Connection) -> bool:
+            return acts.revoke_once(
                 c, id=id, scope=scope, tenant=owner, source="console", by=by, reason=reason, now=now
             )
 
-        desk.write(write)
-        metrics.count_effective()
         response = redirect(url_for("console.revocation", id=id, done="revoked"), 303)
-        told = Acceptance(delivery="", outcome="signal", reason=reason, revocations=(id,))
-        desk.bells.ring_after(response, told)
+        if desk.write(write):
+            metrics.count_effective()
+            told = Acceptance(delivery="", outcome="signal", reason=reason, revocations=(id,))
+            desk.bells.ring_after(response, told)
         return response
 
 

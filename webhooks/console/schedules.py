@@ -20,21 +20,28 @@ def schedule_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.get("/schedules")
     def schedules() -> BaseResponse:
         tenant = seen_tenant()
-        return page("console/schedules.html", schedules=desk.read(lambda c: queries.all_schedules(c, tenant)))
+        found = desk.read(lambda c: queries.all_schedules(c, tenant))
+        # The tenant whose schedules are shown, whether or not the address names it.
+        return page("console/schedules.html", schedules=found, tenant=tenant or "", acted=request.args.get("id"))
 
     @pages.post("/schedules/pause")
     def pause_schedule() -> BaseResponse:
         id = _named(desk)
         act = desk.act()
         desk.write(lambda c: acts.pause(c, id, **act))
-        return redirect(url_for("console.schedules", done="paused"), 303)
+        return _back(id, "paused")
 
     @pages.post("/schedules/resume")
     def resume_schedule() -> BaseResponse:
         id = _named(desk)
         act = desk.act()
         desk.write(lambda c: acts.resume(c, id, **act))
-        return redirect(url_for("console.schedules", done="resumed"), 303)
+        return _back(id, "resumed")
+
+
+def _back(id: str, done: str) -> BaseResponse:
+    """To the list from which the form was sent, which names the schedule."""
+    return redirect(url_for("console.schedules", tenant=request.args.get("tenant"), id=id, done=done), 303)
 
 
 def _named(desk: Desk) -> str:

@@ -28,7 +28,7 @@ def when(moment: datetime | None, now: datetime) -> Markup | str:
 
 def exactly(moment: datetime | None) -> Markup | str:
     """A moment to the millisecond, UTC."""
-    return "–" if moment is None else _time(moment, f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3])
+    return "–" if moment is None else _time(moment, f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3] + " UTC")
 
 
 def _time(moment: datetime, said: str) -> Markup:

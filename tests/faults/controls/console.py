@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.faults.control import Control
 
 ACCESS, SIGN_IN = "tests/console/test_access.py", "tests/console/test_sign_in.py"
-ODD_PROVIDER = "tests/console/test_odd_provider.py"
+ODD_PROVIDER, ACTS = "tests/console/test_odd_provider.py", "tests/console/test_acts.py"
 
 CONTROLS = (
     Control(
@@ -56,5 +56,26 @@ CONTROLS = (
         guard='if request.method == "POST" and (not self.is_ours() or not _carries(g.visitor.csrf)):',
         without='if request.method == "POST" and not _carries(g.visitor.csrf):',
         test=f"{ACCESS}::test_a_form_that_is_not_from_a_page",
+    ),
+    Control(
+        name="a person's word is of the call that they were shown",
+        file="pipeline/resolution.py",
+        guard="if calls is not None and set(calls) != {attempt.id for attempt in found}:",
+        without="if False:",
+        test=f"{ACTS}::test_a_persons_word_counts_for_the_call and sqlite",
+    ),
+    Control(
+        name="a button replays what it counted",
+        file="webhooks/console/dead.py",
+        guard="oldest_first = [id for id in ids[::-1] if id in shown][:AT_ONCE]",
+        without="oldest_first = ids[::-1][:AT_ONCE]",
+        test=f"{ACTS}::test_all_that_one_cause_killed and sqlite",
+    ),
+    Control(
+        name="a form that is sent twice revokes once",
+        file="pipeline/desk/revocations.py",
+        guard="if found is None:",
+        without="if True:",
+        test=f"{ACTS}::test_revoking_shows_first and sqlite",
     ),
 )

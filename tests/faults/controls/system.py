@@ -132,4 +132,19 @@ CONTROLS = (
         without="if True:",
         test="tests/faults/test_crashes.py::test_a_worker_killed_in_a_refresh and sqlite",
     ),
+    Control(
+        name="a process that is told to stop begins no further step",
+        file="pipeline/step.py",
+        guard="if self._services.stopping():",
+        without="if False:",
+        test="tests/ledger/test_winding_down.py::test_a_run_whose_process and sqlite",
+    ),
+    Control(
+        name="a broker that refuses a command is asked again",
+        file="pipeline/celery.py",
+        guard='"broker_channel_error_retry": True,',
+        without='"broker_channel_error_retry": False,',
+        test="tests/celery/test_outage.py::test_a_worker_consumes_again_from_a_broker_that_was_a_replica",
+        timeout=180,
+    ),
 )

@@ -1,0 +1,56 @@
+"""How often housekeeping does each of its duties, and how long one tick may take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from pipeline.model import HEARTBEAT
+
+_SHORTEST = timedelta(minutes=1)  # an operator need not look sooner
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rhythm:
+    """A tick *every* so often; one that is not over by *deadline* is stuck."""
+
+    every: timedelta
+    deadline: timedelta
+
+    @property
+    def silence(self) -> timedelta:
+        """The longest that can lie between two heartbeats of a duty that is done in time."""
+        return self.every + self.deadline + HEARTBEAT
+
+
+def silence_of(duty: str) -> timedelta:
+    """For how long nothing may be heard of a duty; of one that only another version has, as of most."""
+    return max(_SHORTEST, RHYTHMS[duty].silence) if duty in RHYTHMS else _SHORTEST
+
+
+def _each(every: float, *, deadline: float = 30) -> Rhythm:
+    return Rhythm(every=timedelta(seconds=every), deadline=timedelta(seconds=deadline))
+
+
+#: By the duty's name.
+RHYTHMS: Mapping[str, Rhythm] = {
+    "dispatch": _each(0.25),
+    "reclaim": _each(1),
+    "wake": _each(0.25),
+    "settle-attempts": _each(1),
+    "settle-refreshes": _each(5, deadline=120),
+    "keep-alive": _each(5, deadline=180),
+    "revocations": _each(1, deadline=60),
+    "signals": _each(1),
+    "catch-up": _each(60, deadline=600),
+    "withdrawals": _each(1, deadline=180),
+    "leftovers": _each(1, deadline=180),
+    "end-approvals": _each(5),
+    "tell-approvals": _each(1),
+    "seal-audit": _each(1),
+    "prune": _each(30),
+    "measure": _each(5),
+    "measure-withdrawals": _each(5),
+    "measure-schedules": _each(5),
+}

@@ -1,0 +1,34 @@
+"""The way back from an act to the page whose form it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flask import request, url_for
+
+#: The page on which each act's form is.
+FORMS: Mapping[str, str] = {
+    "cancel_job": "job",
+    "replay_job": "job",
+    "resolve_job": "job",
+    "replay_dead": "dead",
+    "replay_delivery": "delivery",
+    "reconnect": "account",
+    "resume_connection": "connection",
+    "retry_revocation": "revocation",
+    "revoke": "stake",
+    "pause_schedule": "schedules",
+    "resume_schedule": "schedules",
+    "answer_approval": "approval",
+}
+_KEPT = ("tenant", "kind", "key")  # of an act's address, by which its page shows the same
+
+
+def way_back() -> str | None:
+    """Where the form that was sent can be had again; None: no form was sent. The form itself may be unreadable."""
+    page = FORMS.get((request.endpoint or "").rpartition(".")[2])
+    if page is None:
+        return None
+    values: dict[str, Any] = {name: request.args[name] for name in _KEPT if name in request.args}
+    return url_for(f"console.{page}", **values, **(request.view_args or {}))
