@@ -80,6 +80,7 @@ class Schedules(RuleBasedStateMachine):
         ]
         self.running: list[int] = []
         self.intents: dict[int, str] = {}  # by process: the one it committed last
+        self.sent_as: dict[int, str] = {}  # by generation: the one by which its token was last shown
         self.unheard: dict[str, Shown] = {}  # by intent: a presentation whose answer is not committed
         self.data = data
         self.highest = (0, 0, 0)
@@ -215,7 +216,10 @@ class Schedules(RuleBasedStateMachine):
 
     def _reached(self, point: str) -> None:
         if point == "before_send":
-            self.intents[self.running[-1]] = self._newest().id
+            newest = self._newest()
+            if newest.presented > 1 and self.sent_as.get(newest.generation) in self.excused:
+                self.excused.add(newest.id)  # the repetition of one that may have had its effect
+            self.sent_as[newest.generation] = self.intents[self.running[-1]] = newest.id
         choices = ["nothing", "die", "no turn", "commit lost", "commit unseen", "meanwhile"]
         match self._draw(st.sampled_from(choices), f"at {point}", often="nothing"):
             case "die":
