@@ -26,7 +26,7 @@ def run(*, json: bool = False, data_dir: Path | None = None, within: timedelta) 
 
     configure("demo", format="console", level="WARNING")  # to standard error: the document is all of the output
     with (
-        handling((signal.SIGTERM, signal.SIGHUP), _leave),
+        handling((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), _leave),
         tempfile.TemporaryDirectory(prefix="aswhom-demo-") as temporary,
     ):
         directory = (data_dir or Path(temporary)).absolute()
@@ -40,5 +40,5 @@ def run(*, json: bool = False, data_dir: Path | None = None, within: timedelta) 
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:
-    """End as Ctrl-C does, with everything stopped and thrown away."""
+    """End with everything stopped and thrown away."""
     raise SystemExit(128 + number)

@@ -18,10 +18,9 @@ from pipeline.ledger.replay import replay
 from pipeline.states import JobState
 from tests.browser.console_site import ConsoleSite
 from tests.browser.person import Person
-from tests.ledger.desk import Desk
+from tests.ledger.desk import SHOWN, Desk
 from tests.servers.oidc import oidc as run_oidc
 from tests.servers.process import free_port
-from tests.webhooks.test_approval_page import SHOWN
 
 Meet = Callable[..., Person]
 

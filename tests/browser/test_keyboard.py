@@ -14,8 +14,7 @@ from pipeline.revocation.tables import revocations
 from pipeline.states import ApprovalState, JobState
 from tests.browser.console_site import ConsoleSite
 from tests.browser.person import Person
-from tests.ledger.desk import Desk
-from tests.webhooks.test_approval_page import SHOWN
+from tests.ledger.desk import SHOWN, Desk
 
 Meet = Callable[..., Person]
 

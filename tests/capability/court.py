@@ -18,6 +18,7 @@ from identity.capability.authority import Authority
 from identity.capability.issuer import Issuer
 from identity.capability.keys import NewKey
 from identity.capability.model import Algorithm, Audience, Outcome, Wanted
+from identity.capability.narrowing import Narrower
 from identity.capability.verifier import Capability, Limit, request_hash
 from identity.connections import add_connection
 from identity.ids import Ids
@@ -55,6 +56,8 @@ THEIRS = replace(
     INVOICES, id="globex-invoices", uri="https://globex.example", tenant="globex", connection=None, passes_to=()
 )
 ALL = (CELLAR, VAULT_ROOM, BANK, INVOICES, THEIRS)
+NEXT = "a" * 64
+ASKED = Narrower(request_sha256=NEXT, limit=Limit(amount=Decimal(1200), currency="EUR"))
 
 
 @dataclass

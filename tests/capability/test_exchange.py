@@ -22,11 +22,8 @@ from identity.capability.spending import Unspendable
 from identity.capability.verifier import Capability, Limit
 from identity.model import Scope, ScopeKind
 from identity.secret import Secret
-from tests.capability.court import BANK, CELLAR, INVOICES, THEIRS, VAULT_ROOM, Court
+from tests.capability.court import ASKED, BANK, CELLAR, INVOICES, NEXT, THEIRS, VAULT_ROOM, Court
 from tests.ledger.acts import until_awaited
-
-NEXT = "a" * 64
-ASKED = Narrower(request_sha256=NEXT, limit=Limit(amount=Decimal(1200), currency="EUR"))
 
 
 def exchange(

@@ -12,8 +12,7 @@ from identity.capability.authority import Authority
 from identity.capability.exchange import Exchanged
 from identity.errors import Unavailable
 from identity.store import CommitUnknown, Store
-from tests.capability.court import BANK, INVOICES, PAID, Court
-from tests.capability.test_exchange import ASKED
+from tests.capability.court import ASKED, BANK, INVOICES, PAID, Court
 
 T = TypeVar("T")
 

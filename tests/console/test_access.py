@@ -13,8 +13,7 @@ from identity.console.roles import Held, Role
 from identity.model import Scope, ScopeKind
 from pipeline.states import JobState
 from tests.console.town import Town, Visit
-from tests.ledger.desk import Desk
-from tests.webhooks.test_approval_page import SHOWN
+from tests.ledger.desk import SHOWN, Desk
 from webhooks.console.access import NEEDS
 
 WORK = {"overview", "find", "approvals", "approval", "jobs", "job", "dead"}

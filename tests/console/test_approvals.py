@@ -16,8 +16,7 @@ from identity.console.sessions import Via
 from identity.principals import link_alias
 from pipeline.approvals.tables import approvals
 from tests.console.town import BASE, Town, Visit
-from tests.ledger.desk import Desk
-from tests.webhooks.test_approval_page import SHOWN
+from tests.ledger.desk import SHOWN, Desk
 
 BOB = "00u-bob"  # the subject of his sign-in
 

@@ -7,9 +7,8 @@ import pytest
 from deploy.installation import Installation
 from deploy.settings import load
 from tests.deploy.conftest import Cli
-from tests.ledger.desk import Desk
+from tests.ledger.desk import SHOWN, Desk
 from tests.ledger.house import House
-from tests.webhooks.test_approval_page import SHOWN
 
 
 @pytest.fixture

@@ -24,8 +24,7 @@ from tests.deploy.conftest import Cli
 from tests.identity.keys import pem
 from tests.identity.providers import pretend_provider
 from tests.identity.published_providers import server
-from tests.ledger.desk import Desk
-from tests.webhooks.test_approval_page import SHOWN
+from tests.ledger.desk import SHOWN, Desk
 
 #: The commands that leave none, by the reason: a new command is in one of these, or it is run below.
 SILENT = {

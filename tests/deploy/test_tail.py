@@ -22,8 +22,8 @@ from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.states import AttemptState, StepState
 from pipeline.tables import jobs
 from tests.deploy.conftest import Cli
+from tests.ledger.acts import close
 from tests.ledger.house import House, intent_of
-from tests.ledger.test_openings import close
 from tests.servers.process import end, start
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
 from identity import metrics as of_identity
 from pipeline import metrics as of_pipeline
+from tests.docs.metrics import metrics_of
 from tests.docs.pages import named, page, rows, section
 from webhooks import metrics as of_web
 
@@ -25,15 +25,11 @@ HEADINGS = {
 @pytest.mark.parametrize("heading", HEADINGS)
 def test_every_metric_is_listed_with_its_kind_and_labels(heading: str) -> None:
     said = {tuple(cell.strip("`") for cell in row[:3]) for row in rows(section(DOCUMENT, heading))}
-    assert said == {(one._name, one._type, ", ".join(one._labelnames)) for one in _metrics(HEADINGS[heading])}
+    assert said == {(one._name, one._type, ", ".join(one._labelnames)) for one in metrics_of(HEADINGS[heading])}
 
 
 def test_none_is_listed_twice() -> None:
     assert len(named(DOCUMENT)) == len(set(named(DOCUMENT)))
-
-
-def _metrics(module: ModuleType) -> list[MetricWrapperBase]:
-    return [value for value in vars(module).values() if isinstance(value, MetricWrapperBase)]
 
 
 @pytest.mark.parametrize("heading", HEADINGS)

@@ -23,8 +23,8 @@ from identity.model import AccountKey
 from identity.secret import Secret
 from identity.transmitters import Transmitter, add_transmitter
 from tests.sandbox.driver import Form
+from tests.system.agent import Agent
 from tests.system.rig import System
-from tests.system.test_agents_api import Agent
 
 WORKFLOW = "tasks.invoice_approval"  # the system is to be started with it
 SMALL, LARGE = "inv_1001", "inv_1002"  # what a person may ask for, and what a second one has to approve

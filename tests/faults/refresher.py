@@ -38,7 +38,7 @@ from identity.refresh.lock import RefreshLock
 from identity.tables import grants
 from identity.vault import Vault
 from pipeline.database import Database, DatabaseSettings, open_database
-from tests.identity.test_peer import PROFILES
+from tests.identity.peer import PROFILES
 
 BUDGET = RefreshBudget(
     send=timedelta(seconds=2),

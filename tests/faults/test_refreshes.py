@@ -25,7 +25,7 @@ from identity.model import AccountKey, AccountState, PrincipalKind
 from identity.principals import ensure_principal
 from identity.tables import provider_connections, refresh_intents
 from pipeline.database import Database, DatabaseSettings, open_database
-from tests.identity.test_peer import Peer
+from tests.identity.peer import Peer
 from tests.identity.world import World
 from tests.servers.oidc import Oidc
 from tests.servers.oidc import oidc as run_oidc
@@ -88,7 +88,7 @@ def refreshers(ledger_url: str, tmp_path: Path) -> Start:
                 "identity.refresh.coordinator",
                 "identity.refresh.lock",
                 "pipeline.sqlite",
-                "tests.identity.test_peer",
+                "tests.identity.peer",
             ],
         )
         try:

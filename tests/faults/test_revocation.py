@@ -20,6 +20,7 @@ from pipeline.tables import attempts, deliveries, jobs
 from pipeline.workflow import PLATFORM_AGENT
 from tests.faults.books import balance, requests
 from tests.faults.order import Order, prove_order
+from tests.faults.receipts import receipt_of
 from tests.system.rig import System
 
 
@@ -29,16 +30,6 @@ def start_pausing(system: System, *, passes: int, pause: float, concurrency: int
     plan.write_text(json.dumps({"point": "before_call", "passes": passes, "pause": pause}))
     system.worker_app, system.concurrency = "tests.faults.crashing_worker", concurrency
     system.start("worker", CRASH_PLAN=str(plan))
-
-
-def receipt_of(system: System, made: str) -> Mapping[str, Any]:
-    """The receipt, once there is one; its signature fits."""
-    system.wait(lambda: system.receipt(made) is not None, f"the receipt of {made}")
-    (row,) = system.rows(select(revocations.c.receipt, revocations.c.signature).where(revocations.c.id == made))
-    assert system.runtime.signer.verifies(row.receipt, row.signature)
-    assert not system.runtime.signer.verifies({**row.receipt, "in_flight": ["none"]}, row.signature)
-    receipt: Mapping[str, Any] = row.receipt
-    return receipt
 
 
 def newest_receipt(system: System) -> Mapping[str, Any]:

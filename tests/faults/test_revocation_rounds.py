@@ -33,7 +33,7 @@ from pipeline.workflow import PLATFORM_AGENT
 from tests.faults.books import balance
 from tests.faults.endings import count_moves_to_an_end, moves_to_an_end
 from tests.faults.order import Order, prove_order
-from tests.faults.test_revocation import receipt_of
+from tests.faults.receipts import receipt_of
 from tests.servers.process import Process
 from tests.system.rig import System
 

@@ -84,3 +84,18 @@ def _updates(tree: ast.Module) -> Iterator[str]:
 def test_states_are_written_by_their_movers_alone() -> None:
     found = {(str(path), table) for path, tree in _modules(*PACKAGES) for table in _updates(tree) if table in WRITERS}
     assert found == {(path, table) for table, paths in WRITERS.items() for path in paths}
+
+
+def _test_modules(tree: ast.Module) -> list[str]:
+    return [name for name in _imports(tree) if name.startswith("tests.") and ".test_" in name]
+
+
+def test_what_tests_share_is_in_no_test_module() -> None:
+    """Whoever imports one collects its fixtures, and cannot tell what of it others rely on."""
+    assert [f"{path}: {name}" for path, tree in _modules("tests") for name in _test_modules(tree)] == []
+
+
+def test_a_test_module_that_is_imported_is_noticed() -> None:
+    for source in ("from tests.a.test_b import c", "from tests.a import test_b", "import tests.a.test_b"):
+        assert _test_modules(ast.parse(source)), source
+    assert not _test_modules(ast.parse("from tests.a.b import c"))

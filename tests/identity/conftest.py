@@ -1,14 +1,25 @@
 """Ledgers, a pretend provider and the guarded client for the tests of identity."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 import redis
 
 from identity.addresses import AddressPolicy
+from identity.connection_secrets import PRIVATE_KEY, add_secret, seal_secret
+from identity.connections import rewrite_addresses
 from identity.http import Client
+from identity.providers import PROFILES
+from identity.refresh.coordinator import Coordinator
+from identity.refresh.lock import RefreshLock
+from identity.secret import Secret
+from tests.identity.desk import Desk
+from tests.identity.keys import pem
+from tests.identity.peer import Peer
 from tests.identity.providers import PretendProvider, pretend_provider
+from tests.identity.services import BUDGET, Make
 from tests.identity.stores import EngineStore, open_store
 from tests.identity.world import World
 from tests.servers.oidc import Oidc
@@ -77,3 +88,35 @@ def http() -> Iterator[Client]:
 def valkey_client(valkey: Valkey) -> Iterator[redis.Redis]:
     with valkey.client() as client:
         yield client
+
+
+@pytest.fixture
+def peer(store: EngineStore, oidc: Oidc) -> Iterator[Peer]:
+    world = World(store=store).build()
+    policy = AddressPolicy(allow_hosts=frozenset({"127.0.0.1", "localhost"}))
+    with Client(policy=policy, pool_size=32) as http:
+        yield Peer(world, oidc, http)
+
+
+@pytest.fixture
+def make(store: EngineStore, provider: PretendProvider, http: Client) -> Make:
+    """A world at one provider, with a key, and a coordinator."""
+
+    def build(name: str, **config: str) -> tuple[World, Coordinator]:
+        world = World(store=store, url=provider.url, provider=name).build()
+        owner = replace(world.owner, config=config)
+        key = seal_secret(world.vault, owner, id="key-1", name=PRIVATE_KEY, secret=Secret(pem()), now=world.clock.now)
+        store.write(lambda connection: rewrite_addresses(connection, owner))
+        store.write(lambda connection: add_secret(connection, key))
+        lock = RefreshLock(None, ttl=BUDGET.lock_ttl, token=world.id)
+        coordinator = Coordinator(
+            store, world.vault, http, lock, PROFILES, clock=world.clock, ids=world.id, budget=BUDGET
+        )
+        return world, coordinator
+
+    return build
+
+
+@pytest.fixture
+def desk(connected: World, http: Client) -> Desk:
+    return Desk(world=connected, http=http)

@@ -9,6 +9,9 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
 
+from identity.errors import Unavailable
+from identity.store import CommitUnknown
+
 T = TypeVar("T")
 
 
@@ -42,3 +45,28 @@ def open_store(url: str) -> EngineStore:
         raw.execute("pragma busy_timeout = 5000")
 
     return EngineStore(engine)
+
+
+class FailingStore:
+    """Fails the writes it is told to, each in one of three ways."""
+
+    def __init__(self, inner: EngineStore, faults: dict[int, str]) -> None:
+        self._inner = inner
+        self._faults = faults
+        self.writes = 0
+
+    def write(self, fn: Callable[[Connection], T]) -> T:
+        self.writes += 1
+        match self._faults.get(self.writes):
+            case "no turn":
+                raise Unavailable("no turn could be had")
+            case "commit lost":
+                raise CommitUnknown("the connection broke in COMMIT")
+            case "commit unseen":
+                self._inner.write(fn)
+                raise CommitUnknown("the connection broke after COMMIT")
+            case _:
+                return self._inner.write(fn)
+
+    def read(self, fn: Callable[[Connection], T]) -> T:
+        return self._inner.read(fn)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
@@ -18,8 +17,7 @@ from sqlalchemy.exc import DatabaseError
 
 from identity import audit
 from identity.audit.chain import FirstBad, Verified, link_digest, row_digest
-from identity.audit.links import newest_checkpoint, sealed_rows
-from identity.audit.pruning import prune_audit
+from identity.audit.links import sealed_rows
 from identity.audit.sealer import Sealer, first_never_sealed
 from identity.audit.statements import read_checkpoint, sign
 from identity.audit.tables import audit as rows
@@ -28,31 +26,14 @@ from identity.audit.verification import verify
 from identity.errors import BadInput, Misconfigured
 from identity.signing import Signer, canonical
 from identity.trusted_keys import TrustedKeys
+from tests.identity.audits import DAY, KEYS, SIGNER, as_owner, edit, kept, prune, restamp, seal, write
 from tests.identity.world import START, World
 from tests.ledgers import MOSTLY_SQLITE
 
-SIGNER = Signer.from_seed(os.urandom(32))
-KEYS = TrustedKeys(SIGNER.public_key())
-DAY = timedelta(days=1)
 TABLES = ("audit", "audit_seals", "audit_prunings")
 
 
 T = TypeVar("T")
-
-
-def write(world: World, *names: str, tenant: str = "acme", at: datetime = START) -> None:
-    def record(connection: Connection) -> None:
-        for name in names:
-            detail = {"n": [1, "é"], "a": {"z": None, "b": True}}
-            audit.record(connection, id=name, at=at, kind="step.done", tenant=tenant, principal="anna", detail=detail)
-
-    world.store.write(record)
-
-
-def seal(world: World, *names: str, at: datetime = START, tenant: str = "acme") -> None:
-    """One batch of these rows: one signature, on its last."""
-    write(world, *names, tenant=tenant, at=at)
-    assert Sealer(world.store, SIGNER).seal(now=at) == len(names)
 
 
 @pytest.fixture
@@ -65,23 +46,6 @@ def sealed(world: World) -> World:
 
 def execute(connection: Connection, *, statement: str) -> None:
     connection.execute(text(statement))
-
-
-@contextmanager
-def as_owner(connection: Connection) -> Iterator[None]:
-    """Without the triggers, as somebody who owns the database can be."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("set session_replication_role = replica"))
-        yield
-        connection.execute(text("set session_replication_role = origin"))
-        return
-    triggers = "select name, sql from sqlite_master where type = 'trigger' and tbl_name like 'audit%'"
-    dropped = connection.execute(text(triggers)).all()
-    for name, _ in dropped:
-        connection.execute(text(f"drop trigger {name}"))
-    yield
-    for _, made in dropped:
-        connection.execute(text(made))
 
 
 def tamper(world: World, change: Callable[[Connection], object]) -> None:
@@ -132,25 +96,6 @@ def first_bad(world: World, checkpoint: str | None = None) -> FirstBad:
     outcome = check(world, checkpoint)
     assert isinstance(outcome, FirstBad)
     return outcome
-
-
-def kept(world: World) -> str:
-    """A checkpoint, as it is kept elsewhere."""
-    head = world.store.read(newest_checkpoint)
-    assert head is not None
-    return head.line()
-
-
-def restamp(connection: Connection, *, since: int = 1) -> None:
-    """Make the digests of the chain fit its rows again, as far as one can without the key."""
-    chain = list(sealed_rows(connection))
-    before = chain[0][0].digest if since > 1 else "0" * 64
-    for link, row in chain:
-        if link.seq >= since and row is not None:
-            before = link_digest(before, link.seq, row_digest(row))
-            connection.execute(update(audit_seals).where(audit_seals.c.seq == link.seq).values(digest=before))
-        else:
-            before = link.digest
 
 
 # What is refused.
@@ -329,10 +274,6 @@ def test_half_a_surrogate_pair_in_a_record_keeps_nothing_from_being_sealed(world
 # Attacks, row by row.
 
 EIGHT = "abcdefgh"
-
-
-def edit(connection: Connection, name: str) -> None:
-    connection.execute(update(rows).where(rows.c.id == name).values(principal_id="mallory"))
 
 
 def edit_detail(connection: Connection, name: str) -> None:
@@ -537,12 +478,6 @@ def test_an_altered_checkpoint_is_none(sealed: World, change: Callable[[str], st
 
 
 # Pruning.
-
-
-def prune(world: World, *, days: int) -> int:
-    """Forget what is older than so many days after the start."""
-    before = START + days * DAY
-    return world.store.write(lambda c: prune_audit(c, before=before, limit=100, signer=SIGNER, now=before))
 
 
 def test_what_was_pruned_is_stated_and_the_rest_still_verifies(sealed: World) -> None:

@@ -13,7 +13,7 @@ from identity.audit.links import newest_checkpoint
 from identity.audit.sealer import Sealer
 from identity.audit.statements import sign
 from identity.errors import BadInput
-from tests.identity.test_audit import DAY, KEYS, SIGNER, kept, prune, seal, write
+from tests.identity.audits import DAY, KEYS, SIGNER, kept, prune, seal, write
 from tests.identity.world import START, World
 
 Lines = list[bytes]

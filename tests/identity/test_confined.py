@@ -20,12 +20,11 @@ from identity.token_endpoint import TokenEndpoint
 from identity.withdrawals.tables import withdrawals
 from tests.identity.keys import pem
 from tests.identity.providers import PretendProvider, reply
-from tests.identity.test_services import Make, make, service
+from tests.identity.services import Make, service
 from tests.identity.world import ANNA, ROBOT, World
 
 SECOND = timedelta(seconds=1)
 READS = frozenset({"pull_requests:read"})
-__all__ = ["make"]
 
 
 def confined(world: World, http: Client) -> Secret | NotSent | None:

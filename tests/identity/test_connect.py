@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
@@ -16,20 +14,18 @@ from sqlalchemy import Connection, select
 
 from identity.accounts import find_account
 from identity.audit.tables import audit
-from identity.connect.connector import Connect, Connected, ConnectOffer, ConnectRefused, Finishing, Outcome
+from identity.connect.connector import Connected, ConnectOffer, Finishing
 from identity.connect.reasons import Why
 from identity.connect.return_targets import add_target, checked_url, remove_target
 from identity.connect.sessions import bind_browser, digest, use_up
 from identity.connection_secrets import CLIENT_SECRET, add_secret, rotate_secret, seal_secret
 from identity.connections import add_connection
 from identity.errors import BadInput, PolicyDenied, Unavailable
-from identity.http import Client
 from identity.model import AccountKey, AccountState, Credential, Leased, PrincipalKind, Scope, ScopeKind
 from identity.people import name_people, taken_for
-from identity.principals import ensure_principal, ensure_tenant, link_alias, resolve_alias
+from identity.principals import ensure_principal, ensure_tenant, resolve_alias
 from identity.providers import PROFILES
-from identity.providers.profile import Profile
-from identity.refresh.gate import Endpoint, Gate
+from identity.refresh.gate import Endpoint
 from identity.refresh.pace import CAUTIOUS, Pace
 from identity.scopes import stop_scope
 from identity.secret import Secret
@@ -37,86 +33,12 @@ from identity.sequence import next_number
 from identity.signing import Signer
 from identity.tables import connect_sessions
 from identity.withdrawals import WithdrawalState, settle, take_grant
+from tests.identity.desk import ANNAS_BROWSER, ANOTHER_BROWSER, Desk, link_person, why
 from tests.identity.providers import PretendProvider, reply
 from tests.identity.world import ANNA, World
 from tests.ledgers import MOSTLY_SQLITE
 
 pytestmark = MOSTLY_SQLITE
-
-ANNAS_BROWSER, ANOTHER_BROWSER = "cookie-of-anna", "cookie-of-another"
-
-
-@dataclass
-class Desk:
-    """The connect flow with a person at the browser."""
-
-    world: World
-    http: Client
-    profile: Profile = PROFILES["github"]
-    signer: Signer = field(default_factory=lambda: Signer.from_seed(bytes(32)))
-    woken: list[AccountKey] = field(default_factory=list)
-    gate: Gate = field(default_factory=lambda: Gate(None))
-
-    @property
-    def connect(self) -> Connect:
-        return Connect(
-            self.world.store,
-            self.world.vault,
-            self.http,
-            {self.profile.name: self.profile},
-            self.signer,
-            redirect_uri=lambda connection: f"https://aswhom.example/connect/{connection}/callback",
-            ids=self.world.id,
-            token=lambda: secrets.token_urlsafe(32),
-            gate=self.gate,
-        )
-
-    def start(self, key: AccountKey = ANNA, **more: Any) -> str:
-        return self.connect.start(key, now=self.world.clock.now, **more).text
-
-    def offer(self, link: str, browser: str = "") -> ConnectOffer | Outcome:
-        return self.connect.offer(link, browser=browser, now=self.world.clock.now)
-
-    def goes_on(self, link: str, browser: str = ANNAS_BROWSER) -> str | Outcome:
-        return self.connect.authorize(link, browser=browser, now=self.world.clock.now)
-
-    def authorize(self, link: str, browser: str = ANNAS_BROWSER) -> dict[str, str]:
-        url = self.goes_on(link, browser)
-        assert isinstance(url, str)
-        return {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
-
-    def finish(self, params: dict[str, str], *, browser: str = ANNAS_BROWSER, connection: str = "forge") -> Outcome:
-        return self.connect.finish(
-            params,
-            browser=browser,
-            connection_id=connection,
-            now=self.world.clock.now,
-            also=lambda _connection, key: self.woken.append(key),
-        )
-
-    def consents(self, key: AccountKey = ANNA, **more: Any) -> Outcome:
-        """The whole way, once."""
-        state = self.authorize(self.start(key, **more))["state"]
-        return self.finish({"code": "c", "state": state})
-
-    def refused(self, params: dict[str, str], **arguments: str) -> str:
-        outcome = self.finish(params, **arguments)
-        assert isinstance(outcome, ConnectRefused)
-        assert outcome.next_step
-        assert self.woken == []
-        return outcome.reason
-
-
-def why(outcome: object) -> Why:
-    assert isinstance(outcome, ConnectRefused), outcome
-    assert outcome.reason
-    assert outcome.next_step
-    return outcome.why
-
-
-@pytest.fixture
-def desk(connected: World, http: Client) -> Desk:
-    return Desk(world=connected, http=http)
 
 
 def test_a_person_connects_their_account(desk: Desk, provider: PretendProvider) -> None:
@@ -344,24 +266,8 @@ def test_no_session_begins_under_a_stopped_tenant(desk: Desk) -> None:
         desk.start()
 
 
-def _link(desk: Desk, principal: str, external_id: str, login: str = "mona", tenant: str = "acme") -> None:
-    def link(connection: Connection) -> bool:
-        return link_alias(
-            connection,
-            tenant=tenant,
-            provider="github",
-            external_id=external_id,
-            principal=principal,
-            login=login,
-            made_by="admin:eve",
-            now=desk.world.clock.now,
-        )
-
-    assert desk.world.store.write(link)
-
-
 def test_somebody_elses_provider_account_is_refused_and_nothing_stays(desk: Desk) -> None:
-    _link(desk, "robot", "4711")
+    link_person(desk, "robot", "4711")
     state = desk.authorize(desk.start())["state"]
     assert "linked to someone else" in desk.refused({"code": "c", "state": state})
     assert desk.world.generation() == 0
@@ -416,7 +322,7 @@ def test_the_same_number_at_another_server_of_a_provider_is_another_person(desk:
 def test_a_login_or_an_address_alone_links_nobody(desk: Desk, provider: PretendProvider) -> None:
     """Who is called like somebody else is not that person: only the provider's id counts."""
     provider.user = {"id": 1, "login": "mona", "email": "anna@acme.example"}
-    _link(desk, "robot", "2", login="mona")
+    link_person(desk, "robot", "2", login="mona")
     assert isinstance(desk.consents(), Connected)
     assert desk.world.store.read(lambda c: resolve_alias(c, "acme", "github", "1")) == "anna"
     assert desk.world.store.read(lambda c: resolve_alias(c, "acme", "github", "2")) == "robot"
@@ -448,7 +354,7 @@ def test_an_admin_may_let_another_account_take_the_place(desk: Desk, provider: P
 
 
 def test_who_an_admin_named_is_awaited_at_the_first_connect_too(desk: Desk, provider: PretendProvider) -> None:
-    _link(desk, "anna", "815", login="hubot")
+    link_person(desk, "anna", "815", login="hubot")
     assert why(desk.consents()) is Why.WRONG_ACCOUNT
     assert desk.world.generation() == 0
     provider.user = {"id": 815, "login": "hubot"}

@@ -25,7 +25,7 @@ from identity.errors import BadInput, Misconfigured
 from identity.handovers import hand_over, hold_signing, trusted_keys
 from identity.signing import Signer
 from identity.trusted_keys import TrustedKeys, read_handover
-from tests.identity.test_audit import DAY, as_owner, edit, kept, restamp, write
+from tests.identity.audits import DAY, as_owner, edit, kept, restamp, write
 from tests.identity.world import START, World
 
 FIRST, SECOND, THIRD = (Signer.from_seed(os.urandom(32)) for _ in range(3))

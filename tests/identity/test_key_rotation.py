@@ -19,10 +19,8 @@ from identity.refresh.coordinator import Coordinator
 from identity.secret import Secret
 from tests.identity.keys import pem
 from tests.identity.providers import PretendProvider, Reply, reply
-from tests.identity.test_services import Make, make, service
+from tests.identity.services import Make, service
 from tests.identity.world import ANNA, World
-
-__all__ = ["make"]
 
 OLD, NEW = "key-1", "key-2"
 MINUTE = timedelta(minutes=1)

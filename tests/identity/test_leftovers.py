@@ -29,15 +29,12 @@ from identity.withdrawals import Origin, WithdrawalState
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.token_revocation import ACCESS, REFRESH
 from identity.withdrawals.withdrawer import WithdrawalBudget, Withdrawer
+from tests.identity.desk import ANNAS_BROWSER, Desk, link_person, why
+from tests.identity.peer import ENDS, Peer
 from tests.identity.providers import PretendProvider, reply
-from tests.identity.test_connect import ANNAS_BROWSER, Desk, _link, desk, why
-from tests.identity.test_peer import Peer, peer
-from tests.identity.test_peer_withdrawals import ENDS
-from tests.identity.test_store_faults import FailingStore
+from tests.identity.stores import FailingStore
 from tests.identity.world import ANNA, World
 from tests.servers.oidc import Oidc
-
-__all__ = ["desk", "peer"]
 
 
 def ask(world: World, http: Client, profile: Profile, *, tries: int = 12, vault: Vault | None = None) -> Any:
@@ -68,12 +65,12 @@ def revoked_meanwhile(desk: Desk, provider: PretendProvider) -> Why:
 
 
 def linked_elsewhere(desk: Desk, provider: PretendProvider) -> Why:
-    _link(desk, "robot", "4711")
+    link_person(desk, "robot", "4711")
     return why(desk.consents())
 
 
 def wrong_account(desk: Desk, provider: PretendProvider) -> Why:
-    _link(desk, "anna", "815", login="hubot")
+    link_person(desk, "anna", "815", login="hubot")
     return why(desk.consents())
 
 

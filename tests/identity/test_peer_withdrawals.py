@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 
 from sqlalchemy import update
@@ -10,19 +9,14 @@ from sqlalchemy import update
 from identity.connect.connector import Connected
 from identity.grants import ACCESS, REFRESH
 from identity.model import Scope, ScopeKind
-from identity.providers.profile import Reach, Revocation
 from identity.refresh.gate import Gate
 from identity.tables import provider_connections
 from identity.token_endpoint import TokenEndpoint
 from identity.withdrawals import WithdrawalState, get_withdrawal
 from identity.withdrawals.withdrawer import Withdrawer
-from tests.identity.test_peer import KEY, PROFILE, Peer, peer
+from tests.identity.peer import ENDS, KEY, Peer
 from tests.ledgers import MOSTLY_SQLITE
 from tests.servers.oidc import Oidc
-
-__all__ = ["peer"]
-
-ENDS = replace(PROFILE, revocation=Revocation(reach=Reach.GRANT, presents=REFRESH))
 
 
 @MOSTLY_SQLITE

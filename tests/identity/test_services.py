@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -13,9 +11,8 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 
 from identity.authorization import KEY, authorization
-from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, add_secret, seal_secret
-from identity.connections import paused_reason, rewrite_addresses
-from identity.consents import connect_service
+from identity.connection_secrets import CLIENT_SECRET, seal_secret
+from identity.connections import paused_reason
 from identity.errors import BadInput, Misconfigured, ReauthRequired, Unavailable
 from identity.grants import REFRESH
 from identity.http import Client
@@ -24,54 +21,13 @@ from identity.model import AccountState, Credential, Leased
 from identity.narrowing import rescope
 from identity.permissions import allowed, permissions
 from identity.providers import PROFILES
-from identity.refresh.coordinator import Coordinator, RefreshBudget
-from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
 from tests.identity.keys import pem
 from tests.identity.providers import PretendProvider, reply
 from tests.identity.published_providers import server
+from tests.identity.services import Make, service
 from tests.identity.stores import EngineStore
 from tests.identity.world import ROBOT, World
-
-BUDGET = RefreshBudget(poll=timedelta(milliseconds=20))
-Make = Callable[..., tuple[World, Coordinator]]
-
-
-@pytest.fixture
-def make(store: EngineStore, provider: PretendProvider, http: Client) -> Make:
-    """A world at one provider, with a key, and a coordinator."""
-
-    def build(name: str, **config: str) -> tuple[World, Coordinator]:
-        world = World(store=store, url=provider.url, provider=name).build()
-        owner = replace(world.owner, config=config)
-        key = seal_secret(world.vault, owner, id="key-1", name=PRIVATE_KEY, secret=Secret(pem()), now=world.clock.now)
-        store.write(lambda connection: rewrite_addresses(connection, owner))
-        store.write(lambda connection: add_secret(connection, key))
-        lock = RefreshLock(None, ttl=BUDGET.lock_ttl, token=world.id)
-        coordinator = Coordinator(
-            store, world.vault, http, lock, PROFILES, clock=world.clock, ids=world.id, budget=BUDGET
-        )
-        return world, coordinator
-
-    return build
-
-
-def service(world: World, credential: Credential, **given: Any) -> str:
-    """An admin's consent, for the robot unless a *key* is given; the account's id."""
-    return connect_service(
-        world.store,
-        world.vault,
-        given.pop("key", ROBOT),
-        id=world.id(),
-        provider=world.provider,
-        credential=credential,
-        scopes=given.pop("scopes", ("a", "b")),
-        by="admin:eve",
-        audit_id=world.id(),
-        now=world.clock.now,
-        also=lambda connection, key: None,
-        **given,
-    ).account
 
 
 def test_a_signed_assertion_is_exchanged_once_for_all_workers(make: Make, provider: PretendProvider) -> None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 import pytest
-from sqlalchemy import Connection, select, update
+from sqlalchemy import select, update
 
 from identity.errors import Unavailable
 from identity.http import Client
@@ -17,10 +17,9 @@ from identity.providers import PROFILES
 from identity.refresh.coordinator import Coordinator, RefreshBudget
 from identity.refresh.gate import Endpoint, Gate
 from identity.refresh.lock import RefreshLock
-from identity.store import CommitUnknown
 from identity.tables import provider_connections, refresh_intents
 from tests.identity.providers import PretendProvider
-from tests.identity.stores import EngineStore
+from tests.identity.stores import FailingStore
 from tests.identity.world import World
 
 T = TypeVar("T")
@@ -31,31 +30,6 @@ BUDGET = RefreshBudget(
     wait=timedelta(seconds=3),
     poll=timedelta(milliseconds=10),
 )
-
-
-class FailingStore:
-    """Fails the writes it is told to, each in one of three ways."""
-
-    def __init__(self, inner: EngineStore, faults: dict[int, str]) -> None:
-        self._inner = inner
-        self._faults = faults
-        self.writes = 0
-
-    def write(self, fn: Callable[[Connection], T]) -> T:
-        self.writes += 1
-        match self._faults.get(self.writes):
-            case "no turn":
-                raise Unavailable("no turn could be had")
-            case "commit lost":
-                raise CommitUnknown("the connection broke in COMMIT")
-            case "commit unseen":
-                self._inner.write(fn)
-                raise CommitUnknown("the connection broke after COMMIT")
-            case _:
-                return self._inner.write(fn)
-
-    def read(self, fn: Callable[[Connection], T]) -> T:
-        return self._inner.read(fn)
 
 
 def coordinator(

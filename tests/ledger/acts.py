@@ -1,19 +1,34 @@
-"""What tests do to a ledger: two transactions at once, and listening to its engine."""
+"""What tests do to a ledger and read of it: steps opened and closed, revocations, two transactions at once."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy import Connection, Engine, Row, event, select, text, update
 
+from identity.audit.tables import audit
+from identity.model import Scope
+from identity.signing import Signer
 from identity.store import Store
+from pipeline import revocation
+from pipeline.ledger import openings
+from pipeline.ledger.closings import Closing, close_attempt
+from pipeline.ledger.intents import Intent, OpenOutcome
+from pipeline.model import Bell
+from pipeline.states import AttemptState, StepState
+from pipeline.tables import attempts, steps
+from pipeline.tables import jobs as jobs_table
+from tests.ledger.house import House
 
 T = TypeVar("T")
 
 _WAITING = text("select count(*) from pg_locks where locktype in ('transactionid', 'advisory') and not granted")
+SIGNER = Signer.from_seed(b"s" * 32)
 
 
 def until_awaited(store: Store, write: Callable[[Connection], T], *, by: threading.Thread) -> T:
@@ -42,3 +57,76 @@ def listening(engine: Engine, name: str, fn: Callable[..., Any]) -> Iterator[Non
         yield
     finally:
         event.remove(engine, name, fn)
+
+
+def open_(house: House, asked: Intent) -> OpenOutcome:
+    return house.database.write(partial(openings.open_attempt, intent=asked))
+
+
+def close(house: House, asked: Intent, state: AttemptState, step_state: StepState, **more: Any) -> bool:
+    closing = Closing(attempt=asked.attempt, state=state, step_state=step_state, **more)
+    return house.database.write(partial(close_attempt, intent=asked, closing=closing))
+
+
+def done(house: House, asked: Intent, result: Mapping[str, Any] | None = None) -> bool:
+    return close(house, asked, AttemptState.EFFECT, StepState.DONE, result=result or {"id": "1"}, external_id="1")
+
+
+def revoke(house: House, scope: Scope) -> str:
+    made = house.ids("rev")
+    declare = partial(
+        revocation.declare,
+        id=made,
+        scope=scope,
+        tenant="acme",
+        source="test",
+        by="test",
+        reason="test",
+        now=datetime.now(UTC),
+    )
+    house.database.write(declare)
+    return made
+
+
+def attempt_states(house: House) -> list[str]:
+    return list(
+        house.database.read(lambda c: c.execute(select(attempts.c.state).order_by(attempts.c.opened)).scalars())
+    )
+
+
+def step_state(house: House, step: str) -> str:
+    which = select(steps.c.state).where(steps.c.id == step)
+    return str(house.database.read(lambda c: c.execute(which).scalar_one()))
+
+
+def audit_kinds(house: House) -> list[str]:
+    return list(house.database.read(lambda c: c.execute(select(audit.c.kind).order_by(audit.c.number)).scalars()))
+
+
+def receipt_of(house: House, made: str) -> dict[str, Any]:
+    row = house.database.read(partial(revocation.load, revocation=made))
+    assert SIGNER.verifies(row.receipt, row.signature)
+    receipt: dict[str, Any] = row.receipt
+    return receipt
+
+
+class Rung:
+    """A ring that remembers."""
+
+    def __init__(self) -> None:
+        self.bells: list[Bell] = []
+
+    def jobs(self, bells: Any) -> bool:
+        self.bells += bells
+        return True
+
+    def revocations(self, ids: Any) -> None: ...
+
+
+def lapse(house: House, job: str) -> None:
+    past = update(jobs_table).where(jobs_table.c.id == job).values(claimed_until=jobs_table.c.created_at)
+    house.database.write(lambda c: c.execute(past).rowcount)
+
+
+def steps_of(house: House) -> list[Row[Any]]:
+    return list(house.database.read(lambda c: c.execute(select(steps).order_by(steps.c.position)).all()))

@@ -25,6 +25,21 @@ from tests.ledger.house import AS_ADA, House, intent_of
 HOUR = timedelta(hours=1)
 POLICY = 'format = 1\n[[rule]]\nname = "x"\nwhen = { action = "linear.*" }\ndeny = "no"\n'
 FOUR_EYES = ApprovalNeed(rule="four eyes", quorum=1, approvers=frozenset({"bob", "acme.carol", "ada"}), expires_in=HOUR)
+SHOWN: dict[str, Any] = {
+    "does": "Refund a charge",
+    "action": "stripe.Refund",
+    "provider": "stripe",
+    "resource": "charge ch_1",
+    "amount": "900 EUR",
+    "parameters": {"charge": "ch_1", "note": "<script>alert(1)</script>", "cents": 90_000},
+    "as_whom": {"id": "acme.service", "name": "the service", "kind": "service", "pattern": "service"},
+    "on_behalf_of": {"id": "acme.ada", "name": "ada"},
+    "agent": "billing",
+    "workflow": "refund",
+    "job": "job_1",
+    "step": 1,
+    "why": "named by the workflow",
+}
 
 
 def held_to(*needs: ApprovalNeed, policy: int = 0) -> Decision:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, cast
@@ -20,17 +21,20 @@ from identity.refresh.gate import Gate
 from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
 from identity.tables import accounts, grants, provider_connections
+from pipeline.run import Run
 from pipeline.services import Services, StepSettings
 from pipeline.upstream import Upstream
 from pipeline.worker import Worker, WorkerSettings
 from pipeline.workflow import Registry
 from tests.identity.providers import PretendProvider, reply
-from tests.ledger.house import House
+from tests.ledger.house import House, Say
 
 AS_SHIPPED = StepSettings()
 ADA = "acc-acme.ada"
 SAID = reply({"id": "7"})
 REFUSED = reply({"message": "Bad credentials"}, 401)
+HOUR = timedelta(hours=1)
+TOKEN = "token-acme.ada-1"
 
 
 class Office:
@@ -104,3 +108,14 @@ class Silence:
         return True
 
     def revocations(self, ids: Any) -> None: ...
+
+
+def declare(office: Office, function: Callable[[Run[Any], Any], None]) -> None:
+    """What the worker runs from now on, under the same name."""
+    office.house.workflow = replace(office.house.workflow, function=function)
+
+
+def say_and_sleep(run: Run[Any], event: Any) -> None:
+    run.do(Say(text="before"), as_=run.user)
+    run.sleep(HOUR)
+    run.do(Say(text="after"), as_=run.user)

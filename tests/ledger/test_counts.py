@@ -24,8 +24,8 @@ from pipeline.tables import jobs as jobs_table
 from pipeline.upstream import Upstream
 from pipeline.worker import Worker, WorkerSettings
 from pipeline.workflow import Registry
+from tests.ledger.acts import Rung, lapse
 from tests.ledger.house import House
-from tests.ledger.test_jobs import Rung, _lapse
 
 SETTINGS = WorkerSettings(runs=1, backoff=timedelta())
 
@@ -71,7 +71,7 @@ def work(house: House, function: Callable[[Run[Any], Any], None], job: str) -> N
 def test_a_claim_that_lapses_into_death_in_housekeeping_is_counted(house: House) -> None:
     job = house.job()
     house.claim(job)
-    _lapse(house, job)
+    lapse(house, job)
     since = Since()
     reconcile.reclaim(house.database, SETTINGS)
     reconcile.reclaim(house.database, SETTINGS)
@@ -112,7 +112,7 @@ def test_a_worker_that_lost_its_job_does_not_count_the_end_another_gave_it(
     job = house.job()
 
     def overtaken(run: Run[Any], event: Any) -> None:
-        _lapse(house, job)
+        lapse(house, job)
         reconcile.reclaim(house.database, SETTINGS)  # dead: counted there
         if ending is not None:
             raise ending

@@ -17,38 +17,12 @@ from identity.errors import BadInput
 from identity.installations import add_installation
 from identity.tables import installations
 from pipeline.ledger import pins
-from pipeline.ledger.delivery_replay import Does, Replayed, Stored, replay, weigh
+from pipeline.ledger.delivery_replay import Does, Replayed, Stored, weigh
 from pipeline.ledger.openings import open_attempt
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.tables import attempts, deliveries, jobs, steps, workflow_settings
-from pipeline.workflow import Considered, Registry
 from tests.ledger.house import House, intent_of
-
-
-def considered(house: House, text: str = "hello") -> list[Considered]:
-    return Registry([house.workflow]).consider("github", "pull_request", {"author": "1001", "text": text})
-
-
-def stored(house: House, id: str, *, installation: str = "installation-acme") -> Stored:
-    outcome = house.database.read(
-        lambda c: c.execute(select(deliveries.c.outcome).where(deliveries.c.id == id)).scalar_one()
-    )
-    return Stored(id=id, connection="gh", outcome=outcome, installation=installation)
-
-
-def replayed(house: House, delivery: Stored, *, cancelled: bool = False) -> Replayed:
-    """Replay it, as the command line does."""
-    write = partial(
-        replay,
-        delivery=delivery,
-        cancelled=cancelled,
-        considered=considered(house),
-        new_jobs=[house.ids("job")],
-        audit_id=house.ids("aud"),
-        by="cli:test",
-        at=datetime.now(UTC),
-    )
-    return house.database.write(write)
+from tests.ledger.replays import considered, replayed, stored
 
 
 def switch(house: House, *, on: bool) -> None:

@@ -11,8 +11,8 @@ from pipeline.ledger import jobs, openings
 from pipeline.ledger.following import Following, Moved
 from pipeline.states import AttemptState, StepState, Wait
 from pipeline.tables import jobs as jobs_table
+from tests.ledger.acts import close
 from tests.ledger.house import House, intent_of
-from tests.ledger.test_openings import close
 
 
 def told(moved: list[Moved]) -> list[str]:

@@ -15,8 +15,8 @@ from pipeline.ledger import jobs, openings
 from pipeline.ledger.replay import replay
 from pipeline.retention import prune_steps
 from pipeline.states import AttemptState, StepState, Wait
+from tests.ledger.acts import close
 from tests.ledger.house import House, intent_of
-from tests.ledger.test_openings import close
 
 
 def gauge(name: str, **labels: str) -> float | None:

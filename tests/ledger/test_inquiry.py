@@ -26,7 +26,7 @@ from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.signal import Asks, People, Signal
 from tests.identity.providers import PretendProvider, pretend_provider
 from tests.ledger.house import House
-from tests.ledger.test_signals import say
+from tests.ledger.signals import say
 
 SIGNER = Signer.from_seed(b"s" * 32)
 GONE = Signal(source="github", asks=Asks.REVOKE, whom=(People(ids=frozenset({"1001"})),), reason="revoked")

@@ -15,33 +15,14 @@ from identity.model import AccessPattern
 from pipeline import reconcile
 from pipeline.ledger import bells, jobs
 from pipeline.ledger.replay import replay
-from pipeline.model import Bell
 from pipeline.states import JobState, Wait
 from pipeline.tables import jobs as jobs_table
 from pipeline.worker import WorkerSettings
-from tests.ledger.acts import until_awaited
+from tests.ledger.acts import Rung, lapse, until_awaited
 from tests.ledger.house import HOLD, House
 from tests.ledgers import MOSTLY_SQLITE
 
 HYBRID = str(AccessPattern.HYBRID)
-
-
-class Rung:
-    """A ring that remembers."""
-
-    def __init__(self) -> None:
-        self.bells: list[Bell] = []
-
-    def jobs(self, bells: Any) -> bool:
-        self.bells += bells
-        return True
-
-    def revocations(self, ids: Any) -> None: ...
-
-
-def _lapse(house: House, job: str) -> None:
-    past = update(jobs_table).where(jobs_table.c.id == job).values(claimed_until=jobs_table.c.created_at)
-    house.database.write(lambda c: c.execute(past).rowcount)
 
 
 def test_of_many_claims_of_one_job_one_wins(house: House) -> None:
@@ -100,7 +81,7 @@ def test_a_forged_bell_claims_nothing(house: House) -> None:
 def test_a_stale_fence_moves_nothing(house: House) -> None:
     job = house.job()
     old = house.claim(job)
-    _lapse(house, job)
+    lapse(house, job)
     reconcile.reclaim(house.database, WorkerSettings(backoff=timedelta()))
     new = house.claim(job)
     assert new.fence == old.fence + 1
@@ -114,7 +95,7 @@ def test_a_lapsed_claim_spends_a_run_and_the_last_one_buries_the_job_with_the_re
     settings = WorkerSettings(runs=3, backoff=timedelta())
     for spent in (1, 2, 3):
         house.claim(job)
-        _lapse(house, job)
+        lapse(house, job)
         reconcile.reclaim(house.database, settings)
         assert house.row(job).runs_spent == spent
     row = house.row(job)
@@ -126,7 +107,7 @@ def test_a_lapsed_claim_spends_a_run_and_the_last_one_buries_the_job_with_the_re
 def test_two_hosts_reclaiming_at_once_spend_one_run(house: House) -> None:
     job = house.job()
     house.claim(job)
-    _lapse(house, job)
+    lapse(house, job)
     threads = [
         threading.Thread(target=reconcile.reclaim, args=(house.database, WorkerSettings(backoff=timedelta())))
         for _ in range(8)

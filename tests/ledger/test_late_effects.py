@@ -21,8 +21,8 @@ from pipeline.states import AttemptState, JobState, StepState
 from pipeline.tables import attempts
 from pipeline.tables import steps as steps_table
 from pipeline.workflow import SERVICE, Registry
+from tests.ledger.acts import attempt_states, close, done, open_, revoke, step_state
 from tests.ledger.house import House, Say, account_scope, intent_of, say_it
-from tests.ledger.test_openings import attempt_states, close, done, open_, revoke, step_state
 
 
 class Other(Say):

@@ -57,11 +57,10 @@ from pipeline.revocation.signal import Asks, Installation, People, Signal
 from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.tables import jobs as jobs_table
+from tests.ledger.acts import SIGNER, close, open_
 from tests.ledger.house import House, account_scope
 from tests.ledger.house import intent_of as intent
-from tests.ledger.test_openings import close, open_
-from tests.ledger.test_revocation import SIGNER
-from tests.ledger.test_signals import say
+from tests.ledger.signals import say
 from tests.servers.postgres import Emptied
 
 ADA = AccountKey(tenant="acme", connection="gh", principal="acme.ada")

@@ -21,9 +21,8 @@ from pipeline.revocation.signal import Asks, Nobody, Signal, Workspaces
 from pipeline.revocation.signal_following import SignalFollower
 from pipeline.revocation.tables import revocations, signal_chunks
 from pipeline.tables import deliveries
-from tests.ledger.acts import listening
+from tests.ledger.acts import listening, revoke
 from tests.ledger.house import House, account_scope, begin_connecting
-from tests.ledger.test_openings import revoke
 from tests.ledgers import MOSTLY_SQLITE
 
 pytestmark = MOSTLY_SQLITE

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -19,10 +18,9 @@ from identity.model import (
     ScopeKind,
 )
 from identity.tables import accounts, grants
-from pipeline import reconcile, revocation
+from pipeline import reconcile
 from pipeline.database import DatabaseSettings, open_database
 from pipeline.ledger import jobs, openings, steps
-from pipeline.ledger.closings import Closing, close_attempt
 from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, Opened, OpenOutcome
 from pipeline.ledger.replay import replay
 from pipeline.resolution import resolve_by_hand
@@ -31,53 +29,9 @@ from pipeline.tables import attempts, once_keys
 from pipeline.tables import jobs as jobs_table
 from pipeline.tables import steps as steps_table
 from pipeline.workflow import Registry
-from tests.ledger.acts import listening
+from tests.ledger.acts import attempt_states, audit_kinds, close, done, listening, open_, revoke, step_state
 from tests.ledger.house import House, account_scope
 from tests.ledger.house import intent_of as intent
-
-
-def open_(house: House, asked: Intent) -> OpenOutcome:
-    return house.database.write(partial(openings.open_attempt, intent=asked))
-
-
-def close(house: House, asked: Intent, state: AttemptState, step_state: StepState, **more: Any) -> bool:
-    closing = Closing(attempt=asked.attempt, state=state, step_state=step_state, **more)
-    return house.database.write(partial(close_attempt, intent=asked, closing=closing))
-
-
-def done(house: House, asked: Intent, result: Mapping[str, Any] | None = None) -> bool:
-    return close(house, asked, AttemptState.EFFECT, StepState.DONE, result=result or {"id": "1"}, external_id="1")
-
-
-def revoke(house: House, scope: Scope) -> str:
-    made = house.ids("rev")
-    declare = partial(
-        revocation.declare,
-        id=made,
-        scope=scope,
-        tenant="acme",
-        source="test",
-        by="test",
-        reason="test",
-        now=datetime.now(UTC),
-    )
-    house.database.write(declare)
-    return made
-
-
-def attempt_states(house: House) -> list[str]:
-    return list(
-        house.database.read(lambda c: c.execute(select(attempts.c.state).order_by(attempts.c.opened)).scalars())
-    )
-
-
-def step_state(house: House, step: str) -> str:
-    which = select(steps_table.c.state).where(steps_table.c.id == step)
-    return str(house.database.read(lambda c: c.execute(which).scalar_one()))
-
-
-def audit_kinds(house: House) -> list[str]:
-    return list(house.database.read(lambda c: c.execute(select(audit.c.kind).order_by(audit.c.number)).scalars()))
 
 
 def test_an_opening_is_written_before_anything_is_sent_and_says_as_whom(house: House) -> None:

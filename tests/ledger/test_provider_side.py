@@ -47,10 +47,10 @@ from pipeline.revocation.signal import Asks, People, Signal
 from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState, StepState
 from tests.identity.providers import Ended, PretendProvider, pretend_provider, reply
+from tests.ledger.acts import close, open_
 from tests.ledger.house import House
 from tests.ledger.house import intent_of as intent
-from tests.ledger.test_openings import close, open_
-from tests.ledger.test_signals import say
+from tests.ledger.signals import say
 from tests.ledgers import MOSTLY_SQLITE
 
 pytestmark = MOSTLY_SQLITE

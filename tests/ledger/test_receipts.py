@@ -16,8 +16,8 @@ from pipeline import revocation
 from pipeline.revocation.receipt import ProviderAnswer, ProviderSide, disproof, holds, issue
 from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.tables import revocations
+from tests.ledger.acts import revoke
 from tests.ledger.house import House, account_scope
-from tests.ledger.test_openings import revoke
 
 SIGNER = Signer.from_seed(b"s" * 32)
 KEYS = TrustedKeys(SIGNER.public_key())

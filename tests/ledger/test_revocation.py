@@ -12,7 +12,6 @@ from sqlalchemy import Connection, ExceptionContext, select, text, update
 
 from identity.ids import Ids
 from identity.model import Scope, ScopeKind
-from identity.signing import Signer
 from pipeline import revocation
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.ledger.intents import Ended, Opened
@@ -23,20 +22,10 @@ from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.tables import revocation_pages, revocations
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.tables import attempts, jobs
-from tests.ledger.acts import listening
+from tests.ledger.acts import SIGNER, close, done, listening, open_, receipt_of, revoke
 from tests.ledger.house import House, account_scope
 from tests.ledger.house import intent_of as intent
-from tests.ledger.test_openings import close, done, open_, revoke
 from tests.ledgers import MOSTLY_SQLITE
-
-SIGNER = Signer.from_seed(b"s" * 32)
-
-
-def _receipt(house: House, made: str) -> dict[str, Any]:
-    row = house.database.read(partial(revocation.load, revocation=made))
-    assert SIGNER.verifies(row.receipt, row.signature)
-    receipt: dict[str, Any] = row.receipt
-    return receipt
 
 
 def test_what_is_queued_or_waits_is_cancelled_and_what_runs_stops_at_its_next_step(house: House) -> None:
@@ -52,7 +41,7 @@ def test_what_is_queued_or_waits_is_cancelled_and_what_runs_stops_at_its_next_st
     open_(house, intent(house, claimed))
     assert house.row(running).state == JobState.CANCELLED
     assert revoker.advance(made)
-    assert set(_receipt(house, made)["cancelled_jobs"]) == {queued, running}
+    assert set(receipt_of(house, made)["cancelled_jobs"]) == {queued, running}
 
 
 def test_jobs_accepted_after_it_are_left_alone(house: House) -> None:
@@ -73,7 +62,7 @@ def test_calls_in_flight_are_waited_for_and_listed(house: House) -> None:
     # Its next step finds the stop.
     open_(house, intent(house, job, step=house.ids("step")))
     assert revoker.advance(made)
-    (call,) = _receipt(house, made)["in_flight"]
+    (call,) = receipt_of(house, made)["in_flight"]
     assert (call["attempt"], call["ended"], call["outcome"]) == (asked.attempt, "ended", AttemptState.EFFECT)
 
 
@@ -88,7 +77,7 @@ def test_a_call_whose_deadline_has_passed_is_presumed_ended(house: House) -> Non
     revoker.advance(made)
     open_(house, intent(house, job, step=house.ids("step")))
     assert revoker.advance(made)
-    (call,) = _receipt(house, made)["in_flight"]
+    (call,) = receipt_of(house, made)["in_flight"]
     assert (call["ended"], call["outcome"]) == ("presumed ended", AttemptState.UNKNOWN)
 
 
@@ -101,7 +90,7 @@ def test_a_call_that_had_ended_before_is_not_listed(house: House) -> None:
     revoker.advance(made)
     open_(house, intent(house, asked.job, step=house.ids("step")))
     assert revoker.advance(made)
-    assert _receipt(house, made)["in_flight"] == []
+    assert receipt_of(house, made)["in_flight"] == []
 
 
 def test_advancing_twice_changes_nothing_and_a_tampered_receipt_shows(house: House) -> None:
@@ -123,7 +112,7 @@ def test_a_large_backlog_is_cancelled_in_chunks(house: House) -> None:
     states = house.states()
     assert {states[job] for job in made_jobs} == {JobState.CANCELLED}
     assert house.database.read(lambda c: c.execute(select(revocations.c.cancelled_jobs)).scalar_one()) == len(made_jobs)
-    receipt = _receipt(house, made)
+    receipt = receipt_of(house, made)
     assert (receipt["cancelled_count"], set(receipt["cancelled_jobs"])) == (len(made_jobs), set(made_jobs))
     assert len(receipt["pages"]) > 1
     pages = house.database.read(lambda c: c.execute(select(revocation_pages)).all())
@@ -233,7 +222,7 @@ def test_a_call_that_was_unknown_before_it_is_still_listed(house: House) -> None
     revoker.advance(made)
     open_(house, intent(house, asked.job, step=house.ids("step")))
     assert revoker.advance(made)
-    (call,) = _receipt(house, made)["in_flight"]
+    (call,) = receipt_of(house, made)["in_flight"]
     assert (call["attempt"], call["ended"]) == (asked.attempt, "presumed ended")
 
 
@@ -242,7 +231,7 @@ def test_a_job_the_rule_refuses_before_it_is_looked_at_is_on_the_receipt(house: 
     made = revoke(house, account_scope())
     open_(house, intent(house, job))
     assert Revoker(house.database, SIGNER).advance(made)
-    assert _receipt(house, made)["cancelled_jobs"] == [job.id]
+    assert receipt_of(house, made)["cancelled_jobs"] == [job.id]
 
 
 def test_a_revocation_that_meets_an_error_does_not_hold_up_those_after_it(house: House) -> None:

@@ -22,12 +22,11 @@ from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState, StepState
 from pipeline.tables import attempts
 from pipeline.workflow import Registry
+from tests.ledger.acts import SIGNER, close, open_, revoke
 from tests.ledger.house import House, account_scope
 from tests.ledger.house import intent_of as intent
 from tests.ledger.plans import plans_of
-from tests.ledger.test_openings import close, open_, revoke
-from tests.ledger.test_revocation import SIGNER
-from tests.ledger.test_signals import person, say, signal
+from tests.ledger.signals import person, say, signal
 
 CROWD = 1_000
 NOW = datetime.now(UTC)

@@ -14,9 +14,8 @@ from identity.errors import Unavailable
 from pipeline.reconcile import advance_revocations
 from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.tables import revocations
+from tests.ledger.acts import SIGNER, revoke
 from tests.ledger.house import House, account_scope
-from tests.ledger.test_openings import revoke
-from tests.ledger.test_revocation import SIGNER
 
 
 def test_what_a_tick_has_no_time_for_has_its_turn_at_the_next_one(house: House) -> None:

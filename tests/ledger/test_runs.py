@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, update
 
 from pipeline import reconcile
 from pipeline.ledger import steps as ledger
@@ -24,21 +24,9 @@ from pipeline.states import JobState, StepState, Wait
 from pipeline.tables import jobs, steps, workflow_settings
 from pipeline.worker import WorkerSettings
 from tests.identity.providers import reply
+from tests.ledger.acts import lapse, steps_of
 from tests.ledger.house import House, Say
-from tests.ledger.office import Office
-from tests.ledger.test_jobs import _lapse
-
-HOUR = timedelta(hours=1)
-TOKEN = "token-acme.ada-1"
-
-
-def declare(office: Office, function: Callable[[Run[Any], Any], None]) -> None:
-    """What the worker runs from now on, under the same name."""
-    office.house.workflow = replace(office.house.workflow, function=function)
-
-
-def steps_of(house: House) -> list[Row[Any]]:
-    return list(house.database.read(lambda c: c.execute(select(steps).order_by(steps.c.position)).all()))
+from tests.ledger.office import HOUR, TOKEN, Office, declare, say_and_sleep
 
 
 def wake(house: House) -> None:
@@ -58,12 +46,6 @@ def sleep_passes(house: House) -> None:
 
     house.database.write(move)
     wake(house)
-
-
-def say_and_sleep(run: Run[Any], event: Any) -> None:
-    run.do(Say(text="before"), as_=run.user)
-    run.sleep(HOUR)
-    run.do(Say(text="after"), as_=run.user)
 
 
 # divergence
@@ -201,7 +183,7 @@ def test_a_job_that_was_told_to_stop_does_not_sleep(office: Office) -> None:
 def test_a_worker_that_lost_its_job_leaves_the_sleep_to_the_one_that_has_it(house: House) -> None:
     job = house.job()
     late = house.claim(job)
-    _lapse(house, job)
+    lapse(house, job)
     reconcile.reclaim(house.database, WorkerSettings(backoff=timedelta()))
     sleep = partial(ledger.sleep, position=1, occurrence=1, request_hash="hash", duration=HOUR)
     asleep = house.database.write(partial(sleep, job=house.claim(job), step="theirs"))
@@ -213,7 +195,7 @@ def test_a_worker_that_lost_its_job_leaves_the_sleep_to_the_one_that_has_it(hous
 def test_a_sleep_that_a_worker_began_that_had_lost_its_job_is_the_sleep_of_the_one_that_has_it(house: House) -> None:
     job = house.job()
     late = house.claim(job)
-    _lapse(house, job)
+    lapse(house, job)
     reconcile.reclaim(house.database, WorkerSettings(backoff=timedelta()))
     rightful = house.claim(job)
     sleep = partial(ledger.sleep, position=1, occurrence=1, request_hash="hash", duration=HOUR)

@@ -28,10 +28,9 @@ from pipeline.model import Acceptance, SecurityEvent
 from pipeline.revocation.signal import Asks, Holders, Nobody, People, Signal
 from pipeline.revocation.tables import revocations, security_events
 from pipeline.states import JobState
-from tests.ledger.acts import listening
+from tests.ledger.acts import listening, open_
 from tests.ledger.house import House
 from tests.ledger.house import intent_of as intent
-from tests.ledger.test_openings import open_
 
 IDP = Transmitter(
     id="idp", issuer="i", audience="a", jwks_url="https://idp.example/jwks", tenant="acme", connection=None

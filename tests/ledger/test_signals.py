@@ -19,40 +19,16 @@ from identity.tables import accounts, grants, installations
 from identity.token_digests import double
 from pipeline.ledger import jobs as ledger_jobs
 from pipeline.ledger.intents import Ended, Opened
-from pipeline.ledger.signals import Followed, follow
-from pipeline.revocation.signal import Asks, Bots, Holders, Installation, Nobody, People, Signal, Whom, Workspaces
+from pipeline.revocation.signal import Asks, Bots, Holders, Installation, Nobody, Workspaces
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState, Wait
+from tests.ledger.acts import done, open_
 from tests.ledger.house import House, begin_connecting
 from tests.ledger.house import intent_of as intent
-from tests.ledger.test_openings import done, open_
+from tests.ledger.signals import person, say, signal
 
 ADA, ROBOT = (AccountKey(tenant="acme", connection="gh", principal=f"acme.{name}") for name in ("ada", "service"))
 HOUR = timedelta(hours=1)
-
-
-def signal(asks: Asks, *whom: Whom, at: datetime | None = None, **more: Any) -> Signal:
-    return Signal(source="test", asks=asks, whom=whom, reason="told so", happened_at=at, **more)
-
-
-def say(house: House, said: Signal, *, seen: bool = False) -> Followed:
-    now = datetime.now(UTC)
-    return house.database.write(
-        partial(
-            follow,
-            through="gh",
-            signal=said,
-            id=house.ids("rev"),
-            by="provider:test",
-            told="del_test",
-            seen=seen,
-            now=now,
-        )
-    )
-
-
-def person(*ids: str) -> People:
-    return People(ids=frozenset(ids or {"1001"}))
 
 
 def state(house: House, key: AccountKey = ADA) -> AccountState:

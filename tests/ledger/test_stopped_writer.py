@@ -23,7 +23,7 @@ from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.intake import Intake
 from pipeline.sqlite import ROOM, SqliteDatabase
 from pipeline.workflow import Registry
-from tests.ledger.test_jobs import Rung
+from tests.ledger.acts import Rung
 from webhooks.app import create_app
 from webhooks.settings import WebSettings
 

@@ -18,7 +18,6 @@ from identity.grants import get_grant, rotate, seal_answer
 from identity.model import Credential, Scope, ScopeKind, TokenAnswer
 from identity.narrowing import narrow
 from identity.secret import Secret
-from identity.signing import Signer
 from identity.tables import grants
 from pipeline import revocation
 from pipeline.database import Database, DatabaseSettings, open_database
@@ -37,15 +36,14 @@ from pipeline.runtime import Keys, Runtime, RuntimeSettings
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts, jobs, steps
 from pipeline.workflow import SERVICE, SKIP, USER, Registry, Undone, Workflow, compensate, workflow
+from tests.ledger.acts import SIGNER, close, done, open_, receipt_of, revoke
 from tests.ledger.house import House, Said, Say, account_scope, say_it
 from tests.ledger.house import Opened as Happened
 from tests.ledger.house import intent_of as intent
-from tests.ledger.test_delivery_replay import replayed, stored
-from tests.ledger.test_openings import close, done, open_, revoke
+from tests.ledger.replays import replayed, stored
 from tests.ledgers import MOSTLY_SQLITE
 from tests.system.rig import NoRing
 
-SIGNER = Signer.from_seed(b"s" * 32)
 SERVICE_ACCOUNT = account_scope("acme.service")
 
 
@@ -92,13 +90,6 @@ def _revoker(house: House, **more: Any) -> Revoker:
     return Revoker(house.database, SIGNER, Registry([house.workflow]), ids=house.ids, **more)
 
 
-def _receipt(house: House, made: str) -> dict[str, Any]:
-    row = house.database.read(partial(revocation.load, revocation=made))
-    assert SIGNER.verifies(row.receipt, row.signature)
-    receipt: dict[str, Any] = row.receipt
-    return receipt
-
-
 def _runtime(house: House, ledger_url: str) -> Runtime:
     settings = RuntimeSettings(
         database=DatabaseSettings(url=ledger_url),
@@ -123,7 +114,7 @@ def test_a_job_that_can_do_without_goes_on_and_its_step_is_skipped(skipping: Hou
     (step,) = skipping.database.read(lambda c: c.execute(select(steps)).all())
     assert (step.state, step.action) == (StepState.SKIPPED, "github.Say")
     assert skipping.database.read(lambda c: c.execute(select(func.count()).select_from(attempts)).scalar_one()) == 0
-    receipt = _receipt(skipping, made)
+    receipt = receipt_of(skipping, made)
     assert (receipt["skipping_jobs"], receipt["cancelled_jobs"]) == (1, [])
 
 
@@ -146,7 +137,7 @@ def test_without_tenant_or_agent_nothing_goes_on(skipping: House, kind: ScopeKin
     made = revoke(skipping, Scope(kind=kind, key={"tenant": "acme", "agent": "tester"}[kind]))
     assert isinstance(open_(skipping, intent(skipping, running, may_skip=True)), Ended)
     assert _revoker(skipping).advance(made)
-    assert set(_receipt(skipping, made)["cancelled_jobs"]) == {queued, running.id}
+    assert set(receipt_of(skipping, made)["cancelled_jobs"]) == {queued, running.id}
 
 
 def test_a_step_that_may_have_taken_effect_is_not_skipped(skipping: House) -> None:
@@ -204,7 +195,7 @@ def _interrupted(house: House, *, done_steps: int = 1) -> tuple[str, str]:
 def test_what_a_cancelled_job_did_is_compensated_by_a_service_job_of_the_platform(compensating: House) -> None:
     job, made = _interrupted(compensating)
     assert _revoker(compensating).advance(made)
-    (one,) = _receipt(compensating, made)["compensations"]
+    (one,) = receipt_of(compensating, made)["compensations"]
     assert (one["job"], one["action"], one["outcome"]) == (job, "github.Say", "pending")
     row = compensating.row(one["by_job"])
     with pytest.raises(BadInput, match=f"{job} was compensated by job {row.id}: .*new delivery"):
@@ -217,7 +208,7 @@ def test_what_a_cancelled_job_did_is_compensated_by_a_service_job_of_the_platfor
     claimed = compensating.claim(row.id)
     compensating.database.write(partial(ledger_jobs.finish, job=claimed))
     assert _revoker(compensating).advance(made)
-    (one,) = _receipt(compensating, made)["compensations"]
+    (one,) = receipt_of(compensating, made)["compensations"]
     assert one["outcome"] == "done"
     again = compensating.database.read(partial(revocation.load, revocation=made))
     assert (again.revision, again.open_ends) == (2, 0)
@@ -252,7 +243,7 @@ def test_where_no_service_is_left_the_receipt_says_what_was_not_compensated(comp
     made = revoke(compensating, scope)
     open_(compensating, intent(compensating, job, position=2))
     assert _revoker(compensating).advance(made)
-    (one,) = _receipt(compensating, made)["compensations"]
+    (one,) = receipt_of(compensating, made)["compensations"]
     assert (one["outcome"], one["by_job"]) == ("not compensated", None)
     assert "acme" in one["reason"]
 
@@ -271,7 +262,7 @@ def test_a_crash_between_two_compensations_makes_each_of_them_once(compensating:
         _revoker(compensating, reached=crash).advance(made)
     assert _revoker(compensating).advance(made)
     assert _revoker(compensating).advance(made)
-    followed = _receipt(compensating, made)["compensations"]
+    followed = receipt_of(compensating, made)["compensations"]
     assert len({one["step"] for one in followed}) == len({one["by_job"] for one in followed}) == 2
 
 
@@ -285,7 +276,7 @@ def test_what_a_cancelled_job_has_of_another_is_not_undone_with_it(compensating:
     made = revoke(compensating, account_scope())
     open_(compensating, intent(compensating, job, position=2))
     assert _revoker(compensating).advance(made)
-    receipt = _receipt(compensating, made)
+    receipt = receipt_of(compensating, made)
     assert (receipt["cancelled_jobs"], receipt["compensations"]) == ([job.id], [])
 
 
@@ -311,7 +302,7 @@ def test_an_unknown_call_of_a_cancelled_job_is_resolved_by_hand_and_the_receipt_
     made = revoke(compensating, account_scope())
     open_(compensating, intent(compensating, job, position=2))
     assert _revoker(compensating).advance(made)
-    first = _receipt(compensating, made)
+    first = receipt_of(compensating, made)
     assert [(call["ended"], call["outcome"]) for call in first["in_flight"]] == [("presumed ended", "unknown")]
     workflows = Registry([compensating.workflow])
     resolve = partial(resolve_by_hand, job=job.id, workflows=workflows, by="ops", now=datetime.now(UTC))
@@ -319,7 +310,7 @@ def test_an_unknown_call_of_a_cancelled_job_is_resolved_by_hand_and_the_receipt_
     assert told == [made]
     assert compensating.row(job.id).state == JobState.CANCELLED
     assert _revoker(compensating).advance(made)
-    second = _receipt(compensating, made)
+    second = receipt_of(compensating, made)
     assert (second["revision"], first["revision"]) == (2, 1)
     assert [(call["ended"], call["outcome"]) for call in second["in_flight"]] == [("ended", "effect")]
     # It took effect after all, so it is compensated, too.
@@ -336,7 +327,7 @@ def test_an_effect_that_is_told_after_its_step_was_refused_is_compensated(compen
     assert not _revoker(compensating).advance(made)  # the call is on the wire
     done(compensating, asked, {"id": "7"})
     assert _revoker(compensating).advance(made)
-    receipt = _receipt(compensating, made)
+    receipt = receipt_of(compensating, made)
     assert [call["outcome"] for call in receipt["in_flight"]] == ["effect"]
     assert [one["outcome"] for one in receipt["compensations"]] == ["pending"]
 
@@ -350,12 +341,12 @@ def test_a_replay_does_not_change_what_the_receipt_said_of_the_jobs(house: House
     open_(house, intent(house, asked.job, position=2))
     revoker = Revoker(house.database, SIGNER)
     assert revoker.advance(made)
-    before = _receipt(house, made)
+    before = receipt_of(house, made)
     house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
     resolve = partial(resolve_by_hand, job=asked.job.id, effect=False, result=None, workflows=Registry([say_it]))
     house.database.write(partial(resolve, by="ops", now=datetime.now(UTC)))
     assert revoker.advance(made)
-    after = _receipt(house, made)
+    after = receipt_of(house, made)
     assert after["revision"] == 2
     assert after["cancelled_jobs"] == before["cancelled_jobs"]
     assert after["pages"] == before["pages"]
@@ -381,7 +372,7 @@ def test_a_revoker_that_crashes_after_a_chunk_goes_on_where_it_was(house: House)
     assert sorted(Counter(house.states().values()).items()) == [(JobState.CANCELLED, Pace().jobs), (JobState.QUEUED, 8)]
     later = house.job()
     assert Revoker(house.database, SIGNER).advance(made)
-    receipt = _receipt(house, made)
+    receipt = receipt_of(house, made)
     assert set(receipt["cancelled_jobs"]) == set(made_jobs)
     assert house.row(later).state == JobState.QUEUED
 
@@ -400,7 +391,7 @@ def test_of_two_revocations_of_the_same_jobs_each_job_is_on_one_receipt(house: H
     for thread in threads:
         thread.join()
     other.close()
-    first, second = (_receipt(house, one)["cancelled_jobs"] for one in made)
+    first, second = (receipt_of(house, one)["cancelled_jobs"] for one in made)
     assert not set(first) & set(second)
     assert {*first, *second} == made_jobs
 
@@ -416,7 +407,7 @@ def test_what_has_finished_is_not_looked_at(house: House) -> None:
     assert len(shared) == 1  # one set for all of them
     made = revoke(house, account_scope())
     assert Revoker(house.database, SIGNER).advance(made)
-    assert _receipt(house, made)["cancelled_jobs"] == [waiting]
+    assert receipt_of(house, made)["cancelled_jobs"] == [waiting]
 
 
 def test_the_pace_follows_what_the_last_chunk_took() -> None:

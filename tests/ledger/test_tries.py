@@ -29,10 +29,9 @@ from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts, jobs, steps
 from pipeline.workflow import USER, Registry
 from tests.identity.providers import reply
+from tests.ledger.acts import attempt_states, audit_kinds, steps_of
 from tests.ledger.house import Said, Say
-from tests.ledger.office import Office
-from tests.ledger.test_openings import attempt_states, audit_kinds
-from tests.ledger.test_runs import declare, steps_of
+from tests.ledger.office import Office, declare
 from tests.properties.held import Ledger
 
 HOUR = timedelta(hours=1)

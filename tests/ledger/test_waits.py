@@ -13,10 +13,10 @@ from pipeline.ledger import jobs, steps, waits
 from pipeline.ledger.intents import Ended, Intent
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import jobs as jobs_table
+from tests.ledger.acts import audit_kinds, close, done, open_
 from tests.ledger.house import House
 from tests.ledger.house import intent_of as intent
 from tests.ledger.plans import plans
-from tests.ledger.test_openings import audit_kinds, close, done, open_
 
 
 def _owner_in_doubt(house: House) -> Intent:

@@ -12,9 +12,9 @@ from pipeline.run import Run
 from pipeline.services import StepSettings
 from pipeline.states import JobState, StepState
 from tests.identity.providers import reply
+from tests.ledger.acts import steps_of
 from tests.ledger.house import Say
-from tests.ledger.office import Office
-from tests.ledger.test_runs import TOKEN, declare, say_and_sleep, steps_of
+from tests.ledger.office import TOKEN, Office, declare, say_and_sleep
 
 
 def test_a_run_whose_process_is_told_to_stop_begins_no_further_call_and_is_taken_up_by_the_next(

@@ -15,7 +15,7 @@ from pipeline.policy.change import put_in_force
 from pipeline.states import ApprovalState, JobState
 from pipeline.tables import steps
 from tests.payments.office import LARGE, OF_ACME_ALONE, SMALL, Office
-from tests.tasks.test_approvals_at_work import asked
+from tests.tasks.approvals import asked
 
 
 def test_a_confused_deputy_acts_for_nobody_whom_the_tenant_of_whoever_signed_does_not_know(office: Office) -> None:

@@ -1,19 +1,12 @@
 """The project's own actions meet the sandbox: what they send is served, what is answered they can read."""
 
 import uuid
-from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.action import Action, Call, Request, Response, Verdict
 from tasks.actions import github, linear, slack
+from tests.sandbox.calls import a_call
 from tests.sandbox.driver import Sandbox
-
-
-def a_call() -> Call:
-    key = uuid.uuid4()
-    return Call(
-        idempotency_key=key.hex, client_id=str(key), marker=f"<!-- aswhom {key.hex} -->", opened_at=datetime.now(UTC)
-    )
 
 
 def send(sandbox: Sandbox, request: Request, token: str) -> Response:

@@ -8,8 +8,8 @@ import pytest
 
 from pipeline.action import Action, Response, Verdict
 from tasks.actions import salesforce, stripe, zendesk
+from tests.sandbox.calls import a_call
 from tests.sandbox.driver import Sandbox
-from tests.sandbox.test_actions import a_call
 
 
 def send(sandbox: Sandbox, action: Action[Any], token: str | None, *, key: str = "", probe: bool = False) -> Response:

@@ -24,7 +24,7 @@ from identity.refresh.coordinator import Coordinator
 from identity.refresh.lock import RefreshLock
 from identity.vault import Vault
 from pipeline.database import DatabaseSettings, open_database
-from tests.identity.test_peer import PROFILES
+from tests.identity.peer import PROFILES
 
 
 def refresh(asked: dict[str, Any], gate: int) -> str:

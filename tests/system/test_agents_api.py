@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
-from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
 import pytest
 
-from identity.api_keys import Role, add_key, new_key
+from identity.api_keys import Role
+from tests.system.agent import Agent
 from tests.system.conftest import Start
 from tests.system.rig import System
 
@@ -19,25 +17,6 @@ def sqlite_system(start_system: Start) -> System:
     system = start_system()
     system.start("web", "worker", "revocations", "housekeeping")
     return system
-
-
-class Agent:
-    """Calls the API as an agent of acme."""
-
-    def __init__(self, system: System, role: Role, name: str = "bot") -> None:
-        self._system = system
-        secret, now = new_key(secrets.token_urlsafe(32)), datetime.now(UTC)
-        add = partial(add_key, secret=secret, id=system.ids("key"), tenant="acme", agent=f"acme.{name}", role=role)
-        end = now + timedelta(hours=1)
-        system.runtime.database.write(partial(add, tools=None, name="", expires_at=end, by="test", now=now))
-        self.headers = {"Authorization": f"Bearer {secret.reveal()}"}
-
-    def ask(self, method: str, path: str, **more: Any) -> Any:
-        return self._system.http.request(method, f"{self._system.web}/v1/{path}", headers=self.headers, **more)
-
-    def execute(self, tool: str, identifier: str, **parameters: Any) -> Any:
-        body = {"identifier": identifier, "parameters": parameters, "wait": 8}
-        return self.ask("POST", f"tools/{tool}/execute", json=body)
 
 
 def test_a_tool_runs_as_whom_its_identifier_says(sqlite_system: System) -> None:

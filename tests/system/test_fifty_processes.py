@@ -15,7 +15,7 @@ from identity.grants import ACCESS, REFRESH
 from identity.http import Client
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.migrations import upgrade
-from tests.identity.test_peer import Peer
+from tests.identity.peer import Peer
 from tests.identity.world import World
 from tests.servers.oidc import Oidc
 from tests.servers.valkey import Valkey

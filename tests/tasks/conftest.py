@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,10 +15,15 @@ import pytest
 
 from deploy.demo.provision import callbacks
 from deploy.sandbox.world import TENANTS
+from identity.model import PrincipalKind
+from identity.principals import ensure_principal
 from pipeline.action import Call, Response
+from pipeline.states import JobState
 from tests.sandbox.driver import SERVICES, Sandbox, running
+from tests.tasks.approvals import FOUR_EYES, apply
 from tests.tasks.calls import make_call
 from tests.tasks.published import GitHubDocument, SlackDocument
+from tests.tasks.scenes import deal, opportunity
 from tests.tasks.town import BASE_URL, Town
 
 
@@ -73,3 +80,17 @@ def town(_upstreams: Sandbox, _furnished: Path, tmp_path: Path) -> Iterator[Town
     for service in SERVICES:
         _upstreams.http.delete(_upstreams.url(service, "/_sandbox/faults"))
     _upstreams.order("stripe", "forget")
+
+
+@pytest.fixture
+def waiting(town: Town) -> Town:
+    """Ada's deal is won, and the step that writes it down waits for bob and carol."""
+    for name in ("ada", "bob", "carol"):
+        make = partial(ensure_principal, tenant="acme", kind=PrincipalKind.USER, name=name, now=datetime.now(UTC))
+        town.runtime.database.write(partial(make, id=f"acme.{name}"))
+    apply(town, FOUR_EYES)
+    town.connect_seller("acme", "ada")
+    town.report("acme", "deal.changed", deal(opportunity(town), amount=12_000))
+    (job,) = town.settle()
+    assert (job.state, job.wait) == (JobState.WAITING, "approval")
+    return town

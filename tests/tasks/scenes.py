@@ -15,8 +15,8 @@ from pipeline.approvals.news import ApprovalNews
 from pipeline.approvals.shown import Shown
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.states import ApprovalState
+from tests.ledger.desk import SHOWN
 from tests.tasks.town import Town
-from tests.webhooks.test_approval_page import SHOWN
 
 TENANT = "acme"
 REPO = "acme/shop"
@@ -258,3 +258,12 @@ SCENES = (
         steps=(Step(action="zendesk.CreateTicket", endpoint="create_ticket"),),
     ),
 )
+
+
+def opportunity(town: Town, tenant: str = "acme", number: int = 0) -> dict[str, Any]:
+    (one,) = [row for row in town.sandbox.world["salesforce"]["organizations"] if row["tenant"] == tenant]
+    return {**one["opportunities"][number], "organization": one["id"]}
+
+
+def deal(row: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"organization": row["organization"], "opportunity": row["id"], "owner": row["owner"], "stage": "won"} | more

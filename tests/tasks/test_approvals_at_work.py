@@ -5,64 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from functools import partial
 
-import pytest
 from sqlalchemy import update
 
-from identity.model import PrincipalKind, ScopeKind
-from identity.principals import ensure_principal, link_alias
+from identity.model import ScopeKind
+from identity.principals import link_alias
 from identity.tables import provider_connections
-from pipeline.ledger.approval_views import ApprovalView, approvals_page
-from pipeline.ledger.paging import Turn
-from pipeline.ledger.votes import Counted, NotCounted, Through, Vote
-from pipeline.policy.change import put_in_force
+from pipeline.ledger.votes import Counted
 from pipeline.states import ApprovalState, JobState
-from tests.tasks.test_business_workflows import deal, opportunity
+from tests.tasks.approvals import FOUR_EYES, apply, asked, say
 from tests.tasks.town import Town
-
-FOUR_EYES = """format = 1
-[[rule]]
-name = "four eyes"
-when = { action = "salesforce.Update*" }
-approval = { approvers = ["bob", "carol"], quorum = 2, expires_in = "1h" }
-"""
-
-
-def apply(town: Town, text: str) -> None:
-    change = partial(put_in_force, over=None, by="cli:test", audit_id=town.runtime.ids("aud"), now=datetime.now(UTC))
-    town.runtime.database.write(lambda c: change(c, "acme", text))
-
-
-def asked(town: Town) -> ApprovalView:
-    """The newest."""
-    return town.runtime.database.read(lambda c: approvals_page(c, Turn(limit=1), tenant="acme", state=None))[1][0]
-
-
-def say(town: Town, who: str, *, yes: bool = True, digest: str | None = None) -> Counted | NotCounted:
-    view = asked(town)
-    given = Vote(
-        approval=view.id,
-        tenant="acme",
-        principal=f"acme.{who}",
-        yes=yes,
-        digest=digest or view.digest,
-        through=Through.CONSOLE,
-        said_as=who,
-    )
-    return town.runtime.approving.vote(given, now=datetime.now(UTC))
-
-
-@pytest.fixture
-def waiting(town: Town) -> Town:
-    """Ada's deal is won, and the step that writes it down waits for bob and carol."""
-    for name in ("ada", "bob", "carol"):
-        make = partial(ensure_principal, tenant="acme", kind=PrincipalKind.USER, name=name, now=datetime.now(UTC))
-        town.runtime.database.write(partial(make, id=f"acme.{name}"))
-    apply(town, FOUR_EYES)
-    town.connect_seller("acme", "ada")
-    town.report("acme", "deal.changed", deal(opportunity(town), amount=12_000))
-    (job,) = town.settle()
-    assert (job.state, job.wait) == (JobState.WAITING, "approval")
-    return town
 
 
 def test_a_step_waits_for_two_and_is_done_once_as_it_was_shown(waiting: Town) -> None:

@@ -24,8 +24,7 @@ from pipeline.ledger.replay import replay
 from pipeline.model import Acceptance
 from pipeline.states import ApprovalState, JobState
 from pipeline.tables import workflow_settings
-from tests.tasks.test_approvals_at_work import apply, asked, say
-from tests.tasks.test_approvals_at_work import waiting as waiting  # noqa: PLC0414 - a fixture
+from tests.tasks.approvals import apply, asked, say
 from tests.tasks.town import Town
 from tests.webhooks.parts import slack_headers
 from webhooks.sources import slack

@@ -12,16 +12,8 @@ from pipeline.action import Response
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from tasks.actions import stripe
 from tasks.billing_reconciliation import difference
+from tests.tasks.scenes import deal, opportunity
 from tests.tasks.town import Town
-
-
-def opportunity(town: Town, tenant: str = "acme", number: int = 0) -> dict[str, Any]:
-    (one,) = [row for row in town.sandbox.world["salesforce"]["organizations"] if row["tenant"] == tenant]
-    return {**one["opportunities"][number], "organization": one["id"]}
-
-
-def deal(row: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return {"organization": row["organization"], "opportunity": row["id"], "owner": row["owner"], "stage": "won"} | more
 
 
 def held(town: Town, row: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from identity.policy.rules import FACTS_ALONE
 from pipeline.policy.trial import Trial, compare, stored_cases
 from pipeline.states import JobState, StepState
 from pipeline.tables import jobs
-from tests.tasks.test_business_workflows import deal, opportunity
+from tests.tasks.scenes import deal, opportunity
 from tests.tasks.town import Town
 
 NOTHING_YET = 'format = 1\n[[rule]]\nname = "elsewhere"\nwhen = { action = "slack.*" }\ndeny = "no"\n'

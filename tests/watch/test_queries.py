@@ -12,15 +12,15 @@ from deploy.grafana.__main__ import FILES, text
 from deploy.grafana.dashboard import Panel
 from identity import metrics as of_identity
 from pipeline import metrics as of_pipeline
+from tests.docs.metrics import metrics_of
 from tests.docs.pages import ROOT
-from tests.docs.test_metrics import _metrics
 from webhooks import metrics as of_web
 
 SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
 EXPOSED = {
     f"{metric._name}{suffix}": {*metric._labelnames, *({"le"} if suffix == "_bucket" else ())}
     for module in (of_identity, of_pipeline, of_web)
-    for metric in _metrics(module)
+    for metric in metrics_of(module)
     for suffix in SUFFIXES[str(metric._type)]
 }
 #: What Prometheus and its client library add.

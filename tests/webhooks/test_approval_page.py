@@ -15,28 +15,13 @@ from identity.store import CommitUnknown
 from pipeline.approvals.approving import Approving
 from pipeline.database import Database, DatabaseSettings, open_database
 from pipeline.states import ApprovalState
-from tests.ledger.desk import Desk
+from tests.ledger.desk import SHOWN, Desk
 from tests.ledger.house import House
 from tests.webhooks.parts import MemoryLedger, MemoryRing, registry
 from webhooks.app import create_app
 from webhooks.settings import WebSettings
 
 OURS = "https://aswhom.example"
-SHOWN: dict[str, Any] = {
-    "does": "Refund a charge",
-    "action": "stripe.Refund",
-    "provider": "stripe",
-    "resource": "charge ch_1",
-    "amount": "900 EUR",
-    "parameters": {"charge": "ch_1", "note": "<script>alert(1)</script>", "cents": 90_000},
-    "as_whom": {"id": "acme.service", "name": "the service", "kind": "service", "pattern": "service"},
-    "on_behalf_of": {"id": "acme.ada", "name": "ada"},
-    "agent": "billing",
-    "workflow": "refund",
-    "job": "job_1",
-    "step": 1,
-    "why": "named by the workflow",
-}
 
 pytestmark = pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
 

@@ -1,0 +1,33 @@
+"""Accounts of services, and coordinators that renew their tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from identity.consents import connect_service
+from identity.model import Credential
+from identity.refresh.coordinator import Coordinator, RefreshBudget
+from tests.identity.world import ROBOT, World
+
+BUDGET = RefreshBudget(poll=timedelta(milliseconds=20))
+Make = Callable[..., tuple[World, Coordinator]]
+
+
+def service(world: World, credential: Credential, **given: Any) -> str:
+    """An admin's consent, for the robot unless a *key* is given; the account's id."""
+    return connect_service(
+        world.store,
+        world.vault,
+        given.pop("key", ROBOT),
+        id=world.id(),
+        provider=world.provider,
+        credential=credential,
+        scopes=given.pop("scopes", ("a", "b")),
+        by="admin:eve",
+        audit_id=world.id(),
+        now=world.clock.now,
+        also=lambda connection, key: None,
+        **given,
+    ).account

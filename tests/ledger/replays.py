@@ -1,0 +1,39 @@
+"""A stored delivery, replayed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import partial
+
+from sqlalchemy import select
+
+from pipeline.ledger.delivery_replay import Replayed, Stored, replay
+from pipeline.tables import deliveries
+from pipeline.workflow import Considered, Registry
+from tests.ledger.house import House
+
+
+def considered(house: House, text: str = "hello") -> list[Considered]:
+    return Registry([house.workflow]).consider("github", "pull_request", {"author": "1001", "text": text})
+
+
+def stored(house: House, id: str, *, installation: str = "installation-acme") -> Stored:
+    outcome = house.database.read(
+        lambda c: c.execute(select(deliveries.c.outcome).where(deliveries.c.id == id)).scalar_one()
+    )
+    return Stored(id=id, connection="gh", outcome=outcome, installation=installation)
+
+
+def replayed(house: House, delivery: Stored, *, cancelled: bool = False) -> Replayed:
+    """Replay it, as the command line does."""
+    write = partial(
+        replay,
+        delivery=delivery,
+        cancelled=cancelled,
+        considered=considered(house),
+        new_jobs=[house.ids("job")],
+        audit_id=house.ids("aud"),
+        by="cli:test",
+        at=datetime.now(UTC),
+    )
+    return house.database.write(write)

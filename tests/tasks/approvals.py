@@ -1,0 +1,43 @@
+"""What is asked in the town, and what its people say."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import partial
+
+from pipeline.ledger.approval_views import ApprovalView, approvals_page
+from pipeline.ledger.paging import Turn
+from pipeline.ledger.votes import Counted, NotCounted, Through, Vote
+from pipeline.policy.change import put_in_force
+from tests.tasks.town import Town
+
+FOUR_EYES = """format = 1
+[[rule]]
+name = "four eyes"
+when = { action = "salesforce.Update*" }
+approval = { approvers = ["bob", "carol"], quorum = 2, expires_in = "1h" }
+"""
+
+
+def apply(town: Town, text: str) -> None:
+    change = partial(put_in_force, over=None, by="cli:test", audit_id=town.runtime.ids("aud"), now=datetime.now(UTC))
+    town.runtime.database.write(lambda c: change(c, "acme", text))
+
+
+def asked(town: Town) -> ApprovalView:
+    """The newest."""
+    return town.runtime.database.read(lambda c: approvals_page(c, Turn(limit=1), tenant="acme", state=None))[1][0]
+
+
+def say(town: Town, who: str, *, yes: bool = True, digest: str | None = None) -> Counted | NotCounted:
+    view = asked(town)
+    given = Vote(
+        approval=view.id,
+        tenant="acme",
+        principal=f"acme.{who}",
+        yes=yes,
+        digest=digest or view.digest,
+        through=Through.CONSOLE,
+        said_as=who,
+    )
+    return town.runtime.approving.vote(given, now=datetime.now(UTC))
