@@ -8,6 +8,7 @@ signing  32 bytes in base64: the Ed25519 seed that signs receipts and the audit;
 from __future__ import annotations
 
 import binascii
+import errno
 import os
 import secrets
 import stat
@@ -205,7 +206,7 @@ def _replace(path: Path, text: str, *, like: Path | None = None) -> None:
     beside = real.with_name(real.name + ".new")
     try:
         beside.unlink(missing_ok=True)
-        _write_new(beside, text)
+        _write_exclusively(beside, text)
     except OSError as error:
         raise Misconfigured(
             f"{beside} cannot be written: {error.strerror}. Do this where the keys' folder can be written to, "
@@ -226,4 +227,18 @@ def _write_new(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-        os.link(file.name, path)  # unlike a rename, it refuses a name that is taken
+        try:
+            os.link(file.name, path)  # unlike a rename, it refuses a name that is taken
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+            _write_exclusively(path, text)  # no links on this file system
+
+
+def _write_exclusively(path: Path, text: str) -> None:
+    """As a file of one's own that was not there before, and on the disk when it returns."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())

@@ -89,7 +89,7 @@ def _open_and_send(services: Services, step: StepAtHand, purpose: str, number: i
             case Skipped(reason=reason):
                 metrics.STEPS.labels(step.name, str(step.decision.pattern), "skipped").inc()
                 raise StepSkipped(reason)
-            case OnceMismatch(owner=owner, step=once_of):
+            case OnceMismatch(owner=owner, done=once_of):
                 reason = f"the once key {step.once!r} was used by job {owner} with other parameters"
                 raise refused(services, intent, reason, once_of=once_of)
             case PolicyMoved():

@@ -49,7 +49,7 @@ class StepSkipped(StepRefused):
 
 
 class OnceUsed(StepRefused):
-    """The step's once key is another job's, which did, may have done or is to do something else by it.
+    """The step's once key is another job's, which has done something else by it.
 
     Catch it where to have been done once, in whatever words, is enough.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -57,6 +57,18 @@ def dead_letters(connection: Connection, tenant: str | None) -> DeadLetters:
         by.setdefault((row.workflow, cause(row.reason)), []).append(row)
     groups = sorted((_group(*key, of) for key, of in by.items()), key=lambda one: (-len(one.jobs), one.workflow))
     return DeadLetters(groups=tuple(groups), jobs=min(len(rows), MOST), all=len(rows) <= MOST)
+
+
+def still_dead(
+    connection: Connection, shown: Collection[str], tenant: str | None, *, workflow: str, why: str
+) -> list[str]:
+    """Of the jobs that were *shown* those that are dead of that cause yet, the oldest first; *tenant*: its own."""
+    found = select(jobs.c.id, jobs.c.reason).where(REPLAYABLE, jobs.c.id.in_(shown))
+    found = found.where(jobs.c.workflow == workflow)
+    if tenant is not None:
+        found = found.where(jobs.c.tenant_id == tenant)
+    rows = connection.execute(found.order_by(jobs.c.created_at, jobs.c.id))
+    return [row.id for row in rows if cause(row.reason) == why]
 
 
 def _group(workflow: str, why: str, rows: Sequence[Any]) -> Group:

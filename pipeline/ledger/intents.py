@@ -104,10 +104,10 @@ class ApprovalMoved:
 
 @dataclass(frozen=True, kw_only=True)
 class OnceMismatch:
-    """The once key was used with other parameters, by a step of the job *owner*."""
+    """The once key was used with other parameters, by a step of the job *owner*: *done* is that step, if it is done."""
 
     owner: str
-    step: str
+    done: str | None
 
 
 @dataclass(frozen=True, kw_only=True)

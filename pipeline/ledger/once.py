@@ -53,9 +53,10 @@ def take_once(connection: Connection, intent: Intent, now: datetime) -> OpenOutc
         return take_once(connection, intent, now)
     if held.step_id == intent.step:
         return None
-    if held.request_hash != intent.request_hash and not _is_over(connection, held.step_id):
-        return OnceMismatch(owner=held.job_id, step=held.step_id)
     owner = connection.execute(select(steps).where(steps.c.id == held.step_id)).one_or_none()
+    if held.request_hash != intent.request_hash and not _is_over(connection, held.step_id):
+        done = owner is not None and owner.state == StepState.DONE
+        return OnceMismatch(owner=held.job_id, done=held.step_id if done else None)
     if owner is not None and owner.state == StepState.DONE:
         write_step(
             connection,

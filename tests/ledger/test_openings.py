@@ -305,14 +305,14 @@ def test_a_once_key_with_other_parameters_is_an_error(house: House) -> None:
     first, second = (intent(house, house.claim(house.job()), once="pull#1") for _ in range(2))
     open_(house, first)
     other = replace(second, request_hash="other")
-    assert open_(house, other) == OnceMismatch(owner=first.job.id, step=first.step)
+    assert open_(house, other) == OnceMismatch(owner=first.job.id, done=None)
     close(house, first, AttemptState.NO_EFFECT, StepState.OPEN)
-    assert open_(house, other) == OnceMismatch(owner=first.job.id, step=first.step), "its owner tries again"
+    assert open_(house, other) == OnceMismatch(owner=first.job.id, done=None), "its owner tries again"
     again = replace(first, attempt=house.ids("att"), number=2)
     open_(house, again)
     close(house, again, AttemptState.UNKNOWN, StepState.UNKNOWN)
     house.database.write(partial(jobs.bury, job=first.job, reason="whatever its job's state"))
-    assert open_(house, other) == OnceMismatch(owner=first.job.id, step=first.step), "its owner may have done it"
+    assert open_(house, other) == OnceMismatch(owner=first.job.id, done=None), "its owner may have done it"
 
 
 @pytest.mark.parametrize("ended", [StepState.FAILED, StepState.OPEN], ids=["failed", "job-ended"])
@@ -326,10 +326,9 @@ def test_what_came_to_nothing_keeps_its_once_key_from_nobody_whatever_their_para
         house.database.write(partial(jobs.bury, job=first.job, reason="its runs were spent"))
     mended = replace(second, request_hash="mended")
     assert isinstance(open_(house, mended), Opened)
-    assert open_(house, third) == OnceMismatch(owner=second.job.id, step=second.step), (
-        "the key is for what its owner does"
-    )
+    assert open_(house, third) == OnceMismatch(owner=second.job.id, done=None), "the key is for what its owner does"
     done(house, mended, {"id": "7"})
+    assert open_(house, replace(third, request_hash="other")) == OnceMismatch(owner=second.job.id, done=second.step)
     assert isinstance(open_(house, replace(third, request_hash="mended")), Adopted)
 
 

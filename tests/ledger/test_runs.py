@@ -314,7 +314,11 @@ def test_a_step_whose_once_key_came_free_is_its_own_after_a_replay(office: Offic
     office.provider.call = lambda token: reply({"message": "later"}, 503)
     office.work(first)
     office.work(second)
-    assert "the once key 'said' was used" in house.row(second).reason
+    assert (house.row(second).state, "the once key 'said' was used" in house.row(second).reason) == (
+        JobState.DEAD,
+        True,
+    )
+    assert [one.adopted_from for one in steps_of(house)] == [None, None], "nothing is done by it yet"
     house.database.write(lambda c: c.execute(update(jobs).values(due_at=jobs.c.created_at)).rowcount)
     office.provider.call = lambda token: reply({"message": "no"}, 422)
     office.work(first)

@@ -50,6 +50,7 @@ def approval_pages(pages: Blueprint, desk: Desk) -> None:
             me=me,
             awaited=me is not None and view.awaits(me),
             alias=SIGNED_IN_HERE,
+            by_provider=desk.console.sign_in is not None,
         )
 
     @pages.post("/approvals/<id>/answer")

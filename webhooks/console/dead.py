@@ -7,7 +7,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from identity.errors import BadInput
 from pipeline.desk import jobs as acts
-from pipeline.ledger.dead_letters import dead_letters
+from pipeline.ledger.dead_letters import dead_letters, still_dead
 from pipeline.model import Acceptance
 from webhooks.console.access import May, check, seen_tenant, visitor
 from webhooks.console.parts import Desk
@@ -38,16 +38,15 @@ def dead_pages(pages: Blueprint, desk: Desk) -> None:
         tenant = seen_tenant()
         check(tenant)
         workflow, cause = request.form.get("workflow", ""), request.form.get("cause", "")
-        shown = set(request.form.get("jobs", "").split())
-        found = desk.read(lambda c: dead_letters(c, tenant))
-        ids = [id for one in found.groups if (one.workflow, one.cause) == (workflow, cause) for id in one.jobs]
         # Those that the button counted: what a second click finds behind them was not meant.
-        oldest_first = [id for id in ids[::-1] if id in shown][:AT_ONCE]
+        shown = request.form.get("jobs", "").split()[:AT_ONCE]
+        oldest_first = desk.read(lambda c: still_dead(c, shown, tenant, workflow=workflow, why=cause))
         if not oldest_first:
             raise BadInput("none of the jobs that you were shown is dead of that any more: look at the list again")
         person, now = visitor().person, desk.clock()
         done = desk.write(lambda c: acts.replay_all(c, oldest_first, by=person.by, subject=person.known_by, now=now))
-        left = len(ids) - len(done.jobs)
+        found = desk.read(lambda c: dead_letters(c, tenant))
+        left = sum(len(one.jobs) for one in found.groups if (one.workflow, one.cause) == (workflow, cause))
         response = redirect(url_for("console.dead", tenant=tenant, replayed=len(done.jobs), left=left), 303)
         told = Acceptance(delivery="", outcome="replayed", reason="", bells=done.bells)
         desk.bells.ring_after(response, told)

@@ -66,9 +66,9 @@ CONTROLS = (
     ),
     Control(
         name="a button replays what it counted",
-        file="webhooks/console/dead.py",
-        guard="oldest_first = [id for id in ids[::-1] if id in shown][:AT_ONCE]",
-        without="oldest_first = ids[::-1][:AT_ONCE]",
+        file="pipeline/ledger/dead_letters.py",
+        guard="found = select(jobs.c.id, jobs.c.reason).where(REPLAYABLE, jobs.c.id.in_(shown))",
+        without="found = select(jobs.c.id, jobs.c.reason).where(REPLAYABLE)",
         test=f"{ACTS}::test_all_that_one_cause_killed and sqlite",
     ),
     Control(
