@@ -50,6 +50,7 @@ def test_a_demo_that_is_late_fails_and_leaves_nothing_running(tmp_path: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(220)
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc, as Linux has it")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_demo_that_is_told_to_end_stops_everything_and_keeps_nothing(tmp_path: Path, number: signal.Signals) -> None:
@@ -65,6 +66,7 @@ def test_a_demo_that_is_told_to_end_stops_everything_and_keeps_nothing(tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(220)
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc, as Linux has it")
 def test_a_demo_whose_system_ends_says_so_at_once(tmp_path: Path) -> None:
     command = [str(ASWHOM), "demo", "--within", "3600", "--data-dir", str(tmp_path / "data")]
