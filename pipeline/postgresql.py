@@ -68,7 +68,7 @@ class PostgresqlDatabase:
         end = time.monotonic() + self._timeout
         for attempt in range(_ATTEMPTS):
             if attempt:
-                if attempt > 1 and time.monotonic() > end:
+                if time.monotonic() > end:
                     break  # each try may have waited for a lock, or for a server that does not answer
                 # At most 2.5 s in all. The rivals were told to try again, and would meet again at once.
                 time.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311 - spreads rivals, guards nothing

@@ -63,9 +63,11 @@ class NewKey:
 
     @classmethod
     def make(cls, algorithm: Algorithm, vault: Vault) -> Self:
-        """A fresh pair; its id is the thumbprint of the public key (RFC 7638)."""
+        """A fresh pair; its id is the thumbprint of the public key (RFC 7638), and none that reads as an option."""
         pair = OKPKey.generate_key("Ed25519") if algorithm is Algorithm.ED25519 else ECKey.generate_key("P-256")
         kid = pair.thumbprint()
+        if kid.startswith("-"):
+            return cls.make(algorithm, vault)
         public = {**pair.as_dict(private=False), "kid": kid, "alg": str(algorithm), "use": "sig"}
         sealed = vault.seal(Secret(json.dumps(pair.as_dict(private=True))), _binding(kid))
         return cls(

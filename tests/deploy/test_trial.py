@@ -80,7 +80,7 @@ def test_a_step_is_explained_that_ran_as_a_person_that_a_rule_decided_and_that_w
         "the tenant had no policy of its own",
     ]
 
-    _, issue, comment = cli.json("policy", "explain", held.id)
+    _, issue, comment, _ = cli.json("policy", "explain", held.id)
     assert issue["because"][-2].endswith("; by issues have authors")
     assert issue["because"][-1] == "by version 1 of the tenant's policy"
     assert comment["decision"] == "refused"
