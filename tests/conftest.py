@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import flask_openapi.utils
@@ -177,18 +176,6 @@ def _migrate(url: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def shared_data() -> ModuleType:
-    """The module `tests.servers.shared_data`, once it is known that there is any."""
-    try:
-        published.folder()
-    except published.NoSharedData as missing:
-        if "CI" in os.environ:
-            raise
-        pytest.skip(f"NOT CHECKED against what upstreams publish: {missing}")
-    return published
-
-
-@pytest.fixture(scope="session")
 def chromium() -> Path:
     """Debian's Chromium, for Playwright's `executable_path`."""
     return _from_debian("chromium", package="chromium")
@@ -218,6 +205,6 @@ def _from_debian(program: str, *, package: str) -> Path:
 
 
 @pytest.fixture(scope="session")
-def linear_schema(shared_data: ModuleType) -> GraphQLSchema:
+def linear_schema() -> GraphQLSchema:
     """What Linear publishes; to read it takes seconds."""
-    return build_schema(shared_data.linear_schema().read_text())
+    return build_schema(published.linear_schema().read_text())

@@ -17,8 +17,6 @@ from deploy.sandbox.linear.schema import SCHEMA
 from tests.sandbox.driver import Sandbox
 from tests.sandbox.published import github_rest, slack_web
 
-pytestmark = pytest.mark.usefixtures("shared_data")
-
 REPO = "/repos/{owner}/{repo}"
 ISSUE = f"{REPO}/issues/{{issue_number}}"
 

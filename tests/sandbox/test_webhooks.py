@@ -5,7 +5,6 @@ import hmac
 import json
 import time
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from graphql.type import GraphQLObjectType
 
 from tests.sandbox.driver import Sandbox, running
 from tests.sandbox.published import github_webhooks
+from tests.servers import shared_data
 
 
 def payload_of(delivery: tuple[dict[str, str], bytes]) -> Any:
@@ -79,7 +79,6 @@ def test_a_withdrawn_authorization_kills_the_grant_and_says_the_same_bytes_each_
     assert json.loads(bodies[0]).keys() == {"action", "sender"}
 
 
-@pytest.mark.usefixtures("shared_data")
 @pytest.mark.parametrize("labelled", [[], ["bug"]])
 def test_pull_request_payloads_are_as_published(sandbox: Sandbox, labelled: list[str]) -> None:
     validator = github_webhooks()
@@ -90,7 +89,6 @@ def test_pull_request_payloads_are_as_published(sandbox: Sandbox, labelled: list
     validator("pull_request$labeled").validate(labeled)
 
 
-@pytest.mark.usefixtures("shared_data")
 def test_the_other_payloads_are_as_published(tmp_path: Path) -> None:
     with running(tmp_path) as sandbox:  # one of its own, since an installation is deleted in it
         _the_other_payloads_are_as_published(sandbox)
@@ -185,9 +183,7 @@ def test_an_order_that_lacks_something_is_told_what(sandbox: Sandbox, service: s
     assert "JSON object with" in answer.json()["error"]
 
 
-def test_a_workspace_that_throws_the_app_out_says_so_twice_in_the_published_shape(
-    sandbox: Sandbox, shared_data: ModuleType
-) -> None:
+def test_a_workspace_that_throws_the_app_out_says_so_twice_in_the_published_shape(sandbox: Sandbox) -> None:
     workspace = sandbox.world["slack"]["workspaces"][1]
     for reversed_ in (False, True):
         sandbox.order("slack", "uninstall", team_id=workspace["team_id"], users=["U1"], reversed=reversed_)

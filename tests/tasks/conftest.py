@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from identity.principals import ensure_principal
 from pipeline.action import Call, Response
 from pipeline.states import JobState
 from tests.sandbox.driver import SERVICES, Sandbox, running
+from tests.servers import shared_data
 from tests.tasks.approvals import FOUR_EYES, apply
 from tests.tasks.calls import make_call
 from tests.tasks.published import GitHubDocument, SlackDocument
@@ -28,12 +28,12 @@ from tests.tasks.town import BASE_URL, Town
 
 
 @pytest.fixture(scope="session")
-def github_document(shared_data: ModuleType) -> GitHubDocument:
+def github_document() -> GitHubDocument:
     return GitHubDocument(json.loads(shared_data.github_rest().read_text()))
 
 
 @pytest.fixture(scope="session")
-def slack_document(shared_data: ModuleType) -> SlackDocument:
+def slack_document() -> SlackDocument:
     return SlackDocument(json.loads(shared_data.slack_openapi().read_text()))
 
 

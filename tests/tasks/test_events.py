@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -18,10 +17,11 @@ from tasks.events.github import PULL_REQUEST_ACTIONS, PullRequestEvent, comment_
 from tasks.events.linear import CommentEvent, comment
 from tasks.events.slack import AppMentionEvent, app_mention, slash_command
 from tasks.events.standard import DealValues, deal_changed, incident_reported
+from tests.servers import shared_data
 
 
 @pytest.fixture
-def pulls(shared_data: ModuleType) -> list[dict[str, Any]]:
+def pulls() -> list[dict[str, Any]]:
     bodies: list[dict[str, Any]] = shared_data.github_payloads()["pull_request"]
     return bodies
 
@@ -33,7 +33,7 @@ def labeled(pulls: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def mentions(shared_data: ModuleType) -> list[dict[str, Any]]:
+def mentions() -> list[dict[str, Any]]:
     paths = [path for path in shared_data.slack_payloads() if path.name.startswith("event_callback.app_mention.")]
     return [json.loads(path.read_text()) for path in paths]
 
@@ -59,7 +59,7 @@ def test_only_the_named_actions_start_anything(pulls: list[dict[str, Any]]) -> N
     assert started == {"opened", "labeled"}
 
 
-def test_our_actions_are_those_of_the_published_schema(shared_data: ModuleType) -> None:
+def test_our_actions_are_those_of_the_published_schema() -> None:
     schema = json.loads(shared_data.github_webhook_schema().read_text())
     prefix = "pull_request$"
     named = {name.removeprefix(prefix) for name in schema["definitions"] if name.startswith(prefix)}
@@ -122,7 +122,7 @@ def test_a_bot_that_mentions_us_is_not_answered(mentions: list[dict[str, Any]]) 
     assert app_mention().read({**body, "event": {**body["event"], "bot_id": "B1"}}) is None
 
 
-def test_the_published_comment_is_read(shared_data: ModuleType) -> None:
+def test_the_published_comment_is_read() -> None:
     bodies = [json.loads(path.read_text()) for path in shared_data.linear_payloads()]
     body = next(body for body in bodies if body["type"] == "Comment")
     event = comment("create").read(body)
@@ -146,7 +146,7 @@ def test_a_published_review_request_names_the_reviewer(pulls: list[dict[str, Any
     assert event.reviewer is None
 
 
-def test_published_comments_are_read_and_only_those_on_pull_requests_command(shared_data: ModuleType) -> None:
+def test_published_comments_are_read_and_only_those_on_pull_requests_command() -> None:
     bodies = [body for body in shared_data.github_payloads()["issue_comment"] if body["action"] == "created"]
     assert bodies
     for body in bodies:
@@ -163,7 +163,7 @@ def test_published_comments_are_read_and_only_those_on_pull_requests_command(sha
         assert (event.repo, event.author.login) == (body["repository"]["full_name"], body["comment"]["user"]["login"])
 
 
-def test_the_published_slash_command_is_read(shared_data: ModuleType) -> None:
+def test_the_published_slash_command_is_read() -> None:
     form = shared_data.folder() / "slack" / "payloads" / "slash_command.1.form"
     fields = dict(parse_qsl(form.read_text().strip()))
     assert slash_command("issue").read(fields) is None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlencode
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 
 from identity.secret import Secret
 from pipeline.revocation.signal import Asks, Installation, People
+from tests.servers import shared_data
 from tests.webhooks import published
 from tests.webhooks.disfigured import TEXTS, assert_sound, bodies
 from tests.webhooks.flips import flips, text_flips
@@ -48,8 +48,7 @@ def _published(event: str) -> list[Path]:
     return [path for published_as, path in published.github() if published_as == event]
 
 
-def test_the_documented_signature_is_accepted(needs_published: Callable[[], None]) -> None:
-    needs_published()
+def test_the_documented_signature_is_accepted() -> None:
     vector = published.vectors()["github"]
     headers = lower({**github_headers(b""), **vector["headers"]})
     # "Hello, World!" is no JSON: that it is found malformed says that its signature was right
@@ -71,8 +70,7 @@ def test_every_published_payload_is_received_as_json_and_as_form(event: str) -> 
         assert as_form == reading, path
 
 
-def test_a_published_payload_written_anew_is_refused(needs_published: Callable[[], None]) -> None:
-    needs_published()
+def test_a_published_payload_written_anew_is_refused() -> None:
     for event, path in published.github()[::7]:
         body = path.read_bytes()
         again = json.dumps(json.loads(body)).encode()
@@ -204,24 +202,22 @@ def test_what_claims_to_revoke_and_has_another_shape_is_unrecognised() -> None:
 
 
 def test_what_the_published_payloads_say_of_authority() -> None:
+    shared_data.folder()  # or nothing to read
     read_as = {}
     for event, path in published.github():
         reading = _received(path.read_bytes(), event=event)
         if reading.signal is not None:
             read_as[event, reading.document["action"]] = reading.signal
             assert not reading.dedupe_by_body
-    if published.github():
-        assert {key: signal.asks for key, signal in read_as.items()} == SIGNALS
-        suspended = read_as["installation", "suspend"]
-        assert suspended.whom == (Installation(id="16598467"),)
-        assert suspended.happened_at == datetime(2021, 4, 29, 2, 32, 50, tzinfo=UTC)
-        assert (
-            read_as["installation", "unsuspend"].happened_at == suspended.happened_at
-        )  # an offset, and the same second
-        accepted = read_as["installation", "new_permissions_accepted"].scopes
-        assert accepted is not None
-        assert {"issues:write", "issues:read", "metadata:read"} < accepted
-        assert "metadata:write" not in accepted
+    assert {key: signal.asks for key, signal in read_as.items()} == SIGNALS
+    suspended = read_as["installation", "suspend"]
+    assert suspended.whom == (Installation(id="16598467"),)
+    assert suspended.happened_at == datetime(2021, 4, 29, 2, 32, 50, tzinfo=UTC)
+    assert read_as["installation", "unsuspend"].happened_at == suspended.happened_at  # an offset, and the same second
+    accepted = read_as["installation", "new_permissions_accepted"].scopes
+    assert accepted is not None
+    assert {"issues:write", "issues:read", "metadata:read"} < accepted
+    assert "metadata:write" not in accepted
 
 
 def test_a_ping_says_that_all_is_well() -> None:
