@@ -53,6 +53,9 @@ class PostgresqlDatabase:
             connect_args={"options": _OPTIONS, **noticed},
         )
 
+        # The server refuses what would write: `BEGIN READ ONLY` is no further round trip.
+        self._reading = self.engine.execution_options(postgresql_readonly=True)
+
         @event.listens_for(self.engine, "connect")
         def check(raw: Any, record: Any) -> None:
             level = raw.execute("show transaction_isolation").fetchone()[0]
@@ -102,7 +105,7 @@ class PostgresqlDatabase:
 
     def read(self, fn: Callable[[Connection], T]) -> T:
         try:
-            with self.engine.connect() as connection:
+            with self._reading.connect() as connection:
                 return fn(connection)
         except PoolTimeout as error:
             raise Unavailable("every connection to the ledger is busy") from error

@@ -18,7 +18,7 @@ from identity.capability.model import Outcome
 from identity.sequence import next_number_and_time
 from pipeline.ledger.intents import Intent, record
 from pipeline.ledger.jobs import wake
-from pipeline.ledger.moving import move_attempt, move_step
+from pipeline.ledger.moving import StepColumns, move_attempt, move_step
 from pipeline.ledger.once import once_name
 from pipeline.states import AttemptState, StepState
 from pipeline.tables import attempts
@@ -114,7 +114,7 @@ def close_step(
     error: str | None = None,
 ) -> bool:
     """Move a step as its attempt ended. False: it ended before, and this says nothing better."""
-    values: dict[str, Any] = {"error": error}
+    values: StepColumns = {"error": error}
     if result is not None:
         values |= {"result": dict(result), "external_id": external_id}
     if state is not StepState.OPEN:

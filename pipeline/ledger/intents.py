@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, Unpack
 
 from sqlalchemy import Connection, func
 
@@ -17,7 +17,7 @@ from identity.model import Leased, LeaseRequest, NeedsRefresh
 from identity.policy.decision import Decision
 from identity.rows import insert_for
 from pipeline.ledger.jobs import ClaimedJob
-from pipeline.ledger.moving import move_step, step_sources
+from pipeline.ledger.moving import StepColumns, move_step, step_sources
 from pipeline.states import JobState, StepState
 from pipeline.tables import steps
 
@@ -169,7 +169,9 @@ def _authority(intent: Intent) -> dict[str, Any]:
 _ASKED = ("action", "occurrence", "named", "request_hash", "parameters", "once_key")
 
 
-def write_step(connection: Connection, intent: Intent, state: StepState, now: datetime, **values: Any) -> bool:
+def write_step(
+    connection: Connection, intent: Intent, state: StepState, now: datetime, **values: Unpack[StepColumns]
+) -> bool:
     """Insert the step with this decision, or move the one there is to *state* with it; whether its state allows that.
 
     A step whose call has no outcome yet is not refused: it stays unknown, and its job ends. Unless

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from sqlalchemy import ColumnElement, Connection, Row, Update, bindparam, case, func, null, select, update
 
@@ -37,6 +37,22 @@ class ClaimedJob:
     runs_spent: int
 
 
+class JobColumns(TypedDict, total=False):
+    """What a move may write beside the state: values, or expressions of the database."""
+
+    due_at: datetime | ColumnElement[datetime]
+    reason: str | None
+    wait: Wait
+    waits_for: str | ColumnElement[str | None] | None
+    lacks: list[str] | None
+    expires_at: ColumnElement[datetime]
+    runs_spent: int
+    revocation_id: str | None
+    accepted: int
+    replayed_by: list[str]
+    config_sha256: str
+
+
 def move_job(
     connection: Connection,
     job: str,
@@ -44,7 +60,7 @@ def move_job(
     *,
     fence: int | None = None,
     source: JobState | None = None,
-    **values: Any,
+    **values: Unpack[JobColumns],
 ) -> bool:
     """Move one job, if its state allows it (and its fence is still ours); every other column of a move is in *values*.
 
@@ -58,13 +74,13 @@ def move_job(
 
 
 def move_jobs(
-    connection: Connection, ids: Sequence[str], to: JobState, *, source: JobState, **values: Any
+    connection: Connection, ids: Sequence[str], to: JobState, *, source: JobState, **values: Unpack[JobColumns]
 ) -> Sequence[str]:
     """Move many jobs that are in the state *source*, in one statement; returns the ids of those that moved."""
     return connection.execute(_moving(jobs.c.id.in_(ids), to, source, values).returning(jobs.c.id)).scalars().all()
 
 
-def _moving(which: ColumnElement[bool], to: JobState, source: JobState | None, values: Mapping[str, Any]) -> Update:
+def _moving(which: ColumnElement[bool], to: JobState, source: JobState | None, values: JobColumns) -> Update:
     sources = [str(source)] if source and JOB_MOVES.check(source, to) else JOB_MOVES.sources(to)
     cleared: dict[str, Any] = {"rung_until": None, "wait": None, "waits_for": None, "lacks": None, "expires_at": None}
     if to not in (JobState.RUNNING, JobState.STOPPING):
@@ -224,7 +240,7 @@ def spend_run(
     if spent is None:
         return None
     runs = spent.runs_spent + 1
-    values: dict[str, Any] = {"runs_spent": runs}
+    values: JobColumns = {"runs_spent": runs}
     if spent.state == JobState.STOPPING:
         to = JobState.CANCELLED
     elif runs >= limit:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from sqlalchemy import Connection, Row, Update, bindparam, update
 
@@ -14,12 +16,34 @@ from pipeline.tables import attempts, steps
 _REPLAYED = (StepState.REFUSED, StepState.FAILED, StepState.SKIPPED)
 
 
+class StepColumns(TypedDict, total=False):
+    """What a move of a step may write beside the state: plain values, as they are bound."""
+
+    error: str | None
+    closed_at: datetime | None
+    result: Mapping[str, Any]
+    external_id: str | None
+    adopted_from: str | None
+    pattern: str | None
+    reason: str | None
+
+
+class AttemptColumns(TypedDict, total=False):
+    """What a move of an attempt may write beside the state: plain values, as they are bound."""
+
+    closed: int
+    closed_at: datetime
+    status: int | None
+    upstream_request_id: str | None
+    error: str | None
+
+
 def step_sources(to: StepState) -> list[str]:
     """The states from which a run may move a step to *to*."""
     return [state for state in STEP_MOVES.sources(to) if to is not StepState.OPEN or state not in _REPLAYED]
 
 
-def move_step(connection: Connection, step: str, to: StepState, **values: Any) -> bool:
+def move_step(connection: Connection, step: str, to: StepState, **values: Unpack[StepColumns]) -> bool:
     """Move one step of a run; every other column of the move is in *values*. False: its state does not allow it."""
     return connection.execute(_move_step(to), {"step": step, "state": to, **values}).rowcount == 1
 
@@ -39,7 +63,9 @@ def reopen_steps(connection: Connection, job: str, *, anew: bool = False) -> Non
         connection.execute(update(steps).where(steps.c.job_id == job).values(request_hash=""))
 
 
-def move_attempt(connection: Connection, attempt: str, to: AttemptState, **values: Any) -> Row[Any] | None:
+def move_attempt(
+    connection: Connection, attempt: str, to: AttemptState, **values: Unpack[AttemptColumns]
+) -> Row[Any] | None:
     """Move one attempt, and return its row; every other column of the move is in *values*. None: it was resolved."""
     return connection.execute(_move_attempt(to), {"attempt": attempt, "state": to, **values}).one_or_none()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy import Connection, bindparam, exists, insert, select, update
 
@@ -31,6 +30,7 @@ from pipeline.ledger.intents import (
     write_step,
 )
 from pipeline.ledger.jobs import bury, consent_of, move_job, park, requeue, stop
+from pipeline.ledger.moving import StepColumns
 from pipeline.ledger.once import take_once
 from pipeline.ledger.revocation_pages import write_page
 from pipeline.ledger.steps import clock
@@ -244,7 +244,8 @@ def refuse(
     nobody, now = replace(intent, principal=None), clock(connection)
     if _overtaken(connection, replace(intent, repeats_unknown=intent.reads)):
         return _give_up(connection, nobody, reason, now)
-    _write_refusal(connection, nobody, reason, now, pattern=None, reason=reason, adopted_from=once_of)
+    whose: StepColumns = {"pattern": None, "reason": reason, "adopted_from": once_of}
+    _write_refusal(connection, nobody, reason, now, beside=whose)
     return None
 
 
@@ -259,8 +260,11 @@ def _give_up(connection: Connection, intent: Intent, why: str, now: datetime) ->
     return Ended(reason=reason, moved=moved)
 
 
-def _write_refusal(connection: Connection, intent: Intent, why: str, now: datetime, **values: Any) -> None:
+def _write_refusal(
+    connection: Connection, intent: Intent, why: str, now: datetime, *, beside: StepColumns | None = None
+) -> None:
     """Refuse the step; what was sent without an answer stays unknown, and only no further attempt is made."""
-    refused = write_step(connection, intent, StepState.REFUSED, now, error=why, closed_at=now, **values)
+    columns: StepColumns = {**(beside or {}), "error": why, "closed_at": now}
+    refused = write_step(connection, intent, StepState.REFUSED, now, **columns)
     kind, outcome = ("step.refused", "refused") if refused else ("step.given_up", "unknown")
     record(connection, intent, kind, id=f"{intent.attempt}.refused", at=now, outcome=outcome, reason=why)

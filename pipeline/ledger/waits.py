@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, case, exists, literal, select, union_all, update
 
 from identity.columns import database_in, database_now
-from pipeline.ledger.jobs import move_job
+from pipeline.ledger.jobs import JobColumns, move_job
 from pipeline.states import AttemptState, JobState, Wait
 from pipeline.tables import attempts, jobs
 
@@ -61,10 +61,10 @@ def end_wait(connection: Connection, job: str, *, wait: str, expired: bool, reas
             JobState.DEAD if move_job(connection, job, JobState.DEAD, source=JobState.WAITING, reason=buried) else None
         )
     if wait in (Wait.TIME, Wait.ONCE, Wait.APPROVAL):
-        kept: dict[str, Any] = {}
+        look: JobColumns = {"due_at": database_now()}
         if wait == Wait.ONCE:  # to look ends no wait: should the job park for the same again, it waits on as long
-            kept = {"waits_for": jobs.c.waits_for, "expires_at": jobs.c.expires_at}
-        moved = move_job(connection, job, JobState.QUEUED, source=JobState.WAITING, due_at=database_now(), **kept)
+            look |= {"waits_for": jobs.c.waits_for, "expires_at": jobs.c.expires_at}
+        moved = move_job(connection, job, JobState.QUEUED, source=JobState.WAITING, **look)
         return JobState.QUEUED if moved else None
     # A consent ends its wait, and so does a person's word; else only expiry does, or an answer that came late.
     again = database_in(_LOOK_AGAIN)
