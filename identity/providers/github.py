@@ -120,6 +120,7 @@ GITHUB = Profile(
         reach=Reach.AUTHORIZATION,
         presents="access_token",
         gone_statuses=frozenset({404, 422}),
+        by_itself=frozenset({Credential.INSTALLATION}),
     ),
     revoke=_revoke,
     renewal=Renewal(

@@ -52,11 +52,13 @@ def _endpoint(profile: Profile, owner: ProviderConnection) -> str:
     return profile.revocation_url if owner.token_url == profile.token_url else ""
 
 
-def has_ended(profile: Profile, answer: Answer) -> bool:
-    """Whether the answer says that the token has ended, now or before. False: ask again later."""
+def has_ended(profile: Profile, answer: Answer, *, credential: Credential) -> bool:
+    """Whether the answer says that the token of *credential* has ended, now or before. False: ask again later."""
     if profile.revocation is None:
         return False
     if answer.status in profile.revocation.gone_statuses:
+        return True
+    if answer.status == 401 and credential in profile.revocation.by_itself:
         return True
     code = _code(answer)
     if code is not None:

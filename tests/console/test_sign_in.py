@@ -194,7 +194,7 @@ def test_an_address_that_nobody_verified_gives_no_role(town: Town) -> None:
     town.database.write(partial(give, id="rol_1", audit_id="a1", now=datetime.now(UTC)))
 
     def held(**claims: object) -> tuple[Held, ...]:
-        return town.database.read(lambda c: roles_of(c, claims, roles_claim="roles"))
+        return town.database.write(lambda c: roles_of(c, claims, roles_claim="roles"))  # it locks what it reads
 
     assert held(email="ada@x.test") == ()
     assert held(email="ada@x.test", email_verified="true") == ()

@@ -138,7 +138,7 @@ def test_a_revoked_token_has_ended(oidc: Oidc, http: Client) -> None:
     for _ in range(2):  # twice: what had ended before has ended
         answer = http.send(request, within=WITHIN)
         assert isinstance(answer, Answer)
-        assert has_ended(PROFILES["oidc"], answer)
+        assert has_ended(PROFILES["oidc"], answer, credential=Credential.AUTHORIZATION_CODE)
     assert not oidc.is_active(tokens["access_token"])
     assert not oidc.is_active(tokens["refresh_token"])
     wrong = replace(client, secret=Secret("not the secret"))
@@ -146,4 +146,4 @@ def test_a_revoked_token_has_ended(oidc: Oidc, http: Client) -> None:
     assert request is not None
     answer = http.send(request, within=WITHIN)
     assert isinstance(answer, Answer)
-    assert not has_ended(PROFILES["oidc"], answer)
+    assert not has_ended(PROFILES["oidc"], answer, credential=Credential.AUTHORIZATION_CODE)

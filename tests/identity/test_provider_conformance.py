@@ -224,9 +224,9 @@ def test_it_is_asked_to_revoke_in_its_own_way(exchange: Exchange) -> None:
         asked, answer = exchange.send(request, said)
         assert (asked.method, asked.path) == exchange.published.revoke
         assert b"at-1" in asked.body or asked.headers["authorization"] == "Bearer at-1"
-        assert has_ended(exchange.profile, answer)
+        assert has_ended(exchange.profile, answer, credential=Credential.AUTHORIZATION_CODE)
     _, answer = exchange.send(request, (503, None))
-    assert not has_ended(exchange.profile, answer)
+    assert not has_ended(exchange.profile, answer, credential=Credential.AUTHORIZATION_CODE)
 
 
 @those(lambda published: published.provider == "atlassian")
@@ -240,7 +240,7 @@ def test_a_revocation_that_was_refused_has_not_ended_anything(exchange: Exchange
     assert request is not None
     for said in ((401, {"error": "invalid_client"}), (200, {"ok": False, "error": "no_permission"}), (429, None)):
         _, answer = exchange.send(request, said)
-        assert not has_ended(exchange.profile, answer)
+        assert not has_ended(exchange.profile, answer, credential=Credential.AUTHORIZATION_CODE)
 
 
 def test_no_secret_is_seen_by_whoever_looks_at_a_request(exchange: Exchange) -> None:

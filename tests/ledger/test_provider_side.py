@@ -523,6 +523,23 @@ def test_where_nothing_else_can_be_asked_an_expired_token_is_stuck_and_the_recei
     assert (one["answer"], "settings" in one["reason"]) == (ProviderAnswer.STUCK, True)
 
 
+@pytest.mark.parametrize(
+    ("credential", "answer"),
+    [(Credential.INSTALLATION, ProviderAnswer.DONE), (Credential.AUTHORIZATION_CODE, ProviderAnswer.PENDING)],
+)
+def test_a_token_that_is_refused_as_credentials_has_ended_and_a_client_that_is_refused_ended_nothing(
+    side: Side, credential: Credential, answer: ProviderAnswer
+) -> None:
+    """An installation's token asks for itself; whoever's consent it is, the app asks with its own secret."""
+    hers = update(accounts).where(accounts.c.principal_id == ADA.principal)
+    side.house.database.write(lambda c: c.execute(hers.values(credential=credential)).rowcount)
+    side.github.ending = lambda _: (401, {}, b'{"message": "Bad credentials"}')
+    made = side.declare()
+    assert side.revoker.advance(made)
+    (one,) = side.receipt(made)["provider"]["accounts"]
+    assert one["answer"] == answer
+
+
 def test_a_minted_token_that_expired_before_it_was_asked_about_is_not_asked_about(side: Side) -> None:
     def minted(connection: Connection) -> None:
         connection.execute(update(accounts).values(credential=Credential.INSTALLATION))
