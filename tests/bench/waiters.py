@@ -9,6 +9,7 @@ import threading
 import time
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -55,18 +56,22 @@ class Provider(ThreadingHTTPServer):
         self.lock = threading.Lock()
         self.begin("")
 
-    def begin(self, token: str) -> None:
-        """A new grant."""
-        self.current, self.presented, self.destroyed = token, 0, False
+    def begin(self, token: str, *, beside: str = "") -> None:
+        """A new grant; *beside* is the token of another one, which nobody counts."""
+        self.current, self.presented, self.destroyed, self.beside = token, 0, False, beside
 
     def exchange(self, token: str) -> tuple[int, bytes]:
         with self.lock:
-            self.presented += 1
-            if token != self.current or self.destroyed:
-                self.destroyed = True
-                return 400, b'{"error": "invalid_grant"}'
-            self.current = secrets.token_hex(8)
-            fields = f'"access_token": "{secrets.token_hex(8)}", "refresh_token": "{self.current}"'
+            new = secrets.token_hex(8)
+            if token == self.beside:
+                self.beside = new
+            else:
+                self.presented += 1
+                if token != self.current or self.destroyed:
+                    self.destroyed = True
+                    return 400, b'{"error": "invalid_grant"}'
+                self.current = new
+            fields = f'"access_token": "{secrets.token_hex(8)}", "refresh_token": "{new}"'
             return 200, f'{{{fields}, "token_type": "bearer", "expires_in": 3600}}'.encode()
 
 
@@ -92,6 +97,10 @@ class Waiter(Protocol):
     def __call__(self) -> bool: ...
 
 
+def unprepared() -> None:
+    """Nothing to do before the thousand come."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ours:
     """The coordinator of production."""
@@ -100,11 +109,13 @@ class Ours:
     redis: str
     account: str
     generation: int
+    beside: str  # an account that each process renews first: a worker has been up for long when a thousand come
 
-    def open(self) -> Waiter:
+    def open(self) -> tuple[Waiter, Callable[[], object]]:
         client, ids, budget = redis.Redis.from_url(self.redis, socket_timeout=5), Ids(), RefreshBudget()
+        database = open_database(DatabaseSettings(url=self.database))
         coordinator = Coordinator(
-            open_database(DatabaseSettings(url=self.database)),
+            database,
             Vault({1: b"k" * 32}, os.urandom),
             Client(policy=AddressPolicy(allow_hosts=frozenset({"127.0.0.1"}))),
             RefreshLock(client, ttl=budget.lock_ttl, token=partial(secrets.token_hex, 8)),
@@ -114,7 +125,13 @@ class Ours:
             budget=budget,
             gate=Gate(client),
         )
-        return lambda: coordinator.refresh(self.account, after_generation=self.generation) > self.generation
+
+        def prepare() -> int:
+            grant = database.read(partial(get_grant, account=self.beside))
+            assert grant is not None
+            return coordinator.refresh(self.beside, after_generation=grant.generation)
+
+        return lambda: coordinator.refresh(self.account, after_generation=self.generation) > self.generation, prepare
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +146,7 @@ class Peers:
     url: str
     again: bool
 
-    def open(self) -> Waiter:
+    def open(self) -> tuple[Waiter, Callable[[], object]]:
         with warnings.catch_warnings():  # it would rather have httpx2
             warnings.simplefilter("ignore")
             from authlib.integrations.httpx_client import OAuth2Client
@@ -148,12 +165,15 @@ class Peers:
                     store.hset("peer:token", name, str(new[name]))
                 return True
 
-        return wait
+        return wait, unprepared
 
 
-def process(what: Ours | Peers, gate: Any, results: Any) -> None:
+def process(what: Ours | Peers, turn: Any, gate: Any, results: Any) -> None:
     """One process of waiters: how long each waited, and whether it had a token."""
-    waiter, together = what.open(), threading.Barrier(THREADS + 1)
+    waiter, prepare = what.open()
+    with turn:
+        prepare()
+    together = threading.Barrier(THREADS + 1)
     took: list[tuple[float, bool]] = []
 
     def one() -> None:
@@ -177,8 +197,8 @@ def process(what: Ours | Peers, gate: Any, results: Any) -> None:
 
 def at_once(what: Ours | Peers) -> list[tuple[float, bool]]:
     spawn = multiprocessing.get_context("spawn")
-    gate, results = spawn.Barrier(PROCESSES, timeout=3 * PATIENCE), spawn.Queue()
-    running = [spawn.Process(target=process, args=(what, gate, results)) for _ in range(PROCESSES)]
+    turn, gate, results = spawn.Lock(), spawn.Barrier(PROCESSES, timeout=3 * PATIENCE), spawn.Queue()
+    running = [spawn.Process(target=process, args=(what, turn, gate, results)) for _ in range(PROCESSES)]
     for each in running:
         each.start()
     took = [one for _ in running for one in results.get(timeout=4 * PATIENCE)]
@@ -209,9 +229,16 @@ def measure(ground: Ground, rounds: int) -> Sheet:
             alone(provider, sheet)
             for ledger in ledgers.values():
                 account = ledger.house.connect("acme", "acme.ada", lasts=timedelta(seconds=1))
-                generation = newest(ledger, account)
-                provider.begin(f"refresh-acme.ada-{generation}")
-                ours = Ours(database=ledger.url, redis=ground.broker.url, account=account, generation=generation)
+                beside = ledger.house.connect("acme", "acme.service", lasts=timedelta(seconds=1))
+                generation, other = newest(ledger, account), newest(ledger, beside)
+                provider.begin(f"refresh-acme.ada-{generation}", beside=f"refresh-acme.service-{other}")
+                ours = Ours(
+                    database=ledger.url,
+                    redis=ground.broker.url,
+                    account=account,
+                    generation=generation,
+                    beside=beside,
+                )
                 destroyed[note(sheet, f"Aswhom on {ledger.kind}", ours, provider)] += provider.destroyed
             for name, again in (("Authlib + Lock, token read before it", False), ("… and again under it", True)):
                 provider.begin("first")
