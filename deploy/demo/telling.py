@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
@@ -38,7 +39,8 @@ class Silent:
 
 
 WIDTH = 120  # what the tables need; a narrower terminal wraps them itself
-COLUMNS = {"job": 6, "action": 19, "principal": 14, "pattern": 10, "status": 8}
+COLUMNS = {"job": 6, "action": 19, "principal": 15, "pattern": 10, "status": 7}
+EACH = "named by the workflow: "  # begins the reason of every step of the story, so the heading says it once
 
 
 class Spoken:
@@ -57,12 +59,12 @@ class Spoken:
         for row in rows:
             if not self._headed:
                 self._headed = True
-                self._console.print(
-                    "[dim]  " + _columns({**{name: name for name in COLUMNS}, "principal": "as whom"}) + "  why[/dim]"
-                )
+                heading = _columns({**{name: name for name in COLUMNS}, "principal": "as whom"})
+                self._console.print(f"[dim]  {heading}  why: {EACH}…[/dim]")
             colour = {"done": "green", "refused": "yellow", "failed": "red"}.get(str(row["status"]), "cyan")
             shown = {**row, "job": str(row["job"])[-6:]}
-            self._console.print(f"  [{colour}]{_columns(shown)}[/{colour}]  [dim]{row['reason']}[/dim]")
+            why = str(row["reason"]).removeprefix(EACH)
+            self._console.print(f"  [{colour}]{_columns(shown)}[/{colour}]  [dim]{why}[/dim]")
 
     def table(self, title: str, rows: Iterable[Row]) -> None:
         listed = list(rows)
@@ -70,7 +72,7 @@ class Spoken:
         for name in listed[0] if listed else ("nothing",):
             drawn.add_column(str(name))
         for row in listed:
-            drawn.add_row(*(_short(str(value)) for value in row.values()))
+            drawn.add_row(*map(_short, row.values()))
         self._console.print(drawn)
 
     def verdict(self, disagreements: list[str]) -> None:
@@ -82,10 +84,18 @@ class Spoken:
             self._console.print(f"[bold red]✗ {disagreement}[/bold red]")
 
 
-def _short(value: str) -> str:
-    """An id by its end, which tells it from others; everything else as it is."""
-    prefix, _, rest = value.partition("_")
-    return f"…{value[-6:]}" if prefix in ("job", "rev") and len(rest) == 26 else value
+def _short(value: object) -> str:
+    """An id by its end, which tells it from others, and a moment by its time of day; everything else as it is."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+    text = str(value)
+    if re.fullmatch(r"[a-z]{2,6}_[0-9a-z]{26}", text):
+        return f"…{text[-6:]}"
+    moment = re.fullmatch(r"\d{4}-\d\d-\d\dT(\d\d:\d\d:\d\d)\.\d+\+00:00", text)
+    return f"{moment[1]} UTC" if moment else text
 
 
 def _columns(row: Row) -> str:
