@@ -58,6 +58,7 @@ class Published:
     revoke: tuple[str, str] | None = None  # method, path
     revoked: tuple[int, Json | None] = (200, None)
     gone: tuple[int, Json | None] = (200, None)  # when it is asked again
+    tokens_an_hour: int | None = None  # how many token requests of one client its pages allow; None: they do not say
     config: Json = field(default_factory=dict)  # {base} is the server's address
 
     def __str__(self) -> str:
@@ -98,6 +99,7 @@ PUBLISHED = (
         revoke=("DELETE", "/api/applications/the-client/grant"),
         revoked=(204, None),
         gone=(404, {"message": "Not Found"}),
+        tokens_an_hour=2000,
     ),
     Published(
         provider="github",
