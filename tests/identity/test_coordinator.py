@@ -272,6 +272,27 @@ def test_a_grace_window_allows_no_third_presentation(connected: World, make: Mak
     assert connected.state() is AccountState.NEEDS_RECONNECT
 
 
+@pytest.mark.parametrize(("window", "presented"), [(60, 2), (30, 1)])
+def test_after_a_crash_it_is_presented_again_inside_a_window_that_outlasts_the_wait_for_the_crashed_one(
+    connected: World, make: Make, provider: PretendProvider, window: int, presented: int
+) -> None:
+    """Whoever crashed might still be sending: until `settled_by` nobody can know, and the next may take `send`."""
+    graceful, budget = replace(PROFILES["github"], grace_seconds=window), RefreshBudget()
+    account = connected.consent()
+    with pytest.raises(Killed):
+        make(profile=graceful, die_at="after_send", budget=budget).refresh(account, after_generation=1)
+    (intent,) = intents(connected)
+    assert intent.settled_by == connected.clock.now + budget.send + budget.http
+    connected.clock.advance(timedelta(seconds=26))
+    again = make(profile=graceful, budget=budget)
+    if presented == 2:
+        assert again.refresh(account, after_generation=1) == 2
+    else:
+        with pytest.raises(ReauthRequired):
+            again.refresh(account, after_generation=1)
+    assert provider.presented == {"refresh-0": presented}
+
+
 @pytest.mark.parametrize("second", ["busy", "unreachable"])
 def test_a_second_presentation_without_effect_leaves_the_first_one_in_doubt(
     connected: World, make: Make, provider: PretendProvider, second: str
