@@ -106,7 +106,7 @@ def _passes(sheet: Sheet, ledger: Ledger, provider: PretendProvider) -> None:
 def _keepalive(ledger: Ledger, http: Client, clock: Clock, asked: list[datetime]) -> Keepalive:
     """As the runtime makes it, but for an idle limit that all are late for; *asked*: when the coordinator was."""
     profiles = {"github": replace(PROFILES["github"], idle_limit=timedelta(days=90))}
-    gate = Gate(None, monotonic=lambda: clock.now.timestamp())
+    gate = Gate(None, monotonic=lambda: clock().timestamp())
     coordinator = Coordinator(
         ledger.database,
         ledger.house.vault,

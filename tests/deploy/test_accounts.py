@@ -291,7 +291,7 @@ def test_a_test_asks_whose_the_token_is_and_changes_nothing(
 
 
 def test_of_a_refused_token_the_next_step_is_the_one_that_helps(acme: Acme, provider: PretendProvider) -> None:
-    """A refresh renews nothing where there is nothing to renew it with, and nothing at all where something stands above."""
+    """A refresh helps where something renews the token, and nothing above it is in the way."""
     provider.user = {"message": "no"}
 
     def next_(id: str) -> str | None:

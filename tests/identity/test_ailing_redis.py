@@ -80,7 +80,9 @@ def test_who_waits_for_anothers_refresh_is_woken_by_its_end(
     with own_valkey.client() as client, ThreadPoolExecutor(1) as pool:
         held = RefreshLock(client, ttl=60 * SECOND, token=lambda: "another").acquire(account)
         assert isinstance(held, Held)
-        waits = pool.submit(coordinator(connected, http, client, Gate(None), never).refresh, account, after_generation=1)
+        waits = pool.submit(
+            coordinator(connected, http, client, Gate(None), never).refresh, account, after_generation=1
+        )
         until(lambda: waits.done() or client.pubsub_numsub(held.channel)[0][1] == 1, "it listens for the lock")
         assert provider.presented.total() == 0
         held.release()

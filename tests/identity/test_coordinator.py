@@ -13,7 +13,7 @@ import pytest
 import redis
 from sqlalchemy import Connection, event, select, update
 
-from identity.connections import paused_reason
+from identity.connections import paused_reason, resume_connection
 from identity.death import infer_death
 from identity.errors import GrantRevoked, Misconfigured, ReauthRequired, Unavailable
 from identity.grants import REFRESH
@@ -388,6 +388,28 @@ def test_a_refused_client_pauses_the_connection_and_touches_no_grant(
     with pytest.raises(Misconfigured, match="paused"):
         make().refresh(account, after_generation=1)
     assert provider.presented.total() == 1
+
+
+def test_an_answer_to_what_was_asked_before_a_resume_pauses_nothing_again(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    """The operator has mended it at the provider meanwhile: what was asked since is what counts."""
+    account = connected.consent()
+
+    def mended_meanwhile(form: dict[str, str]) -> Reply | None:
+        if provider.presented.total() > 1:
+            return provider.rotate(form)
+        connected.store.write(lambda connection: resume_connection(connection, "forge"))
+        return reply({"error": "incorrect_client_credentials"})
+
+    provider.answer = mended_meanwhile
+    assert make().refresh(account, after_generation=1) == 2
+    assert connected.store.read(lambda connection: paused_reason(connection, "forge")) is None
+    assert connected.audited("connection.paused") == 0
+    provider.answer = lambda form: reply({"error": "incorrect_client_credentials"})
+    with pytest.raises(Misconfigured):
+        make().refresh(account, after_generation=2)
+    assert connected.store.read(lambda connection: paused_reason(connection, "forge"))
 
 
 @pytest.mark.parametrize("code", ["invalid_grant", "bad_refresh_token"])

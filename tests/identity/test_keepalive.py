@@ -364,7 +364,9 @@ def test_what_is_in_use_is_claimed_before_what_has_been_due_for_longer(connected
     connected.store.write(is_due)
 
     def take(limit: int) -> list[str]:
-        return [due.account for due in connected.store.write(lambda c: claim(c, now=now, until=now + HOUR, limit=limit))]
+        return [
+            due.account for due in connected.store.write(lambda c: claim(c, now=now, until=now + HOUR, limit=limit))
+        ]
 
     assert [take(1), take(2)] == [[used], [idle]]
 
