@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from identity.providers.profile import Assertion, Liveness, Profile, Renewal, Revocation, WhoAmI
 from identity.providers.sources import Source, Standing
+from identity.refresh.pace import Pace
 
 _UNSOURCED = ("name", "title", "sources")
 _HEAD = """# Providers
@@ -93,6 +94,8 @@ def _said(value: object) -> str:
         case Assertion() | Revocation():
             parts = ((one.name.replace("_", " "), getattr(value, one.name), one.default) for one in fields(value))
             return "; ".join(f"{name} {_said(said)}" for name, said, default in parts if said != default) or "yes"
+        case Pace():
+            return f"{value.requests} in {_duration(value.per)}, {value.burst} of them at once"
         case WhoAmI() | Liveness() | Renewal():
             return "asked"
         case None:

@@ -133,7 +133,7 @@ class Confiner:
         scopes, installation = sorted(wanted.scopes), str(account.external_id)
 
         def ask(key: SealedSecret, only: Narrowing) -> Meaning | AssertionRefused | NotSent:
-            if self._endpoint.gate.enter(to, profile.token_pace) is not None:
+            if self._endpoint.gate.enter(to, profile.pace_of(account.credential)) is not None:
                 return NotSent(reason="its token endpoint is left alone for now")
             owner, opened = situation.connection, key.open(self._vault)
             request = installation_request(owner, installation=installation, private_key=opened, now=now, only=only)

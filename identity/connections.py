@@ -11,6 +11,7 @@ from identity.errors import Misconfigured
 from identity.model import ProviderConnection
 from identity.principals import checked_id
 from identity.rows import insert_new
+from identity.sequence import next_number
 from identity.tables import connection_secrets, provider_connections
 
 # Built once: every delivery runs these.
@@ -95,16 +96,22 @@ def paused_reasons(connection: Connection, ids: Collection[str]) -> Mapping[str,
     return {row.id: row.paused_reason for row in connection.execute(found)}
 
 
-def pause_connection(connection: Connection, owner: str, *, reason: str) -> None:
-    """Fetch no tokens through it until an operator has acted."""
-    paused = update(provider_connections).where(provider_connections.c.id == owner)
-    connection.execute(paused.values(paused_reason=reason))
+def pause_connection(connection: Connection, owner: str, *, reason: str, asked: int | None = None) -> bool:
+    """Fetch no tokens through it until an operator has acted.
+
+    *asked* is the ledger number at which was asked what the provider refused: False if an operator has acted since.
+    """
+    columns = provider_connections.c
+    paused = update(provider_connections).where(columns.id == owner)
+    if asked is not None:
+        paused = paused.where(or_(columns.resumed.is_(None), columns.resumed < asked))
+    return connection.execute(paused.values(paused_reason=reason)).rowcount == 1
 
 
 def resume_connection(connection: Connection, owner: str) -> None:
     """An operator has acted: no secret counts as refused any more."""
     resumed = update(provider_connections).where(provider_connections.c.id == owner)
-    connection.execute(resumed.values(paused_reason=None))
+    connection.execute(resumed.values(paused_reason=None, resumed=next_number(connection)))
     forgiven = update(connection_secrets).where(connection_secrets.c.connection_id == owner)
     connection.execute(forgiven.values(refused_at=None))
 

@@ -63,6 +63,7 @@ def discover(client: Client, issuer: str, *, within: timedelta = _WITHIN) -> Met
     # OpenID's address, which appends, then RFC 8414's §3.1, which inserts.
     openid = f"{parts.scheme}://{parts.netloc}{path}/.well-known/openid-configuration"
     oauth = f"{parts.scheme}://{parts.netloc}/.well-known/oauth-authorization-server{path}"
+    refused = None
     for url in (openid, oauth):
         outcome = client.send(
             HttpRequest(method="GET", url=url, headers={"accept": "application/json"}), within=within, cap=_CAP
@@ -71,8 +72,13 @@ def discover(client: Client, issuer: str, *, within: timedelta = _WITHIN) -> Met
             raise Unavailable(f"{issuer} does not say what it is: {outcome.reason}")
         if outcome.status == 200:
             return _read(client, issuer, outcome.body)
-        if outcome.status != 404:
-            raise Unavailable(f"{issuer} does not say what it is: {url} answers {outcome.status}")
+        said = f"{issuer} does not say what it is: {url} answers {outcome.status}"
+        if not 400 <= outcome.status < 500:
+            raise Unavailable(said)
+        # Some servers refuse what they do not have, behind their sign-in say, and serve the other.
+        refused = refused or (said if outcome.status != 404 else None)
+    if refused is not None:
+        raise Unavailable(refused)
     raise Misconfigured(f"{issuer} has no metadata, neither OpenID's nor RFC 8414's: give its addresses instead")
 
 

@@ -105,7 +105,7 @@ class Moved:
 
 @dataclass(frozen=True, kw_only=True)
 class AnotherAccount:
-    """The provider says somebody else consented than the one who was awaited."""
+    """Somebody else consented than the one who was awaited, or nobody says who."""
 
     awaited: Awaited
 
@@ -187,8 +187,9 @@ def store_consent(
     lock_exclusive(connection, own)
     if refusal := revoked_since(connection, (*above, own), consent.consented):
         return refusal
-    if consent.external_id is not None and not consent.any_account:
+    if consent.credential is Credential.AUTHORIZATION_CODE and not consent.any_account:
         awaited = awaited_at(connection, consent.key, people_of(connection, consent.key.connection))
+        # Where the provider cannot be asked whose it is, anybody may have signed in: whoever is awaited is not known.
         if awaited is not None and consent.external_id not in awaited.ids:
             return AnotherAccount(awaited=awaited)
     account = ensure_account(
@@ -200,10 +201,11 @@ def store_consent(
     take_grant(connection, account, before=newest_revocation(connection, (*above, own)), revocation=None, now=now)
     if not _write(connection, account.id, sealed, consent, now=now):
         return Moved()
+    before = None if consent.any_account else account  # in whose place somebody else may have come
     named = {
         "credential": consent.credential,
-        "external_id": consent.external_id or account.external_id,
-        "external_login": consent.external_login or account.external_login,
+        "external_id": consent.external_id or (before and before.external_id),
+        "external_login": consent.external_login or (before and before.external_login),
         "resources": None if consent.resources is None else list(consent.resources),
     }
     connection.execute(update(accounts).where(accounts.c.id == account.id).values(named))

@@ -76,6 +76,7 @@ provider_connections = Table(
     Column("token_url", Text, nullable=False),
     Column("config", JSON, nullable=False),
     Column("paused_reason", Text),  # set by invalid_client: the operator must act
+    Column("resumed", BigInteger),  # the ledger number at which an operator last had: what was asked before is answered
     Column("created_at", Instant, nullable=False),
 )
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import click
 from sqlalchemy import Connection
 
-from deploy.cli.command import DONE, PROBLEM, command, confirm, names
+from deploy.cli.command import DONE, PROBLEM, command, confirm, names, tell
 from deploy.cli.connect import give_link
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity import audit
 from identity.accounts import get_account
-from identity.errors import BadInput
+from identity.errors import AswhomError, BadInput
 from identity.liveness import Life, ask_whose
 from identity.model import AccountState, Credential, PrincipalKind
 from identity.narrowing import narrow
@@ -153,9 +153,28 @@ def refresh(at: Installation, out: Output, id: str) -> int:
         raise BadInput(f"{account} has a token that stays the same: `aswhom accounts add-static` replaces it")
     if before is None:
         raise BadInput(f"{account} was never connected: `{facts.told(row)['next']}`")
-    after = at.runtime.coordinator.refresh(account, after_generation=before)
-    now, audit_id = at.now(), at.ids("aud")
+    try:
+        after = at.runtime.coordinator.refresh(account, after_generation=before)
+    except AswhomError as error:  # it was forced all the same, and may have been presented
+        _note_refresh(at, row, "failed", generation=before, error=type(error).__name__, why=str(error))
+        return tell(out, error, next_step=_next_token(at, account))
     renewed = after > before
+    _note_refresh(at, row, "renewed" if renewed else "kept", generation=after)
+    until = at.read(lambda c: queries.account(c, account))["expires_at"]
+    next_ = None if renewed else _next_token(at, account)
+    if renewed:
+        said = f"{account} has generation {after}; its token " + (f"expires at {until}" if until else "does not expire")
+    else:
+        said = f"{account} keeps generation {after}, which has not expired: no other is to be had now"
+    out.done(
+        said + (f". Next: {next_}" if next_ else ""),
+        {"id": account, "renewed": renewed, "generation": after, "expires_at": until, "next": next_},
+    )
+    return DONE if renewed else PROBLEM
+
+
+def _note_refresh(at: Installation, row: Row, outcome: str, *, generation: int, **detail: str) -> None:
+    now, audit_id = at.now(), at.ids("aud")
     at.write(
         lambda c: audit.record(
             c,
@@ -164,20 +183,17 @@ def refresh(at: Installation, out: Output, id: str) -> int:
             kind="account.refresh_forced",
             tenant=row["tenant_id"],
             principal=row["principal_id"],
-            account=account,
-            generation=after,
-            outcome="renewed" if renewed else "kept",
+            account=row["id"],
+            generation=generation,
+            outcome=outcome,
             reason=f"by {at.operator}",
+            detail=detail,
         )
     )
-    present = at.read(lambda c: queries.account(c, account))
-    until = present["expires_at"]
-    if renewed:
-        said = f"{account} has generation {after}; its token " + (f"expires at {until}" if until else "does not expire")
-    else:
-        said = f"{account} keeps generation {after}, which has not expired: no other is to be had now"
-    out.done(said, {"id": account, "renewed": renewed, "generation": after, "expires_at": until})
-    return DONE if renewed else PROBLEM
+
+
+def _next_token(at: Installation, account: str) -> str | None:
+    return at.read(lambda c: facts.next_token(c, queries.account(c, account)))
 
 
 @command(accounts)
@@ -186,12 +202,13 @@ def test(at: Installation, out: Output, id: str) -> int:
     """Ask the provider whose the token is. Nothing follows from the answer: a refusal is no revocation."""
     row = at.read(lambda c: queries.account(c, id))
     found = ask_whose(at.ledger, at.vault, at.runtime.http, PROFILES, row["id"], now=at.now())
-    next_ = {
-        Life.EXPIRED: f"aswhom accounts refresh {row['id']}",
-        Life.REFUSED: f"aswhom accounts refresh {row['id']}",
-        Life.NONE: facts.told(row)["next"],
-        Life.OTHER: f"aswhom accounts reconnect {row['id']}",
-    }.get(found.life)
+    match found.life:
+        case Life.ALIVE | Life.UNKNOWN:
+            next_ = None
+        case Life.OTHER:
+            next_ = f"aswhom accounts reconnect {row['id']}"
+        case Life.REFUSED | Life.EXPIRED | Life.NONE:
+            next_ = _next_token(at, row["id"])
     out.done(
         f"{row['id']} is {found.life}: {found.said}" + (f". Next: {next_}" if next_ else ""),
         {

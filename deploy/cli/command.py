@@ -56,17 +56,17 @@ def invocation(run: Callable[..., int | None]) -> Callable[..., None]:
     return invoke
 
 
-def tell(out: Output, error: AswhomError | CommitUnknown) -> int:
-    """Say what was raised, as a sentence or as the document; the exit code."""
+def tell(out: Output, error: AswhomError | CommitUnknown, *, next_step: str | None = None) -> int:
+    """Say what was raised, and what to do about it, as a sentence or as the document; the exit code."""
     from identity.store import CommitUnknown
 
     said = str(error)
     if isinstance(error, CommitUnknown):
         said = f"it is not certain whether this was done ({error}): look before you try again"
     if out.as_json:
-        out.document({"error": type(error).__name__, "message": said})
+        out.document({"error": type(error).__name__, "message": said} | ({"next": next_step} if next_step else {}))
     else:
-        out.note(f"aswhom: {said}")
+        out.note(f"aswhom: {said}" + (f". Next: {next_step}" if next_step else ""))
     return PROBLEM
 
 

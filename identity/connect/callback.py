@@ -14,6 +14,7 @@ from typing import NoReturn
 from sqlalchemy import Connection
 
 from identity import audit
+from identity.connect.awaited import Awaited
 from identity.connect.code_exchange import CodeExchange
 from identity.connect.leftovers import Leftover
 from identity.connect.outcomes import Connected
@@ -177,15 +178,7 @@ class Callback:
             case RuledOut():
                 _refuse_revoked()
             case AnotherAccount(awaited=awaited):
-                name = provider_name(owner.provider)
-                came = external.login or external.id if external else "somebody else"
-                refuse(
-                    Why.WRONG_ACCOUNT,
-                    f"you are signed in at {name} as {came}, and {awaited} is expected",
-                    f"sign out at {name}, sign in there as {awaited}, then {AGAIN}",
-                    final=True,
-                    external_id=external.id if external else "",
-                )
+                _refuse_another(owner, external, awaited)
         return outcome
 
 
@@ -236,6 +229,24 @@ def check_issuer(owner: ProviderConnection, profile: Profile, params: Mapping[st
 
 def _refuse_revoked() -> NoReturn:
     refuse(Why.REVOKED, "access was revoked after this link was made", final=True)
+
+
+def _refuse_another(owner: ProviderConnection, external: ExternalIdentity | None, awaited: Awaited) -> NoReturn:
+    name = provider_name(owner.provider)
+    if external is None:
+        refuse(
+            Why.OPERATOR,
+            f"{awaited} is expected, and {name} cannot be asked here whose account this is",
+            f"{OPERATOR}: provider connection {owner.id} needs a userinfo_url, or the link --any-account",
+            final=True,
+        )
+    refuse(
+        Why.WRONG_ACCOUNT,
+        f"you are signed in at {name} as {external.login or external.id}, and {awaited} is expected",
+        f"sign out at {name}, sign in there as {awaited}, then {AGAIN}",
+        final=True,
+        external_id=external.id,
+    )
 
 
 def _refuse_error(error: str, owner: ProviderConnection) -> NoReturn:

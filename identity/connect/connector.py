@@ -44,7 +44,7 @@ from identity.sequence import lock_shared, next_number
 from identity.signing import Signer
 from identity.store import Store
 from identity.vault import Vault
-from identity.withdrawals.withdrawer import awaits_provider
+from identity.withdrawals.reach import awaits_provider
 
 __all__ = ["Connect", "ConnectLink", "ConnectOffer", "ConnectRefused", "Connected", "Finishing", "Outcome"]
 

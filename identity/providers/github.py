@@ -109,6 +109,9 @@ GITHUB = Profile(
     # 8 hours when the app lets tokens expire; an app that does not sends no refresh token and no lifetime.
     default_lifetime=None,
     min_ttl=timedelta(minutes=10),
+    # "No more than 2,000 OAuth access token requests per hour"; of what is asked at once it names 100 for its API.
+    token_pace=Pace(requests=2000, per=timedelta(hours=1), burst=100),
+    api_pace=Pace(requests=5000, per=timedelta(hours=1), burst=100),
     dead_codes=frozenset({"bad_refresh_token"}),
     spent_codes=frozenset({"bad_verification_code"}),
     client_codes=frozenset({"incorrect_client_credentials", "redirect_uri_mismatch"}),
@@ -139,6 +142,10 @@ GITHUB = Profile(
         "refresh_kills_access": _REFRESHING,
         "idle_limit": _REFRESHING,
         "min_ttl": assumed("a margin of ours; the old token dies at the refresh"),
+        "token_pace": read(
+            "https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api#about-secondary-rate-limits"
+        ),
+        "api_pace": assumed("what an app asks in its own name counts like what it asks for one user: 5,000 an hour"),
         "dead_codes": heard("https://github.com/octokit/auth-oauth-user.js"),
         "spent_codes": _ERRORS,
         "client_codes": _ERRORS,

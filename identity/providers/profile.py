@@ -124,6 +124,7 @@ class Profile:
     default_lifetime: timedelta | None = None  # of an access token whose answer names none; None: it does not expire
     min_ttl: timedelta = MIN_TTL  # refresh when less is left; at most half of a token's life
     token_pace: Pace = CAUTIOUS  # of refreshes, mintings and code exchanges through one provider connection
+    api_pace: Pace | None = None  # of installations' tokens, and of ending tokens, where it is another than token_pace
     scope_separator: str = " "
     scopes_parameter: str = "scope"  # in the authorization URL
     sends_iss: bool = False  # RFC 9207: the callback must carry `iss`
@@ -147,6 +148,11 @@ class Profile:
     renewal: Renewal | None = None  # None: with the access token expired, what renews it cannot be ended
     liveness: Liveness | None = None  # needed where a revocation signal carries no time
     sources: Mapping[str, Source] = field(default_factory=dict)  # by the name of a field
+
+    def pace_of(self, credential: Credential) -> Pace:
+        """How often tokens of such an account may be asked for."""
+        at_api = self.api_pace if credential is Credential.INSTALLATION else None
+        return at_api or self.token_pace
 
     def covered(self, granted: Iterable[str]) -> frozenset[str]:
         """The granted scopes and what they imply."""

@@ -39,7 +39,7 @@ def through(gate: Gate) -> Pacing:
     """What the gate of the token endpoint would say. The coordinator passes it; a look first saves asking in vain."""
 
     def look(due: Due, profile: Profile) -> timedelta | None:
-        return gate.look(due.endpoint, profile.token_pace, keep=AHEAD_KEEPS)
+        return gate.look(due.endpoint, profile.pace_of(due.tended.credential), keep=AHEAD_KEEPS)
 
     return look
 
@@ -221,7 +221,7 @@ class _Pass:
 
     def _in_line(self, due: Due, rank: int) -> Next:
         """They come back one by one, as fast as the pace lets them: what waits is not looked at again and again."""
-        interval = self._profile(due).token_pace.interval
+        interval = self._profile(due).pace_of(due.tended.credential).interval
         place = self._line[due.endpoint]
         self._line[due.endpoint] += 1
         room = self._full.get(due.endpoint, self._clock())

@@ -138,8 +138,8 @@ def behind(connection: Connection, *, now: datetime) -> tuple[int, datetime | No
     """How many are due, and since when the oldest has been; by the index alone."""
     counted = select(func.count(), func.min(grants.c.keepalive_due)).where(grants.c.keepalive_due <= now)
     total, oldest = 0, None
-    for rank in (IN_USE, IDLE):
-        number, first = connection.execute(counted.where(grants.c.keepalive_rank == rank)).one()
+    for each in (IN_USE, IDLE):
+        number, first = connection.execute(counted.where(grants.c.keepalive_rank == each)).one()
         total += number
         oldest = min(filter(None, (oldest, first)), default=None)
     return total, oldest

@@ -65,8 +65,8 @@ class Presenter:
         request = token_request(situation, profile, self.vault, now=now, jti=self.ids())
         if request is None:
             return self._expire(situation, self._new_intent(situation, now), refused=refused)
-        to, gate = self._endpoint(situation), self.endpoint.gate
-        if (wait := gate.look(to, profile.token_pace, keep=wish.keep)) is not None:
+        to, gate, pace = self._endpoint(situation), self.endpoint.gate, profile.pace_of(situation.account.credential)
+        if (wait := gate.look(to, pace, keep=wish.keep)) is not None:
             return self.serve(situation, refused=refused, retry_after=wait)
         # Only from here does the time to send run: at a Redis that hangs, looking alone takes as long.
         by, new = self.monotonic() + self.budget.send.total_seconds(), self._new_intent(situation, self.clock())
@@ -74,7 +74,7 @@ class Presenter:
         if (intent := self._begin(situation, new, former)) is None:
             return None
         # Counted only now that it is ours to present. Should another account's have come first, nothing was sent.
-        if (wait := gate.enter(to, profile.token_pace, keep=wish.keep)) is not None:
+        if (wait := gate.enter(to, pace, keep=wish.keep)) is not None:
             left = "its token endpoint is left alone for now"
             return self._fail(situation, intent, left, refused=refused, wait=wait, unpresented=True)
         self.reached("before_send")

@@ -118,17 +118,19 @@ class Settlement:
     def blame_client(self, connection: Connection, code: str, *, shown: Sequence[SealedSecret]) -> Ending:
         """The client registration was refused: the provider connection pauses, the grant is not touched.
 
-        *shown* were the live secrets, of which the first was shown. Superseded if an operator changed them meanwhile:
-        what was said of the old one is not held against the new one, which is to be tried.
+        *shown* were the live secrets, of which the first was shown. Superseded if an operator changed them meanwhile,
+        or resumed the connection: what was said before is not held against what holds now, which is to be tried.
         """
         owner = self.account.key.connection
 
-        def write(_: Intent) -> Superseded | None:
+        def write(intent: Intent) -> Superseded | None:
             lock_connection(connection, owner)
             live = live_secrets(connection, owner, shown[0].name) if shown else ()
             if _which(live) != _which(shown):
                 return Superseded()
-            pause_connection(connection, owner, reason=f"its token endpoint refused the client ({code[:60]})")
+            refused = f"its token endpoint refused the client ({code[:60]})"
+            if not pause_connection(connection, owner, reason=refused, asked=intent.opened):
+                return Superseded()
             self._record(connection, "connection.paused", code, generation=self.intent.generation)
             return None
 

@@ -71,6 +71,7 @@ class Withdrawal:
     revocation: str | None
     state: WithdrawalState
     tries: int
+    keyless: int  # how often whoever was to ask had no key to its ciphertext
     created_at: datetime
     expires_at: datetime | None
     external_id: str | None = None  # of who consented, in a connect that was refused
@@ -178,12 +179,20 @@ def postpone(connection: Connection, withdrawal: str, *, due_at: datetime, reaso
     connection.execute(waits if counted else waits.values(tries=columns.tries - 1))
 
 
+def postpone_keyless(connection: Connection, withdrawal: str, *, due_at: datetime, reason: str) -> None:
+    """Ask again at *due_at*, where another host may have the vault key that this one lacks. It counts by itself."""
+    columns = withdrawals.c
+    waits = update(withdrawals).where(columns.id == withdrawal, columns.state == WithdrawalState.PENDING)
+    values = {"due_at": due_at, "reason": reason, "tries": columns.tries - 1, "keyless": columns.keyless + 1}
+    connection.execute(waits.values(values))
+
+
 def ask_again(connection: Connection, revocation: str, *, now: datetime) -> int:
     """An operator has acted: what is stuck of a revocation is pending again. How many."""
     columns = withdrawals.c
     stuck = (columns.revocation_id == revocation) & (columns.state == WithdrawalState.STUCK)
     again = update(withdrawals).where(stuck)
-    values = {"state": WithdrawalState.PENDING, "tries": 0, "due_at": now, "reason": None}
+    values = {"state": WithdrawalState.PENDING, "tries": 0, "keyless": 0, "due_at": now, "reason": None}
     return connection.execute(again.values(values)).rowcount
 
 
@@ -247,6 +256,7 @@ def _withdrawal(row: Row[tuple[object, ...]]) -> Withdrawal:
         revocation=row.revocation_id,
         state=WithdrawalState(row.state),
         tries=row.tries,
+        keyless=row.keyless,
         created_at=row.created_at,
         expires_at=row.expires_at,
         external_id=row.external_id,

@@ -84,9 +84,8 @@ def question(
     request = revoke_request(client, credential=claimed.credential, token=token)
     if request is None:
         return _nothing("the provider cannot be asked to end such a credential")
-    return Question(
-        request=request, pace=profile.token_pace, has_ended=partial(has_ended, profile, credential=claimed.credential)
-    )
+    ended = partial(has_ended, profile, credential=claimed.credential)
+    return Question(request=request, pace=profile.api_pace or profile.token_pace, has_ended=ended)
 
 
 def reaches_all(profile: Profile, credential: Credential) -> bool:

@@ -28,6 +28,7 @@ withdrawals = Table(
     Column("answer_sealed", LargeBinary),
     Column("expires_at", Instant),  # of the access token
     Column("tries", Integer, nullable=False, default=0, server_default=text("0")),
+    Column("keyless", Integer, nullable=False, default=0, server_default=text("0")),  # tries without its vault key
     Column("due_at", Instant, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("finished_at", Instant),

@@ -15,27 +15,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import Connection
 
 from identity import audit
 from identity.accounts import Account, get_account
 from identity.answers import retry_after_of
-from identity.connect.sessions import is_connecting
 from identity.connection_secrets import ending_authenticator, live_secrets
 from identity.connections import get_connection
 from identity.errors import KeyMissing, Misconfigured
-from identity.grants import get_grant
 from identity.http import Answer
 from identity.metrics import WITHDRAWALS_ASKED
-from identity.model import AccountKey, Credential, Scope, ScopeKind
+from identity.model import Scope, ScopeKind
 from identity.own_values import profile_for
 from identity.providers.profile import Profile
 from identity.refresh.gate import AHEAD_KEEPS, Endpoint
 from identity.request_names import REVOCATION_HEADER, named
-from identity.scopes import grant_scopes, newest_revocation, revoked_since
 from identity.sequence import lock_exclusive
 from identity.store import Store
-from identity.tables import accounts
 from identity.token_endpoint import TokenEndpoint
 from identity.vault import Vault
 from identity.withdrawals import (
@@ -46,8 +42,8 @@ from identity.withdrawals import (
     get_withdrawal,
     is_refreshing,
     is_superseded,
-    of_account,
     postpone,
+    postpone_keyless,
     settle,
 )
 from identity.withdrawals.end_request import (
@@ -59,11 +55,11 @@ from identity.withdrawals.end_request import (
     reaches_all,
     renews_expired,
 )
+from identity.withdrawals.reach import reaches_others
 
 log = logging.getLogger(__name__)
 
 _SECOND = timedelta(seconds=1)
-_UNDER_WAY = timedelta(minutes=2)  # longer than a claim lasts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +70,7 @@ class WithdrawalBudget:
     tries: int = 12
     first: timedelta = timedelta(seconds=2)  # after the first try; each pause lasts twice as long as the one before
     longest: timedelta = timedelta(minutes=5)
-    keyless: timedelta = timedelta(days=1)  # what a refused connect had won waits for a host that has its vault key
+    keyless: timedelta = timedelta(days=1)  # of tries: what a refused connect had won waits for who has its vault key
     margin: timedelta = timedelta(seconds=30)  # a claim outlives its request by so much
 
     def pause(self, tries: int) -> timedelta:
@@ -115,7 +111,7 @@ class Withdrawer:
         try:
             case = self._store.write(lambda c: self._claim(c, withdrawal, now=now, until=until))
         except Misconfigured as fault:  # nothing of the claim was written, and it would be the first to be due again
-            self._set_aside(withdrawal, str(fault), due=now + self._budget.longest)
+            self._unclaimed(withdrawal, str(fault), now=now)
             return
         if case is None:
             return
@@ -123,18 +119,13 @@ class Withdrawer:
             profile = profile_for(self._profiles, case.owner)
             asked = question(case, profile, self._vault, now=now, ids=self._ids)
         except KeyMissing as fault:  # perhaps of this host alone: another asks meanwhile, or this one once it is here
-            leftover = case.withdrawal.origin is Origin.CONNECT  # nobody could have one asked again that was given up
-            age = now - case.withdrawal.created_at
-            if (age < self._budget.keyless) if leftover else (case.withdrawal.tries < self._budget.tries):
-                self._set_aside(withdrawal, str(fault), due=now + self._budget.longest, counted=not leftover)
-            else:
-                self._end(case, WithdrawalState.STUCK, str(fault))
+            self._lacks_key(case.withdrawal, case.account, str(fault), due=now + self._budget.longest)
             return
         except Misconfigured as fault:
-            self._end(case, WithdrawalState.STUCK, str(fault))
+            self._end(case.withdrawal, case.account, WithdrawalState.STUCK, str(fault))
             return
         if isinstance(asked, Unasked):
-            self._end(case, asked.to, asked.reason)
+            self._end(case.withdrawal, case.account, asked.to, asked.reason)
             return
         self._send(case, asked, began=began)
 
@@ -152,7 +143,7 @@ class Withdrawer:
         if not isinstance(outcome, Answer):
             self._failed(case, outcome.reason)
         elif asked.has_ended(outcome):
-            self._end(case, WithdrawalState.DONE, asked.remark)
+            self._end(case.withdrawal, case.account, WithdrawalState.DONE, asked.remark)
         else:
             if outcome.status == 429:
                 gate.hold(to, retry_after_of(outcome, self._clock(), timedelta(minutes=1)))
@@ -177,7 +168,7 @@ class Withdrawer:
         refused = claimed.origin is Origin.CONNECT
         by_name = profile.renewal is not None and (refused or renews_expired(profile, claimed, now=now))
         reaches = not by_name and (reaches_all(profile, claimed.credential) or may_be_shared(claimed))
-        if reaches and (why := _reaches_others(connection, account, claimed, now=now)):
+        if reaches and (why := reaches_others(connection, account, claimed, now=now)):
             to = WithdrawalState.NOT_ASKED if refused else WithdrawalState.STUCK
             settle(connection, claimed.id, to=to, reason=why, now=now)
             return None
@@ -190,15 +181,43 @@ class Withdrawer:
             superseded=is_superseded(connection, claimed),
         )
 
-    def _set_aside(self, withdrawal: str, why: str, *, due: datetime, counted: bool = True) -> None:
-        note = {"action": "withdrawal.set_aside", "withdrawal": withdrawal}
+    def _unclaimed(self, withdrawal: str, why: str, *, now: datetime) -> None:
+        """What is configured for it cannot be read. Each time is a try, so after the last it is seen to be stuck."""
+        due = now + self._budget.longest
+
+        def write(connection: Connection) -> tuple[Withdrawal, Account] | None:
+            if (claimed := claim(connection, withdrawal, now=now, until=due)) is None:
+                return None
+            postpone(connection, claimed.id, due_at=due, reason=why[:300])
+            return claimed, get_account(connection, claimed.account)
+
+        if (found := self._store.write(write)) is None:
+            return
+        claimed, account = found
+        if claimed.tries < self._budget.tries:
+            self._say_set_aside(claimed, why)
+        else:
+            self._end(claimed, account, WithdrawalState.STUCK, why)
+
+    def _lacks_key(self, claimed: Withdrawal, account: Account, why: str, *, due: datetime) -> None:
+        """Nobody could have the end of what a refused connect had won asked again: a day of tries, one a pause."""
+        leftover = claimed.origin is Origin.CONNECT
+        patient = (claimed.keyless + 1) * self._budget.longest < self._budget.keyless
+        if not (patient if leftover else claimed.tries < self._budget.tries):
+            self._end(claimed, account, WithdrawalState.STUCK, why)
+            return
+        self._say_set_aside(claimed, why)
+        later = postpone_keyless if leftover else postpone
+        self._store.write(lambda c: later(c, claimed.id, due_at=due, reason=why[:300]))
+
+    def _say_set_aside(self, claimed: Withdrawal, why: str) -> None:
+        note = {"action": "withdrawal.set_aside", "withdrawal": claimed.id}
         log.error("a credential cannot be asked about: %s", why, extra=note)
-        self._store.write(lambda c: postpone(c, withdrawal, due_at=due, reason=why[:300], counted=counted))
 
     def _failed(self, case: Case, why: str) -> None:
         tries = case.withdrawal.tries
         if tries >= self._budget.tries:
-            self._end(case, WithdrawalState.STUCK, f"asked {tries} times: {why}")
+            self._end(case.withdrawal, case.account, WithdrawalState.STUCK, f"asked {tries} times: {why}")
         else:
             self._later(case, why, wait=self._budget.pause(tries))
 
@@ -207,16 +226,16 @@ class Withdrawer:
         WITHDRAWALS_ASKED.labels("later").inc()
         self._store.write(lambda c: postpone(c, case.withdrawal.id, due_at=due, reason=why[:300], counted=counted))
 
-    def _end(self, case: Case, to: WithdrawalState, reason: str | None) -> None:
-        now, account, audit_id = self._clock(), case.account, self._ids()
+    def _end(self, claimed: Withdrawal, account: Account, to: WithdrawalState, reason: str | None) -> None:
+        now, audit_id = self._clock(), self._ids()
         reason = reason and reason[:300]
         stuck = to is WithdrawalState.STUCK
         # It is on no receipt, by which an operator could have it asked again.
-        given_up = stuck and case.withdrawal.origin is Origin.CONNECT
+        given_up = stuck and claimed.origin is Origin.CONNECT
         ends = WithdrawalState.NOT_ASKED if given_up else to
 
         def write(connection: Connection) -> None:
-            if settle(connection, case.withdrawal.id, to=ends, reason=reason, now=now) and given_up:
+            if settle(connection, claimed.id, to=ends, reason=reason, now=now) and given_up:
                 audit.record(
                     connection,
                     id=audit_id,
@@ -226,7 +245,7 @@ class Withdrawer:
                     principal=account.key.principal,
                     account=account.id,
                     reason=reason,
-                    detail={"connection": account.key.connection, "consented": case.withdrawal.consented},
+                    detail={"connection": account.key.connection, "consented": claimed.consented},
                 )
 
         WITHDRAWALS_ASKED.labels(str(ends)).inc()
@@ -234,67 +253,5 @@ class Withdrawer:
         if stuck:
             what = "what a refused connect had won" if given_up else "a revoked credential"
             action = "connect.not_ended" if given_up else "withdrawal.stuck"
-            where = {"action": action, "withdrawal": case.withdrawal.id, "account": account.id}
+            where = {"action": action, "withdrawal": claimed.id, "account": account.id}
             log.error("%s may still be valid at its provider: %s", what, reason, extra=where)
-
-
-def awaits_provider(connection: Connection, account: Account, profile: Profile, *, now: datetime) -> bool:
-    """Whether a consent of now would be ended at the provider by a revocation of before. The caller holds its locks."""
-    if not reaches_all(profile, account.credential):
-        return False
-    # What is ended by its own name reaches no consent; a request by another that was claimed before may be under way.
-    since = now - _UNDER_WAY
-
-    def by_name(expires_at: datetime | None, refresh_sealed: bytes | None) -> bool:
-        expired = expires_at is not None and expires_at <= since
-        return profile.renewal is not None and refresh_sealed is not None and expired
-
-    pending = of_account(connection, account.id, WithdrawalState.PENDING)
-    won = [one for one in pending if one.origin is Origin.CONNECT]
-    if profile.renewal is None and not all(_is_anothers(account, one) for one in won):
-        return True
-    if any(not by_name(one.expires_at, one.refresh_sealed) for one in pending if one not in won):
-        return True
-    grant = get_grant(connection, account.id)
-    if grant is None or not revoked_since(connection, grant_scopes(account.key), grant.consented, or_stopped=False):
-        return False
-    held = grant.access_sealed is not None or grant.refresh_sealed is not None
-    return is_refreshing(connection, account.id) or (held and not by_name(grant.expires_at, grant.refresh_sealed))
-
-
-def _is_anothers(account: Account, one: Withdrawal) -> bool:
-    """Whether a connect won it from somebody who is not the person of the account."""
-    return one.external_id is not None and account.external_id not in (None, one.external_id)
-
-
-def _reaches_others(connection: Connection, account: Account, claimed: Withdrawal, *, now: datetime) -> str | None:
-    """Whom the request would reach besides, in words; None: nobody."""
-    newest = newest_revocation(connection, grant_scopes(account.key))
-    # The session that won this is over, also where nothing but its tokens was noted.
-    own = claimed.consented if claimed.origin is Origin.CONNECT else None
-    if not _is_anothers(account, claimed) and is_connecting(
-        connection, account.key, now=now, after=newest, besides=own
-    ):
-        return "the person is connecting anew, and asking would end that consent too"
-    persons: ColumnElement[bool] = (accounts.c.id == account.id) | (accounts.c.external_id == account.external_id)
-    if claimed.origin is Origin.CONNECT:
-        if claimed.external_id is None:
-            return "whose it is was not said, and asking may end somebody else's too"
-        persons = accounts.c.external_id == claimed.external_id
-    same = select(accounts).where(
-        accounts.c.connection_id == account.key.connection,
-        accounts.c.credential == Credential.AUTHORIZATION_CODE,
-        persons,
-    )
-    for row in connection.execute(same).all():
-        grant = get_grant(connection, row.id)
-        if grant is None or (grant.access_sealed is None and grant.refresh_sealed is None):
-            continue
-        key = AccountKey(tenant=row.tenant_id, connection=row.connection_id, principal=row.principal_id)
-        if revoked_since(connection, grant_scopes(key), grant.consented, or_stopped=False) is None:
-            if row.id == account.id:
-                return "asking would end a later consent too"
-            # A tenant reads it on its receipt, so what another tenant has is not named.
-            name = f"account {row.id}" if row.tenant_id == account.key.tenant else "another account"
-            return f"asking would end {name}, of the same person there, too"
-    return None

@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from identity.model import AccountState, Credential, ScopeKind
+from identity.grants import get_grant
+from identity.model import MINTED, AccountState, Credential, ScopeKind
 from identity.refresh.story import latest_refresh
 from pipeline.accounts.obstacles import Obstacle, obstacles
 from pipeline.ledger.jobs import consent_of
@@ -55,6 +56,17 @@ def whole(connection: Connection, row: Row) -> Row:
         "waiting_jobs": rows_of(connection, waiting.order_by(jobs.c.created_at)),
         "last_used_at": connection.execute(used.limit(1)).scalar(),
     }
+
+
+def next_token(connection: Connection, row: Row) -> str | None:
+    """The command by which the account comes to its next token; None: it is not for us to give."""
+    (own,) = all_told(connection, [row])
+    if own["next"] is not None or row["state"] != AccountState.ACTIVE:
+        next_: str | None = own["next"]
+        return next_
+    grant = get_grant(connection, row["id"])
+    renewable = row["credential"] in MINTED or (grant is not None and grant.refresh_sealed is not None)
+    return f"aswhom accounts refresh {row['id']}" if renewable else _again(row)
 
 
 def _below(row: Row, obstacle: Obstacle | None) -> Row:

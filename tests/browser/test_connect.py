@@ -11,7 +11,7 @@ import pytest
 
 from deploy.demo.provision import GITHUB, linear_of
 from identity.connect.return_targets import add_target
-from identity.model import AccountKey, Scope, ScopeKind
+from identity.model import AccountKey, AccountState, Scope, ScopeKind
 from pipeline.states import JobState, Wait
 from tests.browser.person import Person
 from tests.browser.town import Town
@@ -114,6 +114,23 @@ def test_another_browser_cannot_finish_what_one_has_begun(town: Town, person: Me
     ada.goes_to(eve.answer_for("margaret"))
     assert ada.heading == "This link belongs to another browser"
     assert town.generation(key) == 0
+
+
+def test_whose_grant_is_dead_is_told_why_and_connects_again(town: Town, person: Meet) -> None:
+    key, margaret = town.someone("margaret", at=linear_of("acme")), person()
+    margaret.connects(town.link(key), "margaret")
+    assert margaret.heading == "Linear is connected"
+    town.dies(key, reason="Linear does not accept its credential any more")
+    margaret.goes_to(town.link(key))
+    assert margaret.heading == "Reconnect Linear"
+    for said in ("Why again? Linear no longer takes the access that you gave", "Sign in at Linear as margaret"):
+        assert said in margaret.text
+    margaret.finds_it_accessible("reconnect")
+    margaret.goes_on()
+    margaret.signs_in("margaret")
+    assert margaret.heading == "Linear is connected"
+    assert (town.generation(key), town.state(key)) == (2, AccountState.ACTIVE)
+    assert margaret.complaints == []
 
 
 def test_the_wrong_account_is_refused_and_the_old_one_stays(town: Town, person: Meet) -> None:

@@ -12,14 +12,14 @@ from sqlalchemy import Connection, select
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from deploy.demo.provision import GITHUB
-from identity.accounts import find_account
+from identity.accounts import find_account, move_account
 from identity.audit.tables import audit
 from identity.connect.connector import Connect
 from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.connections import add_connection
 from identity.grants import get_grant
 from identity.http import HttpRequest
-from identity.model import AccountKey, PrincipalKind, ProviderConnection
+from identity.model import AccountKey, AccountState, PrincipalKind, ProviderConnection
 from identity.principals import ensure_principal
 from identity.providers import PROFILES
 from identity.providers.profile import ClientAuth, ExternalIdentity, Profile, WhoAmI
@@ -140,6 +140,22 @@ class Town:
             return grant.generation if grant else 0
 
         return self.system.runtime.database.read(read)
+
+    def state(self, key: AccountKey) -> AccountState:
+        account = self.system.runtime.database.read(partial(find_account, key=key))
+        assert account is not None
+        return account.state
+
+    def dies(self, key: AccountKey, *, reason: str) -> None:
+        """Its grant is found dead: it waits for a person."""
+
+        def write(c: Connection) -> None:
+            account = find_account(c, key)
+            assert account is not None
+            now = datetime.now(UTC)
+            move_account(c, account.id, to=AccountState.NEEDS_RECONNECT, reason=reason, now=now)
+
+        self.system.runtime.database.write(write)
 
     def refusals(self, key: AccountKey) -> list[str]:
         """How the connects of that person were refused, by the audit."""

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, insert, select
 from deploy.installation import Installation
 from deploy.settings import load
 from identity.accounts import move_account
-from identity.connections import pause_connection
+from identity.connections import pause_connection, resume_connection
 from identity.consents import write_consent
 from identity.grants import Consent, Consented
 from identity.model import AccountKey, AccountState, Credential, PrincipalKind, Scope, ScopeKind, TokenAnswer
@@ -27,7 +27,7 @@ from pipeline.ledger.jobs import consent_of
 from pipeline.states import JobState, Wait
 from pipeline.tables import jobs, pinned_configuration
 from tests.deploy.conftest import Cli
-from tests.identity.providers import PretendProvider, pretend_provider, reply
+from tests.identity.providers import PretendProvider, Reply, pretend_provider, reply
 
 ADA = AccountKey(tenant="acme", connection="github", principal="acme.ada")
 RETURN = "https://app.example/settings"
@@ -54,12 +54,16 @@ class Acme:
             return at.write(fn)
 
     def consents(
-        self, *, scopes: tuple[str, ...] = ("issues:read", "extra"), left: timedelta = timedelta(hours=1)
+        self,
+        *,
+        scopes: tuple[str, ...] = ("issues:read", "extra"),
+        left: timedelta = timedelta(hours=1),
+        renewable: bool = True,
     ) -> None:
         now = datetime.now(UTC)
         answer = TokenAnswer(
             access_token=Secret("access-0"),
-            refresh_token=Secret("refresh-0"),
+            refresh_token=Secret("refresh-0") if renewable else None,
             expires_at=now + left,
             scopes=scopes,
             token_type="bearer",
@@ -228,14 +232,39 @@ def test_a_refresh_that_the_provider_does_not_answer_keeps_what_there_is(acme: A
     provider.answer = lambda form: reply({"error": "temporarily_unavailable"}, 503)
     kept = acme.cli.json("accounts", "refresh", acme.id, code=1)
     assert (kept["renewed"], kept["generation"]) == (False, 1)
+    assert kept["next"] == f"aswhom accounts refresh {acme.id}"
     assert acme.show()["state"] == "active"
 
 
 def test_a_refresh_of_a_dead_grant_says_so_and_what_is_next(acme: Acme, provider: PretendProvider) -> None:
     provider.answer = lambda form: reply({"error": "bad_refresh_token"})
-    assert acme.cli.json("accounts", "refresh", acme.id, code=1)["error"] == "ReauthRequired"
+    refused, again = acme.cli.json("accounts", "refresh", acme.id, code=1), f"aswhom accounts reconnect {acme.id}"
+    assert (refused["error"], refused["next"]) == ("ReauthRequired", again)
     shown = acme.show()
-    assert (shown["state"], shown["next"]) == ("needs_reconnect", f"aswhom accounts reconnect {acme.id}")
+    assert (shown["state"], shown["next"]) == ("needs_reconnect", again)
+    assert f". Next: {again}" in acme.cli("accounts", "refresh", acme.id).output
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (reply({"error": "bad_refresh_token"}), "ReauthRequired"),
+        (None, "ReauthRequired"),  # it may have rotated
+        (reply({}, 429, retry_after="60"), "Unavailable"),
+        (reply({"error": "incorrect_client_credentials"}), "Misconfigured"),
+    ],
+    ids=["dead", "unknown", "later", "client"],
+)
+def test_a_forced_refresh_that_fails_is_audited_too(
+    acme: Acme, provider: PretendProvider, answer: Reply | None, error: str
+) -> None:
+    acme.consents(left=timedelta(seconds=-1))  # nothing is left of the token that could be kept
+    provider.answer = lambda form: answer
+    assert acme.cli.json("accounts", "refresh", acme.id, code=1)["error"] == error
+    assert provider.presented.total() == 1
+    (row,) = acme.cli.json("audit", "search", "--kind", "account.refresh_forced")
+    assert (row["outcome"], row["account_id"], row["detail"]["error"]) == ("failed", acme.id, error)
+    assert "by cli:" in row["reason"]
 
 
 def test_a_token_that_stays_the_same_is_not_refreshed(acme: Acme) -> None:
@@ -259,6 +288,37 @@ def test_a_test_asks_whose_the_token_is_and_changes_nothing(
     assert found["said"].startswith("GitHub")
     assert acme.show() == before
     assert provider.presented.total() == 0
+
+
+def test_of_a_refused_token_the_next_step_is_the_one_that_helps(acme: Acme, provider: PretendProvider) -> None:
+    """A refresh helps where something renews the token, and nothing above it is in the way."""
+    provider.user = {"message": "no"}
+
+    def next_(id: str) -> str | None:
+        found = acme.cli.json("accounts", "test", id, code=1)
+        assert found["life"] == "refused"
+        step: str | None = found["next"]
+        return step
+
+    assert next_(acme.id) == f"aswhom accounts refresh {acme.id}"
+    acme.write(lambda c: pause_connection(c, "github", reason="invalid_client"))
+    assert next_(acme.id) == "aswhom connections resume github"
+    acme.write(lambda c: resume_connection(c, "github"))
+    acme.needs_reconnect()
+    assert next_(acme.id) == f"aswhom accounts reconnect {acme.id}"
+    acme.consents(renewable=False)
+    assert next_(acme.id) == f"aswhom accounts reconnect {acme.id}"
+    assert acme.cli.json("accounts", "refresh", acme.id, code=1)["next"] == f"aswhom accounts reconnect {acme.id}"
+    service = ("--tenant", "acme", "--connection", "github")
+    static = acme.cli.json("accounts", "add-static", *service, "--token-file", "-", input="t0ken")
+    assert next_(static["id"]) == "aswhom accounts add-static --tenant acme --connection github"
+
+
+def test_a_service_that_has_no_token_yet_gets_one_by_a_refresh(acme: Acme) -> None:
+    service = ("--tenant", "acme", "--connection", "github")
+    made = acme.cli.json("accounts", "add-client-credentials", *service)
+    found = acme.cli.json("accounts", "test", made["id"], code=1)
+    assert (found["life"], found["next"]) == ("none", f"aswhom accounts refresh {made['id']}")
 
 
 def test_an_expired_token_is_not_shown_to_anybody(acme: Acme) -> None:

@@ -51,6 +51,7 @@ class Control:
     without: str
     test: str
     also: tuple[Line, ...] = ()  # in other files, where one line is not the whole guard
+    says: str = ""  # part of what the test must say, where it might fail of something else
     timeout: float = 150  # seconds
 
     def copy(self, to: Path) -> None:
@@ -96,3 +97,4 @@ class Control:
         code, said = self.run(folder)
         assert code == FAILED, said
         assert " failed" in said.strip().splitlines()[-1], said
+        assert self.says in said, said

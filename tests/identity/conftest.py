@@ -11,15 +11,13 @@ from identity.addresses import AddressPolicy
 from identity.connection_secrets import PRIVATE_KEY, add_secret, seal_secret
 from identity.connections import rewrite_addresses
 from identity.http import Client
-from identity.providers import PROFILES
 from identity.refresh.coordinator import Coordinator
-from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
 from tests.identity.desk import Desk
 from tests.identity.keys import pem
 from tests.identity.peer import Peer
 from tests.identity.providers import PretendProvider, pretend_provider
-from tests.identity.services import BUDGET, Make
+from tests.identity.services import Make, coordinator_of
 from tests.identity.stores import EngineStore, open_store
 from tests.identity.world import World
 from tests.servers.oidc import Oidc
@@ -108,11 +106,7 @@ def make(store: EngineStore, provider: PretendProvider, http: Client) -> Make:
         key = seal_secret(world.vault, owner, id="key-1", name=PRIVATE_KEY, secret=Secret(pem()), now=world.clock.now)
         store.write(lambda connection: rewrite_addresses(connection, owner))
         store.write(lambda connection: add_secret(connection, key))
-        lock = RefreshLock(None, ttl=BUDGET.lock_ttl, token=world.id)
-        coordinator = Coordinator(
-            store, world.vault, http, lock, PROFILES, clock=world.clock, ids=world.id, budget=BUDGET
-        )
-        return world, coordinator
+        return world, coordinator_of(world, http)
 
     return build
 

@@ -58,6 +58,7 @@ class Published:
     revoke: tuple[str, str] | None = None  # method, path
     revoked: tuple[int, Json | None] = (200, None)
     gone: tuple[int, Json | None] = (200, None)  # when it is asked again
+    tokens_an_hour: int | None = None  # how many token requests of one client its pages allow; None: they do not say
     config: Json = field(default_factory=dict)  # {base} is the server's address
 
     def __str__(self) -> str:
@@ -98,6 +99,7 @@ PUBLISHED = (
         revoke=("DELETE", "/api/applications/the-client/grant"),
         revoked=(204, None),
         gone=(404, {"message": "Not Found"}),
+        tokens_an_hour=2000,
     ),
     Published(
         provider="github",
@@ -283,6 +285,7 @@ class Server:
         self.url = ""
         self.asked: list[Asked] = []
         self.next: tuple[int, Json | None] = (500, None)
+        self.at: dict[str, tuple[int, Json | None]] = {}  # what it answers instead at some paths
 
     def say(self, status: int, document: Json | None) -> None:
         self.next = (status, document)
@@ -299,7 +302,7 @@ def server() -> Iterator[Server]:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
             said.asked.append(Asked(method=self.command, path=self.path, headers=headers, body=body))
-            status, document = said.next
+            status, document = said.at.get(self.path, said.next)
             content = b"" if document is None else json.dumps(document).encode()
             self.send_response(status)
             self.send_header("content-type", "application/json")

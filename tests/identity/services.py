@@ -6,13 +6,24 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import redis
+
 from identity.consents import connect_service
+from identity.http import Client
 from identity.model import Credential
+from identity.providers import PROFILES
 from identity.refresh.coordinator import Coordinator, RefreshBudget
+from identity.refresh.lock import RefreshLock
 from tests.identity.world import ROBOT, World
 
 BUDGET = RefreshBudget(poll=timedelta(milliseconds=20))
 Make = Callable[..., tuple[World, Coordinator]]
+
+
+def coordinator_of(world: World, http: Client, client: redis.Redis | None = None) -> Coordinator:
+    """One as a process has it: *client* None, without a lock that others know of."""
+    lock = RefreshLock(client, ttl=BUDGET.lock_ttl, token=world.id)
+    return Coordinator(world.store, world.vault, http, lock, PROFILES, clock=world.clock, ids=world.id, budget=BUDGET)
 
 
 def service(world: World, credential: Credential, **given: Any) -> str:

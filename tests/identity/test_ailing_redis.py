@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import redis
@@ -14,6 +15,7 @@ from identity.refresh.coordinator import Coordinator, RefreshBudget
 from identity.refresh.gate import Breaker, Endpoint, Gate
 from identity.refresh.lock import Held, RefreshLock
 from identity.refresh.pace import CAUTIOUS
+from tests.failure_cases.waiting import until
 from tests.identity.providers import PretendProvider
 from tests.identity.world import World
 from tests.servers.valkey import Valkey
@@ -68,6 +70,24 @@ def test_a_lock_at_a_redis_that_failed_asks_it_again_only_after_a_rest(own_valke
         assert not isinstance(lock.acquire("two"), Held)
         now[0] = 5.0
         assert isinstance(lock.acquire("two"), Held)
+
+
+def test_who_waits_for_anothers_refresh_is_woken_by_its_end(
+    connected: World, http: Client, provider: PretendProvider, own_valkey: Valkey
+) -> None:
+    """It neither sleeps nor looks again and again: `never` says so."""
+    account = connected.consent()
+    with own_valkey.client() as client, ThreadPoolExecutor(1) as pool:
+        held = RefreshLock(client, ttl=60 * SECOND, token=lambda: "another").acquire(account)
+        assert isinstance(held, Held)
+        waits = pool.submit(
+            coordinator(connected, http, client, Gate(None), never).refresh, account, after_generation=1
+        )
+        until(lambda: waits.done() or client.pubsub_numsub(held.channel)[0][1] == 1, "it listens for the lock")
+        assert provider.presented.total() == 0
+        held.release()
+        assert waits.result() == 2
+    assert provider.presented == {"refresh-0": 1}
 
 
 def test_who_may_not_listen_for_the_lock_looks_again_at_the_pace_of_sql(

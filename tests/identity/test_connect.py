@@ -14,12 +14,12 @@ from sqlalchemy import Connection, select
 
 from identity.accounts import find_account
 from identity.audit.tables import audit
-from identity.connect.connector import Connected, ConnectOffer, Finishing
+from identity.connect.connector import Connected, ConnectOffer, ConnectRefused, Finishing
 from identity.connect.reasons import Why
 from identity.connect.return_targets import add_target, checked_url, remove_target
 from identity.connect.sessions import bind_browser, digest, use_up
 from identity.connection_secrets import CLIENT_SECRET, add_secret, rotate_secret, seal_secret
-from identity.connections import add_connection
+from identity.connections import add_connection, rewrite_addresses
 from identity.errors import BadInput, PolicyDenied, Unavailable
 from identity.model import AccountKey, AccountState, Credential, Leased, PrincipalKind, Scope, ScopeKind
 from identity.people import name_people, taken_for
@@ -230,11 +230,32 @@ def test_a_callback_without_a_code_is_refused(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("iss", [None, "https://evil.example"])
-def test_an_answer_must_come_from_the_right_issuer(desk: Desk, iss: str | None) -> None:
+def test_a_connection_whose_issuer_nobody_knows_believes_no_answer(desk: Desk, iss: str | None) -> None:
     desk.profile = replace(PROFILES["github"], sends_iss=True)
     state = desk.authorize(desk.start())["state"]
     params = {"code": "c", "state": state} | ({"iss": iss} if iss else {})
-    assert "provider" in desk.refused(params)
+    assert "does not say which provider" in desk.refused(params)
+
+
+@pytest.mark.parametrize(
+    ("iss", "words"),
+    [
+        (None, "the answer does not say which provider it comes from"),
+        ("https://evil.example", "the answer comes from another provider"),
+    ],
+)
+def test_an_answer_of_another_issuer_than_the_connections_is_refused(
+    desk: Desk, provider: PretendProvider, iss: str | None, words: str
+) -> None:
+    """And the session stays as it was: what the right one answers connects."""
+    owner = replace(desk.world.owner, config={"issuer": "https://forge.example"})
+    desk.world.store.write(lambda c: rewrite_addresses(c, owner))
+    desk.profile = replace(PROFILES["github"], sends_iss=True)
+    state = desk.authorize(desk.start())["state"]
+    params = {"code": "c", "state": state}
+    assert desk.refused(params | ({"iss": iss} if iss else {})) == words
+    assert provider.forms == []
+    assert isinstance(desk.finish(params | {"iss": "https://forge.example"}), Connected)
 
 
 @pytest.mark.parametrize(
@@ -359,6 +380,33 @@ def test_who_an_admin_named_is_awaited_at_the_first_connect_too(desk: Desk, prov
     assert desk.world.generation() == 0
     provider.user = {"id": 815, "login": "hubot"}
     assert isinstance(desk.consents(), Connected)
+
+
+def test_where_nobody_says_whose_it_is_it_is_not_taken_for_the_one_awaited(
+    desk: Desk, provider: PretendProvider
+) -> None:
+    """Anybody may have signed in through her link: her account keeps what it has."""
+    assert isinstance(desk.consents(), Connected)
+    token = desk.world.token()
+    desk.woken.clear()
+    desk.profile = replace(desk.profile, whoami=None)
+    outcome = desk.consents()
+    assert why(outcome) is Why.OPERATOR
+    assert isinstance(outcome, ConnectRefused)
+    assert outcome.reason == "mona is expected, and GitHub cannot be asked here whose account this is"
+    assert "needs a userinfo_url, or the link --any-account" in outcome.next_step
+    assert (desk.world.generation(), desk.world.token(), desk.woken) == (1, token, [])
+    # An admin who lets anybody take the place knows no more whose it is, and nor does the account's row.
+    assert isinstance(desk.consents(any_account=True), Connected)
+    account = desk.world.account()
+    assert (desk.world.generation(), account.external_id, account.external_login) == (2, None, None)
+
+
+def test_whom_an_admin_named_is_not_taken_for_granted_where_nobody_says_whose_it_is(desk: Desk) -> None:
+    desk.profile = replace(desk.profile, whoami=None)
+    link_person(desk, "anna", "4711")
+    assert why(desk.consents()) is Why.OPERATOR
+    assert desk.world.generation() == 0
 
 
 def test_the_last_page_leads_only_where_an_operator_said(desk: Desk) -> None:

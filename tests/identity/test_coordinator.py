@@ -13,7 +13,7 @@ import pytest
 import redis
 from sqlalchemy import Connection, event, select, update
 
-from identity.connections import paused_reason
+from identity.connections import paused_reason, resume_connection
 from identity.death import infer_death
 from identity.errors import GrantRevoked, Misconfigured, ReauthRequired, Unavailable
 from identity.grants import REFRESH
@@ -272,6 +272,27 @@ def test_a_grace_window_allows_no_third_presentation(connected: World, make: Mak
     assert connected.state() is AccountState.NEEDS_RECONNECT
 
 
+@pytest.mark.parametrize(("window", "presented"), [(60, 2), (30, 1)])
+def test_after_a_crash_it_is_presented_again_inside_a_window_that_outlasts_the_wait_for_the_crashed_one(
+    connected: World, make: Make, provider: PretendProvider, window: int, presented: int
+) -> None:
+    """Whoever crashed might still be sending: until `settled_by` nobody can know, and the next may take `send`."""
+    graceful, budget = replace(PROFILES["github"], grace_seconds=window), RefreshBudget()
+    account = connected.consent()
+    with pytest.raises(Killed):
+        make(profile=graceful, die_at="after_send", budget=budget).refresh(account, after_generation=1)
+    (intent,) = intents(connected)
+    assert intent.settled_by == connected.clock.now + budget.send + budget.http
+    connected.clock.advance(timedelta(seconds=26))
+    again = make(profile=graceful, budget=budget)
+    if presented == 2:
+        assert again.refresh(account, after_generation=1) == 2
+    else:
+        with pytest.raises(ReauthRequired):
+            again.refresh(account, after_generation=1)
+    assert provider.presented == {"refresh-0": presented}
+
+
 @pytest.mark.parametrize("second", ["busy", "unreachable"])
 def test_a_second_presentation_without_effect_leaves_the_first_one_in_doubt(
     connected: World, make: Make, provider: PretendProvider, second: str
@@ -367,6 +388,28 @@ def test_a_refused_client_pauses_the_connection_and_touches_no_grant(
     with pytest.raises(Misconfigured, match="paused"):
         make().refresh(account, after_generation=1)
     assert provider.presented.total() == 1
+
+
+def test_an_answer_to_what_was_asked_before_a_resume_pauses_nothing_again(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    """The operator has mended it at the provider meanwhile: what was asked since is what counts."""
+    account = connected.consent()
+
+    def mended_meanwhile(form: dict[str, str]) -> Reply | None:
+        if provider.presented.total() > 1:
+            return provider.rotate(form)
+        connected.store.write(lambda connection: resume_connection(connection, "forge"))
+        return reply({"error": "incorrect_client_credentials"})
+
+    provider.answer = mended_meanwhile
+    assert make().refresh(account, after_generation=1) == 2
+    assert connected.store.read(lambda connection: paused_reason(connection, "forge")) is None
+    assert connected.audited("connection.paused") == 0
+    provider.answer = lambda form: reply({"error": "incorrect_client_credentials"})
+    with pytest.raises(Misconfigured):
+        make().refresh(account, after_generation=2)
+    assert connected.store.read(lambda connection: paused_reason(connection, "forge"))
 
 
 @pytest.mark.parametrize("code", ["invalid_grant", "bad_refresh_token"])

@@ -72,6 +72,27 @@ def test_without_openids_document_rfc_8414s_is_read(playing: Server, http: Clien
     ]
 
 
+@pytest.mark.parametrize("status", [400, 401, 403, 405, 410, 429])
+def test_a_server_that_refuses_openids_address_is_asked_at_rfc_8414s(http: Client, status: int) -> None:
+    with server() as choosy:
+        choosy.say(status, {"error": "no"})
+        with pytest.raises(Unavailable, match=f"openid-configuration answers {status}"):
+            discover(http, choosy.url)
+        choosy.at["/.well-known/oauth-authorization-server"] = (404, None)
+        with pytest.raises(Unavailable, match=f"openid-configuration answers {status}"):
+            discover(http, choosy.url)
+        choosy.at["/.well-known/oauth-authorization-server"] = (200, document(choosy.url))
+        assert discover(http, choosy.url).token_url == f"{choosy.url}/token"
+
+
+def test_a_server_that_fails_is_asked_again_later_and_not_elsewhere(http: Client) -> None:
+    with server() as failing:
+        failing.say(503, None)
+        failing.at["/.well-known/oauth-authorization-server"] = (200, document(failing.url))
+        with pytest.raises(Unavailable, match="answers 503"):
+            discover(http, failing.url)
+
+
 @pytest.mark.parametrize("issuer", ["https://other.example", None, 7, "{base}/"])
 def test_a_document_of_another_issuer_is_not_believed(playing: Server, http: Client, issuer: Any) -> None:
     said = issuer.replace("{base}", playing.url) if isinstance(issuer, str) else issuer

@@ -25,7 +25,7 @@ from identity.refresh.gate import Endpoint, Gate
 from identity.refresh.intents import Intent, open_intent, store_answer
 from identity.refresh.keepalive import Keepalive, KeepaliveSettings, through
 from identity.refresh.keepalive_ledger import Due, claim, fair
-from identity.refresh.keepalive_plan import Tended
+from identity.refresh.keepalive_plan import IDLE, IN_USE, Tended
 from identity.refresh.lock import RefreshLock
 from identity.refresh.situation import read_situation
 from identity.scopes import open_scope, stop_scope
@@ -350,6 +350,25 @@ def test_a_claim_keeps_others_off_and_lapses(connected: World) -> None:
         return len(connected.store.write(lambda c: claim(c, now=now, until=until, limit=10)))
 
     assert [take(connected.clock()), take(connected.clock()), take(until)] == [1, 0, 1]
+
+
+def test_what_is_in_use_is_claimed_before_what_has_been_due_for_longer(connected: World) -> None:
+    """A batch is not filled with what nobody uses while a step is about to wait."""
+    used, idle, now = connected.consent(), connected.consent(person(connected, "other")), connected.clock()
+
+    def is_due(connection: Connection) -> None:
+        for account, rank, since in ((used, IN_USE, HOUR), (idle, IDLE, 30 * DAY)):
+            due = update(grants).where(grants.c.account_id == account)
+            connection.execute(due.values(keepalive_rank=rank, keepalive_due=now - since))
+
+    connected.store.write(is_due)
+
+    def take(limit: int) -> list[str]:
+        return [
+            due.account for due in connected.store.write(lambda c: claim(c, now=now, until=now + HOUR, limit=limit))
+        ]
+
+    assert [take(1), take(2)] == [[used], [idle]]
 
 
 def test_connections_and_their_tenants_take_turns() -> None:

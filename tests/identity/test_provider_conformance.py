@@ -265,6 +265,22 @@ def test_a_grace_for_a_second_presentation_was_read(profile: Profile) -> None:
     assert profile.grace_seconds == 0 or profile.sources["grace_seconds"].standing is Standing.READ
 
 
+@those(lambda published: published.tokens_an_hour is not None)
+def test_no_hour_sees_more_token_requests_than_its_pages_allow(exchange: Exchange) -> None:
+    """`test_no_stretch_of_time_sees_more_than_the_pace_allows` is about the paces themselves."""
+    pace, allowed = exchange.profile.token_pace, exchange.published.tokens_an_hour
+    assert allowed is not None
+    assert pace.requests * (timedelta(hours=1) / pace.per) <= allowed
+
+
+def test_tokens_of_installations_are_no_token_requests_of_the_client() -> None:
+    """They are asked for at the API, so what people's refreshes may ask of the token endpoint does not slow them."""
+    github, linear = PROFILES["github"], PROFILES["linear"]
+    assert github.pace_of(Credential.INSTALLATION) == github.api_pace != github.token_pace
+    assert github.pace_of(Credential.AUTHORIZATION_CODE) == github.token_pace
+    assert linear.pace_of(Credential.CLIENT_CREDENTIALS) == linear.token_pace
+
+
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
 def test_every_value_says_where_it_comes_from(profile: Profile) -> None:
     values = {one.name for one in fields(Profile)} - {"name", "title", "sources"}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
+import redis
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
@@ -21,11 +23,12 @@ from identity.model import AccountState, Credential, Leased
 from identity.narrowing import rescope
 from identity.permissions import allowed, permissions
 from identity.providers import PROFILES
+from identity.refresh.coordinator import Coordinator
 from identity.secret import Secret
 from tests.identity.keys import pem
-from tests.identity.providers import PretendProvider, reply
+from tests.identity.providers import PretendProvider, Reply, reply
 from tests.identity.published_providers import server
-from tests.identity.services import Make, service
+from tests.identity.services import Make, coordinator_of, service
 from tests.identity.stores import EngineStore
 from tests.identity.world import ROBOT, World
 
@@ -41,6 +44,48 @@ def test_a_signed_assertion_is_exchanged_once_for_all_workers(make: Make, provid
     assert set(form) == {"grant_type", "assertion"}
     assert world.token(ROBOT) == "minted-1"
     assert isinstance(world.examine(ROBOT), Leased)
+
+
+@pytest.mark.parametrize("with_redis", [True, False])
+@pytest.mark.parametrize(
+    ("name", "credential", "external_id"),
+    [
+        ("google", Credential.JWT_BEARER, "ada@acme.example"),
+        ("linear", Credential.CLIENT_CREDENTIALS, None),
+        ("github", Credential.INSTALLATION, "9001"),
+    ],
+)
+def test_a_token_is_minted_once_for_eight_processes(
+    make: Make,
+    provider: PretendProvider,
+    http: Client,
+    valkey_client: redis.Redis,
+    name: str,
+    credential: Credential,
+    external_id: str | None,
+    with_redis: bool,
+) -> None:
+    """A coordinator each, as processes have them: what makes it one request lies in the ledger."""
+    world, _ = make(name, service_account="robot@project.example", key_id="k1", app_id="7")
+    account = service(world, credential, external_id=external_id)
+    minted = {"access_token": "minted-1", "token": "minted-1", "expires_in": 3599, "token_type": "Bearer"}
+    asking, a_while = threading.Barrier(8), threading.Event()
+
+    def answer(form: dict[str, str]) -> Reply:
+        a_while.wait(0.2)  # the others come meanwhile
+        return reply(minted, 201 if credential is Credential.INSTALLATION else 200)
+
+    provider.answer = answer
+    coordinators = [coordinator_of(world, http, valkey_client if with_redis else None) for _ in range(8)]
+
+    def refresh(coordinator: Coordinator) -> int:
+        asking.wait()
+        return coordinator.refresh(account, after_generation=1)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(refresh, coordinators)) == {2}
+    assert len(provider.forms) == 1
+    assert world.token(ROBOT) == "minted-1"
 
 
 def test_no_assertion_is_shown_twice(make: Make, provider: PretendProvider) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import update
 
 from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, add_secret, retire_secret, seal_secret
 from identity.connections import rewrite_addresses
@@ -17,9 +18,10 @@ from identity.refresh.coordinator import Coordinator, RefreshBudget
 from identity.refresh.gate import Gate
 from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
+from identity.tables import provider_connections
 from identity.token_endpoint import TokenEndpoint
 from identity.withdrawals import Withdrawal, WithdrawalState, get_withdrawal, take_grant
-from identity.withdrawals.withdrawer import Withdrawer
+from identity.withdrawals.withdrawer import WithdrawalBudget, Withdrawer
 from tests.identity.keys import pem
 from tests.identity.published_providers import Server, server
 from tests.identity.stores import EngineStore
@@ -96,3 +98,18 @@ def test_a_client_that_has_a_key_alone_asks_for_no_end_and_says_so(salesforce: S
     withdrawal = salesforce.withdraw()
     assert salesforce.shown.asked == []
     assert withdrawal.state is WithdrawalState.NOT_ASKED
+
+
+def test_what_cannot_be_asked_about_as_things_are_configured_is_stuck_after_its_tries(salesforce: Salesforce) -> None:
+    """And not set aside for ever: an operator sees it, mends it and has it asked again."""
+    world = salesforce.world
+    odd = update(provider_connections).values(provider="gone")  # a row that this version has no more
+    world.store.write(lambda c: c.execute(odd).rowcount)
+    withdrawal = salesforce.withdraw()
+    assert (withdrawal.state, withdrawal.tries) == (WithdrawalState.PENDING, 1)
+    for _ in range(WithdrawalBudget().tries - 1):
+        assert withdrawal.state is WithdrawalState.PENDING
+        assert salesforce.ask(withdrawal.id).tries == withdrawal.tries, "it waits for its pause"
+        world.clock.advance(WithdrawalBudget().longest)
+        withdrawal = salesforce.ask(withdrawal.id)
+    assert (withdrawal.state, salesforce.shown.asked) == (WithdrawalState.STUCK, [])

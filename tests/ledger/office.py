@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, cast
 
+import redis
 from sqlalchemy import Connection, select, update
 
 from identity.capability.issuer import Issuer
@@ -43,6 +44,7 @@ class Office:
     def __init__(self, house: House, provider: PretendProvider, http: Client) -> None:
         self.house, self.provider, self.http = house, provider, http
         house.database.write(self._furnish)
+        self.redis: redis.Redis | None = None
         self.gate = Gate(None)
         self.tokens: list[str] = []
         self.refuses: Callable[[str], bool] = lambda token: False
@@ -66,7 +68,7 @@ class Office:
             self.house.database,
             self.house.vault,
             self.http,
-            RefreshLock(None, ttl=timedelta(seconds=60), token=lambda: secrets.token_hex(8)),
+            RefreshLock(self.redis, ttl=timedelta(seconds=60), token=lambda: secrets.token_hex(8)),
             PROFILES,
             clock=lambda: datetime.now(UTC),
             ids=partial(self.house.ids, "ref"),

@@ -34,8 +34,9 @@ from identity.token_endpoint import TokenEndpoint, pack
 from identity.transmitters import Transmitter, add_transmitter
 from identity.vault import Vault
 from identity.withdrawals import ask_again
+from identity.withdrawals.reach import awaits_provider
 from identity.withdrawals.tables import withdrawals
-from identity.withdrawals.withdrawer import Withdrawer, awaits_provider
+from identity.withdrawals.withdrawer import Withdrawer
 from pipeline import revocation
 from pipeline.ledger.security_events import accept as accept_event
 from pipeline.model import SecurityEvent
@@ -342,7 +343,7 @@ def test_a_credential_of_a_provider_that_a_process_does_not_know_is_left_to_one_
     side.be(PROFILES["github"], named="other")
     assert side.revoker.advance(made)
     (row,) = side.rows()
-    assert (row.state, row.tries, side.asker.due()) == ("pending", 0, [])
+    assert (row.state, row.tries, side.asker.due()) == ("pending", 1, [])
     assert "no provider is named 'github'" in row.reason
     side.later(301)
     side.be(PROFILES["github"])

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+import redis
 from sqlalchemy import Connection, event, func, select, update
 
 from identity.audit.tables import audit
 from identity.connections import get_connection
-from identity.leases import examine
-from identity.model import AccountState, Credential, Leased
+from identity.model import AccountState, Credential
 from identity.refresh.gate import Endpoint
 from identity.tables import grants, scopes
 from pipeline.database import DatabaseSettings
+from pipeline.ledger.intents import Opened
+from pipeline.ledger.openings import open_attempt
 from pipeline.runtime import Keys, Runtime, RuntimeSettings
 from pipeline.states import JobState, Wait
 from pipeline.workflow import Registry
@@ -150,19 +154,33 @@ def test_a_token_that_still_lives_serves_while_its_endpoint_must_be_left_alone(o
     assert office.provider.presented.total() == 0
 
 
-def test_a_lease_is_one_select_and_no_redis(house: House) -> None:
-    """It takes the caller's connection and nothing else: there is no Redis that it could ask."""
-    request = intent(house, house.claim(house.job())).lease
+def test_an_opening_looks_at_accounts_and_grants_once(house: House) -> None:
+    asked = intent(house, house.claim(house.job()))
 
-    def count(c: Connection) -> tuple[Any, list[str]]:
+    def opening(c: Connection) -> tuple[Any, list[str]]:
         statements: list[str] = []
 
         def note(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
             statements.append(statement)
 
         event.listen(c, "before_cursor_execute", note)
-        return examine(c, request), statements
+        return open_attempt(c, asked), statements
 
-    outcome, statements = house.database.read(count)
-    assert isinstance(outcome, Leased)
-    assert [statement.split()[0] for statement in statements if statement != "BEGIN"] == ["SELECT"]
+    outcome, statements = house.database.write(opening)
+    assert isinstance(outcome, Opened)
+    of_tokens = [statement for statement in statements if re.search(r"\b(accounts|grants)\b", statement)]
+    assert [statement.split()[0] for statement in of_tokens] == ["SELECT", "UPDATE"], of_tokens
+    assert of_tokens[1].startswith("UPDATE grants SET used_at"), "the first use of a token is noted, for keep-alive"
+
+
+def test_a_step_whose_token_lives_asks_redis_nothing(office: Office) -> None:
+    class Untouched(redis.Redis):
+        def execute_command(self, *_arguments: Any, **_options: Any) -> Any:
+            raise AssertionError("Redis was asked")
+
+    office.redis = Untouched()
+    job = office.house.job()
+    office.work(job)
+    assert (office.house.row(job).state, office.tokens) == (JobState.DONE, ["token-acme.ada-1"])
+    with pytest.raises(AssertionError, match="Redis was asked"):  # it is the one that a refresh would ask
+        office.coordinator().refresh(ADA, after_generation=1)

@@ -76,7 +76,21 @@ CONTROLS = (
         file=CONNECT,
         guard="check_issuer(owner, profile, params)",
         without="pass",
-        test=f"{TEST}::test_an_answer_must_come_from_the_right_issuer and sqlite",
+        test=f"{TEST}::test_a_connection_whose_issuer_nobody_knows and sqlite",
+    ),
+    Control(
+        name="an answer of another issuer",
+        file="identity/connect/callback.py",
+        guard="if expected is not None and sent is not None and sent != expected:",
+        without="if False:",
+        test=f"{TEST}::test_an_answer_of_another_issuer and sqlite",
+    ),
+    Control(
+        name="the account that is awaited, where nobody says whose it is",
+        file="identity/grants.py",
+        guard="if consent.credential is Credential.AUTHORIZATION_CODE and not consent.any_account:",
+        without="if consent.external_id is not None and not consent.any_account:",
+        test=f"{TEST}::test_where_nobody_says_whose_it_is and sqlite",
     ),
     Control(
         name="a user of another server is nobody here",

@@ -225,7 +225,7 @@ CONTROLS = (
     Control(
         name="a later consent is not reached at the provider",
         file="identity/withdrawals/withdrawer.py",
-        guard="if reaches and (why := _reaches_others(connection, account, claimed, now=now)):",
+        guard="if reaches and (why := reaches_others(connection, account, claimed, now=now)):",
         without="if why := None:",
         test="tests/ledger/test_provider_side.py::test_a_later_consent_is_not_reached and sqlite",
     ),

@@ -29,6 +29,7 @@ CONTROLS = (
         guard="return new if insert_new(connection, refresh_intents, _row(new)) else None",
         without="return new if [insert_new(connection, refresh_intents, _row(new))] else None",
         test="tests/faults/test_refreshes.py::test_eight_processes and sqlite and False",
+        says="AssertionError: the grant was destroyed",
         timeout=180,
     ),
     Control(

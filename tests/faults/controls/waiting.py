@@ -1,4 +1,4 @@
-"""What the guards of schedules and budgets are for: without one, the test that watches it fails."""
+"""What the guards of schedules, budgets and waits are for: without one, the test that watches it fails."""
 
 from __future__ import annotations
 
@@ -25,6 +25,21 @@ CONTROLS = (
         guard='set("remaining", state.remaining - 1)',
         without='set("remaining", state.remaining)',
         test="tests/ledger/test_budget.py::test_threads_that_draw_at_once",
+    ),
+    Control(
+        name="who waits for a refresh is woken",
+        file="identity/refresh/coordinator.py",
+        guard="if not self._lock.wait(account, within=timedelta(seconds=left)):",
+        without="if True:",
+        test="tests/identity/test_ailing_redis.py::test_who_waits_for_anothers_refresh and sqlite",
+        says="nothing is waited for",
+    ),
+    Control(
+        name="what is in use is kept alive first",
+        file="identity/refresh/keepalive_ledger.py",
+        guard="for rank in (IN_USE, IDLE):",
+        without="for rank in (IDLE, IN_USE):",
+        test="tests/identity/test_keepalive.py::test_what_is_in_use_is_claimed and sqlite",
     ),
     Control(
         name="a pause is of all workers",
