@@ -12,6 +12,7 @@ import redis
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
+from identity.accounts import get_account
 from identity.authorization import KEY, authorization
 from identity.connection_secrets import CLIENT_SECRET, seal_secret
 from identity.connections import paused_reason
@@ -195,6 +196,13 @@ def test_a_static_key_is_leased_as_a_key(make: Make) -> None:
     leased = world.examine(ROBOT)
     assert isinstance(leased, Leased)
     assert leased.token_type == KEY
+
+
+def test_a_key_that_replaces_another_stays_that_workspaces_for_signals_name_it_by_its_id(make: Make) -> None:
+    world, _ = make("linear")
+    service(world, Credential.STATIC, token=Secret("lin_api_1"), external_id="org-1")
+    account = service(world, Credential.STATIC, token=Secret("lin_api_2"))
+    assert world.store.read(lambda connection: get_account(connection, account)).external_id == "org-1"
 
 
 def test_a_provider_is_asked_whose_a_static_key_is_with_the_key_as_it_wants_it(
