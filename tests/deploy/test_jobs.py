@@ -78,6 +78,15 @@ def in_doubt(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> str:
     return made
 
 
+def test_a_step_of_a_job_says_as_whom_by_which_pattern_and_why(cli: Cli, in_doubt: str) -> None:
+    told = [line.split() for line in cli("jobs", "show", in_doubt).output.splitlines()]
+    assert ["step", "action", "as", "whom", "pattern", "state", "attempts", "why"] in told
+    why = ["named", "by", "the", "workflow"]
+    assert ["1", "github.Say", "user", "ada", "delegated", "unknown", "unknown", *why] in told
+    (step,) = cli.json("jobs", "show", in_doubt)["steps"]
+    assert (step["principal_id"], step["pattern"], step["reason"]) == ("acme.ada", "delegated", "named by the workflow")
+
+
 def test_a_revocation_without_a_receipt_says_which_calls_it_waits_for(cli: Cli, in_doubt: str) -> None:
     with Installation(load(data_dir=cli.data_dir)) as at:
         at.write(lambda c: c.execute(update(attempts).values(opened=1)))  # before it is revoked

@@ -33,3 +33,8 @@ def count_moves_to_an_end(system: System) -> None:
 def moves_to_an_end(system: System) -> Counter[tuple[str, int]]:
     """By job, and the number of its acceptance."""
     return Counter((row.job, row.accepted) for row in system.rows(text("SELECT job, accepted FROM endings")))
+
+
+def every_job_ended_once(system: System) -> None:
+    """And none of them without being accepted, nor twice: since `count_moves_to_an_end`, which was before the first."""
+    assert moves_to_an_end(system) == Counter((job.id, job.accepted) for job in system.jobs())

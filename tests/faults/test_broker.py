@@ -8,9 +8,10 @@ from collections import Counter
 import pytest
 
 from pipeline.budget import GUESSED_WINDOW
-from pipeline.states import JobState
-from pipeline.tables import jobs
+from pipeline.states import AttemptState, JobState
+from pipeline.tables import attempts, jobs
 from tests.faults.books import accepted, balance, written_about
+from tests.faults.endings import count_moves_to_an_end, every_job_ended_once
 from tests.faults.time_passes import lapse_bells
 from tests.system.rig import System
 
@@ -30,15 +31,22 @@ def done(system: System) -> int:
     return system.count(jobs, jobs.c.state == JobState.DONE)
 
 
+def out(system: System) -> int:
+    """Calls that are on their way."""
+    return system.count(attempts, attempts.c.state == AttemptState.OPEN)
+
+
 def everything_is_done(system: System, pulls: list[str], *, seconds: float) -> None:
     system.wait(lambda: done(system) == len(pulls), "that all are done", seconds=seconds)
     assert accepted(system) == len(pulls)
+    every_job_ended_once(system)
     balance(system)
     assert written_about(system, pulls) == {"comments": Counter(pulls), "messages": Counter(pulls)}
 
 
 def test_what_was_accepted_ends_though_the_broker_forgets_dies_and_stays_away(system: System) -> None:
     system.connect("acme", "ada")
+    count_moves_to_an_end(system)
     pulls = open_pulls(system, 12)
     system.start("worker")
     system.wait(lambda: done(system) > 0, "work under way")
@@ -62,19 +70,18 @@ def test_what_was_accepted_ends_though_the_broker_forgets_dies_and_stays_away(sy
 def test_a_saturated_worker_survives_six_broker_kills(system: System, seed: random.Random) -> None:
     """Every slot is in a slow call at each kill; the broker stays away long enough for bells to be lost."""
     system.connect("acme", "ada")
+    count_moves_to_an_end(system)
     system.concurrency = 4
     pulls: list[str] = []
     system.order("linear", "faults", mode="delay", endpoint="issueCreate", seconds=0.6, times=10_000)
     system.start("worker")
     for n in range(6):
         pulls += open_pulls(system, 16)
-        before = done(system)
-        system.wait(lambda seen=before: done(system) > seen, "work under way", seconds=60)  # type: ignore[misc]
+        system.wait(lambda: out(system) == system.concurrency, "a call in every slot", seconds=60)
         system.broker.kill()
         pulls += open_pulls(system, seed.randint(1, 5))
         if n % 2:
-            frozen = done(system)
-            system.wait(lambda seen=frozen: done(system) >= seen, "the calls that are out")  # type: ignore[misc]
+            system.wait(lambda: not out(system), "the end of the calls that are out")
         system.broker.restart()
         if n % 3 == 2:
             system.broker.flush()

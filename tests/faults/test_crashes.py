@@ -18,6 +18,7 @@ from pipeline.resolution import resolve_by_hand
 from pipeline.states import AttemptState, JobState, Wait
 from tests.faults.books import accepted, balance, unresolved, written_about
 from tests.faults.crashing_worker import CALL_POINTS, REFRESH_POINTS
+from tests.faults.endings import count_moves_to_an_end, every_job_ended_once
 from tests.system.rig import System
 
 PEOPLE = {"acme": ("ada", "grace"), "globex": ("linus", "margaret")}
@@ -94,6 +95,7 @@ def crash_calls(system: System, seed: random.Random, *, pulls: int, kills: int) 
     system.worker_app, system.concurrency = "tests.faults.crashing_worker", 4
     for tenant, logins in PEOPLE.items():
         system.connect(tenant, *logins)
+    count_moves_to_an_end(system)
     opened = open_pulls(system, pulls)
     points = [CALL_POINTS[n % len(CALL_POINTS)] for n in range(kills)]
     seed.shuffle(points)
@@ -103,6 +105,7 @@ def crash_calls(system: System, seed: random.Random, *, pulls: int, kills: int) 
     everything_ended(system, opened)
     print(f"{kills} kills, {answer_for_slack(system)} calls for an operator")
     assert {job.state for job in system.settled()} == {JobState.DONE}
+    every_job_ended_once(system)
     balance(system)
     assert written_about(system, opened)["messages"] == Counter(opened)
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from identity.model import AccountState
+from identity.model import AccountState, Scope, ScopeKind
 from identity.tables import accounts
 from pipeline import reconcile
 from pipeline.revocation.tables import revocations
-from pipeline.states import AttemptState, JobState, Wait
+from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts, deliveries, jobs
 from pipeline.workflow import PLATFORM_AGENT
 from tests.faults.books import balance, requests
@@ -24,10 +24,12 @@ from tests.faults.receipts import receipt_of
 from tests.system.rig import System
 
 
-def start_pausing(system: System, *, passes: int, pause: float, concurrency: int = 16) -> None:
-    """A worker that stands still between an intent's commit and the socket."""
+def start_pausing(
+    system: System, *, passes: int, pause: float, concurrency: int = 16, point: str = "before_call"
+) -> None:
+    """A worker that stands still between an intent's commit and the socket, or at another *point*."""
     plan = system.directory / "plan.json"
-    plan.write_text(json.dumps({"point": "before_call", "passes": passes, "pause": pause}))
+    plan.write_text(json.dumps({"point": point, "passes": passes, "pause": pause}))
     system.worker_app, system.concurrency = "tests.faults.crashing_worker", concurrency
     system.start("worker", CRASH_PLAN=str(plan))
 
@@ -38,6 +40,55 @@ def newest_receipt(system: System) -> Mapping[str, Any]:
     receipt = receipt_of(system, made.id)
     assert receipt["scope"] == {"kind": "account", "key": "acme/github/acme.ada"}
     return receipt
+
+
+def stop_tidying(system: System) -> None:
+    """From here on the rule is all that holds a job up: nobody cancels it."""
+    for tidying in ("revocations", "housekeeping"):
+        system.kill(tidying)
+
+
+def test_before_its_first_step_as_her_a_job_that_is_queued_is_refused_by_the_rule_alone(system: System) -> None:
+    """The worker finds the job queued, reads the pull request as the service, and files nothing."""
+    system.connect("acme", "ada")
+    stop_tidying(system)
+    assert system.pull("acme/shop", "ada", "bug")["statuses"] == [202]
+    made = system.revoke(Scope(kind=ScopeKind.USER, key="acme.ada"), "acme")
+    returned = datetime.now(UTC)
+    system.start("worker")
+    system.wait(lambda: system.count(jobs, jobs.c.state == JobState.CANCELLED), "the job's end")
+    assert {row.principal_id for row in system.attempts()} == {"acme.service"}
+    assert system.effects("linear") == []
+    system.start("revocations", "housekeeping")
+    receipt = receipt_of(system, made)
+    order = prove_order(system, receipt, returned)
+    assert (order.before, order.after, receipt["in_flight"]) == (0, 0, [])
+    balance(system)
+
+
+def test_between_two_steps_what_was_done_stays_and_what_would_follow_is_not_made(system: System) -> None:
+    """Her issue is committed and her comment not begun when she is revoked."""
+    system.connect("acme", "ada")
+    stop_tidying(system)
+    assert system.pull("acme/shop", "ada", "bug")["statuses"] == [202]
+    start_pausing(system, passes=2, pause=1.0, concurrency=1, point="after_commit")  # the pull request, the issue
+    hers = attempts.c.principal_id == "acme.ada"
+    system.wait(lambda: system.count(attempts, hers, attempts.c.state == AttemptState.EFFECT), "the issue's commit")
+    made = system.revoke(Scope(kind=ScopeKind.USER, key="acme.ada"), "acme")
+    returned = datetime.now(UTC)
+    system.wait(lambda: system.count(jobs, jobs.c.state == JobState.CANCELLED), "the job's end")
+    (job,) = system.jobs()
+    system.start("revocations", "housekeeping")
+    receipt = receipt_of(system, made)
+    order = prove_order(system, receipt, returned)
+    assert (order.before, order.after, receipt["in_flight"]) == (1, 0, [])
+    assert [(step.action, step.state) for step in system.steps(job.id)] == [
+        ("github.GetPull", StepState.DONE),
+        ("linear.CreateIssue", StepState.DONE),
+        ("github.Comment", StepState.REFUSED),
+    ]
+    assert not [entry for entry in system.effects("github") if entry["actor"] == "ada"]
+    balance(system)
 
 
 def test_a_call_that_is_out_is_on_the_receipt_and_nothing_follows_it(system: System) -> None:
@@ -114,8 +165,7 @@ def revoke_under_load(system: System, seed: random.Random, *, pulls: int, pause:
     made_by_ada = (attempts.c.principal_id == "acme.ada") & (attempts.c.connection_id == "linear-acme")
     done = made_by_ada & (attempts.c.state == AttemptState.EFFECT)
     system.wait(lambda: system.count(attempts, done) > enough, "the middle of the work")
-    for tidying in ("revocations", "housekeeping"):
-        system.kill(tidying)
+    stop_tidying(system)
     made = system.revoke(system.account("acme", "linear-acme", "ada"), "acme")
     returned = datetime.now(UTC)
 

@@ -76,9 +76,31 @@ WRITERS = {
 
 
 def _updates(tree: ast.Module) -> Iterator[str]:
+    """The names that `update(name)` and `name.update()` are called with: of tables, and of dictionaries."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "update":
-            yield from (argument.id.removesuffix("_table") for argument in node.args if isinstance(argument, ast.Name))
+        if not isinstance(node, ast.Call):
+            continue
+        if isinstance(node.func, ast.Name) and node.func.id == "update":
+            yield from (name for argument in node.args if (name := _table_named(argument)))
+        elif isinstance(node.func, ast.Attribute) and node.func.attr == "update":
+            yield from (name for name in (_table_named(node.func.value),) if name)
+
+
+def _table_named(node: ast.expr) -> str:
+    """The last name of `jobs`, `jobs_table` or `tables.jobs`, without the word table."""
+    name = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+    return name.removesuffix("_table")
+
+
+def test_an_update_of_a_table_is_noticed_however_it_is_written() -> None:
+    for source in (
+        "update(jobs)",
+        "update(jobs_table)",
+        "jobs.update()",
+        "jobs_table.update().where(x)",
+        "tables.jobs.update()",
+    ):
+        assert list(_updates(ast.parse(source))) == ["jobs"], source
 
 
 def test_states_are_written_by_their_movers_alone() -> None:

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from deploy import procfile
+from identity.model import AccessPattern
+
 ROOT = Path(__file__).parents[2]
 LOCKS = ("uv", "base", "hosts", "dev")
 
@@ -86,3 +89,14 @@ def test_the_wheel_holds_the_packages_and_the_process_list_but_no_tests(tmp_path
 def test_the_process_list_names_the_five_processes() -> None:
     lines = (ROOT / "Procfile").read_text().splitlines()
     assert [line.split(":")[0] for line in lines] == ["web", "worker", "revocations", "housekeeping", "beat"]
+
+
+def test_revocations_have_a_worker_of_their_own_and_every_queue_has_one() -> None:
+    queues = {
+        process.name: process.command[process.command.index("--queues") + 1].split(",")
+        for process in procfile.parse((ROOT / "Procfile").read_text())
+        if "worker" in process.command
+    }
+    assert queues.pop("revocations") == ["revocations"]
+    assert sorted(queues.pop("worker")) == sorted(AccessPattern)
+    assert queues == {}

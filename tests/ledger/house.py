@@ -193,11 +193,12 @@ class House:
         }
         return SignedDelivery(**{**fields, **more})
 
-    def accept(self, delivery: SignedDelivery, *, now: datetime | None = None) -> Acceptance:
+    def accept(self, delivery: SignedDelivery, *, now: datetime | None = None, job: str = "") -> Acceptance:
+        """*job*: the id that its job gets, else a new one."""
         event = Opened.model_validate(delivery.document)
         matches = [] if delivery.signal else [self._match(event)]
         ids = deliveries.NewIds(
-            delivery=self.ids("del"), jobs=tuple(self.ids("job") for _ in matches), revocation=self.ids("rev")
+            delivery=self.ids("del"), jobs=tuple(job or self.ids("job") for _ in matches), revocation=self.ids("rev")
         )
         accept = partial(
             deliveries.accept,

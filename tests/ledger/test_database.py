@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import threading
@@ -149,7 +150,7 @@ def test_a_write_that_gets_no_turn_in_time_is_unavailable_and_is_not_done_later(
     database.close()
 
 
-def test_two_processes_worth_of_connections_take_turns(ledger_url: str) -> None:
+def test_what_two_processes_write_at_once_is_all_kept(ledger_url: str) -> None:
     first, second = (open_database(DatabaseSettings(url=ledger_url)) for _ in range(2))
     threads = [
         threading.Thread(target=database.write, args=(_insert(f"{name}{n}"),))
@@ -163,6 +164,52 @@ def test_two_processes_worth_of_connections_take_turns(ledger_url: str) -> None:
     assert len(_names(first)) == 50
     first.close()
     second.close()
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+def test_a_process_that_asked_for_a_turn_is_before_the_one_that_writes_all_the_time(ledger_url: str) -> None:
+    """SQLite's own lock goes to whoever tries at the right moment, which is nearly always who has just let go of it."""
+    settings = DatabaseSettings(url=ledger_url, turn_timeout=timedelta(seconds=30))
+    busy, other = (open_database(settings) for _ in range(2))
+    under_way, go_on = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def write(database: Database, name: str) -> None:
+        def one(c: Connection) -> None:
+            order.append(name)
+            if name == "busy 0":
+                under_way.set()
+                assert go_on.wait(20)
+
+        database.write(one)
+
+    def write_all_the_time() -> None:
+        for n in range(20):
+            write(busy, f"busy {n}")
+
+    at_it, asking = threading.Thread(target=write_all_the_time), threading.Thread(target=write, args=(other, "other"))
+    at_it.start()
+    assert under_way.wait(10)
+    asking.start()
+    turn = Path(f"{ledger_url.removeprefix('sqlite:///')}.turn")
+    try:
+        eventually(lambda: _is_locked(turn), seconds=10, what="the other process has the turn and waits for the gate")
+    finally:
+        go_on.set()
+        asking.join()
+        at_it.join()
+        busy.close()
+        other.close()
+    assert order == ["busy 0", "other", *(f"busy {n}" for n in range(1, 20))]
+
+
+def _is_locked(file: Path) -> bool:
+    with file.open("r+") as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def test_readers_cannot_write(database: Database, house: House) -> None:

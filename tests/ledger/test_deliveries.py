@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, func, select, update
+from sqlalchemy.exc import IntegrityError
 
 from identity.audit.tables import audit
 from identity.connections import add_connection, get_connection
@@ -20,7 +21,7 @@ from pipeline.intake import Intake
 from pipeline.revocation.signal import Asks, People, Signal
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState
-from pipeline.tables import deliveries, job_scopes, jobs, workflow_settings
+from pipeline.tables import deliveries, delivery_bodies, job_scopes, jobs, workflow_settings
 from pipeline.workflow import Registry
 from tests.ledger.house import House
 from tests.ledgers import MOSTLY_SQLITE
@@ -48,6 +49,15 @@ def test_a_hundred_times_the_same_delivery_is_one_job(house: House) -> None:
         thread.join()
     assert sorted(outcomes) == ["accepted", *["duplicate"] * 99]
     assert (_count(house, jobs), _count(house, deliveries)) == (1, 1)
+
+
+def test_a_delivery_whose_job_cannot_be_stored_is_not_stored_and_is_accepted_when_it_comes_again(house: House) -> None:
+    taken = house.job()
+    before = (_count(house, deliveries), _count(house, delivery_bodies), _count(house, jobs))
+    with pytest.raises(IntegrityError):
+        house.accept(house.delivery("whole or not at all"), job=taken)
+    assert (_count(house, deliveries), _count(house, delivery_bodies), _count(house, jobs)) == before
+    assert house.accept(house.delivery("whole or not at all")).outcome == "accepted"
 
 
 def test_a_duplicate_says_which_jobs_the_first_one_started(house: House) -> None:

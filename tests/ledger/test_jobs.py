@@ -197,7 +197,7 @@ def test_acceptance_rings_a_tenants_share_and_no_more(house: House) -> None:
 
 
 @MOSTLY_SQLITE
-def test_five_jobs_of_another_tenant_are_rung_beside_two_thousand(house: House) -> None:
+def test_five_jobs_of_another_tenant_are_rung_beside_two_hundred(house: House) -> None:
     for n in range(200):
         house.job(text=str(n))
     late = {house.job(tenant="globex", text=str(n)) for n in range(5)}

@@ -44,6 +44,7 @@ def test_an_opening_is_written_before_anything_is_sent_and_says_as_whom(house: H
         "acme.ada",
         "tester",
     )
+    assert row.reason == asked.decision.reason == "named by the workflow"
     assert row.attempt_id == asked.attempt
     consented = house.database.read(lambda c: c.execute(select(grants.c.consented)).scalars().all())
     assert row.detail["consented"] in consented

@@ -259,6 +259,20 @@ CONTROLS = (
         test="tests/ledger/test_database.py::test_a_failed_commit_answers_every_caller",
     ),
     Control(
+        name="turns between processes",
+        file="pipeline/sqlite.py",
+        guard="fcntl.flock(self._turn, fcntl.LOCK_EX)",
+        without="return",
+        test="tests/ledger/test_database.py::test_a_process_that_asked_for_a_turn",
+    ),
+    Control(
+        name="a tenant's share of the window",
+        file="pipeline/ledger/bells.py",
+        guard="share = max(1, window // len(busy)) if busy else 0",
+        without="share = window",
+        test="tests/ledger/test_jobs.py::test_five_jobs_of_another_tenant and sqlite",
+    ),
+    Control(
         name="a signal's time and the consent's",
         file=SIGNALS,
         guard="if at is not None and grant is not None and "

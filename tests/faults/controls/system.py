@@ -120,6 +120,13 @@ CONTROLS = (
         test="tests/faults/test_broker.py::test_what_was_accepted_ends and sqlite",
     ),
     Control(
+        name="the bell at acceptance",
+        file=DELIVERIES,
+        guard="rung = first_bells(connection, whose.tenant, (start.match.workflow for start in starts))",
+        without="rung = ()",
+        test="tests/faults/test_lateness.py::test_fresh_deliveries_end_without_housekeeping and not half",
+    ),
+    Control(
         name="a claim that lapsed is taken back",
         file="pipeline/reconcile.py",
         guard="found = store.read(lambda c: jobs.lapsed(c, limit=BATCH))",
@@ -132,6 +139,20 @@ CONTROLS = (
         guard="if situation.minted or not profile.rotates:",
         without="if True:",
         test="tests/faults/test_crashes.py::test_a_worker_killed_in_a_refresh and sqlite",
+    ),
+    Control(
+        name="what cannot be looked up is asked of a person",
+        file="pipeline/step.py",
+        guard="if step.action.facts.recovery is Recovery.ASK and step.action.facts.effect is not Effect.READ:",
+        without="if False:",
+        test="tests/tasks/test_every_step.py::test_a_worker_killed_at_a_step and after_call and link_pull_request-4",
+    ),
+    Control(
+        name="what may have been done is searched for before it is sent again",
+        file="pipeline/step.py",
+        guard="if doubt is Doubt.OPEN and not step.repeats and step.action.facts.recovery in SEARCHES:",
+        without="if False:",
+        test="tests/tasks/test_every_step.py::test_a_worker_killed_at_a_step and after_call and link_pull_request-3",
     ),
     Control(
         name="a process that is told to stop begins no further step",

@@ -1,0 +1,97 @@
+"""The demo's live table and its document: each step with what, as whom, by which pattern, why and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from sqlalchemy import update
+
+from deploy.demo.sight import Sight
+from deploy.demo.telling import Spoken
+from pipeline.database import DatabaseSettings
+from pipeline.runtime import Keys, Runtime, RuntimeSettings
+from pipeline.sqlite import SqliteDatabase
+from pipeline.tables import steps
+from pipeline.workflow import Registry
+from tests.console.town import Town
+from tests.system.rig import NoRing
+
+STEP = {
+    "job": "job_01J0000000000000000ABCDEF",
+    "step": "step_1",
+    "action": "github.Comment",
+    "principal": "acme.ada",
+    "pattern": "delegated",
+    "reason": "named by the workflow",
+    "status": "done",
+}
+HEADING = ["job", "action", "as", "whom", "pattern", "status", "why"]
+
+
+@pytest.fixture
+def town(sqlite_database: SqliteDatabase) -> Iterator[Town]:
+    with closing(Town(sqlite_database)) as built:
+        yield built
+
+
+@pytest.fixture
+def sight(town: Town, sqlite_database: SqliteDatabase) -> Iterator[Sight]:
+    """Of the town's ledger."""
+    settings = RuntimeSettings(
+        database=DatabaseSettings(url=f"sqlite:///{sqlite_database.path}"),
+        keys=Keys(vault={1: b"k" * 32}, signing=b"s" * 32),
+        base_url="http://127.0.0.1:1",
+    )
+    with closing(Runtime(settings, Registry([town.house.workflow]), NoRing())) as runtime:
+        yield Sight(runtime)
+
+
+def test_a_step_of_the_document_says_what_as_whom_by_which_pattern_why_and_its_status(town: Town, sight: Sight) -> None:
+    job = town.done()
+    (step,) = town.house.database.read(lambda c: c.execute(steps.select()).all())
+    (told,) = sight.steps()
+    assert told == {
+        "job": job,
+        "step": step.id,
+        "action": "github.Say",
+        "principal": "acme.ada",
+        "pattern": "delegated",
+        "reason": "named by the workflow",
+        "status": "done",
+    }
+    # What another job did under the same once key is told apart from what this one did.
+    town.database.write(lambda c: c.execute(update(steps).values(adopted_from="step_of_another")).rowcount)
+    assert sight.steps() == [{**told, "status": "adopted"}]
+
+
+def test_every_step_that_closed_is_a_line_of_the_live_table(
+    town: Town, sight: Sight, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = (town.done(), town.in_doubt())
+    Spoken().steps(sight.steps())
+    told = {job: ["acme.ada", "delegated", status] for job, status in zip(ids, ("done", "unknown"), strict=True)}
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    whys = ["named", "by", "the", "workflow"]
+    assert lines[0] == HEADING
+    assert sorted(lines[1:]) == sorted([job[-6:], "github.Say", *rest, *whys] for job, rest in told.items())
+
+
+def test_a_table_is_headed_again_once_something_else_was_said(capsys: pytest.CaptureFixture[str]) -> None:
+    teller = Spoken()
+    teller.steps([STEP])
+    teller.steps([STEP | {"status": "refused"}])
+    teller.line("Grace withdraws her consent.")
+    teller.steps([STEP])
+    told = [line.split() for line in capsys.readouterr().out.splitlines() if line]
+    line = ["ABCDEF", "github.Comment", "acme.ada", "delegated"]
+    because = ["named", "by", "the", "workflow"]
+    assert told == [
+        HEADING,
+        [*line, "done", *because],
+        [*line, "refused", *because],
+        ["Grace", "withdraws", "her", "consent."],
+        HEADING,
+        [*line, "done", *because],
+    ]
