@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from identity.accounts import get_account
+from identity.audit.tables import audit
 from identity.errors import BadInput
 from identity.grants import get_grant, rotate, seal_answer
 from identity.model import Credential, Scope, ScopeKind, TokenAnswer
@@ -192,11 +193,23 @@ def _interrupted(house: House, *, done_steps: int = 1) -> tuple[str, str]:
     return job.id, made
 
 
+def compensation_audited(house: House) -> list[tuple[str, str, str, Any]]:
+    """What the audit has of compensations."""
+    columns = audit.c
+    told = select(columns.kind, columns.job_id, columns.step_id, columns.detail).where(
+        columns.kind.startswith("compensation.")
+    )
+    return [tuple(row) for row in house.database.read(lambda c: c.execute(told).all())]
+
+
 def test_what_a_cancelled_job_did_is_compensated_by_a_service_job_of_the_platform(compensating: House) -> None:
     job, made = _interrupted(compensating)
     assert _revoker(compensating).advance(made)
     (one,) = receipt_of(compensating, made)["compensations"]
     assert (one["job"], one["action"], one["outcome"]) == (job, "github.Say", "pending")
+    assert compensation_audited(compensating) == [
+        ("compensation.accepted", job, one["step"], {"revocation": made, "by_job": one["by_job"]})
+    ]
     row = compensating.row(one["by_job"])
     with pytest.raises(BadInput, match=f"{job} was compensated by job {row.id}: .*new delivery"):
         compensating.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
@@ -245,6 +258,9 @@ def test_where_no_service_is_left_the_receipt_says_what_was_not_compensated(comp
     assert _revoker(compensating).advance(made)
     (one,) = receipt_of(compensating, made)["compensations"]
     assert (one["outcome"], one["by_job"]) == ("not compensated", None)
+    assert compensation_audited(compensating) == [
+        ("compensation.refused", job.id, asked.step, {"revocation": made, "by_job": None})
+    ]
     assert "acme" in one["reason"]
 
 
