@@ -412,6 +412,39 @@ def test_of_two_revocations_of_the_same_jobs_each_job_is_on_one_receipt(house: H
     assert {*first, *second} == made_jobs
 
 
+def test_a_revocation_between_two_chunks_of_another_takes_what_is_left_and_both_wait_for_the_call(house: House) -> None:
+    running = house.claim(house.job())
+    asked = intent(house, running)
+    open_(house, asked)
+    queued = {house.job(text=str(n)) for n in range(Pace().jobs + 8)}
+    first = revoke(house, account_scope())
+
+    class Crash(BaseException):
+        pass
+
+    def crash(point: str) -> None:
+        if point == "after_chunk":
+            raise Crash
+
+    with pytest.raises(Crash):
+        Revoker(house.database, SIGNER, reached=crash).advance(first)
+    assert house.row(running.id).state == JobState.STOPPING
+    second = revoke(house, Scope(kind=ScopeKind.TENANT, key="acme"))
+    revoker = Revoker(house.database, SIGNER)
+    assert [revoker.advance(one) for one in (second, first)] == [False, False], "the call is in flight under both"
+    done(house, asked)
+    assert [revoker.advance(one) for one in (second, first)] == [True, False], "who told it to stop waits for its end"
+    assert isinstance(open_(house, intent(house, running, position=2)), Ended)
+    assert revoker.advance(first)
+    of_first, of_second = receipt_of(house, first), receipt_of(house, second)
+    told = Counter([*of_first["cancelled_jobs"], *of_second["cancelled_jobs"]])
+    assert told == Counter([running.id, *queued])
+    assert running.id in of_first["cancelled_jobs"]
+    assert len(of_second["cancelled_jobs"]) == 9
+    in_flight = [[call["attempt"] for call in receipt["in_flight"]] for receipt in (of_first, of_second)]
+    assert in_flight == [[asked.attempt], [asked.attempt]]
+
+
 def test_what_has_finished_is_not_looked_at(house: House) -> None:
     """However long the history of a scope is, a revocation sees the unfinished jobs alone."""
     ended = [house.job(text=str(n)) for n in range(5)]
