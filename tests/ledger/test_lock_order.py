@@ -5,11 +5,9 @@ For PostgreSQL: SQLite has one writer, and no locks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 import pytest
 
@@ -19,31 +17,18 @@ from pipeline.database import Database
 from pipeline.ledger.intents import Approved
 from pipeline.revocation.compensation import compensable, compensate_step
 from pipeline.workflow import Registry
-from tests.ledger.acts import done, listening, open_, revoke
+from tests.ledger.acts import done, open_, revoke
 from tests.ledger.house import House, account_scope
 from tests.ledger.house import intent_of as intent
+from tests.ledger.plans import statements_of
 from tests.ledger.undoing import house_that_undoes, say_and_undo
 
 pytestmark = pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 
-Statement = tuple[str, Any]
-
-
-def statements_of(house: House, act: Callable[[], object]) -> list[Statement]:
-    """What *act* asks of the database, with its parameters."""
-    said: list[Statement] = []
-
-    def note(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        said.append((statement, parameters))
-
-    with listening(house.database.engine, "before_cursor_execute", note):
-        act()
-    return said
-
 
 def key_of(house: House, scope: Scope) -> int:
     """What a scope is locked by."""
-    locks = statements_of(house, lambda: house.database.write(partial(lock_exclusive, scope=scope)))
+    locks = statements_of(lambda: house.database.write(partial(lock_exclusive, scope=scope)))
     (key,) = [parameters["key"] for statement, parameters in locks if "pg_advisory_xact_lock(" in statement]
     return int(key)
 
@@ -52,7 +37,7 @@ def test_an_opening_locks_its_scopes_and_its_approvers_in_the_one_order(house: H
     job = house.claim(house.job())
     approved = Approved(id="app", by=("acme.zoe", "acme.abe"))
     asked = replace(intent(house, job), approval=approved)
-    said = statements_of(house, lambda: open_(house, asked))
+    said = statements_of(lambda: open_(house, asked))
     ((statement, parameters),) = [one for one in said if "pg_advisory_xact_lock_shared" in one[0]]
     names = [name for name in parameters if f"%({name})s" in statement]
     names.sort(key=lambda name: statement.index(f"%({name})s"))
@@ -76,7 +61,7 @@ def test_a_compensation_locks_its_scopes_before_the_job(database: Database) -> N
     (step,) = database.read(partial(compensable, among=[asked.job.id], workflows=workflows))
     undo = partial(compensate_step, step=step, revocation=made, workflows=workflows, now=datetime.now(UTC))
     undo = partial(undo, job=house.ids("job"), audit_id=house.ids("aud"))
-    said = [statement for statement, _ in statements_of(house, lambda: database.write(undo))]
+    said = [statement for statement, _ in statements_of(lambda: database.write(undo))]
     (scopes,) = [place for place, statement in enumerate(said) if "pg_advisory_xact_lock_shared" in statement]
     (job,) = [place for place, statement in enumerate(said) if "FOR UPDATE" in statement]
     assert scopes < job
