@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import count
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ from pipeline.ledger.delivery_replay import Does
 from pipeline.ledger.intents import Adopted, Ended, Opened, Skipped
 from pipeline.ledger.replay import replay
 from pipeline.resolution import resolve_by_hand
-from pipeline.revocation.cancelling import Pace, end_waits
+from pipeline.revocation.cancelling import Pace, cancel_chunk, end_waits
 from pipeline.revocation.compensation import compensable, compensate_step
 from pipeline.revocation.preview import preview
 from pipeline.revocation.revoker import Revoker
@@ -477,6 +478,20 @@ def test_where_each_statement_is_slow_the_pace_stays_worth_a_commit() -> None:
     for _ in range(10):
         pace.after(pace.jobs, timedelta(milliseconds=50))  # however few the jobs are
     assert pace.jobs == first == 100
+
+
+def test_a_chunk_whose_time_is_over_leaves_the_next_set_to_another(house: House) -> None:
+    jobs_of = {author: [house.job(author=author) for _ in range(2)] for author in ("1001", "6666")}
+    sets = [house.row(ids[0]).scopes_sha256 for ids in jobs_of.values()]
+    made = revoke(house, Scope(kind=ScopeKind.TENANT, key="acme"))
+    chunk = partial(cancel_chunk, revocation=made, limit=10)
+    slow, quick = (count(step=milliseconds / 1000) for milliseconds in (9, 1))
+    first = house.database.write(partial(chunk, sets=sets, clock=partial(next, slow)))
+    assert (first.reached, list(first.left)) == (2, sets[1:])
+    assert Counter(house.states().values()) == {JobState.CANCELLED: 2, JobState.QUEUED: 2}
+    second = house.database.write(partial(chunk, sets=sets, clock=partial(next, quick)))
+    assert (second.reached, list(second.left)) == (2, [])
+    assert set(house.states().values()) == {JobState.CANCELLED}
 
 
 @MOSTLY_SQLITE
