@@ -72,8 +72,8 @@ def show(at: Installation, out: Output, id: str) -> int | None:
         return PROBLEM if why else None
     _tell_whose(out, row)
     _tell(out, row["receipt"])
-    if row["doubt"] in SAYS:
-        out.sentence(f"Of its signal: {SAYS[row['doubt']]}.")
+    if (doubt := row["receipt"]["doubt"]) in SAYS:
+        out.sentence(f"Of its signal: {SAYS[doubt]}.")
     if why:
         out.sentence(f"THE RECEIPT DOES NOT HOLD: {why}.")
         return PROBLEM

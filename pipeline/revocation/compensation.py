@@ -65,16 +65,22 @@ def compensate_step(
 ) -> bool:
     """Accept the job that compensates a step, or write down why there is none. False: there is nothing to do."""
     owner = select(jobs).join(steps, steps.c.job_id == jobs.c.id).where(steps.c.id == step)
-    # The lock keeps a replay out, which would make the effect wanted again.
+    # What says whose locks to take never changes, so it is read before them.
+    seen = connection.execute(owner.with_only_columns(jobs.c.tenant_id, jobs.c.workflow, steps.c.action)).one()
+    declared = _declared(workflows, seen.workflow, seen.action)
+    if declared is None:
+        return False
+    wanted = _lease(connection, declared, seen.action, tenant=seen.tenant_id, now=now)
+    if isinstance(wanted, LeaseRequest):
+        lock_shared(connection, wanted.scope_list)
+    # The job's lock keeps a replay out, which would make the effect wanted again. It comes after those of the scopes:
+    # a replay by the API has its tenant's before it waits for the job.
     of = connection.execute(owner.with_for_update(of=jobs)).one()
     again = select(compensations.c.step_id).where(compensations.c.step_id == step)
     if of.state != JobState.CANCELLED or connection.execute(again).first() is not None:
         return False
     done = connection.execute(select(steps).where(steps.c.id == step)).one()
-    declared = _declared(workflows, of.workflow, done.action)
-    if declared is None:
-        return False
-    reason = _prohibition(connection, declared, done.action, tenant=of.tenant_id, now=now)
+    reason = _prohibition(connection, wanted) if isinstance(wanted, LeaseRequest) else wanted
     if reason is None:
         _accept(connection, declared, of, done, revocation=revocation, job=job, now=now)
     connection.execute(
@@ -142,15 +148,17 @@ def _accept(
     )
 
 
-def _prohibition(connection: Connection, declared: Workflow, action: str, *, tenant: str, now: datetime) -> str | None:
-    """Why nobody is left to compensate, or None: the rule, asked before a job is accepted that could only wait."""
+def _lease(
+    connection: Connection, declared: Workflow, action: str, *, tenant: str, now: datetime
+) -> LeaseRequest | str:
+    """What the compensation of *action* would need, or why there is nobody to do it."""
     (by,) = [how.by for of, how in declared.compensations.items() if of.action_name() == action]
     try:
         through = connection_for(connection, tenant, by.facts.provider).id
         principal = service_principal(connection, tenant).id
     except Misconfigured as error:
         return str(error)
-    request = LeaseRequest(
+    return LeaseRequest(
         tenant=tenant,
         connection=through,
         agent=PLATFORM_AGENT,
@@ -160,7 +168,10 @@ def _prohibition(connection: Connection, declared: Workflow, action: str, *, ten
         ahead=False,
         now=now,
     )
-    lock_shared(connection, request.scope_list)
+
+
+def _prohibition(connection: Connection, request: LeaseRequest) -> str | None:
+    """Why the service may not compensate, or None: the rule, asked before a job is accepted that could only wait."""
     match leases.examine(connection, request):
         case RuledOut(reason=reason):
             return reason

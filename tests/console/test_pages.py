@@ -14,6 +14,7 @@ from identity.console.roles import Role
 from identity.model import Scope, ScopeKind
 from identity.tables import accounts
 from pipeline.reconcile import heartbeat
+from pipeline.revocation.inquiry import Doubt
 from pipeline.revocation.tables import revocations
 from pipeline.states import StepState
 from pipeline.tables import jobs, steps
@@ -164,6 +165,15 @@ def test_the_overview_calls_a_duty_late_by_its_own_rhythm(sqlite_town: Town) -> 
         heartbeat(sqlite_town.database, duty=duty, host="here", error=None, now=then)
     shown = sqlite_town.at(Role.OWNER).sees("/console/")
     assert ("dispatch. <code>aswhom doctor" in shown, "catch-up" in shown) == (True, False)
+
+
+def test_what_stands_beside_a_receipt_is_not_told_as_its_word_about_the_signal(sqlite_town: Town) -> None:
+    owner, id = sqlite_town.at(Role.OWNER), sqlite_town.fill()["revocation"]
+    altered = update(revocations).where(revocations.c.id == id).values(doubt=Doubt.ALIVE)
+    sqlite_town.database.write(lambda c: c.execute(altered))
+    shown = owner.sees(f"/console/revocations/{id}")
+    assert "they differ in doubt" in shown
+    assert "may connect again" not in shown
 
 
 def test_a_revocation_of_many_accounts_names_those_that_are_stuck_first(sqlite_town: Town) -> None:

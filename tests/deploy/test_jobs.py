@@ -12,9 +12,17 @@ from deploy.installation import Installation
 from deploy.settings import load
 from pipeline.ledger.dead_letters import MOST
 from pipeline.ledger.new_jobs import NewJob, insert_job
+from pipeline.ledger.queries import compensation_of
+from pipeline.revocation.revoker import Revoker
+from pipeline.states import AttemptState, StepState
 from pipeline.tables import attempts, jobs
+from pipeline.workflow import Registry
 from tests.console.town import Town
 from tests.deploy.conftest import Cli
+from tests.ledger.acts import close, done, open_, revoke
+from tests.ledger.house import account_scope
+from tests.ledger.house import intent_of as intent
+from tests.ledger.undoing import house_that_undoes, say_and_undo
 
 
 @pytest.fixture
@@ -94,6 +102,29 @@ def test_a_revocation_without_a_receipt_says_which_calls_it_waits_for(cli: Cli, 
     (call,) = cli.json("revocations", "show", made)["in_flight"]
     assert (call["job"], call["principal"], call["state"]) == (in_doubt, "acme.ada", "unknown")
     assert call["attempt"] in cli("revocations", "show", made).output
+
+
+def test_a_job_that_a_revocation_stopped_in_the_middle_is_told_step_by_step(cli: Cli) -> None:
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        house = house_that_undoes(at.ledger)
+        stopped = house.claim(house.job())
+        asked, lost = (intent(house, stopped, position=place, occurrence=place) for place in (1, 2))
+        open_(house, asked)
+        done(house, asked)
+        open_(house, lost)
+        close(house, lost, AttemptState.UNKNOWN, StepState.UNKNOWN)
+        made = revoke(house, account_scope())
+        open_(house, intent(house, stopped, position=3, occurrence=3))
+        assert Revoker(at.ledger, at.signer, Registry([say_and_undo])).advance(made)
+        (followed,) = at.read(lambda c: compensation_of(c, stopped.id))
+    told = cli("jobs", "show", stopped.id).output.splitlines()
+    look = f"look, then `aswhom jobs resolve {stopped.id}`"
+    about = told.index("It ended before its end:")
+    (first, second, third, compensated) = told[about + 1 : about + 5]
+    assert first == "  step 1, github.Say, took effect, as user ada."
+    assert second == f"  step 2, github.Say, was sent, and whether it took effect is unknown: {look}."
+    assert third.startswith(f"  step 3, github.Say, was refused and never sent: {account_scope()} was revoked at ")
+    assert compensated == f"Step 1 is being compensated by {followed['job_id']}."
 
 
 def test_a_word_about_a_call_without_effect_lets_its_job_go_on(cli: Cli, in_doubt: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 
 from deploy.cli import main
 from deploy.cli.partial import end_in_the_middle
@@ -19,6 +19,7 @@ from identity.accounts import get_account
 from identity.tables import accounts
 from identity.withdrawals import WithdrawalState, settle, take_grant
 from pipeline.ledger.new_jobs import NewJob, insert_job
+from pipeline.revocation.inquiry import Doubt
 from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.tables import revocations
 from tests.deploy.conftest import Cli
@@ -111,6 +112,19 @@ def test_a_receipt_is_verified_with_the_public_key_alone(acme: Cli, tmp_path: Pa
     assert verify()["verified"] is False
     key.write_text("no key")
     assert "no public key" in verify()["message"]
+
+
+def test_what_is_told_of_a_signal_is_the_receipts_word_and_not_what_stands_beside_it(acme: Cli) -> None:
+    made = acme.json("revoke", "tenant", "acme", "--yes")["id"]
+    advance(acme, made)
+    with Installation(load(data_dir=acme.data_dir)) as at:
+        altered = update(revocations).where(revocations.c.id == made).values(doubt=Doubt.ALIVE)
+        at.write(lambda c: c.execute(altered).rowcount)
+    shown = acme("revocations", "show", made)
+    assert shown.exit_code == 1
+    assert "THE RECEIPT DOES NOT HOLD" in shown.output
+    assert "they differ in doubt" in shown.output
+    assert "may connect again" not in shown.output
 
 
 def test_the_jobs_of_a_receipt_are_listed_by_page_and_held_against_it(acme: Cli) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.servers.postgres import Postgres
 from tests.system.conftest import start_system
-from tests.system.rig import System
+from tests.system.rig import WORKFLOWS, System
 
 __all__ = ["start_system"]  # a fixture here too
 
@@ -40,13 +40,20 @@ def sqlite_system(start_system: Callable[..., System]) -> System:
     return system
 
 
+@pytest.fixture
+def workflows() -> tuple[str, ...]:
+    """The modules of the workflows that a system runs; a test module may say others."""
+    return WORKFLOWS
+
+
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
-def system(request: pytest.FixtureRequest, start_system: Callable[..., System]) -> System:
+def system(request: pytest.FixtureRequest, start_system: Callable[..., System], workflows: tuple[str, ...]) -> System:
     """The same on each database; PostgreSQL with the slow tests."""
+    settings = {**SETTINGS, "ASWHOM_WORKFLOWS": ",".join(workflows)}
     if request.param == "sqlite":
-        system = start_system(**SETTINGS)
+        system = start_system(**settings)
     else:
         cluster: Postgres = request.getfixturevalue("postgres")
-        system = start_system(cluster.url(cluster.create_database()), **SETTINGS)
+        system = start_system(cluster.url(cluster.create_database()), **settings)
     system.start("web", "revocations", "housekeeping")
     return system

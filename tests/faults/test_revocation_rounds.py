@@ -9,11 +9,11 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Row, select
 
 from deploy.demo import people
 from deploy.demo.provision import GITHUB, SLACK, linear_of
@@ -27,20 +27,20 @@ from pipeline.accounts.connecting import wake_waiting
 from pipeline.ledger.revocation_pages import page_digest
 from pipeline.revocation import made_under
 from pipeline.revocation.tables import revocation_pages, revocations
-from pipeline.states import AttemptState, JobState
-from pipeline.tables import attempts, job_scopes, jobs
-from pipeline.workflow import PLATFORM_AGENT
+from pipeline.states import AttemptState, JobState, StepState
+from pipeline.tables import attempts, job_scopes, jobs, steps
+from pipeline.workflow import PLATFORM_AGENT, OnRevoke
 from tests.faults.books import balance
 from tests.faults.endings import count_moves_to_an_end, moves_to_an_end
+from tests.faults.mixture import begin_jobs, switch_on_greeting
 from tests.faults.order import Order, prove_order
 from tests.faults.receipts import receipt_of
 from tests.servers.process import Process
-from tests.system.rig import System
+from tests.system.rig import WORKFLOWS, System
 
 REVOKER_POINTS = ("after_chunk", "before_compensations", "after_compensation", "before_withdrawals", "before_receipt")
 WORKERS = ("worker", "worker-2", "worker-3")
-REPOSITORIES = {"acme": "acme/shop", "globex": "globex/site", "initech": "initech/reports"}
-PULLS = 6
+OPENINGS = 18  # about as many as a round has
 
 
 def scopes(system: System) -> list[Scope]:
@@ -137,10 +137,10 @@ def play(system: System, chance: random.Random, number: int) -> Order:
     plan = Round(
         number=number,
         scope=chance.choice(scopes(system)),
-        after=chance.randrange(PULLS * 3),
+        after=chance.randrange(OPENINGS),
         in_mid_call=chance.random() < 0.6,
         with_refreshes=chance.random() < 0.5,
-        broker_dies=chance.randrange(PULLS) if chance.random() < 0.3 else None,
+        broker_dies=chance.randrange(OPENINGS // 3) if chance.random() < 0.3 else None,
         patience=chance.uniform(0, 3),
         dies_at=chance.choice(REVOKER_POINTS) if chance.random() < 0.4 else None,
     )
@@ -151,10 +151,7 @@ def play(system: System, chance: random.Random, number: int) -> Order:
     if plan.with_refreshes:
         for provider in ("github", "linear"):
             system.order("auth", "expire", provider=provider)
-    for _ in range(PULLS):
-        tenant = chance.choice(TENANTS)
-        author, label = chance.choice(PEOPLE[tenant]), chance.choice(("bug", "bug", "infra"))
-        system.pull(REPOSITORIES[tenant], author, label)
+    begin_jobs(system, chance)
     until = math.inf
     if (openings := plan.broker_dies) is not None:
         system.wait(lambda: system.count(attempts) >= started + openings or not _moving(system), "the broker's moment")
@@ -224,14 +221,18 @@ def prove(system: System, plan: Round, receipt: Mapping[str, Any], returned: dat
 
 def _prove_jobs(system: System, plan: Round, receipt: Mapping[str, Any], former: set[str]) -> None:
     new = [job for job in system.jobs() if job.id not in former]
-    under = select(job_scopes.c.scopes_sha256).where(
+    under = select(job_scopes.c.scopes_sha256, job_scopes.c.on_revoke).where(
         job_scopes.c.kind == plan.scope.kind, job_scopes.c.key == plan.scope.key
     )
-    reached = {row.scopes_sha256 for row in system.rows(under)}
+    reached = {row.scopes_sha256: row.on_revoke for row in system.rows(under)}
+    in_flight = {call["job"] for call in receipt["in_flight"]}
     for job in new:
         of_scope = job.scopes_sha256 in reached and job.accepted < receipt["number"]
-        allowed = {JobState.DONE, JobState.CANCELLED} if of_scope else {JobState.DONE}
+        # A step that may have taken effect is not skipped, so its job may end there.
+        goes_on = reached.get(job.scopes_sha256) == OnRevoke.SKIP and job.id not in in_flight
+        allowed = {JobState.DONE, JobState.CANCELLED} if of_scope and not goes_on else {JobState.DONE}
         assert job.state in allowed, f"{plan}: {job.id} of {job.agent_id} is {job.state}: {job.reason}"
+    _prove_skipping([job for job in new if reached.get(job.scopes_sha256) == OnRevoke.SKIP], receipt)
     ended = {job.id for job in new if job.state == JobState.CANCELLED}
     assert set(receipt["cancelled_jobs"]) == ended
     assert len(receipt["cancelled_jobs"]) == receipt["cancelled_count"]
@@ -244,6 +245,19 @@ def _prove_jobs(system: System, plan: Round, receipt: Mapping[str, Any], former:
         assert one["by_job"] is None or one["by_job"] in {job.id for job in new if job.agent_id == PLATFORM_AGENT}
 
 
+def _prove_skipping(able: list[Row[Any]], receipt: Mapping[str, Any]) -> None:
+    """The receipt counts the jobs that go on without what was revoked: those that had not finished before it."""
+    before = [job for job in able if job.accepted < receipt["number"]]
+    certain = datetime.fromisoformat(receipt["quiesced_at"]) + timedelta(seconds=0.5)  # it counts a moment later
+    still = sum(job.finished_at > certain for job in before)
+    assert still <= receipt["skipping_jobs"] <= len(before), receipt
+
+
+@pytest.fixture
+def workflows() -> tuple[str, ...]:
+    return (*WORKFLOWS, "tests.faults.greeting")
+
+
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("rounds", [10, pytest.param(100, marks=pytest.mark.slow)])
 def test_round_after_round_nothing_follows_a_revocation_but_what_is_on_its_receipt(
@@ -254,13 +268,18 @@ def test_round_after_round_nothing_follows_a_revocation_but_what_is_on_its_recei
     system.worker_app = system.revocations_app = "tests.faults.crashing_worker"
     system.concurrency = 4
     count_moves_to_an_end(system)
+    switch_on_greeting(system)
     give_back(system)
     system.start(*WORKERS, CRASH_PLAN=str(plan))
     seen = [play(system, seed, number) for number in range(rounds)]
     before, after = sum(one.before for one in seen), sum(one.after for one in seen)
     assert before, "no round had anything to revoke"
     assert after or rounds < 100, "no call was out when its authority ended, so nothing was proven of those"
+    skipped = system.count(steps, steps.c.state == StepState.SKIPPED)
+    assert skipped or rounds < 100, "no job went on without what was revoked, so nothing was proven of those"
+    assert {"link_pull_request", "greet", "answer_mention"} <= {job.workflow for job in system.jobs()}
     assert set(moves_to_an_end(system).values()) == {1}, "a job ended twice since it was accepted"
     print(f"{rounds} rounds: {before} requests before their revocation, {after} on its receipt after it")
+    print(f"{skipped} steps were skipped")
     renewed = sum(one.renewed_before for one in seen), sum(one.renewed_after for one in seen)
     print("with what was revoked, token endpoints were asked {} times before, and {} in flight".format(*renewed))

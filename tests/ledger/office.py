@@ -8,26 +8,31 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, cast
+from urllib.parse import parse_qs, urlsplit
 
 import redis
 from sqlalchemy import Connection, select, update
 
 from identity.capability.issuer import Issuer
+from identity.connect.connector import Connect
 from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.connections import get_connection
 from identity.http import Client
+from identity.model import AccountKey
 from identity.providers import PROFILES
 from identity.refresh.coordinator import Coordinator, RefreshBudget
 from identity.refresh.gate import Gate
 from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
 from identity.tables import accounts, grants, provider_connections
+from pipeline.accounts.connecting import Away, Connecting, Done
 from pipeline.run import Run
 from pipeline.services import Services, StepSettings
 from pipeline.upstream import Upstream
 from pipeline.worker import Worker, WorkerSettings
 from pipeline.workflow import Registry
 from tests.identity.providers import PretendProvider, reply
+from tests.ledger.acts import SIGNER
 from tests.ledger.house import House, Say
 
 AS_SHIPPED = StepSettings()
@@ -93,6 +98,28 @@ class Office:
             stopping=stopping,
         )
         return Worker(services, Registry([self.house.workflow]), Silence(), WorkerSettings())
+
+    def ada_connects_anew(self) -> None:
+        """Through the flow of the pages, to its callback."""
+        connect = Connect(
+            self.house.database,
+            self.house.vault,
+            self.http,
+            PROFILES,
+            SIGNER,
+            redirect_uri=lambda connection: f"{self.provider.url}/callback/{connection}",
+            ids=partial(self.house.ids, "con"),
+            token=partial(secrets.token_urlsafe, 32),
+        )
+        connecting = Connecting(self.house.database, connect, Registry([self.house.workflow]))
+        now, browser = datetime.now(UTC), secrets.token_urlsafe(32)
+        link = connect.start(AccountKey(tenant="acme", connection="gh", principal="acme.ada"), now=now)
+        away = connecting.authorize(link.text, browser=browser, now=now)
+        assert isinstance(away, Away), away
+        (state,) = parse_qs(urlsplit(away.url).query)["state"]
+        self.provider.user = {"id": 1001, "login": "ada"}
+        done = connecting.finish("gh", {"code": "code", "state": state}, browser=browser, now=now)
+        assert isinstance(done, Done), done
 
     def generation(self) -> int:
         which = select(grants.c.generation).where(grants.c.account_id == ADA)

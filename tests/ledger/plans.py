@@ -1,9 +1,8 @@
-"""What the database says of how it would run the statements of a read, or of a write."""
+"""The statements of a read, or of a write, and what the database says of how it would run them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event
@@ -18,30 +17,29 @@ def plans(database: Database, read: Callable[[Connection], object]) -> list[str]
 
 def plans_of(database: Database, act: Callable[[], object]) -> list[str]:
     """The plan of each SELECT that *act* has the database run, reading or writing, after what it has written."""
-    with _heard() as statements:
-        act()
+    selects = [one for one in statements_of(act) if one[0].lstrip().lower().startswith(("select", "with"))]
 
     def explain(connection: Connection) -> list[str]:
         word = "explain query plan" if connection.dialect.name == "sqlite" else "explain"
         return [
             "\n".join(str(row[-1]) for row in connection.exec_driver_sql(f"{word} {statement}", parameters))
-            for statement, parameters in statements
+            for statement, parameters in selects
         ]
 
     return database.read(explain)
 
 
-@contextmanager
-def _heard() -> Iterator[list[tuple[str, Any]]]:
-    """Of every engine: on SQLite the writer has one of its own."""
+def statements_of(act: Callable[[], object]) -> list[tuple[str, Any]]:
+    """What *act* has the databases run, with the parameters."""
     heard: list[tuple[str, Any]] = []
 
     def hear(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
-        if statement.lstrip().lower().startswith(("select", "with")):
-            heard.append((statement, parameters))
+        heard.append((statement, parameters))
 
+    # Of every engine: on SQLite the writer has one of its own.
     event.listen(Engine, "before_cursor_execute", hear)
     try:
-        yield heard
+        act()
     finally:
         event.remove(Engine, "before_cursor_execute", hear)
+    return heard

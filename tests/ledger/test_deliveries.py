@@ -18,11 +18,13 @@ from identity.installations import add_installation
 from identity.model import AccountState
 from identity.tables import accounts, provider_connections
 from pipeline.intake import Intake
+from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.signal import Asks, People, Signal
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState
 from pipeline.tables import deliveries, delivery_bodies, job_scopes, jobs, workflow_settings
 from pipeline.workflow import Registry
+from tests.ledger.acts import SIGNER, receipt_of
 from tests.ledger.house import House
 from tests.ledgers import MOSTLY_SQLITE
 
@@ -197,6 +199,9 @@ def test_a_revocation_signal_is_effective_when_it_is_accepted(house: House) -> N
     state = select(accounts.c.state).where(accounts.c.principal_id == "acme.ada")
     assert house.database.read(lambda c: c.execute(state).scalar_one()) == AccountState.REVOKED
     assert house.row(job).state == JobState.QUEUED  # tidying is the queue's; the rule already refuses it
+    (made,) = accepted.revocations
+    assert Revoker(house.database, SIGNER).advance(made)
+    assert receipt_of(house, made)["signal"] == accepted.delivery
 
 
 def test_revoke_reconnect_revoke_with_the_same_bytes_ends_revoked(house: House) -> None:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy import Connection, select, update
 
 from identity.accounts import get_account
@@ -36,12 +37,12 @@ from identity.vault import Vault
 from identity.withdrawals import ask_again
 from identity.withdrawals.reach import awaits_provider
 from identity.withdrawals.tables import withdrawals
-from identity.withdrawals.withdrawer import Withdrawer
+from identity.withdrawals.withdrawer import WithdrawalBudget, Withdrawer
 from pipeline import revocation
 from pipeline.ledger.security_events import accept as accept_event
 from pipeline.model import SecurityEvent
 from pipeline.retention import Retention, prune
-from pipeline.revocation.provider_side import ProviderAsker, provider_side
+from pipeline.revocation.provider_side import ProviderAsker, measure_withdrawals, provider_side
 from pipeline.revocation.receipt import ProviderAnswer
 from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.signal import Asks, People, Signal
@@ -235,10 +236,24 @@ def test_a_provider_that_stays_away_is_visibly_stuck_until_an_operator_acts(side
     assert "401" in told["accounts"][0]["reason"]
     assert not side.awaits()  # a person need not wait for what nobody asks any more
     assert len(side.github.ended) == 12
+    assert (measured(side, "stuck"), measured(side, "pending")) == (1, 0)
     side.github.ending = lambda _: (204, {}, b"")
     assert side.house.database.write(lambda c: ask_again(c, made, now=side.now)) == 1
+    assert (measured(side, "stuck"), measured(side, "pending")) == (0, 1)
     assert side.revoker.advance(made)
     assert side.receipt(made)["provider"]["answer"] == ProviderAnswer.DONE
+    assert (measured(side, "stuck"), measured(side, "pending")) == (0, 0)
+
+
+def measured(side: Side, state: str) -> float | None:
+    """What housekeeping tells Prometheus of credentials that are still to end."""
+    measure_withdrawals(side.house.database)
+    return REGISTRY.get_sample_value("aswhom_withdrawals", {"state": state})
+
+
+def test_each_pause_is_twice_as_long_as_the_one_before_up_to_five_minutes() -> None:
+    pauses = [WithdrawalBudget().pause(tries).total_seconds() for tries in range(1, 12)]
+    assert pauses == [2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]
 
 
 def test_a_receipt_that_is_told_better_long_after_still_names_the_calls_that_were_in_flight(side: Side) -> None:

@@ -63,7 +63,19 @@ def test_a_receipt_holds_in_each_of_its_revisions_while_it_is_the_newest(house: 
 
 
 @pytest.mark.parametrize(
-    "column", ["kind", "key", "source", "requested_by", "reason", "number", "effective_at", "quiesced_at"]
+    "column",
+    [
+        "kind",
+        "key",
+        "source",
+        "signal_id",
+        "doubt",
+        "requested_by",
+        "reason",
+        "number",
+        "effective_at",
+        "quiesced_at",
+    ],
 )
 def test_what_is_told_beside_a_receipt_is_held_against_it(house: House, column: str) -> None:
     made = receipted(house)

@@ -92,11 +92,18 @@ def test_what_is_refused_after_a_forced_refresh_waits_for_a_person_and_revokes_n
     assert database.read(lambda c: c.execute(select(func.count()).select_from(scopes)).scalar_one()) == 0
     kinds = database.read(lambda c: c.execute(select(audit.c.kind, audit.c.generation)).all())
     assert ("grant.refused", 2) in {(kind, generation) for kind, generation in kinds}
-    office.house.connect("acme", "acme.ada")
-    office.refuses = lambda token: False
-    other = office.house.job()
-    office.work(other)
-    assert office.house.row(other).state == JobState.DONE
+
+
+def test_what_waited_for_a_dead_grant_goes_on_when_its_person_has_connected_anew(office: Office) -> None:
+    office.refuses = lambda token: token != "access-2"
+    job = office.house.job()
+    office.work(job)
+    assert (office.house.row(job).wait, office.state()) == (Wait.CONSENT, AccountState.NEEDS_RECONNECT)
+    office.ada_connects_anew()
+    assert (office.house.row(job).state, office.state()) == (JobState.QUEUED, AccountState.ACTIVE)
+    office.work(job)
+    assert office.house.row(job).state == JobState.DONE
+    assert office.tokens == ["token-acme.ada-1", "access-1", "access-2"]
 
 
 def test_what_waits_for_an_account_that_a_late_answer_brings_back_goes_on(office: Office, ledger_url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -12,6 +13,7 @@ from sqlalchemy import Connection, insert, select, text
 
 from identity.model import PrincipalKind, Scope, ScopeKind
 from identity.tables import accounts, principals, refresh_intents
+from pipeline import revocation
 from pipeline.ledger.intents import Ended
 from pipeline.ledger.openings import open_attempt
 from pipeline.revocation.preview import preview
@@ -20,12 +22,12 @@ from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.signal import Asks
 from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState, StepState
-from pipeline.tables import attempts
+from pipeline.tables import attempts, jobs
 from pipeline.workflow import Registry
 from tests.ledger.acts import SIGNER, close, open_, revoke
 from tests.ledger.house import House, account_scope
 from tests.ledger.house import intent_of as intent
-from tests.ledger.plans import plans_of
+from tests.ledger.plans import plans_of, statements_of
 from tests.ledger.signals import person, say, signal
 
 CROWD = 1_000
@@ -100,6 +102,49 @@ def _by_index(house: House, act: Callable[[], object], *, table: str, index: str
 
 _of_revocations = partial(_by_index, table="revocations", index="ix_revocations_scope")
 _of_accounts = partial(_by_index, table="accounts", index="ix_accounts_principal")
+
+
+SCOPES = (
+    Scope(kind=ScopeKind.TENANT, key="acme"),
+    Scope(kind=ScopeKind.CONNECTION, key="gh"),
+    Scope(kind=ScopeKind.AGENT, key="tester"),
+    ADA,
+    account_scope(),
+)
+
+
+def test_a_commit_of_a_revocation_is_the_same_whatever_is_queued(house: House) -> None:
+    job = house.job()
+    before = {scope: _commit(house, scope) for scope in SCOPES}
+
+    def queue(connection: Connection) -> None:
+        one = dict(connection.execute(select(jobs).where(jobs.c.id == job)).mappings().one())
+        connection.execute(insert(jobs), [{**one, "id": f"job-{place}"} for place in range(1, CROWD)])
+
+    house.database.write(queue)
+    assert {scope: _commit(house, scope) for scope in SCOPES} == before
+    for statements in before.values():
+        assert any("INSERT INTO revocations" in statement for statement in statements)
+        assert not [statement for statement in statements if re.search(r"\bjobs\b", statement)]
+
+
+def _commit(house: House, scope: Scope) -> list[str]:
+    """The statements that make a revocation of *scope* effective. It is taken back, so that the next is the first."""
+
+    def declare(connection: Connection) -> None:
+        make = partial(revocation.declare, connection, tenant="acme", source="test", by="test", reason="test")
+        make(id="rev", scope=scope, now=NOW)
+        raise _TakenBack
+
+    def attempt() -> None:
+        with pytest.raises(_TakenBack):
+            house.database.write(declare)
+
+    return [statement for statement, _ in statements_of(attempt)]
+
+
+class _TakenBack(Exception):
+    pass
 
 
 def test_an_opening_that_is_refused_finds_its_revocation_by_the_scope(crowded: House) -> None:

@@ -11,11 +11,16 @@ import pytest
 from sqlalchemy import update
 
 from identity.errors import Unavailable
+from pipeline.database import DatabaseSettings
 from pipeline.reconcile import advance_revocations
+from pipeline.revocation import Stage, load
 from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.tables import revocations
+from pipeline.runtime import Keys, Runtime, RuntimeSettings
+from pipeline.workflow import Registry
 from tests.ledger.acts import SIGNER, revoke
 from tests.ledger.house import House, account_scope
+from tests.system.rig import NoRing
 
 
 def test_what_a_tick_has_no_time_for_has_its_turn_at_the_next_one(house: House) -> None:
@@ -43,6 +48,25 @@ def _busy(revocation: str) -> bool:
     raise Unavailable("busy")
 
 
+def test_housekeeping_goes_on_with_what_has_not_moved_for_five_seconds(house: House, ledger_url: str) -> None:
+    settings = RuntimeSettings(
+        database=DatabaseSettings(url=ledger_url),
+        keys=Keys(vault={1: b"k" * 32}, signing=b"s" * 32),
+        base_url="http://127.0.0.1:1",
+    )
+    runtime = Runtime(settings, Registry([house.workflow]), NoRing())
+    (duty,) = [duty for duty in runtime.duties() if duty.name == "revocations"]
+    made = {seconds: revoke(house, account_scope()) for seconds in (3, 6)}
+    for seconds, revocation in made.items():
+        _move(house, revocation, moved_at=datetime.now(UTC) - timedelta(seconds=seconds))
+    duty.run()
+    runtime.close()
+    assert {seconds: _stage(house, revocation) for seconds, revocation in made.items()} == {
+        3: Stage.EFFECTIVE,  # its bell may yet be answered
+        6: Stage.QUIESCED,
+    }
+
+
 def test_an_open_end_is_looked_at_ever_more_seldom(house: House) -> None:
     made, now = revoke(house, account_scope()), datetime.now(UTC)
     due: dict[tuple[timedelta, timedelta], bool] = {
@@ -57,6 +81,10 @@ def test_an_open_end_is_looked_at_ever_more_seldom(house: House) -> None:
         _move(house, made, state="quiesced", open_ends=1, quiesced_at=now - quiesced, moved_at=now - looked)
         found = Revoker(house.database, SIGNER).unfinished(idle_seconds=5)
         assert found == ([made] if expected else []), (quiesced, looked)
+
+
+def _stage(house: House, made: str) -> str:
+    return str(house.database.read(partial(load, revocation=made)).state)
 
 
 def _move(house: House, made: str, **values: Any) -> None:

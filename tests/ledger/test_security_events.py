@@ -25,10 +25,11 @@ from identity.transmitters import Transmitter, add_transmitter, find_transmitter
 from pipeline.ledger.intents import Ended
 from pipeline.ledger.security_events import accept
 from pipeline.model import Acceptance, SecurityEvent
+from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.signal import Asks, Holders, Nobody, People, Signal
 from pipeline.revocation.tables import revocations, security_events
 from pipeline.states import JobState
-from tests.ledger.acts import listening, open_
+from tests.ledger.acts import SIGNER, listening, open_, receipt_of
 from tests.ledger.house import House
 from tests.ledger.house import intent_of as intent
 
@@ -108,6 +109,9 @@ def test_an_identity_providers_word_ends_everything_of_the_user(told: House) -> 
     assert scopes(told) == [(ScopeKind.USER, "acme.ada")]
     assert isinstance(open_(told, intent(told, job)), Ended)
     assert told.row(job.id).state == JobState.CANCELLED
+    (made,) = taken.revocations
+    assert Revoker(told.database, SIGNER).advance(made)
+    assert receipt_of(told, made)["signal"] == "j-1"
 
 
 def test_a_jti_is_taken_once_whatever_it_says(told: House) -> None:

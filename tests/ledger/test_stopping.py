@@ -7,12 +7,14 @@ from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import count
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select, update
 
 from identity.accounts import get_account
+from identity.audit.tables import audit
 from identity.errors import BadInput
 from identity.grants import get_grant, rotate, seal_answer
 from identity.model import Credential, Scope, ScopeKind, TokenAnswer
@@ -26,7 +28,7 @@ from pipeline.ledger.delivery_replay import Does
 from pipeline.ledger.intents import Adopted, Ended, Opened, Skipped
 from pipeline.ledger.replay import replay
 from pipeline.resolution import resolve_by_hand
-from pipeline.revocation.cancelling import Pace, end_waits
+from pipeline.revocation.cancelling import Pace, cancel_chunk, end_waits
 from pipeline.revocation.compensation import compensable, compensate_step
 from pipeline.revocation.preview import preview
 from pipeline.revocation.revoker import Revoker
@@ -192,11 +194,23 @@ def _interrupted(house: House, *, done_steps: int = 1) -> tuple[str, str]:
     return job.id, made
 
 
+def compensation_audited(house: House) -> list[tuple[str, str, str, Any]]:
+    """What the audit has of compensations."""
+    columns = audit.c
+    told = select(columns.kind, columns.job_id, columns.step_id, columns.detail).where(
+        columns.kind.startswith("compensation.")
+    )
+    return [tuple(row) for row in house.database.read(lambda c: c.execute(told).all())]
+
+
 def test_what_a_cancelled_job_did_is_compensated_by_a_service_job_of_the_platform(compensating: House) -> None:
     job, made = _interrupted(compensating)
     assert _revoker(compensating).advance(made)
     (one,) = receipt_of(compensating, made)["compensations"]
     assert (one["job"], one["action"], one["outcome"]) == (job, "github.Say", "pending")
+    assert compensation_audited(compensating) == [
+        ("compensation.accepted", job, one["step"], {"revocation": made, "by_job": one["by_job"]})
+    ]
     row = compensating.row(one["by_job"])
     with pytest.raises(BadInput, match=f"{job} was compensated by job {row.id}: .*new delivery"):
         compensating.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
@@ -245,6 +259,9 @@ def test_where_no_service_is_left_the_receipt_says_what_was_not_compensated(comp
     assert _revoker(compensating).advance(made)
     (one,) = receipt_of(compensating, made)["compensations"]
     assert (one["outcome"], one["by_job"]) == ("not compensated", None)
+    assert compensation_audited(compensating) == [
+        ("compensation.refused", job.id, asked.step, {"revocation": made, "by_job": None})
+    ]
     assert "acme" in one["reason"]
 
 
@@ -396,6 +413,39 @@ def test_of_two_revocations_of_the_same_jobs_each_job_is_on_one_receipt(house: H
     assert {*first, *second} == made_jobs
 
 
+def test_a_revocation_between_two_chunks_of_another_takes_what_is_left_and_both_wait_for_the_call(house: House) -> None:
+    running = house.claim(house.job())
+    asked = intent(house, running)
+    open_(house, asked)
+    queued = {house.job(text=str(n)) for n in range(Pace().jobs + 8)}
+    first = revoke(house, account_scope())
+
+    class Crash(BaseException):
+        pass
+
+    def crash(point: str) -> None:
+        if point == "after_chunk":
+            raise Crash
+
+    with pytest.raises(Crash):
+        Revoker(house.database, SIGNER, reached=crash).advance(first)
+    assert house.row(running.id).state == JobState.STOPPING
+    second = revoke(house, Scope(kind=ScopeKind.TENANT, key="acme"))
+    revoker = Revoker(house.database, SIGNER)
+    assert [revoker.advance(one) for one in (second, first)] == [False, False], "the call is in flight under both"
+    done(house, asked)
+    assert [revoker.advance(one) for one in (second, first)] == [True, False], "who told it to stop waits for its end"
+    assert isinstance(open_(house, intent(house, running, position=2)), Ended)
+    assert revoker.advance(first)
+    of_first, of_second = receipt_of(house, first), receipt_of(house, second)
+    told = Counter([*of_first["cancelled_jobs"], *of_second["cancelled_jobs"]])
+    assert told == Counter([running.id, *queued])
+    assert running.id in of_first["cancelled_jobs"]
+    assert len(of_second["cancelled_jobs"]) == 9
+    in_flight = [[call["attempt"] for call in receipt["in_flight"]] for receipt in (of_first, of_second)]
+    assert in_flight == [[asked.attempt], [asked.attempt]]
+
+
 def test_what_has_finished_is_not_looked_at(house: House) -> None:
     """However long the history of a scope is, a revocation sees the unfinished jobs alone."""
     ended = [house.job(text=str(n)) for n in range(5)]
@@ -428,6 +478,20 @@ def test_where_each_statement_is_slow_the_pace_stays_worth_a_commit() -> None:
     for _ in range(10):
         pace.after(pace.jobs, timedelta(milliseconds=50))  # however few the jobs are
     assert pace.jobs == first == 100
+
+
+def test_a_chunk_whose_time_is_over_leaves_the_next_set_to_another(house: House) -> None:
+    jobs_of = {author: [house.job(author=author) for _ in range(2)] for author in ("1001", "6666")}
+    sets = [house.row(ids[0]).scopes_sha256 for ids in jobs_of.values()]
+    made = revoke(house, Scope(kind=ScopeKind.TENANT, key="acme"))
+    chunk = partial(cancel_chunk, revocation=made, limit=10)
+    slow, quick = (count(step=milliseconds / 1000) for milliseconds in (9, 1))
+    first = house.database.write(partial(chunk, sets=sets, clock=partial(next, slow)))
+    assert (first.reached, list(first.left)) == (2, sets[1:])
+    assert Counter(house.states().values()) == {JobState.CANCELLED: 2, JobState.QUEUED: 2}
+    second = house.database.write(partial(chunk, sets=sets, clock=partial(next, quick)))
+    assert (second.reached, list(second.left)) == (2, [])
+    assert set(house.states().values()) == {JobState.CANCELLED}
 
 
 @MOSTLY_SQLITE

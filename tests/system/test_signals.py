@@ -24,7 +24,9 @@ def newest(system: System) -> Any:
     return system.rows(select(revocations).order_by(revocations.c.number.desc()))[0]
 
 
-def test_a_suspension_parks_a_replay_is_told_and_what_waited_for_a_dead_grant_goes_on(system: System) -> None:
+def test_a_suspension_parks_a_replay_is_told_and_what_came_after_a_revocation_goes_on_once_reconnected(
+    system: System,
+) -> None:
     """One story, since starting the processes takes longer than all of it."""
     system.connect("acme", "ada")
     where = "installations/9001"

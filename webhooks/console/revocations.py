@@ -44,13 +44,14 @@ def revocation_pages(pages: Blueprint, desk: Desk) -> None:
     def revocation(id: str) -> BaseResponse:
         row = desk.read(lambda c: _found(c, id))
         keys = desk.read(lambda c: trusted_keys(c, desk.console.public_key))
-        why = desk.read(lambda c: disproof(c, keys, row)) if row["receipt"] else None
-        told = row["receipt"]["provider"]["accounts"] if row["receipt"] else []
+        receipt = row["receipt"]
+        why = desk.read(lambda c: disproof(c, keys, row)) if receipt else None
+        told = receipt["provider"]["accounts"] if receipt else []
         return page(
             "console/revocation.html",
             revocation=row,
             why=why,
-            doubt=SAYS.get(row["doubt"]),
+            doubt=SAYS.get(receipt["doubt"]) if receipt else None,
             accounts=sorted(told, key=lambda one: one["answer"] not in _NOT_FOLLOWED),
             named=NAMED,
         )

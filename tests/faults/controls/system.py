@@ -57,6 +57,13 @@ CONTROLS = (
         timeout=180,
     ),
     Control(
+        name="the one order of locks",
+        file="identity/sequence.py",
+        guard="ordered = sorted(scopes, key=lambda scope: (LOCK_ORDER.index(scope.kind), scope.key))",
+        without="ordered = list(scopes)",
+        test="tests/ledger/test_lock_order.py::test_an_opening_locks",
+    ),
+    Control(
         name="the locks of an acceptance for a key",
         file="pipeline/ledger/requests.py",
         guard="lock_shared(connection, scopes)",
