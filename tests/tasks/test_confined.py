@@ -22,6 +22,7 @@ from identity.tables import refresh_intents
 from identity.vault import Binding
 from identity.withdrawals.held_tokens import HeldToken, hold
 from identity.withdrawals.tables import withdrawals
+from pipeline.action import Action
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState, JobState
@@ -43,7 +44,7 @@ def agents(_upstreams: Sandbox, _furnished: Path, tmp_path: Path) -> Iterator[To
     made.close()
 
 
-def ask(town: Town, job: str, action: github.AddLabels) -> None:
+def ask(town: Town, job: str, action: Action[Any]) -> None:
     """An agent of acme's asks for it as the service."""
     call = ToolCall(parameters=action.model_dump(mode="json"), requested_by="key_1").model_dump(mode="json")
     insert = partial(
@@ -51,7 +52,7 @@ def ask(town: Town, job: str, action: github.AddLabels) -> None:
         new=NewJob(
             id=job,
             tenant="acme",
-            workflow=town.registry.for_tool(github.AddLabels, SERVICE),
+            workflow=town.registry.for_tool(type(action), SERVICE),
             event=call,
             config={},
         ),
@@ -149,6 +150,18 @@ def test_a_stolen_confined_token_reaches_no_other_repository_and_has_no_other_pe
     assert calls(agents, token, "GET", "/repos/acme/infra") == 404
     assert calls(agents, token, "POST", "/repos/acme/infra/issues", title="elsewhere") == 404
     assert calls(agents, token, "GET", f"/repos/acme/shop/pulls/{number}") == 403
+
+
+def test_a_read_is_done_by_a_token_that_reads_no_other_repository_and_writes_nothing(agents: Town) -> None:
+    number, elsewhere = agents.pull("acme/shop", "grace"), agents.pull("acme/infra", "grace")
+    ask(agents, "job_1", github.GetPull(repo="acme/shop", number=number))
+    ask(agents, "job_2", github.ListPulls(repo="acme/shop"))
+    agents.settle()
+    assert {row.state for row in agents.jobs() if row.id in ("job_1", "job_2")} == {JobState.DONE}
+    token = secret_of(agents, confined(agents))
+    assert calls(agents, token, "GET", f"/repos/acme/shop/pulls/{number}") == 200
+    assert calls(agents, token, "GET", f"/repos/acme/infra/pulls/{elsewhere}") == 404
+    assert calls(agents, token, "POST", f"/repos/acme/shop/issues/{number}/labels", labels=["bug"]) == 403
 
 
 def test_a_revocation_ends_a_confined_token_at_github_and_the_receipt_says_so(agents: Town) -> None:
