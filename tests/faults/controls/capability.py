@@ -143,6 +143,13 @@ CONTROLS = (
         test=f"{OPENS}::test_without_effect and sqlite",
     ),
     Control(
+        name="a withdrawal brings no former key back",
+        file="identity/capability/keys.py",
+        guard="if key.withdrawn_at is None or key.use_from <= key.withdrawn_at:",
+        without="if key.withdrawn_at is None:",
+        test="tests/capability/test_keys.py::test_a_withdrawal_brings_no_former_key_back and sqlite",
+    ),
+    Control(
         name="a key is published before it signs",
         file="identity/capability/keys.py",
         guard="use_from = now + AHEAD if follows else now",
