@@ -22,14 +22,11 @@ from identity.tables import refresh_intents
 from identity.vault import Binding
 from identity.withdrawals.held_tokens import HeldToken, hold
 from identity.withdrawals.tables import withdrawals
-from pipeline.action import Action
-from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState, JobState
-from pipeline.tool_workflows import ToolCall
-from pipeline.workflow import SERVICE
 from tasks.actions import github
 from tests.sandbox.driver import Sandbox
+from tests.tasks.tools import ask
 from tests.tasks.town import Town
 
 MINTS = "/access_tokens"
@@ -42,23 +39,6 @@ def agents(_upstreams: Sandbox, _furnished: Path, tmp_path: Path) -> Iterator[To
     made = Town(_upstreams, f"sqlite:///{tmp_path}/ledger.sqlite", workflows=("tasks.actions.github",))
     yield made
     made.close()
-
-
-def ask(town: Town, job: str, action: Action[Any]) -> None:
-    """An agent of acme's asks for it as the service."""
-    call = ToolCall(parameters=action.model_dump(mode="json"), requested_by="key_1").model_dump(mode="json")
-    insert = partial(
-        insert_job,
-        new=NewJob(
-            id=job,
-            tenant="acme",
-            workflow=town.registry.for_tool(type(action), SERVICE),
-            event=call,
-            config={},
-        ),
-        now=datetime.now(UTC),
-    )
-    town.runtime.database.write(insert)
 
 
 def entries(town: Town, ending: str) -> list[Mapping[str, Any]]:
