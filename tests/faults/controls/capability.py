@@ -24,6 +24,27 @@ CONTROLS = (
         test=f"{SPENDS}::test_fifty_concurrent_uses and sqlite",
     ),
     Control(
+        name="an expired one is not spent",
+        file=SPENDING,
+        guard=".where(_ALIVE, capabilities.c.spent_sha256.is_(None), capabilities.c.expires_at > database_now())",
+        without=".where(_ALIVE, capabilities.c.spent_sha256.is_(None))",
+        test=f"{SPENDS}::test_one_that_has_expired_by_the_ledgers_clock and sqlite",
+    ),
+    Control(
+        name="an expired one is passed on to nobody",
+        file="identity/capability/exchange.py",
+        guard="capabilities.c.expires_at > database_now(),",
+        without="",
+        test="tests/capability/test_exchange.py::test_what_has_expired_by_the_ledgers_clock and sqlite",
+    ),
+    Control(
+        name="a spend for no request in particular is repeated by nobody",
+        file=SPENDING,
+        guard="request = request_sha256 or _NOT_SAID",
+        without="request = request_sha256 or record.capability.request_sha256",
+        test=f"{SPENDS}::test_a_spend_that_was_for_no_request_in_particular and sqlite",
+    ),
+    Control(
         name="a closed one is of no use",
         file=SPENDING,
         guard="if found.closed_at is not None:",
