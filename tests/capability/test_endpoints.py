@@ -9,10 +9,28 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from prometheus_client import REGISTRY
+from sqlalchemy import update
 
+from identity.capability import tables
+from identity.capability.exchange import Exchanged, NotExchanged
 from identity.capability.model import Audience
+from identity.capability.narrowing import Narrower
 from identity.capability.verifier import Verifier, read_key_set
-from tests.capability.court import BANK, BASE, INVOICES, PAID, Court, secret_of
+from identity.errors import Unavailable
+from identity.model import Scope, ScopeKind
+from identity.secret import Secret
+from identity.store import CommitUnknown
+from tests.capability.court import (
+    BANK,
+    BASE,
+    CELLAR,
+    INVOICES,
+    PAID,
+    VAULT_ROOM,
+    Court,
+    secret_of,
+)
 from tests.webhooks.parts import MemoryLedger, MemoryRing, registry
 from webhooks.app import create_app
 from webhooks.settings import WebSettings
@@ -76,6 +94,51 @@ def test_metadata_leads_to_keys_that_verify(client: FlaskClient, standing_court:
     assert verifier.verify(token, now=datetime.now(UTC), request_sha256=PAID).subject == "acme.ada"
 
 
+def test_the_metadata_says_what_there_is_and_its_addresses_answer(client: FlaskClient, standing_court: Court) -> None:
+    """RFC 8414 §2: whoever knows the issuer alone finds the rest, and needs nothing that is not said here."""
+    metadata = client.get("/.well-known/oauth-authorization-server").json
+    assert metadata == {
+        "issuer": BASE,
+        "jwks_uri": f"{BASE}/.well-known/jwks.json",
+        "token_endpoint": f"{BASE}/oauth/token",
+        "token_endpoint_auth_methods_supported": ["client_secret_basic"],
+        "introspection_endpoint": f"{BASE}/oauth/introspect",
+        "introspection_endpoint_auth_methods_supported": ["client_secret_basic"],
+        "grant_types_supported": [EXCHANGE],
+        "response_types_supported": [],
+        "authorization_details_types_supported": ["aswhom_action"],
+        "capability_signing_alg_values_supported": ["Ed25519", "ES256"],
+    }
+    exchange, introspect = (metadata[name].removeprefix(BASE) for name in ("token_endpoint", "introspection_endpoint"))
+    form = exchange_form(standing_court.token().reveal(), grant_type=metadata["grant_types_supported"][0])
+    status, passed = ask(client, exchange, of(INVOICES), **form)
+    assert status == 200
+    _, told = ask(client, introspect, of(BANK), token=passed["access_token"], request_sha256=NEXT)
+    assert told["spend"] == "first"
+
+
+def counted(metric: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(f"aswhom_{metric}_total", labels) or 0
+
+
+def test_each_answer_about_a_token_is_counted_by_what_it_was(client: FlaskClient, standing_court: Court) -> None:
+    token = standing_court.token().reveal()
+    for outcome, said in (
+        ("first", {"token": token, "request_sha256": PAID}),
+        ("again", {"token": token, "request_sha256": PAID}),
+        ("refused", {"token": token, "request_sha256": NEXT}),
+        ("unverified", {"token": "no token"}),
+    ):
+        outcomes = ("first", "again", "refused", "unverified")
+        before = {name: counted("capability_spends", outcome=name) for name in outcomes}
+        ask(client, "/oauth/introspect", of(INVOICES), **said)
+        after = {name: counted("capability_spends", outcome=name) - before[name] for name in outcomes}
+        assert after == {name: float(name == outcome) for name in outcomes}
+    before = {how: counted("capabilities_issued", how=how) for how in ("step", "exchange")}
+    ask(client, "/oauth/token", of(INVOICES), **exchange_form(standing_court.token().reveal()))
+    assert {how: counted("capabilities_issued", how=how) - before[how] for how in before} == {"step": 0, "exchange": 1}
+
+
 def test_introspection_spends_and_says_so(client: FlaskClient, standing_court: Court) -> None:
     token = standing_court.token().reveal()
     for spend in ("first", "again"):
@@ -132,6 +195,8 @@ def detail(**other: Any) -> str:
         ({"subject_token": "no token"}, "invalid_request", "malformed"),
         ({"actor_token": "x"}, "invalid_request", None),
         ({"scope": "all"}, "invalid_request", None),
+        ({"resource": "https://bank.example"}, "invalid_request", None),
+        ({"requested_token_type": "urn:ietf:params:oauth:token-type:refresh_token"}, "invalid_request", None),
         ({"request_sha256": "short"}, "invalid_request", None),
         ({"request_sha256": ""}, "invalid_request", None),
         ({"audience": ["https://bank.example", "https://x.example"]}, "invalid_request", None),
@@ -161,6 +226,80 @@ def test_a_refused_exchange_says_why_in_the_rfcs_own_codes(
     form = exchange_form(standing_court.token().reveal(), **other)
     status, said = ask(client, "/oauth/token", of(INVOICES), **form)
     assert (status, said["error"], said.get("reason")) == (400, error, reason)
+
+
+def test_a_token_that_does_not_count_is_exchanged_for_none(court_on_sqlite: Court) -> None:
+    client = client_of(court_on_sqlite)
+
+    def refused(token: str, by: Audience = INVOICES, **other: Any) -> tuple[int, str, str | None]:
+        status, said = ask(client, "/oauth/token", of(by), **exchange_form(token, **other))
+        return status, said["error"], said.get("reason")
+
+    exchanged = court_on_sqlite.token().reveal()
+    ask(client, "/oauth/token", of(INVOICES), **exchange_form(exchanged))
+    assert refused(exchanged, request_sha256="b" * 64) == (400, "invalid_request", "spent")
+    ended = court_on_sqlite.issue()
+    court_on_sqlite.close(ended)
+    assert refused(court_on_sqlite.token(ended).reveal()) == (400, "invalid_request", "closed")
+    revoked = court_on_sqlite.token().reveal()
+    court_on_sqlite.revoke(Scope(kind=ScopeKind.USER, key="acme.ada"))
+    assert refused(revoked) == (400, "invalid_request", "revoked")
+
+
+def test_what_leads_to_another_tenants_service_is_exchanged_for_none(court_on_sqlite: Court) -> None:
+    """None is registered so: somebody has changed the row."""
+    client = client_of(court_on_sqlite)
+    theirs = update(tables.audiences).where(tables.audiences.c.id == BANK.id).values(tenant_id="globex")
+    court_on_sqlite.database.write(lambda c: c.execute(theirs).rowcount)
+    status, said = ask(client, "/oauth/token", of(INVOICES), **exchange_form(court_on_sqlite.token().reveal()))
+    assert (status, said["error"], said["reason"]) == (400, "invalid_target", "tenant")
+
+
+def test_what_went_through_too_many_hands_is_exchanged_for_none(client: FlaskClient, standing_court: Court) -> None:
+    token = standing_court.token().reveal()
+    for by, to in ((INVOICES, BANK), (BANK, VAULT_ROOM)):
+        _, said = ask(client, "/oauth/token", of(by), **exchange_form(token, audience=to.uri))
+        token = said["access_token"]
+    status, said = ask(client, "/oauth/token", of(VAULT_ROOM), **exchange_form(token, audience=CELLAR.uri))
+    assert (status, said["error"], said["reason"]) == (400, "invalid_request", "depth")
+
+
+class Away:
+    """An authority whose ledger does not answer: at once, or once it is known who asks."""
+
+    def __init__(self, *, knows: bool, error: Exception) -> None:
+        self.knows = knows
+        self.error = error
+
+    def key_set(self) -> dict[str, Any]:
+        raise self.error
+
+    def audience(self, id: str, secret: Secret) -> Audience | None:
+        if self.knows:
+            return INVOICES
+        raise self.error
+
+    def introspect(self, token: Secret, by: Audience, *, request_sha256: str | None) -> dict[str, Any]:
+        raise self.error
+
+    def exchange(self, token: Secret, by: Audience, *, target: str, asked: Narrower) -> Exchanged | NotExchanged:
+        raise self.error
+
+
+@pytest.mark.parametrize("path", ["/oauth/introspect", "/oauth/token"])
+@pytest.mark.parametrize("knows", [False, True], ids=["before it is known who asks", "after"])
+@pytest.mark.parametrize(
+    "error", [Unavailable("the ledger is away"), CommitUnknown()], ids=lambda one: type(one).__name__
+)
+def test_a_ledger_that_is_away_is_no_answer_about_a_token(path: str, knows: bool, error: Exception) -> None:
+    web = WebSettings(base_url=BASE)
+    away = Away(knows=knows, error=error)
+    client = create_app(web, MemoryLedger(), registry(), MemoryRing(), authority=away).test_client()
+    response = client.post(path, data={"token": "t", **exchange_form("t")}, headers=of(INVOICES))
+    assert (response.status_code, response.headers["Cache-Control"]) == (503, "no-store")
+    assert int(response.headers["Retry-After"]) > 0
+    assert response.json is not None
+    assert response.json["type"] == "urn:aswhom:problem:unavailable"
 
 
 def test_parameters_that_are_no_form_are_refused(client: FlaskClient) -> None:
