@@ -75,7 +75,7 @@ class Exchange:
         except Refused as refused:
             return NotExchanged(why=refused.reason)
         write = partial(
-            _pass_on, claimed=claimed, by=by, target=target, asked=asked, id=self.ids("cap"), now=self.clock()
+            pass_on, claimed=claimed, by=by, target=target, asked=asked, id=self.ids("cap"), now=self.clock()
         )
         outcome = written(self.store, write)  # after a lost commit it finds what was made
         if isinstance(outcome, NotExchanged):
@@ -85,7 +85,7 @@ class Exchange:
         return Exchanged(token=self.issuer.sign(child, receiver.algorithm), capability=child)
 
 
-def _pass_on(
+def pass_on(
     connection: Connection, *, claimed: Capability, by: Audience, target: str, asked: Narrower, id: str, now: datetime
 ) -> tuple[Capability, Audience] | NotExchanged:
     examined = examine(connection, claimed, by)

@@ -84,19 +84,18 @@ def open_key(vault: Vault, key: SigningKey) -> Key:
 def states(keys: Iterable[SigningKey], now: datetime) -> dict[str, KeyState]:
     """What each key is good for at *now*, by its id."""
     found: dict[str, KeyState] = {}
-    live: dict[Algorithm, list[SigningKey]] = {}
-    for key in sorted(keys, key=lambda one: one.use_from):
-        if key.withdrawn_at is not None:
-            found[key.kid] = KeyState.WITHDRAWN
-        else:
-            live.setdefault(key.algorithm, []).append(key)
-    for of_algorithm in live.values():
-        for key, successor in zip(of_algorithm, [*of_algorithm[1:], None], strict=True):
-            found[key.kid] = _state(key, successor, now)
+    successors: dict[Algorithm, SigningKey] = {}
+    for key in sorted(keys, key=lambda one: one.use_from, reverse=True):
+        found[key.kid] = _state(key, successors.get(key.algorithm), now)
+        # One that signed ended what came before it, and its withdrawal brings none of that back.
+        if key.withdrawn_at is None or key.use_from <= key.withdrawn_at:
+            successors[key.algorithm] = key
     return found
 
 
 def _state(key: SigningKey, successor: SigningKey | None, now: datetime) -> KeyState:
+    if key.withdrawn_at is not None:
+        return KeyState.WITHDRAWN
     if now < key.use_from:
         return KeyState.NEXT
     if successor is None or now < successor.use_from:

@@ -1,7 +1,7 @@
 """Spending: the one moment at which a capability counts, decided under the locks and by the rule that opens steps.
 
-The first spend marks the row of the token's id with the request it was for. The same request again is the same spend,
-until the step it was for has ended; another is refused. Redis has no part in it.
+The first spend marks the row of the token's id with the request it was for, as whoever asks has said it. The same
+request again is the same spend, until the step it was for has ended; another is refused. Redis has no part in it.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class NotSpent:
     ruled_out: RuledOut | None = None
 
 
+_NOT_SAID = "not said"  # kept of a spend in place of its request: whoever says one later is not the same spender
 _ALIVE = (capabilities.c.jti == bindparam("id")) & capabilities.c.closed_at.is_(None)
 _SPEND = (
     update(capabilities)
@@ -71,7 +72,7 @@ def spend(connection: Connection, claimed: Capability, by: Audience, *, request_
     record = examined
     if request_sha256 is not None and request_sha256 != record.capability.request_sha256:
         return NotSpent(why=Reason.REQUEST, record=record)
-    request = request_sha256 or record.capability.request_sha256
+    request = request_sha256 or _NOT_SAID
     if connection.execute(_SPEND, {"id": claimed.id, "request": request}).rowcount == 1:
         return Spent(record=record, first=True)
     return _again(connection, claimed.id, request_sha256)

@@ -69,7 +69,7 @@ capabilities = Table(
     Column("parent_jti", String(64), unique=True),  # the one it was exchanged for
     Column("issued_at", Instant, nullable=False),
     Column("expires_at", Instant, nullable=False),
-    Column("spent_sha256", String(64)),  # the request of the first spend
+    Column("spent_sha256", String(64)),  # the request of the first spend, or that none was said
     Column("spent_at", Instant),
     Column("exchanged_sha256", String(64)),  # what it was exchanged for
     Column("closed_at", Instant),

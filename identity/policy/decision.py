@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 from identity.model import AccessPattern, Effect, PrincipalKind
 from identity.money import Money
@@ -55,13 +56,14 @@ def decide(question: Question, policy: Policy = FACTS_ALONE) -> Decision | Denie
         why_not = _not_allowed(question, policy)
     if why_not is not None:
         return Denied(reason=why_not, policy=policy.version, rules=names)
+    said = _answers(question.attribution, question.trigger, question.effect)
     limits = [rule.max_amount for rule in rules if rule.max_amount is not None]
     if allowance is not None and allowance.limit is not None:
         limits.append(allowance.limit)
     return Decision(
         kind=kind,
         pattern=_pattern(question, kind, rules),
-        reason=f"{reason}: {_answers(question)}" + (f"; by {', '.join(names)}" if names else ""),
+        reason=f"{reason}: {said}" + (f"; by {', '.join(names)}" if names else ""),
         constraints=Constraints(
             max_amount=min(limits, key=lambda one: one.amount, default=None),  # of one currency, or it was refused
             approvals=tuple(rule.approval for rule in rules if rule.approval is not None),
@@ -71,13 +73,14 @@ def decide(question: Question, policy: Policy = FACTS_ALONE) -> Decision | Denie
     )
 
 
-def _answers(question: Question) -> str:
-    """The answers to the three questions, for whoever asks why."""
+@cache
+def _answers(attribution: bool, trigger: Trigger, effect: Effect) -> str:
+    """The answers to the three questions, for whoever asks why. There are twelve of them."""
     return ", ".join(
         (
-            "attributable" if question.attribution else "no attribution",
-            "user-triggered" if question.trigger is Trigger.PERSON else "background",
-            question.effect.value.replace("_", " "),
+            "attributable" if attribution else "no attribution",
+            "user-triggered" if trigger is Trigger.PERSON else "background",
+            effect.value.replace("_", " "),
         )
     )
 

@@ -44,12 +44,22 @@ def _duration(value: object) -> object:
     return timedelta(**{_UNITS[written[2]]: int(written[1])})
 
 
+# What stands in the file, for its JSON Schema: pydantic would describe what is made of it.
 Text = Annotated[str, Field(min_length=1, max_length=200)]
-Patterns = Annotated[list[Text], BeforeValidator(_listed), Field(min_length=1, max_length=50)]
-Effects = Annotated[list[Effect], BeforeValidator(_listed), Field(min_length=1)]
-Amount = Annotated[Money, BeforeValidator(_money)]
-Lasting = Annotated[timedelta, BeforeValidator(_duration), Field(le=timedelta(days=30))]
-Required = Annotated[list[Literal["user", "service", "capability"]], BeforeValidator(_listed), Field(min_length=1)]
+_Texts = Annotated[list[Text], Field(min_length=1, max_length=50)]
+_Effects = Annotated[list[Effect], Field(min_length=1)]
+_Which = Literal["user", "service", "capability"]
+_Whiches = Annotated[list[_Which], Field(min_length=1)]
+_AmountText = Annotated[str, Field(pattern=r"^[0-9]{1,15}(\.[0-9]{1,6})? [A-Z]{3}$", examples=["5000 EUR"])]
+_DurationText = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,4}[mhd]$", examples=["30m", "24h", "7d"])]
+
+Patterns = Annotated[_Texts, BeforeValidator(_listed, json_schema_input_type=Text | _Texts)]
+Effects = Annotated[_Effects, BeforeValidator(_listed, json_schema_input_type=Effect | _Effects)]
+Amount = Annotated[Money, BeforeValidator(_money, json_schema_input_type=_AmountText)]
+Lasting = Annotated[
+    timedelta, BeforeValidator(_duration, json_schema_input_type=_DurationText), Field(le=timedelta(days=30))
+]
+Required = Annotated[_Whiches, BeforeValidator(_listed, json_schema_input_type=_Which | _Whiches)]
 
 
 class _Strict(BaseModel):
@@ -72,7 +82,7 @@ class ApprovalText(_Strict):
 
     approvers: Annotated[list[Text], Field(min_length=1, max_length=100)]
     quorum: Annotated[int, Field(ge=1)] = 1
-    expires_in: Lasting = timedelta(hours=24)
+    expires_in: Annotated[Lasting, Field(json_schema_extra={"default": "24h"})] = timedelta(hours=24)
 
     @model_validator(mode="after")
     def _can_be_met(self) -> ApprovalText:

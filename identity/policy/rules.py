@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
 from fnmatch import translate
@@ -136,10 +136,14 @@ class Policy:
     _of_action: dict[str, tuple[Rule, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def about(self, action: str) -> tuple[Rule, ...]:
-        """The rules that can be about an action of that name, remembered: actions are few, and asked about often."""
+        """The rules that can be about an action of that name, as they are where it is known to fit.
+
+        Remembered: actions are few, and asked about often.
+        """
         known = self._of_action.get(action)
         if known is None:
-            known = tuple(one for one in self.rules if one.when.action is None or action in one.when.action)
+            fitting = [one for one in self.rules if one.when.action is None or action in one.when.action]
+            known = tuple(replace(one, when=replace(one.when, action=None)) for one in fitting)
             self._of_action[action] = known
         return known
 

@@ -19,8 +19,8 @@ from pipeline.tables import jobs
 
 def barred(connection: Connection, job: str, people: Collection[str]) -> dict[str, str]:
     """Those of *people* who do not approve *job*, and why. What it says lasts while the caller holds their locks."""
-    asked = requesters(connection, job)
-    why = {who: "asked for it, and whoever asks does not approve" for who in people if who in asked}
+    asked = requesters(connection, job, people)
+    why = dict.fromkeys(asked, "asked for it, and whoever asks does not approve")
     accepted = connection.execute(select(jobs.c.accepted).where(jobs.c.id == job)).scalar_one()
     for scope, standing in all_standings(connection, map(scope_of, people)).items():
         if standing.stopped:

@@ -158,8 +158,13 @@ def record(
 
 
 def _authority(intent: Intent) -> dict[str, Any]:
-    """Under which policy, by which of its rules, and approved by whom."""
+    """Under which policy, by which of its rules, held to what, and approved by whom."""
     said: dict[str, Any] = {"policy": intent.decision.policy, "rules": list(intent.decision.rules)}
+    held = intent.decision.constraints
+    if held.max_amount is not None:
+        said["max_amount"] = str(held.max_amount)
+    if held.approvals:
+        said["approvals"] = [{"rule": one.rule, "quorum": one.quorum} for one in held.approvals]
     if intent.approval is not None:
         said |= {"approval": intent.approval.id, "approved_by": list(intent.approval.by)}
     return said

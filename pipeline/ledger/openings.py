@@ -11,8 +11,9 @@ from identity import leases
 from identity.accounts import pending_account
 from identity.capability import issued
 from identity.columns import database_in_microseconds, database_now, microseconds
+from identity.errors import Misconfigured
 from identity.grants import note_use
-from identity.model import LeaseOutcome, NeedsConsent, NeedsRefresh, RuledOut, ScopeKind
+from identity.model import AccessPattern, LeaseOutcome, NeedsConsent, NeedsRefresh, RuledOut, ScopeKind
 from identity.policy.ledger import current_version, version_of
 from identity.scopes import revoked_since
 from identity.sequence import lock_shared, next_number
@@ -51,6 +52,9 @@ _INSERT_ATTEMPT = insert(attempts)
 
 def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
     """The opening transaction: locks, fence, the rule, the lease, the once key, then the intent with its number."""
+    if intent.decision.pattern is AccessPattern.CAPABILITY and intent.capability is None:
+        # By an account's token it would do what was decided, but not as the ledger would say.
+        raise Misconfigured(f"step {intent.step} is to open by a capability, and none is wanted for it")
     job = intent.job
     lock_shared(connection, (*intent.lease.scope_list, *approver_scopes(intent.approval)))
     longer = microseconds(intent.claimed_for)

@@ -141,6 +141,9 @@ class GetPull(GitHubAction[PullRequest]):
     repo: Repo
     number: Number
 
+    def confined_to(self) -> str:
+        return self.repo
+
     def request(self, call: Call) -> Request:
         return _get(f"/repos/{self.repo}/pulls/{self.number}")
 
@@ -167,6 +170,9 @@ class ListPulls(GitHubAction[Pulls]):
 
     repo: Repo
     state: Literal["open", "closed", "all"] = "open"
+
+    def confined_to(self) -> str:
+        return self.repo
 
     def request(self, call: Call) -> Request:
         path = f"/repos/{self.repo}/pulls"

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from flask.testing import FlaskClient
 
 from pipeline.database import DatabaseSettings, open_database
+from tests.capability.asking import client_of
 from tests.capability.court import Court
 
 
@@ -35,3 +37,8 @@ def court_on_sqlite(migrated_sqlite: Path, tmp_path: Path) -> Iterator[Court]:
     database = open_database(DatabaseSettings(url=f"sqlite:///{tmp_path}/ledger.sqlite"))
     yield Court(database).build()
     database.close()
+
+
+@pytest.fixture
+def client(standing_court: Court) -> FlaskClient:
+    return client_of(standing_court)

@@ -10,7 +10,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 
 from identity.audit.tables import audit
 from identity.capability import audiences, issued, keys
@@ -19,6 +19,7 @@ from identity.capability.issuer import Issuer
 from identity.capability.keys import NewKey
 from identity.capability.model import Algorithm, Audience, Outcome, Wanted
 from identity.capability.narrowing import Narrower
+from identity.capability.tables import capabilities
 from identity.capability.verifier import Capability, Limit, request_hash
 from identity.connections import add_connection
 from identity.ids import Ids
@@ -124,6 +125,12 @@ class Court:
 
     def close(self, capability: Capability, outcome: Outcome = Outcome.EFFECT) -> None:
         self.database.write(partial(issued.close, step=capability.step, outcome=outcome, now=self.now()))
+
+    def expire(self, capability: Capability) -> None:
+        """Its time has passed by the ledger's clock."""
+        past = datetime.now(UTC) - timedelta(seconds=1)
+        late = update(capabilities).where(capabilities.c.jti == capability.id).values(expires_at=past)
+        self.database.write(lambda c: c.execute(late).rowcount)
 
     def spend(self, token: Secret, *, by: Audience = INVOICES, request: str | None = PAID) -> dict[str, Any]:
         return dict(self.authority.introspect(token, by, request_sha256=request))

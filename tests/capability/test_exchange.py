@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,12 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Connection
 
+from identity.capability import issued
 from identity.capability.authority import Authority
-from identity.capability.exchange import Exchanged, NotExchanged
+from identity.capability.exchange import Exchanged, NotExchanged, pass_on
 from identity.capability.model import DEEPEST, Algorithm, Audience
 from identity.capability.narrowing import Narrower, TooWide, narrow
 from identity.capability.spending import Unspendable
-from identity.capability.verifier import Capability, Limit
+from identity.capability.verifier import Capability, Limit, Reason
 from identity.model import Scope, ScopeKind
 from identity.secret import Secret
 from tests.capability.court import ASKED, BANK, CELLAR, INVOICES, NEXT, THEIRS, VAULT_ROOM, Court
@@ -97,6 +99,19 @@ def test_nothing_wider_and_nobody_else(
     assert isinstance(exchange(standing_court, token), Exchanged), "a refusal costs nothing"
 
 
+def test_of_a_life_that_ends_this_second_nothing_is_left_to_pass_on(standing_court: Court) -> None:
+    given = standing_court.issue()
+    for now, lifetime in ((given.expires_at, None), (given.issued_at, timedelta())):
+        asked = replace(ASKED, lifetime=lifetime)
+        outcome = narrow(given, asked, by=INVOICES, target=BANK, id="cap_2", now=now)
+        assert outcome is TooWide.LIFETIME
+
+
+def test_what_is_passed_on_lives_no_longer_than_is_asked(standing_court: Court) -> None:
+    passed = made(exchange(standing_court, standing_court.token(), asked=replace(ASKED, lifetime=timedelta(seconds=9))))
+    assert passed.capability.expires_at - passed.capability.issued_at == timedelta(seconds=9)
+
+
 def test_a_chain_of_actors_has_an_end(standing_court: Court) -> None:
     asked = Narrower(request_sha256=NEXT)
     to_bank = made(exchange(standing_court, standing_court.token(), asked=asked))
@@ -105,6 +120,19 @@ def test_a_chain_of_actors_has_an_end(standing_court: Court) -> None:
     assert len(to_vault.capability.actors) == DEEPEST
     last = exchange(standing_court, to_vault.token, by=VAULT_ROOM, to=CELLAR, asked=asked)
     assert last == NotExchanged(why=TooWide.DEPTH)
+
+
+def test_what_has_expired_by_the_ledgers_clock_is_passed_on_to_nobody(court: Court) -> None:
+    """The verifier went by another clock, or just before; and what narrows goes by the host's."""
+    given = court.issue()
+    court.expire(given)
+    record = court.database.read(partial(issued.find, jti=given.id))
+    assert record is not None
+    now = record.capability.expires_at - timedelta(seconds=30)
+    asked = partial(pass_on, by=INVOICES, target=BANK.uri, asked=ASKED, id=court.ids("cap"), now=now)
+    assert court.database.write(partial(asked, claimed=record.capability)) == NotExchanged(why=Reason.EXPIRED)
+    assert court.audited("capability.exchanged") == []
+    assert court.database.read(partial(issued.child_of, parent=given.id)) is None
 
 
 def test_what_is_done_is_passed_on_to_nobody(court: Court) -> None:
@@ -210,6 +238,7 @@ def test_exchange_only_ever_narrows(
     assert child.actors == ("one", *given.actors)
     assert len(child.actors) <= DEEPEST
     assert at.replace(microsecond=0) < child.expires_at <= given.expires_at
+    assert asked.lifetime is None or child.expires_at <= at + asked.lifetime
     if child.limit is None:
         assert given.limit is None
     else:

@@ -91,6 +91,32 @@ def test_a_key_that_waited_may_be_withdrawn_without_a_successor(court_on_sqlite:
     assert spare.kid not in states(court_on_sqlite)
 
 
+def test_a_withdrawal_brings_no_former_key_back(court: Court) -> None:
+    """Whoever found an old key somewhere signs nothing with it, though its successor is withdrawn."""
+    first = kid_of(court, court.token())
+    second = rotate(court)
+    court.ahead += AHEAD
+    forged = court.token()
+    court.ahead += BEHIND
+    assert states(court)[first] is KeyState.GONE
+    third = NewKey.make(Algorithm.ED25519, court.vault)
+    assert court.database.write(partial(keys.withdraw, kid=second.kid, new=third, now=court.now()))
+    court.ahead += keys_are_read_again()
+    told = states(court)
+    assert (told[first], told[second.kid], told[third.kid]) == (KeyState.GONE, KeyState.WITHDRAWN, KeyState.SIGNING)
+    assert not {first, second.kid} & published(court)
+    assert court.spend(forged) == {"active": False, "reason": "key"}
+
+
+def test_a_key_that_was_withdrawn_before_it_signed_ends_no_other(court_on_sqlite: Court) -> None:
+    first = kid_of(court_on_sqlite, court_on_sqlite.token())
+    waiting = rotate(court_on_sqlite)
+    spare = NewKey.make(Algorithm.ED25519, court_on_sqlite.vault)
+    court_on_sqlite.database.write(partial(keys.withdraw, kid=waiting.kid, new=spare, now=court_on_sqlite.now()))
+    court_on_sqlite.ahead += AHEAD + BEHIND
+    assert states(court_on_sqlite)[first] is KeyState.SIGNING
+
+
 def test_no_private_part_is_published_and_none_is_readable_in_the_ledger(court_on_sqlite: Court) -> None:
     assert all(not key.keys() & {"d", "p", "q", "k"} for key in court_on_sqlite.issuer.key_set()["keys"])
     for key in court_on_sqlite.database.read(keys.load):

@@ -14,6 +14,7 @@ from sqlalchemy import Row, select
 from identity.audit.tables import audit
 from identity.capability.model import Outcome, Wanted
 from identity.capability.tables import capabilities
+from identity.errors import Misconfigured
 from identity.model import AccessPattern, PrincipalKind, Scope, ScopeKind
 from identity.policy.decision import Decision
 from identity.scopes import revoke_scope
@@ -106,6 +107,12 @@ def test_it_opens_with_a_recorded_capability_and_nobodys_account(till: Till) -> 
     (record,) = till.database.read(lambda c: c.execute(said).all())
     assert (record.attempt_id, record.account_id, record.pattern) == (intent.attempt, None, "capability")
     assert record.detail["capability"] == row.jti
+
+
+def test_what_is_decided_for_a_capability_opens_by_nothing_else(till: Till) -> None:
+    with pytest.raises(Misconfigured, match="none is wanted for it"):
+        till.open(replace(till.intent(), capability=None))
+    assert till.database.read(lambda c: c.execute(select(attempts)).all()) == []
 
 
 @pytest.mark.parametrize(

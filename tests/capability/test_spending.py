@@ -10,8 +10,10 @@ from functools import partial
 
 import pytest
 
+from identity.capability import issued
 from identity.capability.model import Outcome
-from identity.capability.verifier import Limit
+from identity.capability.spending import NotSpent, spend
+from identity.capability.verifier import Limit, Reason
 from identity.model import Scope, ScopeKind
 from tests.capability.court import BANK, INVOICES, PAID, THEIRS, Court, reasons, revoke
 from tests.ledger.acts import until_awaited
@@ -54,6 +56,32 @@ def test_who_does_not_say_for_which_request_spends_once(court: Court) -> None:
     token = court.token()
     assert court.spend(token, request=None)["spend"] == "first"
     assert court.spend(token, request=None) == {"active": False, "reason": "spent"}
+
+
+def test_a_spend_that_was_for_no_request_in_particular_is_nobodys_but_the_first(court: Court) -> None:
+    """A gateway asks without the request's hash, and the service behind it with: only one of them may act."""
+    token = court.token()
+    assert court.spend(token, request=None)["spend"] == "first"
+    assert court.spend(token) == {"active": False, "reason": "spent"}
+    other = court.token()
+    assert court.spend(other)["spend"] == "first"
+    assert court.spend(other, request=None) == {"active": False, "reason": "spent"}
+
+
+@pytest.mark.parametrize("spent", [False, True], ids=["not spent yet", "spent before"])
+def test_one_that_has_expired_by_the_ledgers_clock_is_not_spent(court: Court, *, spent: bool) -> None:
+    """The verifier went by another clock, or just before."""
+    capability = court.issue()
+    if spent:
+        court.spend(court.token(capability))
+    court.expire(capability)
+    record = court.database.read(partial(issued.find, jti=capability.id))
+    assert record is not None
+    outcome = court.database.write(partial(spend, claimed=record.capability, by=INVOICES, request_sha256=PAID))
+    assert isinstance(outcome, NotSpent)
+    assert outcome.why is Reason.EXPIRED
+    assert len(court.audited("capability.spent")) == spent
+    assert court.database.read(partial(issued.find, jti=capability.id)) == record
 
 
 def test_what_is_done_is_closed_to_whoever_has_the_token(court: Court) -> None:

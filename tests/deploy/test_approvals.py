@@ -28,7 +28,7 @@ def test_an_approval_is_listed_shown_and_answered_as_somebody(cli: Cli, approval
     told = cli("approvals", "show", approval).output
     for said in (
         "for 900 EUR",
-        "as the service (service, service) at stripe, on behalf of ada",
+        "as the service (service, service) at stripe, through stripe-eu, https://api.stripe.example, on behalf of ada",
         "cents = 90000",
         "0 of 1 said yes",
     ):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, update
 
-from deploy.checkup import broker, clock, ledger, providers
+from deploy.checkup import broker, clock, ledger, providers, work
 from deploy.checkup.finding import Finding, State
 from deploy.installation import Installation
 from deploy.settings import Settings, load
@@ -233,6 +233,31 @@ def test_jobs_that_do_not_move_without_somebody_are_found(
     at.write(lambda c: job(c, at, "job_1", **then))
     ((found, said),) = told(acme, "jobs")
     assert (found, says in said) == (state, True)
+
+
+def test_services_credentials_that_reach_too_far_are_named_and_beyond_twenty_counted(
+    acme: Cli, at: Installation
+) -> None:
+    registered = at.read(lambda c: get_connection(c, "github"))
+
+    def add(c: Connection) -> None:
+        for n in range(21):
+            add_connection(c, replace(registered, id=f"gh{n:02}"), now=at.now())
+
+    def grant(connection: str) -> str:
+        given = ("--connection", connection, "--scopes", "issues:write", "--token-file", "-")
+        return str(acme.json("accounts", "add-static", "--tenant", "acme", *given, input="t0ken")["id"])
+
+    at.write(add)
+    first = grant("gh00")
+    (found,) = work.scopes(at)
+    assert found.state is State.UNKNOWN
+    assert found.says.startswith(f"{first} (acme.service at github): nothing that is switched on needs issues:write")
+    for n in range(1, 21):
+        grant(f"gh{n:02}")
+    *named, last = work.scopes(at)
+    assert len(named) == 20
+    assert last.says == "1 more reach too far: see `aswhom accounts scopes --broad`"
 
 
 def test_an_audit_that_nobody_seals_is_found(acme: Cli, at: Installation) -> None:

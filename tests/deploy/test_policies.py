@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from identity.model import AccessPattern
+from pipeline.policy import risk
+from pipeline.policy.risk import Property
 from tests.deploy.conftest import Cli
 
 TEXT = """format = 1
@@ -100,6 +103,57 @@ def test_the_risk_table_is_made_from_the_declarations(cli: Cli, file: str) -> No
     ours = 'format = 1\n[[rule]]\nname = "x"\nwhen = { action = "salesforce.*" }\nrequire = "service"\n'
     cli.json("policy", "apply", "acme", "-", "--yes", input=ours)
     assert cli.json("policy", "risk", "--tenant", "acme") == []  # nobody may any more
+
+
+# The grades that the patterns are known by (docs/policy.md): delegated, service, hybrid, capability.
+GRADES = {
+    Property.ATTRIBUTION: ("high, per user", "low, system", "high, contextual", "high, per action"),
+    Property.BLAST_RADIUS: ("low, one user", "high, central", "medium, bounded by context", "very low"),
+    Property.LIFE_CYCLE: (
+        "high, refresh per user",
+        "low, one rotating credential",
+        "medium",
+        "medium, short-lived issuance",
+    ),
+    Property.REVOCATION: (
+        "granular, per user",
+        "coarse, everything",
+        "granular for user-bound actions",
+        "granular, per action",
+    ),
+    Property.ISOLATION: ("strong", "moderate", "strong", "strong"),
+    Property.SIMPLICITY: ("moderate", "high", "moderate", "moderate"),
+}
+
+
+@pytest.mark.parametrize("graded", Property)
+def test_each_pattern_is_graded_as_it_is_known(graded: Property) -> None:
+    patterns = (AccessPattern.DELEGATED, AccessPattern.SERVICE, AccessPattern.HYBRID, AccessPattern.CAPABILITY)
+    assert risk.GRADES.keys() == GRADES.keys()
+    for pattern, known in zip(patterns, GRADES[graded], strict=True):
+        grade = risk.GRADES[graded][pattern]
+        assert known == grade or known.startswith(f"{grade}, "), f"{graded}, {pattern}"
+
+
+@pytest.mark.parametrize(
+    ("workflow", "pattern", "reach"),
+    [
+        ("update_opportunity", "delegated", "what one person may at salesforce (api)"),
+        ("answer_mention", "service", "what the tenant's service may at slack (chat:write)"),
+        ("pay_invoice", "capability", "one action on one resource at invoices"),
+    ],
+)
+def test_a_workflow_of_one_pattern_has_its_grades_and_no_other(
+    cli: Cli, workflow: str, pattern: str, reach: str
+) -> None:
+    lines = cli.json("policy", "risk", "--workflow", workflow)
+    assert [line["pattern"] for line in lines] == [pattern] * 6
+    for line in lines:
+        grade = risk.GRADES[Property(line["property"])][AccessPattern(pattern)]
+        assert line["grade"] == grade
+        assert list(line["because"]) == [pattern]
+        assert line["because"][pattern].startswith(f"{grade}: ")
+    assert lines[1]["because"][pattern].endswith(f": {reach}")
 
 
 def test_the_schema_of_the_file_is_printed_for_editors(cli: Cli) -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from deploy.demo.provision import linear_of
 from deploy.trial import Trial
 from identity.errors import Unavailable
-from pipeline.tables import attempts
+from pipeline.tables import attempts, steps
 from tests.deploy.conftest import Cli
 
 RULES = """format = 1
@@ -87,6 +87,28 @@ def test_a_step_is_explained_that_ran_as_a_person_that_a_rule_decided_and_that_w
     assert "the policy's rule 'freeze' forbids github.Comment: the books are closed" in comment["because"]
     said = cli("policy", "explain", held.id, "3").output
     assert said.startswith("step 3, github.Comment: refused\n  - the workflow declares the user for it\n")
+
+
+def test_a_policy_is_tried_on_the_steps_of_the_last_days(trial: Trial, folder: Path) -> None:
+    cli = Cli(folder)
+    cli.json("policy", "apply", "acme", "-", "--yes", input="format = 1\n")
+    job = labelled(trial)
+    ours = update(steps).where(steps.c.job_id != job.id).values(opened_at=datetime.now(UTC) - timedelta(days=30))
+    trial.runtime.database.write(lambda c: c.execute(ours).rowcount)
+
+    told = cli.json("policy", "simulate", "acme", "-", input=RULES)
+    assert told["asked"] == 4
+    (change,) = told["changes"]
+    assert (change["workflow"], change["action"], change["steps"]) == ("link_pull_request", "github.Comment", 1)
+    assert (change["before"], change["after"].partition(":")[0]) == ("as user, delegated", "refused")
+    assert change["example"] == f"job {job.id} step 3"
+    said = cli("policy", "simulate", "acme", "-", input=RULES).output
+    assert "1 of 4 step(s) of the last 7 day(s)" in said
+
+    earlier = update(steps).where(steps.c.job_id == job.id).values(opened_at=datetime.now(UTC) - timedelta(days=8))
+    trial.runtime.database.write(lambda c: c.execute(earlier).rowcount)
+    assert cli.json("policy", "simulate", "acme", "-", input=RULES)["asked"] == 0
+    assert cli.json("policy", "simulate", "acme", "-", "--days", "9", input=RULES)["asked"] == 4
 
 
 def test_a_job_that_waits_for_an_approval_is_at_rest(trial: Trial, folder: Path) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from datetime import timedelta
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from identity.errors import BadInput
 from identity.model import Effect, PrincipalKind
 from identity.money import Money
-from identity.policy.file import read_policy
+from identity.policy.file import read_policy, schema
 from identity.policy.rules import Trigger
+from tests.docs.pages import page
 
 WHOLE = """
 format = 1
@@ -48,6 +51,49 @@ def test_a_whole_file_becomes_its_rules() -> None:
     assert eyes.approval is not None
     assert (eyes.approval.rule, eyes.approval.quorum, eyes.approval.expires_in) == ("four eyes", 2, timedelta(hours=36))
     assert policy.allowances[0].limit == Money.read("50000 EUR")
+
+
+def test_the_schema_for_editors_is_the_formats() -> None:
+    editor = Draft202012Validator(schema())
+    Draft202012Validator.check_schema(schema())
+    example, fragment = map(toml_of, ("policy.md", "approvals.md"))
+    for text in (WHOLE, example, "format = 1\n" + fragment):
+        read_policy(text)
+        assert [error.message for error in editor.iter_errors(tomllib.loads(text))] == []
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        'max_amount = { amount = "5", currency = "EUR" }',
+        'max_amount = "5,000 EUR"',
+        'max_amount = "-5 EUR"',
+        "above = 5000",
+        'approval = { approvers = ["bob"], expires_in = "PT24H" }',
+        'approval = { approvers = ["bob"], expires_in = "1w" }',
+        'require = "admin"',
+        'when = { effect = "wirte" }',
+        'when = { acton = "a" }',
+        "when = { action = [] }",
+    ],
+)
+def test_what_the_schema_for_editors_marks_is_no_policy(said: str) -> None:
+    text = f'format = 1\n[[rule]]\nname = "x"\ndeny = "no"\n{said}\n'
+    assert not Draft202012Validator(schema()).is_valid(tomllib.loads(text))
+    with pytest.raises(BadInput):
+        read_policy(text)
+
+
+def test_the_schema_for_editors_says_what_stands_where_nothing_is_said() -> None:
+    """In the words of the file, so that it can be copied into one."""
+    told = schema()["$defs"]["ApprovalText"]["properties"]["expires_in"]["default"]
+    stated = f'format = 1\n[[rule]]\nname = "x"\napproval = {{ approvers = ["bob"], expires_in = "{told}" }}\n'
+    assert read_policy(stated).rules == read_policy(stated.replace(f', expires_in = "{told}"', "")).rules
+
+
+def toml_of(name: str) -> str:
+    (block,) = re.findall(r"```toml\n(.*?)```", page(name), re.DOTALL)
+    return str(block)
 
 
 @pytest.mark.parametrize(

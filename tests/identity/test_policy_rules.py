@@ -20,9 +20,19 @@ ACTIONS = ("github.Comment", "github.CreateIssue", "billing.Pay")
 PATTERNS = ("github.*", "billing.Pay", "*", "nobody.*")
 
 amounts = st.builds(Money, amount=st.decimals("0", "1000", places=2), currency=st.sampled_from(["EUR", "USD"]))
+
+
+def named(*patterns: str) -> st.SearchStrategy[Names | None]:
+    """Nothing, or one of these."""
+    return st.none() | st.sampled_from(patterns).map(lambda one: Names.of([one]))
+
+
 whens = st.builds(
     When,
-    action=st.none() | st.sampled_from(PATTERNS).map(lambda one: Names.of([one])),
+    action=named(*PATTERNS),
+    provider=named("github", "g*", "billing"),
+    workflow=named("w", "*", "other"),
+    agent=named("a", "?", "other"),
     effect=st.none() | st.frozensets(st.sampled_from(Effect), min_size=1),
     trigger=st.none() | st.sampled_from(Trigger),
 )
@@ -65,6 +75,7 @@ questions = st.builds(
     named=st.none() | st.sampled_from(PrincipalKind),
     has_user=st.booleans(),
     amount=st.none() | amounts,
+    capability=st.booleans(),
 )
 
 
@@ -93,6 +104,7 @@ def test_every_question_has_one_answer_with_a_reason_and_the_version(question: Q
         assert answer.kind in question.declared
         assert answer.kind is USER or not question.attribution
         assert answer.kind is SERVICE or question.has_user
+        assert not question.capability or answer.pattern is AccessPattern.CAPABILITY
 
 
 @given(questions, policies, rules)

@@ -38,8 +38,25 @@ SHOWN: dict[str, Any] = {
     "workflow": "refund",
     "job": "job_1",
     "step": 1,
-    "why": "named by the workflow",
+    "why": "named by the workflow: no attribution, user-triggered, write",
+    "through": "stripe-eu, https://api.stripe.example",
 }
+
+
+# All of it, as it stands on a page whose reader has to say yes or no.
+ON_A_PAGE = (
+    "Refund a charge <code>stripe.Refund</code>",
+    "<dd>charge ch_1</dd>",
+    "900 EUR",
+    'the service <span class="tag">service</span> at stripe',
+    "<dt>Through</dt><dd>stripe-eu, https://api.stripe.example</dd>",
+    "<dt>On behalf of</dt><dd>ada</dd>",
+    "agent billing in refund",
+    "<dt>Why</dt><dd>named by the workflow: no attribution, user-triggered, write</dd>",
+    "<pre>ch_1</pre>",
+    "&lt;script&gt;",
+    "<pre>90000</pre>",
+)
 
 
 def held_to(*needs: ApprovalNeed, policy: int = 0) -> Decision:

@@ -16,6 +16,7 @@ from identity.policy.rules import ApprovalNeed
 from identity.principals import ensure_principal, link_alias
 from identity.scopes import revoke_scope, stop_scope
 from identity.sequence import lock_exclusive, next_number
+from identity.tables import principals
 from pipeline.approvals.shown import digest_of
 from pipeline.approvals.signed_answer import SignedAnswer
 from pipeline.ledger import jobs, signed_answers
@@ -46,7 +47,9 @@ def add_dave(house: House) -> None:
     house.database.write(partial(make, id="acme.dave", name="dave"))
 
 
-def link_carol(house: House, *, provider: str = "slack", external_id: str = "U9") -> None:
+def link_carol(
+    house: House, *, provider: str = "slack", external_id: str = "U9", login: str | None = "carol-at-work"
+) -> None:
     """An admin finds out who that is there."""
     link = partial(
         link_alias,
@@ -54,7 +57,7 @@ def link_carol(house: House, *, provider: str = "slack", external_id: str = "U9"
         provider=provider,
         external_id=external_id,
         principal="acme.carol",
-        login="carol-at-work",
+        login=login,
         made_by="admin:test",
         now=datetime.now(UTC),
     )
@@ -110,6 +113,29 @@ def test_an_alias_of_the_requester_does_not_approve(house: House) -> None:
     triggered(house, desk, "slack:CAROL-at-work")
     desk.ask()
     link_carol(house)
+    refused = desk.say("acme.carol")
+    assert isinstance(refused, NotCounted)
+    assert "whoever asks does not approve" in refused.reason
+    assert desk.say("acme.bob") == Counted(state=ApprovalState.APPROVED)
+
+
+@pytest.mark.parametrize("sent", ["Élodie", "ÉLODIE", "élodie", "E\u0301lodie"])
+@pytest.mark.parametrize("known", ["Élodie", "élodie"])
+@pytest.mark.parametrize("by", ["a name", "an alias's login", "an alias's id"])
+def test_a_requester_is_known_whatever_the_capitals_of_their_language(
+    house: House, by: str, known: str, sent: str
+) -> None:
+    """SQL's lower() knows those of ASCII alone, on SQLite and in PostgreSQL's locale C."""
+    desk = Desk(house, replace(FOUR_EYES, approvers=frozenset({"acme.carol", "acme.bob"})))
+    if by == "a name":
+        rename = update(principals).where(principals.c.id == "acme.carol").values(name=known)
+        house.database.write(lambda c: c.execute(rename).rowcount)
+        triggered(house, desk, f"console:{sent}")
+    else:
+        of_id = by == "an alias's id"
+        link_carol(house, external_id=known if of_id else "U9", login=None if of_id else known)
+        triggered(house, desk, f"slack:{sent}")
+    desk.ask()
     refused = desk.say("acme.carol")
     assert isinstance(refused, NotCounted)
     assert "whoever asks does not approve" in refused.reason

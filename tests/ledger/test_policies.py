@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 from sqlalchemy import select
 
 from identity.audit.tables import audit
 from identity.errors import BadInput, Misconfigured
+from identity.money import Money
 from identity.policy.ledger import Applied, Policies, apply_policy, policy_history, policy_text
-from identity.policy.rules import FACTS_ALONE
+from identity.policy.rules import FACTS_ALONE, ApprovalNeed
 from identity.tables import policies
 from pipeline.database import Database
 from pipeline.ledger import openings
-from pipeline.ledger.intents import Opened, PolicyMoved
+from pipeline.ledger.intents import Approved, Opened, PolicyMoved
 from pipeline.tables import attempts, steps
+from tests.ledger.desk import Desk
 from tests.ledger.house import AS_ADA, House, intent_of
 
 
@@ -70,6 +73,44 @@ def test_an_opening_decided_under_an_older_policy_writes_nothing_and_is_decided_
         lambda c: c.execute(select(audit.c.detail).where(audit.c.kind == "attempt.opened")).scalar_one()
     )
     assert (told["policy"], told["rules"]) == (1, ["no"])
+
+
+def audited(database: Database, kind: str) -> Any:
+    (row,) = database.read(lambda c: c.execute(select(audit).where(audit.c.kind == kind)).all())
+    return row
+
+
+def test_what_a_decision_holds_a_step_to_is_in_the_audit(database: Database, house: House) -> None:
+    need = ApprovalNeed(rule="two", quorum=2, approvers=frozenset({"bob", "carol"}), expires_in=timedelta(hours=1))
+    desk = Desk(house, need)
+    limit = Money.read("5000.00 EUR")
+    desk.decision = replace(desk.decision, constraints=replace(desk.decision.constraints, max_amount=limit))
+    desk.ask()
+    for who in ("acme.bob", "acme.carol"):
+        desk.say(who)
+    desk.again()
+    given = desk.ask()
+    assert isinstance(given, Approved)
+    assert isinstance(desk.open(approval=given), Opened)
+    detail = audited(database, "attempt.opened").detail
+    assert (detail["max_amount"], detail["approvals"]) == ("5000.00 EUR", [{"rule": "two", "quorum": 2}])
+    assert sorted(detail["approved_by"]) == ["acme.bob", "acme.carol"]
+
+
+def test_a_step_that_is_held_to_nothing_says_so_by_saying_nothing(database: Database, house: House) -> None:
+    database.write(partial(openings.open_attempt, intent=intent_of(house, house.claim(house.job()))))
+    assert audited(database, "attempt.opened").detail.keys() == {"policy", "rules", "consented"}
+
+
+def test_a_refusal_is_in_the_audit_with_the_policy_its_rules_and_the_reason(database: Database, house: House) -> None:
+    job = house.claim(house.job())
+    apply(house, text())
+    asked = intent_of(house, job, decision=replace(AS_ADA, policy=1, rules=("no",)))
+    assert database.write(partial(openings.refuse, intent=asked, reason="the policy's rule 'no' forbids it")) is None
+    row = audited(database, "step.refused")
+    assert (row.detail["policy"], row.detail["rules"]) == (1, ["no"])
+    assert (row.outcome, row.reason) == ("refused", "the policy's rule 'no' forbids it")
+    assert (row.tenant_id, row.job_id, row.step_id, row.principal_id) == ("acme", job.id, asked.step, None)
 
 
 def test_after_an_apply_returns_no_step_opens_under_the_older_version(database: Database, house: House) -> None:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 
 import pytest
+from prometheus_client import REGISTRY
 
+from identity.capability import issued
+from identity.capability.model import Algorithm
 from identity.errors import BadInput
 from identity.model import ScopeKind
 from pipeline.states import AttemptState, JobState, StepState
@@ -13,9 +20,12 @@ from tests.payments.office import HUGE, LARGE, OTHER, SMALL, Office
 
 
 def test_below_the_limit_an_invoice_is_paid_by_a_capability_for_it_alone(office: Office) -> None:
+    signed = partial(REGISTRY.get_sample_value, "aswhom_capabilities_issued_total", {"how": "step"})
+    before = signed() or 0
     office.ask()
     (job,) = office.town.settle()
     assert (job.state, job.pattern) == (JobState.DONE, "capability")
+    assert (signed() or 0) - before == 2
     read, pay = office.capabilities()
     assert (read.action, read.limit_amount) == ("invoices.GetInvoice", None)
     assert (pay.action, pay.resource, pay.limit_amount) == ("invoices.PayInvoice", f"invoices/{SMALL}", "480.00")
@@ -88,6 +98,31 @@ def test_a_stolen_token_is_worth_nothing_anywhere(office: Office) -> None:
     token = heard["authorization"].removeprefix("Bearer ")
     head, payload, signature = token.split(".")
     assert office.replay(heard, authorization=f"Bearer {head}.{payload}x.{signature}").status_code == 401
+    assert len(office.movements()) == 1
+
+
+def test_what_is_no_capability_for_these_invoices_moves_nothing(office: Office) -> None:
+    """Nothing, what other services take, a plain JWT of ours, and a capability for somebody else."""
+    office.ask()
+    office.town.settle()
+    heard = office.stolen()
+    head, payload, signature = heard["authorization"].removeprefix("Bearer ").split(".")
+    header = json.loads(urlsafe_b64decode(head + "=="))
+    plain = urlsafe_b64encode(json.dumps({**header, "typ": "JWT"}).encode()).decode().rstrip("=")
+    pay = office.capabilities()[-1]
+    record = office.town.runtime.database.read(lambda c: issued.find(c, pay.jti))
+    assert record is not None
+    elsewhere = replace(record.capability, audience="https://elsewhere.example")
+    signed = office.town.runtime.issuer.sign(elsewhere, Algorithm.ED25519).reveal()
+    for presented, reason in (
+        ("", "none"),
+        ("Basic aW52b2ljZXM6c2VjcmV0", "none"),
+        ("Bearer an-accounts-token", "malformed"),
+        (f"Bearer {plain}.{payload}.{signature}", "type"),
+        (f"Bearer {signed}", "audience"),
+    ):
+        refused = office.replay(heard, authorization=presented, idempotency_key=f"its-own-{reason}")
+        assert (refused.status_code, refused.json()) == (401, {"error": "invalid_token", "reason": reason})
     assert len(office.movements()) == 1
 
 

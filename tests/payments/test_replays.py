@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from identity.capability import audiences
 from identity.secret import Secret
 from pipeline.states import JobState
 from tests.payments.conftest import WORKFLOWS, furnished, served
@@ -25,6 +26,25 @@ def with_valkey(_service: Sandbox, _books: Path, tmp_path: Path, own_valkey: Val
         yield Office(town)
     town.close()
     _service.order("invoices", "forget")
+
+
+def test_a_spend_outlives_an_emptied_valkey(with_valkey: Office, own_valkey: Valkey) -> None:
+    """While the step goes on: were the spend in there, this would be the first one once more."""
+    office = with_valkey
+    office.order(endpoint="pay_invoice", mode="drop_response", times=1)
+    office.ask()
+    office.town.work_once()
+    heard = office.stolen()
+    own_valkey.flush()
+    repeated = office.replay(heard, idempotency_key="its-own")
+    assert (repeated.status_code, repeated.headers["Idempotent-Replayed"]) == (200, "true")
+    token = Secret(heard["authorization"].removeprefix("Bearer "))
+    (pay,) = [one for one in office.capabilities() if one.action == "invoices.PayInvoice"]
+    authority = office.town.runtime.authority
+    by = office.town.runtime.database.read(lambda c: audiences.find(c, pay.audience_id))
+    assert by is not None
+    assert authority.introspect(token, by, request_sha256=pay.request_sha256)["spend"] == "again"
+    assert [one["invoice"] for one in office.movements()] == [SMALL]
 
 
 def test_an_emptied_valkey_permits_no_replay(with_valkey: Office, own_valkey: Valkey) -> None:

@@ -22,13 +22,11 @@ from identity.tables import refresh_intents
 from identity.vault import Binding
 from identity.withdrawals.held_tokens import HeldToken, hold
 from identity.withdrawals.tables import withdrawals
-from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState, JobState
-from pipeline.tool_workflows import ToolCall
-from pipeline.workflow import SERVICE
 from tasks.actions import github
 from tests.sandbox.driver import Sandbox
+from tests.tasks.tools import ask
 from tests.tasks.town import Town
 
 MINTS = "/access_tokens"
@@ -41,23 +39,6 @@ def agents(_upstreams: Sandbox, _furnished: Path, tmp_path: Path) -> Iterator[To
     made = Town(_upstreams, f"sqlite:///{tmp_path}/ledger.sqlite", workflows=("tasks.actions.github",))
     yield made
     made.close()
-
-
-def ask(town: Town, job: str, action: github.AddLabels) -> None:
-    """An agent of acme's asks for it as the service."""
-    call = ToolCall(parameters=action.model_dump(mode="json"), requested_by="key_1").model_dump(mode="json")
-    insert = partial(
-        insert_job,
-        new=NewJob(
-            id=job,
-            tenant="acme",
-            workflow=town.registry.for_tool(github.AddLabels, SERVICE),
-            event=call,
-            config={},
-        ),
-        now=datetime.now(UTC),
-    )
-    town.runtime.database.write(insert)
 
 
 def entries(town: Town, ending: str) -> list[Mapping[str, Any]]:
@@ -149,6 +130,18 @@ def test_a_stolen_confined_token_reaches_no_other_repository_and_has_no_other_pe
     assert calls(agents, token, "GET", "/repos/acme/infra") == 404
     assert calls(agents, token, "POST", "/repos/acme/infra/issues", title="elsewhere") == 404
     assert calls(agents, token, "GET", f"/repos/acme/shop/pulls/{number}") == 403
+
+
+def test_a_read_is_done_by_a_token_that_reads_no_other_repository_and_writes_nothing(agents: Town) -> None:
+    number, elsewhere = agents.pull("acme/shop", "grace"), agents.pull("acme/infra", "grace")
+    ask(agents, "job_1", github.GetPull(repo="acme/shop", number=number))
+    ask(agents, "job_2", github.ListPulls(repo="acme/shop"))
+    agents.settle()
+    assert {row.state for row in agents.jobs() if row.id in ("job_1", "job_2")} == {JobState.DONE}
+    token = secret_of(agents, confined(agents))
+    assert calls(agents, token, "GET", f"/repos/acme/shop/pulls/{number}") == 200
+    assert calls(agents, token, "GET", f"/repos/acme/infra/pulls/{elsewhere}") == 404
+    assert calls(agents, token, "POST", f"/repos/acme/shop/issues/{number}/labels", labels=["bug"]) == 403
 
 
 def test_a_revocation_ends_a_confined_token_at_github_and_the_receipt_says_so(agents: Town) -> None:

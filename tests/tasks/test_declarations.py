@@ -181,6 +181,13 @@ def test_a_comment_must_be_traceable_to_a_person() -> None:
     ]
 
 
+@pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.action_name())
+def test_what_names_its_repository_and_may_run_as_the_service_is_confined_to_it(action: type[Action[Any]]) -> None:
+    named = action.facts.provider == "github" and "repo" in action.model_fields
+    if named and not action.facts.attribution:
+        assert action.model_construct(repo="acme/shop").confined_to() == "acme/shop"
+
+
 SHIPPED = Registry.load(sorted(point.module for point in entry_points(group="aswhom.workflows")))
 
 

@@ -44,6 +44,16 @@ def test_a_step_that_the_tenants_policy_forbids_is_refused_and_nothing_is_sent(t
     assert town.authors() == []
 
 
+def test_a_step_that_needs_a_capability_whose_upstream_takes_none_is_refused_and_nothing_is_sent(town: Town) -> None:
+    put_in_force(town, BY_CAPABILITY)
+    won(town)
+    (job,) = town.settle()
+    _, step = town.steps()
+    assert (job.state, step.state, step.policy_version) == (JobState.DEAD, StepState.REFUSED, 1)
+    assert "salesforce is not known to take any" in job.reason
+    assert town.authors() == []
+
+
 def test_a_policy_that_comes_into_force_during_a_run_decides_the_steps_that_follow(town: Town) -> None:
     """The run has read the older version; its next opening is refused by the newer one, in the next run."""
     put_in_force(town, NOTHING_YET)

@@ -134,7 +134,9 @@ def blocks_of(action: slack.AskApproval, call: Call) -> list[dict[str, Any]]:
 def test_the_buttons_of_a_question_carry_the_digest_of_what_it_shows(call: Call) -> None:
     section, _, row = blocks_of(ASK, call)
     assert section["text"] == {"type": "plain_text", "text": "\n".join(in_lines(SHOWN.document)), "emoji": False}
-    assert "<!channel> *now*" in section["text"]["text"]  # plain text: Slack shows it as it is
+    lines = section["text"]["text"].splitlines()
+    assert "on charge ch_1" in lines
+    assert "note = <!channel> *now*" in lines  # plain text: Slack shows it as it is
     carried = {element["action_id"]: element["value"] for element in row["elements"]}
     assert set(carried.values()) == {f"apr_0123456789abcdef:{digest_of(SHOWN.document)}"}
     lower = ASK.model_copy(update={"shown": SHOWN.model_copy(update={"amount": "9 EUR"})})

@@ -24,6 +24,27 @@ CONTROLS = (
         test=f"{SPENDS}::test_fifty_concurrent_uses and sqlite",
     ),
     Control(
+        name="an expired one is not spent",
+        file=SPENDING,
+        guard=".where(_ALIVE, capabilities.c.spent_sha256.is_(None), capabilities.c.expires_at > database_now())",
+        without=".where(_ALIVE, capabilities.c.spent_sha256.is_(None))",
+        test=f"{SPENDS}::test_one_that_has_expired_by_the_ledgers_clock and sqlite",
+    ),
+    Control(
+        name="an expired one is passed on to nobody",
+        file="identity/capability/exchange.py",
+        guard="capabilities.c.expires_at > database_now(),",
+        without="",
+        test="tests/capability/test_exchange.py::test_what_has_expired_by_the_ledgers_clock and sqlite",
+    ),
+    Control(
+        name="a spend for no request in particular is repeated by nobody",
+        file=SPENDING,
+        guard="request = request_sha256 or _NOT_SAID",
+        without="request = request_sha256 or record.capability.request_sha256",
+        test=f"{SPENDS}::test_a_spend_that_was_for_no_request_in_particular and sqlite",
+    ),
+    Control(
         name="a closed one is of no use",
         file=SPENDING,
         guard="if found.closed_at is not None:",
@@ -141,6 +162,13 @@ CONTROLS = (
         guard="_close_capability(connection, intent, closing, now=now)",
         without="pass",
         test=f"{OPENS}::test_without_effect and sqlite",
+    ),
+    Control(
+        name="a withdrawal brings no former key back",
+        file="identity/capability/keys.py",
+        guard="if key.withdrawn_at is None or key.use_from <= key.withdrawn_at:",
+        without="if key.withdrawn_at is None:",
+        test="tests/capability/test_keys.py::test_a_withdrawal_brings_no_former_key_back and sqlite",
     ),
     Control(
         name="a key is published before it signs",

@@ -25,6 +25,20 @@ CONTROLS = (
         test="tests/ledger/test_policies.py::test_an_opening_decided_under_an_older_policy and sqlite",
     ),
     Control(
+        name="who needs a capability goes by nothing else",
+        file="pipeline/step.py",
+        guard="return Denied(reason=reason, policy=decision.policy, rules=decision.rules)",
+        without="pass",
+        test="tests/tasks/test_policy_at_work.py::test_a_step_that_needs_a_capability_whose_upstream_takes_none",
+    ),
+    Control(
+        name="what is decided for a capability opens by nothing else",
+        file="pipeline/ledger/openings.py",
+        guard="if intent.decision.pattern is AccessPattern.CAPABILITY and intent.capability is None:",
+        without="if False:",
+        test="tests/capability/test_openings.py::test_what_is_decided_for_a_capability and sqlite",
+    ),
+    Control(
         name="high-risk actions need an allowance",
         file="identity/policy/decision.py",
         guard="if why_not is None and question.effect is Effect.HIGH_RISK and allowance is None:",
@@ -41,8 +55,8 @@ CONTROLS = (
     Control(
         name="whoever asked does not approve",
         file=APPROVERS,
-        guard='why = {who: "asked for it, and whoever asks does not approve" for who in people if who in asked}',
-        without="why = {}",
+        guard="asked = requesters(connection, job, people)",
+        without="asked: frozenset[str] = frozenset()",
         test=f"{WHO}::test_whose_answer_does_not_count and sqlite",
     ),
     Control(
@@ -55,9 +69,16 @@ CONTROLS = (
     Control(
         name="aliases of whoever asked",
         file="pipeline/ledger/requesters.py",
-        guard="found = set(connection.execute(named).scalars()) | set(connection.execute(linked).scalars())",
-        without="found = set(connection.execute(named).scalars())",
+        guard="known = [*_named(connection, row.tenant_id, among), *_linked(connection, row.tenant_id, among)]",
+        without="known = [*_named(connection, row.tenant_id, among)]",
         test=f"{WHO}::test_an_alias_of_the_requester_does_not_approve and sqlite",
+    ),
+    Control(
+        name="the capitals of whoever asked",
+        file="pipeline/ledger/requesters.py",
+        guard='return normalize("NFKC", normalize("NFKC", name).casefold())',
+        without='return "".join(one.lower() if one.isascii() else one for one in name)',
+        test=f"{WHO}::test_a_requester_is_known_whatever_the_capitals and sqlite",
     ),
     Control(
         name="an answer is of the people of the Slack that signed it",

@@ -1,0 +1,20 @@
+"""What agents ask for by the API: a job of one tool, as it is accepted."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from pipeline.action import Action
+from pipeline.ledger.new_jobs import NewJob, insert_job
+from pipeline.tool_workflows import ToolCall
+from pipeline.workflow import SERVICE
+from tests.tasks.town import Town
+
+
+def ask(town: Town, job: str, action: Action[Any]) -> None:
+    """An agent of acme's asks for it as the service."""
+    call = ToolCall(parameters=action.model_dump(mode="json"), requested_by="key_1").model_dump(mode="json")
+    new = NewJob(id=job, tenant="acme", workflow=town.registry.for_tool(type(action), SERVICE), event=call, config={})
+    town.runtime.database.write(partial(insert_job, new=new, now=datetime.now(UTC)))
