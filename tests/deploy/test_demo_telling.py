@@ -24,10 +24,10 @@ STEP = {
     "action": "github.Comment",
     "principal": "acme.ada",
     "pattern": "delegated",
-    "reason": "named by the workflow",
+    "reason": "named by the workflow: attributable, user-triggered, write",
     "status": "done",
 }
-HEADING = ["job", "action", "as", "whom", "pattern", "status", "why"]
+HEADING = ["job", "action", "as", "whom", "pattern", "status", "why:", "named", "by", "the", "workflow:", "…"]
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_a_table_is_headed_again_once_something_else_was_said(capsys: pytest.Cap
     teller.steps([STEP])
     told = [line.split() for line in capsys.readouterr().out.splitlines() if line]
     line = ["ABCDEF", "github.Comment", "acme.ada", "delegated"]
-    because = ["named", "by", "the", "workflow"]
+    because = ["attributable,", "user-triggered,", "write"]  # the heading has said the rest
     assert told == [
         HEADING,
         [*line, "done", *because],
@@ -95,3 +95,12 @@ def test_a_table_is_headed_again_once_something_else_was_said(capsys: pytest.Cap
         HEADING,
         [*line, "done", *because],
     ]
+
+
+def test_a_table_tells_ids_by_their_ends_moments_by_their_time_and_nothing_as_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    told = {"account": "con_01m8jrred8pbrejexqjfkpnre4", "at": "2026-11-29T04:24:44.077699+00:00"}
+    Spoken().table("At the provider", [told | {"why": None, "holds": True, "of": "grant_of_ada"}])
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if "grant" in line]
+    assert [cell.strip() for cell in row.split("│")[1:-1]] == ["…kpnre4", "04:24:44 UTC", "", "yes", "grant_of_ada"]
