@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
@@ -146,6 +147,20 @@ def test_a_write_that_gets_no_turn_in_time_is_unavailable_and_is_not_done_later(
     assert database.write(lambda c: None) is None
     assert _names(database) == set()
     database.close()
+
+
+def test_what_is_late_before_its_commit_is_not_written(database: Database) -> None:
+    until = time.monotonic() + 0.1
+
+    def slow(c: Connection) -> None:
+        _insert("slow")(c)
+        eventually(lambda: time.monotonic() > until)
+
+    for late in (slow, _insert("later")):
+        with pytest.raises(Unavailable, match="in time"):
+            database.write(late, until=until)
+    assert database.write(_insert("in time"), until=time.monotonic() + 60) == "in time"
+    assert _names(database) == {"in time"}
 
 
 def test_two_processes_worth_of_connections_take_turns(ledger_url: str) -> None:

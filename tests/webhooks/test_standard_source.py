@@ -101,7 +101,9 @@ FORESEEN = [{"type": "invoice.paid", "timestamp": "2026-03-01T12:00:00Z", "data"
 @given(body=bodies(*FORESEEN), id=TEXTS, stamp=st.integers(-400, 400).map(lambda away: STAMP + away) | TEXTS)
 def test_whatever_is_signed_is_a_delivery_with_its_id_or_refused(body: str, id: str, stamp: int | str) -> None:
     message = f"{id}.{stamp}.{body}".encode("utf-8", "replace")
-    assert_sound(_read(_by_public(message) | {"webhook-id": id, "webhook-timestamp": str(stamp)}, body.encode(), PUBLIC))
+    assert_sound(
+        _read(_by_public(message) | {"webhook-id": id, "webhook-timestamp": str(stamp)}, body.encode(), PUBLIC)
+    )
 
 
 def _by_public(message: bytes | None = None) -> dict[str, str]:
