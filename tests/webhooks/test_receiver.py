@@ -371,3 +371,4 @@ def test_the_published_data_is_there(needs_published: Callable[[], None]) -> Non
     needs_published()
     assert len(published.github()) > 100
     assert len(published.slack()) > 50
+    assert len(published.linear()) == 2
