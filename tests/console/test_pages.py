@@ -151,13 +151,14 @@ def test_the_overview_leads_to_what_is_stuck_at_a_provider(town: Town) -> None:
 
 
 def test_the_overview_leads_to_the_deliveries_that_were_not_taken(town: Town) -> None:
-    made = {}
-    for outcome in ("unrecognised", "refused", "ignored"):
+    def delivered(outcome: str) -> str:
         (job,) = town.house.accept(town.house.delivery(outcome, text=outcome)).jobs
-        id = town.house.row(job).delivery_id
+        id: str = town.house.row(job).delivery_id
         change = update(deliveries).where(deliveries.c.id == id).values(outcome=outcome)
-        town.database.write(lambda c, change=change: c.execute(change).rowcount)
-        made[outcome] = id
+        town.database.write(lambda c: c.execute(change).rowcount)
+        return id
+
+    made = {outcome: delivered(outcome) for outcome in ("unrecognised", "refused", "ignored")}
     owner, path = town.at(Role.OWNER), "/console/deliveries?not_taken=1"
     assert path in owner.sees("/console/")
     listed = owner.sees(path)
