@@ -6,6 +6,7 @@ transaction is a function handed to `write`, so none can be open across HTTP and
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,7 +14,7 @@ from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine, make_url
 
-from identity.errors import Misconfigured
+from identity.errors import Misconfigured, Unavailable
 
 T = TypeVar("T")
 
@@ -23,7 +24,9 @@ class Database(Protocol):
 
     engine: Engine
 
-    def write(self, fn: Callable[[Connection], T]) -> T: ...
+    def write(self, fn: Callable[[Connection], T], *, until: float | None = None) -> T:
+        """With *until*, of `time.monotonic()`: no COMMIT is begun after it, and who waits for a turn is told then."""
+        ...
 
     def read(self, fn: Callable[[Connection], T]) -> T: ...
 
@@ -41,6 +44,26 @@ class DatabaseSettings:
     url: str
     threads: int = 34  # callers at once: the pool's size
     turn_timeout: timedelta = timedelta(seconds=5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hurried:
+    """A ledger as `identity.store.Store` for somebody who waits no longer than *until*, of `time.monotonic()`."""
+
+    database: Database
+    until: float
+
+    def write(self, fn: Callable[[Connection], T]) -> T:
+        return self.database.write(fn, until=self.until)
+
+    def read(self, fn: Callable[[Connection], T]) -> T:
+        return self.database.read(fn)
+
+
+def raise_if_late(until: float | None) -> None:
+    """Raises Unavailable when *until* has passed: whoever asked is told that it was not written, and is not waiting."""
+    if until is not None and time.monotonic() > until:
+        raise Unavailable("the ledger could not write this in time")
 
 
 def open_database(settings: DatabaseSettings) -> Database:

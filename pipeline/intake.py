@@ -15,7 +15,7 @@ from identity.ids import Ids
 from identity.secret import Secret
 from identity.store import written
 from identity.vault import Vault
-from pipeline.database import Database
+from pipeline.database import Database, Hurried
 from pipeline.ledger import deliveries
 from pipeline.ledger.whose import whose_delivery
 from pipeline.model import Acceptance, SignedDelivery, Unfollowed
@@ -43,13 +43,15 @@ class Intake:
         ids: Ids,
         *,
         clock: Callable[[], datetime],
-        follow_within: timedelta = timedelta(seconds=2),  # Slack waits 3 s for its answer
+        accept_within: timedelta = timedelta(seconds=2.5),  # Slack waits 3 s for its answer
+        follow_within: timedelta = timedelta(seconds=2),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._vault = vault
         self._ids = ids
         self._clock = clock
+        self._accept_within = accept_within
         self._follow_within = follow_within
         self._monotonic = monotonic
         self._fits = False  # whether the ledger was seen with this version's tables
@@ -95,7 +97,9 @@ class Intake:
         def accept(c: Connection) -> Acceptance:
             return deliveries.accept(c, delivery, matches, ids=ids, outcome=outcome, reason=reason, now=now)
 
-        return written(self._store, accept)  # the sender's delivery id is the key: a second try says what was made
+        # What Slack gave up on must not be stored: a person who is told so gives the command again, under another id.
+        hurried = Hurried(database=self._store, until=time.monotonic() + self._accept_within.total_seconds())
+        return written(hurried, accept)  # the sender's delivery id is the key: a second try says what was made
 
     def ready(self) -> None:
         """Return if a delivery can be accepted now. Raises Unavailable, for tables of another version too."""

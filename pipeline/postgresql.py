@@ -15,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from identity.errors import Misconfigured, Unavailable
 from identity.store import CommitUnknown
+from pipeline.database import raise_if_late
 
 T = TypeVar("T")
 
@@ -22,8 +23,11 @@ T = TypeVar("T")
 _UNDONE = {"40001", "40P01", "55P03"}
 _ATTEMPTS = 8
 
+_LOCK_TIMEOUT = 2  # seconds
+
 # A process stopped inside a transaction must not keep a revocation out: that is the idle timeout.
-_OPTIONS = "-c timezone=UTC -c lock_timeout=2s -c idle_in_transaction_session_timeout=2s -c statement_timeout=30s"
+_STOPPED = "-c idle_in_transaction_session_timeout=2s"
+_OPTIONS = f"-c timezone=UTC -c lock_timeout={_LOCK_TIMEOUT}s {_STOPPED} -c statement_timeout=30s"
 
 # A host that vanishes says nothing more, and TCP would go on asking it for a quarter of an hour. Seconds, but for
 # tcp_user_timeout, which is in milliseconds. https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
@@ -66,9 +70,10 @@ class PostgresqlDatabase:
                     "see default_transaction_isolation"
                 )
 
-    def write(self, fn: Callable[[Connection], T]) -> T:
+    def write(self, fn: Callable[[Connection], T], *, until: float | None = None) -> T:
         last: DBAPIError | None = None
         end = time.monotonic() + self._timeout
+        end = end if until is None else min(end, until)
         for attempt in range(_ATTEMPTS):
             if attempt:
                 if time.monotonic() > end:
@@ -76,7 +81,7 @@ class PostgresqlDatabase:
                 # At most 2.5 s in all. The rivals were told to try again, and would meet again at once.
                 time.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311 - spreads rivals, guards nothing
             try:
-                return self._once(fn)
+                return self._once(fn, until)
             except DBAPIError as error:
                 _raise_if_slow(error)
                 if not _repeatable(error):
@@ -86,11 +91,16 @@ class PostgresqlDatabase:
                 raise Unavailable("every connection to the ledger is busy") from error
         raise Unavailable("the ledger's locks were busy or its server away too long") from last
 
-    def _once(self, fn: Callable[[Connection], T]) -> T:
+    def _once(self, fn: Callable[[Connection], T], until: float | None) -> T:
+        raise_if_late(until)
         with self.engine.connect() as connection:
             transaction = connection.begin()
             try:
+                if until is not None and (left := until - time.monotonic()) < _LOCK_TIMEOUT:
+                    wait = max(int(left * 1000), 1)  # 0 would be for ever
+                    connection.exec_driver_sql(f"set local lock_timeout = {wait}")
                 outcome = fn(connection)
+                raise_if_late(until)
             except BaseException:  # a refusal by an Interruption too: nothing that raised was written
                 if not connection.invalidated:
                     transaction.rollback()

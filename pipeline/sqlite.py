@@ -14,6 +14,7 @@ import os
 import shutil
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -29,6 +30,7 @@ from sqlalchemy.pool import NullPool
 
 from identity.errors import Misconfigured, Unavailable
 from identity.store import CommitUnknown
+from pipeline.database import raise_if_late
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -40,10 +42,11 @@ ROOM = 16_000_000  # bytes: what the log of changes grows to between two checkpo
 class _Write(Generic[T]):
     """One queued function and the future its caller waits on."""
 
-    __slots__ = ("fn", "future", "outcome", "raised")
+    __slots__ = ("fn", "future", "outcome", "raised", "until")
 
-    def __init__(self, fn: Callable[[Connection], T]) -> None:
+    def __init__(self, fn: Callable[[Connection], T], until: float | None) -> None:
         self.fn = fn
+        self.until = until
         self.future: Future[T] = Future()
         self.outcome: Any = None
         self.raised: BaseException | None = None
@@ -125,13 +128,15 @@ class SqliteDatabase:
         self._thread = threading.Thread(target=self._serve, name="ledger-writer", daemon=True)
         self._thread.start()
 
-    def write(self, fn: Callable[[Connection], T]) -> T:
+    def write(self, fn: Callable[[Connection], T], *, until: float | None = None) -> T:
         if os.getpid() != self._pid:
             raise RuntimeError("the ledger was opened before a fork: open it in the child")
-        queued = _Write(fn)
+        raise_if_late(until)
+        queued = _Write(fn, until)
+        patience = self._timeout if until is None else min(self._timeout, max(until - time.monotonic(), 0))
         self._queue.put(queued)
         try:
-            return queued.future.result(self._timeout)
+            return queued.future.result(patience)
         except FutureTimeout:
             if queued.future.cancel():  # still in the queue: certainly not written
                 raise Unavailable("the ledger had no turn for this write in time") from None
@@ -219,6 +224,7 @@ class SqliteDatabase:
             connection.exec_driver_sql("SAVEPOINT one")
             try:
                 write.outcome = write.fn(connection)
+                raise_if_late(write.until)
             except BaseException as error:  # noqa: BLE001 - handed to its caller: the thread serves the others
                 write.raised = error
                 # Raises when the transaction has ended early (disk full): then nobody of the group was written.

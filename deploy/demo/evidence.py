@@ -9,10 +9,13 @@ from typing import Any
 
 from deploy.demo.sight import Sight
 from deploy.demo.stage import Stage
+from pipeline.states import JobState
 
 UPSTREAMS = ("github", "linear", "slack", "invoices")
 TOKENS = {"delegated": "user", "capability": "capability"}
 SERVICE_TOKENS = {"github": "installation", "linear": "app", "slack": "bot"}
+# What the acts set off: a job that merely ended says nothing of whether its work was done.
+WORKFLOWS = ("link_pull_request", "announce_review", "close_issues", "pay_invoice")
 Row = Mapping[str, Any]
 
 
@@ -129,7 +132,10 @@ def _of_the_story(evidence: Evidence) -> list[str]:
     renewed = [r for r in document["refreshes"] if r["principal"] == "acme.ada" and r["outcome"] == "committed"]
     done = [step for step in document["steps"] if step["status"] == "done"]
     cancelled = [job["job"] for job in document["cancelled_jobs"]]
+    finished = {job["workflow"] for job in document["jobs"] if job["state"] == JobState.DONE}
     wanted = {
+        **{f"no job of {workflow} is done": workflow in finished for workflow in WORKFLOWS},
+        **{f"job {job['job']} is dead": job["state"] != JobState.DEAD for job in document["jobs"]},
         "no token was refreshed in the middle": bool(renewed),
         "no queued job was cancelled": bool(cancelled),
         "the receipt's signature does not hold": receipt.get("signature_holds", False),

@@ -138,6 +138,7 @@ class _Acts:
         fault = self._sight.audit_fault()
         receipt = self._withdrawn
         document: dict[str, Any] = {
+            "jobs": self._sight.jobs(),
             "steps": self._sight.steps(),
             "refreshes": self._sight.refreshes(),
             "cancelled_jobs": self._sight.jobs("cancelled"),

@@ -148,10 +148,18 @@ def account(connection: Connection, tenant: str | None, id: str) -> Row | None:
 
 
 def deliveries_page(
-    connection: Connection, tenant: str | None, turn: Turn, *, outcome: str | None = None, source: str | None = None
+    connection: Connection,
+    tenant: str | None,
+    turn: Turn,
+    *,
+    outcome: str | None = None,
+    source: str | None = None,
+    not_taken: bool = False,
 ) -> Page:
-    """The deliveries, without their bodies."""
+    """The deliveries, without their bodies; *not_taken*: those alone that were unrecognised or refused."""
     statement = select(*_DELIVERY)
+    if not_taken:
+        statement = statement.where(NOT_TAKEN)
     if tenant is not None:
         statement = statement.where(deliveries.c.tenant_id == tenant)
     also = equal(outcome=outcome, source=source)

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import pytest
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, insert, select, update
 
 from identity.api_keys import Role
 from identity.audit.tables import audit
 from identity.connections import add_connection, get_connection
 from identity.model import Scope, ScopeKind
-from identity.tables import connect_sessions, principals, tenants
+from identity.tables import connect_sessions, grants, principals, tenants
 from pipeline.accounts.invitations import Invitations
+from pipeline.action import Facts
+from pipeline.database import Database
 from pipeline.ledger.requests import NotLetIn
 from pipeline.requests import Keyed
+from pipeline.workflow import USER, workflow
 from tests.api.town import Town
+from tests.ledger.house import Opened, Say
 from tests.ledgers import MOSTLY_SQLITE
 
 pytestmark = MOSTLY_SQLITE
@@ -40,6 +45,31 @@ def test_an_account_tells_whether_it_can_be_used_and_why_not(town: Town) -> None
     assert (told["usable"], told["state"]) == (False, "active")
     assert "user:acme.ada was revoked" in str(told["why"])
     assert account_of(town, "service")["usable"] is True
+
+
+class Shout(Say):
+    """Says it louder."""
+
+    facts: ClassVar[Facts] = replace(Say.facts, scopes=frozenset({"issues:write"}))
+
+
+@workflow(agent="tester", event=Opened, user=lambda event: None, uses={Shout: USER}, name="say_it")
+def shout_it(run: Any, event: Opened) -> None:
+    """It is not run here."""
+
+
+def test_an_account_tells_what_the_work_there_is_lacks(database: Database) -> None:
+    town = Town(database, shout_it)
+    with closing(town):
+
+        def missing(principal: str) -> list[object]:
+            (listed,) = town.ask("GET", f"/v1/accounts?principal={principal}").json["items"]
+            return [listed["missing_scopes"], account_of(town, principal)["missing_scopes"]]
+
+        assert (missing("ada"), missing("service")) == ([["issues:write"]] * 2, [[]] * 2)
+        granted = update(grants).where(grants.c.account_id == "acc-acme.ada").values(scopes=["issues:write"])
+        town.database.write(lambda c: c.execute(granted).rowcount)
+        assert missing("ada") == [[]] * 2
 
 
 def test_no_answer_holds_a_token(town: Town) -> None:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select, update
 
 from identity.api_keys import Role
 from identity.audit.tables import audit
-from identity.model import Scope, ScopeKind
+from identity.connections import add_connection, get_connection
+from identity.installations import add_installation
+from identity.model import Credential, PrincipalKind, Scope, ScopeKind
+from identity.principals import ensure_principal
+from identity.tables import accounts
 from pipeline.ledger import jobs as ledger_jobs
 from pipeline.ledger.requests import NotLetIn
 from pipeline.requests import Keyed
@@ -56,6 +61,52 @@ def test_an_identifier_of_nobody_here_is_refused_and_stores_nothing(sqlite_town:
     answer = sqlite_town.execute(identifier)
     assert (answer.status_code, answer.json["type"]) == (422, "urn:aswhom:problem:unusable")
     assert count(sqlite_town) == 0
+
+
+def test_an_identifier_that_could_be_two_is_refused_until_it_says_which(sqlite_town: Town) -> None:
+    town = sqlite_town
+    named = partial(ensure_principal, id="acme.acme", tenant="acme", kind=PrincipalKind.USER, name="acme")
+    town.database.write(partial(named, now=town.now()))
+    refused = town.execute("acme")
+    assert (refused.status_code, refused.json["type"]) == (422, "urn:aswhom:problem:unusable")
+    assert "could be several" in refused.json["detail"]
+    assert count(town) == 0
+    for identifier, user in (("user:acme", "acme.acme"), ("tenant:acme", None)):
+        answer = town.execute(identifier)
+        assert answer.status_code == 202, answer.text
+        assert town.house.row(answer.json["job"]["id"]).user_id == user
+
+
+def test_a_workspace_of_another_connection_is_refused(sqlite_town: Town) -> None:
+    town = sqlite_town
+    other = replace(town.database.read(lambda c: get_connection(c, "gh")), id="other", provider="slack")
+
+    def install(c: Connection) -> None:
+        add_connection(c, other, now=town.now())
+        add_installation(c, owner="other", external_id="elsewhere", tenant="acme", now=town.now())
+
+    town.database.write(install)
+    refused = town.execute("workspace:elsewhere")
+    assert (refused.status_code, refused.json["type"]) == (422, "urn:aswhom:problem:unusable")
+    assert "is reached by other, and this tool goes through gh" in refused.json["detail"]
+    assert count(town) == 0
+
+
+def test_a_workspace_that_the_service_does_not_act_in_is_refused(sqlite_town: Town) -> None:
+    town = sqlite_town
+    acts_in = update(accounts).where(accounts.c.principal_id == "acme.service")
+
+    def move(workspace: str) -> None:
+        moved = acts_in.values(credential=Credential.INSTALLATION, external_id=workspace)
+        town.database.write(lambda c: c.execute(moved).rowcount)
+
+    move("installation-of-another")
+    refused = town.execute("workspace:installation-acme")
+    assert (refused.status_code, refused.json["type"]) == (422, "urn:aswhom:problem:unusable")
+    assert "acts in workspace installation-of-another through gh" in refused.json["detail"]
+    assert count(town) == 0
+    move("installation-acme")
+    assert town.execute("workspace:installation-acme").status_code == 202
 
 
 def test_a_quick_tool_answers_with_its_result(town: Town) -> None:

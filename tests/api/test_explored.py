@@ -42,8 +42,10 @@ def explore(town: Town, role: Role, *, examples: int) -> int:
             def ask(case: schemathesis.Case[Any]) -> None:
                 # A new key each time: an example may revoke its own agent.
                 key = town.key(role=role)
-                # In the case itself: one that was made without a key lacks none by then, and is judged by the rest.
-                case.headers["Authorization"] = service if case.operation.path in beside else f"Bearer {key.reveal()}"
+                # In the case itself. One whose fault it is to have no key stays without: it is to be refused for that.
+                if "Authorization" in case.headers:
+                    right = service if case.operation.path in beside else f"Bearer {key.reveal()}"
+                    case.headers["Authorization"] = right
                 # What fits its schema can still name nobody there is, which is 422 as well.
                 case.call_and_validate(excluded_checks=[positive_data_acceptance])
 
@@ -58,5 +60,6 @@ def test_no_request_is_answered_otherwise_than_described(sqlite_town: Town) -> N
 @pytest.mark.slow
 @pytest.mark.timeout(1200)  # 2,000 requests a role
 @pytest.mark.parametrize("role", list(Role))
-def test_no_request_of_many_is_answered_otherwise_than_described(sqlite_town: Town, role: Role) -> None:
-    assert explore(sqlite_town, role, examples=50) == 24
+def test_no_request_of_many_is_answered_otherwise_than_described(town: Town, role: Role) -> None:
+    """On PostgreSQL too: its text takes no NUL, its numbers and moments end earlier."""
+    assert explore(town, role, examples=50) == 24

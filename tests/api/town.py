@@ -40,7 +40,7 @@ from pipeline.revocation.revoker import Revoker
 from pipeline.security_event_intake import SecurityEventIntake
 from pipeline.states import StepState
 from pipeline.tables import steps
-from pipeline.workflow import Registry
+from pipeline.workflow import Registry, Workflow
 from tests.ledger.house import House, Say, say_it
 from tests.webhooks.parts import MemoryRing
 from webhooks.api.app import Agents
@@ -54,7 +54,7 @@ TENANTS = ("acme", "globex")
 class Town:
     """`keys["acme", Role.AGENT]` is a key of acme's agent `acme.bot`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *workflows: Workflow) -> None:
         self._http = Client(policy=AddressPolicy(allow_hosts=frozenset({"127.0.0.1"})), pool_size=2)
         self.close = self._http.close
         self._quota = Quota(10_000, None, prefix="aswhom:")
@@ -62,7 +62,7 @@ class Town:
         self.house.build()
         self.house.connect("globex", "globex.ada")
         self.database = database
-        self.workflows = Registry([say_it])
+        self.workflows = Registry(workflows or [say_it])
         self.ring = MemoryRing()
         self.signer = Signer.from_seed(bytes(32))
         self.revoker = Revoker(database, self.signer, self.workflows)

@@ -17,7 +17,7 @@ from pipeline.reconcile import heartbeat
 from pipeline.revocation.inquiry import Doubt
 from pipeline.revocation.tables import revocations
 from pipeline.states import StepState
-from pipeline.tables import jobs, steps
+from pipeline.tables import deliveries, jobs, steps
 from tests.console.town import Town
 from webhooks.console.jobs import RECORDS
 
@@ -149,6 +149,22 @@ def test_the_overview_leads_to_what_is_stuck_at_a_provider(town: Town) -> None:
     assert (stuck in owner.sees(path), done in owner.sees(path)) == (True, False)
     listed = owner.sees("/console/revocations")
     assert (done in listed, listed.count("stuck at the provider")) == (True, 1)
+
+
+def test_the_overview_leads_to_the_deliveries_that_were_not_taken(town: Town) -> None:
+    def delivered(outcome: str) -> str:
+        (job,) = town.house.accept(town.house.delivery(outcome, text=outcome)).jobs
+        id: str = town.house.row(job).delivery_id
+        change = update(deliveries).where(deliveries.c.id == id).values(outcome=outcome)
+        town.database.write(lambda c: c.execute(change).rowcount)
+        return id
+
+    made = {outcome: delivered(outcome) for outcome in ("unrecognised", "refused", "ignored")}
+    owner, path = town.at(Role.OWNER), "/console/deliveries?not_taken=1"
+    assert path in owner.sees("/console/")
+    listed = owner.sees(path)
+    assert {outcome for outcome, id in made.items() if id in listed} == {"unrecognised", "refused"}
+    assert made["ignored"] in owner.sees("/console/deliveries")
 
 
 def test_the_overview_counts_no_dead_job_that_nobody_can_replay_any_more(sqlite_town: Town) -> None:

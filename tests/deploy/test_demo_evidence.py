@@ -18,6 +18,10 @@ def step(job: str, principal: str, pattern: str) -> dict[str, Any]:
     return {"job": job, "principal": principal, "pattern": pattern, "status": "done"}
 
 
+def job(id: str, workflow: str, state: str = "done") -> dict[str, Any]:
+    return {"job": id, "workflow": workflow, "state": state}
+
+
 def attempt(id: str, action: str, principal: str, pattern: str, *, state: str = "effect") -> dict[str, Any]:
     return {"id": id, "action": action, "principal_id": principal, "pattern": pattern, "state": state, "status": 200}
 
@@ -40,6 +44,13 @@ def sound() -> dict[str, Any]:
         "refreshes": [
             {"refresh": "ref_1", "principal": "acme.ada", "credential": "authorization_code", "outcome": "committed"},
             {"refresh": "ref_2", "principal": "acme.service", "credential": "installation", "outcome": "committed"},
+        ],
+        "jobs": [
+            job("job_1", "link_pull_request"),
+            job("job_2", "pay_invoice"),
+            job("job_3", "announce_review"),
+            job("job_4", "close_issues"),
+            job("job_5", "link_pull_request", "cancelled"),
         ],
         "cancelled_jobs": [{"job": "job_5"}],
         "receipt": {"signature_holds": True, "cancelled_jobs": ["job_5"], "compensations": [{"outcome": "done"}]},
@@ -137,6 +148,12 @@ def test_what_agrees_is_quiet() -> None:
         (without("document", "replays", 1), "not refused as spent"),
         (without("document", "steps", 1), "no job was hybrid"),
         (without("document", "payments", 1), "not each invoice was paid once"),
+        (without("document", "steps", 6), "not three tenants' work was done"),
+        (without("document", "jobs", 0), "no job of link_pull_request is done"),
+        (without("document", "jobs", 1), "no job of pay_invoice is done"),
+        (without("document", "jobs", 2), "no job of announce_review is done"),
+        (lambda it: it["document"]["jobs"][3].update(state="dead"), "no job of close_issues is done"),
+        (lambda it: it["document"]["jobs"][4].update(state="dead"), "job job_5 is dead"),
     ],
 )
 def test_whatever_was_otherwise_is_told(change: Change, says: str) -> None:

@@ -7,19 +7,22 @@ import json
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import Row, select
+from sqlalchemy import NullPool, Row, create_engine, select, text
 
 from identity.audit.tables import audit
 from pipeline.states import AttemptState, JobState
-from pipeline.tables import attempts, jobs, steps
+from pipeline.tables import attempts, deliveries, jobs, steps
 from tests.faults.books import balance, requests, written_about
 from tests.faults.time_passes import lapse_bells, lapse_claims
+from tests.servers.postgres import Postgres
 from tests.system.conftest import Start
 from tests.system.rig import System
+from tests.system.senders import slash_command
 
 CALL = 2.0  # seconds: what ASWHOM_CALL_DEADLINE is in these tests
 
@@ -148,3 +151,40 @@ def test_a_process_that_stands_still_in_its_commit_costs_a_503_and_no_delivery(s
     (job,) = system.settled()
     assert job.state == JobState.DONE
     assert {name for name, process in system.processes.items() if process.poll() is not None} == set()
+
+
+@contextmanager
+def nobody_writes(system: System) -> Iterator[None]:
+    """The ledger takes no delivery meanwhile: another process holds SQLite's gate, or PostgreSQL's table of them."""
+    url = system.environment["ASWHOM_DATABASE_URL"]
+    if url.startswith("sqlite"):
+        with (system.directory / "ledger.sqlite.gate").open("r+") as gate:
+            fcntl.flock(gate, fcntl.LOCK_EX)
+            yield
+        return
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(text("lock table deliveries in access exclusive mode"))
+        yield
+
+
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def test_a_command_that_slack_would_give_up_on_is_refused_before_and_not_done_later(
+    start_system: Start, kind: str, request: pytest.FixtureRequest
+) -> None:
+    """Who is told that it failed gives it again, under another id: both would be done."""
+    url = ""
+    if kind == "postgresql":
+        cluster: Postgres = request.getfixturevalue("postgres")
+        url = cluster.url(cluster.create_database())
+    system = start_system(url)
+    system.start("web")
+    with nobody_writes(system):
+        asked = time.monotonic()
+        refused = slash_command(system, "acme", "issue Broken", trigger="1.1.a")
+        took = time.monotonic() - asked
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+    assert took < 3
+    assert slash_command(system, "acme", "issue Broken", trigger="1.1.b").status_code == 200
+    (taken,) = system.rows(select(deliveries.c.delivery_id))
+    assert taken.delivery_id == "1.1.b"

@@ -6,6 +6,7 @@ import fcntl
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
@@ -148,6 +149,20 @@ def test_a_write_that_gets_no_turn_in_time_is_unavailable_and_is_not_done_later(
     assert database.write(lambda c: None) is None
     assert _names(database) == set()
     database.close()
+
+
+def test_what_is_late_before_its_commit_is_not_written(database: Database) -> None:
+    until = time.monotonic() + 0.1
+
+    def slow(c: Connection) -> None:
+        _insert("slow")(c)
+        eventually(lambda: time.monotonic() > until)
+
+    for late in (slow, _insert("later")):
+        with pytest.raises(Unavailable, match="in time"):
+            database.write(late, until=until)
+    assert database.write(_insert("in time"), until=time.monotonic() + 60) == "in time"
+    assert _names(database) == {"in time"}
 
 
 def test_what_two_processes_write_at_once_is_all_kept(ledger_url: str) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from prometheus_client import REGISTRY
+from sqlalchemy import update
 
 from identity import audit
 from identity.audit.sealer import Sealer
@@ -13,10 +15,18 @@ from identity.signing import Signer
 from pipeline import gauges
 from pipeline.ledger import jobs, openings
 from pipeline.ledger.replay import replay
+from pipeline.model import BEAT
+from pipeline.reconcile import heartbeat
 from pipeline.retention import prune_steps
+from pipeline.run import Run
+from pipeline.schedules import punctuality
+from pipeline.schedules.changes import NewSchedule, add_schedule
+from pipeline.schedules.timetable import Timetable
 from pipeline.states import AttemptState, StepState, Wait
+from pipeline.tables import schedules
+from pipeline.workflow import SERVICE, NoConfig, Tick, workflow
 from tests.ledger.acts import close
-from tests.ledger.house import House, intent_of
+from tests.ledger.house import House, Say, intent_of
 
 
 def gauge(name: str, **labels: str) -> float | None:
@@ -77,3 +87,31 @@ def test_the_oldest_unsealed_record_has_its_age_shown_until_it_is_sealed(house: 
         pass
     gauges.measure(house.database)
     assert gauge("audit_unsealed_seconds") == 0
+
+
+@workflow(agent="tester", uses={Say: SERVICE})
+def hourly(run: Run[NoConfig], event: Tick) -> None:
+    """It is not run here."""
+
+
+def test_a_beat_that_is_silent_and_schedules_that_are_late_or_faulty_are_measured(house: House) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+
+    def measured() -> tuple[float | None, float | None, float | None]:
+        punctuality.measure(house.database, clock=lambda: now)
+        return gauge("beat_silent_seconds"), gauge("schedule_late_seconds"), gauge("schedules_faulty")
+
+    assert measured() == (0, 0, 0)  # nothing is to be fired
+    wanted = NewSchedule(tenant="acme", name="hourly", workflow=hourly, timetable=Timetable(cron="0 * * * *"))
+    house.database.write(partial(add_schedule, wanted=wanted, now=now))
+    assert measured() == (math.inf, 0, 0)
+    heartbeat(house.database, duty=BEAT, host="one", error=None, now=now - timedelta(hours=1))
+    assert measured() == (3600, 0, 0)
+
+    def change(**values: object) -> None:
+        house.database.write(lambda c: c.execute(update(schedules).values(**values)).rowcount)
+
+    change(next_at=now - timedelta(minutes=2))
+    assert measured() == (3600, 120, 0)
+    change(fault="its workflow is gone")
+    assert measured() == (3600, 0, 1)

@@ -212,6 +212,26 @@ class Words(BaseModel):
     text: str = "wrong"
 
 
+def test_a_job_runs_under_the_configuration_it_was_accepted_with(office: Office) -> None:
+    def says_what_is_configured(run: Run[Words], event: Any) -> None:
+        run.do(Say(text=run.config.text), as_=run.user)
+
+    house = office.house
+    house.workflow = replace(house.workflow, function=says_what_is_configured, config=Words)
+
+    def configure(text: str) -> None:
+        change = update(workflow_settings).values(config={"text": text})
+        house.database.write(lambda c: c.execute(change).rowcount)
+
+    configure("as it was")
+    early = house.job()
+    configure("as it is")
+    for job in (early, house.job()):
+        office.work(job)
+        assert house.row(job).state == JobState.DONE
+    assert [step.parameters for step in steps_of(house)] == [{"text": "as it was"}, {"text": "as it is"}]
+
+
 def test_a_step_that_failed_asks_for_something_else_once_its_configuration_is_mended(office: Office) -> None:
     def says_what_is_configured(run: Run[Words], event: Any) -> None:
         run.do(Say(text=run.config.text), as_=run.user, once="said")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
 
+from deploy.sandbox.journal import Journal
+from deploy.sandbox.stripe.app import create_stripe
 from pipeline.action import Action, Response, Verdict
 from tasks.actions import salesforce, stripe, zendesk
 from tests.sandbox.calls import a_call
@@ -106,6 +111,25 @@ def test_an_idempotency_key_gives_the_first_answer_and_no_second_effect(sandbox:
     assert [entry["effect"] for entry in sandbox.read("stripe", f"log?since={since}")] == [True, False]
     other = stripe.AnnotateSubscription(id=row["id"], key="note", value="second")
     assert other.judge(send(sandbox, other, token, key="one-key")).verdict is Verdict.FAILED
+
+
+def test_a_restricted_key_does_what_it_was_permitted_and_nothing_else(sandbox: Sandbox) -> None:
+    world = deepcopy(sandbox.world)
+    row = world["stripe"]["accounts"][0]
+    row["permissions"] = ["subscriptions:read"]
+    subscription = row["subscriptions"][0]["id"]
+    clock = partial(datetime.now, UTC)
+    reader = create_stripe(world, journal=Journal("stripe", None, clock=clock), clock=clock).test_client()
+    key = {"Authorization": f"Bearer {row['restricted_key']}"}
+    assert reader.get(stripe.ListSubscriptions().request(a_call()).path, headers=key).status_code == 200
+    write = stripe.AnnotateSubscription(id=subscription, key="note", value="mine")
+    request = write.request(a_call())
+    answer = reader.post(request.path, data=dict(request.form or {}), headers=key)
+    assert (answer.status_code, answer.get_json()["error"]["code"]) == (403, "more_permissions_required")
+    refused = Response(status=answer.status_code, headers=dict(answer.headers), body=answer.data)
+    assert write.judge(refused).verdict is Verdict.FAILED
+    books = reader.get("/_sandbox/subscriptions").get_json()[row["tenant"]]
+    assert [one["metadata"] for one in books if one["id"] == subscription] == [{}]
 
 
 def test_a_ticket_is_found_by_the_mark_of_its_step(sandbox: Sandbox) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from deploy.demo.provision import STRIPE_SCOPES
 from pipeline.action import Response
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from tasks.actions import stripe
@@ -99,6 +100,14 @@ def test_of_two_changes_that_waited_for_one_consent_the_newer_stands(town: Town,
 def notes(town: Town, tenant: str) -> list[str | None]:
     rows = town.sandbox.read("stripe", "subscriptions")[tenant]
     return [row["metadata"].get("aswhom_reconciliation") for row in rows]
+
+
+def test_the_restricted_key_may_do_what_its_workflow_does_and_nothing_else(town: Town) -> None:
+    uses = town.registry.get("billing_reconciliation").uses
+    needed = {scope for action in uses if action.facts.provider == "stripe" for scope in action.facts.scopes}
+    assert needed == set(STRIPE_SCOPES) == {"subscriptions:read", "subscriptions:write"}
+    for account in town.sandbox.world["stripe"]["accounts"]:
+        assert sorted(account["permissions"]) == sorted(STRIPE_SCOPES)
 
 
 def test_differences_are_written_by_the_tenants_restricted_key(town: Town) -> None:

@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from identity.errors import Misconfigured
 from identity.secret import Secret
 from tests.webhooks import published
+from tests.webhooks.disfigured import TEXTS, assert_sound, bodies
 from tests.webhooks.flips import flips, text_flips
 from tests.webhooks.parts import NOW, OLD_SECRET, SECRET, fault_of, lower
 from webhooks.sources.described import SOURCE
+from webhooks.sources.document import Malformed
 from webhooks.sources.reading import Fault, Reading, Received, Refusal
 
 BODY = b'{"type":"order.created","id":"evt_1","account":{"id":7}}'
@@ -57,7 +59,7 @@ def _read(config: Mapping[str, str], headers: dict[str, str], body: bytes = BODY
 
 
 def _timed(body: bytes = BODY, *, id: str = "d-1", stamp: str = STAMP) -> dict[str, str]:
-    message = f"{id}|{stamp}|".encode() + body
+    message = f"{id}|{stamp}|".encode("utf-8", "replace") + body
     signature = base64.b64encode(hmac.digest(SECRET.encode(), message, "sha512")).decode()
     return {"X-Signature": signature, "X-Time": stamp, "X-Id": id}
 
@@ -148,6 +150,46 @@ def test_the_connection_says_where_event_and_installation_are() -> None:
     )
     assert isinstance(deep, Received)
     assert deep.event == "a"
+
+
+@pytest.mark.parametrize("named", ["\x00", "\ud800", "a b", "\u00e9", "x" * 201])
+def test_an_installation_that_no_ledger_could_look_up_is_malformed_now_and_when_it_is_read_anew(named: str) -> None:
+    config = {**PLAIN, "installation_path": "account.id"}
+    body = json.dumps({"type": "a", "account": {"id": named}}).encode()
+    assert fault_of(_read(config, _plain(body), body)) is Fault.MALFORMED
+    with pytest.raises(Malformed):
+        SOURCE.of(config).content(body)
+
+
+def test_an_installation_may_be_an_address_and_need_not_be_there() -> None:
+    config = {**PLAIN, "installation_path": "account.id"}
+    for account, installation in (({"id": "shop+eu@acme.example"}, "shop+eu@acme.example"), ({}, None), (None, None)):
+        body = json.dumps({"type": "a", "account": account}).encode()
+        reading = _read(config, _plain(body), body)
+        assert isinstance(reading, Received)
+        assert reading.installation == installation
+
+
+FORESEEN: list[dict[str, Any]] = [
+    {"type": "order.created", "id": "evt_1", "account": {"id": "A7"}},
+    {"id": 7, "account": {"id": 7}},
+]
+
+
+NAMED = TEXTS.map(lambda text: json.dumps({"type": "a", "id": text, "account": {"id": text}}))
+STAMPS = st.integers(-400, 400).map(lambda away: str(int(STAMP) + away)) | TEXTS
+
+
+@given(body=bodies(*FORESEEN) | NAMED, id=TEXTS, event=TEXTS, stamp=STAMPS)
+def test_whatever_is_signed_is_a_delivery_with_its_id_or_refused(body: str, id: str, event: str, stamp: str) -> None:
+    signed, where = body.encode(), {"installation_path": "account.id"}
+    for config, headers in (
+        ({**TIMED, **where}, _timed(signed, id=id, stamp=stamp)),
+        ({**PLAIN, **where, "event_header": "X-Event"}, {**_plain(signed, id=id), "X-Event": event}),
+        ({"signature_header": "X-Signature", "id_path": "id", **where}, _plain(signed)),
+        ({"signature_header": "X-Signature", **where}, _plain(signed)),
+    ):
+        assert_sound(_read(config, headers, signed))
 
 
 def test_both_secrets_fit_while_they_are_rotated() -> None:

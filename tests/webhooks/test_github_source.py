@@ -17,7 +17,7 @@ from pipeline.revocation.signal import Asks, Installation, People
 from tests.servers import shared_data
 from tests.webhooks import published
 from tests.webhooks.disfigured import TEXTS, assert_sound, bodies
-from tests.webhooks.flips import flips, text_flips
+from tests.webhooks.flips import flips, some_flips, text_flips
 from tests.webhooks.parts import FORM, JSON, NOW, OLD_SECRET, SECRET, fault_of, github_headers, lower
 from webhooks.sources.github import read
 from webhooks.sources.reading import Fault, Reading, Received
@@ -57,7 +57,7 @@ def test_the_documented_signature_is_accepted() -> None:
 
 
 @pytest.mark.parametrize("event", sorted({event for event, _ in published.github()}))
-def test_every_published_payload_is_received_as_json_and_as_form(event: str) -> None:
+def test_every_published_payload_is_received_as_json_and_as_form_and_none_is_with_a_bit_flipped(event: str) -> None:
     for path in _published(event):
         body = path.read_bytes()
         reading = _received(body, event=event)
@@ -68,6 +68,20 @@ def test_every_published_payload_is_received_as_json_and_as_form(event: str) -> 
         form = urlencode({"payload": body.decode()}).encode()
         as_form = read(lower(github_headers(form, event=event), content_type=FORM), form, KEYS, NOW)
         assert as_form == reading, path
+        for flipped in some_flips(body):
+            assert fault_of(read(lower(github_headers(body, event=event)), flipped, KEYS, NOW)) is Fault.SIGNATURE, path
+        for flipped in some_flips(form):
+            headers = lower(github_headers(form, event=event), content_type=FORM)
+            assert fault_of(read(headers, flipped, KEYS, NOW)) is Fault.SIGNATURE, path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("event", "path"), published.github(), ids=lambda one: getattr(one, "name", one))
+def test_every_flipped_bit_of_every_published_payload_is_refused(event: str, path: Path) -> None:
+    body = path.read_bytes()
+    headers = lower(github_headers(body, event=event))
+    for flipped in flips(body):
+        assert fault_of(read(headers, flipped, KEYS, NOW)) is Fault.SIGNATURE
 
 
 def test_a_published_payload_written_anew_is_refused() -> None:

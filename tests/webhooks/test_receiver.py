@@ -372,3 +372,4 @@ def test_the_published_data_is_there() -> None:
     shared_data.folder()  # or nothing to read
     assert len(published.github()) > 100
     assert len(published.slack()) > 50
+    assert len(published.linear()) == 2

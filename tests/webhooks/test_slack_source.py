@@ -17,7 +17,7 @@ from identity.secret import Secret
 from pipeline.revocation.signal import Asks, Bots, People, Workspaces
 from tests.webhooks import published
 from tests.webhooks.disfigured import TEXTS, assert_sound, bodies
-from tests.webhooks.flips import flips, text_flips
+from tests.webhooks.flips import flips, some_flips, text_flips
 from tests.webhooks.parts import FORM, JSON, NOW, OLD_SECRET, SECRET, fault_of, lower, slack_headers
 from webhooks.sources.reading import Challenge, Content, Fault, Reading, Received, Refusal
 from webhooks.sources.slack import content, read
@@ -49,13 +49,19 @@ def test_the_documented_signature_is_accepted_at_its_time_only() -> None:
     assert fault_of(read(headers, vector["body"].encode(), keys, NOW)) is Fault.SIGNATURE
 
 
-@pytest.mark.parametrize("path", published.slack(), ids=lambda path: path.name)
-def test_every_published_request_is_received_and_none_is_when_a_byte_is_lost(path: Path) -> None:
-    body, content_type = path.read_bytes(), JSON
+def _as_sent(path: Path) -> tuple[bytes, str]:
+    """A published request's body and content type."""
+    body = path.read_bytes()
     if path.suffix == ".form":
-        content_type = FORM
-    elif not path.name.startswith(("event_callback", "url_verification")):  # interactivity comes as a form
-        body, content_type = urlencode({"payload": body.decode()}).encode(), FORM
+        return body, FORM
+    if not path.name.startswith(("event_callback", "url_verification")):  # interactivity comes as a form
+        return urlencode({"payload": body.decode()}).encode(), FORM
+    return body, JSON
+
+
+@pytest.mark.parametrize("path", published.slack(), ids=lambda path: path.name)
+def test_every_published_request_is_received_and_none_is_with_a_byte_lost_or_a_bit_flipped(path: Path) -> None:
+    body, content_type = _as_sent(path)
     reading = _read(body, content_type=content_type)
     if path.name.startswith("url_verification"):
         assert isinstance(reading, Challenge)
@@ -68,7 +74,17 @@ def test_every_published_request_is_received_and_none_is_when_a_byte_is_lost(pat
         assert reading.installation
         assert not reading.dedupe_by_body
     headers = lower(slack_headers(body), content_type=content_type)
-    assert fault_of(read(headers, body[:-1], KEYS, NOW)) is Fault.SIGNATURE
+    for other in (body[:-1], *some_flips(body)):
+        assert fault_of(read(headers, other, KEYS, NOW)) is Fault.SIGNATURE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", published.slack(), ids=lambda path: path.name)
+def test_every_flipped_bit_of_every_published_request_is_refused(path: Path) -> None:
+    body, content_type = _as_sent(path)
+    headers = lower(slack_headers(body), content_type=content_type)
+    for flipped in flips(body):
+        assert fault_of(read(headers, flipped, KEYS, NOW)) is Fault.SIGNATURE
 
 
 def test_every_flipped_bit_of_the_body_is_refused() -> None:

@@ -15,6 +15,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from identity.errors import Misconfigured
 from identity.secret import Secret
 from tests.webhooks import published
+from tests.webhooks.disfigured import TEXTS, assert_sound, bodies
 from tests.webhooks.flips import flips, text_flips
 from tests.webhooks.parts import NOW, fault_of, lower
 from webhooks.sources.reading import Fault, Reading, Received, Refusal
@@ -23,6 +24,7 @@ from webhooks.sources.standard import SOURCE, prohibits, read
 KEY = "whsec_" + base64.b64encode(b"k" * 32).decode()
 OTHER = "whsec_" + base64.b64encode(b"o" * 24).decode()
 BODY = b'{"type":"invoice.paid","timestamp":"2026-03-01T12:00:00Z","data":{"id":"in_1"}}'
+STAMP = int(NOW.timestamp())
 PRIVATE = Ed25519PrivateKey.from_private_bytes(b"p" * 32)
 PUBLIC = "whpk_" + base64.b64encode(PRIVATE.public_key().public_bytes_raw()).decode()
 
@@ -87,15 +89,25 @@ def test_no_text_in_a_header_is_a_crash(id: str, stamp: str, signature: str) -> 
 
 @given(body=st.binary(max_size=200))
 def test_no_signed_body_is_a_crash(body: bytes) -> None:
-    message = b"msg_1.%d." % int(NOW.timestamp()) + body
+    message = b"msg_1.%d." % STAMP + body
     assert fault_of(_read(_by_public(message), body, PUBLIC)) in (Fault.MALFORMED, None)
 
 
+FORESEEN = [{"type": "invoice.paid", "timestamp": "2026-03-01T12:00:00Z", "data": {"id": "in_1"}}]
+
+
+@given(body=bodies(*FORESEEN), id=TEXTS, stamp=st.integers(-400, 400).map(lambda away: STAMP + away) | TEXTS)
+def test_whatever_is_signed_is_a_delivery_with_its_id_or_refused(body: str, id: str, stamp: int | str) -> None:
+    message = f"{id}.{stamp}.{body}".encode("utf-8", "replace")
+    assert_sound(
+        _read(_by_public(message) | {"webhook-id": id, "webhook-timestamp": str(stamp)}, body.encode(), PUBLIC)
+    )
+
+
 def _by_public(message: bytes | None = None) -> dict[str, str]:
-    stamp = str(int(NOW.timestamp()))
-    message = message if message is not None else f"msg_1.{stamp}.".encode() + BODY
+    message = message if message is not None else f"msg_1.{STAMP}.".encode() + BODY
     signature = base64.b64encode(PRIVATE.sign(message)).decode()
-    return {"webhook-id": "msg_1", "webhook-timestamp": stamp, "webhook-signature": f"v1a,{signature}"}
+    return {"webhook-id": "msg_1", "webhook-timestamp": str(STAMP), "webhook-signature": f"v1a,{signature}"}
 
 
 def test_a_signature_by_the_senders_private_key_is_accepted_for_its_public_key_only() -> None:
@@ -150,5 +162,5 @@ def test_workflows_listen_by_the_name_the_operator_gave_and_never_by_anothers() 
 
 @pytest.mark.parametrize("body", [b"[]", b"\xff", b'{"type":7}', b'{"type":"a b"}', b'{"type":""}'])
 def test_a_signed_body_that_names_no_event_is_malformed(body: bytes) -> None:
-    message = b"msg_1.%d." % int(NOW.timestamp()) + body
+    message = b"msg_1.%d." % STAMP + body
     assert fault_of(_read(_by_public(message), body, PUBLIC)) is Fault.MALFORMED

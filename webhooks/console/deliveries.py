@@ -32,12 +32,14 @@ def delivery_pages(pages: Blueprint, desk: Desk) -> None:
     def deliveries() -> BaseResponse:
         tenant, turn = seen_tenant(), lists.turn()
         wanted = {"outcome": lists.chosen("outcome", OUTCOMES), "source": lists.chosen("source", list(SOURCES))}
-        found = desk.read(lambda c: views.deliveries_page(c, tenant, turn, **wanted))
+        alone = lists.chosen("not_taken", ["1"]) is not None
+        found = desk.read(lambda c: views.deliveries_page(c, tenant, turn, not_taken=alone, **wanted))
         return page(
             "console/deliveries.html",
             found=found,
             next=cursor(found.next),
             wanted=wanted,
+            alone=alone,
             outcomes=OUTCOMES,
             sources=sorted(SOURCES),
         )

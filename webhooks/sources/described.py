@@ -30,6 +30,7 @@ JSON = "application/json"
 
 _KEY = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
 _EVENT = re.compile(r"[A-Za-z0-9_.:/-]{1,100}")
+_WHERE = re.compile(r"[!-~]{1,200}")  # wider: an account may be named by its address
 _PLACE = re.compile(r"\{([a-z]*)\}")
 _MOST_SIGNATURES = 10
 
@@ -128,7 +129,11 @@ def _received(scheme: Scheme, headers: Mapping[str, str], body: bytes, *, stamp:
 
 
 def _where(scheme: Scheme, document: Mapping[str, Any]) -> str | None:
-    return (_text(at(document, scheme.installation_path)) or None) if scheme.installation_path else None
+    """The installation that the body names, if any. Raises Malformed: one that is misread must not pass for none."""
+    named = _text(at(document, scheme.installation_path)) if scheme.installation_path else ""
+    if named and not _WHERE.fullmatch(named):
+        raise Malformed(f"its {scheme.installation_path} is not the name of an installation")
+    return named or None
 
 
 def content(body: bytes, *, scheme: Scheme | None = None) -> Content:

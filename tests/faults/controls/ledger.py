@@ -288,6 +288,13 @@ CONTROLS = (
         test="tests/ledger/test_signals.py::test_suspensions_count_in_the_providers_order and sqlite",
     ),
     Control(
+        name="what its sender gave up on is not committed",
+        file="pipeline/sqlite.py",
+        guard="raise_if_late(write.until)",
+        without="pass",
+        test="tests/ledger/test_database.py::test_what_is_late_before_its_commit and sqlite",
+    ),
+    Control(
         name="a jti counts once",
         file="pipeline/ledger/security_events.py",
         guard="if not insert_new(connection, security_events, row):",
