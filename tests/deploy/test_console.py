@@ -75,7 +75,7 @@ def test_a_link_is_printed_and_roles_are_given_and_taken_back(cli: Cli, monkeypa
     )
     (row,) = cli.json("console", "roles")
     assert (row["id"], row["claim"], row["role"], row["tenant_id"]) == (given["id"], "email", "owner", None)
-    assert cli.json("console", "disallow", given["id"])["sessions"] == 0
+    assert cli.json("console", "disallow", given["id"], "--yes")["sessions"] == 0
     assert cli.json("console", "roles") == []
     assert cli.json("console", "sign-out", "--yes") == {"sessions": 0}
     monkeypatch.setenv("ASWHOM_LISTEN", "0.0.0.0:8080")
