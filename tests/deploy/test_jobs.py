@@ -140,9 +140,7 @@ def test_a_word_about_a_call_with_effect_says_what_its_step_returns(cli: Cli, in
     assert (step["state"], step["result"]) == ("done", {"id": "say-1"})
 
 
-def test_a_word_closes_the_call_that_was_looked_at_and_no_later_one(
-    cli: Cli, in_doubt: str, tmp_path: Path
-) -> None:
+def test_a_word_closes_the_call_that_was_looked_at_and_no_later_one(cli: Cli, in_doubt: str, tmp_path: Path) -> None:
     looked_at = call_of(cli, in_doubt)
     assert f"`aswhom jobs resolve {in_doubt} --call {looked_at}`" in cli("jobs", "show", in_doubt).output
     result = tmp_path / "result.json"
