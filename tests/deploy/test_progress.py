@@ -108,7 +108,7 @@ def test_long_work_tells_a_terminal_how_far_it_is_and_a_program_its_answer_alone
     capfdbinary.readouterr()
     shown = on_a_terminal([*words, *(["--json"] if as_json else [])], cli.data_dir, monkeypatch)
     printed = capfdbinary.readouterr().out
-    what = shows.split()[0]
+    what = shows.split(maxsplit=1)[0]
     assert what.encode() not in printed
     if as_json:
         assert what not in shown
