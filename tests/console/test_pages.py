@@ -130,6 +130,17 @@ def test_the_overview_leads_to_the_accounts_it_counts(sqlite_town: Town, state: 
     assert "acc-acme.ada" in owner.sees(path)
 
 
+def test_the_page_of_a_lost_account_says_why_it_cannot_be_used(sqlite_town: Town) -> None:
+    owner, path = sqlite_town.at(Role.OWNER), "/console/accounts/acc-acme.ada"
+    usable = "<dt>Usable now</dt><dd>yes</dd>"
+    assert usable in owner.sees(path)
+    sqlite_town.lose("acc-acme.ada")
+    page = owner.sees(path)
+    assert usable not in page
+    assert "<dt>Usable now</dt><dd>no: it was lost" in page
+    assert '<span class="why">no: it was lost' in owner.sees("/console/accounts?state=needs_reconnect")
+
+
 def test_the_overview_leads_to_the_job_that_asks_what_became_of_a_call(sqlite_town: Town) -> None:
     owner, asks, other = sqlite_town.at(Role.OWNER), sqlite_town.in_doubt(), sqlite_town.waiting()
     path = "/console/jobs?state=waiting&wait=unknown"
