@@ -112,9 +112,9 @@ class Person:
 
     @property
     def focused(self) -> str:
-        """What has the keyboard: its text, or its label."""
+        """What has the keyboard: its text on one line, or its label."""
         said: str = self.tab.evaluate("(it => it.labels?.[0]?.innerText || it.innerText || '')(document.activeElement)")
-        return said.strip()
+        return " ".join(said.split())
 
     def reaches(self, name: str) -> None:
         """By the Tab key, as far as the whole page if need be."""

@@ -95,7 +95,7 @@ def test_what_came_to_nothing_is_put_right_by_keyboard_alone(site: ConsoleSite, 
 
     owner.goes_to(f"{site.web}/console/revocations/{site.ids['revocation']}")
     owner.chooses("Ask the provider again", leads_to="**done=asked")
-    assert [row.state for row in town.rows(withdrawals.select())] == ["asking"]
+    assert [row.state for row in town.rows(withdrawals.select())] == ["pending"]
     assert owner.complaints == []
 
 
@@ -112,7 +112,7 @@ def test_what_is_held_up_goes_on_by_keyboard_alone(site: ConsoleSite, person: Me
 
     owner.goes_to(f"{site.web}/console/accounts/acc-acme.ada")
     owner.chooses("Make a link", leads_to="**/reconnect")
-    assert "Give this link to ada alone." in owner.text
+    assert "Give this link to acme.ada alone." in owner.text
 
     owner.chooses("Schedules", leads_to="**/console/schedules")
     for act, done in (("Pause", True), ("Resume", False)):

@@ -27,7 +27,9 @@ def change(town: Town, column: Column[Any], id: str, value: str) -> str:
     """Give the thing another value of that column; the value that it had."""
     table = column.table
     (before,) = town.rows(select(column).where(table.c.id == id))
-    town.database.write(lambda c: c.execute(update(table).where(table.c.id == id).values({column.name: value})).rowcount)
+    town.database.write(
+        lambda c: c.execute(update(table).where(table.c.id == id).values({column.name: value})).rowcount
+    )
     return str(before[0])
 
 

@@ -47,6 +47,7 @@ def test_every_page_is_there_when_there_is_something_of_everything(town: Town) -
         ("dead", "The provider answers 500."),
         ("queues", "delegated"),
         (f"deliveries/{ids['delivery']}", "held"),
+        (f"deliveries/{ids['delivery']}", "what does not verify is refused, counted and not kept"),
         (f"accounts/{ids['account']}", "Make a link"),
         ("connections/gh", "every tenant’s"),
         (f"revocations/{ids['revocation']}", "The signature holds"),

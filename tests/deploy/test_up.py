@@ -95,7 +95,7 @@ def test_the_link_that_it_prints_signs_in_at_the_console_once(up: Running) -> No
         assert (asked.status_code, browser.get(f"{up.url}/console/").status_code) == (200, 303)
         assert browser.post(link).status_code == 303
         assert browser.get(f"{up.url}/console/").status_code == 200
-    assert httpx.post(link, trust_env=False).status_code == 404
+    assert httpx.post(link, trust_env=False).status_code == 410
 
 
 def test_a_second_one_on_the_same_data_is_refused(up: Running) -> None:
