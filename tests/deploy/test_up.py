@@ -89,6 +89,7 @@ def test_every_line_is_json_and_names_its_process(up: Running) -> None:
 
 
 def test_the_link_that_it_prints_signs_in_at_the_console_once(up: Running) -> None:
+    eventually(lambda: up.said("signs you in once"), seconds=30, what="a link is printed", log=up.log)
     (link,) = re.findall(rf"the console: ({re.escape(up.url)}/console/link/\S+) signs you in once", up.log.read_text())
     with httpx.Client(trust_env=False) as browser:
         asked = browser.get(link)
