@@ -23,7 +23,7 @@ for _provider in PROFILES:
 
 LOCK_WAIT = Histogram(
     "aswhom_refresh_lock_wait_seconds",
-    "How long a caller waited for its turn to refresh, or for another's refresh.",
+    "How long a caller waited for its turn to refresh, for another's refresh, or until it gave up.",
     buckets=(0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30),
 )
 

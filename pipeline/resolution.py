@@ -52,7 +52,7 @@ def resolve_by_hand(
     if calls is not None and set(calls) != {attempt.id for attempt in found}:
         raise BadInput(
             f"job {job} asks about another call by now than the one you were shown: "
-            "open the job again, and look at the provider for that one"
+            "look at the job again, and at the provider for that one"
         )
     for attempt in found:
         returned = _returned(workflows.get(row.workflow), attempt.action, result) if effect else None

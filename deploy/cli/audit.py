@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import click
 
 from deploy.cli.command import MOMENT, PROBLEM, command
-from deploy.cli.output import Output
+from deploy.cli.output import Bar, Output
 from deploy.cli.public_key import key_option, public_keys
 from deploy.installation import Installation
 from identity.audit.chain import FirstBad, Verified
@@ -28,6 +28,7 @@ from pipeline.ledger.audit_queries import Search
 from pipeline.ledger.paging import Row
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_TOLD_AT_ONCE = 256 * 1024  # bytes
 
 
 @click.group()
@@ -118,7 +119,8 @@ def verify_chain(
     keys = public_keys(at, key)
     known = None if checkpoint is None else _read_checkpoint(checkpoint, keys)
     if files:
-        audited = _audited(files, keys, known)
+        with out.progress(sum(file.stat().st_size for file in files), what="verifying") as bar:
+            audited = _audited(files, keys, known, bar)
     else:
         with out.progress(at.read(links_behind), what="verifying") as bar:
             walked = at.read(lambda c: verify(c, keys, checkpoint=known, progress=bar.update))
@@ -137,8 +139,9 @@ def verify_chain(
 def checkpoint(at: Installation, out: Output) -> None:
     """Print the chain's length and head, signed: keep it elsewhere, and a chain cut at its end is found."""
     sealer = Sealer(at.ledger, at.signer)
-    while sealer.run(now=at.now()):
-        pass
+    with out.count("sealing") as tell:
+        while sealed := sealer.seal(now=at.now()):
+            tell("records", sealed)
     head = at.read(newest_checkpoint)
     if head is None:
         raise BadInput("nothing is sealed yet: there is no record")
@@ -185,10 +188,22 @@ def as_whom(row: Row) -> str | None:
             return str(principal)
 
 
-def _audited(files: tuple[Path, ...], keys: TrustedKeys, checkpoint: Head | None) -> Audited:
+def _audited(files: tuple[Path, ...], keys: TrustedKeys, checkpoint: Head | None, bar: Bar) -> Audited:
     with ExitStack() as opened:
-        lines = [(file.name, opened.enter_context(file.open("rb"))) for file in files]
+        lines = [(file.name, _watched(opened.enter_context(file.open("rb")), bar)) for file in files]
         return verify_files(lines, keys, checkpoint=checkpoint)
+
+
+def _watched(lines: Iterable[bytes], bar: Bar) -> Iterator[bytes]:
+    """These lines; *bar* hears of their bytes, some hundreds of lines at a time."""
+    told = 0
+    for line in lines:
+        told += len(line)
+        if told >= _TOLD_AT_ONCE:
+            bar.update(told)
+            told = 0
+        yield line
+    bar.update(told)
 
 
 def _tell(out: Output, held: Verified, *, withheld: int) -> None:

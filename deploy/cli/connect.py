@@ -9,7 +9,7 @@ from typing import Any
 import click
 from sqlalchemy import Connection, select
 
-from deploy.cli.command import command, in_full, names
+from deploy.cli.command import command, confirm, in_full, names
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.model import AccountKey
@@ -109,8 +109,10 @@ def returns(at: Installation, out: Output) -> None:
 
 @command(connect, "remove-return")
 @click.argument("id")
-def remove_return(at: Installation, out: Output, id: str) -> None:
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def remove_return(at: Installation, out: Output, id: str, yes: bool) -> None:
     """Lead nobody there any more, by links that are out already either."""
+    confirm(f"Lead nobody to {id} any more, by links that are out already either?", yes=yes)
     act = at.act()
     at.write(lambda c: targets.remove(c, id, **act))
     out.done(f"{id} is gone", {"id": id})

@@ -60,8 +60,10 @@ def allow(at: Installation, out: Output, role: str, claim: str, value: str, tena
 
 @command(console)
 @click.argument("id")
-def disallow(at: Installation, out: Output, id: str) -> None:
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def disallow(at: Installation, out: Output, id: str, yes: bool) -> None:
     """Take a role back. Everybody who signed in by the provider has to sign in anew."""
+    confirm(f"Take {id} back, and end every session that came by the provider?", yes=yes)
     act = at.act()
     ended = at.write(lambda c: console_roles.disallow(c, id, **act))
     out.done(f"{id} is taken back; {ended} session(s) ended", {"id": id, "sessions": ended})

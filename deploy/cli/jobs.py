@@ -8,10 +8,11 @@ from typing import Any
 import click
 from sqlalchemy import Connection
 
-from deploy.cli.command import command, json_file
+from deploy.cli.command import command, confirm, json_file
 from deploy.cli.output import Output
-from deploy.cli.partial import end_in_the_middle
+from deploy.cli.partial import end_in_the_middle, in_doubt, resolving, what_it_asks
 from deploy.installation import Installation
+from identity.errors import BadInput
 from pipeline.desk import jobs as desk
 from pipeline.desk.telling import as_whom, started_by
 from pipeline.ledger import bells, queries
@@ -51,7 +52,7 @@ def show(at: Installation, out: Output, id: str) -> None:
     if out.as_json:
         out.document({**job, "steps": steps, "compensations": followed})
         return
-    for sentence in (*sentences(job), *end_in_the_middle(job, steps, followed)):
+    for sentence in (*sentences(job), *what_it_asks(job, steps), *end_in_the_middle(job, steps, followed)):
         out.sentence(sentence)
     if steps:
         out.sentence("")
@@ -84,8 +85,11 @@ def sentences(job: Row) -> list[str]:
 
 @command(jobs)
 @click.argument("id")
-def cancel(at: Installation, out: Output, id: str) -> None:
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def cancel(at: Installation, out: Output, id: str, yes: bool) -> None:
     """End a job: at once where it is queued or waits, at its next step where it runs."""
+    job = at.read(lambda c: queries.job(c, id))
+    confirm(f"End {id}, {job['workflow']} for {job['tenant_id']} ({job['state']})?", yes=yes)
     act = at.act()
     to = at.write(lambda c: desk.cancel(c, id, **act))
     sentence = f"{id} stops at its next step" if to is JobState.STOPPING else f"{id} is cancelled"
@@ -96,27 +100,48 @@ def cancel(at: Installation, out: Output, id: str) -> None:
 @click.argument("id")
 @click.option("--effect/--no-effect", default=None, help="Whether the call that got no answer did its work upstream.")
 @click.option("--result", callback=json_file, metavar="FILE", help="With --effect: what the step returns, in JSON.")
-def resolve(at: Installation, out: Output, id: str, effect: bool | None, result: Any) -> None:
+@click.option(
+    "--call",
+    "calls",
+    multiple=True,
+    metavar="ATTEMPT",
+    help="The call that you looked for, as `jobs show` names it; again for each.  [default: the one in doubt]",
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def resolve(
+    at: Installation, out: Output, id: str, effect: bool | None, result: Any, calls: tuple[str, ...], yes: bool
+) -> None:
     """Say what became of a call whose outcome nobody could look up; a job that waits for it goes on with that.
 
+    If the job asks about another call by now, nothing is done: your word was not about that one.
     A job that was cancelled or is dead stays so; the receipt of the revocation that stopped it follows.
     """
     if effect is None:
         raise click.UsageError("Look at the provider, then say --effect or --no-effect.")
     if (result is not None) and not effect:
         raise click.UsageError("A call without effect has no result.")
+    said = "had its effect" if effect else "had no effect"
+    job, steps = at.read(lambda c: (queries.job(c, id), queries.steps_of(c, id)))
+    doubts = in_doubt(steps)
+    if not calls and len(doubts) > 1:
+        raise BadInput(f"job {id} asks about {len(doubts)} calls: look for each, then {resolving(job, steps)}")
+    if asked := [doubt for doubt in doubts if not calls or doubt.call in calls]:
+        named = "; ".join(f"{doubt.action}, call {doubt.call}" for doubt in asked)
+        confirm(f"Say that {named}, {said}? It cannot be unsaid.", yes=yes)
+    shown = calls or [doubt.call for doubt in doubts]
     now = at.now()
 
     def write(c: Connection) -> tuple[Row, list[Bell], list[str]]:
         job = queries.job(c, id)
-        told = resolve_by_hand(c, id, effect=effect, result=result, workflows=at.workflows, by=at.operator, now=now)
+        told = resolve_by_hand(
+            c, id, effect=effect, result=result, workflows=at.workflows, by=at.operator, now=now, calls=shown
+        )
         return job, bells.ring_due(c, job["tenant_id"], job["pattern"], share=bells.FIRST_SHARE), told
 
     job, rung, told = at.write(write)
     at.ring_jobs(rung)
     if told:
         at.ring_revocations(told)
-    said = "had its effect" if effect else "had no effect"
     then = "the job goes on" if job["state"] == JobState.WAITING else f"the job stays {job['state']}"
     out.done(f"the call of {id} {said}; {then}", {"id": id, "effect": effect, "revocations": told})
 

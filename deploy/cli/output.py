@@ -67,6 +67,11 @@ class Output:
         hidden = hidden or self.as_json or not sys.stderr.isatty()
         return click.progressbar(length=length, label=what, file=sys.stderr, hidden=hidden)
 
+    def now(self, text: str) -> None:
+        """On a terminal's standard error: what a long work is doing now."""
+        if not self.as_json and sys.stderr.isatty():
+            self.note(text)
+
     @contextmanager
     def count(self, doing: str) -> Iterator[Callable[[str, int], None]]:
         """On a terminal's standard error: of what so many are done, where nobody knows how many there will be."""

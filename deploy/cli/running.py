@@ -91,7 +91,9 @@ def upgrade(at: Installation, out: Output) -> None:
     from pipeline import migrations
 
     before, _ = migrations.revisions(at.unchecked_ledger)
-    migrations.upgrade_at(at.settings.database())
+    migrations.upgrade_at(
+        at.settings.database(), begins=lambda to, number, of: out.now(f"upgrading to {to} ({number} of {of})")
+    )
     after, _ = migrations.revisions(at.unchecked_ledger)
     sentence = f"upgraded from {before or 'nothing'} to {after}" if before != after else f"already at {after}"
     out.done(sentence, {"before": before, "after": after})

@@ -29,6 +29,7 @@ from identity.refresh.intents import Intent, IntentState, abandoned, get_intent,
 from identity.refresh.lock import Busy, Held, RefreshLock, Unreachable
 from identity.refresh.presentation import Presenter
 from identity.refresh.situation import Situation, read_situation
+from identity.refresh.waiting import Waiting
 from identity.store import Store
 from identity.token_endpoint import TokenEndpoint
 from identity.vault import Vault
@@ -106,22 +107,26 @@ class Coordinator:
         Raises Unavailable, ReauthRequired, GrantRevoked or Misconfigured.
         """
         wish = Wish(account=account, after_generation=after_generation, refused=refused, keep=keep)
-        began = self._monotonic()
-        give_up = began + self._budget.wait.total_seconds()
+        waiting = Waiting(self._monotonic, at_most=self._budget.wait)
+        try:
+            return self._in_turn(wish, waiting)
+        finally:
+            LOCK_WAIT.observe(waiting.seconds())
+
+    def _in_turn(self, wish: Wish, waiting: Waiting) -> int:
         while True:
             flight, flies = self._flights.join(wish)
             if flies:
-                return self._fly(flight, began, give_up)
-            if not flight.landed.wait(give_up - self._monotonic()):
-                raise Unavailable(f"account {account} is being refreshed, and that takes long")
+                return self._fly(flight, waiting)
+            if not flight.landed.wait(waiting.left()):
+                raise Unavailable(f"account {wish.account} is being refreshed, and that takes long")
             if (generation := flight.serves(wish)) is not None:
-                LOCK_WAIT.observe(self._monotonic() - began)
                 return generation
 
-    def _fly(self, flight: Flight, began: float, give_up: float) -> int:
+    def _fly(self, flight: Flight, waiting: Waiting) -> int:
         """Refresh for everybody in this process who wants the same."""
         try:
-            flight.generation = self._refresh(flight.wish, began, give_up)
+            flight.generation = self._refresh(flight.wish, waiting)
         except Unavailable as unavailable:
             flight.unavailable = unavailable
             raise
@@ -129,16 +134,15 @@ class Coordinator:
             self._flights.land(flight)
         return flight.generation
 
-    def _refresh(self, wish: Wish, began: float, give_up: float) -> int:
+    def _refresh(self, wish: Wish, waiting: Waiting) -> int:
         account = wish.account
         while True:
             situation = self._read(account)  # after a wait, and after a time-out too, look before doing anything
             if situation.generation > wish.after_generation:
-                LOCK_WAIT.observe(self._monotonic() - began)
                 return situation.generation
             if (served := self._prohibited(situation, wish)) is not None:
                 return served
-            left = give_up - self._monotonic()
+            left = waiting.left()
             if left <= 0:
                 raise Unavailable(f"account {account} is being refreshed elsewhere, and that takes long")
             lock = self._lock.acquire(account)
@@ -146,7 +150,7 @@ class Coordinator:
                 if not self._lock.wait(account, within=timedelta(seconds=left)):
                     self._pause(left)
                 continue
-            LOCK_WAIT.observe(self._monotonic() - began)
+            waiting.over()
             try:
                 self._presenter.reached("after_lock")
                 generation = self._under_lock(wish, lock)
@@ -155,6 +159,7 @@ class Coordinator:
             if generation is not None:
                 return generation
             # Someone presents this generation although the lock was free: their commit or time limit ends it.
+            waiting.goes_on()
             self._pause(left)
 
     def _pause(self, left: float) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from functools import cache, partial
+from itertools import islice
 from pathlib import Path
 
 from alembic import command
@@ -19,6 +21,13 @@ from pipeline.database import Database, DatabaseSettings, open_database
 
 _PATIENCE = timedelta(minutes=10)
 
+#: Hears of each revision before it is made: its name, its number among those that are due, and how many are.
+Begins = Callable[[str, int, int], None]
+
+
+def _unwatched(_revision: str, _number: int, _of: int) -> None:
+    """Nobody looks on."""
+
 
 def _config() -> Config:
     config = Config()
@@ -26,24 +35,24 @@ def _config() -> Config:
     return config
 
 
-def upgrade_at(settings: DatabaseSettings) -> None:
+def upgrade_at(settings: DatabaseSettings, *, begins: Begins = _unwatched) -> None:
     """`upgrade` of the ledger that *settings* say, with patience for the index of a large table."""
     database = open_database(replace(settings, turn_timeout=_PATIENCE))
     try:
-        upgrade(database)
+        upgrade(database, begins=begins)
     finally:
         database.close()
 
 
-def upgrade(database: Database, revision: str = "head") -> None:
+def upgrade(database: Database, revision: str = "head", *, begins: Begins = _unwatched) -> None:
     """Bring the ledger to the newest revision, or to *revision*, in one write; a no-op when it is there.
 
     Raises Misconfigured for a ledger of a newer version.
     """
-    database.write(partial(_upgrade, revision=revision))
+    database.write(partial(_upgrade, revision=revision, begins=begins))
 
 
-def _upgrade(connection: Connection, *, revision: str) -> None:
+def _upgrade(connection: Connection, *, revision: str, begins: Begins) -> None:
     if connection.dialect.name == "postgresql":
         # The limit of a step's statements is not for the index of a large table.
         connection.execute(text("set local statement_timeout = 0"))
@@ -51,10 +60,19 @@ def _upgrade(connection: Connection, *, revision: str) -> None:
         connection.execute(text("set local lock_timeout = 0"))
         connection.execute(text("select pg_advisory_xact_lock(hashtext('aswhom migrations'))"))
         connection.execute(text("set local lock_timeout = '2s'"))
-    if said := of_a_newer_version(MigrationContext.configure(connection).get_current_revision()):
+    current = MigrationContext.configure(connection).get_current_revision()
+    if said := of_a_newer_version(current):
         raise Misconfigured(said)
+    due = [script.revision for script in _scripts().iterate_revisions(revision, current or "base")][::-1]
+    coming = iter(enumerate(due, start=1))
+
+    def next_begins(**_applied: object) -> None:
+        for number, name in islice(coming, 1):
+            begins(name, number, len(due))
+
+    next_begins()
     config = _config()
-    config.attributes["connection"] = connection
+    config.attributes |= {"connection": connection, "applied": next_begins}
     command.upgrade(config, revision)
 
 

@@ -11,7 +11,12 @@ import pipeline.revocation.tables
 import pipeline.tables  # noqa: F401
 from identity.tables import metadata
 
-connection = context.config.attributes["connection"]
-context.configure(connection=connection, target_metadata=metadata, render_as_batch=True)
+given = context.config.attributes
+context.configure(
+    connection=given["connection"],
+    target_metadata=metadata,
+    render_as_batch=True,
+    on_version_apply=given["applied"],
+)
 with context.begin_transaction():
     context.run_migrations()

@@ -85,14 +85,19 @@ class Person:
         return self.tab.locator("main").inner_text()
 
     def finds_it_accessible(self, name: str) -> None:
-        """axe-core has nothing serious to say, by day and by night, and nothing runs over a narrow screen's edge."""
+        """axe-core has nothing serious to say, by day and by night, which differ, and nothing runs over a narrow
+        screen's edge.
+        """
+        grounds: set[str] = set()
         for scheme in ("light", "dark"):
             self.tab.emulate_media(color_scheme=scheme)
+            grounds.add(self.tab.evaluate("getComputedStyle(document.body).backgroundColor"))
             self.tab.evaluate(self._axe)
             found = self.tab.evaluate("async () => (await axe.run()).violations")
             serious = [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in SERIOUS]
             assert serious == [], (name, scheme)
             self.looks(f"{name}-{scheme}")
+        assert len(grounds) == 2, (name, grounds)
         self.tab.set_viewport_size({"width": 340, "height": 700})
         assert self.tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
         self.looks(f"{name}-narrow")
@@ -107,9 +112,9 @@ class Person:
 
     @property
     def focused(self) -> str:
-        """What has the keyboard: its text, or its label."""
+        """What has the keyboard: its text on one line, or its label."""
         said: str = self.tab.evaluate("(it => it.labels?.[0]?.innerText || it.innerText || '')(document.activeElement)")
-        return said.strip()
+        return " ".join(said.split())
 
     def reaches(self, name: str) -> None:
         """By the Tab key, as far as the whole page if need be."""

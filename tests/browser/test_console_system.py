@@ -78,7 +78,9 @@ def _story(system: System, owner: Person) -> None:
     assert [text.partition("\n")[0].partition(" ")[2].partition(" ")[0] for text in told] == [
         step.action for step in system.steps(done.id)
     ]
-    for text in told:
+    for text, step in zip(told, system.steps(done.id), strict=True):
+        assert step.pattern in text, text
+        assert step.reason in text, text
         (attempt,) = [id for id in shown if id in text]
         by_user = "as user" in text
         assert (log[attempt]["actor"] == "ada") is by_user, text

@@ -10,8 +10,11 @@ import pytest
 
 from identity.console.roles import Held, Role
 from identity.principals import link_alias
+from identity.tables import provider_connections
+from identity.withdrawals.tables import withdrawals
 from pipeline.revocation.tables import revocations
 from pipeline.states import ApprovalState, JobState
+from pipeline.tables import schedules
 from tests.browser.console_site import ConsoleSite
 from tests.browser.person import Person
 from tests.ledger.desk import SHOWN, Desk
@@ -65,6 +68,75 @@ def test_an_approval_a_replay_and_a_revocation_by_keyboard_alone(site: ConsoleSi
     _replays(site, bob)
     _revokes(site, bob)
     assert bob.complaints == []
+
+
+@pytest.mark.slow
+def test_what_came_to_nothing_is_put_right_by_keyboard_alone(site: ConsoleSite, person: Meet) -> None:
+    town, asks = site.town, site.town.in_doubt()
+    lost = town.dead("the worker fell", body=b'{"author": "1001", "installation": {"id": 77}}')
+    _stick(site)
+    owner = _signed_in(site, person)
+
+    owner.goes_to(f"{site.web}/console/jobs/{asks}")
+    owner.reaches("It did")
+    owner.presses("ArrowDown")
+    assert owner.focused == "It did not"
+    owner.chooses("Put on record", leads_to="**done=resolved")
+    assert town.state(asks) is JobState.QUEUED
+
+    owner.goes_to(f"{site.web}/console/deliveries/{town.house.row(lost).delivery_id}")
+    owner.chooses("Start 1 job", leads_to="**done=replayed")
+    assert town.state(lost) is JobState.QUEUED
+
+    owner.chooses("Dead letters", leads_to="**/console/dead")
+    owner.chooses("Replay 1 of say_it: the provider answers 500", leads_to="**replayed=1**")
+    assert "1 job accepted anew" in owner.text
+    assert town.state(site.ids["dead"]) is JobState.QUEUED
+
+    owner.goes_to(f"{site.web}/console/revocations/{site.ids['revocation']}")
+    owner.chooses("Ask the provider again", leads_to="**done=asked")
+    assert [row.state for row in town.rows(withdrawals.select())] == ["pending"]
+    assert owner.complaints == []
+
+
+@pytest.mark.slow
+def test_what_is_held_up_goes_on_by_keyboard_alone(site: ConsoleSite, person: Meet) -> None:
+    town = site.town
+    town.lose("acc-acme.ada")
+    town.pause()
+    owner = _signed_in(site, person)
+
+    owner.goes_to(f"{site.web}/console/connections/gh")
+    owner.chooses("Use it again", leads_to="**done=resumed")
+    assert {row.paused_reason for row in town.rows(provider_connections.select())} == {None}
+
+    owner.goes_to(f"{site.web}/console/accounts/acc-acme.ada")
+    owner.chooses("Make a link", leads_to="**/reconnect")
+    assert "Give this link to acme.ada alone." in owner.text
+
+    owner.chooses("Schedules", leads_to="**/console/schedules")
+    for act, done in (("Pause", True), ("Resume", False)):
+        owner.chooses(f"{act} acme:morning", leads_to=f"**done={act.lower()}d")
+        assert [row.paused for row in town.rows(schedules.select())] == [done]
+    assert owner.complaints == []
+
+
+def _signed_in(site: ConsoleSite, person: Meet) -> Person:
+    owner = person(viewport={"width": 1280, "height": 860})
+    session = site.town.session(Held(role=Role.OWNER, tenant=None), name="somebody")
+    owner.is_given("aswhom-console", session.reveal(), at=site.web)
+    owner.goes_to(f"{site.web}/console/")
+    return owner
+
+
+def _stick(site: ConsoleSite) -> None:
+    """The provider could not be asked to follow a revocation, and its receipt says so."""
+    town, revocation = site.town, site.ids["revocation"]
+    town.stick(revocation)
+    (row,) = town.rows(revocations.select())
+    stuck = {**row.receipt, "provider": {**row.receipt["provider"], "answer": "stuck"}}
+    change = revocations.update().where(revocations.c.id == revocation).values(receipt=stuck)
+    town.database.write(lambda c: c.execute(change).rowcount)
 
 
 def _approves(site: ConsoleSite, desk: Desk, bob: Person) -> None:

@@ -48,6 +48,7 @@ def test_every_page_is_there_when_there_is_something_of_everything(town: Town) -
         ("dead", "The provider answers 500."),
         ("queues", "delegated"),
         (f"deliveries/{ids['delivery']}", "held"),
+        (f"deliveries/{ids['delivery']}", "what does not verify is refused, counted and not kept"),
         (f"accounts/{ids['account']}", "Make a link"),
         ("connections/gh", "every tenant’s"),
         (f"revocations/{ids['revocation']}", "The signature holds"),
@@ -129,6 +130,17 @@ def test_the_overview_leads_to_the_accounts_it_counts(sqlite_town: Town, state: 
     path = f"/console/accounts?state={state}"
     assert path in owner.sees("/console/")
     assert "acc-acme.ada" in owner.sees(path)
+
+
+def test_the_page_of_a_lost_account_says_why_it_cannot_be_used(sqlite_town: Town) -> None:
+    owner, path = sqlite_town.at(Role.OWNER), "/console/accounts/acc-acme.ada"
+    usable = "<dt>Usable now</dt><dd>yes</dd>"
+    assert usable in owner.sees(path)
+    sqlite_town.lose("acc-acme.ada")
+    page = owner.sees(path)
+    assert usable not in page
+    assert "<dt>Usable now</dt><dd>no: it was lost" in page
+    assert '<span class="why">no: it was lost' in owner.sees("/console/accounts?state=needs_reconnect")
 
 
 def test_the_overview_leads_to_the_job_that_asks_what_became_of_a_call(sqlite_town: Town) -> None:

@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import structlog
@@ -45,7 +45,7 @@ class Cli:
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
 
-    def __call__(self, *arguments: str, input: str | None = None) -> Result:
+    def __call__(self, *arguments: str, input: str | IO[bytes] | None = None) -> Result:
         """Run, and fail on anything that is not an exit."""
         result = CliRunner().invoke(main, [*arguments, "--data-dir", str(self.data_dir)], input=input)
         if result.exception is not None and not isinstance(result.exception, SystemExit):

@@ -335,9 +335,9 @@ def test_a_link_leads_back_only_where_an_operator_said(acme: Acme) -> None:
     assert "already" in acme.cli.json("connect", "add-return", RETURN, "--tenant", "acme", code=1)["message"]
     assert [row["url"] for row in acme.cli.json("connect", "returns")] == [RETURN]
     assert acme.cli.json(*link)["return_to"] == RETURN
-    acme.cli.json("connect", "remove-return", made["id"])
+    acme.cli.json("connect", "remove-return", made["id"], "--yes")
     assert "no return target" in acme.cli.json(*link, code=1)["message"]
-    assert "aswhom connect returns" in acme.cli.json("connect", "remove-return", made["id"], code=1)["message"]
+    assert "aswhom connect returns" in acme.cli.json("connect", "remove-return", made["id"], "--yes", code=1)["message"]
 
 
 def test_scopes_that_nothing_needs_are_told_with_what_to_do_about_a_service(acme: Acme) -> None:

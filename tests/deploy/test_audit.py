@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from deploy.cli import main
 from deploy.installation import Installation
 from deploy.settings import load
 from identity import audit
@@ -127,32 +123,6 @@ def test_a_tenants_export_goes_to_standard_output(recorded: Cli) -> None:
     links = [json.loads(line) for line in printed.splitlines()]
     assert [link["row"]["id"] for link in links if "row" in link] == ["att_3.opened"]
     assert "acme" not in printed
-
-
-@pytest.mark.parametrize(("command", "bar"), [("verify", "verifying"), ("export", "exporting")])
-def test_a_walk_tells_a_terminal_how_far_it_is_and_a_program_its_answer_alone(
-    recorded: Cli, command: str, bar: str, capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ours, theirs = pty.openpty()
-    with os.fdopen(theirs, "w") as terminal:
-        monkeypatch.setattr(sys, "stderr", terminal)
-
-        def run(*options: str) -> tuple[bytes, str]:
-            with pytest.raises(SystemExit, match="0"):
-                main(["audit", command, "--data-dir", str(recorded.data_dir), *options])
-            print(end=".", file=terminal, flush=True)  # there is something to read, whatever was shown
-            shown = b""
-            while not shown.endswith(b"."):
-                shown += os.read(ours, 65536)
-            return capsysbinary.readouterr().out, shown.decode()
-
-        printed, shown = run()
-        assert f"{bar}  [####################################]  100%" in shown
-        assert bar.encode() not in printed
-        printed, shown = run("--json")
-        assert bar not in shown
-        assert [json.loads(one) for one in (printed.splitlines() if command == "export" else [printed])]
-    os.close(ours)
 
 
 def test_without_a_record_there_is_nothing_to_keep(cli: Cli) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from urllib.parse import urlsplit
 
 import pytest
@@ -10,6 +13,7 @@ from deploy.console import is_served, sign_in_of
 from deploy.settings import load
 from identity.errors import Misconfigured
 from tests.deploy.conftest import Cli
+from tests.docs.pages import ROOT
 
 PROVIDER = {
     "ASWHOM_CONSOLE_ISSUER": "https://accounts.example",
@@ -75,10 +79,20 @@ def test_a_link_is_printed_and_roles_are_given_and_taken_back(cli: Cli, monkeypa
     )
     (row,) = cli.json("console", "roles")
     assert (row["id"], row["claim"], row["role"], row["tenant_id"]) == (given["id"], "email", "owner", None)
-    assert cli.json("console", "disallow", given["id"])["sessions"] == 0
+    assert cli.json("console", "disallow", given["id"], "--yes")["sessions"] == 0
     assert cli.json("console", "roles") == []
     assert cli.json("console", "sign-out", "--yes") == {"sessions": 0}
     monkeypatch.setenv("ASWHOM_LISTEN", "0.0.0.0:8080")
     refused = cli("console", "link")
     assert refused.exit_code == 1
     assert "no console is served" in refused.output
+
+
+@pytest.mark.parametrize(("listen", "status"), [("127.0.0.1:8080", 303), ("0.0.0.0:8080", 404)])
+def test_the_web_itself_has_no_console_where_anybody_could_walk_in(cli: Cli, listen: str, status: int) -> None:
+    asks = "from deploy.wsgi import app; print(app.test_client().get('/console/').status_code)"
+    environment = {**os.environ, "ASWHOM_DATA_DIR": str(cli.data_dir), "ASWHOM_LISTEN": listen, "PYTHONPATH": str(ROOT)}
+    asked = subprocess.run(
+        [sys.executable, "-c", asks], env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert asked.stdout.strip().splitlines()[-1:] == [str(status)], asked.stderr

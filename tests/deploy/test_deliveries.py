@@ -133,7 +133,7 @@ def test_a_body_of_ones_own_says_itself_whose_it_is(acme: Cli, web: str) -> None
 def test_what_failed_is_replayed_and_what_was_merely_ignored_is_not(acme: Cli, web: str) -> None:
     acme.json("workflows", "enable", "link_pull_request", "--tenant", "acme")
     failed = acme.json("trigger", "github", "pull_request.opened", "--url", web)
-    acme.json("jobs", "cancel", *acme.json("deliveries", "show", failed["delivery"])["jobs"])
+    acme.json("jobs", "cancel", "--yes", *acme.json("deliveries", "show", failed["delivery"])["jobs"])
     acme.json("trigger", "github", "pull_request.opened", "--url", web)
     assert [job["state"] for job in acme.json("jobs", "list")] == ["queued", "cancelled"]
     left = acme.json("deliveries", "replay", "--failed", "--yes")

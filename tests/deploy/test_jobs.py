@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
+from io import BytesIO
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, select, update
@@ -61,8 +64,9 @@ def test_a_job_is_told_in_sentences(cli: Cli, job: str) -> None:
 
 
 def test_a_cancelled_job_can_be_replayed_and_not_cancelled_twice(cli: Cli, job: str) -> None:
-    assert cli.json("jobs", "cancel", job)["state"] == "cancelled"
-    assert "cancelled already" in cli.json("jobs", "cancel", job, code=1)["message"]
+    assert cli("jobs", "cancel", job).exit_code == 2  # it asks first
+    assert cli.json("jobs", "cancel", job, "--yes")["state"] == "cancelled"
+    assert "cancelled already" in cli.json("jobs", "cancel", job, "--yes", code=1)["message"]
     assert cli("jobs", "replay", job).exit_code == 2  # it asks first
     before = cli.json("jobs", "show", job)["accepted"]
     assert cli.json("jobs", "replay", job, "--yes")["state"] == "queued"
@@ -72,7 +76,37 @@ def test_a_cancelled_job_can_be_replayed_and_not_cancelled_twice(cli: Cli, job: 
 
 
 def test_there_is_nothing_to_resolve_where_every_call_has_its_outcome(cli: Cli, job: str) -> None:
-    assert cli.json("jobs", "resolve", job, "--no-effect", code=1)["error"] == "BadInput"
+    assert cli.json("jobs", "resolve", job, "--no-effect", "--yes", code=1)["error"] == "BadInput"
+
+
+class Terminal(BytesIO):
+    """A person at a terminal who types a line; something happens while she thinks."""
+
+    def __init__(self, line: str, *, meanwhile: Callable[[], None]) -> None:
+        super().__init__(f"{line}\n".encode())
+        self._meanwhile = meanwhile
+
+    def isatty(self) -> bool:
+        return True
+
+    def read1(self, size: int | None = -1, /) -> bytes:
+        self._meanwhile()
+        return super().read1(size)
+
+
+def call_of(cli: Cli, job: str) -> str:
+    """The one call of the job that is in doubt."""
+    (step,) = cli.json("jobs", "show", job)["steps"]
+    (call,) = (one["id"] for one in step["attempts"] if one["state"] == "unknown")
+    return str(call)
+
+
+def _another_call(cli: Cli, job: str) -> None:
+    """Somebody settled the call; it was sent again, and what became of that is not known either."""
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        town = Town(at.ledger, built=True)
+        town.in_doubt_again(job)
+        town.close()
 
 
 @pytest.fixture
@@ -130,18 +164,51 @@ def test_a_job_that_a_revocation_stopped_in_the_middle_is_told_step_by_step(cli:
 def test_a_word_about_a_call_without_effect_lets_its_job_go_on(cli: Cli, in_doubt: str) -> None:
     assert cli("jobs", "resolve", in_doubt).exit_code == 2  # it has to be said which
     assert cli("jobs", "resolve", in_doubt, "--no-effect", "--result", "-", input="{}").exit_code == 2
-    said = cli("jobs", "resolve", in_doubt, "--no-effect")
+    asked = cli("jobs", "resolve", in_doubt, "--no-effect")
+    assert (asked.exit_code, f", call {call_of(cli, in_doubt)}, had no effect?" in asked.output) == (2, True)
+    said = cli("jobs", "resolve", in_doubt, "--no-effect", "--yes")
     assert (said.exit_code, said.stdout) == (0, f"the call of {in_doubt} had no effect; the job goes on\n")
     assert cli.json("jobs", "show", in_doubt)["state"] == "queued"
-    assert "does not wait" in cli.json("jobs", "resolve", in_doubt, "--no-effect", code=1)["message"]
+    assert "does not wait" in cli.json("jobs", "resolve", in_doubt, "--no-effect", "--yes", code=1)["message"]
 
 
 def test_a_word_about_a_call_with_effect_says_what_its_step_returns(cli: Cli, in_doubt: str) -> None:
-    assert "give --result with id" in cli.json("jobs", "resolve", in_doubt, "--effect", code=1)["message"]
-    said = cli.json("jobs", "resolve", in_doubt, "--effect", "--result", "-", input='{"id": "say-1"}')
+    assert "give --result with id" in cli.json("jobs", "resolve", in_doubt, "--effect", "--yes", code=1)["message"]
+    said = cli.json("jobs", "resolve", in_doubt, "--effect", "--yes", "--result", "-", input='{"id": "say-1"}')
     assert said == {"id": in_doubt, "effect": True, "revocations": []}
     (step,) = cli.json("jobs", "show", in_doubt)["steps"]
     assert (step["state"], step["result"]) == ("done", {"id": "say-1"})
+
+
+def test_a_word_closes_the_call_that_was_looked_at_and_no_later_one(cli: Cli, in_doubt: str, tmp_path: Path) -> None:
+    looked_at = call_of(cli, in_doubt)
+    assert f"`aswhom jobs resolve {in_doubt} --call {looked_at}`" in cli("jobs", "show", in_doubt).output
+    result = tmp_path / "result.json"
+    result.write_text('{"id": "say-1"}')
+    effect = ("jobs", "resolve", in_doubt, "--effect", "--result", str(result))
+
+    told = cli(*effect, input=Terminal("y", meanwhile=partial(_another_call, cli, in_doubt)))
+    assert (told.exit_code, "asks about another call by now" in told.output) == (1, True)
+    assert looked_at in told.output  # it was asked about
+
+    told = cli.json(*effect, "--call", looked_at, "--yes", code=1)
+    assert "asks about another call by now" in told["message"]
+    later = call_of(cli, in_doubt)
+    assert later != looked_at
+    cli.json(*effect, "--call", later, "--yes")
+    assert cli.json("jobs", "show", in_doubt)["state"] == "queued"
+
+
+def test_of_several_calls_in_doubt_each_that_was_looked_at_is_named(cli: Cli, in_doubt: str) -> None:
+    _another_call(cli, in_doubt)
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        at.write(lambda c: c.execute(update(attempts).values(state="unknown", closed=None)))
+    (step,) = cli.json("jobs", "show", in_doubt)["steps"]
+    first, second = (f"--call {one['id']}" for one in step["attempts"])
+    told = cli.json("jobs", "resolve", in_doubt, "--no-effect", "--yes", code=1)["message"]
+    assert f"`aswhom jobs resolve {in_doubt} {first} {second}`" in told
+    cli.json("jobs", "resolve", in_doubt, "--no-effect", "--yes", *first.split(), *second.split())
+    assert cli.json("jobs", "show", in_doubt)["state"] == "queued"
 
 
 def test_a_revocation_says_how_much_depends_on_it(cli: Cli, job: str) -> None:

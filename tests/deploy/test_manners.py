@@ -18,7 +18,7 @@ from tests.deploy.conftest import Cli
 #: What cannot be undone, or reaches further than a line shows.
 GRAVE = (
     "revoke", "stop", "retire", "retire-secret", "rotate-webhook-secret", "prune", "narrow", "replay", "remove",
-    "delete", "withdraw", "rotate-signing", "sign-out", "renew",
+    "delete", "withdraw", "rotate-signing", "sign-out", "renew", "disallow", "resolve", "cancel", "remove-return",
 )  # fmt: skip
 
 

@@ -116,7 +116,7 @@ def _of_who_there_is(act: Acts) -> None:
     alias = ("--tenant", "mill", "--user", "ada", "--provider", "github", "--external-id", "7")
     act("aliases", "add", *alias, kind="alias.added")
     returns = act("connect", "add-return", "https://app.example/", kind="return_target.added")
-    act("connect", "remove-return", returns["id"], kind="return_target.removed")
+    act("connect", "remove-return", returns["id"], "--yes", kind="return_target.removed")
     transmitter = ("--issuer", "https://i.example", "--audience", "us", "--jwks-url", "https://i.example/keys")
     act("transmitters", "add", "okta", *transmitter, "--tenant", "mill", kind="transmitter.added")
 
@@ -168,9 +168,9 @@ def _of_work(act: Acts, town: Town) -> None:
     act("accounts", "reconnect", "acc-acme.ada", "--scopes", "a", kind="connect.invited")
     town.pause()
     act("connections", "resume", "gh", kind="connection.resumed")
-    act("jobs", "cancel", town.waiting(), kind="job.cancelled")
+    act("jobs", "cancel", town.waiting(), "--yes", kind="job.cancelled")
     act("jobs", "replay", town.dead("it fell over"), "--yes", kind="job.replayed")
-    act("jobs", "resolve", town.in_doubt(), "--no-effect", kind="attempt.resolved")
+    act("jobs", "resolve", town.in_doubt(), "--no-effect", "--yes", kind="attempt.resolved")
     lost = town.dead("it fell over", body=b'{"author": "1001", "text": "x", "installation": {"id": 77}}')
     act("deliveries", "replay", town.house.row(lost).delivery_id, "--yes", kind="delivery.replayed")
     act("agents", "stop", "tester", "--yes", kind="scope.stopped")
@@ -210,7 +210,7 @@ def _of_tenants_rules(act: Acts) -> None:
     act("api-keys", "revoke", made["id"], "--yes", kind="api_key.revoked")
     act("console", "link", kind="console.link_made")
     role = act("console", "allow", "owner", "--value", "ada@acme.example", kind="console.allowed")
-    act("console", "disallow", role["id"], kind="console.disallowed")
+    act("console", "disallow", role["id"], "--yes", kind="console.disallowed")
     act("console", "sign-out", "--yes", kind="console.all_signed_out")
 
 

@@ -163,7 +163,7 @@ def test_narrowing_names_what_would_wait_by_what_the_scopes_imply(acme: Cli) -> 
 
 
 def step(position: int, state: str, *attempts: str, **more: Any) -> dict[str, Any]:
-    tries = [{"state": one, "purpose": "call"} for one in attempts]
+    tries = [{"id": f"try-{position}", "state": one, "purpose": "call"} for one in attempts]
     plain = {"adopted_from": None, "error": None, "reason": "named", "kind": "user", "principal": "ada"}
     return {"position": position, "state": state, "action": f"x.Act{position}", "attempts": tries, **plain, **more}
 
@@ -185,7 +185,7 @@ def test_a_job_that_ended_in_the_middle_is_told_step_by_step() -> None:
     for said in (
         "x.Act1, took effect, as user ada",
         "x.Act2, was done once by another job",
-        "x.Act3, was sent, and whether it took effect is unknown: look, then `aswhom jobs resolve job_1`",
+        "x.Act3, was sent, and whether it took effect is unknown: look, then `aswhom jobs resolve job_1 --call try-3`",
         "x.Act4, was skipped: account was revoked",
         "x.Act5, was refused and never sent",
         "x.Act6, took no effect",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.deploy.running import ASWHOM, Running, answers, eventually
@@ -84,6 +86,17 @@ def test_a_revocation_has_its_receipt_within_seconds(up: Running) -> None:
 def test_every_line_is_json_and_names_its_process(up: Running) -> None:
     lines = [line for line in up.log.read_text().splitlines() if line and not line.startswith("aswhom: ")]
     assert {json.loads(line)["process"] for line in lines} >= {"web", "worker-1", "worker-2", "revocations", "beat"}
+
+
+def test_the_link_that_it_prints_signs_in_at_the_console_once(up: Running) -> None:
+    eventually(lambda: up.said("signs you in once"), seconds=30, what="a link is printed", log=up.log)
+    (link,) = re.findall(rf"the console: ({re.escape(up.url)}/console/link/\S+) signs you in once", up.log.read_text())
+    with httpx.Client(trust_env=False) as browser:
+        asked = browser.get(link)
+        assert (asked.status_code, browser.get(f"{up.url}/console/").status_code) == (200, 303)
+        assert browser.post(link).status_code == 303
+        assert browser.get(f"{up.url}/console/").status_code == 200
+    assert httpx.post(link, trust_env=False).status_code == 410
 
 
 def test_a_second_one_on_the_same_data_is_refused(up: Running) -> None:

@@ -336,7 +336,8 @@ def re_append(connection: Connection, name: str) -> None:
 @pytest.mark.parametrize("attack", [*ATTACKS, swap, re_append])
 @MOSTLY_SQLITE
 def test_tampering_is_found_at_its_first_row(owned: World, attack: Callable[..., None]) -> None:
-    for place, name in enumerate(EIGHT[:-1], start=1):
+    # The last row has none to be swapped with, and is at the end already.
+    for place, name in enumerate(EIGHT if attack in ATTACKS else EIGHT[:-1], start=1):
         found = attacked(owned, partial(attack, name=name))
         assert (place, found.seq) == (place, place), found
 
@@ -452,6 +453,19 @@ def test_a_chain_cut_at_its_end_is_found_by_a_checkpoint(sealed: World) -> None:
     assert isinstance(check(sealed), Verified)  # which is why checkpoints are kept elsewhere
     bad = first_bad(sealed, checkpoint)
     assert (bad.seq, "cut" in bad.why) == (6, True)
+
+
+def test_a_chain_without_any_row_is_bad_from_its_first(sealed: World) -> None:
+    tamper(sealed, lambda connection: connection.execute(delete(rows)))
+    assert first_bad(sealed).seq == 1
+
+
+def test_a_chain_that_is_gone_as_a_whole_is_found_by_a_checkpoint(sealed: World) -> None:
+    checkpoint = kept(sealed)
+    tamper(sealed, lambda connection: cut(connection, after=0))
+    assert isinstance(check(sealed), Verified)
+    bad = first_bad(sealed, checkpoint)
+    assert (bad.seq, "cut" in bad.why) == (1, True)
 
 
 def test_a_chain_cut_and_continued_is_found_by_a_checkpoint(sealed: World) -> None:

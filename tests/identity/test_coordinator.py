@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 
 import pytest
 import redis
+from prometheus_client import REGISTRY
 from sqlalchemy import Connection, event, select, update
 
 from identity.connections import paused_reason, resume_connection
@@ -158,6 +160,73 @@ def slowly(provider: PretendProvider, seconds: float) -> Callable[[dict[str, str
         return provider.rotate(form)
 
     return answer
+
+
+def waits() -> tuple[int, float]:
+    """How many callers' waits were observed, and how long they were together."""
+    name = "aswhom_refresh_lock_wait_seconds"
+    count, total = (REGISTRY.get_sample_value(f"{name}_{of}") for of in ("count", "sum"))
+    assert count is not None
+    assert total is not None
+    return int(count), total
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["of one process", "of two processes"])
+def test_every_callers_wait_is_observed_once_and_a_refresh_is_no_wait(
+    connected: World, make: Make, provider: PretendProvider, valkey_client: redis.Redis, together: bool
+) -> None:
+    account = connected.consent()
+    winner = make(client=valkey_client)
+    waiter = winner if together else make(client=valkey_client)
+    asked, go = threading.Event(), threading.Event()
+
+    def late(form: dict[str, str]) -> Reply:
+        asked.set()
+        go.wait(10)
+        return slowly(provider, 0.1)(form)  # type: ignore[no-any-return]
+
+    provider.answer = late
+    (observed, waited), began = waits(), time.monotonic()
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(winner.refresh, account, after_generation=1)
+        assert asked.wait(10)
+        second = pool.submit(waiter.refresh, account, after_generation=1)
+        go.set()
+        assert (first.result(), second.result()) == (2, 2)
+    count, total = waits()
+    assert count - observed == 2
+    # The second's wait began when the first's was over: that one waits for its provider, not for its turn.
+    assert 0.1 <= total - waited <= time.monotonic() - began
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["of one process", "of two processes"])
+def test_the_wait_of_a_caller_that_gives_up_is_observed_too(
+    connected: World, make: Make, provider: PretendProvider, together: bool
+) -> None:
+    account = connected.consent()
+    short = replace(BUDGET, wait=timedelta(milliseconds=200))
+    winner = make(budget=short)
+    # Without Redis the lock is everyone's: it finds the intent open, and looks again and again.
+    waiter = winner if together else make(budget=short)
+    asked, go = threading.Event(), threading.Event()
+
+    def late(form: dict[str, str]) -> Reply:
+        asked.set()
+        go.wait(10)
+        return provider.rotate(form)
+
+    provider.answer = late
+    (observed, waited), began = waits(), time.monotonic()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(winner.refresh, account, after_generation=1)
+        assert asked.wait(10)
+        with pytest.raises(Unavailable, match="is being refreshed"):
+            waiter.refresh(account, after_generation=1)
+        go.set()
+        assert first.result() == 2
+    count, total = waits()
+    assert count - observed == 2
+    assert 0.2 <= total - waited <= time.monotonic() - began
 
 
 def test_whoever_comes_late_gets_the_winners_generation(

@@ -6,10 +6,12 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from itertools import count
 
 import pytest
 import redis
+from prometheus_client import REGISTRY
 
 from identity.model import AccountKey
 from pipeline.budget import UNKNOWN_FLYING, Budget, Budgets
@@ -55,6 +57,22 @@ def test_what_an_answer_says_is_left_is_what_all_workers_have_together(client: r
     wait = workers[2].enter(budget())
     assert wait is not None
     assert HOUR - 10 * SECOND < wait <= HOUR
+
+
+def test_what_is_left_is_counted_by_provider_and_endpoints_as_a_share(client: redis.Redis, prefix: str) -> None:
+    budgets, search = Budgets(client, prefix=prefix), EndpointClass(name="search")
+
+    def buckets() -> list[float]:
+        of = {"provider": "github", "endpoints": "search"}
+        read = partial(REGISTRY.get_sample_value, "aswhom_budget_left_bucket")
+        return [read(of | {"le": bound}) or 0 for bound in ("0.0", "0.1", "0.25", "1.0", "+Inf")]
+
+    before = buckets()
+    for remaining in (0, 2, 9, 20):  # more than the limit is all of it
+        budgets.told(budget(endpoints=search), said(remaining), pause=None)
+    budgets.told(budget(endpoints=search), Told(), pause=None)
+    budgets.told(budget(), said(2), pause=None)
+    assert [now - then for now, then in zip(buckets(), before, strict=True)] == [1, 1, 2, 4, 4]
 
 
 def test_threads_that_draw_at_once_never_draw_more_than_there_is(client: redis.Redis, prefix: str) -> None:

@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from prometheus_client import REGISTRY
-from sqlalchemy import update
+from sqlalchemy import Connection, update
 
 from identity import audit
 from identity.audit.sealer import Sealer
+from identity.model import AccessPattern
 from identity.signing import Signer
 from pipeline import gauges
 from pipeline.ledger import jobs, openings
@@ -23,6 +24,7 @@ from pipeline.schedules import punctuality
 from pipeline.schedules.changes import NewSchedule, add_schedule
 from pipeline.schedules.timetable import Timetable
 from pipeline.states import AttemptState, StepState, Wait
+from pipeline.tables import jobs as jobs_table
 from pipeline.tables import schedules
 from pipeline.workflow import SERVICE, NoConfig, Tick, workflow
 from tests.ledger.acts import close
@@ -53,6 +55,25 @@ def test_a_dead_job_that_retention_has_forgotten_is_counted_no_more(house: House
     house.database.write(partial(prune_steps, before=datetime.now(UTC) + timedelta(days=1), limit=10))
     gauges.measure(house.database)
     assert gauge("jobs_dead", pattern="hybrid") == 0
+
+
+def test_the_oldest_job_that_is_due_has_its_age_shown_by_pattern(house: House) -> None:
+    old, older, ahead = house.job(), house.job(), house.job()
+    for job, ago in ((old, 60), (older, 600), (ahead, -600)):
+        due = update(jobs_table).where(jobs_table.c.id == job).values(due_at=datetime.now(UTC) - timedelta(seconds=ago))
+        house.database.write(partial(Connection.execute, statement=due))
+
+    def ages() -> dict[str, float]:
+        gauges.measure(house.database)
+        return {pattern: gauge("oldest_due_seconds", pattern=pattern) or 0 for pattern in AccessPattern}
+
+    aged = ages()
+    assert 600 <= aged.pop("hybrid") < 660
+    assert set(aged.values()) == {0}
+    house.claim(older)
+    assert 60 <= ages()["hybrid"] < 600
+    house.claim(old)
+    assert set(ages().values()) == {0}
 
 
 def test_jobs_that_wait_are_counted_by_what_they_wait_for(house: House) -> None:

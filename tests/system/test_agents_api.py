@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from identity.api_keys import Role
+from tests.docs import logs
 from tests.system.agent import Agent
 from tests.system.conftest import Start
 from tests.system.rig import System
@@ -46,6 +47,8 @@ def is_followed_through_the_logs(system: System, answer: Any) -> None:
     request, job = answer.headers["Request-Id"], answer.json()["job"]["id"]
     (asked,) = [line for line in system.logged("web") if line.get("request") == request]
     assert (asked["job"], asked["agent"]) == (job, "acme.bot")
+    (listed,) = [fields for fields in logs.listed() if "operation" in fields]
+    assert listed <= asked.keys()
     of_request = [line for line in system.logged("worker") if line.get("request") == request]
     assert {line["job"] for line in of_request} == {job}
     (ended,) = [line for line in of_request if line.get("action") == "attempt.effect"]

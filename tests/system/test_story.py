@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.states import JobState, StepState
+from tests.docs import logs
 from tests.system.rig import System
 
 
@@ -47,3 +48,8 @@ def is_followed_through_the_logs(system: System, log: dict[str, str]) -> None:
         line = ended[attempt.id]
         assert (line["job"], line["step"]) == (attempt.job_id, attempt.step_id)
         assert (line["principal"], line["upstream_request_id"]) == (attempt.principal_id, log[attempt.id])
+    every = [line.keys() for process in ("web", "worker") for line in system.logged(process)]
+    for fields in logs.listed():
+        if "operation" not in fields:  # of the agents' API
+            assert any(fields - {"request"} <= line for line in every), fields
+    assert {field for line in (accepted, *ended.values()) for field in line} <= set().union(*logs.listed())

@@ -1,0 +1,97 @@
+"""The lists of the console leave out what does not fit what was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import Column, select, update
+
+from identity import audit
+from identity.console.roles import Role
+from identity.principals import ensure_agent
+from identity.tables import accounts
+from pipeline.tables import deliveries, jobs
+from tests.console.town import Town
+
+
+def shown(town: Town, path: str, things: Sequence[str]) -> list[str]:
+    """Those of *things* that the list at *path* leads to."""
+    page = town.at(Role.OWNER).sees(f"/console/{path}")
+    return [thing for thing in things if thing in page.partition("</form>")[2]]
+
+
+def change(town: Town, column: Column[Any], id: str, value: str) -> str:
+    """Give the thing another value of that column; the value that it had."""
+    table = column.table
+    (before,) = town.rows(select(column).where(table.c.id == id))
+    town.database.write(
+        lambda c: c.execute(update(table).where(table.c.id == id).values({column.name: value})).rowcount
+    )
+    return str(before[0])
+
+
+@pytest.mark.parametrize(
+    ("field", "column", "value"),
+    [
+        ("workflow", jobs.c.workflow, "tidy"),
+        ("pattern", jobs.c.pattern, "service"),
+        ("user", jobs.c.user_id, "globex.ada"),
+        ("agent", jobs.c.agent_id, "another"),
+    ],
+)
+def test_jobs_that_do_not_fit_are_left_out(sqlite_town: Town, field: str, column: Column[Any], value: str) -> None:
+    both = [sqlite_town.done(), sqlite_town.done()]
+    sqlite_town.database.write(
+        lambda c: ensure_agent(c, id="another", tenant=None, name="another", now=datetime.now(UTC))
+    )
+    former = change(sqlite_town, column, both[1], value)
+    assert shown(sqlite_town, "jobs", both) == both
+    assert shown(sqlite_town, f"jobs?{field}={former}", both) == both[:1]
+    assert shown(sqlite_town, f"jobs?{field}={value}", both) == both[1:]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [(deliveries.c.outcome, "unrecognised"), (deliveries.c.source, "slack")], ids=str
+)
+def test_deliveries_that_do_not_fit_are_left_out(sqlite_town: Town, column: Column[Any], value: str) -> None:
+    both = [str(sqlite_town.house.row(sqlite_town.done()).delivery_id) for _ in range(2)]
+    former = change(sqlite_town, column, both[1], value)
+    assert shown(sqlite_town, "deliveries", both) == both
+    assert shown(sqlite_town, f"deliveries?{column.name}={former}", both) == both[:1]
+    assert shown(sqlite_town, f"deliveries?{column.name}={value}", both) == both[1:]
+
+
+def test_accounts_at_other_providers_are_left_out(sqlite_town: Town) -> None:
+    both = ["acc-acme.ada", "acc-globex.ada"]
+    change(sqlite_town, accounts.c.provider, both[1], "slack")
+    assert shown(sqlite_town, "accounts", both) == both
+    assert shown(sqlite_town, "accounts?provider=github", both) == both[:1]
+    assert shown(sqlite_town, "accounts?provider=slack", both) == both[1:]
+
+
+ONE = {
+    "kind": "attempt.closed", "principal": "acme.ada", "agent": "tester", "action": "github.Say", "account": "acc-1",
+    "job": "job_1", "outcome": "effect",
+}  # fmt: skip
+OTHER = {
+    "kind": "step.refused", "principal": "acme.bob", "agent": "another", "action": "slack.Say", "account": "acc-2",
+    "job": "job_2", "outcome": "refused",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", ONE)
+def test_records_of_the_audit_that_do_not_fit_are_left_out(sqlite_town: Town, field: str) -> None:
+    both = ["this is the one", "this is the other"]
+
+    def write(c: Any) -> None:
+        for reason, told in zip(both, (ONE, OTHER), strict=True):
+            row: dict[str, Any] = {"tenant": "acme", "reason": reason, "at": datetime.now(UTC), **told}
+            audit.record(c, id=reason, **row)
+
+    sqlite_town.database.write(write)
+    assert shown(sqlite_town, "audit", both) == both
+    assert shown(sqlite_town, f"audit?{field}={ONE[field]}", both) == both[:1]
+    assert shown(sqlite_town, f"audit?{field}={OTHER[field]}", both) == both[1:]
