@@ -11,8 +11,7 @@ from identity.columns import database_in, database_now
 from identity.model import AccessPattern
 from identity.tables import tenants
 from pipeline.model import Bell
-from pipeline.states import JobState
-from pipeline.tables import jobs
+from pipeline.tables import IS_QUEUED, jobs
 
 RINGS_FOR = timedelta(seconds=30)  # an unanswered bell is lost after this, and is replaced
 FIRST_SHARE = 16  # bells a tenant may have outstanding at once without the dispatcher's say
@@ -20,7 +19,7 @@ FIRST_SHARE = 16  # bells a tenant may have outstanding at once without the disp
 _QUEUED = (
     (jobs.c.pattern == bindparam("of_pattern"))
     & (jobs.c.tenant_id == bindparam("tenant"))
-    & (jobs.c.state == JobState.QUEUED)
+    & IS_QUEUED
 )
 _OUTSTANDING = select(func.count()).where(_QUEUED, jobs.c.rung_until > database_now()).scalar_subquery()
 _ROOM: ColumnElement[int] = bindparam("share") - _OUTSTANDING
@@ -50,7 +49,7 @@ _WITH_DUE_JOBS = union_all(
         select(literal(str(pattern))).where(
             exists().where(
                 jobs.c.pattern == pattern,
-                jobs.c.state == JobState.QUEUED,
+                IS_QUEUED,
                 jobs.c.due_at <= select(database_now()).scalar_subquery(),
             )
         )
@@ -70,7 +69,7 @@ def take_back(connection: Connection, bells: Sequence[Bell]) -> None:
     """Bells that could not be sent are outstanding no longer. One that was rung anew meanwhile stays, by its value."""
     for until in {bell.rung_until for bell in bells if bell.rung_until is not None}:
         silent = [bell.job for bell in bells if bell.rung_until == until]
-        which = jobs.c.id.in_(silent) & (jobs.c.state == JobState.QUEUED) & (jobs.c.rung_until == until)
+        which = jobs.c.id.in_(silent) & IS_QUEUED & (jobs.c.rung_until == until)
         connection.execute(update(jobs).where(which).values(rung_until=None))
 
 
@@ -85,7 +84,7 @@ def top_up(connection: Connection, pattern: str, *, window: int) -> list[Bell]:
     due = exists().where(
         jobs.c.pattern == pattern,
         jobs.c.tenant_id == tenants.c.id,
-        jobs.c.state == JobState.QUEUED,
+        IS_QUEUED,
         jobs.c.due_at <= database_now(),
     )
     busy = connection.execute(select(tenants.c.id).where(due).order_by(tenants.c.id)).scalars().all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -31,13 +32,36 @@ def plans_of(database: Database, act: Callable[[], object]) -> list[str]:
     return database.read(explain)
 
 
+def kept_plans(database: Database, act: Callable[[], object]) -> dict[str, str]:
+    """Each SELECT and UPDATE of *act*, and its plan as PostgreSQL keeps it for any values, for tables of any size."""
+    with _heard("select", "with", "update") as statements:
+        act()
+
+    def explain(connection: Connection) -> dict[str, str]:
+        connection.exec_driver_sql("set local plan_cache_mode = force_generic_plan")
+        connection.exec_driver_sql("set local enable_seqscan = off")
+        told = {}
+        for number, (statement, _) in enumerate(statements):
+            names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", statement)))
+            numbered = statement
+            for place, name in enumerate(names, start=1):
+                numbered = numbered.replace(f"%({name})s", f"${place}")
+            connection.exec_driver_sql(f"prepare kept_{number} as {numbered}")
+            values = f"({', '.join('null' for _ in names)})" if names else ""
+            rows = connection.exec_driver_sql(f"explain execute kept_{number}{values}")
+            told[statement] = "\n".join(row[0] for row in rows)
+        return told
+
+    return database.read(explain)
+
+
 @contextmanager
-def _heard() -> Iterator[list[tuple[str, Any]]]:
+def _heard(*beginnings: str) -> Iterator[list[tuple[str, Any]]]:
     """Of every engine: on SQLite the writer has one of its own."""
     heard: list[tuple[str, Any]] = []
 
     def hear(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
-        if statement.lstrip().lower().startswith(("select", "with")):
+        if statement.lstrip().lower().startswith(beginnings or ("select", "with")):
             heard.append((statement, parameters))
 
     event.listen(Engine, "before_cursor_execute", hear)
