@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, Connection, bindparam, case, exists, func, literal, select, union_all, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal,
+    null,
+    select,
+    union_all,
+    update,
+)
 
 from identity.columns import database_in, database_now
 from identity.model import AccessPattern
@@ -16,21 +29,16 @@ from pipeline.tables import IS_QUEUED, jobs
 RINGS_FOR = timedelta(seconds=30)  # an unanswered bell is lost after this, and is replaced
 FIRST_SHARE = 16  # bells a tenant may have outstanding at once without the dispatcher's say
 
-_QUEUED = (
-    (jobs.c.pattern == bindparam("of_pattern"))
-    & (jobs.c.tenant_id == bindparam("tenant"))
-    & IS_QUEUED
-)
+_QUEUED = (jobs.c.pattern == bindparam("of_pattern")) & (jobs.c.tenant_id == bindparam("tenant")) & IS_QUEUED
 _OUTSTANDING = select(func.count()).where(_QUEUED, jobs.c.rung_until > database_now()).scalar_subquery()
 _ROOM: ColumnElement[int] = bindparam("share") - _OUTSTANDING
+_UNRUNG = and_(
+    _QUEUED, jobs.c.due_at <= database_now(), (jobs.c.rung_until.is_(None)) | (jobs.c.rung_until <= database_now())
+)
 # Materialized: PostgreSQL may run a subquery once for each row, and then its limit is no limit.
 _DUE = (
     select(jobs.c.id)
-    .where(
-        _QUEUED,
-        jobs.c.due_at <= database_now(),
-        (jobs.c.rung_until.is_(None)) | (jobs.c.rung_until <= database_now()),
-    )
+    .where(_UNRUNG)
     .order_by(jobs.c.due_at, jobs.c.accepted)
     .limit(case((_ROOM > 0, _ROOM), else_=0))  # below nothing means no limit to SQLite
     .with_for_update(skip_locked=True)
@@ -43,6 +51,10 @@ _RING = (
     .values(rung_until=database_in(RINGS_FOR))
     .returning(jobs.c.id, jobs.c.rung_until)
 )
+
+# The `rung_until` of a job that is being accepted and due: what `_RING` would give it, and nothing where that might be an
+# older one's.
+OF_ITS_OWN = case((and_(_ROOM > 0, ~exists().where(_UNRUNG)), database_in(RINGS_FOR)), else_=null())
 
 _WITH_DUE_JOBS = union_all(
     *(

@@ -13,7 +13,8 @@ from sqlalchemy import Connection, bindparam, delete, select, update
 
 from identity.principals import resolve_alias
 from identity.rows import insert_for
-from pipeline.ledger import bells, pins, signal_chunks, signals, signed_answers
+from pipeline.ledger import pins, signal_chunks, signals, signed_answers
+from pipeline.ledger.bells import FIRST_SHARE, ring_due
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.ledger.whose import Whose, record_trespass, whose_delivery
 from pipeline.model import Acceptance, Bell, SignedDelivery
@@ -106,9 +107,11 @@ def accept(
     accepted = Acceptance(delivery=ids.delivery, outcome=outcome, reason=reason)
     if whose.tenant is None or not starts:
         return accepted
-    start_jobs(connection, whose.tenant, delivery.connection, ids.delivery, starts, now=now)
-    rung = first_bells(connection, whose.tenant, (start.match.workflow for start in starts))
-    return replace(accepted, jobs=tuple(start.job for start in starts), bells=rung)
+    rung = start_jobs(connection, whose.tenant, delivery.connection, ids.delivery, starts, now=now, ring=True)
+    with_bell = {bell.job for bell in rung}
+    without = (start.match.workflow for start in starts if start.job not in with_bell)
+    bells = (*rung, *first_bells(connection, whose.tenant, without))
+    return replace(accepted, jobs=tuple(start.job for start in starts), bells=bells)
 
 
 def _foreseen(
@@ -141,35 +144,41 @@ def switched_on(
 
 
 def start_jobs(
-    connection: Connection, tenant: str, through: str, delivery: str, starts: Iterable[Start], *, now: datetime
-) -> None:
-    """Accept the jobs that a delivery starts."""
+    connection: Connection,
+    tenant: str,
+    through: str,
+    delivery: str,
+    starts: Iterable[Start],
+    *,
+    now: datetime,
+    ring: bool = False,
+) -> tuple[Bell, ...]:
+    """Accept the jobs that a delivery starts; *ring*: each with its bell, where `insert_job` gives it one."""
+    rung = []
     for start in starts:
         external = start.match.user
-        insert_job(
-            connection,
-            NewJob(
-                id=start.job,
-                tenant=tenant,
-                workflow=start.match.workflow,
-                user=resolve_alias(connection, tenant, external.provider, external.id, through=through)
-                if external
-                else None,
-                triggered_by=start.match.triggered_by,
-                event=start.match.event.model_dump(mode="json"),
-                config=start.config,
-                delivery=delivery,
-                source_connection=through,
-                replayed_by=start.replayed_by,
-            ),
-            now=now,
+        new = NewJob(
+            id=start.job,
+            tenant=tenant,
+            workflow=start.match.workflow,
+            user=resolve_alias(connection, tenant, external.provider, external.id, through=through)
+            if external
+            else None,
+            triggered_by=start.match.triggered_by,
+            event=start.match.event.model_dump(mode="json"),
+            config=start.config,
+            delivery=delivery,
+            source_connection=through,
+            replayed_by=start.replayed_by,
         )
+        rung.append(insert_job(connection, new, now=now, ring=ring))
+    return tuple(bell for bell in rung if bell is not None)
 
 
 def first_bells(connection: Connection, tenant: str, workflows: Iterable[Workflow]) -> tuple[Bell, ...]:
     """The bells of jobs of these workflows that were accepted just now."""
     patterns = sorted({str(workflow.pattern) for workflow in workflows})
-    return tuple(bell for one in patterns for bell in bells.ring_due(connection, tenant, one, share=bells.FIRST_SHARE))
+    return tuple(bell for one in patterns for bell in ring_due(connection, tenant, one, share=FIRST_SHARE))
 
 
 def enabled_config(connection: Connection, tenant: str, workflow: Workflow) -> Mapping[str, Any] | None:
