@@ -33,7 +33,7 @@ def plans_of(database: Database, act: Callable[[], object]) -> list[str]:
 
 
 def kept_plans(database: Database, act: Callable[[], object]) -> dict[str, str]:
-    """Each SELECT, UPDATE and INSERT of *act*, and its plan as PostgreSQL keeps it for any values, for tables of any size."""
+    """Each statement of *act*, and its plan as PostgreSQL keeps it for any values, for tables of any size."""
     with _heard("select", "with", "update", "insert") as statements:
         act()
 
