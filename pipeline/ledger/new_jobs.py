@@ -15,6 +15,7 @@ from identity.principals import ensure_agent
 from identity.sequence import NUMBERS, next_number
 from identity.tables import agents
 from pipeline.ledger import bells, pins, scope_sets
+from pipeline.ledger.standing import Standing, standing
 from pipeline.model import Bell
 from pipeline.states import JobState
 from pipeline.tables import jobs, pinned_configuration
@@ -50,8 +51,12 @@ class NewJob:
     replayed_by: Sequence[str] = ()  # every name of whoever had its delivery looked at again
 
 
-def insert_job(connection: Connection, new: NewJob, *, now: datetime, ring: bool = False) -> Bell | None:
+def insert_job(
+    connection: Connection, new: NewJob, *, now: datetime, here: Standing | None = None, ring: bool = False
+) -> Bell | None:
     """Accept one job: its ledger number decides what a revocation may still stop.
+
+    *here*: what was read of its tenant already, for its workflow.
 
     *ring*: with a bell that the caller rings after the commit, unless the tenant has its share of them, or an older job
     of it waits for one: then `ring_due` says whose turn it is.
@@ -59,7 +64,8 @@ def insert_job(connection: Connection, new: NewJob, *, now: datetime, ring: bool
     workflow, by = new.workflow, new.triggered_by
     sender = by if isinstance(by, ExternalUser) else None
     digest = pins.digest_of(new.config)
-    scopes = scope_sets.scope_set(connection, new.tenant, workflow, new.user)
+    here = standing(connection, new.tenant, [workflow]) if here is None else here
+    scopes = scope_sets.scope_set(here, workflow, new.user)
     # Jobs share these rows, and nothing deletes them: as a rule all are there, and one look is all it takes.
     shared = {"agent": workflow.agent, "config": digest, "tenant": new.tenant, "scopes": scopes.sha256}
     stored = connection.execute(_STORED, shared).one()
