@@ -45,4 +45,4 @@ def test_a_servers_processor_time_is_also_that_of_children_that_have_ended() -> 
     before = processor_time(os.getpid())
     busy = "import time\nwhile time.process_time() < 0.1: pass"
     subprocess.run([sys.executable, "-c", busy], check=True)
-    assert processor_time(os.getpid()) - before >= 0.09
+    assert processor_time(os.getpid()) - before >= 0.05
