@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, bindparam, or_, select, update
+from sqlalchemy import Connection, Row, Select, and_, bindparam, case, func, or_, select, update
 
 from identity.errors import Misconfigured
 from identity.model import ProviderConnection
@@ -61,6 +61,18 @@ def connection_for(connection: Connection, tenant: str, provider: str) -> Provid
         ids = ", ".join(row.id for row in candidates)
         raise Misconfigured(f"several provider connections to {provider} fit tenant {tenant}: {ids}")
     return connection_of(candidates[0])
+
+
+def fitting_id(provider: str) -> Select[str | None]:
+    """The id of what `connection_for` gives, or NULL, for a statement that binds this and the `tenant`."""
+    columns = provider_connections.c
+    own = func.count(columns.tenant_id)
+    only_own = (own == 1, func.min(case((columns.tenant_id.is_not(None), columns.id))))
+    only_shared = (and_(own == 0, func.count() == 1), func.min(columns.id))
+    return select(case(only_own, only_shared)).where(
+        columns.provider == bindparam(provider),
+        or_(columns.tenant_id == bindparam("tenant"), columns.tenant_id.is_(None)),
+    )
 
 
 def rewrite_addresses(connection: Connection, owner: ProviderConnection) -> None:

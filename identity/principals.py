@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, String, bindparam, func, select, update
+from sqlalchemy import Connection, Row, Select, String, bindparam, func, literal_column, select, update
 
 from identity.errors import BadInput, Misconfigured
 from identity.model import Principal, PrincipalKind
@@ -17,20 +18,32 @@ _SERVICES = (
     .where(principals.c.tenant_id == bindparam("tenant"), principals.c.kind == PrincipalKind.SERVICE)
     .limit(2)
 )
-# The name by which aliases know the users of a provider connection, `ProviderConnection.people`.
-_PEOPLE = (
-    select(provider_connections.c.config["people"].as_string())
-    .where(
-        provider_connections.c.id == bindparam("through", type_=String),
-        provider_connections.c.provider == bindparam("of_provider", type_=String),
+_SERVICE = (principals.c.tenant_id == bindparam("tenant")) & (principals.c.kind == literal_column("'service'"))
+# For a statement that reads other things of the `tenant` too: the same one twice is the only one.
+FIRST_SERVICE = select(func.min(principals.c.id)).where(_SERVICE).scalar_subquery()
+LAST_SERVICE = select(func.max(principals.c.id)).where(_SERVICE).scalar_subquery()
+
+
+def alias_of(provider: str, external: str) -> Select[str]:
+    """What `resolve_alias` reads, for a statement that binds these two, the `tenant` and `through`."""
+    of_provider = bindparam(provider, type_=String)
+    # The name by which aliases know the users of a provider connection, `ProviderConnection.people`.
+    people = (
+        select(provider_connections.c.config["people"].as_string())
+        .where(
+            provider_connections.c.id == bindparam("through", type_=String),
+            provider_connections.c.provider == of_provider,
+        )
+        .scalar_subquery()
     )
-    .scalar_subquery()
-)
-_ALIAS = select(aliases.c.principal_id).where(
-    aliases.c.tenant_id == bindparam("tenant"),
-    aliases.c.provider == func.coalesce(_PEOPLE, bindparam("of_provider", type_=String)),
-    aliases.c.external_id == bindparam("external"),
-)
+    return select(aliases.c.principal_id).where(
+        aliases.c.tenant_id == bindparam("tenant"),
+        aliases.c.provider == func.coalesce(people, of_provider),
+        aliases.c.external_id == bindparam(external),
+    )
+
+
+_ALIAS = alias_of("of_provider", "external")
 BY_ADMIN = "admin:"  # begins what an alias says of who made it, where that was an admin
 _ALIAS_BY_ADMIN = _ALIAS.where(aliases.c.made_by.startswith(BY_ADMIN))
 
@@ -107,10 +120,16 @@ def get_principal(connection: Connection, principal: str) -> Principal | None:
 def service_principal(connection: Connection, tenant: str) -> Principal:
     """The one service principal of a tenant. Raises Misconfigured if there is none, or more than one."""
     rows = connection.execute(_SERVICES, {"tenant": tenant}).all()
-    if len(rows) != 1:
-        count = "no" if not rows else "more than one"
-        raise Misconfigured(f"tenant {tenant} has {count} service principal: it needs exactly one to act as a service")
+    only_service(tenant, [row.id for row in rows])
     return _principal(rows[0])
+
+
+def only_service(tenant: str, found: Sequence[str]) -> str:
+    """The one of these service principals of a tenant. Raises Misconfigured if there is none, or more than one."""
+    if len(found) != 1:
+        count = "no" if not found else "more than one"
+        raise Misconfigured(f"tenant {tenant} has {count} service principal: it needs exactly one to act as a service")
+    return found[0]
 
 
 def link_alias(

@@ -73,7 +73,7 @@ def open_database(settings: DatabaseSettings) -> Database:
     if backend == "sqlite":
         from pipeline.sqlite import SqliteDatabase
 
-        return SqliteDatabase(settings.url, turn_timeout=settings.turn_timeout)
+        return SqliteDatabase(settings.url, threads=settings.threads, turn_timeout=settings.turn_timeout)
     if backend == "postgresql":
         try:
             from pipeline.postgresql import PostgresqlDatabase

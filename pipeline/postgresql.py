@@ -53,6 +53,7 @@ class PostgresqlDatabase:
             max_overflow=0,
             pool_timeout=self._timeout,
             pool_pre_ping=True,
+            pool_use_lifo=True,  # few are in use as a rule, and those have prepared what they are asked
             hide_parameters=True,  # an error's text must not carry what was written
             connect_args={"options": _OPTIONS, **noticed},
         )

@@ -80,20 +80,23 @@ class _Turnstile:
         os.close(self._gate)
 
 
-def _engine(url: str, *, reader: bool) -> Engine:
+def _engine(url: str, *, readers: int = 0) -> Engine:
+    """For so many readers at once; 0: for the writer."""
+    # One more than are kept would be opened anew each time, and read the whole schema.
+    pool = {"pool_size": readers, "max_overflow": 64, "pool_use_lifo": True} if readers else {"poolclass": NullPool}
     engine = create_engine(
         url,
         hide_parameters=True,  # an error's text must not carry what was written
         connect_args={"isolation_level": None, "cached_statements": 512, "timeout": 5.0, "check_same_thread": False},
-        **({"pool_size": 8, "max_overflow": 64} if reader else {"poolclass": NullPool}),
+        **pool,
     )
 
     @event.listens_for(engine, "connect")
     def configure(raw: Any, record: Any) -> None:
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"query_only={int(reader)}"):
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"query_only={int(readers > 0)}"):
             raw.execute(f"PRAGMA {pragma}")
 
-    if reader:
+    if readers:
 
         @event.listens_for(engine, "begin")
         def begin(connection: Connection) -> None:
@@ -109,6 +112,7 @@ class SqliteDatabase:
         self,
         url: str,
         *,
+        threads: int = 34,
         turn_timeout: timedelta = timedelta(seconds=5),
         free: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
     ) -> None:
@@ -118,8 +122,8 @@ class SqliteDatabase:
         self.path = Path(path)
         if not self.path.parent.is_dir():
             raise Misconfigured(f"the directory of the ledger does not exist: {self.path.parent}. Run `aswhom init`")
-        self.engine = _engine(url, reader=True)
-        self._writer_engine = _engine(url, reader=False)
+        self.engine = _engine(url, readers=threads)
+        self._writer_engine = _engine(url)
         self._timeout = turn_timeout.total_seconds()
         self._free = free
         self._turnstile = _Turnstile(self.path)
@@ -219,15 +223,20 @@ class SqliteDatabase:
     def _commit(connection: Connection, group: list[_Write[Any]]) -> None:
         if not group:
             return
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        driver: Any = connection.connection.driver_connection  # SQLAlchemy takes longer over these than the database
+        alone = len(group) == 1  # and undone with the transaction
+        driver.execute("BEGIN IMMEDIATE")
         for write in group:
-            connection.exec_driver_sql("SAVEPOINT one")
+            if not alone:
+                driver.execute("SAVEPOINT one")
             try:
                 write.outcome = write.fn(connection)
                 raise_if_late(write.until)
             except BaseException as error:  # noqa: BLE001 - handed to its caller: the thread serves the others
                 write.raised = error
                 # Raises when the transaction has ended early (disk full): then nobody of the group was written.
-                connection.exec_driver_sql("ROLLBACK TO one")
-            connection.exec_driver_sql("RELEASE one")
-        connection.exec_driver_sql("COMMIT")
+                driver.execute("ROLLBACK" if alone else "ROLLBACK TO one")
+            if not alone:
+                driver.execute("RELEASE one")
+        if not (alone and group[0].raised is not None):
+            driver.execute("COMMIT")

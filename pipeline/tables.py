@@ -15,6 +15,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    literal_column,
     text,
 )
 
@@ -126,6 +127,9 @@ jobs = Table(
     partial_index("ix_jobs_unfinished", "scopes_sha256", "accepted", where="finished_at is null"),
 )
 
+# Word for word as `ix_jobs_due` says it: a plan that is kept for any values could not use the index for a parameter.
+IS_QUEUED = jobs.c.state == literal_column("'queued'")
+
 # Sets of scopes, stored once by content: jobs of one workflow and one user share theirs.
 # For finding the jobs of a revocation; never the authority over whether a step may open.
 job_scopes = Table(
@@ -196,6 +200,8 @@ attempts = Table(
     Index("ix_attempts_closed", "closed"),
     partial_index("ix_attempts_unknown", "opened", where="state = 'unknown'"),
 )
+
+IS_OPEN = attempts.c.state == literal_column("'open'")  # as `ix_attempts_open` says it
 
 once_keys = Table(
     "once_keys",

@@ -5,33 +5,40 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, Connection, bindparam, case, exists, func, literal, select, union_all, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal,
+    null,
+    select,
+    union_all,
+    update,
+)
 
 from identity.columns import database_in, database_now
 from identity.model import AccessPattern
 from identity.tables import tenants
 from pipeline.model import Bell
-from pipeline.states import JobState
-from pipeline.tables import jobs
+from pipeline.tables import IS_QUEUED, jobs
 
 RINGS_FOR = timedelta(seconds=30)  # an unanswered bell is lost after this, and is replaced
 FIRST_SHARE = 16  # bells a tenant may have outstanding at once without the dispatcher's say
 
-_QUEUED = (
-    (jobs.c.pattern == bindparam("of_pattern"))
-    & (jobs.c.tenant_id == bindparam("tenant"))
-    & (jobs.c.state == JobState.QUEUED)
-)
+_QUEUED = (jobs.c.pattern == bindparam("of_pattern")) & (jobs.c.tenant_id == bindparam("tenant")) & IS_QUEUED
 _OUTSTANDING = select(func.count()).where(_QUEUED, jobs.c.rung_until > database_now()).scalar_subquery()
 _ROOM: ColumnElement[int] = bindparam("share") - _OUTSTANDING
+_UNRUNG = and_(
+    _QUEUED, jobs.c.due_at <= database_now(), (jobs.c.rung_until.is_(None)) | (jobs.c.rung_until <= database_now())
+)
 # Materialized: PostgreSQL may run a subquery once for each row, and then its limit is no limit.
 _DUE = (
     select(jobs.c.id)
-    .where(
-        _QUEUED,
-        jobs.c.due_at <= database_now(),
-        (jobs.c.rung_until.is_(None)) | (jobs.c.rung_until <= database_now()),
-    )
+    .where(_UNRUNG)
     .order_by(jobs.c.due_at, jobs.c.accepted)
     .limit(case((_ROOM > 0, _ROOM), else_=0))  # below nothing means no limit to SQLite
     .with_for_update(skip_locked=True)
@@ -45,12 +52,15 @@ _RING = (
     .returning(jobs.c.id, jobs.c.rung_until)
 )
 
+# The `rung_until` of a job that is being accepted and due: what `_RING` would give it, unless it might be for an older.
+OF_ITS_OWN = case((and_(_ROOM > 0, ~exists().where(_UNRUNG)), database_in(RINGS_FOR)), else_=null())
+
 _WITH_DUE_JOBS = union_all(
     *(
         select(literal(str(pattern))).where(
             exists().where(
                 jobs.c.pattern == pattern,
-                jobs.c.state == JobState.QUEUED,
+                IS_QUEUED,
                 jobs.c.due_at <= select(database_now()).scalar_subquery(),
             )
         )
@@ -70,7 +80,7 @@ def take_back(connection: Connection, bells: Sequence[Bell]) -> None:
     """Bells that could not be sent are outstanding no longer. One that was rung anew meanwhile stays, by its value."""
     for until in {bell.rung_until for bell in bells if bell.rung_until is not None}:
         silent = [bell.job for bell in bells if bell.rung_until == until]
-        which = jobs.c.id.in_(silent) & (jobs.c.state == JobState.QUEUED) & (jobs.c.rung_until == until)
+        which = jobs.c.id.in_(silent) & IS_QUEUED & (jobs.c.rung_until == until)
         connection.execute(update(jobs).where(which).values(rung_until=None))
 
 
@@ -85,7 +95,7 @@ def top_up(connection: Connection, pattern: str, *, window: int) -> list[Bell]:
     due = exists().where(
         jobs.c.pattern == pattern,
         jobs.c.tenant_id == tenants.c.id,
-        jobs.c.state == JobState.QUEUED,
+        IS_QUEUED,
         jobs.c.due_at <= database_now(),
     )
     busy = connection.execute(select(tenants.c.id).where(due).order_by(tenants.c.id)).scalars().all()

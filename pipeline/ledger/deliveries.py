@@ -11,10 +11,11 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, select, update
 
-from identity.principals import resolve_alias
 from identity.rows import insert_for
-from pipeline.ledger import bells, pins, signal_chunks, signals, signed_answers
+from pipeline.ledger import pins, signal_chunks, signals, signed_answers
+from pipeline.ledger.bells import FIRST_SHARE, ring_due
 from pipeline.ledger.new_jobs import NewJob, insert_job
+from pipeline.ledger.standing import Standing, standing_for
 from pipeline.ledger.whose import Whose, record_trespass, whose_delivery
 from pipeline.model import Acceptance, Bell, SignedDelivery
 from pipeline.tables import deliveries, delivery_bodies, jobs
@@ -61,7 +62,10 @@ def accept(
     """
     digest = sha256(delivery.body).hexdigest()
     whose = whose_delivery(connection, delivery.connection, delivery.installation)
-    starts, outcome, reason = _foreseen(connection, whose, ids.jobs, matches, outcome=outcome, reason=reason)
+    here = None
+    if whose.tenant is not None and matches:
+        here = standing_for(connection, whose.tenant, delivery.connection, matches)
+    starts, outcome, reason = _foreseen(whose, here, ids.jobs, matches, outcome=outcome, reason=reason)
     row = {
         "id": ids.delivery,
         "source": delivery.source,
@@ -104,72 +108,75 @@ def accept(
         counted = signed_answers.count(connection, tenant, delivery.answer, through=through, now=now)
         return _conclude(connection, ids.delivery, *counted)
     accepted = Acceptance(delivery=ids.delivery, outcome=outcome, reason=reason)
-    if whose.tenant is None or not starts:
+    if here is None or not starts:
         return accepted
-    start_jobs(connection, whose.tenant, delivery.connection, ids.delivery, starts, now=now)
-    rung = first_bells(connection, whose.tenant, (start.match.workflow for start in starts))
-    return replace(accepted, jobs=tuple(start.job for start in starts), bells=rung)
+    rung = start_jobs(connection, here, delivery.connection, ids.delivery, starts, now=now, ring=True)
+    with_bell = {bell.job for bell in rung}
+    without = (start.match.workflow for start in starts if start.job not in with_bell)
+    bells = (*rung, *first_bells(connection, here.tenant, without))
+    return replace(accepted, jobs=tuple(start.job for start in starts), bells=bells)
 
 
 def _foreseen(
-    connection: Connection, whose: Whose, ids: Sequence[str], matches: Sequence[Match], *, outcome: str, reason: str
+    whose: Whose, here: Standing | None, ids: Sequence[str], matches: Sequence[Match], *, outcome: str, reason: str
 ) -> tuple[Sequence[Start], str, str]:
     """What the delivery starts, its outcome and why, unless it is a signal or an answer: those are concluded later."""
     if whose.trespassed is not None:
         return (), "refused", whose.refusal
     if not matches:
         return (), outcome, reason
-    if whose.tenant is None:
+    if here is None:
         return (), "ignored", whose.refusal
-    starts, reasons = switched_on(connection, whose.tenant, ids, matches)
+    starts, reasons = switched_on(here, ids, matches)
     return (starts, "accepted", f"{len(starts)} job(s)") if starts else ((), "ignored", "; ".join(reasons))
 
 
-def switched_on(
-    connection: Connection, tenant: str, ids: Sequence[str], matches: Sequence[Match]
-) -> tuple[list[Start], list[str]]:
+def switched_on(here: Standing, ids: Sequence[str], matches: Sequence[Match]) -> tuple[list[Start], list[str]]:
     """A start for every match that the tenant has switched on, under the id in its place; and why not the others."""
     starts: list[Start] = []
     reasons: list[str] = []
     for job, match in zip(ids, matches, strict=True):
-        config = enabled_config(connection, tenant, match.workflow)
+        config = here.configs.get(match.workflow.name)
         if config is None:
-            reasons.append(f"workflow {match.workflow.name} is not switched on for tenant {tenant}")
+            reasons.append(f"workflow {match.workflow.name} is not switched on for tenant {here.tenant}")
         else:
             starts.append(Start(job=job, match=match, config=config))
     return starts, reasons
 
 
 def start_jobs(
-    connection: Connection, tenant: str, through: str, delivery: str, starts: Iterable[Start], *, now: datetime
-) -> None:
-    """Accept the jobs that a delivery starts."""
+    connection: Connection,
+    here: Standing,
+    through: str,
+    delivery: str,
+    starts: Iterable[Start],
+    *,
+    now: datetime,
+    ring: bool = False,
+) -> tuple[Bell, ...]:
+    """Accept the jobs that a delivery starts; *ring*: each with its bell, where `insert_job` gives it one."""
+    rung = []
     for start in starts:
-        external = start.match.user
-        insert_job(
-            connection,
-            NewJob(
-                id=start.job,
-                tenant=tenant,
-                workflow=start.match.workflow,
-                user=resolve_alias(connection, tenant, external.provider, external.id, through=through)
-                if external
-                else None,
-                triggered_by=start.match.triggered_by,
-                event=start.match.event.model_dump(mode="json"),
-                config=start.config,
-                delivery=delivery,
-                source_connection=through,
-                replayed_by=start.replayed_by,
-            ),
-            now=now,
+        new = NewJob(
+            id=start.job,
+            tenant=here.tenant,
+            workflow=start.match.workflow,
+            user=here.principal(start.match.user),
+            triggered_by=start.match.triggered_by,
+            event=start.match.event.model_dump(mode="json"),
+            config=start.config,
+            delivery=delivery,
+            source_connection=through,
+            replayed_by=start.replayed_by,
         )
+        rung.append(insert_job(connection, new, now=now, here=here, ring=ring))
+    return tuple(bell for bell in rung if bell is not None)
 
 
 def first_bells(connection: Connection, tenant: str, workflows: Iterable[Workflow]) -> tuple[Bell, ...]:
     """The bells of jobs of these workflows that were accepted just now."""
     patterns = sorted({str(workflow.pattern) for workflow in workflows})
-    return tuple(bell for one in patterns for bell in bells.ring_due(connection, tenant, one, share=bells.FIRST_SHARE))
+    return tuple(bell for one in patterns for bell in ring_due(connection, tenant, one, share=FIRST_SHARE))
 
 
 def enabled_config(connection: Connection, tenant: str, workflow: Workflow) -> Mapping[str, Any] | None:

@@ -23,6 +23,7 @@ from pipeline.ledger import pins
 from pipeline.ledger.deliveries import Start, enabled_config, first_bells, start_jobs
 from pipeline.ledger.replay import compensated_by, names_of
 from pipeline.ledger.replay import replay as replay_job
+from pipeline.ledger.standing import standing_for
 from pipeline.ledger.whose import whose_delivery
 from pipeline.model import Bell
 from pipeline.states import JobState
@@ -149,7 +150,9 @@ def replay(
     again = [fate.job for fate in fates if fate.does is Does.AGAIN and fate.job]
     if tenant is None or not (starting or again):
         return Replayed(fates=fates, jobs=(), bells=())
-    start_jobs(connection, tenant, delivery.connection, delivery.id, starting, now=at)
+    if starting:
+        here = standing_for(connection, tenant, delivery.connection, [start.match for start in starting])
+        start_jobs(connection, here, delivery.connection, delivery.id, starting, now=at)
     for job in again:
         replay_job(connection, job, by=by, at=at, subject=subject)
     made = (*(start.job for start in starting), *again)

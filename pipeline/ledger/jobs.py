@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Update, bindparam, case, 
 from identity.columns import Instant, database_in, database_in_microseconds, database_now, microseconds
 from identity.model import AccessPattern, AccountKey
 from pipeline.states import ENDED, JOB_MOVES, JobState, Wait
-from pipeline.tables import jobs, pinned_configuration
+from pipeline.tables import IS_QUEUED, jobs, pinned_configuration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ def _moving(which: ColumnElement[bool], to: JobState, source: JobState | None, v
 _HINTED = select(jobs.c.tenant_id, jobs.c.pattern, jobs.c.state).where(jobs.c.id == bindparam("job"))
 _CLAIM = (
     update(jobs)
-    .where(jobs.c.state == JobState.QUEUED, jobs.c.due_at <= database_now())
+    .where(IS_QUEUED, jobs.c.due_at <= database_now())
     .values(
         state=JobState.RUNNING,
         fence=jobs.c.fence + 1,
@@ -110,7 +110,7 @@ _CLAIM_NEXT = _CLAIM.where(
     .where(
         jobs.c.pattern == bindparam("of_pattern"),
         jobs.c.tenant_id == bindparam("tenant"),
-        jobs.c.state == JobState.QUEUED,
+        IS_QUEUED,
         jobs.c.due_at <= database_now(),
     )
     .order_by(jobs.c.due_at, jobs.c.accepted)

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, exists, insert, select
+from sqlalchemy import Connection, bindparam, case, exists, insert, select
 
+from identity.columns import Instant, database_now
 from identity.principals import ensure_agent
-from identity.sequence import next_number
+from identity.sequence import NUMBERS, next_number
 from identity.tables import agents
-from pipeline.ledger import pins, scope_sets
+from pipeline.ledger import bells, pins, scope_sets
+from pipeline.ledger.standing import Standing, standing
+from pipeline.model import Bell
 from pipeline.states import JobState
 from pipeline.tables import jobs, pinned_configuration
 from pipeline.workflow import ExternalUser, Workflow
@@ -23,7 +27,11 @@ _STORED = select(
     exists().where(pinned_configuration.c.sha256 == bindparam("config")).label("config"),
     scope_sets.IS_STORED.label("scopes"),
 )
-_INSERT_JOB = insert(jobs)
+
+# At `due`, but no later than now by the clock that due times are compared by: ours may be ahead of it, and SQLite's has
+# whole milliseconds.
+_DUE = bindparam("due", type_=Instant)
+_AT_ONCE = case((database_now() > _DUE, _DUE), else_=database_now())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +51,21 @@ class NewJob:
     replayed_by: Sequence[str] = ()  # every name of whoever had its delivery looked at again
 
 
-def insert_job(connection: Connection, new: NewJob, *, now: datetime) -> None:
-    """Accept one job: its ledger number decides what a revocation may still stop."""
+def insert_job(
+    connection: Connection, new: NewJob, *, now: datetime, here: Standing | None = None, ring: bool = False
+) -> Bell | None:
+    """Accept one job: its ledger number decides what a revocation may still stop.
+
+    *here*: what was read of its tenant already, for its workflow.
+
+    *ring*: with a bell that the caller rings after the commit, unless the tenant has its share of them, or an older job
+    of it waits for one: then `ring_due` says whose turn it is.
+    """
     workflow, by = new.workflow, new.triggered_by
     sender = by if isinstance(by, ExternalUser) else None
     digest = pins.digest_of(new.config)
-    scopes = scope_sets.scope_set(connection, new.tenant, workflow, new.user)
+    here = standing(connection, new.tenant, [workflow]) if here is None else here
+    scopes = scope_sets.scope_set(here, workflow, new.user)
     # Jobs share these rows, and nothing deletes them: as a rule all are there, and one look is all it takes.
     shared = {"agent": workflow.agent, "config": digest, "tenant": new.tenant, "scopes": scopes.sha256}
     stored = connection.execute(_STORED, shared).one()
@@ -58,29 +75,47 @@ def insert_job(connection: Connection, new: NewJob, *, now: datetime) -> None:
         pins.store(connection, new.config)
     if not stored.scopes:
         scope_sets.store(connection, scopes)
-    connection.execute(
-        _INSERT_JOB,
-        {
-            "id": new.id,
-            "tenant_id": new.tenant,
-            "agent_id": workflow.agent,
-            "delivery_id": new.delivery,
-            "request_id": new.request,
-            "connection_id": new.source_connection,
-            "workflow": workflow.name,
-            "pattern": workflow.pattern,
-            "user_id": new.user,
-            "triggered_by": sender.name_for_good if sender else by,
-            "triggered_login": sender.login if sender else None,
-            "replayed_by": list(new.replayed_by) or None,
-            "event": new.event,
-            "config_sha256": digest,
-            "scopes_sha256": scopes.sha256,
-            "state": JobState.QUEUED,
-            "accepted": next_number(connection),
-            "due_at": now,
-            "fence": 0,
-            "runs_spent": 0,
-            "created_at": now,
-        },
-    )
+    row = {
+        "id": new.id,
+        "tenant_id": new.tenant,
+        "agent_id": workflow.agent,
+        "delivery_id": new.delivery,
+        "request_id": new.request,
+        "connection_id": new.source_connection,
+        "workflow": workflow.name,
+        "pattern": workflow.pattern,
+        "user_id": new.user,
+        "triggered_by": sender.name_for_good if sender else by,
+        "triggered_login": sender.login if sender else None,
+        "replayed_by": list(new.replayed_by) or None,
+        "event": new.event,
+        "config_sha256": digest,
+        "scopes_sha256": scopes.sha256,
+        "state": JobState.QUEUED,
+        "due": now,
+        "fence": 0,
+        "runs_spent": 0,
+        "created_at": now,
+    }
+    on_postgresql = connection.dialect.name == "postgresql"
+    if not on_postgresql:
+        row["accepted"] = next_number(connection)
+    if not ring:
+        connection.execute(_insert_job(numbers=on_postgresql, rings=False), row)
+        return None
+    of = {"tenant": new.tenant, "of_pattern": workflow.pattern, "share": bells.FIRST_SHARE}
+    until = connection.execute(_insert_job(numbers=on_postgresql, rings=True), {**row, **of}).scalar_one()
+    if until is None:
+        return None
+    return Bell(job=new.id, tenant=new.tenant, pattern=workflow.pattern, rung_until=until)
+
+
+@cache
+def _insert_job(*, numbers: bool, rings: bool) -> Any:
+    """*numbers*: the row takes its ledger number itself, from the sequence."""
+    statement: Any = insert(jobs).values(due_at=_AT_ONCE)
+    if numbers:
+        statement = statement.values(accepted=NUMBERS.next_value())
+    if rings:
+        statement = statement.values(rung_until=bells.OF_ITS_OWN).returning(jobs.c.rung_until)
+    return statement

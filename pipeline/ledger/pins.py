@@ -8,18 +8,23 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, exists, select
+from sqlalchemy import Connection, Select, bindparam, exists, select
 
 from identity.rows import insert_unless_there
 from pipeline.states import AttemptState, StepState
 from pipeline.tables import attempts, jobs, pinned_configuration, steps, workflow_settings
 
-# Every acceptance runs it; building it anew takes longer than the database does.
-_ENABLED = select(workflow_settings.c.config).where(
-    workflow_settings.c.tenant_id == bindparam("tenant"),
-    workflow_settings.c.workflow == bindparam("name"),
-    workflow_settings.c.enabled,
-)
+
+def enabled_of(workflow: str) -> Select[Any]:
+    """What `enabled` reads, for a statement that binds this and the `tenant`."""
+    return select(workflow_settings.c.config).where(
+        workflow_settings.c.tenant_id == bindparam("tenant"),
+        workflow_settings.c.workflow == bindparam(workflow),
+        workflow_settings.c.enabled,
+    )
+
+
+_ENABLED = enabled_of("name")
 
 
 @dataclass(frozen=True, kw_only=True)

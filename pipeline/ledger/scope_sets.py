@@ -13,11 +13,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, exists, select
 
-from identity.connections import connection_for
-from identity.errors import Misconfigured
 from identity.model import AccountKey, Scope, ScopeKind
-from identity.principals import service_principal
 from identity.rows import insert_unless_there
+from pipeline.ledger.standing import Standing
 from pipeline.states import JobState
 from pipeline.tables import job_scopes, jobs
 from pipeline.workflow import OnRevoke, Who, Workflow
@@ -42,9 +40,9 @@ class ScopeSet:
     rows: tuple[tuple[str, str, str], ...]  # kind, key, on_revoke
 
 
-def scope_set(connection: Connection, tenant: str, workflow: Workflow, user: str | None) -> ScopeSet:
-    """The set of a job of that workflow for that user."""
-    found = _scopes(connection, tenant, workflow, user)
+def scope_set(here: Standing, workflow: Workflow, user: str | None) -> ScopeSet:
+    """The set of a job of that workflow for that user. Raises Misconfigured without one service principal."""
+    found = _scopes(here, workflow, user)
     rows = tuple(sorted((str(scope.kind), scope.key, str(then)) for scope, then in found.items()))
     return ScopeSet(sha256=sha256("\n".join("\x00".join(row) for row in rows).encode()).hexdigest(), rows=rows)
 
@@ -60,25 +58,18 @@ def store(connection: Connection, scopes: ScopeSet) -> None:
     )
 
 
-def _scopes(connection: Connection, tenant: str, workflow: Workflow, user: str | None) -> dict[Scope, OnRevoke]:
+def _scopes(here: Standing, workflow: Workflow, user: str | None) -> dict[Scope, OnRevoke]:
     """Each scope, and `skip` if every action that needs it says so. Without tenant or agent nothing can go on."""
+    tenant = here.tenant
     whole = (Scope(kind=ScopeKind.TENANT, key=tenant), Scope(kind=ScopeKind.AGENT, key=workflow.agent))
     found = dict.fromkeys(whole, OnRevoke.STOP)
-    service = service_principal(connection, tenant).id
-    connections = {provider: _connection(connection, tenant, provider) for provider in workflow.providers}
+    service = here.service
     for action, who in workflow.uses.items():
         then = workflow.on_revoke.get(action, OnRevoke.STOP)
-        through = connections[action.facts.provider]
+        through = here.connections.get(action.facts.provider)  # None: the step that needs it will say so
         for scope in _needed(tenant, through, user if who & Who.USER else None, service if who & Who.SERVICE else None):
             found[scope] = then if found.get(scope, then) is then else OnRevoke.STOP
     return found
-
-
-def _connection(connection: Connection, tenant: str, provider: str) -> str | None:
-    try:
-        return connection_for(connection, tenant, provider).id
-    except Misconfigured:
-        return None  # the step that needs it will say so
 
 
 def _needed(tenant: str, through: str | None, *principals: str | None) -> list[Scope]:

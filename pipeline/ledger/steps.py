@@ -14,7 +14,7 @@ from pipeline.ledger.intents import Ended
 from pipeline.ledger.jobs import ClaimedJob, park
 from pipeline.ledger.moving import move_attempt
 from pipeline.states import AttemptState, StepState, Wait
-from pipeline.tables import attempts, steps
+from pipeline.tables import IS_OPEN, attempts, steps
 
 
 def clock(connection: Connection) -> datetime:
@@ -113,6 +113,6 @@ def settle(connection: Connection, attempt: Row[Any], *, now: datetime) -> bool:
 
 def overdue(connection: Connection, *, limit: int) -> list[Row[Any]]:
     """Open attempts whose deadline has passed, whatever their job's state."""
-    late = (attempts.c.state == AttemptState.OPEN) & (attempts.c.settled_by < database_now())
+    late = IS_OPEN & (attempts.c.settled_by < database_now())
     statement = select(attempts).where(late).limit(limit)
     return list(connection.execute(statement).all())

@@ -10,7 +10,7 @@ import tempfile
 import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -181,8 +181,8 @@ class Processes:
         """A process of the Procfile, by the very command that is there."""
         return self.start(listed(name).numbered(number).command, environment)[0]
 
-    def serve(self, command: Sequence[str], environment: Mapping[str, str], url: str) -> None:
-        """Start a server and wait until it answers at *url*, whatever it answers."""
+    def serve(self, command: Sequence[str], environment: Mapping[str, str], url: str) -> int:
+        """Start a server and wait until it answers at *url*, whatever it answers; its process id."""
         process, log = self.start(command, environment)
 
         def answers() -> bool:
@@ -193,6 +193,7 @@ class Processes:
             return True
 
         wait_until(answers, process=process, log=log, seconds=60)  # other processes start beside it
+        return process.pid
 
     def end(self) -> None:
         for process in self._running:
@@ -200,6 +201,17 @@ class Processes:
                 process.terminate()
         for process in self._running:
             end(process, seconds=20)
+
+
+def processor_time(pid: int) -> float:
+    """Seconds of the processor that a process has had, with its children and theirs, whether they live or not."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    own = sum(int(field) for field in fields[11:15]) / os.sysconf("SC_CLK_TCK")  # and of children that have ended
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    for child in children:
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended since, and counts from the next time on
+            own += processor_time(int(child))
+    return own
 
 
 def listed(name: str) -> procfile.Process:

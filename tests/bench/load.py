@@ -24,6 +24,7 @@ class Load:
     accepted: list[float] = field(default_factory=list)  # seconds from the request's first byte to the answer's last
     refused: int = 0  # answered otherwise, or not at all
     unanswered: int = 0  # still waiting at the end
+    processor: dict[str, float] = field(default_factory=dict)  # seconds of it that each server took meanwhile
 
     @property
     def rate(self) -> float:

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, String, cast, insert, literal,
 
 from identity.sequence import next_number
 from pipeline.ledger import scope_sets
+from pipeline.ledger.standing import standing
 from pipeline.tables import jobs as table
 from tests.bench.ground import Ledger
 
@@ -38,7 +39,8 @@ def _look(c: Connection) -> None:
 def _insert(
     c: Connection, *, ledger: Ledger, template: str, tenant: str, rows: int, prefix: str, now: datetime
 ) -> None:
-    scopes = scope_sets.scope_set(c, tenant, ledger.house.workflow, f"{tenant}.ada")
+    here = standing(c, tenant, [ledger.house.workflow])
+    scopes = scope_sets.scope_set(here, ledger.house.workflow, f"{tenant}.ada")
     scope_sets.store(c, scopes)
     number = select(literal(1).label("number")).cte("numbers", recursive=True)
     numbers = number.union_all(select(number.c.number + 1).where(number.c.number < rows))

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 from tests.bench.figures import Sheet, percentile
+from tests.bench.ground import processor_time
 
 
 def test_a_ratio_is_the_median_of_the_ratios_of_each_round() -> None:
@@ -34,3 +39,10 @@ def test_a_percentile_is_one_of_the_values() -> None:
     values = [float(value) for value in range(1, 101)]
     assert [percentile(values, share) for share in (0.5, 0.99, 1)] == [51, 100, 100]
     assert percentile([7], 0.99) == 7
+
+
+def test_a_servers_processor_time_is_also_that_of_children_that_have_ended() -> None:
+    before = processor_time(os.getpid())
+    busy = "import time\nwhile time.process_time() < 0.1: pass"
+    subprocess.run([sys.executable, "-c", busy], check=True)
+    assert processor_time(os.getpid()) - before >= 0.05

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,29 @@ def plans_of(database: Database, act: Callable[[], object]) -> list[str]:
             "\n".join(str(row[-1]) for row in connection.exec_driver_sql(f"{word} {statement}", parameters))
             for statement, parameters in selects
         ]
+
+    return database.read(explain)
+
+
+def kept_plans(database: Database, act: Callable[[], object]) -> dict[str, str]:
+    """Each statement of *act*, and its plan as PostgreSQL keeps it for any values, for tables of any size."""
+    planned = ("select", "with", "update", "insert")
+    statements = [one for one, _ in statements_of(act) if one.lstrip().lower().startswith(planned)]
+
+    def explain(connection: Connection) -> dict[str, str]:
+        connection.exec_driver_sql("set local plan_cache_mode = force_generic_plan")
+        connection.exec_driver_sql("set local enable_seqscan = off")
+        told = {}
+        for number, statement in enumerate(statements):
+            names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", statement)))
+            numbered = statement
+            for place, name in enumerate(names, start=1):
+                numbered = numbered.replace(f"%({name})s", f"${place}")
+            connection.exec_driver_sql(f"prepare kept_{number} as {numbered}")
+            values = f"({', '.join('null' for _ in names)})" if names else ""
+            rows = connection.exec_driver_sql(f"explain execute kept_{number}{values}")
+            told[statement] = "\n".join(row[0] for row in rows)
+        return told
 
     return database.read(explain)
 

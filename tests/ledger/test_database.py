@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, insert, select, text
+from sqlalchemy import Connection, event, insert, select, text
 from sqlalchemy.exc import DBAPIError
 
 from identity.errors import Misconfigured, Unavailable
@@ -61,6 +61,40 @@ def test_a_function_that_raises_leaves_nothing_and_hurts_nobody_else(database: D
     for thread in threads:
         thread.join()
     assert _names(database) == {f"t{n}" for n in range(20)}
+
+
+def test_a_function_that_raises_alone_leaves_nothing_and_the_next_one_is_written(database: Database) -> None:
+    class Refused(Exception):
+        pass
+
+    def half(c: Connection) -> None:
+        _insert("half")(c)
+        raise Refused
+
+    for name in ("one", "two"):
+        with pytest.raises(Refused):
+            database.write(half)
+        assert database.write(_insert(name)) == name
+    assert _names(database) == {"one", "two"}
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("raises", [False, True])
+def test_a_transaction_that_ended_early_is_no_answer_though_one_function_was_alone_in_it(
+    database: Database, raises: bool
+) -> None:
+    """As SQLite ends it on a full disk."""
+
+    def ended(c: Connection) -> None:
+        _insert("ended")(c)
+        c.exec_driver_sql("ROLLBACK")
+        if raises:
+            raise ZeroDivisionError
+
+    with pytest.raises(CommitUnknown):
+        database.write(ended)
+    assert database.write(_insert("after")) == "after"
+    assert _names(database) == {"after"}
 
 
 def test_a_failed_commit_answers_every_caller_of_the_group_and_the_writer_goes_on(
@@ -225,6 +259,44 @@ def _is_locked(file: Path) -> bool:
         except BlockingIOError:
             return True
     return False
+
+
+def test_readers_keep_their_connections(ledger_url: str) -> None:
+    """As many as read at once do: each new one opens the file, and reads the whole schema, anew."""
+    readers, opened = 20, []
+    with closing(open_database(DatabaseSettings(url=ledger_url, threads=readers))) as database:
+        event.listen(database.engine, "connect", lambda raw, record: opened.append(raw))
+        together = threading.Barrier(readers)
+
+        def read(c: Connection) -> None:
+            c.execute(select(1))
+            together.wait(10)  # so that each needs one of its own
+
+        for _ in range(2):
+            threads = [threading.Thread(target=database.read, args=(read,)) for _ in range(readers)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert len(opened) == readers
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_one_caller_after_the_other_is_given_the_same_connection(database: Database) -> None:
+    """It has prepared its statements; after many at once, the others would have to."""
+    together = threading.Barrier(4)
+
+    def meet(c: Connection) -> None:
+        c.execute(select(1))
+        together.wait(10)
+
+    threads = [threading.Thread(target=database.read, args=(meet,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    who = text("select pg_backend_pid()")
+    assert len({database.read(lambda c: c.execute(who).scalar_one()) for _ in range(4)}) == 1
 
 
 def test_readers_cannot_write(database: Database, house: House) -> None:

@@ -112,7 +112,7 @@ CONTROLS = (
     Control(
         name="one claim of a job",
         file="pipeline/ledger/jobs.py",
-        guard=".where(jobs.c.state == JobState.QUEUED, jobs.c.due_at <= database_now())",
+        guard=".where(IS_QUEUED, jobs.c.due_at <= database_now())",
         without=".where(jobs.c.due_at <= database_now())",
         test="tests/ledger/test_jobs.py::test_a_claim_that_waited_for_another and postgresql",
     ),

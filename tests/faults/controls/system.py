@@ -129,8 +129,8 @@ CONTROLS = (
     Control(
         name="the bell at acceptance",
         file=DELIVERIES,
-        guard="rung = first_bells(connection, whose.tenant, (start.match.workflow for start in starts))",
-        without="rung = ()",
+        guard="bells = (*rung, *first_bells(connection, here.tenant, without))",
+        without="bells = ()",
         test="tests/faults/test_lateness.py::test_fresh_deliveries_end_without_housekeeping and not half",
     ),
     Control(

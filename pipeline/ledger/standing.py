@@ -1,0 +1,85 @@
+"""What a tenant has for the jobs of a delivery, read in one statement: settings, people, service, connections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Connection, Select, select
+
+from identity.connections import fitting_id
+from identity.principals import FIRST_SERVICE, LAST_SERVICE, alias_of, only_service
+from pipeline.ledger.pins import enabled_of
+from pipeline.workflow import ExternalUser, Match, Workflow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """A tenant's, for certain workflows and people."""
+
+    tenant: str
+    configs: Mapping[str, Mapping[str, Any]]  # of those workflows that are switched on
+    people: Mapping[tuple[str, str], str]  # whom a provider knows by an id; who is not linked is not in it
+    services: tuple[str, ...]  # two stand for more
+    connections: Mapping[str, str]  # of those providers for which exactly one fits
+
+    @property
+    def service(self) -> str:
+        """Its service principal. Raises Misconfigured if there is none, or more than one."""
+        return only_service(self.tenant, self.services)
+
+    def principal(self, user: ExternalUser | None) -> str | None:
+        """Who that is, if someone linked them."""
+        return None if user is None else self.people.get((user.provider, user.id))
+
+
+def standing_for(connection: Connection, tenant: str, through: str, matches: Sequence[Match]) -> Standing:
+    """For what a delivery through that connection would start."""
+    users = {(match.user.provider, match.user.id) for match in matches if match.user is not None}
+    return standing(connection, tenant, [match.workflow for match in matches], users=users, through=through)
+
+
+def standing(
+    connection: Connection,
+    tenant: str,
+    workflows: Sequence[Workflow],
+    *,
+    users: Iterable[tuple[str, str]] = (),
+    through: str | None = None,
+) -> Standing:
+    """For these workflows, and these *users* as the provider connection *through* names them."""
+    names = sorted({workflow.name for workflow in workflows})
+    reached = sorted({provider for workflow in workflows for provider in workflow.providers})
+    named = sorted(users)
+    bound: dict[str, str | None] = {"tenant": tenant, "through": through}
+    bound |= {f"workflow_{place}": name for place, name in enumerate(names)}
+    bound |= {f"reached_{place}": provider for place, provider in enumerate(reached)}
+    for place, (provider, external) in enumerate(named):
+        bound |= {f"provider_{place}": provider, f"external_{place}": external}
+    first, last, *found = connection.execute(_standing(len(names), len(named), len(reached)), bound).one()
+    configs, found = found[: len(names)], found[len(names) :]
+    people, connections = found[: len(named)], found[len(named) :]
+    return Standing(
+        tenant=tenant,
+        configs={name: config for name, config in zip(names, configs, strict=True) if config is not None},
+        people={user: principal for user, principal in zip(named, people, strict=True) if principal is not None},
+        services=() if first is None else (first,) if first == last else (first, last),
+        connections={name: one for name, one in zip(reached, connections, strict=True) if one is not None},
+    )
+
+
+@cache
+def _standing(workflows: int, users: int, providers: int) -> Select[Any]:
+    """Built once for each shape: every acceptance runs one."""
+    return select(
+        FIRST_SERVICE,
+        LAST_SERVICE,
+        *(enabled_of(f"workflow_{place}").scalar_subquery().label(f"config_{place}") for place in range(workflows)),
+        *(
+            alias_of(f"provider_{place}", f"external_{place}").scalar_subquery().label(f"person_{place}")
+            for place in range(users)
+        ),
+        *(fitting_id(f"reached_{place}").scalar_subquery().label(f"connection_{place}") for place in range(providers)),
+    )

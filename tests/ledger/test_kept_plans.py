@@ -1,0 +1,34 @@
+"""What is asked of the queue all day is planned once, for any values, and finds its index all the same."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+
+import pytest
+
+from pipeline.ledger import bells, jobs, steps
+from tests.ledger.house import House
+from tests.ledger.plans import kept_plans
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_bells_claims_and_late_attempts_are_found_by_their_index_whatever_the_values(house: House) -> None:
+    """Its condition names a state: a plan for any state could not use it."""
+    write = house.database.write
+    first, _ = house.job(), house.job()
+
+    def accept_dispatch_and_claim() -> None:
+        house.job()
+        write(partial(bells.top_up, pattern="hybrid", window=16))
+        write(bells.patterns_with_due_jobs)
+        for _ in range(2):  # the job that is named, and then the next one
+            write(partial(jobs.claim, job=first, hold=timedelta(seconds=1)))
+        write(partial(steps.overdue, limit=10))
+
+    told = kept_plans(house.database, accept_dispatch_and_claim)
+    of_queue = [plan for statement, plan in told.items() if "jobs.pattern =" in statement]
+    assert len(of_queue) == 5
+    assert all("ix_jobs_due" in plan for plan in of_queue), of_queue
+    (late,) = (plan for statement, plan in told.items() if "attempts.settled_by <" in statement)
+    assert "ix_attempts_open" in late
