@@ -187,8 +187,7 @@ def store_consent(
     lock_exclusive(connection, own)
     if refusal := revoked_since(connection, (*above, own), consent.consented):
         return refusal
-    of_person = consent.credential is Credential.AUTHORIZATION_CODE
-    if of_person and not consent.any_account:
+    if consent.credential is Credential.AUTHORIZATION_CODE and not consent.any_account:
         awaited = awaited_at(connection, consent.key, people_of(connection, consent.key.connection))
         # Where the provider cannot be asked whose it is, anybody may have signed in: whoever is awaited is not known.
         if awaited is not None and consent.external_id not in awaited.ids:
@@ -202,7 +201,8 @@ def store_consent(
     take_grant(connection, account, before=newest_revocation(connection, (*above, own)), revocation=None, now=now)
     if not _write(connection, account.id, sealed, consent, now=now):
         return Moved()
-    before = None if of_person and consent.any_account else account  # somebody else may have come in their place
+    replaced = consent.credential is Credential.AUTHORIZATION_CODE and consent.any_account
+    before = None if replaced else account  # whoever came may be somebody else
     named = {
         "credential": consent.credential,
         "external_id": consent.external_id or (before and before.external_id),
