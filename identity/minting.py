@@ -22,7 +22,7 @@ from identity.oauth import (
 )
 from identity.permissions import permissions
 from identity.providers.profile import Profile
-from identity.refresh.intents import Intent
+from identity.refresh.intents import RefreshIntent
 from identity.refresh.situation import Situation
 from identity.secret import Secret
 from identity.vault import Vault
@@ -147,7 +147,7 @@ def spare_secret(secrets: Sequence[SealedSecret], profile: Profile, code: str) -
     return fresh[1] if blames_it and len(fresh) > 1 else None
 
 
-def untried_key(secrets: Sequence[SealedSecret], intent: Intent, *, now: datetime) -> SealedSecret | None:
+def untried_key(secrets: Sequence[SealedSecret], intent: RefreshIntent, *, now: datetime) -> SealedSecret | None:
     """Another live key to sign with, as the first one's assertion was refused; none before its switch date.
 
     One that was refused for other accounts is tried as well: what they say of it may be out of date.

@@ -10,7 +10,13 @@ from identity.api_key_tables import api_keys, workloads
 from identity.refresh.intents import IntentState
 from identity.tables import connect_sessions, grants, refresh_intents
 
-_ENDED = (IntentState.COMMITTED, IntentState.DEAD, IntentState.DISCARDED, IntentState.FAILED, IntentState.UNKNOWN)
+_ENDED = (
+    IntentState.COMMITTED,
+    IntentState.DEAD,
+    IntentState.DISCARDED,
+    IntentState.FAILED,
+    IntentState.UNKNOWN,
+)
 
 
 def prune_intents(connection: Connection, *, before: datetime, limit: int) -> int:

@@ -10,17 +10,16 @@ from typing import Any
 
 from structlog.contextvars import bound_contextvars
 
-from identity.death import infer_death
 from identity.errors import AswhomError, GrantRevoked, ReauthRequired, Unavailable
 from identity.http import NoAnswer, NotSent
+from identity.inferred_death import infer_death
 from identity.model import Effect, Leased, LeaseRequest, NeedsRefresh
 from identity.store import CommitUnknown
 from pipeline import metrics
 from pipeline.action import Recovery, Response, Verdict
+from pipeline.budget_use import BudgetUse
 from pipeline.conclusion import CALL, PROBE, conclude
-from pipeline.draw import Draw
 from pipeline.entitlement import await_resumption, header, wanted
-from pipeline.exchange import Exchange, close_call, close_probe, commit
 from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import openings, steps
 from pipeline.ledger.closings import Closing
@@ -35,6 +34,7 @@ from pipeline.ledger.intents import (
     PolicyMoved,
     Skipped,
 )
+from pipeline.opened_attempt import OpenedAttempt, close_call, close_probe, commit
 from pipeline.run import OnceUsed, StepRefused, StepSkipped
 from pipeline.services import Services
 from pipeline.states import AttemptState, StepState
@@ -47,7 +47,7 @@ def attempt(services: Services, step: StepAtHand, *, number: int) -> Any:
     """Carry the step out and return its result. Raises ActionFailed, StepRefused or an Interruption."""
     with bound_contextvars(step=step.id):
         exchange = _exchange(services, step, CALL, number)
-        if not isinstance(exchange, Exchange):
+        if not isinstance(exchange, OpenedAttempt):
             return exchange.result
         return close_call(exchange)
 
@@ -56,22 +56,24 @@ def probe(services: Services, step: StepAtHand, *, number: int) -> Any | None:
     """Search for the effect of an earlier attempt: its result, or None where it had none."""
     with bound_contextvars(step=step.id):
         exchange = _exchange(services, step, PROBE, number)
-        if not isinstance(exchange, Exchange):
+        if not isinstance(exchange, OpenedAttempt):
             return exchange.result
         return close_probe(exchange)
 
 
-def _exchange(services: Services, step: StepAtHand, purpose: str, number: int) -> Exchange | Adopted:
-    """Draw on the upstream's budget, open and send."""
+def _exchange(services: Services, step: StepAtHand, purpose: str, number: int) -> OpenedAttempt | Adopted:
+    """BudgetUse on the upstream's budget, open and send."""
     await_resumption(services, step)
-    draw = Draw(services, step)
+    draw = BudgetUse(services, step)
     try:
         return _open_and_send(services, step, purpose, number, draw)
     finally:
         draw.give_back()
 
 
-def _open_and_send(services: Services, step: StepAtHand, purpose: str, number: int, draw: Draw) -> Exchange | Adopted:
+def _open_and_send(
+    services: Services, step: StepAtHand, purpose: str, number: int, draw: BudgetUse
+) -> OpenedAttempt | Adopted:
     """Renew the token in between where it is too old, or was refused."""
     ahead, after_generation, forced = True, 0, False
     for _ in range(OPENINGS):
@@ -106,7 +108,7 @@ def _open_and_send(services: Services, step: StepAtHand, purpose: str, number: i
         answer = _send(services, step, intent, opened, began)
         conclusion = conclude(step.action, step.call, purpose, answer)
         draw.tell(answer, conclusion)
-        exchange = Exchange(services=services, step=step, intent=intent, began=began, conclusion=conclusion)
+        exchange = OpenedAttempt(services=services, step=step, intent=intent, began=began, conclusion=conclusion)
         if conclusion.verdict is not Verdict.UNAUTHORIZED:
             return exchange
         lease = opened.lease

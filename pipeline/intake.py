@@ -17,7 +17,7 @@ from identity.store import written
 from identity.vault import Vault
 from pipeline.database import Database, Hurried
 from pipeline.ledger import deliveries
-from pipeline.ledger.whose import whose_delivery
+from pipeline.ledger.delivery_tenant import whose_delivery
 from pipeline.model import Acceptance, SignedDelivery, Unfollowed
 from pipeline.revocation.signal_following import follow_on
 from pipeline.workflow import Match

@@ -8,11 +8,11 @@ from functools import partial
 from typing import Any
 
 from identity.capability import audiences
-from identity.capability.exchange import Exchange, Exchanged, NotExchanged
 from identity.capability.introspection import Introspection
 from identity.capability.issuer import Issuer
 from identity.capability.model import Audience
 from identity.capability.narrowing import Narrower
+from identity.capability.token_exchange import Exchanged, NotExchanged, TokenExchange
 from identity.secret import Secret
 from identity.store import Store
 
@@ -27,7 +27,7 @@ class Authority:
         self._clock = clock
         self._issuer = issuer
         self._introspection = Introspection(store=store, issuer=issuer, ids=ids, clock=clock)
-        self._exchange = Exchange(store=store, issuer=issuer, ids=ids, clock=clock)
+        self._exchange = TokenExchange(store=store, issuer=issuer, ids=ids, clock=clock)
 
     def key_set(self) -> Mapping[str, Any]:
         """The JWK Set to publish."""

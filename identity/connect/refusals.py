@@ -15,7 +15,7 @@ from identity.connect.leftovers import Leftover, leave
 from identity.connect.reasons import OPERATOR, ConnectRefused, Refusal, Why, refuse
 from identity.connect.sessions import ConnectSession, note_outcome
 from identity.errors import Misconfigured, Unavailable
-from identity.insistence import Insistence
+from identity.persistent_write import PersistentWrite
 from identity.store import Store
 from identity.vault import Vault
 
@@ -29,7 +29,7 @@ class Refusals:
     store: Store
     vault: Vault
     ids: Callable[[], str]
-    insistence: Insistence = field(default_factory=Insistence)
+    persistent: PersistentWrite = field(default_factory=PersistentWrite)
 
     def note(self, session: ConnectSession, refusal: Refusal, *, now: datetime) -> ConnectRefused:
         """Record how a used session ended; returns it as the person is told."""
@@ -83,7 +83,7 @@ class Refusals:
 
         what = f"what a refused connect of account {won.key} had won"
         try:
-            self.insistence.write(
+            self.persistent.write(
                 self.store, write, what=what, where={"action": "connect.leftover_not_stored", **where}
             )
         except Unavailable:

@@ -25,7 +25,7 @@ from identity.providers.profile import Profile
 from identity.refresh.budget import RefreshBudget
 from identity.refresh.flight import Flight, Flights, Wish
 from identity.refresh.gate import Gate
-from identity.refresh.intents import Intent, IntentState, abandoned, get_intent, may_present_again
+from identity.refresh.intents import IntentState, RefreshIntent, abandoned, get_intent, may_present_again
 from identity.refresh.lock import Busy, Held, RefreshLock, Unreachable
 from identity.refresh.presentation import Presenter
 from identity.refresh.situation import Situation, read_situation
@@ -171,7 +171,7 @@ class Coordinator:
         What cannot be ended holds up nothing else. Raises ExceptionGroup, after the rest, of what nobody foresaw.
         """
         now, count = self._clock(), 0
-        last: Intent | None = None
+        last: RefreshIntent | None = None
         failures: list[Exception] = []
         while due := self._store.read(partial(abandoned, now=now, limit=page, after=last)):
             for intent in due:
@@ -186,7 +186,7 @@ class Coordinator:
             raise ExceptionGroup("abandoned refreshes that could not be settled", failures)
         return count
 
-    def _tell(self, intent: Intent, end: AswhomError) -> None:
+    def _tell(self, intent: RefreshIntent, end: AswhomError) -> None:
         found = self._store.read(partial(get_intent, intent=intent.id))
         where = {"action": "refresh.settled", "account": intent.account, "intent": intent.id, "as": type(end).__name__}
         if found is not None and found.unsettled:

@@ -39,7 +39,12 @@ MOVES: Moves[IntentState] = Moves(
     "refresh intent",
     {
         IntentState.OPEN: frozenset(
-            {IntentState.ANSWERED, IntentState.UNKNOWN, IntentState.FAILED, IntentState.DISCARDED}
+            {
+                IntentState.ANSWERED,
+                IntentState.UNKNOWN,
+                IntentState.FAILED,
+                IntentState.DISCARDED,
+            }
         ),
         IntentState.ANSWERED: frozenset(
             {
@@ -71,7 +76,7 @@ _REVOKED = (refresh_intents.c.state == IntentState.DISCARDED) & (refresh_intents
 
 
 @dataclass(frozen=True, kw_only=True)
-class Intent:
+class RefreshIntent:
     """One intent to present the credential of one generation."""
 
     id: str
@@ -101,7 +106,7 @@ class Intent:
         return self.doubtful_since or self.started_at
 
 
-def find_intent(connection: Connection, account: str, generation: int) -> Intent | None:
+def find_intent(connection: Connection, account: str, generation: int) -> RefreshIntent | None:
     """The intent for that generation, if there was one."""
     found = select(refresh_intents).where(
         refresh_intents.c.account_id == account, refresh_intents.c.generation == generation
@@ -110,13 +115,13 @@ def find_intent(connection: Connection, account: str, generation: int) -> Intent
     return None if row is None else _intent(row)
 
 
-def get_intent(connection: Connection, intent: str) -> Intent | None:
+def get_intent(connection: Connection, intent: str) -> RefreshIntent | None:
     """The intent of that id; None if another has taken its place."""
     row = connection.execute(select(refresh_intents).where(refresh_intents.c.id == intent)).one_or_none()
     return None if row is None else _intent(row)
 
 
-def open_intent(connection: Connection, new: Intent, *, former: Intent | None) -> Intent | None:
+def open_intent(connection: Connection, new: RefreshIntent, *, former: RefreshIntent | None) -> RefreshIntent | None:
     """Write *new*, or put it in the place of *former* in the state that was read; None if someone was first."""
     if former is None:
         return new if insert_new(connection, refresh_intents, _row(new)) else None
@@ -144,7 +149,7 @@ def store_answer(connection: Connection, intent: str, sealed: bytes) -> bool:
 
 def settle(
     connection: Connection,
-    intent: Intent,
+    intent: RefreshIntent,
     *,
     to: IntentState,
     outcome: str,
@@ -203,7 +208,9 @@ def discard_for_good(connection: Connection, of: Select[str], *, now: datetime) 
     )
 
 
-def abandoned(connection: Connection, *, now: datetime, limit: int, after: Intent | None = None) -> Sequence[Intent]:
+def abandoned(
+    connection: Connection, *, now: datetime, limit: int, after: RefreshIntent | None = None
+) -> Sequence[RefreshIntent]:
     """Intents whose outcome should be known by now and is not, the oldest first; those that follow *after*."""
     columns = refresh_intents.c
     due = select(refresh_intents).where(_UNSETTLED, columns.settled_by <= now)
@@ -213,7 +220,7 @@ def abandoned(connection: Connection, *, now: datetime, limit: int, after: Inten
     return [_intent(row) for row in connection.execute(due.order_by(columns.settled_by, columns.id).limit(limit))]
 
 
-def kept_answers(connection: Connection, account: str) -> Sequence[Intent]:
+def kept_answers(connection: Connection, account: str) -> Sequence[RefreshIntent]:
     """Answers that came after a revocation: kept sealed only to revoke them at the provider."""
     columns = refresh_intents.c
     kept = select(refresh_intents).where(
@@ -222,7 +229,7 @@ def kept_answers(connection: Connection, account: str) -> Sequence[Intent]:
     return [_intent(row) for row in connection.execute(kept)]
 
 
-def _row(intent: Intent) -> dict[str, object]:
+def _row(intent: RefreshIntent) -> dict[str, object]:
     return {
         "id": intent.id,
         "account_id": intent.account,
@@ -240,7 +247,7 @@ def _row(intent: Intent) -> dict[str, object]:
     }
 
 
-def may_present_again(intent: Intent, profile: Profile, *, by: datetime) -> bool:
+def may_present_again(intent: RefreshIntent, profile: Profile, *, by: datetime) -> bool:
     """Inside a verified grace window the same refresh token may be presented once more.
 
     The window begins with the first presentation that is in doubt. *by* is when the next one leaves at the latest.
@@ -248,8 +255,8 @@ def may_present_again(intent: Intent, profile: Profile, *, by: datetime) -> bool
     return intent.presented < 2 and by < intent.in_doubt_since + timedelta(seconds=profile.grace_seconds)
 
 
-def _intent(row: Row[tuple[object, ...]]) -> Intent:
-    return Intent(
+def _intent(row: Row[tuple[object, ...]]) -> RefreshIntent:
+    return RefreshIntent(
         id=row.id,
         account=row.account_id,
         generation=row.generation,

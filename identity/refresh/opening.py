@@ -9,14 +9,19 @@ from sqlalchemy import Connection
 from identity.accounts import Account, get_account
 from identity.grants import get_grant
 from identity.model import AccountState, RuledOut
-from identity.refresh.intents import Intent, open_intent
+from identity.refresh.intents import RefreshIntent, open_intent
 from identity.scopes import grant_scopes, revoked_since
 from identity.sequence import lock_shared, next_number
 
 
 def begin(
-    connection: Connection, account: Account, new: Intent, *, former: Intent | None, granted: tuple[str, ...]
-) -> tuple[Intent | None, RuledOut | None]:
+    connection: Connection,
+    account: Account,
+    new: RefreshIntent,
+    *,
+    former: RefreshIntent | None,
+    granted: tuple[str, ...],
+) -> tuple[RefreshIntent | None, RuledOut | None]:
     """Open the intent under the grant's locks and by the rule; (None, None) if someone was first.
 
     *granted* are the scopes that its request was made for.

@@ -15,16 +15,16 @@ from sqlalchemy import Connection
 from identity.answers import ClientRefused, Dead, Granted, RateLimited, Transient, Unknown
 from identity.errors import AswhomError, GrantRevoked, Misconfigured, ReauthRequired, Unavailable
 from identity.http import Answer, NoAnswer, Outcome
-from identity.insistence import Insistence
 from identity.metrics import REFRESHES, UNRECOGNISED
 from identity.minting import AssertionRefused, next_credentials, read_token, spare_secret, token_request, untried_key
 from identity.model import AccountKey, RuledOut
 from identity.own_values import profile_for
+from identity.persistent_write import PersistentWrite
 from identity.providers.profile import Profile
 from identity.refresh.budget import RefreshBudget
 from identity.refresh.flight import Wish
 from identity.refresh.gate import Endpoint
-from identity.refresh.intents import Intent, IntentState, may_present_again, store_answer
+from identity.refresh.intents import IntentState, RefreshIntent, may_present_again, store_answer
 from identity.refresh.opening import begin
 from identity.refresh.settlement import Ending, Settled, Settlement
 from identity.refresh.situation import Situation
@@ -58,7 +58,7 @@ class Presenter:
     sleep: Callable[[float], None] = time.sleep
 
     def present(
-        self, situation: Situation, *, former: Intent | None, wish: Wish, renew: Callable[[], bool]
+        self, situation: Situation, *, former: RefreshIntent | None, wish: Wish, renew: Callable[[], bool]
     ) -> int | None:
         """Present the credential, once. *renew* keeps the lock for the part after the exchange."""
         refused, profile, now = wish.refused, self._profile(situation), self.clock()
@@ -88,7 +88,7 @@ class Presenter:
             self.reached("after_answer_stored")
         return self._conclude(situation, intent, outcome, refused=refused)
 
-    def settle(self, situation: Situation, intent: Intent, *, refused: bool = False) -> int | None:
+    def settle(self, situation: Situation, intent: RefreshIntent, *, refused: bool = False) -> int | None:
         """End an intent whose owner may be gone: by its stored answer, else as unknown."""
         if intent.generation != situation.generation:
             self._write(self._settlement(situation, intent).doubt, "the generation moved")
@@ -98,7 +98,7 @@ class Presenter:
             outcome = unpack(self.vault.open(intent.answer_sealed, situation.answer_binding))
         return self._conclude(situation, intent, outcome, refused=refused, recovered=True)
 
-    def doubt(self, situation: Situation, intent: Intent, reason: str, *, refused: bool) -> int | None:
+    def doubt(self, situation: Situation, intent: RefreshIntent, reason: str, *, refused: bool) -> int | None:
         """The provider may have rotated, and what it said is lost. Raises ReauthRequired unless that is harmless."""
         account, profile = situation.account, self._profile(situation)
         if situation.minted or not profile.rotates:
@@ -130,9 +130,9 @@ class Presenter:
     def _endpoint(self, situation: Situation) -> Endpoint:
         return Endpoint.of(situation.connection, situation.account.credential)
 
-    def _new_intent(self, situation: Situation, now: datetime) -> Intent:
+    def _new_intent(self, situation: Situation, now: datetime) -> RefreshIntent:
         send_before = now + self.budget.send
-        return Intent(
+        return RefreshIntent(
             id=self.ids(),
             account=situation.account.id,
             generation=situation.generation,
@@ -142,7 +142,7 @@ class Presenter:
             settled_by=send_before + self.budget.http,
         )
 
-    def _expire(self, situation: Situation, new: Intent, *, refused: bool) -> int | None:
+    def _expire(self, situation: Situation, new: RefreshIntent, *, refused: bool) -> int | None:
         """Nothing renews this token: it lives until its end, then a person must reconnect."""
         account = situation.account
         if situation.token_lives(self.clock()) and not refused:
@@ -152,7 +152,7 @@ class Presenter:
             return None
         raise ReauthRequired(f"account {account.id}: {words}", account=account.id)
 
-    def _begin(self, situation: Situation, new: Intent, former: Intent | None) -> Intent | None:
+    def _begin(self, situation: Situation, new: RefreshIntent, former: RefreshIntent | None) -> RefreshIntent | None:
         """The intent, committed. One whose commit is unknown sends nothing, and is taken back."""
         account, granted = situation.account, situation.grant.scopes
         try:
@@ -164,24 +164,28 @@ class Presenter:
             raise GrantRevoked(f"account {account.id}: {refusal.reason}")
         return intent
 
-    def _keep(self, situation: Situation, intent: Intent, answer: Answer) -> bool:
+    def _keep(self, situation: Situation, intent: RefreshIntent, answer: Answer) -> bool:
         """Commit the raw answer before anything can go wrong with reading it; False if it came too late."""
         sealed = self.vault.seal(pack(answer), situation.answer_binding)
         return self._insist(intent, "answer", lambda c: store_answer(c, intent.id, sealed))
 
-    def _take_back(self, situation: Situation, intent: Intent, reason: str, *, retry_at: datetime | None) -> bool:
+    def _take_back(
+        self, situation: Situation, intent: RefreshIntent, reason: str, *, retry_at: datetime | None
+    ) -> bool:
         """Certainly nothing was sent; False if someone was first. An intent left open would be taken for unknown."""
         fail = partial(self._settlement(situation, intent).fail, reason=reason, retry_at=retry_at, unpresented=True)
         return self._has_settled(self._insist(intent, "end", fail))
 
-    def _insist(self, intent: Intent, what: str, fn: Callable[[Connection], T]) -> T:
+    def _insist(self, intent: RefreshIntent, what: str, fn: Callable[[Connection], T]) -> T:
         """Write what is known of a presentation and would be lost else, for as long as that may take."""
         where = {"action": f"refresh.{what}_not_stored", "account": intent.account, "intent": intent.id}
-        keep = Insistence(within=self.budget.store, pause=self.budget.poll, monotonic=self.monotonic, sleep=self.sleep)
+        keep = PersistentWrite(
+            within=self.budget.store, pause=self.budget.poll, monotonic=self.monotonic, sleep=self.sleep
+        )
         return keep.write(self.store, fn, what=f"the {what} of a refresh of account {intent.account}", where=where)
 
     def _conclude(
-        self, situation: Situation, intent: Intent, outcome: Outcome, *, refused: bool, recovered: bool = False
+        self, situation: Situation, intent: RefreshIntent, outcome: Outcome, *, refused: bool, recovered: bool = False
     ) -> int | None:
         """Act on what came of a presentation; an answer is stored by now.
 
@@ -234,7 +238,7 @@ class Presenter:
             case Unknown(reason=reason):
                 return self.doubt(situation, intent, reason, refused=refused)
 
-    def _refuse_assertion(self, situation: Situation, intent: Intent, code: str, *, refused: bool) -> int | None:
+    def _refuse_assertion(self, situation: Situation, intent: RefreshIntent, code: str, *, refused: bool) -> int | None:
         """Have another live key sign; with none, serve the present token while it lives, and try again later."""
         account, settlement = situation.account, self._settlement(situation, intent)
         if untried_key(situation.secrets, intent, now=settlement.now) is not None:
@@ -254,7 +258,7 @@ class Presenter:
     def _fail(
         self,
         situation: Situation,
-        intent: Intent,
+        intent: RefreshIntent,
         reason: str,
         *,
         refused: bool,
@@ -287,7 +291,7 @@ class Presenter:
             raise GrantRevoked(ending.reason)
         return isinstance(ending, Settled)
 
-    def _settlement(self, situation: Situation, intent: Intent) -> Settlement:
+    def _settlement(self, situation: Situation, intent: RefreshIntent) -> Settlement:
         return Settlement(
             account=situation.account, intent=intent, now=self.clock(), ids=self.ids, restored=self.restored
         )

@@ -19,8 +19,8 @@ from identity.refresh.intents import (
     MOVES,
     OVERTAKEN,
     REVOKED,
-    Intent,
     IntentState,
+    RefreshIntent,
     get_intent,
     set_refused_keys,
     settle,
@@ -49,7 +49,7 @@ class Settlement:
     """What the ends of one intent have in common."""
 
     account: Account
-    intent: Intent  # as its end was found out by: a stored answer that this does not know of is not overruled
+    intent: RefreshIntent  # as its end was found out by: a stored answer that this does not know of is not overruled
     now: datetime
     ids: Callable[[], str]  # of records of the audit
     restored: Callable[[Connection, AccountKey], None]  # runs in the transaction that brings an account back
@@ -61,7 +61,7 @@ class Settlement:
         shown; None: not known.
         """
 
-        def write(intent: Intent) -> None:
+        def write(intent: RefreshIntent) -> None:
             if not rotate(
                 connection, self.account.id, sealed, obtained_at=intent.started_at, renewal_alone=intent.overtaken
             ):
@@ -76,7 +76,7 @@ class Settlement:
     def bury(self, connection: Connection, code: str) -> Ending:
         """The grant is dead; its jobs wait for a person."""
 
-        def write(_: Intent) -> None:
+        def write(_: RefreshIntent) -> None:
             reason = f"the provider does not accept its credential any more ({code[:60]})"
             bury(connection, self.account.id, generation=self.intent.generation, reason=reason, now=self.now)
             self._record(connection, "grant.dead", code, generation=self.intent.generation + 1)
@@ -86,7 +86,7 @@ class Settlement:
     def give_up(self, connection: Connection, reason: str) -> Ending:
         """The outcome is unknown and cannot be found out: a person must reconnect. The credentials stay sealed."""
 
-        def write(_: Intent) -> None:
+        def write(_: RefreshIntent) -> None:
             words = f"{_GIVEN_UP} ({reason[:200]})"
             if get_account(connection, self.account.id).state is AccountState.ACTIVE:
                 move_account(connection, self.account.id, to=AccountState.NEEDS_RECONNECT, reason=words, now=self.now)
@@ -123,7 +123,7 @@ class Settlement:
         """
         owner = self.account.key.connection
 
-        def write(intent: Intent) -> Superseded | None:
+        def write(intent: RefreshIntent) -> Superseded | None:
             lock_connection(connection, owner)
             live = live_secrets(connection, owner, shown[0].name) if shown else ()
             if _which(live) != _which(shown):
@@ -139,7 +139,7 @@ class Settlement:
     def blame_secret(self, connection: Connection, code: str, *, secret: str, spare: str) -> Ending:
         """One secret of the client was refused while another is live: that one is tried, and nothing pauses."""
 
-        def write(_: Intent) -> None:
+        def write(_: RefreshIntent) -> None:
             self._refuse(connection, code, secret=secret, spare=spare)
 
         return self._end(connection, IntentState.FAILED, code, write, restores=True)
@@ -150,7 +150,7 @@ class Settlement:
         It may be the account's consent that is gone. Only if another key is accepted for it was it the key.
         """
 
-        def write(intent: Intent) -> None:
+        def write(intent: RefreshIntent) -> None:
             set_refused_keys(connection, intent.id, (*intent.refused_keys, key))
 
         return self._end(connection, IntentState.FAILED, code, write, restores=True)
@@ -161,7 +161,7 @@ class Settlement:
         Then it says nothing of any key: each is tried again.
         """
 
-        def write(intent: Intent) -> None:
+        def write(intent: RefreshIntent) -> None:
             set_refused_keys(connection, intent.id, ())
 
         return self._end(connection, IntentState.FAILED, code, write, retry_at=retry_at, restores=True)
@@ -191,7 +191,7 @@ class Settlement:
         connection: Connection,
         to: IntentState,
         outcome: str,
-        write: Callable[[Intent], Superseded | None],
+        write: Callable[[RefreshIntent], Superseded | None],
         *,
         retry_at: datetime | None = None,
         unpresented: bool = False,
@@ -208,7 +208,10 @@ class Settlement:
         if intent is None or grant is None:
             return Superseded()
         if to is IntentState.FAILED and intent.doubtful_since is not None:
-            to, restores = IntentState.UNKNOWN, False  # this presentation had no effect: the one before may have had
+            to, restores = (
+                IntentState.UNKNOWN,
+                False,
+            )  # this presentation had no effect: the one before may have had
         if to not in MOVES.allowed[intent.state]:
             return Superseded()
         if intent.state is IntentState.ANSWERED and self.intent.state is not IntentState.ANSWERED:

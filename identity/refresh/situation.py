@@ -18,7 +18,7 @@ from identity.connections import get_connection, paused_reason
 from identity.errors import AswhomError, GrantRevoked, Misconfigured, ReauthRequired
 from identity.grants import REFRESH, Grant, get_grant, token_binding
 from identity.model import MINTED, AccountState, ProviderConnection, RuledOut
-from identity.refresh.intents import TOKEN_ANSWER, Intent, find_intent
+from identity.refresh.intents import TOKEN_ANSWER, RefreshIntent, find_intent
 from identity.scopes import grant_scopes, revoked_since
 from identity.vault import Binding
 
@@ -32,7 +32,7 @@ class Situation:
     connection: ProviderConnection
     paused: str | None
     secrets: tuple[SealedSecret, ...]  # what authenticates the client, the one to use first for this account
-    intent: Intent | None
+    intent: RefreshIntent | None
     ruled_out: RuledOut | None
 
     @property

@@ -217,7 +217,8 @@ def is_refreshing(connection: Connection, account: str) -> bool:
     """Whether a refresh of the account has not ended: it may yet win a token."""
     columns = refresh_intents.c
     under_way = select(columns.id).where(
-        columns.account_id == account, or_(columns.state == IntentState.OPEN, columns.state == IntentState.ANSWERED)
+        columns.account_id == account,
+        or_(columns.state == IntentState.OPEN, columns.state == IntentState.ANSWERED),
     )
     return connection.execute(under_way.limit(1)).first() is not None
 

@@ -14,9 +14,9 @@ from sqlalchemy import Connection, bindparam, delete, select, update
 from identity.rows import insert_for
 from pipeline.ledger import pins, signal_chunks, signals, signed_answers
 from pipeline.ledger.bells import FIRST_SHARE, ring_due
+from pipeline.ledger.delivery_tenant import Whose, record_trespass, whose_delivery
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.ledger.standing import Standing, standing_for
-from pipeline.ledger.whose import Whose, record_trespass, whose_delivery
 from pipeline.model import Acceptance, Bell, SignedDelivery
 from pipeline.tables import deliveries, delivery_bodies, jobs
 from pipeline.workflow import Match, Workflow

@@ -21,10 +21,10 @@ from identity import audit
 from identity.errors import BadInput
 from pipeline.ledger import pins
 from pipeline.ledger.deliveries import Start, enabled_config, first_bells, start_jobs
+from pipeline.ledger.delivery_tenant import whose_delivery
 from pipeline.ledger.replay import compensated_by, names_of
 from pipeline.ledger.replay import replay as replay_job
 from pipeline.ledger.standing import standing_for
-from pipeline.ledger.whose import whose_delivery
 from pipeline.model import Bell
 from pipeline.states import JobState
 from pipeline.tables import deliveries, jobs

@@ -17,7 +17,7 @@ from tasks import actions
 from tests.api.town import Town
 from tests.docs.pages import DOCS
 from webhooks.api.app import document
-from webhooks.api.beside import BESIDE, written
+from webhooks.api.other_endpoints import BESIDE, written
 
 BARE = frozenset(map(written, BESIDE))  # addresses with which no agent shows its key
 TOOLS = Registry.load([f"tasks.actions.{module.name}" for module in iter_modules(actions.__path__)]).tools

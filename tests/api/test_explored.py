@@ -13,7 +13,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from identity.api_keys import Role
 from tests.api.town import Town
-from webhooks.api.beside import BESIDE, written
+from webhooks.api.other_endpoints import BESIDE, written
 from webhooks.security_event_push import SET
 
 schemathesis.serializer.alias(SET, "text/plain")

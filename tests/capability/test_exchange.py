@@ -17,10 +17,10 @@ from sqlalchemy import Connection
 
 from identity.capability import issued
 from identity.capability.authority import Authority
-from identity.capability.exchange import Exchanged, NotExchanged, pass_on
 from identity.capability.model import DEEPEST, Algorithm, Audience
 from identity.capability.narrowing import Narrower, TooWide, narrow
 from identity.capability.spending import Unspendable
+from identity.capability.token_exchange import Exchanged, NotExchanged, pass_on
 from identity.capability.verifier import Capability, Limit, Reason
 from identity.model import Scope, ScopeKind
 from identity.secret import Secret

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection
 
 from identity.capability.authority import Authority
-from identity.capability.exchange import Exchanged
+from identity.capability.token_exchange import Exchanged
 from identity.errors import Unavailable
 from identity.store import CommitUnknown, Store
 from tests.capability.court import ASKED, BANK, INVOICES, PAID, Court

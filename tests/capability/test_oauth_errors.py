@@ -10,9 +10,9 @@ from flask.testing import FlaskClient
 from sqlalchemy import update
 
 from identity.capability import tables
-from identity.capability.exchange import Exchanged, NotExchanged
 from identity.capability.model import Audience
 from identity.capability.narrowing import Narrower
+from identity.capability.token_exchange import Exchanged, NotExchanged
 from identity.errors import Unavailable
 from identity.model import Scope, ScopeKind
 from identity.secret import Secret

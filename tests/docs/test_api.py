@@ -12,7 +12,7 @@ from tests.docs.pages import DOCS, page, rows, section
 from tests.webhooks.parts import MemoryLedger, MemoryRing
 from webhooks.api.access import NEEDS, ROLES
 from webhooks.api.app import Agents
-from webhooks.api.beside import written
+from webhooks.api.other_endpoints import written
 from webhooks.app import create_app
 from webhooks.console.parts import Console
 from webhooks.problems import OF_API

@@ -16,16 +16,16 @@ from prometheus_client import REGISTRY
 from sqlalchemy import Connection, event, select, update
 
 from identity.connections import paused_reason, resume_connection
-from identity.death import infer_death
 from identity.errors import GrantRevoked, Misconfigured, ReauthRequired, Unavailable
 from identity.grants import REFRESH
 from identity.http import Answer, Client
+from identity.inferred_death import infer_death
 from identity.model import MINTED, AccountKey, AccountState, Credential, Leased, NeedsRefresh, Scope, ScopeKind
 from identity.narrowing import rescope
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
 from identity.refresh.coordinator import Coordinator, RefreshBudget
-from identity.refresh.intents import Intent, kept_answers, store_answer
+from identity.refresh.intents import RefreshIntent, kept_answers, store_answer
 from identity.refresh.lock import RefreshLock
 from identity.refresh.settlement import Settlement, Superseded
 from identity.refresh.situation import read_situation
@@ -875,7 +875,7 @@ def test_a_service_token_that_was_replaced_meanwhile_is_not_taken_for_ended(conn
     connected.service(Credential.STATIC, token="xoxb-new")
     settlement = Settlement(
         account=older.account,
-        intent=Intent(
+        intent=RefreshIntent(
             id="ref",
             account=account,
             generation=older.generation,

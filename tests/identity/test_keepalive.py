@@ -22,7 +22,7 @@ from identity.providers import PROFILES
 from identity.providers.profile import Profile
 from identity.refresh.coordinator import Coordinator
 from identity.refresh.gate import Endpoint, Gate
-from identity.refresh.intents import Intent, open_intent, store_answer
+from identity.refresh.intents import RefreshIntent, open_intent, store_answer
 from identity.refresh.keepalive import Keepalive, KeepaliveSettings, through
 from identity.refresh.keepalive_ledger import Due, claim, fair
 from identity.refresh.keepalive_plan import IDLE, IN_USE, Tended
@@ -323,7 +323,7 @@ def test_a_grant_that_fails_in_a_way_nobody_foresaw_is_put_off_and_holds_up_no_o
     connected.consent(other)
     situation, now = connected.store.read(lambda c: read_situation(c, account)), connected.clock()
     unread = connected.vault.seal(Secret("no answer"), situation.answer_binding)
-    intent = Intent(
+    intent = RefreshIntent(
         id="ref", account=account, generation=1, consented=1, started_at=now, send_before=now, settled_by=now
     )
     connected.store.write(lambda c: open_intent(c, intent, former=None))

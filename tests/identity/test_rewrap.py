@@ -20,7 +20,7 @@ from identity.connections import add_connection
 from identity.errors import Misconfigured
 from identity.grants import ACCESS, REFRESH, token_binding
 from identity.model import AccountKey
-from identity.refresh.intents import TOKEN_ANSWER, Intent, IntentState, open_intent, store_answer
+from identity.refresh.intents import TOKEN_ANSWER, IntentState, RefreshIntent, open_intent, store_answer
 from identity.refresh.situation import read_situation
 from identity.rewrap import SEALED, Field, in_use
 from identity.secret import Secret
@@ -57,7 +57,7 @@ def full(world: World) -> dict[str, Sealed]:
 
     def answer(connection: Connection, account: str) -> None:
         situation = read_situation(connection, account)
-        intent = Intent(
+        intent = RefreshIntent(
             id=f"intent-{account}",
             account=account,
             generation=1,

@@ -36,8 +36,7 @@ from identity.connect.sessions import ConnectSession, add_session
 from identity.errors import Unavailable
 from identity.grants import Consent, Consented, SealedAnswer, get_grant, seal_answer, store_consent
 from identity.model import AccountKey, AccountState, Credential, Scope, ScopeKind, TokenAnswer
-from identity.refresh.intents import Intent as RefreshIntent
-from identity.refresh.intents import IntentState, kept_answers, store_answer
+from identity.refresh.intents import IntentState, RefreshIntent, kept_answers, store_answer
 from identity.refresh.opening import begin
 from identity.refresh.settlement import Settled, Settlement
 from identity.scopes import open_scope, stop_scope

@@ -26,7 +26,7 @@ from identity.principals import link_alias
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
 from identity.refresh.gate import Gate
-from identity.refresh.intents import TOKEN_ANSWER, Intent, IntentState, open_intent, settle, store_answer
+from identity.refresh.intents import TOKEN_ANSWER, IntentState, RefreshIntent, open_intent, settle, store_answer
 from identity.secret import Secret
 from identity.sequence import next_number
 from identity.signing import Signer
@@ -125,12 +125,12 @@ class Side:
             lambda c: awaits_provider(c, get_account(c, "acc-acme.ada"), PROFILES["github"], now=self.now)
         )
 
-    def refresh_on_the_wire(self) -> Intent:
+    def refresh_on_the_wire(self) -> RefreshIntent:
         """An intent of Ada's present generation whose outcome is not known yet."""
         own = self.house.database.read(
             lambda c: c.execute(select(grants).where(grants.c.account_id == "acc-acme.ada")).one()
         )
-        intent = Intent(
+        intent = RefreshIntent(
             id=self.house.ids("ref"),
             account="acc-acme.ada",
             generation=own.generation,
@@ -145,7 +145,7 @@ class Side:
         self.house.database.write(lambda c: open_intent(c, intent, former=None))
         return intent
 
-    def answer(self, intent: Intent, document: Any) -> None:
+    def answer(self, intent: RefreshIntent, document: Any) -> None:
         """The refresh's answer comes, after the revocation: it is kept only to be revoked."""
         sealed, answered = self.sealed(intent, document), replace(intent, state=IntentState.ANSWERED)
 
@@ -155,7 +155,7 @@ class Side:
 
         self.house.database.write(end)
 
-    def sealed(self, intent: Intent, document: Any) -> bytes:
+    def sealed(self, intent: RefreshIntent, document: Any) -> bytes:
         packed = pack(Answer(status=200, headers={}, body=json.dumps(document).encode(), elapsed=timedelta(seconds=1)))
         binding = token_binding("acme", intent.account, "github", TOKEN_ANSWER, intent.generation)
         return self.house.vault.seal(packed, binding)

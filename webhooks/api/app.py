@@ -23,10 +23,10 @@ from pipeline.workflow import Registry
 from webhooks import problems
 from webhooks.api.access import guard, refused
 from webhooks.api.accounts import account_operations
-from webhooks.api.beside import SCHEMES, beside
 from webhooks.api.deliveries import delivery_operations
 from webhooks.api.jobs import job_operations
 from webhooks.api.models import ProblemDocument
+from webhooks.api.other_endpoints import SCHEMES, beside
 from webhooks.api.revocations import revocation_operations
 from webhooks.api.tools import tool_operations
 from webhooks.bells import Bells

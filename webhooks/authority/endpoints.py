@@ -10,9 +10,9 @@ from typing import Any, Protocol
 
 from flask import Blueprint, Response, request
 
-from identity.capability.exchange import Exchanged, NotExchanged
 from identity.capability.model import Audience
 from identity.capability.narrowing import Narrower, TooWide
+from identity.capability.token_exchange import Exchanged, NotExchanged
 from identity.capability.verifier import ALGORITHMS, DETAIL
 from identity.secret import Secret
 from webhooks.authority import narrower

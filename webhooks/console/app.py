@@ -21,6 +21,7 @@ from webhooks.console.access import May, NotForYou, NotThere
 from webhooks.console.accounts import account_pages
 from webhooks.console.approvals import approval_pages
 from webhooks.console.audit import audit_pages
+from webhooks.console.back_links import way_back
 from webhooks.console.connections import connection_pages
 from webhooks.console.dead import dead_pages
 from webhooks.console.deliveries import delivery_pages
@@ -32,7 +33,6 @@ from webhooks.console.revocations import revocation_pages
 from webhooks.console.revoke import revoke_pages
 from webhooks.console.schedules import schedule_pages
 from webhooks.console.sign_in import sign_in_pages
-from webhooks.console.ways import way_back
 from webhooks.pages import SCRIPTED, page
 from webhooks.settings import WebSettings
 

@@ -10,8 +10,8 @@ from identity.connections import get_connection
 from identity.errors import BadInput
 from pipeline.ledger import delivery_queries, queries, views
 from pipeline.ledger.delivery_replay import Does, Fate, Replayed, replay, weigh
+from pipeline.ledger.delivery_tenant import whose_delivery
 from pipeline.ledger.paging import Row
-from pipeline.ledger.whose import whose_delivery
 from pipeline.model import Acceptance
 from webhooks.console import lists
 from webhooks.console.access import May, NotThere, check, seen_tenant, visitor

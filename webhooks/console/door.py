@@ -17,7 +17,7 @@ from identity.errors import BadInput
 from identity.secret import Secret
 from identity.store import Store
 from webhooks.console.access import NotForYou, Visitor, need_of
-from webhooks.console.ways import way_back
+from webhooks.console.back_links import way_back
 from webhooks.pages import from_own_page
 from webhooks.settings import WebSettings
 

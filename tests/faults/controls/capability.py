@@ -32,7 +32,7 @@ CONTROLS = (
     ),
     Control(
         name="an expired one is passed on to nobody",
-        file="identity/capability/exchange.py",
+        file="identity/capability/token_exchange.py",
         guard="capabilities.c.expires_at > database_now(),",
         without="",
         test="tests/capability/test_exchange.py::test_what_has_expired_by_the_ledgers_clock and sqlite",
@@ -53,7 +53,7 @@ CONTROLS = (
     ),
     Control(
         name="what is done is passed on to nobody",
-        file="identity/capability/exchange.py",
+        file="identity/capability/token_exchange.py",
         guard="capabilities.c.closed_at.is_(None),",
         without="capabilities.c.jti.is_not(None),",
         test="tests/capability/test_exchange.py::test_what_is_done_is_passed_on and sqlite",
@@ -137,7 +137,7 @@ CONTROLS = (
     ),
     Control(
         name="one exchange",
-        file="identity/capability/exchange.py",
+        file="identity/capability/token_exchange.py",
         guard="capabilities.c.exchanged_sha256.is_(None),",
         without="",
         test="tests/capability/test_exchange.py::test_the_same_exchange and sqlite",

@@ -96,14 +96,14 @@ CONTROLS = (
     ),
     Control(
         name="whose secret and whose installation agree",
-        file="pipeline/ledger/whose.py",
+        file="pipeline/ledger/delivery_tenant.py",
         guard="if installed is not None and installed != owner:",
         without="if False:",
         test=f"{ACCEPTS}::test_a_secret_of_one_tenant_that_names_anothers_installation and sqlite",
     ),
     Control(
         name="an installation is its connection's",
-        file="pipeline/ledger/whose.py",
+        file="pipeline/ledger/delivery_tenant.py",
         guard="installations.c.connection_id == provider_connections.c.id, "
         'installations.c.external_id == bindparam("installation")',
         without='installations.c.external_id == bindparam("installation")',
@@ -210,7 +210,7 @@ CONTROLS = (
     ),
     Control(
         name="a refusal of the newest generation alone is a death",
-        file="identity/death.py",
+        file="identity/inferred_death.py",
         guard="if grant is None or grant.generation != generation:",
         without="if grant is None:",
         test="tests/identity/test_coordinator.py::test_a_refusal_of_an_older_generation and sqlite",

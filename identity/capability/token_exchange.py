@@ -57,7 +57,7 @@ class NotExchanged:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exchange:
+class TokenExchange:
     """Exchanges tokens for audiences."""
 
     store: Store

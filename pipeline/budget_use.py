@@ -18,7 +18,7 @@ from pipeline.step_at_hand import StepAtHand
 _SPREAD = 1.0  # seconds: those who wait for one moment come back spread over so long
 
 
-class Draw:
+class BudgetUse:
     """Of one exchange. An action whose facts name no endpoints draws on nothing."""
 
     def __init__(self, services: Services, step: StepAtHand) -> None:

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Insistence:
+class PersistentWrite:
     """How long it is tried, and how often."""
 
     within: timedelta = timedelta(seconds=30)

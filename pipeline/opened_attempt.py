@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exchange:
+class OpenedAttempt:
     """One opened attempt and what came of it."""
 
     services: Services
@@ -101,7 +101,7 @@ class Exchange:
         return RunAgain(reason, delay=max(spread, at_least, self.conclusion.retry_after or timedelta()))
 
 
-def close_call(exchange: Exchange) -> Any:
+def close_call(exchange: OpenedAttempt) -> Any:
     """The step's result. Raises ActionFailed, RunAgain for a further attempt, or AskOperator."""
     step, conclusion, intent = exchange.step, exchange.conclusion, exchange.intent
     match conclusion.verdict:
@@ -135,7 +135,7 @@ def close_call(exchange: Exchange) -> Any:
     raise ActionFailed(f"{step.name} failed: {error}")
 
 
-def close_probe(exchange: Exchange) -> Any | None:
+def close_probe(exchange: OpenedAttempt) -> Any | None:
     """The result that the search found, None: the effect is not there, and the call may be made again.
 
     Raises RunAgain or AskOperator where the search itself failed, ActionFailed once the step was tried often enough.
