@@ -9,26 +9,26 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
 from sqlalchemy import Connection
 
-from identity.accounts import find_account
-from identity.answers import ClientRefused, Granted, Meaning
+from identity.accounts import Account, find_account
+from identity.answers import ClientRefused, Dead, Granted, Meaning, RateLimited, Transient, Unknown
 from identity.connection_secrets import SealedSecret
-from identity.connections import paused_reason
-from identity.errors import AswhomError, Misconfigured
+from identity.errors import AswhomError, Misconfigured, Unavailable
 from identity.grants import ACCESS, get_grant, token_binding
 from identity.http import NotSent
-from identity.minting import AssertionRefused, read_token, spare_secret
+from identity.minting import OUT_OF_REACH, AssertionRefused, read_token, spare_secret
 from identity.model import AccountKey, Credential, TokenAnswer
 from identity.oauth import Narrowing, installation_request
 from identity.own_values import profile_for
 from identity.permissions import permissions
 from identity.providers.profile import Profile
 from identity.refresh.gate import Endpoint
+from identity.refresh.pace import Pace
 from identity.refresh.situation import Situation, read_situation
 from identity.refused_secrets import note_refused
 from identity.request_names import REFRESH_HEADER, named
@@ -39,7 +39,7 @@ from identity.vault import Vault
 from identity.withdrawals.held_tokens import HeldToken, hold
 
 _REST = timedelta(minutes=2)  # of a kept token's life that is not used
-_KEPT = 1_000  # tokens; what is more is minted again
+_LEFT_ALONE = "its token endpoint is left alone for now"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +50,11 @@ class Confinement:
     generation: int
     repository: str
     scopes: frozenset[str]
+
+    @property
+    def same(self) -> Confinement:
+        """What equals it: GitHub takes a repository's name in whatever case."""
+        return replace(self, repository=self.repository.casefold())
 
 
 class Confiner:
@@ -64,38 +69,48 @@ class Confiner:
         *,
         ids: Callable[[], str],
         clock: Callable[[], datetime],
+        keeps: int = 1_000,
     ) -> None:
+        """*keeps* tokens at most: for one more, the oldest is minted again when it is wanted."""
         self._store = store
         self._vault = vault
         self._endpoint = endpoint
         self._profiles = profiles
         self._ids = ids
         self._clock = clock
+        self._keeps = keeps
         self._kept: dict[Confinement, TokenAnswer] = {}
         self._lock = threading.Lock()
 
-    def await_resumption(self, key: AccountKey, *, repository: str, scopes: frozenset[str]) -> None:
-        """Raises Misconfigured if a step of *key* could get no such token, as its provider connection is paused.
+    def await_minting(self, key: AccountKey, *, repository: str, scopes: frozenset[str]) -> None:
+        """Raises what holds back the minting that a step of *key* needs: Misconfigured while its provider connection
+        is paused, Unavailable while its token endpoint is left alone.
 
         Asked before a step opens: afterwards it would spend one of its tries. Every other obstacle is the opening's,
-        as is the result of another job's step that could be adopted: both wait for the resumption too.
+        as is the result of another job's step that could be adopted: that waits for these as well.
         """
 
         def look(connection: Connection) -> Situation | None:
-            if paused_reason(connection, key.connection) is None:
-                return None
             account = find_account(connection, key)
-            if account is None or get_grant(connection, account.id) is None:
+            if account is None or account.credential is not Credential.INSTALLATION:
+                return None
+            if (grant := get_grant(connection, account.id)) is None:
+                return None
+            wanted = Confinement(account=account.id, generation=grant.generation, repository=repository, scopes=scopes)
+            if self._still(wanted) is not None or _only(account, wanted) is None:
                 return None
             return read_situation(connection, account.id)
 
-        if (situation := self._store.read(look)) is None:
+        if (situation := self._store.read(look)) is None or not situation.secrets:
             return
-        account, generation = situation.account.id, situation.generation
-        wanted = Confinement(account=account, generation=generation, repository=repository, scopes=scopes)
-        mints = self._still(wanted) is None and _only(situation, wanted) is not None
-        if mints and isinstance(fault := situation.prohibition(), Misconfigured):
+        fault = situation.prohibition()
+        if isinstance(fault, Misconfigured):
             raise fault
+        if fault is not None:
+            return
+        to, pace = self._entrance(situation)
+        if (wait := self._endpoint.gate.look(to, pace)) is not None:
+            raise Unavailable(f"no token for {repository} alone: {_LEFT_ALONE}", retry_after=wait)
 
     def token(self, wanted: Confinement, *, attempt: str, send_before: float) -> Secret | NotSent | None:
         """The token; NotSent: there is none now, and why; None: the account's own is all there can be.
@@ -113,7 +128,7 @@ class Confiner:
     def _still(self, wanted: Confinement) -> Secret | None:
         """The token that was minted for it before, if it lives."""
         with self._lock:
-            kept = self._kept.get(wanted)
+            kept = self._kept.get(wanted.same)
         if kept is None or kept.expires_at is None or self._clock() >= kept.expires_at - _REST:
             return None
         return kept.access_token
@@ -121,20 +136,20 @@ class Confiner:
     def _mint(
         self, situation: Situation, wanted: Confinement, *, attempt: str, now: datetime, send_before: float
     ) -> Secret | NotSent | None:
-        account, only = situation.account, _only(situation, wanted)
-        if only is None:
+        account, only = situation.account, _only(situation.account, wanted)
+        if only is None or not situation.secrets:
             return None
         if situation.generation != wanted.generation:
             return NotSent(reason="the account's grant moved")
         if situation.paused is not None:
             return NotSent(reason=f"provider connection {situation.connection.id} is paused: {situation.paused}")
         profile, keys = profile_for(self._profiles, situation.connection), situation.secrets
-        to = Endpoint.of(situation.connection, account.credential)
+        to, pace = self._entrance(situation)
         scopes, installation = sorted(wanted.scopes), str(account.external_id)
 
         def ask(key: SealedSecret, only: Narrowing) -> Meaning | AssertionRefused | NotSent:
-            if self._endpoint.gate.enter(to, profile.pace_of(account.credential)) is not None:
-                return NotSent(reason="its token endpoint is left alone for now")
+            if self._endpoint.gate.enter(to, pace) is not None:  # closed since `await_minting` looked
+                return NotSent(reason=_LEFT_ALONE)
             owner, opened = situation.connection, key.open(self._vault)
             request = installation_request(owner, installation=installation, private_key=opened, now=now, only=only)
             outcome = self._endpoint.send(named(request, REFRESH_HEADER, attempt), to=to, send_before=send_before)
@@ -150,14 +165,21 @@ class Confiner:
         if isinstance(meaning, NotSent):
             return meaning
         if not isinstance(meaning, Granted):
-            return NotSent(reason=f"no token for {wanted.repository} alone: {type(meaning).__name__}")
+            reason = f"no token for {wanted.repository} alone: {_said(meaning)}"
+            return NotSent(reason=reason, final=meaning == OUT_OF_REACH)
         if not self._hold(situation, meaning.answer):
             return NotSent(reason="the account was revoked while its token was minted")
         with self._lock:
-            if len(self._kept) >= _KEPT:
-                self._kept.clear()
-            self._kept[wanted] = meaning.answer
+            self._kept.pop(wanted.same, None)  # an expired one, so that the order stays that of the mintings
+            while len(self._kept) >= self._keeps:
+                del self._kept[next(iter(self._kept))]
+            self._kept[wanted.same] = meaning.answer
         return meaning.answer.access_token
+
+    def _entrance(self, situation: Situation) -> tuple[Endpoint, Pace]:
+        """Of its token endpoint's gate."""
+        owner, credential = situation.connection, situation.account.credential
+        return Endpoint.of(owner, credential), profile_for(self._profiles, owner).pace_of(credential)
 
     def _hold(self, situation: Situation, minted: TokenAnswer) -> bool:
         """Let the ledger know of it before anybody uses it; whether anybody may."""
@@ -174,14 +196,24 @@ class Confiner:
         return written(self._store, partial(hold, new=held, now=self._clock()))
 
 
-def _only(situation: Situation, wanted: Confinement) -> Narrowing | None:
-    """What to ask for; None where nothing signs for the account, or it is narrowed to other repositories itself."""
-    account, name = situation.account, wanted.repository.rpartition("/")[2]
+def _only(account: Account, wanted: Confinement) -> Narrowing | None:
+    """What to ask for; None where the account cannot, or is narrowed to other repositories itself."""
+    name = wanted.repository.rpartition("/")[2]
     asked = permissions(sorted(wanted.scopes))
-    if account.external_id is None or not situation.secrets:
+    if account.external_id is None or account.credential is not Credential.INSTALLATION or asked is None:
         return None
-    if account.credential is not Credential.INSTALLATION or asked is None:
-        return None
-    if account.resources is not None and name not in account.resources:
-        return None
+    if account.resources is not None:
+        names = {resource.casefold(): resource for resource in account.resources}
+        if (found := names.get(name.casefold())) is None:
+            return None
+        name = found
     return Narrowing(repositories=(name,), permissions=asked)
+
+
+def _said(meaning: Transient | RateLimited | ClientRefused | Dead | Unknown | AssertionRefused) -> str:
+    """Why there is no token, in the words that `identity.answers` and `identity.minting` have for it."""
+    match meaning:
+        case ClientRefused(code=code) | Dead(code=code) | AssertionRefused(code=code):
+            return code
+        case Transient(reason=reason) | RateLimited(reason=reason) | Unknown(reason=reason):
+            return reason

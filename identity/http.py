@@ -57,6 +57,7 @@ class NotSent:
 
     reason: str
     untried: bool = False  # for a reason of ours, which says nothing of the other end: nobody spoke to it
+    final: bool = False  # nor will it ever be: trying again is in vain
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,6 +31,8 @@ from identity.vault import Vault
 # service account may not act for: https://developers.google.com/identity/protocols/oauth2/service-account#error-codes
 _OF_ASSERTION = (Dead(code="invalid_grant"), ClientRefused(code="unauthorized_client"))
 _KEY_REFUSED = "401: the app's key or id was refused"
+#: What the token was asked to be for is not the installation's to give; the installation is alive.
+OUT_OF_REACH = Dead(code="422: it lacks a permission or repository")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +123,7 @@ def read_token(
             return Dead(code="404: the installation is gone")
         case Answer(status=422):
             # This account's own narrowing: the connection serves other tenants, and is not at fault.
-            return Dead(code="422: it lacks a permission or repository")
+            return OUT_OF_REACH
     meaning = read_outcome(
         outcome,
         profile,

@@ -33,7 +33,7 @@ def conclude(action: Action[Any], call: Call, purpose: str, answer: Response | N
     """A read or a probe has no effect, so it is never unknown: it is asked again."""
     reads = purpose == PROBE or action.facts.effect is Effect.READ
     if isinstance(answer, NotSent):
-        return Conclusion(verdict=Verdict.RETRY, reason=answer.reason)
+        return Conclusion(verdict=Verdict.FAILED if answer.final else Verdict.RETRY, reason=answer.reason)
     if isinstance(answer, NoAnswer):
         return Conclusion(verdict=Verdict.RETRY if reads else Verdict.UNKNOWN, reason=answer.reason)
     result: Result | None = None

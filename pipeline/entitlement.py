@@ -12,7 +12,7 @@ from identity.confined import Confinement
 from identity.errors import Misconfigured
 from identity.http import NotSent
 from identity.metrics import CAPABILITIES_ISSUED
-from identity.model import AccountKey, Leased
+from identity.model import AccountKey, Effect, Leased
 from identity.money import Money
 from identity.secret import Secret
 from pipeline.action import Action
@@ -57,13 +57,13 @@ def prohibition(action: Action[Any], audience: Audience | None) -> str | None:
     return None
 
 
-def await_resumption(services: Services, step: StepAtHand) -> None:
-    """Raises Misconfigured if no token for its one repository can be had until an operator has acted: nothing opens."""
+def await_minting(services: Services, step: StepAtHand) -> None:
+    """Raises Misconfigured or Unavailable if a token for its one repository cannot be had yet: nothing opens."""
     repository = step.action.confined_to()
     if repository is None or services.confiner is None or step.audience is not None:
         return
     key = AccountKey(tenant=step.job.tenant, connection=step.through.id, principal=step.principal)
-    services.confiner.await_resumption(key, repository=repository, scopes=step.action.facts.scopes)
+    services.confiner.await_minting(key, repository=repository, scopes=step.action.facts.scopes)
 
 
 def header(
@@ -99,7 +99,10 @@ def _confined(
         repository=repository,
         scopes=step.action.facts.scopes,
     )
-    return services.confiner.token(wanted, attempt=attempt, send_before=send_before)
+    token = services.confiner.token(wanted, attempt=attempt, send_before=send_before)
+    if isinstance(token, NotSent) and token.final and step.action.facts.effect is Effect.READ:
+        return None  # the installation does not have the repository, but the account reads public ones
+    return token
 
 
 def _limit(money: Money | None) -> Limit | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from sqlalchemy import select
 
 from deploy.trial.passing import time_passes
 from identity.accounts import Account, get_account
-from identity.connections import pause_connection, resume_connection
+from identity.connections import get_connection, pause_connection, resume_connection
 from identity.grants import ACCESS, token_binding
-from identity.model import ScopeKind
+from identity.model import Credential, ScopeKind
+from identity.refresh.gate import Endpoint
 from identity.secret import Secret
 from identity.tables import refresh_intents
 from identity.vault import Binding
@@ -83,6 +84,45 @@ def test_while_its_connection_is_paused_a_step_that_needs_a_new_one_waits_and_sp
     database.write(lambda c: resume_connection(c, "github"))
     town.settle()
     assert [attempt.state for attempt in town.attempts()] == [AttemptState.EFFECT] * 3
+
+
+def test_while_its_token_endpoint_is_left_alone_a_step_that_needs_a_new_one_waits_and_spends_no_try(
+    agents: Town,
+) -> None:
+    town, number = agents, labelled(agents)
+    elsewhere = town.pull("acme/infra", "grace")
+    owner = town.runtime.database.read(lambda c: get_connection(c, "github"))
+    town.runtime.gate.hold(Endpoint.of(owner, Credential.INSTALLATION), timedelta(hours=1))
+    ask(town, "job_kept", github.AddLabels(repo="acme/shop", number=number, labels=("later",)))
+    town.settle()
+    assert len(town.attempts()) == 2, "the token that was minted before lives"
+    ask(town, "job_new", github.AddLabels(repo="acme/infra", number=elsewhere, labels=("bug",)))
+    town.work_once()
+    (waiting,) = (row for row in town.jobs() if row.id == "job_new")
+    assert (waiting.state, len(town.attempts())) == (JobState.QUEUED, 2)
+    assert "left alone for now" in waiting.reason
+    assert waiting.due_at - datetime.now(UTC) > timedelta(minutes=50)
+
+
+def test_a_write_to_a_repository_outside_the_installation_fails_at_once_and_says_why(agents: Town) -> None:
+    ask(agents, "job_1", github.AddLabels(repo="acme/elsewhere", number=1, labels=("bug",)))
+    agents.settle()
+    (attempt,) = agents.attempts()
+    assert (attempt.state, agents.jobs()[-1].state) == (AttemptState.NO_EFFECT, JobState.DEAD)
+    assert "no token for acme/elsewhere alone: 422" in attempt.error
+    assert not [one for one in entries(agents, "/labels") if one["attempt"] == attempt.id]
+
+
+def test_a_read_of_a_repository_outside_the_installation_is_done_by_the_accounts_own_token(agents: Town) -> None:
+    ask(agents, "job_1", github.GetPull(repo="globex/site", number=1))
+    agents.settle()
+    (attempt,) = agents.attempts()
+    assert (attempt.state, attempt.status, attempt.error) == (AttemptState.NO_EFFECT, 404, "status 404")
+    assert agents.jobs()[-1].state == JobState.DEAD
+    (read,) = (one for one in entries(agents, "/repos/globex/site/pulls/1") if one["attempt"] == attempt.id)
+    own, refused = entries(agents, MINTS)[-2:]
+    assert (refused["attempt"], refused["status"]) == (None, 422)
+    assert read["token_fingerprint"] == own["issued"]
 
 
 def secret_of(town: Town, row: Any) -> str:
