@@ -25,7 +25,10 @@ class Database(Protocol):
     engine: Engine
 
     def write(self, fn: Callable[[Connection], T], *, until: float | None = None) -> T:
-        """With *until*, of `time.monotonic()`: no COMMIT is begun after it, and who waits for a turn is told then."""
+        """With *until*, of `time.monotonic()`: not written if *fn* returned after it, and who waits for a turn is told.
+
+        In a group of SQLite's writer the COMMIT comes after the group's other functions.
+        """
         ...
 
     def read(self, fn: Callable[[Connection], T]) -> T: ...

@@ -13,7 +13,7 @@ from identity.connection_secrets import WEBHOOK_SECRET, find_with_secrets
 from identity.errors import Unavailable
 from identity.ids import Ids
 from identity.secret import Secret
-from identity.store import written
+from identity.store import Store, written
 from identity.vault import Vault
 from pipeline.database import Database, Hurried
 from pipeline.ledger import deliveries
@@ -97,9 +97,11 @@ class Intake:
         def accept(c: Connection) -> Acceptance:
             return deliveries.accept(c, delivery, matches, ids=ids, outcome=outcome, reason=reason, now=now)
 
-        # What Slack gave up on must not be stored: a person who is told so gives the command again, under another id.
-        hurried = Hurried(database=self._store, until=time.monotonic() + self._accept_within.total_seconds())
-        return written(hurried, accept)  # the sender's delivery id is the key: a second try says what was made
+        store: Store = self._store
+        if delivery.signal is None:  # a signal waits for its locks: late is better than not at all
+            # What Slack gave up on must not be stored: a person who is told so gives the command again, newly named.
+            store = Hurried(database=self._store, until=time.monotonic() + self._accept_within.total_seconds())
+        return written(store, accept)  # the sender's delivery id is the key: a second try says what was made
 
     def ready(self) -> None:
         """Return if a delivery can be accepted now. Raises Unavailable, for tables of another version too."""

@@ -51,8 +51,9 @@ def resolve_by_hand(
         raise BadInput(f"job {job} does not wait for anyone's word about a call: see `aswhom jobs show {job}`")
     if calls is not None and set(calls) != {attempt.id for attempt in found}:
         raise BadInput(
-            f"job {job} asks about another call by now than the one you were shown: "
-            "look at the job again, and at the provider for that one"
+            f"job {job} asks about another call by now than the one you were shown, or about more than you named: "
+            f"its calls are {', '.join(sorted(attempt.id for attempt in found))}. "
+            "Look at the job again, and at the provider for each"
         )
     for attempt in found:
         returned = _returned(workflows.get(row.workflow), attempt.action, result) if effect else None

@@ -72,7 +72,6 @@ class Withdrawal:
     state: WithdrawalState
     tries: int
     keyless: int  # how often whoever was to ask had no key to its ciphertext
-    created_at: datetime
     expires_at: datetime | None
     external_id: str | None = None  # of who consented, in a connect that was refused
     access_sealed: bytes | None = field(default=None, repr=False)
@@ -258,7 +257,6 @@ def _withdrawal(row: Row[tuple[object, ...]]) -> Withdrawal:
         state=WithdrawalState(row.state),
         tries=row.tries,
         keyless=row.keyless,
-        created_at=row.created_at,
         expires_at=row.expires_at,
         external_id=row.external_id,
         access_sealed=row.access_sealed,

@@ -15,6 +15,8 @@ from sqlalchemy import Connection, select
 from identity.tables import aliases, principals
 from pipeline.tables import jobs
 
+_ONE_I = {ord("\N{COMBINING DOT ABOVE}"): None, ord("\N{LATIN SMALL LETTER DOTLESS I}"): "i"}
+
 
 def requesters(connection: Connection, job: str, among: Collection[str]) -> frozenset[str]:
     """Those of the principals *among* that may have asked for *job*, or its agent has the name of."""
@@ -45,5 +47,8 @@ def _linked(connection: Connection, tenant: str, among: Collection[str]) -> Iter
 
 
 def _folded(name: str) -> str:
-    """The same for every way to write a name in capitals or not, and an accent as a sign of its own or not."""
-    return normalize("NFKC", normalize("NFKC", name).casefold())
+    """The same for every way to write a name in capitals or not, and an accent as a sign of its own or not.
+
+    Turkish has an i without a dot, and capitals of both: here all four are one letter.
+    """
+    return normalize("NFKC", normalize("NFKD", name).casefold().translate(_ONE_I))

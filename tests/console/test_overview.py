@@ -50,7 +50,12 @@ def waiting_for_approval(town: Town) -> None:
 @pytest.mark.parametrize(
     ("cause", "need", "says", "leads"),
     [
-        (refused_delivery, "delivery not taken in the last day", "Unrecognised, or another tenant", "deliveries"),
+        (
+            refused_delivery,
+            "delivery not taken in the last day",
+            "Unrecognised, or another tenant",
+            "deliveries?not_taken=1",
+        ),
         (revocation_under_way, "revocation under way", "calls may still be in flight", "revocations"),
         (schedule_with_a_fault, "schedule with a fault", "The last slot could not be fired.", "schedules"),
         (Town.pause, "provider connection paused", "gh", "connections"),

@@ -152,7 +152,7 @@ def test_a_job_that_a_revocation_stopped_in_the_middle_is_told_step_by_step(cli:
         assert Revoker(at.ledger, at.signer, Registry([say_and_undo])).advance(made)
         (followed,) = at.read(lambda c: compensation_of(c, stopped.id))
     told = cli("jobs", "show", stopped.id).output.splitlines()
-    look = f"look, then `aswhom jobs resolve {stopped.id}`"
+    look = f"look, then `aswhom jobs resolve {stopped.id} --call {lost.attempt}`"
     about = told.index("It ended before its end:")
     (first, second, third, compensated) = told[about + 1 : about + 5]
     assert first == "  step 1, github.Say, took effect, as user ada."
