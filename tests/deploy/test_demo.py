@@ -91,8 +91,8 @@ def test_one_command_tells_the_story_the_sandbox_agrees_step_by_step_and_nothing
     assert list(processes_of(tmp_path / "data")) == []
     story = json.loads(told.stdout)
     assert set(story) == {
-        "steps", "jobs", "refreshes", "cancelled_jobs", "receipt", "provider_receipt", "payments", "approved_by", "replays",
-        "audit_verified",
+        "steps", "jobs", "refreshes", "cancelled_jobs", "receipt", "provider_receipt", "payments", "approved_by",
+        "replays", "audit_verified",
     }  # fmt: skip
     told_of = {"job", "step", "action", "principal", "pattern", "reason", "status"}
     assert [set(step) for step in story["steps"]] == [told_of] * len(story["steps"])
