@@ -18,7 +18,20 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from deploy import valkey
 from deploy.console import console_faults
-from deploy.forms import BrokerUrl, DatabaseUrl, Days, Issuer, Listen, Names, Origin, Place, Port, Seconds, as_text
+from deploy.forms import (
+    Authorities,
+    BrokerUrl,
+    DatabaseUrl,
+    Days,
+    Issuer,
+    Listen,
+    Names,
+    Origin,
+    Place,
+    Port,
+    Seconds,
+    as_text,
+)
 from deploy.keys import KeyFiles
 from deploy.setting_faults import refuse, told, unknown
 from identity.secret import Secret
@@ -78,6 +91,7 @@ class Settings(BaseSettings):
     ] = ()  # modules; none: whatever is installed and names itself as `aswhom.workflows`
     workflows_dir: Place = Path()  # where such modules are looked for besides what is installed
     allow_hosts: Annotated[Names, NoDecode] = ()  # host or host:port that may be private and plain HTTP
+    ca_file: Authorities | None = None  # authorities that are trusted besides the public ones
 
     log_format: Literal["json", "console"] = "console"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -201,6 +215,7 @@ class Settings(BaseSettings):
             redis_url=Secret(redis_url) if redis_url else None,
             key_prefix=self.key_prefix,
             allow_hosts=frozenset(self.allow_hosts),
+            ca_file=self.ca_file,
             steps=steps,
             jobs=jobs,
             retention=self.retention(),
