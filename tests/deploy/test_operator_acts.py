@@ -143,6 +143,9 @@ def _of_connections(act: Acts, url: str, tmp_path: Path) -> None:
         issuer.say(200, {**named, "token_endpoint": f"{issuer.url}/token/v2"})
         act("connections", "discover", "oidc", kind="connection.discovered")
     act("connections", "name-people", "oidc", "idp", kind="connection.people_named")
+    act("connections", "set", "github", "--scopes", "repo", kind="connection.changed")
+    spare = act("connections", "add", "google", "--id", "spare", "--client-id", "c", kind="connection.added")
+    act("connections", "remove", spare["id"], "--yes", kind="connection.removed")
 
 
 def _of_accounts(act: Acts, tmp_path: Path) -> None:
