@@ -185,6 +185,8 @@ def correct(
     if change == Change():
         raise BadInput("say what is to be another: --scopes, --client-id, --api-url or --config")
     before = at.read(lambda c: get_connection(c, id))
+    if before.provider not in PROFILES:
+        raise BadInput(f"{id} is a sender of your own: remove it, and add it again as it should be")
     profile = profile_of(PROFILES, before.provider)
     after = change.of(before, profile, at.http.policy)
     if before.client_id != after.client_id and (old := at.read(lambda c: acts.depending(c, id, on_client=True))):

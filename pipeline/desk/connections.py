@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import Connection, column, func, inspect, select, table
+from sqlalchemy import ColumnClause, Connection, column, func, inspect, select, table
 
 from identity import people
 from identity.addresses import AddressPolicy
@@ -220,7 +220,7 @@ def _references(connection: Connection, id: str) -> dict[str, int]:
     for (_, name), keys in sorted(inspect(connection).get_multi_foreign_keys().items()):
         referring = [key for key in keys if key["referred_table"] == provider_connections.name]
         for key in referring if name != connection_secrets.name else ():
-            to = column(key["constrained_columns"][0])
+            to: ColumnClause[str] = column(key["constrained_columns"][0])
             if number := connection.execute(select(func.count()).select_from(table(name)).where(to == id)).scalar_one():
                 found[name] = number
     return found

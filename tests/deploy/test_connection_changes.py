@@ -123,3 +123,11 @@ def test_a_connection_whose_name_links_people_stays(github: Cli) -> None:
     assert "aswhom aliases list" in github.json(*REMOVE, code=1)["message"]
     github.json(*ADD, "--id", "right", input="hunter2")
     github.json(*REMOVE)
+
+
+def test_a_sender_of_ones_own_is_removed_and_added_again(github: Cli) -> None:
+    add = ("connections", "add-sender", "standard", "--id", "billing", "--tenant", "acme", "--webhook-secret-file", "-")
+    github.json(*add, input="whsec_" + "a2tr" * 8)
+    assert "remove it" in github.json("connections", "set", "billing", "--config", "tolerance=60", code=1)["message"]
+    github.json("connections", "remove", "billing", "--yes")
+    github.json(*add, input="whsec_" + "a2tr" * 8)

@@ -126,6 +126,8 @@ def _of_connections(act: Acts, url: str, tmp_path: Path) -> None:
     act("connections", "add", "github", *client, input="s3cret", kind="connection.added")
     act("connections", "stop", "github", "--yes", kind="scope.stopped")
     act("connections", "open", "github", kind="scope.opened")
+    act("installations", "add", "github", "41", "mill", kind="installation.added")
+    act("installations", "remove", "github", "41", "--yes", kind="installation.removed")
     act("installations", "add", "github", "42", "mill", kind="installation.added")
     sender = ("standard", "--id", "billing", "--tenant", "mill", "--webhook-secret-file", "-")
     act("connections", "add-sender", *sender, input="whsec_" + "a2tr" * 8, kind="connection.added")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 import pytest
-from sqlalchemy import Connection, insert, inspect, select
+from sqlalchemy import Connection, insert, inspect, select, update
 
 from identity.addresses import AddressPolicy
 from identity.capability.tables import audiences
@@ -17,9 +17,10 @@ from identity.errors import BadInput
 from identity.installations import add_installation
 from identity.providers import PROFILES
 from identity.registration import Change, Registration, register
-from identity.tables import metadata, provider_connections
+from identity.tables import accounts, installations, metadata, provider_connections
 from pipeline.database import Database
 from pipeline.desk import connections as desk
+from pipeline.desk import tenants
 from tests.ledger.acts import until_awaited
 from tests.ledger.house import House
 
@@ -107,3 +108,22 @@ def test_what_comes_to_refer_to_it_meanwhile_is_seen(house: House) -> None:
     assert "installations (1)" in told[0]
     there = select(provider_connections.c.id).where(provider_connections.c.id == "spare")
     assert house.database.read(lambda c: c.execute(there).scalar_one_or_none()) == "spare"
+
+
+def test_an_installation_is_taken_back_once_nobody_acts_through_it(house: House) -> None:
+    def acts_through(c: Connection, *, of: str, state: str = "active") -> None:
+        values = {"external_id": "installation-acme", "state": state}
+        c.execute(update(accounts).where(accounts.c.principal_id == of).values(values))
+
+    def take_back(c: Connection) -> str:
+        of = {"connection_id": "gh", "external_id": "installation-acme"}
+        return tenants.remove_installation(c, **of, audit_id="aud-back", by="test", now=NOW)
+
+    house.database.write(partial(acts_through, of="acme.ada"))  # her own number at the provider, by chance
+    house.database.write(partial(acts_through, of="acme.service"))
+    with pytest.raises(BadInput, match=r"aswhom revoke account acme/gh/acme\.service`$"):
+        house.database.write(take_back)
+    house.database.write(partial(acts_through, of="acme.service", state="revoked"))
+    assert house.database.write(take_back) == "acme"
+    left = house.database.read(lambda c: c.execute(select(installations.c.external_id)).scalars().all())
+    assert left == ["installation-globex"]
