@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -100,6 +101,16 @@ def _verifying(address: str) -> str:
     return address
 
 
+def _authorities(value: Path) -> Path:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(value)
+    except ssl.SSLError:
+        raise ValueError(f"{value} has no certificate in PEM, or one that cannot be read") from None
+    except OSError as error:
+        raise ValueError(f"{value} cannot be read: {error.strerror}") from None
+    return value
+
+
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database)]
 BrokerUrl = Annotated[SecretStr, AfterValidator(_broker)]
 Origin = Annotated[str, AfterValidator(_origin)]
@@ -110,6 +121,7 @@ Seconds = Annotated[timedelta, BeforeValidator(_seconds)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 # Where it was when it was read: processes work in another directory than the command line.
 Place = Annotated[Path, AfterValidator(Path.absolute)]
+Authorities = Annotated[Place, AfterValidator(_authorities)]
 Days = Annotated[int, Field(ge=0, le=36500)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 

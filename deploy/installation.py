@@ -117,7 +117,8 @@ class Installation:
         from identity.addresses import AddressPolicy
         from identity.http import Client
 
-        client = Client(policy=AddressPolicy(allow_hosts=frozenset(self.settings.allow_hosts)), pool_size=2)
+        policy = AddressPolicy(allow_hosts=frozenset(self.settings.allow_hosts))
+        client = Client(policy=policy, pool_size=2, ca_file=self.settings.ca_file)
         self._close.append(client.close)
         return client
 

@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from deploy import valkey
 from deploy.console import console_faults
 from deploy.forms import (
+    Authorities,
     BrokerUrl,
     DatabaseUrl,
     Days,
@@ -92,6 +93,7 @@ class Settings(BaseSettings):
     ] = ()  # modules; none: whatever is installed and names itself as `aswhom.workflows`
     workflows_dir: Place = Path()  # where such modules are looked for besides what is installed
     allow_hosts: Annotated[Names, NoDecode] = ()  # host or host:port that may be private and plain HTTP
+    ca_file: Authorities | None = None  # authorities that are trusted besides the public ones
 
     operator: Operator | None = None  # who gives commands, as they claim it; None: as the machine knows them
 
@@ -217,6 +219,7 @@ class Settings(BaseSettings):
             redis_url=Secret(redis_url) if redis_url else None,
             key_prefix=self.key_prefix,
             allow_hosts=frozenset(self.allow_hosts),
+            ca_file=self.ca_file,
             steps=steps,
             jobs=jobs,
             retention=self.retention(),

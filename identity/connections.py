@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, bindparam, case, func, or_, select, update
+from sqlalchemy import Connection, Row, Select, and_, bindparam, case, delete, func, or_, select, update
 
 from identity.errors import Misconfigured
 from identity.model import ProviderConnection
@@ -32,13 +33,8 @@ def add_connection(connection: Connection, owner: ProviderConnection, *, now: da
         "id": checked_id(owner.id),
         "tenant_id": owner.tenant,
         "provider": owner.provider,
-        "client_id": owner.client_id,
-        "scopes": list(owner.scopes),
-        "api_url": owner.api_url,
-        "authorize_url": owner.authorize_url,
-        "token_url": owner.token_url,
-        "config": dict(owner.config),
         "created_at": now,
+        **_said(owner),
     }
     return insert_new(connection, provider_connections, row)
 
@@ -75,17 +71,28 @@ def fitting_id(provider: str) -> Select[str | None]:
     )
 
 
-def rewrite_addresses(connection: Connection, owner: ProviderConnection) -> None:
-    """Store the addresses and configuration of a connection anew, as they were discovered again."""
+def rewrite_connection(connection: Connection, owner: ProviderConnection) -> None:
+    """Store what an operator, or its issuer, says of a connection anew; its id, provider and tenant stay."""
     rewritten = update(provider_connections).where(provider_connections.c.id == owner.id)
-    row = {"authorize_url": owner.authorize_url, "token_url": owner.token_url, "config": dict(owner.config)}
-    connection.execute(rewritten.values(row))
+    connection.execute(rewritten.values(_said(owner)))
+
+
+def remove_connection(connection: Connection, owner: str) -> None:
+    """Forget a connection that nothing refers to, and its secrets."""
+    connection.execute(delete(connection_secrets).where(connection_secrets.c.connection_id == owner))
+    connection.execute(delete(provider_connections).where(provider_connections.c.id == owner))
 
 
 def paused_reason(connection: Connection, owner: str) -> str | None:
     """Why no token is fetched through this connection, or None."""
     column = provider_connections.c.paused_reason
     return connection.execute(select(column).where(provider_connections.c.id == owner)).scalar_one_or_none()
+
+
+def lock_against_references(connection: Connection, owner: str) -> None:
+    """Wait for whoever is writing a row that refers to it, and have them wait."""
+    row = select(provider_connections.c.id).where(provider_connections.c.id == owner)
+    connection.execute(row.with_for_update())  # FOR UPDATE: a foreign key's check takes FOR KEY SHARE
 
 
 def lock_connection(connection: Connection, owner: str) -> None:
@@ -141,3 +148,15 @@ def connection_of(row: Row[tuple[object, ...]]) -> ProviderConnection:
         token_url=row.token_url,
         config=dict(row.config),
     )
+
+
+def _said(owner: ProviderConnection) -> dict[str, Any]:
+    """The columns that can become others."""
+    return {
+        "client_id": owner.client_id,
+        "scopes": list(owner.scopes),
+        "api_url": owner.api_url,
+        "authorize_url": owner.authorize_url,
+        "token_url": owner.token_url,
+        "config": dict(owner.config),
+    }

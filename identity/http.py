@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -73,7 +74,8 @@ Outcome = Answer | NotSent | NoAnswer
 class Client:
     """Sends single requests: no redirects, no cookies, no proxies from the environment. One for all threads.
 
-    Open it after any fork. *pool_size* is the number of threads that send at once.
+    Open it after any fork. *pool_size* is the number of threads that send at once. *ca_file* holds authorities in PEM
+    that are trusted besides the public ones.
     """
 
     def __init__(
@@ -82,7 +84,7 @@ class Client:
         policy: AddressPolicy,
         pool_size: int = 64,
         keep_alive: timedelta = timedelta(seconds=20),
-        verify: ssl.SSLContext | None = None,
+        ca_file: Path | None = None,
         user_agent: str = "aswhom",
         monotonic: Monotonic = time.monotonic,
     ) -> None:
@@ -91,7 +93,7 @@ class Client:
         self._user_agent = user_agent
         self._closed = threading.Event()
         self._backend = GuardedBackend(policy, lookups=max(4, pool_size // 8))
-        context = verify or _trusting()
+        context = _trusting(ca_file)
         self._reusing = self._open(context, pool_size, keep_alive.total_seconds())
         self._fresh = self._open(context, pool_size, None)
 
@@ -185,9 +187,12 @@ class Client:
 
 
 @cache
-def _trusting() -> ssl.SSLContext:
-    """What trusts the authorities of certifi's list: reading that takes as long as a hundred requests."""
-    return httpx.create_ssl_context(trust_env=False)
+def _trusting(ca_file: Path | None) -> ssl.SSLContext:
+    """What trusts certifi's authorities and those of *ca_file*: reading them takes as long as a hundred requests."""
+    context = httpx.create_ssl_context(trust_env=False)
+    if ca_file is not None:
+        context.load_verify_locations(ca_file)
+    return context
 
 
 class _Unusable(Exception):

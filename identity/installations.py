@@ -8,8 +8,9 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, select
 
 from identity.connections import get_connection
+from identity.model import AccountKey, AccountState, PrincipalKind
 from identity.rows import insert_new
-from identity.tables import installations
+from identity.tables import accounts, installations, principals
 
 
 def add_installation(connection: Connection, *, owner: str, external_id: str, tenant: str, now: datetime) -> bool:
@@ -32,8 +33,33 @@ def tenants_of_installations(connection: Connection, owner: str, external_ids: I
     return frozenset() if tenant is None else frozenset({tenant})
 
 
+def tenant_of_installation(connection: Connection, owner: str, external_id: str) -> str | None:
+    """Whose this one is, as it was said; None: nobody's."""
+    columns = installations.c
+    said = select(columns.tenant_id).where(columns.connection_id == owner, columns.external_id == external_id)
+    return connection.execute(said).scalar_one_or_none()
+
+
+def acting_through(connection: Connection, owner: str, external_id: str, *, tenant: str) -> list[AccountKey]:
+    """The accounts of the tenant's service there that are not revoked. Users' external ids are of people."""
+    columns = accounts.c
+    acting = (
+        select(columns.principal_id)
+        .join(principals, principals.c.id == columns.principal_id)
+        .where(
+            columns.connection_id == owner,
+            columns.external_id == external_id,
+            columns.tenant_id == tenant,
+            columns.state != AccountState.REVOKED,
+            principals.c.kind == PrincipalKind.SERVICE,
+        )
+    )
+    found = connection.execute(acting.order_by(columns.principal_id)).scalars()
+    return [AccountKey(tenant=tenant, connection=owner, principal=principal) for principal in found]
+
+
 def remove_installation(connection: Connection, *, owner: str, external_id: str) -> bool:
-    """Forget an installation that the provider has deleted."""
+    """Forget an installation that the provider has deleted, or an operator takes back."""
     gone = delete(installations).where(
         installations.c.connection_id == owner, installations.c.external_id == external_id
     )

@@ -9,9 +9,9 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
-from sqlalchemy import Connection, exists, literal, select, update
+from sqlalchemy import Connection, exists, func, literal, select, update
 
-from identity.connections import connection_of, rewrite_addresses
+from identity.connections import connection_of, rewrite_connection
 from identity.errors import BadInput
 from identity.model import ProviderConnection
 from identity.providers import PROFILES
@@ -48,6 +48,14 @@ def known_as(connection: Connection, name: str) -> str | None:
     return next((f"{name} names the users of connection {one}" for one in mine), None)
 
 
+def links_left(connection: Connection, owner: ProviderConnection) -> int:
+    """How many links would stay under a name that only *owner*'s users have: another server's could come by them."""
+    if any(one.people == owner.people for one in _connections(connection) if one.id != owner.id):
+        return 0
+    linked = select(func.count()).select_from(aliases).where(aliases.c.provider == owner.people)
+    return connection.execute(linked).scalar_one()
+
+
 def checked_name(name: str) -> str:
     """*name*, or BadInput."""
     if not _NAME.fullmatch(name):
@@ -64,7 +72,7 @@ def name_people(connection: Connection, owner: ProviderConnection, name: str) ->
     named = replace(owner, config={**owner.config, "people": checked_name(name)})
     if (why := taken_for(connection, named)) is not None:
         raise BadInput(f"{why}: choose another name")
-    rewrite_addresses(connection, named)
+    rewrite_connection(connection, named)
     linked = select(literal("connect:") + accounts.c.id).where(accounts.c.connection_id == owner.id)
     there = aliases.alias()
     taken = exists().where(

@@ -1,4 +1,4 @@
-"""A new provider connection: what was given, what discovery found, and else what the provider's row says."""
+"""A provider connection, new or changed: what was given, what discovery found, else what the provider's row says."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from identity.addresses import AddressPolicy
 from identity.assertions import ALGORITHMS
@@ -65,6 +65,38 @@ def register(
     )
     _check(owner, profile, policy)
     return owner
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What an admin says anew; None: it stays."""
+
+    client_id: str | None = None
+    scopes: tuple[str, ...] | None = None
+    api_url: str | None = None
+    config: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, owner: ProviderConnection, profile: Profile, policy: AddressPolicy) -> ProviderConnection:
+        """The connection as it is to be, held to what a new one is. Raises BadInput, Misconfigured."""
+        if "people" in self.config:
+            raise BadInput(f"people moves links too: `aswhom connections name-people {owner.id} NAME`")
+        after = replace(
+            owner,
+            client_id=owner.client_id if self.client_id is None else self.client_id,
+            scopes=owner.scopes if self.scopes is None else self.scopes,
+            api_url=owner.api_url if self.api_url is None else self.api_url,
+            config={**owner.config, **self.config},
+        )
+        _check(after, profile, policy)
+        return after
+
+
+def changed(before: ProviderConnection, after: ProviderConnection) -> list[str]:
+    """The names of what is another: `scopes`, `config.app_id`."""
+    plain = [name for name in ("api_url", "client_id", "scopes") if getattr(before, name) != getattr(after, name)]
+    names = before.config.keys() | after.config.keys()
+    configured = [f"config.{name}" for name in names if before.config.get(name) != after.config.get(name)]
+    return sorted(plain + configured)
 
 
 def service_account(document: Secret) -> tuple[Secret, dict[str, str]]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 
 import redis
 
@@ -78,6 +79,7 @@ class RuntimeSettings:
     redis_url: Secret | None = None  # None: the intents alone serialize refreshes
     key_prefix: str = "aswhom:"
     allow_hosts: frozenset[str] = frozenset()  # hosts that may be private and plain HTTP: the sandbox
+    ca_file: Path | None = None  # authorities that are trusted besides the public ones
     steps: StepSettings = field(default_factory=StepSettings)
     jobs: WorkerSettings = field(default_factory=WorkerSettings)
     refresh: RefreshBudget = field(default_factory=RefreshBudget)
@@ -113,7 +115,11 @@ class Runtime:
         self.signer = Signer.from_seed(settings.keys.signing)
         self.issuer = Issuer(self.database, self.vault, url=settings.base_url, clock=clock)
         self.authority = Authority(self.database, self.issuer, ids=self.ids, clock=clock)
-        self.http = Client(policy=AddressPolicy(allow_hosts=settings.allow_hosts), pool_size=settings.database.threads)
+        self.http = Client(
+            policy=AddressPolicy(allow_hosts=settings.allow_hosts),
+            pool_size=settings.database.threads,
+            ca_file=settings.ca_file,
+        )
         self.redis = _redis(settings.redis_url)
         lock = RefreshLock(
             self.redis,

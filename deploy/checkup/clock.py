@@ -47,7 +47,7 @@ def _others(at: Installation) -> Iterator[tuple[str, datetime, datetime]]:
             seconds, micros = client.time()
             yield "the broker's clock", datetime.fromtimestamp(seconds + micros / 1e6, UTC), asked
         client.close()
-    asked, answer = at.now(), ready(at.settings.base_url)
+    asked, answer = at.now(), ready(at)
     if isinstance(answer, Answer) and (said := answer.headers.get("date")):
         yield "the web's clock", parsedate_to_datetime(said) + timedelta(seconds=1), asked
 

@@ -92,7 +92,10 @@ def reachable(at: Installation) -> Iterator[Finding]:
     if not urls:
         return
     policy = AddressPolicy(allow_hosts=frozenset(at.settings.allow_hosts))
-    with Client(policy=policy, pool_size=8) as client, ThreadPoolExecutor(8) as threads:
+    with (
+        Client(policy=policy, pool_size=8, ca_file=at.settings.ca_file) as client,
+        ThreadPoolExecutor(8) as threads,
+    ):
 
         def ask(url: str) -> str | None:
             outcome = client.send(HttpRequest(method="HEAD", url=url), within=_WITHIN)
@@ -100,7 +103,9 @@ def reachable(at: Installation) -> Iterator[Finding]:
 
         told = [(url, why) for url, why in zip(urls, threads.map(ask, urls), strict=True) if why is not None]
     for url, why in told[:_SHOWN]:
-        yield wrong("reachability", f"{url} does not answer ({why}): look at name service, routes and proxies")
+        distrusted = "CERTIFICATE_VERIFY_FAILED" in why
+        look = "name an authority of your own in ASWHOM_CA_FILE" if distrusted else "look at name service and routes"
+        yield wrong("reachability", f"{url} does not answer ({why}): {look}")
     if len(told) > _SHOWN:
         yield wrong("reachability", f"{len(told) - _SHOWN} more do not answer")
 

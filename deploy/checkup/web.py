@@ -14,19 +14,20 @@ from identity.http import Answer, Client, HttpRequest
 WITHIN = timedelta(seconds=5)
 
 
-def ready(base_url: str) -> Answer | str:
-    """What `/readyz` answers there, or why nothing does."""
+def ready(at: Installation) -> Answer | str:
+    """What `/readyz` answers at the installation's address, or why nothing does."""
+    base_url = at.settings.base_url
     address = urlsplit(base_url)
     # Our own address may be private and plain HTTP.
     policy = AddressPolicy(allow_hosts=frozenset({address.hostname or "", address.netloc}))
-    with Client(policy=policy, pool_size=1) as client:
+    with Client(policy=policy, pool_size=1, ca_file=at.settings.ca_file) as client:
         outcome = client.send(HttpRequest(method="GET", url=f"{base_url}/readyz"), within=WITHIN)
     return outcome if isinstance(outcome, Answer) else outcome.reason
 
 
 def web(at: Installation) -> Iterator[Finding]:
     base = at.settings.base_url
-    found = ready(base)
+    found = ready(at)
     if isinstance(found, str):
         yield wrong("web", f"{base} does not answer ({found}): is `aswhom up`, or web, running? See ASWHOM_BASE_URL")
     elif found.status != 200:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from deploy import provider_page
-from deploy.cli.command import command, names, pairs, secret_option
+from deploy.cli.command import command, confirm, names, pairs, secret_option
 from deploy.cli.output import Output
 from deploy.cli.secret_checks import check_secret
 from deploy.cli.stops import stop_and_open
@@ -17,7 +17,7 @@ from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
 from identity.providers import PROFILES, profile_of
 from identity.providers.profile import ClientAuth
-from identity.registration import Registration, register, service_account
+from identity.registration import Change, Registration, register, service_account
 from identity.secret import Secret
 from pipeline import connection_facts
 from pipeline.desk import connections as acts
@@ -156,6 +156,61 @@ def discover_again(at: Installation, out: Output, id: str) -> None:
     act = at.act()
     before, after = at.write(lambda c: acts.readdress(c, id, found, **act))
     out.done(f"{id} uses {after.token_url}", {"id": id, "changed": before != after, "token_url": after.token_url})
+
+
+@command(connections, "set")
+@click.argument("id")
+@click.option("--client-id", help="Another client.")
+@click.option("--scopes", callback=names, help="What to ask people for from now on: a,b,c.")
+@click.option("--api-url", help="Another address of the upstream.")
+@click.option("--config", multiple=True, metavar="NAME=VALUE", help="What else the provider needs: app_id=…, key_id=…")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def correct(
+    at: Installation,
+    out: Output,
+    id: str,
+    client_id: str | None,
+    scopes: tuple[str, ...] | None,
+    api_url: str | None,
+    config: tuple[str, ...],
+    yes: bool,
+) -> None:
+    """Correct a connection, at once; what is not named stays.
+
+    Accounts keep the scopes that they were granted: a reconnect asks for what waiting jobs lack, and services' accounts
+    are added again. It asks before another client, with which old grants can be neither renewed nor ended, and before
+    tokens go to another address.
+    """
+    change = Change(client_id=client_id, scopes=scopes, api_url=api_url, config=pairs(config))
+    if change == Change():
+        raise BadInput("say what is to be another: --scopes, --client-id, --api-url or --config")
+    before = at.read(lambda c: get_connection(c, id))
+    if before.provider not in PROFILES:
+        raise BadInput(f"{id} is a sender of your own: remove it, and add it again as it should be")
+    profile = profile_of(PROFILES, before.provider)
+    after = change.of(before, profile, at.http.policy)
+    if before.client_id != after.client_id and (old := at.read(lambda c: acts.depending(c, id, on_client=True))):
+        confirm(
+            f"Use client {after.client_id} for {id}? The grants of {old} account(s) can then be neither renewed "
+            "nor ended at the provider: those people connect again.",
+            yes=yes,
+        )
+    if before.api_url != after.api_url and (sent := at.read(lambda c: acts.depending(c, id, on_client=False))):
+        confirm(f"Send the tokens of {sent} account(s) to {after.api_url} from now on?", yes=yes)
+    act = at.act()
+    changed = at.write(lambda c: acts.change(c, id, change, profile, at.http.policy, **act))
+    out.done(f"{id}: changed {', '.join(changed) or 'nothing'}", {"id": id, "changed": changed})
+
+
+@command(connections, "remove")
+@click.argument("id")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def remove(at: Installation, out: Output, id: str, yes: bool) -> None:
+    """Remove a connection that nothing refers to yet, with its secrets. One that was used is corrected, or stopped."""
+    confirm(f"Remove {id}, and its secrets?", yes=yes)
+    act = at.act()
+    at.write(lambda c: acts.remove(c, id, **act))
+    out.done(f"{id} is removed", {"id": id})
 
 
 @command(connections, "name-people")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from deploy.cli.command import command
+from deploy.cli.command import command, confirm
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from pipeline.desk import tenants as acts
@@ -28,6 +28,23 @@ def add_installation_of(at: Installation, out: Output, connection: str, external
     )
     document = {"connection": connection, "external_id": external_id, "tenant": tenant}
     out.done(f"installation {external_id} of {connection} is {tenant}'s", document)
+
+
+@command(installations, "remove")
+@click.argument("connection")
+@click.argument("external_id")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def remove_installation_of(at: Installation, out: Output, connection: str, external_id: str, yes: bool) -> None:
+    """Take back whose installation EXTERNAL_ID of CONNECTION is, so that it can be another tenant's.
+
+    Jobs that its deliveries have begun stay the tenant's they were begun for. It is refused while the tenant's service
+    acts through it: revoke that account first.
+    """
+    confirm(f"Let installation {external_id} of {connection} be nobody's?", yes=yes)
+    act = at.act()
+    tenant = at.write(lambda c: acts.remove_installation(c, connection_id=connection, external_id=external_id, **act))
+    document = {"connection": connection, "external_id": external_id, "tenant": tenant}
+    out.done(f"installation {external_id} of {connection} is {tenant}'s no more", document)
 
 
 @command(installations, "list")

@@ -6,17 +6,27 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnClause, Connection, column, func, inspect, select, table
 
 from identity import people
+from identity.addresses import AddressPolicy
 from identity.connection_secrets import SealedSecret, add_secret, retire_secret, rotate_secret, seal_secret
-from identity.connections import add_connection, get_connection, lock_connection, rewrite_addresses
+from identity.connections import (
+    add_connection,
+    get_connection,
+    lock_against_references,
+    lock_connection,
+    remove_connection,
+    rewrite_connection,
+)
 from identity.connections import resume_connection as use_again
 from identity.discovery import Metadata
 from identity.errors import BadInput
-from identity.model import ProviderConnection
+from identity.model import AccountState, Credential, ProviderConnection
+from identity.providers.profile import Profile
+from identity.registration import Change, changed
 from identity.secret import Secret
-from identity.tables import connection_secrets, provider_connections
+from identity.tables import accounts, connection_secrets, provider_connections
 from identity.vault import Vault
 from pipeline.desk.changes import record
 from pipeline.ledger import queries
@@ -80,7 +90,7 @@ def readdress(
         before, authorize_url=found.authorize_url, token_url=found.token_url, config={**kept, **found.config()}
     )
     if after != before:
-        rewrite_addresses(connection, after)
+        rewrite_connection(connection, after)
         told = {"connection": id, "authorize_url": after.authorize_url, "token_url": after.token_url}
         record(connection, "connection.discovered", after.tenant, told, audit_id=audit_id, by=by, now=now)
     return before, after
@@ -94,6 +104,65 @@ def name_people(connection: Connection, id: str, name: str, *, audit_id: str, by
     told = {"connection": id, "people": name, "before": owner.people, "moved": moved}
     record(connection, "connection.people_named", owner.tenant, told, audit_id=audit_id, by=by, now=now)
     return moved
+
+
+def change(
+    connection: Connection,
+    id: str,
+    change: Change,
+    profile: Profile,
+    policy: AddressPolicy,
+    *,
+    audit_id: str,
+    by: str,
+    now: datetime,
+) -> list[str]:
+    """Correct a connection, from the next thing it is used for on; the names of what is another. Raises BadInput.
+
+    As whom it asks for tokens is an operator's act that resumes, as a new secret is: a refusal of what was shown
+    before pauses it no more.
+    """
+    lock_connection(connection, id)
+    before = get_connection(connection, id)
+    after = change.of(before, profile, policy)
+    if names := changed(before, after):
+        rewrite_connection(connection, after)
+        if (before.client_id, before.config) != (after.client_id, after.config):
+            use_again(connection, id)
+        told = {"connection": id, "changed": names}
+        record(connection, "connection.changed", after.tenant, told, audit_id=audit_id, by=by, now=now)
+    return names
+
+
+def depending(connection: Connection, id: str, *, on_client: bool) -> int:
+    """How many accounts it has that may act; *on_client*: whose tokens the client alone can renew, or end."""
+    statement = select(func.count()).select_from(accounts).where(accounts.c.connection_id == id)
+    statement = statement.where(accounts.c.state.in_((AccountState.ACTIVE, AccountState.SUSPENDED)))
+    if on_client:
+        renewed = (Credential.AUTHORIZATION_CODE, Credential.ROTATING)
+        statement = statement.where(accounts.c.credential.in_(renewed))
+    return connection.execute(statement).scalar_one()
+
+
+def remove(connection: Connection, id: str, *, audit_id: str, by: str, now: datetime) -> None:
+    """Forget a connection, and its secrets. Raises BadInput, with what is in the way, while anything refers to it."""
+    queries.provider_connection(connection, id)
+    lock_against_references(connection, id)
+    owner = get_connection(connection, id)
+    if found := _references(connection, id):
+        listed = ", ".join(f"{table} ({number})" for table, number in found.items())
+        raise BadInput(
+            f"{id} has a history, which is kept: {listed}. Correct it with `aswhom connections set {id}`, "
+            f"or let nothing open through it with `aswhom connections stop {id}`"
+        )
+    if links := people.links_left(connection, owner):
+        raise BadInput(
+            f"{links} people are linked as {owner.people}'s, and would be taken for those of whatever server comes "
+            "under that name next: see `aswhom aliases list`"
+        )
+    remove_connection(connection, id)
+    told = {"connection": id, "provider": owner.provider, "client_id": owner.client_id}
+    record(connection, "connection.removed", owner.tenant, told, audit_id=audit_id, by=by, now=now)
 
 
 def resume(connection: Connection, id: str, *, audit_id: str, by: str, now: datetime) -> bool:
@@ -144,3 +213,15 @@ def retire(connection: Connection, secret: str, *, audit_id: str, by: str, now: 
     retire_secret(connection, secret, at=now)
     told = {"connection": found.connection_id, "name": found.name, "secret": secret}
     record(connection, "connection.secret_retired", found.tenant_id, told, audit_id=audit_id, by=by, now=now)
+
+
+def _references(connection: Connection, id: str) -> dict[str, int]:
+    """The rows that refer to it, by their tables as the database knows them; its secrets go with it."""
+    found = {}
+    for (_, name), keys in sorted(inspect(connection).get_multi_foreign_keys().items()):
+        referring = [key for key in keys if key["referred_table"] == provider_connections.name]
+        for key in referring if name != connection_secrets.name else ():
+            to: ColumnClause[str] = column(key["constrained_columns"][0])
+            if number := connection.execute(select(func.count()).select_from(table(name)).where(to == id)).scalar_one():
+                found[name] = number
+    return found

@@ -119,6 +119,26 @@ def add_installation(
     if not installations.add_installation(
         connection, owner=connection_id, external_id=external_id, tenant=tenant, now=now
     ):
-        raise BadInput(f"whose installation {external_id} is was said before: see `aswhom installations list`")
+        raise BadInput(
+            f"whose installation {external_id} is was said before: see `aswhom installations list`; "
+            f"`aswhom installations remove {connection_id} {external_id}` takes it back"
+        )
     told = {"connection": connection_id, "external_id": external_id}
     record(connection, "installation.added", tenant, told, audit_id=audit_id, by=by, now=now)
+
+
+def remove_installation(
+    connection: Connection, *, connection_id: str, external_id: str, audit_id: str, by: str, now: datetime
+) -> str:
+    """Take back whose an installation is; whose it was. Raises BadInput while its tenant's service acts through it."""
+    queries.provider_connection(connection, connection_id)
+    tenant = installations.tenant_of_installation(connection, connection_id, external_id)
+    if tenant is None:
+        raise BadInput(f"{connection_id} has no installation {external_id}: see `aswhom installations list`")
+    if acting := installations.acting_through(connection, connection_id, external_id, tenant=tenant):
+        first = ", ".join(f"`aswhom revoke account {key}`" for key in acting)
+        raise BadInput(f"{tenant}'s service acts through installation {external_id}: end that first, with {first}")
+    installations.remove_installation(connection, owner=connection_id, external_id=external_id)
+    told = {"connection": connection_id, "external_id": external_id}
+    record(connection, "installation.removed", tenant, told, audit_id=audit_id, by=by, now=now)
+    return tenant

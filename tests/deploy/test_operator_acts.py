@@ -129,6 +129,8 @@ def _of_connections(act: Acts, url: str, tmp_path: Path) -> None:
     act("connections", "add", "github", *client, input="s3cret", kind="connection.added")
     act("connections", "stop", "github", "--yes", kind="scope.stopped")
     act("connections", "open", "github", kind="scope.opened")
+    act("installations", "add", "github", "41", "mill", kind="installation.added")
+    act("installations", "remove", "github", "41", "--yes", kind="installation.removed")
     act("installations", "add", "github", "42", "mill", kind="installation.added")
     sender = ("standard", "--id", "billing", "--tenant", "mill", "--webhook-secret-file", "-")
     act("connections", "add-sender", *sender, input="whsec_" + "a2tr" * 8, kind="connection.added")
@@ -146,6 +148,9 @@ def _of_connections(act: Acts, url: str, tmp_path: Path) -> None:
         issuer.say(200, {**named, "token_endpoint": f"{issuer.url}/token/v2"})
         act("connections", "discover", "oidc", kind="connection.discovered")
     act("connections", "name-people", "oidc", "idp", kind="connection.people_named")
+    act("connections", "set", "github", "--scopes", "repo", kind="connection.changed")
+    spare = act("connections", "add", "google", "--id", "spare", "--client-id", "c", kind="connection.added")
+    act("connections", "remove", spare["id"], "--yes", kind="connection.removed")
 
 
 def _of_accounts(act: Acts, tmp_path: Path) -> None:

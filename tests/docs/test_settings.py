@@ -70,6 +70,7 @@ IN_WORDS = {
     "workflows_dir",
     "allow_hosts",
     "operator",
+    "ca_file",
     "console",
     "console_issuer",
     "console_client_id",

@@ -9,7 +9,7 @@ import redis
 
 from identity.addresses import AddressPolicy
 from identity.connection_secrets import PRIVATE_KEY, add_secret, seal_secret
-from identity.connections import rewrite_addresses
+from identity.connections import rewrite_connection
 from identity.http import Client
 from identity.refresh.coordinator import Coordinator
 from identity.secret import Secret
@@ -104,7 +104,7 @@ def make(store: EngineStore, provider: PretendProvider, http: Client) -> Make:
         world = World(store=store, url=provider.url, provider=name).build()
         owner = replace(world.owner, config=config)
         key = seal_secret(world.vault, owner, id="key-1", name=PRIVATE_KEY, secret=Secret(pem()), now=world.clock.now)
-        store.write(lambda connection: rewrite_addresses(connection, owner))
+        store.write(lambda connection: rewrite_connection(connection, owner))
         store.write(lambda connection: add_secret(connection, key))
         return world, coordinator_of(world, http)
 

@@ -19,7 +19,7 @@ from identity.connect.reasons import Why
 from identity.connect.return_targets import add_target, checked_url, remove_target
 from identity.connect.sessions import bind_browser, digest, use_up
 from identity.connection_secrets import CLIENT_SECRET, add_secret, rotate_secret, seal_secret
-from identity.connections import add_connection, rewrite_addresses
+from identity.connections import add_connection, rewrite_connection
 from identity.errors import BadInput, PolicyDenied, Unavailable
 from identity.model import AccountKey, AccountState, Credential, Leased, PrincipalKind, Scope, ScopeKind
 from identity.people import name_people, taken_for
@@ -249,7 +249,7 @@ def test_an_answer_of_another_issuer_than_the_connections_is_refused(
 ) -> None:
     """And the session stays as it was: what the right one answers connects."""
     owner = replace(desk.world.owner, config={"issuer": "https://forge.example"})
-    desk.world.store.write(lambda c: rewrite_addresses(c, owner))
+    desk.world.store.write(lambda c: rewrite_connection(c, owner))
     desk.profile = replace(PROFILES["github"], sends_iss=True)
     state = desk.authorize(desk.start())["state"]
     params = {"code": "c", "state": state}

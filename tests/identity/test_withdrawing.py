@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import update
 
 from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, add_secret, retire_secret, seal_secret
-from identity.connections import rewrite_addresses
+from identity.connections import rewrite_connection
 from identity.http import Client
 from identity.model import Credential, Scope, ScopeKind
 from identity.providers import PROFILES
@@ -36,7 +36,7 @@ class Salesforce:
         self.world = world = World(store=store, url=shown.url, provider="salesforce").build()
         owner = replace(world.owner, config={"revocation_url": f"{shown.url}/revoke"})
         key = seal_secret(world.vault, owner, id="key-1", name=PRIVATE_KEY, secret=Secret(pem()), now=world.clock.now)
-        store.write(lambda c: rewrite_addresses(c, owner))
+        store.write(lambda c: rewrite_connection(c, owner))
         store.write(lambda c: add_secret(c, key))
         lock = RefreshLock(None, ttl=RefreshBudget().lock_ttl, token=world.id)
         coordinator = Coordinator(store, world.vault, http, lock, PROFILES, clock=world.clock, ids=world.id)

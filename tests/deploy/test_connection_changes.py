@@ -1,0 +1,133 @@
+"""Provider connections that were added wrongly: corrected, or removed, and what is asked before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from deploy.installation import Installation
+from deploy.settings import load
+from identity.connections import connection_for, pause_connection
+from identity.tables import connection_secrets
+from tests.deploy.conftest import Cli
+
+ADD = ("connections", "add", "github", "--client-id", "Iv1", "--client-secret-file", "-")
+SET = ("connections", "set", "github")
+SERVICE = ("--tenant", "acme", "--connection", "github")
+REMOVE = ("connections", "remove", "github", "--yes")
+
+
+@pytest.fixture
+def github(cli: Cli) -> Cli:
+    cli.json("tenants", "add", "acme")
+    cli.json(*ADD, "--scopes", "issues:raed", "--config", "app_id=1", input="hunter2")
+    return cli
+
+
+def test_what_was_given_wrongly_is_corrected_at_once(github: Cli) -> None:
+    right = (
+        "--scopes",
+        "issues:read,issues:write",
+        "--config",
+        "app_id=123456",
+        "--api-url",
+        "https://ghe.example/api",
+    )
+    assert github.json(*SET, *right) == {"id": "github", "changed": ["api_url", "config.app_id", "scopes"]}
+    shown = github.json("connections", "show", "github")
+    assert shown["scopes"] == ["issues:read", "issues:write"]
+    assert (shown["api_url"], shown["config"]) == ("https://ghe.example/api", {"app_id": "123456"})
+    assert shown["client_id"] == "Iv1"
+    (row,) = github.json("audit", "search", "--kind", "connection.changed")
+    assert row["detail"]["changed"] == ["api_url", "config.app_id", "scopes"]
+    assert row["reason"].startswith("by cli:")
+    assert github.json(*SET, *right)["changed"] == []  # nothing was done
+    assert len(github.json("audit", "search", "--kind", "connection.changed")) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (("--api-url", "http://ghe.example"), "is not https"),
+        (("--config", "userinfo_url=http://x.example"), "is not https"),
+        (("--config", "client_auth=handshake"), "authenticates by"),
+        (("--config", "key_header=a b"), "key_header is not the name of a header"),
+        (("--config", "people=ghe"), "aswhom connections name-people github"),
+        ((), "say what is to be another"),
+    ],
+)
+def test_it_is_held_to_what_a_new_one_is(github: Cli, given: tuple[str, ...], why: str) -> None:
+    before = github.json("connections", "show", "github")
+    assert why in github.json(*SET, *given, code=1)["message"]
+    assert github.json("connections", "show", "github") == before
+
+
+def test_another_client_is_asked_about_where_grants_end_by_it(github: Cli, tmp_path: Path) -> None:
+    assert github.json(*SET, "--client-id", "Iv2")["changed"] == ["client_id"]  # nobody has an account
+    github.json("accounts", "add-static", *SERVICE, "--token-file", "-", input="t0ken")
+    assert github.json(*SET, "--client-id", "Iv3")["changed"] == ["client_id"]  # a key is nobody's client's
+    asked = github(*SET, "--api-url", "https://ghe.example/api")
+    assert (asked.exit_code, "1 account(s)" in asked.output, "--yes" in asked.output) == (2, True, True)
+    assert github.json("connections", "show", "github")["api_url"] == "https://api.github.com"
+    assert github.json(*SET, "--api-url", "https://ghe.example/api", "--yes")["changed"] == ["api_url"]
+    refresh = tmp_path / "refresh"
+    refresh.write_text("r3fresh")
+    rotating = ("--token-file", "-", "--refresh-token-file", str(refresh))
+    github.json("accounts", "add-rotating", *SERVICE, *rotating, input="t0ken")
+    asked = github(*SET, "--client-id", "Iv4")
+    assert (asked.exit_code, "grants of 1 account(s)" in asked.output, "--yes" in asked.output) == (2, True, True)
+    assert github.json(*SET, "--client-id", "Iv4", "--yes")["changed"] == ["client_id"]
+
+
+def test_a_connection_paused_for_a_wrong_client_is_used_again_when_it_is_corrected(github: Cli) -> None:
+    with Installation(load(data_dir=github.data_dir)) as at:
+        at.write(lambda c: pause_connection(c, "github", reason="its client was refused"))
+        github.json(*SET, "--scopes", "a")
+        assert github.json("connections", "show", "github")["paused_reason"] is not None
+        github.json(*SET, "--client-id", "Iv2")
+        assert github.json("connections", "show", "github")["paused_reason"] is None
+        github.json(*SET, "--client-id", "Iv3")
+        late = at.write(lambda c: pause_connection(c, "github", reason="the old one was refused", asked=1))
+        assert not late
+
+
+def test_a_connection_that_nothing_refers_to_is_removed_with_its_secrets(github: Cli) -> None:
+    github.json(*ADD, "--id", "right", input="hunter2")
+    assert github("connections", "remove", "github").exit_code == 2  # it asks
+    assert github.json(*REMOVE) == {"id": "github"}
+    assert [row["id"] for row in github.json("connections", "list")] == ["right"]
+    with Installation(load(data_dir=github.data_dir)) as at:
+        assert at.read(lambda c: connection_for(c, "acme", "github")).id == "right"
+        left = at.read(lambda c: c.execute(select(connection_secrets.c.connection_id)).scalars().all())
+    assert left == ["right"]
+    (row,) = github.json("audit", "search", "--kind", "connection.removed")
+    assert (row["detail"]["connection"], row["detail"]["client_id"]) == ("github", "Iv1")
+    assert "no provider connection github" in github.json(*REMOVE, code=1)["message"]
+
+
+def test_a_connection_that_anything_refers_to_stays(github: Cli) -> None:
+    github.json("installations", "add", "github", "42", "acme")
+    github.json("accounts", "add-installation", *SERVICE, "--installation", "42")
+    why = github.json(*REMOVE, code=1)["message"]
+    assert ("accounts (1)" in why, "installations (1)" in why) == (True, True)
+    assert "aswhom connections set github" in why
+    assert github.json("connections", "show", "github")["secrets"] != []
+
+
+def test_a_connection_whose_name_links_people_stays(github: Cli) -> None:
+    """Another server's could come under that name later, and be taken for them."""
+    link = ("--tenant", "acme", "--user", "ada", "--provider", "github", "--external-id", "7")
+    github.json("aliases", "add", *link)
+    assert "aswhom aliases list" in github.json(*REMOVE, code=1)["message"]
+    github.json(*ADD, "--id", "right", input="hunter2")
+    github.json(*REMOVE)
+
+
+def test_a_sender_of_ones_own_is_removed_and_added_again(github: Cli) -> None:
+    add = ("connections", "add-sender", "standard", "--id", "billing", "--tenant", "acme", "--webhook-secret-file", "-")
+    github.json(*add, input="whsec_" + "a2tr" * 8)
+    assert "remove it" in github.json("connections", "set", "billing", "--config", "tolerance=60", code=1)["message"]
+    github.json("connections", "remove", "billing", "--yes")
+    github.json(*add, input="whsec_" + "a2tr" * 8)

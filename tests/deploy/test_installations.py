@@ -1,0 +1,42 @@
+"""Whose an installation is, and that it can be taken back where it was given to the wrong tenant."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.deploy.conftest import Cli
+
+OF = ("github", "42")
+REMOVE = ("installations", "remove", *OF, "--yes")
+
+
+@pytest.fixture
+def given(cli: Cli) -> Cli:
+    for tenant in ("acme", "globex"):
+        cli.json("tenants", "add", tenant)
+    cli.json("connections", "add", "github", "--client-id", "Iv1", "--client-secret-file", "-", input="s3cret")
+    cli.json("installations", "add", *OF, "globex")
+    return cli
+
+
+def test_an_installation_given_to_the_wrong_tenant_is_taken_back_and_given_to_the_right_one(given: Cli) -> None:
+    right = ("installations", "add", *OF, "acme")
+    assert "aswhom installations remove github 42" in given.json(*right, code=1)["message"]
+    assert given("installations", "remove", *OF).exit_code == 2  # it asks
+    assert given.json(*REMOVE) == {"connection": "github", "external_id": "42", "tenant": "globex"}
+    given.json(*right)
+    assert [row["tenant_id"] for row in given.json("installations", "list")] == ["acme"]
+    (row,) = given.json("audit", "search", "--kind", "installation.removed")
+    assert (row["tenant_id"], row["detail"]) == ("globex", {"connection": "github", "external_id": "42"})
+    given.json(*REMOVE)
+    assert "aswhom installations list" in given.json(*REMOVE, code=1)["message"]
+
+
+def test_an_installation_that_a_service_acts_through_stays_until_that_is_revoked(given: Cli) -> None:
+    service = ("--tenant", "globex", "--connection", "github")
+    given.json("accounts", "add-installation", *service, "--installation", "42")
+    why = given.json(*REMOVE, code=1)["message"]
+    assert "aswhom revoke account globex/github/globex.service" in why
+    given.json("revoke", "account", "globex/github/globex.service", "--yes")
+    given.json(*REMOVE)
+    assert given.json("installations", "list") == []
