@@ -46,23 +46,19 @@ OPENINGS = 8  # of one attempt: refreshes and refused tokens in a row, before th
 def attempt(services: Services, step: StepAtHand, *, number: int) -> Any:
     """Carry the step out and return its result. Raises ActionFailed, StepRefused or an Interruption."""
     with bound_contextvars(step=step.id):
-        exchange = _exchange(services, step, CALL, number)
-        if not isinstance(exchange, OpenedAttempt):
-            return exchange.result
-        return close_call(exchange)
+        made = _attempt(services, step, CALL, number)
+        return close_call(made) if isinstance(made, OpenedAttempt) else made.result
 
 
 def probe(services: Services, step: StepAtHand, *, number: int) -> Any | None:
     """Search for the effect of an earlier attempt: its result, or None where it had none."""
     with bound_contextvars(step=step.id):
-        exchange = _exchange(services, step, PROBE, number)
-        if not isinstance(exchange, OpenedAttempt):
-            return exchange.result
-        return close_probe(exchange)
+        made = _attempt(services, step, PROBE, number)
+        return close_probe(made) if isinstance(made, OpenedAttempt) else made.result
 
 
-def _exchange(services: Services, step: StepAtHand, purpose: str, number: int) -> OpenedAttempt | Adopted:
-    """BudgetUse on the upstream's budget, open and send."""
+def _attempt(services: Services, step: StepAtHand, purpose: str, number: int) -> OpenedAttempt | Adopted:
+    """Draw on the upstream's budget, open and send."""
     draw = BudgetUse(services, step)
     try:
         return _open_and_send(services, step, purpose, number, draw)
@@ -108,13 +104,13 @@ def _open_and_send(
         answer = _send(services, step, intent, opened, began)
         conclusion = conclude(step.action, step.call, purpose, answer)
         draw.tell(answer, conclusion)
-        exchange = OpenedAttempt(services=services, step=step, intent=intent, began=began, conclusion=conclusion)
+        made = OpenedAttempt(services=services, step=step, intent=intent, began=began, conclusion=conclusion)
         if conclusion.verdict is not Verdict.UNAUTHORIZED:
-            return exchange
+            return made
         lease = opened.lease
         if lease is None:  # there is nothing to renew: the next attempt has another capability
-            return replace(exchange, conclusion=replace(conclusion, verdict=Verdict.RETRY))
-        exchange.close(AttemptState.NO_EFFECT, StepState.OPEN, error="the token was refused")
+            return replace(made, conclusion=replace(conclusion, verdict=Verdict.RETRY))
+        made.close(AttemptState.NO_EFFECT, StepState.OPEN, error="the token was refused")
         if forced:
             _infer_death(services, lease)
         # If it was not the newest, another's refresh has killed it, and the next opening has the newest.

@@ -1,4 +1,4 @@
-"""What an exchange means for its attempt: a pure function of the action, the purpose and what came back."""
+"""What came of an attempt: a pure function of the action, the purpose and what came back."""
 
 from __future__ import annotations
 

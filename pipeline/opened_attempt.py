@@ -101,62 +101,60 @@ class OpenedAttempt:
         return RunAgain(reason, delay=max(spread, at_least, self.conclusion.retry_after or timedelta()))
 
 
-def close_call(exchange: OpenedAttempt) -> Any:
+def close_call(opened: OpenedAttempt) -> Any:
     """The step's result. Raises ActionFailed, RunAgain for a further attempt, or AskOperator."""
-    step, conclusion, intent = exchange.step, exchange.conclusion, exchange.intent
+    step, conclusion, intent = opened.step, opened.conclusion, opened.intent
     match conclusion.verdict:
         case Verdict.SUCCESS:
             if conclusion.result is None:
                 raise TypeError(f"{step.name}.read() returned no result")
-            stored = exchange.close(
+            stored = opened.close(
                 AttemptState.EFFECT, StepState.DONE, result=conclusion.result, resolves=AttemptState.ADOPTED
             )
-            exchange.services.reached("after_commit")
+            opened.services.reached("after_commit")
             return stored
         case Verdict.UNKNOWN:
-            exchange.close(AttemptState.UNKNOWN, StepState.UNKNOWN, error=conclusion.reason)
+            opened.close(AttemptState.UNKNOWN, StepState.UNKNOWN, error=conclusion.reason)
             reason = f"{step.name} was sent and its outcome is not known: {conclusion.reason}"
             # A later run looks, and ends it: `close_probe`. While its capability lives it is sent again before that.
             searches = step.action.facts.recovery in SEARCHES
-            if not exchange.goes_on and not searches:
-                raise step.asks(f"{reason}, after {exchange.tries} attempts")
-            raise exchange.again(reason, at_least=intent.send_within + intent.deadline)
+            if not opened.goes_on and not searches:
+                raise step.asks(f"{reason}, after {opened.tries} attempts")
+            raise opened.again(reason, at_least=intent.send_within + intent.deadline)
         case Verdict.FAILED:
             error = conclusion.reason
         case _:
-            if exchange.goes_on:
-                exchange.close(AttemptState.NO_EFFECT, StepState.OPEN, error=conclusion.reason)
-                raise exchange.again(f"{step.name}: {conclusion.reason}")
-            error = f"{conclusion.reason}, after {exchange.tries} attempts"
+            if opened.goes_on:
+                opened.close(AttemptState.NO_EFFECT, StepState.OPEN, error=conclusion.reason)
+                raise opened.again(f"{step.name}: {conclusion.reason}")
+            error = f"{conclusion.reason}, after {opened.tries} attempts"
     if step.in_doubt:  # this attempt had no effect, but one before it may have had, and nothing tells any more
-        exchange.close(AttemptState.NO_EFFECT, StepState.UNKNOWN, error=error)
+        opened.close(AttemptState.NO_EFFECT, StepState.UNKNOWN, error=error)
         raise step.asks(f"{step.name} was sent and no answer came, and sent again it failed: {error}")
-    exchange.close(AttemptState.NO_EFFECT, StepState.FAILED, error=error)
+    opened.close(AttemptState.NO_EFFECT, StepState.FAILED, error=error)
     raise ActionFailed(f"{step.name} failed: {error}")
 
 
-def close_probe(exchange: OpenedAttempt) -> Any | None:
+def close_probe(opened: OpenedAttempt) -> Any | None:
     """The result that the search found, None: the effect is not there, and the call may be made again.
 
     Raises RunAgain or AskOperator where the search itself failed, ActionFailed once the step was tried often enough.
     """
-    step, conclusion = exchange.step, exchange.conclusion
+    step, conclusion = opened.step, opened.conclusion
     if conclusion.verdict is not Verdict.SUCCESS:
-        exchange.close(AttemptState.NO_EFFECT, StepState.UNKNOWN, error=conclusion.reason)
-        if not exchange.goes_on:
+        opened.close(AttemptState.NO_EFFECT, StepState.UNKNOWN, error=conclusion.reason)
+        if not opened.goes_on:
             raise AskOperator(f"whether {step.name} had its effect cannot be looked up: {conclusion.reason}")
-        raise exchange.again(f"search for {step.name}: {conclusion.reason}")
-    spent = exchange.tries > exchange.services.settings.attempts  # before this search
-    if conclusion.result is None and spent and not exchange.goes_on:
-        error = f"it was sent, and a search shows no effect of it, after {exchange.tries} attempts"
-        exchange.close(AttemptState.NO_EFFECT, StepState.FAILED, error=error, resolves=AttemptState.NO_EFFECT)
+        raise opened.again(f"search for {step.name}: {conclusion.reason}")
+    spent = opened.tries > opened.services.settings.attempts  # before this search
+    if conclusion.result is None and spent and not opened.goes_on:
+        error = f"it was sent, and a search shows no effect of it, after {opened.tries} attempts"
+        opened.close(AttemptState.NO_EFFECT, StepState.FAILED, error=error, resolves=AttemptState.NO_EFFECT)
         raise ActionFailed(f"{step.name} failed: {error}")
     if conclusion.result is None:
-        exchange.close(AttemptState.NO_EFFECT, StepState.OPEN, resolves=AttemptState.NO_EFFECT)
+        opened.close(AttemptState.NO_EFFECT, StepState.OPEN, resolves=AttemptState.NO_EFFECT)
         return None
-    return exchange.close(
-        AttemptState.NO_EFFECT, StepState.DONE, result=conclusion.result, resolves=AttemptState.ADOPTED
-    )
+    return opened.close(AttemptState.NO_EFFECT, StepState.DONE, result=conclusion.result, resolves=AttemptState.ADOPTED)
 
 
 def commit(services: Services, intent: Intent, closing: Closing) -> None:

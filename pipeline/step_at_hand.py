@@ -59,8 +59,8 @@ class StepAtHand:
     def asks(self, why: str) -> AskOperator:
         """For a person's word: nothing else tells what became of its call."""
         return AskOperator(
-            f"{why}: look at {self.action.facts.provider}, then say "
-            f"`aswhom jobs resolve {self.job.id} --effect` or `--no-effect`"
+            f"{why}: look at {self.action.facts.provider}, then say what became of it, as "
+            f"`aswhom jobs show {self.job.id}` tells how"
         )
 
     def request(self, purpose: str) -> Request:

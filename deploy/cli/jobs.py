@@ -105,7 +105,7 @@ def cancel(at: Installation, out: Output, id: str, yes: bool) -> None:
     "calls",
     multiple=True,
     metavar="ATTEMPT",
-    help="The call that you looked for, as `jobs show` names it; again for each.  [default: the one in doubt]",
+    help="The call that you looked for, as `jobs show` names it; again for each.  [default: what it asks about]",
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def resolve(
@@ -113,7 +113,7 @@ def resolve(
 ) -> None:
     """Say what became of a call whose outcome nobody could look up; a job that waits for it goes on with that.
 
-    If the job asks about another call by now, nothing is done: your word was not about that one.
+    If the job asks about another call by now, nothing is done: your word was not about that. `--yes` wants `--call`.
     A job that was cancelled or is dead stays so; the receipt of the revocation that stopped it follows.
     """
     if effect is None:
@@ -125,6 +125,8 @@ def resolve(
     doubts = in_doubt(steps)
     if not calls and len(doubts) > 1:
         raise BadInput(f"job {id} asks about {len(doubts)} calls: look for each, then {resolving(job, steps)}")
+    if not calls and doubts and yes:  # nobody sees which one it is, and it may be a later one than they looked for
+        raise BadInput(f"with --yes, say which call you looked for: {resolving(job, steps)}")
     if asked := [doubt for doubt in doubts if not calls or doubt.call in calls]:
         named = "; ".join(f"{doubt.action}, call {doubt.call}" for doubt in asked)
         confirm(f"Say that {named}, {said}? It cannot be unsaid.", yes=yes)

@@ -183,7 +183,9 @@ def _tell(out: Output, receipt: Mapping[str, Any]) -> None:
     if receipt["in_flight"]:
         out.table(receipt["in_flight"], ("attempt", "job", "principal", "ended", "outcome"))
     for unknown in {call["job"]: call for call in receipt["in_flight"] if call["outcome"] == "unknown"}:
-        out.sentence(f"What became of the call of {unknown} is not known: look, then `aswhom jobs resolve {unknown}`.")
+        out.sentence(
+            f"What became of the call of {unknown} is not known: look, then as `aswhom jobs show {unknown}` says."
+        )
     for one in receipt["compensations"]:
         by = f" by {one['by_job']}" if one["by_job"] else ""
         why = f": {one['reason']}" if one["reason"] else ""

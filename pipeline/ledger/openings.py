@@ -257,7 +257,7 @@ def _give_up(connection: Connection, intent: Intent, why: str, now: datetime) ->
     """No further attempt is made after one whose outcome is not known, so a person's word is all that can tell it."""
     reason = (
         f"StepRefused: {why}; {intent.action} was sent before and no answer came: look at {intent.provider}, then say "
-        f"`aswhom jobs resolve {intent.job.id} --effect` or `--no-effect`"
+        f"what became of it, as `aswhom jobs show {intent.job.id}` tells how"
     )
     moved = bury(connection, intent.job, reason=reason)
     _write_refusal(connection, intent, why, now)

@@ -91,10 +91,12 @@ def test_one_command_tells_the_story_the_sandbox_agrees_step_by_step_and_nothing
     assert list(processes_of(tmp_path / "data")) == []
     story = json.loads(told.stdout)
     assert set(story) == {
-        "steps", "refreshes", "cancelled_jobs", "receipt", "provider_receipt", "payments", "approved_by", "replays",
-        "audit_verified",
+        "steps", "jobs", "refreshes", "cancelled_jobs", "receipt", "provider_receipt", "payments", "approved_by",
+        "replays", "audit_verified",
     }  # fmt: skip
-    assert {step["pattern"] for step in story["steps"]} >= {"delegated", "service"}
+    told_of = {"job", "step", "action", "principal", "pattern", "reason", "status"}
+    assert [set(step) for step in story["steps"]] == [told_of] * len(story["steps"])
+    assert {step["pattern"] for step in story["steps"]} >= {"delegated", "service", "capability"}
     assert story["receipt"]["signature_holds"]
     assert set(story["receipt"]["cancelled_jobs"]) == {job["job"] for job in story["cancelled_jobs"]} != set()
     assert {refresh["outcome"] for refresh in story["refreshes"]} >= {"committed"}

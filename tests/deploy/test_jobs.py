@@ -166,15 +166,19 @@ def test_a_word_about_a_call_without_effect_lets_its_job_go_on(cli: Cli, in_doub
     assert cli("jobs", "resolve", in_doubt, "--no-effect", "--result", "-", input="{}").exit_code == 2
     asked = cli("jobs", "resolve", in_doubt, "--no-effect")
     assert (asked.exit_code, f", call {call_of(cli, in_doubt)}, had no effect?" in asked.output) == (2, True)
-    said = cli("jobs", "resolve", in_doubt, "--no-effect", "--yes")
+    which = ("--call", call_of(cli, in_doubt))
+    unnamed = cli.json("jobs", "resolve", in_doubt, "--no-effect", "--yes", code=1)["message"]
+    assert f"`aswhom jobs resolve {in_doubt} {' '.join(which)}`" in unnamed
+    said = cli("jobs", "resolve", in_doubt, *which, "--no-effect", "--yes")
     assert (said.exit_code, said.stdout) == (0, f"the call of {in_doubt} had no effect; the job goes on\n")
     assert cli.json("jobs", "show", in_doubt)["state"] == "queued"
     assert "does not wait" in cli.json("jobs", "resolve", in_doubt, "--no-effect", "--yes", code=1)["message"]
 
 
 def test_a_word_about_a_call_with_effect_says_what_its_step_returns(cli: Cli, in_doubt: str) -> None:
-    assert "give --result with id" in cli.json("jobs", "resolve", in_doubt, "--effect", "--yes", code=1)["message"]
-    said = cli.json("jobs", "resolve", in_doubt, "--effect", "--yes", "--result", "-", input='{"id": "say-1"}')
+    effect = ("jobs", "resolve", in_doubt, "--effect", "--yes", "--call", call_of(cli, in_doubt))
+    assert "give --result with id" in cli.json(*effect, code=1)["message"]
+    said = cli.json(*effect, "--result", "-", input='{"id": "say-1"}')
     assert said == {"id": in_doubt, "effect": True, "revocations": []}
     (step,) = cli.json("jobs", "show", in_doubt)["steps"]
     assert (step["state"], step["result"]) == ("done", {"id": "say-1"})

@@ -18,6 +18,7 @@ from deploy.settings import load
 from identity.audit.tables import audit
 from identity.withdrawals import WithdrawalState
 from identity.withdrawals.tables import withdrawals
+from pipeline.tables import attempts
 from tests.console.town import Town
 from tests.deploy.commands import every_command
 from tests.deploy.conftest import Cli
@@ -170,7 +171,9 @@ def _of_work(act: Acts, town: Town) -> None:
     act("connections", "resume", "gh", kind="connection.resumed")
     act("jobs", "cancel", town.waiting(), "--yes", kind="job.cancelled")
     act("jobs", "replay", town.dead("it fell over"), "--yes", kind="job.replayed")
-    act("jobs", "resolve", town.in_doubt(), "--no-effect", "--yes", kind="attempt.resolved")
+    asks = town.in_doubt()
+    (call,) = town.rows(select(attempts.c.id).where(attempts.c.job_id == asks))
+    act("jobs", "resolve", asks, "--call", call.id, "--no-effect", "--yes", kind="attempt.resolved")
     lost = town.dead("it fell over", body=b'{"author": "1001", "text": "x", "installation": {"id": 77}}')
     act("deliveries", "replay", town.house.row(lost).delivery_id, "--yes", kind="delivery.replayed")
     act("agents", "stop", "tester", "--yes", kind="scope.stopped")

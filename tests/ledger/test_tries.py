@@ -131,7 +131,7 @@ def test_a_write_that_is_never_answered_for_certain_is_tried_as_often_as_set_and
         assert (row.state, row.wait) == (JobState.WAITING, Wait.UNKNOWN), action.facts.recovery
         assert len(attempt_states(office.house)) - before == 3
         assert attempt_states(office.house)[-1] == AttemptState.UNKNOWN
-        assert f"jobs resolve {job} --effect" in row.reason
+        assert f"`aswhom jobs show {job}` tells how" in row.reason
 
 
 def test_a_write_that_can_be_searched_for_is_looked_for_after_its_last_try_and_nobody_is_asked(office: Office) -> None:
@@ -214,7 +214,7 @@ def test_a_refusal_ends_the_job_whose_call_is_in_doubt_whatever_its_workflow_cat
     row, (step,) = office.house.row(job), steps_of(office.house)
     assert (row.state, step.state) == (JobState.DEAD, StepState.UNKNOWN)
     assert row.reason.startswith("StepRefused: ")
-    assert f"jobs resolve {job} --effect" in row.reason
+    assert f"`aswhom jobs show {job}` tells how" in row.reason
     assert attempt_states(office.house) == [AttemptState.UNKNOWN, AttemptState.NO_EFFECT]
 
 

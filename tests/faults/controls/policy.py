@@ -76,7 +76,7 @@ CONTROLS = (
     Control(
         name="the capitals of whoever asked",
         file="pipeline/ledger/requesters.py",
-        guard='return normalize("NFKC", normalize("NFKC", name).casefold())',
+        guard='return normalize("NFKC", normalize("NFKD", name).casefold().translate(_ONE_I))',
         without='return "".join(one.lower() if one.isascii() else one for one in name)',
         test=f"{WHO}::test_a_requester_is_known_whatever_the_capitals and sqlite",
     ),
