@@ -29,6 +29,11 @@ def pods() -> list[dict[str, Any]]:
     return [one["spec"]["template"]["spec"] for one in CLUSTER if one["kind"] in ("Deployment", "Job")]
 
 
+def within(pod: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every container of a pod, those that run first too."""
+    return [*pod.get("initContainers", ()), *pod["containers"]]
+
+
 def containers() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
     """The name, the container and the pod of each deployment."""
     for document in CLUSTER:
@@ -111,11 +116,17 @@ def test_nothing_but_a_proxys_port_is_published() -> None:
     assert all(port.startswith("127.0.0.1:") for port in published)
 
 
-def test_keys_are_not_readable_by_others_and_nothing_runs_as_root() -> None:
-    for _, _, pod in containers():
+def test_keys_are_not_readable_by_others_and_nothing_is_or_becomes_root() -> None:
+    for pod in pods():
         assert pod["securityContext"]["runAsNonRoot"] is True
+        assert [one["securityContext"]["allowPrivilegeEscalation"] for one in within(pod)] == [False] * len(within(pod))
         (keys,) = (volume["secret"] for volume in pod["volumes"] if volume["name"] == "keys")
         assert keys["defaultMode"] & 0o007 == 0
+
+
+def test_a_cluster_is_told_what_each_process_takes() -> None:
+    for name, container, _ in containers():
+        assert container["resources"]["requests"].keys() == {"cpu", "memory"}, name
 
 
 def test_what_is_mounted_from_the_checkout_is_there() -> None:
