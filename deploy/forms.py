@@ -48,6 +48,17 @@ def _issuer(value: str) -> str:
     return value
 
 
+def is_operator(name: str) -> bool:
+    """Whether the audit can name somebody so: a word, as logins and addresses are, that fits where it is stored."""
+    return 0 < len(name) <= 64 and name.isprintable() and not set(name) & set(" /")
+
+
+def _operator(value: str) -> str:
+    if not is_operator(value):
+        raise ValueError("give a name of one word, such as ada or ada@acme.example")
+    return value
+
+
 def _listen(value: str) -> str:
     host, _, port = value.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
@@ -93,6 +104,7 @@ DatabaseUrl = Annotated[SecretStr, AfterValidator(_database)]
 BrokerUrl = Annotated[SecretStr, AfterValidator(_broker)]
 Origin = Annotated[str, AfterValidator(_origin)]
 Issuer = Annotated[str, AfterValidator(_issuer)]
+Operator = Annotated[str, AfterValidator(_operator)]
 Listen = Annotated[str, AfterValidator(_listen)]
 Seconds = Annotated[timedelta, BeforeValidator(_seconds)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from deploy import logs
-from deploy.settings import Settings, load
+from deploy.settings import Settings, load, sudo_user
 from identity.errors import Misconfigured
 from identity.ids import Ids
 
@@ -61,11 +61,14 @@ class Installation:
 
     @property
     def operator(self) -> str:
-        """Who types, as the machine knows them, for the audit."""
+        """Who types, for the audit: as they say, else as the machine knows them."""
+        uid = os.getuid()
+        if (claimed := self.settings.operator or sudo_user(uid=uid)) is not None:
+            return f"cli:{claimed}"
         try:
-            return f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
+            return f"cli:{pwd.getpwuid(uid).pw_name}"
         except KeyError:
-            return f"cli:{os.getuid()}"
+            return f"cli:{uid}"
 
     def act(self) -> Act:
         """A new act of the operator, for what is written: made before the write, which may run twice."""

@@ -18,7 +18,21 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from deploy import valkey
 from deploy.console import console_faults
-from deploy.forms import BrokerUrl, DatabaseUrl, Days, Issuer, Listen, Names, Origin, Place, Port, Seconds, as_text
+from deploy.forms import (
+    BrokerUrl,
+    DatabaseUrl,
+    Days,
+    Issuer,
+    Listen,
+    Names,
+    Operator,
+    Origin,
+    Place,
+    Port,
+    Seconds,
+    as_text,
+    is_operator,
+)
 from deploy.keys import KeyFiles
 from deploy.setting_faults import refuse, told, unknown
 from identity.secret import Secret
@@ -78,6 +92,8 @@ class Settings(BaseSettings):
     ] = ()  # modules; none: whatever is installed and names itself as `aswhom.workflows`
     workflows_dir: Place = Path()  # where such modules are looked for besides what is installed
     allow_hosts: Annotated[Names, NoDecode] = ()  # host or host:port that may be private and plain HTTP
+
+    operator: Operator | None = None  # who gives commands, as they claim it; None: as the machine knows them
 
     log_format: Literal["json", "console"] = "console"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -272,6 +288,12 @@ def load(**given: object) -> Settings:
     refuse(faults)
     assert settings is not None  # noqa: S101 - for the type checker: its faults were refused
     return settings
+
+
+def sudo_user(*, uid: int) -> str | None:
+    """Who became root (*uid* 0) by `sudo`, as it says in SUDO_USER; anybody else may have set that themselves."""
+    name = os.environ.get("SUDO_USER", "")
+    return name if uid == 0 and is_operator(name) else None
 
 
 def share_metrics(folder: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from shlex import quote
 
-from sqlalchemy import Connection, Row, Select, String, bindparam, func, literal_column, select, update
+from sqlalchemy import Connection, Row, Select, String, bindparam, delete, func, literal_column, select, update
 
 from identity.errors import BadInput, Misconfigured
 from identity.model import Principal, PrincipalKind
@@ -167,6 +168,18 @@ def link_alias(
     # What an admin says is more than that somebody connected, and stays so whoever connects after it.
     said = {"made_by": made_by} if made_by.startswith(BY_ADMIN) else {}
     return connection.execute(update(aliases).where(same).values(login=login, **said)).rowcount == 1
+
+
+def unlink_alias(connection: Connection, *, tenant: str, provider: str, external_id: str) -> str | None:
+    """Say no more who a provider's user is; the principal that they were linked to. None: nobody is linked."""
+    whose = (aliases.c.tenant_id == tenant) & (aliases.c.provider == provider) & (aliases.c.external_id == external_id)
+    return connection.execute(delete(aliases).where(whose).returning(aliases.c.principal_id)).scalar_one_or_none()
+
+
+def to_unlink(tenant: str, provider: str, external_id: str) -> str:
+    """The command that does so. The id is the provider's, so it is quoted for a shell."""
+    named = f"--tenant {quote(tenant)} --provider {quote(provider)} --external-id {quote(external_id)}"
+    return f"aswhom aliases remove {named}"
 
 
 def resolve_alias(

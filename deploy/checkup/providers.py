@@ -23,12 +23,16 @@ from webhooks.sources import SOURCES
 _WITHIN = timedelta(seconds=5)
 _SOON = timedelta(days=2)
 _SHOWN = 20
+_PAUSED = (
+    "Store the right secret with `aswhom connections rotate-secret {id} --file FILE`, which resumes it; where it is "
+    "mended at the provider, `aswhom connections resume {id}`"
+)
 _ANOTHER = "`aswhom connections rotate-webhook-secret {id} --file FILE`"
 
 
 def connections(at: Installation) -> Iterator[Finding]:
     for row in at.read(queries.paused_connections):
-        says = f"{row['id']} is paused: {row['paused_reason']}. Mend it, then `aswhom connections resume {row['id']}`"
+        says = f"{row['id']} is paused: {row['paused_reason']}. {_PAUSED.format(id=row['id'])}"
         yield wrong("connections", says)
     for row in at.read(connection_facts.refused_secrets):
         says = f"{row['id']}, a {row['name']} of {row['connection_id']}, was refused, and another is used"

@@ -70,7 +70,7 @@ def stuck(at: Installation) -> Iterator[Finding]:
             says = f"{pattern} jobs have been due for {since.total_seconds():.0f} s: do enough workers run?"
             yield wrong("jobs", says)
     if found.asking:
-        says = f"{found.asking} ask what became of a call: `aswhom jobs list --state waiting`, then `jobs resolve`"
+        says = f"{found.asking} ask what became of a call: `aswhom jobs list --wait unknown`, then `jobs resolve`"
         yield wrong("jobs", says)
     if found.dead:
         yield unknown("jobs", f"{found.dead} are dead: `aswhom jobs failures` says why, `jobs replay` brings them back")

@@ -182,10 +182,13 @@ def list_connections(at: Installation, out: Output) -> None:
 @command(connections, "resume")
 @click.argument("id")
 def resume(at: Installation, out: Output, id: str) -> None:
-    """Fetch tokens through it again, after the provider refused our client and the cause is mended."""
+    """Fetch tokens through it again, after the provider refused our client and the cause is mended there.
+
+    A new client secret or key (`rotate-secret`, `add-secret`) has resumed it by itself.
+    """
     act = at.act()
-    at.write(lambda c: acts.resume(c, id, **act))
-    out.done(f"{id} is in use again", {"id": id})
+    resumed = at.write(lambda c: acts.resume(c, id, **act))
+    out.done(f"{id} is in use again" if resumed else f"{id} is in use already", {"id": id})
 
 
 def _connection_scope(at: Installation, id: str) -> tuple[Scope, str | None]:

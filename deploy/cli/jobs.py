@@ -19,7 +19,7 @@ from pipeline.ledger import bells, queries
 from pipeline.ledger.paging import Row
 from pipeline.model import Bell
 from pipeline.resolution import resolve_by_hand
-from pipeline.states import JobState
+from pipeline.states import JobState, Wait
 from pipeline.workflow import PLATFORM_AGENT
 
 
@@ -31,13 +31,21 @@ def jobs() -> None:
 @command(jobs, "list")
 @click.option("--tenant")
 @click.option("--state", type=click.Choice([str(state) for state in JobState]))
+@click.option("--wait", type=click.Choice([str(wait) for wait in Wait]), help="Those that wait, and for this.")
 @click.option("--workflow")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1))
 def list_jobs(
-    at: Installation, out: Output, tenant: str | None, state: str | None, workflow: str | None, limit: int
+    at: Installation,
+    out: Output,
+    tenant: str | None,
+    state: str | None,
+    wait: str | None,
+    workflow: str | None,
+    limit: int,
 ) -> None:
     """The jobs, newest first."""
-    rows = at.read(lambda c: queries.all_jobs(c, tenant=tenant, state=state, workflow=workflow, limit=limit + 1))
+    wanted = {"tenant": tenant, "state": state, "wait": wait, "workflow": workflow}
+    rows = at.read(lambda c: queries.all_jobs(c, **wanted, limit=limit + 1))
     columns = ("id", "tenant_id", "workflow", "pattern", "state", "wait", "user_id", "created_at", "reason")
     out.page(rows, columns, limit=limit, empty="No such job. Deliveries start them: see `aswhom deliveries list`")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from deploy.cli.command import command, in_full
+from deploy.cli.command import command, confirm, in_full
 from deploy.cli.output import Output
 from deploy.cli.stops import stop_and_open
 from deploy.installation import Installation
@@ -82,6 +82,25 @@ def add_alias(
         )
     )
     out.done(f"{provider} user {login or external_id} is {principal}", {"principal": principal})
+
+
+@command(aliases, "remove")
+@click.option("--tenant", required=True)
+@click.option("--provider", required=True, help="As `aliases list` has it.")
+@click.option("--external-id", required=True, help="The provider's id, as `aliases list` has it.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def remove_alias(at: Installation, out: Output, tenant: str, provider: str, external_id: str, yes: bool) -> None:
+    """Say no more who a provider's user is: a link to the wrong person, before the right one is made.
+
+    Jobs that were accepted before keep whom they were accepted for; new ones find nobody. The account that a connect
+    stored keeps its consent: `aswhom revoke account ID` ends that.
+    """
+    principal = at.read(lambda c: acts.alias(c, tenant, provider, external_id))
+    confirm(f"Say no more that {provider} user {external_id} is {principal}?", yes=yes)
+    act = at.act()
+    removed = at.write(lambda c: acts.remove_alias(c, tenant=tenant, provider=provider, external_id=external_id, **act))
+    document = {"principal": removed, "provider": provider, "external_id": acts.known_as(provider, external_id)}
+    out.done(f"{provider} user {external_id} is {removed} no more, and nobody from now on", document)
 
 
 @command(aliases, "list")

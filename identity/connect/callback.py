@@ -25,7 +25,7 @@ from identity.connections import people_of
 from identity.consents import write_consent
 from identity.grants import AnotherAccount, Consent, Consented
 from identity.model import AccountKey, Credential, ProviderConnection, RuledOut, TokenAnswer
-from identity.principals import link_alias, resolve_alias
+from identity.principals import link_alias, resolve_alias, to_unlink
 from identity.providers.profile import ExternalIdentity, Profile
 from identity.providers.words import provider_name
 from identity.scopes import grant_scopes, revoked_since
@@ -214,6 +214,7 @@ def _link(
         final=True,
         external_id=external.id,
         linked_to=holder or "",
+        next=to_unlink(key.tenant, people, external.id),
     )
 
 

@@ -96,13 +96,14 @@ def name_people(connection: Connection, id: str, name: str, *, audit_id: str, by
     return moved
 
 
-def resume(connection: Connection, id: str, *, audit_id: str, by: str, now: datetime) -> None:
-    """Fetch tokens through it again. Raises BadInput if there is none, or it is not paused."""
+def resume(connection: Connection, id: str, *, audit_id: str, by: str, now: datetime) -> bool:
+    """Fetch tokens through it again; False: it is in use already, and nothing is done. Raises BadInput for none."""
     row = queries.provider_connection(connection, id)
     if row["paused_reason"] is None:
-        raise BadInput(f"{id} is in use already")
+        return False
     use_again(connection, id)
     record(connection, "connection.resumed", row["tenant_id"], {"connection": id}, audit_id=audit_id, by=by, now=now)
+    return True
 
 
 def add(

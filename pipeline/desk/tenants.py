@@ -9,7 +9,15 @@ from sqlalchemy import Connection
 from identity import installations
 from identity.errors import BadInput
 from identity.model import PrincipalKind
-from identity.principals import BY_ADMIN, ensure_principal, ensure_tenant, link_alias
+from identity.principals import (
+    BY_ADMIN,
+    ensure_principal,
+    ensure_tenant,
+    link_alias,
+    resolve_alias,
+    to_unlink,
+    unlink_alias,
+)
 from identity.providers.salesforce import SALESFORCE, whole_person
 from pipeline.desk.changes import record
 from pipeline.ledger import queries
@@ -48,8 +56,7 @@ def add_alias(
 ) -> None:
     """Say that a provider's user is this person, who is made if she is new. Raises BadInput."""
     add_user(connection, tenant, principal, now=now)
-    if provider == SALESFORCE.name:  # an admin may have copied ids of 15 characters
-        external_id = whole_person(external_id)
+    external_id = known_as(provider, external_id)
     linked = link_alias(
         connection,
         tenant=tenant,
@@ -61,11 +68,46 @@ def add_alias(
         now=now,
     )
     if not linked:
+        holder = resolve_alias(connection, tenant, provider, external_id)
         raise BadInput(
-            f"{provider} user {external_id} is linked to someone else of {tenant}: see `aswhom aliases list`"
+            f"{provider} user {external_id} is linked to {holder}: where that is wrong, take it back with "
+            f"`{to_unlink(tenant, provider, external_id)}`"
         )
     told = {"principal": principal, "provider": provider, "external_id": external_id}
     record(connection, "alias.added", tenant, told, audit_id=audit_id, by=by, now=now)
+
+
+def alias(connection: Connection, tenant: str, provider: str, external_id: str) -> str:
+    """Whom a provider's user is linked to. Raises BadInput if that is nobody."""
+    principal = resolve_alias(connection, tenant, provider, known_as(provider, external_id))
+    if principal is None:
+        raise _nobody(tenant, provider, external_id)
+    return principal
+
+
+def remove_alias(
+    connection: Connection, *, tenant: str, provider: str, external_id: str, audit_id: str, by: str, now: datetime
+) -> str:
+    """Say no more who a provider's user is; who it was. Raises BadInput if that is nobody.
+
+    Jobs keep whom they were accepted for, and accounts their consent: this changes whom the next delivery means.
+    """
+    external_id = known_as(provider, external_id)
+    principal = unlink_alias(connection, tenant=tenant, provider=provider, external_id=external_id)
+    if principal is None:
+        raise _nobody(tenant, provider, external_id)
+    told = {"principal": principal, "provider": provider, "external_id": external_id}
+    record(connection, "alias.removed", tenant, told, audit_id=audit_id, by=by, now=now)
+    return principal
+
+
+def known_as(provider: str, external_id: str) -> str:
+    """A provider's id of its user as aliases have it: an admin may have copied ids of 15 characters."""
+    return whole_person(external_id) if provider == SALESFORCE.name else external_id
+
+
+def _nobody(tenant: str, provider: str, external_id: str) -> BadInput:
+    return BadInput(f"nobody is linked to {provider} user {external_id} in {tenant}: see `aswhom aliases list`")
 
 
 def add_installation(

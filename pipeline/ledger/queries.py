@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, select
+from sqlalchemy import Connection, Select, Table, literal, select
 
 from identity.connections import connection_for, get_connection
 from identity.errors import BadInput
@@ -168,9 +168,18 @@ def fitting_connection(connection: Connection, tenant: str, name: str) -> Provid
 
 
 def all_jobs(
-    connection: Connection, *, tenant: str | None, state: str | None, workflow: str | None, limit: int
+    connection: Connection,
+    *,
+    tenant: str | None,
+    state: str | None,
+    wait: str | None,
+    workflow: str | None,
+    limit: int,
 ) -> list[Row]:
     statement = select(jobs).order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
+    if wait:  # in the words of the partial index that has those of a wait
+        waiting = jobs.c.state == literal(str(JobState.WAITING), literal_execute=True)
+        statement = statement.where(waiting, jobs.c.wait == wait)
     for column, wanted in ((jobs.c.tenant_id, tenant), (jobs.c.state, state), (jobs.c.workflow, workflow)):
         if wanted:
             statement = statement.where(column == wanted)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from deploy.installation import Installation
 from deploy.settings import load
+from pipeline.ledger import jobs
+from pipeline.states import JobState
 from tests.deploy.conftest import Cli
 from tests.ledger.desk import SHOWN, Desk
 from tests.ledger.house import House
@@ -46,6 +50,29 @@ def test_an_approval_is_listed_shown_and_answered_as_somebody(cli: Cli, approval
     (answer,) = [row for row in cli.json("audit", "search", "--kind", "approval") if row["kind"] == "approval.answered"]
     assert answer["principal_id"] == "acme.bob"
     assert answer["detail"]["said_as"].startswith("cli:")
+
+
+def test_whoever_says_who_they_are_and_replays_a_job_does_not_approve_it(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where everybody is one user of the machine, as in a container, what they claim is all there is."""
+    monkeypatch.setenv("ASWHOM_OPERATOR", "Bob")
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        house = House(at.ledger)
+        house.build()
+        desk = Desk(house)
+        house.database.write(partial(jobs.move_job, job=desk.job.id, to=JobState.CANCELLED))
+        cli.json("jobs", "replay", desk.job.id, "--yes")
+        assert house.row(desk.job.id).replayed_by == ["cli:Bob"]
+        desk.again()
+        desk.ask(shown=SHOWN)
+        approval = str(desk.row.id)
+    refused = cli.json("approvals", "approve", approval, "--as", "bob", "--yes", code=1)
+    assert "asked for it" in refused["message"]
+    monkeypatch.setenv("ASWHOM_OPERATOR", "dave")
+    assert cli.json("approvals", "approve", approval, "--as", "carol", "--yes")["state"] == "approved"
+    (answer,) = [row for row in cli.json("audit", "search", "--kind", "approval") if row["kind"] == "approval.answered"]
+    assert answer["detail"]["said_as"] == "cli:dave"
 
 
 def test_a_link_is_printed_for_an_approver_alone(cli: Cli, approval: str) -> None:

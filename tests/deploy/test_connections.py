@@ -238,3 +238,13 @@ def test_a_connection_whose_client_was_refused_is_used_again_once_an_operator_sa
     shown = github.json("connections", "show", "github")
     assert (shown["paused_reason"], [secret["refused_at"] for secret in shown["secrets"]]) == (None, [None])
     assert github.json("connections", "resume", "gitlab", code=1)["error"] == "BadInput"
+
+
+def test_what_is_in_use_already_is_resumed_by_saying_so_and_nothing_more(github: Cli) -> None:
+    """Whoever stored a new secret has resumed it by that, and may say `resume` all the same."""
+    with Installation(load(data_dir=github.data_dir)) as at:
+        at.write(lambda c: pause_connection(c, "github", reason="invalid_client"))
+    github("connections", "rotate-secret", "github", "--file", "-", input="new\n")
+    assert github("connections", "resume", "github").output == "github is in use already\n"
+    assert github.json("connections", "resume", "github") == {"id": "github"}
+    assert github.json("audit", "search", "--kind", "connection.resumed") == []

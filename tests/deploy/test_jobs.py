@@ -17,7 +17,7 @@ from pipeline.ledger.dead_letters import MOST
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.ledger.queries import compensation_of
 from pipeline.revocation.revoker import Revoker
-from pipeline.states import AttemptState, StepState
+from pipeline.states import AttemptState, StepState, Wait
 from pipeline.tables import attempts, jobs
 from pipeline.workflow import Registry
 from tests.console.town import Town
@@ -282,3 +282,15 @@ def test_one_that_cannot_be_replayed_holds_up_no_other(dead: Cli, job: str) -> N
 def test_what_to_replay_is_said_in_one_way(dead: Cli) -> None:
     for words in ([], ["dead_0", "--cause", "x"], ["dead_0", "--tenant", "acme"]):
         assert dead("jobs", "replay", *words, "--yes").exit_code == 2
+
+
+def test_jobs_are_listed_by_what_they_wait_for(cli: Cli) -> None:
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        town = Town(at.ledger)
+        sleeps, asks = town.waiting(Wait.TIME), town.in_doubt()
+    for wait, job in (("time", sleeps), ("unknown", asks)):
+        assert [row["id"] for row in cli.json("jobs", "list", "--wait", wait)] == [job]
+    assert cli.json("jobs", "list", "--wait", "once") == []
+    cli.json("jobs", "cancel", asks, "--yes")
+    assert cli.json("jobs", "list", "--wait", "unknown") == []
+    assert cli("jobs", "list", "--wait", "for-godot").exit_code == 2

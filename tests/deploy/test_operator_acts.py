@@ -116,6 +116,8 @@ def _of_who_there_is(act: Acts) -> None:
     act("tenants", "open", "mill", kind="scope.opened")
     alias = ("--tenant", "mill", "--user", "ada", "--provider", "github", "--external-id", "7")
     act("aliases", "add", *alias, kind="alias.added")
+    gone = ("--tenant", "mill", "--provider", "github", "--external-id", "7", "--yes")
+    act("aliases", "remove", *gone, kind="alias.removed")
     returns = act("connect", "add-return", "https://app.example/", kind="return_target.added")
     act("connect", "remove-return", returns["id"], "--yes", kind="return_target.removed")
     transmitter = ("--issuer", "https://i.example", "--audience", "us", "--jwks-url", "https://i.example/keys")

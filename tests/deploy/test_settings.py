@@ -11,7 +11,7 @@ import pytest
 import redis
 from kombu.exceptions import OperationalError
 
-from deploy.settings import load
+from deploy.settings import load, sudo_user
 from identity.errors import Misconfigured
 from pipeline.celery import Runtime, make_celery
 from tests.deploy.conftest import Cli
@@ -186,3 +186,18 @@ def test_settings_that_contradict_each_other_are_all_named_at_start(cli: Cli) ->
     with pytest.raises(Misconfigured, match="ASWHOM_TASK_LIMIT"):
         load(data_dir=cli.data_dir, task_limit=timedelta(seconds=55)).runtime()
     assert load(data_dir=cli.data_dir, task_limit=timedelta(seconds=56)).runtime() is not None
+
+
+@pytest.mark.parametrize("name", ["two words", "a\tb", "acme/ada", "a" * 65])
+def test_an_operators_name_is_one_word(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("ASWHOM_OPERATOR", name)
+    with pytest.raises(Misconfigured, match="ASWHOM_OPERATOR"):
+        load()
+
+
+def test_who_became_root_by_sudo_is_known_and_nobody_else_is_by_that_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUDO_USER", "ada")
+    assert (sudo_user(uid=0), sudo_user(uid=1000)) == ("ada", None)
+    for none in ("", "two words"):
+        monkeypatch.setenv("SUDO_USER", none)
+        assert sudo_user(uid=0) is None

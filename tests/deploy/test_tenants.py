@@ -19,7 +19,24 @@ def test_people_are_listed_by_what_providers_call_them(cli: Cli) -> None:
     assert "acme.ada" in told
     assert "globex.bob" in told
     taken = ("aliases", "add", "--tenant", "acme", "--user", "eve", "--provider", "github", "--external-id", "7")
-    assert "aswhom aliases list" in cli.json(*taken, code=1)["message"]
+    assert "is linked to acme.ada" in cli.json(*taken, code=1)["message"]
+
+
+def test_a_link_to_the_wrong_person_is_taken_back_and_made_anew(cli: Cli) -> None:
+    cli.json("tenants", "add", "acme")
+    whose = ("--tenant", "acme", "--provider", "github", "--external-id", "7")
+    cli.json("aliases", "add", *whose, "--user", "bob")
+    told = cli.json("aliases", "add", *whose, "--user", "ada", code=1)["message"]
+    assert "is linked to acme.bob" in told
+    assert "aswhom aliases remove --tenant acme --provider github --external-id 7" in told
+    asked = cli("aliases", "remove", *whose)
+    assert (asked.exit_code, "acme.bob" in asked.output, "--yes" in asked.output) == (2, True, True)
+    assert cli.json("aliases", "remove", *whose, "--yes")["principal"] == "acme.bob"
+    cli.json("aliases", "add", *whose, "--user", "ada")
+    (row,) = cli.json("aliases", "list")
+    assert row["principal_id"] == "acme.ada"
+    missing = ("--tenant", "acme", "--provider", "github", "--external-id", "8")
+    assert "aswhom aliases list" in cli.json("aliases", "remove", *missing, "--yes", code=1)["message"]
 
 
 def test_an_alias_of_fifteen_characters_is_kept_as_salesforce_itself_names_people(cli: Cli) -> None:
@@ -32,3 +49,6 @@ def test_an_alias_of_fifteen_characters_is_kept_as_salesforce_itself_names_peopl
         "salesforce": "0010i0000046cD3AAI/a0D30000001n7PiEAI",
         "standard": "0010i0000046cD3/a0D30000001n7Pi",
     }
+    remove = ("aliases", "remove", "--tenant", "acme", "--provider", "salesforce", "--yes")
+    removed = cli.json(*remove, "--external-id", "0010i0000046cD3/a0D30000001n7Pi")
+    assert removed["external_id"] == named["salesforce"]

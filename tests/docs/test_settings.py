@@ -69,6 +69,7 @@ IN_WORDS = {
     "workflows",
     "workflows_dir",
     "allow_hosts",
+    "operator",
     "console",
     "console_issuer",
     "console_client_id",

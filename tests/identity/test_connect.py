@@ -296,6 +296,7 @@ def test_somebody_elses_provider_account_is_refused_and_nothing_stays(desk: Desk
     (row,) = desk.world.store.read(lambda c: c.execute(select(audit).where(audit.c.kind == "connect.refused")).all())
     assert (row.tenant_id, row.principal_id, row.outcome) == ("acme", "anna", Why.LINKED_ELSEWHERE)
     assert (row.detail["external_id"], row.detail["linked_to"]) == ("4711", "robot")
+    assert row.detail["next"] == "aswhom aliases remove --tenant acme --provider github --external-id 4711"
     assert desk.world.store.read(lambda c: resolve_alias(c, "acme", "github", "4711")) == "robot"
 
 

@@ -1,4 +1,4 @@
-"""Tenants that are added: of two who add the same one, one has."""
+"""Tenants that are added: of two who add the same one, one has. And links of people that are taken back."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from identity.errors import BadInput
 from pipeline.database import Database
 from pipeline.desk import tenants
 from tests.ledger.acts import until_awaited
+from tests.ledger.house import House
 
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
@@ -33,3 +34,18 @@ def test_whoever_adds_a_tenant_while_it_is_added_is_told_that_it_is_there(databa
     assert until_awaited(database, lambda c: add(c, "early"), by=late) == "mill.service"
     assert told == ["there is a tenant mill already: choose another id"]
     assert database.read(lambda c: c.execute(select(func.count()).select_from(audit)).scalar_one()) == 1
+
+
+def test_a_link_that_is_taken_back_leaves_jobs_with_whom_they_were_accepted_for(house: House) -> None:
+    def remove(c: Connection) -> str:
+        ada = {"tenant": "acme", "provider": "github", "external_id": "1001"}
+        return tenants.remove_alias(c, **ada, audit_id="aud-1", by="test", now=datetime.now(UTC))
+
+    before = house.job("before")
+    assert house.database.write(remove) == "acme.ada"
+    after = house.job("after")
+    assert [house.row(job).user_id for job in (before, after)] == ["acme.ada", None]
+    (said,) = house.database.read(lambda c: c.execute(select(audit).where(audit.c.kind == "alias.removed")).all())
+    assert (said.tenant_id, said.reason, said.detail["principal"]) == ("acme", "by test", "acme.ada")
+    with pytest.raises(BadInput, match="nobody is linked"):
+        house.database.write(remove)
