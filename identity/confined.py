@@ -1,34 +1,45 @@
 """Installation tokens for one repository and one action's permissions: what is stolen with one reaches no further.
 
-Such a token is minted after a step has opened, by the app's key, used from this process's memory alone, and never for
-another generation of the account's grant: a revocation ends the openings, and with them every use. The ledger holds it
-sealed, so that a revocation ends it at the provider too.
+Such a token is minted before a step opens, by the app's key, and used after that alone, from this process's memory, and
+never for another generation of the account's grant: a revocation ends the openings, and with them every use. The ledger
+holds it sealed, so that a revocation ends it at the provider too.
 """
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from identity.accounts import Account, find_account
-from identity.answers import ClientRefused, Dead, Granted, Meaning, RateLimited, Transient, Unknown
+from identity import leases
+from identity.accounts import Account
+from identity.answers import (
+    UNRECOGNISED_WAIT,
+    ClientRefused,
+    Dead,
+    Granted,
+    Meaning,
+    RateLimited,
+    Transient,
+    Unknown,
+)
 from identity.connection_secrets import SealedSecret
 from identity.errors import AswhomError, Misconfigured, Unavailable
-from identity.grants import ACCESS, get_grant, token_binding
+from identity.grants import ACCESS, token_binding
 from identity.http import NotSent
 from identity.minting import OUT_OF_REACH, AssertionRefused, read_token, spare_secret
-from identity.model import AccountKey, Credential, TokenAnswer
+from identity.model import Credential, Leased, LeaseRequest, TokenAnswer
 from identity.oauth import Narrowing, installation_request
 from identity.own_values import profile_for
 from identity.permissions import permissions
 from identity.providers.profile import Profile
 from identity.refresh.gate import Endpoint
-from identity.refresh.pace import Pace
 from identity.refresh.situation import Situation, read_situation
 from identity.refused_secrets import note_refused
 from identity.request_names import REFRESH_HEADER, named
@@ -38,8 +49,12 @@ from identity.token_endpoint import TokenEndpoint
 from identity.vault import Vault
 from identity.withdrawals.held_tokens import HeldToken, hold
 
+V = TypeVar("V")
+
 _REST = timedelta(minutes=2)  # of a kept token's life that is not used
-_LEFT_ALONE = "its token endpoint is left alone for now"
+_AHEAD = timedelta(minutes=1)  # more than that is left of it when a step opens, or another is minted before
+_REFUSED = timedelta(minutes=5)  # for so long a refusal is remembered
+_SPREAD = 5.0  # seconds: those who wait for one moment come back spread over so long
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +86,7 @@ class Confiner:
         clock: Callable[[], datetime],
         keeps: int = 1_000,
     ) -> None:
-        """*keeps* tokens at most: for one more, the oldest is minted again when it is wanted."""
+        """*keeps* tokens at most, and refusals: for one more, the oldest is asked for again when it is wanted."""
         self._store = store
         self._vault = vault
         self._endpoint = endpoint
@@ -80,76 +95,84 @@ class Confiner:
         self._clock = clock
         self._keeps = keeps
         self._kept: dict[Confinement, TokenAnswer] = {}
+        self._refused: dict[Confinement, tuple[NotSent, datetime]] = {}  # and until when that is remembered
         self._lock = threading.Lock()
 
-    def await_minting(self, key: AccountKey, *, repository: str, scopes: frozenset[str]) -> None:
-        """Raises what holds back the minting that a step of *key* needs: Misconfigured while its provider connection
-        is paused, Unavailable while its token endpoint is left alone.
+    def mint_ahead(self, request: LeaseRequest, *, repository: str, reads: bool, attempt: str) -> None:
+        """Before a step opens, mint what `token` will be asked for: afterwards a failure would spend one of its tries.
 
-        Asked before a step opens: afterwards it would spend one of its tries. Every other obstacle is the opening's,
-        as is the result of another job's step that could be adopted: that waits for these as well.
+        *request* is the lease that the step opens with, *attempt* what the provider's log says it is minted for.
+        Raises Unavailable while there is no token to be had, Misconfigured while the provider connection is paused.
+        What no waiting mends is said after the opening: by it, or by `token`. The result of another job's step that
+        could be adopted waits for this as well.
+
+        A step that *reads* asks for nothing that was out of reach a short while ago. Others do: a write fails of it.
         """
 
-        def look(connection: Connection) -> Situation | None:
-            account = find_account(connection, key)
-            if account is None or account.credential is not Credential.INSTALLATION:
+        def look(connection: Connection) -> tuple[Confinement, Situation] | None:
+            lease = leases.look(connection, request)
+            if not isinstance(lease, Leased):  # the opening says so, or has the account's token renewed first
                 return None
-            if (grant := get_grant(connection, account.id)) is None:
+            wanted = Confinement(
+                account=lease.account, generation=lease.generation, repository=repository, scopes=request.scopes
+            )
+            if self._still(wanted, rest=_REST + _AHEAD) is not None:
                 return None
-            wanted = Confinement(account=account.id, generation=grant.generation, repository=repository, scopes=scopes)
-            if self._still(wanted) is not None or _only(account, wanted) is None:
+            if reads and (refused := self._refusal(wanted)) is not None and refused.final:
                 return None
-            return read_situation(connection, account.id)
+            return wanted, read_situation(connection, lease.account)
 
-        if (situation := self._store.read(look)) is None or not situation.secrets:
-            return
-        fault = situation.prohibition()
-        if isinstance(fault, Misconfigured):
-            raise fault
-        if fault is not None:
-            return
-        to, pace = self._entrance(situation)
-        if (wait := self._endpoint.gate.look(to, pace)) is not None:
-            raise Unavailable(f"no token for {repository} alone: {_LEFT_ALONE}", retry_after=wait)
+        if (found := self._store.read(look)) is not None:
+            wanted, situation = found
+            self._mint(situation, wanted, attempt=attempt, now=self._clock(), send_before=None)
 
     def token(self, wanted: Confinement, *, attempt: str, send_before: float) -> Secret | NotSent | None:
         """The token; NotSent: there is none now, and why; None: the account's own is all there can be.
 
-        *attempt* is what the provider's log says it is minted for. *send_before* is on the monotonic clock.
+        It was minted ahead, unless it had to give way since. *send_before* is on the monotonic clock.
         """
-        if (kept := self._still(wanted)) is not None:
-            return kept
+        known = self._still(wanted, rest=_REST) or self._refusal(wanted)
+        if known is not None:
+            return known
         try:
             situation = self._store.read(lambda c: read_situation(c, wanted.account))
             return self._mint(situation, wanted, attempt=attempt, now=self._clock(), send_before=send_before)
         except AswhomError as error:  # the step is open already: it had no effect, and is tried again
             return NotSent(reason=str(error))
 
-    def _still(self, wanted: Confinement) -> Secret | None:
-        """The token that was minted for it before, if it lives."""
+    def _still(self, wanted: Confinement, *, rest: timedelta) -> Secret | None:
+        """The token that was minted for it before, if more than *rest* is left of its life."""
         with self._lock:
             kept = self._kept.get(wanted.same)
-        if kept is None or kept.expires_at is None or self._clock() >= kept.expires_at - _REST:
+        if kept is None or kept.expires_at is None or self._clock() >= kept.expires_at - rest:
             return None
         return kept.access_token
 
+    def _refusal(self, wanted: Confinement) -> NotSent | None:
+        """What was said when it was refused, if that was a short while ago."""
+        with self._lock:
+            refused = self._refused.get(wanted.same)
+        return None if refused is None or self._clock() >= refused[1] else refused[0]
+
     def _mint(
-        self, situation: Situation, wanted: Confinement, *, attempt: str, now: datetime, send_before: float
+        self, situation: Situation, wanted: Confinement, *, attempt: str, now: datetime, send_before: float | None
     ) -> Secret | NotSent | None:
+        """As `token`, but NotSent is what the provider refuses. Raises Unavailable or Misconfigured for the rest."""
         account, only = situation.account, _only(situation.account, wanted)
         if only is None or not situation.secrets:
             return None
         if situation.generation != wanted.generation:
-            return NotSent(reason="the account's grant moved")
+            raise Unavailable("the account's grant moved")
         if situation.paused is not None:
-            return NotSent(reason=f"provider connection {situation.connection.id} is paused: {situation.paused}")
+            raise Misconfigured(f"provider connection {situation.connection.id} is paused: {situation.paused}")
         profile, keys = profile_for(self._profiles, situation.connection), situation.secrets
-        to, pace = self._entrance(situation)
+        to, pace = Endpoint.of(situation.connection, account.credential), profile.pace_of(account.credential)
         scopes, installation = sorted(wanted.scopes), str(account.external_id)
+        none = f"no token for {wanted.repository} alone"
 
-        def ask(key: SealedSecret, only: Narrowing) -> Meaning | AssertionRefused | NotSent:
-            if self._endpoint.gate.enter(to, pace) is not None:  # closed since `await_minting` looked
-                return NotSent(reason=_LEFT_ALONE)
+        def ask(key: SealedSecret, only: Narrowing) -> Meaning | AssertionRefused:
+            if (wait := self._endpoint.gate.enter(to, pace)) is not None:
+                raise Unavailable(f"{none}: its token endpoint is left alone for now", retry_after=_spread(wait))
             owner, opened = situation.connection, key.open(self._vault)
             request = installation_request(owner, installation=installation, private_key=opened, now=now, only=only)
             outcome = self._endpoint.send(named(request, REFRESH_HEADER, attempt), to=to, send_before=send_before)
@@ -162,24 +185,30 @@ class Confiner:
             code, tenant = meaning.code, account.key.tenant
             note_refused(self._store, keys[0], spare=spare, code=code, tenant=tenant, audit_id=self._ids(), now=now)
             meaning = ask(spare, only)
-        if isinstance(meaning, NotSent):
-            return meaning
-        if not isinstance(meaning, Granted):
-            reason = f"no token for {wanted.repository} alone: {_said(meaning)}"
-            return NotSent(reason=reason, final=meaning == OUT_OF_REACH)
-        if not self._hold(situation, meaning.answer):
-            return NotSent(reason="the account was revoked while its token was minted")
-        with self._lock:
-            self._kept.pop(wanted.same, None)  # an expired one, so that the order stays that of the mintings
-            while len(self._kept) >= self._keeps:
-                del self._kept[next(iter(self._kept))]
-            self._kept[wanted.same] = meaning.answer
-        return meaning.answer.access_token
+        match meaning:
+            case ClientRefused(code=code) | Dead(code=code) | AssertionRefused(code=code):
+                refusal = NotSent(reason=f"{none}: {code}", final=meaning == OUT_OF_REACH)
+                self._keep(self._refused, wanted, (refusal, self._clock() + _REFUSED))
+                return refusal
+            case Transient(reason=reason, retry_after=wait) | RateLimited(reason=reason, retry_after=wait):
+                raise Unavailable(f"{none}: {reason}", retry_after=_spread(wait))
+            case Unknown(reason=reason):
+                raise Unavailable(f"{none}: {reason}", retry_after=_spread(UNRECOGNISED_WAIT))
+            case Granted(answer=minted):
+                if not self._hold(situation, minted):
+                    raise Unavailable("the account was revoked while its token was minted")
+                self._keep(self._kept, wanted, minted)
+                with self._lock:
+                    self._refused.pop(wanted.same, None)
+                return minted.access_token
 
-    def _entrance(self, situation: Situation) -> tuple[Endpoint, Pace]:
-        """Of its token endpoint's gate."""
-        owner, credential = situation.connection, situation.account.credential
-        return Endpoint.of(owner, credential), profile_for(self._profiles, owner).pace_of(credential)
+    def _keep(self, among: dict[Confinement, V], wanted: Confinement, one: V) -> None:
+        """As the newest; the oldest gives way."""
+        with self._lock:
+            among.pop(wanted.same, None)
+            while len(among) >= self._keeps:
+                del among[next(iter(among))]
+            among[wanted.same] = one
 
     def _hold(self, situation: Situation, minted: TokenAnswer) -> bool:
         """Let the ledger know of it before anybody uses it; whether anybody may."""
@@ -210,10 +239,5 @@ def _only(account: Account, wanted: Confinement) -> Narrowing | None:
     return Narrowing(repositories=(name,), permissions=asked)
 
 
-def _said(meaning: Transient | RateLimited | ClientRefused | Dead | Unknown | AssertionRefused) -> str:
-    """Why there is no token, in the words that `identity.answers` and `identity.minting` have for it."""
-    match meaning:
-        case ClientRefused(code=code) | Dead(code=code) | AssertionRefused(code=code):
-            return code
-        case Transient(reason=reason) | RateLimited(reason=reason) | Unknown(reason=reason):
-            return reason
+def _spread(wait: timedelta) -> timedelta:
+    return wait + timedelta(seconds=random.uniform(0, _SPREAD))  # noqa: S311 - spreads rivals

@@ -68,12 +68,13 @@ _NAMES = {Leased: "leased", NeedsRefresh: "needs_refresh", NeedsConsent: "needs_
 
 def examine(connection: Connection, request: LeaseRequest) -> LeaseOutcome:
     """The rule first, then the state of the account and its token."""
-    outcome = _examined(connection, request)
+    outcome = look(connection, request)
     LEASES.labels(_NAMES[type(outcome)]).inc()  # a transaction that is repeated counts again
     return outcome
 
 
-def _examined(connection: Connection, request: LeaseRequest) -> LeaseOutcome:
+def look(connection: Connection, request: LeaseRequest) -> LeaseOutcome:
+    """What `examine` would say; nothing is counted, and without the locks nothing is decided."""
     job_scopes, key = request.scope_list, request.account_key
     named = {"tenant": key.tenant, "connection": key.connection, "principal": key.principal}
     rows = connection.execute(_STATE, named | scope_keys(job_scopes)).all()

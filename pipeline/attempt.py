@@ -19,7 +19,7 @@ from pipeline import metrics
 from pipeline.action import Recovery, Response, Verdict
 from pipeline.budget_use import BudgetUse
 from pipeline.conclusion import CALL, PROBE, conclude
-from pipeline.entitlement import await_minting, header, wanted
+from pipeline.entitlement import header, mint_ahead, wanted
 from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import openings, steps
 from pipeline.ledger.closings import Closing
@@ -59,7 +59,6 @@ def probe(services: Services, step: StepAtHand, *, number: int) -> Any | None:
 
 def _attempt(services: Services, step: StepAtHand, purpose: str, number: int) -> OpenedAttempt | Adopted:
     """Draw on the upstream's budget, open and send."""
-    await_minting(services, step)
     draw = BudgetUse(services, step)
     try:
         return _open_and_send(services, step, purpose, number, draw)
@@ -76,6 +75,7 @@ def _open_and_send(
         intent = intent_of(
             services, step, purpose=purpose, number=number, after_generation=after_generation, ahead=ahead
         )
+        mint_ahead(services, step, intent)
         draw.take()
         began = time.monotonic()
         match _open(services, intent):

@@ -12,7 +12,7 @@ from identity.confined import Confinement
 from identity.errors import Misconfigured
 from identity.http import NotSent
 from identity.metrics import CAPABILITIES_ISSUED
-from identity.model import AccountKey, Effect, Leased
+from identity.model import Effect, Leased
 from identity.money import Money
 from identity.secret import Secret
 from pipeline.action import Action
@@ -57,13 +57,12 @@ def prohibition(action: Action[Any], audience: Audience | None) -> str | None:
     return None
 
 
-def await_minting(services: Services, step: StepAtHand) -> None:
-    """Raises Misconfigured or Unavailable if a token for its one repository cannot be had yet: nothing opens."""
+def mint_ahead(services: Services, step: StepAtHand, intent: Intent) -> None:
+    """Mint the token for its one repository, if it goes by one. Raises Misconfigured or Unavailable: nothing opens."""
     repository = step.action.confined_to()
     if repository is None or services.confiner is None or step.audience is not None:
         return
-    key = AccountKey(tenant=step.job.tenant, connection=step.through.id, principal=step.principal)
-    services.confiner.await_minting(key, repository=repository, scopes=step.action.facts.scopes)
+    services.confiner.mint_ahead(intent.lease, repository=repository, reads=_reads(step), attempt=intent.attempt)
 
 
 def header(
@@ -100,9 +99,13 @@ def _confined(
         scopes=step.action.facts.scopes,
     )
     token = services.confiner.token(wanted, attempt=attempt, send_before=send_before)
-    if isinstance(token, NotSent) and token.final and step.action.facts.effect is Effect.READ:
+    if isinstance(token, NotSent) and token.final and _reads(step):
         return None  # the installation does not have the repository, but the account reads public ones
     return token
+
+
+def _reads(step: StepAtHand) -> bool:
+    return step.action.facts.effect is Effect.READ
 
 
 def _limit(money: Money | None) -> Limit | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+import structlog
 from sqlalchemy import Connection
 
 from deploy.cli.command import DONE, PROBLEM, command, confirm, names, tell
@@ -16,10 +17,13 @@ from identity.liveness import Life, ask_whose
 from identity.model import AccountState, Credential, PrincipalKind
 from identity.narrowing import narrow
 from identity.providers import PROFILES
+from identity.store import CommitUnknown
 from pipeline.accounts import facts
 from pipeline.ledger import queries
 from pipeline.ledger.paging import Row
 from pipeline.workflow import SERVICE, USER
+
+log = structlog.get_logger(__name__)
 
 _STATES = click.Choice([str(state) for state in AccountState])
 
@@ -155,9 +159,20 @@ def refresh(at: Installation, out: Output, id: str) -> int:
         raise BadInput(f"{account} was never connected: `{facts.told(row)['next']}`")
     try:
         after = at.runtime.coordinator.refresh(account, after_generation=before)
-    except AswhomError as error:  # it was forced all the same, and may have been presented
-        _note_refresh(at, row, "failed", generation=before, error=type(error).__name__, why=str(error))
-        return tell(out, error, next_step=_next_token(at, account))
+    except (AswhomError, CommitUnknown) as error:  # it was forced all the same, and may have been presented
+        next_step = None
+        try:
+            _note_refresh(at, row, "failed", generation=before, error=type(error).__name__, why=str(error))
+            next_step = _next_token(at, account)
+        except (AswhomError, CommitUnknown) as second:  # as where the ledger is away: the first is what matters
+            log.warning(
+                "a forced refresh that failed may not be in the audit",
+                action="account.refresh_unaudited",
+                account=account,
+                error=type(second).__name__,
+                reason=str(second),
+            )
+        return tell(out, error, next_step=next_step)
     renewed = after > before
     _note_refresh(at, row, "renewed" if renewed else "kept", generation=after)
     until = at.read(lambda c: queries.account(c, account))["expires_at"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -265,6 +268,22 @@ def test_a_forced_refresh_that_fails_is_audited_too(
     (row,) = acme.cli.json("audit", "search", "--kind", "account.refresh_forced")
     assert (row["outcome"], row["account_id"], row["detail"]["error"]) == ("failed", acme.id, error)
     assert "by cli:" in row["reason"]
+
+
+def test_a_forced_refresh_that_fails_where_the_audit_cannot_be_written_says_why_it_failed(
+    acme: Acme, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acme.consents(left=timedelta(seconds=-1))
+    acme.write(lambda c: pause_connection(c, "github", reason="told so"))
+    monkeypatch.setenv("ASWHOM_TURN_TIMEOUT", "0.1")
+    with closing(sqlite3.connect(acme.cli.data_dir / "ledger.db", isolation_level=None)) as busy:
+        busy.execute("BEGIN IMMEDIATE")
+        result = acme.cli("accounts", "refresh", acme.id, "--json")
+    assert result.exit_code == 1
+    said = json.loads(result.stdout)
+    assert (said["error"], said["message"]) == ("Misconfigured", "provider connection github is paused: told so")
+    assert "may not be in the audit" in result.stderr
+    assert "CommitUnknown" in result.stderr
 
 
 def test_a_token_that_stays_the_same_is_not_refreshed(acme: Acme) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -13,14 +15,14 @@ from identity.connection_secrets import PRIVATE_KEY, live_secrets, rotate_secret
 from identity.connections import pause_connection
 from identity.errors import Misconfigured, Unavailable
 from identity.http import Client, NotSent
-from identity.model import Credential
+from identity.model import AccountKey, Credential, LeaseRequest, Scope, ScopeKind
 from identity.providers import PROFILES
 from identity.refresh.gate import Endpoint, Gate
 from identity.secret import Secret
 from identity.token_endpoint import TokenEndpoint
 from identity.withdrawals.tables import withdrawals
 from tests.identity.keys import pem
-from tests.identity.providers import PretendProvider, reply
+from tests.identity.providers import PretendProvider, Reply, reply
 from tests.identity.services import Make, service
 from tests.identity.world import ANNA, ROBOT, World
 
@@ -81,41 +83,195 @@ def test_a_token_that_reads_what_the_account_may_write_is_used_and_held(
     assert world.store.read(lambda c: c.execute(select(withdrawals.c.state)).scalars().all()) == ["held"]
 
 
-def test_only_a_pause_holds_back_before_a_step_opens_and_not_where_a_token_lives_or_none_is_minted(
+LIVES = {"expires_at": "2099-01-01T00:00:00Z"}
+
+
+def ahead(
+    world: World, confiner: Confiner, *, repository: str = "acme/shop", reads: bool = True, key: AccountKey = ROBOT
+) -> None:
+    """What is done before a step of *key* opens that reads pull requests."""
+    request = LeaseRequest(
+        tenant=key.tenant,
+        connection=key.connection,
+        agent="bot",
+        principal=key.principal,
+        accepted=world.number(),
+        scopes=READS,
+        now=world.clock.now,
+    )
+    confiner.mint_ahead(request, repository=repository, reads=reads, attempt="att_1")
+
+
+def ready(make: Make, provider: PretendProvider) -> tuple[World, str]:
+    """An installation whose own token lives, at a provider that mints."""
+    world, coordinator = make("github", app_id="7")
+    numbers = itertools.count()
+    may = {"issues": "write", "pull_requests": "write"}
+    provider.answer = lambda form: reply(LIVES | {"token": f"ghs_{next(numbers)}", "permissions": may}, 201)
+    account = installed(world)
+    coordinator.refresh(account, after_generation=world.generation(ROBOT))
+    provider.bodies.clear()
+    provider.answer = lambda form: reply(LIVES | {"token": f"ghs_{next(numbers)}"}, 201)
+    return world, account
+
+
+def minted(provider: PretendProvider) -> list[str]:
+    """The repositories that tokens were asked for."""
+    return [json.loads(body)["repositories"][0] for body in provider.bodies]
+
+
+def test_a_token_is_minted_before_a_step_opens_and_is_what_the_step_then_uses(
     make: Make, provider: PretendProvider, http: Client
 ) -> None:
-    world, _ = make("github", app_id="7")
-    confiner, account = confiner_of(world, http), installed(world)
-    confiner.await_minting(ROBOT, repository="acme/shop", scopes=READS)
-    provider.answer = lambda form: reply({"token": "ghs_1", "expires_at": "2099-01-01T00:00:00Z"}, 201)
+    world, account = ready(make, provider)
+    confiner = confiner_of(world, http)
+    ahead(world, confiner)
+    assert (minted(provider), provider.heads[-1]["x-aswhom-refresh"]) == (["shop"], "att_1")
     assert isinstance(asked(world, confiner, account), Secret)
+    ahead(world, confiner)
+    assert minted(provider) == ["shop"]
+
+
+def test_one_that_would_end_before_the_step_has_opened_is_minted_again(
+    make: Make, provider: PretendProvider, http: Client
+) -> None:
+    world, _ = ready(make, provider)
+    confiner = confiner_of(world, http)
+    provider.answer = lambda form: reply({"token": "ghs_1", "expires_in": 600}, 201)
+    ahead(world, confiner)
+    world.clock.advance(timedelta(minutes=6, seconds=59))
+    ahead(world, confiner)
+    assert len(minted(provider)) == 1
+    world.clock.advance(SECOND)
+    ahead(world, confiner)
+    assert len(minted(provider)) == 2
+
+
+def test_nothing_is_minted_ahead_for_what_would_not_open(make: Make, provider: PretendProvider, http: Client) -> None:
+    world, _ = ready(make, provider)
+    confiner = confiner_of(world, http)
+    ahead(world, confiner, key=ANNA)  # never connected
+    service(world, Credential.STATIC, key=ANNA, token=Secret("ghp_1"), scopes=tuple(READS))
+    ahead(world, confiner, key=ANNA)  # cannot mint
+    world.clock.advance(timedelta(days=40_000))
+    ahead(world, confiner)  # its own token is renewed first
+    world.clock.advance(timedelta(days=-40_000))
+    world.revoke(Scope(kind=ScopeKind.ACCOUNT, key=str(ROBOT)))
+    ahead(world, confiner)
+    assert minted(provider) == []
+
+
+def test_a_pause_holds_back_before_a_step_opens_and_not_where_a_token_lives(
+    make: Make, provider: PretendProvider, http: Client
+) -> None:
+    world, _ = ready(make, provider)
+    confiner = confiner_of(world, http)
+    ahead(world, confiner)
     world.store.write(lambda c: pause_connection(c, "forge", reason="told so"))
-    confiner.await_minting(ROBOT, repository="acme/shop", scopes=READS)
-    confiner.await_minting(ANNA, repository="acme/shop", scopes=READS)  # never connected: the opening says so
+    ahead(world, confiner)
     with pytest.raises(Misconfigured, match="paused: told so"):
-        confiner.await_minting(ROBOT, repository="acme/infra", scopes=READS)
-    service(world, Credential.STATIC, key=ANNA, token=Secret("ghp_1"))
-    confiner.await_minting(ANNA, repository="acme/infra", scopes=READS)
-
-
-LIVES = {"expires_at": "2099-01-01T00:00:00Z"}
+        ahead(world, confiner, repository="acme/infra")
+    assert minted(provider) == ["shop"]
 
 
 def test_an_endpoint_that_is_left_alone_holds_back_before_a_step_opens_and_says_for_how_long(
     make: Make, provider: PretendProvider, http: Client
 ) -> None:
-    world, _ = make("github", app_id="7")
+    world, _ = ready(make, provider)
     gate = Gate(None)
-    confiner, account = confiner_of(world, http, gate=gate), installed(world)
-    provider.answer = lambda form: reply(LIVES | {"token": "ghs_1"}, 201)
-    assert isinstance(asked(world, confiner, account), Secret)
+    confiner = confiner_of(world, http, gate=gate)
+    ahead(world, confiner)
     gate.hold(Endpoint.of(world.owner, Credential.INSTALLATION), timedelta(minutes=7))
-    confiner.await_minting(ROBOT, repository="acme/shop", scopes=READS)  # that token lives
-    with pytest.raises(Unavailable, match="left alone") as held:
-        confiner.await_minting(ROBOT, repository="acme/infra", scopes=READS)
-    assert timedelta(minutes=6) < held.value.retry_after <= timedelta(minutes=7)
-    service(world, Credential.STATIC, key=ANNA, token=Secret("ghp_1"))
-    confiner.await_minting(ANNA, repository="acme/infra", scopes=READS)
+    ahead(world, confiner)  # that token lives
+    waits = set()
+    for _ in range(3):
+        with pytest.raises(Unavailable, match="no token for acme/infra alone: its token endpoint is left") as held:
+            ahead(world, confiner, repository="acme/infra")
+        waits.add(held.value.retry_after)
+    assert timedelta(minutes=6) < min(waits)
+    assert max(waits) < timedelta(minutes=7, seconds=6)
+    assert max(waits) - min(waits) > timedelta(milliseconds=1), "they do not come back at one moment"
+
+
+def test_of_many_that_come_at_once_none_opens_without_its_token(
+    make: Make, provider: PretendProvider, http: Client
+) -> None:
+    world, account = ready(make, provider)
+    gate, to = Gate(None, monotonic=lambda: 0.0), Endpoint.of(world.owner, Credential.INSTALLATION)
+    pace = PROFILES["github"].pace_of(Credential.INSTALLATION)
+    for _ in range(pace.burst - 1):
+        assert gate.enter(to, pace) is None
+    confiner, opened = confiner_of(world, http, gate=gate), []
+    for name in ("a", "b", "c"):
+        with suppress(Unavailable):
+            ahead(world, confiner, repository=f"acme/{name}")
+            opened.append(asked(world, confiner, account, repository=f"acme/{name}"))
+    assert [type(one) for one in opened] == [Secret]
+
+
+@pytest.mark.parametrize(
+    ("answer", "why", "least"),
+    [
+        (reply({}, 503), "status 503", 5),
+        (reply({}, 429, retry_after="90"), "status 429", 90),
+        (reply({}, 504), "status 504", 60),
+        (None, "", 60),
+    ],
+    ids=["down", "limited", "gateway", "silent"],
+)
+def test_what_the_endpoint_does_not_do_now_is_waited_for_before_a_step_opens(
+    make: Make, provider: PretendProvider, http: Client, answer: Reply | None, why: str, least: int
+) -> None:
+    world, _ = ready(make, provider)
+    provider.answer = lambda form: answer
+    with pytest.raises(Unavailable, match=f"no token for acme/shop alone: .*{why}") as held:
+        ahead(world, confiner_of(world, http))
+    assert timedelta() <= held.value.retry_after - least * SECOND <= 5 * SECOND
+
+
+def test_what_is_out_of_reach_is_not_asked_for_again_by_reads_for_five_minutes(
+    make: Make, provider: PretendProvider, http: Client
+) -> None:
+    world, account = ready(make, provider)
+    gate = Gate(None)
+    confiner = confiner_of(world, http, gate=gate)
+    provider.answer = lambda form: reply({"message": "no"}, 422)
+    expected = NotSent(reason="no token for acme/shop alone: 422: it lacks a permission or repository", final=True)
+    ahead(world, confiner)
+    assert asked(world, confiner, account) == expected
+    world.clock.advance(timedelta(minutes=4, seconds=59))
+    ahead(world, confiner, repository="Acme/Shop")
+    assert asked(world, confiner, account) == expected
+    assert minted(provider) == ["shop"]
+    world.clock.advance(SECOND)
+    ahead(world, confiner)
+    assert minted(provider) == ["shop"] * 2
+    gate.hold(Endpoint.of(world.owner, Credential.INSTALLATION), timedelta(minutes=7))
+    ahead(world, confiner)
+    with pytest.raises(Unavailable):
+        ahead(world, confiner, reads=False)  # it may have been given since, and this would fail of it
+
+
+def test_what_was_out_of_reach_and_was_given_since_is_used(make: Make, provider: PretendProvider, http: Client) -> None:
+    world, account = ready(make, provider)
+    confiner, mints = confiner_of(world, http), provider.answer
+    provider.answer = lambda form: reply({"message": "no"}, 422)
+    ahead(world, confiner, reads=False)
+    assert isinstance(asked(world, confiner, account), NotSent)
+    provider.answer = mints
+    ahead(world, confiner, reads=False)
+    assert isinstance(asked(world, confiner, account), Secret)
+
+
+def test_no_more_refusals_are_remembered_than_tokens_are_kept(
+    make: Make, provider: PretendProvider, http: Client
+) -> None:
+    world, _ = ready(make, provider)
+    confiner = confiner_of(world, http, keeps=2)
+    provider.answer = lambda form: reply({"message": "no"}, 422)
+    for name in ("a", "b", "c", "b", "c", "a"):
+        ahead(world, confiner, repository=f"acme/{name}")
+    assert minted(provider) == ["a", "b", "c", "a"]
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,11 @@ def agents(_upstreams: Sandbox, _furnished: Path, tmp_path: Path) -> Iterator[To
     made = Town(_upstreams, f"sqlite:///{tmp_path}/ledger.sqlite", workflows=("tasks.actions.github",))
     yield made
     made.close()
+    forget_faults(made)
+
+
+def forget_faults(town: Town) -> None:
+    town.sandbox.http.delete(town.sandbox.url("github", "/_sandbox/faults"))
 
 
 def entries(town: Town, ending: str) -> list[Mapping[str, Any]]:
@@ -104,6 +109,37 @@ def test_while_its_token_endpoint_is_left_alone_a_step_that_needs_a_new_one_wait
     assert waiting.due_at - datetime.now(UTC) > timedelta(minutes=50)
 
 
+def test_an_endpoint_that_is_left_alone_once_the_accounts_own_token_was_renewed_costs_no_try(agents: Town) -> None:
+    number = agents.pull("acme/shop", "grace")
+    owner = agents.runtime.database.read(lambda c: get_connection(c, "github"))
+    to = Endpoint.of(owner, Credential.INSTALLATION)
+    agents.when("after_refresh_commit", 1, lambda: agents.runtime.gate.hold(to, timedelta(hours=1)))
+    ask(agents, "job_1", github.AddLabels(repo="acme/shop", number=number, labels=("bug",)))
+    agents.work_once()
+    (waiting,) = (row for row in agents.jobs() if row.id == "job_1")
+    assert (waiting.state, agents.attempts()) == (JobState.QUEUED, [])
+    assert "left alone for now" in waiting.reason
+    assert waiting.due_at - datetime.now(UTC) > timedelta(minutes=50)
+
+
+def test_while_its_token_endpoint_fails_a_step_that_needs_a_new_one_waits_and_spends_no_try(agents: Town) -> None:
+    labelled(agents)
+    number = agents.pull("acme/infra", "grace")
+    agents.sandbox.order("github", "faults", endpoint="access_tokens", mode="status", status=503, times=30)
+    mints = len(entries(agents, MINTS))
+    ask(agents, "job_new", github.AddLabels(repo="acme/infra", number=number, labels=("bug",)))
+    for _ in range(4):
+        agents.work_once()
+        agents.runtime.database.write(time_passes)
+    forget_faults(agents)
+    (waiting,) = (row for row in agents.jobs() if row.id == "job_new")
+    assert (waiting.state, len(agents.attempts())) == (JobState.QUEUED, 1)
+    assert "no token for acme/infra alone: status 503" in waiting.reason
+    agents.settle()
+    assert [attempt.state for attempt in agents.attempts()] == [AttemptState.EFFECT] * 2
+    assert [one["status"] for one in entries(agents, MINTS)[mints:]] == [503] * 4 + [201]
+
+
 def test_a_write_to_a_repository_outside_the_installation_fails_at_once_and_says_why(agents: Town) -> None:
     ask(agents, "job_1", github.AddLabels(repo="acme/elsewhere", number=1, labels=("bug",)))
     agents.settle()
@@ -123,6 +159,20 @@ def test_a_read_of_a_repository_outside_the_installation_is_done_by_the_accounts
     own, refused = entries(agents, MINTS)[-2:]
     assert (refused["attempt"], refused["status"]) == (None, 422)
     assert read["token_fingerprint"] == own["issued"]
+
+
+def test_a_repository_that_was_out_of_reach_is_read_without_asking_again_while_the_endpoint_is_left_alone(
+    agents: Town,
+) -> None:
+    ask(agents, "job_1", github.GetPull(repo="globex/site", number=1))
+    agents.settle()
+    mints = len(entries(agents, MINTS))
+    owner = agents.runtime.database.read(lambda c: get_connection(c, "github"))
+    agents.runtime.gate.hold(Endpoint.of(owner, Credential.INSTALLATION), timedelta(hours=1))
+    ask(agents, "job_2", github.GetPull(repo="Globex/Site", number=1))
+    agents.work_once()
+    assert [(row.status, row.error) for row in agents.attempts()] == [(404, "status 404")] * 2
+    assert len(entries(agents, MINTS)) == mints
 
 
 def secret_of(town: Town, row: Any) -> str:

@@ -48,4 +48,11 @@ CONTROLS = (
         without="wait = 0",
         test="tests/ledger/test_budget.py::test_a_pause_is_of_its_class",
     ),
+    Control(
+        name="a token for one repository is minted before its step opens",
+        file="pipeline/attempt.py",
+        guard="mint_ahead(services, step, intent)",
+        without="pass",
+        test="tests/tasks/test_confined.py::test_while_its_token_endpoint_fails",
+    ),
 )
