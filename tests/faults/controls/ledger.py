@@ -249,7 +249,7 @@ CONTROLS = (
         file="identity/refresh/settlement.py",
         guard="ruled_out = revoked_since(connection, scopes, intent.consented, or_stopped=False)",
         without="ruled_out = None",
-        test="tests/identity/test_races.py::test_no_refresh_commits_after_a_revocation and sqlite",
+        test="tests/identity/test_coordinator.py::test_an_answer_after_a_revocation_is_kept_only and sqlite",
     ),
     Control(
         name="nobody is answered before the group's COMMIT",
