@@ -49,10 +49,14 @@ def known_as(connection: Connection, name: str) -> str | None:
 
 
 def links_left(connection: Connection, owner: ProviderConnection) -> int:
-    """How many links would stay under a name that only *owner*'s users have: another server's could come by them."""
-    if any(one.people == owner.people for one in _connections(connection) if one.id != owner.id):
+    """How many links only *owner* has: another server's users could come by them, under its name."""
+    others = [one for one in _connections(connection) if one.id != owner.id and one.people == owner.people]
+    served = [one.tenant for one in others if _server(one) == _server(owner)]
+    if None in served or (owner.tenant is not None and owner.tenant in served):
         return 0
     linked = select(func.count()).select_from(aliases).where(aliases.c.provider == owner.people)
+    if owner.tenant is not None:
+        linked = linked.where(aliases.c.tenant_id == owner.tenant)
     return connection.execute(linked).scalar_one()
 
 

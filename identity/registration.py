@@ -73,18 +73,21 @@ class Change:
 
     client_id: str | None = None
     scopes: tuple[str, ...] | None = None
-    api_url: str | None = None
     config: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, owner: ProviderConnection, profile: Profile, policy: AddressPolicy) -> ProviderConnection:
         """The connection as it is to be, held to what a new one is. Raises BadInput, Misconfigured."""
         if "people" in self.config:
             raise BadInput(f"people moves links too: `aswhom connections name-people {owner.id} NAME`")
+        if there := sorted(name for name in self.config if name == "issuer" or name.endswith("_url")):
+            raise BadInput(
+                f"{there[0]} says where tokens go, and whose users are meant: that is another connection. Remove "
+                f"{owner.id} while nothing refers to it, and add it again"
+            )
         after = replace(
             owner,
             client_id=owner.client_id if self.client_id is None else self.client_id,
             scopes=owner.scopes if self.scopes is None else self.scopes,
-            api_url=owner.api_url if self.api_url is None else self.api_url,
             config={**owner.config, **self.config},
         )
         _check(after, profile, policy)
@@ -93,7 +96,7 @@ class Change:
 
 def changed(before: ProviderConnection, after: ProviderConnection) -> list[str]:
     """The names of what is another: `scopes`, `config.app_id`."""
-    plain = [name for name in ("api_url", "client_id", "scopes") if getattr(before, name) != getattr(after, name)]
+    plain = [name for name in ("client_id", "scopes") if getattr(before, name) != getattr(after, name)]
     names = before.config.keys() | after.config.keys()
     configured = [f"config.{name}" for name in names if before.config.get(name) != after.config.get(name)]
     return sorted(plain + configured)

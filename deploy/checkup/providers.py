@@ -104,7 +104,8 @@ def reachable(at: Installation) -> Iterator[Finding]:
         told = [(url, why) for url, why in zip(urls, threads.map(ask, urls), strict=True) if why is not None]
     for url, why in told[:_SHOWN]:
         distrusted = "CERTIFICATE_VERIFY_FAILED" in why
-        look = "name an authority of your own in ASWHOM_CA_FILE" if distrusted else "look at name service and routes"
+        ours = "is it a server of your own, name its authority in ASWHOM_CA_FILE; else somebody may stand between"
+        look = f"its certificate is not trusted: {ours}" if distrusted else "look at name service and routes"
         yield wrong("reachability", f"{url} does not answer ({why}): {look}")
     if len(told) > _SHOWN:
         yield wrong("reachability", f"{len(told) - _SHOWN} more do not answer")

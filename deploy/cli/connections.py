@@ -162,41 +162,28 @@ def discover_again(at: Installation, out: Output, id: str) -> None:
 @click.argument("id")
 @click.option("--client-id", help="Another client.")
 @click.option("--scopes", callback=names, help="What to ask people for from now on: a,b,c.")
-@click.option("--api-url", help="Another address of the upstream.")
 @click.option("--config", multiple=True, metavar="NAME=VALUE", help="What else the provider needs: app_id=…, key_id=…")
-@click.option("--yes", is_flag=True, help="Do not ask.")
 def correct(
     at: Installation,
     out: Output,
     id: str,
     client_id: str | None,
     scopes: tuple[str, ...] | None,
-    api_url: str | None,
     config: tuple[str, ...],
-    yes: bool,
 ) -> None:
     """Correct a connection, at once; what is not named stays.
 
     Accounts keep the scopes that they were granted: a reconnect asks for what waiting jobs lack, and services' accounts
-    are added again. It asks before another client, with which old grants can be neither renewed nor ended, and before
-    tokens go to another address.
+    are added again. Another client, or app, is refused once there are accounts, and another address always: remove the
+    connection while nothing refers to it, and add it again.
     """
-    change = Change(client_id=client_id, scopes=scopes, api_url=api_url, config=pairs(config))
+    change = Change(client_id=client_id, scopes=scopes, config=pairs(config))
     if change == Change():
-        raise BadInput("say what is to be another: --scopes, --client-id, --api-url or --config")
+        raise BadInput("say what is to be another: --scopes, --client-id or --config")
     before = at.read(lambda c: get_connection(c, id))
     if before.provider not in PROFILES:
         raise BadInput(f"{id} is a sender of your own: remove it, and add it again as it should be")
     profile = profile_of(PROFILES, before.provider)
-    after = change.of(before, profile, at.http.policy)
-    if before.client_id != after.client_id and (old := at.read(lambda c: acts.depending(c, id, on_client=True))):
-        confirm(
-            f"Use client {after.client_id} for {id}? The grants of {old} account(s) can then be neither renewed "
-            "nor ended at the provider: those people connect again.",
-            yes=yes,
-        )
-    if before.api_url != after.api_url and (sent := at.read(lambda c: acts.depending(c, id, on_client=False))):
-        confirm(f"Send the tokens of {sent} account(s) to {after.api_url} from now on?", yes=yes)
     act = at.act()
     changed = at.write(lambda c: acts.change(c, id, change, profile, at.http.policy, **act))
     out.done(f"{id}: changed {', '.join(changed) or 'nothing'}", {"id": id, "changed": changed})

@@ -22,7 +22,7 @@ from identity.connections import (
 from identity.connections import resume_connection as use_again
 from identity.discovery import Metadata
 from identity.errors import BadInput
-from identity.model import AccountState, Credential, ProviderConnection
+from identity.model import ProviderConnection
 from identity.providers.profile import Profile
 from identity.registration import Change, changed
 from identity.secret import Secret
@@ -119,13 +119,19 @@ def change(
 ) -> list[str]:
     """Correct a connection, from the next thing it is used for on; the names of what is another. Raises BadInput.
 
-    As whom it asks for tokens is an operator's act that resumes, as a new secret is: a refusal of what was shown
-    before pauses it no more.
+    As whom it asks for tokens stays once it has accounts: theirs are renewed and ended by the client that won them.
+    Another client resumes, as a new secret does: a refusal of what was shown before pauses it no more.
     """
-    lock_connection(connection, id)
+    lock_against_references(connection, id)
     before = get_connection(connection, id)
     after = change.of(before, profile, policy)
     if names := changed(before, after):
+        bound = {"client_id", "config.app_id"}.intersection(names)
+        if bound and (held := _accounts(connection, id)):
+            raise BadInput(
+                f"{id} has {held} account(s), and only its present client can renew and end their tokens: "
+                f"{min(bound)} stays. Add another connection, once `aswhom connections stop {id}` is settled"
+            )
         rewrite_connection(connection, after)
         if (before.client_id, before.config) != (after.client_id, after.config):
             use_again(connection, id)
@@ -134,14 +140,9 @@ def change(
     return names
 
 
-def depending(connection: Connection, id: str, *, on_client: bool) -> int:
-    """How many accounts it has that may act; *on_client*: whose tokens the client alone can renew, or end."""
-    statement = select(func.count()).select_from(accounts).where(accounts.c.connection_id == id)
-    statement = statement.where(accounts.c.state.in_((AccountState.ACTIVE, AccountState.SUSPENDED)))
-    if on_client:
-        renewed = (Credential.AUTHORIZATION_CODE, Credential.ROTATING)
-        statement = statement.where(accounts.c.credential.in_(renewed))
-    return connection.execute(statement).scalar_one()
+def _accounts(connection: Connection, id: str) -> int:
+    """How many it has, in whatever state: a revoked one's tokens may still be to end at the provider."""
+    return connection.execute(select(func.count()).where(accounts.c.connection_id == id)).scalar_one()
 
 
 def remove(connection: Connection, id: str, *, audit_id: str, by: str, now: datetime) -> None:

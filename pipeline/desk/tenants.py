@@ -131,8 +131,10 @@ def remove_installation(
     connection: Connection, *, connection_id: str, external_id: str, audit_id: str, by: str, now: datetime
 ) -> str:
     """Take back whose an installation is; whose it was. Raises BadInput while its tenant's service acts through it."""
-    queries.provider_connection(connection, connection_id)
+    owner = queries.provider_connection(connection, connection_id)["tenant_id"]
     tenant = installations.tenant_of_installation(connection, connection_id, external_id)
+    if owner is not None:  # without a list, whatever comes through its own connection is that tenant's
+        raise BadInput(f"{connection_id} is {owner}'s own connection, and so is whatever comes through it")
     if tenant is None:
         raise BadInput(f"{connection_id} has no installation {external_id}: see `aswhom installations list`")
     if acting := installations.acting_through(connection, connection_id, external_id, tenant=tenant):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from sqlalchemy import select
 
@@ -32,16 +30,14 @@ def test_what_was_given_wrongly_is_corrected_at_once(github: Cli) -> None:
         "issues:read,issues:write",
         "--config",
         "app_id=123456",
-        "--api-url",
-        "https://ghe.example/api",
     )
-    assert github.json(*SET, *right) == {"id": "github", "changed": ["api_url", "config.app_id", "scopes"]}
+    assert github.json(*SET, *right) == {"id": "github", "changed": ["config.app_id", "scopes"]}
     shown = github.json("connections", "show", "github")
     assert shown["scopes"] == ["issues:read", "issues:write"]
-    assert (shown["api_url"], shown["config"]) == ("https://ghe.example/api", {"app_id": "123456"})
+    assert shown["config"] == {"app_id": "123456"}
     assert shown["client_id"] == "Iv1"
     (row,) = github.json("audit", "search", "--kind", "connection.changed")
-    assert row["detail"]["changed"] == ["api_url", "config.app_id", "scopes"]
+    assert row["detail"]["changed"] == ["config.app_id", "scopes"]
     assert row["reason"].startswith("by cli:")
     assert github.json(*SET, *right)["changed"] == []  # nothing was done
     assert len(github.json("audit", "search", "--kind", "connection.changed")) == 1
@@ -50,8 +46,8 @@ def test_what_was_given_wrongly_is_corrected_at_once(github: Cli) -> None:
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        (("--api-url", "http://ghe.example"), "is not https"),
-        (("--config", "userinfo_url=http://x.example"), "is not https"),
+        (("--config", "userinfo_url=https://x.example"), "says where tokens go"),
+        (("--config", "issuer=https://x.example"), "Remove github while nothing refers to it"),
         (("--config", "client_auth=handshake"), "authenticates by"),
         (("--config", "key_header=a b"), "key_header is not the name of a header"),
         (("--config", "people=ghe"), "aswhom connections name-people github"),
@@ -64,21 +60,15 @@ def test_it_is_held_to_what_a_new_one_is(github: Cli, given: tuple[str, ...], wh
     assert github.json("connections", "show", "github") == before
 
 
-def test_another_client_is_asked_about_where_grants_end_by_it(github: Cli, tmp_path: Path) -> None:
+def test_the_client_stays_once_there_is_an_account_for_it_alone_can_end_what_it_won(github: Cli) -> None:
     assert github.json(*SET, "--client-id", "Iv2")["changed"] == ["client_id"]  # nobody has an account
     github.json("accounts", "add-static", *SERVICE, "--token-file", "-", input="t0ken")
-    assert github.json(*SET, "--client-id", "Iv3")["changed"] == ["client_id"]  # a key is nobody's client's
-    asked = github(*SET, "--api-url", "https://ghe.example/api")
-    assert (asked.exit_code, "1 account(s)" in asked.output, "--yes" in asked.output) == (2, True, True)
-    assert github.json("connections", "show", "github")["api_url"] == "https://api.github.com"
-    assert github.json(*SET, "--api-url", "https://ghe.example/api", "--yes")["changed"] == ["api_url"]
-    refresh = tmp_path / "refresh"
-    refresh.write_text("r3fresh")
-    rotating = ("--token-file", "-", "--refresh-token-file", str(refresh))
-    github.json("accounts", "add-rotating", *SERVICE, *rotating, input="t0ken")
-    asked = github(*SET, "--client-id", "Iv4")
-    assert (asked.exit_code, "grants of 1 account(s)" in asked.output, "--yes" in asked.output) == (2, True, True)
-    assert github.json(*SET, "--client-id", "Iv4", "--yes")["changed"] == ["client_id"]
+    github.json("revoke", "account", "acme/github/acme.service", "--yes")  # its token may still be to end there
+    for given in (("--client-id", "Iv3"), ("--config", "app_id=7")):
+        assert "has 1 account(s)" in github.json(*SET, *given, code=1)["message"]
+    shown = github.json("connections", "show", "github")
+    assert (shown["client_id"], shown["config"]) == ("Iv2", {"app_id": "1"})
+    assert github.json(*SET, "--scopes", "issues:read")["changed"] == ["scopes"]
 
 
 def test_a_connection_paused_for_a_wrong_client_is_used_again_when_it_is_corrected(github: Cli) -> None:
@@ -121,6 +111,9 @@ def test_a_connection_whose_name_links_people_stays(github: Cli) -> None:
     link = ("--tenant", "acme", "--user", "ada", "--provider", "github", "--external-id", "7")
     github.json("aliases", "add", *link)
     assert "aswhom aliases list" in github.json(*REMOVE, code=1)["message"]
+    github.json("tenants", "add", "globex")
+    github.json(*ADD, "--id", "of-globex", "--tenant", "globex", input="hunter2")
+    assert "aswhom aliases list" in github.json(*REMOVE, code=1)["message"]  # acme's people are not known through it
     github.json(*ADD, "--id", "right", input="hunter2")
     github.json(*REMOVE)
 

@@ -19,7 +19,6 @@ from tests.deploy.conftest import Cli
 GRAVE = (
     "revoke", "stop", "retire", "retire-secret", "rotate-webhook-secret", "prune", "narrow", "replay", "remove",
     "delete", "withdraw", "rotate-signing", "sign-out", "renew", "disallow", "resolve", "cancel", "remove-return",
-    "set",
 )  # fmt: skip
 
 

@@ -46,14 +46,22 @@ def remove(c: Connection, id: str) -> None:
 def test_what_is_not_named_stays_as_others_have_left_it(house: House) -> None:
     def both(c: Connection) -> list[list[str]]:
         return [
-            change(c, "gh", Change(scopes=("a", "b"), config={"app_id": "1"}), "aud-1"),
-            change(c, "gh", Change(client_id="other", config={"key_id": "k"}), "aud-2"),
+            change(c, "spare", Change(scopes=("a", "b"), config={"app_id": "1"}), "aud-1"),
+            change(c, "spare", Change(client_id="other", config={"key_id": "k"}), "aud-2"),
         ]
 
-    before = house.database.read(lambda c: get_connection(c, "gh"))
+    added(house.database, "spare")
+    before = house.database.read(lambda c: get_connection(c, "spare"))
     assert house.database.write(both) == [["config.app_id", "scopes"], ["client_id", "config.key_id"]]
     after = replace(before, client_id="other", scopes=("a", "b"), config={"app_id": "1", "key_id": "k"})
-    assert house.database.read(lambda c: get_connection(c, "gh")) == after
+    assert house.database.read(lambda c: get_connection(c, "spare")) == after
+
+
+def test_its_client_stays_once_it_has_accounts(house: House) -> None:
+    for bound in (Change(client_id="other"), Change(config={"app_id": "7"})):
+        with pytest.raises(BadInput, match=r"gh has 2 account\(s\)"):
+            house.database.write(partial(change, id="gh", to=bound))
+    assert house.database.write(lambda c: change(c, "gh", Change(scopes=("a",)))) == ["scopes"]
 
 
 def test_whatever_refers_to_a_connection_is_in_the_way_of_its_removal(house: House) -> None:
