@@ -162,7 +162,7 @@ def _let_go(ledger: Ledger, workflow: Workflow, number: int, upstream: Upstream)
     def accept(_: int) -> None:
         for _ in range(number // ACCEPTING):
             key = secrets.token_hex(8)
-            house.accept(house.delivery(key, text=key), now=later)
+            house.accept(house.delivery(key, text=key), due=later)
 
     at_once(ACCEPTING, accept)
     upstream.forget()

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, ClassVar
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, select, update
 
 from identity.accounts import find_account
 from identity.connect.sessions import ConnectSession, add_session
@@ -193,8 +193,10 @@ class House:
         }
         return SignedDelivery(**{**fields, **more})
 
-    def accept(self, delivery: SignedDelivery, *, now: datetime | None = None, job: str = "") -> Acceptance:
-        """*job*: the id that its job gets, else a new one."""
+    def accept(
+        self, delivery: SignedDelivery, *, now: datetime | None = None, job: str = "", due: datetime | None = None
+    ) -> Acceptance:
+        """*job*: the id that its job gets, else a new one; *due*: when it falls due, else at once, with its bell."""
         event = Opened.model_validate(delivery.document)
         matches = [] if delivery.signal else [self._match(event)]
         ids = deliveries.NewIds(
@@ -209,7 +211,16 @@ class House:
             reason="",
             now=now or datetime.now(UTC),
         )
-        return self.database.write(accept)
+
+        def write(c: Connection) -> Acceptance:
+            accepted = accept(c)
+            if due is not None:
+                c.execute(
+                    update(jobs_table).where(jobs_table.c.id.in_(accepted.jobs)).values(due_at=due, rung_until=None)
+                )
+            return accepted
+
+        return self.database.write(write)
 
     def _match(self, event: Opened) -> Match:
         user = ExternalUser(provider="github", id=event.author, login="ada")
