@@ -133,11 +133,14 @@ def _of_the_story(evidence: Evidence) -> list[str]:
     done = [step for step in document["steps"] if step["status"] == "done"]
     cancelled = [job["job"] for job in document["cancelled_jobs"]]
     finished = {job["workflow"] for job in document["jobs"] if job["state"] == JobState.DONE}
+    commented = {entry["attempt"] for entry in evidence.logs["github"] if entry["effect"]}
+    stopped = {attempt["id"] for attempt in evidence.attempts if attempt["job_id"] in cancelled}
     wanted = {
         **{f"no job of {workflow} is done": workflow in finished for workflow in WORKFLOWS},
         **{f"job {job['job']} is dead": job["state"] != JobState.DEAD for job in document["jobs"]},
         "no token was refreshed in the middle": bool(renewed),
         "no queued job was cancelled": bool(cancelled),
+        "GitHub did something for a job that was cancelled": not stopped & commented,
         "the receipt's signature does not hold": receipt.get("signature_holds", False),
         "the receipt does not list the cancelled jobs": set(receipt.get("cancelled_jobs", ())) == set(cancelled),
         "nothing was compensated": any(c["outcome"] == "done" for c in receipt.get("compensations", ())),

@@ -22,8 +22,11 @@ def job(id: str, workflow: str, state: str = "done") -> dict[str, Any]:
     return {"job": id, "workflow": workflow, "state": state}
 
 
-def attempt(id: str, action: str, principal: str, pattern: str, *, state: str = "effect") -> dict[str, Any]:
-    return {"id": id, "action": action, "principal_id": principal, "pattern": pattern, "state": state, "status": 200}
+def attempt(
+    id: str, action: str, principal: str, pattern: str, *, state: str = "effect", job: str = "job_1"
+) -> dict[str, Any]:
+    who = {"principal_id": principal, "pattern": pattern, "job_id": job}
+    return {"id": id, "action": action, "state": state, "status": 200, **who}
 
 
 def request(attempt: str | None, kind: str, actor: str | None, **more: Any) -> dict[str, Any]:
@@ -67,7 +70,7 @@ def sound() -> dict[str, Any]:
             attempt("att_2", "slack.PostMessage", "acme.service", "service"),
             attempt("att_3", "github.GetPull", "acme.service", "service"),
             attempt("att_4", "invoices.PayInvoice", "acme.ada", "capability"),
-            attempt("att_5", "linear.CreateIssue", "acme.ada", "delegated", state="no_effect"),
+            attempt("att_5", "linear.CreateIssue", "acme.ada", "delegated", state="no_effect", job="job_5"),
         ],
         "records": 20,
         "reads": frozenset({"github.GetPull"}),
@@ -142,6 +145,7 @@ def test_what_agrees_is_quiet() -> None:
         (of("github", 2, tenant="acme"), "GitHub did not end what an operator revoked"),
         (told("provider_receipt", signature_holds=False), "does not say that the provider ended"),
         (told("receipt", cancelled_jobs=["job_6"]), "does not list the cancelled jobs"),
+        (lambda it: it["attempts"][0].update(job_id="job_5"), "GitHub did something for a job that was cancelled"),
         (told("receipt", compensations=[]), "nothing was compensated"),
         (lambda it: it.update(records=4), "fewer records than there were calls"),
         (lambda it: it["document"]["replays"][0].update(reason="key"), "not refused as spent"),
