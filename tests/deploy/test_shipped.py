@@ -111,6 +111,25 @@ def test_the_broker_never_evicts_and_postgresql_takes_enough_connections() -> No
     assert int(most) >= 34 * (started + 1)  # the web runs two processes on PostgreSQL
 
 
+def test_one_service_builds_the_image_and_none_pulls_it() -> None:
+    """Builds that end at once with the same name fail each other, and Docker Hub's `aswhom` is not this one."""
+    services = COMPOSE["services"]
+    assert [name for name, service in services.items() if "build" in service] == ["setup"]
+    assert all(services[name]["pull_policy"] == "never" for name in [*PROCESSES, "setup"])
+
+
+def test_a_process_of_compose_hears_sigterm_while_it_starts() -> None:
+    """The first process of a container ignores it until it has a handler, and is killed 40 s later."""
+    assert all(COMPOSE["services"][name]["init"] is True for name in [*PROCESSES, "setup"])
+
+
+def test_postgresql_is_not_healthy_while_it_makes_its_data_directory() -> None:
+    """The image then listens on its socket alone, and takes as long as the disk does."""
+    health = COMPOSE["services"]["postgres"]["healthcheck"]
+    assert "-h 127.0.0.1" in " ".join(health["test"])
+    assert health["start_period"] == "60s"
+
+
 def test_nothing_but_a_proxys_port_is_published() -> None:
     published = [port for service in COMPOSE["services"].values() for port in service.get("ports", ())]
     assert all(port.startswith("127.0.0.1:") for port in published)
