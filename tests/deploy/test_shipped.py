@@ -135,6 +135,14 @@ def test_nothing_but_a_proxys_port_is_published() -> None:
     assert all(port.startswith("127.0.0.1:") for port in published)
 
 
+def test_a_namespace_that_enforces_the_restricted_standard_takes_every_pod() -> None:
+    """https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted."""
+    for pod in pods():
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert [one["securityContext"]["capabilities"] for one in within(pod)] == [{"drop": ["ALL"]}] * len(within(pod))
+        assert all(volume.keys() - {"name"} <= {"secret", "emptyDir"} for volume in pod["volumes"])
+
+
 def test_keys_are_not_readable_by_others_and_nothing_is_or_becomes_root() -> None:
     for pod in pods():
         assert pod["securityContext"]["runAsNonRoot"] is True
