@@ -14,6 +14,7 @@ from identity.authorization import KEY
 from identity.errors import BadInput, GrantRevoked, Unavailable
 from identity.grants import (
     AnotherAccount,
+    AnotherClient,
     Consent,
     Consented,
     Moved,
@@ -40,7 +41,7 @@ def write_consent(
     scopes: tuple[str, ...],
     now: datetime,
     also: Callable[[Connection, Consented], None],
-) -> Consented | AnotherAccount | RuledOut:
+) -> Consented | AnotherAccount | AnotherClient | RuledOut:
     """Store a consent, sealed for the generation it becomes. *also* runs in the same transaction.
 
     *answer* None: the service's tokens are minted when they are needed, for *scopes*. Raises Unavailable.
@@ -61,7 +62,9 @@ def write_consent(
             )
         )
 
-        def write(connection: Connection, named: Consent = named) -> Consented | Moved | AnotherAccount | RuledOut:
+        def write(
+            connection: Connection, named: Consent = named
+        ) -> Consented | Moved | AnotherAccount | AnotherClient | RuledOut:
             outcome = store_consent(connection, named, sealed, now=now)  # noqa: B023 - called before the next turn
             if isinstance(outcome, Consented):
                 also(connection, outcome)

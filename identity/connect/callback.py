@@ -23,7 +23,7 @@ from identity.connect.refusals import Refusals, in_words
 from identity.connect.sessions import CONNECTED, ConnectSession, note_outcome, open_verifier, use_up
 from identity.connections import people_of
 from identity.consents import write_consent
-from identity.grants import AnotherAccount, Consent, Consented
+from identity.grants import AnotherAccount, AnotherClient, Consent, Consented
 from identity.model import AccountKey, Credential, ProviderConnection, RuledOut, TokenAnswer
 from identity.principals import link_alias, resolve_alias, to_unlink
 from identity.providers.profile import ExternalIdentity, Profile
@@ -105,7 +105,13 @@ class Callback:
             redirect_uri=self.redirect_uri(owner.id),
             now=now,
         )
-        won = Leftover(key=session.key, provider=owner.provider, started=session.started, answer=answer)
+        won = Leftover(
+            key=session.key,
+            provider=owner.provider,
+            client_id=owner.client_id,
+            started=session.started,
+            answer=answer,
+        )
         with self.refusals.leaving(won, now=now):
             external = self.exchange.whose(session, owner, profile, answer.access_token)
         covered = profile.covered(answer.scopes)
@@ -143,6 +149,7 @@ class Callback:
             external_id=external.id if external else None,
             external_login=external.login if external else None,
             any_account=session.any_account,
+            client_id=owner.client_id,
         )
 
         def with_it(connection: Connection, stored: Consented) -> None:
@@ -179,6 +186,8 @@ class Callback:
                 _refuse_revoked()
             case AnotherAccount(awaited=awaited):
                 _refuse_another(owner, external, awaited)
+            case AnotherClient(reason=reason):
+                refuse(Why.INTERRUPTED, reason, final=True, won_by=owner.client_id)
         return outcome
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
@@ -164,6 +164,10 @@ class Withdrawer:
             postpone(connection, claimed.id, due_at=now + _SECOND, reason="a refresh has not ended", counted=False)
             return None
         owner = get_connection(connection, account.key.connection)
+        if (
+            claimed.client_id is not None
+        ):  # another client is refused, or is told that it has ended (RFC 7009 §2.1, §2.2)
+            owner = replace(owner, client_id=claimed.client_id)
         profile = profile_for(self._profiles, owner)
         refused = claimed.origin is Origin.CONNECT
         by_name = profile.renewal is not None and (refused or renews_expired(profile, claimed, now=now))

@@ -15,7 +15,7 @@ from identity.audit.tables import audit
 from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.connections import add_connection
 from identity.consents import connect_service, write_consent
-from identity.grants import ACCESS, AnotherAccount, Consent, Consented, Grant, get_grant, token_binding
+from identity.grants import ACCESS, AnotherAccount, AnotherClient, Consent, Consented, Grant, get_grant, token_binding
 from identity.leases import examine
 from identity.model import (
     AccountKey,
@@ -114,7 +114,7 @@ class World:
         lifetime: timedelta | None = timedelta(hours=1),
         consented: int | None = None,
         tokens: tuple[str, str] | None = None,
-    ) -> Consented | AnotherAccount | RuledOut:
+    ) -> Consented | AnotherAccount | AnotherClient | RuledOut:
         now = self.clock.now
         access, refresh = tokens or ("access-0", f"refresh-{self.generation(key)}")
         answer = TokenAnswer(
