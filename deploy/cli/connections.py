@@ -174,8 +174,8 @@ def correct(
     """Correct a connection, at once; what is not named stays.
 
     Accounts keep the scopes that they were granted: a reconnect asks for what waiting jobs lack, and services' accounts
-    are added again. Another client, or app, is refused once there are accounts, and another address always: remove the
-    connection while nothing refers to it, and add it again.
+    are added again. Another client, or app, is refused once somebody has connected, and another address always: remove
+    the connection while nothing refers to it, and add it again.
     """
     change = Change(client_id=client_id, scopes=scopes, config=pairs(config))
     if change == Change():
@@ -226,7 +226,8 @@ def list_connections(at: Installation, out: Output) -> None:
 def resume(at: Installation, out: Output, id: str) -> None:
     """Fetch tokens through it again, after the provider refused our client and the cause is mended there.
 
-    A new client secret or key (`rotate-secret`, `add-secret`) has resumed it by itself.
+    A new client secret or key (`rotate-secret`, `add-secret`) has resumed it by itself, and so has another client or
+    way to sign (`set`). What the provider says of what it was asked before pauses it no more.
     """
     act = at.act()
     resumed = at.write(lambda c: acts.resume(c, id, **act))

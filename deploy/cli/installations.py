@@ -37,8 +37,9 @@ def add_installation_of(at: Installation, out: Output, connection: str, external
 def remove_installation_of(at: Installation, out: Output, connection: str, external_id: str, yes: bool) -> None:
     """Take back whose installation EXTERNAL_ID of CONNECTION is, so that it can be another tenant's.
 
-    Jobs that its deliveries have begun stay the tenant's they were begun for. It is refused while the tenant's service
-    acts through it: revoke that account first.
+    Jobs that its deliveries have begun stay the tenant's they were begun for. It is refused while the tenant's accounts
+    act through it, whose end the provider says by it alone: a service's by its id, and in a workspace everybody's,
+    unless the tenant has another one there. Revoke those first.
     """
     confirm(f"Let installation {external_id} of {connection} be nobody's?", yes=yes)
     act = at.act()

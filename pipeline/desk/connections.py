@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import ColumnClause, Connection, column, func, inspect, select, table
+from sqlalchemy import ColumnClause, Connection, column, exists, func, inspect, or_, select, table
 
 from identity import people
 from identity.addresses import AddressPolicy
@@ -16,6 +16,7 @@ from identity.connections import (
     get_connection,
     lock_against_references,
     lock_connection,
+    paused_reason,
     remove_connection,
     rewrite_connection,
 )
@@ -24,10 +25,13 @@ from identity.discovery import Metadata
 from identity.errors import BadInput
 from identity.model import ProviderConnection
 from identity.providers.profile import Profile
-from identity.registration import Change, changed
+from identity.registration import Change, as_whom, changed, shown
+from identity.registration import told as said
 from identity.secret import Secret
-from identity.tables import accounts, connection_secrets, provider_connections
+from identity.tables import accounts, connection_secrets, grants, provider_connections
 from identity.vault import Vault
+from identity.withdrawals import MOVES
+from identity.withdrawals.tables import withdrawals
 from pipeline.desk.changes import record
 from pipeline.ledger import queries
 
@@ -120,29 +124,42 @@ def change(
     """Correct a connection, from the next thing it is used for on; the names of what is another. Raises BadInput.
 
     As whom it asks for tokens stays once it has accounts: theirs are renewed and ended by the client that won them.
-    Another client resumes, as a new secret does: a refusal of what was shown before pauses it no more.
+    What the provider may have refused resumes, as a new secret does: a refusal of what was shown before counts no more.
     """
     lock_against_references(connection, id)
     before = get_connection(connection, id)
     after = change.of(before, profile, policy)
     if names := changed(before, after):
-        bound = {"client_id", "config.app_id"}.intersection(names)
+        bound = as_whom(profile).intersection(names)
         if bound and (held := _accounts(connection, id)):
             raise BadInput(
                 f"{id} has {held} account(s), and only its present client can renew and end their tokens: "
                 f"{min(bound)} stays. Add another connection, once `aswhom connections stop {id}` is settled"
             )
         rewrite_connection(connection, after)
-        if (before.client_id, before.config) != (after.client_id, after.config):
-            use_again(connection, id)
-        told = {"connection": id, "changed": names}
+        told = {"connection": id, "changed": names, "before": said(before, profile, names)}
+        told["after"] = said(after, profile, names)
         record(connection, "connection.changed", after.tenant, told, audit_id=audit_id, by=by, now=now)
+        if shown(profile).intersection(names):
+            _use_again(connection, after, audit_id=f"{audit_id}.resumed", by=by, now=now)
     return names
 
 
 def _accounts(connection: Connection, id: str) -> int:
-    """How many it has, in whatever state: a revoked one's tokens may still be to end at the provider."""
-    return connection.execute(select(func.count()).where(accounts.c.connection_id == id)).scalar_one()
+    """How many have won anything, in whatever state: a revoked one's tokens may still be to end at the provider."""
+    won = exists().where(grants.c.account_id == accounts.c.id)
+    unended = exists().where(withdrawals.c.account_id == accounts.c.id, withdrawals.c.state.not_in(MOVES.terminal))
+    held = select(func.count()).where(accounts.c.connection_id == id, or_(won, unended))
+    return connection.execute(held).scalar_one()
+
+
+def _use_again(connection: Connection, owner: ProviderConnection, *, audit_id: str, by: str, now: datetime) -> bool:
+    """What was refused until now counts no more; whether anything had paused it."""
+    paused = paused_reason(connection, owner.id) is not None
+    use_again(connection, owner.id)
+    told = {"connection": owner.id, "was_paused": paused}
+    record(connection, "connection.resumed", owner.tenant, told, audit_id=audit_id, by=by, now=now)
+    return paused
 
 
 def remove(connection: Connection, id: str, *, audit_id: str, by: str, now: datetime) -> None:
@@ -167,13 +184,13 @@ def remove(connection: Connection, id: str, *, audit_id: str, by: str, now: date
 
 
 def resume(connection: Connection, id: str, *, audit_id: str, by: str, now: datetime) -> bool:
-    """Fetch tokens through it again; False: it is in use already, and nothing is done. Raises BadInput for none."""
-    row = queries.provider_connection(connection, id)
-    if row["paused_reason"] is None:
-        return False
-    use_again(connection, id)
-    record(connection, "connection.resumed", row["tenant_id"], {"connection": id}, audit_id=audit_id, by=by, now=now)
-    return True
+    """Fetch tokens through it again; False: it was in use. Raises BadInput for none.
+
+    What the provider says of what it was asked before pauses it no more, in either case.
+    """
+    queries.provider_connection(connection, id)
+    lock_connection(connection, id)
+    return _use_again(connection, get_connection(connection, id), audit_id=audit_id, by=by, now=now)
 
 
 def add(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection
 
 from identity import installations
 from identity.errors import BadInput
-from identity.model import PrincipalKind
+from identity.model import AccountKey, PrincipalKind
 from identity.principals import (
     BY_ADMIN,
     ensure_principal,
@@ -18,9 +19,12 @@ from identity.principals import (
     to_unlink,
     unlink_alias,
 )
+from identity.providers import PROFILES
 from identity.providers.salesforce import SALESFORCE, whole_person
 from pipeline.desk.changes import record
 from pipeline.ledger import queries
+
+_NAMED = 3  # accounts that a refusal names, each with its command
 
 
 def add(connection: Connection, id: str, *, name: str, audit_id: str, by: str, now: datetime) -> str:
@@ -106,6 +110,15 @@ def known_as(provider: str, external_id: str) -> str:
     return whole_person(external_id) if provider == SALESFORCE.name else external_id
 
 
+def _with_each(ended: Sequence[AccountKey]) -> str:
+    """The commands that end these accounts, or where the rest of many are found."""
+    with_each = f"with {', '.join(f'`aswhom revoke account {key}`' for key in ended[:_NAMED])}"
+    left = len(ended) - _NAMED
+    return (
+        with_each if left <= 0 else f"{with_each}, and {left} more of `aswhom accounts list --tenant {ended[0].tenant}`"
+    )
+
+
 def _nobody(tenant: str, provider: str, external_id: str) -> BadInput:
     return BadInput(f"nobody is linked to {provider} user {external_id} in {tenant}: see `aswhom aliases list`")
 
@@ -130,16 +143,20 @@ def add_installation(
 def remove_installation(
     connection: Connection, *, connection_id: str, external_id: str, audit_id: str, by: str, now: datetime
 ) -> str:
-    """Take back whose an installation is; whose it was. Raises BadInput while its tenant's service acts through it."""
-    owner = queries.provider_connection(connection, connection_id)["tenant_id"]
+    """Take back whose an installation is; whose it was. Raises BadInput while its tenant's accounts act through it."""
+    row = queries.provider_connection(connection, connection_id)
+    owner, profile = row["tenant_id"], PROFILES.get(row["provider"])
     tenant = installations.tenant_of_installation(connection, connection_id, external_id)
     if owner is not None:  # without a list, whatever comes through its own connection is that tenant's
         raise BadInput(f"{connection_id} is {owner}'s own connection, and so is whatever comes through it")
     if tenant is None:
         raise BadInput(f"{connection_id} has no installation {external_id}: see `aswhom installations list`")
-    if acting := installations.acting_through(connection, connection_id, external_id, tenant=tenant):
-        first = ", ".join(f"`aswhom revoke account {key}`" for key in acting)
-        raise BadInput(f"{tenant}'s service acts through installation {external_id}: end that first, with {first}")
+    of_app = profile is not None and profile.installation_of_app
+    if acting := installations.acting_through(connection, connection_id, external_id, tenant=tenant, of_app=of_app):
+        raise BadInput(
+            f"{len(acting)} account(s) of {tenant} act through installation {external_id}, and nobody would hear of "
+            f"their end at the provider: end them first, {_with_each(acting)}"
+        )
     installations.remove_installation(connection, owner=connection_id, external_id=external_id)
     told = {"connection": connection_id, "external_id": external_id}
     record(connection, "installation.removed", tenant, told, audit_id=audit_id, by=by, now=now)

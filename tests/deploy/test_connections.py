@@ -240,11 +240,14 @@ def test_a_connection_whose_client_was_refused_is_used_again_once_an_operator_sa
     assert github.json("connections", "resume", "gitlab", code=1)["error"] == "BadInput"
 
 
-def test_what_is_in_use_already_is_resumed_by_saying_so_and_nothing_more(github: Cli) -> None:
+def test_what_is_in_use_already_is_said_to_be_and_what_was_asked_before_pauses_it_no_more(github: Cli) -> None:
     """Whoever stored a new secret has resumed it by that, and may say `resume` all the same."""
     with Installation(load(data_dir=github.data_dir)) as at:
         at.write(lambda c: pause_connection(c, "github", reason="invalid_client"))
     github("connections", "rotate-secret", "github", "--file", "-", input="new\n")
     assert github("connections", "resume", "github").output == "github is in use already\n"
     assert github.json("connections", "resume", "github") == {"id": "github"}
-    assert github.json("audit", "search", "--kind", "connection.resumed") == []
+    rows = github.json("audit", "search", "--kind", "connection.resumed")
+    assert [row["detail"]["was_paused"] for row in rows] == [False, False]
+    with Installation(load(data_dir=github.data_dir)) as at:
+        assert not at.write(lambda c: pause_connection(c, "github", reason="asked before", asked=1))

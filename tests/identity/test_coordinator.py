@@ -481,6 +481,24 @@ def test_an_answer_to_what_was_asked_before_a_resume_pauses_nothing_again(
     assert connected.store.read(lambda connection: paused_reason(connection, "forge"))
 
 
+def test_a_refusal_of_the_client_before_a_correction_does_not_pause_the_one_after(
+    connected: World, make: Make, provider: PretendProvider
+) -> None:
+    """The request was made before the correction, and its intent has a number after it."""
+    account = connected.consent()
+
+    def corrected_meanwhile(form: dict[str, str]) -> Reply | None:
+        if form.get("client_id") == "right":
+            return provider.rotate(form)
+        connected.store.write(lambda c: c.execute(update(provider_connections).values(client_id="right")).rowcount)
+        return reply({"error": "incorrect_client_credentials"})
+
+    provider.answer = corrected_meanwhile
+    assert make().refresh(account, after_generation=1) == 2
+    assert connected.store.read(lambda connection: paused_reason(connection, "forge")) is None
+    assert connected.audited("connection.paused") == 0
+
+
 @pytest.mark.parametrize("code", ["invalid_grant", "bad_refresh_token"])
 def test_a_dead_grant_waits_for_a_person(connected: World, make: Make, provider: PretendProvider, code: str) -> None:
     account = connected.consent()
