@@ -188,7 +188,7 @@ def test_nothing_is_asked_for_after_a_revocation_that_came_while_the_step_was_on
     make: Make, provider: PretendProvider, http: Client, ends: str
 ) -> None:
     world, account = ready(make, provider)
-    scope = Scope(kind=ScopeKind.ACCOUNT, key=str(ROBOT))
+    scope = Scope(kind=ScopeKind.CONNECTION, key=ROBOT.connection)  # no row of the account's says it
 
     class Late(Gate):
         """It comes between the look at the lease and the request."""
