@@ -8,6 +8,7 @@ too.
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 from collections.abc import Callable, Mapping
@@ -34,6 +35,7 @@ from identity.connection_secrets import SealedSecret
 from identity.errors import AswhomError, Misconfigured, Unavailable
 from identity.grants import ACCESS, token_binding
 from identity.http import NotSent
+from identity.metrics import UNRECOGNISED
 from identity.minting import OUT_OF_REACH, AssertionRefused, read_token, spare_secret
 from identity.mints import GRANTED, Mint, begin_mint, end_mint
 from identity.model import Credential, Leased, LeaseRequest, TokenAnswer
@@ -50,6 +52,8 @@ from identity.store import Store, written
 from identity.token_endpoint import TokenEndpoint
 from identity.vault import Vault
 from identity.withdrawals.held_tokens import HeldToken, hold
+
+log = logging.getLogger(__name__)
 
 V = TypeVar("V")
 Refused = ClientRefused | Dead | AssertionRefused
@@ -159,7 +163,10 @@ class Confiner:
     def _mint(
         self, situation: Situation, wanted: Confinement, *, now: datetime, send_before: float | None
     ) -> Secret | NotSent | None:
-        """As `token`, but NotSent is what the provider refuses. Raises Unavailable or Misconfigured for the rest."""
+        """As `token`, but NotSent is what the provider refuses, or says in words that nobody knows.
+
+        Raises Unavailable or Misconfigured for the rest.
+        """
         account, only = situation.account, _only(situation.account, wanted)
         if only is None or not situation.secrets:
             return None
@@ -202,9 +209,12 @@ class Confiner:
             self._end(mint, meaning)
         match meaning:
             case ClientRefused(code=code) | Dead(code=code) | AssertionRefused(code=code):
-                refusal = NotSent(reason=f"{none}: {code}", final=meaning == OUT_OF_REACH)
-                self._keep(self._refused, wanted, (refusal, self._clock() + _REFUSED))
-                return refusal
+                return self._refuse(wanted, NotSent(reason=f"{none}: {code}", final=meaning == OUT_OF_REACH))
+            case Transient(reason=reason, recognised=False):
+                # Nobody knows whether it passes, so it is not waited for: the opened step's tries are its end.
+                UNRECOGNISED.labels(profile.name).inc()
+                log.warning("%s: %s", none, reason, extra={"action": "mint.unrecognised", "mint": mint.id})
+                return self._refuse(wanted, NotSent(reason=f"{none}: {reason}"))
             case Transient(reason=reason, retry_after=wait) | RateLimited(reason=reason, retry_after=wait):
                 raise Unavailable(f"{none}: {reason}", retry_after=_spread(wait))
             case Unknown(reason=reason):
@@ -216,6 +226,11 @@ class Confiner:
                 with self._lock:
                     self._refused.pop(wanted.same, None)
                 return minted.access_token
+
+    def _refuse(self, wanted: Confinement, refusal: NotSent) -> NotSent:
+        """Have the step that has opened be told so too."""
+        self._keep(self._refused, wanted, (refusal, self._clock() + _REFUSED))
+        return refusal
 
     def _keep(self, among: dict[Confinement, V], wanted: Confinement, one: V) -> None:
         """As the newest; the oldest gives way."""

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy import Row, select
 
 from identity.accounts import move_account
@@ -373,6 +374,23 @@ def test_a_refusal_says_its_code_and_only_what_this_token_asks_for_is_refused_fo
     provider.answer = lambda form: reply({"message": "no"}, status)
     expected = NotSent(reason=f"no token for acme/shop alone: {why}", final=final)
     assert confined(world, http) == expected
+
+
+def test_an_answer_that_nobody_knows_is_counted_said_and_left_to_the_opened_step(
+    make: Make, provider: PretendProvider, http: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Waited for, it would be waited for without end."""
+    world, account = ready(make, provider)
+    confiner = confiner_of(world, http)
+    provider.answer = lambda form: reply({"message": "what?"}, 418)
+    counted = partial(REGISTRY.get_sample_value, "aswhom_token_errors_unrecognised_total", {"provider": "github"})
+    before = counted() or 0
+    ahead(world, confiner)
+    reason = "no token for acme/shop alone: status 418 without an error code"
+    assert asked(world, confiner, account) == NotSent(reason=reason)
+    assert (counted() or 0) - before == 1
+    assert [one.getMessage() for one in caplog.records] == [reason]
+    assert minted(provider) == ["shop"]
 
 
 def test_a_repository_is_the_same_however_it_is_written_and_is_asked_for_as_the_account_has_it(
