@@ -93,14 +93,23 @@ def remove_alias(at: Installation, out: Output, tenant: str, provider: str, exte
     """Say no more who a provider's user is: a link to the wrong person, before the right one is made.
 
     Jobs that were accepted before keep whom they were accepted for; new ones find nobody. The account that a connect
-    stored keeps its consent: `aswhom revoke account ID` ends that.
+    stored keeps its consent: `aswhom revoke account ID` ends that. Approvals that this user said yes to are void, and
+    asked for anew, unless their step has opened.
     """
     principal = at.read(lambda c: acts.alias(c, tenant, provider, external_id))
     confirm(f"Say no more that {provider} user {external_id} is {principal}?", yes=yes)
     act = at.act()
-    removed = at.write(lambda c: acts.remove_alias(c, tenant=tenant, provider=provider, external_id=external_id, **act))
-    document = {"principal": removed, "provider": provider, "external_id": acts.known_as(provider, external_id)}
-    out.done(f"{provider} user {external_id} is {removed} no more, and nobody from now on", document)
+    removed, voided = at.write(
+        lambda c: acts.remove_alias(c, tenant=tenant, provider=provider, external_id=external_id, **act)
+    )
+    document = {
+        "principal": removed,
+        "provider": provider,
+        "external_id": acts.known_as(provider, external_id),
+        "voided": voided,
+    }
+    void = f"; void by it, and asked for anew: {', '.join(voided)}" if voided else ""
+    out.done(f"{provider} user {external_id} is {removed} no more, and nobody from now on{void}", document)
 
 
 @command(aliases, "list")

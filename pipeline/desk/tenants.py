@@ -21,8 +21,11 @@ from identity.principals import (
 )
 from identity.providers import PROFILES
 from identity.providers.salesforce import SALESFORCE, whole_person
+from identity.sequence import lock_exclusive
 from pipeline.desk.changes import record
 from pipeline.ledger import queries
+from pipeline.ledger.approval_bars import scope_of
+from pipeline.ledger.votes import unsay
 
 _NAMED = 3  # accounts that a refusal names, each with its command
 
@@ -91,18 +94,21 @@ def alias(connection: Connection, tenant: str, provider: str, external_id: str) 
 
 def remove_alias(
     connection: Connection, *, tenant: str, provider: str, external_id: str, audit_id: str, by: str, now: datetime
-) -> str:
-    """Say no more who a provider's user is; who it was. Raises BadInput if that is nobody.
+) -> tuple[str, list[str]]:
+    """Say no more who a provider's user is; who it was, and the approvals that are void by it. Raises BadInput.
 
-    Jobs keep whom they were accepted for, and accounts their consent: this changes whom the next delivery means.
+    Jobs keep whom they were accepted for, and accounts their consent: this changes whom the next delivery means. What
+    that user said yes to is asked anew, unless it is done.
     """
     external_id = known_as(provider, external_id)
-    principal = unlink_alias(connection, tenant=tenant, provider=provider, external_id=external_id)
-    if principal is None:
-        raise _nobody(tenant, provider, external_id)
-    told = {"principal": principal, "provider": provider, "external_id": external_id}
+    principal = alias(connection, tenant, provider, external_id)
+    lock_exclusive(connection, scope_of(principal))  # an answer of theirs is counted before this, or not at all
+    if unlink_alias(connection, tenant=tenant, provider=provider, external_id=external_id) != principal:
+        raise BadInput(f"{provider} user {external_id} was linked anew just now: see `aswhom aliases list`")
+    voided = unsay(connection, tenant=tenant, principal=principal, provider=provider, external_id=external_id, now=now)
+    told = {"principal": principal, "provider": provider, "external_id": external_id, "voided": voided}
     record(connection, "alias.removed", tenant, told, audit_id=audit_id, by=by, now=now)
-    return principal
+    return principal, voided
 
 
 def known_as(provider: str, external_id: str) -> str:
