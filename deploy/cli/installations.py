@@ -41,9 +41,12 @@ def remove_installation_of(at: Installation, out: Output, connection: str, exter
     act through it, whose end the provider says by it alone: a service's by its id, and in a workspace everybody's,
     unless the tenant has another one there. Revoke those first.
     """
-    confirm(f"Let installation {external_id} of {connection} be nobody's?", yes=yes)
+    tenant = at.read(lambda c: acts.installation(c, connection, external_id))
+    confirm(f"Let installation {external_id} of {connection}, {tenant}'s, be nobody's?", yes=yes)
     act = at.act()
-    tenant = at.write(lambda c: acts.remove_installation(c, connection_id=connection, external_id=external_id, **act))
+    at.write(
+        lambda c: acts.remove_installation(c, connection_id=connection, external_id=external_id, tenant=tenant, **act)
+    )
     document = {"connection": connection, "external_id": external_id, "tenant": tenant}
     out.done(f"installation {external_id} of {connection} is {tenant}'s no more", document)
 

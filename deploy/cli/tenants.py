@@ -99,17 +99,19 @@ def remove_alias(at: Installation, out: Output, tenant: str, provider: str, exte
     principal = at.read(lambda c: acts.alias(c, tenant, provider, external_id))
     confirm(f"Say no more that {provider} user {external_id} is {principal}?", yes=yes)
     act = at.act()
-    removed, voided = at.write(
-        lambda c: acts.remove_alias(c, tenant=tenant, provider=provider, external_id=external_id, **act)
+    voided = at.write(
+        lambda c: acts.remove_alias(
+            c, tenant=tenant, provider=provider, external_id=external_id, principal=principal, **act
+        )
     )
     document = {
-        "principal": removed,
+        "principal": principal,
         "provider": provider,
         "external_id": acts.known_as(provider, external_id),
         "voided": voided,
     }
     void = f"; void by it, and asked for anew: {', '.join(voided)}" if voided else ""
-    out.done(f"{provider} user {external_id} is {removed} no more, and nobody from now on{void}", document)
+    out.done(f"{provider} user {external_id} is {principal} no more, and nobody from now on{void}", document)
 
 
 @command(aliases, "list")

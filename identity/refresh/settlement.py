@@ -132,7 +132,8 @@ class Settlement:
             # A correction may have come between the look at it and the intent's number: that does not tell.
             if (now.client_id, now.config, _which(live)) != (by.client_id, by.config, _which(shown)):
                 return Superseded()
-            refused = f"its token endpoint refused the client ({code[:60]})"
+            which = f", which authenticated by its {shown[0].name}" if shown else ""  # for who is to replace it
+            refused = f"its token endpoint refused the client{which} ({code[:60]})"
             if not pause_connection(connection, by.id, reason=refused, asked=intent.opened):
                 return Superseded()
             self._record(connection, "connection.paused", code, generation=self.intent.generation)

@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from identity import installations
+from identity.connections import get_connection
 from identity.errors import BadInput
 from identity.model import AccountKey, PrincipalKind
 from identity.principals import (
@@ -93,22 +94,37 @@ def alias(connection: Connection, tenant: str, provider: str, external_id: str) 
 
 
 def remove_alias(
-    connection: Connection, *, tenant: str, provider: str, external_id: str, audit_id: str, by: str, now: datetime
-) -> tuple[str, list[str]]:
-    """Say no more who a provider's user is; who it was, and the approvals that are void by it. Raises BadInput.
+    connection: Connection,
+    *,
+    tenant: str,
+    provider: str,
+    external_id: str,
+    principal: str,
+    audit_id: str,
+    by: str,
+    now: datetime,
+) -> list[str]:
+    """Say no more that a provider's user is *principal*; the approvals that are void by it.
+
+    Raises BadInput if they are linked to nobody, or another.
+
 
     Jobs keep whom they were accepted for, and accounts their consent: this changes whom the next delivery means. What
     that user said yes to is asked anew, unless it is done.
     """
     external_id = known_as(provider, external_id)
-    principal = alias(connection, tenant, provider, external_id)
     lock_exclusive(connection, scope_of(principal))  # an answer of theirs is counted before this, or not at all
-    if unlink_alias(connection, tenant=tenant, provider=provider, external_id=external_id) != principal:
-        raise BadInput(f"{provider} user {external_id} was linked anew just now: see `aswhom aliases list`")
+    linked = unlink_alias(connection, tenant=tenant, provider=provider, external_id=external_id)
+    if linked is None:
+        raise _nobody(tenant, provider, external_id)
+    if linked != principal:
+        raise BadInput(
+            f"{provider} user {external_id} is linked to {linked} by now, and not to {principal}: look again"
+        )
     voided = unsay(connection, tenant=tenant, principal=principal, provider=provider, external_id=external_id, now=now)
     told = {"principal": principal, "provider": provider, "external_id": external_id, "voided": voided}
     record(connection, "alias.removed", tenant, told, audit_id=audit_id, by=by, now=now)
-    return principal, voided
+    return voided
 
 
 def known_as(provider: str, external_id: str) -> str:
@@ -146,17 +162,30 @@ def add_installation(
     record(connection, "installation.added", tenant, told, audit_id=audit_id, by=by, now=now)
 
 
-def remove_installation(
-    connection: Connection, *, connection_id: str, external_id: str, audit_id: str, by: str, now: datetime
-) -> str:
-    """Take back whose an installation is; whose it was. Raises BadInput while its tenant's accounts act through it."""
-    row = queries.provider_connection(connection, connection_id)
-    owner, profile = row["tenant_id"], PROFILES.get(row["provider"])
+def installation(connection: Connection, connection_id: str, external_id: str) -> str:
+    """Whose an installation of the platform's connection is. Raises BadInput where nobody said so."""
+    owner = queries.provider_connection(connection, connection_id)["tenant_id"]
     tenant = installations.tenant_of_installation(connection, connection_id, external_id)
     if owner is not None:  # without a list, whatever comes through its own connection is that tenant's
         raise BadInput(f"{connection_id} is {owner}'s own connection, and so is whatever comes through it")
     if tenant is None:
         raise BadInput(f"{connection_id} has no installation {external_id}: see `aswhom installations list`")
+    return tenant
+
+
+def remove_installation(
+    connection: Connection, *, connection_id: str, external_id: str, tenant: str, audit_id: str, by: str, now: datetime
+) -> None:
+    """Say no more that an installation is *tenant's*.
+
+    Raises BadInput if it is nobody's, or another's, or while its tenant's accounts act through it.
+    """
+    whose = installation(connection, connection_id, external_id)
+    if whose != tenant:
+        raise BadInput(
+            f"installation {external_id} of {connection_id} is {whose}'s by now, and not {tenant}'s: look again"
+        )
+    profile = PROFILES.get(get_connection(connection, connection_id).provider)
     of_app = profile is not None and profile.installation_of_app
     if acting := installations.acting_through(connection, connection_id, external_id, tenant=tenant, of_app=of_app):
         raise BadInput(
@@ -166,4 +195,3 @@ def remove_installation(
     installations.remove_installation(connection, owner=connection_id, external_id=external_id)
     told = {"connection": connection_id, "external_id": external_id}
     record(connection, "installation.removed", tenant, told, audit_id=audit_id, by=by, now=now)
-    return tenant

@@ -44,10 +44,18 @@ def test_whoever_adds_a_tenant_while_it_is_added_is_told_that_it_is_there(databa
     assert database.read(lambda c: c.execute(select(func.count()).select_from(audit)).scalar_one()) == 1
 
 
+def test_a_link_that_leads_to_somebody_else_by_now_is_not_taken_back(house: House) -> None:
+    """Whoever was asked was shown the former."""
+    with pytest.raises(BadInput, match=r"is linked to acme\.ada by now, and not to acme\.bob"):
+        house.database.write(partial(taken_back, provider="github", external_id="1001"))
+    assert house.database.read(lambda c: tenants.alias(c, "acme", "github", "1001")) == "acme.ada"
+    assert house.database.read(lambda c: c.execute(select(audit).where(audit.c.kind == "alias.removed")).all()) == []
+
+
 def test_a_link_that_is_taken_back_leaves_jobs_with_whom_they_were_accepted_for(house: House) -> None:
-    remove = partial(taken_back, provider="github", external_id="1001")
+    remove = partial(taken_back, provider="github", external_id="1001", principal="acme.ada")
     before = house.job("before")
-    assert house.database.write(remove) == ("acme.ada", [])
+    assert house.database.write(remove) == []
     after = house.job("after")
     assert [house.row(job).user_id for job in (before, after)] == ["acme.ada", None]
     (said,) = house.database.read(lambda c: c.execute(select(audit).where(audit.c.kind == "alias.removed")).all())
@@ -56,9 +64,9 @@ def test_a_link_that_is_taken_back_leaves_jobs_with_whom_they_were_accepted_for(
         house.database.write(remove)
 
 
-def taken_back(c: Connection, *, provider: str, external_id: str) -> tuple[str, list[str]]:
-    linked = {"tenant": "acme", "provider": provider, "external_id": external_id}
-    return tenants.remove_alias(c, **linked, audit_id="aud-1", by="test", now=datetime.now(UTC))
+def taken_back(c: Connection, *, provider: str, external_id: str, principal: str = "acme.bob") -> list[str]:
+    of = {"tenant": "acme", "provider": provider, "external_id": external_id, "principal": principal}
+    return tenants.remove_alias(c, **of, audit_id="aud-1", by="test", now=datetime.now(UTC))
 
 
 def linked(desk: Desk, who: str, provider: str, external_id: str) -> Link:
@@ -94,7 +102,7 @@ def test_a_yes_through_a_link_that_is_taken_back_counts_no_more(
     linked(desk, "acme.bob", provider, "U1")
     assert isinstance(desk.say("acme.bob", **said), Counted)
     first = desk.row
-    assert house.database.write(partial(taken_back, provider=provider, external_id="U1")) == ("acme.bob", [first.id])
+    assert house.database.write(partial(taken_back, provider=provider, external_id="U1")) == [first.id]
     assert desk.row.state == ApprovalState.VOID
     assert "who said yes as acme.bob" in desk.row.reason
     desk.again()
@@ -111,7 +119,7 @@ def test_a_yes_that_was_said_otherwise_stands(house: House, said: dict[str, Any]
     for id in ("U1", "U2"):
         linked(desk, "acme.bob", "slack", id)
     desk.say("acme.bob", **said)
-    assert house.database.write(partial(taken_back, provider="slack", external_id="U2")) == ("acme.bob", [])
+    assert house.database.write(partial(taken_back, provider="slack", external_id="U2")) == []
     assert desk.row.state == ApprovalState.APPROVED
 
 
@@ -124,7 +132,7 @@ def test_an_approval_that_was_used_stays_what_it_was(house: House) -> None:
     given = desk.ask()
     assert isinstance(given, Approved)
     assert isinstance(desk.open(approval=given), Opened)
-    assert house.database.write(partial(taken_back, provider="slack", external_id="U1")) == ("acme.bob", [])
+    assert house.database.write(partial(taken_back, provider="slack", external_id="U1")) == []
     assert desk.row.state == ApprovalState.APPROVED
 
 
@@ -147,5 +155,5 @@ def test_an_answer_beside_the_removal_of_its_link_waits_for_it(house: House) -> 
     came: list[object] = []
     by = threading.Thread(target=lambda: came.append(desk.say("acme.bob", **SLACK, link=link)))
     remove = partial(taken_back, provider="slack", external_id="U1")
-    assert until_awaited(house.database, remove, by=by) == ("acme.bob", [])
+    assert until_awaited(house.database, remove, by=by) == []
     assert [type(one) for one in came] == [NotCounted]
