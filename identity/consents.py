@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from identity import audit
 from identity.accounts import find_account
+from identity.audit import AsWhom
 from identity.authorization import KEY
 from identity.errors import BadInput, GrantRevoked, Unavailable
 from identity.grants import (
@@ -137,13 +138,10 @@ def connect_service(
     def write_audit(connection: Connection, stored: Consented) -> None:
         audit.record(
             connection,
+            "account.connected",
+            AsWhom.of_account(key, id=stored.account, generation=stored.generation),
             id=audit_id,
             at=now,
-            kind="account.connected",
-            tenant=key.tenant,
-            principal=key.principal,
-            account=stored.account,
-            generation=stored.generation,
             outcome="success",
             detail={"provider": provider, "credential": str(credential), "by": by, "consented": consented},
         )

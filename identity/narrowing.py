@@ -12,6 +12,7 @@ from sqlalchemy import Connection, select, update
 
 from identity import audit
 from identity.accounts import Account
+from identity.audit import AsWhom
 from identity.bounds import covered, within
 from identity.errors import BadInput
 from identity.model import Credential
@@ -47,13 +48,11 @@ def narrow(
     connection.execute(narrowed.values(scopes=list(keep), ceiling=list(keep)))
     audit.record(
         connection,
+        "account.narrowed",
+        AsWhom.of_account(account.key, id=account.id),
         id=audit_id,
         at=now,
         number=number,
-        kind="account.narrowed",
-        tenant=account.key.tenant,
-        principal=account.key.principal,
-        account=account.id,
         outcome="narrowed",
         reason=reason,
         detail={"had": list(had), "keeps": list(keep), "by": by},

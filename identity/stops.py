@@ -10,6 +10,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from identity import audit
+from identity.audit import AsWhom
 from identity.model import Scope, ScopeKind
 from identity.scopes import open_scope, standings, stop_scope
 from identity.sequence import lock_exclusive
@@ -29,11 +30,10 @@ def set_stopped(
     done = "stopped" if stopped else "opened"
     audit.record(
         connection,
+        f"scope.{done}",
+        AsWhom(tenant=tenant, agent=scope.key if scope.kind is ScopeKind.AGENT else None),
         id=id,
         at=now,
-        kind=f"scope.{done}",
-        tenant=tenant or "",
-        agent=scope.key if scope.kind is ScopeKind.AGENT else None,
         outcome=done,
         reason=f"by {by}",
         detail={"scope": str(scope)},

@@ -12,6 +12,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Select, delete, func, select, update
 
 from identity import audit
+from identity.audit import AsWhom
 from identity.capability.tables import audiences
 from identity.console.tables import console_roles
 from identity.errors import BadInput
@@ -97,7 +98,13 @@ def shred(
     discard_for_good(connection, of_account, now=now)
     connection.execute(update(tenants).where(tenants.c.id == tenant).values(deleted_at=now))
     audit.record(
-        connection, id=id, at=now, kind="tenant.deleted", tenant=tenant, outcome="deleted", detail={"by": by, **touched}
+        connection,
+        "tenant.deleted",
+        AsWhom(tenant=tenant),
+        id=id,
+        at=now,
+        outcome="deleted",
+        detail={"by": by, **touched},
     )
     return touched
 

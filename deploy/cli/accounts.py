@@ -12,6 +12,7 @@ from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity import audit
 from identity.accounts import get_account
+from identity.audit import AsWhom
 from identity.errors import AswhomError, BadInput
 from identity.liveness import Life, ask_whose
 from identity.model import AccountState, Credential, PrincipalKind
@@ -193,13 +194,10 @@ def _note_refresh(at: Installation, row: Row, outcome: str, *, generation: int, 
     at.write(
         lambda c: audit.record(
             c,
+            "account.refresh_forced",
+            AsWhom(tenant=row["tenant_id"], principal=row["principal_id"], account=row["id"], generation=generation),
             id=audit_id,
             at=now,
-            kind="account.refresh_forced",
-            tenant=row["tenant_id"],
-            principal=row["principal_id"],
-            account=row["id"],
-            generation=generation,
             outcome=outcome,
             reason=f"by {at.operator}",
             detail=detail,

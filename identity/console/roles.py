@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select
 
 from identity import audit
+from identity.audit import AsWhom
 from identity.console.tables import console_roles, console_sessions
 from identity.errors import BadInput
 from identity.tables import tenants
@@ -114,10 +115,10 @@ def _record(
 ) -> None:
     audit.record(
         connection,
+        kind,
+        AsWhom(tenant=tenant),
         id=audit_id,
         at=now,
-        kind=kind,
-        tenant=tenant or "",
         outcome=str(role),
         reason=f"by {by}",
         detail={"who": who},

@@ -13,6 +13,7 @@ from enum import StrEnum
 from sqlalchemy import Connection, delete, insert, select
 
 from identity import audit
+from identity.audit import AsWhom
 from identity.console.roles import Held, Role
 from identity.console.tables import console_links, console_sessions
 from identity.secret import Secret
@@ -89,10 +90,10 @@ def end_all(connection: Connection, *, audit_id: str, by: str, now: datetime) ->
     ended = connection.execute(delete(console_sessions)).rowcount
     audit.record(
         connection,
+        "console.all_signed_out",
+        AsWhom(tenant=None),
         id=audit_id,
         at=now,
-        kind="console.all_signed_out",
-        tenant="",
         outcome="signed_out",
         reason=f"by {by}",
         detail={"sessions": ended},
@@ -107,13 +108,7 @@ def make_link(connection: Connection, token: Secret, *, audit_id: str, by: str, 
     row = {"token_sha256": token.fingerprint(), "made_by": by, "created_at": now, "expires_at": expires_at}
     connection.execute(insert(console_links), row)
     audit.record(
-        connection,
-        id=audit_id,
-        at=now,
-        kind="console.link_made",
-        tenant="",
-        outcome="made",
-        reason=f"by {by}",
+        connection, "console.link_made", AsWhom(tenant=None), id=audit_id, at=now, outcome="made", reason=f"by {by}"
     )
     return expires_at
 
@@ -134,10 +129,10 @@ def _owner() -> tuple[Held, ...]:
 def _record(connection: Connection, kind: str, person: Person, *, audit_id: str, now: datetime) -> None:
     audit.record(
         connection,
+        kind,
+        AsWhom(tenant=None),
         id=audit_id,
         at=now,
-        kind=kind,
-        tenant="",
         outcome=kind.partition(".")[2],
         reason=f"{person.name}, by {person.via}",
         detail={"subject": person.subject, "roles": _words(person.held)},

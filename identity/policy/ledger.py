@@ -9,6 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Row, ScalarSelect, bindparam, func, insert, select
 
 from identity import audit
+from identity.audit import AsWhom
 from identity.errors import BadInput, Misconfigured
 from identity.model import Scope, ScopeKind
 from identity.policy.file import digest_of, read_policy
@@ -87,10 +88,10 @@ def apply_policy(
     connection.execute(insert(policies).values(row))
     audit.record(
         connection,
+        "policy.applied",
+        AsWhom(tenant=tenant),
         id=audit_id,
         at=now,
-        kind="policy.applied",
-        tenant=tenant,
         outcome="applied",
         reason=f"version {newest + 1}",
         detail={"version": newest + 1, "sha256": digest, "replaces": newest, "by": by},

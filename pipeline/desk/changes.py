@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from identity import audit
+from identity.audit import AsWhom
 
 
 def record(
@@ -24,12 +25,5 @@ def record(
     """That *by* did it, where *kind* is `schedule.paused`, say; tenant None: it is the platform's."""
     outcome = kind.rpartition(".")[2]
     audit.record(
-        connection,
-        id=audit_id,
-        at=now,
-        kind=kind,
-        tenant=tenant or "",
-        outcome=outcome,
-        reason=f"by {by}",
-        detail=detail,
+        connection, kind, AsWhom(tenant=tenant), id=audit_id, at=now, outcome=outcome, reason=f"by {by}", detail=detail
     )

@@ -9,6 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from identity import audit
+from identity.audit import AsWhom, Work
 from identity.errors import BadInput
 from pipeline.ledger import bells, queries
 from pipeline.ledger.jobs import move_job
@@ -37,12 +38,11 @@ def cancel(connection: Connection, id: str, *, audit_id: str, by: str, now: date
         raise BadInput(f"job {id} moved meanwhile: look at it with `aswhom jobs show {id}` and try again")
     audit.record(
         connection,
+        "job.cancelled",
+        AsWhom(tenant=job["tenant_id"], agent=job["agent_id"]),
+        Work(job=id),
         id=audit_id,
         at=now,
-        kind="job.cancelled",
-        tenant=job["tenant_id"],
-        agent=job["agent_id"],
-        job=id,
         outcome=str(to),
         reason=f"by {by}",
     )

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, Row, select, update
 
 from identity import audit
+from identity.audit import AsWhom
 from identity.errors import BadInput
 from pipeline.ledger import pins
 from pipeline.ledger.deliveries import Start, enabled_config, first_bells, start_jobs
@@ -161,10 +162,10 @@ def replay(
     connection.execute(update(deliveries).where(deliveries.c.id == delivery.id).values(told))
     audit.record(
         connection,
+        "delivery.replayed",
+        AsWhom(tenant=tenant),
         id=audit_id,
         at=at,
-        kind="delivery.replayed",
-        tenant=tenant,
         outcome="accepted",
         reason=f"by {by}",
         detail={"delivery": delivery.id, "jobs": list(made)},

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Connection
 
 from identity import audit
+from identity.audit import AsWhom, Work
 from identity.audit.chain import FirstBad, Verified
 from identity.audit.export import Audited, export_lines, verify_files
 from identity.audit.links import newest_checkpoint
@@ -76,21 +77,20 @@ def test_a_full_record_is_exported_in_these_bytes(world: World) -> None:
     def record(connection: Connection) -> None:
         audit.record(
             connection,
+            "attempt.opened",
+            AsWhom(
+                tenant="acme",
+                agent="devops-assistant",
+                principal="acme.anna",
+                pattern=AccessPattern.DELEGATED,
+                on_behalf_of="acme.bob",
+                account="acc_1",
+                generation=3,
+            ),
+            Work(job="job_1", step="stp_1", attempt="att_1", action="github.Comment"),
             id="att_1.opened",
             at=START,
             number=7,
-            kind="attempt.opened",
-            tenant="acme",
-            agent="devops-assistant",
-            principal="acme.anna",
-            pattern=AccessPattern.DELEGATED,
-            on_behalf_of="acme.bob",
-            account="acc_1",
-            generation=3,
-            job="job_1",
-            step="stp_1",
-            attempt="att_1",
-            action="github.Comment",
             outcome="open",
             reason="named by the workflow: é",
             detail={"rules": ["a"], "n": 1, "none": None, "deep": {"z": True, "a": "é"}},
