@@ -100,7 +100,7 @@ def narrow_account(
 
     def write(c: Connection) -> tuple[str, ...]:
         account = get_account(c, row["id"])
-        return narrow(c, account, keep=scopes, reason=reason, **act)
+        return narrow(c, account, act, keep=scopes, reason=reason)
 
     had = at.write(write)
     out.done(f"{row['id']} keeps {', '.join(scopes) or 'no scope'}; it had {', '.join(had) or 'none'}", document)
@@ -190,19 +190,8 @@ def refresh(at: Installation, out: Output, id: str) -> int:
 
 
 def _note_refresh(at: Installation, row: Row, outcome: str, *, generation: int, **detail: str) -> None:
-    now, audit_id = at.now(), at.ids("aud")
-    at.write(
-        lambda c: audit.record(
-            c,
-            "account.refresh_forced",
-            AsWhom(tenant=row["tenant_id"], principal=row["principal_id"], account=row["id"], generation=generation),
-            id=audit_id,
-            at=now,
-            outcome=outcome,
-            reason=f"by {at.operator}",
-            detail=detail,
-        )
-    )
+    whom, act = AsWhom.of_account(queries.account_key(row), id=row["id"], generation=generation), at.act()
+    at.write(lambda c: audit.record_act(c, "account.refresh_forced", whom, act, outcome=outcome, detail=detail))
 
 
 def _next_token(at: Installation, account: str) -> str | None:

@@ -20,6 +20,15 @@ _INSERT_NUMBERED = insert(audit).values(number=NUMBERS.next_value()).returning(a
 
 
 @dataclass(frozen=True, kw_only=True)
+class Act:
+    """What every act of a person carries: the id of its record in the audit, who does it, and when."""
+
+    audit_id: str
+    by: str
+    now: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class AsWhom:
     """As whom something was done, and for whom."""
 
@@ -89,6 +98,21 @@ def record(
     taken = next_number(connection) if number is None else number
     connection.execute(_INSERT, row | {"number": taken})
     return taken
+
+
+def record_act(
+    connection: Connection,
+    kind: str,
+    whom: AsWhom,
+    act: Act,
+    *,
+    work: Work = Work(),
+    outcome: str,
+    detail: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the row of what a person did: that she did it is its reason."""
+    reason = f"by {act.by}"
+    record(connection, kind, whom, work, id=act.audit_id, at=act.now, outcome=outcome, reason=reason, detail=detail)
 
 
 def carried(detail: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Connection, func, select
 
+from identity.audit import Act
 from identity.audit.tables import audit
 from identity.errors import BadInput
 from pipeline.database import Database
@@ -22,7 +23,7 @@ def test_whoever_adds_a_tenant_while_it_is_added_is_told_that_it_is_there(databa
     told: list[str] = []
 
     def add(c: Connection, name: str) -> str:
-        return tenants.add(c, "mill", name=name, audit_id=f"aud-{name}", by="test", now=datetime.now(UTC))
+        return tenants.add(c, "mill", Act(audit_id=f"aud-{name}", by="test", now=datetime.now(UTC)), name=name)
 
     def add_late() -> None:
         try:
@@ -39,7 +40,7 @@ def test_whoever_adds_a_tenant_while_it_is_added_is_told_that_it_is_there(databa
 def test_a_link_that_is_taken_back_leaves_jobs_with_whom_they_were_accepted_for(house: House) -> None:
     def remove(c: Connection) -> str:
         ada = {"tenant": "acme", "provider": "github", "external_id": "1001"}
-        return tenants.remove_alias(c, **ada, audit_id="aud-1", by="test", now=datetime.now(UTC))
+        return tenants.remove_alias(c, Act(audit_id="aud-1", by="test", now=datetime.now(UTC)), **ada)
 
     before = house.job("before")
     assert house.database.write(remove) == "acme.ada"
