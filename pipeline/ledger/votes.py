@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select
 
 from identity import audit
+from identity.audit import AsWhom, Work
 from identity.columns import database_now
 from identity.model import PrincipalKind
 from identity.people import SIGNED_IN_HERE
@@ -208,14 +209,12 @@ def _record(connection: Connection, held: Row[Any], given: Vote, number: int, no
     }
     audit.record(
         connection,
+        "approval.answered",
+        AsWhom(tenant=held.tenant_id, principal=given.principal),
+        Work(job=held.job_id, action=held.action),
         id=f"{held.id}.vote.{number}",
         at=now,
         number=number,
-        kind="approval.answered",
-        tenant=held.tenant_id,
-        principal=given.principal,
-        job=held.job_id,
-        action=held.action,
         outcome=YES if given.yes else NO,
         detail=detail,
     )

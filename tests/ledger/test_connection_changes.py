@@ -13,6 +13,7 @@ from sqlalchemy import Connection, insert, inspect, select, update
 
 from identity.accounts import pending_account
 from identity.addresses import AddressPolicy
+from identity.audit import Act
 from identity.audit.tables import audit
 from identity.capability.tables import audiences
 from identity.connect.leftovers import Leftover, leave
@@ -40,16 +41,16 @@ ALLOWING = AddressPolicy(allow_hosts=frozenset({"127.0.0.1"}))
 def added(database: Database, id: str, *, provider: str = "linear", **more: Any) -> None:
     given = Registration(id=id, tenant=None, client_id="c", scopes=("read",), **more)
     owner = register(given, PROFILES[provider], ALLOWING, metadata=None, has_secret=False, has_key=False)
-    database.write(lambda c: desk.register(c, owner, [], audit_id=f"aud-{id}", by="test", now=NOW))
+    database.write(lambda c: desk.register(c, owner, [], Act(audit_id=f"aud-{id}", by="test", now=NOW)))
 
 
 def change(c: Connection, id: str, to: Change, audit_id: str = "aud-1") -> list[str]:
     profile = PROFILES[get_connection(c, id).provider]
-    return desk.change(c, id, to, profile, ALLOWING, audit_id=audit_id, by="test", now=NOW)
+    return desk.change(c, id, to, profile, ALLOWING, Act(audit_id=audit_id, by="test", now=NOW))
 
 
 def remove(c: Connection, id: str) -> None:
-    desk.remove(c, id, audit_id="aud-removed", by="test", now=NOW)
+    desk.remove(c, id, Act(audit_id="aud-removed", by="test", now=NOW))
 
 
 def test_what_is_not_named_stays_as_others_have_left_it(house: House) -> None:
@@ -75,7 +76,7 @@ def test_its_client_stays_once_it_has_accounts(house: House) -> None:
 
 def taken_back(c: Connection, *, owner: str, external_id: str, tenant: str = "acme") -> None:
     of = {"connection_id": owner, "external_id": external_id, "tenant": tenant}
-    tenants.remove_installation(c, **of, audit_id=f"aud-{external_id}", by="test", now=NOW)
+    tenants.remove_installation(c, Act(audit_id=f"aud-{external_id}", by="test", now=NOW), **of)
 
 
 def waits(house: House, owner: str) -> AccountKey:
@@ -183,7 +184,7 @@ def test_what_was_corrected_is_recorded_as_it_was_and_as_it_is(house: House) -> 
 def test_a_connection_that_was_in_use_is_resumed_all_the_same(house: House) -> None:
     """Else an older refusal, on its way, pauses what its operator has just mended at the provider."""
     asked = house.database.write(next_number)
-    assert not house.database.write(lambda c: desk.resume(c, "gh", audit_id="aud-1", by="test", now=NOW))
+    assert not house.database.write(lambda c: desk.resume(c, "gh", Act(audit_id="aud-1", by="test", now=NOW)))
     assert not house.database.write(lambda c: pause_connection(c, "gh", reason="refused before", asked=asked))
     assert recorded(house, "connection.resumed") == [{"connection": "gh", "was_paused": False}]
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, func, select
 
+from identity.audit import Act
 from identity.audit.tables import audit
 from identity.errors import BadInput
 from identity.principals import link_alias
@@ -30,7 +31,7 @@ def test_whoever_adds_a_tenant_while_it_is_added_is_told_that_it_is_there(databa
     told: list[str] = []
 
     def add(c: Connection, name: str) -> str:
-        return tenants.add(c, "mill", name=name, audit_id=f"aud-{name}", by="test", now=datetime.now(UTC))
+        return tenants.add(c, "mill", Act(audit_id=f"aud-{name}", by="test", now=datetime.now(UTC)), name=name)
 
     def add_late() -> None:
         try:
@@ -66,7 +67,7 @@ def test_a_link_that_is_taken_back_leaves_jobs_with_whom_they_were_accepted_for(
 
 def taken_back(c: Connection, *, provider: str, external_id: str, principal: str = "acme.bob") -> list[str]:
     of = {"tenant": "acme", "provider": provider, "external_id": external_id, "principal": principal}
-    return tenants.remove_alias(c, **of, audit_id="aud-1", by="test", now=datetime.now(UTC))
+    return tenants.remove_alias(c, Act(audit_id="aud-1", by="test", now=datetime.now(UTC)), **of)
 
 
 def linked(desk: Desk, who: str, provider: str, external_id: str) -> Link:
