@@ -15,6 +15,7 @@ from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity import audit
 from identity.accounts import get_account
+from identity.audit import AsWhom
 from identity.errors import AswhomError, BadInput
 from identity.liveness import Life, ask_whose
 from identity.model import AccountState, Credential, PrincipalKind
@@ -104,7 +105,7 @@ def narrow_account(
 
     def write(c: Connection) -> tuple[str, ...]:
         account = get_account(c, row["id"])
-        return narrow(c, account, keep=scopes, reason=reason, **act)
+        return narrow(c, account, act, keep=scopes, reason=reason)
 
     had = at.write(write)
     out.done(f"{row['id']} keeps {', '.join(scopes) or 'no scope'}; it had {', '.join(had) or 'none'}", document)
@@ -187,23 +188,9 @@ def refresh(at: Installation, out: Output, id: str) -> int:
 
 def _note_refresh(at: Installation, row: Row, outcome: str, *, generation: int, **detail: str) -> None:
     """Raises nothing where the ledger is away: a command that failed of it would be given again, and rotate again."""
-    now, audit_id = at.now(), at.ids("aud")
+    whom, act = AsWhom.of_account(queries.account_key(row), id=row["id"], generation=generation), at.act()
     try:
-        at.write(
-            lambda c: audit.record(
-                c,
-                id=audit_id,
-                at=now,
-                kind="account.refresh_forced",
-                tenant=row["tenant_id"],
-                principal=row["principal_id"],
-                account=row["id"],
-                generation=generation,
-                outcome=outcome,
-                reason=f"by {at.operator}",
-                detail=detail,
-            )
-        )
+        at.write(lambda c: audit.record_act(c, "account.refresh_forced", whom, act, outcome=outcome, detail=detail))
     except (AswhomError, CommitUnknown) as error:
         log.warning(
             "a forced refresh may not be in the audit",

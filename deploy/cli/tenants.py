@@ -24,7 +24,7 @@ def tenants() -> None:
 def add(at: Installation, out: Output, id: str, name: str | None) -> None:
     """Add a tenant, and the service principal that acts for it."""
     act = at.act()
-    service = at.write(lambda c: acts.add(c, id, name=name or id, **act))
+    service = at.write(lambda c: acts.add(c, id, act, name=name or id))
     out.done(f"tenant {id}, which acts as {service} where it acts as itself", {"id": id, "service": service})
 
 
@@ -72,13 +72,7 @@ def add_alias(
     principal, act = in_full(tenant, user), at.act()
     at.write(
         lambda c: acts.add_alias(
-            c,
-            tenant=tenant,
-            provider=provider,
-            external_id=external_id,
-            principal=principal,
-            login=login,
-            **act,
+            c, act, tenant=tenant, provider=provider, external_id=external_id, principal=principal, login=login
         )
     )
     out.done(f"{provider} user {login or external_id} is {principal}", {"principal": principal})
@@ -100,7 +94,7 @@ def remove_alias(at: Installation, out: Output, tenant: str, provider: str, exte
     act = at.act()
     at.write(
         lambda c: acts.remove_alias(
-            c, tenant=tenant, provider=provider, external_id=external_id, principal=principal, **act
+            c, act, tenant=tenant, provider=provider, external_id=external_id, principal=principal
         )
     )
     document = {"principal": principal, "provider": provider, "external_id": acts.known_as(provider, external_id)}

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from identity import audit
+from identity.audit import AsWhom, Work
 from identity.capability.issuer import Issuer, claims_of
 from identity.capability.model import Audience, Issued
 from identity.capability.spending import NotSpent, Spent, Why, spend
@@ -86,16 +87,16 @@ def _spend_and_record(
             kind, said = "capability.refused", str(why)
     audit.record(
         connection,
+        kind,
+        AsWhom(
+            tenant=capability.tenant,
+            agent=agent,
+            principal=capability.subject,
+            pattern=AccessPattern.CAPABILITY,
+        ),
+        Work(job=capability.job, step=capability.step, action=capability.action),
         id=id,
         at=now,
-        kind=kind,
-        tenant=capability.tenant,
-        agent=agent,
-        principal=capability.subject,
-        pattern=AccessPattern.CAPABILITY,
-        job=capability.job,
-        step=capability.step,
-        action=capability.action,
         outcome=said,
         reason=f"asked by {by.id}",
         detail={"capability": capability.id, "resource": capability.resource},

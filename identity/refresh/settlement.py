@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from identity import audit
 from identity.accounts import Account, get_account, move_account
+from identity.audit import AsWhom
 from identity.connection_secrets import SealedSecret, accept_secret, live_secrets, refuse_secret
 from identity.connections import lock_connection, pause_connection
 from identity.grants import SealedAnswer, bury, get_grant, rotate
@@ -274,13 +275,10 @@ class Settlement:
     ) -> None:
         audit.record(
             connection,
+            kind,
+            AsWhom.of_account(self.account.key, id=self.account.id, generation=generation),
             id=self.ids(),
             at=self.now,
-            kind=kind,
-            tenant=self.account.key.tenant,
-            principal=self.account.key.principal,
-            account=self.account.id,
-            generation=generation,
             outcome=outcome[:64],
             reason=reason,
             detail={"intent": self.intent.id, "provider": self.account.provider},

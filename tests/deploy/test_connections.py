@@ -13,6 +13,7 @@ from sqlalchemy import select
 
 from deploy.installation import Installation
 from deploy.settings import load
+from identity.audit import Act
 from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, live_secrets, refuse_secret
 from identity.connections import get_connection, pause_connection
 from identity.discovery import discover
@@ -144,7 +145,9 @@ def test_an_issuer_is_discovered_and_again_when_it_moves(cli: Cli, secret: str, 
         issuer.say(200, {**document, "token_endpoint": f"{issuer.url}/token/v2"})
         found = discover(at.http, issuer.url)
         cli.json("connections", "name-people", "oidc", "idp")  # while what was found is on its way
-        readdressed = partial(readdress, id="oidc", found=found, audit_id="aud-1", by="ops", now=datetime.now(UTC))
+        readdressed = partial(
+            readdress, id="oidc", found=found, act=Act(audit_id="aud-1", by="ops", now=datetime.now(UTC))
+        )
         at.write(readdressed)
     kept = cli.json("connections", "show", "oidc")["config"]
     assert kept.keys() == {"issuer", "client_auth", "people", "revocation_url"}  # no `iss` is waited for

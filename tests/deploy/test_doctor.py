@@ -17,6 +17,7 @@ from deploy.checkup.finding import Finding, State
 from deploy.installation import Installation
 from deploy.settings import Settings, load
 from identity import audit
+from identity.audit import AsWhom
 from identity.connections import add_connection, get_connection, pause_connection
 from identity.model import ProviderConnection
 from identity.tables import connection_secrets
@@ -279,7 +280,7 @@ def test_an_audit_that_nobody_seals_is_found(acme: Cli, at: Installation) -> Non
     assert told(acme, "audit") == []
     acme("audit", "checkpoint")  # seals that the tenant was added
     old = at.now() - timedelta(minutes=10)
-    at.write(partial(audit.record, id="aud_1", at=old, kind="test", tenant="acme", outcome="done"))
+    at.write(partial(audit.record, kind="test", whom=AsWhom(tenant="acme"), id="aud_1", at=old))
     assert told(acme, "audit")[0][0] == "wrong"
 
 

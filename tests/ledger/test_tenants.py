@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Connection, func, select
 
+from identity.audit import Act
 from identity.audit.tables import audit
 from identity.errors import BadInput
 from pipeline.database import Database
@@ -22,7 +23,7 @@ def test_whoever_adds_a_tenant_while_it_is_added_is_told_that_it_is_there(databa
     told: list[str] = []
 
     def add(c: Connection, name: str) -> str:
-        return tenants.add(c, "mill", name=name, audit_id=f"aud-{name}", by="test", now=datetime.now(UTC))
+        return tenants.add(c, "mill", Act(audit_id=f"aud-{name}", by="test", now=datetime.now(UTC)), name=name)
 
     def add_late() -> None:
         try:
@@ -38,7 +39,7 @@ def test_whoever_adds_a_tenant_while_it_is_added_is_told_that_it_is_there(databa
 
 def take_back(c: Connection, principal: str) -> None:
     ada = {"tenant": "acme", "provider": "github", "external_id": "1001"}
-    tenants.remove_alias(c, **ada, principal=principal, audit_id="aud-1", by="test", now=datetime.now(UTC))
+    tenants.remove_alias(c, Act(audit_id="aud-1", by="test", now=datetime.now(UTC)), **ada, principal=principal)
 
 
 def test_a_link_that_leads_to_somebody_else_by_now_is_not_taken_back(house: House) -> None:
