@@ -121,7 +121,10 @@ jobs = Table(
     partial_index(
         "ix_jobs_bad_of_tenant", "tenant_id", "state", "created_at", "id", where="state in ('dead', 'cancelled')"
     ),
-    partial_index("ix_jobs_open", "state", "created_at", "id", where="state in ('queued', 'waiting')"),
+    # Its tenant is looked at in the index itself. SQLite finds an `or` of which a statement says one side, and no `in`.
+    partial_index(
+        "ix_jobs_open", "state", "created_at", "id", "tenant_id", where="state = 'queued' or state = 'waiting'"
+    ),
     Index("ix_jobs_delivery", "delivery_id"),
     # How a revocation finds its jobs; what has finished is not in it, however much that is.
     partial_index("ix_jobs_unfinished", "scopes_sha256", "accepted", where="finished_at is null"),
