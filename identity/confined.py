@@ -2,7 +2,8 @@
 
 Such a token is minted before a step opens, by the app's key, and used after that alone, from this process's memory, and
 never for another generation of the account's grant: a revocation ends the openings, and with them every use. The ledger
-holds it sealed, so that a revocation ends it at the provider too.
+knows of it before it is asked for (`identity.mints`), and holds it sealed, so that a revocation ends it at the provider
+too.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from identity.errors import AswhomError, Misconfigured, Unavailable
 from identity.grants import ACCESS, token_binding
 from identity.http import NotSent
 from identity.minting import OUT_OF_REACH, AssertionRefused, read_token, spare_secret
+from identity.mints import GRANTED, GRANTED_ELSEWHERE, Mint, begin_mint, end_mint
 from identity.model import Credential, Leased, LeaseRequest, TokenAnswer
 from identity.oauth import Narrowing, installation_request
 from identity.own_values import profile_for
@@ -50,6 +52,7 @@ from identity.vault import Vault
 from identity.withdrawals.held_tokens import HeldToken, hold
 
 V = TypeVar("V")
+Refused = ClientRefused | Dead | AssertionRefused
 
 _REST = timedelta(minutes=2)  # of a kept token's life that is not used
 _AHEAD = timedelta(minutes=1)  # more than that is left of it when a step opens, or another is minted before
@@ -98,13 +101,12 @@ class Confiner:
         self._refused: dict[Confinement, tuple[NotSent, datetime]] = {}  # and until when that is remembered
         self._lock = threading.Lock()
 
-    def mint_ahead(self, request: LeaseRequest, *, repository: str, reads: bool, attempt: str) -> None:
+    def mint_ahead(self, request: LeaseRequest, *, repository: str, reads: bool) -> None:
         """Before a step opens, mint what `token` will be asked for: afterwards a failure would spend one of its tries.
 
-        *request* is the lease that the step opens with, *attempt* what the provider's log says it is minted for.
-        Raises Unavailable while there is no token to be had, Misconfigured while the provider connection is paused.
-        What no waiting mends is said after the opening: by it, or by `token`. The result of another job's step that
-        could be adopted waits for this as well.
+        *request* is the lease that the step opens with. Raises Unavailable while there is no token to be had,
+        Misconfigured while the provider connection is paused. What no waiting mends is said after the opening: by it,
+        or by `token`. The result of another job's step that could be adopted waits for this as well.
 
         A step that *reads* asks for nothing that was out of reach a short while ago. Others do: a write fails of it.
         """
@@ -124,9 +126,9 @@ class Confiner:
 
         if (found := self._store.read(look)) is not None:
             wanted, situation = found
-            self._mint(situation, wanted, attempt=attempt, now=self._clock(), send_before=None)
+            self._mint(situation, wanted, now=self._clock(), send_before=None)
 
-    def token(self, wanted: Confinement, *, attempt: str, send_before: float) -> Secret | NotSent | None:
+    def token(self, wanted: Confinement, *, send_before: float) -> Secret | NotSent | None:
         """The token; NotSent: there is none now, and why; None: the account's own is all there can be.
 
         It was minted ahead, unless it had to give way since. *send_before* is on the monotonic clock.
@@ -136,7 +138,7 @@ class Confiner:
             return known
         try:
             situation = self._store.read(lambda c: read_situation(c, wanted.account))
-            return self._mint(situation, wanted, attempt=attempt, now=self._clock(), send_before=send_before)
+            return self._mint(situation, wanted, now=self._clock(), send_before=send_before)
         except AswhomError as error:  # the step is open already: it had no effect, and is tried again
             return NotSent(reason=str(error))
 
@@ -155,7 +157,7 @@ class Confiner:
         return None if refused is None or self._clock() >= refused[1] else refused[0]
 
     def _mint(
-        self, situation: Situation, wanted: Confinement, *, attempt: str, now: datetime, send_before: float | None
+        self, situation: Situation, wanted: Confinement, *, now: datetime, send_before: float | None
     ) -> Secret | NotSent | None:
         """As `token`, but NotSent is what the provider refuses. Raises Unavailable or Misconfigured for the rest."""
         account, only = situation.account, _only(situation.account, wanted)
@@ -169,13 +171,24 @@ class Confiner:
         to, pace = Endpoint.of(situation.connection, account.credential), profile.pace_of(account.credential)
         scopes, installation = sorted(wanted.scopes), str(account.external_id)
         none = f"no token for {wanted.repository} alone"
+        mint = Mint(
+            id=self._ids(),
+            account=account,
+            generation=wanted.generation,
+            consented=situation.grant.consented,
+            repository=wanted.repository,
+            scopes=tuple(scopes),
+            started_at=now,
+        )
 
         def ask(key: SealedSecret, only: Narrowing) -> Meaning | AssertionRefused:
             if (wait := self._endpoint.gate.enter(to, pace)) is not None:
                 raise Unavailable(f"{none}: its token endpoint is left alone for now", retry_after=_spread(wait))
             owner, opened = situation.connection, key.open(self._vault)
             request = installation_request(owner, installation=installation, private_key=opened, now=now, only=only)
-            outcome = self._endpoint.send(named(request, REFRESH_HEADER, attempt), to=to, send_before=send_before)
+            if not written(self._store, partial(begin_mint, new=mint)):
+                raise Unavailable("the account's grant moved or was revoked before its token was asked for")
+            outcome = self._endpoint.send(named(request, REFRESH_HEADER, mint.id), to=to, send_before=send_before)
             meaning = read_token(situation, profile, outcome, started_at=now, scopes=scopes)
             self._endpoint.heed(meaning, outcome, to=to)
             return meaning
@@ -185,22 +198,33 @@ class Confiner:
             code, tenant = meaning.code, account.key.tenant
             note_refused(self._store, keys[0], spare=spare, code=code, tenant=tenant, audit_id=self._ids(), now=now)
             meaning = ask(spare, only)
+        if not isinstance(meaning, Granted):
+            self._end(mint, meaning)
         match meaning:
             case ClientRefused(code=code) | Dead(code=code) | AssertionRefused(code=code):
-                refusal = NotSent(reason=f"{none}: {code}", final=meaning == OUT_OF_REACH)
-                self._keep(self._refused, wanted, (refusal, self._clock() + _REFUSED))
-                return refusal
+                return self._refuse(wanted, f"{none}: {code}", final=meaning == OUT_OF_REACH)
             case Transient(reason=reason, retry_after=wait) | RateLimited(reason=reason, retry_after=wait):
                 raise Unavailable(f"{none}: {reason}", retry_after=_spread(wait))
             case Unknown(reason=reason):
                 raise Unavailable(f"{none}: {reason}", retry_after=_spread(UNRECOGNISED_WAIT))
             case Granted(answer=minted):
-                if not self._hold(situation, minted):
+                # Asked by the name alone, GitHub gives the one of whosever account the installation is on.
+                told = [name.casefold() for name in minted.repositories]
+                elsewhere = bool(told) and told != [wanted.same.repository]
+                if not self._hold(mint, minted, outcome=GRANTED_ELSEWHERE if elsewhere else GRANTED):
                     raise Unavailable("the account was revoked while its token was minted")
+                if elsewhere:  # so the one that is wanted is out of reach
+                    return self._refuse(wanted, f"{none}: the one that was given is for another", final=True)
                 self._keep(self._kept, wanted, minted)
                 with self._lock:
                     self._refused.pop(wanted.same, None)
                 return minted.access_token
+
+    def _refuse(self, wanted: Confinement, reason: str, *, final: bool) -> NotSent:
+        """Remember it for a while."""
+        refusal = NotSent(reason=reason, final=final)
+        self._keep(self._refused, wanted, (refusal, self._clock() + _REFUSED))
+        return refusal
 
     def _keep(self, among: dict[Confinement, V], wanted: Confinement, one: V) -> None:
         """As the newest; the oldest gives way."""
@@ -210,19 +234,29 @@ class Confiner:
                 del among[next(iter(among))]
             among[wanted.same] = one
 
-    def _hold(self, situation: Situation, minted: TokenAnswer) -> bool:
+    def _end(self, mint: Mint, meaning: Refused | Transient | RateLimited | Unknown) -> None:
+        """Let the ledger know why there is no token."""
+        outcome = meaning.code if isinstance(meaning, Refused) else meaning.reason
+        written(self._store, partial(end_mint, mint=mint.id, outcome=outcome, now=self._clock()))
+
+    def _hold(self, mint: Mint, minted: TokenAnswer, *, outcome: str) -> bool:
         """Let the ledger know of it before anybody uses it; whether anybody may."""
-        account = situation.account
-        binding = token_binding(account.key.tenant, account.id, account.provider, ACCESS, situation.generation)
+        account, now = mint.account, self._clock()
+        binding = token_binding(account.key.tenant, account.id, account.provider, ACCESS, mint.generation)
         held = HeldToken(
-            id=self._ids(),
+            id=mint.id,
             account=account,
-            generation=situation.generation,
-            consented=situation.grant.consented,
+            generation=mint.generation,
+            consented=mint.consented,
             access_sealed=self._vault.seal(minted.access_token, binding),
             expires_at=minted.expires_at,
         )
-        return written(self._store, partial(hold, new=held, now=self._clock()))
+
+        def write(connection: Connection) -> bool:
+            end_mint(connection, mint.id, outcome=outcome, now=now)
+            return hold(connection, held, now=now)
+
+        return written(self._store, write)
 
 
 def _only(account: Account, wanted: Confinement) -> Narrowing | None:

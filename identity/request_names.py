@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from identity.http import HttpRequest
 
-REFRESH_HEADER = "X-Aswhom-Refresh"  # the refresh intent; or the attempt, for which a narrower token is minted
+REFRESH_HEADER = "X-Aswhom-Refresh"  # the refresh intent; or the mint of a token for one repository
 CONNECT_HEADER = "X-Aswhom-Connect"  # the connect session's number, which becomes the grant's `consented`
 REVOCATION_HEADER = "X-Aswhom-Revocation"  # the revocation; or the withdrawal, where no revocation has claimed it
 

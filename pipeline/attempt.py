@@ -75,7 +75,7 @@ def _open_and_send(
         intent = intent_of(
             services, step, purpose=purpose, number=number, after_generation=after_generation, ahead=ahead
         )
-        mint_ahead(services, step, intent)
+        mint_ahead(services, step, intent.lease)
         draw.take()
         began = time.monotonic()
         match _open(services, intent):

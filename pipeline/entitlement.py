@@ -12,7 +12,7 @@ from identity.confined import Confinement
 from identity.errors import Misconfigured
 from identity.http import NotSent
 from identity.metrics import CAPABILITIES_ISSUED
-from identity.model import Effect, Leased
+from identity.model import Effect, Leased, LeaseRequest
 from identity.money import Money
 from identity.secret import Secret
 from pipeline.action import Action
@@ -57,12 +57,12 @@ def prohibition(action: Action[Any], audience: Audience | None) -> str | None:
     return None
 
 
-def mint_ahead(services: Services, step: StepAtHand, intent: Intent) -> None:
+def mint_ahead(services: Services, step: StepAtHand, lease: LeaseRequest) -> None:
     """Mint the token for its one repository, if it goes by one. Raises Misconfigured or Unavailable: nothing opens."""
     repository = step.action.confined_to()
     if repository is None or services.confiner is None or step.audience is not None:
         return
-    services.confiner.mint_ahead(intent.lease, repository=repository, reads=_reads(step), attempt=intent.attempt)
+    services.confiner.mint_ahead(lease, repository=repository, reads=_reads(step))
 
 
 def header(
@@ -73,7 +73,7 @@ def header(
     NotSent: there is no token for it now. *send_before* is on the monotonic clock.
     """
     if opened.lease is not None:
-        token = _confined(services, step, intent.attempt, opened.lease, send_before)
+        token = _confined(services, step, opened.lease, send_before)
         if isinstance(token, NotSent):
             return token
         token = token or leases.open_token(services.vault, step.job.tenant, opened.lease)
@@ -85,9 +85,7 @@ def header(
     return "Authorization", f"Bearer {token.reveal()}"
 
 
-def _confined(
-    services: Services, step: StepAtHand, attempt: str, lease: Leased, send_before: float
-) -> Secret | NotSent | None:
+def _confined(services: Services, step: StepAtHand, lease: Leased, send_before: float) -> Secret | NotSent | None:
     """The token for the one repository that the action is about, if it says one and the account can have such."""
     repository = step.action.confined_to()
     if repository is None or services.confiner is None:
@@ -98,7 +96,7 @@ def _confined(
         repository=repository,
         scopes=step.action.facts.scopes,
     )
-    token = services.confiner.token(wanted, attempt=attempt, send_before=send_before)
+    token = services.confiner.token(wanted, send_before=send_before)
     if isinstance(token, NotSent) and token.final and _reads(step):
         return None  # the installation does not have the repository, but the account reads public ones
     return token

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, delete, exists, func, select, tuple_, update
 from identity.audit.pruning import prune_audit
 from identity.capability.issued import prune_capabilities
 from identity.columns import database_now
+from identity.mints import prune_mints
 from identity.retention import prune_api_keys, prune_intents, prune_sessions
 from identity.signing import Signer
 from identity.store import Store
@@ -65,6 +66,7 @@ def prune(
         ("steps", retention.steps, prune_steps),
         ("capabilities", retention.steps, prune_capabilities),
         ("intents", retention.intents, prune_intents),
+        ("mints", retention.intents, prune_mints),
         ("sessions", retention.sessions, prune_sessions),
         ("idempotency keys", retention.idempotency_keys, prune_idempotency_keys),
         ("api keys", retention.api_keys, prune_api_keys),

@@ -161,9 +161,10 @@ class Runtime:
             confiner=Confiner(
                 self.database,
                 self.vault,
-                TokenEndpoint(client=self.http, budget=settings.refresh.http, gate=self.gate),
+                # Half of it: a refused key's spare may be shown next, and the job's claim runs meanwhile.
+                TokenEndpoint(client=self.http, budget=settings.refresh.http / 2, gate=self.gate),
                 PROFILES,
-                ids=partial(self.ids, "wit"),
+                ids=partial(self.ids, "mnt"),
                 clock=clock,
             ),
             budgets=Budgets(self.redis, prefix=settings.key_prefix),

@@ -98,9 +98,13 @@ def remove_alias(at: Installation, out: Output, tenant: str, provider: str, exte
     principal = at.read(lambda c: acts.alias(c, tenant, provider, external_id))
     confirm(f"Say no more that {provider} user {external_id} is {principal}?", yes=yes)
     act = at.act()
-    removed = at.write(lambda c: acts.remove_alias(c, tenant=tenant, provider=provider, external_id=external_id, **act))
-    document = {"principal": removed, "provider": provider, "external_id": acts.known_as(provider, external_id)}
-    out.done(f"{provider} user {external_id} is {removed} no more, and nobody from now on", document)
+    at.write(
+        lambda c: acts.remove_alias(
+            c, tenant=tenant, provider=provider, external_id=external_id, principal=principal, **act
+        )
+    )
+    document = {"principal": principal, "provider": provider, "external_id": acts.known_as(provider, external_id)}
+    out.done(f"{provider} user {external_id} is {principal} no more, and nobody from now on", document)
 
 
 @command(aliases, "list")

@@ -128,7 +128,8 @@ class Settlement:
             live = live_secrets(connection, owner, shown[0].name) if shown else ()
             if _which(live) != _which(shown):
                 return Superseded()
-            refused = f"its token endpoint refused the client ({code[:60]})"
+            by = f", which authenticated by its {shown[0].name}" if shown else ""  # for who is to replace it
+            refused = f"its token endpoint refused the client{by} ({code[:60]})"
             if not pause_connection(connection, owner, reason=refused, asked=intent.opened):
                 return Superseded()
             self._record(connection, "connection.paused", code, generation=self.intent.generation)

@@ -86,19 +86,30 @@ def alias(connection: Connection, tenant: str, provider: str, external_id: str) 
 
 
 def remove_alias(
-    connection: Connection, *, tenant: str, provider: str, external_id: str, audit_id: str, by: str, now: datetime
-) -> str:
-    """Say no more who a provider's user is; who it was. Raises BadInput if that is nobody.
+    connection: Connection,
+    *,
+    tenant: str,
+    provider: str,
+    external_id: str,
+    principal: str,
+    audit_id: str,
+    by: str,
+    now: datetime,
+) -> None:
+    """Say no more that a provider's user is *principal*. Raises BadInput if they are linked to nobody, or another.
 
     Jobs keep whom they were accepted for, and accounts their consent: this changes whom the next delivery means.
     """
     external_id = known_as(provider, external_id)
-    principal = unlink_alias(connection, tenant=tenant, provider=provider, external_id=external_id)
-    if principal is None:
+    linked = unlink_alias(connection, tenant=tenant, provider=provider, external_id=external_id)
+    if linked is None:
         raise _nobody(tenant, provider, external_id)
+    if linked != principal:
+        raise BadInput(
+            f"{provider} user {external_id} is linked to {linked} by now, and not to {principal}: look again"
+        )
     told = {"principal": principal, "provider": provider, "external_id": external_id}
     record(connection, "alias.removed", tenant, told, audit_id=audit_id, by=by, now=now)
-    return principal
 
 
 def known_as(provider: str, external_id: str) -> str:
@@ -127,20 +138,32 @@ def add_installation(
     record(connection, "installation.added", tenant, told, audit_id=audit_id, by=by, now=now)
 
 
-def remove_installation(
-    connection: Connection, *, connection_id: str, external_id: str, audit_id: str, by: str, now: datetime
-) -> str:
-    """Take back whose an installation is; whose it was. Raises BadInput while its tenant's service acts through it."""
+def installation(connection: Connection, connection_id: str, external_id: str) -> str:
+    """Whose an installation of the platform's connection is. Raises BadInput where nobody said so."""
     owner = queries.provider_connection(connection, connection_id)["tenant_id"]
     tenant = installations.tenant_of_installation(connection, connection_id, external_id)
     if owner is not None:  # without a list, whatever comes through its own connection is that tenant's
         raise BadInput(f"{connection_id} is {owner}'s own connection, and so is whatever comes through it")
     if tenant is None:
         raise BadInput(f"{connection_id} has no installation {external_id}: see `aswhom installations list`")
+    return tenant
+
+
+def remove_installation(
+    connection: Connection, *, connection_id: str, external_id: str, tenant: str, audit_id: str, by: str, now: datetime
+) -> None:
+    """Say no more that an installation is *tenant's*.
+
+    Raises BadInput if it is nobody's, or another's, or while its tenant's service acts through it.
+    """
+    whose = installation(connection, connection_id, external_id)
+    if whose != tenant:
+        raise BadInput(
+            f"installation {external_id} of {connection_id} is {whose}'s by now, and not {tenant}'s: look again"
+        )
     if acting := installations.acting_through(connection, connection_id, external_id, tenant=tenant):
         first = ", ".join(f"`aswhom revoke account {key}`" for key in acting)
         raise BadInput(f"{tenant}'s service acts through installation {external_id}: end that first, with {first}")
     installations.remove_installation(connection, owner=connection_id, external_id=external_id)
     told = {"connection": connection_id, "external_id": external_id}
     record(connection, "installation.removed", tenant, told, audit_id=audit_id, by=by, now=now)
-    return tenant

@@ -211,6 +211,26 @@ def test_a_secret_is_followed_by_a_new_one_with_both_live(github: Cli) -> None:
     assert not any(word in printed for word in ("hunter2", "correct horse", "another\n"))
 
 
+@pytest.mark.parametrize("given", [pem(), json.dumps({"private_key": pem()})], ids=["key", "file of an account"])
+def test_a_private_key_is_not_kept_to_be_shown_as_the_client_secret(github: Cli, given: str) -> None:
+    refused = github.json("connections", "rotate-secret", "github", "--file", "-", input=given, code=1)
+    assert (refused["error"], "store it as private_key" in refused["message"]) == ("BadInput", True)
+    named = ("--name", "client_secret")
+    assert github.json("connections", "add-secret", "github", *named, "--file", "-", input=given, code=1) == refused
+    add = ("connections", "add", "linear", "--client-id", "c", "--client-secret-file", "-")
+    assert github.json(*add, input=given, code=1) == refused
+    with Installation(load(data_dir=github.data_dir)) as at:
+        (kept,) = at.read(lambda c: live_secrets(c, "github", CLIENT_SECRET))
+        assert kept.open(at.vault).reveal() == "hunter2-hunter2"
+
+
+def test_a_client_secret_is_not_kept_to_sign_as_the_private_key(github: Cli) -> None:
+    for act in ("rotate-secret", "add-secret"):
+        named = ("connections", act, "github", "--name", "private_key", "--file", "-")
+        assert "is not an unencrypted RSA" in github.json(*named, input="hunter3\n", code=1)["message"]
+    assert [one["name"] for one in github.json("connections", "show", "github")["secrets"]] == [CLIENT_SECRET]
+
+
 @pytest.mark.parametrize(
     ("options", "code"),
     [

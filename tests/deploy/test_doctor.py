@@ -17,7 +17,7 @@ from deploy.checkup.finding import Finding, State
 from deploy.installation import Installation
 from deploy.settings import Settings, load
 from identity import audit
-from identity.connections import add_connection, get_connection
+from identity.connections import add_connection, get_connection, pause_connection
 from identity.model import ProviderConnection
 from identity.tables import connection_secrets
 from pipeline.ledger.new_jobs import NewJob, insert_job
@@ -25,6 +25,7 @@ from pipeline.reconcile import heartbeat
 from pipeline.rhythms import RHYTHMS
 from pipeline.tables import jobs
 from tests.deploy.conftest import Cli
+from tests.identity.keys import pem
 from tests.servers.postgres import Postgres
 from tests.servers.process import free_port
 from tests.servers.valkey import Valkey
@@ -164,6 +165,20 @@ def test_a_connection_without_webhook_secret_or_whose_last_ends_is_found(acme: C
     ends = update(connection_secrets).values(retired_at=at.now() + timedelta(hours=3))
     at.write(lambda c: c.execute(ends).rowcount)
     assert told(acme, "webhook secrets")[0][0] == "wrong"
+
+
+def test_a_paused_connection_is_found_with_the_commands_for_the_secrets_it_has(acme: Cli, at: Installation) -> None:
+    at.write(lambda c: pause_connection(c, "github", reason="told so"))
+    ((state, says),) = told(acme, "connections")
+    assert (state, says.startswith("github is paused: told so. ")) == ("wrong", True)
+    assert "aswhom connections rotate-secret github --name client_secret --file FILE" in says
+    assert "aswhom connections resume github" in says
+    assert "private_key" not in says
+    acme.json("connections", "rotate-secret", "github", "--name", "private_key", "--file", "-", input=pem())
+    at.write(lambda c: pause_connection(c, "github", reason="told so"))
+    ((_, says),) = told(acme, "connections")
+    for name in ("client_secret", "private_key"):
+        assert f"aswhom connections rotate-secret github --name {name} --file FILE" in says
 
 
 def test_connections_that_were_added_before_something_was_refused_are_found(acme: Cli, at: Installation) -> None:

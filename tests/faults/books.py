@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
-from identity.tables import connect_sessions, refresh_intents
+from identity.tables import connect_sessions, mints, refresh_intents
 from identity.withdrawals.tables import withdrawals
 from pipeline.revocation.tables import revocations
 from pipeline.tables import attempts, deliveries, jobs, steps
@@ -70,7 +70,7 @@ def _says_what_it_is(system: System, entries: list[dict[str, Any]], its_attempts
     intents = system.rows(select(refresh_intents.c.id, refresh_intents.c.presented))
     known = {
         "attempt": its_attempts,
-        "refresh": its_attempts | {row.id for row in intents},
+        "refresh": {row.id for row in [*intents, *system.rows(select(mints.c.id))]},
         "connect": {str(row.started) for row in system.rows(select(connect_sessions.c.started))},
         "revocation": {row.id for ids in (revocations, withdrawals) for row in system.rows(select(ids.c.id))},
     }

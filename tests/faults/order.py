@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import select
 
 from identity.model import Scope, ScopeKind
-from identity.tables import refresh_intents
+from identity.tables import mints, refresh_intents
 from pipeline.revocation import made_under
 from pipeline.tables import attempts, jobs
 from tests.faults.books import log
@@ -60,9 +60,8 @@ def prove_order(system: System, receipt: Mapping[str, Any], returned: datetime) 
 
 def _renewed(system: System, scope: Scope, receipt: Mapping[str, Any], returned: datetime) -> tuple[int, int]:
     """Nothing revoked is shown to a token endpoint after it, but by what was in flight."""
-    intents = system.rows(select(refresh_intents.c.id, refresh_intents.c.opened))
-    in_flight = {row.id for row in intents if row.opened < receipt["number"]}
-    in_flight |= {call["attempt"] for call in receipt["in_flight"]}  # a token for one repository is minted for its call
+    begun = [row for table in (refresh_intents, mints) for row in system.rows(select(table.c.id, table.c.opened))]
+    in_flight = {row.id for row in begun if row.opened < receipt["number"]}
     before = after = 0
     for one in token_requests(system):
         if not one.holder.is_under(scope) or one.entry["connect"] is not None:

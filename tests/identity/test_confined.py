@@ -6,19 +6,25 @@ import itertools
 import json
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Row, select
 
+from identity.accounts import move_account
 from identity.confined import Confinement, Confiner
 from identity.connection_secrets import PRIVATE_KEY, live_secrets, rotate_secret, seal_secret
 from identity.connections import pause_connection
 from identity.errors import Misconfigured, Unavailable
 from identity.http import Client, NotSent
-from identity.model import AccountKey, Credential, LeaseRequest, Scope, ScopeKind
+from identity.mints import prune_mints
+from identity.model import AccountKey, AccountState, Credential, LeaseRequest, Scope, ScopeKind
 from identity.providers import PROFILES
 from identity.refresh.gate import Endpoint, Gate
+from identity.scopes import stop_scope
 from identity.secret import Secret
+from identity.tables import mints
 from identity.token_endpoint import TokenEndpoint
 from identity.withdrawals.tables import withdrawals
 from tests.identity.keys import pem
@@ -48,7 +54,7 @@ def confiner_of(world: World, http: Client, *, gate: Gate | None = None, keeps: 
 
 def asked(world: World, confiner: Confiner, account: str, *, repository: str = "acme/shop") -> Secret | NotSent | None:
     wanted = Confinement(account=account, generation=world.generation(ROBOT), repository=repository, scopes=READS)
-    return confiner.token(wanted, attempt="att_1", send_before=float("inf"))
+    return confiner.token(wanted, send_before=float("inf"))
 
 
 def test_a_refused_key_gives_way_to_the_other_live_one_and_a_pause_asks_nothing(
@@ -99,7 +105,7 @@ def ahead(
         scopes=READS,
         now=world.clock.now,
     )
-    confiner.mint_ahead(request, repository=repository, reads=reads, attempt="att_1")
+    confiner.mint_ahead(request, repository=repository, reads=reads)
 
 
 def ready(make: Make, provider: PretendProvider) -> tuple[World, str]:
@@ -126,10 +132,92 @@ def test_a_token_is_minted_before_a_step_opens_and_is_what_the_step_then_uses(
     world, account = ready(make, provider)
     confiner = confiner_of(world, http)
     ahead(world, confiner)
-    assert (minted(provider), provider.heads[-1]["x-aswhom-refresh"]) == (["shop"], "att_1")
+    assert minted(provider) == ["shop"]
     assert isinstance(asked(world, confiner, account), Secret)
     ahead(world, confiner)
     assert minted(provider) == ["shop"]
+
+
+def mints_of(world: World) -> list[Row[Any]]:
+    """What the ledger knows of them, in their order."""
+    return list(world.store.read(lambda c: c.execute(select(mints).order_by(mints.c.opened)).all()))
+
+
+def test_the_ledger_knows_of_a_token_before_it_is_asked_for(
+    make: Make, provider: PretendProvider, http: Client
+) -> None:
+    world, account = ready(make, provider)
+    known: list[Row[Any]] = []
+    answer = provider.answer
+
+    def look(form: dict[str, str]) -> Reply | None:
+        known.extend(mints_of(world))
+        return answer(form)
+
+    provider.answer = look
+    ahead(world, confiner_of(world, http))
+    (mint,) = known
+    assert provider.heads[-1]["x-aswhom-refresh"] == mint.id
+    assert (mint.account_id, mint.generation, mint.repository) == (account, world.generation(ROBOT), "acme/shop")
+    assert (mint.scopes, mint.outcome, mint.finished_at) == (sorted(READS), None, None)
+    (ended,) = mints_of(world)
+    assert (ended.id, ended.outcome, ended.finished_at) == (mint.id, "granted", world.clock.now)
+    (held,) = world.store.read(lambda c: c.execute(select(withdrawals.c.id)).all())
+    assert held.id == mint.id, "the token's own row has its mint's name"
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (reply({"message": "no"}, 422), "422: it lacks a permission or repository"),
+        (reply({}, 503), "status 503"),
+    ],
+)
+def test_a_mint_that_brought_no_token_says_why(
+    make: Make, provider: PretendProvider, http: Client, answer: Reply, outcome: str
+) -> None:
+    world, _ = ready(make, provider)
+    provider.answer = lambda form: answer
+    with suppress(Unavailable):
+        ahead(world, confiner_of(world, http))
+    assert [(mint.outcome, mint.finished_at) for mint in mints_of(world)] == [(outcome, world.clock.now)]
+
+
+@pytest.mark.parametrize("ends", ["revoked", "stopped", "suspended"])
+def test_nothing_is_asked_for_after_a_revocation_that_came_while_the_step_was_on_its_way(
+    make: Make, provider: PretendProvider, http: Client, ends: str
+) -> None:
+    world, account = ready(make, provider)
+    scope = Scope(kind=ScopeKind.CONNECTION, key=ROBOT.connection)  # no row of the account's says it
+
+    class Late(Gate):
+        """It comes between the look at the lease and the request."""
+
+        def enter(self, *args: Any, **keywords: Any) -> timedelta | None:
+            match ends:
+                case "revoked":
+                    world.revoke(scope)
+                case "stopped":
+                    world.store.write(lambda c: stop_scope(c, scope))
+                case "suspended":
+                    move = partial(move_account, to=AccountState.SUSPENDED, reason="told so", now=world.clock.now)
+                    world.store.write(lambda c: move(c, account))
+            return super().enter(*args, **keywords)
+
+    with pytest.raises(Unavailable, match="was revoked before its token was asked for"):
+        ahead(world, confiner_of(world, http, gate=Late(None)))
+    assert (minted(provider), mints_of(world)) == ([], [])
+
+
+def test_mints_are_forgotten_like_the_ends_of_refreshes(make: Make, provider: PretendProvider, http: Client) -> None:
+    world, _ = ready(make, provider)
+    confiner, began = confiner_of(world, http), world.clock.now
+    ahead(world, confiner)
+    world.clock.advance(SECOND)
+    ahead(world, confiner, repository="acme/infra")
+    forget = partial(prune_mints, before=began + SECOND, limit=10)
+    assert [world.store.write(forget) for _ in range(2)] == [1, 0]
+    assert [mint.repository for mint in mints_of(world)] == ["acme/infra"]
 
 
 def test_one_that_would_end_before_the_step_has_opened_is_minted_again(
@@ -300,6 +388,39 @@ def test_a_repository_is_the_same_however_it_is_written_and_is_asked_for_as_the_
         assert isinstance(asked(world, confiner, account, repository=written), Secret)
     assert [json.loads(body)["repositories"] for body in provider.bodies] == [["Shop"]]
     assert asked(world, confiner, account, repository="acme/shoe") is None
+
+
+def answers_for(*names: object) -> Reply:
+    """A token, and the repositories that it is said to be for."""
+    return reply(LIVES | {"token": "ghs_1", "repositories": [{"id": 1, "full_name": name} for name in names]}, 201)
+
+
+@pytest.mark.parametrize("names", [("acme/shop",), ("other/shop", "acme/shop")], ids=["another", "more"])
+def test_a_token_that_is_said_to_be_for_another_repository_is_held_and_used_for_nothing(
+    make: Make, provider: PretendProvider, http: Client, names: tuple[str, ...]
+) -> None:
+    """GitHub is asked by the name alone, and the installation has one of that name."""
+    world, account = ready(make, provider)
+    confiner = confiner_of(world, http)
+    provider.answer = lambda form: answers_for(*names)
+    ahead(world, confiner, repository="other/shop")
+    why = "no token for other/shop alone: the one that was given is for another"
+    assert asked(world, confiner, account, repository="Other/Shop") == NotSent(reason=why, final=True)
+    assert minted(provider) == ["shop"], "it is remembered, as what is out of reach is"
+    (mint,) = mints_of(world)
+    assert (mint.outcome, mint.finished_at) == ("granted for another repository", world.clock.now)
+    assert world.store.read(lambda c: c.execute(select(withdrawals.c.id, withdrawals.c.state)).all()) == [
+        (mint.id, "held")
+    ], "a revocation ends it too"
+
+
+@pytest.mark.parametrize("names", [("ACME/Shop",), (), (None,), (7,)], ids=["as written", "none", "null", "number"])
+def test_a_token_whose_repository_is_the_one_or_cannot_be_read_is_used(
+    make: Make, provider: PretendProvider, http: Client, names: tuple[object, ...]
+) -> None:
+    world, account = ready(make, provider)
+    provider.answer = lambda form: answers_for(*names)
+    assert isinstance(asked(world, confiner_of(world, http), account), Secret)
 
 
 def test_the_oldest_token_gives_way_where_no_more_are_kept(make: Make, provider: PretendProvider, http: Client) -> None:

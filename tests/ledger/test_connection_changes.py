@@ -123,15 +123,17 @@ def test_an_installation_is_taken_back_once_nobody_acts_through_it(house: House)
         values = {"external_id": "installation-acme", "state": state}
         c.execute(update(accounts).where(accounts.c.principal_id == of).values(values))
 
-    def take_back(c: Connection) -> str:
-        of = {"connection_id": "gh", "external_id": "installation-acme"}
-        return tenants.remove_installation(c, **of, audit_id="aud-back", by="test", now=NOW)
+    def take_back(c: Connection, tenant: str = "acme") -> None:
+        of = {"connection_id": "gh", "external_id": "installation-acme", "tenant": tenant}
+        tenants.remove_installation(c, **of, audit_id="aud-back", by="test", now=NOW)
 
     house.database.write(partial(acts_through, of="acme.ada"))  # her own number at the provider, by chance
     house.database.write(partial(acts_through, of="acme.service"))
     with pytest.raises(BadInput, match=r"aswhom revoke account acme/gh/acme\.service`$"):
         house.database.write(take_back)
     house.database.write(partial(acts_through, of="acme.service", state="revoked"))
-    assert house.database.write(take_back) == "acme"
+    with pytest.raises(BadInput, match="is acme's by now, and not globex's"):
+        house.database.write(lambda c: take_back(c, "globex"))
+    house.database.write(take_back)
     left = house.database.read(lambda c: c.execute(select(installations.c.external_id)).scalars().all())
     assert left == ["installation-globex"]

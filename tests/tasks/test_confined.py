@@ -19,7 +19,7 @@ from identity.grants import ACCESS, token_binding
 from identity.model import Credential, ScopeKind
 from identity.refresh.gate import Endpoint
 from identity.secret import Secret
-from identity.tables import refresh_intents
+from identity.tables import mints, refresh_intents
 from identity.vault import Binding
 from identity.withdrawals.held_tokens import HeldToken, hold
 from identity.withdrawals.tables import withdrawals
@@ -55,21 +55,23 @@ def entries(town: Town, ending: str) -> list[Mapping[str, Any]]:
 def test_an_installations_token_is_for_the_one_repository_and_is_kept_for_the_next_step(agents: Town) -> None:
     town = agents
     number = town.pull("acme/shop", "grace")
-    mints, before = len(entries(town, MINTS)), len(entries(town, "/labels"))
+    asked, before = len(entries(town, MINTS)), len(entries(town, "/labels"))
     for job, label in (("job_1", "bug"), ("job_2", "later")):
         ask(town, job, github.AddLabels(repo="acme/shop", number=number, labels=(label,)))
         town.settle()
     assert {row.state for row in town.jobs() if row.id in ("job_1", "job_2")} == {JobState.DONE}
     labelled = entries(town, "/labels")[before:]
     assert len({one["token_fingerprint"] for one in labelled}) == 1
-    minted = entries(town, MINTS)[mints:]
+    minted = entries(town, MINTS)[asked:]
     assert len(minted) == 2, "the account's own, and one for the repository"
     first, second = town.attempts()
     assert [first.state, second.state] == [AttemptState.EFFECT] * 2
     assert [one["attempt"] for one in labelled] == [first.id, second.id]
-    # GitHub's log says by which refresh, and for which attempt, each was minted.
+    # GitHub's log says by which refresh, and by which mint, each came.
     (intent,) = town.rows(select(refresh_intents.c.id).where(refresh_intents.c.presented > 0))
-    assert [one["refresh"] for one in minted] == [intent.id, first.id]
+    (mint,) = town.rows(select(mints))
+    assert [one["refresh"] for one in minted] == [intent.id, mint.id]
+    assert (mint.repository, mint.scopes, mint.outcome) == ("acme/shop", ["issues:write"], "granted")
 
 
 def test_while_its_connection_is_paused_a_step_that_needs_a_new_one_waits_and_spends_no_try(agents: Town) -> None:
@@ -126,7 +128,7 @@ def test_while_its_token_endpoint_fails_a_step_that_needs_a_new_one_waits_and_sp
     labelled(agents)
     number = agents.pull("acme/infra", "grace")
     agents.sandbox.order("github", "faults", endpoint="access_tokens", mode="status", status=503, times=30)
-    mints = len(entries(agents, MINTS))
+    asked = len(entries(agents, MINTS))
     ask(agents, "job_new", github.AddLabels(repo="acme/infra", number=number, labels=("bug",)))
     for _ in range(4):
         agents.work_once()
@@ -137,7 +139,7 @@ def test_while_its_token_endpoint_fails_a_step_that_needs_a_new_one_waits_and_sp
     assert "no token for acme/infra alone: status 503" in waiting.reason
     agents.settle()
     assert [attempt.state for attempt in agents.attempts()] == [AttemptState.EFFECT] * 2
-    assert [one["status"] for one in entries(agents, MINTS)[mints:]] == [503] * 4 + [201]
+    assert [one["status"] for one in entries(agents, MINTS)[asked:]] == [503] * 4 + [201]
 
 
 def test_a_write_to_a_repository_outside_the_installation_fails_at_once_and_says_why(agents: Town) -> None:
@@ -147,6 +149,28 @@ def test_a_write_to_a_repository_outside_the_installation_fails_at_once_and_says
     assert (attempt.state, agents.jobs()[-1].state) == (AttemptState.NO_EFFECT, JobState.DEAD)
     assert "no token for acme/elsewhere alone: 422" in attempt.error
     assert not [one for one in entries(agents, "/labels") if one["attempt"] == attempt.id]
+
+
+def test_a_write_to_another_owners_repository_that_has_the_name_of_one_of_the_installations_is_not_sent(
+    agents: Town,
+) -> None:
+    ask(agents, "job_1", github.AddLabels(repo="globex/shop", number=1, labels=("bug",)))
+    agents.settle()
+    (attempt,) = agents.attempts()
+    assert (attempt.state, agents.jobs()[-1].state) == (AttemptState.NO_EFFECT, JobState.DEAD)
+    assert "no token for globex/shop alone: the one that was given is for another" in attempt.error
+    assert entries(agents, "/repos/globex/shop/issues/1/labels") == []
+
+
+def test_a_read_of_another_owners_repository_that_has_the_name_of_one_of_the_installations_is_by_the_accounts_own_token(
+    agents: Town,
+) -> None:
+    ask(agents, "job_1", github.GetPull(repo="globex/shop", number=1))
+    agents.settle()
+    (attempt,) = agents.attempts()
+    (read,) = (one for one in entries(agents, "/repos/globex/shop/pulls/1") if one["attempt"] == attempt.id)
+    own, other = entries(agents, MINTS)[-2:]
+    assert (other["status"], read["token_fingerprint"]) == (201, own["issued"])
 
 
 def test_a_read_of_a_repository_outside_the_installation_is_done_by_the_accounts_own_token(agents: Town) -> None:
@@ -166,13 +190,13 @@ def test_a_repository_that_was_out_of_reach_is_read_without_asking_again_while_t
 ) -> None:
     ask(agents, "job_1", github.GetPull(repo="globex/site", number=1))
     agents.settle()
-    mints = len(entries(agents, MINTS))
+    asked = len(entries(agents, MINTS))
     owner = agents.runtime.database.read(lambda c: get_connection(c, "github"))
     agents.runtime.gate.hold(Endpoint.of(owner, Credential.INSTALLATION), timedelta(hours=1))
     ask(agents, "job_2", github.GetPull(repo="Globex/Site", number=1))
     agents.work_once()
     assert [(row.status, row.error) for row in agents.attempts()] == [(404, "status 404")] * 2
-    assert len(entries(agents, MINTS)) == mints
+    assert len(entries(agents, MINTS)) == asked
 
 
 def secret_of(town: Town, row: Any) -> str:

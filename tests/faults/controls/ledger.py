@@ -25,6 +25,13 @@ CONTROLS = (
         test=f"{LEDGER}::test_a_job_accepted_before_a_revocation_of_any_scope and sqlite",
     ),
     Control(
+        name="the rule for a token that is in no grant",
+        file="identity/mints.py",
+        guard="if revoked_since(connection, scopes, grant.consented) is not None:",
+        without="if False:",
+        test="tests/identity/test_confined.py::test_nothing_is_asked_for_after_a_revocation and sqlite-revoked",
+    ),
+    Control(
         name="one intent a generation",
         file="identity/refresh/intents.py",
         guard="return new if insert_new(connection, refresh_intents, _row(new)) else None",

@@ -51,7 +51,7 @@ CONTROLS = (
     Control(
         name="a token for one repository is minted before its step opens",
         file="pipeline/attempt.py",
-        guard="mint_ahead(services, step, intent)",
+        guard="mint_ahead(services, step, intent.lease)",
         without="pass",
         test="tests/tasks/test_confined.py::test_while_its_token_endpoint_fails",
     ),
