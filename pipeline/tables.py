@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     ForeignKey,
     Index,
     Integer,
@@ -26,6 +29,11 @@ from identity.tables import metadata
 def partial_index(name: str, *columns: str, where: str) -> Index:
     """An index of the rows that meet a condition alone."""
     return Index(name, *columns, postgresql_where=text(where), sqlite_where=text(where))
+
+
+def in_states(column: Column[str], states: Iterable[str]) -> ColumnElement[bool]:
+    """Whether a state is one of these, in the statement's text: a list of parameters is expanded at each execution."""
+    return column.in_([literal_column(f"'{state}'") for state in states])
 
 
 deliveries = Table(
