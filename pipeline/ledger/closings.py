@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from identity import audit
 from identity.audit import AsWhom, Work
@@ -24,6 +24,14 @@ from pipeline.ledger.moving import StepColumns, move_attempt, move_step
 from pipeline.ledger.once import once_name
 from pipeline.states import AttemptState, StepState
 from pipeline.tables import attempts
+
+# Built once, as every statement of every step.
+_OTHERS_IN_DOUBT = select(attempts.c.id).where(
+    attempts.c.step_id == bindparam("step"),
+    attempts.c.id != bindparam("but"),
+    attempts.c.purpose == "call",
+    attempts.c.state == AttemptState.UNKNOWN,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,13 +180,7 @@ def _close_capability(connection: Connection, intent: Intent, closing: Closing, 
 
 def _in_doubt(connection: Connection, intent: Intent) -> Sequence[str]:
     """The other calls of the step whose outcome is not known."""
-    others = select(attempts.c.id).where(
-        attempts.c.step_id == intent.step,
-        attempts.c.id != intent.attempt,
-        attempts.c.purpose == "call",
-        attempts.c.state == AttemptState.UNKNOWN,
-    )
-    return connection.execute(others).scalars().all()
+    return connection.execute(_OTHERS_IN_DOUBT, {"step": intent.step, "but": intent.attempt}).scalars().all()
 
 
 def _resolve_unknown(connection: Connection, intent: Intent, to: AttemptState, *, number: int, now: datetime) -> None:

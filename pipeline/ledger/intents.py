@@ -20,7 +20,7 @@ from identity.rows import insert_for
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.ledger.moving import StepColumns, move_step, step_sources
 from pipeline.states import JobState, StepState
-from pipeline.tables import steps
+from pipeline.tables import in_states, steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,5 +222,5 @@ def _upsert(dialect: str, to: StepState, again: tuple[str, ...]) -> Any:
     # A key may be taken at a later opening, by a newer workflow. It is never let go of here: it may be owned.
     newest["once_key"] = func.coalesce(statement.excluded.once_key, steps.c.once_key)
     return statement.on_conflict_do_update(
-        index_elements=["job_id", "position"], set_=newest, where=steps.c.state.in_(allowed)
+        index_elements=["job_id", "position"], set_=newest, where=in_states(steps.c.state, allowed)
     )

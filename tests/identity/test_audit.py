@@ -347,6 +347,27 @@ def test_tampering_is_found_at_its_first_row(owned: World, attack: Callable[...,
         assert (place, found.seq) == (place, place), found
 
 
+UNREADABLE = {
+    "no time": "update audit set at = 9223372036854775807 where id = 'd'",
+    "no time of a seal": "update audit_seals set sealed_at = 9223372036854775807 where audit_id = 'e'",
+    "no JSON": "update audit set detail = '{' where id = 'd'",
+    "deeper than JSON is read": f"update audit set detail = '{'[' * 100_000}' where id = 'd'",
+    "no text": "update audit set reason = x'00' where id = 'd'",
+}
+
+
+@pytest.mark.parametrize("attack", UNREADABLE)
+@MOSTLY_SQLITE
+def test_what_cannot_be_read_is_found_as_altered(owned: World, attack: str) -> None:
+    if owned.store.engine.dialect.name == "postgresql" and "JSON" in attack:
+        with pytest.raises(DatabaseError):  # it takes no such value
+            attacked(owned, partial(execute, statement=UNREADABLE[attack]))
+        return
+    found = attacked(owned, partial(execute, statement=UNREADABLE[attack]))
+    assert found.seq == (5 if "seal" in attack else 4)
+    assert found.why.endswith("or its seal was altered")
+
+
 @MOSTLY_SQLITE
 def test_a_chain_made_anew_without_the_key_is_bad_from_the_batch_of_its_first_altered_row(owned: World) -> None:
     for name, batch in zip(EIGHT, (1, 1, 1, 4, 4, 6, 6, 6), strict=True):
