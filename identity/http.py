@@ -163,7 +163,8 @@ class Client:
                     answer.close()
         except UnicodeEncodeError:  # its text quotes the character
             return NotSent(reason=f"{url.host}: a header of the request is not ASCII", untried=True)
-        except RuntimeError:  # the connections, and the threads that look names up: closed since we looked
+        # The connections, the one that was taken, or the threads that look names up: closed since we looked.
+        except (RuntimeError, httpcore.ConnectionNotAvailable):
             if not self._closed.is_set():
                 raise
             return NoAnswer(reason=_ENDING) if deadline.sent else NotSent(reason=_ENDING, untried=True)

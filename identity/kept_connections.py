@@ -2,7 +2,7 @@
 
 httpcore's own pool looks at every connection it has, under one lock, whenever a request begins or ends: thirty threads
 stand in line there. It may also close a connection that it has just given to another thread (encode/httpcore#1110),
-whose call then has no answer. Here a request looks at the one it takes.
+whose call then has no answer. Here a request looks at the one it takes (docs/decisions/0021).
 """
 
 from __future__ import annotations

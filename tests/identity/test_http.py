@@ -346,6 +346,23 @@ def test_one_private_address_spoils_a_name() -> None:
     assert policy.prohibits("api.example", 443, ["8.8.8.8", "127.0.0.1"])
 
 
+def test_a_client_that_is_closed_under_a_request_that_has_its_connection_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = Client(policy=AddressPolicy(allow_hosts=frozenset({"127.0.0.1"})))
+    with server(say(whole(b"hello")), requests=2) as url:
+        assert isinstance(client.send(get(url), within=SHORT), Answer)
+        handle = httpcore.HTTPConnection.handle_request
+
+        def late(connection: httpcore.HTTPConnection, request: httpcore.Request) -> httpcore.Response:
+            client.close()
+            return handle(connection, request)
+
+        monkeypatch.setattr(httpcore.HTTPConnection, "handle_request", late)
+        outcome = client.send(get(url), within=SHORT)
+    assert outcome == NotSent(reason="this process is ending, and its client is closed", untried=True)
+
+
 @pytest.mark.parametrize("at", [0, 1, 2], ids=["before", "after it was looked at", "before the name is looked up"])
 def test_a_client_that_is_closed_sends_nothing_and_says_so(at: int) -> None:
     """A process that ends closes it, perhaps under a thread that is about to ask."""
