@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import BigInteger, ColumnElement, Connection, Row, Text, bindparam, cast, select, type_coerce
+from sqlalchemy import BigInteger, ColumnElement, Connection, Text, bindparam, cast, select, type_coerce
 
 from identity.audit import carried
 from identity.audit.chain import FirstBad, Link, Start, row_digest
@@ -60,9 +60,9 @@ def unwatched(_: int) -> None:
 
 
 def sealed_rows(connection: Connection, *, after: int = 0, progress: Progress = unwatched) -> Iterator[SealedRow]:
-    """The links behind *after* in order, each with its row, None where that is gone. Read a thousand at a time.
+    """The links behind *after* in order, each with its row, None where that is gone or cannot be read.
 
-    *progress* hears of each thousand that was taken.
+    They are read by the thousand, and *progress* hears of each that was taken.
     """
     while thousand := _thousand(connection, after):
         # One by one: documents that are kept are what the garbage collector walks through again and again.
@@ -76,11 +76,11 @@ def sealed_page(connection: Connection, *, after: int) -> list[SealedRow]:
     return [_sealed_row(stored) for stored in _thousand(connection, after)]
 
 
-def _thousand(connection: Connection, after: int) -> Sequence[Row[Any]]:
+def _thousand(connection: Connection, after: int) -> Sequence[Sequence[Any]]:
     return connection.execute(_THOUSAND, {"after": after}).all()
 
 
-def _sealed_row(stored: Row[Any]) -> SealedRow:
+def _sealed_row(stored: Sequence[Any]) -> SealedRow:
     seq, id, digest, at, signature = stored[:5]
     values = stored[5:]
     try:
