@@ -60,9 +60,9 @@ def unwatched(_: int) -> None:
 
 
 def sealed_rows(connection: Connection, *, after: int = 0, progress: Progress = unwatched) -> Iterator[SealedRow]:
-    """The links behind *after* in order, each with its row, None where that is gone. Read a thousand at a time.
+    """The links behind *after* in order, each with its row, None where that is gone or cannot be read.
 
-    *progress* hears of each thousand that was taken.
+    They are read by the thousand, and *progress* hears of each that was taken.
     """
     while thousand := _thousand(connection, after):
         # One by one: documents that are kept are what the garbage collector walks through again and again.

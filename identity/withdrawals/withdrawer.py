@@ -165,9 +165,7 @@ class Withdrawer:
             postpone(connection, claimed.id, due_at=now + _SECOND, reason="a refresh has not ended", counted=False)
             return None
         owner = get_connection(connection, account.key.connection)
-        if (
-            claimed.client_id is not None
-        ):  # another client is refused, or is told that it has ended (RFC 7009 §2.1, §2.2)
+        if claimed.client_id is not None:  # another is refused, or told that it has ended (RFC 7009 §2.1, §2.2)
             owner = replace(owner, client_id=claimed.client_id)
         profile = profile_for(self._profiles, owner)
         refused = claimed.origin is Origin.CONNECT
