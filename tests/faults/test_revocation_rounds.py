@@ -264,7 +264,7 @@ def test_round_after_round_nothing_follows_a_revocation_but_what_is_on_its_recei
     system: System, seed: random.Random, rounds: int
 ) -> None:
     plan = system.directory / "plan.json"
-    plan.write_text(json.dumps({"point": "before_call", "passes": 0, "pause": 0.4}))
+    plan.write_text(json.dumps({"point": "before_call", "pause": 0.4}))
     system.worker_app = system.revocations_app = "tests.faults.crashing_worker"
     system.concurrency = 4
     count_moves_to_an_end(system)
