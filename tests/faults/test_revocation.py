@@ -47,6 +47,11 @@ def stop_tidying(system: System) -> None:
         system.kill(tidying)
 
 
+def reaches_a_job(system: System) -> None:
+    """What follows the call that is out may be allowed: then the job ends there because it is told to stop."""
+    system.wait(lambda: system.count(jobs, jobs.c.state == JobState.STOPPING), "that a job is told to stop")
+
+
 def test_before_its_first_step_as_her_a_job_that_is_queued_is_refused_by_the_rule_alone(system: System) -> None:
     """The worker finds the job queued, reads the pull request as the service, and files nothing."""
     system.connect("acme", "ada")
@@ -102,6 +107,7 @@ def test_a_call_that_is_out_is_on_the_receipt_and_nothing_follows_it(system: Sys
     assert system.count(attempts, attempts.c.principal_id == "acme.ada") == 1
     made = system.revoke_and_ring(system.account("acme", "linear-acme", "ada"), "acme")
     returned = datetime.now(UTC)
+    reaches_a_job(system)
     gate.open()
     receipt = receipt_of(system, made)
     order = prove_order(system, receipt, returned)
@@ -125,6 +131,7 @@ def test_an_issue_whose_job_was_stopped_is_told_of_by_the_platform(system: Syste
     commenting = (attempts.c.principal_id == "acme.ada") & (attempts.c.connection_id == "github")
     assert system.count(attempts, commenting, attempts.c.state == AttemptState.OPEN) == 1
     made = system.revoke_and_ring(system.account("acme", "github", "ada"), "acme")
+    reaches_a_job(system)
     gate.open()
     receipt_of(system, made)
     system.wait(lambda: receipt_of(system, made)["compensations"][0]["outcome"] == "done", "the compensation")
