@@ -33,7 +33,7 @@ CALL_POINTS = ("before_call", "after_call", "after_commit")
 REFRESH_POINTS = ("before_send", "after_send", "after_answer_stored", "after_refresh_commit")
 
 REFRESH = RefreshBudget(
-    send=timedelta(seconds=1), http=timedelta(seconds=2), store=timedelta(seconds=2), wait=timedelta(seconds=10)
+    send=timedelta(seconds=2), http=timedelta(seconds=5), store=timedelta(seconds=5), wait=timedelta(seconds=20)
 )
 
 

@@ -97,6 +97,7 @@ def test_between_two_steps_what_was_done_stays_and_what_would_follow_is_not_made
     balance(system)
 
 
+@pytest.mark.timeout(400)
 def test_a_call_that_is_out_is_on_the_receipt_and_nothing_follows_it(system: System) -> None:
     """One worker thread, stopped between its intent and the socket; three more jobs wait behind it."""
     system.connect("acme", "ada")
@@ -122,6 +123,7 @@ def test_a_call_that_is_out_is_on_the_receipt_and_nothing_follows_it(system: Sys
     balance(system)
 
 
+@pytest.mark.timeout(600)
 def test_an_issue_whose_job_was_stopped_is_told_of_by_the_platform(system: System) -> None:
     """Stopped after the issue: ada's consent at GitHub ends while her comment is on its way."""
     system.connect("acme", "ada")
@@ -213,6 +215,7 @@ def test_many_jobs_under_a_revocation(system: System, seed: random.Random, pause
     print(f"{order.before} requests before the revocation, {order.after} on its receipt after it")
 
 
+@pytest.mark.timeout(500)
 def test_a_signal_without_a_broker_is_effective_cancels_and_gets_its_receipt(system: System) -> None:
     """GitHub says that ada has withdrawn, while Valkey is down; she comes back, and withdraws with the same bytes."""
     system.connect("acme", "ada")

@@ -40,6 +40,7 @@ def provider_of(system: System, made: str) -> Any:
     return None if receipt is None else receipt["provider"]["answer"]
 
 
+@pytest.mark.timeout(500)
 def test_revoked_tokens_die_at_the_provider_with_what_a_refresh_won_and_a_later_consent_lives(
     start_system: Start,
 ) -> None:
