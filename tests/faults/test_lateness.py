@@ -179,7 +179,7 @@ def test_a_command_that_slack_would_give_up_on_is_refused_before_and_not_done_la
 ) -> None:
     """Who is told that it failed gives it again, under another id: both would be done.
 
-    Nobody else here gives up within the sender's ten seconds: not the client, not whoever waits for the ledger's turn.
+    Nobody else gives up before the sender's half a minute is over: who waits for the ledger's turn waits twice as long.
     """
     url = ""
     if kind == "postgresql":

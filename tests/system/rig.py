@@ -102,7 +102,7 @@ class System:
         self.port = free_port()
         self.web = f"http://127.0.0.1:{self.port}"
         self.processes: dict[str, Process] = {}
-        self.http = clear.client(timeout=10)
+        self.http = clear.client(timeout=30)
         ports = {name: free_port() for name in SERVICES}
         hooks = {name: f"{self.web}/webhooks/{name}/{name}" for name in ("github", "slack")}
         hooks["linear"] = f"{self.web}/webhooks/linear/{linear_of('acme')}"
