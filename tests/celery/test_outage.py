@@ -127,7 +127,7 @@ def test_a_worker_waits_for_a_broker_that_is_late(broker: Server, child: Callabl
     worker.start("worker", "--queues", "service", "--concurrency", "2", "--without-gossip", "--without-mingle")
     eventually(lambda: "Cannot connect" in worker.text(), what="it tries", log=worker.log)
     broker.start()
-    assert hears(broker, worker, "ok-late", seconds=15), worker.text()
+    assert hears(broker, worker, "ok-late", seconds=30), worker.text()
 
 
 def test_a_worker_consumes_again_after_the_broker_was_frozen(broker: Server, child: Callable[..., Child]) -> None:
@@ -139,7 +139,7 @@ def test_a_worker_consumes_again_after_the_broker_was_frozen(broker: Server, chi
         ring_once(broker.url, "ok-during")
     finally:
         broker.send(signal.SIGCONT)
-    assert hears(broker, worker, "ok-after", seconds=20), worker.text()
+    assert hears(broker, worker, "ok-after", seconds=30), worker.text()
 
 
 def test_a_worker_consumes_again_after_the_broker_forgot_everything(
@@ -151,7 +151,7 @@ def test_a_worker_consumes_again_after_the_broker_forgot_everything(
         client.flushall()
         with suppress(redis.ConnectionError):
             client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-    assert hears(broker, worker, "ok-after", seconds=15), worker.text()
+    assert hears(broker, worker, "ok-after", seconds=30), worker.text()
 
 
 def test_a_worker_consumes_again_from_a_broker_that_was_a_replica_for_a_while(
@@ -165,7 +165,7 @@ def test_a_worker_consumes_again_from_a_broker_that_was_a_replica_for_a_while(
         client.replicaof("127.0.0.1", "1")
         eventually(lambda: "Connection to broker lost" in worker.text(), what="it is noticed", log=worker.log)
         client.replicaof("NO", "ONE")
-    assert hears(broker, worker, "ok-after", seconds=20), worker.text()
+    assert hears(broker, worker, "ok-after", seconds=30), worker.text()
     assert worker.lines().count("opened") == 1
 
 
@@ -181,7 +181,7 @@ def test_a_worker_gives_up_a_frozen_broker_and_consumes_when_it_thaws(
         eventually(lambda: "Connection to broker lost" in worker.text(), seconds=30, log=worker.log)
     finally:
         broker.send(signal.SIGCONT)
-    assert hears(broker, worker, "ok-after", seconds=20), worker.text()
+    assert hears(broker, worker, "ok-after", seconds=30), worker.text()
 
 
 @pytest.mark.slow
