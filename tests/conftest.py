@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode
 
 from pipeline.database import Database, DatabaseSettings, open_database
-from pipeline.migrations import upgrade
+from pipeline.migrations import upgrade_at
 from tests.ledgers import share_out
 from tests.servers import shared_data as published
 from tests.servers.oidc import Oidc
@@ -174,9 +174,8 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 def _migrate(url: str) -> None:
-    database = open_database(DatabaseSettings(url=url))
-    upgrade(database)
-    database.close()
+    """As `aswhom db upgrade` does, which has more patience than a step: all is one commit, and all tests hang on it."""
+    upgrade_at(DatabaseSettings(url=url))
 
 
 @pytest.fixture(scope="session")
