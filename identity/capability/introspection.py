@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from identity import audit
+from identity.audit import AsWhom, Work
 from identity.capability.issuer import Issuer, claims_of
 from identity.capability.model import Audience
 from identity.capability.spending import NotSpent, Spent, Why, spend
@@ -87,16 +88,16 @@ def _spend_and_record(
     if (record := outcome.record) is not None:
         audit.record(
             connection,
+            kind,
+            AsWhom(
+                tenant=record.capability.tenant,
+                agent=record.agent,
+                principal=record.capability.subject,
+                pattern=AccessPattern.CAPABILITY,
+            ),
+            Work(job=record.capability.job, step=record.capability.step, action=record.capability.action),
             id=id,
             at=now,
-            kind=kind,
-            tenant=record.capability.tenant,
-            agent=record.agent,
-            principal=record.capability.subject,
-            pattern=AccessPattern.CAPABILITY,
-            job=record.capability.job,
-            step=record.capability.step,
-            action=record.capability.action,
             outcome=said,
             reason=f"asked by {by.id}",
             detail={"capability": record.capability.id, "resource": record.capability.resource},

@@ -14,6 +14,7 @@ from typing import NoReturn
 from sqlalchemy import Connection
 
 from identity import audit
+from identity.audit import AsWhom
 from identity.connect.awaited import Awaited
 from identity.connect.code_exchange import CodeExchange
 from identity.connect.leftovers import Leftover
@@ -157,13 +158,10 @@ class Callback:
             note_outcome(connection, session.id, CONNECTED, result)
             audit.record(
                 connection,
+                "account.connected",
+                AsWhom.of_account(key, id=stored.account, generation=stored.generation),
                 id=audit_id,
                 at=now,
-                kind="account.connected",
-                tenant=key.tenant,
-                principal=key.principal,
-                account=stored.account,
-                generation=stored.generation,
                 outcome="success",
                 detail={
                     "provider": owner.provider,

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from identity import audit
 from identity.accounts import Account, get_account, move_account
+from identity.audit import AsWhom
 from identity.connection_secrets import SealedSecret, accept_secret, live_secrets, refuse_secret
 from identity.connections import lock_connection, pause_connection
 from identity.grants import SealedAnswer, bury, get_grant, rotate
@@ -128,7 +129,8 @@ class Settlement:
             live = live_secrets(connection, owner, shown[0].name) if shown else ()
             if _which(live) != _which(shown):
                 return Superseded()
-            refused = f"its token endpoint refused the client ({code[:60]})"
+            by = f", which authenticated by its {shown[0].name}" if shown else ""  # for who is to replace it
+            refused = f"its token endpoint refused the client{by} ({code[:60]})"
             if not pause_connection(connection, owner, reason=refused, asked=intent.opened):
                 return Superseded()
             self._record(connection, "connection.paused", code, generation=self.intent.generation)
@@ -273,13 +275,10 @@ class Settlement:
     ) -> None:
         audit.record(
             connection,
+            kind,
+            AsWhom.of_account(self.account.key, id=self.account.id, generation=generation),
             id=self.ids(),
             at=self.now,
-            kind=kind,
-            tenant=self.account.key.tenant,
-            principal=self.account.key.principal,
-            account=self.account.id,
-            generation=generation,
             outcome=outcome[:64],
             reason=reason,
             detail={"intent": self.intent.id, "provider": self.account.provider},

@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 from identity import audit
 from identity.accounts import Account, get_account
 from identity.answers import retry_after_of
+from identity.audit import AsWhom
 from identity.connection_secrets import ending_authenticator, live_secrets
 from identity.connections import get_connection
 from identity.errors import KeyMissing, Misconfigured
@@ -238,12 +239,10 @@ class Withdrawer:
             if settle(connection, claimed.id, to=ends, reason=reason, now=now) and given_up:
                 audit.record(
                     connection,
+                    "connect.not_ended",
+                    AsWhom.of_account(account.key, id=account.id),
                     id=audit_id,
                     at=now,
-                    kind="connect.not_ended",
-                    tenant=account.key.tenant,
-                    principal=account.key.principal,
-                    account=account.id,
                     reason=reason,
                     detail={"connection": account.key.connection, "consented": claimed.consented},
                 )

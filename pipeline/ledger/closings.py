@@ -13,8 +13,10 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from identity import audit
+from identity.audit import AsWhom, Work
 from identity.capability import issued
 from identity.capability.model import Outcome
+from identity.model import AccessPattern
 from identity.sequence import next_number_and_time
 from pipeline.ledger.intents import Intent, record
 from pipeline.ledger.jobs import wake
@@ -132,28 +134,31 @@ def record_attempt(
     outcome: str,
     reason: str,
     number: int | None = None,
+    pattern: AccessPattern | None = None,
+    on_behalf_of: str | None = None,
     action: str | None = None,
-    **more: Any,
+    detail: Mapping[str, Any] | None = None,
 ) -> None:
     """The audit row of what became of *attempt*, a row of `attempts`."""
     audit.record(
         connection,
+        kind,
+        AsWhom(
+            tenant=attempt.tenant_id,
+            agent=attempt.agent_id,
+            principal=attempt.principal_id,
+            pattern=pattern,
+            on_behalf_of=on_behalf_of,
+            account=attempt.account_id or None,  # empty: a capability was nobody's account
+            generation=attempt.generation or None,
+        ),
+        Work(job=attempt.job_id, step=attempt.step_id, attempt=attempt.id, action=action),
         id=id,
         at=at,
         number=number,
-        kind=kind,
-        tenant=attempt.tenant_id,
-        agent=attempt.agent_id,
-        principal=attempt.principal_id,
-        account=attempt.account_id or None,  # empty: a capability was nobody's account
-        generation=attempt.generation or None,
-        job=attempt.job_id,
-        step=attempt.step_id,
-        attempt=attempt.id,
-        action=action,
         outcome=outcome,
         reason=reason,
-        **more,
+        detail=detail,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, Unpack
 from sqlalchemy import Connection, func
 
 from identity import audit
+from identity.audit import AsWhom, Work
 from identity.capability.model import Wanted
 from identity.capability.verifier import Capability
 from identity.model import Leased, LeaseRequest, NeedsRefresh
@@ -136,21 +137,25 @@ def record(
 ) -> None:
     audit.record(
         connection,
+        kind,
+        AsWhom(
+            tenant=intent.job.tenant,
+            agent=intent.job.agent,
+            principal=intent.principal,
+            pattern=intent.decision.pattern,
+            on_behalf_of=intent.job.user,
+            account=lease.account if lease else None,
+            generation=lease.generation if lease else None,
+        ),
+        Work(
+            job=intent.job.id,
+            step=intent.step,
+            attempt=intent.attempt if lease or capability else None,
+            action=intent.action,
+        ),
         id=id,
         at=at,
         number=number,
-        kind=kind,
-        tenant=intent.job.tenant,
-        agent=intent.job.agent,
-        principal=intent.principal,
-        pattern=intent.decision.pattern,
-        on_behalf_of=intent.job.user,
-        account=lease.account if lease else None,
-        generation=lease.generation if lease else None,
-        job=intent.job.id,
-        step=intent.step,
-        attempt=intent.attempt if lease or capability else None,
-        action=intent.action,
         outcome=outcome,
         reason=reason or intent.decision.reason,
         detail={**_authority(intent), **({"capability": capability.id} if capability else {}), **(detail or {})},

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select
 
 from identity import audit
+from identity.audit import AsWhom, Work
 from identity.model import PrincipalKind
 from identity.principals import get_principal
 from identity.sequence import lock_shared, next_number
@@ -137,14 +138,12 @@ def _record(connection: Connection, held: Row[Any], given: Vote, number: int, no
     }
     audit.record(
         connection,
+        "approval.answered",
+        AsWhom(tenant=held.tenant_id, principal=given.principal),
+        Work(job=held.job_id, action=held.action),
         id=f"{held.id}.vote.{number}",
         at=now,
         number=number,
-        kind="approval.answered",
-        tenant=held.tenant_id,
-        principal=given.principal,
-        job=held.job_id,
-        action=held.action,
         outcome=YES if given.yes else NO,
         detail=detail,
     )

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from deploy.sandbox.world import PEOPLE, TENANTS
+from identity.audit import Act
 from pipeline.desk.workflows import enable
 from tests.faults.greeting import greet
 from tests.system.rig import System
@@ -21,8 +22,8 @@ PULLS, MENTIONS = 4, 2
 def switch_on_greeting(system: System) -> None:
     for tenant in TENANTS:
         config = {"channel": _channel(_workspace(system, tenant))}
-        on = partial(enable, tenant=tenant, workflow=greet, config=config, by="admin:test")
-        system.runtime.database.write(partial(on, audit_id=system.ids("aud"), now=datetime.now(UTC)))
+        act = Act(audit_id=system.ids("aud"), by="admin:test", now=datetime.now(UTC))
+        system.runtime.database.write(partial(enable, tenant=tenant, workflow=greet, act=act, config=config))
 
 
 def begin_jobs(system: System, chance: random.Random) -> None:

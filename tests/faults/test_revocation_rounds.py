@@ -18,6 +18,7 @@ from sqlalchemy import Row, select
 from deploy.demo import people
 from deploy.demo.provision import GITHUB, SLACK, linear_of
 from deploy.sandbox.world import PEOPLE, TENANTS
+from identity.audit import Act
 from identity.consents import connect_service
 from identity.model import AccountKey, Credential, Scope, ScopeKind
 from identity.scopes import grant_scopes, revoked_since
@@ -104,13 +105,11 @@ def _consent(system: System, key: AccountKey, who: str) -> None:
         system.runtime.database,
         system.runtime.vault,
         key,
+        Act(audit_id=system.ids("aud"), by="admin:test", now=datetime.now(UTC)),
         id=account.id,
         provider=account.provider,
         credential=credential,
         scopes=tuple(account.scopes),
-        by="admin:test",
-        audit_id=system.ids("aud"),
-        now=datetime.now(UTC),
         also=wake_waiting,
         token=token,
         external_id=account.external_id,

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, delete, event, insert, select, text, update
 from sqlalchemy.exc import DatabaseError
 
 from identity import audit
+from identity.audit import AsWhom
 from identity.audit.chain import FirstBad, Verified, link_digest, row_digest
 from identity.audit.links import sealed_rows
 from identity.audit.sealer import Sealer, first_never_sealed
@@ -151,7 +152,9 @@ def test_a_row_whose_lower_number_appears_late_is_sealed_too(sealed: World) -> N
     number = sealed.number()
     seal(sealed, "i")
     sealed.store.write(
-        lambda connection: audit.record(connection, id="slow", at=START, kind="step.done", tenant="acme", number=number)
+        lambda connection: audit.record(
+            connection, "step.done", AsWhom(tenant="acme"), id="slow", at=START, number=number
+        )
     )
     assert Sealer(sealed.store, SIGNER).seal(now=START) == 1
     assert isinstance(check(sealed), Verified)
@@ -159,7 +162,7 @@ def test_a_row_whose_lower_number_appears_late_is_sealed_too(sealed: World) -> N
 
 def numbered(world: World, number: int, *, at: datetime = START) -> None:
     world.store.write(
-        lambda c: audit.record(c, id=f"row{number}", at=at, kind="step.done", tenant="acme", number=number)
+        lambda c: audit.record(c, "step.done", AsWhom(tenant="acme"), id=f"row{number}", at=at, number=number)
     )
 
 
@@ -259,7 +262,9 @@ def test_half_a_surrogate_pair_in_a_record_keeps_nothing_from_being_sealed(world
 
     def record(connection: Connection) -> None:
         detail = {"tools": ["github." + half], half: "é"}
-        audit.record(connection, id="a", at=START, kind="step.done", tenant="acme", reason=f"é {half}", detail=detail)
+        audit.record(
+            connection, "step.done", AsWhom(tenant="acme"), id="a", at=START, reason=f"é {half}", detail=detail
+        )
         other = {"id": "b", "at": START, "number": 1, "kind": "step.done", "tenant_id": "acme", "detail": {"x": half}}
         connection.execute(insert(rows), other)  # as it was written before
 
@@ -301,7 +306,7 @@ def delete_both(connection: Connection, name: str) -> None:
 
 def put_another_in_its_place(connection: Connection, name: str) -> None:
     delete_row(connection, name)
-    audit.record(connection, id=name, at=START, kind="step.done", tenant="acme", principal="anna", detail={})
+    audit.record(connection, "step.done", AsWhom(tenant="acme", principal="anna"), id=name, at=START, detail={})
 
 
 def renumber(connection: Connection, name: str) -> None:

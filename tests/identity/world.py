@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection, func, select
 
 from identity.accounts import Account, find_account
+from identity.audit import Act
 from identity.audit.tables import audit
 from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.connections import add_connection
@@ -148,13 +149,11 @@ class World:
             self.store,
             self.vault,
             ROBOT,
+            Act(audit_id=self.id(), by="admin:eve", now=self.clock.now),
             id=self.id(),
             provider=self.provider,
             credential=credential,
             scopes=("read", "write"),
-            by="admin:eve",
-            audit_id=self.id(),
-            now=self.clock.now,
             token=Secret(token) if token else None,
             external_id=external_id,
             also=also,

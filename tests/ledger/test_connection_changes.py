@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Connection, insert, inspect, select, update
 
 from identity.addresses import AddressPolicy
+from identity.audit import Act
 from identity.capability.tables import audiences
 from identity.connections import get_connection
 from identity.errors import BadInput
@@ -31,16 +32,16 @@ ALLOWING = AddressPolicy(allow_hosts=frozenset({"127.0.0.1"}))
 def added(database: Database, id: str) -> None:
     given = Registration(id=id, tenant=None, client_id="c", scopes=("read",))
     owner = register(given, PROFILES["linear"], ALLOWING, metadata=None, has_secret=False, has_key=False)
-    database.write(lambda c: desk.register(c, owner, [], audit_id=f"aud-{id}", by="test", now=NOW))
+    database.write(lambda c: desk.register(c, owner, [], Act(audit_id=f"aud-{id}", by="test", now=NOW)))
 
 
 def change(c: Connection, id: str, to: Change, audit_id: str = "aud-1") -> list[str]:
     profile = PROFILES[get_connection(c, id).provider]
-    return desk.change(c, id, to, profile, ALLOWING, audit_id=audit_id, by="test", now=NOW)
+    return desk.change(c, id, to, profile, ALLOWING, Act(audit_id=audit_id, by="test", now=NOW))
 
 
 def remove(c: Connection, id: str) -> None:
-    desk.remove(c, id, audit_id="aud-removed", by="test", now=NOW)
+    desk.remove(c, id, Act(audit_id="aud-removed", by="test", now=NOW))
 
 
 def test_what_is_not_named_stays_as_others_have_left_it(house: House) -> None:
@@ -123,15 +124,17 @@ def test_an_installation_is_taken_back_once_nobody_acts_through_it(house: House)
         values = {"external_id": "installation-acme", "state": state}
         c.execute(update(accounts).where(accounts.c.principal_id == of).values(values))
 
-    def take_back(c: Connection) -> str:
-        of = {"connection_id": "gh", "external_id": "installation-acme"}
-        return tenants.remove_installation(c, **of, audit_id="aud-back", by="test", now=NOW)
+    def take_back(c: Connection, tenant: str = "acme") -> None:
+        of = {"connection_id": "gh", "external_id": "installation-acme", "tenant": tenant}
+        tenants.remove_installation(c, Act(audit_id="aud-back", by="test", now=NOW), **of)
 
     house.database.write(partial(acts_through, of="acme.ada"))  # her own number at the provider, by chance
     house.database.write(partial(acts_through, of="acme.service"))
     with pytest.raises(BadInput, match=r"aswhom revoke account acme/gh/acme\.service`$"):
         house.database.write(take_back)
     house.database.write(partial(acts_through, of="acme.service", state="revoked"))
-    assert house.database.write(take_back) == "acme"
+    with pytest.raises(BadInput, match="is acme's by now, and not globex's"):
+        house.database.write(lambda c: take_back(c, "globex"))
+    house.database.write(take_back)
     left = house.database.read(lambda c: c.execute(select(installations.c.external_id)).scalars().all())
     assert left == ["installation-globex"]

@@ -151,6 +151,28 @@ def test_a_write_to_a_repository_outside_the_installation_fails_at_once_and_says
     assert not [one for one in entries(agents, "/labels") if one["attempt"] == attempt.id]
 
 
+def test_a_write_to_another_owners_repository_that_has_the_name_of_one_of_the_installations_is_not_sent(
+    agents: Town,
+) -> None:
+    ask(agents, "job_1", github.AddLabels(repo="globex/shop", number=1, labels=("bug",)))
+    agents.settle()
+    (attempt,) = agents.attempts()
+    assert (attempt.state, agents.jobs()[-1].state) == (AttemptState.NO_EFFECT, JobState.DEAD)
+    assert "no token for globex/shop alone: the one that was given is for another" in attempt.error
+    assert entries(agents, "/repos/globex/shop/issues/1/labels") == []
+
+
+def test_a_read_of_another_owners_repository_that_has_the_name_of_one_of_the_installations_is_by_the_accounts_own_token(
+    agents: Town,
+) -> None:
+    ask(agents, "job_1", github.GetPull(repo="globex/shop", number=1))
+    agents.settle()
+    (attempt,) = agents.attempts()
+    (read,) = (one for one in entries(agents, "/repos/globex/shop/pulls/1") if one["attempt"] == attempt.id)
+    own, other = entries(agents, MINTS)[-2:]
+    assert (other["status"], read["token_fingerprint"]) == (201, own["issued"])
+
+
 def test_a_read_of_a_repository_outside_the_installation_is_done_by_the_accounts_own_token(agents: Town) -> None:
     ask(agents, "job_1", github.GetPull(repo="globex/site", number=1))
     agents.settle()
