@@ -309,7 +309,7 @@ def test_a_postgresql_that_may_lose_a_commit_is_found(on_postgresql: Callable[[s
     says = [one.says for one in found if one.what == "durability"]
     assert any("synchronous_commit is off" in one for one in says)
     assert any("fsync is off" in one for one in says)  # the tests' cluster is not durable
-    assert all(one.state is State.OK for one in found if one.what == "ledger")
+    assert {one.state for one in found if one.what == "ledger"} == {State.OK}
 
 
 def test_what_cannot_be_asked_is_told_of_where_it_belongs(cli: Cli) -> None:

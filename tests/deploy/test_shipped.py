@@ -113,6 +113,7 @@ def test_the_broker_never_evicts_and_postgresql_takes_enough_connections() -> No
 
 def test_nothing_but_a_proxys_port_is_published() -> None:
     published = [port for service in COMPOSE["services"].values() for port in service.get("ports", ())]
+    assert published
     assert all(port.startswith("127.0.0.1:") for port in published)
 
 

@@ -13,6 +13,7 @@ from identity.audit import Act
 from pipeline.desk.workflows import enable
 from tests.faults.greeting import greet
 from tests.system.rig import System
+from tests.system.senders import event_until_taken
 
 REPOSITORIES = {"acme": "acme/shop", "globex": "globex/site", "initech": "initech/reports"}
 PULLS, MENTIONS = 4, 2
@@ -42,8 +43,7 @@ def _mention(system: System, tenant: str) -> None:
     """Somebody in the tenant's workspace mentions the app."""
     workspace = _workspace(system, tenant)
     said = {"type": "app_mention", "user": "U1", "text": "hello", "ts": "1.000001", "channel": _channel(workspace)}
-    sent = system.order("slack", "events", team_id=workspace["team_id"], event=said)
-    assert sent["status"] == 202, sent
+    event_until_taken(system, workspace["team_id"], said)
 
 
 def _workspace(system: System, tenant: str) -> Mapping[str, Any]:
