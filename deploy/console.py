@@ -51,8 +51,8 @@ def new_link(at: Installation) -> tuple[str, datetime]:
             f"no console is served at {at.settings.base_url}, which is reached from elsewhere: set "
             "ASWHOM_CONSOLE_ISSUER, so that people sign in"
         )
-    token, audit_id, now = Secret(secrets.token_urlsafe(32)), at.ids("aud"), at.now()
-    expires_at = at.write(lambda c: make_link(c, token, audit_id=audit_id, by=at.operator, now=now))
+    token, act = Secret(secrets.token_urlsafe(32)), at.act()
+    expires_at = at.write(lambda c: make_link(c, token, act))
     return f"{at.settings.base_url}/console/link/{token.reveal()}", expires_at
 
 

@@ -19,11 +19,11 @@ from identity.ids import Ids
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from identity.audit import Act
     from identity.http import Client
     from identity.signing import Signer
     from identity.vault import Vault
     from pipeline.database import Database
-    from pipeline.desk import Act
     from pipeline.model import Bell
     from pipeline.ring import CeleryRing
     from pipeline.runtime import Keys, Runtime
@@ -72,7 +72,9 @@ class Installation:
 
     def act(self) -> Act:
         """A new act of the operator, for what is written: made before the write, which may run twice."""
-        return {"audit_id": self.ids("aud"), "by": self.operator, "now": self.now()}
+        from identity.audit import Act
+
+        return Act(audit_id=self.ids("aud"), by=self.operator, now=self.now())
 
     @cached_property
     def ledger(self) -> Database:

@@ -142,6 +142,7 @@ def read_outcome(
             expires_at=expiry(held, started_at=started_at, answered_at=answered_at, last=last),
             scopes=granted,
             token_type=_token_type(held.get("token_type")),
+            repositories=_repositories(held.get("repositories")) if installation else (),
         )
     )
 
@@ -240,6 +241,15 @@ def _secret(value: Any) -> Secret | None:
 def _token_type(value: Any) -> str:
     """As the answer has it (RFC 6749 §7.1), unless it is no text that a ledger can keep."""
     return value[:32] if isinstance(value, str) and value.isascii() and value.isprintable() and value else "bearer"
+
+
+def _repositories(value: Any) -> tuple[str, ...]:
+    """Their full names, if all have one."""
+    names = (
+        [one.get("full_name") if isinstance(one, dict) else None for one in value] if isinstance(value, list) else []
+    )
+    named = tuple(name for name in names if isinstance(name, str))
+    return named if len(named) == len(names) else ()
 
 
 def _scopes(value: Any, asked: tuple[str, ...]) -> tuple[str, ...]:

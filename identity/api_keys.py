@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from identity import audit
 from identity.api_key_tables import api_keys
+from identity.audit import AsWhom
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
 from identity.principals import ensure_agent
@@ -89,11 +90,10 @@ def add_key(
         raise BadInput(f"agent {agent} is {owner or 'the platform'}'s: give {tenant}'s own agent another name")
     number = audit.record(
         connection,
+        "api_key.created",
+        AsWhom(tenant=tenant, agent=agent),
         id=f"{id}.created",
         at=now,
-        kind="api_key.created",
-        tenant=tenant,
-        agent=agent,
         outcome="created",
         reason=f"by {by}",
         detail={"key": id, "role": str(role), "tools": list(tools) if tools is not None else None},
@@ -137,11 +137,10 @@ def revoke_key(connection: Connection, id: str, *, by: str, now: datetime) -> bo
         return False
     audit.record(
         connection,
+        "api_key.revoked",
+        AsWhom(tenant=row.tenant_id, agent=row.agent_id),
         id=f"{id}.revoked",
         at=now,
-        kind="api_key.revoked",
-        tenant=row.tenant_id,
-        agent=row.agent_id,
         outcome="revoked",
         reason=f"by {by}",
         detail={"key": id},

@@ -8,6 +8,7 @@ too.
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 from collections.abc import Callable, Mapping
@@ -34,8 +35,9 @@ from identity.connection_secrets import SealedSecret
 from identity.errors import AswhomError, Misconfigured, Unavailable
 from identity.grants import ACCESS, token_binding
 from identity.http import NotSent
+from identity.metrics import UNRECOGNISED
 from identity.minting import OUT_OF_REACH, AssertionRefused, read_token, spare_secret
-from identity.mints import GRANTED, Mint, begin_mint, end_mint
+from identity.mints import GRANTED, GRANTED_ELSEWHERE, Mint, begin_mint, end_mint
 from identity.model import Credential, Leased, LeaseRequest, TokenAnswer
 from identity.oauth import Narrowing, installation_request
 from identity.own_values import profile_for
@@ -50,6 +52,8 @@ from identity.store import Store, written
 from identity.token_endpoint import TokenEndpoint
 from identity.vault import Vault
 from identity.withdrawals.held_tokens import HeldToken, hold
+
+log = logging.getLogger(__name__)
 
 V = TypeVar("V")
 Refused = ClientRefused | Dead | AssertionRefused
@@ -159,7 +163,10 @@ class Confiner:
     def _mint(
         self, situation: Situation, wanted: Confinement, *, now: datetime, send_before: float | None
     ) -> Secret | NotSent | None:
-        """As `token`, but NotSent is what the provider refuses. Raises Unavailable or Misconfigured for the rest."""
+        """As `token`, but NotSent is what the provider refuses, or says in words that nobody knows.
+
+        Raises Unavailable or Misconfigured for the rest.
+        """
         account, only = situation.account, _only(situation.account, wanted)
         if only is None or not situation.secrets:
             return None
@@ -202,20 +209,34 @@ class Confiner:
             self._end(mint, meaning)
         match meaning:
             case ClientRefused(code=code) | Dead(code=code) | AssertionRefused(code=code):
-                refusal = NotSent(reason=f"{none}: {code}", final=meaning == OUT_OF_REACH)
-                self._keep(self._refused, wanted, (refusal, self._clock() + _REFUSED))
-                return refusal
+                return self._refuse(wanted, f"{none}: {code}", final=meaning == OUT_OF_REACH)
+            case Transient(reason=reason, recognised=False):
+                # Nobody knows whether it passes, so it is not waited for: the opened step's tries are its end.
+                UNRECOGNISED.labels(profile.name).inc()
+                log.warning("%s: %s", none, reason, extra={"action": "mint.unrecognised", "mint": mint.id})
+                return self._refuse(wanted, f"{none}: {reason}", final=False)
             case Transient(reason=reason, retry_after=wait) | RateLimited(reason=reason, retry_after=wait):
                 raise Unavailable(f"{none}: {reason}", retry_after=_spread(wait))
             case Unknown(reason=reason):
                 raise Unavailable(f"{none}: {reason}", retry_after=_spread(UNRECOGNISED_WAIT))
             case Granted(answer=minted):
-                if not self._hold(mint, minted):
+                # Asked by the name alone, GitHub gives the one of whosever account the installation is on.
+                told = [name.casefold() for name in minted.repositories]
+                elsewhere = bool(told) and told != [wanted.same.repository]
+                if not self._hold(mint, minted, outcome=GRANTED_ELSEWHERE if elsewhere else GRANTED):
                     raise Unavailable("the account was revoked while its token was minted")
+                if elsewhere:  # so the one that is wanted is out of reach
+                    return self._refuse(wanted, f"{none}: the one that was given is for another", final=True)
                 self._keep(self._kept, wanted, minted)
                 with self._lock:
                     self._refused.pop(wanted.same, None)
                 return minted.access_token
+
+    def _refuse(self, wanted: Confinement, reason: str, *, final: bool) -> NotSent:
+        """Remember it for a while: the step that opens is told of it."""
+        refusal = NotSent(reason=reason, final=final)
+        self._keep(self._refused, wanted, (refusal, self._clock() + _REFUSED))
+        return refusal
 
     def _keep(self, among: dict[Confinement, V], wanted: Confinement, one: V) -> None:
         """As the newest; the oldest gives way."""
@@ -230,7 +251,7 @@ class Confiner:
         outcome = meaning.code if isinstance(meaning, Refused) else meaning.reason
         written(self._store, partial(end_mint, mint=mint.id, outcome=outcome, now=self._clock()))
 
-    def _hold(self, mint: Mint, minted: TokenAnswer) -> bool:
+    def _hold(self, mint: Mint, minted: TokenAnswer, *, outcome: str) -> bool:
         """Let the ledger know of it before anybody uses it; whether anybody may."""
         account, now = mint.account, self._clock()
         binding = token_binding(account.key.tenant, account.id, account.provider, ACCESS, mint.generation)
@@ -244,7 +265,7 @@ class Confiner:
         )
 
         def write(connection: Connection) -> bool:
-            end_mint(connection, mint.id, outcome=GRANTED, now=now)
+            end_mint(connection, mint.id, outcome=outcome, now=now)
             return hold(connection, held, now=now)
 
         return written(self._store, write)

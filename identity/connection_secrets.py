@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -38,6 +39,8 @@ _WITH_LIVE = (
 
 CLIENT_SECRET, WEBHOOK_SECRET, PRIVATE_KEY = "client_secret", "webhook_secret", "private_key"
 
+_KEY_IN_PEM = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY")  # RFC 7468 §10, §11, and what OpenSSL named before
+
 
 @dataclass(frozen=True, kw_only=True)
 class SealedSecret:
@@ -71,11 +74,18 @@ def seal_secret(
 
     Raises BadInput for a client secret that is none (RFC 6749 §A.2).
     """
-    if name == CLIENT_SECRET and not secret.is_printable():
-        raise BadInput(
-            "the client secret holds a line break, a control character or one that is not ASCII, so it is not one: "
-            "give it alone, on one line"
-        )
+    if name == CLIENT_SECRET:
+        # First: told of its lines alone, somebody would give it on one.
+        if _KEY_IN_PEM.search(secret.reveal()):
+            raise BadInput(
+                "this is a private key, and as the client secret it would be shown to the token endpoint: "
+                f"store it as {PRIVATE_KEY}"
+            )
+        if not secret.is_printable():
+            raise BadInput(
+                "the client secret holds a line break, a control character or one that is not ASCII, so it is not one: "
+                "give it alone, on one line"
+            )
     binding = _binding(owner.tenant, owner.id, owner.provider, name)
     return SealedSecret(
         id=id,

@@ -10,10 +10,12 @@ from sqlalchemy import Connection
 
 from identity import audit
 from identity.accounts import find_account
+from identity.audit import Act, AsWhom
 from identity.authorization import KEY
 from identity.errors import BadInput, GrantRevoked, Unavailable
 from identity.grants import (
     AnotherAccount,
+    AnotherClient,
     Consent,
     Consented,
     Moved,
@@ -40,7 +42,7 @@ def write_consent(
     scopes: tuple[str, ...],
     now: datetime,
     also: Callable[[Connection, Consented], None],
-) -> Consented | AnotherAccount | RuledOut:
+) -> Consented | AnotherAccount | AnotherClient | RuledOut:
     """Store a consent, sealed for the generation it becomes. *also* runs in the same transaction.
 
     *answer* None: the service's tokens are minted when they are needed, for *scopes*. Raises Unavailable.
@@ -61,7 +63,9 @@ def write_consent(
             )
         )
 
-        def write(connection: Connection, named: Consent = named) -> Consented | Moved | AnotherAccount | RuledOut:
+        def write(
+            connection: Connection, named: Consent = named
+        ) -> Consented | Moved | AnotherAccount | AnotherClient | RuledOut:
             outcome = store_consent(connection, named, sealed, now=now)  # noqa: B023 - called before the next turn
             if isinstance(outcome, Consented):
                 also(connection, outcome)
@@ -82,14 +86,12 @@ def connect_service(
     store: Store,
     vault: Vault,
     key: AccountKey,
+    act: Act,
     *,
     id: str,
     provider: str,
     credential: Credential,
     scopes: tuple[str, ...],
-    by: str,
-    audit_id: str,
-    now: datetime,
     token: Secret | None = None,
     refresh_token: Secret | None = None,
     external_id: str | None = None,
@@ -117,7 +119,7 @@ def connect_service(
         access_token=token,
         refresh_token=refresh_token,
         # Nobody says how old a token is that was pasted: one that rotates is renewed before its first use.
-        expires_at=now if refresh_token else None,
+        expires_at=act.now if refresh_token else None,
         scopes=scopes,
         token_type=KEY if credential is Credential.STATIC else "bearer",
     )
@@ -137,19 +139,16 @@ def connect_service(
     def write_audit(connection: Connection, stored: Consented) -> None:
         audit.record(
             connection,
-            id=audit_id,
-            at=now,
-            kind="account.connected",
-            tenant=key.tenant,
-            principal=key.principal,
-            account=stored.account,
-            generation=stored.generation,
+            "account.connected",
+            AsWhom.of_account(key, id=stored.account, generation=stored.generation),
+            id=act.audit_id,
+            at=act.now,
             outcome="success",
-            detail={"provider": provider, "credential": str(credential), "by": by, "consented": consented},
+            detail={"provider": provider, "credential": str(credential), "by": act.by, "consented": consented},
         )
         also(connection, key)
 
-    outcome = write_consent(store, vault, consent, answer, scopes=scopes, now=now, also=write_audit)
+    outcome = write_consent(store, vault, consent, answer, scopes=scopes, now=act.now, also=write_audit)
     if not isinstance(outcome, Consented):
         raise GrantRevoked(outcome.reason)
     return outcome

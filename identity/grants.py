@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, bindparam, select, update
 from identity.accounts import ensure_account, get_account, move_account
 from identity.bounds import within
 from identity.connect.awaited import Awaited, awaited_at
-from identity.connections import people_of
+from identity.connections import get_connection, lock_connection, people_of
 from identity.model import AccountKey, AccountState, Credential, RuledOut, TokenAnswer
 from identity.rows import insert_new
 from identity.scopes import grant_scopes, newest_revocation, revoked_since
@@ -87,6 +87,7 @@ class Consent:
     resources: tuple[str, ...] | None = None  # what its tokens are narrowed to
     ceiling: tuple[str, ...] | None = None  # the scopes an admin bounded it to; None: whatever is granted
     any_account: bool = False  # whoever the provider says it is: an admin said so
+    client_id: str | None = None  # of the client that won its tokens, which alone renews them; None: an admin gave them
     began_at: datetime | None = None  # when its connect session began; None: now
 
 
@@ -112,6 +113,13 @@ class AnotherAccount:
     @property
     def reason(self) -> str:
         return f"the consent came from another account than {self.awaited}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnotherClient:
+    """The provider connection is another client by now than the one that won the tokens."""
+
+    reason: str = "the provider connection was given another client while the code was exchanged"
 
 
 def token_binding(tenant: str, account: str, provider: str, name: str, generation: int) -> Binding:
@@ -176,7 +184,7 @@ def grant_of(row: Row[tuple[object, ...]]) -> Grant:
 
 def store_consent(
     connection: Connection, consent: Consent, sealed: SealedAnswer, *, now: datetime
-) -> Consented | Moved | AnotherAccount | RuledOut:
+) -> Consented | Moved | AnotherAccount | AnotherClient | RuledOut:
     """A completed consent: a new generation, and the account is active. Refused by the rule for grants.
 
     It takes the account's lock exclusively, as parking takes it shared: a job cannot park between the consent and the
@@ -187,6 +195,10 @@ def store_consent(
     lock_exclusive(connection, own)
     if refusal := revoked_since(connection, (*above, own), consent.consented):
         return refusal
+    if consent.client_id is not None:
+        lock_connection(connection, consent.key.connection)  # who corrects its client waits, and finds the account
+        if get_connection(connection, consent.key.connection).client_id != consent.client_id:
+            return AnotherClient()
     if consent.credential is Credential.AUTHORIZATION_CODE and not consent.any_account:
         awaited = awaited_at(connection, consent.key, people_of(connection, consent.key.connection))
         # Where the provider cannot be asked whose it is, anybody may have signed in: whoever is awaited is not known.

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Connection, insert, select, text
 
 from identity import audit
+from identity.audit import AsWhom
 from identity.audit.links import newest_pruning, signed_end
 from identity.audit.tables import signing_handovers
 from identity.errors import Misconfigured
@@ -68,6 +69,6 @@ def hand_over(connection: Connection, former: Signer, signer: Signer, *, id: str
     connection.execute(insert(signing_handovers), vars(handover))
     detail = {"kid": kid, "former": key_id(former.public_key()), "seq": last.seq}
     audit.record(
-        connection, id=id, at=now, kind="signing_key.rotated", tenant="", reason=by, detail=detail, number=number
+        connection, "signing_key.rotated", AsWhom(tenant=None), id=id, at=now, number=number, reason=by, detail=detail
     )
     return True

@@ -16,8 +16,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import cache
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -27,9 +26,17 @@ import httpx
 
 from identity.addresses import AddressPolicy
 from identity.deadline import Deadline, GuardedBackend, Monotonic, Prohibited
+from identity.kept_connections import KeptConnections
 
 _MEGABYTE = 1 << 20
 _ENDING = "this process is ending, and its client is closed"
+#: What an exchange may end with; what httpcore raises has no class in common.
+_FAULTS = (
+    httpcore.TimeoutException,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.UnsupportedProtocol,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +81,8 @@ Outcome = Answer | NotSent | NoAnswer
 class Client:
     """Sends single requests: no redirects, no cookies, no proxies from the environment. One for all threads.
 
+    httpx writes the requests, and httpcore carries them: httpx's own client takes as long again for what is not wanted.
+
     Open it after any fork. *pool_size* is the number of threads that send at once. *ca_file* holds authorities in PEM
     that are trusted besides the public ones.
     """
@@ -90,12 +99,15 @@ class Client:
     ) -> None:
         self.policy = policy
         self._monotonic = monotonic
-        self._user_agent = user_agent
+        self._headers = httpx.Headers(
+            {"accept": "*/*", "accept-encoding": "gzip", "connection": "keep-alive", "user-agent": user_agent}
+        )
         self._closed = threading.Event()
         self._backend = GuardedBackend(policy, lookups=max(4, pool_size // 8))
-        context = _trusting(ca_file)
-        self._reusing = self._open(context, pool_size, keep_alive.total_seconds())
-        self._fresh = self._open(context, pool_size, None)
+        connect = partial(httpcore.HTTPConnection, ssl_context=_trusting(ca_file), network_backend=self._backend)
+        kept = partial(KeptConnections, connect, size=pool_size, monotonic=monotonic)
+        self._reusing = kept(keep_alive=keep_alive.total_seconds())
+        self._fresh = kept(keep_alive=0)
 
     def __enter__(self) -> Self:
         return self
@@ -139,50 +151,38 @@ class Client:
         if send_before is not None and began >= send_before:
             return NotSent(reason=f"{url.host}: too late to send", untried=True)
         deadline = Deadline(within.total_seconds(), monotonic=self._monotonic, send_before=send_before)
-        client = self._fresh if fresh else self._reusing
-        timeouts = dict.fromkeys(("connect", "read", "write", "pool"), deadline)
+        connections = self._fresh if fresh else self._reusing
         try:
-            built = client.build_request(
-                request.method,
-                url,
-                headers=dict(request.headers),
-                content=request.body,
-                extensions={"timeout": timeouts},
-            )
-            answer = client.send(built, stream=True)
-            try:
-                body = _body(answer, cap)
-            finally:
-                answer.close()
+            written = self._written(request, url, deadline)
+            with connections.one_for(written.url.origin, deadline) as connection:
+                answer = connection.handle_request(written)
+                try:
+                    headers = httpx.Headers(answer.headers)
+                    body = _body(answer, headers, cap)
+                finally:
+                    answer.close()
         except UnicodeEncodeError:  # its text quotes the character
             return NotSent(reason=f"{url.host}: a header of the request is not ASCII", untried=True)
-        except RuntimeError:  # httpx, and the threads that look names up: closed since we looked
+        # The connections, the one that was taken, or the threads that look names up: closed since we looked.
+        except (RuntimeError, httpcore.ConnectionNotAvailable):
             if not self._closed.is_set():
                 raise
             return NoAnswer(reason=_ENDING) if deadline.sent else NotSent(reason=_ENDING, untried=True)
-        except (httpx.HTTPError, _Unusable, zlib.error) as error:
+        except (*_FAULTS, _Unusable, zlib.error) as error:
             return _ending(error, deadline, url.host)
-        headers = {name.lower(): value for name, value in answer.headers.items()}
         elapsed = timedelta(seconds=self._monotonic() - began)
-        return Answer(status=answer.status_code, headers=headers, body=body, elapsed=elapsed)
+        return Answer(status=answer.status, headers=dict(headers.items()), body=body, elapsed=elapsed)
 
-    def _open(self, context: ssl.SSLContext, size: int, keep_alive: float | None) -> httpx.Client:
-        transport = httpx.HTTPTransport(verify=context, trust_env=False)
-        # httpx has no argument for a network backend; its pool is replaced by one that takes ours.
-        transport._pool = httpcore.ConnectionPool(  # noqa: SLF001
-            ssl_context=context,
-            max_connections=size,
-            max_keepalive_connections=0 if keep_alive is None else size,
-            keepalive_expiry=keep_alive,
-            network_backend=self._backend,
-        )
-        return httpx.Client(
-            transport=transport,
-            trust_env=False,
-            follow_redirects=False,
-            # One client serves all tenants: no cookie is ever kept.
-            cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
-            headers={"user-agent": self._user_agent, "accept-encoding": "gzip"},
+    def _written(self, request: HttpRequest, url: httpx.URL, deadline: Deadline) -> httpcore.Request:
+        headers = self._headers.copy()
+        headers.update(request.headers)
+        written = httpx.Request(request.method, url, headers=headers, content=request.body)
+        return httpcore.Request(
+            written.method,
+            httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+            headers=written.headers.raw,
+            content=request.body,
+            extensions={"timeout": dict.fromkeys(("connect", "read", "write"), deadline)},
         )
 
 
@@ -204,7 +204,7 @@ def _ending(error: Exception, deadline: Deadline, host: str) -> NotSent | NoAnsw
     reason = f"{host}: {_said(error)}"
     if deadline.sent:
         return NoAnswer(reason=reason)
-    return NotSent(reason=reason, untried=isinstance(error.__cause__, Prohibited))
+    return NotSent(reason=reason, untried=isinstance(error, Prohibited))
 
 
 def _said(error: Exception) -> str:
@@ -213,17 +213,17 @@ def _said(error: Exception) -> str:
     A protocol error quotes the header that could not be sent, or the line of the answer that could not be read.
     """
     name, text = type(error).__name__, str(error)
-    quotes = isinstance(error, httpx.LocalProtocolError) or (
-        isinstance(error, httpx.RemoteProtocolError) and ("'" in text or '"' in text)
+    quotes = isinstance(error, httpcore.LocalProtocolError) or (
+        isinstance(error, httpcore.RemoteProtocolError) and ("'" in text or '"' in text)
     )
     return name if quotes or not text else text
 
 
-def _body(answer: httpx.Response, cap: int) -> bytes:
-    encoding = answer.headers.get("content-encoding", "identity").strip().lower()
+def _body(answer: httpcore.Response, headers: httpx.Headers, cap: int) -> bytes:
+    encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "", "gzip"):
         raise _Unusable(f"the answer is encoded as {encoding[:20]!r}, which was not asked for")
-    chunks = answer.iter_raw()
+    chunks = answer.iter_stream()
     body = bytearray()
     for chunk in _inflated(chunks, cap) if encoding == "gzip" else chunks:
         body += chunk

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from identity import audit
 from identity.accounts import get_account, move_account
+from identity.audit import AsWhom
 from identity.grants import get_grant
 from identity.model import AccountState
 from identity.scopes import grant_scopes
@@ -37,13 +38,10 @@ def infer_death(connection: Connection, account: str, *, generation: int, audit_
     move_account(connection, account, to=AccountState.NEEDS_RECONNECT, reason=reason, now=now)
     audit.record(
         connection,
+        "grant.refused",
+        AsWhom.of_account(found.key, id=account, generation=generation),
         id=audit_id,
         at=now,
-        kind="grant.refused",
-        tenant=found.key.tenant,
-        principal=found.key.principal,
-        account=account,
-        generation=generation,
         outcome="refused",
         reason=reason,
         detail={"provider": found.provider},

@@ -40,22 +40,37 @@ def tenant_of_installation(connection: Connection, owner: str, external_id: str)
     return connection.execute(said).scalar_one_or_none()
 
 
-def acting_through(connection: Connection, owner: str, external_id: str, *, tenant: str) -> list[AccountKey]:
-    """The accounts of the tenant's service there that are not revoked. Users' external ids are of people."""
+def acting_through(
+    connection: Connection, owner: str, external_id: str, *, tenant: str, of_app: bool
+) -> list[AccountKey]:
+    """The tenant's accounts whose end a signal would say by this installation alone, but for revoked ones.
+
+    That of an app (*of_app*) is its service's, by its id: users' external ids are of people. A workspace is everybody's
+    who has consented there, as long as the tenant has no other one: of which of two somebody is was not said.
+    """
     columns = accounts.c
-    acting = (
+    acting = (columns.external_id == external_id) & (principals.c.kind == PrincipalKind.SERVICE)
+    if not of_app and not _has_another(connection, owner, external_id, tenant=tenant):
+        acting |= columns.state != AccountState.PENDING
+    found = (
         select(columns.principal_id)
         .join(principals, principals.c.id == columns.principal_id)
         .where(
             columns.connection_id == owner,
-            columns.external_id == external_id,
             columns.tenant_id == tenant,
             columns.state != AccountState.REVOKED,
-            principals.c.kind == PrincipalKind.SERVICE,
+            acting,
         )
+        .order_by(columns.principal_id)
     )
-    found = connection.execute(acting.order_by(columns.principal_id)).scalars()
-    return [AccountKey(tenant=tenant, connection=owner, principal=principal) for principal in found]
+    ids = connection.execute(found).scalars()
+    return [AccountKey(tenant=tenant, connection=owner, principal=principal) for principal in ids]
+
+
+def _has_another(connection: Connection, owner: str, external_id: str, *, tenant: str) -> bool:
+    columns = installations.c
+    others = (columns.connection_id == owner) & (columns.tenant_id == tenant) & (columns.external_id != external_id)
+    return connection.execute(select(columns.external_id).where(others).limit(1)).first() is not None
 
 
 def remove_installation(connection: Connection, *, owner: str, external_id: str) -> bool:

@@ -23,6 +23,7 @@ from identity.sequence import lock_shared, next_number
 from identity.tables import mints
 
 GRANTED = "granted"  # the outcome of one whose token is held, under the same id
+GRANTED_ELSEWHERE = "granted for another repository"  # held as well, to be ended, and used for nothing
 _OUTCOME = 200  # characters of an outcome that are kept
 
 

@@ -133,6 +133,7 @@ class TokenAnswer:
     expires_at: datetime | None  # None: the provider named no lifetime
     scopes: tuple[str, ...]
     token_type: str
+    repositories: tuple[str, ...] = ()  # all that an installation's token is for, as owner/name; none: it does not say
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,12 +6,11 @@ does not widen it again (RFC 6749 §6 forbids the provider to add any); a new co
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from sqlalchemy import Connection, select, update
 
 from identity import audit
 from identity.accounts import Account
+from identity.audit import Act, AsWhom
 from identity.bounds import covered, within
 from identity.errors import BadInput
 from identity.model import Credential
@@ -21,14 +20,7 @@ from identity.tables import grants
 
 
 def narrow(
-    connection: Connection,
-    account: Account,
-    *,
-    keep: tuple[str, ...],
-    audit_id: str,
-    by: str,
-    reason: str,
-    now: datetime,
+    connection: Connection, account: Account, act: Act, *, keep: tuple[str, ...], reason: str
 ) -> tuple[str, ...]:
     """Rewrite the granted scopes to *keep*, under the account's lock; returns those it had.
 
@@ -47,16 +39,14 @@ def narrow(
     connection.execute(narrowed.values(scopes=list(keep), ceiling=list(keep)))
     audit.record(
         connection,
-        id=audit_id,
-        at=now,
+        "account.narrowed",
+        AsWhom.of_account(account.key, id=account.id),
+        id=act.audit_id,
+        at=act.now,
         number=number,
-        kind="account.narrowed",
-        tenant=account.key.tenant,
-        principal=account.key.principal,
-        account=account.id,
         outcome="narrowed",
         reason=reason,
-        detail={"had": list(had), "keeps": list(keep), "by": by},
+        detail={"had": list(had), "keeps": list(keep), "by": act.by},
     )
     return had
 

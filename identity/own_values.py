@@ -104,3 +104,5 @@ _VALUES: dict[str, tuple[str, Callable[[str, str], Any]]] = {
     "idle_limit_days": ("idle_limit", _days),
     "token_pace": ("token_pace", _pace),
 }
+
+OWN_VALUES = frozenset(_VALUES)

@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from identity import audit
+from identity.audit import AsWhom
 from identity.connection_secrets import SealedSecret, refuse_secret
 from identity.quoting import error_name
 from identity.store import CommitUnknown, Store
@@ -24,10 +25,10 @@ def note_refused(
         if refuse_secret(connection, secret.id, at=now):
             audit.record(
                 connection,
+                "connection.secret_refused",
+                AsWhom(tenant=tenant),
                 id=audit_id,
                 at=now,
-                kind="connection.secret_refused",
-                tenant=tenant,
                 outcome=error_name(code)[:64],
                 reason=f"{secret.id} was refused; {spare.id} is used instead",
                 detail={"connection": secret.connection},

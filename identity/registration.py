@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from identity.addresses import AddressPolicy
 from identity.assertions import ALGORITHMS
@@ -14,7 +15,7 @@ from identity.discovery import Metadata
 from identity.errors import BadInput
 from identity.model import ProviderConnection
 from identity.oauth import client_auth
-from identity.own_values import check_own
+from identity.own_values import OWN_VALUES, check_own
 from identity.people import checked_name
 from identity.principals import checked_id
 from identity.providers.profile import Profile
@@ -22,6 +23,9 @@ from identity.secret import Secret
 
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")  # RFC 9110 §5.6.2
 _SCHEME = re.compile(r"[A-Za-z0-9._~+/-]{0,32}")
+#: Members of a connection's configuration.
+_AUTHENTICATION = ("client_auth", "signing_alg", "key_id", "assertion_audience")
+_OTHERS = ("key_header", "key_scheme", "sends_iss")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +104,27 @@ def changed(before: ProviderConnection, after: ProviderConnection) -> list[str]:
     names = before.config.keys() | after.config.keys()
     configured = [f"config.{name}" for name in names if before.config.get(name) != after.config.get(name)]
     return sorted(plain + configured)
+
+
+def as_whom(profile: Profile) -> frozenset[str]:
+    """By whom tokens are asked for, in the names of `changed`: whoever won a token renews and ends it, nobody else."""
+    issuer = profile.assertion and profile.assertion.issuer
+    return frozenset({"client_id", "config.app_id"} | ({f"config.{issuer}"} if issuer else set()))
+
+
+def shown(profile: Profile) -> frozenset[str]:
+    """What a refusal of the client may be of, besides its secret."""
+    return as_whom(profile) | {f"config.{name}" for name in _AUTHENTICATION}
+
+
+def told(owner: ProviderConnection, profile: Profile, names: Iterable[str]) -> dict[str, Any]:
+    """What *names*, as `changed` gives them, say, for a record that is kept: of a member that nobody reads, nothing.
+
+    An operator may have written there whatever they liked, a secret too.
+    """
+    read = shown(profile) | {"scopes"} | {f"config.{name}" for name in (*_OTHERS, *OWN_VALUES)}
+    said = {"client_id": owner.client_id, "scopes": list(owner.scopes)}
+    return {name: said.get(name, owner.config.get(name.removeprefix("config."))) for name in names if name in read}
 
 
 def service_account(document: Secret) -> tuple[Secret, dict[str, str]]:

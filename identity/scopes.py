@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, case, or_, select, true
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, exists, or_, select, true
 from sqlalchemy.dialects import postgresql, sqlite
 
 from identity.accounts import find_account, move_account
@@ -95,6 +95,11 @@ def prohibition(found: dict[Scope, Standing], number: int, *, or_stopped: bool =
         if standing.revoked >= number:
             return RuledOut(scope=scope, reason=f"{scope} was revoked at {standing.revoked}, after {number}")
     return None
+
+
+def is_prohibited(number: ColumnElement[int]) -> ColumnElement[bool]:
+    """The same rule of the scopes that `IS_WANTED` names, for a statement about a row that has its *number*."""
+    return exists().where(IS_WANTED, or_(scopes.c.stopped.is_(True), scopes.c.revoked >= number))
 
 
 def revoke_scope(connection: Connection, scope: Scope, number: int, *, reason: str, now: datetime) -> None:

@@ -5,37 +5,25 @@ A stop is no revocation: no number moves, so what was connected before works aga
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from sqlalchemy import Connection
 
 from identity import audit
+from identity.audit import Act, AsWhom
 from identity.model import Scope, ScopeKind
 from identity.scopes import open_scope, standings, stop_scope
 from identity.sequence import lock_exclusive
 
 
-def set_stopped(
-    connection: Connection, scope: Scope, *, stopped: bool, id: str, tenant: str | None, by: str, now: datetime
-) -> bool:
+def set_stopped(connection: Connection, scope: Scope, act: Act, *, stopped: bool, tenant: str | None) -> bool:
     """Stop *scope*, or open it again; from the commit on the next opening of a step sees it. False: it was so already.
 
-    *id* is the audit row's; *tenant* is whose the scope is, None for the platform's.
+    *tenant* is whose the scope is, None for the platform's.
     """
     lock_exclusive(connection, scope)
     if standings(connection, [scope])[scope].stopped is stopped:
         return False
     (stop_scope if stopped else open_scope)(connection, scope)
     done = "stopped" if stopped else "opened"
-    audit.record(
-        connection,
-        id=id,
-        at=now,
-        kind=f"scope.{done}",
-        tenant=tenant or "",
-        agent=scope.key if scope.kind is ScopeKind.AGENT else None,
-        outcome=done,
-        reason=f"by {by}",
-        detail={"scope": str(scope)},
-    )
+    whom = AsWhom(tenant=tenant, agent=scope.key if scope.kind is ScopeKind.AGENT else None)
+    audit.record_act(connection, f"scope.{done}", whom, act, outcome=done, detail={"scope": str(scope)})
     return True

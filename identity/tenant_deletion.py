@@ -7,11 +7,11 @@ name. What jobs and deliveries hold goes when retention says so.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 
 from sqlalchemy import Connection, Select, delete, func, select, update
 
 from identity import audit
+from identity.audit import Act, AsWhom
 from identity.capability.tables import audiences
 from identity.console.tables import console_roles
 from identity.errors import BadInput
@@ -48,12 +48,10 @@ def revocations_of_stuck(connection: Connection, tenant: str) -> list[str]:
     return list(connection.execute(found.order_by(columns.revocation_id)).scalars())
 
 
-def shred(
-    connection: Connection, tenant: str, *, id: str, by: str, now: datetime, besides: Mapping[str, int]
-) -> Mapping[str, int]:
+def shred(connection: Connection, tenant: str, act: Act, *, besides: Mapping[str, int]) -> Mapping[str, int]:
     """Take every credential of a revoked and stopped tenant out of the ledger; how many rows of what it touched.
 
-    *id* is the audit row's, which also says what its caller ended *besides*. A copy of the ledger, such as a backup,
+    Its audit row also says what its caller ended *besides*. A copy of the ledger, such as a backup,
     still holds them (docs/decisions/0010). Raises BadInput if the tenant is open: who connects could not be told.
     """
     scope = Scope(kind=ScopeKind.TENANT, key=tenant)
@@ -83,21 +81,27 @@ def shred(
         .where(
             withdrawals.c.account_id.in_(of_account), withdrawals.c.state.in_(MOVES.sources(WithdrawalState.GIVEN_UP))
         )
-        .values(state=WithdrawalState.GIVEN_UP, finished_at=now),
+        .values(state=WithdrawalState.GIVEN_UP, finished_at=act.now),
         "connection secrets": delete(connection_secrets).where(connection_secrets.c.connection_id.in_(own)),
         "connect links": delete(connect_sessions).where(connect_sessions.c.tenant_id == tenant),
         "capability audiences": update(audiences)
         .where(audiences.c.tenant_id == tenant, audiences.c.removed_at.is_(None))
-        .values(removed_at=now),
+        .values(removed_at=act.now),
         "console roles": delete(console_roles).where(console_roles.c.tenant_id == tenant),
         "aliases": delete(aliases).where(aliases.c.tenant_id == tenant),
         "installations": delete(installations).where(installations.c.tenant_id == tenant),
     }
     touched = {**{what: connection.execute(one).rowcount for what, one in statements.items()}, **besides}
-    discard_for_good(connection, of_account, now=now)
-    connection.execute(update(tenants).where(tenants.c.id == tenant).values(deleted_at=now))
+    discard_for_good(connection, of_account, now=act.now)
+    connection.execute(update(tenants).where(tenants.c.id == tenant).values(deleted_at=act.now))
     audit.record(
-        connection, id=id, at=now, kind="tenant.deleted", tenant=tenant, outcome="deleted", detail={"by": by, **touched}
+        connection,
+        "tenant.deleted",
+        AsWhom(tenant=tenant),
+        id=act.audit_id,
+        at=act.now,
+        outcome="deleted",
+        detail={"by": act.by, **touched},
     )
     return touched
 

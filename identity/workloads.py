@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Row, insert, select
 from identity import audit
 from identity.api_key_tables import api_keys, workloads
 from identity.api_keys import Caller, NoCaller, find_again
+from identity.audit import AsWhom
 from identity.errors import BadInput
 from identity.jwks import KeyRing
 from identity.secret import Secret
@@ -60,11 +61,10 @@ def add_workload(connection: Connection, key: str, new: Workload, *, by: str, no
     whose = connection.execute(select(api_keys.c.tenant_id, api_keys.c.agent_id).where(api_keys.c.id == key)).one()
     audit.record(
         connection,
+        "workload.trusted",
+        AsWhom(tenant=whose.tenant_id, agent=whose.agent_id),
         id=f"{key}.trusted",
         at=now,
-        kind="workload.trusted",
-        tenant=whose.tenant_id,
-        agent=whose.agent_id,
         outcome="trusted",
         reason=f"by {by}",
         detail={"key": key, **row},

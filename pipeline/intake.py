@@ -22,6 +22,8 @@ from pipeline.model import Acceptance, SignedDelivery, Unfollowed
 from pipeline.revocation.signal_following import follow_on
 from pipeline.workflow import Match
 
+ACCEPT_WITHIN = timedelta(seconds=2.5)  # Slack waits 3 s for its answer
+
 
 @dataclass(frozen=True, kw_only=True)
 class SigningSecrets:
@@ -43,7 +45,7 @@ class Intake:
         ids: Ids,
         *,
         clock: Callable[[], datetime],
-        accept_within: timedelta = timedelta(seconds=2.5),  # Slack waits 3 s for its answer
+        accept_within: timedelta = ACCEPT_WITHIN,
         follow_within: timedelta = timedelta(seconds=2),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:

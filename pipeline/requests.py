@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 
 from identity.api_keys import Caller, NoCaller, find_caller
+from identity.audit import Act
 from identity.errors import Unconfirmed
 from identity.ids import Ids
 from identity.model import Scope
@@ -92,8 +93,8 @@ class Requests:
 
     def cancel(self, caller: Caller, job: str, *, now: datetime) -> JobState:
         """End a job: at once, or at its next step where it runs. Raises BadInput or NotLetIn."""
-        by, audit_id = ledger.api_operator(caller), self._ids("aud")
-        change = partial(desk.cancel, id=job, audit_id=audit_id, by=by, now=now)
+        act = Act(audit_id=self._ids("aud"), by=ledger.api_operator(caller), now=now)
+        change = partial(desk.cancel, id=job, act=act)
         return self._change(lambda c: ledger.change_job(c, caller, change, now=now))
 
     def replay(self, caller: Caller, job: str, *, now: datetime) -> tuple[Bell, ...]:

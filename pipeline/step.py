@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 from functools import partial
 from hashlib import sha256
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, Row
 
@@ -48,6 +48,15 @@ class Doubt(Enum):
     OPEN = auto()  # one has none, and sending it again may do it twice
 
 
+class Ground(NamedTuple):
+    """What a decision stands on."""
+
+    through: ProviderConnection
+    service: str  # the tenant's service principal
+    audience: Audience | None  # what capabilities call the upstream
+    policy: Policy  # one for the whole run: the opening refuses what was decided under another
+
+
 class StepRunner:
     """Carries out the steps of one run of one job."""
 
@@ -58,8 +67,7 @@ class StepRunner:
         self._stored = stored
         self._began = time.monotonic()
         self._new_steps = 0
-        self._through: dict[str, tuple[ProviderConnection, str, Audience | None]] = {}
-        self._policy: Policy | None = None
+        self._grounds: dict[str, Ground] = {}  # by provider
 
     def perform(
         self,
@@ -130,8 +138,8 @@ class StepRunner:
         patience: timedelta,
     ) -> StepAtHand:
         """Decide as whom, and gather everything the step's attempts have in common. Raises as `refused` says."""
-        through, service, audience = self._connection_for(action.facts.provider)
-        decision = self._decide(action, named, audience)
+        through, service, audience, policy = self._ground_for(action.facts.provider)
+        decision = self._decide(action, named, audience, policy)
         granted = _nobody(decision) if isinstance(decision, Denied) else decision
         step = StepAtHand(
             id=stored.id if stored is not None else self._services.ids("step"),
@@ -157,10 +165,9 @@ class StepRunner:
             raise refused(self._services, intent, decision.reason)
         return replace(step, approval=approved(self._services, step))
 
-    def _decide(self, action: Action[Any], named: Who | None, audience: Audience | None) -> Decision | Denied:
-        if self._policy is None:
-            read = partial(self._services.policies.current, tenant=self._job.tenant)
-            self._policy = self._services.store.read(read)
+    def _decide(
+        self, action: Action[Any], named: Who | None, audience: Audience | None, policy: Policy
+    ) -> Decision | Denied:
         job = self._job
         question = question_of(
             self._workflow,
@@ -170,7 +177,7 @@ class StepRunner:
             triggered=job.triggered,
             has_user=job.user is not None,
         )
-        decision = decide(question, self._policy)
+        decision = decide(question, policy)
         if isinstance(decision, Decision) and decision.pattern is AccessPattern.CAPABILITY:
             reason = prohibition(action, audience)
             if reason is not None:
@@ -223,16 +230,18 @@ class StepRunner:
             raise step.asks(f"{step.name} was sent and no answer came")
         return Doubt.OPEN
 
-    def _connection_for(self, provider: str) -> tuple[ProviderConnection, str, Audience | None]:
-        """The tenant's provider connection, its service principal, and what capabilities call the upstream."""
-        found = self._through.get(provider)
+    def _ground_for(self, provider: str) -> Ground:
+        """What the decisions of this run about that provider's actions stand on, read in one transaction."""
+        found = self._grounds.get(provider)
         if found is None:
+            tenant, before = self._job.tenant, next(iter(self._grounds.values()), None)
 
-            def look(c: Connection) -> tuple[ProviderConnection, str, Audience | None]:
-                through = connection_for(c, self._job.tenant, provider)
-                return through, service_principal(c, self._job.tenant).id, of_connection(c, through.id)
+            def look(c: Connection) -> Ground:
+                through = connection_for(c, tenant, provider)
+                policy = before.policy if before else self._services.policies.current(c, tenant)
+                return Ground(through, service_principal(c, tenant).id, of_connection(c, through.id), policy)
 
-            found = self._through[provider] = self._services.store.read(look)
+            found = self._grounds[provider] = self._services.store.read(look)
         return found
 
 

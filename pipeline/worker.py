@@ -138,7 +138,8 @@ class Worker:
             config = workflow.config.model_validate(job.config)
         except ValidationError as error:
             raise BadInput(f"the stored event or configuration no longer fits workflow {workflow.name}") from error
-        stored = self._store.read(lambda c: ledger_steps.load(c, job.id))
+        # Before its first claim nobody has written a step of it.
+        stored = self._store.read(lambda c: ledger_steps.load(c, job.id)) if job.fence > 1 else {}
         runner = StepRunner(self._services, workflow, job, stored)
         workflow.function(
             Run(runner, job=job.id, tenant=job.tenant, config=config, has_user=job.user is not None), event

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode
 
 from pipeline.database import Database, DatabaseSettings, open_database
-from pipeline.migrations import upgrade
+from pipeline.migrations import upgrade_at
 from tests.ledgers import share_out
 from tests.servers import shared_data as published
 from tests.servers.oidc import Oidc
@@ -31,6 +32,9 @@ from tests.statements import compiled_once
 # An example that takes longer than Hypothesis's 200 ms is a busy machine, not a fault of what is tested.
 settings.register_profile("aswhom", deadline=None)
 settings.load_profile("aswhom")
+
+# The disk of a machine that others use too may take longer for one commit than a caller in production waits.
+TURN = timedelta(seconds=30)
 
 
 def pytest_configure() -> None:
@@ -133,7 +137,7 @@ def database(ledger_url: str, request: pytest.FixtureRequest) -> Iterator[Databa
     if not ledger_url.startswith("sqlite"):
         yield request.getfixturevalue("opened_postgres")
         return
-    opened = open_database(DatabaseSettings(url=ledger_url))
+    opened = open_database(DatabaseSettings(url=ledger_url, turn_timeout=TURN))
     yield opened
     opened.close()
 
@@ -142,7 +146,7 @@ def database(ledger_url: str, request: pytest.FixtureRequest) -> Iterator[Databa
 def sqlite_database(tmp_path: Path, migrated_sqlite: Path) -> Iterator[Database]:
     """One on SQLite alone, where the database is not what is tested."""
     shutil.copy(migrated_sqlite, tmp_path / "ledger.sqlite")
-    opened = open_database(DatabaseSettings(url=f"sqlite:///{tmp_path}/ledger.sqlite"))
+    opened = open_database(DatabaseSettings(url=f"sqlite:///{tmp_path}/ledger.sqlite", turn_timeout=TURN))
     yield opened
     opened.close()
 
@@ -170,9 +174,8 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 def _migrate(url: str) -> None:
-    database = open_database(DatabaseSettings(url=url))
-    upgrade(database)
-    database.close()
+    """As `aswhom db upgrade` does, which has more patience than a step: all is one commit, and all tests hang on it."""
+    upgrade_at(DatabaseSettings(url=url))
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from deploy.checkup.finding import Finding, unknown, wrong
 from deploy.installation import Installation
 from identity.addresses import AddressPolicy
-from identity.connection_secrets import WEBHOOK_SECRET
+from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET
 from identity.http import Answer, Client, HttpRequest
 from identity.own_values import unreadable
 from identity.people import all_taken_for
@@ -23,17 +23,22 @@ from webhooks.sources import SOURCES
 _WITHIN = timedelta(seconds=5)
 _SOON = timedelta(days=2)
 _SHOWN = 20
+_ROTATE = "`aswhom connections rotate-secret {id} --name {name} --file FILE`"
 _PAUSED = (
-    "Store the right secret with `aswhom connections rotate-secret {id} --file FILE`, which resumes it; where it is "
-    "mended at the provider, `aswhom connections resume {id}`"
+    "Store what it authenticates by anew with {rotate}, which resumes it; where it is mended at the provider, "
+    "`aswhom connections resume {id}`"
 )
 _ANOTHER = "`aswhom connections rotate-webhook-secret {id} --file FILE`"
 
 
 def connections(at: Installation) -> Iterator[Finding]:
     for row in at.read(queries.paused_connections):
-        says = f"{row['id']} is paused: {row['paused_reason']}. {_PAUSED.format(id=row['id'])}"
-        yield wrong("connections", says)
+        id = row["id"]
+        live = partial(connection_facts.secret_ends, id=id)
+        names = [name for name in (CLIENT_SECRET, PRIVATE_KEY) if at.read(partial(live, name=name))]
+        # Where there are two, the reason says which.
+        rotate = " or ".join(_ROTATE.format(id=id, name=name) for name in names or (CLIENT_SECRET, PRIVATE_KEY))
+        yield wrong("connections", f"{id} is paused: {row['paused_reason']}. {_PAUSED.format(id=id, rotate=rotate)}")
     for row in at.read(connection_facts.refused_secrets):
         says = f"{row['id']}, a {row['name']} of {row['connection_id']}, was refused, and another is used"
         yield unknown("connections", f"{says}: `aswhom connections show {row['connection_id']}`")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import click
 import structlog
 from sqlalchemy import Connection
@@ -12,6 +15,7 @@ from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity import audit
 from identity.accounts import get_account
+from identity.audit import AsWhom
 from identity.errors import AswhomError, BadInput
 from identity.liveness import Life, ask_whose
 from identity.model import AccountState, Credential, PrincipalKind
@@ -22,6 +26,8 @@ from pipeline.accounts import facts
 from pipeline.ledger import queries
 from pipeline.ledger.paging import Row
 from pipeline.workflow import SERVICE, USER
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -99,7 +105,7 @@ def narrow_account(
 
     def write(c: Connection) -> tuple[str, ...]:
         account = get_account(c, row["id"])
-        return narrow(c, account, keep=scopes, reason=reason, **act)
+        return narrow(c, account, act, keep=scopes, reason=reason)
 
     had = at.write(write)
     out.done(f"{row['id']} keeps {', '.join(scopes) or 'no scope'}; it had {', '.join(had) or 'none'}", document)
@@ -160,25 +166,17 @@ def refresh(at: Installation, out: Output, id: str) -> int:
     try:
         after = at.runtime.coordinator.refresh(account, after_generation=before)
     except (AswhomError, CommitUnknown) as error:  # it was forced all the same, and may have been presented
-        next_step = None
-        try:
-            _note_refresh(at, row, "failed", generation=before, error=type(error).__name__, why=str(error))
-            next_step = _next_token(at, account)
-        except (AswhomError, CommitUnknown) as second:  # as where the ledger is away: the first is what matters
-            log.warning(
-                "a forced refresh that failed may not be in the audit",
-                action="account.refresh_unaudited",
-                account=account,
-                error=type(second).__name__,
-                reason=str(second),
-            )
-        return tell(out, error, next_step=next_step)
+        _note_refresh(at, row, "failed", generation=before, error=type(error).__name__, why=str(error))
+        return tell(out, error, next_step=_looked_at(lambda: _next_token(at, account), account))
     renewed = after > before
     _note_refresh(at, row, "renewed" if renewed else "kept", generation=after)
-    until = at.read(lambda c: queries.account(c, account))["expires_at"]
-    next_ = None if renewed else _next_token(at, account)
+    now = _looked_at(lambda: at.read(lambda c: queries.account(c, account)), account)
+    until = now and now["expires_at"]
+    next_ = None if renewed else _looked_at(lambda: _next_token(at, account), account)
     if renewed:
-        said = f"{account} has generation {after}; its token " + (f"expires at {until}" if until else "does not expire")
+        said = f"{account} has generation {after}"
+        if now is not None:
+            said += "; its token " + (f"expires at {until}" if until else "does not expire")
     else:
         said = f"{account} keeps generation {after}, which has not expired: no other is to be had now"
     out.done(
@@ -189,22 +187,35 @@ def refresh(at: Installation, out: Output, id: str) -> int:
 
 
 def _note_refresh(at: Installation, row: Row, outcome: str, *, generation: int, **detail: str) -> None:
-    now, audit_id = at.now(), at.ids("aud")
-    at.write(
-        lambda c: audit.record(
-            c,
-            id=audit_id,
-            at=now,
-            kind="account.refresh_forced",
-            tenant=row["tenant_id"],
-            principal=row["principal_id"],
+    """Raises nothing where the ledger is away: a command that failed of it would be given again, and rotate again."""
+    whom, act = AsWhom.of_account(queries.account_key(row), id=row["id"], generation=generation), at.act()
+    try:
+        at.write(lambda c: audit.record_act(c, "account.refresh_forced", whom, act, outcome=outcome, detail=detail))
+    except (AswhomError, CommitUnknown) as error:
+        log.warning(
+            "a forced refresh may not be in the audit",
+            action="account.refresh_unaudited",
             account=row["id"],
-            generation=generation,
             outcome=outcome,
-            reason=f"by {at.operator}",
-            detail=detail,
+            generation=generation,
+            error=type(error).__name__,
+            reason=str(error),
         )
-    )
+
+
+def _looked_at(look: Callable[[], T], account: str) -> T | None:
+    """What a command that has done its work says besides; None: the ledger cannot be read now."""
+    try:
+        return look()
+    except AswhomError as error:
+        log.warning(
+            "how the account is now cannot be read",
+            action="account.unread",
+            account=account,
+            error=type(error).__name__,
+            reason=str(error),
+        )
+        return None
 
 
 def _next_token(at: Installation, account: str) -> str | None:

@@ -76,8 +76,8 @@ def deny(at: Installation, out: Output, id: str, principal: str, yes: bool) -> i
 def link(at: Installation, out: Output, id: str, principal: str) -> None:
     """A link to a page on which USER answers, good for some minutes. Where people sign in, they do so there first."""
     act, principal = at.act(), in_full(_found(at, id).tenant, principal)
-    made, url = at.runtime.approving.invite(id, principal, now=act["now"])
-    at.write(lambda c: acts.link_made(c, made, **act))
+    made, url = at.runtime.approving.invite(id, principal, now=act.now)
+    at.write(lambda c: acts.link_made(c, made, act))
     out.note(f"for {principal} alone, until {made.expires_at:%H:%M} UTC")
     out.done(url, {"url": url, "for": principal, "expires_at": made.expires_at})
 

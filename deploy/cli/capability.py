@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from functools import partial
 
 import click
 from sqlalchemy import select
@@ -78,8 +77,7 @@ def add(
     )
     pair = NewKey.make(new.algorithm, at.vault)
     act = at.act()
-    add = partial(register, new=new, secret=secret, pair=pair, provider=provider, api_url=api_url)
-    at.write(lambda c: add(c, **act))
+    at.write(lambda c: register(c, new, secret, pair, act, provider=provider, api_url=api_url))
     out.note(f"{id} takes capabilities whose aud is {uri}. Its secret for /oauth/introspect is shown this once:")
     out.done(secret.reveal(), {"id": id, "uri": uri, "secret": secret.reveal(), "algorithm": algorithm})
 
@@ -133,7 +131,7 @@ def rotate(at: Installation, out: Output, algorithm: str) -> None:
     """Publish a new key. It signs in ten minutes, when whoever keeps our key set has fetched it anew."""
     pair = NewKey.make(Algorithm(algorithm), at.vault)
     act = at.act()
-    use_from = at.write(lambda c: acts.rotate(c, pair, **act))
+    use_from = at.write(lambda c: acts.rotate(c, pair, act))
     document = {"kid": pair.kid, "algorithm": algorithm, "use_from": use_from}
     out.done(f"{pair.kid} is published, and signs from {use_from:%Y-%m-%d %H:%M:%S} UTC on", document)
 
@@ -146,10 +144,10 @@ def withdraw(at: Installation, out: Output, kid: str, yes: bool) -> None:
     confirm(f"Withdraw {kid}? What it has signed is refused from now on.", yes=yes)
     pair = NewKey.make(at.read(lambda c: key_ledger.algorithm_of(c, kid)), at.vault)
     act = at.act()
-    successor = at.write(lambda c: acts.withdraw(c, kid, pair, **act))
+    successor = at.write(lambda c: acts.withdraw(c, kid, pair, act))
     out.done(
         f"{kid} is withdrawn" + (f"; {successor} signs" if successor else ""),
-        {"kid": kid, "withdrawn_at": act["now"], "successor": successor},
+        {"kid": kid, "withdrawn_at": act.now, "successor": successor},
     )
 
 

@@ -91,7 +91,7 @@ def give_link(
 def add_return(at: Installation, out: Output, url: str, tenant: str | None) -> None:
     """Let the last page of a connect lead to URL: exactly this address."""
     id, act = at.ids("ret"), at.act()
-    at.write(lambda c: targets.add(c, id, tenant=tenant, url=url, **act))
+    at.write(lambda c: targets.add(c, id, act, tenant=tenant, url=url))
     out.done(f"{id}: {url}, for {tenant or 'every tenant'}", {"id": id, "url": url, "tenant_id": tenant})
 
 
@@ -114,5 +114,5 @@ def remove_return(at: Installation, out: Output, id: str, yes: bool) -> None:
     """Lead nobody there any more, by links that are out already either."""
     confirm(f"Lead nobody to {id} any more, by links that are out already either?", yes=yes)
     act = at.act()
-    at.write(lambda c: targets.remove(c, id, **act))
+    at.write(lambda c: targets.remove(c, id, act))
     out.done(f"{id} is gone", {"id": id})

@@ -27,8 +27,8 @@ def add_secret_to(at: Installation, out: Output, id: str, name: str, file: Secre
     owner = at.read(lambda c: get_connection(c, id))
     check_secret(owner, name, file)
     act = at.act()
-    sealed = seal_secret(at.vault, owner, id=at.ids("sec"), name=name, secret=file, now=act["now"])
-    at.write(lambda c: acts.add(c, sealed, tenant=owner.tenant, **act))
+    sealed = seal_secret(at.vault, owner, id=at.ids("sec"), name=name, secret=file, now=act.now)
+    at.write(lambda c: acts.add(c, sealed, act, tenant=owner.tenant))
     out.done(f"{name} {sealed.id} of {id} is used from now on", {"id": sealed.id, "connection": id, "name": name})
 
 
@@ -49,14 +49,14 @@ def rotate(
 ) -> None:
     """Follow a secret by a new one, with both live meanwhile. If the provider refuses one, the other is tried."""
     act = at.act()
-    now = act["now"]
+    now = act.now
     switch = max(switch_at or now, now)
     if retire_at is not None and retire_at <= switch:
         raise BadInput("the old secret ends before the new one is used: choose a later --retire-at")
     owner = at.read(lambda c: get_connection(c, id))
     check_secret(owner, name, file)
     sealed = seal_secret(at.vault, owner, id=at.ids("sec"), name=name, secret=file, now=now, used_from=switch)
-    former = at.write(lambda c: acts.rotate(c, sealed, tenant=owner.tenant, retire_at=retire_at, **act))
+    former = at.write(lambda c: acts.rotate(c, sealed, act, tenant=owner.tenant, retire_at=retire_at))
     document = {
         "id": sealed.id,
         "connection": id,
@@ -80,5 +80,5 @@ def retire(at: Installation, out: Output, secret_id: str, yes: bool) -> None:
     """End a secret's life: what is signed with it is refused from now on."""
     confirm(f"Retire {secret_id}?", yes=yes)
     act = at.act()
-    at.write(lambda c: acts.retire(c, secret_id, **act))
+    at.write(lambda c: acts.retire(c, secret_id, act))
     out.done(f"{secret_id} is retired", {"id": secret_id})

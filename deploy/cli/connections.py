@@ -110,8 +110,8 @@ def add(
     for name, secret in given.items():
         check_secret(owner, name, secret)
     act = at.act()
-    sealed = acts.sealed(at.vault, owner, given, ids=at.ids, now=act["now"])
-    at.write(lambda c: acts.register(c, owner, sealed, **act))
+    sealed = acts.sealed(at.vault, owner, given, ids=at.ids, now=act.now)
+    at.write(lambda c: acts.register(c, owner, sealed, act))
     base = at.settings.base_url
     document = {
         "id": owner.id,
@@ -154,7 +154,7 @@ def discover_again(at: Installation, out: Output, id: str) -> None:
         raise BadInput(f"{id} has no issuer: its addresses were given, not discovered")
     found = discover(at.http, issuer)
     act = at.act()
-    before, after = at.write(lambda c: acts.readdress(c, id, found, **act))
+    before, after = at.write(lambda c: acts.readdress(c, id, found, act))
     out.done(f"{id} uses {after.token_url}", {"id": id, "changed": before != after, "token_url": after.token_url})
 
 
@@ -174,8 +174,8 @@ def correct(
     """Correct a connection, at once; what is not named stays.
 
     Accounts keep the scopes that they were granted: a reconnect asks for what waiting jobs lack, and services' accounts
-    are added again. Another client, or app, is refused once there are accounts, and another address always: remove the
-    connection while nothing refers to it, and add it again.
+    are added again. Another client, or app, is refused once somebody has connected, and another address always: remove
+    the connection while nothing refers to it, and add it again.
     """
     change = Change(client_id=client_id, scopes=scopes, config=pairs(config))
     if change == Change():
@@ -185,7 +185,7 @@ def correct(
         raise BadInput(f"{id} is a sender of your own: remove it, and add it again as it should be")
     profile = profile_of(PROFILES, before.provider)
     act = at.act()
-    changed = at.write(lambda c: acts.change(c, id, change, profile, at.http.policy, **act))
+    changed = at.write(lambda c: acts.change(c, id, change, profile, at.http.policy, act))
     out.done(f"{id}: changed {', '.join(changed) or 'nothing'}", {"id": id, "changed": changed})
 
 
@@ -196,7 +196,7 @@ def remove(at: Installation, out: Output, id: str, yes: bool) -> None:
     """Remove a connection that nothing refers to yet, with its secrets. One that was used is corrected, or stopped."""
     confirm(f"Remove {id}, and its secrets?", yes=yes)
     act = at.act()
-    at.write(lambda c: acts.remove(c, id, **act))
+    at.write(lambda c: acts.remove(c, id, act))
     out.done(f"{id} is removed", {"id": id})
 
 
@@ -209,7 +209,7 @@ def name_people(at: Installation, out: Output, id: str, name: str) -> None:
     Whom its connects have linked is moved there; what an admin linked under the old name stays.
     """
     act = at.act()
-    moved = at.write(lambda c: acts.name_people(c, id, name, **act))
+    moved = at.write(lambda c: acts.name_people(c, id, name, act))
     out.done(f"users of {id} are known as {name}'s; links moved: {moved}", {"id": id, "people": name, "moved": moved})
 
 
@@ -226,10 +226,11 @@ def list_connections(at: Installation, out: Output) -> None:
 def resume(at: Installation, out: Output, id: str) -> None:
     """Fetch tokens through it again, after the provider refused our client and the cause is mended there.
 
-    A new client secret or key (`rotate-secret`, `add-secret`) has resumed it by itself.
+    A new client secret or key (`rotate-secret`, `add-secret`) has resumed it by itself, and so has another client or
+    way to sign (`set`). What the provider says of what it was asked before pauses it no more.
     """
     act = at.act()
-    resumed = at.write(lambda c: acts.resume(c, id, **act))
+    resumed = at.write(lambda c: acts.resume(c, id, act))
     out.done(f"{id} is in use again" if resumed else f"{id} is in use already", {"id": id})
 
 

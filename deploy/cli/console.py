@@ -44,17 +44,7 @@ def roles(at: Installation, out: Output) -> None:
 def allow(at: Installation, out: Output, role: str, claim: str, value: str, tenant: str | None) -> None:
     """Give ROLE to whoever signs in with a claim. They have it from their next sign-in on."""
     id, act = at.ids("rol"), at.act()
-    at.write(
-        lambda c: console_roles.allow(
-            c,
-            id=id,
-            claim=claim,
-            value=value,
-            role=Role(role),
-            tenant=tenant,
-            **act,
-        )
-    )
+    at.write(lambda c: console_roles.allow(c, act, id=id, claim=claim, value=value, role=Role(role), tenant=tenant))
     out.done(f"{id}: {claim} {value} is {role} of {tenant or 'everything'}", {"id": id, "role": role, "tenant": tenant})
 
 
@@ -65,7 +55,7 @@ def disallow(at: Installation, out: Output, id: str, yes: bool) -> None:
     """Take a role back. Everybody who signed in by the provider has to sign in anew."""
     confirm(f"Take {id} back, and end every session that came by the provider?", yes=yes)
     act = at.act()
-    ended = at.write(lambda c: console_roles.disallow(c, id, **act))
+    ended = at.write(lambda c: console_roles.disallow(c, id, act))
     out.done(f"{id} is taken back; {ended} session(s) ended", {"id": id, "sessions": ended})
 
 
@@ -75,5 +65,5 @@ def sign_out(at: Installation, out: Output, yes: bool) -> None:
     """End every session and every link, now."""
     confirm("Sign everybody out?", yes=yes)
     act = at.act()
-    ended = at.write(lambda c: console_sessions.end_all(c, **act))
+    ended = at.write(lambda c: console_sessions.end_all(c, act))
     out.done(f"{ended} session(s) ended", {"sessions": ended})

@@ -158,12 +158,10 @@ def _considered(at: Installation, row: dict[str, Any]) -> tuple[Stored, list[Con
 
 
 def _replay(at: Installation, stored: Stored, considered: list[Considered], *, cancelled: bool) -> Replayed:
-    new_jobs, audit_id, by, now = [at.ids("job") for _ in considered], at.ids("aud"), at.operator, at.now()
+    new_jobs, act = [at.ids("job") for _ in considered], at.act()
 
     def write(c: Connection) -> Replayed:
-        return replay_delivery(
-            c, stored, considered, cancelled=cancelled, new_jobs=new_jobs, audit_id=audit_id, by=by, at=now
-        )
+        return replay_delivery(c, stored, considered, act, cancelled=cancelled, new_jobs=new_jobs)
 
     return at.write(write)
 

@@ -23,9 +23,7 @@ def installations() -> None:
 def add_installation_of(at: Installation, out: Output, connection: str, external_id: str, tenant: str) -> None:
     """Say that installation (or workspace, or organization) EXTERNAL_ID of CONNECTION is TENANT's."""
     act = at.act()
-    at.write(
-        lambda c: acts.add_installation(c, connection_id=connection, external_id=external_id, tenant=tenant, **act)
-    )
+    at.write(lambda c: acts.add_installation(c, act, connection_id=connection, external_id=external_id, tenant=tenant))
     document = {"connection": connection, "external_id": external_id, "tenant": tenant}
     out.done(f"installation {external_id} of {connection} is {tenant}'s", document)
 
@@ -37,12 +35,16 @@ def add_installation_of(at: Installation, out: Output, connection: str, external
 def remove_installation_of(at: Installation, out: Output, connection: str, external_id: str, yes: bool) -> None:
     """Take back whose installation EXTERNAL_ID of CONNECTION is, so that it can be another tenant's.
 
-    Jobs that its deliveries have begun stay the tenant's they were begun for. It is refused while the tenant's service
-    acts through it: revoke that account first.
+    Jobs that its deliveries have begun stay the tenant's they were begun for. It is refused while the tenant's accounts
+    act through it, whose end the provider says by it alone: a service's by its id, and in a workspace everybody's,
+    unless the tenant has another one there. Revoke those first.
     """
-    confirm(f"Let installation {external_id} of {connection} be nobody's?", yes=yes)
+    tenant = at.read(lambda c: acts.installation(c, connection, external_id))
+    confirm(f"Let installation {external_id} of {connection}, {tenant}'s, be nobody's?", yes=yes)
     act = at.act()
-    tenant = at.write(lambda c: acts.remove_installation(c, connection_id=connection, external_id=external_id, **act))
+    at.write(
+        lambda c: acts.remove_installation(c, act, connection_id=connection, external_id=external_id, tenant=tenant)
+    )
     document = {"connection": connection, "external_id": external_id, "tenant": tenant}
     out.done(f"installation {external_id} of {connection} is {tenant}'s no more", document)
 

@@ -99,7 +99,7 @@ def cancel(at: Installation, out: Output, id: str, yes: bool) -> None:
     job = at.read(lambda c: queries.job(c, id))
     confirm(f"End {id}, {job['workflow']} for {job['tenant_id']} ({job['state']})?", yes=yes)
     act = at.act()
-    to = at.write(lambda c: desk.cancel(c, id, **act))
+    to = at.write(lambda c: desk.cancel(c, id, act))
     sentence = f"{id} stops at its next step" if to is JobState.STOPPING else f"{id} is cancelled"
     out.done(sentence, {"id": id, "state": str(to)})
 

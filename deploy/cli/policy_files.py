@@ -63,7 +63,7 @@ def apply(at: Installation, out: Output, tenant: str, file: str, over: int | Non
     trial = compare(declared_cases(at.workflows), before, stated)
     confirm(f"{trial.changed} declared step(s) are decided otherwise (`aswhom policy diff`). Apply?", yes=yes)
     act = at.act()
-    applied = at.write(lambda c: put_in_force(c, tenant, text, over=over, **act))
+    applied = at.write(lambda c: put_in_force(c, tenant, text, act, over=over))
     told = "is in force" if applied.changed else "was in force already"
     out.done(f"version {applied.version} of {tenant}'s policy {told}", {"tenant": tenant, **asdict(applied)})
 

@@ -46,7 +46,7 @@ def list_revocations(at: Installation, out: Output, limit: int, stuck: bool) -> 
 def retry(at: Installation, out: Output, id: str) -> int | None:
     """Have the provider asked again for what is stuck of a revocation. Housekeeping asks within seconds."""
     act = at.act()
-    again = at.write(lambda c: acts.retry(c, id, **act))
+    again = at.write(lambda c: acts.retry(c, id, act))
     if again == 0:
         out.done(f"Nothing of {id} is stuck.", {"revocation": id, "asked_again": 0})
         return PROBLEM

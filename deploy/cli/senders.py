@@ -56,8 +56,8 @@ def add_sender(
     )
     check_webhook_secret(owner, webhook_secret_file)
     act = at.act()
-    sealed = acts.sealed(at.vault, owner, {WEBHOOK_SECRET: webhook_secret_file}, ids=at.ids, now=act["now"])
-    at.write(lambda c: acts.register(c, owner, sealed, **act))
+    sealed = acts.sealed(at.vault, owner, {WEBHOOK_SECRET: webhook_secret_file}, ids=at.ids, now=act.now)
+    at.write(lambda c: acts.register(c, owner, sealed, act))
     url = f"{at.settings.base_url}/webhooks/{kind}/{owner.id}"
     document = {"id": owner.id, "kind": kind, "tenant": tenant, "webhook_url": url}
     out.done(f"sender {owner.id}; let it send to {url}", document)
@@ -90,11 +90,11 @@ def rotate(
     check_webhook_secret(owner, secret)
     confirm(f"End the present webhook secret of {id} in {overlap:g} hours?", yes=yes)
     act = at.act()
-    until = act["now"] + timedelta(hours=overlap)
-    sealed = seal_secret(at.vault, owner, id=at.ids("sec"), name=WEBHOOK_SECRET, secret=secret, now=act["now"])
+    until = act.now + timedelta(hours=overlap)
+    sealed = seal_secret(at.vault, owner, id=at.ids("sec"), name=WEBHOOK_SECRET, secret=secret, now=act.now)
     if generate is not None:
         _write(generate, secret)  # before it is in force: a secret nobody has would refuse everything later
-    ending = at.write(lambda c: acts.rotate(c, sealed, tenant=owner.tenant, retire_at=until, **act))
+    ending = at.write(lambda c: acts.rotate(c, sealed, act, tenant=owner.tenant, retire_at=until))
     document = {"id": sealed.id, "connection": id, "ending": list(ending), "until": until.isoformat()}
     where = f"; it is in {generate}" if generate else ""
     out.done(

@@ -41,8 +41,8 @@ def stop_and_open(group: click.Group, find: Find, *, what: str) -> None:
 
 
 def _set(at: Installation, out: Output, scope: Scope, tenant: str | None, *, stopped: bool) -> None:
-    id, now = at.ids("aud"), at.now()
-    changed = at.write(lambda c: set_stopped(c, scope, stopped=stopped, id=id, tenant=tenant, by=at.operator, now=now))
+    act = at.act()
+    changed = at.write(lambda c: set_stopped(c, scope, act, stopped=stopped, tenant=tenant))
     state = "stopped" if stopped else "open"
     out.done(
         f"{scope} is {state}" if changed else f"{scope} was {state} already",

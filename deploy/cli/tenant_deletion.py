@@ -62,13 +62,13 @@ def delete(at: Installation, out: Output, id: str, give_up: bool, timeout: float
         told = f"{id} is revoked and stopped ({of}), and not deleted yet: {waits_for}"
         out.done(told, {"id": id, "deleted": False, "revocation": of, "why": waits_for})
         return PROBLEM
-    audit_id, now = at.ids("aud"), at.now()
+    act = at.act()
 
     def write(c: Connection) -> tuple[Mapping[str, int], list[str]]:
         lock_exclusive(c, scope)  # before anything is read or written
         given_up = revocations_of_stuck(c, id)
-        ended = end_for_tenant(c, id, now=now)
-        touched = shred(c, id, id=audit_id, by=at.operator, now=now, besides=ended)
+        ended = end_for_tenant(c, id, now=act.now)
+        touched = shred(c, id, act, besides=ended)
         outdate(c, given_up)  # their receipts are issued anew, and say so, also if the bell is lost
         return touched, given_up
 
@@ -81,14 +81,14 @@ def delete(at: Installation, out: Output, id: str, give_up: bool, timeout: float
 
 def _revoked(at: Installation, scope: Scope) -> str:
     """The deletion's revocation, declared with a stop in one commit unless that was done before and is so yet."""
-    new, stop, now = at.ids("rev"), at.ids("aud"), at.now()
+    new, act = at.ids("rev"), at.act()
 
     def write(c: Connection) -> tuple[str, bool]:
         if known := _in_force(c, scope):
             return known, False
-        by, reason = at.operator, "the tenant is deleted"
+        by, reason, now = act.by, "the tenant is deleted", act.now
         revocation.declare(c, id=new, scope=scope, tenant=scope.key, source=_SOURCE, by=by, reason=reason, now=now)
-        set_stopped(c, scope, stopped=True, id=stop, tenant=scope.key, by=by, now=now)
+        set_stopped(c, scope, act, stopped=True, tenant=scope.key)
         return new, True
 
     of, declared = at.write(write)

@@ -24,7 +24,7 @@ def tenants() -> None:
 def add(at: Installation, out: Output, id: str, name: str | None) -> None:
     """Add a tenant, and the service principal that acts for it."""
     act = at.act()
-    service = at.write(lambda c: acts.add(c, id, name=name or id, **act))
+    service = at.write(lambda c: acts.add(c, id, act, name=name or id))
     out.done(f"tenant {id}, which acts as {service} where it acts as itself", {"id": id, "service": service})
 
 
@@ -72,13 +72,7 @@ def add_alias(
     principal, act = in_full(tenant, user), at.act()
     at.write(
         lambda c: acts.add_alias(
-            c,
-            tenant=tenant,
-            provider=provider,
-            external_id=external_id,
-            principal=principal,
-            login=login,
-            **act,
+            c, act, tenant=tenant, provider=provider, external_id=external_id, principal=principal, login=login
         )
     )
     out.done(f"{provider} user {login or external_id} is {principal}", {"principal": principal})
@@ -93,14 +87,25 @@ def remove_alias(at: Installation, out: Output, tenant: str, provider: str, exte
     """Say no more who a provider's user is: a link to the wrong person, before the right one is made.
 
     Jobs that were accepted before keep whom they were accepted for; new ones find nobody. The account that a connect
-    stored keeps its consent: `aswhom revoke account ID` ends that.
+    stored keeps its consent: `aswhom revoke account ID` ends that. Approvals that this user said yes to are void, and
+    asked for anew, unless their step has opened.
     """
     principal = at.read(lambda c: acts.alias(c, tenant, provider, external_id))
     confirm(f"Say no more that {provider} user {external_id} is {principal}?", yes=yes)
     act = at.act()
-    removed = at.write(lambda c: acts.remove_alias(c, tenant=tenant, provider=provider, external_id=external_id, **act))
-    document = {"principal": removed, "provider": provider, "external_id": acts.known_as(provider, external_id)}
-    out.done(f"{provider} user {external_id} is {removed} no more, and nobody from now on", document)
+    voided = at.write(
+        lambda c: acts.remove_alias(
+            c, act, tenant=tenant, provider=provider, external_id=external_id, principal=principal
+        )
+    )
+    document = {
+        "principal": principal,
+        "provider": provider,
+        "external_id": acts.known_as(provider, external_id),
+        "voided": voided,
+    }
+    void = f"; void by it, and asked for anew: {', '.join(voided)}" if voided else ""
+    out.done(f"{provider} user {external_id} is {principal} no more, and nobody from now on{void}", document)
 
 
 @command(aliases, "list")

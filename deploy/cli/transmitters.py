@@ -41,7 +41,7 @@ def add(
     """
     new = Transmitter(id=id, issuer=issuer, audience=audience, jwks_url=jwks_url, tenant=tenant, connection=connection)
     act = at.act()
-    at.write(lambda c: acts.add(c, new, **act))
+    at.write(lambda c: acts.add(c, new, act))
     url = f"{at.settings.base_url}/events/{id}"
     out.done(f"transmitter {id}; tell it to push to {url}", {"id": id, "url": url})
 

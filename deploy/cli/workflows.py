@@ -52,7 +52,7 @@ def enable(at: Installation, out: Output, workflow: str, tenant: str, config_fil
     """Switch WORKFLOW on for a tenant. What is configured holds for jobs accepted from now on."""
     declared = at.workflows.get(workflow)
     act = at.act()
-    config = at.write(lambda c: acts.enable(c, tenant, declared, config=config_file, **act))
+    config = at.write(lambda c: acts.enable(c, tenant, declared, act, config=config_file))
     out.done(f"{workflow} is on for {tenant}", {"workflow": workflow, "tenant": tenant, "config": config})
 
 
@@ -62,5 +62,5 @@ def enable(at: Installation, out: Output, workflow: str, tenant: str, config_fil
 def disable(at: Installation, out: Output, workflow: str, tenant: str) -> None:
     """Switch WORKFLOW off for a tenant: no new jobs. Those accepted already go on; `aswhom revoke agent` stops them."""
     act = at.act()
-    at.write(lambda c: acts.disable(c, tenant, workflow, **act))
+    at.write(lambda c: acts.disable(c, tenant, workflow, act))
     out.done(f"{workflow} is off for {tenant}", {"workflow": workflow, "tenant": tenant})

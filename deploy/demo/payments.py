@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from identity.audit import Act
 from identity.capability.keys import NewKey
 from identity.capability.model import Algorithm, Audience
 from identity.policy.ledger import apply_policy
@@ -55,21 +56,23 @@ def provide(
         new=audience,
         secret=Secret(service["audience_secret"]),
         pair=pair,
+        act=_act(runtime, now),
         provider=INVOICES,
         api_url=service["url"],
-        audit_id=runtime.ids("aud"),
-        by="admin:demo",
-        now=now,
     )
     runtime.database.write(add)
     declared = runtime.workflows.get(WORKFLOW)
     for tenant, logins in tenants.items():
-        runtime.database.write(partial(_tenant, tenant=tenant, logins=logins, audit_id=runtime.ids("aud"), now=now))
-        on = partial(enable, tenant=tenant, workflow=declared, config={}, audit_id=runtime.ids("aud"))
-        runtime.database.write(partial(on, by="admin:demo", now=now))
+        runtime.database.write(partial(_tenant, tenant=tenant, logins=logins, act=_act(runtime, now)))
+        on = partial(enable, tenant=tenant, workflow=declared, act=_act(runtime, now), config={})
+        runtime.database.write(on)
 
 
-def _tenant(connection: Connection, *, tenant: str, logins: tuple[str, ...], audit_id: str, now: datetime) -> None:
+def _act(runtime: Runtime, now: datetime) -> Act:
+    return Act(audit_id=runtime.ids("aud"), by="admin:demo", now=now)
+
+
+def _tenant(connection: Connection, *, tenant: str, logins: tuple[str, ...], act: Act) -> None:
     for login in logins:
         link_alias(
             connection,
@@ -78,7 +81,7 @@ def _tenant(connection: Connection, *, tenant: str, logins: tuple[str, ...], aud
             external_id=login,
             principal=f"{tenant}.{login}",
             login=login,
-            made_by="admin:demo",
-            now=now,
+            made_by=act.by,
+            now=act.now,
         )
-    apply_policy(connection, tenant, POLICY, over=None, by="admin:demo", audit_id=audit_id, now=now)
+    apply_policy(connection, tenant, POLICY, act, over=None)

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from identity.audit import Act
 from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET
 from identity.consents import connect_service
 from identity.installations import add_installation
@@ -203,8 +204,7 @@ class Provision:
         owner = ProviderConnection(id=id, **fields)
         given = {name: Secret(value) for name, value in secrets.items()}
         sealed = acts.sealed(self._runtime.vault, owner, given, ids=self._runtime.ids, now=self._now)
-        add = partial(acts.register, owner=owner, secrets=sealed, audit_id=self._runtime.ids("aud"))
-        self._runtime.database.write(partial(add, by=BY, now=self._now))
+        self._runtime.database.write(partial(acts.register, owner=owner, secrets=sealed, act=self._act()))
 
     def _install(self, connection: str, external_id: str, tenant: str) -> None:
         add = partial(add_installation, owner=connection, external_id=external_id, tenant=tenant, now=self._now)
@@ -225,13 +225,11 @@ class Provision:
             self._runtime.database,
             self._runtime.vault,
             AccountKey(tenant=tenant, connection=connection, principal=f"{tenant}.service"),
+            self._act(),
             id=self._runtime.ids("acc"),
             provider=provider,
             credential=credential,
             scopes=scopes,
-            by=BY,
-            audit_id=self._runtime.ids("aud"),
-            now=self._now,
             token=token,
             external_id=external_id,
             also=wake_waiting,
@@ -240,6 +238,9 @@ class Provision:
     def _switch_on(self, tenant: str, name: str, config: Mapping[str, Any]) -> None:
         if name not in {declared.name for declared in self._runtime.workflows}:
             return  # this installation runs others
-        declared, audit_id = self._runtime.workflows.get(name), self._runtime.ids("aud")
-        on = partial(enable, tenant=tenant, workflow=declared, config=config, audit_id=audit_id, by=BY, now=self._now)
+        declared = self._runtime.workflows.get(name)
+        on = partial(enable, tenant=tenant, workflow=declared, act=self._act(), config=config)
         self._runtime.database.write(on)
+
+    def _act(self) -> Act:
+        return Act(audit_id=self._runtime.ids("aud"), by=BY, now=self._now)

@@ -22,6 +22,7 @@ from deploy.sandbox.__main__ import SERVICES
 from deploy.settings import load
 from deploy.trial.passing import time_passes
 from deploy.trial.upstreams import Upstreams, upstreams
+from identity.audit import Act
 from identity.errors import Unavailable
 from identity.model import AccountKey
 from identity.principals import link_alias
@@ -83,8 +84,8 @@ class Trial:
     def enable(self, workflow: str, tenant: str, config: Mapping[str, Any] | None = None) -> None:
         """Switch a workflow on for a tenant, as `aswhom workflows enable` does."""
         declared = self.runtime.workflows.get(workflow)
-        on = partial(enable, tenant=tenant, workflow=declared, config=config or {}, by="admin:trial")
-        self.runtime.database.write(partial(on, audit_id=self.runtime.ids("aud"), now=datetime.now(UTC)))
+        act = Act(audit_id=self.runtime.ids("aud"), by="admin:trial", now=datetime.now(UTC))
+        self.runtime.database.write(partial(enable, tenant=tenant, workflow=declared, act=act, config=config or {}))
 
     def alias(self, tenant: str, login: str) -> None:
         """An admin says that this user of GitHub's is that person of the tenant; she has not connected for it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -11,34 +12,62 @@ import orjson
 from sqlalchemy import Connection, insert
 
 from identity.audit.tables import audit
-from identity.model import AccessPattern
+from identity.model import AccessPattern, AccountKey
 from identity.sequence import NUMBERS, next_number
 
 _INSERT = insert(audit)
 _INSERT_NUMBERED = insert(audit).values(number=NUMBERS.next_value()).returning(audit.c.number)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Act:
+    """What every act of a person carries: the id of its record in the audit, who does it, and when."""
+
+    audit_id: str
+    by: str
+    now: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsWhom:
+    """As whom something was done, and for whom."""
+
+    tenant: str | None  # None: it is the platform's
+    agent: str | None = None
+    principal: str | None = None
+    pattern: AccessPattern | None = None
+    on_behalf_of: str | None = None
+    account: str | None = None
+    generation: int | None = None  # of the account's grant
+
+    @classmethod
+    def of_account(cls, key: AccountKey, *, id: str | None = None, generation: int | None = None) -> AsWhom:
+        """The account of that key; *id* None: it has no row yet."""
+        return cls(tenant=key.tenant, principal=key.principal, account=id, generation=generation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What it was done for."""
+
+    job: str | None = None
+    step: str | None = None
+    attempt: str | None = None
+    action: str | None = None
+
+
 def record(
     connection: Connection,
+    kind: str,
+    whom: AsWhom,
+    work: Work = Work(),
     *,
     id: str,
     at: datetime,
-    kind: str,
-    tenant: str,
-    agent: str | None = None,
-    principal: str | None = None,
-    pattern: AccessPattern | None = None,
-    on_behalf_of: str | None = None,
-    account: str | None = None,
-    generation: int | None = None,
-    job: str | None = None,
-    step: str | None = None,
-    attempt: str | None = None,
-    action: str | None = None,
+    number: int | None = None,
     outcome: str | None = None,
     reason: str | None = None,
     detail: Mapping[str, Any] | None = None,
-    number: int | None = None,
 ) -> int:
     """Write one row, and return its ledger number: *number* if the caller has taken one, else the next.
 
@@ -49,17 +78,17 @@ def record(
         "id": id,
         "at": at,
         "kind": kind,
-        "tenant_id": tenant,
-        "agent_id": agent,
-        "principal_id": principal,
-        "pattern": pattern,
-        "on_behalf_of": on_behalf_of,
-        "account_id": account,
-        "generation": generation,
-        "job_id": job,
-        "step_id": step,
-        "attempt_id": attempt,
-        "action": action,
+        "tenant_id": whom.tenant or "",
+        "agent_id": whom.agent,
+        "principal_id": whom.principal,
+        "pattern": whom.pattern,
+        "on_behalf_of": whom.on_behalf_of,
+        "account_id": whom.account,
+        "generation": whom.generation,
+        "job_id": work.job,
+        "step_id": work.step,
+        "attempt_id": work.attempt,
+        "action": work.action,
         "outcome": outcome,
         "reason": None if reason is None else _carried(reason),
         "detail": carried(dict(detail or {})),
@@ -69,6 +98,21 @@ def record(
     taken = next_number(connection) if number is None else number
     connection.execute(_INSERT, row | {"number": taken})
     return taken
+
+
+def record_act(
+    connection: Connection,
+    kind: str,
+    whom: AsWhom,
+    act: Act,
+    *,
+    work: Work = Work(),
+    outcome: str,
+    detail: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the row of what a person did: that she did it is its reason."""
+    reason = f"by {act.by}"
+    record(connection, kind, whom, work, id=act.audit_id, at=act.now, outcome=outcome, reason=reason, detail=detail)
 
 
 def carried(detail: dict[str, Any]) -> dict[str, Any]:

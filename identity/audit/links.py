@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import BigInteger, ColumnElement, Connection, Text, cast, select, type_coerce
+from sqlalchemy import BigInteger, ColumnElement, Connection, Text, bindparam, cast, select, type_coerce
 
 from identity.audit import carried
 from identity.audit.chain import FirstBad, Link, Start, row_digest
@@ -26,6 +26,16 @@ _RAW: dict[str, ColumnElement[Any]] = {
 #: The columns that `document_of` takes, in this order.
 ROW = tuple(_RAW.get(column.name, column) for column in audit.c)
 _NAMES = tuple(str(column.name) for column in audit.c)
+# In place of the digest of a row with what is no time or no JSON: it was sealed, so it was altered since.
+_UNREADABLE = ""
+_SEAL = (_SEALS.seq, _SEALS.audit_id, _SEALS.digest, type_coerce(_SEALS.sealed_at, BigInteger), _SEALS.signature)
+_THOUSAND = (
+    select(*_SEAL, *ROW)
+    .select_from(audit_seals.outerjoin(audit, audit.c.id == _SEALS.audit_id))
+    .where(_SEALS.seq > bindparam("after"))
+    .order_by(_SEALS.seq)
+    .limit(1000)
+)
 
 
 def document_of(values: Sequence[Any]) -> dict[str, Any]:
@@ -50,29 +60,35 @@ def unwatched(_: int) -> None:
 
 
 def sealed_rows(connection: Connection, *, after: int = 0, progress: Progress = unwatched) -> Iterator[SealedRow]:
-    """The links behind *after* in order, each with its row, None where that is gone. Read as they are taken.
+    """The links behind *after* in order, each with its row, None where that is gone or cannot be read.
 
-    *progress* hears of each thousand that was taken.
+    They are read by the thousand, and *progress* hears of each that was taken.
     """
-    while thousand := sealed_page(connection, after=after):
-        yield from thousand
+    while thousand := _thousand(connection, after):
+        # One by one: documents that are kept are what the garbage collector walks through again and again.
+        yield from map(_sealed_row, thousand)
         progress(len(thousand))
-        after = thousand[-1][0].seq
+        after = thousand[-1][0]
 
 
 def sealed_page(connection: Connection, *, after: int) -> list[SealedRow]:
     """The first thousand of the links behind *after*, as `sealed_rows` has them."""
-    joined = audit_seals.outerjoin(audit, audit.c.id == _SEALS.audit_id)
-    sealed_at = type_coerce(_SEALS.sealed_at, BigInteger)
-    chain = select(_SEALS.seq, _SEALS.audit_id, _SEALS.digest, sealed_at, _SEALS.signature, *ROW).select_from(joined)
-    page: list[SealedRow] = []
-    for seq, id, digest, at, signature, *values in connection.execute(
-        chain.where(_SEALS.seq > after).order_by(_SEALS.seq).limit(1000)
-    ):
+    return [_sealed_row(stored) for stored in _thousand(connection, after)]
+
+
+def _thousand(connection: Connection, after: int) -> Sequence[Sequence[Any]]:
+    return connection.execute(_THOUSAND, {"after": after}).all()
+
+
+def _sealed_row(stored: Sequence[Any]) -> SealedRow:
+    seq, id, digest, at, signature = stored[:5]
+    values = stored[5:]
+    try:
         row = None if values[0] is None else document_of(values)
         signed = Head(seq=seq, digest=digest, at=instant(at), signature=signature) if signature else None
-        page.append((Link(seq, id, digest, None if row is None else row_digest(row), signed), row))
-    return page
+        return Link(seq, id, digest, None if row is None else row_digest(row), signed), row
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        return Link(seq, id, digest, _UNREADABLE, None), None
 
 
 def links_behind(connection: Connection, after: int = 0) -> int:

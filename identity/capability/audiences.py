@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, or_, select, update
 
 from identity import audit
+from identity.audit import AsWhom
 from identity.capability.model import Algorithm, Audience
 from identity.capability.tables import audiences as table
 from identity.errors import BadInput
@@ -116,10 +117,10 @@ def _known(connection: Connection, id: str) -> Row[Any]:
 def _record(connection: Connection, id: str, tenant: str | None, what: str, *, by: str, now: datetime) -> None:
     audit.record(
         connection,
+        f"audience.{what}",
+        AsWhom(tenant=tenant),
         id=f"{id[:30]}.{what}.{int(now.timestamp() * 1000)}",
         at=now,
-        kind=f"audience.{what}",
-        tenant=tenant or "",
         outcome=what,
         reason=f"by {by}",
         detail={"audience": id},

@@ -15,8 +15,9 @@ from typing import Any
 from sqlalchemy import Connection
 
 from identity import audit
+from identity.audit import AsWhom, Work
 from identity.capability.issuer import Issuer, claims_of
-from identity.capability.model import Audience
+from identity.capability.model import Audience, Issued
 from identity.capability.spending import NotSpent, Spent, Why, spend
 from identity.capability.verifier import Capability, Reason, Refused
 from identity.metrics import CAPABILITY_SPENDS
@@ -50,9 +51,9 @@ class Introspection:
             case NotSpent(why=why):
                 CAPABILITY_SPENDS.labels("refused").inc()
                 return _refusal(why)
-            case Spent(record=record, first=first):
+            case Spent(capability=capability, first=first):
                 CAPABILITY_SPENDS.labels("first" if first else "again").inc()
-                claims = claims_of(record.capability, issuer=self.issuer.url)
+                claims = claims_of(capability, issuer=self.issuer.url)
                 return {"active": True, "spend": "first" if first else "again", **claims}
 
     def _spend(self, claimed: Capability, by: Audience, request_sha256: str | None) -> Spent | NotSpent:
@@ -78,27 +79,26 @@ def _spend_and_record(
 ) -> Spent | NotSpent:
     outcome = spend(connection, claimed, by, request_sha256=request_sha256)
     match outcome:
-        case Spent(first=False):
-            return outcome  # the first is recorded
-        case Spent():
+        case Spent(first=False) | NotSpent(record=None):
+            return outcome  # the first is recorded; of what is unknown there is no tenant to tell
+        case Spent(capability=capability, agent=agent):
             kind, said = "capability.spent", "spent"
-        case NotSpent(why=why):
+        case NotSpent(why=why, record=Issued(capability=capability, agent=agent)):
             kind, said = "capability.refused", str(why)
-    if (record := outcome.record) is not None:
-        audit.record(
-            connection,
-            id=id,
-            at=now,
-            kind=kind,
-            tenant=record.capability.tenant,
-            agent=record.agent,
-            principal=record.capability.subject,
+    audit.record(
+        connection,
+        kind,
+        AsWhom(
+            tenant=capability.tenant,
+            agent=agent,
+            principal=capability.subject,
             pattern=AccessPattern.CAPABILITY,
-            job=record.capability.job,
-            step=record.capability.step,
-            action=record.capability.action,
-            outcome=said,
-            reason=f"asked by {by.id}",
-            detail={"capability": record.capability.id, "resource": record.capability.resource},
-        )
+        ),
+        Work(job=capability.job, step=capability.step, action=capability.action),
+        id=id,
+        at=now,
+        outcome=said,
+        reason=f"asked by {by.id}",
+        detail={"capability": capability.id, "resource": capability.resource},
+    )
     return outcome

@@ -78,12 +78,16 @@ class Issued:
     @property
     def scope_list(self) -> tuple[Scope, ...]:
         """The five scopes it depends on, in lock order."""
-        of = self.capability
-        key = AccountKey(tenant=of.tenant, connection=self.connection, principal=of.subject)
-        return (
-            Scope(kind=ScopeKind.TENANT, key=of.tenant),
-            Scope(kind=ScopeKind.CONNECTION, key=self.connection),
-            Scope(kind=ScopeKind.AGENT, key=self.agent),
-            Scope(kind=ScopeKind.USER, key=of.subject),
-            Scope(kind=ScopeKind.ACCOUNT, key=str(key)),
-        )
+        return scopes_of(self.capability, connection=self.connection, agent=self.agent)
+
+
+def scopes_of(capability: Capability, *, connection: str, agent: str) -> tuple[Scope, ...]:
+    """The five scopes of a capability that *agent* was given for a step through *connection*, in lock order."""
+    key = AccountKey(tenant=capability.tenant, connection=connection, principal=capability.subject)
+    return (
+        Scope(kind=ScopeKind.TENANT, key=key.tenant),
+        Scope(kind=ScopeKind.CONNECTION, key=key.connection),
+        Scope(kind=ScopeKind.AGENT, key=agent),
+        Scope(kind=ScopeKind.USER, key=key.principal),
+        Scope(kind=ScopeKind.ACCOUNT, key=str(key)),
+    )

@@ -2,22 +2,28 @@
 
 The first spend marks the row of the token's id with the request it was for, as whoever asks has said it. The same
 request again is the same spend, until the step it was for has ended; another is refused. Redis has no part in it.
+
+A first spend is one UPDATE that asks for all of this. Where it finds nothing to mark, what was recorded is read, and
+says why.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import ColumnElement, Connection, Text, bindparam, cast, select, update
 
 from identity.capability import issued
-from identity.capability.model import Audience, Issued
+from identity.capability.model import Audience, Issued, scopes_of
 from identity.capability.tables import capabilities
 from identity.capability.verifier import Capability, Reason
 from identity.columns import database_now
 from identity.model import RuledOut
-from identity.scopes import revoked_since
+from identity.scopes import is_prohibited, revoked_since, scope_keys
 from identity.sequence import lock_shared
 
 
@@ -37,7 +43,8 @@ Why = Reason | Unspendable
 class Spent:
     """It counts. *first*: it had not been spent before; otherwise this is the same spend once more."""
 
-    record: Issued
+    capability: Capability
+    agent: str
     first: bool
 
 
@@ -59,6 +66,32 @@ _SPEND = (
 )
 _NOW = select(database_now())
 
+#: What a token says, where it was recorded, and how: who says anything else of it has the key, and is somebody else.
+_SAID: tuple[tuple[Reason, ColumnElement[Any], Callable[[Capability], Any]], ...] = (
+    (Reason.TENANT, capabilities.c.tenant_id, lambda of: of.tenant),
+    (Reason.AUDIENCE, capabilities.c.uri, lambda of: of.audience),
+    (Reason.SUBJECT, capabilities.c.principal_id, lambda of: of.subject),
+    (Reason.ACTORS, cast(capabilities.c.actors, Text), lambda of: json.dumps(of.actors)),
+    (Reason.JOB, capabilities.c.job_id, lambda of: of.job),
+    (Reason.STEP, capabilities.c.step_id, lambda of: of.step),
+    (Reason.ACTION, capabilities.c.action, lambda of: of.action),
+    (Reason.RESOURCE, capabilities.c.resource, lambda of: of.resource),
+    (Reason.AMOUNT, capabilities.c.limit_amount, lambda of: of.limit and f"{of.limit.amount:f}"),
+    (Reason.CURRENCY, capabilities.c.limit_currency, lambda of: of.limit and of.limit.currency),
+    (Reason.REQUEST, capabilities.c.request_sha256, lambda of: of.request_sha256),
+    (Reason.ISSUED_AT, capabilities.c.issued_at, lambda of: of.issued_at),
+    (Reason.EXPIRES_AT, capabilities.c.expires_at, lambda of: of.expires_at),
+    (Reason.APPROVED_BY, cast(capabilities.c.approved_by, Text), lambda of: json.dumps(of.approved_by)),
+)
+# `examine` and `_SPEND` in one, for who knows beforehand what to lock.
+_SPEND_AS_SAID = _SPEND.where(
+    capabilities.c.audience_id == bindparam("by"),
+    capabilities.c.connection_id == bindparam("connection_key"),
+    capabilities.c.agent_id == bindparam("agent_key"),
+    *(column.is_not_distinct_from(bindparam(f"said_{what}")) for what, column, _ in _SAID),
+    ~is_prohibited(capabilities.c.accepted),
+)
+
 
 def spend(connection: Connection, claimed: Capability, by: Audience, *, request_sha256: str | None) -> Spent | NotSpent:
     """Spend what *claimed*, a verified token, was issued as. *by* is who asks, as whom it is for.
@@ -66,16 +99,29 @@ def spend(connection: Connection, claimed: Capability, by: Audience, *, request_
     *request_sha256* is the request that carried it, as *by* has seen it. None: it does not say, and then only the first
     spend counts, since nobody could tell a second request from a repetition.
     """
-    examined = examine(connection, claimed, by)
-    if isinstance(examined, NotSpent):
-        return examined
-    record = examined
+    request = request_sha256 or _NOT_SAID
+    if request_sha256 in (None, claimed.request_sha256) and _is_spent_as_said(connection, claimed, by, request):
+        return Spent(capability=claimed, agent=claimed.actors[-1], first=True)
+    record = examine(connection, claimed, by)
+    if isinstance(record, NotSpent):
+        return record
     if request_sha256 is not None and request_sha256 != record.capability.request_sha256:
         return NotSpent(why=Reason.REQUEST, record=record)
-    request = request_sha256 or _NOT_SAID
     if connection.execute(_SPEND, {"id": claimed.id, "request": request}).rowcount == 1:
-        return Spent(record=record, first=True)
+        return Spent(capability=record.capability, agent=record.agent, first=True)
     return _again(connection, claimed.id, request_sha256)
+
+
+def _is_spent_as_said(connection: Connection, claimed: Capability, by: Audience, request: str) -> bool:
+    """Whether it could be spent by one statement: for the first time, and being what it says that it is."""
+    if by.connection is None or len(claimed.actors) != 1:
+        return False  # through which connection a token came that was passed on is on record alone
+    named = scopes_of(claimed, connection=by.connection, agent=claimed.actors[0])
+    # Should what was recorded have other names than these, the UPDATE marks nothing.
+    lock_shared(connection, named)
+    said = {f"said_{what}": says(claimed) for what, _, says in _SAID}
+    values = {"id": claimed.id, "request": request, "by": by.id, **scope_keys(named), **said}
+    return connection.execute(_SPEND_AS_SAID, values).rowcount == 1
 
 
 def examine(connection: Connection, claimed: Capability, by: Audience) -> Issued | NotSpent:
@@ -106,26 +152,9 @@ def _again(connection: Connection, jti: str, request_sha256: str | None) -> Spen
         return NotSpent(why=Reason.EXPIRED, record=found)
     if found.spent_sha256 != request_sha256:
         return NotSpent(why=Unspendable.SPENT, record=found)
-    return Spent(record=found, first=False)
+    return Spent(capability=found.capability, agent=found.agent, first=False)
 
 
 def _differs(claimed: Capability, recorded: Capability) -> Reason | None:
     """The first thing in which a token says other than what was recorded: somebody else has the key."""
-    limit, known_limit = claimed.limit, recorded.limit
-    pairs: tuple[tuple[object, object, Reason], ...] = (
-        (claimed.tenant, recorded.tenant, Reason.TENANT),
-        (claimed.audience, recorded.audience, Reason.AUDIENCE),
-        (claimed.subject, recorded.subject, Reason.SUBJECT),
-        (claimed.actors, recorded.actors, Reason.ACTORS),
-        (claimed.job, recorded.job, Reason.JOB),
-        (claimed.step, recorded.step, Reason.STEP),
-        (claimed.action, recorded.action, Reason.ACTION),
-        (claimed.resource, recorded.resource, Reason.RESOURCE),
-        (limit and limit.amount, known_limit and known_limit.amount, Reason.AMOUNT),
-        (limit and limit.currency, known_limit and known_limit.currency, Reason.CURRENCY),
-        (claimed.request_sha256, recorded.request_sha256, Reason.REQUEST),
-        (claimed.issued_at, recorded.issued_at, Reason.ISSUED_AT),
-        (claimed.expires_at, recorded.expires_at, Reason.EXPIRES_AT),
-        (claimed.approved_by, recorded.approved_by, Reason.APPROVED_BY),
-    )
-    return next((why for said, known, why in pairs if said != known), None)
+    return next((why for why, _, says in _SAID if says(claimed) != says(recorded)), None)

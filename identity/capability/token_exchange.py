@@ -16,6 +16,7 @@ from hashlib import sha256
 from sqlalchemy import Connection, bindparam, update
 
 from identity import audit
+from identity.audit import AsWhom, Work
 from identity.capability import audiences, issued
 from identity.capability.issuer import Issuer
 from identity.capability.model import Audience, Issued
@@ -139,16 +140,11 @@ def _fingerprint(receiver: Audience, asked: Narrower) -> str:
 def _record(connection: Connection, child: Capability, parent: Issued, by: Audience, *, now: datetime) -> None:
     audit.record(
         connection,
+        "capability.exchanged",
+        AsWhom(tenant=child.tenant, agent=parent.agent, principal=child.subject, pattern=AccessPattern.CAPABILITY),
+        Work(job=child.job, step=child.step, action=child.action),
         id=f"{child.id}.exchanged",
         at=now,
-        kind="capability.exchanged",
-        tenant=child.tenant,
-        agent=parent.agent,
-        principal=child.subject,
-        pattern=AccessPattern.CAPABILITY,
-        job=child.job,
-        step=child.step,
-        action=child.action,
         outcome="issued",
         reason=f"asked by {by.id}",
         detail={

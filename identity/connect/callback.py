@@ -14,6 +14,7 @@ from typing import NoReturn
 from sqlalchemy import Connection
 
 from identity import audit
+from identity.audit import AsWhom
 from identity.connect.awaited import Awaited
 from identity.connect.code_exchange import CodeExchange
 from identity.connect.leftovers import Leftover
@@ -23,7 +24,7 @@ from identity.connect.refusals import Refusals, in_words
 from identity.connect.sessions import CONNECTED, ConnectSession, note_outcome, open_verifier, use_up
 from identity.connections import people_of
 from identity.consents import write_consent
-from identity.grants import AnotherAccount, Consent, Consented
+from identity.grants import AnotherAccount, AnotherClient, Consent, Consented
 from identity.model import AccountKey, Credential, ProviderConnection, RuledOut, TokenAnswer
 from identity.principals import link_alias, resolve_alias, to_unlink
 from identity.providers.profile import ExternalIdentity, Profile
@@ -105,7 +106,13 @@ class Callback:
             redirect_uri=self.redirect_uri(owner.id),
             now=now,
         )
-        won = Leftover(key=session.key, provider=owner.provider, started=session.started, answer=answer)
+        won = Leftover(
+            key=session.key,
+            provider=owner.provider,
+            client_id=owner.client_id,
+            started=session.started,
+            answer=answer,
+        )
         with self.refusals.leaving(won, now=now):
             external = self.exchange.whose(session, owner, profile, answer.access_token)
         covered = profile.covered(answer.scopes)
@@ -143,6 +150,7 @@ class Callback:
             external_id=external.id if external else None,
             external_login=external.login if external else None,
             any_account=session.any_account,
+            client_id=owner.client_id,
         )
 
         def with_it(connection: Connection, stored: Consented) -> None:
@@ -157,13 +165,10 @@ class Callback:
             note_outcome(connection, session.id, CONNECTED, result)
             audit.record(
                 connection,
+                "account.connected",
+                AsWhom.of_account(key, id=stored.account, generation=stored.generation),
                 id=audit_id,
                 at=now,
-                kind="account.connected",
-                tenant=key.tenant,
-                principal=key.principal,
-                account=stored.account,
-                generation=stored.generation,
                 outcome="success",
                 detail={
                     "provider": owner.provider,
@@ -179,6 +184,8 @@ class Callback:
                 _refuse_revoked()
             case AnotherAccount(awaited=awaited):
                 _refuse_another(owner, external, awaited)
+            case AnotherClient(reason=reason):
+                refuse(Why.INTERRUPTED, reason, final=True, won_by=owner.client_id)
         return outcome
 
 

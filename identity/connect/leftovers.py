@@ -29,6 +29,7 @@ class Leftover:
 
     key: AccountKey
     provider: str
+    client_id: str  # of the client that won it: the connection may be given another
     started: int  # the session's ledger number
     answer: TokenAnswer
     external_id: str | None = None  # whose it is at the provider; None: not known
@@ -76,6 +77,7 @@ def leave(
         "generation": GENERATION,
         "consented": leftover.started,
         "external_id": leftover.external_id,
+        "client_id": leftover.client_id,
         "expires_at": leftover.answer.expires_at,
         "state": WithdrawalState.PENDING,
         "due_at": now,

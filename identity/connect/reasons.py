@@ -27,7 +27,7 @@ class Why(StrEnum):
     UNTRUSTED = "untrusted"  # an answer that is not the one this session waits for
     PROVIDER = "provider"  # the provider gave no token, or did not say whose it is
     OPERATOR = "operator"  # a setting or a client registration is wrong
-    INTERRUPTED = "interrupted"  # it was being finished, and nobody knows how that ended: nothing is connected
+    INTERRUPTED = "interrupted"  # it was cut off while it was being finished: nothing is connected
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from identity import audit
+from identity.audit import AsWhom
 from identity.connect.leftovers import Leftover, leave
 from identity.connect.reasons import OPERATOR, ConnectRefused, Refusal, Why, refuse
 from identity.connect.sessions import ConnectSession, note_outcome
@@ -41,11 +42,10 @@ class Refusals:
                 return  # noted before, by this very write or by a consent that was stored after all
             audit.record(
                 connection,
+                "connect.refused",
+                AsWhom.of_account(session.key),
                 id=audit_id,
                 at=now,
-                kind="connect.refused",
-                tenant=session.key.tenant,
-                principal=session.key.principal,
                 outcome=refused.why,
                 reason=refused.reason,
                 detail={"connection": session.key.connection, **refusal.detail},

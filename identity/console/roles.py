@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select
 
 from identity import audit
+from identity.audit import Act, AsWhom
 from identity.console.tables import console_roles, console_sessions
 from identity.errors import BadInput
 from identity.tables import tenants
@@ -64,18 +64,7 @@ def _named(values: frozenset[str]) -> Iterator[Held]:
             yield Held(role=Role(role), tenant=tenant or None)
 
 
-def allow(
-    connection: Connection,
-    *,
-    id: str,
-    claim: str,
-    value: str,
-    role: Role,
-    tenant: str | None,
-    audit_id: str,
-    by: str,
-    now: datetime,
-) -> None:
+def allow(connection: Connection, act: Act, *, id: str, claim: str, value: str, role: Role, tenant: str | None) -> None:
     """Whoever signs in with that claim has that role. Raises BadInput."""
     if tenant is not None and connection.execute(select(tenants.c.id).where(tenants.c.id == tenant)).first() is None:
         raise BadInput(f"there is no tenant {tenant}: `aswhom tenants list` shows them")
@@ -84,41 +73,22 @@ def allow(
     same = select(columns.id).where(columns.claim == claim, columns.value == value, columns.role == role, whose)
     if (known := connection.execute(same).scalar()) is not None:
         raise BadInput(f"{claim} {value} has that role already: {known}")
-    row = {"id": id, "claim": claim, "value": value, "role": role, "tenant_id": tenant, "made_by": by}
-    connection.execute(insert(console_roles), {**row, "created_at": now})
-    _record(connection, "console.allowed", f"{claim} {value}", role, tenant, audit_id=audit_id, by=by, now=now)
+    row = {"id": id, "claim": claim, "value": value, "role": role, "tenant_id": tenant, "made_by": act.by}
+    connection.execute(insert(console_roles), {**row, "created_at": act.now})
+    _record(connection, "console.allowed", f"{claim} {value}", role, tenant, act)
 
 
-def disallow(connection: Connection, id: str, *, audit_id: str, by: str, now: datetime) -> int:
+def disallow(connection: Connection, id: str, act: Act) -> int:
     """Take a role back; everybody who signed in by a provider signs in anew. Returns how many were. Raises BadInput."""
     gone = delete(console_roles).where(console_roles.c.id == id).returning(*console_roles.c)
     row = connection.execute(gone).one_or_none()
     if row is None:
         raise BadInput(f"there is no role {id}: `aswhom console roles` shows them")
     who = f"{row.claim} {row.value}"
-    _record(connection, "console.disallowed", who, row.role, row.tenant_id, audit_id=audit_id, by=by, now=now)
+    _record(connection, "console.disallowed", who, row.role, row.tenant_id, act)
     # Whose session rests on it is not known: a session keeps roles, not claims.
     return connection.execute(delete(console_sessions).where(console_sessions.c.via == "openid")).rowcount
 
 
-def _record(
-    connection: Connection,
-    kind: str,
-    who: str,
-    role: str,
-    tenant: str | None,
-    *,
-    audit_id: str,
-    by: str,
-    now: datetime,
-) -> None:
-    audit.record(
-        connection,
-        id=audit_id,
-        at=now,
-        kind=kind,
-        tenant=tenant or "",
-        outcome=str(role),
-        reason=f"by {by}",
-        detail={"who": who},
-    )
+def _record(connection: Connection, kind: str, who: str, role: str, tenant: str | None, act: Act) -> None:
+    audit.record_act(connection, kind, AsWhom(tenant=tenant), act, outcome=str(role), detail={"who": who})

@@ -13,6 +13,7 @@ from enum import StrEnum
 from sqlalchemy import Connection, delete, insert, select
 
 from identity import audit
+from identity.audit import Act, AsWhom
 from identity.console.roles import Held, Role
 from identity.console.tables import console_links, console_sessions
 from identity.secret import Secret
@@ -83,38 +84,22 @@ def end(connection: Connection, token: Secret, person: Person, *, audit_id: str,
         _record(connection, "console.signed_out", person, audit_id=audit_id, now=now)
 
 
-def end_all(connection: Connection, *, audit_id: str, by: str, now: datetime) -> int:
+def end_all(connection: Connection, act: Act) -> int:
     """Sign everybody out, and end every link; returns how many sessions there were."""
     connection.execute(delete(console_links))
     ended = connection.execute(delete(console_sessions)).rowcount
-    audit.record(
-        connection,
-        id=audit_id,
-        at=now,
-        kind="console.all_signed_out",
-        tenant="",
-        outcome="signed_out",
-        reason=f"by {by}",
-        detail={"sessions": ended},
-    )
+    told = {"sessions": ended}
+    audit.record_act(connection, "console.all_signed_out", AsWhom(tenant=None), act, outcome="signed_out", detail=told)
     return ended
 
 
-def make_link(connection: Connection, token: Secret, *, audit_id: str, by: str, now: datetime) -> datetime:
+def make_link(connection: Connection, token: Secret, act: Act) -> datetime:
     """Let *token* sign an owner in, once; returns until when. Links that are over are forgotten."""
-    connection.execute(delete(console_links).where(console_links.c.expires_at <= now))
-    expires_at = now + LINK_LIFETIME
-    row = {"token_sha256": token.fingerprint(), "made_by": by, "created_at": now, "expires_at": expires_at}
+    connection.execute(delete(console_links).where(console_links.c.expires_at <= act.now))
+    expires_at = act.now + LINK_LIFETIME
+    row = {"token_sha256": token.fingerprint(), "made_by": act.by, "created_at": act.now, "expires_at": expires_at}
     connection.execute(insert(console_links), row)
-    audit.record(
-        connection,
-        id=audit_id,
-        at=now,
-        kind="console.link_made",
-        tenant="",
-        outcome="made",
-        reason=f"by {by}",
-    )
+    audit.record_act(connection, "console.link_made", AsWhom(tenant=None), act, outcome="made")
     return expires_at
 
 
@@ -134,10 +119,10 @@ def _owner() -> tuple[Held, ...]:
 def _record(connection: Connection, kind: str, person: Person, *, audit_id: str, now: datetime) -> None:
     audit.record(
         connection,
+        kind,
+        AsWhom(tenant=None),
         id=audit_id,
         at=now,
-        kind=kind,
-        tenant="",
         outcome=kind.partition(".")[2],
         reason=f"{person.name}, by {person.via}",
         detail={"subject": person.subject, "roles": _words(person.held)},

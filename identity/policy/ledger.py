@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from datetime import datetime
 
 from sqlalchemy import Connection, Row, ScalarSelect, bindparam, func, insert, select
 
 from identity import audit
+from identity.audit import Act, AsWhom
 from identity.errors import BadInput, Misconfigured
 from identity.model import Scope, ScopeKind
 from identity.policy.file import digest_of, read_policy
@@ -58,9 +58,7 @@ def policy_history(connection: Connection, tenant: str) -> list[Row[tuple[object
     return list(connection.execute(found))
 
 
-def apply_policy(
-    connection: Connection, tenant: str, text: str, *, over: int | None, by: str, audit_id: str, now: datetime
-) -> Applied:
+def apply_policy(connection: Connection, tenant: str, text: str, act: Act, *, over: int | None) -> Applied:
     """Make *text* the tenant's policy: no step opens under an older version once this is committed.
 
     *over* is the version it is meant to replace; None: whichever there is. Raises BadInput if the file cannot be used,
@@ -81,19 +79,19 @@ def apply_policy(
         "version": newest + 1,
         "sha256": digest,
         "document": text,
-        "created_at": now,
-        "made_by": by,
+        "created_at": act.now,
+        "made_by": act.by,
     }
     connection.execute(insert(policies).values(row))
     audit.record(
         connection,
-        id=audit_id,
-        at=now,
-        kind="policy.applied",
-        tenant=tenant,
+        "policy.applied",
+        AsWhom(tenant=tenant),
+        id=act.audit_id,
+        at=act.now,
         outcome="applied",
         reason=f"version {newest + 1}",
-        detail={"version": newest + 1, "sha256": digest, "replaces": newest, "by": by},
+        detail={"version": newest + 1, "sha256": digest, "replaces": newest, "by": act.by},
     )
     return Applied(version=newest + 1, digest=digest, changed=True)
 

@@ -221,7 +221,7 @@ class Presenter:
                 self._count(situation, "secret_refused", settled=blamed)
                 return None  # look again: the other one goes first now
             case ClientRefused(code=code):
-                blamed = self._write(settlement.blame_client, code, shown=situation.secrets)
+                blamed = self._write(settlement.blame_client, code, by=situation.connection, shown=situation.secrets)
                 self._count(situation, "client_refused", settled=blamed)
                 if not blamed:
                     return None

@@ -10,10 +10,11 @@ from sqlalchemy import Connection
 
 from identity import audit
 from identity.accounts import Account, get_account, move_account
+from identity.audit import AsWhom
 from identity.connection_secrets import SealedSecret, accept_secret, live_secrets, refuse_secret
-from identity.connections import lock_connection, pause_connection
+from identity.connections import get_connection, lock_connection, pause_connection
 from identity.grants import SealedAnswer, bury, get_grant, rotate
-from identity.model import AccountKey, AccountState, RuledOut
+from identity.model import AccountKey, AccountState, ProviderConnection, RuledOut
 from identity.moves import IllegalMove
 from identity.refresh.intents import (
     MOVES,
@@ -115,21 +116,26 @@ class Settlement:
             restores=True,
         )
 
-    def blame_client(self, connection: Connection, code: str, *, shown: Sequence[SealedSecret]) -> Ending:
+    def blame_client(
+        self, connection: Connection, code: str, *, by: ProviderConnection, shown: Sequence[SealedSecret]
+    ) -> Ending:
         """The client registration was refused: the provider connection pauses, the grant is not touched.
 
-        *shown* were the live secrets, of which the first was shown. Superseded if an operator changed them meanwhile,
-        or resumed the connection: what was said before is not held against what holds now, which is to be tried.
+        *by* is the connection as it was asked by, and *shown* were its live secrets, of which the first was shown.
+        Superseded if an operator changed any of it meanwhile, or resumed the connection: what was said before is not
+        held against what holds now, which is to be tried.
         """
-        owner = self.account.key.connection
 
         def write(intent: RefreshIntent) -> Superseded | None:
-            lock_connection(connection, owner)
-            live = live_secrets(connection, owner, shown[0].name) if shown else ()
-            if _which(live) != _which(shown):
+            lock_connection(connection, by.id)
+            now = get_connection(connection, by.id)
+            live = live_secrets(connection, by.id, shown[0].name) if shown else ()
+            # A correction may have come between the look at it and the intent's number: that does not tell.
+            if (now.client_id, now.config, _which(live)) != (by.client_id, by.config, _which(shown)):
                 return Superseded()
-            refused = f"its token endpoint refused the client ({code[:60]})"
-            if not pause_connection(connection, owner, reason=refused, asked=intent.opened):
+            which = f", which authenticated by its {shown[0].name}" if shown else ""  # for who is to replace it
+            refused = f"its token endpoint refused the client{which} ({code[:60]})"
+            if not pause_connection(connection, by.id, reason=refused, asked=intent.opened):
                 return Superseded()
             self._record(connection, "connection.paused", code, generation=self.intent.generation)
             return None
@@ -273,13 +279,10 @@ class Settlement:
     ) -> None:
         audit.record(
             connection,
+            kind,
+            AsWhom.of_account(self.account.key, id=self.account.id, generation=generation),
             id=self.ids(),
             at=self.now,
-            kind=kind,
-            tenant=self.account.key.tenant,
-            principal=self.account.key.principal,
-            account=self.account.id,
-            generation=generation,
             outcome=outcome[:64],
             reason=reason,
             detail={"intent": self.intent.id, "provider": self.account.provider},

@@ -74,6 +74,7 @@ class Withdrawal:
     keyless: int  # how often whoever was to ask had no key to its ciphertext
     expires_at: datetime | None
     external_id: str | None = None  # of who consented, in a connect that was refused
+    client_id: str | None = None  # of the client that won it there; None: the connection's
     access_sealed: bytes | None = field(default=None, repr=False)
     refresh_sealed: bytes | None = field(default=None, repr=False)
     answer_sealed: bytes | None = field(default=None, repr=False)
@@ -259,6 +260,7 @@ def _withdrawal(row: Row[tuple[object, ...]]) -> Withdrawal:
         keyless=row.keyless,
         expires_at=row.expires_at,
         external_id=row.external_id,
+        client_id=row.client_id,
         access_sealed=row.access_sealed,
         refresh_sealed=row.refresh_sealed,
         answer_sealed=row.answer_sealed,

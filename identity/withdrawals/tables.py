@@ -20,6 +20,7 @@ withdrawals = Table(
     Column("generation", BigInteger, nullable=False),  # of the grant, or of what the refresh presented
     Column("consented", BigInteger, nullable=False),
     Column("external_id", String(200)),  # of who consented, in a connect that was refused
+    Column("client_id", String(200)),  # of a connect, the client that won it; NULL: the connection's
     Column("revocation_id", String(64)),  # on whose receipt it is; NULL: not said yet, or of a connect
     Column("state", String(16), nullable=False),  # held, pending, done, stuck, given_up, not_asked
     Column("reason", Text),

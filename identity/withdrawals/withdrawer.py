@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 from identity import audit
 from identity.accounts import Account, get_account
 from identity.answers import retry_after_of
+from identity.audit import AsWhom
 from identity.connection_secrets import ending_authenticator, live_secrets
 from identity.connections import get_connection
 from identity.errors import KeyMissing, Misconfigured
@@ -164,6 +165,8 @@ class Withdrawer:
             postpone(connection, claimed.id, due_at=now + _SECOND, reason="a refresh has not ended", counted=False)
             return None
         owner = get_connection(connection, account.key.connection)
+        if claimed.client_id is not None:  # another is refused, or told that it has ended (RFC 7009 §2.1, §2.2)
+            owner = replace(owner, client_id=claimed.client_id)
         profile = profile_for(self._profiles, owner)
         refused = claimed.origin is Origin.CONNECT
         by_name = profile.renewal is not None and (refused or renews_expired(profile, claimed, now=now))
@@ -238,12 +241,10 @@ class Withdrawer:
             if settle(connection, claimed.id, to=ends, reason=reason, now=now) and given_up:
                 audit.record(
                     connection,
+                    "connect.not_ended",
+                    AsWhom.of_account(account.key, id=account.id),
                     id=audit_id,
                     at=now,
-                    kind="connect.not_ended",
-                    tenant=account.key.tenant,
-                    principal=account.key.principal,
-                    account=account.id,
                     reason=reason,
                     detail={"connection": account.key.connection, "consented": claimed.consented},
                 )

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from identity import audit
 from identity.api_keys import Caller
+from identity.audit import AsWhom
 from identity.connect.connector import Connect
 from identity.connections import connection_for, get_connection
 from identity.errors import BadInput, Misconfigured
@@ -78,12 +79,10 @@ class Invitations:
                 return key
             audit.record(
                 c,
+                "connect.invited",
+                AsWhom(tenant=tenant, agent=caller.agent, principal=key.principal),
                 id=audit_id,
                 at=now,
-                kind="connect.invited",
-                tenant=tenant,
-                agent=caller.agent,
-                principal=key.principal,
                 outcome="invited",
                 reason=f"through {owner.id}",
                 detail={"key": caller.key},
@@ -120,11 +119,10 @@ class Invitations:
             owner = get_connection(c, key.connection)
             audit.record(
                 c,
+                "connect.invited",
+                AsWhom.of_account(key),
                 id=audit_id,
                 at=now,
-                kind="connect.invited",
-                tenant=key.tenant,
-                principal=key.principal,
                 outcome="invited",
                 reason=f"through {owner.id}, by {by}",
             )

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from sqlalchemy import Connection, select
 
 from identity.approval_links import ApprovalLink
+from identity.audit import Act
 from pipeline.approvals.tables import approvals
 from pipeline.desk.changes import record
 
 
-def link_made(connection: Connection, link: ApprovalLink, *, audit_id: str, by: str, now: datetime) -> None:
+def link_made(connection: Connection, link: ApprovalLink, act: Act) -> None:
     """That somebody made a link, by which its bearer may answer as who it is for."""
     tenant = connection.execute(select(approvals.c.tenant_id).where(approvals.c.id == link.approval)).scalar_one()
     told = {"approval": link.approval, "for": link.principal, "until": link.expires_at.isoformat()}
-    record(connection, "approval.link_made", tenant, told, audit_id=audit_id, by=by, now=now)
+    record(connection, "approval.link_made", tenant, told, act)

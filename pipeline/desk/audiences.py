@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from sqlalchemy import Connection
 
+from identity.audit import Act
 from identity.capability import audiences, keys
 from identity.capability.keys import NewKey
 from identity.capability.model import Audience
@@ -16,21 +15,12 @@ from pipeline.ledger import queries
 
 
 def register(
-    connection: Connection,
-    new: Audience,
-    secret: Secret,
-    pair: NewKey,
-    *,
-    provider: str | None,
-    api_url: str,
-    audit_id: str,
-    by: str,
-    now: datetime,
+    connection: Connection, new: Audience, secret: Secret, pair: NewKey, act: Act, *, provider: str | None, api_url: str
 ) -> None:
     """Add an audience. With a *provider*, actions of that name reach it at *api_url* from now on.
 
-    *pair* signs for it if its algorithm has no key yet. *audit_id* is of the row about the provider connection. Raises
-    BadInput.
+    *pair* signs for it if its algorithm has no key yet. The act's record is the one about the provider
+    connection. Raises BadInput.
     """
     if new.tenant is not None:
         queries.living_tenant(connection, new.tenant)
@@ -45,6 +35,6 @@ def register(
             authorize_url="",
             token_url="",
         )
-        connections.register(connection, through, [], audit_id=audit_id, by=by, now=now)
-    audiences.add(connection, new, secret, by=by, now=now)
-    keys.ensure(connection, pair, now=now)
+        connections.register(connection, through, [], act)
+    audiences.add(connection, new, secret, by=act.by, now=act.now)
+    keys.ensure(connection, pair, now=act.now)

@@ -6,22 +6,23 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from identity.audit import Act
 from identity.capability import keys
 from identity.capability.keys import NewKey
 from pipeline.desk.changes import record
 
 
-def rotate(connection: Connection, new: NewKey, *, audit_id: str, by: str, now: datetime) -> datetime:
+def rotate(connection: Connection, new: NewKey, act: Act) -> datetime:
     """Publish *new*, and return when it begins to sign. Raises BadInput while another one waits to."""
-    use_from = keys.rotate(connection, new, now=now)
+    use_from = keys.rotate(connection, new, now=act.now)
     told = {"key": new.kid, "algorithm": str(new.algorithm), "use_from": use_from.isoformat()}
-    record(connection, "capability_key.rotated", None, told, audit_id=audit_id, by=by, now=now)
+    record(connection, "capability_key.rotated", None, told, act)
     return use_from
 
 
-def withdraw(connection: Connection, kid: str, new: NewKey, *, audit_id: str, by: str, now: datetime) -> str | None:
+def withdraw(connection: Connection, kid: str, new: NewKey, act: Act) -> str | None:
     """Believe and publish a key no more; the key that signs in its place, if it was signing. Raises BadInput."""
-    successor = new.kid if keys.withdraw(connection, kid, new, now=now) else None
+    successor = new.kid if keys.withdraw(connection, kid, new, now=act.now) else None
     told = {"key": kid, "successor": successor}
-    record(connection, "capability_key.withdrawn", None, told, audit_id=audit_id, by=by, now=now)
+    record(connection, "capability_key.withdrawn", None, told, act)
     return successor

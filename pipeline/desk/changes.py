@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
 
 from identity import audit
+from identity.audit import Act, AsWhom
 
 
-def record(
-    connection: Connection,
-    kind: str,
-    tenant: str | None,
-    detail: Mapping[str, Any],
-    *,
-    audit_id: str,
-    by: str,
-    now: datetime,
-) -> None:
-    """That *by* did it, where *kind* is `schedule.paused`, say; tenant None: it is the platform's."""
+def record(connection: Connection, kind: str, tenant: str | None, detail: Mapping[str, Any], act: Act) -> None:
+    """Where *kind* is `schedule.paused`, say, the outcome is `paused`; tenant None: it is the platform's."""
     outcome = kind.rpartition(".")[2]
-    audit.record(
-        connection,
-        id=audit_id,
-        at=now,
-        kind=kind,
-        tenant=tenant or "",
-        outcome=outcome,
-        reason=f"by {by}",
-        detail=detail,
-    )
+    audit.record_act(connection, kind, AsWhom(tenant=tenant), act, outcome=outcome, detail=detail)

@@ -6,16 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import ColumnClause, Connection, column, func, inspect, select, table
+from sqlalchemy import ColumnClause, Connection, column, exists, func, inspect, or_, select, table
 
 from identity import people
 from identity.addresses import AddressPolicy
+from identity.audit import Act
 from identity.connection_secrets import SealedSecret, add_secret, retire_secret, rotate_secret, seal_secret
 from identity.connections import (
     add_connection,
     get_connection,
     lock_against_references,
     lock_connection,
+    paused_reason,
     remove_connection,
     rewrite_connection,
 )
@@ -24,10 +26,13 @@ from identity.discovery import Metadata
 from identity.errors import BadInput
 from identity.model import ProviderConnection
 from identity.providers.profile import Profile
-from identity.registration import Change, changed
+from identity.registration import Change, as_whom, changed, shown
+from identity.registration import told as said
 from identity.secret import Secret
-from identity.tables import accounts, connection_secrets, provider_connections
+from identity.tables import accounts, connection_secrets, grants, provider_connections
 from identity.vault import Vault
+from identity.withdrawals import MOVES
+from identity.withdrawals.tables import withdrawals
 from pipeline.desk.changes import record
 from pipeline.ledger import queries
 
@@ -41,15 +46,7 @@ def sealed(
     ]
 
 
-def register(
-    connection: Connection,
-    owner: ProviderConnection,
-    secrets: Sequence[SealedSecret],
-    *,
-    audit_id: str,
-    by: str,
-    now: datetime,
-) -> None:
+def register(connection: Connection, owner: ProviderConnection, secrets: Sequence[SealedSecret], act: Act) -> None:
     """Add a provider connection with its secrets.
 
     Raises BadInput if its id is taken, its tenant is none, or its users would be taken for other people.
@@ -58,7 +55,7 @@ def register(
         queries.living_tenant(connection, owner.tenant)
     if (why := people.taken_for(connection, owner)) is not None:
         raise BadInput(f"{why}: give its people a name that nobody else's have, as with --config people={owner.id}")
-    if not add_connection(connection, owner, now=now):
+    if not add_connection(connection, owner, now=act.now):
         raise BadInput(
             f"there is a provider connection {owner.id} already: choose another id, with --id if you named none"
         )
@@ -72,11 +69,11 @@ def register(
         "token_url": owner.token_url,
         "secrets": [secret.id for secret in secrets],
     }
-    record(connection, "connection.added", owner.tenant, told, audit_id=audit_id, by=by, now=now)
+    record(connection, "connection.added", owner.tenant, told, act)
 
 
 def readdress(
-    connection: Connection, id: str, found: Metadata, *, audit_id: str, by: str, now: datetime
+    connection: Connection, id: str, found: Metadata, act: Act
 ) -> tuple[ProviderConnection, ProviderConnection]:
     """Use what its issuer names now, and expect `iss` no more where it does not say that it sends it.
 
@@ -92,60 +89,65 @@ def readdress(
     if after != before:
         rewrite_connection(connection, after)
         told = {"connection": id, "authorize_url": after.authorize_url, "token_url": after.token_url}
-        record(connection, "connection.discovered", after.tenant, told, audit_id=audit_id, by=by, now=now)
+        record(connection, "connection.discovered", after.tenant, told, act)
     return before, after
 
 
-def name_people(connection: Connection, id: str, name: str, *, audit_id: str, by: str, now: datetime) -> int:
+def name_people(connection: Connection, id: str, name: str, act: Act) -> int:
     """Know its users under a name of their own; how many links were moved there. Raises BadInput for others' names."""
     lock_connection(connection, id)
     owner = get_connection(connection, id)
     moved = people.name_people(connection, owner, name)
     told = {"connection": id, "people": name, "before": owner.people, "moved": moved}
-    record(connection, "connection.people_named", owner.tenant, told, audit_id=audit_id, by=by, now=now)
+    record(connection, "connection.people_named", owner.tenant, told, act)
     return moved
 
 
 def change(
-    connection: Connection,
-    id: str,
-    change: Change,
-    profile: Profile,
-    policy: AddressPolicy,
-    *,
-    audit_id: str,
-    by: str,
-    now: datetime,
+    connection: Connection, id: str, change: Change, profile: Profile, policy: AddressPolicy, act: Act
 ) -> list[str]:
     """Correct a connection, from the next thing it is used for on; the names of what is another. Raises BadInput.
 
     As whom it asks for tokens stays once it has accounts: theirs are renewed and ended by the client that won them.
-    Another client resumes, as a new secret does: a refusal of what was shown before pauses it no more.
+    What the provider may have refused resumes, as a new secret does: a refusal of what was shown before counts no more.
     """
     lock_against_references(connection, id)
     before = get_connection(connection, id)
     after = change.of(before, profile, policy)
     if names := changed(before, after):
-        bound = {"client_id", "config.app_id"}.intersection(names)
+        bound = as_whom(profile).intersection(names)
         if bound and (held := _accounts(connection, id)):
             raise BadInput(
                 f"{id} has {held} account(s), and only its present client can renew and end their tokens: "
                 f"{min(bound)} stays. Add another connection, once `aswhom connections stop {id}` is settled"
             )
         rewrite_connection(connection, after)
-        if (before.client_id, before.config) != (after.client_id, after.config):
-            use_again(connection, id)
-        told = {"connection": id, "changed": names}
-        record(connection, "connection.changed", after.tenant, told, audit_id=audit_id, by=by, now=now)
+        told = {"connection": id, "changed": names, "before": said(before, profile, names)}
+        told["after"] = said(after, profile, names)
+        record(connection, "connection.changed", after.tenant, told, act)
+        if shown(profile).intersection(names):
+            _use_again(connection, after, replace(act, audit_id=f"{act.audit_id}.resumed"))
     return names
 
 
 def _accounts(connection: Connection, id: str) -> int:
-    """How many it has, in whatever state: a revoked one's tokens may still be to end at the provider."""
-    return connection.execute(select(func.count()).where(accounts.c.connection_id == id)).scalar_one()
+    """How many have won anything, in whatever state: a revoked one's tokens may still be to end at the provider."""
+    won = exists().where(grants.c.account_id == accounts.c.id)
+    unended = exists().where(withdrawals.c.account_id == accounts.c.id, withdrawals.c.state.not_in(MOVES.terminal))
+    held = select(func.count()).where(accounts.c.connection_id == id, or_(won, unended))
+    return connection.execute(held).scalar_one()
 
 
-def remove(connection: Connection, id: str, *, audit_id: str, by: str, now: datetime) -> None:
+def _use_again(connection: Connection, owner: ProviderConnection, act: Act) -> bool:
+    """What was refused until now counts no more; whether anything had paused it."""
+    paused = paused_reason(connection, owner.id) is not None
+    use_again(connection, owner.id)
+    told = {"connection": owner.id, "was_paused": paused}
+    record(connection, "connection.resumed", owner.tenant, told, act)
+    return paused
+
+
+def remove(connection: Connection, id: str, act: Act) -> None:
     """Forget a connection, and its secrets. Raises BadInput, with what is in the way, while anything refers to it."""
     queries.provider_connection(connection, id)
     lock_against_references(connection, id)
@@ -163,46 +165,37 @@ def remove(connection: Connection, id: str, *, audit_id: str, by: str, now: date
         )
     remove_connection(connection, id)
     told = {"connection": id, "provider": owner.provider, "client_id": owner.client_id}
-    record(connection, "connection.removed", owner.tenant, told, audit_id=audit_id, by=by, now=now)
+    record(connection, "connection.removed", owner.tenant, told, act)
 
 
-def resume(connection: Connection, id: str, *, audit_id: str, by: str, now: datetime) -> bool:
-    """Fetch tokens through it again; False: it is in use already, and nothing is done. Raises BadInput for none."""
-    row = queries.provider_connection(connection, id)
-    if row["paused_reason"] is None:
-        return False
-    use_again(connection, id)
-    record(connection, "connection.resumed", row["tenant_id"], {"connection": id}, audit_id=audit_id, by=by, now=now)
-    return True
+def resume(connection: Connection, id: str, act: Act) -> bool:
+    """Fetch tokens through it again; False: it was in use. Raises BadInput for none.
+
+    What the provider says of what it was asked before pauses it no more, in either case.
+    """
+    queries.provider_connection(connection, id)
+    lock_connection(connection, id)
+    return _use_again(connection, get_connection(connection, id), act)
 
 
-def add(
-    connection: Connection, sealed: SealedSecret, *, tenant: str | None, audit_id: str, by: str, now: datetime
-) -> None:
+def add(connection: Connection, sealed: SealedSecret, act: Act, *, tenant: str | None) -> None:
     """Let a further secret be used."""
     add_secret(connection, sealed)
     told = {"connection": sealed.connection, "name": sealed.name, "secret": sealed.id}
-    record(connection, "connection.secret_added", tenant, told, audit_id=audit_id, by=by, now=now)
+    record(connection, "connection.secret_added", tenant, told, act)
 
 
 def rotate(
-    connection: Connection,
-    sealed: SealedSecret,
-    *,
-    tenant: str | None,
-    retire_at: datetime | None,
-    audit_id: str,
-    by: str,
-    now: datetime,
+    connection: Connection, sealed: SealedSecret, act: Act, *, tenant: str | None, retire_at: datetime | None
 ) -> tuple[str, ...]:
     """Follow a secret by another one; the ids of those before it, which end at *retire_at*. Raises Misconfigured."""
     former = tuple(one.id for one in rotate_secret(connection, sealed, retire_at=retire_at))
     told = {"connection": sealed.connection, "name": sealed.name, "new": sealed.id, "old": list(former)}
-    record(connection, "connection.secret_rotated", tenant, told, audit_id=audit_id, by=by, now=now)
+    record(connection, "connection.secret_rotated", tenant, told, act)
     return former
 
 
-def retire(connection: Connection, secret: str, *, audit_id: str, by: str, now: datetime) -> None:
+def retire(connection: Connection, secret: str, act: Act) -> None:
     """End a secret's life. Raises BadInput if there is none of that id."""
     found = connection.execute(
         select(connection_secrets.c.connection_id, connection_secrets.c.name, provider_connections.c.tenant_id)
@@ -211,9 +204,9 @@ def retire(connection: Connection, secret: str, *, audit_id: str, by: str, now: 
     ).one_or_none()
     if found is None:
         raise BadInput(f"there is no secret {secret}")
-    retire_secret(connection, secret, at=now)
+    retire_secret(connection, secret, at=act.now)
     told = {"connection": found.connection_id, "name": found.name, "secret": secret}
-    record(connection, "connection.secret_retired", found.tenant_id, told, audit_id=audit_id, by=by, now=now)
+    record(connection, "connection.secret_retired", found.tenant_id, told, act)
 
 
 def _references(connection: Connection, id: str) -> dict[str, int]:

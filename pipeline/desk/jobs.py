@@ -9,6 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from identity import audit
+from identity.audit import Act, AsWhom, Work
 from identity.errors import BadInput
 from pipeline.ledger import bells, queries
 from pipeline.ledger.jobs import move_job
@@ -26,26 +27,17 @@ class Replayed:
     bells: tuple[Bell, ...]
 
 
-def cancel(connection: Connection, id: str, *, audit_id: str, by: str, now: datetime) -> JobState:
+def cancel(connection: Connection, id: str, act: Act) -> JobState:
     """End a job: at once where it is queued or waits, at its next step where it runs. Raises BadInput."""
     job = queries.job(connection, id)
     running = job["state"] == JobState.RUNNING
     to = JobState.STOPPING if running else JobState.CANCELLED
     if job["state"] not in queries.UNFINISHED or job["state"] == JobState.STOPPING:
         raise BadInput(f"job {id} is {job['state']} already")
-    if not move_job(connection, id, to, source=JobState(job["state"]), reason=f"cancelled by {by}"):
+    if not move_job(connection, id, to, source=JobState(job["state"]), reason=f"cancelled by {act.by}"):
         raise BadInput(f"job {id} moved meanwhile: look at it with `aswhom jobs show {id}` and try again")
-    audit.record(
-        connection,
-        id=audit_id,
-        at=now,
-        kind="job.cancelled",
-        tenant=job["tenant_id"],
-        agent=job["agent_id"],
-        job=id,
-        outcome=str(to),
-        reason=f"by {by}",
-    )
+    whom = AsWhom(tenant=job["tenant_id"], agent=job["agent_id"])
+    audit.record_act(connection, "job.cancelled", whom, act, work=Work(job=id), outcome=str(to))
     return to
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from sqlalchemy import Connection, select
 
+from identity.audit import Act
 from identity.connect.return_targets import add_target, checked_url, remove_target
 from identity.errors import BadInput
 from identity.tables import return_targets
@@ -13,24 +12,22 @@ from pipeline.desk.changes import record
 from pipeline.ledger import queries
 
 
-def add(
-    connection: Connection, id: str, *, tenant: str | None, url: str, audit_id: str, by: str, now: datetime
-) -> None:
+def add(connection: Connection, id: str, act: Act, *, tenant: str | None, url: str) -> None:
     """Let the last page of a connect lead to *url*. Raises BadInput if it cannot, or does already."""
     checked_url(url)
     if tenant is not None:
         queries.living_tenant(connection, tenant)
-    if not add_target(connection, id=id, tenant=tenant, url=url, now=now):
+    if not add_target(connection, id=id, tenant=tenant, url=url, now=act.now):
         raise BadInput(f"{url} is a return target already: see `aswhom connect returns`")
     told = {"return_target": id, "url": url}
-    record(connection, "return_target.added", tenant, told, audit_id=audit_id, by=by, now=now)
+    record(connection, "return_target.added", tenant, told, act)
 
 
-def remove(connection: Connection, id: str, *, audit_id: str, by: str, now: datetime) -> None:
+def remove(connection: Connection, id: str, act: Act) -> None:
     """Lead nobody there any more. Raises BadInput if there is none of that id."""
     columns = return_targets.c
     found = connection.execute(select(columns.tenant_id, columns.url).where(columns.id == id)).one_or_none()
     if found is None or not remove_target(connection, id):
         raise BadInput(f"there is no return target {id}: `aswhom connect returns` shows them")
     told = {"return_target": id, "url": found.url}
-    record(connection, "return_target.removed", found.tenant_id, told, audit_id=audit_id, by=by, now=now)
+    record(connection, "return_target.removed", found.tenant_id, told, act)

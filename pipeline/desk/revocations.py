@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, select
 
+from identity.audit import Act
 from identity.errors import BadInput
 from identity.model import Scope
 from identity.sequence import lock_exclusive
@@ -49,14 +50,14 @@ def revoke_once(
     return False
 
 
-def retry(connection: Connection, id: str, *, audit_id: str, by: str, now: datetime) -> int:
+def retry(connection: Connection, id: str, act: Act) -> int:
     """Have the provider asked again for what is stuck of a revocation. How many credentials; 0: nothing is stuck.
 
     Raises BadInput if there is no such revocation.
     """
     row = queries.revocation(connection, id)
-    again = ask_again(connection, id, now=now)
+    again = ask_again(connection, id, now=act.now)
     if again:
         told = {"revocation": id, "credentials": again}
-        record(connection, "revocation.retried", row["tenant_id"], told, audit_id=audit_id, by=by, now=now)
+        record(connection, "revocation.retried", row["tenant_id"], told, act)
     return again

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection
 
 from identity import installations
+from identity.audit import Act
+from identity.connections import get_connection
 from identity.errors import BadInput
-from identity.model import PrincipalKind
+from identity.model import AccountKey, PrincipalKind
 from identity.principals import (
     BY_ADMIN,
     ensure_principal,
@@ -18,20 +21,26 @@ from identity.principals import (
     to_unlink,
     unlink_alias,
 )
+from identity.providers import PROFILES
 from identity.providers.salesforce import SALESFORCE, whole_person
+from identity.sequence import lock_exclusive
 from pipeline.desk.changes import record
 from pipeline.ledger import queries
+from pipeline.ledger.approval_bars import scope_of
+from pipeline.ledger.votes import unsay
+
+_NAMED = 3  # accounts that a refusal names, each with its command
 
 
-def add(connection: Connection, id: str, *, name: str, audit_id: str, by: str, now: datetime) -> str:
+def add(connection: Connection, id: str, act: Act, *, name: str) -> str:
     """Add a tenant, and the service principal that acts for it; its id. Raises BadInput if the id is taken."""
-    if not ensure_tenant(connection, id=id, name=name, now=now):
+    if not ensure_tenant(connection, id=id, name=name, now=act.now):
         if queries.tenant(connection, id)["deleted_at"] is not None:
             raise BadInput(f"tenant {id} was deleted, and the audit still names it: take another id")
         raise BadInput(f"there is a tenant {id} already: choose another id")
     service = f"{id}.service"
-    ensure_principal(connection, id=service, tenant=id, kind=PrincipalKind.SERVICE, name="service", now=now)
-    record(connection, "tenant.added", id, {"tenant": id, "name": name}, audit_id=audit_id, by=by, now=now)
+    ensure_principal(connection, id=service, tenant=id, kind=PrincipalKind.SERVICE, name="service", now=act.now)
+    record(connection, "tenant.added", id, {"tenant": id, "name": name}, act)
     return service
 
 
@@ -43,19 +52,10 @@ def add_user(connection: Connection, tenant: str, principal: str, *, now: dateti
 
 
 def add_alias(
-    connection: Connection,
-    *,
-    tenant: str,
-    provider: str,
-    external_id: str,
-    principal: str,
-    login: str | None,
-    audit_id: str,
-    by: str,
-    now: datetime,
+    connection: Connection, act: Act, *, tenant: str, provider: str, external_id: str, principal: str, login: str | None
 ) -> None:
     """Say that a provider's user is this person, who is made if she is new. Raises BadInput."""
-    add_user(connection, tenant, principal, now=now)
+    add_user(connection, tenant, principal, now=act.now)
     external_id = known_as(provider, external_id)
     linked = link_alias(
         connection,
@@ -64,8 +64,8 @@ def add_alias(
         external_id=external_id,
         principal=principal,
         login=login,
-        made_by=f"{BY_ADMIN}{by}",
-        now=now,
+        made_by=f"{BY_ADMIN}{act.by}",
+        now=act.now,
     )
     if not linked:
         holder = resolve_alias(connection, tenant, provider, external_id)
@@ -74,7 +74,7 @@ def add_alias(
             f"`{to_unlink(tenant, provider, external_id)}`"
         )
     told = {"principal": principal, "provider": provider, "external_id": external_id}
-    record(connection, "alias.added", tenant, told, audit_id=audit_id, by=by, now=now)
+    record(connection, "alias.added", tenant, told, act)
 
 
 def alias(connection: Connection, tenant: str, provider: str, external_id: str) -> str:
@@ -86,19 +86,30 @@ def alias(connection: Connection, tenant: str, provider: str, external_id: str) 
 
 
 def remove_alias(
-    connection: Connection, *, tenant: str, provider: str, external_id: str, audit_id: str, by: str, now: datetime
-) -> str:
-    """Say no more who a provider's user is; who it was. Raises BadInput if that is nobody.
+    connection: Connection, act: Act, *, tenant: str, provider: str, external_id: str, principal: str
+) -> list[str]:
+    """Say no more that a provider's user is *principal*; the approvals that are void by it.
 
-    Jobs keep whom they were accepted for, and accounts their consent: this changes whom the next delivery means.
+    Raises BadInput if they are linked to nobody, or another.
+
+    Jobs keep whom they were accepted for, and accounts their consent: this changes whom the next delivery means. What
+    that user said yes to is asked anew, unless it is done.
     """
     external_id = known_as(provider, external_id)
-    principal = unlink_alias(connection, tenant=tenant, provider=provider, external_id=external_id)
-    if principal is None:
+    lock_exclusive(connection, scope_of(principal))  # an answer of theirs is counted before this, or not at all
+    linked = unlink_alias(connection, tenant=tenant, provider=provider, external_id=external_id)
+    if linked is None:
         raise _nobody(tenant, provider, external_id)
-    told = {"principal": principal, "provider": provider, "external_id": external_id}
-    record(connection, "alias.removed", tenant, told, audit_id=audit_id, by=by, now=now)
-    return principal
+    if linked != principal:
+        raise BadInput(
+            f"{provider} user {external_id} is linked to {linked} by now, and not to {principal}: look again"
+        )
+    voided = unsay(
+        connection, tenant=tenant, principal=principal, provider=provider, external_id=external_id, now=act.now
+    )
+    told = {"principal": principal, "provider": provider, "external_id": external_id, "voided": voided}
+    record(connection, "alias.removed", tenant, told, act)
+    return voided
 
 
 def known_as(provider: str, external_id: str) -> str:
@@ -106,41 +117,62 @@ def known_as(provider: str, external_id: str) -> str:
     return whole_person(external_id) if provider == SALESFORCE.name else external_id
 
 
+def _with_each(ended: Sequence[AccountKey]) -> str:
+    """The commands that end these accounts, or where the rest of many are found."""
+    with_each = f"with {', '.join(f'`aswhom revoke account {key}`' for key in ended[:_NAMED])}"
+    left = len(ended) - _NAMED
+    return (
+        with_each if left <= 0 else f"{with_each}, and {left} more of `aswhom accounts list --tenant {ended[0].tenant}`"
+    )
+
+
 def _nobody(tenant: str, provider: str, external_id: str) -> BadInput:
     return BadInput(f"nobody is linked to {provider} user {external_id} in {tenant}: see `aswhom aliases list`")
 
 
-def add_installation(
-    connection: Connection, *, connection_id: str, external_id: str, tenant: str, audit_id: str, by: str, now: datetime
-) -> None:
+def add_installation(connection: Connection, act: Act, *, connection_id: str, external_id: str, tenant: str) -> None:
     """Say whose an installation of the platform's connection is. Raises BadInput if that was said before."""
     queries.provider_connection(connection, connection_id)
     queries.living_tenant(connection, tenant)
     if not installations.add_installation(
-        connection, owner=connection_id, external_id=external_id, tenant=tenant, now=now
+        connection, owner=connection_id, external_id=external_id, tenant=tenant, now=act.now
     ):
         raise BadInput(
             f"whose installation {external_id} is was said before: see `aswhom installations list`; "
             f"`aswhom installations remove {connection_id} {external_id}` takes it back"
         )
     told = {"connection": connection_id, "external_id": external_id}
-    record(connection, "installation.added", tenant, told, audit_id=audit_id, by=by, now=now)
+    record(connection, "installation.added", tenant, told, act)
 
 
-def remove_installation(
-    connection: Connection, *, connection_id: str, external_id: str, audit_id: str, by: str, now: datetime
-) -> str:
-    """Take back whose an installation is; whose it was. Raises BadInput while its tenant's service acts through it."""
+def installation(connection: Connection, connection_id: str, external_id: str) -> str:
+    """Whose an installation of the platform's connection is. Raises BadInput where nobody said so."""
     owner = queries.provider_connection(connection, connection_id)["tenant_id"]
     tenant = installations.tenant_of_installation(connection, connection_id, external_id)
     if owner is not None:  # without a list, whatever comes through its own connection is that tenant's
         raise BadInput(f"{connection_id} is {owner}'s own connection, and so is whatever comes through it")
     if tenant is None:
         raise BadInput(f"{connection_id} has no installation {external_id}: see `aswhom installations list`")
-    if acting := installations.acting_through(connection, connection_id, external_id, tenant=tenant):
-        first = ", ".join(f"`aswhom revoke account {key}`" for key in acting)
-        raise BadInput(f"{tenant}'s service acts through installation {external_id}: end that first, with {first}")
+    return tenant
+
+
+def remove_installation(connection: Connection, act: Act, *, connection_id: str, external_id: str, tenant: str) -> None:
+    """Say no more that an installation is *tenant's*.
+
+    Raises BadInput if it is nobody's, or another's, or while its tenant's accounts act through it.
+    """
+    whose = installation(connection, connection_id, external_id)
+    if whose != tenant:
+        raise BadInput(
+            f"installation {external_id} of {connection_id} is {whose}'s by now, and not {tenant}'s: look again"
+        )
+    profile = PROFILES.get(get_connection(connection, connection_id).provider)
+    of_app = profile is not None and profile.installation_of_app
+    if acting := installations.acting_through(connection, connection_id, external_id, tenant=tenant, of_app=of_app):
+        raise BadInput(
+            f"{len(acting)} account(s) of {tenant} act through installation {external_id}, and nobody would hear of "
+            f"their end at the provider: end them first, {_with_each(acting)}"
+        )
     installations.remove_installation(connection, owner=connection_id, external_id=external_id)
     told = {"connection": connection_id, "external_id": external_id}
-    record(connection, "installation.removed", tenant, told, audit_id=audit_id, by=by, now=now)
-    return tenant
+    record(connection, "installation.removed", tenant, told, act)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from sqlalchemy import Connection
 
+from identity.audit import Act
 from identity.errors import BadInput
 from identity.people import known_as
 from identity.transmitters import Transmitter, add_transmitter
@@ -13,7 +12,7 @@ from pipeline.desk.changes import record
 from pipeline.ledger import queries
 
 
-def add(connection: Connection, new: Transmitter, *, audit_id: str, by: str, now: datetime) -> None:
+def add(connection: Connection, new: Transmitter, act: Act) -> None:
     """Believe its events from now on. Raises BadInput if its id is taken or names other people, or it means nobody."""
     if new.tenant is not None:
         queries.living_tenant(connection, new.tenant)
@@ -21,7 +20,7 @@ def add(connection: Connection, new: Transmitter, *, audit_id: str, by: str, now
         queries.provider_connection(connection, new.connection)
     elif (why := known_as(connection, new.id)) is not None:
         raise BadInput(f"{why}, and its id is the name of its own: choose another id")
-    if not add_transmitter(connection, new, now=now):
+    if not add_transmitter(connection, new, now=act.now):
         raise BadInput(f"there is a transmitter {new.id} already: choose another id")
     told = {"transmitter": new.id, "issuer": new.issuer, "jwks_url": new.jwks_url, "connection": new.connection}
-    record(connection, "transmitter.added", new.tenant, told, audit_id=audit_id, by=by, now=now)
+    record(connection, "transmitter.added", new.tenant, told, act)

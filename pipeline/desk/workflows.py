@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
 from sqlalchemy import Connection, select
 
+from identity.audit import Act
 from identity.errors import BadInput
 from identity.rows import insert_or
 from pipeline.desk.changes import record
@@ -18,14 +18,7 @@ from pipeline.workflow import Workflow
 
 
 def enable(
-    connection: Connection,
-    tenant: str,
-    workflow: Workflow,
-    *,
-    config: object | None,
-    audit_id: str,
-    by: str,
-    now: datetime,
+    connection: Connection, tenant: str, workflow: Workflow, act: Act, *, config: object | None
 ) -> dict[str, Any]:
     """Switch it on for a tenant. *config* None: what is stored, else the workflow's own. Returns what holds.
 
@@ -36,19 +29,19 @@ def enable(
     values = {"enabled": True, "config": chosen}
     row = insert_or(connection, workflow_settings).values(tenant_id=tenant, workflow=workflow.name, **values)
     connection.execute(row.on_conflict_do_update(index_elements=["tenant_id", "workflow"], set_=values))
-    ensure_schedule(connection, tenant, workflow, now=now)
-    record(connection, "workflow.enabled", tenant, {"workflow": workflow.name}, audit_id=audit_id, by=by, now=now)
+    ensure_schedule(connection, tenant, workflow, now=act.now)
+    record(connection, "workflow.enabled", tenant, {"workflow": workflow.name}, act)
     return chosen
 
 
-def disable(connection: Connection, tenant: str, workflow: str, *, audit_id: str, by: str, now: datetime) -> None:
+def disable(connection: Connection, tenant: str, workflow: str, act: Act) -> None:
     """Switch it off for a tenant: no new jobs. Raises BadInput if it is not known there."""
     queries.living_tenant(connection, tenant)
     columns = workflow_settings.c
     off = workflow_settings.update().where(columns.tenant_id == tenant, columns.workflow == workflow)
     if connection.execute(off.values(enabled=False)).rowcount == 0:
         raise BadInput(f"{workflow} is not switched on for {tenant}: `aswhom workflows list` shows what is")
-    record(connection, "workflow.disabled", tenant, {"workflow": workflow}, audit_id=audit_id, by=by, now=now)
+    record(connection, "workflow.disabled", tenant, {"workflow": workflow}, act)
 
 
 def checked_config(workflow: Workflow, document: object) -> dict[str, Any]:

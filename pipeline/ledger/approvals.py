@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, insert, literal, or_, select, update
 
 from identity import audit
+from identity.audit import AsWhom, Work
 from identity.columns import Instant, database_now
 from identity.model import PrincipalKind
 from identity.policy.ledger import version_of
@@ -130,13 +131,12 @@ def _ask_anew(
     )
     audit.record(
         connection,
+        "approval.asked",
+        AsWhom(tenant=intent.job.tenant),
+        Work(job=intent.job.id, action=intent.action),
         id=f"{id}.asked",
         at=now,
         number=number,
-        kind="approval.asked",
-        tenant=intent.job.tenant,
-        job=intent.job.id,
-        action=intent.action,
         outcome="open",
         detail={"approval": id},
     )
@@ -232,12 +232,11 @@ def move_approval(connection: Connection, held: Row[Any], to: ApprovalState, *, 
         return False
     audit.record(
         connection,
+        f"approval.{to}",
+        AsWhom(tenant=held.tenant_id),
+        Work(job=held.job_id, action=held.action),
         id=f"{held.id}.{to}",
         at=now,
-        kind=f"approval.{to}",
-        tenant=held.tenant_id,
-        job=held.job_id,
-        action=held.action,
         outcome=str(to),
         reason=reason,
         detail={"approval": held.id},

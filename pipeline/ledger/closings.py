@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from identity import audit
+from identity.audit import AsWhom, Work
 from identity.capability import issued
 from identity.capability.model import Outcome
+from identity.model import AccessPattern
 from identity.sequence import next_number_and_time
 from pipeline.ledger.intents import Intent, record
 from pipeline.ledger.jobs import wake
@@ -22,6 +24,14 @@ from pipeline.ledger.moving import StepColumns, move_attempt, move_step
 from pipeline.ledger.once import once_name
 from pipeline.states import AttemptState, StepState
 from pipeline.tables import attempts
+
+# Built once, as every statement of every step.
+_OTHERS_IN_DOUBT = select(attempts.c.id).where(
+    attempts.c.step_id == bindparam("step"),
+    attempts.c.id != bindparam("but"),
+    attempts.c.purpose == "call",
+    attempts.c.state == AttemptState.UNKNOWN,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,28 +142,31 @@ def record_attempt(
     outcome: str,
     reason: str,
     number: int | None = None,
+    pattern: AccessPattern | None = None,
+    on_behalf_of: str | None = None,
     action: str | None = None,
-    **more: Any,
+    detail: Mapping[str, Any] | None = None,
 ) -> None:
     """The audit row of what became of *attempt*, a row of `attempts`."""
     audit.record(
         connection,
+        kind,
+        AsWhom(
+            tenant=attempt.tenant_id,
+            agent=attempt.agent_id,
+            principal=attempt.principal_id,
+            pattern=pattern,
+            on_behalf_of=on_behalf_of,
+            account=attempt.account_id or None,  # empty: a capability was nobody's account
+            generation=attempt.generation or None,
+        ),
+        Work(job=attempt.job_id, step=attempt.step_id, attempt=attempt.id, action=action),
         id=id,
         at=at,
         number=number,
-        kind=kind,
-        tenant=attempt.tenant_id,
-        agent=attempt.agent_id,
-        principal=attempt.principal_id,
-        account=attempt.account_id or None,  # empty: a capability was nobody's account
-        generation=attempt.generation or None,
-        job=attempt.job_id,
-        step=attempt.step_id,
-        attempt=attempt.id,
-        action=action,
         outcome=outcome,
         reason=reason,
-        **more,
+        detail=detail,
     )
 
 
@@ -167,13 +180,7 @@ def _close_capability(connection: Connection, intent: Intent, closing: Closing, 
 
 def _in_doubt(connection: Connection, intent: Intent) -> Sequence[str]:
     """The other calls of the step whose outcome is not known."""
-    others = select(attempts.c.id).where(
-        attempts.c.step_id == intent.step,
-        attempts.c.id != intent.attempt,
-        attempts.c.purpose == "call",
-        attempts.c.state == AttemptState.UNKNOWN,
-    )
-    return connection.execute(others).scalars().all()
+    return connection.execute(_OTHERS_IN_DOUBT, {"step": intent.step, "but": intent.attempt}).scalars().all()
 
 
 def _resolve_unknown(connection: Connection, intent: Intent, to: AttemptState, *, number: int, now: datetime) -> None:

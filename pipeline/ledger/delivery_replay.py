@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -18,6 +17,7 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, Row, select, update
 
 from identity import audit
+from identity.audit import Act, AsWhom
 from identity.errors import BadInput
 from pipeline.ledger import pins
 from pipeline.ledger.deliveries import Start, enabled_config, first_bells, start_jobs
@@ -121,15 +121,13 @@ def replay(
     connection: Connection,
     delivery: Stored,
     considered: Sequence[Considered],
+    act: Act,
     *,
     cancelled: bool = False,
     new_jobs: Sequence[str],
-    audit_id: str,
-    by: str,
-    at: datetime,
     subject: str | None = None,
 ) -> Replayed:
-    """Do what `weigh` says. *new_jobs* has an id for each of *considered*; *by* and *subject* as for a job.
+    """Do what `weigh` says. *new_jobs* has an id for each of *considered*; *subject* as for a job.
 
     Raises BadInput if the delivery is gone.
     """
@@ -143,7 +141,7 @@ def replay(
     fates = weigh(connection, delivery, considered, cancelled=cancelled)
     tenant, _ = _whose(connection, delivery)
     starting = [
-        Start(job=job, match=fate.match, config=fate.config, replayed_by=names_of(by, subject))
+        Start(job=job, match=fate.match, config=fate.config, replayed_by=names_of(act.by, subject))
         for job, fate in zip(new_jobs, fates, strict=True)
         if fate.does is Does.START and fate.match and fate.config is not None
     ]
@@ -152,23 +150,15 @@ def replay(
         return Replayed(fates=fates, jobs=(), bells=())
     if starting:
         here = standing_for(connection, tenant, delivery.connection, [start.match for start in starting])
-        start_jobs(connection, here, delivery.connection, delivery.id, starting, now=at)
+        start_jobs(connection, here, delivery.connection, delivery.id, starting, now=act.now)
     for job in again:
-        replay_job(connection, job, by=by, at=at, subject=subject)
+        replay_job(connection, job, by=act.by, at=act.now, subject=subject)
     made = (*(start.job for start in starting), *again)
     workflows = [one.workflow for one, fate in zip(considered, fates, strict=True) if fate.does is not Does.NOTHING]
-    told = {"outcome": "accepted", "reason": f"replayed by {by}: {len(made)} job(s)", "tenant_id": tenant}
+    told = {"outcome": "accepted", "reason": f"replayed by {act.by}: {len(made)} job(s)", "tenant_id": tenant}
     connection.execute(update(deliveries).where(deliveries.c.id == delivery.id).values(told))
-    audit.record(
-        connection,
-        id=audit_id,
-        at=at,
-        kind="delivery.replayed",
-        tenant=tenant,
-        outcome="accepted",
-        reason=f"by {by}",
-        detail={"delivery": delivery.id, "jobs": list(made)},
-    )
+    gave = {"delivery": delivery.id, "jobs": list(made)}
+    audit.record_act(connection, "delivery.replayed", AsWhom(tenant=tenant), act, outcome="accepted", detail=gave)
     return Replayed(fates=fates, jobs=made, bells=first_bells(connection, tenant, workflows))
 
 

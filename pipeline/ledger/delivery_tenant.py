@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection, and_, bindparam, select
 
 from identity import audit
+from identity.audit import AsWhom
 from identity.providers import PROFILES
 from identity.tables import installations, provider_connections
 from pipeline.model import SignedDelivery
@@ -64,10 +65,10 @@ def whose_delivery(connection: Connection, through: str, installation: str | Non
 def record_trespass(connection: Connection, delivery: SignedDelivery, whose: Whose, *, id: str, now: datetime) -> None:
     audit.record(
         connection,
+        "delivery.refused",
+        AsWhom(tenant=whose.trespassed),
         id=f"{id}.refused",
         at=now,
-        kind="delivery.refused",
-        tenant=whose.trespassed or "",
         outcome="refused",
         reason=whose.refusal,
         detail={"delivery": id, "connection": delivery.connection, "event": delivery.event},

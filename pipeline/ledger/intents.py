@@ -11,6 +11,7 @@ from typing import Any, Unpack
 from sqlalchemy import Connection, func
 
 from identity import audit
+from identity.audit import AsWhom, Work
 from identity.capability.model import Wanted
 from identity.capability.verifier import Capability
 from identity.model import Leased, LeaseRequest, NeedsRefresh
@@ -19,7 +20,7 @@ from identity.rows import insert_for
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.ledger.moving import StepColumns, move_step, step_sources
 from pipeline.states import JobState, StepState
-from pipeline.tables import steps
+from pipeline.tables import in_states, steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,21 +137,25 @@ def record(
 ) -> None:
     audit.record(
         connection,
+        kind,
+        AsWhom(
+            tenant=intent.job.tenant,
+            agent=intent.job.agent,
+            principal=intent.principal,
+            pattern=intent.decision.pattern,
+            on_behalf_of=intent.job.user,
+            account=lease.account if lease else None,
+            generation=lease.generation if lease else None,
+        ),
+        Work(
+            job=intent.job.id,
+            step=intent.step,
+            attempt=intent.attempt if lease or capability else None,
+            action=intent.action,
+        ),
         id=id,
         at=at,
         number=number,
-        kind=kind,
-        tenant=intent.job.tenant,
-        agent=intent.job.agent,
-        principal=intent.principal,
-        pattern=intent.decision.pattern,
-        on_behalf_of=intent.job.user,
-        account=lease.account if lease else None,
-        generation=lease.generation if lease else None,
-        job=intent.job.id,
-        step=intent.step,
-        attempt=intent.attempt if lease or capability else None,
-        action=intent.action,
         outcome=outcome,
         reason=reason or intent.decision.reason,
         detail={**_authority(intent), **({"capability": capability.id} if capability else {}), **(detail or {})},
@@ -217,5 +222,5 @@ def _upsert(dialect: str, to: StepState, again: tuple[str, ...]) -> Any:
     # A key may be taken at a later opening, by a newer workflow. It is never let go of here: it may be owned.
     newest["once_key"] = func.coalesce(statement.excluded.once_key, steps.c.once_key)
     return statement.on_conflict_do_update(
-        index_elements=["job_id", "position"], set_=newest, where=steps.c.state.in_(allowed)
+        index_elements=["job_id", "position"], set_=newest, where=in_states(steps.c.state, allowed)
     )

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Update, bindparam, case, 
 from identity.columns import Instant, database_in, database_in_microseconds, database_now, microseconds
 from identity.model import AccessPattern, AccountKey
 from pipeline.states import ENDED, JOB_MOVES, JobState, Wait
-from pipeline.tables import IS_QUEUED, jobs, pinned_configuration
+from pipeline.tables import IS_QUEUED, in_states, jobs, pinned_configuration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ def _moving(which: ColumnElement[bool], to: JobState, source: JobState | None, v
     if to not in (JobState.RUNNING, JobState.STOPPING):
         cleared["claimed_until"] = None
     cleared["finished_at"] = database_now() if to in ENDED else None
-    return update(jobs).where(which, jobs.c.state.in_(sources)).values(**{**cleared, "state": to, **values})
+    return update(jobs).where(which, in_states(jobs.c.state, sources)).values(**{**cleared, "state": to, **values})
 
 
 # Built once, as every statement that each job goes through.
@@ -119,6 +119,9 @@ _CLAIM_NEXT = _CLAIM.where(
     .scalar_subquery()
 )
 _DOCUMENT = select(pinned_configuration.c.document).where(pinned_configuration.c.sha256 == bindparam("digest"))
+_FINISH = _moving(
+    (jobs.c.id == bindparam("job")) & (jobs.c.fence == bindparam("held")), to=JobState.DONE, source=None, values={}
+)
 _STANDING = select(jobs.c.state, jobs.c.revocation_id).where(jobs.c.id == bindparam("job"))
 
 
@@ -222,7 +225,8 @@ def cancel(connection: Connection, job: ClaimedJob, *, reason: str) -> JobState 
 
 def finish(connection: Connection, job: ClaimedJob) -> JobState | None:
     """The function returned: the job is done, a stopping one too."""
-    return JobState.DONE if move_job(connection, job.id, JobState.DONE, fence=job.fence) else None
+    done = connection.execute(_FINISH, {"job": job.id, "held": job.fence}).rowcount == 1
+    return JobState.DONE if done else None
 
 
 def bury(connection: Connection, job: ClaimedJob, *, reason: str) -> JobState | None:

@@ -10,7 +10,7 @@ from typing import Any, TypedDict, Unpack
 from sqlalchemy import Connection, Row, Update, bindparam, update
 
 from pipeline.states import ATTEMPT_MOVES, STEP_MOVES, AttemptState, StepState
-from pipeline.tables import attempts, steps
+from pipeline.tables import attempts, in_states, steps
 
 # What a replay opens again. No run does: a call that is late must not undo a refusal, unless it had its effect.
 _REPLAYED = (StepState.REFUSED, StepState.FAILED, StepState.SKIPPED)
@@ -75,10 +75,10 @@ def move_attempt(
 
 @cache
 def _move_attempt(to: AttemptState) -> Any:
-    condition = (attempts.c.id == bindparam("attempt")) & attempts.c.state.in_(ATTEMPT_MOVES.sources(to))
+    condition = (attempts.c.id == bindparam("attempt")) & in_states(attempts.c.state, ATTEMPT_MOVES.sources(to))
     return update(attempts).where(condition).returning(attempts)
 
 
 @cache
 def _move_step(to: StepState) -> Update:
-    return update(steps).where((steps.c.id == bindparam("step")) & steps.c.state.in_(step_sources(to)))
+    return update(steps).where((steps.c.id == bindparam("step")) & in_states(steps.c.state, step_sources(to)))

@@ -7,6 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, select
 
 from identity import audit
+from identity.audit import AsWhom, Work
 from identity.columns import database_now
 from identity.errors import BadInput
 from identity.sequence import next_number
@@ -62,12 +63,11 @@ def replay(connection: Connection, job: str, *, by: str, at: datetime, subject: 
         connection.execute(delete(once_keys).where(once_keys.c.job_id == job))
     audit.record(
         connection,
+        "job.replayed",
+        AsWhom(tenant=row.tenant_id, agent=row.agent_id),
+        Work(job=job),
         id=f"{job}.replayed.{number}",
         at=at,
-        kind="job.replayed",
-        tenant=row.tenant_id,
-        agent=row.agent_id,
-        job=job,
         outcome="queued",
         reason=f"by {by}",
         detail={"configuration": "the present one"} if pin.moved else None,

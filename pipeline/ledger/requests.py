@@ -11,6 +11,7 @@ from sqlalchemy import Connection, select
 
 from identity import audit
 from identity.api_keys import Caller, NoCaller, still_holds
+from identity.audit import AsWhom, Work
 from identity.connections import connection_for
 from identity.errors import AswhomError
 from identity.identifiers import fits, identify
@@ -96,14 +97,11 @@ def accept_tool(
         )
         audit.record(
             connection,
+            "tool.requested",
+            AsWhom(tenant=caller.tenant, agent=caller.agent, on_behalf_of=principal.id),
+            Work(job=asked.id, action=action.action_name()),
             id=f"{asked.id}.requested",
             at=asked.now,
-            kind="tool.requested",
-            tenant=caller.tenant,
-            agent=caller.agent,
-            on_behalf_of=principal.id,
-            job=asked.id,
-            action=action.action_name(),
             outcome="accepted",
             reason=f"identifier {identifier}",
             detail={"key": caller.key, "request": request, "idempotent": asked.idempotency_key is not None},

@@ -19,6 +19,7 @@ from sqlalchemy import ColumnElement, Connection, exists, false, select
 
 from identity import audit
 from identity.accounts import Account, find_account, move_account, note_said
+from identity.audit import AsWhom
 from identity.connect.sessions import is_connecting
 from identity.connections import get_connection
 from identity.grants import Grant, get_grant
@@ -226,12 +227,10 @@ def _resume(connection: Connection, account: Account, grant: Grant | None, about
 def _record(connection: Connection, account: Account, about: About, outcome: str) -> str:
     audit.record(
         connection,
+        f"account.{about.signal.asks}",
+        AsWhom.of_account(account.key, id=account.id),
         id=f"{about.id}.signal",
         at=about.now,
-        kind=f"account.{about.signal.asks}",
-        tenant=account.key.tenant,
-        principal=account.key.principal,
-        account=account.id,
         outcome=outcome[:64],
         reason=about.signal.reason,
         detail={"source": about.signal.source, "by": about.by},

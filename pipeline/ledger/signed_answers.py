@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from functools import partial
 
 from sqlalchemy import Connection
 
-from identity.principals import resolve_alias
 from pipeline.approvals.signed_answer import SignedAnswer
-from pipeline.ledger.votes import NotCounted, Through, Vote, vote
+from pipeline.ledger.votes import Link, NotCounted, Through, Vote, vote
 
 
 def count(connection: Connection, tenant: str, answer: SignedAnswer, *, through: str, now: datetime) -> tuple[str, str]:
@@ -18,8 +16,8 @@ def count(connection: Connection, tenant: str, answer: SignedAnswer, *, through:
     Returns the delivery's outcome, and why.
     """
     # Whoever opens a link for another connects as them, so what a connect made is no word on who may answer.
-    find = partial(resolve_alias, through=through, by_admin=True)
-    principal = find(connection, tenant, answer.provider, answer.user)
+    link = Link(provider=answer.provider, user=answer.user, through=through, by_admin=True)
+    principal = link.holder(connection, tenant)
     if principal is None:
         unknown = f"{answer.provider} user {answer.user} of provider connection {through} is nobody's alias"
         return "refused", f"{unknown} by an admin's word: `aswhom aliases add` says whose"
@@ -31,6 +29,7 @@ def count(connection: Connection, tenant: str, answer: SignedAnswer, *, through:
         digest=answer.digest,
         through=Through.SLACK,
         said_as=f"{answer.provider}:{answer.user}",
+        link=link,
     )
     counted = vote(connection, given, now=now)
     if isinstance(counted, NotCounted):

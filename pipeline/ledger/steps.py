@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from identity.columns import database_now
 from identity.rows import insert_or
@@ -16,6 +16,8 @@ from pipeline.ledger.moving import move_attempt
 from pipeline.states import AttemptState, StepState, Wait
 from pipeline.tables import IS_OPEN, attempts, steps
 
+_OF_JOB = select(steps).where(steps.c.job_id == bindparam("job"))
+
 
 def clock(connection: Connection) -> datetime:
     """The database's clock, which `settled_by` is compared with."""
@@ -25,7 +27,7 @@ def clock(connection: Connection) -> datetime:
 
 def load(connection: Connection, job: str) -> dict[int, Row[Any]]:
     """All steps of a job by position, read once a run."""
-    rows = connection.execute(select(steps).where(steps.c.job_id == job)).all()
+    rows = connection.execute(_OF_JOB, {"job": job}).all()
     return {row.position: row for row in rows}
 
 

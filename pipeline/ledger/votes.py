@@ -11,8 +11,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select
 
 from identity import audit
+from identity.audit import AsWhom, Work
+from identity.columns import database_now
 from identity.model import PrincipalKind
-from identity.principals import get_principal
+from identity.people import SIGNED_IN_HERE
+from identity.principals import get_principal, resolve_alias
 from identity.sequence import lock_shared, next_number
 from pipeline.approvals.tables import approval_votes, approvals
 from pipeline.ledger.approval_bars import barred, scope_of
@@ -31,8 +34,25 @@ class Through(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Link:
+    """An alias by which somebody was known where they answered; its fields are what `resolve_alias` takes."""
+
+    provider: str
+    user: str  # the provider's id
+    through: str | None = None
+    by_admin: bool = False
+
+    def holder(self, connection: Connection, tenant: str) -> str | None:
+        """Whom it means at *tenant*; None: nobody."""
+        return resolve_alias(connection, tenant, self.provider, self.user, through=self.through, by_admin=self.by_admin)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Vote:
-    """One person's answer. *digest* is that of what they were shown; *said_as* who they were where they said it."""
+    """One person's answer. *digest* is that of what they were shown; *said_as* who they were where they said it.
+
+    *link* is by what that was known; None: by no alias.
+    """
 
     approval: str
     tenant: str
@@ -41,6 +61,7 @@ class Vote:
     digest: str
     through: Through
     said_as: str
+    link: Link | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +98,7 @@ def vote(connection: Connection, given: Vote, *, now: datetime) -> Counted | Not
     ).scalar_one_or_none()
     if earlier is not None:
         return _said_before(held, earlier, given)
-    why_not = over(connection, held, now) or _prohibition(connection, held, given)
+    why_not = over(connection, held, now) or _unlinked(connection, given) or _prohibition(connection, held, given)
     if why_not is not None:
         return NotCounted(reason=why_not)
     number = next_number(connection)
@@ -96,11 +117,62 @@ def vote(connection: Connection, given: Vote, *, now: datetime) -> Counted | Not
     return Counted(state=_decide(connection, held, given, now))
 
 
+def unsay(
+    connection: Connection, *, tenant: str, principal: str, provider: str, external_id: str, now: datetime
+) -> list[str]:
+    """Void what that user of a provider said yes to as *principal*, and wake the jobs, which ask anew; the approvals.
+
+    Those whose step has opened stay: it is done. The caller holds the principal's lock exclusively, so no further
+    answer of theirs is on its way.
+    """
+    votes = approval_votes.c
+    found = (
+        select(approvals, votes.through, votes.said_as)
+        .join(approval_votes, votes.approval_id == approvals.c.id)
+        .where(
+            approvals.c.tenant_id == tenant,
+            approvals.c.state.in_((ApprovalState.OPEN, ApprovalState.APPROVED)),
+            approvals.c.used_at.is_(None),
+            approvals.c.expires_at > select(database_now()).scalar_subquery(),
+            votes.principal_id == principal,
+            votes.answer == YES,
+        )
+        .order_by(approvals.c.id)
+    )
+    rows = connection.execute(found.with_for_update(of=approvals)).all()
+    voided = [row for row in rows if _said_by(row, provider, external_id)]
+    reason = f"{provider} user {external_id}, who said yes as {principal}, is linked to them no more"
+    for held in voided:
+        end(connection, held, ApprovalState.VOID, reason, now)
+    return [held.id for held in voided]
+
+
+def _said_by(row: Row[Any], provider: str, external_id: str) -> bool:
+    """Whether an answer came, or may have come, by that alias.
+
+    The console notes a name, and a sender its own for its users where their people have another: rather one too many.
+    """
+    match row.through:
+        case Through.CONSOLE:
+            return provider == SIGNED_IN_HERE
+        case Through.SLACK:
+            return bool(row.said_as.partition(":")[2] == external_id)
+        case _:
+            return False
+
+
 def _said_before(held: Row[Any], earlier: str, given: Vote) -> Counted | NotCounted:
     """The same word is the first one again; an answer is not taken back."""
     if earlier == (YES if given.yes else NO):
         return Counted(state=ApprovalState(held.state))
     return NotCounted(reason=f"{given.principal} has answered {earlier} already")
+
+
+def _unlinked(connection: Connection, given: Vote) -> str | None:
+    """Why it is not this person's answer any more, or None. Their lock is held, so it stays theirs until it counts."""
+    if given.link is None or given.link.holder(connection, given.tenant) == given.principal:
+        return None
+    return f"{given.link.provider} user {given.link.user} is not linked to {given.principal} any more"
 
 
 def _prohibition(connection: Connection, held: Row[Any], given: Vote) -> str | None:
@@ -137,14 +209,12 @@ def _record(connection: Connection, held: Row[Any], given: Vote, number: int, no
     }
     audit.record(
         connection,
+        "approval.answered",
+        AsWhom(tenant=held.tenant_id, principal=given.principal),
+        Work(job=held.job_id, action=held.action),
         id=f"{held.id}.vote.{number}",
         at=now,
         number=number,
-        kind="approval.answered",
-        tenant=held.tenant_id,
-        principal=given.principal,
-        job=held.job_id,
-        action=held.action,
         outcome=YES if given.yes else NO,
         detail=detail,
     )

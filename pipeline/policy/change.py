@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from sqlalchemy import Connection
 
+from identity.audit import Act
 from identity.policy.ledger import Applied, apply_policy
 from pipeline.ledger.approvals import void_open
 
 
-def put_in_force(
-    connection: Connection, tenant: str, text: str, *, over: int | None, by: str, audit_id: str, now: datetime
-) -> Applied:
+def put_in_force(connection: Connection, tenant: str, text: str, act: Act, *, over: int | None) -> Applied:
     """`apply_policy`, and every open approval of the tenant void: its people are asked under the new version."""
-    applied = apply_policy(connection, tenant, text, over=over, by=by, audit_id=audit_id, now=now)
+    applied = apply_policy(connection, tenant, text, act, over=over)
     if applied.changed:
-        void_open(connection, tenant, reason=f"the tenant's policy is at version {applied.version} now", now=now)
+        void_open(connection, tenant, reason=f"the tenant's policy is at version {applied.version} now", now=act.now)
     return applied

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Table, and_, false, insert, or_, select
 
 from identity import audit
+from identity.audit import AsWhom
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
 from identity.scopes import revoke_scope
@@ -72,11 +73,11 @@ def declare(
     )
     audit.record(
         connection,
+        "revocation.effective",
+        AsWhom(tenant=tenant),
         id=f"{id}.effective",
         at=now,
         number=number,
-        kind="revocation.effective",
-        tenant=tenant or "",
         outcome="effective",
         reason=reason,
         detail={"revocation": id, "scope": str(scope), "source": source, "signal": signal, "by": by},

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select
 
 from identity import audit, leases
+from identity.audit import AsWhom, Work
 from identity.connections import connection_for
 from identity.errors import BadInput, Misconfigured
 from identity.model import LeaseRequest, NeedsConsent, RuledOut
@@ -94,14 +95,11 @@ def compensate_step(
     )
     audit.record(
         connection,
+        "compensation.accepted" if reason is None else "compensation.refused",
+        AsWhom(tenant=of.tenant_id, agent=PLATFORM_AGENT),
+        Work(job=of.id, step=step, action=done.action),
         id=audit_id,
         at=now,
-        kind="compensation.accepted" if reason is None else "compensation.refused",
-        tenant=of.tenant_id,
-        agent=PLATFORM_AGENT,
-        job=of.id,
-        step=step,
-        action=done.action,
         outcome="queued" if reason is None else "not compensated",
         reason=reason or f"{of.workflow} declares it",
         detail={"revocation": revocation, "by_job": job if reason is None else None},

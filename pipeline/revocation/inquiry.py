@@ -17,6 +17,7 @@ from sqlalchemy import Connection, update
 
 from identity import audit
 from identity.accounts import Account, find_account
+from identity.audit import AsWhom
 from identity.columns import database_now
 from identity.connection_secrets import CLIENT_SECRET, SealedSecret, live_secrets
 from identity.connections import get_connection
@@ -141,10 +142,10 @@ def _note(connection: Connection, revocation: str, verdict: Doubt, *, now: datet
         row = load(connection, revocation)
         audit.record(
             connection,
+            "revocation.asked",
+            AsWhom(tenant=row.tenant_id),
             id=f"{revocation}.asked",
             at=now,
-            kind="revocation.asked",
-            tenant=row.tenant_id or "",
             outcome=verdict,
             reason=SAYS[verdict],
             detail={"revocation": revocation},

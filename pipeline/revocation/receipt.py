@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, update
 
 from identity import audit
+from identity.audit import AsWhom
 from identity.audit.tables import audit as audited
 from identity.columns import database_now
 from identity.handovers import hold_signing
@@ -94,10 +95,10 @@ def issue(connection: Connection, row: Row[Any], signer: Signer, provider: AskPr
     first = revision == 1
     audit.record(
         connection,
+        "revocation.quiesced" if first else "revocation.receipt",
+        AsWhom(tenant=row.tenant_id),
         id=_audited_as(row.id, revision),
         at=now,
-        kind="revocation.quiesced" if first else "revocation.receipt",
-        tenant=row.tenant_id or "",
         outcome="quiesced",
         reason=row.reason,
         detail={

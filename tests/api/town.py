@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from identity.addresses import AddressPolicy
 from identity.api_keys import Caller, Role, add_key, new_key
+from identity.audit import Act
 from identity.capability.audiences import new_secret
 from identity.capability.authority import Authority
 from identity.capability.issuer import Issuer
@@ -149,8 +150,8 @@ class Town:
             algorithm=Algorithm.ED25519,
             passes_to=(),
         )
-        add = partial(register, new=new, secret=secret, pair=pair, provider=None, api_url="", by="test")
-        self.database.write(partial(add, audit_id=self.house.ids("aud"), now=self.now()))
+        act = Act(audit_id=self.house.ids("aud"), by="test", now=self.now())
+        self.database.write(lambda c: register(c, new, secret, pair, act, provider=None, api_url=""))
         return "Basic " + b64encode(f"{new.id}:{secret.reveal()}".encode()).decode()
 
     def caller(self, key: Secret | None = None) -> Caller:
@@ -193,9 +194,8 @@ class Town:
         return id
 
     def stop(self, scope: Scope, *, stopped: bool = True) -> None:
-        change = partial(set_stopped, scope=scope, stopped=stopped, tenant="acme", by="test", now=datetime.now(UTC))
-        id = self.house.ids("aud")
-        self.database.write(lambda c: change(c, id=id))
+        act = Act(audit_id=self.house.ids("aud"), by="test", now=datetime.now(UTC))
+        self.database.write(lambda c: set_stopped(c, scope, act, stopped=stopped, tenant="acme"))
 
     def finish(self, job: str, *, result: dict[str, Any]) -> None:
         """As a worker would end the job of a tool: its step is done, and it is."""

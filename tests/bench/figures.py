@@ -67,6 +67,8 @@ class Sheet:
 
 def percentile(values: Sequence[float], share: float) -> float:
     """The value below which *share* of them lie; 1 is the greatest."""
+    if share > 1:
+        raise ValueError(f"a share is at most 1, not {share}")
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
 

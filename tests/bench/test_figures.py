@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tests.bench.figures import Sheet, percentile
 from tests.bench.ground import processor_time
 
@@ -39,6 +41,8 @@ def test_a_percentile_is_one_of_the_values() -> None:
     values = [float(value) for value in range(1, 101)]
     assert [percentile(values, share) for share in (0.5, 0.99, 1)] == [51, 100, 100]
     assert percentile([7], 0.99) == 7
+    with pytest.raises(ValueError, match="a share is at most 1"):
+        percentile(values, 50)
 
 
 def test_a_servers_processor_time_is_also_that_of_children_that_have_ended() -> None:

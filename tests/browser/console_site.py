@@ -10,6 +10,7 @@ from typing import Self
 
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from identity.audit import Act
 from identity.console import sessions
 from identity.console.sign_in import SignIn
 from identity.secret import Secret
@@ -49,5 +50,5 @@ class ConsoleSite:
         """A link that signs an owner in."""
         token, now = Secret(secrets.token_urlsafe(32)), datetime.now(UTC)
         audit_id = self.town.house.ids("aud")
-        self._database.write(lambda c: sessions.make_link(c, token, audit_id=audit_id, by="cli:root", now=now))
+        self._database.write(lambda c: sessions.make_link(c, token, Act(audit_id=audit_id, by="cli:root", now=now)))
         return f"{self.web}/console/link/{token.reveal()}"

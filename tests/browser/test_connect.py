@@ -21,6 +21,7 @@ Meet = Callable[..., Person]
 pytestmark = pytest.mark.usefixtures("chromium")  # by name, so that CI installs it
 
 
+@pytest.mark.timeout(400)
 def test_a_person_connects_and_the_job_that_waited_for_her_goes_on(town: Town, person: Meet) -> None:
     system, grace = town.system, person(java_script_enabled=False)
     at_github = AccountKey(tenant="acme", connection=GITHUB, principal="acme.grace")

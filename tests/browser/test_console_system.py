@@ -11,6 +11,7 @@ import pytest
 
 from deploy.demo import people
 from deploy.demo.provision import GITHUB
+from identity.audit import Act
 from identity.console import sessions
 from identity.model import AccountKey
 from identity.secret import Secret
@@ -27,7 +28,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("chromium")]
 
 def _link(system: System) -> str:
     token, audit_id, now = Secret(secrets.token_urlsafe(32)), system.ids("aud"), datetime.now(UTC)
-    system.runtime.database.write(lambda c: sessions.make_link(c, token, audit_id=audit_id, by="cli:root", now=now))
+    system.runtime.database.write(
+        lambda c: sessions.make_link(c, token, Act(audit_id=audit_id, by="cli:root", now=now))
+    )
     return f"{system.web}/console/link/{token.reveal()}"
 
 

@@ -11,12 +11,15 @@ from functools import partial
 import pytest
 
 from identity.capability import issued
-from identity.capability.model import Outcome
+from identity.capability.model import Audience, Outcome
 from identity.capability.spending import NotSpent, spend
+from identity.capability.token_exchange import Exchanged
 from identity.capability.verifier import Limit, Reason
 from identity.model import Scope, ScopeKind
-from tests.capability.court import BANK, INVOICES, PAID, THEIRS, Court, reasons, revoke
+from identity.secret import Secret
+from tests.capability.court import ASKED, BANK, INVOICES, NEXT, PAID, THEIRS, Court, reasons, revoke
 from tests.ledger.acts import until_awaited
+from tests.ledger.plans import statements_of
 
 SCOPES = (
     Scope(kind=ScopeKind.TENANT, key="acme"),
@@ -25,6 +28,30 @@ SCOPES = (
     Scope(kind=ScopeKind.USER, key="acme.ada"),
     Scope(kind=ScopeKind.ACCOUNT, key="acme/inv/acme.ada"),
 )
+
+#: What a forger could say otherwise than was recorded, and why that is refused.
+FORGED = (
+    ({"tenant": "globex"}, "tenant"),
+    ({"subject": "acme.eve"}, "subject"),
+    ({"actors": ("thief", "payer")}, "actors"),
+    ({"job": "job_other"}, "job"),
+    ({"step": "step_other"}, "step"),
+    ({"action": "invoices.DeleteInvoice"}, "action"),
+    ({"resource": "invoices/inv_8"}, "resource"),
+    ({"limit": None}, "amount"),
+    ({"limit": Limit(amount=Decimal("1500.01"), currency="EUR")}, "amount"),
+    ({"limit": Limit(amount=Decimal("1500.00"), currency="USD")}, "currency"),
+    ({"request_sha256": "0" * 64}, "request"),
+    ({"approved_by": ("acme.eve",)}, "approved_by"),
+    ({"id": "cap_never_issued"}, "unknown"),
+)
+
+
+def passed_on(court: Court) -> Secret:
+    """A token that another service than the agent's may spend."""
+    made = court.authority.exchange(court.token(), INVOICES, target=BANK.uri, asked=ASKED)
+    assert isinstance(made, Exchanged)
+    return made.token
 
 
 def test_fifty_concurrent_uses_are_one_spend(court: Court) -> None:
@@ -66,6 +93,7 @@ def test_a_spend_that_was_for_no_request_in_particular_is_nobodys_but_the_first(
     other = court.token()
     assert court.spend(other)["spend"] == "first"
     assert court.spend(other, request=None) == {"active": False, "reason": "spent"}
+    assert court.spend(court.token(), request="not said")["reason"] == "request", "what is kept of it is no request"
 
 
 @pytest.mark.parametrize("spent", [False, True], ids=["not spent yet", "spent before"])
@@ -137,14 +165,24 @@ def test_a_spend_and_a_revocation_that_race_agree_on_who_was_first(court: Court)
 
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
-def test_a_spend_beside_a_revocation_waits_for_it_and_reads_what_that_committed(court: Court) -> None:
+@pytest.mark.parametrize("by", [INVOICES, BANK], ids=["of the agent", "passed on"])
+def test_a_spend_beside_a_revocation_waits_for_it_and_reads_what_that_committed(court: Court, by: Audience) -> None:
     """SQLite has one writer anyway."""
-    token = court.token()
+    token, request = (passed_on(court), NEXT) if by is BANK else (court.token(), PAID)
     answers: list[dict[str, object]] = []
-    spending = threading.Thread(target=lambda: answers.append(court.spend(token)))
+    spending = threading.Thread(target=lambda: answers.append(court.spend(token, by=by, request=request)))
     until_awaited(court.database, partial(revoke, scope=SCOPES[3]), by=spending)
     assert answers == [{"active": False, "reason": "revoked"}]
     assert court.audited("capability.spent") == []
+
+
+@pytest.mark.parametrize("limit", [Limit(amount=Decimal("1500.00"), currency="EUR"), None], ids=["an amount", "none"])
+def test_a_first_spend_is_three_statements(court: Court, limit: Limit | None) -> None:
+    """The locks or the number, the spend by the whole of the rule, and its row of the audit."""
+    token = court.token(court.issue(limit=limit, approved_by=("acme.grace", "acme.zoë")))
+    said = [one for one, _ in statements_of(lambda: court.spend(token)) if "capability_keys" not in one]
+    assert len(said) == 3, said
+    assert len(court.audited("capability.spent")) == 1
 
 
 def test_a_stolen_token_is_of_no_use_to_another_service(court: Court) -> None:
@@ -154,29 +192,38 @@ def test_a_stolen_token_is_of_no_use_to_another_service(court: Court) -> None:
     assert court.spend(token)["spend"] == "first", "what a thief tried has spent nothing"
 
 
-@pytest.mark.parametrize(
-    ("other", "reason"),
-    [
-        ({"tenant": "globex"}, "tenant"),
-        ({"subject": "acme.eve"}, "subject"),
-        ({"actors": ("thief", "payer")}, "actors"),
-        ({"job": "job_other"}, "job"),
-        ({"step": "step_other"}, "step"),
-        ({"action": "invoices.DeleteInvoice"}, "action"),
-        ({"resource": "invoices/inv_8"}, "resource"),
-        ({"limit": None}, "amount"),
-        ({"limit": Limit(amount=Decimal("1500.01"), currency="EUR")}, "amount"),
-        ({"limit": Limit(amount=Decimal("1500.00"), currency="USD")}, "currency"),
-        ({"request_sha256": "0" * 64}, "request"),
-        ({"approved_by": ("acme.eve",)}, "approved_by"),
-        ({"id": "cap_never_issued"}, "unknown"),
-    ],
-)
+def test_another_service_at_the_same_address_is_another_service(standing_court: Court) -> None:
+    token = standing_court.token()
+    assert standing_court.spend(token, by=replace(INVOICES, id="successor")) == {"active": False}
+    assert standing_court.spend(token)["spend"] == "first"
+
+
+def test_a_spend_is_judged_by_the_connection_on_record(court_on_sqlite: Court) -> None:
+    """And not by the one that its audience has by now."""
+    moved = replace(INVOICES, connection="elsewhere")
+    assert court_on_sqlite.spend(court_on_sqlite.token(), by=moved)["spend"] == "first"
+    token = court_on_sqlite.token()
+    court_on_sqlite.revoke(SCOPES[1])
+    assert court_on_sqlite.spend(token, by=moved)["reason"] == "revoked"
+
+
+@pytest.mark.parametrize(("other", "reason"), FORGED)
 def test_whoever_has_the_signing_key_is_held_to_what_was_recorded(
     standing_court: Court, other: dict[str, object], reason: str
 ) -> None:
     forged = replace(standing_court.issue(), **other)  # type: ignore[arg-type]
     assert standing_court.spend(standing_court.token(forged)) == {"active": False, "reason": reason}
+
+
+def test_no_database_lets_a_forger_spend(court: Court) -> None:
+    """The UPDATE itself looks at all that was recorded: nobody's other word for it spends, and none is kept of it."""
+    real = court.issue(approved_by=("acme.grace",))
+    for other, reason in FORGED:
+        assert court.spend(court.token(replace(real, **other)))["reason"] == reason
+    record = court.database.read(partial(issued.find, jti=real.id))
+    assert record is not None
+    assert record.spent_sha256 is None
+    assert court.spend(court.token(real))["spend"] == "first"
 
 
 def test_another_life_than_was_recorded_is_refused(standing_court: Court) -> None:

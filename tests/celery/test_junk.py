@@ -139,7 +139,7 @@ def test_raw_junk_is_set_aside_and_the_worker_goes_on(
             client.lpush(QUEUE, item)
         ring.jobs(bells(f"ok-{number}"))
         heard = partial(worker.ended, f"ok-{number}")
-        eventually(heard, seconds=10, what=f"the bell after {item!r}", log=worker.log)
+        eventually(heard, seconds=30, what=f"the bell after {item!r}", log=worker.log)
     worker.open_gate("a")
     eventually(lambda: worker.ended("held-a-0"), what="what ran all the while ends", log=worker.log)
     assert worker.running()
@@ -174,7 +174,7 @@ def test_a_key_of_another_type_in_the_place_of_a_queue_ends_no_worker(
         eventually(lambda: worker.text().count("WRONGTYPE") > 1, what="it meets the key, and again", log=worker.log)
         client.delete(QUEUE)
     ring_once(broker.url, "ok-after")
-    eventually(lambda: worker.ended("ok-after"), seconds=15, what="it works when the key is gone", log=worker.log)
+    eventually(lambda: worker.ended("ok-after"), seconds=30, what="it works when the key is gone", log=worker.log)
     worker.open_gate("a")
     eventually(lambda: worker.ended("held-a-0"), what="what ran all the while ends", log=worker.log)
     assert worker.lines().count("opened") == 1

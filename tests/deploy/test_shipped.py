@@ -132,6 +132,7 @@ def test_postgresql_is_not_healthy_while_it_makes_its_data_directory() -> None:
 
 def test_nothing_but_a_proxys_port_is_published() -> None:
     published = [port for service in COMPOSE["services"].values() for port in service.get("ports", ())]
+    assert published
     assert all(port.startswith("127.0.0.1:") for port in published)
 
 

@@ -125,7 +125,7 @@ def test_a_tenant_that_was_opened_and_not_connected_is_stopped_anew(two: Cli) ->
 def test_an_open_tenant_is_not_shredded(two: Cli) -> None:
     held = sealed(two)
     with Installation(load(data_dir=two.data_dir)) as at, pytest.raises(BadInput, match="was opened meanwhile"):
-        at.write(lambda c: shred(c, "acme", id="aud_1", by="test", now=at.now(), besides={}))
+        at.write(lambda c: shred(c, "acme", at.act(), besides={}))
     assert sealed(two) == held
 
 

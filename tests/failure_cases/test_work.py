@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import Connection, func, select
 
 from deploy.sandbox.server import Server
+from identity.audit import Act
 from identity.connection_secrets import PRIVATE_KEY
 from identity.connections import add_connection
 from identity.consents import connect_service
@@ -76,13 +77,11 @@ def bot(rig: Rig) -> str:
         rig.database,
         rig.vault,
         replace(SERVICE, connection="sl"),
+        Act(audit_id=rig.ids("aud"), by="admin:eve", now=datetime.now(UTC)),
         id=rig.ids("acc"),
         provider="slack",
         credential=Credential.STATIC,
         scopes=(),
-        by="admin:eve",
-        audit_id=rig.ids("aud"),
-        now=datetime.now(UTC),
         token=Secret("xoxb-canary"),
         external_id="T0SANDBOX",
         also=lambda c, stored: None,
@@ -130,13 +129,11 @@ def test_case_25_an_installation_that_is_gone(rig: Rig) -> None:
         rig.database,
         rig.vault,
         SERVICE,
+        Act(audit_id=rig.ids("aud"), by="admin:eve", now=datetime.now(UTC)),
         id=rig.ids("acc"),
         provider="github",
         credential=Credential.INSTALLATION,
         scopes=(),
-        by="admin:eve",
-        audit_id=rig.ids("aud"),
-        now=datetime.now(UTC),
         external_id="77",
         also=lambda c, stored: None,
     ).account

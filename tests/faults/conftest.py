@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 
@@ -33,9 +33,15 @@ def seed() -> random.Random:
 
 
 @pytest.fixture
-def sqlite_system(start_system: Callable[..., System]) -> System:
+def settings() -> Mapping[str, str]:
+    """What a test module shortens or lengthens besides."""
+    return {}
+
+
+@pytest.fixture
+def sqlite_system(start_system: Callable[..., System], settings: Mapping[str, str]) -> System:
     """A sandbox and the web process; the test starts the rest."""
-    system = start_system(**SETTINGS)
+    system = start_system(**SETTINGS, **settings)
     system.start("web", "revocations", "housekeeping")
     return system
 
@@ -47,13 +53,18 @@ def workflows() -> tuple[str, ...]:
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
-def system(request: pytest.FixtureRequest, start_system: Callable[..., System], workflows: tuple[str, ...]) -> System:
+def system(
+    request: pytest.FixtureRequest,
+    start_system: Callable[..., System],
+    workflows: tuple[str, ...],
+    settings: Mapping[str, str],
+) -> System:
     """The same on each database; PostgreSQL with the slow tests."""
-    settings = {**SETTINGS, "ASWHOM_WORKFLOWS": ",".join(workflows)}
+    given = {**SETTINGS, "ASWHOM_WORKFLOWS": ",".join(workflows), **settings}
     if request.param == "sqlite":
-        system = start_system(**settings)
+        system = start_system(**given)
     else:
         cluster: Postgres = request.getfixturevalue("postgres")
-        system = start_system(cluster.url(cluster.create_database()), **settings)
+        system = start_system(cluster.url(cluster.create_database()), **given)
     system.start("web", "revocations", "housekeeping")
     return system

@@ -83,6 +83,8 @@ class Control:
             command += ["-k", names]
         # Else it would tidy up after other runs at its end, which takes minutes where they left much.
         command += ["--basetemp", str(folder / "basetemp")]
+        # Without its guard a test may wait until it is cut.
+        command += ["--timeout", "120"]
         # What cannot come about any more is waited for less long.
         waits = {"TESTS_WAIT": "45"}
         environment = {**os.environ, **waits, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}

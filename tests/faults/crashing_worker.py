@@ -1,9 +1,9 @@
 """`celery --app tests.faults.crashing_worker worker`: the worker of production, but it kills itself where a plan says.
 
 The plan is a file named by CRASH_PLAN: `{"point": "after_call", "passes": 3}` is kill -9 at the third arrival at that
-point, by whichever thread. With `"pause": 0.5` that arrival waits half a second instead, and with `"passes": 0` every
-arrival waits for up to that long. Without a plan nothing happens. What is shortened besides is a refresh's patience,
-which no setting has.
+point, by whichever thread. With `"gate": "/a/file"` that arrival stands there until the file does, and with `"pause":
+0.5` in place of `passes` every arrival waits for up to half a second. Without a plan nothing happens. What is shortened
+besides is a refresh's patience, which no setting has.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from identity.refresh.coordinator import RefreshBudget
 from pipeline.celery import make_celery
 from pipeline.ring import CeleryRing
 from pipeline.runtime import Runtime
+from tests.faults.gate import Gate
 
 #: In a step: the intent is committed; the answer is here; the result is committed.
 CALL_POINTS = ("before_call", "after_call", "after_commit")
@@ -32,7 +33,7 @@ CALL_POINTS = ("before_call", "after_call", "after_commit")
 REFRESH_POINTS = ("before_send", "after_send", "after_answer_stored", "after_refresh_commit")
 
 REFRESH = RefreshBudget(
-    send=timedelta(seconds=1), http=timedelta(seconds=2), store=timedelta(seconds=2), wait=timedelta(seconds=10)
+    send=timedelta(seconds=2), http=timedelta(seconds=5), store=timedelta(seconds=5), wait=timedelta(seconds=20)
 )
 
 
@@ -42,6 +43,7 @@ def crash_at(plan: Path | None) -> Callable[[str], None]:
         return lambda point: None
     asked = json.loads(plan.read_text())
     pause: float = asked.get("pause", 0)
+    gate = Gate(Path(asked["gate"])) if "gate" in asked else None
     lock, last = threading.Lock(), threading.local()
     passes = 0
 
@@ -53,15 +55,16 @@ def crash_at(plan: Path | None) -> Callable[[str], None]:
         last.point = point
         if point != asked["point"]:
             return
+        if pause:
+            time.sleep(random.uniform(0, pause))
+            return
         with lock:
             passes += 1
             mine = passes == asked["passes"]
-        if mine and pause:
-            time.sleep(pause)
+        if mine and gate:
+            gate.stand()
         elif mine:
             os.kill(os.getpid(), signal.SIGKILL)
-        elif asked["passes"] == 0:
-            time.sleep(random.uniform(0, pause))
 
     return reached
 

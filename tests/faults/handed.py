@@ -18,6 +18,7 @@ from deploy.demo.provision import GITHUB, standard_of
 from deploy.fixtures.signing import signature
 from deploy.sandbox import clear
 from identity.api_keys import Role
+from identity.audit import Act
 from identity.console import sessions
 from identity.model import AccountKey
 from identity.secret import Secret
@@ -58,8 +59,8 @@ class Handed:
     def _signs_in(self) -> str:
         """An owner by a link; the cookie's value."""
         token, now = secrets.token_urlsafe(32), datetime.now(UTC)
-        make = partial(sessions.make_link, token=Secret(token), audit_id=self._system.ids("aud"), by="cli:root")
-        self._runtime.database.write(partial(make, now=now))
+        act = Act(audit_id=self._system.ids("aud"), by="cli:root", now=now)
+        self._runtime.database.write(lambda c: sessions.make_link(c, Secret(token), act))
         with self._browser() as browser:
             assert browser.get(f"{self._system.web}/console/link/{token}").status_code == 200
             assert browser.post(f"{self._system.web}/console/link/{token}").status_code == 303

@@ -9,9 +9,11 @@ from functools import partial
 from typing import Any
 
 from deploy.sandbox.world import PEOPLE, TENANTS
+from identity.audit import Act
 from pipeline.desk.workflows import enable
 from tests.faults.greeting import greet
 from tests.system.rig import System
+from tests.system.senders import event_until_taken
 
 REPOSITORIES = {"acme": "acme/shop", "globex": "globex/site", "initech": "initech/reports"}
 PULLS, MENTIONS = 4, 2
@@ -20,8 +22,8 @@ PULLS, MENTIONS = 4, 2
 def switch_on_greeting(system: System) -> None:
     for tenant in TENANTS:
         config = {"channel": _channel(_workspace(system, tenant))}
-        on = partial(enable, tenant=tenant, workflow=greet, config=config, by="admin:test")
-        system.runtime.database.write(partial(on, audit_id=system.ids("aud"), now=datetime.now(UTC)))
+        act = Act(audit_id=system.ids("aud"), by="admin:test", now=datetime.now(UTC))
+        system.runtime.database.write(partial(enable, tenant=tenant, workflow=greet, act=act, config=config))
 
 
 def begin_jobs(system: System, chance: random.Random) -> None:
@@ -41,8 +43,7 @@ def _mention(system: System, tenant: str) -> None:
     """Somebody in the tenant's workspace mentions the app."""
     workspace = _workspace(system, tenant)
     said = {"type": "app_mention", "user": "U1", "text": "hello", "ts": "1.000001", "channel": _channel(workspace)}
-    sent = system.order("slack", "events", team_id=workspace["team_id"], event=said)
-    assert sent["status"] == 202, sent
+    event_until_taken(system, workspace["team_id"], said)
 
 
 def _workspace(system: System, tenant: str) -> Mapping[str, Any]:

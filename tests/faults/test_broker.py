@@ -7,22 +7,17 @@ from collections import Counter
 
 import pytest
 
-from pipeline.budget import GUESSED_WINDOW
 from pipeline.states import AttemptState, JobState
 from pipeline.tables import attempts, jobs
 from tests.faults.books import accepted, balance, written_about
 from tests.faults.endings import count_moves_to_an_end, every_job_ended_once
-from tests.faults.time_passes import lapse_bells
+from tests.faults.time_passes import AWHILE, lapse_bells
 from tests.system.rig import System
-
-# A store that comes back with the data of before thinks that requests fly which were answered; a guessed window later
-# it has forgotten them.
-AWHILE = 45 + GUESSED_WINDOW.total_seconds()
 
 
 def open_pulls(system: System, number: int) -> list[str]:
     """Each is answered as accepted, whatever the broker does."""
-    pulls = [system.pull("acme/shop", "ada", "bug") for _ in range(number)]
+    pulls = [system.pull("acme/shop", "ada", "bug", once=True) for _ in range(number)]
     assert [pull["statuses"] for pull in pulls] == [[202]] * number
     return [f"acme/shop#{pull['number']}" for pull in pulls]
 
@@ -44,6 +39,7 @@ def everything_is_done(system: System, pulls: list[str], *, seconds: float) -> N
     assert written_about(system, pulls) == {"comments": Counter(pulls), "messages": Counter(pulls)}
 
 
+@pytest.mark.timeout(400)
 def test_what_was_accepted_ends_though_the_broker_forgets_dies_and_stays_away(system: System) -> None:
     system.connect("acme", "ada")
     count_moves_to_an_end(system)

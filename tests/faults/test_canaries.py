@@ -89,7 +89,7 @@ def go_wrong(system: System) -> set[str]:
     return {bot, echoed}
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_no_secret_is_where_it_can_be_read(start_system: Any) -> None:
     ports = [free_port() for _ in range(2)]
     system: System = start_system(

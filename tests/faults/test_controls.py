@@ -20,7 +20,7 @@ def test_without_the_fence_its_test_fails(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
 def test_without_its_guard_the_test_fails(control: Control, tmp_path: Path) -> None:
     control.is_noticed(tmp_path)

@@ -19,13 +19,14 @@ from pipeline.states import AttemptState, JobState, Wait
 from tests.faults.books import accepted, balance, unresolved, written_about
 from tests.faults.crashing_worker import CALL_POINTS, REFRESH_POINTS
 from tests.faults.endings import count_moves_to_an_end, every_job_ended_once
+from tests.faults.time_passes import AWHILE
 from tests.system.rig import System
 
 PEOPLE = {"acme": ("ada", "grace"), "globex": ("linus", "margaret")}
 REPOSITORY = {"acme": "acme/shop", "globex": "globex/site"}
 
 
-def start_until_killed(system: System, point: str, passes: int, *, seconds: float = 45) -> None:
+def start_until_killed(system: System, point: str, passes: int, *, seconds: float = AWHILE) -> None:
     """A worker that kills itself at its *passes*-th arrival at *point*, started and waited for."""
     plan = system.directory / "plan.json"
     plan.write_text(json.dumps({"point": point, "passes": passes}))
@@ -57,7 +58,7 @@ def open_pulls(system: System, number: int) -> list[str]:
 
 def everything_ended(system: System, pulls: list[str]) -> None:
     """Every job is done, or waits for a person's word about a Slack message, and nothing was written twice."""
-    settled = system.settled(seconds=90)
+    settled = system.settled(seconds=AWHILE)
     assert len(settled) == accepted(system) == len(pulls)
     assert {(job.state, job.wait) for job in settled} <= {(JobState.DONE, None), (JobState.WAITING, Wait.UNKNOWN)}, (
         system.state()
@@ -110,6 +111,7 @@ def crash_calls(system: System, seed: random.Random, *, pulls: int, kills: int) 
     assert written_about(system, opened)["messages"] == Counter(opened)
 
 
+@pytest.mark.timeout(600)
 def test_a_worker_killed_in_its_steps_loses_nothing_and_does_nothing_twice(system: System, seed: random.Random) -> None:
     crash_calls(system, seed, pulls=12, kills=3)
 
@@ -120,6 +122,7 @@ def test_sixty_kills_lose_nothing_and_do_nothing_twice(system: System, seed: ran
     crash_calls(system, seed, pulls=240, kills=60)
 
 
+@pytest.mark.timeout(600)
 def test_a_worker_killed_in_a_refresh_never_presents_a_token_again(system: System) -> None:
     """What was answered and stored goes on by itself; what may have been rotated unseen waits for a person."""
     system.worker_app = "tests.faults.crashing_worker"
@@ -136,7 +139,7 @@ def test_a_worker_killed_in_a_refresh_never_presents_a_token_again(system: Syste
     ended: dict[str, tuple[str, str | None]] = dict.fromkeys(lost, (JobState.WAITING, Wait.CONSENT))
     ended |= dict.fromkeys(("globex.linus", "globex.margaret"), (JobState.DONE, None))
     system.wait(
-        lambda: {job.user_id: (job.state, job.wait) for job in system.jobs()} == ended, "what can end", seconds=60
+        lambda: {job.user_id: (job.state, job.wait) for job in system.jobs()} == ended, "what can end", seconds=AWHILE
     )
     given_up = select(accounts.c.principal_id).where(accounts.c.state == AccountState.NEEDS_RECONNECT)
     assert sorted(system.rows(given_up)) == [(who,) for who in lost]

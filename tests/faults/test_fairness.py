@@ -76,11 +76,12 @@ def share(system: System, number: int) -> None:
     balance(system)
 
 
+@pytest.mark.timeout(600)
 def test_five_jobs_are_among_the_next_beside_a_hundred(sqlite_system: System) -> None:
     share(sqlite_system, 100)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_five_jobs_are_among_the_next_beside_two_thousand(system: System) -> None:
     share(system, 2000)

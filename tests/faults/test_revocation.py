@@ -19,17 +19,16 @@ from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts, deliveries, jobs
 from pipeline.workflow import PLATFORM_AGENT
 from tests.faults.books import balance, requests
+from tests.faults.gated import UNHURRIED, start_gated
 from tests.faults.order import Order, prove_order
 from tests.faults.receipts import receipt_of
 from tests.system.rig import System
 
 
-def start_pausing(
-    system: System, *, passes: int, pause: float, concurrency: int = 16, point: str = "before_call"
-) -> None:
-    """A worker that stands still between an intent's commit and the socket, or at another *point*."""
+def start_pausing(system: System, *, pause: float, concurrency: int) -> None:
+    """A worker that stands still for a while between each intent's commit and the socket."""
     plan = system.directory / "plan.json"
-    plan.write_text(json.dumps({"point": point, "passes": passes, "pause": pause}))
+    plan.write_text(json.dumps({"point": "before_call", "pause": pause}))
     system.worker_app, system.concurrency = "tests.faults.crashing_worker", concurrency
     system.start("worker", CRASH_PLAN=str(plan))
 
@@ -46,6 +45,11 @@ def stop_tidying(system: System) -> None:
     """From here on the rule is all that holds a job up: nobody cancels it."""
     for tidying in ("revocations", "housekeeping"):
         system.kill(tidying)
+
+
+def reaches_a_job(system: System) -> None:
+    """What follows the call that is out may be allowed: then the job ends there because it is told to stop."""
+    system.wait(lambda: system.count(jobs, jobs.c.state == JobState.STOPPING), "that a job is told to stop")
 
 
 def test_before_its_first_step_as_her_a_job_that_is_queued_is_refused_by_the_rule_alone(system: System) -> None:
@@ -71,11 +75,13 @@ def test_between_two_steps_what_was_done_stays_and_what_would_follow_is_not_made
     system.connect("acme", "ada")
     stop_tidying(system)
     assert system.pull("acme/shop", "ada", "bug")["statuses"] == [202]
-    start_pausing(system, passes=2, pause=1.0, concurrency=1, point="after_commit")  # the pull request, the issue
+    # The pull request, the issue.
+    gate = start_gated(system, "after_commit", passes=2, concurrency=1, **UNHURRIED)
     hers = attempts.c.principal_id == "acme.ada"
-    system.wait(lambda: system.count(attempts, hers, attempts.c.state == AttemptState.EFFECT), "the issue's commit")
+    assert system.count(attempts, hers, attempts.c.state == AttemptState.EFFECT) == system.count(attempts, hers) == 1
     made = system.revoke(Scope(kind=ScopeKind.USER, key="acme.ada"), "acme")
     returned = datetime.now(UTC)
+    gate.open()
     system.wait(lambda: system.count(jobs, jobs.c.state == JobState.CANCELLED), "the job's end")
     (job,) = system.jobs()
     system.start("revocations", "housekeeping")
@@ -91,16 +97,19 @@ def test_between_two_steps_what_was_done_stays_and_what_would_follow_is_not_made
     balance(system)
 
 
+@pytest.mark.timeout(400)
 def test_a_call_that_is_out_is_on_the_receipt_and_nothing_follows_it(system: System) -> None:
     """One worker thread, stopped between its intent and the socket; three more jobs wait behind it."""
     system.connect("acme", "ada")
     for _ in range(4):
         system.pull("acme/shop", "ada", "bug")
-    start_pausing(system, passes=2, pause=0.6, concurrency=1)  # the first pass reads the pull request, as the service
-    made_out = attempts.c.principal_id == "acme.ada"
-    system.wait(lambda: system.count(attempts, made_out), "a call in ada's name that is about to be sent")
+    # The first pass reads the pull request, as the service.
+    gate = start_gated(system, "before_call", passes=2, concurrency=1, **UNHURRIED)
+    assert system.count(attempts, attempts.c.principal_id == "acme.ada") == 1
     made = system.revoke_and_ring(system.account("acme", "linear-acme", "ada"), "acme")
     returned = datetime.now(UTC)
+    reaches_a_job(system)
+    gate.open()
     receipt = receipt_of(system, made)
     order = prove_order(system, receipt, returned)
     assert (order.before, order.after) == (0, 1)
@@ -114,14 +123,18 @@ def test_a_call_that_is_out_is_on_the_receipt_and_nothing_follows_it(system: Sys
     balance(system)
 
 
+@pytest.mark.timeout(600)
 def test_an_issue_whose_job_was_stopped_is_told_of_by_the_platform(system: System) -> None:
     """Stopped after the issue: ada's consent at GitHub ends while her comment is on its way."""
     system.connect("acme", "ada")
     system.pull("acme/shop", "ada", "bug")
-    start_pausing(system, passes=3, pause=0.8, concurrency=1)  # the pull request, the issue, the comment
+    # The pull request, the issue, the comment.
+    gate = start_gated(system, "before_call", passes=3, concurrency=1, **UNHURRIED)
     commenting = (attempts.c.principal_id == "acme.ada") & (attempts.c.connection_id == "github")
-    system.wait(lambda: system.count(attempts, commenting), "a comment that is about to be sent")
+    assert system.count(attempts, commenting, attempts.c.state == AttemptState.OPEN) == 1
     made = system.revoke_and_ring(system.account("acme", "github", "ada"), "acme")
+    reaches_a_job(system)
+    gate.open()
     receipt_of(system, made)
     system.wait(lambda: receipt_of(system, made)["compensations"][0]["outcome"] == "done", "the compensation")
     (one,) = receipt_of(system, made)["compensations"]
@@ -160,7 +173,7 @@ def revoke_under_load(system: System, seed: random.Random, *, pulls: int, pause:
     system.connect("acme", "ada", "grace")
     for n in range(pulls):
         system.pull("acme/shop", "grace" if n % 4 == 0 else "ada", "bug")
-    start_pausing(system, passes=0, pause=pause, concurrency=8)
+    start_pausing(system, pause=pause, concurrency=8)
     enough = seed.randrange(pulls // 4)
     made_by_ada = (attempts.c.principal_id == "acme.ada") & (attempts.c.connection_id == "linear-acme")
     done = made_by_ada & (attempts.c.state == AttemptState.EFFECT)
@@ -202,6 +215,7 @@ def test_many_jobs_under_a_revocation(system: System, seed: random.Random, pause
     print(f"{order.before} requests before the revocation, {order.after} on its receipt after it")
 
 
+@pytest.mark.timeout(500)
 def test_a_signal_without_a_broker_is_effective_cancels_and_gets_its_receipt(system: System) -> None:
     """GitHub says that ada has withdrawn, while Valkey is down; she comes back, and withdraws with the same bytes."""
     system.connect("acme", "ada")

@@ -6,8 +6,13 @@ from datetime import UTC, datetime
 
 from sqlalchemy import update
 
+from pipeline.budget import GUESSED_WINDOW
 from pipeline.tables import jobs
-from tests.system.rig import System
+from tests.system.rig import PATIENCE, System
+
+# Seconds. What a worker that was killed had drawn on a budget counts as on its way, and so does what was answered after
+# the store's last copy of its data: others wait for it until a guessed window later, when it is forgotten.
+AWHILE = PATIENCE / 2 + GUESSED_WINDOW.total_seconds()
 
 
 def lapse_bells(system: System) -> None:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, text, update
 
 from identity import audit
+from identity.audit import AsWhom
 from identity.audit.chain import link_digest, row_digest
 from identity.audit.links import newest_checkpoint, sealed_rows
 from identity.audit.pruning import prune_audit
@@ -29,7 +30,9 @@ def write(world: World, *names: str, tenant: str = "acme", at: datetime = START)
     def record(connection: Connection) -> None:
         for name in names:
             detail = {"n": [1, "é"], "a": {"z": None, "b": True}}
-            audit.record(connection, id=name, at=at, kind="step.done", tenant=tenant, principal="anna", detail=detail)
+            audit.record(
+                connection, "step.done", AsWhom(tenant=tenant, principal="anna"), id=name, at=at, detail=detail
+            )
 
     world.store.write(record)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import redis
 
+from identity.audit import Act
 from identity.consents import connect_service
 from identity.http import Client
 from identity.model import Credential
@@ -32,13 +33,11 @@ def service(world: World, credential: Credential, **given: Any) -> str:
         world.store,
         world.vault,
         given.pop("key", ROBOT),
+        Act(audit_id=world.id(), by="admin:eve", now=world.clock.now),
         id=world.id(),
         provider=world.provider,
         credential=credential,
         scopes=given.pop("scopes", ("a", "b")),
-        by="admin:eve",
-        audit_id=world.id(),
-        now=world.clock.now,
         also=lambda connection, key: None,
         **given,
     ).account

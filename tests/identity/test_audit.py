@@ -16,6 +16,7 @@ from sqlalchemy import Connection, delete, event, insert, select, text, update
 from sqlalchemy.exc import DatabaseError
 
 from identity import audit
+from identity.audit import AsWhom
 from identity.audit.chain import FirstBad, Verified, link_digest, row_digest
 from identity.audit.links import sealed_rows
 from identity.audit.sealer import Sealer, first_never_sealed
@@ -151,7 +152,9 @@ def test_a_row_whose_lower_number_appears_late_is_sealed_too(sealed: World) -> N
     number = sealed.number()
     seal(sealed, "i")
     sealed.store.write(
-        lambda connection: audit.record(connection, id="slow", at=START, kind="step.done", tenant="acme", number=number)
+        lambda connection: audit.record(
+            connection, "step.done", AsWhom(tenant="acme"), id="slow", at=START, number=number
+        )
     )
     assert Sealer(sealed.store, SIGNER).seal(now=START) == 1
     assert isinstance(check(sealed), Verified)
@@ -159,7 +162,7 @@ def test_a_row_whose_lower_number_appears_late_is_sealed_too(sealed: World) -> N
 
 def numbered(world: World, number: int, *, at: datetime = START) -> None:
     world.store.write(
-        lambda c: audit.record(c, id=f"row{number}", at=at, kind="step.done", tenant="acme", number=number)
+        lambda c: audit.record(c, "step.done", AsWhom(tenant="acme"), id=f"row{number}", at=at, number=number)
     )
 
 
@@ -259,7 +262,9 @@ def test_half_a_surrogate_pair_in_a_record_keeps_nothing_from_being_sealed(world
 
     def record(connection: Connection) -> None:
         detail = {"tools": ["github." + half], half: "é"}
-        audit.record(connection, id="a", at=START, kind="step.done", tenant="acme", reason=f"é {half}", detail=detail)
+        audit.record(
+            connection, "step.done", AsWhom(tenant="acme"), id="a", at=START, reason=f"é {half}", detail=detail
+        )
         other = {"id": "b", "at": START, "number": 1, "kind": "step.done", "tenant_id": "acme", "detail": {"x": half}}
         connection.execute(insert(rows), other)  # as it was written before
 
@@ -301,7 +306,7 @@ def delete_both(connection: Connection, name: str) -> None:
 
 def put_another_in_its_place(connection: Connection, name: str) -> None:
     delete_row(connection, name)
-    audit.record(connection, id=name, at=START, kind="step.done", tenant="acme", principal="anna", detail={})
+    audit.record(connection, "step.done", AsWhom(tenant="acme", principal="anna"), id=name, at=START, detail={})
 
 
 def renumber(connection: Connection, name: str) -> None:
@@ -340,6 +345,27 @@ def test_tampering_is_found_at_its_first_row(owned: World, attack: Callable[...,
     for place, name in enumerate(EIGHT if attack in ATTACKS else EIGHT[:-1], start=1):
         found = attacked(owned, partial(attack, name=name))
         assert (place, found.seq) == (place, place), found
+
+
+UNREADABLE = {
+    "no time": "update audit set at = 9223372036854775807 where id = 'd'",
+    "no time of a seal": "update audit_seals set sealed_at = 9223372036854775807 where audit_id = 'e'",
+    "no JSON": "update audit set detail = '{' where id = 'd'",
+    "deeper than JSON is read": f"update audit set detail = '{'[' * 100_000}' where id = 'd'",
+    "no text": "update audit set reason = x'00' where id = 'd'",
+}
+
+
+@pytest.mark.parametrize("attack", UNREADABLE)
+@MOSTLY_SQLITE
+def test_what_cannot_be_read_is_found_as_altered(owned: World, attack: str) -> None:
+    if owned.store.engine.dialect.name == "postgresql" and "JSON" in attack:
+        with pytest.raises(DatabaseError):  # it takes no such value
+            attacked(owned, partial(execute, statement=UNREADABLE[attack]))
+        return
+    found = attacked(owned, partial(execute, statement=UNREADABLE[attack]))
+    assert found.seq == (5 if "seal" in attack else 4)
+    assert found.why.endswith("or its seal was altered")
 
 
 @MOSTLY_SQLITE

@@ -6,17 +6,31 @@ import json
 from collections.abc import Sequence
 
 import pytest
+from sqlalchemy import Connection
 
+from identity import audit
+from identity.audit import AsWhom, Work
 from identity.audit.chain import FirstBad, Verified
 from identity.audit.export import Audited, export_lines, verify_files
 from identity.audit.links import newest_checkpoint
 from identity.audit.sealer import Sealer
 from identity.audit.statements import sign
 from identity.errors import BadInput
+from identity.model import AccessPattern
 from tests.identity.audits import DAY, KEYS, SIGNER, kept, prune, seal, write
 from tests.identity.world import START, World
 
 Lines = list[bytes]
+
+# Chains and files that are kept elsewhere have records in just these bytes: no later version may write others.
+FULL = (
+    '{"seq":1,"digest":"f71af63129390a6000e8c87b45ddf9f364fd378e4f7431b3dc3272a68f1404a5","row":{"id":"att_1.opened",'
+    '"at":"2026-11-24T12:00:00+00:00","number":7,"kind":"attempt.opened","tenant_id":"acme",'
+    '"agent_id":"devops-assistant","principal_id":"acme.anna","pattern":"delegated","on_behalf_of":"acme.bob",'
+    '"account_id":"acc_1","generation":3,"job_id":"job_1","step_id":"stp_1","attempt_id":"att_1",'
+    '"action":"github.Comment","outcome":"open","reason":"named by the workflow: é",'
+    '"detail":{"rules":["a"],"n":1,"none":null,"deep":{"z":true,"a":"é"}}}'
+)
 
 
 @pytest.fixture
@@ -57,6 +71,36 @@ def test_an_export_verifies_by_itself(sealed: World) -> None:
     assert newest is not None
     assert (held(lines).first, held(lines).count, held(lines).head) == (1, 8, newest.digest)
     assert [json.loads(line)["row"]["id"] for line in lines[1:]] == list("abcdefgh")
+
+
+def test_a_full_record_is_exported_in_these_bytes(world: World) -> None:
+    def record(connection: Connection) -> None:
+        audit.record(
+            connection,
+            "attempt.opened",
+            AsWhom(
+                tenant="acme",
+                agent="devops-assistant",
+                principal="acme.anna",
+                pattern=AccessPattern.DELEGATED,
+                on_behalf_of="acme.bob",
+                account="acc_1",
+                generation=3,
+            ),
+            Work(job="job_1", step="stp_1", attempt="att_1", action="github.Comment"),
+            id="att_1.opened",
+            at=START,
+            number=7,
+            outcome="open",
+            reason="named by the workflow: é",
+            detail={"rules": ["a"], "n": 1, "none": None, "deep": {"z": True, "a": "é"}},
+        )
+
+    world.store.write(record)
+    assert Sealer(world.store, SIGNER).seal(now=START) == 1
+    line, _, signed = export(world)[1].partition(b',"signed_at":')
+    assert signed
+    assert line.decode() == FULL
 
 
 def test_a_tenants_export_verifies_and_tells_nothing_of_others(sealed: World) -> None:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy import Row, select
 
 from identity.accounts import move_account
@@ -375,6 +376,23 @@ def test_a_refusal_says_its_code_and_only_what_this_token_asks_for_is_refused_fo
     assert confined(world, http) == expected
 
 
+def test_an_answer_that_nobody_knows_is_counted_said_and_left_to_the_opened_step(
+    make: Make, provider: PretendProvider, http: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Waited for, it would be waited for without end."""
+    world, account = ready(make, provider)
+    confiner = confiner_of(world, http)
+    provider.answer = lambda form: reply({"message": "what?"}, 418)
+    counted = partial(REGISTRY.get_sample_value, "aswhom_token_errors_unrecognised_total", {"provider": "github"})
+    before = counted() or 0
+    ahead(world, confiner)
+    reason = "no token for acme/shop alone: status 418 without an error code"
+    assert asked(world, confiner, account) == NotSent(reason=reason)
+    assert (counted() or 0) - before == 1
+    assert [one.getMessage() for one in caplog.records] == [reason]
+    assert minted(provider) == ["shop"]
+
+
 def test_a_repository_is_the_same_however_it_is_written_and_is_asked_for_as_the_account_has_it(
     make: Make, provider: PretendProvider, http: Client
 ) -> None:
@@ -388,6 +406,39 @@ def test_a_repository_is_the_same_however_it_is_written_and_is_asked_for_as_the_
         assert isinstance(asked(world, confiner, account, repository=written), Secret)
     assert [json.loads(body)["repositories"] for body in provider.bodies] == [["Shop"]]
     assert asked(world, confiner, account, repository="acme/shoe") is None
+
+
+def answers_for(*names: object) -> Reply:
+    """A token, and the repositories that it is said to be for."""
+    return reply(LIVES | {"token": "ghs_1", "repositories": [{"id": 1, "full_name": name} for name in names]}, 201)
+
+
+@pytest.mark.parametrize("names", [("acme/shop",), ("other/shop", "acme/shop")], ids=["another", "more"])
+def test_a_token_that_is_said_to_be_for_another_repository_is_held_and_used_for_nothing(
+    make: Make, provider: PretendProvider, http: Client, names: tuple[str, ...]
+) -> None:
+    """GitHub is asked by the name alone, and the installation has one of that name."""
+    world, account = ready(make, provider)
+    confiner = confiner_of(world, http)
+    provider.answer = lambda form: answers_for(*names)
+    ahead(world, confiner, repository="other/shop")
+    why = "no token for other/shop alone: the one that was given is for another"
+    assert asked(world, confiner, account, repository="Other/Shop") == NotSent(reason=why, final=True)
+    assert minted(provider) == ["shop"], "it is remembered, as what is out of reach is"
+    (mint,) = mints_of(world)
+    assert (mint.outcome, mint.finished_at) == ("granted for another repository", world.clock.now)
+    assert world.store.read(lambda c: c.execute(select(withdrawals.c.id, withdrawals.c.state)).all()) == [
+        (mint.id, "held")
+    ], "a revocation ends it too"
+
+
+@pytest.mark.parametrize("names", [("ACME/Shop",), (), (None,), (7,)], ids=["as written", "none", "null", "number"])
+def test_a_token_whose_repository_is_the_one_or_cannot_be_read_is_used(
+    make: Make, provider: PretendProvider, http: Client, names: tuple[object, ...]
+) -> None:
+    world, account = ready(make, provider)
+    provider.answer = lambda form: answers_for(*names)
+    assert isinstance(asked(world, confiner_of(world, http), account), Secret)
 
 
 def test_the_oldest_token_gives_way_where_no_more_are_kept(make: Make, provider: PretendProvider, http: Client) -> None:

@@ -161,5 +161,7 @@ def test_a_client_that_is_refused_with_the_second_key_pauses_the_connection(
     provider.answer = answer
     with pytest.raises(Misconfigured, match="refused the client"):
         coordinator.refresh(ada, after_generation=1)
-    assert world.store.read(lambda connection: paused_reason(connection, "forge"))
+    why = world.store.read(lambda connection: paused_reason(connection, "forge"))
+    assert why is not None
+    assert "client, which authenticated by its private_key (unsupported_grant_type)" in why
     assert provider.presented.total() == 2

@@ -17,7 +17,7 @@ from identity.connect.leftovers import GENERATION, Leftover, leave
 from identity.connect.reasons import Why
 from identity.grants import token_binding
 from identity.http import Client
-from identity.model import AccountKey, Scope, ScopeKind, TokenAnswer
+from identity.model import AccountKey, AccountState, Scope, ScopeKind, TokenAnswer
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
 from identity.refresh.gate import Gate
@@ -87,6 +87,15 @@ def whose_was_not_said(desk: Desk, provider: PretendProvider) -> Why:
     return why(desk.consents())
 
 
+def client_corrected_meanwhile(desk: Desk, provider: PretendProvider) -> Why:
+    def answer(form: dict[str, str]) -> Any:
+        desk.world.store.write(lambda c: c.execute(update(provider_connections).values(client_id="other")).rowcount)
+        return provider.rotate(form)
+
+    provider.answer = answer
+    return why(desk.consents(any_account=True))
+
+
 @pytest.mark.parametrize(
     ("refused", "reason"),
     [
@@ -94,6 +103,7 @@ def whose_was_not_said(desk: Desk, provider: PretendProvider) -> Why:
         (linked_elsewhere, Why.LINKED_ELSEWHERE),
         (wrong_account, Why.WRONG_ACCOUNT),
         (whose_was_not_said, Why.PROVIDER),
+        (client_corrected_meanwhile, Why.INTERRUPTED),
     ],
 )
 def test_what_a_refused_connect_had_won_ends_at_the_provider_by_its_own_name(
@@ -123,6 +133,20 @@ def test_what_a_provider_never_ends_is_given_up_with_its_reason_since_no_receipt
     assert (row.state, row.access_sealed, row.refresh_sealed) == (WithdrawalState.NOT_ASKED, None, None)
     assert "asked 2 times: it answered 404" in row.reason
     assert desk.world.audited("connect.not_ended") == 1
+
+
+def test_what_was_won_for_the_client_before_a_correction_is_never_asked_about_as_the_one_after(
+    desk: Desk, provider: PretendProvider
+) -> None:
+    """Another client is told nothing of it, or that it has ended (RFC 7009 §2.2)."""
+    by_client, before = replace(PROFILES["github"], renewal=None), desk.world.owner.client_id
+    assert client_corrected_meanwhile(desk, provider) is Why.INTERRUPTED
+    provider.ending = lambda ended: (401 if f"/{before}/" in ended.path else 404, {}, b"")
+    assert ask(desk.world, desk.http, by_client, tries=1).state == WithdrawalState.NOT_ASKED
+    (ended,) = provider.ended
+    assert ended.path == f"/applications/{before}/grant"
+    assert desk.world.audited("connect.not_ended") == 1
+    assert desk.world.state() is AccountState.PENDING
 
 
 def test_what_a_host_lacks_the_vaults_key_for_is_left_to_one_that_has_it(desk: Desk, provider: PretendProvider) -> None:
@@ -187,7 +211,7 @@ def test_a_consent_that_was_stored_after_all_is_not_ended(desk: Desk) -> None:
     world = desk.world
     assert isinstance(desk.consents(), Connected)
     answer = TokenAnswer(access_token=Secret("a"), refresh_token=None, expires_at=None, scopes=(), token_type="bearer")
-    left = Leftover(key=ANNA, provider="github", started=world.grant().consented, answer=answer)
+    left = Leftover(key=ANNA, provider="github", client_id="client", started=world.grant().consented, answer=answer)
     world.store.write(lambda c: leave(c, left, left.sealed(world.vault), account_id="new", now=world.clock.now))
     assert world.store.read(lambda c: c.execute(select(withdrawals)).all()) == []
 

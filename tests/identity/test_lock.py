@@ -15,7 +15,7 @@ from identity.refresh.lock import Busy, Held, RefreshLock, Unreachable
 from tests.servers.valkey import Valkey
 
 _names = itertools.count()
-TTL = timedelta(seconds=30)
+TTL, LONG = timedelta(seconds=30), timedelta(seconds=60)  # LONG: whoever waits so long was not woken
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_a_late_owner_releases_and_renews_nothing(valkey_client: redis.Redis, ac
 def test_renewing_gives_the_whole_time_again(valkey_client: redis.Redis, account: str) -> None:
     held = lock(valkey_client).acquire(account)
     assert isinstance(held, Held)
-    valkey_client.pexpire(held.key, 1000)
+    valkey_client.pexpire(held.key, 10_000)
     assert held.renew()
     assert int(valkey_client.pttl(held.key)) > 20_000
 
@@ -64,32 +64,32 @@ def test_waiters_are_woken_all_at_once(valkey_client: redis.Redis, account: str)
     assert isinstance(held, Held)
     with ThreadPoolExecutor(8) as pool:
         began = time.monotonic()
-        waits = [pool.submit(lock(valkey_client).wait, account, within=timedelta(seconds=10)) for _ in range(8)]
-        deadline = time.monotonic() + 5
+        waits = [pool.submit(lock(valkey_client).wait, account, within=LONG) for _ in range(8)]
+        deadline = time.monotonic() + 15
         while valkey_client.pubsub_numsub(held.channel)[0][1] < 8:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         held.release()
         for wait in waits:
             wait.result()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
 
 
 def test_a_release_before_the_subscription_is_not_missed(valkey_client: redis.Redis, account: str) -> None:
     began = time.monotonic()
-    lock(valkey_client).wait(account, within=timedelta(seconds=10))
-    assert time.monotonic() - began < 1
+    lock(valkey_client).wait(account, within=LONG)
+    assert time.monotonic() - began < 20
 
 
 def test_a_wait_ends_when_the_lock_expires_or_the_time_is_over(valkey_client: redis.Redis, account: str) -> None:
     lock(valkey_client, ttl=timedelta(milliseconds=300)).acquire(account)
     began = time.monotonic()
-    lock(valkey_client).wait(account, within=timedelta(seconds=10))
-    assert time.monotonic() - began < 2
+    lock(valkey_client).wait(account, within=LONG)
+    assert time.monotonic() - began < 20
     lock(valkey_client).acquire(account)
     began = time.monotonic()
     lock(valkey_client).wait(account, within=timedelta(milliseconds=200))
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20
 
 
 def test_a_client_that_is_none_says_so(account: str) -> None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from joserfc.jwk import ECKey
 
+from identity.audit import Act
 from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, add_secret, seal_secret
 from identity.connections import add_connection
 from identity.consents import connect_service
@@ -82,13 +83,11 @@ class Robot:
             store,
             self.world.vault,
             ROBOT,
+            Act(audit_id=self.world.id(), by="admin:eve", now=now),
             id=self.world.id(),
             provider="oidc",
             credential=Credential.CLIENT_CREDENTIALS,
             scopes=("api",),
-            by="admin:eve",
-            audit_id=self.world.id(),
-            now=now,
             also=lambda connection, key: None,
         ).account
 

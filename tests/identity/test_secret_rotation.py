@@ -164,7 +164,9 @@ def test_when_both_are_refused_the_connection_pauses_and_no_grant_is_touched(
         make().refresh(account, after_generation=1)
     assert [form["client_secret"] for form in provider.forms] == [NEW, OLD]
     assert connected.state() is AccountState.ACTIVE
-    assert connected.store.read(lambda connection: paused_reason(connection, "forge"))
+    why = connected.store.read(lambda connection: paused_reason(connection, "forge"))
+    assert why is not None
+    assert "client, which authenticated by its client_secret (incorrect_client_credentials)" in why
 
 
 def test_a_refusal_that_is_not_the_secrets_fault_tries_no_other(

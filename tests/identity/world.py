@@ -11,11 +11,12 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection, func, select
 
 from identity.accounts import Account, find_account
+from identity.audit import Act
 from identity.audit.tables import audit
 from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.connections import add_connection
 from identity.consents import connect_service, write_consent
-from identity.grants import ACCESS, AnotherAccount, Consent, Consented, Grant, get_grant, token_binding
+from identity.grants import ACCESS, AnotherAccount, AnotherClient, Consent, Consented, Grant, get_grant, token_binding
 from identity.leases import examine
 from identity.model import (
     AccountKey,
@@ -114,7 +115,7 @@ class World:
         lifetime: timedelta | None = timedelta(hours=1),
         consented: int | None = None,
         tokens: tuple[str, str] | None = None,
-    ) -> Consented | AnotherAccount | RuledOut:
+    ) -> Consented | AnotherAccount | AnotherClient | RuledOut:
         now = self.clock.now
         access, refresh = tokens or ("access-0", f"refresh-{self.generation(key)}")
         answer = TokenAnswer(
@@ -148,13 +149,11 @@ class World:
             self.store,
             self.vault,
             ROBOT,
+            Act(audit_id=self.id(), by="admin:eve", now=self.clock.now),
             id=self.id(),
             provider=self.provider,
             credential=credential,
             scopes=("read", "write"),
-            by="admin:eve",
-            audit_id=self.id(),
-            now=self.clock.now,
             token=Secret(token) if token else None,
             external_id=external_id,
             also=also,

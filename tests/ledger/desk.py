@@ -89,8 +89,9 @@ class Desk:
         return self.house.database.read(lambda c: c.execute(newest).one())
 
     def say(
-        self, who: str, *, yes: bool = True, digest: str | None = None, tenant: str = "acme"
+        self, who: str, *, yes: bool = True, digest: str | None = None, tenant: str = "acme", **more: Any
     ) -> Counted | NotCounted:
+        """*more*: where it was said, and as whom."""
         row = self.row
         given = Vote(
             approval=row.id,
@@ -98,8 +99,7 @@ class Desk:
             principal=who,
             yes=yes,
             digest=row.digest if digest is None else digest,
-            through=Through.CLI,
-            said_as="cli:test",
+            **{"through": Through.CLI, "said_as": "cli:test", **more},
         )
         return self.house.database.write(partial(vote, given=given, now=datetime.now(UTC)))
 

@@ -7,6 +7,7 @@ from functools import partial
 
 from sqlalchemy import select
 
+from identity.audit import Act
 from pipeline.ledger.delivery_replay import Replayed, Stored, replay
 from pipeline.tables import deliveries
 from pipeline.workflow import Considered, Registry
@@ -32,8 +33,6 @@ def replayed(house: House, delivery: Stored, *, cancelled: bool = False) -> Repl
         cancelled=cancelled,
         considered=considered(house),
         new_jobs=[house.ids("job")],
-        audit_id=house.ids("aud"),
-        by="cli:test",
-        at=datetime.now(UTC),
+        act=Act(audit_id=house.ids("aud"), by="cli:test", now=datetime.now(UTC)),
     )
     return house.database.write(write)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
+from identity.audit import Act
 from identity.audit.tables import audit
 from identity.model import Scope, ScopeKind
 from identity.policy.rules import ApprovalNeed
@@ -162,7 +163,7 @@ def test_what_would_be_done_changed_so_the_approval_is_void_and_asked_for_anew(d
 
 def test_a_policy_that_comes_into_force_voids_what_was_asked_and_wakes_the_job(desk: Desk) -> None:
     desk.ask()
-    apply = partial(put_in_force, over=None, by="cli:test", audit_id="aud_1", now=datetime.now(UTC))
+    apply = partial(put_in_force, over=None, act=Act(audit_id="aud_1", by="cli:test", now=datetime.now(UTC)))
     desk.house.database.write(lambda c: apply(c, "acme", POLICY))
     assert (desk.row.state, desk.house.row(desk.job.id).state) == (ApprovalState.VOID, JobState.QUEUED)
     assert isinstance(desk.say("acme.bob"), NotCounted)
@@ -178,7 +179,7 @@ def test_a_policy_changed_between_approval_and_call_voids_it(desk: Desk) -> None
     desk.say("acme.bob")
     desk.again()
     given = desk.ask()
-    apply = partial(put_in_force, over=None, by="cli:test", audit_id="aud_1", now=datetime.now(UTC))
+    apply = partial(put_in_force, over=None, act=Act(audit_id="aud_1", by="cli:test", now=datetime.now(UTC)))
     desk.house.database.write(lambda c: apply(c, "acme", POLICY))
     assert isinstance(desk.open(approval=given), PolicyMoved)
     desk.decision = replace(desk.decision, policy=1)

@@ -6,18 +6,28 @@ import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, insert, inspect, select, update
 
+from identity.accounts import pending_account
 from identity.addresses import AddressPolicy
+from identity.audit import Act
+from identity.audit.tables import audit
 from identity.capability.tables import audiences
-from identity.connections import get_connection
+from identity.connect.leftovers import Leftover, leave
+from identity.connections import get_connection, pause_connection, paused_reason
 from identity.errors import BadInput
+from identity.grants import AnotherClient, Consent, Consented, seal_answer, store_consent
 from identity.installations import add_installation
+from identity.model import AccountKey, Credential, TokenAnswer
 from identity.providers import PROFILES
 from identity.registration import Change, Registration, register
+from identity.secret import Secret
+from identity.sequence import next_number
 from identity.tables import accounts, installations, metadata, provider_connections
+from identity.withdrawals import WithdrawalState, settle
 from pipeline.database import Database
 from pipeline.desk import connections as desk
 from pipeline.desk import tenants
@@ -28,19 +38,19 @@ NOW = datetime.now(UTC)
 ALLOWING = AddressPolicy(allow_hosts=frozenset({"127.0.0.1"}))
 
 
-def added(database: Database, id: str) -> None:
-    given = Registration(id=id, tenant=None, client_id="c", scopes=("read",))
-    owner = register(given, PROFILES["linear"], ALLOWING, metadata=None, has_secret=False, has_key=False)
-    database.write(lambda c: desk.register(c, owner, [], audit_id=f"aud-{id}", by="test", now=NOW))
+def added(database: Database, id: str, *, provider: str = "linear", **more: Any) -> None:
+    given = Registration(id=id, tenant=None, client_id="c", scopes=("read",), **more)
+    owner = register(given, PROFILES[provider], ALLOWING, metadata=None, has_secret=False, has_key=False)
+    database.write(lambda c: desk.register(c, owner, [], Act(audit_id=f"aud-{id}", by="test", now=NOW)))
 
 
 def change(c: Connection, id: str, to: Change, audit_id: str = "aud-1") -> list[str]:
     profile = PROFILES[get_connection(c, id).provider]
-    return desk.change(c, id, to, profile, ALLOWING, audit_id=audit_id, by="test", now=NOW)
+    return desk.change(c, id, to, profile, ALLOWING, Act(audit_id=audit_id, by="test", now=NOW))
 
 
 def remove(c: Connection, id: str) -> None:
-    desk.remove(c, id, audit_id="aud-removed", by="test", now=NOW)
+    desk.remove(c, id, Act(audit_id="aud-removed", by="test", now=NOW))
 
 
 def test_what_is_not_named_stays_as_others_have_left_it(house: House) -> None:
@@ -62,6 +72,127 @@ def test_its_client_stays_once_it_has_accounts(house: House) -> None:
         with pytest.raises(BadInput, match=r"gh has 2 account\(s\)"):
             house.database.write(partial(change, id="gh", to=bound))
     assert house.database.write(lambda c: change(c, "gh", Change(scopes=("a",)))) == ["scopes"]
+
+
+def taken_back(c: Connection, *, owner: str, external_id: str, tenant: str = "acme") -> None:
+    of = {"connection_id": owner, "external_id": external_id, "tenant": tenant}
+    tenants.remove_installation(c, Act(audit_id=f"aud-{external_id}", by="test", now=NOW), **of)
+
+
+def waits(house: House, owner: str) -> AccountKey:
+    """Ada's account at *owner*, which a step has parked for."""
+    key = AccountKey(tenant="acme", connection=owner, principal="acme.ada")
+    house.database.write(lambda c: pending_account(c, key, id="parked", provider="linear", now=NOW))
+    return key
+
+
+def consents(c: Connection, house: House, key: AccountKey, *, client: str) -> object:
+    """What comes of a consent whose tokens *client* won."""
+    answer = TokenAnswer(
+        access_token=Secret("a"), refresh_token=Secret("r"), expires_at=None, scopes=(), token_type="bearer"
+    )
+    sealed = seal_answer(house.vault, answer, tenant="acme", account="parked", provider="linear", generation=1)
+    consent = Consent(
+        id="parked",
+        key=key,
+        provider="linear",
+        credential=Credential.AUTHORIZATION_CODE,
+        consented=next_number(c),
+        any_account=True,
+        client_id=client,
+    )
+    return store_consent(c, consent, sealed, now=NOW)
+
+
+def test_an_account_that_has_won_nothing_binds_no_client(house: House) -> None:
+    """A step parks for it: the mistyped client for which nobody can consent is corrected all the same."""
+    added(house.database, "spare")
+    key = waits(house, "spare")
+    assert house.database.write(lambda c: change(c, "spare", Change(client_id="other"))) == ["client_id"]
+    assert isinstance(house.database.write(lambda c: consents(c, house, key, client="c")), AnotherClient)
+    assert isinstance(house.database.write(lambda c: consents(c, house, key, client="other")), Consented)
+    with pytest.raises(BadInput, match=r"spare has 1 account\(s\)"):
+        house.database.write(lambda c: change(c, "spare", Change(client_id="c"), "aud-2"))
+
+
+def test_what_a_refused_connect_had_won_binds_its_client_until_it_has_ended(house: House) -> None:
+    added(house.database, "spare")
+    key = waits(house, "spare")
+    answer = TokenAnswer(access_token=Secret("a"), refresh_token=None, expires_at=None, scopes=(), token_type="bearer")
+    left = Leftover(key=key, provider="linear", client_id="c", started=1, answer=answer)
+    house.database.write(lambda c: leave(c, left, left.sealed(house.vault), account_id="new", now=NOW))
+    with pytest.raises(BadInput, match=r"spare has 1 account\(s\)"):
+        house.database.write(lambda c: change(c, "spare", Change(client_id="other")))
+    house.database.write(lambda c: settle(c, left.id, to=WithdrawalState.DONE, reason=None, now=NOW))
+    assert house.database.write(lambda c: change(c, "spare", Change(client_id="other"))) == ["client_id"]
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_a_consent_beside_a_correction_of_its_client_waits_and_is_refused(house: House) -> None:
+    """SQLite has one writer anyway."""
+    added(house.database, "spare")
+    key = waits(house, "spare")
+    came: list[object] = []
+    by = threading.Thread(
+        target=lambda: came.append(house.database.write(lambda c: consents(c, house, key, client="c")))
+    )
+    to = Change(client_id="other")
+    assert until_awaited(house.database, lambda c: change(c, "spare", to), by=by) == ["client_id"]
+    assert came == [AnotherClient()]
+
+
+def test_whom_googles_assertions_are_of_stays_once_it_has_accounts(house: House) -> None:
+    added(house.database, "drive", provider="google", config={"service_account": "a@x.example", "key_id": "1"})
+    key = waits(house, "drive")
+    assert isinstance(house.database.write(lambda c: consents(c, house, key, client="c")), Consented)
+    with pytest.raises(BadInput, match=r"config\.service_account stays"):
+        house.database.write(lambda c: change(c, "drive", Change(config={"service_account": "b@x.example"})))
+    assert house.database.write(lambda c: change(c, "drive", Change(config={"key_id": "2"}))) == ["config.key_id"]
+
+
+@pytest.mark.parametrize(
+    ("to", "used"),
+    [
+        ({"key_header": "x-key"}, False),
+        ({"app_id": "7"}, True),
+        ({"key_id": "2"}, True),
+        ({"assertion_audience": "https://test.example"}, True),
+    ],
+)
+def test_what_no_refusal_of_the_client_can_be_of_resumes_nothing(
+    house: House, to: dict[str, str], *, used: bool
+) -> None:
+    added(house.database, "spare")
+    house.database.write(lambda c: pause_connection(c, "spare", reason="its client was refused"))
+    house.database.write(lambda c: change(c, "spare", Change(config=to)))
+    assert (house.database.read(lambda c: paused_reason(c, "spare")) is None) == used
+    assert len(recorded(house, "connection.resumed")) == used
+
+
+def test_what_was_corrected_is_recorded_as_it_was_and_as_it_is(house: House) -> None:
+    """But for a member that nobody knows: an operator may have put anything there."""
+    added(house.database, "spare", config={"app_id": "1"})
+    house.database.write(
+        lambda c: change(c, "spare", Change(scopes=("a",), config={"app_id": "2", "pin": "hunter2", "key_id": "k"}))
+    )
+    (row,) = recorded(house, "connection.changed")
+    assert row["before"] == {"config.app_id": "1", "config.key_id": None, "scopes": ["read"]}
+    assert row["after"] == {"config.app_id": "2", "config.key_id": "k", "scopes": ["a"]}
+    assert row["changed"] == ["config.app_id", "config.key_id", "config.pin", "scopes"]
+
+
+def test_a_connection_that_was_in_use_is_resumed_all_the_same(house: House) -> None:
+    """Else an older refusal, on its way, pauses what its operator has just mended at the provider."""
+    asked = house.database.write(next_number)
+    assert not house.database.write(lambda c: desk.resume(c, "gh", Act(audit_id="aud-1", by="test", now=NOW)))
+    assert not house.database.write(lambda c: pause_connection(c, "gh", reason="refused before", asked=asked))
+    assert recorded(house, "connection.resumed") == [{"connection": "gh", "was_paused": False}]
+
+
+def recorded(house: House, kind: str) -> list[dict[str, Any]]:
+    """The details of the audit's rows of that kind."""
+    found = select(audit.c.detail).where(audit.c.kind == kind)
+    return [dict(one) for one in house.database.read(lambda c: c.execute(found).scalars().all())]
 
 
 def test_whatever_refers_to_a_connection_is_in_the_way_of_its_removal(house: House) -> None:
@@ -123,15 +254,40 @@ def test_an_installation_is_taken_back_once_nobody_acts_through_it(house: House)
         values = {"external_id": "installation-acme", "state": state}
         c.execute(update(accounts).where(accounts.c.principal_id == of).values(values))
 
-    def take_back(c: Connection) -> str:
-        of = {"connection_id": "gh", "external_id": "installation-acme"}
-        return tenants.remove_installation(c, **of, audit_id="aud-back", by="test", now=NOW)
-
+    take_back = partial(taken_back, owner="gh", external_id="installation-acme")
     house.database.write(partial(acts_through, of="acme.ada"))  # her own number at the provider, by chance
     house.database.write(partial(acts_through, of="acme.service"))
     with pytest.raises(BadInput, match=r"aswhom revoke account acme/gh/acme\.service`$"):
         house.database.write(take_back)
     house.database.write(partial(acts_through, of="acme.service", state="revoked"))
-    assert house.database.write(take_back) == "acme"
+    with pytest.raises(BadInput, match="is acme's by now, and not globex's"):
+        house.database.write(partial(take_back, tenant="globex"))
+    house.database.write(take_back)
     left = house.database.read(lambda c: c.execute(select(installations.c.external_id)).scalars().all())
     assert left == ["installation-globex"]
+
+
+def test_a_workspace_is_taken_back_once_its_tenant_has_no_account_there_or_another_workspace(house: House) -> None:
+    """An event that ends access names the workspace alone: it would reach nobody."""
+    added(house.database, "team")
+    in_workspaces = partial(add_installation, owner="team", tenant="acme", now=NOW)
+    house.database.write(lambda c: [in_workspaces(c, external_id=one) for one in ("T1", "T2")])
+    key = waits(house, "team")
+
+    def take_back(workspace: str) -> None:
+        house.database.write(lambda c: taken_back(c, owner="team", external_id=workspace))
+
+    assert isinstance(house.database.write(lambda c: consents(c, house, key, client="c")), Consented)
+    take_back("T2")
+    with pytest.raises(BadInput, match=r"aswhom revoke account acme/team/acme\.ada`$"):
+        take_back("T1")
+    ended = update(accounts).where(accounts.c.connection_id == "team").values(state="revoked")
+    house.database.write(lambda c: c.execute(ended).rowcount)
+    take_back("T1")
+
+
+def test_an_account_that_waits_for_a_consent_is_of_no_workspace_yet(house: House) -> None:
+    added(house.database, "team")
+    house.database.write(lambda c: add_installation(c, owner="team", external_id="T1", tenant="acme", now=NOW))
+    waits(house, "team")
+    house.database.write(lambda c: taken_back(c, owner="team", external_id="T1"))

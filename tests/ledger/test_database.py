@@ -180,7 +180,13 @@ def test_a_write_that_gets_no_turn_in_time_is_unavailable_and_is_not_done_later(
         database.write(_insert("late"))
     release.set()
     holder.join(10)
-    assert database.write(lambda c: None) is None
+
+    def goes_through() -> bool:
+        with suppress(CommitUnknown, Unavailable):  # a fifth of a second is less than a slow machine's commit takes
+            return database.write(lambda c: True)
+        return False
+
+    eventually(goes_through)
     assert _names(database) == set()
     database.close()
 

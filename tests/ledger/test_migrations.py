@@ -55,7 +55,7 @@ def test_a_ledger_of_a_newer_version_is_neither_upgraded_nor_ready_and_both_say_
 
 
 def test_an_older_ledger_is_not_ready_and_its_schedules_keep_their_slots(database_url: str) -> None:
-    database = open_database(DatabaseSettings(url=database_url))
+    database = open_database(DatabaseSettings(url=database_url, turn_timeout=timedelta(minutes=1)))
     web = Intake(database, Vault({1: bytes(32)}, secrets.token_bytes), Ids(), clock=lambda: datetime.now(UTC))
     with pytest.raises(Unavailable, match="at revision None, and this version is made for"):
         web.ready()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from identity.audit import Act
 from identity.audit.tables import audit
 from identity.errors import BadInput, Misconfigured
 from identity.money import Money
@@ -30,7 +31,7 @@ def text(word: str = "no") -> str:
 
 
 def apply(house: House, document: str, *, over: int | None = None) -> Applied:
-    change = partial(apply_policy, over=over, by="cli:test", audit_id=house.ids("aud"), now=datetime.now(UTC))
+    change = partial(apply_policy, over=over, act=Act(audit_id=house.ids("aud"), by="cli:test", now=datetime.now(UTC)))
     return house.database.write(lambda c: change(c, "acme", document))
 
 

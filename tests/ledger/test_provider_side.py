@@ -575,7 +575,7 @@ def test_what_a_refused_connect_had_won_is_asked_about_by_housekeeping_and_is_on
     )
     house = side.house
     started = house.database.write(next_number)
-    left = Leftover(key=ADA, provider="github", started=started, answer=answer, external_id="1001")
+    left = Leftover(key=ADA, provider="github", client_id="client", started=started, answer=answer, external_id="1001")
     house.database.write(lambda c: leave(c, left, left.sealed(house.vault), account_id="new", now=side.now))
     side.github.ending = lambda _: (202, {}, b"")
     made = side.declare()

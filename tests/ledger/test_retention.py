@@ -14,7 +14,7 @@ from sqlalchemy import Connection, func, insert, select, text, update
 
 from identity.api_key_tables import api_keys, workloads
 from identity.api_keys import NoCaller, Role, add_key, find_caller, revoke_key
-from identity.audit import record
+from identity.audit import AsWhom, record
 from identity.audit.chain import Verified
 from identity.audit.sealer import Sealer
 from identity.audit.tables import audit
@@ -271,7 +271,7 @@ def test_zero_days_keep_for_good(house: House) -> None:
 def test_the_audit_is_kept_unless_it_is_to_be_forgotten(house: House) -> None:
     house.accept(house.delivery("d-1"))
     for at in (NOW, NOW + 30 * DAY):
-        write = partial(record, id=f"row-{at:%j}", at=at, kind="test", tenant="acme")
+        write = partial(record, kind="test", whom=AsWhom(tenant="acme"), id=f"row-{at:%j}", at=at)
         house.database.write(write)
         assert Sealer(house.database, SIGNER).run(now=at)
     kept = count(house, audit)

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import select, update
 
 from identity.accounts import find_account
+from identity.audit import Act
 from identity.audit.tables import audit
 from identity.consents import connect_service
 from identity.grants import get_grant
@@ -214,15 +215,13 @@ def test_new_permissions_do_not_widen_an_installation_past_what_its_admin_asked_
         house.database,
         house.vault,
         ROBOT,
+        Act(audit_id=house.ids("aud"), by="admin:eve", now=datetime.now(UTC)),
         id=house.ids("acc"),
         provider="github",
         credential=Credential.INSTALLATION,
         scopes=("issues:write",),
         ceiling=("issues:write",),
         external_id="9001",
-        by="admin:eve",
-        audit_id=house.ids("aud"),
-        now=datetime.now(UTC),
         also=lambda connection, key: None,
     )
     wide = frozenset({"issues:write", "issues:read", "contents:write", "contents:read"})

@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from identity.accounts import get_account
+from identity.audit import Act
 from identity.audit.tables import audit
 from identity.errors import BadInput
 from identity.grants import get_grant, rotate, seal_answer
@@ -566,7 +567,7 @@ def _grant_scopes(house: House, *scopes: str) -> str:
 def _narrow(house: House, account: str, *keep: str) -> tuple[str, ...]:
     def write(c: Any) -> tuple[str, ...]:
         now = datetime.now(UTC)
-        return narrow(c, get_account(c, account), keep=keep, by="ops", reason="less", audit_id=audit_id, now=now)
+        return narrow(c, get_account(c, account), Act(audit_id=audit_id, by="ops", now=now), keep=keep, reason="less")
 
     audit_id = house.ids("aud")
     return house.database.write(write)

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, cast
 import pytest
 from sqlalchemy import Connection, select, update
 
+from identity.audit import Act
 from identity.model import Effect
 from identity.policy.ledger import apply_policy
 from identity.vault import Vault
@@ -208,7 +209,7 @@ def test_a_refusal_ends_the_job_whose_call_is_in_doubt_whatever_its_workflow_cat
         answers(office, status)
         office.work(job)
         time_passes(office)
-    apply = partial(apply_policy, over=None, by="cli:test", audit_id="aud-1", now=datetime.now(UTC))
+    apply = partial(apply_policy, over=None, act=Act(audit_id="aud-1", by="cli:test", now=datetime.now(UTC)))
     database.write(lambda c: apply(c, "acme", DENIED))
     office.work(job)
     row, (step,) = office.house.row(job), steps_of(office.house)
@@ -229,7 +230,7 @@ def test_a_read_that_a_crash_left_without_an_outcome_is_refused_like_one_that_wa
     (left,) = database.read(lambda c: c.execute(select(attempts)).all())
     database.write(partial(ledger.settle, attempt=left, now=datetime.now(UTC)))
     assert [step.state for step in steps_of(office.house)] == [StepState.UNKNOWN]
-    apply = partial(apply_policy, over=None, by="cli:test", audit_id="aud-1", now=datetime.now(UTC))
+    apply = partial(apply_policy, over=None, act=Act(audit_id="aud-1", by="cli:test", now=datetime.now(UTC)))
     database.write(lambda c: apply(c, "acme", DENIED))
     office.work(job)
     assert (office.house.row(job).state, steps_of(office.house)[0].state) == (JobState.DONE, StepState.REFUSED)
@@ -292,7 +293,7 @@ def test_a_step_that_was_refused_is_known_to_the_upstream_by_one_key_whatever_th
     (job,) = office.house.accept(office.house.delivery("delivery"), now=now - HOUR * 3).jobs
     denied = DENIED.replace("github.*", "github.Keyed")
     for version, (policy, said) in enumerate(((denied, [200]), ("format = 1\n", [500, 200]))):
-        apply = partial(apply_policy, over=None, by="cli:test", audit_id=f"aud-{version}", now=now)
+        apply = partial(apply_policy, over=None, act=Act(audit_id=f"aud-{version}", by="cli:test", now=now))
         database.write(partial(apply, tenant="acme", text=policy))
         for status in said:
             answers(office, status, id="7")
@@ -314,11 +315,11 @@ def test_a_step_that_was_refused_and_asks_for_something_else_is_known_by_one_key
     declare(office, partial(says_keyed, "hello"))
     office.house.workflow = replace(office.house.workflow, uses={Keyed: USER})
     database, now = office.house.database, datetime.now(UTC)
-    apply = partial(apply_policy, over=None, by="cli:test", now=now)
-    database.write(lambda c: apply(c, "acme", DENIED, audit_id="aud-1"))
+    first, second = (Act(audit_id=id, by="cli:test", now=now) for id in ("aud-1", "aud-2"))
+    database.write(lambda c: apply_policy(c, "acme", DENIED, first, over=None))
     job = office.house.job()
     office.work(job)
-    database.write(lambda c: apply(c, "acme", "format = 1\n", audit_id="aud-2"))
+    database.write(lambda c: apply_policy(c, "acme", "format = 1\n", second, over=None))
     database.write(partial(replay, job=job, by="ops", at=now))
     declare(office, partial(says_keyed, "good morning"))
     refuses = iter((True, False))

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from identity.audit import Act
 from identity.model import PrincipalKind
 from identity.policy.ledger import policy_text
 from identity.principals import ensure_principal
@@ -35,7 +36,7 @@ def allow_refunds(office: Office) -> None:
     person = partial(ensure_principal, tenant="acme", kind=PrincipalKind.USER, now=now)
     database.write(partial(person, id="acme.edsger", name="edsger"))
     _, before = database.read(lambda c: policy_text(c, "acme"))
-    change = partial(put_in_force, over=None, by="cli:test", audit_id=office.town.runtime.ids("aud"), now=now)
+    change = partial(put_in_force, over=None, act=Act(audit_id=office.town.runtime.ids("aud"), by="cli:test", now=now))
     database.write(lambda c: change(c, "acme", before + TWO_EYES_MORE))
     on = workflow_settings.insert().values(tenant_id="acme", workflow="refund_invoice", enabled=True, config={})
     database.write(lambda c: c.execute(on))

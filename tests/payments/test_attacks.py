@@ -7,6 +7,7 @@ from functools import partial
 
 from sqlalchemy import update
 
+from identity.audit import Act
 from identity.policy.ledger import policy_text
 from identity.principals import link_alias
 from pipeline.ledger.approval_views import approval
@@ -90,7 +91,7 @@ def test_a_yes_under_a_looser_policy_pays_nothing_under_a_tighter_one(office: Of
     assert office.answer(by="grace").status_code == 200
     _, before = office.town.runtime.database.read(lambda c: policy_text(c, "acme"))
     tighter = before.replace('limit = "50000 EUR"', 'limit = "10000 EUR"')
-    change = partial(put_in_force, over=None, by="cli:test", audit_id="aud_tighter", now=datetime.now(UTC))
+    change = partial(put_in_force, over=None, act=Act(audit_id="aud_tighter", by="cli:test", now=datetime.now(UTC)))
     office.town.runtime.database.write(lambda c: change(c, "acme", tighter))
     (job,) = office.town.settle()
     assert job.state == JobState.DEAD

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from identity.audit import Act
 from identity.policy.file import read_policy
 from identity.policy.ledger import apply_policy
 from identity.policy.rules import FACTS_ALONE
@@ -51,7 +52,7 @@ def test_a_trial_knows_that_a_tools_upstream_takes_capabilities_though_no_workfl
 def test_what_an_agent_asks_for_counts_as_background_work(agents: Town) -> None:
     aud, now = agents.runtime.ids("aud"), datetime.now(UTC)
     agents.runtime.database.write(
-        lambda c: apply_policy(c, "acme", NOT_IN_THE_BACKGROUND, over=None, by="cli:test", audit_id=aud, now=now)
+        lambda c: apply_policy(c, "acme", NOT_IN_THE_BACKGROUND, Act(audit_id=aud, by="cli:test", now=now), over=None)
     )
     ask(agents, "job_1", GetInvoice(id=SMALL))
     (job,) = agents.settle()

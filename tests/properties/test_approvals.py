@@ -29,6 +29,7 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import Connection, update
 
+from identity.audit import Act
 from identity.model import PrincipalKind, Scope, ScopeKind
 from identity.policy.rules import ApprovalNeed
 from identity.principals import ensure_principal, link_alias
@@ -153,7 +154,9 @@ class Approvals(RuleBasedStateMachine):
     def change_the_policy(self) -> None:
         self.version += 1
         text = POLICY.replace('"x"', f'"x{self.version}"')
-        apply = partial(put_in_force, over=None, by="test", audit_id=self.desk.house.ids("aud"), now=datetime.now(UTC))
+        apply = partial(
+            put_in_force, over=None, act=Act(audit_id=self.desk.house.ids("aud"), by="test", now=datetime.now(UTC))
+        )
         self.database.write(lambda c: apply(c, "acme", text))
         self.desk.decision = replace(self.desk.decision, policy=self.version)
 

@@ -47,6 +47,14 @@ def test_a_narrowed_token_is_narrow(sandbox: Sandbox) -> None:
     assert (refused.status_code, refused.json()["message"]) == (403, "Resource not accessible by integration")
 
 
+@pytest.mark.parametrize(("wanted", "named"), [({"repositories": ["shop"]}, ["acme/shop"]), ({}, None)])
+def test_a_narrowed_tokens_answer_names_its_repositories_and_another_none(
+    sandbox: Sandbox, wanted: dict[str, Any], named: list[str] | None
+) -> None:
+    answer = sandbox.github("POST", "/app/installations/9001/access_tokens", sandbox.app_jwt(), json=wanted).json()
+    assert (answer.get("repositories") and [row["full_name"] for row in answer["repositories"]]) == named
+
+
 @pytest.mark.parametrize(
     "wanted",
     [{"permissions": {"contents": "write"}}, {"permissions": {"administration": "read"}}, {"repositories": ["site"]}],

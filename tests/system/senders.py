@@ -13,8 +13,21 @@ import httpx
 from standardwebhooks import Webhook
 
 from deploy.demo.provision import standard_of
-from tests.system.rig import System
+from tests.system.rig import AGAIN, System
 from tests.webhooks.parts import FORM, slack_headers
+
+
+def event_until_taken(system: System, team: str, event: Mapping[str, Any]) -> None:
+    """An event of Slack's, which Slack sends again while it fails."""
+    sent = system.order("slack", "events", team_id=team, event=event)
+
+    def taken() -> bool:
+        if sent["status"] in AGAIN:
+            sent.update(system.order("slack", "events", event_id=sent["event_id"]))
+        return sent["status"] not in AGAIN
+
+    system.wait(taken, "that Slack's event is taken")
+    assert sent["status"] == 202, sent
 
 
 def slash_command(system: System, tenant: str, text: str, *, trigger: str, user: str = "U7") -> httpx.Response:

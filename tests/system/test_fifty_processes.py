@@ -14,7 +14,7 @@ from identity.connect.connector import Connected
 from identity.grants import ACCESS, REFRESH
 from identity.http import Client
 from pipeline.database import Database, DatabaseSettings, open_database
-from pipeline.migrations import upgrade
+from pipeline.migrations import upgrade_at
 from tests.identity.peer import Peer
 from tests.identity.world import World
 from tests.servers.oidc import Oidc
@@ -26,8 +26,8 @@ PROCESSES = 50
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
+    upgrade_at(DatabaseSettings(url=database_url))
     opened = open_database(DatabaseSettings(url=database_url))
-    upgrade(opened)
     yield opened
     opened.close()
 

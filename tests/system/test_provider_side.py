@@ -40,6 +40,7 @@ def provider_of(system: System, made: str) -> Any:
     return None if receipt is None else receipt["provider"]["answer"]
 
 
+@pytest.mark.timeout(500)
 def test_revoked_tokens_die_at_the_provider_with_what_a_refresh_won_and_a_later_consent_lives(
     start_system: Start,
 ) -> None:
@@ -72,7 +73,7 @@ def test_revoked_tokens_die_at_the_provider_with_what_a_refresh_won_and_a_later_
     system.connect("acme", "ada")
     generation = system.runtime.database.read(lambda c: get_grant(c, account))
     assert generation is not None
-    system.order("auth", "faults", mode="delay", endpoint="github", seconds=3.0, times=1)
+    system.order("auth", "faults", mode="delay", endpoint="github", seconds=18, times=1)
     ended: list[BaseException] = []
 
     def refresh() -> None:
@@ -85,6 +86,7 @@ def test_revoked_tokens_die_at_the_provider_with_what_a_refresh_won_and_a_later_
     on_the_wire = select(refresh_intents).where(refresh_intents.c.state == IntentState.OPEN)
     system.wait(lambda: system.rows(on_the_wire), "the refresh on the wire")
     third = system.revoke_and_ring(scope, "acme")
+    system.order("auth", "release")
     thread.join()
     system.wait(lambda: provider_of(system, third) == "done", "that GitHub has ended what the refresh won")
     receipt = system.receipt(third)

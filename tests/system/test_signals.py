@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from sqlalchemy import select
 
 from identity.model import AccountState
@@ -24,6 +25,7 @@ def newest(system: System) -> Any:
     return system.rows(select(revocations).order_by(revocations.c.number.desc()))[0]
 
 
+@pytest.mark.timeout(600)
 def test_a_suspension_parks_a_replay_is_told_and_what_came_after_a_revocation_goes_on_once_reconnected(
     system: System,
 ) -> None:

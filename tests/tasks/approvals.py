@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from functools import partial
 
+from identity.audit import Act
 from pipeline.ledger.approval_views import ApprovalView, approvals_page
 from pipeline.ledger.paging import Turn
 from pipeline.ledger.votes import Counted, NotCounted, Through, Vote
@@ -20,7 +21,9 @@ approval = { approvers = ["bob", "carol"], quorum = 2, expires_in = "1h" }
 
 
 def apply(town: Town, text: str) -> None:
-    change = partial(put_in_force, over=None, by="cli:test", audit_id=town.runtime.ids("aud"), now=datetime.now(UTC))
+    change = partial(
+        put_in_force, over=None, act=Act(audit_id=town.runtime.ids("aud"), by="cli:test", now=datetime.now(UTC))
+    )
     town.runtime.database.write(lambda c: change(c, "acme", text))
 
 

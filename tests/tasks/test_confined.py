@@ -142,6 +142,19 @@ def test_while_its_token_endpoint_fails_a_step_that_needs_a_new_one_waits_and_sp
     assert [one["status"] for one in entries(agents, MINTS)[asked:]] == [503] * 4 + [201]
 
 
+def test_a_step_whose_token_endpoint_answers_what_nobody_knows_ends_with_its_tries(agents: Town) -> None:
+    labelled(agents)
+    number = agents.pull("acme/infra", "grace")
+    agents.sandbox.order("github", "faults", endpoint="access_tokens", mode="status", status=418, times=300)
+    ask(agents, "job_new", github.AddLabels(repo="acme/infra", number=number, labels=("bug",)))
+    agents.settle()
+    (ended,) = (row for row in agents.jobs() if row.id == "job_new")
+    assert ended.state == JobState.DEAD
+    tried = [attempt for attempt in agents.attempts() if attempt.state == AttemptState.NO_EFFECT]
+    assert len(tried) == 4
+    assert all(one.error.startswith("no token for acme/infra alone: unrecognised error") for one in tried)
+
+
 def test_a_write_to_a_repository_outside_the_installation_fails_at_once_and_says_why(agents: Town) -> None:
     ask(agents, "job_1", github.AddLabels(repo="acme/elsewhere", number=1, labels=("bug",)))
     agents.settle()
@@ -149,6 +162,28 @@ def test_a_write_to_a_repository_outside_the_installation_fails_at_once_and_says
     assert (attempt.state, agents.jobs()[-1].state) == (AttemptState.NO_EFFECT, JobState.DEAD)
     assert "no token for acme/elsewhere alone: 422" in attempt.error
     assert not [one for one in entries(agents, "/labels") if one["attempt"] == attempt.id]
+
+
+def test_a_write_to_another_owners_repository_that_has_the_name_of_one_of_the_installations_is_not_sent(
+    agents: Town,
+) -> None:
+    ask(agents, "job_1", github.AddLabels(repo="globex/shop", number=1, labels=("bug",)))
+    agents.settle()
+    (attempt,) = agents.attempts()
+    assert (attempt.state, agents.jobs()[-1].state) == (AttemptState.NO_EFFECT, JobState.DEAD)
+    assert "no token for globex/shop alone: the one that was given is for another" in attempt.error
+    assert entries(agents, "/repos/globex/shop/issues/1/labels") == []
+
+
+def test_a_read_of_another_owners_repository_that_has_the_name_of_one_of_the_installations_is_by_the_accounts_own_token(
+    agents: Town,
+) -> None:
+    ask(agents, "job_1", github.GetPull(repo="globex/shop", number=1))
+    agents.settle()
+    (attempt,) = agents.attempts()
+    (read,) = (one for one in entries(agents, "/repos/globex/shop/pulls/1") if one["attempt"] == attempt.id)
+    own, other = entries(agents, MINTS)[-2:]
+    assert (other["status"], read["token_fingerprint"]) == (201, own["issued"])
 
 
 def test_a_read_of_a_repository_outside_the_installation_is_done_by_the_accounts_own_token(agents: Town) -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import update
 
+from identity.audit import Act
 from identity.policy.file import read_policy
 from identity.policy.ledger import apply_policy
 from identity.policy.rules import FACTS_ALONE
@@ -25,7 +26,7 @@ BY_CAPABILITY = (
 def put_in_force(town: Town, text: str) -> None:
     ids, now = town.runtime.ids("aud"), datetime.now(UTC)
     town.runtime.database.write(
-        lambda c: apply_policy(c, "acme", text, over=None, by="cli:test", audit_id=ids, now=now)
+        lambda c: apply_policy(c, "acme", text, Act(audit_id=ids, by="cli:test", now=now), over=None)
     )
 
 

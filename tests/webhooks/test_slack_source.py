@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from identity.secret import Secret
+from pipeline.intake import ACCEPT_WITHIN
 from pipeline.revocation.signal import Asks, Bots, People, Workspaces
 from tests.servers import shared_data
 from tests.webhooks import published
@@ -285,3 +286,8 @@ def test_a_button_of_an_approval_is_an_answer_and_one_that_cannot_be_read_is_loo
     for wrong in (read_one({**button, "value": "x"}), read_one(button, button), read_one(button, user={})):
         assert wrong.answer is None
         assert "button of an approval" in wrong.unrecognised
+
+
+def test_a_command_is_refused_before_slack_gives_up_on_it() -> None:
+    """Slack waits 3 s. That nothing is stored after it is held by the system, in `tests/faults/test_lateness.py`."""
+    assert ACCEPT_WITHIN.total_seconds() <= 2.5

@@ -13,10 +13,9 @@ from werkzeug.wrappers import Response as BaseResponse
 from identity.console.sessions import Person
 from identity.errors import BadInput
 from identity.people import SIGNED_IN_HERE
-from identity.principals import resolve_alias
 from pipeline.approvals.shown import letters
 from pipeline.ledger.approval_views import ApprovalView, approval, approvals_page
-from pipeline.ledger.votes import NotCounted, Through, Vote
+from pipeline.ledger.votes import Link, NotCounted, Through, Vote
 from pipeline.states import ApprovalState
 from webhooks.console import lists
 from webhooks.console.access import NotThere, check, seen_tenant, visitor
@@ -42,7 +41,8 @@ def approval_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.get("/approvals/<id>", endpoint="approval")
     def show(id: str) -> BaseResponse:
         view = desk.read(lambda c: _found(c, id))
-        me = desk.read(lambda c: _principal(c, view.tenant, visitor().person))
+        link = _link(visitor().person)
+        me = None if link is None else desk.read(lambda c: link.holder(c, view.tenant))
         return page(
             "console/approval.html",
             view=view,
@@ -56,7 +56,8 @@ def approval_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.post("/approvals/<id>/answer")
     def answer_approval(id: str) -> BaseResponse:
         view, person = desk.read(lambda c: _found(c, id)), visitor().person
-        me, said = desk.read(lambda c: _principal(c, view.tenant, person)), request.form.get("answer")
+        link, said = _link(person), request.form.get("answer")
+        me = None if link is None else desk.read(lambda c: link.holder(c, view.tenant))
         if said not in ("yes", "no"):
             raise BadInput("say yes or no")
         if me is None:
@@ -69,6 +70,7 @@ def approval_pages(pages: Blueprint, desk: Desk) -> None:
             digest=request.form.get("digest", ""),
             through=Through.CONSOLE,
             said_as=person.by,
+            link=link,
         )
         counted = desk.console.approving.vote(given, now=desk.clock())
         if isinstance(counted, NotCounted):
@@ -85,6 +87,6 @@ def _found(c: Connection, id: str) -> ApprovalView:
     return view
 
 
-def _principal(c: Connection, tenant: str, person: Person) -> str | None:
-    """Who somebody is at a tenant; None: nobody has said. A link's owner is nobody's user."""
-    return resolve_alias(c, tenant, SIGNED_IN_HERE, person.known_by) if person.known_by else None
+def _link(person: Person) -> Link | None:
+    """By what a tenant may know who somebody is. Whoever came by a link is nobody's user."""
+    return Link(provider=SIGNED_IN_HERE, user=person.known_by) if person.known_by else None

@@ -38,7 +38,7 @@ def connection_pages(pages: Blueprint, desk: Desk) -> None:
     def resume(id: str) -> BaseResponse:
         desk.read(lambda c: _found(c, id))
         act = desk.act()
-        desk.write(lambda c: acts.resume(c, id, **act))
+        desk.write(lambda c: acts.resume(c, id, act))
         return redirect(url_for("console.connection", id=id, done="resumed"), 303)
 
 

@@ -71,11 +71,10 @@ def delivery_pages(pages: Blueprint, desk: Desk) -> None:
         if whose is not None:
             check(whose)  # its installation may be another tenant's since
         jobs = [desk.console.ids("job") for _ in considered]
-        audit_id, person, now = desk.console.ids("aud"), visitor().person, desk.clock()
-        by, subject = person.by, person.known_by
+        act, subject = desk.act(), visitor().person.known_by
 
         def write(c: Connection) -> Replayed:
-            return replay(c, stored, considered, new_jobs=jobs, audit_id=audit_id, by=by, subject=subject, at=now)
+            return replay(c, stored, considered, act, new_jobs=jobs, subject=subject)
 
         done = desk.write(write)
         said = "replayed" if done.jobs else "nothing"

@@ -82,7 +82,7 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
     def cancel_job(id: str) -> BaseResponse:
         desk.read(partial(_found, id=id))
         act = desk.act()
-        to = desk.write(lambda c: acts.cancel(c, id, **act))
+        to = desk.write(lambda c: acts.cancel(c, id, act))
         return _back(id, "stopping" if to is JobState.STOPPING else "cancelled")
 
     @pages.post("/jobs/<id>/replay")

@@ -10,12 +10,12 @@ from typing import TypeVar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Connection
 
+from identity.audit import Act
 from identity.console.sign_in import SignIn
 from identity.ids import Ids
 from identity.store import Store
 from pipeline.accounts.invitations import Invitations
 from pipeline.approvals.approving import Approving
-from pipeline.desk import Act
 from pipeline.workflow import Registry
 from webhooks.bells import Bells
 from webhooks.console.access import visitor
@@ -53,4 +53,4 @@ class Desk:
 
     def act(self) -> Act:
         """A new act of the visitor at hand, for what is written: made before the write, which may run twice."""
-        return {"audit_id": self.console.ids("aud"), "by": visitor().person.by, "now": self.clock()}
+        return Act(audit_id=self.console.ids("aud"), by=visitor().person.by, now=self.clock())

@@ -70,7 +70,7 @@ def revocation_pages(pages: Blueprint, desk: Desk) -> None:
     def retry_revocation(id: str) -> BaseResponse:
         desk.read(lambda c: _found(c, id))
         act = desk.act()
-        if desk.write(lambda c: acts.retry(c, id, **act)) == 0:
+        if desk.write(lambda c: acts.retry(c, id, act)) == 0:
             raise BadInput(f"nothing of {id} is stuck")
         return redirect(url_for("console.revocation", id=id, done="asked"), 303)
 

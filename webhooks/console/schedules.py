@@ -28,14 +28,14 @@ def schedule_pages(pages: Blueprint, desk: Desk) -> None:
     def pause_schedule() -> BaseResponse:
         id = _named(desk)
         act = desk.act()
-        desk.write(lambda c: acts.pause(c, id, **act))
+        desk.write(lambda c: acts.pause(c, id, act))
         return _back(id, "paused")
 
     @pages.post("/schedules/resume")
     def resume_schedule() -> BaseResponse:
         id = _named(desk)
         act = desk.act()
-        desk.write(lambda c: acts.resume(c, id, **act))
+        desk.write(lambda c: acts.resume(c, id, act))
         return _back(id, "resumed")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.faults.control import Control
 
 CONNECT, TEST = "identity/connect/connector.py", "tests/identity/test_connect.py"
+CHANGES = "tests/ledger/test_connection_changes.py"
 
 CONTROLS = (
     Control(
@@ -20,6 +21,35 @@ CONTROLS = (
         guard="if awaited is not None and consent.external_id not in awaited.ids:",
         without="if False:",
         test=f"{TEST}::test_a_reconnect_by_another_account and sqlite",
+    ),
+    Control(
+        name="what one client won is stored under no other",
+        file="identity/grants.py",
+        guard="if get_connection(connection, consent.key.connection).client_id != consent.client_id:",
+        without="if False:",
+        test=f"{CHANGES}::test_an_account_that_has_won_nothing and sqlite",
+    ),
+    Control(
+        name="a client is not corrected while a consent of it is stored",
+        file="identity/grants.py",
+        guard="lock_connection(connection, consent.key.connection)  # who corrects its client waits, and finds the "
+        "account",
+        without="pass",
+        test=f"{CHANGES}::test_a_consent_beside_a_correction",
+    ),
+    Control(
+        name="what one client won is ended as that one",
+        file="identity/withdrawals/withdrawer.py",
+        guard="owner = replace(owner, client_id=claimed.client_id)",
+        without="pass",
+        test="tests/identity/test_leftovers.py::test_what_was_won_for_the_client and sqlite",
+    ),
+    Control(
+        name="a workspace is everybody's who has consented there",
+        file="identity/installations.py",
+        guard="acting |= columns.state != AccountState.PENDING",
+        without="pass",
+        test=f"{CHANGES}::test_a_workspace_is_taken_back and sqlite",
     ),
     Control(
         name="the signature of a link",

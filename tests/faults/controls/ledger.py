@@ -180,6 +180,13 @@ CONTROLS = (
         test="tests/identity/test_secret_rotation.py::test_a_refused_new_secret_gives_way and sqlite",
     ),
     Control(
+        name="a refusal of what was shown before a correction pauses nothing",
+        file="identity/refresh/settlement.py",
+        guard="if (now.client_id, now.config, _which(live)) != (by.client_id, by.config, _which(shown)):",
+        without="if _which(live) != _which(shown):",
+        test="tests/identity/test_coordinator.py::test_a_refusal_of_the_client_before_a_correction and sqlite",
+    ),
+    Control(
         name="a refused assertion blames no key before another is accepted",
         file="identity/refresh/settlement.py",
         guard="set_refused_keys(connection, intent.id, (*intent.refused_keys, key))",

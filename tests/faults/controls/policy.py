@@ -83,16 +83,32 @@ CONTROLS = (
     Control(
         name="an answer is of the people of the Slack that signed it",
         file="pipeline/ledger/signed_answers.py",
-        guard="find = partial(resolve_alias, through=through, by_admin=True)",
-        without="find = partial(resolve_alias, by_admin=True)",
+        guard="link = Link(provider=answer.provider, user=answer.user, through=through, by_admin=True)",
+        without="link = Link(provider=answer.provider, user=answer.user, by_admin=True)",
         test="tests/tasks/test_approvals_in_slack.py::test_whose_press_does_not_count",
     ),
     Control(
         name="an answer is of whom an admin has introduced",
         file="pipeline/ledger/signed_answers.py",
-        guard="find = partial(resolve_alias, through=through, by_admin=True)",
-        without="find = partial(resolve_alias, through=through)",
+        guard="link = Link(provider=answer.provider, user=answer.user, through=through, by_admin=True)",
+        without="link = Link(provider=answer.provider, user=answer.user, through=through)",
         test=f"{WHO}::test_an_answer_is_of_whom_an_admin and sqlite",
+    ),
+    Control(
+        name="an answer is of whom its link means as it is counted",
+        file=VOTES,
+        guard="why_not = over(connection, held, now) or _unlinked(connection, given) or "
+        "_prohibition(connection, held, given)",
+        without="why_not = over(connection, held, now) or _prohibition(connection, held, given)",
+        test="tests/ledger/test_tenants.py::test_an_answer_that_comes_after_its_link and sqlite",
+    ),
+    Control(
+        name="a link is taken back while no answer by it is counted",
+        file="pipeline/desk/tenants.py",
+        guard="lock_exclusive(connection, scope_of(principal))  # an answer of theirs is counted before this, "
+        "or not at all",
+        without="pass",
+        test="tests/ledger/test_tenants.py::test_an_answer_beside_the_removal_of_its_link",
     ),
     Control(
         name="an answer is to what was shown",

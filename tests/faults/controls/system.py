@@ -125,6 +125,7 @@ CONTROLS = (
         guard="ring.jobs(store.write(partial(bells.top_up, pattern=pattern, window=window)))",
         without="pass",
         test="tests/faults/test_broker.py::test_what_was_accepted_ends and sqlite",
+        timeout=240,
     ),
     Control(
         name="the bell at acceptance",
@@ -139,6 +140,7 @@ CONTROLS = (
         guard="found = store.read(lambda c: jobs.lapsed(c, limit=BATCH))",
         without="found = []",
         test="tests/faults/test_crashes.py::test_a_worker_killed_in_its_steps and sqlite",
+        timeout=240,
     ),
     Control(
         name="a lost answer is not taken for none",
@@ -146,6 +148,7 @@ CONTROLS = (
         guard="if situation.minted or not profile.rotates:",
         without="if True:",
         test="tests/faults/test_crashes.py::test_a_worker_killed_in_a_refresh and sqlite",
+        timeout=240,
     ),
     Control(
         name="what cannot be looked up is asked of a person",

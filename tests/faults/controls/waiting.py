@@ -49,6 +49,13 @@ CONTROLS = (
         test="tests/ledger/test_budget.py::test_a_pause_is_of_its_class",
     ),
     Control(
+        name="an answer that nobody knows is not waited for",
+        file="identity/confined.py",
+        guard="case Transient(reason=reason, recognised=False):",
+        without="case Transient(reason=reason, recognised=False) if False:",
+        test="tests/identity/test_confined.py::test_an_answer_that_nobody_knows and sqlite",
+    ),
+    Control(
         name="a token for one repository is minted before its step opens",
         file="pipeline/attempt.py",
         guard="mint_ahead(services, step, intent.lease)",

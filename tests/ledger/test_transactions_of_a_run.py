@@ -1,0 +1,54 @@
+"""How often a run turns to the ledger: each transaction is a turn in line, and round trips where a server has it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+
+from pipeline.database import Database
+from pipeline.run import Run
+from tests.ledger.house import Say
+from tests.ledger.office import Office, declare
+
+T = TypeVar("T")
+CALLS = 3
+
+
+class Counted:
+    """A ledger that counts what is asked of it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.engine = database.engine
+        self.asked: Counter[str] = Counter()
+
+    def write(self, fn: Callable[[Connection], T], *, until: float | None = None) -> T:
+        self.asked["write"] += 1
+        return self._database.write(fn, until=until)
+
+    def read(self, fn: Callable[[Connection], T]) -> T:
+        self.asked["read"] += 1
+        return self._database.read(fn)
+
+    def check_room(self) -> None:
+        self._database.check_room()
+
+    def close(self) -> None:
+        self._database.close()
+
+
+def says_thrice(run: Run[Any], event: Any) -> None:
+    for number in range(CALLS):
+        run.do(Say(text=str(number)), as_=run.user)
+
+
+def test_a_first_run_reads_once_and_writes_twice_a_step_and_twice_beside(office: Office) -> None:
+    declare(office, says_thrice)
+    job = office.house.job()
+    office.house.database = counted = Counted(office.house.database)
+    office.work(job)
+    assert len(office.tokens) == CALLS
+    assert counted.asked == {"read": 1, "write": 2 * CALLS + 2}
