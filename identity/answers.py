@@ -244,12 +244,10 @@ def _token_type(value: Any) -> str:
 
 
 def _repositories(value: Any) -> tuple[str, ...]:
-    """Their full names, if all have one."""
-    names = (
-        [one.get("full_name") if isinstance(one, dict) else None for one in value] if isinstance(value, list) else []
-    )
-    named = tuple(name for name in names if isinstance(name, str))
-    return named if len(named) == len(names) else ()
+    """Their full names. One that cannot be read counts, under no name: the token is for more than those that can."""
+    found = value if isinstance(value, list) else []
+    names = (one.get("full_name") if isinstance(one, dict) else None for one in found)
+    return tuple(name if isinstance(name, str) else "" for name in names)
 
 
 def _scopes(value: Any, asked: tuple[str, ...]) -> tuple[str, ...]:

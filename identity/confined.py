@@ -20,7 +20,6 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from identity import leases
-from identity.accounts import Account
 from identity.answers import (
     UNRECOGNISED_WAIT,
     ClientRefused,
@@ -36,12 +35,11 @@ from identity.errors import AswhomError, Misconfigured, Unavailable
 from identity.grants import ACCESS, token_binding
 from identity.http import NotSent
 from identity.metrics import UNRECOGNISED
-from identity.minting import OUT_OF_REACH, AssertionRefused, read_token, spare_secret
-from identity.mints import GRANTED, GRANTED_ELSEWHERE, Mint, begin_mint, end_mint
-from identity.model import Credential, Leased, LeaseRequest, TokenAnswer
+from identity.minting import OUT_OF_REACH, AssertionRefused, narrowing_to, read_token, spare_secret
+from identity.mints import GRANTED, GRANTED_ELSEWHERE, Mint, begin_mint, end_mint, hold_minted
+from identity.model import Leased, LeaseRequest, TokenAnswer
 from identity.oauth import Narrowing, installation_request
 from identity.own_values import profile_for
-from identity.permissions import permissions
 from identity.providers.profile import Profile
 from identity.refresh.gate import Endpoint
 from identity.refresh.situation import Situation, read_situation
@@ -51,7 +49,6 @@ from identity.secret import Secret
 from identity.store import Store, written
 from identity.token_endpoint import TokenEndpoint
 from identity.vault import Vault
-from identity.withdrawals.held_tokens import HeldToken, hold
 
 log = logging.getLogger(__name__)
 
@@ -167,74 +164,99 @@ class Confiner:
 
         Raises Unavailable or Misconfigured for the rest.
         """
-        account, only = situation.account, _only(situation.account, wanted)
+        account = situation.account
+        only = narrowing_to(account, wanted.repository, wanted.scopes)
         if only is None or not situation.secrets:
             return None
         if situation.generation != wanted.generation:
             raise Unavailable("the account's grant moved")
         if situation.paused is not None:
             raise Misconfigured(f"provider connection {situation.connection.id} is paused: {situation.paused}")
-        profile, keys = profile_for(self._profiles, situation.connection), situation.secrets
-        to, pace = Endpoint.of(situation.connection, account.credential), profile.pace_of(account.credential)
-        scopes, installation = sorted(wanted.scopes), str(account.external_id)
-        none = f"no token for {wanted.repository} alone"
+        profile = profile_for(self._profiles, situation.connection)
         mint = Mint(
             id=self._ids(),
             account=account,
             generation=wanted.generation,
             consented=situation.grant.consented,
             repository=wanted.repository,
-            scopes=tuple(scopes),
+            scopes=tuple(sorted(wanted.scopes)),
             started_at=now,
         )
+        meaning = self._ask(situation, profile, mint, only, send_before=send_before)
+        return self._judge(meaning, mint, wanted, provider=profile.name)
 
-        def ask(key: SealedSecret, only: Narrowing) -> Meaning | AssertionRefused:
-            if (wait := self._endpoint.gate.enter(to, pace)) is not None:
-                raise Unavailable(f"{none}: its token endpoint is left alone for now", retry_after=_spread(wait))
-            owner, opened = situation.connection, key.open(self._vault)
+    def _ask(
+        self, situation: Situation, profile: Profile, mint: Mint, only: Narrowing, *, send_before: float | None
+    ) -> Meaning | AssertionRefused:
+        """What is answered to the first live key; to the other, where it is refused. Raises AswhomError."""
+        owner, keys, account, now = situation.connection, situation.secrets, mint.account, mint.started_at
+        gate, to = self._endpoint.gate, Endpoint.of(owner, account.credential)
+        pace = profile.pace_of(account.credential)
+        left = _none(mint, "its token endpoint is left alone for now")
+
+        def present(key: SealedSecret) -> Meaning | AssertionRefused:
+            installation, opened = str(account.external_id), key.open(self._vault)
             request = installation_request(owner, installation=installation, private_key=opened, now=now, only=only)
             if not written(self._store, partial(begin_mint, new=mint)):
                 raise Unavailable("the account's grant moved or was revoked before its token was asked for")
+            # Counted only now that it may be sent: a probe that is taken and not sent is waited for by all.
+            if (wait := gate.enter(to, pace)) is not None:
+                raise Unavailable(left, retry_after=_spread(wait))
             outcome = self._endpoint.send(named(request, REFRESH_HEADER, mint.id), to=to, send_before=send_before)
-            meaning = read_token(situation, profile, outcome, started_at=now, scopes=scopes)
+            meaning = read_token(situation, profile, outcome, started_at=now, scopes=mint.scopes)
             self._endpoint.heed(meaning, outcome, to=to)
             return meaning
 
-        meaning = ask(keys[0], only)
-        if isinstance(meaning, ClientRefused) and (spare := spare_secret(keys, profile, meaning.code)) is not None:
-            code, tenant = meaning.code, account.key.tenant
-            note_refused(self._store, keys[0], spare=spare, code=code, tenant=tenant, audit_id=self._ids(), now=now)
-            meaning = ask(spare, only)
-        if not isinstance(meaning, Granted):
-            self._end(mint, meaning)
+        if (wait := gate.look(to, pace)) is not None:
+            raise Unavailable(left, retry_after=_spread(wait))
+        try:
+            meaning = present(keys[0])
+            if isinstance(meaning, ClientRefused) and (spare := spare_secret(keys, profile, meaning.code)) is not None:
+                code, tenant = meaning.code, account.key.tenant
+                note_refused(self._store, keys[0], spare=spare, code=code, tenant=tenant, audit_id=self._ids(), now=now)
+                meaning = present(spare)
+        except AswhomError as error:  # its row may be there, and no token is
+            self._end(mint, str(error))
+            raise
+        return meaning
+
+    def _judge(
+        self, meaning: Meaning | AssertionRefused, mint: Mint, wanted: Confinement, *, provider: str
+    ) -> Secret | NotSent:
+        """Act on what was answered, and let the ledger know of it. Raises Unavailable where that passes."""
+        if isinstance(meaning, Granted):
+            return self._take(mint, meaning.answer, wanted)
+        self._end(mint, meaning.code if isinstance(meaning, Refused) else meaning.reason)
         match meaning:
             case ClientRefused(code=code) | Dead(code=code) | AssertionRefused(code=code):
-                return self._refuse(wanted, f"{none}: {code}", final=meaning == OUT_OF_REACH)
+                return self._refuse(wanted, code, final=meaning == OUT_OF_REACH)
             case Transient(reason=reason, recognised=False):
                 # Nobody knows whether it passes, so it is not waited for: the opened step's tries are its end.
-                UNRECOGNISED.labels(profile.name).inc()
-                log.warning("%s: %s", none, reason, extra={"action": "mint.unrecognised", "mint": mint.id})
-                return self._refuse(wanted, f"{none}: {reason}", final=False)
+                UNRECOGNISED.labels(provider).inc()
+                log.warning("%s", _none(wanted, reason), extra={"action": "mint.unrecognised", "mint": mint.id})
+                return self._refuse(wanted, reason, final=False)
             case Transient(reason=reason, retry_after=wait) | RateLimited(reason=reason, retry_after=wait):
-                raise Unavailable(f"{none}: {reason}", retry_after=_spread(wait))
+                raise Unavailable(_none(wanted, reason), retry_after=_spread(wait))
             case Unknown(reason=reason):
-                raise Unavailable(f"{none}: {reason}", retry_after=_spread(UNRECOGNISED_WAIT))
-            case Granted(answer=minted):
-                # Asked by the name alone, GitHub gives the one of whosever account the installation is on.
-                told = [name.casefold() for name in minted.repositories]
-                elsewhere = bool(told) and told != [wanted.same.repository]
-                if not self._hold(mint, minted, outcome=GRANTED_ELSEWHERE if elsewhere else GRANTED):
-                    raise Unavailable("the account was revoked while its token was minted")
-                if elsewhere:  # so the one that is wanted is out of reach
-                    return self._refuse(wanted, f"{none}: the one that was given is for another", final=True)
-                self._keep(self._kept, wanted, minted)
-                with self._lock:
-                    self._refused.pop(wanted.same, None)
-                return minted.access_token
+                raise Unavailable(_none(wanted, reason), retry_after=_spread(UNRECOGNISED_WAIT))
+
+    def _take(self, mint: Mint, minted: TokenAnswer, wanted: Confinement) -> Secret | NotSent:
+        """The token, once the ledger holds it: to be used, unless it is not for *wanted* alone. Raises Unavailable."""
+        # Asked by the name alone, GitHub gives the one of whosever account the installation is on.
+        told = [name.casefold() for name in minted.repositories]
+        elsewhere = bool(told) and told != [wanted.same.repository]
+        if not self._hold(mint, minted, outcome=GRANTED_ELSEWHERE if elsewhere else GRANTED):
+            raise Unavailable("the account was revoked while its token was minted")
+        if elsewhere:  # so the one that is wanted is out of reach
+            return self._refuse(wanted, "the one that was given is not for it alone", final=True)
+        self._keep(self._kept, wanted, minted)
+        with self._lock:
+            self._refused.pop(wanted.same, None)
+        return minted.access_token
 
     def _refuse(self, wanted: Confinement, reason: str, *, final: bool) -> NotSent:
         """Remember it for a while: the step that opens is told of it."""
-        refusal = NotSent(reason=reason, final=final)
+        refusal = NotSent(reason=_none(wanted, reason), final=final)
         self._keep(self._refused, wanted, (refusal, self._clock() + _REFUSED))
         return refusal
 
@@ -246,43 +268,23 @@ class Confiner:
                 del among[next(iter(among))]
             among[wanted.same] = one
 
-    def _end(self, mint: Mint, meaning: Refused | Transient | RateLimited | Unknown) -> None:
+    def _end(self, mint: Mint, outcome: str) -> None:
         """Let the ledger know why there is no token."""
-        outcome = meaning.code if isinstance(meaning, Refused) else meaning.reason
         written(self._store, partial(end_mint, mint=mint.id, outcome=outcome, now=self._clock()))
 
     def _hold(self, mint: Mint, minted: TokenAnswer, *, outcome: str) -> bool:
         """Let the ledger know of it before anybody uses it; whether anybody may."""
-        account, now = mint.account, self._clock()
+        account = mint.account
         binding = token_binding(account.key.tenant, account.id, account.provider, ACCESS, mint.generation)
-        held = HeldToken(
-            id=mint.id,
-            account=account,
-            generation=mint.generation,
-            consented=mint.consented,
-            access_sealed=self._vault.seal(minted.access_token, binding),
-            expires_at=minted.expires_at,
+        sealed = self._vault.seal(minted.access_token, binding)
+        held = partial(
+            hold_minted, mint=mint, sealed=sealed, expires_at=minted.expires_at, outcome=outcome, now=self._clock()
         )
-
-        def write(connection: Connection) -> bool:
-            end_mint(connection, mint.id, outcome=outcome, now=now)
-            return hold(connection, held, now=now)
-
-        return written(self._store, write)
+        return written(self._store, held)
 
 
-def _only(account: Account, wanted: Confinement) -> Narrowing | None:
-    """What to ask for; None where the account cannot, or is narrowed to other repositories itself."""
-    name = wanted.repository.rpartition("/")[2]
-    asked = permissions(sorted(wanted.scopes))
-    if account.external_id is None or account.credential is not Credential.INSTALLATION or asked is None:
-        return None
-    if account.resources is not None:
-        names = {resource.casefold(): resource for resource in account.resources}
-        if (found := names.get(name.casefold())) is None:
-            return None
-        name = found
-    return Narrowing(repositories=(name,), permissions=asked)
+def _none(of: Confinement | Mint, why: str) -> str:
+    return f"no token for {of.repository} alone: {why}"
 
 
 def _spread(wait: timedelta) -> timedelta:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from identity.accounts import Account
 from identity.answers import UNRECOGNISED_WAIT, ClientRefused, Dead, Granted, Meaning, Transient, read_outcome
 from identity.connection_secrets import PRIVATE_KEY, SealedSecret
 from identity.errors import Misconfigured
@@ -81,6 +82,23 @@ def token_request(
             return installation_request(
                 owner, installation=account.external_id, private_key=client.secret, now=now, only=only
             )
+
+
+def narrowing_to(account: Account, repository: str, scopes: Collection[str]) -> Narrowing | None:
+    """What a token for *repository*, owner/name, and *scopes* alone is asked for with.
+
+    None where the account cannot have such a token, or is narrowed to other repositories itself.
+    """
+    name = repository.rpartition("/")[2]
+    asked = permissions(sorted(scopes))
+    if account.external_id is None or account.credential is not Credential.INSTALLATION or asked is None:
+        return None
+    if account.resources is not None:
+        names = {resource.casefold(): resource for resource in account.resources}
+        if (found := names.get(name.casefold())) is None:
+            return None
+        name = found
+    return Narrowing(repositories=(name,), permissions=asked)
 
 
 def _lifts_bound(situation: Situation) -> bool:

@@ -2,7 +2,8 @@
 
 Such a token is in no grant, so it has no refresh intent; the rule is the same. Its row is committed under the grant's
 locks, with a ledger number, before the socket is used: of a request that comes after a revocation the ledger can say
-that it had begun before. A row without an end is of a process that died; nobody has what it may have been answered.
+that it had begun before. A row without an end is of a process that died, or could not write the end; nobody has what it
+may have been answered.
 
 All functions run inside the caller's transaction.
 """
@@ -21,9 +22,10 @@ from identity.rows import insert_new
 from identity.scopes import grant_scopes, revoked_since
 from identity.sequence import lock_shared, next_number
 from identity.tables import mints
+from identity.withdrawals.held_tokens import HeldToken, hold
 
 GRANTED = "granted"  # the outcome of one whose token is held, under the same id
-GRANTED_ELSEWHERE = "granted for another repository"  # held as well, to be ended, and used for nothing
+GRANTED_ELSEWHERE = "granted, but not for that repository alone"  # held as well, to be ended, and used for nothing
 _OUTCOME = 200  # characters of an outcome that are kept
 
 
@@ -72,6 +74,22 @@ def end_mint(connection: Connection, mint: str, *, outcome: str, now: datetime) 
     """Say what came of it. Safe to repeat."""
     ended = update(mints).where(mints.c.id == mint)
     connection.execute(ended.values(outcome=outcome[:_OUTCOME], finished_at=now))
+
+
+def hold_minted(
+    connection: Connection, mint: Mint, *, sealed: bytes, expires_at: datetime | None, outcome: str, now: datetime
+) -> bool:
+    """Say that a token came of it, and keep that as `hold` does; whether it may be used. Safe to repeat."""
+    end_mint(connection, mint.id, outcome=outcome, now=now)
+    held = HeldToken(
+        id=mint.id,
+        account=mint.account,
+        generation=mint.generation,
+        consented=mint.consented,
+        access_sealed=sealed,
+        expires_at=expires_at,
+    )
+    return hold(connection, held, now=now)
 
 
 def prune_mints(connection: Connection, *, before: datetime, limit: int) -> int:

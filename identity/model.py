@@ -133,7 +133,8 @@ class TokenAnswer:
     expires_at: datetime | None  # None: the provider named no lifetime
     scopes: tuple[str, ...]
     token_type: str
-    repositories: tuple[str, ...] = ()  # all that an installation's token is for, as owner/name; none: it does not say
+    #: All that an installation's token is for, as owner/name, or "" for one that cannot be read; none: it does not say.
+    repositories: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -171,7 +171,7 @@ def test_a_write_to_another_owners_repository_that_has_the_name_of_one_of_the_in
     agents.settle()
     (attempt,) = agents.attempts()
     assert (attempt.state, agents.jobs()[-1].state) == (AttemptState.NO_EFFECT, JobState.DEAD)
-    assert "no token for globex/shop alone: the one that was given is for another" in attempt.error
+    assert "no token for globex/shop alone: the one that was given is not for it alone" in attempt.error
     assert entries(agents, "/repos/globex/shop/issues/1/labels") == []
 
 
