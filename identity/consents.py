@@ -12,18 +12,9 @@ from identity import audit
 from identity.accounts import find_account
 from identity.audit import Act, AsWhom
 from identity.authorization import KEY
+from identity.consent_ledger import AnotherAccount, AnotherClient, Consent, Consented, Moved, store_consent
 from identity.errors import BadInput, GrantRevoked, Unavailable
-from identity.grants import (
-    AnotherAccount,
-    AnotherClient,
-    Consent,
-    Consented,
-    Moved,
-    get_grant,
-    no_token_yet,
-    seal_answer,
-    store_consent,
-)
+from identity.grants import get_grant, no_token_yet, seal_answer
 from identity.model import MINTED, AccountKey, Credential, RuledOut, TokenAnswer
 from identity.secret import Secret
 from identity.sequence import next_number

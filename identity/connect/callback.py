@@ -23,8 +23,8 @@ from identity.connect.reasons import AGAIN, OPERATOR, Refusal, Why, refuse
 from identity.connect.refusals import Refusals, in_words
 from identity.connect.sessions import CONNECTED, ConnectSession, note_outcome, open_verifier, use_up
 from identity.connections import people_of
+from identity.consent_ledger import AnotherAccount, AnotherClient, Consent, Consented
 from identity.consents import write_consent
-from identity.grants import AnotherAccount, AnotherClient, Consent, Consented
 from identity.model import AccountKey, Credential, ProviderConnection, RuledOut, TokenAnswer
 from identity.principals import link_alias, resolve_alias, to_unlink
 from identity.providers.profile import ExternalIdentity, Profile

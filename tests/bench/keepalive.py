@@ -18,7 +18,8 @@ from sqlalchemy import Connection, create_engine, insert, text, update
 from identity.addresses import AddressPolicy
 from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.connections import get_connection
-from identity.grants import Consent, seal_answer, store_consent
+from identity.consent_ledger import Consent, store_consent
+from identity.grants import seal_answer
 from identity.http import Client
 from identity.model import AccountKey, Credential, TokenAnswer
 from identity.providers import PROFILES

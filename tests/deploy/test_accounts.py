@@ -21,9 +21,9 @@ from deploy.installation import Installation
 from deploy.settings import load
 from identity.accounts import move_account
 from identity.connections import pause_connection, resume_connection
+from identity.consent_ledger import Consent, Consented
 from identity.consents import write_consent
 from identity.errors import Unavailable
-from identity.grants import Consent, Consented
 from identity.model import AccountKey, AccountState, Credential, PrincipalKind, Scope, ScopeKind, TokenAnswer
 from identity.principals import ensure_agent, ensure_principal
 from identity.scopes import open_scope, stop_scope

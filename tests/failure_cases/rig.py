@@ -17,8 +17,9 @@ from identity.audit.tables import audit
 from identity.capability.issuer import Issuer
 from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.connections import get_connection
+from identity.consent_ledger import Consent, Consented
 from identity.consents import write_consent
-from identity.grants import ACCESS, Consent, Consented, Grant, get_grant, note_use, token_binding
+from identity.grants import ACCESS, Grant, get_grant, note_use, token_binding
 from identity.http import Answer, Client
 from identity.leases import examine
 from identity.model import AccountKey, Credential, Effect, LeaseOutcome, LeaseRequest, PrincipalKind

@@ -8,8 +8,9 @@ from sqlalchemy import update
 from identity import accounts, connection_secrets, connections, installations, principals
 from identity.accounts import MOVES
 from identity.connection_secrets import CLIENT_SECRET, WEBHOOK_SECRET, seal_secret
+from identity.consent_ledger import Consented
 from identity.errors import BadInput, Misconfigured
-from identity.grants import Consented, bury
+from identity.grants import bury
 from identity.model import AccountState, PrincipalKind, ProviderConnection, RuledOut, Scope, ScopeKind
 from identity.moves import IllegalMove
 from identity.secret import Secret

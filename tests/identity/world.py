@@ -15,8 +15,9 @@ from identity.audit import Act
 from identity.audit.tables import audit
 from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.connections import add_connection
+from identity.consent_ledger import AnotherAccount, AnotherClient, Consent, Consented
 from identity.consents import connect_service, write_consent
-from identity.grants import ACCESS, AnotherAccount, AnotherClient, Consent, Consented, Grant, get_grant, token_binding
+from identity.grants import ACCESS, Grant, get_grant, token_binding
 from identity.leases import examine
 from identity.model import (
     AccountKey,

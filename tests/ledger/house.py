@@ -15,7 +15,8 @@ from sqlalchemy import Connection, Row, select, update
 from identity.accounts import find_account
 from identity.connect.sessions import ConnectSession, add_session
 from identity.connections import add_connection
-from identity.grants import Consent, Consented, get_grant, seal_answer, store_consent
+from identity.consent_ledger import Consent, Consented, store_consent
+from identity.grants import get_grant, seal_answer
 from identity.ids import Ids
 from identity.installations import add_installation
 from identity.model import (

@@ -18,8 +18,9 @@ from identity.audit.tables import audit
 from identity.capability.tables import audiences
 from identity.connect.leftovers import Leftover, leave
 from identity.connections import get_connection, pause_connection, paused_reason
+from identity.consent_ledger import AnotherClient, Consent, Consented, store_consent
 from identity.errors import BadInput
-from identity.grants import AnotherClient, Consent, Consented, seal_answer, store_consent
+from identity.grants import seal_answer
 from identity.installations import add_installation
 from identity.model import AccountKey, Credential, TokenAnswer
 from identity.providers import PROFILES

@@ -33,8 +33,9 @@ from sqlalchemy import Connection, select
 
 from identity.accounts import find_account
 from identity.connect.sessions import ConnectSession, add_session
+from identity.consent_ledger import Consent, Consented, store_consent
 from identity.errors import Unavailable
-from identity.grants import Consent, Consented, SealedAnswer, get_grant, seal_answer, store_consent
+from identity.grants import SealedAnswer, get_grant, seal_answer
 from identity.model import AccountKey, AccountState, Credential, Scope, ScopeKind, TokenAnswer
 from identity.refresh.intents import IntentState, RefreshIntent, kept_answers, store_answer
 from identity.refresh.opening import begin

@@ -23,8 +23,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from sqlalchemy import Connection, select
 
 from identity.audit.tables import audit
+from identity.consent_ledger import Consented
 from identity.errors import AswhomError
-from identity.grants import ACCESS, REFRESH, Consented
+from identity.grants import ACCESS, REFRESH
 from identity.leases import open_token
 from identity.model import AccountState, Leased, Scope, ScopeKind
 from identity.providers import PROFILES
