@@ -252,7 +252,7 @@ CONTROLS = (
     ),
     Control(
         name="a consent keeps the revoked credentials for their end",
-        file="identity/grants.py",
+        file="identity/consent_ledger.py",
         guard="take_grant("
         "connection, account, before=newest_revocation(connection, (*above, own)), revocation=None, now=now)",
         without="pass",
