@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as LookupTimeout
 from typing import Any, Self
 
@@ -67,16 +68,19 @@ def _clamp(timeout: float | None, late: type[Exception]) -> float | None:
 
 
 class DeadlineStream(httpcore.NetworkStream):
-    """A connection whose reads and writes end with the exchange's deadline."""
+    """A connection whose reads and writes end with the exchange's deadline; nothing begins once *closed* is set."""
 
-    def __init__(self, inner: httpcore.NetworkStream) -> None:
+    def __init__(self, inner: httpcore.NetworkStream, closed: threading.Event) -> None:
         self._inner = inner
+        self._closed = closed
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         return self._inner.read(max_bytes, _clamp(timeout, httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         if isinstance(timeout, Deadline):
+            if self._closed.is_set() and not timeout.sent:
+                raise RuntimeError("the client is closed")
             timeout.begin_sending()
         # In pieces: one write of a large body is many sends, each of which would get the whole timeout.
         for start in range(0, len(buffer), 65536):
@@ -93,7 +97,7 @@ class DeadlineStream(httpcore.NetworkStream):
         except httpcore.ConnectTimeout:
             self.close()  # as every stream does whose handshake fails: httpcore forgets it
             raise
-        return DeadlineStream(self._inner.start_tls(ssl_context, server_hostname, left))
+        return DeadlineStream(self._inner.start_tls(ssl_context, server_hostname, left), self._closed)
 
     def get_extra_info(self, info: str) -> Any:
         return self._inner.get_extra_info(info)
@@ -105,6 +109,7 @@ class GuardedBackend(httpcore.NetworkBackend):
     def __init__(self, policy: AddressPolicy, *, lookups: int) -> None:
         self._policy = policy
         self._inner = httpcore.SyncBackend()
+        self._closed = threading.Event()
         # getaddrinfo has no timeout: it is waited for elsewhere, so that a dead resolver cannot hold a caller.
         self._lookups = ThreadPoolExecutor(max_workers=lookups, thread_name_prefix="resolve")
 
@@ -123,20 +128,23 @@ class GuardedBackend(httpcore.NetworkBackend):
             try:
                 left = _clamp(timeout, httpcore.ConnectTimeout)
                 stream = self._inner.connect_tcp(address, port, left, local_address, socket_options)
-                return DeadlineStream(stream)
+                return DeadlineStream(stream, self._closed)
             except httpcore.ConnectError:
                 if last == 0:
                     raise
         raise httpcore.ConnectError(f"{host} has no address")
 
     def close(self) -> None:
-        """Wait for no lookup any more."""
+        """Wait for no lookup any more, and let no request begin on what is opened meanwhile."""
+        self._closed.set()
         self._lookups.shutdown(wait=False, cancel_futures=True)
 
     def _resolve(self, host: str, port: int, timeout: float | None) -> list[str]:
         lookup = self._lookups.submit(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
         try:
             found = lookup.result(timeout)
+        except CancelledError:
+            raise RuntimeError("the client was closed before the name was looked up") from None
         except LookupTimeout:
             lookup.cancel()
             raise httpcore.ConnectTimeout(f"no answer about the name {host} in time") from None

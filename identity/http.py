@@ -30,6 +30,7 @@ from identity.kept_connections import KeptConnections
 
 _MEGABYTE = 1 << 20
 _ENDING = "this process is ending, and its client is closed"
+_OURS = (Prohibited, httpcore.PoolTimeout)  # which say nothing of the other end
 #: What an exchange may end with; what httpcore raises has no class in common.
 _FAULTS = (
     httpcore.TimeoutException,
@@ -204,7 +205,7 @@ def _ending(error: Exception, deadline: Deadline, host: str) -> NotSent | NoAnsw
     reason = f"{host}: {_said(error)}"
     if deadline.sent:
         return NoAnswer(reason=reason)
-    return NotSent(reason=reason, untried=isinstance(error, Prohibited))
+    return NotSent(reason=reason, untried=isinstance(error, _OURS))
 
 
 def _said(error: Exception) -> str:

@@ -29,6 +29,10 @@ class KeptConnection(Protocol):
 
     def is_idle(self) -> bool: ...
 
+    def is_closed(self) -> bool:
+        """Whether it is, or never could be opened: httpcore calls such a one idle as well."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -104,7 +108,7 @@ class KeptConnections:
             self._forget(connection)
 
     def _give_back(self, origin: httpcore.Origin, connection: KeptConnection) -> None:
-        if not (self._keep_alive and connection.is_idle()):
+        if not self._keep_alive or not connection.is_idle() or connection.is_closed():
             self._forget(connection)
             return
         now, surplus = self._monotonic(), []

@@ -125,11 +125,12 @@ jobs = Table(
     # How people list them: newest first, of all tenants and of one; those that ended badly, those that nobody has.
     Index("ix_jobs_created", "created_at", "id"),
     Index("ix_jobs_tenant", "tenant_id", "created_at", "id"),
-    partial_index("ix_jobs_bad", "state", "created_at", "id", where="state in ('dead', 'cancelled')"),
+    # SQLite finds an `or` of which a statement says one side, and no `in`.
+    partial_index("ix_jobs_bad", "state", "created_at", "id", where="state = 'dead' or state = 'cancelled'"),
     partial_index(
-        "ix_jobs_bad_of_tenant", "tenant_id", "state", "created_at", "id", where="state in ('dead', 'cancelled')"
+        "ix_jobs_bad_of_tenant", "tenant_id", "state", "created_at", "id", where="state = 'dead' or state = 'cancelled'"
     ),
-    # Its tenant is looked at in the index itself. SQLite finds an `or` of which a statement says one side, and no `in`.
+    # Its tenant is looked at in the index itself.
     partial_index(
         "ix_jobs_open", "state", "created_at", "id", "tenant_id", where="state = 'queued' or state = 'waiting'"
     ),

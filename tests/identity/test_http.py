@@ -8,11 +8,13 @@ import socket
 import ssl
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from itertools import chain, count, repeat
+from typing import Any
 
 import httpcore
 import pytest
@@ -133,7 +135,7 @@ def test_a_handshake_that_is_too_late_to_begin_closes_its_connection() -> None:
 
     inner, deadline = Inner(), Deadline(1.0, monotonic=iter((0.0, 2.0)).__next__)
     with pytest.raises(httpcore.ConnectTimeout):
-        DeadlineStream(inner).start_tls(ssl.create_default_context(), timeout=deadline)
+        DeadlineStream(inner, threading.Event()).start_tls(ssl.create_default_context(), timeout=deadline)
     assert inner.closed
 
 
@@ -288,6 +290,7 @@ def test_waiting_for_a_connection_counts_too() -> None:
         assert time.monotonic() - began < 20
         over.set()
         assert isinstance(outcome, NotSent)
+        assert outcome.untried, "it says nothing of the other end"
         assert isinstance(held.result(), NoAnswer)
 
 
@@ -362,6 +365,45 @@ def test_a_client_that_is_closed_under_a_request_that_has_its_connection_says_so
         monkeypatch.setattr(httpcore.HTTPConnection, "handle_request", late)
         outcome = client.send(get(url), within=SHORT)
     assert outcome == NotSent(reason="this process is ending, and its client is closed", untried=True)
+
+
+def test_a_client_that_is_closed_while_a_connection_opens_sends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, connect = threading.Event(), httpcore.SyncBackend.connect_tcp
+    client = Client(policy=AddressPolicy(allow_hosts=frozenset({"127.0.0.1"})))
+
+    def late(*args: Any, **keywords: Any) -> httpcore.NetworkStream:
+        stream = connect(*args, **keywords)
+        client.close()
+        return stream
+
+    monkeypatch.setattr(httpcore.SyncBackend, "connect_tcp", late)
+    with server(lambda peer: asked.set()) as url:
+        outcome = client.send(get(url), within=SHORT)
+    assert outcome == NotSent(reason="this process is ending, and its client is closed", untried=True)
+    assert not asked.is_set()
+
+
+def test_a_client_that_is_closed_while_a_name_waits_to_be_looked_up_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    looking, answered = threading.Semaphore(0), threading.Event()
+
+    def look(*args: Any, **keywords: Any) -> list[Any]:
+        looking.release()
+        answered.wait(20)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", look)
+    client = Client(policy=AddressPolicy(allow_hosts=frozenset({"a.test"})), pool_size=8)
+    with ThreadPoolExecutor(8) as pool:
+        sent = [pool.submit(client.send, get("http://a.test:1/"), within=LONG) for _ in range(8)]
+        for _ in range(4):  # as many as are looked up at once
+            assert looking.acquire(timeout=20)
+        backlog = client._backend._lookups._work_queue  # nothing else says that the others wait
+        while backlog.qsize() < 4:
+            assert not answered.wait(0.01)
+        client.close()
+        answered.set()
+        outcomes = [each.result() for each in sent]
+    assert Counter(type(outcome) for outcome in outcomes) == {NotSent: 8}
 
 
 @pytest.mark.parametrize("at", [0, 1, 2], ids=["before", "after it was looked at", "before the name is looked up"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ class Pretend:
     origin: httpcore.Origin
     whole: bool = True  # whether a whole answer was read
     hung_up: bool = False
+    unopened: bool = False  # it could not be: such a one of httpcore's calls itself idle
     looked_at: int = 0
     closed: bool = False
 
@@ -34,6 +36,9 @@ class Pretend:
 
     def is_idle(self) -> bool:
         return self.whole and not self.closed
+
+    def is_closed(self) -> bool:
+        return self.closed or self.unopened
 
     def close(self) -> None:
         self.closed = True
@@ -88,16 +93,36 @@ def test_a_connection_goes_to_its_own_origin_alone() -> None:
     assert place.once(HERE) is here
 
 
-@pytest.mark.parametrize("ending", ["a part of an answer", "hung up", "too long", "none are kept"])
+@pytest.mark.parametrize("ending", ["a part of an answer", "never opened", "hung up", "too long", "none are kept"])
 def test_what_cannot_be_used_again_is_closed(ending: str) -> None:
     place = Place(keep_alive=0 if ending == "none are kept" else 20)
     with place.kept.one_for(HERE, place.deadline()) as connection:
         assert isinstance(connection, Pretend)
         connection.whole = ending != "a part of an answer"
+        connection.unopened = ending == "never opened"
     connection.hung_up = ending == "hung up"
     place.now += 20 if ending == "too long" else 1
     assert place.once() is not connection
     assert connection.closed
+
+
+def test_those_that_cannot_be_opened_put_no_others_out() -> None:
+    place = Place(size=2)
+    place.at_once(2, HERE)
+    warm = list(place.opened)
+    with place.kept.one_for(THERE, place.deadline()) as connection:
+        assert isinstance(connection, Pretend)
+        connection.unopened = True
+    assert [one.closed for one in [*warm, connection]] == [False, False, True]
+
+
+def test_httpcore_says_of_one_that_could_not_be_opened_what_is_asked_here() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    connection = httpcore.HTTPConnection(httpcore.Origin(b"http", b"127.0.0.1", port))
+    with pytest.raises(httpcore.ConnectError):
+        connection.request("GET", f"http://127.0.0.1:{port}/")
+    assert (connection.is_idle(), connection.is_closed()) == (True, True)
 
 
 def test_a_connection_whose_request_failed_is_closed() -> None:
