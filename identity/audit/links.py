@@ -87,7 +87,7 @@ def _thousand(connection: Connection, after: int) -> Sequence[Sequence[Any]]:
 
 
 def _by_parts(connection: Connection, seq: int) -> Sequence[Any]:
-    """One link of a thousand that cannot be fetched, its seal and its row apart: the one names the other all the same."""
+    """One link of a thousand that cannot be fetched, its seal and its row apart: the seal still names its row."""
     seal = _part(connection, _SEAL_OF, seq, (seq, f"of link {seq}", "", 0, None))
     return *seal, *_part(connection, _ROW_OF, seq, _NO_ROW)
 
