@@ -73,9 +73,13 @@ def _has_another(connection: Connection, owner: str, external_id: str, *, tenant
     return connection.execute(select(columns.external_id).where(others).limit(1)).first() is not None
 
 
-def remove_installation(connection: Connection, *, owner: str, external_id: str) -> bool:
-    """Forget an installation that the provider has deleted, or an operator takes back."""
-    gone = delete(installations).where(
-        installations.c.connection_id == owner, installations.c.external_id == external_id
-    )
+def remove_installation(connection: Connection, *, owner: str, external_id: str, tenant: str | None = None) -> bool:
+    """Forget an installation: one that the provider has deleted, or *tenant's*, which an operator takes back.
+
+    False if there is none, or it is another's.
+    """
+    columns = installations.c
+    gone = delete(installations).where(columns.connection_id == owner, columns.external_id == external_id)
+    if tenant is not None:
+        gone = gone.where(columns.tenant_id == tenant)
     return connection.execute(gone).rowcount == 1

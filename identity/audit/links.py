@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import BigInteger, ColumnElement, Connection, Text, bindparam, cast, select, type_coerce
+from sqlalchemy import BigInteger, ColumnElement, Connection, Select, Text, bindparam, cast, select, type_coerce
+from sqlalchemy.exc import OperationalError
 
 from identity.audit import carried
 from identity.audit.chain import FirstBad, Link, Start, row_digest
@@ -26,16 +28,15 @@ _RAW: dict[str, ColumnElement[Any]] = {
 #: The columns that `document_of` takes, in this order.
 ROW = tuple(_RAW.get(column.name, column) for column in audit.c)
 _NAMES = tuple(str(column.name) for column in audit.c)
-# In place of the digest of a row with what is no time or no JSON: it was sealed, so it was altered since.
+# In place of the digest of a row with what is no time, no text or no JSON: it was sealed, so it was altered since.
 _UNREADABLE = ""
 _SEAL = (_SEALS.seq, _SEALS.audit_id, _SEALS.digest, type_coerce(_SEALS.sealed_at, BigInteger), _SEALS.signature)
-_THOUSAND = (
-    select(*_SEAL, *ROW)
-    .select_from(audit_seals.outerjoin(audit, audit.c.id == _SEALS.audit_id))
-    .where(_SEALS.seq > bindparam("after"))
-    .order_by(_SEALS.seq)
-    .limit(1000)
-)
+_LINKS = audit_seals.outerjoin(audit, audit.c.id == _SEALS.audit_id)
+_NEXT = select(_SEALS.seq).where(_SEALS.seq > bindparam("after")).order_by(_SEALS.seq).limit(1000)
+_THOUSAND = _NEXT.with_only_columns(*_SEAL, *ROW).select_from(_LINKS)
+_SEAL_OF, _ROW_OF = (select(*part).select_from(_LINKS).where(_SEALS.seq == bindparam("seq")) for part in (_SEAL, ROW))
+# In place of the columns of a row that cannot be fetched: no document comes of them.
+_NO_ROW = (b"",) * len(ROW)
 
 
 def document_of(values: Sequence[Any]) -> dict[str, Any]:
@@ -77,7 +78,34 @@ def sealed_page(connection: Connection, *, after: int) -> list[SealedRow]:
 
 
 def _thousand(connection: Connection, after: int) -> Sequence[Sequence[Any]]:
-    return connection.execute(_THOUSAND, {"after": after}).all()
+    try:
+        return connection.execute(_THOUSAND, {"after": after}).all()
+    except OperationalError as error:
+        if not _is_of_text(error):
+            raise
+    return [_by_parts(connection, seq) for seq in connection.execute(_NEXT, {"after": after}).scalars().all()]
+
+
+def _by_parts(connection: Connection, seq: int) -> Sequence[Any]:
+    """One link of a thousand that cannot be fetched, its seal and its row apart: the seal still names its row."""
+    seal = _part(connection, _SEAL_OF, seq, (seq, f"of link {seq}", "", 0, None))
+    return *seal, *_part(connection, _ROW_OF, seq, _NO_ROW)
+
+
+def _part(connection: Connection, part: Select[Any], seq: int, otherwise: Sequence[Any]) -> Sequence[Any]:
+    try:
+        return connection.execute(part, {"seq": seq}).one()
+    except OperationalError as error:
+        if not _is_of_text(error):
+            raise
+        return otherwise
+
+
+def _is_of_text(error: OperationalError) -> bool:
+    """Whether what is stored as text is none: SQLite keeps any bytes, and Python's driver refuses those that are not
+    UTF-8. With a code of SQLite's, or of PostgreSQL, it is the ledger that cannot be read, and nothing was altered.
+    """
+    return isinstance(error.orig, sqlite3.OperationalError) and not hasattr(error.orig, "sqlite_errorcode")
 
 
 def _sealed_row(stored: Sequence[Any]) -> SealedRow:
@@ -87,7 +115,7 @@ def _sealed_row(stored: Sequence[Any]) -> SealedRow:
         row = None if values[0] is None else document_of(values)
         signed = Head(seq=seq, digest=digest, at=instant(at), signature=signature) if signature else None
         return Link(seq, id, digest, None if row is None else row_digest(row), signed), row
-    except (ValueError, TypeError, OverflowError, RecursionError):
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
         return Link(seq, id, digest, _UNREADABLE, None), None
 
 

@@ -173,6 +173,8 @@ def remove_installation(connection: Connection, act: Act, *, connection_id: str,
             f"{len(acting)} account(s) of {tenant} act through installation {external_id}, and nobody would hear of "
             f"their end at the provider: end them first, {_with_each(acting)}"
         )
-    installations.remove_installation(connection, owner=connection_id, external_id=external_id)
+    # On PostgreSQL another operator may have given it to another tenant since that was read.
+    if not installations.remove_installation(connection, owner=connection_id, external_id=external_id, tenant=tenant):
+        raise BadInput(f"installation {external_id} of {connection_id} is {tenant}'s no more: look again")
     told = {"connection": connection_id, "external_id": external_id}
     record(connection, "installation.removed", tenant, told, act)

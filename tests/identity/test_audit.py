@@ -9,15 +9,16 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from sqlalchemy import Connection, delete, event, insert, select, text, update
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from identity import audit
 from identity.audit import AsWhom
 from identity.audit.chain import FirstBad, Verified, link_digest, row_digest
+from identity.audit.export import export_lines, verify_files
 from identity.audit.links import sealed_rows
 from identity.audit.sealer import Sealer, first_never_sealed
 from identity.audit.statements import read_checkpoint, sign
@@ -366,6 +367,83 @@ def test_what_cannot_be_read_is_found_as_altered(owned: World, attack: str) -> N
     found = attacked(owned, partial(execute, statement=UNREADABLE[attack]))
     assert found.seq == (5 if "seal" in attack else 4)
     assert found.why.endswith("or its seal was altered")
+
+
+ALTERED = "the audit row d or its seal was altered"
+NO_TEXT = {
+    "update audit set reason = cast(x'ff' as text) where id = 'd'": ALTERED,
+    "update audit set detail = cast(x'7bff7d' as text) where id = 'd'": ALTERED,
+    "update audit set kind = cast(x'ff' as text) where id in ('d', 'f')": ALTERED,
+    "update audit_seals set digest = cast(x'ff' as text) where seq = 4": ALTERED.replace("row d", "row of link 4"),
+    "update audit_seals set signature = cast(x'ff' as text) where seq = 4": ALTERED.replace("row d", "row of link 4"),
+    "update audit_seals set audit_id = cast(x'ff' as text) where seq = 4": "the audit row of link 4 is missing",
+}
+ONLY_SQLITE = pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)  # PostgreSQL takes no such bytes
+
+
+@pytest.mark.parametrize("attack", NO_TEXT)
+@ONLY_SQLITE
+def test_bytes_that_are_no_text_are_found_as_altered(owned: World, attack: str) -> None:
+    found = attacked(owned, partial(execute, statement=attack))
+    assert (found.seq, found.why) == (4, NO_TEXT[attack])
+
+
+@ONLY_SQLITE
+def test_bytes_that_are_no_text_are_kept_as_evidence_and_exported_as_altered(owned: World) -> None:
+    owned.store.write(partial(execute, statement=next(iter(NO_TEXT))))
+    with pytest.raises(Misconfigured, match=f"breaks at 4: {ALTERED}"):
+        prune(owned, days=9)
+    exported = verify_files([("file", list(export_lines(owned.store)))], KEYS).outcome
+    assert isinstance(exported, FirstBad)
+    assert exported.seq == 4
+
+
+@ONLY_SQLITE
+def test_a_ledger_that_cannot_be_read_is_not_called_altered(owned: World) -> None:
+    """Not even while what was altered is looked for, link by link."""
+    owned.store.write(partial(execute, statement=next(iter(NO_TEXT))))
+
+    def look(connection: Connection) -> None:
+        driver: Any = connection.connection.driver_connection
+
+        def interrupt(*given: Any) -> None:
+            if "audit_seals.seq = " in given[2]:
+                driver.set_progress_handler(lambda: 1, 1)
+
+        event.listen(connection, "before_cursor_execute", interrupt)
+        try:
+            with pytest.raises(OperationalError, match="interrupted"):
+                verify(connection, KEYS)
+        finally:
+            driver.set_progress_handler(None, 1)
+
+    owned.store.read(look)
+
+
+def allow_nulls(connection: Connection) -> None:
+    """As whoever owns the database can."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(
+            text("alter table audit alter at drop not null, alter kind drop not null, alter detail drop not null")
+        )
+        return
+    for statement in (
+        "create table plain as select * from audit",
+        "drop table audit",
+        "alter table plain rename to audit",
+    ):
+        connection.execute(text(statement))
+
+
+@pytest.mark.parametrize("column", ["at", "detail", "kind"])
+@MOSTLY_SQLITE
+def test_what_may_not_be_missing_is_found_as_altered_where_it_is(owned: World, column: str) -> None:
+    def attack(connection: Connection) -> None:
+        allow_nulls(connection)
+        execute(connection, statement=f"update audit set {column} = null where id = 'd'")
+
+    found = attacked(owned, attack)
+    assert (found.seq, found.why) == (4, ALTERED)
 
 
 @MOSTLY_SQLITE

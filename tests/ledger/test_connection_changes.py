@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, insert, inspect, select, update
+from sqlalchemy import Connection, event, insert, inspect, select, update
 
 from identity.accounts import pending_account
 from identity.addresses import AddressPolicy
@@ -21,7 +21,7 @@ from identity.connections import get_connection, pause_connection, paused_reason
 from identity.consent_ledger import AnotherClient, Consent, Consented, store_consent
 from identity.errors import BadInput
 from identity.grants import seal_answer
-from identity.installations import add_installation
+from identity.installations import add_installation, tenant_of_installation
 from identity.model import AccountKey, Credential, TokenAnswer
 from identity.providers import PROFILES
 from identity.registration import Change, Registration, register
@@ -266,6 +266,29 @@ def test_an_installation_is_taken_back_once_nobody_acts_through_it(house: House)
     house.database.write(take_back)
     left = house.database.read(lambda c: c.execute(select(installations.c.external_id)).scalars().all())
     assert left == ["installation-globex"]
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_an_installation_that_became_anothers_meanwhile_is_not_taken_from_it(house: House) -> None:
+    """SQLite has one writer anyway."""
+    mine = {"owner": "gh", "external_id": "installation-acme"}
+    due = [1]
+
+    def meanwhile(*given: Any) -> None:
+        if due and given[2].lower().startswith("delete from installations"):
+            due.clear()
+            house.database.write(lambda c: taken_back(c, **mine))
+            house.database.write(lambda c: add_installation(c, **mine, tenant="globex", now=NOW))
+
+    def too_late(c: Connection) -> None:
+        event.listen(c, "before_cursor_execute", meanwhile)
+        taken_back(c, **mine)
+
+    with pytest.raises(BadInput, match="is acme's no more: look again"):
+        house.database.write(too_late)
+    assert not due
+    assert house.database.read(lambda c: tenant_of_installation(c, "gh", "installation-acme")) == "globex"
+    assert len(recorded(house, "installation.removed")) == 1
 
 
 def test_a_workspace_is_taken_back_once_its_tenant_has_no_account_there_or_another_workspace(house: House) -> None:
