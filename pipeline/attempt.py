@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from structlog.contextvars import bound_contextvars
 
@@ -69,7 +69,7 @@ def _attempt(services: Services, step: StepAtHand, purpose: str, number: int) ->
 def _open_and_send(
     services: Services, step: StepAtHand, purpose: str, number: int, draw: BudgetUse
 ) -> OpenedAttempt | Adopted:
-    """Renew the token in between where it is too old, or was refused."""
+    """Open the attempt and send it; refresh the token and open again where it is too old or was refused upstream."""
     ahead, after_generation, forced = True, 0, False
     for _ in range(OPENINGS):
         intent = intent_of(
@@ -82,18 +82,6 @@ def _open_and_send(
             case Adopted() as adopted:
                 metrics.STEPS.labels(step.name, str(step.decision.pattern), "adopted").inc()
                 return adopted
-            case Ended(reason=reason, moved=moved):
-                raise RunEnded(reason, moved=moved)
-            case Skipped(reason=reason):
-                metrics.STEPS.labels(step.name, str(step.decision.pattern), "skipped").inc()
-                raise StepSkipped(reason)
-            case OnceMismatch(owner=owner, done=once_of):
-                reason = f"the once key {step.once!r} was used by job {owner} with other parameters"
-                raise refused(services, intent, reason, once_of=once_of)
-            case PolicyMoved():
-                raise policy_moved()
-            case ApprovalMoved():
-                raise RunAgain("the approval does not hold any more", delay=timedelta())
             case NeedsRefresh(account=account, generation=generation):
                 forced = after_generation >= generation
                 ahead = _refresh(services, account, generation, refused=forced) > generation
@@ -101,6 +89,8 @@ def _open_and_send(
             case Opened() as opened:
                 number += 1
                 step = replace(step, asks_anew=False)  # the step is stored: a further opening asks for the same
+            case outcome:
+                _end_by(services, step, intent, outcome)
         answer = _send(services, step, intent, opened, began)
         conclusion = conclude(step.action, step.call, purpose, answer)
         draw.tell(answer, conclusion)
@@ -116,6 +106,28 @@ def _open_and_send(
         # If it was not the newest, another's refresh has killed it, and the next opening has the newest.
         after_generation, forced = lease.generation, False
     raise Unavailable("the token was renewed again and again without success", retry_after=timedelta(seconds=30))
+
+
+def _end_by(
+    services: Services,
+    step: StepAtHand,
+    intent: Intent,
+    outcome: Ended | Skipped | OnceMismatch | PolicyMoved | ApprovalMoved,
+) -> NoReturn:
+    """Raise what an opening that opened nothing means to the run."""
+    match outcome:
+        case Ended(reason=reason, moved=moved):
+            raise RunEnded(reason, moved=moved)
+        case Skipped(reason=reason):
+            metrics.STEPS.labels(step.name, str(step.decision.pattern), "skipped").inc()
+            raise StepSkipped(reason)
+        case OnceMismatch(owner=owner, done=once_of):
+            reason = f"the once key {step.once!r} was used by job {owner} with other parameters"
+            raise refused(services, intent, reason, once_of=once_of)
+        case PolicyMoved():
+            raise policy_moved()
+        case ApprovalMoved():
+            raise RunAgain("the approval does not hold any more", delay=timedelta())
 
 
 def intent_of(
