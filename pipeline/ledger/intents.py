@@ -52,7 +52,7 @@ class Intent:
     once: str | None
     purpose: str  # call or probe
     number: int  # of the attempt within its step, from 1
-    lease: LeaseRequest
+    lease: LeaseRequest  # what is asked for; the lease itself is of `Opened`
     repeats_unknown: bool  # an unknown earlier attempt does not forbid this one: a probe, or a mode that may repeat
     send_within: timedelta
     deadline: timedelta  # of the call, from its start

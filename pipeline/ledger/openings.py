@@ -10,10 +10,11 @@ from sqlalchemy import Connection, bindparam, exists, insert, select, update
 from identity import leases
 from identity.accounts import pending_account
 from identity.capability import issued
+from identity.capability.verifier import Capability
 from identity.columns import database_in_microseconds, database_now, microseconds
 from identity.errors import Misconfigured
 from identity.grants import note_use
-from identity.model import AccessPattern, LeaseOutcome, NeedsConsent, NeedsRefresh, RuledOut, ScopeKind
+from identity.model import AccessPattern, Leased, LeaseOutcome, NeedsConsent, NeedsRefresh, RuledOut, ScopeKind
 from identity.policy.ledger import current_version, version_of
 from identity.scopes import revoked_since
 from identity.sequence import lock_shared, next_number
@@ -84,47 +85,21 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
         settled = take_once(connection, intent, now)
         if settled is not None:
             return settled
-    capability = None
-    if intent.capability is not None:
-        alive_at = now + intent.send_within
-        by = intent.capability.approved_by
-        if intent.resends and issued.living(connection, intent.step, at=alive_at, approved_by=by) is None:
-            reason = "the capability that was sent expired, or lost its approval, before its outcome was known"
-            return Ended(reason=reason, moved=requeue(connection, job, delay=timedelta(), reason=reason))
-        capability = issued.issue(connection, intent.capability, now=now, use_within=intent.send_within)
+    capability = _issue_capability(connection, intent, now)
+    if isinstance(capability, Ended):
+        return capability
     if outcome is not None and outcome.first_use:
         note_use(connection, outcome.account, generation=outcome.generation, now=now)
-    number = next_number(connection)
+    opened = next_number(connection)
     write_step(connection, intent, StepState.OPEN, now)
-    connection.execute(
-        _INSERT_ATTEMPT,
-        {
-            "id": intent.attempt,
-            "step_id": intent.step,
-            "job_id": job.id,
-            "number": intent.number,
-            "purpose": intent.purpose,
-            "state": AttemptState.OPEN,
-            "opened": number,
-            "tenant_id": job.tenant,
-            "connection_id": intent.connection,
-            "agent_id": job.agent,
-            "principal_id": intent.principal,
-            "account_id": outcome.account if outcome else "",
-            "generation": outcome.generation if outcome else 0,
-            "fence": job.fence,
-            "opened_at": now,
-            "send_before": now + intent.send_within,
-            "settled_by": now + intent.send_within + intent.deadline,
-        },
-    )
+    _insert_attempt(connection, intent, outcome, opened=opened, now=now)
     record(
         connection,
         intent,
         "attempt.opened",
         id=f"{intent.attempt}.opened",
         at=now,
-        number=number,
+        number=opened,
         outcome="open",
         lease=outcome,
         detail={"consented": outcome.consented} if outcome else {},
@@ -138,6 +113,46 @@ def _examined(connection: Connection, intent: Intent) -> LeaseOutcome | None:
     if intent.capability is None:
         return leases.examine(connection, intent.lease)
     return revoked_since(connection, intent.lease.scope_list, intent.lease.accepted)
+
+
+def _issue_capability(connection: Connection, intent: Intent, now: datetime) -> Capability | Ended | None:
+    """The capability that the call is sent by; None: it goes by a lease. Ended: the one that was sent is gone."""
+    if intent.capability is None:
+        return None
+    alive_at = now + intent.send_within
+    by = intent.capability.approved_by
+    if intent.resends and issued.living(connection, intent.step, at=alive_at, approved_by=by) is None:
+        reason = "the capability that was sent expired, or lost its approval, before its outcome was known"
+        return Ended(reason=reason, moved=requeue(connection, intent.job, delay=timedelta(), reason=reason))
+    return issued.issue(connection, intent.capability, now=now, use_within=intent.send_within)
+
+
+def _insert_attempt(
+    connection: Connection, intent: Intent, lease: Leased | None, *, opened: int, now: datetime
+) -> None:
+    """Insert the intent, by whose row the call is known from here on; *opened* is its number in the ledger."""
+    connection.execute(
+        _INSERT_ATTEMPT,
+        {
+            "id": intent.attempt,
+            "step_id": intent.step,
+            "job_id": intent.job.id,
+            "number": intent.number,
+            "purpose": intent.purpose,
+            "state": AttemptState.OPEN,
+            "opened": opened,
+            "tenant_id": intent.job.tenant,
+            "connection_id": intent.connection,
+            "agent_id": intent.job.agent,
+            "principal_id": intent.principal,
+            "account_id": lease.account if lease else "",
+            "generation": lease.generation if lease else 0,
+            "fence": intent.job.fence,
+            "opened_at": now,
+            "send_before": now + intent.send_within,
+            "settled_by": now + intent.send_within + intent.deadline,
+        },
+    )
 
 
 def _overtaken(connection: Connection, intent: Intent) -> bool:
