@@ -123,7 +123,7 @@ def _end_by(
             raise StepSkipped(reason)
         case OnceMismatch(owner=owner, done=once_of):
             reason = f"the once key {step.once!r} was used by job {owner} with other parameters"
-            raise refused(services, intent, reason, once_of=once_of)
+            raise record_refusal(services, intent, reason, once_of=once_of)
         case PolicyMoved():
             raise policy_moved()
         case ApprovalMoved():
@@ -181,10 +181,10 @@ def intent_of(
     )
 
 
-def refused(
+def record_refusal(
     services: Services, intent: Intent, reason: str, *, once_of: str | None = None
 ) -> StepRefused | RunAgain | RunEnded:
-    """Record that a step may not be done, and say so: to the workflow only where nothing was done before."""
+    """Record that a step may not be done; what to raise for it: to the workflow only where nothing was done before."""
     match services.store.write(partial(openings.refuse, intent=intent, reason=reason, once_of=once_of)):
         case PolicyMoved():
             return policy_moved()

@@ -23,7 +23,7 @@ from identity.policy.rules import Policy
 from identity.principals import service_principal
 from pipeline.action import SEARCHES, Action, Recovery, Result, hash_of
 from pipeline.approvals.asking import approved
-from pipeline.attempt import attempt, intent_of, probe, refused
+from pipeline.attempt import attempt, intent_of, probe, record_refusal
 from pipeline.entitlement import prohibition
 from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import steps as ledger
@@ -137,7 +137,7 @@ class StepRunner:
         stored: Row[Any] | None,
         patience: timedelta,
     ) -> StepAtHand:
-        """Decide as whom, and gather everything the step's attempts have in common. Raises as `refused` says."""
+        """Decide as whom, and gather everything the step's attempts have in common. Raises as `record_refusal` says."""
         through, service, audience, policy = self._ground_for(action.facts.provider)
         decision = self._decide(action, named, audience, policy)
         granted = _nobody(decision) if isinstance(decision, Denied) else decision
@@ -162,7 +162,7 @@ class StepRunner:
         )
         if isinstance(decision, Denied):
             intent = intent_of(self._services, step, purpose="call", number=1)
-            raise refused(self._services, intent, decision.reason)
+            raise record_refusal(self._services, intent, decision.reason)
         return replace(step, approval=approved(self._services, step))
 
     def _decide(

@@ -10,7 +10,7 @@ from identity.model import PrincipalKind
 from identity.tables import principals
 from pipeline.accounts.abilities import in_words
 from pipeline.approvals.shown import AsWhom, Shown, Somebody
-from pipeline.attempt import intent_of, policy_moved, refused
+from pipeline.attempt import intent_of, policy_moved, record_refusal
 from pipeline.interruption import RunEnded
 from pipeline.ledger import approvals
 from pipeline.ledger.approvals import Asked, NotApproved
@@ -36,7 +36,7 @@ def approved(services: Services, step: StepAtHand) -> Approved | None:
         case Approved() as given:
             return given
         case NotApproved(reason=reason):
-            raise refused(services, intent, reason)
+            raise record_refusal(services, intent, reason)
         case Ended(reason=reason, moved=moved):
             raise RunEnded(reason, moved=moved)
         case PolicyMoved():
