@@ -18,7 +18,7 @@ from identity.store import CommitUnknown
 from pipeline import metrics
 from pipeline.action import Recovery, Response, Verdict
 from pipeline.budget_use import BudgetUse
-from pipeline.conclusion import CALL, PROBE, conclude
+from pipeline.conclusion import conclude
 from pipeline.entitlement import header, mint_ahead, wanted
 from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import openings, steps
@@ -37,7 +37,7 @@ from pipeline.ledger.intents import (
 from pipeline.opened_attempt import OpenedAttempt, close_call, close_probe, commit
 from pipeline.run import OnceUsed, StepRefused, StepSkipped
 from pipeline.services import Services
-from pipeline.states import AttemptState, StepState
+from pipeline.states import AttemptState, Purpose, StepState
 from pipeline.step_at_hand import StepAtHand
 
 OPENINGS = 8  # of one attempt: refreshes and refused tokens in a row, before the job tries again later
@@ -46,18 +46,18 @@ OPENINGS = 8  # of one attempt: refreshes and refused tokens in a row, before th
 def attempt(services: Services, step: StepAtHand, *, number: int) -> Any:
     """Carry the step out and return its result. Raises ActionFailed, StepRefused or an Interruption."""
     with bound_contextvars(step=step.id):
-        made = _attempt(services, step, CALL, number)
+        made = _attempt(services, step, Purpose.CALL, number)
         return close_call(made) if isinstance(made, OpenedAttempt) else made.result
 
 
 def probe(services: Services, step: StepAtHand, *, number: int) -> Any | None:
     """Search for the effect of an earlier attempt: its result, or None where it had none."""
     with bound_contextvars(step=step.id):
-        made = _attempt(services, step, PROBE, number)
+        made = _attempt(services, step, Purpose.PROBE, number)
         return close_probe(made) if isinstance(made, OpenedAttempt) else made.result
 
 
-def _attempt(services: Services, step: StepAtHand, purpose: str, number: int) -> OpenedAttempt | Adopted:
+def _attempt(services: Services, step: StepAtHand, purpose: Purpose, number: int) -> OpenedAttempt | Adopted:
     """Draw on the upstream's budget, open and send."""
     draw = BudgetUse(services, step)
     try:
@@ -67,7 +67,7 @@ def _attempt(services: Services, step: StepAtHand, purpose: str, number: int) ->
 
 
 def _open_and_send(
-    services: Services, step: StepAtHand, purpose: str, number: int, draw: BudgetUse
+    services: Services, step: StepAtHand, purpose: Purpose, number: int, draw: BudgetUse
 ) -> OpenedAttempt | Adopted:
     """Open the attempt and send it; refresh the token and open again where it is too old or was refused upstream."""
     ahead, after_generation, forced = True, 0, False
@@ -134,7 +134,7 @@ def intent_of(
     services: Services,
     step: StepAtHand,
     *,
-    purpose: str,
+    purpose: Purpose,
     number: int,
     after_generation: int = 0,
     ahead: bool = True,
@@ -159,7 +159,7 @@ def intent_of(
         asks_anew=step.asks_anew,
         purpose=purpose,
         number=number,
-        repeats_unknown=purpose == PROBE or step.repeats,
+        repeats_unknown=purpose is Purpose.PROBE or step.repeats,
         reads=step.action.facts.effect is Effect.READ,
         lease=LeaseRequest(
             tenant=step.job.tenant,

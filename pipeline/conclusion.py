@@ -9,9 +9,7 @@ from typing import Any
 from identity.http import NoAnswer, NotSent
 from identity.model import Effect
 from pipeline.action import Action, Call, Judgement, Response, Result, UnreadableAnswer, Verdict
-
-CALL, PROBE = "call", "probe"
-
+from pipeline.states import Purpose
 
 #: GitHub's, Slack's, Stripe's (https://docs.stripe.com/api/request_ids), and everybody else's.
 _REQUEST_IDS = ("x-github-request-id", "x-slack-req-id", "request-id", "x-request-id")
@@ -29,9 +27,9 @@ class Conclusion:
     upstream_request_id: str | None = None
 
 
-def conclude(action: Action[Any], call: Call, purpose: str, answer: Response | NotSent | NoAnswer) -> Conclusion:
+def conclude(action: Action[Any], call: Call, purpose: Purpose, answer: Response | NotSent | NoAnswer) -> Conclusion:
     """A read or a probe has no effect, so it is never unknown: it is asked again."""
-    reads = purpose == PROBE or action.facts.effect is Effect.READ
+    reads = purpose is Purpose.PROBE or action.facts.effect is Effect.READ
     if isinstance(answer, NotSent):
         return Conclusion(verdict=Verdict.FAILED if answer.final else Verdict.RETRY, reason=answer.reason)
     if isinstance(answer, NoAnswer):
@@ -40,7 +38,7 @@ def conclude(action: Action[Any], call: Call, purpose: str, answer: Response | N
     try:
         judgement = action.judge(answer)
         if judgement.verdict is Verdict.SUCCESS:
-            result = action.found(answer, call) if purpose == PROBE else action.read(answer)
+            result = action.found(answer, call) if purpose is Purpose.PROBE else action.read(answer)
     except UnreadableAnswer as error:
         judgement = Judgement(verdict=Verdict.UNKNOWN, reason=str(error))
     verdict = judgement.verdict

@@ -18,11 +18,12 @@ from identity.secret import Secret
 from pipeline.action import Action
 from pipeline.ledger.intents import Intent, Opened
 from pipeline.services import Services
+from pipeline.states import Purpose
 from pipeline.step_at_hand import StepAtHand
 from pipeline.upstream import write
 
 
-def wanted(services: Services, step: StepAtHand, purpose: str) -> Wanted | None:
+def wanted(services: Services, step: StepAtHand, purpose: Purpose) -> Wanted | None:
     """The capability that a call or a probe needs; None: it goes by an account's token."""
     if step.audience is None:
         return None

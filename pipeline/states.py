@@ -50,6 +50,13 @@ class AttemptState(StrEnum):
     ADOPTED = "adopted"  # an unknown whose effect a probe found
 
 
+class Purpose(StrEnum):
+    """What an attempt is for."""
+
+    CALL = "call"  # to have the step's effect
+    PROBE = "probe"  # to find out whether an earlier call had it
+
+
 class ApprovalState(StrEnum):
     OPEN = "open"  # the run that parks for it
     APPROVED = "approved"  # the answer that completes every quorum

@@ -31,7 +31,7 @@ from pipeline.ledger.jobs import ClaimedJob
 from pipeline.policy.question import question_of
 from pipeline.run import ActionFailed, OnceUsed, StepRefused, StepSkipped, compare
 from pipeline.services import Services
-from pipeline.states import AttemptState, StepState
+from pipeline.states import AttemptState, Purpose, StepState
 from pipeline.step_at_hand import StepAtHand
 from pipeline.workflow import SERVICE, SKIP, USER, Who, Workflow
 
@@ -161,7 +161,7 @@ class StepRunner:
             audience=audience if granted.pattern is AccessPattern.CAPABILITY else None,
         )
         if isinstance(decision, Denied):
-            intent = intent_of(self._services, step, purpose="call", number=1)
+            intent = intent_of(self._services, step, purpose=Purpose.CALL, number=1)
             raise record_refusal(self._services, intent, decision.reason)
         return replace(step, approval=approved(self._services, step))
 
@@ -209,9 +209,8 @@ class StepRunner:
 
     def _recover(self, step: StepAtHand, earlier: list[Row[Any]]) -> Doubt:
         """Whether an earlier attempt has no outcome. Waits until it is settled; asks where nothing can be looked up."""
-        open_ended = [
-            row for row in earlier if row.purpose == "call" and row.state in (AttemptState.OPEN, AttemptState.UNKNOWN)
-        ]
+        unsettled = (AttemptState.OPEN, AttemptState.UNKNOWN)
+        open_ended = [row for row in earlier if row.purpose == Purpose.CALL and row.state in unsettled]
         if not open_ended:
             return Doubt.NONE
         now = self._services.store.read(ledger.clock)

@@ -12,10 +12,10 @@ from identity.capability.model import Audience
 from identity.model import Effect, ProviderConnection
 from identity.policy.decision import Decision
 from pipeline.action import Action, Call, Recovery, Request
-from pipeline.conclusion import PROBE
 from pipeline.interruption import AskOperator
 from pipeline.ledger.intents import Approved
 from pipeline.ledger.jobs import ClaimedJob
+from pipeline.states import Purpose
 
 REPEATS = frozenset({Recovery.IDEMPOTENT, Recovery.KEYED})
 
@@ -63,9 +63,9 @@ class StepAtHand:
             f"`aswhom jobs show {self.job.id}` tells how"
         )
 
-    def request(self, purpose: str) -> Request:
+    def request(self, purpose: Purpose) -> Request:
         """What a call or a probe sends: the same at every attempt."""
-        return self.action.probe(self.call) if purpose == PROBE else self.action.request(self.call)
+        return self.action.probe(self.call) if purpose is Purpose.PROBE else self.action.request(self.call)
 
     @property
     def call(self) -> Call:

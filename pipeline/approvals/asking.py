@@ -16,6 +16,7 @@ from pipeline.ledger import approvals
 from pipeline.ledger.approvals import Asked, NotApproved
 from pipeline.ledger.intents import Approved, Ended, PolicyMoved
 from pipeline.services import Services
+from pipeline.states import Purpose
 from pipeline.step_at_hand import StepAtHand
 
 
@@ -26,7 +27,8 @@ def approved(services: Services, step: StepAtHand) -> Approved | None:
     """
     if not step.decision.constraints.approvals:
         return None
-    intent, id = intent_of(services, step, purpose="call", number=1), services.ids("apr")
+    intent = intent_of(services, step, purpose=Purpose.CALL, number=1)
+    id = services.ids("apr")
 
     def ask(connection: Connection) -> Asked:
         shown = what_is_shown(step, _names(connection, step))

@@ -22,14 +22,14 @@ from pipeline.ledger.intents import Intent, record
 from pipeline.ledger.jobs import wake
 from pipeline.ledger.moving import StepColumns, move_attempt, move_step
 from pipeline.ledger.once import once_name
-from pipeline.states import AttemptState, StepState
+from pipeline.states import AttemptState, Purpose, StepState
 from pipeline.tables import attempts
 
 # Built once, as every statement of every step.
 _OTHERS_IN_DOUBT = select(attempts.c.id).where(
     attempts.c.step_id == bindparam("step"),
     attempts.c.id != bindparam("but"),
-    attempts.c.purpose == "call",
+    attempts.c.purpose == Purpose.CALL,
     attempts.c.state == AttemptState.UNKNOWN,
 )
 

@@ -19,7 +19,7 @@ from identity.policy.decision import Decision
 from identity.rows import insert_for
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.ledger.moving import StepColumns, move_step, step_sources
-from pipeline.states import JobState, StepState
+from pipeline.states import JobState, Purpose, StepState
 from pipeline.tables import in_states, steps
 
 
@@ -50,7 +50,7 @@ class Intent:
     request_hash: str
     parameters: Mapping[str, Any]
     once: str | None
-    purpose: str  # call or probe
+    purpose: Purpose
     number: int  # of the attempt within its step, from 1
     lease: LeaseRequest  # what is asked for; the lease itself is of `Opened`
     repeats_unknown: bool  # an unknown earlier attempt does not forbid this one: a probe, or a mode that may repeat

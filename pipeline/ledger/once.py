@@ -15,7 +15,7 @@ from sqlalchemy import Connection, exists, func, select, update
 from identity.rows import insert_or
 from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, OpenOutcome, record, write_step
 from pipeline.ledger.jobs import park
-from pipeline.states import ENDED, AttemptState, StepState, Wait
+from pipeline.states import ENDED, AttemptState, Purpose, StepState, Wait
 from pipeline.tables import attempts, jobs, once_keys, steps
 
 ONCE_EXPIRES = timedelta(days=14)  # from when a job began to wait, however often it looks again
@@ -129,6 +129,6 @@ def _is_over(connection: Connection, step: str) -> bool:
 
 def _certainly_without_effect(connection: Connection, step: str) -> bool:
     other = exists().where(
-        attempts.c.step_id == step, attempts.c.purpose == "call", attempts.c.state != AttemptState.NO_EFFECT
+        attempts.c.step_id == step, attempts.c.purpose == Purpose.CALL, attempts.c.state != AttemptState.NO_EFFECT
     )
     return not connection.execute(select(other)).scalar_one()

@@ -37,7 +37,7 @@ from pipeline.ledger.once import take_once
 from pipeline.ledger.revocation_pages import write_page
 from pipeline.ledger.steps import clock
 from pipeline.revocation.tables import revocations
-from pipeline.states import AttemptState, JobState, StepState, Wait
+from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.tables import attempts, jobs, steps
 
 # Statements of every step are built once: building them anew takes longer than the database does. Values are arguments.
@@ -81,7 +81,7 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
             return outcome
     if intent.number > 1 and _overtaken(connection, intent):
         return _give_way(connection, intent)
-    if intent.once is not None and intent.purpose == "call":
+    if intent.once is not None and intent.purpose is Purpose.CALL:
         settled = take_once(connection, intent, now)
         if settled is not None:
             return settled
@@ -159,7 +159,7 @@ def _overtaken(connection: Connection, intent: Intent) -> bool:
     """Whether an earlier attempt has, or may yet have, the effect that this one is for."""
     settled = [AttemptState.NO_EFFECT, *([AttemptState.UNKNOWN] if intent.repeats_unknown else [])]
     other = exists().where(
-        attempts.c.step_id == intent.step, attempts.c.purpose == "call", attempts.c.state.not_in(settled)
+        attempts.c.step_id == intent.step, attempts.c.purpose == Purpose.CALL, attempts.c.state.not_in(settled)
     )
     return bool(connection.execute(select(other)).scalar_one())
 
@@ -180,7 +180,7 @@ def _give_way(connection: Connection, intent: Intent) -> Ended:
 def _had_effect(connection: Connection, intent: Intent) -> bool:
     known = [AttemptState.EFFECT, AttemptState.ADOPTED]
     effect = exists().where(
-        attempts.c.step_id == intent.step, attempts.c.purpose == "call", attempts.c.state.in_(known)
+        attempts.c.step_id == intent.step, attempts.c.purpose == Purpose.CALL, attempts.c.state.in_(known)
     )
     return bool(connection.execute(select(effect)).scalar_one())
 

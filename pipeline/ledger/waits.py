@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, Select, case, exists, literal, select, u
 
 from identity.columns import database_in, database_now
 from pipeline.ledger.jobs import JobColumns, move_job
-from pipeline.states import AttemptState, JobState, Wait
+from pipeline.states import AttemptState, JobState, Purpose, Wait
 from pipeline.tables import attempts, jobs
 
 _LOOK_AGAIN = timedelta(hours=1)  # whether a call whose outcome nobody knew was answered after all
@@ -80,5 +80,7 @@ def end_wait(connection: Connection, job: str, *, wait: str, expired: bool, reas
 def _in_doubt(connection: Connection, job: str) -> bool:
     """Whether a call of this job may have had an effect that is not known."""
     unsettled = [AttemptState.OPEN, AttemptState.UNKNOWN]
-    doubt = exists().where(attempts.c.job_id == job, attempts.c.purpose == "call", attempts.c.state.in_(unsettled))
+    doubt = exists().where(
+        attempts.c.job_id == job, attempts.c.purpose == Purpose.CALL, attempts.c.state.in_(unsettled)
+    )
     return bool(connection.execute(select(doubt)).scalar_one())

@@ -42,6 +42,7 @@ from pipeline.ledger import deliveries, jobs
 from pipeline.ledger.intents import Intent
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.model import Acceptance, SignedDelivery
+from pipeline.states import Purpose
 from pipeline.tables import jobs as jobs_table
 from pipeline.tables import workflow_settings
 from pipeline.workflow import SERVICE, USER, Event, ExternalUser, Match, Trigger, Workflow, workflow
@@ -292,7 +293,7 @@ def intent_of(house: House, job: ClaimedJob, *, step: str = "", once: str | None
         request_hash="hash",
         parameters={"text": "hello"},
         once=once,
-        purpose="call",
+        purpose=Purpose.CALL,
         number=1,
         repeats_unknown=False,
         lease=LeaseRequest(

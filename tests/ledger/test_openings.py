@@ -24,7 +24,7 @@ from pipeline.ledger import jobs, openings, steps
 from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, Opened, OpenOutcome
 from pipeline.ledger.replay import replay
 from pipeline.resolution import resolve_by_hand
-from pipeline.states import AttemptState, JobState, StepState, Wait
+from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.tables import attempts, once_keys
 from pipeline.tables import jobs as jobs_table
 from pipeline.tables import steps as steps_table
@@ -207,7 +207,7 @@ def _in_doubt(house: House) -> tuple[Intent, Intent]:
     asked = intent(house, house.claim(job))
     open_(house, asked)
     close(house, asked, AttemptState.UNKNOWN, StepState.UNKNOWN)
-    look = intent(house, asked.job, step=asked.step, purpose="probe", number=2, repeats_unknown=True)
+    look = intent(house, asked.job, step=asked.step, purpose=Purpose.PROBE, number=2, repeats_unknown=True)
     assert isinstance(open_(house, look), Opened)
     return asked, look
 
@@ -253,7 +253,7 @@ def test_a_late_close_without_effect_does_not_undo_a_refusal(house: House) -> No
     revoke(house, account_scope())
     open_(house, intent(house, asked.job, step=asked.step, number=2, repeats_unknown=True))
     assert step_state(house, asked.step) == StepState.REFUSED
-    late = replace(asked, purpose="probe")
+    late = replace(asked, purpose=Purpose.PROBE)
     close(house, late, AttemptState.NO_EFFECT, StepState.OPEN)
     assert step_state(house, asked.step) == StepState.REFUSED
 

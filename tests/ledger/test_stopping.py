@@ -36,7 +36,7 @@ from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.tables import compensations, revocations
 from pipeline.run import StepSkipped
 from pipeline.runtime import Keys, Runtime, RuntimeSettings
-from pipeline.states import AttemptState, JobState, StepState, Wait
+from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.tables import attempts, jobs, steps
 from pipeline.workflow import SERVICE, SKIP, USER, Registry, Undone, Workflow, compensate, workflow
 from tests.ledger.acts import SIGNER, close, done, open_, receipt_of, revoke
@@ -149,7 +149,7 @@ def test_a_step_that_may_have_taken_effect_is_not_skipped(skipping: House) -> No
     open_(skipping, asked)
     close(skipping, asked, AttemptState.UNKNOWN, StepState.UNKNOWN)
     revoke(skipping, account_scope())
-    again = replace(asked, attempt=skipping.ids("att"), number=2, purpose="probe", repeats_unknown=True)
+    again = replace(asked, attempt=skipping.ids("att"), number=2, purpose=Purpose.PROBE, repeats_unknown=True)
     assert isinstance(open_(skipping, again), Ended)
     other = skipping.claim(skipping.job("accepted-later"))
     assert not isinstance(open_(skipping, intent(skipping, other, may_skip=True)), Skipped)  # it waits for consent

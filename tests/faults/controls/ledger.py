@@ -55,7 +55,7 @@ CONTROLS = (
     Control(
         name="the once key",
         file=OPENINGS,
-        guard='if intent.once is not None and intent.purpose == "call":',
+        guard="if intent.once is not None and intent.purpose is Purpose.CALL:",
         without="if False:",
         test=f"{LEDGER}::test_of_two_jobs_with_one_once_key and sqlite",
     ),

@@ -87,7 +87,7 @@ CONTROLS = (
     Control(
         name="once keys between deliveries",
         file=OPENINGS,
-        guard='if intent.once is not None and intent.purpose == "call":',
+        guard="if intent.once is not None and intent.purpose is Purpose.CALL:",
         without="if False:",
         test="tests/faults/test_duplicates.py::test_two_deliveries and sqlite",
     ),
