@@ -80,10 +80,10 @@ class StepRunner:
         patience: timedelta = timedelta(),
     ) -> R:
         stored = self._stored.get(position)
-        digest = action.request_hash()
+        request_hash = action.request_hash()
         if stored is not None:
             if not _anew(stored):
-                asked = {"action": action.action_name(), "named": NAMES[named], "request_hash": digest}
+                asked = {"action": action.action_name(), "named": NAMES[named], "request_hash": request_hash}
                 compare(stored, occurrence=occurrence, **asked)
             match StepState(stored.state):
                 case StepState.DONE:
@@ -102,14 +102,23 @@ class StepRunner:
         if stored is None and self._new_steps and worked > self._services.settings.yield_after:
             raise RunAgain("yielded after its time, at a step boundary", delay=timedelta())
         self._new_steps += 1
-        step = self._at_hand(position, occurrence, action, named, once, digest, stored, patience)
+        step = self._prepare(
+            action,
+            position=position,
+            occurrence=occurrence,
+            named=named,
+            once=once,
+            request_hash=request_hash,
+            stored=stored,
+            patience=patience,
+        )
         return action.result.model_validate(self._carry_out(step, stored))  # type: ignore[return-value]
 
     def sleep(self, position: int, occurrence: int, duration: timedelta) -> None:
-        digest = sha256(f"sleep {duration.total_seconds()}".encode()).hexdigest()
+        request_hash = sha256(f"sleep {duration.total_seconds()}".encode()).hexdigest()
         stored = self._stored.get(position)
         if stored is not None and not _anew(stored):
-            compare(stored, action="run.sleep", occurrence=occurrence, named=NAMES[None], request_hash=digest)
+            compare(stored, action="run.sleep", occurrence=occurrence, named=NAMES[None], request_hash=request_hash)
             if stored.state == StepState.DONE:
                 return
         asleep = self._services.store.write(
@@ -119,21 +128,22 @@ class StepRunner:
                 step=stored.id if stored else self._services.ids("step"),
                 position=position,
                 occurrence=occurrence,
-                request_hash=digest,
+                request_hash=request_hash,
                 duration=duration,
             )
         )
         if asleep is not None:
             raise RunEnded(asleep.reason, moved=asleep.moved)
 
-    def _at_hand(
+    def _prepare(
         self,
+        action: Action[Any],
+        *,
         position: int,
         occurrence: int,
-        action: Action[Any],
         named: Who | None,
         once: str | None,
-        digest: str,
+        request_hash: str,
         stored: Row[Any] | None,
         patience: timedelta,
     ) -> StepAtHand:
@@ -149,14 +159,16 @@ class StepRunner:
             occurrence=occurrence,
             named=NAMES[named],
             once=once,
-            request_hash=digest,
+            request_hash=request_hash,
             decision=granted,
             principal=self._job.user if granted.kind is PrincipalKind.USER and self._job.user else service,
             through=through,
             may_skip=self._workflow.on_revoke.get(type(action)) is SKIP,
             opened_at=stored.opened_at if stored is not None else datetime.now(UTC),
             tried_since=datetime.now(UTC),
-            asks_anew=stored is not None and _anew(stored) and hash_of(stored.action, stored.parameters) != digest,
+            asks_anew=stored is not None
+            and _anew(stored)
+            and hash_of(stored.action, stored.parameters) != request_hash,
             patience=patience,
             audience=audience if granted.pattern is AccessPattern.CAPABILITY else None,
         )
