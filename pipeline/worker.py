@@ -170,7 +170,7 @@ class Worker:
         self._ring.jobs(rung)
         metrics.count_end(str(job.pattern), moved)
         # They waited for this job to stop, or to compensate.
-        told = [one for one in (revocation, _compensates(job)) if one is not None]
+        told = [one for one in (revocation, _revocation_compensated_by(job)) if one is not None]
         if state in ENDED and told:
             self._ring.revocations(told)
 
@@ -192,7 +192,7 @@ class Worker:
                 self._end(job, partial(jobs.requeue, job=job, delay=timedelta(), reason=reason))
 
 
-def _compensates(job: ClaimedJob) -> str | None:
+def _revocation_compensated_by(job: ClaimedJob) -> str | None:
     """The revocation whose receipt tells of this job, if it is a compensation."""
     if job.agent != PLATFORM_AGENT:
         return None

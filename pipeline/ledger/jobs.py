@@ -174,7 +174,7 @@ def requeue(connection: Connection, job: ClaimedJob, *, delay: timedelta, reason
     running, due_at = JobState.RUNNING, database_in(delay)
     if move_job(connection, job.id, JobState.QUEUED, fence=job.fence, source=running, due_at=due_at, reason=reason):
         return JobState.QUEUED
-    return stop(connection, job)
+    return cancel_if_stopping(connection, job)
 
 
 def park(
@@ -208,11 +208,11 @@ def park(
         expires_at=expires_at,
         reason=reason,
     )
-    return JobState.WAITING if parked else stop(connection, job)
+    return JobState.WAITING if parked else cancel_if_stopping(connection, job)
 
 
-def stop(connection: Connection, job: ClaimedJob) -> JobState | None:
-    """Cancel a job that was told to stop."""
+def cancel_if_stopping(connection: Connection, job: ClaimedJob) -> JobState | None:
+    """Cancel a job that was told to stop; any other is left as it is."""
     stopped = move_job(connection, job.id, JobState.CANCELLED, fence=job.fence, source=JobState.STOPPING)
     return JobState.CANCELLED if stopped else None
 
@@ -232,7 +232,7 @@ def finish(connection: Connection, job: ClaimedJob) -> JobState | None:
 def bury(connection: Connection, job: ClaimedJob, *, reason: str) -> JobState | None:
     """No further run can help: the job is dead, with the reason, until a person replays it."""
     buried = move_job(connection, job.id, JobState.DEAD, fence=job.fence, source=JobState.RUNNING, reason=reason)
-    return JobState.DEAD if buried else stop(connection, job)
+    return JobState.DEAD if buried else cancel_if_stopping(connection, job)
 
 
 def spend_run(

@@ -31,7 +31,7 @@ from pipeline.ledger.intents import (
     record,
     write_step,
 )
-from pipeline.ledger.jobs import bury, consent_of, move_job, park, requeue, stop
+from pipeline.ledger.jobs import bury, cancel_if_stopping, consent_of, move_job, park, requeue
 from pipeline.ledger.moving import StepColumns
 from pipeline.ledger.once import take_once
 from pipeline.ledger.revocation_pages import write_page
@@ -63,7 +63,7 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
         _HOLD, {"job": job.id, "held": job.fence, "longer": longer, "tenant": job.tenant}
     ).one_or_none()
     if held is None:
-        stopped = stop(connection, job)
+        stopped = cancel_if_stopping(connection, job)
         return Ended(reason="stopped" if stopped else "another worker has the job", moved=stopped)
     now: datetime = held.now
     if held.policy != intent.decision.policy:
