@@ -88,7 +88,7 @@ def _open_and_send(
                 continue
             case Opened() as opened:
                 number += 1
-                step = replace(step, asks_anew=False)  # the step is stored: a further opening asks for the same
+                step = replace(step, request_changed=False)  # the step is stored: a further opening asks for the same
             case outcome:
                 _end_by(services, step, intent, outcome)
         answer = _send(services, step, intent, opened, began)
@@ -156,7 +156,7 @@ def intent_of(
         request_hash=step.request_hash,
         parameters=step.action.model_dump(mode="json"),
         once=step.once,
-        asks_anew=step.asks_anew,
+        request_changed=step.request_changed,
         purpose=purpose,
         number=number,
         repeats_unknown=purpose is Purpose.PROBE or step.repeats,

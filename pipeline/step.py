@@ -82,7 +82,7 @@ class StepRunner:
         stored = self._stored.get(position)
         request_hash = action.request_hash()
         if stored is not None:
-            if not _anew(stored):
+            if not _may_change(stored):
                 asked = {"action": action.action_name(), "named": NAMES[named], "request_hash": request_hash}
                 compare(stored, occurrence=occurrence, **asked)
             match StepState(stored.state):
@@ -117,7 +117,7 @@ class StepRunner:
     def sleep(self, position: int, occurrence: int, duration: timedelta) -> None:
         request_hash = sha256(f"sleep {duration.total_seconds()}".encode()).hexdigest()
         stored = self._stored.get(position)
-        if stored is not None and not _anew(stored):
+        if stored is not None and not _may_change(stored):
             compare(stored, action="run.sleep", occurrence=occurrence, named=NAMES[None], request_hash=request_hash)
             if stored.state == StepState.DONE:
                 return
@@ -166,8 +166,8 @@ class StepRunner:
             may_skip=self._workflow.on_revoke.get(type(action)) is SKIP,
             opened_at=stored.opened_at if stored is not None else datetime.now(UTC),
             tried_since=datetime.now(UTC),
-            asks_anew=stored is not None
-            and _anew(stored)
+            request_changed=stored is not None
+            and _may_change(stored)
             and hash_of(stored.action, stored.parameters) != request_hash,
             patience=patience,
             audience=audience if granted.pattern is AccessPattern.CAPABILITY else None,
@@ -206,7 +206,7 @@ class StepRunner:
             step,
             former=len(earlier) - len(renewed),
             # Opened for something else, it opens later than what was tried of it before: `write_step`.
-            anew=bool(earlier) and (step.asks_anew or earlier[0].opened_at < step.opened_at),
+            tried_otherwise=bool(earlier) and (step.request_changed or earlier[0].opened_at < step.opened_at),
             tried_since=renewed[0].opened_at if renewed else step.tried_since,
             resends=doubt is Doubt.CARRIED,
             in_doubt=doubt is not Doubt.NONE and step.action.facts.effect is not Effect.READ,
@@ -256,7 +256,7 @@ class StepRunner:
         return found
 
 
-def _anew(stored: Row[Any]) -> bool:
+def _may_change(stored: Row[Any]) -> bool:
     """Whether the function may ask for something else in this step's place: `reopen_steps` says why."""
     return stored.state == StepState.OPEN and not stored.request_hash
 

@@ -38,8 +38,8 @@ class StepAtHand:
     opened_at: datetime
     tried_since: datetime  # since its job was accepted: what `patience` runs from
     former: int = 0  # attempts of before its job was replayed, which count for no limit
-    asks_anew: bool = False  # for something else than before its job was replayed: `reopen_steps`
-    anew: bool = False  # some of those asked for something else, and none of them had an effect
+    request_changed: bool = False  # it asks for something else than before its job was replayed: `reopen_steps`
+    tried_otherwise: bool = False  # some of those asked for something else, and none of them had an effect
     patience: timedelta = timedelta()  # how long "later" is taken for an answer, whatever number of attempts that makes
     may_skip: bool = False
     in_doubt: bool = False  # an attempt that may have had the effect has no outcome
@@ -73,7 +73,7 @@ class StepAtHand:
 
         An upstream refuses a key that it knows with other parameters (https://docs.stripe.com/api/idempotent_requests).
         """
-        asked = f"\x00{self.request_hash}" if self.anew else ""
+        asked = f"\x00{self.request_hash}" if self.tried_otherwise else ""
         digest = sha256(f"{self.job.id}\x00{self.id}{asked}".encode()).digest()
         return Call(
             idempotency_key=digest.hex(),

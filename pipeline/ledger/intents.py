@@ -56,7 +56,7 @@ class Intent:
     repeats_unknown: bool  # an unknown earlier attempt does not forbid this one: a probe, or a mode that may repeat
     send_within: timedelta
     deadline: timedelta  # of the call, from its start
-    asks_anew: bool = False  # for something else than the step before its job was replayed, with nothing done
+    request_changed: bool = False  # since before its job was replayed, with nothing done
     reads: bool = False  # its calls have no effect, so none leaves anything in doubt
     approval: Approved | None = None
     may_skip: bool = False  # a revocation skips the step, and the job goes on
@@ -208,7 +208,7 @@ def write_step(
         **values,
     }
     columns = (*_ASKED, "principal_id", "pattern", "reason", "policy_version", "state", *values)
-    if intent.asks_anew:
+    if intent.request_changed:
         columns = (*columns, "opened_at")
     return bool(connection.execute(_upsert(connection.dialect.name, state, columns), row).rowcount == 1)
 

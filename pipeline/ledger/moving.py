@@ -48,10 +48,10 @@ def move_step(connection: Connection, step: str, to: StepState, **values: Unpack
     return connection.execute(_move_step(to), {"step": step, "state": to, **values}).rowcount == 1
 
 
-def reopen_steps(connection: Connection, job: str, *, anew: bool = False) -> None:
+def reopen_steps(connection: Connection, job: str, *, unbound: bool = False) -> None:
     """Open what was refused, failed or skipped again: *job* is replayed by a person.
 
-    *anew*: nothing was done, and the function may ask for something else at each position. Such a step has no hash.
+    *unbound*: nothing was done, and the function may ask for something else at each position. Such a step has no hash.
     """
     for source in _REPLAYED:
         STEP_MOVES.check(source, StepState.OPEN)
@@ -59,7 +59,7 @@ def reopen_steps(connection: Connection, job: str, *, anew: bool = False) -> Non
     connection.execute(
         update(steps).where(ended).values(state=StepState.OPEN, error=None, closed_at=None, adopted_from=None)
     )
-    if anew:
+    if unbound:
         connection.execute(update(steps).where(steps.c.job_id == job).values(request_hash=""))
 
 

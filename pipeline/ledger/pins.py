@@ -33,7 +33,7 @@ class Pin:
 
     config: Mapping[str, Any]
     moved: bool  # it is another than the job had
-    anew: bool  # nothing binds its function, which may be another too: its steps may be others than they were
+    unbound: bool  # nothing binds its function, which may be another too: its steps may be others than they were
     kept: str = ""
 
 
@@ -84,8 +84,8 @@ def at_replay(connection: Connection, job: str) -> Pin:
     elif _binds(connection, job):
         kept = "it keeps the configuration it began with: a step of it was done"
     if kept:
-        return Pin(config=had, moved=False, anew=False, kept=kept if moved else "")
-    return Pin(config=now if now is not None else had, moved=moved, anew=True)
+        return Pin(config=had, moved=False, unbound=False, kept=kept if moved else "")
+    return Pin(config=now if now is not None else had, moved=moved, unbound=True)
 
 
 def _binds(connection: Connection, job: str) -> bool:

@@ -58,8 +58,8 @@ def replay(connection: Connection, job: str, *, by: str, at: datetime, subject: 
     )
     if not moved:
         raise BadInput(f"job {job} moved meanwhile: look at it with `aswhom jobs show {job}` and try again")
-    reopen_steps(connection, job, anew=pin.anew)
-    if pin.anew:  # what its steps held without an effect, they may not want any more
+    reopen_steps(connection, job, unbound=pin.unbound)
+    if pin.unbound:  # what its steps held without an effect, they may not want any more
         connection.execute(delete(once_keys).where(once_keys.c.job_id == job))
     audit.record(
         connection,
