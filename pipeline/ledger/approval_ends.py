@@ -32,7 +32,7 @@ def over(connection: Connection, held: Row[Any], now: datetime) -> str | None:
         return f"approval {held.id} is {held.state} already" + (f": {held.reason}" if held.reason else "")
     job = connection.execute(select(jobs.c.state, jobs.c.accepted).where(jobs.c.id == held.job_id)).one()
     if job.state in ENDED or job.accepted > held.asked:
-        which = "has ended" if job.state in ENDED else "was accepted anew, and asks anew"
+        which = "has ended" if job.state in ENDED else "was replayed and will ask again"
         move_approval(connection, held, ApprovalState.VOID, reason=f"its job {which}", now=now)
         return f"the job of approval {held.id} {which}"
     if held.expires_at <= connection.execute(select(database_now())).scalar_one():

@@ -119,8 +119,8 @@ def _reach(
     lock_exclusive(connection, scope)
     if _revoked_since(connection, scope, signal):
         return (), "revoked since"
-    if _connected_anew(connection, principal, signal, now=now):
-        return (), "connected anew since"
+    if _connected_again(connection, principal, signal, now=now):
+        return (), "connected again since"
     revocation.declare(
         connection,
         id=id,
@@ -147,7 +147,7 @@ def _revoked_since(connection: Connection, scope: Scope, signal: Signal) -> bool
     return at is not None and end is not None and end <= at
 
 
-def _connected_anew(connection: Connection, principal: str, signal: Signal, *, now: datetime) -> bool:
+def _connected_again(connection: Connection, principal: str, signal: Signal, *, now: datetime) -> bool:
     """Whether the user consented to all that is alive, and began all that is under way, after what the signal tells of.
 
     If anything is older she is revoked as a whole, what is younger with it: her jobs under capabilities and her answers

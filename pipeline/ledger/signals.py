@@ -166,10 +166,10 @@ def _prohibits(connection: Connection, account: Account, grant: Grant | None, ab
         return None if under_way else f"{account.state} already"
     # A workspace of thousands is reached one after the other: meanwhile somebody may have connected again.
     if grant is not None and grant.consented > about.number:
-        return "connected anew since"
+        return "connected again since"
     # In doubt, within the precision of the sender's time, it comes after the consent.
     if at is not None and grant is not None and _precedes(at + signal.precision, grant.consented_at, or_equals=True):
-        return "connected anew since"
+        return "connected again since"
     match signal.asks:
         case Asks.SUSPEND if account.state is not AccountState.ACTIVE:
             return f"{account.state} already"

@@ -104,7 +104,7 @@ def test_case_23_signals_that_arrive_after_the_re_install(rig: Rig, hook: str) -
     assert rig.database.read(lambda c: c.execute(select(func.count()).select_from(revocations)).scalar_one()) == 0
     said = rig.database.read(lambda c: c.execute(select(deliveries.c.event, deliveries.c.reason)).all())
     assert len(said) == 2
-    assert all("connected anew since" in row.reason for row in said)
+    assert all("connected again since" in row.reason for row in said)
 
 
 def test_case_24_a_signal_that_names_only_some_tokens(rig: Rig, hook: str) -> None:

@@ -255,7 +255,7 @@ def test_what_is_open_ends_with_its_time_or_its_job_and_nothing_else_does(house:
     assert {row.job_id: (row.state, row.reason) for row in rows} == {
         ended.job.id: (ApprovalState.VOID, "its job has ended"),
         late.job.id: (ApprovalState.EXPIRED, "nobody answered in time"),
-        replayed.job.id: (ApprovalState.VOID, "its job was accepted anew, and asks anew"),
+        replayed.job.id: (ApprovalState.VOID, "its job was replayed and will ask again"),
         wanted.job.id: (ApprovalState.OPEN, None),
     }
     states = [house.row(one.job.id).state for one in (ended, late, replayed, wanted)]

@@ -178,7 +178,7 @@ def test_who_connects_anew_meanwhile_is_not_meant_any_more(house: House) -> None
     _follower(house).run()
     assert (_active(house), _waiting(house)) == (1, 0)
     assert "acme/gh/p00060" not in _revoked_keys(house)
-    assert "1 account(s) connected anew since" in _reason(house)
+    assert "1 account(s) connected again since" in _reason(house)
 
 
 def test_a_link_opened_after_the_signal_was_accepted_still_connects(house: House) -> None:
