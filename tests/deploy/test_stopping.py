@@ -19,7 +19,7 @@ from identity.accounts import get_account
 from identity.tables import accounts
 from identity.withdrawals import WithdrawalState, settle, take_grant
 from pipeline.ledger.new_jobs import NewJob, insert_job
-from pipeline.revocation.inquiry import Doubt
+from pipeline.revocation.inquiry import SignalDoubt
 from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.tables import revocations
 from tests.deploy.conftest import Cli
@@ -118,7 +118,7 @@ def test_what_is_told_of_a_signal_is_the_receipts_word_and_not_what_stands_besid
     made = acme.json("revoke", "tenant", "acme", "--yes")["id"]
     advance(acme, made)
     with Installation(load(data_dir=acme.data_dir)) as at:
-        altered = update(revocations).where(revocations.c.id == made).values(doubt=Doubt.ALIVE)
+        altered = update(revocations).where(revocations.c.id == made).values(doubt=SignalDoubt.ALIVE)
         at.write(lambda c: c.execute(altered).rowcount)
     shown = acme("revocations", "show", made)
     assert shown.exit_code == 1
