@@ -209,7 +209,7 @@ def _open(services: Services, intent: Intent) -> OpenOutcome:
 
 
 def _close_unsent(services: Services, intent: Intent) -> None:
-    """It is open in the ledger, and certainly nothing left: nobody is to be asked what became of it."""
+    """Close an attempt that was certainly not sent: nobody is to be asked what became of it."""
     not_sent = Closing(
         attempt=intent.attempt, state=AttemptState.NO_EFFECT, step_state=StepState.OPEN, error="not sent"
     )

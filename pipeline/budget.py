@@ -45,7 +45,10 @@ class Budget:
 
 
 class Budgets:
-    """For all threads. *client* None, or away: nothing is drawn on, and nothing is learned."""
+    """What upstreams still let through, kept in Redis. One for all threads of a process.
+
+    *client* None, or away: nothing is drawn on, and nothing is learned.
+    """
 
     def __init__(
         self,
@@ -70,7 +73,7 @@ class Budgets:
         return timedelta(microseconds=wait) if wait else None
 
     def give_back(self, budget: Budget) -> None:
-        """It went through and was not sent after all."""
+        """Take back a request that went through and was not sent after all."""
         self._ask(budget, "back")
 
     def told(self, budget: Budget, told: Told, *, pause: timedelta | None) -> None:

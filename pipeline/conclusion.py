@@ -28,7 +28,7 @@ class Conclusion:
 
 
 def conclude(action: Action[Any], call: Call, purpose: Purpose, answer: Response | NotSent | NoAnswer) -> Conclusion:
-    """A read or a probe has no effect, so it is never unknown: it is asked again."""
+    """Turn an answer into a verdict. A read or a probe has no effect, so it is never unknown: it is asked again."""
     reads = purpose is Purpose.PROBE or action.facts.effect is Effect.READ
     if isinstance(answer, NotSent):
         return Conclusion(verdict=Verdict.FAILED if answer.final else Verdict.RETRY, reason=answer.reason)

@@ -127,7 +127,7 @@ class PostgresqlDatabase:
             raise Unavailable("the ledger's server does not answer, or ended the transaction") from error
 
     def check_room(self) -> None:
-        """Its disk is the server's, which says so by refusing."""
+        """Nothing to check: the disk is the server's, which says by refusing that it is full."""
 
     def close(self) -> None:
         self.engine.dispose()

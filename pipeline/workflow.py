@@ -264,7 +264,7 @@ class Registry:
         return found
 
     def find(self, name: str) -> Workflow | None:
-        """The same, or None."""
+        """The workflow of that name, or None where `get` raises."""
         of = self._by_name.get(name.removesuffix(_COMPENSATION))
         if of is not None and name != of.name:
             return of.compensating

@@ -37,7 +37,10 @@ def told(row: Row) -> Row:
 
 
 def all_told(connection: Connection, rows: Sequence[Row]) -> list[Row]:
-    """The same of several, by what is above each of them too: revoked or stopped scopes, paused connections."""
+    """*rows* of accounts with `why` and `next`, by what is above each of them too.
+
+    That is revoked or stopped scopes, and paused connections.
+    """
     return [_below(told(row), obstacle) for row, obstacle in zip(rows, obstacles(connection, rows), strict=True)]
 
 

@@ -30,13 +30,13 @@ class Health:
 
 
 def health(connection: Connection, workflows: Registry, row: Mapping[str, Any]) -> Health:
-    """Of the account in *row*, as `pipeline.ledger.views` has it."""
+    """The health of the account in *row*, as `pipeline.ledger.views` has it."""
     (found,) = healths(connection, workflows, [row])
     return found
 
 
 def healths(connection: Connection, workflows: Registry, rows: Sequence[Mapping[str, Any]]) -> list[Health]:
-    """The same of several, in as many statements as of one."""
+    """The health of several accounts, in as many statements as of one."""
     names = _workflows(connection, rows)
     found = []
     for row, obstacle in zip(rows, obstacles(connection, rows), strict=True):

@@ -32,7 +32,7 @@ class NoLink:
 
 
 class Approving:
-    """For all threads. Everything may raise Unavailable."""
+    """Makes links to approvals, shows what they lead to and takes the answers. Everything may raise Unavailable."""
 
     def __init__(self, store: Store, signer: Signer, *, base_url: str, lifetime: timedelta) -> None:
         self._store = store

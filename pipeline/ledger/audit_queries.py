@@ -37,7 +37,10 @@ def found(connection: Connection, search: Search, *, limit: int) -> list[Row]:
 
 
 def page(connection: Connection, search: Search, turn: Turn) -> Page:
-    """The same in pages: by job, principal, tenant or, of every tenant, agent with an index; else in a stretch."""
+    """A page of the records, newest first.
+
+    By job, principal, tenant or, of every tenant, agent with an index; else in a stretch.
+    """
     return _page(connection, select(audit), search, turn)
 
 

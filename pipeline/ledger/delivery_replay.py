@@ -190,7 +190,7 @@ def _again(connection: Connection, job: Row[*tuple[Any, ...]], *, cancelled: boo
 def _pinned(
     connection: Connection, one: Considered, job: str, does: Does, reason: str
 ) -> tuple[Does, str, Mapping[str, Any] | None]:
-    """The same of the job there, with the configuration it has, or would have if it goes again."""
+    """The fate of a job that is there, with the configuration it has, or would have if it goes again."""
     if does is not Does.AGAIN:
         return does, reason, pins.pinned(connection, job)
     pin = pins.at_replay(connection, job)

@@ -191,7 +191,7 @@ def job(connection: Connection, id: str) -> Row:
 
 
 def steps_of(connection: Connection, job: str) -> list[Row]:
-    """Its steps in order, each with who it ran as and its attempts."""
+    """The steps of a job in order, each with who it ran as and its attempts."""
     found = rows_of(
         connection,
         select(steps, principals.c.name.label("principal"), principals.c.kind.label("kind"))

@@ -149,7 +149,7 @@ def let_in(connection: Connection, caller: Caller, now: datetime) -> None:
 
 
 def keep_in(connection: Connection, caller: Caller, now: datetime) -> None:
-    """The same, with revocations that would end the key kept out until the transaction ends. Raises NotLetIn.
+    """Look at the caller's key once more, and keep out what would end it until the transaction ends. Raises NotLetIn.
 
     What is accepted after that has an older ledger number than they.
     """

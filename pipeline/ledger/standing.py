@@ -27,7 +27,7 @@ class Standing:
 
     @property
     def service(self) -> str:
-        """Its service principal. Raises Misconfigured if there is none, or more than one."""
+        """The tenant's service principal. Raises Misconfigured if there is none, or more than one."""
         return only_service(self.tenant, self.services)
 
     def principal(self, user: ExternalUser | None) -> str | None:

@@ -66,14 +66,14 @@ class Vote:
 
 @dataclass(frozen=True, kw_only=True)
 class Counted:
-    """It counts. *state* is the approval's now: open, if others are still to answer."""
+    """The answer counts. *state* is the approval's now: open, if others are still to answer."""
 
     state: ApprovalState
 
 
 @dataclass(frozen=True, kw_only=True)
 class NotCounted:
-    """It does not, and why; nothing was changed but what had come to its end by itself."""
+    """The answer does not count, and why; nothing was changed but what had come to its end by itself."""
 
     reason: str
 
@@ -162,7 +162,7 @@ def _said_by(row: Row[Any], provider: str, external_id: str) -> bool:
 
 
 def _said_before(held: Row[Any], earlier: str, given: Vote) -> Counted | NotCounted:
-    """The same word is the first one again; an answer is not taken back."""
+    """What a further answer of one person is: the same word is the first one again; an answer is not taken back."""
     if earlier == (YES if given.yes else NO):
         return Counted(state=ApprovalState(held.state))
     return NotCounted(reason=f"{given.principal} has answered {earlier} already")

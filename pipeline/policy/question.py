@@ -39,7 +39,7 @@ def question_of(
 def question_of_declaration(
     workflow: Workflow, action: type[Action[Any]], kind: PrincipalKind, trigger: Trigger
 ) -> Question:
-    """The same about what a workflow declares, before there is a step: as *kind*, who is known, and of no amount."""
+    """What is asked about a declared action, before there is a step: as *kind*, who is known, and of no amount."""
     facts = action.facts
     return Question(
         action=action.action_name(),

@@ -106,7 +106,7 @@ def _steps(workflow: Workflow, action: type[Action[Any]], policy: Policy) -> lis
 
 
 def _within_limits(question: Question, policy: Policy) -> Question:
-    """The same for nothing, in the currency that the policy's entries about it are written in."""
+    """The question about an amount of nothing, in the currency that the policy's entries about it are written in."""
     limits = [one.limit for one in policy.allowances if one.when.fits(question)]
     limits += [one.max_amount for one in policy.rules if one.when.fits(question)]
     for limit in limits:

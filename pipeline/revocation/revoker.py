@@ -39,7 +39,10 @@ from pipeline.workflow import OnRevoke, Registry
 
 
 class Revoker:
-    """The `revocations` worker and housekeeping call the same `advance`."""
+    """Carries a revocation from effective to its signed receipt.
+
+    The `revocations` worker and housekeeping call the same `advance`.
+    """
 
     def __init__(
         self,
@@ -89,7 +92,7 @@ class Revoker:
         return self._store.read(lambda c: _unfinished(c, idle_seconds, pending_seconds, limit))
 
     def put_off(self, revocation: str) -> None:
-        """It cannot go on now: it counts as moved, so that others have their turn before it."""
+        """Count a revocation that cannot go on now as moved, so that others have their turn before it."""
         moved = update(revocations).where(revocations.c.id == revocation).values(moved_at=database_now())
         self._store.write(lambda c: c.execute(moved).rowcount)
 

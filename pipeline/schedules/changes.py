@@ -52,7 +52,7 @@ class NewSchedule:
         return f"{self.tenant}:{self.name}"
 
     def row(self, *, origin: str, now: datetime) -> dict[str, Any]:
-        """Its row: the first slot is the next one."""
+        """The row of a new schedule: its first slot is the next one."""
         return {
             "id": self.id,
             "tenant_id": self.tenant,

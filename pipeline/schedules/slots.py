@@ -144,7 +144,7 @@ class SlotFirer:
         return bells.ring_due(connection, row.tenant_id, str(workflow.pattern), share=bells.FIRST_SHARE)
 
     def _set_aside(self, id: str, fault: str, now: datetime) -> None:
-        """It says why, and stays due: when what is wrong is mended, it catches up as it is set to."""
+        """Have a schedule say why it is not kept; it stays due, and catches up as it is set to once that is mended."""
         self._again[id] = now + _AGAIN
         if self._store.write(partial(_say_fault, id=id, fault=fault, now=now)):
             log.error("a schedule cannot be kept: %s", fault, action="schedule.faulty", schedule=id)
