@@ -80,7 +80,7 @@ def header(
         token = token or leases.open_token(services.vault, step.job.tenant, opened.lease)
         return authorization(step.through, token, token_type=opened.lease.token_type)
     if opened.capability is None or step.audience is None:
-        raise Misconfigured(f"attempt {intent.attempt} was opened by nothing")
+        raise Misconfigured(f"attempt {intent.attempt} has neither a lease nor a capability")
     token = services.issuer.sign(opened.capability, step.audience.algorithm)
     CAPABILITIES_ISSUED.labels("step").inc()
     return "Authorization", f"Bearer {token.reveal()}"

@@ -44,7 +44,9 @@ class Approving:
         """A link for *principal* alone, and its whole address. Raises BadInput for whom it does not await."""
         view = self._store.read(lambda c: approval(c, id))
         if view is None or not view.awaits(principal):
-            raise BadInput(f"approval {id} awaits no answer of {principal}: `aswhom approvals show {id}` says of whom")
+            raise BadInput(
+                f"approval {id} is not waiting for {principal}: `aswhom approvals show {id}` lists whom it waits for"
+            )
         expires_at = min(view.expires_at, now + self._lifetime)
         link = write_approval_link(self._signer, approval=id, principal=principal, expires_at=expires_at)
         return link, f"{self._base_url}/approvals/{link.text}"

@@ -141,7 +141,7 @@ def unsay(
     )
     rows = connection.execute(found.with_for_update(of=approvals)).all()
     voided = [row for row in rows if _said_by(row, provider, external_id)]
-    reason = f"{provider} user {external_id}, who said yes as {principal}, is linked to them no more"
+    reason = f"{provider} user {external_id}, who said yes as {principal}, is no longer linked to them"
     for held in voided:
         end(connection, held, ApprovalState.VOID, reason, now)
     return [held.id for held in voided]

@@ -148,7 +148,8 @@ def _unasked(connection: Connection, row: Row[Any]) -> tuple[str, frozenset[Orig
     if row.doubt == SignalDoubt.ALIVE:
         return SAYS[SignalDoubt.ALIVE], frozenset(Origin)
     if row.source == _ONE_WORKSPACE:
-        return "the organization's token lives on for its other workspaces, and is used here no more", frozenset(Origin)
+        reason = "the organization's token lives on for its other workspaces, and is no longer used here"
+        return reason, frozenset(Origin)
     if row.signal_id is not None and _is_the_providers(connection, row):
         return "the provider itself said that it has ended", frozenset({Origin.GRANT, Origin.CONFINED})
     return None

@@ -79,5 +79,5 @@ def test_a_link_is_printed_for_an_approver_alone(cli: Cli, approval: str) -> Non
     made = cli.json("approvals", "link", approval, "--for", "bob")
     assert made["for"] == "acme.bob"
     assert "/approvals/" in made["url"]
-    assert "awaits no answer" in cli.json("approvals", "link", approval, "--for", "globex.bob", code=1)["message"]
+    assert "is not waiting for" in cli.json("approvals", "link", approval, "--for", "globex.bob", code=1)["message"]
     assert "there is no approval" in cli.json("approvals", "show", "apr_0", code=1)["message"]

@@ -91,11 +91,11 @@ def test_a_no_denies_it(room: Room) -> None:
 
 def test_a_link_is_for_an_approver_who_has_not_answered(room: Room) -> None:
     for nobody in ("globex.bob", "acme.service", "acme.nobody"):
-        with pytest.raises(BadInput, match="awaits no answer"):
+        with pytest.raises(BadInput, match="is not waiting for"):
             room.link(nobody)
     mine = room.link("acme.carol")
     room.answer(mine)
-    with pytest.raises(BadInput, match="awaits no answer"):
+    with pytest.raises(BadInput, match="is not waiting for"):
         room.link("acme.carol")
 
 
