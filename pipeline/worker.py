@@ -30,7 +30,7 @@ from pipeline.workflow import PLATFORM_AGENT, Registry
 log = structlog.get_logger(__name__)
 
 # What says by its class how the job goes on; anything else is a bug, and spends a run.
-ENDINGS = (Unavailable, CommitUnknown, Misconfigured, ActionFailed, StepRefused, Diverged, BadInput)
+ENDINGS = (Unavailable, CommitUnknown, Misconfigured, ActionFailed, StepRefused, Diverged, BadInput, Interruption)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,14 +84,11 @@ class Worker:
     def _run(self, job: ClaimedJob) -> None:
         try:
             self._call(job)
-        except Exception as bug:
-            if isinstance(bug, ENDINGS):
-                self._conclude(job, bug)
-            else:  # whatever else a workflow raises ends its run; the ledger is told, and the log has the stack
-                log.exception("run failed", action="job.run_failed", error=type(bug).__name__)
-                self.spend(job, reason=type(bug).__name__)
-        except Interruption as interruption:
-            self._conclude(job, interruption)
+        except ENDINGS as ending:
+            self._conclude(job, ending)
+        except Exception as bug:  # ends the run as well; the ledger is told, and the log has the stack
+            log.exception("run failed", action="job.run_failed", error=type(bug).__name__)
+            self.spend(job, reason=type(bug).__name__)
         else:
             log.info("job done", action="job.done")
             self._end(job, partial(jobs.finish, job=job))

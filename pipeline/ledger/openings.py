@@ -260,7 +260,8 @@ def refuse(
         return PolicyMoved()
     if _overtaken(connection, replace(intent, repeats_unknown=True)):
         return _give_way(connection, intent)
-    nobody, now = replace(intent, principal=None), clock(connection)
+    nobody = replace(intent, principal=None)
+    now = clock(connection)
     if _overtaken(connection, replace(intent, repeats_unknown=intent.reads)):
         return _give_up(connection, nobody, reason, now)
     whose: StepColumns = {"pattern": None, "reason": reason, "adopted_from": once_of}

@@ -42,7 +42,8 @@ def replay(connection: Connection, job: str, *, by: str, at: datetime, subject: 
             f"job {job} was compensated by job {by_job}: a replay would go on as if what was done still stood. "
             "A new delivery, request or slot starts a job that does it anew"
         )
-    pin, number = pins.at_replay(connection, job), next_number(connection)
+    pin = pins.at_replay(connection, job)
+    number = next_number(connection)
     moved = move_job(
         connection,
         job,
