@@ -19,7 +19,7 @@ from pipeline import metrics
 from pipeline.action import Recovery, Response, Verdict
 from pipeline.budget_use import BudgetUse
 from pipeline.conclusion import conclude
-from pipeline.entitlement import header, mint_ahead, wanted
+from pipeline.entitlement import header, mint_ahead, wanted_capability
 from pipeline.interruption import RunAgain, RunEnded
 from pipeline.ledger import openings, steps
 from pipeline.ledger.closings import Closing
@@ -175,7 +175,7 @@ def intent_of(
         consent_wait=services.settings.consent_wait,
         deadline=services.settings.call_deadline,
         may_skip=step.may_skip,
-        capability=wanted(services, step, purpose),
+        capability=wanted_capability(services, step, purpose),
         resends=step.resends,
         approval=step.approval,
     )

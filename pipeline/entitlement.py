@@ -23,7 +23,7 @@ from pipeline.step_at_hand import StepAtHand
 from pipeline.upstream import write
 
 
-def wanted(services: Services, step: StepAtHand, purpose: Purpose) -> Wanted | None:
+def wanted_capability(services: Services, step: StepAtHand, purpose: Purpose) -> Wanted | None:
     """The capability that a call or a probe needs; None: it goes by an account's token."""
     if step.audience is None:
         return None
@@ -91,13 +91,13 @@ def _confined(services: Services, step: StepAtHand, lease: Leased, send_before: 
     repository = step.action.confined_to()
     if repository is None or services.confiner is None:
         return None
-    wanted = Confinement(
+    confinement = Confinement(
         account=lease.account,
         generation=lease.generation,
         repository=repository,
         scopes=step.action.facts.scopes,
     )
-    token = services.confiner.token(wanted, send_before=send_before)
+    token = services.confiner.token(confinement, send_before=send_before)
     if isinstance(token, NotSent) and token.final and _reads(step):
         return None  # the installation does not have the repository, but the account reads public ones
     return token
